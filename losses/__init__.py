@@ -1,0 +1,29 @@
+"""GRPO, DAPO and FIPO as interchangeable per-token losses. torch only: no files, clocks or random state."""
+
+from losses.advantages import group_advantages
+from losses.averaging import AVERAGING_MODES, token_weights
+from losses.contract import Loss, LossBatch, LossOutput, LossSettingError
+from losses.dapo import DAPO
+from losses.fipo import FIPO
+from losses.future_kl import future_kl, influence_weights
+from losses.grpo import GRPO
+from losses.sequence_filter import sequence_filter
+
+LOSSES: dict[str, type[GRPO] | type[DAPO] | type[FIPO]] = {"grpo": GRPO, "dapo": DAPO, "fipo": FIPO}
+
+__all__ = [
+    "AVERAGING_MODES",
+    "DAPO",
+    "FIPO",
+    "GRPO",
+    "LOSSES",
+    "Loss",
+    "LossBatch",
+    "LossOutput",
+    "LossSettingError",
+    "future_kl",
+    "group_advantages",
+    "influence_weights",
+    "sequence_filter",
+    "token_weights",
+]

@@ -1,0 +1,41 @@
+"""Group-relative advantages, shared by the three algorithms."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+AdvantageScale = Literal["group", "batch", "none"]
+
+
+def group_advantages(
+    rewards: Float[Tensor, " response"],
+    group_ids: Int[Tensor, " response"],
+    std_eps: float = 1e-6,
+    ddof: int = 1,
+    scale: AdvantageScale = "group",
+) -> Float[Tensor, " response"]:
+    """Each response's reward relative to the responses to the same prompt.
+
+        A_i = (R_i - mean(R_group)) / (std + std_eps)
+
+    DeepSeekMath (arXiv 2402.03300) section 4.1.2, DAPO (arXiv 2503.14476) eq. 9; neither states std_eps or ddof. The
+    authors' FIPO code has std_eps 1e-6, ms-swift and TRL 1e-4, all have ddof 1. `scale` says over what the standard
+    deviation is taken: the group, the whole batch, or nothing (the difference from the mean alone, as in Dr. GRPO).
+
+    Groups are told by id, never by position. Equal rewards and groups of one give exactly 0; the authors' code gives
+    R / (1 + std_eps) to a group of one.
+    """
+    _, group, size = group_ids.unique(return_inverse=True, return_counts=True)
+    mean = rewards.new_zeros(len(size)).index_add(0, group, rewards) / size
+    lowest = rewards.new_zeros(len(size)).scatter_reduce(0, group, rewards, "amin", include_self=False)
+    highest = rewards.new_zeros(len(size)).scatter_reduce(0, group, rewards, "amax", include_self=False)
+    # the mean of equal numbers is not always equal to them, so equality is tested on the rewards themselves
+    centered = torch.where((lowest == highest)[group], 0.0, rewards - mean[group])
+    if scale == "none":
+        return centered
+    if scale == "batch":
+        return centered / (rewards.std(correction=ddof) + std_eps) if len(rewards) > ddof else centered
+    variance = rewards.new_zeros(len(size)).index_add(0, group, centered**2) / (size - ddof).clamp(min=1)
+    return centered / (variance.sqrt()[group] + std_eps)

@@ -1,0 +1,63 @@
+"""What every loss takes and returns."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+class LossSettingError(ValueError):
+    """A loss was given a setting outside its range. `field` names the loss's field at fault."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True)
+class LossBatch:
+    """One micro-batch of responses. What masked positions hold is never read: padding may be NaN or -inf.
+
+    `policy_logprobs` carry the gradient; `old_logprobs` are those of the policy that sampled the responses, recomputed
+    by the trainer; `reference_logprobs` are needed only where beta is above 0. `mask` is True on response tokens.
+    """
+
+    policy_logprobs: Float[Tensor, "sequence token"]
+    old_logprobs: Float[Tensor, "sequence token"]
+    advantages: Float[Tensor, "sequence token"]
+    mask: Bool[Tensor, "sequence token"]
+    reference_logprobs: Float[Tensor, "sequence token"] | None = None
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """Per-token losses and detached per-token diagnostics, both 0 where `mask` is False.
+
+    The scalar to differentiate is `(token_loss * token_weights(mask, mode)).sum()`: averaging is not the loss's.
+    """
+
+    token_loss: Float[Tensor, "sequence token"]
+    diagnostics: dict[str, Float[Tensor, "sequence token"]]
+    mask: Bool[Tensor, "sequence token"]
+
+    @property
+    def metrics(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Each diagnostic's sum and count over the response tokens, so that micro-batches and ranks add up."""
+        count = self.mask.sum()
+        return {name: (values.sum(), count) for name, values in self.diagnostics.items()}
+
+
+class Loss(Protocol):
+    """A frozen dataclass whose fields are the hyperparameters and whose call is the formula."""
+
+    def __call__(self, batch: LossBatch) -> LossOutput: ...
+
+
+def computation_dtype(*tensors: Tensor) -> torch.dtype:
+    """The widest dtype among the tensors, float32 at least: ratios and their sums are never taken in bfloat16."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype

@@ -1,0 +1,81 @@
+"""FIPO's per-token loss: DAPO's, with each advantage multiplied by its token's influence weight."""
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from losses.contract import LossBatch, LossOutput, LossSettingError
+from losses.dapo import DAPO
+from losses.future_kl import future_kl, influence_weights, weight_bounds
+from losses.surrogate import clip_diagnostics, clipped_surrogate, kl_to_reference, masked, policy_log_ratio
+
+
+@dataclass(frozen=True, kw_only=True)
+class FIPO(DAPO):
+    """Future-KL Influenced Policy Optimization (arXiv 2603.19835), per token:
+
+        L_t = max(-A f_t r_t, -A f_t clip(r_t, 1 - epsilon_low, 1 + epsilon_high)) + beta k3_t
+
+    The defaults are those of the published page (ms-swift's documentation of FIPO). There `delta` is None, which means
+    neither dual clip nor Future-KL filter, a setting that the paper found unstable; its recipes have 10. The last two
+    fields and `log_ratio_clamp` restore what only the authors' code does.
+    """
+
+    decay_rate: float = 32.0  # tau: half-life in tokens of the discount in the Future-KL
+    clip_range: float | None = 0.2  # epsilon_f: how far a weight may lie from 1; None or 0 for no clipping
+    clip_high_only: bool = True  # weights in [1, 1 + clip_range] (32B recipe) rather than on both sides (7B recipe)
+    safety_threshold: float | None = 4.0  # ratio above which a negative token's weight is cut to [0.8, 1]
+    filter_in_log_space: bool = False  # compare the log-ratio with log(delta), as the authors do
+    weight_bound: float | None = None  # largest weight without a clip range; 10.0 in the authors' code
+
+    def __post_init__(self) -> None:
+        """Raise LossSettingError where a field is out of range."""
+        super().__post_init__()
+        if not 0 < self.decay_rate < math.inf:
+            raise LossSettingError("decay_rate", f"must be a finite number of tokens above 0, got {self.decay_rate}")
+        if self.clip_range is not None and not 0 <= self.clip_range < math.inf:
+            raise LossSettingError("clip_range", f"must be finite, 0 or above, or none, got {self.clip_range}")
+        if self.clip_range is not None and not self.clip_high_only and self.clip_range >= 1:
+            raise LossSettingError("clip_range", f"must be below 1 when two-sided, got {self.clip_range}")
+        if self.safety_threshold is not None and not self.safety_threshold > 0:
+            raise LossSettingError("safety_threshold", f"must be above 0, or none, got {self.safety_threshold}")
+        if self.weight_bound is not None and not self.weight_bound >= 1:
+            raise LossSettingError("weight_bound", f"must be 1 or above, or none, got {self.weight_bound}")
+
+    def __call__(self, batch: LossBatch) -> LossOutput:
+        """Token losses and diagnostics of one micro-batch."""
+        log_ratio = policy_log_ratio(batch, self.log_ratio_clamp)
+        advantages = masked(batch.advantages, batch.mask).to(log_ratio.dtype)
+        future = future_kl(log_ratio, batch.mask, self.decay_rate, self.delta, self.filter_in_log_space)
+        bounds = weight_bounds(self.clip_range, self.clip_high_only, self.weight_bound)
+        weights = influence_weights(future, log_ratio.exp(), advantages, bounds, self.safety_threshold)
+        clip = (self.epsilon_low, self.epsilon_high, self.delta)
+        token_loss = clipped_surrogate(log_ratio.exp(), advantages * weights, *clip)
+        diagnostics = clip_diagnostics(log_ratio, advantages, *clip)
+        diagnostics |= weight_diagnostics(future, masked(weights, batch.mask), bounds)
+        if self.beta > 0:
+            kl = kl_to_reference(batch)
+            token_loss = token_loss + self.beta * kl
+            diagnostics["kl_to_reference"] = kl.detach()
+        return LossOutput(masked(token_loss, batch.mask), diagnostics, batch.mask)
+
+
+def weight_diagnostics(
+    future: Float[Tensor, "sequence token"],
+    weights: Float[Tensor, "sequence token"],
+    bounds: tuple[float, float],
+) -> dict[str, Float[Tensor, "sequence token"]]:
+    """Per token, 0 where masked: Future-KL, influence weight, and whether the weight sits at its low or high bound.
+
+    A weight "at a bound" was pushed there by its Future-KL: the test is on exp(F), so that an idle policy, whose
+    weights are exactly 1, is not counted as sitting at the lower bound of [1, 1.2].
+    """
+    unbounded = future.exp()
+    return {
+        "future_kl": future,
+        "influence_weight": weights,
+        "influence_weight_at_low": (unbounded < bounds[0]).to(weights.dtype),
+        "influence_weight_at_high": (unbounded > bounds[1]).to(weights.dtype),
+    }

@@ -1,0 +1,78 @@
+"""FIPO's own mathematics: the discounted Future-KL and the influence weights made of it."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from losses.contract import computation_dtype
+
+
+def future_kl(
+    log_ratio: Float[Tensor, "sequence token"],
+    mask: Bool[Tensor, "sequence token"],
+    decay_rate: float,
+    delta: float | None = None,
+    filter_in_log_space: bool = False,
+) -> Float[Tensor, "sequence token"]:
+    """The discounted sum of the log-probability shifts from each token to the end of its response, without gradient.
+
+        F_t = sum_{k >= t} gamma^(k - t) M_k l_k,   gamma = 2^(-1 / decay_rate),   l = log pi_theta - log pi_old
+
+    FIPO (arXiv 2603.19835), "Future-KL". decay_rate is a half-life in tokens. The current token is included. Distances
+    are positions: a masked token inside a response adds nothing, but the exponent goes on counting. `delta` leaves out
+    tokens whose ratio exceeds it, whatever the sign of their advantage: r > delta on the published page,
+    l > log(delta) in the authors' code (`filter_in_log_space`); the two differ only where the ratio rounds to delta.
+
+    Computed by doubling: after pass i each entry holds the sum over the next 2^i tokens, so ceil(log2 T) passes over
+    the data in place of the authors' T x T matrix, and no power of gamma is accumulated by multiplication.
+    """
+    log_ratio = log_ratio.detach().to(computation_dtype(log_ratio))
+    kept = mask
+    if delta is not None:
+        kept = mask & ~(log_ratio > math.log(delta) if filter_in_log_space else log_ratio.exp() > delta)
+    total = log_ratio.masked_fill(~kept, 0.0)
+    reach = 1
+    while reach < total.shape[1]:
+        later = torch.nn.functional.pad(total[:, reach:], (0, reach))
+        total = total + 2.0 ** (-reach / decay_rate) * later
+        reach *= 2
+    return total.masked_fill(~mask, 0.0)
+
+
+def weight_bounds(
+    clip_range: float | None, clip_high_only: bool, weight_bound: float | None = None
+) -> tuple[float, float]:
+    """The interval to which influence weights are clipped.
+
+        [1, 1 + clip_range] if clip_high_only else [1 - clip_range, 1 + clip_range]
+
+    Without a clip range (None or 0) the weights are unbounded on the published page and at most `weight_bound` (10)
+    in the authors' code.
+    """
+    if clip_range:
+        return (1.0 if clip_high_only else 1.0 - clip_range), 1.0 + clip_range
+    return 0.0, math.inf if weight_bound is None else weight_bound
+
+
+def influence_weights(
+    future_kl: Float[Tensor, "sequence token"],
+    ratio: Float[Tensor, "sequence token"],
+    advantages: Float[Tensor, "sequence token"],
+    bounds: tuple[float, float],
+    safety_threshold: float | None = None,
+) -> Float[Tensor, "sequence token"]:
+    """The factor by which FIPO multiplies each token's advantage, without gradient.
+
+        f = clip(exp(F), bounds);   where A < 0 and r > safety_threshold:  f = clip(f, 0.8, 1.0)
+
+    FIPO (arXiv 2603.19835), "influence weight". Both inequalities are strict. The paper's text says that f is "reset"
+    to 1 there; the authors' code and the published page clip to [0.8, 1.0], which raises a small f to 0.8.
+    """
+    # torch rounds the bounds to the tensor's dtype before clipping: in float32 a range of 1e-12 gives exactly 1
+    weights = future_kl.detach().exp().clamp(*bounds)
+    if safety_threshold is None:
+        return weights
+    unsafe = (advantages < 0) & (ratio.detach() > safety_threshold)
+    return torch.where(unsafe, weights.clamp(0.8, 1.0), weights)

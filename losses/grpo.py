@@ -1,0 +1,49 @@
+"""GRPO's per-token loss."""
+
+from dataclasses import dataclass
+
+from losses.contract import LossBatch, LossOutput, LossSettingError
+from losses.surrogate import clip_diagnostics, clipped_surrogate, kl_to_reference, masked, policy_log_ratio
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPO:
+    """Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300, eq. 3), per token:
+
+        L_t = max(-A r_t, -A clip(r_t, 1 - epsilon_low, 1 + epsilon_high)) + beta k3_t
+
+    Its `1/G sum 1/|o| sum` is `token_weights(mask, "sequence_mean")`.
+    """
+
+    epsilon_low: float = 0.2  # lower clip bound of the ratio is 1 - epsilon_low
+    epsilon_high: float = 0.2  # upper clip bound of the ratio is 1 + epsilon_high
+    delta: float | None = None  # dual clip for A < 0; verl always has one, the paper none
+    beta: float = 0.0  # weight of the KL to the reference; DeepSeekMath has 0.04, DAPO and FIPO 0
+    log_ratio_clamp: float | None = None  # cut the log-ratio at +- this; 20.0 in the authors' code
+
+    def __post_init__(self) -> None:
+        """Raise LossSettingError where a field is out of range."""
+        if not 0 < self.epsilon_low < 1:
+            raise LossSettingError("epsilon_low", f"must lie between 0 and 1, got {self.epsilon_low}")
+        if not 0 < self.epsilon_high < float("inf"):
+            raise LossSettingError("epsilon_high", f"must be a finite number above 0, got {self.epsilon_high}")
+        if self.delta is not None and not 1 + self.epsilon_high < self.delta < float("inf"):
+            bound = f"1 + epsilon_high = {1 + self.epsilon_high:g}"
+            raise LossSettingError("delta", f"must be finite and exceed {bound}, got {self.delta}: use 10, or none")
+        if not 0 <= self.beta < float("inf"):
+            raise LossSettingError("beta", f"must be a finite number, 0 or above, got {self.beta}")
+        if self.log_ratio_clamp is not None and not self.log_ratio_clamp > 0:
+            raise LossSettingError("log_ratio_clamp", f"must be above 0, or none, got {self.log_ratio_clamp}")
+
+    def __call__(self, batch: LossBatch) -> LossOutput:
+        """Token losses and diagnostics of one micro-batch."""
+        log_ratio = policy_log_ratio(batch, self.log_ratio_clamp)
+        advantages = masked(batch.advantages, batch.mask).to(log_ratio.dtype)
+        clip = (self.epsilon_low, self.epsilon_high, self.delta)
+        token_loss = clipped_surrogate(log_ratio.exp(), advantages, *clip)
+        diagnostics = clip_diagnostics(log_ratio, advantages, *clip)
+        if self.beta > 0:
+            kl = kl_to_reference(batch)
+            token_loss = token_loss + self.beta * kl
+            diagnostics["kl_to_reference"] = kl.detach()
+        return LossOutput(masked(token_loss, batch.mask), diagnostics, batch.mask)

@@ -1,0 +1,74 @@
+"""The pieces that the three losses share: log-ratio, clipped surrogate, KL to a reference."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from losses.contract import LossBatch, computation_dtype
+
+
+def masked(values: Float[Tensor, "sequence token"], mask: Bool[Tensor, "sequence token"]) -> Tensor:
+    """The values with 0 where the mask is False, whatever stood there, in value and in gradient."""
+    return values.masked_fill(~mask, 0.0)
+
+
+def policy_log_ratio(batch: LossBatch, log_ratio_clamp: float | None) -> Float[Tensor, "sequence token"]:
+    """log pi_theta - log pi_old per token, 0 where masked; beyond +-log_ratio_clamp it is cut and has no gradient.
+
+    The clamp is the authors' (20.0, verl); the published page and the papers have none.
+    """
+    dtype = computation_dtype(batch.policy_logprobs, batch.old_logprobs)
+    log_ratio = masked(batch.policy_logprobs.to(dtype) - batch.old_logprobs.to(dtype), batch.mask)
+    return log_ratio if log_ratio_clamp is None else log_ratio.clamp(-log_ratio_clamp, log_ratio_clamp)
+
+
+def clipped_surrogate(
+    ratio: Float[Tensor, "sequence token"],
+    advantages: Float[Tensor, "sequence token"],
+    epsilon_low: float,
+    epsilon_high: float,
+    delta: float | None,
+) -> Float[Tensor, "sequence token"]:
+    """PPO's clipped loss per token, with the dual clip where `delta` is set.
+
+        L = max(-A r, -A clip(r, 1 - epsilon_low, 1 + epsilon_high));   where A < 0:  L = min(L, -A delta)
+
+    DAPO eq. 8 without the dual clip, which is verl's `clip_ratio_c` and ms-swift's `delta`. ms-swift writes
+    -min(min(r, delta) A, clip(r) A): the same number as long as delta > 1 + epsilon_high, which is demanded.
+    """
+    loss = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - epsilon_low, 1 + epsilon_high))
+    if delta is None:
+        return loss
+    return torch.where(advantages < 0, torch.minimum(loss, -advantages * delta), loss)
+
+
+def kl_to_reference(batch: LossBatch) -> Float[Tensor, "sequence token"]:
+    """The k3 estimate of KL(pi_theta || pi_ref) per token: exp(d) - d - 1 with d = log pi_ref - log pi_theta.
+
+    DeepSeekMath eq. 4.
+    """
+    if batch.reference_logprobs is None:
+        raise ValueError("beta > 0 needs reference_logprobs, got None: pass them or set beta to 0")
+    dtype = computation_dtype(batch.policy_logprobs, batch.reference_logprobs)
+    difference = masked(batch.reference_logprobs.to(dtype) - batch.policy_logprobs.to(dtype), batch.mask)
+    return difference.exp() - difference - 1
+
+
+def clip_diagnostics(
+    log_ratio: Float[Tensor, "sequence token"],
+    advantages: Float[Tensor, "sequence token"],
+    epsilon_low: float,
+    epsilon_high: float,
+    delta: float | None,
+) -> dict[str, Float[Tensor, "sequence token"]]:
+    """Per token: KL to old (log pi_old - log pi) and whether the low, the high or the dual clip stopped its gradient."""
+    log_ratio, advantages = log_ratio.detach(), advantages.detach()
+    ratio = log_ratio.exp()
+    negative = advantages < 0
+    dual = negative & (ratio > delta) if delta is not None else torch.zeros_like(negative)
+    return {
+        "kl_to_old": -log_ratio,
+        "clip_fraction_low": (negative & (ratio < 1 - epsilon_low)).to(ratio.dtype),
+        "clip_fraction_high": ((advantages > 0) & (ratio > 1 + epsilon_high)).to(ratio.dtype),
+        "clip_fraction_dual": dual.to(ratio.dtype),
+    }
