@@ -1,0 +1,24 @@
+"""One training run: what other packages may use of it."""
+
+from harness.command import OneLineParser, add_setting_flags, parsed, run_command
+from harness.config import Config, section_of
+from harness.errors import HarnessError, Stopped, UsageError
+from harness.record import write_json
+from harness.settings import config_sha256, flatten, resolve, tree_of
+
+__all__ = [
+    "Config",
+    "HarnessError",
+    "OneLineParser",
+    "Stopped",
+    "UsageError",
+    "add_setting_flags",
+    "config_sha256",
+    "flatten",
+    "parsed",
+    "resolve",
+    "run_command",
+    "section_of",
+    "tree_of",
+    "write_json",
+]

@@ -1,0 +1,87 @@
+"""How a step's responses become minibatches and micro-batches: planned once, used for old and new log-probabilities."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.config import Config
+from harness.policy import Policy, TokenBatch, pad_batch
+from harness.rollouts import Group, Response
+from harness.task import Task
+from losses import group_advantages, token_weights
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Responses that pass through the model together, with what the loss needs to know of them."""
+
+    responses: list[Response]
+    tokens: TokenBatch
+    advantages: Float[Tensor, "sequence token"]
+    weights: Float[Tensor, "sequence token"]  # of the whole optimizer step: they sum to 1 over its micro-batches
+
+
+def advantages_of(groups: list[Group], config: Config) -> list[float]:
+    """The group-relative advantage of each response, in order."""
+    rewards = torch.tensor([response.reward for group in groups for response in group], dtype=torch.float64)
+    ids = torch.tensor([index for index, group in enumerate(groups) for _ in group])
+    settings = config.loss
+    advantages = group_advantages(rewards, ids, settings.advantage_std_eps, scale=settings.advantage_scale)
+    return [float(value) for value in advantages]
+
+
+def plan_minibatches(groups: list[Group], policy: Policy, task: Task, config: Config) -> list[list[MicroBatch]]:
+    """The optimizer steps of one pass: whole groups in the order of their prompts, as even as they come.
+
+    An unfilled batch makes smaller minibatches, and fewer only where there are fewer groups than minibatches.
+    """
+    advantages = iter(advantages_of(groups, config))
+    paired = [[(response, next(advantages)) for response in group] for group in groups]
+    parts = np.array_split(np.arange(len(groups)), config.optimizer.minibatches)
+    minibatches = [[pair for index in part for pair in paired[index]] for part in parts if len(part)]
+    return [micro_batches(minibatch, policy, task, config) for minibatch in minibatches]
+
+
+def micro_batches(
+    minibatch: list[tuple[Response, float]], policy: Policy, task: Task, config: Config
+) -> list[MicroBatch]:
+    """One optimizer step's responses, `micro_batch_size` at a time."""
+    lengths = torch.tensor([len(response.tokens) for response, _ in minibatch])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    weights = token_weights(mask, config.loss.averaging, config.rollout.max_response_tokens)
+    size = config.optimizer.micro_batch_size or len(minibatch)
+    batches = []
+    for start in range(0, len(minibatch), size):
+        responses = [response for response, _ in minibatch[start : start + size]]
+        tokens = pad_batch([r.prompt_tokens for r in responses], [r.tokens for r in responses], policy)
+        width = tokens.mask.shape[1]
+        advantages = torch.zeros(tokens.mask.shape)
+        for row, (response, advantage) in enumerate(minibatch[start : start + size]):
+            values = token_advantages(response, advantage, policy, task, config.task.control)
+            advantages[row, : len(values)] = torch.tensor(values)
+        step_weights = weights[start : start + size, :width].to(policy.device)
+        batches.append(MicroBatch(responses, tokens, advantages.to(policy.device), step_weights))
+    return batches
+
+
+def token_advantages(response: Response, advantage: float, policy: Policy, task: Task, control: str) -> list[float]:
+    """The response's advantage on each of its tokens.
+
+    Under the positive control `blame`, a negative advantage falls only on the tokens of the first wrong step: credit
+    that no published loss has, planted to see whether a comparison could tell token credit at all.
+    """
+    if control != "blame" or advantage >= 0:
+        return [advantage] * len(response.tokens)
+    span = task.first_wrong_step(response.problem, response.text)
+    if span is None:
+        return [0.0] * len(response.tokens)
+    ends = policy.token_ends(response.tokens)
+    starts = [0, *ends[:-1]]
+    # the end token has no characters of its own and belongs to the step that it ends
+    return [
+        advantage if start < span[1] and end > span[0] or start == end == span[1] else 0.0
+        for start, end in zip(starts, ends, strict=True)
+    ]

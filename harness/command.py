@@ -1,0 +1,63 @@
+"""The command line of a run: one flag per setting, one line per error, an exit code that means something."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from harness.config import sections
+from harness.errors import HarnessError, UsageError
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse without abbreviations and without the usage text before an error."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(
+            *arguments, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise in place of printing and exiting."""
+        raise UsageError(f"{message}: see {self.prog} --help")
+
+
+def add_setting_flags(parser: argparse.ArgumentParser) -> None:
+    """A flag for every leaf of the config, under its section's heading, with its default in the help."""
+    for section, model in sections().items():
+        group = parser.add_argument_group(section, (model.__doc__ or "").splitlines()[0])
+        for name, field in model.model_fields.items():
+            text = f"{field.description} (default: {shown(field.default)})".replace("%", "%%")
+            group.add_argument(f"--{name}", metavar="X", default=argparse.SUPPRESS, help=text)
+
+
+def shown(value: object) -> str:
+    """A value as a flag spells it."""
+    return (
+        {None: "none", True: "true", False: "false"}.get(value, str(value))
+        if value in (None, True, False)
+        else str(value)
+    )
+
+
+def parsed(value: str) -> str | None:
+    """`none` and `None` are the absence of a value; everything else is the config's to read."""
+    return None if value in ("none", "None") else value
+
+
+def run_command(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
+    """The exit code of a command: 0 done, 1 failed, 2 wrong use, 75 stopped by a signal. One line for each error."""
+    try:
+        main(arguments)
+    except HarnessError as error:
+        print(f"error: {error}" if error.exit_code != 75 else str(error), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 75
+    except BrokenPipeError:
+        # whoever read our output has gone; keep the interpreter from failing again as it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0

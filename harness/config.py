@@ -1,0 +1,202 @@
+"""The settings of a run: one frozen tree, one section per concern, whose leaves are the command line's flags."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from losses import LOSSES
+from losses.advantages import AdvantageScale
+from losses.averaging import Averaging
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+OWN_AVERAGING: dict[str, Averaging] = {"grpo": "sequence_mean", "dapo": "token_mean", "fipo": "token_mean"}
+
+
+class Section(BaseModel):
+    """Unknown keys are errors, infinities and NaN too; a built section cannot change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+class RunSettings(Section):
+    """How long, where, and with which random numbers."""
+
+    seed: int = Field(0, ge=0, description="Keys every random draw of the run.")
+    steps: Count = Field(20, description="Training steps: rounds of rollouts and the updates made from them.")
+    threads: Count = Field(1, description="CPU threads. Part of a run's identity: other counts give other last bits.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model lives.")
+    record_rollouts: Literal["all", "none"] = Field("all", description="Which steps' responses are stored.")
+    output_dir: str | None = Field(None, description="Run folder. Default: runs/<time>-<loss>-seed<seed>.")
+
+
+class ModelSettings(Section):
+    """What is trained."""
+
+    model: str = Field("tiny", description="'tiny' (built and warm-started here), a transformers folder or a hub name.")
+    model_seed: int = Field(0, ge=0, description="Keys the initial weights and the warm start of 'tiny'.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Dtype of the weights.")
+
+
+class TaskSettings(Section):
+    """What is asked, and what is paid for an answer."""
+
+    task: Literal["graded_chain_sum", "keyed_chain_sum"] = Field(
+        "graded_chain_sum", description="Problem generator. The keyed one is easier: its best style is soon found."
+    )
+    overlong_buffer: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Soft overlong penalty: tokens before the limit over which it grows (DAPO eq. 13)."
+    )
+    overlong_factor: Positive = Field(1.0, description="Size of the overlong penalty at the limit.")
+    control: Literal["none", "blame", "random_reward"] = Field(
+        "none",
+        description="Planted control. blame: a negative advantage falls only on the first wrong step of a response. "
+        "random_reward: the reward is a coin toss.",
+    )
+
+
+class RolloutSettings(Section):
+    """How responses are drawn. Sampling is never truncated (top-p, top-k) in training: it would bias the ratio."""
+
+    prompts_per_step: Count = Field(32, description="Prompts trained on per step.")
+    group_size: int = Field(8, ge=2, description="Responses per prompt.")
+    max_response_tokens: Count = Field(72, description="Tokens per response at most, the end token included.")
+    temperature: Positive = Field(1.0, description="Sampling temperature; the trainer divides its logits by it too.")
+    dynamic_sampling: bool = Field(
+        False, description="Draw further rounds of prompts until enough groups hold both right and wrong (DAPO eq. 11)."
+    )
+    max_sampling_rounds: Count = Field(3, description="Rounds of dynamic sampling at most.")
+    unfilled: Literal["train", "stop"] = Field(
+        "train", description="What to do with a batch that the rounds did not fill."
+    )
+
+
+class LossSettings(Section):
+    """The loss, under the published page's names and with its defaults. Each source is in losses/."""
+
+    loss_type: Literal["grpo", "dapo", "fipo"] = Field("grpo", description="Per-token formula.")
+    averaging: Averaging = Field(
+        "sequence_mean", description="Token weights. Default: sequence_mean for grpo, token_mean for dapo and fipo."
+    )
+    epsilon: float = Field(0.2, description="Lower clip bound of the ratio, 1 - epsilon.")
+    epsilon_high: float = Field(0.2, description="Upper clip bound, 1 + epsilon_high. Default: epsilon.")
+    delta: float | None = Field(None, description="Dual clip for negative advantages; FIPO's token filter.")
+    beta: float = Field(0.0, description="Weight of the KL to the initial policy (k3).")
+    log_ratio_clamp: float | None = Field(None, description="Cut log-ratios at +- this (20 in the authors' code).")
+    advantage_scale: AdvantageScale = Field("group", description="What the advantage is divided by: a std, or nothing.")
+    advantage_std_eps: float = Field(1e-6, ge=0, description="Added to that std (1e-6 official, 1e-4 on the page).")
+    fipo_decay_rate: float = Field(32.0, description="Half-life of the Future-KL discount, tokens.")
+    fipo_clip_range: float | None = Field(0.2, description="How far an influence weight may lie from 1.")
+    fipo_clip_high_only: bool = Field(True, description="Weights in [1, 1 + range] rather than on both sides of 1.")
+    fipo_safety_threshold: float | None = Field(
+        4.0, description="Ratio above which a negative token's weight is cut to [0.8, 1]."
+    )
+    fipo_filter_in_log_space: bool = Field(False, description="Compare log-ratios with log(delta), as the authors do.")
+    fipo_weight_bound: float | None = Field(
+        None, description="Largest weight where the clip range is 0 or none (10 in the authors' code)."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def fill_what_depends(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Write out the averaging that goes with the loss, and the upper bound that follows the lower."""
+        values = dict(values)
+        if values.get("averaging") is None:
+            values["averaging"] = OWN_AVERAGING.get(str(values.get("loss_type", "grpo")), "sequence_mean")
+        if values.get("epsilon_high") is None:
+            values["epsilon_high"] = values.get("epsilon", 0.2)
+        return values
+
+    def flag(self, field: str) -> str:
+        """The flag that sets a field of the loss: shared fields bare, a loss's own with its prefix."""
+        own = f"{self.loss_type}_{field}"
+        return own if own in type(self).model_fields else {"epsilon_low": "epsilon"}.get(field, field)
+
+    def loss_fields(self) -> dict[str, Any]:
+        """The fields of `LOSSES[loss_type]` with the values set here."""
+        return {field: getattr(self, self.flag(field)) for field in LOSSES[self.loss_type].__dataclass_fields__}
+
+
+class OptimizerSettings(Section):
+    """What is done with a batch of rollouts. AdamW throughout, as in every recipe."""
+
+    lr: Positive = Field(3e-4, description="Learning rate.")
+    warmup_steps: int = Field(5, ge=0, description="Training steps of linear warm-up.")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW's decoupled weight decay.")
+    grad_clip: Positive = Field(1.0, description="Gradients are scaled down to this norm.")
+    minibatches: Count = Field(8, description="Optimizer steps per pass over the rollouts.")
+    epochs: Count = Field(1, description="Passes over each batch of rollouts.")
+    micro_batch_size: Count | None = Field(None, description="Responses per forward pass. Default: a minibatch.")
+    allow_inert: bool = Field(False, description="Allow fipo with one update per rollout, where it equals dapo.")
+
+
+class EvaluationSettings(Section):
+    """How progress is measured, always on the same held-out prompts."""
+
+    eval_every: Count = Field(2, description="Training steps between evaluations.")
+    eval_prompts: Count = Field(256, description="Held-out prompts.")
+    eval_samples: Count = Field(1, description="Answers per prompt.")
+    final_evaluations: Count = Field(3, description="How many of the last evaluations make the final accuracy.")
+    final_eval_samples: Count = Field(8, description="Answers per prompt in those.")
+    eval_temperature: Positive = Field(1.0, description="Sampling temperature of evaluations.")
+    eval_top_p: float = Field(1.0, gt=0, le=1, description="Nucleus of evaluations (0.7 in the FIPO paper).")
+
+
+class Config(Section):
+    """The whole tree. `harness.settings.resolve` builds it from presets, files and flags."""
+
+    run: RunSettings = RunSettings()
+    model: ModelSettings = ModelSettings()
+    task: TaskSettings = TaskSettings()
+    rollout: RolloutSettings = RolloutSettings()
+    loss: LossSettings = LossSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @property
+    def updates_per_rollout(self) -> int:
+        """Optimizer steps made from one batch of rollouts."""
+        return self.optimizer.minibatches * self.optimizer.epochs
+
+    @property
+    def responses_per_step(self) -> int:
+        """Responses in one sampling round, and in a filled batch."""
+        return self.rollout.prompts_per_step * self.rollout.group_size
+
+    @model_validator(mode="after")
+    def check_across_fields(self) -> Self:
+        """Refuse what no single field shows."""
+        prompts, minibatches = self.rollout.prompts_per_step, self.optimizer.minibatches
+        if prompts % minibatches:
+            raise ValueError(
+                f"--prompts_per_step {prompts} does not divide into --minibatches {minibatches}: "
+                f"choose a multiple of {minibatches}, or other minibatches"
+            )
+        minibatch = self.responses_per_step // minibatches
+        micro = self.optimizer.micro_batch_size
+        if micro is not None and minibatch % micro:
+            raise ValueError(
+                f"--micro_batch_size {micro} does not divide the {minibatch} responses of a minibatch: "
+                f"choose a divisor of {minibatch}"
+            )
+        buffer, limit = self.task.overlong_buffer, self.rollout.max_response_tokens
+        if buffer is not None and buffer >= limit:
+            raise ValueError(f"--overlong_buffer {buffer} must be below --max_response_tokens {limit}: lower it")
+        if self.loss.loss_type == "fipo" and self.updates_per_rollout == 1 and not self.optimizer.allow_inert:
+            raise ValueError(
+                "--loss_type fipo with --minibatches 1 and --epochs 1 is inert: with one update per rollout every "
+                "ratio is 1, so every influence weight is 1 and fipo equals dapo; raise --minibatches or --epochs, "
+                "or pass --allow_inert true"
+            )
+        return self
+
+
+def sections() -> dict[str, type[Section]]:
+    """The sections of the tree by name."""
+    return {name: field.annotation for name, field in Config.model_fields.items() if field.annotation}  # type: ignore[misc]
+
+
+def section_of() -> dict[str, str]:
+    """The section in which each flag lives. Flags are unique over the tree."""
+    return {flag: name for name, section in sections().items() for flag in section.model_fields}

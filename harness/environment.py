@@ -1,0 +1,74 @@
+"""What a run ran in: enough to say later why another machine's numbers differ."""
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.policy import Policy
+from harness.task import Problem
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic")
+
+
+def environment(policy: Policy, held_out: Iterable[Problem], threads: int) -> dict[str, Any]:
+    """The content of environment.json."""
+    prompts = "\n".join(problem.prompt for problem in held_out)
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty_diff_sha256": dirty_diff_sha256(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": threads,
+        "model_sha256": model_sha256(policy),
+        "eval_prompts_sha256": hashlib.sha256(prompts.encode()).hexdigest(),
+        "command_line": sys.argv,
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def git(*arguments: str) -> str | None:
+    """What git prints in this checkout, or None where there is no git or no repository."""
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def dirty_diff_sha256() -> str | None:
+    """Hash of what differs from the commit, new files' names included; None where nothing does."""
+    status = git("status", "--porcelain")
+    if not status:
+        return None
+    return hashlib.sha256(f"{status}\n{git('diff', 'HEAD')}".encode()).hexdigest()
+
+
+def cpu_name() -> str:
+    """The processor's own name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def model_sha256(policy: Policy) -> str:
+    """Hash of the weights by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(policy.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

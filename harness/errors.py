@@ -1,0 +1,26 @@
+"""What can go wrong, as a tree.
+
+HarnessError            exit code 1: a run failed
++-- UsageError          exit code 2: wrong use; nothing was started, nothing written
++-- Stopped             exit code 75: ended by a signal at a step boundary
+
+A message says what was expected, what came, and what to do, in one line.
+"""
+
+
+class HarnessError(Exception):
+    """A run failed."""
+
+    exit_code = 1
+
+
+class UsageError(HarnessError):
+    """A flag, file or value is not what it must be. Raised before anything starts."""
+
+    exit_code = 2
+
+
+class Stopped(HarnessError):
+    """A signal asked the run to end."""
+
+    exit_code = 75

@@ -1,0 +1,65 @@
+"""Answers to held-out prompts: the same prompts in every run of a task, whatever its seed."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from harness.chain_sum import TASKS
+from harness.config import Config
+from harness.policy import Policy
+from harness.randomness import stream
+from harness.sampler import Sampling, sample
+from harness.task import Problem, draw_distinct
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answered held-out prompt."""
+
+    step: int  # training steps done
+    prompt_id: str
+    sample: int
+    text: str
+    answer: str | None  # None where the response gives none
+    correct: bool
+    response_tokens: int
+    truncated: bool
+
+
+@lru_cache
+def held_out_problems(task: str, count: int) -> tuple[Problem, ...]:
+    """The task's evaluation prompts, disjoint by hash from every training prompt."""
+    return tuple(draw_distinct(TASKS[task], "eval", count, stream("held-out prompts", task)))
+
+
+def is_due(step: int, config: Config) -> bool:
+    """Whether the policy is evaluated after `step` training steps: at the start, every eval_every, at the end."""
+    return step % config.evaluation.eval_every == 0 or step == config.run.steps
+
+
+def samples_at(step: int, config: Config) -> int:
+    """Answers per prompt: more at the last evaluations, which make the final accuracy."""
+    due = [done for done in range(config.run.steps + 1) if is_due(done, config)]
+    last = due[-config.evaluation.final_evaluations :]
+    return config.evaluation.final_eval_samples if step in last else config.evaluation.eval_samples
+
+
+def evaluate(policy: Policy, config: Config, step: int, samples: int) -> list[Answer]:
+    """`samples` answers to each held-out prompt, in batches of about the size of a training round."""
+    settings, limit = config.evaluation, config.rollout.max_response_tokens
+    problems = held_out_problems(config.task.task, settings.eval_prompts)
+    sampling = Sampling(limit, settings.eval_temperature, settings.eval_top_p)
+    answers: list[Answer] = []
+    size = max(1, config.responses_per_step // samples)
+    for start in range(0, len(problems), size):
+        chunk = problems[start : start + size]
+        keys = [(problem, j) for problem in chunk for j in range(samples)]
+        uniforms = np.stack([stream(config.run.seed, "eval", step, p.prompt_id, j).random(limit) for p, j in keys])
+        drawn = sample(policy, [policy.encode(problem.prompt) for problem in chunk], uniforms, sampling)
+        for (problem, j), one in zip(keys, drawn, strict=True):
+            text = policy.decode(one.tokens)
+            answer = None if one.truncated else TASKS[config.task.task].extract_answer(text)
+            correct = answer == problem.answer
+            answers.append(Answer(step, problem.prompt_id, j, text, answer, correct, len(one.tokens), one.truncated))
+    return answers

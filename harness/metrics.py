@@ -1,0 +1,110 @@
+"""The numbers of a training step, under the names of docs/run_folder.md."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.batching import MicroBatch
+from harness.rollouts import Rollouts, informative
+from harness.update import LossRecord
+
+Metrics = dict[str, float | int | None]
+
+
+def rollout_metrics(rollouts: Rollouts) -> Metrics:
+    """What the first sampling round shows: its prompts and noise are the same in every arm, and no filter chose them."""
+    groups = rollouts.rounds[0]
+    responses = [response for group in groups for response in group]
+    tokens = np.array([len(response.tokens) for response in responses])
+    low, q25, median, q75, high = np.percentile(tokens, [0, 25, 50, 75, 100])
+    return {
+        "rollout/accuracy": float(np.mean([response.correct for response in responses])),
+        "rollout/reward_mean": float(np.mean([response.reward for response in responses])),
+        "rollout/response_tokens_min": low,
+        "rollout/response_tokens_q25": q25,
+        "rollout/response_tokens_median": median,
+        "rollout/response_tokens_q75": q75,
+        "rollout/response_tokens_max": high,
+        "rollout/response_tokens_mean": float(tokens.mean()),
+        "rollout/truncated_share": float(np.mean([response.truncated for response in responses])),
+        "rollout/entropy": float(sum(response.entropy_sum for response in responses) / tokens.sum()),
+        "rollout/informative_groups_share": float(np.mean([informative(group) for group in groups])),
+        "rollout/sampling_rounds": len(rollouts.rounds),
+        "rollout/unfilled_groups": rollouts.missing,
+    }
+
+
+def training_metrics(minibatches: list[list[MicroBatch]], record: LossRecord) -> Metrics:
+    """What the updates show; None where the step had no group to learn from."""
+    advantages = sum(float(batch.advantages.sum()) for minibatch in minibatches for batch in minibatch)
+    tokens = sum(int(batch.tokens.mask.sum()) for minibatch in minibatches for batch in minibatch)
+    norms = record.gradient_norms
+    return {
+        "rollout/length_weighted_advantage": advantages / tokens if tokens else None,
+        **{f"loss/{name}": value for name, value in record.means().items()},
+        "optimizer/grad_norm": float(np.mean(norms)) if norms else None,
+        "optimizer/lr": record.learning_rate,
+    }
+
+
+@dataclass
+class Ledger:
+    """What the run has spent on training so far; evaluations are not in it."""
+
+    parameters: int
+    epochs: int
+    prompts: int = 0
+    responses: int = 0
+    generated_tokens: int = 0
+    discarded_tokens: int = 0
+    trained_tokens: int = 0
+    updates: int = 0
+    flops: float = 0.0
+
+    def add(self, rollouts: Rollouts, record: LossRecord) -> None:
+        """Count a step in. A token costs 2 FLOPs per parameter forward and 4 backward; attention is left out."""
+        responses = rollouts.responses
+        kept = sum(len(response.tokens) for group in rollouts.kept for response in group)
+        generated = sum(len(response.tokens) for response in responses)
+        prompt_tokens = sum(len(group[0].prompt_tokens) for groups in rollouts.rounds for group in groups)
+        trained_rows = sum(len(r.prompt_tokens) + len(r.tokens) for group in rollouts.kept for r in group)
+        self.prompts += sum(len(groups) for groups in rollouts.rounds)
+        self.responses += len(responses)
+        self.generated_tokens += generated
+        self.discarded_tokens += generated - kept
+        self.trained_tokens += kept * self.epochs
+        self.updates += len(record.gradient_norms)
+        forward = prompt_tokens + generated + trained_rows  # sampling, then old log-probabilities
+        self.flops += self.parameters * (2.0 * forward + 6.0 * trained_rows * self.epochs)
+
+    def metrics(self) -> Metrics:
+        """The totals."""
+        names = ("prompts", "responses", "generated_tokens", "discarded_tokens", "trained_tokens", "updates", "flops")
+        return {f"ledger/{name}": getattr(self, name) for name in names}
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by phase within a step."""
+
+    started: float = field(default_factory=time.perf_counter)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time what is done inside."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - begin
+
+    def lap(self) -> Metrics:
+        """The step's seconds by phase, and since the start of the run; begins the next step."""
+        names = ("rollout", "logprobs", "update", "evaluation")
+        lap: Metrics = {f"time/{name}_s": round(self.seconds[name], 4) for name in names}
+        lap["time/elapsed_s"] = round(time.perf_counter() - self.started, 4)
+        self.seconds.clear()
+        return lap

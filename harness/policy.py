@@ -1,0 +1,115 @@
+"""A causal language model with its tokenizer, and its log-probabilities of given responses."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from harness.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model on its device, without dropout, and what turns text into its tokens."""
+
+    model: Any  # a transformers causal language model
+    tokenizer: Any  # a transformers tokenizer
+    end_ids: frozenset[int]  # any of these ends a response
+
+    @property
+    def pad_id(self) -> int:
+        """What fills the unused places of a batch. Masks go by length, so it may equal an end token."""
+        pad = self.tokenizer.pad_token_id
+        return min(self.end_ids) if pad is None else int(pad)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return next(self.model.parameters()).device
+
+    def encode(self, text: str) -> list[int]:
+        """The prompt's tokens, with what the tokenizer puts at the start of a text."""
+        return list(self.tokenizer(text)["input_ids"])
+
+    def decode(self, tokens: list[int]) -> str:
+        """The response's text without its end token."""
+        return str(self.tokenizer.decode([token for token in tokens if token not in self.end_ids]))
+
+    def token_ends(self, tokens: list[int]) -> list[int]:
+        """For each token, where its text ends in the response, in characters; an end token has no text."""
+        return [len(self.decode(tokens[: position + 1])) for position in range(len(tokens))]
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Prompts padded on the left, responses on the right, so that every response begins in the same column."""
+
+    tokens: Int[Tensor, "sequence prompt_and_response"]
+    attention_mask: Int[Tensor, "sequence prompt_and_response"]
+    mask: Bool[Tensor, "sequence token"]  # response tokens only
+
+
+def pad_batch(prompts: list[list[int]], responses: list[list[int]], policy: Policy) -> TokenBatch:
+    """One TokenBatch of these prompts and responses, as wide as its longest prompt and longest response."""
+    before, after = max(map(len, prompts)), max(map(len, responses))
+    tokens = torch.full((len(prompts), before + after), policy.pad_id)
+    attention_mask = torch.zeros_like(tokens)
+    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        start, end = before - len(prompt), before + len(response)
+        tokens[row, start:end] = torch.tensor(prompt + response)
+        attention_mask[row, start:end] = 1
+    mask = attention_mask[:, before:].bool()
+    return TokenBatch(tokens.to(policy.device), attention_mask.to(policy.device), mask.to(policy.device))
+
+
+def response_logprobs(policy: Policy, batch: TokenBatch, temperature: float) -> Float[Tensor, "sequence token"]:
+    """log pi(token | what stands before it) of each response token, at the sampling temperature.
+
+    Log-softmax in float32 whatever the model's dtype. Columns past a response's end hold numbers without meaning.
+    """
+    width = batch.mask.shape[1]
+    logits = policy.model(
+        input_ids=batch.tokens,
+        attention_mask=batch.attention_mask,
+        position_ids=positions(batch.attention_mask),
+        logits_to_keep=width + 1,
+        use_cache=False,
+    ).logits[:, :-1]  # the column before a token predicts it
+    logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
+    return logprobs.gather(-1, batch.tokens[:, -width:, None]).squeeze(-1)
+
+
+def positions(attention_mask: Int[Tensor, "sequence column"]) -> Int[Tensor, "sequence column"]:
+    """Each token's place in its own text, whatever padding stands before it."""
+    return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def load_policy(model: str, dtype: str = "float32", device: str = "cpu") -> Policy:
+    """The policy in a transformers folder or under a hub name. Raises UsageError where there is none."""
+    import transformers
+
+    folder = Path(model).expanduser()
+    if not folder.is_dir() and (model.startswith((".", "/", "~")) or model.count("/") != 1):
+        raise UsageError(f"--model: expected 'tiny', a transformers folder or a hub name owner/name, got {model!r}")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise UsageError(f"--model: expected a transformers folder with a config.json, got {model!r}: it has none")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+        network = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
+    except (OSError, ValueError) as error:
+        cause = str(error).strip().splitlines()[0]
+        raise UsageError(f"--model: could not load {model!r} as a causal language model: {cause}") from None
+    return Policy(network.to(device).eval(), tokenizer, end_ids(network, tokenizer, model))
+
+
+def end_ids(network: Any, tokenizer: Any, model: str) -> frozenset[int]:
+    """Every token that ends a response: the generation config may name several."""
+    listed = network.generation_config.eos_token_id
+    found = set(listed) if isinstance(listed, list) else {listed}
+    found = {token for token in found | {tokenizer.eos_token_id} if token is not None}
+    if not found:
+        raise UsageError(f"--model: expected a model with an end-of-sequence token, got none in {model!r}")
+    return frozenset(found)

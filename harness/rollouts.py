@@ -1,0 +1,119 @@
+"""A step's responses: prompts drawn, answered, scored and, with dynamic sampling, drawn again."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.config import Config
+from harness.errors import HarnessError
+from harness.policy import Policy
+from harness.randomness import stream
+from harness.rewards import overlong_penalty, score
+from harness.sampler import Sample, Sampling, sample
+from harness.task import Problem, Task, draw_distinct
+
+
+@dataclass(frozen=True)
+class Response:
+    """One scored response."""
+
+    problem: Problem
+    sample: int  # which of the prompt's responses
+    round: int  # sampling round in which it was drawn
+    prompt_tokens: list[int]
+    tokens: list[int]  # the end token included
+    text: str
+    entropy_sum: float  # nats, over its tokens
+    truncated: bool
+    correct: bool
+    score: float  # what dynamic sampling looks at
+    reward: float  # score and overlong penalty
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Identity within a step: prompt and sample."""
+        return self.problem.prompt_id, self.sample
+
+
+Group = list[Response]  # the responses to one prompt
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """All groups of a step by round, and those to train on."""
+
+    rounds: list[list[Group]]
+    kept: list[Group]
+    missing: int  # groups by which the rounds fell short of a batch
+
+    @property
+    def responses(self) -> list[Response]:
+        """Every response of the step, discarded ones included."""
+        return [response for groups in self.rounds for group in groups for response in group]
+
+
+def informative(group: Group) -> bool:
+    """Whether the scores differ: otherwise every advantage of the group is 0 (DAPO eq. 11)."""
+    return len({response.score for response in group}) > 1
+
+
+def collect(policy: Policy, task: Task, config: Config, step: int) -> Rollouts:
+    """The step's rollouts. Surplus groups are cut by the order of their prompts, never by who finished first."""
+    wanted = config.rollout.prompts_per_step
+    rounds: list[list[Group]] = []
+    kept: list[Group] = []
+    seen: set[str] = set()
+    limit = config.rollout.max_sampling_rounds if config.rollout.dynamic_sampling else 1
+    while len(kept) < wanted and len(rounds) < limit:
+        generator = stream(config.run.seed, "data", step, len(rounds))
+        problems = draw_distinct(task, "train", wanted, generator, seen)
+        rounds.append(answer_all(policy, task, config, step, len(rounds), problems))
+        kept += [group for group in rounds[-1] if informative(group) or not config.rollout.dynamic_sampling]
+    missing = max(0, wanted - len(kept))
+    if missing and config.rollout.unfilled == "stop":
+        raise HarnessError(
+            f"step {step}: expected {wanted} groups with both right and wrong answers, got {len(kept)} in "
+            f"{len(rounds)} rounds: raise --max_sampling_rounds, or train on what there is with --unfilled train"
+        )
+    return Rollouts(rounds, kept[:wanted], missing)
+
+
+def answer_all(
+    policy: Policy, task: Task, config: Config, step: int, round_number: int, problems: list[Problem]
+) -> list[Group]:
+    """A group of scored responses to each problem."""
+    rollout, seed = config.rollout, config.run.seed
+    prompts = [policy.encode(problem.prompt) for problem in problems]
+    uniforms = np.stack(
+        [
+            stream(seed, "rollout", step, problem.prompt_id, j).random(rollout.max_response_tokens)
+            for problem in problems
+            for j in range(rollout.group_size)
+        ]
+    )
+    samples = sample(policy, prompts, uniforms, Sampling(rollout.max_response_tokens, rollout.temperature))
+
+    def scored(problem: Problem, prompt_tokens: list[int], j: int, drawn: Sample) -> Response:
+        text = policy.decode(drawn.tokens)
+        correct = not drawn.truncated and task.extract_answer(text) == problem.answer
+        points = score(correct, config.task.control, seed, step, problem.prompt_id, j)
+        penalty = overlong_penalty(len(drawn.tokens), rollout.max_response_tokens, config.task)
+        return Response(
+            problem=problem,
+            sample=j,
+            round=round_number,
+            prompt_tokens=prompt_tokens,
+            tokens=drawn.tokens,
+            text=text,
+            entropy_sum=drawn.entropy_sum,
+            truncated=drawn.truncated,
+            correct=correct,
+            score=points,
+            reward=points + penalty,
+        )
+
+    drawn = iter(samples)
+    return [
+        [scored(problem, tokens, j, next(drawn)) for j in range(rollout.group_size)]
+        for problem, tokens in zip(problems, prompts, strict=True)
+    ]

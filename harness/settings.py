@@ -1,0 +1,112 @@
+"""From presets, files and flags to one checked Config: flags win over the file, the file over the preset."""
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.config import Config, section_of
+from harness.errors import UsageError
+from losses import LOSSES, LossSettingError
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def resolve(flags: Mapping[str, Any], preset: str | None = None, config_file: str | None = None) -> Config:
+    """The checked settings. Raises UsageError with one line that names the flag at fault."""
+    layers: dict[str, Any] = {}
+    if preset is not None:
+        path = preset_path(preset)
+        layers |= checked_keys(flatten(read_settings(path)), f"preset {path}")
+    if config_file is not None:
+        layers |= checked_keys(flatten(read_settings(Path(config_file))), f"--config {config_file}")
+    layers |= checked_keys(dict(flags), "command line")
+    return build(layers)
+
+
+def build(flat: Mapping[str, Any]) -> Config:
+    """The Config with these flags set and the rest at their defaults."""
+    where = section_of()
+    tree: dict[str, dict[str, Any]] = {}
+    for flag, value in flat.items():
+        tree.setdefault(where[flag], {})[flag] = value
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise UsageError(one_line(error)) from None
+    try:
+        LOSSES[config.loss.loss_type](**config.loss.loss_fields())
+    except LossSettingError as error:
+        raise UsageError(f"--{config.loss.flag(error.field)}: {error}") from None
+    return config
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags by name, whether the file groups them into sections (as config.json does) or not."""
+    tree = values.get("config", values)
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= value if isinstance(value, Mapping) else {key: value}
+    return flat
+
+
+def checked_keys(flat: dict[str, Any], source: str) -> dict[str, Any]:
+    """The same flags; raises UsageError on one that does not exist, with the nearest that does."""
+    known = section_of()
+    for key in flat:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see python -m harness train --help"
+            raise UsageError(f"{source}: expected a setting's name, got unknown key {key!r}: {hint}")
+    return flat
+
+
+def preset_path(preset: str) -> Path:
+    """The file of a shipped preset (`demo`) or of one given as a path."""
+    shipped = PRESETS / f"{preset}.toml"
+    if shipped.is_file():
+        return shipped
+    if Path(preset).is_file():
+        return Path(preset)
+    names = sorted(str(path.relative_to(PRESETS).with_suffix("")) for path in PRESETS.rglob("*.toml"))
+    raise UsageError(f"--preset: expected one of {', '.join(names)} or a TOML file, got {preset!r}")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A settings file, written by hand (TOML) or by the machine (JSON)."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"{path}: expected a readable TOML or JSON file, got: {error.strerror}") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: expected TOML, or JSON in a .json file, got: {error}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: expected settings by name, got a {type(values).__name__}")
+    return values
+
+
+def one_line(error: ValidationError) -> str:
+    """The first fault that pydantic found, in this project's words."""
+    fault = error.errors()[0]
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"])
+    expected = fault["msg"].replace("Input should be", "expected").replace("valid ", "")
+    return f"--{fault['loc'][-1]}: {expected}, got {fault['input']!r}"
+
+
+def tree_of(config: Config) -> dict[str, Any]:
+    """The resolved settings by section, complete: what config.json holds."""
+    return config.model_dump(mode="json")
+
+
+def config_sha256(config: Config) -> str:
+    """Identity of the settings; where the run is written is no part of it."""
+    tree = tree_of(config)
+    del tree["run"]["output_dir"]
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,58 @@
+"""What a task is: problems from a random generator, and a grader of responses."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+Split = Literal["train", "eval"]
+
+EVAL_SHARE = 16  # one prompt in this many is held out
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A prompt and its right answer."""
+
+    prompt: str
+    answer: str
+
+    @property
+    def prompt_id(self) -> str:
+        """Identity of the prompt in every record and random stream: the first 64 bits of its sha256."""
+        return hashlib.sha256(self.prompt.encode()).hexdigest()[:16]
+
+
+class Task(Protocol):
+    """A source of problems with checkable answers."""
+
+    def draw(self, generator: np.random.Generator) -> Problem:
+        """One problem."""
+
+    def extract_answer(self, response: str) -> str | None:
+        """The answer that a complete response gives, or None."""
+
+    def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:
+        """The characters [start, end) of the first step that is wrong, or None where every step is right."""
+
+
+def split_of(problem: Problem) -> Split:
+    """Which side a prompt is on: decided by its hash, so training and evaluation cannot share one."""
+    return "eval" if int(problem.prompt_id, 16) % EVAL_SHARE == 0 else "train"
+
+
+def draw_distinct(
+    task: Task, split: Split, count: int, generator: np.random.Generator, seen: set[str] | None = None
+) -> list[Problem]:
+    """`count` problems of the split, no two alike and none whose prompt_id is in `seen` (which grows)."""
+    seen = set() if seen is None else seen
+    problems: list[Problem] = []
+    for _ in range(1000 * count):
+        problem = task.draw(generator)
+        if split_of(problem) == split and problem.prompt_id not in seen:
+            seen.add(problem.prompt_id)
+            problems.append(problem)
+            if len(problems) == count:
+                return problems
+    raise ValueError(f"the task has too few {split} prompts: expected {count} new ones, found {len(problems)}")

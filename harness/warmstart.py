@@ -1,0 +1,167 @@
+"""The tiny model: a Qwen2 of 100,800 parameters, taught the task's language from demonstrations and kept in a cache."""
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+import harness.chain_sum
+from harness.chain_sum import CHARACTERS, TASKS, ChainSum, Stage
+from harness.policy import Policy, pad_batch
+from harness.randomness import stream
+from harness.task import Problem, split_of
+
+PAD, END = "_", "$"
+SHAPE = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 192,
+    "tie_word_embeddings": True,
+    "initializer_range": 0.08,
+    "max_position_embeddings": 256,
+}
+BATCH = 64
+TARGET_TOKENS = 2048  # the loss is a sum over this constant: a per-batch mean favours short answers
+WARMUP_STEPS = 50
+
+Progress = Callable[[int, int], None]
+
+
+def tiny_model_folder(task: str, model_seed: int, threads: int, progress: Progress | None = None) -> Path:
+    """The cached transformers folder of the warm-started tiny model; trained first where it is missing.
+
+    The key covers everything that determines the weights, so a changed recipe is a new entry. Builders wait for each
+    other, and an entry appears whole or not at all. `progress(done, total)` is called after each training step.
+    """
+    folder = cache_root() / f"{task}-{cache_key(task, model_seed, threads)}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            unfinished = folder.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            policy = warm_started(TASKS[task], model_seed, progress or (lambda done, total: None))
+            policy.model.save_pretrained(unfinished)
+            policy.tokenizer.save_pretrained(unfinished)
+            unfinished.rename(folder)
+    return folder
+
+
+def is_cached(task: str, model_seed: int, threads: int) -> bool:
+    """Whether the tiny model is there already."""
+    return (cache_root() / f"{task}-{cache_key(task, model_seed, threads)}").is_dir()
+
+
+def cache_root() -> Path:
+    """$FIPO_HARNESS_CACHE, else the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fipo-harness"
+    return Path(os.environ.get("FIPO_HARNESS_CACHE", default)) / "tiny"
+
+
+def cache_key(task: str, model_seed: int, threads: int) -> str:
+    """Hash of the recipe, the code that follows it, and what decides the last bits of its arithmetic."""
+    import transformers
+
+    recipe = {
+        "task": repr(TASKS[task]),
+        "model_seed": model_seed,
+        "code": [inspect.getsource(harness.chain_sum), Path(__file__).read_text(encoding="utf-8")],
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": threads,
+    }
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def warm_started(task: ChainSum, model_seed: int, progress: Progress) -> Policy:
+    """A fresh policy taken through the task's stages of demonstrations."""
+    policy = fresh_policy(model_seed)
+    total, done = sum(stage.steps for stage in task.stages), 0
+    for number, stage in enumerate(task.stages):
+        optimizer = torch.optim.AdamW(policy.model.parameters(), lr=stage.lr, betas=(0.9, 0.98), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_then_cosine(stage.steps))
+        for step in range(stage.steps):
+            loss = demonstration_loss(policy, *demonstrations(task, stage, (model_seed, number, step)))
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            done += 1
+            progress(done, total)
+    return policy
+
+
+def fresh_policy(model_seed: int) -> Policy:
+    """The tiny model with random weights and its character tokenizer."""
+    import transformers
+
+    tokenizer = character_tokenizer()
+    settings = transformers.Qwen2Config(
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        **SHAPE,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(stream(model_seed, "initial weights").integers(2**63)))
+        model = transformers.Qwen2ForCausalLM(settings)
+    return Policy(model.eval(), tokenizer, frozenset({tokenizer.eos_token_id}))
+
+
+def character_tokenizer() -> Any:
+    """A transformers tokenizer with one token per character of the task."""
+    import tokenizers
+    import transformers
+
+    vocabulary = {character: index for index, character in enumerate(PAD + END + CHARACTERS)}
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=PAD))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex("."), "isolated")
+    backend.decoder = tokenizers.decoders.Fuse()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=PAD, eos_token=END)
+
+
+def demonstrations(task: ChainSum, stage: Stage, key: tuple[int, int, int]) -> tuple[list[Problem], list[str]]:
+    """A batch of training problems with a demonstration each; held-out prompts never appear."""
+    generator = stream("warm start", *key)
+    shares = [share for share, _ in stage.styles]
+    problems: list[Problem] = []
+    while len(problems) < BATCH:
+        problem = task.draw_with(generator, stage.terms)
+        if split_of(problem) == "train":
+            problems.append(problem)
+    styles = [stage.styles[index][1] for index in generator.choice(len(shares), size=BATCH, p=shares)]
+    pairs = zip(problems, styles, strict=True)
+    return problems, [task.demonstration(problem, style, generator) for problem, style in pairs]
+
+
+def demonstration_loss(policy: Policy, problems: list[Problem], responses: list[str]) -> torch.Tensor:
+    """Summed cross-entropy of the response tokens over a constant."""
+    prompts = [policy.encode(problem.prompt) for problem in problems]
+    batch = pad_batch(prompts, [policy.encode(response + END) for response in responses], policy)
+    width = batch.mask.shape[1]
+    logits = policy.model(
+        input_ids=batch.tokens, attention_mask=batch.attention_mask, logits_to_keep=width + 1, use_cache=False
+    ).logits[:, :-1]
+    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch.tokens[:, -width:], reduction="none")
+    return (losses * batch.mask).sum() / TARGET_TOKENS
+
+
+def warmup_then_cosine(steps: int) -> Callable[[int], float]:
+    """Learning-rate factor: linear warm-up, then a cosine down to a tenth."""
+
+    def factor(step: int) -> float:
+        warm = min(1.0, (step + 1) / min(WARMUP_STEPS, max(1, steps // 10)))
+        return warm * (0.55 + 0.45 * torch.cos(torch.tensor(torch.pi * step / steps)).item())
+
+    return factor
