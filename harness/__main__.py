@@ -1,4 +1,4 @@
-"""python -m harness train | evaluate"""
+"""python -m harness train | evaluate | prepare"""
 
 import sys
 
@@ -11,10 +11,11 @@ def main(arguments: list[str]) -> None:
     """Hand the arguments to the command they name."""
     from harness import commands
 
-    parser = OneLineParser(prog="python -m harness", description="One training run.")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="train | evaluate")
+    parser = OneLineParser(allow_abbrev=False, prog="python -m harness", description="One training run.")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="train | evaluate | prepare")
     commands.add_train(subparsers)
     commands.add_evaluate(subparsers)
+    commands.add_prepare(subparsers)
     options = parser.parse_args(arguments)
     options.start(options)
 

@@ -82,6 +82,6 @@ def token_advantages(response: Response, advantage: float, policy: Policy, task:
     starts = [0, *ends[:-1]]
     # the end token has no characters of its own and belongs to the step that it ends
     return [
-        advantage if start < span[1] and end > span[0] or start == end == span[1] else 0.0
+        advantage if (start < span[1] and end > span[0]) or start == end == span[1] else 0.0
         for start, end in zip(starts, ends, strict=True)
     ]

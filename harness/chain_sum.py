@@ -127,7 +127,7 @@ GRADED = ChainSum(
     modulus=5,
     terms=(6, 12),
     stages=(
-        Stage((6, 12), ((0.1, DIRECT), (0.35, CAREFUL), (0.35, MIDDLE), (0.2, HASTY)), steps=900, lr=2e-3),
+        Stage((6, 12), ((0.1, DIRECT), (0.35, CAREFUL), (0.35, MIDDLE), (0.2, HASTY)), steps=750, lr=2e-3),
         Stage((6, 12), ((0.2, DIRECT), (0.05, CAREFUL), (0.15, MIDDLE), (0.6, HASTY)), steps=100, lr=5e-4),
     ),
 )

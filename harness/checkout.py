@@ -1,4 +1,4 @@
-"""The check that `losses` and `harness` are this checkout's: their names are generic, and another package may shadow them."""
+"""The check that packages are this checkout's: their names are generic, and others may shadow them."""
 
 import importlib.util
 from pathlib import Path

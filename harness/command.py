@@ -4,19 +4,14 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from harness.config import sections
 from harness.errors import HarnessError, UsageError
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """argparse without abbreviations and without the usage text before an error."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(
-            *arguments, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options
-        )
+    """argparse without the usage text before an error. Make it with allow_abbrev=False."""
 
     def error(self, message: str) -> NoReturn:
         """Raise in place of printing and exiting."""

@@ -1,7 +1,7 @@
 """What `python -m harness` can do."""
 
 import argparse
-import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ Subparsers = Any  # argparse does not name this type
 
 def add_train(subparsers: Subparsers) -> None:
     """The command `train`."""
-    parser: OneLineParser = subparsers.add_parser("train", help="train a model under one loss and record the run")
+    parser: OneLineParser = subparsers.add_parser(
+        "train", allow_abbrev=False, help="train a model under one loss and record the run"
+    )
     parser.add_argument("--preset", metavar="NAME", help="settings shipped in harness/presets, or a TOML file")
     parser.add_argument("--config", metavar="FILE", help="settings from TOML, or from a run's config.json")
     add_setting_flags(parser)
@@ -35,6 +37,15 @@ def add_evaluate(subparsers: Subparsers) -> None:
     parser.set_defaults(start=evaluate_command)
 
 
+def add_prepare(subparsers: Subparsers) -> None:
+    """The command `prepare`."""
+    parser: OneLineParser = subparsers.add_parser(
+        "prepare", allow_abbrev=False, help="build and cache the tiny model for a config"
+    )
+    parser.add_argument("--config", metavar="FILE", required=True, help="settings from TOML or JSON")
+    parser.set_defaults(start=prepare_command)
+
+
 def train_command(options: argparse.Namespace) -> None:
     """Train, a line per step."""
     flags = {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
@@ -43,7 +54,7 @@ def train_command(options: argparse.Namespace) -> None:
     from harness.loop import train
 
     path = Path(config.run.output_dir or default_folder(config))
-    folder = train(config, path, StepPrinter(config.run.steps), print_warm_start)
+    folder = train(config, path, step_printer(config.run.steps), print_warm_start)
     print(f"finished: {folder.path}")
 
 
@@ -72,6 +83,16 @@ def evaluate_command(options: argparse.Namespace) -> None:
     print(f"accuracy {correct:.4f} over {len(answers)} answers: {options.output_dir}")
 
 
+def prepare_command(options: argparse.Namespace) -> None:
+    """Build and cache the tiny model that a config asks for, so that many runs can start at once."""
+    config = resolve({}, config_file=options.config)
+    from harness.loop import initial_policy, set_up_torch
+
+    set_up_torch(config.run.threads)
+    initial_policy(config, print_warm_start)
+    print("ready")
+
+
 def say_what_is_idle(flags: dict[str, str | None], config: Config) -> None:
     """One line for each setting that does less than its user may think."""
     loss = config.loss
@@ -96,18 +117,17 @@ def print_warm_start(done: int, total: int) -> None:
         print(f"warm start: step {done}/{total}", flush=True)
 
 
-class StepPrinter:
+def step_printer(steps: int) -> Callable[[Metrics], None]:
     """Prints a line per training step, with the time left at the pace so far."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps, self.started = steps, time.monotonic()
-
-    def __call__(self, metrics: Metrics) -> None:
+    def show(metrics: Metrics) -> None:
         done = int(metrics["step"] or 0) + 1
-        left = (time.monotonic() - self.started) / done * (self.steps - done)
+        left = float(metrics["time/elapsed_s"] or 0) / done * (steps - done)
         print(
-            f"step {done}/{self.steps}  accuracy {metrics['rollout/accuracy']:.3f}  "
+            f"step {done}/{steps}  accuracy {metrics['rollout/accuracy']:.3f}  "
             f"tokens {metrics['rollout/response_tokens_mean']:.1f}  entropy {metrics['rollout/entropy']:.3f}  "
             f"rounds {metrics['rollout/sampling_rounds']}  {left:.0f} s left",
             flush=True,
         )
+
+    return show

@@ -23,34 +23,35 @@ class Section(BaseModel):
 class RunSettings(Section):
     """How long, where, and with which random numbers."""
 
-    seed: int = Field(0, ge=0, description="Keys every random draw of the run.")
-    steps: Count = Field(20, description="Training steps: rounds of rollouts and the updates made from them.")
-    threads: Count = Field(1, description="CPU threads. Part of a run's identity: other counts give other last bits.")
-    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model lives.")
-    record_rollouts: Literal["all", "none"] = Field("all", description="Which steps' responses are stored.")
-    output_dir: str | None = Field(None, description="Run folder. Default: runs/<time>-<loss>-seed<seed>.")
+    seed: int = Field(default=0, ge=0, description="Keys every random draw of the run.")
+    steps: Count = Field(default=20, description="Training steps: rounds of rollouts and the updates made from them.")
+    threads: Count = Field(default=1, description="CPU threads; other counts give other last bits.")
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where the model lives.")
+    record_rollouts: Literal["all", "none"] = Field(default="all", description="Which steps' responses are stored.")
+    output_dir: str | None = Field(default=None, description="Run folder. Default: runs/<time>-<loss>-seed<seed>.")
 
 
 class ModelSettings(Section):
     """What is trained."""
 
-    model: str = Field("tiny", description="'tiny' (built and warm-started here), a transformers folder or a hub name.")
-    model_seed: int = Field(0, ge=0, description="Keys the initial weights and the warm start of 'tiny'.")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Dtype of the weights.")
+    model: str = Field(default="tiny", description="'tiny' (made here), a transformers folder or a hub name.")
+    model_seed: int = Field(default=0, ge=0, description="Keys the initial weights and the warm start of 'tiny'.")
+    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="Dtype of the weights.")
 
 
 class TaskSettings(Section):
     """What is asked, and what is paid for an answer."""
 
     task: Literal["graded_chain_sum", "keyed_chain_sum"] = Field(
-        "graded_chain_sum", description="Problem generator. The keyed one is easier: its best style is soon found."
+        default="graded_chain_sum",
+        description="Problem generator; the keyed one is easier.",
     )
     overlong_buffer: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Soft overlong penalty: tokens before the limit over which it grows (DAPO eq. 13)."
+        default=None, description="Soft overlong penalty: tokens before the limit over which it grows (DAPO eq. 13)."
     )
-    overlong_factor: Positive = Field(1.0, description="Size of the overlong penalty at the limit.")
+    overlong_factor: Positive = Field(default=1.0, description="Size of the overlong penalty at the limit.")
     control: Literal["none", "blame", "random_reward"] = Field(
-        "none",
+        default="none",
         description="Planted control. blame: a negative advantage falls only on the first wrong step of a response. "
         "random_reward: the reward is a coin toss.",
     )
@@ -59,42 +60,44 @@ class TaskSettings(Section):
 class RolloutSettings(Section):
     """How responses are drawn. Sampling is never truncated (top-p, top-k) in training: it would bias the ratio."""
 
-    prompts_per_step: Count = Field(32, description="Prompts trained on per step.")
-    group_size: int = Field(8, ge=2, description="Responses per prompt.")
-    max_response_tokens: Count = Field(72, description="Tokens per response at most, the end token included.")
-    temperature: Positive = Field(1.0, description="Sampling temperature; the trainer divides its logits by it too.")
+    prompts_per_step: Count = Field(default=32, description="Prompts trained on per step.")
+    group_size: int = Field(default=8, ge=2, description="Responses per prompt.")
+    max_response_tokens: Count = Field(default=72, description="Tokens per response at most, the end token included.")
+    temperature: Positive = Field(default=1.0, description="Sampling temperature, in the trainer's ratios too.")
     dynamic_sampling: bool = Field(
-        False, description="Draw further rounds of prompts until enough groups hold both right and wrong (DAPO eq. 11)."
+        default=False,
+        description="Draw prompts until enough groups hold both right and wrong (DAPO eq. 11).",
     )
-    max_sampling_rounds: Count = Field(3, description="Rounds of dynamic sampling at most.")
+    max_sampling_rounds: Count = Field(default=3, description="Rounds of dynamic sampling at most.")
     unfilled: Literal["train", "stop"] = Field(
-        "train", description="What to do with a batch that the rounds did not fill."
+        default="train", description="What to do with a batch that the rounds did not fill."
     )
 
 
 class LossSettings(Section):
     """The loss, under the published page's names and with its defaults. Each source is in losses/."""
 
-    loss_type: Literal["grpo", "dapo", "fipo"] = Field("grpo", description="Per-token formula.")
+    loss_type: Literal["grpo", "dapo", "fipo"] = Field(default="grpo", description="Per-token formula.")
     averaging: Averaging = Field(
-        "sequence_mean", description="Token weights. Default: sequence_mean for grpo, token_mean for dapo and fipo."
+        default="sequence_mean",
+        description="Token weights. Default: sequence_mean for grpo, else token_mean.",
     )
-    epsilon: float = Field(0.2, description="Lower clip bound of the ratio, 1 - epsilon.")
-    epsilon_high: float = Field(0.2, description="Upper clip bound, 1 + epsilon_high. Default: epsilon.")
-    delta: float | None = Field(None, description="Dual clip for negative advantages; FIPO's token filter.")
-    beta: float = Field(0.0, description="Weight of the KL to the initial policy (k3).")
-    log_ratio_clamp: float | None = Field(None, description="Cut log-ratios at +- this (20 in the authors' code).")
-    advantage_scale: AdvantageScale = Field("group", description="What the advantage is divided by: a std, or nothing.")
-    advantage_std_eps: float = Field(1e-6, ge=0, description="Added to that std (1e-6 official, 1e-4 on the page).")
-    fipo_decay_rate: float = Field(32.0, description="Half-life of the Future-KL discount, tokens.")
-    fipo_clip_range: float | None = Field(0.2, description="How far an influence weight may lie from 1.")
-    fipo_clip_high_only: bool = Field(True, description="Weights in [1, 1 + range] rather than on both sides of 1.")
+    epsilon: float = Field(default=0.2, description="Lower clip bound of the ratio, 1 - epsilon.")
+    epsilon_high: float = Field(default=0.2, description="Upper clip bound, 1 + epsilon_high. Default: epsilon.")
+    delta: float | None = Field(default=None, description="Dual clip for negative advantages; FIPO's token filter.")
+    beta: float = Field(default=0.0, description="Weight of the KL to the initial policy (k3).")
+    log_ratio_clamp: float | None = Field(default=None, description="Cut log-ratios at +- this (the authors: 20).")
+    advantage_scale: AdvantageScale = Field(default="group", description="Whose std divides advantages, if any.")
+    advantage_std_eps: float = Field(default=1e-6, ge=0, description="Added to that std (page: 1e-4).")
+    fipo_decay_rate: float = Field(default=32.0, description="Half-life of the Future-KL discount, tokens.")
+    fipo_clip_range: float | None = Field(default=0.2, description="How far an influence weight may lie from 1.")
+    fipo_clip_high_only: bool = Field(default=True, description="Weights in [1, 1 + range], none below 1.")
     fipo_safety_threshold: float | None = Field(
-        4.0, description="Ratio above which a negative token's weight is cut to [0.8, 1]."
+        default=4.0, description="Ratio above which a negative token's weight is cut to [0.8, 1]."
     )
-    fipo_filter_in_log_space: bool = Field(False, description="Compare log-ratios with log(delta), as the authors do.")
+    fipo_filter_in_log_space: bool = Field(default=False, description="Filter on log-ratios, as the authors do.")
     fipo_weight_bound: float | None = Field(
-        None, description="Largest weight where the clip range is 0 or none (10 in the authors' code)."
+        default=None, description="Largest weight where the clip range is 0 or none (10 in the authors' code)."
     )
 
     @model_validator(mode="before")
@@ -121,26 +124,26 @@ class LossSettings(Section):
 class OptimizerSettings(Section):
     """What is done with a batch of rollouts. AdamW throughout, as in every recipe."""
 
-    lr: Positive = Field(3e-4, description="Learning rate.")
-    warmup_steps: int = Field(5, ge=0, description="Training steps of linear warm-up.")
-    weight_decay: float = Field(0.1, ge=0, description="AdamW's decoupled weight decay.")
-    grad_clip: Positive = Field(1.0, description="Gradients are scaled down to this norm.")
-    minibatches: Count = Field(8, description="Optimizer steps per pass over the rollouts.")
-    epochs: Count = Field(1, description="Passes over each batch of rollouts.")
-    micro_batch_size: Count | None = Field(None, description="Responses per forward pass. Default: a minibatch.")
-    allow_inert: bool = Field(False, description="Allow fipo with one update per rollout, where it equals dapo.")
+    lr: Positive = Field(default=3e-4, description="Learning rate.")
+    warmup_steps: int = Field(default=5, ge=0, description="Training steps of linear warm-up.")
+    weight_decay: float = Field(default=0.1, ge=0, description="AdamW's decoupled weight decay.")
+    grad_clip: Positive = Field(default=1.0, description="Gradients are scaled down to this norm.")
+    minibatches: Count = Field(default=8, description="Optimizer steps per pass over the rollouts.")
+    epochs: Count = Field(default=1, description="Passes over each batch of rollouts.")
+    micro_batch_size: Count | None = Field(default=None, description="Responses per forward pass, or all.")
+    allow_inert: bool = Field(default=False, description="Allow fipo where it equals dapo.")
 
 
 class EvaluationSettings(Section):
     """How progress is measured, always on the same held-out prompts."""
 
-    eval_every: Count = Field(2, description="Training steps between evaluations.")
-    eval_prompts: Count = Field(256, description="Held-out prompts.")
-    eval_samples: Count = Field(1, description="Answers per prompt.")
-    final_evaluations: Count = Field(3, description="How many of the last evaluations make the final accuracy.")
-    final_eval_samples: Count = Field(8, description="Answers per prompt in those.")
-    eval_temperature: Positive = Field(1.0, description="Sampling temperature of evaluations.")
-    eval_top_p: float = Field(1.0, gt=0, le=1, description="Nucleus of evaluations (0.7 in the FIPO paper).")
+    eval_every: Count = Field(default=2, description="Training steps between evaluations.")
+    eval_prompts: Count = Field(default=256, description="Held-out prompts.")
+    eval_samples: Count = Field(default=1, description="Answers per prompt.")
+    final_evaluations: Count = Field(default=3, description="How many of the last evaluations make the final accuracy.")
+    final_eval_samples: Count = Field(default=8, description="Answers per prompt in those.")
+    eval_temperature: Positive = Field(default=1.0, description="Sampling temperature of evaluations.")
+    eval_top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus of evaluations (0.7 in the FIPO paper).")
 
 
 class Config(Section):

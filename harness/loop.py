@@ -3,6 +3,7 @@
 Left out on purpose: a value model, a reward model, an entropy bonus. None of the three losses has them.
 """
 
+import ctypes
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 import torch
+import transformers
 
 from harness.batching import plan_minibatches
 from harness.chain_sum import TASKS
@@ -115,6 +117,18 @@ def set_up_torch(threads: int) -> None:
     """The thread count, and kernels that give the same bits every time."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only finds bugs, slowly
+    keep_freed_memory()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc to keep freed blocks: else every large tensor of a CPU step is mapped and zeroed anew by the kernel."""
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(mmap_threshold, 2**31 - 1)
 
 
 @contextmanager
@@ -122,7 +136,7 @@ def stop_requests() -> Iterator[Callable[[], str | None]]:
     """A function that names the first signal to stop (SIGINT, SIGTERM) that has come, or None."""
     received: list[str] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int, _frame: FrameType | None) -> None:
         if received:
             raise KeyboardInterrupt  # the second one does not wait for the step to end
         received.append(signal.Signals(number).name)

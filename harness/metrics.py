@@ -16,7 +16,7 @@ Metrics = dict[str, float | int | None]
 
 
 def rollout_metrics(rollouts: Rollouts) -> Metrics:
-    """What the first sampling round shows: its prompts and noise are the same in every arm, and no filter chose them."""
+    """What the first sampling round shows: the same prompts and noise in every arm, chosen by no filter."""
     groups = rollouts.rounds[0]
     responses = [response for group in groups for response in group]
     tokens = np.array([len(response.tokens) for response in responses])

@@ -28,7 +28,8 @@ class Policy:
     @property
     def device(self) -> torch.device:
         """Where the model lives."""
-        return next(self.model.parameters()).device
+        parameter: Tensor = next(self.model.parameters())
+        return parameter.device
 
     def encode(self, text: str) -> list[int]:
         """The prompt's tokens, with what the tokenizer puts at the start of a text."""
@@ -98,7 +99,7 @@ def load_policy(model: str, dtype: str = "float32", device: str = "cpu") -> Poli
         raise UsageError(f"--model: expected a transformers folder with a config.json, got {model!r}: it has none")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-        network = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
+        network: Any = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
         cause = str(error).strip().splitlines()[0]
         raise UsageError(f"--model: could not load {model!r} as a causal language model: {cause}") from None

@@ -89,14 +89,15 @@ def next_logits(
     cache: DynamicCache,
 ) -> Float[Tensor, "row vocabulary"]:
     """Logits of the token after the new ones, which join the cache."""
-    return policy.model(
+    logits: Tensor = policy.model(
         input_ids=tokens,
         attention_mask=attention_mask,
         position_ids=positions(attention_mask)[:, -tokens.shape[1] :],
         past_key_values=cache,
         logits_to_keep=1,
         use_cache=True,
-    ).logits[:, -1]  # type: ignore[no-any-return]
+    ).logits
+    return logits[:, -1]
 
 
 def choose(

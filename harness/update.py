@@ -62,7 +62,7 @@ def make_optimizer(
 def known_logprobs(
     policy: Policy, reference: Policy | None, minibatches: list[list[MicroBatch]], temperature: float
 ) -> list[list[KnownLogprobs]]:
-    """Old and reference log-probabilities by the trainer's own code and plan, so that the first ratios are exactly 1."""
+    """Old and reference log-probabilities, by the trainer's own code and plan: the first ratios are exactly 1."""
     return [
         [
             KnownLogprobs(
@@ -97,6 +97,6 @@ class Updater:
             record.add(batch, output)
         norm = torch.nn.utils.clip_grad_norm_(self.policy.model.parameters(), self.grad_clip)
         record.gradient_norms.append(float(norm))
-        record.learning_rate = self.schedule.get_last_lr()[0]
+        record.learning_rate = float(self.schedule.get_last_lr()[0])
         self.optimizer.step()
         self.schedule.step()

@@ -27,7 +27,8 @@ def group_advantages(
     Groups are told by id, never by position. Equal rewards and groups of one give exactly 0; the authors' code gives
     R / (1 + std_eps) to a group of one.
     """
-    _, group, size = group_ids.unique(return_inverse=True, return_counts=True)
+    group: Tensor
+    _, group, size = torch.unique(group_ids, return_inverse=True, return_counts=True)
     mean = rewards.new_zeros(len(size)).index_add(0, group, rewards) / size
     lowest = rewards.new_zeros(len(size)).scatter_reduce(0, group, rewards, "amin", include_self=False)
     highest = rewards.new_zeros(len(size)).scatter_reduce(0, group, rewards, "amax", include_self=False)
@@ -38,4 +39,5 @@ def group_advantages(
     if scale == "batch":
         return centered / (rewards.std(correction=ddof) + std_eps) if len(rewards) > ddof else centered
     variance = rewards.new_zeros(len(size)).index_add(0, group, centered**2) / (size - ddof).clamp(min=1)
-    return centered / (variance.sqrt()[group] + std_eps)
+    scaled: Tensor = centered / (variance.sqrt()[group] + std_eps)
+    return scaled

@@ -52,7 +52,8 @@ class LossOutput:
 class Loss(Protocol):
     """A frozen dataclass whose fields are the hyperparameters and whose call is the formula."""
 
-    def __call__(self, batch: LossBatch) -> LossOutput: ...
+    def __call__(self, batch: LossBatch) -> LossOutput:
+        """Token losses and diagnostics of one micro-batch."""
 
 
 def computation_dtype(*tensors: Tensor) -> torch.dtype:

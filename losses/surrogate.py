@@ -61,7 +61,7 @@ def clip_diagnostics(
     epsilon_high: float,
     delta: float | None,
 ) -> dict[str, Float[Tensor, "sequence token"]]:
-    """Per token: KL to old (log pi_old - log pi) and whether the low, the high or the dual clip stopped its gradient."""
+    """Per token: log pi_old - log pi, and whether the low, the high or the dual clip stopped its gradient."""
     log_ratio, advantages = log_ratio.detach(), advantages.detach()
     ratio = log_ratio.exp()
     negative = advantages < 0

@@ -1,0 +1,143 @@
+"""What each run is judged by: one number per run and outcome, the primary one fixed before the runs.
+
+Left out on purpose: choosing the best checkpoint. The peak is listed and named as what it is, a maximum over looks
+that is biased upwards.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.records import Study
+from analysis.statistics import Interval, t_interval
+
+FINAL_EVALUATIONS = 3
+PRIMARY = "auc"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An outcome's name with its unit, and the digits and the scale it is shown with."""
+
+    label: str
+    digits: int = 3
+    scale: float = 1.0
+
+
+OUTCOMES = {
+    "auc": Outcome("area under the training curve (AUC: mean rollout accuracy over the steps)"),
+    "final_accuracy": Outcome(f"final accuracy (mean of the last {FINAL_EVALUATIONS} evaluations)"),
+    "start_accuracy": Outcome("accuracy before training"),
+    "accuracy_at_equal_tokens": Outcome("evaluation accuracy at equal generated tokens"),
+    "final_response_tokens": Outcome("response tokens at the last evaluations", digits=1),
+    "generated_tokens": Outcome("generated tokens, discarded ones included (thousands)", digits=0, scale=1e-3),
+    "discarded_tokens": Outcome("of these generated and not trained on (thousands)", digits=0, scale=1e-3),
+    "seconds": Outcome("seconds", digits=1),
+    "peak_accuracy": Outcome("peak of the evaluations (biased upwards)"),
+}
+
+
+def outcomes(study: Study) -> pd.DataFrame:
+    """A row per finished run: run, arm, seed, and a column for each of OUTCOMES."""
+    runs = study.metrics.drop_duplicates("run").set_index("run")[["arm", "seed"]]
+    columns = {
+        "auc": study.metrics.groupby("run")["rollout/accuracy"].mean(),
+        **_evaluation_outcomes(study.evals),
+        **_ledger_outcomes(study.metrics),
+        "accuracy_at_equal_tokens": accuracy_at_equal_tokens(study),
+    }
+    return runs.join(pd.DataFrame(columns))[["arm", "seed", *OUTCOMES]].reset_index()
+
+
+def summary(table: pd.DataFrame, outcome: str) -> dict[str, Interval]:
+    """The t interval of an outcome over the seeds of each arm, in the table's order of arms."""
+    return {str(arm): t_interval(rows[outcome].to_numpy(float)) for arm, rows in table.groupby("arm", sort=False)}
+
+
+def summary_table(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """The same as a tidy table: arm, outcome, mean, low, high, n, sd, median."""
+    rows = [
+        {"arm": arm, "outcome": name, **vars(interval), **_spread(table, arm, name)}
+        for name in names
+        for arm, interval in summary(table, name).items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def evaluation_curves(evals: pd.DataFrame) -> pd.DataFrame:
+    """A row per run and evaluation: accuracy and response tokens, each prompt counting the same."""
+    keys = ["run", "arm", "seed", "step"]
+    per_prompt = evals.groupby([*keys, "prompt_id"], sort=False)[["correct", "response_tokens"]].mean()
+    means = per_prompt.groupby(keys, sort=False).mean().reset_index()
+    return means.rename(columns={"correct": "accuracy"}).sort_values(["run", "step"], ignore_index=True)
+
+
+def final_evaluations(evals: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each run's last evaluations, the one before training never among them unless it is all there is."""
+    return _per_run(evals, lambda steps: ([step for step in steps if step > 0] or steps)[-FINAL_EVALUATIONS:])
+
+
+def accuracy_at_equal_tokens(study: Study) -> pd.Series:
+    """Evaluation accuracy of each run where it had generated what the most frugal of all runs generated in total."""
+    curves = token_curves(study)
+    budget = curves.groupby("run")["generated_tokens"].max().min()
+    return pd.Series(
+        {
+            str(run): float(np.interp(budget, rows["generated_tokens"], rows["evaluation_accuracy"]))
+            for run, rows in curves.dropna(subset=["evaluation_accuracy"]).groupby("run")
+        },
+        dtype=float,
+    )
+
+
+def token_curves(study: Study) -> pd.DataFrame:
+    """A row per run and step: the accuracies of the policy after `step` steps, and the tokens generated until then.
+
+    The line of step s counts its own rollouts too, which the policy of step s has not learned from: so each policy
+    stands at the total of the line before.
+    """
+    lines = study.metrics[["run", "arm", "seed", "step", "rollout/accuracy", "ledger/generated_tokens"]]
+    before = lines.assign(step=lines["step"] + 1)[["run", "step", "ledger/generated_tokens"]]
+    policies = before.rename(columns={"ledger/generated_tokens": "generated_tokens"})
+    start = pd.DataFrame({"run": lines["run"].unique(), "step": 0, "generated_tokens": 0.0})
+    curves = pd.concat([start, policies]).merge(lines.drop_duplicates("run")[["run", "arm", "seed"]], on="run")
+    rollout = lines[["run", "step", "rollout/accuracy"]].rename(columns={"rollout/accuracy": "rollout_accuracy"})
+    evaluation = evaluation_curves(study.evals)[["run", "step", "accuracy"]]
+    evaluation = evaluation.rename(columns={"accuracy": "evaluation_accuracy"})
+    curves = curves.merge(rollout, on=["run", "step"], how="left").merge(evaluation, on=["run", "step"], how="left")
+    return curves.sort_values(["run", "step"], ignore_index=True)
+
+
+def _evaluation_outcomes(evals: pd.DataFrame) -> dict[str, pd.Series]:
+    curves = evaluation_curves(evals)
+    final = evaluation_curves(final_evaluations(evals)).groupby("run")
+    return {
+        "final_accuracy": final["accuracy"].mean(),
+        "final_response_tokens": final["response_tokens"].mean(),
+        "start_accuracy": curves[curves["step"] == 0].set_index("run")["accuracy"],
+        "peak_accuracy": curves.groupby("run")["accuracy"].max(),
+    }
+
+
+def _ledger_outcomes(metrics: pd.DataFrame) -> dict[str, pd.Series]:
+    last = metrics.sort_values("step").groupby("run").tail(1).set_index("run")
+    wanted = {
+        "generated_tokens": "ledger/generated_tokens",
+        "discarded_tokens": "ledger/discarded_tokens",
+        "seconds": "time/elapsed_s",
+    }
+    return {name: last.reindex(columns=[key])[key] for name, key in wanted.items()}
+
+
+def _per_run(evals: pd.DataFrame, choose: Callable[[list[int]], list[int]]) -> pd.DataFrame:
+    steps = evals.groupby("run")["step"].unique()
+    chosen = {run: set(choose(sorted(int(step) for step in of_run))) for run, of_run in steps.items()}
+    wanted = pd.MultiIndex.from_tuples([(run, step) for run, of_run in chosen.items() for step in of_run])
+    return evals[pd.MultiIndex.from_frame(evals[["run", "step"]]).isin(wanted)]
+
+
+def _spread(table: pd.DataFrame, arm: str, name: str) -> dict[str, float]:
+    scores = table.loc[table["arm"] == arm, name]
+    return {"sd": float(scores.std(ddof=1)), "median": float(scores.median())}

@@ -1,0 +1,66 @@
+"""Where the numbers come from: run ids, commits and machines, and what of it is not as it should be."""
+
+import json
+
+import pandas as pd
+
+from analysis.records import Study
+
+SUMMARISED = (
+    "python",
+    "platform",
+    "cpu",
+    "cpu_capability",
+    "threads",
+    "model_sha256",
+    "eval_prompts_sha256",
+    "packages",
+)
+
+
+def commits(study: Study) -> str:
+    """The commit of all runs, or plainly that there are several or that the tree had changes."""
+    environments = study.environments
+    counts = environments["commit"].fillna("unknown").value_counts(sort=False)
+    dirty = int(environments["dirty_diff_sha256"].notna().sum())
+    if len(counts) == 1:
+        words = f"commit {counts.index[0]}"
+    else:
+        words = f"{len(counts)} different commits: " + ", ".join(f"{name} ({n} runs)" for name, n in counts.items())
+    return words + (f"; {dirty} of {len(environments)} runs from a tree with uncommitted changes" if dirty else "")
+
+
+def run_ids(study: Study) -> list[str]:
+    """The runs that every figure is made from."""
+    return [str(run) for run in study.environments["run"]]
+
+
+def environment_rows(study: Study) -> list[tuple[str, str]]:
+    """Each field of the environment with its value, or its values and how many runs have each."""
+    return [(field, _values(study.environments[field])) for field in SUMMARISED]
+
+
+def not_used(study: Study) -> pd.DataFrame:
+    """The runs that did not enter: run, state, steps_done, reason."""
+    return study.runs.loc[study.runs["state"] != "finished", ["run", "state", "steps_done", "reason"]]
+
+
+def confounds(study: Study) -> list[str]:
+    """What differs between the arms and is not the loss's, as the study itself says."""
+    named = [item if isinstance(item, str) else json.dumps(item) for item in study.description.get("confounds", [])]
+    fields = [item["field"] for item in study.description.get("differences", []) if not item.get("allowed", True)]
+    return [*named, *(field for field in fields if not any(field in words for words in named))]
+
+
+def _values(column: pd.Series) -> str:
+    texts = [_text(value) for value in column]
+    distinct = dict.fromkeys(texts)
+    if len(distinct) == 1:
+        return texts[0]
+    return "differs: " + "; ".join(f"{text} ({texts.count(text)} runs)" for text in distinct)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in sorted(value.items()))
+    return "not recorded" if value is None or value != value else str(value)

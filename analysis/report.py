@@ -1,0 +1,154 @@
+"""A study -> report.html, verdict.json and the figures' files; only files of these names are ever written."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.charts import Chart, Findings, charts, findings
+from analysis.outcomes import OUTCOMES, PRIMARY
+from analysis.page import Section, box, bullets, figure, page, paragraph
+from analysis.provenance import commits, confounds, run_ids
+from analysis.records import Study
+from analysis.saving import save_figure, save_tables
+from analysis.tables import (
+    MAIN,
+    MORE,
+    comparison_rows,
+    difference_table,
+    environment_table,
+    not_used_table,
+    outcome_table,
+    within_prompt_rows,
+)
+from analysis.verdict import ONE_START, Verdict
+
+MAIN_FIGURE = "learning_curves"
+SHORT = {
+    "outcomes": "Outcomes",
+    "differences": "Differences",
+    "accuracy_against_tokens": "Tokens",
+    "accuracy_against_length": "Length",
+    "training_dynamics": "Dynamics",
+}
+
+
+def write_report(study: Study, output: Path) -> Verdict:
+    """Write the report and all figures into the folder `output`, and hand back the verdict."""
+    found = findings(study)
+    shown = _write_charts(charts(found), output)
+    (output / "report.html").write_text(report_html(found, shown), encoding="utf-8")
+    text = json.dumps(found.verdict.as_json(), indent=2, ensure_ascii=False, allow_nan=False)
+    (output / "verdict.json").write_text(text + "\n", encoding="utf-8")
+    return found.verdict
+
+
+def write_figures(study: Study, output: Path, names: Sequence[str] = ()) -> list[str]:
+    """Write the figures alone, all or those named, into output/figures, and hand back their names."""
+    found = findings(study)
+    return [chart.name for chart, _ in _write_charts(charts(found, names), output)]
+
+
+def report_html(found: Findings, shown: list[tuple[Chart, bytes]]) -> str:
+    """The page: verdict, outcomes and main figure first, everything else below."""
+    figures = {chart.name: _figure(found, chart, image) for chart, image in shown}
+    titles = {chart.name: chart.title for chart, _ in shown}
+    study = found.study
+    sections = [
+        Section("evidence", "Evidence", "What the evidence supports", _evidence(found)),
+        *(Section(name, SHORT[name], titles[name], html) for name, html in figures.items() if name != MAIN_FIGURE),
+        Section("length-table", "Within prompts", "Length within prompts", within_prompt_rows(found.within_prompt)),
+        Section("more-outcomes", "More outcomes", "More outcomes per arm", _more_outcomes(found)),
+        Section("arms", "Arms", "What differs between the arms", _arms(study)),
+        Section("not-used", "Runs left out", "Runs that did not enter", not_used_table(study)),
+        Section(
+            "environment", "Environment", "Where it ran", paragraph(commits(study) + ".") + environment_table(study)
+        ),
+        Section("method", "Method", "How it was computed", _method()),
+    ]
+    return page(f"Report on {study.name}", _subtitle(study), _first_screen(found, figures[MAIN_FIGURE]), sections)
+
+
+def _write_charts(wanted: list[Chart], output: Path) -> list[tuple[Chart, bytes]]:
+    folder = output / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = []
+    for chart in wanted:
+        save_tables(chart.tables, folder, chart.name)
+        shown.append((chart, save_figure(chart.figure, folder, chart.name)))
+    return shown
+
+
+def _figure(found: Findings, chart: Chart, image: bytes) -> str:
+    others = confounds(found.study)
+    warning = f" CONFOUNDED: the arms also differ in {', '.join(others)}." if others else ""
+    return figure(image, chart.title, chart.caption + warning, (commits(found.study), run_ids(found.study)))
+
+
+def _subtitle(study: Study) -> str:
+    description = study.description
+    family, preset = description.get("family", "not named"), description.get("preset", "not named")
+    runs = f"{len(study.environments)} of {len(study.runs)} runs finished"
+    return f"Family {family}, preset {preset}; {runs}. {commits(study)[0].upper()}{commits(study)[1:]}."
+
+
+def _first_screen(found: Findings, main_figure: str) -> str:
+    answer = found.verdict
+    parts = [box("verdict", paragraph(answer.sentence) + paragraph(answer.what_it_would_take))]
+    if answer.notes:
+        parts.append(box("warning", bullets(answer.notes)))
+    if others := confounds(found.study):
+        parts.append(box("warning", paragraph(f"Not the losses alone differ here. Confounds: {', '.join(others)}.")))
+    parts.append(outcome_table(found, MAIN))
+    parts.append(
+        '<p class="soft">Mean over seeds [95 % t interval]; n: seeds. Generated tokens include discarded ones.</p>'
+    )
+    return "\n".join([*parts, main_figure])
+
+
+def _evidence(found: Findings) -> str:
+    answer = found.verdict
+    if not answer.comparisons:
+        return paragraph(answer.sentence)
+    alpha = answer.comparisons[0].alpha
+    reading = (
+        f"Primary outcome: {OUTCOMES[PRIMARY].label}, fixed before the runs. The claim of each row is that its first "
+        "arm is the better one. Welch's t test on the seeds' scores, Holm-corrected over the rows; beside it the "
+        "paired t test by seed, since arms share their seeds, and the exact permutation test. Smallest detectable "
+        f"difference and needed seeds: 80 % power at level {alpha:.4f} (Holm's strictest step), from the spread seen "
+        "here, and for the needed seeds as if the observed difference were the true one. With fewer than 5 seeds in "
+        "an arm nothing is claimed."
+    )
+    control = answer.positive.comparison
+    parts = [comparison_rows(answer.comparisons), f'<div class="soft">{paragraph(reading)}</div>']
+    parts += ["<h3>Planted controls</h3>", bullets([answer.positive.sentence, answer.negative.sentence])]
+    parts += [comparison_rows([control], "a control")] if control else []
+    parts += ["<h3>Secondary outcome: final accuracy</h3>", comparison_rows(answer.secondary, "no claim")]
+    parts.append(
+        '<p class="soft">Looked at beside the primary outcome and corrected within itself alone: no claim.</p>'
+    )
+    return "\n".join([*parts, paragraph(ONE_START)])
+
+
+def _more_outcomes(found: Findings) -> str:
+    note = (
+        "Peak accuracy is a maximum over all evaluations and biased upwards by that; it is never compared. Seconds "
+        "depend on what else the machine did."
+    )
+    return outcome_table(found, MORE) + f'<p class="soft">{note}</p>'
+
+
+def _arms(study: Study) -> str:
+    if not study.description.get("differences"):
+        return paragraph("The study lists no difference between its arms.")
+    others = confounds(study)
+    if not others:
+        return paragraph("Every difference is one that the family allows.") + difference_table(study)
+    return box("warning", paragraph(f"Confounds: {', '.join(others)}.")) + difference_table(study)
+
+
+def _method() -> str:
+    labels = [f"{name}: {outcome.label}" for name, outcome in OUTCOMES.items()]
+    return bullets(labels) + paragraph(
+        "The unit of every test is the training seed: one score per run. Prompts and samples only make a score less "
+        "noisy. The tables behind each figure lie beside it as CSV, the verdict as verdict.json."
+    )

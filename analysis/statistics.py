@@ -1,0 +1,133 @@
+"""Scores per seed -> intervals, tests and their power. The unit is always the seed, never the prompt.
+
+Left out on purpose: the percentile bootstrap, whose nominal 95 % interval over 5 seeds covers 82 %, and tests over
+prompts alone, which call equal arms different in a third of the cases.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb, inf, nan, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Scores = Sequence[float] | NDArray[np.float64]
+MOST_PERMUTATIONS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over `n` seeds and its t interval; the ends are not a number below two seeds."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two means, its t interval and two-sided p; not a number where the seeds are too few."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def t_interval(scores: Scores, confidence: float = 0.95) -> Interval:
+    """Mean +- t_{n-1} sd / sqrt(n)."""
+    values = np.asarray(scores, dtype=float)
+    mean = float(values.mean()) if values.size else nan
+    if values.size < 2:
+        return Interval(mean, nan, nan, values.size)
+    half = float(stats.t.ppf((1 + confidence) / 2, values.size - 1)) * float(values.std(ddof=1)) / sqrt(values.size)
+    return Interval(mean, mean - half, mean + half, values.size)
+
+
+def welch(scores: Scores, baseline: Scores, confidence: float = 0.95) -> Difference:
+    """mean(scores) - mean(baseline), with Welch's t interval and p: the two arms may vary differently."""
+    a, b = np.asarray(scores, dtype=float), np.asarray(baseline, dtype=float)
+    difference = float(a.mean() - b.mean())
+    if min(a.size, b.size) < 2:
+        return Difference(difference, nan, nan, nan)
+    return _t_test(difference, _standard_error(a, b), _welch_df(a, b), confidence)
+
+
+def paired_t(scores: Scores, baseline: Scores, confidence: float = 0.95) -> Difference:
+    """The t test of the differences seed by seed; both sequences in the same order of seeds."""
+    differences = np.asarray(scores, dtype=float) - np.asarray(baseline, dtype=float)
+    if differences.size < 2:
+        return Difference(float(differences.mean()) if differences.size else nan, nan, nan, nan)
+    error = float(differences.std(ddof=1)) / sqrt(differences.size)
+    return _t_test(float(differences.mean()), error, differences.size - 1, confidence)
+
+
+def exact_permutation_p(scores: Scores, baseline: Scores) -> float | None:
+    """Share of all relabellings of the seeds whose difference is at least as large; None where they are too many."""
+    a, pool = np.asarray(scores, dtype=float), np.concatenate([scores, baseline]).astype(float)
+    if comb(pool.size, a.size) > MOST_PERMUTATIONS:
+        return None
+    chosen = np.array(list(combinations(range(pool.size), a.size)))
+    sums = pool[chosen].sum(axis=1)
+    differences = np.abs(sums / a.size - (pool.sum() - sums) / (pool.size - a.size))
+    # The first relabelling is the observed one; the tolerance keeps its equals from being lost to rounding.
+    return float(np.mean(differences >= differences[0] - 1e-12))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: the r-th smallest of m times (m - r + 1), never below the one before."""
+    corrected, so_far = [nan] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        so_far = max(so_far, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = so_far
+    return corrected
+
+
+def smallest_detectable_difference(
+    scores: Scores, baseline: Scores, alpha: float = 0.05, power: float = 0.8
+) -> float | None:
+    """(t_{1-alpha/2, v} + t_{power, v}) sqrt(sd_a^2/n_a + sd_b^2/n_b), v Welch's; None below two seeds."""
+    a, b = np.asarray(scores, dtype=float), np.asarray(baseline, dtype=float)
+    if min(a.size, b.size) < 2:
+        return None
+    return _quantiles(_welch_df(a, b), alpha, power) * _standard_error(a, b)
+
+
+def seeds_needed(
+    scores: Scores, baseline: Scores, alpha: float = 0.05, power: float = 0.8, most: int = 10_000
+) -> int | None:
+    """Seeds per arm at which the observed difference, were it the true one, would be detectable; None above `most`."""
+    a, b = np.asarray(scores, dtype=float), np.asarray(baseline, dtype=float)
+    if min(a.size, b.size) < 2:
+        return None
+    var_a, var_b, n = float(a.var(ddof=1)), float(b.var(ddof=1)), np.arange(2, most + 1)
+    spread = (var_a + var_b) ** 2 / (var_a**2 + var_b**2) if var_a + var_b > 0 else 2.0
+    quantiles = stats.t.ppf(1 - alpha / 2, spread * (n - 1)) + stats.t.ppf(power, spread * (n - 1))
+    enough = quantiles * np.sqrt((var_a + var_b) / n) <= abs(a.mean() - b.mean())
+    return int(n[np.argmax(enough)]) if enough.any() and a.mean() != b.mean() else None
+
+
+def _standard_error(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    return sqrt(a.var(ddof=1) / a.size + b.var(ddof=1) / b.size)
+
+
+def _welch_df(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Satterthwaite's degrees of freedom; the smaller arm's where nothing varies."""
+    var_a, var_b = float(a.var(ddof=1)) / a.size, float(b.var(ddof=1)) / b.size
+    if var_a + var_b == 0:
+        return min(a.size, b.size) - 1
+    return (var_a + var_b) ** 2 / (var_a**2 / (a.size - 1) + var_b**2 / (b.size - 1))
+
+
+def _quantiles(df: float, alpha: float, power: float) -> float:
+    return float(stats.t.ppf(1 - alpha / 2, df) + stats.t.ppf(power, df))
+
+
+def _t_test(difference: float, error: float, df: float, confidence: float) -> Difference:
+    """Without any spread the answer is plain: equal arms are equal (p = 1), others differ (p = 0)."""
+    t = abs(difference) / error if error > 0 else (inf if difference else 0.0)
+    half = float(stats.t.ppf((1 + confidence) / 2, df)) * error
+    return Difference(difference, difference - half, difference + half, float(2 * stats.t.sf(t, df)))

@@ -1,0 +1,59 @@
+"""The look of every figure: one style file, and a colour, marker and line style that an arm keeps everywhere."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import matplotlib.style
+
+STYLE_FILE = Path(__file__).with_name("paper.mplstyle")
+LineStyle = Literal["-"] | tuple[float, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class ArmStyle:
+    """How one arm is named and drawn."""
+
+    label: str
+    color: str
+    marker: str
+    linestyle: LineStyle
+
+
+# Colours of Okabe and Ito (2008), told apart with every common colour blindness; grey for the arm that must not learn.
+KNOWN_ARMS = {
+    "grpo": ArmStyle("GRPO", "#0072B2", "o", "-"),
+    "dapo": ArmStyle("DAPO", "#E69F00", "s", (0, (4, 1.2))),
+    "fipo": ArmStyle("FIPO", "#009E73", "^", (0, (6, 1, 1.5, 1))),
+    "blame": ArmStyle("blame (positive control)", "#CC79A7", "D", (0, (2.2, 1))),
+    "random_reward": ArmStyle("random reward (negative control)", "#666666", "v", (0, (1, 1))),
+}
+OTHER_COLORS = ("#D55E00", "#56B4E9", "#000000")
+OTHER_MARKERS = ("P", "*", "h", "X")
+OTHER_LINESTYLES: tuple[LineStyle, ...] = ("-", (0, (4, 1.2)), (0, (1, 1)))
+
+
+def arm_label(arm: str) -> str:
+    """The arm's name as a reader meets it in a sentence, without its role."""
+    return arm_styles([arm])[arm].label.split(" (")[0]
+
+
+def arm_styles(arms: Sequence[str]) -> dict[str, ArmStyle]:
+    """A style for each arm: the known ones always the same, others by their place among the unknown ones."""
+    unknown = [arm for arm in arms if arm not in KNOWN_ARMS]
+    return {arm: KNOWN_ARMS.get(arm) or _other(arm, unknown.index(arm)) for arm in arms}
+
+
+def _other(arm: str, place: int) -> ArmStyle:
+    colors, markers, linestyles = OTHER_COLORS, OTHER_MARKERS, OTHER_LINESTYLES
+    linestyle = linestyles[(place // len(colors)) % len(linestyles)]
+    return ArmStyle(arm, colors[place % len(colors)], markers[place % len(markers)], linestyle)
+
+
+@contextmanager
+def paper() -> Iterator[None]:
+    """The style file over matplotlib's own defaults, so that a user's matplotlibrc changes no byte of a figure."""
+    with matplotlib.style.context(["default", str(STYLE_FILE)]):
+        yield

@@ -1,0 +1,97 @@
+"""The arms of a comparison: named settings from a family file, over a preset and the user's flags."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import Config, UsageError, parsed, resolve, section_of
+
+FAMILIES = Path(__file__).parent / "families"
+SET_BY_COMPARE = ("loss_type", "seed", "control", "output_dir")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Which arms exist, and in which settings they may differ."""
+
+    name: str
+    description: str
+    allowed: frozenset[str]
+    confounds: bool  # whether other differences are admitted, as confounds
+    arms: Mapping[str, Mapping[str, Any]]
+    controls: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm with its seeds; `configs` has a complete Config for each."""
+
+    name: str
+    settings: Mapping[str, Any]
+    configs: Mapping[int, Config]
+
+    @property
+    def any_config(self) -> Config:
+        """The config of its first seed; the others differ in the seed alone."""
+        return next(iter(self.configs.values()))
+
+
+def load_family(name: str) -> Family:
+    """A shipped family (controlled, recipe), or one from a TOML file."""
+    path = FAMILIES / f"{name}.toml"
+    path = path if path.is_file() else Path(name)
+    shipped = ", ".join(sorted(file.stem for file in FAMILIES.glob("*.toml")))
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        family = Family(
+            name=path.stem,
+            description=content["description"],
+            allowed=frozenset(content["allowed"]),
+            confounds=content.get("confounds", False),
+            arms=content["arms"],
+            controls=content.get("controls", {}),
+        )
+    except OSError:
+        raise UsageError(f"--family: expected one of {shipped} or a TOML file, got {name!r}") from None
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        raise UsageError(f"--family {name}: expected TOML with description, allowed and arms, got: {error}") from None
+    known = section_of()
+    for field in family.allowed:
+        if field not in known:
+            raise UsageError(f"--family {name}: allowed names unknown setting {field!r}")
+    return family
+
+
+def arms_of(
+    family: Family, names: Mapping[str, int], preset: str, flags: Mapping[str, Any], first_seed: int = 0
+) -> list[Arm]:
+    """The named arms (or controls), each with its number of seeds, with the user's flags applied to all."""
+    for flag in flags:
+        if flag in SET_BY_COMPARE:
+            raise UsageError(f"--{flag} is set by the comparison itself: choose arms with --losses and --controls")
+    arms = []
+    for name, seeds in names.items():
+        settings = settings_of(family, name)
+        clash = sorted(set(flags) & set(settings))
+        if clash:
+            raise UsageError(
+                f"--{clash[0]} is set by arm {name!r} of family {family.name!r} ({settings[clash[0]]}): "
+                "drop the flag, or give a family file of your own with --family"
+            )
+        numbers = range(first_seed, first_seed + seeds)
+        configs = {seed: resolve({**flags, **settings, "seed": seed}, preset) for seed in numbers}
+        arms.append(Arm(name, settings, configs))
+    return arms
+
+
+def settings_of(family: Family, name: str) -> dict[str, Any]:
+    """An arm's own settings; those of the arm that it is `like`, with its own over them, for a control."""
+    own = family.arms.get(name) or family.controls.get(name)
+    if own is None:
+        known = ", ".join([*family.arms, *family.controls])
+        raise UsageError(f"family {family.name!r}: expected arms among {known}, got {name!r}")
+    like = family.arms[own["like"]] if "like" in own else {}
+    merged = {**like, **{key: value for key, value in own.items() if key != "like"}}
+    return {key: parsed(value) if isinstance(value, str) else value for key, value in merged.items()}

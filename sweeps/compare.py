@@ -1,0 +1,93 @@
+"""The command `compare`: arms x seeds under one family's rules."""
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from harness import HarnessError, UsageError, parsed, section_of
+from sweeps.arms import arms_of, load_family
+from sweeps.differences import check_differences, differences_between
+from sweeps.plan import plan_lines
+from sweeps.progress import Progress, differences_table, make_console
+from sweeps.slots import POLL_S, harness_process, run_all, stop_process
+from sweeps.study import PlannedRun, planned_runs, refuse_other_runs, write_study
+
+
+def compare_command(options: argparse.Namespace) -> None:
+    """Print what differs, refuse what may not, run what is not finished yet."""
+    console = make_console()
+    family = load_family(options.family)
+    flags = {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
+    arms = arms_of(family, arm_seeds(options), options.preset, flags, options.first_seed)
+    differences = differences_between(arms, family)
+    study = Path(options.study or f"runs/compare-{datetime.now():%Y%m%d-%H%M%S}")
+    check_differences(differences, family)
+    runs = planned_runs(arms, study)
+    refuse_other_runs(runs)
+    console.print(f"family {family.name}: {family.description}")
+    console.print(differences_table(differences))
+    unfinished = [run for run in runs if run.state() != "finished"]
+    slots = options.slots or os.cpu_count() or 1
+    for line in plan_lines(unfinished, len(runs) - len(unfinished), slots):
+        console.print(line)
+    write_study(study, family, options.preset, arms, differences)
+    prepare(unfinished, study, console)
+    failures = run_with_progress(Progress(runs, console), unfinished, slots)
+    console.print(f"study: {study}")
+    if failures:
+        raise HarnessError(f"{failures} of {len(runs)} runs failed; the others are complete. Start again to retry them")
+
+
+def arm_seeds(options: argparse.Namespace) -> dict[str, int]:
+    """Seeds per arm from `--losses a,b` and `--controls c,d:3`."""
+    seeds = {name: options.seeds for name in options.losses.split(",") if name}
+    for control in filter(None, (options.controls or "").split(",")):
+        name, _, count = control.partition(":")
+        if count and not count.isdecimal():
+            raise UsageError(f"--controls: expected names like blame or random_reward:3, got {control!r}")
+        seeds[name] = int(count) if count else options.seeds
+    if not seeds or min(seeds.values()) < 1:
+        raise UsageError(f"--losses, --seeds: expected at least one arm with one seed or more, got {seeds}")
+    return seeds
+
+
+def prepare(runs: Sequence[PlannedRun], study: Path, console: Console) -> None:
+    """Have the tiny model built once, before runs that would wait for each other to build it."""
+    tiny = [run for run in runs if run.config.model.model == "tiny"]
+    if not tiny:
+        return
+    log = study / "logs" / "prepare.log"
+    log.parent.mkdir(exist_ok=True)
+    shown = 0
+    with log.open("wb") as output:
+        process = harness_process(["prepare", "--config", str(tiny[0].config_file)], tiny[0].config.run.threads, output)
+    try:
+        while process.poll() is None:
+            time.sleep(POLL_S)
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            whole = [line.rstrip() for line in lines if line.endswith("\n")]
+            for line in whole[shown:]:
+                console.print(line)
+            shown = len(whole)
+    finally:
+        stop_process(process)
+    if process.returncode:
+        raise HarnessError(f"the warm start failed: see {log}")
+
+
+def run_with_progress(progress: Progress, runs: Sequence[PlannedRun], slots: int) -> int:
+    """Run everything and show it; the number of runs that failed."""
+    terminal = progress.console.is_terminal
+    with Live(console=progress.console, refresh_per_second=2) if terminal else nullcontext() as live:
+        for running, ended in run_all(runs, slots):
+            progress.update(live, running, ended)
+    if not terminal:
+        progress.console.print(progress.table())
+    return sum(attempt.failure is not None for attempt in progress.ended)

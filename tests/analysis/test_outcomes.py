@@ -1,0 +1,81 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves import bands, on_common_grid, seed_token_curves
+from analysis.outcomes import final_evaluations, outcomes, token_curves
+from analysis.records import read_study
+from analysis.statistics import t_interval
+from tests.analysis import folders
+from tests.analysis.agreement import agree
+
+
+def _one_run(folder: Path) -> Path:
+    truth = folders.StudyTruth((folders.ArmTruth("dapo", seeds=1),))
+    study = folders.write_study(folder / "study", folders.smaller(truth, steps=4, prompts=2))
+    run = study / "runs/dapo-seed0"
+    lines = [
+        {
+            "step": step,
+            "rollout/accuracy": accuracy,
+            "ledger/generated_tokens": 100 * (step + 1),
+            "ledger/discarded_tokens": 10 * (step + 1),
+            "time/elapsed_s": 2.0 * (step + 1),
+        }
+        for step, accuracy in enumerate([0.2, 0.4, 0.6, 0.8])
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for path in (run / "evals").iterdir():
+        path.unlink()
+    # Prompt p has one answer more: each prompt must count the same, and each evaluation.
+    for step, right in {0: [0, 0, 0], 1: [1, 1, 1], 2: [1, 0, 0], 3: [1, 0, 1], 4: [1, 1, 0]}.items():
+        table = pd.DataFrame({"prompt_id": ["p", "p", "q"], "sample": [0, 1, 0], "correct": np.array(right) == 1})
+        table = table.assign(step=step, response_tokens=[10, 20, 40], truncated=False)
+        table.to_parquet(run / f"evals/step_{step:06d}.parquet")
+    return study
+
+
+def test_outcomes_by_hand(tmp_path: Path) -> None:
+    row = outcomes(read_study(_one_run(tmp_path))).iloc[0]
+    assert agree(row["auc"], 0.5)
+    assert agree(row["final_accuracy"], (0.25 + 0.75 + 0.5) / 3)
+    assert agree(row["final_response_tokens"], (15 + 40) / 2)
+    assert agree([row["start_accuracy"], row["peak_accuracy"]], [0.0, 1.0])
+    assert agree([row["generated_tokens"], row["discarded_tokens"], row["seconds"]], [400, 40, 8])
+
+
+def test_a_policy_stands_at_the_tokens_it_has_learned_from(tmp_path: Path) -> None:
+    curves = token_curves(read_study(_one_run(tmp_path)))
+    assert list(curves["generated_tokens"]) == [0, 100, 200, 300, 400]
+    assert agree(curves["rollout_accuracy"], [0.2, 0.4, 0.6, 0.8, np.nan])
+    assert agree(curves["evaluation_accuracy"], [0, 1, 0.25, 0.75, 0.5])
+
+
+def test_the_evaluation_before_training_is_never_among_the_last(study: Path) -> None:
+    assert set(final_evaluations(read_study(study).evals)["step"]) == {2}
+
+
+def test_accuracy_at_equal_tokens_is_read_where_the_most_frugal_run_ends(study: Path) -> None:
+    records = read_study(study)
+    table = outcomes(records).set_index("run")
+    frugal = table["generated_tokens"].idxmin()
+    evaluations = records.evals[(records.evals["run"] == frugal) & (records.evals["step"] == 2)]
+    assert agree(table.loc[frugal, "accuracy_at_equal_tokens"], evaluations["correct"].mean())
+
+
+def test_bands_are_t_intervals_over_seeds() -> None:
+    curves = pd.DataFrame(
+        {"arm": "a", "run": ["x", "y", "z"], "seed": range(3), "quantity": "q", "x": 1, "value": [1.0, 2.0, 4.0]}
+    )
+    row, wanted = bands(curves).iloc[0], t_interval([1.0, 2.0, 4.0])
+    assert agree([row["mean"], row["low"], row["high"], row["n"]], [wanted.mean, wanted.low, wanted.high, 3])
+    assert np.isnan(bands(curves.head(1)).iloc[0]["low"])
+
+
+def test_token_curves_end_where_the_arms_shortest_run_ends(study: Path) -> None:
+    curves = seed_token_curves(read_study(study))
+    ends = curves[curves["quantity"] == "rollout/accuracy"].groupby(["arm", "run"])["x"].max().groupby("arm").min()
+    grid = on_common_grid(curves[curves["quantity"] == "rollout/accuracy"])
+    assert agree(grid.groupby("arm")["x"].max(), ends)

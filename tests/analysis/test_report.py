@@ -1,0 +1,199 @@
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from analysis import figures, figures_length, figures_outcomes, panels
+from analysis.__main__ import main
+from analysis.charts import charts, findings
+from analysis.outcomes import OUTCOMES
+from analysis.records import read_study
+from analysis.report import report_html
+from analysis.tables import HEADINGS
+from tests.analysis import folders
+
+FIGURES = {
+    "learning_curves",
+    "outcomes",
+    "differences",
+    "accuracy_against_tokens",
+    "accuracy_against_length",
+    "training_dynamics",
+}
+ROOT = Path(__file__).parents[2]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_figure_is_written_as_png_pdf_and_csv(demo_report: Path) -> None:
+    names = {path.name for path in (demo_report / "figures").iterdir()}
+    assert {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")} <= names
+    for name in FIGURES:
+        assert any(re.fullmatch(rf"{name}_\w+\.csv", other) for other in names)
+
+
+def test_same_records_same_figures_in_a_process_with_other_hashes(
+    demo_study: Path, demo_report: Path, tmp_path: Path
+) -> None:
+    only = ["--only", "learning_curves", "--only", "differences"]
+    command = [sys.executable, "-W", "error", "-m", "analysis", "figures", str(demo_study), *only, "--output"]
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    subprocess.run([*command, str(tmp_path)], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    again, first = files_of(tmp_path / "figures"), files_of(demo_report / "figures")
+    assert len(again) == 2 * 2 + 2 + 1
+    assert again == {name: first[name] for name in again}
+
+
+def test_same_records_same_report(demo_study: Path, demo_report: Path) -> None:
+    found = findings(read_study(demo_study))
+    shown = [(chart, (demo_report / f"figures/{chart.name}.png").read_bytes()) for chart in charts(found)]
+    assert report_html(found, shown) == (demo_report / "report.html").read_text()
+    assert json.loads((demo_report / "verdict.json").read_text()) == found.verdict.as_json()
+
+
+def test_the_last_lines_are_the_verdict_what_it_would_take_and_the_path(demo_report: Path) -> None:
+    answer = json.loads((demo_report / "verdict.json").read_text())
+    last = (demo_report.parent / "printed.txt").read_text().splitlines()[-3:]
+    assert last == [answer["sentence"], answer["what_it_would_take"], str(demo_report / "report.html")]
+
+
+def test_the_report_shows_every_figure_run_and_commit(demo_report: Path) -> None:
+    html = (demo_report / "report.html").read_text()
+    images = html.split("<figure>")[1:]
+    assert len(images) == len(FIGURES)
+    runs = [f"{arm}-seed{seed}" for arm in ("grpo", "dapo", "fipo", "blame") for seed in range(5)]
+    for image in images:
+        assert f"commit {folders.COMMIT}" in image
+        assert "n (seeds): grpo 5" in image
+        assert all(run in image.split("</figure>")[0] for run in [*runs, "random_reward-seed2"])
+        assert "grpo-seed5" not in image.split("</figure>")[0]
+
+
+def test_the_report_lists_runs_that_did_not_enter(demo_report: Path) -> None:
+    left_out = (demo_report / "report.html").read_text().split('id="not-used"')[1].split("</section>")[0]
+    assert "grpo-seed5</td><td>failed</td><td>3</td><td>loss is &lt;nan&gt;" in left_out
+    assert "grpo-seed6</td><td>not started" in left_out
+
+
+def test_the_first_screen_answers(demo_report: Path) -> None:
+    html = (demo_report / "report.html").read_text()
+    first = html.split("<section")[0]
+    assert 'class="verdict"' in first
+    assert "AUC (primary)" in first
+    assert first.count("<img") == 1
+    assert "Runs left out: grpo-seed5 (failed), grpo-seed6 (not started)" in first
+
+
+def test_the_report_is_whole_and_needs_no_network(demo_report: Path) -> None:
+    html = (demo_report / "report.html").read_text()
+    parser, opened, anchors, ids = HTMLParser(), list[str](), set[str](), set[str]()
+
+    def start(tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        if tag not in ("meta", "img"):
+            opened.append(tag)
+        ids.add(given.get("id") or "")
+        if tag == "a":
+            anchors.add(str(given["href"]).removeprefix("#"))
+        if tag == "img":
+            assert str(given["src"]).startswith("data:image/png;base64,")
+            assert given["alt"]
+
+    def end(tag: str) -> None:
+        assert opened.pop() == tag
+
+    parser.handle_starttag, parser.handle_endtag = start, end  # type: ignore[method-assign]
+    parser.feed(html)
+    assert not opened
+    assert anchors <= ids
+    assert not re.search(r"https?://|<script|@import|url\(", html)
+
+
+def test_confounds_and_unclean_trees_are_said_plainly(study: Path) -> None:
+    difference = {"field": "delta <10>", "values": {"dapo": None, "fipo": 10.0}, "allowed": False}
+    description = json.loads((study / "study.json").read_text())
+    folders.write_json(study / "study.json", description | {"family": "recipe", "differences": [difference]})
+    environment = folders.environment() | {"commit": "f" * 40, "dirty_diff_sha256": "d" * 64}
+    folders.write_json(study / "runs/fipo-seed0/environment.json", environment)
+    found = findings(read_study(study))
+    html = report_html(found, [(chart, b"") for chart in charts(found, ["learning_curves", "outcomes"])])
+    assert html.count("CONFOUNDED: the arms also differ in delta &lt;10&gt;.") == 2
+    assert "2 different commits" in html
+    assert "1 of 10 runs from a tree with uncommitted changes" in html
+
+
+def test_regenerating_touches_only_its_own_files(demo_report: Path) -> None:
+    own = {"report.html", "verdict.json"}
+    assert {path.name for path in demo_report.iterdir()} == own | {"figures"}
+    assert all(name.split(".")[0].startswith(tuple(FIGURES)) for name in files_of(demo_report / "figures"))
+
+
+def test_loose_runs_get_figures_without_a_study(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [str(study / "runs/dapo-seed0"), str(study / "runs/dapo-seed1")]
+    only = ["--only", "outcomes", "--only", "differences"]
+    assert main(["figures", *runs, *only, "--output", str(tmp_path)]) == 0
+    # One arm alone has no differences to draw.
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "figures/outcomes.png")]
+    assert (tmp_path / "figures/outcomes.pdf").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["report", "nowhere"], "expected a study folder with study.json, got nowhere"),
+        (["figures", "nowhere"], "expected a study folder"),
+        (["figures", "one", "two"], "expected a run or study with one/config.json"),
+        (["report"], "required: study"),
+        (["draw"], "invalid choice"),
+        ([], "required"),
+    ],
+)
+def test_wrong_use_gets_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with_exit = None
+    try:
+        code = main(arguments)
+    except SystemExit as left:
+        code, with_exit = int(str(left.code)), left
+    error = capsys.readouterr().err
+    assert code == 2, with_exit
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_an_unknown_schema_version_is_one_line_and_writes_nothing(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    description = json.loads((study / "study.json").read_text())
+    folders.write_json(study / "study.json", description | {"schema_version": 99})
+    assert main(["report", str(study)]) == 2
+    assert "expected schema_version 1" in capsys.readouterr().err
+    assert not (study / "report").exists()
+
+
+def test_an_output_that_is_a_file_is_one_line(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").write_text("mine")
+    assert main(["report", str(study), "--output", str(tmp_path / "taken")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+@pytest.mark.parametrize("module", [figures, figures_outcomes, figures_length, panels])
+def test_figures_compute_no_statistic_read_nothing_and_save_nothing(module: object) -> None:
+    source = inspect.getsource(module)  # type: ignore[arg-type]
+    sources = r"analysis\.(statistics|records|outcomes|length|curves)|scipy|statsmodels|savefig|read_"
+    forbidden = sources + r"|\.(mean|std|median|quantile)\("
+    assert not re.search(forbidden, source)
+
+
+def test_every_outcome_has_a_heading() -> None:
+    assert set(HEADINGS) == set(OUTCOMES)

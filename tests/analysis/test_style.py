@@ -1,0 +1,17 @@
+from analysis.style import KNOWN_ARMS, arm_label, arm_styles
+
+
+def test_an_arm_looks_the_same_in_whatever_company() -> None:
+    for arm, style in KNOWN_ARMS.items():
+        assert arm_styles([arm])[arm] == arm_styles(["other", arm, "another"])[arm] == style
+
+
+def test_arms_are_told_apart_without_colour_and_without_marker() -> None:
+    styles = list(arm_styles([*KNOWN_ARMS, "a", "b", "c"]).values())
+    assert len({style.color for style in styles}) == len(styles)
+    assert len({(style.marker, style.linestyle) for style in styles}) == len(styles)
+
+
+def test_labels_name_the_role_only_where_there_is_room() -> None:
+    assert arm_label("random_reward") == "random reward"
+    assert arm_label("fipo-two-sided") == "fipo-two-sided"
