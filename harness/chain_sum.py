@@ -34,12 +34,17 @@ class Style:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the warm start: which problems, shown in which styles, for how many optimizer steps."""
+    """A part of the warm start: which problems, shown in which styles, for how many optimizer steps.
+
+    With `until_accuracy` it ends as soon as the model is that good, at `steps` at the latest: sums are learned in
+    sharp transitions whose step differs between machines, so a start is chosen by accuracy and not by step.
+    """
 
     terms: tuple[int, int]  # fewest and most
     styles: tuple[tuple[float, Style], ...]  # share, style
     steps: int
     lr: float
+    until_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,14 @@ GRADED = ChainSum(
     modulus=5,
     terms=(6, 12),
     stages=(
-        Stage((6, 12), ((0.1, DIRECT), (0.35, CAREFUL), (0.35, MIDDLE), (0.2, HASTY)), steps=750, lr=2e-3),
+        Stage((1, 5), ((0.1, DIRECT), (0.5, CAREFUL), (0.4, MIDDLE)), steps=200, lr=2e-3),
+        Stage(
+            (6, 12),
+            ((0.1, DIRECT), (0.35, CAREFUL), (0.35, MIDDLE), (0.2, HASTY)),
+            steps=1500,
+            lr=2e-3,
+            until_accuracy=0.45,
+        ),
         Stage((6, 12), ((0.2, DIRECT), (0.05, CAREFUL), (0.15, MIDDLE), (0.6, HASTY)), steps=100, lr=5e-4),
     ),
 )

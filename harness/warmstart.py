@@ -16,7 +16,8 @@ import harness.chain_sum
 from harness.chain_sum import CHARACTERS, TASKS, ChainSum, Stage
 from harness.policy import Policy, pad_batch
 from harness.randomness import stream
-from harness.task import split_of
+from harness.sampler import Sampling, sample
+from harness.task import draw_distinct, split_of
 
 PAD, END = "_", "$"
 SHAPE: dict[str, Any] = {
@@ -32,6 +33,7 @@ SHAPE: dict[str, Any] = {
 BATCH = 64
 TARGET_TOKENS = 2048  # the loss is a sum over this constant: a per-batch mean favours short answers
 WARMUP_STEPS = 50
+CHECK_EVERY, CHECK_PROMPTS, CHECK_TOKENS = 25, 256, 72
 
 Progress = Callable[[int, int], None]
 
@@ -92,8 +94,11 @@ def warm_started(task: ChainSum, model_seed: int, progress: Progress) -> Policy:
     total, done = sum(stage.steps for stage in task.stages), 0
     for number, stage in enumerate(task.stages):
         optimizer = torch.optim.AdamW(policy.model.parameters(), lr=stage.lr, betas=(0.9, 0.98), weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_then_cosine(stage.steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / WARMUP_STEPS))
         for step in range(stage.steps):
+            if is_good_enough(policy, task, stage, (model_seed, number, step)):
+                total -= stage.steps - step
+                break
             for part in by_length(demonstrations(policy, task, stage, (model_seed, number, step))):
                 demonstration_loss(policy, part).backward()
             torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
@@ -103,6 +108,21 @@ def warm_started(task: ChainSum, model_seed: int, progress: Progress) -> Policy:
             done += 1
             progress(done, total)
     return policy
+
+
+def is_good_enough(policy: Policy, task: ChainSum, stage: Stage, key: tuple[int, int, int]) -> bool:
+    """Whether a stage that ends by accuracy has reached it; looked at every CHECK_EVERY steps, on training prompts."""
+    if stage.until_accuracy is None or key[2] % CHECK_EVERY:
+        return False
+    generator = stream("warm start check", *key)
+    problems = draw_distinct(task, "train", CHECK_PROMPTS, generator)
+    prompts = [policy.encode(problem.prompt) for problem in problems]
+    drawn = sample(policy, prompts, generator.random((CHECK_PROMPTS, CHECK_TOKENS)), Sampling(CHECK_TOKENS))
+    right = [
+        task.extract_answer(policy.decode(one.tokens)) == problem.answer
+        for problem, one in zip(problems, drawn, strict=True)
+    ]
+    return sum(right) / len(right) >= stage.until_accuracy
 
 
 def fresh_policy(model_seed: int) -> Policy:
@@ -167,13 +187,3 @@ def demonstration_loss(policy: Policy, demonstrated: list[Demonstration]) -> tor
     ).logits[:, :-1]
     losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch.tokens[:, -width:], reduction="none")
     return (losses * batch.mask).sum() / TARGET_TOKENS
-
-
-def warmup_then_cosine(steps: int) -> Callable[[int], float]:
-    """Learning-rate factor: linear warm-up, then a cosine down to a tenth."""
-
-    def factor(step: int) -> float:
-        warm = min(1.0, (step + 1) / min(WARMUP_STEPS, max(1, steps // 10)))
-        return warm * (0.55 + 0.45 * torch.cos(torch.tensor(torch.pi * step / steps)).item())
-
-    return factor

@@ -9,7 +9,7 @@ from sweeps.study import PlannedRun
 # as runs report steps, the time left is computed from them.
 TINY_SECONDS_PER_1000_RESPONSES = 2.4
 SECONDS_TO_START = 6.0
-WARM_START_SECONDS = 75.0
+WARM_START_SECONDS = 45.0
 
 
 def run_seconds(config: Config) -> float | None:
