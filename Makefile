@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 STUDY ?= runs/demo
 RUNS ?= $(STUDY)
 
-.PHONY: setup demo compare figures test check format clean
+.PHONY: setup demo compare figures test check lint format clean
 
 setup: $(READY)
 
@@ -43,9 +43,11 @@ test: $(READY)
 	@$(PY) -m pytest
 
 # Format, lint, strict types, import contracts, fast tests.
-check: $(READY)
-	@$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy && $(VENV)/bin/lint-imports --no-logo \
-	  && $(PY) -m pytest -m "not train"
+check: lint
+	@$(PY) -m pytest -m "not train"
+
+lint: $(READY)
+	@$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy && $(VENV)/bin/lint-imports --no-logo
 
 format: $(READY)
 	@$(PY) -m ruff format . && $(PY) -m ruff check --fix .

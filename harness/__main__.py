@@ -2,15 +2,12 @@
 
 import sys
 
-from harness.checkout import check_checkout
+from harness import commands
 from harness.command import OneLineParser, run_command
-from harness.errors import HarnessError
 
 
 def main(arguments: list[str]) -> None:
     """Hand the arguments to the command they name."""
-    from harness import commands
-
     parser = OneLineParser(allow_abbrev=False, prog="python -m harness", description="One training run.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="train | evaluate | prepare")
     commands.add_train(subparsers)
@@ -20,15 +17,5 @@ def main(arguments: list[str]) -> None:
     options.start(options)
 
 
-def start() -> int:
-    """Check that the packages are this checkout's, then run the command."""
-    try:
-        check_checkout("losses", "harness")
-    except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return run_command(lambda given: main(list(given)), sys.argv[1:])
-
-
 if __name__ == "__main__":
-    sys.exit(start())
+    sys.exit(run_command(main, sys.argv[1:], needs=("losses", "harness")))

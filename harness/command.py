@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from harness.checkout import check_checkout
 from harness.config import sections
 from harness.errors import HarnessError, UsageError
 
@@ -41,9 +42,13 @@ def parsed(value: str) -> str | None:
     return None if value in ("none", "None") else value
 
 
-def run_command(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
-    """The exit code of a command: 0 done, 1 failed, 2 wrong use, 75 stopped by a signal. One line for each error."""
+def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: Sequence[str] = ()) -> int:
+    """The exit code of a command: 0 done, 1 failed, 2 wrong use, 75 stopped by a signal. One line for each error.
+
+    `needs` are packages that must be this checkout's own.
+    """
     try:
+        check_checkout(*needs)
         main(arguments)
     except HarnessError as error:
         print(f"error: {error}" if error.exit_code != 75 else str(error), file=sys.stderr)

@@ -30,4 +30,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(lambda given: main(list(given)), sys.argv[1:]))
+    sys.exit(run_command(main, sys.argv[1:], needs=("losses", "harness", "sweeps")))

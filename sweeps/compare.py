@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -22,7 +23,10 @@ from sweeps.study import PlannedRun, planned_runs, refuse_other_runs, write_stud
 
 def compare_command(options: argparse.Namespace) -> None:
     """Print what differs, refuse what may not, run what is not finished yet."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end like Ctrl-C: leaving no process behind
     console = make_console()
+    if options.slots < 0:
+        raise UsageError(f"--slots: expected 0 (one per core) or more, got {options.slots}")
     family = load_family(options.family)
     flags = {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
     arms = arms_of(family, arm_seeds(options), options.preset, flags, options.first_seed)

@@ -1,6 +1,6 @@
 """What differs between the arms of a comparison, and whether it may."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,20 +15,24 @@ class Difference:
     """A setting that not all arms share."""
 
     field: str
-    values: dict[str, Any]  # by arm
+    values: dict[str, Any]  # by arm; None also where the arm's loss has no such setting
     allowed: bool
 
 
 def differences_between(arms: Sequence[Arm], family: Family) -> list[Difference]:
     """Every setting in which the resolved configs differ, the loss's own first."""
     flat = {arm.name: flatten(tree_of(arm.any_config)) for arm in arms}
-    fields = [field for field in next(iter(flat.values())) if field not in PER_RUN]
     found = []
-    for field in fields:
-        values = {name: settings[field] for name, settings in flat.items()}
-        if len({repr(value) for value in values.values()}) > 1:
+    for field in next(iter(flat.values())):
+        values = {name: None if is_idle(field, settings) else settings[field] for name, settings in flat.items()}
+        if field not in PER_RUN and len({repr(value) for value in values.values()}) > 1:
             found.append(Difference(field, values, is_allowed(field, values, family)))
     return sorted(found, key=lambda difference: not difference.allowed)
+
+
+def is_idle(field: str, settings: Mapping[str, Any]) -> bool:
+    """Whether the field is the own one of another loss than the arm's."""
+    return field.startswith("fipo_") and settings["loss_type"] != "fipo"
 
 
 def is_allowed(field: str, values: dict[str, Any], family: Family) -> bool:

@@ -30,7 +30,7 @@ def differences_table(differences: Sequence[Difference]) -> Table:
         table.add_column(name)
     table.add_column("")
     for difference in differences:
-        cells = ["none" if value is None else str(value) for value in difference.values.values()]
+        cells = ["-" if value is None else str(value) for value in difference.values.values()]
         table.add_row(difference.field, *cells, "" if difference.allowed else "CONFOUND")
     return table
 

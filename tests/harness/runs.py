@@ -1,0 +1,46 @@
+"""Small runs, and what their folders hold."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from harness.config import Config
+from harness.loop import train
+from harness.metrics import Metrics
+from harness.record import RunFolder
+
+
+def ignore(_metrics: Metrics) -> None:
+    """Shows nothing of a step."""
+
+
+def trained(config: Config, path: Path) -> RunFolder:
+    """The folder of a finished run."""
+    return train(config, path, ignore)
+
+
+def read_json(path: Path) -> Any:
+    """A file's content."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def metrics(folder: RunFolder) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    return [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def timeless(folder: RunFolder) -> list[dict[str, Any]]:
+    """The same without what may differ between two runs of one config."""
+    return [{key: value for key, value in line.items() if not key.startswith("time/")} for line in metrics(folder)]
+
+
+def rows(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
+    """All rows of the folder's rollouts, tokens or evals."""
+    return [row for path in sorted((folder.path / kind).iterdir()) for row in pq.read_table(path).to_pylist()]
+
+
+def weights(folder: RunFolder) -> bytes:
+    """The final weights, bit for bit."""
+    return (folder.path / "checkpoints" / "final" / "model.safetensors").read_bytes()

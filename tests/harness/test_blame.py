@@ -1,0 +1,61 @@
+import pytest
+
+from harness.batching import plan_minibatches, token_advantages
+from harness.chain_sum import GRADED
+from harness.policy import Policy
+from harness.task import Problem
+from tests.harness.responses import four_groups, group, response
+from tests.harness.tiny import small_config
+
+PROBLEM = Problem("a2b4c3:", "4")  # 2 + 4 + 3 = 9 = 4 mod 5
+
+# a response, and the tokens of its first wrong step; $ is the end token
+BLAMED = [
+    ("a2b4=2c3=0#0$", "XXXXXX......."),
+    ("a2=2b4=1c3=3#3$", "........XXXX..."),
+    ("a2b4=1c3=3#4$", "......XXXX..."),
+    ("a2b4=1c3=4#1$", "..........XXX"),  # the wrong answer, with the end token that it brings
+    ("#3$", "XXX"),
+    ("a2=2c3=0$", "....XXXXX"),  # ends with its wrong step
+    ("a2=2c3=0", "....XXXX"),  # cut at the limit
+    ("a2b4=2?a2=2b4=1c3=4#1$", "XXXXXX................"),
+    ("a2b4=1c3=4#4$", "............."),  # every step right: no token to blame
+    ("a2b4=1$", "......."),
+    ("$", "."),
+]
+
+
+@pytest.mark.parametrize(("text", "blamed"), BLAMED)
+def test_negative_advantage_falls_on_the_first_wrong_step(random_policy: Policy, text: str, blamed: str) -> None:
+    one = response(random_policy, PROBLEM, text, reward=-1.0)
+    advantages = token_advantages(one, -0.7, random_policy, GRADED, "blame")
+    assert advantages == [-0.7 if mark == "X" else 0.0 for mark in blamed]
+
+
+@pytest.mark.parametrize("text", [text for text, _ in BLAMED])
+@pytest.mark.parametrize(
+    ("advantage", "control"), [(0.7, "blame"), (0.0, "blame"), (-0.7, "none"), (-0.7, "random_reward")]
+)
+def test_other_advantages_are_left_alone(random_policy: Policy, text: str, advantage: float, control: str) -> None:
+    one = response(random_policy, PROBLEM, text)
+    assert token_advantages(one, advantage, random_policy, GRADED, control) == [advantage] * len(text)
+
+
+def test_blame_reaches_the_minibatches(random_policy: Policy) -> None:
+    rewards = [1.0, -1.0, -1.0, -1.0]
+    texts = ["#4$", "a2b4=2c3=0#0$", "#3$", "a2b4=1c3=4#1$"]
+    groups = [group(random_policy, PROBLEM, texts, rewards)]
+    ((batch,),) = plan_minibatches(groups, random_policy, GRADED, small_config(control="blame"))
+    places = [row.nonzero().squeeze(1).tolist() for row in batch.advantages]
+    assert places == [[0, 1, 2], [0, 1, 2, 3, 4, 5], [0, 1, 2], [10, 11, 12]]
+    assert [bool((row > 0).any()) for row in batch.advantages] == [True, False, False, False]
+
+
+def test_blame_changes_no_weight(random_policy: Policy) -> None:
+    groups = four_groups(random_policy)
+    blamed, plain = (
+        plan_minibatches(groups, random_policy, GRADED, small_config(control=control)) for control in ("blame", "none")
+    )
+    for (ours,), (theirs,) in zip(blamed, plain, strict=True):
+        assert ours.weights.equal(theirs.weights)
+        assert not ours.advantages.equal(theirs.advantages)

@@ -1,0 +1,103 @@
+import re
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from harness.__main__ import main
+from harness.config import section_of, sections
+from tests.harness import runs
+from tests.harness.command_line import outcome
+from tests.harness.tiny import small_flags
+
+
+@pytest.fixture
+def train_help(capsys: pytest.CaptureFixture[str]) -> str:
+    """What `train --help` prints, in one line."""
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--help"])
+    assert ended.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_help_lists_every_setting_with_its_description(train_help: str) -> None:
+    for section in sections().values():
+        for name, field in section.model_fields.items():
+            assert f"--{name} X {field.description}" in train_help
+
+
+def test_help_shows_defaults_as_flags_spell_them(train_help: str) -> None:
+    shown = dict(re.findall(r"--(\w+) X [^(]*?(?:\([^d][^)]*\)[^(]*?)*\(default: ([^)]*)\)", train_help))
+    expected = {"seed": "0", "threads": "1", "epochs": "1", "beta": "0.0", "delta": "none", "temperature": "1.0"}
+    expected |= {"allow_inert": "false", "fipo_clip_high_only": "true", "loss_type": "grpo", "steps": "20"}
+    assert {name: shown[name] for name in expected} == expected
+    assert shown.keys() == section_of().keys()
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("none", ["none", "None"])
+def test_the_published_pages_spelling_works(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], none: str
+) -> None:
+    flags = small_flags(model_folder, loss_type="fipo", steps=1, eval_every=2, output_dir=tmp_path / "run")
+    page = ["--fipo_clip_high_only", "true", "--delta", none, "--fipo_decay_rate", "32.0", "--epsilon", "0.2"]
+    code, printed, errors = outcome(main, ["train", *flags, *page], capsys)
+    assert (code, errors) == (0, [])
+    assert sum("--delta 10" in line for line in printed) == 1
+    assert sum(line.startswith("step 1/1  accuracy ") for line in printed) == 1
+    assert printed[-1] == f"finished: {tmp_path / 'run'}"
+    recorded = runs.read_json(tmp_path / "run" / "config.json")["config"]["loss"]
+    assert (recorded["delta"], recorded["fipo_clip_high_only"], recorded["fipo_decay_rate"]) == (None, True, 32.0)
+
+
+@pytest.mark.train
+def test_notes_are_given_where_they_concern_the_run(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = small_flags(model_folder, steps=1, eval_every=2, delta=10.0)
+    fipo = outcome(main, ["train", *flags, "--loss_type", "fipo", "--output_dir", tmp_path / "fipo"], capsys)
+    dapo = outcome(
+        main,
+        ["train", *flags, "--loss_type", "dapo", "--fipo_decay_rate", "8", "--output_dir", tmp_path / "dapo"],
+        capsys,
+    )
+    notes = [[line for line in done.printed if line.startswith("note: ")] for done in (fipo, dapo)]
+    assert notes == [[], ["note: --fipo_decay_rate has no effect with --loss_type dapo"]]
+
+
+@pytest.mark.train
+def test_inert_fipo_runs_where_it_is_allowed(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = small_flags(model_folder, loss_type="fipo", steps=1, minibatches=1, output_dir=tmp_path / "run")
+    assert outcome(main, ["train", *flags, "--allow_inert", "true"], capsys).exit_code == 0
+
+
+@pytest.mark.train
+def test_a_finished_run_is_not_trained_over(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", *small_flags(model_folder, steps=1, output_dir=tmp_path / "run")]
+    assert outcome(main, arguments, capsys).exit_code == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    code, printed, errors = outcome(main, arguments, capsys)
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.train
+def test_evaluate_answers_into_a_folder_of_its_own(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, answers = tmp_path / "run", tmp_path / "answers"
+    outcome(main, ["train", *small_flags(model_folder, steps=1, output_dir=run)], capsys)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    arguments = ["evaluate", run, "--samples", "3", "--output_dir", answers]
+    code, printed, errors = outcome(main, arguments, capsys)
+    assert (code, errors) == (0, [])
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    rows = pq.read_table(answers / "evals" / "step_000001.parquet").to_pylist()
+    assert len(rows) == 8 * 3
+    accuracy = sum(row["correct"] for row in rows) / len(rows)
+    assert printed == [f"accuracy {accuracy:.4f} over 24 answers: {answers}"]
+    assert outcome(main, arguments, capsys).exit_code == 2  # the folder is used now

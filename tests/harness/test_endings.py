@@ -1,0 +1,94 @@
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from harness.command import run_command
+from harness.errors import HarnessError, Stopped
+from harness.loop import train
+from harness.metrics import Metrics
+from tests.harness import runs
+from tests.harness.tiny import small_config
+
+pytestmark = pytest.mark.train
+
+
+def test_a_failing_run_says_so_in_its_status(model_folder: str, tmp_path: Path) -> None:
+    config = small_config(
+        model_folder, group_size=2, dynamic_sampling=True, max_sampling_rounds=1, unfilled="stop", max_response_tokens=2
+    )
+    with pytest.raises(HarnessError, match="step 0: expected 4 groups") as raised:
+        runs.trained(config, tmp_path / "run")
+    assert runs.read_json(tmp_path / "run" / "status.json") == {
+        "state": "failed",
+        "reason": f"HarnessError: {raised.value}",
+        "exit_code": 1,
+        "steps_done": 0,
+    }
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_an_unforeseen_error_is_a_failure_too(model_folder: str, tmp_path: Path) -> None:
+    def trip(metrics: Metrics) -> None:
+        if metrics["step"] == 1:
+            raise ZeroDivisionError("on purpose")
+
+    with pytest.raises(ZeroDivisionError):
+        train(small_config(model_folder, steps=3), tmp_path / "run", trip)
+    assert runs.read_json(tmp_path / "run" / "status.json") == {
+        "state": "failed",
+        "reason": "ZeroDivisionError: on purpose",
+        "exit_code": 1,
+        "steps_done": 2,
+    }
+
+
+def test_a_batch_without_an_informative_group_is_recorded_and_changes_nothing(
+    model_folder: str, tmp_path: Path
+) -> None:
+    # two tokens hold no end token: every answer is cut, hence wrong
+    config = small_config(model_folder, dynamic_sampling=True, max_sampling_rounds=2, max_response_tokens=2)
+    folder = runs.trained(config, tmp_path / "run")
+    for line in runs.metrics(folder):
+        assert line["rollout/unfilled_groups"] == 4
+        assert line["rollout/truncated_share"] == 1.0
+        assert (line["optimizer/grad_norm"], line["rollout/length_weighted_advantage"]) == (None, None)
+        assert (line["ledger/updates"], line["ledger/trained_tokens"]) == (0, 0)
+        assert line["ledger/discarded_tokens"] == line["ledger/generated_tokens"] > 0
+    assert {row["trained"] for row in runs.rows(folder, "rollouts")} == {False}
+    assert runs.weights(folder) == (Path(model_folder) / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_run_at_a_step_boundary(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    def stop(_metrics: Metrics) -> None:
+        os.kill(os.getpid(), number)
+
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    config = small_config(model_folder, steps=3)
+    assert run_command(lambda _: train(config, tmp_path / "run", stop), []) == Stopped.exit_code == 75
+    message = f"stopped by {number.name} after 1 of 3 steps"
+    assert capsys.readouterr().err == f"{message}\n"
+    assert runs.read_json(tmp_path / "run" / "status.json") == {
+        "state": "preempted",
+        "reason": message,
+        "exit_code": 75,
+        "steps_done": 1,
+    }
+    assert (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").count("\n") == 1
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_second_signal_does_not_wait(model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop_at_once(_metrics: Metrics) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    config = small_config(model_folder, steps=3)
+    assert run_command(lambda _: train(config, tmp_path / "run", stop_at_once), []) == 75
+    assert capsys.readouterr().err == "interrupted\n"
+    status = runs.read_json(tmp_path / "run" / "status.json")
+    assert (status["state"], status["exit_code"], status["steps_done"]) == ("preempted", 75, 1)

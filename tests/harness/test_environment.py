@@ -1,0 +1,46 @@
+import hashlib
+import json
+
+import torch
+
+from harness.environment import environment, model_sha256
+from harness.evaluation import held_out_problems
+from harness.policy import Policy
+from harness.warmstart import fresh_policy
+from tests.harness import contract
+
+HELD_OUT = held_out_problems("graded_chain_sum", 4)
+
+
+def test_environment_is_the_contracts(random_policy: Policy) -> None:
+    found = environment(random_policy, HELD_OUT, threads=3)
+    assert list(found) == contract.columns("environment.json")
+    assert json.loads(json.dumps(found)) == found
+    assert found["threads"] == 3
+    assert found["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert found["model_sha256"] == model_sha256(random_policy)
+
+
+def test_evaluation_prompts_are_hashed(random_policy: Policy) -> None:
+    prompts = "\n".join(problem.prompt for problem in HELD_OUT)
+    expected = hashlib.sha256(prompts.encode()).hexdigest()
+    assert environment(random_policy, HELD_OUT, 1)["eval_prompts_sha256"] == expected
+    assert environment(random_policy, HELD_OUT[:3], 1)["eval_prompts_sha256"] != expected
+
+
+def test_model_hash_changes_with_any_weight() -> None:
+    policy = fresh_policy(0)
+    hashes = {model_sha256(policy)}
+    for parameter in policy.model.parameters():
+        with torch.no_grad():
+            parameter.view(-1)[-1] += 1e-3
+        hashes.add(model_sha256(policy))
+    assert len(hashes) == 1 + len(list(policy.model.parameters()))
+    assert model_sha256(fresh_policy(0)) == model_sha256(fresh_policy(0)) in hashes
+
+
+def test_model_hash_takes_bfloat16() -> None:
+    policy = fresh_policy(0)
+    before = model_sha256(policy)
+    policy.model.to(torch.bfloat16)
+    assert model_sha256(policy) != before

@@ -1,0 +1,54 @@
+import pytest
+
+from harness.config import Config
+from harness.evaluation import evaluate, held_out_problems, is_due, samples_at
+from harness.policy import Policy
+from harness.settings import resolve
+from tests.harness.tiny import small_config
+
+
+def schedule(config: Config) -> dict[int, int]:
+    """Samples per prompt at each evaluation."""
+    return {step: samples_at(step, config) for step in range(config.run.steps + 1) if is_due(step, config)}
+
+
+@pytest.mark.parametrize(
+    ("steps", "eval_every", "expected"),
+    [
+        (6, 2, {0: 1, 2: 8, 4: 8, 6: 8}),
+        (7, 3, {0: 1, 3: 8, 6: 8, 7: 8}),  # the end is always evaluated
+        (2, 5, {0: 8, 2: 8}),
+    ],
+)
+def test_the_last_evaluations_take_more_samples(steps: int, eval_every: int, expected: dict[int, int]) -> None:
+    assert schedule(resolve({"steps": steps, "eval_every": eval_every})) == expected
+
+
+def test_answers_are_graded_and_keyed_by_seed_and_step(direct_policy: Policy) -> None:
+    config = small_config()
+    answers = evaluate(direct_policy, config, 0, 4)
+    right = {problem.prompt_id: problem.answer for problem in held_out_problems("graded_chain_sum", 8)}
+    assert [(one.prompt_id, one.sample) for one in answers] == [(key, j) for key in right for j in range(4)]
+    for one in answers:
+        assert one.correct == (one.answer == right[one.prompt_id])
+        assert one.answer is None or one.text == f"#{one.answer}"
+    assert {one.correct for one in answers} == {False, True}
+    texts = [one.text for one in answers]
+    assert texts == [one.text for one in evaluate(direct_policy, config, 0, 4)]
+    assert texts != [one.text for one in evaluate(direct_policy, config, 1, 4)]
+    assert texts != [one.text for one in evaluate(direct_policy, small_config(seed=1), 0, 4)]
+
+
+def test_how_answers_are_batched_changes_none(direct_policy: Policy) -> None:
+    one_by_one = small_config(prompts_per_step=2, group_size=2)
+    assert evaluate(direct_policy, one_by_one, 0, 4) == evaluate(direct_policy, small_config(), 0, 4)
+
+
+def test_fewer_samples_are_the_first_of_more(direct_policy: Policy) -> None:
+    more, fewer = (evaluate(direct_policy, small_config(), 0, samples) for samples in (4, 2))
+    assert [one for one in more if one.sample < 2] == fewer
+
+
+def test_a_cut_answer_is_none(direct_policy: Policy) -> None:
+    answers = evaluate(direct_policy, small_config(max_response_tokens=2), 0, 2)
+    assert {(one.truncated, one.answer, one.correct) for one in answers} == {(True, None, False)}

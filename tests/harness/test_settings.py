@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import pytest
+
+from harness.config import Config, section_of
+from harness.errors import UsageError
+from harness.settings import PRESETS, config_sha256, flatten, resolve, tree_of
+
+# a value for every setting that is not its default, as the command line spells it
+OTHER = {
+    "seed": "3",
+    "steps": "7",
+    "threads": "2",
+    "device": "cuda",
+    "record_rollouts": "none",
+    "output_dir": "elsewhere",
+    "model": "owner/name",
+    "model_seed": "5",
+    "dtype": "bfloat16",
+    "task": "keyed_chain_sum",
+    "overlong_buffer": "12",
+    "overlong_factor": "0.5",
+    "control": "blame",
+    "prompts_per_step": "16",
+    "group_size": "4",
+    "max_response_tokens": "64",
+    "temperature": "0.7",
+    "dynamic_sampling": "true",
+    "max_sampling_rounds": "5",
+    "unfilled": "stop",
+    "loss_type": "fipo",
+    "averaging": "constant",
+    "epsilon": "0.1",
+    "epsilon_high": "0.28",
+    "delta": "10.0",
+    "beta": "0.04",
+    "log_ratio_clamp": "20.0",
+    "advantage_scale": "none",
+    "advantage_std_eps": "0.0001",
+    "fipo_decay_rate": "16.0",
+    "fipo_clip_range": "0.3",
+    "fipo_clip_high_only": "false",
+    "fipo_safety_threshold": "10.0",
+    "fipo_filter_in_log_space": "true",
+    "fipo_weight_bound": "9.0",
+    "lr": "0.001",
+    "warmup_steps": "0",
+    "weight_decay": "0.0",
+    "grad_clip": "0.5",
+    "minibatches": "4",
+    "epochs": "2",
+    "micro_batch_size": "2",
+    "allow_inert": "true",
+    "eval_every": "5",
+    "eval_prompts": "64",
+    "eval_samples": "2",
+    "final_evaluations": "1",
+    "final_eval_samples": "16",
+    "eval_temperature": "0.5",
+    "eval_top_p": "0.7",
+}
+
+
+def spelled(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_every_setting_is_recorded_as_it_was_requested() -> None:
+    assert OTHER.keys() == section_of().keys()
+    recorded = flatten(tree_of(resolve(OTHER)))
+    defaults = flatten(tree_of(Config()))
+    assert {name: spelled(value) for name, value in recorded.items()} == OTHER
+    assert [name for name in OTHER if recorded[name] == defaults[name]] == []
+
+
+@pytest.mark.parametrize("preset", sorted(str(path.relative_to(PRESETS)) for path in PRESETS.rglob("*.toml")))
+def test_shipped_presets_load_by_name_and_as_files(preset: str) -> None:
+    config = resolve({}, preset.removesuffix(".toml"))
+    assert config == resolve({}, str(PRESETS / preset))
+    assert config != Config()
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
+    preset, file = tmp_path / "preset.toml", tmp_path / "file.toml"
+    preset.write_text("steps = 3\nlr = 0.1\nseed = 1", encoding="utf-8")
+    file.write_text("[run]\nsteps = 4\n[optimizer]\nlr = 0.2", encoding="utf-8")
+    config = resolve({"steps": "5"}, str(preset), str(file))
+    assert (config.run.steps, config.optimizer.lr, config.run.seed) == (5, 0.2, 1)
+
+
+def test_a_flag_takes_back_what_the_preset_set() -> None:
+    assert resolve({}, "demo").loss.delta == 10.0
+    assert resolve({"delta": None}, "demo").loss.delta is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "averaging", "epsilon_high"),
+    [
+        ({}, "sequence_mean", 0.2),
+        ({"loss_type": "dapo"}, "token_mean", 0.2),
+        ({"loss_type": "fipo", "epsilon": "0.3"}, "token_mean", 0.3),
+        ({"loss_type": "fipo", "averaging": "constant", "epsilon_high": "0.28"}, "constant", 0.28),
+    ],
+)
+def test_defaults_that_depend_are_written_out(flags: dict[str, str], averaging: str, epsilon_high: float) -> None:
+    loss = tree_of(resolve(flags))["loss"]
+    assert (loss["averaging"], loss["epsilon_high"]) == (averaging, epsilon_high)
+
+
+def test_defaults_are_the_published_pages() -> None:
+    loss = resolve({"loss_type": "fipo"}).loss
+    page = (loss.delta, loss.epsilon, loss.fipo_decay_rate, loss.fipo_clip_range, loss.fipo_clip_high_only)
+    assert page == (None, 0.2, 32.0, 0.2, True)
+    assert loss.fipo_safety_threshold == 4.0
+    assert resolve({}).loss.loss_type == "grpo"
+
+
+def test_hash_is_that_of_every_setting_but_the_output_folder() -> None:
+    base = {"loss_type": "fipo", "prompts_per_step": 32, "minibatches": 8}
+    hashes = {name: config_sha256(resolve(base | {name: value})) for name, value in OTHER.items() if name not in base}
+    assert hashes.pop("output_dir") == config_sha256(resolve(base))
+    assert config_sha256(resolve(base)) not in hashes.values()
+    assert len(set(hashes.values())) == len(hashes)
+
+
+def test_a_recorded_config_reads_back_as_itself(tmp_path: Path) -> None:
+    from harness.record import RunFolder
+
+    config = resolve(OTHER)
+    folder = RunFolder.create(tmp_path / "run", config, {})
+    assert resolve({}, config_file=str(folder.path / "config.json")) == config
+
+
+def test_settings_cannot_change_once_built() -> None:
+    config = resolve({})
+    with pytest.raises(ValueError, match="frozen"):
+        config.run.steps = 3
+
+
+@pytest.mark.parametrize(
+    "flags", [{"loss_type": "fipo", "minibatches": 1}, {"loss_type": "fipo", "minibatches": 1, "epochs": 1}]
+)
+def test_inert_fipo_needs_leave(flags: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="is inert: with one update per rollout every ratio is 1"):
+        resolve(flags)
+    assert resolve(flags | {"allow_inert": "true"}).updates_per_rollout == 1
+    assert resolve(flags | {"epochs": 2}).updates_per_rollout == 2

@@ -1,0 +1,60 @@
+"""The tiny model, taught in seconds to answer directly, and settings small enough to train it in a second."""
+
+import dataclasses
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness.chain_sum import DIRECT, GRADED, Stage
+from harness.config import Config
+from harness.loop import set_up_torch
+from harness.policy import Policy
+from harness.settings import resolve
+from harness.warmstart import silent, warm_started
+
+DIRECT_ANSWERS = dataclasses.replace(GRADED, stages=(Stage((6, 12), ((1.0, DIRECT),), steps=40, lr=5e-3),))
+
+
+# what the runs of `runs_by_loss` share; hot enough for responses of several lengths
+SCAFFOLD = {"dynamic_sampling": True, "epochs": 2, "overlong_buffer": 12, "delta": 10.0, "temperature": 1.5, "lr": 3e-3}
+
+
+@cache
+def direct_answers() -> Policy:
+    """A policy that answers `#x`, right about as often as chance: its groups hold both right and wrong."""
+    set_up_torch(threads=1)
+    return warm_started(DIRECT_ANSWERS, 0, silent)
+
+
+def save_direct_answers(folder: Path) -> str:
+    """The folder, with that policy in it."""
+    direct_answers().model.save_pretrained(folder)
+    direct_answers().tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def small_settings(model: str = "tiny", **changes: Any) -> dict[str, Any]:
+    """Flags of a small run."""
+    small = {
+        "steps": 2,
+        "prompts_per_step": 4,
+        "group_size": 4,
+        "minibatches": 2,
+        "max_response_tokens": 24,
+        "lr": 1e-2,
+        "warmup_steps": 0,
+        "eval_prompts": 8,
+        "eval_every": 1,
+        "final_eval_samples": 2,
+    }
+    return small | {"model": model} | changes
+
+
+def small_config(model: str = "tiny", **changes: Any) -> Config:
+    """The config of a small run."""
+    return resolve(small_settings(model, **changes))
+
+
+def small_flags(model: str, **changes: Any) -> list[str]:
+    """The small run as a command line spells it."""
+    return [word for name, value in small_settings(model, **changes).items() for word in (f"--{name}", str(value))]

@@ -1,0 +1,37 @@
+"""No reference vector and no recorded array goes unused."""
+
+import pytest
+
+from tests.losses import golden
+from tests.losses.agreement import agree
+from tests.losses.comparisons import COMPARISONS
+
+# the harness's tests use these
+OF_THE_HARNESS = {"overlong_32b", "official__dapo_group_kept"}
+
+
+def test_every_file_is_a_vector_of_some_kind() -> None:
+    files = {path.stem for path in golden.GOLDEN.glob("*.npz")}
+    assert files - OF_THE_HARNESS == set(golden.LOSS_VECTORS + golden.ADVANTAGE_VECTORS)
+    assert [len(golden.names(kind)) for kind in ("case", "edge", "adv")] == [22, 7, 5]
+
+
+@pytest.mark.parametrize("name", golden.LOSS_VECTORS + golden.ADVANTAGE_VECTORS)
+def test_every_recorded_array_has_a_number_of_ours(name: str) -> None:
+    vector = golden.load(name)
+    ours = set()
+    for numbers, names in COMPARISONS.values():
+        ours |= numbers(vector).keys() if name in names else set()
+    assert golden.recorded(vector).keys() - ours <= OF_THE_HARNESS
+
+
+@pytest.mark.parametrize("name", golden.names("case"))
+def test_recorded_log_ratio_is_that_of_the_recorded_probabilities(name: str) -> None:
+    vector = golden.load(name)
+    assert agree(vector["in__logps"] - vector["in__old_logps"], vector["in__log_ratio"], "exact")
+
+
+def test_ties_are_few_and_only_in_vectors_made_for_them() -> None:
+    with_ties = {name for name in golden.LOSS_VECTORS if golden.ties(golden.load(name)).any()}
+    assert with_ties == {name for name in golden.LOSS_VECTORS if golden.load(name).get("cfg__kind") == "boundary"}
+    assert sum(int(golden.ties(golden.load(name)).sum()) for name in with_ties) == 29

@@ -1,0 +1,97 @@
+"""Each one-sign error is noticed by every comparison that it concerns, and no vector or array is blind."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+
+from losses import FIPO, group_advantages, influence_weights, sequence_filter, token_weights
+from losses.future_kl import future_kl, weight_bounds
+from losses.surrogate import clip_diagnostics, clipped_surrogate, policy_log_ratio
+from tests.losses import golden
+from tests.losses.comparisons import COMPARISONS, FIPOS, LOSSES, noticed
+from tests.losses.mutation import mutated
+
+# function, its code, the mutant's code, the comparisons that must notice
+MUTANTS = [
+    (policy_log_ratio, "- batch.old", "+ batch.old", LOSSES),
+    (policy_log_ratio, "clamp(-log_ratio_clamp", "clamp(log_ratio_clamp", LOSSES - {"page fipo", "page dapo"}),
+    (future_kl, "log_ratio.masked_fill", "(-log_ratio).masked_fill", FIPOS),
+    (future_kl, "-reach / decay_rate", "reach / decay_rate", FIPOS),
+    (future_kl, "total + 2.0", "total - 2.0", FIPOS),
+    (future_kl, "total[:, reach:], (0, reach)", "total[:, :-reach], (reach, 0)", FIPOS),
+    (future_kl, "mask & ~(", "mask & (", FIPOS),
+    (future_kl, "log_ratio.exp() > delta", "log_ratio.exp() < delta", {"page fipo"}),
+    (future_kl, "log_ratio > math.log", "log_ratio < math.log", {"authors fipo", "slime"}),
+    (future_kl, "log_ratio > math.log", "log_ratio >= math.log", {"authors fipo", "slime"}),
+    (weight_bounds, "if clip_high_only", "if not clip_high_only", FIPOS),
+    (weight_bounds, "1.0 - clip_range", "1.0 + clip_range", FIPOS),
+    (weight_bounds, "), 1.0 + clip_range", "), 1.0 - clip_range", FIPOS),
+    (weight_bounds, "0.0, math.inf", "0.0, -math.inf", {"page fipo"}),
+    (weight_bounds, "else weight_bound", "else -weight_bound", {"authors fipo"}),
+    (influence_weights, "detach().exp()", "detach().neg().exp()", FIPOS),
+    (influence_weights, "advantages < 0", "advantages > 0", FIPOS),
+    (influence_weights, "> safety_threshold", "< safety_threshold", FIPOS),
+    (influence_weights, "0.8, 1.0", "1.0, 1.0", FIPOS),
+    (FIPO.__call__, "advantages * weights", "advantages / weights", FIPOS),
+    (clipped_surrogate, "(-advantages * ratio,", "(advantages * ratio,", LOSSES),
+    (clipped_surrogate, "-advantages * ratio.clamp", "advantages * ratio.clamp", LOSSES),
+    (clipped_surrogate, "torch.maximum", "torch.minimum", LOSSES),
+    (clipped_surrogate, "1 - epsilon_low", "1 + epsilon_low", LOSSES),
+    (clipped_surrogate, "1 + epsilon_high", "1 - epsilon_high", LOSSES),
+    (clipped_surrogate, "1 - epsilon_low, 1 + epsilon_high", "1 - epsilon_high, 1 + epsilon_low", LOSSES),
+    (clipped_surrogate, "advantages < 0", "advantages > 0", LOSSES),
+    (clipped_surrogate, "-advantages * delta", "advantages * delta", LOSSES),
+    (clip_diagnostics, "-log_ratio", "log_ratio", {"authors dapo"}),
+    (clip_diagnostics, "ratio < 1 - epsilon_low", "ratio > 1 - epsilon_low", {"authors dapo"}),
+    (clip_diagnostics, "ratio > 1 + epsilon_high", "ratio < 1 + epsilon_high", {"authors dapo"}),
+    (clip_diagnostics, "advantages > 0", "advantages < 0", {"authors dapo"}),
+    (clip_diagnostics, "ratio > delta", "ratio < delta", {"authors dapo"}),
+    (sequence_filter, "advantages < 0", "advantages > 0", {"authors fipo"}),
+    (sequence_filter, "> delta", "< delta", {"authors fipo"}),
+    (sequence_filter, "<= 1", "< 1", {"authors fipo"}),
+    (token_weights, "tokens > 0", "tokens >= 0", LOSSES - {"authors dapo"}),
+    (token_weights, "/ tokens.sum()", "* tokens.sum()", LOSSES),
+    (token_weights, "clamp(min=1) * responses", "clamp(min=1) / responses", LOSSES),
+    (token_weights, "responses * max_resp", "responses / max_resp", {"page fipo", "page dapo", "authors fipo"}),
+    (group_advantages, "rewards - mean", "rewards + mean", {"advantages"}),
+    (group_advantages, "lowest == highest", "lowest != highest", {"advantages"}),
+    (group_advantages, "size - ddof", "size + ddof", {"advantages"}),
+    (group_advantages, "[group] + std_eps", "[group] - std_eps", {"advantages"}),
+    (group_advantages, "correction=ddof) + std_eps", "correction=ddof) - std_eps", {"advantages"}),
+    (group_advantages, "correction=ddof", "correction=-ddof", {"advantages"}),
+]
+
+
+@cache
+def noticed_with(function: Callable[..., Any], old: str, new: str, comparison: str) -> set[tuple[str, str]]:
+    """The vectors and arrays in which the mutant differs from the recorded numbers."""
+    with mutated(function, old, new):
+        return noticed(comparison)
+
+
+@pytest.mark.parametrize("comparison", COMPARISONS)
+def test_no_mutant_no_difference(comparison: str) -> None:
+    assert noticed(comparison) == set()
+
+
+@pytest.mark.parametrize(("function", "old", "new", "concerned"), MUTANTS)
+def test_mutant_is_noticed(function: Callable[..., Any], old: str, new: str, concerned: set[str]) -> None:
+    blind = {comparison for comparison in concerned if not noticed_with(function, old, new, comparison)}
+    assert blind == set()
+
+
+@pytest.mark.parametrize("comparison", COMPARISONS)
+def test_every_vector_and_array_notices_a_mutant(comparison: str) -> None:
+    numbers, names = COMPARISONS[comparison]
+    mutants = [mutant[:3] for mutant in MUTANTS if comparison in mutant[3]]
+    places = set().union(*(noticed_with(*mutant, comparison) for mutant in mutants))
+    expected = set()
+    for name in names:
+        vector = golden.load(name)
+        theirs = golden.compared(numbers(vector), vector)
+        expected |= {(name, array) for array, values in theirs.items() if values.any()}
+    # vectors in which all numbers are 0, such as those of equal rewards, can notice no sign
+    assert {vector for vector, _ in places} == {vector for vector, _ in expected}
+    assert {array for _, array in places} == {array for _, array in expected}

@@ -1,0 +1,13 @@
+"""Family files written by hand."""
+
+from pathlib import Path
+
+HEAD = 'description = "for a test"\nallowed = ["loss_type", "averaging", "epsilon_high"]\n'
+ARMS = '[arms.one]\nloss_type = "grpo"\n[arms.two]\nloss_type = "dapo"\n'
+
+
+def written(folder: Path, content: str) -> str:
+    """The file's path as --family takes it."""
+    path = folder / "own.toml"
+    path.write_text(content, encoding="utf-8")
+    return str(path)

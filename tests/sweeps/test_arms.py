@@ -1,0 +1,87 @@
+import argparse
+from pathlib import Path
+
+import pytest
+
+from harness import UsageError
+from sweeps import arms_of, load_family
+from sweeps.compare import arm_seeds
+from tests.sweeps.family_files import ARMS, HEAD, written
+
+
+def options(**changes: object) -> argparse.Namespace:
+    return argparse.Namespace(**{"losses": "grpo,dapo", "controls": "", "seeds": 3} | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "seeds"),
+    [
+        ({}, {"grpo": 3, "dapo": 3}),
+        ({"losses": "fipo"}, {"fipo": 3}),
+        ({"controls": "blame,random_reward:2"}, {"grpo": 3, "dapo": 3, "blame": 3, "random_reward": 2}),
+        ({"losses": "", "controls": "blame:1"}, {"blame": 1}),
+    ],
+)
+def test_seeds_per_arm(changes: dict[str, object], seeds: dict[str, int]) -> None:
+    assert arm_seeds(options(**changes)) == seeds
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"controls": "blame:two"}, {"controls": "blame:0"}, {"controls": "blame:-1"}, {"losses": ""}, {"seeds": 0}],
+)
+def test_seeds_that_make_no_sense_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=r"^--(controls|losses)"):
+        arm_seeds(options(**changes))
+
+
+def test_flags_apply_to_every_arm_and_seed() -> None:
+    arms = arms_of(load_family("controlled"), {"grpo": 2, "fipo": 1}, "demo", {"lr": "0.01"}, first_seed=7)
+    configs = [(arm.name, seed, config) for arm in arms for seed, config in arm.configs.items()]
+    assert [(name, seed) for name, seed, _ in configs] == [("grpo", 7), ("grpo", 8), ("fipo", 7)]
+    assert {config.optimizer.lr for _, _, config in configs} == {0.01}
+    assert [config.run.seed for _, _, config in configs] == [7, 8, 7]
+
+
+def test_arms_get_the_settings_of_their_family() -> None:
+    grpo, fipo = arms_of(load_family("recipe"), {"grpo": 1, "fipo": 1}, "demo", {})
+    assert (grpo.any_config.loss.beta, grpo.any_config.loss.delta, grpo.settings["delta"]) == (0.04, None, None)
+    assert (fipo.any_config.loss.fipo_safety_threshold, fipo.any_config.loss.delta) == (10.0, 10.0)
+
+
+def test_a_flag_that_an_arm_sets_itself_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^--epsilon_high is set by arm 'dapo' of family 'controlled' \(0.28\)"):
+        arms_of(load_family("controlled"), {"dapo": 1}, "demo", {"epsilon_high": "0.3"})
+    # no arm of this comparison sets it
+    (dapo,) = arms_of(load_family("controlled"), {"dapo": 1}, "demo", {"fipo_decay_rate": "8"})
+    assert dapo.any_config.loss.fipo_decay_rate == 8.0
+
+
+@pytest.mark.parametrize("flag", ["loss_type", "seed", "control", "output_dir"])
+def test_what_the_comparison_sets_is_no_flag(flag: str) -> None:
+    with pytest.raises(UsageError, match=f"^--{flag} is set by the comparison itself"):
+        arms_of(load_family("controlled"), {"dapo": 1}, "demo", {flag: "1"})
+
+
+def test_an_unknown_arm_names_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"expected arms among grpo, dapo, fipo, blame, random_reward, got 'ppo'"):
+        arms_of(load_family("controlled"), {"ppo": 1}, "demo", {})
+
+
+def test_an_arm_may_take_everything_from_the_preset(tmp_path: Path) -> None:
+    family = load_family(written(tmp_path, HEAD + ARMS + "[arms.plain]\n"))
+    (plain,) = arms_of(family, {"plain": 1}, "demo", {})
+    assert plain.any_config.loss.loss_type == "grpo"
+
+
+def test_a_control_like_an_arm_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    family = load_family(written(tmp_path, HEAD + ARMS + '[controls.three]\nlike = "missing"\n'))
+    with pytest.raises(UsageError, match="missing"):
+        arms_of(family, {"three": 1}, "demo", {})
+
+
+def test_an_unknown_setting_of_an_arm_is_blamed_on_the_family(tmp_path: Path) -> None:
+    family = load_family(written(tmp_path, HEAD + ARMS + "learning_rate = 1\n"))
+    with pytest.raises(UsageError, match="'learning_rate'") as raised:
+        arms_of(family, {"two": 1}, "demo", {})
+    assert "own" in str(raised.value)

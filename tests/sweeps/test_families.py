@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+
+from harness import UsageError
+from sweeps import arms_of, check_differences, differences_between, load_family
+from sweeps.arms import FAMILIES
+from tests.sweeps.family_files import ARMS, HEAD, written
+
+NAMES = sorted(path.stem for path in FAMILIES.glob("*.toml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_families_load_and_all_their_arms_resolve(name: str) -> None:
+    family = load_family(name)
+    arms = arms_of(family, dict.fromkeys([*family.arms, *family.controls], 2), "demo", {})
+    assert {"grpo", "dapo", "fipo", "blame", "random_reward"} == {arm.name for arm in arms}
+    for arm in arms:
+        assert list(arm.configs) == [0, 1]
+        assert [config.run.seed for config in arm.configs.values()] == [0, 1]
+    check_differences(differences_between(arms, family), family)
+
+
+def test_controlled_arms_differ_only_in_what_makes_the_loss() -> None:
+    family = load_family("controlled")
+    names = ["grpo", "dapo", "fipo", "blame", "random_reward"]
+    differences = differences_between(arms_of(family, dict.fromkeys(names, 1), "demo", {}), family)
+    assert all(difference.allowed for difference in differences)
+    shared = {difference.field for difference in differences if not difference.field.startswith("fipo_")}
+    assert shared == {"loss_type", "averaging", "epsilon_high", "control"}
+    values = {difference.field: difference.values for difference in differences}
+    assert values["control"] == {**dict.fromkeys(names, "none"), "blame": "blame", "random_reward": "random_reward"}
+    assert values["averaging"] == {**dict.fromkeys(names, "token_mean"), "grpo": "sequence_mean"}
+
+
+@pytest.mark.parametrize(("control", "like"), [("blame", "dapo"), ("random_reward", "dapo")])
+def test_a_planted_control_is_its_model_but_for_the_control(control: str, like: str) -> None:
+    family = load_family("controlled")
+    differences = differences_between(arms_of(family, {control: 1, like: 1}, "demo", {}), family)
+    assert [(difference.field, difference.values) for difference in differences] == [
+        ("control", {control: control, like: "none"})
+    ]
+
+
+def test_recipes_report_the_other_differences_as_confounds() -> None:
+    family = load_family("recipe")
+    differences = differences_between(arms_of(family, {"grpo": 1, "dapo": 1, "fipo": 1}, "demo", {}), family)
+    confounds = {difference.field for difference in differences if not difference.allowed}
+    assert confounds == {"beta", "delta", "dynamic_sampling", "overlong_buffer", "minibatches"}
+    # what is allowed is listed first
+    assert [difference.allowed for difference in differences] == sorted(
+        (difference.allowed for difference in differences), reverse=True
+    )
+
+
+def test_a_difference_that_is_not_allowed_is_refused_or_admitted_as_a_confound(tmp_path: Path) -> None:
+    arms = ARMS + "lr = 1e-2\n"
+    strict = load_family(written(tmp_path, HEAD + arms))
+    differences = differences_between(arms_of(strict, {"one": 1, "two": 1}, "demo", {}), strict)
+    with pytest.raises(
+        UsageError, match=r"^family 'own': arms may not differ in lr \(one 0.0003, two 0.01\): "
+    ) as raised:
+        check_differences(differences, strict)
+    assert "\n" not in str(raised.value)
+    open_minded = load_family(written(tmp_path, HEAD + "confounds = true\n" + arms))
+    check_differences(
+        differences_between(arms_of(open_minded, {"one": 1, "two": 1}, "demo", {}), open_minded), open_minded
+    )
+
+
+def test_an_arm_that_is_no_planted_control_may_not_set_one(tmp_path: Path) -> None:
+    family = load_family(written(tmp_path, HEAD + ARMS + 'control = "blame"\n'))
+    with pytest.raises(UsageError, match="may not differ in control"):
+        check_differences(differences_between(arms_of(family, {"one": 1, "two": 1}, "demo", {}), family), family)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("allowed =", "expected TOML"),
+        ("allowed = []", "description"),
+        (HEAD, "arms"),
+        (ARMS + HEAD, "description"),
+        (HEAD.replace("averaging", "average") + ARMS, "unknown setting 'average'"),
+    ],
+)
+def test_a_file_that_is_no_family_is_one_line(tmp_path: Path, content: str, named: str) -> None:
+    with pytest.raises(UsageError, match=r"^--family ") as raised:
+        load_family(written(tmp_path, content))
+    assert named in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_family_names_the_shipped_ones() -> None:
+    with pytest.raises(UsageError, match=f"--family: expected one of {', '.join(NAMES)} or a TOML file, got 'mine'"):
+        load_family("mine")

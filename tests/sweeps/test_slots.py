@@ -1,0 +1,59 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from harness import Config
+from sweeps.slots import latest_metrics, run_all
+from sweeps.study import PlannedRun, set_aside
+
+
+@pytest.mark.parametrize(
+    ("written", "step"),
+    [
+        (b'{"step": 0}\n{"step": 1}\n', 1),
+        (b'{"step": 0}\n{"step": 1}\n{"st', 1),  # torn: still being written
+        (b'{"step": 0}\n{"step": 1}', 0),
+        (b'{"step": 0}\n{"text": "\xc3', 0),  # torn within a character
+    ],
+)
+def test_latest_metrics_are_the_last_whole_line(tmp_path: Path, written: bytes, step: int) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(written)
+    assert latest_metrics(tmp_path) == {"step": step}
+
+
+@pytest.mark.parametrize("written", [None, b"", b'{"step": 0'])
+def test_before_the_first_line_there_are_none(tmp_path: Path, written: bytes | None) -> None:
+    if written is not None:
+        (tmp_path / "metrics.jsonl").write_bytes(written)
+    assert latest_metrics(tmp_path) is None
+
+
+def planned(study: Path, name: str = "dapo") -> PlannedRun:
+    run = PlannedRun(name, 0, Config(), study)
+    run.config_file.parent.mkdir(exist_ok=True)
+    run.config_file.write_text(json.dumps({"steps": 1}), encoding="utf-8")
+    return run
+
+
+def test_what_an_attempt_left_is_set_aside_under_a_new_name(tmp_path: Path) -> None:
+    run = planned(tmp_path)
+    for attempt in ("first", "second"):
+        run.folder.mkdir(parents=True)
+        (run.folder / "status.json").write_text(f'{{"state": "{attempt}"}}', encoding="utf-8")
+        assert run.state() == attempt
+        set_aside(run)
+        assert run.state() is None
+    left = {path.parent.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("superseded/*/status.json")}
+    assert left == {"dapo-seed0-1": '{"state": "first"}', "dapo-seed0-2": '{"state": "second"}'}
+
+
+def test_no_process_is_left_when_the_comparison_is_given_up(tmp_path: Path) -> None:
+    going = run_all([planned(tmp_path, "dapo"), planned(tmp_path, "fipo"), planned(tmp_path, "grpo")], slots=2)
+    running, ended = next(going)
+    assert [attempt.run.arm for attempt in running] == ["dapo", "fipo"]
+    assert ended == []
+    assert [attempt.process.poll() for attempt in running] == [None, None]
+    going.close()
+    assert None not in [attempt.process.returncode for attempt in running]
+    assert not (tmp_path / "logs" / "grpo-seed0.log").exists()
