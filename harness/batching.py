@@ -27,7 +27,7 @@ class MicroBatch:
 def advantages_of(groups: list[Group], config: Config) -> list[float]:
     """The group-relative advantage of each response, in order."""
     rewards = torch.tensor([response.reward for group in groups for response in group], dtype=torch.float64)
-    ids = torch.tensor([index for index, group in enumerate(groups) for _ in group])
+    ids = torch.tensor([index for index, group in enumerate(groups) for _ in group], dtype=torch.int64)
     settings = config.loss
     advantages = group_advantages(rewards, ids, settings.advantage_std_eps, scale=settings.advantage_scale)
     return [float(value) for value in advantages]

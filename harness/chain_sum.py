@@ -138,7 +138,7 @@ GRADED = ChainSum(
             ((0.1, DIRECT), (0.35, CAREFUL), (0.35, MIDDLE), (0.2, HASTY)),
             steps=1500,
             lr=2e-3,
-            until_accuracy=0.45,
+            until_accuracy=0.38,
         ),
         Stage((6, 12), ((0.2, DIRECT), (0.05, CAREFUL), (0.15, MIDDLE), (0.6, HASTY)), steps=100, lr=5e-4),
     ),

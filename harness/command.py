@@ -30,11 +30,9 @@ def add_setting_flags(parser: argparse.ArgumentParser) -> None:
 
 def shown(value: object) -> str:
     """A value as a flag spells it."""
-    return (
-        {None: "none", True: "true", False: "false"}.get(value, str(value))
-        if value in (None, True, False)
-        else str(value)
-    )
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
 
 
 def parsed(value: str) -> str | None:

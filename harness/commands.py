@@ -29,7 +29,7 @@ def add_train(subparsers: Subparsers) -> None:
 def add_evaluate(subparsers: Subparsers) -> None:
     """The command `evaluate`."""
     parser: OneLineParser = subparsers.add_parser(
-        "evaluate", help="answer held-out prompts with a finished run's weights"
+        "evaluate", allow_abbrev=False, help="answer held-out prompts with a finished run's weights"
     )
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
     parser.add_argument("--samples", type=int, default=8, help="answers per prompt (default: 8)")

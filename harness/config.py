@@ -140,7 +140,7 @@ class EvaluationSettings(Section):
     eval_every: Count = Field(default=2, description="Training steps between evaluations.")
     eval_prompts: Count = Field(default=256, description="Held-out prompts.")
     eval_samples: Count = Field(default=1, description="Answers per prompt.")
-    final_evaluations: Count = Field(default=3, description="How many of the last evaluations make the final accuracy.")
+    final_evaluations: Count = Field(default=3, description="How many of the last evaluations take more answers.")
     final_eval_samples: Count = Field(default=8, description="Answers per prompt in those.")
     eval_temperature: Positive = Field(default=1.0, description="Sampling temperature of evaluations.")
     eval_top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus of evaluations (0.7 in the FIPO paper).")

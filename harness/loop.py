@@ -23,7 +23,7 @@ from harness.metrics import Ledger, Metrics, Stopwatch, rollout_metrics, trainin
 from harness.policy import Policy, load_policy
 from harness.record import RunFolder, refuse_used_folder
 from harness.rollouts import collect
-from harness.update import LossRecord, Updater, known_logprobs, make_optimizer
+from harness.update import LossRecord, Updater, known_logprobs, make_optimizer, metric_names
 from harness.warmstart import Progress, tiny_model_folder
 from losses import LOSSES
 
@@ -54,6 +54,9 @@ def train(config: Config, path: Path, on_step: OnStep, on_warm_start: Progress |
     except Stopped as stop:
         folder.set_status("preempted", str(stop), stop.exit_code, steps_done)
         raise
+    except KeyboardInterrupt:
+        folder.set_status("preempted", "interrupted within a step", Stopped.exit_code, steps_done)
+        raise
     except BaseException as error:
         folder.set_status("failed", f"{type(error).__name__}: {error}", 1, steps_done)
         raise
@@ -68,6 +71,7 @@ def run_steps(
     task, watch = TASKS[config.task.task], Stopwatch()
     reference = initial_policy(config) if config.loss.beta > 0 else None
     updater = make_updater(config, policy)
+    loss_metrics = metric_names(updater.loss)
     ledger = Ledger(sum(p.numel() for p in policy.model.parameters()), config.optimizer.epochs)
     folder.add_evaluation(evaluate(policy, config, 0, samples_at(0, config)))
     for step in range(config.run.steps):
@@ -78,7 +82,7 @@ def run_steps(
         with watch.phase("logprobs"):
             minibatches = plan_minibatches(rollouts.kept, policy, task, config)
             known = known_logprobs(policy, reference, minibatches, config.rollout.temperature)
-        record = LossRecord()
+        record = LossRecord(loss_metrics)
         with watch.phase("update"):
             for _ in range(config.optimizer.epochs):
                 for minibatch, logprobs in zip(minibatches, known, strict=True):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -100,7 +101,7 @@ def load_policy(model: str, dtype: str = "float32", device: str = "cpu") -> Poli
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(model)
         network: Any = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
         cause = str(error).strip().splitlines()[0]
         raise UsageError(f"--model: could not load {model!r} as a causal language model: {cause}") from None
     return Policy(network.to(device).eval(), tokenizer, end_ids(network, tokenizer, model))

@@ -35,6 +35,16 @@ def refuse_used_folder(folder: Path) -> None:
         )
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder and those above it; raises UsageError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--output_dir: expected a folder that can be made, got {str(path)!r}: {error.strerror}"
+        ) from None
+
+
 def write_json(path: Path, content: Any) -> None:
     """The whole file or nothing: written beside, flushed to disk, then renamed."""
     beside = path.with_name(f".{path.name}.tmp")
@@ -109,7 +119,7 @@ class RunFolder:
     def create(cls, path: Path, config: Config, environment: dict[str, Any]) -> "RunFolder":
         """A new folder with the run's settings and surroundings; its state is `running`."""
         refuse_used_folder(path)
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         folder = cls(path)
         folder.set_status("running", None, None, 0)
         content = {"schema_version": SCHEMA_VERSION, "sha256": config_sha256(config), "config": tree_of(config)}

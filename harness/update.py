@@ -1,6 +1,7 @@
 """Optimizer steps, and what the loss shows of them."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -25,6 +26,7 @@ class KnownLogprobs:
 class LossRecord:
     """Sums and counts of the loss's metrics over the updates of a training step."""
 
+    names: Sequence[str]  # what the loss reports, so that a step without updates can say that it has none of it
     totals: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     gradient_norms: list[float] = field(default_factory=list)  # before clipping, one per update
@@ -44,9 +46,16 @@ class LossRecord:
                 self.response_weights[response.key].append(mean)
         self.latest = (batch, output)
 
-    def means(self) -> dict[str, float]:
-        """The metrics by name."""
-        return {name: total / max(self.counts[name], 1.0) for name, total in self.totals.items()}
+    def means(self) -> dict[str, float | None]:
+        """The metrics by name; None without a token."""
+        return {name: self.totals[name] / self.counts[name] if self.counts[name] else None for name in self.names}
+
+
+def metric_names(loss: Loss) -> list[str]:
+    """What a loss reports: the token loss and its diagnostics, asked of a batch without tokens."""
+    empty = torch.zeros(1, 1)
+    output = loss(LossBatch(empty, empty, empty, empty.bool(), reference_logprobs=empty))
+    return ["token_loss", *output.diagnostics]
 
 
 def make_optimizer(

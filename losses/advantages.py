@@ -33,11 +33,12 @@ def group_advantages(
     lowest = rewards.new_zeros(len(size)).scatter_reduce(0, group, rewards, "amin", include_self=False)
     highest = rewards.new_zeros(len(size)).scatter_reduce(0, group, rewards, "amax", include_self=False)
     # the mean of equal numbers is not always equal to them, so equality is tested on the rewards themselves
-    centered = torch.where((lowest == highest)[group], 0.0, rewards - mean[group])
-    if scale == "none":
-        return centered
-    if scale == "batch":
-        return centered / (rewards.std(correction=ddof) + std_eps) if len(rewards) > ddof else centered
-    variance = rewards.new_zeros(len(size)).index_add(0, group, centered**2) / (size - ddof).clamp(min=1)
-    scaled: Tensor = centered / (variance.sqrt()[group] + std_eps)
-    return scaled
+    equal = (lowest == highest)[group]
+    centered: Tensor = rewards - mean[group]
+    if scale == "group":
+        squares = centered.masked_fill(equal, 0.0) ** 2
+        variance = rewards.new_zeros(len(size)).index_add(0, group, squares) / (size - ddof).clamp(min=1)
+        centered = centered / (variance.sqrt()[group] + std_eps)
+    elif scale == "batch" and len(rewards) > ddof:
+        centered = centered / (rewards.std(correction=ddof) + std_eps)
+    return centered.masked_fill(equal, 0.0)

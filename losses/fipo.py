@@ -69,8 +69,8 @@ def weight_diagnostics(
 ) -> dict[str, Float[Tensor, "sequence token"]]:
     """Per token, 0 where masked: Future-KL, influence weight, and whether the weight sits at its low or high bound.
 
-    A weight "at a bound" was pushed there by its Future-KL: the test is on exp(F), so that an idle policy, whose
-    weights are exactly 1, is not counted as sitting at the lower bound of [1, 1.2].
+    A weight "at a bound" was pushed there by its Future-KL: the test is on exp(F), before the safety rule, so that an
+    idle policy, whose weights are exactly 1, is not counted as sitting at the lower bound of [1, 1.2].
     """
     unbounded = future.exp()
     return {

@@ -88,10 +88,18 @@ def arms_of(
 
 def settings_of(family: Family, name: str) -> dict[str, Any]:
     """An arm's own settings; those of the arm that it is `like`, with its own over them, for a control."""
-    own = family.arms.get(name) or family.controls.get(name)
-    if own is None:
-        known = ", ".join([*family.arms, *family.controls])
-        raise UsageError(f"family {family.name!r}: expected arms among {known}, got {name!r}")
-    like = family.arms[own["like"]] if "like" in own else {}
-    merged = {**like, **{key: value for key, value in own.items() if key != "like"}}
+    tables = {**family.arms, **family.controls}
+    own = dict(table_of(tables, name, family))
+    like = table_of(tables, own.pop("like"), family) if "like" in own else {}
+    merged = {**like, **own}
+    for key in merged:
+        if key not in section_of():
+            raise UsageError(f"family {family.name!r}: arm {name!r} sets {key!r}, which is no setting's name")
     return {key: parsed(value) if isinstance(value, str) else value for key, value in merged.items()}
+
+
+def table_of(tables: Mapping[str, Mapping[str, Any]], name: str, family: Family) -> Mapping[str, Any]:
+    """The family's table of that name."""
+    if name not in tables:
+        raise UsageError(f"family {family.name!r}: expected arms among {', '.join(tables)}, got {name!r}")
+    return tables[name]

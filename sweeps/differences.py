@@ -8,6 +8,7 @@ from harness import UsageError, flatten, tree_of
 from sweeps.arms import Arm, Family
 
 PER_RUN = ("seed", "output_dir")
+OWN_FIELDS = ("fipo_",)  # prefixes of the fields that belong to one loss
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ def differences_between(arms: Sequence[Arm], family: Family) -> list[Difference]
 
 def is_idle(field: str, settings: Mapping[str, Any]) -> bool:
     """Whether the field is the own one of another loss than the arm's."""
-    return field.startswith("fipo_") and settings["loss_type"] != "fipo"
+    return field.startswith(OWN_FIELDS) and not field.startswith(f"{settings['loss_type']}_")
 
 
 def is_allowed(field: str, values: dict[str, Any], family: Family) -> bool:
-    """Whether the family admits the difference; `control` may be set in planted controls alone."""
+    """Whether the family admits the difference. A loss's own fields make the loss; planted controls set `control`."""
+    if field.startswith(OWN_FIELDS):
+        return True
     if field == "control":
         return all(value == "none" for name, value in values.items() if name not in family.controls)
     return field in family.allowed

@@ -18,8 +18,8 @@ PLAIN_EVERY_S = 30.0
 
 def make_console() -> Console:
     """stdout; wide enough for a table where it is no terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=140)
+    console = Console(highlight=False, markup=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=140)
 
 
 def differences_table(differences: Sequence[Difference]) -> Table:

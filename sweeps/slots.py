@@ -17,7 +17,7 @@ POLL_S = 0.25
 GRACE_S = 30.0  # between asking a run to stop and killing it
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Attempt:
     """A run's process, or what became of it."""
 
@@ -49,7 +49,7 @@ def run_all(runs: Sequence[PlannedRun], slots: int) -> Iterator[tuple[list[Attem
             while waiting and len(running) < slots:
                 running.append(start(waiting.pop(0)))
             ended = [attempt for attempt in running if attempt.process.poll() is not None]
-            running = [attempt for attempt in running if attempt.process.poll() is None]
+            running = [attempt for attempt in running if attempt not in ended]
             yield running, ended
             time.sleep(POLL_S if running else 0)
     finally:

@@ -63,8 +63,8 @@ def refuse_other_runs(runs: Sequence[PlannedRun]) -> None:
         recorded = read_json(run.folder / "config.json")
         if recorded and recorded["sha256"] != config_sha256(run.config):
             raise UsageError(
-                f"--output_dir: expected a new study or this one, got {str(run.study)!r}, whose run {run.name} has "
-                "other settings: choose another --output_dir, or move that study away"
+                f"--study: expected a new study or this one, got {str(run.study)!r}, whose run {run.name} has "
+                "other settings: choose another --study, or move that study away"
             )
 
 

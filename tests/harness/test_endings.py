@@ -8,7 +8,7 @@ from harness.command import run_command
 from harness.errors import HarnessError, Stopped
 from harness.loop import train
 from harness.metrics import Metrics
-from tests.harness import runs
+from tests.harness import contract, runs
 from tests.harness.tiny import small_config
 
 pytestmark = pytest.mark.train
@@ -58,6 +58,13 @@ def test_a_batch_without_an_informative_group_is_recorded_and_changes_nothing(
         assert line["ledger/discarded_tokens"] == line["ledger/generated_tokens"] > 0
     assert {row["trained"] for row in runs.rows(folder, "rollouts")} == {False}
     assert runs.weights(folder) == (Path(model_folder) / "model.safetensors").read_bytes()
+
+
+def test_what_a_step_without_updates_did_not_have_is_null(model_folder: str, tmp_path: Path) -> None:
+    config = small_config(model_folder, steps=1, dynamic_sampling=True, max_response_tokens=2)
+    (line,) = runs.metrics(runs.trained(config, tmp_path / "run"))
+    assert set(line) == contract.metric_keys(fipo=False, beta=False)
+    assert {value for key, value in line.items() if key.startswith("loss/")} == {None}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -8,7 +8,7 @@ from harness.batching import plan_minibatches
 from harness.chain_sum import GRADED
 from harness.loop import make_updater
 from harness.policy import Policy
-from harness.update import LossRecord, known_logprobs
+from harness.update import LossRecord, known_logprobs, metric_names
 from losses import AVERAGING_MODES, LOSSES
 from tests.harness.agreement import agree
 from tests.harness.responses import four_groups
@@ -35,8 +35,9 @@ def gradient_and_record(
     policy = dataclasses.replace(policy, model=copy.deepcopy(policy.model))
     (minibatch,) = plan_minibatches(four_groups(policy), policy, GRADED, config)
     (known,) = known_logprobs(other, other, [minibatch], 1.0)
-    record = LossRecord()
-    make_updater(config, policy).step(minibatch, known, record)
+    updater = make_updater(config, policy)
+    record = LossRecord(metric_names(updater.loss))
+    updater.step(minibatch, known, record)
     gradients = [parameter.grad.flatten() for parameter in policy.model.parameters()]
     return torch.cat(gradients), record
 

@@ -84,4 +84,4 @@ def test_an_unknown_setting_of_an_arm_is_blamed_on_the_family(tmp_path: Path) ->
     family = load_family(written(tmp_path, HEAD + ARMS + "learning_rate = 1\n"))
     with pytest.raises(UsageError, match="'learning_rate'") as raised:
         arms_of(family, {"two": 1}, "demo", {})
-    assert "own" in str(raised.value)
+    assert "'own'" in str(raised.value)
