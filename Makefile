@@ -18,12 +18,11 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: expected Python 3.11 or later as $(PYTHON): install it, or run make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@echo "Setting up $(VENV): torch, transformers and the rest, pinned in pyproject.toml; about 450 MB to download with a"
-	@echo "CPU build of torch, 1.6 GB on disk. Where pip offers only a CUDA build of torch it is several GB: then run"
+	@echo "CPU build of torch, 1.9 GB on disk. Where pip offers only a CUDA build of torch it is several GB: then run"
 	@echo "make setup TORCH_INDEX=<url of an index of CPU builds> first."
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || \
-	  { echo "error: $(PYTHON) could not make a virtual environment: on Debian, apt install python3-venv" >&2; exit 2; }
-	$(PY) -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
-	  $(if $(TORCH_INDEX),"torch==2.13.0+cpu") -e ".[dev]"
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
+	  { rm -rf $(VENV); echo "error: $(PYTHON) could not make a virtual environment: on Debian, apt install python3-venv" >&2; exit 2; }
+	$(PY) -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e ".[dev]"
 	@touch $@
 
 # The whole comparison on this machine: three losses and the positive control over five seeds, random reward over three.

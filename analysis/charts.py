@@ -14,11 +14,21 @@ from analysis.figures_length import accuracy_against_length
 from analysis.figures_outcomes import AXIS, outcomes_per_arm, pairwise_differences
 from analysis.formatting import plain
 from analysis.length import SMALLEST_BIN, anytime, pooled_by_length, within_prompt, within_prompt_table
-from analysis.outcomes import FINAL_EVALUATIONS, final_evaluations, outcomes, summary_table
+from analysis.outcomes import (
+    FINAL_EVALUATIONS,
+    final_evaluations,
+    outcomes,
+    summary_table,
+    token_budget,
+    token_curves,
+)
 from analysis.records import Study
 from analysis.verdict import Verdict, verdict
 
-EVERY_SEED = "Thin lines: every seed. Thick line and band: mean and 95 % t interval over seeds."
+EVERY_SEED = (
+    "Thin lines: every seed. Thick line and band: mean and 95 % t interval over seeds; the seeds set the scale, and a "
+    "band that leaves it is cut."
+)
 
 
 @dataclass(frozen=True)
@@ -114,14 +124,15 @@ def _differences(found: Findings) -> Chart | None:
 def _tokens(found: Findings) -> Chart:
     curves = seed_token_curves(found.study)
     means = bands(on_common_grid(curves))
-    budget = curves.groupby("run")["x"].max().min()
+    budget = token_budget(found.study, token_curves(found.study))
     return Chart(
         "accuracy_against_tokens",
         "Accuracy against generated tokens",
         f"{EVERY_SEED} The x axis counts every token that was sampled for training, those of discarded groups too, "
         "until the policy was reached; evaluations are left out. Equal steps flatter an arm that writes longer or "
-        f"discards more; equal tokens do not. All runs have generated at least {plain(budget / 1000, 0)} thousand "
-        f"tokens: the table compares evaluation accuracy there. {_seed_counts(found)}",
+        "discards more; equal tokens do not. Every run of the losses has generated at least "
+        f"{plain(budget / 1000, 0)} thousand tokens: the table compares evaluation accuracy there. "
+        f"{_seed_counts(found)}",
         accuracy_against_tokens(curves, means),
         {"seeds": curves, "means": means},
     )

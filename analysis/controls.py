@@ -42,8 +42,11 @@ def positive_control(study: Study, table: pd.DataFrame) -> Control:
     passed = found.p < POSITIVE_LEVEL and found.difference > 0
     names = f"{arm_label(arm.name)} {'is' if passed else 'is not'} told from {arm_label(baseline)} ({numbers})"
     if passed:
-        sentence = f"Passed: {names}, so token credit as strong as that would have been seen."
-        return Control(POSITIVE, True, f"token credit could have been seen: {names}", sentence, found)
+        sentence = (
+            f"Passed: {names}, so an effect of that size would have been seen. Most of it may come from damping "
+            "negatives and not from where they fall: passing is necessary for a claim about token credit, not enough."
+        )
+        return Control(POSITIVE, True, f"an effect of token credit could have been seen: {names}", sentence, found)
     clause = f"this comparison could not have seen token credit: {names}"
     return Control(POSITIVE, False, clause, f"Failed: {clause}.", found)
 
@@ -66,7 +69,8 @@ def negative_control(study: Study, table: pd.DataFrame) -> Control:
         return Control(NEGATIVE, False, clause, f"Failed: {clause}.")
     gains = [_gain(table, other.name).mean for other in study.compared_arms]
     if gains and gain.high < min(gains) / 2:
-        clause = f"a random reward taught nothing ({numbers})"
+        limit = f"at most {plain(max(gain.high, 0.0))} (95 %), less than half of what any loss gained"
+        clause = f"a random reward raised accuracy by {limit} ({numbers})"
         return Control(NEGATIVE, True, clause, f"Passed: {clause}, n = {gain.n}.")
     clause = f"whether a random reward teaches anything is not settled ({numbers}, n = {gain.n})"
     return Control(NEGATIVE, None, clause, f"Not known: {clause}.")

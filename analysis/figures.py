@@ -38,7 +38,8 @@ def learning_curves(curves: pd.DataFrame, bands: pd.DataFrame, quantities: tuple
         weight.set_title("Influence weight: FIPO only")
         return figure
     weight.axhline(1.0, color="#333333", linewidth=0.8, linestyle=":")
-    weight.margins(y=0.15)
+    low, high = weight.get_ylim()
+    weight.set_ylim(min(low, 1.0 - 0.1 * (high - 1.0)), high)
     weight.text(
         0.98,
         1.0,

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from analysis.panels import draw_dots, draw_interval, grid, name_rows
 from analysis.style import arm_label, arm_styles, paper
@@ -54,6 +55,7 @@ def pairwise_differences(comparisons: pd.DataFrame) -> Figure:
         _forest(ax, comparisons[comparisons["outcome"] == outcome].reset_index(drop=True))
         ax.set_ylim(rows - 0.4, -0.5)
         ax.set_xlabel(f"difference in {AXIS[outcome]}")
+        ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.set_title("Primary outcome" if outcome == "auc" else "Secondary outcome: no claim")
     band = Patch(color="#e3e3e3", label="too small to detect with these seeds (80 % power)")
     line = Line2D([], [], color="#333333", marker="o", linewidth=2.2, label="difference and 95 % t interval")

@@ -51,7 +51,7 @@ def pooled_by_length(answers: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
         if len(group) >= SMALLEST_BIN:
             shares = group.groupby("seed")["correct"].mean().to_numpy(float)
             interval = t_interval(shares) if len(shares) else Interval(nan, nan, nan, 0)
-            row = {"mean": float(group["correct"].mean()), "low": interval.low, "high": interval.high, "n": len(group)}
+            row = {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": len(group)}
             rows.append({"arm": arm, "bin": index, "label": _label(edges, index)} | row)
     return pd.DataFrame(rows, columns=["arm", "bin", "label", "mean", "low", "high", "n"])
 

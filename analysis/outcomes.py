@@ -80,9 +80,9 @@ def final_evaluations(evals: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracy_at_equal_tokens(study: Study) -> pd.Series:
-    """Evaluation accuracy of each run where it had generated what the most frugal of all runs generated in total."""
+    """Evaluation accuracy of each run where it had generated `token_budget`; a run that stopped earlier, at its end."""
     curves = token_curves(study)
-    budget = curves.groupby("run")["generated_tokens"].max().min()
+    budget = token_budget(study, curves)
     return pd.Series(
         {
             str(run): float(np.interp(budget, rows["generated_tokens"], rows["evaluation_accuracy"]))
@@ -90,6 +90,13 @@ def accuracy_at_equal_tokens(study: Study) -> pd.Series:
         },
         dtype=float,
     )
+
+
+def token_budget(study: Study, curves: pd.DataFrame) -> float:
+    """What the most frugal run of the compared arms generated in total; planted controls do not set the budget."""
+    compared = curves[curves["arm"].isin([arm.name for arm in study.compared_arms])]
+    rows = curves if compared.empty else compared
+    return float(rows.groupby("run")["generated_tokens"].max().min())
 
 
 def token_curves(study: Study) -> pd.DataFrame:

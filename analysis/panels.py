@@ -45,6 +45,10 @@ def draw_curves(ax: Axes, curves: pd.DataFrame, bands: pd.DataFrame, styles: dic
             zorder=3,
         )
     ax.margins(x=0.02)
+    # The seeds set the scale: a t interval of three may reach below zero tokens and dwarf everything else.
+    low, high = curves["value"].min(), curves["value"].max()
+    if high > low:
+        ax.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
 
 
 def draw_interval(ax: Axes, row: pd.Series, y: float, style: ArmStyle) -> None:

@@ -81,7 +81,7 @@ def difference_table(study: Study) -> str:
         [
             str(item["field"]),
             "yes" if item.get("allowed", True) else "CONFOUND",
-            *(str(item["values"].get(arm, "as the rest")) for arm in arms),
+            *(str(item["values"].get(arm, "not compared")) for arm in arms),
         ]
         for item in differences
     ]

@@ -9,6 +9,7 @@ from analysis.comparisons import FEWEST_SEEDS, Comparison, compare_arms
 from analysis.controls import Control, diverged, negative_control, positive_control
 from analysis.formatting import bracket, listed, p_value, plain, signed
 from analysis.outcomes import PRIMARY
+from analysis.provenance import confounds
 from analysis.records import Study
 from analysis.style import arm_label
 
@@ -54,7 +55,10 @@ def _sentence(study: Study, comparisons: list[Comparison], controls: tuple[Contr
     positive, negative = controls
     pairs = "; ".join(_pair(item) for item in comparisons)
     clauses = [positive.clause] + ([negative.clause] if negative.passed is False else [])
-    return f"{_headline(study, comparisons)} in AUC, the primary outcome: {pairs}; and {', and '.join(clauses)}."
+    caveat = " (the arms differ in more than the loss)" if confounds(study) else ""
+    return (
+        f"{_headline(study, comparisons)} in AUC, the primary outcome{caveat}: {pairs}; and {', and '.join(clauses)}."
+    )
 
 
 def _headline(study: Study, comparisons: list[Comparison]) -> str:
@@ -104,7 +108,14 @@ def _need(item: Comparison) -> str:
 
 def _notes(study: Study, table: pd.DataFrame) -> list[str]:
     """What a careful reader must know beside the numbers; empty where nothing is amiss."""
-    return [*_unlike_records(study), *_seeds_apart(study), *_diverged(study, table)]
+    return [*_confounds(study), *_unlike_records(study), *_seeds_apart(study), *_diverged(study, table)]
+
+
+def _confounds(study: Study) -> list[str]:
+    names = confounds(study)
+    if not names:
+        return []
+    return [f"The arms differ in more than the loss: {listed(names)}. No difference can be put down to the loss alone."]
 
 
 def _unlike_records(study: Study) -> list[str]:

@@ -2,7 +2,7 @@
 
 from harness.command import OneLineParser, add_setting_flags, parsed, run_command
 from harness.config import Config, section_of
-from harness.errors import HarnessError, Stopped, UsageError
+from harness.errors import HarnessError, UsageError
 from harness.record import write_json
 from harness.settings import config_sha256, flatten, resolve, tree_of
 
@@ -10,7 +10,6 @@ __all__ = [
     "Config",
     "HarnessError",
     "OneLineParser",
-    "Stopped",
     "UsageError",
     "add_setting_flags",
     "config_sha256",

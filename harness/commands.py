@@ -66,18 +66,18 @@ def evaluate_command(options: argparse.Namespace) -> None:
     from harness.evaluation import evaluate
     from harness.loop import set_up_torch
     from harness.policy import load_policy
-    from harness.record import RunFolder, refuse_used_folder
+    from harness.record import RunFolder, make_folder, refuse_used_folder
 
-    refuse_used_folder(Path(options.output_dir))
-    set_up_torch(config.run.threads)
     weights = Path(options.run) / "checkpoints" / "final"
     if not (weights / "manifest.json").is_file():
         raise UsageError(
             f"expected the folder of a finished run, got {options.run!r}: it has no {weights.name} weights"
         )
-    policy = load_policy(str(weights), config.model.dtype, config.run.device)
+    refuse_used_folder(Path(options.output_dir))
+    make_folder(Path(options.output_dir))
+    set_up_torch(config.run.threads)
+    policy = load_policy(str(weights), config.model.dtype)
     answers = evaluate(policy, config, config.run.steps, options.samples)
-    Path(options.output_dir).mkdir(parents=True, exist_ok=True)
     RunFolder(Path(options.output_dir)).add_evaluation(answers)
     correct = sum(answer.correct for answer in answers) / len(answers)
     print(f"accuracy {correct:.4f} over {len(answers)} answers: {options.output_dir}")

@@ -21,12 +21,11 @@ class Section(BaseModel):
 
 
 class RunSettings(Section):
-    """How long, where, and with which random numbers."""
+    """How long, where to, and with which random numbers."""
 
     seed: int = Field(default=0, ge=0, description="Keys every random draw of the run.")
     steps: Count = Field(default=20, description="Training steps: rounds of rollouts and the updates made from them.")
     threads: Count = Field(default=1, description="CPU threads; other counts give other last bits.")
-    device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where the model lives.")
     record_rollouts: Literal["all", "none"] = Field(default="all", description="Which steps' responses are stored.")
     output_dir: str | None = Field(default=None, description="Run folder. Default: runs/<time>-<loss>-seed<seed>.")
 

@@ -41,7 +41,9 @@ def environment(policy: Policy, held_out: Iterable[Problem], threads: int) -> di
 def git(*arguments: str) -> str | None:
     """What git prints in this checkout, or None where there is no git or no repository."""
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, errors="replace", check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()

@@ -33,8 +33,8 @@ OnStep = Callable[[Metrics], None]
 def train(config: Config, path: Path, on_step: OnStep, on_warm_start: Progress | None = None) -> RunFolder:
     """Train as the config says and record it in a new folder; `on_step` gets each step's metrics.
 
-    Raises UsageError before anything is written where the folder is used or the model cannot be had. A failure later
-    on leaves status.json saying `failed` and why.
+    Raises UsageError before anything is written where the folder is used or cannot be made, or the model cannot be
+    had. A failure later on leaves status.json saying `failed` and why.
     """
     refuse_used_folder(path)
     set_up_torch(config.run.threads)
@@ -104,10 +104,10 @@ def run_steps(
 
 def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Policy:
     """The policy before training."""
-    model, dtype, device = config.model.model, config.model.dtype, config.run.device
+    model = config.model.model
     if model == "tiny":
         model = str(tiny_model_folder(config.task.task, config.model.model_seed, config.run.threads, on_warm_start))
-    return load_policy(model, dtype, device)
+    return load_policy(model, config.model.dtype)
 
 
 def make_updater(config: Config, policy: Policy) -> Updater:

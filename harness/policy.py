@@ -89,7 +89,7 @@ def positions(attention_mask: Int[Tensor, "sequence column"]) -> Int[Tensor, "se
     return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
-def load_policy(model: str, dtype: str = "float32", device: str = "cpu") -> Policy:
+def load_policy(model: str, dtype: str = "float32") -> Policy:
     """The policy in a transformers folder or under a hub name. Raises UsageError where there is none."""
     import transformers
 
@@ -99,12 +99,13 @@ def load_policy(model: str, dtype: str = "float32", device: str = "cpu") -> Poli
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise UsageError(f"--model: expected a transformers folder with a config.json, got {model!r}: it has none")
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-        network: Any = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
+        source = str(folder) if folder.is_dir() else model
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        network: Any = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        cause = str(error).strip().splitlines()[0]
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"--model: could not load {model!r} as a causal language model: {cause}") from None
-    return Policy(network.to(device).eval(), tokenizer, end_ids(network, tokenizer, model))
+    return Policy(network.eval(), tokenizer, end_ids(network, tokenizer, model))
 
 
 def end_ids(network: Any, tokenizer: Any, model: str) -> frozenset[int]:

@@ -28,11 +28,14 @@ TOKEN_ROWS = 4  # responses per step whose tokens are kept one by one
 
 
 def refuse_used_folder(folder: Path) -> None:
-    """Raise UsageError if the folder holds anything: nothing is ever overwritten."""
+    """Raise UsageError if the folder holds anything, since nothing is ever overwritten, or could not be made."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
             f"--output_dir: expected a new or empty folder, got {str(folder)!r}, which holds a run or files"
         )
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise UsageError(f"--output_dir: expected a folder that can be made, got {str(folder)!r}: see {nearest}")
 
 
 def make_folder(path: Path) -> None:
@@ -117,7 +120,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: Config, environment: dict[str, Any]) -> "RunFolder":
-        """A new folder with the run's settings and surroundings; its state is `running`."""
+        """Begin the records in a new or empty folder: settings and surroundings; the state is `running`."""
         refuse_used_folder(path)
         make_folder(path)
         folder = cls(path)

@@ -1,5 +1,6 @@
 """A step's responses: prompts drawn, answered, scored and, with dynamic sampling, drawn again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +68,7 @@ def collect(policy: Policy, task: Task, config: Config, step: int) -> Rollouts:
     while len(kept) < wanted and len(rounds) < limit:
         generator = stream(config.run.seed, "data", step, len(rounds))
         problems = draw_distinct(task, "train", wanted, generator, seen)
-        rounds.append(answer_all(policy, task, config, step, len(rounds), problems))
+        rounds.append(answer_all(policy, task, config, (step, len(rounds)), problems))
         kept += [group for group in rounds[-1] if informative(group) or not config.rollout.dynamic_sampling]
     missing = max(0, wanted - len(kept))
     if missing and config.rollout.unfilled == "stop":
@@ -79,9 +80,10 @@ def collect(policy: Policy, task: Task, config: Config, step: int) -> Rollouts:
 
 
 def answer_all(
-    policy: Policy, task: Task, config: Config, step: int, round_number: int, problems: list[Problem]
+    policy: Policy, task: Task, config: Config, place: tuple[int, int], problems: Sequence[Problem]
 ) -> list[Group]:
-    """A group of scored responses to each problem."""
+    """A group of scored responses to each problem; `place` is the step and its sampling round."""
+    step, round_number = place
     rollout, seed = config.rollout, config.run.seed
     prompts = [policy.encode(problem.prompt) for problem in problems]
     uniforms = np.stack(

@@ -48,7 +48,7 @@ def build(flat: Mapping[str, Any]) -> Config:
 
 def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     """Flags by name, whether the file groups them into sections (as config.json does) or not."""
-    tree = values.get("config", values)
+    tree = values["config"] if isinstance(values.get("config"), Mapping) else values
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= value if isinstance(value, Mapping) else {key: value}

@@ -1,7 +1,6 @@
 """The tiny model: a Qwen2 of 100,800 parameters, taught the task's language from demonstrations and kept in a cache."""
 
 import hashlib
-import inspect
 import json
 import os
 import shutil
@@ -9,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock
 
-import harness.chain_sum
 from harness.chain_sum import CHARACTERS, TASKS, ChainSum, Stage
+from harness.errors import HarnessError, UsageError
 from harness.policy import Policy, pad_batch
 from harness.randomness import stream
 from harness.sampler import Sampling, sample
@@ -30,6 +30,11 @@ SHAPE: dict[str, Any] = {
     "initializer_range": 0.08,
     "max_position_embeddings": 256,
 }
+# The files whose code decides what the model becomes: part of the cache's key.
+SOURCES = [
+    Path(__file__).with_name(name)
+    for name in ("chain_sum.py", "policy.py", "randomness.py", "sampler.py", "task.py", "warmstart.py")
+]
 BATCH = 64
 TARGET_TOKENS = 2048  # the loss is a sum over this constant: a per-batch mean favours short answers
 WARMUP_STEPS = 50
@@ -49,7 +54,14 @@ def tiny_model_folder(task: str, model_seed: int, threads: int, progress: Progre
     other, and an entry appears whole or not at all. `progress(done, total)` is called after each training step.
     """
     folder = cache_root() / f"{task}-{cache_key(task, model_seed, threads)}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"FIPO_HARNESS_CACHE: expected a folder that can be written, got {str(folder.parent)!r}: {error.strerror}"
+        ) from None
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
             unfinished = folder.with_suffix(".unfinished")
@@ -61,11 +73,6 @@ def tiny_model_folder(task: str, model_seed: int, threads: int, progress: Progre
     return folder
 
 
-def is_cached(task: str, model_seed: int, threads: int) -> bool:
-    """Whether the tiny model is there already."""
-    return (cache_root() / f"{task}-{cache_key(task, model_seed, threads)}").is_dir()
-
-
 def cache_root() -> Path:
     """$FIPO_HARNESS_CACHE, else the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fipo-harness"
@@ -74,14 +81,17 @@ def cache_root() -> Path:
 
 def cache_key(task: str, model_seed: int, threads: int) -> str:
     """Hash of the recipe, the code that follows it, and what decides the last bits of its arithmetic."""
+    import tokenizers
     import transformers
 
     recipe = {
         "task": repr(TASKS[task]),
         "model_seed": model_seed,
-        "code": [inspect.getsource(harness.chain_sum), Path(__file__).read_text(encoding="utf-8")],
+        "code": [source.read_text(encoding="utf-8") for source in SOURCES],
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        "tokenizers": tokenizers.__version__,
+        "numpy": np.__version__,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": threads,
     }
@@ -107,6 +117,12 @@ def warm_started(task: ChainSum, model_seed: int, progress: Progress) -> Policy:
             optimizer.zero_grad()
             done += 1
             progress(done, total)
+        else:
+            if stage.until_accuracy is not None:
+                raise HarnessError(
+                    f"warm start: expected accuracy {stage.until_accuracy} within {stage.steps} steps of stage "
+                    f"{number + 1}, which was not reached: try another --model_seed"
+                )
     return policy
 
 

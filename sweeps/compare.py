@@ -5,7 +5,8 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -13,40 +14,71 @@ from rich.console import Console
 from rich.live import Live
 
 from harness import HarnessError, UsageError, parsed, section_of
-from sweeps.arms import arms_of, load_family
-from sweeps.differences import check_differences, differences_between
+from sweeps.arms import Arm, Family, arms_of, load_family
+from sweeps.differences import Difference, check_differences, differences_between
 from sweeps.plan import plan_lines
 from sweeps.progress import Progress, differences_table, make_console
 from sweeps.slots import POLL_S, harness_process, run_all, stop_process
-from sweeps.study import PlannedRun, planned_runs, refuse_other_runs, write_study
+from sweeps.study import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared, and where it is recorded."""
+
+    study: Path
+    family: Family
+    preset: str
+    arms: Sequence[Arm]
+    differences: Sequence[Difference]
 
 
 def compare_command(options: argparse.Namespace) -> None:
     """Print what differs, refuse what may not, run what is not finished yet."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end like Ctrl-C: leaving no process behind
-    console = make_console()
+    end_like_ctrl_c()
     if options.slots < 0:
         raise UsageError(f"--slots: expected 0 (one per core) or more, got {options.slots}")
     family = load_family(options.family)
     flags = {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
     arms = arms_of(family, arm_seeds(options), options.preset, flags, options.first_seed)
-    differences = differences_between(arms, family)
     study = Path(options.study or f"runs/compare-{datetime.now():%Y%m%d-%H%M%S}")
-    check_differences(differences, family)
-    runs = planned_runs(arms, study)
-    refuse_other_runs(runs)
-    console.print(f"family {family.name}: {family.description}")
-    console.print(differences_table(differences))
+    check_differences(differences_between(arms, family), family)
+    with locked(study):
+        arms = with_earlier_arms(study, family, options.preset, arms)
+        differences = differences_between(arms, family)
+        check_differences(differences, family)
+        compare(Comparison(study, family, options.preset, arms, differences), options.slots)
+
+
+def compare(comparison: Comparison, slots: int) -> None:
+    """Say the plan, then carry it out. Raises HarnessError if a run failed."""
+    console, study, family = make_console(), comparison.study, comparison.family
+    runs = planned_runs(comparison.arms, study)
     unfinished = [run for run in runs if run.state() != "finished"]
-    slots = options.slots or os.cpu_count() or 1
+    slots = slots or max(1, usable_cores() // runs[0].config.run.threads)
+    console.print(f"family {family.name}: {family.description}")
+    console.print(differences_table(comparison.differences))
     for line in plan_lines(unfinished, len(runs) - len(unfinished), slots):
         console.print(line)
-    write_study(study, family, options.preset, arms, differences)
+    write_study(study, family, comparison.preset, comparison.arms, comparison.differences)
     prepare(unfinished, study, console)
     failures = run_with_progress(Progress(runs, console), unfinished, slots)
     console.print(f"study: {study}")
     if failures:
         raise HarnessError(f"{failures} of {len(runs)} runs failed; the others are complete. Start again to retry them")
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which can be fewer than the machine has."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def end_like_ctrl_c() -> None:
+    """Let SIGTERM and a closed terminal end the command as Ctrl-C does: leaving no process behind."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's choice stands
+            signal.signal(number, signal.default_int_handler)
 
 
 def arm_seeds(options: argparse.Namespace) -> dict[str, int]:
@@ -89,8 +121,9 @@ def prepare(runs: Sequence[PlannedRun], study: Path, console: Console) -> None:
 def run_with_progress(progress: Progress, runs: Sequence[PlannedRun], slots: int) -> int:
     """Run everything and show it; the number of runs that failed."""
     terminal = progress.console.is_terminal
-    with Live(console=progress.console, refresh_per_second=2) if terminal else nullcontext() as live:
-        for running, ended in run_all(runs, slots):
+    display = Live(console=progress.console, refresh_per_second=2) if terminal else nullcontext()
+    with display as live, closing(run_all(runs, slots)) as events:
+        for running, ended in events:
             progress.update(live, running, ended)
     if not terminal:
         progress.console.print(progress.table())

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,13 @@ class Attempt:
         """Why it failed, in its own last words; None while it goes on or where it finished."""
         if self.process.poll() in (None, 0):
             return None
+        if self.process.returncode < 0:
+            return f"killed by {signal.Signals(-self.process.returncode).name} (out of memory, if nobody did it)"
         lines = self.run.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1] if lines else f"exit code {self.process.returncode} without a word"
 
 
-def run_all(runs: Sequence[PlannedRun], slots: int) -> Iterator[tuple[list[Attempt], list[Attempt]]]:
+def run_all(runs: Sequence[PlannedRun], slots: int) -> Generator[tuple[list[Attempt], list[Attempt]]]:
     """Run everything, `slots` at a time; yields (running, just ended) every quarter of a second.
 
     However this ends, no process is left behind.
@@ -64,7 +66,7 @@ def start(run: PlannedRun) -> Attempt:
     set_aside(run)
     run.log.parent.mkdir(exist_ok=True)
     arguments = ["train", "--config", str(run.config_file), "--output_dir", str(run.folder)]
-    with run.log.open("wb") as log:
+    with run.log.open("ab") as log:  # what an earlier attempt said stays above
         return Attempt(run, harness_process(arguments, run.config.run.threads, log))
 
 

@@ -1,12 +1,15 @@
 """The study folder: what was planned, and which of its runs are there. Its schema is docs/run_folder.md."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import Config, UsageError, config_sha256, tree_of, write_json
+from filelock import FileLock, Timeout
+
+from harness import Config, UsageError, config_sha256, resolve, tree_of, write_json
 from sweeps.arms import Arm, Family
 from sweeps.differences import Difference
 
@@ -57,15 +60,40 @@ def planned_runs(arms: Sequence[Arm], study: Path) -> list[PlannedRun]:
     ]
 
 
-def refuse_other_runs(runs: Sequence[PlannedRun]) -> None:
-    """Raise UsageError if a run's folder holds a run of other settings."""
-    for run in runs:
-        recorded = read_json(run.folder / "config.json")
-        if recorded and recorded["sha256"] != config_sha256(run.config):
-            raise UsageError(
-                f"--study: expected a new study or this one, got {str(run.study)!r}, whose run {run.name} has "
-                "other settings: choose another --study, or move that study away"
-            )
+def with_earlier_arms(study: Path, family: Family, preset: str, arms: Sequence[Arm]) -> list[Arm]:
+    """The arms together with those that the study already plans, so that nothing enters it uncompared.
+
+    Raises UsageError where the study is of another family or preset, or has an arm of that name with other settings.
+    """
+    described = read_json(study / "study.json")
+    if described is None:
+        return list(arms)
+    for field, value in (("family", family.name), ("preset", preset)):
+        if described[field] != value:
+            raise other_study(study, f"its {field} is {described[field]!r}, not {value!r}")
+    merged = {arm.name: arm for arm in arms}
+    for old in described["arms"]:
+        name, settings = old["name"], old["settings"]
+        files = {seed: str(study / "configs" / f"{name}-seed{seed}.json") for seed in old["seeds"]}
+        earlier = Arm(name, settings, {seed: resolve({}, config_file=file) for seed, file in files.items()})
+        new = merged.setdefault(name, earlier)
+        if identity(new.any_config) != identity(earlier.any_config):
+            raise other_study(study, f"its arm {name!r} has other settings")
+        merged[name] = Arm(name, new.settings, {**earlier.configs, **new.configs})
+    return list(merged.values())
+
+
+def other_study(study: Path, difference: str) -> UsageError:
+    """The refusal to mix two studies in one folder."""
+    return UsageError(
+        f"--study: expected a new folder or this very study, got {str(study)!r}: {difference}. "
+        "Choose another --study, or move that one away"
+    )
+
+
+def identity(config: Config) -> str:
+    """What the configs of an arm share: everything but the seed and the folder."""
+    return config_sha256(config.model_copy(update={"run": config.run.model_copy(update={"seed": 0})}))
 
 
 def set_aside(run: PlannedRun) -> None:
@@ -83,13 +111,7 @@ def set_aside(run: PlannedRun) -> None:
 def write_study(
     study: Path, family: Family, preset: str, arms: Sequence[Arm], differences: Sequence[Difference]
 ) -> None:
-    """study.json and the configs of its runs; arms and seeds that an earlier call planned stay in it."""
-    described = {arm.name: describe(arm) for arm in arms}
-    earlier = read_json(study / "study.json")
-    for old in earlier["arms"] if earlier else []:
-        new = described.setdefault(old["name"], old)
-        new["seeds"] = sorted({*new["seeds"], *old["seeds"]})
-    study.mkdir(parents=True, exist_ok=True)
+    """study.json, and the configs of its runs."""
     (study / "configs").mkdir(exist_ok=True)
     for run in planned_runs(arms, study):
         write_json(run.config_file, tree_of(run.config))
@@ -99,11 +121,30 @@ def write_study(
         "family_description": family.description,
         "preset": preset,
         "primary_outcome": PRIMARY_OUTCOME,
-        "arms": list(described.values()),
+        "arms": [describe(arm) for arm in arms],
         "differences": [asdict(difference) for difference in differences],
         "confounds": [difference.field for difference in differences if not difference.allowed],
     }
     write_json(study / "study.json", content)
+
+
+@contextmanager
+def locked(study: Path) -> Iterator[None]:
+    """Hold the study's folder, made where it is missing: two comparisons in one would start each run twice."""
+    try:
+        study.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(study / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"--study: {str(study)!r} is being run by another process: wait for it, or stop it") from None
+    except OSError as error:
+        raise UsageError(
+            f"--study: expected a folder that can be written, got {str(study)!r}: {error.strerror}"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def describe(arm: Arm) -> dict[str, Any]:
@@ -119,5 +160,10 @@ def describe(arm: Arm) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """The file's content, or None where there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    """The file's content, or None where there is no such file. Raises UsageError where it is broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: expected JSON written by this program, got: {error}: move it away") from None

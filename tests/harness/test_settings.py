@@ -11,7 +11,6 @@ OTHER = {
     "seed": "3",
     "steps": "7",
     "threads": "2",
-    "device": "cuda",
     "record_rollouts": "none",
     "output_dir": "elsewhere",
     "model": "owner/name",

@@ -8,6 +8,7 @@ import pytest
 
 from harness import run_command
 from sweeps.__main__ import main
+from sweeps.study import locked
 from tests.harness.command_line import Outcome
 from tests.harness.tiny import small_settings
 from tests.sweeps.family_files import written
@@ -145,7 +146,7 @@ def test_another_setting_for_the_same_study_is_refused(compared: Compared) -> No
     before = contents(compared.study)
     code, printed, errors = started([*compared.arguments, "--lr", "0.5"])
     assert (code, printed, len(errors)) == (2, [], 1)
-    assert "grpo-seed0 has other settings" in errors[0]
+    assert "arm 'grpo' has other settings" in errors[0]
     assert contents(compared.study) == before
 
 
@@ -171,3 +172,10 @@ def test_started_again_only_what_failed_runs(compared: Compared) -> None:
 
 def test_no_process_is_left_behind(compared: Compared) -> None:
     assert processes_that_name(str(compared.study)) == []
+
+
+def test_a_study_that_is_being_run_is_refused(compared: Compared) -> None:
+    with locked(compared.study):
+        code, printed, errors = started(list(compared.arguments))
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert "another process" in errors[0]

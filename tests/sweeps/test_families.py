@@ -46,7 +46,7 @@ def test_recipes_report_the_other_differences_as_confounds() -> None:
     family = load_family("recipe")
     differences = differences_between(arms_of(family, {"grpo": 1, "dapo": 1, "fipo": 1}, "demo", {}), family)
     confounds = {difference.field for difference in differences if not difference.allowed}
-    assert confounds == {"beta", "delta", "dynamic_sampling", "overlong_buffer", "minibatches"}
+    assert confounds == {"beta", "delta", "dynamic_sampling", "overlong_buffer", "minibatches", "log_ratio_clamp"}
     # what is allowed is listed first
     assert [difference.allowed for difference in differences] == sorted(
         (difference.allowed for difference in differences), reverse=True

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from harness import UsageError
+from sweeps.arms import Arm, arms_of, load_family
+from sweeps.differences import check_differences, differences_between
+from sweeps.study import planned_runs, with_earlier_arms, write_study
+
+CONTROLLED = load_family("controlled")
+
+
+def recorded(study: Path, names: dict[str, int], **flags: str) -> list[Arm]:
+    arms = arms_of(CONTROLLED, names, "demo", flags)
+    write_study(study, CONTROLLED, "demo", arms, differences_between(arms, CONTROLLED))
+    return arms
+
+
+def test_an_arm_that_joins_later_is_compared_with_those_before(tmp_path: Path) -> None:
+    recorded(tmp_path, {"dapo": 2})
+    joined = with_earlier_arms(tmp_path, CONTROLLED, "demo", arms_of(CONTROLLED, {"fipo": 1}, "demo", {"lr": "1e-3"}))
+    assert {arm.name for arm in joined} == {"dapo", "fipo"}
+    with pytest.raises(UsageError, match="may not differ in lr"):
+        check_differences(differences_between(joined, CONTROLLED), CONTROLLED)
+
+
+def test_more_seeds_of_an_arm_join_those_before(tmp_path: Path) -> None:
+    recorded(tmp_path, {"dapo": 2})
+    (arm,) = with_earlier_arms(tmp_path, CONTROLLED, "demo", arms_of(CONTROLLED, {"dapo": 2}, "demo", {}, 5))
+    assert sorted(arm.configs) == [0, 1, 5, 6]
+    assert [run.name for run in planned_runs([arm], tmp_path)] == [f"dapo-seed{seed}" for seed in (0, 1, 5, 6)]
+
+
+def test_seeds_with_other_settings_do_not_join_an_arm(tmp_path: Path) -> None:
+    recorded(tmp_path, {"dapo": 1}, lr="1e-4")
+    with pytest.raises(UsageError, match="arm 'dapo' has other settings"):
+        with_earlier_arms(tmp_path, CONTROLLED, "demo", arms_of(CONTROLLED, {"dapo": 1}, "demo", {}, 5))
+
+
+def test_another_family_is_another_study(tmp_path: Path) -> None:
+    recorded(tmp_path, {"dapo": 1})
+    recipe = load_family("recipe")
+    with pytest.raises(UsageError, match="its family is 'controlled', not 'recipe'"):
+        with_earlier_arms(tmp_path, recipe, "demo", arms_of(recipe, {"grpo": 1}, "demo", {}))
+
+
+def test_another_preset_is_another_study(tmp_path: Path) -> None:
+    arms = recorded(tmp_path, {"dapo": 1})
+    with pytest.raises(UsageError, match=r"its preset is 'demo', not 'other\.toml'"):
+        with_earlier_arms(tmp_path, CONTROLLED, "other.toml", arms)
+
+
+def test_a_broken_study_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"study\.json: expected JSON"):
+        with_earlier_arms(tmp_path, CONTROLLED, "demo", arms_of(CONTROLLED, {"dapo": 1}, "demo", {}))
