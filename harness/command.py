@@ -1,13 +1,16 @@
 """The command line of a run: one flag per setting, one line per error, an exit code that means something."""
 
 import argparse
+import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 from harness.checkout import check_checkout
-from harness.config import sections
+from harness.config import section_of, sections
 from harness.errors import HarnessError, UsageError
 
 
@@ -15,8 +18,11 @@ class OneLineParser(argparse.ArgumentParser):
     """argparse without the usage text before an error. Make it with allow_abbrev=False."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise in place of printing and exiting."""
-        raise UsageError(f"{message}: see {self.prog} --help")
+        """Raise in place of printing and exiting, with the nearest setting's name for one that does not exist."""
+        unknown = re.match(r"unrecognized arguments: --(\w+)", message)
+        near = difflib.get_close_matches(unknown[1], section_of(), n=1) if unknown else []
+        hint = f"did you mean --{near[0]}?" if near else f"see {self.prog} --help"
+        raise UsageError(f"{message}: {hint}")
 
 
 def add_setting_flags(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +31,19 @@ def add_setting_flags(parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(section, (model.__doc__ or "").splitlines()[0])
         for name, field in model.model_fields.items():
             text = f"{field.description} (default: {shown(field.default)})".replace("%", "%%")
-            group.add_argument(f"--{name}", metavar="X", default=argparse.SUPPRESS, help=text)
+            group.add_argument(f"--{name}", metavar=kind(field.annotation), default=argparse.SUPPRESS, help=text)
+
+
+def kind(annotation: Any) -> str:
+    """What a flag takes: its choices, or the type of its value; `none` too where it may be absent."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return "|".join(map(str, parts))
+    if get_origin(annotation) is UnionType:
+        return "|".join("none" if part is NoneType else kind(part) for part in parts)
+    if get_origin(annotation) is Annotated:
+        return kind(parts[0])
+    return {bool: "true|false", str: "text", int: "int", float: "float"}[annotation]
 
 
 def shown(value: object) -> str:

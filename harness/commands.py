@@ -18,7 +18,10 @@ Subparsers = Any  # argparse does not name this type
 def add_train(subparsers: Subparsers) -> None:
     """The command `train`."""
     parser: OneLineParser = subparsers.add_parser(
-        "train", allow_abbrev=False, help="train a model under one loss and record the run"
+        "train",
+        allow_abbrev=False,
+        usage="%(prog)s [--setting value ...]",
+        help="train a model under one loss and record the run",
     )
     parser.add_argument("--preset", metavar="NAME", help="settings shipped in harness/presets, or a TOML file")
     parser.add_argument("--config", metavar="FILE", help="settings from TOML, or from a run's config.json")

@@ -10,7 +10,12 @@ def main(arguments: list[str]) -> None:
     """Hand the arguments to the command they name."""
     parser = OneLineParser(allow_abbrev=False, prog="python -m sweeps", description="Many training runs.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="compare")
-    compare = subparsers.add_parser("compare", allow_abbrev=False, help="train arms x seeds under one family's rules")
+    compare = subparsers.add_parser(
+        "compare",
+        allow_abbrev=False,
+        usage="%(prog)s [--setting value ...]",
+        help="train arms x seeds under one family's rules",
+    )
     compare.add_argument("--losses", default="grpo,dapo,fipo", metavar="A,B", help="arms (default: grpo,dapo,fipo)")
     compare.add_argument(
         "--controls", default="", metavar="C,D:N", help="planted controls, each with its number of seeds if not --seeds"
