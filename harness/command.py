@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 from harness.checkout import check_checkout
 from harness.config import section_of, sections
@@ -39,7 +39,7 @@ def kind(annotation: Any) -> str:
     parts = get_args(annotation)
     if get_origin(annotation) is Literal:
         return "|".join(map(str, parts))
-    if get_origin(annotation) is UnionType:
+    if get_origin(annotation) in (UnionType, Union):
         return "|".join("none" if part is NoneType else kind(part) for part in parts)
     if get_origin(annotation) is Annotated:
         return kind(parts[0])

@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.__main__ import main
+from harness.command import kind
 from harness.config import section_of, sections
 from tests.harness import runs
 from tests.harness.command_line import outcome
@@ -23,15 +24,21 @@ def train_help(capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_lists_every_setting_with_its_description(train_help: str) -> None:
     for section in sections().values():
         for name, field in section.model_fields.items():
-            assert f"--{name} X {field.description}" in train_help
+            assert f"--{name} {kind(field.annotation)} {field.description}" in train_help
 
 
 def test_help_shows_defaults_as_flags_spell_them(train_help: str) -> None:
-    shown = dict(re.findall(r"--(\w+) X [^(]*?(?:\([^d][^)]*\)[^(]*?)*\(default: ([^)]*)\)", train_help))
+    shown = dict(re.findall(r"--(\w+) (?!--)\S+ (?:(?! --\w+ ).)*?\(default: ([^)]*)\)", train_help))
     expected = {"seed": "0", "threads": "1", "epochs": "1", "beta": "0.0", "delta": "none", "temperature": "1.0"}
     expected |= {"allow_inert": "false", "fipo_clip_high_only": "true", "loss_type": "grpo", "steps": "20"}
     assert {name: shown[name] for name in expected} == expected
     assert shown.keys() == section_of().keys()
+
+
+def test_help_shows_what_a_flag_takes(train_help: str) -> None:
+    for shown in ("--loss_type grpo|dapo|fipo ", "--steps int ", "--delta float|none ", "--overlong_buffer int|none "):
+        assert shown in train_help
+    assert "--fipo_clip_high_only true|false " in train_help
 
 
 @pytest.mark.train

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import run_command
 from harness.__main__ import main
 from tests.harness.command_line import outcome
 
@@ -143,4 +144,13 @@ def test_evaluate_wants_a_finished_run_and_samples(
     code, _, errors = outcome(main, ["evaluate", "missing", "--output_dir", "out"], capsys)
     assert (code, len(errors)) == (2, 1)
     assert "missing" in errors[0]
+    assert list(empty_place.iterdir()) == []
+
+
+def test_a_mistyped_flag_names_its_nearest(empty_place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(main, ["train", "--learning_rat", "1", "--lrr", "3"]) == 2
+    assert run_command(main, ["train", "--group_sise", "4"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert errors[1].endswith("did you mean --group_size?")
     assert list(empty_place.iterdir()) == []
