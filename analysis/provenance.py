@@ -4,18 +4,9 @@ import json
 
 import pandas as pd
 
-from analysis.records import Study
+from analysis.records import ENVIRONMENT_FIELDS, Study
 
-SUMMARISED = (
-    "python",
-    "platform",
-    "cpu",
-    "cpu_capability",
-    "threads",
-    "model_sha256",
-    "eval_prompts_sha256",
-    "packages",
-)
+SUMMARISED = [field for field in ENVIRONMENT_FIELDS if field not in ("commit", "dirty_diff_sha256")]
 
 
 def commits(study: Study) -> str:

@@ -148,11 +148,13 @@ KEYED = ChainSum(
     modulus=10,
     terms=(6, 8),
     stages=(
+        Stage((1, 4), ((0.1, DIRECT), (0.4, Style(MEDIUM)), (0.5, Style(FINE))), steps=300, lr=2e-3),
         Stage(
             (5, 8),
             ((0.2, DIRECT), (0.3, Style(COARSE, 0.2)), (0.3, Style(MEDIUM, 0.2)), (0.2, Style(FINE, 0.2))),
-            steps=1200,
+            steps=2500,
             lr=2e-3,
+            until_accuracy=0.35,
         ),
         Stage(
             (6, 8),

@@ -55,7 +55,7 @@ class Progress:
         total = sum(run.config.run.steps for run in self.runs)
         done = sum(run.config.run.steps for run in self.runs if run.state() == "finished")
         done += sum(attempt.run.config.run.steps for attempt in self.ended if attempt.failure)
-        done += sum(steps_done(attempt) for attempt in self.running)
+        done += sum(steps_done(attempt) for attempt in self.running if attempt.run.state() != "finished")
         fresh = done - self.already_done
         return (time.monotonic() - self.started) / fresh * (total - done) if fresh > 0 else None
 

@@ -1,7 +1,13 @@
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from sweeps import Difference
-from sweeps.progress import differences_table, make_console
+from harness import write_json
+from sweeps import Difference, arms_of, load_family
+from sweeps.progress import Progress, differences_table, make_console
+from sweeps.slots import Attempt
+from sweeps.study import planned_runs
 
 
 @pytest.mark.parametrize(
@@ -25,3 +31,19 @@ def test_differences_that_the_family_does_not_admit_are_marked(capsys: pytest.Ca
     lines = [line for line in capsys.readouterr().out.splitlines() if "averaging" in line or "beta" in line]
     assert ["CONFOUND" in line for line in lines] == [False, True]
     assert all(word in lines[1] for word in ("0.04", "0.0"))
+
+
+def test_a_finished_run_whose_process_still_ends_is_counted_once(tmp_path: Path) -> None:
+    (run,) = planned_runs(arms_of(load_family("controlled"), {"dapo": 1}, "demo", {}), tmp_path)
+    run.folder.mkdir(parents=True)
+    write_json(run.folder / "status.json", {"state": "running"})
+    (run.folder / "metrics.jsonl").write_text('{"step": 0}\n', encoding="utf-8")
+    with subprocess.Popen(["sleep", "5"]) as process:
+        progress = Progress([run], make_console(), running=[Attempt(run, process)])
+        begun = progress.seconds_left()
+        write_json(run.folder / "status.json", {"state": "finished"})
+        ended = progress.seconds_left()
+        process.kill()
+    assert begun is not None
+    assert begun > 0
+    assert ended == 0
