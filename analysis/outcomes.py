@@ -80,12 +80,12 @@ def final_evaluations(evals: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracy_at_equal_tokens(study: Study) -> pd.Series:
-    """Evaluation accuracy of each run where it had generated `token_budget`; a run that stopped earlier, at its end."""
+    """Evaluation accuracy of each run where it had generated `token_budget`; not a number if it never did."""
     curves = token_curves(study)
     budget = token_budget(study, curves)
     return pd.Series(
         {
-            str(run): float(np.interp(budget, rows["generated_tokens"], rows["evaluation_accuracy"]))
+            str(run): float(np.interp(budget, rows["generated_tokens"], rows["evaluation_accuracy"], right=np.nan))
             for run, rows in curves.dropna(subset=["evaluation_accuracy"]).groupby("run")
         },
         dtype=float,

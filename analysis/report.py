@@ -100,7 +100,7 @@ def _first_screen(found: Findings, main_figure: str) -> str:
         parts.append(box("warning", paragraph(f"Not the losses alone differ here. Confounds: {', '.join(others)}.")))
     parts.append(outcome_table(found, MAIN))
     parts.append(
-        '<p class="soft">Mean over seeds [95 % t interval]; n: seeds. Generated tokens include discarded ones.</p>'
+        '<p class="soft">Mean over seeds [95 % t interval]; n: seeds. Generated tokens include discarded ones; seconds depend on what else the machine did.</p>'
     )
     return "\n".join([*parts, main_figure])
 

@@ -91,8 +91,10 @@ def positions(attention_mask: Int[Tensor, "sequence column"]) -> Int[Tensor, "se
 
 def load_policy(model: str, dtype: str = "float32") -> Policy:
     """The policy in a transformers folder or under a hub name. Raises UsageError where there is none."""
+    import huggingface_hub
     import transformers
 
+    huggingface_hub.utils.logging.set_verbosity_error()  # its retries would stand before our one line
     folder = Path(model).expanduser()
     if not folder.is_dir() and (model.startswith((".", "/", "~")) or model.count("/") != 1):
         raise UsageError(f"--model: expected 'tiny', a transformers folder or a hub name owner/name, got {model!r}")

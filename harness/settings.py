@@ -96,7 +96,8 @@ def one_line(error: ValidationError) -> str:
     fault = error.errors()[0]
     if fault["type"] == "value_error":
         return str(fault["ctx"]["error"])
-    expected = fault["msg"].replace("Input should be", "expected").replace("valid ", "")
+    expected = fault["msg"].replace("Input should be", "expected").replace("a valid integer", "an integer")
+    expected = expected.partition(", unable to parse")[0].replace("valid ", "")
     return f"--{fault['loc'][-1]}: {expected}, got {fault['input']!r}"
 
 
