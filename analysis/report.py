@@ -100,7 +100,8 @@ def _first_screen(found: Findings, main_figure: str) -> str:
         parts.append(box("warning", paragraph(f"Not the losses alone differ here. Confounds: {', '.join(others)}.")))
     parts.append(outcome_table(found, MAIN))
     parts.append(
-        '<p class="soft">Mean over seeds [95 % t interval]; n: seeds. Generated tokens include discarded ones; seconds depend on what else the machine did.</p>'
+        '<p class="soft">Mean over seeds [95 % t interval]; n: seeds. Generated tokens '
+        "include discarded ones; seconds depend on what else the machine did.</p>"
     )
     return "\n".join([*parts, main_figure])
 
@@ -130,10 +131,7 @@ def _evidence(found: Findings) -> str:
 
 
 def _more_outcomes(found: Findings) -> str:
-    note = (
-        "Peak accuracy is a maximum over all evaluations and biased upwards by that; it is never compared. Seconds "
-        "depend on what else the machine did."
-    )
+    note = "Peak accuracy is a maximum over all evaluations and biased upwards by that; it is never compared."
     return outcome_table(found, MORE) + f'<p class="soft">{note}</p>'
 
 
