@@ -11,7 +11,7 @@ from harness.config import Config
 from harness.policy import Policy, TokenBatch, pad_batch
 from harness.rollouts import Group, Response
 from harness.task import Task
-from losses import group_advantages, token_weights
+from losses import group_advantages
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,6 @@ class MicroBatch:
     responses: list[Response]
     tokens: TokenBatch
     advantages: Float[Tensor, "sequence token"]
-    weights: Float[Tensor, "sequence token"]  # of the whole optimizer step: they sum to 1 over its micro-batches
 
 
 def advantages_of(groups: list[Group], config: Config) -> list[float]:
@@ -49,21 +48,16 @@ def micro_batches(
     minibatch: list[tuple[Response, float]], policy: Policy, task: Task, config: Config
 ) -> list[MicroBatch]:
     """One optimizer step's responses, `micro_batch_size` at a time."""
-    lengths = torch.tensor([len(response.tokens) for response, _ in minibatch])
-    mask = torch.arange(int(lengths.max())) < lengths[:, None]
-    weights = token_weights(mask, config.loss.averaging, config.rollout.max_response_tokens)
     size = config.optimizer.micro_batch_size or len(minibatch)
     batches = []
     for start in range(0, len(minibatch), size):
         responses = [response for response, _ in minibatch[start : start + size]]
         tokens = pad_batch([r.prompt_tokens for r in responses], [r.tokens for r in responses], policy)
-        width = tokens.mask.shape[1]
         advantages = torch.zeros(tokens.mask.shape)
         for row, (response, advantage) in enumerate(minibatch[start : start + size]):
             values = token_advantages(response, advantage, policy, task, config.task.control)
             advantages[row, : len(values)] = torch.tensor(values)
-        step_weights = weights[start : start + size, :width].to(policy.device)
-        batches.append(MicroBatch(responses, tokens, advantages.to(policy.device), step_weights))
+        batches.append(MicroBatch(responses, tokens, advantages.to(policy.device)))
     return batches
 
 

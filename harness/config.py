@@ -86,6 +86,9 @@ class LossSettings(Section):
     delta: float | None = Field(default=None, description="Dual clip for negative advantages; FIPO's token filter.")
     beta: float = Field(default=0.0, description="Weight of the KL to the initial policy (k3).")
     log_ratio_clamp: float | None = Field(default=None, description="Cut log-ratios at +- this (the authors: 20).")
+    sequence_filter: bool = Field(
+        default=False, description="Drop responses with two or more dual-clipped tokens, as the authors do."
+    )
     advantage_scale: AdvantageScale = Field(default="group", description="Whose std divides advantages, if any.")
     advantage_std_eps: float = Field(default=1e-6, ge=0, description="Added to that std (page: 1e-4).")
     fipo_decay_rate: float = Field(default=32.0, description="Half-life of the Future-KL discount, tokens.")
@@ -130,6 +133,11 @@ class OptimizerSettings(Section):
     minibatches: Count = Field(default=8, description="Optimizer steps per pass over the rollouts.")
     epochs: Count = Field(default=1, description="Passes over each batch of rollouts.")
     micro_batch_size: Count | None = Field(default=None, description="Responses per forward pass, or all.")
+    noise_tolerance: float | None = Field(
+        default=None,
+        ge=0,
+        description="Stop where the same weights give ratios or influence weights further from 1. Default: see docs.",
+    )
     allow_inert: bool = Field(default=False, description="Allow fipo where it equals dapo.")
 
 
@@ -185,6 +193,11 @@ class Config(Section):
         buffer, limit = self.task.overlong_buffer, self.rollout.max_response_tokens
         if buffer is not None and buffer >= limit:
             raise ValueError(f"--overlong_buffer {buffer} must be below --max_response_tokens {limit}: lower it")
+        if self.loss.sequence_filter and self.loss.delta is None:
+            raise ValueError(
+                "--sequence_filter true needs --delta, got none: it drops responses with two or more tokens whose "
+                "ratio exceeds delta; pass --delta 10, or --sequence_filter false"
+            )
         if self.loss.loss_type == "fipo" and self.updates_per_rollout == 1 and not self.optimizer.allow_inert:
             raise ValueError(
                 "--loss_type fipo with --minibatches 1 and --epochs 1 is inert: with one update per rollout every "

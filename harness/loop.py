@@ -20,6 +20,7 @@ from harness.environment import environment
 from harness.errors import Stopped
 from harness.evaluation import evaluate, held_out_problems, is_due, samples_at
 from harness.metrics import Ledger, Metrics, Stopwatch, rollout_metrics, training_metrics
+from harness.noise import Noise, checked_noise, noise_metrics
 from harness.policy import Policy, load_policy
 from harness.record import RunFolder, refuse_used_folder
 from harness.rollouts import collect
@@ -73,6 +74,7 @@ def run_steps(
     updater = make_updater(config, policy)
     loss_metrics = metric_names(updater.loss)
     ledger = Ledger(sum(p.numel() for p in policy.model.parameters()), config.optimizer.epochs)
+    noise: Noise | None = None
     folder.add_evaluation(evaluate(policy, config, 0, samples_at(0, config)))
     for step in range(config.run.steps):
         if signal_name := stop_requested():
@@ -82,6 +84,8 @@ def run_steps(
         with watch.phase("logprobs"):
             minibatches = plan_minibatches(rollouts.kept, policy, task, config)
             known = known_logprobs(policy, reference, minibatches, config.rollout.temperature)
+            if noise is None and minibatches:
+                noise = checked_noise(updater, minibatches, known)
         record = LossRecord(loss_metrics)
         with watch.phase("update"):
             for _ in range(config.optimizer.epochs):
@@ -96,7 +100,7 @@ def run_steps(
             if record.latest:
                 folder.add_tokens(step, *record.latest, policy)
         metrics: Metrics = {"step": step} | rollout_metrics(rollouts) | training_metrics(minibatches, record)
-        metrics |= ledger.metrics() | watch.lap()
+        metrics |= noise_metrics(noise, loss_metrics) | ledger.metrics() | watch.lap()
         folder.add_metrics(metrics)
         on_step(metrics)
     folder.save_weights(policy)
@@ -114,7 +118,7 @@ def make_updater(config: Config, policy: Policy) -> Updater:
     """Loss, optimizer and schedule as the config says."""
     loss = LOSSES[config.loss.loss_type](**config.loss.loss_fields())
     optimizer, schedule = make_optimizer(policy, config.optimizer, config.updates_per_rollout)
-    return Updater(policy, loss, optimizer, schedule, config.rollout.temperature, config.optimizer.grad_clip)
+    return Updater(policy, loss, optimizer, schedule, config)
 
 
 def set_up_torch(threads: int) -> None:

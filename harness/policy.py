@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.errors import UsageError
+from harness.token_logprobs import token_logprobs
 
 
 @dataclass(frozen=True)
@@ -67,21 +68,24 @@ def pad_batch(prompts: list[list[int]], responses: list[list[int]], policy: Poli
     return TokenBatch(tokens.to(policy.device), attention_mask.to(policy.device), mask.to(policy.device))
 
 
-def response_logprobs(policy: Policy, batch: TokenBatch, temperature: float) -> Float[Tensor, "sequence token"]:
-    """log pi(token | what stands before it) of each response token, at the sampling temperature.
+def response_logprobs(
+    policy: Policy, batch: TokenBatch, temperature: float
+) -> tuple[Float[Tensor, "sequence token"], Float[Tensor, "sequence token"]]:
+    """log pi(token | what stands before it) of each response token, and the entropy (nats) of what it was drawn from.
 
-    Log-softmax in float32 whatever the model's dtype. Columns past a response's end hold numbers without meaning.
+    Both at the sampling temperature, in float32 whatever the model's dtype; the entropy carries no gradient. Columns
+    past a response's end hold numbers without meaning.
     """
     width = batch.mask.shape[1]
-    logits = policy.model(
+    states = policy.model.base_model(
         input_ids=batch.tokens,
         attention_mask=batch.attention_mask,
         position_ids=positions(batch.attention_mask),
-        logits_to_keep=width + 1,
         use_cache=False,
-    ).logits[:, :-1]  # the column before a token predicts it
-    logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
-    return logprobs.gather(-1, batch.tokens[:, -width:, None]).squeeze(-1)
+    ).last_hidden_state[:, -width - 1 : -1]  # the column before a token predicts it
+    head: Tensor = policy.model.get_output_embeddings().weight
+    logprobs, entropy = token_logprobs(states.flatten(0, 1), head, batch.tokens[:, -width:].flatten(), temperature)
+    return logprobs.view_as(batch.mask), entropy.view_as(batch.mask)
 
 
 def positions(attention_mask: Int[Tensor, "sequence column"]) -> Int[Tensor, "sequence column"]:
@@ -107,7 +111,21 @@ def load_policy(model: str, dtype: str = "float32") -> Policy:
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"--model: could not load {model!r} as a causal language model: {cause}") from None
-    return Policy(network.eval(), tokenizer, end_ids(network, tokenizer, model))
+    refuse_other_heads(network.eval(), model)
+    return Policy(network, tokenizer, end_ids(network, tokenizer, model))
+
+
+@torch.no_grad()
+def refuse_other_heads(network: Any, model: str) -> None:
+    """Raise UsageError unless the logits are a linear layer of the last hidden states: `response_logprobs` says so."""
+    tokens = torch.arange(min(8, network.config.vocab_size))[None]
+    logits = network(tokens).logits
+    linear = network.base_model(tokens).last_hidden_state @ network.get_output_embeddings().weight.T
+    if not torch.allclose(linear, logits, rtol=1e-3):
+        raise UsageError(
+            f"--model: expected a model whose logits are a linear layer of its last hidden states (Qwen, Llama, "
+            f"Mistral), got {model!r}, which scales, caps or shifts them"
+        )
 
 
 def end_ids(network: Any, tokenizer: Any, model: str) -> frozenset[int]:

@@ -174,7 +174,8 @@ class RunFolder:
     def add_tokens(self, step: int, batch: MicroBatch, output: LossOutput, policy: Policy) -> None:
         """Token by token, the first responses of the step's last update."""
         rows = []
-        for row, response in enumerate(batch.responses[:TOKEN_ROWS]):
+        trained = [pair for pair in enumerate(batch.responses) if output.mask[pair[0]].any()]
+        for row, response in trained[:TOKEN_ROWS]:
             values = {name: tensor[row].tolist() for name, tensor in output.diagnostics.items()}
             for position, token in enumerate(response.tokens):
                 rows.append(

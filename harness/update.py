@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from harness.batching import MicroBatch
-from harness.config import OptimizerSettings
+from harness.config import Config, OptimizerSettings
 from harness.policy import Policy, response_logprobs
-from losses import Loss, LossBatch, LossOutput
+from losses import Loss, LossBatch, LossOutput, mask_totals, sequence_filter, token_weights
+
+Mask = Bool[Tensor, "sequence token"]
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,20 @@ class LossRecord:
     response_weights: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
     latest: tuple[MicroBatch, LossOutput] | None = None  # of the last update
 
-    def add(self, batch: MicroBatch, output: LossOutput) -> None:
+    def add(self, batch: MicroBatch, output: LossOutput, entropy: Float[Tensor, "sequence token"]) -> None:
         """Count a micro-batch in."""
-        metrics = output.metrics | {"token_loss": (output.token_loss.detach().sum(), output.mask.sum())}
+        tokens = output.mask.sum(dim=1)
+        of_tokens = {"token_loss": output.token_loss, "entropy": entropy.masked_fill(~output.mask, 0.0)}
+        metrics = output.metrics | {name: (values.detach().sum(), tokens.sum()) for name, values in of_tokens.items()}
+        metrics["filtered_responses"] = ((tokens == 0).sum(), torch.tensor(len(tokens)))
         for name, (total, count) in metrics.items():
             self.totals[name] += float(total)
             self.counts[name] += float(count)
         if "influence_weight" in output.diagnostics:
-            means = output.diagnostics["influence_weight"].sum(dim=1) / output.mask.sum(dim=1).clamp(min=1)
-            for response, mean in zip(batch.responses, means.tolist(), strict=True):
-                self.response_weights[response.key].append(mean)
+            means = output.diagnostics["influence_weight"].sum(dim=1) / tokens
+            for response, mean, trained in zip(batch.responses, means.tolist(), tokens.tolist(), strict=True):
+                if trained:
+                    self.response_weights[response.key].append(mean)
         self.latest = (batch, output)
 
     def means(self) -> dict[str, float | None]:
@@ -52,10 +58,10 @@ class LossRecord:
 
 
 def metric_names(loss: Loss) -> list[str]:
-    """What a loss reports: the token loss and its diagnostics, asked of a batch without tokens."""
+    """What a step's record says: of every loss the same, then its diagnostics, asked of a batch without tokens."""
     empty = torch.zeros(1, 1)
     output = loss(LossBatch(empty, empty, empty, empty.bool(), reference_logprobs=empty))
-    return ["token_loss", *output.diagnostics]
+    return ["token_loss", "entropy", "filtered_responses", *output.diagnostics]
 
 
 def make_optimizer(
@@ -75,8 +81,8 @@ def known_logprobs(
     return [
         [
             KnownLogprobs(
-                response_logprobs(policy, batch.tokens, temperature),
-                response_logprobs(reference, batch.tokens, temperature) if reference else None,
+                response_logprobs(policy, batch.tokens, temperature)[0],
+                response_logprobs(reference, batch.tokens, temperature)[0] if reference else None,
             )
             for batch in minibatch
         ]
@@ -92,20 +98,47 @@ class Updater:
     loss: Loss
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
-    temperature: float
-    grad_clip: float
+    config: Config
 
     def step(self, minibatch: list[MicroBatch], known: list[KnownLogprobs], record: LossRecord) -> None:
-        """One optimizer step, its gradients accumulated over the micro-batches."""
+        """One optimizer step, its gradients accumulated over the micro-batches.
+
+        Token weights are taken from the step's totals, so that the micro-batches cannot change the gradient.
+        """
         self.optimizer.zero_grad()
-        for batch, logprobs in zip(minibatch, known, strict=True):
-            policy_logprobs = response_logprobs(self.policy, batch.tokens, self.temperature)
-            mask = batch.tokens.mask
-            output = self.loss(LossBatch(policy_logprobs, logprobs.old, batch.advantages, mask, logprobs.reference))
-            (output.token_loss * batch.weights).sum().backward()
-            record.add(batch, output)
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.model.parameters(), self.grad_clip)
+        masks = self.trained_masks(minibatch, known)
+        totals = torch.stack([mask_totals(mask) for mask in masks]).sum(dim=0)
+        for batch, logprobs, mask in zip(minibatch, known, masks, strict=True):
+            output, entropy = self.loss_of(batch, logprobs, mask)
+            limit = self.config.rollout.max_response_tokens
+            weights = token_weights(mask, self.config.loss.averaging, limit, totals)
+            (output.token_loss * weights).sum().backward()
+            record.add(batch, output, entropy)
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.model.parameters(), self.config.optimizer.grad_clip)
         record.gradient_norms.append(float(norm))
         record.learning_rate = float(self.schedule.get_last_lr()[0])
         self.optimizer.step()
         self.schedule.step()
+
+    def loss_of(self, batch: MicroBatch, logprobs: KnownLogprobs, mask: Mask) -> tuple[LossOutput, Tensor]:
+        """The loss of a micro-batch under the policy as it now is, and the policy's entropy at each token."""
+        policy_logprobs, entropy = response_logprobs(self.policy, batch.tokens, self.config.rollout.temperature)
+        loss_batch = LossBatch(policy_logprobs, logprobs.old, batch.advantages, mask, logprobs.reference)
+        return self.loss(loss_batch), entropy
+
+    @torch.no_grad()
+    def trained_masks(self, minibatch: list[MicroBatch], known: list[KnownLogprobs]) -> list[Mask]:
+        """Which tokens the step trains on: all, or with the authors' sequence filter those of the responses it keeps.
+
+        The filter looks at the policy as it now is, and token weights must know its whole outcome beforehand: hence
+        a forward pass of its own.
+        """
+        masks = [batch.tokens.mask for batch in minibatch]
+        delta = self.config.loss.delta
+        if not self.config.loss.sequence_filter or delta is None:
+            return masks
+        kept = []
+        for batch, logprobs, mask in zip(minibatch, known, masks, strict=True):
+            policy_logprobs, _ = response_logprobs(self.policy, batch.tokens, self.config.rollout.temperature)
+            kept.append(sequence_filter(policy_logprobs - logprobs.old, batch.advantages, mask, delta))
+        return kept

@@ -1,7 +1,7 @@
 """GRPO, DAPO and FIPO as interchangeable per-token losses. torch only: no files, clocks or random state."""
 
 from losses.advantages import group_advantages
-from losses.averaging import AVERAGING_MODES, token_weights
+from losses.averaging import AVERAGING_MODES, mask_totals, token_weights
 from losses.contract import Loss, LossBatch, LossOutput, LossSettingError
 from losses.dapo import DAPO
 from losses.fipo import FIPO
@@ -24,6 +24,7 @@ __all__ = [
     "future_kl",
     "group_advantages",
     "influence_weights",
+    "mask_totals",
     "sequence_filter",
     "token_weights",
 ]

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from losses.precision import computation_dtype
 
 
 class LossSettingError(ValueError):
@@ -29,6 +30,18 @@ class LossBatch:
     advantages: Float[Tensor, "sequence token"]
     mask: Bool[Tensor, "sequence token"]
     reference_logprobs: Float[Tensor, "sequence token"] | None = None
+
+    def widened(self) -> "LossBatch":
+        """The same numbers in float32 at least, each cast once: ratios and sums are never taken in bfloat16."""
+        reference = self.reference_logprobs
+        dtype = computation_dtype(self.policy_logprobs, self.old_logprobs)
+        return LossBatch(
+            self.policy_logprobs.to(dtype),
+            self.old_logprobs.to(dtype),
+            self.advantages.to(dtype),
+            self.mask,
+            None if reference is None else reference.to(dtype),
+        )
 
 
 @dataclass(frozen=True)
@@ -54,11 +67,3 @@ class Loss(Protocol):
 
     def __call__(self, batch: LossBatch) -> LossOutput:
         """Token losses and diagnostics of one micro-batch."""
-
-
-def computation_dtype(*tensors: Tensor) -> torch.dtype:
-    """The widest dtype among the tensors, float32 at least: ratios and their sums are never taken in bfloat16."""
-    dtype = torch.float32
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    return dtype

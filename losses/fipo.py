@@ -9,7 +9,8 @@ from torch import Tensor
 from losses.contract import LossBatch, LossOutput, LossSettingError
 from losses.dapo import DAPO
 from losses.future_kl import future_kl, influence_weights, weight_bounds
-from losses.surrogate import clip_diagnostics, clipped_surrogate, kl_to_reference, masked, policy_log_ratio
+from losses.precision import capped_exp, exponent_limit
+from losses.surrogate import clip_diagnostics, clipped_surrogate, masked, policy_log_ratio, with_kl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +47,17 @@ class FIPO(DAPO):
 
     def __call__(self, batch: LossBatch) -> LossOutput:
         """Token losses and diagnostics of one micro-batch."""
+        batch = batch.widened()
         log_ratio = policy_log_ratio(batch, self.log_ratio_clamp)
-        advantages = masked(batch.advantages, batch.mask).to(log_ratio.dtype)
+        ratio = capped_exp(log_ratio)
+        advantages = masked(batch.advantages, batch.mask)
         future = future_kl(log_ratio, batch.mask, self.decay_rate, self.delta, self.filter_in_log_space)
         bounds = weight_bounds(self.clip_range, self.clip_high_only, self.weight_bound)
-        weights = influence_weights(future, log_ratio.exp(), advantages, bounds, self.safety_threshold)
+        weights = masked(influence_weights(future, ratio, advantages, bounds, self.safety_threshold), batch.mask)
         clip = (self.epsilon_low, self.epsilon_high, self.delta)
-        token_loss = clipped_surrogate(log_ratio.exp(), advantages * weights, *clip)
-        diagnostics = clip_diagnostics(log_ratio, advantages, *clip)
-        diagnostics |= weight_diagnostics(future, masked(weights, batch.mask), bounds)
-        if self.beta > 0:
-            kl = kl_to_reference(batch)
-            token_loss = token_loss + self.beta * kl
-            diagnostics["kl_to_reference"] = kl.detach()
-        return LossOutput(masked(token_loss, batch.mask), diagnostics, batch.mask)
+        token_loss = clipped_surrogate(ratio, advantages * weights, *clip)
+        diagnostics = clip_diagnostics(log_ratio, advantages, *clip) | weight_diagnostics(future, weights, bounds)
+        return with_kl(batch, token_loss, diagnostics, self.beta)
 
 
 def weight_diagnostics(
@@ -67,15 +65,18 @@ def weight_diagnostics(
     weights: Float[Tensor, "sequence token"],
     bounds: tuple[float, float],
 ) -> dict[str, Float[Tensor, "sequence token"]]:
-    """Per token, 0 where masked: Future-KL, influence weight, and whether the weight sits at its low or high bound.
+    """Per token, 0 where masked: Future-KL, influence weight, and whether a bound stopped the weight.
 
     A weight "at a bound" was pushed there by its Future-KL: the test is on exp(F), before the safety rule, so that an
-    idle policy, whose weights are exactly 1, is not counted as sitting at the lower bound of [1, 1.2].
+    idle policy, whose weights are exactly 1, is not counted as sitting at the lower bound of [1, 1.2]. A Future-KL
+    is "capped" where nothing but the exponent limit keeps its weight finite.
     """
-    unbounded = future.exp()
+    unbounded = capped_exp(future)
+    unlimited = bounds[1] > math.exp(exponent_limit(future.dtype))
     return {
         "future_kl": future,
         "influence_weight": weights,
         "influence_weight_at_low": (unbounded < bounds[0]).to(weights.dtype),
         "influence_weight_at_high": (unbounded > bounds[1]).to(weights.dtype),
+        "future_kl_capped": ((future > exponent_limit(future.dtype)) & unlimited).to(weights.dtype),
     }

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from losses.contract import computation_dtype
+from losses.discounted_sum import discounted_future_sum
+from losses.precision import capped_exp, computation_dtype
 
 
 def future_kl(
@@ -25,20 +26,15 @@ def future_kl(
     tokens whose ratio exceeds it, whatever the sign of their advantage: r > delta on the published page,
     l > log(delta) in the authors' code (`filter_in_log_space`); the two differ only where the ratio rounds to delta.
 
-    Computed by doubling: after pass i each entry holds the sum over the next 2^i tokens, so ceil(log2 T) passes over
-    the data in place of the authors' T x T matrix, and no power of gamma is accumulated by multiplication.
+    An infinite shift counts as the largest that still can be summed, so that it reaches its own past and nothing else.
     """
     log_ratio = log_ratio.detach().to(computation_dtype(log_ratio))
     kept = mask
     if delta is not None:
         kept = mask & ~(log_ratio > math.log(delta) if filter_in_log_space else log_ratio.exp() > delta)
-    total = log_ratio.masked_fill(~kept, 0.0)
-    reach = 1
-    while reach < total.shape[1]:
-        later = torch.nn.functional.pad(total[:, reach:], (0, reach))
-        total = total + 2.0 ** (-reach / decay_rate) * later
-        reach *= 2
-    return total.masked_fill(~mask, 0.0)
+    largest = torch.finfo(log_ratio.dtype).max ** 0.5
+    shifts = log_ratio.clamp(-largest, largest).masked_fill(~kept, 0.0)
+    return discounted_future_sum(shifts, decay_rate).masked_fill(~mask, 0.0)
 
 
 def weight_bounds(
@@ -71,7 +67,7 @@ def influence_weights(
     to 1 there; the authors' code and the published page clip to [0.8, 1.0], which raises a small f to 0.8.
     """
     # torch rounds the bounds to the tensor's dtype before clipping: in float32 a range of 1e-12 gives exactly 1
-    weights = future_kl.detach().exp().clamp(*bounds)
+    weights = capped_exp(future_kl.detach()).clamp(*bounds)
     if safety_threshold is None:
         return weights
     unsafe = (advantages < 0) & (ratio.detach() > safety_threshold)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from losses.contract import LossBatch, LossOutput, LossSettingError
-from losses.surrogate import clip_diagnostics, clipped_surrogate, kl_to_reference, masked, policy_log_ratio
+from losses.precision import capped_exp
+from losses.surrogate import clip_diagnostics, clipped_surrogate, masked, policy_log_ratio, with_kl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +38,9 @@ class GRPO:
 
     def __call__(self, batch: LossBatch) -> LossOutput:
         """Token losses and diagnostics of one micro-batch."""
+        batch = batch.widened()
         log_ratio = policy_log_ratio(batch, self.log_ratio_clamp)
-        advantages = masked(batch.advantages, batch.mask).to(log_ratio.dtype)
+        advantages = masked(batch.advantages, batch.mask)
         clip = (self.epsilon_low, self.epsilon_high, self.delta)
-        token_loss = clipped_surrogate(log_ratio.exp(), advantages, *clip)
-        diagnostics = clip_diagnostics(log_ratio, advantages, *clip)
-        if self.beta > 0:
-            kl = kl_to_reference(batch)
-            token_loss = token_loss + self.beta * kl
-            diagnostics["kl_to_reference"] = kl.detach()
-        return LossOutput(masked(token_loss, batch.mask), diagnostics, batch.mask)
+        token_loss = clipped_surrogate(capped_exp(log_ratio), advantages, *clip)
+        return with_kl(batch, token_loss, clip_diagnostics(log_ratio, advantages, *clip), self.beta)

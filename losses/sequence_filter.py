@@ -3,6 +3,8 @@
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from losses.precision import capped_exp
+
 
 def sequence_filter(
     log_ratio: Float[Tensor, "sequence token"],
@@ -15,5 +17,5 @@ def sequence_filter(
     Such a response leaves numerator and denominator: give the result to both the loss and `token_weights`. The
     authors' FIPO code does this (`seq_valid_mask`); ms-swift does not, and slime's version never fires.
     """
-    dual_clipped = mask & (advantages < 0) & (log_ratio.exp() > delta)
+    dual_clipped = mask & (advantages < 0) & (capped_exp(log_ratio) > delta)
     return mask & (dual_clipped.sum(dim=1, keepdim=True) <= 1)

@@ -1,10 +1,11 @@
-"""The pieces that the three losses share: log-ratio, clipped surrogate, KL to a reference."""
+"""The pieces that the three losses share: log-ratio, clipped surrogate, KL to a reference, what is handed back."""
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from losses.contract import LossBatch, computation_dtype
+from losses.contract import LossBatch, LossOutput
+from losses.precision import capped_exp
 
 
 def masked(values: Float[Tensor, "sequence token"], mask: Bool[Tensor, "sequence token"]) -> Tensor:
@@ -17,8 +18,7 @@ def policy_log_ratio(batch: LossBatch, log_ratio_clamp: float | None) -> Float[T
 
     The clamp is the authors' (20.0, verl); the published page and the papers have none.
     """
-    dtype = computation_dtype(batch.policy_logprobs, batch.old_logprobs)
-    log_ratio = masked(batch.policy_logprobs.to(dtype) - batch.old_logprobs.to(dtype), batch.mask)
+    log_ratio = masked(batch.policy_logprobs - batch.old_logprobs, batch.mask)
     return log_ratio if log_ratio_clamp is None else log_ratio.clamp(-log_ratio_clamp, log_ratio_clamp)
 
 
@@ -49,9 +49,8 @@ def kl_to_reference(batch: LossBatch) -> Float[Tensor, "sequence token"]:
     """
     if batch.reference_logprobs is None:
         raise ValueError("beta > 0 needs reference_logprobs, got None: pass them or set beta to 0")
-    dtype = computation_dtype(batch.policy_logprobs, batch.reference_logprobs)
-    difference = masked(batch.reference_logprobs.to(dtype) - batch.policy_logprobs.to(dtype), batch.mask)
-    return difference.exp() - difference - 1
+    difference = masked(batch.reference_logprobs - batch.policy_logprobs, batch.mask)
+    return capped_exp(difference) - difference - 1
 
 
 def clip_diagnostics(
@@ -63,7 +62,7 @@ def clip_diagnostics(
 ) -> dict[str, Float[Tensor, "sequence token"]]:
     """Per token: log pi_old - log pi, and whether the low, the high or the dual clip stopped its gradient."""
     log_ratio, advantages = log_ratio.detach(), advantages.detach()
-    ratio = log_ratio.exp()
+    ratio = capped_exp(log_ratio)
     negative = advantages < 0
     dual = negative & (ratio > delta) if delta is not None else torch.zeros_like(negative)
     return {
@@ -72,3 +71,17 @@ def clip_diagnostics(
         "clip_fraction_high": ((advantages > 0) & (ratio > 1 + epsilon_high)).to(ratio.dtype),
         "clip_fraction_dual": dual.to(ratio.dtype),
     }
+
+
+def with_kl(
+    batch: LossBatch,
+    token_loss: Float[Tensor, "sequence token"],
+    diagnostics: dict[str, Float[Tensor, "sequence token"]],
+    beta: float,
+) -> LossOutput:
+    """What a loss hands back: the token losses with beta times the KL to the reference, and 0 where masked."""
+    if beta > 0:
+        kl = kl_to_reference(batch)
+        token_loss = token_loss + beta * kl
+        diagnostics = diagnostics | {"kl_to_reference": kl.detach()}
+    return LossOutput(masked(token_loss, batch.mask), diagnostics, batch.mask)

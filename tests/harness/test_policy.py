@@ -2,10 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 from harness.errors import UsageError
 from harness.policy import Policy, load_policy, pad_batch, response_logprobs
+from harness.warmstart import fresh_policy
 from tests.harness.agreement import agree
 from tests.harness.tiny import save_direct_answers
 
@@ -28,7 +30,7 @@ def plain_logprobs(policy: Policy, prompt: list[int], response: list[int], tempe
 @torch.no_grad()
 def test_logprobs_are_those_of_a_plain_pass(random_policy: Policy, temperature: float) -> None:
     prompts, responses = encoded(random_policy)
-    ours = response_logprobs(random_policy, pad_batch(prompts, responses, random_policy), temperature)
+    ours, _ = response_logprobs(random_policy, pad_batch(prompts, responses, random_policy), temperature)
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         plain = plain_logprobs(random_policy, prompt, response, temperature)
         assert agree(ours[row, : len(response)], plain, "network")
@@ -37,9 +39,9 @@ def test_logprobs_are_those_of_a_plain_pass(random_policy: Policy, temperature: 
 @torch.no_grad()
 def test_logprobs_do_not_depend_on_padding(random_policy: Policy) -> None:
     prompts, responses = encoded(random_policy)
-    together = response_logprobs(random_policy, pad_batch(prompts, responses, random_policy), 1.0)
+    together, _ = response_logprobs(random_policy, pad_batch(prompts, responses, random_policy), 1.0)
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        alone = response_logprobs(random_policy, pad_batch([prompt], [response], random_policy), 1.0)
+        alone, _ = response_logprobs(random_policy, pad_batch([prompt], [response], random_policy), 1.0)
         assert agree(together[row, : len(response)], alone[0], "network")
 
 
@@ -106,3 +108,14 @@ def test_a_folder_without_weights_is_one_line(tmp_path: Path, weights: bytes | N
 def test_a_model_that_is_nowhere_is_one_line(model: str) -> None:
     with pytest.raises(UsageError, match=f"^--model: expected 'tiny'.*got '{model}'$"):
         load_policy(model)
+
+
+def test_a_model_that_changes_its_logits_is_refused(tmp_path: Path) -> None:
+    settings = {"vocab_size": 26, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "head_dim": 8}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "eos_token_id": 1}
+    capped = transformers.Gemma2ForCausalLM(transformers.Gemma2Config(**settings, **heads, final_logit_softcapping=0.1))
+    capped.save_pretrained(tmp_path)
+    fresh_policy(0).tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match=r"^--model: expected a model whose logits are a linear layer") as raised:
+        load_policy(str(tmp_path))
+    assert "\n" not in str(raised.value)

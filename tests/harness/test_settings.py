@@ -34,6 +34,7 @@ OTHER = {
     "delta": "10.0",
     "beta": "0.04",
     "log_ratio_clamp": "20.0",
+    "sequence_filter": "true",
     "advantage_scale": "none",
     "advantage_std_eps": "0.0001",
     "fipo_decay_rate": "16.0",
@@ -49,6 +50,7 @@ OTHER = {
     "minibatches": "4",
     "epochs": "2",
     "micro_batch_size": "2",
+    "noise_tolerance": "0.5",
     "allow_inert": "true",
     "eval_every": "5",
     "eval_prompts": "64",
@@ -115,8 +117,9 @@ def test_defaults_are_the_published_pages() -> None:
 
 
 def test_hash_is_that_of_every_setting_but_the_output_folder() -> None:
-    base = {"loss_type": "fipo", "prompts_per_step": 32, "minibatches": 8}
-    hashes = {name: config_sha256(resolve(base | {name: value})) for name, value in OTHER.items() if name not in base}
+    same = {"loss_type": "fipo", "prompts_per_step": 32, "minibatches": 8}
+    base = same | {"delta": 5.0}
+    hashes = {name: config_sha256(resolve(base | {name: value})) for name, value in OTHER.items() if name not in same}
     assert hashes.pop("output_dir") == config_sha256(resolve(base))
     assert config_sha256(resolve(base)) not in hashes.values()
     assert len(set(hashes.values())) == len(hashes)

@@ -1,0 +1,72 @@
+"""Log-probabilities and entropy of given tokens, without the [token, vocabulary] matrix of their logits.
+
+Left out on purpose: a gradient of the entropy, which none of the three losses has.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK_BYTES = 2**26  # of float32 logits at a time
+
+
+def token_logprobs(
+    hidden: Float[Tensor, "token hidden"],
+    head: Float[Tensor, "vocabulary hidden"],
+    tokens: Int[Tensor, " token"],
+    temperature: float,
+) -> tuple[Float[Tensor, " token"], Float[Tensor, " token"]]:
+    """log softmax(head @ hidden / temperature) at each token, and that distribution's entropy (nats, no gradient).
+
+    Chunk by chunk of tokens, forward and again backward, where the logits are computed anew: memory for a few chunks
+    of logits in place of several whole matrices, at the price of a fourth matrix product for three. Logits and
+    log-softmax are in float32 whatever the dtype of the model.
+    """
+    logprobs, entropy = TokenLogprobs.apply(hidden, head, tokens, temperature)  # type: ignore[no-untyped-call]
+    return logprobs, entropy
+
+
+class TokenLogprobs(torch.autograd.Function):
+    """The chunks' forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies; of the logits only each token's normaliser is kept."""
+        logprobs, entropy, normaliser = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
+        wide = head.float()
+        for chunk in chunks(len(hidden), len(head)):
+            logits = (hidden[chunk].float() @ wide.T).div_(temperature)
+            normaliser[chunk] = logits.logsumexp(dim=1)
+            logprobs[chunk] = logits.gather(1, tokens[chunk, None]).squeeze(1) - normaliser[chunk]
+            probabilities = (logits - normaliser[chunk, None]).exp_()
+            entropy[chunk] = normaliser[chunk] - torch.linalg.vecdot(probabilities, logits)
+        ctx.save_for_backward(hidden, head, tokens, normaliser)
+        ctx.temperature = temperature
+        ctx.mark_non_differentiable(entropy)
+        return logprobs, entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor, _entropy: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """d log p / d logit_v = [v is the token] - p_v, over the temperature."""
+        hidden, head, tokens, normaliser = ctx.saved_tensors
+        hidden_gradient, head_gradient = torch.empty_like(hidden), torch.zeros_like(head, dtype=torch.float32)
+        wide = head.float()
+        for chunk in chunks(len(hidden), len(head)):
+            scale = upstream[chunk, None] / ctx.temperature
+            rows = hidden[chunk].float()
+            gradient = (rows @ wide.T).div_(ctx.temperature).sub_(normaliser[chunk, None]).exp_().mul_(-scale)
+            gradient.scatter_add_(1, tokens[chunk, None], scale)
+            hidden_gradient[chunk] = (gradient @ wide).to(hidden.dtype)
+            head_gradient.addmm_(gradient.T, rows)
+        return hidden_gradient, head_gradient.to(head.dtype), None, None
+
+
+def chunks(tokens: int, vocabulary: int) -> Iterator[slice]:
+    """Slices of the tokens whose logits take CHUNK_BYTES at most."""
+    size = max(1, CHUNK_BYTES // (4 * vocabulary))
+    return (slice(start, start + size) for start in range(0, tokens, size))

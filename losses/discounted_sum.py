@@ -1,0 +1,52 @@
+"""The discounted sum of what follows each token, in time and memory that grow with the number of tokens alone."""
+
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+BLOCK = 16  # tokens summed by one matrix product: measured best of 8 to 64 on CPU
+
+
+def discounted_future_sum(
+    values: Float[Tensor, "sequence token"], decay_rate: float
+) -> Float[Tensor, "sequence token"]:
+    """S_t = sum_{k >= t} 2^(-(k - t) / decay_rate) v_k. The values must be finite and carry no gradient.
+
+    Blocks of tokens are summed by one small triangular product. What follows a block is the sum at the head of the
+    next one, and the heads are summed by this same function, at a decay rate smaller by the length of a block. So
+    each token is read and written a fixed number of times; the authors' code multiplies by a T x T matrix.
+    """
+    sequences, tokens = values.shape
+    triangle, carry = block_weights(decay_rate, values.dtype, values.device)
+    if tokens <= BLOCK:
+        return exact_product(values, triangle[:tokens, :tokens])
+    blocks = pad(values, (0, -tokens % BLOCK)).view(-1, BLOCK)
+    sums = exact_product(blocks, triangle).view(sequences, -1, BLOCK)
+    next_heads = pad(sums[:, 1:, 0], (0, 1))
+    later = discounted_future_sum(next_heads, decay_rate / BLOCK)
+    return sums.addcmul_(later[:, :, None], carry).view(sequences, -1)[:, :tokens]
+
+
+@lru_cache(maxsize=64)
+def block_weights(decay_rate: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What the entries of a block add to its sums, [from, to], and what the head of the next block adds, [to].
+
+    The powers are taken in float64: in bfloat16 decay rates of 128 and 256 would be the same number.
+    """
+    position = torch.arange(BLOCK, dtype=torch.float64)
+    distance = position[:, None] - position
+    triangle = torch.exp2(-distance / decay_rate).where(distance >= 0, 0.0)
+    carry = torch.exp2((position - BLOCK) / decay_rate)
+    return triangle.to(device, dtype), carry.to(device, dtype)
+
+
+def exact_product(values: Tensor, weights: Tensor) -> Tensor:
+    """values @ weights, in float64 where autocast or TensorFloat-32 would round the factors of a float32 product."""
+    device = values.device.type
+    backend = torch.backends.cuda if device == "cuda" else torch.backends.mkldnn
+    if backend.matmul.fp32_precision in ("none", "ieee") and not torch.is_autocast_enabled(device):
+        return values @ weights
+    return (values.double() @ weights.double()).to(values.dtype)

@@ -1,0 +1,119 @@
+import copy
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from harness import loop
+from harness.batching import MicroBatch, plan_minibatches
+from harness.chain_sum import GRADED
+from harness.errors import HarnessError
+from harness.loop import make_updater
+from harness.noise import Noise, checked_noise, noise_metrics
+from harness.policy import Policy, load_policy
+from harness.record import RunFolder
+from harness.update import KnownLogprobs, known_logprobs
+from tests.harness import runs
+from tests.harness.responses import four_groups
+from tests.harness.tiny import small_config
+
+Known = list[list[KnownLogprobs]]
+
+
+def planned(policy: Policy) -> list[list[MicroBatch]]:
+    return plan_minibatches(four_groups(policy), policy, GRADED, small_config())
+
+
+def found(policy: Policy, minibatches: list[list[MicroBatch]], known: Known, **changes: object) -> Noise:
+    config = small_config(loss_type="fipo", delta=10.0, **changes)
+    return checked_noise(make_updater(config, policy), minibatches, known)
+
+
+def shifted(known: Known, shift: float) -> Known:
+    """Old log-probabilities lower by the shift."""
+    return [[dataclasses.replace(one, old=one.old - shift) for one in minibatch] for minibatch in known]
+
+
+def test_on_the_cpu_there_is_none(random_policy: Policy) -> None:
+    minibatches = planned(random_policy)
+    known = known_logprobs(random_policy, None, minibatches, 1.0)
+    assert found(random_policy, minibatches, known) == Noise(0.0, 0.0)
+
+
+def test_the_largest_distances_from_1_are_found(random_policy: Policy) -> None:
+    minibatches = planned(random_policy)
+    known = shifted(known_logprobs(random_policy, None, minibatches, 1.0), 2.0**-10)
+    noise = found(random_policy, minibatches, known, noise_tolerance=1.0)
+    longest = max(len(response.tokens) for part in minibatches for batch in part for response in batch.responses)
+    gamma = 2 ** (-1 / 32)
+    future = 2.0**-10 * (1 - gamma**longest) / (1 - gamma)
+    assert noise.ratio == pytest.approx(torch.tensor(2.0**-10).expm1().item(), rel=1e-3)
+    assert noise.influence_weight == pytest.approx(torch.tensor(future).expm1().item(), rel=1e-3)
+
+
+def test_noise_above_the_tolerance_stops_the_run(random_policy: Policy) -> None:
+    minibatches = planned(random_policy)
+    known = shifted(known_logprobs(random_policy, None, minibatches, 1.0), 1e-4)
+    with pytest.raises(HarnessError, match=r"within 0 of 1.*kernels or micro-batches.*--noise_tolerance") as raised:
+        found(random_policy, minibatches, known)
+    assert "\n" not in str(raised.value)
+    found(random_policy, minibatches, known, noise_tolerance=0.1)
+
+
+def test_noise_that_is_no_number_stops_the_run(random_policy: Policy) -> None:
+    minibatches = planned(random_policy)
+    known = shifted(known_logprobs(random_policy, None, minibatches, 1.0), float("nan"))
+    with pytest.raises(HarnessError, match="got nan off"):
+        found(random_policy, minibatches, known, noise_tolerance=1.0)
+
+
+def test_dropout_is_named(random_policy: Policy) -> None:
+    settings = copy.deepcopy(random_policy.model.config)
+    settings.attention_dropout = 0.5
+    model = transformers.Qwen2ForCausalLM(settings)
+    model.load_state_dict(random_policy.model.state_dict())
+    policy = dataclasses.replace(random_policy, model=model.train())
+    minibatches = planned(policy)
+    with torch.random.fork_rng(devices=[]), pytest.raises(HarnessError, match="dropout is on"):
+        found(policy, minibatches, known_logprobs(policy, None, minibatches, 1.0))
+
+
+def test_other_micro_batches_in_bfloat16_are_named(model_folder: str) -> None:
+    policy = load_policy(model_folder, "bfloat16")
+    minibatches = planned(policy)
+    config = small_config(micro_batch_size=1)
+    alone = known_logprobs(policy, None, plan_minibatches(four_groups(policy), policy, GRADED, config), 1.0)
+    width = [minibatch[0].tokens.mask.shape[1] for minibatch in minibatches]
+    known = [
+        [KnownLogprobs(torch.cat([torch.nn.functional.pad(k.old, (0, w - k.old.shape[1])) for k in part]), None)]
+        for part, w in zip(alone, width, strict=True)
+    ]
+    with pytest.raises(HarnessError, match="bfloat16 rounds differently in batches of other shapes"):
+        found(policy, minibatches, known)
+
+
+def test_before_it_is_measured_it_is_null() -> None:
+    assert noise_metrics(None, ["token_loss"]) == {"noise/ratio": None}
+    assert noise_metrics(None, ["influence_weight"]) == {"noise/ratio": None, "noise/influence_weight": None}
+
+
+@pytest.mark.train
+def test_every_line_has_the_runs_noise(runs_by_loss: dict[str, RunFolder]) -> None:
+    for loss, folder in runs_by_loss.items():
+        for line in runs.metrics(folder):
+            assert line["noise/ratio"] == 0.0
+            assert line.get("noise/influence_weight") == (0.0 if loss == "fipo" else None)
+
+
+@pytest.mark.train
+def test_a_noisy_run_fails_before_its_first_update(
+    model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "known_logprobs", lambda *inputs: shifted(known_logprobs(*inputs), 0.05))
+    with pytest.raises(HarnessError, match=r"within 0 of 1, got 0\.05"):
+        runs.trained(small_config(model_folder), tmp_path / "run")
+    status = runs.read_json(tmp_path / "run" / "status.json")
+    assert (status["state"], status["steps_done"]) == ("failed", 0)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()

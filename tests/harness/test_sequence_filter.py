@@ -1,0 +1,109 @@
+"""The authors' sequence filter in an optimizer step: what it drops leaves numerator and denominator."""
+
+import copy
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from harness.batching import MicroBatch, plan_minibatches
+from harness.chain_sum import GRADED
+from harness.errors import UsageError
+from harness.loop import make_updater
+from harness.policy import Policy
+from harness.update import KnownLogprobs, LossRecord, known_logprobs, metric_names
+from losses import AVERAGING_MODES, LOSSES, sequence_filter
+from tests.harness.agreement import agree
+from tests.harness.responses import four_groups
+from tests.harness.tiny import small_config
+
+DELTA = 1.5
+
+
+def lowered(known: list[KnownLogprobs]) -> list[KnownLogprobs]:
+    """Old log-probabilities under which every other token of the second response to each prompt has a ratio of 2."""
+    result, row = [], 0
+    for one in known:
+        shift = torch.zeros_like(one.old)
+        second = (torch.arange(row, row + len(one.old)) % 4 == 1).nonzero()
+        shift[second, ::2] = math.log(2.0)
+        result.append(KnownLogprobs(one.old - shift, None))
+        row += len(one.old)
+    return result
+
+
+def stepped(
+    policy: Policy, minibatch: list[MicroBatch], known: list[KnownLogprobs], **changes: object
+) -> tuple[torch.Tensor, LossRecord]:
+    """The gradient of one optimizer step, and its record."""
+    config = small_config(delta=DELTA, grad_clip=1e9, allow_inert=True, **changes)
+    policy = dataclasses.replace(policy, model=copy.deepcopy(policy.model))
+    updater = make_updater(config, policy)
+    record = LossRecord(metric_names(updater.loss))
+    updater.step(minibatch, known, record)
+    return torch.cat([parameter.grad.flatten() for parameter in policy.model.parameters()]), record
+
+
+def planned(policy: Policy, micro_batch_size: int | None) -> list[MicroBatch]:
+    config = small_config(minibatches=1, micro_batch_size=micro_batch_size)
+    (minibatch,) = plan_minibatches(four_groups(policy), policy, GRADED, config)
+    return minibatch
+
+
+def rows_of(batch: MicroBatch, known: KnownLogprobs, rows: torch.Tensor) -> tuple[MicroBatch, KnownLogprobs]:
+    """Some responses of a micro-batch."""
+    tokens = dataclasses.replace(
+        batch.tokens,
+        tokens=batch.tokens.tokens[rows],
+        attention_mask=batch.tokens.attention_mask[rows],
+        mask=batch.tokens.mask[rows],
+    )
+    responses = [batch.responses[row] for row in rows.tolist()]
+    return MicroBatch(responses, tokens, batch.advantages[rows]), KnownLogprobs(known.old[rows], None)
+
+
+@pytest.mark.parametrize("averaging", AVERAGING_MODES)
+@pytest.mark.parametrize("loss_type", LOSSES)
+def test_a_step_is_that_of_the_kept_responses_alone(random_policy: Policy, loss_type: str, averaging: str) -> None:
+    (batch,) = planned(random_policy, None)
+    (plain,) = known_logprobs(random_policy, None, [[batch]], 1.0)
+    (known,) = lowered(plain)
+    kept = sequence_filter(plain[0].old - known.old, batch.advantages, batch.tokens.mask, DELTA).any(dim=1)
+    assert 0 < kept.sum() < len(kept)
+    settings = {"loss_type": loss_type, "averaging": averaging}
+    filtered, record = stepped(random_policy, [batch], [known], sequence_filter=True, **settings)
+    part, part_known = rows_of(batch, known, kept.nonzero().squeeze(1))
+    alone, _ = stepped(random_policy, [part], [part_known], **settings)
+    assert agree(filtered, alone, "network")
+    assert record.means()["filtered_responses"] == (~kept).double().mean().item()
+    assert record.counts["token_loss"] == part.tokens.mask.sum().item()
+    if loss_type == "fipo":
+        assert record.response_weights.keys() == {response.key for response in part.responses}
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 4, 8])
+def test_micro_batches_do_not_change_what_is_filtered(random_policy: Policy, micro_batch_size: int) -> None:
+    gradients = []
+    for size in (None, micro_batch_size):
+        minibatch = planned(random_policy, size)
+        plain = known_logprobs(random_policy, None, [minibatch], 1.0)[0]
+        gradients.append(stepped(random_policy, minibatch, lowered(plain), loss_type="fipo", sequence_filter=True)[0])
+    assert agree(gradients[1], gradients[0], "network")
+
+
+def test_a_step_of_which_nothing_is_kept_has_no_gradient(random_policy: Policy) -> None:
+    (batch,) = planned(random_policy, None)
+    batch = dataclasses.replace(batch, advantages=-torch.ones_like(batch.advantages))
+    (plain,) = known_logprobs(random_policy, None, [[batch]], 1.0)
+    long_rows = (batch.tokens.mask.sum(dim=1) > 1).nonzero().squeeze(1)
+    part, known = rows_of(batch, KnownLogprobs(plain[0].old - 1.0, None), long_rows)
+    gradient, record = stepped(random_policy, [part], [known], loss_type="fipo", sequence_filter=True)
+    assert not gradient.any()
+    assert record.means()["filtered_responses"] == 1.0
+    assert record.means()["token_loss"] is None
+
+
+def test_without_delta_it_is_refused() -> None:
+    with pytest.raises(UsageError, match="--sequence_filter true needs --delta, got none"):
+        small_config(sequence_filter=True)

@@ -1,0 +1,73 @@
+import pytest
+import torch
+from torch import Tensor
+
+import harness.token_logprobs as chunked
+from harness.token_logprobs import token_logprobs
+from tests.harness.agreement import agree
+
+TOKENS, HIDDEN, VOCABULARY = 23, 8, 50
+
+
+def inputs(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states, output head and tokens."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(TOKENS, HIDDEN, generator=generator).to(dtype).requires_grad_()
+    head = torch.randn(VOCABULARY, HIDDEN, generator=generator).to(dtype).requires_grad_()
+    return hidden, head, torch.randint(VOCABULARY, (TOKENS,), generator=generator)
+
+
+def plain(hidden: Tensor, head: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The same from the whole matrix, in float64."""
+    logprobs = torch.log_softmax(hidden.double() @ head.double().T / temperature, dim=-1)
+    return logprobs.gather(1, tokens[:, None]).squeeze(1), -(logprobs.exp() * logprobs).sum(dim=1)
+
+
+@pytest.fixture(params=[1, 5, 23, 1000], ids=lambda tokens: f"{tokens} tokens a chunk")
+def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked, "CHUNK_BYTES", 4 * VOCABULARY * request.param)
+
+
+@pytest.mark.usefixtures("chunk")
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_values_and_gradients_are_those_of_the_whole_matrix(temperature: float) -> None:
+    hidden, head, tokens = inputs()
+    upstream = torch.linspace(-1.0, 1.0, TOKENS)
+    results = []
+    for function in (token_logprobs, plain):
+        logprobs, entropy = function(hidden, head, tokens, temperature)
+        results.append([logprobs, entropy, *torch.autograd.grad((logprobs * upstream).sum(), (hidden, head))])
+    for ours, theirs in zip(*results, strict=True):
+        assert agree(ours.detach(), theirs.detach(), "network")
+
+
+def test_a_bfloat16_model_has_logits_in_float32() -> None:
+    hidden, head, tokens = inputs(torch.bfloat16)
+    logprobs, entropy = token_logprobs(hidden, head, tokens, 1.0)
+    assert logprobs.dtype == entropy.dtype == torch.float32
+    for ours, theirs in zip((logprobs, entropy), plain(hidden, head, tokens, 1.0), strict=True):
+        assert agree(ours.detach(), theirs.detach(), "network")
+    gradients = torch.autograd.grad(logprobs.sum(), (hidden, head))
+    assert {gradient.dtype for gradient in gradients} == {torch.bfloat16}
+
+
+def test_large_logits_do_not_overflow() -> None:
+    hidden, head, tokens = inputs()
+    with torch.no_grad():
+        hidden *= 1e4
+    logprobs, entropy = token_logprobs(hidden, head, tokens, 1.0)
+    logprobs.sum().backward()
+    assert all(values.isfinite().all() for values in (logprobs, entropy, hidden.grad, head.grad))
+
+
+def test_the_entropy_carries_no_gradient() -> None:
+    hidden, head, tokens = inputs()
+    assert not token_logprobs(hidden, head, tokens, 1.0)[1].requires_grad
+
+
+def test_no_matrix_of_all_logits_is_kept_for_backward() -> None:
+    hidden, head, tokens = inputs()
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        token_logprobs(hidden, head, tokens, 1.0)
+    assert sum(tensor.numel() for tensor in kept) == hidden.numel() + head.numel() + 2 * TOKENS
