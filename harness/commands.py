@@ -11,6 +11,7 @@ from harness.config import Config, section_of
 from harness.errors import UsageError
 from harness.metrics import Metrics
 from harness.settings import resolve
+from harness.show import loss_text
 
 Subparsers = Any  # argparse does not name this type
 
@@ -23,10 +24,27 @@ def add_train(subparsers: Subparsers) -> None:
         usage="%(prog)s [--setting value ...]",
         help="train a model under one loss and record the run",
     )
+    add_settings(parser)
+    parser.set_defaults(start=train_command)
+
+
+def add_show(subparsers: Subparsers) -> None:
+    """The command `show`."""
+    parser: OneLineParser = subparsers.add_parser(
+        "show",
+        allow_abbrev=False,
+        usage="%(prog)s [--setting value ...]",
+        help="print what the resolved loss does, and what other implementations do differently",
+    )
+    add_settings(parser)
+    parser.set_defaults(start=show_command)
+
+
+def add_settings(parser: OneLineParser) -> None:
+    """Where settings come from: a preset, a file, a flag each."""
     parser.add_argument("--preset", metavar="NAME", help="settings shipped in harness/presets, or a TOML file")
     parser.add_argument("--config", metavar="FILE", help="settings from TOML, or from a run's config.json")
     add_setting_flags(parser)
-    parser.set_defaults(start=train_command)
 
 
 def add_evaluate(subparsers: Subparsers) -> None:
@@ -51,7 +69,7 @@ def add_prepare(subparsers: Subparsers) -> None:
 
 def train_command(options: argparse.Namespace) -> None:
     """Train, a line per step."""
-    flags = {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
+    flags = given_flags(options)
     config = resolve(flags, options.preset, options.config)
     say_what_is_idle(flags, config)
     from harness.loop import train
@@ -59,6 +77,16 @@ def train_command(options: argparse.Namespace) -> None:
     path = Path(config.run.output_dir or default_folder(config))
     folder = train(config, path, step_printer(config.run.steps), print_warm_start)
     print(f"finished: {folder.path}")
+
+
+def show_command(options: argparse.Namespace) -> None:
+    """Print the resolved loss."""
+    print(loss_text(resolve(given_flags(options), options.preset, options.config)))
+
+
+def given_flags(options: argparse.Namespace) -> dict[str, str | None]:
+    """The settings that the command line names."""
+    return {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
 
 
 def evaluate_command(options: argparse.Namespace) -> None:

@@ -1,0 +1,120 @@
+"""`harness show`: every setting of the loss is in the text, and the recipes are those of the paper."""
+
+import pytest
+
+from harness.__main__ import main
+from harness.config import Config, LossSettings, OptimizerSettings
+from harness.loss_steps import AUTHORS, SLIME, SWIFT, TRL, TRL_PR, VERL, loss_steps
+from harness.settings import resolve
+from harness.show import loss_text
+from tests.harness.command_line import outcome
+
+LOSSES = ("grpo", "dapo", "fipo")
+# what each recipe sets in the loss alone
+RECIPE_32B = {
+    "epsilon": 0.2,
+    "epsilon_high": 0.28,
+    "delta": 10.0,
+    "beta": 0.0,
+    "averaging": "token_mean",
+    "log_ratio_clamp": 20.0,
+    "sequence_filter": True,
+    "advantage_std_eps": 1e-6,
+    "fipo_decay_rate": 32.0,
+    "fipo_clip_range": 0.2,
+    "fipo_clip_high_only": True,
+    "fipo_safety_threshold": 10.0,
+    "fipo_filter_in_log_space": True,
+    "fipo_weight_bound": 10.0,
+}
+RECIPE_7B = RECIPE_32B | {"fipo_clip_high_only": False, "fipo_safety_threshold": 3.0}
+# of each loss, a value that is neither the default nor the recipe's
+CHANGES = {
+    "averaging": "constant",
+    "epsilon": 0.1,
+    "epsilon_high": 0.4,
+    "delta": 7.0,
+    "beta": 0.04,
+    "log_ratio_clamp": 15.0,
+    "sequence_filter": False,
+    "advantage_scale": "batch",
+    "advantage_std_eps": 1e-3,
+    "fipo_decay_rate": 8.0,
+    "fipo_clip_range": 0.5,
+    "fipo_clip_high_only": False,
+    "fipo_safety_threshold": 5.0,
+    "fipo_filter_in_log_space": False,
+    "fipo_weight_bound": 3.0,
+}
+
+
+def elsewhere(config: Config) -> dict[str, list[str]]:
+    """The lines about others by step."""
+    return {step.name: list(step.elsewhere) for step in loss_steps(config)}
+
+
+@pytest.mark.parametrize("loss_type", LOSSES)
+def test_every_setting_of_the_loss_is_shown(loss_type: str) -> None:
+    config = resolve({"loss_type": loss_type})
+    flags = {flag for step in loss_steps(config) for flag in step.flags}
+    prefixed = {name for name in LossSettings.model_fields if name.startswith("fipo_")}
+    others = {"loss_type"} | (set() if loss_type == "fipo" else prefixed)
+    assert flags == (LossSettings.model_fields.keys() - others) | {"minibatches", "epochs"}
+    assert "minibatches" in OptimizerSettings.model_fields
+
+
+@pytest.mark.parametrize("flag", CHANGES)
+def test_a_changed_setting_changes_the_formulas(flag: str) -> None:
+    base = RECIPE_32B | {"loss_type": "fipo", "fipo_clip_range": None if flag == "fipo_weight_bound" else 0.2}
+    before, after = (loss_steps(resolve(settings)) for settings in (base, base | {flag: CHANGES[flag]}))
+    assert [step.formula for step in before] != [step.formula for step in after]
+
+
+def test_every_flag_of_the_loss_is_changed_above() -> None:
+    assert CHANGES.keys() == LossSettings.model_fields.keys() - {"loss_type"}
+
+
+@pytest.mark.parametrize(("preset", "recipe"), [("recipe/fipo-32b", RECIPE_32B), ("recipe/fipo-7b", RECIPE_7B)])
+def test_recipes_are_the_papers(preset: str, recipe: dict[str, object]) -> None:
+    config = resolve({}, preset=preset)
+    assert {name: getattr(config.loss, name) for name in recipe} == recipe
+    assert config.loss.loss_type == "fipo"
+    assert config.updates_per_rollout == 8
+
+
+def test_under_the_authors_recipe_they_differ_only_where_no_setting_follows_them() -> None:
+    lines = elsewhere(resolve({}, preset="recipe/fipo-32b"))
+    differs = {step for step, texts in lines.items() if any(AUTHORS in text for text in texts)}
+    assert differs == {"advantage", "Future-KL", "safety rule", "averaging", "updates per rollout"}
+    assert not any(TRL + ":" in text or VERL in text for texts in lines.values() for text in texts)
+
+
+def test_under_the_pages_defaults_ms_swift_differs_in_std_eps_and_averaging_alone() -> None:
+    lines = elsewhere(resolve({"loss_type": "fipo"}))
+    differs = {step for step, texts in lines.items() if any(SWIFT in text for text in texts)}
+    assert differs == {"advantage", "averaging", "updates per rollout"}
+    assert any(SLIME in text for text in lines["log-ratio and ratio"])
+    assert any(TRL_PR in text for text in lines["filter of the Future-KL"])
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dapo"])
+def test_the_other_losses_are_compared_with_those_who_have_them(loss_type: str) -> None:
+    texts = [text for lines in elsewhere(resolve({"loss_type": loss_type})).values() for text in lines]
+    assert any(VERL in text for text in texts)
+    assert any(TRL in text for text in texts)
+    assert not any(name in text for text in texts for name in (AUTHORS, TRL_PR, SLIME))
+
+
+def test_text_fits_a_terminal_and_names_every_step() -> None:
+    config = resolve({}, preset="recipe/fipo-7b")
+    text = loss_text(config)
+    assert max(map(len, text.splitlines())) <= 110
+    assert [f"{number}. {step.name}" in text for number, step in enumerate(loss_steps(config), 1)] == [True] * 11
+
+
+def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = outcome(main, ["show", "--preset", "recipe/fipo-32b", "--fipo_decay_rate", 128], capsys)
+    assert (shown.exit_code, shown.errors) == (0, [])
+    assert any("gamma = 2^(-1 / 128)" in line for line in shown.printed)
+    refused = outcome(main, ["show", "--loss_type", "nothing"], capsys)
+    assert (refused.exit_code, refused.printed, len(refused.errors)) == (2, [], 1)
