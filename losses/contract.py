@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from losses.precision import computation_dtype
@@ -44,15 +44,18 @@ class LossBatch:
         )
 
 
+Diagnostics = dict[str, Shaped[Tensor, "sequence token"]]  # by name: numbers, or whether something happened
+
+
 @dataclass(frozen=True)
 class LossOutput:
-    """Per-token losses and detached per-token diagnostics, both 0 where `mask` is False.
+    """Per-token losses and detached per-token diagnostics, both 0 (or False) where `mask` is False.
 
     The scalar to differentiate is `(token_loss * token_weights(mask, mode)).sum()`: averaging is not the loss's.
     """
 
     token_loss: Float[Tensor, "sequence token"]
-    diagnostics: dict[str, Float[Tensor, "sequence token"]]
+    diagnostics: Diagnostics
     mask: Bool[Tensor, "sequence token"]
 
     @property

@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from losses.contract import LossBatch, LossOutput, LossSettingError
+from losses.contract import Diagnostics, LossBatch, LossOutput, LossSettingError
 from losses.dapo import DAPO
 from losses.future_kl import future_kl, influence_weights, weight_bounds
 from losses.precision import capped_exp, exponent_limit
@@ -64,19 +65,19 @@ def weight_diagnostics(
     future: Float[Tensor, "sequence token"],
     weights: Float[Tensor, "sequence token"],
     bounds: tuple[float, float],
-) -> dict[str, Float[Tensor, "sequence token"]]:
+) -> Diagnostics:
     """Per token, 0 where masked: Future-KL, influence weight, and whether a bound stopped the weight.
 
-    A weight "at a bound" was pushed there by its Future-KL: the test is on exp(F), before the safety rule, so that an
-    idle policy, whose weights are exactly 1, is not counted as sitting at the lower bound of [1, 1.2]. A Future-KL
-    is "capped" where nothing but the exponent limit keeps its weight finite.
+    A weight "at a bound" was pushed there by its Future-KL: the test is on F, before the safety rule, so that an idle
+    policy, whose weights are exactly 1, is not counted as sitting at the lower bound of [1, 1.2]. A Future-KL is
+    "capped" where nothing but the exponent limit keeps its weight finite.
     """
-    unbounded = capped_exp(future)
-    unlimited = bounds[1] > math.exp(exponent_limit(future.dtype))
+    low, high = (math.log(bound) if bound > 0 else -math.inf for bound in bounds)
+    limit = exponent_limit(future.dtype)
     return {
         "future_kl": future,
         "influence_weight": weights,
-        "influence_weight_at_low": (unbounded < bounds[0]).to(weights.dtype),
-        "influence_weight_at_high": (unbounded > bounds[1]).to(weights.dtype),
-        "future_kl_capped": ((future > exponent_limit(future.dtype)) & unlimited).to(weights.dtype),
+        "influence_weight_at_low": future < low,
+        "influence_weight_at_high": future > high,
+        "future_kl_capped": future > limit if high > limit else torch.zeros_like(future, dtype=torch.bool),
     }

@@ -33,8 +33,8 @@ def future_kl(
     if delta is not None:
         kept = mask & ~(log_ratio > math.log(delta) if filter_in_log_space else log_ratio.exp() > delta)
     largest = torch.finfo(log_ratio.dtype).max ** 0.5
-    shifts = log_ratio.clamp(-largest, largest).masked_fill(~kept, 0.0)
-    return discounted_future_sum(shifts, decay_rate).masked_fill(~mask, 0.0)
+    shifts = torch.where(kept, log_ratio.clamp(-largest, largest), 0.0)
+    return torch.where(mask, discounted_future_sum(shifts, decay_rate), 0.0)
 
 
 def weight_bounds(

@@ -5,8 +5,12 @@ from torch import Tensor
 
 Numbers = dict[str, Tensor]
 
-# The relative tolerance of each entry; in the _sum levels, of the largest entry: terms of a sum may cancel in others.
+# The relative tolerance of each entry; in the levels of OF_THE_LARGEST, of the largest entry: terms of a sum may cancel
+# in others. `split` is for one step's loss and gradient in other orders and parts, `difference` for a gradient beside
+# differences over a millionth.
 LEVELS = {"exact": 0.0, "float64": 1e-9, "float32": 1e-6, "float64_sum": 1e-9, "float32_sum": 1e-6}
+LEVELS |= {"float64_split": 1e-12, "float32_split": 1e-6, "difference": 1e-7}
+OF_THE_LARGEST = ("_sum", "_split", "difference")
 
 
 def disagreements(ours: Numbers, theirs: Numbers, level: str) -> list[str]:
@@ -18,7 +22,7 @@ def disagreements(ours: Numbers, theirs: Numbers, level: str) -> list[str]:
             lines.append(f"{name}: shape {tuple(found.shape)} in place of {tuple(expected.shape)}")
             continue
         size = expected.abs()
-        if level.endswith("_sum") and size.numel():
+        if level.endswith(OF_THE_LARGEST) and size.numel():
             size = size.max().expand_as(size)
         # written so that a NaN agrees with nothing and an infinity with itself
         differs = ~((found == expected) | ((found - expected).abs() <= LEVELS[level] * size) & expected.isfinite())

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from losses import FIPO, group_advantages, influence_weights, sequence_filter, token_weights
+from losses.averaging import mask_totals
+from losses.discounted_sum import block_weights, discounted_future_sum
 from losses.future_kl import future_kl, weight_bounds
 from losses.surrogate import clip_diagnostics, clipped_surrogate, policy_log_ratio
 from tests.losses import golden
@@ -17,10 +19,14 @@ from tests.losses.mutation import mutated
 MUTANTS = [
     (policy_log_ratio, "- batch.old", "+ batch.old", LOSSES),
     (policy_log_ratio, "clamp(-log_ratio_clamp", "clamp(log_ratio_clamp", LOSSES - {"page fipo", "page dapo"}),
-    (future_kl, "log_ratio.masked_fill", "(-log_ratio).masked_fill", FIPOS),
-    (future_kl, "-reach / decay_rate", "reach / decay_rate", FIPOS),
-    (future_kl, "total + 2.0", "total - 2.0", FIPOS),
-    (future_kl, "total[:, reach:], (0, reach)", "total[:, :-reach], (reach, 0)", FIPOS),
+    (future_kl, "log_ratio.clamp(-", "(-log_ratio).clamp(-", FIPOS),
+    (block_weights, "-distance / decay", "distance / decay", FIPOS),
+    (block_weights, "distance >= 0", "distance <= 0", FIPOS),
+    (block_weights, "distance >= 0", "distance > 0", FIPOS),
+    (block_weights, "position - BLOCK", "BLOCK - position", FIPOS),
+    (discounted_future_sum, "sums.addcmul_", "(-sums).addcmul_", FIPOS),
+    (discounted_future_sum, "sums[:, 1:, 0], (0, 1)", "sums[:, :-1, 0], (1, 0)", FIPOS),
+    (discounted_future_sum, "decay_rate / BLOCK", "decay_rate * BLOCK", FIPOS),
     (future_kl, "mask & ~(", "mask & (", FIPOS),
     (future_kl, "log_ratio.exp() > delta", "log_ratio.exp() < delta", {"page fipo"}),
     (future_kl, "log_ratio > math.log", "log_ratio < math.log", {"authors fipo", "slime"}),
@@ -30,7 +36,7 @@ MUTANTS = [
     (weight_bounds, "), 1.0 + clip_range", "), 1.0 - clip_range", FIPOS),
     (weight_bounds, "0.0, math.inf", "0.0, -math.inf", {"page fipo"}),
     (weight_bounds, "else weight_bound", "else -weight_bound", {"authors fipo"}),
-    (influence_weights, "detach().exp()", "detach().neg().exp()", FIPOS),
+    (influence_weights, "detach())", "detach().neg())", FIPOS),
     (influence_weights, "advantages < 0", "advantages > 0", FIPOS),
     (influence_weights, "> safety_threshold", "< safety_threshold", FIPOS),
     (influence_weights, "0.8, 1.0", "1.0, 1.0", FIPOS),
@@ -51,10 +57,10 @@ MUTANTS = [
     (sequence_filter, "advantages < 0", "advantages > 0", {"authors fipo"}),
     (sequence_filter, "> delta", "< delta", {"authors fipo"}),
     (sequence_filter, "<= 1", "< 1", {"authors fipo"}),
-    (token_weights, "tokens > 0", "tokens >= 0", LOSSES - {"authors dapo"}),
-    (token_weights, "/ tokens.sum()", "* tokens.sum()", LOSSES),
-    (token_weights, "clamp(min=1) * responses", "clamp(min=1) / responses", LOSSES),
-    (token_weights, "responses * max_resp", "responses / max_resp", {"page fipo", "page dapo", "authors fipo"}),
+    (mask_totals, "mask.any(dim=1).sum()", "(~mask.any(dim=1)).sum()", LOSSES - {"authors dapo"}),
+    (token_weights, "/ divisor", "* divisor", LOSSES),
+    (token_weights, "responses * mask.sum", "responses / mask.sum", LOSSES),
+    (token_weights, "responses * (max_resp", "responses / (max_resp", {"page fipo", "page dapo", "authors fipo"}),
     (group_advantages, "rewards - mean", "rewards + mean", {"advantages"}),
     (group_advantages, "lowest == highest", "lowest != highest", {"advantages"}),
     (group_advantages, "size - ddof", "size + ddof", {"advantages"}),

@@ -1,5 +1,7 @@
 """What comes in bfloat16 is computed in float32, what comes in float64 stays there."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -59,7 +61,7 @@ def test_half_precision_inputs_are_computed_in_float32(loss: GRPO, dtype: torch.
 
 
 @pytest.mark.parametrize("dtype", HALF)
-@pytest.mark.parametrize("loss", [loss for loss in ALL if loss.beta == 0])
+@pytest.mark.parametrize("loss", ALL)
 def test_gradient_of_half_precision_inputs_is_rounded_once(loss: GRPO, dtype: torch.dtype) -> None:
     batch = drawn(dtype)
     wide = widened(batch, torch.float32)
@@ -75,7 +77,7 @@ def test_gradient_of_half_precision_inputs_is_rounded_once(loss: GRPO, dtype: to
 def test_float64_stays_float64(loss: GRPO) -> None:
     output = loss(drawn(torch.float64))
     assert output.token_loss.dtype == torch.float64
-    assert {values.dtype for values in output.diagnostics.values()} == {torch.float64}
+    assert {values.dtype for values in output.diagnostics.values()} == {torch.float64, torch.bool}
 
 
 @pytest.mark.parametrize("loss", ALL)
@@ -88,3 +90,19 @@ def test_weights_of_a_long_step_are_float64_on_the_cpu() -> None:
     # float32 sums of millions of weights would not be 1
     weights = token_weights(torch.ones(4, 3, dtype=torch.bool), "token_mean")
     assert weights.dtype == torch.float64
+
+
+@pytest.mark.parametrize("loss", ALL)
+def test_the_wider_of_two_log_probabilities_decides(loss: GRPO) -> None:
+    batch = drawn(torch.bfloat16)
+    for name in ("policy_logprobs", "old_logprobs"):
+        output = loss(replace(batch, **{name: getattr(batch, name).double()}))
+        assert bitwise_equal(output.token_loss, loss(widened(batch, torch.float64)).token_loss)
+
+
+@pytest.mark.parametrize("loss", ALL)
+def test_advantages_and_reference_decide_nothing(loss: GRPO) -> None:
+    batch = drawn(torch.bfloat16)
+    for name in ("advantages", "reference_logprobs"):
+        output = loss(replace(batch, **{name: getattr(batch, name).double()}))
+        assert bitwise_equal(output.token_loss, loss(batch).token_loss)

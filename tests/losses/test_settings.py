@@ -58,6 +58,7 @@ def test_setting_out_of_range_is_refused(loss: type[GRPO], settings: dict[str, A
         loss(**settings)
     assert caught.value.field == field
     # the message says what came; the field's name is the caller's to put before it
+    assert str(caught.value).startswith("must ")
     assert f"got {settings[field]}" in str(caught.value)
     assert isinstance(caught.value, ValueError)
 

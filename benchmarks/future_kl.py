@@ -1,0 +1,84 @@
+"""The time of Future-KL beside the published algorithm, ms-swift's own function and a copy of the same bytes."""
+
+import importlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from benchmarks import chunked_matrix
+from benchmarks.table import Row
+from benchmarks.timing import Timing, copy_seconds_per_byte, interleaved
+from losses import future_kl
+from losses.discounted_sum import discounted_future_sum
+
+SEQUENCES, DECAY_RATE, DELTA = 16, 32.0, 10.0
+LENGTHS = (1024, 4096, 16384)
+# by length: how much faster than the chunked matrix on a CPU
+TIMES_FASTER = {4096: 2000.0, 16384: 15000.0}
+
+FutureKL = Callable[[Tensor, Tensor, float, float | None], Tensor]
+
+
+def peers() -> dict[str, FutureKL]:
+    """The published algorithm written here, and ms-swift's function where it is installed."""
+    found: dict[str, FutureKL] = {"chunked matrix": chunked_matrix.future_kl}
+    try:
+        found["ms-swift 4.6.0"] = importlib.import_module("benchmarks.peers.ms_swift").future_kl
+    except ImportError as error:
+        print(f"note: without ms-swift: {error}")
+    return found
+
+
+def rows(device: str, lengths: tuple[int, ...] = LENGTHS, rounds: int = 7) -> Iterator[Row]:
+    """Ratios of minima, the figure that other work on the machine disturbs least, with medians told beside."""
+    per_byte = copy_seconds_per_byte(device)
+    ours: dict[int, Timing] = {}
+    for length in lengths:
+        print(f"Future-KL, {SEQUENCES} x {length} tokens, {rounds} rounds ...", flush=True)
+        times = measured(length, rounds, device)
+        ours[length] = times["discounted sum"]
+        floor = 8 * SEQUENCES * length * per_byte
+        yield from of_length(length, times, floor, device)
+    per_byte_after = copy_seconds_per_byte(device)
+    yield Row("streaming copy, before the rest", 1e-9 / per_byte, "GB/s")
+    yield Row("streaming copy, after the rest", 1e-9 / per_byte_after, "GB/s")
+    if {4096, 16384} <= ours.keys():
+        growth = ours[16384].minimum / ours[4096].minimum
+        yield Row(
+            "discounted sum: time at 16,384 / at 4,096", growth, "times", at_most=4.0 if device == "cpu" else None
+        )
+
+
+def measured(length: int, rounds: int, device: str) -> dict[str, Timing]:
+    """Times of one length, all functions checked to agree first."""
+    generator = torch.Generator().manual_seed(0)
+    log_ratio = (0.1 * torch.randn(SEQUENCES, length, generator=generator)).to(device)
+    mask = torch.ones_like(log_ratio, dtype=torch.bool)
+    expected = future_kl(log_ratio.double(), mask, DECAY_RATE, DELTA)
+    functions: dict[str, Callable[[], object]] = {}
+    for name, function in {"ours": future_kl, **peers()}.items():
+        error = float((function(log_ratio, mask, DECAY_RATE, DELTA) - expected).abs().max() / expected.abs().max())
+        if error > 1e-5:
+            raise AssertionError(f"{name} differs from float64 by {error:.1e} of the largest entry at length {length}")
+        functions[name] = lambda function=function: function(log_ratio, mask, DECAY_RATE, DELTA)  # type: ignore[misc]
+    functions["discounted sum"] = lambda: discounted_future_sum(log_ratio, DECAY_RATE)
+    return interleaved(functions, rounds, device)
+
+
+def of_length(length: int, times: dict[str, Timing], floor: float, device: str) -> Iterator[Row]:
+    """The figures of one length."""
+    where = f"at {length:,}"
+    whole, alone = times["ours"], times["discounted sum"]
+    faster = TIMES_FASTER.get(length) if device == "cpu" else None
+    for name, timing in times.items():
+        yield Row(f"{name} {where}, minimum", timing.minimum * 1e3, "ms")
+        yield Row(f"{name} {where}, median", timing.median * 1e3, "ms")
+    for name in times.keys() - {"ours", "discounted sum"}:
+        target = faster if name == "chunked matrix" else None
+        yield Row(f"{name} / discounted sum {where}", times[name].minimum / alone.minimum, "times", at_least=target)
+        yield Row(f"{name} / whole Future-KL {where}", times[name].minimum / whole.minimum, "times")
+    yield Row(f"copy of {8 * SEQUENCES * length / 1e6:.1f} MB (the floor)", floor * 1e3, "ms")
+    limit = (4.0 if length == 16384 else None) if device == "cpu" else None
+    yield Row(f"discounted sum / floor {where}", alone.minimum / floor, "times", at_most=limit)
+    yield Row(f"whole Future-KL (mask and filter too) / floor {where}", whole.minimum / floor, "times")

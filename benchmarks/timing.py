@@ -1,0 +1,57 @@
+"""Times of functions that are run in turn, so that whatever else the machine does falls on all of them."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+Function = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call."""
+
+    median: float
+    minimum: float
+
+
+def interleaved(functions: Mapping[str, Function], rounds: int, device: str = "cpu") -> dict[str, Timing]:
+    """The time of each function's calls: in each round each has one slow call, or quick ones for a tenth of a second.
+
+    One call before the first round warms up caches, kernels and the allocator and is not counted.
+    """
+    measure = seconds_on_gpu if device == "cuda" else seconds
+    calls = {name: max(1, min(100, int(0.1 / max(measure(run), 1e-9)))) for name, run in functions.items()}
+    taken: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, run in functions.items():
+            taken[name] += [measure(run) for _ in range(calls[name])]
+    return {name: Timing(statistics.median(times), min(times)) for name, times in taken.items()}
+
+
+def seconds(run: Function) -> float:
+    """Wall seconds of a call."""
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
+def seconds_on_gpu(run: Function) -> float:
+    """Seconds between two events around a call on the current CUDA stream."""
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    run()
+    end.record()
+    torch.cuda.synchronize()
+    return float(begin.elapsed_time(end)) / 1e3
+
+
+def copy_seconds_per_byte(device: str, bytes_each: int = 2**28) -> float:
+    """The floor: seconds per byte moved by a streaming copy of a large array, best of 50; read and write both count."""
+    source = torch.ones(bytes_each // 4, device=device)
+    target = torch.empty_like(source)
+    measure = seconds_on_gpu if device == "cuda" else seconds
+    return min(measure(lambda: target.copy_(source)) for _ in range(50)) / (2 * bytes_each)

@@ -1,0 +1,176 @@
+"""Log-ratios of any size: nothing overflows, infinite shifts stay in their own past, and NaN is not hidden."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from losses import DAPO, FIPO, GRPO, LossBatch, future_kl, influence_weights, token_weights
+from losses.fipo import weight_diagnostics
+from losses.future_kl import weight_bounds
+from losses.precision import capped_exp, exponent_limit
+from tests.losses.agreement import agree, bitwise_equal
+from tests.losses.drawn import deterministic, tensors
+
+INF, NAN = math.inf, math.nan
+DTYPES = [torch.float32, torch.float64]
+UNBOUNDED = [FIPO(clip_range=None), FIPO(clip_range=None, delta=10.0), FIPO(clip_range=None, safety_threshold=None)]
+ALL = [GRPO(), DAPO(delta=10.0), FIPO(), FIPO(log_ratio_clamp=20.0, delta=10.0, weight_bound=10.0), *UNBOUNDED]
+
+
+def shifted(log_ratio: Tensor, advantages: Tensor) -> LossBatch:
+    """Responses with these log-ratios; where one is infinite, so is a log-probability."""
+    policy = torch.full_like(log_ratio, -1.0).masked_fill(log_ratio == -INF, -INF)
+    old = torch.where(log_ratio == INF, -INF, -1.0 - log_ratio.where(log_ratio.isfinite(), 0.0))
+    return LossBatch(policy.requires_grad_(), old.to(log_ratio.dtype), advantages, torch.ones_like(log_ratio).bool())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shift", [100.0, 1000.0, INF, -100.0, -1000.0, -INF])
+@pytest.mark.parametrize("loss", ALL)
+def test_loss_and_gradient_are_finite(loss: GRPO, shift: float, dtype: torch.dtype) -> None:
+    # all tokens, the last, and one of a first block
+    log_ratio = torch.full((3, 40), 0.1, dtype=dtype)
+    log_ratio[0], log_ratio[1, -1], log_ratio[2, 5] = shift, shift, shift
+    for advantage in (-1.0, 1.0):
+        batch = shifted(log_ratio, torch.full_like(log_ratio, advantage))
+        output = loss(batch)
+        scalar = (output.token_loss * token_weights(batch.mask, "token_mean")).sum()
+        (gradient,) = torch.autograd.grad(scalar, batch.policy_logprobs)
+        assert scalar.isfinite()
+        assert gradient.isfinite().all()
+        assert output.token_loss.isfinite().all()
+        assert output.diagnostics.get("influence_weight", scalar).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("difference", [100.0, 1000.0, -100.0, -1000.0])
+def test_kl_to_reference_is_finite(difference: float, dtype: torch.dtype) -> None:
+    policy = torch.full((1, 2), -1.0, dtype=dtype, requires_grad=True)
+    old = policy.detach()
+    output = GRPO(beta=0.04)(LossBatch(policy, old, old, old.bool(), old + difference))
+    (gradient,) = torch.autograd.grad(output.token_loss.sum(), policy)
+    assert output.token_loss.isfinite().all()
+    assert (output.diagnostics["kl_to_reference"] > 0).all()
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.xfail(strict=True, reason="beyond the exponent limit only -d is left of exp(d) - d - 1")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("difference", [1000.0, INF])
+def test_kl_is_never_negative_nor_its_gradient_away_from_the_reference(difference: float, dtype: torch.dtype) -> None:
+    # the reference finds the token likelier: its KL must not push the token further down
+    policy = torch.full((1, 2), -difference, dtype=dtype, requires_grad=True)
+    reference = torch.zeros_like(policy)
+    output = GRPO(beta=0.04)(LossBatch(policy, reference, reference, reference == 0, reference))
+    (gradient,) = torch.autograd.grad(output.token_loss.sum(), policy)
+    assert (output.diagnostics["kl_to_reference"] > 0).all()
+    assert (gradient <= 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exponent_limit_is_a_third_of_where_exp_overflows(dtype: torch.dtype) -> None:
+    limit = torch.tensor(exponent_limit(dtype), dtype=dtype)
+    assert (3 * limit * 0.999).exp().isfinite()
+    assert (3 * limit * 1.001).exp() == INF
+    exponents = torch.stack([limit - 1, limit, limit + 1, 100 * limit]).requires_grad_()
+    (gradient,) = torch.autograd.grad(capped_exp(exponents).sum(), exponents)
+    assert bitwise_equal(capped_exp(exponents), torch.stack([limit - 1, limit, limit, limit]).exp())
+    assert (gradient > 0).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("tokens", [12, 40, 300])
+@pytest.mark.parametrize("infinite", [INF, -INF])
+def test_an_infinite_shift_reaches_its_own_past_and_nothing_else(
+    infinite: float, tokens: int, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(tokens)
+    log_ratio = torch.randn(3, tokens, generator=generator, dtype=dtype)
+    mask = torch.ones(3, tokens, dtype=torch.bool)
+    place = tokens // 2
+    plain = future_kl(log_ratio, mask, 32.0)
+    log_ratio[1, place] = infinite
+    future = future_kl(log_ratio, mask, 32.0)
+    assert bitwise_equal(future[[0, 2]], plain[[0, 2]])
+    assert bitwise_equal(future[1, place + 1 :], plain[1, place + 1 :])
+    reached = future[1, : place + 1]
+    assert reached.isfinite().all()
+    # as far as it is not discounted to nothing: 150 tokens at a half-life of 32 leave a 26th
+    assert (reached * math.copysign(1.0, infinite) > exponent_limit(dtype)).all()
+
+
+def test_infinite_shifts_of_both_signs_and_in_number_make_no_nan() -> None:
+    log_ratio = torch.full((2, 1000), INF)
+    log_ratio[1, ::2] = -INF
+    future = future_kl(log_ratio, torch.ones(2, 1000, dtype=torch.bool), 1e6)
+    assert future.isfinite().all()
+    assert (future[0] > 0).all()
+
+
+def test_capped_future_kl_is_counted_only_where_nothing_else_bounds_the_weight() -> None:
+    log_ratio = torch.tensor([[0.0, 100.0, 0.0]])
+    batch = shifted(log_ratio, torch.ones(1, 3))
+    for settings, expected in (
+        ({"clip_range": None}, [1, 1, 0]),
+        ({"clip_range": 0.0}, [1, 1, 0]),
+        ({"clip_range": None, "weight_bound": INF}, [1, 1, 0]),
+        ({"clip_range": None, "weight_bound": 10.0}, [0, 0, 0]),
+        ({"clip_range": None, "delta": 10.0}, [0, 0, 0]),
+        ({"clip_range": 0.2}, [0, 0, 0]),
+    ):
+        assert FIPO(**settings)(batch).diagnostics["future_kl_capped"].tolist() == [expected], settings
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_future_kl_at_the_limit_itself_is_not_capped(dtype: torch.dtype) -> None:
+    limit = exponent_limit(dtype)
+    at_the_limit = torch.tensor(limit, dtype=dtype)
+    future = torch.stack([at_the_limit, at_the_limit.nextafter(at_the_limit.new_tensor(INF))])[None]
+    # a bound is idle where it lies above exp of the limit
+    for largest, counted in ((INF, 1), (math.exp(limit), 0), (1.01 * math.exp(limit), 1)):
+        capped = weight_diagnostics(future, future, (0.0, largest))["future_kl_capped"]
+        assert capped.tolist() == [[0, counted]]
+
+
+SHIFTS = st.sampled_from([0.0, 0.1, -0.1, 3.0, -3.0, 100.0, -100.0, 1000.0, -1000.0, INF, -INF])
+
+
+@deterministic
+@given(tensors(2, 20, SHIFTS, torch.float32), st.sampled_from([None, 0.2, 0.9]), st.booleans(), st.booleans())
+def test_weights_stay_within_their_bounds(
+    log_ratio: Tensor, clip_range: float | None, clip_high_only: bool, negative: bool
+) -> None:
+    batch = shifted(log_ratio, torch.full_like(log_ratio, -1.0 if negative else 1.0))
+    settings = {"clip_range": clip_range, "clip_high_only": clip_high_only, "weight_bound": 10.0}
+    low, high = (torch.tensor(bound) for bound in weight_bounds(clip_range, clip_high_only, 10.0))
+    for safety_threshold in (None, 4.0):
+        weights = FIPO(safety_threshold=safety_threshold, **settings)(batch).diagnostics["influence_weight"]
+        assert (weights >= low).all()
+        assert (weights <= high).all()
+        unsafe = log_ratio.exp() > 4.0 if negative and safety_threshold else torch.zeros_like(weights).bool()
+        assert ((weights[unsafe] >= torch.tensor(0.8)) & (weights[unsafe] <= 1)).all()
+
+
+@pytest.mark.parametrize("loss", ALL)
+@pytest.mark.parametrize("name", ["policy_logprobs", "old_logprobs", "advantages"])
+def test_nan_on_a_response_token_is_not_hidden(name: str, loss: GRPO) -> None:
+    batch = shifted(torch.full((2, 40), 0.1), torch.ones(2, 40))
+    spoiled = getattr(batch, name).detach().clone()
+    spoiled[0, 20] = NAN
+    output = loss(replace(batch, **{name: spoiled}))
+    assert output.token_loss[0, 20].isnan()
+    assert (output.token_loss * token_weights(batch.mask, "token_mean")).sum().isnan()
+    # the other response is as it was
+    assert bitwise_equal(output.token_loss[1], loss(batch).token_loss[1])
+
+
+def test_weight_of_an_infinite_future_kl_is_finite() -> None:
+    future = torch.tensor([[INF, -INF, 1000.0]])
+    weights = influence_weights(future, torch.ones(1, 3), torch.ones(1, 3), (0.0, INF))
+    assert weights.isfinite().all()
+    assert agree(weights[0, 1], torch.tensor(0.0), "exact")
