@@ -10,7 +10,11 @@ TORCH_INDEX ?=
 STUDY ?= runs/demo
 RUNS ?= $(STUDY)
 
-.PHONY: setup demo compare figures test check lint format clean
+DEVICE ?= cpu
+# Packages whose own functions the benchmarks time; nothing else here imports them.
+PEERS = .peers
+
+.PHONY: setup demo compare figures test mutants bench check lint format clean
 
 setup: $(READY)
 
@@ -41,6 +45,19 @@ figures: $(READY)
 test: $(READY)
 	@$(PY) -m pytest
 
+# Every one-token change of losses/ in turn, and whether a test notices: a quarter of an hour on two cores.
+mutants: $(READY)
+	@$(PY) -m tests.losses.mutants
+
+# Speed and memory of the losses beside their peers and the machine's limit; make bench DEVICE=cuda on a GPU.
+bench: $(READY) $(PEERS)
+	@PYTHONPATH=$(PEERS) $(PY) -m benchmarks --device $(DEVICE) --save
+
+# Only the source of ms-swift is read, so it comes without the hundred packages that it declares.
+$(PEERS):
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --target $@ ms-swift==4.6.0 || \
+	  { rm -rf $@; echo "note: ms-swift could not be installed: the benchmarks run without it"; }
+
 # Format, lint, strict types, import contracts, fast tests.
 check: lint
 	@$(PY) -m pytest -m "not train"
@@ -53,4 +70,4 @@ format: $(READY)
 
 # Removes what setup made. What runs/ holds is yours and stays.
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis

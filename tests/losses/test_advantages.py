@@ -108,3 +108,16 @@ def test_advantages_of_a_group_sum_to_0(rewards: list[float]) -> None:
     advantages = group_advantages(values, torch.zeros(len(rewards), dtype=torch.int64))
     with_zero = torch.stack([advantages.sum(), advantages.abs().max()])
     assert agree(with_zero, torch.stack([torch.zeros_like(with_zero[0]), with_zero[1]]), "float64_sum")
+
+
+def test_defaults_are_the_authors() -> None:
+    rewards, groups = torch.tensor([1.0, 0.0, 0.5, 0.3]), torch.tensor([0, 0, 1, 1])
+    spelled_out = group_advantages(rewards, groups, std_eps=1e-6, ddof=1, scale="group")
+    assert bitwise_equal(group_advantages(rewards, groups), spelled_out)
+
+
+def test_a_pair_worked_by_hand() -> None:
+    # rewards 1 and 0: mean 1/2, squared differences sum to 1/2, over 2 - 1; 0.5 / sqrt(1/2) = sqrt(1/2)
+    rewards = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    expected = torch.tensor([0.5**0.5, -(0.5**0.5)], dtype=torch.float64)
+    assert agree(group_advantages(rewards, torch.tensor([4, 4]), std_eps=0.0), expected, "float64")

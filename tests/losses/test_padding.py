@@ -1,6 +1,6 @@
 """What masked positions hold is never read, inputs are never written, and no tokens are no loss."""
 
-from dataclasses import fields, replace
+from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 import torch
@@ -99,3 +99,10 @@ def test_diagnostics_carry_no_gradient(loss: GRPO) -> None:
     output = loss(LossBatch(policy, -ones, ones, ones.bool(), -ones))
     assert output.token_loss.requires_grad
     assert not any(values.requires_grad for values in output.diagnostics.values())
+
+
+def test_batches_and_outputs_cannot_be_changed() -> None:
+    batch = LossBatch(*(torch.zeros(1, 2),) * 3, torch.ones(1, 2, dtype=torch.bool))
+    for frozen in (batch, GRPO()(batch)):
+        with pytest.raises(FrozenInstanceError):
+            frozen.mask = ~batch.mask
