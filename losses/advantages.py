@@ -36,8 +36,7 @@ def group_advantages(
     equal = (lowest == highest)[group]
     centered: Tensor = rewards - mean[group]
     if scale == "group":
-        squares = centered.masked_fill(equal, 0.0) ** 2
-        variance = rewards.new_zeros(len(size)).index_add(0, group, squares) / (size - ddof).clamp(min=1)
+        variance = rewards.new_zeros(len(size)).index_add(0, group, centered**2) / (size - ddof)
         centered = centered / (variance.sqrt()[group] + std_eps)
     elif scale == "batch" and len(rewards) > ddof:
         centered = centered / (rewards.std(correction=ddof) + std_eps)

@@ -36,10 +36,11 @@ def token_weights(
         raise ValueError(f"averaging must be one of {', '.join(AVERAGING_MODES)}, got {mode!r}")
     if mode == "constant" and max_response_tokens is None:
         raise ValueError("averaging 'constant' divides by max_response_tokens, got None: pass the response limit")
-    all_tokens, responses = (mask_totals(mask) if totals is None else totals).clamp(min=1).unbind()
+    all_tokens, responses = (mask_totals(mask) if totals is None else totals).clamp(min=1)
     divisor = {
         "token_mean": all_tokens,
         "sequence_mean": responses * mask.sum(dim=1, keepdim=True).clamp(min=1),
         "constant": responses * (max_response_tokens or 1),
     }
-    return mask.to(torch.float64 if mask.device.type == "cpu" else torch.float32) / divisor[mode]
+    weights: Tensor = mask.to(torch.float64 if mask.device.type == "cpu" else torch.float32) / divisor[mode]
+    return weights

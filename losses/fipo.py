@@ -57,8 +57,8 @@ class FIPO(DAPO):
         weights = masked(influence_weights(future, ratio, advantages, bounds, self.safety_threshold), batch.mask)
         clip = (self.epsilon_low, self.epsilon_high, self.delta)
         token_loss = clipped_surrogate(ratio, advantages * weights, *clip)
-        diagnostics = clip_diagnostics(log_ratio, advantages, *clip) | weight_diagnostics(future, weights, bounds)
-        return with_kl(batch, token_loss, diagnostics, self.beta)
+        diagnostics = clip_diagnostics(log_ratio, ratio, advantages, *clip)
+        return with_kl(batch, token_loss, diagnostics | weight_diagnostics(future, weights, bounds), self.beta)
 
 
 def weight_diagnostics(

@@ -70,5 +70,5 @@ def influence_weights(
     weights = capped_exp(future_kl.detach()).clamp(*bounds)
     if safety_threshold is None:
         return weights
-    unsafe = (advantages < 0) & (ratio.detach() > safety_threshold)
+    unsafe = (advantages < 0) & (ratio > safety_threshold)
     return torch.where(unsafe, weights.clamp(0.8, 1.0), weights)

@@ -40,7 +40,8 @@ class GRPO:
         """Token losses and diagnostics of one micro-batch."""
         batch = batch.widened()
         log_ratio = policy_log_ratio(batch, self.log_ratio_clamp)
+        ratio = capped_exp(log_ratio)
         advantages = masked(batch.advantages, batch.mask)
         clip = (self.epsilon_low, self.epsilon_high, self.delta)
-        token_loss = clipped_surrogate(capped_exp(log_ratio), advantages, *clip)
-        return with_kl(batch, token_loss, clip_diagnostics(log_ratio, advantages, *clip), self.beta)
+        token_loss = clipped_surrogate(ratio, advantages, *clip)
+        return with_kl(batch, token_loss, clip_diagnostics(log_ratio, ratio, advantages, *clip), self.beta)

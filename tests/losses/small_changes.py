@@ -80,11 +80,10 @@ def is_module(node: ast.expr) -> bool:
 def changed(node: ast.AST) -> Iterator[ast.AST]:
     """Every change of this one node; what lies below it is changed in its own turn."""
     match node:
-        case ast.Compare(left, [operator], right):
-            yield from (ast.Compare(left, [other()], right) for other in COMPARISONS[type(operator)])
-        case ast.Compare(left, [first, second], right):
-            yield from (ast.Compare(left, [other(), second], right) for other in COMPARISONS[type(first)])
-            yield from (ast.Compare(left, [first, other()], right) for other in COMPARISONS[type(second)])
+        case ast.Compare(left, operators, right):
+            for index, operator in enumerate(operators):
+                for other in COMPARISONS[type(operator)]:
+                    yield ast.Compare(left, [*operators[:index], other(), *operators[index + 1 :]], right)
         case ast.BinOp(left, operator, right) if type(operator) in OPERATORS:
             yield ast.BinOp(left, OPERATORS[type(operator)](), right)
         case ast.UnaryOp(_, operand):
@@ -95,10 +94,17 @@ def changed(node: ast.AST) -> Iterator[ast.AST]:
             yield from changed_numbers(node)
         case ast.Attribute(value, name, context) if name in TWINS:
             yield ast.Attribute(value, TWINS[name], context)
-        case ast.Attribute(value, "inf", context):
+        case ast.Attribute(attr="inf"):
             yield ast.UnaryOp(ast.USub(), node)
         case ast.Call():
             yield from changed_call(node)
+        case _:
+            yield from changed_order(node)
+
+
+def changed_order(node: ast.AST) -> Iterator[ast.AST]:
+    """The other branch, the other end of a slice, a tuple's first two entries swapped, a statement left out."""
+    match node:
         case ast.IfExp(test, body, otherwise):
             yield ast.IfExp(test, otherwise, body)
         case ast.If(test, body, otherwise):

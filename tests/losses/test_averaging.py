@@ -1,5 +1,7 @@
 """Weights per token: their sum, each mode by hand, and that no split of the step changes the loss."""
 
+from inspect import unwrap
+
 import pytest
 import torch
 from hypothesis import given
@@ -104,3 +106,9 @@ def test_unknown_mode_is_refused() -> None:
     # by token_weights itself, or before it by the shape check of the tests, which also reads Literal types
     with pytest.raises((ValueError, TypeError), match="mean_of_means"):
         token_weights(torch.ones(1, 1, dtype=torch.bool), "mean_of_means")
+
+
+def test_message_of_an_unknown_mode_names_the_modes() -> None:
+    # the function without the shape check
+    with pytest.raises(ValueError, match="token_mean, sequence_mean, constant, got 'mean_of_means'"):
+        unwrap(token_weights)(torch.ones(1, 1, dtype=torch.bool), "mean_of_means")

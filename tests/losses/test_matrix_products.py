@@ -35,7 +35,7 @@ def drawn(dtype: torch.dtype = torch.float32) -> LossBatch:
 
 
 def factors() -> tuple[Tensor, Tensor]:
-    triangle, _ = block_weights(32.0, torch.float32, torch.device("cpu"))
+    triangle, _ = block_weights(BLOCK, 32.0, torch.float32, torch.device("cpu"))
     return torch.randn(50, BLOCK, generator=torch.Generator().manual_seed(9)), triangle
 
 
@@ -93,3 +93,8 @@ def test_gamma_is_not_rounded_under_autocast(decay_rate: float) -> None:
         future = future_kl(log_ratio, torch.ones(1, 512, dtype=torch.bool), decay_rate)
     assert future.dtype == torch.float32
     assert agree(future[0, 0], log_ratio[0, 0].double() * (1 - gamma**512) / (1 - gamma), "float32")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_of_a_block_have_the_dtype_of_what_they_weigh(dtype: torch.dtype) -> None:
+    assert [weights.dtype for weights in block_weights(BLOCK, 32.0, dtype, torch.device("cpu"))] == [dtype, dtype]

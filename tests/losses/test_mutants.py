@@ -23,7 +23,7 @@ MUTANTS = [
     (block_weights, "-distance / decay", "distance / decay", FIPOS),
     (block_weights, "distance >= 0", "distance <= 0", FIPOS),
     (block_weights, "distance >= 0", "distance > 0", FIPOS),
-    (block_weights, "position - BLOCK", "BLOCK - position", FIPOS),
+    (block_weights, "position - tokens", "tokens - position", FIPOS),
     (discounted_future_sum, "sums.addcmul_", "(-sums).addcmul_", FIPOS),
     (discounted_future_sum, "sums[:, 1:, 0], (0, 1)", "sums[:, :-1, 0], (1, 0)", FIPOS),
     (discounted_future_sum, "decay_rate / BLOCK", "decay_rate * BLOCK", FIPOS),
@@ -41,14 +41,12 @@ MUTANTS = [
     (influence_weights, "> safety_threshold", "< safety_threshold", FIPOS),
     (influence_weights, "0.8, 1.0", "1.0, 1.0", FIPOS),
     (FIPO.__call__, "advantages * weights", "advantages / weights", FIPOS),
-    (clipped_surrogate, "(-advantages * ratio,", "(advantages * ratio,", LOSSES),
-    (clipped_surrogate, "-advantages * ratio.clamp", "advantages * ratio.clamp", LOSSES),
-    (clipped_surrogate, "torch.maximum", "torch.minimum", LOSSES),
+    (clipped_surrogate, "-advantages * cut", "advantages * cut", LOSSES),
     (clipped_surrogate, "1 - epsilon_low", "1 + epsilon_low", LOSSES),
     (clipped_surrogate, "1 + epsilon_high", "1 - epsilon_high", LOSSES),
-    (clipped_surrogate, "1 - epsilon_low, 1 + epsilon_high", "1 - epsilon_high, 1 + epsilon_low", LOSSES),
+    (clipped_surrogate, "clamp(1 - epsilon_low, delta)", "clamp(1 - epsilon_low)", LOSSES),
+    (clipped_surrogate, "clamp(max=", "clamp(min=", LOSSES),
     (clipped_surrogate, "advantages < 0", "advantages > 0", LOSSES),
-    (clipped_surrogate, "-advantages * delta", "advantages * delta", LOSSES),
     (clip_diagnostics, "-log_ratio", "log_ratio", {"authors dapo"}),
     (clip_diagnostics, "ratio < 1 - epsilon_low", "ratio > 1 - epsilon_low", {"authors dapo"}),
     (clip_diagnostics, "ratio > 1 + epsilon_high", "ratio < 1 + epsilon_high", {"authors dapo"}),
@@ -98,6 +96,6 @@ def test_every_vector_and_array_notices_a_mutant(comparison: str) -> None:
         vector = golden.load(name)
         theirs = golden.compared(numbers(vector), vector)
         expected |= {(name, array) for array, values in theirs.items() if values.any()}
-    # vectors in which all numbers are 0, such as those of equal rewards, can notice no sign
-    assert {vector for vector, _ in places} == {vector for vector, _ in expected}
-    assert {array for _, array in places} == {array for _, array in expected}
+    # vectors in which all numbers are 0, such as those of equal rewards, may notice none
+    assert {vector for vector, _ in expected} <= {vector for vector, _ in places}
+    assert {array for _, array in expected} <= {array for _, array in places}

@@ -63,6 +63,11 @@ def test_setting_out_of_range_is_refused(loss: type[GRPO], settings: dict[str, A
     assert isinstance(caught.value, ValueError)
 
 
+def test_message_about_delta_names_the_bound() -> None:
+    with pytest.raises(LossSettingError, match=r"exceed 1 \+ epsilon_high = 1\.28, got 1\.1"):
+        DAPO(epsilon_high=0.28, delta=1.1)
+
+
 VALID = [
     {"epsilon_low": 0.999, "epsilon_high": 5.0},
     {"epsilon_high": 0.28, "delta": 1.281},

@@ -29,7 +29,7 @@ WRONG: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
     (group_advantages, (FLAT, torch.zeros(2, dtype=torch.int64))),
     (group_advantages, (FLAT, FLAT)),
     (clipped_surrogate, (WIDE, NARROW, 0.2, 0.2, None)),
-    (clip_diagnostics, (WIDE, NARROW, 0.2, 0.2, None)),
+    (clip_diagnostics, (WIDE, WIDE, NARROW, 0.2, 0.2, None)),
     (masked, (NARROW, MASK)),
 ]
 
