@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import future_kl, logprobs, loss_cost
 from benchmarks.table import Row, printed, saved
+from harness.loop import keep_freed_memory
 
 PARTS: dict[str, Callable[[str], Iterator[Row]]] = {
     "future_kl": future_kl.rows,
@@ -31,6 +32,7 @@ def main() -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: expected a CUDA device, found none: use --device cpu")
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as a run does: else page faults of fresh memory are most of what is timed
     load = os.getloadavg()[0]
     print(f"load of the machine before the start: {load:.1f}" + (": the figures will suffer" if load > 0.5 else ""))
     rows = [row for part in options.parts or PARTS for row in PARTS[part](options.device)]

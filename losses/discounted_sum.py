@@ -20,16 +20,29 @@ def discounted_future_sum(
     next one, and the heads are summed by this same function, at a decay rate smaller by the length of a block. So
     each token is read and written a fixed number of times; the authors' code multiplies by a T x T matrix.
     """
+    if products_are_rounded(values.device.type):
+        return blocked_sum(values.double(), decay_rate).to(values.dtype)
+    return blocked_sum(values, decay_rate)
+
+
+def products_are_rounded(device: str) -> bool:
+    """Whether autocast or TensorFloat-32 rounds the factors of float32 matrix products; those of float64 never are."""
+    backend = torch.backends.cuda if device == "cuda" else torch.backends.mkldnn
+    return backend.matmul.fp32_precision not in ("none", "ieee") or torch.is_autocast_enabled(device)
+
+
+def blocked_sum(values: Float[Tensor, "sequence token"], decay_rate: float) -> Float[Tensor, "sequence token"]:
+    """The sum by blocks, in the dtype of the values."""
     sequences, tokens = values.shape
     if tokens <= WHOLE:
         triangle, _ = block_weights(WHOLE, decay_rate, values.dtype, values.device)
-        return exact_product(values, triangle[:tokens, :tokens])
+        return values @ triangle[:tokens, :tokens]
     triangle, carry = block_weights(BLOCK, decay_rate, values.dtype, values.device)
     gap = -tokens % BLOCK
     blocks = (pad(values, (0, gap)) if gap else values).reshape(-1, BLOCK)  # pad copies even where nothing is missing
-    sums = exact_product(blocks, triangle).view(sequences, -1, BLOCK)
+    sums = (blocks @ triangle).view(sequences, -1, BLOCK)
     next_heads = pad(sums[:, 1:, 0], (0, 1))
-    later = discounted_future_sum(next_heads, decay_rate / BLOCK)
+    later = blocked_sum(next_heads, decay_rate / BLOCK)
     return sums.addcmul_(later[:, :, None], carry).view(sequences, -1)[:, :tokens]
 
 
@@ -46,12 +59,3 @@ def block_weights(
     triangle = torch.exp2(-distance / decay_rate).where(distance >= 0, 0.0)
     carry = torch.exp2((position - tokens) / decay_rate)
     return triangle.to(device, dtype), carry.to(device, dtype)
-
-
-def exact_product(values: Tensor, weights: Tensor) -> Tensor:
-    """values @ weights, in float64 where autocast or TensorFloat-32 would round the factors of a float32 product."""
-    device = values.device.type
-    backend = torch.backends.cuda if device == "cuda" else torch.backends.mkldnn
-    if backend.matmul.fp32_precision in ("none", "ieee") and not torch.is_autocast_enabled(device):
-        return values @ weights
-    return (values.double() @ weights.double()).to(values.dtype)

@@ -132,7 +132,7 @@ def test_k3() -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("- difference", "+ difference"), (" - 1", " + 1"), ("logprobs - batch.policy", "logprobs + batch.policy")],
+    [("- capped", "+ capped"), (" - 1", " + 1"), ("logprobs - batch.policy", "logprobs + batch.policy")],
 )
 def test_k3_mutants_are_noticed(old: str, new: str) -> None:
     with mutated(kl_to_reference, old, new):

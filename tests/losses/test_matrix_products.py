@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from losses import DAPO, FIPO, GRPO, LossBatch, future_kl, token_weights
-from losses.discounted_sum import BLOCK, block_weights, exact_product
+from losses.discounted_sum import BLOCK, block_weights, discounted_future_sum
 from tests.losses.agreement import agree, bitwise_equal
 
 PRECISIONS = ["bf16", "tf32"]
@@ -34,38 +34,34 @@ def drawn(dtype: torch.dtype = torch.float32) -> LossBatch:
     return LossBatch(policy, old.to(dtype), advantages.to(dtype), mask, reference.to(dtype))
 
 
-def factors() -> tuple[Tensor, Tensor]:
-    triangle, _ = block_weights(BLOCK, 32.0, torch.float32, torch.device("cpu"))
-    return torch.randn(50, BLOCK, generator=torch.Generator().manual_seed(9)), triangle
+def shifts() -> Tensor:
+    return torch.randn(5, 300, generator=torch.Generator().manual_seed(9))
 
 
 def in_float64() -> Tensor:
-    values, weights = factors()
-    return (values.double() @ weights.double()).float()
+    return discounted_future_sum(shifts().double(), 32.0).float()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_products_are_float64_where_float32_ones_are_rounded(precision: str) -> None:
     # whether a processor does round depends on the processor; that we do not rely on it does not
     with product_precision(precision):
-        assert bitwise_equal(exact_product(*factors()), in_float64())
+        assert bitwise_equal(discounted_future_sum(shifts(), 32.0), in_float64())
 
 
 def test_products_are_float64_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
-        values, weights = factors()
-        assert (values @ weights).dtype == torch.bfloat16
-        assert bitwise_equal(exact_product(values, weights), in_float64())
+        assert (shifts() @ shifts().T).dtype == torch.bfloat16
+        assert bitwise_equal(discounted_future_sum(shifts(), 32.0), in_float64())
 
 
 @pytest.mark.parametrize("precision", ["ieee", "none"])
 def test_products_are_plain_elsewhere(precision: str) -> None:
     with product_precision(precision):
-        values, weights = factors()
-        product = exact_product(values, weights)
-        assert bitwise_equal(product, values @ weights)
-        assert not bitwise_equal(product, in_float64())
-        assert bitwise_equal(exact_product(values.double(), weights.double()), values.double() @ weights.double())
+        total = discounted_future_sum(shifts(), 32.0)
+        assert total.dtype == torch.float32
+        assert not bitwise_equal(total, in_float64())
+        assert agree(total, in_float64(), "float32_sum")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

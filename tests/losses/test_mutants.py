@@ -8,7 +8,7 @@ import pytest
 
 from losses import FIPO, group_advantages, influence_weights, sequence_filter, token_weights
 from losses.averaging import mask_totals
-from losses.discounted_sum import block_weights, discounted_future_sum
+from losses.discounted_sum import block_weights, blocked_sum
 from losses.future_kl import future_kl, weight_bounds
 from losses.surrogate import clip_diagnostics, clipped_surrogate, policy_log_ratio
 from tests.losses import golden
@@ -24,9 +24,9 @@ MUTANTS = [
     (block_weights, "distance >= 0", "distance <= 0", FIPOS),
     (block_weights, "distance >= 0", "distance > 0", FIPOS),
     (block_weights, "position - tokens", "tokens - position", FIPOS),
-    (discounted_future_sum, "sums.addcmul_", "(-sums).addcmul_", FIPOS),
-    (discounted_future_sum, "sums[:, 1:, 0], (0, 1)", "sums[:, :-1, 0], (1, 0)", FIPOS),
-    (discounted_future_sum, "decay_rate / BLOCK", "decay_rate * BLOCK", FIPOS),
+    (blocked_sum, "sums.addcmul_", "(-sums).addcmul_", FIPOS),
+    (blocked_sum, "sums[:, 1:, 0], (0, 1)", "sums[:, :-1, 0], (1, 0)", FIPOS),
+    (blocked_sum, "decay_rate / BLOCK", "decay_rate * BLOCK", FIPOS),
     (future_kl, "mask & ~(", "mask & (", FIPOS),
     (future_kl, "log_ratio.exp() > delta", "log_ratio.exp() < delta", {"page fipo"}),
     (future_kl, "log_ratio > math.log", "log_ratio < math.log", {"authors fipo", "slime"}),
