@@ -52,7 +52,9 @@ def measure(variant: str, device: str, tokens: int, vocabulary: int) -> dict[str
     after = memory(device, peak=True)  # waits for the GPU
     took = time.perf_counter() - begin
     checks: dict[str, Any] = {"logprobs": logprobs, "entropy": entropy, "hidden": hidden.grad, "head": head.grad}
-    return {"s": took, "MB": after - before} | {name: float(values.double().norm()) for name, values in checks.items()}
+    return {"s": took, "MB": after - before} | {
+        name: float(values.detach().double().norm()) for name, values in checks.items()
+    }
 
 
 def memory(device: str, *, peak: bool) -> float:
