@@ -55,3 +55,14 @@ def copy_seconds_per_byte(device: str, bytes_each: int = 2**28) -> float:
     target = torch.empty_like(source)
     measure = seconds_on_gpu if device == "cuda" else seconds
     return min(measure(lambda: target.copy_(source)) for _ in range(50)) / (2 * bytes_each)
+
+
+def launch_seconds() -> float:
+    """Seconds that a GPU takes from one small kernel to the next, best of 50 rows of 100."""
+    number = torch.ones(1, device="cuda")
+
+    def hundred() -> None:
+        for _ in range(100):
+            number.add_(1)
+
+    return min(seconds_on_gpu(hundred) for _ in range(50)) / 100

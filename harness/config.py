@@ -136,7 +136,8 @@ class OptimizerSettings(Section):
     noise_tolerance: float | None = Field(
         default=None,
         ge=0,
-        description="Stop where the same weights give ratios or influence weights further from 1. Default: see docs.",
+        description="Stop where the same weights give ratios or influence weights further from 1. "
+        "Default: 0 on the CPU, 1e-5 in float32 and 1e-3 in bfloat16 on a GPU.",
     )
     allow_inert: bool = Field(default=False, description="Allow fipo where it equals dapo.")
 
