@@ -1,10 +1,9 @@
-"""python -m benchmarks [future_kl] [losses] [logprobs] [--device cuda] [--save]: one table of figures and targets."""
+"""python -m benchmarks [future_kl] [losses] [logprobs] [--device cuda] [--save]: tables of figures and targets."""
 
 import argparse
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 
@@ -22,23 +21,31 @@ PARTS: dict[str, Callable[[str], Iterator[Row]]] = {
 
 
 def main() -> None:
-    """Run the parts named, or all, and print their table."""
+    """Run the parts named, or all, and print the table of each as it ends."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed and memory beside peers.")
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="what to measure (default: all)")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)} (default: all)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results")
     options = parser.parse_args()
+    unknown = [part for part in options.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"expected parts among {', '.join(PARTS)}, got {unknown[0]!r}")
+    if options.save and options.parts:
+        parser.error("--save keeps one record of all parts: leave the parts out")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: expected a CUDA device, found none: use --device cpu")
     torch.set_num_threads(options.threads)
     keep_freed_memory()  # as a run does: else page faults of fresh memory are most of what is timed
     load = os.getloadavg()[0]
     print(f"load of the machine before the start: {load:.1f}" + (": the figures will suffer" if load > 0.5 else ""))
-    rows = [row for part in options.parts or PARTS for row in PARTS[part](options.device)]
-    print(f"\n{printed(rows)}")
+    rows: list[Row] = []
+    for part in options.parts or PARTS:
+        found = list(PARTS[part](options.device))
+        print(f"\n{printed(found)}\n", flush=True)
+        rows += found
     if options.save:
-        print(f"\nsaved: {saved(rows, options.device).relative_to(Path.cwd())}")
+        print(f"saved: {saved(rows, options.device)}")
 
 
 if __name__ == "__main__":

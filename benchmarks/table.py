@@ -2,6 +2,7 @@
 
 import json
 import platform
+import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -69,9 +70,17 @@ def machine(device: str) -> dict[str, object]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda if device == "cuda" else None,
         "python": platform.python_version(),
+        "commit": commit(),
         "measured_at": datetime.now().isoformat(timespec="minutes"),
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
     }
+
+
+def commit() -> str:
+    """The commit that was measured, and whether files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    result = subprocess.run(command, cwd=RESULTS.parent.parent, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "no git"
 
 
 def cpu_name() -> str:

@@ -21,9 +21,11 @@ class Timing:
 def interleaved(functions: Mapping[str, Function], rounds: int, device: str = "cpu") -> dict[str, Timing]:
     """The time of each function's calls: in each round each has one slow call, or quick ones for a tenth of a second.
 
-    One call before the first round warms up caches, kernels and the allocator and is not counted.
+    The first two calls warm up caches, kernels and the allocator, say how quick the function is, and are not counted.
     """
     measure = seconds_on_gpu if device == "cuda" else seconds
+    for run in functions.values():
+        run()
     calls = {name: max(1, min(100, int(0.1 / max(measure(run), 1e-9)))) for name, run in functions.items()}
     taken: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):

@@ -81,7 +81,10 @@ def train_command(options: argparse.Namespace) -> None:
 
 def show_command(options: argparse.Namespace) -> None:
     """Print the resolved loss."""
-    print(loss_text(resolve(given_flags(options), options.preset, options.config)))
+    flags = given_flags(options)
+    config = resolve(flags, options.preset, options.config)
+    say_what_is_idle(flags, config)
+    print(loss_text(config))
 
 
 def given_flags(options: argparse.Namespace) -> dict[str, str | None]:

@@ -1,6 +1,6 @@
 """The settings of a run: one frozen tree, one section per concern, whose leaves are the command line's flags."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,6 +18,13 @@ class Section(BaseModel):
     """Unknown keys are errors, infinities and NaN too; a built section cannot change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def none_may_be_a_choice(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Read the absence of a value as the choice 'none' where there is one: a command line spells both alike."""
+        choices = {name for name, field in cls.model_fields.items() if "none" in get_args(field.annotation)}
+        return {name: "none" if value is None and name in choices else value for name, value in values.items()}
 
 
 class RunSettings(Section):

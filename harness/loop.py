@@ -73,7 +73,7 @@ def run_steps(
     reference = initial_policy(config) if config.loss.beta > 0 else None
     updater = make_updater(config, policy)
     loss_metrics = metric_names(updater.loss)
-    ledger = Ledger(sum(p.numel() for p in policy.model.parameters()), config.optimizer.epochs)
+    ledger = make_ledger(config, policy)
     noise: Noise | None = None
     folder.add_evaluation(evaluate(policy, config, 0, samples_at(0, config)))
     for step in range(config.run.steps):
@@ -119,6 +119,13 @@ def make_updater(config: Config, policy: Policy) -> Updater:
     loss = LOSSES[config.loss.loss_type](**config.loss.loss_fields())
     optimizer, schedule = make_optimizer(policy, config.optimizer, config.updates_per_rollout)
     return Updater(policy, loss, optimizer, schedule, config)
+
+
+def make_ledger(config: Config, policy: Policy) -> Ledger:
+    """A ledger that knows what the config's steps compute."""
+    epochs = config.optimizer.epochs
+    forwards = 1 + (config.loss.beta > 0) + (epochs if config.loss.sequence_filter else 0)
+    return Ledger(sum(p.numel() for p in policy.model.parameters()), epochs, forwards)
 
 
 def set_up_torch(threads: int) -> None:

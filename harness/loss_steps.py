@@ -7,12 +7,22 @@ verl's `vanilla` loss in it, ms-swift 4.6.0, TRL 1.16.0, TRL's pull request 5434
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from harness.config import Config, LossSettings
 from losses.future_kl import weight_bounds
+from losses.precision import exponent_limit
 
+EXPONENT = exponent_limit(torch.float32)
 AUTHORS, VERL, SWIFT = "the authors' code", "verl (vanilla)", "ms-swift 4.6.0"
 TRL, TRL_PR, SLIME = "TRL 1.16.0", "TRL PR 5434", "slime PR 1801"
-ALWAYS_DUAL = "3 by default, 10 in the recipes"
+# at what the implementations that have no way to switch it off set the bound c of dual clip and filter
+BOUND = {
+    AUTHORS: "3 by default, 10 in their scripts",
+    VERL: "3 by default",
+    TRL_PR: "10 by default",
+    SLIME: "any above 1",
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ def loss_steps(config: Config) -> list[Step]:
     return [*steps, surrogate(loss), reference_kl(loss), response_filter(loss), averaging(loss), updates(config)]
 
 
-def others(loss: LossSettings, ours: str | None, theirs: Mapping[str, str]) -> tuple[str, ...]:
+def others(loss: LossSettings, ours: str, theirs: Mapping[str, str]) -> tuple[str, ...]:
     """A line for each way of the implementations that have this loss, but those whose way is ours."""
     of_fipo, of_the_rest = {AUTHORS, TRL_PR, SLIME}, {VERL, TRL}
     left_out = of_the_rest if loss.loss_type == "fipo" else of_fipo
@@ -49,16 +59,17 @@ def others(loss: LossSettings, ours: str | None, theirs: Mapping[str, str]) -> t
 def advantage(loss: LossSettings) -> Step:
     """From rewards to advantages."""
     divisor = {"group": "std of the group", "batch": "std of the batch", "none": None}[loss.advantage_scale]
-    scale = f" / ({divisor} + {loss.advantage_std_eps:g})" if divisor else ""
+    scale = f" / ({divisor} + {loss.advantage_std_eps:g}), n - 1 in the std" if divisor else ""
     theirs = dict.fromkeys((AUTHORS, VERL), adds(1e-6)) | dict.fromkeys((SWIFT, TRL, TRL_PR), adds(1e-4))
+    ours = adds(loss.advantage_std_eps) if loss.advantage_scale == "group" else loss.advantage_scale
     single = AUTHORS if loss.loss_type == "fipo" else VERL
     return Step(
         "advantage",
-        f"A = (R - mean of the group){scale}; n - 1 in the std; 0 for equal rewards and groups of one",
+        f"A = (R - mean of the group){scale}; 0 for equal rewards and groups of one",
         "DeepSeekMath section 4.1.2, DAPO eq. 9; neither states what is added to the std",
         ("advantage_scale", "advantage_std_eps"),
         (
-            *others(loss, adds(loss.advantage_std_eps), theirs),
+            *others(loss, ours, theirs),
             f"{single}: R / (1 + 1e-6) for a group of one",
         ),
     )
@@ -66,7 +77,7 @@ def advantage(loss: LossSettings) -> Step:
 
 def adds(epsilon: float) -> str:
     """What is added to the standard deviation, in words."""
-    return f"{epsilon:g} added to the std"
+    return f"over the group's std, {epsilon:g} added"
 
 
 def log_ratio(loss: LossSettings) -> Step:
@@ -78,7 +89,7 @@ def log_ratio(loss: LossSettings) -> Step:
     own = f"{SLIME}: log pi_old is the rollout engine's, not recomputed, so noise enters at the first update"
     return Step(
         "log-ratio and ratio",
-        f"l = log pi_theta - log pi_old, {cut}; r = exp(l), in float32 at least",
+        f"l = log pi_theta - log pi_old, {cut}; r = exp(l), l cut at {EXPONENT:.1f} there, in float32 at least",
         "all three papers, without a cut; the cut is verl's",
         ("log_ratio_clamp",),
         (*others(loss, cut, theirs), *([own] if loss.loss_type == "fipo" else [])),
@@ -90,9 +101,9 @@ def token_filter(loss: LossSettings) -> Step:
     log_space = f"tokens with l > log({loss.delta}) are left out, whatever the sign of A"
     ratio_space = f"tokens with r > {loss.delta} are left out, whatever the sign of A"
     ours = "every response token" if loss.delta is None else log_space if loss.fipo_filter_in_log_space else ratio_space
-    always = f"l > log(c), always on, c {ALWAYS_DUAL}"
     in_their_way = loss.delta is not None and loss.fipo_filter_in_log_space
-    theirs = dict.fromkeys((AUTHORS, TRL_PR, SLIME), ours if in_their_way else always)
+    always = {name: f"l > log(c), always on, c {BOUND[name]}" for name in (AUTHORS, TRL_PR, SLIME)}
+    theirs = dict.fromkeys(always, ours) if in_their_way else always
     page = loss.delta is None or not loss.fipo_filter_in_log_space
     paper = "the paper's first version (20 March 2026): only tokens with A < 0"
     return Step(
@@ -108,7 +119,7 @@ def future_kl(loss: LossSettings) -> Step:
     """The discounted sum."""
     tau = loss.fipo_decay_rate
     gamma = 2 ** (-1 / tau)
-    theirs = dict.fromkeys((AUTHORS, SWIFT, TRL_PR), f"decay rate {32.0:g}")
+    theirs = dict.fromkeys((AUTHORS, SWIFT, TRL_PR), "decay rate 32")
     return Step(
         "Future-KL",
         f"F_t = sum over k >= t of gamma^(k - t) M_k l_k, gamma = 2^(-1 / {tau:g}) = {gamma:.6f}; no gradient",
@@ -129,14 +140,14 @@ def influence_weight(loss: LossSettings) -> Step:
         ours = "no bound" if loss.fipo_weight_bound is None else f"at most {loss.fipo_weight_bound:g}"
         theirs = dict.fromkeys((AUTHORS, TRL_PR), "at most 10") | {SWIFT: "no bound", SLIME: "always a clip range"}
         unclipped = others(loss, ours, theirs)
-    bounds = f"clip(exp(F), {low:g}, {high:g})" if high < float("inf") else "exp(F), F capped where exp would overflow"
+    bounds = f"clip(exp(F), {low:g}, {high:g})" if high < float("inf") else f"exp(F), F cut at {EXPONENT:.1f}"
     words = "the page's text: [0.8, 1.2] for a range of 0.2, against its own default, [1, 1.2]"
     return Step(
         "influence weight",
         f"f = {bounds}; no gradient",
         'FIPO, "influence weight": [1, 1.2] in the 32B recipe, [0.8, 1.2] in the 7B one',
         ("fipo_clip_range", "fipo_clip_high_only", "fipo_weight_bound"),
-        (*unclipped, words),
+        (*unclipped, f"{SLIME}: the two bounds are set apart, 0.2 each by default", words),
     )
 
 
@@ -163,14 +174,13 @@ def surrogate(loss: LossSettings) -> Step:
     weighted = "A f" if loss.loss_type == "fipo" else "A"
     clipped = f"max(-{weighted} r, -{weighted} clip(r, {1 - loss.epsilon:g}, {1 + loss.epsilon_high:g}))"
     dual = f"; where A < 0 at most -{weighted} {loss.delta:g}" if loss.delta else "; no dual clip"
-    always = f"a dual clip always, at {ALWAYS_DUAL}"
-    theirs = {} if loss.delta else dict.fromkeys((AUTHORS, VERL, TRL_PR, SLIME), always)
+    theirs = {} if loss.delta else {name: f"a dual clip always, at {bound}" for name, bound in BOUND.items()}
     return Step(
         "clipped surrogate",
         f"L = {clipped}{dual}",
         "DeepSeekMath eq. 3, DAPO eq. 8; the dual clip is in no paper's formula",
         ("epsilon", "epsilon_high", "delta"),
-        others(loss, None, theirs),
+        others(loss, "", theirs),
     )
 
 
@@ -178,12 +188,14 @@ def reference_kl(loss: LossSettings) -> Step:
     """The KL to the initial policy."""
     term = f"+ {loss.beta:g} (exp(d) - d - 1), d = log pi_ref - log pi_theta" if loss.beta else "none"
     clamped = f"{SWIFT}: d cut at +-20, the estimate at +-10"
+    kept = f"{AUTHORS}: the KL of a response that their sequence filter drops still counts"
+    lines = (clamped, kept) if loss.loss_type == "fipo" and loss.sequence_filter else (clamped,)
     return Step(
         "KL to the reference",
         term,
         "DeepSeekMath eq. 4, beta 0.04; DAPO and FIPO have none",
         ("beta",),
-        (clamped,) if loss.beta else (),
+        lines if loss.beta else (),
     )
 
 
@@ -211,7 +223,8 @@ def averaging(loss: LossSettings) -> Step:
         "sequence_mean": "mean over the optimizer step's responses of each one's mean L",
         "constant": "sum of L over the optimizer step / (its responses x the response limit)",
     }[loss.averaging]
-    rows = "token mean of each micro-batch, weighted by its rows: not reproduced, the batch split would change the loss"
+    means = "mean of the responses' means" if loss.averaging == "sequence_mean" else "token mean"
+    rows = f"{means} of each micro-batch, weighted by its rows: not reproduced, the batch split would change the loss"
     rollout = "dapo and fipo divide by the tokens of the whole rollout, grpo averages responses"
     window = "dapo divides by the expected tokens of the accumulation window, grpo averages responses"
     theirs = {AUTHORS: rows, VERL: rows, SWIFT: rollout, TRL: window}
@@ -221,7 +234,7 @@ def averaging(loss: LossSettings) -> Step:
         f"{formula}; all micro-batches and ranks together",
         "GRPO: DeepSeekMath eq. 3 (sequence_mean); DAPO eq. 12 (token_mean); Dr. GRPO (constant)",
         ("averaging",),
-        others(loss, None, theirs),
+        others(loss, "", theirs),
     )
 
 
@@ -235,5 +248,5 @@ def updates(config: Config) -> Step:
         f"{count}{inert}{', so FIPO is DAPO there' if config.loss.loss_type == 'fipo' else ''}",
         "minibatches x epochs",
         ("minibatches", "epochs"),
-        others(config.loss, None, theirs) if config.loss.loss_type == "fipo" else (),
+        others(config.loss, "", theirs) if config.loss.loss_type == "fipo" else (),
     )

@@ -57,6 +57,7 @@ class Ledger:
 
     parameters: int
     epochs: int
+    forwards: int  # passes without gradient over what is trained on: old, reference, sequence filter
     prompts: int = 0
     responses: int = 0
     generated_tokens: int = 0
@@ -66,7 +67,10 @@ class Ledger:
     flops: float = 0.0
 
     def add(self, rollouts: Rollouts, record: LossRecord) -> None:
-        """Count a step in. A token costs 2 FLOPs per parameter forward and 4 backward; attention is left out."""
+        """Count a step in. A token costs 2 FLOPs per parameter forward and 4 backward.
+
+        Attention is left out, and so is the head's product that backward repeats.
+        """
         responses = rollouts.responses
         kept = sum(len(response.tokens) for group in rollouts.kept for response in group)
         generated = sum(len(response.tokens) for response in responses)
@@ -76,9 +80,9 @@ class Ledger:
         self.responses += len(responses)
         self.generated_tokens += generated
         self.discarded_tokens += generated - kept
-        self.trained_tokens += kept * self.epochs
+        self.trained_tokens += int(record.counts["token_loss"])
         self.updates += len(record.gradient_norms)
-        forward = prompt_tokens + generated + trained_rows  # sampling, then old log-probabilities
+        forward = prompt_tokens + generated + self.forwards * trained_rows
         self.flops += self.parameters * (2.0 * forward + 6.0 * trained_rows * self.epochs)
 
     def metrics(self) -> Metrics:

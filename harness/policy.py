@@ -118,10 +118,13 @@ def load_policy(model: str, dtype: str = "float32") -> Policy:
 @torch.no_grad()
 def refuse_other_heads(network: Any, model: str) -> None:
     """Raise UsageError unless the logits are a linear layer of the last hidden states: `response_logprobs` says so."""
-    tokens = torch.arange(min(8, network.config.vocab_size))[None]
-    logits = network(tokens).logits
-    linear = network.base_model(tokens).last_hidden_state @ network.get_output_embeddings().weight.T
-    if not torch.allclose(linear, logits, rtol=1e-3):
+    head = network.get_output_embeddings()
+    tokens = torch.arange(min(8, len(head.weight)))[None]
+    linear = network.base_model(tokens).last_hidden_state @ head.weight.T
+    changes = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # of Gemma, Cohere and Granite
+    changed = any(getattr(network.config, name, None) not in (None, 1, 1.0) for name in changes)
+    # small logits pass through a cap unchanged, and an untrained bias is 0: hence more than the comparison
+    if changed or head.bias is not None or not torch.allclose(linear, network(tokens).logits, rtol=1e-3):
         raise UsageError(
             f"--model: expected a model whose logits are a linear layer of its last hidden states (Qwen, Llama, "
             f"Mistral), got {model!r}, which scales, caps or shifts them"

@@ -24,9 +24,11 @@ def token_logprobs(
 
     Chunk by chunk of tokens, forward and again backward, where the logits are computed anew: memory for a few chunks
     of logits in place of several whole matrices, at the price of a fourth matrix product for three. Logits and
-    log-softmax are in float32 whatever the dtype of the model.
+    log-softmax are in float32 whatever the dtype of the model, under autocast too; TensorFloat-32, where it is switched
+    on, rounds their product as it does the model's own. A model in bfloat16 costs a float32 copy of its head besides.
     """
-    logprobs, entropy = TokenLogprobs.apply(hidden, head, tokens, temperature)  # type: ignore[no-untyped-call]
+    with torch.autocast(hidden.device.type, enabled=False):
+        logprobs, entropy = TokenLogprobs.apply(hidden, head, tokens, temperature)  # type: ignore[no-untyped-call]
     return logprobs, entropy
 
 
@@ -51,19 +53,22 @@ class TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor, _entropy: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        """d log p / d logit_v = [v is the token] - p_v, over the temperature."""
+    def backward(ctx: Any, upstream: Tensor, _entropy: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        """d log p / d logit_v = [v is the token] - p_v, over the temperature; no gradient of a frozen head."""
         hidden, head, tokens, normaliser = ctx.saved_tensors
-        hidden_gradient, head_gradient = torch.empty_like(hidden), torch.zeros_like(head, dtype=torch.float32)
-        wide = head.float()
-        for chunk in chunks(len(hidden), len(head)):
-            scale = upstream[chunk, None] / ctx.temperature
-            rows = hidden[chunk].float()
-            gradient = (rows @ wide.T).div_(ctx.temperature).sub_(normaliser[chunk, None]).exp_().mul_(-scale)
-            gradient.scatter_add_(1, tokens[chunk, None], scale)
-            hidden_gradient[chunk] = (gradient @ wide).to(hidden.dtype)
-            head_gradient.addmm_(gradient.T, rows)
-        return hidden_gradient, head_gradient.to(head.dtype), None, None
+        hidden_gradient = torch.empty_like(hidden)
+        head_gradient = torch.zeros_like(head, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        with torch.autocast(hidden.device.type, enabled=False):
+            wide = head.float()
+            for chunk in chunks(len(hidden), len(head)):
+                scale = upstream[chunk, None] / ctx.temperature
+                rows = hidden[chunk].float()
+                gradient = (rows @ wide.T).div_(ctx.temperature).sub_(normaliser[chunk, None]).exp_().mul_(-scale)
+                gradient.scatter_add_(1, tokens[chunk, None], scale)
+                hidden_gradient[chunk] = (gradient @ wide).to(hidden.dtype)
+                if head_gradient is not None:
+                    head_gradient.addmm_(gradient.T, rows)
+        return hidden_gradient, None if head_gradient is None else head_gradient.to(head.dtype), None, None
 
 
 def chunks(tokens: int, vocabulary: int) -> Iterator[slice]:

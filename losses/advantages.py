@@ -3,14 +3,16 @@
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+
+from losses.precision import computation_dtype
 
 AdvantageScale = Literal["group", "batch", "none"]
 
 
 def group_advantages(
-    rewards: Float[Tensor, " response"],
+    rewards: Shaped[Tensor, " response"],
     group_ids: Int[Tensor, " response"],
     std_eps: float = 1e-6,
     ddof: int = 1,
@@ -27,6 +29,7 @@ def group_advantages(
     Groups are told by id, never by position. Equal rewards and groups of one give exactly 0; the authors' code gives
     R / (1 + std_eps) to a group of one.
     """
+    rewards = rewards.to(computation_dtype(rewards))
     group: Tensor
     _, group, size = torch.unique(group_ids, return_inverse=True, return_counts=True)
     mean = rewards.new_zeros(len(size)).index_add(0, group, rewards) / size

@@ -39,11 +39,12 @@ def blocked_sum(values: Float[Tensor, "sequence token"], decay_rate: float) -> F
         return values @ triangle[:tokens, :tokens]
     triangle, carry = block_weights(BLOCK, decay_rate, values.dtype, values.device)
     gap = -tokens % BLOCK
-    blocks = (pad(values, (0, gap)) if gap else values).reshape(-1, BLOCK)  # pad copies even where nothing is missing
-    sums = (blocks @ triangle).view(sequences, -1, BLOCK)
+    padded = pad(values, (0, gap)) if gap else values  # pad copies even where nothing is missing
+    count = padded.shape[1] // BLOCK
+    sums = (padded.reshape(sequences * count, BLOCK) @ triangle).view(sequences, count, BLOCK)
     next_heads = pad(sums[:, 1:, 0], (0, 1))
     later = blocked_sum(next_heads, decay_rate / BLOCK)
-    return sums.addcmul_(later[:, :, None], carry).view(sequences, -1)[:, :tokens]
+    return sums.addcmul_(later[:, :, None], carry).view(sequences, count * BLOCK)[:, :tokens]
 
 
 @lru_cache(maxsize=64)

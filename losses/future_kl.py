@@ -67,7 +67,8 @@ def influence_weights(
     to 1 there; the authors' code and the published page clip to [0.8, 1.0], which raises a small f to 0.8.
     """
     # torch rounds the bounds to the tensor's dtype before clipping: in float32 a range of 1e-12 gives exactly 1
-    weights = capped_exp(future_kl.detach()).clamp(*bounds)
+    future_kl = future_kl.detach().to(computation_dtype(future_kl))
+    weights = capped_exp(future_kl).clamp(*bounds)
     if safety_threshold is None:
         return weights
     unsafe = (advantages < 0) & (ratio > safety_threshold)

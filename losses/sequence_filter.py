@@ -3,7 +3,7 @@
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from losses.precision import capped_exp
+from losses.precision import capped_exp, computation_dtype
 
 
 def sequence_filter(
@@ -17,5 +17,6 @@ def sequence_filter(
     Such a response leaves numerator and denominator: give the result to both the loss and `token_weights`. The
     authors' FIPO code does this (`seq_valid_mask`); ms-swift does not, and slime's version never fires.
     """
-    dual_clipped = mask & (advantages < 0) & (capped_exp(log_ratio) > delta)
+    ratio = capped_exp(log_ratio.to(computation_dtype(log_ratio)))
+    dual_clipped = mask & (advantages < 0) & (ratio > delta)
     return mask & (dual_clipped.sum(dim=1, keepdim=True) <= 1)

@@ -1,5 +1,6 @@
 """The benchmarks measure what they say: their peers compute the same thing, and every figure reaches the table."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks import chunked_matrix, future_kl, logprobs, loss_cost, table
+from benchmarks.__main__ import main
 from benchmarks.table import Row
 from harness.token_logprobs import token_logprobs
 from losses import future_kl as ours
@@ -82,3 +84,22 @@ def test_results_are_kept_with_hardware_and_versions(tmp_path: Path, monkeypatch
     assert content["machine"]["torch"] == torch.__version__
     assert content["machine"]["device"]
     assert content["rows"][0]["verdict"] == "met"
+
+
+def test_without_ms_swift_its_peer_says_what_to_install() -> None:
+    with pytest.raises(ImportError, match=r"expected ms-swift 4\.6\.0, found none: pip install"):
+        importlib.import_module("benchmarks.peers.ms_swift")
+
+
+def test_parts_are_named_and_records_are_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words, expected in (
+        (["nothing"], "expected parts among future_kl"),
+        (["losses", "--save"], "leave the parts out"),
+    ):
+        monkeypatch.setattr("sys.argv", ["benchmarks", *words])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert stopped.value.code == 2
+        assert expected in capsys.readouterr().err

@@ -9,9 +9,10 @@ import transformers
 from harness import loop
 from harness.batching import MicroBatch, plan_minibatches
 from harness.chain_sum import GRADED
+from harness.config import OptimizerSettings
 from harness.errors import HarnessError
 from harness.loop import make_updater
-from harness.noise import Noise, checked_noise, noise_metrics
+from harness.noise import Noise, checked_noise, noise_metrics, tolerance
 from harness.policy import Policy, load_policy
 from harness.record import RunFolder
 from harness.update import KnownLogprobs, known_logprobs
@@ -117,3 +118,29 @@ def test_a_noisy_run_fails_before_its_first_update(
     status = runs.read_json(tmp_path / "run" / "status.json")
     assert (status["state"], status["steps_done"]) == ("failed", 0)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_the_second_pass_is_one_with_gradients(random_policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    minibatches = planned(random_policy)
+    known = known_logprobs(random_policy, None, minibatches, 1.0)
+    modes: list[bool] = []
+    forward = random_policy.model.base_model.forward
+
+    def watched(*inputs: object, **settings: object) -> object:
+        modes.append(torch.is_grad_enabled())
+        return forward(*inputs, **settings)
+
+    monkeypatch.setattr(random_policy.model.base_model, "forward", watched)
+    found(random_policy, minibatches, known)
+    assert modes
+    assert all(modes)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "expected"),
+    [("cpu", "float32", 0.0), ("cpu", "bfloat16", 0.0), ("cuda", "float32", 1e-5), ("cuda", "bfloat16", 1e-3)],
+)
+def test_tolerances_are_those_of_the_help(device: str, dtype: str, expected: float) -> None:
+    assert tolerance(device, dtype) == expected
+    text = OptimizerSettings.model_fields["noise_tolerance"].description or ""
+    assert "0 on the CPU, 1e-5 in float32 and 1e-3 in bfloat16 on a GPU" in text

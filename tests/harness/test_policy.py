@@ -110,11 +110,22 @@ def test_a_model_that_is_nowhere_is_one_line(model: str) -> None:
         load_policy(model)
 
 
-def test_a_model_that_changes_its_logits_is_refused(tmp_path: Path) -> None:
-    settings = {"vocab_size": 26, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "head_dim": 8}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "eos_token_id": 1}
-    capped = transformers.Gemma2ForCausalLM(transformers.Gemma2Config(**settings, **heads, final_logit_softcapping=0.1))
-    capped.save_pretrained(tmp_path)
+SHAPE = {"vocab_size": 26, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "eos_token_id": 1}
+HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1}
+CHANGED = {
+    "a cap that small logits do not reach": lambda: transformers.Gemma2ForCausalLM(
+        transformers.Gemma2Config(**SHAPE, **HEADS, head_dim=8, final_logit_softcapping=30.0)
+    ),
+    "a bias that is still 0": lambda: transformers.PhiForCausalLM(transformers.PhiConfig(**SHAPE, **HEADS)),
+    "a scale": lambda: transformers.GraniteForCausalLM(
+        transformers.GraniteConfig(**SHAPE, **HEADS, logits_scaling=8.0)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_model_that_changes_its_logits_is_refused(name: str, tmp_path: Path) -> None:
+    CHANGED[name]().save_pretrained(tmp_path)
     fresh_policy(0).tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UsageError, match=r"^--model: expected a model whose logits are a linear layer") as raised:
         load_policy(str(tmp_path))

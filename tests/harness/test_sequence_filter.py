@@ -60,7 +60,9 @@ def rows_of(batch: MicroBatch, known: KnownLogprobs, rows: torch.Tensor) -> tupl
         mask=batch.tokens.mask[rows],
     )
     responses = [batch.responses[row] for row in rows.tolist()]
-    return MicroBatch(responses, tokens, batch.advantages[rows]), KnownLogprobs(known.old[rows], None)
+    return MicroBatch(responses, tokens, batch.advantages[rows]), KnownLogprobs(
+        known.old[rows], None if known.reference is None else known.reference[rows]
+    )
 
 
 @pytest.mark.parametrize("averaging", AVERAGING_MODES)
@@ -102,6 +104,23 @@ def test_a_step_of_which_nothing_is_kept_has_no_gradient(random_policy: Policy) 
     assert not gradient.any()
     assert record.means()["filtered_responses"] == 1.0
     assert record.means()["token_loss"] is None
+
+
+@pytest.mark.parametrize("changes", [{"beta": 0.1}, {"control": "blame"}])
+def test_what_is_dropped_has_no_kl_and_takes_no_blame(random_policy: Policy, changes: dict[str, object]) -> None:
+    # the authors count the KL of a dropped response; here what is dropped is dropped
+    config = small_config(minibatches=1, **changes)
+    ((batch,),) = plan_minibatches(four_groups(random_policy), random_policy, GRADED, config)
+    (plain,) = known_logprobs(random_policy, random_policy, [[batch]], 1.0)
+    with_reference = [KnownLogprobs(one.old, ours.reference) for one, ours in zip(lowered(plain), plain, strict=True)]
+    # at a ratio of 2 only tokens with A < 0 count, so blame decides what is dropped
+    kept = sequence_filter(plain[0].old - with_reference[0].old, batch.advantages, batch.tokens.mask, DELTA).any(dim=1)
+    part, known = rows_of(batch, with_reference[0], kept.nonzero().squeeze(1))
+    settings = {"loss_type": "fipo", "averaging": "token_mean"} | changes
+    filtered, record = stepped(random_policy, [batch], with_reference, sequence_filter=True, **settings)
+    alone, _ = stepped(random_policy, [part], [known], **settings)
+    assert agree(filtered, alone, "network")
+    assert record.means()["filtered_responses"] == (~kept).double().mean().item()
 
 
 def test_without_delta_it_is_refused() -> None:

@@ -147,3 +147,10 @@ def test_inert_fipo_needs_leave(flags: dict[str, object]) -> None:
         resolve(flags)
     assert resolve(flags | {"allow_inert": "true"}).updates_per_rollout == 1
     assert resolve(flags | {"epochs": 2}).updates_per_rollout == 2
+
+
+@pytest.mark.parametrize("flag", ["advantage_scale", "control", "record_rollouts"])
+@pytest.mark.parametrize("value", ["none", None])
+def test_none_is_a_choice_where_there_is_one(flag: str, value: str | None) -> None:
+    tree = flatten(tree_of(resolve({flag: value})))
+    assert tree[flag] == "none"

@@ -71,3 +71,24 @@ def test_no_matrix_of_all_logits_is_kept_for_backward() -> None:
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
         token_logprobs(hidden, head, tokens, 1.0)
     assert sum(tensor.numel() for tensor in kept) == hidden.numel() + head.numel() + 2 * TOKENS
+
+
+def test_autocast_does_not_round_the_logits() -> None:
+    hidden, head, tokens = inputs()
+    results = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            logprobs, entropy = token_logprobs(hidden, head, tokens, 1.0)
+            gradients = torch.autograd.grad(logprobs.sum(), (hidden, head))
+        results.append([logprobs, entropy, *gradients])
+    for plain, cast in zip(*results, strict=True):
+        assert torch.equal(plain, cast)
+
+
+def test_a_frozen_head_has_no_gradient() -> None:
+    hidden, head, tokens = inputs()
+    frozen = head.detach()
+    token_logprobs(hidden, frozen, tokens, 1.0)[0].sum().backward()
+    assert frozen.grad is None
+    expected = torch.autograd.grad(token_logprobs(hidden, head, tokens, 1.0)[0].sum(), hidden)[0]
+    assert torch.equal(hidden.grad, expected)

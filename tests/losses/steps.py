@@ -21,9 +21,9 @@ LOSSES: dict[str, tuple[GRPO, bool]] = {
     ),
     "fipo without bounds": (FIPO(clip_range=None), False),
 }
-RESPONSES, TOKENS, ACTIONS, FEATURES = 8, 37, 5, 3
+RESPONSES, TOKENS, ACTIONS, FEATURES = 8, 150, 5, 3  # some longer than what is summed by one product, some not
 EMPTY = (3, 7)  # responses without tokens: every fourth, so that one of four ranks has nothing else
-LIMIT = 64  # of response tokens
+LIMIT = 160  # of response tokens
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from losses import DAPO, FIPO, GRPO, LossBatch, future_kl, influence_weights, token_weights
+from losses import (
+    DAPO,
+    FIPO,
+    GRPO,
+    LossBatch,
+    future_kl,
+    group_advantages,
+    influence_weights,
+    sequence_filter,
+    token_weights,
+)
 from losses.fipo import weight_diagnostics
 from losses.future_kl import weight_bounds
 from losses.precision import capped_exp, exponent_limit
@@ -173,3 +183,29 @@ def test_weight_of_an_infinite_future_kl_is_finite() -> None:
     weights = influence_weights(future, torch.ones(1, 3), torch.ones(1, 3), (0.0, INF))
     assert weights.isfinite().all()
     assert agree(weights[0, 1], torch.tensor(0.0), "exact")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_public_functions_compute_half_precision_in_float32(dtype: torch.dtype) -> None:
+    future, ones = torch.tensor([[5.0, 0.1]], dtype=dtype), torch.ones(1, 2, dtype=dtype)
+    weights = influence_weights(future, ones, ones, (0.0, math.inf))
+    assert agree(weights, future.float().exp(), "float32")
+    # a ratio of 100, which a cap in float16 would cut to 40
+    log_ratio, mask = torch.full((1, 2), 4.6, dtype=dtype), torch.ones(1, 2, dtype=torch.bool)
+    assert not sequence_filter(log_ratio, -ones, mask, 50.0).any()
+    rewards = torch.tensor([1.0, 0.0, 0.0, 0.3], dtype=dtype)
+    assert agree(
+        group_advantages(rewards, torch.zeros(4).long()),
+        group_advantages(rewards.float(), torch.zeros(4).long()),
+        "exact",
+    )
+
+
+@pytest.mark.parametrize("loss", [DAPO(delta=10.0), FIPO(delta=10.0)])
+@pytest.mark.parametrize("tokens", [0, 3, 300])
+def test_a_micro_batch_without_responses_is_no_loss(loss: DAPO, tokens: int) -> None:
+    policy = torch.zeros(0, tokens, requires_grad=True)
+    empty = torch.zeros(0, tokens)
+    output = loss(LossBatch(policy, empty, empty, empty.bool()))
+    output.token_loss.sum().backward()
+    assert output.token_loss.shape == policy.grad.shape == (0, tokens)

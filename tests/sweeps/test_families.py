@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import UsageError
+from harness import UsageError, resolve
 from sweeps import arms_of, check_differences, differences_between, load_family
 from sweeps.arms import FAMILIES
 from tests.sweeps.family_files import ARMS, HEAD, written
@@ -46,11 +46,19 @@ def test_recipes_report_the_other_differences_as_confounds() -> None:
     family = load_family("recipe")
     differences = differences_between(arms_of(family, {"grpo": 1, "dapo": 1, "fipo": 1}, "demo", {}), family)
     confounds = {difference.field for difference in differences if not difference.allowed}
-    assert confounds == {"beta", "delta", "dynamic_sampling", "overlong_buffer", "minibatches", "log_ratio_clamp"}
+    scaffold = {"beta", "delta", "dynamic_sampling", "overlong_buffer", "minibatches"}
+    assert confounds == scaffold | {"log_ratio_clamp", "sequence_filter"}
     # what is allowed is listed first
     assert [difference.allowed for difference in differences] == sorted(
         (difference.allowed for difference in differences), reverse=True
     )
+
+
+def test_fipo_of_the_recipes_is_the_32b_preset() -> None:
+    (arm,) = arms_of(load_family("recipe"), {"fipo": 1}, "demo", {})
+    preset = resolve({}, preset="recipe/fipo-32b")
+    assert arm.any_config.loss == preset.loss
+    assert arm.any_config.updates_per_rollout == preset.updates_per_rollout
 
 
 def test_a_difference_that_is_not_allowed_is_refused_or_admitted_as_a_confound(tmp_path: Path) -> None:
