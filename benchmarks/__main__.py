@@ -1,14 +1,16 @@
 """python -m benchmarks [future_kl] [losses] [logprobs] [--device cuda] [--save]: tables of figures and targets."""
 
-import argparse
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator
 
 import torch
 
 from benchmarks import future_kl, logprobs, loss_cost
 from benchmarks.table import Row, printed, saved
+from harness.command import OneLineParser, run_command
+from harness.errors import UsageError
 from harness.loop import keep_freed_memory
 
 PARTS: dict[str, Callable[[str], Iterator[Row]]] = {
@@ -20,21 +22,23 @@ PARTS: dict[str, Callable[[str], Iterator[Row]]] = {
 }
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Run the parts named, or all, and print the table of each as it ends."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed and memory beside peers.")
+    parser = OneLineParser(
+        prog="python -m benchmarks", allow_abbrev=False, description="Speed and memory beside peers."
+    )
     parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)} (default: all)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     unknown = [part for part in options.parts if part not in PARTS]
     if unknown:
-        parser.error(f"expected parts among {', '.join(PARTS)}, got {unknown[0]!r}")
+        raise UsageError(f"expected parts among {', '.join(PARTS)}, got {unknown[0]!r}")
     if options.save and options.parts:
-        parser.error("--save keeps one record of all parts: leave the parts out")
+        raise UsageError("--save keeps one record of all parts: leave the parts out")
     if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: expected a CUDA device, found none: use --device cpu")
+        raise UsageError("--device cuda: expected a CUDA device, found none: use --device cpu")
     torch.set_num_threads(options.threads)
     keep_freed_memory()  # as a run does: else page faults of fresh memory are most of what is timed
     load = os.getloadavg()[0]
@@ -49,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main, sys.argv[1:], needs=("losses", "harness")))

@@ -1,4 +1,8 @@
-"""A causal language model with its tokenizer, and its log-probabilities of given responses."""
+"""A causal language model with its tokenizer, and its log-probabilities of given responses.
+
+The log-probabilities take the body's hidden states and the head's weight and never call the model as a whole: a wrapper
+that gathers weights or hooks gradients at the model's own forward must do so here too.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

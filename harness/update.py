@@ -34,7 +34,7 @@ class LossRecord:
     gradient_norms: list[float] = field(default_factory=list)  # before clipping, one per update
     learning_rate: float | None = None  # of the last update
     response_weights: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
-    latest: tuple[MicroBatch, LossOutput] | None = None  # of the last update
+    latest: tuple[MicroBatch, LossOutput] | None = None  # the last micro-batch with a token to train on
 
     def add(self, batch: MicroBatch, output: LossOutput, entropy: Float[Tensor, "sequence token"]) -> None:
         """Count a micro-batch in."""
@@ -50,7 +50,8 @@ class LossRecord:
             for response, mean, trained in zip(batch.responses, means.tolist(), tokens.tolist(), strict=True):
                 if trained:
                     self.response_weights[response.key].append(mean)
-        self.latest = (batch, output)
+        if output.mask.any():
+            self.latest = (batch, output)
 
     def means(self) -> dict[str, float | None]:
         """The metrics by name; None without a token."""
@@ -140,5 +141,8 @@ class Updater:
         kept = []
         for batch, logprobs, mask in zip(minibatch, known, masks, strict=True):
             policy_logprobs, _ = response_logprobs(self.policy, batch.tokens, self.config.rollout.temperature)
-            kept.append(sequence_filter(policy_logprobs - logprobs.old, batch.advantages, mask, delta))
+            clamp = self.config.loss.log_ratio_clamp
+            log_ratio = policy_logprobs - logprobs.old
+            log_ratio = log_ratio if clamp is None else log_ratio.clamp(-clamp, clamp)
+            kept.append(sequence_filter(log_ratio, batch.advantages, mask, delta))
         return kept

@@ -1,6 +1,6 @@
 """Group-relative advantages, shared by the three algorithms."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -29,6 +29,8 @@ def group_advantages(
     Groups are told by id, never by position. Equal rewards and groups of one give exactly 0; the authors' code gives
     R / (1 + std_eps) to a group of one.
     """
+    if scale not in get_args(AdvantageScale):
+        raise ValueError(f"scale must be one of {', '.join(get_args(AdvantageScale))}, got {scale!r}")
     rewards = rewards.to(computation_dtype(rewards))
     group: Tensor
     _, group, size = torch.unique(group_ids, return_inverse=True, return_counts=True)

@@ -27,15 +27,19 @@ def token_weights(
         sequence_mean  1 / (responses x this response's tokens)       GRPO, DeepSeekMath eq. 3
         constant       1 / (responses x max_response_tokens)          Dr. GRPO
 
-    `totals` are those of the whole optimizer step, all micro-batches and ranks together (by default `mask` is the
-    whole step): then how the step is split cannot change its gradient (per-micro-batch means, as in verl, do: its
-    issue 5625). A step's weights sum to 1, or to 0 without tokens; `constant` alone sums to less. Responses without
-    tokens do not count as responses.
+    `totals` are those of the whole optimizer step, the sum of its parts' `mask_totals` over micro-batches and ranks (by
+    default `mask` is the whole step): then how the step is split cannot change its gradient (per-micro-batch means, as
+    in verl, do: its issue 5625). A step's weights sum to 1, or to 0 without tokens; `constant` alone sums to less.
+    Responses without tokens do not count as responses.
     """
     if mode not in AVERAGING_MODES:
         raise ValueError(f"averaging must be one of {', '.join(AVERAGING_MODES)}, got {mode!r}")
-    if mode == "constant" and max_response_tokens is None:
-        raise ValueError("averaging 'constant' divides by max_response_tokens, got None: pass the response limit")
+    if mode == "constant" and not (max_response_tokens and max_response_tokens >= 1):
+        raise ValueError(
+            f"averaging 'constant' divides by max_response_tokens, got {max_response_tokens}: pass the response limit"
+        )
+    if totals is not None and totals.shape != (2,):
+        raise ValueError(f"expected the sum of all mask_totals, got a tensor of shape {tuple(totals.shape)}")
     all_tokens, responses = (mask_totals(mask) if totals is None else totals).clamp(min=1)
     divisor = {
         "token_mean": all_tokens,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
@@ -31,16 +32,30 @@ class LossBatch:
     mask: Bool[Tensor, "sequence token"]
     reference_logprobs: Float[Tensor, "sequence token"] | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError unless all are of one shape, [sequence, token], and the mask is boolean."""
+        shape = self.policy_logprobs.shape
+        others = (self.old_logprobs, self.advantages, self.mask, self.reference_logprobs)
+        shapes = [tuple(values.shape) for values in others if values is not None]
+        if len(shape) != 2 or any(found != shape for found in shapes):
+            raise ValueError(f"expected tensors of one shape [sequence, token], got {tuple(shape)} and {shapes}")
+        if self.mask.dtype != torch.bool:
+            raise ValueError(f"expected a boolean mask, got {self.mask.dtype}: pass mask.bool()")
+
     def widened(self) -> "LossBatch":
-        """The same numbers in float32 at least, each cast once: ratios and sums are never taken in bfloat16."""
+        """The same numbers in float32 at least, each cast once: ratios and sums are never taken in bfloat16.
+
+        None but the policy's log-probabilities keep a gradient. Log-probabilities that were rounded differently, such
+        as old ones in float32 of a policy in bfloat16, differ by that rounding: it is noise, and FIPO adds it up.
+        """
         reference = self.reference_logprobs
         dtype = computation_dtype(self.policy_logprobs, self.old_logprobs)
         return LossBatch(
             self.policy_logprobs.to(dtype),
-            self.old_logprobs.to(dtype),
-            self.advantages.to(dtype),
+            self.old_logprobs.detach().to(dtype),
+            self.advantages.detach().to(dtype),
             self.mask,
-            None if reference is None else reference.to(dtype),
+            None if reference is None else reference.detach().to(dtype),
         )
 
 

@@ -34,10 +34,12 @@ def products_are_rounded(device: str) -> bool:
 def blocked_sum(values: Float[Tensor, "sequence token"], decay_rate: float) -> Float[Tensor, "sequence token"]:
     """The sum by blocks, in the dtype of the values."""
     sequences, tokens = values.shape
+    # what a tensor that only traces has made must not be kept for real ones
+    weights = block_weights if type(values) is Tensor else block_weights.__wrapped__
     if tokens <= WHOLE:
-        triangle, _ = block_weights(WHOLE, decay_rate, values.dtype, values.device)
+        triangle, _ = weights(WHOLE, decay_rate, values.dtype, values.device)
         return values @ triangle[:tokens, :tokens]
-    triangle, carry = block_weights(BLOCK, decay_rate, values.dtype, values.device)
+    triangle, carry = weights(BLOCK, decay_rate, values.dtype, values.device)
     gap = -tokens % BLOCK
     padded = pad(values, (0, gap)) if gap else values  # pad copies even where nothing is missing
     count = padded.shape[1] // BLOCK
@@ -55,7 +57,7 @@ def block_weights(
 
     The powers are taken in float64: in bfloat16 decay rates of 128 and 256 would be the same number.
     """
-    position = torch.arange(tokens, dtype=torch.float64)
+    position = torch.arange(tokens, dtype=torch.float64, device="cpu")
     distance = position[:, None] - position
     triangle = torch.exp2(-distance / decay_rate).where(distance >= 0, 0.0)
     carry = torch.exp2((position - tokens) / decay_rate)

@@ -28,6 +28,8 @@ def future_kl(
 
     An infinite shift counts as the largest that still can be summed, so that it reaches its own past and nothing else.
     """
+    if not 0 < decay_rate < math.inf or (delta is not None and not delta > 0):
+        raise ValueError(f"expected a decay_rate and a delta above 0, got {decay_rate} and {delta}")
     log_ratio = log_ratio.detach().to(computation_dtype(log_ratio))
     kept = mask
     if delta is not None:

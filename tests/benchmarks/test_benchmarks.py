@@ -13,6 +13,7 @@ from benchmarks.table import Row
 from harness.token_logprobs import token_logprobs
 from losses import future_kl as ours
 from tests.harness.agreement import agree
+from tests.harness.command_line import outcome
 
 
 @pytest.mark.parametrize("tokens", [1, 127, 128, 129, 400])
@@ -91,15 +92,13 @@ def test_without_ms_swift_its_peer_says_what_to_install() -> None:
         importlib.import_module("benchmarks.peers.ms_swift")
 
 
-def test_parts_are_named_and_records_are_whole(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for words, expected in (
-        (["nothing"], "expected parts among future_kl"),
-        (["losses", "--save"], "leave the parts out"),
-    ):
-        monkeypatch.setattr("sys.argv", ["benchmarks", *words])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        assert stopped.value.code == 2
-        assert expected in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["nothing"], "expected parts among future_kl, losses, logprobs, got 'nothing'"),
+        (["losses", "--save"], "--save keeps one record of all parts: leave the parts out"),
+    ],
+)
+def test_wrong_use_is_one_line(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = outcome(main, words, capsys)
+    assert (refused.exit_code, refused.errors) == (2, [f"error: {expected}"])

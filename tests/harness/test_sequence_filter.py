@@ -10,8 +10,9 @@ import torch
 from harness.batching import MicroBatch, plan_minibatches
 from harness.chain_sum import GRADED
 from harness.errors import UsageError
-from harness.loop import make_updater
+from harness.loop import make_ledger, make_updater
 from harness.policy import Policy
+from harness.rollouts import Rollouts
 from harness.update import KnownLogprobs, LossRecord, known_logprobs, metric_names
 from losses import AVERAGING_MODES, LOSSES, sequence_filter
 from tests.harness.agreement import agree
@@ -126,3 +127,17 @@ def test_what_is_dropped_has_no_kl_and_takes_no_blame(random_policy: Policy, cha
 def test_without_delta_it_is_refused() -> None:
     with pytest.raises(UsageError, match="--sequence_filter true needs --delta, got none"):
         small_config(sequence_filter=True)
+
+
+def test_the_ledger_counts_what_was_trained_and_every_pass(random_policy: Policy) -> None:
+    groups = four_groups(random_policy)
+    kept = [response for group in groups for response in group]
+    record = LossRecord(["token_loss"], counts={"token_loss": 17.0})
+    config = small_config(epochs=2, beta=0.1, sequence_filter=True, delta=DELTA)
+    ledger, plain = make_ledger(config, random_policy), make_ledger(small_config(epochs=2), random_policy)
+    for one in (ledger, plain):
+        one.add(Rollouts([groups], groups, 0), record)
+    assert ledger.trained_tokens == plain.trained_tokens == 17
+    rows = sum(len(response.prompt_tokens) + len(response.tokens) for response in kept)
+    # a pass for the reference, and one before each of the two epochs' updates for the filter
+    assert ledger.flops - plain.flops == 3 * 2.0 * rows * ledger.parameters

@@ -116,6 +116,9 @@ def report(survivors: set[Key], modules: set[str]) -> int:
 def main(chosen: str) -> int:
     """Try the mutants of the modules whose name contains `chosen`."""
     modules = {path.name: path.read_text() for path in (ROOT / "losses").glob("*.py") if chosen in path.name}
+    if not modules:
+        print(f"error: expected part of the name of a file in losses/, got {chosen!r}: nothing was tried")
+        return 2
     mutants = [(name, mutant) for name, source in modules.items() for mutant in small_changes(source)]
     survivors, explained = set(), explanations()
     with ProcessPoolExecutor(PROCESSES, mp_context=FORK) as pool:
