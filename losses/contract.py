@@ -23,7 +23,8 @@ class LossBatch:
     """One micro-batch of responses. What masked positions hold is never read: padding may be NaN or -inf.
 
     `policy_logprobs` carry the gradient; `old_logprobs` are those of the policy that sampled the responses, recomputed
-    by the trainer; `reference_logprobs` are needed only where beta is above 0. `mask` is True on response tokens.
+    by the trainer; `reference_logprobs` are needed only where beta is above 0. `mask` is True on response tokens; a
+    NaN on one of them makes the loss NaN, though its own gradient may be 0: look at the loss.
     """
 
     policy_logprobs: Float[Tensor, "sequence token"]
