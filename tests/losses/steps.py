@@ -19,7 +19,8 @@ LOSSES: dict[str, tuple[GRPO, bool]] = {
         FIPO(epsilon_high=0.28, delta=3.0, log_ratio_clamp=20.0, filter_in_log_space=True, weight_bound=10.0),
         True,
     ),
-    "fipo without bounds": (FIPO(clip_range=None), False),
+    # a short half-life: a weight without bounds multiplies the rounding of its Future-KL by that Future-KL's size
+    "fipo without bounds": (FIPO(clip_range=None, decay_rate=4.0), False),
 }
 RESPONSES, TOKENS, ACTIONS, FEATURES = 8, 150, 5, 3  # some longer than what is summed by one product, some not
 EMPTY = (3, 7)  # responses without tokens: every fourth, so that one of four ranks has nothing else

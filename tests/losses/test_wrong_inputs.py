@@ -9,6 +9,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from losses import DAPO, FIPO, GRPO, LossBatch, future_kl, group_advantages, mask_totals, token_weights
+from losses.discounted_sum import block_weights
 from tests.losses.agreement import bitwise_equal
 
 ONES = torch.ones(3, 3)
@@ -68,6 +69,11 @@ def test_future_kl_wants_a_half_life_and_a_ratio(decay_rate: float, delta: float
         future_kl(ONES, MASK, decay_rate, delta)
 
 
+def test_a_bound_below_1_filters_too() -> None:
+    assert future_kl(ONES.log(), MASK, 1.0, 0.5).tolist() == torch.zeros(3, 3).tolist()
+    assert future_kl((ONES / 4).log(), MASK, 1.0, 0.5).any()
+
+
 @pytest.mark.usefixtures("as_outside_of_tests")
 def test_an_unknown_scale_is_refused() -> None:
     with pytest.raises(ValueError, match="scale must be one of group, batch, none, got 'grp'"):
@@ -104,3 +110,6 @@ def test_tracing_leaves_nothing_behind(tokens: int) -> None:
     with FakeTensorMode():
         assert run().shape == (2, tokens)
     assert run().isfinite().all()
+    kept = block_weights.cache_info().hits
+    run()
+    assert block_weights.cache_info().hits > kept
