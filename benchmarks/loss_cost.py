@@ -8,11 +8,13 @@ from benchmarks.table import Row
 from benchmarks.timing import interleaved
 from harness.batching import plan_minibatches
 from harness.chain_sum import TASKS
-from harness.commands import print_warm_start
-from harness.loop import initial_policy, make_updater
+from harness.commands.lines import print_warm_start
+from harness.initial import initial_policy
+from harness.loss_record import LossRecord, metric_names
 from harness.rollouts import collect
 from harness.settings import resolve
-from harness.update import LossRecord, known_logprobs, metric_names
+from harness.training import make_updater
+from harness.update import known_logprobs
 from losses import DAPO, FIPO, Loss, LossBatch, token_weights
 
 SEQUENCES, LENGTH = 16, 4096

@@ -3,7 +3,7 @@
 from harness.command import OneLineParser, add_setting_flags, parsed, run_command
 from harness.config import Config, section_of
 from harness.errors import HarnessError, UsageError
-from harness.record import write_json
+from harness.files import write_json
 from harness.settings import config_sha256, flatten, resolve, tree_of
 
 __all__ = [

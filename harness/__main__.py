@@ -1,19 +1,18 @@
-"""python -m harness train | evaluate | show | prepare"""
+"""python -m harness train | resume | evaluate | show | ..."""
 
 import sys
 
-from harness import commands
 from harness.command import OneLineParser, run_command
+from harness.commands import COMMANDS
 
 
 def main(arguments: list[str]) -> None:
     """Hand the arguments to the command they name."""
+    names = " | ".join(module.__name__.rpartition(".")[2] for module in COMMANDS)
     parser = OneLineParser(allow_abbrev=False, prog="python -m harness", description="One training run.")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="train | evaluate | show | prepare")
-    commands.add_train(subparsers)
-    commands.add_evaluate(subparsers)
-    commands.add_show(subparsers)
-    commands.add_prepare(subparsers)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar=names)
+    for command in COMMANDS:
+        command.add(subparsers)
     options = parser.parse_args(arguments)
     options.start(options)
 

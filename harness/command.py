@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origi
 from harness.checkout import check_checkout
 from harness.config import section_of, sections
 from harness.errors import HarnessError, UsageError
+from harness.files import is_disk_full
+
+Subparsers = Any  # argparse does not name this type
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -58,6 +61,11 @@ def parsed(value: str) -> str | None:
     return None if value in ("none", "None") else value
 
 
+def say(text: str) -> None:
+    """A line that appears at once."""
+    print(text, flush=True)
+
+
 def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: Sequence[str] = ()) -> int:
     """The exit code of a command: 0 done, 1 failed, 2 wrong use, 75 stopped by a signal. One line for each error.
 
@@ -75,5 +83,10 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: 
     except BrokenPipeError:
         # whoever read our output has gone; keep the interpreter from failing again as it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        print(f"error: the disk is full, make room: {error}", file=sys.stderr)
         return 1
     return 0

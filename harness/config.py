@@ -34,6 +34,7 @@ class RunSettings(Section):
     steps: Count = Field(default=20, description="Training steps: rounds of rollouts and the updates made from them.")
     threads: Count = Field(default=1, description="CPU threads; other counts give other last bits.")
     record_rollouts: Literal["all", "none"] = Field(default="all", description="Which steps' responses are stored.")
+    checkpoint_every: Count = Field(default=10, description="Training steps between checkpoints; the newest two stay.")
     output_dir: str | None = Field(default=None, description="Run folder. Default: runs/<time>-<loss>-seed<seed>.")
 
 
@@ -41,6 +42,9 @@ class ModelSettings(Section):
     """What is trained."""
 
     model: str = Field(default="tiny", description="'tiny' (made here), a transformers folder or a hub name.")
+    model_revision: str | None = Field(
+        default=None, description="Commit of a hub model. Default: the newest, recorded."
+    )
     model_seed: int = Field(default=0, ge=0, description="Keys the initial weights and the warm start of 'tiny'.")
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="Dtype of the weights.")
 
@@ -145,6 +149,11 @@ class OptimizerSettings(Section):
         ge=0,
         description="Stop where the same weights give ratios or influence weights further from 1. "
         "Default: 0 on the CPU, 1e-5 in float32 and 1e-3 in bfloat16 on a GPU.",
+    )
+    skip_nonfinite: int = Field(
+        default=0,
+        ge=0,
+        description="Updates to leave out, over the run, where loss or gradient is not finite; one more and it fails.",
     )
     allow_inert: bool = Field(default=False, description="Allow fipo where it equals dapo.")
 

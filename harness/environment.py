@@ -5,7 +5,7 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,18 @@ def environment(policy: Policy, held_out: Iterable[Problem], threads: int) -> di
     """The content of environment.json."""
     prompts = "\n".join(problem.prompt for problem in held_out)
     return {
+        **surroundings(threads),
+        "model_revision": getattr(policy.model.config, "_commit_hash", None),
+        "model_sha256": model_sha256(policy),
+        "eval_prompts_sha256": hashlib.sha256(prompts.encode()).hexdigest(),
+        "command_line": sys.argv,
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def surroundings(threads: int) -> dict[str, Any]:
+    """The code, packages and machine that the arithmetic depends on."""
+    return {
         "commit": git("rev-parse", "HEAD"),
         "dirty_diff_sha256": dirty_diff_sha256(),
         "python": platform.python_version(),
@@ -31,11 +43,33 @@ def environment(policy: Policy, held_out: Iterable[Problem], threads: int) -> di
         "cpu": cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": threads,
-        "model_sha256": model_sha256(policy),
-        "eval_prompts_sha256": hashlib.sha256(prompts.encode()).hexdigest(),
-        "command_line": sys.argv,
-        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+FINGERPRINT = ("cpu", "cpu_capability", "threads", "packages.torch", "packages.numpy")  # what the last bits depend on
+
+
+def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What differs between two runs' surroundings, packages one by one; when and how they were started is left out."""
+    left_out = ("command_line", "started_at", "packages")
+    flat = [
+        {name: value for name, value in each.items() if name not in left_out}
+        | {f"packages.{name}": version for name, version in packages_of(each).items()}
+        for each in (ours, theirs)
+    ]
+    names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
+    return {name: (flat[0].get(name), flat[1].get(name)) for name in names}
+
+
+def differences_here(recorded: Mapping[str, Any], threads: int) -> dict[str, tuple[Any, Any]]:
+    """What differs here from recorded surroundings."""
+    return differing(recorded, {**recorded, **surroundings(threads)})
+
+
+def packages_of(environment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The versions of packages by name; none where the record is damaged."""
+    packages = environment.get("packages")
+    return packages if isinstance(packages, Mapping) else {}
 
 
 def git(*arguments: str) -> str | None:

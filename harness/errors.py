@@ -2,7 +2,10 @@
 
 HarnessError            exit code 1: a run failed
 +-- UsageError          exit code 2: wrong use; nothing was started, nothing written
-+-- Stopped             exit code 75: ended by a signal at a step boundary
++-- Stopped             exit code 75: ended by a signal at a step boundary; can be resumed
++-- LockLost            another process took the run's folder: nothing more was written
++-- NonFinite           harness.nonfinite: a loss, gradient or weight was infinite or not a number
++-- CheckpointFault     harness.checkpoint: a checkpoint does not hold what was written
 
 A message says what was expected, what came, and what to do, in one line.
 """
@@ -24,3 +27,7 @@ class Stopped(HarnessError):
     """A signal asked the run to end."""
 
     exit_code = 75
+
+
+class LockLost(HarnessError):
+    """Another process took the run's folder while this one stood still."""

@@ -4,128 +4,166 @@ Left out on purpose: a value model, a reward model, an entropy bonus. None of th
 """
 
 import ctypes
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 import torch
 import transformers
 
-from harness.batching import plan_minibatches
+from harness.batching import MicroBatch, advantages_of, plan_minibatches
 from harness.chain_sum import TASKS
 from harness.config import Config
 from harness.environment import environment
-from harness.errors import Stopped
+from harness.errors import HarnessError, LockLost, Stopped
 from harness.evaluation import evaluate, held_out_problems, is_due, samples_at
-from harness.metrics import Ledger, Metrics, Stopwatch, rollout_metrics, training_metrics
-from harness.noise import Noise, checked_noise, noise_metrics
-from harness.policy import Policy, load_policy
+from harness.files import is_disk_full
+from harness.initial import initial_policy
+from harness.lock import locked
+from harness.loss_record import LossRecord, metric_names
+from harness.metrics import Metrics, rollout_metrics, training_metrics
+from harness.noise import checked_noise, noise_metrics
+from harness.nonfinite import NonFinite, check_weights
+from harness.policy import Policy
 from harness.record import RunFolder, refuse_used_folder
 from harness.rollouts import collect
-from harness.update import LossRecord, Updater, known_logprobs, make_optimizer, metric_names
-from harness.warmstart import Progress, tiny_model_folder
-from losses import LOSSES
+from harness.signals import stop_requests
+from harness.trained import trained_responses
+from harness.training import Training, begin
+from harness.update import KnownLogprobs, known_logprobs
+from harness.warmstart import Progress
 
 OnStep = Callable[[Metrics], None]
+StopRequested = Callable[[], str | None]
 
 
-def train(config: Config, path: Path, on_step: OnStep, on_warm_start: Progress | None = None) -> RunFolder:
+def train(
+    config: Config, path: Path, on_step: OnStep, on_warm_start: Progress | None = None, policy: Policy | None = None
+) -> RunFolder:
     """Train as the config says and record it in a new folder; `on_step` gets each step's metrics.
 
-    Raises UsageError before anything is written where the folder is used or cannot be made, or the model cannot be
-    had. A failure later on leaves status.json saying `failed` and why.
+    `policy` is one to begin with in place of the config's model. Raises UsageError before anything is written
+    where the folder is used or cannot be made, or the model cannot be had. A failure later on leaves status.json saying
+    `failed` and why.
     """
     refuse_used_folder(path)
     set_up_torch(config.run.threads)
-    policy = initial_policy(config, on_warm_start)
-    held_out = held_out_problems(config.task.task, config.evaluation.eval_prompts)
-    folder = RunFolder.create(path, config, environment(policy, held_out, config.run.threads))
-    steps_done = 0
-
-    def count(metrics: Metrics) -> None:
-        nonlocal steps_done
-        steps_done += 1
-        on_step(metrics)
-
-    try:
-        with stop_requests() as requested:
-            run_steps(config, policy, folder, count, requested)
-    except Stopped as stop:
-        folder.set_status("preempted", str(stop), stop.exit_code, steps_done)
-        raise
-    except KeyboardInterrupt:
-        folder.set_status("preempted", "interrupted within a step", Stopped.exit_code, steps_done)
-        raise
-    except BaseException as error:
-        folder.set_status("failed", f"{type(error).__name__}: {error}", 1, steps_done)
-        raise
-    folder.set_status("finished", None, 0, steps_done)
+    with locked(path) as lost:
+        policy = policy or initial_policy(config, on_warm_start)
+        reference = policy.copy() if config.loss.beta > 0 else None
+        held_out = held_out_problems(config.task.task, config.evaluation.eval_prompts)
+        surroundings = environment(policy, held_out, config.run.threads)
+        folder = RunFolder.create(path, config, surroundings, policy if config.model.model == "tiny" else None)
+        carry_on(config, begin(config, policy, reference), folder, on_step, lost)
     return folder
 
 
+def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnStep, lost: StopRequested) -> None:
+    """Run the steps that are left, and say in status.json how it ended."""
+
+    def stop_requested() -> str | None:
+        if reason := lost():
+            raise LockLost(f"{folder.path}: {reason}: another process may be writing there, so this one does no more")
+        return requested()
+
+    def end(state: str, reason: str | None, code: int) -> None:
+        folder.set_status(state, reason, code, training.steps_done)
+
+    try:
+        folder.set_status("running", None, None, training.steps_done)
+        with stop_requests() as requested:
+            run_steps(config, training, folder, on_step, stop_requested)
+    except LockLost:
+        raise
+    except Stopped as stop:
+        end("preempted", str(stop), stop.exit_code)
+        raise
+    except KeyboardInterrupt:
+        end("preempted", "interrupted within a step", Stopped.exit_code)
+        raise
+    except BaseException as error:
+        with suppress(OSError):  # the disk may be full
+            end("failed", f"{type(error).__name__}: {error}", 1)
+        if is_disk_full(error):
+            raise HarnessError(
+                f"{folder.path}: the disk is full: make room, then: python -m harness resume {folder.path}"
+            ) from None
+        raise
+    end("finished", None, 0)
+
+
 def run_steps(
-    config: Config, policy: Policy, folder: RunFolder, on_step: OnStep, stop_requested: Callable[[], str | None]
+    config: Config, training: Training, folder: RunFolder, on_step: OnStep, stop_requested: StopRequested
 ) -> None:
     """The algorithm."""
-    task, watch = TASKS[config.task.task], Stopwatch()
-    reference = initial_policy(config) if config.loss.beta > 0 else None
-    updater = make_updater(config, policy)
-    loss_metrics = metric_names(updater.loss)
-    ledger = make_ledger(config, policy)
-    noise: Noise | None = None
-    folder.add_evaluation(evaluate(policy, config, 0, samples_at(0, config)))
-    for step in range(config.run.steps):
-        if signal_name := stop_requested():
-            raise Stopped(f"stopped by {signal_name} after {step} of {config.run.steps} steps")
+    policy, watch = training.policy, training.watch
+    task, names = TASKS[config.task.task], metric_names(training.updater.loss)
+    check_weights(policy)
+    if training.steps_done == 0:
+        folder.add_evaluation(evaluate(policy, config, 0, samples_at(0, config)))
+    for step in range(training.steps_done, config.run.steps):
+        save_or_stop(config, training, folder, stop_requested())
         with watch.phase("rollout"):
             rollouts = collect(policy, task, config, step)
         with watch.phase("logprobs"):
             minibatches = plan_minibatches(rollouts.kept, policy, task, config)
-            known = known_logprobs(policy, reference, minibatches, config.rollout.temperature)
-            if noise is None and minibatches:
-                noise = checked_noise(updater, minibatches, known)
-        record = LossRecord(loss_metrics)
+            known = known_logprobs(policy, training.reference, minibatches, config.rollout.temperature)
+            if training.noise is None and minibatches:
+                training.noise = checked_noise(training.updater, minibatches, known)
+        record = LossRecord(names)
         with watch.phase("update"):
             for _ in range(config.optimizer.epochs):
                 for minibatch, logprobs in zip(minibatches, known, strict=True):
-                    updater.step(minibatch, logprobs, record)
-        ledger.add(rollouts, record)
-        with watch.phase("evaluation"):
-            if is_due(step + 1, config):
-                folder.add_evaluation(evaluate(policy, config, step + 1, samples_at(step + 1, config)))
-        if config.run.record_rollouts == "all":
-            folder.add_rollouts(step, rollouts, record, config)
-            if record.latest:
-                folder.add_tokens(step, *record.latest, policy)
+                    update(training, minibatch, logprobs, record, folder)
+        training.ledger.add(rollouts, record)
+        answers = []
+        if is_due(step + 1, config):
+            with watch.phase("evaluation"):
+                answers = evaluate(policy, config, step + 1, samples_at(step + 1, config))
+        with watch.phase("record"):
+            if answers:
+                folder.add_evaluation(answers)
+            if config.run.record_rollouts == "all":
+                trained = trained_responses(minibatches, known, advantages_of(rollouts.kept, config))
+                folder.add_step(step, rollouts, record, trained, policy)
         metrics: Metrics = {"step": step} | rollout_metrics(rollouts) | training_metrics(minibatches, record)
-        metrics |= noise_metrics(noise, loss_metrics) | ledger.metrics() | watch.lap()
-        folder.add_metrics(metrics)
+        metrics |= noise_metrics(training.noise, names) | training.ledger.metrics() | watch.lap()
+        training.steps_done = step + 1
+        with watch.phase("record"):
+            folder.add_metrics(metrics)
         on_step(metrics)
-    folder.save_weights(policy)
+    folder.add_final_weights(policy)
 
 
-def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Policy:
-    """The policy before training."""
-    model = config.model.model
-    if model == "tiny":
-        model = str(tiny_model_folder(config.task.task, config.model.model_seed, config.run.threads, on_warm_start))
-    return load_policy(model, config.model.dtype)
+def update(
+    training: Training, minibatch: list[MicroBatch], known: list[KnownLogprobs], record: LossRecord, folder: RunFolder
+) -> None:
+    """One optimizer step; where it would not be finite none, but the batch is kept and the run fails, or skips it."""
+    allowed = training.updater.config.optimizer.skip_nonfinite
+    try:
+        training.updater.step(minibatch, known, record)
+    except NonFinite as fault:
+        kept = folder.add_nonfinite(training.steps_done, len(record.gradient_norms) + record.skipped, fault, minibatch)
+        record.skipped += 1
+        said = f"step {training.steps_done}: {fault}; its batch is in {kept}"
+        skipped = training.ledger.skipped_updates + record.skipped
+        if fault.is_stepped or skipped > allowed:
+            raise HarnessError(f"{said}; lower --lr, or let such updates be skipped with --skip_nonfinite N") from None
+        print(f"note: {said}: skipped, {skipped} of {allowed} allowed", flush=True)
 
 
-def make_updater(config: Config, policy: Policy) -> Updater:
-    """Loss, optimizer and schedule as the config says."""
-    loss = LOSSES[config.loss.loss_type](**config.loss.loss_fields())
-    optimizer, schedule = make_optimizer(policy, config.optimizer, config.updates_per_rollout)
-    return Updater(policy, loss, optimizer, schedule, config)
-
-
-def make_ledger(config: Config, policy: Policy) -> Ledger:
-    """A ledger that knows what the config's steps compute."""
-    epochs = config.optimizer.epochs
-    forwards = 1 + (config.loss.beta > 0) + (epochs if config.loss.sequence_filter else 0)
-    return Ledger(sum(p.numel() for p in policy.model.parameters()), epochs, forwards)
+def save_or_stop(config: Config, training: Training, folder: RunFolder, stop: str | None) -> None:
+    """At a step boundary: a checkpoint where one is due, or where somebody asked to stop; then Stopped."""
+    done = training.steps_done
+    is_due = done > 0 and done % config.run.checkpoint_every == 0
+    if is_due or stop:
+        with training.watch.phase("record"):
+            folder.add_checkpoint(training)
+    if stop:
+        raise Stopped(
+            f"stopped by {stop} after {done} of {config.run.steps} steps; go on with: "
+            f"python -m harness resume {folder.path}"
+        )
 
 
 def set_up_torch(threads: int) -> None:
@@ -144,21 +182,3 @@ def keep_freed_memory() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(trim_threshold, 2**31 - 1)
         libc.mallopt(mmap_threshold, 2**31 - 1)
-
-
-@contextmanager
-def stop_requests() -> Iterator[Callable[[], str | None]]:
-    """A function that names the first signal to stop (SIGINT, SIGTERM) that has come, or None."""
-    received: list[str] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt  # the second one does not wait for the step to end
-        received.append(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: received[0] if received else None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

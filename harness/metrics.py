@@ -1,5 +1,6 @@
 """The numbers of a training step, under the names of docs/run_folder.md."""
 
+import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -9,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.batching import MicroBatch
+from harness.loss_record import LossRecord
 from harness.rollouts import Rollouts, informative
-from harness.update import LossRecord
 
 Metrics = dict[str, float | int | None]
 
@@ -64,6 +65,7 @@ class Ledger:
     discarded_tokens: int = 0
     trained_tokens: int = 0
     updates: int = 0
+    skipped_updates: int = 0
     flops: float = 0.0
 
     def add(self, rollouts: Rollouts, record: LossRecord) -> None:
@@ -82,13 +84,14 @@ class Ledger:
         self.discarded_tokens += generated - kept
         self.trained_tokens += int(record.counts["token_loss"])
         self.updates += len(record.gradient_norms)
+        self.skipped_updates += record.skipped
         forward = prompt_tokens + generated + self.forwards * trained_rows
         self.flops += self.parameters * (2.0 * forward + 6.0 * trained_rows * self.epochs)
 
     def metrics(self) -> Metrics:
         """The totals."""
-        names = ("prompts", "responses", "generated_tokens", "discarded_tokens", "trained_tokens", "updates", "flops")
-        return {f"ledger/{name}": getattr(self, name) for name in names}
+        totals = dataclasses.asdict(self)
+        return {f"ledger/{name}": totals[name] for name in totals if name not in ("parameters", "epochs", "forwards")}
 
 
 @dataclass
@@ -105,10 +108,18 @@ class Stopwatch:
         yield
         self.seconds[name] += time.perf_counter() - begin
 
+    def elapsed_s(self) -> float:
+        """Seconds since the start of the run, what stood still between two processes left out."""
+        return time.perf_counter() - self.started
+
+    def resume(self, elapsed_s: float) -> None:
+        """Go on from an earlier process's time."""
+        self.started = time.perf_counter() - elapsed_s
+
     def lap(self) -> Metrics:
         """The step's seconds by phase, and since the start of the run; begins the next step."""
-        names = ("rollout", "logprobs", "update", "evaluation")
+        names = ("rollout", "logprobs", "update", "evaluation", "record")
         lap: Metrics = {f"time/{name}_s": round(self.seconds[name], 4) for name in names}
-        lap["time/elapsed_s"] = round(time.perf_counter() - self.started, 4)
+        lap["time/elapsed_s"] = round(self.elapsed_s(), 4)
         self.seconds.clear()
         return lap

@@ -30,8 +30,8 @@ def checked_noise(updater: Updater, minibatches: list[list[MicroBatch]], known: 
     dtype = str(policy.model.dtype).removeprefix("torch.")
     if allowed is None:
         allowed = tolerance(policy.device.type, dtype)
-    found = float(np.max([noise.ratio, noise.influence_weight or 0.0]))  # unlike max, a NaN stays one
-    if not found <= allowed:
+    found = max(noise.ratio, noise.influence_weight or 0.0)
+    if found > allowed:  # a NaN is for the update to name
         raise HarnessError(
             f"expected old and new log-probabilities of the same weights to give ratios and influence weights within "
             f"{allowed:g} of 1, got {found:.2g} off: {likely_cause(policy, dtype)}; or raise --noise_tolerance"
@@ -53,7 +53,7 @@ def measure_noise(updater: Updater, minibatches: list[list[MicroBatch]], known: 
     weights: list[float] = []
     for minibatch, logprobs in zip(minibatches, known, strict=True):
         for batch, old in zip(minibatch, logprobs, strict=True):
-            diagnostics = updater.loss_of(batch, old, batch.tokens.mask)[0].diagnostics
+            diagnostics = updater.forward(batch, old, batch.tokens.mask).output.diagnostics
             ratios.append(float(torch.expm1(-diagnostics["kl_to_old"]).abs().max()))
             if "influence_weight" in diagnostics:
                 weight = diagnostics["influence_weight"][batch.tokens.mask]

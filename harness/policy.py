@@ -4,6 +4,7 @@ The log-probabilities take the body's hidden states and the head's weight and ne
 that gathers weights or hooks gradients at the model's own forward must do so here too.
 """
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,10 @@ class Policy:
         """Where the model lives."""
         parameter: Tensor = next(self.model.parameters())
         return parameter.device
+
+    def copy(self) -> "Policy":
+        """The same policy with weights of its own."""
+        return Policy(copy.deepcopy(self.model), self.tokenizer, self.end_ids)
 
     def encode(self, text: str) -> list[int]:
         """The prompt's tokens, with what the tokenizer puts at the start of a text."""
@@ -97,8 +102,11 @@ def positions(attention_mask: Int[Tensor, "sequence column"]) -> Int[Tensor, "se
     return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
-def load_policy(model: str, dtype: str = "float32") -> Policy:
-    """The policy in a transformers folder or under a hub name. Raises UsageError where there is none."""
+def load_policy(model: str, dtype: str = "float32", revision: str | None = None) -> Policy:
+    """The policy in a transformers folder or under a hub name. Raises UsageError where there is none.
+
+    Only safetensors and JSON are read, and no code that a model brings with it is run.
+    """
     import huggingface_hub
     import transformers
 
@@ -110,13 +118,22 @@ def load_policy(model: str, dtype: str = "float32") -> Policy:
         raise UsageError(f"--model: expected a transformers folder with a config.json, got {model!r}: it has none")
     try:
         source = str(folder) if folder.is_dir() else model
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-        network: Any = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype))
+        safe = {"revision": revision or "main", "trust_remote_code": False, "use_safetensors": True}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **safe)
+        network: Any = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), **safe)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"--model: could not load {model!r} as a causal language model: {cause}") from None
+    own_memory(network)
     refuse_other_heads(network.eval(), model)
     return Policy(network, tokenizer, end_ids(network, tokenizer, model))
+
+
+@torch.no_grad()
+def own_memory(network: Any) -> None:
+    """Move the weights out of the mapped file, whose header decides their alignment, and so kernels and last bits."""
+    for parameter in network.parameters():
+        parameter.data = parameter.data.clone()
 
 
 @torch.no_grad()

@@ -1,29 +1,37 @@
 """The run folder: written here alone, append-only while the run goes on. Its schema is docs/run_folder.md."""
 
 import dataclasses
-import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from harness.batching import MicroBatch, advantages_of
+from harness.batching import MicroBatch
+from harness.checkpoint import save_checkpoint, save_weights
 from harness.config import Config
 from harness.errors import UsageError
 from harness.evaluation import Answer
+from harness.files import Journal, sha256_of, sync, write_json, write_table
+from harness.loss_record import LossRecord
 from harness.metrics import Metrics
+from harness.nonfinite import NonFinite, save_batch
 from harness.policy import Policy
 from harness.rollouts import Rollouts
 from harness.settings import config_sha256, tree_of
-from harness.update import LossRecord
+from harness.trained import Trained
+from harness.training import Training
 from losses import LossOutput
 
 SCHEMA_VERSION = 1
+METRICS, RECORDS, STATUS, CHECKPOINTS = "metrics.jsonl", "records.sha256", "status.json", "checkpoints"
+NONFINITE = "nonfinite"
+KINDS = "rollouts", "tokens", "evals"
+STARTING = "config.json", "environment.json"
 TOKEN_ROWS = 4  # responses per step whose tokens are kept one by one
 
 
@@ -48,25 +56,6 @@ def make_folder(path: Path) -> None:
         ) from None
 
 
-def write_json(path: Path, content: Any) -> None:
-    """The whole file or nothing: written beside, flushed to disk, then renamed."""
-    beside = path.with_name(f".{path.name}.tmp")
-    with beside.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
-def write_table(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
-    """A parquet file of the rows, whole or not at all."""
-    path.parent.mkdir(exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), beside)
-    beside.replace(path)
-
-
 ROLLOUT_SCHEMA = pa.schema(
     {
         "step": pa.int32(),
@@ -74,8 +63,10 @@ ROLLOUT_SCHEMA = pa.schema(
         "prompt_id": pa.string(),
         "sample": pa.int32(),
         "prompt": pa.string(),
+        "target": pa.string(),
         "text": pa.string(),
         "tokens": pa.list_(pa.int32()),
+        "old_logprobs": pa.list_(pa.float32()),
         "response_tokens": pa.int32(),
         "truncated": pa.bool_(),
         "correct": pa.bool_(),
@@ -112,28 +103,39 @@ EVAL_SCHEMA = pa.schema(
 )
 
 
-@dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """One run's records."""
+    """One run's records; each file's sha256 goes to records.sha256, which `sha256sum -c` reads too."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics = Journal(path / METRICS)
+        self.records = Journal(path / RECORDS)
 
     @classmethod
-    def create(cls, path: Path, config: Config, environment: dict[str, Any]) -> "RunFolder":
-        """Begin the records in a new or empty folder: settings and surroundings; the state is `running`."""
+    def create(cls, path: Path, config: Config, environment: dict[str, Any], initial: Policy | None) -> "RunFolder":
+        """Begin the records in a new or empty folder: settings, surroundings and, where given, the initial weights.
+
+        The folder appears with all of them, so that whatever there is of a run can be resumed. The state is `running`.
+        """
         refuse_used_folder(path)
-        make_folder(path)
-        folder = cls(path)
-        folder.set_status("running", None, None, 0)
+        unfinished = path.absolute().with_name(f".{path.absolute().name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        make_folder(unfinished)
+        folder = cls(unfinished)
         content = {"schema_version": SCHEMA_VERSION, "sha256": config_sha256(config), "config": tree_of(config)}
-        write_json(path / "config.json", content)
-        write_json(path / "environment.json", environment)
-        return folder
+        folder.add_json("config.json", content)
+        folder.add_json("environment.json", environment)
+        folder.set_status("running", None, None, 0)
+        if initial:
+            save_weights(unfinished / CHECKPOINTS / "initial", initial)
+        unfinished.rename(path)
+        sync(path.absolute().parent)
+        return cls(path)
 
     def set_status(self, state: str, reason: str | None, exit_code: int | None, steps_done: int) -> None:
         """Replace status.json."""
         content = {"state": state, "reason": reason, "exit_code": exit_code, "steps_done": steps_done}
-        write_json(self.path / "status.json", content)
+        write_json(self.path / STATUS, content)
 
     def add_metrics(self, metrics: Metrics) -> None:
         """Append one line to metrics.jsonl. A number that is not finite is written as null."""
@@ -141,16 +143,35 @@ class RunFolder:
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in metrics.items()
         }
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite, allow_nan=False) + "\n")
+        self.metrics.append(json.dumps(finite, allow_nan=False))
 
-    def add_rollouts(self, step: int, rollouts: Rollouts, record: LossRecord, config: Config) -> None:
+    def add_json(self, name: str, content: Any) -> None:
+        """A JSON file that will not change."""
+        write_json(self.path / name, content)
+        self.note(name)
+
+    def add_table(self, kind: str, step: int, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+        """A table of a step."""
+        name = f"{kind}/step_{step:06d}.parquet"
+        (self.path / kind).mkdir(exist_ok=True)
+        write_table(self.path / name, rows, schema)
+        self.note(name)
+
+    def note(self, name: str) -> None:
+        """Write down a file's hash."""
+        self.records.append(f"{sha256_of(self.path / name)}  {name}")
+
+    def add_step(self, step: int, rollouts: Rollouts, record: LossRecord, trained: Trained, policy: Policy) -> None:
+        """The step's responses, and the tokens of a few."""
+        self.add_rollouts(step, rollouts, record, trained)
+        if record.latest:
+            self.add_tokens(step, *record.latest, policy)
+
+    def add_rollouts(self, step: int, rollouts: Rollouts, record: LossRecord, trained: Trained) -> None:
         """Every response of the step, discarded ones too."""
-        kept = [response for group in rollouts.kept for response in group]
-        advantages = dict(zip((response.key for response in kept), advantages_of(rollouts.kept, config), strict=True))
         rows = []
         for response in rollouts.responses:
-            weights = record.response_weights.get(response.key)
+            weights, known = record.response_weights.get(response.key), trained.get(response.key)
             rows.append(
                 {
                     "step": step,
@@ -158,18 +179,20 @@ class RunFolder:
                     "prompt_id": response.problem.prompt_id,
                     "sample": response.sample,
                     "prompt": response.problem.prompt,
+                    "target": response.problem.answer,
                     "text": response.text,
                     "tokens": response.tokens,
+                    "old_logprobs": known.old_logprobs if known else None,
                     "response_tokens": len(response.tokens),
                     "truncated": response.truncated,
                     "correct": response.correct,
                     "reward": response.reward,
-                    "trained": response.key in advantages,
-                    "advantage": advantages.get(response.key),
+                    "trained": known is not None,
+                    "advantage": known.advantage if known else None,
                     "influence_weight": sum(weights) / len(weights) if weights else None,
                 }
             )
-        write_table(self.path / "rollouts" / f"step_{step:06d}.parquet", rows, ROLLOUT_SCHEMA)
+        self.add_table("rollouts", step, rows, ROLLOUT_SCHEMA)
 
     def add_tokens(self, step: int, batch: MicroBatch, output: LossOutput, policy: Policy) -> None:
         """Token by token, the first responses of the step's last update."""
@@ -191,17 +214,22 @@ class RunFolder:
                         "influence_weight": values["influence_weight"][position] if "future_kl" in values else None,
                     }
                 )
-        write_table(self.path / "tokens" / f"step_{step:06d}.parquet", rows, TOKEN_SCHEMA)
+        self.add_table("tokens", step, rows, TOKEN_SCHEMA)
 
     def add_evaluation(self, answers: list[Answer]) -> None:
         """The answers of one evaluation."""
-        path = self.path / "evals" / f"step_{answers[0].step:06d}.parquet"
-        write_table(path, [dataclasses.asdict(answer) for answer in answers], EVAL_SCHEMA)
+        self.add_table("evals", answers[0].step, [dataclasses.asdict(answer) for answer in answers], EVAL_SCHEMA)
 
-    def save_weights(self, policy: Policy) -> None:
-        """The weights as a transformers folder, and a manifest of its files, written last."""
-        folder = self.path / "checkpoints" / "final"
-        policy.model.save_pretrained(folder)
-        policy.tokenizer.save_pretrained(folder)
-        hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
-        write_json(folder / "manifest.json", hashes)
+    def add_nonfinite(self, step: int, update: int, fault: NonFinite, minibatch: list[MicroBatch]) -> Path:
+        """The batch of an update that was not made."""
+        folder = self.path / NONFINITE / f"step_{step:06d}_update_{update:04d}"
+        save_batch(folder, fault, minibatch)
+        return folder
+
+    def add_checkpoint(self, training: Training) -> None:
+        """The state from which the run can be resumed."""
+        save_checkpoint(self.path / CHECKPOINTS, training, self.metrics.mark(), self.records.mark())
+
+    def add_final_weights(self, policy: Policy) -> None:
+        """The trained weights."""
+        save_weights(self.path / CHECKPOINTS / "final", policy)

@@ -101,6 +101,11 @@ def one_line(error: ValidationError) -> str:
     return f"--{fault['loc'][-1]}: {expected}, got {fault['input']!r}"
 
 
+def resolve_tree(tree: Mapping[str, Any], source: Path) -> Config:
+    """The checked settings of a recorded tree."""
+    return build(checked_keys(flatten(tree), str(source)))
+
+
 def tree_of(config: Config) -> dict[str, Any]:
     """The resolved settings by section, complete: what config.json holds."""
     return config.model_dump(mode="json")
@@ -108,6 +113,12 @@ def tree_of(config: Config) -> dict[str, Any]:
 
 def config_sha256(config: Config) -> str:
     """Identity of the settings; where the run is written is no part of it."""
-    tree = tree_of(config)
-    del tree["run"]["output_dir"]
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+    return tree_sha256(tree_of(config))
+
+
+def tree_sha256(tree: Mapping[str, Any]) -> str:
+    """The same of recorded settings, whatever fields they have."""
+    kept = dict(tree)
+    if isinstance(kept.get("run"), Mapping):
+        kept["run"] = {name: value for name, value in kept["run"].items() if name != "output_dir"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

@@ -1,19 +1,17 @@
-"""Optimizer steps, and what the loss shows of them."""
+"""Optimizer steps."""
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from harness.batching import MicroBatch
 from harness.config import Config, OptimizerSettings
+from harness.loss_record import Forward, LossRecord, Mask
+from harness.nonfinite import check_gradient, check_weights
 from harness.policy import Policy, response_logprobs
-from losses import Loss, LossBatch, LossOutput, mask_totals, sequence_filter, token_weights
-
-Mask = Bool[Tensor, "sequence token"]
+from losses import Loss, LossBatch, mask_totals, sequence_filter, token_weights
 
 
 @dataclass(frozen=True)
@@ -22,47 +20,6 @@ class KnownLogprobs:
 
     old: Float[Tensor, "sequence token"]
     reference: Float[Tensor, "sequence token"] | None
-
-
-@dataclass
-class LossRecord:
-    """Sums and counts of the loss's metrics over the updates of a training step."""
-
-    names: Sequence[str]  # what the loss reports, so that a step without updates can say that it has none of it
-    totals: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    gradient_norms: list[float] = field(default_factory=list)  # before clipping, one per update
-    learning_rate: float | None = None  # of the last update
-    response_weights: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
-    latest: tuple[MicroBatch, LossOutput] | None = None  # the last micro-batch with a token to train on
-
-    def add(self, batch: MicroBatch, output: LossOutput, entropy: Float[Tensor, "sequence token"]) -> None:
-        """Count a micro-batch in."""
-        tokens = output.mask.sum(dim=1)
-        of_tokens = {"token_loss": output.token_loss, "entropy": entropy.masked_fill(~output.mask, 0.0)}
-        metrics = output.metrics | {name: (values.detach().sum(), tokens.sum()) for name, values in of_tokens.items()}
-        metrics["filtered_responses"] = ((tokens == 0).sum(), torch.tensor(len(tokens)))
-        for name, (total, count) in metrics.items():
-            self.totals[name] += float(total)
-            self.counts[name] += float(count)
-        if "influence_weight" in output.diagnostics:
-            means = output.diagnostics["influence_weight"].sum(dim=1) / tokens
-            for response, mean, trained in zip(batch.responses, means.tolist(), tokens.tolist(), strict=True):
-                if trained:
-                    self.response_weights[response.key].append(mean)
-        if output.mask.any():
-            self.latest = (batch, output)
-
-    def means(self) -> dict[str, float | None]:
-        """The metrics by name; None without a token."""
-        return {name: self.totals[name] / self.counts[name] if self.counts[name] else None for name in self.names}
-
-
-def metric_names(loss: Loss) -> list[str]:
-    """What a step's record says: of every loss the same, then its diagnostics, asked of a batch without tokens."""
-    empty = torch.zeros(1, 1)
-    output = loss(LossBatch(empty, empty, empty, empty.bool(), reference_logprobs=empty))
-    return ["token_loss", "entropy", "filtered_responses", *output.diagnostics]
 
 
 def make_optimizer(
@@ -92,6 +49,15 @@ def known_logprobs(
 
 
 @dataclass(frozen=True)
+class Gradient:
+    """What the parameters' .grad now hold, and how it came about."""
+
+    loss: float  # the minibatch's
+    norm: Tensor
+    forwards: list[Forward]
+
+
+@dataclass(frozen=True)
 class Updater:
     """What an optimizer step needs besides its minibatch."""
 
@@ -102,30 +68,44 @@ class Updater:
     config: Config
 
     def step(self, minibatch: list[MicroBatch], known: list[KnownLogprobs], record: LossRecord) -> None:
-        """One optimizer step, its gradients accumulated over the micro-batches.
+        """One optimizer step. Raises NonFinite where loss, gradient or stepped weights are; the record is as before."""
+        gradient = self.gradient(minibatch, known)
+        check_gradient(gradient.loss, gradient.norm, self.policy, gradient.forwards)
+        for batch, forward in zip(minibatch, gradient.forwards, strict=True):
+            record.add(batch, forward)
+        parameters = self.policy.model.parameters()
+        torch.nn.utils.clip_grads_with_norm_(parameters, self.config.optimizer.grad_clip, gradient.norm)
+        record.gradient_norms.append(float(gradient.norm))
+        record.learning_rate = float(self.schedule.get_last_lr()[0])
+        self.optimizer.step()
+        self.schedule.step()
+        check_weights(self.policy, gradient.forwards)
+
+    def gradient(self, minibatch: list[MicroBatch], known: list[KnownLogprobs]) -> Gradient:
+        """The gradient of the minibatch's loss in the parameters' .grad, accumulated over the micro-batches.
 
         Token weights are taken from the step's totals, so that the micro-batches cannot change the gradient.
         """
         self.optimizer.zero_grad()
         masks = self.trained_masks(minibatch, known)
         totals = torch.stack([mask_totals(mask) for mask in masks]).sum(dim=0)
+        loss, forwards = 0.0, []
         for batch, logprobs, mask in zip(minibatch, known, masks, strict=True):
-            output, entropy = self.loss_of(batch, logprobs, mask)
+            forward = self.forward(batch, logprobs, mask)
             limit = self.config.rollout.max_response_tokens
             weights = token_weights(mask, self.config.loss.averaging, limit, totals)
-            (output.token_loss * weights).sum().backward()
-            record.add(batch, output, entropy)
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.model.parameters(), self.config.optimizer.grad_clip)
-        record.gradient_norms.append(float(norm))
-        record.learning_rate = float(self.schedule.get_last_lr()[0])
-        self.optimizer.step()
-        self.schedule.step()
+            scalar = (forward.output.token_loss * weights).sum()
+            scalar.backward()
+            loss += float(scalar.detach())
+            forwards.append(forward)
+        gradients = [p.grad for p in self.policy.model.parameters() if p.grad is not None]
+        return Gradient(loss, torch.nn.utils.get_total_norm(gradients), forwards)
 
-    def loss_of(self, batch: MicroBatch, logprobs: KnownLogprobs, mask: Mask) -> tuple[LossOutput, Tensor]:
-        """The loss of a micro-batch under the policy as it now is, and the policy's entropy at each token."""
+    def forward(self, batch: MicroBatch, logprobs: KnownLogprobs, mask: Mask) -> Forward:
+        """The loss of a micro-batch under the policy as it now is, and what else its log-probabilities show."""
         policy_logprobs, entropy = response_logprobs(self.policy, batch.tokens, self.config.rollout.temperature)
-        loss_batch = LossBatch(policy_logprobs, logprobs.old, batch.advantages, mask, logprobs.reference)
-        return self.loss(loss_batch), entropy
+        output = self.loss(LossBatch(policy_logprobs, logprobs.old, batch.advantages, mask, logprobs.reference))
+        return Forward(output, policy_logprobs.detach(), logprobs.old, entropy)
 
     @torch.no_grad()
     def trained_masks(self, minibatch: list[MicroBatch], known: list[KnownLogprobs]) -> list[Mask]:

@@ -67,7 +67,7 @@ def test_what_a_step_without_updates_did_not_have_is_null(model_folder: str, tmp
     assert {value for key, value in line.items() if key.startswith("loss/")} == {None}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_stops_the_run_at_a_step_boundary(
     model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
@@ -77,7 +77,8 @@ def test_a_signal_stops_the_run_at_a_step_boundary(
     handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
     config = small_config(model_folder, steps=3)
     assert run_command(lambda _: train(config, tmp_path / "run", stop), []) == Stopped.exit_code == 75
-    message = f"stopped by {number.name} after 1 of 3 steps"
+    path = tmp_path / "run"
+    message = f"stopped by {number.name} after 1 of 3 steps; go on with: python -m harness resume {path}"
     assert capsys.readouterr().err == f"{message}\n"
     assert runs.read_json(tmp_path / "run" / "status.json") == {
         "state": "preempted",

@@ -6,9 +6,10 @@ import torch
 
 from harness.batching import plan_minibatches
 from harness.chain_sum import GRADED
-from harness.loop import make_updater
+from harness.loss_record import LossRecord, metric_names
 from harness.policy import Policy
-from harness.update import LossRecord, known_logprobs, metric_names
+from harness.training import make_updater
+from harness.update import known_logprobs
 from losses import AVERAGING_MODES, LOSSES
 from tests.harness.agreement import agree
 from tests.harness.responses import four_groups

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from harness.batching import MicroBatch, plan_minibatches
 from harness.chain_sum import GRADED
 from harness.config import OptimizerSettings
 from harness.errors import HarnessError
-from harness.loop import make_updater
+from harness.loss_record import LossRecord, metric_names
 from harness.noise import Noise, checked_noise, noise_metrics, tolerance
+from harness.nonfinite import NonFinite
 from harness.policy import Policy, load_policy
 from harness.record import RunFolder
+from harness.training import make_updater
 from harness.update import KnownLogprobs, known_logprobs
 from tests.harness import runs
 from tests.harness.responses import four_groups
@@ -63,11 +66,15 @@ def test_noise_above_the_tolerance_stops_the_run(random_policy: Policy) -> None:
     found(random_policy, minibatches, known, noise_tolerance=0.1)
 
 
-def test_noise_that_is_no_number_stops_the_run(random_policy: Policy) -> None:
-    minibatches = planned(random_policy)
-    known = shifted(known_logprobs(random_policy, None, minibatches, 1.0), float("nan"))
-    with pytest.raises(HarnessError, match="got nan off"):
-        found(random_policy, minibatches, known, noise_tolerance=1.0)
+def test_noise_that_is_no_number_is_refused_by_the_update_which_keeps_the_batch(random_policy: Policy) -> None:
+    policy, minibatches = random_policy.copy(), planned(random_policy)
+    known = shifted(known_logprobs(policy, None, minibatches, 1.0), float("nan"))
+    assert math.isnan(found(policy, minibatches, known).ratio)
+    updater = make_updater(small_config(), policy)
+    with pytest.raises(NonFinite, match="got nan in the loss") as fault:
+        updater.step(minibatches[0], known[0], LossRecord(metric_names(updater.loss)))
+    assert len(fault.value.forwards) == len(minibatches[0])
+    assert all(map(torch.equal, policy.model.parameters(), random_policy.model.parameters()))
 
 
 def test_dropout_is_named(random_policy: Policy) -> None:

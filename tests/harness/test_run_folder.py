@@ -31,6 +31,7 @@ def test_every_file_of_the_contract_is_there_and_no_other(folder: RunFolder) -> 
         "environment.json",
         *(f"evals/step_{step:06d}.parquet" for step in (0, 1, 2)),
         "metrics.jsonl",
+        "records.sha256",
         *(f"rollouts/step_{step:06d}.parquet" for step in (0, 1)),
         "status.json",
         *(f"tokens/step_{step:06d}.parquet" for step in (0, 1)),

@@ -10,10 +10,11 @@ import torch
 from harness.batching import MicroBatch, plan_minibatches
 from harness.chain_sum import GRADED
 from harness.errors import UsageError
-from harness.loop import make_ledger, make_updater
+from harness.loss_record import LossRecord, metric_names
 from harness.policy import Policy
 from harness.rollouts import Rollouts
-from harness.update import KnownLogprobs, LossRecord, known_logprobs, metric_names
+from harness.training import make_ledger, make_updater
+from harness.update import KnownLogprobs, known_logprobs
 from losses import AVERAGING_MODES, LOSSES, sequence_filter
 from tests.harness.agreement import agree
 from tests.harness.responses import four_groups

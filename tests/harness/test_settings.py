@@ -20,6 +20,9 @@ OTHER = {
     "overlong_buffer": "12",
     "overlong_factor": "0.5",
     "control": "blame",
+    "checkpoint_every": "3",
+    "model_revision": "0123abc",
+    "skip_nonfinite": "2",
     "prompts_per_step": "16",
     "group_size": "4",
     "max_response_tokens": "64",
@@ -129,7 +132,7 @@ def test_a_recorded_config_reads_back_as_itself(tmp_path: Path) -> None:
     from harness.record import RunFolder
 
     config = resolve(OTHER)
-    folder = RunFolder.create(tmp_path / "run", config, {})
+    folder = RunFolder.create(tmp_path / "run", config, {}, None)
     assert resolve({}, config_file=str(folder.path / "config.json")) == config
 
 

@@ -1,0 +1,5 @@
+"""What `python -m harness` can do, a module each: `add` describes a command, `run` carries it out."""
+
+from harness.commands import diff, evaluate, prepare, reproduce, resume, show, train
+
+COMMANDS = (train, resume, reproduce, diff, evaluate, show, prepare)

@@ -1,0 +1,40 @@
+"""The command `diff`."""
+
+import argparse
+from pathlib import Path
+
+from harness.command import OneLineParser, Subparsers, say
+from harness.history import read_history
+
+
+def add(subparsers: Subparsers) -> None:
+    """The command `diff`."""
+    parser: OneLineParser = subparsers.add_parser(
+        "diff",
+        allow_abbrev=False,
+        help="say what differs between two runs: settings, surroundings, and the first step and quantity",
+    )
+    parser.add_argument("runs", metavar="RUN", nargs=2, help="folder of a run")
+    parser.set_defaults(start=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compare the two folders."""
+    ours, theirs = (read_history(Path(path)) for path in options.runs)
+    from harness.divergence import explained, first_divergence, settings_that_differ, shown
+    from harness.environment import differing
+
+    for kind, differences in (
+        ("settings", settings_that_differ(ours, theirs)),
+        ("surroundings", differing(ours.environment, theirs.environment)),
+    ):
+        say(f"{kind}: {'the same' if not differences else ''}".rstrip(" "))
+        for name, (mine, other) in differences.items():
+            say(f"  {name}: {shown(mine)} | {shown(other)}")
+    divergence = first_divergence(ours, theirs)
+    if divergence:
+        say("\n".join(explained(ours, theirs, divergence)))
+    else:
+        steps = min(ours.steps_done, theirs.steps_done)
+        both = all(each.final_weights.is_dir() for each in (ours, theirs))
+        say(f"records: the same over {steps} steps{', and so are the final weights' if both else ''}")

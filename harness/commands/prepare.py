@@ -1,0 +1,27 @@
+"""The command `prepare`."""
+
+import argparse
+
+from harness.command import OneLineParser, Subparsers
+from harness.commands.lines import print_warm_start
+from harness.settings import resolve
+
+
+def add(subparsers: Subparsers) -> None:
+    """The command `prepare`."""
+    parser: OneLineParser = subparsers.add_parser(
+        "prepare", allow_abbrev=False, help="build and cache the tiny model for a config"
+    )
+    parser.add_argument("--config", metavar="FILE", required=True, help="settings from TOML or JSON")
+    parser.set_defaults(start=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Build and cache the tiny model that a config asks for, so that many runs can start at once."""
+    config = resolve({}, config_file=options.config)
+    from harness.initial import initial_policy
+    from harness.loop import set_up_torch
+
+    set_up_torch(config.run.threads)
+    initial_policy(config, print_warm_start)
+    print("ready")

@@ -1,0 +1,40 @@
+"""The command `reproduce`."""
+
+import argparse
+from datetime import datetime
+from pathlib import Path
+
+from harness.command import OneLineParser, Subparsers, say
+from harness.commands.lines import step_printer
+from harness.errors import HarnessError
+from harness.history import read_history
+
+
+def add(subparsers: Subparsers) -> None:
+    """The command `reproduce`."""
+    parser: OneLineParser = subparsers.add_parser(
+        "reproduce",
+        allow_abbrev=False,
+        help="make a run again and say whether it is the same; exit code 1 where it is not",
+    )
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("--steps", type=int, help="compare only the first so many steps (default: all that it has)")
+    parser.add_argument("--output_dir", metavar="DIR", help="new folder (default: runs/<time>-reproduced-<RUN>)")
+    parser.set_defaults(start=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run it again and compare."""
+    history = read_history(Path(options.run))
+    from harness.divergence import explained
+    from harness.reproduce import comparable_steps, reproduce
+
+    steps = comparable_steps(history, options.steps)
+    name = Path(options.run).absolute().name
+    out = Path(options.output_dir or f"runs/{datetime.now():%Y%m%d-%H%M%S}-reproduced-{name}")
+    divergence = reproduce(history, out, steps, step_printer(steps), say)
+    if divergence:
+        say("\n".join(explained(history, read_history(out), divergence)))
+        raise HarnessError(f"{options.run} was not reproduced: {out}")
+    finished = " and final weights" if history.state == "finished" and steps == history.config.run.steps else ""
+    say(f"identical: metrics, rollouts and evaluations of {steps} steps{finished}: {out}")

@@ -1,0 +1,31 @@
+"""The settings of a command line."""
+
+import argparse
+
+from harness.command import OneLineParser, add_setting_flags, parsed
+from harness.config import Config, section_of
+
+
+def add_settings(parser: OneLineParser) -> None:
+    """Where settings come from: a preset, a file, a flag each."""
+    parser.add_argument("--preset", metavar="NAME", help="settings shipped in harness/presets, or a TOML file")
+    parser.add_argument("--config", metavar="FILE", help="settings from TOML, or from a run's config.json")
+    add_setting_flags(parser)
+
+
+def given_flags(options: argparse.Namespace) -> dict[str, str | None]:
+    """The settings that the command line names."""
+    return {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
+
+
+def say_what_is_idle(flags: dict[str, str | None], config: Config) -> None:
+    """One line for each setting that does less than its user may think."""
+    loss = config.loss
+    if loss.loss_type == "fipo" and loss.delta is None:
+        print(
+            "note: --delta none means neither dual clip nor Future-KL filter, which the FIPO paper found unstable; "
+            "its recipes have --delta 10"
+        )
+    for flag in flags:
+        if flag.startswith("fipo_") and loss.loss_type != "fipo":
+            print(f"note: --{flag} has no effect with --loss_type {loss.loss_type}")

@@ -1,0 +1,111 @@
+"""Writes that are there whole or not at all, and stay: written beside, flushed to disk, renamed, the folder flushed."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the path's place when it is complete; an error leaves the path as it was."""
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        with beside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """A JSON file, whole or not at all."""
+    with whole_file(path) as file:
+        file.write(json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+    """A parquet file of the rows, whole or not at all."""
+    with whole_file(path) as file:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), file)
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of the file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a write failed for want of space; safetensors says so in its text alone."""
+    number = getattr(error, "errno", None)
+    return number in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in str(error)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How far a journal had got: its length, and the hash of what it held."""
+
+    bytes: int
+    sha256: str
+
+
+class Journal:
+    """A file of lines that only grows, and knows how far it has got."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.length, self.digest = 0, hashlib.sha256()
+        if path.is_file():
+            self.grow(path.read_bytes())
+
+    def append(self, line: str) -> None:
+        """Add a line and flush it to disk; where that fails, none of it stays."""
+        content = line.encode() + b"\n"
+        try:
+            with self.path.open("ab") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                os.truncate(self.path, self.length)
+            raise
+        self.grow(content)
+
+    def grow(self, content: bytes) -> None:
+        """Count content in."""
+        self.length += len(content)
+        self.digest.update(content)
+
+    def mark(self) -> Mark:
+        """Where the journal is now."""
+        return Mark(self.length, self.digest.hexdigest())
+
+
+def prefix_at(path: Path, mark: Mark) -> bytes | None:
+    """What the journal held at the mark, or None where that is no longer its beginning."""
+    content = path.read_bytes() if path.is_file() else b""
+    prefix = content[: mark.bytes]
+    return prefix if len(prefix) == mark.bytes and hashlib.sha256(prefix).hexdigest() == mark.sha256 else None

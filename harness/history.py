@@ -1,0 +1,115 @@
+"""A run folder as it is read again. Whatever is damaged is refused in words; only a torn last line is expected."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.config import Config
+from harness.errors import UsageError
+from harness.record import CHECKPOINTS, METRICS, SCHEMA_VERSION, STATUS
+from harness.settings import resolve_tree, tree_sha256
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class History:
+    """What a run left: its settings, its surroundings, and its records by step."""
+
+    path: Path
+    config: Config
+    environment: dict[str, Any]
+    state: str  # as status.json says; "unknown" where that is damaged
+
+    @cached_property
+    def metrics(self) -> list[Row]:
+        """The lines of metrics.jsonl. Raises UsageError where one but the last is damaged."""
+        return read_lines(self.path / METRICS)
+
+    @property
+    def steps_done(self) -> int:
+        """Steps that have a line of metrics."""
+        return len(self.metrics)
+
+    @property
+    def initial_weights(self) -> Path:
+        """Where the initial weights are, if the run kept them."""
+        return self.path / CHECKPOINTS / "initial"
+
+    @property
+    def final_weights(self) -> Path:
+        """Where the trained weights are, once the run has finished."""
+        return self.path / CHECKPOINTS / "final"
+
+    def table(self, kind: str, step: int) -> list[Row] | None:
+        """The rows of a step's rollouts, tokens or evals, or None where there is no such file."""
+        path = self.path / kind / f"step_{step:06d}.parquet"
+        if not path.is_file():
+            return None
+        try:
+            rows: list[Row] = pq.read_table(path).to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UsageError(f"{path}: expected a parquet file, got: {cause}") from None
+        return rows
+
+
+def read_history(path: Path) -> History:
+    """The run in a folder. Raises UsageError where there is none or its settings are not what was written."""
+    content = read_object(path / "config.json", "the folder of a run")
+    tree = content.get("config")
+    if content.get("schema_version") != SCHEMA_VERSION or not isinstance(tree, dict):
+        version = content.get("schema_version")
+        raise UsageError(
+            f"{path / 'config.json'}: expected a run of schema version {SCHEMA_VERSION}, got {version!r}: "
+            "read it with the version of this program that wrote it"
+        )
+    if tree_sha256(tree) != content.get("sha256"):
+        raise UsageError(
+            f"{path / 'config.json'}: its settings are not those that were written (sha256): restore the file, or "
+            "start the run anew"
+        )
+    environment = read_object(path / "environment.json", "the folder of a run")
+    status = json_object(path / STATUS)
+    state = status.get("state") if status else None
+    known = state if isinstance(state, str) else "unknown"
+    return History(path, resolve_tree(tree, path / "config.json"), environment, known)
+
+
+def read_object(path: Path, expected: str) -> dict[str, Any]:
+    """A JSON object. Raises UsageError where there is none."""
+    if not path.is_file():
+        raise UsageError(f"expected {expected}, got {str(path.parent)!r}: it has no {path.name}")
+    content = json_object(path)
+    if content is None:
+        raise UsageError(f"{path}: expected a JSON object written by this program: restore it, or start the run anew")
+    return content
+
+
+def json_object(path: Path) -> dict[str, Any] | None:
+    """The file's JSON object, or None where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def read_lines(path: Path) -> list[Row]:
+    """The objects of a JSONL file, a torn last line left out. Raises UsageError for any other damage."""
+    lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+    rows = []
+    for number, line in enumerate(lines[:-1]):  # what follows the last newline was never finished
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict) or row.get("step") != number:
+            raise UsageError(f"{path}: expected the metrics of step {number} on line {number + 1}, got {line[:60]!r}")
+        rows.append(row)
+    return rows

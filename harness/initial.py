@@ -1,0 +1,45 @@
+"""The policy before training."""
+
+from collections.abc import Callable
+
+from harness.checkpoint import CheckpointFault, check_manifest
+from harness.config import Config
+from harness.environment import model_sha256
+from harness.errors import UsageError
+from harness.history import History
+from harness.policy import Policy, load_policy
+from harness.warmstart import Progress, tiny_model_folder
+
+
+def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Policy:
+    """The config's model, made first where it is 'tiny' and not cached."""
+    settings = config.model
+    if settings.model == "tiny":
+        folder = tiny_model_folder(config.task.task, settings.model_seed, config.run.threads, on_warm_start)
+        return load_policy(str(folder), settings.dtype)
+    return load_policy(settings.model, settings.dtype, settings.model_revision)
+
+
+def recorded_initial_policy(history: History, say: Callable[[str], None]) -> Policy:
+    """The policy that a recorded run began with: as the run kept it, else made or loaded again.
+
+    Raises UsageError where the weights are not the recorded ones.
+    """
+    config, kept = history.config, history.initial_weights
+    settings = config.model
+    recorded = settings.model_revision or history.environment.get("model_revision")
+    config = config.model_copy(update={"model": settings.model_copy(update={"model_revision": recorded})})
+    try:
+        check_manifest(kept)
+    except CheckpointFault as fault:
+        if kept.exists():
+            say(f"note: {fault}; the initial weights are made again")
+        policy = initial_policy(config)
+    else:
+        policy = load_policy(str(kept), settings.dtype)
+    if model_sha256(policy) != history.environment.get("model_sha256"):
+        raise UsageError(
+            f"{history.path}: expected the initial weights that the run recorded (model_sha256), got others from "
+            f"--model {settings.model}: restore {kept}, or the model as it was"
+        )
+    return policy

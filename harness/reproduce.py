@@ -1,0 +1,47 @@
+"""A recorded run made again, from its folder alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.divergence import Divergence, first_divergence
+from harness.environment import differences_here
+from harness.errors import Stopped, UsageError
+from harness.history import History, read_history
+from harness.initial import recorded_initial_policy
+from harness.loop import OnStep, set_up_torch, train
+from harness.metrics import Metrics
+
+
+def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Callable[[str], None]) -> Divergence | None:
+    """The first difference between the run and the same run made again in `out`, over its first `until` steps.
+
+    Raises UsageError where the run's initial weights cannot be had. What differs here from its surroundings goes to
+    `say` first.
+    """
+    for name, (then, now) in differences_here(run.environment, run.config.run.threads).items():
+        say(f"{name}: {then} in the run, {now} here")
+    set_up_torch(run.config.run.threads)
+    policy = recorded_initial_policy(run, say)
+
+    def stop_there(metrics: Metrics) -> None:
+        on_step(metrics)
+        if metrics["step"] == until - 1 and until < run.config.run.steps:
+            raise Stopped(f"stopped after {until} steps, which is as far as it is compared")
+
+    try:
+        train(run.config, out, stop_there, policy=policy)
+    except Stopped as stop:
+        if (read_history(out).steps_done) < until:
+            raise
+        say(str(stop))
+    return first_divergence(run, read_history(out))
+
+
+def comparable_steps(run: History, asked: int | None) -> int:
+    """How many steps can be compared. Raises UsageError where that is none, or fewer than asked for."""
+    if run.steps_done == 0 or (asked is not None and not 0 < asked <= run.steps_done):
+        raise UsageError(
+            f"--steps: expected 1 to the {run.steps_done} steps that {run.path} has done, got {asked}: "
+            "name a run that has made a step, or fewer steps"
+        )
+    return asked or run.steps_done

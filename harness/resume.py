@@ -1,0 +1,137 @@
+"""Going on with a run that was stopped: from its newest valid checkpoint, or from the start."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from json import dumps
+from pathlib import Path
+
+from harness.checkpoint import CheckpointFault, State, kept_checkpoints, load_checkpoint, read_state
+from harness.environment import differences_here
+from harness.errors import UsageError
+from harness.files import Journal, prefix_at, sha256_of, whole_file
+from harness.history import History, read_history
+from harness.initial import recorded_initial_policy
+from harness.lock import locked
+from harness.loop import OnStep, carry_on, set_up_torch
+from harness.policy import Policy
+from harness.record import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, STARTING, RunFolder
+from harness.training import Training, begin
+
+Say = Callable[[str], None]
+
+RECORD = re.compile(rf"([0-9a-f]{{64}})  ((?:{'|'.join(KINDS)})/step_\d{{6,}}\.parquet|{'|'.join(STARTING)})")
+
+
+def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
+    """Go on with the run in the folder, bit for bit as if it had not been stopped; `say` gets what is worth a line.
+
+    Raises UsageError where there is no run, it has finished, or another process is writing it.
+    """
+    read_history(path)  # before a lock is made beside what is no run
+    with locked(path) as lost:
+        history = read_history(path)
+        if history.state == "finished":
+            raise UsageError(f"expected an unfinished run, got {str(path)!r}, which has finished: nothing to resume")
+        set_up_torch(history.config.run.threads)
+        reference = recorded_initial_policy(history, say) if history.config.loss.beta > 0 else None
+        start = newest_start(history, reference, say)
+        keep_until(path, start)
+        note_resume(history, start.training.steps_done, say)
+        carry_on(history.config, start.training, RunFolder(path), on_step, lost)
+    return RunFolder(path)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a resumed run goes on."""
+
+    training: Training
+    kept: dict[str, bytes]  # what the journals held then
+    checkpoint: Path | None  # None: the run's own start
+
+
+def newest_start(history: History, reference: Policy | None, say: Say) -> Start:
+    """The run at its newest valid checkpoint, else before its first step."""
+    for folder in kept_checkpoints(history.path / CHECKPOINTS):
+        try:
+            state = read_state(folder)
+            kept = kept_records(history.path, state)
+            training = load_checkpoint(folder, state, history.config, reference)
+        except CheckpointFault as fault:
+            say(f"note: {fault}; {folder.name} is not used")
+        else:
+            say(f"resuming {history.path} after {training.steps_done} of {history.config.run.steps} steps")
+            return Start(training, kept, folder)
+    say(f"resuming {history.path} from its start")
+    starting = "".join(f"{sha256_of(history.path / name)}  {name}\n" for name in STARTING)
+    policy = recorded_initial_policy(history, say)
+    return Start(begin(history.config, policy, reference), {METRICS: b"", RECORDS: starting.encode()}, None)
+
+
+def kept_records(path: Path, state: State) -> dict[str, bytes]:
+    """What the journals held at the state. Raises CheckpointFault where a record up to then is not what was written."""
+    kept = {METRICS: prefix_at(path / METRICS, state.metrics), RECORDS: prefix_at(path / RECORDS, state.records)}
+    for name, content in kept.items():
+        if content is None:
+            raise CheckpointFault(f"{path / name}: is not what was written before the checkpoint")
+    for line in (kept[RECORDS] or b"").decode().splitlines():
+        match = RECORD.fullmatch(line)
+        if not match or not (path / match[2]).is_file() or sha256_of(path / match[2]) != match[1]:
+            raise CheckpointFault(f"{path / (match[2] if match else RECORDS)}: is not what was written")
+    return {name: content or b"" for name, content in kept.items()}
+
+
+def keep_until(path: Path, start: Start) -> None:
+    """Move what was written after the start to superseded/, so that the run can write it again.
+
+    A process killed here leaves a folder that can be resumed from the same checkpoint.
+    """
+    beyond = [file for file in written_since(path, start) if file.exists()]
+    now = {name: (path / name).read_bytes() if (path / name).is_file() else b"" for name in start.kept}
+    changed = {name: content for name, content in start.kept.items() if content != now[name]}
+    for leftover in [*path.rglob(".*.tmp"), *path.rglob(".*.unfinished")]:
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    if not beyond and not changed:
+        return
+    superseded = new_folder(path / "superseded")
+    for file in beyond:
+        target = superseded / file.relative_to(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(target)
+    for name, content in changed.items():
+        (superseded / name).write_bytes(now[name])
+        with whole_file(path / name) as journal:
+            journal.write(content)
+
+
+def written_since(path: Path, start: Start) -> Iterator[Path]:
+    """Tables that the kept records do not name, and checkpoints and faulty batches of later steps."""
+    named = {line.partition("  ")[2] for line in start.kept[RECORDS].decode().splitlines()}
+    used = start.checkpoint.name if start.checkpoint else ""
+    for kind in KINDS:
+        yield from (file for file in sorted((path / kind).glob("*.parquet")) if f"{kind}/{file.name}" not in named)
+    yield from (folder for folder in kept_checkpoints(path / CHECKPOINTS) if folder.name > used)
+    batches = sorted((path / NONFINITE).glob("step_*"))
+    yield from (folder for folder in batches if folder.name[:11] >= f"step_{start.training.steps_done:06d}")
+    yield path / CHECKPOINTS / "final"
+
+
+def new_folder(parent: Path) -> Path:
+    """The next numbered folder."""
+    parent.mkdir(exist_ok=True)
+    number = 1 + max((int(folder.name) for folder in parent.iterdir() if folder.name.isdecimal()), default=0)
+    (parent / str(number)).mkdir()
+    return parent / str(number)
+
+
+def note_resume(history: History, steps_done: int, say: Say) -> None:
+    """Write down when the run was resumed and what differs here from where it began, and say the latter."""
+    differences = differences_here(history.environment, history.config.run.threads)
+    for name, (then, now) in differences.items():
+        say(f"note: {name} was {then!r} and is {now!r}: what follows may differ in its last bits")
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    line = {"steps_done": steps_done, "at": at, "differences": differences}
+    Journal(history.path / "resumes.jsonl").append(dumps(line))

@@ -1,0 +1,26 @@
+"""Signals that ask a run to stop: it saves at the next step boundary; the second one ends it at once."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SLURM sends the last two before it ends a job
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], str | None]]:
+    """A function that names the first signal to stop that has come, or None."""
+    received: list[str] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt  # the second one does not wait for the step to end
+        received.append(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, note) for number in STOPPING}
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,33 @@
+"""Which responses a step trained on, with what its records say of them besides."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.batching import MicroBatch
+from harness.update import KnownLogprobs
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """A response's part in the step."""
+
+    advantage: float  # group-relative, before a control spreads it over tokens
+    old_logprobs: list[float]
+
+
+Trained = Mapping[tuple[str, int], TrainedOn]  # by prompt and sample
+
+
+def trained_responses(
+    minibatches: Sequence[Sequence[MicroBatch]],
+    known: Sequence[Sequence[KnownLogprobs]],
+    advantages: Sequence[float],
+) -> Trained:
+    """The responses trained on; `advantages` in the order of the minibatches."""
+    rows = [
+        (response.key, row[: len(response.tokens)].tolist())
+        for minibatch, logprobs in zip(minibatches, known, strict=True)
+        for batch, one in zip(minibatch, logprobs, strict=True)
+        for response, row in zip(batch.responses, one.old, strict=True)
+    ]
+    return {key: TrainedOn(advantage, row) for (key, row), advantage in zip(rows, advantages, strict=True)}
