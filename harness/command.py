@@ -24,13 +24,16 @@ class OneLineParser(argparse.ArgumentParser):
         """Raise in place of printing and exiting, with the nearest setting's name for one that does not exist."""
         unknown = re.match(r"unrecognized arguments: --(\w+)", message)
         near = difflib.get_close_matches(unknown[1], section_of(), n=1) if unknown else []
-        hint = f"did you mean --{near[0]}?" if near else f"see {self.prog} --help"
+        of_train = bool(unknown) and near == [unknown[1]]  # a setting that this command does not take
+        hint = f"did you mean --{near[0]}?" if near and not of_train else f"see {self.prog} --help"
         raise UsageError(f"{message}: {hint}")
 
 
-def add_setting_flags(parser: argparse.ArgumentParser) -> None:
-    """A flag for every leaf of the config, under its section's heading, with its default in the help."""
+def add_setting_flags(parser: argparse.ArgumentParser, only: str | None = None) -> None:
+    """A flag for every leaf of the config (or of one section), under its section's heading, with its default."""
     for section, model in sections().items():
+        if only not in (None, section):
+            continue
         group = parser.add_argument_group(section, (model.__doc__ or "").splitlines()[0])
         for name, field in model.model_fields.items():
             text = f"{field.description} (default: {shown(field.default)})".replace("%", "%%")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from harness.config import Config
 from harness.environment import differing
 from harness.history import History, Row
 from harness.settings import flatten, tree_of
@@ -191,15 +192,16 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def settings_that_differ(ours: History, theirs: History) -> dict[str, tuple[Any, Any]]:
-    """The settings of two runs that differ, by flag; where they were written is no difference."""
-    a, b = flatten(tree_of(ours.config)), flatten(tree_of(theirs.config))
+def settings_that_differ(ours: Config, theirs: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ, by flag; where a run is written is no difference."""
+    a, b = flatten(tree_of(ours)), flatten(tree_of(theirs))
     return {flag: (a[flag], b[flag]) for flag in a if a[flag] != b[flag] and flag != "output_dir"}
 
 
 def causes(ours: History, theirs: History, divergence: Divergence) -> Iterator[str]:
     """What differed first among the inputs of the quantity that diverged: stream, settings, surroundings."""
-    settings, surroundings = settings_that_differ(ours, theirs), differing(ours.environment, theirs.environment)
+    settings = settings_that_differ(ours.config, theirs.config)
+    surroundings = differing(ours.environment, theirs.environment)
     if divergence.stream and "seed" in settings:
         mine, other = settings["seed"]
         yield f"the random stream (seed, {divergence.stream!r}, ...): seeds {mine} and {other}"

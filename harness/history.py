@@ -46,6 +46,10 @@ class History:
         """Where the trained weights are, once the run has finished."""
         return self.path / CHECKPOINTS / "final"
 
+    def has_table(self, kind: str, step: int) -> bool:
+        """Whether a step's rollouts, tokens or evals are stored."""
+        return (self.path / kind / f"step_{step:06d}.parquet").is_file()
+
     def table(self, kind: str, step: int) -> list[Row] | None:
         """The rows of a step's rollouts, tokens or evals, or None where there is no such file."""
         path = self.path / kind / f"step_{step:06d}.parquet"

@@ -7,7 +7,7 @@ from harness.metrics import Ledger, Stopwatch
 from harness.noise import Noise
 from harness.policy import Policy
 from harness.update import Updater, make_optimizer
-from losses import LOSSES
+from losses import LOSSES, Loss
 
 
 @dataclass
@@ -30,9 +30,13 @@ def begin(config: Config, policy: Policy, reference: Policy | None) -> Training:
 
 def make_updater(config: Config, policy: Policy) -> Updater:
     """Loss, optimizer and schedule as the config says."""
-    loss = LOSSES[config.loss.loss_type](**config.loss.loss_fields())
     optimizer, schedule = make_optimizer(policy, config.optimizer, config.updates_per_rollout)
-    return Updater(policy, loss, optimizer, schedule, config)
+    return Updater(policy, make_loss(config), optimizer, schedule, config)
+
+
+def make_loss(config: Config) -> Loss:
+    """The per-token formula."""
+    return LOSSES[config.loss.loss_type](**config.loss.loss_fields())
 
 
 def make_ledger(config: Config, policy: Policy) -> Ledger:

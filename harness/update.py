@@ -69,7 +69,10 @@ class Updater:
 
     def step(self, minibatch: list[MicroBatch], known: list[KnownLogprobs], record: LossRecord) -> None:
         """One optimizer step. Raises NonFinite where loss, gradient or stepped weights are; the record is as before."""
-        gradient = self.gradient(minibatch, known)
+        self.apply(self.gradient(minibatch, known), minibatch, record)
+
+    def apply(self, gradient: Gradient, minibatch: list[MicroBatch], record: LossRecord) -> None:
+        """Step with the gradient that the parameters hold, and count it in."""
         check_gradient(gradient.loss, gradient.norm, self.policy, gradient.forwards)
         for batch, forward in zip(minibatch, gradient.forwards, strict=True):
             record.add(batch, forward)

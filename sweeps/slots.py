@@ -62,10 +62,12 @@ def run_all(runs: Sequence[PlannedRun], slots: int) -> Generator[tuple[list[Atte
 
 
 def start(run: PlannedRun) -> Attempt:
-    """Start `harness train` in a session of its own, its output going to the run's log."""
-    set_aside(run)
+    """Start or resume the run in a session of its own, its output going to the run's log."""
+    arguments = ["resume", str(run.folder)]
+    if not run.can_be_resumed:
+        set_aside(run)
+        arguments = ["train", "--config", str(run.config_file), "--output_dir", str(run.folder)]
     run.log.parent.mkdir(exist_ok=True)
-    arguments = ["train", "--config", str(run.config_file), "--output_dir", str(run.folder)]
     with run.log.open("ab") as log:  # what an earlier attempt said stays above
         return Attempt(run, harness_process(arguments, run.config.run.threads, log))
 

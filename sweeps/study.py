@@ -46,6 +46,11 @@ class PlannedRun:
         """What the run printed."""
         return self.study / "logs" / f"{self.name}.log"
 
+    @property
+    def can_be_resumed(self) -> bool:
+        """Whether an attempt was stopped or killed. One that failed would fail again, so it starts anew."""
+        return (self.folder / "config.json").is_file() and self.state() in ("running", "preempted")
+
     def state(self) -> str | None:
         """What its status.json says, or None where there is none."""
         status = read_json(self.folder / "status.json")
@@ -97,7 +102,7 @@ def identity(config: Config) -> str:
 
 
 def set_aside(run: PlannedRun) -> None:
-    """Move what an interrupted or failed attempt left to superseded/: nothing is overwritten."""
+    """Move what a failed attempt left to superseded/: nothing is overwritten."""
     if not run.folder.exists():
         return
     kept = run.study / "superseded"

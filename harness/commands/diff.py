@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> None:
     from harness.environment import differing
 
     for kind, differences in (
-        ("settings", settings_that_differ(ours, theirs)),
+        ("settings", settings_that_differ(ours.config, theirs.config)),
         ("surroundings", differing(ours.environment, theirs.environment)),
     ):
         say(f"{kind}: {'the same' if not differences else ''}".rstrip(" "))

@@ -6,6 +6,7 @@ import pytest
 from harness import Config
 from sweeps.slots import latest_metrics, run_all
 from sweeps.study import PlannedRun, set_aside
+from tests.harness.tiny import small_settings
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,24 @@ def test_what_an_attempt_left_is_set_aside_under_a_new_name(tmp_path: Path) -> N
         assert run.state() is None
     left = {path.parent.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("superseded/*/status.json")}
     assert left == {"dapo-seed0-1": '{"state": "first"}', "dapo-seed0-2": '{"state": "second"}'}
+
+
+@pytest.mark.train
+def test_a_run_that_was_stopped_goes_on_where_it_was(model_folder: str, tmp_path: Path) -> None:
+    run = planned(tmp_path)
+    settings = small_settings(model_folder, steps=200, eval_every=100)
+    run.config_file.write_text(json.dumps(settings), encoding="utf-8")
+    going = run_all([run], slots=1)
+    while latest_metrics(run.folder) is None:
+        next(going)
+    going.close()
+    done = latest_metrics(run.folder)
+    assert run.state() == "preempted"
+    assert [attempt.failure for _, ended in run_all([run], slots=1) for attempt in ended] == [None]
+    assert run.state() == "finished"
+    (resumed,) = (run.folder / "resumes.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(resumed)["steps_done"] == done["step"] + 1
+    assert not (tmp_path / "superseded").exists()
 
 
 def test_no_process_is_left_when_the_comparison_is_given_up(tmp_path: Path) -> None:

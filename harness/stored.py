@@ -1,0 +1,50 @@
+"""Stored rollouts, as the objects that they were written from."""
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+
+from harness.errors import UsageError
+from harness.history import History, Row
+from harness.policy import Policy
+from harness.rollouts import Group, Response
+from harness.task import Problem
+
+
+def check_rollouts(history: History, steps: range) -> None:
+    """Raise UsageError unless the rollouts of all these steps are stored."""
+    missing = [step for step in steps if not history.has_table("rollouts", step)]
+    if missing:
+        raise UsageError(
+            f"{history.path}: expected stored rollouts of steps {steps.start} to {steps.stop - 1}, got none of step "
+            f"{missing[0]}: take a run made with --record_rollouts all, or begin at a kept checkpoint with --first_step"
+        )
+
+
+def trained_rows(history: History, step: int) -> list[Row]:
+    """The rows of the responses that the step trained on, in the order of their prompts."""
+    return [row for row in history.table("rollouts", step) or [] if row["trained"]]
+
+
+def groups_of(rows: Sequence[Row], policy: Policy) -> list[Group]:
+    """Their groups. What was only looked at while sampling (score, entropy) is not stored, and NaN."""
+    return [
+        [response_of(row, policy) for row in group] for _, group in groupby(rows, key=lambda row: str(row["prompt_id"]))
+    ]
+
+
+def response_of(row: Row, policy: Policy) -> Response:
+    """One response."""
+    return Response(
+        problem=Problem(row["prompt"], row["target"]),
+        sample=row["sample"],
+        round=row["round"],
+        prompt_tokens=policy.encode(row["prompt"]),
+        tokens=row["tokens"],
+        text=row["text"],
+        entropy_sum=math.nan,
+        truncated=row["truncated"],
+        correct=row["correct"],
+        score=math.nan,
+        reward=row["reward"],
+    )
