@@ -1,4 +1,4 @@
-"""python -m benchmarks [future_kl] [losses] [logprobs] [--device cuda] [--save]: tables of figures and targets."""
+"""python -m benchmarks [future_kl] [losses] [logprobs] [recording] [--device cuda] [--save]: figures and targets."""
 
 import itertools
 import os
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks import future_kl, logprobs, loss_cost
+from benchmarks import future_kl, logprobs, loss_cost, recording
 from benchmarks.table import Row, printed, saved
 from harness.command import OneLineParser, run_command
 from harness.errors import UsageError
@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[str], Iterator[Row]]] = {
         loss_cost.rows(device), loss_cost.share_of_step() if device == "cpu" else ()
     ),
     "logprobs": logprobs.rows,
+    "recording": lambda device: recording.rows() if device == "cpu" else iter(()),
 }
 
 

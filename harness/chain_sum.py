@@ -9,10 +9,14 @@ once is short and often wrong.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from harness.errors import HarnessError
+from harness.grades import Grade
+from harness.randomness import stream
 from harness.task import Problem
 
 LETTERS = "abcdefghijklmn"
@@ -69,6 +73,21 @@ class ChainSum:
         """What follows the only `#`, if that is one character at the end; two answers are none."""
         match = re.fullmatch(r"[^#]*#([^#])", response, re.DOTALL)
         return match[1] if match else None
+
+    def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
+        """Right where the answer is the problem's, else wrong; every response can be checked."""
+        answers = [(problem.answer, self.extract_answer(text)) for problem, text in responses]
+        return [Grade("right" if answer == right else "wrong", answer) for right, answer in answers]
+
+    def self_test(self) -> None:
+        """Raise HarnessError unless a demonstration is right, and wrong with another answer, two or none."""
+        problem = self.draw(stream("self-test"))
+        shown = self.demonstration(problem, CAREFUL, stream("self-test", "steps"))
+        other = str((int(problem.answer) + 1) % self.modulus)
+        responses = [shown, f"{shown[:-1]}{other}", f"{shown}#{problem.answer}", shown[:-2]]
+        outcomes = [grade.outcome for grade in self.grade([(problem, response) for response in responses])]
+        if outcomes != ["right", "wrong", "wrong", "wrong"]:
+            raise HarnessError(f"self-test of the task: expected one right answer of {responses}, got {outcomes}")
 
     def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:
         """The first step that skips, miscopies or missums terms, is malformed, or gives the wrong answer."""

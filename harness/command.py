@@ -24,8 +24,8 @@ class OneLineParser(argparse.ArgumentParser):
         """Raise in place of printing and exiting, with the nearest setting's name for one that does not exist."""
         unknown = re.match(r"unrecognized arguments: --(\w+)", message)
         near = difflib.get_close_matches(unknown[1], section_of(), n=1) if unknown else []
-        of_train = bool(unknown) and near == [unknown[1]]  # a setting that this command does not take
-        hint = f"did you mean --{near[0]}?" if near and not of_train else f"see {self.prog} --help"
+        # a setting's own name: one that this command does not take
+        hint = f"did you mean --{near[0]}?" if unknown and near not in ([], [unknown[1]]) else f"see {self.prog} --help"
         raise UsageError(f"{message}: {hint}")
 
 

@@ -41,13 +41,15 @@ ROLLOUTS = (
         "rollout",
         ("temperature", "max_response_tokens", "model", "model_revision", "model_seed", "dtype", "threads"),
     ),
-    Quantity("rewards", ("correct", "reward"), "random reward", ("control", "overlong_buffer", "overlong_factor")),
+    Quantity(
+        "rewards", ("correct", "outcome", "reward"), "random reward", ("control", "overlong_buffer", "overlong_factor")
+    ),
     Quantity("advantages", ("trained", "advantage"), None, ("advantage_scale", "advantage_std_eps", "unfilled")),
     Quantity("old log-probabilities", ("old_logprobs",), None, ("micro_batch_size", "minibatches", "dtype", "threads")),
 )
 EVALUATION = Quantity(
     "evaluation",
-    ("prompt_id", "sample", "text", "answer", "correct", "response_tokens", "truncated"),
+    ("prompt_id", "sample", "text", "answer", "correct", "outcome", "response_tokens", "truncated"),
     "eval",
     ("eval_prompts", "eval_samples", "final_eval_samples", "eval_temperature", "eval_top_p", "eval_every", "steps"),
 )

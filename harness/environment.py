@@ -5,7 +5,8 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from harness.task import Problem
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic")
+CHECKERS = ("math-verify", "latex2sympy2-extended", "sympy")  # recorded where they are installed
 
 
 def environment(policy: Policy, held_out: Iterable[Problem], threads: int) -> dict[str, Any]:
@@ -27,7 +29,7 @@ def environment(policy: Policy, held_out: Iterable[Problem], threads: int) -> di
         "model_revision": getattr(policy.model.config, "_commit_hash", None),
         "model_sha256": model_sha256(policy),
         "eval_prompts_sha256": hashlib.sha256(prompts.encode()).hexdigest(),
-        "command_line": sys.argv,
+        "command_line": ["python", *sys.orig_argv[1:]],
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -38,7 +40,7 @@ def surroundings(threads: int) -> dict[str, Any]:
         "commit": git("rev-parse", "HEAD"),
         "dirty_diff_sha256": dirty_diff_sha256(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: importlib.metadata.version(name) for name in (*PACKAGES, *installed(CHECKERS))},
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -46,7 +48,7 @@ def surroundings(threads: int) -> dict[str, Any]:
     }
 
 
-FINGERPRINT = ("cpu", "cpu_capability", "threads", "packages.torch", "packages.numpy")  # what the last bits depend on
+FINGERPRINT = ("cpu", "cpu_capability", "threads", "packages.torch", "packages.numpy")  # what last bits depend on
 
 
 def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -70,6 +72,14 @@ def packages_of(environment: Mapping[str, Any]) -> Mapping[str, Any]:
     """The versions of packages by name; none where the record is damaged."""
     packages = environment.get("packages")
     return packages if isinstance(packages, Mapping) else {}
+
+
+def installed(names: Iterable[str]) -> Iterator[str]:
+    """Those of the packages that are there."""
+    for name in names:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            importlib.metadata.version(name)
+            yield name
 
 
 def git(*arguments: str) -> str | None:

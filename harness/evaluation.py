@@ -7,6 +7,8 @@ import numpy as np
 
 from harness.chain_sum import TASKS
 from harness.config import Config
+from harness.grades import Outcome
+from harness.grading import read_samples
 from harness.policy import Policy
 from harness.randomness import stream
 from harness.sampler import Sampling, sample
@@ -23,6 +25,7 @@ class Answer:
     text: str
     answer: str | None  # None where the response gives none
     correct: bool
+    outcome: Outcome
     response_tokens: int
     truncated: bool
 
@@ -57,9 +60,19 @@ def evaluate(policy: Policy, config: Config, step: int, samples: int) -> list[An
         keys = [(problem, j) for problem in chunk for j in range(samples)]
         uniforms = np.stack([stream(config.run.seed, "eval", step, p.prompt_id, j).random(limit) for p, j in keys])
         drawn = sample(policy, [policy.encode(problem.prompt) for problem in chunk], uniforms, sampling)
-        for (problem, j), one in zip(keys, drawn, strict=True):
-            text = policy.decode(one.tokens)
-            answer = None if one.truncated else TASKS[config.task.task].extract_answer(text)
-            correct = answer == problem.answer
-            answers.append(Answer(step, problem.prompt_id, j, text, answer, correct, len(one.tokens), one.truncated))
+        read = read_samples(policy, TASKS[config.task.task], [problem for problem, _ in keys], drawn)
+        for (problem, j), one, (text, grade) in zip(keys, drawn, read, strict=True):
+            answers.append(
+                Answer(
+                    step=step,
+                    prompt_id=problem.prompt_id,
+                    sample=j,
+                    text=text,
+                    answer=grade.answer,
+                    correct=grade.outcome == "right",
+                    outcome=grade.outcome,
+                    response_tokens=len(one.tokens),
+                    truncated=one.truncated,
+                )
+            )
     return answers

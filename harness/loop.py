@@ -48,6 +48,7 @@ def train(
     """
     refuse_used_folder(path)
     set_up_torch(config.run.threads)
+    TASKS[config.task.task].self_test()
     with locked(path) as lost:
         policy = policy or initial_policy(config, on_warm_start)
         reference = policy.copy() if config.loss.beta > 0 else None

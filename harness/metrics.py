@@ -32,6 +32,7 @@ def rollout_metrics(rollouts: Rollouts) -> Metrics:
         "rollout/response_tokens_max": high,
         "rollout/response_tokens_mean": float(tokens.mean()),
         "rollout/truncated_share": float(np.mean([response.truncated for response in responses])),
+        "rollout/unchecked_share": float(np.mean([response.grade.outcome == "unchecked" for response in responses])),
         "rollout/entropy": float(sum(response.entropy_sum for response in responses) / tokens.sum()),
         "rollout/informative_groups_share": float(np.mean([informative(group) for group in groups])),
         "rollout/sampling_rounds": len(rollouts.rounds),

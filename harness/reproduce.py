@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.divergence import Divergence, first_divergence
-from harness.environment import differences_here
+from harness.environment import FINGERPRINT, differences_here
 from harness.errors import Stopped, UsageError
 from harness.history import History, read_history
 from harness.initial import recorded_initial_policy
@@ -18,8 +18,11 @@ def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Callabl
     Raises UsageError where the run's initial weights cannot be had. What differs here from its surroundings goes to
     `say` first.
     """
-    for name, (then, now) in differences_here(run.environment, run.config.run.threads).items():
+    differences = differences_here(run.environment, run.config.run.threads)
+    for name, (then, now) in differences.items():
         say(f"{name}: {then} in the run, {now} here")
+    if any(name in differences for name in FINGERPRINT):
+        say("so the last bits of its arithmetic need not be the same here, and one flipped token changes all after it")
     set_up_torch(run.config.run.threads)
     policy = recorded_initial_policy(run, say)
 

@@ -7,10 +7,12 @@ import numpy as np
 
 from harness.config import Config
 from harness.errors import HarnessError
+from harness.grades import Grade
+from harness.grading import read_samples
 from harness.policy import Policy
 from harness.randomness import stream
 from harness.rewards import overlong_penalty, score
-from harness.sampler import Sample, Sampling, sample
+from harness.sampler import Sampling, sample
 from harness.task import Problem, Task, draw_distinct
 
 
@@ -26,9 +28,14 @@ class Response:
     text: str
     entropy_sum: float  # nats, over its tokens
     truncated: bool
-    correct: bool
+    grade: Grade
     score: float  # what dynamic sampling looks at
     reward: float  # score and overlong penalty
+
+    @property
+    def correct(self) -> bool:
+        """Whether the answer is right, whatever the reward makes of it."""
+        return self.grade.outcome == "right"
 
     @property
     def key(self) -> tuple[str, int]:
@@ -86,36 +93,29 @@ def answer_all(
     step, round_number = place
     rollout, seed = config.rollout, config.run.seed
     prompts = [policy.encode(problem.prompt) for problem in problems]
-    uniforms = np.stack(
-        [
-            stream(seed, "rollout", step, problem.prompt_id, j).random(rollout.max_response_tokens)
-            for problem in problems
-            for j in range(rollout.group_size)
-        ]
-    )
-    samples = sample(policy, prompts, uniforms, Sampling(rollout.max_response_tokens, rollout.temperature))
+    asked = [(problem, j) for problem in problems for j in range(rollout.group_size)]
+    limit = rollout.max_response_tokens
+    uniforms = np.stack([stream(seed, "rollout", step, problem.prompt_id, j).random(limit) for problem, j in asked])
+    samples = sample(policy, prompts, uniforms, Sampling(limit, rollout.temperature))
+    read = read_samples(policy, task, [problem for problem, _ in asked], samples)
 
-    def scored(problem: Problem, prompt_tokens: list[int], j: int, drawn: Sample) -> Response:
-        text = policy.decode(drawn.tokens)
-        correct = not drawn.truncated and task.extract_answer(text) == problem.answer
-        points = score(correct, config.task.control, seed, step, problem.prompt_id, j)
-        penalty = overlong_penalty(len(drawn.tokens), rollout.max_response_tokens, config.task)
+    def scored(index: int) -> Response:
+        (problem, j), drawn, (text, grade) = asked[index], samples[index], read[index]
+        points = score(grade.outcome == "right", config.task.control, seed, step, problem.prompt_id, j)
+        penalty = overlong_penalty(len(drawn.tokens), limit, config.task)
         return Response(
             problem=problem,
             sample=j,
             round=round_number,
-            prompt_tokens=prompt_tokens,
+            prompt_tokens=prompts[index // rollout.group_size],
             tokens=drawn.tokens,
             text=text,
             entropy_sum=drawn.entropy_sum,
             truncated=drawn.truncated,
-            correct=correct,
+            grade=grade,
             score=points,
             reward=points + penalty,
         )
 
-    drawn = iter(samples)
-    return [
-        [scored(problem, tokens, j, next(drawn)) for j in range(rollout.group_size)]
-        for problem, tokens in zip(problems, prompts, strict=True)
-    ]
+    starts = range(0, len(asked), rollout.group_size)
+    return [[scored(index) for index in range(start, start + rollout.group_size)] for start in starts]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from harness.errors import UsageError
+from harness.grades import Grade
 from harness.history import History, Row
 from harness.policy import Policy
 from harness.rollouts import Group, Response
@@ -44,7 +45,7 @@ def response_of(row: Row, policy: Policy) -> Response:
         text=row["text"],
         entropy_sum=math.nan,
         truncated=row["truncated"],
-        correct=row["correct"],
+        grade=Grade(row["outcome"], None, row["why"]),
         score=math.nan,
         reward=row["reward"],
     )

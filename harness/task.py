@@ -1,10 +1,13 @@
 """What a task is: problems from a random generator, and a grader of responses."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
+
+from harness.grades import Grade
 
 Split = Literal["train", "eval"]
 
@@ -30,8 +33,11 @@ class Task(Protocol):
     def draw(self, generator: np.random.Generator) -> Problem:
         """One problem."""
 
-    def extract_answer(self, response: str) -> str | None:
-        """The answer that a complete response gives, or None."""
+    def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
+        """The grade of each complete response, in order."""
+
+    def self_test(self) -> None:
+        """Raise HarnessError unless known right and wrong responses are graded as such; called before training."""
 
     def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:
         """The characters [start, end) of the first step that is wrong, or None where every step is right."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.command import OneLineParser, Subparsers
 from harness.errors import UsageError
-from harness.settings import resolve
+from harness.history import read_history
 
 
 def add(subparsers: Subparsers) -> None:
@@ -23,17 +23,18 @@ def run(options: argparse.Namespace) -> None:
     """Evaluate a run's final weights into a folder of its own."""
     if options.samples < 1:
         raise UsageError(f"--samples: expected 1 or more, got {options.samples}")
-    config = resolve({}, config_file=str(Path(options.run) / "config.json"))
+    config = read_history(Path(options.run)).config
+    from harness.checkpoint import CheckpointFault, check_manifest
     from harness.evaluation import evaluate
     from harness.loop import set_up_torch
     from harness.policy import load_policy
     from harness.record import RunFolder, make_folder, refuse_used_folder
 
     weights = Path(options.run) / "checkpoints" / "final"
-    if not (weights / "manifest.json").is_file():
-        raise UsageError(
-            f"expected the folder of a finished run, got {options.run!r}: it has no {weights.name} weights"
-        )
+    try:
+        check_manifest(weights)
+    except CheckpointFault as fault:
+        raise UsageError(f"expected the folder of a finished run with its final weights: {fault}") from None
     refuse_used_folder(Path(options.output_dir))
     make_folder(Path(options.output_dir))
     set_up_torch(config.run.threads)

@@ -20,8 +20,14 @@ def step_printer(steps: int) -> Callable[[Metrics], None]:
         print(
             f"step {done}/{steps}  accuracy {metrics['rollout/accuracy']:.3f}  "
             f"tokens {metrics['rollout/response_tokens_mean']:.1f}  entropy {metrics['rollout/entropy']:.3f}  "
-            f"rounds {metrics['rollout/sampling_rounds']}  {left:.0f} s left",
+            f"rounds {metrics['rollout/sampling_rounds']}  {unchecked(metrics)}{left:.0f} s left",
             flush=True,
         )
 
     return show
+
+
+def unchecked(metrics: Metrics) -> str:
+    """How many answers nobody could check, where there are any."""
+    share = metrics["rollout/unchecked_share"] or 0.0
+    return f"unchecked {share:.1%}  " if share else ""

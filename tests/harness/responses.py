@@ -1,5 +1,6 @@
 """Responses written by hand."""
 
+from harness.grades import Grade
 from harness.policy import Policy
 from harness.rollouts import Group, Response
 from harness.task import Problem
@@ -18,7 +19,7 @@ def response(policy: Policy, problem: Problem, text: str, reward: float = 1.0, s
         text=policy.decode(tokens),
         entropy_sum=0.0,
         truncated=not text.endswith(END),
-        correct=reward > 0,
+        grade=Grade("right" if reward > 0 else "wrong"),
         score=reward,
         reward=reward,
     )

@@ -1,0 +1,70 @@
+r"""The answer that a response in LaTeX gives: what stands in its one \boxed{...} after the reasoning.
+
+Strict on purpose, since what is read leniently is soon exploited. `\boxed 5` without braces and a box that never closes
+leave the whole response without an answer; \fbox is no box. A box inside a box counts only if it is all of it. The same
+answer twice is one answer; two that differ are none. Left out: DAPO's last line "Answer: 5".
+"""
+
+import re
+from collections.abc import Iterator
+
+MAX_ANSWER_CHARACTERS = 2_000
+
+# An escaped character is one token, so \} closes nothing and `\\boxed` is a new line and the word "boxed".
+TOKEN = re.compile(r"\\boxed(?![a-zA-Z])\s*(?P<open>\{)?|\\.|[{}]", re.DOTALL)
+NESTED = re.compile(r"\s*\\boxed\s*\{(.*)\}\s*", re.DOTALL)
+FINAL_STOP = re.compile(r"(?<![.\\])\.$")
+
+
+class NoAnswer(Exception):
+    """The response gives no answer that counts; the message says why."""
+
+
+def extract(response: str) -> str:
+    """The answer; raises NoAnswer. The time grows with the length alone, whatever the text."""
+    conclusion = response.rpartition("</think>")[2]
+    answer = ""
+    for box in () if "<think>" in conclusion else boxes(conclusion):
+        content = tidy(unnested(box))
+        if "\\boxed" in content:
+            raise NoAnswer("nested boxes")
+        if answer and content != answer:
+            raise NoAnswer("several answers")
+        answer = content
+    if not answer:
+        raise NoAnswer("no answer")
+    return answer
+
+
+def boxes(text: str) -> Iterator[str]:
+    """The contents of the outermost boxes."""
+    depth = start = 0
+    for token in TOKEN.finditer(text):
+        opens = token["open"] is not None or token[0] == "{"
+        if depth > 0:
+            if token.start() - start > MAX_ANSWER_CHARACTERS:
+                raise NoAnswer("too long")
+            depth += opens - (token[0] == "}")
+            if depth == 0:
+                yield text[start : token.start()]
+        elif token[0].startswith("\\boxed"):
+            if not opens:
+                raise NoAnswer("no braces")
+            depth, start = 1, token.end()
+    if depth > 0:
+        raise NoAnswer("unclosed box")
+
+
+def unnested(box: str) -> str:
+    """The innermost of boxes that hold nothing but a box."""
+    while inner := NESTED.fullmatch(box):
+        box = inner[1]
+    return box
+
+
+def tidy(text: str) -> str:
+    """The text with single spaces, without enclosing dollars and the final stop."""
+    text = FINAL_STOP.sub("", " ".join(text.split())).strip()
+    while len(text) > 1 and text[0] == text[-1] == "$" and not text.endswith("\\$"):
+        text = text[1:-1].strip()
+    return text

@@ -1,0 +1,95 @@
+r"""Grades of mathematical answers: the text first, then math-verify in processes that can be killed.
+
+right      the same text, or equal by verify(gold, answer) and of the same form (math_forms.py)
+wrong      no answer that counts, another form, or unequal
+unchecked  nobody knows: the comparison hung, crashed, took too much memory, or was not begun
+"""
+
+import importlib.util
+import re
+from collections.abc import Iterable
+from typing import Self
+
+from harness.errors import UsageError
+from harness.grades import Grade
+from harness.math_answers import MAX_ANSWER_CHARACTERS, NoAnswer, extract, tidy
+from harness.math_forms import excess, same_terms
+from harness.math_workers import MathWorkers, Verdict
+
+CACHED = 100_000
+
+# Three exponents on one another, an exponent of seven digits, a factorial of five digits or of a factorial.
+TOO_LARGE = re.compile(
+    r"(?:\^[\s{(]*[^\s{}()^]+[\s{(]*){2}\^|\^[\s{(]*-?\d{7}|\d{5}[\s})]*!|![\s})]*!|\\(?:uparrow|Uparrow)"
+)
+
+
+class MathChecker:
+    """Grades responses against gold answers; `workers` and `limit_s` as in MathWorkers."""
+
+    def __init__(self, workers: int = 2, limit_s: float = 1.0) -> None:
+        if importlib.util.find_spec("math_verify") is None:
+            raise UsageError(
+                "checking mathematical answers: expected the package math-verify, found none: "
+                'run python -m pip install -e ".[math]"'
+            )
+        self.workers = MathWorkers(workers, limit_s)
+        self.known: dict[tuple[str, str], Verdict] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self.workers.close()
+
+    def check(self, pairs: Iterable[tuple[str, str]]) -> list[Grade]:
+        """The grade of each (gold answer, response), in this order."""
+        read = [(tidy(gold), *read_answer(response)) for gold, response in pairs]
+        self.learn((gold, answer) for gold, answer, _ in read if answer is not None)
+        return [
+            Grade("wrong", None, why) if answer is None else grade(self.known[gold, answer], answer)
+            for gold, answer, why in read
+        ]
+
+    def learn(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Makes the verdict of each (gold, answer) known."""
+        if len(self.known) > CACHED:
+            self.known.clear()
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in self.known]
+        self.known |= {pair: verdict for pair in new if (verdict := by_text(*pair)) is not None}
+        open_pairs = [pair for pair in new if pair not in self.known]
+        if open_pairs:
+            verdicts = self.workers.compare([same_terms(*pair) for pair in open_pairs])
+            self.known |= dict(zip(open_pairs, verdicts, strict=True))
+
+
+def read_answer(response: str) -> tuple[str | None, str | None]:
+    """The answer, or why there is none."""
+    try:
+        return extract(response), None
+    except NoAnswer as none:
+        return None, str(none)
+
+
+def by_text(gold: str, answer: str) -> Verdict | None:
+    """The verdict, where the text alone decides."""
+    if answer == gold:
+        return "right", None
+    if len(gold) > MAX_ANSWER_CHARACTERS:
+        return "unchecked", "gold too long"
+    gold, answer = same_terms(gold, answer)
+    if answer == gold:
+        return "right", None
+    if (mark := excess(gold, answer)) is not None:
+        return "wrong", mark
+    return ("unchecked", "too large") if TOO_LARGE.search(answer) else None
+
+
+def grade(verdict: Verdict, answer: str) -> Grade:
+    """The verdict with the answer that it is about."""
+    outcome, why = verdict
+    return Grade(outcome, answer, why)

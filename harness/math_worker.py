@@ -1,0 +1,147 @@
+"""The process that compares answers with math-verify: a line of JSON in, a line of JSON out, until its input ends.
+
+Run as a file by math_workers.py, never imported: it must start without torch. A worker that is busy when its parent
+dies ends by its limit of CPU time. An answer's own limit of time is the parent's business.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None  # type: ignore[assignment]
+
+from latex2sympy2_extended import NormalizationConfig, latex2sympy
+from math_verify import verify
+from math_verify.grader import should_treat_as_complex
+from sympy import Basic, FiniteSet, Float, MatrixBase, Rational, Set, Tuple, UnevaluatedExpr
+from sympy.core.relational import Relational
+from sympy.logic.boolalg import BooleanFunction
+
+MEMORY = 1 << 30
+NEAR = 1e-12
+DIGITS = 30
+
+# Units off: what it takes for units ends in c, d, g, h, l, m, o, s and t.
+NORMALIZATION = NormalizationConfig(units=False, malformed_operators=True, nits=True, boxed="none")
+
+# The parser is ten times slower at its first sight of a form; it sees these before the clock runs.
+WARMING = (
+    r"\frac{1}{2}",
+    r"2\sqrt{3}-\pi",
+    "x^{2}+2x+1",
+    "y=2x-1.5",
+    "(-1,2]",
+    r"\{1,2\}",
+    "(1,2,3)",
+    "x<3",
+    r"\begin{pmatrix}1&2\\3&4\end{pmatrix}",
+)
+
+Expression = Any  # a Basic or MatrixBase of sympy
+Verdict = tuple[str, str | None]
+
+
+def compare(gold: str, answer: str) -> Verdict:
+    """The outcome and its reason."""
+    real = not should_treat_as_complex(gold + " " + answer)
+    right, given = read(gold, real), read(answer, real)
+    if right is None:
+        return "unchecked", "unreadable gold"
+    if given is None:
+        return "wrong", "unreadable"
+    if kind(right) != kind(given):
+        return "wrong", "another kind"
+    if far(right, given):
+        return "wrong", None
+    return "right" if verify(right, given, timeout_seconds=None, raise_on_error=True) else "wrong", None
+
+
+def read(text: str, real: bool) -> Expression | None:
+    """What the LaTeX means, decimals and percentages as the exact fractions that they are; None where nothing."""
+    try:
+        parsed = latex2sympy(text, is_real=real, convert_degrees=False, normalization_config=NORMALIZATION)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:  # whatever a parser may raise of a text that is not for it
+        return None
+    if not isinstance(parsed, Basic | MatrixBase):
+        return None
+    exact = {number: Rational(str(number)) for number in parsed.atoms(Float)}
+    hundredths = {percent: percent.args[0] for percent in parsed.atoms(UnevaluatedExpr)}
+    return parsed.xreplace(exact).xreplace(hundredths)
+
+
+def kind(expression: Expression) -> str:
+    """What sort of answer it is; only like is compared with like. An open interval and a pair are written alike."""
+    for name, types in KINDS.items():
+        if isinstance(expression, types):
+            return name
+    return "value"
+
+
+KINDS = {
+    "set": FiniteSet,
+    "interval": (Set, Tuple),
+    "relation": (Relational, BooleanFunction),
+    "matrix": MatrixBase,
+}
+
+
+def far(gold: Expression, answer: Expression) -> bool:
+    """Whether two numbers differ for certain; math-verify lets 1e-15 pass, however small the gold answer."""
+    if not (getattr(gold, "is_number", False) and getattr(answer, "is_number", False)):
+        return False
+    size, difference = abs(gold.evalf(DIGITS)), abs((gold - answer).evalf(DIGITS))
+    return bool(difference.is_finite and size.is_finite and difference > NEAR * size)
+
+
+def bound(cpu_s: int) -> None:
+    """Bounds memory, and CPU time from here to a second or two more than `cpu_s`, where the system has such bounds."""
+    if resource is None:
+        return
+    cpu = int(time.process_time()) + 2 + cpu_s
+    for what, soft in ((resource.RLIMIT_CPU, cpu), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, MEMORY)):
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(what, (soft, resource.getrlimit(what)[1]))
+
+
+def exhausted() -> bool:
+    """Whether memory ran short at some time: math-verify takes its own MemoryError for a difference."""
+    if resource is None:
+        return False
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit > MEMORY // 2
+
+
+def main(cpu_s: int) -> None:
+    """Says that it is ready, then answers line by line."""
+    requests, replies = sys.stdin, os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no reply
+    logging.disable(logging.CRITICAL)
+    for text in WARMING:
+        compare(text, text + " ")
+    print("ready", file=replies, flush=True)
+    for request in requests:
+        bound(cpu_s)
+        try:
+            verdict = compare(*json.loads(request))
+        except MemoryError:
+            verdict = "unchecked", "memory"
+        except RecursionError:
+            verdict = "unchecked", "depth"
+        except Exception:  # sympy raises whatever it likes
+            verdict = "unchecked", "error"
+        if verdict[0] != "right" and exhausted():
+            verdict = "unchecked", "memory"
+        print(json.dumps(verdict), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,70 @@
+"""A small run that was committed with its weights is made again: nothing in this checkout has changed its numbers.
+
+Where a change is meant to (and the CHANGELOG says so), `python -m tests.harness.reference` writes it anew.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.divergence import explained, logprob_agreement
+from harness.environment import FINGERPRINT, differences_here
+from harness.history import read_history
+from harness.reproduce import reproduce
+from tests.harness.reference import REFERENCE
+from tests.harness.runs import ignore
+
+pytestmark = pytest.mark.train
+
+CLOSE = 1e-5  # of a log-probability, between machines
+
+
+def drift(reference: Path, out: Path) -> list[str]:
+    """What is wrong with the run made again: any bit where the fingerprint is the same, else step 0 beyond CLOSE."""
+    run = read_history(reference)
+    here = differences_here(run.environment, run.config.run.threads)
+    decisive = {name: here[name] for name in FINGERPRINT if name in here}
+    said: list[str] = []
+    divergence = reproduce(run, out, 1 if decisive else run.steps_done, ignore, said.append)
+    again = read_history(out)
+    if not decisive:
+        return explained(run, again, divergence) if divergence else []
+    rows, rows_again = run.table("rollouts", 0), again.table("rollouts", 0)
+    assert rows is not None
+    assert rows_again is not None
+    prompts, prompts_again = ([row["prompt"] for row in each if row["round"] == 0] for each in (rows, rows_again))
+    agreement = logprob_agreement(rows, rows_again)
+    assert prompts == prompts_again
+    assert agreement is not None
+    return [f"log-probabilities of step 0 are {agreement[0]:.2g} apart"] if agreement[0] > CLOSE else []
+
+
+def test_the_reference_run_has_not_drifted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = read_history(REFERENCE)
+    here = differences_here(run.environment, run.config.run.threads)
+    found = drift(REFERENCE, tmp_path / "again")
+    if any(name in here for name in FINGERPRINT):
+        with capsys.disabled():
+            print(f"\nNOTE: this machine is another, so the reference run was checked at step 0 only, to {CLOSE:g}:")
+            print("\n".join(f"  {name}: {then} then, {now} here" for name, (then, now) in here.items()))
+    assert found == []
+
+
+def edited(tmp_path: Path, name: str, value: object) -> Path:
+    """A copy of the reference run that says it was made elsewhere."""
+    copy = tmp_path / "reference"
+    shutil.copytree(REFERENCE, copy)
+    environment = json.loads((copy / "environment.json").read_text(encoding="utf-8"))
+    (copy / "environment.json").write_text(json.dumps(environment | {name: value}), encoding="utf-8")
+    return copy
+
+
+def test_on_another_machine_its_step_0_is_checked(tmp_path: Path) -> None:
+    assert drift(edited(tmp_path, "cpu", "another"), tmp_path / "again") == []
+
+
+def test_other_initial_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="expected the initial weights that the run recorded"):
+        drift(edited(tmp_path, "model_sha256", "0" * 64), tmp_path / "again")

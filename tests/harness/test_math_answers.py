@@ -1,0 +1,78 @@
+import pytest
+
+from harness.math_answers import NoAnswer, extract
+
+ANSWERS = {
+    r"\boxed{5}": "5",
+    r"So $\boxed{\frac{1}{2}}$.": r"\frac{1}{2}",
+    r"\boxed {5}": "5",
+    r"\boxed{ 5. }": "5",
+    r"\boxed{$5$}": "5",
+    r"\boxed{1,2,\dots}": r"1,2,\dots",
+    r"\boxed{\{1, 2\}}": r"\{1, 2\}",
+    r"\boxed{\boxed{5}}": "5",
+    r"\boxed{5} that is \boxed{ 5 }": "5",
+    r"<think>\boxed{6} or \boxed{7}</think>\boxed{5}": "5",
+    r"a</think>\boxed{6}</think>\boxed{5}": "5",
+    r"} {{ \boxed{5} {": "5",
+    r"\fbox{6} \boxed{5}": "5",
+    r"\boxedness \boxed{5}": "5",
+}
+
+NO_ANSWERS = {
+    "": "no answer",
+    "5": "no answer",
+    r"\boxed{}": "no answer",
+    r"\boxed{$ $}": "no answer",
+    r"\fbox{5}": "no answer",
+    r"<think>\boxed{5}": "no answer",
+    r"<think>\boxed{5}</think>": "no answer",
+    r"<think></think>\boxed{5}<think>": "no answer",
+    r"\\boxed{5}": "no answer",
+    r"\boxed 5": "no braces",
+    r"\boxed{5} \boxed": "no braces",
+    r"\boxed{5": "unclosed box",
+    r"\boxed{5\}": "unclosed box",
+    r"\boxed{5} \boxed{6}": "several answers",
+    r"\boxed{5} \boxed{6} \boxed{5}": "several answers",
+    r"\boxed{5} \boxed{\boxed{6}}": "several answers",
+    r"\boxed{x=\boxed{5}}": "nested boxes",
+    r"\boxed{\boxed{5} or \boxed{6}}": "nested boxes",
+    r"\boxed{" + 2001 * "1" + "}": "too long",
+}
+
+HOSTILE = {
+    r"\boxed{" + 1_000_000 * "{": "too long",
+    200_000 * r"\boxed{": "too long",
+    1_000_000 * "{": "no answer",
+    200_000 * "<think>": "no answer",
+    r"\boxed" + 1_000_000 * " ": "no braces",
+    r"\boxed{" + 1_000_000 * "\\" + "}": "too long",
+    150_000 * r"\boxed{5}" + r"\boxed{6}": "several answers",
+    200 * (r"\boxed{" + 220 * r"\boxed{" + "5" + 221 * "}") + r"\boxed{6}": "several answers",
+}
+
+
+@pytest.mark.parametrize(("response", "answer"), ANSWERS.items())
+def test_answer_is_what_stands_in_the_only_box(response: str, answer: str) -> None:
+    assert extract(response) == answer
+
+
+@pytest.mark.parametrize(("response", "why"), NO_ANSWERS.items())
+def test_no_answer_has_its_reason(response: str, why: str) -> None:
+    with pytest.raises(NoAnswer) as none:
+        extract(response)
+    assert str(none.value) == why
+
+
+@pytest.mark.parametrize(
+    ("response", "why"), HOSTILE.items(), ids=[f"{why}-{text[:8]}" for text, why in HOSTILE.items()]
+)
+def test_hostile_megabytes_are_read_once(response: str, why: str) -> None:
+    with pytest.raises(NoAnswer) as none:
+        extract(response)
+    assert str(none.value) == why
+
+
+def test_the_longest_answer_counts() -> None:
+    assert extract(r"\boxed{" + 2000 * "1" + "}") == 2000 * "1"
