@@ -4,7 +4,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness import Config, UsageError, parsed, resolve, section_of
 
@@ -12,16 +14,20 @@ FAMILIES = Path(__file__).parent / "families"
 SET_BY_COMPARE = ("loss_type", "seed", "control", "output_dir")
 
 
-@dataclass(frozen=True)
-class Family:
+ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # it becomes part of file names
+
+
+class Family(BaseModel):
     """Which arms exist, and in which settings they may differ."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     description: str
     allowed: frozenset[str]
-    confounds: bool  # whether other differences are admitted, as confounds
-    arms: Mapping[str, Mapping[str, Any]]
-    controls: Mapping[str, Mapping[str, Any]]
+    confounds: bool = False  # whether other differences are admitted, as confounds
+    arms: Mapping[ArmName, Mapping[str, Any]]
+    controls: Mapping[ArmName, Mapping[str, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -44,19 +50,15 @@ def load_family(name: str) -> Family:
     path = path if path.is_file() else Path(name)
     shipped = ", ".join(sorted(file.stem for file in FAMILIES.glob("*.toml")))
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        family = Family(
-            name=path.stem,
-            description=content["description"],
-            allowed=frozenset(content["allowed"]),
-            confounds=content.get("confounds", False),
-            arms=content["arms"],
-            controls=content.get("controls", {}),
-        )
+        family = Family(**{"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError:
         raise UsageError(f"--family: expected one of {shipped} or a TOML file, got {name!r}") from None
-    except (tomllib.TOMLDecodeError, KeyError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"--family {name}: expected TOML with description, allowed and arms, got: {error}") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise UsageError(f"--family {name}: {place}: {fault['msg']}: it needs description, allowed and arms") from None
     known = section_of()
     for field in family.allowed:
         if field not in known:

@@ -102,3 +102,22 @@ def test_a_file_that_is_no_family_is_one_line(tmp_path: Path, content: str, name
 def test_an_unknown_family_names_the_shipped_ones() -> None:
     with pytest.raises(UsageError, match=f"--family: expected one of {', '.join(NAMES)} or a TOML file, got 'mine'"):
         load_family("mine")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ('allowed = ["lr"]\n[arms."../../elsewhere"]\nlr = 1e-3', "arms.../../elsewhere"),
+        ('allowed = ["lr"]\n[arms]\ngrpo = 3', "arms.grpo"),
+        ('allowed = "lr"\n[arms.grpo]\nlr = 1e-3', "allowed"),
+        ("allowed = []", "arms"),
+        ('allowed = []\narm = 1\n[arms.grpo]\nloss_type = "grpo"', "arm"),
+    ],
+)
+def test_a_family_file_that_is_none_is_refused_in_one_line(tmp_path: Path, content: str, named: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f'description = "mine"\n{content}', encoding="utf-8")
+    with pytest.raises(UsageError) as refused:
+        load_family(str(file))
+    assert f"{file}: {named}" in str(refused.value)
+    assert "\n" not in str(refused.value)
