@@ -4,8 +4,8 @@ Left out on purpose: a value model, a reward model, an entropy bonus. None of th
 """
 
 import ctypes
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -49,46 +49,60 @@ def train(
     refuse_used_folder(path)
     set_up_torch(config.run.threads)
     TASKS[config.task.task].self_test()
-    with locked(path) as lost:
-        policy = policy or initial_policy(config, on_warm_start)
+    with held(path) as stop_requested:
+
+        def go_on(done: int = 0, total: int = 0) -> None:
+            if name := stop_requested():
+                raise Stopped(f"stopped by {name} before the run began: nothing was written")
+            if on_warm_start and total:
+                on_warm_start(done, total)
+
+        policy = policy or initial_policy(config, go_on)
         reference = policy.copy() if config.loss.beta > 0 else None
         held_out = held_out_problems(config.task.task, config.evaluation.eval_prompts)
         surroundings = environment(policy, held_out, config.run.threads)
+        go_on()
         folder = RunFolder.create(path, config, surroundings, policy if config.model.model == "tiny" else None)
-        carry_on(config, begin(config, policy, reference), folder, on_step, lost)
+        carry_on(config, begin(config, policy, reference), folder, on_step, stop_requested)
     return folder
 
 
-def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnStep, lost: StopRequested) -> None:
-    """Run the steps that are left, and say in status.json how it ended."""
+@contextmanager
+def held(path: Path) -> Iterator[StopRequested]:
+    """The folder for this process alone, and a function that names the signal that asks the run to stop, or None."""
+    with stop_requests() as requested, locked(path) as lost:
 
-    def stop_requested() -> str | None:
-        if reason := lost():
-            raise LockLost(f"{folder.path}: {reason}: another process may be writing there, so this one does no more")
-        return requested()
+        def stop_requested() -> str | None:
+            if reason := lost():
+                raise LockLost(f"{path}: {reason}: another process may be writing there, so this one does no more")
+            return requested()
+
+        yield stop_requested
+
+
+def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnStep, stop: StopRequested) -> None:
+    """Run the steps that are left, and say in status.json how it ended: `failed` where it would fail again."""
 
     def end(state: str, reason: str | None, code: int) -> None:
         folder.set_status(state, reason, code, training.steps_done)
 
     try:
         folder.set_status("running", None, None, training.steps_done)
-        with stop_requests() as requested:
-            run_steps(config, training, folder, on_step, stop_requested)
+        run_steps(config, training, folder, on_step, stop)
     except LockLost:
         raise
-    except Stopped as stop:
-        end("preempted", str(stop), stop.exit_code)
+    except Stopped as stopped:
+        end("preempted", str(stopped), stopped.exit_code)
         raise
     except KeyboardInterrupt:
         end("preempted", "interrupted within a step", Stopped.exit_code)
         raise
     except BaseException as error:
-        with suppress(OSError):  # the disk may be full
-            end("failed", f"{type(error).__name__}: {error}", 1)
         if is_disk_full(error):
-            raise HarnessError(
-                f"{folder.path}: the disk is full: make room, then: python -m harness resume {folder.path}"
-            ) from None
+            with suppress(OSError):
+                end("preempted", "the disk is full", 1)
+            raise HarnessError(f"the disk is full: make room, then: python -m harness resume {folder.path}") from None
+        end("failed", f"{type(error).__name__}: {error}", 1)
         raise
     end("finished", None, 0)
 

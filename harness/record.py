@@ -39,7 +39,8 @@ def refuse_used_folder(folder: Path) -> None:
     """Raise UsageError if the folder holds anything, since nothing is ever overwritten, or could not be made."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
-            f"--output_dir: expected a new or empty folder, got {str(folder)!r}, which holds a run or files"
+            f"--output_dir: expected a new or empty folder, got {str(folder)!r}, which holds a run or files: choose "
+            "another, or go on with a run that was stopped: python -m harness resume"
         )
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):

@@ -14,8 +14,7 @@ from harness.errors import UsageError
 from harness.files import Journal, prefix_at, sha256_of, whole_file
 from harness.history import History, read_history
 from harness.initial import recorded_initial_policy
-from harness.lock import locked
-from harness.loop import OnStep, carry_on, set_up_torch
+from harness.loop import OnStep, carry_on, held, set_up_torch
 from harness.policy import Policy
 from harness.record import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, STARTING, RunFolder
 from harness.training import Training, begin
@@ -31,7 +30,7 @@ def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
     Raises UsageError where there is no run, it has finished, or another process is writing it.
     """
     read_history(path)  # before a lock is made beside what is no run
-    with locked(path) as lost:
+    with held(path) as stop_requested:
         history = read_history(path)
         if history.state == "finished":
             raise UsageError(f"expected an unfinished run, got {str(path)!r}, which has finished: nothing to resume")
@@ -40,7 +39,7 @@ def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
         start = newest_start(history, reference, say)
         keep_until(path, start)
         note_resume(history, start.training.steps_done, say)
-        carry_on(history.config, start.training, RunFolder(path), on_step, lost)
+        carry_on(history.config, start.training, RunFolder(path), on_step, stop_requested)
     return RunFolder(path)
 
 
