@@ -113,7 +113,7 @@ def read_lines(path: Path) -> list[Row]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             row = None
-        if not isinstance(row, dict) or row.get("step") != number:
+        if not isinstance(row, dict) or type(row.get("step")) is not int or row["step"] != number:
             raise UsageError(f"{path}: expected the metrics of step {number} on line {number + 1}, got {line[:60]!r}")
         rows.append(row)
     return rows

@@ -34,6 +34,8 @@ def locked(folder: Path) -> Iterator[Callable[[], str | None]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         acquire(lease, folder)
+    except filelock.LeaseSettingsMismatch as error:
+        raise UsageError(f"{folder}: another version of this program writes it ({error}): stop that first") from None
     except OSError as error:
         raise UsageError(f"expected a folder that can be written, got {str(folder)!r}: {error}") from None
     try:
@@ -63,7 +65,7 @@ def acquire(lease: filelock.SoftFileLease, folder: Path) -> None:
 
 def runs_here(owner: filelock.OwnerRecord) -> bool:
     """Whether a process of that number lives on this host; one in another container cannot be seen."""
-    if not owner.hostname.startswith(socket.gethostname()):
+    if owner.hostname.partition("?pidns-")[0] != socket.gethostname():
         return False
     try:
         os.kill(owner.pid, 0)

@@ -158,7 +158,8 @@ def update(
     try:
         training.updater.step(minibatch, known, record)
     except NonFinite as fault:
-        kept = folder.add_nonfinite(training.steps_done, len(record.gradient_norms) + record.skipped, fault, minibatch)
+        number = len(record.gradient_norms) + record.skipped - fault.is_stepped
+        kept = folder.add_nonfinite(training.steps_done, number, fault, minibatch)
         record.skipped += 1
         said = f"step {training.steps_done}: {fault}; its batch is in {kept}"
         skipped = training.ledger.skipped_updates + record.skipped

@@ -28,7 +28,8 @@ def check_gradient(loss: float, norm: torch.Tensor, policy: Policy, forwards: Se
         raise NonFinite("loss", loss, forwards)
     if not norm.isfinite():
         gradients = ((name, p.grad) for name, p in policy.model.named_parameters() if p.grad is not None)
-        raise NonFinite(f"gradient of {first_non_finite(gradients)}", float(norm), forwards)
+        name = first_non_finite(gradients)
+        raise NonFinite(f"gradient of {name}" if name else "norm of the gradient", float(norm), forwards)
 
 
 def check_weights(policy: Policy, forwards: Sequence[Forward] = ()) -> None:

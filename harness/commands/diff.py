@@ -21,8 +21,10 @@ def add(subparsers: Subparsers) -> None:
 def run(options: argparse.Namespace) -> None:
     """Compare the two folders."""
     ours, theirs = (read_history(Path(path)) for path in options.runs)
-    from harness.divergence import explained, first_divergence, settings_that_differ, shown
+    from harness.divergence import agreement, first_divergence
     from harness.environment import differing
+    from harness.explanation import explained, settings_that_differ
+    from harness.rows import shown
 
     for kind, differences in (
         ("settings", settings_that_differ(ours.config, theirs.config)),
@@ -36,5 +38,7 @@ def run(options: argparse.Namespace) -> None:
         say("\n".join(explained(ours, theirs, divergence)))
     else:
         steps = min(ours.steps_done, theirs.steps_done)
-        both = all(each.final_weights.is_dir() for each in (ours, theirs))
-        say(f"records: the same over {steps} steps{', and so are the final weights' if both else ''}")
+        compared, gaps = agreement(ours, theirs, steps)
+        if gaps:
+            say(f"not compared, since only one of the two has them: {'; '.join(gaps)}")
+        say(f"the same over {steps} steps: {', '.join(compared)}")

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
     flags = {name: value for name, value in given_flags(options).items() if name in LossSettings.model_fields}
     other = other_config(history.config, flags)
     steps = chosen_steps(history, options.first_step, options.steps)
-    from harness.divergence import settings_that_differ
+    from harness.explanation import settings_that_differ
     from harness.loop import set_up_torch
     from harness.replay import replay_run
 

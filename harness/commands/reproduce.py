@@ -26,7 +26,8 @@ def add(subparsers: Subparsers) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run it again and compare."""
     history = read_history(Path(options.run))
-    from harness.divergence import explained
+    from harness.divergence import agreement
+    from harness.explanation import explained
     from harness.reproduce import comparable_steps, reproduce
 
     steps = comparable_steps(history, options.steps)
@@ -36,5 +37,7 @@ def run(options: argparse.Namespace) -> None:
     if divergence:
         say("\n".join(explained(history, read_history(out), divergence)))
         raise HarnessError(f"{options.run} was not reproduced: {out}")
-    finished = " and final weights" if history.state == "finished" and steps == history.config.run.steps else ""
-    say(f"identical: metrics, rollouts and evaluations of {steps} steps{finished}: {out}")
+    compared, gaps = agreement(history, read_history(out), steps)
+    if gaps:
+        say(f"not compared, since only one of the two has them: {'; '.join(gaps)}")
+    say(f"identical: {', '.join(compared)} of {steps} steps: {out}")

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.divergence import explained, logprob_agreement
 from harness.environment import FINGERPRINT, differences_here
+from harness.explanation import explained
 from harness.history import read_history
 from harness.reproduce import reproduce
+from harness.rows import logprob_agreement
 from tests.harness.reference import REFERENCE
 from tests.harness.runs import ignore
 
