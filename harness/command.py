@@ -78,7 +78,8 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: 
         check_checkout(*needs)
         main(arguments)
     except HarnessError as error:
-        print(f"error: {error}" if error.exit_code != 75 else str(error), file=sys.stderr)
+        text = " ".join(str(error).split("\n"))
+        print(f"error: {text}" if error.exit_code != 75 else text, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -87,7 +88,7 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: 
         # whoever read our output has gone; keep the interpreter from failing again as it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
+    except Exception as error:
         if not is_disk_full(error):
             raise
         print(f"error: the disk is full, make room: {error}", file=sys.stderr)

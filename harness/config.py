@@ -24,6 +24,9 @@ class Section(BaseModel):
     def none_may_be_a_choice(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Read the absence of a value as the choice 'none' where there is one: a command line spells both alike."""
         choices = {name for name, field in cls.model_fields.items() if "none" in get_args(field.annotation)}
+        for name, value in values.items():
+            if isinstance(value, bool) and name in cls.model_fields and cls.model_fields[name].annotation is not bool:
+                raise ValueError(f"--{name}: expected no boolean, got {str(value).lower()}")
         return {name: "none" if value is None and name in choices else value for name, value in values.items()}
 
 
@@ -32,7 +35,7 @@ class RunSettings(Section):
 
     seed: int = Field(default=0, ge=0, description="Keys every random draw of the run.")
     steps: Count = Field(default=20, description="Training steps: rounds of rollouts and the updates made from them.")
-    threads: Count = Field(default=1, description="CPU threads; other counts give other last bits.")
+    threads: Count = Field(default=1, le=1024, description="CPU threads; other counts give other last bits.")
     record_rollouts: Literal["all", "none"] = Field(default="all", description="Which steps' responses are stored.")
     checkpoint_every: Count = Field(default=10, description="Training steps between checkpoints; the newest two stay.")
     output_dir: str | None = Field(default=None, description="Run folder. Default: runs/<time>-<loss>-seed<seed>.")
@@ -137,7 +140,7 @@ class LossSettings(Section):
 class OptimizerSettings(Section):
     """What is done with a batch of rollouts. AdamW throughout, as in every recipe."""
 
-    lr: Positive = Field(default=3e-4, description="Learning rate.")
+    lr: Positive = Field(default=3e-4, le=3.4e37, description="Learning rate.")
     warmup_steps: int = Field(default=5, ge=0, description="Training steps of linear warm-up.")
     weight_decay: float = Field(default=0.1, ge=0, description="AdamW's decoupled weight decay.")
     grad_clip: Positive = Field(default=1.0, description="Gradients are scaled down to this norm.")

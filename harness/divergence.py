@@ -60,9 +60,10 @@ EVALUATION = Quantity(
     ("eval_prompts", "eval_samples", "final_eval_samples", "eval_temperature", "eval_top_p", "eval_every", "steps"),
 )
 WEIGHTS = Quantity("influence weights", ("influence_weight",), None, ())
+TOKENS = Quantity("tokens at the last update", ("position", "log_ratio", "future_kl", "influence_weight"), None, ())
 UPDATES = Quantity("updates", (), None, ())
 FINAL_WEIGHTS = Quantity("final weights", (), None, ())
-LEARNED = UPDATES.name, WEIGHTS.name, FINAL_WEIGHTS.name  # what loss and optimizer decide
+LEARNED = UPDATES.name, WEIGHTS.name, TOKENS.name, FINAL_WEIGHTS.name  # what loss and optimizer decide
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,9 @@ def updates_differ(ours: History, theirs: History, step: int) -> Divergence | No
     pair = first_row(a, b, WEIGHTS.columns) if a is not None and b is not None else None
     if pair:
         return WEIGHTS.divergence(step, row_detail(pair, WEIGHTS.columns))
+    a, b = ours.table("tokens", step), theirs.table("tokens", step)
+    if a and b and (pair := first_row(a, b, TOKENS.columns)):
+        return TOKENS.divergence(step, row_detail(pair, TOKENS.columns))
     lines = [{key: v for key, v in run.metrics[step].items() if not key.startswith("time/")} for run in (ours, theirs)]
     keys = [key for key in {**lines[0], **lines[1]} if not same(lines[0].get(key), lines[1].get(key))]
     if not keys:
@@ -137,7 +141,7 @@ def weights_differ(ours: History, theirs: History) -> Divergence | None:
     for name in sorted({**a, **b}):
         if name not in a or name not in b or a[name].shape != b[name].shape:
             return FINAL_WEIGHTS.divergence(None, f"{name} is not in both with the same shape")
-        if not torch.equal(a[name].view(torch.uint8), b[name].view(torch.uint8)):
+        if not torch.equal(*(each[name].reshape(-1).view(torch.uint8) for each in (a, b))):
             largest = float((a[name].double() - b[name].double()).abs().max())
             return FINAL_WEIGHTS.divergence(None, f"{name} differs by up to {largest:.3g}")
     return None
@@ -156,11 +160,12 @@ def agreement(ours: History, theirs: History, steps: int) -> tuple[list[str], li
     compared, gaps = ["metrics"], []
     for name, kind, last in (("rollouts", "rollouts", steps - 1), ("evaluations", "evals", steps)):
         found = {step: (ours.has_table(kind, step), theirs.has_table(kind, step)) for step in range(last + 1)}
-        missing = [str(step) for step, (mine, other) in found.items() if mine != other]
-        if missing:
-            gaps.append(f"{name} of step {', '.join(missing)}")
-        elif any(mine for mine, _ in found.values()):
+        both = [step for step, there in found.items() if all(there)]
+        lacking = [str(step) for step, there in found.items() if not all(there) and (any(there) or kind == "rollouts")]
+        if both and not lacking:
             compared.append(name)
+        elif lacking:
+            gaps.append(f"{name} of step {', '.join(lacking)}")
     finished = [(run.final_weights / "model.safetensors").is_file() for run in (ours, theirs)]
     if all(finished):
         compared.append("final weights")

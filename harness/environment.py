@@ -26,7 +26,7 @@ def environment(policy: Policy, held_out: Iterable[Problem], threads: int) -> di
     prompts = "\n".join(problem.prompt for problem in held_out)
     return {
         **surroundings(threads),
-        "model_revision": getattr(policy.model.config, "_commit_hash", None),
+        "model_revision": policy.commit,
         "model_sha256": model_sha256(policy),
         "eval_prompts_sha256": hashlib.sha256(prompts.encode()).hexdigest(),
         "command_line": ["python", *sys.orig_argv[1:]],

@@ -51,6 +51,13 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_synced(path: Path) -> None:
+    """Make the folder where it is missing, and flush its name to disk."""
+    if not path.is_dir():
+        path.mkdir(parents=True)
+        sync(path.parent)
+
+
 def sha256_of(path: Path) -> str:
     """Hash of the file's content."""
     with path.open("rb") as file:
@@ -59,8 +66,8 @@ def sha256_of(path: Path) -> str:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether a write failed for want of space; safetensors says so in its text alone."""
-    number = getattr(error, "errno", None)
-    return number in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in str(error)
+    full = errno.ENOSPC, errno.EDQUOT
+    return getattr(error, "errno", None) in full or any(f"os error {number}" in str(error) for number in full)
 
 
 @dataclass(frozen=True)
@@ -72,17 +79,21 @@ class Mark:
 
 
 class Journal:
-    """A file of lines that only grows, and knows how far it has got."""
+    """A file of lines that only grows, and knows how far it has got. A torn last line is cut off."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.length, self.digest = 0, hashlib.sha256()
         if path.is_file():
-            self.grow(path.read_bytes())
+            content = path.read_bytes()
+            self.grow(content[: content.rfind(b"\n") + 1])
+            if self.length < len(content):
+                os.truncate(path, self.length)
 
     def append(self, line: str) -> None:
         """Add a line and flush it to disk; where that fails, none of it stays."""
         content = line.encode() + b"\n"
+        is_new = not self.path.exists()
         try:
             with self.path.open("ab") as file:
                 file.write(content)
@@ -92,6 +103,8 @@ class Journal:
             with suppress(OSError):
                 os.truncate(self.path, self.length)
             raise
+        if is_new:
+            sync(self.path.parent)
         self.grow(content)
 
     def grow(self, content: bytes) -> None:

@@ -57,7 +57,7 @@ class History:
             return None
         try:
             rows: list[Row] = pq.read_table(path).to_pylist()
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             cause = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UsageError(f"{path}: expected a parquet file, got: {cause}") from None
         return rows

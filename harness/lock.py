@@ -10,6 +10,7 @@ from pathlib import Path
 import filelock
 
 from harness.errors import UsageError
+from harness.files import is_disk_full
 
 LEASE_S = 60.0  # a holder on another host that has not renewed its claim for so long is taken for dead
 UNWRITTEN_S = 2.0  # a lock that still names nobody after this was left by a process killed as it made it
@@ -17,8 +18,8 @@ UNWRITTEN_S = 2.0  # a lock that still names nobody after this was left by a pro
 
 def lock_path(folder: Path) -> Path:
     """The lock lies beside the folder: it is there before the folder is, and does not travel with a copy."""
-    absolute = folder.absolute()
-    return absolute.with_name(f".{absolute.name}.lock")
+    real = folder.resolve()
+    return real.with_name(f".{real.name}.lock")
 
 
 @contextmanager
@@ -37,6 +38,8 @@ def locked(folder: Path) -> Iterator[Callable[[], str | None]]:
     except filelock.LeaseSettingsMismatch as error:
         raise UsageError(f"{folder}: another version of this program writes it ({error}): stop that first") from None
     except OSError as error:
+        if is_disk_full(error):
+            raise
         raise UsageError(f"expected a folder that can be written, got {str(folder)!r}: {error}") from None
     try:
         yield lambda: f"its lock was lost ({lost[0].reason})" if lost else None

@@ -114,7 +114,7 @@ def run_steps(
     policy, watch = training.policy, training.watch
     task, names = TASKS[config.task.task], metric_names(training.updater.loss)
     check_weights(policy)
-    if training.steps_done == 0:
+    if training.steps_done == 0 and not folder.has_evaluation(0):
         folder.add_evaluation(evaluate(policy, config, 0, samples_at(0, config)))
     for step in range(training.steps_done, config.run.steps):
         save_or_stop(config, training, folder, stop_requested())
@@ -163,7 +163,9 @@ def update(
         record.skipped += 1
         said = f"step {training.steps_done}: {fault}; its batch is in {kept}"
         skipped = training.ledger.skipped_updates + record.skipped
-        if fault.is_stepped or skipped > allowed:
+        if fault.is_stepped:
+            raise HarnessError(f"{said}; lower --lr") from None
+        if skipped > allowed:
             raise HarnessError(f"{said}; lower --lr, or let such updates be skipped with --skip_nonfinite N") from None
         print(f"note: {said}: skipped, {skipped} of {allowed} allowed", flush=True)
 

@@ -5,11 +5,10 @@ that gathers weights or hooks gradients at the model's own forward must do so he
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -25,6 +24,7 @@ class Policy:
     model: Any  # a transformers causal language model
     tokenizer: Any  # a transformers tokenizer
     end_ids: frozenset[int]  # any of these ends a response
+    commit: str | None = None  # of a hub model: which it is
 
     @property
     def pad_id(self) -> int:
@@ -40,7 +40,7 @@ class Policy:
 
     def copy(self) -> "Policy":
         """The same policy with weights of its own."""
-        return Policy(copy.deepcopy(self.model), self.tokenizer, self.end_ids)
+        return replace(self, model=copy.deepcopy(self.model))
 
     def encode(self, text: str) -> list[int]:
         """The prompt's tokens, with what the tokenizer puts at the start of a text."""
@@ -116,17 +116,29 @@ def load_policy(model: str, dtype: str = "float32", revision: str | None = None)
         raise UsageError(f"--model: expected 'tiny', a transformers folder or a hub name owner/name, got {model!r}")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise UsageError(f"--model: expected a transformers folder with a config.json, got {model!r}: it has none")
+    source = str(folder) if folder.is_dir() else model
+    safe: Any = {"revision": revision or "main", "trust_remote_code": False, "use_safetensors": True}
+    auto: Any = transformers.AutoModelForCausalLM
     try:
-        source = str(folder) if folder.is_dir() else model
-        safe = {"revision": revision or "main", "trust_remote_code": False, "use_safetensors": True}
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **safe)
-        network: Any = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), **safe)
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        network, found = auto.from_pretrained(source, dtype=getattr(torch, dtype), output_loading_info=True, **safe)
+    except Exception as error:  # transformers raises whatever it likes of files that are not what they should be
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"--model: could not load {model!r} as a causal language model: {cause}") from None
+    if missing := sorted(found["missing_keys"]):  # transformers would draw them at random
+        raise UsageError(f"--model: expected all weights of the model in {model!r}, got none of {', '.join(missing)}")
     own_memory(network)
     refuse_other_heads(network.eval(), model)
-    return Policy(network, tokenizer, end_ids(network, tokenizer, model))
+    commit = None if folder.is_dir() else commit_of(model, revision)
+    return Policy(network, tokenizer, end_ids(network, tokenizer, model), commit)
+
+
+def commit_of(model: str, revision: str | None) -> str | None:
+    """The commit of a hub model that was just loaded: the folder's name in the cache."""
+    import huggingface_hub
+
+    config = huggingface_hub.try_to_load_from_cache(model, "config.json", revision=revision or "main")
+    return Path(config).parent.name if isinstance(config, str) else None
 
 
 @torch.no_grad()

@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from harness.batching import MicroBatch
-from harness.checkpoint import save_checkpoint, save_weights
+from harness.checkpoint import prune, save_checkpoint, save_weights
 from harness.config import Config
 from harness.errors import UsageError
 from harness.evaluation import Answer
-from harness.files import Journal, sha256_of, sync, write_json, write_table
+from harness.files import Journal, is_disk_full, make_synced, sha256_of, sync, write_json, write_table
 from harness.loss_record import LossRecord
 from harness.metrics import Metrics
 from harness.nonfinite import NonFinite, save_batch
@@ -42,6 +42,14 @@ def refuse_used_folder(folder: Path) -> None:
             f"--output_dir: expected a new or empty folder, got {str(folder)!r}, which holds a run or files: choose "
             "another, or go on with a run that was stopped: python -m harness resume"
         )
+    above = [parent for parent in folder.resolve().parents if (parent / RECORDS).is_file()]
+    if above:
+        raise UsageError(f"--output_dir: expected a folder outside other runs, got {str(folder)!r}, inside {above[0]}")
+    if folder.exists() and (folder.samefile(Path.cwd()) or folder.is_mount()):
+        raise UsageError(
+            f"--output_dir: expected a folder that can be made new, got {str(folder)!r}, which is the current folder "
+            "or a mounted one: name a folder inside it"
+        )
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise UsageError(f"--output_dir: expected a folder that can be made, got {str(folder)!r}: see {nearest}")
@@ -52,6 +60,8 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if is_disk_full(error):
+            raise
         raise UsageError(
             f"--output_dir: expected a folder that can be made, got {str(path)!r}: {error.strerror}"
         ) from None
@@ -122,7 +132,8 @@ class RunFolder:
         The folder appears with all of them, so that whatever there is of a run can be resumed. The state is `running`.
         """
         refuse_used_folder(path)
-        unfinished = path.absolute().with_name(f".{path.absolute().name}.unfinished")
+        real = path.resolve()
+        unfinished = real.with_name(f".{real.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         make_folder(unfinished)
         folder = cls(unfinished)
@@ -132,8 +143,8 @@ class RunFolder:
         folder.set_status("running", None, None, 0)
         if initial:
             save_weights(unfinished / CHECKPOINTS / "initial", initial)
-        unfinished.rename(path)
-        sync(path.absolute().parent)
+        unfinished.rename(real)
+        sync(real.parent)
         return cls(path)
 
     def set_status(self, state: str, reason: str | None, exit_code: int | None, steps_done: int) -> None:
@@ -157,7 +168,7 @@ class RunFolder:
     def add_table(self, kind: str, step: int, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
         """A table of a step."""
         name = f"{kind}/step_{step:06d}.parquet"
-        (self.path / kind).mkdir(exist_ok=True)
+        make_synced(self.path / kind)
         write_table(self.path / name, rows, schema)
         self.note(name)
 
@@ -226,6 +237,10 @@ class RunFolder:
         """The answers of one evaluation."""
         self.add_table("evals", answers[0].step, [dataclasses.asdict(answer) for answer in answers], EVAL_SCHEMA)
 
+    def has_evaluation(self, step: int) -> bool:
+        """Whether the answers after so many steps are there."""
+        return (self.path / "evals" / f"step_{step:06d}.parquet").is_file()
+
     def add_nonfinite(self, step: int, update: int, fault: NonFinite, minibatch: list[MicroBatch]) -> Path:
         """The batch of an update that was not made."""
         folder = self.path / NONFINITE / f"step_{step:06d}_update_{update:04d}"
@@ -239,3 +254,4 @@ class RunFolder:
     def add_final_weights(self, policy: Policy) -> None:
         """The trained weights."""
         save_weights(self.path / CHECKPOINTS / "final", policy)
+        prune(self.path / CHECKPOINTS)

@@ -10,6 +10,7 @@ from harness.history import History, read_history
 from harness.initial import recorded_initial_policy
 from harness.loop import OnStep, set_up_torch, train
 from harness.metrics import Metrics
+from harness.rows import shown
 
 
 def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Callable[[str], None]) -> Divergence | None:
@@ -20,7 +21,7 @@ def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Callabl
     """
     differences = differences_here(run.environment, run.config.run.threads)
     for name, (then, now) in differences.items():
-        say(f"{name}: {then} in the run, {now} here")
+        say(f"{name}: {shown(then)} in the run, {shown(now)} here")
     if any(name in differences for name in FINGERPRINT):
         say("so the last bits of its arithmetic need not be the same here, and one flipped token changes all after it")
     set_up_torch(run.config.run.threads)

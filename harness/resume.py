@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.checkpoint import CheckpointFault, State, kept_checkpoints, load_checkpoint, read_state
 from harness.environment import differences_here
 from harness.errors import UsageError
-from harness.files import Journal, prefix_at, sha256_of, whole_file
+from harness.files import Journal, prefix_at, sha256_of, sync, whole_file
 from harness.history import History, read_history
 from harness.initial import recorded_initial_policy
 from harness.loop import OnStep, carry_on, held, set_up_torch
@@ -36,6 +36,7 @@ def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
             raise UsageError(f"expected an unfinished run, got {str(path)!r}, which has finished: nothing to resume")
         set_up_torch(history.config.run.threads)
         reference = recorded_initial_policy(history, say) if history.config.loss.beta > 0 else None
+        check_starting(path, say)
         start = newest_start(history, reference, say)
         keep_until(path, start)
         note_resume(history, start.training.steps_done, say)
@@ -52,6 +53,14 @@ class Start:
     checkpoint: Path | None  # None: the run's own start
 
 
+def check_starting(path: Path, say: Say) -> None:
+    """Say which of the files that the run began with is no longer what was written; its config is checked by itself."""
+    for line in starting_records(path).splitlines():
+        digest, _, name = line.partition("  ")
+        if sha256_of(path / name) != digest:
+            say(f"note: {path / name}: is not what was written; what it says of the run's beginning may be wrong")
+
+
 def newest_start(history: History, reference: Policy | None, say: Say) -> Start:
     """The run at its newest valid checkpoint, else before its first step."""
     for folder in kept_checkpoints(history.path / CHECKPOINTS):
@@ -65,9 +74,9 @@ def newest_start(history: History, reference: Policy | None, say: Say) -> Start:
             say(f"resuming {history.path} after {training.steps_done} of {history.config.run.steps} steps")
             return Start(training, kept, folder)
     say(f"resuming {history.path} from its start")
-    starting = "".join(f"{sha256_of(history.path / name)}  {name}\n" for name in STARTING)
     policy = recorded_initial_policy(history, say)
-    return Start(begin(history.config, policy, reference), {METRICS: b"", RECORDS: starting.encode()}, None)
+    kept = {METRICS: b"", RECORDS: starting_records(history.path).encode()}
+    return Start(begin(history.config, policy, reference), kept, None)
 
 
 def kept_records(path: Path, state: State) -> dict[str, bytes]:
@@ -78,9 +87,20 @@ def kept_records(path: Path, state: State) -> dict[str, bytes]:
             raise CheckpointFault(f"{path / name}: is not what was written before the checkpoint")
     for line in (kept[RECORDS] or b"").decode().splitlines():
         match = RECORD.fullmatch(line)
-        if not match or not (path / match[2]).is_file() or sha256_of(path / match[2]) != match[1]:
+        intact = match and (path / match[2]).is_file() and sha256_of(path / match[2]) == match[1]
+        if not intact and not (match and match[2] in STARTING):  # those say nothing of the state
             raise CheckpointFault(f"{path / (match[2] if match else RECORDS)}: is not what was written")
     return {name: content or b"" for name, content in kept.items()}
+
+
+def starting_records(path: Path) -> str:
+    """The lines of the files that a run begins with: as they were recorded, else of the files as they are."""
+    content = (path / RECORDS).read_bytes() if (path / RECORDS).is_file() else b""
+    lines = content.decode(errors="replace").splitlines()[: len(STARTING)]
+    found = [match[2] for line in lines if (match := RECORD.fullmatch(line))]
+    if found != list(STARTING):
+        lines = [f"{sha256_of(path / name)}  {name}" for name in STARTING]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def keep_until(path: Path, start: Start) -> None:
@@ -100,6 +120,7 @@ def keep_until(path: Path, start: Start) -> None:
         target = superseded / file.relative_to(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         file.rename(target)
+        sync(target.parent)
     for name, content in changed.items():
         (superseded / name).write_bytes(now[name])
         with whole_file(path / name) as journal:

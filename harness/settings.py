@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.config import Config, section_of
+from harness.config import Config, section_of, sections
 from harness.errors import UsageError
 from losses import LOSSES, LossSettingError
 
+LARGEST = 2**63
 PRESETS = Path(__file__).parent / "presets"
 
 
@@ -34,6 +35,8 @@ def build(flat: Mapping[str, Any]) -> Config:
     where = section_of()
     tree: dict[str, dict[str, Any]] = {}
     for flag, value in flat.items():
+        if isinstance(value, int) and abs(value) >= LARGEST:
+            raise UsageError(f"--{flag}: expected a number below 2^63, got {shown(value)}")
         tree.setdefault(where[flag], {})[flag] = value
     try:
         config = Config.model_validate(tree)
@@ -51,7 +54,13 @@ def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     tree = values["config"] if isinstance(values.get("config"), Mapping) else values
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= value if isinstance(value, Mapping) else {key: value}
+        if isinstance(value, Mapping) and key not in sections():
+            raise UsageError(f"expected settings, or sections among {', '.join(sections())}, got section {key!r}")
+        part = value if isinstance(value, Mapping) else {key: value}
+        twice = sorted(part.keys() & flat.keys())
+        if twice:
+            raise UsageError(f"expected every setting once, got {twice[0]} twice")
+        flat |= part
     return flat
 
 
@@ -84,7 +93,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"{path}: expected a readable TOML or JSON file, got: {error.strerror}") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: expected TOML, or JSON in a .json file, got: {error}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path}: expected settings by name, got a {type(values).__name__}")
@@ -98,7 +107,16 @@ def one_line(error: ValidationError) -> str:
         return str(fault["ctx"]["error"])
     expected = fault["msg"].replace("Input should be", "expected").replace("a valid integer", "an integer")
     expected = expected.partition(", unable to parse")[0].replace("valid ", "")
-    return f"--{fault['loc'][-1]}: {expected}, got {fault['input']!r}"
+    return f"--{fault['loc'][-1]}: {expected}, got {shown(fault['input'])}"
+
+
+def shown(value: Any) -> str:
+    """A value as an error names it."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not print integers of thousands of digits
+        text = "a number too long to print"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def resolve_tree(tree: Mapping[str, Any], source: Path) -> Config:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SLURM sends the last two before it ends a job
+# SLURM sends SIGUSR1 or SIGTERM before it ends a job; a terminal that closes sends SIGHUP
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 @contextmanager
@@ -18,7 +19,8 @@ def stop_requests() -> Iterator[Callable[[], str | None]]:
             raise KeyboardInterrupt  # the second one does not wait for the step to end
         received.append(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, note) for number in STOPPING}
+    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]  # nohup's choice stands
+    before = {number: signal.signal(number, note) for number in heeded}
     try:
         yield lambda: received[0] if received else None
     finally:

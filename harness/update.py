@@ -24,7 +24,7 @@ class KnownLogprobs:
 
 def make_optimizer(
     policy: Policy, settings: OptimizerSettings, updates_per_step: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
     """AdamW, and its learning rate: a linear warm-up, then constant."""
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     warm = settings.warmup_steps * updates_per_step
@@ -64,7 +64,7 @@ class Updater:
     policy: Policy
     loss: Loss
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
+    schedule: torch.optim.lr_scheduler.LambdaLR
     config: Config
 
     def step(self, minibatch: list[MicroBatch], known: list[KnownLogprobs], record: LossRecord) -> None:

@@ -40,5 +40,5 @@ def run(options: argparse.Namespace) -> None:
         steps = min(ours.steps_done, theirs.steps_done)
         compared, gaps = agreement(ours, theirs, steps)
         if gaps:
-            say(f"not compared, since only one of the two has them: {'; '.join(gaps)}")
+            say(f"not compared, since they are not in both: {'; '.join(gaps)}")
         say(f"the same over {steps} steps: {', '.join(compared)}")

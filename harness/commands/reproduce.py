@@ -39,5 +39,5 @@ def run(options: argparse.Namespace) -> None:
         raise HarnessError(f"{options.run} was not reproduced: {out}")
     compared, gaps = agreement(history, read_history(out), steps)
     if gaps:
-        say(f"not compared, since only one of the two has them: {'; '.join(gaps)}")
+        say(f"not compared, since they are not in both: {'; '.join(gaps)}")
     say(f"identical: {', '.join(compared)} of {steps} steps: {out}")

@@ -1,0 +1,91 @@
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas  # noqa: F401  # pyarrow looks for it at its first table: once here, not in every fork
+import pytest
+
+from harness.config import Config
+from harness.loop import set_up_torch
+from harness.warmstart import cache_key, cache_root
+from tests.faults.amount import THOROUGH
+from tests.faults.forked import forked, going_on
+from tests.faults.verdict import Toll
+from tests.faults.writes import killed_at, listed_in
+from tests.harness.tiny import SCAFFOLD, save_direct_answers, small_config
+
+TOLL = pytest.StashKey[Toll]()
+SETTINGS = {"steps": 4, "checkpoint_every": 1, "eval_every": 2, "prompts_per_step": 2, "output_dir": "run"}
+
+
+class Truth(NamedTuple):
+    """A run that met no fault."""
+
+    config: Config
+    run: Path
+    writes: list[str]  # what it wrote, operation by operation
+    duration_s: float
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The model `tiny` is one that is made in seconds."""
+    set_up_torch(threads=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIPO_HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        config = small_config()
+        folder = cache_root() / f"{config.task.task}-{cache_key(config.task.task, config.model.model_seed, 1)}"
+        folder.mkdir(parents=True)
+        save_direct_answers(folder)
+        yield
+
+
+def run_without_fault(folder: Path, **changes: object) -> Truth:
+    config = small_config(**SCAFFOLD | SETTINGS | changes)
+    begun = time.monotonic()
+    ended = forked(going_on(config, folder / "run"), folder / "log", listed_in(folder / "writes"))
+    assert ended.code == 0, ended.printed
+    writes = (folder / "writes").read_text(encoding="utf-8").splitlines()
+    return Truth(config, folder / "run", writes, time.monotonic() - begun)
+
+
+@pytest.fixture(scope="session")
+def fipo(tmp_path_factory: pytest.TempPathFactory) -> Truth:
+    """FIPO with a reference policy."""
+    return run_without_fault(tmp_path_factory.mktemp("fipo"), loss_type="fipo", beta=0.05)
+
+
+@pytest.fixture(scope="session")
+def dapo(tmp_path_factory: pytest.TempPathFactory) -> Truth:
+    """DAPO, without one."""
+    return run_without_fault(tmp_path_factory.mktemp("dapo"), loss_type="dapo")
+
+
+@pytest.fixture(scope="session")
+def half(fipo: Truth, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same FIPO run, killed as it was about to write down the metrics of its third step."""
+    folder = tmp_path_factory.mktemp("half")
+    opened = [number for number, what in enumerate(fipo.writes) if what == f"open {fipo.run / 'metrics.jsonl'}"]
+    forked(going_on(fipo.config, folder / "run"), folder / "log", killed_at(opened[2]))
+    assert sorted(path.name for path in (folder / "run" / "checkpoints").iterdir()) == [
+        "initial",
+        "step_000001",
+        "step_000002",
+    ]
+    return folder / "run"
+
+
+@pytest.fixture
+def toll(pytestconfig: pytest.Config) -> Iterator[Toll]:
+    """What the test's faults did; the table is of all tests."""
+    mine = Toll()
+    yield mine
+    pytestconfig.stash.setdefault(TOLL, Toll()).ended.update(mine.ended)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table of what was survived."""
+    if TOLL in config.stash:
+        terminalreporter.section(f"faults, {'all' if THOROUGH else 'a few'} of them")
+        terminalreporter.write_line("\n".join(config.stash[TOLL].table()))

@@ -1,0 +1,144 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.environment import ROOT
+from harness.lock import lock_path
+from harness.metrics import Metrics
+from tests.faults.amount import amount, spread
+from tests.faults.conftest import SETTINGS, Truth
+from tests.faults.forked import Ended, ended, forked, going_on, start
+from tests.faults.verdict import Toll, verdict
+from tests.faults.writes import signalled_at
+from tests.harness.runs import read_json
+from tests.harness.tiny import SCAFFOLD, small_flags
+
+pytestmark = pytest.mark.train
+STOPPING = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT]
+
+
+def after_step(step: int, act: Callable[[], object]) -> Callable[[Metrics], None]:
+    """Acts as the step of that number ends."""
+
+    def on_step(metrics: Metrics) -> None:
+        if metrics["step"] == step:
+            act()
+
+    return on_step
+
+
+def send(*signals: signal.Signals) -> Callable[[], None]:
+    """Sends them to this process."""
+
+    def act() -> None:
+        for number in signals:
+            os.kill(os.getpid(), number)
+
+    return act
+
+
+def checkpoints(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "checkpoints").glob("step_*"))
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_signal_stops_a_run_at_a_step_boundary_to_be_resumed(
+    fipo: Truth, tmp_path: Path, toll: Toll, number: signal.Signals
+) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    stopped = forked(going_on(fipo.config, run, after_step(1, send(number))), log)
+    message = f"stopped by {number.name} after 2 of 4 steps; go on with: python -m harness resume {run}"
+    assert stopped == Ended(75, f"{message}\n")
+    status = {"state": "preempted", "reason": message, "exit_code": 75, "steps_done": 2}
+    assert read_json(run / "status.json") == status
+    assert checkpoints(run) == ["step_000001", "step_000002"]
+    toll.add("a signal", number.name, verdict(run, fipo.run, forked(going_on(fipo.config, run), log)))
+    toll.check()
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_second_signal_ends_a_run_at_once_to_be_resumed(
+    fipo: Truth, tmp_path: Path, toll: Toll, number: signal.Signals
+) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    stopped = forked(going_on(fipo.config, run, after_step(1, send(number, number))), log)
+    assert stopped == Ended(75, "interrupted\n")
+    status = {"state": "preempted", "reason": "interrupted within a step", "exit_code": 75, "steps_done": 2}
+    assert read_json(run / "status.json") == status
+    assert checkpoints(run) == ["step_000001"]
+    toll.add("a second signal", number.name, verdict(run, fipo.run, forked(going_on(fipo.config, run), log)))
+    toll.check()
+
+
+@pytest.mark.parametrize("signals", [STOPPING[:1], [signal.SIGUSR1, signal.SIGINT]], ids=["one", "two"])
+def test_a_signal_at_any_write_costs_nothing(
+    fipo: Truth, tmp_path: Path, toll: Toll, signals: list[signal.Signals]
+) -> None:
+    kind = "a signal at a write" if len(signals) == 1 else "two signals at a write"
+    for number in spread(len(fipo.writes), short=5)[:: amount(short=1, thorough=4)]:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        go_on = going_on(fipo.config, folder / "run")
+        stopped = forked(go_on, folder / "stopped", signalled_at(number, *signals))
+        # after the last step one signal does nothing; once the lock is let go, it does what it does to any program
+        is_known = stopped.code in (0, 75, -signals[0]) and stopped.printed.count("\n") <= 1
+        ending = verdict(folder / "run", fipo.run, forked(go_on, folder / "log"))
+        toll.add(kind, f"{number} {fipo.writes[number]}", ending if is_known else f"{stopped}")
+        shutil.rmtree(folder)
+    toll.check()
+
+
+@pytest.mark.parametrize("number", STOPPING[: amount(short=1, thorough=3)])
+def test_a_signal_stops_the_command(fipo: Truth, tmp_path: Path, toll: Toll, number: signal.Signals) -> None:
+    flags = small_flags("tiny", **SCAFFOLD | SETTINGS | {"loss_type": "fipo", "beta": 0.05})
+    command = [sys.executable, "-m", "harness", "train", *flags]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("step 1/4"):
+                process.send_signal(number)
+    run = tmp_path / "run"
+    assert process.returncode == 75
+    assert read_json(run / "status.json")["state"] == "preempted"
+    ending = verdict(run, fipo.run, forked(going_on(fipo.config, run), tmp_path / "log"))
+    toll.add("a signal to the command", number.name, ending)
+    toll.check()
+
+
+@pytest.mark.parametrize("name", ["run", "a link to the run"])
+def test_a_second_process_is_refused_while_the_first_one_lives(
+    fipo: Truth, tmp_path: Path, toll: Toll, name: str
+) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    (tmp_path / "a link to the run").symlink_to("run")
+    pid = start(going_on(fipo.config, run, after_step(1, send(signal.SIGSTOP))), log)
+    os.waitpid(pid, os.WUNTRACED)  # it stands still
+    try:
+        second = forked(going_on(fipo.config, tmp_path / name), tmp_path / "second")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert (second.code, second.printed.count("\n")) == (2, 1)
+    assert second.printed.startswith(f"error: {tmp_path / name}: process {pid} on ")
+    toll.add("a second process", name, verdict(run, fipo.run, ended(pid, log)))
+    toll.check()
+
+
+@pytest.mark.parametrize("left", ["of a killed process", "empty", "torn"])
+def test_a_lock_that_nobody_holds_does_not_block(
+    fipo: Truth, half: Path, tmp_path: Path, toll: Toll, left: str
+) -> None:
+    run = tmp_path / "run"
+    held = lock_path(half).read_bytes()
+    lock_path(run).write_bytes({"empty": b"", "torn": held[: len(held) // 2]}.get(left, held))
+    shutil.copytree(half, run)
+    resumed = forked(going_on(fipo.config, run), tmp_path / "log")
+    toll.add("a lock left behind", left, verdict(run, fipo.run, resumed))
+    toll.check()
+    assert not lock_path(run).exists()

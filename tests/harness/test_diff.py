@@ -1,0 +1,161 @@
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.__main__ import main
+from harness.divergence import first_divergence
+from harness.errors import Stopped
+from harness.history import read_history
+from harness.loop import set_up_torch, train
+from harness.metrics import Metrics
+from harness.rows import common_length, logprob_agreement
+from tests.harness import runs
+from tests.harness.command_line import outcome
+from tests.harness.tiny import small_config
+
+Trained = Callable[..., Path]
+Compared = Callable[[Path, Path], list[str]]
+
+
+@pytest.fixture(scope="module")
+def trained(model_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A small run of two steps by what differs in its settings, made once."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    @cache
+    def make(**changes: Any) -> Path:
+        config = small_config(model_folder, **{"loss_type": "dapo", "temperature": 1.5} | changes)
+        return runs.trained(config, folder / ("-".join(f"{k}-{v}" for k, v in changes.items()) or "base")).path
+
+    return make
+
+
+@pytest.fixture
+def compared(capsys: pytest.CaptureFixture[str]) -> Compared:
+    """What the command prints."""
+
+    def compare(ours: Path, theirs: Path) -> list[str]:
+        code, printed, errors = outcome(main, ["diff", ours, theirs], capsys)
+        assert (code, errors) == (0, [])
+        return printed
+
+    return compare
+
+
+@pytest.mark.train
+@pytest.mark.parametrize(
+    ("changes", "place", "cause"),
+    [
+        ({"seed": 1}, "step 0, prompts: ", "the random stream (seed, 'data', ...): seeds 0 and 1"),
+        ({"temperature": 1.2}, "step 0, tokens: ", "the setting --temperature: 1.5 and 1.2"),
+        ({"control": "random_reward"}, "step 0, rewards: ", "the setting --control: none and random_reward"),
+        ({"overlong_buffer": 23}, "step 0, rewards: ", "the setting --overlong_buffer: None and 23"),
+        ({"advantage_scale": "none"}, "step 0, advantages: ", "the setting --advantage_scale: group and none"),
+        ({"loss_type": "fipo"}, "step 0, influence weights: ", "the setting --loss_type: dapo and fipo"),
+        ({"loss_type": "grpo"}, "step 0, updates: ", "the setting --loss_type: dapo and grpo"),
+        ({"lr": 1e-3}, "step 0, updates: ", "the setting --lr: 0.01 and 0.001"),
+        ({"eval_temperature": 0.5}, "step 0, evaluation: ", "the setting --eval_temperature: 1.0 and 0.5"),
+    ],
+)
+def test_the_first_difference_and_its_cause(
+    trained: Trained, compared: Compared, changes: dict[str, Any], place: str, cause: str
+) -> None:
+    printed = compared(trained(), trained(**changes))
+    (difference,) = [line for line in printed if line.startswith("first difference: ")]
+    assert difference.startswith(f"first difference: {place}")
+    assert f"  from {cause}" in printed
+    assert printed[-1] == "nothing is claimed of what comes after it"
+
+
+@pytest.mark.train
+@pytest.mark.parametrize(
+    ("changes", "quantity"), [({"control": "random_reward"}, "rewards"), ({"temperature": 1.3}, "tokens")]
+)
+def test_with_dynamic_sampling_the_cause_comes_before_the_number_of_rounds(
+    trained: Trained, compared: Compared, changes: dict[str, Any], quantity: str
+) -> None:
+    ours, theirs = (trained(dynamic_sampling=True, **each) for each in ({}, changes))
+    (difference,) = [line for line in compared(ours, theirs) if line.startswith("first difference: ")]
+    assert difference.startswith(f"first difference: step 0, {quantity}: ")
+
+
+@pytest.mark.train
+def test_a_planted_control_of_the_credit_shows_in_the_updates(trained: Trained, compared: Compared) -> None:
+    hot = {"temperature": 3.0, "overlong_buffer": 23}  # responses of several steps
+    printed = compared(trained(**hot), trained(control="blame", **hot))
+    assert [line for line in printed if line.startswith("first difference: step 0, updates: ")]
+    assert "  from the setting --control: none and blame" in printed
+
+
+@pytest.mark.train
+def test_a_run_is_the_same_as_its_copy(trained: Trained, compared: Compared, tmp_path: Path) -> None:
+    assert compared(trained(), Path(shutil.copytree(trained(), tmp_path / "copy"))) == [
+        "settings: the same",
+        "surroundings: the same",
+        "the same over 2 steps: metrics, rollouts, evaluations, final weights",
+    ]
+
+
+@pytest.mark.train
+def test_the_shorter_run_decides_how_far_is_compared(
+    trained: Trained, compared: Compared, model_folder: str, tmp_path: Path
+) -> None:
+    def stop(_metrics: Metrics) -> None:
+        raise Stopped("on purpose")
+
+    with pytest.raises(Stopped):
+        train(small_config(model_folder, loss_type="dapo", temperature=1.5), tmp_path / "run", stop)
+    for pair in ((tmp_path / "run", trained()), (trained(), tmp_path / "run")):
+        *_, gaps, same = compared(*pair)
+        assert gaps == "not compared, since only one of the two has them: final weights"
+        assert same == "the same over 1 steps: metrics, rollouts, evaluations"
+
+
+@pytest.mark.train
+def test_threads_are_named_in_settings_and_surroundings(trained: Trained, compared: Compared) -> None:
+    small = {"steps": 1, "prompts_per_step": 2, "eval_prompts": 2}
+    ours, theirs = trained(**small), trained(threads=2, **small)
+    set_up_torch(threads=1)
+    printed = compared(ours, theirs)
+    assert printed[:4] == ["settings:", "  threads: 1 | 2", "surroundings:", "  threads: 1 | 2"]
+    said = [line for line in printed if line.startswith("  from ") and line.endswith("threads: 1 and 2")]
+    assert bool(said) == (first_divergence(read_history(ours), read_history(theirs)) is not None)
+
+
+def row(prompt: str, tokens: list[int], logprobs: list[float] | None, sample: int = 0) -> dict[str, Any]:
+    return {"prompt_id": prompt, "sample": sample, "tokens": tokens, "old_logprobs": logprobs}
+
+
+def test_log_probabilities_agree_up_to_the_first_flipped_token() -> None:
+    ours = [row("p", [5, 6, 7, 8], [-1.0, -2.0, -3.0, -4.0])]
+    theirs = [row("p", [5, 6, 9, 8], [-1.0, -2.25, -30.0, -40.0])]
+    assert logprob_agreement(ours, theirs) == (0.25, 2)  # of |0| and |-2 + 2.25|; the flip is at token 2
+    assert logprob_agreement(theirs, ours) == (0.25, 2)
+
+
+def test_log_probabilities_are_paired_by_prompt_and_sample() -> None:
+    ours = [row("p", [1], [-1.0]), row("p", [2], [-2.0], sample=1), row("q", [3], [-3.0])]
+    theirs = [row("q", [3], [-3.5]), row("p", [2], [-2.125], sample=1), row("r", [1], [-9.0])]
+    assert logprob_agreement(ours, theirs) == (0.5, 2)
+
+
+def test_a_longer_response_agrees_as_far_as_the_shorter_goes() -> None:
+    assert logprob_agreement([row("p", [1, 2], [-1.0, -2.0])], [row("p", [1], [-1.5])]) == (0.5, 1)
+
+
+@pytest.mark.parametrize(
+    "theirs", [[], [row("p", [1], None)], [row("p", [9], [-1.0])], [row("q", [1], [-1.0])]], ids=str
+)
+def test_without_a_token_in_common_there_is_no_agreement(theirs: list[dict[str, Any]]) -> None:
+    assert logprob_agreement([row("p", [1], [-1.0])], theirs) is None
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "length"), [([], [], 0), ([1], [], 0), ([1, 2], [1, 3], 1), ([1, 2], [1, 2, 3], 2), ([1, 2], [1, 2], 2)]
+)
+def test_common_length(a: list[int], b: list[int], length: int) -> None:
+    assert common_length(a, b) == common_length(b, a) == length

@@ -1,0 +1,172 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.__main__ import main
+from harness.errors import UsageError
+from harness.history import read_history, read_lines
+from harness.record import RunFolder
+from tests.harness.command_line import outcome
+from tests.harness.tiny import small_config
+
+LINES = b'{"step": 0, "x": 1.5}\n{"step": 1, "x": null}\n'
+ROWS = [{"step": 0, "x": 1.5}, {"step": 1, "x": None}]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a run before its first step."""
+    return RunFolder.create(tmp_path / "run", small_config("tiny", seed=3), {"threads": 1}, None).path
+
+
+def read(tmp_path: Path, content: bytes) -> list[dict[str, Any]]:
+    (tmp_path / "lines.jsonl").write_bytes(content)
+    return read_lines(tmp_path / "lines.jsonl")
+
+
+def test_a_run_is_read_as_it_was_written(run: Path) -> None:
+    history = read_history(run)
+    assert history.config == small_config("tiny", seed=3)
+    assert (history.environment, history.state, history.metrics) == ({"threads": 1}, "running", [])
+    assert history.table("rollouts", 0) is None
+
+
+@pytest.mark.parametrize("torn", [b"", b"{", b'{"step": 2', b'{"step": 2}', b"\xff", b"[[[["])
+def test_one_torn_last_line_is_expected(tmp_path: Path, torn: bytes) -> None:
+    assert read(tmp_path, LINES + torn) == ROWS
+    assert read(tmp_path, torn) == []
+
+
+def test_every_prefix_of_the_lines_is_read(tmp_path: Path) -> None:
+    for length in range(len(LINES) + 1):
+        assert read(tmp_path, LINES[:length]) == ROWS[: LINES[:length].count(b"\n")]
+
+
+def test_without_a_file_there_are_no_lines(tmp_path: Path) -> None:
+    assert read_lines(tmp_path / "missing.jsonl") == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{\n" + LINES,  # torn, and not the last
+        LINES[:-10] + b"\n",
+        b"\n" + LINES,
+        LINES + b"\n",
+        LINES + LINES,
+        LINES[22:],  # the first line is missing
+        LINES.replace(b'"step": 1', b'"step": 2'),
+        LINES.replace(b'"step": 1', b'"stop": 1'),
+        LINES.replace(b'"step": 1', b'"step": "1"'),
+        LINES + b"[2]\n",
+        LINES + b"null\n",
+        LINES + b"\xff\n",
+        LINES + b"[" * 100_000 + b"\n",
+        LINES + b'{"step": 2}{"step": 3}\n',
+    ],
+    ids=lambda content: repr(content[-12:]),
+)
+def test_any_other_damage_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(UsageError, match=r"expected the metrics of step \d on line \d, got b") as raised:
+        read(tmp_path, content)
+    assert len(str(raised.value).splitlines()) == 1
+    assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize("step", [b"true", b"1.0"])
+def test_a_step_is_an_integer(tmp_path: Path, step: bytes) -> None:
+    with pytest.raises(UsageError):
+        read(tmp_path, LINES.replace(b'"step": 1', b'"step": ' + step))
+
+
+def no_file(path: Path) -> None:
+    path.unlink()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def not_text(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00")
+
+
+def a_list(path: Path) -> None:
+    path.write_bytes(b"[" + path.read_bytes() + b"]")
+
+
+def deep(path: Path) -> None:
+    path.write_bytes(b'{"a":' * 100_000)
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+COMMANDS = [["resume", "RUN"], ["reproduce", "RUN"], ["diff", "RUN", "RUN"], ["replay", "RUN"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize("name", ["config.json", "environment.json"])
+@pytest.mark.parametrize("damage", [no_file, empty, cut, not_text, a_list, deep, a_folder])
+def test_a_damaged_file_is_one_line_that_names_it(
+    run: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    name: str,
+    damage: Callable[[Path], None],
+) -> None:
+    damage(run / name)
+    arguments = [str(run) if word == "RUN" else word for word in command]
+    code, printed, errors = outcome(main, arguments, capsys)
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert name in errors[0]
+    assert not list(run.parent.glob(".*"))
+
+
+@pytest.mark.parametrize("section", ["optimizer", "loss", "run"])
+def test_settings_that_were_changed_are_refused(run: Path, section: str) -> None:
+    content = json.loads((run / "config.json").read_bytes())
+    flag = next(flag for flag in content["config"][section] if flag != "output_dir")
+    content["config"][section][flag] = 7
+    (run / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UsageError, match="its settings are not those that were written"):
+        read_history(run)
+
+
+def test_a_run_may_be_moved(run: Path, tmp_path: Path) -> None:
+    assert read_history(Path(shutil.copytree(run, tmp_path / "moved"))).config == read_history(run).config
+
+
+@pytest.mark.parametrize("version", [None, 0, 2, "1"])
+def test_another_schema_is_refused(run: Path, version: object) -> None:
+    content = json.loads((run / "config.json").read_bytes()) | {"schema_version": version}
+    (run / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UsageError, match=f"expected a run of schema version 1, got {version!r}"):
+        read_history(run)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"state": 3}', b"{}"])
+def test_a_damaged_status_is_unknown(run: Path, content: bytes) -> None:
+    (run / "status.json").write_bytes(content)
+    assert read_history(run).state == "unknown"
+    (run / "status.json").unlink()
+    assert read_history(run).state == "unknown"
+
+
+def test_a_table_that_is_none_is_refused(run: Path) -> None:
+    (run / "rollouts").mkdir()
+    for content in (b"", b"PAR1", b"PAR1PAR1", b"x" * 100):
+        (run / "rollouts" / "step_000000.parquet").write_bytes(content)
+        with pytest.raises(UsageError, match="expected a parquet file, got: ") as raised:
+            read_history(run).table("rollouts", 0)
+        assert len(str(raised.value).splitlines()) == 1

@@ -1,0 +1,175 @@
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import lock
+from harness.errors import UsageError
+from harness.lock import lock_path, locked
+from tests.harness.tiny import small_config
+
+
+@contextlib.contextmanager
+def held_by_another(folder: Path) -> Iterator[int]:
+    """The folder, held by another process of this id; killed at the end, it leaves its lock."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException), locked(folder):
+            os.write(writing, b"held")
+            signal.pause()
+        os._exit(0)
+    os.close(writing)
+    try:
+        assert os.read(reading, 4) == b"held"
+        yield pid
+    finally:
+        os.close(reading)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def is_free(folder: Path) -> bool:
+    with locked(folder) as lost:
+        return lost() is None
+
+
+def claimed_from(host: str, folder: Path) -> None:
+    """A lock as a process on that host would have left it."""
+    with held_by_another(folder):
+        text = lock_path(folder).read_text(encoding="ascii")
+    lines = [f"host={host}" if line.startswith("host=") else line for line in text.splitlines()]
+    assert lines != text.splitlines()
+    lock_path(folder).write_text("\n".join(lines) + "\n", encoding="ascii")
+
+
+def test_the_lock_lies_beside_the_folder_and_is_gone_afterwards(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "run"
+    with locked(folder) as lost:
+        assert [path.name for path in folder.parent.iterdir()] == [".run.lock"]
+        assert lost() is None
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_it_is_released_by_an_error_too(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), locked(tmp_path / "run"):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    assert is_free(tmp_path / "run")
+
+
+def test_a_second_holder_is_refused_in_words(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with held_by_another(folder) as pid:
+        with pytest.raises(UsageError, match=f"process {pid} on {socket.gethostname()}.* is writing it") as raised:
+            is_free(folder)
+        assert "\n" not in str(raised.value)
+        assert lock_path(folder).exists()
+        assert is_free(tmp_path / "other")
+
+
+def test_this_process_itself_is_refused_too(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with locked(folder), pytest.raises(UsageError, match=f"process {os.getpid()} on "):
+        is_free(folder)
+    assert is_free(folder)
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        (".", "run"),
+        (".", "./run"),
+        (".", "other/../run"),
+        ("other", "../run"),
+        ("run", "."),
+        (".", "link"),
+        ("run/sub", ".."),
+    ],
+)
+def test_other_spellings_of_the_folder_meet_the_same_lock(
+    tmp_path: Path, place: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("other", "run/sub"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "link").symlink_to("run")
+    monkeypatch.chdir(tmp_path / place)
+    with held_by_another(tmp_path / "run"), pytest.raises(UsageError, match="is writing it"):
+        is_free(Path(name))
+
+
+def test_a_dead_holder_is_replaced(tmp_path: Path) -> None:
+    with held_by_another(tmp_path / "run"):
+        pass
+    assert lock_path(tmp_path / "run").exists()
+    assert is_free(tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"12", b"\xff\xfe", b"pid=1\n"])
+def test_a_lock_that_names_nobody_is_replaced(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "UNWRITTEN_S", 0.05)
+    lock_path(tmp_path / "run").write_bytes(content)
+    assert is_free(tmp_path / "run")
+
+
+def test_a_dead_holder_on_another_host_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lock, "LEASE_S", 0.5)
+    claimed_from("elsewhere", tmp_path / "run")
+    assert is_free(tmp_path / "run")
+    assert "on elsewhere: waiting a minute to see whether it lives" in capsys.readouterr().out
+
+
+def test_a_holder_that_renews_at_another_pace_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed_from("elsewhere", tmp_path / "run")
+    monkeypatch.setattr(lock, "LEASE_S", 0.5)
+    with pytest.raises(UsageError):
+        is_free(tmp_path / "run")
+
+
+def test_a_host_whose_name_begins_like_this_one_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claimed_from(f"{socket.gethostname()}9", tmp_path / "run")
+    text = lock_path(tmp_path / "run").read_text(encoding="ascii")
+    lines = [f"pid={os.getpid()}" if line.startswith("pid=") else line for line in text.splitlines()]
+    lines = ["duration=0.5" if line.startswith("duration=") else line for line in lines]
+    lock_path(tmp_path / "run").write_text("\n".join(lines) + "\n", encoding="ascii")
+    monkeypatch.setattr(lock, "LEASE_S", 0.5)
+    assert is_free(tmp_path / "run")
+
+
+def test_the_loss_of_the_lock_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "LEASE_S", 0.3)
+    with locked(tmp_path / "run") as lost:
+        lock_path(tmp_path / "run").unlink()
+        for _ in range(200):
+            if lost():
+                break
+            time.sleep(0.05)
+        assert lost() == "its lock was lost (marker-missing)"
+
+
+def test_a_folder_that_cannot_be_locked_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UsageError, match="expected a folder that can be written"):
+        is_free(tmp_path / "file" / "run")
+
+
+@pytest.mark.train
+def test_a_run_that_is_being_written_is_neither_trained_into_nor_resumed(model_folder: str, tmp_path: Path) -> None:
+    from harness.resume import resume
+    from tests.harness import runs
+
+    run = runs.trained(small_config(model_folder, steps=1), tmp_path / "run").path
+    with held_by_another(run), pytest.raises(UsageError, match="is writing it"):
+        resume(run, runs.ignore, print)
+    with held_by_another(tmp_path / "new"), pytest.raises(UsageError, match="is writing it"):
+        runs.trained(small_config(model_folder, steps=1), tmp_path / "new")
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,229 @@
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from harness.__main__ import main
+from harness.batching import MicroBatch, plan_minibatches
+from harness.chain_sum import GRADED
+from harness.checkpoint import read_state
+from harness.environment import model_sha256
+from harness.errors import HarnessError
+from harness.loop import train, update
+from harness.loss_record import LossRecord, metric_names
+from harness.nonfinite import NonFinite, check_gradient, check_weights
+from harness.policy import Policy
+from harness.record import RunFolder
+from harness.training import Training, begin
+from harness.update import KnownLogprobs, known_logprobs
+from tests.harness import runs
+from tests.harness.command_line import outcome
+from tests.harness.responses import four_groups
+from tests.harness.tiny import small_config, small_flags
+
+Shift = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclasses.dataclass
+class Prepared:
+    """A run about to make an update of sixteen responses in two micro-batches."""
+
+    training: Training
+    minibatch: list[MicroBatch]
+    known: list[KnownLogprobs]
+    folder: RunFolder
+
+    @property
+    def record(self) -> LossRecord:
+        return LossRecord(metric_names(self.training.updater.loss))
+
+    def shifted(self, shift: Shift) -> list[KnownLogprobs]:
+        return [dataclasses.replace(one, old=shift(one.old)) for one in self.known]
+
+
+@pytest.fixture
+def prepared(random_policy: Policy, tmp_path: Path) -> Callable[..., Prepared]:
+    def prepare(**changes: Any) -> Prepared:
+        config = small_config(**{"loss_type": "dapo", "minibatches": 1, "micro_batch_size": 8} | changes)
+        training = begin(config, random_policy.copy(), None)
+        minibatches = plan_minibatches(four_groups(training.policy), training.policy, GRADED, config)
+        (known,) = known_logprobs(training.policy, None, minibatches, 1.0)
+        return Prepared(training, minibatches[0], known, RunFolder.create(tmp_path / "run", config, {}, None))
+
+    return prepare
+
+
+def first_token(value: float) -> Shift:
+    """The old log-probability of each response's first token is this."""
+    return lambda old: torch.cat([torch.full_like(old[:, :1], value), old[:, 1:]], dim=1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -3e38])
+@pytest.mark.parametrize("loss", [{"loss_type": "grpo", "beta": 0.1}, {"loss_type": "dapo"}, {"loss_type": "fipo"}])
+def test_an_adversarial_old_logprob_steps_with_nothing_that_is_not_finite(
+    prepared: Callable[..., Prepared], loss: dict[str, Any], value: float
+) -> None:
+    run = prepared(**loss | {"allow_inert": True})
+    before = model_sha256(run.training.policy)
+    known = [dataclasses.replace(one, reference=one.old) for one in run.shifted(first_token(value))]
+    refused = None
+    try:
+        update(run.training, run.minibatch, known, run.record, run.folder)
+    except HarnessError as error:
+        refused = str(error)
+    if refused:
+        assert " in the loss; " in refused or " in the gradient of " in refused
+        assert model_sha256(run.training.policy) == before
+        assert not run.training.updater.optimizer.state
+    else:
+        assert not math.isnan(value)
+        check_weights(run.training.policy)
+
+
+def test_the_batch_of_an_update_that_is_not_made_is_kept(prepared: Callable[..., Prepared]) -> None:
+    run = prepared()
+    before = model_sha256(run.training.policy)
+    run.training.steps_done = 7
+    bad = run.shifted(first_token(math.nan))
+    with pytest.raises(HarnessError, match=r"^step 7: expected finite numbers, got nan in the loss; its batch is in "):
+        update(run.training, run.minibatch, bad, run.record, run.folder)
+    assert model_sha256(run.training.policy) == before
+    assert not run.training.updater.optimizer.state
+
+    kept = run.folder.path / "nonfinite" / "step_000007_update_0000"
+    batch = runs.read_json(kept / "batch.json")
+    assert (batch["quantity"], batch["value"]) == ("loss", "nan")
+    assert len(batch["responses"]) == 16
+    assert batch["responses"] == [
+        {"prompt_id": response.problem.prompt_id, "sample": response.sample, "micro_batch": number}
+        for number, micro_batch in enumerate(run.minibatch)
+        for response in micro_batch.responses
+    ]
+    for number, (micro_batch, known) in enumerate(zip(run.minibatch, bad, strict=True)):
+        tensors = load_file(kept / f"micro_batch_{number:04d}.safetensors")
+        assert torch.equal(tensors["tokens"], micro_batch.tokens.tokens)
+        assert torch.equal(tensors["attention_mask"], micro_batch.tokens.attention_mask)
+        assert torch.equal(tensors["mask"], micro_batch.tokens.mask)
+        assert torch.equal(tensors["advantages"], micro_batch.advantages)
+        assert torch.equal(tensors["old_logprobs"].nan_to_num(), known.old.nan_to_num())
+        assert tensors["old_logprobs"][:, 0].isnan().all()
+        assert tensors["policy_logprobs"].isfinite().all()
+        assert tensors["token_loss"].isnan().any()
+
+
+def test_so_many_are_skipped_and_no_more(prepared: Callable[..., Prepared], capsys: pytest.CaptureFixture[str]) -> None:
+    run = prepared(skip_nonfinite=2)
+    before, record = model_sha256(run.training.policy), run.record
+    bad = run.shifted(lambda old: old * math.nan)
+    for number in (1, 2):
+        update(run.training, run.minibatch, bad, record, run.folder)
+        assert capsys.readouterr().out.endswith(f": skipped, {number} of 2 allowed\n")
+    assert (record.skipped, record.gradient_norms, dict(record.totals)) == (2, [], {})
+    assert model_sha256(run.training.policy) == before
+    with pytest.raises(HarnessError, match="or let such updates be skipped with --skip_nonfinite N"):
+        update(run.training, run.minibatch, bad, record, run.folder)
+    assert [path.name for path in sorted((run.folder.path / "nonfinite").iterdir())] == [
+        f"step_000000_update_000{number}" for number in range(3)
+    ]
+
+
+def test_skips_of_earlier_steps_count(prepared: Callable[..., Prepared]) -> None:
+    run = prepared(skip_nonfinite=2)
+    run.training.ledger.skipped_updates = 2
+    with pytest.raises(HarnessError, match="got nan in the loss"):
+        update(run.training, run.minibatch, run.shifted(lambda old: old * math.nan), run.record, run.folder)
+
+
+def test_the_gradient_that_is_not_finite_is_named(prepared: Callable[..., Prepared]) -> None:
+    run = prepared()
+    gradient = run.training.updater.gradient(run.minibatch, run.known)
+    parameters = dict(run.training.policy.model.named_parameters())
+    parameters["model.norm.weight"].grad[5] = -math.inf
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters.values()])
+    with pytest.raises(NonFinite, match=r"got inf in the gradient of model\.norm\.weight"):
+        check_gradient(gradient.loss, norm, run.training.policy, gradient.forwards)
+
+
+def test_a_norm_that_overflows_though_no_gradient_does_is_named(prepared: Callable[..., Prepared]) -> None:
+    run = prepared()
+    gradient = run.training.updater.gradient(run.minibatch, run.known)
+    gradients = [p.grad.mul_(1e30) for p in run.training.policy.model.parameters()]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    with pytest.raises(NonFinite, match=r"got inf in the norm of the gradient$"):
+        check_gradient(gradient.loss, norm, run.training.policy, gradient.forwards)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_weight_that_is_not_finite_is_named(random_policy: Policy, value: float, dtype: torch.dtype) -> None:
+    names = [name for name, _ in random_policy.model.named_parameters()]
+    check_weights(random_policy)
+    for name in names[:: len(names) - 1]:
+        policy = random_policy.copy()
+        policy.model.to(dtype)
+        with torch.no_grad():
+            dict(policy.model.named_parameters())[name].view(-1)[-1] = value
+        with pytest.raises(NonFinite, match=f"in the weight {name}$".replace(".", r"\.")):
+            check_weights(policy)
+
+
+def test_weights_that_a_step_made_infinite_end_the_run_whatever_may_be_skipped(
+    prepared: Callable[..., Prepared],
+) -> None:
+    run = prepared(lr=3.3e37, weight_decay=10.0, skip_nonfinite=9)
+    with pytest.raises(HarnessError, match="got inf in the weight "):
+        update(run.training, run.minibatch, run.known, run.record, run.folder)
+    assert (run.folder.path / "nonfinite").is_dir()
+
+
+def test_the_update_that_made_them_infinite_is_the_one_that_is_named(prepared: Callable[..., Prepared]) -> None:
+    run = prepared(lr=3.3e37, weight_decay=10.0)
+    with pytest.raises(HarnessError):
+        update(run.training, run.minibatch, run.known, run.record, run.folder)
+    assert [path.name for path in (run.folder.path / "nonfinite").iterdir()] == ["step_000000_update_0000"]
+
+
+@pytest.mark.parametrize("clamp", [None, 20.0])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_extreme_ratios_are_counted_whatever_is_clamped(
+    prepared: Callable[..., Prepared], clamp: float | None, sign: int
+) -> None:
+    run = prepared(log_ratio_clamp=clamp)
+    record = run.record
+    shift = run.shifted(lambda old: torch.cat([old[:, :1] + 20.5 * sign, old[:, 1:] + 19.5 * sign], dim=1))
+    run.training.updater.step(run.minibatch, shift, record)
+    tokens = sum(int(batch.tokens.mask.sum()) for batch in run.minibatch)
+    assert record.means()["extreme_ratios"] == 16 / tokens  # the first token of each of the sixteen responses
+
+
+@pytest.mark.train
+def test_weights_that_are_infinite_from_the_start_end_the_run(
+    direct_policy: Policy, model_folder: str, tmp_path: Path
+) -> None:
+    policy = direct_policy.copy()
+    with torch.no_grad():
+        policy.model.model.norm.weight[0] = math.inf
+    with pytest.raises(HarnessError, match=r"got inf in the weight model\.norm\.weight"):
+        train(small_config(model_folder), tmp_path / "run", runs.ignore, policy=policy)
+    assert runs.read_json(tmp_path / "run" / "status.json")["state"] == "failed"
+
+
+@pytest.mark.train
+def test_a_run_that_diverges_ends_in_one_line_and_keeps_its_checkpoint(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = small_flags(model_folder, steps=3, lr=1e30, checkpoint_every=1, skip_nonfinite=1, minibatches=2)
+    code, printed, errors = outcome(main, ["train", *flags, "--output_dir", tmp_path / "run"], capsys)
+    assert (code, len(errors)) == (1, 1)
+    assert "step 1: expected finite numbers, got nan in the loss" in errors[0]
+    assert [line for line in printed if line.endswith(": skipped, 1 of 1 allowed")]
+    status = runs.read_json(tmp_path / "run" / "status.json")
+    assert (status["state"], status["exit_code"], status["steps_done"]) == ("failed", 1, 1)
+    (line,) = runs.metrics(RunFolder(tmp_path / "run"))
+    assert (line["ledger/updates"], line["ledger/skipped_updates"]) == (1, 1)
+    assert read_state(tmp_path / "run" / "checkpoints" / "step_000001").steps_done == 1

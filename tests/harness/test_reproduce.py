@@ -1,0 +1,276 @@
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file, save_file
+
+from harness.__main__ import main
+from harness.errors import Stopped
+from harness.files import sha256_of
+from harness.loop import train
+from harness.metrics import Metrics
+from harness.record import RunFolder
+from harness.warmstart import cache_key, cache_root
+from tests.harness import runs
+from tests.harness.command_line import Outcome, outcome
+from tests.harness.tiny import SCAFFOLD, save_direct_answers, small_config
+
+pytestmark = pytest.mark.train
+
+Reproduce = Callable[..., Outcome]
+Tamper = Callable[[Path], None]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The model `tiny` is one that is made in seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIPO_HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        config = small_config()
+        folder = cache_root() / f"{config.task.task}-{cache_key(config.task.task, config.model.model_seed, 1)}"
+        folder.mkdir(parents=True)
+        save_direct_answers(folder)
+        yield
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the model `tiny`."""
+    return runs.trained(small_config(loss_type="fipo", **SCAFFOLD), tmp_path_factory.mktemp("runs") / "original").path
+
+
+@pytest.fixture
+def copied(original: Path, tmp_path: Path) -> Path:
+    """The same run at another place, to tamper with."""
+    return Path(shutil.copytree(original, tmp_path / "copied"))
+
+
+@pytest.fixture
+def reproduce(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Reproduce:
+    """The command, into the folder `again`."""
+    return lambda run, *flags: outcome(main, ["reproduce", run, *flags, "--output_dir", tmp_path / "again"], capsys)
+
+
+def edited(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(runs.read_json(path) | changes), encoding="utf-8")
+
+
+def changed_weights(file: Path) -> None:
+    """One of the weights is another."""
+    tensors = load_file(file)
+    tensors["model.norm.weight"][3] += 0.5
+    save_file(tensors, file, {"format": "pt"})
+
+
+def test_a_run_is_identical_again_from_its_folder_alone(
+    original: Path, copied: Path, reproduce: Reproduce, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIPO_HARNESS_CACHE", str(tmp_path / "emptied"))
+    code, printed, errors = reproduce(copied)
+    assert (code, errors) == (0, [])
+    assert printed[-1].startswith("identical: metrics, rollouts, evaluations, final weights of 2 steps: ")
+    first, second = RunFolder(original), RunFolder(tmp_path / "again")
+    assert runs.timeless(first) == runs.timeless(second)
+    assert runs.weights(first) == runs.weights(second)
+    for kind in ("rollouts", "tokens", "evals"):
+        assert runs.rows(first, kind) == runs.rows(second, kind)
+    assert not (tmp_path / "emptied").exists()  # the kept initial weights were taken
+
+
+def test_kept_weights_that_are_damaged_are_made_again(copied: Path, reproduce: Reproduce) -> None:
+    (copied / "checkpoints" / "initial" / "model.safetensors").write_bytes(b"")
+    code, printed, _ = reproduce(copied)
+    assert code == 0
+    assert [line for line in printed if line.endswith("the initial weights are made again")]
+
+
+def test_kept_weights_that_are_others_are_refused(copied: Path, reproduce: Reproduce, tmp_path: Path) -> None:
+    initial = copied / "checkpoints" / "initial"
+    changed_weights(initial / "model.safetensors")
+    edited(initial / "manifest.json", **{"model.safetensors": sha256_of(initial / "model.safetensors")})
+    code, _, errors = reproduce(copied)
+    assert (code, len(errors)) == (2, 1)
+    assert "model_sha256" in errors[0]
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_model_folder_whose_weights_changed_is_refused(
+    model_folder: str, reproduce: Reproduce, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    run = runs.trained(small_config(str(model), steps=1), tmp_path / "run").path
+    assert reproduce(run).exit_code == 0
+    shutil.rmtree(tmp_path / "again")
+    changed_weights(model / "model.safetensors")
+    code, _, errors = reproduce(run)
+    assert (code, len(errors)) == (2, 1)
+    assert f"got others from --model {model}" in errors[0]
+    assert not (tmp_path / "again").exists()
+
+
+def test_the_first_steps_can_be_compared_alone(copied: Path, reproduce: Reproduce, tmp_path: Path) -> None:
+    edit_line(copied, 1, "loss/token_loss", 9.0)  # not looked at
+    code, printed, errors = reproduce(copied, "--steps", 1)
+    assert (code, errors) == (0, [])
+    assert printed[-1].startswith("identical: metrics, rollouts, evaluations of 1 steps: ")
+    assert len(runs.metrics(RunFolder(tmp_path / "again"))) == 1
+
+
+@pytest.mark.parametrize("steps", [0, -1, 3])
+def test_steps_that_the_run_has_not_are_refused(original: Path, reproduce: Reproduce, steps: int) -> None:
+    code, printed, errors = reproduce(original, "--steps", steps)
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert f"--steps: expected 1 to the 2 steps that {original} has done, got {steps}" in errors[0]
+
+
+def test_an_unfinished_run_is_compared_as_far_as_it_went(reproduce: Reproduce, tmp_path: Path) -> None:
+    def stop(metrics: Metrics) -> None:
+        if metrics["step"] == 1:
+            raise Stopped("on purpose")
+
+    with pytest.raises(Stopped):
+        train(small_config(loss_type="dapo", steps=4), tmp_path / "run", stop)
+    code, printed, errors = reproduce(tmp_path / "run")
+    assert (code, errors) == (0, [])
+    assert printed[-1].startswith("identical: metrics, rollouts, evaluations of 2 steps: ")
+
+
+def edit_line(run: Path, step: int, key: str, value: object) -> None:
+    lines = runs.metrics(RunFolder(run))
+    lines[step][key] = value
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+
+
+def edit_row(run: Path, table: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the first trained row."""
+    content = pq.read_table(run / table)
+    rows = content.to_pylist()
+    change(next(row for row in rows if row.get("trained", True)))
+    pq.write_table(type(content).from_pylist(rows, schema=content.schema), run / table)
+
+
+def other_metric(run: Path) -> None:
+    edit_line(run, 1, "loss/token_loss", 9.0)
+
+
+def other_token(run: Path) -> None:
+    edit_row(run, "rollouts/step_000001.parquet", lambda row: row["tokens"].__setitem__(1, 0))
+
+
+def other_reward(run: Path) -> None:
+    edit_row(run, "rollouts/step_000001.parquet", lambda row: row.update(reward=9.0))
+
+
+def other_influence_weight(run: Path) -> None:
+    edit_row(run, "rollouts/step_000000.parquet", lambda row: row.update(influence_weight=9.0))
+
+
+def other_answer(run: Path) -> None:
+    edit_row(run, "evals/step_000002.parquet", lambda row: row.update(text="#nine"))
+
+
+def other_weight(run: Path) -> None:
+    changed_weights(run / "checkpoints" / "final" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("tamper", "found"),
+    [
+        (other_metric, "step 1, updates: loss/token_loss 9 and "),
+        (other_token, "step 1, tokens: prompt "),
+        (other_reward, "step 1, rewards: prompt "),
+        (other_influence_weight, "step 0, influence weights: prompt "),
+        (other_answer, "step 2, evaluation: prompt "),
+        (other_weight, "after the last step, final weights: model.norm.weight differs by up to 0.5"),
+    ],
+)
+def test_what_was_tampered_with_is_found(copied: Path, reproduce: Reproduce, tamper: Tamper, found: str) -> None:
+    tamper(copied)
+    code, printed, errors = reproduce(copied)
+    assert (code, len(errors)) == (1, 1)
+    assert errors[0].startswith(f"error: {copied} was not reproduced: ")
+    (difference,) = [line for line in printed if line.startswith("first difference: ")]
+    assert difference.startswith(f"first difference: {found}")
+    assert "  from no setting, stream or part of the surroundings that was recorded" in printed
+
+
+def test_the_tampered_token_is_named(copied: Path, reproduce: Reproduce) -> None:
+    row = next(row for row in pq.read_table(copied / "rollouts/step_000001.parquet").to_pylist() if row["trained"])
+    other_token(copied)
+    difference = f"prompt {row['prompt_id']}, sample {row['sample']}: token 1, 0 and {row['tokens'][1]}"
+    assert f"first difference: step 1, tokens: {difference}" in reproduce(copied).printed
+
+
+def test_what_differs_in_the_surroundings_is_said(original: Path, copied: Path, reproduce: Reproduce) -> None:
+    here = runs.read_json(original / "environment.json")
+    changes = {"commit": "0" * 40, "cpu": "an abacus", "threads": 64, "packages": here["packages"] | {"torch": "0.1"}}
+    edited(copied / "environment.json", **changes)
+    code, printed, errors = reproduce(copied, "--steps", 1)
+    assert (code, errors) == (0, [])
+    assert {line for line in printed if line.endswith(" here")} >= {
+        f"cpu: an abacus in the run, {here['cpu']} here",
+        f"threads: 64 in the run, {here['threads']} here",
+        f"packages.torch: 0.1 in the run, {here['packages']['torch']} here",
+        f"commit: {'0' * 40} in the run, {here['commit']} here",
+    }
+
+
+def test_what_differs_in_the_surroundings_is_offered_as_the_cause(copied: Path, reproduce: Reproduce) -> None:
+    edited(copied / "environment.json", cpu="an abacus")
+    other_metric(copied)
+    code, printed, _ = reproduce(copied)
+    assert code == 1
+    assert [line for line in printed if line.startswith("  from cpu: 'an abacus' and ")]
+
+
+def without_rollouts(run: Path) -> None:
+    (run / "rollouts" / "step_000001.parquet").unlink()
+
+
+def without_evaluation(run: Path) -> None:
+    (run / "evals" / "step_000001.parquet").unlink()
+
+
+def without_final_weights(run: Path) -> None:
+    shutil.rmtree(run / "checkpoints" / "final")
+
+
+@pytest.mark.parametrize(
+    ("remove", "claim", "gap"),
+    [
+        (without_rollouts, "rollouts", "rollouts of step 1"),
+        (without_evaluation, "evaluations", "evaluations of step 1"),
+        (without_final_weights, "final weights", "final weights"),
+    ],
+)
+def test_nothing_is_claimed_of_what_the_run_has_lost(
+    copied: Path, reproduce: Reproduce, remove: Tamper, claim: str, gap: str
+) -> None:
+    remove(copied)
+    code, printed, _ = reproduce(copied)
+    assert code == 0
+    assert claim not in printed[-1].rpartition(" of ")[0]
+    assert f"not compared, since only one of the two has them: {gap}" in printed
+
+
+def test_final_weights_that_cannot_be_read_are_one_line(
+    original: Path, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = copied / "checkpoints" / "final" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    code, _, errors = outcome(main, ["diff", original, copied], capsys)
+    assert code in (1, 2)
+    assert len(errors) == 1
+
+
+def test_a_run_whose_policy_went_astray_is_identical_again(reproduce: Reproduce, tmp_path: Path) -> None:
+    config = small_config(loss_type="dapo", lr=1e30, skip_nonfinite=100)
+    runs.trained(config, tmp_path / "run")
+    rows = runs.rows(RunFolder(tmp_path / "run"), "rollouts")
+    assert any(math.isnan(value) for row in rows for value in row["old_logprobs"])
+    assert reproduce(tmp_path / "run").exit_code == 0

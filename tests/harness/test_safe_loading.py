@@ -1,0 +1,323 @@
+import ast
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness.__main__ import main
+from harness.checkpoint import CheckpointFault, check_manifest, save_weights
+from harness.environment import ROOT, model_sha256
+from harness.errors import UsageError
+from harness.files import sha256_of
+from harness.history import read_history
+from harness.initial import recorded_initial_policy
+from harness.policy import Policy, load_policy
+from tests.harness import runs
+from tests.harness.command_line import outcome
+from tests.harness.tiny import small_config
+
+# names that run code hidden in what they read
+UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
+UNSAFE_CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "np.load", "numpy.load", "torch.hub.load"}
+UNSAFE_KEYWORDS = {"allow_pickle", "trust_remote_code", "shell"}
+
+
+@pytest.fixture
+def model(model_folder: str, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(model_folder, tmp_path / "model"))
+
+
+@pytest.fixture
+def weights(direct_policy: Policy, tmp_path: Path) -> Path:
+    """Weights under a manifest."""
+    save_weights(tmp_path / "weights", direct_policy)
+    check_manifest(tmp_path / "weights")
+    return tmp_path / "weights"
+
+
+class Trap:
+    """Unpickled, it leaves a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return os.mkdir, (str(self.file),)
+
+
+def edited(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(runs.read_json(path) | changes), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.bin", "training_args.bin"])
+def test_pickled_weights_are_refused(model: Path, name: str, tmp_path: Path) -> None:
+    state = load_file(model / "model.safetensors")
+    (model / "model.safetensors").unlink()
+    torch.save(state | {"trap": Trap(tmp_path / "trapped")}, model / name)
+    with pytest.raises(UsageError, match="could not load") as raised:
+        load_policy(str(model))
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_pickled_weights_beside_safe_ones_are_not_read(model: Path, tmp_path: Path) -> None:
+    before = model_sha256(load_policy(str(model)))
+    torch.save({"trap": Trap(tmp_path / "trapped")}, model / "pytorch_model.bin")
+    assert model_sha256(load_policy(str(model))) == before
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_weights_that_are_missing_are_not_made_up(model: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UsageError):
+        load_policy(str(model))
+
+
+def test_weights_of_another_shape_are_refused_in_words(model: Path) -> None:
+    tensors = load_file(model / "model.safetensors") | {"model.norm.weight": torch.ones(3)}
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UsageError):
+        load_policy(str(model))
+
+
+def code_that_leaves(file: Path) -> str:
+    return f"import pathlib\npathlib.Path({str(file)!r}).touch()\nclass Anything:\n    pass\n"
+
+
+@pytest.mark.parametrize("model_type", ["qwen2", "own"])
+def test_code_that_a_model_brings_is_not_run(model: Path, model_type: str, tmp_path: Path) -> None:
+    own = {
+        "AutoConfig": "own.Anything",
+        "AutoModelForCausalLM": "own.Anything",
+        "AutoTokenizer": ["own.Anything", None],
+    }
+    edited(model / "config.json", auto_map=own, model_type=model_type)
+    edited(model / "tokenizer_config.json", auto_map=own)
+    (model / "own.py").write_text(code_that_leaves(tmp_path / "trapped"), encoding="utf-8")
+    with contextlib.suppress(UsageError):
+        assert type(load_policy(str(model)).model).__module__.startswith("transformers.")
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_a_model_of_its_own_code_is_one_line(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    edited(model / "config.json", auto_map={"AutoConfig": "own.Anything"}, model_type="own")
+    (model / "own.py").write_text(code_that_leaves(tmp_path / "trapped"), encoding="utf-8")
+    code, printed, errors = outcome(main, ["train", "--model", model, "--output_dir", "run"], capsys)
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert "--model" in errors[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def plant_file(folder: Path) -> None:
+    (folder / "planted.py").write_text("", encoding="utf-8")
+
+
+def plant_hidden_file(folder: Path) -> None:
+    (folder / ".planted").write_text("", encoding="utf-8")
+
+
+def plant_folder(folder: Path) -> None:
+    (folder / "planted").mkdir()
+
+
+def replace_by_link(folder: Path) -> None:
+    """To a file that holds the very same."""
+    (folder / "config.json").rename(folder.parent / "config.json")
+    (folder / "config.json").symlink_to(folder.parent / "config.json")
+
+
+def replace_by_folder(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    (folder / "config.json").mkdir()
+
+
+def remove_file(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def change_file(folder: Path) -> None:
+    edited(folder / "config.json", vocab_size=1)
+
+
+def name_in_manifest(folder: Path, name: str) -> None:
+    file = folder.parent / "outside"
+    file.write_bytes(b"")
+    edited(folder / "manifest.json", **{name: sha256_of(file)})
+
+
+def name_outside(folder: Path) -> None:
+    name_in_manifest(folder, "../outside")
+
+
+def name_absolute(folder: Path) -> None:
+    name_in_manifest(folder, str(folder.parent / "outside"))
+
+
+def name_itself(folder: Path) -> None:
+    edited(folder / "manifest.json", **{"manifest.json": "0" * 64})
+
+
+def name_link_to_the_outside(folder: Path) -> None:
+    name_in_manifest(folder, "planted")
+    (folder / "planted").symlink_to(folder.parent / "outside")
+
+
+def no_hash(folder: Path) -> None:
+    edited(folder / "manifest.json", **{"config.json": None})
+
+
+def manifest_of(content: bytes) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / "manifest.json").write_bytes(content)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        plant_file,
+        plant_hidden_file,
+        plant_folder,
+        replace_by_link,
+        replace_by_folder,
+        remove_file,
+        change_file,
+        name_outside,
+        name_absolute,
+        name_itself,
+        name_link_to_the_outside,
+        no_hash,
+        *map(manifest_of, (b"", b"{}", b"[]", b"null", b"\xff", b'"model.safetensors"')),
+        manifest_of(b"[" * 100_000),
+    ],
+)
+def test_a_folder_that_is_not_its_manifest_is_refused(weights: Path, tamper: Callable[[Path], None]) -> None:
+    tamper(weights)
+    with pytest.raises(CheckpointFault) as raised:
+        check_manifest(weights)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.train
+def test_evaluate_reads_no_weights_that_are_not_their_manifest(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runs.trained(small_config(model_folder, steps=1), tmp_path / "run").path
+    shutil.copy(Path(model_folder) / "model.safetensors", run / "checkpoints" / "final" / "model.safetensors")
+    code, _, errors = outcome(main, ["evaluate", run, "--samples", 1, "--output_dir", tmp_path / "out"], capsys)
+    assert (code, len(errors)) == (2, 1)
+
+
+def dotted(node: ast.expr) -> str:
+    """`a.b.c` of such an expression."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def unsafe(tree: ast.AST) -> list[str]:
+    """What a module does that could run code hidden in what it reads."""
+    found = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                found += [name.name for name in names if name.name.split(".")[0] in UNSAFE_MODULES]
+            case ast.ImportFrom(module=str(module), names=names):
+                imported = {module.split(".")[0], *(f"{module}.{name.name}" for name in names)}
+                found += sorted(imported & (UNSAFE_MODULES | UNSAFE_CALLS))
+            case ast.Call(func=function, keywords=keywords):
+                found += [dotted(function)] if dotted(function) in UNSAFE_CALLS else []
+                given = [word for word in keywords if word.arg in UNSAFE_KEYWORDS]
+                found += [str(word.arg) for word in given if not is_false(word.value)]
+    return found
+
+
+def is_false(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is False
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import yaml as y",
+        "from torch import load",
+        "torch.load(path)",
+        "eval(text)",
+        "exec(text)",
+        "numpy.load(path, allow_pickle=True)",
+        "run(words, shell=True)",
+        "load(name, trust_remote_code=True)",
+        "load(name, trust_remote_code=trust)",
+    ],
+)
+def test_what_is_unsafe_would_be_found(line: str) -> None:
+    assert unsafe(ast.parse(line))
+
+
+@pytest.mark.parametrize("line", ["model.eval()", "load_file(path)", "load(name, trust_remote_code=False)"])
+def test_what_is_safe_is_not(line: str) -> None:
+    assert not unsafe(ast.parse(line))
+
+
+@pytest.mark.parametrize("package", ["losses", "harness", "sweeps", "analysis"])
+def test_nothing_here_loads_what_could_run_code(package: str) -> None:
+    modules = sorted((ROOT / package).rglob("*.py"))
+    assert len(modules) > 5
+    found = {str(module): unsafe(ast.parse(module.read_text(encoding="utf-8"))) for module in modules}
+    assert {name: what for name, what in found.items() if what} == {}
+
+
+COMMITS = "0" * 39 + "a", "0" * 39 + "b"
+
+
+@pytest.fixture
+def hub(direct_policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a download of owner/name left: two commits with other weights, of which main is the first."""
+    import huggingface_hub
+
+    repository = tmp_path / "hub" / "models--owner--name"
+    for commit, shift in zip(COMMITS, (0.0, 0.5), strict=True):
+        policy = direct_policy.copy()
+        with torch.no_grad():
+            policy.model.model.norm.weight += shift
+        policy.model.save_pretrained(repository / "snapshots" / commit)
+        policy.tokenizer.save_pretrained(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMITS[0], encoding="ascii")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return repository
+
+
+@pytest.mark.train
+def test_the_commit_of_a_hub_model_is_recorded_and_taken_again(hub: Path, tmp_path: Path) -> None:
+    run = runs.trained(small_config("owner/name", steps=1), tmp_path / "run").path
+    history = read_history(run)
+    assert history.environment["model_revision"] == COMMITS[0]
+    (hub / "refs" / "main").write_text(COMMITS[1], encoding="ascii")
+    assert model_sha256(load_policy("owner/name")) != history.environment["model_sha256"]
+    assert model_sha256(recorded_initial_policy(history, print)) == history.environment["model_sha256"]
+
+
+@pytest.mark.train
+@pytest.mark.usefixtures("hub")
+def test_a_commit_that_is_asked_for_is_taken(tmp_path: Path) -> None:
+    config = small_config("owner/name", steps=1, model_revision=COMMITS[1])
+    assert read_history(runs.trained(config, tmp_path / "run").path).environment["model_revision"] == COMMITS[1]
+    with pytest.raises(UsageError, match="could not load 'owner/name'"):
+        runs.trained(small_config("owner/name", steps=1, model_revision="0" * 40), tmp_path / "missing")
+    assert not (tmp_path / "missing").exists()
