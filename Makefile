@@ -14,7 +14,7 @@ DEVICE ?= cpu
 # Packages whose own functions the benchmarks time; nothing else here imports them.
 PEERS = .peers
 
-.PHONY: setup demo compare figures test mutants bench check lint format clean
+.PHONY: setup demo compare figures test test-faults mutants bench check lint format clean
 
 setup: $(READY)
 
@@ -44,6 +44,10 @@ figures: $(READY)
 
 test: $(READY)
 	@$(PY) -m pytest
+
+# Every write a run makes struck by a kill, a signal and a full disk, every file damaged: three quarters of an hour.
+test-faults: $(READY)
+	@THOROUGH=1 $(PY) -m pytest tests/faults
 
 # Every one-token change of losses/ in turn, and whether a test notices: a quarter of an hour on two cores.
 mutants: $(READY)

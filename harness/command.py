@@ -64,11 +64,6 @@ def parsed(value: str) -> str | None:
     return None if value in ("none", "None") else value
 
 
-def say(text: str) -> None:
-    """A line that appears at once."""
-    print(text, flush=True)
-
-
 def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: Sequence[str] = ()) -> int:
     """The exit code of a command: 0 done, 1 failed, 2 wrong use, 75 stopped by a signal. One line for each error.
 
@@ -89,8 +84,11 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if not is_disk_full(error):
+        if is_disk_full(error):
+            print(f"error: the disk is full, make room: {error}", file=sys.stderr)
+        elif isinstance(error, OSError) and error.filename:
+            print(f"error: {error}", file=sys.stderr)
+        else:
             raise
-        print(f"error: the disk is full, make room: {error}", file=sys.stderr)
         return 1
     return 0

@@ -57,7 +57,16 @@ EVALUATION = Quantity(
     "evaluation",
     ("prompt_id", "sample", "text", "answer", "correct", "outcome", "response_tokens", "truncated"),
     "eval",
-    ("eval_prompts", "eval_samples", "final_eval_samples", "eval_temperature", "eval_top_p", "eval_every", "steps"),
+    (
+        "eval_prompts",
+        "eval_samples",
+        "final_evaluations",
+        "final_eval_samples",
+        "eval_temperature",
+        "eval_top_p",
+        "eval_every",
+        "steps",
+    ),
 )
 WEIGHTS = Quantity("influence weights", ("influence_weight",), None, ())
 TOKENS = Quantity("tokens at the last update", ("position", "log_ratio", "future_kl", "influence_weight"), None, ())
@@ -121,15 +130,19 @@ def updates_differ(ours: History, theirs: History, step: int) -> Divergence | No
     pair = first_row(a, b, WEIGHTS.columns) if a is not None and b is not None else None
     if pair:
         return WEIGHTS.divergence(step, row_detail(pair, WEIGHTS.columns))
-    a, b = ours.table("tokens", step), theirs.table("tokens", step)
-    if a and b and (pair := first_row(a, b, TOKENS.columns)):
-        return TOKENS.divergence(step, row_detail(pair, TOKENS.columns))
     lines = [{key: v for key, v in run.metrics[step].items() if not key.startswith("time/")} for run in (ours, theirs)]
     keys = [key for key in {**lines[0], **lines[1]} if not same(lines[0].get(key), lines[1].get(key))]
     if not keys:
-        return None
+        return tokens_differ(ours, theirs, step)
     detail = f"{keys[0]} {shown(lines[0].get(keys[0]))} and {shown(lines[1].get(keys[0]))}, {len(keys)} metrics in all"
     return UPDATES.divergence(step, detail)
+
+
+def tokens_differ(ours: History, theirs: History, step: int) -> Divergence | None:
+    """Whether what is stored of single tokens differs."""
+    a, b = ours.table("tokens", step), theirs.table("tokens", step)
+    pair = first_row(a, b, TOKENS.columns) if a is not None and b is not None else None
+    return TOKENS.divergence(step, row_detail(pair, TOKENS.columns)) if pair else None
 
 
 def weights_differ(ours: History, theirs: History) -> Divergence | None:

@@ -5,7 +5,7 @@ HarnessError            exit code 1: a run failed
 +-- Stopped             exit code 75: ended by a signal at a step boundary; can be resumed
 +-- LockLost            another process took the run's folder: nothing more was written
 +-- NonFinite           harness.nonfinite: a loss, gradient or weight was infinite or not a number
-+-- CheckpointFault     harness.checkpoint: a checkpoint does not hold what was written
++-- FolderFault         harness.manifest: a folder does not hold what was written
 
 A message says what was expected, what came, and what to do, in one line.
 """

@@ -31,9 +31,12 @@ def causes(ours: History, theirs: History, divergence: Divergence) -> Iterator[s
 
 
 def suspects(ours: History, theirs: History) -> list[str]:
-    """Where no input differs: the surroundings that do."""
-    surroundings = differing(ours.environment, theirs.environment)
-    found = [f"{name}: {shown(mine)} and {shown(other)}" for name, (mine, other) in surroundings.items()]
+    """Where no input that is known to matter differs: all settings and surroundings that do."""
+    differences = {
+        **{f"--{flag}": pair for flag, pair in settings_that_differ(ours.config, theirs.config).items()},
+        **differing(ours.environment, theirs.environment),
+    }
+    found = [f"{name}: {shown(mine)} and {shown(other)}" for name, (mine, other) in differences.items()]
     return found or ["no setting, stream or part of the surroundings that was recorded"]
 
 

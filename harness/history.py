@@ -1,6 +1,7 @@
 """A run folder as it is read again. Whatever is damaged is refused in words; only a torn last line is expected."""
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +12,14 @@ import pyarrow.parquet as pq
 
 from harness.config import Config
 from harness.errors import UsageError
-from harness.record import CHECKPOINTS, METRICS, SCHEMA_VERSION, STATUS
+from harness.files import sha256_of
+from harness.manifest import FolderFault, check_manifest
+from harness.record import CHECKPOINTS, KINDS, METRICS, RECORDS, SCHEMA_VERSION, STATUS
 from harness.settings import resolve_tree, tree_sha256
 
 Row = dict[str, Any]
+
+TABLE = re.compile(rf"(?:{'|'.join(KINDS)})/step_\d{{6,}}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,26 @@ class History:
     def final_weights(self) -> Path:
         """Where the trained weights are, once the run has finished."""
         return self.path / CHECKPOINTS / "final"
+
+    def check_records(self) -> None:
+        """Raise UsageError where a table that is there, or the final weights, are not what was written."""
+        for line in self.records.splitlines():
+            digest, _, name = line.partition("  ")
+            path = self.path / name
+            if TABLE.fullmatch(name) and path.is_file() and sha256_of(path) != digest:
+                raise UsageError(f"{path}: is not what was written (sha256): restore it, or delete it to do without")
+        if self.final_weights.is_dir():
+            try:
+                check_manifest(self.final_weights)
+            except FolderFault as fault:
+                raise UsageError(str(fault)) from None
+
+    @property
+    def records(self) -> str:
+        """The content of records.sha256, a torn last line left out."""
+        path = self.path / RECORDS
+        content = path.read_bytes().decode(errors="replace") if path.is_file() else ""
+        return content[: content.rfind("\n") + 1]
 
     def has_table(self, kind: str, step: int) -> bool:
         """Whether a step's rollouts, tokens or evals are stored."""

@@ -1,13 +1,12 @@
 """The policy before training."""
 
-from collections.abc import Callable
-
-from harness.checkpoint import CheckpointFault, check_manifest
 from harness.config import Config
 from harness.environment import model_sha256
 from harness.errors import UsageError
 from harness.history import History
+from harness.manifest import FolderFault, check_manifest
 from harness.policy import Policy, load_policy
+from harness.say import Say
 from harness.warmstart import Progress, tiny_model_folder
 
 
@@ -20,7 +19,7 @@ def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Pol
     return load_policy(settings.model, settings.dtype, settings.model_revision)
 
 
-def recorded_initial_policy(history: History, say: Callable[[str], None]) -> Policy:
+def recorded_initial_policy(history: History, say: Say) -> Policy:
     """The policy that a recorded run began with: as the run kept it, else made or loaded again.
 
     Raises UsageError where the weights are not the recorded ones.
@@ -31,7 +30,7 @@ def recorded_initial_policy(history: History, say: Callable[[str], None]) -> Pol
     config = config.model_copy(update={"model": settings.model_copy(update={"model_revision": recorded})})
     try:
         check_manifest(kept)
-    except CheckpointFault as fault:
+    except FolderFault as fault:
         if kept.exists():
             say(f"note: {fault}; the initial weights are made again")
         policy = initial_policy(config)

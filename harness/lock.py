@@ -1,7 +1,6 @@
 """One writer per run folder: a lock that names its host, process and boot, and that a dead holder cannot keep."""
 
-import os
-import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ import filelock
 
 from harness.errors import UsageError
 from harness.files import is_disk_full
+from harness.say import say
 
 LEASE_S = 60.0  # a holder on another host that has not renewed its claim for so long is taken for dead
 UNWRITTEN_S = 2.0  # a lock that still names nobody after this was left by a process killed as it made it
@@ -53,30 +53,42 @@ def acquire(lease: filelock.SoftFileLease, folder: Path) -> None:
         return
     owner = lease.owner
     if owner is None:
-        time.sleep(UNWRITTEN_S)
-        if lease.owner is None:
-            lease.force_break()
+        break_unwritten(lease)
         if taken(lease, at_most_s=0.2):
             return
-    elif not runs_here(owner):
-        print(f"{folder} is held by process {owner.pid} on {owner.hostname}: waiting a minute to see whether it lives")
+    elif owner.hostname != this_host():
+        say(f"{folder} is held by process {owner.pid} on {owner.hostname}: waiting a minute to see whether it lives")
         if taken(lease, at_most_s=LEASE_S + 5):
             return
     holder = f"process {owner.pid} on {owner.hostname}" if owner else "another process"
     raise UsageError(f"{folder}: {holder} is writing it: wait for that one, or stop it first")
 
 
-def runs_here(owner: filelock.OwnerRecord) -> bool:
-    """Whether a process of that number lives on this host; one in another container cannot be seen."""
-    if owner.hostname.partition("?pidns-")[0] != socket.gethostname():
-        return False
+def break_unwritten(lease: filelock.SoftFileLease) -> None:
+    """Remove a lock that names nobody and goes on doing so: its maker was killed before it could write."""
+    path = Path(lease.lock_file)
+    before = identity(path)
+    time.sleep(UNWRITTEN_S)
+    guard = path.with_name(f"{path.name}.break")
+    with filelock.FileLock(guard):  # one that looks at the same time must not break the lock that the first then takes
+        if before is not None and lease.owner is None and identity(path) == before:
+            lease.force_break()
+    guard.unlink(missing_ok=True)
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Which file stands there now, or None."""
     try:
-        os.kill(owner.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_ctime_ns
+
+
+def this_host() -> str:
+    """The name under which a lock made here names its host: with the container's process namespace, if any."""
+    with tempfile.TemporaryDirectory() as folder, filelock.SoftFileLease(Path(folder) / "lock") as lease:
+        return lease.owner.hostname if lease.owner else ""
 
 
 def taken(lease: filelock.SoftFileLease, at_most_s: float) -> bool:

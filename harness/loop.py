@@ -27,6 +27,7 @@ from harness.nonfinite import NonFinite, check_weights
 from harness.policy import Policy
 from harness.record import RunFolder, refuse_used_folder
 from harness.rollouts import collect
+from harness.say import say
 from harness.signals import stop_requests
 from harness.trained import trained_responses
 from harness.training import Training, begin
@@ -49,10 +50,10 @@ def train(
     refuse_used_folder(path)
     set_up_torch(config.run.threads)
     TASKS[config.task.task].self_test()
-    with held(path) as stop_requested:
+    with stop_requests() as requested:
 
         def go_on(done: int = 0, total: int = 0) -> None:
-            if name := stop_requested():
+            if name := requested():
                 raise Stopped(f"stopped by {name} before the run began: nothing was written")
             if on_warm_start and total:
                 on_warm_start(done, total)
@@ -62,19 +63,20 @@ def train(
         held_out = held_out_problems(config.task.task, config.evaluation.eval_prompts)
         surroundings = environment(policy, held_out, config.run.threads)
         go_on()
-        folder = RunFolder.create(path, config, surroundings, policy if config.model.model == "tiny" else None)
-        carry_on(config, begin(config, policy, reference), folder, on_step, stop_requested)
+        with held(path, requested) as stop_requested:
+            folder = RunFolder.create(path, config, surroundings, policy if config.model.model == "tiny" else None)
+            carry_on(config, begin(config, policy, reference), folder, on_step, stop_requested)
     return folder
 
 
 @contextmanager
-def held(path: Path) -> Iterator[StopRequested]:
-    """The folder for this process alone, and a function that names the signal that asks the run to stop, or None."""
-    with stop_requests() as requested, locked(path) as lost:
+def held(path: Path, requested: StopRequested) -> Iterator[StopRequested]:
+    """The folder for this process alone; the function then raises LockLost as soon as that is known to be over."""
+    with locked(path) as lost:
 
         def stop_requested() -> str | None:
             if reason := lost():
-                raise LockLost(f"{path}: {reason}: another process may be writing there, so this one does no more")
+                raise LockLost(f"{path}: {reason}: another process may be writing there, so this one ends")
             return requested()
 
         yield stop_requested
@@ -124,7 +126,7 @@ def run_steps(
             minibatches = plan_minibatches(rollouts.kept, policy, task, config)
             known = known_logprobs(policy, training.reference, minibatches, config.rollout.temperature)
             if training.noise is None and minibatches:
-                training.noise = checked_noise(training.updater, minibatches, known)
+                training.noise = checked_noise(training.updater, minibatches, known)  # None where it is no number
         record = LossRecord(names)
         with watch.phase("update"):
             for _ in range(config.optimizer.epochs):
@@ -143,10 +145,11 @@ def run_steps(
                 folder.add_step(step, rollouts, record, trained, policy)
         metrics: Metrics = {"step": step} | rollout_metrics(rollouts) | training_metrics(minibatches, record)
         metrics |= noise_metrics(training.noise, names) | training.ledger.metrics() | watch.lap()
-        training.steps_done = step + 1
         with watch.phase("record"):
             folder.add_metrics(metrics)
+        training.steps_done = step + 1
         on_step(metrics)
+    stop_requested()  # raises where the folder is no longer ours
     folder.add_final_weights(policy)
 
 
@@ -167,7 +170,7 @@ def update(
             raise HarnessError(f"{said}; lower --lr") from None
         if skipped > allowed:
             raise HarnessError(f"{said}; lower --lr, or let such updates be skipped with --skip_nonfinite N") from None
-        print(f"note: {said}: skipped, {skipped} of {allowed} allowed", flush=True)
+        say(f"note: {said}: skipped, {skipped} of {allowed} allowed")
 
 
 def save_or_stop(config: Config, training: Training, folder: RunFolder, stop: str | None) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 try:
@@ -113,7 +114,14 @@ def bound(cpu_s: int) -> None:
 
 
 def exhausted() -> bool:
-    """Whether memory ran short at some time: math-verify takes its own MemoryError for a difference."""
+    """Whether memory ran short at some time: math-verify takes its own MemoryError for a difference.
+
+    Not by getrusage on Linux, whose peak counts what the parent had at the fork.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        peak = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
+        return int(peak.split()[1]) * 1024 > MEMORY // 2
     if resource is None:
         return False
     unit = 1 if sys.platform == "darwin" else 1024

@@ -15,7 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self
 
@@ -23,6 +23,7 @@ from harness.errors import HarnessError
 from harness.grades import Outcome
 
 WORKER = Path(__file__).with_name("math_worker.py")
+START_S = 120.0  # for one to be ready, on a machine busy with other things
 FAILED_STARTS = 3  # in a row; more means that no worker will ever start
 
 Verdict = tuple[Outcome, str | None]
@@ -37,7 +38,7 @@ class Worker:
     replies: IO[bytes]
     ready: bool = False
     job: int | None = None
-    deadline: float = math.inf
+    deadline: float = field(default_factory=lambda: time.monotonic() + START_S)
 
 
 class MathWorkers:
@@ -140,7 +141,7 @@ class MathWorkers:
             if not line:
                 self.lose(worker, "crash", verdicts)
             elif not worker.ready:
-                worker.ready, self.failed_starts = True, 0
+                worker.ready, worker.deadline, self.failed_starts = True, math.inf, 0
             else:
                 outcome, why = verdicts[worker.job] = tuple(json.loads(line))
                 worker.job, worker.deadline = None, math.inf

@@ -3,6 +3,7 @@
 FIPO sums log-ratios, so noise in them adds up: 0.05 a token, as two chunkings in bfloat16 have, saturates its weights.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,15 +24,22 @@ class Noise:
     influence_weight: float | None
 
 
-def checked_noise(updater: Updater, minibatches: list[list[MicroBatch]], known: list[list[KnownLogprobs]]) -> Noise:
-    """The noise of a run's first updates. Raises HarnessError where it exceeds what the device and dtype allow."""
+def checked_noise(
+    updater: Updater, minibatches: list[list[MicroBatch]], known: list[list[KnownLogprobs]]
+) -> Noise | None:
+    """The noise of a run's first updates; None where it is no number, which is for the update to name.
+
+    Raises HarnessError where it exceeds what the device and dtype allow.
+    """
     noise = measure_noise(updater, minibatches, known)
     policy, allowed = updater.policy, updater.config.optimizer.noise_tolerance
     dtype = str(policy.model.dtype).removeprefix("torch.")
     if allowed is None:
         allowed = tolerance(policy.device.type, dtype)
-    found = max(noise.ratio, noise.influence_weight or 0.0)
-    if found > allowed:  # a NaN is for the update to name
+    found = float(np.max([noise.ratio, noise.influence_weight or 0.0]))  # unlike max, a NaN stays one
+    if math.isnan(found):
+        return None
+    if found > allowed:
         raise HarnessError(
             f"expected old and new log-probabilities of the same weights to give ratios and influence weights within "
             f"{allowed:g} of 1, got {found:.2g} off: {likely_cause(policy, dtype)}; or raise --noise_tolerance"

@@ -5,6 +5,7 @@ that gathers weights or hooks gradients at the model's own forward must do so he
 """
 
 import copy
+import errno
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,11 @@ def load_policy(model: str, dtype: str = "float32", revision: str | None = None)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **safe)
         network, found = auto.from_pretrained(source, dtype=getattr(torch, dtype), output_loading_info=True, **safe)
+    except MemoryError:
+        raise
     except Exception as error:  # transformers raises whatever it likes of files that are not what they should be
+        if getattr(error, "errno", None) == errno.EIO:
+            raise
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"--model: could not load {model!r} as a causal language model: {cause}") from None
     if missing := sorted(found["missing_keys"]):  # transformers would draw them at random
@@ -131,6 +136,12 @@ def load_policy(model: str, dtype: str = "float32", revision: str | None = None)
     refuse_other_heads(network.eval(), model)
     commit = None if folder.is_dir() else commit_of(model, revision)
     return Policy(network, tokenizer, end_ids(network, tokenizer, model), commit)
+
+
+def write_policy(folder: Path, policy: Policy) -> None:
+    """Weights and tokenizer as transformers and safetensors write them."""
+    policy.model.save_pretrained(folder)
+    policy.tokenizer.save_pretrained(folder)
 
 
 def commit_of(model: str, revision: str | None) -> str | None:

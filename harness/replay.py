@@ -6,32 +6,34 @@ the same responses and the same old log-probabilities. What the other loss would
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from harness.batching import MicroBatch, plan_minibatches
 from harness.chain_sum import TASKS
-from harness.checkpoint import CheckpointFault, kept_checkpoints, load_checkpoint, read_state
+from harness.checkpoint import kept_checkpoints, load_checkpoint, read_state
 from harness.config import Config
 from harness.environment import model_sha256
 from harness.files import Journal, write_json
 from harness.history import History, Row
 from harness.initial import recorded_initial_policy
 from harness.loss_record import LossRecord, metric_names
+from harness.manifest import FolderFault, check_manifest
 from harness.nonfinite import NonFinite
 from harness.policy import Policy, load_policy
 from harness.record import CHECKPOINTS, make_folder, refuse_used_folder
+from harness.say import Say
 from harness.settings import tree_of
 from harness.stored import check_rollouts, groups_of, trained_rows
 from harness.trained import trained_responses
 from harness.training import Training, begin, make_loss
 from harness.update import KnownLogprobs, Updater, known_logprobs
 
-Say = Callable[[str], None]
 Line = dict[str, Any]
 
 
@@ -62,9 +64,14 @@ def replay_run(history: History, other: Config, steps: range, out: Path, say: Sa
         lines = list(replay_step(replay))
         if replay.training.steps_done > steps.start:
             for line in lines:
-                journal.append(json.dumps(line))
+                journal.append(json.dumps({key: finite(value) for key, value in line.items()}, allow_nan=False))
             yield lines
     say(exactness(replay))
+
+
+def finite(value: Any) -> Any:
+    """The value, or None for a number that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def begin_replay(history: History, other: Config, first_step: int, say: Say) -> Replay:
@@ -82,7 +89,7 @@ def training_at(history: History, reference: Policy | None, step: int, say: Say)
             state = read_state(folder)
             if state.steps_done <= step:
                 return load_checkpoint(folder, state, history.config, reference)
-        except CheckpointFault as fault:
+        except FolderFault as fault:
             say(f"note: {fault}; {folder.name} is not used")
     return begin(history.config, recorded_initial_policy(history, say), reference)
 
@@ -95,7 +102,7 @@ def replay_step(replay: Replay) -> Iterator[Line]:
     groups = groups_of(rows, training.policy)
     minibatches, others = (plan_minibatches(groups, training.policy, task, each) for each in (config, other.config))
     known = known_logprobs(training.policy, training.reference, minibatches, config.rollout.temperature)
-    replay.off = max(replay.off, distance(rows, minibatches, known))
+    replay.off = float(np.max([replay.off, distance(rows, minibatches, known)]))  # unlike max, a NaN stays one
     updates = [batch for _ in range(config.optimizer.epochs) for batch in zip(minibatches, others, known, strict=True)]
     for number, (ours, theirs, logprobs) in enumerate(updates):
         measured = measure(other, theirs, logprobs)
@@ -105,7 +112,7 @@ def replay_step(replay: Replay) -> Iterator[Line]:
         try:
             own.apply(gradient, ours, record)
         except NonFinite:
-            continue  # the run skipped it too
+            continue  # nothing is stepped, as in the run
         yield {
             "step": step,
             "update": number,
@@ -145,7 +152,7 @@ def distance(rows: Sequence[Row], minibatches: list[list[MicroBatch]], known: li
         for row in rows
         for ours, theirs in zip(again[row["prompt_id"], row["sample"]].old_logprobs, row["old_logprobs"], strict=True)
     ]
-    return max(differences, default=0.0)
+    return float(np.max(differences, initial=0.0))
 
 
 def exactness(replay: Replay) -> str:
@@ -154,6 +161,7 @@ def exactness(replay: Replay) -> str:
     followed = f"old log-probabilities within {replay.off:.3g} of those recorded"
     if replay.training.steps_done < history.config.run.steps or not history.final_weights.is_dir():
         return followed
+    check_manifest(history.final_weights)
     final = load_policy(str(history.final_weights), history.config.model.dtype)
     same = model_sha256(final) == model_sha256(replay.training.policy)
     return f"{followed}; the weights at the end are {'the very ones' if same else 'not those'} of the run"

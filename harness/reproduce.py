@@ -1,6 +1,5 @@
 """A recorded run made again, from its folder alone."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from harness.divergence import Divergence, first_divergence
@@ -11,9 +10,14 @@ from harness.initial import recorded_initial_policy
 from harness.loop import OnStep, set_up_torch, train
 from harness.metrics import Metrics
 from harness.rows import shown
+from harness.say import Say
 
 
-def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Callable[[str], None]) -> Divergence | None:
+class FarEnough(Stopped):
+    """The run made again has as many steps as are compared."""
+
+
+def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Say) -> Divergence | None:
     """The first difference between the run and the same run made again in `out`, over its first `until` steps.
 
     Raises UsageError where the run's initial weights cannot be had. What differs here from its surroundings goes to
@@ -30,13 +34,11 @@ def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Callabl
     def stop_there(metrics: Metrics) -> None:
         on_step(metrics)
         if metrics["step"] == until - 1 and until < run.config.run.steps:
-            raise Stopped(f"stopped after {until} steps, which is as far as it is compared")
+            raise FarEnough(f"stopped after {until} steps, which is as far as it is compared")
 
     try:
         train(run.config, out, stop_there, policy=policy)
-    except Stopped as stop:
-        if (read_history(out).steps_done) < until:
-            raise
+    except FarEnough as stop:
         say(str(stop))
     return first_divergence(run, read_history(out))
 

@@ -2,24 +2,25 @@
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import dumps
 from pathlib import Path
 
-from harness.checkpoint import CheckpointFault, State, kept_checkpoints, load_checkpoint, read_state
+from harness.checkpoint import State, kept_checkpoints, load_checkpoint, read_state, step_of
 from harness.environment import differences_here
 from harness.errors import UsageError
 from harness.files import Journal, prefix_at, sha256_of, sync, whole_file
 from harness.history import History, read_history
 from harness.initial import recorded_initial_policy
 from harness.loop import OnStep, carry_on, held, set_up_torch
+from harness.manifest import FolderFault
 from harness.policy import Policy
 from harness.record import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, STARTING, RunFolder
+from harness.say import Say
+from harness.signals import stop_requests
 from harness.training import Training, begin
-
-Say = Callable[[str], None]
 
 RECORD = re.compile(rf"([0-9a-f]{{64}})  ((?:{'|'.join(KINDS)})/step_\d{{6,}}\.parquet|{'|'.join(STARTING)})")
 
@@ -30,7 +31,7 @@ def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
     Raises UsageError where there is no run, it has finished, or another process is writing it.
     """
     read_history(path)  # before a lock is made beside what is no run
-    with held(path) as stop_requested:
+    with stop_requests() as requested, held(path, requested) as stop_requested:
         history = read_history(path)
         if history.state == "finished":
             raise UsageError(f"expected an unfinished run, got {str(path)!r}, which has finished: nothing to resume")
@@ -40,8 +41,9 @@ def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
         start = newest_start(history, reference, say)
         keep_until(path, start)
         note_resume(history, start.training.steps_done, say)
-        carry_on(history.config, start.training, RunFolder(path), on_step, stop_requested)
-    return RunFolder(path)
+        folder = RunFolder(path)
+        carry_on(history.config, start.training, folder, on_step, stop_requested)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def newest_start(history: History, reference: Policy | None, say: Say) -> Start:
             state = read_state(folder)
             kept = kept_records(history.path, state)
             training = load_checkpoint(folder, state, history.config, reference)
-        except CheckpointFault as fault:
+        except FolderFault as fault:
             say(f"note: {fault}; {folder.name} is not used")
         else:
             say(f"resuming {history.path} after {training.steps_done} of {history.config.run.steps} steps")
@@ -80,16 +82,16 @@ def newest_start(history: History, reference: Policy | None, say: Say) -> Start:
 
 
 def kept_records(path: Path, state: State) -> dict[str, bytes]:
-    """What the journals held at the state. Raises CheckpointFault where a record up to then is not what was written."""
+    """What the journals held at the state. Raises FolderFault where a record up to then is not what was written."""
     kept = {METRICS: prefix_at(path / METRICS, state.metrics), RECORDS: prefix_at(path / RECORDS, state.records)}
     for name, content in kept.items():
         if content is None:
-            raise CheckpointFault(f"{path / name}: is not what was written before the checkpoint")
+            raise FolderFault(f"{path / name}: is not what was written before the checkpoint")
     for line in (kept[RECORDS] or b"").decode().splitlines():
         match = RECORD.fullmatch(line)
         intact = match and (path / match[2]).is_file() and sha256_of(path / match[2]) == match[1]
         if not intact and not (match and match[2] in STARTING):  # those say nothing of the state
-            raise CheckpointFault(f"{path / (match[2] if match else RECORDS)}: is not what was written")
+            raise FolderFault(f"{path / (match[2] if match else RECORDS)}: is not what was written")
     return {name: content or b"" for name, content in kept.items()}
 
 
@@ -130,12 +132,13 @@ def keep_until(path: Path, start: Start) -> None:
 def written_since(path: Path, start: Start) -> Iterator[Path]:
     """Tables that the kept records do not name, and checkpoints and faulty batches of later steps."""
     named = {line.partition("  ")[2] for line in start.kept[RECORDS].decode().splitlines()}
-    used = start.checkpoint.name if start.checkpoint else ""
+    used = step_of(start.checkpoint) if start.checkpoint else -1
     for kind in KINDS:
         yield from (file for file in sorted((path / kind).glob("*.parquet")) if f"{kind}/{file.name}" not in named)
-    yield from (folder for folder in kept_checkpoints(path / CHECKPOINTS) if folder.name > used)
+    yield from (folder for folder in kept_checkpoints(path / CHECKPOINTS) if step_of(folder) > used)
     batches = sorted((path / NONFINITE).glob("step_*"))
-    yield from (folder for folder in batches if folder.name[:11] >= f"step_{start.training.steps_done:06d}")
+    done = start.training.steps_done
+    yield from (folder for folder in batches if int(folder.name.split("_")[1]) >= done)
     yield path / CHECKPOINTS / "final"
 
 

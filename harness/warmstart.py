@@ -14,7 +14,8 @@ from filelock import FileLock
 
 from harness.chain_sum import CHARACTERS, TASKS, ChainSum, Stage
 from harness.errors import HarnessError, UsageError
-from harness.policy import Policy, pad_batch
+from harness.manifest import FolderFault, check_manifest, save_folder
+from harness.policy import Policy, pad_batch, write_policy
 from harness.randomness import stream
 from harness.sampler import Sampling, sample
 from harness.task import draw_distinct, split_of
@@ -54,7 +55,7 @@ def tiny_model_folder(task: str, model_seed: int, threads: int, progress: Progre
     other, and an entry appears whole or not at all. `progress(done, total)` is called after each training step.
     """
     folder = cache_root() / f"{task}-{cache_key(task, model_seed, threads)}"
-    if folder.is_dir():
+    if is_whole(folder):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -63,14 +64,20 @@ def tiny_model_folder(task: str, model_seed: int, threads: int, progress: Progre
             f"FIPO_HARNESS_CACHE: expected a folder that can be written, got {str(folder.parent)!r}: {error.strerror}"
         ) from None
     with FileLock(f"{folder}.lock"):
-        if not folder.is_dir():
-            unfinished = folder.with_suffix(".unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
+        if not is_whole(folder):
             policy = warm_started(TASKS[task], model_seed, progress or silent)
-            policy.model.save_pretrained(unfinished)
-            policy.tokenizer.save_pretrained(unfinished)
-            unfinished.rename(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            save_folder(folder, lambda unfinished: write_policy(unfinished, policy))
     return folder
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the entry is there, as it was written."""
+    try:
+        check_manifest(folder)
+    except FolderFault:
+        return False
+    return True
 
 
 def cache_root() -> Path:

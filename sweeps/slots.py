@@ -58,7 +58,7 @@ def run_all(runs: Sequence[PlannedRun], slots: int) -> Generator[tuple[list[Atte
         for attempt in running:
             signal_group(attempt.process, signal.SIGTERM)
         for attempt in running:
-            stop_process(attempt.process)
+            wait_or_kill(attempt.process)
 
 
 def start(run: PlannedRun) -> Attempt:
@@ -87,6 +87,11 @@ def harness_process(arguments: Sequence[str], threads: int, output: Any) -> subp
 def stop_process(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
     """Ask a process and its children to stop, wait, and kill what does not."""
     signal_group(process, signal.SIGTERM)
+    wait_or_kill(process, grace_s)
+
+
+def wait_or_kill(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
+    """Wait for a process that was asked to stop (once: the second time means at once), and kill it if it does not."""
     try:
         process.wait(grace_s)
     except subprocess.TimeoutExpired:
@@ -106,5 +111,8 @@ def latest_metrics(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is still being written
-    metrics: dict[str, Any] | None = json.loads(lines[-1]) if lines else None
+    try:
+        metrics: dict[str, Any] | None = json.loads(lines[-1]) if lines else None
+    except ValueError:
+        return None
     return metrics

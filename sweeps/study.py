@@ -49,12 +49,18 @@ class PlannedRun:
     @property
     def can_be_resumed(self) -> bool:
         """Whether an attempt was stopped or killed. One that failed would fail again, so it starts anew."""
-        return (self.folder / "config.json").is_file() and self.state() in ("running", "preempted")
+        return (self.folder / "config.json").is_file() and self.state() in ("running", "preempted", "unknown")
 
     def state(self) -> str | None:
-        """What its status.json says, or None where there is none."""
-        status = read_json(self.folder / "status.json")
-        return status["state"] if status else None
+        """What its status.json says, None where there is none, "unknown" where it is damaged."""
+        try:
+            status = read_json(self.folder / "status.json")
+        except UsageError:
+            return "unknown"
+        if status is None:
+            return None
+        state = status.get("state") if isinstance(status, dict) else None
+        return state if isinstance(state, str) else "unknown"
 
 
 def planned_runs(arms: Sequence[Arm], study: Path) -> list[PlannedRun]:

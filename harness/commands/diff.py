@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from harness.command import OneLineParser, Subparsers, say
+from harness.command import OneLineParser, Subparsers
 from harness.history import read_history
+from harness.say import say
 
 
 def add(subparsers: Subparsers) -> None:
@@ -26,6 +27,8 @@ def run(options: argparse.Namespace) -> None:
     from harness.explanation import explained, settings_that_differ
     from harness.rows import shown
 
+    for history in (ours, theirs):
+        history.check_records()
     for kind, differences in (
         ("settings", settings_that_differ(ours.config, theirs.config)),
         ("surroundings", differing(ours.environment, theirs.environment)),

@@ -24,16 +24,16 @@ def run(options: argparse.Namespace) -> None:
     if options.samples < 1:
         raise UsageError(f"--samples: expected 1 or more, got {options.samples}")
     config = read_history(Path(options.run)).config
-    from harness.checkpoint import CheckpointFault, check_manifest
     from harness.evaluation import evaluate
     from harness.loop import set_up_torch
+    from harness.manifest import FolderFault, check_manifest
     from harness.policy import load_policy
     from harness.record import RunFolder, make_folder, refuse_used_folder
 
     weights = Path(options.run) / "checkpoints" / "final"
     try:
         check_manifest(weights)
-    except CheckpointFault as fault:
+    except FolderFault as fault:
         raise UsageError(f"expected the folder of a finished run with its final weights: {fault}") from None
     refuse_used_folder(Path(options.output_dir))
     make_folder(Path(options.output_dir))

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 from harness.metrics import Metrics
+from harness.say import say
 
 
 def print_warm_start(done: int, total: int) -> None:
     """A line at the start and at every tenth of the warm start."""
     if done == 1 or done % max(1, total // 10) == 0:
-        print(f"warm start: step {done}/{total}", flush=True)
+        say(f"warm start: step {done}/{total}")
 
 
 def step_printer(steps: int) -> Callable[[Metrics], None]:
@@ -17,11 +18,10 @@ def step_printer(steps: int) -> Callable[[Metrics], None]:
     def show(metrics: Metrics) -> None:
         done = int(metrics["step"] or 0) + 1
         left = float(metrics["time/elapsed_s"] or 0) / done * (steps - done)
-        print(
+        say(
             f"step {done}/{steps}  accuracy {metrics['rollout/accuracy']:.3f}  "
             f"tokens {metrics['rollout/response_tokens_mean']:.1f}  entropy {metrics['rollout/entropy']:.3f}  "
-            f"rounds {metrics['rollout/sampling_rounds']}  {unchecked(metrics)}{left:.0f} s left",
-            flush=True,
+            f"rounds {metrics['rollout/sampling_rounds']}  {unchecked(metrics)}{left:.0f} s left"
         )
 
     return show

@@ -7,11 +7,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from harness.command import OneLineParser, Subparsers, add_setting_flags, say
+from harness.command import OneLineParser, Subparsers, add_setting_flags
 from harness.commands.settings import given_flags
 from harness.config import Config, LossSettings
 from harness.errors import UsageError
 from harness.history import History, read_history
+from harness.say import say
 from harness.settings import build, flatten, tree_of
 
 
@@ -37,6 +38,7 @@ def run(options: argparse.Namespace) -> None:
     flags = {name: value for name, value in given_flags(options).items() if name in LossSettings.model_fields}
     other = other_config(history.config, flags)
     steps = chosen_steps(history, options.first_step, options.steps)
+    history.check_records()
     from harness.explanation import settings_that_differ
     from harness.loop import set_up_torch
     from harness.replay import replay_run

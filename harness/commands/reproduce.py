@@ -4,10 +4,11 @@ import argparse
 from datetime import datetime
 from pathlib import Path
 
-from harness.command import OneLineParser, Subparsers, say
+from harness.command import OneLineParser, Subparsers
 from harness.commands.lines import step_printer
 from harness.errors import HarnessError
 from harness.history import read_history
+from harness.say import say
 
 
 def add(subparsers: Subparsers) -> None:
@@ -31,6 +32,7 @@ def run(options: argparse.Namespace) -> None:
     from harness.reproduce import comparable_steps, reproduce
 
     steps = comparable_steps(history, options.steps)
+    history.check_records()
     name = Path(options.run).absolute().name
     out = Path(options.output_dir or f"runs/{datetime.now():%Y%m%d-%H%M%S}-reproduced-{name}")
     divergence = reproduce(history, out, steps, step_printer(steps), say)

@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
-from harness.command import OneLineParser, Subparsers, say
+from harness.command import OneLineParser, Subparsers
 from harness.commands.lines import step_printer
 from harness.history import read_history
+from harness.say import say
 
 
 def add(subparsers: Subparsers) -> None:

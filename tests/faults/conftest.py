@@ -8,6 +8,7 @@ import pytest
 
 from harness.config import Config
 from harness.loop import set_up_torch
+from harness.manifest import save_folder
 from harness.warmstart import cache_key, cache_root
 from tests.faults.amount import THOROUGH
 from tests.faults.forked import forked, going_on
@@ -36,8 +37,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("FIPO_HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
         config = small_config()
         folder = cache_root() / f"{config.task.task}-{cache_key(config.task.task, config.model.model_seed, 1)}"
-        folder.mkdir(parents=True)
-        save_direct_answers(folder)
+        save_folder(folder, save_direct_answers)
         yield
 
 

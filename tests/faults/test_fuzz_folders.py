@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 
 from harness.__main__ import main
-from harness.checkpoint import CheckpointFault, State, load_checkpoint, read_state, save_checkpoint
+from harness.checkpoint import State, load_checkpoint, read_state, save_checkpoint
 from harness.command import run_command
 from harness.config import Config, section_of
 from harness.errors import HarnessError, UsageError
 from harness.files import Mark
 from harness.history import read_history, read_lines
+from harness.manifest import FolderFault
 from harness.noise import Noise
 from harness.record import ROLLOUT_SCHEMA, RunFolder
 from harness.settings import PRESETS, resolve, tree_of, tree_sha256
@@ -322,7 +323,7 @@ def test_a_checkpoint_whose_files_changed_is_refused(small: Path, file: tuple[st
     files = SMALL | {"manifest.json": MANIFEST} | dict([file])
     for name in ("state.json", "manifest.json"):
         (small / name).write_bytes(files[name])
-    with or_one_line(CheckpointFault):
+    with or_one_line(FolderFault):
         assert read_state(small) == STATE
         assert files["state.json"] == SMALL["state.json"]
         assert json.loads(files["manifest.json"]) == json.loads(MANIFEST)
@@ -333,7 +334,7 @@ def test_a_checkpoint_whose_files_changed_is_refused(small: Path, file: tuple[st
 def test_a_state_is_read_as_written_or_refused(small: Path, content: bytes) -> None:
     (small / "state.json").write_bytes(content)
     (small / "manifest.json").write_bytes(stamped(SMALL | {"state.json": content}))
-    with or_one_line(CheckpointFault):
+    with or_one_line(FolderFault):
         check_state(read_state(small).model_dump(mode="json"), json.loads(content))
 
 
@@ -434,7 +435,7 @@ def test_moments_that_do_not_fit_the_model_are_refused(checkpoint: Path, name: s
 )
 def test_a_state_that_does_not_fit_the_run_is_refused(checkpoint: Path, changes: dict[str, Any]) -> None:
     state = json.loads((checkpoint / "state.json").read_bytes()) | changes
-    with holding(checkpoint, "state.json", as_json(state)), pytest.raises(CheckpointFault):
+    with holding(checkpoint, "state.json", as_json(state)), pytest.raises(FolderFault):
         load_checkpoint(checkpoint, read_state(checkpoint), CONFIG, None)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from harness.config import Config
+from harness.files import sha256_of
 from harness.loop import train
 from harness.metrics import Metrics
 from harness.record import RunFolder
@@ -39,6 +40,18 @@ def timeless(folder: RunFolder) -> list[dict[str, Any]]:
 def rows(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
     """All rows of the folder's rollouts, tokens or evals."""
     return [row for path in sorted((folder.path / kind).iterdir()) for row in pq.read_table(path).to_pylist()]
+
+
+def record_again(run: Path) -> None:
+    """Make the recorded hashes those of the files as they now are."""
+    lines = (run / "records.sha256").read_text(encoding="utf-8").splitlines()
+    names = [line.partition("  ")[2] for line in lines]
+    (run / "records.sha256").write_text(
+        "".join(f"{sha256_of(run / name)}  {name}\n" for name in names), encoding="utf-8"
+    )
+    final = run / "checkpoints" / "final"
+    manifest = {name: sha256_of(final / name) for name in read_json(final / "manifest.json")}
+    (final / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def weights(folder: RunFolder) -> bytes:

@@ -111,7 +111,7 @@ def test_the_shorter_run_decides_how_far_is_compared(
         train(small_config(model_folder, loss_type="dapo", temperature=1.5), tmp_path / "run", stop)
     for pair in ((tmp_path / "run", trained()), (trained(), tmp_path / "run")):
         *_, gaps, same = compared(*pair)
-        assert gaps == "not compared, since only one of the two has them: final weights"
+        assert gaps == "not compared, since they are not in both: final weights"
         assert same == "the same over 1 steps: metrics, rollouts, evaluations"
 
 

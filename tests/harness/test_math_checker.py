@@ -271,3 +271,10 @@ def test_math_verify_missing_is_wrong_use(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match="pip install"):
         MathChecker()
+
+
+def test_the_memory_of_the_run_is_not_the_workers() -> None:
+    ballast = b"1" * (600 << 20)  # as a process with a model has; a worker may have half a GiB
+    with MathChecker(limit_s=20) as own:
+        assert own.check([("5", r"\boxed{6}")]) == [Grade("wrong", "6", None)]
+    assert ballast[-1:] == b"1"

@@ -13,6 +13,7 @@ from harness.__main__ import main
 from harness.errors import Stopped
 from harness.files import sha256_of
 from harness.loop import train
+from harness.manifest import save_folder
 from harness.metrics import Metrics
 from harness.record import RunFolder
 from harness.warmstart import cache_key, cache_root
@@ -33,8 +34,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("FIPO_HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
         config = small_config()
         folder = cache_root() / f"{config.task.task}-{cache_key(config.task.task, config.model.model_seed, 1)}"
-        folder.mkdir(parents=True)
-        save_direct_answers(folder)
+        save_folder(folder, save_direct_answers)
         yield
 
 
@@ -191,6 +191,7 @@ def other_weight(run: Path) -> None:
 )
 def test_what_was_tampered_with_is_found(copied: Path, reproduce: Reproduce, tamper: Tamper, found: str) -> None:
     tamper(copied)
+    runs.record_again(copied)
     code, printed, errors = reproduce(copied)
     assert (code, len(errors)) == (1, 1)
     assert errors[0].startswith(f"error: {copied} was not reproduced: ")
@@ -199,9 +200,27 @@ def test_what_was_tampered_with_is_found(copied: Path, reproduce: Reproduce, tam
     assert "  from no setting, stream or part of the surroundings that was recorded" in printed
 
 
+@pytest.mark.parametrize("tamper", [other_token, other_answer, other_weight])
+@pytest.mark.parametrize("command", ["reproduce", "diff", "replay"])
+def test_what_is_not_what_was_written_is_refused_before_anything_starts(
+    original: Path, copied: Path, tamper: Tamper, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tamper(copied)
+    more = {
+        "diff": [original],
+        "reproduce": ["--output_dir", tmp_path / "new"],
+        "replay": ["--output_dir", tmp_path / "new"],
+    }
+    code, printed, errors = outcome(main, [command, copied, *more[command]], capsys)
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert "is not what was written" in errors[0]
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_tampered_token_is_named(copied: Path, reproduce: Reproduce) -> None:
     row = next(row for row in pq.read_table(copied / "rollouts/step_000001.parquet").to_pylist() if row["trained"])
     other_token(copied)
+    runs.record_again(copied)
     difference = f"prompt {row['prompt_id']}, sample {row['sample']}: token 1, 0 and {row['tokens'][1]}"
     assert f"first difference: step 1, tokens: {difference}" in reproduce(copied).printed
 
@@ -213,10 +232,10 @@ def test_what_differs_in_the_surroundings_is_said(original: Path, copied: Path, 
     code, printed, errors = reproduce(copied, "--steps", 1)
     assert (code, errors) == (0, [])
     assert {line for line in printed if line.endswith(" here")} >= {
-        f"cpu: an abacus in the run, {here['cpu']} here",
+        f"cpu: 'an abacus' in the run, {here['cpu']!r} here",
         f"threads: 64 in the run, {here['threads']} here",
-        f"packages.torch: 0.1 in the run, {here['packages']['torch']} here",
-        f"commit: {'0' * 40} in the run, {here['commit']} here",
+        f"packages.torch: '0.1' in the run, {here['packages']['torch']!r} here",
+        f"commit: '{'0' * 40}' in the run, {here['commit']!r} here",
     }
 
 
@@ -255,7 +274,7 @@ def test_nothing_is_claimed_of_what_the_run_has_lost(
     code, printed, _ = reproduce(copied)
     assert code == 0
     assert claim not in printed[-1].rpartition(" of ")[0]
-    assert f"not compared, since only one of the two has them: {gap}" in printed
+    assert f"not compared, since they are not in both: {gap}" in printed
 
 
 def test_final_weights_that_cannot_be_read_are_one_line(

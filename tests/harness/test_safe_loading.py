@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.__main__ import main
-from harness.checkpoint import CheckpointFault, check_manifest, save_weights
+from harness.checkpoint import save_weights
 from harness.environment import ROOT, model_sha256
 from harness.errors import UsageError
 from harness.files import sha256_of
 from harness.history import read_history
 from harness.initial import recorded_initial_policy
+from harness.manifest import FolderFault, check_manifest
 from harness.policy import Policy, load_policy
 from tests.harness import runs
 from tests.harness.command_line import outcome
@@ -205,7 +206,7 @@ def manifest_of(content: bytes) -> Callable[[Path], None]:
 )
 def test_a_folder_that_is_not_its_manifest_is_refused(weights: Path, tamper: Callable[[Path], None]) -> None:
     tamper(weights)
-    with pytest.raises(CheckpointFault) as raised:
+    with pytest.raises(FolderFault) as raised:
         check_manifest(weights)
     assert len(str(raised.value).splitlines()) == 1
 

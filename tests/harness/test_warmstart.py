@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import Config
+from harness.manifest import save_folder
 from harness.policy import load_policy
 from harness.warmstart import cache_key, fresh_policy, tiny_model_folder
 
@@ -43,7 +44,7 @@ def test_two_builders_at_once_get_one_whole_model(cache: Path) -> None:
 
 def test_a_cached_model_is_not_built_again(cache: Path) -> None:
     key = f"graded_chain_sum-{cache_key('graded_chain_sum', 0, 1)}"
-    (cache / key).mkdir(parents=True)
+    save_folder(cache / key, lambda folder: (folder / "config.json").touch())
 
     def built(_done: int, _total: int) -> None:
         raise AssertionError("built anew")

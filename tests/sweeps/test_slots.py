@@ -51,20 +51,32 @@ def test_what_an_attempt_left_is_set_aside_under_a_new_name(tmp_path: Path) -> N
 
 @pytest.mark.train
 def test_a_run_that_was_stopped_goes_on_where_it_was(model_folder: str, tmp_path: Path) -> None:
-    run = planned(tmp_path)
-    settings = small_settings(model_folder, steps=200, eval_every=100)
-    run.config_file.write_text(json.dumps(settings), encoding="utf-8")
-    going = run_all([run], slots=1)
-    while latest_metrics(run.folder) is None:
+    quick, slow = planned(tmp_path, "quick"), planned(tmp_path, "slow")
+    for run, prompts in ((quick, 4), (slow, 64)):
+        settings = small_settings(model_folder, steps=20, eval_every=100, prompts_per_step=prompts)
+        run.config_file.write_text(json.dumps(settings), encoding="utf-8")
+    going = run_all([slow, quick], slots=2)
+    while latest_metrics(slow.folder) is None:
         next(going)
     going.close()
-    done = latest_metrics(run.folder)
-    assert run.state() == "preempted"
-    assert [attempt.failure for _, ended in run_all([run], slots=1) for attempt in ended] == [None]
-    assert run.state() == "finished"
-    (resumed,) = (run.folder / "resumes.jsonl").read_text(encoding="utf-8").splitlines()
+    done = latest_metrics(slow.folder)
+    assert done is not None
+    status = json.loads((slow.folder / "status.json").read_text(encoding="utf-8"))
+    assert status["reason"].startswith("stopped by SIGTERM")  # once: the second would have interrupted its step
+    assert [attempt.failure for _, ended in run_all([slow], slots=1) for attempt in ended] == [None]
+    assert slow.state() == "finished"
+    (resumed,) = (slow.folder / "resumes.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(resumed)["steps_done"] == done["step"] + 1
     assert not (tmp_path / "superseded").exists()
+
+
+@pytest.mark.parametrize("status", ["", "{", "[]", '{"state": 3}', "{}"])
+def test_a_run_whose_status_is_damaged_can_be_resumed(tmp_path: Path, status: str) -> None:
+    run = planned(tmp_path)
+    run.folder.mkdir(parents=True)
+    (run.folder / "config.json").write_text("{}", encoding="utf-8")
+    (run.folder / "status.json").write_text(status, encoding="utf-8")
+    assert run.can_be_resumed
 
 
 def test_no_process_is_left_when_the_comparison_is_given_up(tmp_path: Path) -> None:

@@ -1,0 +1,15 @@
+"""Lines for people."""
+
+import os
+import sys
+from collections.abc import Callable
+
+Say = Callable[[str], None]
+
+
+def say(text: str) -> None:
+    """Print a line at once. Where nobody reads any more (a closed terminal, a dead pipe) the run goes on in silence."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,25 @@
+import os
+
+from harness.say import say
+
+
+def test_a_line_that_nobody_reads_any_more_stops_nothing() -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        os.dup2(writer, 1)
+        try:
+            say("one")
+            say("two")
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    os.close(writer)
+    os.close(reader)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_line_is_printed_at_once(capfd) -> None:  # type: ignore[no-untyped-def]
+    say("one")
+    assert capfd.readouterr().out == "one\n"
