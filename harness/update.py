@@ -68,7 +68,7 @@ class Updater:
     config: Config
 
     def step(self, minibatch: list[MicroBatch], known: list[KnownLogprobs], record: LossRecord) -> None:
-        """One optimizer step. Raises NonFinite where loss, gradient or stepped weights are; the record is as before."""
+        """One optimizer step. Raises NonFinite where loss or gradient are, before anything, or the stepped weights."""
         self.apply(self.gradient(minibatch, known), minibatch, record)
 
     def apply(self, gradient: Gradient, minibatch: list[MicroBatch], record: LossRecord) -> None:

@@ -2,13 +2,12 @@
 
 import argparse
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from harness.command import OneLineParser, Subparsers, add_setting_flags
-from harness.commands.settings import given_flags
+from harness.commands.settings import default_folder, given_flags
 from harness.config import Config, LossSettings
 from harness.errors import UsageError
 from harness.history import History, read_history
@@ -46,7 +45,8 @@ def run(options: argparse.Namespace) -> None:
     for flag, (own, replayed) in settings_that_differ(history.config, other).items():
         say(f"{flag}: {own} in the run, {replayed} in the replay")
     set_up_torch(history.config.run.threads)
-    out = Path(options.output_dir or f"runs/{datetime.now():%Y%m%d-%H%M%S}-replayed-{history.path.absolute().name}")
+    name = history.path.absolute().name
+    out = Path(options.output_dir) if options.output_dir else default_folder(f"replayed-{name}")
     compared = []
     for lines in replay_run(history, other, steps, out, say):
         compared += lines

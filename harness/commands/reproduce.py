@@ -1,11 +1,11 @@
 """The command `reproduce`."""
 
 import argparse
-from datetime import datetime
 from pathlib import Path
 
 from harness.command import OneLineParser, Subparsers
 from harness.commands.lines import step_printer
+from harness.commands.settings import default_folder
 from harness.errors import HarnessError
 from harness.history import read_history
 from harness.say import say
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     steps = comparable_steps(history, options.steps)
     history.check_records()
     name = Path(options.run).absolute().name
-    out = Path(options.output_dir or f"runs/{datetime.now():%Y%m%d-%H%M%S}-reproduced-{name}")
+    out = Path(options.output_dir) if options.output_dir else default_folder(f"reproduced-{name}")
     divergence = reproduce(history, out, steps, step_printer(steps), say)
     if divergence:
         say("\n".join(explained(history, read_history(out), divergence)))

@@ -27,4 +27,4 @@ def run(options: argparse.Namespace) -> None:
     from harness.resume import resume
 
     folder = resume(path, step_printer(steps), say)
-    print(f"finished: {folder.path}")
+    say(f"finished: {folder.path}")

@@ -1,16 +1,38 @@
 """The settings of a command line."""
 
 import argparse
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
 
-from harness.command import OneLineParser, add_setting_flags, parsed
+from harness.command import OneLineParser, Subparsers, add_setting_flags, parsed
 from harness.config import Config, section_of
+from harness.settings import resolve
+
+Start = Callable[[argparse.Namespace], None]
 
 
-def add_settings(parser: OneLineParser) -> None:
-    """Where settings come from: a preset, a file, a flag each."""
+def add_with_settings(subparsers: Subparsers, name: str, purpose: str, start: Start) -> None:
+    """A command whose settings come from a preset, a file, and a flag each."""
+    usage = "%(prog)s [--setting value ...]"
+    parser: OneLineParser = subparsers.add_parser(name, allow_abbrev=False, usage=usage, help=purpose)
+    parser.set_defaults(start=start)
     parser.add_argument("--preset", metavar="NAME", help="settings shipped in harness/presets, or a TOML file")
     parser.add_argument("--config", metavar="FILE", help="settings from TOML, or from a run's config.json")
     add_setting_flags(parser)
+
+
+def resolved(options: argparse.Namespace) -> Config:
+    """The checked settings; says which of them do less than may be thought."""
+    flags = given_flags(options)
+    config = resolve(flags, options.preset, options.config)
+    say_what_is_idle(flags, config)
+    return config
+
+
+def default_folder(name: str) -> Path:
+    """runs/<time>-<name>."""
+    return Path(f"runs/{datetime.now():%Y%m%d-%H%M%S}-{name}")
 
 
 def given_flags(options: argparse.Namespace) -> dict[str, str | None]:

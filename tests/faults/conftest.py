@@ -8,13 +8,11 @@ import pytest
 
 from harness.config import Config
 from harness.loop import set_up_torch
-from harness.manifest import save_folder
-from harness.warmstart import cache_key, cache_root
 from tests.faults.amount import THOROUGH
 from tests.faults.forked import forked, going_on
 from tests.faults.verdict import Toll
 from tests.faults.writes import killed_at, listed_in
-from tests.harness.tiny import SCAFFOLD, save_direct_answers, small_config
+from tests.harness.tiny import SCAFFOLD, cache_as_tiny, small_config
 
 TOLL = pytest.StashKey[Toll]()
 SETTINGS = {"steps": 4, "checkpoint_every": 1, "eval_every": 2, "prompts_per_step": 2, "output_dir": "run"}
@@ -34,10 +32,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The model `tiny` is one that is made in seconds."""
     set_up_torch(threads=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FIPO_HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        config = small_config()
-        folder = cache_root() / f"{config.task.task}-{cache_key(config.task.task, config.model.model_seed, 1)}"
-        save_folder(folder, save_direct_answers)
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setenv("FIPO_HARNESS_CACHE", str(cache))
+        cache_as_tiny(cache)
         yield
 
 

@@ -13,13 +13,11 @@ from harness.__main__ import main
 from harness.errors import Stopped
 from harness.files import sha256_of
 from harness.loop import train
-from harness.manifest import save_folder
 from harness.metrics import Metrics
 from harness.record import RunFolder
-from harness.warmstart import cache_key, cache_root
 from tests.harness import runs
 from tests.harness.command_line import Outcome, outcome
-from tests.harness.tiny import SCAFFOLD, save_direct_answers, small_config
+from tests.harness.tiny import SCAFFOLD, cache_as_tiny, small_config
 
 pytestmark = pytest.mark.train
 
@@ -31,10 +29,9 @@ Tamper = Callable[[Path], None]
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The model `tiny` is one that is made in seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FIPO_HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        config = small_config()
-        folder = cache_root() / f"{config.task.task}-{cache_key(config.task.task, config.model.model_seed, 1)}"
-        save_folder(folder, save_direct_answers)
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setenv("FIPO_HARNESS_CACHE", str(cache))
+        cache_as_tiny(cache)
         yield
 
 

@@ -8,9 +8,10 @@ from typing import Any
 from harness.chain_sum import DIRECT, GRADED, Stage
 from harness.config import Config
 from harness.loop import set_up_torch
+from harness.manifest import save_folder
 from harness.policy import Policy
 from harness.settings import resolve
-from harness.warmstart import silent, warm_started
+from harness.warmstart import cache_key, silent, warm_started
 
 DIRECT_ANSWERS = dataclasses.replace(GRADED, stages=(Stage((6, 12), ((1.0, DIRECT),), steps=40, lr=5e-3),))
 
@@ -31,6 +32,13 @@ def save_direct_answers(folder: Path) -> str:
     direct_answers().model.save_pretrained(folder)
     direct_answers().tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+def cache_as_tiny(cache: Path) -> None:
+    """Make that policy the model `tiny` of small configs, in a cache that $FIPO_HARNESS_CACHE names."""
+    config = small_config()
+    key = cache_key(config.task.task, config.model.model_seed, config.run.threads)
+    save_folder(cache / "tiny" / f"{config.task.task}-{key}", save_direct_answers)
 
 
 def small_settings(model: str = "tiny", **changes: Any) -> dict[str, Any]:
