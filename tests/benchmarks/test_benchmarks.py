@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import chunked_matrix, future_kl, logprobs, loss_cost, table
+from benchmarks import chunked_matrix, future_kl, logprobs, loss_cost, recording, table
 from benchmarks.__main__ import main
 from benchmarks.table import Row
 from harness.token_logprobs import token_logprobs
 from losses import future_kl as ours
 from tests.harness.agreement import agree
 from tests.harness.command_line import outcome
+from tests.harness.tiny import cache_as_tiny, small_config
 
 
 @pytest.mark.parametrize("tokens", [1, 127, 128, 129, 400])
@@ -95,10 +96,21 @@ def test_without_ms_swift_its_peer_says_what_to_install() -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["nothing"], "expected parts among future_kl, losses, logprobs, got 'nothing'"),
+        (["nothing"], "expected parts among future_kl, losses, logprobs, recording, got 'nothing'"),
         (["losses", "--save"], "--save keeps one record of all parts: leave the parts out"),
     ],
 )
 def test_wrong_use_is_one_line(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     refused = outcome(main, words, capsys)
     assert (refused.exit_code, refused.errors) == (2, [f"error: {expected}"])
+
+
+@pytest.mark.train
+def test_recording_is_observed_step_by_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIPO_HARNESS_CACHE", str(tmp_path))
+    cache_as_tiny(tmp_path)
+    lines, memory = recording.observed(small_config(steps=3))
+    assert [line["step"] for line in lines] == [0, 1, 2]
+    assert len(memory) == 3
+    assert min(memory) > 100  # MiB; torch alone has more
+    assert 0 < sum(float(line["time/record_s"] or 0) for line in lines) < float(lines[-1]["time/elapsed_s"] or 0)
