@@ -26,7 +26,7 @@ KEPT = 2  # newest checkpoints of a run
 class State(BaseModel):
     """What a run knows between two steps besides its tensors; random numbers need none, they are keyed by step."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     steps_done: int = Field(ge=0)
     updates: int = Field(ge=0)  # made by the optimizer, which the schedule goes by
