@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from harness.errors import UsageError
 from harness.history import History
-from harness.rows import first_row, logprob_detail, row_detail, same, shown
+from harness.rows import first_row, in_both, logprob_detail, row_detail, same, shown
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def first_divergence(ours: History, theirs: History) -> Divergence | None:
         )
         if found:
             return found
-    return weights_differ(ours, theirs)
+    return weights_differ(ours, theirs) if ours.steps_done == theirs.steps_done else None
 
 
 def rollouts_differ(ours: History, theirs: History, step: int) -> Divergence | None:
@@ -120,7 +120,7 @@ def evaluations_differ(ours: History, theirs: History, step: int) -> Divergence 
     a, b = ours.table("evals", step), theirs.table("evals", step)
     if a is None or b is None:
         return None
-    pair = first_row(a, b, EVALUATION.columns)
+    pair = first_row(*in_both(a, b), EVALUATION.columns)
     return EVALUATION.divergence(step, row_detail(pair, EVALUATION.columns)) if pair else None
 
 
@@ -180,7 +180,7 @@ def agreement(ours: History, theirs: History, steps: int) -> tuple[list[str], li
         elif lacking:
             gaps.append(f"{name} of step {', '.join(lacking)}")
     finished = [(run.final_weights / "model.safetensors").is_file() for run in (ours, theirs)]
-    if all(finished):
+    if all(finished) and ours.steps_done == theirs.steps_done:
         compared.append("final weights")
     elif any(finished):
         gaps.append("final weights")

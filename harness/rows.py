@@ -18,6 +18,13 @@ def first_row(a: Sequence[Row], b: Sequence[Row], columns: Sequence[str]) -> tup
     return None
 
 
+def in_both(a: Sequence[Row], b: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows of prompts and samples that both tables have, in the order of the first."""
+    theirs = {(row["prompt_id"], row["sample"]): row for row in b}
+    ours = [row for row in a if (row["prompt_id"], row["sample"]) in theirs]
+    return ours, [theirs[row["prompt_id"], row["sample"]] for row in ours]
+
+
 def same(value: object, other: object) -> bool:
     """Whether two recorded values are equal; a NaN is equal to a NaN."""
     if value == other:

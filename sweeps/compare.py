@@ -43,6 +43,8 @@ def compare_command(options: argparse.Namespace) -> None:
     arms = arms_of(family, arm_seeds(options), options.preset, flags, options.first_seed)
     study = Path(options.study or f"runs/compare-{datetime.now():%Y%m%d-%H%M%S}")
     check_differences(differences_between(arms, family), family)
+    if (study / "config.json").exists():
+        raise UsageError(f"--study: expected a folder of its own, got {str(study)!r}, which holds a run: name another")
     with locked(study):
         arms = with_earlier_arms(study, family, options.preset, arms)
         differences = differences_between(arms, family)

@@ -159,3 +159,12 @@ def test_without_a_token_in_common_there_is_no_agreement(theirs: list[dict[str, 
 )
 def test_common_length(a: list[int], b: list[int], length: int) -> None:
     assert common_length(a, b) == common_length(b, a) == length
+
+
+@pytest.mark.train
+def test_finished_runs_of_different_length_are_compared_as_far_as_both_go(trained: Trained, compared: Compared) -> None:
+    printed = compared(trained(), trained(steps=3))  # which also answers fewer times before training
+    assert printed[-2:] == [
+        "not compared, since they are not in both: final weights",
+        "the same over 2 steps: metrics, rollouts, evaluations",
+    ]

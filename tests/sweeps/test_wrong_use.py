@@ -45,3 +45,11 @@ def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert [name for name in section_of() if f"--{name} " not in text] == []
+
+
+def test_the_folder_of_a_run_is_no_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    code, printed, errors = outcome(main, ["compare", "--losses", "grpo", "--study", tmp_path], capsys)
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert "which holds a run" in errors[0]
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
