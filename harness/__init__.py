@@ -1,5 +1,6 @@
 """One training run: what other packages may use of it."""
 
+from harness.cache import cache_folder
 from harness.command import OneLineParser, add_setting_flags, parsed, run_command
 from harness.config import Config, section_of
 from harness.errors import HarnessError, UsageError
@@ -12,6 +13,7 @@ __all__ = [
     "OneLineParser",
     "UsageError",
     "add_setting_flags",
+    "cache_folder",
     "config_sha256",
     "flatten",
     "parsed",

@@ -35,6 +35,10 @@ class RunSettings(Section):
 
     seed: int = Field(default=0, ge=0, description="Keys every random draw of the run.")
     steps: Count = Field(default=20, description="Training steps: rounds of rollouts and the updates made from them.")
+    token_budget: Count | None = Field(
+        default=None,
+        description="End after the step by which so many tokens have been generated, discarded ones included.",
+    )
     threads: Count = Field(default=1, le=1024, description="CPU threads; other counts give other last bits.")
     record_rollouts: Literal["all", "none"] = Field(default="all", description="Which steps' responses are stored.")
     checkpoint_every: Count = Field(default=10, description="Training steps between checkpoints; the newest two stay.")
@@ -166,6 +170,11 @@ class EvaluationSettings(Section):
 
     eval_every: Count = Field(default=2, description="Training steps between evaluations.")
     eval_prompts: Count = Field(default=256, description="Held-out prompts.")
+    eval_split: Literal["report", "tune"] = Field(
+        default="report",
+        description="Which held-out prompts: those that results are reported on, or others to choose settings by. "
+        "Neither is trained on in the run.",
+    )
     eval_samples: Count = Field(default=1, description="Answers per prompt.")
     final_evaluations: Count = Field(default=3, description="How many of the last evaluations take more answers.")
     final_eval_samples: Count = Field(default=8, description="Answers per prompt in those.")

@@ -12,7 +12,7 @@ from harness.grading import read_samples
 from harness.policy import Policy
 from harness.randomness import stream
 from harness.sampler import Sampling, sample
-from harness.task import Problem, draw_distinct
+from harness.task import Problem, Split, draw_distinct
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,10 @@ class Answer:
 
 
 @lru_cache
-def held_out_problems(task: str, count: int) -> tuple[Problem, ...]:
-    """The task's evaluation prompts, disjoint by hash from every training prompt."""
-    return tuple(draw_distinct(TASKS[task], "eval", count, stream("held-out prompts", task)))
+def held_out_problems(task: str, count: int, split: Split = "report") -> tuple[Problem, ...]:
+    """The task's evaluation prompts, disjoint by hash from every prompt trained on beside them."""
+    key = "held-out prompts" if split == "report" else f"held-out prompts, {split}"
+    return tuple(draw_distinct(TASKS[task], split, count, stream(key, task)))
 
 
 def is_due(step: int, config: Config) -> bool:
@@ -51,7 +52,7 @@ def samples_at(step: int, config: Config) -> int:
 def evaluate(policy: Policy, config: Config, step: int, samples: int) -> list[Answer]:
     """`samples` answers to each held-out prompt, in batches of about the size of a training round."""
     settings, limit = config.evaluation, config.rollout.max_response_tokens
-    problems = held_out_problems(config.task.task, settings.eval_prompts)
+    problems = held_out_problems(config.task.task, settings.eval_prompts, settings.eval_split)
     sampling = Sampling(limit, settings.eval_temperature, settings.eval_top_p)
     answers: list[Answer] = []
     size = max(1, config.responses_per_step // samples)

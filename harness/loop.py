@@ -60,7 +60,8 @@ def train(
 
         policy = policy or initial_policy(config, go_on)
         reference = policy.copy() if config.loss.beta > 0 else None
-        held_out = held_out_problems(config.task.task, config.evaluation.eval_prompts)
+        settings = config.evaluation
+        held_out = held_out_problems(config.task.task, settings.eval_prompts, settings.eval_split)
         surroundings = environment(policy, held_out, config.run.threads)
         go_on()
         with held(path, requested) as stop_requested:
@@ -119,6 +120,8 @@ def run_steps(
     if training.steps_done == 0 and not folder.has_evaluation(0):
         folder.add_evaluation(evaluate(policy, config, 0, samples_at(0, config)))
     for step in range(training.steps_done, config.run.steps):
+        if is_spent(config, training):
+            break
         save_or_stop(config, training, folder, stop_requested())
         with watch.phase("rollout"):
             rollouts = collect(policy, task, config, step)
@@ -134,9 +137,9 @@ def run_steps(
                     update(training, minibatch, logprobs, record, folder)
         training.ledger.add(rollouts, record)
         answers = []
-        if is_due(step + 1, config):
+        if is_spent(config, training) or is_due(step + 1, config):
             with watch.phase("evaluation"):
-                answers = evaluate(policy, config, step + 1, samples_at(step + 1, config))
+                answers = evaluate(policy, config, step + 1, samples_after(step + 1, config, training))
         with watch.phase("record"):
             if answers:
                 folder.add_evaluation(answers)
@@ -151,6 +154,17 @@ def run_steps(
         on_step(metrics)
     stop_requested()  # raises where the folder is no longer ours
     folder.add_final_weights(policy)
+
+
+def is_spent(config: Config, training: Training) -> bool:
+    """Whether the token budget, if there is one, has been generated."""
+    budget = config.run.token_budget
+    return budget is not None and training.ledger.generated_tokens >= budget
+
+
+def samples_after(step: int, config: Config, training: Training) -> int:
+    """Answers per prompt at the evaluation after `step` steps, which the token budget may have made the last."""
+    return config.evaluation.final_eval_samples if is_spent(config, training) else samples_at(step, config)
 
 
 def update(

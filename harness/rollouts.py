@@ -13,7 +13,7 @@ from harness.policy import Policy
 from harness.randomness import stream
 from harness.rewards import overlong_penalty, score
 from harness.sampler import Sampling, sample
-from harness.task import Problem, Task, draw_distinct
+from harness.task import TRAINED_ON, Problem, Task, draw_distinct
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def collect(policy: Policy, task: Task, config: Config, step: int) -> Rollouts:
     limit = config.rollout.max_sampling_rounds if config.rollout.dynamic_sampling else 1
     while len(kept) < wanted and len(rounds) < limit:
         generator = stream(config.run.seed, "data", step, len(rounds))
-        problems = draw_distinct(task, "train", wanted, generator, seen)
+        problems = draw_distinct(task, TRAINED_ON[config.evaluation.eval_split], wanted, generator, seen)
         rounds.append(answer_all(policy, task, config, (step, len(rounds)), problems))
         kept += [group for group in rounds[-1] if informative(group) or not config.rollout.dynamic_sampling]
     missing = max(0, wanted - len(kept))

@@ -9,9 +9,16 @@ import numpy as np
 
 from harness.grades import Grade
 
-Split = Literal["train", "eval"]
+Split = Literal["train", "tuning_train", "report", "tune"]
 
-EVAL_SHARE = 16  # one prompt in this many is held out
+PARTS = 16  # prompts are dealt into so many parts of one size by their hash
+SPLITS: dict[Split, range] = {
+    "report": range(1),  # held out from everything
+    "tune": range(1, 2),  # held out from the runs that choose settings by them; the shared warm start may show some
+    "train": range(1, PARTS),
+    "tuning_train": range(2, PARTS),
+}
+TRAINED_ON: dict[str, Split] = {"report": "train", "tune": "tuning_train"}  # beside each evaluation split
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,9 @@ class Task(Protocol):
         """The characters [start, end) of the first step that is wrong, or None where every step is right."""
 
 
-def split_of(problem: Problem) -> Split:
-    """Which side a prompt is on: decided by its hash, so training and evaluation cannot share one."""
-    return "eval" if int(problem.prompt_id, 16) % EVAL_SHARE == 0 else "train"
+def belongs_to(problem: Problem, split: Split) -> bool:
+    """Whether the prompt is of the split: decided by its hash, so training and evaluation cannot share one."""
+    return int(problem.prompt_id, 16) % PARTS in SPLITS[split]
 
 
 def draw_distinct(
@@ -56,7 +63,7 @@ def draw_distinct(
     problems: list[Problem] = []
     for _ in range(1000 * count):
         problem = task.draw(generator)
-        if split_of(problem) == split and problem.prompt_id not in seen:
+        if belongs_to(problem, split) and problem.prompt_id not in seen:
             seen.add(problem.prompt_id)
             problems.append(problem)
             if len(problems) == count:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +11,14 @@ import numpy as np
 import torch
 from filelock import FileLock
 
+from harness.cache import cache_folder
 from harness.chain_sum import CHARACTERS, TASKS, ChainSum, Stage
 from harness.errors import HarnessError, UsageError
 from harness.manifest import FolderFault, check_manifest, save_folder
 from harness.policy import Policy, pad_batch, write_policy
 from harness.randomness import stream
 from harness.sampler import Sampling, sample
-from harness.task import draw_distinct, split_of
+from harness.task import belongs_to, draw_distinct
 
 PAD, END = "_", "$"
 SHAPE: dict[str, Any] = {
@@ -54,7 +54,7 @@ def tiny_model_folder(task: str, model_seed: int, threads: int, progress: Progre
     The key covers everything that determines the weights, so a changed recipe is a new entry. Builders wait for each
     other, and an entry appears whole or not at all. `progress(done, total)` is called after each training step.
     """
-    folder = cache_root() / f"{task}-{cache_key(task, model_seed, threads)}"
+    folder = cache_folder() / "tiny" / f"{task}-{cache_key(task, model_seed, threads)}"
     if is_whole(folder):
         return folder
     try:
@@ -78,12 +78,6 @@ def is_whole(folder: Path) -> bool:
     except FolderFault:
         return False
     return True
-
-
-def cache_root() -> Path:
-    """$FIPO_HARNESS_CACHE, else the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fipo-harness"
-    return Path(os.environ.get("FIPO_HARNESS_CACHE", default)) / "tiny"
 
 
 def cache_key(task: str, model_seed: int, threads: int) -> str:
@@ -188,7 +182,7 @@ def demonstrations(policy: Policy, task: ChainSum, stage: Stage, key: tuple[int,
     batch: list[Demonstration] = []
     while len(batch) < BATCH:
         problem = task.draw_with(generator, stage.terms)
-        if split_of(problem) == "train":
+        if belongs_to(problem, "train"):
             style = stage.styles[generator.choice(len(shares), p=shares)][1]
             response = task.demonstration(problem, style, generator)
             batch.append((policy.encode(problem.prompt), policy.encode(response + END)))

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from losses.contract import Diagnostics, LossBatch, LossOutput, LossSettingError
 from losses.dapo import DAPO
-from losses.future_kl import future_kl, influence_weights, weight_bounds
+from losses.future_kl import future_kl, influence_weights, unsafe, weight_bounds
 from losses.precision import capped_exp, exponent_limit
 from losses.surrogate import clip_diagnostics, clipped_surrogate, masked, policy_log_ratio, with_kl
+
+MOVED = 1e-3  # a weight closer to 1 says nothing: rounding alone moves a third of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,10 @@ class FIPO(DAPO):
         clip = (self.epsilon_low, self.epsilon_high, self.delta)
         token_loss = clipped_surrogate(ratio, advantages * weights, *clip)
         diagnostics = clip_diagnostics(log_ratio, ratio, advantages, *clip)
-        return with_kl(batch, token_loss, diagnostics | weight_diagnostics(future, weights, bounds), self.beta)
+        diagnostics |= weight_diagnostics(future, weights, bounds)
+        diagnostics["influence_weight_moved"] = batch.mask & ((weights - 1).abs() > MOVED)
+        diagnostics["safety_fraction"] = unsafe(ratio, advantages, self.safety_threshold)
+        return with_kl(batch, token_loss, diagnostics, self.beta)
 
 
 def weight_diagnostics(

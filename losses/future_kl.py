@@ -73,5 +73,14 @@ def influence_weights(
     weights = capped_exp(future_kl).clamp(*bounds)
     if safety_threshold is None:
         return weights
-    unsafe = (advantages < 0) & (ratio > safety_threshold)
-    return torch.where(unsafe, weights.clamp(0.8, 1.0), weights)
+    return torch.where(unsafe(ratio, advantages, safety_threshold), weights.clamp(0.8, 1.0), weights)
+
+
+def unsafe(
+    ratio: Float[Tensor, "sequence token"],
+    advantages: Float[Tensor, "sequence token"],
+    safety_threshold: float | None,
+) -> Bool[Tensor, "sequence token"]:
+    """Where the safety rule acts: A < 0 and r > safety_threshold, both strict; nowhere without a threshold."""
+    negative = advantages < 0
+    return torch.zeros_like(negative) if safety_threshold is None else negative & (ratio > safety_threshold)

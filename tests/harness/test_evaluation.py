@@ -24,6 +24,12 @@ def test_the_last_evaluations_take_more_samples(steps: int, eval_every: int, exp
     assert schedule(resolve({"steps": steps, "eval_every": eval_every})) == expected
 
 
+def test_the_split_decides_the_prompts(direct_policy: Policy) -> None:
+    tuned = {one.prompt_id for one in evaluate(direct_policy, small_config(eval_split="tune"), 0, 1)}
+    assert tuned == {problem.prompt_id for problem in held_out_problems("graded_chain_sum", 8, "tune")}
+    assert tuned.isdisjoint(one.prompt_id for one in evaluate(direct_policy, small_config(), 0, 1))
+
+
 def test_answers_are_graded_and_keyed_by_seed_and_step(direct_policy: Policy) -> None:
     config = small_config()
     answers = evaluate(direct_policy, config, 0, 4)

@@ -7,7 +7,7 @@ from harness.config import Config
 from harness.errors import HarnessError, UsageError
 from harness.policy import Policy
 from harness.rollouts import Rollouts, collect, informative
-from harness.task import Problem
+from harness.task import Problem, belongs_to
 from tests.harness.responses import group
 from tests.harness.tiny import small_config
 from tests.losses import golden
@@ -38,6 +38,15 @@ def test_dynamic_sampling_keeps_the_first_informative_groups_in_prompt_order(dir
     assert len(found) > 8, "nothing was cut: choose another size"
     # the last round was needed
     assert sum(map(informative, [group for groups in rollouts.rounds[:-1] for group in groups])) < 8
+
+
+def test_prompts_that_settings_are_chosen_by_are_not_trained_on(direct_policy: Policy) -> None:
+    drawn = [
+        group[0].problem
+        for step in range(8)
+        for group in collect(direct_policy, GRADED, small_config(eval_split="tune"), step).kept
+    ]
+    assert not any(belongs_to(problem, "tune") or belongs_to(problem, "report") for problem in drawn)
 
 
 def test_no_prompt_is_drawn_twice_in_a_step(direct_policy: Policy) -> None:

@@ -10,6 +10,7 @@ from harness.settings import PRESETS, config_sha256, flatten, resolve, tree_of
 OTHER = {
     "seed": "3",
     "steps": "7",
+    "token_budget": "1000",
     "threads": "2",
     "record_rollouts": "none",
     "output_dir": "elsewhere",
@@ -57,6 +58,7 @@ OTHER = {
     "allow_inert": "true",
     "eval_every": "5",
     "eval_prompts": "64",
+    "eval_split": "tune",
     "eval_samples": "2",
     "final_evaluations": "1",
     "final_eval_samples": "16",

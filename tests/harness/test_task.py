@@ -3,16 +3,24 @@ import pytest
 from harness.chain_sum import GRADED, KEYED, TASKS, ChainSum, terms_of
 from harness.evaluation import held_out_problems
 from harness.randomness import stream
-from harness.task import Problem, draw_distinct, split_of
+from harness.task import TRAINED_ON, Problem, Split, belongs_to, draw_distinct
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_training_and_evaluation_share_no_prompt(task: str) -> None:
-    training = draw_distinct(TASKS[task], "train", 2000, stream(0, "data"))
-    held_out = held_out_problems(task, 256)
+@pytest.mark.parametrize("split", ["report", "tune"])
+def test_training_and_evaluation_share_no_prompt(task: str, split: Split) -> None:
+    training = draw_distinct(TASKS[task], TRAINED_ON[split], 2000, stream(0, "data"))
+    held_out = held_out_problems(task, 256, split)
     assert {problem.prompt_id for problem in training}.isdisjoint(problem.prompt_id for problem in held_out)
-    assert {split_of(problem) for problem in training} == {"train"}
-    assert {split_of(problem) for problem in held_out} == {"eval"}
+    assert not any(belongs_to(problem, split) for problem in training)
+    assert all(belongs_to(problem, split) for problem in held_out)
+
+
+def test_prompts_that_choose_settings_are_none_that_results_are_reported_on() -> None:
+    tuning, training = held_out_problems("graded_chain_sum", 256, "tune"), TRAINED_ON["tune"]
+    assert {p.prompt_id for p in tuning}.isdisjoint(p.prompt_id for p in held_out_problems("graded_chain_sum", 4096))
+    drawn = draw_distinct(TASKS["graded_chain_sum"], training, 2000, stream(0, "data"))
+    assert not any(belongs_to(problem, "report") for problem in drawn)
 
 
 def test_held_out_prompts_are_the_same_for_all_and_grow_from_the_front() -> None:

@@ -53,7 +53,25 @@ def test_fipo_with_a_negative_advantage() -> None:
 
 def test_fipo_with_the_safety_rule() -> None:
     # threshold 1.5: the second token (r = 2) is unsafe and its weight of 1.2 is cut to 1
-    assert agree(of_three_tokens(-1.0, safety_threshold=1.5).token_loss, tensor(2**0.25, 2.0, 0.8), "float64")
+    output = of_three_tokens(-1.0, safety_threshold=1.5)
+    assert agree(output.token_loss, tensor(2**0.25, 2.0, 0.8), "float64")
+    assert output.diagnostics["safety_fraction"].tolist() == [[False, True, False]]
+    # it acts on negative advantages alone, strictly above the threshold, and not at all without one
+    for others in (
+        of_three_tokens(1.0, safety_threshold=1.5),
+        of_three_tokens(0.0, safety_threshold=1.5),
+        of_three_tokens(-1.0, safety_threshold=2.0),
+        of_three_tokens(-1.0, safety_threshold=None),
+    ):
+        assert not others.diagnostics["safety_fraction"].any()
+
+
+def test_weights_that_moved_are_those_further_than_a_thousandth_from_1() -> None:
+    # decay 1: F_3 = log 1.002, F_2 = half of it, F_1 = log 1.0006 + a quarter of it; weights 1.0011, 1.0009995, 1.002
+    output = FIPO(decay_rate=1.0)(response(tensor(1.0006, 1.0, 1.002), 1.0))
+    assert output.diagnostics["influence_weight_moved"].tolist() == [[True, False, True]]
+    below = FIPO(decay_rate=1.0, clip_high_only=False)(response(tensor(0.99), 1.0))
+    assert below.diagnostics["influence_weight_moved"].tolist() == [[True]]
 
 
 def test_fipo_with_delta() -> None:

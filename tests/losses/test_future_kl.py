@@ -1,6 +1,8 @@
 """The Future-KL and the influence weights by themselves: against a plain loop, by hand, at exact ties."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import given
 from torch import Tensor
 
 from losses import LossBatch, future_kl, influence_weights
-from losses.future_kl import weight_bounds
+from losses.future_kl import unsafe, weight_bounds
 from tests.losses.agreement import agree, bitwise_equal
 from tests.losses.drawn import batches, deterministic
 from tests.losses.mutation import mutated
@@ -137,9 +139,14 @@ def test_safety_rule_by_hand() -> None:
     assert agree(without, future.exp(), "exact")
 
 
-@pytest.mark.parametrize(("old", "new"), [("0.8, 1.0", "-0.8, 1.0"), ("> safety_threshold", ">= safety_threshold")])
-def test_safety_mutants_that_no_vector_notices_are_noticed_by_hand(old: str, new: str) -> None:
-    with mutated(influence_weights, old, new), pytest.raises(AssertionError):
+@pytest.mark.parametrize(
+    ("function", "old", "new"),
+    [(influence_weights, "0.8, 1.0", "-0.8, 1.0"), (unsafe, "> safety_threshold", ">= safety_threshold")],
+)
+def test_safety_mutants_that_no_vector_notices_are_noticed_by_hand(
+    function: Callable[..., Any], old: str, new: str
+) -> None:
+    with mutated(function, old, new), pytest.raises(AssertionError):
         test_safety_rule_by_hand()
 
 

@@ -9,7 +9,7 @@ import pytest
 from losses import FIPO, group_advantages, influence_weights, sequence_filter, token_weights
 from losses.averaging import mask_totals
 from losses.discounted_sum import block_weights, blocked_sum
-from losses.future_kl import future_kl, weight_bounds
+from losses.future_kl import future_kl, unsafe, weight_bounds
 from losses.surrogate import clip_diagnostics, clipped_surrogate, policy_log_ratio
 from tests.losses import golden
 from tests.losses.comparisons import COMPARISONS, FIPOS, LOSSES, noticed
@@ -37,8 +37,8 @@ MUTANTS = [
     (weight_bounds, "0.0, math.inf", "0.0, -math.inf", {"page fipo"}),
     (weight_bounds, "else weight_bound", "else -weight_bound", {"authors fipo"}),
     (influence_weights, "detach().to(", "detach().neg().to(", FIPOS),
-    (influence_weights, "advantages < 0", "advantages > 0", FIPOS),
-    (influence_weights, "> safety_threshold", "< safety_threshold", FIPOS),
+    (unsafe, "advantages < 0", "advantages > 0", FIPOS),
+    (unsafe, "> safety_threshold", "< safety_threshold", FIPOS),
     (influence_weights, "0.8, 1.0", "1.0, 1.0", FIPOS),
     (FIPO.__call__, "advantages * weights", "advantages / weights", FIPOS),
     (clipped_surrogate, "-advantages * cut", "advantages * cut", LOSSES),
