@@ -91,11 +91,11 @@ def cpu_name() -> str:
     return names[0] if names else platform.processor()
 
 
-def saved(rows: list[Row], device: str) -> Path:
-    """The file in benchmarks/results, named by the device, into which rows and machine were written."""
+def saved(rows: list[Row], device: str, kind: str = "losses") -> Path:
+    """The file in benchmarks/results, named by kind and device, into which rows and machine were written."""
     about = machine(device)
     name = "".join(c if c.isalnum() else "-" for c in str(about["device"]).lower()).strip("-")
-    path = RESULTS / f"losses-{name}.json"
+    path = RESULTS / f"{kind}-{name}.json"
     path.parent.mkdir(exist_ok=True)
     lines = [asdict(row) | {"verdict": row.verdict} for row in rows]
     path.write_text(json.dumps({"machine": about, "rows": lines}, indent=1) + "\n", encoding="utf-8")

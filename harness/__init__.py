@@ -4,7 +4,8 @@ from harness.cache import cache_folder
 from harness.command import OneLineParser, add_setting_flags, parsed, run_command
 from harness.config import Config, section_of
 from harness.errors import HarnessError, UsageError
-from harness.files import write_json
+from harness.files import write_json, write_table
+from harness.schedule import evaluation_answers
 from harness.settings import config_sha256, flatten, resolve, tree_of
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "add_setting_flags",
     "cache_folder",
     "config_sha256",
+    "evaluation_answers",
     "flatten",
     "parsed",
     "resolve",
@@ -22,4 +24,5 @@ __all__ = [
     "section_of",
     "tree_of",
     "write_json",
+    "write_table",
 ]

@@ -37,18 +37,6 @@ def held_out_problems(task: str, count: int, split: Split = "report") -> tuple[P
     return tuple(draw_distinct(TASKS[task], split, count, stream(key, task)))
 
 
-def is_due(step: int, config: Config) -> bool:
-    """Whether the policy is evaluated after `step` training steps: at the start, every eval_every, at the end."""
-    return step % config.evaluation.eval_every == 0 or step == config.run.steps
-
-
-def samples_at(step: int, config: Config) -> int:
-    """Answers per prompt: more at the last evaluations, which make the final accuracy."""
-    due = [done for done in range(config.run.steps + 1) if is_due(done, config)]
-    last = due[-config.evaluation.final_evaluations :]
-    return config.evaluation.final_eval_samples if step in last else config.evaluation.eval_samples
-
-
 def evaluate(policy: Policy, config: Config, step: int, samples: int) -> list[Answer]:
     """`samples` answers to each held-out prompt, in batches of about the size of a training round."""
     settings, limit = config.evaluation, config.rollout.max_response_tokens

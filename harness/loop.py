@@ -16,7 +16,7 @@ from harness.chain_sum import TASKS
 from harness.config import Config
 from harness.environment import environment
 from harness.errors import HarnessError, LockLost, Stopped
-from harness.evaluation import evaluate, held_out_problems, is_due, samples_at
+from harness.evaluation import evaluate, held_out_problems
 from harness.files import is_disk_full
 from harness.initial import initial_policy
 from harness.lock import locked
@@ -28,6 +28,7 @@ from harness.policy import Policy
 from harness.record import RunFolder, refuse_used_folder
 from harness.rollouts import collect
 from harness.say import say
+from harness.schedule import is_due, samples_at
 from harness.signals import stop_requests
 from harness.trained import trained_responses
 from harness.training import Training, begin

@@ -1,37 +1,71 @@
-"""python -m sweeps compare"""
+"""python -m sweeps compare | ablate | search | plan | status | mirror | ui | dashboard"""
 
+import argparse
 import sys
+from typing import Any
 
 from harness import OneLineParser, add_setting_flags, run_command
 from sweeps.compare import compare_command
+from sweeps.mirror import add_mirror
+from sweeps.pages import add_dashboard, add_ui
+from sweeps.search_flags import add_search_flags
+from sweeps.status import status_command
+
+USAGE = "%(prog)s [--setting value ...]"
 
 
 def main(arguments: list[str]) -> None:
     """Hand the arguments to the command they name."""
     parser = OneLineParser(allow_abbrev=False, prog="python -m sweeps", description="Many training runs.")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="compare")
-    compare = subparsers.add_parser(
-        "compare",
-        allow_abbrev=False,
-        usage="%(prog)s [--setting value ...]",
-        help="train arms x seeds under one family's rules",
-    )
-    compare.add_argument("--losses", default="grpo,dapo,fipo", metavar="A,B", help="arms (default: grpo,dapo,fipo)")
-    compare.add_argument(
-        "--controls", default="", metavar="C,D:N", help="planted controls, each with its number of seeds if not --seeds"
-    )
-    compare.add_argument("--seeds", type=int, default=5, metavar="N", help="training seeds per arm (default: 5)")
-    compare.add_argument("--first_seed", type=int, default=0, metavar="N", help="the lowest seed (default: 0)")
-    compare.add_argument(
-        "--family", default="controlled", metavar="F", help="controlled, recipe, or a TOML file (default: controlled)"
-    )
-    compare.add_argument("--preset", default="demo", metavar="NAME", help="what all arms share (default: demo)")
-    compare.add_argument("--slots", type=int, default=0, metavar="N", help="runs at a time (default: one per core)")
-    compare.add_argument("--study", metavar="DIR", help="study folder (default: runs/compare-<time>)")
-    add_setting_flags(compare)
-    compare.set_defaults(start=compare_command)
+    names = "compare | ablate | search | plan | status | mirror | ui | dashboard"
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar=names)
+    add_compare(subparsers, "compare", "train arms x seeds under one family's rules", CONTROLLED)
+    add_compare(subparsers, "ablate", "GRPO turned into DAPO into FIPO, one switch at a time", LADDER)
+    search = subparsers.add_parser("search", allow_abbrev=False, usage=USAGE, help="search settings with Optuna")
+    plan = subparsers.add_parser("plan", allow_abbrev=False, usage=USAGE, help="what a search would take; runs nothing")
+    for command, start in ((search, "search_command"), (plan, "plan_command")):
+        add_search_flags(command)
+        command.set_defaults(start=lambda options, start=start: search_module(start, options))
+    status = subparsers.add_parser("status", allow_abbrev=False, help="what a study has done and is doing")
+    status.add_argument("study", metavar="STUDY", help="a search's or comparison's folder")
+    status.set_defaults(start=status_command)
+    for add in (add_mirror, add_ui, add_dashboard):
+        add(subparsers)
     options = parser.parse_args(arguments)
     options.start(options)
+
+
+def search_module(start: str, options: argparse.Namespace) -> None:
+    """Import Optuna only for the commands that need it."""
+    import sweeps.search
+
+    getattr(sweeps.search, start)(options)
+
+
+CONTROLLED = {"losses": "grpo,dapo,fipo", "controls": "", "family": "controlled"}
+LADDER = {
+    "losses": "grpo,token_mean,clip_higher,dynamic_sampling,dapo,fipo,fipo_no_filter,fipo_two_sided,fipo_no_safety",
+    "controls": "unit_weights,blame,random_reward:3",
+    "family": "ladder",
+}
+
+
+def add_compare(subparsers: Any, name: str, purpose: str, defaults: dict[str, str]) -> None:
+    """A comparison of arms over seeds, with its family's own arms as default."""
+    parser = subparsers.add_parser(name, allow_abbrev=False, usage=USAGE, help=purpose)
+    losses, controls, family = (f"(default: {value or 'none'})" for value in defaults.values())
+    parser.add_argument("--losses", metavar="A,B", help=f"arms {losses}")
+    parser.add_argument(
+        "--controls", metavar="C,D:N", help=f"planted controls, each with its number of seeds if not --seeds {controls}"
+    )
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="training seeds per arm (default: 5)")
+    parser.add_argument("--first_seed", type=int, default=0, metavar="N", help="the lowest seed (default: 0)")
+    parser.add_argument("--family", metavar="F", help=f"controlled, recipe, ladder, or a TOML file {family}")
+    parser.add_argument("--preset", default="demo", metavar="NAME", help="what all arms share (default: demo)")
+    parser.add_argument("--slots", type=int, default=0, metavar="N", help="runs at a time (default: one per core)")
+    parser.add_argument("--study", metavar="DIR", help=f"study folder (default: runs/{name}-<time>)")
+    add_setting_flags(parser)
+    parser.set_defaults(start=compare_command, **defaults)
 
 
 if __name__ == "__main__":

@@ -89,11 +89,16 @@ def arms_of(
 
 
 def settings_of(family: Family, name: str) -> dict[str, Any]:
-    """An arm's own settings; those of the arm that it is `like`, with its own over them, for a control."""
-    tables = {**family.arms, **family.controls}
-    own = dict(table_of(tables, name, family))
-    like = table_of(tables, own.pop("like"), family) if "like" in own else {}
-    merged = {**like, **own}
+    """An arm's own settings over those of the arm that it is `like`, and of the one that that is like."""
+    tables, merged, seen = {**family.arms, **family.controls}, dict[str, Any](), list[str]()
+    following: Any = name
+    while following is not None:
+        if following in seen:
+            raise UsageError(f"family {family.name!r}: arm {name!r} is like itself: {' -> '.join([*seen, following])}")
+        seen.append(following)
+        table = dict(table_of(tables, following, family))
+        following = table.pop("like", None)
+        merged = {**table, **merged}
     for key in merged:
         if key not in section_of():
             raise UsageError(f"family {family.name!r}: arm {name!r} sets {key!r}, which is no setting's name")

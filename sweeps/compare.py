@@ -18,7 +18,7 @@ from sweeps.arms import Arm, Family, arms_of, load_family
 from sweeps.differences import Difference, check_differences, differences_between
 from sweeps.plan import plan_lines
 from sweeps.progress import Progress, differences_table, make_console
-from sweeps.slots import POLL_S, harness_process, run_all, stop_process
+from sweeps.slots import POLL_S, LocalSlot, Slot, harness_process, run_all, stop_process
 from sweeps.study import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
 
 
@@ -41,7 +41,7 @@ def compare_command(options: argparse.Namespace) -> None:
     family = load_family(options.family)
     flags = {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
     arms = arms_of(family, arm_seeds(options), options.preset, flags, options.first_seed)
-    study = Path(options.study or f"runs/compare-{datetime.now():%Y%m%d-%H%M%S}")
+    study = Path(options.study or f"runs/{options.command}-{datetime.now():%Y%m%d-%H%M%S}")
     check_differences(differences_between(arms, family), family)
     if (study / "config.json").exists():
         raise UsageError(f"--study: expected a folder of its own, got {str(study)!r}, which holds a run: name another")
@@ -49,18 +49,19 @@ def compare_command(options: argparse.Namespace) -> None:
         arms = with_earlier_arms(study, family, options.preset, arms)
         differences = differences_between(arms, family)
         check_differences(differences, family)
-        compare(Comparison(study, family, options.preset, arms, differences), options.slots)
+        slots = options.slots or max(1, usable_cores() // arms[0].any_config.run.threads)
+        comparison = Comparison(study, family, options.preset, arms, differences)
+        compare(comparison, [LocalSlot(str(number)) for number in range(slots)])
 
 
-def compare(comparison: Comparison, slots: int) -> None:
+def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:
     """Say the plan, then carry it out. Raises HarnessError if a run failed."""
     console, study, family = make_console(), comparison.study, comparison.family
     runs = planned_runs(comparison.arms, study)
     unfinished = [run for run in runs if run.state() != "finished"]
-    slots = slots or max(1, usable_cores() // runs[0].config.run.threads)
     console.print(f"family {family.name}: {family.description}")
     console.print(differences_table(comparison.differences))
-    for line in plan_lines(unfinished, len(runs) - len(unfinished), slots):
+    for line in plan_lines(unfinished, len(runs) - len(unfinished), len(slots)):
         console.print(line)
     write_study(study, family, comparison.preset, comparison.arms, comparison.differences)
     prepare(unfinished, study, console)
@@ -120,7 +121,7 @@ def prepare(runs: Sequence[PlannedRun], study: Path, console: Console) -> None:
         raise HarnessError(f"the warm start failed: see {log}")
 
 
-def run_with_progress(progress: Progress, runs: Sequence[PlannedRun], slots: int) -> int:
+def run_with_progress(progress: Progress, runs: Sequence[PlannedRun], slots: Sequence[Slot]) -> int:
     """Run everything and show it; the number of runs that failed."""
     terminal = progress.console.is_terminal
     display = Live(console=progress.console, refresh_per_second=2) if terminal else nullcontext()

@@ -1,20 +1,37 @@
-"""Runs as processes, so many at a time. A run that fails is noted and the rest goes on."""
+"""Places to run in: each takes one run at a time, as a process session of its own with its own devices and port."""
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import psutil
+
+from harness import HarnessError
+from sweeps.gpus import memory_used_mib
+from sweeps.holders import Holder, ask_to_end, end_session
+from sweeps.leases import Lease
 from sweeps.study import PlannedRun, set_aside
 
 POLL_S = 0.25
 GRACE_S = 30.0  # between asking a run to stop and killing it
+GPU_WAIT_S = 60.0  # for a dead process's GPU memory to be given back
+GPU_MARGIN_MIB = 256
+
+
+class Process(Protocol):
+    """A process, or what stands for one elsewhere."""
+
+    def poll(self) -> int | None:
+        """Its exit code, below 0 for a signal, or None while it goes on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +39,7 @@ class Attempt:
     """A run's process, or what became of it."""
 
     run: PlannedRun
-    process: subprocess.Popen[bytes]
+    process: Process
 
     @property
     def metrics(self) -> dict[str, Any] | None:
@@ -32,77 +49,178 @@ class Attempt:
     @property
     def failure(self) -> str | None:
         """Why it failed, in its own last words; None while it goes on or where it finished."""
-        if self.process.poll() in (None, 0):
+        code = self.process.poll()
+        if code in (None, 0):
             return None
-        if self.process.returncode < 0:
-            return f"killed by {signal.Signals(-self.process.returncode).name} (out of memory, if nobody did it)"
-        lines = self.run.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"exit code {self.process.returncode} without a word"
+        if code < 0:
+            return f"killed by {signal.Signals(-code).name} (out of memory, if nobody did it)"
+        return last_words(self.run) or f"exit code {code} without a word"
 
 
-def run_all(runs: Sequence[PlannedRun], slots: int) -> Generator[tuple[list[Attempt], list[Attempt]]]:
-    """Run everything, `slots` at a time; yields (running, just ended) every quarter of a second.
+class Slot(Protocol):
+    """Where runs are started."""
+
+    name: str
+    takes_whole_trials: bool
+
+    def start(self, runs: Sequence[PlannedRun]) -> list[Attempt]:
+        """Start or resume the runs, one after the other."""
+
+    def ask_to_stop(self) -> None:
+        """Ask what runs here to save and end."""
+
+    def clear(self, grace_s: float = 0.0) -> None:
+        """Leave nothing running here. Raises HarnessError where the slot cannot be used again."""
+
+
+@dataclass
+class LocalSlot:
+    """A share of this host: CPU threads, or GPUs by UUID."""
+
+    name: str
+    gpus: tuple[str, ...] = ()
+    leases: Sequence[Lease] = ()
+    process: subprocess.Popen[bytes] | None = None
+    runner: Holder | None = None
+    before: Mapping[str, int] = field(default_factory=dict)  # memory in use on the GPUs while nothing ran here, MiB
+    takes_whole_trials = False
+
+    def start(self, runs: Sequence[PlannedRun]) -> list[Attempt]:
+        """Start or resume the run."""
+        (run,) = runs
+        port = free_port()
+        self.before = self.before or memory_used_mib(self.gpus)
+        extra = {"MASTER_PORT": str(port)}
+        if self.gpus:
+            extra["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
+        self.process = start(run, extra)
+        self.runner = runner_of(self.process)
+        for lease in self.leases:
+            lease.note(runner=self.runner.written(), run=run.name, port=port, gpus=list(self.gpus))
+        return [Attempt(run, self.process)]
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM to the run and its children."""
+        if self.runner:
+            ask_to_end(self.runner)
+
+    def clear(self, grace_s: float = 0.0) -> None:
+        """End the session of what ran here, and wait for its GPU memory."""
+        if self.process is None or self.runner is None:
+            return
+        end_session(self.runner, grace_s)
+        self.process.wait()
+        self.process = self.runner = None
+        for lease in self.leases:
+            lease.note()
+        deadline = time.monotonic() + GPU_WAIT_S
+        while used := self.still_used():
+            if time.monotonic() > deadline:
+                raise HarnessError(f"GPU memory was not given back: {used}: end what holds it (nvidia-smi)")
+            time.sleep(1.0)
+
+    def still_used(self) -> str:
+        """Which GPUs hold more than before anything ran here, in words."""
+        over = {
+            uuid: mib - self.before[uuid]
+            for uuid, mib in memory_used_mib(self.gpus).items()
+            if mib > self.before.get(uuid, mib) + GPU_MARGIN_MIB
+        }
+        return ", ".join(f"{mib} MiB on {uuid}" for uuid, mib in over.items())
+
+
+def runner_of(process: subprocess.Popen[bytes]) -> Holder:
+    """The process as a holder; one that has ended already can be nobody's but its own."""
+    try:
+        return Holder.of(process.pid)
+    except psutil.NoSuchProcess:
+        this = Holder.this()
+        return Holder(this.host, this.boot, process.pid, time.time())
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def run_all(runs: Sequence[PlannedRun], slots: Sequence[Slot]) -> Generator[tuple[list[Attempt], list[Attempt]]]:
+    """Run everything, one run to a slot; yields (running, just ended) every quarter of a second.
 
     However this ends, no process is left behind.
     """
-    waiting, running = list(runs), list[Attempt]()
+    waiting, running = list(runs), dict[Attempt, Slot]()
     try:
         while waiting or running:
-            while waiting and len(running) < slots:
-                running.append(start(waiting.pop(0)))
+            for slot in [slot for slot in slots if slot not in running.values()][: len(waiting)]:
+                (attempt,) = slot.start([waiting.pop(0)])
+                running[attempt] = slot
             ended = [attempt for attempt in running if attempt.process.poll() is not None]
-            running = [attempt for attempt in running if attempt not in ended]
-            yield running, ended
+            for attempt in ended:
+                running.pop(attempt).clear()
+            yield list(running), ended
             time.sleep(POLL_S if running else 0)
     finally:
-        for attempt in running:
-            signal_group(attempt.process, signal.SIGTERM)
-        for attempt in running:
-            wait_or_kill(attempt.process)
+        stop_all(list(running.values()))
 
 
-def start(run: PlannedRun) -> Attempt:
+def stop_all(slots: Sequence[Slot]) -> None:
+    """Ask what runs in the slots to stop, all at once, wait, and kill what does not."""
+    for slot in slots:
+        slot.ask_to_stop()
+    for slot in slots:
+        slot.clear(GRACE_S)
+
+
+def start(run: PlannedRun, extra: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start or resume the run in a session of its own, its output going to the run's log."""
-    arguments = ["resume", str(run.folder)]
-    if not run.can_be_resumed:
-        set_aside(run)
-        arguments = ["train", "--config", str(run.config_file), "--output_dir", str(run.folder)]
+    arguments = command_of(run)
     run.log.parent.mkdir(exist_ok=True)
     with run.log.open("ab") as log:  # what an earlier attempt said stays above
-        return Attempt(run, harness_process(arguments, run.config.run.threads, log))
+        return harness_process(arguments, run.config.run.threads, log, extra)
 
 
-def harness_process(arguments: Sequence[str], threads: int, output: Any) -> subprocess.Popen[bytes]:
+def command_of(run: PlannedRun) -> list[str]:
+    """The harness command that goes on with the run, or begins it; what a failed attempt left is moved away first."""
+    if run.can_be_resumed:
+        return ["resume", str(run.folder)]
+    set_aside(run)
+    return ["train", "--config", str(run.config_file), "--output_dir", str(run.folder)]
+
+
+def harness_process(
+    arguments: Sequence[str], threads: int, output: Any, extra: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """A `python -m harness` process with its thread count in its environment."""
     return subprocess.Popen(
         [sys.executable, "-m", "harness", *arguments],
         stdout=output,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"} | dict(extra or {}),
         start_new_session=True,
     )
 
 
 def stop_process(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
     """Ask a process and its children to stop, wait, and kill what does not."""
-    signal_group(process, signal.SIGTERM)
-    wait_or_kill(process, grace_s)
-
-
-def wait_or_kill(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
-    """Wait for a process that was asked to stop (once: the second time means at once), and kill it if it does not."""
-    try:
-        process.wait(grace_s)
-    except subprocess.TimeoutExpired:
-        signal_group(process, signal.SIGKILL)
-        process.wait()
-
-
-def signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Send a signal to the process and its children, if it still lives."""
     if process.poll() is None:
-        os.killpg(process.pid, number)
+        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(grace_s)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def last_words(run: PlannedRun) -> str:
+    """The last line of the run's log."""
+    try:
+        lines = run.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""
 
 
 def latest_metrics(folder: Path) -> dict[str, Any] | None:

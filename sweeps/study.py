@@ -140,11 +140,11 @@ def write_study(
 
 
 @contextmanager
-def locked(study: Path) -> Iterator[None]:
+def locked(study: Path, name: str = ".lock") -> Iterator[None]:
     """Hold the study's folder, made where it is missing: two comparisons in one would start each run twice."""
     try:
         study.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(study / ".lock", timeout=0)
+        lock = FileLock(study / name, timeout=0)
         lock.acquire()
     except Timeout:
         raise UsageError(f"--study: {str(study)!r} is being run by another process: wait for it, or stop it") from None
@@ -168,6 +168,14 @@ def describe(arm: Arm) -> dict[str, Any]:
         "seeds": sorted(arm.configs),
         "settings": dict(arm.settings),
     }
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a journal such as metrics.jsonl. Raises UsageError where one is broken."""
+    try:
+        return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: expected a JSON object a line, got: {error}: restore it") from None
 
 
 def read_json(path: Path) -> Any:

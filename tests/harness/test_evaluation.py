@@ -1,8 +1,9 @@
 import pytest
 
 from harness.config import Config
-from harness.evaluation import evaluate, held_out_problems, is_due, samples_at
+from harness.evaluation import evaluate, held_out_problems
 from harness.policy import Policy
+from harness.schedule import evaluation_answers, is_due, samples_at
 from harness.settings import resolve
 from tests.harness.tiny import small_config
 
@@ -21,7 +22,9 @@ def schedule(config: Config) -> dict[int, int]:
     ],
 )
 def test_the_last_evaluations_take_more_samples(steps: int, eval_every: int, expected: dict[int, int]) -> None:
-    assert schedule(resolve({"steps": steps, "eval_every": eval_every})) == expected
+    config = resolve({"steps": steps, "eval_every": eval_every, "eval_prompts": 10})
+    assert schedule(config) == expected
+    assert evaluation_answers(config) == 10 * sum(expected.values())
 
 
 def test_the_split_decides_the_prompts(direct_policy: Policy) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from harness import Config
-from sweeps.slots import latest_metrics, run_all
+from sweeps.slots import LocalSlot, latest_metrics, run_all
 from sweeps.study import PlannedRun, set_aside
 from tests.harness.tiny import small_settings
 
@@ -37,6 +37,10 @@ def planned(study: Path, name: str = "dapo") -> PlannedRun:
     return run
 
 
+def local_slots(count: int) -> list[LocalSlot]:
+    return [LocalSlot(str(number)) for number in range(count)]
+
+
 def test_what_an_attempt_left_is_set_aside_under_a_new_name(tmp_path: Path) -> None:
     run = planned(tmp_path)
     for attempt in ("first", "second"):
@@ -55,7 +59,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(model_folder: str, tmp_path
     for run, prompts in ((quick, 4), (slow, 64)):
         settings = small_settings(model_folder, steps=20, eval_every=100, prompts_per_step=prompts)
         run.config_file.write_text(json.dumps(settings), encoding="utf-8")
-    going = run_all([slow, quick], slots=2)
+    going = run_all([slow, quick], local_slots(2))
     while latest_metrics(slow.folder) is None:
         next(going)
     going.close()
@@ -63,7 +67,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(model_folder: str, tmp_path
     assert done is not None
     status = json.loads((slow.folder / "status.json").read_text(encoding="utf-8"))
     assert status["reason"].startswith("stopped by SIGTERM")  # once: the second would have interrupted its step
-    assert [attempt.failure for _, ended in run_all([slow], slots=1) for attempt in ended] == [None]
+    assert [attempt.failure for _, ended in run_all([slow], local_slots(1)) for attempt in ended] == [None]
     assert slow.state() == "finished"
     (resumed,) = (slow.folder / "resumes.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(resumed)["steps_done"] == done["step"] + 1
@@ -80,7 +84,7 @@ def test_a_run_whose_status_is_damaged_can_be_resumed(tmp_path: Path, status: st
 
 
 def test_no_process_is_left_when_the_comparison_is_given_up(tmp_path: Path) -> None:
-    going = run_all([planned(tmp_path, "dapo"), planned(tmp_path, "fipo"), planned(tmp_path, "grpo")], slots=2)
+    going = run_all([planned(tmp_path, "dapo"), planned(tmp_path, "fipo"), planned(tmp_path, "grpo")], local_slots(2))
     running, ended = next(going)
     assert [attempt.run.arm for attempt in running] == ["dapo", "fipo"]
     assert ended == []

@@ -1,0 +1,122 @@
+"""From the flags of `search` and `plan` to a checked Search."""
+
+import argparse
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from harness import UsageError, parsed, resolve, section_of
+from sweeps.arms import load_family, settings_of
+from sweeps.compare import usable_cores
+from sweeps.controller import Caps
+from sweeps.designs import design
+from sweeps.samplers import pruner_spec, sampler_spec
+from sweeps.search_plan import first_config
+from sweeps.search_spec import Limits, Search
+from sweeps.spaces import Space, load_space
+
+SET_BY_SEARCH = ("loss_type", "seed", "control", "output_dir", "eval_split")
+FIRST_TUNING_SEED = 1000  # far from those that report, which begin at 0
+DEFAULT_TRIALS, DEFAULT_SEEDS = 12, 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search with what its command was told besides."""
+
+    search: Search
+    slots: int
+    caps: Caps
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """The search that the flags ask for. Raises UsageError on what does not fit together."""
+    losses = [name for name in (options.losses or "").split(",") if name]
+    if not losses or len(set(losses)) < len(losses):
+        raise UsageError(f"--losses: expected different losses among grpo, dapo and fipo, got {options.losses!r}")
+    spaces = {loss: load_space(options.space, loss) for loss in losses}
+    first = next(iter(spaces.values()))
+    name = options.sampler or first.sampler or "tpe"
+    trials = number_of_trials(spaces, name, options.trials)
+    seeds = tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + seed_count(options, first)))
+    study = Path(options.study or f"runs/search-{datetime.now():%Y%m%d-%H%M%S}")
+    search = Search(
+        study=study,
+        name=options.study_name or study.resolve().name,
+        storage=None if options.storage == "journal" else options.storage,
+        preset=options.preset,
+        space=options.space,
+        spaces=spaces,
+        settings=settings_by_loss(options, spaces),
+        sampler=sampler_spec(name, trials),
+        sampler_seed=options.sampler_seed,
+        pruner=pruner_spec(options.pruner, resolve({}, options.preset).evaluation.eval_every),
+        trials=trials,
+        seeds=seeds,
+        report_seeds=tuple(range(options.first_report_seed, options.first_report_seed + options.report_seeds)),
+        limits=Limits(options.limit_response_tokens, options.limit_truncated_share, options.limit_collapse),
+    )
+    if set(search.report_seeds) & set(search.seeds):
+        raise UsageError("--first_report_seed: expected seeds other than those of tuning (1000, 1001, ...)")
+    slots = options.slots or max(1, usable_cores() // first_config(search).run.threads)
+    return Plan(search, slots, Caps(options.max_hours, options.max_tokens))
+
+
+def number_of_trials(spaces: dict[str, Space], sampler: str, given: int | None) -> int:
+    """Trials per loss: the same for all, so that none wins by being tuned more."""
+    if sampler != "grid":
+        count = DEFAULT_TRIALS if given is None else given
+        if count < 1:
+            raise UsageError(f"--trials: expected 1 or more, got {count}")
+        return count
+    sizes = {loss: len(design(space, "grid", 0, (0, loss)) or []) for loss, space in spaces.items()}
+    if len(set(sizes.values())) > 1:
+        raise UsageError(f"--sampler grid: expected as many combinations for each loss, got {sizes}: search them apart")
+    size = next(iter(sizes.values()))
+    if given not in (None, size):
+        raise UsageError(f"--trials: a grid has as many as it has combinations, {size}, got {given}: leave it out")
+    return size
+
+
+def seed_count(options: argparse.Namespace, space: Space) -> int:
+    """Tuning seeds per trial: as asked, as the space's design says, or DEFAULT_SEEDS."""
+    count = options.seeds if options.seeds is not None else space.seeds or DEFAULT_SEEDS
+    if count < 1 or options.report_seeds < 0:
+        raise UsageError(f"--seeds, --report_seeds: expected counts, got {count} and {options.report_seeds}")
+    return int(count)
+
+
+def settings_by_loss(options: argparse.Namespace, spaces: dict[str, Space]) -> dict[str, dict[str, Any]]:
+    """What is not searched: the family's arm of each loss, the flags for all, and the budget of tokens per run."""
+    flags = {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
+    family = load_family(options.family)
+    flags |= rank_settings(options.gpus_per_trial)
+    found = {}
+    for loss, space in spaces.items():
+        arm = settings_of(family, loss)
+        for flag in flags:
+            if flag in SET_BY_SEARCH or flag in space.parameters:
+                raise UsageError(f"--{flag} is set by the search itself: drop it, or give a --space without it")
+            if flag in arm:
+                raise UsageError(f"--{flag} is set by arm {loss!r} of family {family.name!r} ({arm[flag]}): drop it")
+        found[loss] = {**flags, **{name: value for name, value in arm.items() if name not in space.parameters}}
+    if len(spaces) > 1 and "token_budget" not in flags:
+        budget = default_budget(options.preset, flags)
+        found = {loss: {**settings, "token_budget": budget} for loss, settings in found.items()}
+    return found
+
+
+def default_budget(preset: str, flags: dict[str, Any]) -> int:
+    """Tokens per run where losses are searched side by side: one round of full responses per step."""
+    config = resolve(flags, preset)
+    return config.run.steps * config.responses_per_step * config.rollout.max_response_tokens
+
+
+def rank_settings(gpus_per_trial: int) -> dict[str, Any]:
+    """What a trial's config says where it has GPUs of its own: `train` starts its ranks itself."""
+    if gpus_per_trial and "backend" not in section_of():
+        raise UsageError(
+            f"--gpus_per_trial: expected 0, got {gpus_per_trial}: this version trains on the CPU, in one process"
+        )
+    return {"backend": "deepspeed", "nproc": gpus_per_trial} if gpus_per_trial else {}

@@ -1,0 +1,186 @@
+"""SLURM: a job per trial through submitit. A preempted job saves, is queued again and goes on from its checkpoint.
+
+The study's folder must be one that the nodes see, and commands be started from this checkout.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from submitit import SlurmExecutor
+from submitit.core.utils import DelayedSubmission, FailedJobError, UncompletedJobError
+
+from harness import HarnessError, UsageError
+from sweeps.leases import Lease, acquire, holder_of, read_lease
+from sweeps.search_spec import Search, trial_name
+from sweeps.slots import Attempt, command_of, harness_process, stop_process
+from sweeps.study import PlannedRun
+
+KILLED = -9
+REQUEUES = 100  # after time-outs; preemptions are not counted
+
+
+@dataclass
+class TrialJob:
+    """What a job runs: the trial's runs, one after the other. Finished ones are skipped when it is queued again."""
+
+    runs: Sequence[PlannedRun]
+    process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> list[int]:
+        """Exit code of each run."""
+        return [self.code_of(run) for run in self.runs]
+
+    def code_of(self, run: PlannedRun) -> int:
+        """Run it, or go on with it."""
+        if run.state() == "finished":
+            return 0
+        arguments = command_of(run)
+        run.log.parent.mkdir(exist_ok=True)
+        with run.log.open("ab") as log:
+            self.process = harness_process(arguments, run.config.run.threads, log)
+        return self.process.wait()
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Called on preemption: have the run save, and queue the job again."""
+        if self.process is not None:
+            stop_process(self.process)
+        return DelayedSubmission(TrialJob(self.runs))
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """A run of a job, as a process."""
+
+    job: Any
+    place: int  # of the run in the job
+
+    def poll(self) -> int | None:
+        """Its exit code when the whole job has ended; that of a killed process where it left none."""
+        if not self.job.done():
+            return None
+        try:
+            codes: list[int] = self.job.result()
+        except (FailedJobError, UncompletedJobError):
+            return KILLED
+        return codes[self.place]
+
+
+@dataclass
+class SlurmSlot:
+    """One job at a time."""
+
+    name: str
+    executor: SlurmExecutor
+    lease: Lease
+    job: Any = None
+    takes_whole_trials = True
+    jobs: list[str] = field(default_factory=list)
+
+    def start(self, runs: Sequence[PlannedRun]) -> list[Attempt]:
+        """Submit a job for the trial."""
+        absolute = [PlannedRun(run.arm, run.seed, run.config, run.study.resolve()) for run in runs]
+        self.executor.update_parameters(job_name=runs[0].arm)
+        try:
+            self.job = self.executor.submit(TrialJob(absolute))
+        except FailedJobError as error:
+            raise HarnessError(f"sbatch refused {runs[0].arm}: {str(error).strip().splitlines()[-1]}") from None
+        self.jobs.append(str(self.job.job_id))
+        self.lease.note(job=str(self.job.job_id), run=runs[0].name)
+        return [Attempt(run, JobRun(self.job, place)) for place, run in enumerate(runs)]
+
+    def ask_to_stop(self) -> None:
+        """Cancel the job: SLURM asks its processes to end, and kills them if they do not."""
+        if self.job is not None:
+            cancel(str(self.job.job_id))
+
+    def clear(self, grace_s: float = 0.0) -> None:
+        """Wait for a cancelled job to end."""
+        deadline = time.monotonic() + grace_s
+        while self.job is not None and not self.job.done() and time.monotonic() < deadline:
+            time.sleep(1.0)
+        self.job = None
+        self.lease.note()
+
+
+def check_slurm(study: Path, options: argparse.Namespace) -> None:
+    """Raise UsageError where jobs could not be submitted from here."""
+    if shutil.which("srun") is None:
+        raise UsageError("--launcher slurm: expected srun on this machine, got none: --dry_run works anywhere")
+    executor_of(AnywhereExecutor, study, options)
+
+
+def slurm_slots(study: Path, count: int, options: argparse.Namespace) -> list[SlurmSlot]:
+    """The slots, each held by a lease; the job of a dead controller is cancelled first."""
+    slots = []
+    for number in range(count):
+        path = study / "slots" / f"slurm-{number}.json"
+        holder, job = holder_of(path), read_lease(path).get("job")
+        if job and holder is not None and not holder.lives():
+            cancel(str(job))
+        lease = acquire(path)
+        if lease is not None:
+            slots.append(SlurmSlot(f"job {number}", executor_of(SlurmExecutor, study, options), lease))
+    return slots
+
+
+def cancel(job: str) -> None:
+    """scancel, whose failure means that there is nothing left to cancel."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(["scancel", job], capture_output=True, timeout=60, check=False)
+
+
+def executor_of(kind: type[SlurmExecutor], study: Path, options: argparse.Namespace) -> SlurmExecutor:
+    """submitit's executor with the options of `--slurm`. Raises UsageError on an unknown one."""
+    executor = kind(folder=study.resolve() / "slurm", max_num_timeout=REQUEUES)
+    settings: dict[str, Any] = {"job_name": "trial", "ntasks_per_node": 1, "nodes": 1, "time": 60}
+    settings["additional_parameters"] = {"requeue": True}
+    if options.gpus_per_trial:
+        settings["gpus_per_node"] = options.gpus_per_trial
+    settings |= slurm_options(options.slurm)
+    try:
+        executor.update_parameters(**settings)
+    except (ValueError, TypeError) as error:
+        words = str(error).splitlines()[0]
+        raise UsageError(f"--slurm: {words}: expected sbatch's options, such as partition, time, mem") from None
+    return executor
+
+
+def slurm_options(given: str) -> dict[str, Any]:
+    """`partition=gpu,time=120` by name; numbers as numbers."""
+    found: dict[str, Any] = {}
+    for part in filter(None, given.split(",")):
+        name, separator, value = part.partition("=")
+        if not separator or not value:
+            raise UsageError(f"--slurm: expected name=value with commas between, got {part!r}")
+        found[name] = int(value) if value.isdecimal() else value
+    return found
+
+
+class AnywhereExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit has no types
+    """An executor that only writes scripts, so it needs no SLURM."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        """As if srun were there."""
+        return 1
+
+
+def print_scripts(search: Search, options: argparse.Namespace, say: Callable[[str], None]) -> None:
+    """The script of every trial's job; what it runs is pickled beside it when it is submitted."""
+    executor = executor_of(AnywhereExecutor, search.study, options)
+    for loss in search.losses:
+        for index in range(search.trials):
+            name = trial_name(loss, index)
+            executor.update_parameters(job_name=name)
+            say(f"# {name}, for seeds {', '.join(map(str, search.seeds))} one after the other:")
+            say(f"# python -m harness train --config {search.study}/configs/{name}-seed<seed>.json")
+            command = f"{sys.executable} -u -m submitit.core._submit {executor.folder}"
+            say(executor._make_submission_file_text(command, name))

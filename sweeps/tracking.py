@@ -1,0 +1,52 @@
+"""The MLflow mirror beside a search: a process of its own, so that a slow or dead server costs the search nothing."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LAST_PASS_S = 120.0
+
+
+@contextmanager
+def mirrored(study: Path, options: argparse.Namespace, say: Callable[[str], None]) -> Iterator[None]:
+    """Mirror the study while what is inside goes on, and once more when it has ended; `--tracking_uri none`: not at all."""
+    if options.tracking_uri == "none":
+        yield
+        return
+    arguments = ["mirror", str(study), "--follow", "--until", str(study / ".mirror-until")]
+    if options.tracking_uri:
+        arguments += ["--tracking_uri", options.tracking_uri]
+    (study / ".mirror-until").unlink(missing_ok=True)
+    (study / "logs").mkdir(exist_ok=True)
+    with (study / "logs" / "mirror.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sweeps", *arguments],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=lambda: os.nice(19),
+        )
+    try:
+        yield
+        (study / ".mirror-until").touch()
+        process.wait(LAST_PASS_S)
+    except subprocess.TimeoutExpired:
+        say(f"note: MLflow is slow and was not waited for: python -m sweeps mirror {study} completes its copy")
+    finally:
+        (study / ".mirror-until").unlink(missing_ok=True)
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    if process.returncode:
+        say(
+            f"note: the MLflow copy is not complete (see {study / 'logs' / 'mirror.log'}): python -m sweeps mirror {study}"
+        )

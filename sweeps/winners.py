@@ -1,0 +1,84 @@
+"""The best settings of each loss, run again on fresh seeds and on the prompts that results are reported on.
+
+The best of many trials is biased upwards: it was chosen for its value. What is compared are these runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from harness import resolve
+from sweeps.arms import Arm, Family, load_family
+from sweeps.compare import Comparison, compare
+from sweeps.differences import check_differences, differences_between
+from sweeps.optuna_study import LossStudy
+from sweeps.search_spec import Search
+from sweeps.slots import Slot
+from sweeps.study import identity, read_json
+from sweeps.tables import best_rows, trial_rows
+
+
+def run_winners(search: Search, studies: Mapping[str, LossStudy], slots: Sequence[Slot], console: Console) -> None:
+    """Run the best settings of each loss on the reporting seeds, as a comparison in STUDY/winners."""
+    arms = winning_arms(search, studies)
+    if not arms:
+        console.print("no trial found feasible settings: there is nothing to run again")
+        return
+    family = tuned_family(search, arms)
+    study = search.study / "winners"
+    set_aside_others(study, arms)
+    study.mkdir(exist_ok=True)
+    differences = differences_between(arms, family)
+    check_differences(differences, family)
+    console.print(f"winners: {', '.join(arm.name for arm in arms)} on {len(search.report_seeds)} fresh seeds")
+    compare(Comparison(study, family, search.preset, arms, differences), slots)
+
+
+def winning_arms(search: Search, studies: Mapping[str, LossStudy]) -> list[Arm]:
+    """An arm per loss that has a feasible trial."""
+    arms = []
+    for loss, row in best_rows(trial_rows(search, studies)).items():
+        trial = studies[loss].counting_all(search.trials)[row["trial"]]
+        values = {**search.spaces[loss].fixed, **(trial.params if trial else {})}
+        settings = {**search.settings[loss], **values}
+        configs = {seed: resolve({**settings, "seed": seed}, search.preset) for seed in search.report_seeds}
+        arms.append(Arm(loss, own_settings(search, loss, settings), configs))
+    return arms
+
+
+def own_settings(search: Search, loss: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that not every loss has alike."""
+    shared = set.intersection(*({(n, repr(v)) for n, v in one.items()} for one in search.settings.values()))
+    searched = search.spaces[loss].parameters
+    alone = len(search.losses) == 1
+    return {n: v for n, v in settings.items() if n in searched or alone or (n, repr(v)) not in shared}
+
+
+def tuned_family(search: Search, arms: Sequence[Arm]) -> Family:
+    """What may differ between winners: what makes the loss, and what was searched."""
+    controlled = load_family("controlled")
+    searched = {name for space in search.spaces.values() for name in space.parameters}
+    return Family(
+        name="tuned",
+        description=f"the best settings of each loss out of {search.trials} trials; what was searched may differ",
+        allowed=controlled.allowed | searched,
+        arms={arm.name: arm.settings for arm in arms},
+    )
+
+
+def set_aside_others(study: Path, arms: Sequence[Arm]) -> None:
+    """Move winners of an earlier, shorter search out of the way, where other settings have won since."""
+    described = read_json(study / "study.json")
+    if described is None:
+        return
+    for arm in described["arms"]:
+        config = next((one.any_config for one in arms if one.name == arm["name"]), None)
+        file = study / "configs" / f"{arm['name']}-seed{arm['seeds'][0]}.json"
+        if config is None or identity(config) != identity(resolve({}, config_file=str(file))):
+            kept = study.parent / "superseded"
+            kept.mkdir(exist_ok=True)
+            number = 1 + sum(1 for _ in kept.glob("winners-*"))
+            study.rename(kept / f"winners-{number}")
+            return
