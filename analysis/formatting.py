@@ -36,6 +36,11 @@ def with_interval(interval: Interval, digits: int = 3) -> str:
     return f"{plain(interval.mean, digits)} [{plain(interval.low, digits)}, {plain(interval.high, digits)}]"
 
 
+def counted(n: int, noun: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
 def listed(words: list[str]) -> str:
     """`a, b and c`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""

@@ -18,7 +18,7 @@ p { max-width: 46rem; overflow-wrap: anywhere; }
 .verdict { border-left: 4px solid var(--accent); background: #f3f7fa; padding: .8rem 1rem; margin: 1rem 0; }
 .verdict p { margin: 0; max-width: none; } .verdict p + p { margin-top: .6rem; font-size: .9rem; color: var(--soft); }
 .warning { border-left: 4px solid #d55e00; background: #fdf4ee; padding: .6rem 1rem; margin: 1rem 0; }
-.warning ul { margin: 0; padding-left: 1.1rem; }
+.verdict ul, .warning ul { margin: 0; padding-left: 1.1rem; }
 nav ul { list-style: none; padding: 0; margin: .8rem 0; display: flex; flex-wrap: wrap; gap: .2rem 1.1rem;
   font-size: .9rem; }
 a { color: var(--accent); }

@@ -9,9 +9,8 @@ from analysis.records import ENVIRONMENT_FIELDS, Study
 SUMMARISED = [field for field in ENVIRONMENT_FIELDS if field not in ("commit", "dirty_diff_sha256")]
 
 
-def commits(study: Study) -> str:
+def commits(environments: pd.DataFrame) -> str:
     """The commit of all runs, or plainly that there are several or that the tree had changes."""
-    environments = study.environments
     counts = environments["commit"].fillna("unknown").value_counts(sort=False)
     dirty = int(environments["dirty_diff_sha256"].notna().sum())
     if len(counts) == 1:

@@ -35,7 +35,7 @@ SHORT = {
 def write_report(study: Study, output: Path) -> Verdict:
     """Write the report and all figures into the folder `output`, and hand back the verdict."""
     found = findings(study)
-    shown = _write_charts(charts(found), output)
+    shown = write_charts(charts(found), output)
     (output / "report.html").write_text(report_html(found, shown), encoding="utf-8")
     text = json.dumps(found.verdict.as_json(), indent=2, ensure_ascii=False, allow_nan=False)
     (output / "verdict.json").write_text(text + "\n", encoding="utf-8")
@@ -45,7 +45,7 @@ def write_report(study: Study, output: Path) -> Verdict:
 def write_figures(study: Study, output: Path, names: Sequence[str] = ()) -> list[str]:
     """Write the figures alone, all or those named, into output/figures, and hand back their names."""
     found = findings(study)
-    return [chart.name for chart, _ in _write_charts(charts(found, names), output)]
+    return [chart.name for chart, _ in write_charts(charts(found, names), output)]
 
 
 def report_html(found: Findings, shown: list[tuple[Chart, bytes]]) -> str:
@@ -61,14 +61,18 @@ def report_html(found: Findings, shown: list[tuple[Chart, bytes]]) -> str:
         Section("arms", "Arms", "What differs between the arms", _arms(study)),
         Section("not-used", "Runs left out", "Runs that did not enter", not_used_table(study)),
         Section(
-            "environment", "Environment", "Where it ran", paragraph(commits(study) + ".") + environment_table(study)
+            "environment",
+            "Environment",
+            "Where it ran",
+            paragraph(commits(study.environments) + ".") + environment_table(study),
         ),
         Section("method", "Method", "How it was computed", _method()),
     ]
     return page(f"Report on {study.name}", _subtitle(study), _first_screen(found, figures[MAIN_FIGURE]), sections)
 
 
-def _write_charts(wanted: list[Chart], output: Path) -> list[tuple[Chart, bytes]]:
+def write_charts(wanted: list[Chart], output: Path) -> list[tuple[Chart, bytes]]:
+    """Write each figure and its tables into output/figures, and hand back the PNG beside each."""
     folder = output / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     shown = []
@@ -81,14 +85,17 @@ def _write_charts(wanted: list[Chart], output: Path) -> list[tuple[Chart, bytes]
 def _figure(found: Findings, chart: Chart, image: bytes) -> str:
     others = confounds(found.study)
     warning = f" CONFOUNDED: the arms also differ in {', '.join(others)}." if others else ""
-    return figure(image, chart.title, chart.caption + warning, (commits(found.study), run_ids(found.study)))
+    return figure(
+        image, chart.title, chart.caption + warning, (commits(found.study.environments), run_ids(found.study))
+    )
 
 
 def _subtitle(study: Study) -> str:
     description = study.description
     family, preset = description.get("family", "not named"), description.get("preset", "not named")
     runs = f"{len(study.environments)} of {len(study.runs)} runs finished"
-    return f"Family {family}, preset {preset}; {runs}. {commits(study)[0].upper()}{commits(study)[1:]}."
+    made = commits(study.environments)
+    return f"Family {family}, preset {preset}; {runs}. {made[0].upper()}{made[1:]}."
 
 
 def _first_screen(found: Findings, main_figure: str) -> str:

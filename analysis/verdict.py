@@ -31,7 +31,7 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """The same for a machine; not-a-numbers become null, as JSON has none."""
-        return dict(_without_nan(asdict(self)))
+        return dict(without_nan(asdict(self)))
 
 
 def verdict(study: Study, table: pd.DataFrame) -> Verdict:
@@ -153,9 +153,10 @@ def _diverged(study: Study, table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """The same with null for every number that is none, as JSON has no other word for it."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and value != value else value

@@ -14,7 +14,7 @@ from sweeps.optuna_study import BEAT_S, Asked, LossStudy
 from sweeps.search_spec import Search, trial_name
 from sweeps.slots import POLL_S, Attempt, Slot, stop_all
 from sweeps.study import PlannedRun
-from sweeps.trial_facts import check_recorded, evaluations, trial_facts
+from sweeps.trial_facts import check_recorded, evaluations, spent, trial_facts
 
 MOST_DEATHS = 3  # of a trial's processes, after which it is not started again
 LOOK_S = 5.0  # between looks for trials whose controllers died
@@ -91,7 +91,8 @@ class Controller:
             return
         self.looked = time.monotonic()
         for loss, study in self.studies.items():
-            if study.take_over(self.alone):
+            own = [trial.asked.trial.number for trial in self.open if trial.loss == loss]
+            if study.take_over(self.alone, own):
                 self.say(f"{loss}: trials whose controller had died go on")
             study.make_trials(self.search.trials, self.search.design(loss))
         facts = [trial.user_attrs.get("facts", {}) for study in self.studies.values() for trial in study.trials()]
@@ -143,10 +144,20 @@ class Controller:
         for attempt in [attempt for attempt in self.running if attempt.process.poll() is not None]:
             slot, trial = self.running.pop(attempt)
             if slot not in [other for other, _ in self.running.values()]:
-                slot.clear()
+                self.free(slot)
             code = attempt.process.poll() or 0
             kills, self.kills = self.kills, memory_kills()
             self.take_in(trial, attempt.run, ending_of(attempt.run, code, self.kills > kills))
+
+    def free(self, slot: Slot) -> None:
+        """See that nothing of what ran in the slot is left; one where something is, is not used again."""
+        try:
+            slot.clear()
+        except HarnessError as error:
+            self.slots = [other for other in self.slots if other is not slot]
+            self.say(f"{slot.name} is not used any more: {error}")
+            if not self.slots:
+                raise
 
     def take_in(self, trial: OpenTrial, run: PlannedRun, ending: Ending) -> None:
         """What a run's end means for its trial. Raises HarnessError where it ends the search."""
@@ -197,7 +208,7 @@ class Controller:
                 continue
             if trial.outcome:
                 state, reason = trial.outcome
-                trial.asked.note(reason=reason)
+                trial.asked.note(reason=reason, facts=spent(trial.runs))
                 study.tell(trial.asked, None, {}, state)
             else:
                 facts = trial_facts(trial.runs)

@@ -53,7 +53,7 @@ def settings_of(described: Mapping[str, Any]) -> dict[str, str]:
             value = value.get("name")
         plain = not isinstance(value, list) or not any(isinstance(part, dict | list) for part in value)
         # a storage's address may hold a password
-        if value is not None and plain and name not in ("schema_version", "storage", "family_description"):
+        if value not in (None, []) and plain and name not in ("schema_version", "storage", "family_description"):
             params[name] = shown(value)
     return params
 

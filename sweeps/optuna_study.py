@@ -7,7 +7,7 @@ where two controllers make the same one, that with the lower number counts.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,11 @@ def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
         options = {"connect_args": {"timeout": 60}}
+    scheme, separator, place = url.partition("://")
+    if scheme in ("postgres", "postgresql"):  # sqlalchemy's own choice of driver changes between versions
+        scheme = "postgresql+psycopg2"
     try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=options)
+        return optuna.storages.RDBStorage(f"{scheme}{separator}{place}", engine_kwargs=options)
     except ImportError as error:
         raise UsageError(f"--storage {without_password(url)}: its driver is not installed: {error}") from None
     except Exception as error:  # sqlalchemy raises whatever the driver does
@@ -127,25 +130,22 @@ class LossStudy:
         else:
             self.study.tell(asked.trial, state=TrialState.FAIL if state == "failed" else TrialState.PRUNED)
 
-    def take_over(self, alone: bool) -> bool:
+    def take_over(self, alone: bool, own: Collection[int] = ()) -> bool:
         """Fail the trials whose controllers are dead, so that they can be made anew; whether there were any.
 
-        `alone`: no other controller can be at work.
+        `alone`: no other controller can be at work. `own`: the numbers of the trials that this one runs.
         """
-        lost = [trial for trial in self.running() if self.is_abandoned(trial, alone)]
+        others = [trial for trial in self.running() if trial.number not in own]
+        lost = [trial for trial in others if alone or self.is_abandoned(trial)]
         for trial in lost:
             self.lose(trial.number, trial._trial_id, "its controller died")
         return bool(lost)
 
-    def is_abandoned(self, trial: FrozenTrial, alone: bool) -> bool:
+    def is_abandoned(self, trial: FrozenTrial) -> bool:
         """Whether the trial's controller is dead: known at once of this host, by a heartbeat that stands still else."""
         holder = Holder.read(trial.user_attrs.get("holder"))
-        if holder == Holder.this():
-            return False
-        if alone:
-            return True
         if holder is not None and holder.is_here:
-            return not holder.lives()
+            return holder == Holder.this() or not holder.lives()
         beat = (trial.user_attrs.get("holder"), trial.user_attrs.get("beat"))
         seen, since = self.beats.get(trial.number, (None, 0.0))
         if beat != seen:

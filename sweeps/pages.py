@@ -24,8 +24,8 @@ def add_ui(subparsers: Any) -> None:
         "ui",
         allow_abbrev=False,
         help="MLflow's page of the mirrored studies",
-        description="MLflow's page of the mirrored studies, until Ctrl-C. It answers on this machine alone; from "
-        "another one: ssh -N -L 5000:127.0.0.1:5000 HOST",
+        description="MLflow's page of the mirrored studies, until Ctrl-C. It only shows: changes are refused. It "
+        "answers on this machine alone; from another one: ssh -N -L 5000:127.0.0.1:5000 HOST",
     )
     parser.add_argument("--runs", default="runs", metavar="DIR", help="folder that the studies lie in (default: runs)")
     add_tracking_uri(parser, "DIR")
@@ -68,9 +68,9 @@ def ui_command(options: argparse.Namespace) -> None:
     print("starting MLflow, which takes seconds", flush=True)
     from sweeps.mirror_page import serve
 
-    place = address(options.host, options.port)
+    page = f"http://{address(options.host, options.port)}/#/experiments?workflowType=machine_learning"
     with suppress(KeyboardInterrupt):
-        serve(uri, options.host, options.port, lambda: print(f"MLflow: http://{place} (Ctrl-C ends it)", flush=True))
+        serve(uri, options.host, options.port, lambda: print(f"MLflow: {page} (Ctrl-C ends it)", flush=True))
 
 
 def dashboard_command(options: argparse.Namespace) -> None:

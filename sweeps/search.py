@@ -18,7 +18,7 @@ from sweeps.optuna_study import VERSION, LossStudy, open_storage
 from sweeps.progress import make_console
 from sweeps.samplers import Spec
 from sweeps.search_options import Plan, plan_of
-from sweeps.search_plan import first_config, plan_lines
+from sweeps.search_plan import plan_lines
 from sweeps.search_progress import SearchProgress, values_line
 from sweeps.search_spec import Search, check_same
 from sweeps.slots import LocalSlot, Slot
@@ -155,7 +155,7 @@ def runs_so_far(search: Search, studies: Studies) -> Iterator[PlannedRun]:
 
 def speed_here(search: Search, say: Callable[[str], None]) -> Speed:
     """How fast runs of these sizes are: measured before, or by a probe now."""
-    config = first_config(search)
+    config = search.typical_config()
     found = cached(config)
     if found is None:
         say("no step of these sizes has been measured on this machine: a probe of a few steps")
@@ -165,7 +165,7 @@ def speed_here(search: Search, say: Callable[[str], None]) -> Speed:
 
 def prepare_model(search: Search, console: Console) -> None:
     """Have the tiny model built once, before runs that would wait for each other to build it."""
-    run = PlannedRun("prepare", search.seeds[0], first_config(search), search.study)
+    run = PlannedRun("prepare", search.seeds[0], search.typical_config(), search.study)
     run.config_file.parent.mkdir(exist_ok=True)
     write_json(run.config_file, tree_of(run.config))
     prepare([run], search.study, console)
@@ -174,7 +174,7 @@ def prepare_model(search: Search, console: Console) -> None:
 def run_search(plan: Plan, studies: Studies, slots: Sequence[Slot], console: Console) -> str | None:
     """Run all trials and show them; which cap ended them before, or None. The tables are written as trials end."""
     search = plan.search
-    progress = SearchProgress(search, studies, console, len(slots), cached(first_config(search)))
+    progress = SearchProgress(search, studies, console, len(slots), cached(search.typical_config()))
     controller = Controller(
         search,
         studies,

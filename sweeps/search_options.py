@@ -12,7 +12,6 @@ from sweeps.compare import usable_cores
 from sweeps.controller import Caps
 from sweeps.designs import design
 from sweeps.samplers import pruner_spec, sampler_spec
-from sweeps.search_plan import first_config
 from sweeps.search_spec import Limits, Search
 from sweeps.spaces import Space, load_space
 
@@ -59,7 +58,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     )
     if set(search.report_seeds) & set(search.seeds):
         raise UsageError("--first_report_seed: expected seeds other than those of tuning (1000, 1001, ...)")
-    slots = options.slots or max(1, usable_cores() // first_config(search).run.threads)
+    slots = options.slots or max(1, usable_cores() // search.typical_config().run.threads)
     return Plan(search, slots, Caps(options.max_hours, options.max_tokens))
 
 

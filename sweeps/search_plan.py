@@ -19,7 +19,7 @@ ALPHA, POWER = 0.05, 0.8
 
 def plan_lines(search: Search, runs_left: int, slots: int, speed: Speed, caps: Caps) -> list[str]:
     """The plan: trials, runs, tokens, time, disk, and the smallest effect that it can detect."""
-    config = first_config(search)
+    config = search.typical_config()
     losses, all_runs = len(search.losses), len(search.losses) * search.trials * len(search.seeds)
     winners = losses * len(search.report_seeds)
     runs = runs_left + winners
@@ -40,12 +40,6 @@ def plan_lines(search: Search, runs_left: int, slots: int, speed: Speed, caps: C
         *cap_lines(caps, hours, tokens),
         f"detects: {detectable(search)}",
     ]
-
-
-def first_config(search: Search) -> Config:
-    """The settings in the middle of the first loss's space."""
-    loss = search.losses[0]
-    return search.config(loss, next(search.spaces[loss].corners()), search.seeds[0])
 
 
 def most_tokens(config: Config) -> float:

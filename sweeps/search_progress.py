@@ -14,7 +14,6 @@ from sweeps.estimate import Speed, remember, speed_of
 from sweeps.optuna_study import LossStudy
 from sweeps.plan import minutes
 from sweeps.progress import PLAIN_EVERY_S, steps_done
-from sweeps.search_plan import first_config
 from sweeps.search_spec import Search
 from sweeps.tables import Row, best_rows, trial_rows, write_trials
 
@@ -74,7 +73,7 @@ class SearchProgress:
         found = speed_of(run.folder, run.config, wall_s=0.0, source="a run on this machine")
         start_s = before.start_s if before else 0.0
         self.speed = Speed(**{**vars(found), "start_s": start_s})
-        remember(first_config(self.search), self.speed)
+        remember(self.search.typical_config(), self.speed)
 
     def count(self) -> str:
         """How many trials have ended."""
@@ -104,7 +103,7 @@ class SearchProgress:
 
 def seconds_left(search: Search, rows: Sequence[Row], speed: Speed, controller: "Controller") -> float:
     """Slot-seconds of the runs that are left, those under way by their steps."""
-    whole = speed.seconds(first_config(search))
+    whole = speed.seconds(search.typical_config())
     open_rows = [row for row in rows if row["state"] not in DONE]
     left = len(open_rows) * len(search.seeds) * whole
     for trial in controller.open:

@@ -68,6 +68,11 @@ class Search:
         """The settings of a run of a trial."""
         return resolve({**self.settings[loss], **values, "seed": seed, "eval_split": "tune"}, self.preset)
 
+    def typical_config(self) -> Config:
+        """A run of the first loss with the preset's own values for what is searched: to measure and plan by."""
+        loss = self.losses[0]
+        return self.config(loss, self.spaces[loss].fixed, self.seeds[0])
+
     def runs(self, loss: str, index: int, values: Mapping[str, Any]) -> list[PlannedRun]:
         """The runs of a trial, one per tuning seed."""
         arm = trial_name(loss, index)
@@ -105,9 +110,7 @@ class Search:
             "trials": self.trials,
             "seeds": list(self.seeds),
             "report_seeds": list(self.report_seeds),
-            "token_budget": self.config(
-                self.losses[0], next(self.spaces[self.losses[0]].corners()), 0
-            ).run.token_budget,
+            "token_budget": self.typical_config().run.token_budget,
             "limits": asdict(self.limits),
         }
 
@@ -131,7 +134,7 @@ def check_same(new: Mapping[str, Any], study: Path) -> Mapping[str, Any] | None:
         return None
     if not isinstance(old, dict) or old.get("kind") != "search":
         raise UsageError(f"--study: expected a search's folder or a new one, got {str(study)!r}: name another")
-    for field in new.keys() - set(NOT_COMPARED) - set(MAY_GROW):
+    for field in [field for field in new if field not in (*NOT_COMPARED, *MAY_GROW)]:
         ours, theirs = comparable(new[field]), comparable(old.get(field))
         if ours != theirs:
             raise UsageError(

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from harness import HarnessError, tree_of
+from sweeps.slots import latest_metrics
 from sweeps.study import PlannedRun, read_json, read_lines
 
 ACTED = {  # by parameter: the metrics that say on which share of trained tokens it acted
@@ -45,6 +46,15 @@ def trial_facts(runs: Sequence[PlannedRun]) -> dict[str, Any]:
         "generated_tokens": sum(one["generated_tokens"] for one in facts),
         "seconds": sum(one["seconds"] for one in facts),
         "acted": {name: fmean(one["acted"][name] for one in facts) for name in facts[0]["acted"]},
+    }
+
+
+def spent(runs: Sequence[PlannedRun]) -> dict[str, Any]:
+    """What a trial without a value has cost: tokens and seconds up to the last line of each run."""
+    last = [metrics for run in runs if (metrics := latest_metrics(run.folder))]
+    return {
+        "generated_tokens": sum(int(line["ledger/generated_tokens"]) for line in last),
+        "seconds": sum(float(line["time/elapsed_s"]) for line in last),
     }
 
 

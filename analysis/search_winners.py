@@ -1,0 +1,52 @@
+"""The losses' best settings run again on fresh seeds: the numbers to quote, beside the values that chose them."""
+
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+
+from analysis.outcomes import outcomes, summary
+from analysis.records import RecordsError, read_study
+from analysis.report import write_report
+from analysis.search_best import Best
+
+NOT_RUN = "The best settings have not been run on fresh seeds yet: until then there is no number to quote."
+
+
+@dataclass(frozen=True)
+class Winner:
+    """Final accuracy of a loss's best settings on fresh seeds, and the value that chose them."""
+
+    loss: str
+    mean: float
+    low: float
+    high: float
+    n: int
+    tuned: float
+
+
+@dataclass(frozen=True)
+class Winners:
+    """A row per loss, what their own comparison says, and its page; `note` says why there is none."""
+
+    rows: list[Winner]
+    verdict: str = ""
+    page: Path | None = None
+    note: str = ""
+
+
+def report_winners(folder: Path, bests: list[Best]) -> Winners:
+    """Write the winners' own comparison report where they have finished runs, and hand back what it says."""
+    if not (folder / "study.json").is_file():
+        return Winners([], note=NOT_RUN)
+    try:
+        study = read_study(folder)
+    except RecordsError as error:
+        return Winners([], note=f"The runs on fresh seeds cannot be reported: {error}.")
+    accuracy = summary(outcomes(study), "final_accuracy")
+    tuned = {best.loss: best.value for best in bests}
+    rows = [
+        Winner(loss=arm.loss_type, **vars(accuracy[arm.name]), tuned=tuned.get(arm.loss_type, nan))
+        for arm in study.compared_arms
+    ]
+    verdict = write_report(study, folder / "report").sentence
+    return Winners(rows, verdict, folder / "report" / "report.html")

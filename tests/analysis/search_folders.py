@@ -1,0 +1,173 @@
+"""Synthetic search folders after docs/run_folder.md, with a truth that is known."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+
+from tests.analysis.folders import environment, write_json
+
+Parameters = dict[str, Any]
+Truth = Callable[[Parameters], float]
+SPACE = {
+    "lr": {"kind": "log", "low": 5e-5, "high": 2e-3},
+    "fipo_clip_range": {"kind": "log", "low": 0.05, "high": 0.8},
+    "fipo_safety_threshold": {"kind": "log", "low": 1.05, "high": 10.0},
+    "fipo_decay_rate": {"kind": "log", "low": 2.0, "high": 512.0},
+}
+SPACES = {
+    "grpo": {"lr": SPACE["lr"], "epsilon": {"kind": "step", "low": 0.1, "high": 0.3, "step": 0.05}},
+    "dapo": {"lr": SPACE["lr"], "epsilon_high": {"kind": "step", "low": 0.2, "high": 0.4, "step": 0.04}},
+    "fipo": SPACE,
+}
+
+
+@dataclass(frozen=True)
+class SearchTruth:
+    """A search's space and size; `ends` are the states of trials that do not finish, by loss and trial."""
+
+    losses: tuple[str, ...] = ("fipo",)
+    spaces: dict[str, dict[str, Any]] = field(default_factory=lambda: SPACES)
+    trials: int = 12
+    seeds: int = 2
+    sampler: str = "tpe"
+    noise: float = 0.008
+    ends: dict[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)
+    acted: dict[str, float] = field(default_factory=dict)
+    truth: Truth | None = None
+
+
+def landscape(given: Parameters) -> float:
+    """Best at a learning rate of 4e-4, slightly better with a clip range near 0.3, flat in everything else."""
+    lr = np.log(given.get("lr", 3e-4) / 4e-4)
+    clip = np.log(given.get("fipo_clip_range", 0.2) / 0.3)
+    return float(0.86 - 0.05 * lr**2 - 0.012 * clip**2)
+
+
+def write_search(folder: Path, truth: SearchTruth) -> Path:
+    """A search's folder with every trial ended but for those that `ends` says otherwise."""
+    spaces = {loss: truth.spaces[loss] for loss in truth.losses}
+    write_json(folder / "study.json", description(folder.name, truth, spaces))
+    rows = [row for loss in truth.losses for row in loss_rows(loss, truth, spaces[loss])]
+    as_written(pd.DataFrame(rows)).to_parquet(folder / "trials.parquet")
+    write_json(folder / "importance.json", {loss: importance(loss, truth, spaces[loss]) for loss in truth.losses})
+    for row in rows:
+        for seed in row["seeds"] or []:
+            run = folder / "runs" / f"{row['loss']}-trial{row['trial']:04d}-seed{seed}"
+            write_json(run / "environment.json", environment())
+    for loss in truth.losses:
+        write_json(folder / "best" / f"{loss}.json", {"schema_version": 1})
+    return folder
+
+
+def as_written(table: pd.DataFrame) -> pd.DataFrame:
+    """Parameters as the contract has them: float64 where all values are numbers, else words."""
+    for name in [name for name in table if str(name).startswith("param.")]:
+        given = table[name].dropna()
+        if not all(type(value) in (int, float) for value in given):
+            table[name] = table[name].map(lambda value: value if value is None else str(value).lower())
+    return table
+
+
+def description(name: str, truth: SearchTruth, spaces: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "kind": "search",
+        "name": name,
+        "preset": "demo",
+        "storage": None,
+        "losses": list(truth.losses),
+        "space": "default",
+        "spaces": spaces,
+        "settings": {"task": "chain_sum"},
+        "sampler": {"name": truth.sampler, "arguments": {"n_startup_trials": 4}, "optuna": "5.0.0"},
+        "pruner": {"name": "none", "arguments": {}},
+        "value": "mean over the tuning seeds of the final accuracy on the tuning prompts",
+        "trials": truth.trials,
+        "seeds": list(range(100, 100 + truth.seeds)),
+        "report_seeds": [0, 1, 2, 3, 4],
+        "token_budget": None,
+        "limits": {"response_tokens": 60.0, "truncated_share": None, "collapse": 0.1},
+    }
+
+
+def loss_rows(loss: str, truth: SearchTruth, space: dict[str, Any]) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(crc32(loss.encode()))
+    by_seed = rng.normal(0.0, truth.noise, truth.seeds)
+    rows, ended = [], 0
+    for trial in range(truth.trials):
+        given = drawn(space, trial, rng)
+        state, reason = truth.ends.get((loss, trial), ("finished", None))
+        level = (truth.truth or landscape)(given)
+        values = [float(np.clip(level + a + rng.normal(0, truth.noise), 0.02, 0.99)) for a in by_seed]
+        row = trial_row(loss, trial, (state, reason), values, truth)
+        row |= {f"param.{name}": given.get(name) for of_loss in SPACES.values() for name in of_loss}
+        row |= {f"param.{name}": value for name, value in given.items()}
+        row |= {f"acted.{name}": truth.acted.get(name, 0.01 * rng.random()) for name in given if name != "lr"}
+        over = state not in ("running", "waiting")
+        rows.append(row | {"ended": float(ended) if over else None})
+        ended += over
+    return rows
+
+
+def trial_row(
+    loss: str, trial: int, end: tuple[str, str | None], values: list[float], truth: SearchTruth
+) -> dict[str, Any]:
+    state, reason = end
+    finished = state in ("finished", "over")
+    over = state not in ("running", "waiting")
+    return {
+        "loss": loss,
+        "trial": trial,
+        "state": "finished" if finished else state,
+        "reason": None if finished else reason,
+        "value": float(np.mean(values)) if finished else None,
+        "feasible": state == "finished" if over else None,
+        "seeds": list(range(100, 100 + len(values))) if finished else None,
+        "values": values if finished else None,
+        "constraint.response_tokens": 4.5 if state == "over" else -20.0 if finished else None,
+        "constraint.truncated_share": None,
+        "start_accuracy": 0.26 if finished else None,
+        "response_tokens": 41.5 if finished else None,
+        "truncated_share": 0.011 if finished else None,
+        "generated_tokens": 310_000 * truth.seeds if finished else None,
+        "seconds": 42.0 * truth.seeds if finished else None,
+        "attempts": 3 if state == "failed" else 0,
+        "host": "a-host" if over else None,
+    }
+
+
+def drawn(space: dict[str, Any], trial: int, rng: np.random.Generator) -> Parameters:
+    """One setting: log and step at random, choices in turn, so that a search over choices alone is a grid."""
+    given: Parameters = {}
+    for name, one in space.items():
+        if one["kind"] == "log":
+            given[name] = float(np.exp(rng.uniform(np.log(one["low"]), np.log(one["high"]))))
+        elif one["kind"] == "step":
+            count = round((one["high"] - one["low"]) / one["step"]) + 1
+            given[name] = round(one["low"] + one["step"] * float(rng.integers(count)), 12)
+        elif one["kind"] == "choice":
+            given[name] = one["values"][trial % len(one["values"])]
+    return given
+
+
+def importance(loss: str, truth: SearchTruth, space: dict[str, Any]) -> dict[str, Any]:
+    names = [name for name, one in space.items() if one["kind"] != "fixed"]
+    if truth.trials < 4:
+        return {"trials": truth.trials, "fanova": None, "ped_anova": None, "note": "fewer than 4 trials"}
+    shares = np.random.default_rng(crc32(loss.encode())).dirichlet(np.arange(len(names), 0, -1), 2)
+    by_method = [dict(zip(names, map(float, row), strict=True)) for row in shares]
+    return {"trials": truth.trials, "fanova": by_method[0], "ped_anova": by_method[1], "note": None}
+
+
+GRID = {"fipo": {"fipo_decay_rate": {"kind": "choice", "values": [2.0, 8.0, 32.0, 128.0, 512.0]}}}
+
+
+def grid_truth(**changes: Any) -> SearchTruth:
+    """The designed grid over the decay rate: 5 values x 5 seeds."""
+    given: dict[str, Any] = {"spaces": GRID, "trials": 5, "seeds": 5, "sampler": "grid", "truth": lambda _: 0.85}
+    return SearchTruth(**(given | changes))

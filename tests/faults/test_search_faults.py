@@ -1,0 +1,253 @@
+"""A search that is killed again and again, torn and starved of disk: nothing that ended is lost, nothing runs twice."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from sweeps.designs import design
+from sweeps.holders import session_members
+from sweeps.spaces import load_space
+from tests.faults.amount import THOROUGH
+from tests.sweeps.processes import wait_for
+from tests.sweeps.searching import arguments, controller, rows, starts_of
+
+pytestmark = pytest.mark.train
+
+TRIALS, KILLS = 4, 100
+thorough_alone = pytest.mark.skipif(not THOROUGH, reason="a part of make test-faults")
+# which process is struck: of the search's own, and of its runs
+STRUCK = ("controller", "trial", "both", "journal", "trial")
+CHANGES = {"trials": TRIALS, "sampler": "qmc", "steps": 3, "checkpoint_every": 1}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny model as a folder: no warm start is waited for."""
+    from tests.harness.tiny import save_direct_answers
+
+    return save_direct_answers(tmp_path_factory.mktemp("model"))
+
+
+def records_of(study: Path) -> dict[str, list[dict[str, object]]]:
+    """Every run's lines of metrics without what may differ between two runs of the same settings."""
+    found = {}
+    for path in sorted((study / "runs").glob("*/metrics.jsonl")):
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        found[path.parent.name] = [{k: v for k, v in line.items() if not k.startswith("time/")} for line in lines]
+    return found
+
+
+def told(study: Path) -> list[tuple[object, ...]]:
+    """What the search found: settings and values of every trial."""
+    return [(row["trial"], row["state"], row["param.lr"], row["param.epsilon"], row["values"]) for row in rows(study)]
+
+
+def ended(process: subprocess.Popen[bytes], timeout_s: float = 120.0) -> int:
+    return process.wait(timeout_s)
+
+
+@pytest.fixture(scope="module")
+def truth(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same search without a fault."""
+    folder = tmp_path_factory.mktemp("truth")
+    process = controller(arguments(folder, model, **CHANGES), folder / "log")
+    assert ended(process) == 0, (folder / "log").read_text(encoding="utf-8")
+    return folder / "study"
+
+
+def runs_under_way(study: Path) -> list[int]:
+    """The processes of the study's runs."""
+    return processes_of("harness", study)
+
+
+def mirrors_of(study: Path) -> list[int]:
+    """The processes that mirror the study."""
+    return processes_of("mirror", study)
+
+
+def processes_of(command: str, study: Path) -> list[int]:
+    """The numbers of living processes of the command on something in the study."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().decode(errors="replace").split("\0")
+            if command in words and any(word.startswith(str(study)) for word in words):
+                found.append(int(path.parent.name))
+    return found
+
+
+def strike(kind: str, process: subprocess.Popen[bytes], study: Path, draw: random.Random) -> None:
+    """kill -9 of what is named; with `journal` the controller's last record is torn too."""
+    runs = runs_under_way(study)
+    if kind != "controller" and kind != "journal":
+        for pid in runs if kind == "both" else runs[:1]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    if kind != "trial":
+        process.kill()
+        process.wait()
+    journal = study / "optuna.journal"
+    if kind == "journal" and journal.is_file():
+        content = journal.read_bytes()
+        last = content[:-1].rfind(b"\n") + 1
+        if last:
+            os.truncate(journal, draw.randint(last, len(content)))
+
+
+def finished_runs(study: Path) -> dict[str, bytes]:
+    """The metrics of runs that have finished."""
+    found = {}
+    for path in (study / "runs").glob("*/status.json"):
+        with suppress(ValueError, OSError):
+            if json.loads(path.read_bytes())["state"] == "finished":
+                found[path.parent.name] = (path.parent / "metrics.jsonl").read_bytes()
+    return found
+
+
+def test_a_search_that_is_struck_ends_with_every_trial_once(model: str, tmp_path: Path) -> None:
+    """The short form of what follows: mirror, a trial, and the controller with its journal, one after the other."""
+    study, draw = tmp_path / "study", random.Random(0)
+    changes = CHANGES | {"trials": 2, "tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
+    command = arguments(tmp_path, model, **changes)
+    process = controller(command, tmp_path / "log")
+    wait_for(lambda: mirrors_of(study))
+    os.kill(mirrors_of(study)[0], signal.SIGKILL)
+    wait_for(lambda: list(study.glob("runs/*/checkpoints/step_*")))
+    strike("trial", process, study, draw)
+    wait_for(lambda: "killed by signal 9: 1 of at most 3 times" in (tmp_path / "log").read_text(encoding="utf-8"))
+    strike("journal", process, study, draw)
+    seen = finished_runs(study)
+    last = controller([*command, "--tracking_uri", "none"], tmp_path / "log")
+    assert ended(last) == 0, (tmp_path / "log").read_text(encoding="utf-8")
+    space = load_space(str(tmp_path / "space.toml"), "dapo")
+    planned = design(space, "qmc", 2, (0, "dapo"))
+    assert planned is not None
+    for row, values in zip(rows(study), planned, strict=True):
+        assert (row["state"], row["param.lr"], row["param.epsilon"]) == ("finished", values["lr"], values["epsilon"])
+    assert seen.items() <= finished_runs(study).items()
+    assert set(starts_of(study).values()) == {1}, "a run was finished twice"
+    assert runs_under_way(study) == []
+
+
+@thorough_alone
+def test_killed_at_random_again_and_again_it_ends_as_if_it_had_not_been(
+    truth: Path, model: str, tmp_path: Path
+) -> None:
+    draw, kills, searches = random.Random(0), 0, 0
+    while kills < KILLS:
+        searches += 1
+        folder = tmp_path / str(searches)
+        folder.mkdir()
+        command, study = arguments(folder, model, **CHANGES), folder / "study"
+        seen: dict[str, bytes] = {}
+        for number in range(12):
+            process = controller(command, folder / "log")
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(draw.uniform(2.0, 9.0))
+            if process.poll() is not None:
+                break
+            strike(STRUCK[number % len(STRUCK)], process, study, draw)
+            kills += 1
+            if process.poll() is None:
+                process.kill()  # it goes on without the run that was struck for a moment only
+                process.wait()
+            now = finished_runs(study)
+            assert seen.items() <= now.items()
+            seen = now
+        last = controller(command, folder / "log")
+        words = (folder / "log").read_text(encoding="utf-8")
+        assert ended(last) == 0, words
+        assert told(study) == told(truth), words
+        assert records_of(study) == records_of(truth)
+        assert seen.items() <= finished_runs(study).items()
+        assert set(starts_of(study).values()) == {1}, "a run was finished twice"
+        assert runs_under_way(study) == []
+        report = subprocess.run(
+            [sys.executable, "-m", "analysis", "report", str(study)], capture_output=True, text=True, check=False
+        )
+        assert report.returncode == 0, report.stderr
+        assert (study / "report" / "report.html").is_file()
+
+
+@thorough_alone
+def test_a_trial_whose_process_dies_goes_on_from_its_checkpoint_and_its_slot_is_used_again(
+    truth: Path, model: str, tmp_path: Path
+) -> None:
+    study = tmp_path / "study"
+    process = controller(arguments(tmp_path, model, **CHANGES), tmp_path / "log")
+    checkpoints = study / "runs" / "dapo-trial0000-seed1000" / "checkpoints"
+    while not list(checkpoints.glob("step_*")) and process.poll() is None:
+        time.sleep(0.01)
+    leader = next(pid for pid in runs_under_way(study) if "trial0000" in Path(f"/proc/{pid}/cmdline").read_text())
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], preexec_fn=None)
+    os.kill(leader, signal.SIGKILL)
+    assert ended(process) == 0
+    child.kill()
+    child.wait()
+    assert session_members(leader) == []
+    assert told(study) == told(truth)
+    assert rows(study)[0]["attempts"] == 1
+    assert (study / "runs" / "dapo-trial0000-seed1000" / "resumes.jsonl").is_file()
+
+
+@thorough_alone
+def test_a_trial_that_dies_too_often_has_failed_and_the_others_go_on(model: str, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    process = controller(arguments(tmp_path, model, **CHANGES | {"trials": 2}), tmp_path / "log")
+    struck: set[int] = set()
+    while process.poll() is None:
+        for pid in runs_under_way(study):
+            with suppress(OSError):
+                if "trial0001" in Path(f"/proc/{pid}/cmdline").read_text() and pid not in struck:
+                    os.kill(pid, signal.SIGKILL)
+                    struck.add(pid)
+        time.sleep(0.05)
+    assert process.returncode == 0
+    first, second = rows(study)
+    assert first["state"] == "finished"
+    assert (second["state"], second["attempts"]) == ("failed", 4)
+    assert second["reason"] == "its processes died 4 times: killed by signal 9"
+    assert len(struck) == 4
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
+def test_a_full_disk_is_named_and_with_room_the_search_goes_on(model: str, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    study.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=800k", "tmpfs", str(study)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this sandbox mounts no tmpfs")
+    try:
+        command = arguments(tmp_path, model, **CHANGES | {"trials": 1})
+        process = controller(command, tmp_path / "log")
+        assert ended(process) == 1
+        words = (tmp_path / "log").read_text(encoding="utf-8")
+        assert "the disk is full" in words
+        assert "Traceback" not in words
+        kept = finished_runs(study)
+        subprocess.run(["mount", "-o", "remount,size=200m", str(study)], check=True)
+        assert ended(controller(command, tmp_path / "log")) == 0, (tmp_path / "log").read_text(encoding="utf-8")
+        assert [row["state"] for row in rows(study)] == ["finished"]
+        assert kept.items() <= finished_runs(study).items()
+    finally:
+        subprocess.run(["umount", "-l", str(study)], check=False)
+
+
+@thorough_alone
+def test_a_killed_mirror_costs_the_search_nothing(truth: Path, model: str, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    changes = CHANGES | {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
+    process = controller(arguments(tmp_path, model, **changes), tmp_path / "log")
+    wait_for(lambda: mirrors_of(study))
+    os.kill(mirrors_of(study)[0], signal.SIGKILL)
+    assert ended(process) == 0
+    assert told(study) == told(truth)
+    assert "the MLflow copy is not complete" in (tmp_path / "log").read_text(encoding="utf-8")

@@ -1,0 +1,116 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from harness import UsageError, resolve
+from sweeps.arms import load_family, settings_of
+from sweeps.designs import design
+from sweeps.spaces import SPACES, Space, load_space, read_space
+
+SHIPPED = sorted(path.stem for path in SPACES.glob("*.toml"))
+HEAD = "[parameters]\n"
+
+
+def space(folder: Path, content: str) -> Space:
+    """A space written by hand."""
+    path = folder / "own.toml"
+    path.write_text(content, encoding="utf-8")
+    return load_space(str(path), "fipo")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_corner_of_a_shipped_space_is_a_valid_setting(name: str) -> None:
+    found = read_space(SPACES / f"{name}.toml")
+    losses = found.losses or ((name,) if name in ("grpo", "dapo", "fipo") else ("grpo", "dapo", "fipo"))
+    for loss in losses:
+        arm = settings_of(load_family("controlled"), loss)
+        for values in found.corners():
+            config = resolve({**arm, **values}, "demo")
+            recorded = {**config.loss.model_dump(), **config.optimizer.model_dump()}
+            assert {key: recorded[key] for key in values if key != "epsilon_high"} == {
+                key: value for key, value in values.items() if key != "epsilon_high"
+            }
+
+
+def test_losses_share_the_ranges_of_what_they_share() -> None:
+    shared = read_space(SPACES / "shared.toml").parameters
+    for loss in ("grpo", "dapo", "fipo"):
+        own = load_space("default", loss).parameters
+        assert {name: own[name] for name in shared} == shared
+
+
+def test_fipo_is_searched_over_what_the_paper_varies_and_a_threshold_that_can_act() -> None:
+    parameters = load_space("default", "fipo").parameters
+    assert set(parameters) == {"lr", "fipo_clip_range", "fipo_safety_threshold", "fipo_decay_rate"}
+    assert parameters["fipo_safety_threshold"].described() == {"kind": "log", "low": 1.05, "high": 10.0}
+
+
+def test_the_decay_rate_design_is_five_values_by_five_seeds() -> None:
+    found = load_space("decay_rate", "fipo")
+    assert (found.sampler, found.seeds) == ("grid", 5)
+    values = design(found, "grid", 0, (0, "fipo"))
+    assert values == [{"fipo_decay_rate": value} for value in (2.0, 8.0, 32.0, 128.0, 512.0)]
+
+
+def test_the_four_kinds(tmp_path: Path) -> None:
+    found = space(
+        tmp_path,
+        HEAD
+        + "lr = { log = [1e-4, 1e-2] }\nepsilon = { step = [0.1, 0.35, 0.1] }\n"
+        + 'averaging = { choice = ["token_mean", "sequence_mean"] }\ndelta = { fixed = "none" }\n',
+    )
+    lr, epsilon, averaging = (found.parameters[name] for name in ("lr", "epsilon", "averaging"))
+    assert math.isclose(float(str(lr.at(0.5))), 1e-3)
+    assert (lr.listed, epsilon.listed) == (None, (0.1, 0.2, 0.3))
+    assert [epsilon.at(share) for share in (0.0, 0.34, 0.999)] == [0.1, 0.2, 0.3]
+    assert [averaging.at(share) for share in (0.0, 0.5)] == ["token_mean", "sequence_mean"]
+    assert found.fixed == {"delta": None}
+    assert list(found.searched) == ["lr", "epsilon", "averaging"]
+    assert len(list(found.corners())) == 1 + 8
+
+
+def test_a_space_of_many_parameters_has_each_end_checked_by_itself(tmp_path: Path) -> None:
+    names = ["lr", "epsilon", "fipo_decay_rate", "weight_decay", "grad_clip", "fipo_clip_range", "temperature"]
+    found = space(tmp_path, HEAD + "".join(f"{name} = {{ log = [0.1, 0.2] }}\n" for name in names))
+    corners = list(found.corners())
+    assert len(corners) == 1 + 2 * len(names)
+    assert all({corner[name] for corner in corners} >= {0.1, 0.2} for name in names)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[parameters", "expected TOML"),
+        ("", "at least one parameter that is not fixed"),
+        (HEAD + "lr = { fixed = 1e-4 }", "at least one parameter that is not fixed"),
+        (HEAD + "learning_rate = { log = [1e-4, 1e-3] }", "expected settings' names, got 'learning_rate'"),
+        (HEAD + "seed = { choice = [1, 2] }", "seed cannot be searched"),
+        (HEAD + "lr = { log = [1e-3, 1e-4] }", "0 < low < high"),
+        (HEAD + "lr = { log = [0, 1e-4] }", "0 < low < high"),
+        (HEAD + "lr = { log = [1e-4] }", "log = [low, high]"),
+        (HEAD + 'lr = { log = ["a", "b"] }', "log = [low, high]"),
+        (HEAD + "lr = { log = [true, 2] }", "log = [low, high]"),
+        (HEAD + "epsilon = { step = [0.1, 0.2, 0] }", "step > 0"),
+        (HEAD + "epsilon = { step = [0.1, 0.2] }", "step = [low, high, step]"),
+        (HEAD + "epsilon = { choice = [0.1] }", "two or more different choices"),
+        (HEAD + "epsilon = { choice = [0.1, 0.1] }", "two or more different choices"),
+        (HEAD + "epsilon = { linear = [0.1, 0.2] }", "log|step|choice|fixed"),
+        (HEAD + "epsilon = 0.1", "log|step|choice|fixed"),
+        ("parameters = 3", "expected a table of parameters"),
+        ('losses = ["grpo"]\n' + HEAD + "lr = { log = [1e-4, 1e-3] }", "it is meant for grpo, got loss 'fipo'"),
+        ('include = "nothing"\n' + HEAD, "include: expected the name of a space"),
+        ("sample = 1\n" + HEAD, "got 'sample'"),
+    ],
+)
+def test_a_file_that_is_no_space_is_one_line(tmp_path: Path, content: str, words: str) -> None:
+    with pytest.raises(UsageError, match=r"^--space ") as raised:
+        space(tmp_path, content)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_space_names_the_shipped_ones() -> None:
+    with pytest.raises(UsageError, match="expected one of default, clip_range, dapo, decay_rate, fipo, grpo") as raised:
+        load_space("decay", "fipo")
+    assert "got 'decay'" in str(raised.value)
