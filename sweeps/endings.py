@@ -20,7 +20,7 @@ class Ending:
     """What happened.
 
     finished, stopped (by a signal; it can go on), died (killed: it can be tried again), infeasible (out of memory or
-    diverged: these settings cannot be run), failed (it would fail again), wrong_use and disk_full (so would all others).
+    diverged: these settings cannot be run), failed (it would fail again), wrong_use and disk_full (so would others).
     """
 
     kind: Kind

@@ -56,8 +56,8 @@ class Holder:
             return False
         try:
             process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < 1.0
-            return same and process.status() != psutil.STATUS_ZOMBIE
+            same = bool(abs(process.create_time() - self.started) < 1.0)
+            return same and bool(process.status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return False
 
@@ -105,6 +105,6 @@ def end_session(runner: Holder, grace_s: float = 0.0) -> None:
 def is_another(runner: Holder) -> bool:
     """Whether the runner's number is now another process's."""
     try:
-        return abs(psutil.Process(runner.pid).create_time() - runner.started) > 1.0
+        return bool(abs(psutil.Process(runner.pid).create_time() - runner.started) > 1.0)
     except psutil.NoSuchProcess:
         return False

@@ -1,4 +1,4 @@
-"""Optuna's journal file after a crash. Optuna 5 opens one whose last line is torn, and then glues the next line onto it."""
+"""Optuna's journal file after a crash: Optuna 5 opens one whose last line is torn, and glues the next line onto it."""
 
 import json
 from pathlib import Path

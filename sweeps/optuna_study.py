@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from harness import UsageError
@@ -23,9 +24,12 @@ from sweeps.samplers import Spec
 from sweeps.search_spec import without_password
 from sweeps.spaces import Parameter, Space, Values
 
+__all__ = ["BEAT_S", "VERSION", "Asked", "FrozenTrial", "LossStudy", "TrialState", "open_storage"]
+
 VERSION = optuna.__version__
 LEASE_S = 60.0  # a holder on another host whose heartbeat has not changed for so long is taken for dead
 BEAT_S = 15.0
+OPEN_ATTEMPTS = 3
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -34,7 +38,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
     """The storage at the URL, or the journal in the study's folder. Raises UsageError where it cannot be opened."""
     if url is None:
-        backend = optuna.storages.journal.JournalFileBackend(str(folder / "optuna.journal"))
+        backend = JournalFileBackend(str(folder / "optuna.journal"))
         return optuna.storages.JournalStorage(backend)
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
@@ -42,14 +46,17 @@ def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
     scheme, separator, place = url.partition("://")
     if scheme in ("postgres", "postgresql"):  # sqlalchemy's own choice of driver changes between versions
         scheme = "postgresql+psycopg2"
-    try:
-        return optuna.storages.RDBStorage(f"{scheme}{separator}{place}", engine_kwargs=options)
-    except ImportError as error:
-        raise UsageError(f"--storage {without_password(url)}: its driver is not installed: {error}") from None
-    except Exception as error:  # sqlalchemy raises whatever the driver does
-        raise UsageError(
-            f"--storage {without_password(url)}: could not be opened: {str(error).splitlines()[0]}"
-        ) from None
+    for attempt in range(OPEN_ATTEMPTS):
+        try:
+            return optuna.storages.RDBStorage(f"{scheme}{separator}{place}", engine_kwargs=options)
+        except ImportError as error:
+            raise UsageError(f"--storage {without_password(url)}: its driver is not installed: {error}") from None
+        except Exception as error:  # sqlalchemy raises whatever the driver does
+            if attempt == OPEN_ATTEMPTS - 1:
+                words = str(error).splitlines()[0]
+                raise UsageError(f"--storage {without_password(url)}: could not be opened: {words}") from None
+            time.sleep(1.0)  # two hosts that make its tables at once are in each other's way once
+    raise AssertionError
 
 
 @dataclass(frozen=True)
@@ -187,7 +194,7 @@ class LossStudy:
         return self.study.get_trials(deepcopy=False)
 
     def importance(self) -> dict[str, dict[str, float]]:
-        """Each method's importance of the searched parameters. Raises ValueError or RuntimeError with too few trials."""
+        """Each method's importance of the parameters. Raises ValueError or RuntimeError with too few trials."""
         evaluators = {
             "fanova": optuna.importance.FanovaImportanceEvaluator(seed=0),
             "ped_anova": optuna.importance.PedAnovaImportanceEvaluator(),
@@ -230,7 +237,8 @@ def distribution(one: Parameter) -> BaseDistribution:
         return CategoricalDistribution(one.values)
     if one.kind == "log":
         return FloatDistribution(float(one.values[0]), float(one.values[1]), log=True)
-    low, high, step = one.values[0], (one.listed or ())[-1], one.values[2]  # Optuna wants a range that steps divide
+    low, step = one.values[0], one.values[2]
+    high = (one.listed or ())[-1]  # Optuna wants a range that the steps divide
     if all(isinstance(value, int) for value in one.values):
-        return IntDistribution(low, int(high), step=step)
+        return IntDistribution(low, high, step=step)
     return FloatDistribution(float(low), float(high), step=float(step))

@@ -1,4 +1,4 @@
-"""The command `search`: a search over one or several losses that can be killed at any moment and goes on where it was."""
+"""The command `search`: over one or several losses; it can be killed at any moment and goes on where it was."""
 
 import argparse
 import platform
@@ -23,7 +23,7 @@ from sweeps.search_progress import SearchProgress, values_line
 from sweeps.search_spec import Search, check_same
 from sweeps.slots import LocalSlot, Slot
 from sweeps.study import PlannedRun, locked
-from sweeps.tables import best_rows, trial_rows, write_findings, write_trials
+from sweeps.tables import best_rows, has_ended, trial_rows, write_findings, write_trials
 from sweeps.tracking import mirrored
 from sweeps.winners import run_winners
 
@@ -40,7 +40,8 @@ def search_command(options: argparse.Namespace) -> None:
         import sweeps.slurm  # submitit is imported for those who use it
 
         if options.dry_run:
-            return sweeps.slurm.print_scripts(search, options, print)
+            sweeps.slurm.print_scripts(search, options, print)
+            return
         sweeps.slurm.check_slurm(search.study, options)
     gpu_groups(options)
     with locked(search.study, lock_name(search)):
@@ -139,18 +140,27 @@ def gpu_groups(options: argparse.Namespace) -> list[tuple[str, ...]]:
 def lines_of(plan: Plan, studies: Studies, say: Callable[[str], None]) -> list[str]:
     """The plan in words, from a measured step."""
     search = plan.search
-    left = len(search.losses) * search.trials * len(search.seeds) - sum(
-        run.state() == "finished" for run in runs_so_far(search, studies)
-    )
+    left = sum(runs_left(search, loss, study) for loss, study in studies.items()) if studies else all_runs(search)
     return plan_lines(search, left, plan.slots, speed_here(search, say), plan.caps)
 
 
-def runs_so_far(search: Search, studies: Studies) -> Iterator[PlannedRun]:
-    """The runs of all trials whose settings are known."""
-    for loss, study in studies.items():
-        for index, trial in study.counting_all(search.trials).items():
-            if trial is not None and set(search.spaces[loss].searched) <= set(trial.params):
-                yield from search.runs(loss, index, {**search.spaces[loss].fixed, **trial.params})
+def all_runs(search: Search) -> int:
+    """Runs of all trials of all losses."""
+    return len(search.losses) * search.trials * len(search.seeds)
+
+
+def runs_left(search: Search, loss: str, study: LossStudy) -> int:
+    """Runs of the loss's trials that are still to be made."""
+    left = search.trials * len(search.seeds)
+    for index, trial in study.counting_all(search.trials).items():
+        if trial is None:
+            continue
+        if has_ended(trial):
+            left -= len(search.seeds)
+        elif set(search.spaces[loss].searched) <= set(trial.params):
+            runs = search.runs(loss, index, {**search.spaces[loss].fixed, **trial.params})
+            left -= sum(run.state() == "finished" for run in runs)
+    return left
 
 
 def speed_here(search: Search, say: Callable[[str], None]) -> Speed:
@@ -198,7 +208,6 @@ def report(search: Search, studies: Studies, ended: str | None, say: Callable[[s
     if ended:
         say(f"{ended} reached after {done} of {len(rows)} trials: raise it and start the same command again to go on")
     for loss, row in best_rows(rows).items():
-        say(
-            f"{loss}: best of {search.trials} trials: accuracy {row['value']:.3f} on tuning prompts with {values_line(row)}"
-        )
+        value = f"accuracy {row['value']:.3f} on tuning prompts"
+        say(f"{loss}: best of {search.trials} trials: {value} with {values_line(row)}")
     say(f"study: {search.study}")

@@ -25,14 +25,13 @@ def plan_lines(search: Search, runs_left: int, slots: int, speed: Speed, caps: C
     runs = runs_left + winners
     hours = runs * speed.seconds(config) / max(1, slots) / 3600
     tokens, size = runs * speed.tokens(config), runs * speed.bytes(config)
+    before = f", {all_runs - runs_left} of them finished before" if runs_left < all_runs else ""
+    again = f"run again on {len(search.report_seeds)} fresh seeds each, on the reporting prompts: {winners} runs"
     return [
-        f"search: {', '.join(search.losses)}: {search.trials} trials each by {search.sampler.name} x {len(search.seeds)} "
-        f"seeds = {all_runs} runs of at most {config.run.steps} steps"
-        + (f", {all_runs - runs_left} of them finished before" if runs_left < all_runs else ""),
+        f"search: {', '.join(search.losses)}: {search.trials} trials each by {search.sampler.name} x "
+        f"{len(search.seeds)} seeds = {all_runs} runs of at most {config.run.steps} steps{before}",
         f"sampler: {search.sampler.name} {arguments(search.sampler.arguments)}",
-        f"winners: run again on {len(search.report_seeds)} fresh seeds each, on the reporting prompts: {winners} runs"
-        if winners
-        else "winners: not run again (--report_seeds 0): the best of a search is biased upwards, so nothing is compared",
+        f"winners: {again if winners else 'not run again: the best of a search is biased upwards, so quote no value'}",
         f"tokens: about {in_millions(tokens)} million generated; at most {in_millions(runs * most_tokens(config))}",
         f"time: about {minutes(3600 * hours)} with {slots} at a time ({speed.seconds(config):.0f} s a run; from "
         f"{speed.source}), and the warm start where it is not cached",
@@ -71,9 +70,10 @@ def detectable(search: Search) -> str:
             return "no trend: one seed per value has no spread"
         spread = math.sqrt(seeds * sum((x - sum(levels) / len(levels)) ** 2 for x in levels))
         slope = quantiles(seeds - 1) / spread
+        ends = slope * (max(levels) - min(levels))
         return (
-            f"a trend of {slope:.2f} seed sd per doubling, {slope * (max(levels) - min(levels)):.2f} from one end to the "
-            f"other ({seeds} seeds; 80 % power at 5 %)"
+            f"a trend of {slope:.2f} seed sd per doubling, {ends:.2f} from one end to the other "
+            f"({seeds} seeds; 80 % power at 5 %)"
         )
     seeds = len(search.report_seeds)
     if len(search.losses) < 2 or seeds < 2:
@@ -88,8 +88,10 @@ def designed_levels(search: Search) -> Sequence[float] | None:
     searched = [one for space in search.spaces.values() for one in space.searched.values()]
     if search.sampler.name != "grid" or len(searched) != 1 or searched[0].listed is None:
         return None
-    values = [value for value in searched[0].listed if type(value) in (int, float) and value > 0]
-    return [math.log2(value) for value in values] if len(values) == len(searched[0].listed) else None
+    values = [float(value) for value in searched[0].listed if type(value) in (int, float)]
+    if len(values) < len(searched[0].listed) or min(values) <= 0:
+        return None
+    return [math.log2(value) for value in values]
 
 
 def quantiles(df: float, alpha: float = ALPHA) -> float:

@@ -128,7 +128,7 @@ def without_password(url: str | None) -> str | None:
 
 
 def check_same(new: Mapping[str, Any], study: Path) -> Mapping[str, Any] | None:
-    """What study.json says already, or None. Raises UsageError unless it is the same search, with at most more trials."""
+    """What study.json says already, or None. Raises UsageError unless it is this search, with no fewer trials."""
     old = read_json(study / "study.json")
     if old is None:
         return None

@@ -18,9 +18,10 @@ from submitit import SlurmExecutor
 from submitit.core.utils import DelayedSubmission, FailedJobError, UncompletedJobError
 
 from harness import HarnessError, UsageError
+from sweeps.holders import Holder, ask_to_end, end_session
 from sweeps.leases import Lease, acquire, holder_of, read_lease
 from sweeps.search_spec import Search, trial_name
-from sweeps.slots import Attempt, command_of, harness_process, stop_process
+from sweeps.slots import GRACE_S, Attempt, command_of, harness_process, runner_of
 from sweeps.study import PlannedRun
 
 KILLED = -9
@@ -32,7 +33,7 @@ class TrialJob:
     """What a job runs: the trial's runs, one after the other. Finished ones are skipped when it is queued again."""
 
     runs: Sequence[PlannedRun]
-    process: subprocess.Popen[bytes] | None = None
+    runner: Holder | None = None
 
     def __call__(self) -> list[int]:
         """Exit code of each run."""
@@ -45,13 +46,18 @@ class TrialJob:
         arguments = command_of(run)
         run.log.parent.mkdir(exist_ok=True)
         with run.log.open("ab") as log:
-            self.process = harness_process(arguments, run.config.run.threads, log)
-        return self.process.wait()
+            process = harness_process(arguments, run.config.run.threads, log)
+        self.runner = runner_of(process)
+        return process.wait()
 
     def checkpoint(self) -> DelayedSubmission:
-        """Called on preemption: have the run save, and queue the job again."""
-        if self.process is not None:
-            stop_process(self.process)
+        """Called on preemption: have the run save, and queue the job again.
+
+        A signal handler calls it while `wait` above holds the process's lock, so nothing here may ask for that.
+        """
+        if self.runner is not None:
+            ask_to_end(self.runner)
+            end_session(self.runner, GRACE_S)
         return DelayedSubmission(TrialJob(self.runs))
 
 
@@ -164,7 +170,7 @@ def slurm_options(given: str) -> dict[str, Any]:
     return found
 
 
-class AnywhereExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit has no types
+class AnywhereExecutor(SlurmExecutor):
     """An executor that only writes scripts, so it needs no SLURM."""
 
     @classmethod

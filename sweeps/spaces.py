@@ -1,4 +1,4 @@
-"""Search spaces: which settings are searched, in which ranges. TOML in the flags' own names, checked before anything runs.
+"""Search spaces: which settings are searched, in which ranges. TOML in the flags' names, checked before anything runs.
 
 [parameters]
 lr = { log = [5e-5, 2e-3] }               any value between, drawn in the logarithm
@@ -21,7 +21,7 @@ SPACES = Path(__file__).parent / "spaces"
 NOT_SEARCHED = ("loss_type", "seed", "control", "output_dir", "threads", "eval_split", "token_budget", "model_seed")
 KINDS = ("log", "step", "choice", "fixed")
 
-Value = float | int | str | bool | None
+Value = Any  # a setting: number, text, true or false, or None
 Values = dict[str, Value]
 
 

@@ -26,7 +26,7 @@ def status_command(options: argparse.Namespace) -> None:
         )
     if described.get("kind") == "search":
         rows = live_rows(study, described)
-        console.print(search_table(study, described, rows))
+        console.print(search_table(described, rows))
         for line in trouble(rows):
             console.print(line)
         return
@@ -58,9 +58,9 @@ def is_running(folder: Path) -> bool:
     return isinstance(status, dict) and status.get("state") == "running"
 
 
-def search_table(study: Path, described: Mapping[str, Any], rows: Sequence[Row]) -> Table:
+def search_table(described: Mapping[str, Any], rows: Sequence[Row]) -> Table:
     """A line per loss, with the runs under way, the best so far and the time left."""
-    table = Table(title=f"{described['name']}: {time_left(study, described, rows)}", title_justify="left")
+    table = Table(title=f"{described['name']}: {time_left(rows)}", title_justify="left")
     for column in ("loss", "trials", "running", "best so far"):
         table.add_column(column)
     for loss in described["losses"]:
@@ -77,8 +77,8 @@ def steps(folder: Path) -> str:
     return f"{done}/{config.get('config', {}).get('run', {}).get('steps', '?')}"
 
 
-def time_left(study: Path, described: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """How much is left, from what the ended trials took and how many leases are held."""
+def time_left(rows: Sequence[Row]) -> str:
+    """How much is left, from what the ended trials took and how many runs are under way."""
     left = sum(row["state"] in ("waiting", "running") for row in rows)
     if not left:
         return f"all {len(rows)} trials have ended"

@@ -1,4 +1,4 @@
-"""What a search found, as its folder tells it: trials.parquet, importance.json, best/. The schema is docs/run_folder.md."""
+"""What a search found, as its folder tells it: trials.parquet, importance.json, best/ (schema: docs/run_folder.md)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from harness import flatten, tree_of, write_json, write_table
-from sweeps.optuna_study import LossStudy, TrialState
+from sweeps.optuna_study import FrozenTrial, LossStudy, TrialState
 from sweeps.search_spec import Search
 from sweeps.spaces import Parameter
 from sweeps.trial_facts import ACTED
@@ -24,19 +24,21 @@ def trial_rows(search: Search, studies: Mapping[str, LossStudy]) -> list[Row]:
     for loss, study in studies.items():
         found = study.counting_all(search.trials)
         own = [row_of(search, loss, index, trial) for index, trial in found.items()]
-        ended = sorted((trial.user_attrs["ended"], index) for index, trial in found.items() if has_ended(trial))
+        ended = sorted(
+            (trial.user_attrs["ended"], index) for index, trial in found.items() if trial and has_ended(trial)
+        )
         for place, (_, index) in enumerate(ended):
             own[index]["ended"] = place
         rows += own
     return rows
 
 
-def has_ended(trial: Any) -> bool:
+def has_ended(trial: FrozenTrial) -> bool:
     """Whether the trial has ended and counts."""
-    return trial is not None and trial.state.is_finished() and "state" in trial.user_attrs
+    return trial.state.is_finished() and "state" in trial.user_attrs
 
 
-def row_of(search: Search, loss: str, index: int, trial: Any) -> Row:
+def row_of(search: Search, loss: str, index: int, trial: FrozenTrial | None) -> Row:
     """A trial's row. One that was lost with its controller waits to be made anew."""
     row: Row = {"loss": loss, "trial": index, "state": "waiting", "attempts": 0}
     if trial is None:
@@ -64,7 +66,7 @@ def row_of(search: Search, loss: str, index: int, trial: Any) -> Row:
 FACTS = ("seeds", "values", "start_accuracy", "response_tokens", "truncated_share", "generated_tokens", "seconds")
 
 
-def is_feasible(trial: Any) -> bool:
+def is_feasible(trial: FrozenTrial) -> bool:
     """Whether it has a value and every constraint holds."""
     return trial.state == TrialState.COMPLETE and all(excess <= 0 for excess in trial.constraints.values())
 

@@ -13,7 +13,7 @@ LAST_PASS_S = 120.0
 
 @contextmanager
 def mirrored(study: Path, options: argparse.Namespace, say: Callable[[str], None]) -> Iterator[None]:
-    """Mirror the study while what is inside goes on, and once more when it has ended; `--tracking_uri none`: not at all."""
+    """Mirror the study while what is inside goes on, and once more when it has ended; `none`: not at all."""
     if options.tracking_uri == "none":
         yield
         return
@@ -47,6 +47,5 @@ def mirrored(study: Path, options: argparse.Namespace, say: Callable[[str], None
                 process.kill()
                 process.wait()
     if process.returncode:
-        say(
-            f"note: the MLflow copy is not complete (see {study / 'logs' / 'mirror.log'}): python -m sweeps mirror {study}"
-        )
+        words = study / "logs" / "mirror.log"
+        say(f"note: the MLflow copy is not complete (see {words}): python -m sweeps mirror {study}")

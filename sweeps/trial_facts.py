@@ -11,7 +11,7 @@ from harness import HarnessError, tree_of
 from sweeps.slots import latest_metrics
 from sweeps.study import PlannedRun, read_json, read_lines
 
-ACTED = {  # by parameter: the metrics that say on which share of trained tokens it acted
+ACTED: dict[str, tuple[str, ...]] = {  # by parameter: the metrics that say on which share of trained tokens it acted
     "epsilon": ("loss/clip_fraction_low",),
     "epsilon_high": ("loss/clip_fraction_high",),
     "delta": ("loss/clip_fraction_dual",),
@@ -30,8 +30,8 @@ def check_recorded(run: PlannedRun) -> None:
             found = recorded.get(section, {}).get(name)
             if name != "output_dir" and found != value:
                 raise HarnessError(
-                    f"{run.folder}: it was asked for {name} {value!r} and recorded {found!r}: the search ends, since its "
-                    "trials are not what they say"
+                    f"{run.folder}: it was asked for {name} {value!r} and recorded {found!r}: the search ends, "
+                    "since its trials are not what they say"
                 )
 
 
@@ -75,7 +75,7 @@ def run_facts(run: PlannedRun) -> dict[str, Any]:
 
 
 def evaluations(run: PlannedRun, seen: int) -> list[tuple[int, float]]:
-    """Training step and accuracy of the run's evaluations so far, the one before training and the next `seen` left out."""
+    """Step and accuracy of the run's evaluations so far, the one before training and the `seen` next left out."""
     tables = sorted((run.folder / "evals").glob("step_*.parquet"))[1 + seen :]
     return [(int(table.stem.removeprefix("step_")), answers(table)["correct"]) for table in tables]
 

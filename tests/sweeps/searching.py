@@ -87,3 +87,9 @@ def starts_of(study: Path) -> dict[str, int]:
     """How often a process of each run was started and finished: lines that it ends with."""
     logs = sorted((study / "logs").glob("*-trial*.log"))
     return {path.stem: path.read_text(encoding="utf-8").count("finished: ") for path in logs}
+
+
+def finished(study: Path) -> set[str]:
+    """The runs that have finished, by name."""
+    states = {path.parent.name: path for path in (study / "runs").glob("*/status.json")}
+    return {name for name, path in states.items() if read(path)["state"] == "finished"}

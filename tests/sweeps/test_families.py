@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import UsageError, resolve
+from harness import UsageError, flatten, resolve, tree_of
 from sweeps import arms_of, check_differences, differences_between, load_family
+from sweeps.__main__ import LADDER
 from sweeps.arms import FAMILIES
 from tests.sweeps.family_files import ARMS, HEAD, written
 
@@ -14,7 +15,8 @@ NAMES = sorted(path.stem for path in FAMILIES.glob("*.toml"))
 def test_shipped_families_load_and_all_their_arms_resolve(name: str) -> None:
     family = load_family(name)
     arms = arms_of(family, dict.fromkeys([*family.arms, *family.controls], 2), "demo", {})
-    assert {"grpo", "dapo", "fipo", "blame", "random_reward"} == {arm.name for arm in arms}
+    assert {"grpo", "dapo", "fipo", "blame", "random_reward"} <= {arm.name for arm in arms}
+    assert {arm.name for arm in arms} == {*family.arms, *family.controls}
     for arm in arms:
         assert list(arm.configs) == [0, 1]
         assert [config.run.seed for config in arm.configs.values()] == [0, 1]
@@ -40,6 +42,56 @@ def test_a_planted_control_is_its_model_but_for_the_control(control: str, like: 
     assert [(difference.field, difference.values) for difference in differences] == [
         ("control", {control: control, like: "none"})
     ]
+
+
+RUNGS = ["grpo", "token_mean", "clip_higher", "dynamic_sampling", "dapo", "fipo"]
+SWITCHES = ["averaging", "epsilon_high", "dynamic_sampling", "overlong_buffer", "loss_type"]
+VARIANTS = {
+    "fipo_no_filter": "delta",
+    "fipo_two_sided": "fipo_clip_high_only",
+    "fipo_no_safety": "fipo_safety_threshold",
+    "unit_weights": "fipo_clip_range",
+}
+STEPS = [
+    *zip(RUNGS[1:], RUNGS, SWITCHES, strict=False),
+    *((name, "fipo", field) for name, field in VARIANTS.items()),
+    ("blame", "dapo", "control"),
+    ("random_reward", "dapo", "control"),
+]
+
+
+@pytest.mark.parametrize(("rung", "before", "switch"), STEPS)
+def test_each_rung_differs_from_the_one_before_in_exactly_one_field(rung: str, before: str, switch: str) -> None:
+    # of all fields of the resolved settings, those of other losses included
+    configs = [arm.any_config for arm in arms_of(load_family("ladder"), {rung: 1, before: 1}, "demo", {})]
+    ours, theirs = (flatten(tree_of(config)) for config in configs)
+    assert [field for field in ours if ours[field] != theirs[field]] == [switch]
+
+
+def test_the_ladders_ends_are_the_controlled_familys_losses() -> None:
+    ladder, controlled = load_family("ladder"), load_family("controlled")
+    for name in ("dapo", "fipo"):
+        (ours,), (theirs,) = (arms_of(family, {name: 1}, "demo", {}) for family in (ladder, controlled))
+        same_formula = {"loss_type": "dapo"} if name == "dapo" else {}
+        idle = {"fipo_safety_threshold": theirs.any_config.loss.fipo_safety_threshold} if name == "dapo" else {}
+        loss = ours.any_config.loss.model_dump() | same_formula | idle
+        assert loss == theirs.any_config.loss.model_dump()
+        for section in ("rollout", "optimizer", "task", "evaluation"):
+            assert getattr(ours.any_config, section) == getattr(theirs.any_config, section)
+
+
+def test_ablate_runs_every_rung_and_the_planted_controls() -> None:
+    family = load_family("ladder")
+    assert LADDER["losses"].split(",") == list(family.arms)
+    assert [name.partition(":")[0] for name in LADDER["controls"].split(",")] == list(family.controls)
+    arms = arms_of(family, dict.fromkeys([*family.arms, *family.controls], 1), "demo", {})
+    check_differences(differences_between(arms, family), family)
+
+
+def test_an_arm_that_is_like_itself_is_refused(tmp_path: Path) -> None:
+    family = load_family(written(tmp_path, HEAD + '[arms.one]\nlike = "two"\n[arms.two]\nlike = "one"\n'))
+    with pytest.raises(UsageError, match="arm 'one' is like itself: one -> two -> one"):
+        arms_of(family, {"one": 1}, "demo", {})
 
 
 def test_recipes_report_the_other_differences_as_confounds() -> None:
