@@ -19,6 +19,7 @@ SEEDS ?=
 WORKERS ?=
 STORAGE ?=
 GPUS_PER_TRIAL ?=
+TRACKING_URI ?=
 PORT ?=
 
 DEVICE ?= cpu
@@ -57,13 +58,16 @@ ablate: $(READY)
 	  [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) && exit $$code
 
 # An Optuna search for one loss, or several with the same budget: make sweep LOSS=fipo [SPACE= TRIALS= SEEDS= WORKERS=
-# STORAGE= PRESET= GPUS_PER_TRIAL= STUDY= ARGS=]. SPACE=decay_rate runs its designed grid.
+# STORAGE= PRESET= GPUS_PER_TRIAL= STUDY= TRACKING_URI= ARGS=]. SPACE=decay_rate runs its designed grid.
 sweep: STUDY = runs/sweep-$(LOSS)-$(notdir $(SPACE))
 sweep: $(READY)
 	@$(PY) -m sweeps search --losses $(LOSS) --space $(SPACE) --preset $(PRESET) --study $(STUDY) \
 	  $(if $(TRIALS),--trials $(TRIALS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--slots $(WORKERS)) \
-	  $(if $(STORAGE),--storage $(STORAGE)) $(if $(GPUS_PER_TRIAL),--gpus_per_trial $(GPUS_PER_TRIAL)) $(ARGS); code=$$?; \
-	  [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) && exit $$code
+	  $(if $(STORAGE),--storage $(STORAGE)) $(if $(GPUS_PER_TRIAL),--gpus_per_trial $(GPUS_PER_TRIAL)) \
+	  $(if $(TRACKING_URI),--tracking_uri $(TRACKING_URI)) $(ARGS); code=$$?; \
+	  [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) || exit $$?; \
+	  [ "$(TRACKING_URI)" = none ] || \
+	  $(PY) -m sweeps mirror $(STUDY) $(if $(TRACKING_URI),--tracking_uri $(TRACKING_URI)) || true; exit $$code
 
 # MLflow's page of the mirrored studies, and Optuna's of one search (STUDY=): on this machine's loopback only.
 ui: $(READY)
@@ -71,7 +75,7 @@ ui: $(READY)
 
 dashboard: STUDY = runs/sweep-$(LOSS)-$(notdir $(SPACE))
 dashboard: $(READY)
-	@$(PY) -m sweeps dashboard $(STUDY) $(if $(PORT),--port $(PORT))
+	@$(PY) -m sweeps dashboard $(STUDY) $(if $(STORAGE),--storage $(STORAGE)) $(if $(PORT),--port $(PORT))
 
 figures: $(READY)
 	@$(PY) -m analysis figures $(RUNS)

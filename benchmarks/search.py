@@ -111,7 +111,7 @@ def search(study: Path, file: Path, *arguments: str) -> tuple[int, float]:
 def winner(study: Path) -> list[float]:
     """Final accuracy of the winner on each fresh seed, over its last three evaluations."""
     runs = sorted((study / "winners" / "runs").iterdir())
-    tables = [sorted((run / "evals").glob("*.parquet"))[-3:] for run in runs]
+    tables = [sorted((run / "evals").glob("*.parquet"))[1:][-3:] for run in runs]  # the first is from before training
     return [fmean(fmean(map(float, pq.read_table(t)["correct"].to_pylist())) for t in each) for each in tables]
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes the path's place when it is complete; an error leaves the path as it was."""
-    beside = path.with_name(f".{path.name}.tmp")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # of this process: others may write the same file
     try:
         with beside.open("wb") as file:
             yield file

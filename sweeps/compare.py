@@ -60,7 +60,8 @@ def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:
     runs = planned_runs(comparison.arms, study)
     unfinished = [run for run in runs if run.state() != "finished"]
     console.print(f"family {family.name}: {family.description}")
-    console.print(differences_table(comparison.differences))
+    if comparison.differences:
+        console.print(differences_table(comparison.differences))
     for line in plan_lines(unfinished, len(runs) - len(unfinished), len(slots)):
         console.print(line)
     write_study(study, family, comparison.preset, comparison.arms, comparison.differences)

@@ -12,11 +12,12 @@ from harness import HarnessError, tree_of, write_json
 from sweeps.endings import Ending, ending_of, memory_kills
 from sweeps.optuna_study import BEAT_S, Asked, LossStudy
 from sweeps.search_spec import Search, trial_name
-from sweeps.slots import POLL_S, Attempt, Slot, stop_all
-from sweeps.study import PlannedRun
-from sweeps.trial_facts import check_recorded, evaluations, spent, trial_facts
+from sweeps.slots import GRACE_S, POLL_S, Attempt, Slot, latest_metrics, stop_all
+from sweeps.study import PlannedRun, set_aside
+from sweeps.trial_facts import check_recorded, evaluations, recorded_as_asked, spent, trial_facts
 
 MOST_DEATHS = 3  # of a trial's processes, after which it is not started again
+HELD_S = 20.0  # before a run is tried again whose folder another process holds
 LOOK_S = 5.0  # between looks for trials whose controllers died
 
 
@@ -30,6 +31,8 @@ class OpenTrial:
     todo: list[PlannedRun]  # not finished, and not running now
     deaths: int
     outcome: tuple[str, str] | None = None  # state and reason, as soon as it is known to have no value
+    not_before: float = 0.0  # of the clock, where another process holds a run's folder
+    given_up: float | None = None  # since when its other runs are asked to stop
     reported: int = 0  # evaluations of the first seed that the pruner has seen
 
     @property
@@ -115,7 +118,7 @@ class Controller:
 
     def runnable(self, trial: OpenTrial, slot: Slot) -> bool:
         """Whether the trial has a run to start. Under a pruner the first seed goes ahead of the others."""
-        if trial.outcome or not trial.todo:
+        if trial.outcome or not trial.todo or time.monotonic() < trial.not_before:
             return False
         under_way = any(other is trial for _, other in self.running.values())
         return not under_way or (self.search.pruner.name == "none" and not slot.takes_whole_trials)
@@ -134,6 +137,9 @@ class Controller:
         for run in runs:
             run.config_file.parent.mkdir(exist_ok=True)
             write_json(run.config_file, tree_of(run.config))
+        for run in runs:
+            if not recorded_as_asked(run):  # a storage that was replaced gives a trial other settings
+                set_aside(run)
         todo = [run for run in runs if run.state() != "finished"]
         trial = OpenTrial(loss, asked, runs, todo, asked.trial.user_attrs.get("deaths", 0))
         self.open.append(trial)
@@ -141,13 +147,19 @@ class Controller:
 
     def settle(self) -> None:
         """Take in what has ended."""
+        for slot, trial in list(self.running.values()):
+            if trial.given_up and time.monotonic() - trial.given_up > GRACE_S:
+                self.free(slot)  # it was asked to stop, and does not
+        struck: list[OpenTrial] = []
         for attempt in [attempt for attempt in self.running if attempt.process.poll() is not None]:
             slot, trial = self.running.pop(attempt)
             if slot not in [other for other, _ in self.running.values()]:
                 self.free(slot)
             code = attempt.process.poll() or 0
             kills, self.kills = self.kills, memory_kills()
-            self.take_in(trial, attempt.run, ending_of(attempt.run, code, self.kills > kills))
+            deaths = trial.deaths
+            self.take_in(trial, attempt.run, ending_of(attempt.run, code, self.kills > kills), trial not in struck)
+            struck += [trial] if trial.deaths > deaths else []
 
     def free(self, slot: Slot) -> None:
         """See that nothing of what ran in the slot is left; one where something is, is not used again."""
@@ -159,8 +171,11 @@ class Controller:
             if not self.slots:
                 raise
 
-    def take_in(self, trial: OpenTrial, run: PlannedRun, ending: Ending) -> None:
-        """What a run's end means for its trial. Raises HarnessError where it ends the search."""
+    def take_in(self, trial: OpenTrial, run: PlannedRun, ending: Ending, counts: bool = True) -> None:
+        """What a run's end means for its trial. Raises HarnessError where it ends the search.
+
+        `counts`: whether a death does, since those of one job's runs are one.
+        """
         if ending.kind in ("wrong_use", "disk_full"):
             raise HarnessError(
                 f"{run.name}: {ending.reason}: the search ends; mend it, and start the same command again"
@@ -169,10 +184,14 @@ class Controller:
             check_recorded(run)
         elif ending.kind in ("infeasible", "failed"):
             self.give_up(trial, ending.kind, str(ending.reason))
+        elif ending.kind == "held":
+            trial.not_before = time.monotonic() + HELD_S
+            trial.todo.insert(0, run)
+            self.say(f"{run.name}: {ending.reason}; tried again in {HELD_S:.0f} s")
         elif trial.outcome is None:
-            trial.deaths += 1
+            trial.deaths += counts
             trial.asked.note(deaths=trial.deaths)
-            self.say(f"{run.name}: {ending.reason}: {trial.deaths} of at most {MOST_DEATHS} times")
+            self.say(f"{run.name}: {ending.reason}; started again at most {MOST_DEATHS} times, this was {trial.deaths}")
             if trial.deaths > MOST_DEATHS:
                 self.give_up(trial, "failed", f"its processes died {trial.deaths} times: {ending.reason}")
             else:
@@ -181,6 +200,7 @@ class Controller:
     def give_up(self, trial: OpenTrial, state: str, reason: str) -> None:
         """The trial will have no value: ask its other runs to stop."""
         trial.outcome = trial.outcome or (state, reason)
+        trial.given_up = trial.given_up or time.monotonic()
         trial.todo.clear()
         for slot, other in self.running.values():
             if other is trial:
@@ -209,7 +229,7 @@ class Controller:
             if trial.outcome:
                 state, reason = trial.outcome
                 trial.asked.note(reason=reason, facts=spent(trial.runs))
-                study.tell(trial.asked, None, {}, state)
+                study.tell(trial.asked, None, self.search.limits.unknown(), state)
             else:
                 facts = trial_facts(trial.runs)
                 trial.asked.note(facts=facts)
@@ -219,10 +239,16 @@ class Controller:
 
     def beat(self) -> None:
         """Show other hosts that this controller lives."""
-        if time.monotonic() - self.beaten > BEAT_S:
-            self.beaten = time.monotonic()
-            for trial in self.open:
+        if time.monotonic() - self.beaten < BEAT_S:
+            return
+        self.beaten = time.monotonic()
+        for slot in self.slots:
+            slot.renew()
+        for trial in self.open:
+            if self.studies[trial.loss].still_held(trial.asked):
                 trial.asked.note(beat=time.time())
+            else:
+                self.give_up(trial, "lost", "another controller took it")
 
     def others_at_work(self) -> bool:
         """Whether trials wait or run elsewhere, which this controller might have to take over."""
@@ -233,7 +259,9 @@ class Controller:
         hours = (time.monotonic() - self.started) / 3600
         if self.caps.hours is not None and hours >= self.caps.hours:
             return f"--max_hours {self.caps.hours:g}"
-        spent = self.tokens + sum((attempt.metrics or {}).get("ledger/generated_tokens", 0) for attempt in self.running)
-        if self.caps.tokens is not None and spent >= self.caps.tokens:
+        if self.caps.tokens is None:
+            return None
+        at_work = [latest_metrics(run.folder) or {} for trial in self.open for run in trial.runs]
+        if self.tokens + sum(metrics.get("ledger/generated_tokens", 0) for metrics in at_work) >= self.caps.tokens:
             return f"--max_tokens {self.caps.tokens:g}"
         return None

@@ -8,9 +8,10 @@ from typing import Literal
 from sweeps.slots import last_words
 from sweeps.study import PlannedRun, read_json
 
-Kind = Literal["finished", "stopped", "died", "infeasible", "failed", "wrong_use", "disk_full"]
+Kind = Literal["finished", "stopped", "held", "died", "infeasible", "failed", "wrong_use", "disk_full"]
 
 MEMORY = re.compile(r"OutOfMemoryError|out of memory|MemoryError|[Uu]nable to allocate|[Cc]an(no|')t allocate memory")
+HELD = re.compile(r"is writing it: wait|its lock was lost|may be writing there")
 DIVERGED = "expected finite numbers"
 WRONG_USE, STOPPED = 2, 75
 
@@ -19,8 +20,9 @@ WRONG_USE, STOPPED = 2, 75
 class Ending:
     """What happened.
 
-    finished, stopped (by a signal; it can go on), died (killed: it can be tried again), infeasible (out of memory or
-    diverged: these settings cannot be run), failed (it would fail again), wrong_use and disk_full (so would others).
+    finished, stopped (by a signal; it can go on), held (another process writes the folder: later), died (killed: it can
+    be tried again), infeasible (out of memory or diverged: these settings cannot be run), failed (it would fail again),
+    wrong_use and disk_full (so would others).
     """
 
     kind: Kind
@@ -33,8 +35,10 @@ def ending_of(run: PlannedRun, code: int, out_of_memory: bool = False) -> Ending
     state, reason = (status or {}).get("state"), str((status or {}).get("reason") or "")
     words = last_words(run)
     said = f"{reason} {words}"
-    if code == 0 and state == "finished":
+    if state == "finished":  # written last: a process killed after it has done all
         return Ending("finished")
+    if code > 0 and HELD.search(said):
+        return Ending("held", words)
     if code == WRONG_USE:
         return Ending("wrong_use", words)
     if code == STOPPED:

@@ -6,6 +6,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,10 @@ def cached(config: Config) -> Speed | None:
 
 
 def remember(config: Config, speed: Speed) -> None:
-    """Keep what was measured for later plans."""
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    write_json(cache_file(), {**read_cache(), key_of(config): asdict(speed)})
+    """Keep what was measured for later plans, where that can be written."""
+    with suppress(OSError):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        write_json(cache_file(), {**read_cache(), key_of(config): asdict(speed)})
 
 
 def cache_file() -> Path:
@@ -122,20 +124,26 @@ def probed(config: Config) -> Speed:
     flat = {name: value for section in tree_of(config).values() for name, value in section.items()}
     short = resolve(flat | changes)
     with tempfile.TemporaryDirectory() as scratch:
-        folder, log = Path(scratch) / "probe", Path(scratch) / "probe.log"
-        write_json(Path(scratch) / "probe.json", tree_of(short))
+        folder, file = Path(scratch) / "probe", Path(scratch) / "probe.json"
+        write_json(file, tree_of(short))
+        finish(["prepare", "--config", str(file)], short.run.threads)  # a warm start is no part of a run
         begun = time.monotonic()
-        with log.open("wb") as output:
-            arguments = ["train", "--config", str(Path(scratch) / "probe.json"), "--output_dir", str(folder)]
-            process = harness_process(arguments, config.run.threads, output)
+        finish(["train", "--config", str(file), "--output_dir", str(folder)], short.run.threads)
+        speed = speed_of(folder, short, time.monotonic() - begun, f"a probe of {PROBE_STEPS} steps")
+    remember(config, speed)
+    return speed
+
+
+def finish(arguments: list[str], threads: int) -> None:
+    """Run the harness command to its end. Raises UsageError or HarnessError with its last words where it fails."""
+    with tempfile.TemporaryFile() as output:
+        process = harness_process(arguments, threads, output)
         try:
             code = process.wait()
         finally:
             stop_process(process)
         if code:
-            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["without a word"]
+            output.seek(0)
+            lines = output.read().decode(errors="replace").strip().splitlines() or ["without a word"]
             error = UsageError if code == UsageError.exit_code else HarnessError
             raise error(f"the probe of {PROBE_STEPS} steps failed: {lines[-1]}")
-        speed = speed_of(folder, short, time.monotonic() - begun, f"a probe of {PROBE_STEPS} steps")
-    remember(config, speed)
-    return speed

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-from harness import UsageError
+from harness import HarnessError, UsageError
 
 
 def listed_gpus(given: str) -> list[str]:
@@ -34,8 +34,10 @@ def query(what: str) -> list[list[str]]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    done = subprocess.run(
-        [program, what, "--format=csv,noheader,nounits"], capture_output=True, text=True, timeout=60, check=False
-    )
+    command = [program, what, "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        raise HarnessError("nvidia-smi did not answer in a minute: the driver hangs, reboot the host") from None
     lines = done.stdout.splitlines() if done.returncode == 0 else []
     return [[cell.strip() for cell in line.split(",")] for line in lines]

@@ -13,10 +13,14 @@ from typing import Any
 
 import psutil
 
+from harness import HarnessError
+
+KILLED_S = 30.0  # for killed processes to be gone
+
 
 @dataclass(frozen=True)
 class Holder:
-    """A process of a host, of one boot of it. `started`: seconds since the epoch, since process ids are used again."""
+    """A process of a host, one boot of it and one namespace of processes. `started`: since process ids are reused."""
 
     host: str
     boot: str
@@ -26,7 +30,7 @@ class Holder:
     @classmethod
     def of(cls, pid: int) -> "Holder":
         """A living process of this host. Raises psutil.NoSuchProcess where there is none."""
-        return cls(platform.node(), this_boot(), pid, psutil.Process(pid).create_time())
+        return cls(platform.node(), this_boot(), pid, start_of(pid))
 
     @classmethod
     def this(cls) -> "Holder":
@@ -56,17 +60,29 @@ class Holder:
             return False
         try:
             process = psutil.Process(self.pid)
-            same = bool(abs(process.create_time() - self.started) < 1.0)
-            return same and bool(process.status() != psutil.STATUS_ZOMBIE)
+            return start_of(self.pid) == self.started and bool(process.status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return False
 
 
 @cache
 def this_boot() -> str:
-    """Identity of the host's present boot."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text(encoding="ascii").strip() if path.is_file() else str(int(psutil.boot_time()))
+    """Identity of the host's present boot, and of the container's namespace of processes, if it has one."""
+    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    if not boot.is_file():
+        return str(int(psutil.boot_time()))
+    return f"{boot.read_text(encoding='ascii').strip()} {namespace.readlink() if namespace.is_symlink() else ''}"
+
+
+def start_of(pid: int) -> float:
+    """When the process started: in ticks since the boot, which no change of the clock moves. Raises NoSuchProcess."""
+    path = Path(f"/proc/{pid}/stat")
+    if not path.parent.parent.joinpath("self").exists():
+        return float(psutil.Process(pid).create_time())
+    try:
+        return float(path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19])
+    except OSError:
+        raise psutil.NoSuchProcess(pid) from None
 
 
 def session_members(session: int) -> list[psutil.Process]:
@@ -90,11 +106,14 @@ def end_session(runner: Holder, grace_s: float = 0.0) -> None:
     """See that every process of the session that the runner began ends: of itself within the grace, else killed.
 
     A session outlives the process that began it, whose number is free for another only when the session has ended.
+    Raises HarnessError where the kernel does not let go of one.
     """
     if is_another(runner):
         return
     deadline = time.monotonic() + grace_s
     while members := session_members(runner.pid):
+        if time.monotonic() > deadline + KILLED_S:
+            raise HarnessError(f"processes {[process.pid for process in members]} cannot be killed: reboot the host")
         if time.monotonic() >= deadline:
             for process in members:
                 with suppress(psutil.Error):
@@ -105,6 +124,6 @@ def end_session(runner: Holder, grace_s: float = 0.0) -> None:
 def is_another(runner: Holder) -> bool:
     """Whether the runner's number is now another process's."""
     try:
-        return bool(abs(psutil.Process(runner.pid).create_time() - runner.started) > 1.0)
+        return start_of(runner.pid) != runner.started
     except psutil.NoSuchProcess:
         return False

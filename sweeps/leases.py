@@ -1,20 +1,23 @@
 """Leases: a file per resource, which names its holder and what runs on it; a dead holder loses it.
 
 A lease appears whole (written beside, then linked) and is taken from a dead holder by one rename, which only one of
-those who try can make. They are for one host: processes of others cannot be asked whether they live.
+those who try can make.
 """
 
 import json
 import os
+import subprocess
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sweeps.holders import Holder, ask_to_end, end_session
 
+UNRENEWED_S = 120.0  # of a lease of another host, after which its holder is taken for dead
 GRACE_S = 30.0  # for a run whose controller died to save and end
 
 
@@ -30,6 +33,11 @@ class Lease:
         """Write down what runs on the resource now."""
         self.content = content
         write_beside(self.path, self.holder, content).replace(self.path)
+
+    def renew(self) -> None:
+        """Show other hosts, which cannot ask whether the holder lives, that it does."""
+        with suppress(OSError):
+            os.utime(self.path)
 
     def release(self) -> None:
         """Give the resource back, unless another has taken it."""
@@ -57,7 +65,7 @@ def take_from_the_dead(path: Path) -> bool:
     """Whether the lease may be tried for again: its holder is dead, and what it ran has ended."""
     content = read_lease(path)
     holder = Holder.read(content.get("holder"))
-    if holder is not None and holder.lives():
+    if not may_be_taken(path):
         return False
     taken = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -68,12 +76,37 @@ def take_from_the_dead(path: Path) -> bool:
         os.link(taken, path)
         taken.unlink()
         return False
+    if job := content.get("job"):
+        cancel_job(str(job), wait_s=60.0)
     runner = Holder.read(content.get("runner"))
     if runner is not None and runner.is_here:
         ask_to_end(runner)
         end_session(runner, GRACE_S if runner.lives() else 0.0)
     taken.unlink()
     return True
+
+
+def cancel_job(job: str, wait_s: float) -> None:
+    """Cancel a SLURM job, and wait until SLURM does not list it any more."""
+    deadline = time.monotonic() + wait_s
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(["scancel", job], capture_output=True, timeout=60, check=False)
+        while time.monotonic() < deadline:
+            listed = subprocess.run(["squeue", "-h", "-j", job], capture_output=True, timeout=60, check=False)
+            if not listed.stdout.strip():
+                return
+            time.sleep(1.0)
+
+
+def may_be_taken(path: Path) -> bool:
+    """Whether the lease's holder is dead: asked of its own host and boot, seen by others from a lease not renewed."""
+    holder = holder_of(path)
+    if holder is None or holder.is_here:
+        return holder is None or not holder.lives()
+    try:
+        return time.time() - path.stat().st_mtime > UNRENEWED_S
+    except FileNotFoundError:
+        return True
 
 
 def holder_of(path: Path) -> Holder | None:

@@ -44,6 +44,7 @@ def add_mirror(subparsers: Any) -> None:
     parser.add_argument("study", metavar="STUDY", help="folder of a search or a comparison")
     add_tracking_uri(parser, "STUDY/..")
     parser.add_argument("--follow", action="store_true", help="go on, every few seconds, until the parent process ends")
+    parser.add_argument("--parent", type=int, metavar="PID", help="with --follow: which process that is")
     parser.add_argument("--until", metavar="FILE", help="with --follow: until this file exists")
     parser.set_defaults(start=mirror_command)
 
@@ -53,7 +54,7 @@ def mirror_command(options: argparse.Namespace) -> None:
     study = Path(options.study)
     if options.until is not None and not options.follow:
         raise UsageError("--until: expected together with --follow, got it alone: add --follow")
-    parent = os.getppid()
+    parent = options.parent or os.getppid()
     study_nodes(study)  # a folder that is no study is refused before anything is imported or written
     os.environ.update({name: os.environ.get(name, value) for name, value in PATIENCE.items()} | SAFETY)
     uri = tracking_uri(options, study.resolve().parent)

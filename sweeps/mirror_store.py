@@ -23,7 +23,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from harness import HarnessError, UsageError
 from sweeps.mirror_run import Content, Point, Stream, digests
 from sweeps.mirror_tree import Node, Signature
-from sweeps.mlflow_address import database_lock, without_password
+from sweeps.mlflow_address import database_lock
+from sweeps.urls import without_password
 
 FAULTS = (MlflowException, requests.RequestException, SQLAlchemyError, OSError, ImportError)  # a database's driver
 MOST_METRICS = 900  # in one call; MLflow takes 1000 of everything together

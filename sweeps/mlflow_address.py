@@ -5,9 +5,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from filelock import FileLock
+
+from sweeps.urls import with_driver
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # unless the user set them
 SAFETY = {
@@ -30,7 +31,7 @@ def add_tracking_uri(parser: argparse.ArgumentParser, folder: str) -> None:
 def tracking_uri(options: argparse.Namespace, folder: Path) -> str:
     """The address that was asked for, else the SQLite database in the folder."""
     default = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
-    return str(options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default)
+    return with_driver(str(options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default))
 
 
 def has_server(uri: str) -> bool:
@@ -53,11 +54,3 @@ def database_lock(uri: str) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_name(f".{file.name}.lock"), timeout=60):
         yield
-
-
-def without_password(uri: str) -> str:
-    """The address as it may be shown."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()

@@ -7,24 +7,36 @@ where two controllers make the same one, that with the lower number counts.
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from harness import UsageError
+from harness import HarnessError, UsageError
 from sweeps.designs import seed_of
 from sweeps.holders import Holder
 from sweeps.samplers import Spec
-from sweeps.search_spec import without_password
 from sweeps.spaces import Parameter, Space, Values
+from sweeps.urls import with_driver, without_password
 
-__all__ = ["BEAT_S", "VERSION", "Asked", "FrozenTrial", "LossStudy", "TrialState", "open_storage"]
+__all__ = [
+    "BEAT_S",
+    "VERSION",
+    "Asked",
+    "FrozenTrial",
+    "LossStudy",
+    "TrialState",
+    "is_lost",
+    "open_storage",
+    "storage_errors",
+]
 
 VERSION = optuna.__version__
 LEASE_S = 60.0  # a holder on another host whose heartbeat has not changed for so long is taken for dead
@@ -43,12 +55,9 @@ def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
         options = {"connect_args": {"timeout": 60}}
-    scheme, separator, place = url.partition("://")
-    if scheme in ("postgres", "postgresql"):  # sqlalchemy's own choice of driver changes between versions
-        scheme = "postgresql+psycopg2"
     for attempt in range(OPEN_ATTEMPTS):
         try:
-            return optuna.storages.RDBStorage(f"{scheme}{separator}{place}", engine_kwargs=options)
+            return optuna.storages.RDBStorage(with_driver(url), engine_kwargs=options)
         except ImportError as error:
             raise UsageError(f"--storage {without_password(url)}: its driver is not installed: {error}") from None
         except Exception as error:  # sqlalchemy raises whatever the driver does
@@ -69,12 +78,20 @@ class Asked:
 
     def note(self, **facts: Any) -> None:
         """Keep facts with the trial."""
-        for name, value in facts.items():
-            self.trial.set_user_attr(name, value)
+        with suppress(UpdateFinishedTrialError):  # another controller took it: `still_held` says so
+            for name, value in facts.items():
+                self.trial.set_user_attr(name, value)
+
+    def exceed(self, constraints: Mapping[str, float]) -> None:
+        """Say how far beyond each limit the trial is."""
+        with suppress(UpdateFinishedTrialError):
+            for name, excess in constraints.items():
+                self.trial.set_constraint(name, excess)
 
     def report(self, step: int, value: float) -> bool:
         """Tell the pruner of the first seed's accuracy at a step; whether the trial should stop."""
-        self.trial.report(value, step)
+        with suppress(UpdateFinishedTrialError):
+            self.trial.report(value, step)
         return self.trial.should_prune()
 
 
@@ -83,6 +100,7 @@ class LossStudy:
 
     def __init__(self, storage: optuna.storages.BaseStorage, name: str, sampler: Spec, pruner: Spec) -> None:
         self.storage, self.name, self.sampler = storage, name, sampler
+        self.is_shared = isinstance(storage, optuna.storages.RDBStorage)
         self.study = optuna.create_study(
             storage=storage,
             study_name=name,
@@ -92,6 +110,17 @@ class LossStudy:
             pruner=make_pruner(pruner),
         )
         self.beats: dict[int, tuple[Any, float]] = {}  # what others' heartbeats said, and since when
+
+    def claim(self, fingerprint: str) -> None:
+        """Mark the study as this search's. Raises UsageError where it is another's of the same name."""
+        known = self.study.user_attrs.get("search")
+        if known is None:
+            self.study.set_user_attr("search", fingerprint)
+        elif known != fingerprint:
+            raise UsageError(
+                f"--storage: it holds another search named {self.name!r} (other space, seeds, sampler or settings): "
+                "give --study_name another name, on every host the same"
+            )
 
     def make_trials(self, count: int, design: Sequence[Values] | None) -> None:
         """Make the trials that are missing: those never made, and those whose controllers died."""
@@ -111,7 +140,9 @@ class LossStudy:
         """The next waiting trial with its settings, or None. `key`: the search's seed."""
         while waiting := self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             index = waiting[0].user_attrs["index"]
-            self.study.sampler = make_sampler(self.sampler, seed_of(key, self.name.rpartition("/")[2], index))
+            # hosts that ask at the same time must not draw the same
+            place = str(Holder.this()) if self.is_shared else ""
+            self.study.sampler = make_sampler(self.sampler, seed_of(key, self.name.rpartition("/")[2], index, place))
             trial = self.study.ask({name: distribution(one) for name, one in space.searched.items()})
             if "index" not in trial.user_attrs:  # another took the last one, and Optuna made a new trial
                 self.lose(trial.number, trial._trial_id, "surplus")
@@ -128,14 +159,19 @@ class LossStudy:
     def tell(self, asked: Asked, value: float | None, constraints: Mapping[str, float], state: str) -> None:
         """End a trial: `finished` with its value, else `pruned`, `infeasible` or `failed` without."""
         asked.note(state=state, ended=time.time())
-        for name, excess in constraints.items():
-            asked.trial.set_constraint(name, excess)
-        if state == "infeasible":
-            asked.trial.set_constraint("infeasible", 1.0)
-        if state == "finished":
-            self.study.tell(asked.trial, value)
+        asked.exceed({**constraints, "infeasible": 1.0 if state == "infeasible" else -1.0})
+        if state == "infeasible" and self.sampler.name == "gp":
+            value = self.worst()  # a Gaussian process learns from trials with a value alone
+        if value is not None:
+            self.study.tell(asked.trial, value, skip_if_finished=True)
         else:
-            self.study.tell(asked.trial, state=TrialState.FAIL if state == "failed" else TrialState.PRUNED)
+            without = TrialState.FAIL if state == "failed" else TrialState.PRUNED
+            self.study.tell(asked.trial, state=without, skip_if_finished=True)
+
+    def worst(self) -> float:
+        """The lowest value of all trials so far, or 0."""
+        values = [trial.value for trial in self.trials() if trial.state == TrialState.COMPLETE]
+        return min((value for value in values if value is not None), default=0.0)
 
     def take_over(self, alone: bool, own: Collection[int] = ()) -> bool:
         """Fail the trials whose controllers are dead, so that they can be made anew; whether there were any.
@@ -165,7 +201,7 @@ class LossStudy:
         try:
             self.storage.set_trial_user_attr(trial_id, "lost", why)
             self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
-        except optuna.exceptions.UpdateFinishedTrialError:
+        except UpdateFinishedTrialError:
             self.beats.pop(number, None)
 
     def still_held(self, asked: Asked) -> bool:
@@ -208,6 +244,16 @@ class LossStudy:
 def first_that_counts(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     """The first trial that was not lost, else the last that was, if any."""
     return next((trial for trial in trials if not is_lost(trial)), trials[-1] if trials else None)
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Say in one line that the storage failed: a database that went away is no fault of the search."""
+    try:
+        yield
+    except optuna.exceptions.StorageInternalError as error:
+        words = str(error.__cause__ or error).splitlines()[0]
+        raise HarnessError(f"the storage failed: {words}: mend it, and start the same command again") from None
 
 
 def is_lost(trial: FrozenTrial) -> bool:

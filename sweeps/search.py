@@ -2,19 +2,21 @@
 
 import argparse
 import platform
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from rich.console import Console
 
-from harness import UsageError, cache_folder, tree_of, write_json
+from harness import HarnessError, UsageError, cache_folder, tree_of, write_json
 from sweeps.compare import end_like_ctrl_c, prepare
 from sweeps.controller import Controller
 from sweeps.estimate import Speed, cached, probed
 from sweeps.gpus import listed_gpus
 from sweeps.journal import repair
 from sweeps.leases import acquire
-from sweeps.optuna_study import VERSION, LossStudy, open_storage
+from sweeps.optuna_study import VERSION, LossStudy, open_storage, storage_errors
 from sweeps.progress import make_console
 from sweeps.samplers import Spec
 from sweeps.search_options import Plan, plan_of
@@ -23,9 +25,9 @@ from sweeps.search_progress import SearchProgress, values_line
 from sweeps.search_spec import Search, check_same
 from sweeps.slots import LocalSlot, Slot
 from sweeps.study import PlannedRun, locked
-from sweeps.tables import best_rows, has_ended, trial_rows, write_findings, write_trials
+from sweeps.tables import Row, best_rows, has_ended, read_trials, trial_rows, write_findings, write_trials
 from sweeps.tracking import mirrored
-from sweeps.winners import run_winners
+from sweeps.winners import check_comparable, run_winners
 
 Studies = Mapping[str, LossStudy]
 
@@ -36,6 +38,7 @@ def search_command(options: argparse.Namespace) -> None:
     plan, console = plan_of(options), make_console()
     search = plan.search
     search.check()
+    check_comparable(search)
     if options.launcher == "slurm":
         import sweeps.slurm  # submitit is imported for those who use it
 
@@ -44,26 +47,56 @@ def search_command(options: argparse.Namespace) -> None:
             return
         sweeps.slurm.check_slurm(search.study, options)
     gpu_groups(options)
-    with locked(search.study, lock_name(search)):
+    with locked(search.study, lock_name(search)), storage_errors():
         studies = opened(search, console.print)
         with held_slots(search, options, plan.slots) as slots, mirrored(search.study, options, console.print):
             prepare_model(search, console)
             for line in lines_of(plan, studies, console.print):
                 console.print(line)
-            ended = run_search(plan, studies, slots, console)
-            report(search, studies, ended, console.print)
-            if not ended and search.report_seeds:
-                run_winners(search, studies, slots, console)
+            run_and_report(plan, studies, slots, console)
+
+
+def run_and_report(plan: Plan, studies: Studies, slots: Sequence[Slot], console: Console) -> None:
+    """All trials, what they found, and the winners. Raises HarnessError where no trial has a value."""
+    search, started = plan.search, time.monotonic()
+    ended = run_search(plan, studies, slots, console)
+    rows = report(search, studies, ended, console.print)
+    if not ended and not any(row["state"] == "finished" for row in rows):
+        reason = next((row["reason"] for row in rows if row.get("reason")), "none was run")
+        raise HarnessError(f"no trial has a value; the first: {reason}: mend it, and search in a new --study")
+    if ended or not search.report_seeds:
+        return
+    beyond = winners_beyond(plan, rows, time.monotonic() - started, len(slots))
+    if beyond:
+        console.print(f"winners: not run again, since that would go beyond {beyond}: raise it and start again")
+    else:
+        run_winners(search, studies, slots, console)
+
+
+def winners_beyond(plan: Plan, rows: Sequence[Row], spent_s: float, slots: int) -> str | None:
+    """The cap that the winners' runs would break, by what the trials took, or None."""
+    finished = [row for row in rows if row["state"] == "finished"]
+    runs = sum(len(row["seeds"]) for row in finished)
+    winners = len(plan.search.losses) * len(plan.search.report_seeds)
+    seconds = spent_s + winners * sum(row["seconds"] for row in finished) / runs / slots
+    tokens = sum(row["generated_tokens"] or 0 for row in rows)
+    tokens += winners * sum(row["generated_tokens"] for row in finished) / runs
+    if plan.caps.hours is not None and seconds > 3600 * plan.caps.hours:
+        return f"--max_hours {plan.caps.hours:g}"
+    return f"--max_tokens {plan.caps.tokens:g}" if plan.caps.tokens is not None and tokens > plan.caps.tokens else None
 
 
 def plan_command(options: argparse.Namespace) -> None:
     """Say what a search would take, and run nothing but a probe of a few steps where no step has been measured."""
     plan, console = plan_of(options), make_console()
-    plan.search.check()
-    study = plan.search.study
-    if (study / "study.json").is_file():
-        check_same(plan.search.described(), study)
-    for line in lines_of(plan, {}, console.print):
+    search = plan.search
+    search.check()
+    check_comparable(search)
+    left = all_runs(search)
+    if check_same(search.described(), search.study) is not None:
+        ended = [row for row in read_trials(search.study) if row["state"] not in ("waiting", "running")]
+        left -= len(ended) * len(search.seeds)
+    for line in plan_lines(search, left, plan.slots, speed_here(search, console.print), plan.caps):
         console.print(line)
 
 
@@ -73,12 +106,12 @@ def lock_name(search: Search) -> str:
 
 
 def is_alone(search: Search) -> bool:
-    """Whether one controller at a time is all that the storage is for."""
-    return search.storage is None or search.storage.startswith("sqlite")
+    """Whether no other controller can be at work: the storage lies in the study's folder, which this one holds."""
+    return search.storage is None
 
 
 def opened(search: Search, say: Callable[[str], None]) -> Studies:
-    """The search's studies in its storage, made where they are missing; study.json is written once."""
+    """The search's studies in its storage, made where they are missing; study.json says what they are."""
     described = search.described()
     described["sampler"]["optuna"] = VERSION
     old = check_same(described, search.study)
@@ -89,6 +122,8 @@ def opened(search: Search, say: Callable[[str], None]) -> Studies:
     sampler = Spec(search.sampler.name, old["sampler"]["arguments"]) if old else search.sampler
     storage = open_storage(search.storage, search.study)
     studies = {loss: LossStudy(storage, f"{search.name}/{loss}", sampler, search.pruner) for loss in search.losses}
+    for loss, study in studies.items():
+        study.claim(search.fingerprint(loss))
     kept = {"sampler": old["sampler"]} if old else {}
     write_json(search.study / "study.json", described | kept)
     return studies
@@ -97,38 +132,44 @@ def opened(search: Search, say: Callable[[str], None]) -> Studies:
 @contextmanager
 def held_slots(search: Search, options: argparse.Namespace, count: int) -> Iterator[Sequence[Slot]]:
     """The slots of this host, held by leases; what a dead controller of this study left running is ended."""
+    folder = search.study / "slots"
+    for path in folder.glob("*.json"):  # also of an earlier start with more slots, or with another launcher
+        if left := acquire(path):
+            left.release()
     with ExitStack() as stack:
+        slots: Sequence[Slot]
         if options.launcher == "slurm":
             from sweeps.slurm import slurm_slots
 
-            found = slurm_slots(search.study, count, options)
-            for slot in found:
-                stack.callback(slot.lease.release)
-            yield found
-            return
-        folder = search.study / "slots"
-        groups = gpu_groups(options) or [()] * count
-        gpu_leases = cache_folder() / "leases"
-        slots = []
-        for number, gpus in enumerate(groups):
-            paths = [gpu_leases / f"{uuid}.json" for uuid in gpus] or [folder / f"cpu-{number}.json"]
-            leases = [lease for path in paths if (lease := acquire(path)) is not None]
-            for lease in leases:
-                stack.callback(lease.release)
-            if len(leases) == len(paths):
-                slots.append(LocalSlot(f"slot {number}", gpus, leases))
-        for path in folder.glob("*.json"):  # of an earlier start with more slots
-            if left := acquire(path):
-                left.release()
+            slots = slurm_slots(search.study, count, options)
+        else:
+            slots = local_slots(folder, gpu_groups(options) or [()] * count)
+        for slot in slots:
+            stack.callback(slot.release)
         if not slots:
-            raise UsageError("--gpus: every group of GPUs is held by another search on this host: wait for it")
+            raise UsageError(f"{search.study}: every slot is held by another search: stop it, or wait for it")
         yield slots
+
+
+def local_slots(folder: Path, groups: Sequence[tuple[str, ...]]) -> list[LocalSlot]:
+    """A slot for each group of GPUs, or share of the CPU where the group is empty, that no other search holds."""
+    slots = []
+    for number, gpus in enumerate(groups):
+        paths = [cache_folder() / "leases" / f"{uuid}.json" for uuid in gpus]
+        leases = [acquire(path) for path in paths or [folder / f"{platform.node()}-{number}.json"]]
+        held = [lease for lease in leases if lease is not None]
+        slot = LocalSlot(f"slot {number}", gpus, held)
+        if len(held) == len(leases):
+            slots.append(slot)
+        else:
+            slot.release()
+    return slots
 
 
 def gpu_groups(options: argparse.Namespace) -> list[tuple[str, ...]]:
     """The GPUs of each slot; none where trials run on the CPU."""
     size = options.gpus_per_trial
-    if not size:
+    if not size or options.launcher == "slurm":
         return []
     gpus = listed_gpus(options.gpus)
     if len(gpus) < size:
@@ -140,7 +181,7 @@ def gpu_groups(options: argparse.Namespace) -> list[tuple[str, ...]]:
 def lines_of(plan: Plan, studies: Studies, say: Callable[[str], None]) -> list[str]:
     """The plan in words, from a measured step."""
     search = plan.search
-    left = sum(runs_left(search, loss, study) for loss, study in studies.items()) if studies else all_runs(search)
+    left = sum(runs_left(search, loss, study) for loss, study in studies.items())
     return plan_lines(search, left, plan.slots, speed_here(search, say), plan.caps)
 
 
@@ -199,8 +240,8 @@ def run_search(plan: Plan, studies: Studies, slots: Sequence[Slot], console: Con
         return controller.run()
 
 
-def report(search: Search, studies: Studies, ended: str | None, say: Callable[[str], None]) -> None:
-    """Write what was found, and say it."""
+def report(search: Search, studies: Studies, ended: str | None, say: Callable[[str], None]) -> list[Row]:
+    """Write what was found, and say it; the rows of all trials."""
     rows = trial_rows(search, studies)
     write_trials(search, rows)
     write_findings(search, studies, rows)
@@ -209,5 +250,7 @@ def report(search: Search, studies: Studies, ended: str | None, say: Callable[[s
         say(f"{ended} reached after {done} of {len(rows)} trials: raise it and start the same command again to go on")
     for loss, row in best_rows(rows).items():
         value = f"accuracy {row['value']:.3f} on tuning prompts"
-        say(f"{loss}: best of {search.trials} trials: {value} with {values_line(row)}")
+        tried = sum(one["loss"] == loss and one["state"] not in ("waiting", "running") for one in rows)
+        say(f"{loss}: best of {tried} trials: {value} with {values_line(row)}")
     say(f"study: {search.study}")
+    return rows

@@ -29,7 +29,7 @@ def add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--trials", type=int, metavar="N", help="trials per loss (default: 12; a grid: all of it)")
     group.add_argument("--seeds", type=int, metavar="N", help="tuning seeds per trial, from 1000 (default: 2)")
     group.add_argument(
-        "--report_seeds", type=int, default=5, metavar="N", help="fresh seeds for the winners; 0: none (default: 5)"
+        "--report_seeds", type=int, metavar="N", help="fresh seeds for the winners (default: 5; none for a design)"
     )
     group.add_argument("--first_report_seed", type=int, default=0, metavar="N", help="the lowest of them (default: 0)")
     group.add_argument(

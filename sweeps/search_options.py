@@ -17,7 +17,7 @@ from sweeps.spaces import Space, load_space
 
 SET_BY_SEARCH = ("loss_type", "seed", "control", "output_dir", "eval_split")
 FIRST_TUNING_SEED = 1000  # far from those that report, which begin at 0
-DEFAULT_TRIALS, DEFAULT_SEEDS = 12, 2
+DEFAULT_TRIALS, DEFAULT_SEEDS, DEFAULT_REPORT_SEEDS = 12, 2, 5
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,21 @@ class Plan:
 
 def plan_of(options: argparse.Namespace) -> Plan:
     """The search that the flags ask for. Raises UsageError on what does not fit together."""
+    if options.dry_run and options.launcher != "slurm":
+        raise UsageError("--dry_run: expected together with --launcher slurm, got it alone: `sweeps plan` runs nothing")
+    if options.slots < 0:
+        raise UsageError(f"--slots: expected 0 (one per core) or more, got {options.slots}")
     losses = [name for name in (options.losses or "").split(",") if name]
     if not losses or len(set(losses)) < len(losses):
         raise UsageError(f"--losses: expected different losses among grpo, dapo and fipo, got {options.losses!r}")
+    family = load_family(options.family)
+    arms = {loss: settings_of(family, loss) for loss in losses}
     spaces = {loss: load_space(options.space, loss) for loss in losses}
     first = next(iter(spaces.values()))
     name = options.sampler or first.sampler or "tpe"
     trials = number_of_trials(spaces, name, options.trials)
+    fresh = DEFAULT_REPORT_SEEDS if first.sampler is None else 0  # a design is no hunt for the best
+    fresh = fresh if options.report_seeds is None else options.report_seeds
     seeds = tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + seed_count(options, first)))
     study = Path(options.study or f"runs/search-{datetime.now():%Y%m%d-%H%M%S}")
     search = Search(
@@ -45,15 +53,16 @@ def plan_of(options: argparse.Namespace) -> Plan:
         name=options.study_name or study.resolve().name,
         storage=None if options.storage == "journal" else options.storage,
         preset=options.preset,
+        family=options.family,
         space=options.space,
         spaces=spaces,
-        settings=settings_by_loss(options, spaces),
+        settings=settings_by_loss(options, arms, spaces),
         sampler=sampler_spec(name, trials),
         sampler_seed=options.sampler_seed,
-        pruner=pruner_spec(options.pruner, resolve({}, options.preset).evaluation.eval_every),
+        pruner=pruner_spec(options.pruner, evaluated_every(options)),
         trials=trials,
         seeds=seeds,
-        report_seeds=tuple(range(options.first_report_seed, options.first_report_seed + options.report_seeds)),
+        report_seeds=tuple(range(options.first_report_seed, options.first_report_seed + fresh)),
         limits=Limits(options.limit_response_tokens, options.limit_truncated_share, options.limit_collapse),
     )
     if set(search.report_seeds) & set(search.seeds):
@@ -78,27 +87,34 @@ def number_of_trials(spaces: dict[str, Space], sampler: str, given: int | None) 
     return size
 
 
+def evaluated_every(options: argparse.Namespace) -> int:
+    """Training steps between evaluations, in every run."""
+    flags = {name: value for name, value in vars(options).items() if name == "eval_every"}
+    return resolve(flags, options.preset).evaluation.eval_every
+
+
 def seed_count(options: argparse.Namespace, space: Space) -> int:
     """Tuning seeds per trial: as asked, as the space's design says, or DEFAULT_SEEDS."""
     count = options.seeds if options.seeds is not None else space.seeds or DEFAULT_SEEDS
-    if count < 1 or options.report_seeds < 0:
+    if count < 1 or (options.report_seeds or 0) < 0:
         raise UsageError(f"--seeds, --report_seeds: expected counts, got {count} and {options.report_seeds}")
     return int(count)
 
 
-def settings_by_loss(options: argparse.Namespace, spaces: dict[str, Space]) -> dict[str, dict[str, Any]]:
+def settings_by_loss(
+    options: argparse.Namespace, arms: dict[str, dict[str, Any]], spaces: dict[str, Space]
+) -> dict[str, dict[str, Any]]:
     """What is not searched: the family's arm of each loss, the flags for all, and the budget of tokens per run."""
     flags = {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
-    family = load_family(options.family)
     flags |= rank_settings(options.gpus_per_trial)
     found = {}
     for loss, space in spaces.items():
-        arm = settings_of(family, loss)
+        arm = arms[loss]
         for flag in flags:
             if flag in SET_BY_SEARCH or flag in space.parameters:
                 raise UsageError(f"--{flag} is set by the search itself: drop it, or give a --space without it")
             if flag in arm:
-                raise UsageError(f"--{flag} is set by arm {loss!r} of family {family.name!r} ({arm[flag]}): drop it")
+                raise UsageError(f"--{flag} is set by arm {loss!r} of family {options.family!r} ({arm[flag]}): drop it")
         found[loss] = {**flags, **{name: value for name, value in arm.items() if name not in space.parameters}}
     if len(spaces) > 1 and "token_budget" not in flags:
         budget = default_budget(options.preset, flags)

@@ -35,6 +35,7 @@ class SearchProgress:
     live: Live | None = None
     rows: Sequence[Row] = ()
     drawn: float = 0.0
+    refreshed: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
     @contextmanager
@@ -60,6 +61,10 @@ class SearchProgress:
             if row["state"] == "finished":
                 self.measure(trial)
             self.say(f"{line_of(row)} ({self.count()}, {self.left(controller)})")
+        if not controller.alone and time.monotonic() - self.refreshed > PLAIN_EVERY_S:
+            self.refreshed = time.monotonic()  # trials end on other hosts too
+            self.rows = trial_rows(self.search, self.studies)
+            write_trials(self.search, self.rows)
         every = 1.0 if self.live else PLAIN_EVERY_S
         if time.monotonic() - self.drawn > every:
             self.drawn = time.monotonic()

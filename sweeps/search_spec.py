@@ -1,19 +1,22 @@
 """What a search is: losses, spaces, sampler, seeds, limits. Fixed when it begins, and written to study.json."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import Config, UsageError, resolve
+from harness import Config, UsageError, config_sha256, resolve
 from sweeps.designs import design
 from sweeps.samplers import Spec
 from sweeps.spaces import Space, Values
 from sweeps.study import SCHEMA_VERSION, PlannedRun, read_json
+from sweeps.urls import without_password
 
 VALUE = "mean over the tuning seeds of the final accuracy: the mean of the last evaluations, on the tuning prompts"
 MAY_GROW = ("trials",)
-NOT_COMPARED = ("name", "storage", "report_seeds")
+NOT_COMPARED = ("report_seeds",)
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,10 @@ class Limits:
     response_tokens: float | None = None  # mean tokens per answer at the last evaluations
     truncated_share: float | None = None  # share of answers cut off there
     collapse: float | None = 0.5  # least final accuracy of a seed, as a share of the accuracy before training
+
+    def unknown(self) -> dict[str, float]:
+        """The same constraints for a trial of which they cannot be said: some samplers want every trial to have them."""
+        return {name: 0.0 for name, limit in asdict(self).items() if limit is not None}
 
     def excess(self, facts: Mapping[str, Any]) -> dict[str, float]:
         """How far beyond each limit the trial is; at most 0 where it is within."""
@@ -44,6 +51,7 @@ class Search:
     name: str  # in the storage: hosts without a common folder find each other by it
     storage: str | None  # URL; None: a journal in the study's folder
     preset: str
+    family: str
     space: str
     spaces: Mapping[str, Space]
     settings: Mapping[str, Mapping[str, Any]]  # by loss: what is not searched, over the preset
@@ -87,6 +95,15 @@ class Search:
                 except UsageError as error:
                     raise UsageError(f"--space {self.space}, {loss}: {error} (in the searched range)") from None
 
+    def fingerprint(self, loss: str) -> str:
+        """Identity of the loss's part of the search, by which a storage knows it again: not its folder or size."""
+        described = self.described()
+        kept = {name: described[name] for name in ("seeds", "limits", "value", "pruner")}
+        kept["space"], kept["sampler"] = described["spaces"][loss], comparable(described["sampler"])
+        typical = self.config(loss, self.spaces[loss].fixed, self.seeds[0])
+        kept["settings"] = config_sha256(typical)
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
     def described(self) -> dict[str, Any]:
         """As study.json has it."""
         parameters = {loss: space.parameters for loss, space in self.spaces.items()}
@@ -95,7 +112,8 @@ class Search:
             "kind": "search",
             "name": self.name,
             "preset": self.preset,
-            "storage": without_password(self.storage),
+            "family": self.family,
+            "storage": without_password(self.storage) if self.storage else None,
             "losses": self.losses,
             "space": self.space,
             "spaces": {loss: {n: one.described() for n, one in found.items()} for loss, found in parameters.items()},
@@ -118,13 +136,6 @@ class Search:
 def trial_name(loss: str, index: int) -> str:
     """The name of a trial, which begins those of its runs."""
     return f"{loss}-trial{index:04d}"
-
-
-def without_password(url: str | None) -> str | None:
-    """The URL as it may be shown and written."""
-    head, separator, place = (url or "").rpartition("@")
-    scheme, _, user = head.partition("://")
-    return f"{scheme}://{user.partition(':')[0]}@{place}" if separator else url
 
 
 def check_same(new: Mapping[str, Any], study: Path) -> Mapping[str, Any] | None:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,8 @@ from sweeps.leases import Lease
 from sweeps.study import PlannedRun, set_aside
 
 POLL_S = 0.25
+STARTED = "$ python -m harness "  # begins the line that stands before what a process prints
+RENEW_S = 15.0  # between renewals of the leases
 GRACE_S = 30.0  # between asking a run to stop and killing it
 GPU_WAIT_S = 60.0  # for a dead process's GPU memory to be given back
 GPU_MARGIN_MIB = 256
@@ -72,6 +74,12 @@ class Slot(Protocol):
     def clear(self, grace_s: float = 0.0) -> None:
         """Leave nothing running here. Raises HarnessError where the slot cannot be used again."""
 
+    def renew(self) -> None:
+        """Show other hosts that the slot is held."""
+
+    def release(self) -> None:
+        """Give the slot back."""
+
 
 @dataclass
 class LocalSlot:
@@ -119,6 +127,17 @@ class LocalSlot:
                 raise HarnessError(f"GPU memory was not given back: {used}: end what holds it (nvidia-smi)")
             time.sleep(1.0)
 
+    def renew(self) -> None:
+        """Renew the leases."""
+        for lease in self.leases:
+            lease.renew()
+
+    def release(self) -> None:
+        """Release the leases, unless something that could not be ended still runs here."""
+        if self.process is None:
+            for lease in self.leases:
+                lease.release()
+
     def still_used(self) -> str:
         """Which GPUs hold more than before anything ran here, in words."""
         over = {
@@ -150,7 +169,7 @@ def run_all(runs: Sequence[PlannedRun], slots: Sequence[Slot]) -> Generator[tupl
 
     However this ends, no process is left behind.
     """
-    waiting, running = list(runs), dict[Attempt, Slot]()
+    waiting, running, renewed = list(runs), dict[Attempt, Slot](), time.monotonic()
     try:
         while waiting or running:
             for slot in [slot for slot in slots if slot not in running.values()][: len(waiting)]:
@@ -159,6 +178,10 @@ def run_all(runs: Sequence[PlannedRun], slots: Sequence[Slot]) -> Generator[tupl
             ended = [attempt for attempt in running if attempt.process.poll() is not None]
             for attempt in ended:
                 running.pop(attempt).clear()
+            if time.monotonic() - renewed > RENEW_S:
+                renewed = time.monotonic()
+                for slot in slots:
+                    slot.renew()
             yield list(running), ended
             time.sleep(POLL_S if running else 0)
     finally:
@@ -169,16 +192,39 @@ def stop_all(slots: Sequence[Slot]) -> None:
     """Ask what runs in the slots to stop, all at once, wait, and kill what does not."""
     for slot in slots:
         slot.ask_to_stop()
+    faults = []
     for slot in slots:
-        slot.clear(GRACE_S)
+        try:
+            slot.clear(GRACE_S)
+        except HarnessError as fault:
+            faults.append(fault)
+    if faults:
+        raise faults[0]
 
 
-def start(run: PlannedRun, extra: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start(
+    run: PlannedRun, extra: Mapping[str, str], before: Callable[[], None] | None = None
+) -> subprocess.Popen[bytes]:
     """Start or resume the run in a session of its own, its output going to the run's log."""
+    end_left_behind(run.folder)
     arguments = command_of(run)
     run.log.parent.mkdir(exist_ok=True)
     with run.log.open("ab") as log:  # what an earlier attempt said stays above
-        return harness_process(arguments, run.config.run.threads, log, extra)
+        log.write(f"{STARTED}{' '.join(arguments)}\n".encode())
+        log.flush()
+        return harness_process(arguments, run.config.run.threads, log, extra, before)
+
+
+def end_left_behind(folder: Path) -> None:
+    """End a session that a dead controller began for the run and had not yet written down."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if str(folder) in words and "harness" in words:
+            with suppress(psutil.Error, OSError):
+                if os.getsid(process.pid) == process.pid:
+                    runner = Holder.of(process.pid)
+                    ask_to_end(runner)
+                    end_session(runner, GRACE_S)
 
 
 def command_of(run: PlannedRun) -> list[str]:
@@ -190,9 +236,13 @@ def command_of(run: PlannedRun) -> list[str]:
 
 
 def harness_process(
-    arguments: Sequence[str], threads: int, output: Any, extra: Mapping[str, str] | None = None
+    arguments: Sequence[str],
+    threads: int,
+    output: Any,
+    extra: Mapping[str, str] | None = None,
+    before: Callable[[], None] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """A `python -m harness` process with its thread count in its environment."""
+    """A `python -m harness` process with its thread count in its environment; `before` is called in it first."""
     return subprocess.Popen(
         [sys.executable, "-m", "harness", *arguments],
         stdout=output,
@@ -200,6 +250,7 @@ def harness_process(
         stdin=subprocess.DEVNULL,
         env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"} | dict(extra or {}),
         start_new_session=True,
+        preexec_fn=before,
     )
 
 
@@ -215,12 +266,13 @@ def stop_process(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> 
 
 
 def last_words(run: PlannedRun) -> str:
-    """The last line of the run's log."""
+    """The last line that the run's latest process has printed."""
     try:
-        lines = run.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        text = run.log.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return lines[-1] if lines else ""
+    lines = text.rpartition(STARTED)[2].strip().splitlines()
+    return lines[-1] if lines[STARTED in text :] else ""
 
 
 def latest_metrics(folder: Path) -> dict[str, Any] | None:

@@ -5,12 +5,10 @@ The study's folder must be one that the nodes see, and commands be started from 
 
 import argparse
 import shutil
-import subprocess
+import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +16,15 @@ from submitit import SlurmExecutor
 from submitit.core.utils import DelayedSubmission, FailedJobError, UncompletedJobError
 
 from harness import HarnessError, UsageError
+from sweeps.endings import memory_kills
 from sweeps.holders import Holder, ask_to_end, end_session
-from sweeps.leases import Lease, acquire, holder_of, read_lease
+from sweeps.leases import Lease, acquire, cancel_job
 from sweeps.search_spec import Search, trial_name
-from sweeps.slots import GRACE_S, Attempt, command_of, harness_process, runner_of
+from sweeps.slots import GRACE_S, Attempt, free_port, runner_of, start
 from sweeps.study import PlannedRun
 
 KILLED = -9
-REQUEUES = 100  # after time-outs; preemptions are not counted
+REQUEUES = 100  # after time-outs; submitit does not count preemptions
 
 
 @dataclass
@@ -36,19 +35,25 @@ class TrialJob:
     runner: Holder | None = None
 
     def __call__(self) -> list[int]:
-        """Exit code of each run."""
-        return [self.code_of(run) for run in self.runs]
+        """Exit code of each run; the others are not begun after one that did not finish."""
+        codes: list[int] = []
+        for run in self.runs:
+            codes.append(codes[-1] if codes and codes[-1] else self.code_of(run))
+        return codes
 
     def code_of(self, run: PlannedRun) -> int:
         """Run it, or go on with it."""
         if run.state() == "finished":
             return 0
-        arguments = command_of(run)
-        run.log.parent.mkdir(exist_ok=True)
-        with run.log.open("ab") as log:
-            process = harness_process(arguments, run.config.run.threads, log)
+        kills = memory_kills()
+        # SLURM's warning goes to every process of the job; it is for this one, which asks the run to stop
+        process = start(run, {"MASTER_PORT": str(free_port())}, before=ignore_warning)
         self.runner = runner_of(process)
-        return process.wait()
+        code = process.wait()
+        if code == KILLED and memory_kills() > kills:
+            with run.log.open("a", encoding="utf-8") as log:
+                log.write("out of memory: killed by the kernel\n")
+        return code
 
     def checkpoint(self) -> DelayedSubmission:
         """Called on preemption: have the run save, and queue the job again.
@@ -61,22 +66,27 @@ class TrialJob:
         return DelayedSubmission(TrialJob(self.runs))
 
 
-@dataclass(frozen=True)
+def ignore_warning() -> None:
+    """Leave the signal by which SLURM warns to the job's own process."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+@dataclass
 class JobRun:
     """A run of a job, as a process."""
 
     job: Any
     place: int  # of the run in the job
+    code: int | None = None
 
     def poll(self) -> int | None:
         """Its exit code when the whole job has ended; that of a killed process where it left none."""
-        if not self.job.done():
-            return None
-        try:
-            codes: list[int] = self.job.result()
-        except (FailedJobError, UncompletedJobError):
-            return KILLED
-        return codes[self.place]
+        if self.code is None and self.job.done():
+            try:
+                self.code = int(self.job.result()[self.place])
+            except (FailedJobError, UncompletedJobError):
+                self.code = KILLED
+        return self.code
 
 
 @dataclass
@@ -88,7 +98,6 @@ class SlurmSlot:
     lease: Lease
     job: Any = None
     takes_whole_trials = True
-    jobs: list[str] = field(default_factory=list)
 
     def start(self, runs: Sequence[PlannedRun]) -> list[Attempt]:
         """Submit a job for the trial."""
@@ -98,20 +107,26 @@ class SlurmSlot:
             self.job = self.executor.submit(TrialJob(absolute))
         except FailedJobError as error:
             raise HarnessError(f"sbatch refused {runs[0].arm}: {str(error).strip().splitlines()[-1]}") from None
-        self.jobs.append(str(self.job.job_id))
         self.lease.note(job=str(self.job.job_id), run=runs[0].name)
         return [Attempt(run, JobRun(self.job, place)) for place, run in enumerate(runs)]
 
     def ask_to_stop(self) -> None:
         """Cancel the job: SLURM asks its processes to end, and kills them if they do not."""
         if self.job is not None:
-            cancel(str(self.job.job_id))
+            cancel_job(str(self.job.job_id), wait_s=0.0)
+
+    def renew(self) -> None:
+        """Renew the lease."""
+        self.lease.renew()
+
+    def release(self) -> None:
+        """Release the lease."""
+        self.lease.release()
 
     def clear(self, grace_s: float = 0.0) -> None:
         """Wait for a cancelled job to end."""
-        deadline = time.monotonic() + grace_s
-        while self.job is not None and not self.job.done() and time.monotonic() < deadline:
-            time.sleep(1.0)
+        if self.job is not None and grace_s:
+            cancel_job(str(self.job.job_id), wait_s=grace_s)
         self.job = None
         self.lease.note()
 
@@ -124,23 +139,14 @@ def check_slurm(study: Path, options: argparse.Namespace) -> None:
 
 
 def slurm_slots(study: Path, count: int, options: argparse.Namespace) -> list[SlurmSlot]:
-    """The slots, each held by a lease; the job of a dead controller is cancelled first."""
-    slots = []
-    for number in range(count):
-        path = study / "slots" / f"slurm-{number}.json"
-        holder, job = holder_of(path), read_lease(path).get("job")
-        if job and holder is not None and not holder.lives():
-            cancel(str(job))
-        lease = acquire(path)
-        if lease is not None:
-            slots.append(SlurmSlot(f"job {number}", executor_of(SlurmExecutor, study, options), lease))
-    return slots
-
-
-def cancel(job: str) -> None:
-    """scancel, whose failure means that there is nothing left to cancel."""
-    with suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(["scancel", job], capture_output=True, timeout=60, check=False)
+    """The slots that no other search holds."""
+    leases = [acquire(study / "slots" / f"slurm-{number}.json") for number in range(count)]
+    executors = [executor_of(SlurmExecutor, study, options) for _ in leases]
+    return [
+        SlurmSlot(f"job {number}", executor, lease)
+        for number, (executor, lease) in enumerate(zip(executors, leases, strict=True))
+        if lease is not None
+    ]
 
 
 def executor_of(kind: type[SlurmExecutor], study: Path, options: argparse.Namespace) -> SlurmExecutor:

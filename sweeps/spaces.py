@@ -114,8 +114,10 @@ def load_space(name: str, loss: str) -> Space:
     return space
 
 
-def read_space(path: Path) -> Space:
-    """A space file with those that it includes beneath it."""
+def read_space(path: Path, within: tuple[Path, ...] = ()) -> Space:
+    """A space file with those that it includes beneath it; `within`: the files that include this one."""
+    if path in within:
+        raise fault(path, "include: a space cannot include itself")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -123,18 +125,24 @@ def read_space(path: Path) -> Space:
     unknown = sorted(set(content) - {"description", "include", "losses", "sampler", "seeds", "parameters"})
     if unknown:
         raise fault(path, f"expected description, include, losses, sampler, seeds and parameters, got {unknown[0]!r}")
-    included = {} if "include" not in content else read_space(beside(path, content["include"])).parameters
+    included = (
+        {} if "include" not in content else read_space(beside(path, content["include"]), (*within, path)).parameters
+    )
     tables = content.get("parameters", {})
     if not isinstance(tables, Mapping):
         raise fault(path, f"expected a table of parameters, got {tables!r}")
     own = {name: parameter(path, name, table) for name, table in tables.items()}
-    losses = content.get("losses")
+    losses, seeds = content.get("losses"), content.get("seeds")
+    if losses is not None and not (isinstance(losses, list) and all(isinstance(one, str) for one in losses)):
+        raise fault(path, f"expected losses as a list of names, got {losses!r}")
+    if seeds is not None and type(seeds) is not int:
+        raise fault(path, f"expected seeds as a whole number, got {seeds!r}")
     return Space(
         path.stem,
         {**included, **own},
         tuple(losses) if losses else None,
         content.get("sampler"),
-        content.get("seeds"),
+        seeds,
     )
 
 

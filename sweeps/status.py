@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from harness import UsageError
+from sweeps.leases import may_be_taken
 from sweeps.plan import minutes
 from sweeps.progress import make_console
 from sweeps.search_progress import best_line, tally, values_line
@@ -27,7 +28,7 @@ def status_command(options: argparse.Namespace) -> None:
     if described.get("kind") == "search":
         rows = live_rows(study, described)
         console.print(search_table(described, rows))
-        for line in trouble(rows):
+        for line in [*trouble(rows), *at_work(study, rows)]:
             console.print(line)
         return
     console.print(comparison_table(study, described))
@@ -89,15 +90,24 @@ def time_left(rows: Sequence[Row]) -> str:
     return f"{left} of {len(rows)} trials left, about {minutes(left * sum(took) / len(took) / going)}"
 
 
+def at_work(study: Path, rows: Sequence[Row]) -> list[str]:
+    """A line where trials are left and nobody runs them here: what says that it is running then was killed."""
+    left = any(row["state"] in ("waiting", "running") for row in rows)
+    held = [path for path in (study / "slots").glob("*.json") if not may_be_taken(path)]
+    return ["no controller is at work in this folder: the same command again goes on"] if left and not held else []
+
+
 def trouble(rows: Sequence[Row]) -> list[str]:
-    """A line for each trial that ended without a value, and each that had to be started again."""
+    """A line for each trial that ended without a value, and each whose processes died."""
     lines = [
         f"{row['loss']} trial {row['trial']}: {row['state']}: {row['reason']}; {values_line(row)}"
         for row in rows
         if row["state"] in ("pruned", "infeasible", "failed")
     ]
     return lines + [
-        f"{row['loss']} trial {row['trial']}: started again {row['attempts']} times" for row in rows if row["attempts"]
+        f"{row['loss']} trial {row['trial']}: its processes died {row['attempts']} times"
+        for row in rows
+        if row["attempts"]
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from harness import flatten, tree_of, write_json, write_table
-from sweeps.optuna_study import FrozenTrial, LossStudy, TrialState
+from sweeps.optuna_study import FrozenTrial, LossStudy, TrialState, is_lost
 from sweeps.search_spec import Search
 from sweeps.spaces import Parameter
 from sweeps.trial_facts import ACTED
@@ -35,7 +35,7 @@ def trial_rows(search: Search, studies: Mapping[str, LossStudy]) -> list[Row]:
 
 def has_ended(trial: FrozenTrial) -> bool:
     """Whether the trial has ended and counts."""
-    return trial.state.is_finished() and "state" in trial.user_attrs
+    return trial.state.is_finished() and "state" in trial.user_attrs and not is_lost(trial)
 
 
 def row_of(search: Search, loss: str, index: int, trial: FrozenTrial | None) -> Row:
@@ -56,7 +56,7 @@ def row_of(search: Search, loss: str, index: int, trial: FrozenTrial | None) -> 
         "feasible": is_feasible(trial) if has_ended(trial) else None,
         **{name: facts.get(name) for name in FACTS},
         **{f"param.{name}": shown(one, known[name]) for name, one in searched(search, loss) if name in known},
-        **{f"constraint.{name}": trial.constraints.get(name) for name in CONSTRAINTS},
+        **{f"constraint.{name}": trial.constraints.get(name) if finished else None for name in CONSTRAINTS},
         **{f"acted.{name}": share for name, share in facts.get("acted", {}).items()},
         "attempts": attributes.get("deaths", 0),
         "host": (attributes.get("holder") or {}).get("host"),

@@ -5,10 +5,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-LAST_PASS_S = 120.0
+LAST_PASS_S, GRACE_S = 120.0, 10.0
 
 
 @contextmanager
@@ -17,7 +17,15 @@ def mirrored(study: Path, options: argparse.Namespace, say: Callable[[str], None
     if options.tracking_uri == "none":
         yield
         return
-    arguments = ["mirror", str(study), "--follow", "--until", str(study / ".mirror-until")]
+    arguments = [
+        "mirror",
+        str(study),
+        "--follow",
+        "--until",
+        str(study / ".mirror-until"),
+        "--parent",
+        str(os.getpid()),
+    ]
     if options.tracking_uri:
         arguments += ["--tracking_uri", options.tracking_uri]
     (study / ".mirror-until").unlink(missing_ok=True)
@@ -29,23 +37,25 @@ def mirrored(study: Path, options: argparse.Namespace, say: Callable[[str], None
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=lambda: os.nice(19),
         )
     try:
         yield
         (study / ".mirror-until").touch()
-        process.wait(LAST_PASS_S)
-    except subprocess.TimeoutExpired:
-        say(f"note: MLflow is slow and was not waited for: python -m sweeps mirror {study} completes its copy")
+        wait_for(process, LAST_PASS_S)
+        if process.poll() is None:
+            say(f"note: MLflow is slow and was not waited for: python -m sweeps mirror {study} completes its copy")
     finally:
         (study / ".mirror-until").unlink(missing_ok=True)
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        process.terminate()
+        wait_for(process, GRACE_S)
+        process.kill()
+        process.wait()
     if process.returncode:
         words = study / "logs" / "mirror.log"
         say(f"note: the MLflow copy is not complete (see {words}): python -m sweeps mirror {study}")
+
+
+def wait_for(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait for the process, but no longer."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)

@@ -23,16 +23,26 @@ ACTED: dict[str, tuple[str, ...]] = {  # by parameter: the metrics that say on w
 
 def check_recorded(run: PlannedRun) -> None:
     """Raise HarnessError unless the run recorded the settings that were asked of it."""
+    if (difference := first_difference(run)) is not None:
+        raise HarnessError(
+            f"{run.folder}: it was asked for {difference}: the search ends, since its trials are not what they say"
+        )
+
+
+def recorded_as_asked(run: PlannedRun) -> bool:
+    """Whether the folder, if there is one, is of a run with these settings."""
+    return not (run.folder / "config.json").is_file() or first_difference(run) is None
+
+
+def first_difference(run: PlannedRun) -> str | None:
+    """The first setting that was recorded otherwise than asked, in words."""
     recorded = (read_json(run.folder / "config.json") or {}).get("config", {})
-    asked = tree_of(run.config)
-    for section, settings in asked.items():
+    for section, settings in tree_of(run.config).items():
         for name, value in settings.items():
             found = recorded.get(section, {}).get(name)
             if name != "output_dir" and found != value:
-                raise HarnessError(
-                    f"{run.folder}: it was asked for {name} {value!r} and recorded {found!r}: the search ends, "
-                    "since its trials are not what they say"
-                )
+                return f"{name} {value!r} and recorded {found!r}"
+    return None
 
 
 def trial_facts(runs: Sequence[PlannedRun]) -> dict[str, Any]:
@@ -45,8 +55,14 @@ def trial_facts(runs: Sequence[PlannedRun]) -> dict[str, Any]:
         **{name: fmean(one[name] for one in facts) for name in means},
         "generated_tokens": sum(one["generated_tokens"] for one in facts),
         "seconds": sum(one["seconds"] for one in facts),
-        "acted": {name: fmean(one["acted"][name] for one in facts) for name in facts[0]["acted"]},
+        "acted": mean_shares([one["acted"] for one in facts]),
     }
+
+
+def mean_shares(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean share of each parameter over the seeds that trained on anything."""
+    names = dict.fromkeys(name for shares in seeds for name in shares)
+    return {name: fmean(shares[name] for shares in seeds if name in shares) for name in names}
 
 
 def spent(runs: Sequence[PlannedRun]) -> dict[str, Any]:
@@ -61,7 +77,8 @@ def spent(runs: Sequence[PlannedRun]) -> dict[str, Any]:
 def run_facts(run: PlannedRun) -> dict[str, Any]:
     """A finished run's accuracy and what it spent."""
     tables = sorted((run.folder / "evals").glob("step_*.parquet"))
-    last = [answers(table) for table in tables[-run.config.evaluation.final_evaluations :]]
+    trained = tables[1:] or tables  # the first is from before training
+    last = [answers(table) for table in trained[-run.config.evaluation.final_evaluations :]]
     lines = read_lines(run.folder / "metrics.jsonl")
     return {
         "accuracy": fmean(one["correct"] for one in last),

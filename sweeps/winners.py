@@ -16,7 +16,7 @@ from sweeps.differences import check_differences, differences_between
 from sweeps.optuna_study import LossStudy
 from sweeps.search_spec import Search
 from sweeps.slots import Slot
-from sweeps.study import identity, read_json
+from sweeps.study import identity, locked, read_json
 from sweeps.tables import best_rows, trial_rows
 
 
@@ -26,14 +26,14 @@ def run_winners(search: Search, studies: Mapping[str, LossStudy], slots: Sequenc
     if not arms:
         console.print("no trial found feasible settings: there is nothing to run again")
         return
-    family = tuned_family(search, arms)
-    study = search.study / "winners"
-    set_aside_others(study, arms)
-    study.mkdir(exist_ok=True)
+    family, study = tuned_family(search, arms), search.study / "winners"
     differences = differences_between(arms, family)
     check_differences(differences, family)
     console.print(f"winners: {', '.join(arm.name for arm in arms)} on {len(search.report_seeds)} fresh seeds")
-    compare(Comparison(study, family, search.preset, arms, differences), slots)
+    with locked(search.study, ".lock-winners"):  # hosts that share the folder come here one after the other
+        set_aside_others(study, arms)
+        study.mkdir(exist_ok=True)
+        compare(Comparison(study, family, search.preset, arms, differences), slots)
 
 
 def winning_arms(search: Search, studies: Mapping[str, LossStudy]) -> list[Arm]:
@@ -57,15 +57,26 @@ def own_settings(search: Search, loss: str, settings: Mapping[str, Any]) -> dict
 
 
 def tuned_family(search: Search, arms: Sequence[Arm]) -> Family:
-    """What may differ between winners: what makes the loss, and what was searched."""
-    controlled = load_family("controlled")
+    """What may differ between winners: what may between the family's arms, and what was searched."""
+    family = load_family(search.family)
     searched = {name for space in search.spaces.values() for name in space.parameters}
     return Family(
         name="tuned",
         description=f"the best settings of each loss out of {search.trials} trials; what was searched may differ",
-        allowed=controlled.allowed | searched,
+        allowed=family.allowed | searched,
+        confounds=family.confounds,
         arms={arm.name: arm.settings for arm in arms},
     )
+
+
+def check_comparable(search: Search) -> None:
+    """Raise UsageError where the losses differ in what their family does not admit: before anything is searched."""
+    arms = []
+    for loss, space in search.spaces.items():
+        settings = {**search.settings[loss], **next(space.corners())}
+        arms.append(Arm(loss, settings, {0: resolve({**settings, "seed": 0}, search.preset)}))
+    family = tuned_family(search, arms)
+    check_differences(differences_between(arms, family), family)
 
 
 def set_aside_others(study: Path, arms: Sequence[Arm]) -> None:

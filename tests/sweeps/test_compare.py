@@ -12,6 +12,7 @@ from sweeps.study import locked
 from tests.harness.command_line import Outcome
 from tests.harness.tiny import small_settings
 from tests.sweeps.family_files import written
+from tests.sweeps.processes import processes_that_name
 
 pytestmark = pytest.mark.train
 
@@ -56,19 +57,6 @@ def read(path: Path) -> Any:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def processes_that_name(text: str) -> list[str]:
-    """The command lines of living processes in which the text stands."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:  # it has ended
-            continue
-        if text in line:
-            found.append(line)
-    return found
 
 
 @pytest.fixture(scope="module")

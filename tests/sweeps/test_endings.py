@@ -62,6 +62,25 @@ NAN = "HarnessError: step 3: expected finite numbers, got nan in the loss; its b
         ),
         (None, "error: the disk is full, make room: x", 1, False, "disk_full", "the disk is full"),
         ("damaged", "", -9, False, "died", "killed"),
+        (state("finished"), "", -9, False, "finished", None),  # killed when all was written
+        (
+            state("running"),
+            "error: x: process 7 on h is writing it: wait for that one, or stop it",
+            2,
+            False,
+            "held",
+            "",
+        ),
+        (
+            state("running"),
+            "error: x: its lock was lost (stolen): another process",
+            1,
+            False,
+            "held",
+            "its lock was lost",
+        ),
+        # what an earlier process said is not what this one died of
+        (state("running"), "error: the disk is full: make room\n$ python -m harness resume x", -9, False, "died", "9"),
     ],
 )
 def test_how_a_run_ended(

@@ -49,7 +49,7 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
     """A search whose folder and cache are the test's own; only its folder matters here."""
     monkeypatch.setenv("FIPO_HARNESS_CACHE", str(tmp_path / "cache"))
-    return Search(tmp_path / "study", *[None] * 13)  # type: ignore[arg-type]
+    return Search(tmp_path / "study", *[None] * 14)  # type: ignore[arg-type]
 
 
 def test_eight_gpus_are_four_slots_of_two_each_under_leases(search: Search, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_eight_gpus_are_four_slots_of_two_each_under_leases(search: Search, tmp_
         assert [slot.gpus for slot in found] == [tuple(UUIDS[n : n + 2]) for n in (0, 2, 4, 6)]  # type: ignore[attr-defined]
         assert {path.stem for path in leases.iterdir()} == set(UUIDS)
         # another search on this host gets none of them
-        with pytest.raises(UsageError, match="every group of GPUs is held"), held_slots(search, options(), 0):
+        with pytest.raises(UsageError, match="every slot is held by another search"), held_slots(search, options(), 0):
             pass
     assert list(leases.iterdir()) == []
 

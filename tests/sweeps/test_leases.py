@@ -1,13 +1,15 @@
 import json
+import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sweeps.holders import Holder, ask_to_end, end_session, session_members
-from sweeps.leases import acquire, holder_of, read_lease
+from sweeps.leases import UNRENEWED_S, acquire, holder_of, read_lease
 from tests.sweeps.processes import dead_holder, session, wait_for
 
 
@@ -49,9 +51,12 @@ def test_of_many_that_try_at_once_one_gets_it(tmp_path: Path) -> None:
 def test_a_dead_holder_loses_its_lease(tmp_path: Path, change: dict[str, object]) -> None:
     # dead are: a process that ended, one whose number is another's now, one of before a reboot
     holder = dead_holder() if not change else replace(Holder.this(), **change)  # type: ignore[arg-type]
-    lease = acquire(written(tmp_path / "cpu-0.json", holder))
-    assert lease is not None
-    assert holder_of(lease.path) == Holder.this()
+    path = written(tmp_path / "cpu-0.json", holder)
+    if "boot" in change:  # or of another container: it is known by the lease that nobody renews
+        assert acquire(path) is None
+        os.utime(path, (0, 0))
+    assert acquire(path) is not None
+    assert holder_of(path) == Holder.this()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"holder": 3}', '{"holder": {"host": "a"}}'])
@@ -88,3 +93,15 @@ def test_a_lease_that_another_took_is_not_released(tmp_path: Path) -> None:
     written(lease.path, replace(Holder.this(), pid=1))
     lease.release()
     assert lease.path.exists()
+
+
+def test_a_lease_of_another_host_is_taken_when_it_is_not_renewed(tmp_path: Path) -> None:
+    path = written(tmp_path / "cpu-0.json", replace(Holder.this(), host="another", boot="another"))
+    assert acquire(path) is None
+    old = time.time() - UNRENEWED_S - 1
+    os.utime(path, (old, old))
+    lease = acquire(path)
+    assert lease is not None
+    os.utime(path, (old, old))
+    lease.renew()
+    assert path.stat().st_mtime > old + UNRENEWED_S

@@ -227,3 +227,37 @@ def test_a_storage_that_cannot_be_opened_is_one_line_without_its_password(tmp_pa
     assert words in str(raised.value)
     assert "secret" not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_storage_that_holds_another_search_of_the_name_is_refused(opened: Open) -> None:
+    opened().claim("this one")
+    opened().claim("this one")
+    with pytest.raises(UsageError, match="it holds another search named 'own/fipo'"):
+        opened().claim("another")
+
+
+def test_hosts_that_ask_at_once_do_not_draw_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    for host in ("one", "two"):
+        monkeypatch.setattr("sweeps.holders.platform.node", lambda host=host: host)
+        study = LossStudy(
+            open_storage(f"sqlite:///{tmp_path}/{host}.db", tmp_path), "own/fipo", Spec("tpe"), Spec("none")
+        )
+        study.make_trials(1, None)
+        drawn.append(asked_for(study).values)
+    assert drawn[0] != drawn[1]
+
+
+def test_a_gaussian_process_learns_of_what_cannot_be_run() -> None:
+    study = LossStudy(optuna.storages.InMemoryStorage(), "own/fipo", sampler_spec("gp", 8), Spec("none"))
+    study.make_trials(8, None)
+    rates = []
+    for asked in iter(lambda: study.ask(FIPO, 0), None):
+        rates.append(float(str(asked.values["lr"])))
+        state = "infeasible" if rates[-1] > 3e-4 else "finished"
+        study.tell(asked, None if state == "infeasible" else 0.5, {"collapse": 0.0}, state)
+    trials = [trial for trial in study.trials() if trial.user_attrs["state"] == "infeasible"]
+    assert trials
+    assert {trial.state.name for trial in trials} == {"COMPLETE"}
+    assert {trial.constraints["infeasible"] for trial in trials} == {1.0}
+    assert {trial.constraints["infeasible"] for trial in study.trials() if trial not in trials} <= {-1.0}
