@@ -28,7 +28,7 @@ class Limits:
     collapse: float | None = 0.5  # least final accuracy of a seed, as a share of the accuracy before training
 
     def unknown(self) -> dict[str, float]:
-        """The same constraints for a trial of which they cannot be said: some samplers want every trial to have them."""
+        """The same constraints of a trial without a value: some samplers want every trial to have them."""
         return {name: 0.0 for name, limit in asdict(self).items() if limit is not None}
 
     def excess(self, facts: Mapping[str, Any]) -> dict[str, float]:
