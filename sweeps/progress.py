@@ -14,6 +14,7 @@ from sweeps.slots import Attempt, latest_metrics
 from sweeps.study import PlannedRun
 
 PLAIN_EVERY_S = 30.0
+MOST_COLUMNS = 6  # arms side by side
 
 
 def make_console() -> Console:
@@ -24,6 +25,8 @@ def make_console() -> Console:
 
 def differences_table(differences: Sequence[Difference]) -> Table:
     """What differs between the arms, with what the family does not admit marked."""
+    if differences and len(differences[0].values) > MOST_COLUMNS:
+        return differences_by_arm(differences)
     table = Table(title="what differs between the arms", title_justify="left")
     table.add_column("setting")
     for name in differences[0].values if differences else []:
@@ -32,6 +35,22 @@ def differences_table(differences: Sequence[Difference]) -> Table:
     for difference in differences:
         cells = ["-" if value is None else str(value) for value in difference.values.values()]
         table.add_row(difference.field, *cells, "" if difference.allowed else "CONFOUND")
+    return table
+
+
+def differences_by_arm(differences: Sequence[Difference]) -> Table:
+    """The same of many arms: for each the settings in which it differs from the first."""
+    first, *others = differences[0].values
+    table = Table(title="what differs between the arms", title_justify="left")
+    table.add_column("arm")
+    table.add_column(f"differs from {first} in")
+    for name in others:
+        words = [
+            f"{one.field} {'-' if one.values[name] is None else one.values[name]}{'' if one.allowed else ' CONFOUND'}"
+            for one in differences
+            if one.values[name] != one.values[first]
+        ]
+        table.add_row(name, ", ".join(words))
     return table
 
 

@@ -47,3 +47,16 @@ def test_a_finished_run_whose_process_still_ends_is_counted_once(tmp_path: Path)
     assert begun is not None
     assert begun > 0
     assert ended == 0
+
+
+def test_many_arms_are_listed_by_what_they_differ_in(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"arm{number}" for number in range(8)]
+    differences = [
+        Difference("averaging", {name: "token_mean" if name == "arm1" else "sequence_mean" for name in names}, True),
+        Difference("beta", {name: 0.04 if name == "arm7" else None for name in names}, False),
+    ]
+    make_console().print(differences_table(differences))
+    lines = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if "arm" in line and "│" in line}
+    assert "averaging token_mean" in lines["arm1"]
+    assert "beta 0.04 CONFOUND" in lines["arm7"]
+    assert "averaging" not in lines["arm7"] + lines["arm2"]
