@@ -50,9 +50,11 @@ def search_command(options: argparse.Namespace) -> None:
     with locked(search.study, lock_name(search)), storage_errors():
         studies = opened(search, console.print)
         with held_slots(search, options, plan.slots) as slots, mirrored(search.study, options, console.print):
-            prepare_model(search, console)
+            if cached(search.typical_config()) is None:
+                prepare_model(search, console)  # what is not known yet is measured, which needs the model
             for line in lines_of(plan, studies, console.print):
                 console.print(line)
+            prepare_model(search, console)
             run_and_report(plan, studies, slots, console)
 
 
@@ -88,6 +90,7 @@ def winners_beyond(plan: Plan, rows: Sequence[Row], spent_s: float, slots: int) 
 
 def plan_command(options: argparse.Namespace) -> None:
     """Say what a search would take, and run nothing but a probe of a few steps where no step has been measured."""
+    end_like_ctrl_c()
     plan, console = plan_of(options), make_console()
     search = plan.search
     search.check()

@@ -1,6 +1,7 @@
 """From the flags of `search` and `plan` to a checked Search."""
 
 import argparse
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from sweeps.designs import design
 from sweeps.samplers import pruner_spec, sampler_spec
 from sweeps.search_spec import Limits, Search
 from sweeps.spaces import Space, load_space
+from sweeps.study import read_json
 
 SET_BY_SEARCH = ("loss_type", "seed", "control", "output_dir", "eval_split")
 FIRST_TUNING_SEED = 1000  # far from those that report, which begin at 0
@@ -35,6 +37,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         raise UsageError("--dry_run: expected together with --launcher slurm, got it alone: `sweeps plan` runs nothing")
     if options.slots < 0:
         raise UsageError(f"--slots: expected 0 (one per core) or more, got {options.slots}")
+    check_numbers(options)
     losses = [name for name in (options.losses or "").split(",") if name]
     if not losses or len(set(losses)) < len(losses):
         raise UsageError(f"--losses: expected different losses among grpo, dapo and fipo, got {options.losses!r}")
@@ -50,7 +53,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     study = Path(options.study or f"runs/search-{datetime.now():%Y%m%d-%H%M%S}")
     search = Search(
         study=study,
-        name=options.study_name or study.resolve().name,
+        name=options.study_name or recorded_name(study) or study.resolve().name,
         storage=None if options.storage == "journal" else options.storage,
         preset=options.preset,
         family=options.family,
@@ -69,6 +72,29 @@ def plan_of(options: argparse.Namespace) -> Plan:
         raise UsageError("--first_report_seed: expected seeds other than those of tuning (1000, 1001, ...)")
     slots = options.slots or max(1, usable_cores() // search.typical_config().run.threads)
     return Plan(search, slots, Caps(options.max_hours, options.max_tokens))
+
+
+def check_numbers(options: argparse.Namespace) -> None:
+    """Raise UsageError on a cap or limit that no search can keep, and on a storage that a process takes with it."""
+    for name in ("max_hours", "max_tokens", "limit_response_tokens"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"--{name}: expected a number above 0, got {value}: leave it out for none")
+    for name in ("limit_truncated_share", "limit_collapse"):
+        value = getattr(options, name)
+        if value is not None and not 0 <= value <= 1:
+            raise UsageError(f"--{name}: expected a share from 0 to 1, got {value}")
+    if options.storage in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
+        raise UsageError(
+            f"--storage: expected a database that outlives this process, got {options.storage!r}: name a file"
+        )
+
+
+def recorded_name(study: Path) -> str | None:
+    """The name that the search in the folder has, wherever the folder was moved."""
+    described = read_json(study / "study.json")
+    name = described.get("name") if isinstance(described, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def number_of_trials(spaces: dict[str, Space], sampler: str, given: int | None) -> int:
@@ -111,8 +137,10 @@ def settings_by_loss(
     for loss, space in spaces.items():
         arm = arms[loss]
         for flag in flags:
-            if flag in SET_BY_SEARCH or flag in space.parameters:
-                raise UsageError(f"--{flag} is set by the search itself: drop it, or give a --space without it")
+            if flag in space.parameters:
+                raise UsageError(f"--{flag} is searched: drop it, or give a --space without it")
+            if flag in SET_BY_SEARCH:
+                raise UsageError(f"--{flag} is set by the search itself: drop it")
             if flag in arm:
                 raise UsageError(f"--{flag} is set by arm {loss!r} of family {options.family!r} ({arm[flag]}): drop it")
         found[loss] = {**flags, **{name: value for name, value in arm.items() if name not in space.parameters}}

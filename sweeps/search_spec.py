@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import Config, UsageError, config_sha256, resolve
+from harness import Config, UsageError, config_sha256, flatten, resolve, tree_of
 from sweeps.designs import design
 from sweeps.samplers import Spec
 from sweeps.spaces import Space, Values
@@ -81,6 +81,11 @@ class Search:
         loss = self.losses[0]
         return self.config(loss, self.spaces[loss].fixed, self.seeds[0])
 
+    def resolved(self, loss: str) -> dict[str, Any]:
+        """What is set and not searched, as the config has it, however the flags spelled it."""
+        flat = flatten(tree_of(self.config(loss, self.spaces[loss].fixed, self.seeds[0])))
+        return {name: flat[name] for name in self.settings[loss]}
+
     def runs(self, loss: str, index: int, values: Mapping[str, Any]) -> list[PlannedRun]:
         """The runs of a trial, one per tuning seed."""
         arm = trial_name(loss, index)
@@ -117,7 +122,7 @@ class Search:
             "losses": self.losses,
             "space": self.space,
             "spaces": {loss: {n: one.described() for n, one in found.items()} for loss, found in parameters.items()},
-            "settings": {loss: dict(settings) for loss, settings in self.settings.items()},
+            "settings": {loss: self.resolved(loss) for loss in self.losses},
             "sampler": {
                 "name": self.sampler.name,
                 "arguments": dict(self.sampler.arguments),
@@ -142,14 +147,16 @@ def check_same(new: Mapping[str, Any], study: Path) -> Mapping[str, Any] | None:
     """What study.json says already, or None. Raises UsageError unless it is this search, with no fewer trials."""
     old = read_json(study / "study.json")
     if old is None:
+        refuse_foreign(study)
         return None
     if not isinstance(old, dict) or old.get("kind") != "search":
         raise UsageError(f"--study: expected a search's folder or a new one, got {str(study)!r}: name another")
     for field in [field for field in new if field not in (*NOT_COMPARED, *MAY_GROW)]:
         ours, theirs = comparable(new[field]), comparable(old.get(field))
         if ours != theirs:
+            place, ours, theirs = first_unequal(field, ours, theirs)
             raise UsageError(
-                f"--study: expected this very search or a new folder, got {str(study)!r}, whose {field} is {theirs}, "
+                f"--study: expected this very search or a new folder, got {str(study)!r}, whose {place} is {theirs}, "
                 f"not {ours}: choose another --study"
             )
     if new["trials"] < old["trials"]:
@@ -157,6 +164,30 @@ def check_same(new: Mapping[str, Any], study: Path) -> Mapping[str, Any] | None:
             f"--trials: expected at least the {old['trials']} that {str(study)!r} has, got {new['trials']}"
         )
     return old
+
+
+def refuse_foreign(study: Path) -> None:
+    """Raise UsageError where the folder holds something that no search left, or is a run's or inside one."""
+    own = ("optuna.journal", ".lock", ".mirror", "configs", "logs", "slots")  # of a search killed as it began
+    found = sorted(path.name for path in study.iterdir()) if study.is_dir() else []
+    if other := [name for name in found if not name.startswith(own)]:
+        raise UsageError(
+            f"--study: expected a new or empty folder, got {str(study)!r}, which holds {other[0]}: name another"
+        )
+    for parent in study.absolute().parents:
+        if (parent / "records.sha256").is_file():
+            raise UsageError(
+                f"--study: expected a folder outside runs, got {str(study)!r}, inside {parent}: name another"
+            )
+
+
+def first_unequal(place: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
+    """The first entry in which two settings differ, with its place."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        for name in dict.fromkeys([*ours, *theirs]):
+            if ours.get(name) != theirs.get(name):
+                return first_unequal(f"{place}.{name}", ours.get(name), theirs.get(name))
+    return place, ours, theirs
 
 
 def comparable(value: Any) -> Any:

@@ -18,7 +18,10 @@ from typing import Any, Literal
 from harness import UsageError, parsed, section_of
 
 SPACES = Path(__file__).parent / "spaces"
-NOT_SEARCHED = ("loss_type", "seed", "control", "output_dir", "threads", "eval_split", "token_budget", "model_seed")
+NOT_SEARCHED = ("loss_type", "control", "task")
+FIXED_SECTIONS = ("run", "model", "evaluation")  # what decides whether two trials can be compared
+MOST_STEPS = 10_000
+OWNERS = ("grpo", "dapo", "fipo")  # losses, whose own settings begin with their names
 KINDS = ("log", "step", "choice", "fixed")
 
 Value = Any  # a setting: number, text, true or false, or None
@@ -109,6 +112,9 @@ def load_space(name: str, loss: str) -> Space:
     space = read_space(path)
     if space.losses is not None and loss not in space.losses:
         raise UsageError(f"--space {name}: it is meant for {', '.join(space.losses)}, got loss {loss!r}")
+    for name in space.searched:
+        if name.partition("_")[0] in OWNERS and not name.startswith(f"{loss}_"):
+            raise UsageError(f"--space {path}: {name} does nothing under loss {loss!r}: search it apart")
     if not space.searched:
         raise UsageError(f"--space {name}: expected at least one parameter that is not fixed, got none")
     return space
@@ -135,8 +141,10 @@ def read_space(path: Path, within: tuple[Path, ...] = ()) -> Space:
     losses, seeds = content.get("losses"), content.get("seeds")
     if losses is not None and not (isinstance(losses, list) and all(isinstance(one, str) for one in losses)):
         raise fault(path, f"expected losses as a list of names, got {losses!r}")
-    if seeds is not None and type(seeds) is not int:
-        raise fault(path, f"expected seeds as a whole number, got {seeds!r}")
+    if seeds is not None and not (type(seeds) is int and seeds > 0):
+        raise fault(path, f"expected seeds as a whole number above 0, got {seeds!r}")
+    if not isinstance(content.get("sampler", ""), str):
+        raise fault(path, f"expected sampler as a name, got {content['sampler']!r}")
     return Space(
         path.stem,
         {**included, **own},
@@ -159,8 +167,8 @@ def parameter(path: Path, name: str, table: object) -> Parameter:
     """One line of a space file, checked."""
     if name not in section_of():
         raise fault(path, f"expected settings' names, got {name!r}: see python -m harness train --help")
-    if name in NOT_SEARCHED:
-        raise fault(path, f"{name} cannot be searched: the search sets it itself")
+    if name in NOT_SEARCHED or section_of()[name] in FIXED_SECTIONS:
+        raise fault(path, f"{name} cannot be searched: trials that differ in it are not comparable")
     if not isinstance(table, Mapping) or len(table) != 1 or next(iter(table)) not in KINDS:
         raise fault(path, f"{name}: expected one of {{ log|step|choice|fixed = ... }}, got {table!r}")
     kind, given = next(iter(table.items()))
@@ -179,6 +187,8 @@ def check_range(path: Path, name: str, kind: str, values: tuple[Any, ...]) -> No
     """Raise UsageError unless the numbers make a range."""
     count = {"log": 2, "step": 3}[kind]
     numbers = len(values) == count and all(type(value) in (int, float) and math.isfinite(value) for value in values)
+    if numbers and kind == "step" and values[2] > 0 and (values[1] - values[0]) / values[2] > MOST_STEPS:
+        raise fault(path, f"{name}: expected at most {MOST_STEPS} steps, got {list(values)}: use log, or larger steps")
     if not numbers or not values[0] < values[1] or (values[0] if kind == "log" else values[2]) <= 0:
         expected = "[low, high], 0 < low < high" if kind == "log" else "[low, high, step], low < high, step > 0"
         raise fault(path, f"{name}: expected {kind} = {expected}, got {list(values)}")

@@ -25,6 +25,9 @@ def status_command(options: argparse.Namespace) -> None:
         raise UsageError(
             f"expected a study's folder with study.json, got {str(study)!r}: give the one `sweeps` printed"
         )
+    needed = ("name", "seeds", "losses") if described.get("kind") == "search" else ("arms",)
+    if missing := [name for name in needed if name not in described]:
+        raise UsageError(f"{study / 'study.json'}: expected {', '.join(missing)}, got none: restore the file")
     if described.get("kind") == "search":
         rows = live_rows(study, described)
         console.print(search_table(described, rows))
@@ -36,10 +39,7 @@ def status_command(options: argparse.Namespace) -> None:
 
 def live_rows(study: Path, described: Mapping[str, Any]) -> list[Row]:
     """The trials as the table has them, with what runs now from the run folders."""
-    try:
-        rows = read_trials(study)
-    except FileNotFoundError:
-        raise UsageError(f"{study}: expected trials.parquet, got none: the search has not begun") from None
+    rows = read_trials(study)
     for row in rows:
         going = {seed: folder for seed in described["seeds"] if is_running(folder := run_folder(study, row, seed))}
         if going and row["state"] == "waiting":

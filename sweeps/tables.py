@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from harness import flatten, tree_of, write_json, write_table
+from harness import UsageError, flatten, tree_of, write_json, write_table
 from sweeps.optuna_study import FrozenTrial, LossStudy, TrialState, is_lost
 from sweeps.search_spec import Search
 from sweeps.spaces import Parameter
@@ -161,8 +162,11 @@ def importance(study: LossStudy) -> dict[str, Any]:
 
 
 def read_trials(study: Path) -> list[Row]:
-    """The rows of trials.parquet."""
-    import pyarrow.parquet as pq
-
-    rows: list[Row] = pq.read_table(study / "trials.parquet").to_pylist()
+    """The rows of trials.parquet. Raises UsageError where it is missing or damaged."""
+    path = study / "trials.parquet"
+    try:
+        rows: list[Row] = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        words = "none" if not path.exists() else str(error).splitlines()[0]
+        raise UsageError(f"expected a search's {path}, got {words}: start the search, which writes it anew") from None
     return rows

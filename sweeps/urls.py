@@ -1,5 +1,6 @@
 """Addresses of databases and servers, as they are opened and as they may be shown."""
 
+import re
 from urllib.parse import urlsplit
 
 
@@ -11,6 +12,7 @@ def with_driver(url: str) -> str:
 
 def without_password(url: str) -> str:
     """The URL as it may be shown and written down."""
+    url = re.sub(r"(?i)(password=)[^&]*", r"\1***", url)
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -135,8 +135,8 @@ def test_status_shows_what_ended_and_why(searched: Searched) -> None:
     [
         (("--seeds", "2"), "whose seeds is [1000], not [1000, 1001]"),
         (("--losses", "fipo"), "whose losses is ['grpo', 'fipo'], not ['fipo']"),
-        (("--sampler_seed", "1"), "whose sampler is"),
-        (("--grad_clip", "2"), "whose settings is"),
+        (("--sampler_seed", "1"), "whose sampler.seed is 0, not 1"),
+        (("--grad_clip", "2"), "whose settings.grpo.grad_clip is None, not 2.0"),
     ],
 )
 def test_another_search_in_its_folder_is_refused(searched: Searched, changes: tuple[str, str], words: str) -> None:

@@ -1,6 +1,7 @@
 """What a plan says, worked by hand."""
 
 import argparse
+import json
 import math
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sweeps.estimate import Speed, key_of
 from sweeps.search_flags import add_search_flags
 from sweeps.search_options import plan_of
 from sweeps.search_plan import designed_levels, detectable, most_tokens, plan_lines, quantiles
+from sweeps.search_spec import check_same
 
 SPEED = Speed(
     start_s=5.0,
@@ -120,12 +122,19 @@ def test_speeds_are_kept_by_what_decides_them(tmp_path: Path) -> None:
         (("--sampler", "grid"), "--sampler grid: expected choices or steps, got a log range for lr"),
         (("--pruner", "median"), "--pruner: expected one of none, asha, got 'median'"),
         (("--space", "decay_rate", "--trials", "3"), "--trials: a grid has as many as it has combinations, 5, got 3"),
-        (("--lr", "1e-3"), "--lr is set by the search itself"),
+        (("--lr", "1e-3"), "--lr is searched: drop it"),
         (("--seed", "3"), "--seed is set by the search itself"),
         (("--epsilon_high", "0.3"), "--epsilon_high is set by arm 'fipo' of family 'controlled' (0.28)"),
         (("--family", "own"), "--family: expected one of controlled, ladder, recipe or a TOML file, got 'own'"),
         (("--gpus_per_trial", "2"), "--gpus_per_trial: expected 0, got 2: this version trains on the CPU"),
         (("--preset", "nothing"), "--preset: expected one of demo"),
+        (("--max_hours", "-1"), "--max_hours: expected a number above 0, got -1.0"),
+        (("--max_tokens", "nan"), "--max_tokens: expected a number above 0, got nan"),
+        (("--limit_collapse", "7"), "--limit_collapse: expected a share from 0 to 1, got 7.0"),
+        (("--storage", "sqlite://"), "--storage: expected a database that outlives this process"),
+        (("--dry_run",), "--dry_run: expected together with --launcher slurm"),
+        (("--slots", "-1"), "--slots: expected 0 (one per core) or more, got -1"),
+        (("--space", "fipo", "--losses", "dapo"), "it is meant for fipo, got loss 'dapo'"),
     ],
 )
 def test_what_does_not_fit_together_is_one_line(tmp_path: Path, flags: tuple[str, ...], words: str) -> None:
@@ -157,3 +166,41 @@ def own_family(folder: Path) -> str:
     path = folder / "family.toml"
     path.write_text('description = "own"\nallowed = []\n[arms.fipo]\nloss_type = "fipo"\n', encoding="utf-8")
     return str(path)
+
+
+def test_a_folder_that_holds_something_else_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    thesis, run = tmp_path / "thesis", tmp_path / "run"
+    for folder, name in ((thesis, "thesis.tex"), (run, "records.sha256")):
+        folder.mkdir()
+        (folder / name).write_text("mine", encoding="utf-8")
+    for study, words in (
+        (thesis, "which holds thesis.tex"),
+        (run, "which holds records.sha256"),
+        (run / "s", "inside"),
+    ):
+        described = plan_of(options("--study", str(study))).search.described()
+        with pytest.raises(UsageError, match=words):
+            check_same(described, study)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["records.sha256", "run", "thesis", "thesis.tex"]
+
+
+def test_a_search_whose_folder_was_moved_is_still_itself(tmp_path: Path) -> None:
+    described = plan_of(options("--study", str(tmp_path / "first"), "--steps", "2")).search.described()
+    moved = tmp_path / "second"
+    moved.mkdir()
+    (moved / "study.json").write_text(json.dumps(described), encoding="utf-8")
+    again = plan_of(options("--study", str(moved), "--steps", "02")).search.described()  # however it is spelled
+    assert check_same(again, moved) == described
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:secret@h/db", "postgresql://u@h/db"),
+        ("postgresql://u@h/db?password=secret&x=1", "postgresql://u@h/db?password=***&x=1"),
+        ("sqlite:///runs/x.db", "sqlite:///runs/x.db"),
+    ],
+)
+def test_passwords_are_neither_shown_nor_written(tmp_path: Path, url: str, shown: str) -> None:
+    search = plan_of(options("--study", str(tmp_path / "s"), "--storage", url)).search
+    assert search.described()["storage"] == shown
