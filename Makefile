@@ -51,7 +51,7 @@ demo: $(READY)
 compare: $(READY)
 	@$(PY) -m sweeps compare $(ARGS)
 
-# GRPO turned into DAPO into FIPO one switch at a time, with planted controls: 58 runs, about 20 minutes on two cores.
+# GRPO turned into DAPO into FIPO one switch at a time, with planted controls: 58 runs of the demo's size.
 ablate: STUDY = runs/ablate
 ablate: $(READY)
 	@$(PY) -m sweeps ablate --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)) --study $(STUDY) $(ARGS); code=$$?; \

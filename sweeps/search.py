@@ -47,6 +47,7 @@ def search_command(options: argparse.Namespace) -> None:
             return
         sweeps.slurm.check_slurm(search.study, options)
     gpu_groups(options)
+    check_same(search.described(), search.study)  # before a lock is made in a folder that is not ours
     with locked(search.study, lock_name(search)), storage_errors():
         studies = opened(search, console.print)
         with held_slots(search, options, plan.slots) as slots, mirrored(search.study, options, console.print):

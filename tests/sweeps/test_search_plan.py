@@ -15,6 +15,7 @@ from sweeps.search_flags import add_search_flags
 from sweeps.search_options import plan_of
 from sweeps.search_plan import designed_levels, detectable, most_tokens, plan_lines, quantiles
 from sweeps.search_spec import check_same
+from tests.sweeps.searching import started
 
 SPEED = Speed(
     start_s=5.0,
@@ -204,3 +205,10 @@ def test_a_search_whose_folder_was_moved_is_still_itself(tmp_path: Path) -> None
 def test_passwords_are_neither_shown_nor_written(tmp_path: Path, url: str, shown: str) -> None:
     search = plan_of(options("--study", str(tmp_path / "s"), "--storage", url)).search
     assert search.described()["storage"] == shown
+
+
+def test_a_refused_search_leaves_a_foreign_folder_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine", encoding="utf-8")
+    outcome = started(["search", "--study", str(tmp_path), "--tracking_uri", "none"])
+    assert (outcome.exit_code, outcome.printed, len(outcome.errors)) == (2, [], 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
