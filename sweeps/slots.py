@@ -102,7 +102,7 @@ class LocalSlot:
         if self.gpus:
             extra["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
         self.process = start(run, extra)
-        self.runner = runner_of(self.process)
+        self.runner = Holder.of(self.process.pid)
         for lease in self.leases:
             lease.note(runner=self.runner.written(), run=run.name, port=port, gpus=list(self.gpus))
         return [Attempt(run, self.process)]
@@ -146,15 +146,6 @@ class LocalSlot:
             if mib > self.before.get(uuid, mib) + GPU_MARGIN_MIB
         }
         return ", ".join(f"{mib} MiB on {uuid}" for uuid, mib in over.items())
-
-
-def runner_of(process: subprocess.Popen[bytes]) -> Holder:
-    """The process as a holder; one that has ended already can be nobody's but its own."""
-    try:
-        return Holder.of(process.pid)
-    except psutil.NoSuchProcess:
-        this = Holder.this()
-        return Holder(this.host, this.boot, process.pid, time.time())
 
 
 def free_port() -> int:
@@ -218,13 +209,17 @@ def start(
 def end_left_behind(folder: Path) -> None:
     """End a session that a dead controller began for the run and had not yet written down."""
     for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if str(folder) in words and "harness" in words:
-            with suppress(psutil.Error, OSError):
-                if os.getsid(process.pid) == process.pid:
-                    runner = Holder.of(process.pid)
-                    ask_to_end(runner)
-                    end_session(runner, GRACE_S)
+        with suppress(psutil.Error, OSError):
+            if works_on(process, folder.resolve()) and os.getsid(process.pid) == process.pid:
+                runner = Holder.of(process.pid)
+                ask_to_end(runner)
+                end_session(runner, GRACE_S)
+
+
+def works_on(process: psutil.Process, folder: Path) -> bool:
+    """Whether it is a harness command on this very folder: another checkout's may be spelled the same."""
+    words = process.info["cmdline"] or []
+    return "harness" in words and any(Path(process.cwd(), word).resolve() == folder for word in words)
 
 
 def command_of(run: PlannedRun) -> list[str]:

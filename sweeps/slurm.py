@@ -20,7 +20,7 @@ from sweeps.endings import memory_kills
 from sweeps.holders import Holder, ask_to_end, end_session
 from sweeps.leases import Lease, acquire, cancel_job
 from sweeps.search_spec import Search, trial_name
-from sweeps.slots import GRACE_S, Attempt, free_port, runner_of, start
+from sweeps.slots import GRACE_S, Attempt, free_port, start
 from sweeps.study import PlannedRun
 
 KILLED = -9
@@ -48,7 +48,7 @@ class TrialJob:
         kills = memory_kills()
         # SLURM's warning goes to every process of the job; it is for this one, which asks the run to stop
         process = start(run, {"MASTER_PORT": str(free_port())}, before=ignore_warning)
-        self.runner = runner_of(process)
+        self.runner = Holder.of(process.pid)
         code = process.wait()
         if code == KILLED and memory_kills() > kills:
             with run.log.open("a", encoding="utf-8") as log:

@@ -1,10 +1,13 @@
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from harness import Config
-from sweeps.slots import LocalSlot, latest_metrics, run_all
+from sweeps.slots import LocalSlot, end_left_behind, latest_metrics, run_all
 from sweeps.study import PlannedRun, set_aside
 from tests.harness.tiny import small_settings
 
@@ -92,3 +95,30 @@ def test_no_process_is_left_when_the_comparison_is_given_up(tmp_path: Path) -> N
     going.close()
     assert None not in [attempt.process.returncode for attempt in running]
     assert not (tmp_path / "logs" / "grpo-seed0.log").exists()
+
+
+SLEEPER = "import sys, time; print('ready', flush=True); time.sleep(600)"
+
+
+def left_behind(folder: Path, run: str) -> subprocess.Popen[bytes]:
+    """A session that looks like a run's, started in the folder with the run's path as it is spelled from there."""
+    command = [sys.executable, "-c", SLEEPER, "harness", "train", "--output_dir", run]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def test_what_a_dead_controller_left_running_is_ended_and_another_checkouts_run_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    run = Path("runs/sweep/runs/fipo-trial0000-seed1000")  # the same words in both
+    monkeypatch.chdir(here)
+    with left_behind(here, str(run)) as ours, left_behind(there, str(run)) as theirs:
+        end_left_behind(run)
+        assert ours.wait(10) == -signal.SIGTERM
+        assert theirs.poll() is None
+        theirs.kill()
