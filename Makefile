@@ -33,7 +33,7 @@ setup: $(READY)
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: expected Python 3.11 or later as $(PYTHON): install it, or run make PYTHON=/path/to/python3.11" >&2; exit 2; }
-	@echo "Setting up $(VENV): torch, transformers and the rest, pinned in pyproject.toml; about half a GB to download with a"
+	@echo "Setting up $(VENV): torch, transformers and the rest, pinned in pyproject.toml; about 450 MB to download with a"
 	@echo "CPU build of torch, 2.1 GB on disk. Where pip offers only a CUDA build of torch it is several GB: then run"
 	@echo "make setup TORCH_INDEX=<url of an index of CPU builds> first."
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \

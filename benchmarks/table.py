@@ -72,7 +72,7 @@ def machine(device: str) -> dict[str, object]:
         "python": platform.python_version(),
         "commit": commit(),
         "measured_at": datetime.now().isoformat(timespec="minutes"),
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+        "command": " ".join(["python", *sys.orig_argv[1:]]),
     }
 
 

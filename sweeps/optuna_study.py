@@ -42,30 +42,25 @@ VERSION = optuna.__version__
 LEASE_S = 60.0  # a holder on another host whose heartbeat has not changed for so long is taken for dead
 BEAT_S = 15.0
 OPEN_ATTEMPTS = 3
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
+def open_storage(url: str | None, folder: Path, attempts: int = OPEN_ATTEMPTS) -> optuna.storages.BaseStorage:
     """The storage at the URL, or the journal in the study's folder. Raises UsageError where it cannot be opened."""
     if url is None:
-        backend = JournalFileBackend(str(folder / "optuna.journal"))
-        return optuna.storages.JournalStorage(backend)
-    options: dict[str, Any] = {"pool_pre_ping": True}
-    if url.startswith("sqlite"):
-        options = {"connect_args": {"timeout": 60}}
-    for attempt in range(OPEN_ATTEMPTS):
-        try:
-            return optuna.storages.RDBStorage(with_driver(url), engine_kwargs=options)
-        except ImportError as error:
-            raise UsageError(f"--storage {without_password(url)}: its driver is not installed: {error}") from None
-        except Exception as error:  # sqlalchemy raises whatever the driver does
-            if attempt == OPEN_ATTEMPTS - 1:
-                words = str(error).splitlines()[0]
-                raise UsageError(f"--storage {without_password(url)}: could not be opened: {words}") from None
-            time.sleep(1.0)  # two hosts that make its tables at once are in each other's way once
-    raise AssertionError
+        return optuna.storages.JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
+    options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    try:
+        return optuna.storages.RDBStorage(with_driver(url), engine_kwargs=options)
+    except ImportError as error:
+        raise UsageError(f"--storage {without_password(url)}: its driver is not installed: {error}") from None
+    except Exception as error:  # sqlalchemy raises whatever the driver does
+        if attempts == 1:
+            words = str(error).splitlines()[0]
+            raise UsageError(f"--storage {without_password(url)}: could not be opened: {words}") from None
+    time.sleep(1.0)  # two hosts that make its tables at once are in each other's way once
+    return open_storage(url, folder, attempts - 1)
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,16 @@
 import argparse
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 
-from harness import HarnessError, UsageError, cache_folder, tree_of, write_json
+from harness import HarnessError, tree_of, write_json
 from sweeps.compare import end_like_ctrl_c, prepare
 from sweeps.controller import Controller
 from sweeps.estimate import Speed, cached, probed
-from sweeps.gpus import listed_gpus
+from sweeps.host_slots import gpu_groups, held_slots
 from sweeps.journal import repair
-from sweeps.leases import acquire
 from sweeps.optuna_study import VERSION, LossStudy, open_storage, storage_errors
 from sweeps.progress import make_console
 from sweeps.samplers import Spec
@@ -23,9 +20,9 @@ from sweeps.search_options import Plan, plan_of
 from sweeps.search_plan import plan_lines
 from sweeps.search_progress import SearchProgress, values_line
 from sweeps.search_spec import Search, check_same
-from sweeps.slots import LocalSlot, Slot
+from sweeps.slots import Slot
 from sweeps.study import PlannedRun, locked
-from sweeps.tables import Row, best_rows, has_ended, read_trials, trial_rows, write_findings, write_trials
+from sweeps.tables import ENDED, Row, best_rows, has_ended, read_trials, trial_rows, write_findings, write_trials
 from sweeps.tracking import mirrored
 from sweeps.winners import check_comparable, run_winners
 
@@ -34,11 +31,8 @@ Studies = Mapping[str, LossStudy]
 
 def search_command(options: argparse.Namespace) -> None:
     """Say the plan, carry it out, run the winners again, and write what was found."""
-    end_like_ctrl_c()
-    plan, console = plan_of(options), make_console()
+    plan, console = checked_plan(options), make_console()
     search = plan.search
-    search.check()
-    check_comparable(search)
     if options.launcher == "slurm":
         import sweeps.slurm  # submitit is imported for those who use it
 
@@ -47,10 +41,9 @@ def search_command(options: argparse.Namespace) -> None:
             return
         sweeps.slurm.check_slurm(search.study, options)
     gpu_groups(options)
-    check_same(search.described(), search.study)  # before a lock is made in a folder that is not ours
     with locked(search.study, lock_name(search)), storage_errors():
         studies = opened(search, console.print)
-        with held_slots(search, options, plan.slots) as slots, mirrored(search.study, options, console.print):
+        with held_slots(search.study, options, plan.slots) as slots, mirrored(search.study, options, console.print):
             if cached(search.typical_config()) is None:
                 prepare_model(search, console)  # what is not known yet is measured, which needs the model
             for line in lines_of(plan, studies, console.print):
@@ -91,17 +84,24 @@ def winners_beyond(plan: Plan, rows: Sequence[Row], spent_s: float, slots: int) 
 
 def plan_command(options: argparse.Namespace) -> None:
     """Say what a search would take, and run nothing but a probe of a few steps where no step has been measured."""
-    end_like_ctrl_c()
-    plan, console = plan_of(options), make_console()
+    plan, console = checked_plan(options), make_console()
     search = plan.search
-    search.check()
-    check_comparable(search)
     left = all_runs(search)
-    if check_same(search.described(), search.study) is not None:
-        ended = [row for row in read_trials(search.study) if row["state"] not in ("waiting", "running")]
+    if (search.study / "study.json").is_file():
+        ended = [row for row in read_trials(search.study) if row["state"] in ENDED]
         left -= len(ended) * len(search.seeds)
     for line in plan_lines(search, left, plan.slots, speed_here(search, console.print), plan.caps):
         console.print(line)
+
+
+def checked_plan(options: argparse.Namespace) -> Plan:
+    """What the flags ask for, with all that can be refused refused before anything is written."""
+    end_like_ctrl_c()
+    plan = plan_of(options)
+    plan.search.check()
+    check_comparable(plan.search)
+    check_same(plan.search.described(), plan.search.study)
+    return plan
 
 
 def lock_name(search: Search) -> str:
@@ -131,55 +131,6 @@ def opened(search: Search, say: Callable[[str], None]) -> Studies:
     kept = {"sampler": old["sampler"]} if old else {}
     write_json(search.study / "study.json", described | kept)
     return studies
-
-
-@contextmanager
-def held_slots(search: Search, options: argparse.Namespace, count: int) -> Iterator[Sequence[Slot]]:
-    """The slots of this host, held by leases; what a dead controller of this study left running is ended."""
-    folder = search.study / "slots"
-    for path in folder.glob("*.json"):  # also of an earlier start with more slots, or with another launcher
-        if left := acquire(path):
-            left.release()
-    with ExitStack() as stack:
-        slots: Sequence[Slot]
-        if options.launcher == "slurm":
-            from sweeps.slurm import slurm_slots
-
-            slots = slurm_slots(search.study, count, options)
-        else:
-            slots = local_slots(folder, gpu_groups(options) or [()] * count)
-        for slot in slots:
-            stack.callback(slot.release)
-        if not slots:
-            raise UsageError(f"{search.study}: every slot is held by another search: stop it, or wait for it")
-        yield slots
-
-
-def local_slots(folder: Path, groups: Sequence[tuple[str, ...]]) -> list[LocalSlot]:
-    """A slot for each group of GPUs, or share of the CPU where the group is empty, that no other search holds."""
-    slots = []
-    for number, gpus in enumerate(groups):
-        paths = [cache_folder() / "leases" / f"{uuid}.json" for uuid in gpus]
-        leases = [acquire(path) for path in paths or [folder / f"{platform.node()}-{number}.json"]]
-        held = [lease for lease in leases if lease is not None]
-        slot = LocalSlot(f"slot {number}", gpus, held)
-        if len(held) == len(leases):
-            slots.append(slot)
-        else:
-            slot.release()
-    return slots
-
-
-def gpu_groups(options: argparse.Namespace) -> list[tuple[str, ...]]:
-    """The GPUs of each slot; none where trials run on the CPU."""
-    size = options.gpus_per_trial
-    if not size or options.launcher == "slurm":
-        return []
-    gpus = listed_gpus(options.gpus)
-    if len(gpus) < size:
-        raise UsageError(f"--gpus_per_trial {size}: expected at least so many GPUs, got {len(gpus)}")
-    groups = [tuple(gpus[start : start + size]) for start in range(0, len(gpus) - size + 1, size)]
-    return groups[: options.slots] if options.slots else groups
 
 
 def lines_of(plan: Plan, studies: Studies, say: Callable[[str], None]) -> list[str]:
@@ -249,12 +200,12 @@ def report(search: Search, studies: Studies, ended: str | None, say: Callable[[s
     rows = trial_rows(search, studies)
     write_trials(search, rows)
     write_findings(search, studies, rows)
-    done = sum(row["state"] not in ("waiting", "running") for row in rows)
+    done = sum(row["state"] in ENDED for row in rows)
     if ended:
         say(f"{ended} reached after {done} of {len(rows)} trials: raise it and start the same command again to go on")
     for loss, row in best_rows(rows).items():
         value = f"accuracy {row['value']:.3f} on tuning prompts"
-        tried = sum(one["loss"] == loss and one["state"] not in ("waiting", "running") for one in rows)
+        tried = sum(one["loss"] == loss and one["state"] in ENDED for one in rows)
         say(f"{loss}: best of {tried} trials: {value} with {values_line(row)}")
     say(f"study: {search.study}")
     return rows

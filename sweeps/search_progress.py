@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,12 +15,10 @@ from sweeps.optuna_study import LossStudy
 from sweeps.plan import minutes
 from sweeps.progress import PLAIN_EVERY_S, steps_done
 from sweeps.search_spec import Search
-from sweeps.tables import Row, best_rows, trial_rows, write_trials
+from sweeps.tables import ENDED, Row, best_rows, trial_rows, write_trials
 
 if TYPE_CHECKING:
     from sweeps.controller import Controller, OpenTrial
-
-DONE = ("finished", "pruned", "infeasible", "failed")
 
 
 @dataclass
@@ -36,7 +34,6 @@ class SearchProgress:
     rows: Sequence[Row] = ()
     drawn: float = 0.0
     refreshed: float = 0.0
-    started: float = field(default_factory=time.monotonic)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -82,7 +79,7 @@ class SearchProgress:
 
     def count(self) -> str:
         """How many trials have ended."""
-        return f"{sum(row['state'] in DONE for row in self.rows)} of {len(self.rows)} trials"
+        return f"{sum(row['state'] in ENDED for row in self.rows)} of {len(self.rows)} trials"
 
     def left(self, controller: "Controller") -> str:
         """Time left at the measured pace."""
@@ -109,7 +106,7 @@ class SearchProgress:
 def seconds_left(search: Search, rows: Sequence[Row], speed: Speed, controller: "Controller") -> float:
     """Slot-seconds of the runs that are left, those under way by their steps."""
     whole = speed.seconds(search.typical_config())
-    open_rows = [row for row in rows if row["state"] not in DONE]
+    open_rows = [row for row in rows if row["state"] not in ENDED]
     left = len(open_rows) * len(search.seeds) * whole
     for trial in controller.open:
         left -= sum(run.state() == "finished" for run in trial.runs) * whole
@@ -118,7 +115,7 @@ def seconds_left(search: Search, rows: Sequence[Row], speed: Speed, controller: 
 
 def tally(rows: Sequence[Row]) -> str:
     """Trials ended, and how those ended that have no value."""
-    counts = {state: sum(row["state"] == state for row in rows) for state in DONE}
+    counts = {state: sum(row["state"] == state for row in rows) for state in ENDED}
     without = [f"{count} {state}" for state, count in counts.items() if count and state != "finished"]
     return ", ".join([f"{sum(counts.values())}/{len(rows)}", *without])
 

@@ -37,14 +37,10 @@ class Parameter:
 
     def described(self) -> dict[str, Any]:
         """As study.json has it."""
-        names = {"log": ("low", "high"), "step": ("low", "high", "step")}
-        if self.kind in names:
-            return {"kind": self.kind, **dict(zip(names[self.kind], self.values, strict=True))}
-        return {"kind": "choice", "values": list(self.values)} if self.kind == "choice" else self.fixed()
-
-    def fixed(self) -> dict[str, Any]:
-        """A fixed value as study.json has it."""
-        return {"kind": "fixed", "value": self.values[0]}
+        if self.kind == "choice":
+            return {"kind": "choice", "values": list(self.values)}
+        names = {"log": ("low", "high"), "step": ("low", "high", "step"), "fixed": ("value",)}[self.kind]
+        return {"kind": self.kind, **dict(zip(names, self.values, strict=True))}
 
     @property
     def listed(self) -> tuple[Value, ...] | None:

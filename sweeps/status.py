@@ -14,7 +14,7 @@ from sweeps.progress import make_console
 from sweeps.search_progress import best_line, tally, values_line
 from sweeps.slots import latest_metrics
 from sweeps.study import read_json
-from sweeps.tables import Row, read_trials
+from sweeps.tables import ENDED, Row, read_trials
 
 
 def status_command(options: argparse.Namespace) -> None:
@@ -80,7 +80,7 @@ def steps(folder: Path) -> str:
 
 def time_left(rows: Sequence[Row]) -> str:
     """How much is left, from what the ended trials took and how many runs are under way."""
-    left = sum(row["state"] in ("waiting", "running") for row in rows)
+    left = sum(row["state"] not in ENDED for row in rows)
     if not left:
         return f"all {len(rows)} trials have ended"
     took = [row["seconds"] for row in rows if row["seconds"]]
@@ -92,7 +92,7 @@ def time_left(rows: Sequence[Row]) -> str:
 
 def at_work(study: Path, rows: Sequence[Row]) -> list[str]:
     """A line where trials are left and nobody runs them here: what says that it is running then was killed."""
-    left = any(row["state"] in ("waiting", "running") for row in rows)
+    left = any(row["state"] not in ENDED for row in rows)
     held = [path for path in (study / "slots").glob("*.json") if not may_be_taken(path)]
     return ["no controller is at work in this folder: the same command again goes on"] if left and not held else []
 

@@ -15,6 +15,7 @@ from sweeps.trial_facts import ACTED
 
 Row = dict[str, Any]
 FEWEST_FOR_IMPORTANCE = 4
+ENDED = ("finished", "pruned", "infeasible", "failed")  # states of a trial that is over
 CONSTRAINTS = ("response_tokens", "truncated_share", "collapse")
 PER_RUN = ("output_dir", "seed", "eval_split")
 

@@ -12,9 +12,8 @@ from harness.config import Config
 from sweeps import slots
 from sweeps.gpus import listed_gpus
 from sweeps.holders import Holder
+from sweeps.host_slots import gpu_groups, held_slots
 from sweeps.leases import acquire, read_lease
-from sweeps.search import gpu_groups, held_slots
-from sweeps.search_spec import Search
 from sweeps.slots import LocalSlot
 from sweeps.study import PlannedRun
 from tests.harness.tiny import small_settings
@@ -46,30 +45,28 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
-    """A search whose folder and cache are the test's own; only its folder matters here."""
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A search's folder, with a cache of the test's own."""
     monkeypatch.setenv("FIPO_HARNESS_CACHE", str(tmp_path / "cache"))
-    return Search(tmp_path / "study", *[None] * 14)  # type: ignore[arg-type]
+    return tmp_path / "study"
 
 
-def test_eight_gpus_are_four_slots_of_two_each_under_leases(search: Search, tmp_path: Path) -> None:
+def test_eight_gpus_are_four_slots_of_two_each_under_leases(study: Path, tmp_path: Path) -> None:
     leases = tmp_path / "cache" / "leases"
-    with held_slots(search, options(), 0) as found:
+    with held_slots(study, options(), 0) as found:
         assert [slot.gpus for slot in found] == [tuple(UUIDS[n : n + 2]) for n in (0, 2, 4, 6)]  # type: ignore[attr-defined]
         assert {path.stem for path in leases.iterdir()} == set(UUIDS)
         # another search on this host gets none of them
-        with pytest.raises(UsageError, match="every slot is held by another search"), held_slots(search, options(), 0):
+        with pytest.raises(UsageError, match="every slot is held by another search"), held_slots(study, options(), 0):
             pass
     assert list(leases.iterdir()) == []
 
 
-def test_what_another_search_holds_is_left_to_it_and_what_a_dead_one_held_is_not(
-    search: Search, tmp_path: Path
-) -> None:
+def test_what_another_search_holds_is_left_to_it_and_what_a_dead_one_held_is_not(study: Path, tmp_path: Path) -> None:
     leases = tmp_path / "cache" / "leases"
     theirs = acquire(leases / f"{UUIDS[1]}.json")
     (leases / f"{UUIDS[4]}.json").write_text(json.dumps({"holder": dead_holder().written()}), encoding="utf-8")
-    with held_slots(search, options(), 0) as found:
+    with held_slots(study, options(), 0) as found:
         assert [slot.gpus[0] for slot in found] == [UUIDS[2], UUIDS[4], UUIDS[6]]  # type: ignore[attr-defined]
     assert theirs is not None
     assert [path.stem for path in leases.iterdir()] == [UUIDS[1]]
