@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from analysis.records import read_study
 from analysis.report import report_html
 from analysis.tables import HEADINGS
 from tests.analysis import folders
+from tests.analysis.page_check import check_page
 
 FIGURES = {
     "learning_curves",
@@ -94,27 +94,7 @@ def test_the_first_screen_answers(demo_report: Path) -> None:
 
 def test_the_report_is_whole_and_needs_no_network(demo_report: Path) -> None:
     html = (demo_report / "report.html").read_text()
-    parser, opened, anchors, ids = HTMLParser(), list[str](), set[str](), set[str]()
-
-    def start(tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        given = dict(attributes)
-        if tag not in ("meta", "img"):
-            opened.append(tag)
-        ids.add(given.get("id") or "")
-        if tag == "a":
-            anchors.add(str(given["href"]).removeprefix("#"))
-        if tag == "img":
-            assert str(given["src"]).startswith("data:image/png;base64,")
-            assert given["alt"]
-
-    def end(tag: str) -> None:
-        assert opened.pop() == tag
-
-    parser.handle_starttag, parser.handle_endtag = start, end  # type: ignore[method-assign]
-    parser.feed(html)
-    assert not opened
-    assert anchors <= ids
-    assert not re.search(r"https?://|<script|@import|url\(", html)
+    check_page(html)
 
 
 def test_confounds_and_unclean_trees_are_said_plainly(study: Path) -> None:

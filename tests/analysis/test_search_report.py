@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from contextlib import redirect_stdout
-from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from analysis import figures_search, figures_space, search_panels
 from analysis.__main__ import main
 from tests.analysis import folders, search_folders
+from tests.analysis.page_check import check_page
 from tests.analysis.search_folders import SearchTruth, grid_truth
 
 ROOT = Path(__file__).parents[2]
@@ -118,24 +118,7 @@ def test_the_printed_lines_are_the_sentences_and_the_path(search: Path) -> None:
 
 
 def test_the_page_is_whole_and_needs_no_network(html: str) -> None:
-    parser, opened, anchors, ids = HTMLParser(), list[str](), set[str](), set[str]()
-
-    def start(tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        given = dict(attributes)
-        if tag not in ("meta", "img"):
-            opened.append(tag)
-        ids.add(given.get("id") or "")
-        if tag == "a" and str(given["href"]).startswith("#"):
-            anchors.add(str(given["href"])[1:])
-
-    def end(tag: str) -> None:
-        assert opened.pop() == tag
-
-    parser.handle_starttag, parser.handle_endtag = start, end  # type: ignore[method-assign]
-    parser.feed(html)
-    assert not opened
-    assert anchors <= ids
-    assert not re.search(r"https?://|<script|@import|url\(", html)
+    check_page(html)
     assert html.count("<figure>") == len(FIGURES)
     assert html.count(f"commit {folders.COMMIT}") == len(FIGURES)
 
