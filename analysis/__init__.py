@@ -1,18 +1,27 @@
-"""Run and study folders -> statistics -> figures, tables and one report; `docs/run_folder.md` says what may be read."""
+"""Run and study folders -> statistics -> figures, tables and one report; `docs/run_folder.md` says what may be read.
 
-from analysis.outcomes import outcomes, summary
-from analysis.records import RecordsError, Study, read
-from analysis.report import write_figures, write_report
-from analysis.verdict import Verdict, verdict
+The names are imported when they are first asked for, so that `python -m analysis claims` starts at once.
+"""
 
-__all__ = [
-    "RecordsError",
-    "Study",
-    "Verdict",
-    "outcomes",
-    "read",
-    "summary",
-    "verdict",
-    "write_figures",
-    "write_report",
-]
+from importlib import import_module
+from typing import Any
+
+WHERE = {
+    "RecordsError": "errors",
+    "Study": "records",
+    "Verdict": "verdict",
+    "outcomes": "outcomes",
+    "read": "records",
+    "summary": "outcomes",
+    "verdict": "verdict",
+    "write_figures": "report",
+    "write_report": "report",
+}
+__all__ = list(WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from the module that has it."""
+    if name not in WHERE:
+        raise AttributeError(f"module 'analysis' has no attribute {name!r}")
+    return getattr(import_module(f"analysis.{WHERE[name]}"), name)

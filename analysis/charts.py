@@ -1,64 +1,25 @@
 """The report's figures in its order, each with its data, its caption and the name of its files."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import pandas as pd
-from matplotlib.figure import Figure
 
+from analysis.chart import Chart
 from analysis.comparisons import comparison_table
 from analysis.controls import NEGATIVE
 from analysis.curves import DYNAMICS, LEARNING, bands, on_common_grid, seed_curves, seed_token_curves
 from analysis.figures import accuracy_against_tokens, learning_curves, training_dynamics
 from analysis.figures_length import accuracy_against_length
 from analysis.figures_outcomes import AXIS, outcomes_per_arm, pairwise_differences
+from analysis.findings import Findings, final_answers, seed_counts
 from analysis.formatting import plain
-from analysis.length import SMALLEST_BIN, anytime, pooled_by_length, within_prompt, within_prompt_table
-from analysis.outcomes import (
-    FINAL_EVALUATIONS,
-    final_evaluations,
-    outcomes,
-    summary_table,
-    token_budget,
-    token_curves,
-)
-from analysis.records import Study
-from analysis.verdict import Verdict, verdict
+from analysis.length import SMALLEST_BIN, anytime, pooled_by_length
+from analysis.outcomes import FINAL_EVALUATIONS, summary_table, token_budget, token_curves
 
 EVERY_SEED = (
     "Thin lines: every seed. Thick line and band: mean and 95 % t interval over seeds; the seeds set the scale, and a "
     "band that leaves it is cut."
 )
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A figure as the report shows it; `tables` are the data it was drawn from."""
-
-    name: str
-    title: str
-    caption: str
-    figure: Figure
-    tables: dict[str, pd.DataFrame]
-
-
-@dataclass(frozen=True)
-class Findings:
-    """A study with what was computed from it once: outcomes per run, verdict, and the within-prompt view."""
-
-    study: Study
-    outcomes: pd.DataFrame
-    verdict: Verdict
-    within_prompt: pd.DataFrame
-
-
-def findings(study: Study) -> Findings:
-    """All that the figures, tables and sentences of a report share."""
-    table = outcomes(study)
-    order = {arm.name: place for place, arm in enumerate(study.arms)}
-    table = table.sort_values(["arm", "seed"], key=lambda column: column.map(order) if column.name == "arm" else column)
-    within = within_prompt_table(within_prompt(_final_answers(study)))
-    return Findings(study, table.reset_index(drop=True), verdict(study, table), within)
 
 
 def charts(found: Findings, names: Sequence[str] = ()) -> list[Chart]:
@@ -76,7 +37,7 @@ def _learning(found: Findings) -> Chart:
         f"{EVERY_SEED} Rollout quantities are over the first sampling round of a step, whose prompts and random "
         "numbers are the same in every arm; step s is the policy after s steps. The primary outcome is the mean of "
         "the first panel's curve over the steps. The influence weight exists in FIPO only; in the other losses it is "
-        f"1 by definition. {_seed_counts(found)}",
+        f"1 by definition. {seed_counts(found)}",
         learning_curves(curves, means, LEARNING),
         {"seeds": curves, "means": means},
     )
@@ -92,7 +53,7 @@ def _outcomes(found: Findings) -> Chart:
         "Outcomes per arm",
         "Filled mark and bar: mean and 95 % t interval over seeds. Open dots: every seed. Left all arms, right the "
         "same without the negative control on a finer scale. Overlapping intervals do not answer whether two arms "
-        f"differ: the next figure does. {_seed_counts(found)}",
+        f"differ: the next figure does. {seed_counts(found)}",
         outcomes_per_arm(seeds, means, close),
         {"seeds": seeds, "means": means},
     )
@@ -115,7 +76,7 @@ def _differences(found: Findings) -> Chart | None:
         "word under each name is by the Holm-corrected p. A bar that crosses 0 decides nothing. The grey band holds "
         "the true differences that these seeds would miss more than one time in five (80 % power, at the level of "
         "Holm's strictest step, and 1 % for the positive control, which is drawn in purple): a loss whose advantage "
-        f"is smaller than the band stays undecided by design. {_seed_counts(found)}",
+        f"is smaller than the band stays undecided by design. {seed_counts(found)}",
         pairwise_differences(table),
         {"pairs": table},
     )
@@ -132,14 +93,14 @@ def _tokens(found: Findings) -> Chart:
         "until the policy was reached; evaluations are left out. Equal steps flatter an arm that writes longer or "
         "discards more; equal tokens do not. Every run of the losses has generated at least "
         f"{plain(budget / 1000, 0)} thousand tokens: the table compares evaluation accuracy there. "
-        f"{_seed_counts(found)}",
+        f"{seed_counts(found)}",
         accuracy_against_tokens(curves, means),
         {"seeds": curves, "means": means},
     )
 
 
 def _length(found: Findings) -> Chart:
-    answers = _final_answers(found.study)
+    answers = final_answers(found.study)
     pooled, within, curves = pooled_by_length(answers), found.within_prompt, anytime(answers)
     means = bands(curves)
     return Chart(
@@ -153,7 +114,7 @@ def _length(found: Findings) -> Chart:
         "prompt, the probability that a right one is longer than a wrong one; at 0.5 length says nothing. (d) Slope "
         "of a conditional (fixed-effect) logit of being right on log tokens, which removes what each prompt "
         "contributes. c and d: mean and 95 % t interval over seeds, cut-off answers left out. Length follows from the "
-        f"policy, so all of this describes and explains nothing. {_seed_counts(found)}",
+        f"policy, so all of this describes and explains nothing. {seed_counts(found)}",
         accuracy_against_length(pooled, within, curves, means),
         {"pooled": pooled, "within_prompt": within, "anytime": curves, "anytime_means": means},
     )
@@ -167,7 +128,7 @@ def _dynamics(found: Findings) -> Chart:
         "Training dynamics",
         f"{EVERY_SEED} KL: mean of log pi_old - log pi over trained tokens. Informative prompts: those whose "
         "responses do not all score the same. Stopped by a clip: trained tokens whose gradient that clip stopped. "
-        f"Losses themselves are not shown: their values are not comparable between arms. {_seed_counts(found)}",
+        f"Losses themselves are not shown: their values are not comparable between arms. {seed_counts(found)}",
         training_dynamics(curves, means, DYNAMICS),
         {"seeds": curves, "means": means},
     )
@@ -181,15 +142,3 @@ CHARTS: dict[str, Callable[[Findings], Chart | None]] = {
     "accuracy_against_length": _length,
     "training_dynamics": _dynamics,
 }
-
-
-def _final_answers(study: Study) -> pd.DataFrame:
-    answers = final_evaluations(study.evals)
-    place = {arm.name: index for index, arm in enumerate(study.arms)}
-    ordered = answers.assign(place=answers["arm"].map(place), truncated=answers["truncated"].astype(bool))
-    return ordered.sort_values(["place", "seed", "step", "prompt_id", "sample"], ignore_index=True)
-
-
-def _seed_counts(found: Findings) -> str:
-    counts = found.outcomes.groupby("arm", sort=False).size()
-    return "n (seeds): " + ", ".join(f"{arm} {count}" for arm, count in counts.items()) + "."

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.run_files import RecordsError, read_evals, read_json, read_metrics, read_status
+from analysis.errors import RecordsError
+from analysis.run_files import read_evals, read_json, read_metrics, read_status
 
 RUN_NAME = re.compile(r"(?P<arm>.+)-seed(?P<seed>\d+)")
 ENVIRONMENT_FIELDS = (
@@ -24,7 +25,7 @@ ENVIRONMENT_FIELDS = (
     "eval_prompts_sha256",
 )
 
-__all__ = ["Arm", "RecordsError", "Study", "read", "read_runs", "read_study"]
+__all__ = ["Arm", "Study", "read", "read_runs", "read_study"]
 
 
 @dataclass(frozen=True)

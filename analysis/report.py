@@ -4,7 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.charts import Chart, Findings, charts, findings
+from analysis.chart import Chart
+from analysis.charts import charts
+from analysis.findings import Findings, findings
 from analysis.outcomes import OUTCOMES, PRIMARY
 from analysis.page import Section, box, bullets, figure, page, paragraph
 from analysis.provenance import commits, confounds, run_ids

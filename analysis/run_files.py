@@ -6,13 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.errors import RecordsError
+
 SCHEMA_VERSION = 1
 EVAL_COLUMNS = ["step", "prompt_id", "sample", "correct", "response_tokens", "truncated"]
 NEEDED_METRICS = ("step", "rollout/accuracy", "ledger/generated_tokens", "time/elapsed_s")
-
-
-class RecordsError(ValueError):
-    """A folder that cannot be read as the contract says; its message is one line with a way out."""
 
 
 def read_json(path: Path, versioned: bool = False) -> dict[str, Any]:

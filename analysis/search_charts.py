@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from analysis.charts import Chart
+from analysis.chart import Chart
 from analysis.figures_search import expected_maximum_curves, optimisation_history, parameter_slices
 from analysis.figures_space import contour, designed_grid, importances
 from analysis.formatting import counted, plain

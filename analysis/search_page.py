@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from analysis.charts import Chart
+from analysis.chart import Chart
 from analysis.page import Section, box, bullets, figure, page, paragraph
 from analysis.provenance import commits
 from analysis.search_charts import PED_WARNING

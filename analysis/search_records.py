@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.run_files import RecordsError, read_json
+from analysis.errors import RecordsError
+from analysis.run_files import read_json
 
 PARAMETER, ACTED, CONSTRAINT = "param.", "acted.", "constraint."
 COLUMNS = ("loss", "trial", "state", "reason", "value", "feasible", "seeds", "values", "ended")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.charts import Chart
+from analysis.chart import Chart
 from analysis.report import write_charts
 from analysis.search_charts import search_charts
 from analysis.search_findings import search_findings

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 
+from analysis.errors import RecordsError
 from analysis.outcomes import outcomes, summary
-from analysis.records import RecordsError, read_study
+from analysis.records import read_study
 from analysis.report import write_report
 from analysis.search_best import Best
 

@@ -5,8 +5,8 @@ from html import escape
 
 import pandas as pd
 
-from analysis.charts import Findings
 from analysis.comparisons import Comparison
+from analysis.findings import Findings
 from analysis.formatting import bracket, p_value, plain, signed, with_interval
 from analysis.outcomes import OUTCOMES, summary
 from analysis.provenance import environment_rows, not_used

@@ -212,10 +212,13 @@ class RunFolder:
         self.add_table("rollouts", step, rows, ROLLOUT_SCHEMA)
 
     def add_tokens(self, step: int, batch: MicroBatch, output: LossOutput, policy: Policy) -> None:
-        """Token by token, the first responses of the step's last update."""
+        """Token by token, a few responses of the step's last update: as many right as wrong ones, where there are."""
         rows = []
         trained = [pair for pair in enumerate(batch.responses) if output.mask[pair[0]].any()]
-        for row, response in trained[:TOKEN_ROWS]:
+        right, wrong = ([pair for pair in trained if pair[1].correct is correct] for correct in (True, False))
+        half = TOKEN_ROWS // 2
+        chosen = [*right[:half], *wrong[:half], *right[half:], *wrong[half:]][:TOKEN_ROWS]
+        for row, response in sorted(chosen, key=lambda pair: pair[0]):
             values = {name: tensor[row].tolist() for name, tensor in output.diagnostics.items()}
             for position, token in enumerate(response.tokens):
                 rows.append(

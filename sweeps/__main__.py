@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from harness import OneLineParser, add_setting_flags, run_command
+from sweeps.claims import add_claims
 from sweeps.compare import compare_command
 from sweeps.mirror import add_mirror
 from sweeps.pages import add_dashboard, add_ui
@@ -62,6 +63,7 @@ def add_compare(subparsers: Any, name: str, purpose: str, defaults: dict[str, st
     parser.add_argument("--first_seed", type=int, default=0, metavar="N", help="the lowest seed (default: 0)")
     parser.add_argument("--family", metavar="F", help=f"controlled, recipe, ladder, or a TOML file {family}")
     parser.add_argument("--preset", default="demo", metavar="NAME", help="what all arms share (default: demo)")
+    add_claims(parser)
     parser.add_argument("--slots", type=int, default=0, metavar="N", help="runs at a time (default: one per core)")
     parser.add_argument("--study", metavar="DIR", help=f"study folder (default: runs/{name}-<time>)")
     add_setting_flags(parser)

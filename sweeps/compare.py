@@ -4,22 +4,27 @@ import argparse
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 
 from harness import HarnessError, UsageError, parsed, section_of
 from sweeps.arms import Arm, Family, arms_of, load_family
+from sweeps.claims import check_claims, fixed_claims
 from sweeps.differences import Difference, check_differences, differences_between
+from sweeps.endings import has_diverged, is_data
 from sweeps.plan import plan_lines
 from sweeps.progress import Progress, differences_table, make_console
 from sweeps.slots import POLL_S, LocalSlot, Slot, harness_process, run_all, stop_process
 from sweeps.study import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
+
+ATTEMPTS = 3  # processes at most that one call starts for a run that is killed
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Comparison:
     preset: str
     arms: Sequence[Arm]
     differences: Sequence[Difference]
+    claims: Mapping[str, Any] | None = None
 
 
 def compare_command(options: argparse.Namespace) -> None:
@@ -45,31 +51,41 @@ def compare_command(options: argparse.Namespace) -> None:
     check_differences(differences_between(arms, family), family)
     if (study / "config.json").exists():
         raise UsageError(f"--study: expected a folder of its own, got {str(study)!r}, which holds a run: name another")
+    check_claims(options.claims)
     with locked(study):
         arms = with_earlier_arms(study, family, options.preset, arms)
         differences = differences_between(arms, family)
         check_differences(differences, family)
         slots = options.slots or max(1, usable_cores() // arms[0].any_config.run.threads)
-        comparison = Comparison(study, family, options.preset, arms, differences)
+        claims = fixed_claims(study, options.claims)
+        comparison = Comparison(study, family, options.preset, arms, differences, claims)
         compare(comparison, [LocalSlot(str(number)) for number in range(slots)])
 
 
 def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:
-    """Say the plan, then carry it out. Raises HarnessError if a run failed."""
+    """Say the plan, then carry it out; what is killed is tried again. Raises HarnessError if a run has no outcome."""
     console, study, family = make_console(), comparison.study, comparison.family
     runs = planned_runs(comparison.arms, study)
-    unfinished = [run for run in runs if run.state() != "finished"]
+    unfinished = [run for run in runs if not is_data(run)]
     console.print(f"family {family.name}: {family.description}")
     if comparison.differences:
         console.print(differences_table(comparison.differences))
     for line in plan_lines(unfinished, len(runs) - len(unfinished), len(slots)):
         console.print(line)
-    write_study(study, family, comparison.preset, comparison.arms, comparison.differences)
+    write_study(study, family, comparison.preset, comparison.arms, comparison.differences, comparison.claims)
     prepare(unfinished, study, console)
-    failures = run_with_progress(Progress(runs, console), unfinished, slots)
+    progress = Progress(runs, console)
+    for _ in range(ATTEMPTS):
+        run_with_progress(progress, unfinished, slots)
+        unfinished = [run for run in unfinished if not is_data(run)]
+        if not unfinished or not all(progress.was_killed(run) for run in unfinished):
+            break
     console.print(f"study: {study}")
-    if failures:
-        raise HarnessError(f"{failures} of {len(runs)} runs failed; the others are complete. Start again to retry them")
+    if diverged := [run.name for run in runs if has_diverged(run)]:
+        console.print(f"diverged, which is a result and counts as one: {', '.join(diverged)}")
+    if unfinished:
+        count = f"{len(unfinished)} of {len(runs)} runs failed"
+        raise HarnessError(f"{count}; the others are complete. Start again to retry them")
 
 
 def usable_cores() -> int:
@@ -122,8 +138,8 @@ def prepare(runs: Sequence[PlannedRun], study: Path, console: Console) -> None:
         raise HarnessError(f"the warm start failed: see {log}")
 
 
-def run_with_progress(progress: Progress, runs: Sequence[PlannedRun], slots: Sequence[Slot]) -> int:
-    """Run everything and show it; the number of runs that failed."""
+def run_with_progress(progress: Progress, runs: Sequence[PlannedRun], slots: Sequence[Slot]) -> None:
+    """Run everything and show it."""
     terminal = progress.console.is_terminal
     display = Live(console=progress.console, refresh_per_second=2) if terminal else nullcontext()
     with display as live, closing(run_all(runs, slots)) as events:
@@ -131,4 +147,3 @@ def run_with_progress(progress: Progress, runs: Sequence[PlannedRun], slots: Seq
             progress.update(live, running, ended)
     if not terminal:
         progress.console.print(progress.table())
-    return sum(attempt.failure is not None for attempt in progress.ended)

@@ -54,6 +54,17 @@ def ending_of(run: PlannedRun, code: int, out_of_memory: bool = False) -> Ending
     return Ending("failed", reason or words or f"exit code {code} without a word")
 
 
+def has_diverged(run: PlannedRun) -> bool:
+    """Whether it failed because its numbers left the finite ones: a result, which the same run would give again."""
+    status = read_json(run.folder / "status.json") if run.state() == "failed" else None
+    return DIVERGED in str((status or {}).get("reason"))
+
+
+def is_data(run: PlannedRun) -> bool:
+    """Whether the run has an outcome: it finished or diverged. One that the machine failed has none."""
+    return run.state() == "finished" or has_diverged(run)
+
+
 def memory_kills() -> int:
     """How often the kernel has killed a process of this control group for memory; 0 where that is not told."""
     group = Path("/proc/self/cgroup")

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from sweeps.differences import Difference
+from sweeps.endings import has_diverged
 from sweeps.plan import minutes
 from sweeps.slots import Attempt, latest_metrics
 from sweeps.study import PlannedRun
@@ -113,9 +114,16 @@ class Progress:
             self.last_plain = time.monotonic()
             self.console.print(self.table())
 
+    def was_killed(self, run: PlannedRun) -> bool:
+        """Whether the run's last process was ended by a signal and not by an error of its own."""
+        codes = [attempt.process.poll() for attempt in self.ended if attempt.run is run]
+        return bool(codes) and (codes[-1] or 0) < 0
+
     def line(self, attempt: Attempt) -> str:
         """What became of a run."""
         number = sum(run.state() == "finished" for run in self.runs)
+        if has_diverged(attempt.run):
+            return f"{attempt.run.name}: DIVERGED: {attempt.failure} (log: {attempt.run.log})"
         if attempt.failure:
             return f"{attempt.run.name}: FAILED: {attempt.failure} (log: {attempt.run.log})"
         metrics = attempt.metrics or {}

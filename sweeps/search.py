@@ -4,10 +4,12 @@ import argparse
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 
 from harness import HarnessError, tree_of, write_json
+from sweeps.claims import check_claims, fixed_claims
 from sweeps.compare import end_like_ctrl_c, prepare
 from sweeps.controller import Controller
 from sweeps.estimate import Speed, cached, probed
@@ -42,7 +44,7 @@ def search_command(options: argparse.Namespace) -> None:
         sweeps.slurm.check_slurm(search.study, options)
     gpu_groups(options)
     with locked(search.study, lock_name(search)), storage_errors():
-        studies = opened(search, console.print)
+        studies = opened(search, fixed_claims(search.study, options.claims), console.print)
         with held_slots(search.study, options, plan.slots) as slots, mirrored(search.study, options, console.print):
             if cached(search.typical_config()) is None:
                 prepare_model(search, console)  # what is not known yet is measured, which needs the model
@@ -99,6 +101,7 @@ def checked_plan(options: argparse.Namespace) -> Plan:
     end_like_ctrl_c()
     plan = plan_of(options)
     plan.search.check()
+    check_claims(options.claims)
     check_comparable(plan.search)
     check_same(plan.search.described(), plan.search.study)
     return plan
@@ -114,7 +117,7 @@ def is_alone(search: Search) -> bool:
     return search.storage is None
 
 
-def opened(search: Search, say: Callable[[str], None]) -> Studies:
+def opened(search: Search, claims: Mapping[str, Any] | None, say: Callable[[str], None]) -> Studies:
     """The search's studies in its storage, made where they are missing; study.json says what they are."""
     described = search.described()
     described["sampler"]["optuna"] = VERSION
@@ -129,7 +132,7 @@ def opened(search: Search, say: Callable[[str], None]) -> Studies:
     for loss, study in studies.items():
         study.claim(search.fingerprint(loss))
     kept = {"sampler": old["sampler"]} if old else {}
-    write_json(search.study / "study.json", described | kept)
+    write_json(search.study / "study.json", described | kept | {"claims": claims})
     return studies
 
 

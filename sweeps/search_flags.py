@@ -3,6 +3,7 @@
 import argparse
 
 from harness import add_setting_flags
+from sweeps.claims import add_claims
 
 
 def add_search_flags(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,7 @@ def add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--family", default="controlled", metavar="F", help="whose arms the losses are (default: controlled)"
     )
+    add_claims(group)
     group.add_argument("--trials", type=int, metavar="N", help="trials per loss (default: 12; a grid: all of it)")
     group.add_argument("--seeds", type=int, metavar="N", help="tuning seeds per trial, from 1000 (default: 2)")
     group.add_argument(

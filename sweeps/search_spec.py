@@ -168,7 +168,15 @@ def check_same(new: Mapping[str, Any], study: Path) -> Mapping[str, Any] | None:
 
 def refuse_foreign(study: Path) -> None:
     """Raise UsageError where the folder holds something that no search left, or is a run's or inside one."""
-    own = ("optuna.journal", ".lock", ".mirror", "configs", "logs", "slots")  # of a search killed as it began
+    own = (
+        "optuna.journal",
+        "claims.toml",
+        ".lock",
+        ".mirror",
+        "configs",
+        "logs",
+        "slots",
+    )  # of a search killed as it began
     found = sorted(path.name for path in study.iterdir()) if study.is_dir() else []
     if other := [name for name in found if not name.startswith(own)]:
         raise UsageError(

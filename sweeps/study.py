@@ -1,9 +1,10 @@
 """The study folder: what was planned, and which of its runs are there. Its schema is docs/run_folder.md."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,14 @@ def set_aside(run: PlannedRun) -> None:
 
 
 def write_study(
-    study: Path, family: Family, preset: str, arms: Sequence[Arm], differences: Sequence[Difference]
+    study: Path,
+    family: Family,
+    preset: str,
+    arms: Sequence[Arm],
+    differences: Sequence[Difference],
+    claims: Mapping[str, Any] | None = None,
 ) -> None:
-    """study.json, and the configs of its runs."""
+    """study.json, and the configs of its runs; `claims` as sweeps.claims fixed them."""
     (study / "configs").mkdir(exist_ok=True)
     for run in planned_runs(arms, study):
         write_json(run.config_file, tree_of(run.config))
@@ -135,8 +141,20 @@ def write_study(
         "arms": [describe(arm) for arm in arms],
         "differences": [asdict(difference) for difference in differences],
         "confounds": [difference.field for difference in differences if not difference.allowed],
+        "claims": claims,
+        "plans": plans_with(study, arms),
     }
     write_json(study / "study.json", content)
+
+
+def plans_with(study: Path, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """Every plan that the study has had, this one last: seeds that were added after looking must be seen as such."""
+    described = read_json(study / "study.json") or {}
+    plans: list[dict[str, Any]] = described.get("plans", [])
+    seeds = {arm.name: sorted(arm.configs) for arm in arms}
+    if plans and plans[-1]["seeds"] == seeds:
+        return plans
+    return [*plans, {"at": datetime.now(UTC).isoformat(timespec="seconds"), "seeds": seeds}]
 
 
 @contextmanager

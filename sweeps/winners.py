@@ -3,6 +3,7 @@
 The best of many trials is biased upwards: it was chosen for its value. What is compared are these runs.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from harness import resolve
 from sweeps.arms import Arm, Family, load_family
+from sweeps.claims import FILE
 from sweeps.compare import Comparison, compare
 from sweeps.differences import check_differences, differences_between
 from sweeps.optuna_study import LossStudy
@@ -33,7 +35,10 @@ def run_winners(search: Search, studies: Mapping[str, LossStudy], slots: Sequenc
     with locked(search.study, ".lock-winners"):  # hosts that share the folder come here one after the other
         set_aside_others(study, arms)
         study.mkdir(exist_ok=True)
-        compare(Comparison(study, family, search.preset, arms, differences), slots)
+        claims = (read_json(search.study / "study.json") or {}).get("claims")  # fixed before the first trial
+        if claims:
+            shutil.copyfile(search.study / FILE, study / FILE)
+        compare(Comparison(study, family, search.preset, arms, differences, claims), slots)
 
 
 def winning_arms(search: Search, studies: Mapping[str, LossStudy]) -> list[Arm]:

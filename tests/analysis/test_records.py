@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.records import RecordsError, read, read_runs, read_study
+from analysis.errors import RecordsError
+from analysis.records import read, read_runs, read_study
 from tests.analysis import folders
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from analysis import figures, figures_length, figures_outcomes, panels
 from analysis.__main__ import main
-from analysis.charts import charts, findings
+from analysis.charts import charts
+from analysis.findings import findings
 from analysis.outcomes import OUTCOMES
 from analysis.records import read_study
 from analysis.report import report_html
@@ -133,7 +134,7 @@ def test_loose_runs_get_figures_without_a_study(
         (["report", "nowhere"], "expected a study folder with study.json, got nowhere"),
         (["figures", "nowhere"], "expected a study folder"),
         (["figures", "one", "two"], "expected a run or study with one/config.json"),
-        (["report"], "required: study"),
+        (["report"], "required: RUNS"),
         (["draw"], "invalid choice"),
         ([], "required"),
     ],

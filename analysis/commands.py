@@ -1,0 +1,85 @@
+"""The commands with their flags. What a command needs is imported when it starts."""
+
+import argparse
+from pathlib import Path
+
+from analysis.errors import RecordsError
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """All commands of `python -m analysis`; each sets `start`, which returns the exit code."""
+    commands = parser.add_subparsers(dest="command", required=True, metavar="report | figures | verify | claims")
+    report = commands.add_parser("report", help="a study's figures, verdict and report.html")
+    report.add_argument("folders", type=Path, nargs="+", metavar="RUNS", help="a study folder, or run folders")
+    report.add_argument("--output_dir", type=Path, metavar="DIR", help="where to (default: STUDY/report, or ./report)")
+    report.set_defaults(start=report_command)
+    figures = commands.add_parser("figures", help="the figures alone")
+    figures.add_argument("folders", type=Path, nargs="+", metavar="RUNS", help="a study folder, or run folders")
+    figures.add_argument("--only", action="append", default=[], metavar="F", help="this figure; may be repeated")
+    figures.add_argument("--output_dir", type=Path, metavar="DIR", help="where to (default: STUDY/report, or ./report)")
+    figures.set_defaults(start=figures_command)
+    claims = commands.add_parser("claims", help="what a claims file asks; an error where it cannot be decided")
+    claims.add_argument("file", metavar="FILE", help="a TOML file, or a name in analysis/claims")
+    claims.set_defaults(start=claims_command)
+
+
+def report_command(given: argparse.Namespace) -> int:
+    """Write the report, and print what was found."""
+    from analysis.records import read
+    from analysis.report import write_report
+    from analysis.search_records import is_search, read_search
+    from analysis.search_report import write_search_report
+
+    output = output_of(given)
+    if is_search(given.folders[0]):
+        lines = write_search_report(read_search(given.folders[0]), output)
+    else:
+        verdict = write_report(read(given.folders), output)
+        lines = [*verdict.notes, verdict.sentence, verdict.what_it_would_take]
+    for line in (*lines, output / "report.html"):
+        print(line)
+    return 0
+
+
+def figures_command(given: argparse.Namespace) -> int:
+    """Write the figures alone, and print their paths."""
+    from analysis.charts import CHARTS
+    from analysis.records import read
+    from analysis.report import write_figures
+    from analysis.search_charts import SEARCH_CHARTS
+    from analysis.search_records import is_search, read_search
+    from analysis.search_report import write_search_figures
+
+    search = is_search(given.folders[0])
+    known = SEARCH_CHARTS if search else CHARTS
+    if wrong := [name for name in given.only if name not in known]:
+        kind = "search" if search else "comparison"
+        raise RecordsError(
+            f"expected figures of a {kind} ({', '.join(known)}), got --only {wrong[0]}: choose from these"
+        )
+    output = output_of(given)
+    if search:
+        names = write_search_figures(read_search(given.folders[0]), output, given.only)
+    else:
+        names = write_figures(read(given.folders), output, given.only)
+    for name in names:
+        print(output / "figures" / f"{name}.png")
+    return 0
+
+
+def output_of(given: argparse.Namespace) -> Path:
+    """Where to write: as told, into the one study, or beside the runs."""
+    is_study = len(given.folders) == 1 and (given.folders[0] / "study.json").is_file()
+    default = given.folders[0] / "report" if is_study else Path("report")
+    return given.output_dir or default
+
+
+def claims_command(given: argparse.Namespace) -> int:
+    """Print the claims of a file, one to a line."""
+    from analysis.claims import claims_file, read_claims
+
+    claims = read_claims(claims_file(given.file))
+    print(f"{claims.title} (sha256 {claims.sha256})")
+    for claim in claims.claims:
+        print(f"{claim.role:11} {claim.kind:10} {claim.id}: {claim.text} ({claim.metric}, margin {claim.margin:g})")
+    return 0
