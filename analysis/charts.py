@@ -47,7 +47,7 @@ def _outcomes(found: Findings) -> Chart:
     names = list(AXIS)
     seeds = found.outcomes.melt(id_vars=["run", "arm", "seed"], value_vars=names, var_name="outcome")
     means = summary_table(found.outcomes, names)
-    close = [arm.name for arm in found.study.finished_arms if arm.control != NEGATIVE] or list(means["arm"].unique())
+    close = [arm.name for arm in found.study.arms_with_runs if arm.control != NEGATIVE] or list(means["arm"].unique())
     return Chart(
         "outcomes",
         "Outcomes per arm",

@@ -8,9 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.claims import Claims, read_claims
 from analysis.errors import RecordsError
 from analysis.run_files import read_evals, read_json, read_metrics, read_status
 
+FINISHED, DIVERGED = "finished", "diverged"
+COUNTING = (FINISHED, DIVERGED)
 RUN_NAME = re.compile(r"(?P<arm>.+)-seed(?P<seed>\d+)")
 ENVIRONMENT_FIELDS = (
     "commit",
@@ -40,13 +43,16 @@ class Arm:
 
 @dataclass(frozen=True)
 class Study:
-    """What was planned, what became of it, and the records of the finished runs as tidy tables.
+    """What was planned, what became of it, and the records of the runs that count as tidy tables.
 
+    Runs count that finished, and those that diverged: to leave them out would flatter their arm.
     runs: a row per run, started or only planned: run, arm, seed, state, reason, steps_done.
-    metrics: a row per finished run and step: run, arm, seed, and the keys of metrics.jsonl.
+    metrics: a row per run that counts and step: run, arm, seed, and the keys of metrics.jsonl.
     evals: a row per held-out answer: run, arm, seed, step, prompt_id, sample, correct, response_tokens, truncated.
-    environments: a row per finished run: run and the fields of environment.json.
+    environments: a row per run that counts: run and the fields of environment.json.
     description: study.json; empty where loose runs were read.
+    folders, configs: of the runs that count, where they lie and their settings by section.
+    claims: what the study was to decide; None where no claims were fixed before its runs.
     """
 
     name: str
@@ -56,21 +62,29 @@ class Study:
     evals: pd.DataFrame
     environments: pd.DataFrame
     description: dict[str, Any]
+    folders: dict[str, Path]
+    configs: dict[str, dict[str, Any]]
+    claims: Claims | None
 
     @property
     def compared_arms(self) -> list[Arm]:
-        """The arms that a claim may be made about: those that are no planted control and have a finished run."""
-        return [arm for arm in self.finished_arms if arm.control is None]
+        """The arms that a claim may be made about: those that are no planted control and have a run that counts."""
+        return [arm for arm in self.arms_with_runs if arm.control is None]
 
     @property
-    def finished_arms(self) -> list[Arm]:
-        """The arms with at least one finished run, in the study's order."""
-        finished = set(self.runs.loc[self.runs["state"] == "finished", "arm"])
-        return [arm for arm in self.arms if arm.name in finished]
+    def arms_with_runs(self) -> list[Arm]:
+        """The arms with at least one run that counts, in the study's order."""
+        counting = set(self.runs.loc[self.runs["state"].isin(COUNTING), "arm"])
+        return [arm for arm in self.arms if arm.name in counting]
+
+    @property
+    def diverged(self) -> list[str]:
+        """The runs that ended because a number was no longer finite."""
+        return [str(run) for run in self.runs.loc[self.runs["state"] == DIVERGED, "run"]]
 
     def control_arm(self, control: str) -> Arm | None:
-        """The finished arm with this planted control, if there is one."""
-        return next((arm for arm in self.finished_arms if arm.control == control), None)
+        """The arm with this planted control, if it has a run that counts."""
+        return next((arm for arm in self.arms_with_runs if arm.control == control), None)
 
 
 def read(paths: Sequence[Path]) -> Study:
@@ -91,7 +105,8 @@ def read_study(folder: Path) -> Study:
     rows = [_run_row(path, planned.get(path.name)) for path in found]
     present = {path.name for path in found}
     rows += [_missing_row(run, *key) for run, key in planned.items() if run not in present]
-    return _study((folder.resolve().name, arms, description), rows, {path.name: path for path in found})
+    claims = _claims(folder, description)
+    return _study((folder.resolve().name, arms, description, claims), rows, {path.name: path for path in found})
 
 
 def read_runs(folders: Sequence[Path]) -> Study:
@@ -104,22 +119,25 @@ def read_runs(folders: Sequence[Path]) -> Study:
     keys = {name: _loose_key(path) for name, path in paths.items()}
     rows = [_run_row(path, keys[name]) for name, path in paths.items()]
     arms = tuple(_loose_arm(name, paths, keys) for name in dict.fromkeys(arm for arm, _ in keys.values()))
-    return _study(("runs", arms, {}), rows, paths)
+    return _study(("runs", arms, {}, None), rows, paths)
 
 
 def _study(
-    head: tuple[str, tuple[Arm, ...], dict[str, Any]], rows: list[dict[str, Any]], paths: dict[str, Path]
+    head: tuple[str, tuple[Arm, ...], dict[str, Any], Claims | None],
+    rows: list[dict[str, Any]],
+    paths: dict[str, Path],
 ) -> Study:
-    finished = [row for row in rows if row["state"] == "finished"]
-    if not finished:
+    counting = [row for row in rows if row["state"] in COUNTING]
+    if not counting:
         states = ", ".join(f"{row['run']} {row['state']}" for row in rows[:5]) or "no run folder"
         raise RecordsError(
             f"expected at least one finished run in {head[0]}, got {states}: run or resume the study first"
         )
-    name, arms, description = head
-    metrics = [_labelled(read_metrics(paths[row["run"]]), row) for row in finished]
-    evals = [_labelled(read_evals(paths[row["run"]]), row) for row in finished]
-    environments = [_environment(paths[row["run"]]) for row in finished]
+    name, arms, description, claims = head
+    folders = {row["run"]: paths[row["run"]] for row in counting}
+    metrics = [_labelled(read_metrics(folders[row["run"]]), row) for row in counting]
+    evals = [_labelled(read_evals(folders[row["run"]]), row) for row in counting]
+    environments = [_environment(path) for path in folders.values()]
     return Study(
         name=name,
         arms=arms,
@@ -128,7 +146,24 @@ def _study(
         evals=pd.concat(evals, ignore_index=True),
         environments=pd.DataFrame(environments),
         description=description,
+        folders=folders,
+        configs={run: read_json(path / "config.json", versioned=True)["config"] for run, path in folders.items()},
+        claims=claims,
     )
+
+
+def _claims(folder: Path, description: dict[str, Any]) -> Claims | None:
+    """The claims that study.json names, from the study's own copy, which must still be what was fixed."""
+    recorded = description.get("claims")
+    if recorded is None:
+        return None
+    claims = read_claims(folder / "claims.toml", str(recorded.get("name")))
+    if claims.sha256 != recorded.get("sha256"):
+        raise RecordsError(
+            f"expected {folder / 'claims.toml'} as it was fixed before the runs, got sha256 {claims.sha256[:12]}... "
+            f"and not {str(recorded.get('sha256'))[:12]}...: restore it"
+        )
+    return claims
 
 
 def _arms(description: dict[str, Any], path: Path) -> tuple[Arm, ...]:

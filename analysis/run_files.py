@@ -10,6 +10,7 @@ from analysis.errors import RecordsError
 
 SCHEMA_VERSION = 1
 EVAL_COLUMNS = ["step", "prompt_id", "sample", "correct", "response_tokens", "truncated"]
+DIVERGED = "expected finite numbers"  # so begins the reason of a run that was ended by an infinity or NaN
 NEEDED_METRICS = ("step", "rollout/accuracy", "ledger/generated_tokens", "time/elapsed_s")
 
 
@@ -32,12 +33,15 @@ def read_json(path: Path, versioned: bool = False) -> dict[str, Any]:
 
 
 def read_status(run: Path) -> dict[str, Any]:
-    """State, reason and steps done; a run that never wrote its status is `unknown`."""
+    """State, reason and steps done; a run that never wrote its status is `unknown`, and a failure may be `diverged`."""
     if not (run / "status.json").exists():
         return {"state": "unknown", "reason": "no status.json", "steps_done": 0}
     status = read_json(run / "status.json")
     reason = status.get("reason") or ""
-    return {"state": status.get("state", "unknown"), "reason": str(reason), "steps_done": status.get("steps_done") or 0}
+    state = status.get("state", "unknown")
+    if state == "failed" and DIVERGED in str(reason):
+        state = "diverged"
+    return {"state": state, "reason": str(reason), "steps_done": status.get("steps_done") or 0}
 
 
 def read_metrics(run: Path) -> pd.DataFrame:
