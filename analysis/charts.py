@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-import pandas as pd
-
 from analysis.chart import Chart
-from analysis.comparisons import comparison_table
+from analysis.charts_claims import claims_chart
 from analysis.controls import NEGATIVE
 from analysis.curves import DYNAMICS, LEARNING, bands, on_common_grid, seed_curves, seed_token_curves
 from analysis.figures import accuracy_against_tokens, learning_curves, training_dynamics
 from analysis.figures_length import accuracy_against_length
-from analysis.figures_outcomes import AXIS, outcomes_per_arm, pairwise_differences
+from analysis.figures_outcomes import AXIS, outcomes_per_arm
 from analysis.findings import Findings, final_answers, seed_counts
 from analysis.formatting import plain
 from analysis.length import SMALLEST_BIN, anytime, pooled_by_length
@@ -56,29 +54,6 @@ def _outcomes(found: Findings) -> Chart:
         f"differ: the next figure does. {seed_counts(found)}",
         outcomes_per_arm(seeds, means, close),
         {"seeds": seeds, "means": means},
-    )
-
-
-def _differences(found: Findings) -> Chart | None:
-    items = [*found.verdict.comparisons, *found.verdict.secondary]
-    control = found.verdict.positive.comparison
-    if not items:
-        return None
-    table = comparison_table(items).assign(kind="claim")
-    if control is not None:
-        answer = "told apart" if found.verdict.positive.passed else "not told apart"
-        table = pd.concat([table, comparison_table([control]).assign(kind="control", word=answer)], ignore_index=True)
-    table.loc[table["outcome"] != items[0].outcome, "word"] = "no claim"
-    return Chart(
-        "differences",
-        "Differences between arms",
-        "Dot and bar: difference of the means with Welch's 95 % t interval, not corrected for the number of pairs; the "
-        "word under each name is by the Holm-corrected p. A bar that crosses 0 decides nothing. The grey band holds "
-        "the true differences that these seeds would miss more than one time in five (80 % power, at the level of "
-        "Holm's strictest step, and 1 % for the positive control, which is drawn in purple): a loss whose advantage "
-        f"is smaller than the band stays undecided by design. {seed_counts(found)}",
-        pairwise_differences(table),
-        {"pairs": table},
     )
 
 
@@ -136,8 +111,8 @@ def _dynamics(found: Findings) -> Chart:
 
 CHARTS: dict[str, Callable[[Findings], Chart | None]] = {
     "learning_curves": _learning,
+    "claims": claims_chart,
     "outcomes": _outcomes,
-    "differences": _differences,
     "accuracy_against_tokens": _tokens,
     "accuracy_against_length": _length,
     "training_dynamics": _dynamics,

@@ -91,6 +91,20 @@ def read_claims(path: Path, name: str | None = None) -> Claims:
     return Claims(name or path.stem, hashlib.sha256(content).hexdigest(), title, claims)
 
 
+def claims_of(folder: Path, description: Mapping[str, Any]) -> Claims | None:
+    """The claims that a study.json names, from the study's own copy, which must still be what was fixed."""
+    recorded = description.get("claims")
+    if recorded is None:
+        return None
+    claims = read_claims(folder / "claims.toml", str(recorded.get("name")))
+    if claims.sha256 != recorded.get("sha256"):
+        raise RecordsError(
+            f"expected {folder / 'claims.toml'} as it was fixed before the runs, got sha256 {claims.sha256[:12]}... "
+            f"and not {str(recorded.get('sha256'))[:12]}...: restore it"
+        )
+    return claims
+
+
 def claims_file(name: str) -> Path:
     """A shipped claims file by its name, or the user's by its path."""
     shipped = SHIPPED / f"{name}.toml"

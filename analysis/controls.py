@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons import Comparison, compare_pair
+from analysis.claims import Claim
+from analysis.evidence import Evidence, evidence
 from analysis.formatting import bracket, p_value, plain, signed
 from analysis.outcomes import PRIMARY, summary
 from analysis.records import Study
@@ -24,7 +25,8 @@ class Control:
     passed: bool | None
     clause: str
     sentence: str
-    comparison: Comparison | None = None
+    baseline: str | None = None
+    evidence: Evidence | None = None
 
 
 def positive_control(study: Study, table: pd.DataFrame) -> Control:
@@ -34,21 +36,22 @@ def positive_control(study: Study, table: pd.DataFrame) -> Control:
     if arm is None or baseline is None:
         clause = "whether token credit could have been seen is not known, since no positive control finished"
         return Control(POSITIVE, None, clause, f"{clause[0].upper()}{clause[1:]}.")
-    found = compare_pair(table, arm.name, baseline, PRIMARY, POSITIVE_LEVEL)
-    numbers = f"{signed(found.difference)} {bracket(found.low, found.high)}, p {p_value(found.p)}"
+    found = _told_apart(table, arm.name, baseline)
+    numbers = f"{signed(found.effect)} {bracket(found.low, found.high)}, p {p_value(found.p)}"
     if found.p is None:
         clause = f"the positive control has too few seeds to show that token credit could have been seen ({numbers})"
-        return Control(POSITIVE, None, clause, f"Insufficient seeds: {clause}.", found)
-    passed = found.p < POSITIVE_LEVEL and found.difference > 0
+        return Control(POSITIVE, None, clause, f"Insufficient seeds: {clause}.", baseline, found)
+    passed = found.p < POSITIVE_LEVEL and found.effect > 0
     names = f"{arm_label(arm.name)} {'is' if passed else 'is not'} told from {arm_label(baseline)} ({numbers})"
     if passed:
         sentence = (
             f"Passed: {names}, so an effect of that size would have been seen. Most of it may come from damping "
             "negatives and not from where they fall: passing is necessary for a claim about token credit, not enough."
         )
-        return Control(POSITIVE, True, f"an effect of token credit could have been seen: {names}", sentence, found)
+        clause = f"an effect of token credit could have been seen: {names}"
+        return Control(POSITIVE, True, clause, sentence, baseline, found)
     clause = f"this comparison could not have seen token credit: {names}"
-    return Control(POSITIVE, False, clause, f"Failed: {clause}.", found)
+    return Control(POSITIVE, False, clause, f"Failed: {clause}.", baseline, found)
 
 
 def negative_control(study: Study, table: pd.DataFrame) -> Control:
@@ -76,10 +79,18 @@ def negative_control(study: Study, table: pd.DataFrame) -> Control:
     return Control(NEGATIVE, None, clause, f"Not known: {clause}.")
 
 
-def diverged(study: Study, table: pd.DataFrame) -> list[str]:
-    """Runs of the compared arms that end no better than they began: t intervals mean little where there are some."""
-    compared = table[table["arm"].isin([arm.name for arm in study.compared_arms])]
-    return [str(run) for run in compared.loc[compared["final_accuracy"] <= compared["start_accuracy"], "run"]]
+def collapsed(study: Study, table: pd.DataFrame) -> list[str]:
+    """The runs in the table that diverged or end no better than they began: with such t intervals mean little."""
+    fell = table["final_accuracy"] <= table["start_accuracy"]
+    return [str(run) for run in table.loc[fell | table["run"].isin(study.diverged), "run"]]
+
+
+def _told_apart(table: pd.DataFrame, arm: str, baseline: str) -> Evidence:
+    """Of a question of its own, beside the claims: is the control the better one at all?"""
+    words = f"{arm} is told from {baseline}"
+    claim = Claim(POSITIVE, words, "planted", "exploratory", "superior", arm, PRIMARY, 0.0, baseline)
+    scores, base = (table[table["arm"] == name].set_index("seed")[PRIMARY] for name in (arm, baseline))
+    return evidence(claim, scores, base, primary=1, robust=False)
 
 
 def _gain(table: pd.DataFrame, arm: str) -> Interval:

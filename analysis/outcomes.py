@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.conditional_logit import conditional_slope
+from analysis.length import grouped
+from analysis.peak import peak_inflation
 from analysis.records import Study
 from analysis.statistics import Interval, t_interval
 
@@ -36,19 +39,26 @@ OUTCOMES = {
     "discarded_tokens": Outcome("of these generated and not trained on (thousands)", digits=0, scale=1e-3),
     "seconds": Outcome("seconds", digits=1),
     "peak_accuracy": Outcome("peak of the evaluations (biased upwards)"),
+    "peak_inflation": Outcome("by how much luck alone would lift that peak, were the skill constant"),
+    "length_slope": Outcome(
+        "log-odds of being right per unit of log tokens, within prompt, last evaluations", digits=2
+    ),
 }
 
 
 def outcomes(study: Study) -> pd.DataFrame:
-    """A row per finished run: run, arm, seed, and a column for each of OUTCOMES."""
-    runs = study.metrics.drop_duplicates("run").set_index("run")[["arm", "seed"]]
+    """A row per run that counts: run, arm, seed, and a column for each of OUTCOMES."""
+    runs = study.runs[study.runs["run"].isin(study.folders)].set_index("run")[["arm", "seed"]]
     columns = {
         "auc": study.metrics.groupby("run")["rollout/accuracy"].mean(),
         **_evaluation_outcomes(study.evals),
         **_ledger_outcomes(study.metrics),
         "accuracy_at_equal_tokens": accuracy_at_equal_tokens(study),
     }
-    return runs.join(pd.DataFrame(columns))[["arm", "seed", *OUTCOMES]].reset_index()
+    table = runs.join(pd.DataFrame(columns))[["arm", "seed", *OUTCOMES]]
+    for run in study.diverged:
+        _at_last_evaluation(table, study, run)
+    return table.reset_index()
 
 
 def summary(table: pd.DataFrame, outcome: str) -> dict[str, Interval]:
@@ -94,7 +104,8 @@ def accuracy_at_equal_tokens(study: Study) -> pd.Series:
 
 def token_budget(study: Study, curves: pd.DataFrame) -> float:
     """What the most frugal run of the compared arms generated in total; planted controls do not set the budget."""
-    compared = curves[curves["arm"].isin([arm.name for arm in study.compared_arms])]
+    arms = [arm.name for arm in study.compared_arms]
+    compared = curves[curves["arm"].isin(arms) & ~curves["run"].isin(study.diverged)]
     rows = curves if compared.empty else compared
     return float(rows.groupby("run")["generated_tokens"].max().min())
 
@@ -117,15 +128,39 @@ def token_curves(study: Study) -> pd.DataFrame:
     return curves.sort_values(["run", "step"], ignore_index=True)
 
 
+def _at_last_evaluation(table: pd.DataFrame, study: Study, run: str) -> None:
+    """Give a diverged run the accuracy of its last evaluation from there on: to leave it out would flatter its arm."""
+    curve = evaluation_curves(study.evals[study.evals["run"] == run])
+    last = float(curve["accuracy"].iloc[-1])
+    recorded = study.metrics.loc[study.metrics["run"] == run, "rollout/accuracy"].dropna()
+    planned = max(int(study.configs[run]["run"]["steps"]), len(recorded))
+    table.loc[run, ["final_accuracy", "accuracy_at_equal_tokens"]] = last
+    table.loc[run, "auc"] = (recorded.sum() + (planned - len(recorded)) * last) / planned
+
+
 def _evaluation_outcomes(evals: pd.DataFrame) -> dict[str, pd.Series]:
     curves = evaluation_curves(evals)
-    final = evaluation_curves(final_evaluations(evals)).groupby("run")
+    last = final_evaluations(evals)
+    final = evaluation_curves(last).groupby("run")
+    trained = dict(iter(evals[evals["step"] > 0].groupby("run", observed=True)))
     return {
+        "length_slope": _by_run(last[~last["truncated"].astype(bool)], _length_slope),
+        "peak_inflation": _by_run(last, lambda rows: peak_inflation(trained.get(rows["run"].iloc[0], rows), rows)),
         "final_accuracy": final["accuracy"].mean(),
         "final_response_tokens": final["response_tokens"].mean(),
         "start_accuracy": curves[curves["step"] == 0].set_index("run")["accuracy"],
         "peak_accuracy": curves.groupby("run")["accuracy"].max(),
     }
+
+
+def _by_run(rows: pd.DataFrame, number: Callable[[pd.DataFrame], float]) -> pd.Series:
+    """A number from each run's rows."""
+    return pd.Series({run: number(of_run) for run, of_run in rows.groupby("run", observed=True)}, dtype=float)
+
+
+def _length_slope(answers: pd.DataFrame) -> float:
+    tokens, correct = grouped(answers)
+    return conditional_slope(np.log(np.maximum(tokens, 1.0)), correct)
 
 
 def _ledger_outcomes(metrics: pd.DataFrame) -> dict[str, pd.Series]:

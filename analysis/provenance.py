@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.records import ENVIRONMENT_FIELDS, Study
 
-SUMMARISED = [field for field in ENVIRONMENT_FIELDS if field not in ("commit", "dirty_diff_sha256")]
+SUMMARISED = [field for field in ENVIRONMENT_FIELDS if field not in ("commit", "dirty_diff_sha256", "started_at")]
 
 
 def commits(environments: pd.DataFrame) -> str:
@@ -32,7 +32,7 @@ def environment_rows(study: Study) -> list[tuple[str, str]]:
 
 def not_used(study: Study) -> pd.DataFrame:
     """The runs that did not enter: run, state, steps_done, reason."""
-    return study.runs.loc[study.runs["state"] != "finished", ["run", "state", "steps_done", "reason"]]
+    return study.runs.loc[~study.runs["run"].isin(study.folders), ["run", "state", "steps_done", "reason"]]
 
 
 def confounds(study: Study) -> list[str]:

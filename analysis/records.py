@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.claims import Claims, read_claims
+from analysis.claims import Claims, claims_of
 from analysis.errors import RecordsError
 from analysis.run_files import read_evals, read_json, read_metrics, read_status
 
@@ -26,6 +26,7 @@ ENVIRONMENT_FIELDS = (
     "threads",
     "model_sha256",
     "eval_prompts_sha256",
+    "started_at",
 )
 
 __all__ = ["Arm", "Study", "read", "read_runs", "read_study"]
@@ -105,7 +106,7 @@ def read_study(folder: Path) -> Study:
     rows = [_run_row(path, planned.get(path.name)) for path in found]
     present = {path.name for path in found}
     rows += [_missing_row(run, *key) for run, key in planned.items() if run not in present]
-    claims = _claims(folder, description)
+    claims = claims_of(folder, description)
     return _study((folder.resolve().name, arms, description, claims), rows, {path.name: path for path in found})
 
 
@@ -150,20 +151,6 @@ def _study(
         configs={run: read_json(path / "config.json", versioned=True)["config"] for run, path in folders.items()},
         claims=claims,
     )
-
-
-def _claims(folder: Path, description: dict[str, Any]) -> Claims | None:
-    """The claims that study.json names, from the study's own copy, which must still be what was fixed."""
-    recorded = description.get("claims")
-    if recorded is None:
-        return None
-    claims = read_claims(folder / "claims.toml", str(recorded.get("name")))
-    if claims.sha256 != recorded.get("sha256"):
-        raise RecordsError(
-            f"expected {folder / 'claims.toml'} as it was fixed before the runs, got sha256 {claims.sha256[:12]}... "
-            f"and not {str(recorded.get('sha256'))[:12]}...: restore it"
-        )
-    return claims
 
 
 def _arms(description: dict[str, Any], path: Path) -> tuple[Arm, ...]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from analysis.chart import Chart
 from analysis.charts import charts
+from analysis.claim_tables import claims_table, control_table, evidence_table, sources
 from analysis.findings import Findings, findings
-from analysis.outcomes import OUTCOMES, PRIMARY
+from analysis.outcomes import OUTCOMES
 from analysis.page import Section, box, bullets, figure, page, paragraph
 from analysis.provenance import commits, confounds, run_ids
 from analysis.records import Study
@@ -15,7 +16,6 @@ from analysis.saving import save_figure, save_tables
 from analysis.tables import (
     MAIN,
     MORE,
-    comparison_rows,
     difference_table,
     environment_table,
     not_used_table,
@@ -25,9 +25,17 @@ from analysis.tables import (
 from analysis.verdict import ONE_START, Verdict
 
 MAIN_FIGURE = "learning_curves"
+READING = (
+    "p: two-sided, that the true effect lies at the margin; for an equivalence the larger of two one-sided ones. "
+    "Corrected: Holm's over the primary claims, Benjamini and Hochberg's over the exploratory ones. Beside Welch's "
+    "test stand the paired t test by seed, since arms share their seeds, and the exact permutation test. Smallest "
+    "detectable: the true effect that such seeds would find in 80 % of the studies at the claim's level, from the "
+    "spread seen here. Seeds for the margin: per arm, for a true effect one margin beyond the margin, never for the "
+    "effect that was observed. With fewer than 5 seeds in an arm nothing is claimed, whatever p says."
+)
 SHORT = {
     "outcomes": "Outcomes",
-    "differences": "Differences",
+    "claims": "Claims",
     "accuracy_against_tokens": "Tokens",
     "accuracy_against_length": "Length",
     "training_dynamics": "Dynamics",
@@ -102,7 +110,7 @@ def _subtitle(study: Study) -> str:
 
 def _first_screen(found: Findings, main_figure: str) -> str:
     answer = found.verdict
-    parts = [box("verdict", paragraph(answer.sentence) + paragraph(answer.what_it_would_take))]
+    parts = [box("verdict", paragraph(answer.sentence) + paragraph(answer.what_it_would_take)), claims_table(answer)]
     if answer.notes:
         parts.append(box("warning", bullets(answer.notes)))
     if others := confounds(found.study):
@@ -117,26 +125,10 @@ def _first_screen(found: Findings, main_figure: str) -> str:
 
 def _evidence(found: Findings) -> str:
     answer = found.verdict
-    if not answer.comparisons:
-        return paragraph(answer.sentence)
-    alpha = answer.comparisons[0].alpha
-    reading = (
-        f"Primary outcome: {OUTCOMES[PRIMARY].label}, fixed before the runs. The claim of each row is that its first "
-        "arm is the better one. Welch's t test on the seeds' scores, Holm-corrected over the rows; beside it the "
-        "paired t test by seed, since arms share their seeds, and the exact permutation test. Smallest detectable "
-        f"difference and needed seeds: 80 % power at level {alpha:.4f} (Holm's strictest step), from the spread seen "
-        "here, and for the needed seeds as if the observed difference were the true one. With fewer than 5 seeds in "
-        "an arm nothing is claimed."
-    )
-    control = answer.positive.comparison
-    parts = [comparison_rows(answer.comparisons), f'<div class="soft">{paragraph(reading)}</div>']
+    parts = [evidence_table(answer.claims), f'<div class="soft">{paragraph(READING)}</div>']
+    parts += ["<h3>Where the claims were made</h3>", sources(answer.claims)]
     parts += ["<h3>Planted controls</h3>", bullets([answer.positive.sentence, answer.negative.sentence])]
-    parts += [comparison_rows([control], "a control")] if control else []
-    parts += ["<h3>Secondary outcome: final accuracy</h3>", comparison_rows(answer.secondary, "no claim")]
-    parts.append(
-        '<p class="soft">Looked at beside the primary outcome and corrected within itself alone: no claim.</p>'
-    )
-    return "\n".join([*parts, paragraph(ONE_START)])
+    return "\n".join([*parts, control_table(answer), paragraph(ONE_START)])
 
 
 def _more_outcomes(found: Findings) -> str:

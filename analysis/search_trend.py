@@ -5,7 +5,7 @@ from math import nan
 
 import numpy as np
 
-from analysis.comparisons import FEWEST_SEEDS, LEVEL
+from analysis.decisions import FEWEST_SEEDS, LEVEL
 from analysis.formatting import bracket, listed, p_value, signed
 from analysis.search_records import PARAMETER, Search
 from analysis.search_statistics import contrast, doublings

@@ -86,28 +86,45 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """The expected share of false ones among all findings that are at least as strong, for exploratory questions."""
+    return [float(p) for p in stats.false_discovery_control(p_values)] if len(p_values) else []
+
+
 def smallest_detectable_difference(
-    scores: Scores, baseline: Scores, alpha: float = 0.05, power: float = 0.8
+    scores: Scores, baseline: Scores | None, alpha: float = 0.05, power: float = 0.8
 ) -> float | None:
-    """(t_{1-alpha/2, v} + t_{power, v}) sqrt(sd_a^2/n_a + sd_b^2/n_b), v Welch's; None below two seeds."""
-    a, b = np.asarray(scores, dtype=float), np.asarray(baseline, dtype=float)
-    if min(a.size, b.size) < 2:
+    """(t_{1-alpha/2, v} + t_{power, v}) sqrt(sd_a^2/n_a + sd_b^2/n_b), v Welch's; None below two seeds.
+
+    Without a baseline the scores are tested against a number: sd/sqrt(n) and n - 1 degrees of freedom.
+    """
+    a = np.asarray(scores, dtype=float)
+    b = None if baseline is None else np.asarray(baseline, dtype=float)
+    if a.size < 2 or (b is not None and b.size < 2):
         return None
+    if b is None:
+        return _quantiles(a.size - 1, alpha, power) * float(a.std(ddof=1)) / sqrt(a.size)
     return _quantiles(_welch_df(a, b), alpha, power) * _standard_error(a, b)
 
 
 def seeds_needed(
-    scores: Scores, baseline: Scores, alpha: float = 0.05, power: float = 0.8, most: int = 10_000
+    scores: Scores, baseline: Scores | None, effect: float, alpha: float = 0.05, power: float = 0.8, most: int = 100_000
 ) -> int | None:
-    """Seeds per arm at which the observed difference, were it the true one, would be detectable; None above `most`."""
-    a, b = np.asarray(scores, dtype=float), np.asarray(baseline, dtype=float)
-    if min(a.size, b.size) < 2:
+    """Seeds per arm at which `effect` is the smallest detectable difference, from the spread seen; None above `most`.
+
+    The effect is one that was declared, never the one observed: a study that stops when its own difference would be
+    significant has answered nothing.
+    """
+    a = np.asarray(scores, dtype=float)
+    b = None if baseline is None else np.asarray(baseline, dtype=float)
+    if a.size < 2 or (b is not None and b.size < 2) or effect <= 0:
         return None
-    var_a, var_b, n = float(a.var(ddof=1)), float(b.var(ddof=1)), np.arange(2, most + 1)
-    spread = (var_a + var_b) ** 2 / (var_a**2 + var_b**2) if var_a + var_b > 0 else 2.0
+    var_a, var_b = float(a.var(ddof=1)), 0.0 if b is None else float(b.var(ddof=1))
+    n = np.arange(2, most + 1)
+    spread = (var_a + var_b) ** 2 / (var_a**2 + var_b**2) if var_a + var_b > 0 else 1.0
     quantiles = stats.t.ppf(1 - alpha / 2, spread * (n - 1)) + stats.t.ppf(power, spread * (n - 1))
-    enough = quantiles * np.sqrt((var_a + var_b) / n) <= abs(a.mean() - b.mean())
-    return int(n[np.argmax(enough)]) if enough.any() and a.mean() != b.mean() else None
+    enough = quantiles * np.sqrt((var_a + var_b) / n) <= effect
+    return int(n[np.argmax(enough)]) if enough.any() else None
 
 
 def _standard_error(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

@@ -5,9 +5,8 @@ from html import escape
 
 import pandas as pd
 
-from analysis.comparisons import Comparison
 from analysis.findings import Findings
-from analysis.formatting import bracket, p_value, plain, signed, with_interval
+from analysis.formatting import p_value, with_interval
 from analysis.outcomes import OUTCOMES, summary
 from analysis.provenance import environment_rows, not_used
 from analysis.records import Study
@@ -15,7 +14,7 @@ from analysis.statistics import Interval
 from analysis.style import arm_label, arm_styles
 
 MAIN = ("auc", "final_accuracy", "final_response_tokens", "generated_tokens", "seconds")
-MORE = ("start_accuracy", "accuracy_at_equal_tokens", "discarded_tokens", "peak_accuracy")
+MORE = ("start_accuracy", "accuracy_at_equal_tokens", "discarded_tokens", "peak_accuracy", "peak_inflation")
 HEADINGS = {
     "auc": "AUC (primary)",
     "final_accuracy": "Final accuracy",
@@ -26,6 +25,8 @@ HEADINGS = {
     "accuracy_at_equal_tokens": "Accuracy at equal generated tokens",
     "discarded_tokens": "Discarded tokens, thousands",
     "peak_accuracy": "Peak accuracy (biased upwards)",
+    "peak_inflation": "Peak: luck alone gives up to",
+    "length_slope": "Length slope within prompt",
 }
 
 
@@ -49,28 +50,6 @@ def outcome_table(found: Findings, names: Sequence[str]) -> str:
         for arm, style in styles.items()
     ]
     return table(["Arm", "n", *(HEADINGS[name] for name in names)], rows)
-
-
-def comparison_rows(comparisons: Sequence[Comparison], instead: str | None = None) -> str:
-    """A row per pair, and how far to trust its difference; `instead` stands for the word where nothing is claimed."""
-    head = ["Pair", "n", "Difference [95 % t interval]", "Welch p", "Holm p", "Paired p (pairs)", "Permutation p"]
-    head += ["Smallest detectable", "Seeds per arm needed", "Claim: first is better"]
-    rows = [
-        [
-            f"{arm_label(item.arm)} - {arm_label(item.baseline)}".replace(" ", "\N{NO-BREAK SPACE}"),
-            f"{item.n[0]}, {item.n[1]}",
-            f"{signed(item.difference)} {bracket(item.low, item.high)}",
-            p_value(item.p),
-            p_value(item.p_holm),
-            f"{p_value(item.p_paired)} ({item.pairs})",
-            p_value(item.p_permutation),
-            plain(item.smallest_detectable),
-            "n/a" if item.seeds_needed is None else f"{item.seeds_needed:,}",
-            instead or item.word,
-        ]
-        for item in comparisons
-    ]
-    return table(head, rows)
 
 
 def difference_table(study: Study) -> str:

@@ -1,156 +1,130 @@
-"""What the evidence supports and what it does not, in one sentence with the numbers in it."""
+"""What the evidence supports and what it does not: a word per claim, and the sentences that say it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
-from analysis.comparisons import FEWEST_SEEDS, Comparison, compare_arms
-from analysis.controls import Control, diverged, negative_control, positive_control
-from analysis.formatting import bracket, listed, p_value, plain, signed
-from analysis.outcomes import PRIMARY
+from analysis.claim_verdicts import UNFIXED, ClaimVerdict, claim_verdicts, not_tested
+from analysis.controls import Control, negative_control, positive_control
+from analysis.decisions import FEWEST_SEEDS
+from analysis.formatting import bracket, counted, plain, signed
+from analysis.notes import notes
+from analysis.outcomes import OUTCOMES
 from analysis.provenance import confounds
 from analysis.records import Study
-from analysis.style import arm_label
 
-SECONDARY = "final_accuracy"
 ONE_START = "All seeds share one warm start, so the intervals say nothing about other warm starts."
+NOTHING = "There is nothing to compare: no claim's arms have runs."
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer of a study: its sentences first, then the numbers that they are made from."""
+    """The answer of a study: its sentences first, then the numbers that they are made from.
 
+    not_tested: claims of the study's file that it cannot test, by their text, and what is missing.
+    """
+
+    question: str
     sentence: str
     what_it_would_take: str
-    comparisons: list[Comparison]
-    secondary: list[Comparison]
+    claims: list[ClaimVerdict]
+    not_tested: dict[str, str]
     positive: Control
     negative: Control
     notes: list[str]
 
+    @property
+    def primary(self) -> list[ClaimVerdict]:
+        """Those that may be quoted."""
+        return [item for item in self.claims if item.is_primary]
+
     def as_json(self) -> dict[str, Any]:
         """The same for a machine; not-a-numbers become null, as JSON has none."""
-        return dict(without_nan(asdict(self)))
+        content = asdict(self)
+        for row, item in zip(content["claims"], self.claims, strict=True):
+            row["verdict"], row["reason"] = item.evidence.decision, item.reason
+        return dict(without_nan(content))
 
 
 def verdict(study: Study, table: pd.DataFrame) -> Verdict:
     """The verdict on a study from its table of outcomes."""
-    comparisons = compare_arms(study, table, PRIMARY)
+    found = claim_verdicts(study, table)
     positive, negative = positive_control(study, table), negative_control(study, table)
     return Verdict(
-        sentence=_sentence(study, comparisons, (positive, negative)),
-        what_it_would_take=_what_it_would_take(comparisons),
-        comparisons=comparisons,
-        secondary=compare_arms(study, table, SECONDARY),
+        question=study.claims.title if study.claims else f"Pairs of arms, all exploratory: {UNFIXED}",
+        sentence=_sentence(study, found, (positive, negative)),
+        what_it_would_take=_what_it_would_take(found),
+        claims=found,
+        not_tested={claim.text: words for claim, words in not_tested(study)},
         positive=positive,
         negative=negative,
-        notes=_notes(study, table),
+        notes=notes(study, table),
     )
 
 
-def _sentence(study: Study, comparisons: list[Comparison], controls: tuple[Control, Control]) -> str:
-    if not comparisons:
-        return "There is nothing to compare: fewer than two arms that are no planted control have a finished run."
+def effect_words(item: ClaimVerdict) -> str:
+    """The effect with the interval that decides: `+0.012 [-0.003, +0.027]`, in the metric's own digits."""
+    digits = OUTCOMES[item.claim.metric].digits
+    found = item.evidence
+    return f"{signed(found.effect, digits)} {bracket(found.low, found.high, digits)}"
+
+
+def _sentence(study: Study, found: list[ClaimVerdict], controls: tuple[Control, Control]) -> str:
+    if not found:
+        return NOTHING
     positive, negative = controls
-    pairs = "; ".join(_pair(item) for item in comparisons)
     clauses = [positive.clause] + ([negative.clause] if negative.passed is False else [])
     caveat = " (the arms differ in more than the loss)" if confounds(study) else ""
-    return (
-        f"{_headline(study, comparisons)} in AUC, the primary outcome{caveat}: {pairs}; and {', and '.join(clauses)}."
-    )
+    return f"{_headline(found)}{caveat}. {_capital(', and '.join(clauses))}."
 
 
-def _headline(study: Study, comparisons: list[Comparison]) -> str:
-    sizes = sorted({n for item in comparisons for n in item.n})
-    seeds = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    if all(item.word == "insufficient seeds" for item in comparisons):
-        return f"Insufficient seeds: {seeds} per arm, and no significance is claimed from fewer than {FEWEST_SEEDS},"
-    clear = [
-        f"{arm_label(item.arm)} {'above' if item.word == 'supported' else 'below'} {arm_label(item.baseline)}"
-        for item in comparisons
-        if item.word in ("supported", "contradicted")
-    ]
-    if clear:
-        return f"With {seeds} seeds per arm the evidence supports {listed(clear)}"
-    arms = listed([arm_label(arm.name) for arm in study.compared_arms])
-    return f"Undecided: with {seeds} seeds per arm no difference between {arms} is supported"
+def _headline(found: list[ClaimVerdict]) -> str:
+    """The primary claims by word; without any, the exploratory ones, as what they are."""
+    items = [item for item in found if item.is_primary] or found
+    kind = "primary claim" if items[0].is_primary else "exploratory comparison"
+    if not any(item.evidence.has_enough_seeds for item in items):
+        seeds = max(max(item.evidence.n) for item in items)
+        return (
+            f"Insufficient seeds: at most {seeds} per arm, and no significance is claimed from fewer than "
+            f"{FEWEST_SEEDS}, so {counted(len(items), kind)} {'is' if len(items) == 1 else 'are'} undecided"
+        )
+    parts = []
+    for word in ("supported", "contradicted", "undecided"):
+        named = [f"{_quoted(item)} ({effect_words(item)})" for item in items if item.evidence.decision == word]
+        if named:
+            parts.append(f"{word}: {'; '.join(named)}")
+    return f"Of {counted(len(items), kind)}, {'. '.join(_capital(part) if i else part for i, part in enumerate(parts))}"
 
 
-def _pair(item: Comparison) -> str:
-    numbers = (
-        f"{arm_label(item.arm)} - {arm_label(item.baseline)} {signed(item.difference)} {bracket(item.low, item.high)}"
-    )
-    corrected = "" if item.p_holm is None else f", Holm p {p_value(item.p_holm)}"
-    return f"{numbers}{corrected}: {item.word}"
-
-
-def _what_it_would_take(comparisons: list[Comparison]) -> str:
-    open_pairs = [item for item in comparisons if item.word in ("undecided", "insufficient seeds")]
-    if not open_pairs:
+def _what_it_would_take(found: list[ClaimVerdict]) -> str:
+    undecided = [item for item in found if item.is_primary and item.evidence.decision == "undecided"]
+    if not undecided:
         return f"What it would take to know more: other warm starts. {ONE_START}"
-    needs = "; ".join(_need(item) for item in open_pairs)
+    needs = "; ".join(f"{_quoted(item)}: {_need(item)}" for item in undecided)
     return (
-        "What it would take to know more (80 % power after Holm, if the observed difference were the true one, which "
-        f"so few seeds hardly pin down): {needs}. {ONE_START}"
+        "What it would take to decide these (80 % power, for a true effect one margin from the margin; for an "
+        f"equivalence, for none): {needs}. {ONE_START}"
     )
 
 
-def _need(item: Comparison) -> str:
-    pair = f"{arm_label(item.arm)} - {arm_label(item.baseline)}"
-    if item.smallest_detectable is None:
-        return f"{pair}: at least {FEWEST_SEEDS} seeds per arm to say anything"
-    have = "" if item.word == "insufficient seeds" else f" (detectable now: {plain(item.smallest_detectable)})"
-    if item.seeds_needed is None:
-        return f"{pair}: no number of seeds within reach, the difference is about 0{have}"
-    return f"{pair}: about {max(item.seeds_needed, FEWEST_SEEDS):,} seeds per arm{have}"
+def _need(item: ClaimVerdict) -> str:
+    found, digits = item.evidence, OUTCOMES[item.claim.metric].digits
+    if item.claim.margin == 0:
+        detectable = plain(found.smallest_detectable, digits)
+        return f"no margin was declared; these seeds would find an effect of {detectable}"
+    if found.seeds_needed is None:
+        return "not to be said from these runs"
+    now = f" (now detectable: {plain(found.smallest_detectable, digits)})" if found.has_enough_seeds else ""
+    return f"about {max(found.seeds_needed, FEWEST_SEEDS):,} seeds per arm{now}"
 
 
-def _notes(study: Study, table: pd.DataFrame) -> list[str]:
-    """What a careful reader must know beside the numbers; empty where nothing is amiss."""
-    return [*_confounds(study), *_unlike_records(study), *_seeds_apart(study), *_diverged(study, table)]
+def _quoted(item: ClaimVerdict) -> str:
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{item.claim.text}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
-def _confounds(study: Study) -> list[str]:
-    names = confounds(study)
-    if not names:
-        return []
-    return [f"The arms differ in more than the loss: {listed(names)}. No difference can be put down to the loss alone."]
-
-
-def _unlike_records(study: Study) -> list[str]:
-    notes = []
-    named = study.description.get("primary_outcome", PRIMARY)
-    if PRIMARY not in str(named).lower() and "rollout/accuracy" not in str(named):
-        notes.append(f"study.json names {named!r} as primary outcome, which this report does not compute: it uses AUC.")
-    steps = study.metrics.groupby("run")["step"].nunique()
-    if steps.nunique() > 1:
-        short = ", ".join(f"{run} ({count})" for run, count in steps[steps < steps.max()].items())
-        notes.append(f"Not all runs recorded {steps.max()} steps, so their outcomes are not quite comparable: {short}.")
-    for field, what in (("model_sha256", "initial models"), ("eval_prompts_sha256", "sets of evaluation prompts")):
-        if (count := study.environments[field].nunique(dropna=False)) > 1:
-            notes.append(f"The runs have {count} different {what}: differences between arms may come from these.")
-    return notes
-
-
-def _seeds_apart(study: Study) -> list[str]:
-    lost = study.runs[study.runs["state"].ne("finished") & study.runs["arm"].isin([arm.name for arm in study.arms])]
-    if lost.empty:
-        return []
-    names = ", ".join(f"{row.run} ({row.state})" for row in lost.itertuples())
-    return [f"Runs left out: {names}. If they failed because of what they were, the rest flatters their arm."]
-
-
-def _diverged(study: Study, table: pd.DataFrame) -> list[str]:
-    runs = diverged(study, table)
-    if not runs:
-        return []
-    medians = table.groupby("arm", sort=False)[PRIMARY].median()
-    words = ", ".join(f"{arm_label(arm.name)} {plain(medians[arm.name])}" for arm in study.compared_arms)
-    return [
-        f"Ended no better than they began: {', '.join(runs)}. With such runs t intervals cover far less than 95 %: "
-        f"read the permutation test and the medians of AUC ({words})."
-    ]
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def without_nan(value: Any) -> Any:
