@@ -1,5 +1,6 @@
 """Synthetic run and study folders after docs/run_folder.md, with a truth that is known."""
 
+import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ class ArmTruth:
     pace: float = 4.0
     spread: float = 0.01
     key: str = ""  # arms of the same key draw the same random numbers
+    diverged: tuple[int, ...] = ()  # seeds that ended by a number that was not finite, after half of the steps
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class StudyTruth:
     final_samples: int = 8
     start: float = 0.26
     fields: dict[str, Any] = field(default_factory=dict)
+    claims: str = ""  # the text of a claims file that was fixed before the runs
 
 
 DEMO = StudyTruth(
@@ -77,11 +80,29 @@ def write_study(folder: Path, truth: StudyTruth) -> Path:
         "differences": differences,
         "confounds": [],
     }
+    if truth.claims:
+        (folder / "claims.toml").parent.mkdir(parents=True, exist_ok=True)
+        (folder / "claims.toml").write_text(truth.claims)
+        sha256 = hashlib.sha256(truth.claims.encode()).hexdigest()
+        description["claims"] = {"name": "ours", "sha256": sha256, "fixed_at": "2026-11-22T11:00:00+00:00"}
     write_json(folder / "study.json", description | truth.fields)
     for arm in truth.arms:
         for seed in range(arm.seeds):
-            write_run(folder / "runs" / f"{arm.name}-seed{seed}", arm, seed, truth)
+            run = write_run(folder / "runs" / f"{arm.name}-seed{seed}", arm, seed, truth)
+            if seed in arm.diverged:
+                let_diverge(run, truth.steps // 2)
     return folder
+
+
+def let_diverge(run: Path, step: int) -> None:
+    """Cut the run off before the step, as a NaN would have ended it."""
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:step]))
+    for path in (run / "evals").iterdir():
+        if int(path.stem.removeprefix("step_")) > step:
+            path.unlink()
+    reason = "expected finite numbers, got nan in the loss"
+    write_json(run / "status.json", {"state": "failed", "reason": reason, "exit_code": 1, "steps_done": step})
 
 
 def write_run(run: Path, arm: ArmTruth, seed: int, truth: StudyTruth) -> Path:

@@ -77,9 +77,9 @@ def test_smallest_detectable_difference_in_seed_sds(n: int, in_sds: float) -> No
     assert abs(found / in_sds - 1) < 0.012
 
 
-def test_seeds_needed_is_where_the_difference_becomes_detectable() -> None:
+def test_seeds_needed_is_where_the_effect_asked_for_becomes_detectable() -> None:
     scores = np.array([-1.0, 0.0, 1.0])
-    n = statistics.seeds_needed(scores + 1.0, scores)
+    n = statistics.seeds_needed(scores + 7.0, scores, 1.0)
 
     def detectable(n: int) -> float:
         df = 2 * (n - 1)
@@ -90,8 +90,9 @@ def test_seeds_needed_is_where_the_difference_becomes_detectable() -> None:
 
 
 def test_no_number_of_seeds_detects_nothing() -> None:
-    assert statistics.seeds_needed([1.0, 2.0], [1.0, 2.0]) is None
-    assert statistics.seeds_needed([1.0], [2.0]) is None
+    assert statistics.seeds_needed([1.0, 2.0], [1.0, 2.0], 0.0) is None
+    assert statistics.seeds_needed([1.0, 2.0], [1.0, 2.0], 1e-9) is None
+    assert statistics.seeds_needed([1.0], [2.0], 1.0) is None
 
 
 def test_welch_keeps_its_level_when_arms_are_equal() -> None:
@@ -99,3 +100,18 @@ def test_welch_keeps_its_level_when_arms_are_equal() -> None:
     scores = rng.normal(size=(2000, 2, 5))
     share = np.mean([statistics.welch(a, b).p < 0.05 for a, b in scores[:600]])
     assert share < 0.07
+
+
+def test_power_of_one_sample_is_that_of_its_t_test() -> None:
+    scores = np.array([-1.0, 0.0, 1.0, 0.5, -0.5])
+    error = float(scores.std(ddof=1)) / sqrt(5)
+    quantiles = stats.t.ppf(0.975, 4) + stats.t.ppf(0.8, 4)
+    assert agree(statistics.smallest_detectable_difference(scores, None), quantiles * error)
+    # A textbook's answer: one standard deviation is found by 10 seeds (G*Power: 10 for d = 1, two-sided, 80 %).
+    assert statistics.seeds_needed(scores / scores.std(ddof=1), None, 1.0) == 10
+
+
+def test_benjamini_hochberg_is_statsmodels() -> None:
+    raw = [0.5, 0.001, 0.02, 0.02, 0.9]
+    assert agree(statistics.benjamini_hochberg(raw), multipletests(raw, method="fdr_bh")[1])
+    assert statistics.benjamini_hochberg([]) == []

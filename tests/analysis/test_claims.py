@@ -1,0 +1,125 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.__main__ import main
+from analysis.claims import SHIPPED, claims_file, claims_of, read_claims
+from analysis.errors import RecordsError
+
+CLAIM = """
+[[claim]]
+id = "better"
+text = "FIPO is more accurate than DAPO"
+source = "Table 1"
+role = "primary"
+kind = "superior"
+arm = "fipo"
+baseline = "dapo"
+metric = "auc"
+margin = 0.01
+"""
+TREND = """
+[[claim]]
+id = "flat"
+text = "the decay rate matters little"
+source = "Table 6"
+role = "primary"
+kind = "equivalent"
+arm = "fipo"
+parameter = "fipo_decay_rate"
+from = 8
+to = 256
+metric = "final_accuracy"
+margin = 0.03
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_every_shipped_file_can_be_decided() -> None:
+    for path in SHIPPED.glob("*.toml"):
+        assert read_claims(path).claims
+
+
+def test_the_papers_claims_are_all_asked() -> None:
+    claims = read_claims(claims_file("fipo-paper"))
+    primary = {claim.id for claim in claims.claims if claim.role == "primary"}
+    assert {"fipo_above_dapo", "dapo_above_grpo", "fipo_reasons_longer", "accuracy_grows_with_length"} <= primary
+    asked = {claim.id for claim in claims.claims}
+    assert {"filter_is_needed", "two_sided_above_one_sided", "decay_rate_matters_little"} <= asked
+    assert "safety_threshold_helps" in asked
+
+
+def test_a_claim_is_about_the_arms_or_the_grid_that_it_names(tmp_path: Path) -> None:
+    claims = read_claims(written(tmp_path, CLAIM + TREND))
+    assert [claim.id for claim in claims.about_arms(["dapo", "fipo", "grpo"])] == ["better"]
+    assert claims.about_arms(["fipo"]) == []
+    (trend,) = claims.about_grid("fipo", "fipo_decay_rate")
+    assert (trend.start, trend.end, trend.is_trend) == (8, 256, True)
+    assert claims.about_grid("fipo", "lr") == claims.about_grid("dapo", "fipo_decay_rate") == []
+
+
+def test_the_hash_is_of_the_bytes(tmp_path: Path) -> None:
+    first = read_claims(written(tmp_path, CLAIM)).sha256
+    assert read_claims(written(tmp_path, CLAIM + "# a word\n")).sha256 != first
+
+
+def edited(old: str, new: str) -> Callable[[], str]:
+    assert old in CLAIM
+    return lambda: CLAIM.replace(old, new)
+
+
+WRONG = {
+    "no claim": (lambda: "title = 'none'", "expected [[claim]] tables"),
+    "no toml": (lambda: "[[claim", "expected a TOML file of claims"),
+    "twice": (lambda: CLAIM + CLAIM, "expected each id once"),
+    "unknown field": (edited("margin", "margins = 1\nmargin"), "got 'margins'"),
+    "no margin": (edited("margin = 0.01", ""), "got none for margin"),
+    "negative margin": (edited("0.01", "-0.01"), "expected a margin 0 or more"),
+    "margin of words": (edited("0.01", "'small'"), "expected a margin 0 or more"),
+    "equivalent within nothing": (lambda: TREND.replace("0.03", "0.0"), "expected a margin above 0"),
+    "role": (edited('"primary"', '"main"'), "expected role to be one of primary, exploratory"),
+    "kind": (edited('"superior"', '"better"'), "expected kind to be one of superior, equivalent"),
+    "metric": (edited('"auc"', '"beauty"'), "expected metric to be one of auc"),
+    "no baseline": (edited('baseline = "dapo"', ""), "expected a baseline"),
+    "a baseline too many": (edited('"auc"', '"length_slope"'), "expected no baseline"),
+    "half a trend": (lambda: TREND.replace("to = 256", ""), "expected parameter, from and to"),
+    "a trend backwards": (lambda: TREND.replace("to = 256", "to = 4"), "0 < from < to"),
+    "a trend of something else": (lambda: TREND.replace('"final_accuracy"', '"auc"'), "expected metric final_accuracy"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_decided_is_refused_in_one_line(
+    text: Callable[[], str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, text())
+    assert main(["claims", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_the_command_names_each_claim(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["claims", str(written(tmp_path, CLAIM + TREND))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert "better" in lines[1]
+
+
+def test_claims_that_changed_after_they_were_fixed_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "claims.toml"
+    path.write_text(CLAIM)
+    recorded = {"name": "mine", "sha256": read_claims(path).sha256}
+    assert claims_of(tmp_path, {}) is None
+    found = claims_of(tmp_path, {"claims": recorded})
+    assert found is not None
+    assert found.name == "mine"
+    path.write_text(CLAIM.replace("0.01", "0.0"))
+    with pytest.raises(RecordsError, match="as it was fixed before the runs"):
+        claims_of(tmp_path, {"claims": recorded})
