@@ -5,7 +5,7 @@ import pytest
 from harness import UsageError
 from sweeps.arms import Arm, arms_of, load_family
 from sweeps.differences import check_differences, differences_between
-from sweeps.study import planned_runs, with_earlier_arms, write_study
+from sweeps.study import planned_runs, read_json, with_earlier_arms, write_study
 
 CONTROLLED = load_family("controlled")
 
@@ -54,3 +54,11 @@ def test_a_broken_study_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text("{", encoding="utf-8")
     with pytest.raises(UsageError, match=r"study\.json: expected JSON"):
         with_earlier_arms(tmp_path, CONTROLLED, "demo", arms_of(CONTROLLED, {"dapo": 1}, "demo", {}))
+
+
+def test_every_plan_that_a_study_had_is_kept(tmp_path: Path) -> None:
+    recorded(tmp_path, {"dapo": 2})
+    recorded(tmp_path, {"dapo": 2})  # started again: the same plan
+    recorded(tmp_path, {"dapo": 3})
+    plans = read_json(tmp_path / "study.json")["plans"]
+    assert [plan["seeds"] for plan in plans] == [{"dapo": [0, 1]}, {"dapo": [0, 1, 2]}]
