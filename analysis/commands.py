@@ -8,7 +8,9 @@ from analysis.errors import RecordsError
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """All commands of `python -m analysis`; each sets `start`, which returns the exit code."""
-    commands = parser.add_subparsers(dest="command", required=True, metavar="report | figures | verify | claims")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="report | figures | verify | checkpoints | claims"
+    )
     report = commands.add_parser("report", help="a study's figures, verdict and report.html")
     report.add_argument("folders", type=Path, nargs="+", metavar="RUNS", help="a study folder, or run folders")
     report.add_argument("--output_dir", type=Path, metavar="DIR", help="where to (default: STUDY/report, or ./report)")
@@ -18,6 +20,9 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     figures.add_argument("--only", action="append", default=[], metavar="F", help="this figure; may be repeated")
     figures.add_argument("--output_dir", type=Path, metavar="DIR", help="where to (default: STUDY/report, or ./report)")
     figures.set_defaults(start=figures_command)
+    checkpoints = commands.add_parser("checkpoints", help="two runs' last checkpoints, prompt by prompt: no verdict")
+    checkpoints.add_argument("folders", type=Path, nargs=2, metavar="RUN", help="a run folder")
+    checkpoints.set_defaults(start=checkpoints_command)
     claims = commands.add_parser("claims", help="what a claims file asks; an error where it cannot be decided")
     claims.add_argument("file", metavar="FILE", help="a TOML file, or a name in analysis/claims")
     claims.set_defaults(start=claims_command)
@@ -72,6 +77,16 @@ def output_of(given: argparse.Namespace) -> Path:
     is_study = len(given.folders) == 1 and (given.folders[0] / "study.json").is_file()
     default = given.folders[0] / "report" if is_study else Path("report")
     return given.output_dir or default
+
+
+def checkpoints_command(given: argparse.Namespace) -> int:
+    """Print how two checkpoints differ on the same prompts."""
+    from analysis.checkpoints import compare_checkpoints
+    from analysis.records import read
+
+    first, second = (path.resolve().name for path in given.folders)
+    print(compare_checkpoints(read(given.folders).evals, first, second).sentence)
+    return 0
 
 
 def claims_command(given: argparse.Namespace) -> int:
