@@ -14,11 +14,13 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     report = commands.add_parser("report", help="a study's figures, verdict and report.html")
     report.add_argument("folders", type=Path, nargs="+", metavar="RUNS", help="a study folder, or run folders")
     report.add_argument("--output_dir", type=Path, metavar="DIR", help="where to (default: STUDY/report, or ./report)")
+    add_axis(report)
     report.set_defaults(start=report_command)
     figures = commands.add_parser("figures", help="the figures alone")
     figures.add_argument("folders", type=Path, nargs="+", metavar="RUNS", help="a study folder, or run folders")
     figures.add_argument("--only", action="append", default=[], metavar="F", help="this figure; may be repeated")
     figures.add_argument("--output_dir", type=Path, metavar="DIR", help="where to (default: STUDY/report, or ./report)")
+    add_axis(figures)
     figures.set_defaults(start=figures_command)
     checkpoints = commands.add_parser("checkpoints", help="two runs' last checkpoints, prompt by prompt: no verdict")
     checkpoints.add_argument("folders", type=Path, nargs=2, metavar="RUN", help="a run folder")
@@ -26,6 +28,16 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     claims = commands.add_parser("claims", help="what a claims file asks; an error where it cannot be decided")
     claims.add_argument("file", metavar="FILE", help="a TOML file, or a name in analysis/claims")
     claims.set_defaults(start=claims_command)
+
+
+def add_axis(parser: argparse.ArgumentParser) -> None:
+    """The flag that says what the course of training is drawn over."""
+    parser.add_argument(
+        "--axis",
+        choices=("steps", "prompts", "generated_tokens", "seconds", "flops"),
+        default="steps",
+        help="what training is drawn over; tokens include discarded ones (default: steps)",
+    )
 
 
 def report_command(given: argparse.Namespace) -> int:
@@ -39,7 +51,7 @@ def report_command(given: argparse.Namespace) -> int:
     if is_search(given.folders[0]):
         lines = write_search_report(read_search(given.folders[0]), output)
     else:
-        verdict = write_report(read(given.folders), output)
+        verdict = write_report(read(given.folders), output, given.axis)
         lines = [*verdict.notes, verdict.sentence, verdict.what_it_would_take]
     for line in (*lines, output / "report.html"):
         print(line)
@@ -48,7 +60,7 @@ def report_command(given: argparse.Namespace) -> int:
 
 def figures_command(given: argparse.Namespace) -> int:
     """Write the figures alone, and print their paths."""
-    from analysis.charts import CHARTS
+    from analysis.charts import ALL_CHARTS
     from analysis.records import read
     from analysis.report import write_figures
     from analysis.search_charts import SEARCH_CHARTS
@@ -56,7 +68,7 @@ def figures_command(given: argparse.Namespace) -> int:
     from analysis.search_report import write_search_figures
 
     search = is_search(given.folders[0])
-    known = SEARCH_CHARTS if search else CHARTS
+    known = SEARCH_CHARTS if search else ALL_CHARTS
     if wrong := [name for name in given.only if name not in known]:
         kind = "search" if search else "comparison"
         raise RecordsError(
@@ -66,7 +78,7 @@ def figures_command(given: argparse.Namespace) -> int:
     if search:
         names = write_search_figures(read_search(given.folders[0]), output, given.only)
     else:
-        names = write_figures(read(given.folders), output, given.only)
+        names = write_figures(read(given.folders), output, given.only, given.axis)
     for name in names:
         print(output / "figures" / f"{name}.png")
     return 0

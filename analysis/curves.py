@@ -1,10 +1,12 @@
 """Curves over training: what every seed did at each x, and the mean with its t interval over seeds."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.outcomes import evaluation_curves, token_curves
+from analysis.outcomes import evaluation_curves
 from analysis.records import Study
 
 LEARNING = (
@@ -14,21 +16,22 @@ LEARNING = (
     "rollout/entropy",
     "loss/influence_weight",
 )
-DYNAMICS = (
-    "loss/kl_to_old",
-    "optimizer/grad_norm",
-    "rollout/informative_groups_share",
-    "loss/clip_fraction_low",
-    "loss/clip_fraction_high",
-    "loss/clip_fraction_dual",
-    "rollout/sampling_rounds",
-    "rollout/truncated_share",
-)
+# What a policy had cost when it was reached, by the axis it may be drawn on; steps need no column.
+AXES = {
+    "steps": None,
+    "prompts": "ledger/prompts",
+    "generated_tokens": "ledger/generated_tokens",
+    "seconds": "time/elapsed_s",
+    "flops": "ledger/flops",
+}
 GRID_POINTS = 61
 
 
-def seed_curves(study: Study, quantities: tuple[str, ...]) -> pd.DataFrame:
-    """A row per run, quantity and step that was recorded: run, arm, seed, quantity, x, value; x is the step."""
+def seed_curves(study: Study, quantities: Sequence[str], axis: str = "steps") -> pd.DataFrame:
+    """A row per run, quantity and step that was recorded: run, arm, seed, quantity, x, value.
+
+    x: training steps, or what had been spent of another of AXES when the policy was reached.
+    """
     keys = ["run", "arm", "seed", "step"]
     present = [name for name in quantities if name in study.metrics]
     long = study.metrics.melt(id_vars=keys, value_vars=present, var_name="quantity", value_name="value")
@@ -36,23 +39,35 @@ def seed_curves(study: Study, quantities: tuple[str, ...]) -> pd.DataFrame:
         evaluated = evaluation_curves(study.evals).rename(columns={"accuracy": "value"})
         long = pd.concat([long, evaluated[[*keys, "value"]].assign(quantity="evaluation/accuracy")])
     long["value"] = pd.to_numeric(long["value"])
-    long = long.dropna(subset=["value"]).rename(columns={"step": "x"})
+    long = long.dropna(subset=["value"])
+    long = long.assign(x=long["step"]) if AXES[axis] is None else long.merge(spent(study, axis), on=["run", "step"])
     return _ordered(long, study)
 
 
-def seed_token_curves(study: Study) -> pd.DataFrame:
-    """The same with x the tokens generated until then, for rollout and evaluation accuracy."""
-    curves = token_curves(study).rename(columns={"generated_tokens": "x"})
-    names = {"rollout_accuracy": "rollout/accuracy", "evaluation_accuracy": "evaluation/accuracy"}
-    long = curves.melt(
-        id_vars=["run", "arm", "seed", "x"], value_vars=list(names), var_name="quantity", value_name="value"
+def spent(study: Study, axis: str) -> pd.DataFrame:
+    """What each run had spent when it reached the policy of each step: run, step, x.
+
+    The line of step s counts its own rollouts too, which the policy of step s has not learned from: so each policy
+    stands at the total of the line before. Empty where the runs did not record it.
+    """
+    column = AXES[axis]
+    if column not in study.metrics:
+        return pd.DataFrame({"run": pd.Series(dtype=object), "step": pd.Series(dtype=int), "x": pd.Series(dtype=float)})
+    after = (
+        study.metrics[["run", "step", column]].rename(columns={str(column): "x"}).assign(step=lambda t: t["step"] + 1)
     )
-    return _ordered(long.replace({"quantity": names}).dropna(subset=["value"]), study)
+    start = pd.DataFrame({"run": study.metrics["run"].unique(), "step": 0, "x": 0.0})
+    return pd.concat([start, after.dropna()], ignore_index=True)
+
+
+def mean_curves(curves: pd.DataFrame, axis: str = "steps") -> pd.DataFrame:
+    """`bands` of the curves; where the runs of an arm were not recorded at the same x, on a grid of its own."""
+    return bands(curves if axis == "steps" or curves.empty else on_common_grid(curves))
 
 
 def bands(curves: pd.DataFrame) -> pd.DataFrame:
     """Mean and 95 % t interval over seeds at each x: arm, quantity, x, mean, low, high, n."""
-    groups = curves.groupby(["arm", "quantity", "x"], sort=False)["value"]
+    groups = curves.groupby(["arm", "quantity", "x"], sort=False, observed=True)["value"]
     table = groups.agg(["mean", "std", "count"]).reset_index()
     n = table["count"].to_numpy(float)
     half = stats.t.ppf(0.975, np.where(n > 1, n - 1, np.nan)) * table["std"].to_numpy(float) / np.sqrt(n)
@@ -63,8 +78,8 @@ def bands(curves: pd.DataFrame) -> pd.DataFrame:
 def on_common_grid(curves: pd.DataFrame) -> pd.DataFrame:
     """Each run's curve read off at the same x, up to where the arm's shortest run ends: bands need a shared x."""
     parts = []
-    for _, of_arm in curves.groupby(["arm", "quantity"], sort=False):
-        by_run = [rows for _, rows in of_arm.groupby("run", sort=False)]
+    for _, of_arm in curves.groupby(["arm", "quantity"], sort=False, observed=True):
+        by_run = [rows for _, rows in of_arm.groupby("run", sort=False, observed=True)]
         grid = np.linspace(0.0, min(rows["x"].max() for rows in by_run), GRID_POINTS)
         for rows in by_run:
             head = rows.iloc[[0] * len(grid)][["run", "arm", "seed", "quantity"]].reset_index(drop=True)

@@ -1,15 +1,18 @@
-"""The figure of accuracy against response length: pooled and confounded, within prompt, and at every budget.
+"""Figures of accuracy against response length: four views of the last answers, and the path over training.
 
-A function from tidy tables to a matplotlib Figure: no reading, no statistics, no saving.
+Each is a function from tidy tables to a matplotlib Figure: no reading, no statistics, no saving.
 """
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis.panels import draw_curves, draw_interval, grid, legend, name_rows
 from analysis.style import ArmStyle, arm_styles, paper
+
+STAGE_MARKS = ("o", "^", "s", "D")
 
 
 @paper()
@@ -29,6 +32,38 @@ def accuracy_against_length(
     axes[3].set_xlabel("log-odds of being right per unit of log tokens")
     axes[3].set_yticklabels([])
     legend(figure, styles)
+    return figure
+
+
+@paper()
+def length_paths(points: pd.DataFrame) -> Figure:
+    """A panel per arm: every seed's path and their mean by step, the stages of training as marks.
+
+    points: run, arm, seed, step, stage, response_tokens, accuracy.
+    """
+    styles = arm_styles(list(dict.fromkeys(points["arm"])))
+    columns = min(3, len(styles))
+    rows = -(-len(styles) // columns)
+    figure, axes = grid(rows, columns, 2.3 * rows + 0.5, sharey=True)
+    for ax, (arm, style) in zip(axes, styles.items(), strict=False):
+        of_arm = points[points["arm"] == arm]
+        for _, path in of_arm.groupby("run", sort=False, observed=True):
+            ax.plot(path["response_tokens"], path["accuracy"], color=style.color, linewidth=0.5, alpha=0.4)
+        for stage, marked in of_arm.groupby("stage"):
+            x, y, mark = marked["response_tokens"], marked["accuracy"], STAGE_MARKS[int(str(stage)) - 1]
+            ax.plot(x, y, linestyle="", marker=mark, markersize=3, color=style.color, alpha=0.75)
+        ax.set_title(style.label.split(" (")[0])
+        ax.set_xlabel("mean response tokens")
+        ax.margins(0.06)
+    for ax in axes[len(styles) :]:
+        ax.axis("off")
+    for ax in axes[::columns]:
+        ax.set_ylabel("evaluation accuracy")
+    handles = [
+        Line2D([], [], linestyle="", marker=mark, color="#444444", markersize=4, label=f"quarter {number} of training")
+        for number, mark in enumerate(STAGE_MARKS, start=1)
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
 
 

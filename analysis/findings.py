@@ -12,21 +12,25 @@ from analysis.verdict import Verdict, verdict
 
 @dataclass(frozen=True)
 class Findings:
-    """A study with what was computed from it once: outcomes per run, verdict, and the within-prompt view."""
+    """A study with what was computed from it once: outcomes per run, verdict, and the within-prompt view.
+
+    axis: what the course of training is drawn over, one of curves.AXES.
+    """
 
     study: Study
     outcomes: pd.DataFrame
     verdict: Verdict
     within_prompt: pd.DataFrame
+    axis: str = "steps"
 
 
-def findings(study: Study) -> Findings:
+def findings(study: Study, axis: str = "steps") -> Findings:
     """All that the figures, tables and sentences of a report share."""
     table = outcomes(study)
     order = {arm.name: place for place, arm in enumerate(study.arms)}
     table = table.sort_values(["arm", "seed"], key=lambda column: column.map(order) if column.name == "arm" else column)
     within = within_prompt_table(within_prompt(final_answers(study)))
-    return Findings(study, table.reset_index(drop=True), verdict(study, table), within)
+    return Findings(study, table.reset_index(drop=True), verdict(study, table), within, axis)
 
 
 def final_answers(study: Study) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from analysis.style import ArmStyle, arm_styles
 
 WIDTH = 7.2
 MARKS = 5
+MANY_ARMS = 6  # from there on bands lie on each other
 
 
 def grid(rows: int, columns: int, height: float, **options: object) -> tuple[Figure, list[Axes]]:
@@ -28,11 +29,12 @@ def draw_curves(ax: Axes, curves: pd.DataFrame, bands: pd.DataFrame, styles: dic
     if curves.empty:
         _nothing(ax)
         return
-    for (arm, _), rows in curves.groupby(["arm", "run"], sort=False):
+    for (arm, _), rows in curves.groupby(["arm", "run"], sort=False, observed=True):
         ax.plot(rows["x"], rows["value"], color=styles[str(arm)].color, linewidth=0.5, alpha=0.35, zorder=2)
-    for place, (arm, rows) in enumerate(bands.groupby("arm", sort=False)):
+    band = 0.13 if len(styles) <= MANY_ARMS else 0.04
+    for place, (arm, rows) in enumerate(bands.groupby("arm", sort=False, observed=True)):
         style = styles[str(arm)]
-        ax.fill_between(rows["x"], rows["low"], rows["high"], color=style.color, alpha=0.13, linewidth=0, zorder=1)
+        ax.fill_between(rows["x"], rows["low"], rows["high"], color=style.color, alpha=band, linewidth=0, zorder=1)
         # Markers at other places for other arms, so that arms on top of each other stay visible.
         every = max(1, len(rows) // MARKS)
         ax.plot(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.chart import Chart
-from analysis.charts import charts
+from analysis.charts import ALL_CHARTS, charts
 from analysis.claim_tables import claims_table, control_table, evidence_table, sources
 from analysis.findings import Findings, findings
 from analysis.outcomes import OUTCOMES
@@ -34,17 +34,23 @@ READING = (
     "effect that was observed. With fewer than 5 seeds in an arm nothing is claimed, whatever p says."
 )
 SHORT = {
-    "outcomes": "Outcomes",
     "claims": "Claims",
+    "ladder": "Ladder",
+    "outcomes": "Outcomes",
     "accuracy_against_tokens": "Tokens",
     "accuracy_against_length": "Length",
+    "length_path": "Path",
     "training_dynamics": "Dynamics",
+    "response_lengths": "Lengths",
+    "clipping_and_weights": "Clips",
+    "influence_weights": "Weights",
+    "microscope": "Microscope",
 }
 
 
-def write_report(study: Study, output: Path) -> Verdict:
-    """Write the report and all figures into the folder `output`, and hand back the verdict."""
-    found = findings(study)
+def write_report(study: Study, output: Path, axis: str = "steps") -> Verdict:
+    """Write the report and its figures into the folder `output`, and hand back the verdict."""
+    found = findings(study, axis)
     shown = write_charts(charts(found), output)
     (output / "report.html").write_text(report_html(found, shown), encoding="utf-8")
     text = json.dumps(found.verdict.as_json(), indent=2, ensure_ascii=False, allow_nan=False)
@@ -52,10 +58,10 @@ def write_report(study: Study, output: Path) -> Verdict:
     return found.verdict
 
 
-def write_figures(study: Study, output: Path, names: Sequence[str] = ()) -> list[str]:
-    """Write the figures alone, all or those named, into output/figures, and hand back their names."""
-    found = findings(study)
-    return [chart.name for chart, _ in write_charts(charts(found, names), output)]
+def write_figures(study: Study, output: Path, names: Sequence[str] = (), axis: str = "steps") -> list[str]:
+    """Write the figures alone, all (the paper's too) or those named, into output/figures; hand back their names."""
+    found = findings(study, axis)
+    return [chart.name for chart, _ in write_charts(charts(found, names or list(ALL_CHARTS)), output)]
 
 
 def report_html(found: Findings, shown: list[tuple[Chart, bytes]]) -> str:
