@@ -1,9 +1,14 @@
 """The commands with their flags. What a command needs is imported when it starts."""
 
 import argparse
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analysis.errors import RecordsError
+
+if TYPE_CHECKING:
+    from analysis.report_files import Asked
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -14,14 +19,18 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     report = commands.add_parser("report", help="a study's figures, verdict and report.html")
     report.add_argument("folders", type=Path, nargs="+", metavar="RUNS", help="a study folder, or run folders")
     report.add_argument("--output_dir", type=Path, metavar="DIR", help="where to (default: STUDY/report, or ./report)")
-    add_axis(report)
+    add_reading(report)
     report.set_defaults(start=report_command)
     figures = commands.add_parser("figures", help="the figures alone")
     figures.add_argument("folders", type=Path, nargs="+", metavar="RUNS", help="a study folder, or run folders")
     figures.add_argument("--only", action="append", default=[], metavar="F", help="this figure; may be repeated")
     figures.add_argument("--output_dir", type=Path, metavar="DIR", help="where to (default: STUDY/report, or ./report)")
-    add_axis(figures)
+    add_reading(figures)
     figures.set_defaults(start=figures_command)
+    verify = commands.add_parser("verify", help="make a report again from its folders and name every difference")
+    verify.add_argument("report", type=Path, metavar="DIR", help="a report's folder")
+    verify.add_argument("--runs", type=Path, nargs="+", default=[], metavar="RUNS", help="where its folders are now")
+    verify.set_defaults(start=verify_command)
     checkpoints = commands.add_parser("checkpoints", help="two runs' last checkpoints, prompt by prompt: no verdict")
     checkpoints.add_argument("folders", type=Path, nargs=2, metavar="RUN", help="a run folder")
     checkpoints.set_defaults(start=checkpoints_command)
@@ -30,8 +39,11 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     claims.set_defaults(start=claims_command)
 
 
-def add_axis(parser: argparse.ArgumentParser) -> None:
-    """The flag that says what the course of training is drawn over."""
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """The flags that say what the course of training is drawn over, and what becomes of damaged runs."""
+    parser.add_argument(
+        "--skip_bad", action="store_true", help="leave out runs that cannot be read, name them, and draw the rest"
+    )
     parser.add_argument(
         "--axis",
         choices=("steps", "prompts", "generated_tokens", "seconds", "flops"),
@@ -42,16 +54,19 @@ def add_axis(parser: argparse.ArgumentParser) -> None:
 
 def report_command(given: argparse.Namespace) -> int:
     """Write the report, and print what was found."""
+    from analysis.alike import comparable
+    from analysis.manifest import check_output
     from analysis.records import read
     from analysis.report import write_report
     from analysis.search_records import is_search, read_search
     from analysis.search_report import write_search_report
 
-    output = output_of(given)
+    output, asked = output_of(given), asked_of(given)
+    check_output(output)
     if is_search(given.folders[0]):
-        lines = write_search_report(read_search(given.folders[0]), output)
+        lines = write_search_report(read_search(given.folders[0]), output, asked)
     else:
-        verdict = write_report(read(given.folders), output, given.axis)
+        verdict = write_report(comparable(read(given.folders, given.skip_bad)), output, asked)
         lines = [*verdict.notes, verdict.sentence, verdict.what_it_would_take]
     for line in (*lines, output / "report.html"):
         print(line)
@@ -76,12 +91,36 @@ def figures_command(given: argparse.Namespace) -> int:
         )
     output = output_of(given)
     if search:
-        names = write_search_figures(read_search(given.folders[0]), output, given.only)
+        names = write_search_figures(read_search(given.folders[0]), output, asked_of(given), given.only)
     else:
-        names = write_figures(read(given.folders), output, given.only, given.axis)
+        names = write_figures(read(given.folders, given.skip_bad), output, asked_of(given), given.only)
     for name in names:
         print(output / "figures" / f"{name}.png")
     return 0
+
+
+def verify_command(given: argparse.Namespace) -> int:
+    """Make a report again and name every difference; 1 where there is one."""
+    from analysis.rebuild import rebuild
+    from analysis.verify import verify
+
+    found = verify(given.report, given.runs, rebuild)
+    for line in (*found.notes, *found.differences):
+        print(line)
+    if found.differences:
+        print(f"not verified: {len(found.differences)} differences")
+        return 1
+    kind = "data files" if found.notes else "files"
+    print(f"verified: {found.compared} {kind} are what the folders give")
+    return 0
+
+
+def asked_of(given: argparse.Namespace) -> "Asked":
+    """What was asked for, for those who write."""
+    from analysis.report_files import Asked
+
+    spelled = " ".join(shlex.quote(str(folder)) for folder in given.folders)
+    return Asked(tuple(given.folders), spelled, given.axis, given.skip_bad)
 
 
 def output_of(given: argparse.Namespace) -> Path:

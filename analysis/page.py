@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from html import escape
 from string import Template
 
+from analysis.chart import Chart
+from analysis.provenance import Source
+
 STYLE = """
 :root { --ink: #1c1c1c; --soft: #5c5c5c; --line: #dcdcdc; --accent: #0b5c8f; }
 * { box-sizing: border-box; }
@@ -18,6 +21,7 @@ p { max-width: 46rem; overflow-wrap: anywhere; }
 .verdict { border-left: 4px solid var(--accent); background: #f3f7fa; padding: .8rem 1rem; margin: 1rem 0; }
 .verdict p { margin: 0; max-width: none; } .verdict p + p { margin-top: .6rem; font-size: .9rem; color: var(--soft); }
 .warning { border-left: 4px solid #d55e00; background: #fdf4ee; padding: .6rem 1rem; margin: 1rem 0; }
+.question { font-size: 1.05rem; font-weight: 600; margin: .6rem 0 0; }
 .verdict ul, .warning ul { margin: 0; padding-left: 1.1rem; }
 nav ul { list-style: none; padding: 0; margin: .8rem 0; display: flex; flex-wrap: wrap; gap: .2rem 1.1rem;
   font-size: .9rem; }
@@ -30,7 +34,14 @@ table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabu
 th, td { padding: .35rem .7rem .35rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; vertical-align: bottom; } thead th { border-bottom: 1.5px solid #888; }
 td.number, th.number { text-align: right; white-space: nowrap; padding-left: .5rem; } th.number { white-space: normal; }
-@media print { body { max-width: none; } figure, tr { break-inside: avoid; } details > * { display: block; } }
+.skip { position: absolute; left: -999rem; } .skip:focus { left: 1rem; background: #fff; padding: .4rem; }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+caption { text-align: left; padding: .2rem 0; color: var(--soft); }
+code { overflow-wrap: anywhere; }
+@page { margin: 15mm; }
+@media print { body { max-width: none; padding: 0; font-size: 10pt; } nav, .skip { display: none; }
+  figure, tr, .verdict, .warning { break-inside: avoid; } h2, h3 { break-after: avoid; }
+  .scroll { overflow: visible; } table { font-size: 7.5pt; } figure img { max-height: 220mm; object-fit: contain; } }
 """
 
 PAGE = Template("""<!DOCTYPE html>
@@ -42,12 +53,30 @@ PAGE = Template("""<!DOCTYPE html>
 <style>$style</style>
 </head>
 <body>
+<a class="skip" href="#main">Skip to the verdict</a>
+<header>
 <h1>$title</h1>
 <p class="soft">$subtitle</p>
+</header>
+$contents
+<main id="main">
 $body
+</main>
 </body>
 </html>
 """)
+
+
+MOST_CSV_BYTES = 24_000  # of a table that is kept inside the page
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A chart with what was written of it: its PNG, and its tables by file name."""
+
+    chart: Chart
+    image: bytes
+    tables: dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -65,10 +94,13 @@ def page(title: str, subtitle: str, first_screen: str, sections: list[Section]) 
     entries = "".join(f'<li><a href="#{item.anchor}">{escape(item.short)}</a></li>' for item in sections)
     contents = f'<nav aria-label="Contents"><ul>{entries}</ul></nav>'
     parts = [
-        f'<section id="{item.anchor}">\n<h2>{escape(item.title)}</h2>\n{item.html}\n</section>' for item in sections
+        f'<section id="{item.anchor}" aria-labelledby="{item.anchor}-title">\n<h2 id="{item.anchor}-title">'
+        f"{escape(item.title)}</h2>\n{item.html}\n</section>"
+        for item in sections
     ]
-    body = "\n".join([contents, first_screen, *parts])
-    return PAGE.substitute(title=escape(title), subtitle=escape(subtitle), style=STYLE, body=_minus_signs(body))
+    body = _minus_signs("\n".join([first_screen, *parts]))
+    head = {"title": escape(title), "subtitle": escape(subtitle), "style": STYLE, "contents": contents}
+    return PAGE.substitute(head, body=body)
 
 
 def paragraph(text: str) -> str:
@@ -86,15 +118,27 @@ def bullets(texts: list[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"
 
 
-def figure(image: bytes, title: str, caption: str, source: tuple[str, list[str]]) -> str:
-    """An image inside the page, its caption, and the runs it was made from."""
-    words, runs = source
-    data = b64encode(image).decode("ascii")
+def figure(shown: Shown, source: Source, warning: str = "") -> str:
+    """An image inside the page with its text for those who do not see it, its caption, its data and its source."""
+    chart = shown.chart
+    data = b64encode(shown.image).decode("ascii")
+    links = ", ".join(_link(name, content) for name, content in shown.tables.items())
+    origin = f"{source.commits}; {source.claims}"
     return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(title)}">\n<figcaption>{paragraph(caption)}'
-        f"<details><summary>Made from {len(runs)} runs, {escape(words)}</summary>"
-        f"<p>{escape(', '.join(runs))}</p></details></figcaption></figure>"
+        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(chart.alt or chart.title)}">\n'
+        f"<figcaption>{paragraph(chart.caption + warning)}<p>Data: {links}.</p>"
+        f"<details><summary>Made from {len(source.runs)} runs</summary><p>{escape(origin)}.</p>"
+        f"<p>Drawn again by <code>{escape(source.command(chart.name))}</code></p>"
+        f"<p>{escape(', '.join(source.runs))}</p></details></figcaption></figure>"
     )
+
+
+def _link(name: str, content: bytes) -> str:
+    """A table inside the page where it is small, else the file beside it."""
+    if len(content) <= MOST_CSV_BYTES:
+        target = f"data:text/csv;base64,{b64encode(content).decode('ascii')}"
+        return f'<a download="{escape(name)}" href="{target}">{escape(name)}</a>'
+    return f'<a href="figures/{escape(name)}">{escape(name)}</a> (beside this page)'
 
 
 def _minus_signs(html: str) -> str:

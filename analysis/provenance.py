@@ -1,6 +1,7 @@
 """Where the numbers come from: run ids, commits and machines, and what of it is not as it should be."""
 
 import json
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -23,6 +24,31 @@ def commits(environments: pd.DataFrame) -> str:
 def run_ids(study: Study) -> list[str]:
     """The runs that every figure is made from."""
     return [str(run) for run in study.environments["run"]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a figure comes from: the runs, their commit, the claims file, and the folders as they were given."""
+
+    runs: list[str]
+    commits: str
+    claims: str
+    given: str
+
+    def command(self, name: str) -> str:
+        """What draws the figure of this name again."""
+        return f"python -m analysis figures {self.given} --only {name}"
+
+    def about(self, name: str) -> str:
+        """All of it in one line, as the figure's file carries it."""
+        runs = f"{len(self.runs)} runs: {', '.join(self.runs)}"
+        return f"{self.commits}; {self.claims}; drawn by: {self.command(name)}; {runs}"
+
+
+def source_of(study: Study, given: str) -> Source:
+    """The source of every figure of a study."""
+    claims = f"claims {study.claims.name}, sha256 {study.claims.sha256}" if study.claims else "no claims were fixed"
+    return Source(run_ids(study), commits(study.environments), claims, given)
 
 
 def environment_rows(study: Study) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +88,38 @@ class Study:
         return next((arm for arm in self.arms_with_runs if arm.control == control), None)
 
 
-def read(paths: Sequence[Path]) -> Study:
-    """One study folder, or any number of run folders."""
+@dataclass(frozen=True)
+class Head:
+    """What a study is, beside its runs."""
+
+    name: str
+    arms: tuple[Arm, ...]
+    description: dict[str, Any]
+    claims: Claims | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """The records of one run."""
+
+    run: str
+    metrics: pd.DataFrame
+    evals: pd.DataFrame
+    environment: dict[str, Any]
+    config: dict[str, Any]
+
+
+def read(paths: Sequence[Path], skip_bad: bool = False) -> Study:
+    """One study folder, or any number of run folders.
+
+    skip_bad: leave out runs that cannot be read, with the reason in `runs`, instead of raising RecordsError.
+    """
     if len(paths) == 1 and not (paths[0] / "config.json").exists():
-        return read_study(paths[0])
-    return read_runs(paths)
+        return read_study(paths[0], skip_bad)
+    return read_runs(paths, skip_bad)
 
 
-def read_study(folder: Path) -> Study:
+def read_study(folder: Path, skip_bad: bool = False) -> Study:
     """A study folder: the arms of study.json, and every run under runs/ or planned and missing there."""
     if not (folder / "study.json").is_file():
         raise RecordsError(f"expected a study folder with study.json, got {folder}: give the folder `sweeps` printed")
@@ -103,54 +127,84 @@ def read_study(folder: Path) -> Study:
     arms = _arms(description, folder / "study.json")
     found = sorted((path for path in (folder / "runs").glob("*") if path.is_dir()), key=_in_order)
     planned = {f"{arm.name}-seed{seed}": (arm.name, seed) for arm in arms for seed in arm.seeds}
-    rows = [_run_row(path, planned.get(path.name)) for path in found]
+    rows = [_run_row(path, planned.get(path.name), skip_bad) for path in found]
     present = {path.name for path in found}
     rows += [_missing_row(run, *key) for run, key in planned.items() if run not in present]
-    claims = claims_of(folder, description)
-    return _study((folder.resolve().name, arms, description, claims), rows, {path.name: path for path in found})
+    head = Head(folder.resolve().name, arms, description, claims_of(folder, description))
+    return _study(head, rows, {path.name: path for path in found}, skip_bad)
 
 
-def read_runs(folders: Sequence[Path]) -> Study:
+def read_runs(folders: Sequence[Path], skip_bad: bool = False) -> Study:
     """Loose run folders. Arm and seed come from a name like `fipo-seed3`, else from the name and the config's seed."""
-    paths = {path.name: path for path in folders}
+    paths = {path.resolve().name: path for path in folders}
     if len(paths) < len(folders):
         raise RecordsError(
             "two of the run folders have the same name: their figures could not be told apart; rename one"
         )
-    keys = {name: _loose_key(path) for name, path in paths.items()}
-    rows = [_run_row(path, keys[name]) for name, path in paths.items()]
-    arms = tuple(_loose_arm(name, paths, keys) for name in dict.fromkeys(arm for arm, _ in keys.values()))
-    return _study(("runs", arms, {}, None), rows, paths)
+    rows, arms = [], dict[str, Arm]()
+    for name, path in paths.items():
+        try:
+            arm = _loose_arm(path)
+            key = (arm.name, arm.seeds[0])
+            arms[arm.name] = replace(arm, seeds=(*(arms[arm.name].seeds if arm.name in arms else ()), *arm.seeds))
+        except RecordsError as error:
+            if not skip_bad:
+                raise
+            key, reason = _in_order(Path(name)), str(error)
+            rows.append({"run": name, "arm": key[0], "seed": key[1]} | _unreadable(reason))
+            continue
+        rows.append(_run_row(path, key, skip_bad))
+    return _study(Head("runs", tuple(arms.values()), {}, None), rows, paths, skip_bad)
 
 
-def _study(
-    head: tuple[str, tuple[Arm, ...], dict[str, Any], Claims | None],
-    rows: list[dict[str, Any]],
-    paths: dict[str, Path],
-) -> Study:
-    counting = [row for row in rows if row["state"] in COUNTING]
-    if not counting:
+def _study(head: Head, rows: list[dict[str, Any]], paths: dict[str, Path], skip_bad: bool) -> Study:
+    parts = []
+    for row in [row for row in rows if row["state"] in COUNTING]:
+        try:
+            parts.append(_part(row, paths[row["run"]]))
+        except RecordsError as error:
+            if not skip_bad:
+                raise
+            row.update(_unreadable(str(error)))
+    if not parts:
         states = ", ".join(f"{row['run']} {row['state']}" for row in rows[:5]) or "no run folder"
         raise RecordsError(
-            f"expected at least one finished run in {head[0]}, got {states}: run or resume the study first"
+            f"expected at least one finished run in {head.name}, got {states}: run or resume the study first"
         )
-    name, arms, description, claims = head
-    folders = {row["run"]: paths[row["run"]] for row in counting}
-    metrics = [_labelled(read_metrics(folders[row["run"]]), row) for row in counting]
-    evals = [_labelled(read_evals(folders[row["run"]]), row) for row in counting]
-    environments = [_environment(path) for path in folders.values()]
     return Study(
-        name=name,
-        arms=arms,
+        name=head.name,
+        arms=head.arms,
         runs=pd.DataFrame(rows),
-        metrics=pd.concat(metrics, ignore_index=True),
-        evals=pd.concat(evals, ignore_index=True),
-        environments=pd.DataFrame(environments),
-        description=description,
-        folders=folders,
-        configs={run: read_json(path / "config.json", versioned=True)["config"] for run, path in folders.items()},
-        claims=claims,
+        metrics=_joined([part.metrics for part in parts]),
+        evals=_joined([part.evals for part in parts]),
+        environments=pd.DataFrame([part.environment for part in parts]),
+        description=head.description,
+        folders={part.run: paths[part.run] for part in parts},
+        configs={part.run: part.config for part in parts},
+        claims=head.claims,
     )
+
+
+def _part(row: dict[str, Any], path: Path) -> Part:
+    """All records of one run."""
+    config = read_json(path / "config.json", versioned=True).get("config")
+    if not isinstance(config, dict) or not all(isinstance(section, dict) for section in config.values()):
+        raise RecordsError(f"expected sections of settings in {path / 'config.json'}, got none: restore the file")
+    metrics = read_metrics(path)
+    if metrics.empty and row["state"] == FINISHED:
+        raise RecordsError(f"expected lines in {path / 'metrics.jsonl'} of a finished run, got none: restore it")
+    environment = read_json(path / "environment.json")
+    kept = {field: environment.get(field) for field in ENVIRONMENT_FIELDS}
+    name = str(row["run"])
+    return Part(name, _labelled(metrics, row), _labelled(read_evals(path), row), {"run": name} | kept, config)
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([table for table in tables if len(table)], ignore_index=True)
+
+
+def _unreadable(reason: str) -> dict[str, Any]:
+    return {"state": "unreadable", "reason": reason, "steps_done": 0}
 
 
 def _arms(description: dict[str, Any], path: Path) -> tuple[Arm, ...]:
@@ -174,10 +228,16 @@ def _in_order(path: Path) -> tuple[str, int]:
     return (match["arm"], int(match["seed"])) if match else (path.name, -1)
 
 
-def _run_row(path: Path, key: tuple[str, int] | None) -> dict[str, Any]:
+def _run_row(path: Path, key: tuple[str, int] | None, skip_bad: bool) -> dict[str, Any]:
     """A run's state; a folder that the study did not plan is listed and never compared."""
     arm, seed = key or _in_order(path)
-    row = {"run": path.name, "arm": arm, "seed": seed} | read_status(path)
+    row: dict[str, Any] = {"run": path.resolve().name, "arm": arm, "seed": seed}
+    try:
+        row |= read_status(path)
+    except RecordsError as error:
+        if not skip_bad:
+            raise
+        row |= _unreadable(str(error))
     return row if key else row | {"state": "not planned", "reason": f"study.json has no such run; it is {row['state']}"}
 
 
@@ -189,25 +249,12 @@ def _labelled(table: pd.DataFrame, row: dict[str, Any]) -> pd.DataFrame:
     return table.assign(run=row["run"], arm=row["arm"], seed=row["seed"])
 
 
-def _environment(path: Path) -> dict[str, Any]:
-    environment = read_json(path / "environment.json")
-    return {"run": path.name} | {field: environment.get(field) for field in ENVIRONMENT_FIELDS}
-
-
-def _loose_key(path: Path) -> tuple[str, int]:
-    if match := RUN_NAME.fullmatch(path.name):
-        return match["arm"], int(match["seed"])
-    return path.name, int(_setting(path, "seed") or 0)
-
-
-def _loose_arm(name: str, paths: dict[str, Path], keys: dict[str, tuple[str, int]]) -> Arm:
-    runs = [run for run, (arm, _) in keys.items() if arm == name]
-    control, loss_type = (_setting(paths[runs[0]], key) for key in ("control", "loss_type"))
-    return Arm(name, str(loss_type or name), _control(control), tuple(keys[run][1] for run in runs))
-
-
-def _setting(path: Path, key: str) -> Any:
-    """A setting by its name in whichever section of the config it stands."""
-    sections = read_json(path / "config.json", versioned=True).get("config", {})
-    found = [section[key] for section in sections.values() if isinstance(section, dict) and key in section]
-    return found[0] if found else None
+def _loose_arm(path: Path) -> Arm:
+    """The arm that a loose run belongs to, with the run's seed alone."""
+    config = read_json(path / "config.json", versioned=True).get("config")
+    sections = [one for one in config.values() if isinstance(one, dict)] if isinstance(config, dict) else []
+    settings = {key: value for section in sections for key, value in section.items()}
+    name = path.resolve().name
+    match = RUN_NAME.fullmatch(name)
+    arm, seed = (match["arm"], int(match["seed"])) if match else (name, int(settings.get("seed") or 0))
+    return Arm(arm, str(settings.get("loss_type") or arm), _control(settings.get("control")), (seed,))

@@ -1,18 +1,19 @@
-"""A study -> report.html, verdict.json and the figures' files; only files of these names are ever written."""
+"""A study -> its report: the page, the verdict for machines, LaTeX tables and figures."""
 
 import json
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
-from analysis.chart import Chart
 from analysis.charts import ALL_CHARTS, charts
 from analysis.claim_tables import claims_table, control_table, evidence_table, sources
 from analysis.findings import Findings, findings
 from analysis.outcomes import OUTCOMES
-from analysis.page import Section, box, bullets, figure, page, paragraph
-from analysis.provenance import commits, confounds, run_ids
+from analysis.page import Section, Shown, box, bullets, figure, page, paragraph
+from analysis.provenance import Source, commits, confounds, source_of
 from analysis.records import Study
-from analysis.saving import save_figure, save_tables
+from analysis.report_files import Asked, write_charts, write_files
+from analysis.report_tables import latex_tables, published_table
 from analysis.tables import (
     MAIN,
     MORE,
@@ -48,32 +49,38 @@ SHORT = {
 }
 
 
-def write_report(study: Study, output: Path, axis: str = "steps") -> Verdict:
-    """Write the report and its figures into the folder `output`, and hand back the verdict."""
-    found = findings(study, axis)
-    shown = write_charts(charts(found), output)
-    (output / "report.html").write_text(report_html(found, shown), encoding="utf-8")
-    text = json.dumps(found.verdict.as_json(), indent=2, ensure_ascii=False, allow_nan=False)
-    (output / "verdict.json").write_text(text + "\n", encoding="utf-8")
+def write_report(study: Study, output: Path, asked: Asked) -> Verdict:
+    """Write report.html, verdict.json, tables and figures into the folder `output`, and hand back the verdict."""
+    found = findings(study, asked.axis)
+    source = source_of(study, asked.given)
+    shown = write_charts(charts(found), output, source)
+    texts = {
+        "report.html": report_html(found, shown, source),
+        "verdict.json": json.dumps(found.verdict.as_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        **latex_tables(found, source),
+    }
+    write_files(texts, shown, output, (list(asked.folders), asked.options))
     return found.verdict
 
 
-def write_figures(study: Study, output: Path, names: Sequence[str] = (), axis: str = "steps") -> list[str]:
+def write_figures(study: Study, output: Path, asked: Asked, names: Sequence[str] = ()) -> list[str]:
     """Write the figures alone, all (the paper's too) or those named, into output/figures; hand back their names."""
-    found = findings(study, axis)
-    return [chart.name for chart, _ in write_charts(charts(found, names or list(ALL_CHARTS)), output)]
+    found = findings(study, asked.axis)
+    shown = write_charts(charts(found, names or list(ALL_CHARTS)), output, source_of(study, asked.given))
+    return [item.chart.name for item in shown]
 
 
-def report_html(found: Findings, shown: list[tuple[Chart, bytes]]) -> str:
-    """The page: verdict, outcomes and main figure first, everything else below."""
-    figures = {chart.name: _figure(found, chart, image) for chart, image in shown}
-    titles = {chart.name: chart.title for chart, _ in shown}
+def report_html(found: Findings, shown: Sequence[Shown], source: Source) -> str:
+    """The page: the question, verdict, outcomes and main figure first, everything else below."""
+    figures = {item.chart.name: _figure(found, item, source) for item in shown}
+    titles = {item.chart.name: item.chart.title for item in shown}
     study = found.study
     sections = [
         Section("evidence", "Evidence", "What the evidence supports", _evidence(found)),
         *(Section(name, SHORT[name], titles[name], html) for name, html in figures.items() if name != MAIN_FIGURE),
         Section("length-table", "Within prompts", "Length within prompts", within_prompt_rows(found.within_prompt)),
         Section("more-outcomes", "More outcomes", "More outcomes per arm", _more_outcomes(found)),
+        Section("published", "Published", "Published numbers", published_table(study)),
         Section("arms", "Arms", "What differs between the arms", _arms(study)),
         Section("not-used", "Runs left out", "Runs that did not enter", not_used_table(study)),
         Section(
@@ -87,46 +94,37 @@ def report_html(found: Findings, shown: list[tuple[Chart, bytes]]) -> str:
     return page(f"Report on {study.name}", _subtitle(study), _first_screen(found, figures[MAIN_FIGURE]), sections)
 
 
-def write_charts(wanted: list[Chart], output: Path) -> list[tuple[Chart, bytes]]:
-    """Write each figure and its tables into output/figures, and hand back the PNG beside each."""
-    folder = output / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    shown = []
-    for chart in wanted:
-        save_tables(chart.tables, folder, chart.name)
-        shown.append((chart, save_figure(chart.figure, folder, chart.name)))
-    return shown
-
-
-def _figure(found: Findings, chart: Chart, image: bytes) -> str:
+def _figure(found: Findings, shown: Shown, source: Source) -> str:
     others = confounds(found.study)
-    warning = f" CONFOUNDED: the arms also differ in {', '.join(others)}." if others else ""
-    return figure(
-        image, chart.title, chart.caption + warning, (commits(found.study.environments), run_ids(found.study))
-    )
+    return figure(shown, source, f" CONFOUNDED: the arms also differ in {', '.join(others)}." if others else "")
 
 
 def _subtitle(study: Study) -> str:
     description = study.description
     family, preset = description.get("family", "not named"), description.get("preset", "not named")
-    runs = f"{len(study.environments)} of {len(study.runs)} runs finished"
+    counting = f"{len(study.folders)} of {len(study.runs)} runs count"
+    runs = counting + (f", {len(study.diverged)} of them diverged" if study.diverged else "")
     made = commits(study.environments)
     return f"Family {family}, preset {preset}; {runs}. {made[0].upper()}{made[1:]}."
 
 
 def _first_screen(found: Findings, main_figure: str) -> str:
     answer = found.verdict
-    parts = [box("verdict", paragraph(answer.sentence) + paragraph(answer.what_it_would_take)), claims_table(answer)]
+    parts = [
+        f'<p class="question">{escape(answer.question)}</p>',
+        claims_table(answer),
+        box("verdict", paragraph(answer.sentence) + paragraph(answer.what_it_would_take)),
+    ]
     if answer.notes:
         parts.append(box("warning", bullets(answer.notes)))
     if others := confounds(found.study):
         parts.append(box("warning", paragraph(f"Not the losses alone differ here. Confounds: {', '.join(others)}.")))
-    parts.append(outcome_table(found, MAIN))
-    parts.append(
+    table = outcome_table(found, MAIN)
+    note = (
         '<p class="soft">Mean over seeds [95 % t interval]; n: seeds. Generated tokens '
         "include discarded ones; seconds depend on what else the machine did.</p>"
     )
-    return "\n".join([*parts, main_figure])
+    return "\n".join([*parts, main_figure, table, note])
 
 
 def _evidence(found: Findings) -> str:

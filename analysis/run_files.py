@@ -5,11 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import json as arrow_json
 
 from analysis.errors import RecordsError
 
 SCHEMA_VERSION = 1
-EVAL_COLUMNS = ["step", "prompt_id", "sample", "correct", "response_tokens", "truncated"]
+EVAL_SCHEMA = pa.schema(
+    {
+        "step": pa.int32(),
+        "prompt_id": pa.dictionary(pa.int32(), pa.string()),
+        "sample": pa.int32(),
+        "correct": pa.bool_(),
+        "response_tokens": pa.int32(),
+        "truncated": pa.bool_(),
+    }
+)
 DIVERGED = "expected finite numbers"  # so begins the reason of a run that was ended by an infinity or NaN
 NEEDED_METRICS = ("step", "rollout/accuracy", "ledger/generated_tokens", "time/elapsed_s")
 
@@ -18,9 +30,11 @@ def read_json(path: Path, versioned: bool = False) -> dict[str, Any]:
     """The object in a JSON file; where `versioned`, only of the schema version that this package knows."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RecordsError(f"expected a run or study with {path}, got none: is this the right folder?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise RecordsError(f"expected to read {path}, got: {error.strerror}: mend that") from None
+    except (ValueError, RecursionError) as error:
         raise RecordsError(f"expected JSON in {path}, got something else ({error}): restore the file") from None
     if not isinstance(content, dict):
         raise RecordsError(f"expected a JSON object in {path}, got a {type(content).__name__}: restore the file")
@@ -45,19 +59,18 @@ def read_status(run: Path) -> dict[str, Any]:
 
 
 def read_metrics(run: Path) -> pd.DataFrame:
-    """metrics.jsonl, a row per step. A torn last line, the trace of a write that was cut off, is left out."""
-    read_json(run / "config.json", versioned=True)
+    """metrics.jsonl, a row per step. A torn last line, the trace of a write that was cut off, is left out.
+
+    Empty where the run has none, as one that diverged at its first update.
+    """
     path = run / "metrics.jsonl"
-    if not path.exists():
-        raise RecordsError(f"expected {path} in a finished run, got none: restore it or start the run again")
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    rows = [_line(text, number, path) for number, text in enumerate(lines[:-1], start=1)]
-    rows += _last_line(lines)
-    table = pd.DataFrame(rows)
-    missing = [key for key in NEEDED_METRICS if key not in table]
-    if missing:
-        raise RecordsError(f"expected {', '.join(missing)} in {path}, got a file without: was it written by harness?")
-    return table
+    if not path.is_file() or not path.stat().st_size:
+        return pd.DataFrame()
+    try:
+        table: pd.DataFrame = arrow_json.read_json(path).to_pandas()
+    except (pa.ArrowException, OSError):  # torn or damaged: line by line, to name the line
+        table = pd.DataFrame(_lines(path))
+    return _checked_metrics(table, path)
 
 
 def read_evals(run: Path) -> pd.DataFrame:
@@ -65,22 +78,67 @@ def read_evals(run: Path) -> pd.DataFrame:
     files = sorted((run / "evals").glob("step_*.parquet"))
     if not files:
         raise RecordsError(f"expected evaluations in {run / 'evals'}, got none: a comparison needs them")
+    table: pd.DataFrame = pa.concat_tables([_read_eval(file) for file in files]).to_pandas()
+    return table
+
+
+def _read_eval(file: Path) -> pa.Table:
     try:
-        return pd.concat([pd.read_parquet(file, columns=EVAL_COLUMNS) for file in files], ignore_index=True)
-    except (ValueError, KeyError, OSError) as error:
-        words = str(error).splitlines()[0]
-        raise RecordsError(f"expected the columns {', '.join(EVAL_COLUMNS)} in {run / 'evals'}, got: {words}") from None
+        table = pq.ParquetFile(file).read(columns=list(EVAL_SCHEMA.names))
+        if missing := [name for name in EVAL_SCHEMA.names if name not in table.column_names]:
+            raise RecordsError(f"expected the column {missing[0]} in {file}, got a table without: restore the file")
+        table = table.select(EVAL_SCHEMA.names).cast(EVAL_SCHEMA)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        if isinstance(error, RecordsError):
+            raise
+        words = (str(error).splitlines() or ["nothing"])[0]
+        columns = ", ".join(EVAL_SCHEMA.names)
+        raise RecordsError(f"expected a table with {columns} in {file}, got: {words}: restore the file") from None
+    if not table.num_rows or any(column.null_count for column in table.columns):
+        what = "holes" if table.num_rows else "no row"
+        raise RecordsError(f"expected answers in {file}, got {what}: restore the file")
+    return table
 
 
-def _line(text: str, number: int, path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(text))
-    except (json.JSONDecodeError, TypeError, ValueError):
-        raise RecordsError(f"expected JSON in line {number} of {path}, got {text[:40]!r}: restore the file") from None
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a journal, its last line only where it is whole."""
+    rows = []
+    lines = path.read_bytes().split(b"\n")
+    for number, text in enumerate(lines, start=1):
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        elif number < len(lines) or (number == 1 and len(lines) == 1 and text.strip(b"\0 ") and text[:1] != b"{"):
+            raise RecordsError(
+                f"expected a JSON object in line {number} of {path}, got {text[:40]!r}: restore the file"
+            )
+    return rows
 
 
-def _last_line(lines: list[str]) -> list[dict[str, Any]]:
-    try:
-        return [dict(json.loads(lines[-1]))]
-    except (json.JSONDecodeError, IndexError, TypeError, ValueError):
-        return []
+def _checked_metrics(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Numbers under the names that everything here needs, steps in order."""
+    if table.empty:
+        return pd.DataFrame()
+    if missing := [key for key in NEEDED_METRICS if key not in table]:
+        raise RecordsError(f"expected {', '.join(missing)} in {path}, got a file without: was it written by harness?")
+    for name in [str(name) for name in table if not pd.api.types.is_numeric_dtype(table[name])]:
+        numbers = pd.to_numeric(table[name].where(table[name].map(_is_number), "word"), errors="coerce")
+        if (wrong := numbers.isna() & table[name].notna()).any():
+            line = int(wrong.to_numpy().argmax())
+            got = table[name].iloc[line]
+            raise RecordsError(
+                f"expected a number as {name} in line {line + 1} of {path}, got {got!r}: restore the file"
+            )
+        table[name] = numbers.astype(float)
+    steps = table["step"]
+    if steps.isna().any() or (steps.diff().iloc[1:] <= 0).any():
+        line = int((steps.isna() | (steps.diff() <= 0)).to_numpy().argmax())
+        raise RecordsError(f"expected steps that rise in {path}, got {steps.iloc[line]} in line {line + 1}: restore it")
+    return table
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -4,34 +4,51 @@ from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from matplotlib import rcParams
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from analysis.style import paper
 
+COLORS = 256  # lines, bands and letters need no more, and a palette makes the files a third as large
 
-def save_figure(figure: Figure, folder: Path, name: str) -> bytes:
-    """Write NAME.png and NAME.pdf into the folder; the PNG's bytes are handed back for the report."""
-    image = png(figure)
+
+def save_figure(figure: Figure, folder: Path, name: str, about: str) -> bytes:
+    """Write NAME.png and NAME.pdf into the folder, each carrying `about` inside; the PNG's bytes are handed back."""
+    image = png(figure, about)
     # The layout stands now; to lay it out again for the PDF would take as long as drawing it.
     figure.set_layout_engine("none")
     (folder / f"{name}.png").write_bytes(image)
+    none = dict.fromkeys(("CreationDate", "Creator", "Producer"))
     with paper():
-        figure.savefig(
-            folder / f"{name}.pdf", format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None}
-        )
+        figure.savefig(folder / f"{name}.pdf", format="pdf", metadata={**none, "Subject": about})
     return image
 
 
 @paper()
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG without matplotlib's own metadata."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+def png(figure: Figure, about: str) -> bytes:
+    """The figure as a PNG with a palette, and where it comes from as its description."""
+    dpi = float(rcParams["savefig.dpi"])
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    palette = pixels.quantize(COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    info, buffer = PngInfo(), BytesIO()
+    info.add_text("Description", about)
+    palette.save(buffer, format="png", dpi=(dpi, dpi), pnginfo=info, optimize=True)
     return buffer.getvalue()
 
 
-def save_tables(tables: Mapping[str, pd.DataFrame], folder: Path, name: str) -> None:
-    """Write NAME_<part>.csv for each part of the data behind a figure."""
+def save_tables(tables: Mapping[str, pd.DataFrame], folder: Path, name: str) -> dict[str, bytes]:
+    """Write NAME_<part>.csv for each part of the data behind a figure, and hand them back by file name."""
+    written = {}
     for part, table in tables.items():
-        table.to_csv(folder / f"{name}_{part}.csv", index=False, float_format="%.10g", lineterminator="\n")
+        text = table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+        written[f"{name}_{part}.csv"] = text.encode("utf-8")
+        (folder / f"{name}_{part}.csv").write_bytes(written[f"{name}_{part}.csv"])
+    return written

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from analysis.chart import Chart
-from analysis.page import Section, box, bullets, figure, page, paragraph
-from analysis.provenance import commits
+from analysis.page import Section, Shown, box, bullets, figure, page, paragraph
+from analysis.provenance import Source, commits
 from analysis.search_charts import PED_WARNING
 from analysis.search_findings import SearchFindings
 from analysis.search_records import Search
@@ -23,7 +22,6 @@ from analysis.search_tables import acted_table, best_table, settings_table, tria
 from analysis.search_winners import Winners
 from analysis.style import arm_label
 
-Shown = Sequence[tuple[Chart, bytes]]
 # group of figures: (entry in the contents, heading)
 GROUPS = {
     "history": ("History", "Optimisation history"),
@@ -43,10 +41,10 @@ ACTED_NOTE = (
 )
 
 
-def search_page(found: SearchFindings, shown: Shown, fresh: Winners, output: Path) -> str:
-    """The whole page; links are relative to `output`, the folder that it is written into."""
-    search = found.search
-    sections = [*_figure_sections(found, shown), *_table_sections(found)]
+def search_page(found: SearchFindings, shown: Sequence[Shown], fresh: Winners, place: tuple[Path, Source]) -> str:
+    """The whole page; place: the folder that it will stand in, from where its links lead on, and its source."""
+    search, (output, source) = found.search, place
+    sections = [*_figure_sections(found, shown, source), *_table_sections(found)]
     return page(f"Search {search.name}", _subtitle(search), _first_screen(found, fresh, output), sections)
 
 
@@ -86,16 +84,12 @@ def _commands(found: SearchFindings) -> Iterator[str]:
             yield f"<p>Train {escape(arm_label(best.loss))} so: <code>{escape(command)}</code></p>"
 
 
-def _figure_sections(found: SearchFindings, shown: Shown) -> Iterator[Section]:
-    source = _source(found.search)
+def _figure_sections(found: SearchFindings, shown: Sequence[Shown], source: Source) -> Iterator[Section]:
     for group, (short, title) in GROUPS.items():
-        charts = [(chart, image) for chart, image in shown if chart.name.startswith(group)]
-        heads = [f"<h3>{escape(chart.title)}</h3>" if len(charts) > 1 else "" for chart, _ in charts]
-        html = "\n".join(
-            head + figure(image, chart.title, chart.caption, source)
-            for head, (chart, image) in zip(heads, charts, strict=True)
-        )
-        if group == "importance" and not charts:
+        items = [item for item in shown if item.chart.name.startswith(group)]
+        heads = [f"<h3>{escape(item.chart.title)}</h3>" if len(items) > 1 else "" for item in items]
+        html = "\n".join(head + figure(item, source) for head, item in zip(heads, items, strict=True))
+        if group == "importance" and not items:
             html = _no_importance(found.search)
         if html:
             yield Section(group.replace("_", "-"), short, title, html)
@@ -112,14 +106,17 @@ def _table_sections(found: SearchFindings) -> Iterator[Section]:
     yield Section("settings", "Settings", "Settings of the search", settings_table(found))
 
 
-def _source(search: Search) -> tuple[str, list[str]]:
-    """The runs that every figure is made from, and their commit."""
+def source_of_search(search: Search, given: str) -> Source:
+    """The source of every figure of a search."""
     runs = [
         f"{row['loss']}-trial{row['trial']:04d}-seed{int(seed)}"
         for _, row in search.trials.iterrows()
         for seed in row["seeds"]
     ]
-    return "no commit named" if search.environments.empty else commits(search.environments), runs
+    recorded = search.description.get("claims")
+    claims = f"claims {recorded['name']}, sha256 {recorded['sha256']}" if recorded else "no claims were fixed"
+    made = "no commit named" if search.environments.empty else commits(search.environments)
+    return Source(runs, made, claims, given)
 
 
 def _no_importance(search: Search) -> str:

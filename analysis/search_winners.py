@@ -1,13 +1,15 @@
 """The losses' best settings run again on fresh seeds: the numbers to quote, beside the values that chose them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
 
 from analysis.errors import RecordsError
+from analysis.findings import findings
 from analysis.outcomes import outcomes, summary
 from analysis.records import read_study
 from analysis.report import write_report
+from analysis.report_files import Asked
 from analysis.search_best import Best
 
 NOT_RUN = "The best settings have not been run on fresh seeds yet: until then there is no number to quote."
@@ -35,8 +37,8 @@ class Winners:
     note: str = ""
 
 
-def report_winners(folder: Path, bests: list[Best]) -> Winners:
-    """Write the winners' own comparison report where they have finished runs, and hand back what it says."""
+def report_winners(folder: Path, bests: list[Best], asked: Asked, write: bool = True) -> Winners:
+    """What the winners' runs say, with their own comparison report written beside them unless told not to."""
     if not (folder / "study.json").is_file():
         return Winners([], note=NOT_RUN)
     try:
@@ -49,5 +51,8 @@ def report_winners(folder: Path, bests: list[Best]) -> Winners:
         Winner(loss=arm.loss_type, **vars(accuracy[arm.name]), tuned=tuned.get(arm.loss_type, nan))
         for arm in study.compared_arms
     ]
-    verdict = write_report(study, folder / "report").sentence
-    return Winners(rows, verdict, folder / "report" / "report.html")
+    page = folder / "report" / "report.html"
+    if write:
+        own = replace(asked, folders=(folder,), given=f"{asked.given}/winners")
+        return Winners(rows, write_report(study, page.parent, own).sentence, page)
+    return Winners(rows, findings(study).verdict.sentence, page)

@@ -30,14 +30,18 @@ HEADINGS = {
 }
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1, name: str = "") -> str:
     """An HTML table that scrolls where the page is narrower; the first `texts` columns hold words, not numbers."""
-    heads = "".join(f"<th{_kind(place, texts)}>{escape(name)}</th>" for place, name in enumerate(head))
+    heads = "".join(f'<th scope="col"{_kind(place, texts)}>{escape(title)}</th>' for place, title in enumerate(head))
     body = "".join(
         "<tr>" + "".join(f"<td{_kind(place, texts)}>{escape(cell)}</td>" for place, cell in enumerate(row)) + "</tr>\n"
         for row in rows
     )
-    return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+    label = escape(name or f"Table: {', '.join(head[:3])}")
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table><thead><tr>{heads}</tr></thead>\n'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def outcome_table(found: Findings, names: Sequence[str]) -> str:

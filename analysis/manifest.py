@@ -1,0 +1,95 @@
+"""report.json: from which files a report was made, by which versions, and what it consists of."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from matplotlib import ft2font
+
+from analysis.errors import RecordsError
+from analysis.run_files import read_json
+
+FILE = "report.json"
+SCHEMA_VERSION = 1
+PACKAGES = ("matplotlib", "numpy", "pandas", "pillow", "scipy")
+OF_STUDY = ("study.json", "claims.toml", "trials.parquet", "importance.json")
+OF_RUN = ("config.json", "environment.json", "status.json", "metrics.jsonl")
+TABLES = ("evals", "tokens", "rollouts")
+
+
+def versions() -> dict[str, str]:
+    """What the bytes of figures and the last digits of numbers depend on."""
+    freetype = str(ft2font.__freetype_version__)
+    return {"python": platform.python_version(), "freetype": freetype} | {name: version(name) for name in PACKAGES}
+
+
+def check_output(output: Path) -> None:
+    """Raise RecordsError where the folder holds what no report wrote: nothing of anybody's is overwritten."""
+    if output.exists() and not output.is_dir():
+        raise RecordsError(f"expected a folder for the report, got the file {output}: name another --output_dir")
+    names = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    if names and not names & {FILE, "report.html"} and names != {"figures"}:
+        raise RecordsError(
+            f"expected a new folder or an earlier report's, got {output}, which holds {sorted(names)[0]}: name another "
+            "--output_dir"
+        )
+
+
+def write_manifest(output: Path, folders: Sequence[Path], options: Mapping[str, Any], written: Sequence[Path]) -> None:
+    """Write report.json; what an earlier report left and this one does not have is removed.
+
+    options: what the report was asked for. written: the report's files.
+    """
+    outputs = {_name(path, output): sha256_of(path) for path in sorted(written)}
+    if (output / FILE).is_file():
+        for name in set(read_json(output / FILE).get("outputs", {})) - set(outputs):
+            (output / name).unlink(missing_ok=True)
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "folders": [os.path.relpath(folder, output).replace(os.sep, "/") for folder in folders],
+        "options": dict(options),
+        "versions": versions(),
+        "inputs": [inputs_of(folder) for folder in folders],
+        "outputs": outputs,
+    }
+    (output / FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def inputs_of(folder: Path) -> dict[str, str]:
+    """The sha256 of every file of a study or run folder that a report may be made from, by its path in the folder."""
+    return {_name(path, folder): sha256_of(path) for path in _inputs(folder)}
+
+
+def sha256_of(path: Path) -> str:
+    """The file's hash."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _inputs(folder: Path) -> Iterator[Path]:
+    if (folder / "study.json").is_file():
+        yield from _present(folder, OF_STUDY)
+        for run in sorted(path for path in (folder / "runs").glob("*") if path.is_dir()):
+            yield from _of_run(run)
+        if (folder / "winners" / "study.json").is_file():
+            yield from _inputs(folder / "winners")
+    else:
+        yield from _of_run(folder)
+
+
+def _of_run(run: Path) -> Iterator[Path]:
+    yield from _present(run, OF_RUN)
+    for table in TABLES:
+        yield from sorted((run / table).glob("step_*.parquet"))
+
+
+def _present(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    yield from (folder / name for name in names if (folder / name).is_file())
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()

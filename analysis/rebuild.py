@@ -1,0 +1,21 @@
+"""A report written anew from its folders with the options that report.json kept, for `verify`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.alike import comparable
+from analysis.records import read
+from analysis.report import write_report
+from analysis.report_files import Asked
+from analysis.search_records import is_search, read_search
+from analysis.search_report import write_search_report
+
+
+def rebuild(folders: Sequence[Path], options: Mapping[str, Any], output: Path) -> None:
+    """Write the report of the folders into `output`, and nothing anywhere else."""
+    asked = Asked(tuple(folders), **options)
+    if is_search(folders[0]):
+        write_search_report(read_search(folders[0]), output, asked, stands_in=folders[0] / "report")
+    else:
+        write_report(comparable(read(folders, asked.skip_bad)), output, asked)

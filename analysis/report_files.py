@@ -1,0 +1,53 @@
+"""The files of a report, and report.json about them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.chart import Chart
+from analysis.manifest import write_manifest
+from analysis.page import Shown
+from analysis.provenance import Source
+from analysis.saving import save_figure, save_tables
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a report was asked for: the folders, how they were spelled, the axis of training, and what is let pass."""
+
+    folders: tuple[Path, ...]
+    given: str
+    axis: str = "steps"
+    skip_bad: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What report.json keeps of it."""
+        return {"given": self.given, "axis": self.axis, "skip_bad": self.skip_bad}
+
+
+def write_charts(wanted: Sequence[Chart], output: Path, source: Source) -> list[Shown]:
+    """Write each figure and its tables into output/figures, and hand them back."""
+    folder = output / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = []
+    for chart in wanted:
+        tables = save_tables(chart.tables, folder, chart.name)
+        shown.append(Shown(chart, save_figure(chart.figure, folder, chart.name, source.about(chart.name)), tables))
+    return shown
+
+
+def write_files(
+    texts: Mapping[str, str], shown: Sequence[Shown], output: Path, made_from: tuple[list[Path], Mapping[str, Any]]
+) -> None:
+    """Write the texts by name, and report.json over them and the figures. made_from: the folders and the options."""
+    for name, text in texts.items():
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        (output / name).write_text(text, encoding="utf-8")
+    figures = output / "figures"
+    written = [output / name for name in texts]
+    for item in shown:
+        names = [f"{item.chart.name}.png", f"{item.chart.name}.pdf", *item.tables]
+        written += [figures / name for name in names]
+    write_manifest(output, made_from[0], made_from[1], written)

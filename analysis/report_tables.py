@@ -1,0 +1,95 @@
+"""The report's tables that stand outside the study's own: for LaTeX, and of what was published."""
+
+from html import escape
+
+import pandas as pd
+
+from analysis.charts_paper import FIGURES, missing_paper_figures
+from analysis.claim_tables import claims_frame
+from analysis.findings import Findings
+from analysis.formatting import plain
+from analysis.latex import latex_table, with_names
+from analysis.outcomes import OUTCOMES, summary_table
+from analysis.page import bullets, paragraph
+from analysis.provenance import Source
+from analysis.published import comparability, published
+from analysis.records import Study
+from analysis.tables import HEADINGS, MAIN, table
+
+
+def latex_tables(found: Findings, source: Source) -> dict[str, str]:
+    """Outcomes, verdict and the within-prompt view as LaTeX, by file name."""
+    about = [source.commits, source.claims, f"made by: python -m analysis report {source.given}"]
+    tables = {
+        "outcomes": (_outcomes(found), "Outcomes per arm: mean over seeds and 95 % t interval."),
+        "within_prompt": (_within(found), "Length within prompts: mean over seeds and 95 % t interval."),
+    }
+    if found.verdict.claims:
+        tables["verdict"] = (_verdict(found), "Claims, the intervals that decide them, and the verdicts.")
+    return {
+        f"tables/{name}.tex": latex_table(frame, caption, f"tab:{name}", about)
+        for name, (frame, caption) in tables.items()
+    }
+
+
+def published_table(study: Study) -> str:
+    """What was published, apart from what was measured, and which of the paper's figures these runs can mirror."""
+    rows = [
+        [
+            row["source"],
+            str(row["model"]).split("/")[-1],
+            row["benchmark"],
+            row["metric"],
+            row["arm"] + ("" if pd.isna(row["at"]) else f", {row['parameter']} {row['at']:g}"),
+            plain(100 * row["value"], 0),
+            row["note"],
+        ]
+        for _, row in published().iterrows()
+    ]
+    head = ["Source", "Model", "Benchmark", "Metric", "Arm", "Percent", "Note"]
+    missing = missing_paper_figures(study)
+    drawn = [figure.number.replace("_", " ") for figure in FIGURES if figure.number not in missing]
+    words = (
+        f"python -m analysis figures writes the panels of the paper's Figures {', '.join(drawn)} from these runs as "
+        "paper_figure_NN."
+    )
+    absent = [f"Figure {number.replace('_', ' ')}, {why}" for number, why in missing.items()]
+    return "\n".join(
+        [
+            paragraph(comparability(study.configs)),
+            f"<details><summary>{len(rows)} published numbers</summary>{table(head, rows, texts=5)}</details>",
+            f'<p class="soft">{escape(words)}</p>',
+            bullets(absent),
+        ]
+    )
+
+
+def _outcomes(found: Findings) -> pd.DataFrame:
+    names = list(MAIN)
+    means = summary_table(found.outcomes, names)
+    arms = list(dict.fromkeys(means["arm"]))
+    columns: dict[str, list[str]] = {"Arm": arms}
+    for name in names:
+        rows, shown = means[means["outcome"] == name].set_index("arm"), OUTCOMES[name]
+        columns[HEADINGS[name]] = [
+            " ".join(
+                [
+                    plain(rows.loc[arm, "mean"] * shown.scale, shown.digits),
+                    f"[{plain(rows.loc[arm, 'low'] * shown.scale, shown.digits)},",
+                    f"{plain(rows.loc[arm, 'high'] * shown.scale, shown.digits)}]",
+                ]
+            )
+            for arm in arms
+        ]
+    return pd.DataFrame(columns)
+
+
+def _verdict(found: Findings) -> pd.DataFrame:
+    names = {"claim": "Claim", "role": "Role", "metric": "Metric", "effect": "Effect", "low": "Low", "high": "High"}
+    names |= {"level": "Level", "margin": "Margin", "p_corrected": "Corrected p", "verdict": "Verdict"}
+    return with_names(claims_frame(found.verdict.claims), names)
+
+
+def _within(found: Findings) -> pd.DataFrame:
+    names = {"arm": "Arm", "measure": "Measure", "mean": "Mean", "low": "Low", "high": "High", "n": "Seeds"}
+    return with_names(found.within_prompt, names | {"informative_share": "Informative prompts"})
