@@ -20,6 +20,8 @@ def chosen_responses(tokens: pd.DataFrame) -> pd.DataFrame:
     lowest seed; of its recorded steps that hold a right and a wrong response the first, the middle and the last; there
     the first right and the first wrong response, of one prompt where there is one. Adds `time` and `verdict`.
     """
+    if tokens.empty:
+        return tokens
     arms = list(dict.fromkeys(tokens["arm"]))
     of_arm = tokens[tokens["arm"] == ("fipo" if "fipo" in arms else arms[0])]
     run = of_arm[of_arm["seed"] == of_arm["seed"].min()]

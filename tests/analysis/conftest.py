@@ -7,6 +7,7 @@ import pytest
 
 from analysis.__main__ import main
 from tests.analysis import folders
+from tests.analysis.test_claims import CLAIM
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +15,7 @@ def demo_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's five arms, smaller, with a run that failed and one that never started."""
     folder = tmp_path_factory.mktemp("study") / "demo"
     arms = tuple(replace(arm, seeds=7) if arm.name == "grpo" else arm for arm in folders.DEMO.arms)
-    folders.write_study(folder, folders.smaller(replace(folders.DEMO, arms=arms)))
+    folders.write_study(folder, folders.smaller(replace(folders.DEMO, arms=arms, tokens=True, claims=CLAIM)))
     folders.write_json(
         folder / "runs/grpo-seed5/status.json",
         {"state": "failed", "reason": "loss is <nan>", "exit_code": 1, "steps_done": 3},

@@ -39,6 +39,7 @@ class StudyTruth:
     final_samples: int = 8
     start: float = 0.26
     fields: dict[str, Any] = field(default_factory=dict)
+    tokens: bool = False  # whether runs with influence weights kept tokens one by one
     claims: str = ""  # the text of a claims file that was fixed before the runs
 
 
@@ -119,8 +120,30 @@ def write_run(run: Path, arm: ArmTruth, seed: int, truth: StudyTruth) -> Path:
     lines = metric_lines(arm, truth, level, rng)
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     write_evals(run, arm, truth, level)
+    if truth.tokens and arm.loss_type == "fipo":
+        write_tokens(run, truth.steps, rng)
     write_json(run / "status.json", {"state": "finished", "reason": None, "exit_code": 0, "steps_done": truth.steps})
     return run
+
+
+def write_tokens(run: Path, steps: int, rng: np.random.Generator) -> None:
+    """Per step two right and two wrong responses of one prompt, of 8 tokens each, and their rollouts."""
+    for step in range(steps):
+        heads = [{"prompt_id": "p0001", "sample": sample, "correct": sample < 2} for sample in range(4)]
+        rollouts = [
+            {"step": step, **head, "prompt": "a1b2:", "target": "3", "advantage": 1.0 if head["correct"] else -1.0}
+            | {"trained": True}
+            for head in heads
+        ]
+        rows = [
+            {"step": step, "prompt_id": "p0001", "sample": sample, "position": place, "token": 1, "text": text}
+            | {"log_ratio": float(ratio), "future_kl": float(kl), "influence_weight": float(np.exp(kl))}
+            for sample in range(4)
+            for place, (text, ratio, kl) in enumerate(zip("a1b2=3#3", *rng.normal(0, 0.1, (2, 8)), strict=True))
+        ]
+        for kind, table in (("tokens", rows), ("rollouts", rollouts)):
+            (run / kind).mkdir(exist_ok=True)
+            pd.DataFrame(table).to_parquet(run / kind / f"step_{step:06d}.parquet")
 
 
 def environment() -> dict[str, Any]:

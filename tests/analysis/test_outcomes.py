@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.curves import bands, on_common_grid, seed_token_curves
+from analysis.curves import bands, on_common_grid, seed_curves
 from analysis.outcomes import final_evaluations, outcomes, token_curves
 from analysis.records import read_study
 from analysis.statistics import t_interval
@@ -75,7 +75,7 @@ def test_bands_are_t_intervals_over_seeds() -> None:
 
 
 def test_token_curves_end_where_the_arms_shortest_run_ends(study: Path) -> None:
-    curves = seed_token_curves(read_study(study))
+    curves = seed_curves(read_study(study), ("rollout/accuracy", "evaluation/accuracy"), "generated_tokens")
     ends = curves[curves["quantity"] == "rollout/accuracy"].groupby(["arm", "run"])["x"].max().groupby("arm").min()
     grid = on_common_grid(curves[curves["quantity"] == "rollout/accuracy"])
     assert agree(grid.groupby("arm")["x"].max(), ends)

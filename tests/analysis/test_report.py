@@ -1,3 +1,4 @@
+import hashlib
 import inspect
 import json
 import os
@@ -7,12 +8,24 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from analysis import figures, figures_length, figures_outcomes, panels
+from analysis import (
+    figures,
+    figures_claims,
+    figures_ladder,
+    figures_length,
+    figures_microscope,
+    figures_outcomes,
+    panels,
+)
 from analysis.__main__ import main
+from analysis.chart import Chart
 from analysis.charts import charts
 from analysis.findings import findings
 from analysis.outcomes import OUTCOMES
+from analysis.page import Shown
+from analysis.provenance import source_of
 from analysis.records import read_study
 from analysis.report import report_html
 from analysis.tables import HEADINGS
@@ -21,11 +34,16 @@ from tests.analysis.page_check import check_page
 
 FIGURES = {
     "learning_curves",
+    "claims",
     "outcomes",
-    "differences",
     "accuracy_against_tokens",
     "accuracy_against_length",
+    "length_path",
     "training_dynamics",
+    "response_lengths",
+    "clipping_and_weights",
+    "influence_weights",
+    "microscope",
 }
 ROOT = Path(__file__).parents[2]
 
@@ -44,8 +62,8 @@ def test_every_figure_is_written_as_png_pdf_and_csv(demo_report: Path) -> None:
 def test_same_records_same_figures_in_a_process_with_other_hashes(
     demo_study: Path, demo_report: Path, tmp_path: Path
 ) -> None:
-    only = ["--only", "learning_curves", "--only", "differences"]
-    command = [sys.executable, "-W", "error", "-m", "analysis", "figures", str(demo_study), *only, "--output"]
+    only = ["--only", "learning_curves", "--only", "claims"]
+    command = [sys.executable, "-W", "error", "-m", "analysis", "figures", str(demo_study), *only, "--output_dir"]
     environment = os.environ | {"PYTHONHASHSEED": "7"}
     subprocess.run([*command, str(tmp_path)], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
     again, first = files_of(tmp_path / "figures"), files_of(demo_report / "figures")
@@ -53,10 +71,17 @@ def test_same_records_same_figures_in_a_process_with_other_hashes(
     assert again == {name: first[name] for name in again}
 
 
+def shown_of(chart: Chart, report: Path) -> Shown:
+    files = {f"{chart.name}_{part}.csv": (report / f"figures/{chart.name}_{part}.csv") for part in chart.tables}
+    image = (report / f"figures/{chart.name}.png").read_bytes()
+    return Shown(chart, image, {name: path.read_bytes() for name, path in files.items()})
+
+
 def test_same_records_same_report(demo_study: Path, demo_report: Path) -> None:
-    found = findings(read_study(demo_study))
-    shown = [(chart, (demo_report / f"figures/{chart.name}.png").read_bytes()) for chart in charts(found)]
-    assert report_html(found, shown) == (demo_report / "report.html").read_text()
+    study = read_study(demo_study)
+    found, source = findings(study), source_of(study, str(demo_study))
+    shown = [shown_of(chart, demo_report) for chart in charts(found)]
+    assert report_html(found, shown, source) == (demo_report / "report.html").read_text()
     assert json.loads((demo_report / "verdict.json").read_text()) == found.verdict.as_json()
 
 
@@ -71,9 +96,13 @@ def test_the_report_shows_every_figure_run_and_commit(demo_report: Path) -> None
     images = html.split("<figure>")[1:]
     assert len(images) == len(FIGURES)
     runs = [f"{arm}-seed{seed}" for arm in ("grpo", "dapo", "fipo", "blame") for seed in range(5)]
+    claims = (demo_report.parent / "claims.toml").read_bytes()
     for image in images:
         assert f"commit {folders.COMMIT}" in image
-        assert "n (seeds): grpo 5" in image
+        assert hashlib.sha256(claims).hexdigest() in image
+        assert "python -m analysis figures " in image
+        assert 'alt="' in image
+        assert ".csv" in image
         assert all(run in image.split("</figure>")[0] for run in [*runs, "random_reward-seed2"])
         assert "grpo-seed5" not in image.split("</figure>")[0]
 
@@ -105,25 +134,41 @@ def test_confounds_and_unclean_trees_are_said_plainly(study: Path) -> None:
     environment = folders.environment() | {"commit": "f" * 40, "dirty_diff_sha256": "d" * 64}
     folders.write_json(study / "runs/fipo-seed0/environment.json", environment)
     found = findings(read_study(study))
-    html = report_html(found, [(chart, b"") for chart in charts(found, ["learning_curves", "outcomes"])])
+    shown = [Shown(chart, b"", {}) for chart in charts(found, ["learning_curves", "outcomes"])]
+    html = report_html(found, shown, source_of(found.study, "study"))
     assert html.count("CONFOUNDED: the arms also differ in delta &lt;10&gt;.") == 2
     assert "2 different commits" in html
     assert "1 of 10 runs from a tree with uncommitted changes" in html
 
 
 def test_regenerating_touches_only_its_own_files(demo_report: Path) -> None:
-    own = {"report.html", "verdict.json"}
-    assert {path.name for path in demo_report.iterdir()} == own | {"figures"}
+    own = {"report.html", "report.json", "verdict.json", "figures", "tables"}
+    assert {path.name for path in demo_report.iterdir()} == own
     assert all(name.split(".")[0].startswith(tuple(FIGURES)) for name in files_of(demo_report / "figures"))
+
+
+def test_a_folder_that_no_report_wrote_is_left_alone(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    assert main(["report", str(study), "--output_dir", str(tmp_path / "mine")]) == 2
+    assert files_of(tmp_path / "mine") == {"notes.txt": b"mine"}
+
+
+def test_figures_carry_their_source_in_their_files(demo_report: Path) -> None:
+    with Image.open(demo_report / "figures/claims.png") as image:
+        about = image.info["Description"]
+    for words in (f"commit {folders.COMMIT}", "sha256", "--only claims", "fipo-seed4", "23 runs"):
+        assert words in about
+    assert b"--only claims" in (demo_report / "figures/claims.pdf").read_bytes()
 
 
 def test_loose_runs_get_figures_without_a_study(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [str(study / "runs/dapo-seed0"), str(study / "runs/dapo-seed1")]
-    only = ["--only", "outcomes", "--only", "differences"]
-    assert main(["figures", *runs, *only, "--output", str(tmp_path)]) == 0
-    # One arm alone has no differences to draw.
+    only = ["--only", "outcomes", "--only", "claims"]
+    assert main(["figures", *runs, *only, "--output_dir", str(tmp_path)]) == 0
+    # One arm alone has no claim to draw.
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "figures/outcomes.png")]
     assert (tmp_path / "figures/outcomes.pdf").is_file()
 
@@ -163,12 +208,15 @@ def test_an_unknown_schema_version_is_one_line_and_writes_nothing(
 
 def test_an_output_that_is_a_file_is_one_line(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "taken").write_text("mine")
-    assert main(["report", str(study), "--output", str(tmp_path / "taken")]) == 2
+    assert main(["report", str(study), "--output_dir", str(tmp_path / "taken")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert (tmp_path / "taken").read_text() == "mine"
 
 
-@pytest.mark.parametrize("module", [figures, figures_outcomes, figures_length, panels])
+MODULES = [figures, figures_claims, figures_ladder, figures_length, figures_microscope, figures_outcomes, panels]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_figures_compute_no_statistic_read_nothing_and_save_nothing(module: object) -> None:
     source = inspect.getsource(module)  # type: ignore[arg-type]
     sources = r"analysis\.(statistics|records|outcomes|length|curves)|scipy|statsmodels|savefig|read_"

@@ -134,7 +134,7 @@ def test_same_records_same_figures_in_a_process_with_other_hashes(search: Path, 
         "figures",
         str(search),
         *only,
-        "--output",
+        "--output_dir",
         str(tmp_path),
     ]
     environment = os.environ | {"PYTHONHASHSEED": "7"}
@@ -172,7 +172,7 @@ def test_figures_of_the_other_kind_are_one_line(
 ) -> None:
     assert main(["figures", str(search), "--only", "outcomes"]) == 2
     assert "expected figures of a search (history, " in capsys.readouterr().err
-    assert main(["figures", str(search / "winners"), "--only", "slices", "--output", str(tmp_path)]) == 2
+    assert main(["figures", str(search / "winners"), "--only", "slices", "--output_dir", str(tmp_path)]) == 2
     assert "expected figures of a comparison (learning_curves, " in capsys.readouterr().err
 
 
