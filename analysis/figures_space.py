@@ -5,9 +5,11 @@ Each is a function from tidy tables to a matplotlib Figure: no reading, no stati
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
 from matplotlib.tri import Triangulation
 
 from analysis.figures_search import VALUE
@@ -91,14 +93,23 @@ def importances(table: pd.DataFrame) -> Figure:
 
 
 @paper()
-def designed_grid(seeds: pd.DataFrame, means: pd.DataFrame, missing: pd.DataFrame, loss: str) -> Figure:
-    """Every seed over the values of one parameter, and mean with interval at each.
+def designed_grid(
+    seeds: pd.DataFrame,
+    means: pd.DataFrame,
+    missing: pd.DataFrame,
+    loss: str,
+    papers: tuple[pd.DataFrame, pd.DataFrame],
+) -> Figure:
+    """Every seed over the values of one parameter, and mean with interval at each; published values in a panel apart.
 
     seeds: parameter, x, label, seed, seed_value. means: x, mean, low, high. missing: parameter,
-    x, label, outcome.
+    x, label, outcome. papers: the settings that papers used (at, label), drawn as marks, and their values by setting
+    (at, value, benchmark), which are of another model and task.
     """
     style = arm_styles([loss])[loss]
-    figure, (ax,) = grid(1, 1, 3.3)
+    settings, values = papers
+    figure, axes = grid(1, 1 if values.empty else 2, 3.3, width_ratios=[1] if values.empty else [1.7, 1])
+    ax = axes[0]
     log = bool((seeds["x"] > 0).all())
     parameter_axis(ax, "x", pd.concat([seeds, missing]), "log" if log else "linear")
     for _, of_seed in seeds.groupby("seed", sort=True):
@@ -109,6 +120,13 @@ def designed_grid(seeds: pd.DataFrame, means: pd.DataFrame, missing: pd.DataFram
     value_axis([ax], pd.concat([seeds["seed_value"], means["low"], means["high"]]), not missing.empty)
     draw_without_value(ax, missing)
     ax.set_ylabel(VALUE)
+    for _, row in settings.iterrows():
+        ax.axvline(row["at"], color="#777777", linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
+        place = ax.get_xaxis_transform()
+        label = ax.text(row["at"], 0.02, row["label"], transform=place, rotation=90, size=6.5, color="#555555")
+        label.set(ha="right", va="bottom")
+    if not values.empty:
+        _published_panel(axes[1], values)
     handles = [
         Line2D(
             [], [], color=style.color, marker=style.marker, markersize=6, linewidth=1.6, label="mean, 95 % t interval"
@@ -117,6 +135,22 @@ def designed_grid(seeds: pd.DataFrame, means: pd.DataFrame, missing: pd.DataFram
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure
+
+
+def _published_panel(ax: Axes, values: pd.DataFrame) -> None:
+    """Published values in grey, hollow, on an axis of their own."""
+    ticks = sorted(set(values["at"]))
+    for (benchmark, rows), mark in zip(values.groupby("benchmark", sort=True), ("o", "s", "^", "D"), strict=False):
+        (line,) = ax.plot(rows["at"], rows["value"], color="#777777", markersize=5, label=str(benchmark))
+        line.set(linestyle=(0, (5, 3)), linewidth=0.8, marker=mark, markerfacecolor="white")
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, [f"{at:g}" for at in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_ylim(0, 1.25 * float(values["value"].max()))
+    ax.set_title("Published: other model, other task", fontsize=8)
+    ax.set_xlabel(str(values["parameter"].iloc[0]))
+    ax.set_ylabel("accuracy, peak of a single run")
+    ax.legend(loc="upper left", ncols=2, fontsize=7)
 
 
 def _contour_marks(outcomes: set[str]) -> list[Line2D]:

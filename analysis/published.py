@@ -25,6 +25,12 @@ def published() -> pd.DataFrame:
     return table.assign(value=table["value"] / 100, at=pd.to_numeric(table["at"]))
 
 
+@cache
+def published_settings() -> pd.DataFrame:
+    """The settings that the papers used: parameter, at, label, source."""
+    return pd.DataFrame(tomllib.loads(FILE.read_text(encoding="utf-8"))["setting"])
+
+
 def comparable(configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """The published rows that runs of these settings may be set beside: same base model, evaluated on the benchmark."""
     table, models = published(), {_name(config["model"]["model"]) for config in configs.values() if "model" in config}

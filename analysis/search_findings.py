@@ -5,6 +5,7 @@ from typing import Any
 
 from analysis.search_acted import Acted, acted
 from analysis.search_best import Best, best_of
+from analysis.search_claims import GridClaim, grid_claims
 from analysis.search_records import Search
 from analysis.search_trend import Trend, trend
 from analysis.search_winners import Winner
@@ -19,6 +20,7 @@ class SearchFindings:
     bests: list[Best]
     trends: list[Trend]
     acted: list[Acted]
+    claims: list[GridClaim]
 
     def as_json(self, winners: list[Winner]) -> dict[str, Any]:
         """The same for a machine; not-a-numbers become null, as JSON has none."""
@@ -29,6 +31,7 @@ class SearchFindings:
             "trials": {loss: _counts(counts, loss) for loss in self.search.losses},
             "best": [asdict(best) for best in self.bests],
             "trend": [asdict(item) | {"sentence": item.sentence} for item in self.trends],
+            "claims": [asdict(item) | {"verdict": item.word, "sentence": item.sentence} for item in self.claims],
             "acted": [asdict(item) for item in self.acted],
             "winners": [asdict(winner) for winner in winners],
         }
@@ -38,7 +41,8 @@ class SearchFindings:
 def search_findings(search: Search) -> SearchFindings:
     """Everything that is said of a search, computed once."""
     trends = [found for loss in search.losses if (found := trend(search, loss)) is not None]
-    return SearchFindings(search, [best_of(search, loss) for loss in search.losses], trends, acted(search))
+    bests = [best_of(search, loss) for loss in search.losses]
+    return SearchFindings(search, bests, trends, acted(search), grid_claims(search, trends))
 
 
 def _counts(counts: Any, loss: str) -> dict[str, int]:

@@ -59,6 +59,11 @@ def _first_screen(found: SearchFindings, fresh: Winners, output: Path) -> str:
     parts = [paragraph(searched_sentence(search))]
     if note := unfinished_note(search):
         parts.append(box("warning", paragraph(note)))
+    if found.claims:
+        parts += [
+            "<h3>Claims fixed before the runs</h3>",
+            box("verdict", bullets([one.sentence for one in found.claims])),
+        ]
     sentences = [*(best_sentence(best) for best in found.bests), *(item.sentence for item in found.trends)]
     parts += [box("verdict", bullets(sentences)), box("warning", paragraph(EXPLORATORY))]
     parts += [best_table(found.bests, fresh.rows), f'<p class="soft">{escape(BEST_NOTE)}</p>', *_commands(found)]

@@ -18,10 +18,11 @@ EXPLORATORY = (
 
 
 def found_sentences(found: SearchFindings) -> list[str]:
-    """What each loss found, every trend of a designed grid, and each parameter that did not act."""
+    """Claims that were decided, what each loss found, every trend of a grid, and each parameter that did not act."""
     trends = [item.sentence for item in found.trends]
     inert = [item.sentence for item in found.acted if item.sentence]
-    return [best_sentence(best) for best in found.bests] + trends + inert
+    decided = [item.sentence for item in found.claims]
+    return decided + [best_sentence(best) for best in found.bests] + trends + inert
 
 
 def best_sentence(best: Best) -> str:

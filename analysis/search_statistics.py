@@ -68,11 +68,17 @@ def contrast(x: Scores, values: NDArray[np.float64], degree: int) -> Difference:
 
     values: [seed, x]. Every seed is a block of its own: what it adds to all its values drops out of its slope.
     """
+    each = slopes(x, values, degree)
+    return paired_t(each, np.zeros_like(each))
+
+
+def slopes(x: Scores, values: NDArray[np.float64], degree: int = 1) -> NDArray[np.float64]:
+    """The leading coefficient of each seed's least-squares polynomial in x. values: [seed, x]."""
     places = np.asarray(x, dtype=float)
     each = np.polyfit(places, values.T, degree)[0]
     # What rounding leaves of an exact 0 would pass for a slope that all seeds agree on.
     each[np.abs(each) * np.ptp(places) ** degree < ROUNDING] = 0.0
-    return paired_t(each, np.zeros_like(each))
+    return np.asarray(each)
 
 
 def doublings(values: Scores) -> NDArray[np.float64]:
