@@ -7,9 +7,10 @@ from pathlib import Path
 
 from analysis.charts import ALL_CHARTS, charts
 from analysis.claim_tables import claims_table, control_table, evidence_table, sources
-from analysis.findings import Findings, findings
+from analysis.findings import Findings, final_answers, findings
 from analysis.outcomes import OUTCOMES
 from analysis.page import Section, Shown, box, bullets, figure, page, paragraph
+from analysis.pass_at_k import pass_table
 from analysis.provenance import Source, commits, confounds, source_of
 from analysis.records import Study
 from analysis.report_files import Asked, write_charts, write_files
@@ -21,6 +22,7 @@ from analysis.tables import (
     environment_table,
     not_used_table,
     outcome_table,
+    pass_rows,
     within_prompt_rows,
 )
 from analysis.verdict import ONE_START, Verdict
@@ -137,7 +139,8 @@ def _evidence(found: Findings) -> str:
 
 def _more_outcomes(found: Findings) -> str:
     note = "Peak accuracy is a maximum over all evaluations and biased upwards by that; it is never compared."
-    return outcome_table(found, MORE) + f'<p class="soft">{note}</p>'
+    passed = pass_rows(pass_table(final_answers(found.study)))
+    return outcome_table(found, MORE) + f'<p class="soft">{note}</p><h3>pass@k at the last evaluations</h3>' + passed
 
 
 def _arms(study: Study) -> str:

@@ -90,6 +90,20 @@ def within_prompt_rows(within: pd.DataFrame) -> str:
     return table([*head, "Prompts with right and wrong", "Cut off"], rows)
 
 
+def pass_rows(passed: pd.DataFrame) -> str:
+    """A row per arm, a column per k; k = 1 is the mean accuracy."""
+    ks = [int(k) for k in dict.fromkeys(passed["k"])]
+    rows = [
+        [
+            arm_label(str(arm)),
+            str(of_arm["n"].iloc[0]),
+            *(with_interval(_interval(row)) for _, row in of_arm.iterrows()),
+        ]
+        for arm, of_arm in passed.groupby("arm", sort=False)
+    ]
+    return table(["Arm", "n", *(f"pass@{k}" for k in ks)], rows)
+
+
 def not_used_table(study: Study) -> str:
     """The runs that did not enter the comparison, or a line that says there are none."""
     rows = [[str(cell) for cell in row] for row in not_used(study).itertuples(index=False)]

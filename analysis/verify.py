@@ -15,6 +15,7 @@ from analysis.run_files import read_json
 
 Rebuild = Callable[[Sequence[Path], Mapping[str, Any], Path], None]
 AS_NUMBERS = (".csv", ".json")
+OF_EITHER = ("study.json", "config.json")  # one of which a study or run has
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ def verify(report: Path, runs: Sequence[Path], rebuild: Rebuild) -> Verified:
     """
     manifest = read_json(report / FILE, versioned=True)
     folders = list(runs) or [(report / name).resolve() for name in manifest["folders"]]
-    if missing := [folder for folder in folders if not folder.is_dir()]:
-        raise RecordsError(f"expected the report's folder at {missing[0]}, got none: say where it is with --runs")
+    if missing := [folder for folder in folders if not any((folder / name).is_file() for name in OF_EITHER)]:
+        raise RecordsError(f"expected the report's study or run at {missing[0]}, got none: say where it is with --runs")
     differences = [*_inputs(manifest, folders), *_written(manifest, report)]
     other = _other_versions(manifest["versions"])
     with TemporaryDirectory() as again:

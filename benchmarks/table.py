@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Row:
-    """One figure. A target is a number that it must be at most, or at least; None for what is only told."""
+    """One figure. A target is what it must be at most, at least, or both; None for what is only told."""
 
     figure: str
     value: float
@@ -26,6 +26,8 @@ class Row:
     @property
     def target(self) -> str:
         """The target in words."""
+        if self.at_most is not None and self.at_least is not None:
+            return f"{self.at_least:g} to {self.at_most:g}"
         if self.at_most is not None:
             return f"at most {self.at_most:g}"
         return f"at least {self.at_least:,g}" if self.at_least is not None else ""
@@ -35,7 +37,8 @@ class Row:
         """Whether the figure meets its target."""
         if self.at_most is None and self.at_least is None:
             return ""
-        met = self.value <= self.at_most if self.at_most is not None else self.value >= (self.at_least or 0.0)
+        most, least = self.at_most, self.at_least
+        met = (most is None or self.value <= most) and (least is None or self.value >= least)
         return "met" if met else "NOT MET"
 
 

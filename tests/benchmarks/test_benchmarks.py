@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import chunked_matrix, future_kl, logprobs, loss_cost, recording, table
+from benchmarks import chunked_matrix, coverage, future_kl, logprobs, loss_cost, recording, table
 from benchmarks.__main__ import main
 from benchmarks.table import Row
 from harness.token_logprobs import token_logprobs
@@ -114,3 +114,17 @@ def test_recording_is_observed_step_by_step(tmp_path: Path, monkeypatch: pytest.
     assert len(memory) == 3
     assert min(memory) > 100  # MiB; torch alone has more
     assert 0 < sum(float(line["time/record_s"] or 0) for line in lines) < float(lines[-1]["time/elapsed_s"] or 0)
+
+
+def test_the_simulation_is_of_the_projects_own_functions_and_reaches_its_page() -> None:
+    """Each cell compares a sample with analysis's functions itself; the page has a row for each."""
+    found = list(coverage.cells(repetitions=60))
+    assert all(0 <= cell.value <= 100 for cell in found)
+    page = coverage.page(found)
+    assert page.count("\n| ") - 1 == len(found)
+    assert coverage.Cell("a", "b", 3, 93.9, 94, 96).verdict == "MISSED"
+    assert coverage.Cell("a", "b", 3, 94.0, 94, 96).verdict == "met"
+
+
+def test_a_target_may_have_two_ends() -> None:
+    assert [Row("a", value, "%", 96, 94).verdict for value in (93.0, 95.0, 97.0)] == ["NOT MET", "met", "NOT MET"]

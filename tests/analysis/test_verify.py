@@ -1,0 +1,121 @@
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.__main__ import main
+from analysis.latex import escaped, latex_table
+from tests.analysis import folders, search_folders
+from tests.analysis.search_folders import SearchTruth
+
+Printed = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def report(study: Path, capsys: Printed) -> Path:
+    assert main(["report", str(study)]) == 0
+    capsys.readouterr()
+    return study / "report"
+
+
+def lines(capsys: Printed, report: Path, *more: str, code: int = 1) -> str:
+    assert main(["verify", str(report), *more]) == code
+    return capsys.readouterr().out
+
+
+def test_what_nobody_touched_is_verified(report: Path, capsys: Printed) -> None:
+    count = len(json.loads((report / "report.json").read_text())["outputs"])
+    assert lines(capsys, report, code=0) == f"verified: {count} files are what the folders give\n"
+
+
+def test_a_report_that_moved_is_verified_with_its_folder_named(report: Path, tmp_path: Path, capsys: Printed) -> None:
+    shutil.move(report, tmp_path / "kept")
+    assert main(["verify", str(tmp_path / "kept" / "nowhere")]) == 2
+    shutil.move(report.parent, tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert main(["verify", str(tmp_path / "kept")]) == 2
+    assert "say where it is with --runs" in capsys.readouterr().err
+    lines(capsys, tmp_path / "kept", "--runs", str(tmp_path / "elsewhere"), code=0)
+
+
+def test_a_changed_run_and_what_follows_from_it_are_named(report: Path, capsys: Printed) -> None:
+    path = report.parent / "runs/dapo-seed1/metrics.jsonl"
+    first, *rest = path.read_text().splitlines(keepends=True)
+    path.write_text(json.dumps(json.loads(first) | {"rollout/accuracy": 0.99}) + "\n" + "".join(rest))
+    found = lines(capsys, report)
+    assert "runs/dapo-seed1/metrics.jsonl: changed since the report" in found
+    assert "verdict.json: sentence: " in found
+    assert "0.99 made anew" in found
+
+
+def test_a_missing_run_and_a_new_one_are_named(report: Path, capsys: Printed) -> None:
+    runs = report.parent / "runs"
+    shutil.move(runs / "fipo-seed4", runs / "fipo-seed9")
+    found = lines(capsys, report)
+    assert "runs/fipo-seed4: the run is gone from" in found
+    assert "runs/fipo-seed9/status.json: not there when the report was made" in found
+
+
+def test_a_changed_number_and_figure_are_named(report: Path, capsys: Printed) -> None:
+    path = report / "figures/outcomes_means.csv"
+    path.write_text(path.read_text().replace("dapo,auc,0", "dapo,auc,9"))
+    (report / "figures/claims.png").write_bytes((report / "figures/outcomes.png").read_bytes())
+    (report / "figures/claims.pdf").unlink()
+    found = lines(capsys, report)
+    assert "figures/outcomes_means.csv: line 2, mean: 9" in found
+    assert "figures/claims.png: changed after the report was written" in found
+    assert "figures/claims.png: other bytes when made anew" in found
+    assert "figures/claims.pdf: missing from the report" in found
+
+
+def test_with_other_versions_numbers_are_compared_alone(report: Path, capsys: Printed) -> None:
+    manifest = json.loads((report / "report.json").read_text())
+    manifest["versions"]["freetype"] = "1.0"
+    folders.write_json(report / "report.json", manifest)
+    found = lines(capsys, report, code=0)
+    assert "made with freetype 1.0, here is" in found
+    assert "data files are what the folders give" in found
+
+
+def test_what_an_earlier_report_had_and_this_one_has_not_is_removed(report: Path, capsys: Printed) -> None:
+    manifest = json.loads((report / "report.json").read_text())
+    capsys.readouterr()
+    for name in ("figures/old.png", "figures/mine.png"):
+        (report / name).write_bytes(b"")
+    folders.write_json(report / "report.json", manifest | {"outputs": manifest["outputs"] | {"figures/old.png": "0"}})
+    assert main(["report", str(report.parent)]) == 0
+    assert not (report / "figures/old.png").exists()
+    assert (report / "figures/mine.png").exists()  # no report wrote it
+
+
+def test_a_search_is_verified_and_its_folder_left_as_it_is(tmp_path: Path, capsys: Printed) -> None:
+    folder = search_folders.write_search(tmp_path / "s", SearchTruth(losses=("dapo",), trials=3))
+    arms = (folders.ArmTruth("dapo"),)
+    folders.write_study(folder / "winners", folders.smaller(folders.StudyTruth(arms), steps=2, prompts=4))
+    assert main(["report", str(folder)]) == 0
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    capsys.readouterr()
+    lines(capsys, folder / "report", code=0)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_latex_table_is_whole_whatever_stands_in_it() -> None:
+    frame = pd.DataFrame({"a_b & c": ["50 % of #1", "x_1 ~ {y} \\ $"], "n": [0.12345, float("nan")]})
+    text = latex_table(frame, "100 % sure", "tab:x", ["commit abc"])
+    assert text.startswith("% commit abc\n")
+    assert r"\begin{tabular}{lr}" in text
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert rows[1] == r"50 \% of \#1 & 0.1235 \\"
+    assert rows[2].endswith(r"& -- \\")
+    assert all(row.replace(r"\&", "").count("&") == 1 for row in rows)
+    plain = text.replace(r"\{", "").replace(r"\}", "")
+    assert plain.count("{") == plain.count("}")
+    assert escaped("a^b") == r"a\textasciicircum{}b"
+
+
+def test_the_reports_tables_are_written_as_latex(report: Path) -> None:
+    names = {path.name for path in (report / "tables").iterdir()}
+    assert names == {"outcomes.tex", "verdict.tex", "within_prompt.tex"}
+    assert all(path.read_text().startswith("% commit ") for path in (report / "tables").iterdir())
