@@ -1,6 +1,6 @@
 """The report's figures in its order, by the name of their files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from analysis.chart import Chart
 from analysis.charts_claims import claims_chart
@@ -16,10 +16,12 @@ from analysis.outcomes import summary_table
 from analysis.style import arm_label
 
 
-def charts(found: Findings, names: Sequence[str] = ()) -> list[Chart]:
-    """The figures of a report, or those named; one without data is left out."""
-    chosen = [ALL_CHARTS[name] for name in names or CHARTS]
-    return [chart for maker in chosen if (chart := maker(found)) is not None]
+def charts(found: Findings, names: Sequence[str] = ()) -> Iterator[Chart]:
+    """The figures of a report, or those named, one at a time; one without data is left out."""
+    for name in names or CHARTS:
+        chart = ALL_CHARTS[name](found)
+        if chart is not None:
+            yield chart
 
 
 def _outcomes(found: Findings) -> Chart:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from html import escape
 from string import Template
 
-from analysis.chart import Chart
 from analysis.provenance import Source
 
 STYLE = """
@@ -72,11 +71,17 @@ MOST_CSV_BYTES = 24_000  # of a table that is kept inside the page
 
 @dataclass(frozen=True)
 class Shown:
-    """A chart with what was written of it: its PNG, and its tables by file name."""
+    """What is left of a chart once it is written: its words, its PNG, and its tables by file name.
 
-    chart: Chart
+    A table is None where it is too large to be kept inside the page.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
     image: bytes
-    tables: dict[str, bytes]
+    tables: dict[str, bytes | None]
 
 
 @dataclass(frozen=True)
@@ -120,22 +125,21 @@ def bullets(texts: list[str]) -> str:
 
 def figure(shown: Shown, source: Source, warning: str = "") -> str:
     """An image inside the page with its text for those who do not see it, its caption, its data and its source."""
-    chart = shown.chart
     data = b64encode(shown.image).decode("ascii")
     links = ", ".join(_link(name, content) for name, content in shown.tables.items())
     origin = f"{source.commits}; {source.claims}"
     return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(chart.alt or chart.title)}">\n'
-        f"<figcaption>{paragraph(chart.caption + warning)}<p>Data: {links}.</p>"
+        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(shown.alt or shown.title)}">\n'
+        f"<figcaption>{paragraph(shown.caption + warning)}<p>Data: {links}.</p>"
         f"<details><summary>Made from {len(source.runs)} runs</summary><p>{escape(origin)}.</p>"
-        f"<p>Drawn again by <code>{escape(source.command(chart.name))}</code></p>"
+        f"<p>Drawn again by <code>{escape(source.command(shown.name))}</code></p>"
         f"<p>{escape(', '.join(source.runs))}</p></details></figcaption></figure>"
     )
 
 
-def _link(name: str, content: bytes) -> str:
+def _link(name: str, content: bytes | None) -> str:
     """A table inside the page where it is small, else the file beside it."""
-    if len(content) <= MOST_CSV_BYTES:
+    if content is not None:
         target = f"data:text/csv;base64,{b64encode(content).decode('ascii')}"
         return f'<a download="{escape(name)}" href="{target}">{escape(name)}</a>'
     return f'<a href="figures/{escape(name)}">{escape(name)}</a> (beside this page)'

@@ -6,14 +6,17 @@ from typing import cast
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from analysis.style import ArmStyle, arm_styles
 
 WIDTH = 7.2
 MARKS = 5
+MOST_POINTS = 20_000  # of all seeds in a panel; beyond them every so manieth point is drawn
 MANY_ARMS = 6  # from there on bands lie on each other
 
 
@@ -29,8 +32,12 @@ def draw_curves(ax: Axes, curves: pd.DataFrame, bands: pd.DataFrame, styles: dic
     if curves.empty:
         _nothing(ax)
         return
-    for (arm, _), rows in curves.groupby(["arm", "run"], sort=False, observed=True):
-        ax.plot(rows["x"], rows["value"], color=styles[str(arm)].color, linewidth=0.5, alpha=0.35, zorder=2)
+    for arm, of_arm in curves.groupby("arm", sort=False, observed=True):
+        runs = _by_run(of_arm)
+        every = max(1, len(runs) * len(styles) * len(runs[0]) // MOST_POINTS)
+        lines = [np.vstack([points[:-1:every], points[-1:]]) for points in runs]
+        color = styles[str(arm)].color
+        ax.add_collection(LineCollection(lines, colors=color, linewidths=0.5, alpha=0.35, zorder=2), autolim=True)
     band = 0.13 if len(styles) <= MANY_ARMS else 0.04
     for place, (arm, rows) in enumerate(bands.groupby("arm", sort=False, observed=True)):
         style = styles[str(arm)]
@@ -51,6 +58,12 @@ def draw_curves(ax: Axes, curves: pd.DataFrame, bands: pd.DataFrame, styles: dic
     low, high = curves["value"].min(), curves["value"].max()
     if high > low:
         ax.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+
+
+def _by_run(curves: pd.DataFrame) -> list[NDArray[np.float64]]:
+    """The points of each run, whose rows lie together: a groupby of a thousand runs takes longer than drawing them."""
+    starts = np.flatnonzero(curves["run"].ne(curves["run"].shift()).to_numpy())
+    return np.split(curves[["x", "value"]].to_numpy(float), starts[1:])
 
 
 def draw_interval(ax: Axes, row: pd.Series, y: float, style: ArmStyle) -> None:

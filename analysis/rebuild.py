@@ -1,6 +1,7 @@
 """A report written anew from its folders with the options that report.json kept, for `verify`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from analysis.search_report import write_search_report
 
 def rebuild(folders: Sequence[Path], options: Mapping[str, Any], output: Path) -> None:
     """Write the report of the folders into `output`, and nothing anywhere else."""
-    asked = Asked(tuple(folders), **options)
+    asked = Asked(tuple(folders), **{key: value for key, value in options.items() if key != "name"})
     if is_search(folders[0]):
         write_search_report(read_search(folders[0]), output, asked, stands_in=folders[0] / "report")
     else:
-        write_report(comparable(read(folders, asked.skip_bad)), output, asked)
+        study = replace(comparable(read(folders, asked.skip_bad)), name=options["name"])  # wherever it lies now
+        write_report(study, output, asked)

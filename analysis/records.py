@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from analysis.claims import Claims, claims_of
 from analysis.errors import RecordsError
 from analysis.run_files import read_evals, read_json, read_metrics, read_status
 
+READERS = 4
 FINISHED, DIVERGED = "finished", "diverged"
 COUNTING = (FINISHED, DIVERGED)
 RUN_NAME = re.compile(r"(?P<arm>.+)-seed(?P<seed>\d+)")
@@ -158,14 +160,18 @@ def read_runs(folders: Sequence[Path], skip_bad: bool = False) -> Study:
 
 
 def _study(head: Head, rows: list[dict[str, Any]], paths: dict[str, Path], skip_bad: bool) -> Study:
+    counting = [row for row in rows if row["state"] in COUNTING]
     parts = []
-    for row in [row for row in rows if row["state"] in COUNTING]:
-        try:
-            parts.append(_part(row, paths[row["run"]]))
-        except RecordsError as error:
-            if not skip_bad:
-                raise
-            row.update(_unreadable(str(error)))
+    with ThreadPoolExecutor(READERS) as readers:  # parsing happens outside of Python's lock
+        for row, part in zip(
+            counting, readers.map(_part_or_fault, counting, [paths[row["run"]] for row in counting]), strict=True
+        ):
+            if isinstance(part, Part):
+                parts.append(part)
+            elif skip_bad:
+                row.update(_unreadable(str(part)))
+            else:
+                raise part
     if not parts:
         states = ", ".join(f"{row['run']} {row['state']}" for row in rows[:5]) or "no run folder"
         raise RecordsError(
@@ -183,6 +189,13 @@ def _study(head: Head, rows: list[dict[str, Any]], paths: dict[str, Path], skip_
         configs={part.run: part.config for part in parts},
         claims=head.claims,
     )
+
+
+def _part_or_fault(row: dict[str, Any], path: Path) -> Part | RecordsError:
+    try:
+        return _part(row, path)
+    except RecordsError as error:
+        return error
 
 
 def _part(row: dict[str, Any], path: Path) -> Part:

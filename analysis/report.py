@@ -61,7 +61,7 @@ def write_report(study: Study, output: Path, asked: Asked) -> Verdict:
         "verdict.json": json.dumps(found.verdict.as_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         **latex_tables(found, source),
     }
-    write_files(texts, shown, output, (list(asked.folders), asked.options))
+    write_files(texts, shown, output, (list(asked.folders), {**asked.options, "name": study.name}))
     return found.verdict
 
 
@@ -69,13 +69,13 @@ def write_figures(study: Study, output: Path, asked: Asked, names: Sequence[str]
     """Write the figures alone, all (the paper's too) or those named, into output/figures; hand back their names."""
     found = findings(study, asked.axis)
     shown = write_charts(charts(found, names or list(ALL_CHARTS)), output, source_of(study, asked.given))
-    return [item.chart.name for item in shown]
+    return [item.name for item in shown]
 
 
 def report_html(found: Findings, shown: Sequence[Shown], source: Source) -> str:
     """The page: the question, verdict, outcomes and main figure first, everything else below."""
-    figures = {item.chart.name: _figure(found, item, source) for item in shown}
-    titles = {item.chart.name: item.chart.title for item in shown}
+    figures = {item.name: _figure(found, item, source) for item in shown}
+    titles = {item.name: item.title for item in shown}
     study = found.study
     sections = [
         Section("evidence", "Evidence", "What the evidence supports", _evidence(found)),

@@ -1,13 +1,13 @@
 """The files of a report, and report.json about them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from analysis.chart import Chart
 from analysis.manifest import write_manifest
-from analysis.page import Shown
+from analysis.page import MOST_CSV_BYTES, Shown
 from analysis.provenance import Source
 from analysis.saving import save_figure, save_tables
 
@@ -27,14 +27,16 @@ class Asked:
         return {"given": self.given, "axis": self.axis, "skip_bad": self.skip_bad}
 
 
-def write_charts(wanted: Sequence[Chart], output: Path, source: Source) -> list[Shown]:
-    """Write each figure and its tables into output/figures, and hand them back."""
+def write_charts(wanted: Iterable[Chart], output: Path, source: Source) -> list[Shown]:
+    """Write each figure and its tables into output/figures, one at a time, and hand back what a page needs of them."""
     folder = output / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     shown = []
     for chart in wanted:
         tables = save_tables(chart.tables, folder, chart.name)
-        shown.append(Shown(chart, save_figure(chart.figure, folder, chart.name, source.about(chart.name)), tables))
+        kept = {path.name: path.read_bytes() if path.stat().st_size <= MOST_CSV_BYTES else None for path in tables}
+        image = save_figure(chart.figure, folder, chart.name, source.about(chart.name))
+        shown.append(Shown(chart.name, chart.title, chart.caption, chart.alt, image, kept))
     return shown
 
 
@@ -48,6 +50,6 @@ def write_files(
     figures = output / "figures"
     written = [output / name for name in texts]
     for item in shown:
-        names = [f"{item.chart.name}.png", f"{item.chart.name}.pdf", *item.tables]
+        names = [f"{item.name}.png", f"{item.name}.pdf", *item.tables]
         written += [figures / name for name in names]
     write_manifest(output, made_from[0], made_from[1], written)

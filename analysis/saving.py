@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from matplotlib import rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from pyarrow import csv as arrow_csv
 
 from analysis.style import paper
 
+WITHOUT_QUOTES = arrow_csv.WriteOptions(quoting_style="needed", quoting_header="none")
 COLORS = 256  # lines, bands and letters need no more, and a palette makes the files a third as large
 
 
@@ -44,11 +47,22 @@ def png(figure: Figure, about: str) -> bytes:
     return buffer.getvalue()
 
 
-def save_tables(tables: Mapping[str, pd.DataFrame], folder: Path, name: str) -> dict[str, bytes]:
-    """Write NAME_<part>.csv for each part of the data behind a figure, and hand them back by file name."""
-    written = {}
+def save_tables(tables: Mapping[str, pd.DataFrame], folder: Path, name: str) -> list[Path]:
+    """Write NAME_<part>.csv for each part of the data behind a figure, numbers to ten digits."""
+    written = []
     for part, table in tables.items():
-        text = table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
-        written[f"{name}_{part}.csv"] = text.encode("utf-8")
-        (folder / f"{name}_{part}.csv").write_bytes(written[f"{name}_{part}.csv"])
+        path = folder / f"{name}_{part}.csv"
+        arrow = pa.Table.from_pandas(table.apply(_ten_digits), preserve_index=False)
+        arrow_csv.write_csv(arrow.replace_schema_metadata(), path, WITHOUT_QUOTES)
+        written.append(path)
     return written
+
+
+def _ten_digits(column: pd.Series) -> pd.Series:
+    if not pd.api.types.is_float_dtype(column):
+        return column.astype(str).where(column.notna(), None) if column.dtype == object else column
+    values = column.to_numpy(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = 10.0 ** (9 - np.floor(np.log10(np.abs(values))))
+        rounded = np.where(np.isfinite(scale), np.round(values * scale) / scale, values)
+    return pd.Series(rounded, index=column.index)

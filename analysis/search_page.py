@@ -91,8 +91,8 @@ def _commands(found: SearchFindings) -> Iterator[str]:
 
 def _figure_sections(found: SearchFindings, shown: Sequence[Shown], source: Source) -> Iterator[Section]:
     for group, (short, title) in GROUPS.items():
-        items = [item for item in shown if item.chart.name.startswith(group)]
-        heads = [f"<h3>{escape(item.chart.title)}</h3>" if len(items) > 1 else "" for item in items]
+        items = [item for item in shown if item.name.startswith(group)]
+        heads = [f"<h3>{escape(item.title)}</h3>" if len(items) > 1 else "" for item in items]
         html = "\n".join(head + figure(item, source) for head, item in zip(heads, items, strict=True))
         if group == "importance" and not items:
             html = _no_importance(found.search)

@@ -35,4 +35,4 @@ def write_search_report(search: Search, output: Path, asked: Asked, stands_in: P
 def write_search_figures(search: Search, output: Path, asked: Asked, names: Sequence[str] = ()) -> list[str]:
     """Write the figures alone, all or the groups named, into output/figures, and hand back the figures' names."""
     charts: list[Chart] = search_charts(search_findings(search), names)
-    return [item.chart.name for item in write_charts(charts, output, source_of_search(search, asked.given))]
+    return [item.name for item in write_charts(charts, output, source_of_search(search, asked.given))]

@@ -24,7 +24,7 @@ from analysis.chart import Chart
 from analysis.charts import charts
 from analysis.findings import findings
 from analysis.outcomes import OUTCOMES
-from analysis.page import Shown
+from analysis.page import MOST_CSV_BYTES, Shown
 from analysis.provenance import source_of
 from analysis.records import read_study
 from analysis.report import report_html
@@ -72,9 +72,10 @@ def test_same_records_same_figures_in_a_process_with_other_hashes(
 
 
 def shown_of(chart: Chart, report: Path) -> Shown:
-    files = {f"{chart.name}_{part}.csv": (report / f"figures/{chart.name}_{part}.csv") for part in chart.tables}
+    paths = [report / f"figures/{chart.name}_{part}.csv" for part in chart.tables]
+    tables = {path.name: path.read_bytes() if path.stat().st_size <= MOST_CSV_BYTES else None for path in paths}
     image = (report / f"figures/{chart.name}.png").read_bytes()
-    return Shown(chart, image, {name: path.read_bytes() for name, path in files.items()})
+    return Shown(chart.name, chart.title, chart.caption, chart.alt, image, tables)
 
 
 def test_same_records_same_report(demo_study: Path, demo_report: Path) -> None:
@@ -134,7 +135,8 @@ def test_confounds_and_unclean_trees_are_said_plainly(study: Path) -> None:
     environment = folders.environment() | {"commit": "f" * 40, "dirty_diff_sha256": "d" * 64}
     folders.write_json(study / "runs/fipo-seed0/environment.json", environment)
     found = findings(read_study(study))
-    shown = [Shown(chart, b"", {}) for chart in charts(found, ["learning_curves", "outcomes"])]
+    names = ["learning_curves", "outcomes"]
+    shown = [Shown(chart.name, chart.title, chart.caption, chart.alt, b"", {}) for chart in charts(found, names)]
     html = report_html(found, shown, source_of(found.study, "study"))
     assert html.count("CONFOUNDED: the arms also differ in delta &lt;10&gt;.") == 2
     assert "2 different commits" in html

@@ -60,7 +60,7 @@ def test_a_missing_run_and_a_new_one_are_named(report: Path, capsys: Printed) ->
 
 def test_a_changed_number_and_figure_are_named(report: Path, capsys: Printed) -> None:
     path = report / "figures/outcomes_means.csv"
-    path.write_text(path.read_text().replace("dapo,auc,0", "dapo,auc,9"))
+    path.write_text(path.read_text().replace('"dapo","auc",0', '"dapo","auc",9'))
     (report / "figures/claims.png").write_bytes((report / "figures/outcomes.png").read_bytes())
     (report / "figures/claims.pdf").unlink()
     found = lines(capsys, report)
