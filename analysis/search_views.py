@@ -7,23 +7,13 @@ import pandas as pd
 
 from analysis.search_records import PARAMETER, Search
 from analysis.search_statistics import expected_maximum, maximum_quantile
+from analysis.statistics import t_interval
 
 ENDED = ("feasible", "over a limit", "infeasible", "failed", "pruned")
 WITH_VALUE = ("feasible", "over a limit")
 LOG_FACTOR = 5.0
 BAND = (0.05, 0.95)
 METHODS = ("fanova", "ped_anova")
-
-
-def open_trials(search: Search) -> dict[str, int]:
-    """By loss, how many trials of the plan have not ended."""
-    going = search.trials["outcome"].isin(["running", "waiting"])
-    counts = {loss: int(going[search.trials["loss"] == loss].sum()) for loss in search.losses}
-    for loss in search.losses:
-        planned = search.planned(loss)
-        if planned is not None:
-            counts[loss] = max(counts[loss], planned - int((~going[search.trials["loss"] == loss]).sum()))
-    return counts
 
 
 def ended_trials(search: Search) -> pd.DataFrame:
@@ -91,14 +81,6 @@ def scales(search: Search, loss: str) -> dict[str, str]:
     return {name: _scale(search, name, space) for name, space in search.searched(loss).items()}
 
 
-def number_scale(search: Search, loss: str, name: str) -> str:
-    """The scale of a parameter's axis that holds its numbers alone: `linear` where the search took even steps, or
-    where it has a number that is not positive, else `log`.
-    """
-    space = search.searched(loss)[name]
-    return "linear" if space.get("kind") == "step" else "log"
-
-
 def _scale(search: Search, name: str, space: dict[str, Any]) -> str:
     if not search.is_numeric(name):
         return "words"
@@ -129,6 +111,15 @@ def importance_table(search: Search) -> pd.DataFrame:
     table["importance"] = table["importance"].astype(float)
     known = table.groupby("loss")["importance"].transform("count") > 0
     return table[known].reset_index(drop=True)
+
+
+def grid_values(search: Search, loss: str, parameter: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A designed grid's seeds (x, seed, seed_value) and means (x, mean, low, high, n), in rising order of the value."""
+    column = PARAMETER + parameter
+    rows = seed_values(search).merge(search.of(loss)[["loss", "trial", column]], on=["loss", "trial"])
+    seeds = rows.rename(columns={column: "x"})[["x", "seed", "seed_value"]].sort_values(["x", "seed"])
+    means = [{"x": x, **vars(t_interval(of_x["seed_value"].to_numpy(float)))} for x, of_x in seeds.groupby("x")]
+    return seeds.reset_index(drop=True), pd.DataFrame(means)
 
 
 def word(value: Any) -> str:
