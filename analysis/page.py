@@ -26,6 +26,7 @@ nav ul { list-style: none; padding: 0; margin: .8rem 0; display: flex; flex-wrap
   font-size: .9rem; }
 a { color: var(--accent); }
 figure { margin: 1.2rem 0; } figure img { width: 100%; height: auto; max-width: 58rem; }
+.picture { overflow-x: auto; } .picture img { min-width: 36rem; }
 figcaption { max-width: 54rem; } figcaption p { margin: .4rem 0; max-width: none; }
 details { margin: .3rem 0; } summary { cursor: pointer; }
 .scroll { overflow-x: auto; margin: .8rem 0; }
@@ -40,7 +41,7 @@ code { overflow-wrap: anywhere; }
 @page { margin: 15mm; }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } nav, .skip { display: none; }
   figure, tr, .verdict, .warning { break-inside: avoid; } h2, h3 { break-after: avoid; }
-  .scroll { overflow: visible; } table { font-size: 7.5pt; } figure img { max-height: 220mm; object-fit: contain; } }
+  .scroll, .picture { overflow: visible; } .picture img { min-width: 0; } table { font-size: 7.5pt; } figure img { max-height: 220mm; object-fit: contain; } }
 """
 
 PAGE = Template("""<!DOCTYPE html>
@@ -129,7 +130,8 @@ def figure(shown: Shown, source: Source, warning: str = "") -> str:
     links = ", ".join(_link(name, content) for name, content in shown.tables.items())
     origin = f"{source.commits}; {source.claims}"
     return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(shown.alt or shown.title)}">\n'
+        f'<figure><div class="picture" role="region" tabindex="0" aria-label="{escape(shown.title)}">'
+        f'<img src="data:image/png;base64,{data}" alt="{escape(shown.alt or shown.title)}"></div>\n'
         f"<figcaption>{paragraph(shown.caption + warning)}<p>Data: {links}.</p>"
         f"<details><summary>Made from {len(source.runs)} runs</summary><p>{escape(origin)}.</p>"
         f"<p>Drawn again by <code>{escape(source.command(shown.name))}</code></p>"
