@@ -22,11 +22,12 @@ GPUS_PER_TRIAL ?=
 TRACKING_URI ?=
 PORT ?=
 
+AXIS ?=
 DEVICE ?= cpu
 # Packages whose own functions the benchmarks time; nothing else here imports them.
 PEERS = .peers
 
-.PHONY: setup demo compare ablate sweep ui dashboard bench-search figures test test-faults mutants bench check lint format clean
+.PHONY: setup demo compare ablate sweep ui dashboard bench-search bench-statistics figures test test-faults mutants bench check lint format clean
 
 setup: $(READY)
 
@@ -77,8 +78,9 @@ dashboard: STUDY = runs/sweep-$(LOSS)-$(notdir $(SPACE))
 dashboard: $(READY)
 	@$(PY) -m sweeps dashboard $(STUDY) $(if $(STORAGE),--storage $(STORAGE)) $(if $(PORT),--port $(PORT))
 
+# The figures alone, the paper's too, over AXIS= steps, prompts, generated_tokens, seconds or flops.
 figures: $(READY)
-	@$(PY) -m analysis figures $(RUNS)
+	@$(PY) -m analysis figures $(RUNS) $(if $(AXIS),--axis $(AXIS)) $(ARGS)
 
 test: $(READY)
 	@$(PY) -m pytest
@@ -98,6 +100,10 @@ bench: $(READY) $(PEERS)
 # The search against a grid on the easy task, and two slots against one: most of an hour on two cores.
 bench-search: $(READY)
 	@$(PY) -m benchmarks.search --save
+
+# Whether intervals, tests and power hold what they promise, by simulation: half a minute; then reports on 1,000 runs.
+bench-statistics: $(READY)
+	@$(PY) -m benchmarks.coverage --save && $(PY) -m benchmarks.report_scale --save
 
 # Only the source of ms-swift is read, so it comes without the hundred packages that it declares.
 $(PEERS):

@@ -41,7 +41,9 @@ code { overflow-wrap: anywhere; }
 @page { margin: 15mm; }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } nav, .skip { display: none; }
   figure, tr, .verdict, .warning { break-inside: avoid; } h2, h3 { break-after: avoid; }
-  .scroll, .picture { overflow: visible; } .picture img { min-width: 0; } table { font-size: 7.5pt; } figure img { max-height: 220mm; object-fit: contain; } }
+  .scroll, .picture { overflow: visible; } .picture img { min-width: 0; }
+  table { font-size: 7.5pt; }
+  figure img { max-height: 220mm; object-fit: contain; } }
 """
 
 PAGE = Template("""<!DOCTYPE html>
