@@ -64,5 +64,5 @@ def _ten_digits(column: pd.Series) -> pd.Series:
     values = column.to_numpy(float)
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = 10.0 ** (9 - np.floor(np.log10(np.abs(values))))
-        rounded = np.where(np.isfinite(scale), np.round(values * scale) / scale, values)
+        rounded = np.where(np.isfinite(scale) & (scale > 0), np.round(values * scale) / scale, values)
     return pd.Series(rounded, index=column.index)

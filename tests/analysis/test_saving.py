@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.panels import grid
+from analysis.saving import png, save_tables
+from tests.analysis.agreement import agree
+
+
+def test_tables_hold_ten_digits_of_every_number_and_all_words(tmp_path: Path) -> None:
+    numbers = [1 / 3, -1e-12 / 7, 12345678.123456789, 0.0, float("nan"), float("inf")]
+    words = ["plain", 'a "b", c', "x\ny", "", "-", "0"]
+    frame = pd.DataFrame({"number": numbers, "word": words, "count": np.arange(6), "yes": [True, False] * 3})
+    (path,) = save_tables({"part": frame}, tmp_path, "figure")
+    assert path.name == "figure_part.csv"
+    again = pd.read_csv(path, keep_default_na=False, na_values={"number": [""]})
+    assert agree(again["number"], numbers)
+    assert list(again["word"]) == words
+    assert list(again["count"]) == list(range(6))
+    assert path.read_text().splitlines()[1].startswith("0.3333333333,")
+
+
+def test_a_figures_bytes_are_its_own() -> None:
+    images = []
+    for _ in range(2):
+        figure, (ax,) = grid(1, 1, 2.0)
+        ax.plot([0, 1], [0, 1])
+        images.append(png(figure, "made from nothing"))
+    assert images[0] == images[1]
