@@ -1,20 +1,18 @@
-"""Figures of a search's space: the surface over two parameters, importances, and a designed grid over one.
+"""Figures of a search's space: the surface over two parameters, and importances.
 
 Each is a function from tidy tables to a matplotlib Figure: no reading, no statistics, no saving.
 """
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullLocator
 from matplotlib.tri import Triangulation
 
 from analysis.figures_search import VALUE
 from analysis.panels import grid
-from analysis.search_panels import GREY, WITHOUT_VALUE, draw_without_value, parameter_axis, value_axis
+from analysis.search_panels import GREY, WITHOUT_VALUE, parameter_axis
 from analysis.style import arm_styles, paper
 
 LEVELS = 11
@@ -56,7 +54,7 @@ def contour(
         parameter_axis(ax, which, trials.assign(parameter=parameter, label=labels), scale)  # type: ignore[arg-type]
     ax.grid(visible=False)
     figure.colorbar(drawn, ax=ax, label=VALUE, format=lambda value, _: f"{value:.3f}")
-    figure.legend(handles=_contour_marks(set(trials["outcome"])), loc="outside upper center", ncols=3)
+    figure.legend(handles=_contour_marks(trials["outcome"], len(valued)), loc="outside upper center", ncols=3)
     return figure
 
 
@@ -92,74 +90,20 @@ def importances(table: pd.DataFrame) -> Figure:
     return figure
 
 
-@paper()
-def designed_grid(
-    seeds: pd.DataFrame,
-    means: pd.DataFrame,
-    missing: pd.DataFrame,
-    loss: str,
-    papers: tuple[pd.DataFrame, pd.DataFrame],
-) -> Figure:
-    """Every seed over the values of one parameter, and mean with interval at each; published values in a panel apart.
-
-    seeds: parameter, x, label, seed, seed_value. means: x, mean, low, high. missing: parameter,
-    x, label, outcome. papers: the settings that papers used (at, label), drawn as marks, and their values by setting
-    (at, value, benchmark), which are of another model and task.
-    """
-    style = arm_styles([loss])[loss]
-    settings, values = papers
-    figure, axes = grid(1, 1 if values.empty else 2, 3.3, width_ratios=[1] if values.empty else [1.7, 1])
-    ax = axes[0]
-    log = bool((seeds["x"] > 0).all())
-    parameter_axis(ax, "x", pd.concat([seeds, missing]), "log" if log else "linear")
-    for _, of_seed in seeds.groupby("seed", sort=True):
-        ax.plot(of_seed["x"], of_seed["seed_value"], ".-", color="#888888", linewidth=0.6, markersize=4, zorder=2)
-    interval = means.dropna(subset=["low"])
-    ax.vlines(interval["x"], interval["low"], interval["high"], color=style.color, linewidth=1.6, zorder=3)
-    ax.plot(means["x"], means["mean"], style.marker, color=style.color, markersize=6, markeredgecolor="white", zorder=4)
-    value_axis([ax], pd.concat([seeds["seed_value"], means["low"], means["high"]]), not missing.empty)
-    draw_without_value(ax, missing)
-    ax.set_ylabel(VALUE)
-    for _, row in settings.iterrows():
-        ax.axvline(row["at"], color="#777777", linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
-        place = ax.get_xaxis_transform()
-        label = ax.text(row["at"], 0.02, row["label"], transform=place, rotation=90, size=6.5, color="#555555")
-        label.set(ha="right", va="bottom")
-    if not values.empty:
-        _published_panel(axes[1], values)
+def _contour_marks(outcomes: pd.Series, valued: int) -> list[Line2D]:
     handles = [
         Line2D(
-            [], [], color=style.color, marker=style.marker, markersize=6, linewidth=1.6, label="mean, 95 % t interval"
-        ),
-        Line2D([], [], color="#888888", marker=".", linewidth=0.6, markersize=4, label="one seed"),
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
-    return figure
-
-
-def _published_panel(ax: Axes, values: pd.DataFrame) -> None:
-    """Published values in grey, hollow, on an axis of their own."""
-    ticks = sorted(set(values["at"]))
-    for (benchmark, rows), mark in zip(values.groupby("benchmark", sort=True), ("o", "s", "^", "D"), strict=False):
-        (line,) = ax.plot(rows["at"], rows["value"], color="#777777", markersize=5, label=str(benchmark))
-        line.set(linestyle=(0, (5, 3)), linewidth=0.8, marker=mark, markerfacecolor="white")
-    ax.set_xscale("log")
-    ax.set_xticks(ticks, [f"{at:g}" for at in ticks])
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_ylim(0, 1.25 * float(values["value"].max()))
-    ax.set_title("Published: other model, other task", fontsize=8)
-    ax.set_xlabel(str(values["parameter"].iloc[0]))
-    ax.set_ylabel("accuracy, peak of a single run")
-    ax.legend(loc="upper left", ncols=2, fontsize=7)
-
-
-def _contour_marks(outcomes: set[str]) -> list[Line2D]:
-    handles = [
-        Line2D(
-            [], [], linestyle="", marker="o", color="#cccccc", markersize=5.5, markeredgecolor="#222222", label="trial"
+            [],
+            [],
+            linestyle="",
+            marker="o",
+            color="#cccccc",
+            markersize=5.5,
+            markeredgecolor="#222222",
+            label=f"trial with a value, n = {valued}",
         )
     ]
-    if "over a limit" in outcomes:
+    if outcomes.eq("over a limit").any():
         edge = Line2D(
             [],
             [],
@@ -169,11 +113,11 @@ def _contour_marks(outcomes: set[str]) -> list[Line2D]:
             markersize=5.5,
             markeredgecolor="#D55E00",
             markeredgewidth=1.8,
-            label="trial over a limit",
+            label="of them over a limit",
         )
         handles.append(edge)
     return handles + [
         Line2D([], [], linestyle="", marker=marker, color=color, markeredgewidth=1.5, label=label)
         for state, (marker, color, label) in WITHOUT_VALUE.items()
-        if state in outcomes
+        if outcomes.eq(state).any()
     ]

@@ -2,23 +2,25 @@
 
 from collections.abc import Callable, Sequence
 
+import pandas as pd
+
 from analysis.chart import Chart
 from analysis.figures_search import expected_maximum_curves, optimisation_history, parameter_slices
-from analysis.figures_space import contour, designed_grid, importances
+from analysis.figures_space import contour, importances
 from analysis.formatting import counted, plain
-from analysis.published import published, published_settings
+from analysis.search_alt import contour_alt, expected_maximum_alt, history_alt, importance_alt, slices_alt
 from analysis.search_findings import SearchFindings
+from analysis.search_grid import on_scale
+from analysis.search_grid_chart import grid_chart
 from analysis.search_records import PARAMETER, Search
 from analysis.search_views import (
     ENDED,
     ended_trials,
-    grid_values,
     importance_table,
     scales,
     seed_values,
     slices,
     spending,
-    word,
 )
 from analysis.style import arm_label
 from analysis.surface import surface
@@ -26,12 +28,21 @@ from analysis.surface import surface
 PAIR = ("fipo_clip_range", "fipo_safety_threshold")
 FEWEST_FOR_CONTOUR = 6
 FEWEST_FOR_IMPORTANCE = 20
-ADAPTIVE = ("tpe", "gp")
 LEARNS = (
     "The sampler learns from earlier trials, so its trials are not exchangeable: the curve describes these trials and "
     "estimates nothing about another search."
 )
 DRAWN = "The trials were drawn without regard to results, so the curve also estimates what another such search finds."
+GRID = (
+    "The trials are a grid, fixed beforehand: the curve describes its settings in a random order and estimates nothing "
+    "about others."
+)
+SPENDING = {"tpe": LEARNS, "gp": LEARNS, "grid": GRID}
+LOOKED = (
+    "The others vary too, and a search looks where it found much, so the points are no even sample and a slope along "
+    "them is no effect."
+)
+CROSSED = "The others vary too, each combination once: at a value of one parameter lie the trials of all the others."
 PED_WARNING = (
     "PED-ANOVA alone ranked a parameter that does nothing first in 7 of 12 studies in which the truth was known (60 "
     "noisy trials; one real parameter, three without effect); fANOVA ranked the real one first in 12 of 12, but drops "
@@ -54,15 +65,14 @@ def _history(found: SearchFindings) -> list[Chart]:
         "feasible value so far; it is a maximum of noisy numbers and rises even among equally good trials. "
         f"{trial_counts(found.search)}"
     )
-    figure = optimisation_history(trials, seeds)
-    return [Chart("history", "Optimisation history", caption, figure, {"trials": trials, "seeds": seeds})]
+    figure, tables = optimisation_history(trials, seeds), {"trials": trials, "seeds": seeds}
+    return [Chart("history", "Optimisation history", caption, figure, tables, history_alt(trials))]
 
 
 def _expected_maximum(found: SearchFindings) -> list[Chart]:
     curves = spending(found.search)
     floors = curves.groupby("loss", sort=False)["floor"].first()
     words = ", ".join(f"{arm_label(str(loss))} {plain(floor)}" for loss, floor in floors.items())
-    sampler = found.search.description["sampler"].get("name")
     caption = (
         "Expected best value of n trials drawn at random, without replacement, from those that were run (Dodge et al. "
         "2019, arXiv 1909.03004, there with replacement). Compare losses at the same n: the longer a loss is tuned, "
@@ -70,27 +80,28 @@ def _expected_maximum(found: SearchFindings) -> list[Chart]:
         f"training ({words}), that of the model one then still has; no trial counts as less. Band: 5 % to 95 % of "
         "such draws, cut where it leaves the scale. It closes at the right because there is one way to draw all "
         "trials, not because the best is known there; seed noise is not in it. "
-        f"{LEARNS if sampler in ADAPTIVE else DRAWN} {trial_counts(found.search)}"
+        f"{SPENDING.get(_sampler(found.search), DRAWN)} {trial_counts(found.search)}"
     )
-    title = "Best found against trials spent"
-    return [Chart("expected_maximum", title, caption, expected_maximum_curves(curves), {"curves": curves})]
+    figure, title = expected_maximum_curves(curves), "Best found against trials spent"
+    return [Chart("expected_maximum", title, caption, figure, {"curves": curves}, expected_maximum_alt(curves))]
 
 
 def _slices(found: SearchFindings) -> list[Chart]:
     charts = []
-    for loss in found.search.losses:
+    designed = {item.loss for item in found.trends}  # drawn as such, with the same points
+    for loss in [loss for loss in found.search.losses if loss not in designed]:
         rows = slices(found.search, loss)
         if rows["value"].isna().all():
             continue
         caption = (
-            "Value over each searched parameter, the others varying too. Large marks: trials; small dots: their seeds; "
-            "trials without a value stand in the strip below, at the value they had. A search looks where it found "
-            "much, so the points are no even sample and a slope along them is no effect. "
-            f"{trial_counts(found.search, loss)}"
+            "Value over each searched parameter. Large marks: trials; small dots: their seeds; trials without a value "
+            "stand in the strip below, at the value they had. "
+            f"{CROSSED if _sampler(found.search) == 'grid' else LOOKED} {trial_counts(found.search, loss)}"
         )
         shown = {name: scale for name, scale in scales(found.search, loss).items() if name in set(rows["parameter"])}
         figure = parameter_slices(rows, shown, loss)
-        charts.append(Chart(f"slices_{loss}", f"Slices: {arm_label(loss)}", caption, figure, {"trials": rows}))
+        title, alt = f"Slices: {arm_label(loss)}", slices_alt(rows, loss)
+        charts.append(Chart(f"slices_{loss}", title, caption, figure, {"trials": rows}, alt))
     return charts
 
 
@@ -99,24 +110,36 @@ def _contour(found: SearchFindings) -> list[Chart]:
 
 
 def _contour_of(search: Search, loss: str) -> Chart | None:
-    if not set(PAIR) <= set(search.searched(loss)) or not all(search.is_numeric(name) for name in PAIR):
+    if not set(PAIR) <= set(search.searched(loss)):
         return None
-    columns = [PARAMETER + name for name in PAIR]
-    rows = search.of(loss)[search.of(loss)["outcome"].isin(ENDED)].dropna(subset=columns)
-    trials = rows.rename(columns=dict(zip(columns, ("x", "y"), strict=True)))[["trial", "x", "y", "value", "outcome"]]
+    trials, left_out = _pairs(search, loss)
     valued = trials.dropna(subset=["value"])
-    kinds = [scales(search, loss)[name] for name in PAIR]
+    kinds = tuple("linear" if search.searched(loss)[name].get("kind") == "step" else "log" for name in PAIR)
     found = None if len(valued) < FEWEST_FOR_CONTOUR else surface(valued[["x", "y"]], valued["value"], kinds)
     if found is None:
         return None
+    others = len(search.searched(loss)) > len(PAIR)
+    seeds = counted(len(search.description["seeds"]), "tuning seed")
     caption = (
-        f"{len(valued)} trials with a value, in the colours of the surface between them: a thin-plate spline whose "
-        "smoothing predicts left-out trials best; nothing is drawn outside the trials' hull. The other parameters vary "
-        f"too. {_predicts(found.predicted)} {trial_counts(search, loss)}"
+        f"{len(valued)} trials with a value, the mean over {seeds}, in the colours of the surface between them: a "
+        "thin-plate spline whose smoothing predicts left-out trials best; nothing is drawn outside the trials' hull. "
+        f"{'The other parameters vary too. ' if others else ''}{_predicts(found.predicted)} {left_out}"
+        f"The surface has no interval: that one place is better than another does not follow from it. "
+        f"{trial_counts(search, loss)}"
     )
     figure = contour(found.table, trials, PAIR, (kinds[0], kinds[1]))
-    title = f"Clip range and safety threshold: {arm_label(loss)}"
-    return Chart(f"contour_{loss}", title, caption, figure, {"surface": found.table, "trials": trials})
+    title, alt = f"Clip range and safety threshold: {arm_label(loss)}", contour_alt(found.table, trials, PAIR)
+    return Chart(f"contour_{loss}", title, caption, figure, {"surface": found.table, "trials": trials}, alt)
+
+
+def _pairs(search: Search, loss: str) -> tuple[pd.DataFrame, str]:
+    """The ended trials at (x, y) of the contour, and in words those that have no place there (`none`)."""
+    rows = search.of(loss)[search.of(loss)["outcome"].isin(ENDED)].dropna(subset=[PARAMETER + name for name in PAIR])
+    x, y = (on_scale(name, rows[PARAMETER + name]) for name in PAIR)
+    placed = rows.assign(x=x, y=y)[["trial", "x", "y", "value", "outcome"]].dropna(subset=["x", "y"])
+    off = len(rows) - len(placed)
+    switched_off = "since one of the two was switched off and so has no place on its scale. "
+    return placed, f"Not drawn: {counted(off, 'trial')}, {switched_off}" if off else ""
 
 
 def _predicts(share: float) -> str:
@@ -134,46 +157,25 @@ def _importance(found: SearchFindings) -> list[Chart]:
     caption += ", ".join(f"{arm_label(loss)} {n}" for loss, n in counts.items()) + "."
     if few := [arm_label(loss) for loss, n in counts.items() if n < FEWEST_FOR_IMPORTANCE]:
         caption += f" With fewer than {FEWEST_FOR_IMPORTANCE} trials ({', '.join(few)}) neither is worth much."
-    return [Chart("importance", "Importance of the parameters", caption, importances(table), {"values": table})]
+    figure, title = importances(table), "Importance of the parameters"
+    return [Chart("importance", title, caption, figure, {"values": table}, importance_alt(table))]
 
 
 def _designed_grid(found: SearchFindings) -> list[Chart]:
-    charts = []
-    for item in found.trends:
-        seeds, means = grid_values(found.search, item.loss, item.parameter)
-        seeds = seeds.assign(parameter=item.parameter, label=[word(x) for x in seeds["x"]])
-        trials = found.search.of(item.loss).rename(columns={PARAMETER + item.parameter: "x"})
-        missing = trials.loc[trials["outcome"].isin(ENDED) & trials["value"].isna(), ["trial", "x", "outcome"]]
-        missing = missing.assign(parameter=item.parameter, label=[word(x) for x in missing["x"]])
-        caption = (
-            "A designed grid: every value with the same seeds. Dots joined by thin lines: one seed. Large marks: mean "
-            f"and 95 % t interval over seeds. {item.sentence} Tested is the slope over log2 of the value, one per "
-            "seed, by a t test over seeds: it sees what rises or falls throughout, and never the best value against "
-            "the worst."
-        )
-        settings, values = published_settings(), published()
-        papers = tuple(rows[rows["parameter"] == item.parameter] for rows in (settings, values))
-        if len(papers[1]):
-            caption += (
-                " Right, apart: what the paper reports, peaks of single runs of Qwen2.5-Math-7B on AIME, whose order "
-                "is another on either benchmark; nothing measured here is compared with them."
-            )
-        figure = designed_grid(seeds, means, missing, item.loss, (papers[0], papers[1]))
-        tables = {"seeds": seeds, "means": means, "without_value": missing, "published": papers[1]}
-        title = f"Grid over {item.parameter}"
-        told = "; ".join(f"{row['x']:g}: {row['mean']:.3f}" for _, row in means.iterrows())
-        alt = f"Final accuracy over {item.parameter}, mean over seeds at each value: {told}. {item.sentence}"
-        charts.append(Chart(f"designed_grid_{item.loss}", title, caption, figure, tables, alt))
-    return charts
+    return [grid_chart(found.search, item) for item in found.trends]
+
+
+def _sampler(search: Search) -> str:
+    return str(search.description["sampler"].get("name"))
 
 
 SEARCH_CHARTS: dict[str, Callable[[SearchFindings], list[Chart]]] = {
+    "designed_grid": _designed_grid,
     "history": _history,
     "expected_maximum": _expected_maximum,
     "slices": _slices,
     "contour": _contour,
     "importance": _importance,
-    "designed_grid": _designed_grid,
 }
 
 

@@ -18,18 +18,25 @@ from analysis.search_sentences import (
     unfinished_note,
     winner_sentence,
 )
-from analysis.search_tables import acted_table, best_table, settings_table, trials_table, without_value_table
+from analysis.search_tables import (
+    acted_table,
+    best_table,
+    grid_claims_table,
+    settings_table,
+    trials_table,
+    without_value_table,
+)
 from analysis.search_winners import Winners
 from analysis.style import arm_label
 
 # group of figures: (entry in the contents, heading)
 GROUPS = {
+    "designed_grid": ("Designed grid", "The designed grid and its trend"),
     "history": ("History", "Optimisation history"),
     "expected_maximum": ("Trials spent", "Best found against trials spent"),
     "slices": ("Slices", "Value over each parameter"),
     "contour": ("Contour", "Clip range and safety threshold together"),
     "importance": ("Importance", "Importance of the parameters"),
-    "designed_grid": ("Designed grid", "The designed grid and its trend"),
 }
 BEST_NOTE = (
     "Value in tuning: mean over the tuning seeds [95 % t interval]. By luck alone: how far the best of as many equally "
@@ -45,13 +52,16 @@ def search_page(found: SearchFindings, shown: Sequence[Shown], fresh: Winners, p
     """The whole page; place: the folder that it will stand in, from where its links lead on, and its source."""
     search, (output, source) = found.search, place
     sections = [*_figure_sections(found, shown, source), *_table_sections(found)]
-    return page(f"Search {search.name}", _subtitle(search), _first_screen(found, fresh, output), sections)
+    return page(
+        f"Search {search.name}", _subtitle(search, bool(found.claims)), _first_screen(found, fresh, output), sections
+    )
 
 
-def _subtitle(search: Search) -> str:
+def _subtitle(search: Search, fixed: bool) -> str:
     preset, space = (str(search.description.get(name) or "not named") for name in ("preset", "space"))
     made = "no run names its commit" if search.environments.empty else commits(search.environments)
-    return f"Preset {preset}, space {space}; exploratory. {made[0].upper()}{made[1:]}."
+    explores = "exploratory" + (" but for the claims that were fixed before the runs" if fixed else "")
+    return f"Preset {preset}, space {space}; {explores}. {made[0].upper()}{made[1:]}."
 
 
 def _first_screen(found: SearchFindings, fresh: Winners, output: Path) -> str:
@@ -62,6 +72,7 @@ def _first_screen(found: SearchFindings, fresh: Winners, output: Path) -> str:
     if found.claims:
         parts += [
             "<h3>Claims fixed before the runs</h3>",
+            grid_claims_table(found.claims),
             box("verdict", bullets([one.sentence for one in found.claims])),
         ]
     sentences = [*(best_sentence(best) for best in found.bests), *(item.sentence for item in found.trends)]

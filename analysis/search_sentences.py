@@ -6,6 +6,7 @@ from analysis.formatting import counted, listed, plain, with_interval
 from analysis.search_best import Best
 from analysis.search_findings import SearchFindings
 from analysis.search_records import Search
+from analysis.search_views import open_trials
 from analysis.search_winners import Winner
 from analysis.statistics import Interval
 from analysis.style import arm_label
@@ -65,11 +66,5 @@ def searched_sentence(search: Search) -> str:
 
 def unfinished_note(search: Search) -> str:
     """That the search still goes on, or an empty string."""
-    going = search.trials["outcome"].isin(["running", "waiting"])
-    open_trials = {loss: int(going[search.trials["loss"] == loss].sum()) for loss in search.losses}
-    for loss in search.losses:
-        planned = search.planned(loss)
-        if planned is not None:
-            open_trials[loss] = max(open_trials[loss], planned - int((~going[search.trials["loss"] == loss]).sum()))
-    words = [f"{counted(n, 'trial')} of {arm_label(loss)}" for loss, n in open_trials.items() if n]
+    words = [f"{counted(n, 'trial')} of {arm_label(loss)}" for loss, n in open_trials(search).items() if n]
     return f"Not finished: {listed(words)} still open. What follows will change." if words else ""

@@ -5,9 +5,11 @@ from math import isnan
 
 import pandas as pd
 
-from analysis.formatting import counted, plain, with_interval
+from analysis.claim_tables import MARKS, UNITS, margin_words
+from analysis.formatting import bracket, counted, plain, signed, with_interval
 from analysis.search_acted import Acted
 from analysis.search_best import Best, parameters_of
+from analysis.search_claims import GridClaim
 from analysis.search_findings import SearchFindings
 from analysis.search_records import CONSTRAINT, PARAMETER, Search
 from analysis.search_views import ENDED, word
@@ -17,6 +19,27 @@ from analysis.style import arm_label
 from analysis.tables import table
 
 RANK = ("feasible", "over a limit", "pruned", "infeasible", "failed", "running", "waiting")
+
+
+def grid_claims_table(claims: list[GridClaim]) -> str:
+    """A row per claim about a grid: its word, and the change along the trend with the interval that decides."""
+    head = ["Claim", "Verdict", "Change along the trend [interval that decides]", "Level", "Holds if", "n"]
+    head += ["Smallest that such seeds show in 80 %", "Seeds for the margin"]
+    rows = [
+        [
+            item.claim.text + ("" if item.claim.role == "primary" else " (exploratory)"),
+            MARKS[item.evidence.decision] + (f", {item.reason}" if item.reason else ""),
+            f"{signed(item.evidence.effect)} {bracket(item.evidence.low, item.evidence.high)} "
+            f"{UNITS[item.claim.metric]}, {item.claim.parameter} {item.claim.start:g} to {item.claim.end:g}",
+            f"{100 * item.evidence.level:.4g} %",
+            margin_words(item.claim),
+            str(item.evidence.n[0]),
+            plain(item.evidence.smallest_detectable),
+            item.seeds_needed,
+        ]
+        for item in claims
+    ]
+    return table(head, rows, texts=5)
 
 
 def best_table(bests: list[Best], winners: list[Winner]) -> str:

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from math import nan
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.decisions import FEWEST_SEEDS, LEVEL
 from analysis.formatting import bracket, listed, p_value, signed
-from analysis.search_records import PARAMETER, Search
+from analysis.search_grid import blocks, grid_parameter, grid_values, without_value
+from analysis.search_records import Search
 from analysis.search_statistics import contrast, doublings
-from analysis.search_views import ENDED, grid_values, word
+from analysis.search_views import word
 from analysis.statistics import Difference
 from analysis.style import arm_label
 
@@ -20,6 +23,7 @@ class Trend:
 
     unit: the slope is per `doubling` of the value, or per `unit` where some value is not positive.
     missing: values of the grid at which no trial has a value. lost_seeds: tuning seeds that lack some other value.
+    off_scale: settings without a place on the scale (`none`), which a slope cannot hold.
     p and curvature_p are None below 5 seeds. curvature: the quadratic coefficient, looked at beside, no claim.
     """
 
@@ -29,6 +33,7 @@ class Trend:
     missing: list[float]
     seeds: list[int]
     lost_seeds: list[int]
+    off_scale: list[str]
     unit: str
     slope: float
     low: float
@@ -41,36 +46,40 @@ class Trend:
     @property
     def sentence(self) -> str:
         """Slope, interval, p and what they support, with all that did not enter."""
-        head = f"{self.parameter} in {arm_label(self.loss)}, {len(self.values)} values x {len(self.seeds)} seeds: slope"
+        head = f"{self.parameter} in {arm_label(self.loss)}, {len(self.values)} values x {len(self.seeds)} seeds"
+        return f"{head}: {self.slope_words}: {self.word}.{_bend(self)}{_without(self)}"
+
+    @property
+    def slope_words(self) -> str:
+        """The slope with its interval, and p where there are seeds enough for one."""
         p = "" if self.p is None else f", p {p_value(self.p)}"
-        slope = f"{signed(self.slope, 4)} {bracket(self.low, self.high, 4)} per {self.unit}{p}"
-        return f"{head} {slope}: {self.word}.{_bend(self)}{_without(self)}"
+        return f"slope {signed(self.slope, 4)} {bracket(self.low, self.high, 4)} per {self.unit}{p}"
 
 
 def trend(search: Search, loss: str) -> Trend | None:
-    """The trend of a loss in a designed grid; None where the search was none, or over more than one parameter."""
-    searched = list(search.searched(loss))
-    if search.description["sampler"].get("name") != "grid" or len(searched) != 1 or not search.is_numeric(searched[0]):
+    """The trend of a loss in a designed grid over one parameter with two numbers or more; else None."""
+    parameter = grid_parameter(search, loss)
+    if parameter is None:
         return None
-    seeds, means = grid_values(search, loss, searched[0])
-    if len(means) < 2:
+    seeds, means = grid_values(search, loss, parameter)
+    values = [float(x) for x in means["x"].dropna()]
+    if len(values) < 2:
         return None
-    matrix = seeds.pivot_table(index="seed", columns="x", values="seed_value").dropna()
-    values = [float(x) for x in means["x"]]
-    x = doublings(values) if values[0] > 0 else np.asarray(values)
+    matrix = blocks(seeds)
+    x = _places(values)
     nothing = Difference(nan, nan, nan, nan)
     slope = contrast(x, matrix.to_numpy(float), 1) if len(matrix) else nothing
     bend = contrast(x, matrix.to_numpy(float), 2) if len(matrix) and len(values) > 2 else nothing
     enough = len(matrix) >= FEWEST_SEEDS
-    column = search.of(loss)[PARAMETER + searched[0]]
-    tried = column[search.of(loss)["outcome"].isin(ENDED)].dropna().astype(float)
+    lost = without_value(search, loss, parameter)["x"].dropna()
     return Trend(
         loss=loss,
-        parameter=searched[0],
+        parameter=parameter,
         values=values,
-        missing=sorted(set(tried) - set(values)),
+        missing=sorted(set(lost.astype(float)) - set(values)),
         seeds=[int(seed) for seed in matrix.index],
         lost_seeds=sorted({int(seed) for seed in search.description["seeds"]} - set(matrix.index)),
+        off_scale=[str(label) for label in means.loc[means["x"].isna(), "label"]],
         unit="doubling" if values[0] > 0 else "unit",
         slope=slope.difference,
         low=slope.low,
@@ -80,6 +89,20 @@ def trend(search: Search, loss: str) -> Trend | None:
         curvature_p=bend.p if enough and len(values) > 2 else None,
         word=_word(slope, len(matrix)),
     )
+
+
+def trend_line(search: Search, item: Trend) -> pd.DataFrame:
+    """Two ends (x, y) of the tested line: the mean slope through the mean of all values that were tested."""
+    seeds, _ = grid_values(search, item.loss, item.parameter)
+    places = _places(item.values)
+    height = float(np.mean(blocks(seeds).to_numpy(float))) if item.seeds else nan
+    ends = [item.values[0], item.values[-1]]
+    return pd.DataFrame({"x": ends, "y": height + item.slope * (_places(ends) - places.mean())})
+
+
+def _places(values: list[float]) -> NDArray[np.float64]:
+    """Where rising values lie on the scale of the slope: at their log2, or as they are where some is not positive."""
+    return doublings(values) if values[0] > 0 else np.asarray(values)
 
 
 def _word(slope: Difference, seeds: int) -> str:
@@ -100,6 +123,9 @@ def _bend(item: Trend) -> str:
 
 def _without(item: Trend) -> str:
     words = ""
+    if item.off_scale:
+        settings = f"the setting{'s' if len(item.off_scale) > 1 else ''} {listed(item.off_scale)}"
+        words += f" Without a place on the scale, and so not in the trend: {settings}."
     if item.missing:
         words += f" Without a value, and so not in the trend: {listed([word(value) for value in item.missing])}."
     if item.lost_seeds:

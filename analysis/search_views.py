@@ -7,13 +7,23 @@ import pandas as pd
 
 from analysis.search_records import PARAMETER, Search
 from analysis.search_statistics import expected_maximum, maximum_quantile
-from analysis.statistics import t_interval
 
 ENDED = ("feasible", "over a limit", "infeasible", "failed", "pruned")
 WITH_VALUE = ("feasible", "over a limit")
 LOG_FACTOR = 5.0
 BAND = (0.05, 0.95)
 METHODS = ("fanova", "ped_anova")
+
+
+def open_trials(search: Search) -> dict[str, int]:
+    """By loss, how many trials of the plan have not ended."""
+    going = search.trials["outcome"].isin(["running", "waiting"])
+    counts = {loss: int(going[search.trials["loss"] == loss].sum()) for loss in search.losses}
+    for loss in search.losses:
+        planned = search.planned(loss)
+        if planned is not None:
+            counts[loss] = max(counts[loss], planned - int((~going[search.trials["loss"] == loss]).sum()))
+    return counts
 
 
 def ended_trials(search: Search) -> pd.DataFrame:
@@ -111,15 +121,6 @@ def importance_table(search: Search) -> pd.DataFrame:
     table["importance"] = table["importance"].astype(float)
     known = table.groupby("loss")["importance"].transform("count") > 0
     return table[known].reset_index(drop=True)
-
-
-def grid_values(search: Search, loss: str, parameter: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A designed grid's seeds (x, seed, seed_value) and means (x, mean, low, high, n), in rising order of the value."""
-    column = PARAMETER + parameter
-    rows = seed_values(search).merge(search.of(loss)[["loss", "trial", column]], on=["loss", "trial"])
-    seeds = rows.rename(columns={column: "x"})[["x", "seed", "seed_value"]].sort_values(["x", "seed"])
-    means = [{"x": x, **vars(t_interval(of_x["seed_value"].to_numpy(float)))} for x, of_x in seeds.groupby("x")]
-    return seeds.reset_index(drop=True), pd.DataFrame(means)
 
 
 def word(value: Any) -> str:

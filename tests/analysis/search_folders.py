@@ -142,17 +142,22 @@ def trial_row(
 
 
 def drawn(space: dict[str, Any], trial: int, rng: np.random.Generator) -> Parameters:
-    """One setting: log and step at random, choices in turn, so that a search over choices alone is a grid."""
+    """One setting: log and step at random, choices in turn, so that a search over choices alone is a grid.
+
+    The choices are gone through as a number whose digits they are, the last parameter fastest.
+    """
     given: Parameters = {}
+    choices = {name: one["values"] for name, one in space.items() if one["kind"] == "choice"}
+    for name, values in reversed(choices.items()):
+        trial, place = divmod(trial, len(values))
+        given[name] = values[place]
     for name, one in space.items():
         if one["kind"] == "log":
             given[name] = float(np.exp(rng.uniform(np.log(one["low"]), np.log(one["high"]))))
         elif one["kind"] == "step":
             count = round((one["high"] - one["low"]) / one["step"]) + 1
             given[name] = round(one["low"] + one["step"] * float(rng.integers(count)), 12)
-        elif one["kind"] == "choice":
-            given[name] = one["values"][trial % len(one["values"])]
-    return given
+    return {name: given[name] for name in space if name in given}
 
 
 def importance(loss: str, truth: SearchTruth, space: dict[str, Any]) -> dict[str, Any]:
@@ -165,6 +170,13 @@ def importance(loss: str, truth: SearchTruth, space: dict[str, Any]) -> dict[str
 
 
 GRID = {"fipo": {"fipo_decay_rate": {"kind": "choice", "values": [2.0, 8.0, 32.0, 128.0, 512.0]}}}
+
+PAIR = {
+    "fipo": {
+        "fipo_clip_range": {"kind": "choice", "values": [0.1, 0.2, 0.4]},
+        "fipo_safety_threshold": {"kind": "choice", "values": [1.5, 3.0, 10.0]},
+    }
+}
 
 
 def grid_truth(**changes: Any) -> SearchTruth:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import figures_search, figures_space, search_panels
+from analysis import figures_grid, figures_search, figures_space, search_panels
 from analysis.__main__ import main
 from tests.analysis import folders, search_folders
 from tests.analysis.page_check import check_page
@@ -171,13 +171,15 @@ def test_figures_of_the_other_kind_are_one_line(
     search: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["figures", str(search), "--only", "outcomes"]) == 2
-    assert "expected figures of a search (history, " in capsys.readouterr().err
+    assert "expected figures of a search (designed_grid, " in capsys.readouterr().err
     assert main(["figures", str(search / "winners"), "--only", "slices", "--output_dir", str(tmp_path)]) == 2
     assert "expected figures of a comparison (learning_curves, " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("module", [figures_search, figures_space, search_panels])
+@pytest.mark.parametrize("module", [figures_grid, figures_search, figures_space, search_panels])
 def test_figures_compute_no_statistic_read_nothing_and_save_nothing(module: object) -> None:
     source = inspect.getsource(module)  # type: ignore[arg-type]
-    sources = r"analysis\.(statistics|search_statistics|search_records|search_views|surface)|scipy|savefig|read_"
+    sources = (
+        r"analysis\.(statistics|search_statistics|search_records|search_views|search_grid|surface)|scipy|savefig|read_"
+    )
     assert not re.search(sources + r"|\.(mean|std|median|quantile)\(", source)
