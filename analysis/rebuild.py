@@ -17,7 +17,8 @@ def rebuild(folders: Sequence[Path], options: Mapping[str, Any], output: Path) -
     """Write the report of the folders into `output`, and nothing anywhere else."""
     asked = Asked(tuple(folders), **{key: value for key, value in options.items() if key != "name"})
     if is_search(folders[0]):
-        write_search_report(read_search(folders[0]), output, asked, stands_in=folders[0] / "report")
+        search = replace(read_search(folders[0]), given=asked.given)
+        write_search_report(search, output, asked, stands_in=folders[0] / "report")
     else:
         study = replace(comparable(read(folders, asked.skip_bad)), name=options["name"])  # wherever it lies now
         write_report(study, output, asked)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import nan
+from pathlib import Path
 
 import pandas as pd
 
@@ -50,7 +51,7 @@ def best_of(search: Search, loss: str) -> Best:
         high=interval.high,
         seeds=interval.n,
         parameters=parameters_of(search, row),
-        preset=str(preset) if preset.is_file() else None,
+        preset=str(Path(search.given or search.folder) / "best" / preset.name) if preset.is_file() else None,
         ended=ended,
         feasible=len(feasible),
         luck=_luck(search, loss),

@@ -21,7 +21,8 @@ def add_what(group: argparse._ArgumentGroup) -> None:
         "--space",
         default="default",
         metavar="NAME",
-        help="default (each loss's own), decay_rate, clip_range, safety_threshold, clip_and_safety, or a TOML file (default: default)",
+        help="default (each loss's own), decay_rate, clip_range, safety_threshold, clip_and_safety, or "
+        "a TOML file (default: default)",
     )
     group.add_argument("--preset", default="demo", metavar="NAME", help="what all runs share (default: demo)")
     group.add_argument(

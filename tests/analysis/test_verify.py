@@ -90,11 +90,16 @@ def test_what_an_earlier_report_had_and_this_one_has_not_is_removed(report: Path
     assert (report / "figures/mine.png").exists()  # no report wrote it
 
 
-def test_a_search_is_verified_and_its_folder_left_as_it_is(tmp_path: Path, capsys: Printed) -> None:
+def test_a_search_is_verified_and_its_folder_left_as_it_is(
+    tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = search_folders.write_search(tmp_path / "s", SearchTruth(losses=("dapo",), trials=3))
     arms = (folders.ArmTruth("dapo"),)
     folders.write_study(folder / "winners", folders.smaller(folders.StudyTruth(arms), steps=2, prompts=4))
-    assert main(["report", str(folder)]) == 0
+    (folder / "best").mkdir()
+    folders.write_json(folder / "best/dapo.json", {})
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "s"]) == 0  # spelled as nobody else will
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     capsys.readouterr()
     lines(capsys, folder / "report", code=0)
