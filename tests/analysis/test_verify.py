@@ -96,8 +96,6 @@ def test_a_search_is_verified_and_its_folder_left_as_it_is(
     folder = search_folders.write_search(tmp_path / "s", SearchTruth(losses=("dapo",), trials=3))
     arms = (folders.ArmTruth("dapo"),)
     folders.write_study(folder / "winners", folders.smaller(folders.StudyTruth(arms), steps=2, prompts=4))
-    (folder / "best").mkdir()
-    folders.write_json(folder / "best/dapo.json", {})
     monkeypatch.chdir(tmp_path)
     assert main(["report", "s"]) == 0  # spelled as nobody else will
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
