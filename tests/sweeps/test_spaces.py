@@ -118,6 +118,8 @@ def test_a_file_that_is_no_space_is_one_line(tmp_path: Path, content: str, words
 
 
 def test_an_unknown_space_names_the_shipped_ones() -> None:
-    with pytest.raises(UsageError, match="expected one of default, clip_range, dapo, decay_rate, fipo, grpo") as raised:
+    with pytest.raises(
+        UsageError, match="expected one of default, clip_and_safety, clip_range, dapo, decay_rate, fipo, grpo"
+    ) as raised:
         load_space("decay", "fipo")
     assert "got 'decay'" in str(raised.value)
