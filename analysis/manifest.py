@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ SCHEMA_VERSION = 1
 PACKAGES = ("matplotlib", "numpy", "pandas", "pillow", "scipy")
 OF_STUDY = ("study.json", "claims.toml", "trials.parquet", "importance.json")
 OF_RUN = ("config.json", "environment.json", "status.json", "metrics.jsonl")
+FIELDS = {"folders": list, "options": dict, "versions": dict, "inputs": list, "outputs": dict}
 TABLES = ("evals", "tokens", "rollouts")
 
 
@@ -33,7 +35,11 @@ def check_output(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise RecordsError(f"expected a folder for the report, got the file {output}: name another --output_dir")
     names = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    if names and not names & {FILE, "report.html"} and names != {"figures"}:
+    pages = "report.html" in names and bool(names & {"verdict.json", "search.json"})
+    drawn = names == {"figures"} and all(_is_ours(path) for path in (output / "figures").glob("*.png"))
+    if FILE in names:
+        read_manifest(output)
+    elif names and not pages and not drawn:
         raise RecordsError(
             f"expected a new folder or an earlier report's, got {output}, which holds {sorted(names)[0]}: name another "
             "--output_dir"
@@ -47,17 +53,47 @@ def write_manifest(output: Path, folders: Sequence[Path], options: Mapping[str, 
     """
     outputs = {_name(path, output): sha256_of(path) for path in sorted(written)}
     if (output / FILE).is_file():
-        for name in set(read_json(output / FILE).get("outputs", {})) - set(outputs):
+        for name in set(read_manifest(output)["outputs"]) - set(outputs):
             (output / name).unlink(missing_ok=True)
     content = {
         "schema_version": SCHEMA_VERSION,
         "folders": [os.path.relpath(folder, output).replace(os.sep, "/") for folder in folders],
         "options": dict(options),
         "versions": versions(),
+        "code": code_commit(),
         "inputs": [inputs_of(folder) for folder in folders],
         "outputs": outputs,
     }
     (output / FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_manifest(report: Path) -> dict[str, Any]:
+    """The content of a report's report.json. Raises RecordsError for one that `write_manifest` has not written.
+
+    Its outputs may be removed by the next report, so none may lie outside of the report's folder.
+    """
+    content = read_json(report / FILE, versioned=True)
+    wrong = [name for name, kind in FIELDS.items() if not isinstance(content.get(name), kind)]
+    outside = [] if wrong else [n for n in content["outputs"] if Path(n).is_absolute() or ".." in Path(n).parts]
+    if wrong or outside or len(content["folders"]) != len(content["inputs"]):
+        what = f"no {wrong[0]}" if wrong else f"the output {outside[0]}" if outside else "folders without inputs"
+        raise RecordsError(
+            f"expected what a report wrote in {report / FILE}, got {what}: make the report anew elsewhere"
+        )
+    return content
+
+
+def code_commit() -> str | None:
+    """The last commit of this package, and whether files of it have changed since; None where git does not know it."""
+    here = Path(__file__).parent
+    try:
+        commit, changed = (
+            subprocess.run(["git", "-C", here, *words, "--", "."], capture_output=True, text=True, check=True).stdout
+            for words in (("log", "-1", "--format=%H"), ("status", "--porcelain"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return (commit.strip() + (" with changes" if changed else "")) if commit else None
 
 
 def inputs_of(folder: Path) -> dict[str, str]:
@@ -85,6 +121,12 @@ def _of_run(run: Path) -> Iterator[Path]:
     yield from _present(run, OF_RUN)
     for table in TABLES:
         yield from sorted((run / table).glob("step_*.parquet"))
+
+
+def _is_ours(figure: Path) -> bool:
+    """Whether a PNG says that this package drew it."""
+    with figure.open("rb") as file:
+        return b"python -m analysis figures" in file.read(1_000_000)
 
 
 def _present(folder: Path, names: Sequence[str]) -> Iterator[Path]:

@@ -41,6 +41,7 @@ code { overflow-wrap: anywhere; }
 @page { margin: 15mm; }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } nav, .skip { display: none; }
   figure, tr, .verdict, .warning { break-inside: avoid; } h2, h3 { break-after: avoid; }
+  details::details-content { content-visibility: visible; display: block; }
   .scroll, .picture { overflow: visible; } .picture img { min-width: 0; }
   table { font-size: 7.5pt; }
   figure img { max-height: 220mm; object-fit: contain; } }

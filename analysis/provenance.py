@@ -28,16 +28,21 @@ def run_ids(study: Study) -> list[str]:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a figure comes from: the runs, their commit, the claims file, and the folders as they were given."""
+    """Where a figure comes from: the runs, their commit, the claims file, and the folders and flags as they were given.
+
+    groups: names that stand for several figures whose names begin so; those are drawn by the group's.
+    """
 
     runs: list[str]
     commits: str
     claims: str
     given: str
+    groups: tuple[str, ...] = ()
 
     def command(self, name: str) -> str:
         """What draws the figure of this name again."""
-        return f"python -m analysis figures {self.given} --only {name}"
+        only = next((group for group in self.groups if name.startswith(group)), name)
+        return f"python -m analysis figures {self.given} --only {only}"
 
     def about(self, name: str) -> str:
         """All of it in one line, as the figure's file carries it."""

@@ -54,7 +54,7 @@ SHORT = {
 def write_report(study: Study, output: Path, asked: Asked) -> Verdict:
     """Write report.html, verdict.json, tables and figures into the folder `output`, and hand back the verdict."""
     found = findings(study, asked.axis)
-    source = source_of(study, asked.given)
+    source = source_of(study, asked.spelled)
     shown = write_charts(charts(found), output, source)
     texts = {
         "report.html": report_html(found, shown, source),
@@ -68,7 +68,7 @@ def write_report(study: Study, output: Path, asked: Asked) -> Verdict:
 def write_figures(study: Study, output: Path, asked: Asked, names: Sequence[str] = ()) -> list[str]:
     """Write the figures alone, all (the paper's too) or those named, into output/figures; hand back their names."""
     found = findings(study, asked.axis)
-    shown = write_charts(charts(found, names or list(ALL_CHARTS)), output, source_of(study, asked.given))
+    shown = write_charts(charts(found, names or list(ALL_CHARTS)), output, source_of(study, asked.spelled))
     return [item.name for item in shown]
 
 

@@ -22,6 +22,12 @@ class Asked:
     skip_bad: bool = False
 
     @property
+    def spelled(self) -> str:
+        """Folders and flags as a command has them."""
+        axis = "" if self.axis == "steps" else f" --axis {self.axis}"
+        return f"{self.given}{axis}{' --skip_bad' if self.skip_bad else ''}"
+
+    @property
     def options(self) -> dict[str, Any]:
         """What report.json keeps of it."""
         return {"given": self.given, "axis": self.axis, "skip_bad": self.skip_bad}

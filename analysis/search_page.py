@@ -132,7 +132,7 @@ def source_of_search(search: Search, given: str) -> Source:
     recorded = search.description.get("claims")
     claims = f"claims {recorded['name']}, sha256 {recorded['sha256']}" if recorded else "no claims were fixed"
     made = "no commit named" if search.environments.empty else commits(search.environments)
-    return Source(runs, made, claims, given)
+    return Source(runs, made, claims, given, tuple(GROUPS))
 
 
 def _no_importance(search: Search) -> str:

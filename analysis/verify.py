@@ -3,19 +3,23 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from math import isclose
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from analysis.errors import RecordsError
-from analysis.manifest import FILE, inputs_of, sha256_of, versions
-from analysis.run_files import read_json
+from analysis.manifest import code_commit, inputs_of, read_manifest, sha256_of, versions
 
 Rebuild = Callable[[Sequence[Path], Mapping[str, Any], Path], None]
 AS_NUMBERS = (".csv", ".json")
 OF_EITHER = ("study.json", "config.json")  # one of which a study or run has
+ABSENT = object()  # the value of a key that one of two files lacks
+TOLERANCE = 1e-8  # of numbers, where other versions of what computes them may have other last digits
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,8 @@ def verify(report: Path, runs: Sequence[Path], rebuild: Rebuild) -> Verified:
     runs: where the folders are now; by default where the manifest says. rebuild: writes the report of the folders with
     the manifest's options into a folder. Figures are compared byte for byte where the versions agree, else their data.
     """
-    manifest = read_json(report / FILE, versioned=True)
-    folders = list(runs) or [(report / name).resolve() for name in manifest["folders"]]
-    if missing := [folder for folder in folders if not any((folder / name).is_file() for name in OF_EITHER)]:
-        raise RecordsError(f"expected the report's study or run at {missing[0]}, got none: say where it is with --runs")
+    manifest = read_manifest(report)
+    folders = _folders(manifest, report, runs)
     differences = [*_inputs(manifest, folders), *_written(manifest, report)]
     other = _other_versions(manifest["versions"])
     with TemporaryDirectory() as again:
@@ -46,8 +48,22 @@ def verify(report: Path, runs: Sequence[Path], rebuild: Rebuild) -> Verified:
             return Verified([*differences, f"cannot be made again: {error}"], other, 0)
         names = [name for name in manifest["outputs"] if not other or name.endswith(AS_NUMBERS)]
         for name in names:
-            differences += _compared(name, report / name, Path(again) / name)
+            differences += _compared(name, (report / name, Path(again) / name), TOLERANCE if other else 0.0)
+    if differences and (code := code_commit()) != manifest.get("code"):
+        other.append(f"made by analysis/ of commit {manifest.get('code')}, here is {code}")
     return Verified(list(dict.fromkeys(differences)), other, len(names))
+
+
+def _folders(manifest: Mapping[str, Any], report: Path, runs: Sequence[Path]) -> list[Path]:
+    """Where the report's folders are now."""
+    folders = list(runs) or [(report / name).resolve() for name in manifest["folders"]]
+    if len(folders) != len(manifest["folders"]):
+        raise RecordsError(
+            f"expected {len(manifest['folders'])} folders with --runs, got {len(folders)}: name each one"
+        )
+    if missing := [folder for folder in folders if not any((folder / name).is_file() for name in OF_EITHER)]:
+        raise RecordsError(f"expected the report's study or run at {missing[0]}, got none: say where it is with --runs")
+    return folders
 
 
 def _inputs(manifest: Mapping[str, Any], folders: Sequence[Path]) -> Iterator[str]:
@@ -55,17 +71,18 @@ def _inputs(manifest: Mapping[str, Any], folders: Sequence[Path]) -> Iterator[st
         present = inputs_of(folder)
         gone = sorted(set(recorded) - set(present))
         runs = {_run(name) for name in recorded} - {_run(name) for name in present} - {""}
+        of = "" if "study.json" in recorded else f"{folder.name}/"
         yield from (f"{run}: the run is gone from {folder}" for run in sorted(runs))
-        yield from (f"{name}: missing from {folder}" for name in gone if _run(name) not in runs)
-        yield from (f"{name}: not there when the report was made" for name in sorted(set(present) - set(recorded)))
+        yield from (f"{of}{name}: missing from {folder}" for name in gone if _run(name) not in runs)
+        yield from (f"{of}{name}: not there when the report was made" for name in sorted(set(present) - set(recorded)))
         same = set(recorded) & set(present)
-        yield from (f"{name}: changed since the report" for name in sorted(same) if recorded[name] != present[name])
+        yield from (f"{of}{name}: changed since the report" for name in sorted(same) if recorded[name] != present[name])
 
 
 def _run(name: str) -> str:
-    """The run folder that a file of a study lies in."""
-    parts = name.split("/")
-    return "/".join(parts[:2]) if parts[0] == "runs" else ""
+    """The run folder that a file of a study, or of a search's winners, lies in; empty for another file."""
+    match = re.match(r"((?:winners/)?runs/[^/]+)/", name)
+    return match[1] if match else ""
 
 
 def _written(manifest: Mapping[str, Any], report: Path) -> Iterator[str]:
@@ -86,45 +103,69 @@ def _other_versions(recorded: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _compared(name: str, ours: Path, again: Path) -> list[str]:
+def _compared(name: str, files: tuple[Path, Path], tolerance: float) -> list[str]:
+    """How the report's file differs from the one made anew; numbers may by `tolerance`, relative to their size."""
+    ours, again = files
     if not again.is_file():
         return [f"{name}: not among what is made anew"]
     if not ours.is_file() or ours.read_bytes() == again.read_bytes():
         return []
-    if name.endswith(".csv"):
-        return [f"{name}: {_first_cell(ours, again)}"]
-    if name.endswith(".json"):
-        return [f"{name}: {_first_key(read_any(ours), read_any(again))}"]
-    return [f"{name}: other bytes when made anew"]
+    if not name.endswith(AS_NUMBERS):
+        return [f"{name}: other bytes when made anew"]
+    found = list(_rows(ours, again, tolerance) if name.endswith(".csv") else _keys(ours, again, tolerance))
+    same = [] if tolerance else ["the same numbers in other bytes"]
+    return [f"{name}: {words}" for words in found or same]
 
 
-def _first_cell(ours: Path, again: Path) -> str:
-    """The first cell that differs, by row and column."""
+def _rows(ours: Path, again: Path, tolerance: float) -> Iterator[str]:
+    """A line per row that differs, with its columns and both values."""
     a, b = (list(csv.reader(io.StringIO(path.read_text(encoding="utf-8")))) for path in (ours, again))
+    if len(a) != len(b):
+        yield f"{len(a)} lines in the report, {len(b)} made anew"
     for number, (row, other) in enumerate(zip(a, b, strict=False), start=1):
-        for place, (cell, anew) in enumerate(zip(row, other, strict=False)):
-            if cell != anew:
-                column = a[0][place] if place < len(a[0]) else f"column {place + 1}"
-                return f"line {number}, {column}: {cell} in the report, {anew} made anew"
-    return f"{len(a)} lines in the report, {len(b)} made anew"
+        cells = [
+            f"{column}: {_value(cell)} in the report, {_value(anew)} made anew"
+            for column, cell, anew in zip_longest(a[0], row, other)
+            if not _same(cell, anew, tolerance)
+        ]
+        if cells:
+            yield f"line {number}, {'; '.join(cells)}"
 
 
-def read_any(path: Path) -> Any:
-    """The content of a JSON file, or its text where it is none."""
-    text = path.read_text(encoding="utf-8")
+def _keys(ours: Path, again: Path, tolerance: float) -> Iterator[str]:
+    """A line per value that differs, with its keys."""
     try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        trees = [json.loads(path.read_text(encoding="utf-8")) for path in (ours, again)]
+    except ValueError as error:
+        yield f"no JSON ({error})"
+        return
+    a, b = (dict(_leaves(tree, "")) for tree in trees)
+    for place in {**a, **b}:
+        mine, anew = a.get(place, ABSENT), b.get(place, ABSENT)
+        if not _same(mine, anew, tolerance):
+            yield f"{place}: {_value(mine)} in the report, {_value(anew)} made anew"
 
 
-def _first_key(ours: Any, again: Any, place: str = "") -> str:
-    """The first value that differs, by its keys."""
-    if isinstance(ours, dict) and isinstance(again, dict):
-        pairs = [(key, ours.get(key), again.get(key)) for key in {**ours, **again}]
-    elif isinstance(ours, list) and isinstance(again, list) and len(ours) == len(again):
-        pairs = [(str(number), *pair) for number, pair in enumerate(zip(ours, again, strict=True))]
+def _leaves(tree: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Every value of a JSON tree that is no object or list, or an empty one, by its keys."""
+    if isinstance(tree, dict | list) and tree:
+        pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        for key, value in pairs:
+            yield from _leaves(value, f"{place}.{key}" if place else str(key))
     else:
-        return f"{place or 'content'}: {ours!r} in the report, {again!r} made anew"
-    key, mine, anew = next(pair for pair in pairs if pair[1] != pair[2])
-    return _first_key(mine, anew, f"{place}.{key}" if place else str(key))
+        yield place, tree
+
+
+def _value(value: Any) -> str:
+    """The value in a sentence."""
+    return "nothing" if value is None or value is ABSENT else str(value)
+
+
+def _same(mine: Any, anew: Any, tolerance: float) -> bool:
+    """Whether two cells or JSON values are equal, or are numbers as near as the tolerance admits."""
+    if mine == anew and isinstance(mine, bool) == isinstance(anew, bool):
+        return True
+    try:
+        return tolerance > 0 and isclose(float(mine), float(anew), rel_tol=tolerance, abs_tol=1e-12)
+    except (TypeError, ValueError):
+        return False

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -28,6 +29,7 @@ from analysis.page import MOST_CSV_BYTES, Shown
 from analysis.provenance import source_of
 from analysis.records import read_study
 from analysis.report import report_html
+from analysis.saving import with_palette
 from analysis.tables import HEADINGS
 from tests.analysis import folders
 from tests.analysis.page_check import check_page
@@ -224,6 +226,17 @@ def test_figures_compute_no_statistic_read_nothing_and_save_nothing(module: obje
     sources = r"analysis\.(statistics|records|outcomes|length|curves)|scipy|statsmodels|savefig|read_"
     forbidden = sources + r"|\.(mean|std|median|quantile)\("
     assert not re.search(forbidden, source)
+
+
+def test_a_palette_keeps_frequent_colors_and_comes_near_to_rare_ones() -> None:
+    few = np.zeros((40, 40, 3), dtype=np.uint8)
+    few[:20] = (238, 238, 241)
+    assert np.array_equal(np.asarray(with_palette(Image.fromarray(few)).convert("RGB")), few)
+    many = np.random.default_rng(0).integers(0, 256, (60, 200, 3), dtype=np.uint8)
+    many[:30] = (238, 238, 241)  # a band that must keep its grey among 6,000 other colours
+    drawn = np.asarray(with_palette(Image.fromarray(many)).convert("RGB"))
+    assert (drawn[:30] == many[:30]).all()
+    assert np.abs(drawn.astype(int) - many).max() <= 64
 
 
 def test_every_outcome_has_a_heading() -> None:
