@@ -13,7 +13,7 @@ MUST_AGREE = {
 }
 
 
-def comparable(study: Study) -> Study:
+def alike(study: Study) -> Study:
     """The study, if its runs may be compared.
 
     Raises RecordsError naming two runs that differ in initial weights, evaluation prompts or settings, task or number

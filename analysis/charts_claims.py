@@ -14,7 +14,10 @@ def claims_chart(found: Findings) -> Chart | None:
         return None
     primary = len(found.verdict.primary)
     level = f"1 - .05/{primary}" if primary else "95 %"
-    alt = "; ".join(f"{item.claim.text}: {effect_words(item)}, {item.evidence.decision}" for item in claims)
+    alt = "; ".join(
+        f"{item.claim.text}: {effect_words(item.evidence, item.claim.metric)}, {item.evidence.decision}"
+        for item in claims
+    )
     return Chart(
         "claims",
         "The claims and what the seeds say to them",

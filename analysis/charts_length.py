@@ -4,7 +4,7 @@ from analysis.chart import Chart
 from analysis.charts_training import EVERY_SEED
 from analysis.curves import bands
 from analysis.figures_length import accuracy_against_length, length_paths
-from analysis.findings import Findings, final_answers, seed_counts
+from analysis.findings import Findings, seed_counts
 from analysis.length import SMALLEST_BIN, anytime, pooled_by_length
 from analysis.length_path import STAGES, stage_fits, stage_summary, stages_of
 from analysis.outcomes import FINAL_EVALUATIONS
@@ -13,7 +13,7 @@ from analysis.style import arm_label
 
 def length_chart(found: Findings) -> Chart:
     """Pooled, within prompt, and at every budget."""
-    answers = final_answers(found.study)
+    answers = found.answers
     pooled, within, curves = pooled_by_length(answers), found.within_prompt, anytime(answers)
     means = bands(curves)
     return Chart(

@@ -6,7 +6,6 @@ from analysis.chart import Chart
 from analysis.figures_microscope import token_view, weight_profiles
 from analysis.findings import Findings
 from analysis.microscope import by_position, by_sign, chosen_responses, quantiles_by_sign
-from analysis.token_files import read_tokens
 
 KEPT = (
     "Runs keep the tokens of four responses a step, right and wrong ones, at the step's last update, where ratios have "
@@ -16,7 +15,7 @@ KEPT = (
 
 def microscope_chart(found: Findings) -> Chart | None:
     """Chosen responses token by token; None where no run recorded influence weights."""
-    tokens = chosen_responses(read_tokens(found.study))
+    tokens = chosen_responses(found.tokens)
     if tokens.empty:
         return None
     reach = max(0.05, float((tokens["influence_weight"] - 1).abs().max()))
@@ -38,20 +37,20 @@ def microscope_chart(found: Findings) -> Chart | None:
 
 def weights_chart(found: Findings) -> Chart | None:
     """Weights by position, by sign of the advantage and over training; None where no run recorded any."""
-    tokens = read_tokens(found.study)
-    tokens = tokens[tokens["influence_weight"].notna()]
+    tokens = found.tokens[found.tokens["influence_weight"].notna()]
     if tokens.empty:
         return None
     tokens = tokens.assign(influence_weight=tokens["influence_weight"].astype(float))
     start, end, signs = by_position(tokens, from_end=False), by_position(tokens, from_end=True), by_sign(tokens)
+    spread = quantiles_by_sign(tokens)
     n = "; ".join(f"{arm} {len(rows):,}" for arm, rows in tokens.groupby("arm", sort=False))
     return Chart(
         "influence_weights",
         "Influence weights by place, sign and time",
         f"Mean influence weight with its 95 % t interval over seeds, and its distribution. {KEPT} Bins of fewer than "
         f"20 tokens are left out. Tokens: {n}. Weights near 1 mean that FIPO did nearly what DAPO does.",
-        weight_profiles(start, end, signs, quantiles_by_sign(tokens)),
-        {"position": start, "from_end": end, "sign": signs, "distribution": quantiles_by_sign(tokens)},
+        weight_profiles(start, end, signs, spread),
+        {"position": start, "from_end": end, "sign": signs, "distribution": spread},
         f"Influence weights by position, by sign of the advantage and over training. {_means(tokens)}",
     )
 

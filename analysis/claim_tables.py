@@ -7,10 +7,10 @@ import pandas as pd
 
 from analysis.claim_verdicts import ClaimVerdict
 from analysis.claims import Claim
-from analysis.formatting import bracket, p_value, plain, signed
-from analysis.outcomes import OUTCOMES
+from analysis.formatting import p_value, plain
+from analysis.outcomes import OUTCOMES, PRIMARY
 from analysis.tables import table
-from analysis.verdict import Verdict
+from analysis.verdict import Verdict, effect_words
 
 MARKS = {
     "supported": "\N{CHECK MARK} supported",
@@ -31,7 +31,7 @@ def claims_table(verdict: Verdict) -> str:
         [
             item.claim.text + ("" if item.is_primary else " (exploratory)"),
             word(item),
-            f"{effect(item)} {UNITS[item.claim.metric]}",
+            f"{effect_words(item.evidence, item.claim.metric)} {UNITS[item.claim.metric]}",
             margin_words(item.claim),
             seeds(item),
         ]
@@ -52,7 +52,7 @@ def evidence_table(claims: Sequence[ClaimVerdict]) -> str:
         rows.append(
             [
                 f"{arms_words(item.claim)}: {UNITS[item.claim.metric]}",
-                effect(item),
+                effect_words(found, item.claim.metric),
                 f"{100 * found.level:.4g} %",
                 p_value(found.p),
                 p_value(item.p_corrected),
@@ -89,12 +89,6 @@ def word(item: ClaimVerdict) -> str:
     return MARKS[item.evidence.decision] + (f", {item.reason}" if item.reason else "")
 
 
-def effect(item: ClaimVerdict) -> str:
-    """Effect and deciding interval in the metric's digits."""
-    found, digits = item.evidence, OUTCOMES[item.claim.metric].digits
-    return f"{signed(found.effect, digits)} {bracket(found.low, found.high, digits)}"
-
-
 def margin_words(claim: Claim) -> str:
     """What the effect must be for the claim to hold."""
     if claim.kind == "equivalent":
@@ -116,10 +110,9 @@ def arms_words(claim: Claim) -> str:
 
 def without(item: ClaimVerdict) -> str:
     """The estimate without diverged runs, where there are any to leave out."""
-    found, digits = item.without_diverged, OUTCOMES[item.claim.metric].digits
     if not item.diverged:
         return "none diverged"
-    return "none left" if found is None else f"{signed(found.effect, digits)} {bracket(found.low, found.high, digits)}"
+    return "none left" if item.without_diverged is None else effect_words(item.without_diverged, item.claim.metric)
 
 
 def control_table(verdict: Verdict) -> str:
@@ -130,7 +123,7 @@ def control_table(verdict: Verdict) -> str:
     found = control.evidence
     row = [
         f"{control.name} - {control.baseline}: AUC",
-        f"{signed(found.effect)} {bracket(found.low, found.high)}",
+        effect_words(found, PRIMARY),
         p_value(found.p),
         f"{p_value(found.p_paired)} ({found.pairs})",
         p_value(found.p_permutation),

@@ -54,7 +54,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 def report_command(given: argparse.Namespace) -> int:
     """Write the report, and print what was found."""
-    from analysis.alike import comparable
+    from analysis.alike import alike
     from analysis.manifest import check_output
     from analysis.records import read
     from analysis.report import write_report
@@ -66,7 +66,7 @@ def report_command(given: argparse.Namespace) -> int:
     if is_search(given.folders[0]):
         lines = write_search_report(read_search(given.folders[0]), output, asked)
     else:
-        verdict = write_report(comparable(read(given.folders, given.skip_bad)), output, asked)
+        verdict = write_report(alike(read(given.folders, given.skip_bad)), output, asked)
         lines = [*verdict.notes, verdict.sentence, verdict.what_it_would_take]
     for line in (*lines, output / "report.html"):
         print(line)

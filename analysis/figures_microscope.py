@@ -15,6 +15,7 @@ from analysis.panels import grid, whole_steps
 from analysis.style import LineStyle, arm_styles, paper
 
 MOST_TOKENS = 48
+DARK = 0.35  # of the colour scale, from its middle: beyond it black letters are hard to read
 COLORS = "PuOr_r"  # diverging, told apart with every common colour blindness; white is a weight of 1
 SIGNS = {1: "advantage above 0", -1: "advantage below 0"}
 DASHES: dict[int, LineStyle] = {1: "-", -1: (0, (2, 1.2))}
@@ -91,8 +92,9 @@ def weight_profiles(start: pd.DataFrame, end: pd.DataFrame, signs: pd.DataFrame,
 def _cells(ax: Axes, rows: pd.DataFrame, norm: Normalize) -> None:
     weights = rows["influence_weight"].to_numpy(float)[None, :]
     ax.imshow(weights, cmap=COLORS, norm=norm, aspect="auto", extent=(-0.5, len(rows) - 0.5, 0, 1))
-    for place, text in enumerate(rows["text"]):
-        ax.text(place, 0.48, _shown(str(text)), ha="center", va="center", size=6.5, family="DejaVu Sans Mono")
+    for place, (text, shade) in enumerate(zip(rows["text"], norm(weights[0]), strict=True)):
+        label = ax.text(place, 0.48, _shown(str(text)), ha="center", va="center", size=6.5, family="DejaVu Sans Mono")
+        label.set_color("white" if abs(float(shade) - 0.5) > DARK else "black")
     head = rows.iloc[0]
     cut = ", cut" if len(rows) == MOST_TOKENS else ""
     ax.set_title(

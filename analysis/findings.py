@@ -1,12 +1,14 @@
 """A study with what its figures, tables and sentences share, computed once."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
 from analysis.length import within_prompt, within_prompt_table
 from analysis.outcomes import final_evaluations, outcomes
 from analysis.records import Study
+from analysis.token_files import read_tokens
 from analysis.verdict import Verdict, verdict
 
 
@@ -14,6 +16,7 @@ from analysis.verdict import Verdict, verdict
 class Findings:
     """A study with what was computed from it once: outcomes per run, verdict, and the within-prompt view.
 
+    answers: those of the last evaluations, in the study's order of arms.
     axis: what the course of training is drawn over, one of curves.AXES.
     """
 
@@ -21,7 +24,13 @@ class Findings:
     outcomes: pd.DataFrame
     verdict: Verdict
     within_prompt: pd.DataFrame
+    answers: pd.DataFrame
     axis: str = "steps"
+
+    @cached_property
+    def tokens(self) -> pd.DataFrame:
+        """The tokens that runs with influence weights kept, read when first asked for."""
+        return read_tokens(self.study)
 
 
 def findings(study: Study, axis: str = "steps") -> Findings:
@@ -29,8 +38,9 @@ def findings(study: Study, axis: str = "steps") -> Findings:
     table = outcomes(study)
     order = {arm.name: place for place, arm in enumerate(study.arms)}
     table = table.sort_values(["arm", "seed"], key=lambda column: column.map(order) if column.name == "arm" else column)
-    within = within_prompt_table(within_prompt(final_answers(study)))
-    return Findings(study, table.reset_index(drop=True), verdict(study, table), within, axis)
+    answers = final_answers(study)
+    within = within_prompt_table(within_prompt(answers))
+    return Findings(study, table.reset_index(drop=True), verdict(study, table), within, answers, axis)
 
 
 def final_answers(study: Study) -> pd.DataFrame:

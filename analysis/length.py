@@ -115,6 +115,11 @@ def permutation_p(tokens: Matrix, correct: Matrix) -> float:
     return 1.0 if variance == 0 else float(2 * stats.norm.sf(deviation / sqrt(variance)))
 
 
+def length_slope(tokens: Matrix, correct: Matrix) -> float:
+    """The change of the log-odds of being right per unit of log tokens, prompt effects removed; see `grouped`."""
+    return conditional_slope(np.log(np.maximum(tokens, 1.0)), correct)
+
+
 def grouped(answers: pd.DataFrame) -> tuple[Matrix, Matrix]:
     """Tokens and verdicts as matrices, a row per (run, step, prompt), filled up with not-a-numbers."""
     keys = answers.groupby(["run", "step", "prompt_id"], sort=True)
@@ -134,7 +139,7 @@ def _of_arm(answers: pd.DataFrame) -> WithinPrompt:
         per_group = concordance(tokens, correct)
         if not np.isnan(per_group).all():
             concordances.append(float(np.nanmean(per_group)))
-            slopes.append(conditional_slope(np.log(np.maximum(tokens, 1.0)), correct))
+            slopes.append(length_slope(tokens, correct))
     tokens, correct = grouped(complete)
     prompts = answers.groupby(["run", "step", "prompt_id"]).ngroups
     return WithinPrompt(

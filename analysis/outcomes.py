@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.conditional_logit import conditional_slope
-from analysis.length import grouped
+from analysis.length import grouped, length_slope
 from analysis.peak import peak_inflation
 from analysis.records import Study
 from analysis.statistics import Interval, t_interval
@@ -144,7 +143,7 @@ def _evaluation_outcomes(evals: pd.DataFrame) -> dict[str, pd.Series]:
     final = evaluation_curves(last).groupby("run")
     trained = dict(iter(evals[evals["step"] > 0].groupby("run", observed=True)))
     return {
-        "length_slope": _by_run(last[~last["truncated"].astype(bool)], _length_slope),
+        "length_slope": _by_run(last[~last["truncated"].astype(bool)], lambda rows: length_slope(*grouped(rows))),
         "peak_inflation": _by_run(last, lambda rows: peak_inflation(trained.get(rows["run"].iloc[0], rows), rows)),
         "final_accuracy": final["accuracy"].mean(),
         "final_response_tokens": final["response_tokens"].mean(),
@@ -156,11 +155,6 @@ def _evaluation_outcomes(evals: pd.DataFrame) -> dict[str, pd.Series]:
 def _by_run(rows: pd.DataFrame, number: Callable[[pd.DataFrame], float]) -> pd.Series:
     """A number from each run's rows."""
     return pd.Series({run: number(of_run) for run, of_run in rows.groupby("run", observed=True)}, dtype=float)
-
-
-def _length_slope(answers: pd.DataFrame) -> float:
-    tokens, correct = grouped(answers)
-    return conditional_slope(np.log(np.maximum(tokens, 1.0)), correct)
 
 
 def _ledger_outcomes(metrics: pd.DataFrame) -> dict[str, pd.Series]:

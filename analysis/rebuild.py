@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analysis.alike import comparable
+from analysis.alike import alike
 from analysis.records import read
 from analysis.report import write_report
 from analysis.report_files import Asked
@@ -20,5 +20,5 @@ def rebuild(folders: Sequence[Path], options: Mapping[str, Any], output: Path) -
         search = replace(read_search(folders[0]), given=asked.given)
         write_search_report(search, output, asked, stands_in=folders[0] / "report")
     else:
-        study = replace(comparable(read(folders, asked.skip_bad)), name=options["name"])  # wherever it lies now
+        study = replace(alike(read(folders, asked.skip_bad)), name=options["name"])  # wherever it lies now
         write_report(study, output, asked)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from analysis.charts import ALL_CHARTS, charts
 from analysis.claim_tables import claims_table, control_table, evidence_table, sources
-from analysis.findings import Findings, final_answers, findings
+from analysis.findings import Findings, findings
 from analysis.outcomes import OUTCOMES
 from analysis.page import Section, Shown, box, bullets, figure, page, paragraph
 from analysis.pass_at_k import pass_table
@@ -139,7 +139,7 @@ def _evidence(found: Findings) -> str:
 
 def _more_outcomes(found: Findings) -> str:
     note = "Peak accuracy is a maximum over all evaluations and biased upwards by that; it is never compared."
-    passed = pass_rows(pass_table(final_answers(found.study)))
+    passed = pass_rows(pass_table(found.answers))
     return outcome_table(found, MORE) + f'<p class="soft">{note}</p><h3>pass@k at the last evaluations</h3>' + passed
 
 

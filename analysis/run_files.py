@@ -88,9 +88,7 @@ def _read_eval(file: Path) -> pa.Table:
         if missing := [name for name in EVAL_SCHEMA.names if name not in table.column_names]:
             raise RecordsError(f"expected the column {missing[0]} in {file}, got a table without: restore the file")
         table = table.select(EVAL_SCHEMA.names).cast(EVAL_SCHEMA)
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        if isinstance(error, RecordsError):
-            raise
+    except (pa.ArrowException, OSError, KeyError) as error:
         words = (str(error).splitlines() or ["nothing"])[0]
         columns = ", ".join(EVAL_SCHEMA.names)
         raise RecordsError(f"expected a table with {columns} in {file}, got: {words}: restore the file") from None

@@ -15,6 +15,7 @@ from scipy import stats
 
 Scores = Sequence[float] | NDArray[np.float64]
 MOST_PERMUTATIONS = 1_000_000
+MOST_SEEDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,9 @@ def smallest_detectable_difference(
 
 
 def seeds_needed(
-    scores: Scores, baseline: Scores | None, effect: float, alpha: float = 0.05, power: float = 0.8, most: int = 100_000
+    scores: Scores, baseline: Scores | None, effect: float, alpha: float = 0.05, power: float = 0.8
 ) -> int | None:
-    """Seeds per arm at which `effect` is the smallest detectable difference, from the spread seen; None above `most`.
+    """Seeds per arm at which `effect` is the smallest detectable difference, from the spread seen; or None.
 
     The effect is one that was declared, never the one observed: a study that stops when its own difference would be
     significant has answered nothing.
@@ -120,7 +121,7 @@ def seeds_needed(
     if a.size < 2 or (b is not None and b.size < 2) or effect <= 0:
         return None
     var_a, var_b = float(a.var(ddof=1)), 0.0 if b is None else float(b.var(ddof=1))
-    n = np.arange(2, most + 1)
+    n = np.arange(2, MOST_SEEDS + 1)
     spread = (var_a + var_b) ** 2 / (var_a**2 + var_b**2) if var_a + var_b > 0 else 1.0
     quantiles = stats.t.ppf(1 - alpha / 2, spread * (n - 1)) + stats.t.ppf(power, spread * (n - 1))
     enough = quantiles * np.sqrt((var_a + var_b) / n) <= effect

@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.claim_verdicts import UNFIXED, ClaimVerdict, claim_verdicts, not_tested
 from analysis.controls import Control, negative_control, positive_control
 from analysis.decisions import FEWEST_SEEDS
+from analysis.evidence import Evidence
 from analysis.formatting import bracket, counted, plain, signed
 from analysis.notes import notes
 from analysis.outcomes import OUTCOMES
@@ -63,10 +64,9 @@ def verdict(study: Study, table: pd.DataFrame) -> Verdict:
     )
 
 
-def effect_words(item: ClaimVerdict) -> str:
+def effect_words(found: Evidence, metric: str) -> str:
     """The effect with the interval that decides: `+0.012 [-0.003, +0.027]`, in the metric's own digits."""
-    digits = OUTCOMES[item.claim.metric].digits
-    found = item.evidence
+    digits = OUTCOMES[metric].digits
     return f"{signed(found.effect, digits)} {bracket(found.low, found.high, digits)}"
 
 
@@ -91,7 +91,11 @@ def _headline(found: list[ClaimVerdict]) -> str:
         )
     parts = []
     for word in ("supported", "contradicted", "undecided"):
-        named = [f"{_quoted(item)} ({effect_words(item)})" for item in items if item.evidence.decision == word]
+        named = [
+            f"{_quoted(item)} ({effect_words(item.evidence, item.claim.metric)})"
+            for item in items
+            if item.evidence.decision == word
+        ]
         if named:
             parts.append(f"{word}: {'; '.join(named)}")
     return f"Of {counted(len(items), kind)}, {'. '.join(_capital(part) if i else part for i, part in enumerate(parts))}"

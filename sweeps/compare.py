@@ -72,7 +72,7 @@ def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:
         console.print(differences_table(comparison.differences))
     for line in plan_lines(unfinished, len(runs) - len(unfinished), len(slots)):
         console.print(line)
-    write_study(study, family, comparison.preset, comparison.arms, comparison.differences, comparison.claims)
+    write_study(study, family, comparison.preset, comparison.arms, comparison.claims)
     prepare(unfinished, study, console)
     progress = Progress(runs, console)
     for _ in range(ATTEMPTS):

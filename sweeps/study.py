@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from harness import Config, UsageError, config_sha256, resolve, tree_of, write_json
 from sweeps.arms import Arm, Family
-from sweeps.differences import Difference
+from sweeps.differences import differences_between
 
 SCHEMA_VERSION = 1
 PRIMARY_OUTCOME = "auc"  # mean training accuracy over the steps; fixed here, before any run
@@ -125,10 +125,10 @@ def write_study(
     family: Family,
     preset: str,
     arms: Sequence[Arm],
-    differences: Sequence[Difference],
     claims: Mapping[str, Any] | None = None,
 ) -> None:
     """study.json, and the configs of its runs; `claims` as sweeps.claims fixed them."""
+    differences = differences_between(arms, family)
     (study / "configs").mkdir(exist_ok=True)
     for run in planned_runs(arms, study):
         write_json(run.config_file, tree_of(run.config))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
-from analysis.alike import comparable
+from analysis.alike import alike
 from analysis.errors import RecordsError
 from analysis.records import read_study
 from tests.analysis import folders
@@ -169,9 +169,9 @@ def test_runs_that_answer_otherwise_are_refused(section: str, study: Path) -> No
     content["config"][section] = {"eval_top_p": 0.7, "task": "another"}
     folders.write_json(path, content)
     with pytest.raises(RecordsError, match="expected runs that can be compared"):
-        comparable(read_study(study))
+        alike(read_study(study))
 
 
 def test_runs_that_are_alike_may_be_compared(study: Path) -> None:
     records = read_study(study)
-    assert comparable(records) is records
+    assert alike(records) is records
