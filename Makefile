@@ -39,7 +39,7 @@ $(READY): pyproject.toml
 	@echo "make setup TORCH_INDEX=<url of an index of CPU builds> first."
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
 	  { rm -rf $(VENV); echo "error: $(PYTHON) could not make a virtual environment: on Debian, apt install python3-venv" >&2; exit 2; }
-	$(PY) -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e ".[dev,math,sweeps]"
+	$(PY) -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e ".[dev,math,scale,sweeps]"
 	@touch $@
 
 # The whole comparison on this machine: three losses and the positive control over five seeds, random reward over three.

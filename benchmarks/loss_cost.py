@@ -70,7 +70,7 @@ def share_of_step(rounds: int = 5) -> Iterator[Row]:
 
     def step() -> None:
         collect(policy, task, config, 0)
-        known = known_logprobs(policy, None, minibatches, config.rollout.temperature)
+        known = known_logprobs(updater.backend, None, minibatches, config.rollout.temperature)
         record = LossRecord(metric_names(updater.loss))
         for minibatch, logprobs in zip(minibatches, known, strict=True):
             updater.step(minibatch, logprobs, record)

@@ -1,5 +1,6 @@
 """python -m harness train | resume | evaluate | show | ..."""
 
+import argparse
 import sys
 
 from harness.command import OneLineParser, run_command
@@ -13,7 +14,7 @@ def main(arguments: list[str]) -> None:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar=names)
     for command in COMMANDS:
         command.add(subparsers)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(arguments, argparse.Namespace(arguments=arguments))
     options.start(options)
 
 

@@ -1,5 +1,6 @@
 """How a step's responses become minibatches and micro-batches: planned once, used for old and new log-probabilities."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from harness.config import Config
 from harness.policy import Policy, TokenBatch, pad_batch
+from harness.ranks import ALONE, Ranks
 from harness.rollouts import Group, Response
 from harness.task import Task
 from losses import group_advantages
@@ -18,9 +20,10 @@ from losses import group_advantages
 class MicroBatch:
     """Responses that pass through the model together, with what the loss needs to know of them."""
 
-    responses: list[Response]
+    responses: list[Response]  # none in a batch without tokens to train on, which keeps a rank in step with the others
     tokens: TokenBatch
     advantages: Float[Tensor, "sequence token"]
+    sampler_logprobs: Float[Tensor, "sequence token"] | None = None  # where another than the trainer drew the responses
 
 
 def advantages_of(groups: list[Group], config: Config) -> list[float]:
@@ -32,33 +35,53 @@ def advantages_of(groups: list[Group], config: Config) -> list[float]:
     return [float(value) for value in advantages]
 
 
-def plan_minibatches(groups: list[Group], policy: Policy, task: Task, config: Config) -> list[list[MicroBatch]]:
-    """The optimizer steps of one pass: whole groups in the order of their prompts, as even as they come.
+def plan_minibatches(
+    groups: list[Group], policy: Policy, task: Task, config: Config, ranks: Ranks = ALONE
+) -> list[list[MicroBatch]]:
+    """This rank's micro-batches of the optimizer steps of one pass; every rank has equally many of each step.
 
-    An unfilled batch makes smaller minibatches, and fewer only where there are fewer groups than minibatches.
+    A step is whole groups in the order of their prompts, as even as they come. An unfilled batch makes smaller
+    minibatches, and fewer only where there are fewer groups than minibatches.
     """
     advantages = iter(advantages_of(groups, config))
     paired = [[(response, next(advantages)) for response in group] for group in groups]
     parts = np.array_split(np.arange(len(groups)), config.optimizer.minibatches)
     minibatches = [[pair for index in part for pair in paired[index]] for part in parts if len(part)]
-    return [micro_batches(minibatch, policy, task, config) for minibatch in minibatches]
+    return [micro_batches(minibatch, policy, task, config, ranks) for minibatch in minibatches]
+
+
+Paired = list[tuple[Response, float]]  # responses, each with its advantage
 
 
 def micro_batches(
-    minibatch: list[tuple[Response, float]], policy: Policy, task: Task, config: Config
+    minibatch: Paired, policy: Policy, task: Task, config: Config, ranks: Ranks = ALONE
 ) -> list[MicroBatch]:
-    """One optimizer step's responses, `micro_batch_size` at a time."""
-    size = config.optimizer.micro_batch_size or len(minibatch)
-    batches = []
-    for start in range(0, len(minibatch), size):
-        responses = [response for response, _ in minibatch[start : start + size]]
-        tokens = pad_batch([r.prompt_tokens for r in responses], [r.tokens for r in responses], policy)
-        advantages = torch.zeros(tokens.mask.shape)
-        for row, (response, advantage) in enumerate(minibatch[start : start + size]):
-            values = token_advantages(response, advantage, policy, task, config.task.control)
-            advantages[row, : len(values)] = torch.tensor(values)
-        batches.append(MicroBatch(responses, tokens, advantages.to(policy.device)))
-    return batches
+    """This rank's share of one optimizer step's responses, `micro_batch_size` at a time, made up with idle ones."""
+    size = config.optimizer.micro_batch_size or -(-len(minibatch) // ranks.world)
+    parts = [minibatch[start : start + size] for start in range(0, len(minibatch), size)]
+    batches = [micro_batch(part, policy, task, config) for part in ranks.share(parts)]
+    missing = -(-len(parts) // ranks.world) - len(batches)
+    return batches + [idle_batch(parts[0][0][0], policy)] * missing
+
+
+def micro_batch(part: Paired, policy: Policy, task: Task, config: Config) -> MicroBatch:
+    """These responses together."""
+    responses = [response for response, _ in part]
+    tokens = pad_batch([r.prompt_tokens for r in responses], [r.tokens for r in responses], policy)
+    advantages, sampled = torch.zeros(tokens.mask.shape), torch.zeros(tokens.mask.shape)
+    for row, (response, advantage) in enumerate(part):
+        values = token_advantages(response, advantage, policy, task, config.task.control)
+        advantages[row, : len(values)] = torch.tensor(values)
+        sampled[row, : len(values)] = torch.tensor(response.sampler_logprobs)
+    return MicroBatch(responses, tokens, advantages.to(policy.device), sampled.to(policy.device))
+
+
+def idle_batch(response: Response, policy: Policy) -> MicroBatch:
+    """A token of a response, masked: a forward and a backward pass that add nothing to any gradient."""
+    tokens = pad_batch([response.prompt_tokens[-1:]], [response.tokens[:1]], policy)
+    masked = dataclasses.replace(tokens, mask=torch.zeros_like(tokens.mask))
+    zeros = torch.zeros(tokens.mask.shape, device=policy.device)
+    return MicroBatch([], masked, zeros, zeros)
 
 
 def token_advantages(response: Response, advantage: float, policy: Policy, task: Task, control: str) -> list[float]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,17 +10,24 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from harness.backend import MOMENTS, Tensors, trained_parameters
 from harness.config import Config
 from harness.errors import UsageError
 from harness.files import Mark, write_json
+from harness.history import read_history
+from harness.initial import recorded_initial_policy
 from harness.manifest import FolderFault, check_manifest, save_folder
 from harness.metrics import Ledger
 from harness.noise import Noise
 from harness.policy import Policy, load_policy, write_policy
+from harness.ranks import ALONE, Ranks
+from harness.say import say
 from harness.training import Training, begin
 
 STATE, OPTIMIZER = "state.json", "optimizer.safetensors"
-MOMENTS = "step", "exp_avg", "exp_avg_sq"  # what AdamW knows of a parameter
+TRAINED = (
+    "trained.safetensors"  # what is trained, where a transformers folder does not hold it: adapters, master weights
+)
 KEPT = 2  # newest checkpoints of a run
 
 
@@ -37,16 +45,44 @@ class State(BaseModel):
     records: Mark  # what records.sha256 held
 
 
-def save_weights(path: Path, policy: Policy) -> None:
-    """The policy as a transformers folder."""
-    save_folder(path, lambda folder: write_policy(folder, policy))
+def save_weights(path: Path, policy: Policy, weights: Tensors | None = None) -> None:
+    """The policy as a transformers folder, with other weights than its own where given."""
+    save_folder(path, lambda folder: write_policy(folder, policy, weights))
+
+
+@dataclass(frozen=True)
+class CheckpointTensors:
+    """The tensors of a checkpoint, of which only the first rank has any."""
+
+    weights: Tensors | None  # of a transformers folder; None where it would hold nothing that is trained
+    trained: Tensors | None  # None where those weights are all that is trained
+    moments: Tensors
+
+
+def gather_tensors(training: Training, config: Config) -> CheckpointTensors:
+    """What a checkpoint must hold, from all ranks."""
+    backend = training.updater.backend
+    trained, moments = backend.state()
+    if config.model.lora_rank:
+        return CheckpointTensors(None, trained, moments)
+    weights = whole_weights(training)
+    masters = config.backend.backend == "deepspeed" and config.model.dtype != "float32"
+    return CheckpointTensors(weights, trained if masters else None, moments)
+
+
+def whole_weights(training: Training) -> Tensors:
+    """The weights of a transformers folder, from all ranks; on other ranks than the first, none."""
+    backend = training.updater.backend
+    kept = (pair for pair in backend.weights() if backend.ranks.is_first)
+    return {name: tensor.to("cpu", copy=backend.lends) for name, tensor in kept}
 
 
 def save_checkpoint(checkpoints: Path, training: Training, metrics: Mark, records: Mark) -> None:
     """All that a resumed run needs, as a folder named by the steps done; older ones than the newest two go."""
+    tensors = gather_tensors(training, training.updater.config)
     state = State(
         steps_done=training.steps_done,
-        updates=training.updater.schedule.last_epoch,
+        updates=training.updater.backend.schedule.last_epoch,
         ledger=dataclasses.asdict(training.ledger),
         noise=training.noise,
         elapsed_s=training.watch.elapsed_s(),
@@ -55,8 +91,11 @@ def save_checkpoint(checkpoints: Path, training: Training, metrics: Mark, record
     )
 
     def fill(folder: Path) -> None:
-        write_policy(folder, training.policy)
-        save_file(optimizer_tensors(training), folder / OPTIMIZER)
+        if tensors.weights is not None:
+            write_policy(folder, training.policy, tensors.weights)
+        if tensors.trained is not None:
+            save_file(tensors.trained, folder / TRAINED)
+        save_file(tensors.moments, folder / OPTIMIZER)
         write_json(folder / STATE, state.model_dump(mode="json"))
 
     path = checkpoints / f"step_{training.steps_done:06d}"
@@ -85,16 +124,6 @@ def step_of(folder: Path) -> int:
     return int(digits) if digits.isdecimal() else -1
 
 
-def optimizer_tensors(training: Training) -> dict[str, torch.Tensor]:
-    """The optimizer's moments and step counts by parameter name."""
-    optimizer = training.updater.optimizer
-    return {
-        f"{name}/{key}": value.contiguous()
-        for name, parameter in training.policy.model.named_parameters()
-        for key, value in optimizer.state[parameter].items()
-    }
-
-
 def read_state(folder: Path) -> State:
     """The state of a checkpoint whose manifest holds. Raises FolderFault where it cannot be used."""
     check_manifest(folder)
@@ -105,30 +134,49 @@ def read_state(folder: Path) -> State:
         raise FolderFault(f"{folder / STATE}: expected the state of a run, got: {cause}") from None
 
 
-def load_checkpoint(folder: Path, state: State, config: Config, reference: Policy | None) -> Training:
-    """The run as it was when the checkpoint was written. Raises FolderFault where it does not fit the config."""
+def load_checkpoint(
+    folder: Path, state: State, config: Config, reference: Policy | None, ranks: Ranks = ALONE
+) -> Training:
+    """The run as it was when the checkpoint was written, by whatever number of ranks.
+
+    Raises FolderFault where it does not fit the config.
+    """
     try:
-        policy, tensors = load_policy(str(folder), config.model.dtype), load_file(folder / OPTIMIZER)
+        policy, trained = load_trained(folder, config)
+        moments = load_file(folder / OPTIMIZER)
     except (UsageError, SafetensorError) as error:
         raise FolderFault(f"{folder}: expected the weights and moments of a run, got: {error}") from None
-    training = begin(config, policy, reference)
-    check_moments(folder, tensors, policy, state.updates)
+    check_moments(folder, moments, policy, state.updates)
+    training = begin(config, policy, reference, ranks)
     if state.ledger.keys() != dataclasses.asdict(training.ledger).keys():
         raise FolderFault(f"{folder / STATE}: expected the ledger of this version, got {', '.join(state.ledger)}")
     training.ledger = Ledger(**state.ledger)  # type: ignore[arg-type]
-    parameters = dict(policy.model.named_parameters())
-    for key, tensor in tensors.items():
-        name, _, moment = key.rpartition("/")
-        training.updater.optimizer.state[parameters[name]][moment] = tensor.clone()
-    fast_forward(training.updater.schedule, state.updates)
+    training.updater.backend.load_state(trained, moments)
+    fast_forward(training.updater.backend.schedule, state.updates)
     training.noise, training.steps_done = state.noise, state.steps_done
     training.watch.resume(state.elapsed_s)
     return training
 
 
+@torch.no_grad()
+def load_trained(folder: Path, config: Config) -> tuple[Policy, Tensors]:
+    """The policy of a checkpoint, and what is trained of it in full precision where the folder keeps that apart."""
+    lora = config.model.lora_rank
+    initial = recorded_initial_policy(read_history(folder.parents[1]), say) if lora else None
+    policy = initial or load_policy(str(folder), config.model.dtype)
+    if not (folder / TRAINED).is_file():
+        return policy, {}
+    trained, parameters = load_file(folder / TRAINED), dict(trained_parameters(policy.model))
+    if {name: tensor.shape for name, tensor in trained.items()} != {name: p.shape for name, p in parameters.items()}:
+        raise FolderFault(f"{folder / TRAINED}: expected what the config trains, got other tensors")
+    for name, tensor in trained.items():
+        parameters[name].copy_(tensor)
+    return policy, trained
+
+
 def check_moments(folder: Path, tensors: dict[str, torch.Tensor], policy: Policy, updates: int) -> None:
     """Raise FolderFault unless these are all the moments of each parameter that has any, and some after updates."""
-    shapes = {name: parameter.shape for name, parameter in policy.model.named_parameters()}
+    shapes = {name: parameter.shape for name, parameter in trained_parameters(policy.model)}
     named = {key.rpartition("/")[0] for key in tensors}
     expected = {
         f"{name}/{moment}": torch.Size() if moment == "step" else shapes.get(name)

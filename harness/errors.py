@@ -3,6 +3,8 @@
 HarnessError            exit code 1: a run failed
 +-- UsageError          exit code 2: wrong use; nothing was started, nothing written
 +-- Stopped             exit code 75: ended by a signal at a step boundary; can be resumed
++-- RanksFailed         the processes of a run did not all finish
++-- PeerLost              another rank went away; its launcher says which and why
 +-- LockLost            another process took the run's folder: nothing more was written
 +-- NonFinite           harness.nonfinite: a loss, gradient or weight was infinite or not a number
 +-- FolderFault         harness.manifest: a folder does not hold what was written
@@ -27,6 +29,18 @@ class Stopped(HarnessError):
     """A signal asked the run to end."""
 
     exit_code = 75
+
+
+class RanksFailed(HarnessError):
+    """A process of a run failed, was killed or hung; its exit code is the run's. Without words where it has spoken."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class PeerLost(HarnessError):
+    """Another rank went away or stood still: nothing can be said or written here of whose fault it is."""
 
 
 class LockLost(HarnessError):

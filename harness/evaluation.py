@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-
 from harness.chain_sum import TASKS
 from harness.config import Config
+from harness.engine import Actors, Key, TorchEngine
 from harness.grades import Outcome
 from harness.grading import read_samples
 from harness.policy import Policy
 from harness.randomness import stream
-from harness.sampler import Sampling, sample
+from harness.sampler import Sampling
 from harness.task import Problem, Split, draw_distinct
 
 
@@ -37,31 +36,41 @@ def held_out_problems(task: str, count: int, split: Split = "report") -> tuple[P
     return tuple(draw_distinct(TASKS[task], split, count, stream(key, task)))
 
 
-def evaluate(policy: Policy, config: Config, step: int, samples: int) -> list[Answer]:
-    """`samples` answers to each held-out prompt, in batches of about the size of a training round."""
-    settings, limit = config.evaluation, config.rollout.max_response_tokens
+def evaluate(policy: Policy, config: Config, step: int, samples: int, actors: Actors | None = None) -> list[Answer]:
+    """`samples` answers to each held-out prompt, by default drawn by the policy itself; on every rank those of all."""
+    settings = config.evaluation
     problems = held_out_problems(config.task.task, settings.eval_prompts, settings.eval_split)
-    sampling = Sampling(limit, settings.eval_temperature, settings.eval_top_p)
-    answers: list[Answer] = []
-    size = max(1, config.responses_per_step // samples)
-    for start in range(0, len(problems), size):
-        chunk = problems[start : start + size]
-        keys = [(problem, j) for problem in chunk for j in range(samples)]
-        uniforms = np.stack([stream(config.run.seed, "eval", step, p.prompt_id, j).random(limit) for p, j in keys])
-        drawn = sample(policy, [policy.encode(problem.prompt) for problem in chunk], uniforms, sampling)
-        read = read_samples(policy, TASKS[config.task.task], [problem for problem, _ in keys], drawn)
-        for (problem, j), one, (text, grade) in zip(keys, drawn, read, strict=True):
-            answers.append(
-                Answer(
-                    step=step,
-                    prompt_id=problem.prompt_id,
-                    sample=j,
-                    text=text,
-                    answer=grade.answer,
-                    correct=grade.outcome == "right",
-                    outcome=grade.outcome,
-                    response_tokens=len(one.tokens),
-                    truncated=one.truncated,
-                )
-            )
-    return answers
+    actors = actors or Actors(TorchEngine(policy))
+    own = actors.ranks.share(problems)
+    size = max(1, config.responses_per_step // samples)  # prompts at a time: about as many answers as a training round
+    answered: list[list[Answer]] = []
+    for start in range(0, len(own), size):
+        answered += answers_to(own[start : start + size], policy, actors, config, (step, samples))
+    return [answer for answers in actors.ranks.merged(answered) for answer in answers]
+
+
+def answers_to(
+    problems: list[Problem], policy: Policy, actors: Actors, config: Config, asked: tuple[int, int]
+) -> list[list[Answer]]:
+    """The answers to each of these problems; `asked` is after how many steps, and how many answers."""
+    (step, samples), settings = asked, config.evaluation
+    sampling = Sampling(config.rollout.max_response_tokens, settings.eval_temperature, settings.eval_top_p)
+    questions = [(problem, j) for problem in problems for j in range(samples)]
+    keys: list[Key] = [(config.run.seed, "eval", step, problem.prompt_id, j) for problem, j in questions]
+    drawn = actors.generate([policy.encode(problem.prompt) for problem in problems], keys, sampling)
+    read = read_samples(policy, TASKS[config.task.task], [problem for problem, _ in questions], drawn)
+    answers = [
+        Answer(
+            step=step,
+            prompt_id=problem.prompt_id,
+            sample=j,
+            text=text,
+            answer=grade.answer,
+            correct=grade.outcome == "right",
+            outcome=grade.outcome,
+            response_tokens=len(one.tokens),
+            truncated=one.truncated,
+        )
+        for (problem, j), one, (text, grade) in zip(questions, drawn, read, strict=True)
+    ]
+    return [answers[start : start + samples] for start in range(0, len(answers), samples)]

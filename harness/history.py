@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from harness.config import Config
 from harness.errors import UsageError
 from harness.files import sha256_of
+from harness.layout import CHECKPOINTS, KINDS, METRICS, RECORDS, SCHEMA_VERSION, STATUS
 from harness.manifest import FolderFault, check_manifest
-from harness.record import CHECKPOINTS, KINDS, METRICS, RECORDS, SCHEMA_VERSION, STATUS
 from harness.settings import resolve_tree, tree_sha256
 
 Row = dict[str, Any]
@@ -108,6 +108,14 @@ def read_history(path: Path) -> History:
     state = status.get("state") if status else None
     known = state if isinstance(state, str) else "unknown"
     return History(path, resolve_tree(tree, path / "config.json"), environment, known)
+
+
+def unfinished(path: Path) -> History:
+    """The run in a folder, which can be resumed. Raises UsageError where there is none or it has finished."""
+    history = read_history(path)
+    if history.state == "finished":
+        raise UsageError(f"expected an unfinished run, got {str(path)!r}, which has finished: nothing to resume")
+    return history
 
 
 def read_object(path: Path, expected: str) -> dict[str, Any]:

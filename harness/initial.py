@@ -4,6 +4,7 @@ from harness.config import Config
 from harness.environment import model_sha256
 from harness.errors import UsageError
 from harness.history import History
+from harness.lora import with_adapters
 from harness.manifest import FolderFault, check_manifest
 from harness.policy import Policy, load_policy
 from harness.say import Say
@@ -15,8 +16,8 @@ def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Pol
     settings = config.model
     if settings.model == "tiny":
         folder = tiny_model_folder(config.task.task, settings.model_seed, config.run.threads, on_warm_start)
-        return load_policy(str(folder), settings.dtype)
-    return load_policy(settings.model, settings.dtype, settings.model_revision)
+        return with_adapters(load_policy(str(folder), settings.dtype), settings)
+    return with_adapters(load_policy(settings.model, settings.dtype, settings.model_revision), settings)
 
 
 def recorded_initial_policy(history: History, say: Say) -> Policy:
@@ -35,7 +36,7 @@ def recorded_initial_policy(history: History, say: Say) -> Policy:
             say(f"note: {fault}; the initial weights are made again")
         policy = initial_policy(config)
     else:
-        policy = load_policy(str(kept), settings.dtype)
+        policy = with_adapters(load_policy(str(kept), settings.dtype), settings)
     if model_sha256(policy) != history.environment.get("model_sha256"):
         raise UsageError(
             f"{history.path}: expected the initial weights that the run recorded (model_sha256), got others from "

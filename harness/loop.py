@@ -4,8 +4,10 @@ Left out on purpose: a value model, a reward model, an entropy bonus. None of th
 """
 
 import ctypes
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,22 +16,27 @@ import transformers
 from harness.batching import MicroBatch, advantages_of, plan_minibatches
 from harness.chain_sum import TASKS
 from harness.config import Config
+from harness.correction import SamplerGap
 from harness.environment import environment
-from harness.errors import HarnessError, LockLost, Stopped
+from harness.errors import HarnessError, LockLost, PeerLost, Stopped
 from harness.evaluation import evaluate, held_out_problems
 from harness.files import is_disk_full
 from harness.initial import initial_policy
+from harness.liveness import beat, own
 from harness.lock import locked
 from harness.loss_record import LossRecord, metric_names
+from harness.memory import ADVICE, is_out_of_memory
 from harness.metrics import Metrics, rollout_metrics, training_metrics
 from harness.noise import checked_noise, noise_metrics
 from harness.nonfinite import NonFinite, check_weights
 from harness.policy import Policy
-from harness.record import RunFolder, refuse_used_folder
-from harness.rollouts import collect
+from harness.ranks import ALONE, Ranks, is_peer_lost, join_ranks
+from harness.record import Onlooker, RunFolder, refuse_used_folder
+from harness.rollouts import Group, collect
 from harness.say import say
 from harness.schedule import is_due, samples_at
 from harness.signals import stop_requests
+from harness.sync import sync
 from harness.trained import trained_responses
 from harness.training import Training, begin
 from harness.update import KnownLogprobs, known_logprobs
@@ -48,7 +55,9 @@ def train(
     where the folder is used or cannot be made, or the model cannot be had. A failure later on leaves status.json saying
     `failed` and why.
     """
-    refuse_used_folder(path)
+    ranks = ranks_of(config)
+    if ranks.is_first:
+        refuse_used_folder(path)
     set_up_torch(config.run.threads)
     TASKS[config.task.task].self_test()
     with stop_requests() as requested:
@@ -63,17 +72,34 @@ def train(
         reference = policy.copy() if config.loss.beta > 0 else None
         settings = config.evaluation
         held_out = held_out_problems(config.task.task, settings.eval_prompts, settings.eval_split)
-        surroundings = environment(policy, held_out, config.run.threads)
+        surroundings = environment(policy, held_out, config.run.threads, ranks.world)
         go_on()
-        with held(path, requested) as stop_requested:
-            folder = RunFolder.create(path, config, surroundings, policy if config.model.model == "tiny" else None)
-            carry_on(config, begin(config, policy, reference), folder, on_step, stop_requested)
+        with held(path, requested, ranks) as stop_requested:
+            initial = policy if config.model.model == "tiny" else None
+            folder = RunFolder.create(path, config, surroundings, initial) if ranks.is_first else Onlooker(path)
+            carry_on(config, begin(config, policy, reference, ranks), folder, on_step, stop_requested)
     return folder
 
 
+def ranks_of(config: Config) -> Ranks:
+    """This process alone, or among those that were started with it."""
+    return ALONE if config.backend.backend == "torch" else join_ranks(config.backend.phase_deadline_s)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its name."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
 @contextmanager
-def held(path: Path, requested: StopRequested) -> Iterator[StopRequested]:
-    """The folder for this process alone; the function then raises LockLost as soon as that is known to be over."""
+def held(path: Path, requested: StopRequested, ranks: Ranks = ALONE) -> Iterator[StopRequested]:
+    """The folder for this run alone; the function then raises LockLost as soon as that is known to be over.
+
+    The first rank holds it for all.
+    """
+    if not ranks.is_first:
+        yield requested
+        return
     with locked(path) as lost:
 
         def stop_requested() -> str | None:
@@ -102,6 +128,12 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
         end("preempted", "interrupted within a step", Stopped.exit_code)
         raise
     except BaseException as error:
+        if is_peer_lost(error):  # the launcher knows whose fault it is, and writes it down
+            raise PeerLost(f"another rank is gone: {first_line(error)}") from None
+        if is_out_of_memory(error):
+            said = f"out of memory in phase {own.phase} ({first_line(error)})"
+            end("failed", said, 1)
+            raise HarnessError(f"{said}: {ADVICE}") from None
         if is_disk_full(error):
             with suppress(OSError):
                 end("preempted", "the disk is full", 1)
@@ -114,47 +146,97 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
 def run_steps(
     config: Config, training: Training, folder: RunFolder, on_step: OnStep, stop_requested: StopRequested
 ) -> None:
-    """The algorithm."""
-    policy, watch = training.policy, training.watch
-    task, names = TASKS[config.task.task], metric_names(training.updater.loss)
-    check_weights(policy)
-    if training.steps_done == 0 and not folder.has_evaluation(0):
-        folder.add_evaluation(evaluate(policy, config, 0, samples_at(0, config)))
-    for step in range(training.steps_done, config.run.steps):
+    """The steps that are left. Every rank does the same: each has its share, and the first writes it all down."""
+    actors = training.actors
+    folder.keeps_sampler_logprobs = actors.engine.needs_weights
+    check_weights(training.updater.backend)
+    with training.watch.phase("sync"):
+        sync(training, config)
+    if training.steps_done == 0 and not actors.ranks.gather(folder.has_evaluation(0))[0]:
+        beat("evaluation")
+        folder.add_evaluation(evaluate(training.policy, config, 0, samples_at(0, config), actors))
+    for _ in range(training.steps_done, config.run.steps):
         if is_spent(config, training):
             break
-        save_or_stop(config, training, folder, stop_requested())
-        with watch.phase("rollout"):
-            rollouts = collect(policy, task, config, step)
-        with watch.phase("logprobs"):
-            minibatches = plan_minibatches(rollouts.kept, policy, task, config)
-            known = known_logprobs(policy, training.reference, minibatches, config.rollout.temperature)
-            if training.noise is None and minibatches:
-                training.noise = checked_noise(training.updater, minibatches, known)  # None where it is no number
-        record = LossRecord(names)
-        with watch.phase("update"):
-            for _ in range(config.optimizer.epochs):
-                for minibatch, logprobs in zip(minibatches, known, strict=True):
-                    update(training, minibatch, logprobs, record, folder)
-        training.ledger.add(rollouts, record)
-        answers = []
-        if is_spent(config, training) or is_due(step + 1, config):
-            with watch.phase("evaluation"):
-                answers = evaluate(policy, config, step + 1, samples_after(step + 1, config, training))
-        with watch.phase("record"):
-            if answers:
-                folder.add_evaluation(answers)
-            if config.run.record_rollouts == "all":
-                trained = trained_responses(minibatches, known, advantages_of(rollouts.kept, config))
-                folder.add_step(step, rollouts, record, trained, policy)
-        metrics: Metrics = {"step": step} | rollout_metrics(rollouts) | training_metrics(minibatches, record)
-        metrics |= noise_metrics(training.noise, names) | training.ledger.metrics() | watch.lap()
-        with watch.phase("record"):
+        save_or_stop(config, training, folder, actors.ranks.first_said(stop_requested()))
+        metrics = run_step(config, training, folder)
+        with training.watch.phase("record"):
             folder.add_metrics(metrics)
-        training.steps_done = step + 1
+        training.steps_done += 1
         on_step(metrics)
     stop_requested()  # raises where the folder is no longer ours
-    folder.add_final_weights(policy)
+    with training.watch.phase("record"):
+        folder.add_final_weights(training)
+
+
+def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
+    """The algorithm."""
+    policy, watch, actors, step = training.policy, training.watch, training.actors, training.steps_done
+    with watch.phase("rollout"):
+        rollouts = collect(policy, TASKS[config.task.task], config, step, actors)
+        actors.engine.sleep()
+    work = train_on(rollouts.kept, config, training, folder)
+    with watch.phase("sync"):
+        gap = sync(training, config)
+    record, sampled = work.record.merged(actors.ranks), work.sampler_gap().merged(actors.ranks)
+    training.ledger.add(rollouts, record)
+    answers = []
+    if is_spent(config, training) or is_due(step + 1, config):
+        with watch.phase("evaluation"):
+            answers = evaluate(policy, config, step + 1, samples_after(step + 1, config, training), actors)
+    with watch.phase("record"):
+        if answers:
+            folder.add_evaluation(answers)
+        if config.run.record_rollouts == "all":
+            advantages = keyed_advantages(rollouts.kept, config)
+            trained = trained_responses(work.minibatches, work.known, advantages, actors.ranks)
+            folder.add_step(step, rollouts, record, trained, policy)
+    metrics: Metrics = {"step": step} | rollout_metrics(rollouts) | training_metrics(sampled, record)
+    metrics |= noise_metrics(training.noise, list(record.names))
+    metrics |= {"sync/logprob_gap": gap} if actors.engine.needs_weights else {}
+    return metrics | training.ledger.metrics() | watch.lap()
+
+
+@dataclass(frozen=True)
+class Work:
+    """This rank's share of a step's updates."""
+
+    minibatches: list[list[MicroBatch]]
+    known: list[list[KnownLogprobs]]
+    record: LossRecord
+
+    def sampler_gap(self) -> SamplerGap:
+        """What it shows of sampler and trainer."""
+        gap = SamplerGap()
+        for minibatch, logprobs in zip(self.minibatches, self.known, strict=True):
+            for batch, one in zip(minibatch, logprobs, strict=True):
+                gap.advantages += float(batch.advantages.sum())
+                if batch.sampler_logprobs is not None:
+                    gap.add(one.old - batch.sampler_logprobs, batch.tokens.mask)
+        return gap
+
+
+def train_on(groups: list[Group], config: Config, training: Training, folder: RunFolder) -> Work:
+    """The updates that a step makes from its groups."""
+    updater, watch = training.updater, training.watch
+    with watch.phase("logprobs"):
+        task = TASKS[config.task.task]
+        minibatches = plan_minibatches(groups, training.policy, task, config, updater.backend.ranks)
+        known = known_logprobs(updater.backend, training.reference, minibatches, config.rollout.temperature)
+        if training.noise is None and minibatches:
+            training.noise = checked_noise(updater, minibatches, known)  # None where it is no number
+    work = Work(minibatches, known, LossRecord(metric_names(updater.loss)))
+    with watch.phase("update"):
+        for _ in range(config.optimizer.epochs):
+            for minibatch, logprobs in zip(minibatches, known, strict=True):
+                update(training, minibatch, logprobs, work.record, folder)
+    return work
+
+
+def keyed_advantages(groups: list[Group], config: Config) -> dict[tuple[str, int], float]:
+    """Each response's group-relative advantage."""
+    responses = [response for group in groups for response in group]
+    return {one.key: value for one, value in zip(responses, advantages_of(groups, config), strict=True)}
 
 
 def is_spent(config: Config, training: Training) -> bool:
@@ -207,6 +289,8 @@ def set_up_torch(threads: int) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only finds bugs, slowly
+    if torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else its products are not deterministic
     keep_freed_memory()
     transformers.utils.logging.disable_progress_bar()
 

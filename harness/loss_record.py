@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from harness.batching import MicroBatch
+from harness.ranks import Ranks
 from losses import Loss, LossBatch, LossOutput
 
 Mask = Bool[Tensor, "sequence token"]
@@ -45,7 +46,9 @@ class LossRecord:
     latest: tuple[MicroBatch, LossOutput] | None = None  # the last micro-batch with a token to train on
 
     def add(self, batch: MicroBatch, forward: Forward) -> None:
-        """Count a micro-batch in."""
+        """Count a micro-batch in; an idle one does not count."""
+        if not batch.responses:
+            return
         output = forward.output
         tokens = output.mask.sum(dim=1)
         entropy = forward.entropy.masked_fill(~output.mask, 0.0)
@@ -63,9 +66,28 @@ class LossRecord:
         if output.mask.any():
             self.latest = (batch, output)
 
+    def merged(self, ranks: Ranks) -> "LossRecord":
+        """Of all ranks together. Norms, skips and learning rate are the same on each."""
+        if ranks.world == 1:
+            return self
+        kept = (dict(self.totals), dict(self.counts), dict(self.response_weights))
+        whole = replace(self, totals=defaultdict(float), counts=defaultdict(float), response_weights={})
+        for totals, counts, weights in ranks.gather(kept):
+            for name, total in totals.items():
+                whole.totals[name] += total
+                whole.counts[name] += counts[name]
+            whole.response_weights |= weights
+        return whole
+
+    @property
+    def trained_tokens(self) -> int:
+        """Response tokens in all updates."""
+        return int(self.counts.get("token_loss", 0))
+
     def means(self) -> dict[str, float | None]:
         """The metrics by name; None without a token."""
-        return {name: self.totals[name] / self.counts[name] if self.counts[name] else None for name in self.names}
+        counts = {name: self.counts.get(name, 0) for name in self.names}
+        return {name: self.totals[name] / count if count else None for name, count in counts.items()}
 
 
 def metric_names(loss: Loss) -> list[str]:

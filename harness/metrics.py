@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.batching import MicroBatch
+from harness.correction import SamplerGap
+from harness.liveness import beat
 from harness.loss_record import LossRecord
 from harness.rollouts import Rollouts, informative
 
@@ -40,17 +41,19 @@ def rollout_metrics(rollouts: Rollouts) -> Metrics:
     }
 
 
-def training_metrics(minibatches: list[list[MicroBatch]], record: LossRecord) -> Metrics:
+def training_metrics(gap: SamplerGap, record: LossRecord) -> Metrics:
     """What the updates show; None where the step had no group to learn from."""
-    advantages = sum(float(batch.advantages.sum()) for minibatch in minibatches for batch in minibatch)
-    tokens = sum(int(batch.tokens.mask.sum()) for minibatch in minibatches for batch in minibatch)
     norms = record.gradient_norms
     return {
-        "rollout/length_weighted_advantage": advantages / tokens if tokens else None,
+        "rollout/length_weighted_advantage": gap.advantages / gap.tokens if gap.tokens else None,
+        **gap.metrics(),
         **{f"loss/{name}": value for name, value in record.means().items()},
         "optimizer/grad_norm": float(np.mean(norms)) if norms else None,
         "optimizer/lr": record.learning_rate,
     }
+
+
+CONSTANTS = ("parameters", "epochs", "forwards", "backward_flops")  # of a run's ledger, known from its config
 
 
 @dataclass
@@ -60,6 +63,7 @@ class Ledger:
     parameters: int
     epochs: int
     forwards: int  # passes without gradient over what is trained on: old, reference, sequence filter
+    backward_flops: float = 4.0  # per parameter and token; less where most weights are frozen
     prompts: int = 0
     responses: int = 0
     generated_tokens: int = 0
@@ -70,7 +74,7 @@ class Ledger:
     flops: float = 0.0
 
     def add(self, rollouts: Rollouts, record: LossRecord) -> None:
-        """Count a step in. A token costs 2 FLOPs per parameter forward and 4 backward.
+        """Count a step in. A token costs 2 FLOPs per parameter forward and, where all are trained, 4 backward.
 
         Attention is left out, and so is the head's product that backward repeats.
         """
@@ -83,16 +87,17 @@ class Ledger:
         self.responses += len(responses)
         self.generated_tokens += generated
         self.discarded_tokens += generated - kept
-        self.trained_tokens += int(record.counts["token_loss"])
+        self.trained_tokens += record.trained_tokens
         self.updates += len(record.gradient_norms)
         self.skipped_updates += record.skipped
         forward = prompt_tokens + generated + self.forwards * trained_rows
-        self.flops += self.parameters * (2.0 * forward + 6.0 * trained_rows * self.epochs)
+        update = (2.0 + self.backward_flops) * trained_rows * self.epochs
+        self.flops += self.parameters * (2.0 * forward + update)
 
     def metrics(self) -> Metrics:
         """The totals."""
         totals = dataclasses.asdict(self)
-        return {f"ledger/{name}": totals[name] for name in totals if name not in ("parameters", "epochs", "forwards")}
+        return {f"ledger/{name}": totals[name] for name in totals if name not in CONSTANTS}
 
 
 @dataclass
@@ -106,6 +111,7 @@ class Stopwatch:
     def phase(self, name: str) -> Iterator[None]:
         """Time what is done inside."""
         begin = time.perf_counter()
+        beat(name)
         yield
         self.seconds[name] += time.perf_counter() - begin
 
@@ -119,7 +125,7 @@ class Stopwatch:
 
     def lap(self) -> Metrics:
         """The step's seconds by phase, and since the start of the run; begins the next step."""
-        names = ("rollout", "logprobs", "update", "evaluation", "record")
+        names = ("rollout", "logprobs", "update", "sync", "evaluation", "record")
         lap: Metrics = {f"time/{name}_s": round(self.seconds[name], 4) for name in names}
         lap["time/elapsed_s"] = round(self.elapsed_s(), 4)
         self.seconds.clear()

@@ -62,10 +62,14 @@ def measure_noise(updater: Updater, minibatches: list[list[MicroBatch]], known: 
     for minibatch, logprobs in zip(minibatches, known, strict=True):
         for batch, old in zip(minibatch, logprobs, strict=True):
             diagnostics = updater.forward(batch, old, batch.tokens.mask).output.diagnostics
+            if not batch.responses:
+                continue
             ratios.append(float(torch.expm1(-diagnostics["kl_to_old"]).abs().max()))
             if "influence_weight" in diagnostics:
                 weight = diagnostics["influence_weight"][batch.tokens.mask]
                 weights.append(float((weight - 1).abs().max()))
+    found = updater.backend.ranks.gather((ratios, weights))
+    ratios, weights = [one for own, _ in found for one in own], [one for _, own in found for one in own]
     return Noise(float(np.max(ratios)), float(np.max(weights)) if weights else None)
 
 

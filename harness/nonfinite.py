@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from harness.backend import Backend
 from harness.batching import MicroBatch
 from harness.errors import HarnessError
 from harness.files import sync, write_json
@@ -32,13 +33,14 @@ def check_gradient(loss: float, norm: torch.Tensor, policy: Policy, forwards: Se
         raise NonFinite(f"gradient of {name}" if name else "norm of the gradient", float(norm), forwards)
 
 
-def check_weights(policy: Policy, forwards: Sequence[Forward] = ()) -> None:
-    """Raise NonFinite where a weight is."""
-    norms = torch._foreach_norm([parameter.detach() for parameter in policy.model.parameters()], math.inf)
+def check_weights(backend: Backend, forwards: Sequence[Forward] = ()) -> None:
+    """Raise NonFinite, on every rank, where a weight on any is."""
+    norms = torch._foreach_norm([weights for weights in backend.own_weights() if weights.numel()], math.inf)
     largest = torch.stack([norm.float() for norm in norms]).max()
-    if not largest.isfinite():
-        name = first_non_finite((name, p.detach()) for name, p in policy.model.named_parameters())
-        raise NonFinite(f"weight {name}", float(largest), forwards, is_stepped=True)
+    found = backend.ranks.gather(float(largest))
+    if not all(map(math.isfinite, found)):
+        name = first_non_finite((name, p.detach()) for name, p in backend.policy.model.named_parameters())
+        raise NonFinite(f"weight {name}" if name else "weights", max(found), forwards, is_stepped=True)
 
 
 def first_non_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> str | None:

@@ -6,6 +6,7 @@ that gathers weights or hooks gradients at the model's own forward must do so he
 
 import copy
 import errno
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from harness.errors import UsageError
 from harness.token_logprobs import token_logprobs
+
+Logprobs = tuple[Float[Tensor, "sequence token"], Float[Tensor, "sequence token"]]  # and entropies
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ class Policy:
     def copy(self) -> "Policy":
         """The same policy with weights of its own."""
         return replace(self, model=copy.deepcopy(self.model))
+
+    def logprobs(self, batch: "TokenBatch", temperature: float) -> Logprobs:
+        """`response_logprobs` of it."""
+        return response_logprobs(self, batch, temperature)
 
     def encode(self, text: str) -> list[int]:
         """The prompt's tokens, with what the tokenizer puts at the start of a text."""
@@ -78,9 +85,7 @@ def pad_batch(prompts: list[list[int]], responses: list[list[int]], policy: Poli
     return TokenBatch(tokens.to(policy.device), attention_mask.to(policy.device), mask.to(policy.device))
 
 
-def response_logprobs(
-    policy: Policy, batch: TokenBatch, temperature: float
-) -> tuple[Float[Tensor, "sequence token"], Float[Tensor, "sequence token"]]:
+def response_logprobs(policy: Policy, batch: TokenBatch, temperature: float) -> Logprobs:
     """log pi(token | what stands before it) of each response token, and the entropy (nats) of what it was drawn from.
 
     Both at the sampling temperature, in float32 whatever the model's dtype; the entropy carries no gradient. Columns
@@ -138,10 +143,25 @@ def load_policy(model: str, dtype: str = "float32", revision: str | None = None)
     return Policy(network, tokenizer, end_ids(network, tokenizer, model), commit)
 
 
-def write_policy(folder: Path, policy: Policy) -> None:
-    """Weights and tokenizer as transformers and safetensors write them."""
-    policy.model.save_pretrained(folder)
+def write_policy(folder: Path, policy: Policy, weights: dict[str, Tensor] | None = None) -> None:
+    """Weights (by default the model's own) and tokenizer as a transformers folder in safetensors.
+
+    `save_pretrained` of the model would import DeepSpeed, where it is installed, to see whether this is its engine.
+    """
+    import huggingface_hub
+
+    own = dict(own_tensors(policy.model)) if weights is None else weights
+    huggingface_hub.save_torch_state_dict(own, folder)
+    policy.model.config.save_pretrained(folder)
+    policy.model.generation_config.save_pretrained(folder)
     policy.tokenizer.save_pretrained(folder)
+
+
+def own_tensors(module: torch.nn.Module, recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+    """A module's parameters, a tied one once, and the buffers that are saved with them."""
+    yield from module.named_parameters(recurse=recurse)
+    saved = module.state_dict().keys()
+    yield from ((name, buffer) for name, buffer in module.named_buffers(recurse=recurse) if name in saved)
 
 
 def commit_of(model: str, revision: str | None) -> str | None:

@@ -12,11 +12,12 @@ from typing import Any
 import pyarrow as pa
 
 from harness.batching import MicroBatch
-from harness.checkpoint import prune, save_checkpoint, save_weights
+from harness.checkpoint import gather_tensors, prune, save_checkpoint, save_weights, whole_weights
 from harness.config import Config
 from harness.errors import UsageError
 from harness.evaluation import Answer
 from harness.files import Journal, is_disk_full, make_synced, sha256_of, sync, write_json, write_table
+from harness.layout import CHECKPOINTS, METRICS, NONFINITE, RECORDS, SCHEMA_VERSION, STATUS
 from harness.loss_record import LossRecord
 from harness.metrics import Metrics
 from harness.nonfinite import NonFinite, save_batch
@@ -27,11 +28,6 @@ from harness.trained import Trained
 from harness.training import Training
 from losses import LossOutput
 
-SCHEMA_VERSION = 1
-METRICS, RECORDS, STATUS, CHECKPOINTS = "metrics.jsonl", "records.sha256", "status.json", "checkpoints"
-NONFINITE = "nonfinite"
-KINDS = "rollouts", "tokens", "evals"
-STARTING = "config.json", "environment.json"
 TOKEN_ROWS = 4  # responses per step whose tokens are kept one by one
 
 
@@ -78,6 +74,7 @@ ROLLOUT_SCHEMA = pa.schema(
         "text": pa.string(),
         "tokens": pa.list_(pa.int32()),
         "old_logprobs": pa.list_(pa.float32()),
+        "sampler_logprobs": pa.list_(pa.float32()),
         "response_tokens": pa.int32(),
         "truncated": pa.bool_(),
         "correct": pa.bool_(),
@@ -119,6 +116,8 @@ EVAL_SCHEMA = pa.schema(
 
 class RunFolder:
     """One run's records; each file's sha256 goes to records.sha256, which `sha256sum -c` reads too."""
+
+    keeps_sampler_logprobs = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -198,6 +197,7 @@ class RunFolder:
                     "text": response.text,
                     "tokens": response.tokens,
                     "old_logprobs": known.old_logprobs if known else None,
+                    "sampler_logprobs": response.sampler_logprobs if self.keeps_sampler_logprobs else None,
                     "response_tokens": len(response.tokens),
                     "truncated": response.truncated,
                     "correct": response.correct,
@@ -254,7 +254,35 @@ class RunFolder:
         """The state from which the run can be resumed."""
         save_checkpoint(self.path / CHECKPOINTS, training, self.metrics.mark(), self.records.mark())
 
-    def add_final_weights(self, policy: Policy) -> None:
-        """The trained weights."""
-        save_weights(self.path / CHECKPOINTS / "final", policy)
+    def add_final_weights(self, training: Training) -> None:
+        """The trained weights, adapters added in."""
+        save_weights(self.path / CHECKPOINTS / "final", training.policy, whole_weights(training))
         prune(self.path / CHECKPOINTS)
+
+
+class Onlooker(RunFolder):
+    """What the other ranks have in the folder's place: they help to gather the weights, and write nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def set_status(self, state: str, reason: str | None, exit_code: int | None, steps_done: int) -> None:
+        """Leave it to the first rank."""
+
+    def add_metrics(self, metrics: Metrics) -> None:
+        """Leave it to the first rank."""
+
+    def add_table(self, kind: str, step: int, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+        """Leave it to the first rank."""
+
+    def add_nonfinite(self, step: int, update: int, fault: NonFinite, minibatch: list[MicroBatch]) -> Path:  # noqa: ARG002
+        """Leave it to the first rank, which keeps its own share of the batch."""
+        return self.path / NONFINITE
+
+    def add_checkpoint(self, training: Training) -> None:
+        """Give what this rank holds."""
+        gather_tensors(training, training.updater.config)
+
+    def add_final_weights(self, training: Training) -> None:
+        """Give what this rank holds."""
+        whole_weights(training)

@@ -22,11 +22,12 @@ from harness.environment import model_sha256
 from harness.files import Journal, write_json
 from harness.history import History, Row
 from harness.initial import recorded_initial_policy
+from harness.layout import CHECKPOINTS
 from harness.loss_record import LossRecord, metric_names
 from harness.manifest import FolderFault, check_manifest
 from harness.nonfinite import NonFinite
 from harness.policy import Policy, load_policy
-from harness.record import CHECKPOINTS, make_folder, refuse_used_folder
+from harness.record import make_folder, refuse_used_folder
 from harness.say import Say
 from harness.settings import tree_of
 from harness.stored import check_rollouts, groups_of, trained_rows
@@ -79,7 +80,7 @@ def begin_replay(history: History, other: Config, first_step: int, say: Say) -> 
     with_reference = max(history.config.loss.beta, other.loss.beta) > 0
     training = training_at(history, recorded_initial_policy(history, say) if with_reference else None, first_step, say)
     own = training.updater
-    return Replay(history, training, Updater(own.policy, make_loss(other), own.optimizer, own.schedule, other))
+    return Replay(history, training, Updater(own.backend, make_loss(other), other))
 
 
 def training_at(history: History, reference: Policy | None, step: int, say: Say) -> Training:
@@ -101,7 +102,7 @@ def replay_step(replay: Replay) -> Iterator[Line]:
     task, rows = TASKS[config.task.task], trained_rows(replay.history, step)
     groups = groups_of(rows, training.policy)
     minibatches, others = (plan_minibatches(groups, training.policy, task, each) for each in (config, other.config))
-    known = known_logprobs(training.policy, training.reference, minibatches, config.rollout.temperature)
+    known = known_logprobs(own.backend, training.reference, minibatches, config.rollout.temperature)
     replay.off = float(np.max([replay.off, distance(rows, minibatches, known)]))  # unlike max, a NaN stays one
     updates = [batch for _ in range(config.optimizer.epochs) for batch in zip(minibatches, others, known, strict=True)]
     for number, (ours, theirs, logprobs) in enumerate(updates):
@@ -146,7 +147,8 @@ def cosine_of(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> float | N
 
 def distance(rows: Sequence[Row], minibatches: list[list[MicroBatch]], known: list[list[KnownLogprobs]]) -> float:
     """The largest difference between the recorded old log-probabilities and those computed again."""
-    again = trained_responses(minibatches, known, [row["advantage"] for row in rows])
+    advantages = {(row["prompt_id"], row["sample"]): row["advantage"] for row in rows}
+    again = trained_responses(minibatches, known, advantages)
     differences = [
         abs(ours - theirs)
         for row in rows

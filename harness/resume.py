@@ -10,14 +10,15 @@ from pathlib import Path
 
 from harness.checkpoint import State, kept_checkpoints, load_checkpoint, read_state, step_of
 from harness.environment import differences_here
-from harness.errors import UsageError
 from harness.files import Journal, prefix_at, sha256_of, sync, whole_file
-from harness.history import History, read_history
+from harness.history import History, read_history, unfinished
 from harness.initial import recorded_initial_policy
-from harness.loop import OnStep, carry_on, held, set_up_torch
+from harness.layout import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, STARTING
+from harness.loop import OnStep, carry_on, held, ranks_of, set_up_torch
 from harness.manifest import FolderFault
 from harness.policy import Policy
-from harness.record import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, STARTING, RunFolder
+from harness.ranks import ALONE, Ranks
+from harness.record import Onlooker, RunFolder
 from harness.say import Say
 from harness.signals import stop_requests
 from harness.training import Training, begin
@@ -28,20 +29,20 @@ RECORD = re.compile(rf"([0-9a-f]{{64}})  ((?:{'|'.join(KINDS)})/step_\d{{6,}}\.p
 def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
     """Go on with the run in the folder, bit for bit as if it had not been stopped; `say` gets what is worth a line.
 
-    Raises UsageError where there is no run, it has finished, or another process is writing it.
+    On another number of ranks than before, sums over them may differ in their last bits. Raises UsageError where there
+    is no run, it has finished, or another process is writing it.
     """
-    read_history(path)  # before a lock is made beside what is no run
-    with stop_requests() as requested, held(path, requested) as stop_requested:
-        history = read_history(path)
-        if history.state == "finished":
-            raise UsageError(f"expected an unfinished run, got {str(path)!r}, which has finished: nothing to resume")
+    ranks = ranks_of(read_history(path).config)  # before a lock is made beside what is no run
+    with stop_requests() as requested, held(path, requested, ranks) as stop_requested:
+        history = unfinished(path)
         set_up_torch(history.config.run.threads)
         reference = recorded_initial_policy(history, say) if history.config.loss.beta > 0 else None
         check_starting(path, say)
-        start = newest_start(history, reference, say)
-        keep_until(path, start)
-        note_resume(history, start.training.steps_done, say)
-        folder = RunFolder(path)
+        start = newest_start(history, reference, say, ranks)
+        if ranks.is_first:
+            keep_until(path, start)
+            note_resume(history, start.training.steps_done, ranks, say)
+        folder = RunFolder(path) if ranks.is_first else Onlooker(path)
         carry_on(history.config, start.training, folder, on_step, stop_requested)
     return folder
 
@@ -63,13 +64,13 @@ def check_starting(path: Path, say: Say) -> None:
             say(f"note: {path / name}: is not what was written; what it says of the run's beginning may be wrong")
 
 
-def newest_start(history: History, reference: Policy | None, say: Say) -> Start:
+def newest_start(history: History, reference: Policy | None, say: Say, ranks: Ranks = ALONE) -> Start:
     """The run at its newest valid checkpoint, else before its first step."""
     for folder in kept_checkpoints(history.path / CHECKPOINTS):
         try:
             state = read_state(folder)
             kept = kept_records(history.path, state)
-            training = load_checkpoint(folder, state, history.config, reference)
+            training = load_checkpoint(folder, state, history.config, reference, ranks)
         except FolderFault as fault:
             say(f"note: {fault}; {folder.name} is not used")
         else:
@@ -78,7 +79,7 @@ def newest_start(history: History, reference: Policy | None, say: Say) -> Start:
     say(f"resuming {history.path} from its start")
     policy = recorded_initial_policy(history, say)
     kept = {METRICS: b"", RECORDS: starting_records(history.path).encode()}
-    return Start(begin(history.config, policy, reference), kept, None)
+    return Start(begin(history.config, policy, reference, ranks), kept, None)
 
 
 def kept_records(path: Path, state: State) -> dict[str, bytes]:
@@ -150,9 +151,9 @@ def new_folder(parent: Path) -> Path:
     return parent / str(number)
 
 
-def note_resume(history: History, steps_done: int, say: Say) -> None:
+def note_resume(history: History, steps_done: int, ranks: Ranks, say: Say) -> None:
     """Write down when the run was resumed and what differs here from where it began, and say the latter."""
-    differences = differences_here(history.environment, history.config.run.threads)
+    differences = differences_here(history.environment, history.config.run.threads, ranks.world)
     for name, (then, now) in differences.items():
         say(f"note: {name} was {then!r} and is {now!r}: what follows may differ in its last bits")
     at = datetime.now(UTC).isoformat(timespec="seconds")

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from harness.config import Config
+from harness.engine import Actors, Key, TorchEngine
 from harness.errors import HarnessError
 from harness.grades import Grade
 from harness.grading import read_samples
+from harness.liveness import beat
 from harness.policy import Policy
 from harness.randomness import stream
 from harness.rewards import overlong_penalty, score
-from harness.sampler import Sampling, sample
+from harness.sampler import Sampling
 from harness.task import TRAINED_ON, Problem, Task, draw_distinct
 
 
@@ -27,6 +27,7 @@ class Response:
     tokens: list[int]  # the end token included
     text: str
     entropy_sum: float  # nats, over its tokens
+    sampler_logprobs: list[float]  # of its tokens, under what drew them
     truncated: bool
     grade: Grade
     score: float  # what dynamic sampling looks at
@@ -65,8 +66,11 @@ def informative(group: Group) -> bool:
     return len({response.score for response in group}) > 1
 
 
-def collect(policy: Policy, task: Task, config: Config, step: int) -> Rollouts:
-    """The step's rollouts. Surplus groups are cut by the order of their prompts, never by who finished first."""
+def collect(policy: Policy, task: Task, config: Config, step: int, actors: Actors | None = None) -> Rollouts:
+    """The step's rollouts, by default drawn by the policy itself; on every rank those of all.
+
+    Surplus groups are cut by the order of their prompts, never by who finished first.
+    """
     wanted = config.rollout.prompts_per_step
     rounds: list[list[Group]] = []
     kept: list[Group] = []
@@ -75,7 +79,8 @@ def collect(policy: Policy, task: Task, config: Config, step: int) -> Rollouts:
     while len(kept) < wanted and len(rounds) < limit:
         generator = stream(config.run.seed, "data", step, len(rounds))
         problems = draw_distinct(task, TRAINED_ON[config.evaluation.eval_split], wanted, generator, seen)
-        rounds.append(answer_all(policy, task, config, (step, len(rounds)), problems))
+        asking = Asking(policy, task, config, actors or Actors(TorchEngine(policy)))
+        rounds.append(answer_all(asking, (step, len(rounds)), problems))
         kept += [group for group in rounds[-1] if informative(group) or not config.rollout.dynamic_sampling]
     missing = max(0, wanted - len(kept))
     if missing and config.rollout.unfilled == "stop":
@@ -86,18 +91,35 @@ def collect(policy: Policy, task: Task, config: Config, step: int) -> Rollouts:
     return Rollouts(rounds, kept[:wanted], missing)
 
 
-def answer_all(
-    policy: Policy, task: Task, config: Config, place: tuple[int, int], problems: Sequence[Problem]
-) -> list[Group]:
+@dataclass(frozen=True)
+class Asking:
+    """What a question is asked with."""
+
+    policy: Policy
+    task: Task
+    config: Config
+    actors: Actors
+
+
+def answer_all(asking: Asking, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
     """A group of scored responses to each problem; `place` is the step and its sampling round."""
+    ranks = asking.actors.ranks
+    return ranks.merged(answer_share(asking, place, ranks.share(problems)))
+
+
+def answer_share(asking: Asking, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
+    """The same of a rank's own share."""
+    policy, task, config = asking.policy, asking.task, asking.config
     step, round_number = place
     rollout, seed = config.rollout, config.run.seed
     prompts = [policy.encode(problem.prompt) for problem in problems]
     asked = [(problem, j) for problem in problems for j in range(rollout.group_size)]
     limit = rollout.max_response_tokens
-    uniforms = np.stack([stream(seed, "rollout", step, problem.prompt_id, j).random(limit) for problem, j in asked])
-    samples = sample(policy, prompts, uniforms, Sampling(limit, rollout.temperature))
+    keys: list[Key] = [(seed, "rollout", step, problem.prompt_id, j) for problem, j in asked]
+    samples = asking.actors.generate(prompts, keys, Sampling(limit, rollout.temperature))
+    beat("reward")
     read = read_samples(policy, task, [problem for problem, _ in asked], samples)
+    beat("rollout")
 
     def scored(index: int) -> Response:
         (problem, j), drawn, (text, grade) = asked[index], samples[index], read[index]
@@ -111,6 +133,7 @@ def answer_all(
             tokens=drawn.tokens,
             text=text,
             entropy_sum=drawn.entropy_sum,
+            sampler_logprobs=drawn.logprobs,
             truncated=drawn.truncated,
             grade=grade,
             score=points,

@@ -13,11 +13,12 @@ from harness.policy import Policy, positions
 
 @dataclass(frozen=True)
 class Sample:
-    """One response: its tokens, the end token included; the entropy of each step's distribution; cut at the limit?"""
+    """One response: its tokens, the end token included, and what its sampler knew of them."""
 
     tokens: list[int]
-    entropy_sum: float  # nats
-    truncated: bool
+    entropy_sum: float  # nats, of the distributions that they were drawn from
+    truncated: bool  # cut at the limit
+    logprobs: list[float]  # of the tokens under the sampler, at its temperature, untruncated
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ def sample(
     ends = torch.tensor(sorted(policy.end_ids), device=policy.device)
     tokens = torch.full((len(uniforms), sampling.max_tokens), policy.pad_id, device=policy.device)
     entropy = torch.zeros(len(uniforms), dtype=torch.float64, device=policy.device)
+    logprobs = torch.zeros(tokens.shape, dtype=torch.float64, device=policy.device)
     lengths = torch.full((len(uniforms),), sampling.max_tokens, device=policy.device)
     ended = torch.zeros(len(uniforms), dtype=torch.bool, device=policy.device)
     active = torch.arange(len(uniforms), device=policy.device)
     for step in range(sampling.max_tokens):
-        chosen, step_entropy = choose(logits, draws[active, step], sampling)
-        tokens[active, step] = chosen
+        chosen, step_logprobs, step_entropy = choose(logits, draws[active, step], sampling)
+        tokens[active, step], logprobs[active, step] = chosen, step_logprobs
         entropy[active] += step_entropy
         finished = torch.isin(chosen, ends)
         ended[active[finished]] = True
@@ -63,9 +65,9 @@ def sample(
         attention_mask = torch.nn.functional.pad(attention_mask, (0, 1), value=1)
         logits = next_logits(policy, chosen[:, None], attention_mask, cache)
     return [
-        Sample(row[:length], row_entropy, not row_ended)
-        for row, length, row_entropy, row_ended in zip(
-            tokens.tolist(), lengths.tolist(), entropy.tolist(), ended.tolist(), strict=True
+        Sample(row[:length], row_entropy, not row_ended, row_logprobs[:length])
+        for row, length, row_entropy, row_ended, row_logprobs in zip(
+            tokens.tolist(), lengths.tolist(), entropy.tolist(), ended.tolist(), logprobs.tolist(), strict=True
         )
     ]
 
@@ -102,18 +104,19 @@ def next_logits(
 
 def choose(
     logits: Float[Tensor, "row vocabulary"], uniforms: Float[Tensor, " row"], sampling: Sampling
-) -> tuple[Int[Tensor, " row"], Float[Tensor, " row"]]:
-    """The token at each row's uniform number, and the entropy (nats) of the untruncated distribution.
+) -> tuple[Int[Tensor, " row"], Float[Tensor, " row"], Float[Tensor, " row"]]:
+    """The token at each row's uniform number, its log-probability and the entropy (nats), both untruncated.
 
     The cumulative sum is in float64: in float32 it would be off by more than a rare token's probability.
     """
-    probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
+    whole = probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
     entropy = torch.special.entr(probabilities).sum(dim=-1)
     if sampling.top_p < 1:
         probabilities = nucleus(probabilities, sampling.top_p)
     cumulative = probabilities.cumsum(dim=-1)
     chosen = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True).squeeze(1)
-    return chosen.clamp(max=logits.shape[-1] - 1), entropy
+    chosen = chosen.clamp(max=logits.shape[-1] - 1)
+    return chosen, whole.gather(1, chosen[:, None]).squeeze(1).log(), entropy
 
 
 def nucleus(probabilities: Float[Tensor, "row vocabulary"], top_p: float) -> Float[Tensor, "row vocabulary"]:

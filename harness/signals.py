@@ -1,9 +1,12 @@
 """Signals that ask a run to stop: it saves at the next step boundary; the second one ends it at once."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from harness.liveness import LIVENESS, asked_to_stop
 
 # SLURM sends SIGUSR1 or SIGTERM before it ends a job; a terminal that closes sends SIGHUP
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
@@ -11,7 +14,15 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], str | None]]:
-    """A function that names the first signal to stop that has come, or None."""
+    """A function that names the first signal to stop that has come, or None.
+
+    A rank heeds none itself: its launcher does, and tells all ranks at once.
+    """
+    if LIVENESS in os.environ:
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+        yield asked_to_stop
+        return
     received: list[str] = []
 
     def note(number: int, _frame: FrameType | None) -> None:

@@ -49,6 +49,7 @@ def response_of(row: Row, policy: Policy) -> Response:
         tokens=row["tokens"],
         text=row["text"],
         entropy_sum=math.nan,
+        sampler_logprobs=row.get("sampler_logprobs") or [math.nan] * len(row["tokens"]),
         truncated=row["truncated"],
         grade=Grade(row["outcome"], None, row["why"]),
         score=math.nan,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.batching import MicroBatch
+from harness.ranks import ALONE, Ranks
 from harness.update import KnownLogprobs
 
 
@@ -21,13 +22,14 @@ Trained = Mapping[tuple[str, int], TrainedOn]  # by prompt and sample
 def trained_responses(
     minibatches: Sequence[Sequence[MicroBatch]],
     known: Sequence[Sequence[KnownLogprobs]],
-    advantages: Sequence[float],
+    advantages: Mapping[tuple[str, int], float],
+    ranks: Ranks = ALONE,
 ) -> Trained:
-    """The responses trained on; `advantages` in the order of the minibatches."""
-    rows = [
-        (response.key, row[: len(response.tokens)].tolist())
+    """The responses that all ranks trained on; `advantages` by prompt and sample."""
+    own = {
+        response.key: row[: len(response.tokens)].tolist()
         for minibatch, logprobs in zip(minibatches, known, strict=True)
         for batch, one in zip(minibatch, logprobs, strict=True)
-        for response, row in zip(batch.responses, one.old, strict=True)
-    ]
-    return {key: TrainedOn(advantage, row) for (key, row), advantage in zip(rows, advantages, strict=True)}
+        for response, row in zip(batch.responses, one.old[: len(batch.responses)], strict=True)
+    }
+    return {key: TrainedOn(advantages[key], row) for rows in ranks.gather(own) for key, row in rows.items()}

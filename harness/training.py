@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass
 
+import torch
+
+from harness.backend import Backend, torch_backend
 from harness.config import Config
+from harness.engine import Actors, Engine, TorchEngine, own_engine
 from harness.metrics import Ledger, Stopwatch
 from harness.noise import Noise
 from harness.policy import Policy
-from harness.update import Updater, make_optimizer
+from harness.ranks import ALONE, Ranks
+from harness.update import Updater
 from losses import LOSSES, Loss
 
 
@@ -17,21 +22,49 @@ class Training:
     policy: Policy
     reference: Policy | None  # the initial policy, where beta > 0
     updater: Updater
+    actors: Actors
     ledger: Ledger
     watch: Stopwatch
     noise: Noise | None = None
     steps_done: int = 0
 
 
-def begin(config: Config, policy: Policy, reference: Policy | None) -> Training:
+def begin(config: Config, policy: Policy, reference: Policy | None, ranks: Ranks = ALONE) -> Training:
     """A run before its first step."""
-    return Training(policy, reference, make_updater(config, policy), make_ledger(config, policy), Stopwatch())
+    for one in (policy, reference):
+        if one is not None and config.model.device == "auto" and torch.cuda.is_available():
+            one.model.cuda()
+    ledger = make_ledger(config, policy)
+    engine = make_engine(config, policy)  # before the backend, which may take the policy's weights apart
+    updater = make_updater(config, policy, ranks)
+    return Training(policy, reference, updater, Actors(engine, ranks), ledger, Stopwatch())
 
 
-def make_updater(config: Config, policy: Policy) -> Updater:
-    """Loss, optimizer and schedule as the config says."""
-    optimizer, schedule = make_optimizer(policy, config.optimizer, config.updates_per_rollout)
-    return Updater(policy, make_loss(config), optimizer, schedule, config)
+def make_engine(config: Config, policy: Policy) -> Engine:
+    """What draws the responses, as the config says."""
+    if config.engine.engine == "vllm":
+        from harness.vllm_engine import VllmEngine
+
+        return VllmEngine.start(policy, config)
+    is_apart = config.backend.backend == "deepspeed" and config.backend.zero_stage == 3
+    return own_engine(policy) if is_apart else TorchEngine(policy)
+
+
+def make_updater(config: Config, policy: Policy, ranks: Ranks = ALONE) -> Updater:
+    """Loss and backend as the config says."""
+    return Updater(make_backend(config, policy, ranks), make_loss(config), config)
+
+
+def make_backend(config: Config, policy: Policy, ranks: Ranks) -> Backend:
+    """Optimizer and schedule where the config says."""
+    if config.model.gradient_checkpointing:
+        policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+        policy.model.enable_input_require_grads()
+    if config.backend.backend == "deepspeed":
+        from harness.deepspeed_backend import deepspeed_backend
+
+        return deepspeed_backend(policy, config, ranks)
+    return torch_backend(policy, config.optimizer, config.updates_per_rollout)
 
 
 def make_loss(config: Config) -> Loss:
@@ -43,4 +76,7 @@ def make_ledger(config: Config, policy: Policy) -> Ledger:
     """A ledger that knows what the config's steps compute."""
     epochs = config.optimizer.epochs
     forwards = 1 + (config.loss.beta > 0) + (epochs if config.loss.sequence_filter else 0)
-    return Ledger(sum(p.numel() for p in policy.model.parameters()), epochs, forwards)
+    parameters = sum(p.numel() for p in policy.model.parameters())
+    trained = sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
+    backward = 2.0 * (parameters + trained)  # to the inputs of every layer, and to what is trained
+    return Ledger(parameters, epochs, forwards, backward / parameters)

@@ -1,16 +1,20 @@
 """Optimizer steps."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harness.backend import Backend
 from harness.batching import MicroBatch
-from harness.config import Config, OptimizerSettings
+from harness.config import Config
+from harness.correction import correction_weights
+from harness.liveness import beat
 from harness.loss_record import Forward, LossRecord, Mask
-from harness.nonfinite import check_gradient, check_weights
-from harness.policy import Policy, response_logprobs
+from harness.nonfinite import NonFinite, check_gradient, check_weights
+from harness.policy import Logprobs, Policy, TokenBatch
 from losses import Loss, LossBatch, mask_totals, sequence_filter, token_weights
 
 
@@ -22,30 +26,25 @@ class KnownLogprobs:
     reference: Float[Tensor, "sequence token"] | None
 
 
-def make_optimizer(
-    policy: Policy, settings: OptimizerSettings, updates_per_step: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """AdamW, and its learning rate: a linear warm-up, then constant."""
-    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    warm = settings.warmup_steps * updates_per_step
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: min(1.0, (done + 1) / max(warm, 1)))
+class Scorer(Protocol):
+    """A policy, or a backend that has one."""
+
+    def logprobs(self, tokens: TokenBatch, temperature: float, /) -> Logprobs:
+        """Of the tokens of each response, and the entropies."""
 
 
 @torch.no_grad()
 def known_logprobs(
-    policy: Policy, reference: Policy | None, minibatches: list[list[MicroBatch]], temperature: float
+    policy: Scorer, reference: Policy | None, minibatches: list[list[MicroBatch]], temperature: float
 ) -> list[list[KnownLogprobs]]:
     """Old and reference log-probabilities, by the trainer's own code and plan: the first ratios are exactly 1."""
-    return [
-        [
-            KnownLogprobs(
-                response_logprobs(policy, batch.tokens, temperature)[0],
-                response_logprobs(reference, batch.tokens, temperature)[0] if reference else None,
-            )
-            for batch in minibatch
-        ]
-        for minibatch in minibatches
-    ]
+
+    def known(batch: MicroBatch) -> KnownLogprobs:
+        beat()
+        old, _ = policy.logprobs(batch.tokens, temperature)
+        return KnownLogprobs(old, reference.logprobs(batch.tokens, temperature)[0] if reference else None)
+
+    return [[known(batch) for batch in minibatch] for minibatch in minibatches]
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,16 @@ class Gradient:
 
 @dataclass(frozen=True)
 class Updater:
-    """What an optimizer step needs besides its minibatch."""
+    """What an optimizer step needs besides its minibatch, of which each rank has a share."""
 
-    policy: Policy
+    backend: Backend
     loss: Loss
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LambdaLR
     config: Config
+
+    @property
+    def policy(self) -> Policy:
+        """What is trained."""
+        return self.backend.policy
 
     def step(self, minibatch: list[MicroBatch], known: list[KnownLogprobs], record: LossRecord) -> None:
         """One optimizer step. Raises NonFinite where loss or gradient are, before anything, or the stepped weights."""
@@ -73,40 +75,44 @@ class Updater:
 
     def apply(self, gradient: Gradient, minibatch: list[MicroBatch], record: LossRecord) -> None:
         """Step with the gradient that the parameters hold, and count it in."""
-        check_gradient(gradient.loss, gradient.norm, self.policy, gradient.forwards)
+        try:
+            check_gradient(gradient.loss, gradient.norm, self.policy, gradient.forwards)
+        except NonFinite:
+            self.backend.discard()
+            raise
         for batch, forward in zip(minibatch, gradient.forwards, strict=True):
             record.add(batch, forward)
-        parameters = self.policy.model.parameters()
-        torch.nn.utils.clip_grads_with_norm_(parameters, self.config.optimizer.grad_clip, gradient.norm)
         record.gradient_norms.append(float(gradient.norm))
-        record.learning_rate = float(self.schedule.get_last_lr()[0])
-        self.optimizer.step()
-        self.schedule.step()
-        check_weights(self.policy, gradient.forwards)
+        record.learning_rate = float(self.backend.schedule.get_last_lr()[0])
+        self.backend.step(gradient.norm)
+        check_weights(self.backend, gradient.forwards)
 
     def gradient(self, minibatch: list[MicroBatch], known: list[KnownLogprobs]) -> Gradient:
-        """The gradient of the minibatch's loss in the parameters' .grad, accumulated over the micro-batches.
+        """The gradient of the minibatch's loss in the backend, accumulated over micro-batches and ranks.
 
-        Token weights are taken from the step's totals, so that the micro-batches cannot change the gradient.
+        Token weights are taken from the step's totals, so that neither can change the gradient.
         """
-        self.optimizer.zero_grad()
+        self.backend.zero_grad()
         masks = self.trained_masks(minibatch, known)
-        totals = torch.stack([mask_totals(mask) for mask in masks]).sum(dim=0)
-        loss, forwards = 0.0, []
+        totals = self.backend.ranks.sum(torch.stack([mask_totals(mask) for mask in masks]).sum(dim=0))
+        loss, forwards = 0.0, list[Forward]()
         for batch, logprobs, mask in zip(minibatch, known, masks, strict=True):
+            beat()
             forward = self.forward(batch, logprobs, mask)
             limit = self.config.rollout.max_response_tokens
             weights = token_weights(mask, self.config.loss.averaging, limit, totals)
+            if batch.sampler_logprobs is not None:
+                weights = weights * correction_weights(logprobs.old - batch.sampler_logprobs, mask, self.config.engine)
             scalar = (forward.output.token_loss * weights).sum()
-            scalar.backward()
+            self.backend.backward(scalar, is_last=len(forwards) + 1 == len(minibatch))
             loss += float(scalar.detach())
             forwards.append(forward)
-        gradients = [p.grad for p in self.policy.model.parameters() if p.grad is not None]
-        return Gradient(loss, torch.nn.utils.get_total_norm(gradients), forwards)
+        loss = float(self.backend.ranks.sum(torch.tensor(loss, dtype=torch.float64)))
+        return Gradient(loss, self.backend.gradient_norm(), forwards)
 
     def forward(self, batch: MicroBatch, logprobs: KnownLogprobs, mask: Mask) -> Forward:
         """The loss of a micro-batch under the policy as it now is, and what else its log-probabilities show."""
-        policy_logprobs, entropy = response_logprobs(self.policy, batch.tokens, self.config.rollout.temperature)
+        policy_logprobs, entropy = self.backend.logprobs(batch.tokens, self.config.rollout.temperature)
         output = self.loss(LossBatch(policy_logprobs, logprobs.old, batch.advantages, mask, logprobs.reference))
         return Forward(output, policy_logprobs.detach(), logprobs.old, entropy)
 
@@ -123,7 +129,7 @@ class Updater:
             return masks
         kept = []
         for batch, logprobs, mask in zip(minibatch, known, masks, strict=True):
-            policy_logprobs, _ = response_logprobs(self.policy, batch.tokens, self.config.rollout.temperature)
+            policy_logprobs, _ = self.backend.logprobs(batch.tokens, self.config.rollout.temperature)
             clamp = self.config.loss.log_ratio_clamp
             log_ratio = policy_logprobs - logprobs.old
             log_ratio = log_ratio if clamp is None else log_ratio.clamp(-clamp, clamp)

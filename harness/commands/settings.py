@@ -1,18 +1,20 @@
 """The settings of a command line."""
 
 import argparse
+import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from harness.command import OneLineParser, Subparsers, add_setting_flags, parsed
 from harness.config import Config, section_of
+from harness.liveness import LIVENESS
 from harness.settings import resolve
 
 Start = Callable[[argparse.Namespace], None]
 
 
-def add_with_settings(subparsers: Subparsers, name: str, purpose: str, start: Start) -> None:
+def add_with_settings(subparsers: Subparsers, name: str, purpose: str, start: Start) -> OneLineParser:
     """A command whose settings come from a preset, a file, and a flag each."""
     usage = "%(prog)s [--setting value ...]"
     parser: OneLineParser = subparsers.add_parser(name, allow_abbrev=False, usage=usage, help=purpose)
@@ -20,6 +22,7 @@ def add_with_settings(subparsers: Subparsers, name: str, purpose: str, start: St
     parser.add_argument("--preset", metavar="NAME", help="settings shipped in harness/presets, or a TOML file")
     parser.add_argument("--config", metavar="FILE", help="settings from TOML, or from a run's config.json")
     add_setting_flags(parser)
+    return parser
 
 
 def resolved(options: argparse.Namespace) -> Config:
@@ -41,7 +44,9 @@ def given_flags(options: argparse.Namespace) -> dict[str, str | None]:
 
 
 def say_what_is_idle(flags: dict[str, str | None], config: Config) -> None:
-    """One line for each setting that does less than its user may think."""
+    """One line for each setting that does less than its user may think; a launcher has said so for its ranks."""
+    if LIVENESS in os.environ:
+        return
     loss = config.loss
     if loss.loss_type == "fipo" and loss.delta is None:
         print(

@@ -354,8 +354,8 @@ def stepped() -> Training:
     training = begin(CONFIG, fresh_policy(0), None)
     for parameter in training.policy.model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    training.updater.optimizer.step()
-    training.updater.schedule.step()
+    training.updater.backend.optimizer.step()
+    training.updater.backend.schedule.step()
     training.steps_done, training.noise = 1, Noise(0.0, None)
     return training
 
@@ -390,7 +390,7 @@ def check_moments(training: Training) -> None:
     """Every parameter has its moments, of its own shape."""
     for parameter in training.policy.model.parameters():
         shapes = {"step": torch.Size([]), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
-        state = training.updater.optimizer.state[parameter]
+        state = training.updater.backend.optimizer.state[parameter]
         assert {key: value.shape for key, value in state.items()} == shapes
 
 

@@ -27,7 +27,7 @@ def metric_keys(*, fipo: bool, beta: bool) -> set[str]:
         if ("FIPO only" in meaning and not fipo) or ("where beta > 0" in meaning and not beta):
             continue
         quoted = re.findall(r"`([^`]*)`", names)
-        if re.fullmatch(r"(rollout|loss|noise|optimizer|ledger|time)/[^.]*", quoted[0]):
+        if re.fullmatch(r"(rollout|sampler|loss|noise|optimizer|ledger|time)/[^.]*", quoted[0]):
             keys |= {key for name in quoted for key in expanded(name)}
     return keys | {"step"}
 

@@ -18,6 +18,7 @@ def response(policy: Policy, problem: Problem, text: str, reward: float = 1.0, s
         tokens=tokens,
         text=policy.decode(tokens),
         entropy_sum=0.0,
+        sampler_logprobs=[0.0] * len(tokens),
         truncated=not text.endswith(END),
         grade=Grade("right" if reward > 0 else "wrong"),
         score=reward,

@@ -19,7 +19,7 @@ from harness.loss_record import LossRecord, metric_names
 from harness.nonfinite import NonFinite, check_gradient, check_weights
 from harness.policy import Policy
 from harness.record import RunFolder
-from harness.training import Training, begin
+from harness.training import Training, begin, make_updater
 from harness.update import KnownLogprobs, known_logprobs
 from tests.harness import runs
 from tests.harness.command_line import outcome
@@ -79,10 +79,10 @@ def test_an_adversarial_old_logprob_steps_with_nothing_that_is_not_finite(
     if refused:
         assert " in the loss; " in refused or " in the gradient of " in refused
         assert model_sha256(run.training.policy) == before
-        assert not run.training.updater.optimizer.state
+        assert not run.training.updater.backend.optimizer.state
     else:
         assert not math.isnan(value)
-        check_weights(run.training.policy)
+        check_weights(run.training.updater.backend)
 
 
 def test_the_batch_of_an_update_that_is_not_made_is_kept(prepared: Callable[..., Prepared]) -> None:
@@ -93,7 +93,7 @@ def test_the_batch_of_an_update_that_is_not_made_is_kept(prepared: Callable[...,
     with pytest.raises(HarnessError, match=r"^step 7: expected finite numbers, got nan in the loss; its batch is in "):
         update(run.training, run.minibatch, bad, run.record, run.folder)
     assert model_sha256(run.training.policy) == before
-    assert not run.training.updater.optimizer.state
+    assert not run.training.updater.backend.optimizer.state
 
     kept = run.folder.path / "nonfinite" / "step_000007_update_0000"
     batch = runs.read_json(kept / "batch.json")
@@ -162,14 +162,14 @@ def test_a_norm_that_overflows_though_no_gradient_does_is_named(prepared: Callab
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_weight_that_is_not_finite_is_named(random_policy: Policy, value: float, dtype: torch.dtype) -> None:
     names = [name for name, _ in random_policy.model.named_parameters()]
-    check_weights(random_policy)
+    check_weights(make_updater(small_config(), random_policy).backend)
     for name in names[:: len(names) - 1]:
         policy = random_policy.copy()
         policy.model.to(dtype)
         with torch.no_grad():
             dict(policy.model.named_parameters())[name].view(-1)[-1] = value
         with pytest.raises(NonFinite, match=f"in the weight {name}$".replace(".", r"\.")):
-            check_weights(policy)
+            check_weights(make_updater(small_config(), policy).backend)
 
 
 def test_weights_that_a_step_made_infinite_end_the_run_whatever_may_be_skipped(

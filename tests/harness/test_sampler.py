@@ -21,6 +21,7 @@ def uniforms(rows: int) -> np.ndarray:
 def plainly_sampled(policy: Policy, prompt: list[int], numbers: np.ndarray, sampling: Sampling) -> Sample:
     """One response, the whole text read anew for each token: no batch, no padding, no cache."""
     tokens: list[int] = []
+    logprobs: list[float] = []
     entropy = 0.0
     for number in numbers[: sampling.max_tokens]:
         logits = policy.model(input_ids=torch.tensor([prompt + tokens])).logits[0, -1].double().numpy()
@@ -28,9 +29,10 @@ def plainly_sampled(policy: Policy, prompt: list[int], numbers: np.ndarray, samp
         probabilities = odds / odds.sum()
         entropy -= (probabilities * np.log(probabilities)).sum()
         tokens.append(int(np.flatnonzero(number < probabilities.cumsum())[0]))
+        logprobs.append(float(np.log(probabilities[tokens[-1]])))
         if tokens[-1] in policy.end_ids:
-            return Sample(tokens, entropy, truncated=False)
-    return Sample(tokens, entropy, truncated=True)
+            return Sample(tokens, entropy, False, logprobs)
+    return Sample(tokens, entropy, True, logprobs)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -42,6 +44,7 @@ def test_sampler_equals_a_plain_one(random_policy: Policy, temperature: float) -
     assert [one.tokens for one in drawn] == [one.tokens for one in plain]
     assert [one.truncated for one in drawn] == [one.truncated for one in plain]
     assert agree([one.entropy_sum for one in drawn], [one.entropy_sum for one in plain], "network")
+    assert agree(*([value for one in each for value in one.logprobs] for each in (drawn, plain)), "network")
 
 
 def test_a_rows_tokens_do_not_depend_on_the_other_rows(random_policy: Policy) -> None:

@@ -24,6 +24,22 @@ OTHER = {
     "checkpoint_every": "3",
     "model_revision": "0123abc",
     "skip_nonfinite": "2",
+    "device": "cpu",
+    "lora_rank": "8",
+    "lora_alpha": "32",
+    "gradient_checkpointing": "true",
+    "engine": "vllm",
+    "engine_memory": "0.3",
+    "sync_tolerance": "0.01",
+    "sampler_correction": "truncate",
+    "sampler_correction_cap": "3.0",
+    "backend": "deepspeed",
+    "nproc": "2",
+    "hostfile": "hosts",
+    "zero_stage": "3",
+    "offload": "all",
+    "zero_bucket_size": "1000",
+    "phase_deadline_s": "60.0",
     "prompts_per_step": "16",
     "group_size": "4",
     "max_response_tokens": "64",
@@ -123,7 +139,8 @@ def test_defaults_are_the_published_pages() -> None:
 
 def test_hash_is_that_of_every_setting_but_the_output_folder() -> None:
     same = {"loss_type": "fipo", "prompts_per_step": 32, "minibatches": 8}
-    base = same | {"delta": 5.0}
+    same |= {"backend": "deepspeed", "zero_stage": 3, "engine": "vllm"}
+    base = same | {"delta": 5.0, "lora_rank": 4}
     hashes = {name: config_sha256(resolve(base | {name: value})) for name, value in OTHER.items() if name not in same}
     assert hashes.pop("output_dir") == config_sha256(resolve(base))
     assert config_sha256(resolve(base)) not in hashes.values()

@@ -9,7 +9,7 @@ from harness.chain_sum import DIRECT, GRADED, Stage
 from harness.config import Config
 from harness.loop import set_up_torch
 from harness.manifest import save_folder
-from harness.policy import Policy
+from harness.policy import Policy, write_policy
 from harness.settings import resolve
 from harness.warmstart import cache_key, silent, warm_started
 
@@ -29,8 +29,7 @@ def direct_answers() -> Policy:
 
 def save_direct_answers(folder: Path) -> str:
     """The folder, with that policy in it."""
-    direct_answers().model.save_pretrained(folder)
-    direct_answers().tokenizer.save_pretrained(folder)
+    write_policy(folder, direct_answers())
     return str(folder)
 
 

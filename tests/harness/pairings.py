@@ -1,0 +1,100 @@
+"""Runs of several ranks in one start: python -m torch.distributed.run ... -m tests.harness.pairings FOLDER NAME...
+
+Every rank trains each named pairing in turn into FOLDER/NAME-ranksN, as `python -m harness train` would.
+"""
+
+import os
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from harness.config import Config
+from harness.errors import Stopped
+from harness.launch import be_a_rank
+from harness.loop import train
+from harness.metrics import Metrics
+from harness.resume import resume
+from tests.harness.tiny import small_config
+
+SCAFFOLD: dict[str, Any] = {"steps": 5, "lr": 3e-4, "temperature": 1.5, "delta": 10.0, "checkpoint_every": 2}
+HARD: dict[str, Any] = {"control": "blame", "sequence_filter": True, "dynamic_sampling": True, "epochs": 2}
+HARD |= {"beta": 0.05}
+
+# what a run is besides its backend, and what the backend is; micro-batches of 8 leave a rank of two idle
+RUNS: dict[str, dict[str, Any]] = {
+    "grpo": {"loss_type": "grpo"},
+    "dapo": {"loss_type": "dapo"},
+    "fipo": {"loss_type": "fipo", **HARD},
+    "lora": {"loss_type": "fipo", "lora_rank": 4, "lr": 1e-2},
+    "checkpointed": {"loss_type": "fipo", "gradient_checkpointing": True},
+}
+PAIRINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "grpo-zero0": ("grpo", {"zero_stage": 0}),
+    "dapo-zero1": ("dapo", {"zero_stage": 1, "micro_batch_size": 8}),
+    "fipo-zero2": ("fipo", {"zero_stage": 2, "micro_batch_size": 2}),
+    "fipo-zero3": ("fipo", {"zero_stage": 3, "micro_batch_size": 4}),
+    "lora-zero3": ("lora", {"zero_stage": 3}),
+}
+MORE = {
+    f"{run}-zero{stage}-micro{size}": (run, {"zero_stage": stage, "micro_batch_size": size})
+    for run in RUNS
+    for stage in range(4)
+    for size in (1, 2, 4, 8)
+} | {
+    "fipo-offload": ("fipo", {"zero_stage": 2, "offload": "optimizer"}),
+    "fipo-offload-all": ("fipo", {"zero_stage": 3, "offload": "all"}),
+    "fipo-small-buckets": ("fipo", {"zero_stage": 2, "zero_bucket_size": 1000}),
+}
+RESUMED = ("fipo-zero2", "fipo-zero3")  # pairings that are also stopped after three steps
+BFLOAT16: dict[str, dict[str, Any]] = {
+    f"bfloat16-zero{stage}": {"loss_type": "fipo", "dtype": "bfloat16", "zero_stage": stage} for stage in (1, 2, 3)
+}
+
+
+def config_of(model: str, name: str, nproc: int) -> Config:
+    """The config of a pairing on so many ranks; 0 ranks: under torch alone."""
+    if name in BFLOAT16:
+        run, backend = BFLOAT16[name], dict[str, Any]()
+    else:
+        key, backend = (PAIRINGS | MORE)[name]
+        run = RUNS[key]
+    ours = {"backend": "deepspeed", "nproc": nproc} | backend if nproc else {}
+    return small_config(model, **SCAFFOLD | run | ours)
+
+
+def stop_after(steps: int) -> Any:
+    """Stops a run after so many, as a signal between two steps would."""
+
+    def stop(metrics: Metrics) -> None:
+        if metrics["step"] == steps - 1:
+            raise Stopped(f"stopped after {steps} steps")
+
+    return stop
+
+
+def ignore(_metrics: Metrics) -> None:
+    """Nothing to do."""
+
+
+def main(folder: Path, names: list[str]) -> None:
+    """Train them all; `NAME!` is stopped after three steps, `NAME+` resumed where `NAME!` lies."""
+    be_a_rank()
+    world = int(os.environ["WORLD_SIZE"])
+    for name in names:
+        plain = name.rstrip("!+")
+        path = folder / f"{plain}-ranks{world}{'-stopped' if plain != name else ''}"
+        if name.endswith("+"):
+            resume(path, ignore, print)
+        elif name.endswith("!"):
+            with suppress(Stopped):
+                train(config_of(str(folder / "model"), plain, world), path, stop_after(3))
+            if os.environ["RANK"] == "0":
+                shutil.copytree(path, path.with_name(f"{path.name}-copy"))
+        else:
+            train(config_of(str(folder / "model"), plain, world), path, ignore)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,115 @@
+"""The ranks of a run as a group: one that stands still or fails ends all of them, and nothing is left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from harness.__main__ import main
+from harness.memory import is_out_of_memory
+from tests.harness.command_line import outcome
+from tests.harness.tiny import small_flags
+
+pytestmark = pytest.mark.train
+DEEPSPEED = ["--backend", "deepspeed", "--nproc", "2", "--loss_type", "dapo"]
+
+
+def flags(model: str, run: Path, **changes: Any) -> list[str]:
+    return [*small_flags(model, **changes), *DEEPSPEED, "--output_dir", str(run)]
+
+
+def started(arguments: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "harness", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not come"
+        time.sleep(0.05)
+
+
+def ranks_of(launcher: int) -> dict[str, psutil.Process]:
+    """The launcher's processes by rank."""
+    return {child.environ()["RANK"]: child for child in psutil.Process(launcher).children()}
+
+
+def left(run: Path) -> list[int]:
+    """Processes that still name the run."""
+    return [one.pid for one in psutil.process_iter(["cmdline"]) if str(run) in (one.info["cmdline"] or [])]
+
+
+def status(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "status.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_a_rank_that_stands_still_ends_the_group_and_the_run_goes_on_when_resumed(
+    model_folder: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = started(["train", *flags(model_folder, run, steps=400, checkpoint_every=2, phase_deadline_s=4)])
+    wait_for(run / "checkpoints" / "step_000002")
+    ranks_of(process.pid)["1"].send_signal(signal.SIGSTOP)
+    since = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert time.monotonic() - since < 60
+    (line,) = errors.splitlines()
+    assert line.startswith("error: rank 1 in phase ")
+    assert " showed no progress for " in line
+    assert f"go on with: python -m harness resume {run}" in line
+    assert left(run) == []
+    assert status(run)["state"] == "preempted"
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    assert config["config"]["backend"]["zero_stage"] == 2
+    # a signal to the launcher alone stops all ranks at the same step, with a checkpoint
+    process = started(["resume", str(run)])
+    wait_for(run / "resumes.jsonl")
+    steps = len((run / "metrics.jsonl").read_bytes().splitlines())
+    while len((run / "metrics.jsonl").read_bytes().splitlines()) <= steps:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert errors.startswith("stopped by SIGTERM after ")
+    assert status(run)["state"] == "preempted"
+    assert left(run) == []
+
+
+def test_out_of_memory_is_recognised_on_any_rank_and_says_what_to_lower(model_folder: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = started(["train", *flags(model_folder, run, max_response_tokens=10**14)])
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "error: out of memory in phase evaluation (Unable to allocate " in errors
+    assert "lower --micro_batch_size" in errors
+    assert status(run)["state"] == "failed"
+    assert left(run) == []
+
+
+def test_what_counts_as_out_of_memory() -> None:
+    import torch
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**55)
+    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(ValueError("something else"))
+
+
+def test_a_used_folder_is_refused_before_any_rank_is_started(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    code, printed, errors = outcome(main, ["train", *flags(model_folder, tmp_path)], capsys)
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert "expected a new or empty folder" in errors[0]
