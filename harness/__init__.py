@@ -5,10 +5,12 @@ from harness.command import OneLineParser, add_setting_flags, parsed, run_comman
 from harness.config import Config, section_of
 from harness.errors import HarnessError, UsageError
 from harness.files import write_json, write_table
+from harness.memory import MEMORY, memory_kills
 from harness.schedule import evaluation_answers
 from harness.settings import config_sha256, flatten, resolve, tree_of
 
 __all__ = [
+    "MEMORY",
     "Config",
     "HarnessError",
     "OneLineParser",
@@ -18,6 +20,7 @@ __all__ = [
     "config_sha256",
     "evaluation_answers",
     "flatten",
+    "memory_kills",
     "parsed",
     "resolve",
     "run_command",

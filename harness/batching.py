@@ -35,6 +35,12 @@ def advantages_of(groups: list[Group], config: Config) -> list[float]:
     return [float(value) for value in advantages]
 
 
+def keyed_advantages(groups: list[Group], config: Config) -> dict[tuple[str, int], float]:
+    """Each response's group-relative advantage."""
+    responses = [response for group in groups for response in group]
+    return {one.key: value for one, value in zip(responses, advantages_of(groups, config), strict=True)}
+
+
 def plan_minibatches(
     groups: list[Group], policy: Policy, task: Task, config: Config, ranks: Ranks = ALONE
 ) -> list[list[MicroBatch]]:

@@ -1,33 +1,16 @@
 """The settings of a run: one frozen tree, one section per concern, whose leaves are the command line's flags."""
 
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from harness.scale_settings import BackendSettings, EngineSettings, check_scale
+from harness.section import Count, Positive, Section
 from losses import LOSSES
 from losses.advantages import AdvantageScale
 from losses.averaging import Averaging
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-
 OWN_AVERAGING: dict[str, Averaging] = {"grpo": "sequence_mean", "dapo": "token_mean", "fipo": "token_mean"}
-
-
-class Section(BaseModel):
-    """Unknown keys are errors, infinities and NaN too; a built section cannot change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
-
-    @model_validator(mode="before")
-    @classmethod
-    def none_may_be_a_choice(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Read the absence of a value as the choice 'none' where there is one: a command line spells both alike."""
-        choices = {name for name, field in cls.model_fields.items() if "none" in get_args(field.annotation)}
-        for name, value in values.items():
-            if isinstance(value, bool) and name in cls.model_fields and cls.model_fields[name].annotation is not bool:
-                raise ValueError(f"--{name}: expected no boolean, got {str(value).lower()}")
-        return {name: "none" if value is None and name in choices else value for name, value in values.items()}
 
 
 class RunSettings(Section):
@@ -98,59 +81,6 @@ class RolloutSettings(Section):
     max_sampling_rounds: Count = Field(default=3, description="Rounds of dynamic sampling at most.")
     unfilled: Literal["train", "stop"] = Field(
         default="train", description="What to do with a batch that the rounds did not fill."
-    )
-
-
-class EngineSettings(Section):
-    """What draws the responses, and what is made of its log-probabilities."""
-
-    engine: Literal["torch", "vllm"] = Field(
-        default="torch",
-        description="torch: the trainer's own model. vllm: an engine per rank, in an environment of its own.",
-    )
-    engine_memory: float = Field(
-        default=0.5,
-        gt=0,
-        le=1,
-        description="Share of the device's memory for vllm; given back while the trainer works.",
-    )
-    sync_tolerance: float | None = Field(
-        default=None,
-        gt=0,
-        description="Stop where the engine's log-probabilities differ by more from the trainer's after a sync, nats. "
-        "Default: 1e-3 in float32, 0.25 in bfloat16.",
-    )
-    sampler_correction: Literal["none", "truncate", "mask"] = Field(
-        default="none",
-        description="Importance weight of trainer against sampler on each token's loss, cut at the cap (truncate) or "
-        "dropped outside 1/cap to cap (mask); no part of the ratio.",
-    )
-    sampler_correction_cap: float = Field(default=2.0, gt=1, description="Its cap.")
-
-
-class BackendSettings(Section):
-    """Where the policy is trained."""
-
-    backend: Literal["torch", "deepspeed"] = Field(default="torch", description="torch: this process alone.")
-    nproc: int = Field(default=1, ge=1, le=1024, description="Processes per host, one per GPU. More than 1: deepspeed.")
-    hostfile: str | None = Field(
-        default=None,
-        description="Hosts to start on, a line 'HOST' or 'HOST slots=N' each, over ssh. Default: this one.",
-    )
-    zero_stage: int = Field(
-        default=2,
-        ge=0,
-        le=3,
-        description="What DeepSpeed spreads over the ranks: 0 nothing, 1 moments, 2 gradients too, 3 weights too.",
-    )
-    offload: Literal["none", "optimizer", "all"] = Field(
-        default="none", description="Keep moments (zero_stage 1 up), or weights too (3), in the host's memory."
-    )
-    zero_bucket_size: Count | None = Field(
-        default=None, description="Elements per collective. Default: 2000000 on the CPU, 500000000 on a GPU."
-    )
-    phase_deadline_s: Positive = Field(
-        default=1800.0, description="End the run where a rank shows no progress for so long."
     )
 
 
@@ -284,7 +214,9 @@ class Config(Section):
                 f"--micro_batch_size {micro} does not divide the {minibatch} responses of a minibatch: "
                 f"choose a divisor of {minibatch}"
             )
-        self.check_backend()
+        check_scale(self.backend, self.engine, self.model.dtype)
+        if self.model.lora_alpha and self.model.lora_rank is None:
+            raise ValueError("--lora_alpha needs --lora_rank, got none: pass --lora_rank 16, or leave it out")
         buffer, limit = self.task.overlong_buffer, self.rollout.max_response_tokens
         if buffer is not None and buffer >= limit:
             raise ValueError(f"--overlong_buffer {buffer} must be below --max_response_tokens {limit}: lower it")
@@ -300,31 +232,6 @@ class Config(Section):
                 "or pass --allow_inert true"
             )
         return self
-
-    def check_backend(self) -> None:
-        """Raise ValueError for settings of backend and engine that do not go together."""
-        backend, engine, model = self.backend, self.engine, self.model
-        if backend.backend == "torch" and (backend.nproc > 1 or backend.hostfile):
-            asked = f"--hostfile {backend.hostfile}" if backend.hostfile else f"--nproc {backend.nproc}"
-            raise ValueError(
-                f"{asked} needs --backend deepspeed, got torch, which is one process: pass it, or leave it out"
-            )
-        if backend.backend == "deepspeed" and backend.zero_stage == 0 and model.dtype == "bfloat16":
-            raise ValueError(
-                "--zero_stage 0 with --dtype bfloat16 keeps no float32 weights to step: use --zero_stage 1"
-            )
-        least = {"none": 0, "optimizer": 1, "all": 3}[backend.offload]
-        if backend.backend == "deepspeed" and backend.zero_stage < least:
-            raise ValueError(
-                f"--offload {backend.offload} needs --zero_stage {least} or above, got {backend.zero_stage}: raise it"
-            )
-        if engine.sampler_correction != "none" and engine.engine == "torch":
-            raise ValueError(
-                f"--sampler_correction {engine.sampler_correction} with --engine torch would count the same weights "
-                "twice: there the trainer's own model draws the responses; leave it out, or use --engine vllm"
-            )
-        if model.lora_alpha and model.lora_rank is None:
-            raise ValueError("--lora_alpha needs --lora_rank, got none: pass --lora_rank 16, or leave it out")
 
 
 def sections() -> dict[str, type[Section]]:

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from harness.config import EngineSettings
 from harness.ranks import Ranks
+from harness.scale_settings import EngineSettings
 
 
 def correction_weights(

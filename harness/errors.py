@@ -45,3 +45,8 @@ class PeerLost(HarnessError):
 
 class LockLost(HarnessError):
     """Another process took the run's folder while this one stood still."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its name."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.checkout import ROOT
-from harness.config import BackendSettings, Config
+from harness.config import Config
 from harness.errors import UsageError
+from harness.scale_settings import BackendSettings
 
 HOST = re.compile(r"(?P<name>[A-Za-z0-9_.@-]+)(\s+slots=(?P<slots>[1-9]\d*))?")
 PASSED_ON = (
@@ -65,46 +66,38 @@ def rank_starts(config: Config, arguments: Sequence[str]) -> list[RankStart]:
     node, nodes = int(os.environ.get("SLURM_PROCID", "0")), int(os.environ.get("SLURM_NTASKS", "1"))
     if nodes > 1:
         check_slurm(backend)
-        return starts(
-            range(backend.nproc), node * backend.nproc, nodes * backend.nproc, slurm_meeting(), config, arguments
-        )
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": os.environ.get("MASTER_PORT") or str(free_port())}
-    return starts(range(backend.nproc), 0, backend.nproc, meeting, config, arguments)
+        meeting = Meeting(nodes * backend.nproc, slurm_meeting())
+        return starts(backend.nproc, node * backend.nproc, meeting, config, arguments)
+    here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": os.environ.get("MASTER_PORT") or str(free_port())}
+    return starts(backend.nproc, 0, Meeting(backend.nproc, here), config, arguments)
 
 
-def starts(
-    local: Sequence[int], before: int, world: int, meeting: Mapping[str, str], config: Config, arguments: Sequence[str]
-) -> list[RankStart]:
-    """The ranks of one host, of which `before` ranks lie on others."""
+@dataclass(frozen=True)
+class Meeting:
+    """How many ranks meet, and where: MASTER_ADDR and MASTER_PORT."""
+
+    world: int
+    place: Mapping[str, str]
+
+
+def starts(count: int, before: int, meeting: Meeting, config: Config, arguments: Sequence[str]) -> list[RankStart]:
+    """The ranks of one host; `before` ranks lie on others."""
     command = [sys.executable, "-u", "-m", "harness", *arguments]
-    threads = str(config.run.threads)
+    common = dict(meeting.place) | {"WORLD_SIZE": str(meeting.world), "OMP_NUM_THREADS": str(config.run.threads)}
     return [
-        RankStart(
-            before + place,
-            None,
-            command,
-            dict(meeting)
-            | {
-                "RANK": str(before + place),
-                "LOCAL_RANK": str(place),
-                "WORLD_SIZE": str(world),
-                "OMP_NUM_THREADS": threads,
-            },
-        )
-        for place in local
+        RankStart(rank, None, command, common | {"RANK": str(rank), "LOCAL_RANK": str(rank - before)})
+        for rank in range(before, before + count)
     ]
 
 
 def on_hosts(hosts: list[tuple[str, int]], config: Config, arguments: Sequence[str]) -> list[RankStart]:
     """The ranks of all hosts, the first host's first; they meet at the first host."""
-    world = sum(slots for _, slots in hosts)
-    meeting = {
-        "MASTER_ADDR": hosts[0][0].rpartition("@")[2],
-        "MASTER_PORT": os.environ.get("MASTER_PORT") or str(free_port()),
-    }
+    first = hosts[0][0].rpartition("@")[2]
+    place = {"MASTER_ADDR": first, "MASTER_PORT": os.environ.get("MASTER_PORT") or str(free_port())}
+    meeting = Meeting(sum(slots for _, slots in hosts), place)
     found: list[RankStart] = []
     for host, slots in hosts:
-        own = starts(range(slots), len(found), world, meeting, config, arguments)
+        own = starts(slots, len(found), meeting, config, arguments)
         found += [RankStart(one.rank, host, one.command, one.environment) for one in own]
     return found
 

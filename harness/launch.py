@@ -7,9 +7,11 @@ that shows no progress for longer than the deadline, ends the whole group, and i
 import faulthandler
 import importlib.util
 import os
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -284,5 +286,8 @@ def liveness_folder(config: Config, folder: Path) -> Iterator[Path]:
 
 def print_starts(config: Config, arguments: Sequence[str]) -> None:
     """What would be started, a line per rank."""
+    if config.backend.backend == "torch":
+        say(f"one process on this host: {shlex.join([sys.executable, '-m', 'harness', *arguments])}")
+        return
     for one in rank_starts(config, arguments):
         say(one.line)

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 import transformers
 
-from harness.batching import MicroBatch, advantages_of, plan_minibatches
+from harness.batching import MicroBatch, keyed_advantages, plan_minibatches
 from harness.chain_sum import TASKS
 from harness.config import Config
 from harness.correction import SamplerGap
 from harness.environment import environment
-from harness.errors import HarnessError, LockLost, PeerLost, Stopped
+from harness.errors import HarnessError, LockLost, PeerLost, Stopped, first_line
 from harness.evaluation import evaluate, held_out_problems
 from harness.files import is_disk_full
 from harness.initial import initial_policy
@@ -84,11 +84,6 @@ def train(
 def ranks_of(config: Config) -> Ranks:
     """This process alone, or among those that were started with it."""
     return ALONE if config.backend.backend == "torch" else join_ranks(config.backend.phase_deadline_s)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its name."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 @contextmanager
@@ -231,12 +226,6 @@ def train_on(groups: list[Group], config: Config, training: Training, folder: Ru
             for minibatch, logprobs in zip(minibatches, known, strict=True):
                 update(training, minibatch, logprobs, work.record, folder)
     return work
-
-
-def keyed_advantages(groups: list[Group], config: Config) -> dict[tuple[str, int], float]:
-    """Each response's group-relative advantage."""
-    responses = [response for group in groups for response in group]
-    return {one.key: value for one, value in zip(responses, advantages_of(groups, config), strict=True)}
 
 
 def is_spent(config: Config, training: Training) -> bool:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness import HarnessError, tree_of, write_json
-from sweeps.endings import Ending, ending_of, memory_kills
+from harness import HarnessError, memory_kills, tree_of, write_json
+from sweeps.endings import Ending, ending_of
 from sweeps.optuna_study import BEAT_S, Asked, LossStudy
 from sweeps.search_spec import Search, trial_name
 from sweeps.slots import GRACE_S, POLL_S, Attempt, Slot, latest_metrics, stop_all

@@ -2,18 +2,18 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
+from harness import MEMORY
 from sweeps.slots import last_words
 from sweeps.study import PlannedRun, read_json
 
 Kind = Literal["finished", "stopped", "held", "died", "infeasible", "failed", "wrong_use", "disk_full"]
 
-MEMORY = re.compile(r"OutOfMemoryError|out of memory|MemoryError|[Uu]nable to allocate|[Cc]an(no|')t allocate memory")
 HELD = re.compile(r"is writing it: wait|its lock was lost|may be writing there")
 DIVERGED = "expected finite numbers"
 WRONG_USE, STOPPED = 2, 75
+SIGNALLED = 128  # plus the signal: how a launcher says that a rank was killed
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,12 @@ def ending_of(run: PlannedRun, code: int, out_of_memory: bool = False) -> Ending
         return Ending("stopped", reason or words)
     if "disk is full" in said:
         return Ending("disk_full", words)
-    if MEMORY.search(said) or (code == -9 and out_of_memory):
+    if MEMORY.search(said) or (code in (-9, SIGNALLED + 9) and out_of_memory):
         return Ending("infeasible", f"out of memory: {reason or words or 'killed by the kernel'}")
-    if code < 0:
-        return Ending("died", f"killed by signal {-code}")
+    if code < 0 or code > SIGNALLED:
+        return Ending("died", f"killed by signal {-code if code < 0 else code - SIGNALLED}")
+    if state == "preempted":  # a rank that stood still
+        return Ending("died", reason or words)
     if DIVERGED in said:
         return Ending("infeasible", f"diverged: {reason or words}")
     return Ending("failed", reason or words or f"exit code {code} without a word")
@@ -63,15 +65,3 @@ def has_diverged(run: PlannedRun) -> bool:
 def is_data(run: PlannedRun) -> bool:
     """Whether the run has an outcome: it finished or diverged. One that the machine failed has none."""
     return run.state() == "finished" or has_diverged(run)
-
-
-def memory_kills() -> int:
-    """How often the kernel has killed a process of this control group for memory; 0 where that is not told."""
-    group = Path("/proc/self/cgroup")
-    lines = group.read_text(encoding="utf-8").splitlines() if group.is_file() else []
-    own = [line.partition("::")[2] for line in lines if line.startswith("0::")]
-    for events in [Path(f"/sys/fs/cgroup{path}/memory.events") for path in [*own, ""]]:
-        if events.is_file():
-            fields = dict(line.split() for line in events.read_text(encoding="ascii").splitlines())
-            return int(fields.get("oom_kill", 0))
-    return 0

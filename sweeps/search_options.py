@@ -158,8 +158,4 @@ def default_budget(preset: str, flags: dict[str, Any]) -> int:
 
 def rank_settings(gpus_per_trial: int) -> dict[str, Any]:
     """What a trial's config says where it has GPUs of its own: `train` starts its ranks itself."""
-    if gpus_per_trial and "backend" not in section_of():
-        raise UsageError(
-            f"--gpus_per_trial: expected 0, got {gpus_per_trial}: this version trains on the CPU, in one process"
-        )
     return {"backend": "deepspeed", "nproc": gpus_per_trial} if gpus_per_trial else {}

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sweeps.designs import design
@@ -114,25 +115,31 @@ def finished_runs(study: Path) -> dict[str, bytes]:
 
 
 def test_a_search_that_is_struck_ends_with_every_trial_once(model: str, tmp_path: Path) -> None:
-    """The short form of what follows: mirror, a trial, and the controller with its journal, one after the other."""
+    """The short form of what follows: mirror, a rank of a trial, and the controller with its journal, one by one."""
     study, draw = tmp_path / "study", random.Random(0)
-    changes = CHANGES | {"trials": 2, "tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
+    ranks = {"backend": "deepspeed", "nproc": 2, "slots": 1}
+    changes = CHANGES | ranks | {"trials": 2, "tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
     command = arguments(tmp_path, model, **changes)
     process = controller(command, tmp_path / "log")
     wait_for(lambda: mirrors_of(study))
     os.kill(mirrors_of(study)[0], signal.SIGKILL)
     wait_for(lambda: list(study.glob("runs/*/checkpoints/step_*")))
-    strike("trial", process, study, draw)
+    slots = slot_files(study)
+    (port, rank), *_ = ranks_of(study)
+    os.kill(rank, signal.SIGKILL)
     wait_for(
         lambda: (
             "killed by signal 9; started again at most 3 times, this was 1"
             in (tmp_path / "log").read_text(encoding="utf-8")
         )
     )
+    wait_for(lambda: ranks_of(study))
+    assert port not in {port for port, _ in ranks_of(study)}
+    assert slot_files(study) == slots, "the slot was not used again"
     strike("journal", process, study, draw)
     seen = finished_runs(study)
-    last = controller([*command, "--tracking_uri", "none"], tmp_path / "log")
-    assert ended(last) == 0, (tmp_path / "log").read_text(encoding="utf-8")
+    last = controller(command, tmp_path / "log")
+    assert ended(last, 240) == 0, (tmp_path / "log").read_text(encoding="utf-8")
     space = load_space(str(tmp_path / "space.toml"), "dapo")
     planned = design(space, "qmc", 2, (0, "dapo"))
     assert planned is not None
@@ -141,7 +148,26 @@ def test_a_search_that_is_struck_ends_with_every_trial_once(model: str, tmp_path
     assert seen.items() <= finished_runs(study).items()
     assert set(starts_of(study).values()) == {1}, "a run was finished twice"
     assert runs_under_way(study) == []
+    copied = sqlite3.connect(tmp_path / "mlflow.db").execute("select status from runs").fetchall()
+    assert len(copied) >= 2
+    assert set(copied) == {("FINISHED",)}
     assert reported(study)
+
+
+def ranks_of(study: Path) -> list[tuple[str, int]]:
+    """The port at which each rank under way meets the others, and its process, the last rank first."""
+    found = []
+    for pid in runs_under_way(study):
+        with suppress(psutil.Error):
+            environment = psutil.Process(pid).environ()
+            if "RANK" in environment:
+                found.append((environment["RANK"], environment["MASTER_PORT"], pid))
+    return [(port, pid) for _, port, pid in sorted(found, reverse=True)]
+
+
+def slot_files(study: Path) -> list[str]:
+    """The slots that the search holds."""
+    return sorted(path.name for path in (study / "slots").glob("*.json"))
 
 
 def reported(study: Path) -> bool:

@@ -1,0 +1,169 @@
+"""vLLM for real, on its CPU build or a GPU: `make test-vllm`, in an environment of its own.
+
+vLLM's CPU kernels know no attention heads of 16, which the built-in tiny model has; here it has heads of 32.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("vllm", reason="make test-vllm has an environment of its own for it")
+
+from harness import vllm_engine, warmstart
+from harness.chain_sum import GRADED
+from harness.config import Config
+from harness.engine import Key, TorchEngine
+from harness.errors import HarnessError
+from harness.evaluation import held_out_problems
+from harness.loop import set_up_torch, train
+from harness.policy import Policy, load_policy, pad_batch, write_policy
+from harness.sampler import Sample, Sampling
+from harness.settings import resolve
+from harness.vllm_engine import VllmEngine
+from tests.harness import runs
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM and what it imports warn of each other
+
+LIMIT = 72
+TEN_THOUSAND = 10_000
+ENGINE: dict[str, Any] = {"engine": "vllm", "engine_memory": 0.1}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny model with heads of 32, taught the task as the tiny model is: a minute or two."""
+    set_up_torch(threads=1)
+    folder = tmp_path_factory.mktemp("model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(warmstart, "SHAPE", warmstart.SHAPE | {"num_attention_heads": 2, "num_key_value_heads": 1})
+        write_policy(folder, warmstart.warm_started(GRADED, 0, warmstart.silent))
+    return str(folder)
+
+
+def config(model: str, **changes: Any) -> Config:
+    return resolve({"model": model} | ENGINE | changes, preset="demo")
+
+
+@pytest.fixture(scope="module")
+def policy(model: str) -> Policy:
+    return load_policy(model)
+
+
+@pytest.fixture(scope="module")
+def engine(policy: Policy, model: str) -> Iterator[VllmEngine]:
+    started = VllmEngine.start(policy, config(model))
+    started.load_weights(policy.model.state_dict().items())
+    yield started
+    started.close()
+
+
+def questions(policy: Policy, count: int, samples: int) -> tuple[list[list[int]], list[Key], list[str]]:
+    """Prompts, a key for each answer, and the right answers."""
+    problems = held_out_problems("graded_chain_sum", count)
+    keys: list[Key] = [(0, "test", problem.prompt_id, j) for problem in problems for j in range(samples)]
+    return [policy.encode(one.prompt) for one in problems], keys, [one.answer for one in problems]
+
+
+def test_logprobs_are_the_trainers_to_1e_4(engine: VllmEngine, policy: Policy) -> None:
+    for temperature in (1.0, 0.7):
+        prompts, keys, _ = questions(policy, 32, 4)
+        drawn = engine.generate(prompts, keys, Sampling(LIMIT, temperature))
+        repeated = [prompt for prompt in prompts for _ in range(4)]
+        with torch.no_grad():
+            known, _ = policy.logprobs(pad_batch(repeated, [one.tokens for one in drawn], policy), temperature)
+        gaps = [abs(float(known[row, t]) - p) for row, one in enumerate(drawn) for t, p in enumerate(one.logprobs)]
+        assert len(gaps) > 1000
+        assert max(gaps) < 1e-4
+
+
+def test_a_request_draws_the_same_whatever_stands_beside_it(engine: VllmEngine, policy: Policy) -> None:
+    prompts, keys, _ = questions(policy, 16, 4)
+    together = engine.generate(prompts, keys, Sampling(LIMIT))
+    alone = engine.generate(prompts[3:4], keys[12:16], Sampling(LIMIT))
+    assert [one.tokens for one in alone] == [one.tokens for one in together[12:16]]
+    assert len({tuple(one.tokens) for one in together[:4]}) > 1
+
+
+def test_finish_reasons(engine: VllmEngine, policy: Policy) -> None:
+    prompts, keys, _ = questions(policy, 16, 1)
+    for one in engine.generate(prompts, keys, Sampling(LIMIT)):
+        assert one.truncated == (one.tokens[-1] not in policy.end_ids)
+        assert len(one.tokens) == len(one.logprobs)
+    assert all(one.truncated and len(one.tokens) == 2 for one in engine.generate(prompts, keys, Sampling(2)))
+
+
+def test_ten_thousand_rewards_are_statistically_those_of_torch(engine: VllmEngine, policy: Policy) -> None:
+    """A two-sample test of right answers, and one of lengths, at 0.1 %: 100 answers to each of 100 prompts."""
+    prompts, keys, answers = questions(policy, 100, TEN_THOUSAND // 100)
+
+    def right(samples: list[Sample]) -> np.ndarray:
+        texts = [policy.decode(one.tokens) for one in samples]
+        return np.array([GRADED.extract_answer(text) == answers[row // 100] for row, text in enumerate(texts)])
+
+    ours = [
+        sample
+        for start in range(0, 100, 10)
+        for sample in TorchEngine(policy).generate(
+            prompts[start : start + 10], keys[start * 100 : (start + 10) * 100], Sampling(LIMIT)
+        )
+    ]
+    theirs = engine.generate(prompts, keys, Sampling(LIMIT))
+    assert len(ours) == len(theirs) == TEN_THOUSAND
+    assert 0.1 < right(ours).mean() < 0.9
+    lengths = [np.array([len(one.tokens) for one in each]) for each in (ours, theirs)]
+    for mine, other in ((right(ours), right(theirs)), lengths):
+        spread = np.sqrt((mine.var() + other.var()) / TEN_THOUSAND)
+        assert abs(mine.mean() - other.mean()) < 3.29 * spread
+    first = [Counter(one.tokens[1] for one in each) for each in (ours, theirs)]
+    assert first[0].keys() ^ first[1].keys() <= {
+        token for token in first[0] | first[1] if (first[0] | first[1])[token] < 10
+    }
+
+
+@pytest.mark.train
+def test_twenty_steps_learn_as_under_torch(model: str, tmp_path: Path) -> None:
+    flags: dict[str, Any] = {"loss_type": "fipo", "epsilon_high": 0.28, "record_rollouts": "none"}
+    accuracies = {}
+    for engine in ("torch", "vllm"):
+        folder = tmp_path / engine
+        train(config(model, **flags, engine=engine), folder, runs.ignore)
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+        accuracies[engine] = [line["rollout/accuracy"] for line in lines]
+        gained = np.mean(accuracies[engine][-5:]) - np.mean(accuracies[engine][:5])
+        assert gained > 0.05, (engine, accuracies[engine])
+        assert all(line["sampler/logprob_gap_max"] < 1e-4 for line in lines)
+        if engine == "vllm":
+            assert all(line["sync/logprob_gap"] < 1e-4 for line in lines)
+    print({engine: [round(one, 3) for one in values] for engine, values in accuracies.items()})
+
+
+@pytest.mark.train
+def test_a_head_that_reloading_left_as_it_was_stops_the_run(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM's own fault on the CPU, where its weights are packed: without the repair the proof must catch it."""
+    if torch.cuda.is_available():
+        pytest.skip("a fault of the CPU build")
+    monkeypatch.setattr(vllm_engine, "pack_head", lambda _model: None)
+    with pytest.raises(HarnessError, match="stale or half loaded"):
+        train(config(model, loss_type="dapo", steps=2), tmp_path / "run", runs.ignore)
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("kind", ["truncate", "mask"])
+def test_a_correction_of_what_hardly_differs_changes_hardly_anything(model: str, tmp_path: Path, kind: str) -> None:
+    small = {"loss_type": "dapo", "steps": 2, "prompts_per_step": 8, "eval_prompts": 8, "minibatches": 2}
+    for name in ("none", kind):
+        train(config(model, **small, sampler_correction=name), tmp_path / name, runs.ignore)
+    plain, corrected = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text("utf-8").splitlines()]
+        for name in ("none", kind)
+    )
+    for mine, other in zip(plain, corrected, strict=True):
+        assert mine["optimizer/grad_norm"] == pytest.approx(other["optimizer/grad_norm"], rel=1e-3)
