@@ -135,6 +135,8 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
             raise HarnessError(f"the disk is full: make room, then: python -m harness resume {folder.path}") from None
         end("failed", f"{type(error).__name__}: {error}", 1)
         raise
+    finally:
+        training.actors.engine.close()
     end("finished", None, 0)
 
 

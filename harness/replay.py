@@ -7,7 +7,7 @@ the same responses and the same old log-probabilities. What the other loss would
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from harness.nonfinite import NonFinite
 from harness.policy import Policy, load_policy
 from harness.record import make_folder, refuse_used_folder
 from harness.say import Say
+from harness.scale_settings import BackendSettings
 from harness.settings import tree_of
 from harness.stored import check_rollouts, groups_of, trained_rows
 from harness.trained import trained_responses
@@ -77,10 +78,17 @@ def finite(value: Any) -> Any:
 
 def begin_replay(history: History, other: Config, first_step: int, say: Say) -> Replay:
     """The run where the replay begins, and the other loss at its weights."""
+    history, other = replace(history, config=in_this_process(history.config)), in_this_process(other)
     with_reference = max(history.config.loss.beta, other.loss.beta) > 0
     training = training_at(history, recorded_initial_policy(history, say) if with_reference else None, first_step, say)
     own = training.updater
     return Replay(history, training, Updater(own.backend, make_loss(other), other))
+
+
+def in_this_process(config: Config) -> Config:
+    """The settings for this process alone, whatever ranks and engine the run had."""
+    engine = config.engine.model_copy(update={"engine": "torch"})
+    return config.model_copy(update={"backend": BackendSettings(), "engine": engine})
 
 
 def training_at(history: History, reference: Policy | None, step: int, say: Say) -> Training:

@@ -7,7 +7,7 @@ from harness.environment import FINGERPRINT, differences_here
 from harness.errors import Stopped, UsageError
 from harness.history import History, read_history
 from harness.initial import recorded_initial_policy
-from harness.loop import OnStep, set_up_torch, train
+from harness.loop import OnStep, ranks_of, set_up_torch, train
 from harness.metrics import Metrics
 from harness.rows import shown
 from harness.say import Say
@@ -40,7 +40,7 @@ def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Say) ->
         train(run.config, out, stop_there, policy=policy)
     except FarEnough as stop:
         say(str(stop))
-    return first_divergence(run, read_history(out))
+    return first_divergence(run, read_history(out)) if ranks_of(run.config).is_first else None
 
 
 def comparable_steps(run: History, asked: int | None) -> int:

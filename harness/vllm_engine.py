@@ -21,6 +21,7 @@ from harness.sampler import Sample, Sampling
 
 PROMPT_TOKENS = 4096  # room for a prompt beside the longest response
 CPU_BATCHED_TOKENS = 8192
+CPU_CACHE_BYTES = 2**30  # on a CPU its own sizing takes the process's memory for the cache's
 
 
 @dataclass
@@ -111,7 +112,7 @@ def engine_settings(policy: Policy, config: Config, is_gpu: bool) -> dict[str, A
         return settings | {"enable_sleep_mode": True}
     # with chunked prefill its CPU build crashes on seeds of requests
     batched = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(CPU_BATCHED_TOKENS, length)}
-    return settings | {"enforce_eager": True} | batched
+    return settings | {"enforce_eager": True, "kv_cache_memory_bytes": CPU_CACHE_BYTES} | batched
 
 
 def sample_of(output: Any) -> Sample:

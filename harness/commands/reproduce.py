@@ -8,6 +8,7 @@ from harness.commands.lines import step_printer
 from harness.commands.settings import default_folder
 from harness.errors import HarnessError
 from harness.history import read_history
+from harness.launch import by_ranks
 from harness.say import say
 
 
@@ -29,13 +30,18 @@ def run(options: argparse.Namespace) -> None:
     history = read_history(Path(options.run))
     from harness.divergence import agreement
     from harness.explanation import explained
+    from harness.loop import ranks_of
     from harness.reproduce import comparable_steps, reproduce
 
     steps = comparable_steps(history, options.steps)
     history.check_records()
     name = Path(options.run).absolute().name
     out = Path(options.output_dir) if options.output_dir else default_folder(f"reproduced-{name}")
+    if by_ranks(history.config, [*options.arguments, "--output_dir", str(out)], out, is_new=True):
+        return
     divergence = reproduce(history, out, steps, step_printer(steps), say)
+    if not ranks_of(history.config).is_first:
+        return
     if divergence:
         say("\n".join(explained(history, read_history(out), divergence)))
         raise HarnessError(f"{options.run} was not reproduced: {out}")

@@ -14,6 +14,7 @@ import pytest
 
 from harness.__main__ import main
 from harness.memory import is_out_of_memory
+from tests.faults.amount import THOROUGH
 from tests.harness.command_line import outcome
 from tests.harness.tiny import small_flags
 
@@ -82,6 +83,54 @@ def test_a_rank_that_stands_still_ends_the_group_and_the_run_goes_on_when_resume
     assert process.returncode == 75
     assert errors.startswith("stopped by SIGTERM after ")
     assert status(run)["state"] == "preempted"
+    assert left(run) == []
+
+
+@pytest.mark.skipif(not THOROUGH, reason="a part of make test-deepspeed")
+def test_hosts_of_a_hostfile_and_a_run_that_is_reproduced_by_ranks(
+    model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for ssh runs here what would run there: two hosts, a rank each."""
+    (tmp_path / "ssh").write_text('#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n', encoding="utf-8")
+    (tmp_path / "ssh").chmod(0o755)
+    (tmp_path / "hosts").write_text("127.0.0.1 slots=1\nlocalhost slots=1\n", encoding="utf-8")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    run, again = tmp_path / "run", tmp_path / "again"
+    process = started(["train", *flags(model_folder, run), "--hostfile", str(tmp_path / "hosts")])
+    _, errors = process.communicate(timeout=180)
+    assert (process.returncode, status(run)["state"]) == (0, "finished"), errors
+    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    assert environment["ranks"] == 2
+    process = started(["reproduce", str(run), "--output_dir", str(again)])
+    printed, errors = process.communicate(timeout=180)
+    assert process.returncode == 0, errors
+    assert "identical: " in printed
+    assert left(run) == left(again) == []
+
+
+@pytest.mark.skipif(not THOROUGH, reason="a part of make test-deepspeed")
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_killed_rank_ends_the_group(model_folder: str, tmp_path: Path, rank: str) -> None:
+    run = tmp_path / "run"
+    process = started(["train", *flags(model_folder, run, steps=400, checkpoint_every=2)])
+    wait_for(run / "checkpoints" / "step_000002")
+    ranks_of(process.pid)[rank].kill()
+    since = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, time.monotonic() - since < 60) == (128 + signal.SIGKILL, True)
+    assert f"error: rank {rank} in phase " in errors.splitlines()[-1]
+    assert " was killed by SIGKILL; go on with: " in errors.splitlines()[-1]
+    assert (left(run), status(run)["state"]) == ([], "preempted")
+
+
+@pytest.mark.skipif(not THOROUGH, reason="a part of make test-deepspeed")
+def test_a_killed_launcher_leaves_nothing(model_folder: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = started(["train", *flags(model_folder, run, steps=400, checkpoint_every=2)])
+    wait_for(run / "checkpoints" / "step_000002")
+    process.kill()
+    process.communicate(timeout=60)
+    time.sleep(2.0)
     assert left(run) == []
 
 

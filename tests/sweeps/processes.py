@@ -32,7 +32,7 @@ def dead_holder() -> Holder:
         return Holder.of(process.pid)
 
 
-def wait_for(condition: object, timeout_s: float = 60.0) -> None:
+def wait_for(condition: object, timeout_s: float = 180.0) -> None:
     """Until the function is true; an assertion where that takes too long."""
     deadline = time.monotonic() + timeout_s
     while not condition():  # type: ignore[operator]

@@ -127,7 +127,6 @@ def test_speeds_are_kept_by_what_decides_them(tmp_path: Path) -> None:
         (("--seed", "3"), "--seed is set by the search itself"),
         (("--epsilon_high", "0.3"), "--epsilon_high is set by arm 'fipo' of family 'controlled' (0.28)"),
         (("--family", "own"), "--family: expected one of controlled, ladder, recipe or a TOML file, got 'own'"),
-        (("--gpus_per_trial", "2"), "--gpus_per_trial: expected 0, got 2: this version trains on the CPU"),
         (("--preset", "nothing"), "--preset: expected one of demo"),
         (("--max_hours", "-1"), "--max_hours: expected a number above 0, got -1.0"),
         (("--max_tokens", "nan"), "--max_tokens: expected a number above 0, got nan"),

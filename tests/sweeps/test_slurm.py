@@ -117,13 +117,13 @@ def test_the_job_of_a_dead_controller_is_cancelled(slurm: Path, tmp_path: Path) 
 
 @pytest.mark.train
 def test_a_preempted_job_is_queued_again_and_goes_on(slurm: Path, model_folder: str, tmp_path: Path) -> None:
-    command = arguments(tmp_path, model_folder, trials=1, seeds=2, steps=30, checkpoint_every=1, slots=1)
+    command = arguments(tmp_path, model_folder, trials=1, seeds=2, steps=12, checkpoint_every=1, slots=1)
     study, log = tmp_path / "study", tmp_path / "log"
     process = controller([*command, "--launcher", "slurm"], log)
     wait_for(lambda: list(study.glob("runs/dapo-trial0000-seed1000/checkpoints/step_*")))
     (job,) = jobs_of(study)
     os.kill(job, signal.SIGUSR2)  # what SLURM sends to a step's processes before it takes the node away
-    assert process.wait(120) == 0, log.read_text(encoding="utf-8")
+    assert process.wait(240) == 0, log.read_text(encoding="utf-8")
     (row,) = rows(study)
     assert (row["state"], row["seeds"], row["attempts"]) == ("finished", [1000, 1001], 0)
     assert (study / "runs" / "dapo-trial0000-seed1000" / "resumes.jsonl").is_file()
