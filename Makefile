@@ -87,8 +87,9 @@ dashboard: $(READY)
 figures: $(READY)
 	@$(PY) -m analysis figures $(RUNS) $(if $(AXIS),--axis $(AXIS)) $(ARGS)
 
+# Two processes: most tests wait for processes of their own.
 test: $(READY)
-	@$(PY) -m pytest
+	@$(PY) -m pytest --numprocesses 2 --dist loadfile
 
 # Every write a run makes struck by a kill, a signal and a full disk, every file damaged: three quarters of an hour.
 test-faults: $(READY)

@@ -17,6 +17,7 @@ from harness.batching import MicroBatch, keyed_advantages, plan_minibatches
 from harness.chain_sum import TASKS
 from harness.config import Config
 from harness.correction import SamplerGap
+from harness.deepspeed_backend import deepspeed_settings
 from harness.environment import environment
 from harness.errors import HarnessError, LockLost, PeerLost, Stopped, first_line
 from harness.evaluation import evaluate, held_out_problems
@@ -38,7 +39,7 @@ from harness.schedule import is_due, samples_at
 from harness.signals import stop_requests
 from harness.sync import sync
 from harness.trained import trained_responses
-from harness.training import Training, begin
+from harness.training import Training, begin, on_gpu
 from harness.update import KnownLogprobs, known_logprobs
 from harness.warmstart import Progress
 
@@ -73,6 +74,8 @@ def train(
         settings = config.evaluation
         held_out = held_out_problems(config.task.task, settings.eval_prompts, settings.eval_split)
         surroundings = environment(policy, held_out, config.run.threads, ranks.world)
+        if config.backend.backend == "deepspeed":
+            surroundings["deepspeed"] = deepspeed_settings(config, is_gpu=on_gpu(config))
         go_on()
         with held(path, requested, ranks) as stop_requested:
             initial = policy if config.model.model == "tiny" else None

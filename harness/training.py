@@ -32,12 +32,17 @@ class Training:
 def begin(config: Config, policy: Policy, reference: Policy | None, ranks: Ranks = ALONE) -> Training:
     """A run before its first step."""
     for one in (policy, reference):
-        if one is not None and config.model.device == "auto" and torch.cuda.is_available():
+        if one is not None and on_gpu(config):
             one.model.cuda()
     ledger = make_ledger(config, policy)
     engine = make_engine(config, policy)  # before the backend, which may take the policy's weights apart
     updater = make_updater(config, policy, ranks)
     return Training(policy, reference, updater, Actors(engine, ranks), ledger, Stopwatch())
+
+
+def on_gpu(config: Config) -> bool:
+    """Whether the run computes on a GPU."""
+    return config.model.device == "auto" and torch.cuda.is_available()
 
 
 def make_engine(config: Config, policy: Policy) -> Engine:

@@ -8,13 +8,11 @@ import pytest
 
 from harness.config import Config
 from harness.loop import set_up_torch
-from tests.faults.amount import THOROUGH
 from tests.faults.forked import forked, going_on
-from tests.faults.verdict import Toll
+from tests.faults.verdict import TOLL, Toll
 from tests.faults.writes import killed_at, listed_in
 from tests.harness.tiny import SCAFFOLD, cache_as_tiny, small_config
 
-TOLL = pytest.StashKey[Toll]()
 SETTINGS = {"steps": 4, "checkpoint_every": 1, "eval_every": 2, "prompts_per_step": 2, "output_dir": "run"}
 
 
@@ -79,10 +77,3 @@ def toll(pytestconfig: pytest.Config) -> Iterator[Toll]:
     mine = Toll()
     yield mine
     pytestconfig.stash.setdefault(TOLL, Toll()).ended.update(mine.ended)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The table of what was survived."""
-    if TOLL in config.stash:
-        terminalreporter.section(f"faults, {'all' if THOROUGH else 'a few'} of them")
-        terminalreporter.write_line("\n".join(config.stash[TOLL].table()))

@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.faults.forked import Ended
 
 SURVIVED, REFUSED, LOST = "survived bit-identically", "refused in words", "lost"
@@ -96,3 +98,6 @@ class Toll:
             cells = (f"{count:>{len(head)}}" for count, head in zip([sum(counts), *counts], heads, strict=True))
             lines.append(f"{kind:40} | {' | '.join(cells)}")
         return lines
+
+
+TOLL = pytest.StashKey[Toll]()  # of all tests of a session
