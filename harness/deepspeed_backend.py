@@ -147,11 +147,16 @@ class DeepSpeedBackend:
 
     def discard(self) -> None:
         """Have the engine drop the gradient: its ZeRO optimizers do when asked to step with one that is not finite."""
-        if self.zero_stage > 0:
-            self.engine.step()
-        else:
-            self.engine.optimizer.zero_grad()
+        optimizer = self.engine.optimizer
+        if self.is_plain:
             self.engine.zero_grad()
+            return
+        for parts in optimizer.averaged_gradients.values():
+            for part in parts or ():
+                part.fill_(torch.nan)  # it may be finite, and the loss not
+        offloaded = getattr(optimizer, "norm_for_param_grads", {})
+        offloaded |= {key: torch.full_like(torch.as_tensor(norm), torch.nan) for key, norm in offloaded.items()}
+        self.engine.step()
 
     def own_weights(self) -> Iterator[Tensor]:
         """Whole parameters, or this rank's parts of them."""

@@ -275,6 +275,9 @@ class Onlooker(RunFolder):
     def add_table(self, kind: str, step: int, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
         """Leave it to the first rank."""
 
+    def add_step(self, step: int, rollouts: Rollouts, record: LossRecord, trained: Trained, policy: Policy) -> None:
+        """Leave it to the first rank."""
+
     def add_nonfinite(self, step: int, update: int, fault: NonFinite, minibatch: list[MicroBatch]) -> Path:  # noqa: ARG002
         """Leave it to the first rank, which keeps its own share of the batch."""
         return self.path / NONFINITE

@@ -3,19 +3,32 @@
 Every rank trains each named pairing in turn into FOLDER/NAME-ranksN, as `python -m harness train` would.
 """
 
+import math
 import os
 import shutil
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from harness.batching import plan_minibatches
+from harness.chain_sum import GRADED
 from harness.config import Config
 from harness.errors import Stopped
 from harness.launch import be_a_rank
-from harness.loop import train
+from harness.loop import ranks_of, train
+from harness.loss_record import LossRecord, metric_names
 from harness.metrics import Metrics
+from harness.nonfinite import NonFinite
+from harness.policy import load_policy
+from harness.ranks import ALONE
 from harness.resume import resume
+from harness.rollouts import collect
+from harness.training import begin
+from harness.update import known_logprobs
 from tests.harness.tiny import small_config
 
 SCAFFOLD: dict[str, Any] = {"steps": 5, "lr": 3e-4, "temperature": 1.5, "delta": 10.0, "checkpoint_every": 2}
@@ -47,6 +60,8 @@ MORE = {
     "fipo-offload-all": ("fipo", {"zero_stage": 3, "offload": "all"}),
     "fipo-small-buckets": ("fipo", {"zero_stage": 2, "zero_bucket_size": 1000}),
 }
+REFUSALS = ("refuse-2-none", "refuse-3-none")  # by stage and offload: what `refuse_to_step` looks at
+MORE_REFUSALS = ("refuse-0-none", "refuse-1-none", "refuse-2-optimizer", "refuse-3-optimizer", "refuse-3-all")
 RESUMED = ("fipo-zero2", "fipo-zero3")  # pairings that are also stopped after three steps
 BFLOAT16: dict[str, dict[str, Any]] = {
     f"bfloat16-zero{stage}": {"loss_type": "fipo", "dtype": "bfloat16", "zero_stage": stage} for stage in (1, 2, 3)
@@ -78,6 +93,33 @@ def ignore(_metrics: Metrics) -> None:
     """Nothing to do."""
 
 
+def refuse_to_step(model: str, stage: int, offload: str) -> None:
+    """An update whose loss is infinite and its gradient finite changes nothing, and the next one is as ever."""
+    config = small_config(model, **SCAFFOLD, loss_type="dapo", backend="deepspeed", zero_stage=stage, offload=offload)
+    ranks = ranks_of(config)
+    training = begin(config, load_policy(model), None, ranks)
+    plain = begin(small_config(model, **SCAFFOLD, loss_type="dapo"), load_policy(model), None)
+    groups = collect(plain.policy, GRADED, config, 0).kept
+    ours, whole = (plan_minibatches(groups, plain.policy, GRADED, config, each) for each in (ranks, ALONE))
+    known = known_logprobs(training.updater.backend, None, ours, 1.5)
+    before = {name: tensor.clone() for name, tensor in training.updater.backend.weights()}
+    record = LossRecord(metric_names(training.updater.loss))
+    gradient = replace(training.updater.gradient(ours[0], known[0]), loss=math.inf)
+    try:
+        training.updater.apply(gradient, ours[0], record)
+    except NonFinite:
+        assert gradient.norm.isfinite()
+    else:
+        raise AssertionError("it was stepped with")
+    after = dict(training.updater.backend.weights())
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items()), "the weights have changed"
+    training.updater.step(ours[0], known[0], record)
+    plain.updater.step(whole[0], known_logprobs(plain.policy, None, whole, 1.5)[0], LossRecord(record.names))
+    theirs = dict(plain.updater.backend.weights())
+    gap = max(float((tensor - theirs[name]).abs().max()) for name, tensor in training.updater.backend.weights())
+    assert gap < 1e-5, f"the next update is {gap} off"
+
+
 def main(folder: Path, names: list[str]) -> None:
     """Train them all; `NAME!` is stopped after three steps, `NAME+` resumed where `NAME!` lies."""
     be_a_rank()
@@ -85,7 +127,11 @@ def main(folder: Path, names: list[str]) -> None:
     for name in names:
         plain = name.rstrip("!+")
         path = folder / f"{plain}-ranks{world}{'-stopped' if plain != name else ''}"
-        if name.endswith("+"):
+        if name.startswith("refuse-"):
+            _, stage, offload = name.split("-")
+            refuse_to_step(str(folder / "model"), int(stage), offload)
+            (folder / f"{name}-rank{os.environ['RANK']}").touch()
+        elif name.endswith("+"):
             resume(path, ignore, print)
         elif name.endswith("!"):
             with suppress(Stopped):

@@ -30,8 +30,8 @@ def scale(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_direct_answers(folder / "model")
     stopped = [f"{name}!" for name in pairings.RESUMED]
     resumed = [f"{name}+" for name in pairings.RESUMED]
-    more = [*pairings.MORE, *pairings.BFLOAT16] if THOROUGH else ["bfloat16-zero2"]
-    started(2, folder, [*pairings.PAIRINGS, *stopped, *resumed, *more])
+    more = [*pairings.MORE, *pairings.BFLOAT16, *pairings.MORE_REFUSALS] if THOROUGH else ["bfloat16-zero2"]
+    started(2, folder, [*pairings.PAIRINGS, *pairings.REFUSALS, *stopped, *resumed, *more])
     for name in pairings.RESUMED:  # what two ranks left, to one rank
         (folder / f"{name}-ranks2-stopped-copy").rename(folder / f"{name}-ranks1-stopped")
     started(1, folder, ["fipo-zero2", *resumed, *(pairings.MORE if THOROUGH else [])])
@@ -105,6 +105,12 @@ def test_what_is_compared_has_moved(scale: Path, alone: dict[str, Path]) -> None
     begun = load_file(scale / "model" / "model.safetensors")
     for run in alone.values():
         assert max(float((weights(run)[name] - begun[name]).abs().max()) for name in begun) > 100 * CLOSE
+
+
+@pytest.mark.parametrize("name", [*pairings.REFUSALS, *(pairings.MORE_REFUSALS if THOROUGH else ())])
+def test_nothing_is_stepped_where_the_loss_is_not_finite(scale: Path, name: str) -> None:
+    """Looked at in the ranks themselves, which leave a file behind where it was so."""
+    assert [(scale / f"{name}-rank{rank}").is_file() for rank in (0, 1)] == [True, True]
 
 
 @pytest.mark.parametrize("name", pairings.RESUMED)

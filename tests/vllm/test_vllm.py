@@ -4,12 +4,15 @@ vLLM's CPU kernels know no attention heads of 16, which the built-in tiny model 
 """
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -167,3 +170,19 @@ def test_a_correction_of_what_hardly_differs_changes_hardly_anything(model: str,
     )
     for mine, other in zip(plain, corrected, strict=True):
         assert mine["optimizer/grad_norm"] == pytest.approx(other["optimizer/grad_norm"], rel=1e-3)
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("stage", ["2", "3"])
+def test_an_engine_per_rank_draws_what_one_draws(model: str, tmp_path: Path, stage: str) -> None:
+    small = {"loss_type": "fipo", "steps": 2, "prompts_per_step": 8, "eval_prompts": 8, "minibatches": 2}
+    alone, ranks = tmp_path / "alone", tmp_path / "ranks"
+    train(config(model, **small), alone, runs.ignore)
+    flags = small | ENGINE | {"model": model, "backend": "deepspeed", "nproc": 2, "zero_stage": stage}
+    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "harness", "train", "--preset", "demo", *words, "--output_dir", str(ranks)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for step in range(2):
+        ours, theirs = (pq.read_table(run / "rollouts" / f"step_00000{step}.parquet") for run in (alone, ranks))
+        assert ours["tokens"] == theirs["tokens"]
