@@ -21,7 +21,6 @@ from harness.scale_settings import BackendSettings
 
 HOST = re.compile(r"(?P<name>[A-Za-z0-9_.@-]+)(\s+slots=(?P<slots>[1-9]\d*))?")
 PASSED_ON = (
-    "HARNESS_LIVENESS",
     "FIPO_HARNESS_CACHE",
     "HF_HOME",
     "HF_HUB_OFFLINE",
@@ -40,12 +39,11 @@ class RankStart:
     command: list[str]
     environment: dict[str, str]
 
-    @property
-    def words(self) -> list[str]:
-        """The command as this host runs it."""
+    def words(self, more: Mapping[str, str]) -> list[str]:
+        """The command as this host runs it; `more` is set there as well."""
         if self.host is None:
             return self.command
-        passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | self.environment
+        passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | self.environment | dict(more)
         setting = shlex.join(f"{name}={value}" for name, value in passed.items())
         there = f"cd {shlex.quote(str(ROOT))} && exec env {setting} {shlex.join(self.command)}"
         return ["ssh", "-tt", "-o", "BatchMode=yes", self.host, there]
@@ -54,7 +52,7 @@ class RankStart:
     def line(self) -> str:
         """The same for people."""
         setting = " ".join(f"{name}={shlex.quote(value)}" for name, value in self.environment.items())
-        command = shlex.join(self.words) if self.host else f"env {setting} {shlex.join(self.command)}"
+        command = shlex.join(self.words({})) if self.host else f"env {setting} {shlex.join(self.command)}"
         return f"rank {self.rank} on {self.host or 'this host'}: {command}"
 
 

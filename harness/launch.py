@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,12 +128,12 @@ class Group:
     def start(self) -> None:
         """Start them, each a process group of this session; the first speaks for all, the others to their logs."""
         for one in self.starts:
-            environment = os.environ | one.environment | {LIVENESS: str(self.liveness), "PYTHONUNBUFFERED": "1"}
+            more = {LIVENESS: str(self.liveness), "PYTHONUNBUFFERED": "1"}
             speaks = one.rank == self.starts[0].rank
             with self.log(one.rank).open("wb") as log:
                 process = subprocess.Popen(
-                    one.words,
-                    env=environment,
+                    one.words(more),
+                    env=os.environ | one.environment | more,
                     stdin=subprocess.DEVNULL,
                     stdout=None if speaks else log,
                     stderr=None if speaks else log,
@@ -145,10 +145,10 @@ class Group:
         """What a rank prints that does not speak."""
         return self.liveness / f"rank-{rank}.log"
 
-    def watch(self, requested: object) -> Fault | None:
+    def watch(self, requested: Callable[[], str | None]) -> Fault | None:
         """Until all have finished, or what has gone wrong."""
         while True:
-            if name := requested():  # type: ignore[operator]
+            if name := requested():
                 (self.liveness / STOP).write_text(name, encoding="utf-8")
             codes = [one.process.poll() for one in self.ranks]
             if failed := [one for one, code in zip(self.ranks, codes, strict=True) if code not in (None, 0)]:

@@ -91,7 +91,9 @@ def test_hosts_of_a_hostfile_and_a_run_that_is_reproduced_by_ranks(
     model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for ssh runs here what would run there: two hosts, a rank each."""
-    (tmp_path / "ssh").write_text('#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n', encoding="utf-8")
+    (tmp_path / "ssh").write_text(
+        '#!/bin/sh\nfor last; do :; done\nexec env -i HOME="$HOME" PATH=/usr/bin:/bin sh -c "$last"\n', encoding="utf-8"
+    )
     (tmp_path / "ssh").chmod(0o755)
     (tmp_path / "hosts").write_text("127.0.0.1 slots=1\nlocalhost slots=1\n", encoding="utf-8")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
