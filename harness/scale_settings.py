@@ -56,7 +56,8 @@ class BackendSettings(Section):
         default=None, description="Elements per collective. Default: 2000000 on the CPU, 500000000 on a GPU."
     )
     phase_deadline_s: Positive = Field(
-        default=1800.0, description="End the run where a rank shows no progress for so long."
+        default=1800.0,
+        description="End the run where a rank shows no progress for so long: more than drawing one round takes.",
     )
 
 
