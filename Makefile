@@ -89,7 +89,7 @@ figures: $(READY)
 
 # Two processes: most tests wait for processes of their own.
 test: $(READY)
-	@$(PY) -m pytest --numprocesses 2 --dist loadfile
+	@$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Every write a run makes struck by a kill, a signal and a full disk, every file damaged: three quarters of an hour.
 test-faults: $(READY)
