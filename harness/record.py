@@ -18,6 +18,7 @@ from harness.errors import UsageError
 from harness.evaluation import Answer
 from harness.files import Journal, is_disk_full, make_synced, sha256_of, sync, write_json, write_table
 from harness.layout import CHECKPOINTS, METRICS, NONFINITE, RECORDS, SCHEMA_VERSION, STATUS
+from harness.lora import exported
 from harness.loss_record import LossRecord
 from harness.metrics import Metrics
 from harness.nonfinite import NonFinite, save_batch
@@ -141,7 +142,7 @@ class RunFolder:
         folder.add_json("environment.json", environment)
         folder.set_status("running", None, None, 0)
         if initial:
-            save_weights(unfinished / CHECKPOINTS / "initial", initial)
+            save_weights(unfinished / CHECKPOINTS / "initial", initial, dict(exported(initial.model)))
         unfinished.rename(real)
         sync(real.parent)
         return cls(path)

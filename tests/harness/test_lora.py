@@ -7,9 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from harness.environment import model_sha256
 from harness.loop import train
 from harness.lora import exported, with_adapters
 from harness.policy import Policy, load_policy, pad_batch, response_logprobs
+from harness.record import RunFolder
 from harness.resume import resume
 from tests.harness import runs
 from tests.harness.pairings import stop_after
@@ -41,6 +43,13 @@ def test_it_begins_as_the_model_itself_and_trains_adapters_alone(direct_policy: 
     found = dict(exported(policy.model))
     assert found.keys() == plain.keys()
     assert all(torch.equal(found[name], plain[name]) for name in plain)
+
+
+def test_initial_weights_that_a_run_keeps_are_a_plain_model(direct_policy: Policy, tmp_path: Path) -> None:
+    config = small_config(lora_rank=4)
+    folder = RunFolder.create(tmp_path / "run", config, {}, adapted(direct_policy))
+    again = with_adapters(load_policy(str(folder.path / "checkpoints" / "initial")), config.model)
+    assert model_sha256(again) == model_sha256(adapted(direct_policy))
 
 
 def test_its_first_factor_is_drawn_by_the_model_seed(direct_policy: Policy) -> None:
