@@ -5,6 +5,7 @@ from harness.command import OneLineParser, add_setting_flags, parsed, run_comman
 from harness.config import Config, section_of
 from harness.errors import HarnessError, UsageError
 from harness.files import write_json, write_table
+from harness.hosts import free_port
 from harness.memory import MEMORY, memory_kills
 from harness.schedule import evaluation_answers
 from harness.settings import config_sha256, flatten, resolve, tree_of
@@ -20,6 +21,7 @@ __all__ = [
     "config_sha256",
     "evaluation_answers",
     "flatten",
+    "free_port",
     "memory_kills",
     "parsed",
     "resolve",

@@ -4,7 +4,6 @@ import ctypes
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,19 +18,17 @@ class Beat:
     """What a rank is at. `count` grows with everything it does; it waits for the others where `is_waiting`."""
 
     phase: str = "start"
-    since: float = 0.0  # time.monotonic of this host
     count: int = 0
     is_waiting: bool = False
-    pid: int = 0
 
 
-own = Beat(since=time.monotonic())
+own = Beat()
 
 
 def beat(phase: str | None = None) -> None:
     """Say that this rank goes on: with the phase that it begins, or with the one it is in."""
     own.phase = phase or own.phase
-    own.since, own.count = time.monotonic(), own.count + 1
+    own.count += 1
     write()
 
 
@@ -51,7 +48,6 @@ def write() -> None:
     if folder is None:
         return
     path = Path(folder) / f"rank-{os.environ.get('RANK', '0')}.json"
-    own.pid = os.getpid()
     beside = path.with_suffix(".tmp")
     beside.write_text(json.dumps(own.__dict__), encoding="utf-8")
     beside.replace(path)
@@ -78,4 +74,4 @@ def read_beat(folder: Path, rank: int) -> Beat:
     try:
         return Beat(**json.loads((folder / f"rank-{rank}.json").read_bytes()))
     except (OSError, ValueError):
-        return Beat(since=time.monotonic())
+        return Beat()

@@ -15,6 +15,7 @@ import torch
 from harness.config import Config
 from harness.engine import Key, Weights
 from harness.liveness import beat
+from harness.lora import exported
 from harness.policy import Policy, write_policy
 from harness.randomness import stream
 from harness.sampler import Sample, Sampling
@@ -43,7 +44,7 @@ class VllmEngine:
         from vllm import LLM
 
         with tempfile.TemporaryDirectory(prefix="fipo-harness-") as folder:
-            write_policy(Path(folder), policy)
+            write_policy(Path(folder), policy, dict(exported(policy.model)))
             llm = LLM(model=folder, **engine_settings(policy, config, is_gpu))
         return cls(llm, sorted(policy.end_ids), is_gpu)
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import Any, Protocol
 
 import psutil
 
-from harness import HarnessError
+from harness import HarnessError, free_port
 from sweeps.gpus import memory_used_mib
 from sweeps.holders import Holder, ask_to_end, end_session
 from sweeps.leases import Lease
@@ -146,13 +145,6 @@ class LocalSlot:
             if mib > self.before.get(uuid, mib) + GPU_MARGIN_MIB
         }
         return ", ".join(f"{mib} MiB on {uuid}" for uuid, mib in over.items())
-
-
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def run_all(runs: Sequence[PlannedRun], slots: Sequence[Slot]) -> Generator[tuple[list[Attempt], list[Attempt]]]:

@@ -15,11 +15,11 @@ from typing import Any
 from submitit import SlurmExecutor
 from submitit.core.utils import DelayedSubmission, FailedJobError, UncompletedJobError
 
-from harness import HarnessError, UsageError, memory_kills
+from harness import HarnessError, UsageError, free_port, memory_kills
 from sweeps.holders import Holder, ask_to_end, end_session
 from sweeps.leases import Lease, acquire, cancel_job
 from sweeps.search_spec import Search, trial_name
-from sweeps.slots import GRACE_S, Attempt, free_port, start
+from sweeps.slots import GRACE_S, Attempt, start
 from sweeps.study import PlannedRun
 
 KILLED = -9

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harness import free_port
 from sweeps.optuna_study import LossStudy, open_storage
 from sweeps.samplers import Spec
-from sweeps.slots import free_port
 from tests.sweeps.searching import arguments, controller, finished, rows
 
 pytestmark = pytest.mark.train
