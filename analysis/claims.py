@@ -14,7 +14,7 @@ CHOICES = {
     "role": ("primary", "exploratory"),
     "kind": ("superior", "equivalent"),
     "direction": ("higher", "lower"),
-    "metric": ("auc", "final_accuracy", "final_response_tokens", "length_slope"),
+    "metric": ("auc", "final_accuracy", "final_response_tokens", "length_slope", "own_best_accuracy", "rate_range"),
 }
 TREND = ("parameter", "start", "end")
 ONE_ARM_METRICS = ("length_slope",)

@@ -1,5 +1,6 @@
 """Where the policy is trained: what the loop asks of a backend, and the plain one of a single process."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,8 +53,8 @@ class Backend(Protocol):
     def gradient_norm(self) -> Tensor:
         """L2 norm of the whole gradient, the same on every rank; NaN or infinite where that is not finite."""
 
-    def step(self, norm: Tensor) -> None:
-        """Clip the gradient by its norm, and step with optimizer and schedule."""
+    def step(self, norm: Tensor) -> float | None:
+        """Clip the gradient by its norm, and step with optimizer and schedule; the norm of the change, where known."""
 
     def discard(self) -> None:
         """Forget the gradient: no step is made with it."""
@@ -99,11 +100,13 @@ class TorchBackend:
         """Over the parameters' .grad."""
         return torch.nn.utils.get_total_norm([p.grad for p in self.policy.model.parameters() if p.grad is not None])
 
-    def step(self, norm: Tensor) -> None:
+    def step(self, norm: Tensor) -> float:
         """Clip, step, and move the schedule on."""
         torch.nn.utils.clip_grads_with_norm_(self.policy.model.parameters(), self.grad_clip, norm)
         self.optimizer.step()
+        moved = adam_step_norm(self.optimizer)
         self.schedule.step()
+        return moved
 
     def discard(self) -> None:
         """Drop the gradients."""
@@ -142,6 +145,24 @@ class TorchBackend:
 def trained_parameters(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
     """The parameters that the optimizer changes, by the model's names: a tied one once."""
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+@torch.no_grad()
+def adam_step_norm(optimizer: torch.optim.Optimizer) -> float:
+    """The norm of the change that Adam has just made to the weights, without the part of weight decay.
+
+    From its moments, a tensor at a time, so that no copy of the weights is needed (Kingma and Ba 2015, algorithm 1).
+    """
+    total = 0.0
+    for group in optimizer.param_groups:
+        (beta1, beta2), lr, eps = group["betas"], group["lr"], group["eps"]
+        for parameter in group["params"]:
+            if state := optimizer.state.get(parameter):
+                count = float(state["step"])
+                first = state["exp_avg"] / (1 - beta1**count)
+                second = state["exp_avg_sq"] / (1 - beta2**count)
+                total += float((lr * first / (second.sqrt() + eps)).double().square().sum())
+    return math.sqrt(total)
 
 
 @contextmanager

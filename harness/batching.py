@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.config import Config
+from harness.controls import CREDIT_CONTROLS, credited
 from harness.policy import Policy, TokenBatch, pad_batch
 from harness.ranks import ALONE, Ranks
 from harness.rollouts import Group, Response
@@ -76,7 +77,7 @@ def micro_batch(part: Paired, policy: Policy, task: Task, config: Config) -> Mic
     tokens = pad_batch([r.prompt_tokens for r in responses], [r.tokens for r in responses], policy)
     advantages, sampled = torch.zeros(tokens.mask.shape), torch.zeros(tokens.mask.shape)
     for row, (response, advantage) in enumerate(part):
-        values = token_advantages(response, advantage, policy, task, config.task.control)
+        values = token_advantages(response, advantage, policy, task, config)
         advantages[row, : len(values)] = torch.tensor(values)
         sampled[row, : len(values)] = torch.tensor(response.sampler_logprobs)
     return MicroBatch(responses, tokens, advantages.to(policy.device), sampled.to(policy.device))
@@ -90,21 +91,9 @@ def idle_batch(response: Response, policy: Policy) -> MicroBatch:
     return MicroBatch([], masked, zeros, zeros)
 
 
-def token_advantages(response: Response, advantage: float, policy: Policy, task: Task, control: str) -> list[float]:
-    """The response's advantage on each of its tokens.
-
-    Under the positive control `blame`, a negative advantage falls only on the tokens of the first wrong step: credit
-    that no published loss has, planted to see whether a comparison could tell token credit at all.
-    """
-    if control != "blame" or advantage >= 0:
+def token_advantages(response: Response, advantage: float, policy: Policy, task: Task, config: Config) -> list[float]:
+    """The response's advantage on each of its tokens; planted controls of token credit lay a negative one elsewhere."""
+    control = config.task.control
+    if control not in CREDIT_CONTROLS or advantage >= 0:
         return [advantage] * len(response.tokens)
-    span = task.first_wrong_step(response.problem, response.text)
-    if span is None:
-        return [0.0] * len(response.tokens)
-    ends = policy.token_ends(response.tokens)
-    starts = [0, *ends[:-1]]
-    # the end token has no characters of its own and belongs to the step that it ends
-    return [
-        advantage if (start < span[1] and end > span[0]) or start == end == span[1] else 0.0
-        for start, end in zip(starts, ends, strict=True)
-    ]
+    return credited(response, advantage, control, (policy, task, config.run.seed))

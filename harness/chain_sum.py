@@ -107,6 +107,10 @@ class ChainSum:
             done += len(copied)
         return None
 
+    def steps(self, response: str) -> list[tuple[int, int]]:
+        """The steps as `first_wrong_step` tells them apart, whatever stands in them."""
+        return [step.span() for step in STEP.finditer(response)]
+
     def demonstration(self, problem: Problem, style: Style, generator: np.random.Generator) -> str:
         """A right response to the problem in the style; a first pass that is checked may hold a slip."""
         if not style.sizes:

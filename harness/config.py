@@ -60,9 +60,10 @@ class TaskSettings(Section):
         default=None, description="Soft overlong penalty: tokens before the limit over which it grows (DAPO eq. 13)."
     )
     overlong_factor: Positive = Field(default=1.0, description="Size of the overlong penalty at the limit.")
-    control: Literal["none", "blame", "random_reward"] = Field(
+    control: Literal["none", "blame", "damp", "random_blame", "random_reward"] = Field(
         default="none",
-        description="Planted control. blame: a negative advantage falls only on the first wrong step of a response. "
+        description="Planted control. blame: a negative advantage falls only on the first wrong step of a response; "
+        "damp: its sum is spread over the response; random_blame: it falls on a step at random. "
         "random_reward: the reward is a coin toss.",
     )
 
@@ -111,6 +112,12 @@ class LossSettings(Section):
     fipo_filter_in_log_space: bool = Field(default=False, description="Filter on log-ratios, as the authors do.")
     fipo_weight_bound: float | None = Field(
         default=None, description="Largest weight where the clip range is 0 or none (10 in the authors' code)."
+    )
+
+    fipo_placebo: Literal["none", "sign_mean", "shuffle_within", "shuffle_batch"] = Field(
+        default="none",
+        description="Take the credit out of the influence weights: their mean per sign of the advantage, or permuted "
+        "within each response or over the optimizer step.",
     )
 
     @model_validator(mode="before")

@@ -141,7 +141,7 @@ class DeepSpeedBackend:
         return norms.norm() if bool((norms >= 0).all()) else norms.new_tensor(torch.nan)  # it says -1 for NaN
 
     def step(self, norm: Tensor) -> None:  # noqa: ARG002  (the engine clips by its own)
-        """Clip, step, and move the schedule on."""
+        """Clip, step, and move the schedule on; how far the weights moved is spread over the ranks and not asked."""
         self.engine.step()
         self.schedule.step()
 

@@ -191,7 +191,9 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
             advantages = keyed_advantages(rollouts.kept, config)
             trained = trained_responses(work.minibatches, work.known, advantages, actors.ranks)
             folder.add_step(step, rollouts, record, trained, policy)
-    metrics: Metrics = {"step": step} | rollout_metrics(rollouts) | training_metrics(sampled, record)
+    metrics: Metrics = (
+        {"step": step} | rollout_metrics(rollouts) | training_metrics(sampled, record, config.optimizer.grad_clip)
+    )
     metrics |= noise_metrics(training.noise, list(record.names))
     metrics |= {"sync/logprob_gap": gap} if actors.engine.needs_weights else {}
     return metrics | training.ledger.metrics() | watch.lap()

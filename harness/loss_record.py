@@ -40,6 +40,7 @@ class LossRecord:
     totals: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     gradient_norms: list[float] = field(default_factory=list)  # before clipping, one per update
+    step_norms: list[float | None] = field(default_factory=list)  # of the change to the weights, one per update
     skipped: int = 0  # updates not made because something was not finite
     learning_rate: float | None = None  # of the last update
     response_weights: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))

@@ -23,6 +23,13 @@ BOUND = {
     TRL_PR: "10 by default",
     SLIME: "any above 1",
 }
+# what becomes of the weights before they are used; all but the first are placebos of this harness
+PLACEBOS = {
+    "none": "",
+    "sign_mean": ", then their mean per sign of A over the optimizer step (a placebo)",
+    "shuffle_within": ", then permuted within each response (a placebo)",
+    "shuffle_batch": ", then permuted over the optimizer step (a placebo)",
+}
 
 
 @dataclass(frozen=True)
@@ -142,11 +149,12 @@ def influence_weight(loss: LossSettings) -> Step:
         unclipped = others(loss, ours, theirs)
     bounds = f"clip(exp(F), {low:g}, {high:g})" if high < float("inf") else f"exp(F), F cut at {EXPONENT:.1f}"
     words = "the page's text: [0.8, 1.2] for a range of 0.2, against its own default, [1, 1.2]"
+    placebo = PLACEBOS[loss.fipo_placebo]
     return Step(
         "influence weight",
-        f"f = {bounds}; no gradient",
+        f"f = {bounds}{placebo}; no gradient",
         'FIPO, "influence weight": [1, 1.2] in the 32B recipe, [0.8, 1.2] in the 7B one',
-        ("fipo_clip_range", "fipo_clip_high_only", "fipo_weight_bound"),
+        ("fipo_clip_range", "fipo_clip_high_only", "fipo_weight_bound", "fipo_placebo"),
         (*unclipped, f"{SLIME}: the two bounds are set apart, 0.2 each by default", words),
     )
 

@@ -41,7 +41,7 @@ def rollout_metrics(rollouts: Rollouts) -> Metrics:
     }
 
 
-def training_metrics(gap: SamplerGap, record: LossRecord) -> Metrics:
+def training_metrics(gap: SamplerGap, record: LossRecord, grad_clip: float) -> Metrics:
     """What the updates show; None where the step had no group to learn from."""
     norms = record.gradient_norms
     return {
@@ -49,8 +49,16 @@ def training_metrics(gap: SamplerGap, record: LossRecord) -> Metrics:
         **gap.metrics(),
         **{f"loss/{name}": value for name, value in record.means().items()},
         "optimizer/grad_norm": float(np.mean(norms)) if norms else None,
+        "optimizer/clipped_share": float(np.mean(np.array(norms) > grad_clip)) if norms else None,
+        "optimizer/step_norm": mean_or_none(record.step_norms),
         "optimizer/lr": record.learning_rate,
     }
+
+
+def mean_or_none(values: list[float | None]) -> float | None:
+    """The mean; None where there is nothing to take it of, or something is not known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 CONSTANTS = ("parameters", "epochs", "forwards", "backward_flops")  # of a run's ledger, known from its config

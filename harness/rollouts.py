@@ -21,6 +21,7 @@ class Response:
     """One scored response."""
 
     problem: Problem
+    step: int  # training step in which it was drawn
     sample: int  # which of the prompt's responses
     round: int  # sampling round in which it was drawn
     prompt_tokens: list[int]
@@ -127,6 +128,7 @@ def answer_share(asking: Asking, place: tuple[int, int], problems: Sequence[Prob
         penalty = overlong_penalty(len(drawn.tokens), limit, config.task)
         return Response(
             problem=problem,
+            step=step,
             sample=j,
             round=round_number,
             prompt_tokens=prompts[index // rollout.group_size],

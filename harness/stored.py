@@ -43,6 +43,7 @@ def response_of(row: Row, policy: Policy) -> Response:
     """One response."""
     return Response(
         problem=Problem(row["prompt"], row["target"]),
+        step=row["step"],
         sample=row["sample"],
         round=row["round"],
         prompt_tokens=policy.encode(row["prompt"]),

@@ -49,6 +49,9 @@ class Task(Protocol):
     def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:
         """The characters [start, end) of the first step that is wrong, or None where every step is right."""
 
+    def steps(self, response: str) -> list[tuple[int, int]]:
+        """The characters [start, end) of every step, in order, without gap or overlap."""
+
 
 def belongs_to(problem: Problem, split: Split) -> bool:
     """Whether the prompt is of the split: decided by its hash, so training and evaluation cannot share one."""

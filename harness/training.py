@@ -80,7 +80,8 @@ def make_loss(config: Config) -> Loss:
 def make_ledger(config: Config, policy: Policy) -> Ledger:
     """A ledger that knows what the config's steps compute."""
     epochs = config.optimizer.epochs
-    forwards = 1 + (config.loss.beta > 0) + (epochs if config.loss.sequence_filter else 0)
+    is_placebo = config.loss.loss_type == "fipo" and config.loss.fipo_placebo != "none"
+    forwards = 1 + (config.loss.beta > 0) + epochs * (config.loss.sequence_filter + is_placebo)
     parameters = sum(p.numel() for p in policy.model.parameters())
     trained = sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
     backward = 2.0 * (parameters + trained)  # to the inputs of every layer, and to what is trained

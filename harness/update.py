@@ -1,5 +1,6 @@
 """Optimizer steps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,8 +15,11 @@ from harness.correction import correction_weights
 from harness.liveness import beat
 from harness.loss_record import Forward, LossRecord, Mask
 from harness.nonfinite import NonFinite, check_gradient, check_weights
+from harness.placebo import placebo_weights
 from harness.policy import Logprobs, Policy, TokenBatch
 from losses import Loss, LossBatch, mask_totals, sequence_filter, token_weights
+
+InfluenceWeights = Float[Tensor, "sequence token"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Updater:
             record.add(batch, forward)
         record.gradient_norms.append(float(gradient.norm))
         record.learning_rate = float(self.backend.schedule.get_last_lr()[0])
-        self.backend.step(gradient.norm)
+        record.step_norms.append(self.backend.step(gradient.norm))
         check_weights(self.backend, gradient.forwards)
 
     def gradient(self, minibatch: list[MicroBatch], known: list[KnownLogprobs]) -> Gradient:
@@ -94,11 +98,12 @@ class Updater:
         """
         self.backend.zero_grad()
         masks = self.trained_masks(minibatch, known)
+        given = self.given_weights(minibatch, known, masks)
         totals = self.backend.ranks.sum(torch.stack([mask_totals(mask) for mask in masks]).sum(dim=0))
         loss, forwards = 0.0, list[Forward]()
-        for batch, logprobs, mask in zip(minibatch, known, masks, strict=True):
+        for batch, logprobs, mask, instead in zip(minibatch, known, masks, given, strict=True):
             beat()
-            forward = self.forward(batch, logprobs, mask)
+            forward = self.forward(batch, logprobs, mask, instead)
             limit = self.config.rollout.max_response_tokens
             weights = token_weights(mask, self.config.loss.averaging, limit, totals)
             if batch.sampler_logprobs is not None:
@@ -110,10 +115,13 @@ class Updater:
         loss = float(self.backend.ranks.sum(torch.tensor(loss, dtype=torch.float64)))
         return Gradient(loss, self.backend.gradient_norm(), forwards)
 
-    def forward(self, batch: MicroBatch, logprobs: KnownLogprobs, mask: Mask) -> Forward:
+    def forward(
+        self, batch: MicroBatch, logprobs: KnownLogprobs, mask: Mask, weights: InfluenceWeights | None = None
+    ) -> Forward:
         """The loss of a micro-batch under the policy as it now is, and what else its log-probabilities show."""
         policy_logprobs, entropy = self.backend.logprobs(batch.tokens, self.config.rollout.temperature)
-        output = self.loss(LossBatch(policy_logprobs, logprobs.old, batch.advantages, mask, logprobs.reference))
+        known = (logprobs.old, batch.advantages, mask, logprobs.reference)
+        output = self.loss(LossBatch(policy_logprobs, *known, weights))
         return Forward(output, policy_logprobs.detach(), logprobs.old, entropy)
 
     @torch.no_grad()
@@ -135,3 +143,20 @@ class Updater:
             log_ratio = log_ratio if clamp is None else log_ratio.clamp(-clamp, clamp)
             kept.append(sequence_filter(log_ratio, batch.advantages, mask, delta))
         return kept
+
+    @torch.no_grad()
+    def given_weights(
+        self, minibatch: list[MicroBatch], known: list[KnownLogprobs], masks: list[Mask]
+    ) -> Sequence[InfluenceWeights | None]:
+        """The weights that FIPO is to use instead of its own: none, but under a placebo.
+
+        A placebo must know all weights of the step beforehand: hence a forward pass of its own.
+        """
+        settings = self.config.loss
+        if settings.loss_type != "fipo" or settings.fipo_placebo == "none":
+            return [None] * len(minibatch)
+        own = []
+        for batch, logprobs, mask in zip(minibatch, known, masks, strict=True):
+            beat()
+            own.append((batch, self.forward(batch, logprobs, mask).output.diagnostics["influence_weight"], mask))
+        return placebo_weights(settings.fipo_placebo, self.config.run.seed, own, self.backend.ranks)

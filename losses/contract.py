@@ -24,7 +24,8 @@ class LossBatch:
 
     `policy_logprobs` carry the gradient; `old_logprobs` are those of the policy that sampled the responses, recomputed
     by the trainer; `reference_logprobs` are needed only where beta is above 0. `mask` is True on response tokens; a
-    NaN on one of them makes the loss NaN, though its own gradient may be 0: look at the loss.
+    NaN on one of them makes the loss NaN, though its own gradient may be 0: look at the loss. FIPO uses
+    `influence_weights` in the place of its own where they are given; the other losses have none.
     """
 
     policy_logprobs: Float[Tensor, "sequence token"]
@@ -32,11 +33,12 @@ class LossBatch:
     advantages: Float[Tensor, "sequence token"]
     mask: Bool[Tensor, "sequence token"]
     reference_logprobs: Float[Tensor, "sequence token"] | None = None
+    influence_weights: Float[Tensor, "sequence token"] | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError unless all are of one shape, [sequence, token], and the mask is boolean."""
         shape = self.policy_logprobs.shape
-        others = (self.old_logprobs, self.advantages, self.mask, self.reference_logprobs)
+        others = (self.old_logprobs, self.advantages, self.mask, self.reference_logprobs, self.influence_weights)
         shapes = [tuple(values.shape) for values in others if values is not None]
         if len(shape) != 2 or any(found != shape for found in shapes):
             raise ValueError(f"expected tensors of one shape [sequence, token], got {tuple(shape)} and {shapes}")
@@ -49,7 +51,7 @@ class LossBatch:
         None but the policy's log-probabilities keep a gradient. Log-probabilities that were rounded differently, such
         as old ones in float32 of a policy in bfloat16, differ by that rounding: it is noise, and FIPO adds it up.
         """
-        reference = self.reference_logprobs
+        reference, weights = self.reference_logprobs, self.influence_weights
         dtype = computation_dtype(self.policy_logprobs, self.old_logprobs)
         return LossBatch(
             self.policy_logprobs.to(dtype),
@@ -57,6 +59,7 @@ class LossBatch:
             self.advantages.detach().to(dtype),
             self.mask,
             None if reference is None else reference.detach().to(dtype),
+            None if weights is None else weights.detach().to(dtype),
         )
 
 

@@ -56,7 +56,10 @@ class FIPO(DAPO):
         advantages = masked(batch.advantages, batch.mask)
         future = future_kl(log_ratio, batch.mask, self.decay_rate, self.delta, self.filter_in_log_space)
         bounds = weight_bounds(self.clip_range, self.clip_high_only, self.weight_bound)
-        weights = masked(influence_weights(future, ratio, advantages, bounds, self.safety_threshold), batch.mask)
+        weights = batch.influence_weights
+        if weights is None:
+            weights = influence_weights(future, ratio, advantages, bounds, self.safety_threshold)
+        weights = masked(weights, batch.mask)
         clip = (self.epsilon_low, self.epsilon_high, self.delta)
         token_loss = clipped_surrogate(ratio, advantages * weights, *clip)
         diagnostics = clip_diagnostics(log_ratio, ratio, advantages, *clip)

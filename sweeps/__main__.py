@@ -1,4 +1,4 @@
-"""python -m sweeps compare | ablate | search | plan | status | mirror | ui | dashboard"""
+"""python -m sweeps compare | ablate | study | search | plan | status | mirror | ui | dashboard"""
 
 import argparse
 import sys
@@ -9,6 +9,7 @@ from sweeps.claims import add_claims
 from sweeps.compare import compare_command
 from sweeps.mirror import add_mirror
 from sweeps.pages import add_dashboard, add_ui
+from sweeps.run_study import study_command
 from sweeps.search_flags import add_search_flags
 from sweeps.status import status_command
 
@@ -18,10 +19,11 @@ USAGE = "%(prog)s [--setting value ...]"
 def main(arguments: list[str]) -> None:
     """Hand the arguments to the command they name."""
     parser = OneLineParser(allow_abbrev=False, prog="python -m sweeps", description="Many training runs.")
-    names = "compare | ablate | search | plan | status | mirror | ui | dashboard"
+    names = "compare | ablate | study | search | plan | status | mirror | ui | dashboard"
     subparsers = parser.add_subparsers(dest="command", required=True, metavar=names)
     add_compare(subparsers, "compare", "train arms x seeds under one family's rules", CONTROLLED)
     add_compare(subparsers, "ablate", "GRPO turned into DAPO into FIPO, one switch at a time", LADDER)
+    add_study(subparsers)
     search = subparsers.add_parser("search", allow_abbrev=False, usage=USAGE, help="search settings with Optuna")
     plan = subparsers.add_parser("plan", allow_abbrev=False, usage=USAGE, help="what a search would take; runs nothing")
     for command, start in ((search, "search_command"), (plan, "plan_command")):
@@ -41,6 +43,24 @@ def search_module(start: str, options: argparse.Namespace) -> None:
     import sweeps.search
 
     getattr(sweeps.search, start)(options)
+
+
+def add_study(subparsers: Any) -> None:
+    """A designed study of several blocks."""
+    parser = subparsers.add_parser(
+        "study", allow_abbrev=False, usage=USAGE, help="a study of several blocks, by design"
+    )
+    parser.add_argument(
+        "--design", default="standard", metavar="D", help="a name in sweeps/studies, or a TOML file (default: standard)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help="at most so many seeds in any block (default: the design's)"
+    )
+    add_claims(parser, "the design's")
+    parser.add_argument("--slots", type=int, default=0, metavar="N", help="runs at a time (default: one per core)")
+    parser.add_argument("--study", metavar="DIR", help="study folder (default: runs/study-<design>)")
+    add_setting_flags(parser)
+    parser.set_defaults(start=study_command)
 
 
 CONTROLLED = {"losses": "grpo,dapo,fipo", "controls": "", "family": "controlled"}

@@ -18,13 +18,13 @@ DEFAULT = "fipo-paper"
 FILE = "claims.toml"
 
 
-def add_claims(parser: argparse._ActionsContainer) -> None:
+def add_claims(parser: argparse._ActionsContainer, default: str = DEFAULT) -> None:
     """The flag that says what the study is to decide."""
     parser.add_argument(
         "--claims",
         metavar="C",
         help=f"what is to be decided, fixed before the runs: a name in analysis/claims, a TOML file, or none "
-        f"(default: {DEFAULT})",
+        f"(default: {default})",
     )
 
 

@@ -20,7 +20,7 @@ from sweeps.claims import check_claims, fixed_claims
 from sweeps.differences import Difference, check_differences, differences_between
 from sweeps.endings import has_diverged, is_data
 from sweeps.plan import plan_lines
-from sweeps.progress import Progress, differences_table, make_console
+from sweeps.progress import Progress, blocks_table, differences_table, make_console
 from sweeps.slots import POLL_S, LocalSlot, Slot, harness_process, run_all, stop_process
 from sweeps.study import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
 
@@ -37,6 +37,7 @@ class Comparison:
     arms: Sequence[Arm]
     differences: Sequence[Difference]
     claims: Mapping[str, Any] | None = None
+    design: Mapping[str, Any] | None = None  # of a study of several blocks
 
 
 def compare_command(options: argparse.Namespace) -> None:
@@ -68,11 +69,14 @@ def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:
     runs = planned_runs(comparison.arms, study)
     unfinished = [run for run in runs if not is_data(run)]
     console.print(f"family {family.name}: {family.description}")
-    if comparison.differences:
+    if comparison.design:
+        console.print(blocks_table(comparison.design))
+    elif comparison.differences:
         console.print(differences_table(comparison.differences))
     for line in plan_lines(unfinished, len(runs) - len(unfinished), len(slots)):
         console.print(line)
-    write_study(study, family, comparison.preset, comparison.arms, comparison.claims)
+    extra = {"design": dict(comparison.design)} if comparison.design else {}
+    write_study(study, family, comparison.preset, comparison.arms, {"claims": comparison.claims, **extra})
     prepare(unfinished, study, console)
     progress = Progress(runs, console)
     for _ in range(ATTEMPTS):
@@ -115,15 +119,21 @@ def arm_seeds(options: argparse.Namespace) -> dict[str, int]:
 
 
 def prepare(runs: Sequence[PlannedRun], study: Path, console: Console) -> None:
-    """Have the tiny model built once, before runs that would wait for each other to build it."""
-    tiny = [run for run in runs if run.config.model.model == "tiny"]
-    if not tiny:
-        return
-    log = study / "logs" / "prepare.log"
-    log.parent.mkdir(exist_ok=True)
+    """Have each tiny model built once, before runs that would wait for each other to build it."""
+    tiny = {
+        (run.config.model.model_seed, run.config.task.task): run for run in runs if run.config.model.model == "tiny"
+    }
+    (study / "logs").mkdir(exist_ok=True)
+    for (model_seed, _), run in sorted(tiny.items(), key=lambda item: item[0]):
+        name = "prepare" if len(tiny) == 1 else f"prepare-{model_seed}"
+        prepare_one(run, study / "logs" / f"{name}.log", console)
+
+
+def prepare_one(run: PlannedRun, log: Path, console: Console) -> None:
+    """Build one, and show how far it is."""
     shown = 0
     with log.open("wb") as output:
-        process = harness_process(["prepare", "--config", str(tiny[0].config_file)], tiny[0].config.run.threads, output)
+        process = harness_process(["prepare", "--config", str(run.config_file)], run.config.run.threads, output)
     try:
         while process.poll() is None:
             time.sleep(POLL_S)

@@ -37,11 +37,11 @@ def is_idle(field: str, settings: Mapping[str, Any]) -> bool:
 
 
 def is_allowed(field: str, values: dict[str, Any], family: Family) -> bool:
-    """Whether the family admits the difference. A loss's own fields make the loss; planted controls set `control`."""
+    """Whether the family admits the difference. A loss's own fields make the loss; planted controls set a control."""
+    if field in ("control", "fipo_placebo"):
+        return all(value in ("none", None) for name, value in values.items() if name not in family.controls)
     if field.startswith(OWN_FIELDS):
         return True
-    if field == "control":
-        return all(value == "none" for name, value in values.items() if name not in family.controls)
     return field in family.allowed
 
 

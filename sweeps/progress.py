@@ -1,8 +1,9 @@
 """What a person sees while runs go on: a live line per arm on a terminal, a plain line per event elsewhere."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -16,6 +17,7 @@ from sweeps.study import PlannedRun
 
 PLAIN_EVERY_S = 30.0
 MOST_COLUMNS = 6  # arms side by side
+MOST_ROWS = 20  # arms below each other
 
 
 def make_console() -> Console:
@@ -55,6 +57,19 @@ def differences_by_arm(differences: Sequence[Difference]) -> Table:
     return table
 
 
+def blocks_table(design: Mapping[str, Any]) -> Table:
+    """The blocks of a study: what each asks, of which arms, over what."""
+    table = Table(title=str(design["title"]), title_justify="left")
+    for column in ("block", "question", "arms", "varied", "seeds"):
+        table.add_column(column)
+    for name, block in design["blocks"].items():
+        levels = list(dict.fromkeys(str(cell["level"]) for cell in block["cells"]))
+        varied = f"{block['varied']}: {', '.join(levels)}" if block["varied"] else ""
+        arms = ", ".join(dict.fromkeys(cell["arm"] for cell in block["cells"]))
+        table.add_row(name, block["question"], arms, varied, str(block["seeds"]))
+    return table
+
+
 @dataclass
 class Progress:
     """The state of a comparison, and its display."""
@@ -86,7 +101,13 @@ class Progress:
         table = Table(title=title, title_justify="left")
         for column in ("arm", "runs", "running", "accuracy of the last rollouts (seeds)", "response tokens"):
             table.add_column(column)
-        for arm in dict.fromkeys(run.arm for run in self.runs):
+        arms = list(dict.fromkeys(run.arm for run in self.runs))
+        if len(arms) > MOST_ROWS:
+            done = sum(run.state() == "finished" for run in self.runs)
+            table.caption = f"{done} of {len(self.runs)} runs finished; of {len(arms)} arms, those at work"
+            going = {attempt.run.arm for attempt in self.running}
+            arms = [arm for arm in arms if arm in going]
+        for arm in arms:
             table.add_row(arm, *self.cells(arm))
         return table
 

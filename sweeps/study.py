@@ -125,9 +125,9 @@ def write_study(
     family: Family,
     preset: str,
     arms: Sequence[Arm],
-    claims: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any],
 ) -> None:
-    """study.json, and the configs of its runs; `claims` as sweeps.claims fixed them."""
+    """study.json, and the configs of its runs; `extra`: `claims` as sweeps.claims fixed them, and a design."""
     differences = differences_between(arms, family)
     (study / "configs").mkdir(exist_ok=True)
     for run in planned_runs(arms, study):
@@ -138,10 +138,10 @@ def write_study(
         "family_description": family.description,
         "preset": preset,
         "primary_outcome": PRIMARY_OUTCOME,
-        "arms": [describe(arm) for arm in arms],
+        "arms": [describe(arm, family) for arm in arms],
         "differences": [asdict(difference) for difference in differences],
         "confounds": [difference.field for difference in differences if not difference.allowed],
-        "claims": claims,
+        **extra,
         "plans": plans_with(study, arms),
     }
     write_json(study / "study.json", content)
@@ -176,13 +176,16 @@ def locked(study: Path, name: str = ".lock") -> Iterator[None]:
         lock.release()
 
 
-def describe(arm: Arm) -> dict[str, Any]:
-    """An arm as study.json lists it."""
+def describe(arm: Arm, family: Family) -> dict[str, Any]:
+    """An arm as study.json lists it; a control of the family that sets no control of the task goes by its own name."""
     config = arm.any_config
+    control: str = config.task.control
+    if control == "none" and arm.name in family.controls:
+        control = arm.name
     return {
         "name": arm.name,
         "loss_type": config.loss.loss_type,
-        "control": config.task.control,
+        "control": control,
         "seeds": sorted(arm.configs),
         "settings": dict(arm.settings),
     }

@@ -12,6 +12,7 @@ def response(policy: Policy, problem: Problem, text: str, reward: float = 1.0, s
     tokens = policy.encode(text)
     return Response(
         problem=problem,
+        step=0,
         sample=sample,
         round=0,
         prompt_tokens=policy.encode(problem.prompt),

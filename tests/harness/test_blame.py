@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from harness.batching import plan_minibatches, token_advantages
@@ -28,17 +30,20 @@ BLAMED = [
 @pytest.mark.parametrize(("text", "blamed"), BLAMED)
 def test_negative_advantage_falls_on_the_first_wrong_step(random_policy: Policy, text: str, blamed: str) -> None:
     one = response(random_policy, PROBLEM, text, reward=-1.0)
-    advantages = token_advantages(one, -0.7, random_policy, GRADED, "blame")
+    advantages = token_advantages(one, -0.7, random_policy, GRADED, small_config(control="blame"))
     assert advantages == [-0.7 if mark == "X" else 0.0 for mark in blamed]
 
 
 @pytest.mark.parametrize("text", [text for text, _ in BLAMED])
 @pytest.mark.parametrize(
-    ("advantage", "control"), [(0.7, "blame"), (0.0, "blame"), (-0.7, "none"), (-0.7, "random_reward")]
+    ("advantage", "control"),
+    [(0.7, "blame"), (0.0, "blame"), (0.7, "damp"), (0.7, "random_blame"), (-0.7, "none"), (-0.7, "random_reward")],
 )
 def test_other_advantages_are_left_alone(random_policy: Policy, text: str, advantage: float, control: str) -> None:
     one = response(random_policy, PROBLEM, text)
-    assert token_advantages(one, advantage, random_policy, GRADED, control) == [advantage] * len(text)
+    assert token_advantages(one, advantage, random_policy, GRADED, small_config(control=control)) == [advantage] * len(
+        text
+    )
 
 
 def test_blame_reaches_the_minibatches(random_policy: Policy) -> None:
@@ -58,3 +63,47 @@ def test_blame_changes_no_weight(random_policy: Policy) -> None:
     )
     for (ours,), (theirs,) in zip(blamed, plain, strict=True):
         assert not ours.advantages.equal(theirs.advantages)
+
+
+@pytest.mark.parametrize(("text", "blamed"), BLAMED)
+def test_damp_spreads_blames_sum_over_the_response(random_policy: Policy, text: str, blamed: str) -> None:
+    one = response(random_policy, PROBLEM, text, reward=-1.0)
+    advantages = token_advantages(one, -0.7, random_policy, GRADED, small_config(control="damp"))
+    assert advantages == pytest.approx([-0.7 * blamed.count("X") / len(text)] * len(text))
+
+
+STEPS = [
+    ("a2b4=2c3=0#0$", ["XXXXXX.......", "......XXXX...", "..........XXX"]),
+    ("#3$", ["XXX"]),
+    ("a2b4=2?a2=2b4=1#1$", ["XXXXXX............", "......XXXXX.......", "...........XXXX...", "...............XXX"]),
+]
+
+
+@pytest.mark.parametrize(("text", "steps"), STEPS)
+def test_random_blame_lays_blames_sum_on_one_step(random_policy: Policy, text: str, steps: list[str]) -> None:
+    seen = set()
+    for seed in range(40):
+        one = response(random_policy, PROBLEM, text, reward=-1.0)
+        config = small_config(control="random_blame", seed=seed)
+        advantages = token_advantages(one, -0.7, random_policy, GRADED, config)
+        assert advantages == token_advantages(one, -0.7, random_policy, GRADED, config)
+        blame = token_advantages(one, -0.7, random_policy, GRADED, small_config(control="blame"))
+        assert sum(advantages) == pytest.approx(sum(blame))
+        seen.add("".join("X" if value else "." for value in advantages))
+    assert seen == set(steps)
+
+
+def test_the_random_step_depends_on_the_training_step(random_policy: Policy) -> None:
+    one = response(random_policy, PROBLEM, STEPS[2][0], reward=-1.0)
+    config = small_config(control="random_blame")
+    drawn = {
+        tuple(token_advantages(dataclasses.replace(one, step=step), -0.7, random_policy, GRADED, config))
+        for step in range(40)
+    }
+    assert len(drawn) == len(STEPS[2][1])
+
+
+def test_random_blame_spares_a_response_whose_steps_are_right(random_policy: Policy) -> None:
+    one = response(random_policy, PROBLEM, "a2b4=1c3=4#4$", reward=-1.0)
+    for control in ("damp", "random_blame"):
+        assert set(token_advantages(one, -0.7, random_policy, GRADED, small_config(control=control))) == {0.0}

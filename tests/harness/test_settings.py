@@ -63,6 +63,7 @@ OTHER = {
     "fipo_safety_threshold": "10.0",
     "fipo_filter_in_log_space": "true",
     "fipo_weight_bound": "9.0",
+    "fipo_placebo": "sign_mean",
     "lr": "0.001",
     "warmup_steps": "0",
     "weight_decay": "0.0",

@@ -45,6 +45,7 @@ CHANGES = {
     "fipo_safety_threshold": 5.0,
     "fipo_filter_in_log_space": False,
     "fipo_weight_bound": 3.0,
+    "fipo_placebo": "sign_mean",
 }
 
 

@@ -12,7 +12,7 @@ CONTROLLED = load_family("controlled")
 
 def recorded(study: Path, names: dict[str, int], **flags: str) -> list[Arm]:
     arms = arms_of(CONTROLLED, names, "demo", flags)
-    write_study(study, CONTROLLED, "demo", arms)
+    write_study(study, CONTROLLED, "demo", arms, {"claims": None})
     return arms
 
 

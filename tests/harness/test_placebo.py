@@ -1,0 +1,172 @@
+"""Placebos of FIPO on a batch made by hand: what each keeps, what it takes away, and what it depends on."""
+
+import pytest
+import torch
+
+from harness.batching import MicroBatch, plan_minibatches
+from harness.chain_sum import GRADED
+from harness.loss_record import LossRecord, metric_names
+from harness.placebo import Placebo, Row, placebo_weights, replacement
+from harness.policy import Policy
+from harness.ranks import ALONE
+from harness.training import make_ledger, make_updater
+from harness.update import KnownLogprobs, known_logprobs
+from tests.harness.responses import four_groups
+from tests.harness.tiny import small_config
+
+KINDS: tuple[Placebo, ...] = ("sign_mean", "shuffle_within", "shuffle_batch")
+SHUFFLES = KINDS[1:]
+
+
+def rows(step: int = 0) -> list[Row]:
+    """Three responses: one of positive, one of negative advantage, one with a token of each and of none."""
+    return [
+        Row((step, "a", 0), torch.arange(1.0, 13.0), torch.full((12,), 0.5)),
+        Row((step, "a", 1), torch.arange(20.0, 28.0), torch.full((8,), -0.5)),
+        Row((step, "b", 0), torch.tensor([0.5, 0.25, 3.0]), torch.tensor([1.0, -1.0, 0.0])),
+    ]
+
+
+def test_sign_mean_gives_every_sign_its_mean() -> None:
+    positive = (sum(range(1, 13)) + 0.5) / 13
+    negative = (sum(range(20, 28)) + 0.25) / 9
+    first, second, third = replacement("sign_mean", 0, rows())
+    assert first.tolist() == pytest.approx([positive] * 12)
+    assert second.tolist() == pytest.approx([negative] * 8)
+    assert third.tolist() == pytest.approx([positive, negative, 3.0])
+
+
+def test_shuffle_within_permutes_each_response_by_itself() -> None:
+    shuffled = replacement("shuffle_within", 0, rows())
+    for new, row in zip(shuffled, rows(), strict=True):
+        assert sorted(new.tolist()) == sorted(row.weights.tolist())
+    assert [new.tolist() != row.weights.tolist() for new, row in zip(shuffled, rows(), strict=True)][:2] == [True, True]
+
+
+def test_shuffle_batch_permutes_over_all_responses() -> None:
+    shuffled = replacement("shuffle_batch", 0, rows())
+    assert [len(new) for new in shuffled] == [12, 8, 3]
+    everything = torch.cat([row.weights for row in rows()])
+    assert sorted(torch.cat(shuffled).tolist()) == sorted(everything.tolist())
+    assert any(value >= 20 for value in shuffled[0].tolist())  # a weight of another response
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_sum_of_the_weights_is_kept(kind: Placebo) -> None:
+    total = sum(float(row.weights.sum()) for row in rows())
+    assert sum(float(new.sum()) for new in replacement(kind, 3, rows())) == pytest.approx(total, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", SHUFFLES)
+def test_permutations_are_a_function_of_seed_and_step(kind: Placebo) -> None:
+    def drawn(seed: int, step: int) -> list[float]:
+        return torch.cat(replacement(kind, seed, rows(step))).tolist()
+
+    assert drawn(1, 2) == drawn(1, 2)
+    assert drawn(1, 2) != drawn(2, 2)
+    assert drawn(1, 2) != drawn(1, 3)
+
+
+def test_the_placebos_draw_apart() -> None:
+    alone = [Row((0, "a", 0), torch.arange(1.0, 13.0), torch.ones(12))]
+    assert replacement("shuffle_within", 0, alone)[0].tolist() != replacement("shuffle_batch", 0, alone)[0].tolist()
+
+
+def test_an_unknown_placebo_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a placebo, got 'none'"):
+        replacement("none", 0, rows())
+
+
+def minibatch_of(policy: Policy, micro_batch_size: int | None) -> list[MicroBatch]:
+    config = small_config(minibatches=1, micro_batch_size=micro_batch_size)
+    (minibatch,) = plan_minibatches(four_groups(policy), policy, GRADED, config)
+    return minibatch
+
+
+WIDE = {
+    "loss_type": "fipo",
+    "fipo_clip_range": 0.5,
+    "fipo_clip_high_only": False,
+    "epsilon": 0.9,
+    "epsilon_high": 0.9,
+    "allow_inert": True,
+}
+
+
+def gradient(policy: Policy, micro_batch_size: int | None = None, **changes: object) -> torch.Tensor:
+    """The gradient of an optimizer step on old log-probabilities that are not the policy's."""
+    minibatch = minibatch_of(policy, micro_batch_size)
+    updater = make_updater(small_config(minibatches=1, micro_batch_size=micro_batch_size, **changes), policy.copy())
+    known = shifted_alike(policy, minibatch)
+    updater.gradient(minibatch, known)
+    return torch.cat([parameter.grad.flatten() for parameter in updater.policy.model.parameters()])
+
+
+def shifted_alike(policy: Policy, minibatch: list[MicroBatch]) -> list[KnownLogprobs]:
+    """The same shift of every token whatever the micro-batches."""
+    (known,) = known_logprobs(policy, None, [minibatch], 1.0)
+    result = []
+    for batch, one in zip(minibatch, known, strict=True):
+        shift = torch.zeros_like(one.old)
+        for row, response in enumerate(batch.responses):
+            phase = 7 * response.sample + len(response.prompt_tokens)
+            shift[row] = 0.3 * torch.sin(torch.arange(shift.shape[1]) * 1.7 + phase)
+        result.append(KnownLogprobs(one.old - shift, None))
+    return result
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_placebo_reaches_fipos_gradient(random_policy: Policy, kind: Placebo) -> None:
+    plain, placebo = (gradient(random_policy, **WIDE, fipo_placebo=each) for each in ("none", kind))
+    assert (plain - placebo).norm() > 1e-3 * plain.norm()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_micro_batches_do_not_change_a_placebo(random_policy: Policy, kind: Placebo) -> None:
+    whole, split = (gradient(random_policy, size, **WIDE, fipo_placebo=kind) for size in (None, 4))
+    assert (whole - split).norm() < 1e-5 * whole.norm()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_placebo_leaves_dapo_unchanged(random_policy: Policy, kind: Placebo) -> None:
+    changes = {"loss_type": "dapo", "allow_inert": True}
+    plain, placebo = (gradient(random_policy, **changes, fipo_placebo=each) for each in ("none", kind))
+    assert plain.equal(placebo)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_placebo_of_weights_of_one_is_dapo(random_policy: Policy, kind: Placebo) -> None:
+    ours = gradient(random_policy, **WIDE | {"fipo_clip_range": 1e-12}, fipo_placebo=kind)
+    assert ours.equal(gradient(random_policy, loss_type="dapo", epsilon=0.9, epsilon_high=0.9, allow_inert=True))
+
+
+def test_masked_tokens_neither_give_nor_take_weights(random_policy: Policy) -> None:
+    minibatch = minibatch_of(random_policy, None)
+    (batch,) = minibatch
+    mask = batch.tokens.mask.clone()
+    mask[1] = False  # as the sequence filter drops a response
+    weights = torch.arange(1.0, mask.numel() + 1).view(mask.shape)
+    (replaced,) = placebo_weights("shuffle_batch", 0, [(batch, weights, mask)], ALONE)
+    assert replaced[~mask].equal(weights[~mask])
+    assert sorted(replaced[mask].tolist()) == sorted(weights[mask].tolist())
+
+
+def test_the_record_holds_the_weights_that_were_used(random_policy: Policy) -> None:
+    minibatch = minibatch_of(random_policy, None)
+    updater = make_updater(small_config(minibatches=1, **WIDE, fipo_placebo="sign_mean"), random_policy.copy())
+    record = LossRecord(metric_names(updater.loss))
+    updater.step(minibatch, shifted_alike(random_policy, minibatch), record)
+    assert record.latest is not None
+    batch, output = record.latest
+    used = output.diagnostics["influence_weight"]
+    for sign in (-1, 1):
+        assert len(used[(batch.advantages.sign() == sign) & output.mask].unique()) == 1
+
+
+def test_the_ledger_counts_the_placebos_forward_pass(random_policy: Policy) -> None:
+    counts = [
+        make_ledger(small_config(**WIDE, epochs=2, fipo_placebo=kind), random_policy).forwards
+        for kind in ("none", "sign_mean")
+    ]
+    assert counts == [1, 3]
+    assert make_ledger(small_config(fipo_placebo="sign_mean"), random_policy).forwards == 1  # of another loss: idle
