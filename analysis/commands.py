@@ -55,6 +55,8 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 def report_command(given: argparse.Namespace) -> int:
     """Write the report, and print what was found."""
     from analysis.alike import alike
+    from analysis.block_records import is_block_study, read_block_study
+    from analysis.block_report import write_block_report
     from analysis.manifest import check_output
     from analysis.records import read
     from analysis.report import write_report
@@ -65,6 +67,8 @@ def report_command(given: argparse.Namespace) -> int:
     check_output(output)
     if is_search(given.folders[0]):
         lines = write_search_report(read_search(given.folders[0]), output, asked)
+    elif is_block_study(given.folders[0]):
+        lines = write_block_report(read_block_study(given.folders[0], given.skip_bad), output, asked)
     else:
         verdict = write_report(alike(read(given.folders, given.skip_bad)), output, asked)
         lines = [*verdict.notes, verdict.sentence, verdict.what_it_would_take]
@@ -75,6 +79,9 @@ def report_command(given: argparse.Namespace) -> int:
 
 def figures_command(given: argparse.Namespace) -> int:
     """Write the figures alone, and print their paths."""
+    from analysis.block_charts import BLOCK_CHARTS
+    from analysis.block_records import is_block_study, read_block_study
+    from analysis.block_report import write_block_figures
     from analysis.charts import ALL_CHARTS
     from analysis.records import read
     from analysis.report import write_figures
@@ -82,16 +89,19 @@ def figures_command(given: argparse.Namespace) -> int:
     from analysis.search_records import is_search, read_search
     from analysis.search_report import write_search_figures
 
-    search = is_search(given.folders[0])
-    known = SEARCH_CHARTS if search else ALL_CHARTS
+    search, blocks = is_search(given.folders[0]), is_block_study(given.folders[0])
+    kind = "search" if search else "study of blocks" if blocks else "comparison"
+    known = list(SEARCH_CHARTS if search else BLOCK_CHARTS if blocks else ALL_CHARTS)
     if wrong := [name for name in given.only if name not in known]:
-        kind = "search" if search else "comparison"
         raise RecordsError(
             f"expected figures of a {kind} ({', '.join(known)}), got --only {wrong[0]}: choose from these"
         )
     output = output_of(given)
     if search:
         names = write_search_figures(read_search(given.folders[0]), output, asked_of(given), given.only)
+    elif blocks:
+        study = read_block_study(given.folders[0], given.skip_bad)
+        names = write_block_figures(study, output, asked_of(given), given.only)
     else:
         names = write_figures(read(given.folders, given.skip_bad), output, asked_of(given), given.only)
     for name in names:

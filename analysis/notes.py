@@ -11,14 +11,12 @@ from analysis.records import COUNTING, Study
 
 def notes(study: Study, table: pd.DataFrame) -> list[str]:
     """The notes on a study and its table of outcomes; empty where nothing is amiss."""
-    return [
-        *_confounds(study),
-        *_claims(study),
-        *_plans(study),
-        *_unlike_records(study),
-        *_left_out(study),
-        *_collapsed(study, table),
-    ]
+    return [*_confounds(study), *notes_on_records(study), *_collapsed(study, table)]
+
+
+def notes_on_records(study: Study) -> list[str]:
+    """The notes that any study's records give rise to: when claims and seeds were fixed, and what was left out."""
+    return [*_claims(study), *_plans(study), *_unlike_records(study), *_left_out(study)]
 
 
 def _confounds(study: Study) -> list[str]:

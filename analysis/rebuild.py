@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.alike import alike
+from analysis.block_records import is_block_study, read_block_study
+from analysis.block_report import write_block_report
 from analysis.records import read
 from analysis.report import write_report
 from analysis.report_files import Asked
@@ -19,6 +21,9 @@ def rebuild(folders: Sequence[Path], options: Mapping[str, Any], output: Path) -
     if is_search(folders[0]):
         search = replace(read_search(folders[0]), given=asked.given)
         write_search_report(search, output, asked, stands_in=folders[0] / "report")
+    elif is_block_study(folders[0]):
+        found = read_block_study(folders[0], asked.skip_bad)
+        write_block_report(replace(found, study=replace(found.study, name=options["name"])), output, asked)
     else:
         study = replace(alike(read(folders, asked.skip_bad)), name=options["name"])  # wherever it lies now
         write_report(study, output, asked)

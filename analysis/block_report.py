@@ -1,0 +1,46 @@
+"""A study of several blocks -> its page, study.json for machines, variance.json for plans, and the figures' files."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.abstract import abstract
+from analysis.block_charts import block_charts
+from analysis.block_findings import BlockFindings, block_findings
+from analysis.block_page import block_page
+from analysis.block_records import BlockStudy
+from analysis.provenance import source_of
+from analysis.report_files import Asked, write_charts, write_files
+
+
+def write_block_report(found: BlockStudy, output: Path, asked: Asked) -> list[str]:
+    """Write the report and its files into `output`, and hand back the abstract."""
+    answer = block_findings(found)
+    source = source_of(found.study, asked.given)
+    shown = write_charts(block_charts(answer), output, source)
+    sentences = abstract(answer)
+    texts = {
+        "report.html": block_page(answer, sentences, shown, source),
+        "verdict.json": _json({"abstract": sentences, **answer.as_json()}),
+    }
+    if answer.variance:
+        texts["variance.json"] = _json(answer.variance.as_json())
+    write_files(texts, shown, output, (list(asked.folders), asked.options | {"name": found.study.name}))
+    return sentences
+
+
+def write_block_figures(found: BlockStudy, output: Path, asked: Asked, names: Sequence[str] = ()) -> list[str]:
+    """Write the figures alone, all or those named, and hand back their names."""
+    answer: BlockFindings = block_findings(found)
+    return [
+        item.name for item in write_charts(block_charts(answer, names), output, source_of(found.study, asked.given))
+    ]
+
+
+def _json(content: object) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+
+
+def _plain(value: object) -> object:
+    """What numpy has for a number."""
+    return value.item() if hasattr(value, "item") else str(value)
