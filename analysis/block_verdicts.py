@@ -7,7 +7,7 @@ them is in it, but not as that of a sample of warm starts; for this, each warm s
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import log2
+from math import isnan, log2
 
 import numpy as np
 import pandas as pd
@@ -62,6 +62,8 @@ class BlockVerdict:
     def effect(self) -> str:
         """`+0.012 [-0.003, +0.027]`, the interval that decides."""
         found = self.evidence
+        if isnan(found.low):
+            return f"{signed(found.effect, self.digits)} [no interval at this level]"
         return f"{signed(found.effect, self.digits)} {bracket(found.low, found.high, self.digits)}"
 
     @property
@@ -69,6 +71,8 @@ class BlockVerdict:
         """What the evidence says, and why no more."""
         if not self.evidence.has_enough_seeds:
             return "undecided, insufficient seeds"
+        if self.collapsed and isnan(self.evidence.low):
+            return "undecided, too few seeds for ranks"
         if self.reason:
             return f"undecided, {self.reason}"
         return self.evidence.decision + (", by medians, since runs collapsed" if self.collapsed else "")

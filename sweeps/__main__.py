@@ -10,7 +10,7 @@ from sweeps.compare import compare_command
 from sweeps.mirror import add_mirror
 from sweeps.pages import add_dashboard, add_ui
 from sweeps.run_study import study_command
-from sweeps.search_flags import add_search_flags
+from sweeps.search_flags import add_effect, add_search_flags
 from sweeps.status import status_command
 
 USAGE = "%(prog)s [--setting value ...]"
@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> None:
     for command, start in ((search, "search_command"), (plan, "plan_command")):
         add_search_flags(command)
         command.set_defaults(start=lambda options, start=start: search_module(start, options))
+    add_effect(plan)
     status = subparsers.add_parser("status", allow_abbrev=False, help="what a study has done and is doing")
     status.add_argument("study", metavar="STUDY", help="a search's or comparison's folder")
     status.set_defaults(start=status_command)

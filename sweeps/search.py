@@ -4,6 +4,7 @@ import argparse
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from sweeps.estimate import Speed, cached, probed
 from sweeps.host_slots import gpu_groups, held_slots
 from sweeps.journal import repair
 from sweeps.optuna_study import VERSION, LossStudy, open_storage, storage_errors
+from sweeps.power import SHIPPED, effect_lines, read_parts
 from sweeps.progress import make_console
 from sweeps.samplers import Spec
 from sweeps.search_options import Plan, plan_of
@@ -86,13 +88,16 @@ def winners_beyond(plan: Plan, rows: Sequence[Row], spent_s: float, slots: int) 
 
 def plan_command(options: argparse.Namespace) -> None:
     """Say what a search would take, and run nothing but a probe of a few steps where no step has been measured."""
+    parts = None if options.effect is None else read_parts(Path(options.variance) if options.variance else SHIPPED)
     plan, console = checked_plan(options), make_console()
     search = plan.search
     left = all_runs(search)
     if (search.study / "study.json").is_file():
         ended = [row for row in read_trials(search.study) if row["state"] in ENDED]
         left -= len(ended) * len(search.seeds)
-    for line in plan_lines(search, left, plan.slots, speed_here(search, console.print), plan.caps):
+    speed = speed_here(search, console.print)
+    lines = plan_lines(search, left, plan.slots, speed, plan.caps)
+    for line in [*lines, *(effect_lines(options.effect, parts, search.typical_config(), speed) if parts else [])]:
         console.print(line)
 
 

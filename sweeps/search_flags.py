@@ -1,6 +1,7 @@
 """The flags of `search` and `plan`."""
 
 import argparse
+import math
 
 from harness import add_setting_flags
 from sweeps.claims import add_claims
@@ -12,6 +13,26 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
     add_limits(parser.add_argument_group("limits", "Where trials are no candidates, and where the search ends."))
     add_where(parser.add_argument_group("where", "Slots, storage and tracking."))
     add_setting_flags(parser)
+
+
+def add_effect(parser: argparse.ArgumentParser) -> None:
+    """What a plan is to find, beside what it says of the search."""
+    parser.add_argument(
+        "--effect", type=positive, metavar="E", help="say which comparison of two losses finds it most cheaply"
+    )
+    parser.add_argument(
+        "--variance",
+        metavar="FILE",
+        help="measured parts of the variance, from a study's report (default: those of docs/study)",
+    )
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
 
 
 def add_what(group: argparse._ArgumentGroup) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.__main__ import main
 from tests.analysis import folders
+from tests.analysis.block_folders import write_block_study
 from tests.analysis.test_claims import CLAIM
 
 
@@ -40,3 +41,9 @@ def study(tmp_path: Path) -> Path:
     """A fresh small study for a test that damages it: two losses, five seeds, little data."""
     truth = folders.StudyTruth((folders.ArmTruth("dapo"), folders.ArmTruth("fipo", "fipo")))
     return folders.write_study(tmp_path / "study", folders.smaller(truth, steps=2, prompts=4, final_samples=2))
+
+
+@pytest.fixture(scope="session")
+def block_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of several blocks, small and complete."""
+    return write_block_study(tmp_path_factory.mktemp("blocks") / "study")

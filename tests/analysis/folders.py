@@ -12,6 +12,12 @@ import pandas as pd
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LIMIT = 72
+WEIGHTS = {  # shares of tokens, of a run with influence weights
+    "loss/influence_weight_moved": 0.4,
+    "loss/influence_weight_at_low": 0.3,
+    "loss/influence_weight_at_high": 0.1,
+    "loss/safety_fraction": 0.01,
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class ArmTruth:
     pace: float = 4.0
     spread: float = 0.01
     key: str = ""  # arms of the same key draw the same random numbers
+    first_seed: int = 0
     diverged: tuple[int, ...] = ()  # seeds that ended by a number that was not finite, after half of the steps
 
 
@@ -66,7 +73,7 @@ def write_study(folder: Path, truth: StudyTruth) -> Path:
             "name": arm.name,
             "loss_type": arm.loss_type,
             "control": arm.control,
-            "seeds": list(range(arm.seeds)),
+            "seeds": list(range(arm.first_seed, arm.first_seed + arm.seeds)),
             "settings": {"loss_type": arm.loss_type},
         }
         for arm in truth.arms
@@ -88,7 +95,7 @@ def write_study(folder: Path, truth: StudyTruth) -> Path:
         description["claims"] = {"name": "ours", "sha256": sha256, "fixed_at": "2026-11-22T11:00:00+00:00"}
     write_json(folder / "study.json", description | truth.fields)
     for arm in truth.arms:
-        for seed in range(arm.seeds):
+        for seed in range(arm.first_seed, arm.first_seed + arm.seeds):
             run = write_run(folder / "runs" / f"{arm.name}-seed{seed}", arm, seed, truth)
             if seed in arm.diverged:
                 let_diverge(run, truth.steps // 2)
@@ -194,9 +201,10 @@ def metric_lines(arm: ArmTruth, truth: StudyTruth, level: float, rng: np.random.
                 "optimizer/grad_norm": 0.8 + rng.normal(0, 0.1),
                 "ledger/generated_tokens": generated,
                 "ledger/discarded_tokens": discarded,
+                "time/evaluation_s": 0.1,
                 "time/elapsed_s": 1.1 * (step + 1) + rng.normal(0, 0.02),
             }
-            | ({"loss/influence_weight": 1.02 + rng.normal(0, 0.003)} if arm.loss_type == "fipo" else {})
+            | (WEIGHTS | {"loss/influence_weight": 1.02 + rng.normal(0, 0.003)} if arm.loss_type == "fipo" else {})
         )
     return lines
 

@@ -1,8 +1,14 @@
 """Placebos of FIPO on a batch made by hand: what each keeps, what it takes away, and what it depends on."""
 
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pytest
 import torch
 
+from harness import placebo
 from harness.batching import MicroBatch, plan_minibatches
 from harness.chain_sum import GRADED
 from harness.loss_record import LossRecord, metric_names
@@ -14,6 +20,7 @@ from harness.update import KnownLogprobs, known_logprobs
 from tests.harness.responses import four_groups
 from tests.harness.tiny import small_config
 
+Replacement = Callable[[Placebo, int, Sequence[Row]], list[torch.Tensor]]
 KINDS: tuple[Placebo, ...] = ("sign_mean", "shuffle_within", "shuffle_batch")
 SHUFFLES = KINDS[1:]
 
@@ -27,44 +34,94 @@ def rows(step: int = 0) -> list[Row]:
     ]
 
 
-def test_sign_mean_gives_every_sign_its_mean() -> None:
+def check_sign_mean(of: Replacement) -> None:
     positive = (sum(range(1, 13)) + 0.5) / 13
     negative = (sum(range(20, 28)) + 0.25) / 9
-    first, second, third = replacement("sign_mean", 0, rows())
+    first, second, third = of("sign_mean", 0, rows())
     assert first.tolist() == pytest.approx([positive] * 12)
     assert second.tolist() == pytest.approx([negative] * 8)
     assert third.tolist() == pytest.approx([positive, negative, 3.0])
 
 
-def test_shuffle_within_permutes_each_response_by_itself() -> None:
-    shuffled = replacement("shuffle_within", 0, rows())
+def check_shuffle_within(of: Replacement) -> None:
+    shuffled = of("shuffle_within", 0, rows())
     for new, row in zip(shuffled, rows(), strict=True):
         assert sorted(new.tolist()) == sorted(row.weights.tolist())
     assert [new.tolist() != row.weights.tolist() for new, row in zip(shuffled, rows(), strict=True)][:2] == [True, True]
+    alike = [dataclasses.replace(row, weights=torch.arange(12.0)) for row in (rows()[0], rows(1)[0])]
+    first, other = of("shuffle_within", 0, [alike[0], dataclasses.replace(alike[1], key=(0, "a", 1))])
+    assert first.tolist() != other.tolist()  # each response has a permutation of its own
 
 
-def test_shuffle_batch_permutes_over_all_responses() -> None:
-    shuffled = replacement("shuffle_batch", 0, rows())
+def check_shuffle_batch(of: Replacement) -> None:
+    shuffled = of("shuffle_batch", 0, rows())
     assert [len(new) for new in shuffled] == [12, 8, 3]
     everything = torch.cat([row.weights for row in rows()])
     assert sorted(torch.cat(shuffled).tolist()) == sorted(everything.tolist())
     assert any(value >= 20 for value in shuffled[0].tolist())  # a weight of another response
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_sum_of_the_weights_is_kept(kind: Placebo) -> None:
+def check_sum(of: Replacement, kind: Placebo) -> None:
     total = sum(float(row.weights.sum()) for row in rows())
-    assert sum(float(new.sum()) for new in replacement(kind, 3, rows())) == pytest.approx(total, rel=1e-6)
+    assert sum(float(new.sum()) for new in of(kind, 3, rows())) == pytest.approx(total, rel=1e-6)
 
 
-@pytest.mark.parametrize("kind", SHUFFLES)
-def test_permutations_are_a_function_of_seed_and_step(kind: Placebo) -> None:
+def check_keys(of: Replacement, kind: Placebo) -> None:
     def drawn(seed: int, step: int) -> list[float]:
-        return torch.cat(replacement(kind, seed, rows(step))).tolist()
+        return torch.cat(of(kind, seed, rows(step))).tolist()
 
     assert drawn(1, 2) == drawn(1, 2)
     assert drawn(1, 2) != drawn(2, 2)
     assert drawn(1, 2) != drawn(1, 3)
+
+
+def test_sign_mean_gives_every_sign_its_mean() -> None:
+    check_sign_mean(replacement)
+
+
+def test_shuffle_within_permutes_each_response_by_itself() -> None:
+    check_shuffle_within(replacement)
+
+
+def test_shuffle_batch_permutes_over_all_responses() -> None:
+    check_shuffle_batch(replacement)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_sum_of_the_weights_is_kept(kind: Placebo) -> None:
+    check_sum(replacement, kind)
+
+
+@pytest.mark.parametrize("kind", SHUFFLES)
+def test_permutations_are_a_function_of_seed_and_step(kind: Placebo) -> None:
+    check_keys(replacement, kind)
+
+
+# a placebo, a change of its source, and the check that must notice it
+MUTANTS = [
+    ("signs == sign", "signs != sign", check_sign_mean),
+    ("double().mean()", "double().sum()", check_sign_mean),
+    ("for sign in (-1, 0, 1)", "for sign in (-1, 0)", check_sign_mean),
+    ("row.advantages.sign()", "row.advantages.abs()", check_sign_mean),
+    ("kind, row.key)", "kind, rows[0].key)", check_shuffle_within),
+    ("row.weights[permutation", "rows[0].weights[permutation", check_shuffle_within),
+    ("weights[permutation(len(weights), seed, kind, rows[0].key)]", "weights", check_shuffle_batch),
+    ("torch.cat([row.weights for row in rows])", "rows[1].weights.repeat(3)[:23]", check_shuffle_batch),
+    ("stream(seed, kind, *key)", "stream(0, kind, *key)", lambda of: check_keys(of, "shuffle_within")),
+    ("stream(seed, kind, *key)", "stream(seed, kind, *key[1:])", lambda of: check_keys(of, "shuffle_batch")),
+    ("double().mean()", "double().mean().mul(1.01)", lambda of: check_sum(of, "sign_mean")),
+]
+
+
+@pytest.mark.parametrize(("code", "mutant", "check"), MUTANTS)
+def test_a_mutant_is_caught(code: str, mutant: str, check: Callable[[Replacement], None]) -> None:
+    source = inspect.getsource(placebo)
+    assert code in source
+    changed: dict[str, Any] = {"__name__": "harness.placebo_mutant"}
+    exec(compile(source.replace(code, mutant), "mutant", "exec", dont_inherit=True), changed)
+    changed["Row"] = Row
+    with pytest.raises((AssertionError, IndexError)):
+        check(changed["replacement"])
 
 
 def test_the_placebos_draw_apart() -> None:
