@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from html import escape
 
-from analysis.block_findings import BlockFindings
+import numpy as np
+
+from analysis.block_findings import RATE_BLOCKS, BlockFindings
 from analysis.block_verdicts import UNITS, BlockVerdict
 from analysis.claim_tables import margin_words
-from analysis.formatting import bracket, counted, p_value, plain, signed
+from analysis.formatting import bracket, counted, p_value, plain, signed, with_interval
+from analysis.mechanism import Mechanism
 from analysis.notes import notes_on_records
 from analysis.page import Section, Shown, box, bullets, figure, page, paragraph
 from analysis.provenance import Source, commits
+from analysis.statistics import paired_t, t_interval
 from analysis.style import arm_label
 from analysis.tables import environment_table, not_used_table, table
 
@@ -33,6 +37,12 @@ METHOD = (
     "Share of a gain: ratio of two paired mean gains, with the interval of Fieller (1954).",
     "Final accuracy: mean of the last three evaluations, at the same number of steps for all; AUC: mean training "
     "accuracy.",
+)
+
+COURSE_NOTE = (
+    "Means over all steps and seeds. A placebo that damps the gradient or the step may gain by that alone: read a gain "
+    "beside the norm of the gradient before clipping, the share of updates that were clipped, the norm of Adam's "
+    "change to the weights, and how far an update leaves the policy that sampled."
 )
 
 
@@ -102,14 +112,11 @@ def verdict_table(answer: BlockFindings) -> str:
 
 
 def _figures(answer: BlockFindings, figures: dict[str, Shown], source: Source) -> list[Section]:
+    said = bullets([row.sentence for row in answer.controls])
     parts = {
         "rates": ("Rates", "At equal settings and each at its own best", rates_table(answer)),
-        "mechanism": ("Mechanism", "What is left of a gain without token credit", course_table(answer)),
-        "controls": (
-            "Controls",
-            "Where a negative advantage falls",
-            bullets([row.sentence for row in answer.controls]),
-        ),
+        "mechanism": ("Mechanism", "What is left of a gain without token credit", course_table(answer.stress)),
+        "controls": ("Controls", "Where a negative advantage falls", said + course_table(answer.blame)),
         "grids": ("Grids", "Decay rate, clip range, safety threshold", _trends(answer)),
         "variance": ("Variance", "Where the variance comes from", ""),
     }
@@ -120,50 +127,55 @@ def _figures(answer: BlockFindings, figures: dict[str, Shown], source: Source) -
 
 
 def rates_table(answer: BlockFindings) -> str:
-    """A row per block and arm: final accuracy at its own best rate, and the range of rates that it holds."""
+    """A row per block and arm: final accuracy at each rate, at its own best one, and the range of rates that it "
+    "holds."""
+    levels = sorted({level for block in RATE_BLOCKS for level in answer.found.of(block)["level"].dropna()})
     rows = [
         [
             str(row["block"]),
             arm_label(row["arm"]),
-            str(row["n"]),
+            *(_at_rate(answer, row["block"], row["arm"], level) for level in levels),
             "n/a" if row["best"] is None else f"{row['best']:g}",
             f"{plain(row['own_best'])} [{plain(row['low'])}, {plain(row['high'])}]",
             f"{plain(row['range'], 2)} [{plain(row['range_low'], 2)}, {plain(row['range_high'], 2)}]",
         ]
         for _, row in answer.rates.iterrows()
     ]
-    head = [
-        "Block",
-        "Arm",
-        "Seeds",
-        "Commonest own best rate",
-        "Final accuracy at its own best",
-        "Doublings within 0.02",
-    ]
-    return table(head, rows, texts=2)
+    head = ["Block", "Arm", *(f"at {level:g}" for level in levels), "Own best rate", "At its own best"]
+    return table([*head, "Doublings within 0.02"], rows, texts=2)
 
 
-def course_table(answer: BlockFindings) -> str:
-    """How hard each arm of the stress block trained: damping can look like credit."""
-    if answer.stress is None:
+def _at_rate(answer: BlockFindings, block: str, arm: str, level: float) -> str:
+    rows = answer.found.of(block, arm)
+    return with_interval(t_interval(rows.loc[rows["level"] == level, "final_accuracy"].to_numpy(float)))
+
+
+def course_table(item: Mechanism | None) -> str:
+    """How hard each arm of a block trained: damping can look like credit."""
+    if item is None:
         return ""
-    course, known = answer.stress.course, [name for name in COURSE_NAMES if name in answer.stress.course]
-    rows = [[arm_label(row["arm"]), *(plain(row[name], 3) for name in known)] for _, row in course.iterrows()]
-    note = (
-        "Means over all steps and seeds. A placebo that damps the gradient or the step may gain by that alone: read "
-        "a gain beside the norm of the gradient before clipping, the share of updates that were clipped, the norm of "
-        "Adam's change to the weights, and how far an update leaves the policy that sampled."
-    )
-    return table(["Arm", *(COURSE_NAMES[name] for name in known)], rows) + f'<p class="soft">{escape(note)}</p>'
+    known = [name for name in COURSE_NAMES if name in item.course and item.course[name].notna().any()]
+    rows = [[arm_label(row["arm"]), *(plain(row[name]) for name in known)] for _, row in item.course.iterrows()]
+    return table(["Arm", *(COURSE_NAMES[name] for name in known)], rows) + f'<p class="soft">{escape(COURSE_NOTE)}</p>'
 
 
 def _trends(answer: BlockFindings) -> str:
     rows = [
-        f"{item.claim.text}: {item.word}, {item.effect} [{item.key}]."
+        f"{item.claim.text}: {item.word}, {item.effect} [{item.key}]{_trend_p(item)}."
         for item in answer.verdicts
         if item.claim.is_trend
     ]
     return bullets(rows) + paragraph("The effect is the change along a straight line over the log of the setting.")
+
+
+def _trend_p(item: BlockVerdict) -> str:
+    """The test of no trend at all, beside the claim's own margin."""
+    values = item.differences.to_numpy(float)
+    return (
+        f"; no trend at all: p {p_value(paired_t(values, np.zeros_like(values)).p)}"
+        if item.evidence.has_enough_seeds
+        else ""
+    )
 
 
 def _evidence(answer: BlockFindings) -> str:

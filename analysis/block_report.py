@@ -1,4 +1,4 @@
-"""A study of several blocks -> its page, study.json for machines, variance.json for plans, and the figures' files."""
+"""A study of several blocks -> its page, its scores and verdicts, what plans compute with, and the figures."""
 
 import json
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ def write_block_report(found: BlockStudy, output: Path, asked: Asked) -> list[st
     sentences = abstract(answer)
     texts = {
         "report.html": block_page(answer, sentences, shown, source),
+        "scores.csv": found.scores.drop(columns="cell").to_csv(index=False, float_format="%.6g"),
         "verdict.json": _json({"abstract": sentences, **answer.as_json()}),
     }
     if answer.variance:

@@ -109,17 +109,19 @@ def sha256_of(path: Path) -> str:
 def _inputs(folder: Path) -> Iterator[Path]:
     if (folder / "study.json").is_file():
         yield from _present(folder, OF_STUDY)
+        # a study of several blocks has thousands of tables of rollouts, and is reported on without them
+        tables = ("evals",) if "design" in read_json(folder / "study.json") else TABLES
         for run in sorted(path for path in (folder / "runs").glob("*") if path.is_dir()):
-            yield from _of_run(run)
+            yield from _of_run(run, tables)
         if (folder / "winners" / "study.json").is_file():
             yield from _inputs(folder / "winners")
     else:
         yield from _of_run(folder)
 
 
-def _of_run(run: Path) -> Iterator[Path]:
+def _of_run(run: Path, tables: Sequence[str] = TABLES) -> Iterator[Path]:
     yield from _present(run, OF_RUN)
-    for table in TABLES:
+    for table in tables:
         yield from sorted((run / table).glob("step_*.parquet"))
 
 

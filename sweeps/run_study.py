@@ -86,6 +86,10 @@ def check_same(study: Path, described: Mapping[str, Any]) -> None:
     before = recorded.get("design") if isinstance(recorded, dict) else None
     if not isinstance(before, dict):
         raise other_study(study, "it was not made by `sweeps study`")
-    for field, words in (("sha256", "design"), ("flags", "settings on the command line"), ("most_seeds", "--seeds")):
+    for field, words in (
+        ("sha256", "another design"),
+        ("flags", "other settings on the command line"),
+        ("most_seeds", "another --seeds"),
+    ):
         if before.get(field) != described[field]:
-            raise other_study(study, f"it was begun with another {words}")
+            raise other_study(study, f"it was begun with {words}")

@@ -128,8 +128,8 @@ def test_study_file_follows_the_contract(compared: Compared) -> None:
     assert arms == {
         "grpo": ("grpo", "none", [0, 1]),
         "fipo": ("fipo", "none", [0, 1]),
-        "broken": ("grpo", "none", [0]),
-        "exploded": ("grpo", "none", [0]),
+        "broken": ("grpo", "broken", [0]),
+        "exploded": ("grpo", "exploded", [0]),
     }
     assert study["arms"][1]["settings"] == {"loss_type": "fipo"}
     for difference in study["differences"]:
