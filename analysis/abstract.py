@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from analysis.block_findings import BlockFindings
 from analysis.block_verdicts import UNITS, BlockVerdict
 from analysis.formatting import counted, listed, plain
+from analysis.mechanism import Mechanism
 from analysis.style import arm_label
 
 ACRONYMS = ("FIPO", "DAPO", "GRPO")
@@ -22,9 +23,9 @@ def abstract(answer: BlockFindings) -> list[str]:
         sentence("; ".join(f"{control.sentence.rstrip('.')} [{control.key}]" for control in answer.controls)),
         sentence(told("fipo_above_dapo", "fipo_equals_dapo")),
         sentence(told("wide_above_dapo_under_stress", "fipo_above_dapo_under_stress")),
-        sentence(told("token_weights_above_sign_means", "sign_means_above_dapo") + shares(answer)),
+        sentence(told("token_weights_above_sign_means", "sign_means_above_dapo") + shares(answer.stress, "M", "wide_")),
         sentence(told("token_weights_above_shuffled_within", "token_weights_above_shuffled", "shuffled_above_dapo")),
-        sentence(told("placement_of_blame", "damped_negatives_help", "blame_above_damp")),
+        sentence(told("placement_of_blame", "damped_negatives_help", "blame_above_damp") + shares(answer.blame, "B")),
         sentence(told("fipo_above_dapo_at_own_best", "wide_above_dapo_at_own_best", "wide_holds_over_more_rates")),
         sentence(told(*(row.claim.id for row in answer.verdicts if row.claim.is_trend))),
         limits(answer),
@@ -40,10 +41,17 @@ def statement(row: BlockVerdict) -> str:
         return f"{text} ({numbers}) [{row.key}]"
     if word == "contradicted":
         return f"that {text} is contradicted ({numbers}) [{row.key}]"
-    kind = "a margin" if row.claim.kind == "equivalent" else "an effect"
-    seen = f"{kind} of {plain(row.detectable, row.digits)} would have been found four times in five"
     why = row.word.partition(", ")[2]
-    return f"whether {text} is undecided{f' ({why})' if why else ''} ({numbers}; {seen}) [{row.key}]"
+    return f"whether {text} is undecided{f' ({why})' if why else ''} ({numbers}; {detectable_words(row)}) [{row.key}]"
+
+
+def detectable_words(row: BlockVerdict) -> str:
+    """What such seeds would have found."""
+    if row.detectable is None:
+        return "so few seeds can find nothing at this level"
+    kind = "a margin" if row.claim.kind == "equivalent" else "an effect"
+    how = ", by the t test's formula" if row.collapsed else ""
+    return f"{kind} of {plain(row.detectable, row.digits)} would have been found four times in five{how}"
 
 
 def sentence(text: str) -> str:
@@ -68,16 +76,12 @@ def asked(answer: BlockFindings) -> str:
     )
 
 
-def shares(answer: BlockFindings) -> str:
-    """What the placebos keep of the gain of the wide weights."""
-    if answer.stress is None or not answer.stress.shares:
-        return ""
-    words = [
-        f"{arm_label(arm)} {share.words}" for arm, share in answer.stress.shares.items() if arm.startswith("wide_")
-    ]
-    return (
-        f"; of the gain of wide weights over DAPO the placebos have these shares: {listed(words)} [M]" if words else ""
-    )
+def shares(item: Mechanism | None, key: str, kept: str = "") -> str:
+    """What the placebos, those whose names begin with `kept`, keep of a gain."""
+    of = item.shares.items() if item else ()
+    words = [f"{arm_label(arm)} {share.words}" for arm, share in of if arm.startswith(kept)]
+    whole = arm_label(item.whole) if item else ""
+    return f"; shares of the gain of {whole} over DAPO: {listed(words)} [{key}]" if words else ""
 
 
 def limits(answer: BlockFindings) -> str:
@@ -85,15 +89,16 @@ def limits(answer: BlockFindings) -> str:
     starts = answer.found.warm_starts
     undecided = [row for row in answer.verdicts if row.is_primary and row.word.startswith("undecided")]
     missed = (
-        f"the {counted(len(undecided), 'undecided primary claim')} leave room for effects up to the sizes named with "
-        "them"
+        f"the {counted(len(undecided), 'undecided primary claim')} leave room for every effect inside their intervals"
         if undecided
         else "no primary claim is undecided"
     )
+    steps = sorted({int(config["run"]["steps"]) for config in answer.found.study.configs.values()})
     return (
         f"All intervals are given these {counted(starts, 'warm start')} (the table has them with the warm start as the "
-        f"unit too), {missed}, and all of it is about this task, a model of 100,800 parameters and 20 steps: nothing "
-        f"here says what happens at 7B or 32B [{_keys(answer)}]."
+        f"unit too), {missed}, claims E are exploratory, decided at 5 % each, and all of it is about this task, one "
+        f"small model and {listed([str(count) for count in steps])} steps: nothing here says what happens at 7B or 32B "
+        f"[{_keys(answer)}]."
     )
 
 

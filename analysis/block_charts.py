@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from analysis.block_findings import ACTED, RATE_BLOCKS, BlockFindings, grid_blocks, grid_table
+from analysis.block_findings import ACTED, BlockFindings, grid_blocks, grid_table, rate_panels, setting_words
 from analysis.chart import Chart
 from analysis.figures_blocks import PART_NAMES, gains, grids, over_rates, variance_bars
 from analysis.formatting import bracket, counted, listed, plain, signed
@@ -13,7 +13,6 @@ from analysis.statistics import t_interval
 from analysis.style import arm_label
 from analysis.variance import PARTS, Parts
 
-TITLES = {"rates": "16 updates per rollout", "rates_4_updates": "4 updates per rollout"}
 WEIGHTS = "FIPO's weights lie in [1, 1.2], wide ones in [0.5, 1.5]"
 
 
@@ -25,36 +24,32 @@ def block_charts(answer: BlockFindings, names: Sequence[str] = ()) -> list[Chart
 
 def _robustness(answer: BlockFindings) -> Chart | None:
     found = answer.found
-    panels = {
-        TITLES[name]: found.of(name)[["arm", "level", "seed", "final_accuracy"]]
-        for name in RATE_BLOCKS
-        if name in found.blocks and len(found.of(name))
-    }
+    panels = rate_panels(found)
     if not panels:
         return None
     start = float(found.scores["start_accuracy"].mean())
     dots = found.of("stress")[["arm", "seed", "final_accuracy"]] if "stress" in found.blocks else None
-    tables = {
-        **{name: found.of(name)[["arm", "level", "seed", "final_accuracy"]] for name in RATE_BLOCKS},
-        "own_best": answer.rates,
-    }
+    rates = pd.concat([rows.assign(panel=title) for title, rows in panels.items()])
+    tables = {"rates": rates, "own_best": answer.rates}
     if dots is not None:
         tables["stress"] = dots
-    seeds = counted(int(found.of("rates")["seed"].nunique()), "seed")
+    title = "" if dots is None else f"At {setting_words(found, 'stress')}"
+    figure = over_rates(panels, start, dots, title.removesuffix(" per rollout"))
+    seeds = listed(
+        [f"{arm_label(str(arm))} {n}" for arm, n in rates.groupby("arm", sort=False)["seed"].nunique().items()]
+    )
     caption = (
-        f"Final accuracy over learning rates, {seeds} over {counted(found.warm_starts, 'warm start')}: each seed, "
-        f"mean and 95 % t interval, no warm-up of the rate; {WEIGHTS}. Dashed: accuracy before training. "
+        f"Final accuracy over learning rates, over {counted(found.warm_starts, 'warm start')} (seeds: {seeds}): each "
+        f"seed, mean and 95 % t interval, no warm-up of the rate; {WEIGHTS}. Dashed: accuracy before training. "
         "Right: the placebos of the wide weights at one rate, where training is close to breaking. "
         f"Each at its own best rate, chosen on the other seeds: {_own_best(answer)}."
     )
-    return Chart(
-        "robustness", "Over learning rates", caption, over_rates(panels, start, dots), tables, _own_best(answer)
-    )
+    return Chart("robustness", "Over learning rates", caption, figure, tables, _own_best(answer))
 
 
 def _own_best(answer: BlockFindings) -> str:
     return "; ".join(
-        f"{TITLES[block]}: "
+        f"{block}: "
         + ", ".join(
             f"{arm_label(row['arm'])} {plain(row['own_best'])} [{plain(row['low'])}, {plain(row['high'])}]"
             for _, row in rows.iterrows()
@@ -70,7 +65,7 @@ def _mechanism(answer: BlockFindings) -> Chart | None:
     kept = {arm: share for arm, share in item.shares.items() if arm.startswith("wide_")}
     shares = pd.DataFrame([{"arm": arm, **vars(share), "words": share.words} for arm, share in kept.items()])
     caption = (
-        "Gain in final accuracy over DAPO at a learning rate of 3e-4 and 16 updates per rollout, seed by seed, mean "
+        f"Gain in final accuracy over DAPO at {setting_words(answer.found, 'stress')}, seed by seed, mean "
         "and 95 % t interval of the paired differences. The placebos use the wide weights without their places: one "
         "mean per sign of the advantage, permuted within each response, permuted over the optimizer step. Right: the "
         f"share of the wide weights' own gain that each has (Fieller's interval): {_shares(answer)}."
@@ -119,11 +114,12 @@ def _grids(answer: BlockFindings) -> Chart | None:
     panels = {str(block.varied): grid_table(found, block) for block in grid_blocks(found) if len(found.of(block.name))}
     if not panels:
         return None
-    arm = grid_blocks(found)[0].arms[0]
+    first = grid_blocks(found)[0]
+    arm, setting = first.arms[0], setting_words(found, first.name)
     caption = (
-        f"Designed grids over one setting each, in {arm_label(arm)} where weights act most (3e-4, 16 updates per "
-        "rollout): every seed, mean and 95 % t interval. Below: the share of trained tokens on which the setting "
-        f"acted, {listed([f'{name} ({WORDS[name]})' for name in panels])}."
+        f"Designed grids over one setting each, in {arm_label(arm)} where weights act most ({setting}): every seed, "
+        "mean and 95 % t interval. Below: the share of trained tokens on which the setting acted, "
+        f"{listed([f'{name} ({WORDS[name]})' for name in panels])}."
     )
     words = "; ".join(_grid_words(name, rows) for name, rows in panels.items())
     return Chart("grids", "Settings of the weights", caption, grids(panels, arm), dict(panels), words)
@@ -150,15 +146,16 @@ def _variance(answer: BlockFindings) -> Chart | None:
         return None
     item = answer.variance
     kinds = {
-        f"final accuracy of one {arm_label(item.arms[1])} run": item.single,
+        f"accuracy of one {arm_label(item.arms[1])} run": item.single,
         f"the same, {arm_label(item.arms[0])} - {arm_label(item.arms[1])}, paired": item.difference,
         f"AUC, {arm_label(item.arms[0])} - {arm_label(item.arms[1])}, paired": item.auc,
     }
     rows = pd.DataFrame([row for what, parts in kinds.items() for row in _parts(what, parts)])
     caption = (
-        "Variance of a score from one run, or one pair of runs, of the study's size (128 prompts, 4 answers each), "
-        f"split by moments from {counted(item.seeds, 'seed')} of each arm: {listed(_spreads(rows))}. Prompts count "
-        "once, however many runs are asked them; a difference on the same prompts holds only what they do differently."
+        "Variance of the accuracy at the last evaluation (128 prompts, 4 answers each) of one run, of the difference "
+        f"of a pair of runs, and of such a pair's AUC, split by moments from {counted(item.seeds, 'seed')} of each "
+        f"arm: {listed(_spreads(rows))}. Prompts count once, however many runs are asked them; a difference on the "
+        "same prompts holds only what they do differently."
     )
     return Chart("variance", "Where the variance comes from", caption, variance_bars(rows), {"parts": rows}, caption)
 

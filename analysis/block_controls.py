@@ -12,7 +12,7 @@ from analysis.formatting import bracket, counted, p_value, plain, signed
 from analysis.statistics import t_interval
 
 POSITIVE_LEVEL = 0.01
-NO_CREDIT = "The positive control is not told from DAPO, so every claim about token credit is undecided."
+NO_CREDIT = "The positive control is not told from DAPO, so every claim about token credit is undecided"
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,22 @@ def positive(found: BlockStudy) -> ControlRow:
     if shown.p is None:
         return ControlRow("C1", "blame - dapo", None, f"The positive control has too few seeds ({numbers}).", shown)
     passed = shown.p < POSITIVE_LEVEL and shown.effect > 0
-    said = f"The positive control is told from DAPO ({numbers})." if passed else f"{NO_CREDIT} ({numbers})"
+    said = f"The positive control is told from DAPO ({numbers})." if passed else f"{NO_CREDIT} ({numbers})."
     return ControlRow("C1", "blame - dapo", passed, said, shown)
 
 
 def negative(found: BlockStudy) -> ControlRow:
-    """Does a random reward end below DAPO, and where it began?"""
+    """Does a random reward end below DAPO in every seed, and is it not told from where it began?"""
     rows, dapo = found.of("negative", "random_reward"), found.of("negative", "dapo")
     if len(rows) < 2 or dapo.empty:
         return ControlRow("C2", "random reward", None, "No random reward was run on two seeds.")
     gain = t_interval((rows["final_accuracy"] - rows["start_accuracy"]).to_numpy(float))
-    passed = bool(rows["final_accuracy"].max() < dapo["final_accuracy"].min()) and gain.low <= 0
+    passed = bool(rows["final_accuracy"].max() < dapo["final_accuracy"].min()) and gain.low <= 0 <= gain.high
     numbers = (
         f"final accuracy {plain(rows['final_accuracy'].mean())} against DAPO's {plain(dapo['final_accuracy'].mean())}"
     )
     change = f"change over training {signed(gain.mean)} {bracket(gain.low, gain.high)}, {counted(gain.n, 'seed')}"
-    head = "A random reward teaches nothing" if passed else "A random reward does not stay where it began"
+    head = "A random reward is not seen to teach anything" if passed else "A random reward does not stay where it began"
     return ControlRow("C2", "random reward", passed, f"{head}: {numbers}, {change}.")
 
 
@@ -89,7 +89,7 @@ def unit_weights(found: BlockStudy) -> ControlRow:
 def again(found: BlockStudy) -> ControlRow:
     """DAPO against itself over other seeds, paired by their warm starts: expected to be undecided."""
     other = _auc(found, "again", "dapo_again")
-    other.index = other.index - (min(other.index) if len(other) else 0)
+    other.index = other.index - found.blocks["again"].first_seed if "again" in found.blocks else other.index
     dapo = _auc(found, "controls", "dapo")
     shown = _difference(other, dapo)
     if shown.p is None:

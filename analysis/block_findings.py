@@ -14,7 +14,7 @@ from analysis.statistics import t_interval
 from analysis.variance import Variance, variance
 from analysis.verdict import without_nan
 
-RATE_BLOCKS = ("rates", "rates_4_updates")
+RATE_BLOCKS = {"rates": ("rates", "rates_placebo"), "rates_4_updates": ("rates_4_updates",)}  # by panel
 ACTED = {  # the share of tokens that says how often a setting made a difference
     "fipo_decay_rate": ("moved_share",),
     "fipo_clip_range": ("low_share", "high_share"),
@@ -58,9 +58,15 @@ class BlockFindings:
             }
             for row in self.verdicts
         ]
-        controls = [asdict(row) for row in self.controls]
+        shares = {item.block: {arm: asdict(one) for arm, one in item.shares.items()} for item in self.mechanisms}
         parts = self.variance.as_json() if self.variance else None
-        return dict(without_nan({"claims": claims, "controls": controls, "variance": parts}))
+        controls = [asdict(row) for row in self.controls]
+        return dict(without_nan({"claims": claims, "controls": controls, "shares": shares, "variance": parts}))
+
+    @property
+    def mechanisms(self) -> list[Mechanism]:
+        """Those that there are."""
+        return [item for item in (self.stress, self.blame) if item is not None]
 
 
 def block_findings(found: BlockStudy) -> BlockFindings:
@@ -79,7 +85,26 @@ def block_findings(found: BlockStudy) -> BlockFindings:
 
 def rate_arms(found: BlockStudy) -> list[tuple[str, str]]:
     """The blocks over learning rates with their arms."""
-    return [(name, arm) for name in RATE_BLOCKS if name in found.blocks for arm in found.blocks[name].arms]
+    names = [name for panel in RATE_BLOCKS.values() for name in panel if name in found.blocks]
+    return [(name, arm) for name in names for arm in found.blocks[name].arms]
+
+
+def rate_panels(found: BlockStudy) -> dict[str, pd.DataFrame]:
+    """By how often a rollout is used, the rows of all blocks over learning rates with that: arm, level, seed, score."""
+    panels = {}
+    for name, blocks in RATE_BLOCKS.items():
+        rows = pd.concat([found.of(block) for block in blocks])
+        if len(rows):
+            panels[setting_words(found, name)] = rows[["arm", "level", "seed", "final_accuracy"]]
+    return panels
+
+
+def setting_words(found: BlockStudy, block: str) -> str:
+    """`16 updates per rollout`, and where the block varies no rate that too, from its runs' own settings."""
+    settings = found.study.configs[str(found.of(block)["run"].iloc[0])].get("optimizer", {})
+    updates = int(settings.get("minibatches", 1)) * int(settings.get("epochs", 1))
+    rate = "" if found.blocks[block].varied == "lr" else f"{settings.get('lr', float('nan')):g}, "
+    return f"{rate}{updates} updates per rollout"
 
 
 def grid_blocks(found: BlockStudy) -> list[Block]:

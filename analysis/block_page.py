@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from analysis.block_findings import RATE_BLOCKS, BlockFindings
+from analysis.block_findings import BlockFindings, rate_arms
 from analysis.block_verdicts import UNITS, BlockVerdict
 from analysis.claim_tables import margin_words
 from analysis.formatting import bracket, counted, p_value, plain, signed, with_interval
@@ -29,6 +29,10 @@ METHOD = (
     "Unit: the training seed. Differences are taken seed by seed, since a seed's runs share warm start, prompts and "
     "noise in every arm; the t interval over them decides, at level 1 - .05/m for m primary claims, or where a "
     "scored run collapsed (ended no better than it began) the exact signed-rank interval of their pseudo-median.",
+    "Ranks decide the claims alone, and not those about ranges of rates, where a collapse is part of the score. "
+    "Shares, curves, tables and the warm start as the unit keep the t interval, which means little where runs "
+    "collapsed: the tables say how many did. Exploratory claims are decided at 5 % each, with Benjamini and "
+    "Hochberg's p beside.",
     "The interval is given these warm starts: it holds what seeds do, and says nothing of other warm starts. Beside it "
     "stands the interval in which each warm start's mean is one unit; with three of them it is wide.",
     "Own best rate: for each seed the rate that is best in the mean of the other seeds; the seed is scored there.",
@@ -71,8 +75,9 @@ def _subtitle(answer: BlockFindings) -> str:
     found, made = answer.found, commits(answer.found.study.environments)
     state = "complete" if found.is_complete else f"{len(found.scores)} of {found.planned} scores so far"
     design = found.study.description["design"]
+    flags = "".join(f", --{name} {value}" for name, value in design.get("flags", {}).items())
     preset = found.study.description.get("preset")
-    return f"Study {design.get('name')}, preset {preset}; {state}. {made[0].upper()}{made[1:]}."
+    return f"Study {design.get('name')}, preset {preset}{flags}; {state}. {made[0].upper()}{made[1:]}."
 
 
 def _first_screen(answer: BlockFindings, sentences: Sequence[str], figures: dict[str, Shown], source: Source) -> str:
@@ -80,7 +85,7 @@ def _first_screen(answer: BlockFindings, sentences: Sequence[str], figures: dict
     if not answer.found.is_complete:
         words = f"{len(answer.found.scores)} of {answer.found.planned} planned scores count: the same command goes on."
         parts.append(box("warning", paragraph(f"Not complete. {words} Nothing here may be quoted yet.")))
-    elif said := notes_on_records(answer.found.study):
+    if said := notes_on_records(answer.found.study):
         parts.append(box("warning", bullets(said)))
     if "robustness" in figures:
         parts.append(figure(figures["robustness"], source))
@@ -92,7 +97,7 @@ def verdict_table(answer: BlockFindings) -> str:
     rows = [
         [
             item.key,
-            item.claim.text,
+            item.claim.text + ("" if item.is_primary else " (exploratory)"),
             item.word,
             f"{item.effect} {UNITS[item.claim.metric]}",
             margin_words(item.claim),
@@ -103,10 +108,15 @@ def verdict_table(answer: BlockFindings) -> str:
         ]
         for item in answer.verdicts
     ]
-    rows += [[item.key, item.sentence, item.word, "", "", "", "", ""] for item in answer.controls]
-    if answer.stress and answer.stress.shares:
-        words = "; ".join(f"{arm_label(a)} {s.words}" for a, s in answer.stress.shares.items() if a.startswith("wide_"))
-        rows.append(["M", f"Share of the wide weights' gain: {words}", "estimate", "", "", "", "", ""])
+    rows += [[row.key, row.sentence, row.word, "", "", "", "", ""] for row in answer.controls]
+    for key, whole, kept in (("M", answer.stress, "wide_"), ("B", answer.blame, "")):
+        if whole is not None and whole.shares:
+            words = "; ".join(
+                f"{arm_label(arm)} {one.words}" for arm, one in whole.shares.items() if arm.startswith(kept)
+            )
+            rows.append(
+                [key, f"Share of the gain of {arm_label(whole.whole)}: {words}", "estimate", "", "", "", "", ""]
+            )
     head = ["Row", "Claim", "Verdict", "Effect [interval that decides]", "Holds if", "Warm start as unit"]
     return table([*head, "Detectable", "Seeds"], rows, texts=5)
 
@@ -127,9 +137,9 @@ def _figures(answer: BlockFindings, figures: dict[str, Shown], source: Source) -
 
 
 def rates_table(answer: BlockFindings) -> str:
-    """A row per block and arm: final accuracy at each rate, at its own best one, and the range of rates that it "
-    "holds."""
-    levels = sorted({level for block in RATE_BLOCKS for level in answer.found.of(block)["level"].dropna()})
+    """A row per block and arm: accuracy at each rate and at its own best one, and the range of rates that it holds."""
+    blocks = [block for block, _ in rate_arms(answer.found)]
+    levels = sorted({level for block in blocks for level in answer.found.of(block)["level"].dropna()})
     rows = [
         [
             str(row["block"]),
@@ -138,11 +148,12 @@ def rates_table(answer: BlockFindings) -> str:
             "n/a" if row["best"] is None else f"{row['best']:g}",
             f"{plain(row['own_best'])} [{plain(row['low'])}, {plain(row['high'])}]",
             f"{plain(row['range'], 2)} [{plain(row['range_low'], 2)}, {plain(row['range_high'], 2)}]",
+            str(int(answer.found.of(row["block"], row["arm"])["collapsed"].sum())),
         ]
         for _, row in answer.rates.iterrows()
     ]
     head = ["Block", "Arm", *(f"at {level:g}" for level in levels), "Own best rate", "At its own best"]
-    return table([*head, "Doublings within 0.02"], rows, texts=2)
+    return table([*head, "Doublings within 0.02", "Collapsed runs"], rows, texts=2)
 
 
 def _at_rate(answer: BlockFindings, block: str, arm: str, level: float) -> str:
@@ -155,8 +166,14 @@ def course_table(item: Mechanism | None) -> str:
     if item is None:
         return ""
     known = [name for name in COURSE_NAMES if name in item.course and item.course[name].notna().any()]
-    rows = [[arm_label(row["arm"]), *(plain(row[name]) for name in known)] for _, row in item.course.iterrows()]
-    return table(["Arm", *(COURSE_NAMES[name] for name in known)], rows) + f'<p class="soft">{escape(COURSE_NOTE)}</p>'
+    rows = [
+        [arm_label(row["arm"]), *(plain(row[name]) for name in known), f"{row['collapsed']:.0f}"]
+        for _, row in item.course.iterrows()
+    ]
+    return (
+        table(["Arm", *(COURSE_NAMES[name] for name in known), "Collapsed runs"], rows)
+        + f'<p class="soft">{escape(COURSE_NOTE)}</p>'
+    )
 
 
 def _trends(answer: BlockFindings) -> str:

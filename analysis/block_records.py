@@ -37,6 +37,7 @@ class Block:
     varied: str | None
     levels: tuple[Any, ...]
     seeds: int
+    first_seed: int
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def read_block_study(folder: Path, skip_bad: bool = False) -> BlockStudy:
 def _block(name: str, row: Mapping[str, Any]) -> Block:
     arms = tuple(dict.fromkeys(str(cell["arm"]) for cell in row["cells"]))
     levels = tuple(dict.fromkeys(cell["level"] for cell in row["cells"]))
-    return Block(name, str(row["question"]), arms, row["varied"], levels, int(row["seeds"]))
+    return Block(name, str(row["question"]), arms, row["varied"], levels, int(row["seeds"]), int(row["first_seed"]))
 
 
 def _scores(study: Study, cells: list[dict[str, Any]], design: Mapping[str, Any], starts: int) -> pd.DataFrame:

@@ -19,15 +19,16 @@ def write_block_report(found: BlockStudy, output: Path, asked: Asked) -> list[st
     source = source_of(found.study, asked.given)
     shown = write_charts(block_charts(answer), output, source)
     sentences = abstract(answer)
+    left = f"Not complete: {len(found.scores)} of {found.planned} scores. Nothing of it may be quoted yet."
     texts = {
         "report.html": block_page(answer, sentences, shown, source),
         "scores.csv": found.scores.drop(columns="cell").to_csv(index=False, float_format="%.6g"),
-        "verdict.json": _json({"abstract": sentences, **answer.as_json()}),
+        "verdict.json": _json({"complete": found.is_complete, "abstract": sentences, **answer.as_json()}),
     }
     if answer.variance:
         texts["variance.json"] = _json(answer.variance.as_json())
     write_files(texts, shown, output, (list(asked.folders), asked.options | {"name": found.study.name}))
-    return sentences
+    return sentences if found.is_complete else [left, *sentences]
 
 
 def write_block_figures(found: BlockStudy, output: Path, asked: Asked, names: Sequence[str] = ()) -> list[str]:

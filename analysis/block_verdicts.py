@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.block_records import BlockStudy
 from analysis.claims import Claim
+from analysis.decisions import LEVEL
 from analysis.evidence import POWER, Evidence, evidence
 from analysis.formatting import bracket, signed
 from analysis.robustness import best_levels, own_best, ranges
@@ -71,18 +72,29 @@ class BlockVerdict:
         """What the evidence says, and why no more."""
         if not self.evidence.has_enough_seeds:
             return "undecided, insufficient seeds"
-        if self.collapsed and isnan(self.evidence.low):
-            return "undecided, too few seeds for ranks"
         if self.reason:
             return f"undecided, {self.reason}"
-        return self.evidence.decision + (", by medians, since runs collapsed" if self.collapsed else "")
+        if self.collapsed and isnan(self.evidence.low):
+            return "undecided, too few seeds for ranks"
+        how = ", by medians, since runs collapsed" if self.collapsed else ""
+        return f"{self.evidence.decision}{how}{self._corrected}"
+
+    @property
+    def _corrected(self) -> str:
+        """Whether an exploratory finding does not outlast the correction for the number of questions."""
+        found = not self.is_primary and self.evidence.decision != "undecided"
+        lost = found and self.p_corrected is not None and self.p_corrected >= LEVEL
+        return ", but not after correction for the number of questions" if lost else ""
 
     @property
     def detectable(self) -> float | None:
-        """The effect that such differences find in 80 % of the studies, by the t test also where ranks decide.
+        """The effect that such differences find in 80 % of the studies, by the t test's formula, also under ranks.
 
-        Of a claim of equivalence: the margin that they could show where there is no effect.
+        Of a claim of equivalence: the margin that they could show where there is no effect. None where the seeds are
+        too few for any interval.
         """
+        if isnan(self.evidence.low):
+            return None
         power = (1 + POWER) / 2 if self.claim.kind == "equivalent" else POWER
         return smallest_detectable_difference(self.differences.to_numpy(float), None, 1 - self.evidence.level, power)
 
@@ -167,8 +179,8 @@ def _scores(found: BlockStudy, name: str, claim: Claim) -> Scored:
         table = found.by_level(block, arm, "final_accuracy")
         if claim.metric == "rate_range":
             return Scored(ranges(table), tuple(rows["run"]))
-        at = dict(zip(table.index, best_levels(table), strict=False))
-        return Scored(own_best(table), tuple(rows.loc[rows["level"] == rows["seed"].map(at), "run"]))
+        at = rows["seed"].map(best_levels(table))
+        return Scored(own_best(table), tuple(rows.loc[rows["level"] == at, "run"]))
     return Scored(rows.set_index("seed")[claim.metric].dropna().sort_index(), tuple(rows["run"]))
 
 

@@ -32,11 +32,11 @@ PART_NAMES = {
 
 
 @paper()
-def over_rates(panels: Mapping[str, pd.DataFrame], starts: float, dots: pd.DataFrame | None = None) -> Figure:
+def over_rates(panels: Mapping[str, pd.DataFrame], starts: float, dots: pd.DataFrame | None, title: str) -> Figure:
     """Final accuracy over learning rates, a panel per block: every seed, mean and 95 % t interval.
 
     panels: by title, rows of arm, level, seed, final_accuracy. starts: accuracy before training. dots: rows of arm and
-    final_accuracy, of arms at one setting, for a panel at the right.
+    final_accuracy, of arms at one setting, for a panel at the right with this title.
     """
     extra = 0 if dots is None else 1
     widths = [1.0] * len(panels) + [1.15] * extra
@@ -53,7 +53,9 @@ def over_rates(panels: Mapping[str, pd.DataFrame], starts: float, dots: pd.DataF
     if dots is not None:
         arm_rows(axes[-1], dots, "final_accuracy")
         axes[-1].set_xlabel(ACCURACY)
-        axes[-1].set_title("At 3e-4, 16 updates")
+        axes[-1].set_title(title)
+        axes[-1].set_xlim(0, 1)
+        axes[-1].axvline(starts, color="#777777", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     handles = [
         Line2D([], [], color=style.color, linestyle=style.linestyle, marker=style.marker, label=style.label)
         for style in styles.values()
@@ -133,7 +135,7 @@ def grids(panels: Mapping[str, pd.DataFrame], arm: str) -> Figure:
 
 @paper()
 def variance_bars(rows: pd.DataFrame) -> Figure:
-    """Stacked bars of variance components as shares of their sum. rows: what, part, share, of (sd in words)."""
+    """Stacked bars of variance components as shares of their sum. rows: what, part, share."""
     names = list(dict.fromkeys(rows["what"]))
     figure, (ax,) = grid(1, 1, 0.9 + 0.45 * len(names))
     for place, name in enumerate(names):
@@ -178,9 +180,15 @@ def _curve(ax: Axes, rows: pd.DataFrame, style: ArmStyle, shift: float, dots: bo
         )
 
 
+def scientific(rate: float) -> str:
+    """A learning rate as 3e-4."""
+    digits, _, exponent = f"{rate:.3g}".partition("e") if rate < 1e-4 else f"{rate:.2e}".partition("e")
+    return f"{float(digits):g}e{int(exponent)}"
+
+
 def _rates(ax: Axes, levels: Sequence[float], starts: float) -> None:
     ax.set_xscale("log")
-    ax.set_xticks(levels, [f"{level:g}" for level in levels], rotation=30)
+    ax.set_xticks(levels, [scientific(level) for level in levels], rotation=30)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel(RATE)
     ax.set_ylim(0, 1)

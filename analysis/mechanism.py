@@ -21,8 +21,8 @@ Array = NDArray[np.float64]
 class Share:
     """The mean of a ratio of two paired gains, and Fieller's interval.
 
-    kind: `interval` (low to high), `outside` (everything but what lies between them), `unbounded` (the gain in the
-    denominator is not told from 0, so any share fits).
+    kind: `interval` (low to high), `unbounded` (the gain in the denominator is not told from 0, so shares of any size
+    fit), `few` (fewer seeds than an interval needs).
     """
 
     share: float
@@ -35,7 +35,8 @@ class Share:
         """`0.83 [0.41, 1.35]`, or why there is no interval."""
         if self.kind == "interval":
             return f"{plain(self.share, 2)} [{plain(self.low, 2)}, {plain(self.high, 2)}]"
-        return f"{plain(self.share, 2)} [any: the gain itself is not told from 0]"
+        why = "too few seeds" if self.kind == "few" else "no bounded interval: the gain itself is not told from 0"
+        return f"{plain(self.share, 2)} [{why}]"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Mechanism:
     """A block of placebos: every arm's gain over the baseline, and the share of the gain of `whole` that it has.
 
     gains: a row per arm and seed: arm, seed, gain. means: a row per arm: arm, mean, low, high, n (95 % t, paired).
-    shares: by placebo. course: a row per arm, the mean of each of COURSE.
+    shares: by placebo. course: a row per arm, the mean of each of COURSE, and how many `collapsed`.
     """
 
     block: str
@@ -88,16 +89,15 @@ def fieller(part: Array, whole: Array, confidence: float = 0.95) -> Share:
     """
     n = len(part)
     if n < FEWEST_SEEDS:
-        return Share(float(part.mean() / whole.mean()) if n else nan, nan, nan, "unbounded")
+        return Share(float(part.mean() / whole.mean()) if n else nan, nan, nan, "few")
     t2 = float(stats.t.ppf((1 + confidence) / 2, n - 1)) ** 2 / n
     covariance = np.cov(part, whole, ddof=1)
     aa, ab, bb = float(covariance[0, 0]), float(covariance[0, 1]), float(covariance[1, 1])
     a, b = float(part.mean()), float(whole.mean())
     square, middle, constant = b**2 - t2 * bb, a * b - t2 * ab, a**2 - t2 * aa
-    under_root = middle**2 - square * constant
-    if square <= 0 or under_root < 0:
+    if square <= 0:
         return Share(a / b, nan, nan, "unbounded")
-    half = sqrt(under_root) / square
+    half = sqrt(max(0.0, middle**2 - square * constant)) / square  # below 0 by rounding alone
     return Share(a / b, middle / square - half, middle / square + half, "interval")
 
 
@@ -108,5 +108,5 @@ def _interval(values: pd.Series) -> Interval:
 def _course(rows: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
     """How hard each arm trained: means over its runs of what its updates looked like."""
     known = [name for name in COURSE if name in rows]
-    means = rows.groupby("arm")[known].mean()
+    means = rows.groupby("arm")[known].mean().assign(collapsed=rows.groupby("arm")["collapsed"].sum())
     return means.reindex(list(arms)).reset_index()

@@ -1,14 +1,12 @@
-"""Where the variance of a score comes from: warm start, training seed, evaluation prompts and samples.
+"""Where the variance of an evaluation comes from: warm start, training seed, evaluation prompts and samples.
 
 By moments, in the balanced layout of a study: seeds within warm starts, every run asked the same prompts, each several
 times. What prompts add to all runs alike drops out of a difference of runs; what is left of it is `seed_prompt`.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.block_records import BlockStudy
@@ -44,7 +42,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Variance:
-    """The parts of an arm's final accuracy and of the difference of two arms, and what a run and an answer cost.
+    """The parts of an arm's accuracy at its last evaluation, and of the difference of two arms there.
 
     auc: the two parts of the difference in AUC, for which there are no evaluation prompts.
     """
@@ -54,8 +52,6 @@ class Variance:
     difference: Parts
     auc: Parts
     seeds: int
-    run_seconds: float
-    answer_seconds: float
 
     def as_json(self) -> dict[str, Any]:
         """For `sweeps plan`."""
@@ -74,14 +70,12 @@ def variance(found: BlockStudy, block: str, arm: str, baseline: str) -> Variance
         seeds
     ]
     within, between = _nested(auc, found.warm_starts)
-    seconds = _seconds(found, [*runs[arm].loc[seeds], *runs[baseline].loc[seeds]])
     return Variance(
         arms=(arm, baseline),
         single=parts(answers[baseline], found.warm_starts),
         difference=parts(difference, found.warm_starts),
         auc=Parts(between, within, 0.0, 0.0, 0.0),
         seeds=len(seeds),
-        **seconds,
     )
 
 
@@ -116,16 +110,3 @@ def _answers(found: BlockStudy, runs: pd.Series) -> pd.Series:
     rows = final_evaluations(evals[evals["run"].isin(set(runs))])
     last = rows[rows["step"] == rows.groupby("run", observed=True)["step"].transform("max")]
     return last.set_index(["seed", "prompt_id", "sample"])["correct"].astype(float).sort_index()
-
-
-def _seconds(found: BlockStudy, runs: list[str]) -> Mapping[str, float]:
-    """Mean seconds of a run without its evaluations, and of an answer in one."""
-    metrics = found.study.metrics[found.study.metrics["run"].isin(runs)]
-    evals = found.study.evals[found.study.evals["run"].isin(runs)]
-    of_evaluation = float(metrics["time/evaluation_s"].sum())
-    answers = int((evals["step"] > 0).sum())
-    elapsed = float(metrics.groupby("run")["time/elapsed_s"].max().sum())
-    return {
-        "run_seconds": (elapsed - of_evaluation) / len(runs),
-        "answer_seconds": of_evaluation / answers if answers else float(np.nan),
-    }

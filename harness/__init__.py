@@ -2,7 +2,7 @@
 
 from harness.cache import cache_folder
 from harness.command import OneLineParser, add_setting_flags, parsed, run_command
-from harness.config import Config, section_of
+from harness.config import LOSS_TYPES, OWN_PREFIXES, Config, section_of
 from harness.errors import HarnessError, UsageError
 from harness.files import write_json, write_table
 from harness.hosts import free_port
@@ -11,7 +11,9 @@ from harness.schedule import evaluation_answers
 from harness.settings import config_sha256, flatten, resolve, tree_of
 
 __all__ = [
+    "LOSS_TYPES",
     "MEMORY",
+    "OWN_PREFIXES",
     "Config",
     "HarnessError",
     "OneLineParser",

@@ -1,8 +1,9 @@
 """The settings of a run: one frozen tree, one section per concern, whose leaves are the command line's flags."""
 
-from typing import Annotated, Any, Literal, Self
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from harness.scale_settings import BackendSettings, EngineSettings, check_scale
 from harness.section import Count, Positive, Section
@@ -10,7 +11,8 @@ from losses import LOSSES
 from losses.advantages import AdvantageScale
 from losses.averaging import Averaging
 
-OWN_AVERAGING: dict[str, Averaging] = {"grpo": "sequence_mean", "dapo": "token_mean", "fipo": "token_mean"}
+LOSS_TYPES = tuple(LOSSES)
+OWN_PREFIXES = tuple(f"{name}_" for name in LOSSES)  # of the settings that one loss alone has
 
 
 class RunSettings(Section):
@@ -85,10 +87,10 @@ class RolloutSettings(Section):
     )
 
 
-class LossSettings(Section):
+class PublishedLossSettings(Section):
     """The loss, under the published page's names and with its defaults. Each source is in losses/."""
 
-    loss_type: Literal["grpo", "dapo", "fipo"] = Field(default="grpo", description="Per-token formula.")
+    loss_type: str = Field(default="grpo", description="Per-token formula.")
     averaging: Averaging = Field(
         default="sequence_mean",
         description="Token weights. Default: sequence_mean for grpo, else token_mean.",
@@ -126,7 +128,7 @@ class LossSettings(Section):
         """Write out the averaging that goes with the loss, and the upper bound that follows the lower."""
         values = dict(values)
         if values.get("averaging") is None:
-            values["averaging"] = OWN_AVERAGING.get(str(values.get("loss_type", "grpo")), "sequence_mean")
+            values["averaging"] = "sequence_mean" if values.get("loss_type", "grpo") == "grpo" else "token_mean"
         if values.get("epsilon_high") is None:
             values["epsilon_high"] = values.get("epsilon", 0.2)
         return values
@@ -139,6 +141,32 @@ class LossSettings(Section):
     def loss_fields(self) -> dict[str, Any]:
         """The fields of `LOSSES[loss_type]` with the values set here."""
         return {field: getattr(self, self.flag(field)) for field in LOSSES[self.loss_type].__dataclass_fields__}
+
+
+def own_settings() -> dict[str, Any]:
+    """A flag `--<loss>_<field>`, with its default and help, for each field of a loss in losses/ that no flag sets yet.
+
+    What a loss shares with GRPO, and what the published page names, has its flag already.
+    """
+    which = Field(default="grpo", description="Per-token formula.")
+    flags: dict[str, Any] = {"loss_type": (Literal[LOSS_TYPES], which)}
+    for name, loss in LOSSES.items():
+        types = get_type_hints(loss)
+        for one in dataclasses.fields(loss):
+            flag = f"{name}_{one.name}"
+            if one.name not in SHARED_FIELDS and flag not in PublishedLossSettings.model_fields:
+                words = one.metadata.get("help", f"{loss.__name__}'s {one.name}: see {loss.__module__}.")
+                flags[flag] = (types[one.name], Field(default=one.default, description=words))
+    return flags
+
+
+SHARED_FIELDS = {one.name for one in dataclasses.fields(LOSSES["grpo"])}
+if TYPE_CHECKING:
+    LossSettings = PublishedLossSettings
+else:
+    LossSettings = create_model(
+        "LossSettings", __base__=PublishedLossSettings, __doc__=PublishedLossSettings.__doc__, **own_settings()
+    )
 
 
 class OptimizerSettings(Section):

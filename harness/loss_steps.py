@@ -4,15 +4,18 @@ The facts about other implementations are from their sources: the authors' verl 
 verl's `vanilla` loss in it, ms-swift 4.6.0, TRL 1.16.0, TRL's pull request 5434 and slime's pull request 1801.
 """
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from harness.config import Config, LossSettings
+from losses import LOSSES
 from losses.future_kl import weight_bounds
 from losses.precision import exponent_limit
 
+FORMULAS = ("grpo", "dapo", "fipo")  # the losses whose steps are told here
 EXPONENT = exponent_limit(torch.float32)
 AUTHORS, VERL, SWIFT = "the authors' code", "verl (vanilla)", "ms-swift 4.6.0"
 TRL, TRL_PR, SLIME = "TRL 1.16.0", "TRL PR 5434", "slime PR 1801"
@@ -46,14 +49,28 @@ class Step:
 def loss_steps(config: Config) -> list[Step]:
     """The steps of the resolved loss, in the order in which they are computed."""
     loss = config.loss
+    if loss.loss_type not in FORMULAS:
+        own = [own_formula(loss), reference_kl(loss), averaging(loss), updates(config)]
+        return [advantage(loss), log_ratio(loss), *own]
     steps = [advantage(loss), log_ratio(loss)]
     if loss.loss_type == "fipo":
         steps += [token_filter(loss), future_kl(loss), influence_weight(loss), safety(loss)]
     return [*steps, surrogate(loss), reference_kl(loss), response_filter(loss), averaging(loss), updates(config)]
 
 
+def own_formula(loss: LossSettings) -> Step:
+    """Of a loss that is not this project's: what its class says of itself."""
+    kind = LOSSES[loss.loss_type]
+    head, _, rest = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")
+    flags = tuple(flag for name in loss.loss_fields() if (flag := loss.flag(name)).startswith(f"{loss.loss_type}_"))
+    formula = rest.partition("\n\n")[0].strip() or f"{kind.__module__}.{kind.__name__}"
+    return Step("loss of a token", formula, head, flags, ())
+
+
 def others(loss: LossSettings, ours: str, theirs: Mapping[str, str]) -> tuple[str, ...]:
     """A line for each way of the implementations that have this loss, but those whose way is ours."""
+    if loss.loss_type not in FORMULAS:
+        return ()
     of_fipo, of_the_rest = {AUTHORS, TRL_PR, SLIME}, {VERL, TRL}
     left_out = of_the_rest if loss.loss_type == "fipo" else of_fipo
     by_value: dict[str, list[str]] = {}

@@ -50,6 +50,8 @@ def placebo_weights(
 
 def replacement(kind: Placebo, seed: int, rows: Sequence[Row]) -> list[Tensor]:
     """The new weights of all rows of the optimizer step, which come in the order of their keys."""
+    if not rows:  # a sequence filter may drop them all
+        return []
     if kind == "sign_mean":
         return sign_means(rows)
     if kind == "shuffle_within":

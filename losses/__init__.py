@@ -9,7 +9,11 @@ from losses.future_kl import future_kl, influence_weights
 from losses.grpo import GRPO
 from losses.sequence_filter import sequence_filter
 
-LOSSES: dict[str, type[GRPO] | type[DAPO] | type[FIPO]] = {"grpo": GRPO, "dapo": DAPO, "fipo": FIPO}
+LOSSES: dict[str, type[GRPO]] = {
+    "grpo": GRPO,
+    "dapo": DAPO,
+    "fipo": FIPO,
+}
 
 __all__ = [
     "AVERAGING_MODES",

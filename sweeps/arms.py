@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness import Config, UsageError, parsed, resolve, section_of
+from harness import LOSS_TYPES, Config, UsageError, parsed, resolve, section_of
 
 FAMILIES = Path(__file__).parent / "families"
 SET_BY_COMPARE = ("loss_type", "seed", "control", "output_dir")
@@ -107,6 +107,8 @@ def settings_of(family: Family, name: str) -> dict[str, Any]:
 
 def table_of(tables: Mapping[str, Mapping[str, Any]], name: str, family: Family) -> Mapping[str, Any]:
     """The family's table of that name."""
+    if name in LOSS_TYPES and name not in tables and "dapo" in tables:  # a loss of one's own: DAPO's scaffold around it
+        return {"like": "dapo", "loss_type": name}
     if name not in tables:
         raise UsageError(f"family {family.name!r}: expected arms among {', '.join(tables)}, got {name!r}")
     return tables[name]

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness import UsageError, flatten, tree_of
+from harness import OWN_PREFIXES, UsageError, flatten, tree_of
 from sweeps.arms import Arm, Family
 
 PER_RUN = ("seed", "output_dir")
-OWN_FIELDS = ("fipo_",)  # prefixes of the fields that belong to one loss
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,14 @@ def differences_between(arms: Sequence[Arm], family: Family) -> list[Difference]
 
 def is_idle(field: str, settings: Mapping[str, Any]) -> bool:
     """Whether the field is the own one of another loss than the arm's."""
-    return field.startswith(OWN_FIELDS) and not field.startswith(f"{settings['loss_type']}_")
+    return field.startswith(OWN_PREFIXES) and not field.startswith(f"{settings['loss_type']}_")
 
 
 def is_allowed(field: str, values: dict[str, Any], family: Family) -> bool:
     """Whether the family admits the difference. A loss's own fields make the loss; planted controls set a control."""
     if field in ("control", "fipo_placebo"):
         return all(value in ("none", None) for name, value in values.items() if name not in family.controls)
-    if field.startswith(OWN_FIELDS):
+    if field.startswith(OWN_PREFIXES):
         return True
     return field in family.allowed
 

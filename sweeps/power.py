@@ -21,13 +21,11 @@ SHIPPED = Path(__file__).resolve().parents[1] / "docs" / "study" / "variance.jso
 PARTS = ("warm_start", "seed", "prompt", "seed_prompt", "sample")
 MOST_SEEDS = 200
 PROMPTS, ANSWERS = (64, 128, 256, 512, 1024, 2048), (1, 2, 4, 8, 16)
-FINAL_EVALUATIONS = 3
 
 
 @dataclass(frozen=True)
 class Design:
-    """Seeds per loss, held-out prompts, and answers to each in a final evaluation, with what a comparison of two "
-    "takes."""
+    """Seeds per loss, held-out prompts, answers to each in the last evaluation; what a comparison of two takes."""
 
     seeds: int
     prompts: int
@@ -37,7 +35,8 @@ class Design:
 
 
 def read_parts(path: Path) -> Mapping[str, Mapping[str, float]]:
-    """`difference` (final accuracy) and `auc` of a variance.json. Raises UsageError where they are not there."""
+    """`difference` (accuracy at the last evaluation) and `auc` of a variance.json. Raises UsageError where they are "
+    "not there."""
     content: Any = read_json(path)
     if content is None:
         raise UsageError(f"--variance: expected the variance.json of a study's report, got no file {str(path)!r}")
@@ -51,12 +50,12 @@ def read_parts(path: Path) -> Mapping[str, Mapping[str, float]]:
 def effect_lines(effect: float, parts: Mapping[str, Mapping[str, float]], config: Config, speed: Speed) -> list[str]:
     """For each metric the cheapest design that finds the effect in 80 % of the comparisons, at 5 %."""
     lines = []
-    for name, metric in (("auc", "AUC"), ("difference", "final accuracy")):
+    for name, metric in (("auc", "AUC"), ("difference", "accuracy at the last evaluation")):
         best = cheapest(effect, parts[name], config, speed)
         if best is None:
             lines.append(f"effect: {effect:g} in {metric} is found by no design of up to {MOST_SEEDS} seeds")
             continue
-        asked = "" if name == "auc" else f", {best.prompts} prompts x {best.answers} answers at the last evaluations"
+        asked = "" if name == "auc" else f", {best.prompts} prompts x {best.answers} answers there"
         lines.append(
             f"effect: {effect:g} in {metric} of two losses is found most cheaply by {best.seeds} seeds each{asked}: "
             f"about {minutes(best.seconds)} on one core (it detects {best.detects:.3f}; paired seeds, 80 % power at "
@@ -65,7 +64,7 @@ def effect_lines(effect: float, parts: Mapping[str, Mapping[str, float]], config
     spread = math.sqrt(parts["difference"]["warm_start"])
     lines.append(
         "effect: given the warm starts used; that of two losses varies between warm starts by "
-        f"{spread:.3f} (sd) in final accuracy, and to speak of others takes several of them"
+        f"{spread:.3f} (sd) in accuracy, and to speak of others takes several of them"
     )
     return lines
 
@@ -85,7 +84,7 @@ def designs(parts: Mapping[str, float], config: Config, speed: Speed) -> Iterato
     )
     training = speed.start_s + speed.step_s * speed.steps(config)
     for prompts, answers in asked:
-        evaluation = speed.answer_s * prompts * answers * FINAL_EVALUATIONS
+        evaluation = speed.answer_s * prompts * answers
         for seeds in range(2, MOST_SEEDS + 1):
             seconds = 2 * seeds * (training + evaluation)
             yield Design(seeds, prompts, answers, seconds, detects(parts, seeds, prompts, answers))

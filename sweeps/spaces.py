@@ -15,13 +15,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from harness import UsageError, parsed, section_of
+from harness import OWN_PREFIXES, UsageError, parsed, section_of
 
 SPACES = Path(__file__).parent / "spaces"
 NOT_SEARCHED = ("loss_type", "control", "task")
 FIXED_SECTIONS = ("run", "model", "evaluation")  # what decides whether two trials can be compared
 MOST_STEPS = 10_000
-OWNERS = ("grpo", "dapo", "fipo")  # losses, whose own settings begin with their names
 KINDS = ("log", "step", "choice", "fixed")
 
 Value = Any  # a setting: number, text, true or false, or None
@@ -99,8 +98,13 @@ class Space:
 
 
 def load_space(name: str, loss: str) -> Space:
-    """The loss's own space (`default`), a shipped one by name, or one from a TOML file. Raises UsageError."""
-    path = SPACES / f"{loss if name == 'default' else name}.toml"
+    """The loss's own space (`default`), a shipped one by name, or one from a TOML file. Raises UsageError.
+
+    A loss that has none of its own is searched in what all losses share.
+    """
+    own = SPACES / f"{loss}.toml"
+    default = own if own.is_file() else SPACES / "shared.toml"
+    path = default if name == "default" else SPACES / f"{name}.toml"
     path = path if path.is_file() else Path(name)
     if not path.is_file():
         shipped = ", ".join(["default", *sorted(file.stem for file in SPACES.glob("*.toml"))])
@@ -109,7 +113,7 @@ def load_space(name: str, loss: str) -> Space:
     if space.losses is not None and loss not in space.losses:
         raise UsageError(f"--space {name}: it is meant for {', '.join(space.losses)}, got loss {loss!r}")
     for name in space.searched:
-        if name.partition("_")[0] in OWNERS and not name.startswith(f"{loss}_"):
+        if name.startswith(OWN_PREFIXES) and not name.startswith(f"{loss}_"):
             raise UsageError(f"--space {path}: {name} does nothing under loss {loss!r}: search it apart")
     if not space.searched:
         raise UsageError(f"--space {name}: expected at least one parameter that is not fixed, got none")

@@ -70,7 +70,7 @@ def test_a_collapsed_run_moves_the_evidence_to_ranks(found: BlockStudy) -> None:
     fell = replace(found, scores=found.scores.assign(collapsed=found.scores["run"] == run))
     row = next(row for row in block_verdicts(fell) if row.claim.id == "placement_of_blame")
     assert (row.evidence.method, row.collapsed) == ("shift", (run,))
-    assert row.detectable is not None
+    assert row.detectable is None
     # six signs can reject nothing at one in 120: the smallest two-sided p of ranks is 2/64
     assert row.word == "undecided, too few seeds for ranks"
     assert "no interval" in row.effect
@@ -82,6 +82,14 @@ def test_a_collapse_at_a_rate_that_no_seed_is_scored_at_does_not_count(found: Bl
     fell = replace(found, scores=found.scores.assign(collapsed=found.scores["run"].isin(at_worst)))
     row = next(row for row in block_verdicts(fell) if row.claim.id == "fipo_above_dapo_at_own_best")
     assert row.collapsed == ()
+
+
+def test_a_collapse_at_the_rate_that_a_seed_is_scored_at_counts(found: BlockStudy) -> None:
+    rows = found.of("rates", "fipo")
+    at_best = rows.loc[rows["level"] == 2e-4, "run"]
+    fell = replace(found, scores=found.scores.assign(collapsed=found.scores["run"].isin(at_best)))
+    row = next(row for row in block_verdicts(fell) if row.claim.id == "fipo_above_dapo_at_own_best")
+    assert set(row.collapsed) == set(at_best)
 
 
 def test_without_the_positive_control_claims_about_credit_are_undecided(found: BlockStudy) -> None:

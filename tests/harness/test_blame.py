@@ -1,7 +1,10 @@
 import dataclasses
+import inspect
+from typing import Any
 
 import pytest
 
+from harness import batching, controls
 from harness.batching import plan_minibatches, token_advantages
 from harness.chain_sum import GRADED
 from harness.policy import Policy
@@ -107,3 +110,35 @@ def test_random_blame_spares_a_response_whose_steps_are_right(random_policy: Pol
     one = response(random_policy, PROBLEM, "a2b4=1c3=4#4$", reward=-1.0)
     for control in ("damp", "random_blame"):
         assert set(token_advantages(one, -0.7, random_policy, GRADED, small_config(control=control))) == {0.0}
+
+
+# a change of the controls' source that a test above must notice
+MUTANTS = [
+    ("total = advantage * sum(blamed)", "total = advantage"),
+    ("[total / len(blamed)] * len(blamed)", "[total] * len(blamed)"),
+    ("total / count if it", "total if it"),
+    ("task.steps(response.text)", "task.steps(response.text)[:1]"),
+    ("response.step, *response.key", "0, *response.key"),
+    ('stream(seed, "random_blame"', 'stream(0, "random_blame"'),
+]
+
+
+@pytest.mark.parametrize(("code", "mutant"), MUTANTS)
+def test_a_mutant_of_the_controls_is_caught(
+    random_policy: Policy, monkeypatch: pytest.MonkeyPatch, code: str, mutant: str
+) -> None:
+    source = inspect.getsource(controls)
+    assert code in source
+    changed: dict[str, Any] = {"__name__": "harness.controls_mutant"}
+    exec(compile(source.replace(code, mutant), "mutant", "exec", dont_inherit=True), changed)
+    monkeypatch.setattr(batching, "credited", changed["credited"])
+    with pytest.raises(AssertionError):
+        check_controls(random_policy)
+
+
+def check_controls(policy: Policy) -> None:
+    for text, blamed in BLAMED:
+        test_damp_spreads_blames_sum_over_the_response(policy, text, blamed)
+    for text, steps in STEPS:
+        test_random_blame_lays_blames_sum_on_one_step(policy, text, steps)
+    test_the_random_step_depends_on_the_training_step(policy)

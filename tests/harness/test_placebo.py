@@ -12,7 +12,7 @@ from harness import placebo
 from harness.batching import MicroBatch, plan_minibatches
 from harness.chain_sum import GRADED
 from harness.loss_record import LossRecord, metric_names
-from harness.placebo import Placebo, Row, placebo_weights, replacement
+from harness.placebo import Placebo, Row, placebo_weights, replacement, rows_of
 from harness.policy import Policy
 from harness.ranks import ALONE
 from harness.training import make_ledger, make_updater
@@ -206,6 +206,51 @@ def test_masked_tokens_neither_give_nor_take_weights(random_policy: Policy) -> N
     (replaced,) = placebo_weights("shuffle_batch", 0, [(batch, weights, mask)], ALONE)
     assert replaced[~mask].equal(weights[~mask])
     assert sorted(replaced[mask].tolist()) == sorted(weights[mask].tolist())
+
+
+@dataclasses.dataclass(frozen=True)
+class Gathered:
+    """Two ranks' rows, as each of them sees them."""
+
+    everywhere: list[list[Row]]
+
+    def gather(self, _: list[Row]) -> list[list[Row]]:
+        return self.everywhere
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ranks_do_not_change_a_placebo(random_policy: Policy, kind: Placebo) -> None:
+    (whole,) = minibatch_of(random_policy, None)
+    weights = torch.arange(1.0, whole.tokens.mask.numel() + 1).view(whole.tokens.mask.shape)
+    (alone,) = placebo_weights(kind, 0, [(whole, weights, whole.tokens.mask)], ALONE)
+    # every other response on another rank, each with the micro-batches that it holds
+    shares = [[(part_of(whole, rows), weights[rows], whole.tokens.mask[rows])] for rows in ([0, 2, 4], [1, 3, 5])]
+    ranks = Gathered([[row for part in share for row in rows_of(*part)] for share in shares])
+    everywhere = [Gathered([*ranks.everywhere, rest_of(whole, weights)]) for _ in shares]
+    for share, rows, seen in zip(shares, ([0, 2, 4], [1, 3, 5]), everywhere, strict=True):
+        (split,) = placebo_weights(kind, 0, share, seen)  # type: ignore[arg-type]
+        assert split.equal(alone[rows])
+
+
+def part_of(batch: MicroBatch, rows: list[int]) -> MicroBatch:
+    return dataclasses.replace(
+        batch, responses=[batch.responses[row] for row in rows], advantages=batch.advantages[rows]
+    )
+
+
+def rest_of(batch: MicroBatch, weights: torch.Tensor) -> list[Row]:
+    """What a third rank has: the responses from the seventh on."""
+    rows = list(range(6, len(batch.responses)))
+    return rows_of(part_of(batch, rows), weights[rows], batch.tokens.mask[rows])
+
+
+def test_a_step_that_the_filter_emptied_has_no_weights_to_replace(random_policy: Policy) -> None:
+    (batch,) = minibatch_of(random_policy, None)
+    mask = torch.zeros_like(batch.tokens.mask)
+    weights = torch.ones(mask.shape)
+    for kind in KINDS:
+        (replaced,) = placebo_weights(kind, 0, [(batch, weights, mask)], ALONE)
+        assert replaced.equal(weights)
 
 
 def test_the_record_holds_the_weights_that_were_used(random_policy: Policy) -> None:
