@@ -69,6 +69,7 @@ def test_padding_has_no_effect_on_the_sequence_filter(value: float) -> None:
 @deterministic
 @given(batches(), st.sampled_from(ALL))
 def test_inputs_are_left_as_they_were(batch: LossBatch, loss: GRPO) -> None:
+    batch = replace(batch, influence_weights=torch.full_like(batch.advantages, 1.25))
     before = {field.name: getattr(batch, field.name).detach().clone() for field in fields(batch)}
     loss(batch).token_loss.sum().backward()
     sequence_filter(batch.policy_logprobs.detach() - batch.old_logprobs, batch.advantages, batch.mask, 10.0)

@@ -25,7 +25,7 @@ def as_outside_of_tests() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("as_outside_of_tests")
-@pytest.mark.parametrize("name", ["old_logprobs", "advantages", "mask", "reference_logprobs"])
+@pytest.mark.parametrize("name", ["old_logprobs", "advantages", "mask", "reference_logprobs", "influence_weights"])
 def test_shapes_that_would_broadcast_are_refused(name: str) -> None:
     inputs = {
         "policy_logprobs": ONES,
@@ -33,6 +33,7 @@ def test_shapes_that_would_broadcast_are_refused(name: str) -> None:
         "advantages": ONES,
         "mask": MASK,
         "reference_logprobs": ONES,
+        "influence_weights": ONES,
     }
     for part in (inputs[name][:1], inputs[name][:, :1], inputs[name][0]):
         with pytest.raises(ValueError, match=r"one shape \[sequence, token\], got \(3, 3\) and"):

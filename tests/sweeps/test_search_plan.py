@@ -126,7 +126,7 @@ def test_speeds_are_kept_by_what_decides_them(tmp_path: Path) -> None:
         (("--lr", "1e-3"), "--lr is searched: drop it"),
         (("--seed", "3"), "--seed is set by the search itself"),
         (("--epsilon_high", "0.3"), "--epsilon_high is set by arm 'fipo' of family 'controlled' (0.28)"),
-        (("--family", "own"), "--family: expected one of controlled, ladder, recipe or a TOML file, got 'own'"),
+        (("--family", "own"), "--family: expected one of controlled, ladder, recipe, study or a TOML file, got 'own'"),
         (("--preset", "nothing"), "--preset: expected one of demo"),
         (("--max_hours", "-1"), "--max_hours: expected a number above 0, got -1.0"),
         (("--max_tokens", "nan"), "--max_tokens: expected a number above 0, got nan"),
