@@ -48,17 +48,21 @@ def positive(found: BlockStudy) -> ControlRow:
 
 
 def negative(found: BlockStudy) -> ControlRow:
-    """Does a random reward end below DAPO in every seed, and is it not told from where it began?"""
+    """Does a random reward end below DAPO in every seed, and not above where it began?"""
     rows, dapo = found.of("negative", "random_reward"), found.of("negative", "dapo")
     if len(rows) < 2 or dapo.empty:
         return ControlRow("C2", "random reward", None, "No random reward was run on two seeds.")
     gain = t_interval((rows["final_accuracy"] - rows["start_accuracy"]).to_numpy(float))
-    passed = bool(rows["final_accuracy"].max() < dapo["final_accuracy"].min()) and gain.low <= 0 <= gain.high
+    passed = bool(rows["final_accuracy"].max() < dapo["final_accuracy"].min()) and not gain.low > 0
     numbers = (
         f"final accuracy {plain(rows['final_accuracy'].mean())} against DAPO's {plain(dapo['final_accuracy'].mean())}"
     )
     change = f"change over training {signed(gain.mean)} {bracket(gain.low, gain.high)}, {counted(gain.n, 'seed')}"
-    head = "A random reward is not seen to teach anything" if passed else "A random reward does not stay where it began"
+    head = (
+        "A random reward ends below DAPO and raises nothing"
+        if passed
+        else "A random reward is not below DAPO, or rises"
+    )
     return ControlRow("C2", "random reward", passed, f"{head}: {numbers}, {change}.")
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.block_controls import ControlRow, block_controls
 from analysis.block_records import Block, BlockStudy
 from analysis.block_verdicts import BlockVerdict, block_verdicts
+from analysis.formatting import scientific
 from analysis.mechanism import Mechanism, mechanism
 from analysis.robustness import best_levels, own_best, ranges
 from analysis.statistics import t_interval
@@ -103,7 +104,7 @@ def setting_words(found: BlockStudy, block: str) -> str:
     """`16 updates per rollout`, and where the block varies no rate that too, from its runs' own settings."""
     settings = found.study.configs[str(found.of(block)["run"].iloc[0])].get("optimizer", {})
     updates = int(settings.get("minibatches", 1)) * int(settings.get("epochs", 1))
-    rate = "" if found.blocks[block].varied == "lr" else f"{settings.get('lr', float('nan')):g}, "
+    rate = "" if found.blocks[block].varied == "lr" else f"{scientific(settings['lr'])}, " if "lr" in settings else ""
     return f"{rate}{updates} updates per rollout"
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from analysis.formatting import scientific
 from analysis.panels import draw_dots, draw_interval, grid, name_rows
 from analysis.statistics import t_interval
 from analysis.style import ArmStyle, arm_styles, paper
@@ -32,11 +33,11 @@ PART_NAMES = {
 
 
 @paper()
-def over_rates(panels: Mapping[str, pd.DataFrame], starts: float, dots: pd.DataFrame | None, title: str) -> Figure:
+def over_rates(panels: Mapping[str, pd.DataFrame], starts: float, dots: pd.DataFrame | None, beside: str) -> Figure:
     """Final accuracy over learning rates, a panel per block: every seed, mean and 95 % t interval.
 
     panels: by title, rows of arm, level, seed, final_accuracy. starts: accuracy before training. dots: rows of arm and
-    final_accuracy, of arms at one setting, for a panel at the right with this title.
+    final_accuracy, of arms at one setting, for a panel at the right, titled `beside`.
     """
     extra = 0 if dots is None else 1
     widths = [1.0] * len(panels) + [1.15] * extra
@@ -53,7 +54,7 @@ def over_rates(panels: Mapping[str, pd.DataFrame], starts: float, dots: pd.DataF
     if dots is not None:
         arm_rows(axes[-1], dots, "final_accuracy")
         axes[-1].set_xlabel(ACCURACY)
-        axes[-1].set_title(title)
+        axes[-1].set_title(beside)
         axes[-1].set_xlim(0, 1)
         axes[-1].axvline(starts, color="#777777", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     handles = [
@@ -111,7 +112,6 @@ def grids(panels: Mapping[str, pd.DataFrame], arm: str) -> Figure:
     """
     figure, axes = grid(2, len(panels), 3.9, height_ratios=[2.2, 1.0], sharex="col")
     style = arm_styles([arm])[arm]
-    limits = pd.concat(list(panels.values()))["final_accuracy"]
     for place, (name, rows) in enumerate(panels.items()):
         upper, lower = axes[place], axes[len(panels) + place]
         for _, of_seed in rows.sort_values("level").groupby("seed"):
@@ -119,10 +119,10 @@ def grids(panels: Mapping[str, pd.DataFrame], arm: str) -> Figure:
                 of_seed["level"], of_seed["final_accuracy"], ".-", color="#999999", linewidth=0.6, markersize=3.5
             )
         _curve(upper, rows, style, 1.0, dots=False)
-        upper.set_ylim(limits.min() - 0.04, limits.max() + 0.04)
+        upper.set_ylim(0, 1)
         acted = rows.groupby("level")["acted"].mean()
         lower.plot(acted.index, 100 * acted, color=style.color, marker=style.marker)
-        lower.set_ylim(0, None)
+        lower.set_ylim(0, 112 * max(float(acted.max()), 1e-3))
         levels = sorted(set(rows["level"]))
         lower.set_xscale("log")
         lower.set_xticks(levels, [f"{level:g}" for level in levels])
@@ -155,7 +155,7 @@ def variance_bars(rows: pd.DataFrame) -> Figure:
         Line2D([], [], linestyle="", marker="s", markersize=7, color=PART_COLORS[part], label=PART_NAMES[part])
         for part in PART_COLORS
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=5)
+    figure.legend(handles=handles, loc="outside upper center", ncols=5, handlelength=1.0, columnspacing=1.2)
     return figure
 
 
@@ -178,12 +178,6 @@ def _curve(ax: Axes, rows: pd.DataFrame, style: ArmStyle, shift: float, dots: bo
             markeredgewidth=0.5,
             alpha=0.6,
         )
-
-
-def scientific(rate: float) -> str:
-    """A learning rate as 3e-4."""
-    digits, _, exponent = f"{rate:.3g}".partition("e") if rate < 1e-4 else f"{rate:.2e}".partition("e")
-    return f"{float(digits):g}e{int(exponent)}"
 
 
 def _rates(ax: Axes, levels: Sequence[float], starts: float) -> None:

@@ -33,7 +33,7 @@ KNOWN_ARMS = {
     "dapo_again": ArmStyle("DAPO again, other seeds", "#B8860B", "s", (0, (1, 1))),
     "fipo_wide": ArmStyle("FIPO, wide weights", "#D55E00", "D", (0, (2.2, 1))),
     "wide_sign_mean": ArmStyle("wide, mean per sign", "#000000", "P", (0, (1, 1))),
-    "wide_shuffle_within": ArmStyle("wide, shuffled in response", "#56B4E9", "*", (0, (4, 1.2))),
+    "wide_shuffle_within": ArmStyle("wide, shuffled in response", "#56B4E9", "<", (0, (4, 1.2))),
     "wide_shuffle_batch": ArmStyle("wide, shuffled in batch", "#666666", "X", (0, (1, 1))),
     "random_reward": ArmStyle("random reward (negative control)", "#666666", "v", (0, (1, 1))),
 }
