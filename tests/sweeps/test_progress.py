@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import write_json
-from sweeps import Difference, arms_of, load_family
+from harness import resolve, write_json
+from sweeps import Arm, Difference, arms_of, load_family
 from sweeps.progress import Progress, differences_table, make_console
 from sweeps.slots import Attempt
 from sweeps.study import planned_runs
@@ -60,3 +60,17 @@ def test_many_arms_are_listed_by_what_they_differ_in(capsys: pytest.CaptureFixtu
     assert "averaging token_mean" in lines["arm1"]
     assert "beta 0.04 CONFOUND" in lines["arm7"]
     assert "averaging" not in lines["arm7"] + lines["arm2"]
+
+
+def test_of_very_many_arms_those_at_work_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arms = [Arm(f"arm{number}", {}, {0: resolve({}, "demo")}) for number in range(30)]
+    runs = planned_runs(arms, tmp_path)
+    runs[3].folder.mkdir(parents=True)
+    write_json(runs[3].folder / "status.json", {"state": "finished"})
+    with subprocess.Popen(["sleep", "5"]) as process:
+        console = make_console()
+        console.print(Progress(runs, console, running=[Attempt(runs[7], process)]).table())
+        process.kill()
+    printed = capsys.readouterr().out
+    assert [name for name in (f"arm{number} " for number in range(30)) if name in printed] == ["arm7 "]
+    assert "1 of 30 runs finished; of 30 arms, those at work" in " ".join(printed.split())
