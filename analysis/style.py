@@ -28,6 +28,10 @@ KNOWN_ARMS = {
     "dapo": ArmStyle("DAPO", "#E69F00", "s", (0, (4, 1.2))),
     "fipo": ArmStyle("FIPO", "#009E73", "^", (0, (6, 1, 1.5, 1))),
     "blame": ArmStyle("blame (positive control)", "#CC79A7", "D", (0, (2.2, 1))),
+    "random_reward": ArmStyle("random reward (negative control)", "#666666", "v", (0, (1, 1))),
+}
+# What a study of blocks has besides. Arms that stand in one figure there are told apart, not every one from every other.
+STUDY_ARMS = {
     "damp": ArmStyle("blame, spread out", "#D55E00", "P", (0, (4, 1.2))),
     "random_blame": ArmStyle("blame on a random step", "#56B4E9", "X", (0, (1, 1))),
     "dapo_again": ArmStyle("DAPO again, other seeds", "#B8860B", "s", (0, (1, 1))),
@@ -35,8 +39,8 @@ KNOWN_ARMS = {
     "wide_sign_mean": ArmStyle("wide, mean per sign", "#000000", "P", (0, (1, 1))),
     "wide_shuffle_within": ArmStyle("wide, shuffled in response", "#56B4E9", "<", (0, (4, 1.2))),
     "wide_shuffle_batch": ArmStyle("wide, shuffled in batch", "#666666", "X", (0, (1, 1))),
-    "random_reward": ArmStyle("random reward (negative control)", "#666666", "v", (0, (1, 1))),
 }
+NAMED_ARMS = KNOWN_ARMS | STUDY_ARMS
 OTHER_COLORS = ("#D55E00", "#56B4E9", "#000000")
 OTHER_MARKERS = ("P", "*", "h", "X")
 OTHER_LINESTYLES: tuple[LineStyle, ...] = ("-", (0, (4, 1.2)), (0, (1, 1)))
@@ -48,13 +52,15 @@ def arm_label(arm: str) -> str:
 
 
 def arm_styles(arms: Sequence[str]) -> dict[str, ArmStyle]:
-    """A style for each arm: the known ones always the same, others by their place among the unknown ones."""
-    unknown = [arm for arm in arms if arm not in KNOWN_ARMS]
-    return {arm: KNOWN_ARMS.get(arm) or _other(arm, unknown.index(arm)) for arm in arms}
+    """A style for each arm: the named ones always the same, others by their place among those without a name here."""
+    unknown = [arm for arm in arms if arm not in NAMED_ARMS]
+    taken = {NAMED_ARMS[arm].color for arm in arms if arm in NAMED_ARMS}
+    free = tuple(color for color in OTHER_COLORS if color not in taken) or OTHER_COLORS
+    return {arm: NAMED_ARMS.get(arm) or _other(arm, unknown.index(arm), free) for arm in arms}
 
 
-def _other(arm: str, place: int) -> ArmStyle:
-    colors, markers, linestyles = OTHER_COLORS, OTHER_MARKERS, OTHER_LINESTYLES
+def _other(arm: str, place: int, colors: Sequence[str]) -> ArmStyle:
+    markers, linestyles = OTHER_MARKERS, OTHER_LINESTYLES
     linestyle = linestyles[(place // len(colors)) % len(linestyles)]
     return ArmStyle(arm, colors[place % len(colors)], markers[place % len(markers)], linestyle)
 

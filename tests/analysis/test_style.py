@@ -1,13 +1,24 @@
-from analysis.style import KNOWN_ARMS, arm_label, arm_styles
+import pytest
+
+from analysis.style import KNOWN_ARMS, NAMED_ARMS, arm_label, arm_styles
+
+TOGETHER = [  # in one figure
+    [*KNOWN_ARMS, "a", "b", "c"],
+    ["grpo", "dapo", "fipo", "fipo_wide", "wide_sign_mean"],
+    ["dapo", "fipo", "fipo_wide", "wide_sign_mean", "wide_shuffle_within", "wide_shuffle_batch"],
+    ["dapo", "dapo_again", "blame", "damp", "random_blame"],
+    ["dapo", "damp", "random_blame", "a"],
+]
 
 
 def test_an_arm_looks_the_same_in_whatever_company() -> None:
-    for arm, style in KNOWN_ARMS.items():
+    for arm, style in NAMED_ARMS.items():
         assert arm_styles([arm])[arm] == arm_styles(["other", arm, "another"])[arm] == style
 
 
-def test_arms_are_told_apart_without_colour_and_without_marker() -> None:
-    styles = list(arm_styles([*KNOWN_ARMS, "a", "b", "c"]).values())
+@pytest.mark.parametrize("arms", TOGETHER)
+def test_arms_are_told_apart_without_colour_and_without_marker(arms: list[str]) -> None:
+    styles = list(arm_styles(arms).values())
     assert len({style.color for style in styles}) == len(styles)
     assert len({(style.marker, style.linestyle) for style in styles}) == len(styles)
 

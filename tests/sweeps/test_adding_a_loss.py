@@ -75,12 +75,9 @@ def test_it_trains_and_its_diagnostics_are_metrics(study: Path) -> None:
     assert "loss/clip_fraction_low" not in metrics
 
 
-def test_its_own_field_is_a_flag(study: Path, checkout: Path) -> None:
+def test_its_own_field_is_a_flag(study: Path) -> None:
     config = json.loads((study / "runs/cispo-seed0/config.json").read_text())["config"]
     assert config["loss"]["cispo_epsilon_max"] == 0.5
-    assert "Importance weights are cut at 1 + this. (default: 4.0)" in re.sub(
-        r"\s+", " ", run(checkout, "harness", "train", "--help")
-    )
 
 
 def test_it_is_daops_scaffold_with_another_loss(study: Path) -> None:
@@ -96,10 +93,26 @@ def test_it_is_in_the_report(study: Path) -> None:
     assert any("cispo" in path.read_text() for path in (study / "report/figures").glob("learning_curves*.csv"))
 
 
-def test_show_says_its_formula(checkout: Path) -> None:
-    shown = run(checkout, "harness", "show", "--loss_type", "cispo")
-    assert "sg(min(r_t, 1 + epsilon_max))" in shown
-    assert "--cispo_epsilon_max 4.0" in shown
+# several commands in one process, since each import of torch takes seconds
+TOLD = """
+import contextlib
+from harness.__main__ import main
+from sweeps.spaces import load_space
+main(["show", "--loss_type", "cispo"])
+print("space:", *load_space("default", "cispo").searched)
+with contextlib.suppress(SystemExit):
+    main(["train", "--help"])
+"""
+
+
+def test_it_is_told_of_in_show_help_and_its_space(checkout: Path) -> None:
+    (checkout / "sweeps/spaces/cispo.toml").unlink(missing_ok=True)
+    (checkout / "told.py").write_text(TOLD)
+    told = re.sub(r"\s+", " ", run(checkout, "told"))
+    assert "sg(min(r_t, 1 + epsilon_max))" in told
+    assert "--cispo_epsilon_max 4.0" in told
+    assert "Importance weights are cut at 1 + this. (default: 4.0)" in told
+    assert "space: lr " in told  # what all losses share, where it has no file of its own
 
 
 def test_it_is_searched_over_the_space_of_the_page(checkout: Path, preset: str) -> None:
@@ -109,12 +122,6 @@ def test_it_is_searched_over_the_space_of_the_page(checkout: Path, preset: str) 
     found = re.search(r'"cispo_epsilon_max": ([0-9.]+)', (checkout / "search/best/cispo.json").read_text())
     assert found is not None
     assert 0.2 <= float(found[1]) <= 8.0
-
-
-def test_without_a_space_of_its_own_it_has_what_all_share(checkout: Path, preset: str) -> None:
-    (checkout / "sweeps/spaces/cispo.toml").unlink(missing_ok=True)
-    said = run(checkout, "sweeps", "plan", "--losses", "cispo", "--trials", "2", "--preset", preset)
-    assert "search: cispo: 2 trials" in said
 
 
 def test_dr_grpo_is_the_switches_that_the_page_names() -> None:

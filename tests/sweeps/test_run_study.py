@@ -117,7 +117,7 @@ def test_other_designs_flags_and_seeds_are_refused_in_the_same_folder(studied: S
         (arguments(studied.design, studied.study, "--threads", "2"), "begun with other settings on the command line"),
         (arguments(studied.design, studied.study, "--seeds", "1"), "begun with another --seeds"),
     ):
-        refused = started(asked)
+        refused = started([*asked, "--claims", "none"])
         assert (refused.exit_code, len(refused.errors)) == (2, 1)
         assert said in refused.errors[0]
 
