@@ -30,7 +30,7 @@ KNOWN_ARMS = {
     "blame": ArmStyle("blame (positive control)", "#CC79A7", "D", (0, (2.2, 1))),
     "random_reward": ArmStyle("random reward (negative control)", "#666666", "v", (0, (1, 1))),
 }
-# What a study of blocks has besides. Arms that stand in one figure there are told apart, not every one from every other.
+# What a study of blocks has besides: arms that stand in one figure are told apart, not every one from every other.
 STUDY_ARMS = {
     "damp": ArmStyle("blame, spread out", "#D55E00", "P", (0, (4, 1.2))),
     "random_blame": ArmStyle("blame on a random step", "#56B4E9", "X", (0, (1, 1))),
