@@ -36,12 +36,11 @@ def statement(row: BlockVerdict) -> str:
     """A claim in the words of its verdict, with effect, interval, and for a null what would have been found."""
     text = row.claim.text if row.claim.text.startswith(ACRONYMS) else row.claim.text[:1].lower() + row.claim.text[1:]
     numbers = f"{row.effect} {UNITS[row.claim.metric]}, {counted(len(row.differences), 'seed')}"
-    word = row.word.split(",")[0]
+    word, _, why = row.word.partition(", ")
     if word == "supported":
-        return f"{text} ({numbers}) [{row.key}]"
+        return f"{text} ({numbers}{f'; {why}' if why else ''}) [{row.key}]"
     if word == "contradicted":
-        return f"that {text} is contradicted ({numbers}) [{row.key}]"
-    why = row.word.partition(", ")[2]
+        return f"that {text} is contradicted ({numbers}{f'; {why}' if why else ''}) [{row.key}]"
     return f"whether {text} is undecided{f' ({why})' if why else ''} ({numbers}; {detectable_words(row)}) [{row.key}]"
 
 

@@ -64,13 +64,14 @@ def _mechanism(answer: BlockFindings) -> Chart | None:
     item = answer.stress
     kept = {arm: share for arm, share in item.shares.items() if arm.startswith("wide_")}
     shares = pd.DataFrame([{"arm": arm, **vars(share), "words": share.words} for arm, share in kept.items()])
+    shown = shares if len(shares) and shares["low"].notna().any() else None
+    where = "Not drawn" if shown is None else "Right"
     caption = (
         f"Gain in final accuracy over DAPO at {setting_words(answer.found, 'stress')}, seed by seed, mean "
         "and 95 % t interval of the paired differences. The placebos use the wide weights without their places: one "
-        "mean per sign of the advantage, permuted within each response, permuted over the optimizer step. Right: the "
-        f"share of the wide weights' own gain that each has (Fieller's interval): {_shares(answer)}."
+        "mean per sign of the advantage, permuted within each response, permuted over the optimizer step. "
+        f"{where}: the share of the wide weights' own gain that each has (Fieller's interval): {_shares(answer)}."
     )
-    shown = shares if len(shares) and shares["low"].notna().any() else None
     figure = gains(item.gains, "gain in final accuracy over DAPO", shown, "share of the wide weights' gain")
     tables = {"gains": item.gains, "means": item.means, "shares": shares, "course": item.course}
     return Chart("mechanism", "What is left without token credit", caption, figure, tables, _means(item))

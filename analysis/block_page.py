@@ -81,7 +81,9 @@ def _subtitle(answer: BlockFindings) -> str:
 
 
 def _first_screen(answer: BlockFindings, sentences: Sequence[str], figures: dict[str, Shown], source: Source) -> str:
-    parts = [box("verdict", "<h3>Abstract</h3>" + "".join(f"<p>{escape(one)}</p>" for one in sentences))]
+    parts = [
+        box("verdict", "<h3>Abstract</h3><ol>" + "".join(f"<li>{escape(one)}</li>" for one in sentences) + "</ol>")
+    ]
     if not answer.found.is_complete:
         words = f"{len(answer.found.scores)} of {answer.found.planned} planned scores count: the same command goes on."
         parts.append(box("warning", paragraph(f"Not complete. {words} Nothing here may be quoted yet.")))
