@@ -99,7 +99,7 @@ test: $(READY)
 
 # Every write a run makes struck by a kill, a signal and a full disk, every file damaged: three quarters of an hour.
 test-faults: $(READY)
-	@THOROUGH=1 $(PY) -m pytest tests/faults
+	@THOROUGH=1 $(PY) -m pytest tests/faults tests/sweeps/test_adding_a_loss.py
 
 # Every pairing of stages, accumulations and losses on one rank and two: most of an hour on two cores.
 test-deepspeed: $(READY)

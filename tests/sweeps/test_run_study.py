@@ -26,17 +26,18 @@ claims = "{claims}"
 warm_starts = 1
 
 [blocks.one]
-question = "FIPO against DAPO?"
-arms = ["dapo", "fipo_wide"]
+question = "What of wide weights?"
+arms = ["fipo_wide"]
 seeds = 1
 
 [blocks.two]
-question = "The placebo, over decay rates?"
+question = "And over decay rates?"
 arms = ["fipo_wide"]
 seeds = 1
 vary = {{ fipo_decay_rate = [8.0, 32.0] }}
 """
-CLAIMS = claim("above", "one/fipo_wide", "one/dapo", "auc")
+TREND = {"parameter": "fipo_decay_rate", "from": 8.0, "to": 32.0}
+CLAIMS = claim("rises", "two/fipo_wide", None, "final_accuracy", **TREND)
 
 
 class Studied(NamedTuple):
@@ -71,12 +72,12 @@ def studied(model_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Stud
 def test_every_cell_runs_once(studied: Studied) -> None:
     assert studied.first.exit_code == 0, studied.first.errors
     runs = {path.parent.name for path in studied.study.glob("runs/*/status.json")}
-    assert runs == {"one.dapo-seed0", "one.fipo_wide-seed0", "two.fipo_wide.8.0-seed0"}
+    assert runs == {"one.fipo_wide-seed0", "two.fipo_wide.8.0-seed0"}
 
 
 def test_the_questions_are_printed_first(studied: Studied) -> None:
     printed = studied.first.printed
-    asked = next(place for place, line in enumerate(printed) if "FIPO against DAPO?" in line)
+    asked = next(place for place, line in enumerate(printed) if "What of wide weights?" in line)
     assert asked < next(place for place, line in enumerate(printed) if ": accuracy " in line)
 
 
@@ -98,7 +99,7 @@ def test_the_same_command_again_runs_nothing(studied: Studied) -> None:
 
 
 def test_a_run_that_is_missing_is_made_again(studied: Studied) -> None:
-    gone = studied.study / "runs" / "one.dapo-seed0"
+    gone = studied.study / "runs" / "one.fipo_wide-seed0"
     gone.rename(studied.study / "elsewhere")
     assert started(arguments(studied.design, studied.study)).exit_code == 0
     ours, theirs = (folder / "metrics.jsonl" for folder in (gone, studied.study / "elsewhere"))
@@ -123,7 +124,7 @@ def test_other_designs_flags_and_seeds_are_refused_in_the_same_folder(studied: S
 
 
 def test_wrong_use_is_one_line_and_starts_nothing(studied: Studied, tmp_path: Path) -> None:
-    run = studied.study / "runs" / "one.dapo-seed0"
+    run = studied.study / "runs" / "one.fipo_wide-seed0"
     for more, said in (
         (["--seeds", "0"], "--seeds: expected 1 or more, got 0"),
         (["--slots", "-1"], "--slots: expected 0"),
