@@ -23,7 +23,7 @@ def abstract(answer: BlockFindings) -> list[str]:
         sentence("; ".join(f"{control.sentence.rstrip('.')} [{control.key}]" for control in answer.controls)),
         sentence(told("fipo_above_dapo", "fipo_equals_dapo")),
         sentence(told("wide_above_dapo_under_stress", "fipo_above_dapo_under_stress")),
-        sentence(told("token_weights_above_sign_means", "sign_means_above_dapo") + shares(answer.stress, "M", "wide_")),
+        sentence(told("token_weights_above_sign_means", "sign_means_above_dapo") + shares(answer.stress, "M")),
         sentence(told("token_weights_above_shuffled_within", "token_weights_above_shuffled", "shuffled_above_dapo")),
         sentence(told("placement_of_blame", "damped_negatives_help", "blame_above_damp") + shares(answer.blame, "B")),
         sentence(told("fipo_above_dapo_at_own_best", "wide_above_dapo_at_own_best", "wide_holds_over_more_rates")),
@@ -75,12 +75,11 @@ def asked(answer: BlockFindings) -> str:
     )
 
 
-def shares(item: Mechanism | None, key: str, kept: str = "") -> str:
-    """What the placebos, those whose names begin with `kept`, keep of a gain."""
-    of = item.shares.items() if item else ()
-    words = [f"{arm_label(arm)} {share.words}" for arm, share in of if arm.startswith(kept)]
-    whole = arm_label(item.whole) if item else ""
-    return f"; shares of the gain of {whole} over DAPO: {listed(words)} [{key}]" if words else ""
+def shares(item: Mechanism | None, key: str) -> str:
+    """What the placebos keep of a gain."""
+    if item is None or not item.shares:
+        return ""
+    return f"; shares of the gain of {arm_label(item.whole)} over DAPO: {item.share_words} [{key}]"
 
 
 def limits(answer: BlockFindings) -> str:

@@ -40,7 +40,7 @@ def _robustness(answer: BlockFindings) -> Chart | None:
     )
     caption = (
         f"Final accuracy over learning rates, over {counted(found.warm_starts, 'warm start')} (seeds: {seeds}): each "
-        f"seed, mean and 95 % t interval, no warm-up of the rate; {WEIGHTS}. Dashed: accuracy before training. "
+        f"seed, mean and 95 % t interval; {WEIGHTS}. Dashed: accuracy before training. "
         "Right: the placebos of the wide weights at one rate, where training is close to breaking. "
         f"Each at its own best rate, chosen on the other seeds: {_own_best(answer)}."
     )
@@ -62,24 +62,18 @@ def _mechanism(answer: BlockFindings) -> Chart | None:
     if answer.stress is None or answer.stress.gains.empty:
         return None
     item = answer.stress
-    kept = {arm: share for arm, share in item.shares.items() if arm.startswith("wide_")}
-    shares = pd.DataFrame([{"arm": arm, **vars(share), "words": share.words} for arm, share in kept.items()])
+    shares = pd.DataFrame([{"arm": arm, **vars(share), "words": share.words} for arm, share in item.shares.items()])
     shown = shares if len(shares) and shares["low"].notna().any() else None
     where = "Not drawn" if shown is None else "Right"
     caption = (
         f"Gain in final accuracy over DAPO at {setting_words(answer.found, 'stress')}, seed by seed, mean "
         "and 95 % t interval of the paired differences. The placebos use the wide weights without their places: one "
         "mean per sign of the advantage, permuted within each response, permuted over the optimizer step. "
-        f"{where}: the share of the wide weights' own gain that each has (Fieller's interval): {_shares(answer)}."
+        f"{where}: the share of the wide weights' own gain that each has (Fieller's interval): {item.share_words}."
     )
     figure = gains(item.gains, "gain in final accuracy over DAPO", shown, "share of the wide weights' gain")
     tables = {"gains": item.gains, "means": item.means, "shares": shares, "course": item.course}
     return Chart("mechanism", "What is left without token credit", caption, figure, tables, _means(item))
-
-
-def _shares(answer: BlockFindings) -> str:
-    of = answer.stress.shares if answer.stress else {}
-    return listed([f"{arm_label(arm)} {share.words}" for arm, share in of.items() if arm.startswith("wide_")])
 
 
 def _controls(answer: BlockFindings) -> Chart | None:
@@ -151,18 +145,20 @@ def _variance(answer: BlockFindings) -> Chart | None:
         f"the same, {arm_label(item.arms[0])} - {arm_label(item.arms[1])}, paired": item.difference,
         f"AUC, {arm_label(item.arms[0])} - {arm_label(item.arms[1])}, paired": item.auc,
     }
-    rows = pd.DataFrame([row for what, parts in kinds.items() for row in _parts(what, parts)])
+    size = (item.prompts, item.answers)
+    rows = pd.DataFrame([row for what, parts in kinds.items() for row in _parts(what, parts, size)])
     caption = (
-        "Variance of the accuracy at the last evaluation (128 prompts, 4 answers each) of one run, of the difference "
-        f"of a pair of runs, and of such a pair's AUC, split by moments from {counted(item.seeds, 'seed')} of each "
-        f"arm: {listed(_spreads(rows))}. Prompts count once, however many runs are asked them; a difference on the "
-        "same prompts holds only what they do differently."
+        f"Variance of the accuracy at the last evaluation ({item.prompts} prompts, {counted(item.answers, 'answer')} "
+        "each) of one run, of the difference of a pair of runs, and of such a pair's AUC, split by moments from "
+        f"{counted(item.seeds, 'seed')} of each arm: {listed(_spreads(rows))}. "
+        "Prompts count once, however many runs are asked them; a difference on the same prompts holds only what they "
+        "do differently."
     )
     return Chart("variance", "Where the variance comes from", caption, variance_bars(rows), {"parts": rows}, caption)
 
 
-def _parts(what: str, parts: Parts) -> list[dict[str, object]]:
-    values = parts.of_mean(1, 1, 128, 4)
+def _parts(what: str, parts: Parts, size: tuple[int, int]) -> list[dict[str, object]]:
+    values = parts.of_mean(1, 1, *size)
     total = sum(values.values()) or 1.0
     return [
         {"what": what, "part": part, "name": PART_NAMES[part], "variance": values[part], "share": values[part] / total}

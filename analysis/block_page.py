@@ -15,7 +15,7 @@ from analysis.page import Section, Shown, box, bullets, figure, page, paragraph
 from analysis.provenance import Source, commits
 from analysis.statistics import paired_t, t_interval
 from analysis.style import arm_label
-from analysis.tables import environment_table, not_used_table, table
+from analysis.tables import record_sections, table
 
 COURSE_NAMES = {
     "gradient_norm": "Gradient norm",
@@ -58,13 +58,7 @@ def block_page(answer: BlockFindings, sentences: Sequence[str], shown: Sequence[
         *_figures(answer, figures, source),
         Section("evidence", "Evidence", "All evidence", _evidence(answer)),
         Section("blocks", "Blocks", "What was run", _blocks(answer)),
-        Section("not-used", "Runs left out", "Runs that did not enter", not_used_table(study)),
-        Section(
-            "environment",
-            "Environment",
-            "Where it ran",
-            paragraph(commits(study.environments) + ".") + environment_table(study),
-        ),
+        *record_sections(study),
         Section("method", "Method", "How it was computed", bullets(list(METHOD))),
     ]
     title = str(study.description["design"].get("title", study.name))
@@ -111,14 +105,10 @@ def verdict_table(answer: BlockFindings) -> str:
         for item in answer.verdicts
     ]
     rows += [[row.key, row.sentence, row.word, "", "", "", "", ""] for row in answer.controls]
-    for key, whole, kept in (("M", answer.stress, "wide_"), ("B", answer.blame, "")):
+    for key, whole in (("M", answer.stress), ("B", answer.blame)):
         if whole is not None and whole.shares:
-            words = "; ".join(
-                f"{arm_label(arm)} {one.words}" for arm, one in whole.shares.items() if arm.startswith(kept)
-            )
-            rows.append(
-                [key, f"Share of the gain of {arm_label(whole.whole)}: {words}", "estimate", "", "", "", "", ""]
-            )
+            words = f"Share of the gain of {arm_label(whole.whole)}: {whole.share_words}"
+            rows.append([key, words, "estimate", "", "", "", "", ""])
     head = ["Row", "Claim", "Verdict", "Effect [interval that decides]", "Holds if", "Warm start as unit"]
     return table([*head, "Detectable", "Seeds"], rows, texts=5)
 
@@ -227,14 +217,25 @@ def _evidence_row(item: BlockVerdict) -> list[str]:
 
 
 def _blocks(answer: BlockFindings) -> str:
-    rows = []
+    rows, designed = [], answer.found.study.description["design"]["blocks"]
     for block in answer.found.blocks.values():
+        settings = ", ".join(f"{name} {value}" for name, value in designed[block.name]["settings"].items())
         levels = ", ".join(f"{level:g}" if isinstance(level, float) else str(level) for level in block.levels)
         varied = f"{block.varied}: {levels}" if block.varied else ""
         arms = ", ".join(block.arms)
-        rows.append([block.name, block.question, arms, varied, str(block.seeds), str(len(answer.found.of(block.name)))])
+        rows.append(
+            [
+                block.name,
+                block.question,
+                arms,
+                settings,
+                varied,
+                str(block.seeds),
+                str(len(answer.found.of(block.name))),
+            ]
+        )
     note = counted(len(set(answer.found.scores["run"])), "run")
-    return table(["Block", "Question", "Arms", "Varied", "Seeds", "Scores"], rows, texts=4) + paragraph(
+    return table(["Block", "Question", "Arms", "Settings", "Varied", "Seeds", "Scores"], rows, texts=5) + paragraph(
         f"{note}; what two blocks have in common ran once. Seed s starts from warm start s mod "
         f"{answer.found.warm_starts}."
     )

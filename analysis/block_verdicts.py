@@ -17,11 +17,11 @@ from analysis.claims import Claim
 from analysis.decisions import LEVEL
 from analysis.evidence import POWER, Evidence, evidence
 from analysis.formatting import bracket, signed
+from analysis.mechanism import WITHOUT_PLACES
 from analysis.robustness import best_levels, own_best, ranges
 from analysis.search_statistics import doublings, slopes
 from analysis.statistics import Difference, benjamini_hochberg, holm, paired_t, smallest_detectable_difference
 
-WITHOUT_PLACES = ("wide_sign_mean", "wide_shuffle", "sign_mean", "shuffle", "random_blame", "damp")
 DIGITS = {"rate_range": 2, "final_response_tokens": 1}
 UNITS = {
     "auc": "AUC",

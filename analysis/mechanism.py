@@ -11,10 +11,13 @@ from scipy import stats
 
 from analysis.block_records import COURSE, BlockStudy
 from analysis.decisions import FEWEST_SEEDS
-from analysis.formatting import plain
+from analysis.formatting import listed, plain
 from analysis.statistics import Interval, t_interval
+from analysis.style import arm_label
 
 Array = NDArray[np.float64]
+# how the names of arms begin whose weights or blame are the whole's but for the places where they fall
+WITHOUT_PLACES = ("wide_sign_mean", "wide_shuffle", "sign_mean", "shuffle", "random_blame", "damp")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Mechanism:
     shares: Mapping[str, Share]
     course: pd.DataFrame
 
+    @property
+    def share_words(self) -> str:
+        """The shares in words, or nothing."""
+        return listed([f"{arm_label(arm)} {share.words}" for arm, share in self.shares.items()])
+
 
 def mechanism(found: BlockStudy, block: str, baseline: str, whole: str, metric: str) -> Mechanism | None:
     """The gains of the block's arms over `baseline`, seed by seed, beside that of `whole`; None without their runs."""
@@ -65,7 +73,7 @@ def mechanism(found: BlockStudy, block: str, baseline: str, whole: str, metric: 
     arms = [arm for arm in found.blocks[block].arms if arm in table and arm != baseline]
     gains = {arm: (table[arm] - table[baseline]).dropna() for arm in arms}
     means = [{"arm": arm, **vars(_interval(values))} for arm, values in gains.items()]
-    placebos = [arm for arm in arms if arm != whole]
+    placebos = [arm for arm in arms if arm.startswith(WITHOUT_PLACES)]
     shared = {arm: gains[arm].index.intersection(gains[whole].index) for arm in placebos}
     return Mechanism(
         block=block,

@@ -19,10 +19,9 @@ from analysis.tables import (
     MAIN,
     MORE,
     difference_table,
-    environment_table,
-    not_used_table,
     outcome_table,
     pass_rows,
+    record_sections,
     within_prompt_rows,
 )
 from analysis.verdict import ONE_START, Verdict
@@ -84,13 +83,7 @@ def report_html(found: Findings, shown: Sequence[Shown], source: Source) -> str:
         Section("more-outcomes", "More outcomes", "More outcomes per arm", _more_outcomes(found)),
         Section("published", "Published", "Published numbers", published_table(study)),
         Section("arms", "Arms", "What differs between the arms", _arms(study)),
-        Section("not-used", "Runs left out", "Runs that did not enter", not_used_table(study)),
-        Section(
-            "environment",
-            "Environment",
-            "Where it ran",
-            paragraph(commits(study.environments) + ".") + environment_table(study),
-        ),
+        *record_sections(study),
         Section("method", "Method", "How it was computed", _method()),
     ]
     return page(f"Report on {study.name}", _subtitle(study), _first_screen(found, figures[MAIN_FIGURE]), sections)

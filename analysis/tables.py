@@ -8,7 +8,8 @@ import pandas as pd
 from analysis.findings import Findings
 from analysis.formatting import p_value, with_interval
 from analysis.outcomes import OUTCOMES, summary
-from analysis.provenance import environment_rows, not_used
+from analysis.page import Section, paragraph
+from analysis.provenance import commits, environment_rows, not_used
 from analysis.records import Study
 from analysis.statistics import Interval
 from analysis.style import arm_label, arm_styles
@@ -129,3 +130,12 @@ def _interval(row: pd.Series) -> Interval:
 
 def _kind(place: int, texts: int) -> str:
     return "" if place < texts else ' class="number"'
+
+
+def record_sections(study: Study) -> list[Section]:
+    """What every report says of its records: which runs did not enter, and where the others ran."""
+    where = paragraph(commits(study.environments) + ".") + environment_table(study)
+    return [
+        Section("not-used", "Runs left out", "Runs that did not enter", not_used_table(study)),
+        Section("environment", "Environment", "Where it ran", where),
+    ]

@@ -44,6 +44,7 @@ class Parts:
 class Variance:
     """The parts of an arm's accuracy at its last evaluation, and of the difference of two arms there.
 
+    seeds, prompts, answers: how many they were split from.
     auc: the two parts of the difference in AUC, for which there are no evaluation prompts.
     """
 
@@ -52,6 +53,8 @@ class Variance:
     difference: Parts
     auc: Parts
     seeds: int
+    prompts: int
+    answers: int
 
     def as_json(self) -> dict[str, Any]:
         """For `sweeps plan`."""
@@ -76,6 +79,8 @@ def variance(found: BlockStudy, block: str, arm: str, baseline: str) -> Variance
         difference=parts(difference, found.warm_starts),
         auc=Parts(between, within, 0.0, 0.0, 0.0),
         seeds=len(seeds),
+        prompts=difference.index.get_level_values("prompt_id").nunique(),
+        answers=difference.index.get_level_values("sample").nunique(),
     )
 
 
