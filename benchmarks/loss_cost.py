@@ -6,9 +6,11 @@ import torch
 
 from benchmarks.table import Row
 from benchmarks.timing import interleaved
+from harness.asking import Asking
 from harness.batching import plan_minibatches
 from harness.chain_sum import TASKS
 from harness.commands.lines import print_warm_start
+from harness.engine import Actors, TorchEngine
 from harness.initial import initial_policy
 from harness.loss_record import LossRecord, metric_names
 from harness.rollouts import collect
@@ -64,12 +66,13 @@ def share_of_step(rounds: int = 5) -> Iterator[Row]:
     torch.set_num_threads(1)
     config = resolve(DEMO, preset="demo")
     policy, task = initial_policy(config, print_warm_start), TASKS[config.task.task]
+    asking = Asking(policy, task, config, Actors(TorchEngine(policy)))
     updater = make_updater(config, policy)
-    kept = collect(policy, task, config, 0).kept
+    kept = collect(asking, 0).kept
     minibatches = plan_minibatches(kept, policy, task, config)
 
     def step() -> None:
-        collect(policy, task, config, 0)
+        collect(asking, 0)
         known = known_logprobs(updater.backend, None, minibatches, config.rollout.temperature)
         record = LossRecord(metric_names(updater.loss))
         for minibatch, logprobs in zip(minibatches, known, strict=True):

@@ -72,9 +72,15 @@ def micro_batches(
 
 
 def micro_batch(part: Paired, policy: Policy, task: Task, config: Config) -> MicroBatch:
-    """These responses together."""
+    """These responses together; under `overlong_filter` those cut at the limit stand in no loss and no average.
+
+    They stay in their groups' mean and spread (DAPO section 3.4: "masks the loss of truncated samples").
+    """
     responses = [response for response, _ in part]
     tokens = pad_batch([r.prompt_tokens for r in responses], [r.tokens for r in responses], policy)
+    if config.task.overlong_filter:
+        complete = torch.tensor([not response.truncated for response in responses], device=policy.device)
+        tokens = dataclasses.replace(tokens, mask=tokens.mask & complete[:, None])
     advantages, sampled = torch.zeros(tokens.mask.shape), torch.zeros(tokens.mask.shape)
     for row, (response, advantage) in enumerate(part):
         values = token_advantages(response, advantage, policy, task, config)

@@ -9,15 +9,17 @@ once is short and often wrong.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from harness.errors import HarnessError
 from harness.grades import Grade
 from harness.randomness import stream
-from harness.task import Problem
+from harness.task import Problem, Split, draw_distinct
 
 LETTERS = "abcdefghijklmn"
 CHARACTERS = ":=#?" + "0123456789" + LETTERS
@@ -55,13 +57,30 @@ class Stage:
 class ChainSum:
     """A chain-sum task and the demonstrations from which a fresh model learns its language."""
 
+    name: str
     modulus: int
     terms: tuple[int, int]  # fewest and most in a prompt
     stages: tuple[Stage, ...]
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """It makes its data itself."""
+        return {}
+
     def draw(self, generator: np.random.Generator) -> Problem:
         """A problem with uniformly drawn length and digits."""
         return self.draw_with(generator, self.terms)
+
+    def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
+        """New ones of the split."""
+        return draw_distinct(self, split, count, generator, seen)
+
+    def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
+        """Disjoint by hash from every prompt trained on beside them."""
+        return held_out_problems(self, split, count)
+
+    def close(self) -> None:
+        """Nothing runs."""
 
     def draw_with(self, generator: np.random.Generator, terms: tuple[int, int]) -> Problem:
         """A problem whose number of terms lies in the given range."""
@@ -141,6 +160,13 @@ class ChainSum:
         return f"{written[:place]}{slip}{written[place + 1 :]}"
 
 
+@lru_cache
+def held_out_problems(task: ChainSum, split: Split, count: int) -> tuple[Problem, ...]:
+    """The task's evaluation prompts."""
+    key = "held-out prompts" if split == "report" else f"held-out prompts, {split}"
+    return tuple(draw_distinct(task, split, count, stream(key, task.name)))
+
+
 def terms_of(text: str) -> list[tuple[str, int]]:
     """The tagged digits at the start of the text."""
     run = re.match(r"(?:[a-z]\d)*", text)
@@ -152,6 +178,7 @@ CAREFUL, MIDDLE, HASTY = Style((8, 2, 0, 0, 0)), Style((3, 4, 3, 0, 0)), Style((
 COARSE, MEDIUM, FINE = (0, 0, 1, 1, 1), (0, 1, 1), (1,)
 
 GRADED = ChainSum(
+    name="graded_chain_sum",
     modulus=5,
     terms=(6, 12),
     stages=(
@@ -168,6 +195,7 @@ GRADED = ChainSum(
 )
 
 KEYED = ChainSum(
+    name="keyed_chain_sum",
     modulus=10,
     terms=(6, 8),
     stages=(
@@ -188,4 +216,4 @@ KEYED = ChainSum(
     ),
 )
 
-TASKS = {"graded_chain_sum": GRADED, "keyed_chain_sum": KEYED}
+TASKS = {task.name: task for task in (GRADED, KEYED)}

@@ -1,12 +1,13 @@
 """The settings of a run: one frozen tree, one section per concern, whose leaves are the command line's flags."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Self, get_type_hints
 
 from pydantic import Field, create_model, model_validator
 
 from harness.scale_settings import BackendSettings, EngineSettings, check_scale
 from harness.section import Count, Positive, Section
+from harness.task_settings import DataSettings, TaskSettings, check_task
 from losses import LOSSES
 from losses.advantages import AdvantageScale
 from losses.averaging import Averaging
@@ -38,6 +39,9 @@ class ModelSettings(Section):
         default=None, description="Commit of a hub model. Default: the newest, recorded."
     )
     model_seed: int = Field(default=0, ge=0, description="Keys the initial weights and the warm start of 'tiny'.")
+    context_tokens: Count | None = Field(
+        default=None, description="Positions of the model, where its own config says fewer. Default: as it says."
+    )
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="Dtype of the weights.")
     device: Literal["auto", "cpu"] = Field(default="auto", description="auto: the GPU, where there is one.")
     lora_rank: Count | None = Field(
@@ -48,25 +52,6 @@ class ModelSettings(Section):
     )
     gradient_checkpointing: bool = Field(
         default=False, description="Keep no activations: compute them again backward. Less memory, a third more time."
-    )
-
-
-class TaskSettings(Section):
-    """What is asked, and what is paid for an answer."""
-
-    task: Literal["graded_chain_sum", "keyed_chain_sum"] = Field(
-        default="graded_chain_sum",
-        description="Problem generator; the keyed one is easier.",
-    )
-    overlong_buffer: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Soft overlong penalty: tokens before the limit over which it grows (DAPO eq. 13)."
-    )
-    overlong_factor: Positive = Field(default=1.0, description="Size of the overlong penalty at the limit.")
-    control: Literal["none", "blame", "damp", "random_blame", "random_reward"] = Field(
-        default="none",
-        description="Planted control. blame: a negative advantage falls only on the first wrong step of a response; "
-        "damp: its sum is spread over the response; random_blame: it falls on a step at random. "
-        "random_reward: the reward is a coin toss.",
     )
 
 
@@ -82,6 +67,9 @@ class RolloutSettings(Section):
         description="Draw prompts until enough groups hold both right and wrong (DAPO eq. 11).",
     )
     max_sampling_rounds: Count = Field(default=3, description="Rounds of dynamic sampling at most.")
+    prompts_per_round: Count | None = Field(
+        default=None, description="Prompts asked in each of those rounds. Default: as many as are trained on."
+    )
     unfilled: Literal["train", "stop"] = Field(
         default="train", description="What to do with a batch that the rounds did not fill."
     )
@@ -216,6 +204,7 @@ class Config(Section):
     run: RunSettings = RunSettings()
     model: ModelSettings = ModelSettings()
     task: TaskSettings = TaskSettings()
+    data: DataSettings = DataSettings()
     rollout: RolloutSettings = RolloutSettings()
     engine: EngineSettings = EngineSettings()
     backend: BackendSettings = BackendSettings()
@@ -252,9 +241,9 @@ class Config(Section):
         check_scale(self.backend, self.engine, self.model.dtype)
         if self.model.lora_alpha and self.model.lora_rank is None:
             raise ValueError("--lora_alpha needs --lora_rank, got none: pass --lora_rank 16, or leave it out")
-        buffer, limit = self.task.overlong_buffer, self.rollout.max_response_tokens
-        if buffer is not None and buffer >= limit:
-            raise ValueError(f"--overlong_buffer {buffer} must be below --max_response_tokens {limit}: lower it")
+        check_task(self.task, self.data, self.rollout.max_response_tokens)
+        if (asked := self.rollout.prompts_per_round or prompts) < prompts:
+            raise ValueError(f"--prompts_per_round {asked} must be at least --prompts_per_step {prompts}: raise it")
         if self.loss.sequence_filter and self.loss.delta is None:
             raise ValueError(
                 "--sequence_filter true needs --delta, got none: it drops responses with two or more tokens whose "

@@ -1,17 +1,15 @@
 """Answers to held-out prompts: the same prompts in every run of a task, whatever its seed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-from harness.chain_sum import TASKS
+from harness.asking import Asking
 from harness.config import Config
-from harness.engine import Actors, Key, TorchEngine
+from harness.engine import Key
 from harness.grades import Outcome
 from harness.grading import read_samples
-from harness.policy import Policy
-from harness.randomness import stream
 from harness.sampler import Sampling
-from harness.task import Problem, Split, draw_distinct
+from harness.task import Problem
 
 
 @dataclass(frozen=True)
@@ -29,36 +27,32 @@ class Answer:
     truncated: bool
 
 
-@lru_cache
-def held_out_problems(task: str, count: int, split: Split = "report") -> tuple[Problem, ...]:
-    """The task's evaluation prompts, disjoint by hash from every prompt trained on beside them."""
-    key = "held-out prompts" if split == "report" else f"held-out prompts, {split}"
-    return tuple(draw_distinct(TASKS[task], split, count, stream(key, task)))
-
-
-def evaluate(policy: Policy, config: Config, step: int, samples: int, actors: Actors | None = None) -> list[Answer]:
-    """`samples` answers to each held-out prompt, by default drawn by the policy itself; on every rank those of all."""
-    settings = config.evaluation
-    problems = held_out_problems(config.task.task, settings.eval_prompts, settings.eval_split)
-    actors = actors or Actors(TorchEngine(policy))
-    own = actors.ranks.share(problems)
-    size = max(1, config.responses_per_step // samples)  # prompts at a time: about as many answers as a training round
+def evaluate(asking: Asking, step: int, samples: int) -> list[Answer]:
+    """`samples` answers to each held-out prompt; on every rank those of all."""
+    settings = asking.config.evaluation
+    problems = asking.task.held_out(settings.eval_split, settings.eval_prompts)
+    own = asking.actors.ranks.share(problems)
+    size = prompts_at_a_time(asking.config, samples)
     answered: list[list[Answer]] = []
     for start in range(0, len(own), size):
-        answered += answers_to(own[start : start + size], policy, actors, config, (step, samples))
-    return [answer for answers in actors.ranks.merged(answered) for answer in answers]
+        answered += answers_to(own[start : start + size], asking, (step, samples))
+    return [answer for answers in asking.actors.ranks.merged(answered) for answer in answers]
 
 
-def answers_to(
-    problems: list[Problem], policy: Policy, actors: Actors, config: Config, asked: tuple[int, int]
-) -> list[list[Answer]]:
+def prompts_at_a_time(config: Config, samples: int) -> int:
+    """So many that their answers are about as many as those of a training round."""
+    return max(1, config.responses_per_step // samples)
+
+
+def answers_to(problems: Sequence[Problem], asking: Asking, asked: tuple[int, int]) -> list[list[Answer]]:
     """The answers to each of these problems; `asked` is after how many steps, and how many answers."""
-    (step, samples), settings = asked, config.evaluation
+    (step, samples), config, policy = asked, asking.config, asking.policy
+    settings = config.evaluation
     sampling = Sampling(config.rollout.max_response_tokens, settings.eval_temperature, settings.eval_top_p)
     questions = [(problem, j) for problem in problems for j in range(samples)]
     keys: list[Key] = [(config.run.seed, "eval", step, problem.prompt_id, j) for problem, j in questions]
-    drawn = actors.generate([policy.encode(problem.prompt) for problem in problems], keys, sampling)
-    read = read_samples(policy, TASKS[config.task.task], [problem for problem, _ in questions], drawn)
+    drawn = asking.actors.generate([policy.encode(problem.prompt) for problem in problems], keys, sampling)
+    read = read_samples(policy, asking.task, [problem for problem, _ in questions], drawn)
     answers = [
         Answer(
             step=step,

@@ -6,7 +6,7 @@ Left out on purpose: a value model, a reward model, an entropy bonus. None of th
 import ctypes
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,18 +14,18 @@ import torch
 import transformers
 
 from harness.batching import MicroBatch, keyed_advantages, plan_minibatches
-from harness.chain_sum import TASKS
 from harness.config import Config
 from harness.correction import SamplerGap
 from harness.deepspeed_backend import deepspeed_settings
 from harness.environment import environment
 from harness.errors import HarnessError, LockLost, PeerLost, Stopped, first_line
-from harness.evaluation import evaluate, held_out_problems
+from harness.evaluation import evaluate
 from harness.files import is_disk_full
 from harness.initial import initial_policy
 from harness.liveness import beat, own
 from harness.lock import locked
 from harness.loss_record import LossRecord, metric_names
+from harness.math_data import data_lines, read_data
 from harness.memory import ADVICE, is_out_of_memory
 from harness.metrics import Metrics, rollout_metrics, training_metrics
 from harness.noise import checked_noise, noise_metrics
@@ -38,6 +38,7 @@ from harness.say import say
 from harness.schedule import is_due, samples_at
 from harness.signals import stop_requests
 from harness.sync import sync
+from harness.tasks import make_task
 from harness.trained import trained_responses
 from harness.training import Training, begin, on_gpu
 from harness.update import KnownLogprobs, known_logprobs
@@ -60,8 +61,8 @@ def train(
     if ranks.is_first:
         refuse_used_folder(path)
     set_up_torch(config.run.threads)
-    TASKS[config.task.task].self_test()
-    with stop_requests() as requested:
+    data = read_data(config.data) if config.task.task == "math" else None
+    with stop_requests() as requested, ExitStack() as stack:
 
         def go_on(done: int = 0, total: int = 0) -> None:
             if name := requested():
@@ -72,15 +73,19 @@ def train(
         policy = policy or initial_policy(config, go_on)
         reference = policy.copy() if config.loss.beta > 0 else None
         settings = config.evaluation
-        held_out = held_out_problems(config.task.task, settings.eval_prompts, settings.eval_split)
-        surroundings = environment(policy, held_out, config.run.threads, ranks.world)
+        task = stack.enter_context(closing(make_task(config, policy, data)))
+        task.self_test()
+        for line in data_lines(task.facts) if ranks.is_first else ():
+            say(line)
+        held_out = task.held_out(settings.eval_split, settings.eval_prompts)
+        surroundings = environment(policy, held_out, config.run.threads, ranks.world) | dict(task.facts)
         if config.backend.backend == "deepspeed":
             surroundings["deepspeed"] = deepspeed_settings(config, is_gpu=on_gpu(config))
         go_on()
         with held(path, requested, ranks) as stop_requested:
             initial = policy if config.model.model == "tiny" else None
             folder = RunFolder.create(path, config, surroundings, initial) if ranks.is_first else Onlooker(path)
-            carry_on(config, begin(config, policy, reference, ranks), folder, on_step, stop_requested)
+            carry_on(config, begin(config, policy, reference, ranks, task), folder, on_step, stop_requested)
     return folder
 
 
@@ -140,6 +145,7 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
         raise
     finally:
         training.actors.engine.close()
+        training.task.close()
     end("finished", None, 0)
 
 
@@ -154,7 +160,7 @@ def run_steps(
         sync(training, config)
     if training.steps_done == 0 and not actors.ranks.gather(folder.has_evaluation(0))[0]:
         beat("evaluation")
-        folder.add_evaluation(evaluate(training.policy, config, 0, samples_at(0, config), actors))
+        folder.add_evaluation(evaluate(training.asking(config), 0, samples_at(0, config)))
     for _ in range(training.steps_done, config.run.steps):
         if is_spent(config, training):
             break
@@ -173,7 +179,7 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
     """The algorithm."""
     policy, watch, actors, step = training.policy, training.watch, training.actors, training.steps_done
     with watch.phase("rollout"):
-        rollouts = collect(policy, TASKS[config.task.task], config, step, actors)
+        rollouts = collect(training.asking(config), step)
         actors.engine.sleep()
     work = train_on(rollouts.kept, config, training, folder)
     with watch.phase("sync"):
@@ -183,7 +189,7 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
     answers = []
     if is_spent(config, training) or is_due(step + 1, config):
         with watch.phase("evaluation"):
-            answers = evaluate(policy, config, step + 1, samples_after(step + 1, config, training), actors)
+            answers = evaluate(training.asking(config), step + 1, samples_after(step + 1, config, training))
     with watch.phase("record"):
         if answers:
             folder.add_evaluation(answers)
@@ -222,8 +228,7 @@ def train_on(groups: list[Group], config: Config, training: Training, folder: Ru
     """The updates that a step makes from its groups."""
     updater, watch = training.updater, training.watch
     with watch.phase("logprobs"):
-        task = TASKS[config.task.task]
-        minibatches = plan_minibatches(groups, training.policy, task, config, updater.backend.ranks)
+        minibatches = plan_minibatches(groups, training.policy, training.task, config, updater.backend.ranks)
         known = known_logprobs(updater.backend, training.reference, minibatches, config.rollout.temperature)
         if training.noise is None and minibatches:
             training.noise = checked_noise(updater, minibatches, known)  # None where it is no number

@@ -1,18 +1,25 @@
-r"""The answer that a response in LaTeX gives: what stands in its one \boxed{...} after the reasoning.
+r"""The answer that a response gives, in one of two forms. Strict on purpose: what is read leniently is soon exploited.
 
-Strict on purpose, since what is read leniently is soon exploited. `\boxed 5` without braces and a box that never closes
-leave the whole response without an answer; \fbox is no box. A box inside a box counts only if it is all of it. The same
-answer twice is one answer; two that differ are none. Left out: DAPO's last line "Answer: 5".
+boxed        what stands in its one \boxed{...} after the reasoning. `\boxed 5` without braces and a box that never
+             closes leave the whole response without an answer; \fbox is no box. A box inside a box counts only if it is
+             all of it. The same answer twice is one answer; two that differ are none.
+answer_line  what follows the last "Answer:" on its line, within the last 300 characters: DAPO's form, as its authors
+             read it. A box around all of it is taken off.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+AnswerFormat = Literal["answer_line", "boxed"]
 
 MAX_ANSWER_CHARACTERS = 2_000
 
 # An escaped character is one token, so \} closes nothing and `\\boxed` is a new line and the word "boxed".
 TOKEN = re.compile(r"\\boxed(?![a-zA-Z])\s*(?P<open>\{)?|\\.|[{}]", re.DOTALL)
 NESTED = re.compile(r"\s*\\boxed\s*\{(.*)\}\s*", re.DOTALL)
+ANSWER_LINE = re.compile(r"answer[ \t]*:[ \t]*([^\n]+)", re.IGNORECASE)
+LAST_CHARACTERS = 300  # where DAPO's verifier looks
 FINAL_STOP = re.compile(r"(?<![.\\])\.$")
 
 
@@ -34,6 +41,20 @@ def extract(response: str) -> str:
     if not answer:
         raise NoAnswer("no answer")
     return answer
+
+
+def extract_line(response: str) -> str:
+    """The same of DAPO's last line."""
+    lines = ANSWER_LINE.findall(response[-LAST_CHARACTERS:])
+    answer = tidy(unnested_line(tidy(lines[-1]))) if lines else ""
+    if not answer:
+        raise NoAnswer("no answer")
+    return answer
+
+
+def unnested_line(line: str) -> str:
+    """The content of a box that is all of the line, in dollars or not."""
+    return unnested(inner[1]) if (inner := NESTED.fullmatch(line)) else line
 
 
 def boxes(text: str) -> Iterator[str]:
@@ -68,3 +89,6 @@ def tidy(text: str) -> str:
     while len(text) > 1 and text[0] == text[-1] == "$" and not text.endswith("\\$"):
         text = text[1:-1].strip()
     return text
+
+
+EXTRACTORS: dict[AnswerFormat, Callable[[str], str]] = {"boxed": extract, "answer_line": extract_line}

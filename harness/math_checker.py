@@ -12,7 +12,7 @@ from typing import Self
 
 from harness.errors import UsageError
 from harness.grades import Grade
-from harness.math_answers import MAX_ANSWER_CHARACTERS, NoAnswer, extract, tidy
+from harness.math_answers import EXTRACTORS, MAX_ANSWER_CHARACTERS, AnswerFormat, NoAnswer, tidy
 from harness.math_forms import excess, same_terms
 from harness.math_workers import MathWorkers, Verdict
 
@@ -27,13 +27,14 @@ TOO_LARGE = re.compile(
 class MathChecker:
     """Grades responses against gold answers; `workers` and `limit_s` as in MathWorkers."""
 
-    def __init__(self, workers: int = 2, limit_s: float = 1.0) -> None:
+    def __init__(self, workers: int = 2, limit_s: float = 1.0, answer_format: AnswerFormat = "boxed") -> None:
         if importlib.util.find_spec("math_verify") is None:
             raise UsageError(
                 "checking mathematical answers: expected the package math-verify, found none: "
                 'run python -m pip install -e ".[math]"'
             )
         self.workers = MathWorkers(workers, limit_s)
+        self.answer_format: AnswerFormat = answer_format
         self.known: dict[tuple[str, str], Verdict] = {}
 
     def __enter__(self) -> Self:
@@ -48,7 +49,7 @@ class MathChecker:
 
     def check(self, pairs: Iterable[tuple[str, str]]) -> list[Grade]:
         """The grade of each (gold answer, response), in this order."""
-        read = [(tidy(gold), *read_answer(response)) for gold, response in pairs]
+        read = [(tidy(gold), *read_answer(response, self.answer_format)) for gold, response in pairs]
         self.learn((gold, answer) for gold, answer, _ in read if answer is not None)
         return [
             Grade("wrong", None, why) if answer is None else grade(self.known[gold, answer], answer)
@@ -67,10 +68,10 @@ class MathChecker:
             self.known |= dict(zip(open_pairs, verdicts, strict=True))
 
 
-def read_answer(response: str) -> tuple[str | None, str | None]:
+def read_answer(response: str, answer_format: AnswerFormat) -> tuple[str | None, str | None]:
     """The answer, or why there is none."""
     try:
-        return extract(response), None
+        return EXTRACTORS[answer_format](response), None
     except NoAnswer as none:
         return None, str(none)
 

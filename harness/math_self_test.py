@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 
 from harness.errors import HarnessError
 from harness.grades import Grade, Outcome
+from harness.math_answers import AnswerFormat
 
 Pair = tuple[str, str, Outcome]  # gold answer, answer, outcome
 
-PAIRS: tuple[Pair, ...] = (
+BOXED: tuple[Pair, ...] = (
     ("5", r"\boxed{5}", "right"),
     ("5", r"<think>\boxed{6}, no: \boxed{7}</think> So $\boxed{5}$.", "right"),
     (r"\frac{1}{2}", r"\boxed{0.5}", "right"),
@@ -40,7 +41,25 @@ PAIRS: tuple[Pair, ...] = (
 )
 
 
-def self_test(check: Callable[[Sequence[tuple[str, str]]], list[Grade]], pairs: Sequence[Pair] = PAIRS) -> None:
+ANSWER_LINE: tuple[Pair, ...] = (
+    ("5", "So it is five.\nAnswer: 5", "right"),
+    ("5", "Answer: 6, no.\nAnswer: $5$.", "right"),
+    ("5", r"**answer:** none yet" "\n" r"Answer: \boxed{5}", "right"),
+    (r"\frac{1}{2}", "Answer: 0.5", "right"),
+    ("12345", "Answer: 12,345", "right"),
+    ("5", "The answer is 5.", "wrong"),
+    ("5", "Answer: 6", "wrong"),
+    ("5", "Answer: 5 or 6", "wrong"),
+    ("5", "Answer: 5\nAnswer: 6", "wrong"),
+    ("5", r"\boxed{5}", "wrong"),
+    ("5", "Answer:\n5", "wrong"),
+    ("5", f"Answer: 5\n{'It is so. ' * 31}", "wrong"),  # too far from the end
+    ("5", "Answer: 9^{9^{9^{9}}}", "unchecked"),
+)
+PAIRS: dict[AnswerFormat, tuple[Pair, ...]] = {"boxed": BOXED, "answer_line": ANSWER_LINE}
+
+
+def self_test(check: Callable[[Sequence[tuple[str, str]]], list[Grade]], pairs: Sequence[Pair] = BOXED) -> None:
     """Raises HarnessError on the first pair that comes out otherwise than is known."""
     grades = check([(gold, response) for gold, response, _ in pairs])
     for (gold, response, outcome), grade in zip(pairs, grades, strict=True):

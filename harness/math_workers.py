@@ -63,7 +63,9 @@ class MathWorkers:
         return [key.data for key in self.selector.get_map().values()]
 
     def close(self) -> None:
-        """Ends all processes."""
+        """Ends all processes, where that has not been done."""
+        if self.selector.get_map() is None:
+            return
         for worker in self.workers:
             self.end(worker)
         self.selector.close()

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from harness.batching import MicroBatch, plan_minibatches
-from harness.chain_sum import TASKS
 from harness.checkpoint import kept_checkpoints, load_checkpoint, read_state
 from harness.config import Config
 from harness.environment import model_sha256
@@ -107,7 +106,7 @@ def replay_step(replay: Replay) -> Iterator[Line]:
     """A line per update of the run's next step, and the updates themselves."""
     training, own, other = replay.training, replay.training.updater, replay.other
     config, step = own.config, training.steps_done
-    task, rows = TASKS[config.task.task], trained_rows(replay.history, step)
+    task, rows = training.task, trained_rows(replay.history, step)
     groups = groups_of(rows, training.policy)
     minibatches, others = (plan_minibatches(groups, training.policy, task, each) for each in (config, other.config))
     known = known_logprobs(own.backend, training.reference, minibatches, config.rollout.temperature)

@@ -16,6 +16,7 @@ from harness.initial import recorded_initial_policy
 from harness.layout import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, STARTING
 from harness.loop import OnStep, carry_on, held, ranks_of, set_up_torch
 from harness.manifest import FolderFault
+from harness.math_data import check_same_data
 from harness.policy import Policy
 from harness.ranks import ALONE, Ranks
 from harness.record import Onlooker, RunFolder
@@ -39,6 +40,7 @@ def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
         reference = recorded_initial_policy(history, say) if history.config.loss.beta > 0 else None
         check_starting(path, say)
         start = newest_start(history, reference, say, ranks)
+        check_same_data(history.environment, start.training.task.facts)
         if ranks.is_first:
             keep_until(path, start)
             note_resume(history, start.training.steps_done, ranks, say)

@@ -1,16 +1,19 @@
 """What a response is paid: its correctness, less the overlong penalty; and the planted controls."""
 
-from harness.config import TaskSettings
 from harness.randomness import stream
+from harness.task_settings import TaskSettings
 
-RIGHT, WRONG = 1.0, -1.0  # DAPO eq. 7
+RIGHT = 1.0  # DAPO eq. 7
 
 
-def score(correct: bool, control: str, *key: int | str) -> float:
-    """+1 for a right answer, -1 for a wrong one; under `random_reward` a coin toss keyed by (seed, step, prompt, j)."""
-    if control == "random_reward":
+def score(correct: bool, settings: TaskSettings, *key: int | str) -> float:
+    """+1 for a right answer, `wrong_reward` for a wrong one (DAPO eq. 7: -1).
+
+    Under `random_reward` a coin toss decides, keyed by (seed, step, prompt, j).
+    """
+    if settings.control == "random_reward":
         correct = bool(stream("random reward", *key).random() < 0.5)
-    return RIGHT if correct else WRONG
+    return RIGHT if correct else settings.wrong_reward
 
 
 def overlong_penalty(response_tokens: int, max_response_tokens: int, settings: TaskSettings) -> float:

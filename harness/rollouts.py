@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.config import Config
-from harness.engine import Actors, Key, TorchEngine
+from harness.asking import Asking
+from harness.engine import Key
 from harness.errors import HarnessError
 from harness.grades import Grade
 from harness.grading import read_samples
 from harness.liveness import beat
-from harness.policy import Policy
 from harness.randomness import stream
 from harness.rewards import overlong_penalty, score
 from harness.sampler import Sampling
-from harness.task import TRAINED_ON, Problem, Task, draw_distinct
+from harness.task import TRAINED_ON, Problem
 
 
 @dataclass(frozen=True)
@@ -67,39 +66,32 @@ def informative(group: Group) -> bool:
     return len({response.score for response in group}) > 1
 
 
-def collect(policy: Policy, task: Task, config: Config, step: int, actors: Actors | None = None) -> Rollouts:
-    """The step's rollouts, by default drawn by the policy itself; on every rank those of all.
+def collect(asking: Asking, step: int) -> Rollouts:
+    """The step's rollouts, on every rank those of all.
 
     Surplus groups are cut by the order of their prompts, never by who finished first.
     """
-    wanted = config.rollout.prompts_per_step
+    config, rollout = asking.config, asking.config.rollout
+    wanted, split = rollout.prompts_per_step, TRAINED_ON[config.evaluation.eval_split]
+    asked = (rollout.prompts_per_round or wanted) if rollout.dynamic_sampling else wanted
     rounds: list[list[Group]] = []
     kept: list[Group] = []
     seen: set[str] = set()
-    limit = config.rollout.max_sampling_rounds if config.rollout.dynamic_sampling else 1
+    limit = rollout.max_sampling_rounds if rollout.dynamic_sampling else 1
     while len(kept) < wanted and len(rounds) < limit:
         generator = stream(config.run.seed, "data", step, len(rounds))
-        problems = draw_distinct(task, TRAINED_ON[config.evaluation.eval_split], wanted, generator, seen)
-        asking = Asking(policy, task, config, actors or Actors(TorchEngine(policy)))
+        problems = asking.task.draw_problems(split, asked, generator, seen)
+        if not problems:
+            break
         rounds.append(answer_all(asking, (step, len(rounds)), problems))
-        kept += [group for group in rounds[-1] if informative(group) or not config.rollout.dynamic_sampling]
+        kept += [group for group in rounds[-1] if informative(group) or not rollout.dynamic_sampling]
     missing = max(0, wanted - len(kept))
-    if missing and config.rollout.unfilled == "stop":
+    if missing and rollout.unfilled == "stop":
         raise HarnessError(
             f"step {step}: expected {wanted} groups with both right and wrong answers, got {len(kept)} in "
             f"{len(rounds)} rounds: raise --max_sampling_rounds, or train on what there is with --unfilled train"
         )
     return Rollouts(rounds, kept[:wanted], missing)
-
-
-@dataclass(frozen=True)
-class Asking:
-    """What a question is asked with."""
-
-    policy: Policy
-    task: Task
-    config: Config
-    actors: Actors
 
 
 def answer_all(asking: Asking, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
@@ -124,7 +116,7 @@ def answer_share(asking: Asking, place: tuple[int, int], problems: Sequence[Prob
 
     def scored(index: int) -> Response:
         (problem, j), drawn, (text, grade) = asked[index], samples[index], read[index]
-        points = score(grade.outcome == "right", config.task.control, seed, step, problem.prompt_id, j)
+        points = score(grade.outcome == "right", config.task, seed, step, problem.prompt_id, j)
         penalty = overlong_penalty(len(drawn.tokens), limit, config.task)
         return Response(
             problem=problem,

@@ -22,8 +22,7 @@ def resolve(flags: Mapping[str, Any], preset: str | None = None, config_file: st
     """The checked settings. Raises UsageError with one line that names the flag at fault."""
     layers: dict[str, Any] = {}
     if preset is not None:
-        path = preset_path(preset)
-        layers |= checked_keys(flatten(read_settings(path)), f"preset {path}")
+        layers |= preset_settings(preset)
     if config_file is not None:
         layers |= checked_keys(flatten(read_settings(Path(config_file))), f"--config {config_file}")
     layers |= checked_keys(dict(flags), "command line")
@@ -60,7 +59,7 @@ def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
         twice = sorted(part.keys() & flat.keys())
         if twice:
             raise UsageError(f"expected every setting once, got {twice[0]} twice")
-        flat |= part
+        flat |= {name: None if setting == "none" else setting for name, setting in part.items()}  # TOML has no null
     return flat
 
 
@@ -73,6 +72,19 @@ def checked_keys(flat: dict[str, Any], source: str) -> dict[str, Any]:
             hint = f"did you mean {near[0]!r}?" if near else "see python -m harness train --help"
             raise UsageError(f"{source}: expected a setting's name, got unknown key {key!r}: {hint}")
     return flat
+
+
+def preset_settings(preset: str, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The flags that a preset sets, over those of the preset that it names as its `base`."""
+    path = preset_path(preset)
+    if path in above:
+        raise UsageError(f"preset {path}: expected a base that leads to an end, got {preset!r} again: name another")
+    values = read_settings(path)
+    base = values.pop("base", None)
+    if base is not None and not isinstance(base, str):
+        raise UsageError(f"preset {path}: expected the name of a preset as base, got {shown(base)}")
+    own = checked_keys(flatten(values), f"preset {path}")
+    return (preset_settings(base, (*above, path)) if base else {}) | own
 
 
 def preset_path(preset: str) -> Path:

@@ -11,7 +11,6 @@ import torch
 from harness.config import Config
 from harness.engine import Actors
 from harness.errors import HarnessError
-from harness.evaluation import held_out_problems
 from harness.policy import pad_batch
 from harness.sampler import Sampling
 from harness.training import Training
@@ -45,7 +44,7 @@ def sync(training: Training, config: Config) -> float | None:
 def probe(training: Training, config: Config) -> float:
     """How far engine and trainer are apart on the engine's answer to a fixed prompt, nats; NaN stays one."""
     policy, temperature = training.policy, config.rollout.temperature
-    problem = held_out_problems(config.task.task, config.evaluation.eval_prompts, config.evaluation.eval_split)[0]
+    problem = training.task.held_out(config.evaluation.eval_split, config.evaluation.eval_prompts)[0]
     prompt = policy.encode(problem.prompt)
     sampling = Sampling(min(PROBE_TOKENS, config.rollout.max_response_tokens), temperature)
     (answer,) = Actors(training.actors.engine).generate([prompt], [(config.run.seed, "probe")], sampling)

@@ -1,9 +1,9 @@
 """What a task is: problems from a random generator, and a grader of responses."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -37,8 +37,15 @@ class Problem:
 class Task(Protocol):
     """A source of problems with checkable answers."""
 
-    def draw(self, generator: np.random.Generator) -> Problem:
-        """One problem."""
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What environment.json says of its data, if it has any."""
+
+    def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
+        """`count` problems to train on, none of `seen` (which grows): fewer only where there are no more."""
+
+    def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
+        """The evaluation prompts, `count` at most of each benchmark: the same in every run of the task."""
 
     def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
         """The grade of each complete response, in order."""
@@ -52,6 +59,16 @@ class Task(Protocol):
     def steps(self, response: str) -> list[tuple[int, int]]:
         """The characters [start, end) of every step, in order, without gap or overlap."""
 
+    def close(self) -> None:
+        """End what the task keeps running, if anything."""
+
+
+class Generator(Protocol):
+    """What makes problems one by one."""
+
+    def draw(self, generator: np.random.Generator) -> Problem:
+        """One problem."""
+
 
 def belongs_to(problem: Problem, split: Split) -> bool:
     """Whether the prompt is of the split: decided by its hash, so training and evaluation cannot share one."""
@@ -59,7 +76,7 @@ def belongs_to(problem: Problem, split: Split) -> bool:
 
 
 def draw_distinct(
-    task: Task, split: Split, count: int, generator: np.random.Generator, seen: set[str] | None = None
+    task: Generator, split: Split, count: int, generator: np.random.Generator, seen: set[str] | None = None
 ) -> list[Problem]:
     """`count` problems of the split, no two alike and none whose prompt_id is in `seen` (which grows)."""
     seen = set() if seen is None else seen

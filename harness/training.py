@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from harness.asking import Asking
 from harness.backend import Backend, torch_backend
 from harness.config import Config
 from harness.engine import Actors, Engine, TorchEngine, own_engine
@@ -11,6 +12,8 @@ from harness.metrics import Ledger, Stopwatch
 from harness.noise import Noise
 from harness.policy import Policy
 from harness.ranks import ALONE, Ranks
+from harness.task import Task
+from harness.tasks import make_task
 from harness.update import Updater
 from losses import LOSSES, Loss
 
@@ -20,6 +23,7 @@ class Training:
     """All that changes as a run goes on."""
 
     policy: Policy
+    task: Task
     reference: Policy | None  # the initial policy, where beta > 0
     updater: Updater
     actors: Actors
@@ -28,16 +32,23 @@ class Training:
     noise: Noise | None = None
     steps_done: int = 0
 
+    def asking(self, config: Config) -> Asking:
+        """What its questions are asked with."""
+        return Asking(self.policy, self.task, config, self.actors)
 
-def begin(config: Config, policy: Policy, reference: Policy | None, ranks: Ranks = ALONE) -> Training:
-    """A run before its first step."""
+
+def begin(
+    config: Config, policy: Policy, reference: Policy | None, ranks: Ranks = ALONE, task: Task | None = None
+) -> Training:
+    """A run before its first step; the task is made where it is not given."""
+    task = task or make_task(config, policy)
     for one in (policy, reference):
         if one is not None and on_gpu(config):
             one.model.cuda()
     ledger = make_ledger(config, policy)
     engine = make_engine(config, policy)  # before the backend, which may take the policy's weights apart
     updater = make_updater(config, policy, ranks)
-    return Training(policy, reference, updater, Actors(engine, ranks), ledger, Stopwatch())
+    return Training(policy, task, reference, updater, Actors(engine, ranks), ledger, Stopwatch())
 
 
 def on_gpu(config: Config) -> bool:
@@ -50,7 +61,7 @@ def make_engine(config: Config, policy: Policy) -> Engine:
     if config.engine.engine == "vllm":
         from harness.vllm_engine import VllmEngine
 
-        return VllmEngine.start(policy, config)
+        return VllmEngine.start(policy, config, on_gpu(config))
     is_apart = config.backend.backend == "deepspeed" and config.backend.zero_stage == 3
     return own_engine(policy) if is_apart else TorchEngine(policy)
 

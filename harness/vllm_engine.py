@@ -20,7 +20,6 @@ from harness.policy import Policy, write_policy
 from harness.randomness import stream
 from harness.sampler import Sample, Sampling
 
-PROMPT_TOKENS = 4096  # room for a prompt beside the longest response
 CPU_BATCHED_TOKENS = 8192
 CPU_CACHE_BYTES = 2**30  # on a CPU its own sizing takes the process's memory for the cache's
 
@@ -36,9 +35,8 @@ class VllmEngine:
     needs_weights = True
 
     @classmethod
-    def start(cls, policy: Policy, config: Config) -> "VllmEngine":
-        """An engine for the policy. What its weights are until the first sync does not matter."""
-        is_gpu = policy.device.type == "cuda"
+    def start(cls, policy: Policy, config: Config, is_gpu: bool) -> "VllmEngine":
+        """An engine with the policy's weights as they now are."""
         os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1"}
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         from vllm import LLM
@@ -97,7 +95,8 @@ class VllmEngine:
 def engine_settings(policy: Policy, config: Config, is_gpu: bool) -> dict[str, Any]:
     """vLLM's own names for what the config says."""
     limit = config.rollout.max_response_tokens
-    length = min(getattr(policy.model.config, "max_position_embeddings", limit + PROMPT_TOKENS), limit + PROMPT_TOKENS)
+    most = limit + config.data.max_prompt_tokens
+    length = min(getattr(policy.model.config, "max_position_embeddings", most), most)
     several = config.backend.backend == "deepspeed"
     settings: dict[str, Any] = {
         "dtype": config.model.dtype,

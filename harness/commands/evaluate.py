@@ -1,45 +1,104 @@
 """The command `evaluate`."""
 
 import argparse
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from harness.command import OneLineParser, Subparsers
+from harness.command import Subparsers
+from harness.commands.settings import add_with_settings, default_folder, given_flags
+from harness.config import Config
 from harness.errors import UsageError
 from harness.history import read_history
+from harness.settings import build, flatten, preset_settings, resolve, tree_of
+
+PUBLISHED = "evaluation"  # the preset for a model that no run's settings come with
 
 
 def add(subparsers: Subparsers) -> None:
     """The command `evaluate`."""
-    parser: OneLineParser = subparsers.add_parser(
-        "evaluate", allow_abbrev=False, help="answer held-out prompts with a finished run's weights"
+    purpose = "answer benchmarks, or a run's own held-out prompts, with a run's final weights or any model"
+    parser = add_with_settings(subparsers, "evaluate", purpose, run)
+    parser.usage = "%(prog)s MODEL [--suite NAMES] [--samples K] [--setting value ...]"
+    parser.add_argument("model_or_run", metavar="MODEL", help="folder of a finished run, transformers folder, hub name")
+    parser.add_argument(
+        "--suite", metavar="NAMES", help="the same as --eval_data: aime24,aime25,math500,gsm8k or files"
     )
-    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--samples", type=int, default=8, help="answers per prompt (default: 8)")
-    parser.add_argument("--output_dir", required=True, metavar="DIR", help="new folder for the answers")
-    parser.set_defaults(start=run)
+    parser.add_argument("--samples", type=int, help="answers per prompt (default: 32 with --suite, else 8)")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Evaluate a run's final weights into a folder of its own."""
-    if options.samples < 1:
+    """Answer into a folder of its own; the same command goes on where it was stopped."""
+    if options.samples is not None and options.samples < 1:
         raise UsageError(f"--samples: expected 1 or more, got {options.samples}")
-    config = read_history(Path(options.run)).config
-    from harness.evaluation import evaluate
-    from harness.loop import set_up_torch
-    from harness.manifest import FolderFault, check_manifest
-    from harness.policy import load_policy
-    from harness.record import RunFolder, make_folder, refuse_used_folder
+    source = Path(options.model_or_run)
+    is_run = (source / "config.json").is_file() and (source / "status.json").is_file()
+    flags: dict[str, Any] = given_flags(options)
+    if options.suite is not None:
+        flags |= {"task": "math", "eval_data": options.suite, "train_data": None}
+    if options.samples is not None:
+        flags["eval_samples"] = options.samples
+    config, weights = of_run(source, flags) if is_run else of_model(options, flags)
+    name = Path(config.run.output_dir).name if config.run.output_dir else f"evaluated-{source.resolve().name}"
+    out = Path(config.run.output_dir) if config.run.output_dir else default_folder(name)
+    answer(config, weights, out, config.run.steps if is_run else 0)
 
-    weights = Path(options.run) / "checkpoints" / "final"
+
+def of_run(source: Path, flags: dict[str, Any]) -> tuple[Config, str]:
+    """The settings of a run, with these in place of its own, and its final weights."""
+    from harness.manifest import FolderFault, check_manifest
+
+    history = read_history(source)
     try:
-        check_manifest(weights)
+        check_manifest(history.final_weights)
     except FolderFault as fault:
         raise UsageError(f"expected the folder of a finished run with its final weights: {fault}") from None
-    refuse_used_folder(Path(options.output_dir))
-    make_folder(Path(options.output_dir))
+    default = {"eval_samples": 32 if flags.get("eval_data") else 8, "output_dir": None}
+    return build(flatten(tree_of(history.config)) | default | flags), str(history.final_weights)
+
+
+def of_model(options: argparse.Namespace, flags: dict[str, Any]) -> tuple[Config, str]:
+    """The settings for a model: the published protocol, then what is asked for."""
+    model = options.model_or_run
+    base = {} if options.preset or options.config else preset_settings(PUBLISHED)
+    if not (options.suite or flags.get("eval_data")):
+        raise UsageError(f"evaluate {model}: expected --suite with a model that is no run, got none: name benchmarks")
+    return resolve(base | {"model": model} | flags, options.preset, options.config), model
+
+
+def answer(config: Config, weights: str, out: Path, step: int) -> None:
+    """Draw the answers, and print the scores."""
+    from harness.asking import Asking
+    from harness.benchmark import evaluate_model, result_lines
+    from harness.engine import Actors
+    from harness.loop import set_up_torch
+    from harness.math_data import read_data
+    from harness.tasks import make_task
+    from harness.training import make_engine, on_gpu
+
+    data = read_data(config.data, trains=False) if config.task.task == "math" and not needs_training(config) else None
     set_up_torch(config.run.threads)
-    policy = load_policy(str(weights), config.model.dtype)
-    answers = evaluate(policy, config, config.run.steps, options.samples)
-    RunFolder(Path(options.output_dir)).add_evaluation(answers)
-    correct = sum(answer.correct for answer in answers) / len(answers)
-    print(f"accuracy {correct:.4f} over {len(answers)} answers: {options.output_dir}")
+    policy = weights_of(config, weights)
+    if on_gpu(config) and config.engine.engine == "torch":
+        policy.model.cuda()
+    with closing(make_task(config, policy, data)) as task, closing(make_engine(config, policy)) as engine:
+        task.self_test()
+        results = evaluate_model(
+            Asking(policy, task, config, Actors(engine)), step, config.evaluation.eval_samples, out
+        )
+    for line in result_lines(results):
+        print(line)
+    print(f"answers and results: {out}")
+
+
+def needs_training(config: Config) -> bool:
+    """Whether the prompts are those held out from the training data."""
+    return config.evaluation.eval_split == "tune"
+
+
+def weights_of(config: Config, weights: str) -> Any:
+    """The policy to ask."""
+    from harness.initial import with_room
+    from harness.policy import load_policy
+
+    return with_room(load_policy(weights, config.model.dtype, config.model.model_revision), config)

@@ -29,7 +29,7 @@ from harness.resume import resume
 from harness.rollouts import collect
 from harness.training import begin
 from harness.update import known_logprobs
-from tests.harness.tiny import small_config
+from tests.harness.tiny import asking, small_config
 
 SCAFFOLD: dict[str, Any] = {"steps": 5, "lr": 3e-4, "temperature": 1.5, "delta": 10.0, "checkpoint_every": 2}
 HARD: dict[str, Any] = {"control": "blame", "sequence_filter": True, "dynamic_sampling": True, "epochs": 2}
@@ -99,7 +99,7 @@ def refuse_to_step(model: str, stage: int, offload: str) -> None:
     ranks = ranks_of(config)
     training = begin(config, load_policy(model), None, ranks)
     plain = begin(small_config(model, **SCAFFOLD, loss_type="dapo"), load_policy(model), None)
-    groups = collect(plain.policy, GRADED, config, 0).kept
+    groups = collect(asking(plain.policy, config), 0).kept
     ours, whole = (plan_minibatches(groups, plain.policy, GRADED, config, each) for each in (ranks, ALONE))
     known = known_logprobs(training.updater.backend, None, ours, 1.5)
     before = {name: tensor.clone() for name, tensor in training.updater.backend.weights()}

@@ -103,8 +103,13 @@ def test_evaluate_answers_into_a_folder_of_its_own(
     code, printed, errors = outcome(main, arguments, capsys)
     assert (code, errors) == (0, [])
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    rows = pq.read_table(answers / "evals" / "step_000001.parquet").to_pylist()
+    rows = pq.read_table(answers / "answers" / "part_000000.parquet").to_pylist()
+    rows += pq.read_table(answers / "answers" / "part_000001.parquet").to_pylist()
     assert len(rows) == 8 * 3
     accuracy = sum(row["correct"] for row in rows) / len(rows)
-    assert printed == [f"accuracy {accuracy:.4f} over 24 answers: {answers}"]
-    assert outcome(main, arguments, capsys).exit_code == 2  # the folder is used now
+    assert any(line.startswith(f"graded_chain_sum: avg@3 {accuracy:.4f} (se ") for line in printed)
+    assert printed[-1] == f"answers and results: {answers}"
+    again = outcome(main, arguments, capsys)  # all of it is there
+    assert (again.exit_code, again.printed) == (0, printed[-2:])
+    other = outcome(main, [*arguments, "--eval_temperature", "0.5"], capsys)
+    assert (other.exit_code, len(other.errors)) == (2, 1)

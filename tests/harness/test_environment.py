@@ -3,13 +3,13 @@ import json
 
 import torch
 
+from harness.chain_sum import GRADED
 from harness.environment import environment, model_sha256
-from harness.evaluation import held_out_problems
 from harness.policy import Policy
 from harness.warmstart import fresh_policy
 from tests.harness import contract
 
-HELD_OUT = held_out_problems("graded_chain_sum", 4)
+HELD_OUT = GRADED.held_out("report", 4)
 
 
 def test_environment_is_the_contracts(random_policy: Policy) -> None:

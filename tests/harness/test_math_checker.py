@@ -14,7 +14,7 @@ from harness.errors import HarnessError, UsageError
 from harness.grades import Grade
 from harness.math_answers import MAX_ANSWER_CHARACTERS
 from harness.math_checker import MathChecker
-from harness.math_self_test import PAIRS, self_test
+from harness.math_self_test import BOXED, self_test
 from harness.math_workers import MathWorkers
 
 HUNG = "(" * 40 + "x" + ")" * 40  # the parser's time doubles with each parenthesis
@@ -257,7 +257,7 @@ def test_self_test_passes(hurried: MathChecker) -> None:
 
 @pytest.mark.parametrize("outcome", ["wrong", "unchecked"])
 def test_self_test_names_the_first_pair_that_comes_out_otherwise(checker: MathChecker, outcome: str) -> None:
-    pairs = [PAIRS[0], ("7", boxed(7), outcome), ("8", boxed(8), outcome)]
+    pairs = [BOXED[0], ("7", boxed(7), outcome), ("8", boxed(8), outcome)]
     with pytest.raises(HarnessError, match=rf"boxed\{{7\}}' to be {outcome} where '7' is right, got right"):
         self_test(checker.check, pairs)
 

@@ -7,6 +7,8 @@ from tests.harness.agreement import agree
 from tests.losses.golden import GOLDEN
 from tests.losses.mutation import mutant
 
+COIN = TaskSettings(control="random_reward")
+
 
 @pytest.fixture(scope="module")
 def official() -> dict[str, np.ndarray]:
@@ -44,14 +46,14 @@ def test_overlong_penalty_by_hand() -> None:
 
 @pytest.mark.parametrize("control", ["none", "blame"])
 def test_a_right_answer_is_paid_one_and_a_wrong_one_costs_one(control: str) -> None:
-    assert score(True, control, 0, 0, "prompt", 0) == 1.0
-    assert score(False, control, 0, 0, "prompt", 0) == -1.0
+    assert score(True, TaskSettings(control=control), 0, 0, "prompt", 0) == 1.0
+    assert score(False, TaskSettings(control=control), 0, 0, "prompt", 0) == -1.0
 
 
 def test_random_reward_is_a_keyed_coin_whatever_the_answer() -> None:
     keys = [(0, step, "prompt", sample) for step in range(100) for sample in range(20)]
-    tosses = [score(True, "random_reward", *key) for key in keys]
-    assert tosses == [score(False, "random_reward", *key) for key in keys]
+    tosses = [score(True, COIN, *key) for key in keys]
+    assert tosses == [score(False, COIN, *key) for key in keys]
     assert set(tosses) == {-1.0, 1.0}
     assert abs(np.mean(tosses)) < 4 / np.sqrt(len(keys))
-    assert tosses != [score(True, "random_reward", 1, *key[1:]) for key in keys]
+    assert tosses != [score(True, COIN, 1, *key[1:]) for key in keys]

@@ -1,7 +1,6 @@
 import pytest
 
 from harness.chain_sum import GRADED, KEYED, TASKS, ChainSum, terms_of
-from harness.evaluation import held_out_problems
 from harness.randomness import stream
 from harness.task import TRAINED_ON, Problem, Split, belongs_to, draw_distinct
 
@@ -10,25 +9,25 @@ from harness.task import TRAINED_ON, Problem, Split, belongs_to, draw_distinct
 @pytest.mark.parametrize("split", ["report", "tune"])
 def test_training_and_evaluation_share_no_prompt(task: str, split: Split) -> None:
     training = draw_distinct(TASKS[task], TRAINED_ON[split], 2000, stream(0, "data"))
-    held_out = held_out_problems(task, 256, split)
+    held_out = TASKS[task].held_out(split, 256)
     assert {problem.prompt_id for problem in training}.isdisjoint(problem.prompt_id for problem in held_out)
     assert not any(belongs_to(problem, split) for problem in training)
     assert all(belongs_to(problem, split) for problem in held_out)
 
 
 def test_prompts_that_choose_settings_are_none_that_results_are_reported_on() -> None:
-    tuning, training = held_out_problems("graded_chain_sum", 256, "tune"), TRAINED_ON["tune"]
-    assert {p.prompt_id for p in tuning}.isdisjoint(p.prompt_id for p in held_out_problems("graded_chain_sum", 4096))
+    tuning, training = GRADED.held_out("tune", 256), TRAINED_ON["tune"]
+    assert {p.prompt_id for p in tuning}.isdisjoint(p.prompt_id for p in GRADED.held_out("report", 4096))
     drawn = draw_distinct(TASKS["graded_chain_sum"], training, 2000, stream(0, "data"))
     assert not any(belongs_to(problem, "report") for problem in drawn)
 
 
 def test_held_out_prompts_are_the_same_for_all_and_grow_from_the_front() -> None:
-    assert held_out_problems("graded_chain_sum", 8) == held_out_problems("graded_chain_sum", 64)[:8]
+    assert GRADED.held_out("report", 8) == GRADED.held_out("report", 64)[:8]
 
 
 def test_drawn_problems_are_distinct_within_and_across_rounds() -> None:
-    short = ChainSum(modulus=2, terms=(3, 4), stages=())  # 8 + 16 problems in all
+    short = ChainSum(name="small", modulus=2, terms=(3, 4), stages=())  # 8 + 16 problems in all
     seen: set[str] = set()
     first = draw_distinct(short, "train", 8, stream(0, "first"), seen)
     second = draw_distinct(short, "train", 8, stream(0, "second"), seen)
@@ -38,7 +37,7 @@ def test_drawn_problems_are_distinct_within_and_across_rounds() -> None:
 
 def test_a_task_that_runs_out_of_prompts_says_so() -> None:
     with pytest.raises(ValueError, match="too few train prompts: expected 20 new ones"):
-        draw_distinct(ChainSum(modulus=2, terms=(3, 3), stages=()), "train", 20, stream(0, "data"))
+        draw_distinct(ChainSum(name="small", modulus=2, terms=(3, 3), stages=()), "train", 20, stream(0, "data"))
 
 
 @pytest.mark.parametrize("task", [GRADED, KEYED])

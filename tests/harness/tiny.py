@@ -5,8 +5,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.asking import Asking
 from harness.chain_sum import DIRECT, GRADED, Stage
 from harness.config import Config
+from harness.engine import Actors, TorchEngine
 from harness.loop import set_up_torch
 from harness.manifest import save_folder
 from harness.policy import Policy, write_policy
@@ -60,6 +62,11 @@ def small_settings(model: str = "tiny", **changes: Any) -> dict[str, Any]:
 def small_config(model: str = "tiny", **changes: Any) -> Config:
     """The config of a small run."""
     return resolve(small_settings(model, **changes))
+
+
+def asking(policy: Policy, config: Config) -> Asking:
+    """Questions of the graded task to the policy itself."""
+    return Asking(policy, GRADED, config, Actors(TorchEngine(policy)))
 
 
 def small_flags(model: str, **changes: Any) -> list[str]:

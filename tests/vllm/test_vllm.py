@@ -23,7 +23,6 @@ from harness.chain_sum import GRADED
 from harness.config import Config
 from harness.engine import Key, TorchEngine
 from harness.errors import HarnessError
-from harness.evaluation import held_out_problems
 from harness.loop import set_up_torch, train
 from harness.policy import Policy, load_policy, pad_batch, write_policy
 from harness.sampler import Sample, Sampling
@@ -60,7 +59,7 @@ def policy(model: str) -> Policy:
 
 @pytest.fixture(scope="module")
 def engine(policy: Policy, model: str) -> Iterator[VllmEngine]:
-    started = VllmEngine.start(policy, config(model))
+    started = VllmEngine.start(policy, config(model), is_gpu=False)
     started.load_weights(policy.model.state_dict().items())
     yield started
     started.close()
@@ -68,7 +67,7 @@ def engine(policy: Policy, model: str) -> Iterator[VllmEngine]:
 
 def questions(policy: Policy, count: int, samples: int) -> tuple[list[list[int]], list[Key], list[str]]:
     """Prompts, a key for each answer, and the right answers."""
-    problems = held_out_problems("graded_chain_sum", count)
+    problems = GRADED.held_out("report", count)
     keys: list[Key] = [(0, "test", problem.prompt_id, j) for problem in problems for j in range(samples)]
     return [policy.encode(one.prompt) for one in problems], keys, [one.answer for one in problems]
 
