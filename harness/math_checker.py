@@ -8,6 +8,7 @@ unchecked  nobody knows: the comparison hung, crashed, took too much memory, or 
 import importlib.util
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import Self
 
 from harness.errors import UsageError
@@ -33,7 +34,8 @@ class MathChecker:
                 "checking mathematical answers: expected the package math-verify, found none: "
                 'run python -m pip install -e ".[math]"'
             )
-        self.workers = MathWorkers(workers, limit_s)
+        self.start = partial(MathWorkers, workers, limit_s)
+        self.started: MathWorkers | None = None
         self.answer_format: AnswerFormat = answer_format
         self.known: dict[tuple[str, str], Verdict] = {}
 
@@ -43,9 +45,17 @@ class MathChecker:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    @property
+    def workers(self) -> MathWorkers:
+        """Started when they are first needed."""
+        self.started = self.started or self.start()
+        return self.started
+
     def close(self) -> None:
-        """Ends the workers."""
-        self.workers.close()
+        """Ends the workers, if there are any."""
+        if self.started:
+            self.started.close()
+            self.started = None
 
     def check(self, pairs: Iterable[tuple[str, str]]) -> list[Grade]:
         """The grade of each (gold answer, response), in this order."""

@@ -63,9 +63,7 @@ class MathWorkers:
         return [key.data for key in self.selector.get_map().values()]
 
     def close(self) -> None:
-        """Ends all processes, where that has not been done."""
-        if self.selector.get_map() is None:
-            return
+        """Ends all processes."""
         for worker in self.workers:
             self.end(worker)
         self.selector.close()

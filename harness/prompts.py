@@ -44,5 +44,5 @@ def rendered(messages: Sequence[Message], settings: DataSettings, tokenizer: Any
         )
     turns = [{"role": role, "content": content} for role, content in messages]
     text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-    first = tokenizer.bos_token
-    return text.removeprefix(first) if first and getattr(tokenizer, "add_bos_token", False) else text
+    adds_first = tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return text.removeprefix(tokenizer.bos_token) if adds_first else text

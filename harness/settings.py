@@ -24,7 +24,7 @@ def resolve(flags: Mapping[str, Any], preset: str | None = None, config_file: st
     if preset is not None:
         layers |= preset_settings(preset)
     if config_file is not None:
-        layers |= checked_keys(flatten(read_settings(Path(config_file))), f"--config {config_file}")
+        layers |= checked_keys(with_nulls(flatten(read_settings(Path(config_file)))), f"--config {config_file}")
     layers |= checked_keys(dict(flags), "command line")
     return build(layers)
 
@@ -59,8 +59,13 @@ def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
         twice = sorted(part.keys() & flat.keys())
         if twice:
             raise UsageError(f"expected every setting once, got {twice[0]} twice")
-        flat |= {name: None if setting == "none" else setting for name, setting in part.items()}  # TOML has no null
+        flat |= part
     return flat
+
+
+def with_nulls(flat: dict[str, Any]) -> dict[str, Any]:
+    """The flags with no value where a file says "none": TOML has no null."""
+    return {name: None if value == "none" else value for name, value in flat.items()}
 
 
 def checked_keys(flat: dict[str, Any], source: str) -> dict[str, Any]:
@@ -83,7 +88,7 @@ def preset_settings(preset: str, above: tuple[Path, ...] = ()) -> dict[str, Any]
     base = values.pop("base", None)
     if base is not None and not isinstance(base, str):
         raise UsageError(f"preset {path}: expected the name of a preset as base, got {shown(base)}")
-    own = checked_keys(flatten(values), f"preset {path}")
+    own = checked_keys(with_nulls(flatten(values)), f"preset {path}")
     return (preset_settings(base, (*above, path)) if base else {}) | own
 
 

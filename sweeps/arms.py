@@ -69,13 +69,17 @@ def load_family(name: str) -> Family:
 def arms_of(
     family: Family, names: Mapping[str, int], preset: str, flags: Mapping[str, Any], first_seed: int = 0
 ) -> list[Arm]:
-    """The named arms (or controls), each with its number of seeds, with the user's flags applied to all."""
+    """The named arms (or controls), each with its number of seeds, with the user's flags applied to all.
+
+    An arm may bring a preset of its own, which then stands in the place of `preset`.
+    """
     for flag in flags:
         if flag in SET_BY_COMPARE:
             raise UsageError(f"--{flag} is set by the comparison itself: choose arms with --losses and --controls")
     arms = []
     for name, seeds in names.items():
         settings = settings_of(family, name)
+        base = settings.pop("preset", None) or preset
         clash = sorted(set(flags) & set(settings))
         if clash:
             raise UsageError(
@@ -83,7 +87,7 @@ def arms_of(
                 "drop the flag, or give a family file of your own with --family"
             )
         numbers = range(first_seed, first_seed + seeds)
-        configs = {seed: resolve({**flags, **settings, "seed": seed}, preset) for seed in numbers}
+        configs = {seed: resolve({**flags, **settings, "seed": seed}, base) for seed in numbers}
         arms.append(Arm(name, settings, configs))
     return arms
 
@@ -100,7 +104,7 @@ def settings_of(family: Family, name: str) -> dict[str, Any]:
         following = table.pop("like", None)
         merged = {**table, **merged}
     for key in merged:
-        if key not in section_of():
+        if key not in section_of() and key != "preset":
             raise UsageError(f"family {family.name!r}: arm {name!r} sets {key!r}, which is no setting's name")
     return {key: parsed(value) if isinstance(value, str) else value for key, value in merged.items()}
 

@@ -165,7 +165,7 @@ def test_gold_is_the_gold(checker: MathChecker) -> None:
 
 def test_a_known_verdict_needs_no_worker(checker: MathChecker, monkeypatch: pytest.MonkeyPatch) -> None:
     (grade,) = checker.check([("x", boxed("y^2"))])
-    monkeypatch.setattr(checker, "workers", None)
+    monkeypatch.setattr(MathChecker, "workers", None)
     assert checker.check([("x", boxed("y^2")), ("x", boxed("y^2"))]) == [grade, grade]
 
 

@@ -1,22 +1,27 @@
-"""Every shipped preset of a published experiment, from data to report, on small data of the same form."""
+"""Every published experiment from data to report, a step of it, on small data of the same form."""
 
+import json
+import re
+import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from harness.loop import train
-from harness.record import RunFolder
-from harness.settings import PRESETS, flatten, preset_settings, resolve, tree_of
+from analysis.__main__ import main as analysis
+from harness.__main__ import main
+from harness.files import write_table
+from harness.record import ROLLOUT_SCHEMA, RunFolder
+from harness.settings import resolve
 from tests.harness import math_material as material
 from tests.harness import runs
+from tests.harness.agreement import agree
+from tests.harness.command_line import outcome
+from tests.harness.test_recipes import PUBLISHED
 
-PUBLISHED = sorted(
-    str(path.relative_to(PRESETS).with_suffix(""))
-    for folder in ("recipe", "controlled", "one-gpu", "one-node")
-    for path in (PRESETS / folder).glob("*.toml")
-    if "train_data" in preset_settings(str(path))
-)
 SMALL: dict[str, Any] = {
     "context_tokens": None,
     "dtype": "float32",
@@ -35,6 +40,8 @@ SMALL: dict[str, Any] = {
     "unfilled": "train",
 }
 
+FORM = re.compile(r"(?:Answer: |\\boxed\{)(\d)\}?")  # what the model was shown
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -48,20 +55,158 @@ def small(folder: Path) -> dict[str, Any]:
     return SMALL | material.data_files(folder) | {"model": material.save_model(folder / "model")}
 
 
-def run_of(preset: str, small: dict[str, Any], folder: Path) -> RunFolder:
-    """A step of the preset at the small size."""
-    has_buffer = resolve({}, preset).task.overlong_buffer
-    own = {
-        "overlong_buffer": 4 if has_buffer else None,
-        "prompts_per_round": 32 if resolve({}, preset).rollout.dynamic_sampling else None,
-    }
-    return runs.trained(resolve(small | own, preset), folder / preset.replace("/", "-"))
+def shrunk(preset: str, small: dict[str, Any]) -> dict[str, Any]:
+    """The same with what depends on the preset."""
+    published = resolve({}, preset)
+    buffer = 4 if published.task.overlong_buffer else None
+    return small | {"overlong_buffer": buffer, "prompts_per_round": 32 if published.rollout.dynamic_sampling else None}
+
+
+@pytest.fixture(scope="module")
+def trained(small: dict[str, Any], folder: Path) -> Callable[[str], RunFolder]:
+    """The run of a preset, made once."""
+
+    @cache
+    def run_of(preset: str) -> RunFolder:
+        return runs.trained(resolve(shrunk(preset, small), preset), folder / "runs" / preset.replace("/", "-"))
+
+    return run_of
 
 
 @pytest.mark.train
 @pytest.mark.parametrize("preset", PUBLISHED)
-def test_a_preset_trains_a_step(preset: str, small: dict[str, Any], folder: Path) -> None:
-    run = run_of(preset, small, folder)
-    print(runs.metrics(run))
-    print(runs.rows(run, "rollouts")[0])
-    print(runs.rows(run, "evals")[0])
+def test_a_step_of_every_published_experiment(
+    preset: str, small: dict[str, Any], trained: Callable[[str], RunFolder]
+) -> None:
+    config, run = resolve(shrunk(preset, small), preset), trained(preset)
+    (line,), rollouts, evals = runs.metrics(run), runs.rows(run, "rollouts"), runs.rows(run, "evals")
+    assert line["ledger/updates"] == config.optimizer.minibatches
+    assert line["ledger/prompts"] == (32 if config.rollout.dynamic_sampling else 16)
+    assert line["optimizer/step_norm"] > 0
+    check_rewards(rollouts, config.task.overlong_buffer, config.rollout.max_response_tokens)
+    data = runs.read_json(run.path / "environment.json")["data"]
+    assert (data["training"]["rows"], data["training"]["prompts"]) == (192, 96)
+    asked = {prompt for one in data["evaluation"].values() for prompt in one["prompt_ids"]}
+    assert {row["prompt_id"] for row in evals} == asked
+    assert not asked & {row["prompt_id"] for row in rollouts}
+
+
+@pytest.mark.train
+def test_a_report_of_them_all(
+    trained: Callable[[str], RunFolder], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [str(trained(preset).path) for preset in PUBLISHED if "one-gpu" not in preset]  # other prompts
+    assert analysis(["report", *made, "--output_dir", str(folder / "report")]) == 0
+    page = (folder / "report" / "report.html").read_text(encoding="utf-8")
+    assert "None of the published numbers can be set beside these runs" in page
+    assert all(Path(run).name in page for run in made)
+    capsys.readouterr()
+
+
+def check_rewards(rollouts: list[dict[str, Any]], buffer: int | None, limit: int) -> None:
+    """A right answer is paid 1, a wrong one costs 1, and length costs what DAPO's eq. 13 says; correctness is raw."""
+    assert {row["correct"] for row in rollouts} == {True, False}
+    plain = {row["text"]: row for row in rollouts if FORM.fullmatch(row["text"])}
+    assert {row["correct"] for row in plain.values()} == {True, False}
+    for row in rollouts:
+        if row["text"] in plain:
+            assert row["correct"] == (row["target"] == FORM.sub(r"\1", row["text"]))
+        over = max(0, row["response_tokens"] - (limit - buffer)) / buffer if buffer else 0.0
+        assert agree([row["reward"]], [(1.0 if row["correct"] else -1.0) - over], "float64")
+
+
+@pytest.fixture(scope="module")
+def run(trained: Callable[[str], RunFolder]) -> RunFolder:
+    """One of them."""
+    return trained("recipe/fipo-7b")
+
+
+@pytest.mark.train
+def test_a_model_is_evaluated_part_by_part_and_goes_on(
+    small: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, whole = folder / "evaluated", folder / "evaluated at once"
+    flags = ["--suite", small["eval_data"], "--samples", 8, "--max_response_tokens", 12, "--max_prompt_tokens", 400]
+    small_parts = ["--prompts_per_step", 4, "--minibatches", 4]  # 32 answers a part
+    command = ["evaluate", small["model"], *flags, *small_parts]
+    done = outcome(main, [*command, "--output_dir", out], capsys)
+    assert (done.exit_code, done.errors) == (0, [])
+    parts = sorted((out / "answers").iterdir())
+    assert len(parts) == 2
+    results = runs.read_json(out / "results.json")
+    assert list(results) == ["aime24", "aime25"]
+    assert list(results["aime24"]["scores"]) == ["avg@8", "cons@8", "pass@1", "pass@2", "pass@4", "pass@8"]
+    means = {name: score["mean"] for name, score in results["aime24"]["scores"].items()}
+    assert agree([means["pass@1"]], [means["avg@8"]], "float64")
+    assert [line.split(":")[0] for line in done.printed[-3:]] == ["aime24", "aime25", "answers and results"]
+    config = runs.read_json(out / "evaluation.json")["config"]
+    assert (config["evaluation"]["eval_temperature"], config["evaluation"]["eval_top_p"]) == (1.0, 0.7)
+
+    before = {path: path.read_bytes() for path in parts}
+    parts[1].unlink()
+    (out / "results.json").unlink()
+    again = outcome(main, [*command, "--output_dir", out], capsys)
+    assert any(f"going on with {out}: 1 of 2 parts are there" in line for line in again.printed)
+    assert {path: path.read_bytes() for path in parts} == before
+    assert runs.read_json(out / "results.json") == results
+    in_one = outcome(main, ["evaluate", small["model"], *flags, "--output_dir", whole], capsys)
+    assert in_one.exit_code == 0
+    assert runs.read_json(whole / "results.json") == results  # how answers are batched changes none
+
+    rows = [row for path in parts for row in pq.read_table(path).to_pylist()]
+    counts = {one["prompt_id"]: one["correct"] for suite in results.values() for one in suite["problems"]}
+    assert counts == {p: sum(row["correct"] for row in rows if row["prompt_id"] == p) for p in counts}
+    other = outcome(main, [*command, "--seed", 1, "--output_dir", out], capsys)
+    assert (other.exit_code, len(other.errors)) == (2, 1)
+
+
+@pytest.mark.train
+def test_a_runs_final_weights_are_evaluated_on_a_benchmark(
+    run: RunFolder, small: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = small["eval_data"].split(",")[1]
+    arguments = ["evaluate", run.path, "--suite", suite, "--samples", 2, "--output_dir", folder / "of the run"]
+    assert outcome(main, arguments, capsys).exit_code == 0
+    assert list(runs.read_json(folder / "of the run" / "results.json")) == ["aime25"]
+
+
+@pytest.mark.train
+def test_audit_lists_the_answers_on_which_text_and_math_verify_disagree(
+    run: RunFolder, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = folder / "audited"
+    rows = pq.read_table(run.path / "rollouts" / "step_000000.parquet").to_pylist()
+    given = ["Answer: \\frac{4}{2}", "Answer: 2", "Answer: 3", "no idea", "Answer: \\frac{4}{2}"]
+    for row, text in zip(rows, given, strict=False):
+        row |= {"target": "2", "text": text, "truncated": False}
+    shutil.copytree(run.path, copy)
+    write_table(copy / "rollouts" / "step_000000.parquet", rows[: len(given)], ROLLOUT_SCHEMA)
+    runs.record_again(copy)
+    shown = outcome(main, ["audit", copy, "--output_dir", folder / "audit"], capsys)
+    assert (shown.exit_code, shown.errors) == (0, [])
+    assert shown.printed[:3] == [
+        "5 responses, 4 with an answer",
+        "the same text as the target: 1; right by math-verify: 3",
+        "they disagree on 2 answers, 1 different ones",
+    ]
+    (row,) = pq.read_table(folder / "audit" / "audit.parquet").to_pylist()
+    assert (row["target"], row["answer"], row["same_text"], row["math_verify"]) == ("2", "\\frac{4}{2}", False, "right")
+    assert (row["responses"], row["sample"]) == (2, rows[0]["sample"])
+
+
+@pytest.mark.train
+def test_a_resumed_run_refuses_other_data(
+    run: RunFolder, small: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, aime24 = folder / "stopped", Path(small["eval_data"].split(",")[0])
+    shutil.copytree(run.path, copy)
+    status = runs.read_json(copy / "status.json") | {"state": "preempted"}
+    (copy / "status.json").write_text(json.dumps(status), encoding="utf-8")
+    before = aime24.read_bytes()
+    material.write_parquet(aime24, material.dapo_rows(material.problems(50, 4)))
+    try:
+        refused = outcome(main, ["resume", copy], capsys)
+    finally:
+        aime24.write_bytes(before)
+    assert (refused.exit_code, len(refused.errors)) == (2, 1)
+    assert "aime24: expected the data that the run began with" in refused.errors[0]

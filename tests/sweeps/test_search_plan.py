@@ -126,8 +126,11 @@ def test_speeds_are_kept_by_what_decides_them(tmp_path: Path) -> None:
         (("--lr", "1e-3"), "--lr is searched: drop it"),
         (("--seed", "3"), "--seed is set by the search itself"),
         (("--epsilon_high", "0.3"), "--epsilon_high is set by arm 'fipo' of family 'controlled' (0.28)"),
-        (("--family", "own"), "--family: expected one of controlled, ladder, recipe, study or a TOML file, got 'own'"),
-        (("--preset", "nothing"), "--preset: expected one of demo"),
+        (
+            ("--family", "own"),
+            "--family: expected one of controlled, controlled-32b, controlled-7b, ladder, recipe, ",
+        ),
+        (("--preset", "nothing"), "--preset: expected one of controlled/dapo-32b"),
         (("--max_hours", "-1"), "--max_hours: expected a number above 0, got -1.0"),
         (("--max_tokens", "nan"), "--max_tokens: expected a number above 0, got nan"),
         (("--limit_collapse", "7"), "--limit_collapse: expected a share from 0 to 1, got 7.0"),

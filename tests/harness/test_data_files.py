@@ -1,0 +1,171 @@
+"""Where problems come from. The hub is a server on this machine that answers as the hub does."""
+
+import json
+import re
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import huggingface_hub
+import pytest
+
+from harness.data_files import data_file, rows_of, shipped
+from harness.errors import UsageError
+from harness.math_data import read_data
+from harness.task_settings import DataSettings
+from tests.harness.math_material import dapo_rows, write_jsonl, write_parquet
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CONTENT = json.dumps({"problem": "What?", "answer": "5"}).encode() + b"\n"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """owner/open has test.jsonl at COMMIT alone; owner/gated wants a login; there is nothing else."""
+
+    def answer(self) -> None:
+        """What the hub says."""
+        _, _, owner, name, _, revision, *file = self.path.split("/")
+        fault = {
+            ("owner", "gated"): (401, "GatedRepo"),
+            ("owner", "open"): None if revision in (COMMIT, "main") else (404, "RevisionNotFound"),
+        }.get((owner, name), (401, "RepoNotFound"))
+        if fault is None and file != ["test.jsonl"]:
+            fault = (404, "EntryNotFound")
+        status, code = fault or (200, "")
+        self.send_response(status)
+        if code:
+            self.send_header("X-Error-Code", code)
+            self.send_header("X-Error-Message", f"{code} for {self.path}")
+        else:
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", '"abc"')
+        self.send_header("Content-Length", str(0 if code else len(CONTENT)))
+        self.end_headers()
+        if self.command == "GET" and not code:
+            self.wfile.write(CONTENT)
+
+    do_GET = do_HEAD = answer  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """The hub's address, an empty cache, and no login."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    yield address
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def refusal(given: str) -> str:
+    """The line that refuses it."""
+    with pytest.raises(UsageError) as refused:
+        data_file(given, "eval_data")
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_file_of_the_hub_at_a_commit() -> None:
+    file = data_file(f"owner/open:test.jsonl@{COMMIT}", "eval_data")
+    assert (file.name, file.source, file.revision) == ("test", "owner/open:test.jsonl", COMMIT)
+    assert list(rows_of(file, "eval_data")) == [{"problem": "What?", "answer": "5"}]
+    newest = data_file("owner/open:test.jsonl", "eval_data")
+    assert newest.revision == COMMIT  # what "main" was is recorded
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("owner/open:test.jsonl@fedcba", r"expected a commit of owner/open, got 'fedcba'"),
+        ("owner/gated:test.jsonl", r"gated: accept its terms"),
+        ("owner/open:other.jsonl", r"expected a file of owner/open at main, got 'other.jsonl'"),
+        ("owner/missing:test.jsonl", r"expected a hub data set, got 'owner/missing'"),
+        (f"math500@{COMMIT}", r"expected a hub data set, got 'HuggingFaceH4/MATH-500'"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_in_one_line(given: str, words: str) -> None:
+    assert re.search(words, refusal(given))
+
+
+@pytest.mark.usefixtures("hub")
+def test_without_network_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert "cannot be reached, and it is not in the cache: connect, or give the path of a copy" in refusal("aime25")
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_file_in_the_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = f"owner/open:test.jsonl@{COMMIT}"
+    first = data_file(given, "eval_data")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert data_file(given, "eval_data") == first
+
+
+def test_shipped_data_sets_are_pinned() -> None:
+    assert set(shipped()) == {"dapo-math-17k", "aime24", "aime25", "math500", "gsm8k", "gsm8k-train"}
+    for one in shipped().values():
+        assert set(one) == {"repo", "file", "revision"}
+        assert re.fullmatch(r"[0-9a-f]{40}", one["revision"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("data.jsonl", b"", "without rows"),
+        ("data.jsonl", b"\n\n", "without rows"),
+        ("data.jsonl", CONTENT + b'{"problem": "Wh', "damaged file at row 2"),
+        ("data.jsonl", CONTENT + b"[1, 2]\n", "damaged file at row 2"),
+        ("data.jsonl", b"\xff\xfe\n", "damaged file at row 1"),
+        ("data.parquet", b"PAR1 is how it began", "damaged file at row 1"),
+        ("data.parquet", b"", "damaged file at row 1"),
+        ("data.csv", b"problem,answer\n", "expected a .parquet or .jsonl file"),
+    ],
+)
+def test_an_empty_or_damaged_file_is_refused(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    file = data_file(str(tmp_path / name), "train_data")
+    with pytest.raises(UsageError) as refused:
+        list(rows_of(file, "train_data"))
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:
+    whole = dapo_rows([("What?", "5")])
+    path = write_parquet(tmp_path / "data.parquet", whole)
+    import pyarrow.parquet as pq
+
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+    with pytest.raises(UsageError, match="without rows"):
+        list(rows_of(data_file(path, "train_data"), "train_data"))
+
+
+@pytest.mark.parametrize("given", ["aime23", "missing.parquet", "owner/name", ""])
+def test_what_is_no_data_set_is_refused_with_the_names_that_are(given: str) -> None:
+    assert "expected one of dapo-math-17k, aime24" in refusal(given)
+
+
+def test_data_are_checked_before_anything_else(tmp_path: Path) -> None:
+    both = write_jsonl(tmp_path / "both.jsonl", [{"problem": "A?", "answer": "1"}])
+    faults = {
+        "needs --train_data": DataSettings(eval_data=both),
+        "needs --eval_data": DataSettings(train_data=both),
+        "'both' twice": DataSettings(train_data=both, eval_data=f"{both},{both}"),
+        "expected questions besides those of --eval_data": DataSettings(train_data=both, eval_data=both),
+    }
+    for words, settings in faults.items():
+        with pytest.raises(UsageError, match=re.escape(words)):
+            read_data(settings)

@@ -1,0 +1,129 @@
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UsageError
+from harness.math_data import check_same_data, data_lines, read_data
+from harness.math_task import MathTask, math_task
+from harness.policy import Policy
+from harness.randomness import stream
+from harness.task import Problem, belongs_to
+from harness.task_settings import DataSettings
+from tests.harness import math_material as material
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return material.answering_policy()
+
+
+def settings_of(folder: Path, **changes: Any) -> DataSettings:
+    return DataSettings(**material.data_files(folder), **changes)
+
+
+@pytest.fixture(scope="module")
+def task(policy: Policy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MathTask]:
+    settings = settings_of(tmp_path_factory.mktemp("data"))
+    with closing(math_task(read_data(settings), settings, policy)) as made:
+        yield made
+
+
+def test_a_step_draws_distinct_problems_by_its_own_stream(task: MathTask) -> None:
+    seen: set[str] = set()
+    first = task.draw_problems("train", 40, stream(0, "data", 3, 0), seen)
+    second = task.draw_problems("train", 40, stream(0, "data", 3, 1), seen)
+    assert len({problem.prompt_id for problem in first + second}) == 80 == len(seen)
+    assert first == task.draw_problems("train", 40, stream(0, "data", 3, 0), set())
+    assert first != task.draw_problems("train", 40, stream(0, "data", 4, 0), set())
+
+
+def test_where_there_are_no_more_problems_a_step_gets_fewer_and_then_none(task: MathTask) -> None:
+    seen: set[str] = set()
+    drawn = [len(task.draw_problems("train", 60, stream(0, "data", 0, round_), seen)) for round_ in range(3)]
+    assert drawn == [60, 36, 0]
+
+
+def test_settings_are_chosen_by_training_problems_that_are_not_trained_on(task: MathTask) -> None:
+    tuned = task.held_out("tune", 1000)
+    assert 0 < len(tuned) < len(task.training) / 4
+    assert all(belongs_to(problem, "tune") for problem in tuned)
+    trained = task.draw_problems("tuning_train", 1000, stream(0, "data", 0, 0), set())
+    assert len(trained) == len(task.training) - len(tuned)
+    assert not set(trained) & set(tuned)
+    reported = set(task.held_out("report", 1000))
+    assert not reported & set(task.training)
+    assert len(reported) == 8
+
+
+def test_so_many_prompts_are_taken_of_each_benchmark(task: MathTask) -> None:
+    first = task.held_out("report", 3)
+    assert first == (*task.suites["aime24"][:3], *task.suites["aime25"][:3])
+
+
+@pytest.mark.parametrize(
+    ("response", "outcome"),
+    [("It is.\nAnswer: 2", "right"), ("Answer: $\\frac{4}{2}$", "right"), ("Answer: 1", "wrong"), ("2", "wrong")],
+)
+def test_answers_are_graded_by_the_recipes_line(task: MathTask, response: str, outcome: str) -> None:
+    (grade,) = task.grade([(Problem("What?", "2"), response)])
+    assert grade.outcome == outcome
+
+
+def test_self_test_passes_in_both_forms(task: MathTask, policy: Policy, tmp_path: Path) -> None:
+    task.self_test()
+    settings = settings_of(tmp_path, answer_format="boxed")
+    with closing(math_task(read_data(settings), settings, policy)) as boxed:
+        boxed.self_test()
+        assert [
+            one.outcome for one in boxed.grade([(Problem("", "2"), "\\boxed{2}"), (Problem("", "2"), "Answer: 2")])
+        ] == [
+            "right",
+            "wrong",
+        ]
+
+
+def test_what_is_evaluated_on_is_not_trained_on_and_reported(policy: Policy, tmp_path: Path) -> None:
+    training = material.write_parquet(tmp_path / "train.parquet", material.dapo_rows(material.problems(0, 20)))
+    rows = [{"problem": problem, "answer": answer} for problem, answer in material.problems(17, 5)]
+    settings = DataSettings(train_data=training, eval_data=material.write_jsonl(tmp_path / "mine.jsonl", rows))
+    with closing(math_task(read_data(settings), settings, policy)) as task:
+        assert len(task.training) == 17
+        data = task.facts["data"]
+        lines = data_lines(task.facts)
+    assert (data["training"]["distinct"], data["training"]["evaluated_on"], data["training"]["prompts"]) == (20, 3, 17)
+    assert (data["evaluation"]["mine"]["in_training_data"], data["evaluation"]["mine"]["prompts"]) == (3, 5)
+    assert data["evaluation"]["mine"]["prompt_ids"] == [problem.prompt_id for problem in task.suites["mine"]]
+    assert lines == [
+        f"training: 17 prompts of 20 rows ({training}), 3 left out that are evaluated on",
+        f"mine: 5 prompts of 5 rows ({settings.eval_data}), "
+        "3 of them in the training data too, where they are left out",
+    ]
+
+
+def test_prompts_over_the_limit_are_counted_and_reported(policy: Policy, tmp_path: Path) -> None:
+    rows = material.dapo_rows([*material.problems(0, 4), ("What is " + "1 + " * 300 + "1?", "1")])
+    settings = settings_of(tmp_path, max_prompt_tokens=300)
+    settings = settings.model_copy(update={"train_data": material.write_parquet(tmp_path / "t.parquet", rows)})
+    with closing(math_task(read_data(settings), settings, policy)) as task:
+        assert (len(task.training), task.facts["data"]["training"]["too_long"]) == (4, 1)
+        assert ", 1 left out longer than --max_prompt_tokens" in data_lines(task.facts)[0]
+    for flag in ("train_data", "eval_data"):
+        short = settings.model_copy(update={"max_prompt_tokens": 5})
+        if flag == "eval_data":
+            short = short.model_copy(update={"train_data": None})
+        with pytest.raises(UsageError, match=f"prompts of --{flag} within it, got none"):
+            math_task(read_data(short, trains=flag == "train_data"), short, policy)
+
+
+def test_other_data_than_a_runs_are_refused(task: MathTask, policy: Policy, tmp_path: Path) -> None:
+    check_same_data(task.facts, task.facts)
+    settings = settings_of(tmp_path)
+    material.write_parquet(tmp_path / "aime24.parquet", material.dapo_rows(material.problems(11, 4)))
+    with (
+        closing(math_task(read_data(settings), settings, policy)) as other,
+        pytest.raises(UsageError, match="aime24: "),
+    ):
+        check_same_data(task.facts, other.facts)
