@@ -122,7 +122,9 @@ def _traces(ax: Axes, rows: pd.DataFrame, limit: float) -> None:
 
 
 def _clip_to_means(ax: Axes, rows: pd.DataFrame) -> None:
-    """The means set the scale: an interval over three seeds may dwarf everything else."""
+    """The means, where there are any, set the scale: an interval over three seeds may dwarf everything else."""
+    if rows.empty:
+        return
     low, high = float(rows["mean"].min()), float(rows["mean"].max())
     room = 0.15 * (high - low) or 0.01
     ax.set_ylim(min(low, 1.0) - room, max(high, 1.0) + room)

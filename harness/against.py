@@ -59,7 +59,7 @@ def against_text(names: tuple[str, str], ours: Config, theirs: Config) -> Iterat
     confounds = [one.flag for one in found if not one.is_the_losses]
     yield ""
     if confounds:
-        yield f"{len(confounds)} of {len(found)} differences are not the loss's: a comparison may show what comes from them."
+        yield f"{len(confounds)} of {len(found)} differences are not the loss's: a gain may come from them."
         yield "The presets under controlled/ have one scaffold for every loss."
     else:
         yield f"All {len(found)} differences are the loss's own."

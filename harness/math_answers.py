@@ -18,7 +18,7 @@ MAX_ANSWER_CHARACTERS = 2_000
 # An escaped character is one token, so \} closes nothing and `\\boxed` is a new line and the word "boxed".
 TOKEN = re.compile(r"\\boxed(?![a-zA-Z])\s*(?P<open>\{)?|\\.|[{}]", re.DOTALL)
 NESTED = re.compile(r"\s*\\boxed\s*\{(.*)\}\s*", re.DOTALL)
-ANSWER_LINE = re.compile(r"answer[ \t]*:[ \t]*([^\n]+)", re.IGNORECASE)
+ANSWER_LINE = re.compile(r"answer\s*:\s*([^\n]+)", re.IGNORECASE)
 LAST_CHARACTERS = 300  # where DAPO's verifier looks
 FINAL_STOP = re.compile(r"(?<![.\\])\.$")
 

@@ -52,7 +52,7 @@ ANSWER_LINE: tuple[Pair, ...] = (
     ("5", "Answer: 5 or 6", "wrong"),
     ("5", "Answer: 5\nAnswer: 6", "wrong"),
     ("5", r"\boxed{5}", "wrong"),
-    ("5", "Answer:\n5", "wrong"),
+    ("5", "Answer:\n\n5", "right"),
     ("5", f"Answer: 5\n{'It is so. ' * 31}", "wrong"),  # too far from the end
     ("5", "Answer: 9^{9^{9^{9}}}", "unchecked"),
 )

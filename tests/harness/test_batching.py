@@ -5,8 +5,10 @@ from harness.batching import MicroBatch, advantages_of, plan_minibatches
 from harness.chain_sum import GRADED
 from harness.policy import Policy
 from harness.rollouts import Group
+from harness.update import known_logprobs
 from tests.harness.agreement import agree
 from tests.harness.responses import four_groups
+from tests.harness.test_sequence_filter import rows_of, stepped
 from tests.harness.tiny import small_config
 
 
@@ -70,3 +72,36 @@ def test_micro_batches_are_no_wider_than_their_responses(groups: list[Group], ra
         for batch in minibatch:
             assert batch.tokens.mask.shape == (1, len(batch.responses[0].tokens))
             assert batch.advantages.shape == batch.tokens.mask.shape
+
+
+def test_the_overlong_filter_takes_cut_responses_out_of_the_loss_alone(
+    groups: list[Group], random_policy: Policy
+) -> None:
+    """DAPO section 3.4: their loss is masked. The group's mean and spread still know them."""
+    with_it, without = (
+        [batch for part in planned(groups, random_policy, overlong_filter=on) for batch in part] for on in (True, False)
+    )
+    cut = [response.truncated for batch in with_it for response in batch.responses]
+    assert 0 < sum(cut) < len(cut)
+    rows = [row for batch in with_it for row in batch.tokens.mask]
+    whole = [row for batch in without for row in batch.tokens.mask]
+    for row, plain, is_cut in zip(rows, whole, cut, strict=True):
+        assert not row.any() if is_cut else torch.equal(row, plain)
+    for filtered, plain in zip(with_it, without, strict=True):
+        assert torch.equal(filtered.advantages, plain.advantages)
+        assert torch.equal(filtered.tokens.attention_mask, plain.tokens.attention_mask)
+
+
+def test_what_the_overlong_filter_leaves_out_has_no_gradient_and_no_weight(
+    groups: list[Group], random_policy: Policy
+) -> None:
+    flags = {"loss_type": "dapo", "averaging": "token_mean", "minibatches": 1}
+    ((batch,),) = planned(groups, random_policy, overlong_filter=True, minibatches=1)
+    known = known_logprobs(random_policy, None, [[batch]], 1.0)[0]
+    filtered, record = stepped(random_policy, [batch], known, overlong_filter=True, **flags)
+    kept = torch.tensor([index for index, one in enumerate(batch.responses) if not one.truncated])
+    part, known_part = rows_of(batch, known[0], kept)
+    alone, _ = stepped(random_policy, [part], [known_part], **flags)
+    assert filtered.any()
+    assert agree(filtered, alone, "network")
+    assert record.trained_tokens == sum(len(one.tokens) for one in batch.responses if not one.truncated)

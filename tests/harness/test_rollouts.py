@@ -120,3 +120,20 @@ def test_filter_keeps_the_groups_that_dapo_keeps(random_policy: Policy, name: st
 def test_reference_groups_hold_some_that_are_not_kept() -> None:
     kept = [golden.load(name)["official__dapo_group_kept"] for name in golden.ADVANTAGE_VECTORS]
     assert {value for values in kept for value in values.tolist()} == {True, False}
+
+
+def test_a_round_may_ask_more_prompts_than_are_trained_on(direct_policy: Policy) -> None:
+    """DAPO draws three times as many at once (gen_prompt_bsz); surplus groups are cut by the order of their prompts."""
+    rollouts = collect(asking(direct_policy, dynamic(prompts_per_round=24, max_sampling_rounds=9)), 0)
+    assert [len(groups) for groups in rollouts.rounds] == [24]
+    assert rollouts.kept == [group for group in rollouts.rounds[0] if informative(group)][:4]
+    small = collect(asking(direct_policy, dynamic(max_sampling_rounds=1)), 0)
+    assert keys(small) == keys(rollouts)[: len(keys(small))]  # the first of them are the same
+    plain = collect(asking(direct_policy, small_config(prompts_per_round=24)), 0)
+    assert len(plain.rounds[0]) == 4  # nothing is filtered, so nothing more is asked
+
+
+@pytest.mark.parametrize("wrong_reward", [-1.0, 0.0, -0.5])
+def test_a_wrong_answer_is_paid_as_the_recipe_says(direct_policy: Policy, wrong_reward: float) -> None:
+    responses = collect(asking(direct_policy, small_config(wrong_reward=wrong_reward)), 0).responses
+    assert {(one.correct, one.reward) for one in responses} == {(True, 1.0), (False, wrong_reward)}
