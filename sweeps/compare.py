@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from harness import HarnessError, UsageError, parsed, section_of
+from harness import Config, HarnessError, UsageError, parsed, section_of
 from sweeps.arms import Arm, Family, arms_of, load_family
 from sweeps.claims import check_claims, fixed_claims
 from sweeps.differences import Difference, check_differences, differences_between
@@ -57,7 +57,7 @@ def compare_command(options: argparse.Namespace) -> None:
         arms = with_earlier_arms(study, family, options.preset, arms)
         differences = differences_between(arms, family)
         check_differences(differences, family)
-        slots = options.slots or max(1, usable_cores() // arms[0].any_config.run.threads)
+        slots = options.slots or own_slots(arms[0].any_config)
         claims = fixed_claims(study, options.claims)
         comparison = Comparison(study, family, options.preset, arms, differences, claims)
         compare(comparison, [LocalSlot(str(number)) for number in range(slots)])
@@ -90,6 +90,13 @@ def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:
     if unfinished:
         count = f"{len(unfinished)} of {len(runs)} runs failed"
         raise HarnessError(f"{count}; the others are complete. Start again to retry them")
+
+
+def own_slots(config: Config) -> int:
+    """How many of such runs at a time: one per core, but one alone of those that several processes or a GPU make."""
+    if config.backend.nproc > 1 or config.task.task == "math":
+        return 1
+    return max(1, usable_cores() // config.run.threads)
 
 
 def usable_cores() -> int:

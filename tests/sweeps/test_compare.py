@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from harness import run_command
+from harness import resolve, run_command
 from sweeps.__main__ import main
 from sweeps.arms import arms_of, load_family
-from sweeps.compare import Comparison, compare
+from sweeps.compare import Comparison, compare, own_slots, usable_cores
 from sweeps.slots import Attempt, LocalSlot
 from sweeps.study import PlannedRun, locked
 from tests.harness.command_line import Outcome
@@ -247,3 +247,9 @@ def test_a_study_that_is_being_run_is_refused(compared: Compared) -> None:
         code, printed, errors = started(list(compared.arguments))
     assert (code, printed, len(errors)) == (2, [], 1)
     assert "another process" in errors[0]
+
+
+def test_runs_on_gpus_have_the_machine_to_themselves() -> None:
+    assert own_slots(resolve({"threads": 1}, "demo")) == usable_cores()
+    assert own_slots(resolve({"threads": 2 * usable_cores()}, "demo")) == 1
+    assert own_slots(resolve({}, "one-gpu/fipo-0.5b")) == own_slots(resolve({}, "one-node/fipo-7b")) == 1
