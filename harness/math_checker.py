@@ -32,7 +32,7 @@ class MathChecker:
         if importlib.util.find_spec("math_verify") is None:
             raise UsageError(
                 "checking mathematical answers: expected the package math-verify, found none: "
-                'run python -m pip install -e ".[math]"'
+                "run python -m pip install math-verify==0.9.0"
             )
         self.start = partial(MathWorkers, workers, limit_s)
         self.started: MathWorkers | None = None

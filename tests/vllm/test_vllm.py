@@ -19,6 +19,7 @@ import torch
 pytest.importorskip("vllm", reason="make test-vllm has an environment of its own for it")
 
 from harness import vllm_engine, warmstart
+from harness.__main__ import main
 from harness.chain_sum import GRADED
 from harness.config import Config
 from harness.engine import Key, TorchEngine
@@ -28,7 +29,9 @@ from harness.policy import Policy, load_policy, pad_batch, write_policy
 from harness.sampler import Sample, Sampling
 from harness.settings import resolve
 from harness.vllm_engine import VllmEngine
+from tests.harness import math_material as material
 from tests.harness import runs
+from tests.harness.command_line import outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM and what it imports warn of each other
 
@@ -143,6 +146,37 @@ def test_twenty_steps_learn_as_under_torch(model: str, tmp_path: Path) -> None:
         if engine == "vllm":
             assert all(line["sync/logprob_gap"] < 1e-4 for line in lines)
     print({engine: [round(one, 3) for one in values] for engine, values in accuracies.items()})
+
+
+@pytest.mark.train
+def test_benchmarks_and_training_on_mathematical_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """avg@64 over two benchmarks as torch's sampler gives it, within what so many answers vary; then a step."""
+    data, model = material.data_files(tmp_path), material.save_model(tmp_path / "model")
+    limits = ["--max_response_tokens", 12, "--max_prompt_tokens", 400]
+    shares = {}
+    for engine in ("torch", "vllm"):
+        flags = ["--suite", data["eval_data"], "--samples", 64, "--engine", engine, "--engine_memory", 0.1]
+        out = tmp_path / engine
+        done = outcome(main, ["evaluate", model, *flags, *limits, "--output_dir", out], capsys)
+        assert done.exit_code == 0, done.errors  # vLLM shows its own progress there
+        problems = [one for suite in runs.read_json(out / "results.json").values() for one in suite["problems"]]
+        assert sum(one["samples"] for one in problems) == 8 * 64
+        shares[engine] = sum(one["correct"] for one in problems) / (8 * 64)
+    p = np.mean(list(shares.values()))
+    assert 0.1 < p < 0.9
+    assert abs(shares["torch"] - shares["vllm"]) < 3.29 * np.sqrt(2 * p * (1 - p) / (8 * 64))
+    small = {
+        "max_response_tokens": 12,
+        "max_prompt_tokens": 400,
+        "prompts_per_step": 8,
+        "steps": 1,
+        "overlong_buffer": 4,
+    }
+    math: dict[str, Any] = {"task": "math", "loss_type": "fipo", **data, **small}
+    folder = train(config(model, **math), tmp_path / "run", runs.ignore)
+    (line,) = runs.metrics(folder)
+    assert line["sync/logprob_gap"] < 1e-4
+    assert line["ledger/updates"] == 8
 
 
 @pytest.mark.train
