@@ -69,11 +69,12 @@ class TorchEngine:
         """Nothing."""
 
 
-def own_engine(policy: Policy) -> TorchEngine:
+def own_engine(policy: Policy, is_gpu: bool) -> TorchEngine:
     """A whole model of the policy's kind, without adapters, that draws once it has been given weights."""
     with torch.random.fork_rng(devices=[]):
         model = type(policy.model)(copy.deepcopy(policy.model.config))
-    return TorchEngine(replace(policy, model=model.to(policy.device, policy.model.dtype).eval()), needs_weights=True)
+    device = "cuda" if is_gpu else policy.device
+    return TorchEngine(replace(policy, model=model.to(device, policy.model.dtype).eval()), needs_weights=True)
 
 
 @dataclass(frozen=True)

@@ -42,11 +42,12 @@ def begin(
 ) -> Training:
     """A run before its first step; the task is made where it is not given."""
     task = task or make_task(config, policy)
+    ledger = make_ledger(config, policy)
+    engine = make_engine(config, policy)  # before the backend, which may take the policy's weights apart
+    engine.sleep()  # one that brings its own weights makes room for the trainer's
     for one in (policy, reference):
         if one is not None and on_gpu(config):
             one.model.cuda()
-    ledger = make_ledger(config, policy)
-    engine = make_engine(config, policy)  # before the backend, which may take the policy's weights apart
     updater = make_updater(config, policy, ranks)
     return Training(policy, task, reference, updater, Actors(engine, ranks), ledger, Stopwatch())
 
@@ -63,7 +64,7 @@ def make_engine(config: Config, policy: Policy) -> Engine:
 
         return VllmEngine.start(policy, config, on_gpu(config))
     is_apart = config.backend.backend == "deepspeed" and config.backend.zero_stage == 3
-    return own_engine(policy) if is_apart else TorchEngine(policy)
+    return own_engine(policy, on_gpu(config)) if is_apart else TorchEngine(policy)
 
 
 def make_updater(config: Config, policy: Policy, ranks: Ranks = ALONE) -> Updater:

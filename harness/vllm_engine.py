@@ -84,6 +84,7 @@ class VllmEngine:
     def wake(self) -> None:
         """Back to the device."""
         if self.is_asleep:
+            torch.cuda.empty_cache()  # vLLM allocates beside torch's own cache of freed blocks
             self.llm.wake_up()
             self.is_asleep = False
 

@@ -45,7 +45,7 @@ def config() -> Config:
 def training(direct_policy: Policy, config: Config) -> Training:
     """A run whose weights have moved since its engine last saw them."""
     training = begin(config, direct_policy.copy(), None)
-    engine = own_engine(training.policy)
+    engine = own_engine(training.policy, is_gpu=False)
     training.actors = Actors(engine)
     assert sync(training, config) is not None
     with torch.no_grad():

@@ -1,0 +1,146 @@
+"""Bytes that a Qwen2's forward pass keeps for its backward pass, as autograd saves them.
+
+Derived from transformers' modeling_qwen2.py and harness/token_logprobs.py, and held against what autograd is seen to
+save on a CPU (tests/harness/test_plan.py). `w` is the width of the weights in bytes: 4 in float32, 2 in bfloat16. Per
+token and layer, h hidden, q queries, k keys, i intermediate, n heads:
+
+    norm, twice        4 h of its input in float32, w h of the normalised, 4 of its root, w h of its output
+    attention          w q of queries, w q of outputs (the output map's input), 2 w k of keys and values, 4 n of sums
+    MLP                w i each of gate, silu(gate), up and their product
+
+that is (8 + 4 w) h + w (2 q + 2 k + 4 i) + 8 + 4 n. In float32 the norm's input is the residual stream itself.
+Qwen2.5-0.5B in bfloat16: 16 x 896 + 2 (2 x 896 + 2 x 128 + 4 x 4864) + 8 + 56 = 57,408 bytes a token and layer.
+
+Rows padded to one width need a mask: then keys and values are repeated for every head (q in place of k), and each layer
+keeps the mask as numbers, w per pair of positions. A micro-batch of one row has no padding, hence no mask.
+A GPU's kernels keep the same tensors (flash attention without a mask, memory-efficient attention with one); their
+padding of sums and masks to multiples of 8 to 32 is left out.
+"""
+
+from dataclasses import dataclass
+
+from harness.model_shapes import ModelShape
+from harness.plan_job import Job
+from harness.token_logprobs import CHUNK_BYTES
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A micro-batch on its way through the model."""
+
+    shape: ModelShape
+    rows: int
+    prompt_tokens: int
+    response_tokens: int
+    width: int  # bytes of a weight
+    is_checkpointed: bool = False
+    lora_rank: int | None = None
+    is_padded: bool = False
+
+    @property
+    def columns(self) -> int:
+        """Of the padded batch."""
+        return self.prompt_tokens + self.response_tokens
+
+    @property
+    def tokens(self) -> int:
+        """Padding included."""
+        return self.rows * self.columns
+
+    @property
+    def layer_bytes(self) -> int:
+        """Kept by one layer for its backward pass."""
+        per_token = (adapted_bytes if self.lora_rank else trained_bytes)(self)
+        mask = self.width * self.rows * self.columns**2 * self.is_padded
+        return self.tokens * per_token + mask
+
+    @property
+    def kept_bytes(self) -> int:
+        """Kept between forward and backward pass: each layer's activations, or under checkpointing its input alone."""
+        layer = self.tokens * self.width * self.shape.hidden if self.is_checkpointed else self.layer_bytes
+        return self.shape.layers * layer + self.ends_bytes
+
+    @property
+    def ends_bytes(self) -> int:
+        """Before and after the layers: token ids, what all layers share, the last norm, the head's input."""
+        shape, w = self.shape, self.width
+        norm = 4 * shape.hidden + 4 + (0 if self.lora_rank else w * shape.hidden)
+        # one row's responses are a view of the whole row's states, several are copied
+        states = w * shape.hidden * (self.columns if self.rows == 1 else self.response_tokens) * self.rows
+        known = (8 + 4) * self.rows * self.response_tokens
+        return self.tokens * (norm + 8) + states + known + self.shared_bytes
+
+    @property
+    def shared_bytes(self) -> int:
+        """Held for all layers: cosines and sines of the positions, and the mask, a byte per pair of positions."""
+        mask = self.rows * self.columns**2 * self.is_padded
+        return self.tokens * 2 * self.width * self.shape.head_dim + mask
+
+    @property
+    def layer_work_bytes(self) -> int:
+        """Beyond what is kept, in the backward pass of a layer: a recomputed layer, and gradients in flight.
+
+        Those are of gate and up where the product's activation has been freed, 2 i, and 2 h of the residual stream. An
+        adapter's are in float32: in bfloat16 the down map's input has three gradients, 4 + 2 + 2 bytes.
+        """
+        shape = self.shape
+        inner, outer = (8, 8) if self.lora_rank and self.width == 2 else (2 * self.width, 2 * self.width)
+        flight = self.tokens * (inner * shape.intermediate + outer * shape.hidden)
+        return flight + (self.layer_bytes if self.is_checkpointed else 0)
+
+    @property
+    def head_work_bytes(self) -> int:
+        """Beyond what is kept, in the head's backward pass: float32 copies of it and its gradient, two chunks."""
+        copy = 4 if self.width == 2 else 0
+        gradient = 0 if self.lora_rank else 4 + (2 if self.width == 2 else 0)
+        return (copy + gradient) * self.shape.embedding + 2 * self.chunk_bytes
+
+    @property
+    def head_forward_bytes(self) -> int:
+        """The same without gradient: a float32 copy of the head, three chunks of logits and probabilities."""
+        return (4 if self.width == 2 else 0) * self.shape.embedding + 3 * self.chunk_bytes
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Logits at a time, float32."""
+        return min(CHUNK_BYTES, 4 * self.rows * self.response_tokens * self.shape.vocabulary)
+
+
+def trained_bytes(one: Pass) -> int:
+    """Per token and layer, where all weights are trained: the formula above."""
+    shape, w = one.shape, one.width
+    return (8 + 4 * w) * shape.hidden + w * (attention(one) + 4 * shape.intermediate) + 8 + 4 * shape.heads
+
+
+def adapted_bytes(one: Pass) -> int:
+    """Per token and layer, where adapters alone are trained: frozen weights need neither inputs nor normalised states.
+
+    Each adapter keeps its input in float32, a copy of its own where the model is in bfloat16, and r numbers.
+    """
+    shape, w, rank = one.shape, one.width, one.lora_rank or 0
+    norms = 8 * shape.hidden + 8
+    # in float32 query, key and value share an input, so do gate and up, and the output map's is attention's own
+    shared = 2 * shape.hidden + shape.intermediate
+    inputs = shared if w == 4 else sum(width for width, _ in shape.linears)
+    adapters = 4 * (inputs + rank * len(shape.linears))
+    return norms + adapters + w * (attention(one) + 3 * shape.intermediate) + 4 * shape.heads
+
+
+def attention(one: Pass) -> int:
+    """Numbers that attention keeps per token: queries, outputs, keys and values."""
+    return 2 * one.shape.query + 2 * (one.shape.repeated_key if one.is_padded else one.shape.key)
+
+
+def trainer_pass(job: Job) -> Pass:
+    """The trainer's micro-batch at its longest."""
+    model = job.config.model
+    return Pass(
+        job.shape,
+        job.rows,
+        job.prompt_tokens,
+        job.response_tokens,
+        job.width,
+        model.gradient_checkpointing,
+        model.lora_rank,
+        is_padded=job.rows > 1,
+    )
