@@ -3,7 +3,7 @@
 Left out: Figure 3f, which is `length_path`, and 13 to 16, which are case studies (`microscope` shows ours).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -13,7 +13,8 @@ from analysis.charts_training import EVERY_SEED, LENGTHS, alt
 from analysis.curves import mean_curves, seed_curves
 from analysis.figures import small_multiples
 from analysis.findings import Findings, seed_counts
-from analysis.published import comparable
+from analysis.formatting import listed
+from analysis.published import benchmarks, comparable
 from analysis.records import Study
 
 ACCURACY, LENGTH, ENTROPY = "evaluation/accuracy", "rollout/response_tokens_mean", "rollout/entropy"
@@ -21,6 +22,8 @@ KL, NORM = "loss/kl_to_old", "optimizer/grad_norm"
 ADVANTAGE = "rollout/length_weighted_advantage"
 LOW, HIGH, DUAL = (f"loss/clip_fraction_{which}" for which in ("low", "high", "dual"))
 WEIGHT, AT_HIGH = "loss/influence_weight", "loss/influence_weight_at_high"
+SIDED = ("fipo_two_sided", "fipo_one_sided")  # at 32B weights are one-sided, at 7B two-sided
+VARIANTS = ("fipo_two_sided", "fipo_no_safety", "fipo_clip_high", "fipo_long")
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,9 @@ FIGURES = (
     PaperFigure("04", "Reward, sampling, advantage", ("rollout/reward_mean", "rollout/sampling_rounds", ADVANTAGE)),
     PaperFigure("05_and_07", "KL, gradient norm, entropy", (KL, NORM, ENTROPY)),
     PaperFigure("06", "Length-weighted advantage and length", (ADVANTAGE, LENGTH)),
-    PaperFigure("08", "Variants of FIPO", (LENGTH, ENTROPY, ACCURACY), ("fipo", "fipo_two_sided", "fipo_no_safety")),
+    PaperFigure("08", "Variants of FIPO", (LENGTH, ENTROPY, ACCURACY), ("fipo", *VARIANTS)),
     PaperFigure("09", "With and without the filter", (WEIGHT, DUAL, LOW, HIGH), ("fipo", "fipo_no_filter")),
-    PaperFigure("10", "One-sided against two-sided weights", (ENTROPY, LENGTH), ("fipo", "fipo_two_sided")),
+    PaperFigure("10", "One-sided against two-sided weights", (ENTROPY, LENGTH), ("fipo", *SIDED)),
     PaperFigure("11", "Decay rates", (WEIGHT, AT_HIGH, ENTROPY), differ="fipo_decay_rate"),
     PaperFigure("12", "Mini-batches", (LENGTH, HIGH, NORM, ENTROPY, ACCURACY), differ="minibatches"),
 )
@@ -58,7 +61,8 @@ def paper_chart(found: Findings, figure: PaperFigure) -> Chart | None:
     arms = arms_for(found.study, figure)
     if not arms:
         return None
-    curves = seed_curves(found.study, figure.panels, found.axis)
+    panels = _by_benchmark(found.study, figure)
+    curves = seed_curves(found.study, panels, found.axis)
     curves = curves[curves["arm"].isin(arms)].reset_index(drop=True)
     if curves.empty:
         return None
@@ -69,9 +73,9 @@ def paper_chart(found: Findings, figure: PaperFigure) -> Chart | None:
         f"The panels of the FIPO paper's Figure {figure.number.replace('_', ' ')} (arXiv 2603.19835) from these runs: "
         "another model and task unless the report says otherwise, several seeds where the paper has one run, and the "
         f"mean over seeds where it has a curve. {EVERY_SEED} {seed_counts(found)}",
-        small_multiples(curves, means, figure.panels, found.axis, _references(found.study, figure)),
+        small_multiples(curves, means, panels, found.axis, _references(found.study, panels, arms)),
         {"seeds": curves, "means": means},
-        alt(means, figure.panels, found.axis),
+        alt(means, panels, found.axis),
     )
 
 
@@ -90,19 +94,46 @@ def missing_paper_figures(study: Study) -> dict[str, str]:
     missing = {}
     for figure in FIGURES:
         if not arms_for(study, figure):
-            needed = f"arms of FIPO that differ in {figure.differ}" if figure.differ else " and ".join(figure.arms)
+            arms = f"two of {listed(list(figure.arms))}" if len(figure.arms) > 2 else " and ".join(figure.arms)
+            needed = f"arms of FIPO that differ in {figure.differ}" if figure.differ else arms
             missing[figure.number] = f"{figure.title}: needs {needed}"
     return missing
 
 
-def _references(study: Study, figure: PaperFigure) -> pd.DataFrame | None:
-    """Published accuracies as lines, where the runs are of the same model and benchmark."""
-    rows = comparable(study.configs)
-    if ACCURACY not in figure.panels or rows.empty:
-        return None
-    rows = rows[(rows["metric"] == "avg@32") & rows["parameter"].isna()].drop_duplicates(["arm", "benchmark"])
-    labels = "published, " + rows["note"].str.split(";").str[0] + ": " + rows["arm"] + ", " + rows["benchmark"]
-    return pd.DataFrame({"quantity": ACCURACY, "label": labels, "value": rows["value"]})
+def _by_benchmark(study: Study, figure: PaperFigure) -> list[str]:
+    """The figure's panels, that of accuracy once for each benchmark where the runs have several."""
+    suites = list(_known(study))
+    accuracy = [f"{ACCURACY}: {suite}" for suite in suites] if len(suites) > 1 else [ACCURACY]
+    return [name for panel in figure.panels for name in (accuracy if panel == ACCURACY else [panel])]
+
+
+def _known(study: Study) -> dict[str, str | None]:
+    """The benchmarks of the runs by their names in the records, and which published one each is."""
+    return {
+        suite: name
+        for run, config in study.configs.items()
+        for suite, name in benchmarks(config).items()
+        if suite in study.suites.get(run, {})
+    }
+
+
+def _references(study: Study, panels: Sequence[str], arms: Sequence[str]) -> pd.DataFrame | None:
+    """The FIPO paper's accuracies as lines, in panels of the same benchmark, where the runs are of the same model.
+
+    Of the arms that the figure shows, and of the other systems in the paper's Figure 1.
+    """
+    rows, known = comparable(study.configs), _known(study)
+    shown = rows["arm"].isin(arms) | rows["source"].eq("FIPO paper, Figure 1")
+    rows = rows[shown & (rows["metric"] == "avg@32") & rows["parameter"].isna()]
+    rows = rows[rows["source"].str.startswith("FIPO paper")].drop_duplicates(["arm", "benchmark", "value"])
+    lines = [
+        {"quantity": panel, "label": f"published: {' and '.join(same['arm'])}", "value": value}
+        for suite, name in known.items()
+        for panel in panels
+        if panel in (ACCURACY, f"{ACCURACY}: {suite}")
+        for value, same in rows[rows["benchmark"] == name].groupby("value")
+    ]
+    return pd.DataFrame(lines) if lines else None
 
 
 def _setting(study: Study, arm: str, name: str) -> object:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.chart import Chart
 from analysis.curves import LEARNING, mean_curves, seed_curves
-from analysis.figures import AXIS_LABELS, PANELS, accuracy_against_tokens, learning_curves, small_multiples
+from analysis.figures import AXIS_LABELS, accuracy_against_tokens, learning_curves, panel, small_multiples
 from analysis.findings import Findings, seed_counts
 from analysis.formatting import plain
 from analysis.outcomes import token_budget, token_curves
@@ -121,7 +121,7 @@ def _chart(found: Findings, head: tuple[str, str], quantities: Sequence[str], wo
 def alt(means: pd.DataFrame, quantities: Sequence[str], axis: str) -> str:
     """The panels in words: what each arm's first quantity ends at, and what else is shown."""
     recorded = [name for name in quantities if means["quantity"].eq(name).any()]
-    titles = ", ".join(PANELS[name][0].lower() for name in recorded) or "nothing that was recorded"
+    titles = ", ".join(panel(name)[0].lower() for name in recorded) or "nothing that was recorded"
     return f"Small multiples over the {AXIS_LABELS[axis]}: {titles}. {ends(means, recorded[0]) if recorded else ''}"
 
 
@@ -132,4 +132,4 @@ def ends(means: pd.DataFrame, quantity: str) -> str:
     for arm, of_arm in rows.groupby("arm", sort=False, observed=True):
         first, last = of_arm["mean"].iloc[0], of_arm["mean"].iloc[-1]
         parts.append(f"{arm_label(str(arm))} from {first:.3g} to {last:.3g}")
-    return f"{PANELS[quantity][0]}: {'; '.join(parts)}." if parts else ""
+    return f"{panel(quantity)[0]}: {'; '.join(parts)}." if parts else ""

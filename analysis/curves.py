@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.benchmark_scores import answers_to
 from analysis.outcomes import evaluation_curves
 from analysis.records import Study
 
@@ -30,14 +31,18 @@ GRID_POINTS = 61
 def seed_curves(study: Study, quantities: Sequence[str], axis: str = "steps") -> pd.DataFrame:
     """A row per run, quantity and step that was recorded: run, arm, seed, quantity, x, value.
 
-    x: training steps, or what had been spent of another of AXES when the policy was reached.
+    quantities: keys of metrics.jsonl, evaluation/accuracy, or `evaluation/accuracy: NAME` of one benchmark alone. x:
+    training steps, or what had been spent of another of AXES when the policy was reached.
     """
     keys = ["run", "arm", "seed", "step"]
     present = [name for name in quantities if name in study.metrics]
     long = study.metrics.melt(id_vars=keys, value_vars=present, var_name="quantity", value_name="value")
-    if "evaluation/accuracy" in quantities:
-        evaluated = evaluation_curves(study.evals).rename(columns={"accuracy": "value"})
-        long = pd.concat([long, evaluated[[*keys, "value"]].assign(quantity="evaluation/accuracy")])
+    for name in quantities:
+        quantity, _, benchmark = name.partition(": ")
+        if quantity == "evaluation/accuracy":
+            answers = answers_to(study, [benchmark]) if benchmark else study.evals
+            evaluated = evaluation_curves(answers).rename(columns={"accuracy": "value"})
+            long = pd.concat([long, evaluated[[*keys, "value"]].assign(quantity=name)])
     long["value"] = pd.to_numeric(long["value"])
     long = long.dropna(subset=["value"])
     long = long.assign(x=long["step"]) if AXES[axis] is None else long.merge(spent(study, axis), on=["run", "step"])

@@ -50,6 +50,13 @@ AXIS_LABELS = {
 COLUMNS, ROW_HEIGHT, MOST_IN_PANEL = 3, 2.05, 6
 
 
+def panel(quantity: str) -> tuple[str, str, bool]:
+    """Title, unit, and whether ticks are in percent; `quantity: benchmark` is what a quantity is on that one alone."""
+    name, _, benchmark = quantity.partition(": ")
+    title, unit, in_percent = PANELS[name]
+    return (f"{title}, {benchmark}" if benchmark else title), unit, in_percent
+
+
 @paper()
 def learning_curves(curves: pd.DataFrame, bands: pd.DataFrame, quantities: Sequence[str], axis: str) -> Figure:
     """The small multiples of a first look, with the place of the losses that have no influence weight marked."""
@@ -77,11 +84,12 @@ def small_multiples(
     """A panel per quantity over one axis, the legend in the last. references: quantity, label, value, as grey lines."""
     figure, axes = _panels(curves, bands, quantities, axis)
     if references is not None:
-        for _, row in references.iterrows():
+        for number, (_, row) in enumerate(references.iterrows()):
             ax = axes[list(quantities).index(row["quantity"])]
             ax.axhline(row["value"], color="#777777", linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
             place = ax.get_yaxis_transform()
-            ax.text(0.02, row["value"], row["label"], transform=place, va="bottom", size=6, color="#555555")
+            x, side = ((0.02, "left"), (0.98, "right"))[number % 2]  # neighbours may lie close together
+            ax.text(x, row["value"], row["label"], transform=place, va="bottom", ha=side, size=6, color="#555555")
             low, high = ax.get_ylim()
             ax.set_ylim(min(low, row["value"] - 0.02), max(high, row["value"] + 0.04))
     return figure
@@ -121,7 +129,7 @@ def _panels(
 
 
 def _label(ax: Axes, quantity: str) -> None:
-    title, unit, in_percent = PANELS[quantity]
+    title, unit, in_percent = panel(quantity)
     ax.set_title(title)
     ax.set_ylabel(unit)
     if in_percent and ax.get_lines():

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.claims import Claims, claims_of
 from analysis.errors import RecordsError
-from analysis.run_files import read_evals, read_json, read_metrics, read_status
+from analysis.run_files import read_evals, read_json, read_metrics, read_status, suites_of
 
 READERS = 4
 FINISHED, DIVERGED = "finished", "diverged"
@@ -56,6 +56,7 @@ class Study:
     description: study.json; empty where loose runs were read.
     folders, configs: of the runs that count, where they lie and their settings by section.
     claims: what the study was to decide; None where no claims were fixed before its runs.
+    suites: the prompt ids of each benchmark, by run; of runs whose task has none, none.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Study:
     folders: dict[str, Path]
     configs: dict[str, dict[str, Any]]
     claims: Claims | None
+    suites: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
     @property
     def compared_arms(self) -> list[Arm]:
@@ -109,6 +111,7 @@ class Part:
     evals: pd.DataFrame
     environment: dict[str, Any]
     config: dict[str, Any]
+    suites: dict[str, tuple[str, ...]]
 
 
 def read(paths: Sequence[Path], skip_bad: bool = False) -> Study:
@@ -188,6 +191,7 @@ def _study(head: Head, rows: list[dict[str, Any]], paths: dict[str, Path], skip_
         folders={part.run: paths[part.run] for part in parts},
         configs={part.run: part.config for part in parts},
         claims=head.claims,
+        suites={part.run: part.suites for part in parts},
     )
 
 
@@ -208,8 +212,9 @@ def _part(row: dict[str, Any], path: Path) -> Part:
         raise RecordsError(f"expected lines in {path / 'metrics.jsonl'} of a finished run, got none: restore it")
     environment = read_json(path / "environment.json")
     kept = {field: environment.get(field) for field in ENVIRONMENT_FIELDS}
-    name = str(row["run"])
-    return Part(name, _labelled(metrics, row), _labelled(read_evals(path), row), {"run": name} | kept, config)
+    name, evals = str(row["run"]), _labelled(read_evals(path), row)
+    suites = suites_of(environment, path / "environment.json")
+    return Part(name, _labelled(metrics, row), evals, {"run": name} | kept, config, suites)
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:

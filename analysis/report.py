@@ -12,9 +12,10 @@ from analysis.outcomes import OUTCOMES
 from analysis.page import Section, Shown, box, bullets, figure, page, paragraph
 from analysis.pass_at_k import pass_table
 from analysis.provenance import Source, commits, confounds, source_of
+from analysis.published_section import published_section
 from analysis.records import Study
 from analysis.report_files import Asked, write_charts, write_files
-from analysis.report_tables import latex_tables, published_table
+from analysis.report_tables import latex_tables
 from analysis.tables import (
     MAIN,
     MORE,
@@ -81,7 +82,7 @@ def report_html(found: Findings, shown: Sequence[Shown], source: Source) -> str:
         *(Section(name, SHORT[name], titles[name], html) for name, html in figures.items() if name != MAIN_FIGURE),
         Section("length-table", "Within prompts", "Length within prompts", within_prompt_rows(found.within_prompt)),
         Section("more-outcomes", "More outcomes", "More outcomes per arm", _more_outcomes(found)),
-        Section("published", "Published", "Published numbers", published_table(study)),
+        Section("published", "Published", "Published numbers", published_section(study)),
         Section("arms", "Arms", "What differs between the arms", _arms(study)),
         *record_sections(study),
         Section("method", "Method", "How it was computed", _method()),

@@ -1,20 +1,14 @@
-"""The report's tables that stand outside the study's own: for LaTeX, and of what was published."""
-
-from html import escape
+"""The report's tables for LaTeX."""
 
 import pandas as pd
 
-from analysis.charts_paper import FIGURES, missing_paper_figures
 from analysis.claim_tables import claims_frame
 from analysis.findings import Findings
 from analysis.formatting import plain
 from analysis.latex import latex_table, with_names
 from analysis.outcomes import OUTCOMES, summary_table
-from analysis.page import bullets, paragraph
 from analysis.provenance import Source
-from analysis.published import comparability, published
-from analysis.records import Study
-from analysis.tables import HEADINGS, MAIN, table
+from analysis.tables import HEADINGS, MAIN
 
 
 def latex_tables(found: Findings, source: Source) -> dict[str, str]:
@@ -30,38 +24,6 @@ def latex_tables(found: Findings, source: Source) -> dict[str, str]:
         f"tables/{name}.tex": latex_table(frame, caption, f"tab:{name}", about)
         for name, (frame, caption) in tables.items()
     }
-
-
-def published_table(study: Study) -> str:
-    """What was published, apart from what was measured, and which of the paper's figures these runs can mirror."""
-    rows = [
-        [
-            row["source"],
-            str(row["model"]).split("/")[-1],
-            row["benchmark"],
-            row["metric"],
-            row["arm"] + ("" if pd.isna(row["at"]) else f", {row['parameter']} {row['at']:g}"),
-            plain(100 * row["value"], 0),
-            row["note"],
-        ]
-        for _, row in published().iterrows()
-    ]
-    head = ["Source", "Model", "Benchmark", "Metric", "Arm", "Percent", "Note"]
-    missing = missing_paper_figures(study)
-    drawn = [figure.number.replace("_", " ") for figure in FIGURES if figure.number not in missing]
-    words = (
-        f"python -m analysis figures writes the panels of the paper's Figures {', '.join(drawn)} from these runs as "
-        "paper_figure_NN."
-    )
-    absent = [f"Figure {number.replace('_', ' ')}, {why}" for number, why in missing.items()]
-    return "\n".join(
-        [
-            paragraph(comparability(study.configs)),
-            f"<details><summary>{len(rows)} published numbers</summary>{table(head, rows, texts=5)}</details>",
-            f'<p class="soft">{escape(words)}</p>',
-            bullets(absent),
-        ]
-    )
 
 
 def _outcomes(found: Findings) -> pd.DataFrame:

@@ -22,6 +22,14 @@ EVAL_SCHEMA = pa.schema(
         "truncated": pa.bool_(),
     }
 )
+ANSWER_SCHEMA = pa.schema(
+    {
+        "step": pa.int32(),
+        "prompt_id": pa.dictionary(pa.int32(), pa.string()),
+        "sample": pa.int32(),
+        "answer": pa.dictionary(pa.int32(), pa.string()),
+    }
+)
 DIVERGED = "expected finite numbers"  # so begins the reason of a run that was ended by an infinity or NaN
 NEEDED_METRICS = ("step", "rollout/accuracy", "ledger/generated_tokens", "time/elapsed_s")
 
@@ -82,20 +90,48 @@ def read_evals(run: Path) -> pd.DataFrame:
     return table
 
 
-def _read_eval(file: Path) -> pa.Table:
+def read_answers(run: Path) -> pd.DataFrame:
+    """What each answer of a run's evaluations says, missing where a response gave none: ANSWER_SCHEMA's columns.
+
+    Apart from `read_evals`, since hardly anything needs them and there are as many different ones as a model writes.
+    """
+    files = sorted((run / "evals").glob("step_*.parquet"))
+    table: pd.DataFrame = pa.concat_tables([_read_table(file, ANSWER_SCHEMA) for file in files]).to_pandas()
+    return table
+
+
+def suites_of(environment: dict[str, Any], path: Path) -> dict[str, tuple[str, ...]]:
+    """The prompt ids of each benchmark that environment.json names; none where the run's task has no data."""
+    data = environment.get("data")
+    if data is None:
+        return {}
     try:
-        table = pq.ParquetFile(file).read(columns=list(EVAL_SCHEMA.names))
-        if missing := [name for name in EVAL_SCHEMA.names if name not in table.column_names]:
-            raise RecordsError(f"expected the column {missing[0]} in {file}, got a table without: restore the file")
-        table = table.select(EVAL_SCHEMA.names).cast(EVAL_SCHEMA)
-    except (pa.ArrowException, OSError, KeyError) as error:
-        words = (str(error).splitlines() or ["nothing"])[0]
-        columns = ", ".join(EVAL_SCHEMA.names)
-        raise RecordsError(f"expected a table with {columns} in {file}, got: {words}: restore the file") from None
+        return {str(name): tuple(map(str, one["prompt_ids"])) for name, one in data["evaluation"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RecordsError(
+            f"expected the prompt_ids of each benchmark in {path}, got none ({error}): restore the file"
+        ) from None
+
+
+def _read_eval(file: Path) -> pa.Table:
+    table = _read_table(file, EVAL_SCHEMA)
     if not table.num_rows or any(column.null_count for column in table.columns):
         what = "holes" if table.num_rows else "no row"
         raise RecordsError(f"expected answers in {file}, got {what}: restore the file")
     return table
+
+
+def _read_table(file: Path, schema: pa.Schema) -> pa.Table:
+    """The columns of a table of answers."""
+    try:
+        table = pq.ParquetFile(file).read(columns=list(schema.names))
+        if missing := [name for name in schema.names if name not in table.column_names]:
+            raise RecordsError(f"expected the column {missing[0]} in {file}, got a table without: restore the file")
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        words = (str(error).splitlines() or ["nothing"])[0]
+        columns = ", ".join(schema.names)
+        raise RecordsError(f"expected a table with {columns} in {file}, got: {words}: restore the file") from None
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from analysis.__main__ import main
 from analysis.charts_paper import FIGURES, missing_paper_figures
 from analysis.curves import AXES, mean_curves, seed_curves
 from analysis.findings import findings
-from analysis.published import comparability, comparable, published, published_settings
+from analysis.published import benchmark_of, comparability, comparable, published, published_settings, suite_of
 from analysis.records import read_study
 from tests.analysis import folders
 from tests.analysis.agreement import agree
@@ -14,8 +14,16 @@ from tests.analysis.agreement import agree
 TINY = {"run": {"model": {"model": "tiny"}, "task": {"task": "graded_chain_sum"}}}
 
 
-def big(model: str, task: str = "aime_2024") -> dict[str, dict[str, dict[str, str]]]:
-    return {"run": {"model": {"model": model}, "task": {"task": task}}}
+def big(model: str, eval_data: str = "aime24", split: str = "report") -> dict[str, dict[str, dict[str, str]]]:
+    evaluation = {"eval_split": split}
+    return {
+        "run": {
+            "model": {"model": model},
+            "task": {"task": "math"},
+            "data": {"eval_data": eval_data},
+            "evaluation": evaluation,
+        }
+    }
 
 
 def test_the_papers_tables_are_there() -> None:
@@ -35,9 +43,40 @@ def test_published_numbers_stand_beside_the_same_model_and_benchmark_alone() -> 
     found = comparable(big("/models/Qwen2.5-32B/"))
     assert set(found["model"]) == {"Qwen/Qwen2.5-32B"}
     assert set(found["benchmark"]) == {"AIME 2024"}
-    assert "single peaks" in comparability(big("Qwen/Qwen2.5-32B"))
-    assert comparable(big("Qwen/Qwen2.5-32B", "math_500")).empty
+    assert "as single runs" in comparability(big("Qwen/Qwen2.5-32B"))
+    assert comparable(big("Qwen/Qwen2.5-32B", "math500")).empty
     assert comparable(big("Qwen/Qwen2.5-0.5B")).empty
+    both = comparable(big("Qwen/Qwen2.5-32B", "aime24, aime25"))
+    assert set(both["benchmark"]) == {"AIME 2024", "AIME 2025"}
+
+
+def test_problems_held_out_from_training_are_no_benchmark() -> None:
+    tuned = big("Qwen/Qwen2.5-32B", split="tune")
+    assert comparable(tuned).empty
+    assert "(model Qwen/Qwen2.5-32B on problems held out from its training data)" in comparability(tuned)
+
+
+def test_a_name_alone_makes_no_benchmark() -> None:
+    config = big("Qwen/Qwen2.5-32B")["run"] | {"data": {}, "task": {"task": "aime_2024"}}
+    assert comparable({"run": config}).empty
+
+
+@pytest.mark.parametrize(
+    ("given", "suite", "benchmark"),
+    [
+        ("aime24", "aime24", "AIME 2024"),
+        ("aime25@563bb84", "aime25", "AIME 2025"),
+        ("files/aime_2024.parquet", "aime_2024", "AIME 2024"),
+        ("files@home/AIME-2025.jsonl", "AIME-2025", "AIME 2025"),
+        ("BytedTsinghua-SIA/AIME-2024:data/aime-2024.parquet@aa49075", "aime-2024", "AIME 2024"),
+        ("math-ai/aime25:test.jsonl@563bb84", "test", "AIME 2025"),
+        ("aime26", "aime26", None),
+        ("aime24-and-more.parquet", "aime24-and-more", None),
+        ("math500", "math500", None),
+    ],
+)
+def test_a_benchmark_is_known_by_its_file_or_its_data_set(given: str, suite: str, benchmark: str | None) -> None:
+    assert (suite_of(given), benchmark_of(given)) == (suite, benchmark)
 
 
 def test_the_papers_figures_are_drawn_where_their_arms_are_there(
@@ -49,6 +88,7 @@ def test_the_papers_figures_are_drawn_where_their_arms_are_there(
     assert names == ["paper_figure_01", "paper_figure_06"]  # there is no fipo_no_filter
     missing = missing_paper_figures(read_study(demo_study))
     assert missing["09"] == "With and without the filter: needs fipo and fipo_no_filter"
+    assert missing["10"].endswith(": needs two of fipo, fipo_two_sided and fipo_one_sided")
     assert set(missing) < {figure.number for figure in FIGURES}
 
 
