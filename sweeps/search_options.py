@@ -43,6 +43,11 @@ def plan_of(options: argparse.Namespace) -> Plan:
         raise UsageError(f"--losses: expected different losses among grpo, dapo and fipo, got {options.losses!r}")
     family = load_family(options.family)
     arms = {loss: settings_of(family, loss) for loss in losses}
+    if bringing := [loss for loss, arm in arms.items() if "preset" in arm]:
+        raise UsageError(
+            f"--family {options.family}: expected arms without presets of their own, got {bringing[0]!r} with "
+            f"{arms[bringing[0]]['preset']}: a search has one for all, pass --preset and another family"
+        )
     spaces = {loss: load_space(options.space, loss) for loss in losses}
     first = next(iter(spaces.values()))
     name = options.sampler or first.sampler or "tpe"

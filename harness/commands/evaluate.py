@@ -35,6 +35,7 @@ def run(options: argparse.Namespace) -> None:
     is_run = (source / "config.json").is_file() and (source / "status.json").is_file()
     flags: dict[str, Any] = given_flags(options)
     if options.suite is not None:
+        flags = {"eval_split": "report"} | flags
         flags |= {"task": "math", "eval_data": options.suite, "train_data": None}
     if options.samples is not None:
         flags["eval_samples"] = options.samples

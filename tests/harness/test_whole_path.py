@@ -15,7 +15,7 @@ from analysis.__main__ import main as analysis
 from harness.__main__ import main
 from harness.files import write_table
 from harness.record import ROLLOUT_SCHEMA, RunFolder
-from harness.settings import resolve
+from harness.settings import resolve, tree_sha256
 from tests.harness import math_material as material
 from tests.harness import runs
 from tests.harness.agreement import agree
@@ -165,9 +165,17 @@ def test_a_runs_final_weights_are_evaluated_on_a_benchmark(
     run: RunFolder, small: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     suite = small["eval_data"].split(",")[1]
-    arguments = ["evaluate", run.path, "--suite", suite, "--samples", 2, "--output_dir", folder / "of the run"]
+    copy = folder / "a trial of a search"  # which looks at tuning problems; a benchmark is asked all the same
+    shutil.copytree(run.path, copy)
+    recorded = runs.read_json(copy / "config.json")
+    recorded["config"]["evaluation"]["eval_split"] = "tune"
+    recorded["sha256"] = tree_sha256(recorded["config"])
+    (copy / "config.json").write_text(json.dumps(recorded), encoding="utf-8")
+    arguments = ["evaluate", copy, "--suite", suite, "--samples", 2, "--output_dir", folder / "of the run"]
     assert outcome(main, arguments, capsys).exit_code == 0
     assert list(runs.read_json(folder / "of the run" / "results.json")) == ["aime25"]
+    config = runs.read_json(folder / "of the run" / "evaluation.json")["config"]
+    assert (config["evaluation"]["eval_split"], config["data"]["train_data"]) == ("report", None)
 
 
 @pytest.mark.train

@@ -130,6 +130,7 @@ def test_speeds_are_kept_by_what_decides_them(tmp_path: Path) -> None:
             ("--family", "own"),
             "--family: expected one of controlled, controlled-32b, controlled-7b, ladder, recipe, ",
         ),
+        (("--family", "controlled-7b"), "got 'fipo' with controlled/fipo-7b: a search has one for all"),
         (("--preset", "nothing"), "--preset: expected one of controlled/dapo-32b"),
         (("--max_hours", "-1"), "--max_hours: expected a number above 0, got -1.0"),
         (("--max_tokens", "nan"), "--max_tokens: expected a number above 0, got nan"),
