@@ -17,6 +17,7 @@ from harness.math_forms import same_terms
 from harness.math_workers import MathWorkers
 from harness.settings import flatten
 
+NEEDED = ("step", "prompt_id", "sample", "text", "outcome", "truncated")
 AUDIT_SCHEMA = pa.schema(
     {
         "target": pa.string(),
@@ -61,9 +62,17 @@ class Audit:
 def audit(folder: Path) -> Audit:
     """The answers of a run's recorded rollouts, or of an evaluation. Raises UsageError where there are none."""
     rows, answer_format = recorded(folder)
-    given = [one for row in rows if (one := graded(row, answer_format)) is not None]
-    counts = Counter(one.pair for one in given)
-    first = {one.pair: one for one in reversed(given)}
+    counts, first, responses = Counter[tuple[str, str]](), dict[tuple[str, str], Graded](), 0
+    for row in rows:
+        responses += 1
+        if (one := graded(row, answer_format)) is not None:
+            counts[one.pair] += 1
+            first.setdefault(one.pair, one)
+    if not responses:
+        raise UsageError(
+            f"audit {folder}: expected recorded responses, got none: take a run made with --record_rollouts all, or an "
+            "evaluation"
+        )
     pairs = list(counts)
     with MathWorkers() as workers:
         verdicts = dict(zip(pairs, workers.compare([same_terms(*pair) for pair in pairs]), strict=True))
@@ -82,7 +91,7 @@ def audit(folder: Path) -> Audit:
     ]
     same = sum(count for pair, count in counts.items() if pair[0] == pair[1])
     verified = sum(count for pair, count in counts.items() if verdicts[pair][0] == "right")
-    return Audit(len(rows), len(given), same, verified, found)
+    return Audit(responses, counts.total(), same, verified, found)
 
 
 def graded(row: Row, answer_format: AnswerFormat) -> Graded | None:
@@ -91,32 +100,28 @@ def graded(row: Row, answer_format: AnswerFormat) -> Graded | None:
     return None if answer is None else Graded(tidy(row["target"]), answer, row)
 
 
-def recorded(folder: Path) -> tuple[list[Row], AnswerFormat]:
-    """The responses that a folder holds, each with its target, and the form of their answers."""
+def recorded(folder: Path) -> tuple[Iterator[Row], AnswerFormat]:
+    """The responses that a folder holds, each with its target, one by one, and the form of their answers."""
+    rows: Iterator[Row]
     if (evaluation := json_object(folder / EVALUATION)) is not None:
         config, targets = flatten({"config": evaluation["config"]}), evaluation["targets"]
-        rows = [row | {"target": targets[row["prompt_id"]]} for row in tables(folder / ANSWERS)]
+        rows = (row | {"target": targets[row["prompt_id"]]} for row in tables(folder / ANSWERS, NEEDED))
     else:
         history = read_history(folder)
         history.check_records()
         config = flatten({"config": history.config.model_dump()})
-        rows = list(tables(folder / "rollouts"))
+        rows = tables(folder / "rollouts", (*NEEDED, "target"))
     if config["task"] != "math":
         raise UsageError(
             f"audit {folder}: expected a run of --task math, got {config['task']}, which is graded exactly"
         )
-    if not rows:
-        raise UsageError(
-            f"audit {folder}: expected recorded responses, got none: take a run made with --record_rollouts all, or an "
-            "evaluation"
-        )
     return rows, config["answer_format"]
 
 
-def tables(folder: Path) -> Iterator[Row]:
-    """The rows of all parquet files of a folder."""
+def tables(folder: Path, columns: tuple[str, ...]) -> Iterator[Row]:
+    """The rows of all parquet files of a folder, file by file."""
     for path in sorted(folder.glob("*.parquet")):
-        yield from pq.read_table(path).to_pylist()
+        yield from pq.read_table(path, columns=list(columns)).to_pylist()
 
 
 def audit_lines(found: Audit, most: int) -> Iterator[str]:

@@ -17,17 +17,18 @@ import pyarrow.parquet as pq
 from harness.asking import Asking
 from harness.environment import environment
 from harness.errors import UsageError
-from harness.evaluation import Answer, answers_to, prompts_at_a_time
+from harness.evaluation import Answer, answers_to
 from harness.files import make_synced, write_json, write_table
 from harness.history import json_object
 from harness.record import EVAL_SCHEMA, make_folder, refuse_used_folder
 from harness.say import say
 from harness.scores import problem_result, scores
-from harness.settings import config_sha256, tree_of
+from harness.settings import config_sha256, flatten, tree_of
 from harness.task import Problem
 
+PART_ANSWERS = 256
 EVALUATION, ANSWERS, RESULTS = "evaluation.json", "answers", "results.json"
-IDENTITY = ("model_sha256", "config_sha256", "samples", "step", "suites")  # what must be the same to go on
+IDENTITY = ("model_sha256", "config_sha256", "samples", "step", "suites", "targets")  # what must be the same to go on
 
 
 def evaluate_model(asking: Asking, step: int, samples: int, out: Path) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def evaluate_model(asking: Asking, step: int, samples: int, out: Path) -> dict[s
     problems = asking.task.held_out(settings.eval_split, settings.eval_prompts)
     suites = suites_of(asking, problems)
     begin(out, description(asking, suites, (step, samples), problems))
-    size = prompts_at_a_time(asking.config, samples)
+    size = max(1, PART_ANSWERS // samples)
     parts = [problems[start : start + size] for start in range(0, len(problems), size)]
     answers = [answer for part in answered(parts, asking, (step, samples), out) for answer in part]
     results = results_of(answers, suites)
@@ -92,9 +93,15 @@ def begin(out: Path, wanted: dict[str, Any]) -> None:
     for name in IDENTITY:
         if kept.get(name) != wanted[name]:
             raise UsageError(
-                f"--output_dir: expected the evaluation that {str(out)!r} holds, got one with another {name}: name a "
-                "new folder, or ask as before"
+                f"--output_dir: expected the evaluation that {str(out)!r} holds, got one with another "
+                f"{changed(kept, wanted) if name == 'config_sha256' else name}: name a new folder, or ask as before"
             )
+
+
+def changed(kept: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """The first setting that differs."""
+    then, now = (flatten({"config": one.get("config") or {}}) for one in (kept, wanted))
+    return next((f"--{flag}" for flag in now if flag != "output_dir" and then.get(flag) != now[flag]), "config")
 
 
 def answered(

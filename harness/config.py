@@ -219,7 +219,7 @@ class Config(Section):
 
     @property
     def responses_per_step(self) -> int:
-        """Responses in one sampling round, and in a filled batch."""
+        """Responses in a filled batch."""
         return self.rollout.prompts_per_step * self.rollout.group_size
 
     @model_validator(mode="after")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.asking import Asking
-from harness.config import Config
 from harness.engine import Key
 from harness.grades import Outcome
 from harness.grading import read_samples
@@ -32,16 +31,11 @@ def evaluate(asking: Asking, step: int, samples: int) -> list[Answer]:
     settings = asking.config.evaluation
     problems = asking.task.held_out(settings.eval_split, settings.eval_prompts)
     own = asking.actors.ranks.share(problems)
-    size = prompts_at_a_time(asking.config, samples)
+    size = max(1, asking.config.responses_per_step // samples)  # about as many answers at a time as in training
     answered: list[list[Answer]] = []
     for start in range(0, len(own), size):
         answered += answers_to(own[start : start + size], asking, (step, samples))
     return [answer for answers in asking.actors.ranks.merged(answered) for answer in answers]
-
-
-def prompts_at_a_time(config: Config, samples: int) -> int:
-    """So many that their answers are about as many as those of a training round."""
-    return max(1, config.responses_per_step // samples)
 
 
 def answers_to(problems: Sequence[Problem], asking: Asking, asked: tuple[int, int]) -> list[list[Answer]]:

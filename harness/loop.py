@@ -7,7 +7,6 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,10 +14,9 @@ import transformers
 
 from harness.batching import MicroBatch, keyed_advantages, plan_minibatches
 from harness.config import Config
-from harness.correction import SamplerGap
 from harness.deepspeed_backend import deepspeed_settings
 from harness.environment import environment
-from harness.errors import HarnessError, LockLost, PeerLost, Stopped, first_line
+from harness.errors import HarnessError, LockLost, PeerLost, Stopped, UsageError, first_line
 from harness.evaluation import evaluate
 from harness.files import is_disk_full
 from harness.initial import initial_policy
@@ -43,6 +41,7 @@ from harness.trained import trained_responses
 from harness.training import Training, begin, on_gpu
 from harness.update import KnownLogprobs, known_logprobs
 from harness.warmstart import Progress
+from harness.work import Work
 
 OnStep = Callable[[Metrics], None]
 StopRequested = Callable[[], str | None]
@@ -61,6 +60,8 @@ def train(
     if ranks.is_first:
         refuse_used_folder(path)
     set_up_torch(config.run.threads)
+    if config.task.task == "math" and config.model.model == "tiny":
+        raise UsageError("--task math needs --model, got 'tiny', which knows its own tasks alone: name a model")
     data = read_data(config.data) if config.task.task == "math" else None
     with stop_requests() as requested, ExitStack() as stack:
 
@@ -203,25 +204,6 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
     metrics |= noise_metrics(training.noise, list(record.names))
     metrics |= {"sync/logprob_gap": gap} if actors.engine.needs_weights else {}
     return metrics | training.ledger.metrics() | watch.lap()
-
-
-@dataclass(frozen=True)
-class Work:
-    """This rank's share of a step's updates."""
-
-    minibatches: list[list[MicroBatch]]
-    known: list[list[KnownLogprobs]]
-    record: LossRecord
-
-    def sampler_gap(self) -> SamplerGap:
-        """What it shows of sampler and trainer."""
-        gap = SamplerGap()
-        for minibatch, logprobs in zip(self.minibatches, self.known, strict=True):
-            for batch, one in zip(minibatch, logprobs, strict=True):
-                gap.advantages += float(batch.advantages.sum())
-                if batch.sampler_logprobs is not None:
-                    gap.add(one.old - batch.sampler_logprobs, batch.tokens.mask)
-        return gap
 
 
 def train_on(groups: list[Group], config: Config, training: Training, folder: RunFolder) -> Work:

@@ -20,6 +20,7 @@ TOKEN = re.compile(r"\\boxed(?![a-zA-Z])\s*(?P<open>\{)?|\\.|[{}]", re.DOTALL)
 NESTED = re.compile(r"\s*\\boxed\s*\{(.*)\}\s*", re.DOTALL)
 ANSWER_LINE = re.compile(r"answer\s*:\s*([^\n]+)", re.IGNORECASE)
 LAST_CHARACTERS = 300  # where DAPO's verifier looks
+SPECIAL = re.compile(r"<\|\w+\|>")  # a chat's tokens, which a base model may write and go on after
 FINAL_STOP = re.compile(r"(?<![.\\])\.$")
 
 

@@ -13,7 +13,7 @@ from typing import Self
 
 from harness.errors import UsageError
 from harness.grades import Grade
-from harness.math_answers import EXTRACTORS, MAX_ANSWER_CHARACTERS, AnswerFormat, NoAnswer, tidy
+from harness.math_answers import EXTRACTORS, MAX_ANSWER_CHARACTERS, SPECIAL, AnswerFormat, NoAnswer, tidy
 from harness.math_forms import excess, same_terms
 from harness.math_workers import MathWorkers, Verdict
 
@@ -79,9 +79,9 @@ class MathChecker:
 
 
 def read_answer(response: str, answer_format: AnswerFormat) -> tuple[str | None, str | None]:
-    """The answer, or why there is none."""
+    """The answer, or why there is none; tokens of a chat's own do not count as text."""
     try:
-        return EXTRACTORS[answer_format](response), None
+        return EXTRACTORS[answer_format](SPECIAL.sub("", response)), None
     except NoAnswer as none:
         return None, str(none)
 

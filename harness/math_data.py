@@ -38,6 +38,7 @@ def read_data(settings: DataSettings, trains: bool = True) -> MathData:
         if (name := questions.file.name) in suites:
             raise UsageError(f"--eval_data: expected each benchmark once, got {name!r} twice: rename one of the files")
         suites[name] = questions
+    check_suites(suites)
     both = {
         name: frozenset(question.identity for question in overlap(training, questions)) if training else frozenset()
         for name, questions in suites.items()
@@ -46,6 +47,21 @@ def read_data(settings: DataSettings, trains: bool = True) -> MathData:
     if training and not data.trained_on():
         raise UsageError("--train_data: expected questions besides those of --eval_data, got none: name another file")
     return data
+
+
+def check_suites(suites: Mapping[str, Questions]) -> None:
+    """Raise UsageError unless there is a benchmark, and what two of them share has one answer."""
+    if not suites:
+        raise UsageError("--eval_data: expected the names of benchmarks, got none: name aime24,aime25, or files")
+    first: dict[str, tuple[str, str]] = {}
+    for name, questions in suites.items():
+        for question in questions.distinct:
+            where, answer = first.setdefault(question.identity, (name, question.answer))
+            if answer != question.answer:
+                raise UsageError(
+                    f"--eval_data: expected one answer to a question, got {answer!r} in {where} and "
+                    f"{question.answer!r} in {name}: leave one of them out"
+                )
 
 
 def read_one(given: str, flag: str) -> Questions:

@@ -44,7 +44,13 @@ class MathTask:
     def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
         """The benchmarks' problems, each once; for `tune` a part of the training data that is not trained on then."""
         if split == "tune":
-            return tuple(problem for problem in self.training if belongs_to(problem, "tune"))[:count]
+            tuned = tuple(problem for problem in self.training if belongs_to(problem, "tune"))[:count]
+            if not tuned:
+                raise UsageError(
+                    f"--eval_split tune: expected problems of --train_data to choose by, got none of "
+                    f"{len(self.training)}: a sixteenth are, so give more"
+                )
+            return tuned
         return tuple(dict.fromkeys(problem for suite in self.suites.values() for problem in suite[:count]))
 
     def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:

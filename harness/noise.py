@@ -62,7 +62,7 @@ def measure_noise(updater: Updater, minibatches: list[list[MicroBatch]], known: 
     for minibatch, logprobs in zip(minibatches, known, strict=True):
         for batch, old in zip(minibatch, logprobs, strict=True):
             diagnostics = updater.forward(batch, old, batch.tokens.mask).output.diagnostics
-            if not batch.responses:
+            if not batch.tokens.mask.any():  # idle, or of responses that the overlong filter leaves out
                 continue
             ratios.append(float(torch.expm1(-diagnostics["kl_to_old"]).abs().max()))
             if "influence_weight" in diagnostics:
@@ -70,6 +70,8 @@ def measure_noise(updater: Updater, minibatches: list[list[MicroBatch]], known: 
                 weights.append(float((weight - 1).abs().max()))
     found = updater.backend.ranks.gather((ratios, weights))
     ratios, weights = [one for own, _ in found for one in own], [one for _, own in found for one in own]
+    if not ratios:
+        return Noise(math.nan, None)
     return Noise(float(np.max(ratios)), float(np.max(weights)) if weights else None)
 
 

@@ -5,12 +5,9 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.policy import Policy
-from harness.questions import DAPO_AFTER, DAPO_BEFORE, Message, Question
+from harness.questions import BOXED_AFTER, DAPO_AFTER, DAPO_BEFORE, Message, Question
 from harness.task import Problem
 from harness.task_settings import DataSettings
-
-# Qwen2.5-Math's own instruction, here behind the problem: a base model's template may have a system message already.
-BOXED_AFTER = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 
 def prompts_of(questions: Sequence[Question], settings: DataSettings, policy: Policy) -> tuple[dict[str, Problem], int]:

@@ -5,7 +5,7 @@ plain   `problem` or `question`, and `answer` (AIME 2025, MATH-500; of GSM8K's a
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from harness.data_files import DataFile, rows_of
@@ -18,6 +18,8 @@ DAPO_BEFORE = (
     "$Answer (without quotes) where $Answer is the answer to the problem.\n\n"
 )
 DAPO_AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
+# Qwen2.5-Math's own instruction, here behind the problem: a base model's template may have a system message already.
+BOXED_AFTER = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 Message = tuple[str, str]  # role, content
 
@@ -44,7 +46,6 @@ class Questions:
     rows: int
     distinct: tuple[Question, ...]
     conflicting: int = 0  # questions left out, since the file has several answers for them
-    flag: str = field(default="train_data", compare=False)
 
 
 def read_questions(file: DataFile, flag: str) -> Questions:
@@ -64,7 +65,7 @@ def read_questions(file: DataFile, flag: str) -> Questions:
     distinct = tuple(question for key, question in found.items() if key not in conflicting)
     if not distinct:
         raise UsageError(f"--{flag}: {file.source}: expected questions with one answer each, got none: see its rows")
-    return Questions(file, rows, distinct, len(conflicting), flag)
+    return Questions(file, rows, distinct, len(conflicting))
 
 
 def question_of(row: Mapping[str, Any]) -> Question:
@@ -79,7 +80,7 @@ def question_of(row: Mapping[str, Any]) -> Question:
 
 
 def from_messages(messages: Iterable[Any], answer: str) -> Question:
-    """The question of chat messages, of which the last is the user's; DAPO's words around it are taken off."""
+    """The question of chat messages, of which the last is the user's; the words that ask for a form are taken off."""
     turns = [
         (str(turn["role"]), turn["content"])
         for turn in messages
@@ -88,9 +89,16 @@ def from_messages(messages: Iterable[Any], answer: str) -> Question:
     if not turns or turns[-1][0] != "user":
         raise ValueError("expected prompt to be chat messages {role, content} that end with the user's, got others")
     *before, (_, text) = turns
-    if text.startswith(DAPO_BEFORE) and text.endswith(DAPO_AFTER):
-        text = text[len(DAPO_BEFORE) : -len(DAPO_AFTER)]
-    return Question(text.strip(), answer.strip(), tuple(before))
+    return Question(bare(text), answer.strip(), tuple(before))
+
+
+def bare(text: str) -> str:
+    """A problem without the words that ask for a form of answer."""
+    text = text.replace("\r\n", "\n").strip()
+    for start, end in ((DAPO_BEFORE.strip(), DAPO_AFTER.strip()), ("", BOXED_AFTER.strip())):
+        if text.startswith(start) and text.endswith(end):
+            return text[len(start) : -len(end)].strip()
+    return text
 
 
 def text_of(value: Any, column: str, row: Mapping[str, Any]) -> str:

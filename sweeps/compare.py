@@ -24,6 +24,7 @@ from sweeps.progress import Progress, blocks_table, differences_table, make_cons
 from sweeps.slots import POLL_S, LocalSlot, Slot, harness_process, run_all, stop_process
 from sweeps.study import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
 
+DEFAULT_PRESET = "demo"
 ATTEMPTS = 3  # processes at most that one call starts for a run that is killed
 
 
@@ -47,6 +48,7 @@ def compare_command(options: argparse.Namespace) -> None:
         raise UsageError(f"--slots: expected 0 (one per core) or more, got {options.slots}")
     family = load_family(options.family)
     flags = {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
+    check_preset(family, options.preset)
     arms = arms_of(family, arm_seeds(options), options.preset, flags, options.first_seed)
     study = Path(options.study or f"runs/{options.command}-{datetime.now():%Y%m%d-%H%M%S}")
     check_differences(differences_between(arms, family), family)
@@ -61,6 +63,15 @@ def compare_command(options: argparse.Namespace) -> None:
         claims = fixed_claims(study, options.claims)
         comparison = Comparison(study, family, options.preset, arms, differences, claims)
         compare(comparison, [LocalSlot(str(number)) for number in range(slots)])
+
+
+def check_preset(family: Family, preset: str) -> None:
+    """Raise UsageError where a preset is asked for and the arms bring their own."""
+    if preset != DEFAULT_PRESET and any("preset" in arm for arm in family.arms.values()):
+        raise UsageError(
+            f"--preset {preset}: expected none with --family {family.name}, whose arms bring presets of their own: "
+            "leave it out, or name another family"
+        )
 
 
 def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.command import Subparsers
-from harness.commands.settings import add_with_settings, default_folder, given_flags
+from harness.commands.settings import add_with_settings, given_flags
 from harness.config import Config
 from harness.errors import UsageError
-from harness.history import read_history
+from harness.history import History, read_history
+from harness.scale_settings import BackendSettings
 from harness.settings import build, flatten, preset_settings, resolve, tree_of
 
 PUBLISHED = "evaluation"  # the preset for a model that no run's settings come with
+PROTOCOL = ("eval_samples", "eval_prompts", "eval_temperature", "eval_top_p")  # of it what a run's weights are asked by
 
 
 def add(subparsers: Subparsers) -> None:
@@ -39,22 +41,26 @@ def run(options: argparse.Namespace) -> None:
         flags |= {"task": "math", "eval_data": options.suite, "train_data": None}
     if options.samples is not None:
         flags["eval_samples"] = options.samples
-    config, weights = of_run(source, flags) if is_run else of_model(options, flags)
-    name = Path(config.run.output_dir).name if config.run.output_dir else f"evaluated-{source.resolve().name}"
-    out = Path(config.run.output_dir) if config.run.output_dir else default_folder(name)
-    answer(config, weights, out, config.run.steps if is_run else 0)
+    if "output_dir" not in vars(options):
+        raise UsageError(
+            "evaluate: expected --output_dir, got none: name a folder, which the same command goes on with"
+        )
+    history = read_history(source) if is_run else None
+    config, weights = of_run(history, flags) if history else of_model(options, flags)
+    answer(config, weights, history.steps_done if history else 0)
 
 
-def of_run(source: Path, flags: dict[str, Any]) -> tuple[Config, str]:
-    """The settings of a run, with these in place of its own, and its final weights."""
+def of_run(history: History, flags: dict[str, Any]) -> tuple[Config, str]:
+    """The settings of a run, with these in place of its own, and its final weights; benchmarks as published."""
     from harness.manifest import FolderFault, check_manifest
 
-    history = read_history(source)
     try:
         check_manifest(history.final_weights)
     except FolderFault as fault:
         raise UsageError(f"expected the folder of a finished run with its final weights: {fault}") from None
-    default = {"eval_samples": 32 if flags.get("eval_data") else 8, "output_dir": None}
+    default: dict[str, Any] = {"eval_samples": 8}
+    if flags.get("eval_data"):
+        default = {name: preset_settings(PUBLISHED)[name] for name in PROTOCOL}
     return build(flatten(tree_of(history.config)) | default | flags), str(history.final_weights)
 
 
@@ -67,8 +73,8 @@ def of_model(options: argparse.Namespace, flags: dict[str, Any]) -> tuple[Config
     return resolve(base | {"model": model} | flags, options.preset, options.config), model
 
 
-def answer(config: Config, weights: str, out: Path, step: int) -> None:
-    """Draw the answers, and print the scores."""
+def answer(asked: Config, weights: str, step: int) -> None:
+    """Draw the answers, in this process alone whatever trained the weights, and print the scores."""
     from harness.asking import Asking
     from harness.benchmark import evaluate_model, result_lines
     from harness.engine import Actors
@@ -77,6 +83,8 @@ def answer(config: Config, weights: str, out: Path, step: int) -> None:
     from harness.tasks import make_task
     from harness.training import make_engine, on_gpu
 
+    config = asked.model_copy(update={"backend": BackendSettings()})
+    out = Path(str(config.run.output_dir))
     data = read_data(config.data, trains=False) if config.task.task == "math" and not needs_training(config) else None
     set_up_torch(config.run.threads)
     policy = weights_of(config, weights)

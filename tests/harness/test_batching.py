@@ -3,8 +3,10 @@ import torch
 
 from harness.batching import MicroBatch, advantages_of, plan_minibatches
 from harness.chain_sum import GRADED
+from harness.noise import checked_noise
 from harness.policy import Policy
 from harness.rollouts import Group
+from harness.training import make_updater
 from harness.update import known_logprobs
 from tests.harness.agreement import agree
 from tests.harness.responses import four_groups
@@ -105,3 +107,18 @@ def test_what_the_overlong_filter_leaves_out_has_no_gradient_and_no_weight(
     assert filtered.any()
     assert agree(filtered, alone, "network")
     assert record.trained_tokens == sum(len(one.tokens) for one in batch.responses if not one.truncated)
+
+
+def test_the_noise_of_a_step_is_measured_on_what_is_trained(groups: list[Group], random_policy: Policy) -> None:
+    """A micro-batch of cut responses alone has no token to measure on; a step of such has no noise yet."""
+    config = small_config(loss_type="fipo", overlong_filter=True, micro_batch_size=1, minibatches=1, epochs=2)
+    policy = random_policy.copy()
+    (minibatch,) = plan_minibatches(groups, policy, GRADED, config)
+    assert any(not batch.tokens.mask.any() for batch in minibatch)
+    known = known_logprobs(policy, None, [minibatch], 1.0)
+    noise = checked_noise(make_updater(config, policy), [minibatch], known)
+    assert noise is not None
+    assert (noise.ratio, noise.influence_weight) == (0.0, 0.0)
+    cut = [index for index, batch in enumerate(minibatch) if batch.responses[0].truncated]
+    empty = [minibatch[index] for index in cut], [known[0][index] for index in cut]
+    assert checked_noise(make_updater(config, policy), [empty[0]], [empty[1]]) is None

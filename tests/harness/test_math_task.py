@@ -65,7 +65,13 @@ def test_so_many_prompts_are_taken_of_each_benchmark(task: MathTask) -> None:
 
 @pytest.mark.parametrize(
     ("response", "outcome"),
-    [("It is.\nAnswer: 2", "right"), ("Answer: $\\frac{4}{2}$", "right"), ("Answer: 1", "wrong"), ("2", "wrong")],
+    [
+        ("It is.\nAnswer: 2", "right"),
+        ("Answer: 2<|im_end|>", "right"),
+        ("Answer: $\\frac{4}{2}$", "right"),
+        ("Answer: 1", "wrong"),
+        ("2", "wrong"),
+    ],
 )
 def test_answers_are_graded_by_the_recipes_line(task: MathTask, response: str, outcome: str) -> None:
     (grade,) = task.grade([(Problem("What?", "2"), response)])
@@ -101,6 +107,28 @@ def test_what_is_evaluated_on_is_not_trained_on_and_reported(policy: Policy, tmp
         f"mine: 5 prompts of 5 rows ({settings.eval_data}), "
         "3 of them in the training data too, where they are left out",
     ]
+
+
+def test_two_benchmarks_may_not_differ_in_an_answer(tmp_path: Path) -> None:
+    one, other = ([{"problem": "What?", "answer": answer}] for answer in ("33", "033"))
+    given = ",".join(
+        material.write_jsonl(tmp_path / f"{name}.jsonl", rows) for name, rows in (("a", one), ("b", other))
+    )
+    with pytest.raises(UsageError, match="got '33' in a and '033' in b"):
+        read_data(DataSettings(eval_data=given), trains=False)
+    same = material.write_jsonl(tmp_path / "c.jsonl", one)
+    assert list(read_data(DataSettings(eval_data=f"{tmp_path / 'a.jsonl'},{same}"), trains=False).suites) == ["a", "c"]
+    with pytest.raises(UsageError, match="expected the names of benchmarks, got none"):
+        read_data(DataSettings(eval_data=","), trains=False)
+
+
+def test_choosing_settings_needs_problems_to_choose_by(policy: Policy, tmp_path: Path) -> None:
+    few = material.write_parquet(tmp_path / "few.parquet", material.dapo_rows(material.problems(0, 1)))
+    settings = settings_of(tmp_path).model_copy(update={"train_data": few})
+    with closing(math_task(read_data(settings), settings, policy)) as task:
+        assert not belongs_to(task.training[0], "tune")
+        with pytest.raises(UsageError, match="--eval_split tune: expected problems of --train_data"):
+            task.held_out("tune", 8)
 
 
 def test_prompts_over_the_limit_are_counted_and_reported(policy: Policy, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from harness.data_files import DataFile
 from harness.errors import UsageError
-from harness.questions import DAPO_AFTER, DAPO_BEFORE, Question, overlap, question_of, read_questions
+from harness.questions import BOXED_AFTER, DAPO_AFTER, DAPO_BEFORE, Question, overlap, question_of, read_questions
 from tests.harness.math_material import dapo_rows, write_jsonl, write_parquet
 
 
@@ -23,6 +23,8 @@ def file_of(path: str) -> DataFile:
     [
         # DAPO-Math-17k, and AIME 2024 as DAPO published it: their own words around the problem are taken off
         (chat(("user", f"{DAPO_BEFORE}What is 2+3?{DAPO_AFTER}")), Question("What is 2+3?", "5")),
+        (chat(("user", f" {DAPO_BEFORE}What is 2+3?{DAPO_AFTER}\r\n")), Question("What is 2+3?", "5")),
+        (chat(("user", f"What is 2+3?{BOXED_AFTER}")), Question("What is 2+3?", "5")),
         # words that are only half theirs are the problem's
         (chat(("user", f"{DAPO_BEFORE}What?")), Question(f"{DAPO_BEFORE}What?".strip(), "5")),
         (

@@ -125,19 +125,28 @@ def run(trained: Callable[[str], RunFolder]) -> RunFolder:
 def test_a_model_is_evaluated_part_by_part_and_goes_on(
     small: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, whole = folder / "evaluated", folder / "evaluated at once"
-    flags = ["--suite", small["eval_data"], "--samples", 8, "--max_response_tokens", 12, "--max_prompt_tokens", 400]
-    small_parts = ["--prompts_per_step", 4, "--minibatches", 4]  # 32 answers a part
-    command = ["evaluate", small["model"], *flags, *small_parts]
+    out = folder / "evaluated"
+    flags = ["--suite", small["eval_data"], "--samples", 64, "--max_response_tokens", 12, "--max_prompt_tokens", 400]
+    command = ["evaluate", small["model"], *flags]  # 512 answers, 256 a part
     done = outcome(main, [*command, "--output_dir", out], capsys)
     assert (done.exit_code, done.errors) == (0, [])
     parts = sorted((out / "answers").iterdir())
     assert len(parts) == 2
     results = runs.read_json(out / "results.json")
     assert list(results) == ["aime24", "aime25"]
-    assert list(results["aime24"]["scores"]) == ["avg@8", "cons@8", "pass@1", "pass@2", "pass@4", "pass@8"]
+    assert list(results["aime24"]["scores"]) == [
+        "avg@64",
+        "cons@64",
+        "pass@1",
+        "pass@2",
+        "pass@4",
+        "pass@8",
+        "pass@16",
+        "pass@32",
+        "pass@64",
+    ]
     means = {name: score["mean"] for name, score in results["aime24"]["scores"].items()}
-    assert agree([means["pass@1"]], [means["avg@8"]], "float64")
+    assert agree([means["pass@1"]], [means["avg@64"]], "float64")
     assert [line.split(":")[0] for line in done.printed[-3:]] == ["aime24", "aime25", "answers and results"]
     config = runs.read_json(out / "evaluation.json")["config"]
     assert (config["evaluation"]["eval_temperature"], config["evaluation"]["eval_top_p"]) == (1.0, 0.7)
@@ -149,15 +158,19 @@ def test_a_model_is_evaluated_part_by_part_and_goes_on(
     assert any(f"going on with {out}: 1 of 2 parts are there" in line for line in again.printed)
     assert {path: path.read_bytes() for path in parts} == before
     assert runs.read_json(out / "results.json") == results
-    in_one = outcome(main, ["evaluate", small["model"], *flags, "--output_dir", whole], capsys)
-    assert in_one.exit_code == 0
-    assert runs.read_json(whole / "results.json") == results  # how answers are batched changes none
 
     rows = [row for path in parts for row in pq.read_table(path).to_pylist()]
     counts = {one["prompt_id"]: one["correct"] for suite in results.values() for one in suite["problems"]}
     assert counts == {p: sum(row["correct"] for row in rows if row["prompt_id"] == p) for p in counts}
     other = outcome(main, [*command, "--seed", 1, "--output_dir", out], capsys)
     assert (other.exit_code, len(other.errors)) == (2, 1)
+    assert "got one with another --seed: name a new folder" in other.errors[0]
+    (out / "evaluation.json").write_text(
+        (out / "evaluation.json").read_text(encoding="utf-8").replace('": "1"', '": "7"'), encoding="utf-8"
+    )
+    changed = outcome(main, [*command, "--output_dir", out], capsys)  # other gold answers than it began with
+    assert (changed.exit_code, len(changed.errors)) == (2, 1)
+    assert "another targets" in changed.errors[0]
 
 
 @pytest.mark.train
@@ -176,6 +189,22 @@ def test_a_runs_final_weights_are_evaluated_on_a_benchmark(
     assert list(runs.read_json(folder / "of the run" / "results.json")) == ["aime25"]
     config = runs.read_json(folder / "of the run" / "evaluation.json")["config"]
     assert (config["evaluation"]["eval_split"], config["data"]["train_data"]) == ("report", None)
+    published = {"eval_temperature": 1.0, "eval_top_p": 0.7, "eval_prompts": 10000, "eval_samples": 2}
+    assert {name: config["evaluation"][name] for name in published} == published
+
+
+@pytest.mark.train
+def test_what_trained_a_run_changes_no_answer_to_a_benchmark(
+    run: RunFolder, small: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recipe's run says DeepSpeed and ZeRO-3: asked in one process, by its own weights."""
+    suite, found = small["eval_data"].split(",")[1], []
+    for name, flags in (("plain", []), ("zero3", ["--backend", "deepspeed", "--nproc", 2, "--zero_stage", 3])):
+        out = folder / f"asked {name}"
+        arguments = ["evaluate", run.path, "--suite", suite, "--samples", 8, *flags, "--output_dir", out]
+        assert outcome(main, arguments, capsys).exit_code == 0
+        found.append(runs.read_json(out / "results.json"))
+    assert found[0] == found[1]
 
 
 @pytest.mark.train

@@ -154,3 +154,17 @@ def test_a_mistyped_flag_names_its_nearest(empty_place: Path, capsys: pytest.Cap
     assert len(errors) == 2
     assert errors[1].endswith("did you mean --group_size?")
     assert list(empty_place.iterdir()) == []
+
+
+@pytest.mark.usefixtures("empty_place")
+def test_mathematical_problems_need_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    code, printed, errors = outcome(main, ["train", "--task", "math", "--output_dir", "out"], capsys)
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert "--task math needs --model" in errors[0]
+
+
+@pytest.mark.usefixtures("empty_place")
+def test_evaluate_wants_a_folder_that_it_can_go_on_with(capsys: pytest.CaptureFixture[str]) -> None:
+    code, printed, errors = outcome(main, ["evaluate", "owner/name", "--suite", "aime24"], capsys)
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert "--output_dir" in errors[0]

@@ -2,7 +2,9 @@
 
 import pytest
 
+from harness import UsageError
 from sweeps.arms import arms_of, load_family
+from sweeps.compare import check_preset
 from sweeps.differences import check_differences, differences_between
 
 
@@ -24,3 +26,10 @@ def test_flags_go_to_all_arms_over_their_presets() -> None:
     arms = arms_of(load_family("controlled-7b"), {"dapo": 2, "fipo": 2}, "demo", {"steps": "7"})
     assert {(config.run.steps, config.run.seed) for arm in arms for config in arm.configs.values()} == {(7, 0), (7, 1)}
     assert {arm.any_config.rollout.group_size for arm in arms} == {32}
+
+
+def test_a_preset_that_no_arm_would_take_is_refused() -> None:
+    check_preset(load_family("controlled-7b"), "demo")
+    check_preset(load_family("controlled"), "recipe/fipo-7b")
+    with pytest.raises(UsageError, match=r"--preset one-gpu/fipo-0\.5b: expected none with --family controlled-7b"):
+        check_preset(load_family("controlled-7b"), "one-gpu/fipo-0.5b")
