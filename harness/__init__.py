@@ -2,7 +2,7 @@
 
 from harness.cache import cache_folder
 from harness.command import OneLineParser, add_setting_flags, parsed, run_command
-from harness.config import LOSS_TYPES, OWN_PREFIXES, Config, section_of
+from harness.config import LOSS_TYPES, OWN_PREFIXES, Config, is_anothers, section_of
 from harness.errors import HarnessError, UsageError
 from harness.files import write_json, write_table
 from harness.hosts import free_port
@@ -24,6 +24,7 @@ __all__ = [
     "evaluation_answers",
     "flatten",
     "free_port",
+    "is_anothers",
     "memory_kills",
     "parsed",
     "resolve",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.command import shown
-from harness.config import OWN_PREFIXES, Config, section_of
+from harness.config import Config, is_anothers, section_of
 from harness.settings import flatten, tree_of
 
 NO_CONFOUND = ("output_dir",)  # says nothing of what is computed
@@ -38,8 +38,7 @@ def differences(ours: Config, theirs: Config) -> list[Difference]:
 
 def read(settings: dict[str, object], flag: str, config: Config) -> object:
     """The value of the setting, or "-" where it is another loss's."""
-    prefix = f"{config.loss.loss_type}_"
-    return "-" if flag.startswith(OWN_PREFIXES) and not flag.startswith(prefix) else settings[flag]
+    return "-" if is_anothers(flag, config.loss.loss_type) else settings[flag]
 
 
 def against_text(names: tuple[str, str], ours: Config, theirs: Config) -> Iterator[str]:

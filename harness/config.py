@@ -263,6 +263,11 @@ def sections() -> dict[str, type[Section]]:
     return {name: field.annotation for name, field in Config.model_fields.items() if field.annotation}  # type: ignore[misc]
 
 
+def is_anothers(flag: str, loss_type: str) -> bool:
+    """Whether the flag is the own one of another loss than this."""
+    return flag.startswith(OWN_PREFIXES) and not flag.startswith(f"{loss_type}_")
+
+
 def section_of() -> dict[str, str]:
     """The section in which each flag lives. Flags are unique over the tree."""
     return {flag: name for name, section in sections().items() for flag in section.model_fields}

@@ -76,15 +76,13 @@ def hub_file(name: str, repo: str, file: str, revision: str, flag: str) -> DataF
     except errors.EntryNotFoundError as error:
         # the hub's answer of a file that is not there; without network it is a LocalEntryNotFoundError
         if isinstance(error, errors.LocalEntryNotFoundError):
-            say = offline(where)
+            say = offline(where, "")
         else:
             say = f"expected a file of {repo} at {revision}, got {file!r}: see its page for the files it has"
     except errors.RepositoryNotFoundError:
         say = f"expected a hub data set, got {repo!r}: check the name, or run hf auth login where it is private"
     except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
-        say = (
-            offline(where) + f" ({str(error).strip().splitlines()[0][:120]})" if str(error).strip() else offline(where)
-        )
+        say = offline(where, error)
     except errors.HFValidationError as error:
         say = f"expected OWNER/NAME:FILE@COMMIT, got {where!r}: {str(error).splitlines()[0]}"
     else:
@@ -92,12 +90,13 @@ def hub_file(name: str, repo: str, file: str, revision: str, flag: str) -> DataF
     raise UsageError(f"--{flag}: {say}")
 
 
-def offline(where: str) -> str:
-    """What to do without the hub."""
+def offline(where: str, cause: object) -> str:
+    """What to do without the hub, and what it said."""
+    first = str(cause).strip().partition("\n")[0][:120]
     return (
         f"expected {where} from the hub, which cannot be reached, and it is not in the cache: connect, or give the "
         "path of a copy"
-    )
+    ) + (f" ({first})" if first else "")
 
 
 def rows_of(file: DataFile, flag: str) -> Iterator[Row]:

@@ -48,7 +48,7 @@ def compare_command(options: argparse.Namespace) -> None:
         raise UsageError(f"--slots: expected 0 (one per core) or more, got {options.slots}")
     family = load_family(options.family)
     flags = {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
-    check_preset(family, options.preset)
+    preset = preset_of(family, options.preset)
     arms = arms_of(family, arm_seeds(options), options.preset, flags, options.first_seed)
     study = Path(options.study or f"runs/{options.command}-{datetime.now():%Y%m%d-%H%M%S}")
     check_differences(differences_between(arms, family), family)
@@ -56,22 +56,25 @@ def compare_command(options: argparse.Namespace) -> None:
         raise UsageError(f"--study: expected a folder of its own, got {str(study)!r}, which holds a run: name another")
     check_claims(options.claims)
     with locked(study):
-        arms = with_earlier_arms(study, family, options.preset, arms)
+        arms = with_earlier_arms(study, family, preset, arms)
         differences = differences_between(arms, family)
         check_differences(differences, family)
         slots = options.slots or own_slots(arms[0].any_config)
         claims = fixed_claims(study, options.claims)
-        comparison = Comparison(study, family, options.preset, arms, differences, claims)
+        comparison = Comparison(study, family, preset, arms, differences, claims)
         compare(comparison, [LocalSlot(str(number)) for number in range(slots)])
 
 
-def check_preset(family: Family, preset: str) -> None:
-    """Raise UsageError where a preset is asked for and the arms bring their own."""
-    if preset != DEFAULT_PRESET and any("preset" in arm for arm in family.arms.values()):
+def preset_of(family: Family, asked: str) -> str:
+    """What study.json names as the preset. Raises UsageError where one is asked for and the arms bring their own."""
+    if not any("preset" in arm for arm in family.arms.values()):
+        return asked
+    if asked != DEFAULT_PRESET:
         raise UsageError(
-            f"--preset {preset}: expected none with --family {family.name}, whose arms bring presets of their own: "
+            f"--preset {asked}: expected none with --family {family.name}, whose arms bring presets of their own: "
             "leave it out, or name another family"
         )
+    return "each arm's own"
 
 
 def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:

@@ -1,10 +1,10 @@
 """What differs between the arms of a comparison, and whether it may."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness import OWN_PREFIXES, UsageError, flatten, tree_of
+from harness import OWN_PREFIXES, UsageError, flatten, is_anothers, tree_of
 from sweeps.arms import Arm, Family
 
 PER_RUN = ("seed", "output_dir")
@@ -24,15 +24,13 @@ def differences_between(arms: Sequence[Arm], family: Family) -> list[Difference]
     flat = {arm.name: flatten(tree_of(arm.any_config)) for arm in arms}
     found = []
     for field in next(iter(flat.values())):
-        values = {name: None if is_idle(field, settings) else settings[field] for name, settings in flat.items()}
+        values = {
+            name: None if is_anothers(field, settings["loss_type"]) else settings[field]
+            for name, settings in flat.items()
+        }
         if field not in PER_RUN and len({repr(value) for value in values.values()}) > 1:
             found.append(Difference(field, values, is_allowed(field, values, family)))
     return sorted(found, key=lambda difference: not difference.allowed)
-
-
-def is_idle(field: str, settings: Mapping[str, Any]) -> bool:
-    """Whether the field is the own one of another loss than the arm's."""
-    return field.startswith(OWN_PREFIXES) and not field.startswith(f"{settings['loss_type']}_")
 
 
 def is_allowed(field: str, values: dict[str, Any], family: Family) -> bool:

@@ -36,9 +36,8 @@ def run(options: argparse.Namespace) -> None:
     source = Path(options.model_or_run)
     is_run = (source / "config.json").is_file() and (source / "status.json").is_file()
     flags: dict[str, Any] = given_flags(options)
-    if options.suite is not None:
-        flags = {"eval_split": "report"} | flags
-        flags |= {"task": "math", "eval_data": options.suite, "train_data": None}
+    if suite := options.suite or flags.get("eval_data"):
+        flags = {"eval_split": "report"} | flags | {"task": "math", "eval_data": suite, "train_data": None}
     if options.samples is not None:
         flags["eval_samples"] = options.samples
     if "output_dir" not in vars(options):
@@ -68,7 +67,7 @@ def of_model(options: argparse.Namespace, flags: dict[str, Any]) -> tuple[Config
     """The settings for a model: the published protocol, then what is asked for."""
     model = options.model_or_run
     base = {} if options.preset or options.config else preset_settings(PUBLISHED)
-    if not (options.suite or flags.get("eval_data")):
+    if "eval_data" not in flags:
         raise UsageError(f"evaluate {model}: expected --suite with a model that is no run, got none: name benchmarks")
     return resolve(base | {"model": model} | flags, options.preset, options.config), model
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from harness.command import OneLineParser, Subparsers, add_setting_flags, parsed
-from harness.config import Config, section_of
+from harness.config import Config, is_anothers, section_of
 from harness.liveness import LIVENESS
 from harness.settings import resolve
 
@@ -54,5 +54,5 @@ def say_what_is_idle(flags: dict[str, str | None], config: Config) -> None:
             "its recipes have --delta 10"
         )
     for flag in flags:
-        if flag.startswith("fipo_") and loss.loss_type != "fipo":
+        if is_anothers(flag, loss.loss_type):
             print(f"note: --{flag} has no effect with --loss_type {loss.loss_type}")

@@ -4,7 +4,7 @@ import pytest
 
 from harness import UsageError
 from sweeps.arms import arms_of, load_family
-from sweeps.compare import check_preset
+from sweeps.compare import preset_of
 from sweeps.differences import check_differences, differences_between
 
 
@@ -29,7 +29,7 @@ def test_flags_go_to_all_arms_over_their_presets() -> None:
 
 
 def test_a_preset_that_no_arm_would_take_is_refused() -> None:
-    check_preset(load_family("controlled-7b"), "demo")
-    check_preset(load_family("controlled"), "recipe/fipo-7b")
+    assert preset_of(load_family("controlled-7b"), "demo") == "each arm's own"
+    assert preset_of(load_family("controlled"), "recipe/fipo-7b") == "recipe/fipo-7b"
     with pytest.raises(UsageError, match=r"--preset one-gpu/fipo-0\.5b: expected none with --family controlled-7b"):
-        check_preset(load_family("controlled-7b"), "one-gpu/fipo-0.5b")
+        preset_of(load_family("controlled-7b"), "one-gpu/fipo-0.5b")
