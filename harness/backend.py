@@ -11,7 +11,8 @@ from torch import Tensor
 
 from harness.config import OptimizerSettings
 from harness.lora import exported
-from harness.policy import Logprobs, Policy, TokenBatch
+from harness.packing import TokenBatch
+from harness.policy import Logprobs, Policy
 from harness.ranks import ALONE, Ranks
 
 Tensors = dict[str, Tensor]

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.config import Config
+from harness.config import Config, OptimizerSettings
 from harness.controls import CREDIT_CONTROLS, credited
-from harness.policy import Policy, TokenBatch, pad_batch
+from harness.packing import TokenBatch, pack_batch
+from harness.policy import Policy
 from harness.ranks import ALONE, Ranks
 from harness.rollouts import Group, Response
 from harness.task import Task
@@ -63,12 +64,35 @@ Paired = list[tuple[Response, float]]  # responses, each with its advantage
 def micro_batches(
     minibatch: Paired, policy: Policy, task: Task, config: Config, ranks: Ranks = ALONE
 ) -> list[MicroBatch]:
-    """This rank's share of one optimizer step's responses, `micro_batch_size` at a time, made up with idle ones."""
-    size = config.optimizer.micro_batch_size or -(-len(minibatch) // ranks.world)
-    parts = [minibatch[start : start + size] for start in range(0, len(minibatch), size)]
+    """This rank's share of one optimizer step's responses, made up with idle batches."""
+    parts = split(minibatch, config.optimizer, ranks.world)
     batches = [micro_batch(part, policy, task, config) for part in ranks.share(parts)]
     missing = -(-len(parts) // ranks.world) - len(batches)
     return batches + [idle_batch(parts[0][0][0], policy)] * missing
+
+
+def split(minibatch: Paired, settings: OptimizerSettings, world: int) -> list[Paired]:
+    """Those that pass through the model together: `micro_batch_size` in order, or `micro_batch_tokens` by length.
+
+    Whichever stand together, the step is the same: the losses' weights are the whole step's.
+    """
+    if settings.micro_batch_tokens is None:
+        size = settings.micro_batch_size or -(-len(minibatch) // world)
+        return [minibatch[start : start + size] for start in range(0, len(minibatch), size)]
+    parts: list[Paired] = []
+    room = 0
+    for pair in sorted(minibatch, key=lambda pair: -text_tokens(pair[0])):
+        if text_tokens(pair[0]) > room:
+            parts.append([])
+            room = settings.micro_batch_tokens
+        parts[-1].append(pair)
+        room -= text_tokens(pair[0])
+    return parts
+
+
+def text_tokens(response: Response) -> int:
+    """Tokens of the prompt and the response."""
+    return len(response.prompt_tokens) + len(response.tokens)
 
 
 def micro_batch(part: Paired, policy: Policy, task: Task, config: Config) -> MicroBatch:
@@ -77,7 +101,7 @@ def micro_batch(part: Paired, policy: Policy, task: Task, config: Config) -> Mic
     They stay in their groups' mean and spread (DAPO section 3.4: "masks the loss of truncated samples").
     """
     responses = [response for response, _ in part]
-    tokens = pad_batch([r.prompt_tokens for r in responses], [r.tokens for r in responses], policy)
+    tokens = pack_batch([r.prompt_tokens for r in responses], [r.tokens for r in responses], policy.device)
     if config.task.overlong_filter:
         complete = torch.tensor([not response.truncated for response in responses], device=policy.device)
         tokens = dataclasses.replace(tokens, mask=tokens.mask & complete[:, None])
@@ -91,7 +115,7 @@ def micro_batch(part: Paired, policy: Policy, task: Task, config: Config) -> Mic
 
 def idle_batch(response: Response, policy: Policy) -> MicroBatch:
     """A token of a response, masked: a forward and a backward pass that add nothing to any gradient."""
-    tokens = pad_batch([response.prompt_tokens[-1:]], [response.tokens[:1]], policy)
+    tokens = pack_batch([response.prompt_tokens[-1:]], [response.tokens[:1]], policy.device)
     masked = dataclasses.replace(tokens, mask=torch.zeros_like(tokens.mask))
     zeros = torch.zeros(tokens.mask.shape, device=policy.device)
     return MicroBatch([], masked, zeros, zeros)

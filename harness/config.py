@@ -167,6 +167,11 @@ class OptimizerSettings(Section):
     minibatches: Count = Field(default=8, description="Optimizer steps per pass over the rollouts.")
     epochs: Count = Field(default=1, description="Passes over each batch of rollouts.")
     micro_batch_size: Count | None = Field(default=None, description="Responses per forward pass, or all.")
+    micro_batch_tokens: Count | None = Field(
+        default=None,
+        description="Tokens per forward pass at most, prompts included, in place of a number of responses, which are "
+        "then taken by length; one longer than that passes alone.",
+    )
     noise_tolerance: float | None = Field(
         default=None,
         ge=0,
@@ -237,6 +242,11 @@ class Config(Section):
             raise ValueError(
                 f"--micro_batch_size {micro} does not divide the {minibatch} responses of a minibatch: "
                 f"choose a divisor of {minibatch}"
+            )
+        if micro is not None and self.optimizer.micro_batch_tokens is not None:
+            raise ValueError(
+                f"--micro_batch_size {micro} and --micro_batch_tokens {self.optimizer.micro_batch_tokens} both say "
+                "what passes through the model at a time: leave one out"
             )
         check_scale(self.backend, self.engine, self.model.dtype)
         if self.model.lora_alpha and self.model.lora_rank is None:

@@ -18,7 +18,8 @@ from harness.backend import MOMENTS, Tensors, checkpointing, make_schedule, trai
 from harness.config import Config
 from harness.liveness import beat
 from harness.lora import exported
-from harness.policy import Logprobs, Policy, TokenBatch
+from harness.packing import TokenBatch
+from harness.policy import Logprobs, Policy
 from harness.ranks import Ranks
 
 CPU_BUCKET, GPU_BUCKET = 2_000_000, 500_000_000  # DeepSpeed's own default costs a CPU 1.2 s a step

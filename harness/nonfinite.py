@@ -54,7 +54,8 @@ def save_batch(folder: Path, fault: NonFinite, minibatch: Sequence[MicroBatch]) 
     for number, (batch, forward) in enumerate(zip(minibatch, fault.forwards, strict=True)):
         tensors = {
             "tokens": batch.tokens.tokens,
-            "attention_mask": batch.tokens.attention_mask,
+            "positions": batch.tokens.positions,
+            "predictors": batch.tokens.predictors,
             "mask": forward.output.mask,
             "advantages": batch.advantages,
             "old_logprobs": forward.old_logprobs,

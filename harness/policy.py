@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from harness.attention import last_hidden_states
 from harness.errors import UsageError
+from harness.packing import Packed, Text, TokenBatch
 from harness.token_logprobs import token_logprobs
 
 Logprobs = tuple[Float[Tensor, "sequence token"], Float[Tensor, "sequence token"]]  # and entropies
@@ -46,7 +48,7 @@ class Policy:
         """The same policy with weights of its own."""
         return replace(self, model=copy.deepcopy(self.model))
 
-    def logprobs(self, batch: "TokenBatch", temperature: float) -> Logprobs:
+    def logprobs(self, batch: TokenBatch, temperature: float) -> Logprobs:
         """`response_logprobs` of it."""
         return response_logprobs(self, batch, temperature)
 
@@ -63,49 +65,17 @@ class Policy:
         return [len(self.decode(tokens[: position + 1])) for position in range(len(tokens))]
 
 
-@dataclass(frozen=True)
-class TokenBatch:
-    """Prompts padded on the left, responses on the right, so that every response begins in the same column."""
-
-    tokens: Int[Tensor, "sequence prompt_and_response"]
-    attention_mask: Int[Tensor, "sequence prompt_and_response"]
-    mask: Bool[Tensor, "sequence token"]  # response tokens only
-
-
-def pad_batch(prompts: list[list[int]], responses: list[list[int]], policy: Policy) -> TokenBatch:
-    """One TokenBatch of these prompts and responses, as wide as its longest prompt and longest response."""
-    before, after = max(map(len, prompts)), max(map(len, responses))
-    tokens = torch.full((len(prompts), before + after), policy.pad_id)
-    attention_mask = torch.zeros_like(tokens)
-    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        start, end = before - len(prompt), before + len(response)
-        tokens[row, start:end] = torch.tensor(prompt + response)
-        attention_mask[row, start:end] = 1
-    mask = attention_mask[:, before:].bool()
-    return TokenBatch(tokens.to(policy.device), attention_mask.to(policy.device), mask.to(policy.device))
-
-
 def response_logprobs(policy: Policy, batch: TokenBatch, temperature: float) -> Logprobs:
     """log pi(token | what stands before it) of each response token, and the entropy (nats) of what it was drawn from.
 
-    Both at the sampling temperature, in float32 whatever the model's dtype; the entropy carries no gradient. Columns
-    past a response's end hold numbers without meaning.
+    Both at the sampling temperature, in float32 whatever the model's dtype, and 0 past a response's end; the entropy
+    carries no gradient.
     """
-    width = batch.mask.shape[1]
-    states = policy.model.base_model(
-        input_ids=batch.tokens,
-        attention_mask=batch.attention_mask,
-        position_ids=positions(batch.attention_mask),
-        use_cache=False,
-    ).last_hidden_state[:, -width - 1 : -1]  # the column before a token predicts it
+    states = last_hidden_states(policy.model, batch.tokens[None], batch.positions[None], batch.layout)[0]
     head: Tensor = policy.model.get_output_embeddings().weight
-    logprobs, entropy = token_logprobs(states.flatten(0, 1), head, batch.tokens[:, -width:].flatten(), temperature)
-    return logprobs.view_as(batch.mask), entropy.view_as(batch.mask)
-
-
-def positions(attention_mask: Int[Tensor, "sequence column"]) -> Int[Tensor, "sequence column"]:
-    """Each token's place in its own text, whatever padding stands before it."""
-    return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+    before = states.index_select(0, batch.predictors)
+    logprobs, entropy = token_logprobs(before, head, batch.targets, temperature)
+    return batch.spread(logprobs), batch.spread(entropy)
 
 
 def load_policy(model: str, dtype: str = "float32", revision: str | None = None) -> Policy:
@@ -181,14 +151,24 @@ def own_memory(network: Any) -> None:
 
 @torch.no_grad()
 def refuse_other_heads(network: Any, model: str) -> None:
-    """Raise UsageError unless the logits are a linear layer of the last hidden states: `response_logprobs` says so."""
+    """Raise UsageError unless the logits are a linear layer of the last hidden states, and attention can be replaced.
+
+    `response_logprobs` says so. The model's own logits, by its own attention, are what both are held against.
+    """
     head = network.get_output_embeddings()
+    if not network._can_set_attn_implementation():
+        raise UsageError(
+            f"--model: expected a model that takes its attention from transformers' AttentionInterface (Qwen, Llama, "
+            f"Mistral), got {model!r}, which does not"
+        )
     tokens = torch.arange(min(8, len(head.weight)))[None]
-    linear = network.base_model(tokens).last_hidden_state @ head.weight.T
+    logits = network(tokens).logits
+    layout = Packed([Text(range(tokens.shape[1]), range(0))], tokens.device)
+    linear = last_hidden_states(network, tokens, torch.arange(tokens.shape[1])[None], layout) @ head.weight.T
     changes = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # of Gemma, Cohere and Granite
     changed = any(getattr(network.config, name, None) not in (None, 1, 1.0) for name in changes)
     # small logits pass through a cap unchanged, and an untrained bias is 0: hence more than the comparison
-    if changed or head.bias is not None or not torch.allclose(linear, network(tokens).logits, rtol=1e-3):
+    if changed or head.bias is not None or not torch.allclose(linear, logits, rtol=1e-3):
         raise UsageError(
             f"--model: expected a model whose logits are a linear layer of its last hidden states (Qwen, Llama, "
             f"Mistral), got {model!r}, which scales, caps or shifts them"

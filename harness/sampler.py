@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import DynamicCache
 
-from harness.policy import Policy, positions
+from harness.decoding import read_prompts
+from harness.policy import Policy
+
+ENDED = 0.1  # of a batch's rows, before they are taken out of it
 
 
 @dataclass(frozen=True)
@@ -37,69 +39,38 @@ def sample(
     """Responses to the prompts, `len(uniforms) / len(prompts)` to each, prompt by prompt.
 
     Row i's token t is the inverse cumulative distribution at uniforms[i, t], so what a row draws depends on its own
-    numbers alone. Rows leave the batch as they end.
+    numbers alone. Rows that have ended leave the batch as soon as enough of them do to pay for moving the others.
     """
-    per_prompt = len(uniforms) // len(prompts)
-    cache, attention_mask, logits = read_prompts(policy, prompts, per_prompt)
+    decoding, states = read_prompts(policy.model, prompts, len(uniforms) // len(prompts), sampling.max_tokens)
+    head = policy.model.get_output_embeddings()
     draws = torch.from_numpy(uniforms).to(policy.device)
     ends = torch.tensor(sorted(policy.end_ids), device=policy.device)
     tokens = torch.full((len(uniforms), sampling.max_tokens), policy.pad_id, device=policy.device)
-    entropy = torch.zeros(len(uniforms), dtype=torch.float64, device=policy.device)
     logprobs = torch.zeros(tokens.shape, dtype=torch.float64, device=policy.device)
-    lengths = torch.full((len(uniforms),), sampling.max_tokens, device=policy.device)
-    ended = torch.zeros(len(uniforms), dtype=torch.bool, device=policy.device)
-    active = torch.arange(len(uniforms), device=policy.device)
+    entropy = torch.zeros(len(uniforms), dtype=torch.float64, device=policy.device)
+    lengths = torch.zeros(len(uniforms), dtype=torch.int64, device=policy.device)
+    rows = torch.arange(len(uniforms), device=policy.device)  # those in the batch
+    going = torch.ones(len(uniforms), dtype=torch.bool, device=policy.device)  # which of them have not ended
     for step in range(sampling.max_tokens):
-        chosen, step_logprobs, step_entropy = choose(logits, draws[active, step], sampling)
-        tokens[active, step], logprobs[active, step] = chosen, step_logprobs
-        entropy[active] += step_entropy
-        finished = torch.isin(chosen, ends)
-        ended[active[finished]] = True
-        lengths[active[finished]] = step + 1
-        if finished.any():
-            going = (~finished).nonzero().squeeze(1)
-            active, chosen, attention_mask = active[going], chosen[going], attention_mask[going]
-            cache.batch_select_indices(going)
-        if len(active) == 0 or step + 1 == sampling.max_tokens:
+        chosen, step_logprobs, step_entropy = choose(head(states), draws[rows, step], sampling)
+        tokens[rows, step], logprobs[rows, step] = chosen, step_logprobs
+        entropy[rows] += step_entropy * going
+        lengths[rows] += going
+        going &= torch.isin(chosen, ends, invert=True)
+        left = int(going.sum())
+        if left == 0 or step + 1 == sampling.max_tokens:
             break
-        attention_mask = torch.nn.functional.pad(attention_mask, (0, 1), value=1)
-        logits = next_logits(policy, chosen[:, None], attention_mask, cache)
+        if left <= (1 - ENDED) * len(rows):
+            kept = going.nonzero().squeeze(1)
+            rows, chosen, going = rows[kept], chosen[kept], going[kept]
+            decoding.keep(kept)
+        states = decoding.next_states(chosen)
     return [
-        Sample(row[:length], row_entropy, not row_ended, row_logprobs[:length])
-        for row, length, row_entropy, row_ended, row_logprobs in zip(
-            tokens.tolist(), lengths.tolist(), entropy.tolist(), ended.tolist(), logprobs.tolist(), strict=True
+        Sample(row[:length], row_entropy, row[length - 1] not in policy.end_ids, row_logprobs[:length])
+        for row, length, row_entropy, row_logprobs in zip(
+            tokens.tolist(), lengths.tolist(), entropy.tolist(), logprobs.tolist(), strict=True
         )
     ]
-
-
-def read_prompts(policy: Policy, prompts: list[list[int]], per_prompt: int) -> tuple[DynamicCache, Tensor, Tensor]:
-    """Cache, attention mask and next-token logits after the prompts, each prompt's rows repeated `per_prompt` times."""
-    width = max(map(len, prompts))
-    tokens = torch.tensor([[policy.pad_id] * (width - len(prompt)) + prompt for prompt in prompts])
-    attention_mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    cache = DynamicCache(config=policy.model.config)
-    attention_mask = attention_mask.to(policy.device)
-    logits = next_logits(policy, tokens.to(policy.device), attention_mask, cache)
-    cache.batch_repeat_interleave(per_prompt)
-    return cache, attention_mask.repeat_interleave(per_prompt, dim=0), logits.repeat_interleave(per_prompt, dim=0)
-
-
-def next_logits(
-    policy: Policy,
-    tokens: Int[Tensor, "row new"],
-    attention_mask: Int[Tensor, "row seen_and_new"],
-    cache: DynamicCache,
-) -> Float[Tensor, "row vocabulary"]:
-    """Logits of the token after the new ones, which join the cache."""
-    logits: Tensor = policy.model(
-        input_ids=tokens,
-        attention_mask=attention_mask,
-        position_ids=positions(attention_mask)[:, -tokens.shape[1] :],
-        past_key_values=cache,
-        logits_to_keep=1,
-        use_cache=True,
-    ).logits
-    return logits[:, -1]
 
 
 def choose(

@@ -11,7 +11,7 @@ import torch
 from harness.config import Config
 from harness.engine import Actors
 from harness.errors import HarnessError
-from harness.policy import pad_batch
+from harness.packing import pack_batch
 from harness.sampler import Sampling
 from harness.training import Training
 
@@ -48,5 +48,5 @@ def probe(training: Training, config: Config) -> float:
     prompt = policy.encode(problem.prompt)
     sampling = Sampling(min(PROBE_TOKENS, config.rollout.max_response_tokens), temperature)
     (answer,) = Actors(training.actors.engine).generate([prompt], [(config.run.seed, "probe")], sampling)
-    logprobs, _ = training.updater.backend.logprobs(pad_batch([prompt], [answer.tokens], policy), temperature)
+    logprobs, _ = training.updater.backend.logprobs(pack_batch([prompt], [answer.tokens], policy.device), temperature)
     return float((logprobs[0].double().cpu() - torch.tensor(answer.logprobs, dtype=torch.float64)).abs().max())

@@ -15,8 +15,9 @@ from harness.correction import correction_weights
 from harness.liveness import beat
 from harness.loss_record import Forward, LossRecord, Mask
 from harness.nonfinite import NonFinite, check_gradient, check_weights
+from harness.packing import TokenBatch
 from harness.placebo import placebo_weights
-from harness.policy import Logprobs, Policy, TokenBatch
+from harness.policy import Logprobs, Policy
 from losses import Loss, LossBatch, mask_totals, sequence_filter, token_weights
 
 InfluenceWeights = Float[Tensor, "sequence token"]

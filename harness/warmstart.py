@@ -15,7 +15,8 @@ from harness.cache import cache_folder
 from harness.chain_sum import CHARACTERS, TASKS, ChainSum, Stage
 from harness.errors import HarnessError, UsageError
 from harness.manifest import FolderFault, check_manifest, save_folder
-from harness.policy import Policy, pad_batch, write_policy
+from harness.packing import pack_batch
+from harness.policy import Policy, write_policy
 from harness.randomness import stream
 from harness.sampler import Sampling, sample
 from harness.task import belongs_to, draw_distinct
@@ -33,8 +34,19 @@ SHAPE: dict[str, Any] = {
 }
 # The files whose code decides what the model becomes: part of the cache's key.
 SOURCES = [
-    Path(__file__).with_name(name)
-    for name in ("chain_sum.py", "policy.py", "randomness.py", "sampler.py", "task.py", "warmstart.py")
+    Path(__file__).with_name(f"{name}.py")
+    for name in (
+        "attention",
+        "chain_sum",
+        "decoding",
+        "packing",
+        "policy",
+        "randomness",
+        "sampler",
+        "task",
+        "token_logprobs",
+        "warmstart",
+    )
 ]
 BATCH = 64
 TARGET_TOKENS = 2048  # the loss is a sum over this constant: a per-batch mean favours short answers
@@ -110,8 +122,7 @@ def warm_started(task: ChainSum, model_seed: int, progress: Progress) -> Policy:
             if is_good_enough(policy, task, stage, (model_seed, number, step)):
                 total -= stage.steps - step
                 break
-            for part in by_length(demonstrations(policy, task, stage, (model_seed, number, step))):
-                demonstration_loss(policy, part).backward()
+            demonstration_loss(policy, demonstrations(policy, task, stage, (model_seed, number, step))).backward()
             torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
@@ -189,18 +200,8 @@ def demonstrations(policy: Policy, task: ChainSum, stage: Stage, key: tuple[int,
     return batch
 
 
-def by_length(batch: list[Demonstration]) -> list[list[Demonstration]]:
-    """The shorter and the longer half: the same gradient, with less padding to compute."""
-    ordered = sorted(batch, key=lambda demonstration: len(demonstration[1]))
-    return [ordered[: BATCH // 2], ordered[BATCH // 2 :]]
-
-
 def demonstration_loss(policy: Policy, demonstrated: list[Demonstration]) -> torch.Tensor:
     """Summed cross-entropy of the response tokens over a constant."""
-    batch = pad_batch([prompt for prompt, _ in demonstrated], [response for _, response in demonstrated], policy)
-    width = batch.mask.shape[1]
-    logits: torch.Tensor = policy.model(
-        input_ids=batch.tokens, attention_mask=batch.attention_mask, logits_to_keep=width + 1, use_cache=False
-    ).logits[:, :-1]
-    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch.tokens[:, -width:], reduction="none")
-    return (losses * batch.mask).sum() / TARGET_TOKENS
+    prompts, responses = zip(*demonstrated, strict=True)
+    logprobs, _ = policy.logprobs(pack_batch(prompts, responses, policy.device), temperature=1.0)
+    return -logprobs.sum() / TARGET_TOKENS

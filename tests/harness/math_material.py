@@ -13,7 +13,8 @@ import torch
 import transformers
 
 from harness.loop import set_up_torch
-from harness.policy import Policy, pad_batch, write_policy
+from harness.packing import pack_batch
+from harness.policy import Policy, write_policy
 from harness.prompts import prompts_of
 from harness.questions import DAPO_AFTER, DAPO_BEFORE, Question
 from harness.settings import resolve
@@ -132,10 +133,10 @@ def teach(policy: Policy) -> None:
         questions = [Question(problem, answer) for problem, answer in problems(300 + 16 * step, 16)]
         prompts, _ = prompts_of(questions, settings, policy)
         answers = [form(index % ANSWERS) for index in range(len(prompts))]
-        batch = pad_batch(
+        batch = pack_batch(
             [policy.encode(problem.prompt) for problem in prompts.values()],
             [policy.encode(answer) for answer in answers],
-            policy,
+            policy.device,
         )
         logprobs, _ = policy.logprobs(batch, 1.0)
         (-(logprobs * batch.mask).sum() / batch.mask.sum()).backward()

@@ -1,11 +1,14 @@
+import itertools
+
 import pytest
 import torch
 
-from harness.batching import MicroBatch, advantages_of, plan_minibatches
+from harness.batching import MicroBatch, advantages_of, plan_minibatches, text_tokens
 from harness.chain_sum import GRADED
 from harness.noise import checked_noise
 from harness.policy import Policy
-from harness.rollouts import Group
+from harness.ranks import Ranks
+from harness.rollouts import Group, Response
 from harness.training import make_updater
 from harness.update import known_logprobs
 from tests.harness.agreement import agree
@@ -21,6 +24,10 @@ def groups(random_policy: Policy) -> list[Group]:
 
 def planned(groups: list[Group], policy: Policy, **changes: object) -> list[list[MicroBatch]]:
     return plan_minibatches(groups, policy, GRADED, small_config(**changes))
+
+
+def responses_of(minibatch: list[MicroBatch]) -> list[Response]:
+    return [response for batch in minibatch for response in batch.responses]
 
 
 def prompts(minibatch: list[MicroBatch]) -> list[str]:
@@ -53,6 +60,42 @@ def test_micro_batches_hold_the_minibatch_in_order(
     assert [len(minibatch) for minibatch in plan] == [8 // (micro_batch_size or 8)] * 2
     whole = planned(groups, random_policy)
     assert [prompts(minibatch) for minibatch in plan] == [prompts(minibatch) for minibatch in whole]
+
+
+@pytest.mark.parametrize("budget", [1, 60, 100, 10_000])
+def test_micro_batches_by_tokens_are_filled_by_length(groups: list[Group], random_policy: Policy, budget: int) -> None:
+    plan = planned(groups, random_policy, micro_batch_tokens=budget)
+    whole = planned(groups, random_policy)
+    for minibatch, all_at_once in zip(plan, whole, strict=True):
+        lengths = [[text_tokens(response) for response in batch.responses] for batch in minibatch]
+        assert all(sum(part) <= budget or len(part) == 1 for part in lengths)
+        assert all(sum(part) + after[0] > budget for part, after in itertools.pairwise(lengths))
+        flat = [length for part in lengths for length in part]
+        assert flat == sorted(flat, reverse=True)
+        assert sorted(map(id, responses_of(minibatch))) == sorted(map(id, responses_of(all_at_once)))
+
+
+def test_ranks_share_micro_batches_by_tokens_and_have_equally_many(groups: list[Group], random_policy: Policy) -> None:
+    config = small_config(micro_batch_tokens=60)
+    alone = planned(groups, random_policy, micro_batch_tokens=60)
+    of_ranks = [
+        plan_minibatches(groups, random_policy, GRADED, config, Ranks(rank, 2, lambda value: [value]))
+        for rank in range(2)
+    ]
+    for whole, first, second in zip(alone, *of_ranks, strict=True):
+        assert len(first) == len(second)
+        shared = [part.responses for pair in zip(first, second, strict=True) for part in pair]
+        assert [part for part in shared if part] == [batch.responses for batch in whole]
+
+
+def test_the_gradient_is_the_same_however_responses_are_packed(groups: list[Group], random_policy: Policy) -> None:
+    gradients = []
+    for changes in ({}, {"micro_batch_size": 2}, {"micro_batch_tokens": 60}):
+        (minibatch,) = planned(groups, random_policy, minibatches=1, **changes)
+        known = known_logprobs(random_policy, None, [minibatch], 1.0)[0]
+        gradients.append(stepped(random_policy, minibatch, known, loss_type="fipo", averaging="token_mean")[0])
+    assert agree(gradients[1], gradients[0], "network")
+    assert agree(gradients[2], gradients[0], "network")
 
 
 def test_every_token_has_its_responses_advantage(groups: list[Group], random_policy: Policy) -> None:
@@ -91,7 +134,7 @@ def test_the_overlong_filter_takes_cut_responses_out_of_the_loss_alone(
         assert not row.any() if is_cut else torch.equal(row, plain)
     for filtered, plain in zip(with_it, without, strict=True):
         assert torch.equal(filtered.advantages, plain.advantages)
-        assert torch.equal(filtered.tokens.attention_mask, plain.tokens.attention_mask)
+        assert torch.equal(filtered.tokens.drawn, plain.tokens.drawn)
 
 
 def test_what_the_overlong_filter_leaves_out_has_no_gradient_and_no_weight(

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from harness.environment import model_sha256
 from harness.loop import train
 from harness.lora import exported, with_adapters
-from harness.policy import Policy, load_policy, pad_batch, response_logprobs
+from harness.packing import pack_batch
+from harness.policy import Policy, load_policy, response_logprobs
 from harness.record import RunFolder
 from harness.resume import resume
 from tests.harness import runs
@@ -29,7 +30,7 @@ def final(run: Path) -> bytes:
 
 
 def logprobs(policy: Policy) -> torch.Tensor:
-    batch = pad_batch([policy.encode("a2b4c3:")], [policy.encode("a2b4=1c3=4#4$")], policy)
+    batch = pack_batch([policy.encode("a2b4c3:")], [policy.encode("a2b4=1c3=4#4$")], policy.device)
     return response_logprobs(policy, batch, 1.0)[0]
 
 

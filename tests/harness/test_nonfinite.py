@@ -107,7 +107,8 @@ def test_the_batch_of_an_update_that_is_not_made_is_kept(prepared: Callable[...,
     for number, (micro_batch, known) in enumerate(zip(run.minibatch, bad, strict=True)):
         tensors = load_file(kept / f"micro_batch_{number:04d}.safetensors")
         assert torch.equal(tensors["tokens"], micro_batch.tokens.tokens)
-        assert torch.equal(tensors["attention_mask"], micro_batch.tokens.attention_mask)
+        assert torch.equal(tensors["positions"], micro_batch.tokens.positions)
+        assert torch.equal(tensors["predictors"], micro_batch.tokens.predictors)
         assert torch.equal(tensors["mask"], micro_batch.tokens.mask)
         assert torch.equal(tensors["advantages"], micro_batch.advantages)
         assert torch.equal(tensors["old_logprobs"].nan_to_num(), known.old.nan_to_num())

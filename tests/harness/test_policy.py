@@ -6,7 +6,8 @@ import transformers
 from torch import Tensor
 
 from harness.errors import UsageError
-from harness.policy import Policy, load_policy, pad_batch, response_logprobs
+from harness.packing import pack_batch
+from harness.policy import Policy, load_policy, response_logprobs
 from harness.warmstart import fresh_policy
 from tests.harness.agreement import agree
 from tests.harness.tiny import save_direct_answers
@@ -30,30 +31,19 @@ def plain_logprobs(policy: Policy, prompt: list[int], response: list[int], tempe
 @torch.no_grad()
 def test_logprobs_are_those_of_a_plain_pass(random_policy: Policy, temperature: float) -> None:
     prompts, responses = encoded(random_policy)
-    ours, _ = response_logprobs(random_policy, pad_batch(prompts, responses, random_policy), temperature)
+    ours, _ = response_logprobs(random_policy, pack_batch(prompts, responses, random_policy.device), temperature)
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         plain = plain_logprobs(random_policy, prompt, response, temperature)
         assert agree(ours[row, : len(response)], plain, "network")
 
 
 @torch.no_grad()
-def test_logprobs_do_not_depend_on_padding(random_policy: Policy) -> None:
+def test_logprobs_do_not_depend_on_the_other_texts(random_policy: Policy) -> None:
     prompts, responses = encoded(random_policy)
-    together, _ = response_logprobs(random_policy, pad_batch(prompts, responses, random_policy), 1.0)
+    together, _ = response_logprobs(random_policy, pack_batch(prompts, responses, random_policy.device), 1.0)
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        alone, _ = response_logprobs(random_policy, pad_batch([prompt], [response], random_policy), 1.0)
+        alone, _ = response_logprobs(random_policy, pack_batch([prompt], [response], random_policy.device), 1.0)
         assert agree(together[row, : len(response)], alone[0], "network")
-
-
-def test_responses_begin_in_one_column(random_policy: Policy) -> None:
-    prompts, responses = encoded(random_policy)
-    batch = pad_batch(prompts, responses, random_policy)
-    width = max(map(len, prompts))
-    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        end = width + len(response)
-        assert batch.tokens[row, width - len(prompt) : end].tolist() == prompt + response
-        assert batch.attention_mask[row].nonzero().squeeze(1).tolist() == list(range(width - len(prompt), end))
-        assert batch.mask[row].nonzero().squeeze(1).tolist() == list(range(len(response)))
 
 
 def test_text_ends_in_characters(random_policy: Policy) -> None:

@@ -11,6 +11,7 @@ from harness.batching import MicroBatch, plan_minibatches
 from harness.chain_sum import GRADED
 from harness.errors import UsageError
 from harness.loss_record import LossRecord, metric_names
+from harness.packing import pack_batch
 from harness.policy import Policy
 from harness.rollouts import Rollouts
 from harness.training import make_ledger, make_updater
@@ -55,15 +56,12 @@ def planned(policy: Policy, micro_batch_size: int | None) -> list[MicroBatch]:
 
 def rows_of(batch: MicroBatch, known: KnownLogprobs, rows: torch.Tensor) -> tuple[MicroBatch, KnownLogprobs]:
     """Some responses of a micro-batch."""
-    tokens = dataclasses.replace(
-        batch.tokens,
-        tokens=batch.tokens.tokens[rows],
-        attention_mask=batch.tokens.attention_mask[rows],
-        mask=batch.tokens.mask[rows],
-    )
     responses = [batch.responses[row] for row in rows.tolist()]
-    return MicroBatch(responses, tokens, batch.advantages[rows]), KnownLogprobs(
-        known.old[rows], None if known.reference is None else known.reference[rows]
+    tokens = pack_batch([r.prompt_tokens for r in responses], [r.tokens for r in responses], batch.tokens.mask.device)
+    width = tokens.drawn.shape[1]
+    tokens = dataclasses.replace(tokens, mask=batch.tokens.mask[rows, :width])
+    return MicroBatch(responses, tokens, batch.advantages[rows, :width]), KnownLogprobs(
+        known.old[rows, :width], None if known.reference is None else known.reference[rows, :width]
     )
 
 

@@ -25,7 +25,8 @@ from harness.config import Config
 from harness.engine import Key, TorchEngine
 from harness.errors import HarnessError
 from harness.loop import set_up_torch, train
-from harness.policy import Policy, load_policy, pad_batch, write_policy
+from harness.packing import pack_batch
+from harness.policy import Policy, load_policy, write_policy
 from harness.sampler import Sample, Sampling
 from harness.settings import resolve
 from harness.vllm_engine import VllmEngine
@@ -81,7 +82,7 @@ def test_logprobs_are_the_trainers_to_1e_4(engine: VllmEngine, policy: Policy) -
         drawn = engine.generate(prompts, keys, Sampling(LIMIT, temperature))
         repeated = [prompt for prompt in prompts for _ in range(4)]
         with torch.no_grad():
-            known, _ = policy.logprobs(pad_batch(repeated, [one.tokens for one in drawn], policy), temperature)
+            known, _ = policy.logprobs(pack_batch(repeated, [one.tokens for one in drawn], policy.device), temperature)
         gaps = [abs(float(known[row, t]) - p) for row, one in enumerate(drawn) for t, p in enumerate(one.logprobs)]
         assert len(gaps) > 1000
         assert max(gaps) < 1e-4

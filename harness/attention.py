@@ -1,0 +1,66 @@
+"""A transformers model whose caller says what attends to what, through `layout`, in place of a padded mask.
+
+transformers hands unknown keywords of a model's forward pass down to its attention function, which anybody may register
+(https://huggingface.co/docs/transformers/attention_interface): the model's own code stays, hooks, adapters and all.
+"""
+
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "fipo_harness"
+NO_MASK = torch.empty(1, 1, 1, 1)  # four dimensions: transformers takes it for a finished mask and makes none
+
+Heads = Float[Tensor, "row head token size"]
+
+
+class Layout(Protocol):
+    """What the tokens of a forward pass may look at."""
+
+    def attend(self, layer: int, states: tuple[Heads, Heads, Heads], scaling: float, window: int | None) -> Tensor:
+        """Attention of a layer's queries over keys and values: [row, token, head, size].
+
+        `window`: how many of the latest tokens, itself included, a query sees; None: all before it.
+        """
+
+
+def attention(
+    module: Any,
+    query: Heads,
+    key: Heads,
+    value: Heads,
+    attention_mask: Tensor | None,
+    layout: Layout | None = None,
+    **settings: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention function: as the layout says, or its own one where there is no layout."""
+    if layout is None:
+        found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
+        return found
+    scaling, window = settings["scaling"], settings.get("sliding_window")
+    return layout.attend(module.layer_idx, (query, key, value), scaling, window), None
+
+
+def last_hidden_states(
+    model: Any, tokens: Int[Tensor, "row token"], positions: Int[Tensor, "row token"], layout: Layout
+) -> Float[Tensor, "row token hidden"]:
+    """The model's last hidden states of the tokens, each at its position in its own text."""
+    if model.config._attn_implementation != NAME:
+        model.set_attn_implementation(NAME)
+    states: Tensor = model.base_model(
+        input_ids=tokens,
+        position_ids=positions,
+        attention_mask=NO_MASK,
+        use_cache=False,
+        layout=layout,
+    ).last_hidden_state
+    return states
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)

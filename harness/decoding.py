@@ -1,0 +1,124 @@
+"""Texts that grow by one token at a time: their keys and values, and the attention of the newest token over them.
+
+They take rows x columns x layers x 2 x key heads x size numbers. Columns are taken as they are needed, half as many again
+at a time, up to what the longest text may come to. A prompt is read once, however many texts begin with it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from harness.attention import Heads, last_hidden_states
+from harness.packing import Packed, Text
+
+FIRST_COLUMNS = 64  # for new tokens, before more are taken
+GROWTH = 1.5
+
+Store = Float[Tensor, "row head column size"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Packed prompts whose keys and values are kept, layer by layer."""
+
+    packed: Packed
+    kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # [place, head, size] each
+
+    def attend(self, layer: int, states: tuple[Heads, Heads, Heads], scaling: float, window: int | None) -> Tensor:
+        """As the packed prompts do."""
+        _, key, value = states
+        self.kept.append((key[0].transpose(0, 1), value[0].transpose(0, 1)))
+        return self.packed.attend(layer, states, scaling, window)
+
+
+@dataclass
+class Decoding:
+    """Rows of texts that end in one column, so that the newest tokens of all stand in the next."""
+
+    model: Any
+    keys: list[Store]  # of each layer
+    values: list[Store]
+    bias: Float[Tensor, "row column"]  # minus infinity where a row's text has not begun
+    lengths: Int[Tensor, " row"]
+    column: int  # where the newest tokens are or will be
+    limit: int  # columns at most
+
+    def next_states(self, tokens: Int[Tensor, " row"]) -> Float[Tensor, "row hidden"]:
+        """The last hidden states of these tokens, which join the texts."""
+        if self.column == self.bias.shape[1]:
+            self.grow(min(self.limit, int(GROWTH * self.column) + 1))
+        states = last_hidden_states(self.model, tokens[:, None], self.lengths[:, None], self)
+        self.lengths = self.lengths + 1
+        self.column += 1
+        return states[:, -1]
+
+    def attend(self, layer: int, states: tuple[Heads, Heads, Heads], scaling: float, window: int | None) -> Tensor:
+        """Attention of the newest tokens over their rows: [row, 1, head, size]. Several query heads share a key head."""
+        (query, key, value), end = states, self.column + 1
+        keys, values = self.keys[layer], self.values[layer]
+        keys[:, :, self.column], values[:, :, self.column] = key[:, :, 0], value[:, :, 0]
+        rows, heads, _, size = query.shape
+        grouped = query.reshape(rows, keys.shape[1], -1, size) * scaling
+        scores = grouped @ keys[:, :, :end].transpose(2, 3) + self.bias[:, None, None, :end]
+        if window is not None and window < end:
+            scores[..., : end - window] = -torch.inf
+        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
+        return (weights @ values[:, :, :end]).reshape(rows, 1, heads, size)
+
+    def keep(self, rows: Int[Tensor, " row"]) -> None:
+        """Go on with these rows alone."""
+        self.bias, self.lengths = self.bias[rows], self.lengths[rows]
+        for store in (self.keys, self.values):
+            for layer, kept in enumerate(store):
+                store[layer] = kept[rows]
+
+    def grow(self, columns: int) -> None:
+        """Make room for texts of this many columns."""
+        more = columns - self.bias.shape[1]
+        self.bias = torch.nn.functional.pad(self.bias, (0, more))
+        for store in (self.keys, self.values):
+            for layer, kept in enumerate(store):
+                store[layer] = torch.nn.functional.pad(kept, (0, 0, 0, more))
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of keys and values."""
+        return sum(kept.nbytes for kept in (*self.keys, *self.values))
+
+
+def read_prompts(
+    model: Any, prompts: list[list[int]], per_prompt: int, limit: int
+) -> tuple[Decoding, Float[Tensor, "row hidden"]]:
+    """`per_prompt` texts that begin with each prompt, at most `limit` tokens to come, and their last hidden states."""
+    device = model.get_input_embeddings().weight.device
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    starts, width = lengths.cumsum(0) - lengths, int(lengths.max())
+    texts = [
+        Text(range(start, start + length), range(start + length, start + length))
+        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)
+    ]
+    reading = Reading(Packed(texts, device))
+    tokens = torch.tensor([token for prompt in prompts for token in prompt], device=device)
+    positions = torch.cat([torch.arange(length) for length in lengths.tolist()]).to(device)
+    states = last_hidden_states(model, tokens[None], positions[None], reading)[0]
+    # each prompt's places from the right, as its row shows them; before its first token, whatever stands there
+    columns = starts[:, None] + torch.arange(width) - (width - lengths)[:, None]
+    places = columns.clamp(min=0).repeat_interleave(per_prompt, dim=0).to(device)
+    bias = (
+        torch.zeros(columns.shape).masked_fill(columns < starts[:, None], -torch.inf).repeat_interleave(per_prompt, 0)
+    )
+    stores = tuple([kept[places].transpose(1, 2) for kept in layer] for layer in zip(*reading.kept, strict=True))
+    decoding = Decoding(
+        model=model,
+        keys=stores[0],
+        values=stores[1],
+        bias=bias.to(device, states.dtype),
+        lengths=lengths.repeat_interleave(per_prompt).to(device),
+        column=width,
+        limit=width + limit,
+    )
+    decoding.grow(width + min(limit, FIRST_COLUMNS))
+    return decoding, states[(starts + lengths - 1).to(device)].repeat_interleave(per_prompt, dim=0)
