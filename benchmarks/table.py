@@ -15,13 +15,25 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Row:
-    """One figure. A target is what it must be at most, at least, or both; None for what is only told."""
+    """One figure of ours, and where there are such, a peer's and the floor that hardware or mathematics sets.
+
+    A target is what the ratio, or without a peer and a floor our figure, must be at most, at least, or both; None for
+    what is only told.
+    """
 
     figure: str
     value: float
     unit: str
     at_most: float | None = None
     at_least: float | None = None
+    peer: float | None = None
+    floor: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours over the peer's, or over the floor where there is no peer."""
+        other = self.floor if self.peer is None else self.peer
+        return None if other is None else self.value / other
 
     @property
     def target(self) -> str:
@@ -37,31 +49,43 @@ class Row:
         """Whether the figure meets its target."""
         if self.at_most is None and self.at_least is None:
             return ""
-        most, least = self.at_most, self.at_least
-        met = (most is None or self.value <= most) and (least is None or self.value >= least)
+        most, least, judged = self.at_most, self.at_least, self.value if self.ratio is None else self.ratio
+        met = (most is None or judged <= most) and (least is None or judged >= least)
         return "met" if met else "NOT MET"
 
 
-def significant(value: float) -> str:
-    """Three significant digits without an exponent."""
+def significant(value: float | None) -> str:
+    """Three significant digits without an exponent; nothing for None."""
+    if value is None:
+        return ""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+HEADER = ("figure", "ours", "peer", "floor", "", "ratio", "target", "")
+NUMBERS = ("ours", "peer", "floor", "ratio")
+
+
 def printed(rows: list[Row]) -> str:
-    """The table as text."""
-    cells = [("figure", "measured", "", "target", "")]
-    cells += [(row.figure, significant(row.value), row.unit, row.target, row.verdict) for row in rows]
-    widths = [max(len(line[column]) for line in cells) for column in range(5)]
-    return "\n".join(
-        "  ".join(
-            [
-                figure.ljust(widths[0]),
-                value.rjust(widths[1]),
-                *(c.ljust(w) for c, w in zip(rest, widths[2:], strict=True)),
-            ]
-        ).rstrip()
-        for figure, value, *rest in cells
-    )
+    """The table as text; columns that no row fills are left out."""
+    lines = [HEADER] + [
+        (
+            row.figure,
+            *map(significant, (row.value, row.peer, row.floor)),
+            row.unit,
+            significant(row.ratio),
+            row.target,
+            row.verdict,
+        )
+        for row in rows
+    ]
+    columns = [column for column in zip(*lines, strict=True) if any(column[1:])]
+    return "\n".join("  ".join(cells).rstrip() for cells in zip(*map(aligned, columns), strict=True))
+
+
+def aligned(column: tuple[str, ...]) -> list[str]:
+    """The cells of a column at one width, numbers to the right."""
+    width = max(map(len, column))
+    return [cell.rjust(width) if column[0] in NUMBERS else cell.ljust(width) for cell in column]
 
 
 def machine(device: str) -> dict[str, object]:
@@ -100,6 +124,6 @@ def saved(rows: list[Row], device: str, kind: str = "losses") -> Path:
     name = "".join(c if c.isalnum() else "-" for c in str(about["device"]).lower()).strip("-")
     path = RESULTS / f"{kind}-{name}.json"
     path.parent.mkdir(exist_ok=True)
-    lines = [asdict(row) | {"verdict": row.verdict} for row in rows]
+    lines = [asdict(row) | {"ratio": row.ratio, "verdict": row.verdict} for row in rows]
     path.write_text(json.dumps({"machine": about, "rows": lines}, indent=1) + "\n", encoding="utf-8")
     return path

@@ -1,6 +1,6 @@
 """Texts that grow by one token at a time: their keys and values, and the attention of the newest token over them.
 
-They take rows x columns x layers x 2 x key heads x size numbers. Columns are taken as they are needed, half as many again
+They take rows x columns x layers x 2 x key heads x size numbers. Columns come as they are needed, half as many again
 at a time, up to what the longest text may come to. A prompt is read once, however many texts begin with it.
 """
 
@@ -56,7 +56,7 @@ class Decoding:
         return states[:, -1]
 
     def attend(self, layer: int, states: tuple[Heads, Heads, Heads], scaling: float, window: int | None) -> Tensor:
-        """Attention of the newest tokens over their rows: [row, 1, head, size]. Several query heads share a key head."""
+        """Attention of the newest tokens: [row, 1, head, size]. Several heads of queries share one of keys."""
         (query, key, value), end = states, self.column + 1
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self.column], values[:, :, self.column] = key[:, :, 0], value[:, :, 0]
