@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,7 @@ def environment(policy: Policy, held_out: Iterable[Problem], threads: int, world
 def surroundings(threads: int, world: int = 1) -> dict[str, Any]:
     """The code, packages, machine and number of ranks (where there are several) that the arithmetic depends on."""
     return ({"ranks": world} if world > 1 else {}) | {
-        "commit": git("rev-parse", "HEAD"),
-        "dirty_diff_sha256": dirty_diff_sha256(),
+        **code_facts(),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in (*PACKAGES, *installed((*CHECKERS, *SCALE)))},
         "platform": platform.platform(),
@@ -48,6 +48,12 @@ def surroundings(threads: int, world: int = 1) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": threads,
     }
+
+
+@cache
+def code_facts() -> Mapping[str, str | None]:
+    """The commit of the code, and what differs from it, when this process first asked."""
+    return {"commit": git("rev-parse", "HEAD"), "dirty_diff_sha256": dirty_diff_sha256()}
 
 
 FINGERPRINT = ("cpu", "cpu_capability", "threads", "packages.torch", "packages.numpy")  # what last bits depend on

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import psutil
 
 from harness import HarnessError, free_port
+from sweeps.forks import Process, environment, forks
 from sweeps.gpus import memory_used_mib
 from sweeps.holders import Holder, ask_to_end, end_session
 from sweeps.leases import Lease
@@ -28,7 +29,7 @@ GPU_WAIT_S = 60.0  # for a dead process's GPU memory to be given back
 GPU_MARGIN_MIB = 256
 
 
-class Process(Protocol):
+class Pollable(Protocol):
     """A process, or what stands for one elsewhere."""
 
     def poll(self) -> int | None:
@@ -40,7 +41,7 @@ class Attempt:
     """A run's process, or what became of it."""
 
     run: PlannedRun
-    process: Process
+    process: Pollable
 
     @property
     def metrics(self) -> dict[str, Any] | None:
@@ -87,7 +88,7 @@ class LocalSlot:
     name: str
     gpus: tuple[str, ...] = ()
     leases: Sequence[Lease] = ()
-    process: subprocess.Popen[bytes] | None = None
+    process: Process | None = None
     runner: Holder | None = None
     before: Mapping[str, int] = field(default_factory=dict)  # memory in use on the GPUs while nothing ran here, MiB
     takes_whole_trials = False
@@ -185,9 +186,7 @@ def stop_all(slots: Sequence[Slot]) -> None:
         raise faults[0]
 
 
-def start(
-    run: PlannedRun, extra: Mapping[str, str], before: Callable[[], None] | None = None
-) -> subprocess.Popen[bytes]:
+def start(run: PlannedRun, extra: Mapping[str, str], before: Callable[[], None] | None = None) -> Process:
     """Start or resume the run in a session of its own, its output going to the run's log."""
     end_left_behind(run.folder)
     arguments = command_of(run)
@@ -211,7 +210,9 @@ def end_left_behind(folder: Path) -> None:
 def works_on(process: psutil.Process, folder: Path) -> bool:
     """Whether it is a harness command on this very folder: another checkout's may be spelled the same."""
     words = process.info["cmdline"] or []
-    return "harness" in words and any(Path(process.cwd(), word).resolve() == folder for word in words)
+    # of a forked process the words are those between blanks: the folder, which comes last, may have some of its own
+    ends = (" ".join(words[start:]) for start in range(len(words)))
+    return "harness" in words and any(Path(process.cwd(), end).resolve() == folder for end in (*words, *ends))
 
 
 def command_of(run: PlannedRun) -> list[str]:
@@ -228,20 +229,26 @@ def harness_process(
     output: Any,
     extra: Mapping[str, str] | None = None,
     before: Callable[[], None] | None = None,
-) -> subprocess.Popen[bytes]:
-    """A `python -m harness` process with its thread count in its environment; `before` is called in it first."""
-    return subprocess.Popen(
+) -> Process:
+    """A `python -m harness` process with its thread count in its environment, which leads a session of its own.
+
+    Forked where that can be; where `before` is to be called in it first, or GPUs are its own, started afresh.
+    """
+    extra = dict(extra or {})
+    known = None if before or "CUDA_VISIBLE_DEVICES" in extra else forks(threads)
+    forked = known and known.start(arguments, output, extra)
+    return forked or subprocess.Popen(
         [sys.executable, "-m", "harness", *arguments],
         stdout=output,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"} | dict(extra or {}),
+        env=environment(threads, extra),
         start_new_session=True,
         preexec_fn=before,
     )
 
 
-def stop_process(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
+def stop_process(process: Process, grace_s: float = GRACE_S) -> None:
     """Ask a process and its children to stop, wait, and kill what does not."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)

@@ -1,0 +1,140 @@
+"""python -m harness.forks FD: a process that has imported everything a run needs, and forks one for every command.
+
+Imports take seconds, a fork some milliseconds. What makes it safe: nothing but imports happens before a fork, no thread
+is ever started here (whose locks a fork would copy as they stood), and a child never comes back. So a run knows nothing
+of the runs before it. Only what starts runs talks to it: a packet with the command, its environment and its output for
+a process number, and a packet with the exit code when that process has ended. It ends when nobody listens any more.
+
+Left out on purpose: GPUs, whose driver survives no fork, and systems other than Linux.
+"""
+
+import gc
+import json
+import os
+import random
+import select
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import setproctitle
+
+PACKET = 2**20  # bytes of a command with its environment, at most
+MODULES = ("harness.__main__", "harness.loop", "harness.resume", "harness.record", "harness.rows")
+LAZY = ("AutoModelForCausalLM", "AutoTokenizer", "PreTrainedTokenizerFast", "Qwen2Config", "Qwen2ForCausalLM")
+
+
+def main() -> int:
+    """Serve until nobody listens, and in a child run its command: the exit code of either."""
+    requests = socket.socket(fileno=int(sys.argv[1]))
+    import_everything()
+    if len(list(Path("/proc/self/task").iterdir())) != 1:
+        print("error: expected no thread before a fork, got some: runs are started afresh", file=sys.stderr)
+        return 1
+    gc.freeze()  # else every collection in a child would copy all pages
+    requests.send(b"{}")
+    command = serve(requests)
+    return 0 if command is None else run(command)
+
+
+def import_everything() -> None:
+    """All that a run imports, sooner or later."""
+    import importlib
+
+    import transformers
+
+    for module in MODULES:
+        importlib.import_module(module)
+    for name in LAZY:
+        getattr(transformers, name)
+    from harness.environment import code_facts
+
+    code_facts()  # of the code that has just been imported, whatever its files become
+
+
+def serve(requests: socket.socket) -> dict[str, Any] | None:
+    """Fork at every request and tell of every end; None when nobody listens, and in a child its command."""
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
+    while True:
+        ready, _, _ = select.select([requests.fileno(), woken], [], [])
+        if woken in ready:
+            os.read(woken, 4096)
+            if not tell_ends(requests):
+                return None
+        if requests.fileno() in ready:
+            packet, descriptors, _, _ = socket.recv_fds(requests, PACKET, 1)
+            if not packet:
+                return None
+            command = json.loads(packet)
+            began, has_begun = os.pipe()
+            process = os.fork()
+            if process == 0:
+                become(command, descriptors[0])
+                for descriptor in (requests.detach(), woken, wake, began, has_begun):
+                    os.close(descriptor)
+                return dict(command)
+            os.close(has_begun)
+            os.read(began, 1)  # nothing comes: closed when the child leads a session of its own
+            os.close(began)
+            os.close(descriptors[0])
+            if not told(requests, {"pid": process}):
+                return None
+
+
+def tell_ends(requests: socket.socket) -> bool:
+    """Tell of every child that has ended; whether somebody listened."""
+    while True:
+        try:
+            process, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return True
+        if process == 0:
+            return True
+        if not told(requests, {"pid": process, "code": os.waitstatus_to_exitcode(status)}):
+            return False
+
+
+def told(requests: socket.socket, message: Mapping[str, int]) -> bool:
+    """Whether somebody listened."""
+    try:
+        requests.send(json.dumps(message).encode())
+    except OSError:
+        return False
+    return True
+
+
+def become(command: Mapping[str, Any], output: int) -> None:
+    """Make this child the process that the command asks for: its session, signals, environment, output and name."""
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    os.close(nothing)
+    os.close(output)
+    os.chdir(command["folder"])
+    words = ["python", "-m", "harness", *command["arguments"]]
+    setproctitle.setproctitle(" ".join(words))  # while the environment lies where it did
+    os.environ.clear()
+    os.environ.update(command["environment"])
+    random.seed()  # nothing of a run's draws on it, but no two processes should have the same
+    sys.argv, sys.orig_argv = words[2:], words
+
+
+def run(command: Mapping[str, Any]) -> int:
+    """The harness command in this child: its exit code."""
+    from harness.__main__ import main as harness
+    from harness.command import run_command
+
+    return run_command(harness, list(command["arguments"]), needs=("losses", "harness"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

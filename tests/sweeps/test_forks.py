@@ -1,0 +1,134 @@
+"""Forked runs: what they record is what a process of their own would, whatever ran before them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.history import read_history
+from sweeps.forks import LOST, Forks, environment
+from sweeps.slots import harness_process, works_on
+from tests.harness.tiny import small_flags
+
+ROOT = Path(__file__).resolve().parents[2]
+LONG = {"steps": 100_000, "eval_every": 100_000}
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    known = Forks(1)
+    yield known
+    known.close()
+
+
+def started(forks: Forks, arguments: list[str], log: Path, **extra: str) -> psutil.Process:
+    with log.open("ab") as output:
+        process = forks.start(arguments, output, extra)
+    assert process is not None
+    return process
+
+
+def recorded(folder: Path) -> tuple[list[dict[str, object]], str, list[object]]:
+    """Everything that a run computed: metrics without clocks, weights, answers."""
+    run = read_history(folder)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    steps = [{name: value for name, value in line.items() if not name.startswith("time/")} for line in lines]
+    rows = [run.table(kind, step) for kind in ("rollouts", "evals") for step in range(run.steps_done)]
+    return steps, run.environment["model_sha256"], rows
+
+
+@pytest.mark.train
+def test_a_run_is_the_same_forked_in_any_order_and_afresh(forks: Forks, model_folder: str, tmp_path: Path) -> None:
+    flags = {loss: small_flags(model_folder, loss_type=loss, temperature=1.5) for loss in ("grpo", "dapo")}
+    orders = {"one": ["grpo", "dapo"], "two": ["dapo", "grpo"]}
+    for name, order in orders.items():
+        for loss in order:
+            arguments = ["train", *flags[loss], "--output_dir", str(tmp_path / name / loss)]
+            assert started(forks, arguments, tmp_path / "log").wait(60) == 0
+    fresh = [sys.executable, "-m", "harness", "train", *flags["dapo"], "--output_dir", str(tmp_path / "fresh" / "dapo")]
+    subprocess.run(fresh, cwd=ROOT, env=environment(1, {}), check=True, capture_output=True)
+    assert recorded(tmp_path / "one" / "dapo") == recorded(tmp_path / "two" / "dapo")
+    assert recorded(tmp_path / "one" / "grpo") == recorded(tmp_path / "two" / "grpo")
+    assert recorded(tmp_path / "one" / "dapo") == recorded(tmp_path / "fresh" / "dapo")
+    assert recorded(tmp_path / "one" / "dapo") != recorded(tmp_path / "one" / "grpo")
+    command = read_history(tmp_path / "two" / "grpo").environment["command_line"]
+    assert command == ["python", "-m", "harness", "train", *flags["grpo"], "--output_dir", str(tmp_path / "two/grpo")]
+
+
+def test_it_is_a_process_as_any_other(forks: Forks, model_folder: str, tmp_path: Path) -> None:
+    folder = tmp_path / "a run"  # a name with a blank
+    arguments = ["train", *small_flags(model_folder, **LONG), "--output_dir", str(folder)]
+    process = started(forks, arguments, tmp_path / "log", MARK="here")
+    assert process.poll() is None
+    assert os.getsid(process.pid) == process.pid
+    (found,) = [one for one in psutil.process_iter(["cmdline"]) if one.pid == process.pid]
+    assert works_on(found, folder.resolve())
+    assert not works_on(found, tmp_path)
+    while not (folder / "metrics.jsonl").exists():
+        time.sleep(0.05)
+        assert process.poll() is None, (tmp_path / "log").read_text(encoding="utf-8")
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(30) == 75
+    assert "stopped by SIGTERM" in (tmp_path / "log").read_text(encoding="utf-8")
+
+
+def test_its_exit_code_and_its_words_are_its_own(forks: Forks, tmp_path: Path) -> None:
+    process = started(forks, ["train", "--lr", "fast"], tmp_path / "log")
+    assert process.wait(30) == 2
+    assert (tmp_path / "log").read_text(encoding="utf-8").startswith("error: ")
+
+
+def test_one_that_is_killed_says_so(forks: Forks, model_folder: str, tmp_path: Path) -> None:
+    arguments = ["train", *small_flags(model_folder, **LONG), "--output_dir", str(tmp_path / "run")]
+    process = started(forks, arguments, tmp_path / "log")
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait(30) == -signal.SIGKILL
+
+
+def test_where_the_parent_dies_its_children_go_on_and_none_is_forked(model_folder: str, tmp_path: Path) -> None:
+    forks = Forks(1)
+    arguments = ["train", *small_flags(model_folder, **LONG), "--output_dir", str(tmp_path / "run")]
+    process = started(forks, arguments, tmp_path / "log")
+    forks.process.kill()
+    forks.process.wait()
+    assert process.poll() is None
+    with (tmp_path / "log").open("ab") as output:
+        assert forks.start(["show"], output, {}) is None
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait(30) == LOST
+    forks.close()
+
+
+def test_it_ends_with_what_starts_runs() -> None:
+    script = "from sweeps.forks import Forks; import time; print(Forks(1).process.pid, flush=True); time.sleep(99)"
+    starter = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    parent = psutil.Process(int(starter.stdout.readline()))
+    starter.kill()
+    starter.communicate()
+    parent.wait(30)
+
+
+def test_nothing_is_forked_beside_a_thread() -> None:
+    script = "import threading, time, sys; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n"
+    script += "import harness.forks, socket; sys.argv[1:] = [str(socket.socketpair()[0].detach())]\n"
+    script += "sys.exit(harness.forks.main())"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment(1, {}), capture_output=True, text=True, check=False
+    )
+    said = "error: expected no thread before a fork, got some: runs are started afresh\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_a_run_with_gpus_of_its_own_is_started_afresh(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("ab") as output:
+        process = harness_process(["show", "nothing"], 1, output, {"CUDA_VISIBLE_DEVICES": "0"})
+    assert isinstance(process, subprocess.Popen)
+    assert process.wait(60) == 2
