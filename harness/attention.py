@@ -4,6 +4,7 @@ transformers hands unknown keywords of a model's forward pass down to its attent
 (https://huggingface.co/docs/transformers/attention_interface): the model's own code stays, hooks, adapters and all.
 """
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -19,14 +20,20 @@ NO_MASK = torch.empty(1, 1, 1, 1)  # four dimensions: transformers takes it for 
 Heads = Float[Tensor, "row head token size"]
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What a model's attention is like."""
+
+    scaling: float
+    window: int | None = None  # the latest tokens, itself included, that a query sees; None: all before it
+    dropout: float = 0.0
+
+
 class Layout(Protocol):
     """What the tokens of a forward pass may look at."""
 
-    def attend(self, layer: int, states: tuple[Heads, Heads, Heads], scaling: float, window: int | None) -> Tensor:
-        """Attention of a layer's queries over keys and values: [row, token, head, size].
-
-        `window`: how many of the latest tokens, itself included, a query sees; None: all before it.
-        """
+    def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:
+        """Attention of a layer's queries over keys and values: [row, token, head, size]."""
 
 
 def attention(
@@ -42,8 +49,8 @@ def attention(
     if layout is None:
         found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
         return found
-    scaling, window = settings["scaling"], settings.get("sliding_window")
-    return layout.attend(module.layer_idx, (query, key, value), scaling, window), None
+    kind = Kind(settings["scaling"], settings.get("sliding_window"), settings.get("dropout", 0.0))
+    return layout.attend(module.layer_idx, (query, key, value), kind), None
 
 
 def last_hidden_states(

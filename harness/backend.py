@@ -160,9 +160,9 @@ def adam_step_norm(optimizer: torch.optim.Optimizer) -> float:
         for parameter in group["params"]:
             if state := optimizer.state.get(parameter):
                 count = float(state["step"])
-                first = state["exp_avg"] / (1 - beta1**count)
-                second = state["exp_avg_sq"] / (1 - beta2**count)
-                total += float((lr * first / (second.sqrt() + eps)).double().square().sum())
+                root = (state["exp_avg_sq"] / (1 - beta2**count)).sqrt_().add_(eps)
+                change = (state["exp_avg"] * (lr / (1 - beta1**count))).div_(root)
+                total += float(torch.linalg.vector_norm(change, dtype=torch.float64)) ** 2
     return math.sqrt(total)
 
 

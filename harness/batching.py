@@ -67,8 +67,8 @@ def micro_batches(
     """This rank's share of one optimizer step's responses, made up with idle batches."""
     parts = split(minibatch, config.optimizer, ranks.world)
     batches = [micro_batch(part, policy, task, config) for part in ranks.share(parts)]
-    missing = -(-len(parts) // ranks.world) - len(batches)
-    return batches + [idle_batch(parts[0][0][0], policy)] * missing
+    is_short = len(batches) < -(-len(parts) // ranks.world)
+    return [*batches, idle_batch(parts[0][0][0], policy)] if is_short else batches
 
 
 def split(minibatch: Paired, settings: OptimizerSettings, world: int) -> list[Paired]:
@@ -79,12 +79,14 @@ def split(minibatch: Paired, settings: OptimizerSettings, world: int) -> list[Pa
     if settings.micro_batch_tokens is None:
         size = settings.micro_batch_size or -(-len(minibatch) // world)
         return [minibatch[start : start + size] for start in range(0, len(minibatch), size)]
+    whole = sum(text_tokens(response) for response, _ in minibatch)
+    budget = min(settings.micro_batch_tokens, -(-whole // world))  # so that no rank is idle while another has it all
     parts: list[Paired] = []
     room = 0
     for pair in sorted(minibatch, key=lambda pair: -text_tokens(pair[0])):
         if text_tokens(pair[0]) > room:
             parts.append([])
-            room = settings.micro_batch_tokens
+            room = budget
         parts[-1].append(pair)
         room -= text_tokens(pair[0])
     return parts
@@ -105,12 +107,12 @@ def micro_batch(part: Paired, policy: Policy, task: Task, config: Config) -> Mic
     if config.task.overlong_filter:
         complete = torch.tensor([not response.truncated for response in responses], device=policy.device)
         tokens = dataclasses.replace(tokens, mask=tokens.mask & complete[:, None])
-    advantages, sampled = torch.zeros(tokens.mask.shape), torch.zeros(tokens.mask.shape)
-    for row, (response, advantage) in enumerate(part):
-        values = token_advantages(response, advantage, policy, task, config)
-        advantages[row, : len(values)] = torch.tensor(values)
-        sampled[row, : len(values)] = torch.tensor(response.sampler_logprobs)
-    return MicroBatch(responses, tokens, advantages.to(policy.device), sampled.to(policy.device))
+    advantages = [
+        value for response, advantage in part for value in token_advantages(response, advantage, policy, task, config)
+    ]
+    sampled = [logprob for response in responses for logprob in response.sampler_logprobs]
+    spread = [tokens.spread(torch.tensor(values, device=policy.device)) for values in (advantages, sampled)]
+    return MicroBatch(responses, tokens, *spread)
 
 
 def idle_batch(response: Response, policy: Policy) -> MicroBatch:

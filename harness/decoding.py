@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.attention import Heads, last_hidden_states
+from harness.attention import Heads, Kind, last_hidden_states
 from harness.packing import Packed, Text
 
 FIRST_COLUMNS = 64  # for new tokens, before more are taken
@@ -27,11 +27,11 @@ class Reading:
     packed: Packed
     kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # [place, head, size] each
 
-    def attend(self, layer: int, states: tuple[Heads, Heads, Heads], scaling: float, window: int | None) -> Tensor:
+    def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:
         """As the packed prompts do."""
         _, key, value = states
         self.kept.append((key[0].transpose(0, 1), value[0].transpose(0, 1)))
-        return self.packed.attend(layer, states, scaling, window)
+        return self.packed.attend(layer, states, kind)
 
 
 @dataclass
@@ -55,16 +55,16 @@ class Decoding:
         self.column += 1
         return states[:, -1]
 
-    def attend(self, layer: int, states: tuple[Heads, Heads, Heads], scaling: float, window: int | None) -> Tensor:
+    def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:
         """Attention of the newest tokens: [row, 1, head, size]. Several heads of queries share one of keys."""
         (query, key, value), end = states, self.column + 1
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self.column], values[:, :, self.column] = key[:, :, 0], value[:, :, 0]
         rows, heads, _, size = query.shape
-        grouped = query.reshape(rows, keys.shape[1], -1, size) * scaling
+        grouped = query.reshape(rows, keys.shape[1], -1, size) * kind.scaling
         scores = grouped @ keys[:, :, :end].transpose(2, 3) + self.bias[:, None, None, :end]
-        if window is not None and window < end:
-            scores[..., : end - window] = -torch.inf
+        if kind.window is not None and kind.window < end:
+            scores[..., : end - kind.window] = -torch.inf
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
         return (weights @ values[:, :, :end]).reshape(rows, 1, heads, size)
 
@@ -110,15 +110,19 @@ def read_prompts(
     bias = (
         torch.zeros(columns.shape).masked_fill(columns < starts[:, None], -torch.inf).repeat_interleave(per_prompt, 0)
     )
-    stores = tuple([kept[places].transpose(1, 2) for kept in layer] for layer in zip(*reading.kept, strict=True))
+    columns_first = width + min(limit, FIRST_COLUMNS)
+    stores: tuple[list[Store], list[Store]] = ([], [])
+    while reading.kept:
+        for store, kept in zip(stores, reading.kept.pop(0), strict=True):
+            store.append(kept.new_zeros(len(places), kept.shape[1], columns_first, kept.shape[2]))
+            store[-1][:, :, :width] = kept[places].transpose(1, 2)
     decoding = Decoding(
         model=model,
         keys=stores[0],
         values=stores[1],
-        bias=bias.to(device, states.dtype),
+        bias=torch.nn.functional.pad(bias, (0, columns_first - width)).to(device, states.dtype),
         lengths=lengths.repeat_interleave(per_prompt).to(device),
         column=width,
         limit=width + limit,
     )
-    decoding.grow(width + min(limit, FIRST_COLUMNS))
     return decoding, states[(starts + lengths - 1).to(device)].repeat_interleave(per_prompt, dim=0)

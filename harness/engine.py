@@ -5,13 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from harness.liveness import beat
 from harness.policy import Policy
-from harness.randomness import stream
+from harness.randomness import uniforms
 from harness.ranks import ALONE, Ranks
 from harness.sampler import Sample, Sampling, sample
 
@@ -49,8 +48,7 @@ class TorchEngine:
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
         """One uniform number per token."""
-        uniforms = np.stack([stream(*key).random(sampling.max_tokens) for key in keys])
-        return sample(self.policy, list(prompts), uniforms, sampling)
+        return sample(self.policy, list(prompts), uniforms(keys, sampling.max_tokens), sampling)
 
     @torch.no_grad()
     def load_weights(self, weights: Weights) -> None:

@@ -44,11 +44,6 @@ class ModelShape:
         return self.kv_heads * self.head_dim
 
     @property
-    def repeated_key(self) -> int:
-        """Width of the keys that attention under a mask wants: repeated for every head, a single one without a copy."""
-        return self.query if self.kv_heads > 1 else self.key
-
-    @property
     def linears(self) -> list[tuple[int, int]]:
         """Inputs and outputs of a layer's linear maps: query, key, value, output, gate, up, down."""
         attention = [(self.hidden, self.query), (self.hidden, self.key), (self.hidden, self.key)]

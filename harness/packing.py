@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.attention import Heads
+from harness.attention import Heads, Kind
 
 PADDING = 0.1  # of a block's real tokens
 
@@ -89,10 +89,10 @@ class Packed:
         real = sum(map(len, self.texts))
         return sum(rows * width for rows, width in self.shapes) / real - 1
 
-    def attend(self, layer: int, states: tuple[Heads, Heads, Heads], scaling: float, window: int | None) -> Tensor:  # noqa: ARG002
+    def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:  # noqa: ARG002
         """Causal attention within each text: [1, place, head, size]."""
         if len(self.texts) == 1:
-            return causal(states, scaling, window).transpose(1, 2)
+            return causal(states, kind).transpose(1, 2)
         heads, size = states[0].shape[1], states[0].shape[3]
         spread = [gathered(part[0].transpose(0, 1), self.cells) for part in states]
         sizes = [rows * width for rows, width in self.shapes]
@@ -100,7 +100,7 @@ class Packed:
         seen = []
         for (rows, width), block in zip(self.shapes, parts, strict=True):
             query, key, value = (part.view(rows, width, -1, size).transpose(1, 2) for part in block)
-            seen.append(causal((query, key, value), scaling, window).transpose(1, 2).reshape(rows * width, heads, size))
+            seen.append(causal((query, key, value), kind).transpose(1, 2).reshape(rows * width, heads, size))
         return gathered(torch.cat(seen), self.seats)[None]
 
 
@@ -110,9 +110,9 @@ def gathered(rows: Float[Tensor, "row head size"], places: Int[Tensor, " place"]
     return flat.view(len(places), *rows.shape[1:])
 
 
-def causal(states: tuple[Heads, Heads, Heads], scaling: float, window: int | None) -> Heads:
-    """Attention of each token over those before it and itself, or the last `window` of them."""
-    query, key, value = states
+def causal(states: tuple[Heads, Heads, Heads], kind: Kind) -> Heads:
+    """Attention of each token over those before it and itself, or the latest of them."""
+    (query, key, value), window = states, kind.window
     if query.is_cuda and query.dtype == torch.float32 and query.shape[1] != key.shape[1]:
         # no fused kernel of CUDA takes fewer keys than queries in float32
         key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], dim=1) for part in (key, value))
@@ -121,7 +121,14 @@ def causal(states: tuple[Heads, Heads, Heads], scaling: float, window: int | Non
         whole = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool, device=query.device)
         mask = whole.tril() & whole.triu(1 - window)
     return torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, mask, is_causal=mask is None, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
+        query,
+        key,
+        value,
+        mask,
+        dropout_p=kind.dropout,
+        is_causal=mask is None,
+        scale=kind.scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
     )
 
 

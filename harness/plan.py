@@ -149,8 +149,9 @@ def verdict_text(job: Job, given: Assumptions) -> str:
     found = changes_that_fit(job, given)
     if not found:
         lines.append(
-            "No three of --zero_stage, --offload, --gradient_checkpointing, --micro_batch_size, --engine, "
-            "--engine_memory, --gpus, --gpu, --max_response_tokens and --lora_rank make it fit: take a smaller model."
+            "No three of --zero_stage, --offload, --gradient_checkpointing, --micro_batch_size, --micro_batch_tokens, "
+            "--engine, --engine_memory, --gpus, --gpu, --max_response_tokens and --lora_rank make it fit: take a "
+            "smaller model."
         )
     for change in found:
         other = ", which is another experiment" if change.is_other_experiment else ""

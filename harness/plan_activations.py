@@ -1,8 +1,8 @@
 """Bytes that a Qwen2's forward pass keeps for its backward pass, as autograd saves them.
 
-Derived from transformers' modeling_qwen2.py and harness/token_logprobs.py, and held against what autograd is seen to
-save on a CPU (tests/harness/test_plan.py). `w` is the width of the weights in bytes: 4 in float32, 2 in bfloat16. Per
-token and layer, h hidden, q queries, k keys, i intermediate, n heads:
+Derived from transformers' modeling_qwen2.py, harness/packing.py and harness/token_logprobs.py, and held against what
+autograd is seen to save on a CPU (tests/harness/test_plan_bytes.py). `w` is the width of the weights in bytes: 4
+in float32, 2 in bfloat16. Per token and layer, h hidden, q queries, k keys, i intermediate, n heads:
 
     norm, twice        4 h of its input in float32, w h of the normalised, 4 of its root, w h of its output
     attention          w q of queries, w q of outputs (the output map's input), 2 w k of keys and values, 4 n of sums
@@ -11,10 +11,16 @@ token and layer, h hidden, q queries, k keys, i intermediate, n heads:
 that is (8 + 4 w) h + w (2 q + 2 k + 4 i) + 8 + 4 n. In float32 the norm's input is the residual stream itself.
 Qwen2.5-0.5B in bfloat16: 16 x 896 + 2 (2 x 896 + 2 x 128 + 4 x 4864) + 8 + 56 = 57,408 bytes a token and layer.
 
-Rows padded to one width need a mask: then keys and values are repeated for every head (q in place of k), and each layer
-keeps the mask as numbers, w per pair of positions. A micro-batch of one row has no padding, hence no mask.
-A GPU's kernels keep the same tensors (flash attention without a mask, memory-efficient attention with one); their
-padding of sums and masks to multiples of 8 to 32 is left out.
+Several texts are gathered into blocks for attention and back from them, which makes the output map's input a copy: w q
+more, (8 + 4 w) h + w (3 q + 2 k + 4 i) + 8 + 4 n; 59,200 bytes of that example. An adapter of a bfloat16 model copies
+its input anyway, so there it is no more. The places of both gatherings, 8 + 8 bytes a token, serve all layers.
+
+A GPU's kernels keep the same tensors, except that attention in float32 wants as many keys and values as queries there:
+they are repeated, q in place of k. The padding of sums to multiples of 8 to 32 is left out.
+
+Planned for is a pass of texts of full length, each with a prompt of its own. Texts that share a prompt read it once.
+Left out: texts of several lengths stand in blocks that have up to a tenth more cells than tokens, so attention keeps up
+to a tenth more; and the mask of a sliding window, w per pair of positions and layer.
 """
 
 from dataclasses import dataclass
@@ -29,52 +35,45 @@ class Pass:
     """A micro-batch on its way through the model."""
 
     shape: ModelShape
-    rows: int
-    prompt_tokens: int
-    response_tokens: int
+    texts: int
+    tokens: int  # of all texts
+    response_tokens: int  # of those, the responses'
     width: int  # bytes of a weight
     is_checkpointed: bool = False
     lora_rank: int | None = None
-    is_padded: bool = False
-
-    @property
-    def columns(self) -> int:
-        """Of the padded batch."""
-        return self.prompt_tokens + self.response_tokens
-
-    @property
-    def tokens(self) -> int:
-        """Padding included."""
-        return self.rows * self.columns
+    is_on_gpu: bool = True
 
     @property
     def layer_bytes(self) -> int:
         """Kept by one layer for its backward pass."""
-        per_token = (adapted_bytes if self.lora_rank else trained_bytes)(self)
-        mask = self.width * self.rows * self.columns**2 * self.is_padded
-        return self.tokens * per_token + mask
+        return self.tokens * (adapted_bytes if self.lora_rank else trained_bytes)(self)
 
     @property
     def kept_bytes(self) -> int:
-        """Kept between forward and backward pass: each layer's activations, or under checkpointing its input alone."""
-        layer = self.tokens * self.width * self.shape.hidden if self.is_checkpointed else self.layer_bytes
-        return self.shape.layers * layer + self.ends_bytes
+        """Kept between forward and backward pass: each layer's activations, or under checkpointing its input alone.
+
+        Before the first adapter nothing is trained, and the norm there keeps nothing.
+        """
+        if self.is_checkpointed:
+            return self.shape.layers * self.tokens * self.width * self.shape.hidden + self.ends_bytes
+        first_norm = self.tokens * (4 * self.shape.hidden + 4) if self.lora_rank else 0
+        return self.shape.layers * self.layer_bytes - first_norm + self.ends_bytes
 
     @property
     def ends_bytes(self) -> int:
-        """Before and after the layers: token ids, what all layers share, the last norm, the head's input."""
+        """Before and after the layers: token ids, what all layers share, the last norm, the head's input.
+
+        Of a response's token besides: the place before it, its normaliser, and a byte of the mask.
+        """
         shape, w = self.shape, self.width
         norm = 4 * shape.hidden + 4 + (0 if self.lora_rank else w * shape.hidden)
-        # one row's responses are a view of the whole row's states, several are copied
-        states = w * shape.hidden * (self.columns if self.rows == 1 else self.response_tokens) * self.rows
-        known = (8 + 4) * self.rows * self.response_tokens
-        return self.tokens * (norm + 8) + states + known + self.shared_bytes
+        head = w * shape.hidden + 8 + 4 + 1
+        return self.tokens * (8 + norm) + self.response_tokens * head + self.shared_bytes
 
     @property
     def shared_bytes(self) -> int:
-        """Held for all layers: cosines and sines of the positions, and the mask, a byte per pair of positions."""
-        mask = self.rows * self.columns**2 * self.is_padded
-        return self.tokens * 2 * self.width * self.shape.head_dim + mask
+        """Held for all layers: cosines and sines of the positions, and the places of several texts' gatherings."""
+        return self.tokens * (2 * self.width * self.shape.head_dim + 16 * (self.texts > 1))
 
     @property
     def layer_work_bytes(self) -> int:
@@ -103,7 +102,7 @@ class Pass:
     @property
     def chunk_bytes(self) -> int:
         """Logits at a time, float32."""
-        return min(CHUNK_BYTES, 4 * self.rows * self.response_tokens * self.shape.vocabulary)
+        return min(CHUNK_BYTES, 4 * self.response_tokens * self.shape.vocabulary)
 
 
 def trained_bytes(one: Pass) -> int:
@@ -127,20 +126,22 @@ def adapted_bytes(one: Pass) -> int:
 
 
 def attention(one: Pass) -> int:
-    """Numbers that attention keeps per token: queries, outputs, keys and values."""
-    return 2 * one.shape.query + 2 * (one.shape.repeated_key if one.is_padded else one.shape.key)
+    """Numbers that attention keeps per token: queries, outputs, keys and values, and outputs that are gathered back."""
+    shape = one.shape
+    key = shape.query if one.width == 4 and one.is_on_gpu else shape.key
+    is_copied = one.texts > 1 and not (one.lora_rank and one.width == 2)
+    return (2 + is_copied) * shape.query + 2 * key
 
 
 def trainer_pass(job: Job) -> Pass:
     """The trainer's micro-batch at its longest."""
-    model = job.config.model
+    model, tokens = job.config.model, job.tokens_at_once
     return Pass(
         job.shape,
-        job.rows,
-        job.prompt_tokens,
-        job.response_tokens,
+        -(-tokens // job.full_tokens),
+        tokens,
+        -(-tokens * job.response_tokens // job.full_tokens),
         job.width,
         model.gradient_checkpointing,
         model.lora_rank,
-        is_padded=job.rows > 1,
     )

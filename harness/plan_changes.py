@@ -69,10 +69,13 @@ def best(job: Job, assumptions: Assumptions, names: Sequence[tuple[str, list[Any
 
 def moves(job: Job) -> Moves:
     """Values to try of each flag, the present ones left out."""
-    config, rows = job.config, job.rows
+    config, length = job.config, job.full_tokens
+    is_budget = config.optimizer.micro_batch_tokens is not None
+    smaller = [rows for rows in (8, 4, 2, 1) if rows * length < job.tokens_at_once]
     tried: Moves = {
         "gradient_checkpointing": [True] if not config.model.gradient_checkpointing else [],
-        "micro_batch_size": [size for size in (8, 4, 2, 1) if size < rows],
+        "micro_batch_size": smaller if not is_budget else [],
+        "micro_batch_tokens": [rows * length for rows in smaller] if is_budget else [],
         "engine_memory": [share / 100 for share in range(20, 96, 5)],
         "engine": ["torch"] if config.engine.engine == "vllm" else ["vllm"],
         "max_response_tokens": [config.rollout.max_response_tokens * part // 4 for part in (3, 2, 1)],

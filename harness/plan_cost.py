@@ -159,7 +159,7 @@ def round_seconds(job: Job, given: Assumptions) -> float:
     steps = max(float(job.response_tokens), rows * given.mean_response_tokens / together)
     mean = given.mean_prompt_tokens + given.mean_response_tokens / 2  # of what a row has behind it
     cache = rows * given.mean_response_tokens * mean * job.shape.cache_bytes(job.width)
-    moved = steps * job.shape.parameters * job.width + cache * cache_passes(job)
+    moved = steps * job.shape.parameters * job.width + cache
     launches = 0.0 if job.config.engine.engine == "vllm" else steps * job.shape.layers * LAUNCH_S
     return moved / (job.gpu.bandwidth_tb_s * 1e12 * given.bandwidth_share) + launches
 
@@ -171,15 +171,3 @@ def rows_together(job: Job, given: Assumptions) -> float:
         return rows
     one = (given.mean_prompt_tokens + given.mean_response_tokens) * job.shape.cache_bytes(job.width)
     return min(rows, max(1.0, vllm_parts(job)["KV cache"] / one))
-
-
-def cache_passes(job: Job) -> float:
-    """How often a token's step reads or writes all keys and values.
-
-    vLLM reads them once. Torch's engine copies the grown cache (2), repeats it for every head (1 + repeats) and reads
-    that (repeats).
-    """
-    if job.config.engine.engine == "vllm":
-        return 1.0
-    repeats = job.shape.heads / job.shape.kv_heads
-    return 3.0 + 2.0 * repeats

@@ -81,10 +81,28 @@ class Job:
         return self.prompt_tokens + self.response_tokens
 
     @property
+    def minibatch(self) -> int:
+        """Responses of an optimizer step, of all ranks together."""
+        return self.config.responses_per_step // self.config.optimizer.minibatches
+
+    @property
+    def share(self) -> int:
+        """A rank's part of them, at most."""
+        return -(-self.minibatch // self.gpus)
+
+    @property
     def rows(self) -> int:
-        """Responses that pass through the trainer at a time."""
-        minibatch = self.config.responses_per_step // self.config.optimizer.minibatches
-        return self.config.optimizer.micro_batch_size or -(-minibatch // self.gpus)
+        """Responses of full length that pass through the trainer at a time; under a budget of tokens at least one."""
+        settings = self.config.optimizer
+        if settings.micro_batch_tokens is None:
+            return settings.micro_batch_size or self.share
+        return min(self.share, max(1, settings.micro_batch_tokens // self.full_tokens))
+
+    @property
+    def tokens_at_once(self) -> int:
+        """Tokens that pass through the trainer at a time, at most: shorter responses fill a budget to its end."""
+        budget = self.config.optimizer.micro_batch_tokens or 0
+        return max(self.rows * self.full_tokens, min(budget, self.share * self.full_tokens))
 
     @property
     def prompts_per_round(self) -> int:

@@ -6,6 +6,7 @@ PyTorch's allocator holds back beyond the tensors is not in it.
 
 from dataclasses import dataclass
 
+from harness.decoding import FIRST_COLUMNS
 from harness.deepspeed_backend import GPU_BUCKET
 from harness.plan_activations import Pass, trainer_pass
 from harness.plan_job import GIB, Job
@@ -178,28 +179,30 @@ def rollout(job: Job) -> list[Moment]:
         return [Moment("vLLM awake, new weights handed over and checked", sync)]
     if job.zero_stage == 3:
         base = base | {"engine's weights": job.shape.parameters * job.width}
-    rows = job.prompts_of_a_rank * job.config.rollout.group_size
-    cache = rows * response_cache_bytes(job)
-    prompts = job.prompts_of_a_rank * job.prompt_tokens
-    read = prompts * job.width * (3 * job.shape.intermediate + 4 * job.shape.hidden)
-    prompt_cache = prompts * job.shape.cache_bytes(job.width)
-    nucleus = job.config.evaluation.eval_top_p < 1
-    logits = rows * job.shape.vocabulary * (job.width + (NUCLEUS_BYTES if nucleus else SAMPLER_BYTES))
-    return [
-        Moment("torch reads the prompts", base | {"KV cache": prompt_cache, "engine's work": read}),
-        Moment("torch attends at full length", base | {"KV cache": cache, "engine's work": decode_bytes(job, rows)}),
-        Moment("torch draws a token", base | {"KV cache": cache, "engine's work": logits}),
-    ]
+    return [Moment(when, base | parts) for when, parts in torch_engine(job).items()]
 
 
-def decode_bytes(job: Job, rows: int) -> int:
-    """One layer's work at full length: keys and values repeated for every head, or its keys while they grow.
+def torch_engine(job: Job) -> dict[str, Parts]:
+    """What torch's engine takes at its largest moments: harness/decoding.py, with every response at full length.
 
-    Prompts of several lengths are padded, and attention with a mask wants as many keys as queries.
+    A layer's keys are there twice as their store grows or rows leave it, all layers' as each response is given its
+    prompt's. For every head and column attention has two numbers of the weights' width and one of 4 bytes, or two of 4.
     """
-    shape = job.shape
-    copied = 2 * shape.repeated_key if shape.repeated_key > shape.key else shape.key
-    return rows * job.full_tokens * job.width * copied
+    shape, w, prompts = job.shape, job.width, job.prompts_of_a_rank
+    rows = prompts * job.config.rollout.group_size
+    read, full = prompts * job.prompt_tokens, rows * job.full_tokens
+    laid = rows * job.prompt_tokens
+    begun = rows * (job.prompt_tokens + min(FIRST_COLUMNS, job.response_tokens))
+    of_prompts, of_begun, of_full = (tokens * shape.cache_bytes(w) for tokens in (read, begun, full))
+    sampler = NUCLEUS_BYTES if job.config.evaluation.eval_top_p < 1 else SAMPLER_BYTES
+    found = {
+        "torch reads the prompts": (of_prompts, read * w * (3 * shape.intermediate + 4 * shape.hidden)),
+        "torch gives each response its prompt": (of_prompts + of_begun, w * (read * shape.hidden + laid * shape.key)),
+        "torch makes room in a layer's store": (of_full, full * shape.key * w),
+        "torch attends at full length": (of_full, full * shape.heads * 8),
+        "torch draws a token": (of_full, rows * shape.vocabulary * (w + sampler)),
+    }
+    return {when: {"KV cache": cache, "engine's work": work} for when, (cache, work) in found.items()}
 
 
 def trainer(job: Job) -> list[Moment]:
@@ -246,12 +249,12 @@ def waiting_gradient(job: Job, one: Pass) -> int:
 def step_parts(job: Job) -> Parts:
     """What the optimizer step takes besides. Torch's AdamW steps all tensors at once on a GPU, with a copy of them.
 
-    `adam_step_norm` then goes tensor by tensor: two quotients in the weights' dtype and two in float64.
+    `adam_step_norm` then goes tensor by tensor: two of its size in the weights' dtype and one in float64.
     """
     if job.zero_stage == 0:
         rank = job.config.model.lora_rank
         largest_tensor = rank * job.shape.intermediate if rank else job.shape.embedding
-        norm = (2 * job.trained_width + 16) * largest_tensor * (not job.is_deepspeed)
+        norm = (2 * job.trained_width + 8) * largest_tensor * (not job.is_deepspeed)
         return {"optimizer's work": max(job.trained * job.trained_width, norm)}
     if job.config.backend.offload != "none":
         return {}

@@ -1,6 +1,5 @@
 """The run folder: written here alone, append-only while the run goes on. Its schema is docs/run_folder.md."""
 
-import dataclasses
 import json
 import math
 import os
@@ -239,7 +238,7 @@ class RunFolder:
 
     def add_evaluation(self, answers: list[Answer]) -> None:
         """The answers of one evaluation."""
-        self.add_table("evals", answers[0].step, [dataclasses.asdict(answer) for answer in answers], EVAL_SCHEMA)
+        self.add_table("evals", answers[0].step, [vars(answer) for answer in answers], EVAL_SCHEMA)
 
     def has_evaluation(self, step: int) -> bool:
         """Whether the answers after so many steps are there."""

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -28,7 +29,7 @@ class Problem:
     prompt: str
     answer: str
 
-    @property
+    @cached_property
     def prompt_id(self) -> str:
         """Identity of the prompt in every record and random stream: the first 64 bits of its sha256."""
         return hashlib.sha256(self.prompt.encode()).hexdigest()[:16]

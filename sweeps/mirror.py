@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PASS_S = 5.0  # between two passes
 LONGEST_WAIT_S = 60.0  # between two tries while MLflow does not answer
-SHARE = 10  # a pass of 3 s is followed by a rest of 30 s: never more than a tenth of a core
+SHARE = 20  # a pass of 3 s is followed by a rest of a minute: never more than a twentieth of a core
 POLL_S = 0.5
 NICE = 10
 

@@ -1,6 +1,7 @@
 """The command `resume`."""
 
 import argparse
+import gc
 from pathlib import Path
 
 from harness.command import OneLineParser, Subparsers
@@ -32,6 +33,7 @@ def run(options: argparse.Namespace) -> None:
         return
     from harness.resume import resume
 
+    gc.freeze()  # what has been imported never becomes garbage, and each full collection would look at all of it
     folder = resume(path, step_printer(config.run.steps), say)
     say(f"finished: {folder.path}")
 

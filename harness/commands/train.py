@@ -1,6 +1,7 @@
 """The command `train`."""
 
 import argparse
+import gc
 from pathlib import Path
 
 from harness.command import Subparsers
@@ -29,5 +30,6 @@ def run(options: argparse.Namespace) -> None:
         return
     from harness.loop import train
 
+    gc.freeze()  # what has been imported never becomes garbage, and each full collection would look at all of it
     folder = train(config, path, step_printer(config.run.steps), print_warm_start)
     say(f"finished: {folder.path}")

@@ -1,6 +1,6 @@
 import numpy as np
 
-from harness.randomness import stream
+from harness.randomness import stream, uniforms
 
 
 def test_same_key_gives_the_same_numbers_in_any_order() -> None:
@@ -27,3 +27,9 @@ def test_numbers_are_those_of_every_process_and_machine() -> None:
     # recorded on 2026-11-22: numbers that changed would change every run
     numbers = stream(0, "rollout", 3, "abc", 1).integers(2**31, size=4).tolist()
     assert numbers == [914790383, 723938532, 1056196804, 701547547]
+
+
+def test_uniforms_are_the_first_numbers_of_each_stream() -> None:
+    keys = [(0, "rollout", 3, "abc", sample) for sample in range(5)]
+    assert (uniforms(keys, 73) == np.stack([stream(*key).random(73) for key in keys])).all()
+    assert (uniforms(keys[::-1], 2) == uniforms(keys, 73)[::-1, :2]).all()

@@ -1,0 +1,217 @@
+"""`harness plan`: its bytes are those that this harness is seen to allocate, counted on a CPU tensor by tensor."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from harness.backend import checkpointing
+from harness.config import Config
+from harness.decoding import read_prompts
+from harness.lora import with_adapters
+from harness.model_shapes import shape_from
+from harness.packing import TokenBatch, pack_batch
+from harness.plan_activations import trainer_pass
+from harness.plan_job import Job, find_gpu, make_job
+from harness.plan_memory import CONTEXT, held, rollout, trainer
+from harness.policy import Policy, response_logprobs
+from harness.ranks import ALONE
+from harness.sampler import Sampling, sample
+from harness.settings import resolve
+from harness.training import make_backend
+from tests.harness.live_memory import LiveMemory
+
+SIZES: list[dict[str, Any]] = [
+    {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 192},
+    {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 8, "intermediate_size": 512},
+]
+CLOSE = 0.15  # of the measured bytes, as the issue asks; most are within 0.05
+
+
+class PadsWithZero:
+    """The one thing that a batch asks of a tokenizer."""
+
+    pad_token_id = 0
+
+
+def values_of(size: int, vocabulary: int = 500, is_tied: bool = True) -> dict[str, Any]:
+    """A small Qwen2's config.json."""
+    more = {"num_key_value_heads": 2, "max_position_embeddings": 4096, "tie_word_embeddings": is_tied}
+    return SIZES[size] | more | {"vocab_size": vocabulary, "model_type": "qwen2"}
+
+
+def network(values: dict[str, Any], dtype: torch.dtype = torch.float32) -> Any:
+    """The model of those values with random weights."""
+    settings = {name: value for name, value in values.items() if name != "model_type"}
+    return transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**settings)).to(dtype).eval()
+
+
+def settings_of(prompt: int, response: int, **changes: Any) -> Config:
+    """A run whose longest prompt and response are these."""
+    lengths = {"max_prompt_tokens": prompt, "max_response_tokens": response}
+    task = {"task": "math", "train_data": "a.jsonl", "eval_data": "b.jsonl"}
+    return resolve(lengths | task | {"model": "small", "minibatches": 2} | changes)
+
+
+def job_of(values: dict[str, Any], config: Config) -> Job:
+    return make_job(config, shape_from(values, "small"), 1, find_gpu("h100"))
+
+
+def random_batch(rows: int, prompt: int, response: int) -> TokenBatch:
+    """Each response behind a prompt of its own: the most that so many rows come to."""
+    prompts, responses = (torch.randint(500, (rows, length)).tolist() for length in (prompt, response))
+    return pack_batch(prompts, responses, torch.device("cpu"))
+
+
+def saved_bytes(policy: Policy, batch: TokenBatch) -> int:
+    """What autograd saves of a forward pass: distinct storages, parameters left out."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in policy.model.parameters()}
+    saved: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with checkpointing(policy.model), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept, _ = response_logprobs(policy, batch, 1.0)
+    assert kept.requires_grad
+    return sum(saved.values())
+
+
+def is_close(planned: float, measured: float) -> bool:
+    return abs(planned - measured) <= CLOSE * measured
+
+
+def test_adapters_are_as_many_as_peft_makes() -> None:
+    values = values_of(0)
+    policy = Policy(network(values), None, frozenset({0}))
+    config = settings_of(8, 8, lora_rank=4)
+    made = sum(p.numel() for p in with_adapters(policy, config.model).model.parameters() if p.requires_grad)
+    assert shape_from(values, "small").adapters(4) == made
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("response", [48, 96])
+@pytest.mark.parametrize("size", [0, 1])
+@pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16"}, {"lora_rank": 4}])
+@pytest.mark.parametrize("is_checkpointed", [False, True])
+def test_a_pass_keeps_what_autograd_saves(
+    rows: int, response: int, size: int, changes: dict[str, Any], is_checkpointed: bool
+) -> None:
+    """To the byte. What a GPU keeps besides stands in plan_activations.py."""
+    values = values_of(size)
+    config = settings_of(16, response, micro_batch_size=rows, gradient_checkpointing=is_checkpointed, **changes)
+    policy = Policy(network(values, getattr(torch, config.model.dtype)), None, frozenset({0}))
+    policy = with_adapters(policy, config.model)
+    make_backend(config, policy, ALONE)
+    one = dataclasses.replace(trainer_pass(job_of(values, config)), is_on_gpu=False)
+    # a checkpoint holds what all layers share as arguments, where no hook sees it
+    planned = one.kept_bytes - is_checkpointed * one.shared_bytes
+    assert saved_bytes(policy, random_batch(rows, 16, response)) == planned
+
+
+@pytest.mark.parametrize(("budget", "rows"), [(64, 1), (223, 1), (224, 2), (10_000, 4)])
+def test_a_budget_of_tokens_is_so_many_texts_of_full_length(budget: int, rows: int) -> None:
+    config = settings_of(16, 96, micro_batch_tokens=budget, prompts_per_step=2, group_size=4)
+    assert job_of(values_of(0), config).rows == rows
+
+
+@pytest.mark.parametrize("responses", [(84, 84), (92, 50, 10), (34,) * 4])
+def test_a_budget_keeps_what_shorter_texts_save_that_fill_it(responses: tuple[int, ...]) -> None:
+    values = values_of(1)
+    config = settings_of(16, 96, micro_batch_tokens=200, prompts_per_step=2, group_size=4)
+    prompts = torch.randint(500, (len(responses), 16)).tolist()
+    batch = pack_batch(prompts, [[1] * length for length in responses], torch.device("cpu"))
+    assert len(batch.tokens) == 200
+    policy = Policy(network(values), None, frozenset({0}))
+    make_backend(config, policy, ALONE)
+    one = dataclasses.replace(trainer_pass(job_of(values, config)), is_on_gpu=False)
+    assert is_close(one.kept_bytes, saved_bytes(policy, batch))
+
+
+def test_a_shared_prompt_saves_less() -> None:
+    """Than one of its own behind each response, for which is planned."""
+    values, config = values_of(1), settings_of(64, 32, micro_batch_size=2)
+    policy = Policy(network(values), None, frozenset({0}))
+    make_backend(config, policy, ALONE)
+    batch = pack_batch([[1] * 64] * 2, [[1] * 32] * 2, torch.device("cpu"))
+    assert saved_bytes(policy, batch) < saved_bytes(policy, random_batch(2, 64, 32))
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("is_tied", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 8}])
+@pytest.mark.parametrize("is_checkpointed", [False, True])
+def test_the_trainers_peak_is_what_lives_at_most(
+    rows: int, is_tied: bool, dtype: str, changes: dict[str, Any], is_checkpointed: bool
+) -> None:
+    """Two optimizer steps of two micro-batches; the second step's, when the moments exist, without a GPU's context."""
+    values, response = values_of(1, 2000, is_tied), 320 // rows
+    sizes = {"micro_batch_size": rows, "prompts_per_step": 2, "group_size": 2 * rows}
+    config = settings_of(48, response, dtype=dtype, gradient_checkpointing=is_checkpointed, **sizes, **changes)
+    policy = Policy(network(values, getattr(torch, dtype)), None, frozenset({0}))
+    policy = with_adapters(policy, config.model)
+    backend = make_backend(config, policy, ALONE)
+    with LiveMemory(policy.model.parameters()) as live:
+        for _ in range(2):
+            backend.zero_grad()
+            live.peak = live.now
+            for is_last in (False, True):
+                logprobs, _ = backend.logprobs(random_batch(rows, 48, response), 1.0)
+                backend.backward(logprobs.mean(), is_last)
+            del logprobs
+            passes, live.peak = live.peak, live.now
+            backend.step(backend.gradient_norm())
+    *planned, step = trainer(job_of(values, config))
+    assert is_close(max(moment.total for moment in planned) - CONTEXT, passes)
+    unseen = 8 * max(one.numel() for one in policy.model.parameters() if one.requires_grad)  # in float64, within a norm
+    assert is_close(step.total - CONTEXT, live.peak + unseen)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("vocabulary", "prompt", "response", "top_p"),
+    [(200, 48, 200, 1.0), (200, 300, 8, 1.0), (8000, 48, 48, 1.0), (8000, 48, 48, 0.7)],
+)
+def test_the_samplers_peak_is_what_lives_at_most(
+    dtype: str, vocabulary: int, prompt: int, response: int, top_p: float
+) -> None:
+    """All responses run to the limit, behind prompts of several lengths: the longest that a round can be."""
+    values = values_of(1, vocabulary)
+    config = settings_of(prompt, response, dtype=dtype, prompts_per_step=4, group_size=8, eval_top_p=top_p)
+    model = network(values, getattr(torch, dtype))
+    policy = Policy(model, PadsWithZero(), frozenset({vocabulary}))
+    with LiveMemory(model.parameters()) as live:
+        uniforms = np.random.default_rng(0).random((32, response))
+        prompts = [[1] * length for length in (prompt - 18, prompt, prompt - 8, prompt)]
+        samples = sample(policy, prompts, uniforms, Sampling(response, 1.0, top_p))
+    assert all(one.truncated for one in samples)
+    drawn = rollout(job_of(values, config))
+    beside = ("gradients", "optimizer", "CUDA context")  # no step has been made here
+    planned = [sum(size for part, size in moment.parts.items() if part not in beside) for moment in drawn]
+    assert is_close(max(planned), live.peak)
+
+
+def test_keys_and_values_are_as_many_as_the_cache_holds() -> None:
+    values = values_of(0)
+    decoding, _ = read_prompts(network(values), [[1] * 24, [1] * 20], per_prompt=3, limit=8)
+    assert decoding.cache_bytes == 6 * (24 + 8) * shape_from(values, "small").cache_bytes(4)
+
+
+@pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16"}, {"dtype": "bfloat16", "lora_rank": 4}])
+def test_the_optimizer_is_as_large_as_adamws_moments(changes: dict[str, Any]) -> None:
+    values, config = values_of(0), settings_of(8, 8, **changes)
+    policy = with_adapters(Policy(network(values, getattr(torch, config.model.dtype)), None, frozenset()), config.model)
+    backend = make_backend(config, policy, ALONE)
+    backend.backward(backend.logprobs(random_batch(2, 8, 8), 1.0)[0].sum(), is_last=True)
+    backend.step(backend.gradient_norm())
+    moments = [tensor for name, tensor in backend.state()[1].items() if not name.endswith("/step")]
+    planned = held(job_of(values, config))
+    assert planned["optimizer"] == sum(tensor.nbytes for tensor in moments)
+    assert planned["weights"] == sum(parameter.nbytes for parameter in policy.model.parameters())
