@@ -5,8 +5,8 @@ from pathlib import Path
 
 MEMORY = re.compile(r"OutOfMemoryError|out of memory|MemoryError|[Uu]nable to allocate|[Cc]an(no|')t allocate memory")
 ADVICE = (
-    "lower --micro_batch_size, --max_response_tokens or --engine_memory, or use --gradient_checkpointing true, "
-    "--lora_rank 16, a higher --zero_stage or --offload"
+    "lower --micro_batch_size or --micro_batch_tokens, --max_response_tokens or --engine_memory, or use "
+    "--gradient_checkpointing true, --lora_rank 16, a higher --zero_stage or --offload"
 )
 
 

@@ -96,7 +96,7 @@ def test_the_published_layout_would_fit_and_ours_says_what_does_not(capsys: pyte
 
 
 @pytest.mark.parametrize(
-    "micro_batch", [{"micro_batch_size": 64}, {"micro_batch_size": None, "micro_batch_tokens": 2**16}]
+    "micro_batch", [{"micro_batch_size": 64, "micro_batch_tokens": None}, {"micro_batch_tokens": 2**16}]
 )
 def test_changes_make_it_fit_and_no_smaller_ones_do(micro_batch: dict[str, int | None]) -> None:
     one = job_of("one-gpu/fipo-0.5b", 1, group_size=64, gradient_checkpointing=False, **micro_batch)

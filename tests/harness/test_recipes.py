@@ -130,7 +130,7 @@ def test_what_is_stated_nowhere_is_marked_as_assumed() -> None:
 
     assert {"overlong_factor", "dynamic_sampling"} <= assumed("recipe/fipo-7b")
     assert {"averaging", "epsilon_high", "beta"} <= assumed("recipe/grpo-7b")
-    assert "micro_batch_size" in assumed("recipe/dapo-32b")
+    assert "micro_batch_tokens" in assumed("recipe/dapo-32b")
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ WRONG = [
     ("--group_size 1", "--group_size"),
     ("--prompts_per_step 30 --minibatches 8", "--prompts_per_step 30"),
     ("--micro_batch_size 3", "--micro_batch_size 3"),
+    ("--micro_batch_size 2 --micro_batch_tokens 99", "--micro_batch_size 2 and --micro_batch_tokens 99"),
     ("--overlong_buffer 72 --max_response_tokens 72", "--overlong_buffer 72"),
     ("--steps 0", "--steps"),
     ("--steps many", "--steps"),
