@@ -62,7 +62,8 @@ class Decoding:
         keys[:, :, self.column], values[:, :, self.column] = key[:, :, 0], value[:, :, 0]
         rows, heads, _, size = query.shape
         grouped = query.reshape(rows, keys.shape[1], -1, size) * kind.scaling
-        scores = grouped @ keys[:, :, :end].transpose(2, 3) + self.bias[:, None, None, :end]
+        scores = grouped @ keys[:, :, :end].transpose(2, 3)
+        scores += self.bias[:, None, None, :end]
         if kind.window is not None and kind.window < end:
             scores[..., : end - kind.window] = -torch.inf
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)

@@ -35,8 +35,7 @@ def main() -> int:
         print("error: expected no thread before a fork, got some: runs are started afresh", file=sys.stderr)
         return 1
     gc.freeze()  # else every collection in a child would copy all pages
-    requests.send(b"{}")
-    command = serve(requests)
+    command = serve(requests) if told(requests, {}) else None
     return 0 if command is None else run(command)
 
 

@@ -117,7 +117,7 @@ def test_it_ends_with_what_starts_runs() -> None:
 
 
 def test_nothing_is_forked_beside_a_thread() -> None:
-    script = "import threading, time, sys; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n"
+    script = "import threading, time, sys; threading.Thread(target=time.sleep, args=(999,), daemon=True).start()\n"
     script += "import harness.forks, socket; sys.argv[1:] = [str(socket.socketpair()[0].detach())]\n"
     script += "sys.exit(harness.forks.main())"
     done = subprocess.run(
