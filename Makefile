@@ -141,8 +141,9 @@ $(TRL_VENV)/.ready $(VERL_VENV)/.ready: pyproject.toml
 mutants: $(READY)
 	@$(PY) -m tests.losses.mutants
 
-# Speed and memory of the losses beside their peers and the machine's limit; make bench DEVICE=cuda on a GPU.
-bench: $(READY) $(PEERS)
+# Speed and memory of training steps, sampling and losses beside TRL, transformers, ms-swift and the machine's limit: about
+# 10 minutes on two quiet cores. make bench DEVICE=cuda on a GPU.
+bench: $(READY) $(PEERS) $(if $(filter cpu,$(DEVICE)),$(TRL_VENV)/.ready)
 	@PYTHONPATH=$(PEERS) $(PY) -m benchmarks --device $(DEVICE) --save
 
 # The search against a grid on the easy task, and two slots against one: most of an hour on two cores.

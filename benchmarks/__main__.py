@@ -1,4 +1,4 @@
-"""python -m benchmarks [future_kl] [losses] [logprobs] [recording] [--device cuda] [--save]: figures and targets."""
+"""python -m benchmarks [PART ...] [--device cuda] [--save]: figures and targets beside peers and the hardware."""
 
 import itertools
 import os
@@ -7,19 +7,31 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks import future_kl, logprobs, loss_cost, recording
+from benchmarks import future_kl, logprobs, loss_cost, overhead, padding, recording, runs, sampling, size, step
 from benchmarks.table import Row, printed, saved
 from harness.command import OneLineParser, run_command
 from harness.errors import UsageError
 from harness.loop import keep_freed_memory
 
+
+def on_cpu(rows: Callable[[], Iterator[Row]]) -> Callable[[str], Iterator[Row]]:
+    """A part that has no rows on a GPU."""
+    return lambda device: rows() if device == "cpu" else iter(())
+
+
 PARTS: dict[str, Callable[[str], Iterator[Row]]] = {
+    "step": on_cpu(step.rows),
+    "sampling": on_cpu(sampling.rows),
+    "padding": on_cpu(padding.rows),
+    "size": on_cpu(size.rows),
+    "overhead": on_cpu(overhead.rows),
+    "runs": on_cpu(runs.rows),
     "future_kl": future_kl.rows,
     "losses": lambda device: itertools.chain(
         loss_cost.rows(device), loss_cost.share_of_step() if device == "cpu" else ()
     ),
     "logprobs": logprobs.rows,
-    "recording": lambda device: recording.rows() if device == "cpu" else iter(()),
+    "recording": on_cpu(recording.rows),
 }
 
 
@@ -46,8 +58,8 @@ def main(arguments: list[str]) -> None:
     print(f"load of the machine before the start: {load:.1f}" + (": the figures will suffer" if load > 0.5 else ""))
     rows: list[Row] = []
     for part in options.parts or PARTS:
-        found = list(PARTS[part](options.device))
-        print(f"\n{printed(found)}\n", flush=True)
+        if found := list(PARTS[part](options.device)):
+            print(f"\n{printed(found)}\n", flush=True)
         rows += found
     if options.save:
         print(f"saved: {saved(rows, options.device)}")

@@ -2,12 +2,14 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 Function = Callable[[], object]
+Clock = Callable[[Function], float]  # the seconds of a call
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,15 @@ class Timing:
     minimum: float
 
 
-def interleaved(functions: Mapping[str, Function], rounds: int, device: str = "cpu") -> dict[str, Timing]:
+def interleaved(
+    functions: Mapping[str, Function], rounds: int, device: str = "cpu", clock: Clock | None = None
+) -> dict[str, Timing]:
     """The time of each function's calls: in each round each has one slow call, or quick ones for a tenth of a second.
 
     The first two calls warm up caches, kernels and the allocator, say how quick the function is, and are not counted.
+    The clock is by default the device's.
     """
-    measure = seconds_on_gpu if device == "cuda" else seconds
+    measure = clock or (seconds_on_gpu if device == "cuda" else seconds)
     for run in functions.values():
         run()
     calls = {name: max(1, min(100, int(0.1 / max(measure(run), 1e-9)))) for name, run in functions.items()}
@@ -34,11 +39,45 @@ def interleaved(functions: Mapping[str, Function], rounds: int, device: str = "c
     return {name: Timing(statistics.median(times), min(times)) for name, times in taken.items()}
 
 
+def interleaved_per_unit(functions: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, Timing]:
+    """CPU seconds per unit of each function's calls, each of which returns how many units it made.
+
+    The first call of each is not counted.
+    """
+    for run in functions.values():
+        run()
+    taken: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, run in functions.items():
+            begin = time.process_time()
+            made = run()
+            taken[name].append((time.process_time() - begin) / made)
+    return {name: Timing(statistics.median(times), min(times)) for name, times in taken.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread inside."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def seconds(run: Function) -> float:
     """Wall seconds of a call."""
     begin = time.perf_counter()
     run()
     return time.perf_counter() - begin
+
+
+def cpu_seconds(run: Function) -> float:
+    """Seconds that this process computed during a call, on all its threads."""
+    begin = time.process_time()
+    run()
+    return time.process_time() - begin
 
 
 def seconds_on_gpu(run: Function) -> float:

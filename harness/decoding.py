@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.attention import Heads, Kind, last_hidden_states
@@ -69,20 +69,30 @@ class Decoding:
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
         return (weights @ values[:, :, :end]).reshape(rows, 1, heads, size)
 
-    def keep(self, rows: Int[Tensor, " row"]) -> None:
-        """Go on with these rows alone."""
-        self.bias, self.lengths = self.bias[rows], self.lengths[rows]
+    def keep(self, going: Bool[Tensor, " row"]) -> Int[Tensor, " kept"]:
+        """Go on with these rows alone; which rows they were, in their new order.
+
+        The last ones move to where others have ended, and the rest stay where they are.
+        """
+        left = int(going.sum())
+        order = torch.arange(left, device=going.device)
+        ended, last = (~going[:left]).nonzero().squeeze(1), going[left:].nonzero().squeeze(1) + left
+        order[ended] = last
+        self.bias, self.lengths = self.bias[order], self.lengths[order]
         for store in (self.keys, self.values):
             for layer, kept in enumerate(store):
-                store[layer] = kept[rows]
+                kept[ended, :, : self.column] = kept[last, :, : self.column]
+                store[layer] = kept[:left]
+        return order
 
     def grow(self, columns: int) -> None:
         """Make room for texts of this many columns."""
-        more = columns - self.bias.shape[1]
-        self.bias = torch.nn.functional.pad(self.bias, (0, more))
+        self.bias = torch.nn.functional.pad(self.bias, (0, columns - self.bias.shape[1]))
         for store in (self.keys, self.values):
             for layer, kept in enumerate(store):
-                store[layer] = torch.nn.functional.pad(kept, (0, 0, 0, more))
+                rows, heads, _, size = kept.shape
+                store[layer] = kept.new_empty(rows, heads, columns, size)
+                store[layer][:, :, : self.column] = kept[:, :, : self.column]
 
     @property
     def cache_bytes(self) -> int:
@@ -115,7 +125,7 @@ def read_prompts(
     stores: tuple[list[Store], list[Store]] = ([], [])
     while reading.kept:
         for store, kept in zip(stores, reading.kept.pop(0), strict=True):
-            store.append(kept.new_zeros(len(places), kept.shape[1], columns_first, kept.shape[2]))
+            store.append(kept.new_empty(len(places), kept.shape[1], columns_first, kept.shape[2]))
             store[-1][:, :, :width] = kept[places].transpose(1, 2)
     decoding = Decoding(
         model=model,

@@ -61,9 +61,8 @@ def sample(
         if left == 0 or step + 1 == sampling.max_tokens:
             break
         if left <= (1 - ENDED) * len(rows):
-            kept = going.nonzero().squeeze(1)
+            kept = decoding.keep(going)
             rows, chosen, going = rows[kept], chosen[kept], going[kept]
-            decoding.keep(kept)
         states = decoding.next_states(chosen)
     return [
         Sample(row[:length], row_entropy, row[length - 1] not in policy.end_ids, row_logprobs[:length])

@@ -96,7 +96,7 @@ def test_without_ms_swift_its_peer_says_what_to_install() -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["nothing"], "expected parts among future_kl, losses, logprobs, recording, got 'nothing'"),
+        (["nothing"], "expected parts among step, sampling, padding, size, overhead, runs, future_kl, losses, logprobs, recording, got 'nothing'"),
         (["losses", "--save"], "--save keeps one record of all parts: leave the parts out"),
     ],
 )

@@ -89,7 +89,8 @@ def test_the_cache_holds_no_more_than_it_says(policy: Policy) -> None:
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     decoding, _ = read_prompts(policy.model, [[2] * 24, [3] * 20], per_prompt=3, limit=8)
     assert decoding.cache_bytes == 6 * (24 + 8) * 2 * 2 * config.num_key_value_heads * size * 4
-    decoding.keep(torch.tensor([0, 5]))
+    kept = decoding.keep(torch.tensor([True, False, False, False, False, True]))
+    assert kept.tolist() == [0, 5]
     assert decoding.cache_bytes == 2 * (24 + 8) * 2 * 2 * config.num_key_value_heads * size * 4
 
 
