@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.attention import Heads, Kind, last_hidden_states
+from harness.newest_token import Angles, angles_of, newest_states
 from harness.packing import Packed, Text
 
 FIRST_COLUMNS = 64  # for new tokens, before more are taken
@@ -45,15 +46,19 @@ class Decoding:
     lengths: Int[Tensor, " row"]
     column: int  # where the newest tokens are or will be
     limit: int  # columns at most
+    angles: Angles | None  # of every position, where the model is one whose new tokens may go the short way
 
     def next_states(self, tokens: Int[Tensor, " row"]) -> Float[Tensor, "row hidden"]:
         """The last hidden states of these tokens, which join the texts."""
         if self.column == self.bias.shape[1]:
             self.grow(min(self.limit, int(GROWTH * self.column) + 1))
-        states = last_hidden_states(self.model, tokens[:, None], self.lengths[:, None], self)
+        if self.angles is None:
+            states = last_hidden_states(self.model, tokens[:, None], self.lengths[:, None], self)[:, -1]
+        else:
+            states = newest_states(self.model, tokens, self.lengths, self.angles, self)
         self.lengths = self.lengths + 1
         self.column += 1
-        return states[:, -1]
+        return states
 
     def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:
         """Attention of the newest tokens: [row, 1, head, size]. Several heads of queries share one of keys."""
@@ -135,5 +140,6 @@ def read_prompts(
         lengths=lengths.repeat_interleave(per_prompt).to(device),
         column=width,
         limit=width + limit,
+        angles=angles_of(model, width + limit),
     )
     return decoding, states[(starts + lengths - 1).to(device)].repeat_interleave(per_prompt, dim=0)

@@ -39,6 +39,7 @@ SOURCES = [
         "attention",
         "chain_sum",
         "decoding",
+        "newest_token",
         "packing",
         "policy",
         "randomness",

@@ -120,3 +120,13 @@ def test_a_saved_model_names_no_attention_of_ours(policy: Policy, tmp_path: Path
     write_policy(tmp_path, policy)
     assert NAME not in (tmp_path / "config.json").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["model_type"]
+
+
+@torch.inference_mode()
+def test_the_short_way_gives_the_bits_of_the_models_own(policy: Policy) -> None:
+    decodings = [read_prompts(policy.model, [[2] * 11, [3] * 20], per_prompt=3, limit=12)[0] for _ in range(2)]
+    assert (decodings[0].angles is None) == (policy.model.config.model_type == "qwen3")
+    decodings[1].angles = None
+    for tokens in torch.arange(6 * 12).view(12, 6) % 28 + 2:
+        ours, theirs = (decoding.next_states(tokens) for decoding in decodings)
+        assert torch.equal(ours, theirs)
