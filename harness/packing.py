@@ -165,17 +165,20 @@ def pack_batch(prompts: Sequence[list[int]], responses: Sequence[list[int]], dev
         for prompt, start, end in zip(prompts, response_ends, response_ends[1:], strict=False)
     ]
     tokens = [token for index in first for token in prompts[index]] + [token for one in responses for token in one]
-    positions = [position for index in first for position in range(len(prompts[index]))]
-    positions += [len(text.prompt) + position for text in texts for position in range(len(text.response))]
-    predictors = [before for text in texts for before in [text.prompt[-1], *text.response][: len(text.response)]]
+    # a response follows its prompt: its tokens' places in the text, and the place before each
+    ranges = [np.arange(len(prompts[index])) for index in first]
+    ranges += [np.arange(len(text.prompt), len(text)) for text in texts]
+    predictors = [np.arange(text.response.start - 1, text.response.stop - 1) for text in texts]
+    for text, places in zip(texts, predictors, strict=True):
+        places[0] = text.prompt[-1]
     lengths = torch.tensor([len(response) for response in responses])
     drawn = (torch.arange(int(lengths.max())) < lengths[:, None]).to(device)
     row = torch.tensor(tokens, device=device)
     return TokenBatch(
         tokens=row,
-        positions=torch.tensor(positions, device=device),
+        positions=torch.from_numpy(np.concatenate(ranges)).to(device),
         layout=Packed(texts, device),
-        predictors=torch.tensor(predictors, device=device),
+        predictors=torch.from_numpy(np.concatenate(predictors)).to(device),
         targets=row[ends[-1] :],
         drawn=drawn,
         mask=drawn,

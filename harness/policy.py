@@ -8,6 +8,7 @@ import copy
 import errno
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Policy:
 
     def encode(self, text: str) -> list[int]:
         """The prompt's tokens, with what the tokenizer puts at the start of a text."""
-        return list(self.tokenizer(text)["input_ids"])
+        return list(encoded(self.tokenizer, text))
 
     def decode(self, tokens: list[int]) -> str:
         """The response's text without its end token."""
@@ -63,6 +64,12 @@ class Policy:
     def token_ends(self, tokens: list[int]) -> list[int]:
         """For each token, where its text ends in the response, in characters; an end token has no text."""
         return [len(self.decode(tokens[: position + 1])) for position in range(len(tokens))]
+
+
+@lru_cache(maxsize=4096)  # evaluations ask the same again and again
+def encoded(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """The text's tokens."""
+    return tuple(tokenizer(text)["input_ids"])
 
 
 def response_logprobs(policy: Policy, batch: TokenBatch, temperature: float) -> Logprobs:
