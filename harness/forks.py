@@ -67,23 +67,36 @@ def serve(requests: socket.socket) -> dict[str, Any] | None:
             if not tell_ends(requests):
                 return None
         if requests.fileno() in ready:
-            packet, descriptors, _, _ = socket.recv_fds(requests, PACKET, 1)
+            packet, outputs, _, _ = socket.recv_fds(requests, PACKET, 1)
             if not packet:
                 return None
             command = json.loads(packet)
-            began, has_begun = os.pipe()
-            process = os.fork()
+            process = forked(command, outputs[0])
             if process == 0:
-                become(command, descriptors[0])
-                for descriptor in (requests.detach(), woken, wake, began, has_begun):
+                for descriptor in (requests.detach(), woken, wake):
                     os.close(descriptor)
                 return dict(command)
-            os.close(has_begun)
-            os.read(began, 1)  # nothing comes: closed when the child leads a session of its own
-            os.close(began)
-            os.close(descriptors[0])
-            if not told(requests, {"pid": process}):
+            if not told(requests, {} if process is None else {"pid": process}):
                 return None
+
+
+def forked(command: Mapping[str, Any], output: int) -> int | None:
+    """0 in the child; its number in the parent, as soon as it leads a session of its own; None without room."""
+    began, has_begun = os.pipe()
+    try:
+        process = os.fork()
+    except OSError:
+        process = None
+    if process == 0:
+        become(command, output)
+        os.close(began)
+        os.close(has_begun)
+        return 0
+    os.close(has_begun)
+    os.read(began, 1)  # nothing comes: the child closes its end
+    os.close(began)
+    os.close(output)
+    return process
 
 
 def tell_ends(requests: socket.socket) -> bool:

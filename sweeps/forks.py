@@ -92,10 +92,13 @@ class Forks:
             self.is_gone = True
             return None
         while (message := self.received()) is not None:
-            if "code" not in message:
+            if "code" in message:
+                self.note(message)
+            elif "pid" in message:
                 forked = self.children[message["pid"]] = Forked(message["pid"], self)
                 return forked
-            self.note(message)
+            else:
+                return None
         self.is_gone = True
         return None
 
