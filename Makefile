@@ -142,9 +142,9 @@ mutants: $(READY)
 	@$(PY) -m tests.losses.mutants
 
 # Speed and memory of training steps, sampling and losses beside TRL, transformers, ms-swift and the machine's limit: about
-# 10 minutes on two quiet cores. make bench DEVICE=cuda on a GPU.
+# 20 minutes on two quiet cores, then docs/speed.md from it. make bench DEVICE=cuda on a GPU.
 bench: $(READY) $(PEERS) $(if $(filter cpu,$(DEVICE)),$(TRL_VENV)/.ready)
-	@PYTHONPATH=$(PEERS) $(PY) -m benchmarks --device $(DEVICE) --save
+	@PYTHONPATH=$(PEERS) $(PY) -m benchmarks --device $(DEVICE) --save && $(PY) -m benchmarks.page
 
 # The search against a grid on the easy task, and two slots against one: most of an hour on two cores.
 bench-search: $(READY)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks import future_kl, logprobs, loss_cost, overhead, padding, recording, runs, sampling, size, step
+from benchmarks import future_kl, gpu, logprobs, loss_cost, overhead, padding, recording, runs, sampling, size, step
 from benchmarks.table import Row, printed, saved
 from harness.command import OneLineParser, run_command
 from harness.errors import UsageError
@@ -25,13 +25,14 @@ PARTS: dict[str, Callable[[str], Iterator[Row]]] = {
     "padding": on_cpu(padding.rows),
     "size": on_cpu(size.rows),
     "overhead": on_cpu(overhead.rows),
-    "runs": on_cpu(runs.rows),
     "future_kl": future_kl.rows,
     "losses": lambda device: itertools.chain(
         loss_cost.rows(device), loss_cost.share_of_step() if device == "cpu" else ()
     ),
     "logprobs": logprobs.rows,
     "recording": on_cpu(recording.rows),
+    "gpu": gpu.rows,
+    "runs": on_cpu(runs.rows),
 }
 
 
@@ -56,13 +57,15 @@ def main(arguments: list[str]) -> None:
     keep_freed_memory()  # as a run does: else page faults of fresh memory are most of what is timed
     load = os.getloadavg()[0]
     print(f"load of the machine before the start: {load:.1f}" + (": the figures will suffer" if load > 0.5 else ""))
-    rows: list[Row] = []
+    rows: dict[str, list[Row]] = {}
     for part in options.parts or PARTS:
-        if found := list(PARTS[part](options.device)):
-            print(f"\n{printed(found)}\n", flush=True)
-        rows += found
+        rows[part] = list(PARTS[part](options.device))
+        if rows[part]:
+            print(f"\n{printed(rows[part])}\n", flush=True)
+    if len(rows) > 1:
+        print(printed([row for found in rows.values() for row in found]))
     if options.save:
-        print(f"saved: {saved(rows, options.device)}")
+        print(f"saved: {saved(rows, options.device, 'speed')}")
 
 
 if __name__ == "__main__":

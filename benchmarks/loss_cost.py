@@ -83,6 +83,6 @@ def share_of_step(rounds: int = 5) -> Iterator[Row]:
     times = interleaved({"step": step, "losses": lambda: [call() for call in calls]}, rounds)
     torch.set_num_threads(threads)
     yield Row(f"a step of the demo without evaluation, {len(calls)} updates", times["step"].minimum, "s")
-    yield Row(f"its {len(calls)} FIPO losses, forward and backward", times["losses"].minimum * 1e3, "ms")
+    yield Row(f"{len(calls)} FIPO losses of such a step, forward and backward", times["losses"].minimum * 1e3, "ms")
     share = 100 * times["losses"].minimum / times["step"].minimum
-    yield Row("share of the step", share, "%", at_most=0.5)
+    yield Row("share of FIPO's losses in a step of the demo", share, "%", at_most=0.5)

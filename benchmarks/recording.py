@@ -35,8 +35,8 @@ def rows() -> Iterator[Row]:
     _, memory = observed(resolve(SMALL))
     early, late = max(memory[:SETTLED]), max(memory[SETTLED:])
     yield Row(f"resident memory up to step {SETTLED}", early, "MiB")
-    yield Row(f"largest after it, up to step {STEPS:,}", late, "MiB")
-    yield Row("growth after it", 100 * (late / early - 1), "%", at_most=2.0)
+    yield Row(f"resident memory, largest after it, up to step {STEPS:,}", late, "MiB")
+    yield Row(f"growth of resident memory after step {SETTLED}", 100 * (late / early - 1), "%", at_most=2.0)
 
 
 def observed(config: Config) -> tuple[list[Metrics], list[float]]:

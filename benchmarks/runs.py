@@ -51,9 +51,9 @@ def slots(folder: Path) -> Iterator[Row]:
         if count == 1:
             gaps = [after.begins - run.ended for run, after in pairwise(runs)]
     yield Row("runs an hour of two slots / of one", took[1] / took[2], "", at_least=1.8)
-    yield Row("  of two slots", 3600 * SEEDS / took[2], "an hour")
+    yield Row("runs an hour of two slots", 3600 * SEEDS / took[2], "an hour")
     yield Row("from a run's end to its slot's next first step, median", median(gaps), "s", at_most=1.5)
-    yield Row("  longest", max(gaps), "s")
+    yield Row("from a run's end to its slot's next first step, longest", max(gaps), "s")
     yield from mirror(folder / "slots-2")
 
 
@@ -86,7 +86,7 @@ def cold_start(folder: Path) -> Iterator[Row]:
         imports.append(time.time() - begun)
     cold, alone = median(starts), median(imports)
     yield Row("a run in a process of its own, to its first step", cold, "s", floor=alone)
-    yield Row("  beyond its imports", cold - alone, "s", at_most=1.5)
+    yield Row("a run in a process of its own, to its first step, beyond its imports", cold - alone, "s", at_most=1.5)
 
 
 def demo(folder: Path) -> Iterator[Row]:

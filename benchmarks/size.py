@@ -7,8 +7,10 @@ the attention's. python -m benchmarks.size CASE measures one case.
 
 import dataclasses
 import json
+import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import report_scale
 from benchmarks.loss_cost import SEQUENCES, drawn, forward_and_backward
 from benchmarks.models import endless, random_policy
 from benchmarks.resident import forget_peak, peak_mib
@@ -36,6 +39,7 @@ HIDDEN = (64, 128, 256, 512)
 TEXTS, TEXT_TOKENS = 16, 128  # of every model size
 LENGTHS = (256, 1024, 4096, 16_384)
 SAMPLED = (256, 1024, 4096)
+RUNS = (20, 50, 100)  # of a comparison, whole arms
 PROMPT_TOKENS, GROUP_SIZE = 16, 8
 POSITIONS = LENGTHS[-1] + PROMPT_TOKENS
 ROUNDS = 3
@@ -87,13 +91,15 @@ def rows(
     hidden: Sequence[int] = HIDDEN,
     lengths: Sequence[int] = LENGTHS,
     sampled: Sequence[int] = SAMPLED,
+    runs: Sequence[int] = RUNS,
 ) -> Iterator[Row]:
-    """Model size, response length, sampling, the loss."""
+    """Model size, response length, sampling, the loss, runs."""
     yield from by_model(hidden)
     yield from by_length(lengths)
     with one_thread():
         yield from by_sampled_length(sampled)
         yield from by_loss_length(lengths)
+    yield from by_runs(runs)
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
@@ -155,6 +161,29 @@ def by_loss_length(lengths: Sequence[int]) -> Iterator[Row]:
     milliseconds = [1e3 * times[str(length)].minimum for length in lengths]
     words = f"FIPO's loss of {SEQUENCES} responses, tokens"
     yield from figures(words, lengths, [Growth("CPU time", "ms", milliseconds, is_linear=True)])
+
+
+def by_runs(counts: Sequence[int]) -> Iterator[Row]:
+    """`analysis report` on a comparison of made-up runs; a part that no run adds to makes its exponent small."""
+    print(f"reports on {', '.join(map(str, counts))} runs ...", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = [report_seconds(Path(folder) / str(count), count) for count in counts]
+    words = f"report on a comparison of runs of {report_scale.STEPS} steps, runs"
+    yield from figures(words, counts, [Growth("CPU time", "s", seconds, is_linear=True)])
+
+
+def report_seconds(folder: Path, runs: int) -> float:
+    """CPU seconds of a report in a process of its own."""
+    study = report_scale.write_study(folder / "study", runs)
+    before = children_seconds()
+    report_scale.drawn(study, folder / "report")
+    return children_seconds() - before
+
+
+def children_seconds() -> float:
+    """CPU seconds of all processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def figures(words: str, sizes: Sequence[int], found: Sequence[Growth]) -> Iterator[Row]:

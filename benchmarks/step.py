@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.arithmetic import matrix_multiply_rate
 from benchmarks.models import LARGER, random_policy
-from benchmarks.table import Row
+from benchmarks.table import TRL, Row
 from harness.chain_sum import TASKS
 from harness.errors import HarnessError, UsageError
 from harness.policy import write_policy
@@ -22,7 +22,6 @@ from harness.randomness import stream
 from harness.task import TRAINED_ON
 
 ROOT = Path(__file__).resolve().parents[1]
-TRL = ROOT / ".venv-trl"
 OURS = [sys.executable, "-m", "benchmarks.own_step"]
 THEIRS = [str(TRL / "bin" / "python"), "benchmarks/peers/trl_step.py"]
 GROUP_SIZE, MINIBATCHES = 8, 4

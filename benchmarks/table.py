@@ -1,16 +1,21 @@
 """What a benchmark found: rows of figures with their targets, printed as one table and kept as JSON."""
 
+import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 import torch
 
+LOAD = os.getloadavg()[0]  # of the machine, before anything was measured
 RESULTS = Path(__file__).parent / "results"
+TRL = RESULTS.parents[1] / ".venv-trl"
 
 
 @dataclass(frozen=True)
@@ -93,14 +98,24 @@ def machine(device: str) -> dict[str, object]:
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "load_at_start": LOAD,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "transformers": importlib.metadata.version("transformers"),
+        "trl": trl_version(),
         "cuda": torch.version.cuda if device == "cuda" else None,
         "python": platform.python_version(),
         "commit": commit(),
         "measured_at": datetime.now().isoformat(timespec="minutes"),
         "command": " ".join(["python", *sys.orig_argv[1:]]),
     }
+
+
+def trl_version() -> str | None:
+    """The version of TRL in its own environment, if there is one."""
+    found = importlib.metadata.distributions(name="trl", path=[str(path) for path in TRL.glob("lib/*/site-packages")])
+    return next((one.version for one in found), None)
 
 
 def commit() -> str:
@@ -118,12 +133,20 @@ def cpu_name() -> str:
     return names[0] if names else platform.processor()
 
 
-def saved(rows: list[Row], device: str, kind: str = "losses") -> Path:
-    """The file in benchmarks/results, named by kind and device, into which rows and machine were written."""
+def saved(rows: Sequence[Row] | Mapping[str, Sequence[Row]], device: str, kind: str) -> Path:
+    """The file in benchmarks/results, named by kind and device, into which rows and machine were written.
+
+    Each row is written with the part that it is of: its key, or where no parts are told apart, the kind.
+    """
+    parts = rows if isinstance(rows, Mapping) else {kind: rows}
     about = machine(device)
     name = "".join(c if c.isalnum() else "-" for c in str(about["device"]).lower()).strip("-")
     path = RESULTS / f"{kind}-{name}.json"
     path.parent.mkdir(exist_ok=True)
-    lines = [asdict(row) | {"ratio": row.ratio, "verdict": row.verdict} for row in rows]
+    lines = [
+        {"part": part} | asdict(row) | {"ratio": row.ratio, "verdict": row.verdict}
+        for part, found in parts.items()
+        for row in found
+    ]
     path.write_text(json.dumps({"machine": about, "rows": lines}, indent=1) + "\n", encoding="utf-8")
     return path

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import chunked_matrix, coverage, future_kl, logprobs, loss_cost, recording, table
-from benchmarks.__main__ import main
+from benchmarks.__main__ import PARTS, main
 from benchmarks.table import Row
 from harness.token_logprobs import token_logprobs
 from losses import future_kl as ours
@@ -82,10 +82,18 @@ def test_a_target_is_met_or_not(row: Row, target: str, verdict: str) -> None:
 
 def test_results_are_kept_with_hardware_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "RESULTS", tmp_path)
-    content = json.loads(table.saved([Row("a", 1.5, "times", at_most=2.0)], "cpu").read_text(encoding="utf-8"))
+    rows = {"size": [Row("a", 1.5, "times", at_most=2.0)], "runs": [], "losses": [Row("b", 1.0, "s")]}
+    path = table.saved(rows, "cpu", "speed")
+    assert path.name.startswith("speed-")
+    content = json.loads(path.read_text(encoding="utf-8"))
     assert content["machine"]["torch"] == torch.__version__
     assert content["machine"]["device"]
-    assert content["rows"][0]["verdict"] == "met"
+    assert [(row["part"], row["figure"], row["verdict"]) for row in content["rows"]] == [
+        ("size", "a", "met"),
+        ("losses", "b", ""),
+    ]
+    alone = json.loads(table.saved(rows["size"], "cpu", "search").read_text(encoding="utf-8"))
+    assert [row["part"] for row in alone["rows"]] == ["search"]
 
 
 def test_without_ms_swift_its_peer_says_what_to_install() -> None:
@@ -96,7 +104,7 @@ def test_without_ms_swift_its_peer_says_what_to_install() -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["nothing"], "expected parts among step, sampling, padding, size, overhead, runs, future_kl, losses, logprobs, recording, got 'nothing'"),
+        (["nothing"], f"expected parts among {', '.join(PARTS)}, got 'nothing'"),
         (["losses", "--save"], "--save keeps one record of all parts: leave the parts out"),
     ],
 )

@@ -14,6 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import own_step, padding, sampling, size, step
 from benchmarks.arithmetic import Group, forward_flops
 from benchmarks.models import LARGER, endless, random_policy
+from benchmarks.page import drawn
+from benchmarks.record import Record
 from benchmarks.resident import forget_peak, peak_mib
 from benchmarks.timing import interleaved_per_unit, one_thread
 from harness.errors import HarnessError, UsageError
@@ -132,7 +134,9 @@ def test_ours_and_generate_draw_lengths_from_one_distribution(tmp_path: Path) ->
 def test_sampling_reaches_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIPO_HARNESS_CACHE", str(tmp_path))
     cache_as_tiny(tmp_path)
-    rows = {row.figure: row for row in sampling.rows(rounds=1, counts=(1, 2))}
+    found = list(sampling.rows(rounds=1, counts=(1, 2)))
+    assert list(drawn(Record("made up", {}, {"sampling": found}))) == ["speed_sampling"]
+    rows = {row.figure: row for row in found}
     assert rows["sampling, 64 tokens each: tokens per CPU second, median"].target == "at least 1.7"
     assert rows["sampling, the task's own lengths: tokens per CPU second, median"].target == "at least 2.5"
     assert rows["cache, per row and column"].verdict == "met"
