@@ -53,17 +53,18 @@ def main(arguments: list[str]) -> None:
         raise UsageError("--save keeps one record of all parts: leave the parts out")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: expected a CUDA device, found none: use --device cpu")
-    torch.set_num_threads(options.threads)
     keep_freed_memory()  # as a run does: else page faults of fresh memory are most of what is timed
     load = os.getloadavg()[0]
     print(f"load of the machine before the start: {load:.1f}" + (": the figures will suffer" if load > 0.5 else ""))
     rows: dict[str, list[Row]] = {}
     for part in options.parts or PARTS:
+        torch.set_num_threads(options.threads)  # a part that trains sets its own
         rows[part] = list(PARTS[part](options.device))
         if rows[part]:
             print(f"\n{printed(rows[part])}\n", flush=True)
     if len(rows) > 1:
         print(printed([row for found in rows.values() for row in found]))
+    torch.set_num_threads(options.threads)
     if options.save:
         print(f"saved: {saved(rows, options.device, 'speed')}")
 
