@@ -20,16 +20,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import setproctitle
 
-PACKET = 2**20  # bytes of a command with its environment, at most
-MODULES = ("harness.__main__", "harness.loop", "harness.resume", "harness.record", "harness.rows")
+from harness.signals import STOPPING
+
+PACKET = 2**20  # bytes of a command with its environment, at most: the kernel's own limit is lower
+HANDLERS: dict[int, Any] = {}  # of the signals that this process ignores, as its children are to have them
+MODULES = tuple(f"harness.{name}" for name in ("__main__", "loop", "resume", "rows", "lora", "math_task", "launch"))
 LAZY = ("AutoModelForCausalLM", "AutoTokenizer", "PreTrainedTokenizerFast", "Qwen2Config", "Qwen2ForCausalLM")
 
 
 def main() -> int:
     """Serve until nobody listens, and in a child run its command: the exit code of either."""
     requests = socket.socket(fileno=int(sys.argv[1]))
+    HANDLERS.update({number: signal.signal(number, signal.SIG_IGN) for number in STOPPING})  # they are meant for runs
     import_everything()
     if len(list(Path("/proc/self/task").iterdir())) != 1:
         print("error: expected no thread before a fork, got some: runs are started afresh", file=sys.stderr)
@@ -82,7 +87,11 @@ def serve(requests: socket.socket) -> dict[str, Any] | None:
 
 def forked(command: Mapping[str, Any], output: int) -> int | None:
     """0 in the child; its number in the parent, as soon as it leads a session of its own; None without room."""
-    began, has_begun = os.pipe()
+    try:
+        began, has_begun = os.pipe()
+    except OSError:
+        os.close(output)
+        return None
     try:
         process = os.fork()
     except OSError:
@@ -125,7 +134,8 @@ def become(command: Mapping[str, Any], output: int) -> None:
     """Make this child the process that the command asks for: its session, signals, environment, output and name."""
     os.setsid()
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number, handler in ({signal.SIGCHLD: signal.SIG_DFL} | HANDLERS).items():
+        signal.signal(number, handler)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
@@ -136,7 +146,8 @@ def become(command: Mapping[str, Any], output: int) -> None:
     setproctitle.setproctitle(" ".join(words))  # while the environment lies where it did
     os.environ.clear()
     os.environ.update(command["environment"])
-    random.seed()  # nothing of a run's draws on it, but no two processes should have the same
+    random.seed()  # nothing of a run's draws on these, but no two processes should have the same
+    np.random.seed()
     sys.argv, sys.orig_argv = words[2:], words
 
 

@@ -31,7 +31,8 @@ def newest_states(
     model: Any, tokens: Int[Tensor, " row"], positions: Int[Tensor, " row"], angles: Angles, layout: Layout
 ) -> Float[Tensor, "row hidden"]:
     """The last hidden states of one new token for each row."""
-    body, everywhere = model.base_model, getattr(model.config, "sliding_window", None)
+    body = model.base_model
+    everywhere = model.config.sliding_window if type(model).__name__ == "MistralForCausalLM" else None
     cosines, sines = (table[positions, None] for table in angles)
     states = body.embed_tokens(tokens)
     for number, layer in enumerate(body.layers):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from harness.attention import last_hidden_states
 from harness.errors import UsageError
-from harness.packing import Packed, Text, TokenBatch
+from harness.packing import TokenBatch, pack_batch
 from harness.token_logprobs import token_logprobs
 
 Logprobs = tuple[Float[Tensor, "sequence token"], Float[Tensor, "sequence token"]]  # and entropies
@@ -168,18 +168,33 @@ def refuse_other_heads(network: Any, model: str) -> None:
             f"--model: expected a model that takes its attention from transformers' AttentionInterface (Qwen, Llama, "
             f"Mistral), got {model!r}, which does not"
         )
-    tokens = torch.arange(min(8, len(head.weight)))[None]
-    logits = network(tokens).logits
-    layout = Packed([Text(range(tokens.shape[1]), range(0))], tokens.device)
-    linear = last_hidden_states(network, tokens, torch.arange(tokens.shape[1])[None], layout) @ head.weight.T
+    kinds = set(getattr(network.config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if kinds or getattr(network.config, "attention_chunk_size", None):
+        raise UsageError(
+            f"--model: expected a model whose layers attend to whole texts or a sliding window (Qwen2, Llama, "
+            f"Mistral), got {model!r}, which has {', '.join(sorted(kinds)) or 'chunked attention'}"
+        )
+    prompt, responses = [0, 1, 2], [[2, 1, 0], [1, 1, 2, 0]]
+    whole = [network(torch.tensor([prompt + response])).logits[0, 2:-1] for response in responses]
+    logits = torch.cat(whole)
+    batch = pack_batch([prompt] * 2, responses, logits.device)
+    states = last_hidden_states(network, batch.tokens[None], batch.positions[None], batch.layout)[0]
+    linear = states.index_select(0, batch.predictors) @ head.weight.T
+    tolerance = 1e-3 if linear.dtype == torch.float32 else 0.1  # other kernels round otherwise
     changes = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # of Gemma, Cohere and Granite
     changed = any(getattr(network.config, name, None) not in (None, 1, 1.0) for name in changes)
-    # small logits pass through a cap unchanged, and an untrained bias is 0: hence more than the comparison
-    if changed or head.bias is not None or not torch.allclose(linear, logits, rtol=1e-3):
+    # small logits pass through a cap unchanged, and an untrained bias is 0: hence more than the comparison, which two
+    # texts behind one prompt make: layers of another kind would let one see the other
+    if changed or head.bias is not None or not agree(linear, logits, tolerance):
         raise UsageError(
             f"--model: expected a model whose logits are a linear layer of its last hidden states (Qwen, Llama, "
             f"Mistral), got {model!r}, which scales, caps or shifts them"
         )
+
+
+def agree(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
+    """Whether they are equal to that share of the largest."""
+    return bool((ours - theirs).abs().max() <= tolerance * theirs.abs().max())
 
 
 def end_ids(network: Any, tokenizer: Any, model: str) -> frozenset[int]:

@@ -1,8 +1,10 @@
 """Harness processes that need not import anything: forked by one that has (harness/forks.py)."""
 
 import atexit
+import errno
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,9 +16,12 @@ from typing import Any, Protocol
 
 import psutil
 
+from sweeps.holders import Holder
+
 POLL_S = 0.01
 # Threads that NumPy and pyarrow would start as they are imported, before any fork; of no use to a run.
 NO_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+ENDING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 LOST = -9  # the exit code of a process whose parent was killed before it could tell
 
 
@@ -39,12 +44,13 @@ class Forked:
 
     pid: int
     forks: "Forks"
+    holder: Holder | None  # None where it had ended before anybody could look
     returncode: int | None = None
 
     def poll(self) -> int | None:
         """Its exit code, as its parent tells it."""
         self.forks.listen()
-        if self.returncode is None and self.forks.is_gone and not psutil.pid_exists(self.pid):
+        if self.returncode is None and self.forks.is_gone and not (self.holder and self.holder.lives()):
             self.returncode = LOST
         return self.returncode
 
@@ -86,16 +92,23 @@ class Forks:
         self.listen()
         if self.is_gone:
             return None
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # between question and answer nothing may break in
         try:
             socket.send_fds(self.socket, [json.dumps(command).encode()], [output.fileno()])
-        except OSError:
-            self.is_gone = True
+            return self.answer()
+        except OSError as error:
+            self.is_gone = error.errno != errno.EMSGSIZE  # an environment larger than a packet may be
             return None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def answer(self) -> Forked | None:
+        """The process that was asked for; None where there is none."""
         while (message := self.received()) is not None:
             if "code" in message:
                 self.note(message)
             elif "pid" in message:
-                forked = self.children[message["pid"]] = Forked(message["pid"], self)
+                forked = self.children[message["pid"]] = Forked(message["pid"], self, holder_of(message["pid"]))
                 return forked
             else:
                 return None
@@ -118,7 +131,8 @@ class Forks:
 
     def note(self, message: Mapping[str, int]) -> None:
         """A process has ended."""
-        self.children.pop(message["pid"]).returncode = message["code"]
+        if child := self.children.pop(message["pid"], None):
+            child.returncode = message["code"]
 
     def received(self) -> dict[str, int] | None:
         """The next message, None where no more will come. Raises BlockingIOError where none has come yet."""
@@ -133,6 +147,14 @@ class Forks:
         """Let it end. What it has forked goes on."""
         self.socket.close()
         self.process.wait()
+
+
+def holder_of(pid: int) -> Holder | None:
+    """Who that is; None where there is no such process any more."""
+    try:
+        return Holder.of(pid)
+    except psutil.NoSuchProcess:
+        return None
 
 
 def environment(threads: int, extra: Mapping[str, str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import psutil
 
 from harness import HarnessError, free_port
-from sweeps.forks import Process, environment, forks
+from sweeps.forks import Process, environment, forks, holder_of
 from sweeps.gpus import memory_used_mib
 from sweeps.holders import Holder, ask_to_end, end_session
 from sweeps.leases import Lease
@@ -102,9 +102,9 @@ class LocalSlot:
         if self.gpus:
             extra["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
         self.process = start(run, extra)
-        self.runner = Holder.of(self.process.pid)
-        for lease in self.leases:
-            lease.note(runner=self.runner.written(), run=run.name, port=port, gpus=list(self.gpus))
+        self.runner = runner = holder_of(self.process.pid)
+        for lease in self.leases if runner else ():
+            lease.note(runner=runner and runner.written(), run=run.name, port=port, gpus=list(self.gpus))
         return [Attempt(run, self.process)]
 
     def ask_to_stop(self) -> None:
@@ -114,9 +114,10 @@ class LocalSlot:
 
     def clear(self, grace_s: float = 0.0) -> None:
         """End the session of what ran here, and wait for its GPU memory."""
-        if self.process is None or self.runner is None:
+        if self.process is None:
             return
-        end_session(self.runner, grace_s)
+        if self.runner is not None:
+            end_session(self.runner, grace_s)
         self.process.wait()
         self.process = self.runner = None
         for lease in self.leases:
@@ -251,11 +252,12 @@ def harness_process(
 def stop_process(process: Process, grace_s: float = GRACE_S) -> None:
     """Ask a process and its children to stop, wait, and kill what does not."""
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
+        with suppress(subprocess.TimeoutExpired, ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait(grace_s)
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 

@@ -10,6 +10,7 @@ import transformers
 
 from harness.attention import NAME
 from harness.decoding import FIRST_COLUMNS, read_prompts
+from harness.errors import UsageError
 from harness.packing import PADDING, Packed, Text, pack_batch
 from harness.policy import Policy, load_policy, write_policy
 from harness.sampler import Sampling, sample
@@ -23,6 +24,9 @@ KINDS = {
     "qwen2": transformers.Qwen2Config(**SHAPE, num_key_value_heads=2),
     "qwen3": transformers.Qwen3Config(**SHAPE, num_key_value_heads=1, head_dim=16),
     "llama": transformers.LlamaConfig(**SHAPE, num_key_value_heads=4),
+    "llama with a window that it does not use": transformers.LlamaConfig(
+        **SHAPE, num_key_value_heads=4, sliding_window=7
+    ),
     "mistral": transformers.MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=7),
 }
 
@@ -120,6 +124,18 @@ def test_a_saved_model_names_no_attention_of_ours(policy: Policy, tmp_path: Path
     write_policy(tmp_path, policy)
     assert NAME not in (tmp_path / "config.json").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["model_type"]
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers misses kernels of its own
+def test_a_model_with_layers_of_another_kind_is_refused(tmp_path: Path) -> None:
+    kinds = ["linear_attention", "full_attention"]
+    config = transformers.Qwen3NextConfig(
+        **SHAPE, num_key_value_heads=2, head_dim=16, layer_types=kinds, num_experts=0, decoder_sparse_step=0
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    write_policy(tmp_path, Policy(model, character_tokenizer(), frozenset({1})))
+    with pytest.raises(UsageError, match="linear_attention"):
+        load_policy(str(tmp_path))
 
 
 @torch.inference_mode()

@@ -106,6 +106,15 @@ def test_where_the_parent_dies_its_children_go_on_and_none_is_forked(model_folde
     forks.close()
 
 
+def test_signals_and_an_environment_too_large_leave_the_parent_alive(forks: Forks, tmp_path: Path) -> None:
+    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP):
+        forks.process.send_signal(number)
+    with (tmp_path / "log").open("ab") as output:
+        assert forks.start(["show"], output, {"LARGE": "x" * 2**18}) is None
+    assert started(forks, ["train", "--lr", "fast"], tmp_path / "log").wait(30) == 2
+    assert not forks.is_gone
+
+
 def test_it_ends_with_what_starts_runs() -> None:
     script = "from sweeps.forks import Forks; import time; print(Forks(1).process.pid, flush=True); time.sleep(99)"
     starter = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
