@@ -24,9 +24,7 @@ KINDS = {
     "qwen2": transformers.Qwen2Config(**SHAPE, num_key_value_heads=2),
     "qwen3": transformers.Qwen3Config(**SHAPE, num_key_value_heads=1, head_dim=16),
     "llama": transformers.LlamaConfig(**SHAPE, num_key_value_heads=4),
-    "llama, window unused": transformers.LlamaConfig(
-        **SHAPE, num_key_value_heads=4, sliding_window=7
-    ),
+    "llama, window unused": transformers.LlamaConfig(**SHAPE, num_key_value_heads=4, sliding_window=7),
     "mistral": transformers.MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=7),
 }
 
