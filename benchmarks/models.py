@@ -3,10 +3,8 @@
 import dataclasses
 from typing import Any
 
-import torch
-
 from harness.policy import Policy
-from harness.warmstart import SHAPE, character_tokenizer
+from harness.warmstart import fresh_policy
 
 NEVER = -1  # no token has this id
 FLAT = 0.02  # transformers' own spread of weights: every token, an end too, is about as likely
@@ -21,20 +19,7 @@ LARGER: dict[str, Any] = {  # 1.06 million parameters
 
 def random_policy(**changes: Any) -> Policy:
     """The tiny model's shape with these changes and flat logits, the same weights every time."""
-    import transformers
-
-    tokenizer = character_tokenizer()
-    settings = transformers.Qwen2Config(
-        vocab_size=len(tokenizer),
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-        **SHAPE | {"initializer_range": FLAT} | changes,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = transformers.Qwen2ForCausalLM(settings)
-    return Policy(model.eval(), tokenizer, frozenset({tokenizer.eos_token_id}))
+    return fresh_policy(0, **{"initializer_range": FLAT} | changes)
 
 
 def endless(policy: Policy) -> Policy:

@@ -154,8 +154,8 @@ def is_good_enough(policy: Policy, task: ChainSum, stage: Stage, key: tuple[int,
     return sum(right) / len(right) >= stage.until_accuracy
 
 
-def fresh_policy(model_seed: int) -> Policy:
-    """The tiny model with random weights and its character tokenizer."""
+def fresh_policy(model_seed: int, **changes: Any) -> Policy:
+    """The tiny model, or one with these changes of its shape, with random weights and its character tokenizer."""
     import transformers
 
     tokenizer = character_tokenizer()
@@ -164,7 +164,7 @@ def fresh_policy(model_seed: int) -> Policy:
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
-        **SHAPE,
+        **SHAPE | changes,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(stream(model_seed, "initial weights").integers(2**63)))

@@ -210,7 +210,6 @@ def test_without_a_record_there_is_no_page(
     assert (refused.exit_code, refused.errors) == (2, [expected])
 
 
-@pytest.mark.skipif(not list(table.RESULTS.glob("speed-*.json")), reason="no record of make bench is kept yet")
 def test_the_repositorys_page_is_that_of_its_newest_record() -> None:
     record = read_record(newest_record())
     plots = drawn(record)
