@@ -19,7 +19,8 @@ from harness.initial import recorded_initial_policy
 from harness.manifest import FolderFault, check_manifest, save_folder
 from harness.metrics import Ledger
 from harness.noise import Noise
-from harness.policy import Policy, load_policy, write_policy
+from harness.policy import Policy
+from harness.pretrained import load_policy, write_policy
 from harness.ranks import ALONE, Ranks
 from harness.say import say
 from harness.training import Training, begin

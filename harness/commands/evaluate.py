@@ -107,6 +107,6 @@ def needs_training(config: Config) -> bool:
 def weights_of(config: Config, weights: str) -> Any:
     """The policy to ask."""
     from harness.initial import with_room
-    from harness.policy import load_policy
+    from harness.pretrained import load_policy
 
     return with_room(load_policy(weights, config.model.dtype, config.model.model_revision), config)
