@@ -26,7 +26,6 @@ class Kind:
 
     scaling: float
     window: int | None = None  # the latest tokens, itself included, that a query sees; None: all before it
-    dropout: float = 0.0
 
 
 class Layout(Protocol):
@@ -49,7 +48,7 @@ def attention(
     if layout is None:
         found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
         return found
-    kind = Kind(settings["scaling"], settings.get("sliding_window"), settings.get("dropout", 0.0))
+    kind = Kind(settings["scaling"], settings.get("sliding_window"))
     return layout.attend(module.layer_idx, (query, key, value), kind), None
 
 

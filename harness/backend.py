@@ -8,8 +8,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from harness.config import OptimizerSettings
+from harness.errors import UsageError
 from harness.lora import exported
 from harness.packing import TokenBatch
 from harness.policy import Logprobs, Policy
@@ -104,8 +106,7 @@ class TorchBackend:
     def step(self, norm: Tensor) -> float:
         """Clip, step, and move the schedule on."""
         torch.nn.utils.clip_grads_with_norm_(self.policy.model.parameters(), self.grad_clip, norm)
-        self.optimizer.step()
-        moved = adam_step_norm(self.optimizer)
+        moved = stepped(self.optimizer)
         self.schedule.step()
         return moved
 
@@ -149,34 +150,63 @@ def trained_parameters(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
 
 
 @torch.no_grad()
-def adam_step_norm(optimizer: torch.optim.Optimizer) -> float:
-    """The norm of the change that Adam has just made to the weights, without the part of weight decay.
+def stepped(optimizer: torch.optim.Optimizer) -> float:
+    """Step the optimizer, and the L2 norm of what the weights moved by, weight decay and rounding included.
 
-    From its moments, a tensor at a time, so that no copy of the weights is needed (Kingma and Ba 2015, algorithm 1).
+    A tensor at a time, so that one of them is kept twice and not the whole model.
     """
-    total = 0.0
-    for group in optimizer.param_groups:
-        (beta1, beta2), lr, eps = group["betas"], group["lr"], group["eps"]
-        for parameter in group["params"]:
-            if state := optimizer.state.get(parameter):
-                count = float(state["step"])
-                root = (state["exp_avg_sq"] / (1 - beta2**count)).sqrt_().add_(eps)
-                change = (state["exp_avg"] * (lr / (1 - beta1**count))).div_(root)
-                total += float(torch.linalg.vector_norm(change, dtype=torch.float64)) ** 2
+    total, groups = 0.0, optimizer.param_groups
+    try:
+        for group in groups:
+            for parameter in group["params"]:
+                before = parameter.clone()
+                optimizer.param_groups = [group | {"params": [parameter]}]
+                optimizer.step()
+                total += float(torch.linalg.vector_norm(parameter - before, dtype=torch.float64)) ** 2
+    finally:
+        optimizer.param_groups = groups
     return math.sqrt(total)
+
+
+def enable_checkpointing(model: Any) -> None:
+    """Keep no activations inside the model's layers. Raises UsageError for a model that cannot be asked to.
+
+    transformers recomputes a layer that is in training mode, which would turn dropout on. So `checkpointing` puts the
+    layers alone into that mode, and each leaves it as its own forward pass begins, backward too.
+    """
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.enable_input_require_grads()
+    if not checkpointed_layers(model):
+        raise UsageError(
+            f"--gradient_checkpointing true: expected a model whose layers can be recomputed, got "
+            f"{type(model).__name__}, whose cannot: leave it out"
+        )
+    for layer in checkpointed_layers(model):
+        layer.register_forward_pre_hook(leave_training_mode)
+
+
+def leave_training_mode(layer: Any, _arguments: tuple[Any, ...]) -> None:
+    """A hook before a layer's forward pass."""
+    layer.training = False
+
+
+def checkpointed_layers(model: Any) -> list[Any]:
+    """The layers that are recomputed."""
+    found = (module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
+    return [layer for layer in found if layer.gradient_checkpointing]
 
 
 @contextmanager
 def checkpointing(model: Any) -> Iterator[None]:
-    """Let a model that was asked to recompute activations do so: transformers does it in training mode alone."""
-    recompute = getattr(model, "is_gradient_checkpointing", False) and torch.is_grad_enabled()
-    if recompute:
-        model.train()
+    """Let the layers be recomputed whose model was asked to, where a gradient is wanted."""
+    layers = checkpointed_layers(model) if torch.is_grad_enabled() else []
+    for layer in layers:
+        layer.training = True
     try:
         yield
     finally:
-        if recompute:
-            model.eval()
+        for layer in layers:
+            layer.training = False
 
 
 def make_schedule(

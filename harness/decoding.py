@@ -72,7 +72,7 @@ class Decoding:
         if kind.window is not None and kind.window < end:
             scores[..., : end - kind.window] = -torch.inf
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
-        return (weights @ values[:, :, :end]).reshape(rows, 1, heads, size)
+        return (weights @ values[:, :, :end]).reshape(rows, 1, heads, values.shape[3])
 
     def keep(self, going: Bool[Tensor, " row"]) -> Int[Tensor, " kept"]:
         """Go on with these rows alone; which rows they were, in their new order.

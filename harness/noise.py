@@ -12,7 +12,6 @@ import torch
 from harness.batching import MicroBatch
 from harness.errors import HarnessError
 from harness.metrics import Metrics
-from harness.policy import Policy
 from harness.update import KnownLogprobs, Updater
 
 
@@ -42,7 +41,7 @@ def checked_noise(
     if found > allowed:
         raise HarnessError(
             f"expected old and new log-probabilities of the same weights to give ratios and influence weights within "
-            f"{allowed:g} of 1, got {found:.2g} off: {likely_cause(policy, dtype)}; or raise --noise_tolerance"
+            f"{allowed:g} of 1, got {found:.2g} off: {likely_cause(dtype)}; or raise --noise_tolerance"
         )
     return noise
 
@@ -83,11 +82,8 @@ def noise_metrics(noise: Noise | None, loss_metrics: list[str]) -> Metrics:
     return metrics
 
 
-def likely_cause(policy: Policy, dtype: str) -> str:
+def likely_cause(dtype: str) -> str:
     """What most often makes two passes over the same weights differ, and what to do."""
-    dropping = [module for module in policy.model.modules() if isinstance(module, torch.nn.Dropout) and module.p > 0]
-    if policy.model.training and (dropping or getattr(policy.model.config, "attention_dropout", 0)):
-        return "dropout is on, put the model into evaluation mode"
     if dtype != "float32":
         return f"{dtype} rounds differently in batches of other shapes, compute both in the same micro-batches"
     return "the two passes differ in dtype, kernels or micro-batches, compute both by the same plan"

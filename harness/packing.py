@@ -93,13 +93,13 @@ class Packed:
         """Causal attention within each text: [1, place, head, size]."""
         if len(self.texts) == 1:
             return causal(states, kind).transpose(1, 2)
-        heads, size = states[0].shape[1], states[0].shape[3]
+        heads, size = states[0].shape[1], states[2].shape[3]  # values may be of another size than queries and keys
         spread = [gathered(part[0].transpose(0, 1), self.cells) for part in states]
         sizes = [rows * width for rows, width in self.shapes]
         parts = zip(*(part.split(sizes) for part in spread), strict=True)
         seen = []
         for (rows, width), block in zip(self.shapes, parts, strict=True):
-            query, key, value = (part.view(rows, width, -1, size).transpose(1, 2) for part in block)
+            query, key, value = (part.view(rows, width, *part.shape[1:]).transpose(1, 2) for part in block)
             seen.append(causal((query, key, value), kind).transpose(1, 2).reshape(rows * width, heads, size))
         return gathered(torch.cat(seen), self.seats)[None]
 
@@ -125,7 +125,6 @@ def causal(states: tuple[Heads, Heads, Heads], kind: Kind) -> Heads:
         key,
         value,
         mask,
-        dropout_p=kind.dropout,
         is_causal=mask is None,
         scale=kind.scaling,
         enable_gqa=query.shape[1] != key.shape[1],

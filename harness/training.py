@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.asking import Asking
-from harness.backend import Backend, torch_backend
+from harness.backend import Backend, enable_checkpointing, torch_backend
 from harness.config import Config
 from harness.engine import Actors, Engine, TorchEngine, own_engine
 from harness.metrics import Ledger, Stopwatch
@@ -31,6 +31,8 @@ class Training:
     watch: Stopwatch
     noise: Noise | None = None
     steps_done: int = 0
+    idle: str | None = ""  # why no step so far had anything to learn from; None once one had
+    is_sampler_proven: bool = False  # since this process began
 
     def asking(self, config: Config) -> Asking:
         """What its questions are asked with."""
@@ -75,8 +77,7 @@ def make_updater(config: Config, policy: Policy, ranks: Ranks = ALONE) -> Update
 def make_backend(config: Config, policy: Policy, ranks: Ranks) -> Backend:
     """Optimizer and schedule where the config says."""
     if config.model.gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable({"use_reentrant": False})
-        policy.model.enable_input_require_grads()
+        enable_checkpointing(policy.model)
     if config.backend.backend == "deepspeed":
         from harness.deepspeed_backend import deepspeed_backend
 

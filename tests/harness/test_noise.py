@@ -1,10 +1,8 @@
-import copy
 import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
-import transformers
 
 from harness import loop
 from harness.batching import MicroBatch, plan_minibatches
@@ -75,17 +73,6 @@ def test_noise_that_is_no_number_is_refused_by_the_update_which_keeps_the_batch(
         updater.step(minibatches[0], known[0], LossRecord(metric_names(updater.loss)))
     assert len(fault.value.forwards) == len(minibatches[0])
     assert all(map(torch.equal, policy.model.parameters(), random_policy.model.parameters()))
-
-
-def test_dropout_is_named(random_policy: Policy) -> None:
-    settings = copy.deepcopy(random_policy.model.config)
-    settings.attention_dropout = 0.5
-    model = transformers.Qwen2ForCausalLM(settings)
-    model.load_state_dict(random_policy.model.state_dict())
-    policy = dataclasses.replace(random_policy, model=model.train())
-    minibatches = planned(policy)
-    with torch.random.fork_rng(devices=[]), pytest.raises(HarnessError, match="dropout is on"):
-        found(policy, minibatches, known_logprobs(policy, None, minibatches, 1.0))
 
 
 def test_other_micro_batches_in_bfloat16_are_named(model_folder: str) -> None:
