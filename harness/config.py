@@ -28,6 +28,11 @@ class RunSettings(Section):
     threads: Count = Field(default=1, le=1024, description="CPU threads; other counts give other last bits.")
     record_rollouts: Literal["all", "none"] = Field(default="all", description="Which steps' responses are stored.")
     checkpoint_every: Count = Field(default=10, description="Training steps between checkpoints; the newest two stay.")
+    give_up_after: Count | None = Field(
+        default=5,
+        description="Fail after so many first steps without a group whose rewards differ, or never: nothing was "
+        "learned in them.",
+    )
     output_dir: str | None = Field(default=None, description="Run folder. Default: runs/<time>-<loss>-seed<seed>.")
 
 
@@ -248,7 +253,7 @@ class Config(Section):
                 f"--micro_batch_size {micro} and --micro_batch_tokens {self.optimizer.micro_batch_tokens} both say "
                 "what passes through the model at a time: leave one out"
             )
-        check_scale(self.backend, self.engine, self.model.dtype)
+        check_scale(self.backend, self.engine, self.model.dtype, self.model.lora_rank)
         if self.model.lora_alpha and self.model.lora_rank is None:
             raise ValueError("--lora_alpha needs --lora_rank, got none: pass --lora_rank 16, or leave it out")
         check_task(self.task, self.data, self.rollout.max_response_tokens)

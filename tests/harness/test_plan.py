@@ -136,7 +136,8 @@ def test_flops_and_hours_worked_by_hand() -> None:
     shape = ModelShape(100, 8, 2, 2, 1, 4, 16, 4096, is_tied=True)
     task = {"task": "math", "train_data": "a.jsonl", "eval_data": "b.jsonl", "prompts_per_step": 4, "group_size": 2}
     lengths = {"max_prompt_tokens": 10, "max_response_tokens": 100, "minibatches": 2}
-    config = resolve(task | lengths | {"model": "small", "dtype": "bfloat16", "gradient_checkpointing": True})
+    config = resolve(task | lengths | {"model": "small", "gradient_checkpointing": True})
+    config = config.model_copy(update={"model": config.model.model_copy(update={"dtype": "bfloat16"})})
     gpu = dataclasses.replace(find_gpu("h100"), bfloat16_tflops=1e-3, float32_tflops=1e-4, bandwidth_tb_s=1e-6)
     given = {"mean_prompt_tokens": 10.0, "mean_response_tokens": 40.0, "compute_share": 0.5, "bandwidth_share": 0.5}
     drawing, scoring, updates = step_work(Job(config, shape, 1, gpu), assumed(config, given))

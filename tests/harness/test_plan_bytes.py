@@ -50,10 +50,12 @@ def network(values: dict[str, Any], dtype: torch.dtype = torch.float32) -> Any:
 
 
 def settings_of(prompt: int, response: int, **changes: Any) -> Config:
-    """A run whose longest prompt and response are these."""
+    """A run whose longest prompt and response are these. Its dtype is set past the check of what keeps its steps."""
     lengths = {"max_prompt_tokens": prompt, "max_response_tokens": response}
     task = {"task": "math", "train_data": "a.jsonl", "eval_data": "b.jsonl"}
-    return resolve(lengths | task | {"model": "small", "minibatches": 2} | changes)
+    dtype = changes.pop("dtype", "float32")
+    config = resolve(lengths | task | {"model": "small", "minibatches": 2} | changes)
+    return config.model_copy(update={"model": config.model.model_copy(update={"dtype": dtype})})
 
 
 def job_of(values: dict[str, Any], config: Config) -> Job:

@@ -68,7 +68,7 @@ def hashes(folder: Path) -> dict[Path, str]:
         {"loss_type": "dapo", "control": "blame", "temperature": 3.0},
         {"loss_type": "dapo", "control": "random_reward"},
         {"loss_type": "dapo", "max_sampling_rounds": 1, "minibatches": 4},  # batches that stay unfilled
-        {"loss_type": "dapo", "dtype": "bfloat16"},
+        {"loss_type": "dapo", "dtype": "bfloat16", "lora_rank": 2},
     ],
     ids=lambda changes: " ".join(str(value) for value in changes.values()),
 )
