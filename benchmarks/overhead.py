@@ -15,7 +15,7 @@ from benchmarks.models import LARGER, random_policy
 from benchmarks.table import Row
 from benchmarks.timing import one_thread
 from harness.config import Config
-from harness.loop import train
+from harness.loop import Beginning, train
 from harness.metrics import Metrics
 from harness.policy import Policy
 from harness.settings import resolve
@@ -56,7 +56,7 @@ def measured(config: Config, policy: Policy) -> tuple[float, float]:
         def mark(_: Metrics) -> None:
             marks.append((time.process_time(), computed[0]))
 
-        train(config, Path(folder) / "run", mark, policy=policy)
+        train(config, Path(folder) / "run", mark, beginning=Beginning(policy))
     (start, before), (end, after) = marks[WARM - 1], marks[-1]
     return end - start - (after - before), end - start
 

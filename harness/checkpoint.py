@@ -15,12 +15,12 @@ from harness.config import Config
 from harness.errors import UsageError
 from harness.files import Mark, write_json
 from harness.history import read_history
-from harness.initial import recorded_initial_policy
+from harness.initial import pretrained_policy, recorded_initial_policy
 from harness.manifest import FolderFault, check_manifest, save_folder
 from harness.metrics import Ledger
 from harness.noise import Noise
 from harness.policy import Policy
-from harness.pretrained import load_policy, write_policy
+from harness.pretrained import write_policy
 from harness.ranks import ALONE, Ranks
 from harness.say import say
 from harness.training import Training, begin
@@ -41,6 +41,7 @@ class State(BaseModel):
     updates: int = Field(ge=0)  # made by the optimizer, which the schedule goes by
     ledger: dict[str, int | float]
     noise: Noise | None
+    idle: str | None = None
     elapsed_s: float
     metrics: Mark  # what metrics.jsonl held
     records: Mark  # what records.sha256 held
@@ -86,6 +87,7 @@ def save_checkpoint(checkpoints: Path, training: Training, metrics: Mark, record
         updates=training.updater.backend.schedule.last_epoch,
         ledger=dataclasses.asdict(training.ledger),
         noise=training.noise,
+        idle=training.idle,
         elapsed_s=training.watch.elapsed_s(),
         metrics=metrics,
         records=records,
@@ -154,7 +156,7 @@ def load_checkpoint(
     training.ledger = Ledger(**state.ledger)  # type: ignore[arg-type]
     training.updater.backend.load_state(trained, moments)
     fast_forward(training.updater.backend.schedule, state.updates)
-    training.noise, training.steps_done = state.noise, state.steps_done
+    training.noise, training.idle, training.steps_done = state.noise, state.idle, state.steps_done
     training.watch.resume(state.elapsed_s)
     return training
 
@@ -164,7 +166,7 @@ def load_trained(folder: Path, config: Config) -> tuple[Policy, Tensors]:
     """The policy of a checkpoint, and what is trained of it in full precision where the folder keeps that apart."""
     lora = config.model.lora_rank
     initial = recorded_initial_policy(read_history(folder.parents[1]), say) if lora else None
-    policy = initial or load_policy(str(folder), config.model.dtype)
+    policy = initial or pretrained_policy(str(folder), config)
     if not (folder / TRAINED).is_file():
         return policy, {}
     trained, parameters = load_file(folder / TRAINED), dict(trained_parameters(policy.model))

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from harness.errors import HarnessError
 from harness.ranks import Ranks
 from harness.scale_settings import EngineSettings
 
@@ -26,6 +27,23 @@ def correction_weights(
     if settings.sampler_correction == "truncate":
         return weights.clamp(max=cap)
     return weights.masked_fill((weights > cap) | (weights < 1 / cap), 0.0)
+
+
+APART = {"float32": 1e-3, "bfloat16": 0.1}  # nats a token in the mean; kernels that round apart stay well below
+
+
+def proves_sampler(gap: "SamplerGap", dtype: str) -> bool:
+    """Whether tokens showed that sampler and trainer are one policy; False where there were none to show it.
+
+    Raises HarnessError where they are not: then every ratio, and every gradient, would be wrong.
+    """
+    if gap.tokens and not gap.absolute / gap.tokens <= APART[dtype]:
+        raise HarnessError(
+            f"expected the sampler's log-probabilities of the responses to be the trainer's, within {APART[dtype]:g} "
+            f"nats a token, got {gap.absolute / gap.tokens:.3g} (largest {gap.largest:.3g}): the model computes other "
+            "values token by token than over whole texts; use another model or --engine"
+        )
+    return gap.tokens > 0
 
 
 @dataclass

@@ -12,6 +12,7 @@ from harness.liveness import beat
 from harness.policy import Policy
 from harness.randomness import uniforms
 from harness.ranks import ALONE, Ranks
+from harness.rope import copy_rope
 from harness.sampler import Sample, Sampling, sample
 
 Key = tuple[int | str, ...]  # of the random stream of one response
@@ -71,6 +72,7 @@ def own_engine(policy: Policy, is_gpu: bool) -> TorchEngine:
     """A whole model of the policy's kind, without adapters, that draws once it has been given weights."""
     with torch.random.fork_rng(devices=[]):
         model = type(policy.model)(copy.deepcopy(policy.model.config))
+    copy_rope(policy.model, model)
     device = "cuda" if is_gpu else policy.device
     return TorchEngine(replace(policy, model=model.to(device, policy.model.dtype).eval()), needs_weights=True)
 

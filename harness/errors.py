@@ -12,6 +12,10 @@ HarnessError            exit code 1: a run failed
 A message says what was expected, what came, and what to do, in one line.
 """
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class HarnessError(Exception):
     """A run failed."""
@@ -48,5 +52,26 @@ class LockLost(HarnessError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its name."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    """The first sentence of what an error says, 300 characters at most, or its name.
+
+    That is its first line, and where that only announces the next ("one of:"), as many more as it takes.
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    count = next((number for number, line in enumerate(lines, 1) if not line.rstrip().endswith(":")), len(lines))
+    return " ".join(" ".join(lines[:count]).split())[:300]
+
+
+@contextmanager
+def as_usage_error(what: str) -> Iterator[None]:
+    """Around code of others that raises whatever it likes of files that are not what they should be.
+
+    Raises UsageError, `what` and the cause in one line; memory that ran out and a failing disk stay what they are.
+    """
+    try:
+        yield
+    except (HarnessError, MemoryError):
+        raise
+    except Exception as error:
+        if getattr(error, "errno", None) in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(f"{what}: {first_line(error)}") from None

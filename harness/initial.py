@@ -18,23 +18,21 @@ def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Pol
     if settings.model == "tiny":
         folder = tiny_model_folder(config.task.task, settings.model_seed, config.run.threads, on_warm_start)
         return with_adapters(load_policy(str(folder), settings.dtype), settings)
-    return with_adapters(
-        with_room(load_policy(settings.model, settings.dtype, settings.model_revision), config), settings
-    )
+    return with_adapters(pretrained_policy(settings.model, config), settings)
 
 
-def with_room(policy: Policy, config: Config) -> Policy:
-    """The policy with the positions that `context_tokens` gives it.
+def pretrained_policy(model: str, config: Config) -> Policy:
+    """The policy in a folder or under a hub name, with the positions that `context_tokens` gives it.
 
     Raises UsageError where the longest prompt and response have more tokens than the model has positions.
     """
-    if config.model.context_tokens:
-        policy.model.config.max_position_embeddings = config.model.context_tokens
+    settings, data, is_math = config.model, config.data, config.task.task == "math"
+    longest = config.rollout.max_response_tokens + (data.max_prompt_tokens if is_math else 0)
+    policy = load_policy(model, settings.dtype, settings.model_revision, settings.context_tokens, longest)
     has = getattr(policy.model.config, "max_position_embeddings", None)
-    longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
-    if config.task.task == "math" and has is not None and longest > has:
+    if is_math and has is not None and longest > has:
         raise UsageError(
-            f"--max_prompt_tokens {config.data.max_prompt_tokens} and --max_response_tokens "
+            f"--max_prompt_tokens {data.max_prompt_tokens} and --max_response_tokens "
             f"{config.rollout.max_response_tokens} need {longest} positions, got a model with {has}: lower them, or "
             f"raise its positions with --context_tokens {longest}"
         )

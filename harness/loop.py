@@ -5,21 +5,25 @@ Left out on purpose: a value model, a reward model, an entropy bonus. None of th
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 
 from harness.batching import MicroBatch, keyed_advantages, plan_minibatches
 from harness.config import Config
+from harness.correction import proves_sampler
 from harness.deepspeed_backend import deepspeed_settings
-from harness.environment import environment
+from harness.environment import check_same_prompts, environment
 from harness.errors import HarnessError, LockLost, PeerLost, Stopped, UsageError, first_line
 from harness.evaluation import evaluate
 from harness.files import is_disk_full
 from harness.initial import initial_policy
+from harness.learning import give_up_if_idle, note_idle
 from harness.liveness import beat, own
 from harness.lock import locked
 from harness.loss_record import LossRecord, metric_names
@@ -47,14 +51,25 @@ OnStep = Callable[[Metrics], None]
 StopRequested = Callable[[], str | None]
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What a run begins with in place of its config's model: a recorded run's, whose prompts it must find again."""
+
+    policy: Policy
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
 def train(
-    config: Config, path: Path, on_step: OnStep, on_warm_start: Progress | None = None, policy: Policy | None = None
+    config: Config,
+    path: Path,
+    on_step: OnStep,
+    on_warm_start: Progress | None = None,
+    beginning: Beginning | None = None,
 ) -> RunFolder:
     """Train as the config says and record it in a new folder; `on_step` gets each step's metrics.
 
-    `policy` is one to begin with in place of the config's model. Raises UsageError before anything is written
-    where the folder is used or cannot be made, or the model cannot be had. A failure later on leaves status.json saying
-    `failed` and why.
+    Raises UsageError before anything is written where the folder is used or cannot be made, the model cannot be had, or
+    the prompts are not those of the `beginning`. A failure later on leaves status.json saying `failed` and why.
     """
     ranks = ranks_of(config)
     if ranks.is_first:
@@ -71,7 +86,7 @@ def train(
             if on_warm_start and total:
                 on_warm_start(done, total)
 
-        policy = policy or initial_policy(config, go_on)
+        policy = beginning.policy if beginning else initial_policy(config, go_on)
         reference = policy.copy() if config.loss.beta > 0 else None
         settings = config.evaluation
         task = stack.enter_context(closing(make_task(config, policy, data)))
@@ -80,6 +95,7 @@ def train(
             say(line)
         held_out = task.held_out(settings.eval_split, settings.eval_prompts)
         surroundings = environment(policy, held_out, config.run.threads, ranks.world) | dict(task.facts)
+        check_same_prompts(beginning.environment if beginning else {}, surroundings)
         if config.backend.backend == "deepspeed":
             surroundings["deepspeed"] = deepspeed_settings(config, is_gpu=on_gpu(config))
         go_on()
@@ -171,6 +187,7 @@ def run_steps(
             folder.add_metrics(metrics)
         training.steps_done += 1
         on_step(metrics)
+        give_up_if_idle(training, config)
     stop_requested()  # raises where the folder is no longer ours
     with training.watch.phase("record"):
         folder.add_final_weights(training)
@@ -182,6 +199,7 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
     with watch.phase("rollout"):
         rollouts = collect(training.asking(config), step)
         actors.engine.sleep()
+    note_idle(training, rollouts, config)
     work = train_on(rollouts.kept, config, training, folder)
     with watch.phase("sync"):
         gap = sync(training, config)
@@ -214,7 +232,10 @@ def train_on(groups: list[Group], config: Config, training: Training, folder: Ru
         known = known_logprobs(updater.backend, training.reference, minibatches, config.rollout.temperature)
         if training.noise is None and minibatches:
             training.noise = checked_noise(updater, minibatches, known)  # None where it is no number
-    work = Work(minibatches, known, LossRecord(metric_names(updater.loss)))
+        work = Work(minibatches, known, LossRecord(metric_names(updater.loss)))
+        if not training.is_sampler_proven:
+            gap = work.sampler_gap().merged(training.actors.ranks)
+            training.is_sampler_proven = proves_sampler(gap, config.model.dtype)
     with watch.phase("update"):
         for _ in range(config.optimizer.epochs):
             for minibatch, logprobs in zip(minibatches, known, strict=True):

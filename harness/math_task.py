@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.environment import prompts_sha256
 from harness.errors import UsageError
 from harness.grades import Grade
 from harness.math_checker import MathChecker
@@ -103,5 +104,8 @@ def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTas
             "raise it"
         )
     return MathTask(
-        tuple(training.values()), suites, {"data": facts}, MathChecker(answer_format=settings.answer_format)
+        tuple(training.values()),
+        suites,
+        {"data": facts} | ({"train_prompts_sha256": prompts_sha256(training.values())} if training else {}),
+        MathChecker(answer_format=settings.answer_format),
     )

@@ -5,8 +5,8 @@ that gathers weights or hooks gradients at the model's own forward must do so he
 """
 
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.attention import last_hidden_states
+from harness.errors import UsageError
 from harness.packing import TokenBatch
 from harness.token_logprobs import token_logprobs
 
@@ -29,6 +30,7 @@ class Policy:
     tokenizer: Any  # a transformers tokenizer
     end_ids: frozenset[int]  # any of these ends a response
     commit: str | None = None  # of a hub model: which it is
+    files: Mapping[str, bytes] = field(default_factory=dict)  # config and tokenizer, as a saved folder holds them
 
     @property
     def pad_id(self) -> int:
@@ -51,8 +53,19 @@ class Policy:
         return response_logprobs(self, batch, temperature)
 
     def encode(self, text: str) -> list[int]:
-        """The prompt's tokens, with what the tokenizer puts at the start of a text."""
-        return list(encoded(self.tokenizer, text))
+        """The tokens of a text to go on from: with what the tokenizer puts before it, without what it puts behind.
+
+        Raises UsageError for a token that the model's embedding does not have.
+        """
+        tokens = list(encoded(self.tokenizer, text))
+        size = self.model.get_input_embeddings().num_embeddings
+        if beyond := [token for token in tokens if token >= size]:
+            raise UsageError(
+                f"--model: expected tokens below {size}, the size of its embedding, got {beyond[0]} "
+                f"({self.tokenizer.convert_ids_to_tokens(beyond[0])!r}) in a prompt: its tokenizer belongs to another "
+                "model, or was given tokens for which the embedding was not resized"
+            )
+        return tokens
 
     def decode(self, tokens: list[int]) -> str:
         """The response's text without its end token."""
@@ -65,8 +78,17 @@ class Policy:
 
 @lru_cache(maxsize=4096)  # evaluations ask the same again and again
 def encoded(tokenizer: Any, text: str) -> tuple[int, ...]:
-    """The text's tokens."""
-    return tuple(tokenizer(text)["input_ids"])
+    """The text's tokens, without those that the tokenizer appends to every text (its end token, a separator)."""
+    tokens = tokenizer(text)["input_ids"]
+    return tuple(tokens[: len(tokens) - appended(tokenizer)])
+
+
+@lru_cache(maxsize=16)
+def appended(tokenizer: Any) -> int:
+    """How many tokens it puts behind every text."""
+    plain, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    starts = (start for start in range(len(whole)) if whole[start : start + len(plain)] == plain)
+    return len(whole) - len(plain) - next(starts, len(whole) - len(plain))
 
 
 def response_logprobs(policy: Policy, batch: TokenBatch, temperature: float) -> Logprobs:
@@ -82,8 +104,8 @@ def response_logprobs(policy: Policy, batch: TokenBatch, temperature: float) -> 
     return batch.spread(logprobs), batch.spread(entropy)
 
 
-def own_tensors(module: torch.nn.Module, recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+def own_tensors(module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
     """A module's parameters, a tied one once, and the buffers that are saved with them."""
-    yield from module.named_parameters(recurse=recurse)
+    yield from module.named_parameters()
     saved = module.state_dict().keys()
-    yield from ((name, buffer) for name, buffer in module.named_buffers(recurse=recurse) if name in saved)
+    yield from ((name, buffer) for name, buffer in module.named_buffers() if name in saved)

@@ -7,7 +7,7 @@ from harness.environment import FINGERPRINT, differences_here
 from harness.errors import Stopped, UsageError
 from harness.history import History, read_history
 from harness.initial import recorded_initial_policy
-from harness.loop import OnStep, ranks_of, set_up_torch, train
+from harness.loop import Beginning, OnStep, ranks_of, set_up_torch, train
 from harness.metrics import Metrics
 from harness.rows import shown
 from harness.say import Say
@@ -37,7 +37,7 @@ def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Say) ->
             raise FarEnough(f"stopped after {until} steps, which is as far as it is compared")
 
     try:
-        train(run.config, out, stop_there, policy=policy)
+        train(run.config, out, stop_there, beginning=Beginning(policy, run.environment))
     except FarEnough as stop:
         say(str(stop))
     return first_divergence(run, read_history(out)) if ranks_of(run.config).is_first else None

@@ -1,8 +1,9 @@
 """What is asked, from which data, and what is paid for an answer."""
 
+from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from harness.section import Count, Positive, Section
 
@@ -30,6 +31,14 @@ class TaskSettings(Section):
     )
 
 
+def iso_date(value: str) -> str:
+    """The day as it stands. Raises ValueError where it is none."""
+    try:
+        return date.fromisoformat(value).isoformat()
+    except ValueError:
+        raise ValueError(f"--prompt_date: expected a day as YYYY-MM-DD, got {value!r}") from None
+
+
 class DataSettings(Section):
     """The problems of task math: a shipped data set's name (harness/datasets.toml), OWNER/NAME:FILE, or a path."""
 
@@ -39,6 +48,11 @@ class DataSettings(Section):
     eval_data: str | None = Field(default=None, description="Evaluated on: one or more of the same, with commas.")
     prompt_template: Literal["chat", "plain"] = Field(
         default="chat", description="chat: the tokenizer's chat template. plain: the prompt as it stands."
+    )
+    prompt_date: Annotated[str, AfterValidator(iso_date)] = Field(
+        default="2026-01-01",
+        description="The day that chat templates print as today's, YYYY-MM-DD: the same in every run, whatever the "
+        "clock says.",
     )
     answer_format: Literal["answer_line", "boxed"] = Field(
         default="answer_line",

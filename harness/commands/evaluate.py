@@ -77,6 +77,7 @@ def answer(asked: Config, weights: str, step: int) -> None:
     from harness.asking import Asking
     from harness.benchmark import evaluate_model, result_lines
     from harness.engine import Actors
+    from harness.initial import pretrained_policy
     from harness.loop import set_up_torch
     from harness.math_data import read_data
     from harness.tasks import make_task
@@ -86,7 +87,7 @@ def answer(asked: Config, weights: str, step: int) -> None:
     out = Path(str(config.run.output_dir))
     data = read_data(config.data, trains=False) if config.task.task == "math" and not needs_training(config) else None
     set_up_torch(config.run.threads)
-    policy = weights_of(config, weights)
+    policy = pretrained_policy(weights, config)
     if on_gpu(config) and config.engine.engine == "torch":
         policy.model.cuda()
     with closing(make_task(config, policy, data)) as task, closing(make_engine(config, policy)) as engine:
@@ -102,11 +103,3 @@ def answer(asked: Config, weights: str, step: int) -> None:
 def needs_training(config: Config) -> bool:
     """Whether the prompts are those held out from the training data."""
     return config.evaluation.eval_split == "tune"
-
-
-def weights_of(config: Config, weights: str) -> Any:
-    """The policy to ask."""
-    from harness.initial import with_room
-    from harness.pretrained import load_policy
-
-    return with_room(load_policy(weights, config.model.dtype, config.model.model_revision), config)

@@ -14,7 +14,7 @@ from harness.chain_sum import GRADED
 from harness.checkpoint import read_state
 from harness.environment import model_sha256
 from harness.errors import HarnessError
-from harness.loop import train, update
+from harness.loop import Beginning, train, update
 from harness.loss_record import LossRecord, metric_names
 from harness.nonfinite import NonFinite, check_gradient, check_weights
 from harness.policy import Policy
@@ -210,7 +210,7 @@ def test_weights_that_are_infinite_from_the_start_end_the_run(
     with torch.no_grad():
         policy.model.model.norm.weight[0] = math.inf
     with pytest.raises(HarnessError, match=r"got inf in the weight model\.norm\.weight"):
-        train(small_config(model_folder), tmp_path / "run", runs.ignore, policy=policy)
+        train(small_config(model_folder), tmp_path / "run", runs.ignore, beginning=Beginning(policy))
     assert runs.read_json(tmp_path / "run" / "status.json")["state"] == "failed"
 
 

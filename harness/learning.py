@@ -1,0 +1,60 @@
+"""Whether a step's responses hold anything to learn from, and what most often is the matter where they do not."""
+
+from collections.abc import Sequence
+
+from harness.config import Config
+from harness.errors import HarnessError
+from harness.rollouts import Group, Rollouts
+from harness.say import say
+from harness.training import Training
+
+
+def can_learn_from(groups: Sequence[Group]) -> bool:
+    """Whether some group's rewards differ: otherwise every advantage is 0, and so is every gradient."""
+    return any(len({response.reward for response in group}) > 1 for group in groups)
+
+
+def note_idle(training: Training, rollouts: Rollouts, config: Config) -> None:
+    """Remember whether any step so far had something to learn from, and say so where the first had not."""
+    if training.idle is None or can_learn_from(rollouts.kept):
+        training.idle = None
+        return
+    training.idle = why_nothing(rollouts, config)
+    if training.steps_done == 0:
+        say(f"note: the first step has nothing to learn from: {training.idle}")
+
+
+def give_up_if_idle(training: Training, config: Config) -> None:
+    """Raise HarnessError where `give_up_after` steps are done and none had anything to learn from."""
+    limit, done = config.run.give_up_after, training.steps_done
+    if training.idle and limit is not None and done >= limit:
+        raise HarnessError(
+            f"gave up: none of the first {done} steps had anything to learn from: {training.idle}; or raise "
+            "--give_up_after"
+        )
+
+
+def why_nothing(rollouts: Rollouts, config: Config) -> str:
+    """The likeliest reason why no group's rewards differ, and the settings to look at."""
+    responses = rollouts.responses
+    right = sum(response.correct for response in responses)
+    cut = sum(response.truncated for response in responses)
+    form = f"--answer_format {config.data.answer_format}, " if config.task.task == "math" else ""
+    if not responses:
+        return "no prompts were left to ask: see --train_data, or lower --prompts_per_step"
+    if cut == len(responses):
+        return (
+            f"all {cut} responses were cut at --max_response_tokens {config.rollout.max_response_tokens}: raise it, "
+            "and see whether --prompt_template makes a prompt after which this --model ends its answers"
+        )
+    if right == 0:
+        return (
+            f"none of {len(responses)} responses was right, {cut} of them cut: see {form}--prompt_template and "
+            "--max_response_tokens, and read the responses in the run's rollouts/"
+        )
+    if right == len(responses):
+        return f"all {right} responses were right: take harder questions (--train_data), or raise --temperature"
+    return (
+        f"each prompt's responses were all right or all wrong ({right} of {len(responses)} right): raise --group_size, "
+        "--prompts_per_step or --temperature"
+    )

@@ -1,0 +1,276 @@
+"""Models of other people: what they bring is trained, sampled and saved as it should be, or refused in one line."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import pytest
+import torch
+import transformers
+
+from harness.config import Config, ModelSettings
+from harness.engine import own_engine
+from harness.errors import UsageError
+from harness.initial import initial_policy, pretrained_policy
+from harness.lora import exported, with_adapters
+from harness.packing import pack_batch
+from harness.policy import Policy
+from harness.pretrained import load_policy, write_policy
+from harness.prompts import prompts_of
+from harness.questions import Question
+from harness.resume import resume
+from harness.sampler import Sampling, sample
+from harness.task_settings import DataSettings
+from tests.harness import math_material as material
+from tests.harness import runs
+from tests.harness.networks import KINDS, change_json, chat_tokenizer, save_network
+from tests.harness.pairings import stop_after
+from tests.harness.tiny import small_config
+
+PROMPT = "What is 1 + 1?"
+DATED = "<|im_start|>system\nToday: {{ strftime_now('%d %B %Y') }}<|im_end|>\n" + material.TEMPLATE
+
+
+def math_config(folder: Path, model: str, **changes: Any) -> Config:
+    lengths = {"max_prompt_tokens": 400, "max_response_tokens": 8}
+    return small_config(model, task="math", **material.data_files(folder), **lengths | changes)
+
+
+@torch.no_grad()
+def logprobs(policy: Policy) -> torch.Tensor:
+    prompts = [[5, 6, 7], [5, 6, 7], [9, 8, 7, 6, 5]]
+    return policy.logprobs(pack_batch(prompts, [[8, 9, 10], [11, 12], [10] * 6], policy.device), 1.0)[0]
+
+
+# ---- saving
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [{"temperature": 0.6, "top_p": 0.9}, {"top_k": 5, "do_sample": False}, {"num_beams": 1, "length_penalty": 2.0}],
+)
+def test_a_generation_config_that_transformers_would_not_save_is_kept(tmp_path: Path, sampling: dict[str, Any]) -> None:
+    save_network(tmp_path / "model")
+    change_json(tmp_path / "model" / "generation_config.json", **sampling)
+    policy = load_policy(str(tmp_path / "model"))
+    with pytest.raises(ValueError, match="is invalid"):
+        policy.model.generation_config.save_pretrained(tmp_path)
+    (tmp_path / "saved").mkdir()
+    write_policy(tmp_path / "saved", policy)
+    written = json.loads((tmp_path / "saved" / "generation_config.json").read_text(encoding="utf-8"))
+    assert written.items() >= sampling.items()
+    assert torch.equal(logprobs(load_policy(str(tmp_path / "saved"))), logprobs(policy))
+
+
+@pytest.mark.train
+def test_such_a_model_is_trained_stopped_and_resumed(tmp_path: Path) -> None:
+    material.save_model(tmp_path / "model")
+    change_json(tmp_path / "model" / "generation_config.json", temperature=0.6, top_p=0.9)
+    config = math_config(tmp_path, str(tmp_path / "model"), steps=3, checkpoint_every=1, give_up_after=None)
+    with pytest.raises(Exception, match="stopped after 2 steps"):
+        runs.train(config, tmp_path / "run", stop_after(2))
+    shutil.rmtree(tmp_path / "model")  # nothing that is saved later comes from there
+    resume(tmp_path / "run", runs.ignore, print)
+    assert (tmp_path / "run" / "checkpoints" / "final" / "generation_config.json").is_file()
+
+
+def test_a_tokenizer_that_cannot_be_saved_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_network(tmp_path)
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError("its vocabulary file is gone")
+
+    monkeypatch.setattr(transformers.PreTrainedTokenizerFast, "save_pretrained", fails)
+    with pytest.raises(UsageError, match=r"^--model: expected a model that can be saved.*vocabulary file is gone$"):
+        load_policy(str(tmp_path))
+
+
+# ---- adapters
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "gpt2 with dropout", "experts", "mixtral", "latent attention"])
+def test_what_is_written_is_what_was_trained(kind: str, tmp_path: Path) -> None:
+    model = save_network(tmp_path / "model", kind)
+    policy = with_adapters(load_policy(model), ModelSettings(lora_rank=2))
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    assert (logprobs(policy) - logprobs(load_policy(model))).abs().max() > 0.01
+    (tmp_path / "saved").mkdir()
+    write_policy(tmp_path / "saved", policy, dict(exported(policy.model)))
+    assert (logprobs(policy) - logprobs(load_policy(str(tmp_path / "saved")))).abs().max() < 1e-4
+
+
+def test_adapters_that_would_not_be_written_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrapper, policy = peft.tuners.lora.layer.ParamWrapper, load_policy(save_network(tmp_path, "experts"))
+    whole = wrapper.get_delta_weight
+    monkeypatch.setattr(wrapper, "get_delta_weight", lambda layer, adapter: 0.5 * whole(layer, adapter))
+    with pytest.raises(UsageError, match=r"^--lora_rank 2: expected a model that is the same with its adapters added"):
+        with_adapters(policy, ModelSettings(lora_rank=2))
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_adapter_files_are_refused(beside: bool, tmp_path: Path) -> None:
+    save_network(tmp_path / "model")
+    adapted = peft.get_peft_model(
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model"),
+        peft.LoraConfig(r=2, target_modules=["q_proj"]),
+    )
+    adapted.save_pretrained(tmp_path / ("model" if beside else "adapter"))
+    with pytest.raises(UsageError, match=r"^--model: expected a plain model, got .*merge them into the weights first"):
+        load_policy(str(tmp_path / ("model" if beside else "adapter")))
+
+
+# ---- what depends on other texts, on training mode, on the day
+
+
+@pytest.mark.parametrize("kind", [*KINDS])
+@pytest.mark.parametrize("longest", [1, 100])
+def test_sampler_and_trainer_agree_whatever_stands_beside(kind: str, longest: int, tmp_path: Path) -> None:
+    policy = load_policy(save_network(tmp_path, kind), longest=longest)
+    prompt, batch = policy.encode(PROMPT), policy.device
+    drawn = sample(policy, [prompt], np.random.default_rng(0).random((4, 40)), Sampling(40))
+    with torch.no_grad():
+        scored, _ = policy.logprobs(pack_batch([prompt] * 4, [one.tokens for one in drawn], batch), 1.0)
+        for row, one in enumerate(drawn):
+            assert (scored[row, : len(one.tokens)] - torch.tensor(one.logprobs)).abs().max() < 1e-3
+        alone, _ = policy.logprobs(pack_batch([[5] * 10], [[7, 8, 9]], batch), 1.0)
+        beside, _ = policy.logprobs(pack_batch([[5] * 10, [6] * 60], [[7, 8, 9], [7] * 60], batch), 1.0)
+    assert (alone[0, :3] - beside[0, :3]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["longrope", "dynamic rope"])
+def test_rotary_frequencies_are_those_of_the_longest_text(kind: str, tmp_path: Path) -> None:
+    model = save_network(tmp_path, kind)
+    short, long = load_policy(model, longest=20), load_policy(model, longest=100)
+    text = torch.tensor([[5, 6, 7] * 20])
+    assert (logprobs(short) - logprobs(long)).abs().max() > 0.01
+    with torch.no_grad():  # transformers' own choice for a text beyond the switch, made by the length of the batch
+        own = transformers.AutoModelForCausalLM.from_pretrained(model)(text).logits[0].log_softmax(-1)
+        ours, _ = load_policy(model, longest=60).logprobs(
+            pack_batch([text[0, :3].tolist()], [text[0, 3:].tolist()], text.device), 1.0
+        )
+    assert (ours[0] - own[2:-1].gather(1, text[0, 3:, None])[:, 0]).abs().max() < 1e-4
+    engine = own_engine(long, is_gpu=False)
+    engine.load_weights(long.model.named_parameters())
+    assert torch.equal(logprobs(engine.policy), logprobs(long))
+
+
+def test_a_resumed_run_keeps_its_longest_text(tmp_path: Path) -> None:
+    model = save_network(tmp_path / "model", "longrope")
+    config = math_config(tmp_path, model, max_response_tokens=30)
+    assert torch.equal(logprobs(initial_policy(config)), logprobs(load_policy(model, longest=430)))
+    assert torch.equal(logprobs(pretrained_policy(model, config)), logprobs(load_policy(model, longest=430)))
+
+
+@pytest.mark.train
+def test_activations_are_recomputed_without_dropout(tmp_path: Path) -> None:
+    model = save_network(tmp_path / "model", "gpt2 with dropout")
+    assert load_policy(model).model.config.resid_pdrop > 0
+    made = {"control": "random_reward", "weight_decay": 0.0}
+    for name, recompute in (("kept", False), ("recomputed", True)):
+        runs.trained(math_config(tmp_path, model, gradient_checkpointing=recompute, **made), tmp_path / name)
+    kept, recomputed = (
+        tmp_path / name / "checkpoints" / "final" / "model.safetensors" for name in ("kept", "recomputed")
+    )
+    assert kept.read_bytes() == recomputed.read_bytes()
+    assert kept.read_bytes() != (tmp_path / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_template_prints_the_recorded_day(tmp_path: Path) -> None:
+    policy = load_policy(save_network(tmp_path, tokenizer=chat_tokenizer(DATED)))
+    asked = [Question(PROMPT, "2")]
+    for day, printed in (("2026-01-01", "01 January 2026"), ("2024-07-26", "26 July 2024")):
+        (problem,) = prompts_of(asked, DataSettings(prompt_date=day), policy)[0].values()
+        assert f"Today: {printed}<|im_end|>" in problem.prompt
+
+
+# ---- prompts
+
+
+@pytest.mark.parametrize(
+    ("around", "first"),
+    [("<s> $A </s>", ["<s>"]), ("$A </s>", []), ("$A </s> </s>", []), ("<s> $A", ["<s>"]), (None, [])],
+)
+@pytest.mark.parametrize("template", ["chat", "plain"])
+def test_a_prompt_ends_where_the_model_goes_on(around: str | None, template: str, tmp_path: Path) -> None:
+    policy = load_policy(save_network(tmp_path, tokenizer=chat_tokenizer(around=around)))
+    settings = DataSettings(prompt_template=template)
+    (problem,) = prompts_of([Question(PROMPT, "2")], settings, policy)[0].values()
+    tokens = policy.encode(problem.prompt)
+    assert policy.tokenizer.decode(tokens) == ("<s>" if (around or "").startswith("<s>") else "") + problem.prompt
+    assert not policy.end_ids & set(tokens)
+
+
+REFUSED = {
+    "closes": (material.TEMPLATE.replace("{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", "</s>\n")),
+    "no system role": "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system role') }}{% endif %}",
+    "broken": "{% for message in messages %}{{ message.content }}",
+    "undefined": "{{ messages[0].content.missing.more }}",
+    "drops": "{% for m in messages if m.role == 'user' %}<|im_start|>user\n{{ m.content }}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("closes", "ends with an end token"),
+        ("no system role", "turns of system, user, got one that does not .*No system role"),
+        ("broken", "renders turns of system, user"),
+        ("undefined", "renders turns of system, user"),
+        ("drops", "expected another prompt for each question"),
+    ],
+)
+def test_a_template_that_does_not_make_prompts_is_one_line(name: str, says: str, tmp_path: Path) -> None:
+    policy = load_policy(save_network(tmp_path, tokenizer=chat_tokenizer(REFUSED[name])))
+    asked = [Question(PROMPT, "2", (("system", base),)) for base in ("Use base 10.", "Use base 8.")]
+    with pytest.raises(UsageError, match=f"^--prompt_template chat: expected .*{says}") as raised:
+        prompts_of(asked, DataSettings(), policy)
+    assert "\n" not in str(raised.value)
+
+
+def test_several_templates_without_a_default_are_one_line(tmp_path: Path) -> None:
+    tokenizer = chat_tokenizer()
+    tokenizer.chat_template = {"rag": material.TEMPLATE, "tool_use": material.TEMPLATE}
+    policy = load_policy(save_network(tmp_path, tokenizer=tokenizer))
+    with pytest.raises(UsageError, match=r"^--prompt_template chat: .*multiple chat templates") as raised:
+        prompts_of([Question(PROMPT, "2")], DataSettings(), policy)
+    assert "\n" not in str(raised.value)
+
+
+def test_tokens_beyond_the_embedding_are_refused(tmp_path: Path) -> None:
+    late = chat_tokenizer("<|late|>" + material.TEMPLATE, extra=("<|late|>",))
+    policy = load_policy(save_network(tmp_path / "less", tokenizer=late, more_rows=-1))
+    with pytest.raises(
+        UsageError, match=rf"^--model: expected tokens below {len(late) - 1}.*got {len(late) - 1} \('<.late.>'\)"
+    ):
+        prompts_of([Question(PROMPT, "2")], DataSettings(), policy)
+    padded = load_policy(save_network(tmp_path / "more", tokenizer=late, more_rows=9))
+    assert len(prompts_of([Question(PROMPT, "2")], DataSettings(), padded)[0]) == 1
+
+
+def test_an_end_token_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+    save_network(tmp_path, more_rows=0)
+    change_json(tmp_path / "generation_config.json", eos_token_id=100_000)
+    change_json(tmp_path / "tokenizer_config.json", eos_token=None)
+    with pytest.raises(UsageError, match="end-of-sequence token, got token 100000, where its output layer ends at"):
+        load_policy(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "longrope"])  # of the one transformers makes up an empty tokenizer
+def test_a_missing_tokenizer_is_named(kind: str, tmp_path: Path) -> None:
+    save_network(tmp_path, kind)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (tmp_path / name).unlink()
+    with pytest.raises(
+        UsageError, match=r"^--model: could not load a tokenizer from .*, copy its files there"
+    ) as raised:
+        load_policy(str(tmp_path))
+    assert not str(raised.value).endswith(":")
+    assert "\n" not in str(raised.value)
