@@ -11,9 +11,9 @@ def text_of(value: Any, column: str) -> str:
 
     Raises ValueError, in words, where it is neither text nor a number, and of text as `checked` does.
     """
-    if isinstance(value, list) and len(value) < 2:
-        return text_of(value[0], column) if value else ""
-    if value is None:
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if value is None or value == []:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         got = f"a list of {len(value)}" if isinstance(value, list) else f"a {type(value).__name__}"
