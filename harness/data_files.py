@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,8 @@ def data_file(given: str, flag: str) -> DataFile:
     if hub := HUB.fullmatch(given):
         return hub_file(Path(hub["file"]).stem, hub["repo"], hub["file"], hub["revision"] or "main", flag)
     raise UsageError(
-        f"--{flag}: expected one of {', '.join(shipped())}, a hub file as OWNER/NAME:FILE@COMMIT, or a .parquet or "
-        f".jsonl file, got {given!r}, which is none: check the name or path"
+        f"--{flag}: expected one of {', '.join(shipped())}, a hub file as OWNER/NAME:FILE@COMMIT, or a .parquet, "
+        f".jsonl or .json file, got {given!r}, which is none: check the name or path"
     )
 
 
@@ -100,10 +101,12 @@ def offline(where: str, cause: object) -> str:
 
 
 def rows_of(file: DataFile, flag: str) -> Iterator[Row]:
-    """The rows of a parquet or JSONL file, in order. Raises UsageError where it is damaged or has none."""
-    read = {".parquet": parquet_rows, ".jsonl": json_rows, ".json": json_rows}.get(file.path.suffix)
+    """The rows of a parquet or JSON file, in order. Raises UsageError where it is damaged or has none."""
+    read = {".parquet": parquet_rows, ".jsonl": json_rows, ".json": json_rows}.get(file.path.suffix.lower())
     if read is None:
-        raise UsageError(f"--{flag}: expected a .parquet or .jsonl file, got {file.source!r}: convert it")
+        raise UsageError(
+            f"--{flag}: expected a .parquet, .jsonl or .json file, got {file.source!r}: unpack or convert it"
+        )
     count = 0
     try:
         for row in read(file.path):
@@ -122,16 +125,37 @@ def rows_of(file: DataFile, flag: str) -> Iterator[Row]:
 def parquet_rows(path: Path) -> Iterator[Row]:
     """Batch by batch: a file of 1.8 million rows is never held whole."""
     with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        texts, doubles = (
+            pa.schema([with_floats(field, as_) for field in schema]) for as_ in (pa.string(), pa.float64())
+        )
         for batch in file.iter_batches(BATCH_ROWS):
-            yield from batch.to_pylist()
+            # by its shortest decimal, float32's 0.1 is not 0.10000000149011612
+            yield from (batch if texts == schema else batch.cast(texts).cast(doubles)).to_pylist()
+
+
+def with_floats(field: pa.Field, as_: pa.DataType) -> pa.Field:
+    """The field with another type for float32, in structs too."""
+    if pa.types.is_struct(field.type):
+        return field.with_type(pa.struct([with_floats(inner, as_) for inner in field.type.fields]))
+    return field.with_type(as_) if pa.types.is_float32(field.type) else field
 
 
 def json_rows(path: Path) -> Iterator[Row]:
-    """A JSON object per line; empty lines do not count."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"a {type(row).__name__} and no object")
-                yield row
+    """The objects of one array, or one per line, empty lines aside; one object on several lines is one row.
+
+    Bytes that are not UTF-8 come as surrogates: whoever reads the text can say of which row and column they are.
+    """
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        lines = (line for line in file if line.strip())
+        first = next(lines, "").strip()
+        if first.startswith("[") or first == "{":
+            file.seek(0)
+            whole = json.load(file)
+            rows = iter(whole if isinstance(whole, list) else [whole])
+        else:
+            rows = map(json.loads, chain([first] if first else [], lines))
+        for row in rows:
+            if not isinstance(row, dict):
+                raise ValueError(f"a {type(row).__name__} and no object")
+            yield row

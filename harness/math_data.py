@@ -1,12 +1,12 @@
 """The questions of a run: trained on and evaluated on, none of the latter among the former."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.data_files import data_file
 from harness.errors import UsageError
-from harness.questions import Question, Questions, overlap, read_questions
+from harness.questions import Question, Questions, differing, overlap, read_questions
 from harness.task_settings import DataSettings
 
 
@@ -16,13 +16,13 @@ class MathData:
 
     training: Questions | None  # none where a model is only evaluated
     suites: Mapping[str, Questions]  # by the name of the benchmark
-    overlaps: Mapping[str, frozenset[str]] = field(default_factory=dict)  # identities of questions in both
+    overlaps: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)  # of each suite, what is trained on too
 
     def trained_on(self) -> tuple[Question, ...]:
         """The training questions without those that are evaluated on."""
-        evaluated = frozenset().union(*self.overlaps.values())
+        evaluated = {question.words for both in self.overlaps.values() for question in both}
         training = self.training.distinct if self.training else ()
-        return tuple(question for question in training if question.identity not in evaluated)
+        return tuple(question for question in training if question.words not in evaluated)
 
 
 def read_data(settings: DataSettings, trains: bool = True) -> MathData:
@@ -38,30 +38,40 @@ def read_data(settings: DataSettings, trains: bool = True) -> MathData:
         if (name := questions.file.name) in suites:
             raise UsageError(f"--eval_data: expected each benchmark once, got {name!r} twice: rename one of the files")
         suites[name] = questions
-    check_suites(suites)
-    both = {
-        name: frozenset(question.identity for question in overlap(training, questions)) if training else frozenset()
-        for name, questions in suites.items()
-    }
+    suites = agreed(suites)
+    both = {name: overlap(training, questions) if training else () for name, questions in suites.items()}
     data = MathData(training, suites, both)
     if training and not data.trained_on():
         raise UsageError("--train_data: expected questions besides those of --eval_data, got none: name another file")
     return data
 
 
-def check_suites(suites: Mapping[str, Questions]) -> None:
-    """Raise UsageError unless there is a benchmark, and what two of them share has one answer."""
+def agreed(suites: Mapping[str, Questions]) -> dict[str, Questions]:
+    """The benchmarks, with the same answer text where they share a question: one prompt must not be two problems.
+
+    Raises UsageError unless there is a benchmark, and what two of them share has one answer.
+    """
     if not suites:
         raise UsageError("--eval_data: expected the names of benchmarks, got none: name aime24,aime25, or files")
-    first: dict[str, tuple[str, str]] = {}
-    for name, questions in suites.items():
-        for question in questions.distinct:
-            where, answer = first.setdefault(question.identity, (name, question.answer))
-            if answer != question.answer:
-                raise UsageError(
-                    f"--eval_data: expected one answer to a question, got {answer!r} in {where} and "
-                    f"{question.answer!r} in {name}: leave one of them out"
-                )
+    first: dict[str, tuple[str, str]] = {}  # the first benchmark with the question, and its answer
+    shared = [
+        (first.setdefault(question.identity, (name, question.answer)), (name, question.answer))
+        for name, questions in suites.items()
+        for question in questions.distinct
+    ]
+    differ = differing((answer, other) for (_, answer), (_, other) in shared if answer != other)
+    for (where, answer), (name, other) in shared:
+        if (answer, other) in differ:
+            raise UsageError(
+                f"--eval_data: expected one answer to a question, got {answer!r} in {where} and {other!r} in {name}: "
+                "leave one of them out"
+            )
+    return {
+        name: replace(
+            questions, distinct=tuple(replace(one, answer=first[one.identity][1]) for one in questions.distinct)
+        )
+        for name, questions in suites.items()
+    }
 
 
 def read_one(given: str, flag: str) -> Questions:
@@ -78,6 +88,7 @@ def file_facts(questions: Questions) -> dict[str, Any]:
         "rows": questions.rows,
         "distinct": len(questions.distinct),
         "conflicting": questions.conflicting,
+        "incomplete": questions.incomplete,
     }
 
 
@@ -90,6 +101,7 @@ def data_lines(facts: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, one in [*named, *data["evaluation"].items()]:
         left = {
+            "without a question or an answer": one["incomplete"],
             "longer than --max_prompt_tokens": one["too_long"],
             "with several answers": one["conflicting"],
             "that are evaluated on": one.get("evaluated_on", 0),

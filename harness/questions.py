@@ -2,14 +2,23 @@
 
 chat    `prompt`: chat messages, `reward_model.ground_truth` (DAPO-Math-17k and AIME 2024 as DAPO published them)
 plain   `problem` or `question`, and `answer` (AIME 2025, MATH-500; of GSM8K's answer what stands behind its ####)
+
+Rows without a question or an answer are counted and left out, and so are questions with several answers.
 """
 
+import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from itertools import chain
 from typing import Any
 
+from harness.columns import checked, decoded, plain_decimal, text_of
 from harness.data_files import DataFile, rows_of
 from harness.errors import UsageError
+from harness.math_answers import tidy
+from harness.math_checker import MathChecker
 
 # DAPO's words around a problem: the prompts of its data set have them, and other problems get them with
 # --answer_format answer_line.
@@ -21,7 +30,15 @@ DAPO_AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
 # Qwen2.5-Math's own instruction, here behind the problem: a base model's template may have a system message already.
 BOXED_AFTER = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
+# For two answers of one question. Long, since every rank and every resumed run must come to the same verdict.
+COMPARISON_LIMIT_S = 10.0
+
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
+
+CHAT = "expected prompt to be chat messages {role, content} that end with the user's"
+
 Message = tuple[str, str]  # role, content
+Pair = tuple[str, str]  # two answers to one question
 
 
 @dataclass(frozen=True)
@@ -33,9 +50,19 @@ class Question:
     before: tuple[Message, ...] = ()  # a system message, earlier turns
 
     @property
+    def words(self) -> str:
+        """The problem whatever its spacing, and whatever is said before it."""
+        return one_line(self.text)
+
+    @property
     def identity(self) -> str:
-        """What makes two questions one: the words, whatever their spacing."""
-        return " ".join(self.text.split())
+        """What makes two questions one: all that is said, a line for each part, whatever its spacing."""
+        return "\n".join(map(one_line, (*chain(*self.before), self.text)))
+
+
+def one_line(text: str) -> str:
+    """The text with single spaces."""
+    return " ".join(text.split())
 
 
 @dataclass(frozen=True)
@@ -46,50 +73,115 @@ class Questions:
     rows: int
     distinct: tuple[Question, ...]
     conflicting: int = 0  # questions left out, since the file has several answers for them
+    incomplete: int = 0  # rows left out, without a question or an answer
 
 
 def read_questions(file: DataFile, flag: str) -> Questions:
-    """A file's questions in its order, each once. Raises UsageError where a row is not of a known schema."""
+    """A file's questions in its order, each once. Raises UsageError where no row, or not every row, can be read."""
     found: dict[str, Question] = {}
-    conflicting: set[str] = set()
-    rows = 0
+    others: dict[str, dict[str, None]] = {}  # the other answers to a question
+    rows = incomplete = 0
     for row in rows_of(file, flag):
         rows += 1
         try:
             question = question_of(row)
         except ValueError as fault:
             raise UsageError(f"--{flag}: {file.source}, row {rows}: {fault}") from None
-        first = found.setdefault(question.identity, question)
-        if first.answer != question.answer:
-            conflicting.add(question.identity)
+        if not (question.text and question.answer.strip("$. ")):  # as `tidy` reads an answer
+            incomplete += 1
+            continue
+        key = question.identity
+        if found.setdefault(key, question).answer != question.answer:
+            others.setdefault(key, {})[question.answer] = None
+    if not found:
+        raise UsageError(f"--{flag}: {file.source}: {no_question(row)}")
+    pairs = {key: [(found[key].answer, other) for other in answers] for key, answers in others.items()}
+    differ = differing(chain(*pairs.values()))
+    conflicting = {key for key, compared in pairs.items() if not differ.isdisjoint(compared)}
     distinct = tuple(question for key, question in found.items() if key not in conflicting)
     if not distinct:
         raise UsageError(f"--{flag}: {file.source}: expected questions with one answer each, got none: see its rows")
-    return Questions(file, rows, distinct, len(conflicting))
+    return Questions(file, rows, distinct, len(conflicting), incomplete)
+
+
+def no_question(row: Mapping[str, Any]) -> str:
+    """What to say of a file none of whose rows has a question and an answer; `row` is one of them."""
+    names = textwrap.shorten(", ".join(sorted(map(str, row))), 300, placeholder=" ...") or "none"
+    return (
+        "expected columns prompt (chat messages) and reward_model.ground_truth, or problem (or question) and answer; "
+        f"got no row with both, of the columns {names}: rename them or fill them in (JSON: a row is an object, one on "
+        "each line or all in one array)"
+    )
+
+
+def differing(pairs: Iterable[Pair]) -> set[Pair]:
+    """Those pairs of answers that are not one answer: where grading by either does not accept the other.
+
+    Numbers are compared as such, other answers by the checker of responses, whose processes start only then.
+    """
+    differ: set[Pair] = set()
+    unsure: dict[Pair, Pair] = {}
+    for pair in pairs:
+        first, other = canonical(pair[0]), canonical(pair[1])
+        if first == other:
+            continue
+        if NUMBER.fullmatch(first) and NUMBER.fullmatch(other):
+            differ.add(pair)
+        else:
+            unsure[pair] = first, other
+    if not unsure:
+        return differ
+    with MathChecker(limit_s=COMPARISON_LIMIT_S) as checker:
+        checker.learn(unsure.values())
+        accepted = {pair: (b, a) for pair, (a, b) in unsure.items() if checker.known[a, b][0] == "right"}
+        checker.learn(accepted.values())
+        same = {pair for pair, turned in accepted.items() if checker.known[turned][0] == "right"}
+    return differ | (unsure.keys() - same)
+
+
+def canonical(answer: str) -> str:
+    """The answer in the spelling of which texts are compared, numbers as plain decimals."""
+    text = tidy(answer)
+    return plain_decimal(Decimal(text)) if NUMBER.fullmatch(text) else text
 
 
 def question_of(row: Mapping[str, Any]) -> Question:
-    """The question of a row; raises ValueError, in words, where there is none."""
-    if isinstance(row.get("prompt"), list):
-        truth = row.get("reward_model")
+    """The question of a row; its text or its answer is empty where there is none. Raises ValueError, in words."""
+    prompt = decoded(row.get("prompt"))
+    if is_chat(prompt, row):
+        truth = decoded(row.get("reward_model"))
         answer = truth.get("ground_truth") if isinstance(truth, Mapping) else None
-        return from_messages(row["prompt"], text_of(answer, "reward_model.ground_truth", row))
+        return from_messages(prompt, text_of(answer, "reward_model.ground_truth").strip())
     column = next((name for name in ("problem", "question", "prompt") if name in row), "problem")
-    answer = text_of(row.get("answer"), "answer", row)
-    return Question(text_of(row.get(column), column, row).strip(), answer.rpartition("####")[2].strip())
+    answer = text_of(row.get("answer"), "answer").rpartition("####")[2]
+    return Question(text_of(row.get(column), column).strip(), answer.strip())
 
 
-def from_messages(messages: Iterable[Any], answer: str) -> Question:
+def is_chat(prompt: Any, row: Mapping[str, Any]) -> bool:
+    """Whether the row's question is chat messages, given as such or as text; a problem may begin with a bracket too."""
+    if not isinstance(prompt, list) or ("reward_model" not in row and ("problem" in row or "question" in row)):
+        return False
+    return isinstance(row["prompt"], list) or any(isinstance(turn, Mapping) and "role" in turn for turn in prompt)
+
+
+def from_messages(messages: list[Any], answer: str) -> Question:
     """The question of chat messages, of which the last is the user's; the words that ask for a form are taken off."""
-    turns = [
-        (str(turn["role"]), turn["content"])
-        for turn in messages
-        if isinstance(turn, Mapping) and isinstance(turn.get("content"), str) and "role" in turn
-    ]
-    if not turns or turns[-1][0] != "user":
-        raise ValueError("expected prompt to be chat messages {role, content} that end with the user's, got others")
-    *before, (_, text) = turns
-    return Question(bare(text), answer.strip(), tuple(before))
+    turns = [turn_of(turn) for turn in messages] or [("user", "")]
+    *before, (role, text) = turns
+    if role != "user":
+        raise ValueError(f"{CHAT}, got {role!r} last: cut what follows the question")
+    said = tuple(turn for turn, given in zip(before, messages, strict=False) if given.get("content") is not None)
+    return Question(bare(text), answer, said)
+
+
+def turn_of(turn: Any) -> Message:
+    """A message's role and text, which may come in parts; empty where it is null."""
+    role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
+    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
+        content = "".join(str(part.get("text") or "") for part in content)
+    if not isinstance(role, str) or not isinstance(content, str | None):
+        raise ValueError(f"{CHAT}, got others: write each content as text")
+    return checked(role, "prompt"), checked(content or "", "prompt")
 
 
 def bare(text: str) -> str:
@@ -101,18 +193,7 @@ def bare(text: str) -> str:
     return text
 
 
-def text_of(value: Any, column: str, row: Mapping[str, Any]) -> str:
-    """A column's text, or its number as text."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or not value.strip():
-        names = ", ".join(sorted(map(str, row))) or "none"
-        wanted = "prompt (chat messages) and reward_model.ground_truth, or problem (or question) and answer"
-        raise ValueError(f"expected columns {wanted}; got nothing in {column}, of the columns {names}: rename them")
-    return value
-
-
-def overlap(training: Questions, evaluation: Questions) -> list[Question]:
-    """The evaluation's questions that stand in the training data too, word for word."""
-    trained = {question.identity for question in training.distinct}
-    return [question for question in evaluation.distinct if question.identity in trained]
+def overlap(training: Questions, evaluation: Questions) -> tuple[Question, ...]:
+    """The evaluation's questions whose words stand in the training data too, whatever is said before them."""
+    trained = {question.words for question in training.distinct}
+    return tuple(question for question in evaluation.distinct if question.words in trained)

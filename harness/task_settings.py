@@ -43,7 +43,7 @@ class DataSettings(Section):
     """The problems of task math: a shipped data set's name (harness/datasets.toml), OWNER/NAME:FILE, or a path."""
 
     train_data: str | None = Field(
-        default=None, description="Trained on. A hub data set may end in @COMMIT; a path in .parquet or .jsonl."
+        default=None, description="Trained on. A hub data set may end in @COMMIT; a path in .parquet, .jsonl or .json."
     )
     eval_data: str | None = Field(default=None, description="Evaluated on: one or more of the same, with commas.")
     prompt_template: Literal["chat", "plain"] = Field(

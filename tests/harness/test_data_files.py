@@ -131,7 +131,13 @@ def test_shipped_data_sets_are_pinned() -> None:
         ("data.jsonl", b"\xff\xfe\n", "damaged file at row 1"),
         ("data.parquet", b"PAR1 is how it began", "damaged file at row 1"),
         ("data.parquet", b"", "damaged file at row 1"),
-        ("data.csv", b"problem,answer\n", "expected a .parquet or .jsonl file"),
+        ("data.csv", b"problem,answer\n", "expected a .parquet, .jsonl or .json file"),
+        ("data.jsonl.gz", b"\x1f\x8b", "expected a .parquet, .jsonl or .json file, got"),
+        ("data.jsonl", CONTENT.strip() + b",\n" + CONTENT, "damaged file at row 1"),
+        ("data.json", b"[]", "without rows"),
+        ("data.json", b'["What?"]', "damaged file at row 1"),
+        ("data.json", b"[" + CONTENT + b",]", "damaged file at row 1"),
+        ("data.json", b"[" * 100_000, "damaged file at row 1"),
     ],
 )
 def test_an_empty_or_damaged_file_is_refused(tmp_path: Path, name: str, content: bytes, words: str) -> None:
@@ -141,6 +147,30 @@ def test_an_empty_or_damaged_file_is_refused(tmp_path: Path, name: str, content:
         list(rows_of(file, "train_data"))
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["data.json", "data.jsonl", "DATA.JSON"])
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b"\xef\xbb\xbf \r\n\r\n"])
+def test_json_is_read_in_every_layout(tmp_path: Path, name: str, start: bytes) -> None:
+    rows = [{"problem": f"{n}?", "answer": n} for n in range(3)]
+    lines = [json.dumps(row) for row in rows]
+    contents = {
+        "one array": json.dumps(rows),
+        "an indented array": json.dumps(rows, indent=2),
+        "lines": "\n".join(lines),
+        "lines of Windows, some empty": "\r\n \r\n".join([*lines, ""]),
+    }
+    for layout, content in contents.items():
+        (tmp_path / name).write_bytes(start + content.encode())
+        assert list(rows_of(data_file(str(tmp_path / name), "x"), "x")) == rows, layout
+    (tmp_path / name).write_bytes(start + json.dumps(rows[0], indent=2).encode())
+    assert list(rows_of(data_file(str(tmp_path / name), "x"), "x")) == rows[:1]
+
+
+def test_bytes_that_are_no_text_are_refused_by_row_and_column(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_bytes(CONTENT + CONTENT.replace(b"What", b"Wh\xff"))
+    with pytest.raises(UsageError, match=r"data.jsonl, row 2: expected text in problem, got '\\udcff' in it"):
+        read_data(DataSettings(eval_data=str(tmp_path / "data.jsonl")), trains=False)
 
 
 def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:

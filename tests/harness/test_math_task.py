@@ -110,16 +110,55 @@ def test_what_is_evaluated_on_is_not_trained_on_and_reported(policy: Policy, tmp
 
 
 def test_two_benchmarks_may_not_differ_in_an_answer(tmp_path: Path) -> None:
-    one, other = ([{"problem": "What?", "answer": answer}] for answer in ("33", "033"))
+    one, other = ([{"problem": "What?", "answer": answer}] for answer in ("33", "34"))
     given = ",".join(
         material.write_jsonl(tmp_path / f"{name}.jsonl", rows) for name, rows in (("a", one), ("b", other))
     )
-    with pytest.raises(UsageError, match="got '33' in a and '033' in b"):
+    with pytest.raises(UsageError, match="got '33' in a and '34' in b"):
         read_data(DataSettings(eval_data=given), trains=False)
     same = material.write_jsonl(tmp_path / "c.jsonl", one)
     assert list(read_data(DataSettings(eval_data=f"{tmp_path / 'a.jsonl'},{same}"), trains=False).suites) == ["a", "c"]
     with pytest.raises(UsageError, match="expected the names of benchmarks, got none"):
         read_data(DataSettings(eval_data=","), trains=False)
+
+
+def test_two_benchmarks_spellings_of_an_answer_are_one_problem(policy: Policy, tmp_path: Path) -> None:
+    answers = {"a": "033", "b": "33", "c": "\\frac{66}{2}"}
+    given = ",".join(
+        material.write_jsonl(tmp_path / f"{name}.jsonl", [{"problem": "What?", "answer": answer}])
+        for name, answer in answers.items()
+    )
+    settings = DataSettings(eval_data=given)
+    with closing(math_task(read_data(settings, trains=False), settings, policy)) as task:
+        assert list(task.suites) == ["a", "b", "c"]
+        (problem,) = task.held_out("report", 8)
+    assert problem.answer == "033"
+
+
+def test_rows_without_an_answer_are_reported(policy: Policy, tmp_path: Path) -> None:
+    rows = [{"question": f"{n} + 1?", "answer": f"#### {n + 1}"} for n in range(3)]
+    given = material.write_jsonl(tmp_path / "mine.jsonl", [*rows, {"question": "1?", "answer": "####"}])
+    settings = DataSettings(eval_data=given)
+    with closing(math_task(read_data(settings, trains=False), settings, policy)) as task:
+        assert task.facts["data"]["evaluation"]["mine"]["incomplete"] == 1
+        assert data_lines(task.facts) == [
+            f"mine: 3 prompts of 4 rows ({given}), 1 left out without a question or an answer"
+        ]
+
+
+def test_what_is_evaluated_on_is_not_trained_on_under_another_system_message(tmp_path: Path) -> None:
+    def asked(before: str, text: str) -> dict[str, Any]:
+        turns = [{"role": "system", "content": before}, {"role": "user", "content": text}]
+        return {"prompt": turns, "reward_model": {"ground_truth": "9"}}
+
+    train = material.write_jsonl(
+        tmp_path / "train.jsonl", [asked("Base 10.", "5 + 4?"), asked("Base 16.", "5 + 4?"), asked("", "6 + 3?")]
+    )
+    rows = [asked("Be brief.", "5 +  4?"), asked("", "5 + 4?")]
+    evaluation = material.write_jsonl(tmp_path / "mine.jsonl", rows)
+    data = read_data(DataSettings(train_data=train, eval_data=evaluation))
+    assert [question.text for question in data.trained_on()] == ["6 + 3?"]
+    assert len(data.overlaps["mine"]) == 2
 
 
 def test_choosing_settings_needs_problems_to_choose_by(policy: Policy, tmp_path: Path) -> None:
