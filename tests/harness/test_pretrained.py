@@ -194,10 +194,7 @@ def test_a_template_prints_the_recorded_day(tmp_path: Path) -> None:
 # ---- prompts
 
 
-@pytest.mark.parametrize(
-    ("around", "first"),
-    [("<s> $A </s>", ["<s>"]), ("$A </s>", []), ("$A </s> </s>", []), ("<s> $A", ["<s>"]), (None, [])],
-)
+@pytest.mark.parametrize("around", ["<s> $A </s>", "$A </s>", "$A </s> </s>", "<s> $A", None])
 @pytest.mark.parametrize("template", ["chat", "plain"])
 def test_a_prompt_ends_where_the_model_goes_on(around: str | None, template: str, tmp_path: Path) -> None:
     policy = load_policy(save_network(tmp_path, tokenizer=chat_tokenizer(around=around)))
