@@ -1,6 +1,7 @@
 """The command line: `python -m analysis report | figures | verify | claims`; each command imports what it needs."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -24,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _OneLineParser(prog="analysis", description="Run and study folders -> figures, tables and a report.")
     add_commands(parser)
     given = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # no character may end a command on a terminal that does not know it
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return int(given.start(given))
     except (RecordsError, OSError) as error:

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import io
 import os
 import re
 import sys
@@ -64,11 +65,19 @@ def parsed(value: str) -> str | None:
     return None if value in ("none", "None") else value
 
 
+def print_anywhere() -> None:
+    """Let no character end a command on a terminal that does not know it (LANG=C, PYTHONIOENCODING=ascii)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: Sequence[str] = ()) -> int:
     """The exit code of a command: 0 done, 1 failed, 2 wrong use, 75 stopped by a signal. One line for each error.
 
-    `needs` are packages that must be this checkout's own.
+    `needs` are packages that must be this checkout's own. What a terminal cannot show is shown as its code point.
     """
+    print_anywhere()
     try:
         check_checkout(*needs)
         main(arguments)

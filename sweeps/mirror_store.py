@@ -230,8 +230,14 @@ def reached(tracking_uri: str) -> Iterator[None]:
     except Timeout as error:
         raise NotReached(f"MLflow's database is being made by another process that hangs: {error}") from None
     except FAULTS as error:
-        text = words_of(error).replace(tracking_uri, without_password(tracking_uri))
-        raise NotReached(f"MLflow at {without_password(tracking_uri)} not reached: {text}") from None
+        shown = without_password(tracking_uri)
+        if "mlflow db upgrade" in str(error):
+            raise NotReached(
+                f"expected the database of this version of MLflow at {shown}, got an older one: back it up, then run "
+                f"python -m mlflow db upgrade {shown}, or name another with --tracking_uri"
+            ) from None
+        text = words_of(error).replace(tracking_uri, shown)
+        raise NotReached(f"MLflow at {shown} not reached: {text}") from None
 
 
 def words_of(error: BaseException) -> str:

@@ -227,7 +227,7 @@ REFUSED = {
 def test_a_template_that_does_not_make_prompts_is_one_line(name: str, says: str, tmp_path: Path) -> None:
     policy = load_policy(save_network(tmp_path, tokenizer=chat_tokenizer(REFUSED[name])))
     asked = [Question(PROMPT, "2", (("system", base),)) for base in ("Use base 10.", "Use base 8.")]
-    with pytest.raises(UsageError, match=f"^--prompt_template chat: expected .*{says}") as raised:
+    with pytest.raises(UsageError, match=f"^--prompt_template chat: .*{says}") as raised:
         prompts_of(asked, DataSettings(), policy)
     assert "\n" not in str(raised.value)
 

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 from harness.say import say
 
@@ -23,3 +25,10 @@ def test_a_line_that_nobody_reads_any_more_stops_nothing() -> None:
 def test_a_line_is_printed_at_once(capfd) -> None:  # type: ignore[no-untyped-def]
     say("one")
     assert capfd.readouterr().out == "one\n"
+
+
+def test_a_terminal_that_knows_ascii_alone_ends_no_command() -> None:
+    shown = "from harness import run_command; print(run_command(lambda _: print('1 \u00b1 2'), []))"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", shown], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["1 \\xb1 2", "0"]

@@ -1,9 +1,12 @@
 import json
 import math
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -204,6 +207,21 @@ def test_a_dead_server_is_one_line_and_soon(comparison: Path, capsys: pytest.Cap
     error = capsys.readouterr().err
     assert "Connection refused" in error
     assert "secret" not in error
+    assert error.count("\n") == 1
+
+
+def test_an_older_database_is_named_with_what_brings_it_up_to_date(
+    comparison: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("mirror", comparison, "--tracking_uri", f"sqlite:///{tmp_path / 'new.db'}") == 0
+    shutil.copy(tmp_path / "new.db", tmp_path / "old.db")  # MLflow looks once in a process at a database of one name
+    with closing(sqlite3.connect(tmp_path / "old.db")) as database, database:
+        database.execute("update alembic_version set version_num = '0584bdc529eb'")
+    capsys.readouterr()
+    uri = f"sqlite:///{tmp_path / 'old.db'}"
+    assert run("mirror", comparison, "--tracking_uri", uri) == 1
+    error = capsys.readouterr().err
+    assert f"python -m mlflow db upgrade {uri}" in error
     assert error.count("\n") == 1
 
 

@@ -1,0 +1,134 @@
+"""Runs that cannot learn say so, and end."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+
+from harness.correction import SamplerGap, proves_sampler
+from harness.errors import HarnessError
+from harness.learning import can_learn_from, why_nothing
+from harness.loop import Beginning, train
+from harness.policy import Policy
+from harness.pretrained import load_policy
+from harness.resume import resume
+from harness.rollouts import Rollouts, collect
+from tests.harness import math_material as material
+from tests.harness import runs
+from tests.harness.networks import LONG_ROPE, change_json, save_network
+from tests.harness.pairings import stop_after
+from tests.harness.tiny import asking, small_config
+
+
+def rollouts(policy: Policy, right: list[bool], cut: bool = False) -> Rollouts:
+    """A group of four, of which those are right that are listed as such."""
+    drawn = collect(asking(policy, small_config(prompts_per_step=2, minibatches=1)), 0)
+    graded = [
+        [
+            dataclasses.replace(
+                response,
+                grade=dataclasses.replace(response.grade, outcome="right" if correct else "wrong"),
+                reward=1.0 if correct else -1.0,
+                truncated=cut,
+            )
+            for response, correct in zip(group, right, strict=True)
+        ]
+        for group in drawn.kept
+    ]
+    return Rollouts([graded], graded, 0)
+
+
+@pytest.mark.parametrize(
+    ("right", "cut", "settings"),
+    [
+        ([False] * 4, True, ["--max_response_tokens 24", "--prompt_template"]),
+        ([False] * 4, False, ["--prompt_template", "--max_response_tokens", "rollouts/"]),
+        ([True] * 4, False, ["--train_data", "--temperature"]),
+    ],
+)
+def test_a_step_without_signal_names_the_settings_to_look_at(
+    right: list[bool], cut: bool, settings: list[str], random_policy: Policy
+) -> None:
+    found = rollouts(random_policy, right, cut)
+    assert not can_learn_from(found.kept)
+    assert [name for name in settings if name not in why_nothing(found, small_config())] == []
+
+
+def test_groups_that_are_all_right_or_all_wrong_ask_for_more_responses(random_policy: Policy) -> None:
+    right, wrong = rollouts(random_policy, [True] * 4).kept[0], rollouts(random_policy, [False] * 4).kept[1]
+    assert not can_learn_from([right, wrong])
+    assert "--group_size" in why_nothing(Rollouts([[right, wrong]], [right, wrong], 0), small_config())
+    assert can_learn_from([wrong, rollouts(random_policy, [True, False, False, False]).kept[0]])
+
+
+def test_an_overlong_penalty_alone_is_something_to_learn_from(random_policy: Policy) -> None:
+    group = rollouts(random_policy, [False] * 4).kept[0]
+    assert can_learn_from([[dataclasses.replace(group[0], reward=-1.5), *group[1:]]])
+
+
+def hopeless(folder: Path, **changes: Any) -> Any:
+    """A run of a random model on questions, all of whose responses are cut."""
+    data = {"task": "math", **material.data_files(folder), "max_prompt_tokens": 400, "max_response_tokens": 8}
+    shape = {"steps": 4, "eval_every": 4, "give_up_after": 3, "checkpoint_every": 1}
+    return small_config(save_network(folder / "model"), **data | shape | changes)
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_run_that_cannot_learn_says_so_at_once_and_gives_up(
+    dynamic: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = hopeless(tmp_path, dynamic_sampling=dynamic)
+    with pytest.raises(HarnessError, match=r"gave up: none of the first 3 steps .*--max_response_tokens"):
+        train(config, tmp_path / "run", runs.ignore)
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
+    assert len(notes) == 1
+    assert notes[0].startswith("note: the first step has nothing to learn from: all ")
+    status = runs.read_json(tmp_path / "run" / "status.json")
+    assert (status["state"], status["steps_done"], status["exit_code"]) == ("failed", 3, 1)
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 3
+
+
+@pytest.mark.train
+def test_it_gives_up_where_it_would_have_without_a_stop(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="stopped after 2 steps"):
+        train(hopeless(tmp_path), tmp_path / "run", stop_after(2))
+    with pytest.raises(HarnessError, match="none of the first 3 steps"):
+        resume(tmp_path / "run", runs.ignore, print)
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("changes", [{"give_up_after": None}, {"control": "random_reward"}])
+def test_it_goes_on_where_it_is_told_to_or_something_was_learned(changes: dict[str, Any], tmp_path: Path) -> None:
+    config = hopeless(tmp_path, **changes)
+    assert runs.read_json(runs.trained(config, tmp_path / "run").path / "status.json")["state"] == "finished"
+
+
+def test_a_sampler_that_is_not_the_trainer_is_refused() -> None:
+    assert not proves_sampler(SamplerGap(), "float32")
+    assert proves_sampler(SamplerGap(tokens=1000, absolute=0.01, largest=0.005), "float32")
+    assert proves_sampler(SamplerGap(tokens=1000, absolute=30.0, largest=1.0), "bfloat16")
+    for gap in (SamplerGap(tokens=1000, absolute=20.0, largest=2.5), SamplerGap(tokens=1, absolute=float("nan"))):
+        with pytest.raises(HarnessError, match="expected the sampler's log-probabilities of the responses to be"):
+            proves_sampler(gap, "float32")
+
+
+@pytest.mark.train
+def test_it_is_held_against_the_trainer_in_the_first_step(tmp_path: Path) -> None:
+    """Of a model as transformers loads it, whose rotary frequencies change once a text passes 130 tokens."""
+    model = save_network(tmp_path / "long", "longrope")
+    changed = LONG_ROPE | {"original_max_position_embeddings": 130}
+    change_json(Path(model) / "config.json", rope_parameters=changed, original_max_position_embeddings=130)
+    network = transformers.AutoModelForCausalLM.from_pretrained(model).eval()
+    own = Beginning(dataclasses.replace(load_policy(model), model=network))
+    with pytest.raises(HarnessError, match="expected the sampler's log-probabilities"):
+        train(hopeless(tmp_path, max_response_tokens=64), tmp_path / "run", runs.ignore, beginning=own)
+    assert not (tmp_path / "run" / "rollouts").exists()
+
+
+def test_only_questions_have_an_answer_format(random_policy: Policy) -> None:
+    found = rollouts(random_policy, [False] * 4)
+    assert "--answer_format" not in why_nothing(found, small_config())
+    assert "--answer_format" in why_nothing(found, small_config(task="math"))
