@@ -39,8 +39,9 @@ def with_adapters(policy: Policy, settings: ModelSettings) -> Policy:
         torch.manual_seed(int(stream(settings.model_seed, "lora").integers(2**63)))
         with as_usage_error(f"--lora_rank {settings.lora_rank}: expected a model that takes adapters, got {kind}"):
             model = peft.get_peft_model(policy.model, wanted).get_base_model()
-    adapted = replace(policy, model=model.eval())
-    if not exports_what_is_trained(adapted):
+            adapted = replace(policy, model=model.eval())
+            is_whole = exports_what_is_trained(adapted)
+    if not is_whole:
         raise UsageError(
             f"--lora_rank {settings.lora_rank}: expected a model that is the same with its adapters added into its "
             f"weights, got {kind}, which is not: train all its weights, or another model"
