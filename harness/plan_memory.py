@@ -247,15 +247,17 @@ def waiting_gradient(job: Job, one: Pass) -> int:
 
 
 def step_parts(job: Job) -> Parts:
-    """What the optimizer step takes besides. Torch's AdamW steps all tensors at once on a GPU, with a copy of them.
+    """What the optimizer step takes besides.
 
-    `adam_step_norm` then goes tensor by tensor: two of its size in the weights' dtype and one in float64.
+    `stepped` goes tensor by tensor: two of its size in the weights' dtype and one in float64, to know how far it moved.
+    Under DeepSpeed torch's AdamW steps all tensors at once on a GPU, with a copy of them.
     """
+    if job.zero_stage == 0 and job.is_deepspeed:
+        return {"optimizer's work": job.trained * job.trained_width}
     if job.zero_stage == 0:
         rank = job.config.model.lora_rank
         largest_tensor = rank * job.shape.intermediate if rank else job.shape.embedding
-        norm = (2 * job.trained_width + 8) * largest_tensor * (not job.is_deepspeed)
-        return {"optimizer's work": max(job.trained * job.trained_width, norm)}
+        return {"optimizer's work": (2 * job.trained_width + 8) * largest_tensor}
     if job.config.backend.offload != "none":
         return {}
     share = per_rank(job, job.trained)
