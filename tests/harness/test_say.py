@@ -1,6 +1,9 @@
 import os
 
-from harness.say import say
+import pytest
+
+from harness import say as lines
+from harness.say import be_silent, say
 
 
 def test_a_line_that_nobody_reads_any_more_stops_nothing() -> None:
@@ -20,6 +23,18 @@ def test_a_line_that_nobody_reads_any_more_stops_nothing() -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_line_is_printed_at_once(capfd) -> None:  # type: ignore[no-untyped-def]
+def test_a_line_is_printed_at_once_whatever_rank_the_environment_names(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
     say("one")
     assert capfd.readouterr().out == "one\n"
+
+
+def test_a_process_that_is_to_be_silent_prints_nothing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "_is_silent", False)
+    be_silent()
+    say("one")
+    assert capfd.readouterr().out == ""
