@@ -69,7 +69,7 @@ class SamplerGap:
         """Of all ranks together."""
         if ranks.world == 1:
             return self
-        parts = ranks.gather(self)
+        parts = ranks.gather(self, SamplerGap)
         return SamplerGap(
             tokens=sum(part.tokens for part in parts),
             advantages=sum(part.advantages for part in parts),

@@ -35,7 +35,7 @@ def evaluate(asking: Asking, step: int, samples: int) -> list[Answer]:
     answered: list[list[Answer]] = []
     for start in range(0, len(own), size):
         answered += answers_to(own[start : start + size], asking, (step, samples))
-    return [answer for answers in asking.actors.ranks.merged(answered) for answer in answers]
+    return [answer for answers in asking.actors.ranks.merged(answered, list[list[Answer]]) for answer in answers]
 
 
 def answers_to(problems: Sequence[Problem], asking: Asking, asked: tuple[int, int]) -> list[list[Answer]]:

@@ -49,6 +49,11 @@ class RankStart:
         return ["ssh", "-tt", "-o", "BatchMode=yes", self.host, there]
 
     @property
+    def is_on_one_host(self) -> bool:
+        """Whether this host starts all ranks of the run."""
+        return self.host is None and self.environment["LOCAL_WORLD_SIZE"] == self.environment["WORLD_SIZE"]
+
+    @property
     def line(self) -> str:
         """The same for people."""
         setting = " ".join(f"{name}={shlex.quote(value)}" for name, value in self.environment.items())
@@ -81,7 +86,8 @@ class Meeting:
 def starts(count: int, before: int, meeting: Meeting, config: Config, arguments: Sequence[str]) -> list[RankStart]:
     """The ranks of one host; `before` ranks lie on others."""
     command = [sys.executable, "-u", "-m", "harness", *arguments]
-    common = dict(meeting.place) | {"WORLD_SIZE": str(meeting.world), "OMP_NUM_THREADS": str(config.run.threads)}
+    common = dict(meeting.place) | {"WORLD_SIZE": str(meeting.world), "LOCAL_WORLD_SIZE": str(count)}
+    common |= {"OMP_NUM_THREADS": str(config.run.threads)}
     return [
         RankStart(rank, None, command, common | {"RANK": str(rank), "LOCAL_RANK": str(rank - before)})
         for rank in range(before, before + count)

@@ -30,6 +30,7 @@ from harness.layout import STATUS
 from harness.liveness import LIVENESS, STOP, Beat, beat, die_with_parent, read_beat
 from harness.memory import ADVICE, memory_kills
 from harness.record import refuse_used_folder
+from harness.rendezvous import STORE, check_place
 from harness.say import say
 from harness.signals import stop_requests
 
@@ -46,6 +47,7 @@ def by_ranks(config: Config, arguments: Sequence[str], folder: Path, is_new: boo
     if config.backend.backend == "torch":
         return False
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        check_place(config.backend.nproc)
         be_a_rank()
         return False
     for name in ("deepspeed", *(["vllm"] if config.engine.engine == "vllm" else [])):
@@ -129,6 +131,8 @@ class Group:
         """Start them, each a process group of this session; the first speaks for all, the others to their logs."""
         for one in self.starts:
             more = {LIVENESS: str(self.liveness), "PYTHONUNBUFFERED": "1"}
+            if one.is_on_one_host:
+                more[STORE] = str(self.liveness / "store")
             speaks = one.rank == self.starts[0].rank
             with self.log(one.rank).open("wb") as log:
                 process = subprocess.Popen(
@@ -271,7 +275,10 @@ def end_with(fault: Fault, besides: str, folder: Path) -> None:
 
 @contextmanager
 def liveness_folder(config: Config, folder: Path) -> Iterator[Path]:
-    """A folder for the ranks' signs of life: of this host, or where other hosts see it too, beside the run's."""
+    """A folder for the ranks' signs of life: of this host, or where other hosts see it too, beside the run's.
+
+    That of this host is this user's alone: what its ranks meet in lies there too.
+    """
     if config.backend.hostfile:
         path = folder.resolve().with_name(f".{folder.name}.liveness")
         shutil.rmtree(path, ignore_errors=True)

@@ -175,7 +175,7 @@ def run_steps(
     check_weights(training.updater.backend)
     with training.watch.phase("sync"):
         sync(training, config)
-    if training.steps_done == 0 and not actors.ranks.gather(folder.has_evaluation(0))[0]:
+    if training.steps_done == 0 and not actors.ranks.gather(folder.has_evaluation(0), bool)[0]:
         beat("evaluation")
         folder.add_evaluation(evaluate(training.asking(config), 0, samples_at(0, config)))
     for _ in range(training.steps_done, config.run.steps):

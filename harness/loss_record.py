@@ -13,6 +13,7 @@ from harness.ranks import Ranks
 from losses import Loss, LossBatch, LossOutput
 
 Mask = Bool[Tensor, "sequence token"]
+ByResponse = list[tuple[tuple[str, int], list[float]]]  # the items of what is kept by prompt and sample
 
 EXTREME = 20.0  # nats; where the authors clamp log-ratios: a ratio beyond e^20 is noise or a policy gone astray
 
@@ -71,13 +72,13 @@ class LossRecord:
         """Of all ranks together. Norms, skips and learning rate are the same on each."""
         if ranks.world == 1:
             return self
-        kept = (dict(self.totals), dict(self.counts), dict(self.response_weights))
+        kept = (dict(self.totals), dict(self.counts), list(self.response_weights.items()))
         whole = replace(self, totals=defaultdict(float), counts=defaultdict(float), response_weights={})
-        for totals, counts, weights in ranks.gather(kept):
+        for totals, counts, weights in ranks.gather(kept, tuple[dict[str, float], dict[str, float], ByResponse]):
             for name, total in totals.items():
                 whole.totals[name] += total
                 whole.counts[name] += counts[name]
-            whole.response_weights |= weights
+            whole.response_weights |= dict(weights)
         return whole
 
     @property

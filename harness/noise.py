@@ -67,7 +67,7 @@ def measure_noise(updater: Updater, minibatches: list[list[MicroBatch]], known: 
             if "influence_weight" in diagnostics:
                 weight = diagnostics["influence_weight"][batch.tokens.mask]
                 weights.append(float((weight - 1).abs().max()))
-    found = updater.backend.ranks.gather((ratios, weights))
+    found = updater.backend.ranks.gather((ratios, weights), tuple[list[float], list[float]])
     ratios, weights = [one for own, _ in found for one in own], [one for _, own in found for one in own]
     if not ratios:
         return Noise(math.nan, None)

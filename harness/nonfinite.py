@@ -37,7 +37,7 @@ def check_weights(backend: Backend, forwards: Sequence[Forward] = ()) -> None:
     """Raise NonFinite, on every rank, where a weight on any is."""
     norms = torch._foreach_norm([weights for weights in backend.own_weights() if weights.numel()], math.inf)
     largest = torch.stack([norm.float() for norm in norms]).max()
-    found = backend.ranks.gather(float(largest))
+    found = backend.ranks.gather(float(largest), float)
     if not all(map(math.isfinite, found)):
         name = first_non_finite((name, p.detach()) for name, p in backend.policy.model.named_parameters())
         raise NonFinite(f"weight {name}" if name else "weights", max(found), forwards, is_stepped=True)

@@ -23,6 +23,7 @@ from harness.ranks import Ranks
 Placebo = Literal["none", "sign_mean", "shuffle_within", "shuffle_batch"]
 Key = tuple[int, str, int]  # step, prompt, sample
 Weights = Float[Tensor, "sequence token"]
+SentRow = tuple[Key, list[float], list[float]]  # a row between ranks: its key, weights and advantages
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,20 @@ def placebo_weights(
     own: of each micro-batch, the influence weights that FIPO has for it, and the mask of the tokens it trains on.
     Raises ValueError for a kind that is none of the placebos.
     """
-    rows = [row for part in own for row in rows_of(*part)]
-    everywhere = sorted((row for of_rank in ranks.gather(rows) for row in of_rank), key=lambda row: row.key)
+    everywhere = sorted(rows_everywhere(own, ranks), key=lambda row: row.key)
     replaced = dict(zip([row.key for row in everywhere], replacement(kind, seed, everywhere), strict=True))
     return [filled(batch, weights, mask, replaced) for batch, weights, mask in own]
+
+
+def rows_everywhere(own: Sequence[tuple[MicroBatch, Weights, Tensor]], ranks: Ranks) -> list[Row]:
+    """All ranks' rows, in this rank's dtypes. Each has a micro-batch, if an idle one."""
+    batch, weights, _ = own[0]
+    sent = [(row.key, row.weights.tolist(), row.advantages.tolist()) for part in own for row in rows_of(*part)]
+    return [
+        Row(key, torch.tensor(values, dtype=weights.dtype), torch.tensor(advantages, dtype=batch.advantages.dtype))
+        for of_rank in ranks.gather(sent, list[SentRow])
+        for key, values, advantages in of_rank
+    ]
 
 
 def replacement(kind: Placebo, seed: int, rows: Sequence[Row]) -> list[Tensor]:

@@ -56,7 +56,9 @@ def load_policy(
     if getattr(network, "_hf_peft_config_loaded", False):
         refuse_adapters(model)
     if getattr(network, "hf_quantizer", None) is not None:
-        raise UsageError(f"--model: expected weights that can be trained, got {model!r}, which are quantized: use others")
+        raise UsageError(
+            f"--model: expected weights that can be trained, got {model!r}, which are quantized: use others"
+        )
     fix_rope(network, longest)
     if context_tokens:
         network.config.max_position_embeddings = context_tokens

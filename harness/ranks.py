@@ -1,16 +1,25 @@
-"""The processes that train one run together, and what they tell each other."""
+"""The processes that train one run together, and what they tell each other: JSON and tensors, no pickles.
+
+Who can connect to a rank may send it wrong numbers, but no code.
+"""
 
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 from torch import Tensor, distributed
 
+from harness.errors import HarnessError
 from harness.liveness import waiting
+from harness.rendezvous import choose_interfaces, meet, own_place
+from harness.say import be_silent
 
 T = TypeVar("T")
 
@@ -35,18 +44,28 @@ class Ranks:
         """This rank's part: every `world`-th item."""
         return list(items[self.rank :: self.world])
 
-    def merged(self, own: Sequence[T]) -> list[T]:
+    def merged(self, own: list[T], kind: type[list[T]]) -> list[T]:
         """All items in their order, from the ranks' shares of them."""
-        shares = self.gather(list(own))
+        shares = self.gather(own, kind)
         return [shares[place % self.world][place // self.world] for place in range(sum(map(len, shares)))]
 
-    def gather(self, own: T) -> list[T]:
-        """What each rank has, in the order of the ranks."""
+    def gather(self, own: T, kind: type[T]) -> list[T]:
+        """What each rank has, in the order of the ranks; `kind` is its type, which what arrives must have.
+
+        Raises HarnessError where it has not.
+        """
         if self.world == 1:
             return [own]
-        found: list[Any] = [None] * self.world
+        sent = torch.frombuffer(bytearray(to_json(own)), dtype=torch.uint8)
         with waiting():
-            distributed.all_gather_object(found, own, group=self.group)
+            sizes = torch.cat(self.gathered(torch.tensor([len(sent)]))).tolist()
+            padded = self.gathered(torch.nn.functional.pad(sent, (0, max(sizes) - len(sent))))
+        return [read(part[:size].numpy().tobytes(), kind) for part, size in zip(padded, sizes, strict=True)]
+
+    def gathered(self, own: Tensor) -> list[Tensor]:
+        """The ranks' tensors, which have one shape and dtype."""
+        found = [torch.empty_like(own) for _ in range(self.world)]
+        distributed.all_gather(found, own, group=self.group)
         return found
 
     def sum(self, own: Tensor) -> Tensor:
@@ -60,7 +79,8 @@ class Ranks:
 
     def first_said(self, own: str | None) -> str | None:
         """What the first rank that has something to say says."""
-        return next((said for said in self.gather(own) if said is not None), None)
+        said = self.gather([] if own is None else [own], list[str])
+        return next(chain(*said), None)
 
     def wait(self) -> None:
         """Until every rank is here."""
@@ -72,16 +92,42 @@ class Ranks:
 ALONE = Ranks()
 
 
+def read(content: bytes, kind: type[T]) -> T:
+    """A value of the type, bit for bit, from the JSON that `to_json` made of it. Raises HarnessError where it is none.
+
+    Dictionaries keyed by tuples do not come back: send their items.
+    """
+    try:
+        value: T = TypeAdapter(kind).validate_json(content, strict=True)
+    except ValidationError as error:
+        raise HarnessError(
+            f"expected another rank to send {kind}, got {error.error_count()} values that do not fit, such as "
+            f"{error.errors()[0]['msg']!r}: see that all hosts have the same checkout"
+        ) from None
+    return value
+
+
 def join_ranks(deadline_s: float) -> Ranks:
     """The ranks that torch's environment variables name (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, LOCAL_RANK).
 
-    What waits for another rank for two deadlines fails.
+    What waits for another rank for two deadlines fails. All but the first are silent from here on.
     """
     timeout = timedelta(seconds=PATIENCE * deadline_s)
-    if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank())
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timeout)
+        place = own_place()
+        if torch.cuda.is_available():
+            torch.cuda.set_device(local_rank())
+        store = meet(place)
+        choose_interfaces(place)
+        distributed.init_process_group(
+            "nccl" if torch.cuda.is_available() else "gloo",
+            store=store,
+            rank=place.rank,
+            world_size=place.world,
+            timeout=timeout,
+        )
+        if place.rank > 0:
+            be_silent()
     group = distributed.new_group(backend="gloo", timeout=timeout)
     return Ranks(distributed.get_rank(), distributed.get_world_size(), group)
 

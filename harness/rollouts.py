@@ -97,7 +97,7 @@ def collect(asking: Asking, step: int) -> Rollouts:
 def answer_all(asking: Asking, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
     """A group of scored responses to each problem; `place` is the step and its sampling round."""
     ranks = asking.actors.ranks
-    return ranks.merged(answer_share(asking, place, ranks.share(problems)))
+    return ranks.merged(answer_share(asking, place, ranks.share(problems)), list[Group])
 
 
 def answer_share(asking: Asking, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:

@@ -6,13 +6,21 @@ from collections.abc import Callable
 
 Say = Callable[[str], None]
 
+_is_silent = False
+
+
+def be_silent() -> None:
+    """Print no more lines: this process has joined a run in which another speaks, whatever its environment says."""
+    global _is_silent
+    _is_silent = True
+
 
 def say(text: str) -> None:
-    """Print a line at once, on the first rank of a run.
+    """Print a line at once, unless this process is to be silent.
 
     Where nobody reads any more (a closed terminal, a dead pipe) the run goes on in silence.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if _is_silent:
         return
     try:
         print(text, flush=True)

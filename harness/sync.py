@@ -29,7 +29,7 @@ def sync(training: Training, config: Config) -> float | None:
         return None
     engine.wake()
     engine.load_weights(backend.weights())
-    gap = max(training.actors.ranks.gather(probe(training, config)))
+    gap = max(training.actors.ranks.gather(probe(training, config), float))
     tolerance = config.engine.sync_tolerance or TOLERANCE[config.model.dtype]
     if not gap <= tolerance:
         raise HarnessError(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.batching import MicroBatch
+from harness.loss_record import ByResponse
 from harness.ranks import ALONE, Ranks
 from harness.update import KnownLogprobs
 
@@ -26,10 +27,11 @@ def trained_responses(
     ranks: Ranks = ALONE,
 ) -> Trained:
     """The responses that all ranks trained on; `advantages` by prompt and sample."""
-    own = {
-        response.key: row[: len(response.tokens)].tolist()
+    own = [
+        (response.key, row[: len(response.tokens)].tolist())
         for minibatch, logprobs in zip(minibatches, known, strict=True)
         for batch, one in zip(minibatch, logprobs, strict=True)
         for response, row in zip(batch.responses, one.old[: len(batch.responses)], strict=True)
-    }
-    return {key: TrainedOn(advantages[key], row) for rows in ranks.gather(own) for key, row in rows.items()}
+    ]
+    everywhere = ranks.gather(own, ByResponse)
+    return {key: TrainedOn(advantages[key], row) for rows in everywhere for key, row in rows}

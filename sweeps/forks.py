@@ -158,9 +158,9 @@ def holder_of(pid: int) -> Holder | None:
 
 
 def environment(threads: int, extra: Mapping[str, str]) -> dict[str, str]:
-    """Of a harness process."""
+    """Of a harness process: never a rank of the job that the search itself may be a part of."""
     own = {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", **NO_THREADS}
-    return os.environ | own | dict(extra)
+    return {name: value for name, value in os.environ.items() if name != "RANK"} | own | dict(extra)
 
 
 _known: dict[int, Forks] = {}

@@ -7,12 +7,15 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
+from torch.distributed import distributed_c10d
 
 from harness.batching import plan_minibatches
 from harness.chain_sum import GRADED
@@ -25,6 +28,7 @@ from harness.metrics import Metrics
 from harness.nonfinite import NonFinite
 from harness.pretrained import load_policy
 from harness.ranks import ALONE
+from harness.rendezvous import is_loopback
 from harness.resume import resume
 from harness.rollouts import collect
 from harness.training import begin
@@ -120,9 +124,21 @@ def refuse_to_step(model: str, stage: int, offload: str) -> None:
     assert gap < 1e-5, f"the next update is {gap} off"
 
 
+def no_pickles(*_: Any) -> None:
+    """In place of what torch reads a pickle with that another rank has sent."""
+    raise AssertionError("a rank sent a pickle")
+
+
+def listening(processes: Iterable[psutil.Process]) -> list[str]:
+    """The addresses at which the processes listen."""
+    found = [one for process in processes for one in process.net_connections() if one.status == psutil.CONN_LISTEN]
+    return [one.laddr.ip for one in found]
+
+
 def main(folder: Path, names: list[str]) -> None:
     """Train them all; `NAME!` is stopped after three steps, `NAME+` resumed where `NAME!` lies."""
     be_a_rank()
+    distributed_c10d._tensor_to_object = no_pickles  # neither ours nor DeepSpeed's
     world = int(os.environ["WORLD_SIZE"])
     for name in names:
         plain = name.rstrip("!+")
@@ -140,6 +156,8 @@ def main(folder: Path, names: list[str]) -> None:
                 shutil.copytree(path, path.with_name(f"{path.name}-copy"))
         else:
             train(config_of(str(folder / "model"), plain, world), path, ignore)
+    assert all(map(is_loopback, listening([psutil.Process()])))
+    assert os.environ["GLOO_SOCKET_IFNAME"] in ("lo", "lo0")
 
 
 if __name__ == "__main__":

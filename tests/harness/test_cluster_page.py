@@ -17,6 +17,16 @@ def test_the_page_has_commands() -> None:
     assert len(COMMANDS) == 5
 
 
+def test_torchrun_takes_its_command_apart_as_it_is_meant() -> None:
+    """Its parser takes --nproc for its own, and for an ambiguous one, unless it is told where they end."""
+    from torch.distributed.run import parse_args
+
+    (words,) = map(shlex.split, re.findall(r"^torchrun (.*)$", PAGE, re.MULTILINE))
+    found = parse_args(words)
+    assert (found.module, found.training_script) == (True, "harness")
+    assert found.training_script_args == ["train", "--backend", "deepspeed", "--nproc", "8"]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_page_starts_what_it_says(
     command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

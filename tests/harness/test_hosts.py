@@ -37,6 +37,7 @@ def test_one_host(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
         found = settings(line)
         assert (found["RANK"], found["LOCAL_RANK"], found["WORLD_SIZE"]) == (str(rank), str(rank), "2")
         assert (found["MASTER_ADDR"], found["OMP_NUM_THREADS"]) == ("127.0.0.1", "1")
+        assert found["LOCAL_WORLD_SIZE"] == "2"
         ports.add(found["MASTER_PORT"])
     (port,) = ports
     assert port != settings(shown("--nproc", "2").printed[0])["MASTER_PORT"]  # another start, another port
@@ -59,7 +60,7 @@ def test_a_hostfile(shown: Shown, tmp_path: Path) -> None:
         assert printed[rank].startswith(f"rank {rank} on {host}: ssh -tt -o BatchMode=yes {host} ")
         found = settings(printed[rank])
         assert (found["RANK"], found["LOCAL_RANK"], found["WORLD_SIZE"]) == (str(rank), str(local), "5")
-        assert found["MASTER_ADDR"] == "node1"
+        assert (found["MASTER_ADDR"], found["LOCAL_WORLD_SIZE"]) == ("node1", "2" if rank < 2 else "3")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -14,8 +15,10 @@ import pytest
 
 from harness.__main__ import main
 from harness.memory import is_out_of_memory
+from harness.rendezvous import is_loopback
 from tests.faults.amount import THOROUGH
 from tests.harness.command_line import outcome
+from tests.harness.pairings import listening
 from tests.harness.tiny import small_flags
 
 pytestmark = pytest.mark.train
@@ -84,6 +87,26 @@ def test_a_rank_that_stands_still_ends_the_group_and_the_run_goes_on_when_resume
     assert errors.startswith("stopped by SIGTERM after ")
     assert status(run)["state"] == "preempted"
     assert left(run) == []
+
+
+def test_ranks_of_one_host_listen_on_loopback_alone_and_meet_in_a_folder_of_this_user(
+    model_folder: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = started(["train", *flags(model_folder, run, steps=400)])
+    wait_for(run / "metrics.jsonl")
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    stores = {Path(rank.environ()["HARNESS_STORE"]) for rank in ranks_of(process.pid).values()}
+    try:
+        found = listening(family)
+        assert len(found) >= 2  # gloo's, of each rank
+        assert all(map(is_loopback, found)), found
+        (store,) = stores
+        assert (store.is_file(), stat.S_IMODE(store.parent.stat().st_mode)) == (True, 0o700)
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    assert not store.parent.exists()
 
 
 @pytest.mark.skipif(not THOROUGH, reason="a part of make test-deepspeed")
@@ -155,6 +178,33 @@ def test_what_counts_as_out_of_memory() -> None:
     assert is_out_of_memory(caught.value)
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_out_of_memory(ValueError("something else"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"RANK": "1", "WORLD_SIZE": "2"}, "got RANK=1 WORLD_SIZE=2: "),  # of a shell or a pod, with nobody to meet
+        ({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "expected RANK below WORLD_SIZE"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "x"}, "MASTER_PORT=x"),
+        ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "WORLD_SIZE of --nproc 2 or more"),
+    ],
+)
+def test_an_environment_of_another_job_is_one_line(
+    environment: dict[str, str],
+    expected: str,
+    model_folder: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    code, printed, errors = outcome(main, ["train", *flags(model_folder, tmp_path / "run")], capsys)
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert expected in errors[0]
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_used_folder_is_refused_before_any_rank_is_started(

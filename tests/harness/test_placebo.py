@@ -12,7 +12,7 @@ from harness import placebo
 from harness.batching import MicroBatch, plan_minibatches
 from harness.chain_sum import GRADED
 from harness.loss_record import LossRecord, metric_names
-from harness.placebo import Placebo, Row, placebo_weights, replacement, rows_of
+from harness.placebo import Placebo, Row, SentRow, placebo_weights, replacement, rows_of
 from harness.policy import Policy
 from harness.ranks import ALONE
 from harness.training import make_ledger, make_updater
@@ -214,8 +214,9 @@ class Gathered:
 
     everywhere: list[list[Row]]
 
-    def gather(self, _: list[Row]) -> list[list[Row]]:
-        return self.everywhere
+    def gather(self, _: list[SentRow], kind: object) -> list[list[SentRow]]:
+        assert kind == list[SentRow]
+        return [[(row.key, row.weights.tolist(), row.advantages.tolist()) for row in rows] for rows in self.everywhere]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,7 +2,10 @@ import os
 import subprocess
 import sys
 
-from harness.say import say
+import pytest
+
+from harness import say as lines
+from harness.say import be_silent, say
 
 
 def test_a_line_that_nobody_reads_any_more_stops_nothing() -> None:
@@ -22,7 +25,10 @@ def test_a_line_that_nobody_reads_any_more_stops_nothing() -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_line_is_printed_at_once(capfd) -> None:  # type: ignore[no-untyped-def]
+def test_a_line_is_printed_at_once_whatever_rank_the_environment_names(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
     say("one")
     assert capfd.readouterr().out == "one\n"
 
@@ -32,3 +38,12 @@ def test_a_terminal_that_knows_ascii_alone_ends_no_command() -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", shown], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["1 \\xb1 2", "0"]
+
+
+def test_a_process_that_is_to_be_silent_prints_nothing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "_is_silent", False)
+    be_silent()
+    say("one")
+    assert capfd.readouterr().out == ""

@@ -44,6 +44,11 @@ def recorded(folder: Path) -> tuple[list[dict[str, object]], str, list[object]]:
     return steps, run.environment["model_sha256"], rows
 
 
+def test_a_run_is_no_rank_of_the_job_that_its_search_is_a_part_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert "RANK" not in environment(1, {})
+
+
 @pytest.mark.train
 def test_a_run_is_the_same_forked_in_any_order_and_afresh(forks: Forks, model_folder: str, tmp_path: Path) -> None:
     flags = {loss: small_flags(model_folder, loss_type=loss, temperature=1.5) for loss in ("grpo", "dapo")}

@@ -1,0 +1,90 @@
+"""What ranks send each other, and where they listen for it."""
+
+import math
+import os
+import socket
+import sys
+from dataclasses import replace
+from typing import Any
+
+import psutil
+import pytest
+from pydantic_core import to_json
+
+from harness.correction import SamplerGap
+from harness.errors import HarnessError, UsageError
+from harness.evaluation import Answer
+from harness.hosts import free_port
+from harness.loss_record import ByResponse
+from harness.placebo import SentRow
+from harness.policy import Policy
+from harness.ranks import read
+from harness.rendezvous import Place, choose_interfaces, listening, meet
+from harness.rollouts import Group
+from tests.harness import pairings
+from tests.harness.responses import four_groups
+
+HARD = [math.nan, math.inf, -math.inf, -0.0, 5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, 0.1 + 0.2, 1e22]
+
+
+def bits(value: Any) -> str:
+    """A value in full, with NaN equal to itself and -0.0 other than 0.0."""
+    return repr(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        *((number, float) for number in HARD),
+        (True, bool),
+        ([], list[str]),
+        (["stopped by SIGTERM\n\0\u2028\U0001f600"], list[str]),
+        ((HARD, []), tuple[list[float], list[float]]),
+        (SamplerGap(3, math.nan, 1.5, math.inf, -0.0), SamplerGap),
+        ([((4, "12,3", 0), HARD, [1.0])], list[SentRow]),
+        (({"a": 1.0, "": math.nan}, {}, [(("12,3", 1), HARD)]), tuple[dict[str, float], dict[str, float], ByResponse]),
+        ([[Answer(1, "x", 0, "\\boxed{1}", None, False, "unchecked", 3, True)]], list[list[Answer]]),
+    ],
+)
+def test_what_a_rank_sends_arrives_bit_for_bit(value: Any, kind: Any) -> None:
+    assert bits(read(to_json(value), kind)) == bits(value)
+
+
+def test_a_step_of_responses_arrives_as_it_was(random_policy: Policy) -> None:
+    drawn = four_groups(random_policy)
+    groups = [[replace(one, sampler_logprobs=HARD, text="é\0") for one in group] for group in drawn]
+    assert groups[0][0].key  # whose prompt_id the problem now keeps
+    assert bits(read(to_json(groups), list[Group])) == bits(groups)
+
+
+def test_what_has_another_type_is_refused_in_a_line() -> None:
+    with pytest.raises(HarnessError, match=r"expected another rank to send list\[float\], got 1 values") as raised:
+        read(b'[1.5, "nan"]', list[float])
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere loopback has one address")
+def test_the_store_listens_on_its_own_address_alone() -> None:
+    before = pairings.listening([psutil.Process()])
+    store = meet(Place(0, 1, "127.0.0.2", free_port(), is_one_host=True))
+    store.set("key", "value")
+    assert store.get("key") == b"value"
+    assert sorted(pairings.listening([psutil.Process()])) == sorted([*before, "127.0.0.2"])
+
+
+def test_an_address_that_other_hosts_cannot_reach_or_that_is_taken_is_refused() -> None:
+    with pytest.raises(UsageError, match="other hosts cannot reach it"):
+        listening(Place(0, 2, "127.0.0.1", free_port(), is_one_host=False))
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UsageError, match="MASTER_PORT to be free"):
+        listening(Place(0, 2, "127.0.0.1", taken.getsockname()[1], is_one_host=True))
+
+
+def test_an_interface_that_the_user_names_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(0, 2, "127.0.0.1", 1, is_one_host=True)
+    monkeypatch.setattr(os, "environ", {"NCCL_SOCKET_IFNAME": "mine"})
+    choose_interfaces(place)
+    assert os.environ["GLOO_SOCKET_IFNAME"] in ("lo", "lo0")
+    assert os.environ["NCCL_SOCKET_IFNAME"] == "mine"
+    monkeypatch.setattr(os, "environ", {"GLOO_SOCKET_IFNAME": "mine"})
+    choose_interfaces(place)
+    assert os.environ == {"GLOO_SOCKET_IFNAME": "mine", "NCCL_SOCKET_IFNAME": os.environ["NCCL_SOCKET_IFNAME"]}
