@@ -253,7 +253,7 @@ class Config(Section):
                 f"--micro_batch_size {micro} and --micro_batch_tokens {self.optimizer.micro_batch_tokens} both say "
                 "what passes through the model at a time: leave one out"
             )
-        check_scale(self.backend, self.engine, self.model.dtype, self.model.lora_rank)
+        check_scale(self.backend, self.engine, self.model.dtype)
         if self.model.lora_alpha and self.model.lora_rank is None:
             raise ValueError("--lora_alpha needs --lora_rank, got none: pass --lora_rank 16, or leave it out")
         check_task(self.task, self.data, self.rollout.max_response_tokens)

@@ -61,19 +61,14 @@ class BackendSettings(Section):
     )
 
 
-def check_scale(backend: BackendSettings, engine: EngineSettings, dtype: str, lora_rank: int | None) -> None:
-    """Raise ValueError for settings of backend, engine and weights that do not go together."""
+def check_scale(backend: BackendSettings, engine: EngineSettings, dtype: str) -> None:
+    """Raise ValueError for settings of backend, engine and dtype that do not go together."""
     if backend.backend == "torch" and (backend.nproc > 1 or backend.hostfile):
         asked = f"--hostfile {backend.hostfile}" if backend.hostfile else f"--nproc {backend.nproc}"
         raise ValueError(
             f"{asked} needs --backend deepspeed, got torch, which is one process: pass it, or leave it out"
         )
-    if dtype == "bfloat16" and backend.backend == "torch" and lora_rank is None:
-        raise ValueError(
-            "--dtype bfloat16 with --backend torch keeps no float32 weights, and rounds most steps away: use --dtype "
-            "float32, --backend deepspeed, or adapters (--lora_rank 16), which are float32"
-        )
-    if dtype == "bfloat16" and backend.backend == "deepspeed" and backend.zero_stage == 0:
+    if backend.backend == "deepspeed" and backend.zero_stage == 0 and dtype == "bfloat16":
         raise ValueError("--zero_stage 0 with --dtype bfloat16 keeps no float32 weights to step: use --zero_stage 1")
     least = {"none": 0, "optimizer": 1, "all": 3}[backend.offload]
     if backend.backend == "deepspeed" and backend.zero_stage < least:

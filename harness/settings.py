@@ -19,14 +19,25 @@ PRESETS = Path(__file__).parent / "presets"
 
 
 def resolve(flags: Mapping[str, Any], preset: str | None = None, config_file: str | None = None) -> Config:
-    """The checked settings. Raises UsageError with one line that names the flag at fault."""
+    """The checked settings of a run to come. Raises UsageError with one line that names the flag at fault."""
+    config = build(layered(flags, preset, config_file))
+    model = config.model
+    if model.dtype == "bfloat16" and config.backend.backend == "torch" and model.lora_rank is None:
+        raise UsageError(
+            "--dtype bfloat16 with --backend torch keeps no float32 weights, and rounds most steps away: use --dtype "
+            "float32, --backend deepspeed, or adapters (--lora_rank 16), which are float32"
+        )
+    return config
+
+
+def layered(flags: Mapping[str, Any], preset: str | None = None, config_file: str | None = None) -> dict[str, Any]:
+    """The flags that are set, by whatever sets them last."""
     layers: dict[str, Any] = {}
     if preset is not None:
         layers |= preset_settings(preset)
     if config_file is not None:
         layers |= checked_keys(with_nulls(flatten(read_settings(Path(config_file)))), f"--config {config_file}")
-    layers |= checked_keys(dict(flags), "command line")
-    return build(layers)
+    return layers | checked_keys(dict(flags), "command line")
 
 
 def build(flat: Mapping[str, Any]) -> Config:

@@ -11,7 +11,7 @@ from harness.config import Config
 from harness.errors import UsageError
 from harness.history import History, read_history
 from harness.scale_settings import BackendSettings
-from harness.settings import build, flatten, preset_settings, resolve, tree_of
+from harness.settings import build, flatten, layered, preset_settings, tree_of
 
 PUBLISHED = "evaluation"  # the preset for a model that no run's settings come with
 PROTOCOL = ("eval_samples", "eval_prompts", "eval_temperature", "eval_top_p")  # of it what a run's weights are asked by
@@ -69,7 +69,7 @@ def of_model(options: argparse.Namespace, flags: dict[str, Any]) -> tuple[Config
     base = {} if options.preset or options.config else preset_settings(PUBLISHED)
     if "eval_data" not in flags:
         raise UsageError(f"evaluate {model}: expected --suite with a model that is no run, got none: name benchmarks")
-    return resolve(base | {"model": model} | flags, options.preset, options.config), model
+    return build(layered(base | {"model": model} | flags, options.preset, options.config)), model
 
 
 def answer(asked: Config, weights: str, step: int) -> None:
