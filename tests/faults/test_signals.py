@@ -95,21 +95,20 @@ def test_a_signal_at_any_write_costs_nothing(
 
 
 @pytest.mark.parametrize("number", STOPPING[: amount(short=1, thorough=3)])
-def test_a_signal_stops_the_command(fipo: Truth, tmp_path: Path, toll: Toll, number: signal.Signals) -> None:
-    flags = small_flags("tiny", **SCAFFOLD | SETTINGS | {"loss_type": "fipo", "beta": 0.05})
+def test_a_signal_stops_the_command(tmp_path: Path, number: signal.Signals) -> None:
+    flags = small_flags("tiny", **SCAFFOLD | SETTINGS | {"loss_type": "fipo", "beta": 0.05, "steps": 400})
     command = [sys.executable, "-m", "harness", "train", *flags]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         for line in process.stdout:
-            if line.startswith("step 1/4"):
+            if line.startswith("step 1/"):  # many more are to come: it cannot have ended before the signal is there
                 process.send_signal(number)
     run = tmp_path / "run"
     assert process.returncode == 75
     assert read_json(run / "status.json")["state"] == "preempted"
-    ending = verdict(run, fipo.run, forked(going_on(fipo.config, run), tmp_path / "log"))
-    toll.add("a signal to the command", number.name, ending)
-    toll.check()
+    done = read_json(run / "status.json")["steps_done"]
+    assert checkpoints(run)[-1] == f"step_{done:06d}"  # where it goes on
 
 
 @pytest.mark.parametrize("name", ["run", "a link to the run"])

@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from tests.faults.amount import THOROUGH
 from tests.harness.command_line import outcome
 from tests.harness.pairings import listening
 from tests.harness.tiny import small_flags
+from tests.waiting import LONG_S, wait_until
 
 pytestmark = pytest.mark.train
 DEEPSPEED = ["--backend", "deepspeed", "--nproc", "2", "--loss_type", "dapo"]
@@ -35,10 +35,7 @@ def started(arguments: list[str]) -> subprocess.Popen[str]:
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.05)
+    wait_until(path.exists, f"{path} did not come")
 
 
 def ranks_of(launcher: int) -> dict[str, psutil.Process]:
@@ -60,13 +57,11 @@ def test_a_rank_that_stands_still_ends_the_group_and_the_run_goes_on_when_resume
     model_folder: str, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = started(["train", *flags(model_folder, run, steps=400, checkpoint_every=2, phase_deadline_s=4)])
+    process = started(["train", *flags(model_folder, run, steps=400, checkpoint_every=2, phase_deadline_s=20)])
     wait_for(run / "checkpoints" / "step_000002")
     ranks_of(process.pid)["1"].send_signal(signal.SIGSTOP)
-    since = time.monotonic()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LONG_S)
     assert process.returncode == 1
-    assert time.monotonic() - since < 60
     (line,) = errors.splitlines()
     assert line.startswith("error: rank 1 in phase ")
     assert " showed no progress for " in line
@@ -79,10 +74,9 @@ def test_a_rank_that_stands_still_ends_the_group_and_the_run_goes_on_when_resume
     process = started(["resume", str(run)])
     wait_for(run / "resumes.jsonl")
     steps = len((run / "metrics.jsonl").read_bytes().splitlines())
-    while len((run / "metrics.jsonl").read_bytes().splitlines()) <= steps:
-        time.sleep(0.05)
+    wait_until(lambda: len((run / "metrics.jsonl").read_bytes().splitlines()) > steps, "no further step")
     os.kill(process.pid, signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LONG_S)
     assert process.returncode == 75
     assert errors.startswith("stopped by SIGTERM after ")
     assert status(run)["state"] == "preempted"
@@ -105,7 +99,7 @@ def test_ranks_of_one_host_listen_on_loopback_alone_and_meet_in_a_folder_of_this
         assert (store.is_file(), stat.S_IMODE(store.parent.stat().st_mode)) == (True, 0o700)
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=LONG_S)
     assert not store.parent.exists()
 
 
@@ -122,12 +116,12 @@ def test_hosts_of_a_hostfile_and_a_run_that_is_reproduced_by_ranks(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     run, again = tmp_path / "run", tmp_path / "again"
     process = started(["train", *flags(model_folder, run), "--hostfile", str(tmp_path / "hosts")])
-    _, errors = process.communicate(timeout=180)
+    _, errors = process.communicate(timeout=LONG_S)
     assert (process.returncode, status(run)["state"]) == (0, "finished"), errors
     environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
     assert environment["ranks"] == 2
     process = started(["reproduce", str(run), "--output_dir", str(again)])
-    printed, errors = process.communicate(timeout=180)
+    printed, errors = process.communicate(timeout=LONG_S)
     assert process.returncode == 0, errors
     assert "identical: " in printed
     assert left(run) == left(again) == []
@@ -140,9 +134,8 @@ def test_a_killed_rank_ends_the_group(model_folder: str, tmp_path: Path, rank: s
     process = started(["train", *flags(model_folder, run, steps=400, checkpoint_every=2)])
     wait_for(run / "checkpoints" / "step_000002")
     ranks_of(process.pid)[rank].kill()
-    since = time.monotonic()
-    _, errors = process.communicate(timeout=60)
-    assert (process.returncode, time.monotonic() - since < 60) == (128 + signal.SIGKILL, True)
+    _, errors = process.communicate(timeout=LONG_S)
+    assert process.returncode == 128 + signal.SIGKILL
     assert f"error: rank {rank} in phase " in errors.splitlines()[-1]
     assert " was killed by SIGKILL; go on with: " in errors.splitlines()[-1]
     assert (left(run), status(run)["state"]) == ([], "preempted")
@@ -154,15 +147,14 @@ def test_a_killed_launcher_leaves_nothing(model_folder: str, tmp_path: Path) -> 
     process = started(["train", *flags(model_folder, run, steps=400, checkpoint_every=2)])
     wait_for(run / "checkpoints" / "step_000002")
     process.kill()
-    process.communicate(timeout=60)
-    time.sleep(2.0)
-    assert left(run) == []
+    process.communicate(timeout=LONG_S)
+    wait_until(lambda: left(run) == [], "ranks live on")
 
 
 def test_out_of_memory_is_recognised_on_any_rank_and_says_what_to_lower(model_folder: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = started(["train", *flags(model_folder, run, max_response_tokens=10**14)])
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=LONG_S)
     assert process.returncode == 1
     assert "error: out of memory in phase evaluation (Unable to allocate " in errors
     assert "lower --micro_batch_size" in errors

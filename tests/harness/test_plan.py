@@ -1,7 +1,6 @@
 """`harness plan`: its numbers are those worked by hand, its changes make a run fit, its lines fit a terminal."""
 
 import dataclasses
-import time
 import tomllib
 from typing import Any
 
@@ -166,10 +165,8 @@ def test_room_for_responses_is_what_vllm_has_left() -> None:
 
 @pytest.mark.parametrize("preset", PLANNED)
 def test_every_preset_plans_within_a_terminals_width(preset: str, capsys: pytest.CaptureFixture[str]) -> None:
-    begin = time.perf_counter()
     found = planned(capsys, "--preset", preset)
     assert (found.exit_code, found.errors) == (0, [])
-    assert time.perf_counter() - begin < 10
     assert max(map(len, found.printed)) <= 110
     assert any(line.startswith(("Fits.", "Does not fit: ")) for line in found.printed)
 

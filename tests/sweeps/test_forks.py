@@ -16,6 +16,7 @@ from harness.history import read_history
 from sweeps.forks import LOST, Forks, environment
 from sweeps.slots import harness_process, works_on
 from tests.harness.tiny import small_flags
+from tests.waiting import LONG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = {"steps": 100_000, "eval_every": 100_000}
@@ -56,7 +57,7 @@ def test_a_run_is_the_same_forked_in_any_order_and_afresh(forks: Forks, model_fo
     for name, order in orders.items():
         for loss in order:
             arguments = ["train", *flags[loss], "--output_dir", str(tmp_path / name / loss)]
-            assert started(forks, arguments, tmp_path / "log").wait(60) == 0
+            assert started(forks, arguments, tmp_path / "log").wait(LONG_S) == 0
     fresh = [sys.executable, "-m", "harness", "train", *flags["dapo"], "--output_dir", str(tmp_path / "fresh" / "dapo")]
     subprocess.run(fresh, cwd=ROOT, env=environment(1, {}), check=True, capture_output=True)
     assert recorded(tmp_path / "one" / "dapo") == recorded(tmp_path / "two" / "dapo")
@@ -80,13 +81,13 @@ def test_it_is_a_process_as_any_other(forks: Forks, model_folder: str, tmp_path:
         time.sleep(0.05)
         assert process.poll() is None, (tmp_path / "log").read_text(encoding="utf-8")
     os.killpg(process.pid, signal.SIGTERM)
-    assert process.wait(30) == 75
+    assert process.wait(LONG_S) == 75
     assert "stopped by SIGTERM" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
 def test_its_exit_code_and_its_words_are_its_own(forks: Forks, tmp_path: Path) -> None:
     process = started(forks, ["train", "--lr", "fast"], tmp_path / "log")
-    assert process.wait(30) == 2
+    assert process.wait(LONG_S) == 2
     assert (tmp_path / "log").read_text(encoding="utf-8").startswith("error: ")
 
 
@@ -94,7 +95,7 @@ def test_one_that_is_killed_says_so(forks: Forks, model_folder: str, tmp_path: P
     arguments = ["train", *small_flags(model_folder, **LONG), "--output_dir", str(tmp_path / "run")]
     process = started(forks, arguments, tmp_path / "log")
     os.kill(process.pid, signal.SIGKILL)
-    assert process.wait(30) == -signal.SIGKILL
+    assert process.wait(LONG_S) == -signal.SIGKILL
 
 
 def test_where_the_parent_dies_its_children_go_on_and_none_is_forked(model_folder: str, tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_where_the_parent_dies_its_children_go_on_and_none_is_forked(model_folde
     with (tmp_path / "log").open("ab") as output:
         assert forks.start(["show"], output, {}) is None
     os.kill(process.pid, signal.SIGKILL)
-    assert process.wait(30) == LOST
+    assert process.wait(LONG_S) == LOST
     forks.close()
 
 
@@ -116,7 +117,7 @@ def test_signals_and_an_environment_too_large_leave_the_parent_alive(forks: Fork
         forks.process.send_signal(number)
     with (tmp_path / "log").open("ab") as output:
         assert forks.start(["show"], output, {"LARGE": "x" * 2**18}) is None
-    assert started(forks, ["train", "--lr", "fast"], tmp_path / "log").wait(30) == 2
+    assert started(forks, ["train", "--lr", "fast"], tmp_path / "log").wait(LONG_S) == 2
     assert not forks.is_gone
 
 
@@ -127,7 +128,7 @@ def test_it_ends_with_what_starts_runs() -> None:
     parent = psutil.Process(int(starter.stdout.readline()))
     starter.kill()
     starter.communicate()
-    parent.wait(30)
+    parent.wait(LONG_S)
 
 
 def test_nothing_is_forked_beside_a_thread() -> None:
@@ -145,4 +146,4 @@ def test_a_run_with_gpus_of_its_own_is_started_afresh(tmp_path: Path) -> None:
     with (tmp_path / "log").open("ab") as output:
         process = harness_process(["show", "nothing"], 1, output, {"CUDA_VISIBLE_DEVICES": "0"})
     assert isinstance(process, subprocess.Popen)
-    assert process.wait(60) == 2
+    assert process.wait(LONG_S) == 2

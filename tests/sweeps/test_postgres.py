@@ -13,6 +13,7 @@ from harness import free_port
 from sweeps.optuna_study import LossStudy, open_storage
 from sweeps.samplers import Spec
 from tests.sweeps.searching import arguments, controller, finished, rows
+from tests.waiting import LONG_S
 
 pytestmark = pytest.mark.train
 
@@ -55,7 +56,7 @@ def database(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Conf
         yield f"postgresql://fipo@127.0.0.1:{port}/postgres"
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(LONG_S)
         log.close()
         shutil.rmtree(data, ignore_errors=True)
 
@@ -75,7 +76,7 @@ def test_two_controllers_share_a_search_and_one_is_killed(database: str, model_f
         time.sleep(0.05)
     first.kill()
     first.wait()
-    assert second.wait(180) == 0, (hosts[1] / "log").read_text(encoding="utf-8")
+    assert second.wait(LONG_S) == 0, (hosts[1] / "log").read_text(encoding="utf-8")
     found = rows(hosts[1] / "study")
     assert [row["state"] for row in found] == ["finished"] * 3
     assert len({row["param.lr"] for row in found}) == 3

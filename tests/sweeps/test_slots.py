@@ -10,6 +10,7 @@ from harness import Config
 from sweeps.slots import LocalSlot, end_left_behind, latest_metrics, run_all
 from sweeps.study import PlannedRun, set_aside
 from tests.harness.tiny import small_settings
+from tests.waiting import LONG_S
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,6 @@ def test_what_a_dead_controller_left_running_is_ended_and_another_checkouts_run_
     monkeypatch.chdir(here)
     with left_behind(here, str(run)) as ours, left_behind(there, str(run)) as theirs:
         end_left_behind(run)
-        assert ours.wait(10) == -signal.SIGTERM
+        assert ours.wait(LONG_S) == -signal.SIGTERM
         assert theirs.poll() is None
         theirs.kill()

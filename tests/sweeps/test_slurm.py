@@ -13,6 +13,7 @@ from harness import UsageError
 from sweeps.slurm import slurm_options, slurm_slots
 from tests.sweeps.processes import wait_for
 from tests.sweeps.searching import arguments, controller, preset, rows, started
+from tests.waiting import LONG_S
 
 SBATCH = """#!/bin/sh
 number=$(( $(cat {folder}/count 2>/dev/null || echo 100) + 1 ))
@@ -123,7 +124,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on(slurm: Path, model_folder: 
     wait_for(lambda: list(study.glob("runs/dapo-trial0000-seed1000/checkpoints/step_*")))
     (job,) = jobs_of(study)
     os.kill(job, signal.SIGUSR2)  # what SLURM sends to a step's processes before it takes the node away
-    assert process.wait(240) == 0, log.read_text(encoding="utf-8")
+    assert process.wait(LONG_S) == 0, log.read_text(encoding="utf-8")
     (row,) = rows(study)
     assert (row["state"], row["seeds"], row["attempts"]) == ("finished", [1000, 1001], 0)
     assert (study / "runs" / "dapo-trial0000-seed1000" / "resumes.jsonl").is_file()
