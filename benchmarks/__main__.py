@@ -11,7 +11,7 @@ from benchmarks import future_kl, gpu, logprobs, loss_cost, overhead, padding, r
 from benchmarks.table import Row, printed, saved
 from harness.command import OneLineParser, run_command
 from harness.errors import UsageError
-from harness.loop import keep_freed_memory
+from harness.torch_setup import keep_freed_memory
 
 
 def on_cpu(rows: Callable[[], Iterator[Row]]) -> Callable[[str], Iterator[Row]]:

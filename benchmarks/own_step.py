@@ -22,12 +22,13 @@ from harness.backend import TorchBackend
 from harness.config import Config
 from harness.engine import Actors, Key, TorchEngine
 from harness.liveness import beat
-from harness.loop import run_step, set_up_torch
+from harness.loop import run_step
 from harness.metrics import Stopwatch
 from harness.pretrained import load_policy
 from harness.record import RunFolder
 from harness.sampler import Sample, Sampling
 from harness.settings import resolve
+from harness.torch_setup import set_up_torch
 from harness.training import Training, begin
 
 NEVER = 10**6  # steps: no evaluation and no checkpoint comes

@@ -21,7 +21,7 @@ from harness.commands.settings import given_flags
 from harness.config import Config
 from harness.errors import UsageError
 from harness.initial import initial_policy
-from harness.loop import set_up_torch, train_on
+from harness.loop import train_on
 from harness.model_shapes import shape_of
 from harness.plan_job import find_gpu, make_job
 from harness.plan_memory import CONTEXT, Moment, held, largest, rollout, trainer
@@ -29,6 +29,7 @@ from harness.policy import Policy
 from harness.record import Onlooker
 from harness.rollouts import collect
 from harness.settings import resolve
+from harness.torch_setup import set_up_torch
 from harness.training import begin
 
 PRESET = "one-gpu/fipo-0.5b"

@@ -27,11 +27,11 @@ from benchmarks.table import Row
 from benchmarks.timing import cpu_seconds, interleaved, one_thread
 from harness.attention import Heads, Kind
 from harness.decoding import read_prompts
-from harness.loop import set_up_torch
 from harness.packing import Packed, TokenBatch, pack_batch
 from harness.policy import Policy
 from harness.randomness import stream
 from harness.sampler import Sampling, sample
+from harness.torch_setup import set_up_torch
 from losses import FIPO
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -3,16 +3,11 @@
 Left out on purpose: a value model, a reward model, an entropy bonus. None of the three losses has them.
 """
 
-import ctypes
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
-import transformers
 
 from harness.batching import MicroBatch, keyed_advantages, plan_minibatches
 from harness.config import Config
@@ -41,6 +36,7 @@ from harness.schedule import is_due, samples_at
 from harness.signals import stop_requests
 from harness.sync import sync
 from harness.tasks import make_task
+from harness.torch_setup import set_up_torch
 from harness.trained import trained_responses
 from harness.training import Training, begin, on_gpu
 from harness.update import KnownLogprobs, known_logprobs
@@ -286,23 +282,3 @@ def save_or_stop(config: Config, training: Training, folder: RunFolder, stop: st
             f"stopped by {stop} after {done} of {config.run.steps} steps; go on with: "
             f"python -m harness resume {folder.path}"
         )
-
-
-def set_up_torch(threads: int) -> None:
-    """The thread count, and kernels that give the same bits every time."""
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only finds bugs, slowly
-    if torch.cuda.is_available():
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else its products are not deterministic
-    keep_freed_memory()
-    transformers.utils.logging.disable_progress_bar()
-
-
-def keep_freed_memory() -> None:
-    """Ask glibc to keep freed blocks: else every large tensor of a CPU step is mapped and zeroed anew by the kernel."""
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(mmap_threshold, 2**31 - 1)

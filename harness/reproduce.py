@@ -7,10 +7,11 @@ from harness.environment import FINGERPRINT, differences_here
 from harness.errors import Stopped, UsageError
 from harness.history import History, read_history
 from harness.initial import recorded_initial_policy
-from harness.loop import Beginning, OnStep, ranks_of, set_up_torch, train
+from harness.loop import Beginning, OnStep, ranks_of, train
 from harness.metrics import Metrics
 from harness.rows import shown
 from harness.say import Say
+from harness.torch_setup import set_up_torch
 
 
 class FarEnough(Stopped):

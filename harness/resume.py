@@ -14,7 +14,7 @@ from harness.files import Journal, prefix_at, sha256_of, sync, whole_file
 from harness.history import History, read_history, unfinished
 from harness.initial import recorded_initial_policy
 from harness.layout import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, STARTING
-from harness.loop import OnStep, carry_on, held, ranks_of, set_up_torch
+from harness.loop import OnStep, carry_on, held, ranks_of
 from harness.manifest import FolderFault
 from harness.math_data import check_same_data
 from harness.policy import Policy
@@ -22,6 +22,7 @@ from harness.ranks import ALONE, Ranks
 from harness.record import Onlooker, RunFolder
 from harness.say import Say
 from harness.signals import stop_requests
+from harness.torch_setup import set_up_torch
 from harness.training import Training, begin
 
 RECORD = re.compile(rf"([0-9a-f]{{64}})  ((?:{'|'.join(KINDS)})/step_\d{{6,}}\.parquet|{'|'.join(STARTING)})")

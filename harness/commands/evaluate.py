@@ -78,9 +78,9 @@ def answer(asked: Config, weights: str, step: int) -> None:
     from harness.benchmark import evaluate_model, result_lines
     from harness.engine import Actors
     from harness.initial import pretrained_policy
-    from harness.loop import set_up_torch
     from harness.math_data import read_data
     from harness.tasks import make_task
+    from harness.torch_setup import set_up_torch
     from harness.training import make_engine, on_gpu
 
     config = asked.model_copy(update={"backend": BackendSettings()})

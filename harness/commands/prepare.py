@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> None:
     """Build and cache the tiny model that a config asks for, so that many runs can start at once."""
     config = resolve({}, config_file=options.config)
     from harness.initial import initial_policy
-    from harness.loop import set_up_torch
+    from harness.torch_setup import set_up_torch
 
     set_up_torch(config.run.threads)
     initial_policy(config, print_warm_start)

@@ -39,8 +39,8 @@ def run(options: argparse.Namespace) -> None:
     steps = chosen_steps(history, options.first_step, options.steps)
     history.check_records()
     from harness.explanation import settings_that_differ
-    from harness.loop import set_up_torch
     from harness.replay import replay_run
+    from harness.torch_setup import set_up_torch
 
     for flag, (own, replayed) in settings_that_differ(history.config, other).items():
         say(f"{flag}: {own} in the run, {replayed} in the replay")

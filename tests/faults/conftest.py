@@ -7,7 +7,7 @@ import pandas  # noqa: F401  # pyarrow looks for it at its first table: once her
 import pytest
 
 from harness.config import Config
-from harness.loop import set_up_torch
+from harness.torch_setup import set_up_torch
 from tests.faults.forked import forked, going_on
 from tests.faults.verdict import TOLL, Toll
 from tests.faults.writes import killed_at, listed_in

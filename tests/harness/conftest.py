@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.loop import set_up_torch
 from harness.policy import Policy
 from harness.record import RunFolder
+from harness.torch_setup import set_up_torch
 from harness.warmstart import fresh_policy
 from tests.harness import runs, tiny
 

@@ -12,13 +12,13 @@ import tokenizers
 import torch
 import transformers
 
-from harness.loop import set_up_torch
 from harness.packing import pack_batch
 from harness.policy import Policy
 from harness.pretrained import write_policy
 from harness.prompts import prompts_of
 from harness.questions import DAPO_AFTER, DAPO_BEFORE, Question
 from harness.settings import resolve
+from harness.torch_setup import set_up_torch
 
 END, TURN, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 # as Qwen2.5's tokenizers have it, base models' too

@@ -10,9 +10,10 @@ from harness.__main__ import main
 from harness.divergence import first_divergence
 from harness.errors import Stopped
 from harness.history import read_history
-from harness.loop import set_up_torch, train
+from harness.loop import train
 from harness.metrics import Metrics
 from harness.rows import common_length, logprob_agreement
+from harness.torch_setup import set_up_torch
 from tests.harness import runs
 from tests.harness.command_line import outcome
 from tests.harness.tiny import small_config

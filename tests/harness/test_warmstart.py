@@ -13,7 +13,7 @@ from harness.warmstart import cache_key, fresh_policy, tiny_model_folder
 BUILDER = """
 import dataclasses
 from harness.chain_sum import DIRECT, GRADED, TASKS, Stage
-from harness.loop import set_up_torch
+from harness.torch_setup import set_up_torch
 from harness.warmstart import tiny_model_folder
 set_up_torch(1)
 TASKS["short"] = dataclasses.replace(GRADED, stages=(Stage((6, 8), ((1.0, DIRECT),), steps=2, lr=1e-3),))

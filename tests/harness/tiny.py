@@ -9,11 +9,11 @@ from harness.asking import Asking
 from harness.chain_sum import DIRECT, GRADED, Stage
 from harness.config import Config
 from harness.engine import Actors, TorchEngine
-from harness.loop import set_up_torch
 from harness.manifest import save_folder
 from harness.policy import Policy
 from harness.pretrained import write_policy
 from harness.settings import resolve
+from harness.torch_setup import set_up_torch
 from harness.warmstart import cache_key, silent, warm_started
 
 DIRECT_ANSWERS = dataclasses.replace(GRADED, stages=(Stage((6, 12), ((1.0, DIRECT),), steps=40, lr=5e-3),))

@@ -24,12 +24,13 @@ from harness.chain_sum import GRADED
 from harness.config import Config
 from harness.engine import Key, TorchEngine
 from harness.errors import HarnessError
-from harness.loop import set_up_torch, train
+from harness.loop import train
 from harness.packing import pack_batch
 from harness.policy import Policy
 from harness.pretrained import load_policy, write_policy
 from harness.sampler import Sample, Sampling
 from harness.settings import resolve
+from harness.torch_setup import set_up_torch
 from harness.vllm_engine import VllmEngine
 from tests.harness import math_material as material
 from tests.harness import runs
