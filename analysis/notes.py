@@ -80,7 +80,7 @@ def _collapsed(study: Study, table: pd.DataFrame) -> list[str]:
     runs = collapsed(study, compared)
     if not runs:
         return []
-    ended = f", of which {listed(study.diverged)} ended by numbers that were not finite" if study.diverged else ""
+    ended = f", of which {listed(study.diverged)} ended before their last step" if study.diverged else ""
     return [
         f"Diverged or ended no better than they began: {listed(runs)}{ended}. They count at their last evaluation. "
         "With such runs t intervals cover far less than they say, so claims about their arms rest on the median of the "

@@ -30,7 +30,8 @@ ANSWER_SCHEMA = pa.schema(
         "answer": pa.dictionary(pa.int32(), pa.string()),
     }
 )
-DIVERGED = "expected finite numbers"  # so begins the reason of a run that was ended by an infinity or NaN
+# So begins the reason of a run that ended of itself: by an infinity or NaN, or without anything to learn from.
+EARLY_ENDS = ("expected finite numbers", "gave up after ")
 NEEDED_METRICS = ("step", "rollout/accuracy", "ledger/generated_tokens", "time/elapsed_s")
 
 
@@ -55,13 +56,13 @@ def read_json(path: Path, versioned: bool = False) -> dict[str, Any]:
 
 
 def read_status(run: Path) -> dict[str, Any]:
-    """State, reason and steps done; a run that never wrote its status is `unknown`, and a failure may be `diverged`."""
+    """State, reason and steps done; `unknown` where none was written, `diverged` of a run that ended itself."""
     if not (run / "status.json").exists():
         return {"state": "unknown", "reason": "no status.json", "steps_done": 0}
     status = read_json(run / "status.json")
     reason = status.get("reason") or ""
     state = status.get("state", "unknown")
-    if state == "failed" and DIVERGED in str(reason):
+    if state == "failed" and any(sign in str(reason) for sign in EARLY_ENDS):
         state = "diverged"
     return {"state": state, "reason": str(reason), "steps_done": status.get("steps_done") or 0}
 

@@ -8,7 +8,7 @@ from harness.files import write_json, write_table
 from harness.hosts import free_port
 from harness.memory import MEMORY, memory_kills
 from harness.schedule import evaluation_answers
-from harness.settings import config_sha256, flatten, resolve, tree_of
+from harness.settings import config_sha256, flatten, read_config, resolve, tree_of
 
 __all__ = [
     "LOSS_TYPES",
@@ -27,6 +27,7 @@ __all__ = [
     "is_anothers",
     "memory_kills",
     "parsed",
+    "read_config",
     "resolve",
     "run_command",
     "section_of",

@@ -1,6 +1,5 @@
 """Where the policy is trained: what the loop asks of a backend, and the plain one of a single process."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,7 +105,7 @@ class TorchBackend:
     def step(self, norm: Tensor) -> float:
         """Clip, step, and move the schedule on."""
         torch.nn.utils.clip_grads_with_norm_(self.policy.model.parameters(), self.grad_clip, norm)
-        moved = stepped(self.optimizer)
+        moved = step_and_measure(self.optimizer)
         self.schedule.step()
         return moved
 
@@ -150,39 +149,43 @@ def trained_parameters(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
 
 
 @torch.no_grad()
-def stepped(optimizer: torch.optim.Optimizer) -> float:
-    """Step the optimizer, and the L2 norm of what the weights moved by, weight decay and rounding included.
+def step_and_measure(optimizer: torch.optim.Optimizer) -> float:
+    """Step the optimizer; return the L2 norm of the weight change, including weight decay and rounding.
 
-    A tensor at a time, so that one of them is kept twice and not the whole model.
+    One tensor at a time, so that only one is ever copied.
     """
-    total, groups = 0.0, optimizer.param_groups
+    groups, moved = optimizer.param_groups, [torch.zeros((), dtype=torch.float64)]
     try:
         for group in groups:
-            for parameter in group["params"]:
+            for parameter in (one for one in group["params"] if one.grad is not None):
                 before = parameter.clone()
                 optimizer.param_groups = [group | {"params": [parameter]}]
                 optimizer.step()
-                total += float(torch.linalg.vector_norm(parameter - before, dtype=torch.float64)) ** 2
+                moved.append(torch.linalg.vector_norm(parameter - before, dtype=torch.float64))
     finally:
         optimizer.param_groups = groups
-    return math.sqrt(total)
+    return float(torch.stack([norm.to(moved[-1].device) for norm in moved]).norm())
 
 
 def enable_checkpointing(model: Any) -> None:
-    """Keep no activations inside the model's layers. Raises UsageError for a model that cannot be asked to.
+    """Keep no activations inside the model's layers.
 
     transformers recomputes a layer that is in training mode, which would turn dropout on. So `checkpointing` puts the
     layers alone into that mode, and each leaves it as its own forward pass begins, backward too.
     """
     model.gradient_checkpointing_enable({"use_reentrant": False})
     model.enable_input_require_grads()
-    if not checkpointed_layers(model):
-        raise UsageError(
-            f"--gradient_checkpointing true: expected a model whose layers can be recomputed, got "
-            f"{type(model).__name__}, whose cannot: leave it out"
-        )
     for layer in checkpointed_layers(model):
         layer.register_forward_pre_hook(leave_training_mode)
+
+
+def check_checkpointing(model: Any) -> None:
+    """Raise UsageError for a model whose layers cannot be recomputed."""
+    if not any(isinstance(module, GradientCheckpointingLayer) for module in model.modules()):
+        raise UsageError(
+            f"--gradient_checkpointing true: expected a model whose layers can be recomputed, got "
+            f"{type(model).__name__}, whose layers cannot: leave it out"
+        )
 
 
 def leave_training_mode(layer: Any, _arguments: tuple[Any, ...]) -> None:

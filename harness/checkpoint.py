@@ -41,7 +41,7 @@ class State(BaseModel):
     updates: int = Field(ge=0)  # made by the optimizer, which the schedule goes by
     ledger: dict[str, int | float]
     noise: Noise | None
-    idle: str | None = None
+    has_learned: bool = True  # of a checkpoint that does not say so
     elapsed_s: float
     metrics: Mark  # what metrics.jsonl held
     records: Mark  # what records.sha256 held
@@ -87,7 +87,7 @@ def save_checkpoint(checkpoints: Path, training: Training, metrics: Mark, record
         updates=training.updater.backend.schedule.last_epoch,
         ledger=dataclasses.asdict(training.ledger),
         noise=training.noise,
-        idle=training.idle,
+        has_learned=training.has_learned,
         elapsed_s=training.watch.elapsed_s(),
         metrics=metrics,
         records=records,
@@ -156,7 +156,7 @@ def load_checkpoint(
     training.ledger = Ledger(**state.ledger)  # type: ignore[arg-type]
     training.updater.backend.load_state(trained, moments)
     fast_forward(training.updater.backend.schedule, state.updates)
-    training.noise, training.idle, training.steps_done = state.noise, state.idle, state.steps_done
+    training.noise, training.has_learned, training.steps_done = state.noise, state.has_learned, state.steps_done
     training.watch.resume(state.elapsed_s)
     return training
 

@@ -30,8 +30,7 @@ class RunSettings(Section):
     checkpoint_every: Count = Field(default=10, description="Training steps between checkpoints; the newest two stay.")
     give_up_after: Count | None = Field(
         default=5,
-        description="Fail after so many first steps without a group whose rewards differ, or never: nothing was "
-        "learned in them.",
+        description="Fail if none of the first N steps had a group with different rewards; none: never.",
     )
     output_dir: str | None = Field(default=None, description="Run folder. Default: runs/<time>-<loss>-seed<seed>.")
 

@@ -5,12 +5,14 @@ ratio of the losses is always trainer against trainer; a truncated importance we
 stand beside it, for every loss alike.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from harness.config import Config
 from harness.errors import HarnessError
 from harness.ranks import Ranks
 from harness.scale_settings import EngineSettings
@@ -29,21 +31,24 @@ def correction_weights(
     return weights.masked_fill((weights > cap) | (weights < 1 / cap), 0.0)
 
 
-APART = {"float32": 1e-3, "bfloat16": 0.1}  # nats a token in the mean; kernels that round apart stay well below
+MAX_MEAN_GAP = {"float32": 1e-3, "bfloat16": 0.1}  # nats a token; kernels that round differently stay well below
 
 
-def proves_sampler(gap: "SamplerGap", dtype: str) -> bool:
-    """Whether tokens showed that sampler and trainer are one policy; False where there were none to show it.
+def check_sampler_agrees(gap: "SamplerGap", config: Config) -> bool:
+    """Whether any tokens were compared; those of which something is not finite are left to the update.
 
-    Raises HarnessError where they are not: then every ratio, and every gradient, would be wrong.
+    Raises HarnessError if the log-probabilities of sampler and trainer differ too much in the mean: then every ratio,
+    and every gradient, would be wrong.
     """
-    if gap.tokens and not gap.absolute / gap.tokens <= APART[dtype]:
+    mean = gap.absolute / gap.tokens if gap.tokens else math.nan
+    allowed = config.engine.sync_tolerance or MAX_MEAN_GAP[config.model.dtype]
+    if mean > allowed:
         raise HarnessError(
-            f"expected the sampler's log-probabilities of the responses to be the trainer's, within {APART[dtype]:g} "
-            f"nats a token, got {gap.absolute / gap.tokens:.3g} (largest {gap.largest:.3g}): the model computes other "
-            "values token by token than over whole texts; use another model or --engine"
+            f"expected the sampler's log-probabilities of the responses to be the trainer's, within {allowed:g} nats a "
+            f"token, got {mean:.3g} (largest {gap.largest:.3g}): the model computes other values token by token than "
+            "over whole texts; use another model or --engine, or raise --sync_tolerance"
         )
-    return gap.tokens > 0
+    return math.isfinite(mean)
 
 
 @dataclass

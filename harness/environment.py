@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.policy import Policy
+from harness.ranks import Ranks
 from harness.task import Problem
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,6 +73,14 @@ def prompt_hashes(policy: Policy, held_out: Sequence[Problem]) -> dict[str, str]
 def prompts_sha256(problems: Iterable[Problem]) -> str:
     """Hash of the prompts' texts in order."""
     return hashlib.sha256("\n".join(problem.prompt for problem in problems).encode()).hexdigest()
+
+
+def check_one_set_of_prompts(facts: Mapping[str, Any], ranks: Ranks) -> None:
+    """Raise HarnessError unless all ranks have the same prompts, of which each answers its share."""
+    if len(set(ranks.gather("".join(str(facts.get(name)) for name in PROMPTS), str))) > 1:
+        raise HarnessError(
+            "expected the same prompts on all ranks, got others: see that their hosts have the same data and model"
+        )
 
 
 def check_same_prompts(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:

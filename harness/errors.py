@@ -6,6 +6,7 @@ HarnessError            exit code 1: a run failed
 +-- RanksFailed         the processes of a run did not all finish
 +-- PeerLost              another rank went away; its launcher says which and why
 +-- LockLost            another process took the run's folder: nothing more was written
++-- GaveUp              the first steps had nothing to learn from
 +-- NonFinite           harness.nonfinite: a loss, gradient or weight was infinite or not a number
 +-- FolderFault         harness.manifest: a folder does not hold what was written
 
@@ -15,6 +16,8 @@ A message says what was expected, what came, and what to do, in one line.
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from harness.memory import is_out_of_memory
 
 
 class HarnessError(Exception):
@@ -47,31 +50,32 @@ class PeerLost(HarnessError):
     """Another rank went away or stood still: nothing can be said or written here of whose fault it is."""
 
 
+class GaveUp(HarnessError):
+    """No step so far had anything to learn from: the weights are as they were."""
+
+
 class LockLost(HarnessError):
     """Another process took the run's folder while this one stood still."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first sentence of what an error says, 300 characters at most, or its name.
-
-    That is its first line, and where that only announces the next ("one of:"), as many more as it takes.
-    """
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    """The first line of what an error says, with those it announces ("one of:"), or its name; 300 characters."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     count = next((number for number, line in enumerate(lines, 1) if not line.rstrip().endswith(":")), len(lines))
     return " ".join(" ".join(lines[:count]).split())[:300]
 
 
 @contextmanager
 def as_usage_error(what: str) -> Iterator[None]:
-    """Around code of others that raises whatever it likes of files that are not what they should be.
+    """Turn any error of third-party code into a one-line UsageError: `what`, then the cause.
 
-    Raises UsageError, `what` and the cause in one line; memory that ran out and a failing disk stay what they are.
+    Errors of our own, of memory and of the disk pass through.
     """
     try:
         yield
-    except (HarnessError, MemoryError):
+    except HarnessError:
         raise
     except Exception as error:
-        if getattr(error, "errno", None) in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+        if is_out_of_memory(error) or getattr(error, "errno", None) in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
             raise
         raise UsageError(f"{what}: {first_line(error)}") from None

@@ -1,15 +1,18 @@
 """The policy before training."""
 
+from harness.backend import check_checkpointing
 from harness.config import Config
 from harness.environment import model_sha256
 from harness.errors import UsageError
 from harness.history import History
-from harness.lora import with_adapters
+from harness.lora import check_export, with_adapters
 from harness.manifest import FolderFault, check_manifest
 from harness.policy import Policy
 from harness.pretrained import load_policy
 from harness.say import Say
 from harness.warmstart import Progress, tiny_model_folder
+
+CHAIN_SUM_PROMPT_TOKENS = 64  # more than its prompts of at most 25 characters come to
 
 
 def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Policy:
@@ -18,7 +21,11 @@ def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Pol
     if settings.model == "tiny":
         folder = tiny_model_folder(config.task.task, settings.model_seed, config.run.threads, on_warm_start)
         return with_adapters(load_policy(str(folder), settings.dtype), settings)
-    return with_adapters(pretrained_policy(settings.model, config), settings)
+    policy = with_adapters(pretrained_policy(settings.model, config), settings)
+    check_export(policy, settings)
+    if settings.gradient_checkpointing:
+        check_checkpointing(policy.model)
+    return policy
 
 
 def pretrained_policy(model: str, config: Config) -> Policy:
@@ -27,7 +34,8 @@ def pretrained_policy(model: str, config: Config) -> Policy:
     Raises UsageError where the longest prompt and response have more tokens than the model has positions.
     """
     settings, data, is_math = config.model, config.data, config.task.task == "math"
-    longest = config.rollout.max_response_tokens + (data.max_prompt_tokens if is_math else 0)
+    prompt = data.max_prompt_tokens if is_math else CHAIN_SUM_PROMPT_TOKENS
+    longest = prompt + config.rollout.max_response_tokens
     policy = load_policy(model, settings.dtype, settings.model_revision, settings.context_tokens, longest)
     has = getattr(policy.model.config, "max_position_embeddings", None)
     if is_math and has is not None and longest > has:

@@ -1,9 +1,9 @@
-"""Whether a step's responses hold anything to learn from, and what most often is the matter where they do not."""
+"""Whether a step's responses hold anything to learn from, and the likeliest reason where they do not."""
 
 from collections.abc import Sequence
 
 from harness.config import Config
-from harness.errors import HarnessError
+from harness.errors import GaveUp
 from harness.rollouts import Group, Rollouts
 from harness.say import say
 from harness.training import Training
@@ -14,27 +14,27 @@ def can_learn_from(groups: Sequence[Group]) -> bool:
     return any(len({response.reward for response in group}) > 1 for group in groups)
 
 
-def note_idle(training: Training, rollouts: Rollouts, config: Config) -> None:
-    """Remember whether any step so far had something to learn from, and say so where the first had not."""
-    if training.idle is None or can_learn_from(rollouts.kept):
-        training.idle = None
+def track_learning(training: Training, rollouts: Rollouts, config: Config) -> None:
+    """Remember whether any step so far had something to learn from, and say so if the first had not."""
+    training.has_learned = training.has_learned or can_learn_from(rollouts.kept)
+    if training.has_learned:
         return
-    training.idle = why_nothing(rollouts, config)
+    training.idle_reason = likely_reason(rollouts, config)
     if training.steps_done == 0:
-        say(f"note: the first step has nothing to learn from: {training.idle}")
+        say(f"note: the first step has nothing to learn from: {training.idle_reason}")
 
 
 def give_up_if_idle(training: Training, config: Config) -> None:
-    """Raise HarnessError where `give_up_after` steps are done and none had anything to learn from."""
+    """Raise GaveUp if `give_up_after` steps are done and none had anything to learn from."""
     limit, done = config.run.give_up_after, training.steps_done
-    if training.idle and limit is not None and done >= limit:
-        raise HarnessError(
-            f"gave up: none of the first {done} steps had anything to learn from: {training.idle}; or raise "
-            "--give_up_after"
+    if not training.has_learned and limit is not None and done >= limit:
+        raise GaveUp(
+            f"gave up after {done} steps: none had a group with different rewards, so nothing was learned: "
+            f"{training.idle_reason}; or raise --give_up_after"
         )
 
 
-def why_nothing(rollouts: Rollouts, config: Config) -> str:
+def likely_reason(rollouts: Rollouts, config: Config) -> str:
     """The likeliest reason why no group's rewards differ, and the settings to look at."""
     responses = rollouts.responses
     right = sum(response.correct for response in responses)

@@ -11,14 +11,14 @@ from typing import Any
 
 from harness.batching import MicroBatch, keyed_advantages, plan_minibatches
 from harness.config import Config
-from harness.correction import proves_sampler
+from harness.correction import check_sampler_agrees
 from harness.deepspeed_backend import deepspeed_settings
-from harness.environment import check_same_prompts, environment
+from harness.environment import check_one_set_of_prompts, check_same_prompts, environment
 from harness.errors import HarnessError, LockLost, PeerLost, Stopped, UsageError, first_line
 from harness.evaluation import evaluate
 from harness.files import is_disk_full
 from harness.initial import initial_policy
-from harness.learning import give_up_if_idle, note_idle
+from harness.learning import give_up_if_idle, track_learning
 from harness.liveness import beat, own
 from harness.lock import locked
 from harness.loss_record import LossRecord, metric_names
@@ -91,7 +91,9 @@ def train(
             say(line)
         held_out = task.held_out(settings.eval_split, settings.eval_prompts)
         surroundings = environment(policy, held_out, config.run.threads, ranks.world) | dict(task.facts)
-        check_same_prompts(beginning.environment if beginning else {}, surroundings)
+        check_one_set_of_prompts(surroundings, ranks)
+        if beginning:
+            check_same_prompts(beginning.environment, surroundings)
         if config.backend.backend == "deepspeed":
             surroundings["deepspeed"] = deepspeed_settings(config, is_gpu=on_gpu(config))
         go_on()
@@ -195,7 +197,7 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
     with watch.phase("rollout"):
         rollouts = collect(training.asking(config), step)
         actors.engine.sleep()
-    note_idle(training, rollouts, config)
+    track_learning(training, rollouts, config)
     work = train_on(rollouts.kept, config, training, folder)
     with watch.phase("sync"):
         gap = sync(training, config)
@@ -229,9 +231,9 @@ def train_on(groups: list[Group], config: Config, training: Training, folder: Ru
         if training.noise is None and minibatches:
             training.noise = checked_noise(updater, minibatches, known)  # None where it is no number
         work = Work(minibatches, known, LossRecord(metric_names(updater.loss)))
-        if not training.is_sampler_proven:
+        if not training.sampler_checked:
             gap = work.sampler_gap().merged(training.actors.ranks)
-            training.is_sampler_proven = proves_sampler(gap, config.model.dtype)
+            training.sampler_checked = check_sampler_agrees(gap, config)
     with watch.phase("update"):
         for _ in range(config.optimizer.epochs):
             for minibatch, logprobs in zip(minibatches, known, strict=True):

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from harness.config import ModelSettings
 from harness.errors import UsageError, as_usage_error
-from harness.packing import pack_batch
+from harness.packing import TokenBatch, pack_batch
 from harness.policy import Policy, own_tensors
 from harness.randomness import stream
 
 ADAPTER = "default"
-CLOSE = 0.1  # exported against trained log-probabilities, as a share of what the adapters change
+MAX_ERROR_SHARE = 0.1  # error of the export, as a share of what the adapters change
 Gather = Callable[[Sequence[Tensor]], AbstractContextManager[Any]]  # makes parameters whole that ranks hold parts of
 
 
@@ -25,7 +25,7 @@ def with_adapters(policy: Policy, settings: ModelSettings) -> Policy:
     """The policy with adapters of rank `lora_rank` in every linear layer but the head; they alone are trained.
 
     They change nothing at first, since the second factor is 0; the first is drawn by (model_seed, "lora"). Raises
-    UsageError for a model that cannot be given adapters, or whose exported tensors would leave some of them out.
+    UsageError for a model that cannot be given adapters.
     """
     if settings.lora_rank is None:
         return policy
@@ -40,24 +40,33 @@ def with_adapters(policy: Policy, settings: ModelSettings) -> Policy:
         with as_usage_error(f"--lora_rank {settings.lora_rank}: expected a model that takes adapters, got {kind}"):
             model = peft.get_peft_model(policy.model, wanted).get_base_model()
             adapted = replace(policy, model=model.eval())
-            is_whole = exports_what_is_trained(adapted)
-    if not is_whole:
-        raise UsageError(
-            f"--lora_rank {settings.lora_rank}: expected a model that is the same with its adapters added into its "
-            f"weights, got {kind}, which is not: train all its weights, or another model"
-        )
+            adapted.logprobs(probe(adapted), 1.0)
     return adapted
 
 
+def check_export(policy: Policy, settings: ModelSettings) -> None:
+    """Raise UsageError if the adapters would not all be in the weights that leave the run. Costs a copy of them."""
+    if settings.lora_rank is not None and not export_matches_training(policy):
+        raise UsageError(
+            f"--lora_rank {settings.lora_rank}: expected a model whose output is unchanged when adapters are merged "
+            f"into its weights, got {type(policy.model).__name__}: train all its weights, or another model"
+        )
+
+
+def probe(policy: Policy) -> TokenBatch:
+    """A short text of tokens from the whole vocabulary."""
+    tokens = torch.linspace(0, policy.model.get_input_embeddings().num_embeddings - 1, 16).long().tolist()
+    return pack_batch([tokens[:4]], [tokens[4:]], policy.device)
+
+
 @torch.no_grad()
-def exports_what_is_trained(policy: Policy) -> bool:
+def export_matches_training(policy: Policy) -> bool:
     """Whether the exported tensors in the base's place give the log-probabilities that the adapters give.
 
     Tried with adapters as large as the weights, so that one that is left out shows; the policy stays as it was. The
     median over tokens decides: rounding may send a token of a mixture of experts to another expert.
     """
-    tokens = torch.linspace(0, policy.model.get_input_embeddings().num_embeddings - 1, 16).long().tolist()
-    batch = pack_batch([tokens[:4]], [tokens[4:]], policy.device)
+    batch = probe(policy)
     plain, _ = policy.logprobs(batch, 1.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -75,7 +84,7 @@ def exports_what_is_trained(policy: Policy) -> bool:
     saved, _ = policy.logprobs(batch, 1.0)
     for name, parameter in base_parameters(policy.model):
         parameter.data = kept[name]
-    return bool((saved - trained).abs().median() <= CLOSE * (plain - trained).abs().median())
+    return bool((saved - trained).abs().median() <= MAX_ERROR_SHARE * (plain - trained).abs().median())
 
 
 @torch.no_grad()

@@ -249,8 +249,8 @@ def waiting_gradient(job: Job, one: Pass) -> int:
 def step_parts(job: Job) -> Parts:
     """What the optimizer step takes besides.
 
-    `stepped` goes tensor by tensor: two of its size in the weights' dtype and one in float64, to know how far it moved.
-    Under DeepSpeed torch's AdamW steps all tensors at once on a GPU, with a copy of them.
+    `step_and_measure` goes tensor by tensor, and keeps two of its size in the weights' dtype and one in float64. Under
+    DeepSpeed torch's AdamW steps all tensors at once on a GPU, with a copy of them.
     """
     if job.zero_stage == 0 and job.is_deepspeed:
         return {"optimizer's work": job.trained * job.trained_width}

@@ -1,9 +1,10 @@
 """A policy from a transformers folder or the hub, and back into a folder.
 
-What only a later step would find out about a model (that it cannot be saved, that its responses cannot end, that its
-logits are not a linear layer of its hidden states) is tried here, before a run begins.
+Problems that would only show up later (a model that cannot be saved, responses that cannot end, logits that are not
+linear in the hidden states) are checked here, before a run begins.
 """
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -29,47 +30,70 @@ def load_policy(
 ) -> Policy:
     """The policy in a transformers folder or under a hub name; `context_tokens` overrides the config's positions.
 
-    Rotary embeddings that depend on the length of texts are fixed to that of the `longest`, in tokens.
-    Only safetensors and JSON are read, and no code that a model brings with it is run. Raises UsageError where there
-    is no such model, or where it cannot be trained, sampled from or saved.
+    Rotary embeddings that depend on the length of texts are fixed to that of the `longest`, in tokens. Weights are read
+    from safetensors alone, and no Python code that comes with a model is run. Raises UsageError if there is no such
+    model, or if it cannot be trained, sampled from or saved.
     """
     import huggingface_hub
-    import transformers
 
     huggingface_hub.utils.logging.set_verbosity_error()  # its retries would stand before our one line
     folder = Path(model).expanduser()
-    source = str(folder) if folder.is_dir() else model
     check_source(model, folder)
+    source = str(folder) if folder.is_dir() else model
+    tokenizer, network = load_parts(model, source, dtype, revision, context_tokens)
+    fix_rope(network, longest)
+    copy_out_of_mapped_file(network)
+    require_supported_attention(network, model)
+    require_linear_head(network.eval(), model)
+    ends = end_ids(network, tokenizer, model)
+    with as_usage_error(f"--model: expected a model that can be saved, got {model!r}"):
+        companions = companion_files(network, tokenizer)
+    commit = None if folder.is_dir() else commit_of(model, revision)
+    return Policy(network, tokenizer, ends, commit, companions)
+
+
+def load_parts(
+    model: str, source: str, dtype: str, revision: str | None, context_tokens: int | None
+) -> tuple[Any, Any]:
+    """Tokenizer and network. Raises UsageError if either cannot be had, or the network is no plain set of weights."""
+    import transformers
+
     safe: Any = {"revision": revision or "main", "trust_remote_code": False}
-    files: Any = {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
     auto: Any = transformers.AutoModelForCausalLM
-    with as_usage_error(f"--model: could not load {model!r} as a causal language model"):
-        transformers.AutoConfig.from_pretrained(source, **safe)
-    with as_usage_error(f"--model: could not load a tokenizer from {model!r}, copy its files there if it has none"):
+    unloadable = f"--model: could not load {model!r} as a causal language model"
+    with as_usage_error(unloadable):
+        config: Any = transformers.AutoConfig.from_pretrained(source, **safe)
+    if context_tokens:
+        override_positions(config, context_tokens)
+    with as_usage_error(
+        f"--model: could not load a tokenizer from {model!r}: if it has no tokenizer files, copy them there"
+    ):
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source, **safe)
         if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):  # made up, where there are no files
             raise ValueError("it would have no tokens but special ones")
-    with as_usage_error(f"--model: could not load {model!r} as a causal language model"):
-        network, found = auto.from_pretrained(source, **files, **safe)
+    files: Any = {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
+    with as_usage_error(unloadable):
+        network, found = auto.from_pretrained(source, config=config, **files, **safe)
     if missing := sorted(found["missing_keys"]):  # transformers would draw them at random
         raise UsageError(f"--model: expected all weights of the model in {model!r}, got none of {', '.join(missing)}")
     if getattr(network, "_hf_peft_config_loaded", False):
         refuse_adapters(model)
     if getattr(network, "hf_quantizer", None) is not None:
+        raise UsageError(f"--model: expected weights that can be trained, got quantized ones in {model!r}: use others")
+    return tokenizer, network
+
+
+def override_positions(config: Any, context_tokens: int) -> None:
+    """Set the config's positions before the network is built from them.
+
+    Raises UsageError for dynamic NTK scaling, whose frequencies are computed from that number.
+    """
+    if "dynamic" in json.dumps(getattr(config, "rope_parameters", None), default=str):
         raise UsageError(
-            f"--model: expected weights that can be trained, got {model!r}, which are quantized: use others"
+            f"--context_tokens {context_tokens}: expected a model whose rotary embedding does not depend on it, got "
+            "dynamic NTK scaling: leave it out"
         )
-    fix_rope(network, longest)
-    if context_tokens:
-        network.config.max_position_embeddings = context_tokens
-    own_memory(network)
-    refuse_other_layers(network, model)
-    refuse_other_heads(network.eval(), model)
-    ends = end_ids(network, tokenizer, model)
-    commit = None if folder.is_dir() else commit_of(model, revision)
-    with as_usage_error(f"--model: expected a model that can be saved, got {model!r}"):
-        companions = companion_files(network, tokenizer)
-    return Policy(network, tokenizer, ends, commit, companions)
+    config.max_position_embeddings = context_tokens
 
 
 def check_source(model: str, folder: Path) -> None:
@@ -144,13 +168,13 @@ def commit_of(model: str, revision: str | None) -> str | None:
 
 
 @torch.no_grad()
-def own_memory(network: Any) -> None:
+def copy_out_of_mapped_file(network: Any) -> None:
     """Move the weights out of the mapped file, whose header decides their alignment, and so kernels and last bits."""
     for parameter in network.parameters():
         parameter.data = parameter.data.clone()
 
 
-def refuse_other_layers(network: Any, model: str) -> None:
+def require_supported_attention(network: Any, model: str) -> None:
     """Raise UsageError unless attention can be replaced and every layer's sees a whole text or a window of it."""
     if not network._can_set_attn_implementation():
         raise UsageError(
@@ -166,7 +190,7 @@ def refuse_other_layers(network: Any, model: str) -> None:
 
 
 @torch.no_grad()
-def refuse_other_heads(network: Any, model: str) -> None:
+def require_linear_head(network: Any, model: str) -> None:
     """Raise UsageError unless the logits are a linear layer of the last hidden states.
 
     `response_logprobs` says so. The model's own logits, by its own attention, are what both are held against.
@@ -187,7 +211,7 @@ def refuse_other_heads(network: Any, model: str) -> None:
     if changed or head.bias is not None or not agree(linear, logits, tolerance):
         raise UsageError(
             f"--model: expected a model whose logits are a linear layer of its last hidden states (Qwen, Llama, "
-            f"Mistral), got {model!r}, which scales, caps or shifts them"
+            f"Mistral), got {model!r}, whose own logits differ from that"
         )
 
 
@@ -205,7 +229,7 @@ def end_ids(network: Any, tokenizer: Any, model: str) -> frozenset[int]:
     found = set(listed) if isinstance(listed, list) else {listed}
     named = {token for token in found | {tokenizer.eos_token_id} if token is not None}
     size = network.get_output_embeddings().weight.shape[0]
-    if not (drawn := {token for token in named if token < size}):
+    if not (reachable := {token for token in named if token < size}):
         got = f"token {min(named)}, where its output layer ends at {size - 1}" if named else "none"
         raise UsageError(f"--model: expected a model with an end-of-sequence token, got {got} in {model!r}")
-    return frozenset(drawn)
+    return frozenset(reachable)

@@ -22,7 +22,7 @@ def prompts_of(questions: Sequence[Question], settings: DataSettings, policy: Po
         for question, text in zip(questions, texts, strict=True)
         if len(policy.encode(text)) <= settings.max_prompt_tokens
     }
-    ends = tuple(policy.tokenizer.convert_ids_to_tokens(sorted(policy.end_ids)))
+    ends = tuple(filter(None, policy.tokenizer.convert_ids_to_tokens(sorted(policy.end_ids))))
     if closed := [problem for problem in problems.values() if problem.prompt.rstrip().endswith(ends)]:
         raise UsageError(
             f"--prompt_template {settings.prompt_template}: expected prompts that the model goes on from, got one that "

@@ -149,12 +149,16 @@ def question_of(row: Mapping[str, Any]) -> Question:
     """The question of a row; its text or its answer is empty where there is none. Raises ValueError, in words."""
     prompt = decoded(row.get("prompt"))
     if is_chat(prompt, row):
-        truth = decoded(row.get("reward_model"))
-        answer = truth.get("ground_truth") if isinstance(truth, Mapping) else None
-        return from_messages(prompt, text_of(answer, "reward_model.ground_truth").strip())
+        return from_messages(prompt, text_of(ground_truth(row), "reward_model.ground_truth").strip())
     column = next((name for name in ("problem", "question", "prompt") if name in row), "problem")
-    answer = text_of(row.get("answer"), "answer").rpartition("####")[2]
+    answer = text_of(row.get("answer", ground_truth(row)), "answer").rpartition("####")[2]
     return Question(text_of(row.get(column), column).strip(), answer.strip())
+
+
+def ground_truth(row: Mapping[str, Any]) -> Any:
+    """What `reward_model` holds as the right answer, if anything."""
+    truth = decoded(row.get("reward_model"))
+    return truth.get("ground_truth") if isinstance(truth, Mapping) else None
 
 
 def is_chat(prompt: Any, row: Mapping[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """The processes that train one run together, and what they tell each other: JSON and tensors, no pickles.
 
-Who can connect to a rank may send it wrong numbers, but no code.
+Anyone who can connect to a rank can send it wrong numbers, but not code.
 """
 
 import os
@@ -24,7 +24,7 @@ from harness.say import be_silent
 T = TypeVar("T")
 
 PEER = re.compile(r"gloo|NCCL|TCPStore|Connection (reset|closed)", re.IGNORECASE)
-PATIENCE = 2.0  # of a collective, in deadlines: the launcher names who stands still before the others give up
+PATIENCE = 2.0  # a collective's timeout in deadlines, so that the launcher can name the stuck rank first
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ def join_ranks(deadline_s: float) -> Ranks:
         if torch.cuda.is_available():
             torch.cuda.set_device(local_rank())
         store = meet(place)
+        store.set_timeout(timeout)  # of what waits for another rank through it, which torch leaves as it was
         choose_interfaces(place)
         distributed.init_process_group(
             "nccl" if torch.cuda.is_available() else "gloo",

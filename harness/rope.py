@@ -2,7 +2,8 @@
 
 LongRoPE (Ding et al. 2024: Phi-3.5, Phi-4-mini) and dynamic NTK scaling take other frequencies once a text passes a
 length. A sampler then scores a token otherwise than the trainer, which sees the whole text, and a text gets other
-log-probabilities beside a longer one. So a run uses the frequencies of its longest text throughout, as vLLM does.
+log-probabilities beside a longer one. So a run uses the frequencies of its longest text throughout, as vLLM does for
+LongRoPE.
 """
 
 from typing import Any
@@ -20,8 +21,8 @@ def fix_rope(network: Any, longest: int) -> None:
     for module in network.modules():
         kinds = kinds_of(module)
         if any(kind == "longrope" or "dynamic" in kind for kind in kinds.values()):
-            for layers in kinds:
-                module(weight[:1], last, **({"layer_type": layers} if layers else {}))
+            for layer_type in kinds:
+                module(weight[:1], last, **({"layer_type": layer_type} if layer_type else {}))
             fix(module)
 
 

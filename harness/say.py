@@ -10,7 +10,7 @@ _is_silent = False
 
 
 def be_silent() -> None:
-    """Print no more lines: this process has joined a run in which another speaks, whatever its environment says."""
+    """Stop printing: another rank of this run speaks for all."""
     global _is_silent
     _is_silent = True
 

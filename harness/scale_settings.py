@@ -23,8 +23,8 @@ class EngineSettings(Section):
     sync_tolerance: float | None = Field(
         default=None,
         gt=0,
-        description="Stop where the engine's log-probabilities differ by more from the trainer's after a sync, nats. "
-        "Default: 1e-3 in float32, 0.25 in bfloat16.",
+        description="Stop where the engine's log-probabilities differ by more from the trainer's, nats: after a sync, "
+        "and in the mean over the first step. Default: 1e-3 in float32; 0.25 and 0.1 in bfloat16.",
     )
     sampler_correction: Literal["none", "truncate", "mask"] = Field(
         default="none",

@@ -30,6 +30,11 @@ def resolve(flags: Mapping[str, Any], preset: str | None = None, config_file: st
     return config
 
 
+def read_config(path: Path) -> Config:
+    """The checked settings of a file as they stand, of a run to come or of an old one."""
+    return build(layered({}, config_file=str(path)))
+
+
 def layered(flags: Mapping[str, Any], preset: str | None = None, config_file: str | None = None) -> dict[str, Any]:
     """The flags that are set, by whatever sets them last."""
     layers: dict[str, Any] = {}

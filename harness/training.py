@@ -31,8 +31,9 @@ class Training:
     watch: Stopwatch
     noise: Noise | None = None
     steps_done: int = 0
-    idle: str | None = ""  # why no step so far had anything to learn from; None once one had
-    is_sampler_proven: bool = False  # since this process began
+    has_learned: bool = False  # whether any step so far had something to learn from
+    idle_reason: str = ""  # why the last had not, while none had
+    sampler_checked: bool = False  # against the trainer, since this process began
 
     def asking(self, config: Config) -> Asking:
         """What its questions are asked with."""

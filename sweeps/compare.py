@@ -18,7 +18,7 @@ from harness import Config, HarnessError, UsageError, parsed, section_of
 from sweeps.arms import Arm, Family, arms_of, load_family
 from sweeps.claims import check_claims, fixed_claims
 from sweeps.differences import Difference, check_differences, differences_between
-from sweeps.endings import has_diverged, is_data
+from sweeps.endings import early_end, is_data
 from sweeps.plan import plan_lines
 from sweeps.progress import Progress, blocks_table, differences_table, make_console
 from sweeps.slots import POLL_S, LocalSlot, Slot, harness_process, run_all, stop_process
@@ -99,8 +99,9 @@ def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:
         if not unfinished or not all(progress.was_killed(run) for run in unfinished):
             break
     console.print(f"study: {study}")
-    if diverged := [run.name for run in runs if has_diverged(run)]:
-        console.print(f"diverged, which is a result and counts as one: {', '.join(diverged)}")
+    for name in sorted({end for run in runs if (end := early_end(run))}):
+        ended = ", ".join(run.name for run in runs if early_end(run) == name)
+        console.print(f"{name}, which is a result and counts as one: {ended}")
     if unfinished:
         count = f"{len(unfinished)} of {len(runs)} runs failed"
         raise HarnessError(f"{count}; the others are complete. Start again to retry them")

@@ -11,7 +11,7 @@ from sweeps.study import PlannedRun, read_json
 Kind = Literal["finished", "stopped", "held", "died", "infeasible", "failed", "wrong_use", "disk_full"]
 
 HELD = re.compile(r"is writing it: wait|its lock was lost|may be writing there")
-DIVERGED = "expected finite numbers"
+EARLY_ENDS = {"expected finite numbers": "diverged", "gave up after ": "gave up"}  # by what the run said as it failed
 WRONG_USE, STOPPED = 2, 75
 SIGNALLED = 128  # plus the signal: how a launcher says that a rank was killed
 
@@ -21,8 +21,8 @@ class Ending:
     """What happened.
 
     finished, stopped (by a signal; it can go on), held (another process writes the folder: later), died (killed: it can
-    be tried again), infeasible (out of memory or diverged: these settings cannot be run), failed (it would fail again),
-    wrong_use and disk_full (so would others).
+    be tried again), infeasible (out of memory, diverged or gave up: these settings cannot be run), failed (it would
+    fail again), wrong_use and disk_full (so would others).
     """
 
     kind: Kind
@@ -51,17 +51,22 @@ def ending_of(run: PlannedRun, code: int, out_of_memory: bool = False) -> Ending
         return Ending("died", f"killed by signal {-code if code < 0 else code - SIGNALLED}")
     if state == "preempted":  # a rank that stood still
         return Ending("died", reason or words)
-    if DIVERGED in said:
-        return Ending("infeasible", f"diverged: {reason or words}")
+    for sign, name in EARLY_ENDS.items():
+        if sign in said:
+            return Ending("infeasible", f"{name}: {reason or words}")
     return Ending("failed", reason or words or f"exit code {code} without a word")
 
 
-def has_diverged(run: PlannedRun) -> bool:
-    """Whether it failed because its numbers left the finite ones: a result, which the same run would give again."""
+def early_end(run: PlannedRun) -> str | None:
+    """How the run ended of itself before its last step, if it did: a result, which the same run would give again.
+
+    Its numbers left the finite ones, or its first steps had nothing to learn from.
+    """
     status = read_json(run.folder / "status.json") if run.state() == "failed" else None
-    return DIVERGED in str((status or {}).get("reason"))
+    reason = str((status or {}).get("reason"))
+    return next((name for sign, name in EARLY_ENDS.items() if sign in reason), None)
 
 
 def is_data(run: PlannedRun) -> bool:
-    """Whether the run has an outcome: it finished or diverged. One that the machine failed has none."""
-    return run.state() == "finished" or has_diverged(run)
+    """Whether the run has an outcome: it finished, diverged or gave up. One that the machine failed has none."""
+    return run.state() == "finished" or early_end(run) is not None

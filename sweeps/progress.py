@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from sweeps.differences import Difference
-from sweeps.endings import has_diverged
+from sweeps.endings import early_end
 from sweeps.plan import minutes
 from sweeps.slots import Attempt, latest_metrics
 from sweeps.study import PlannedRun
@@ -143,8 +143,8 @@ class Progress:
     def line(self, attempt: Attempt) -> str:
         """What became of a run."""
         number = sum(run.state() == "finished" for run in self.runs)
-        if has_diverged(attempt.run):
-            return f"{attempt.run.name}: DIVERGED: {attempt.failure} (log: {attempt.run.log})"
+        if end := early_end(attempt.run):
+            return f"{attempt.run.name}: {end.upper()}: {attempt.failure} (log: {attempt.run.log})"
         if attempt.failure:
             return f"{attempt.run.name}: FAILED: {attempt.failure} (log: {attempt.run.log})"
         metrics = attempt.metrics or {}

@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness import Config, UsageError, config_sha256, resolve, tree_of, write_json
+from harness import Config, UsageError, config_sha256, read_config, tree_of, write_json
 from sweeps.arms import Arm, Family
 from sweeps.differences import differences_between
 
@@ -87,7 +87,7 @@ def with_earlier_arms(study: Path, family: Family, preset: str, arms: Sequence[A
     for old in described["arms"]:
         name, settings = old["name"], old["settings"]
         files = {seed: str(study / "configs" / f"{name}-seed{seed}.json") for seed in old["seeds"]}
-        earlier = Arm(name, settings, {seed: resolve({}, config_file=file) for seed, file in files.items()})
+        earlier = Arm(name, settings, {seed: read_config(Path(file)) for seed, file in files.items()})
         new = merged.setdefault(name, earlier)
         if identity(new.any_config) != identity(earlier.any_config):
             raise other_study(study, f"its arm {name!r} has other settings")

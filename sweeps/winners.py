@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from harness import resolve
+from harness import read_config, resolve
 from sweeps.arms import Arm, Family, load_family
 from sweeps.claims import FILE
 from sweeps.compare import Comparison, compare
@@ -92,7 +92,7 @@ def set_aside_others(study: Path, arms: Sequence[Arm]) -> None:
     for arm in described["arms"]:
         config = next((one.any_config for one in arms if one.name == arm["name"]), None)
         file = study / "configs" / f"{arm['name']}-seed{arm['seeds'][0]}.json"
-        if config is None or identity(config) != identity(resolve({}, config_file=str(file))):
+        if config is None or identity(config) != identity(read_config(file)):
             kept = study.parent / "superseded"
             kept.mkdir(exist_ok=True)
             number = 1 + sum(1 for _ in kept.glob("winners-*"))

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.errors import RecordsError
 from analysis.records import read, read_runs, read_study
+from analysis.run_files import read_status
 from tests.analysis import folders
 
 
@@ -89,3 +90,17 @@ def test_without_a_finished_run_there_is_nothing_to_read(study: Path) -> None:
     shutil.rmtree(study / "runs")
     with pytest.raises(RecordsError, match="at least one finished run"):
         read_study(study)
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [
+        ("HarnessError: step 3: expected finite numbers, got nan", "diverged"),
+        ("GaveUp: gave up after 5 steps: none had a group", "diverged"),
+        ("HarnessError: step 3: expected 4 groups", "failed"),
+    ],
+)
+def test_a_run_that_ended_itself_counts(reason: str, state: str, tmp_path: Path) -> None:
+    status = {"state": "failed", "reason": reason, "exit_code": 1, "steps_done": 1}
+    (tmp_path / "status.json").write_text(json.dumps(status), encoding="utf-8")
+    assert read_status(tmp_path)["state"] == state

@@ -21,6 +21,7 @@ LONG_ROPE = {
     "long_factor": [4.0] * 4,
     "original_max_position_embeddings": 24,
 }
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 256}
 DYNAMIC_ROPE = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("qwen2", SHAPE | HEADS | {"tie_word_embeddings": True}),
@@ -33,6 +34,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         | {"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
     ),
     "longrope": ("phi3", SHAPE | HEADS | {"rope_parameters": LONG_ROPE, "original_max_position_embeddings": 24}),
+    "yarn": ("llama", SHAPE | HEADS | {"rope_parameters": YARN}),
     "dynamic rope": ("llama", SHAPE | HEADS | {"rope_parameters": DYNAMIC_ROPE, "max_position_embeddings": 32}),
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ from harness.config import Config, ModelSettings
 from harness.engine import own_engine
 from harness.errors import UsageError
 from harness.initial import initial_policy, pretrained_policy
-from harness.lora import exported, with_adapters
+from harness.lora import check_export, exported, with_adapters
 from harness.packing import pack_batch
 from harness.policy import Policy
 from harness.pretrained import load_policy, write_policy
@@ -97,6 +97,7 @@ def test_a_tokenizer_that_cannot_be_saved_is_refused_before_training(
 def test_what_is_written_is_what_was_trained(kind: str, tmp_path: Path) -> None:
     model = save_network(tmp_path / "model", kind)
     policy = with_adapters(load_policy(model), ModelSettings(lora_rank=2))
+    check_export(policy, ModelSettings(lora_rank=2))
     with torch.no_grad():
         for parameter in policy.model.parameters():
             if parameter.requires_grad:
@@ -111,8 +112,8 @@ def test_adapters_that_would_not_be_written_are_refused(tmp_path: Path, monkeypa
     wrapper, policy = peft.tuners.lora.layer.ParamWrapper, load_policy(save_network(tmp_path, "experts"))
     whole = wrapper.get_delta_weight
     monkeypatch.setattr(wrapper, "get_delta_weight", lambda layer, adapter: 0.5 * whole(layer, adapter))
-    with pytest.raises(UsageError, match=r"^--lora_rank 2: expected a model that is the same with its adapters added"):
-        with_adapters(policy, ModelSettings(lora_rank=2))
+    with pytest.raises(UsageError, match=r"^--lora_rank 2: expected a model whose output is unchanged when adapters"):
+        check_export(with_adapters(policy, ModelSettings(lora_rank=2)), ModelSettings(lora_rank=2))
 
 
 @pytest.mark.parametrize("beside", [True, False])
@@ -160,6 +161,21 @@ def test_rotary_frequencies_are_those_of_the_longest_text(kind: str, tmp_path: P
     engine = own_engine(long, is_gpu=False)
     engine.load_weights(long.model.named_parameters())
     assert torch.equal(logprobs(engine.policy), logprobs(long))
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "longrope", "yarn"])
+def test_positions_are_overridden_before_the_network_is_built(kind: str, tmp_path: Path) -> None:
+    policy = load_policy(save_network(tmp_path / "model", kind), context_tokens=2048, longest=500)
+    (tmp_path / "saved").mkdir()
+    write_policy(tmp_path / "saved", policy)
+    again = load_policy(str(tmp_path / "saved"), longest=500)
+    assert again.model.config.max_position_embeddings == 2048
+    assert torch.equal(logprobs(again), logprobs(policy))
+
+
+def test_positions_that_frequencies_are_computed_from_are_not_overridden(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^--context_tokens 99: .*dynamic NTK scaling: leave it out"):
+        load_policy(save_network(tmp_path, "dynamic rope"), context_tokens=99)
 
 
 def test_a_resumed_run_keeps_its_longest_text(tmp_path: Path) -> None:
@@ -265,9 +281,7 @@ def test_a_missing_tokenizer_is_named(kind: str, tmp_path: Path) -> None:
     save_network(tmp_path, kind)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (tmp_path / name).unlink()
-    with pytest.raises(
-        UsageError, match=r"^--model: could not load a tokenizer from .*, copy its files there"
-    ) as raised:
+    with pytest.raises(UsageError, match=r"^--model: could not load a tokenizer from .*copy them there") as raised:
         load_policy(str(tmp_path))
     assert not str(raised.value).endswith(":")
     assert "\n" not in str(raised.value)

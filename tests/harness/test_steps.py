@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from harness.backend import stepped, torch_backend
+from harness.backend import step_and_measure, torch_backend
 from harness.config import OptimizerSettings
 from harness.errors import UsageError
 from harness.policy import Policy
@@ -29,7 +29,7 @@ def test_the_step_is_adamws_and_its_norm_what_the_weights_moved_by(dtype: torch.
             own.grad = torch.randn(own.shape, generator=generator).to(dtype)
             other.grad = own.grad.clone()
         before = [parameter.detach().clone() for parameter in ours.parameters()]
-        norm = stepped(optimizers[0])
+        norm = step_and_measure(optimizers[0])
         optimizers[1].step()
     assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
     moved = [(now.detach() - then).double().norm() for now, then in zip(ours.parameters(), before, strict=True)]
