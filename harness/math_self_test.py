@@ -64,8 +64,8 @@ def self_test(check: Callable[[Sequence[tuple[str, str]]], list[Grade]], pairs: 
     grades = check([(gold, response) for gold, response, _ in pairs])
     for (gold, response, outcome), grade in zip(pairs, grades, strict=True):
         if grade.outcome != outcome:
-            reason = f" ({grade.why})" if grade.why else ""
+            because = f" because of: {grade.why}" if grade.why else ""
             raise HarnessError(
                 f"self-test of the checker: expected {response!r} to be {outcome} where {gold!r} is right, "
-                f"got {grade.outcome}{reason}: run pip show math-verify, and expect 0.9.0"
+                f"got {grade.outcome}{because}"
             )

@@ -105,7 +105,7 @@ UNCHECKED = [
 
 @pytest.fixture(scope="module")
 def checker() -> Iterator[MathChecker]:
-    with MathChecker(limit_s=20) as checker:
+    with MathChecker() as checker:
         yield checker
 
 
@@ -169,16 +169,36 @@ def test_a_known_verdict_needs_no_worker(checker: MathChecker, monkeypatch: pyte
     assert checker.check([("x", boxed("y^2")), ("x", boxed("y^2"))]) == [grade, grade]
 
 
-def test_a_killed_worker_costs_its_answer_only(workers: MathWorkers) -> None:
+@pytest.mark.parametrize(("kills", "why"), [(1, "time"), (2, "crash")])
+def test_an_answer_whose_worker_is_killed_is_tried_once_more(
+    workers: MathWorkers, monkeypatch: pytest.MonkeyPatch, kills: int, why: str
+) -> None:
     def kill_busy() -> None:
-        while not (busy := [worker for worker in workers.workers if worker.job is not None]):
+        killed: set[int] = set()
+        while len(killed) < kills:
+            for worker in workers.workers:
+                if worker.job is not None and worker.process.pid not in killed:
+                    killed.add(worker.process.pid)
+                    os.kill(worker.process.pid, signal.SIGKILL)
             time.sleep(0.01)
-        os.kill(busy[0].process.pid, signal.SIGKILL)
 
+    monkeypatch.setattr(workers, "limit_s", 1.0)
     killer = threading.Thread(target=kill_busy)
     killer.start()
-    assert workers.compare([("x", HUNG), ("1", "1")]) == [("unchecked", "crash"), ("right", None)]
+    assert workers.compare([("x", HUNG)]) == [("unchecked", why)]
     killer.join()
+    assert workers.compare([("1", "1")]) == [("right", None)]
+
+
+def test_a_busy_machine_gives_the_same_verdicts(checker: MathChecker) -> None:
+    slow = "(" * 13 + "x" + ")" * 13  # half a second of CPU time
+    pairs = [("x", slow), ("y", slow), ("x+1", f"{slow}+1"), ("x^2-1", "(x+1)(x-1)")]
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(8 * (os.cpu_count() or 1))]
+    grades = checker.check([(gold, boxed(answer)) for gold, answer in pairs])
+    for process in busy:
+        process.kill()
+        process.wait()
+    assert [grade.outcome for grade in grades] == ["right", "wrong", "right", "right"]
 
 
 def test_workers_killed_idle_are_replaced(workers: MathWorkers) -> None:
@@ -210,7 +230,7 @@ def test_memory_is_bounded_and_its_want_is_noticed(size: str) -> None:
     code = f"""
 import sys; sys.path.insert(0, {str(ROOT / "harness")!r})
 import math_worker as memory
-memory.bound(60)
+memory.bound()
 assert not memory.exhausted()
 try:
     bytearray(b"1") * ({size})
@@ -267,6 +287,11 @@ def test_self_test_notices_a_checker_that_is_silent() -> None:
         self_test(lambda pairs: [Grade("wrong") for _ in pairs])
 
 
+def test_self_test_says_why_an_answer_was_not_checked() -> None:
+    with pytest.raises(HarnessError, match="got unchecked because of: crash"):
+        self_test(lambda pairs: [Grade("unchecked", None, "crash") for _ in pairs])
+
+
 def test_math_verify_missing_is_wrong_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match="pip install"):
@@ -275,6 +300,6 @@ def test_math_verify_missing_is_wrong_use(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_memory_of_the_run_is_not_the_workers() -> None:
     ballast = b"1" * (600 << 20)  # as a process with a model has; a worker may have half a GiB
-    with MathChecker(limit_s=20) as own:
+    with MathChecker() as own:
         assert own.check([("5", r"\boxed{6}")]) == [Grade("wrong", "6", None)]
     assert ballast[-1:] == b"1"
