@@ -35,7 +35,7 @@ SPACES = re.compile(r"[^\S\u2008\u2009\u202f]+")  # not the thin ones, which sep
 ENCLOSED = [
     re.compile(rf"{left}\s*((?:(?!{right}).)+?)\s*{right}", re.DOTALL)
     for left, right in (
-        (r"\*\*", r"\*\*"),
+        (r"\*{2,3}", r"\*{2,3}"),
         (r"\*", r"\*"),
         ("__", "__"),
         ("_", "_"),
