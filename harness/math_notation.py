@@ -26,6 +26,7 @@ CHARACTERS = str.maketrans(
     | {"∼": r"\sim ", "∝": r"\propto "}
     | {"∗": "*", "×": r"\times ", "÷": r"\div ", "±": r"\pm ", "∓": r"\mp ", "≠": r"\ne ", "≈": r"\approx "}
     | {"∈": r"\in ", "∉": r"\notin ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "∞": r"\infty "}
+    | {letter: rf"\mathbb{{{plain}}} " for letter, plain in zip("ℝℕℤℚℂ", "RNZQC", strict=True)}
     | {"→": r"\to ", "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ", "∠": r"\angle ", "△": r"\triangle "}
 )
 
@@ -59,7 +60,7 @@ SPELLINGS = [
         (r"\s*\\?%", r"\\%"),
         (rf"{ALONE}(pi|infinity){END}", r"\\\1 "),
         (r"\\infinity ", r"\\infty "),
-        (rf"{ALONE}((?:arc)?(?:sin|cos|tan)|cot|csc|log|ln){END}", r"\\\1"),
+        (rf"{ALONE}((?:arc)?(?:sin|cos|tan)|cot|csc|log|ln){END}(?!\s*(?:[)}}]|$))", r"\\\1"),
         (rf"{ALONE}sqrt{END}|\\sqrt{END}(?=\s*\()", "√"),
         (r"√\s*\(((?:[^()]|\([^()]*\))*)\)", r"\\sqrt{\1}"),
         (rf"√\s*(\d+(?:\.\d+)?|\\[a-z]+|[a-zA-Z]{END})", r"\\sqrt{\1}"),

@@ -21,6 +21,13 @@ BOXED: tuple[Pair, ...] = (
     ("0.1", r"\boxed{10\%}", "right"),
     ("1", r"\boxed{x = 1}", "right"),
     ("5", r"\boxed{5\text{ cm}}", "right"),
+    ("5000000", r"\boxed{5\text{ million}}", "right"),
+    ("-2, 2", r"\boxed{2\text{ and }-2}", "right"),
+    ("xy", r"\boxed{yx}", "right"),
+    ("5", r"\boxed{5\text{ million}}", "wrong"),
+    ("5", r"\boxed{5\text{ below zero}}", "wrong"),
+    (r"\text{east}", r"\boxed{\text{seat}}", "wrong"),
+    ("1,2", r"\boxed{1,2,2}", "wrong"),
     ("5", r"\boxed{6}", "wrong"),
     ("5", "The answer is 5.", "wrong"),
     ("5", r"<think>\boxed{5}</think> I am not sure.", "wrong"),
@@ -36,7 +43,7 @@ BOXED: tuple[Pair, ...] = (
     ("(1,2)", r"\boxed{1,2}", "wrong"),
     ("1275", r"\boxed{\sum_{i=1}^{50} i}", "wrong"),
     ("x=1", r"\boxed{y=1}", "wrong"),
-    ("5", r"\boxed{((((((((((((((((((((((((((((((5))))))))))))))))))))))))))))))}", "unchecked"),  # takes for ever
+    ("5", rf"\boxed{{{500 * '-'}5}}", "unchecked"),  # too deep for the parser
     ("5", r"\boxed{9^{9^{9^{9}}}}", "unchecked"),
 )
 
@@ -45,6 +52,7 @@ ANSWER_LINE: tuple[Pair, ...] = (
     ("5", "So it is five.\nAnswer: 5", "right"),
     ("5", "Answer: 6, no.\nAnswer: $5$.", "right"),
     ("5", r"**answer:** none yet" "\n" r"Answer: \boxed{5}", "right"),
+    ("5", "**Answer:** `5`</s>", "right"),
     (r"\frac{1}{2}", "Answer: 0.5", "right"),
     ("12345", "Answer: 12,345", "right"),
     ("5", "The answer is 5.", "wrong"),

@@ -10,7 +10,8 @@ import re
 PROSE = "\ue000"  # stands before each run of letters from \text{...}; a private character, which no answer needs
 NAME, WORD = "1", "2"  # letters such as AB or nRT, which a formula may hold; words and phrases, which it may not
 
-TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+TEXT = re.compile(r"\\text\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+COMMAND_OR_LETTERS = re.compile(rf"\\[a-zA-Z]+|{PROSE}?[a-zA-Z]+")
 LETTERS = re.compile(rf"{PROSE}?[a-zA-Z]+")
 SEPARATOR = re.compile(rf"\s*,?\s*(?<![a-zA-Z\\{PROSE}]){PROSE}?(?:and|or)(?![a-zA-Z])\s*")
 
@@ -43,7 +44,9 @@ WORD_SYMBOL = re.compile(rf"\\text\{{[^{{}}]*{WORD}\}}")
 
 def spoken(text: str) -> str:
     r"""The text with \text{...} opened, "and" and "or" as commas, and words for numbers ("million") as numbers."""
-    while (opened := TEXT.sub(lambda prose: f" {LETTERS.sub(prosaic, prose[1].rstrip(' .'))} ", text)) != text:
+    while (
+        opened := TEXT.sub(lambda prose: f" {COMMAND_OR_LETTERS.sub(prosaic, prose[1].rstrip(' .'))} ", text)
+    ) != text:
         text = opened
     text = PERCENT.sub(r"\\%", SEPARATOR.sub(", ", " ".join(text.split())))
     while (counted := MULTIPLIER.sub(lambda word: MULTIPLIERS[word[1]], text)) != text:
@@ -52,8 +55,8 @@ def spoken(text: str) -> str:
 
 
 def prosaic(letters: re.Match[str]) -> str:
-    """The letters, marked as prose."""
-    return PROSE + letters[0].removeprefix(PROSE)
+    """The letters, marked as prose; a command as it is."""
+    return letters[0] if letters[0].startswith(("\\", PROSE)) else PROSE + letters[0]
 
 
 def worded(text: str) -> str:

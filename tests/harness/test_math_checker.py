@@ -17,7 +17,7 @@ from harness.math_checker import MathChecker
 from harness.math_self_test import BOXED, self_test
 from harness.math_workers import MathWorkers
 
-HUNG = "(" * 40 + "x" + ")" * 40  # the parser's time doubles with each parenthesis
+HUNG = "(" * 40 + "x" + ")" * 40  # seconds of CPU time for the parser
 ROOT = Path(__file__).parents[2]
 
 # gold, answer
