@@ -21,15 +21,18 @@ MAX_ANSWER_CHARACTERS = 2_000
 # An escaped character is one token, so \} closes nothing and `\\boxed` is a new line and the word "boxed".
 TOKEN = re.compile(r"\\boxed(?![a-zA-Z])\s*(?P<open>\{)?|\\.|[{}]", re.DOTALL)
 NESTED = re.compile(r"\s*\\boxed\s*\{(.*)\}\s*", re.DOTALL)
+# Emphasis may close before or after the colon. A display may take several lines, but nothing else stands on its last.
 ANSWER_LINE = re.compile(
-    r"answer\s*[*_`]{0,3}\s*[:\uff1a]\s*(\\\[.*?\\\]|\$\$.*?\$\$|[^\n]+)", re.IGNORECASE | re.DOTALL
+    r"answer\s*[*_`]{0,3}\s*[:\uff1a](?:[*_`]{1,3}(?=\s))?\s*"
+    r"((?:\\\[.*?\\\]|\$\$.*?\$\$)(?=[\s.*_`]*(?:\n|$))|[^\n]+)",
+    re.IGNORECASE | re.DOTALL,
 )
 LAST_CHARACTERS = 300  # where DAPO's verifier looks
 # A chat's tokens, which a base model may write and go on after.
 SPECIAL = re.compile(
     r"<\|[\w.-]+\|>|<\uff5c[\w\u2581.-]+\uff5c>|</s>|<(?:eos|bos|pad|end_of_turn|start_of_turn|end_of_text|end_of_utterance)>"
 )
-FINAL_STOP = re.compile(r"(?<![.\\])\.$")
+FINAL_STOP = re.compile(r"(?<![.\\])[.\u3002]$")
 SPACES = re.compile(r"[^\S\u2008\u2009\u202f]+")  # not the thin ones, which separate thousands
 # Markup that opens and closes; the content may not close it before.
 ENCLOSED = [

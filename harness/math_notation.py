@@ -44,6 +44,7 @@ SPELLINGS = [
     (re.compile(pattern), spelling)
     for pattern, spelling in (
         (r"(?<!\\)\\[()\[\]]", " "),
+        (r"^\s*~\s*(?=\S)", r"\\approx "),  # elsewhere it is a space
         (rf"\\(?:left|right)\s*\.|\\(?:left|right|middle|[bB]igg?[lrm]?){END}\s*", ""),
         (rf"\\(?:display|text|script|scriptscript)style{END}|\\(?:bf|rm|it|sf|limits){END}", " "),
         (rf"\\[dtc]frac{END}", r"\\frac"),

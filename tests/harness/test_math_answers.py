@@ -48,6 +48,8 @@ NO_ANSWERS = {
 LINES = {
     "5": (
         "**Answer:** 5",
+        "**Answer:**\n\n5",
+        "**Answer:**5",
         "Answer: **5**",
         "**Answer: 5**",
         "**Answer**: 5",
@@ -73,6 +75,8 @@ LINES = {
     "6": ("Answer: 5<|im_end|>Answer: 6", "Answer: 5\n**Answer:** 6"),
     "**5** or **6**": ("Answer: **5** or **6**",),
     "$5$ or $6$": ("Answer: $5$ or $6$",),
+    r"\[5\] or \[6\]": (r"Answer: \[5\] or \[6\]",),
+    "$$5$$ or $$6$$": ("Answer: $$5$$ or $$6$$",),
     "x^*": ("Answer: x^*",),
 }
 

@@ -174,13 +174,11 @@ def test_an_answer_whose_worker_is_killed_is_tried_once_more(
     workers: MathWorkers, monkeypatch: pytest.MonkeyPatch, kills: int, why: str
 ) -> None:
     def kill_busy() -> None:
-        killed: set[int] = set()
-        while len(killed) < kills:
-            for worker in workers.workers:
-                if worker.job is not None and worker.process.pid not in killed:
-                    killed.add(worker.process.pid)
-                    os.kill(worker.process.pid, signal.SIGKILL)
-            time.sleep(0.01)
+        for _ in range(kills):
+            while not (busy := [one for one in workers.workers if one.job is not None and one.process.poll() is None]):
+                time.sleep(0.01)
+            busy[0].process.kill()
+            busy[0].process.wait()
 
     monkeypatch.setattr(workers, "limit_s", 1.0)
     killer = threading.Thread(target=kill_busy)
