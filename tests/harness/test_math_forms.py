@@ -13,7 +13,8 @@ UNITS = {
     "5": (
         r"5\text{ cm} @ 5 cm @ 5cm @ 5\,\mathrm{cm} @ \text{5 cm} @ 5 apples @ \$5 @ €5 @ 5 cents @ 5^\circ",
         r"5\text{ below zero} @ 5\text{ squared} @ 5\text{ less} @ 5\text{ factorial} @ 5\text{ pairs}"
-        r" @ 5\text{ tenths} @ 5\text{ per million} @ 5\text{ more apples} @ 5\text{ K} @ 5 m @ 5m @ 2\text{ dozen} @ ~5",
+        r" @ 5\text{ tenths} @ 5\text{ per million} @ 5\text{ more apples} @ 5\text{ K} @ 5 m"
+        r" @ 5m @ 2\text{ dozen} @ ~5",
     ),
     r"5\text{ m}^2": (
         r"5 @ 5\text{ square meters} @ 5\text{ sq m} @ 5 m^2",
