@@ -21,10 +21,13 @@ day; week wk; month; year yr; degree deg; radian rad; ohm; coulomb; bit; byte; u
 pound GBP; penny pence pennies; yen JPY; yuan CNY; rupee INR Rs"""
 COUNTED = """apple; orange; banana; egg; cookie; cake; pie; pizza; slice; piece; candy candies; ticket; book; page;
 card; coin; marble; ball; balloon; sticker; toy; box; bag; bottle; flower; tree; animal; dog; cat; cow;
-chicken; fish; bird; car; bus; person people; child children; student; teacher; boy; girl; man men;
-woman women; worker; player; team; class; family families; house; room; seat; chair; table; point; mark;
-goal; game; vote; step; side; edge; vertex vertices; diagonal; triangle; tile; block; integer; digit;
-solution; way; arrangement; permutation; combination; outcome; subset"""
+chicken; fish; bird; car; bus; person people; child children; student; teacher; boy; girl; man men; woman
+women; worker; player; team; class; family families; house; room; seat; chair; table; point; mark; goal;
+game; vote; step; side; edge; vertex vertices; diagonal; triangle; tile; block; integer; digit; solution;
+way; arrangement; permutation; combination; outcome; subset; can; pencil; fruit; pack; leg; pen; stamp;
+customer; kid; cupcake; question; pet; wheel; word; tomato; friend; crayon; plant; shirt; item; pill; leaf
+leaves; doll; letter; trip; passenger; glass; bead; rose; photo; sheet; song; sandwich; brownie; employee;
+serving; picture; movie; jar; notebook; member; goat; duck; lemon; seed; brick"""
 SIGNS = {r"\$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
 
 # Without \text these are rather products of variables; without a space before them so are other pairs of letters.

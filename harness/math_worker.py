@@ -69,9 +69,11 @@ def compare(gold: str, answer: str) -> Verdict:
 
 
 def equal(gold: Expression, answer: Expression) -> bool:
-    """Whether both are of one kind and math-verify finds no difference."""
+    """Whether both are of one kind and math-verify finds no difference; matrices entry by entry."""
     if kind(gold) != kind(answer) or far(gold, answer):
         return False
+    if isinstance(gold, MatrixBase):
+        return gold.shape == answer.shape and all(map(equal, gold.flat(), answer.flat()))
     return bool(verify(gold, answer, timeout_seconds=None, raise_on_error=True))
 
 

@@ -63,6 +63,10 @@ LISTS = {
     "1,2": (r"2,1 @ \{2,1\} @ 1,\frac{4}{2} @ 1\text{ and }2", r"1,2,2 @ \{1,2,2\} @ 1,1 @ 1,\frac{2}{2},2"),
     "1,2,2": ("2,1,2 @ 2,2,1", r"1,2 @ 1,1,2 @ \{1,2\}"),
     "-2, 2": (r"-2 \text{ and } 2 @ 2 \text{ or } -2 @ \pm 2 @ x = -2 or x = 2", "-2 @ 2 @ x=-2, y=2"),
+    r"\begin{pmatrix}1\\3/2\end{pmatrix}": (
+        r"\begin{pmatrix}1\\1.5\end{pmatrix} @ \begin{bmatrix}1\\\frac{3}{2}\end{bmatrix}",
+        r"\begin{pmatrix}1&3/2\end{pmatrix} @ \begin{pmatrix}1\\2\end{pmatrix}",
+    ),
     "(1,2)": ("(1, 2)", "(2,1) @ 1,2 @ (1,2,2)"),
 }
 NOTATION = {
