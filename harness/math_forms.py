@@ -31,9 +31,8 @@ NUMBER_WITH_COMMAS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?=(?:\.\d+)?(?:\\%|\\time
 NAMED = re.compile(
     rf"(?P<name>(?!{PROSE}?not?\b)\\?{PROSE}?[a-zA-Z]+(?:_(?:\w|\{{\w+\}}))?(?:\([a-zA-Z]\))?)\s*=(?P<value>[^=]*)"
 )
-DEGREES = re.compile(
-    r"(\d+(?:\.\d+)?|(?<![a-zA-Z])[a-zA-Z]|\\[a-zA-Z]+) *\^\\circ"
-)  # of an angle; the parser drops them
+# Of an angle; the parser drops them.
+DEGREES = re.compile(r"(\d+(?:\.\d+)?|(?<![a-zA-Z])[a-zA-Z]|\\[a-zA-Z]+) *\^\\circ")
 BRACED = re.compile(r"\{([^{}]*)\}")
 LAST_WORD = re.compile(rf"(?<=\S)\s*({WORD_SYMBOL.pattern})$")
 

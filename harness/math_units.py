@@ -58,7 +58,7 @@ TAIL = re.compile(rf"(?<=\S)(?:(?<![a-zA-Z])|(?![a-zA-Z]))(?:{TOKEN})++$")
 PART = re.compile(
     rf"(?P<degree>\^\\circ)|\^[\s{{]*(?P<power>-?\d)[\s}}]*|(?P<over>/)|(?P<prose>{PROSE}?)(?P<word>[a-zA-Z]+)\.?|\\cdot|\s"
 )
-FRACTION = re.compile(rf"\\frac\s*\{{([^{{}}]*{PROSE}[^{{}}]*)\}}\s*\{{([^{{}}]*{PROSE}[^{{}}]*)\}}")
+FRACTION = re.compile(rf"\\frac\s*\{{(\s*{PROSE}[a-zA-Z\s]+)\}}\s*\{{(\s*{PROSE}[^{{}}+-]+)\}}$")
 CURRENCY = re.compile(r"(?P<minus>-?)\s*(?P<sign>\\\$|[€£¥₹])\s*(?P<value>\S.*)")
 CURRENCY_AFTER = re.compile(r"(?P<value>.*\d)\s*(?P<sign>\\\$|[€£¥₹])")
 BASE = re.compile(r"(?P<value>-?[\dA-Z]*\d[\dA-Z.]*)\s*_[\s{]*(?P<base>\d+)[\s}]*")

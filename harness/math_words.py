@@ -11,8 +11,9 @@ PROSE = "\ue000"  # stands before each run of letters from \text{...}; a private
 NAME, WORD = "1", "2"  # letters such as AB or nRT, which a formula may hold; words and phrases, which it may not
 
 TEXT = re.compile(r"\\text\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
-COMMAND_OR_LETTERS = re.compile(rf"\\[a-zA-Z]+|{PROSE}?[a-zA-Z]+")
-LETTERS = re.compile(rf"{PROSE}?[a-zA-Z]+")
+RUN = rf"{PROSE}?[a-zA-Z]+"
+LETTERS = re.compile(RUN)
+COMMAND_OR_LETTERS = re.compile(rf"\\[a-zA-Z]+|{RUN}")
 SEPARATOR = re.compile(rf"\s*,?\s*(?<![a-zA-Z\\{PROSE}]){PROSE}?(?:and|or)(?![a-zA-Z])\s*")
 
 MULTIPLIERS = {
@@ -35,7 +36,6 @@ LETTERS_IN_FORMULA = 3  # next to a sign or a number any so few are one, as in x
 COMMAND = (
     r"\\(?:begin|end|operatorname\*?|overline|bar|vec|overrightarrow|(?:wide)?(?:hat|tilde))\s*\{[^{}]*\}|\\[a-zA-Z]+"
 )
-RUN = rf"{PROSE}?[a-zA-Z]+"
 PHRASE = re.compile(rf"{COMMAND}|(?P<phrase>{RUN}(?:(?:\s+|(?<=[a-zA-Z]{{2}})['-](?=[a-zA-Z]{{2}})){RUN})*)")
 
 SYMBOL = re.compile(rf"\\text\{{([^{{}}]*)[{NAME}{WORD}]\}}")
@@ -44,14 +44,17 @@ WORD_SYMBOL = re.compile(rf"\\text\{{[^{{}}]*{WORD}\}}")
 
 def spoken(text: str) -> str:
     r"""The text with \text{...} opened, "and" and "or" as commas, and words for numbers ("million") as numbers."""
-    while (
-        opened := TEXT.sub(lambda prose: f" {COMMAND_OR_LETTERS.sub(prosaic, prose[1].rstrip(' .'))} ", text)
-    ) != text:
-        text = opened
+    while (bare := TEXT.sub(opened, text)) != text:
+        text = bare
     text = PERCENT.sub(r"\\%", SEPARATOR.sub(", ", " ".join(text.split())))
     while (counted := MULTIPLIER.sub(lambda word: MULTIPLIERS[word[1]], text)) != text:
         text = counted
     return text
+
+
+def opened(prose: re.Match[str]) -> str:
+    r"""The content of \text{...} without a final stop."""
+    return f" {COMMAND_OR_LETTERS.sub(prosaic, prose[1].rstrip(' .'))} "
 
 
 def prosaic(letters: re.Match[str]) -> str:

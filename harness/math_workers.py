@@ -28,7 +28,8 @@ from harness.grades import Outcome
 
 WORKER = Path(__file__).with_name("math_worker.py")
 CPU_S = 5.0  # of CPU time for an answer; all but hostile ones take less than a tenth of a second
-CLOCK_S = 600.0  # for one to be ready, or to answer, before it is taken to sleep: far beyond what a busy machine needs
+# On the clock, until one is ready and until it answers: what takes longer is not busy but asleep.
+START_S, REPLY_S = 600.0, 600.0
 FAILED_STARTS = 3  # in a row; more means that no worker will ever start
 
 Verdict = tuple[Outcome, str | None]
@@ -43,7 +44,7 @@ class Worker:
     replies: IO[bytes]
     ready: bool = False
     job: int | None = None
-    deadline: float = field(default_factory=lambda: time.monotonic() + CLOCK_S)
+    deadline: float = field(default_factory=lambda: time.monotonic() + START_S)
 
 
 @dataclass
@@ -148,7 +149,7 @@ class MathWorkers:
                 except BrokenPipeError:  # it died idle: no fault of this pair
                     self.replace(worker)
                 else:
-                    worker.job, worker.deadline = batch.waiting.popleft(), time.monotonic() + CLOCK_S
+                    worker.job, worker.deadline = batch.waiting.popleft(), time.monotonic() + REPLY_S
 
     def listen(self, batch: Batch) -> None:
         """Takes in what workers say, until the first deadline at most."""
@@ -157,7 +158,7 @@ class MathWorkers:
         for key, _ in self.selector.select(patience):
             worker, line = key.data, key.data.replies.readline()
             if not line:
-                self.lose(worker, batch)
+                self.lose(worker, "crash", batch)
             elif not worker.ready:
                 worker.ready, worker.deadline, self.failed_starts = True, math.inf, 0
             else:
@@ -170,9 +171,9 @@ class MathWorkers:
         """Ends what the clock has run out for."""
         for worker in self.workers:
             if worker.deadline <= time.monotonic():
-                self.lose(worker, batch)
+                self.lose(worker, "no reply", batch)
 
-    def lose(self, worker: Worker, batch: Batch) -> None:
+    def lose(self, worker: Worker, why: str, batch: Batch) -> None:
         """Replaces a worker. Its answer, if it had one, is tried again, unless it used up its CPU time."""
         job, worker.job = worker.job, None
         self.replace(worker)
@@ -181,7 +182,7 @@ class MathWorkers:
         if worker.process.returncode == -signal.SIGPROF:
             batch.verdicts[job] = "unchecked", "time"
         elif job in batch.lost:
-            batch.verdicts[job] = "unchecked", "crash"
+            batch.verdicts[job] = "unchecked", why
         else:
             batch.lost.add(job)
             batch.waiting.append(job)

@@ -1,12 +1,15 @@
 # ruff: noqa: RUF001 - the characters are its subject
-"""What an answer may differ in from the gold answer, kind by kind: docs/math-answers.md."""
+"""What an answer may differ in from the gold answer (docs/math-answers.md), and what the self-test says of failures."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from harness.errors import HarnessError
+from harness.grades import Grade
 from harness.math_answers import AnswerFormat
 from harness.math_checker import MathChecker
+from harness.math_self_test import BOXED, self_test
 
 # gold: answers that are right, answers that are wrong
 UNITS = {
@@ -119,3 +122,16 @@ def test_each_decision(checker: MathChecker, monkeypatch: pytest.MonkeyPatch, an
     got = [(gold, answer, grade.outcome) for (gold, answer, _), grade in zip(CASES, grades, strict=True)]
     different = sorted(set(got) - set(CASES))
     assert not different
+
+
+@pytest.mark.parametrize("outcome", ["wrong", "unchecked"])
+def test_self_test_names_the_first_pair_that_comes_out_otherwise(checker: MathChecker, outcome: str) -> None:
+    pairs = [BOXED[0], ("7", r"\boxed{7}", outcome), ("8", r"\boxed{8}", outcome)]
+    with pytest.raises(HarnessError, match=rf"boxed\{{7\}}' to be {outcome} where '7' is right, got right"):
+        self_test(checker.check, pairs)
+
+
+@pytest.mark.parametrize("grade", [Grade("wrong"), Grade("unchecked", None, "crash")])
+def test_self_test_says_what_went_wrong(grade: Grade) -> None:
+    with pytest.raises(HarnessError, match=f"got {grade.outcome}{' because of: crash' if grade.why else ''}$"):
+        self_test(lambda pairs: [grade for _ in pairs])
