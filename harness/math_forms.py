@@ -19,6 +19,7 @@ MARKS = {
     r"|iff|mid|colon)(?![a-zA-Z])",
     "an ellipsis": r"\\[lcdv]?dots|\.\.|…",
     "another unit": r"\\text\{unit [^}]*\}$",
+    "a prime": r"'|\\prime(?![a-zA-Z])",  # the parser drops them
     "a base": r"[^a-zA-Z ] *_",
     "words": r"\\(?:text|operatorname)",
     "two numbers side by side": r"[\d.}] +[\d.]|(?<![_a-zA-Z\d])\d+ *[({] *(?:[\d.]+(?:/\d+)?"

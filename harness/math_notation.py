@@ -21,6 +21,7 @@ CHARACTERS = str.maketrans(
     | dict.fromkeys("°º˚", r"^\circ ")
     | dict.fromkeys("·⋅∙", r"\cdot ")
     | dict.fromkeys("⁄∕", "/")
+    | dict.fromkeys("′’", "'")
     | dict.fromkeys("≤⩽", r"\le ")
     | dict.fromkeys("≥⩾", r"\ge ")
     | {"∼": r"\sim ", "∝": r"\propto "}
@@ -72,7 +73,7 @@ SPELLINGS = [
         ("\u0305", ""),
         (r"(?<![\w.])(\d+(?:\.\d*)?|\.\d+)[eE]\+?(-?)0*(\d+)(?![\w.])", r"\1\\times10^{\2\3}"),
         (r"(?<=\d)(?:\{,\}|,?\\[!,]){1,2}(?=\d{3}(?!\d))", ""),  # separators of thousands
-        (rf"\\(?:[,;:!\s]|q?quad{END})|~", " "),
+        (rf"(?<!\\)\\(?:[,;:!\s]|q?quad{END})|~", " "),
     )
 ]
 

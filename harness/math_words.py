@@ -24,11 +24,11 @@ MULTIPLIERS = {
     "trillion": r"\times10^{12}",
     "dozen": r"\times12",
 }
-MULTIPLIER = re.compile(rf"(?<=[\d.)}}\]])\s*{PROSE}?({'|'.join(MULTIPLIERS)})(?![a-zA-Z])")
-PERCENT = re.compile(rf"(?<=[\d.)}}\]])\s*{PROSE}?(?:percent|per {PROSE}?cent|pct)(?![a-zA-Z])")
+MULTIPLIER = re.compile(rf"(?<=[\d.)}}\]])\s*{PROSE}?({'|'.join(MULTIPLIERS)})(?![a-zA-Z])", re.IGNORECASE)
+PERCENT = re.compile(rf"(?<=[\d.)}}\]])\s*{PROSE}?(?:percent|per {PROSE}?cent|pct)(?![a-zA-Z])", re.IGNORECASE)
 
-# Lower-case letters on their own are a product where all are of one family, or where two of them spell no word.
-PRODUCT = re.compile("[a-d]+|[u-z]+|[b-df-hj-np-tv-xz]+|(?=.*[xz])[b-df-hj-np-tv-z]+|[a-df-hj-np-tv-z]{2}")
+# Different lower-case letters on their own are a product where all are of one family, or two that spell no word.
+PRODUCT = re.compile(r"(?!.*(.).*\1)(?:[a-d]+|[k-np]+|[p-t]+|[u-z]+|[a-df-hj-np-tv-z]{2})")
 FORMULA = frozenset("^_+-*/!{}0123456789")
 LETTERS_IN_FORMULA = 3  # next to a sign or a number any so few are one, as in xe^{x} or a+bi
 
@@ -47,7 +47,7 @@ def spoken(text: str) -> str:
     while (bare := TEXT.sub(opened, text)) != text:
         text = bare
     text = PERCENT.sub(r"\\%", SEPARATOR.sub(", ", " ".join(text.split())))
-    while (counted := MULTIPLIER.sub(lambda word: MULTIPLIERS[word[1]], text)) != text:
+    while (counted := MULTIPLIER.sub(lambda word: MULTIPLIERS[word[1].lower()], text)) != text:
         text = counted
     return text
 

@@ -17,7 +17,7 @@ UNITS = {
         r"5\text{ cm} @ 5 cm @ 5cm @ 5\,\mathrm{cm} @ \text{5 cm} @ 5 apples @ \$5 @ €5 @ 5 cents @ 5^\circ",
         r"5\text{ below zero} @ 5\text{ squared} @ 5\text{ less} @ 5\text{ factorial} @ 5\text{ pairs}"
         r" @ 5\text{ tenths} @ 5\text{ per million} @ 5\text{ more apples} @ 5\text{ K} @ 5 m"
-        r" @ 5m @ 2\text{ dozen} @ ~5",
+        r" @ 5m @ 2\text{ dozen} @ ~5 @ 5'",
     ),
     r"5\text{ m}^2": (
         r"5 @ 5\text{ square meters} @ 5\text{ sq m} @ 5 m^2",
@@ -38,7 +38,10 @@ UNITS = {
 }
 MULTIPLIERS = {
     "5": ("5.0", r"5\text{ million} @ 5 thousand @ 5 hundred @ 5 percent @ 5 per cent @ 5\%"),
-    r"5\text{ million}": (r"5000000 @ \$5,000,000 @ 5\times10^6 @ 5 million", r"5 @ 5\text{ billion}"),
+    r"5\text{ million}": (
+        r"5000000 @ 5\text{ Million} @ \$5,000,000 @ 5\times10^6 @ 5 million",
+        r"5 @ 5\text{ billion}",
+    ),
     r"5\%": (r"0.05 @ 5 percent @ 5\text{ per cent} @ 5 pct", "5 @ 0.5"),
     "24": ("2 dozen @ 2 dozen eggs", "2 hundred"),
     "300000": ("3 hundred thousand", "300 million"),
@@ -54,6 +57,8 @@ WORDS = {
     "Bob, Al": (r"\text{Bob}, \text{Al} @ Bob and Al", "Al, Bob @ Bob Al"),
     "New York": (r"\text{New York}", "York New @ NewYork"),
     "2 red 3 blue": (r"2\text{ red }3\text{ blue}", "3 red 2 blue @ 6 red blue"),
+    "hht": ("HHT", "thh"),
+    "Bob's": ("Bob\u2019s", "Bob"),
     "xy": ("yx @ y x @ y \\cdot x", "xx @ XY @ \\text{yx}"),
     "abc": ("cba @ bca", "ABC @ abd"),
     "2xy": ("2yx @ xy2", "2Xy"),
@@ -67,7 +72,7 @@ LISTS = {
     "1,2,2": ("2,1,2 @ 2,2,1", r"1,2 @ 1,1,2 @ \{1,2\}"),
     "-2, 2": (r"-2 \text{ and } 2 @ 2 \text{ or } -2 @ \pm 2 @ x = -2 or x = 2", "-2 @ 2 @ x=-2, y=2"),
     r"\begin{pmatrix}1\\3/2\end{pmatrix}": (
-        r"\begin{pmatrix}1\\1.5\end{pmatrix} @ \begin{bmatrix}1\\\frac{3}{2}\end{bmatrix}",
+        r"\begin{pmatrix}1\\1.5\end{pmatrix} @ \begin{bmatrix}1\\ \frac{3}{2}\end{bmatrix}",
         r"\begin{pmatrix}1&3/2\end{pmatrix} @ \begin{pmatrix}1\\2\end{pmatrix}",
     ),
     "(1,2)": ("(1, 2)", "(2,1) @ 1,2 @ (1,2,2)"),
