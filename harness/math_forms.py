@@ -19,11 +19,11 @@ MARKS = {
     r"|iff|mid|colon)(?![a-zA-Z])",
     "an ellipsis": r"\\[lcdv]?dots|\.\.|…",
     "another unit": r"\\text\{unit [^}]*\}$",
-    "a prime": r"'|\\prime(?![a-zA-Z])",  # the parser drops them
     "a base": r"[^a-zA-Z ] *_",
     "words": r"\\(?:text|operatorname)",
     "two numbers side by side": r"[\d.}] +[\d.]|(?<![_a-zA-Z\d])\d+ *[({] *(?:[\d.]+(?:/\d+)?"
     r"|\\frac *\{\d+\} *\{\d+\}) *[)}]",  # 5(7) and 5{7} too: the parser adds what it takes for a mixed number
+    "a prime": r"'|\\prime(?![a-zA-Z])",  # the parser drops them
     # The question put back as the answer: nothing was worked out.
     "an operation": r"\\(?:sum|prod|i*o?int|lim|limsup|liminf|p?mod|bmod|gcd|lcm|det|max|min)(?![a-zA-Z])",
 }
