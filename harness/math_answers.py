@@ -4,7 +4,10 @@ boxed        what stands in its one \boxed{...} after the reasoning. `\boxed 5` 
              closes leave the whole response without an answer; \fbox is no box. A box inside a box counts only if it is
              all of it. The same answer twice is one answer; two that differ are none.
 answer_line  what follows the last "Answer:" on its line, within the last 300 characters: DAPO's form, as its authors
-             read it. A box around all of it is taken off.
+             read it. A display \[...\] may follow on lines of its own. A box around all of it is taken off.
+
+In both, a chat's tokens end a line, and markup around all of an answer (`**5**`, backticks, dollars, quotes) is not
+part of it.
 """
 
 import re
@@ -18,10 +21,37 @@ MAX_ANSWER_CHARACTERS = 2_000
 # An escaped character is one token, so \} closes nothing and `\\boxed` is a new line and the word "boxed".
 TOKEN = re.compile(r"\\boxed(?![a-zA-Z])\s*(?P<open>\{)?|\\.|[{}]", re.DOTALL)
 NESTED = re.compile(r"\s*\\boxed\s*\{(.*)\}\s*", re.DOTALL)
-ANSWER_LINE = re.compile(r"answer\s*:\s*([^\n]+)", re.IGNORECASE)
+# Emphasis may close before or after the colon. A display may take several lines, but nothing else stands on its last.
+ANSWER_LINE = re.compile(
+    r"answer\s*[*_`]{0,3}\s*[:\uff1a](?:[*_`]{1,3}(?=\s))?\s*"
+    r"((?:\\\[.*?\\\]|\$\$.*?\$\$)(?=[\s.*_`]*(?:\n|$))|[^\n]+)",
+    re.IGNORECASE | re.DOTALL,
+)
 LAST_CHARACTERS = 300  # where DAPO's verifier looks
-SPECIAL = re.compile(r"<\|\w+\|>")  # a chat's tokens, which a base model may write and go on after
-FINAL_STOP = re.compile(r"(?<![.\\])\.$")
+# A chat's tokens, which a base model may write and go on after.
+SPECIAL = re.compile(
+    r"<\|[\w.-]+\|>|<\uff5c[\w\u2581.-]+\uff5c>|</s>|<(?:eos|bos|pad|end_of_turn|start_of_turn|end_of_text|end_of_utterance)>"
+)
+FINAL_STOP = re.compile(r"(?<![.\\])[.\u3002]$")
+SPACES = re.compile(r"[^\S\u2008\u2009\u202f]+")  # not the thin ones, which separate thousands
+# Markup that opens and closes; the content may not close it before.
+ENCLOSED = [
+    re.compile(rf"{left}\s*((?:(?!{right}).)+?)\s*{right}", re.DOTALL)
+    for left, right in (
+        (r"\*{2,3}", r"\*{2,3}"),
+        (r"\*", r"\*"),
+        ("__", "__"),
+        ("_", "_"),
+        ("`+", "`+"),
+        (r"\$\$", r"(?<!\\)\$\$"),
+        (r"\$", r"(?<!\\)\$"),
+        (r"\\\(", r"\\\)"),
+        (r"\\\[", r"\\\]"),
+        ('"', '"'),
+        ("“", "”"),
+    )
+]
+EMPHASIS = ("**", "__", "*", "_", "`")
 
 
 class NoAnswer(Exception):
@@ -47,7 +77,7 @@ def extract(response: str) -> str:
 def extract_line(response: str) -> str:
     """The same of DAPO's last line."""
     lines = ANSWER_LINE.findall(response[-LAST_CHARACTERS:])
-    answer = tidy(unnested_line(tidy(lines[-1]))) if lines else ""
+    answer = tidy(unnested_line(tidy(without_loose(lines[-1].strip())))) if lines else ""
     if not answer:
         raise NoAnswer("no answer")
     return answer
@@ -85,11 +115,24 @@ def unnested(box: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """The text with single spaces, without enclosing dollars and the final stop."""
-    text = FINAL_STOP.sub("", " ".join(text.split())).strip()
-    while len(text) > 1 and text[0] == text[-1] == "$" and not text.endswith("\\$"):
-        text = text[1:-1].strip()
+    """The text with single spaces, without the final stop and markup around all of it."""
+    text = SPACES.sub(" ", text).strip()
+    while (tidier := enclosed(FINAL_STOP.sub("", text).strip())) != text:
+        text = tidier
     return text
+
+
+def enclosed(text: str) -> str:
+    """The content of markup around all of the text, else the text."""
+    return next((inner[1] for markup in ENCLOSED if (inner := markup.fullmatch(text))), text)
+
+
+def without_loose(line: str) -> str:
+    """The line without a mark of emphasis at its start or end that has no partner on it."""
+    for mark in EMPHASIS:
+        if line.count(mark) % 2:
+            line = re.sub(rf"^{re.escape(mark)}|(?<![\^_{{]){re.escape(mark)}(?=\.?$)", "", line).strip()
+    return line
 
 
 EXTRACTORS: dict[AnswerFormat, Callable[[str], str]] = {"boxed": extract, "answer_line": extract_line}

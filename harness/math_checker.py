@@ -14,8 +14,9 @@ from typing import Self
 from harness.errors import UsageError
 from harness.grades import Grade
 from harness.math_answers import EXTRACTORS, MAX_ANSWER_CHARACTERS, SPECIAL, AnswerFormat, NoAnswer, tidy
-from harness.math_forms import excess, same_terms
-from harness.math_workers import MathWorkers, Verdict
+from harness.math_forms import excess, same_terms, same_text
+from harness.math_words import caseless, unspaced
+from harness.math_workers import CPU_S, MathWorkers, Verdict
 
 CACHED = 100_000
 
@@ -28,7 +29,7 @@ TOO_LARGE = re.compile(
 class MathChecker:
     """Grades responses against gold answers; `workers` and `limit_s` as in MathWorkers."""
 
-    def __init__(self, workers: int = 2, limit_s: float = 1.0, answer_format: AnswerFormat = "boxed") -> None:
+    def __init__(self, workers: int = 2, limit_s: float = CPU_S, answer_format: AnswerFormat = "boxed") -> None:
         if importlib.util.find_spec("math_verify") is None:
             raise UsageError(
                 "checking mathematical answers: expected the package math-verify, found none: "
@@ -79,9 +80,9 @@ class MathChecker:
 
 
 def read_answer(response: str, answer_format: AnswerFormat) -> tuple[str | None, str | None]:
-    """The answer, or why there is none; tokens of a chat's own do not count as text."""
+    """The answer, or why there is none; a token of a chat's own ends the line."""
     try:
-        return EXTRACTORS[answer_format](SPECIAL.sub("", response)), None
+        return EXTRACTORS[answer_format](SPECIAL.sub("\n", response)), None
     except NoAnswer as none:
         return None, str(none)
 
@@ -92,8 +93,10 @@ def by_text(gold: str, answer: str) -> Verdict | None:
         return "right", None
     if len(gold) > MAX_ANSWER_CHARACTERS:
         return "unchecked", "gold too long"
+    if same_text(gold, answer):
+        return "right", None
     gold, answer = same_terms(gold, answer)
-    if answer == gold:
+    if unspaced(caseless(answer)) == unspaced(caseless(gold)):
         return "right", None
     if (mark := excess(gold, answer)) is not None:
         return "wrong", mark

@@ -21,6 +21,13 @@ BOXED: tuple[Pair, ...] = (
     ("0.1", r"\boxed{10\%}", "right"),
     ("1", r"\boxed{x = 1}", "right"),
     ("5", r"\boxed{5\text{ cm}}", "right"),
+    ("5000000", r"\boxed{5\text{ million}}", "right"),
+    ("-2, 2", r"\boxed{2\text{ and }-2}", "right"),
+    ("xy", r"\boxed{yx}", "right"),
+    ("5", r"\boxed{5\text{ million}}", "wrong"),
+    ("5", r"\boxed{5\text{ below zero}}", "wrong"),
+    (r"\text{east}", r"\boxed{\text{seat}}", "wrong"),
+    ("1,2", r"\boxed{1,2,2}", "wrong"),
     ("5", r"\boxed{6}", "wrong"),
     ("5", "The answer is 5.", "wrong"),
     ("5", r"<think>\boxed{5}</think> I am not sure.", "wrong"),
@@ -36,7 +43,7 @@ BOXED: tuple[Pair, ...] = (
     ("(1,2)", r"\boxed{1,2}", "wrong"),
     ("1275", r"\boxed{\sum_{i=1}^{50} i}", "wrong"),
     ("x=1", r"\boxed{y=1}", "wrong"),
-    ("5", r"\boxed{((((((((((((((((((((((((((((((5))))))))))))))))))))))))))))))}", "unchecked"),  # takes for ever
+    ("5", rf"\boxed{{{500 * '-'}5}}", "unchecked"),  # too deep for the parser
     ("5", r"\boxed{9^{9^{9^{9}}}}", "unchecked"),
 )
 
@@ -45,6 +52,7 @@ ANSWER_LINE: tuple[Pair, ...] = (
     ("5", "So it is five.\nAnswer: 5", "right"),
     ("5", "Answer: 6, no.\nAnswer: $5$.", "right"),
     ("5", r"**answer:** none yet" "\n" r"Answer: \boxed{5}", "right"),
+    ("5", "**Answer:** `5`</s>", "right"),
     (r"\frac{1}{2}", "Answer: 0.5", "right"),
     ("12345", "Answer: 12,345", "right"),
     ("5", "The answer is 5.", "wrong"),
@@ -64,8 +72,8 @@ def self_test(check: Callable[[Sequence[tuple[str, str]]], list[Grade]], pairs: 
     grades = check([(gold, response) for gold, response, _ in pairs])
     for (gold, response, outcome), grade in zip(pairs, grades, strict=True):
         if grade.outcome != outcome:
-            reason = f" ({grade.why})" if grade.why else ""
+            because = f" because of: {grade.why}" if grade.why else ""
             raise HarnessError(
                 f"self-test of the checker: expected {response!r} to be {outcome} where {gold!r} is right, "
-                f"got {grade.outcome}{reason}: run pip show math-verify, and expect 0.9.0"
+                f"got {grade.outcome}{because}"
             )

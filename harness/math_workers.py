@@ -1,4 +1,7 @@
-"""A pool of processes that compare answers and can be killed: one that hangs or crashes costs its answer's limit.
+"""A pool of processes that compare answers, each answer within a limit of CPU time: one that hangs costs that much.
+
+The limit is CPU time so that a busy machine gives the same verdicts as an idle one; the clock only ends a process that
+sleeps. An answer whose process crashed or was killed is tried once more before it is called unchecked.
 
 Each is a fresh Python that runs math_worker.py: no fork of a process that holds torch, no import of it. One more than
 may be busy is kept, so that the next answer need not wait until a killed one is replaced. All end with the end of their
@@ -10,6 +13,7 @@ import json
 import math
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -23,7 +27,9 @@ from harness.errors import HarnessError
 from harness.grades import Outcome
 
 WORKER = Path(__file__).with_name("math_worker.py")
-START_S = 120.0  # for one to be ready, on a machine busy with other things
+CPU_S = 5.0  # of CPU time for an answer; all but hostile ones take less than a tenth of a second
+# On the clock, until one is ready and until it answers: what takes longer is not busy but asleep.
+START_S, REPLY_S = 600.0, 600.0
 FAILED_STARTS = 3  # in a row; more means that no worker will ever start
 
 Verdict = tuple[Outcome, str | None]
@@ -41,10 +47,23 @@ class Worker:
     deadline: float = field(default_factory=lambda: time.monotonic() + START_S)
 
 
-class MathWorkers:
-    """`busy` answers are compared at a time, each within `limit_s` seconds on the clock."""
+@dataclass
+class Batch:
+    """Pairs of gold and answer, by number: those that wait, those whose process was lost once, and the verdicts."""
 
-    def __init__(self, busy: int = 2, limit_s: float = 1.0, worker: Path = WORKER) -> None:
+    pairs: Sequence[tuple[str, str]]
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    lost: set[int] = field(default_factory=set)
+    waiting: deque[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.waiting = deque(range(len(self.pairs)))
+
+
+class MathWorkers:
+    """`busy` answers are compared at a time, each within `limit_s` seconds of CPU time."""
+
+    def __init__(self, busy: int = 2, limit_s: float = CPU_S, worker: Path = WORKER) -> None:
         self.busy, self.limit_s, self.worker = busy, limit_s, worker
         self.failed_starts = 0
         self.selector = selectors.DefaultSelector()
@@ -71,7 +90,7 @@ class MathWorkers:
     def start(self) -> None:
         """Starts one more; it says later that it is ready."""
         process = subprocess.Popen(
-            [sys.executable, "-P", str(self.worker), str(math.ceil(self.limit_s))],
+            [sys.executable, "-P", str(self.worker)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -105,58 +124,65 @@ class MathWorkers:
 
     def compare(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """The verdict of each (gold, answer)."""
-        verdicts: dict[int, Verdict] = {}
-        waiting = deque(range(len(pairs)))
+        batch = Batch(pairs)
         try:
-            while len(verdicts) < len(pairs):
-                self.hand_out(pairs, waiting)
-                self.listen(verdicts)
-                self.kill_late(verdicts)
+            while len(batch.verdicts) < len(pairs):
+                self.hand_out(batch)
+                self.listen(batch)
+                self.end_sleeping(batch)
         finally:  # a reply that nobody waits for any more must not reach the next batch
             for worker in self.workers:
                 if worker.job is not None:
                     self.replace(worker)
-        return [verdicts[job] for job in range(len(pairs))]
+        return [batch.verdicts[job] for job in range(len(pairs))]
 
-    def hand_out(self, pairs: Sequence[tuple[str, str]], waiting: deque[int]) -> None:
+    def hand_out(self, batch: Batch) -> None:
         """Gives waiting pairs to workers that are ready, as many as may be busy."""
         free = [worker for worker in self.workers if worker.ready and worker.job is None]
         busy = sum(worker.job is not None for worker in self.workers)
         for worker in free[: self.busy - busy]:
-            if waiting:
+            if batch.waiting:
+                request = [*batch.pairs[batch.waiting[0]], self.limit_s]
                 try:
-                    worker.requests.write(json.dumps(pairs[waiting[0]]).encode() + b"\n")
+                    worker.requests.write(json.dumps(request).encode() + b"\n")
                     worker.requests.flush()
                 except BrokenPipeError:  # it died idle: no fault of this pair
                     self.replace(worker)
                 else:
-                    worker.job, worker.deadline = waiting.popleft(), time.monotonic() + self.limit_s
+                    worker.job, worker.deadline = batch.waiting.popleft(), time.monotonic() + REPLY_S
 
-    def listen(self, verdicts: dict[int, Verdict]) -> None:
+    def listen(self, batch: Batch) -> None:
         """Takes in what workers say, until the first deadline at most."""
         first = min(worker.deadline for worker in self.workers)
         patience = None if first == math.inf else max(first - time.monotonic(), 0)
         for key, _ in self.selector.select(patience):
             worker, line = key.data, key.data.replies.readline()
             if not line:
-                self.lose(worker, "crash", verdicts)
+                self.lose(worker, "crash", batch)
             elif not worker.ready:
                 worker.ready, worker.deadline, self.failed_starts = True, math.inf, 0
             else:
-                outcome, why = verdicts[worker.job] = tuple(json.loads(line))
+                outcome, why = batch.verdicts[worker.job] = tuple(json.loads(line))
                 worker.job, worker.deadline = None, math.inf
                 if outcome == "unchecked" and why == "memory":
                     self.replace(worker)
 
-    def kill_late(self, verdicts: dict[int, Verdict]) -> None:
-        """Ends what has run beyond its limit and has not answered."""
+    def end_sleeping(self, batch: Batch) -> None:
+        """Ends what the clock has run out for."""
         for worker in self.workers:
             if worker.deadline <= time.monotonic():
-                self.lose(worker, "time", verdicts)
+                self.lose(worker, "no reply", batch)
 
-    def lose(self, worker: Worker, why: str, verdicts: dict[int, Verdict]) -> None:
-        """Replaces a worker whose answer, if it had one, stays unchecked."""
-        if worker.job is not None:
-            verdicts[worker.job] = "unchecked", why
-            worker.job = None
+    def lose(self, worker: Worker, why: str, batch: Batch) -> None:
+        """Replaces a worker. Its answer, if it had one, is tried again, unless it used up its CPU time."""
+        job, worker.job = worker.job, None
         self.replace(worker)
+        if job is None:
+            return
+        if worker.process.returncode == -signal.SIGPROF:
+            batch.verdicts[job] = "unchecked", "time"
+        elif job in batch.lost:
+            batch.verdicts[job] = "unchecked", why
+        else:
+            batch.lost.add(job)
+            batch.waiting.append(job)

@@ -1,20 +1,28 @@
-r"""How our grades agree with plain math-verify on a list of realistic answers: python -m tests.faults.math_agreement
+r"""How our grades agree with plain math-verify: python -m tests.faults.math_agreement [N]
 
-Plain is verify(parse(gold), parse(whole response)). What is true follows from how each pair was made, so a disagreement
-has a side.
+On realistic answers, or on N mutants of right ones. Plain is verify(parse(gold), parse(whole response)). What is true
+follows from how each pair was made, so a disagreement has a side.
 """
 
 import logging
+import sys
+import time
+from collections import Counter
+from functools import cache
+from random import Random
 
 from math_verify import parse, verify
 
 from harness.math_checker import MathChecker
+from tests.faults.math_mutations import mutant
 
 Pair = tuple[str, str, str, bool]  # category, gold, answer, whether it is right
 
 RANGE = range(2, 12)
 WINDS = ("north", "south", "east", "west")
 COLUMNS = ("pairs", "agree", "only ours", "only plain", "ours true", "plain true")
+
+MUTANT_COLUMNS = ("mutants", "both", "only ours", "only plain", "neither", "wrong paid", "by plain", "right not")
 
 
 def pairs() -> list[Pair]:
@@ -73,9 +81,12 @@ def response(answer: str) -> str:
     return f"<think>We try 7, which fails.</think> The answer is $\\boxed{{{answer}}}$."
 
 
+parsed = cache(parse)
+
+
 def plain(gold: str, answer: str) -> bool:
     """What math-verify says by itself."""
-    return bool(verify(parse(f"${gold}$"), parse(response(answer))))
+    return bool(verify(parsed(f"${gold}$"), parsed(response(answer))))
 
 
 def main() -> None:
@@ -105,5 +116,30 @@ def main() -> None:
         print(f"{category}: gold {gold}, answer {answer}: true {true}, ours {ours}, plain {theirs}")
 
 
+def compare_mutants(count: int) -> None:
+    """Prints, by decision, what both accept, and the wrong ones accepted and right ones refused."""
+    logging.disable(logging.CRITICAL)
+    random, started = Random(0), time.monotonic()
+    mutants = Counter(mutant(random) for _ in range(count))
+    with MathChecker(workers=1) as checker:
+        grades = checker.check([(made.gold, response(made.answer)) for made in mutants])
+    table: dict[str, Counter[str]] = {}
+    for (made, times), grade in zip(mutants.items(), grades, strict=True):
+        ours, theirs = grade.outcome == "right", plain(made.gold, made.answer)
+        accepted = {(True, True): "both", (True, False): "only ours", (False, True): "only plain"}
+        names = ["mutants", accepted.get((ours, theirs), "neither")]
+        names += ["wrong paid"] * (ours > made.right) + ["by plain"] * (theirs > made.right)
+        names += ["right not"] * (ours < made.right)
+        for decision in (made.decision, "all"):
+            table.setdefault(decision, Counter()).update(dict.fromkeys(names, times))
+    print(f"{'':12}" + "".join(f"{name:>12}" for name in MUTANT_COLUMNS))
+    for decision, counts in sorted(table.items()):
+        print(f"{decision:12}" + "".join(f"{counts[name]:12}" for name in MUTANT_COLUMNS))
+    print(f"{len(mutants)} different mutants, {time.monotonic() - started:.0f} s")
+
+
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:]:
+        compare_mutants(int(sys.argv[1]))
+    else:
+        main()

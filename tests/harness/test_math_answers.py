@@ -1,6 +1,7 @@
 import pytest
 
 from harness.math_answers import NoAnswer, extract
+from harness.math_checker import read_answer
 
 ANSWERS = {
     r"\boxed{5}": "5",
@@ -8,6 +9,9 @@ ANSWERS = {
     r"\boxed {5}": "5",
     r"\boxed{ 5. }": "5",
     r"\boxed{$5$}": "5",
+    r"\boxed{**5**}": "5",
+    r"\boxed{`5`}": "5",
+    r"\boxed{\(5\)}": "5",
     r"\boxed{1,2,\dots}": r"1,2,\dots",
     r"\boxed{\{1, 2\}}": r"\{1, 2\}",
     r"\boxed{\boxed{5}}": "5",
@@ -41,6 +45,41 @@ NO_ANSWERS = {
     r"\boxed{" + 2001 * "1" + "}": "too long",
 }
 
+LINES = {
+    "5": (
+        "**Answer:** 5",
+        "**Answer:**\n\n5",
+        "**Answer:**5",
+        "Answer: **5**",
+        "**Answer: 5**",
+        "**Answer**: 5",
+        "*Answer: 5*",
+        "_Answer:_ 5",
+        "**Final Answer: $5$.**",
+        "Answer: ***5***",
+        "Answer: __5__",
+        "Answer: `5`",
+        'Answer: "5"',
+        "Answer\uff1a5",
+        r"Answer: \[5\]",
+        "Answer:\n\\[\n5\n\\]",
+        "Answer: $$5$$",
+        r"Answer: \(5\)",
+        r"Answer: **\boxed{5}**",
+        "Answer: 5</s>",
+        "Answer: 5<end_of_turn>",
+        "Answer: 5<|im_end|>\n<|im_start|>user",
+        "Answer: 5<eos>",
+        "Answer: 5<\uff5cend\u2581of\u2581sentence\uff5c>",
+    ),
+    "6": ("Answer: 5<|im_end|>Answer: 6", "Answer: 5\n**Answer:** 6"),
+    "**5** or **6**": ("Answer: **5** or **6**",),
+    "$5$ or $6$": ("Answer: $5$ or $6$",),
+    r"\[5\] or \[6\]": (r"Answer: \[5\] or \[6\]",),
+    "$$5$$ or $$6$$": ("Answer: $$5$$ or $$6$$",),
+    "x^*": ("Answer: x^*",),
+}
+
 HOSTILE = {
     r"\boxed{" + 1_000_000 * "{": "too long",
     200_000 * r"\boxed{": "too long",
@@ -56,6 +95,11 @@ HOSTILE = {
 @pytest.mark.parametrize(("response", "answer"), ANSWERS.items())
 def test_answer_is_what_stands_in_the_only_box(response: str, answer: str) -> None:
     assert extract(response) == answer
+
+
+@pytest.mark.parametrize(("answer", "response"), [(answer, line) for answer, lines in LINES.items() for line in lines])
+def test_markup_is_no_part_of_an_answer_line(answer: str, response: str) -> None:
+    assert read_answer(response, "answer_line") == (answer, None)
 
 
 @pytest.mark.parametrize(("response", "why"), NO_ANSWERS.items())

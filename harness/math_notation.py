@@ -1,0 +1,139 @@
+# ruff: noqa: RUF001 - the characters are its subject
+r"""One plain TeX spelling for each way to write the same mathematics, so that two answers can be compared as text.
+
+Unicode becomes TeX (√2, x², ½, π, full-width digits), commands of mere style are dropped (\boldsymbol, \left, \dfrac,
+dollars), and numbers in scientific or repeating notation become exact: 1e-05 is 1\times10^{-5}, 0.\overline{3} is
+\frac{3}{9}. Words are left alone; math_words.py reads them.
+"""
+
+import re
+import unicodedata
+
+RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789+-=()ni", strict=True))
+LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙₓ", "0123456789+-=()nx", strict=True))
+VULGAR_FRACTION = re.compile("[¼-¾⅐-⅞]")
+GREEK = re.compile("[Α-ΡΣ-Ωα-ω]")
+
+CHARACTERS = str.maketrans(
+    dict.fromkeys("−–—‐‑‒", "-")
+    | dict.fromkeys("\u00ad\u200b\u200c\u200d\u2060\u2061\u2062\ufeff\ue000", "")
+    | dict.fromkeys("\u2008\u2009\u202f", r"\,")
+    | dict.fromkeys("°º˚", r"^\circ ")
+    | dict.fromkeys("·⋅∙", r"\cdot ")
+    | dict.fromkeys("⁄∕", "/")
+    | dict.fromkeys("′’", "'")
+    | dict.fromkeys("≤⩽", r"\le ")
+    | dict.fromkeys("≥⩾", r"\ge ")
+    | {"∼": r"\sim ", "∝": r"\propto "}
+    | {"∗": "*", "×": r"\times ", "÷": r"\div ", "±": r"\pm ", "∓": r"\mp ", "≠": r"\ne ", "≈": r"\approx "}
+    | {"∈": r"\in ", "∉": r"\notin ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "∞": r"\infty "}
+    | {letter: rf"\mathbb{{{plain}}} " for letter, plain in zip("ℝℕℤℚℂ", "RNZQC", strict=True)}
+    | {"→": r"\to ", "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ", "∠": r"\angle ", "△": r"\triangle "}
+)
+
+END = "(?![a-zA-Z])"  # of a command's name
+ALONE = r"(?<![a-zA-Z\\])"  # before a word of its own
+
+# The first two brace levels are enough: what is deeper stays as it is and is left to the parser.
+STYLED = re.compile(
+    r"([\^_]\s*)?\\(?:boldsymbol|bm|pmb|mathbf|mathit|mathnormal|mathsf|mathtt|underline|(?:text)?color\s*\{\w+\})"
+    r"\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
+)
+
+# Applied in this order, each once.
+SPELLINGS = [
+    (re.compile(pattern), spelling)
+    for pattern, spelling in (
+        (r"(?<!\\)\\[()\[\]]", " "),
+        (r"^\s*~\s*(?=\S)", r"\\approx "),  # elsewhere it is a space
+        (rf"\\(?:left|right)\s*\.|\\(?:left|right|middle|[bB]igg?[lrm]?){END}\s*", ""),
+        (rf"\\(?:display|text|script|scriptscript)style{END}|\\(?:bf|rm|it|sf|limits){END}", " "),
+        (rf"\\[dtc]frac{END}", r"\\frac"),
+        (rf"\\text(?:bf|it|rm|sf|tt|sl|up|md|normal){END}|\\(?:mbox|emph|mathrm){END}", r"\\text"),
+        (rf"\\(?:leqslant|leqq|leq){END}", r"\\le "),
+        (rf"\\(?:geqslant|geqq|geq){END}", r"\\ge "),
+        (rf"\\neq{END}", r"\\ne "),
+        (rf"\\lt{END}", "<"),
+        (rf"\\gt{END}", ">"),
+        (rf"\\lbrace{END}\s*", r"\\{"),
+        (rf"\\rbrace{END}", r"\\}"),
+        (rf"\\varnothing{END}|\\\{{\s*\\\}}", r"\\emptyset "),
+        (rf"\^\s*\{{\s*\\(?:circ|degree)\s*\}}|\^\s*\\(?:circ|degree){END}\s*|\\degree{END}", r"^\\circ "),
+        (r"\s*\\?%", r"\\%"),
+        (rf"{ALONE}(pi|infinity){END}", r"\\\1 "),
+        (r"\\infinity ", r"\\infty "),
+        (rf"{ALONE}((?:arc)?(?:sin|cos|tan)|cot|csc|log|ln){END}(?!\s*(?:[)}}]|$))", r"\\\1"),
+        (rf"{ALONE}sqrt{END}|\\sqrt{END}(?=\s*\()", "√"),
+        (r"√\s*\(((?:[^()]|\([^()]*\))*)\)", r"\\sqrt{\1}"),
+        (rf"√\s*(\d+(?:\.\d+)?|\\[a-z]+|[a-zA-Z]{END})", r"\\sqrt{\1}"),
+        ("√", r"\\sqrt"),
+        (r"∛\s*(\w+)", r"\\sqrt[3]{\1}"),
+        (r"(\d)\u0307", r"\\dot{\1}"),
+        (r"((?:\d\u0305)+)", r"\\overline{\1}"),
+        ("\u0305", ""),
+        (r"(?<![\w.])(\d+(?:\.\d*)?|\.\d+)[eE]\+?(-?)0*(\d+)(?![\w.])", r"\1\\times10^{\2\3}"),
+        (r"(?<=\d)(?:\{,\}|,?\\[!,]){1,2}(?=\d{3}(?!\d))", ""),  # separators of thousands
+        (rf"(?<!\\)\\(?:[,;:!\s]|q?quad{END})|~", " "),
+    )
+]
+
+# 0.(3) repeats, but 0.1(6) is a product: there the brackets may also mean that.
+REPEATING = re.compile(
+    r"(?<![\d.])(?P<whole>\d+)\.(?:(?P<fixed>\d*)(?:\\(?:overline|bar)\s*(?:\{\s*(?P<barred>\d+)\s*\}|(?P<one>\d))"
+    r"|\\dot\s*\{?(?P<first>\d)\}?(?:(?P<middle>\d*)\\dot\s*\{?(?P<last>\d)\}?)?)|\((?P<bracketed>\d+)\))(?![\d(^.])"
+)
+
+
+def notation(text: str) -> str:
+    """The text in plain TeX, with single spaces."""
+    text = scripted(VULGAR_FRACTION.sub(vulgar_fraction, text))
+    text = unicodedata.normalize("NFKC", text.translate(CHARACTERS)).translate(CHARACTERS)
+    text = without_dollars(GREEK.sub(greek, text))
+    for pattern, spelling in SPELLINGS:
+        text = pattern.sub(spelling, text)
+    while (plainer := STYLED.sub(unstyled, text)) != text:
+        text = plainer
+    return " ".join(REPEATING.sub(fraction, text).split())
+
+
+def scripted(text: str) -> str:
+    """Raised and lowered characters as TeX's scripts."""
+    for mark, table in (("^", RAISED), ("_", LOWERED)):
+        for run in sorted(set(re.findall(f"[{''.join(table)}]+", text)), key=len, reverse=True):
+            text = text.replace(run, f"{mark}{{{run.translate(str.maketrans(table))}}}")
+    return text
+
+
+def vulgar_fraction(character: re.Match[str]) -> str:
+    r"""½ as \frac{1}{2}."""
+    above, below = unicodedata.normalize("NFKC", character[0]).split("⁄")
+    return rf"\frac{{{above}}}{{{below}}}"
+
+
+def greek(letter: re.Match[str]) -> str:
+    r"""π as \pi, Δ as \Delta."""
+    name = unicodedata.name(letter[0]).split()[-1].replace("LAMDA", "LAMBDA")
+    return f"\\{name.capitalize() if letter[0].isupper() else name.lower()} "
+
+
+def without_dollars(text: str) -> str:
+    """Without the dollars that enclose mathematics; one without a partner is money where a number follows."""
+    if len(re.findall(r"(?<!\\)\$", text)) % 2:
+        text = re.sub(r"(?<!\\)\$(?=\s*[\d.])", r"\\$", text, count=1)
+    return re.sub(r"(?<!\\)\$", " ", text)
+
+
+def unstyled(styled: re.Match[str]) -> str:
+    """What is styled; in a script it keeps its braces."""
+    return f"{styled[1]}{{{styled[2]}}}" if styled[1] else f" {styled[2]} "
+
+
+def fraction(decimal: re.Match[str]) -> str:
+    """A repeating decimal as the fraction that it is."""
+    repeating = decimal["barred"] or decimal["one"] or decimal["bracketed"]
+    repeating = repeating or decimal["first"] + (decimal["middle"] or "") + (decimal["last"] or "")
+    fixed = decimal["fixed"] or ""
+    if not repeating or (decimal["middle"] is None and decimal["last"]):
+        return decimal[0]
+    above = int(decimal["whole"] + fixed + repeating) - int(decimal["whole"] + fixed)
+    return rf"\frac{{{above}}}{{{10 ** len(fixed) * (10 ** len(repeating) - 1)}}}"

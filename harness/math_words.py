@@ -1,0 +1,101 @@
+r"""Words in answers: which letters are a word and which a product of variables, and the words that are numbers.
+
+While an answer is read, PROSE marks the letters that \text{...} held: `\text{ m}` may be a metre, `m` is a variable. A
+word leaves as one symbol, `\text{bac1}`, whose letters no algebra permutes. The digit tells names from words, and keeps
+math-verify from taking a product of the same letters for it.
+"""
+
+import re
+
+PROSE = "\ue000"  # stands before each run of letters from \text{...}; a private character, which no answer needs
+NAME, WORD = "1", "2"  # letters such as AB or nRT, which a formula may hold; words and phrases, which it may not
+
+TEXT = re.compile(r"\\text\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+RUN = rf"{PROSE}?[a-zA-Z]+"
+LETTERS = re.compile(RUN)
+COMMAND_OR_LETTERS = re.compile(rf"\\[a-zA-Z]+|{RUN}")
+SEPARATOR = re.compile(rf"\s*,?\s*(?<![a-zA-Z\\{PROSE}]){PROSE}?(?:and|or)(?![a-zA-Z])\s*")
+
+MULTIPLIERS = {
+    "hundred": r"\times10^{2}",
+    "thousand": r"\times10^{3}",
+    "million": r"\times10^{6}",
+    "billion": r"\times10^{9}",
+    "trillion": r"\times10^{12}",
+    "dozen": r"\times12",
+}
+MULTIPLIER = re.compile(rf"(?<=[\d.)}}\]])\s*{PROSE}?({'|'.join(MULTIPLIERS)})(?![a-zA-Z])", re.IGNORECASE)
+PERCENT = re.compile(rf"(?<=[\d.)}}\]])\s*{PROSE}?(?:percent|per {PROSE}?cent|pct)(?![a-zA-Z])", re.IGNORECASE)
+
+# Different lower-case letters on their own are a product where all are of one family, or two that spell no word.
+PRODUCT = re.compile(r"(?!.*(.).*\1)(?:[a-d]+|[k-np]+|[p-t]+|[u-z]+|[a-df-hj-np-tv-z]{2})")
+FORMULA = frozenset("^_+-*/!{}0123456789")
+LETTERS_IN_FORMULA = 3  # next to a sign or a number any so few are one, as in xe^{x} or a+bi
+
+# Letters that are no words: commands, names of environments, and points under an accent.
+COMMAND = (
+    r"\\(?:begin|end|operatorname\*?|overline|bar|vec|overrightarrow|(?:wide)?(?:hat|tilde))\s*\{[^{}]*\}|\\[a-zA-Z]+"
+)
+PHRASE = re.compile(rf"{COMMAND}|(?P<phrase>{RUN}(?:(?:\s+|(?<=[a-zA-Z]{{2}})['-](?=[a-zA-Z]{{2}})){RUN})*)")
+
+SYMBOL = re.compile(rf"\\text\{{([^{{}}]*)[{NAME}{WORD}]\}}")
+WORD_SYMBOL = re.compile(rf"\\text\{{[^{{}}]*{WORD}\}}")
+
+
+def spoken(text: str) -> str:
+    r"""The text with \text{...} opened, "and" and "or" as commas, and words for numbers ("million") as numbers."""
+    while (bare := TEXT.sub(opened, text)) != text:
+        text = bare
+    text = PERCENT.sub(r"\\%", SEPARATOR.sub(", ", " ".join(text.split())))
+    while (counted := MULTIPLIER.sub(lambda word: MULTIPLIERS[word[1].lower()], text)) != text:
+        text = counted
+    return text
+
+
+def opened(prose: re.Match[str]) -> str:
+    r"""The content of \text{...} without a final stop."""
+    return f" {COMMAND_OR_LETTERS.sub(prosaic, prose[1].rstrip(' .'))} "
+
+
+def prosaic(letters: re.Match[str]) -> str:
+    """The letters, marked as prose; a command as it is."""
+    return letters[0] if letters[0].startswith(("\\", PROSE)) else PROSE + letters[0]
+
+
+def worded(text: str) -> str:
+    """The text with each word, name or phrase as one symbol; variables stay."""
+    text = PHRASE.sub(lambda found: symbol(found) if found["phrase"] else found[0], text)
+    text = " ".join(text.replace(PROSE, "").split())
+    return text[1:-1].strip() if SYMBOL.fullmatch(text[1:-1].strip()) and text[0] + text[-1] == "()" else text
+
+
+def symbol(found: re.Match[str]) -> str:
+    """A run of letters and spaces: as it is where all are variables, else as one symbol."""
+    words = LETTERS.findall(found[0])
+    if all(is_variables(word, found) for word in words):
+        return found[0]
+    plain = " ".join(found[0].replace(PROSE, "").split())
+    is_name = not any(letter.isspace() for letter in plain) and not plain[1:].islower()
+    return rf" \text{{{plain + NAME if is_name else plain.lower() + WORD}}} "
+
+
+def is_variables(word: str, found: re.Match[str]) -> bool:
+    """Whether it is one letter, or a product of letters."""
+    letters = word.removeprefix(PROSE)
+    if len(letters) == 1:
+        return True
+    if word != letters or not letters.islower():
+        return False
+    beside = found.string[: found.start()][-1:], found.string[found.end() :][:1]
+    in_formula = not FORMULA.isdisjoint(beside)
+    return PRODUCT.fullmatch(letters) is not None or (in_formula and len(letters) <= LETTERS_IN_FORMULA)
+
+
+def caseless(text: str) -> str:
+    """The text with its words, names too, in lower case."""
+    return SYMBOL.sub(lambda word: rf"\text{{{word[1].lower()}}}", text)
+
+
+def unspaced(text: str) -> str:
+    """The text without spaces beside signs, where they say nothing."""
+    return re.sub(r"\s*([^\w\s.])\s*", r"\1", text)
