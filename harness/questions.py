@@ -30,9 +30,6 @@ DAPO_AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
 # Qwen2.5-Math's own instruction, here behind the problem: a base model's template may have a system message already.
 BOXED_AFTER = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
-# For two answers of one question. Long, since every rank and every resumed run must come to the same verdict.
-COMPARISON_LIMIT_S = 10.0
-
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 
 CHAT = "expected prompt to be chat messages {role, content} that end with the user's"
@@ -131,7 +128,7 @@ def differing(pairs: Iterable[Pair]) -> set[Pair]:
             unsure[pair] = first, other
     if not unsure:
         return differ
-    with MathChecker(limit_s=COMPARISON_LIMIT_S) as checker:
+    with MathChecker() as checker:
         checker.learn(unsure.values())
         accepted = {pair: (b, a) for pair, (a, b) in unsure.items() if checker.known[a, b][0] == "right"}
         checker.learn(accepted.values())
