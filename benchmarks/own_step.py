@@ -24,7 +24,7 @@ from harness.engine import Actors, Key, TorchEngine
 from harness.liveness import beat
 from harness.loop import run_step
 from harness.metrics import Stopwatch
-from harness.pretrained import load_policy
+from harness.policy import load_policy
 from harness.record import RunFolder
 from harness.sampler import Sample, Sampling
 from harness.settings import resolve

@@ -18,8 +18,7 @@ from benchmarks.timing import cpu_seconds, interleaved, interleaved_per_unit, on
 from harness.chain_sum import TASKS
 from harness.commands.lines import print_warm_start
 from harness.decoding import read_prompts
-from harness.policy import Policy
-from harness.pretrained import load_policy, write_policy
+from harness.policy import Policy, load_policy, write_policy
 from harness.randomness import stream
 from harness.sampler import Sampling, sample
 from harness.warmstart import tiny_model_folder

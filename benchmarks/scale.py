@@ -16,8 +16,7 @@ import transformers
 
 from benchmarks.table import Row, printed, saved
 from harness.command import OneLineParser, run_command
-from harness.policy import Policy
-from harness.pretrained import write_policy
+from harness.policy import Policy, write_policy
 from harness.warmstart import character_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ from benchmarks.models import LARGER, random_policy
 from benchmarks.table import TRL, Row
 from harness.chain_sum import TASKS
 from harness.errors import HarnessError, UsageError
-from harness.pretrained import write_policy
+from harness.policy import write_policy
 from harness.randomness import stream
 from harness.task import TRAINED_ON
 

@@ -19,8 +19,7 @@ from harness.initial import pretrained_policy, recorded_initial_policy
 from harness.manifest import FolderFault, check_manifest, save_folder
 from harness.metrics import Ledger
 from harness.noise import Noise
-from harness.policy import Policy
-from harness.pretrained import write_policy
+from harness.policy import Policy, write_policy
 from harness.ranks import ALONE, Ranks
 from harness.say import say
 from harness.training import Training, begin

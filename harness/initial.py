@@ -7,8 +7,7 @@ from harness.errors import UsageError
 from harness.history import History
 from harness.lora import check_export, with_adapters
 from harness.manifest import FolderFault, check_manifest
-from harness.policy import Policy
-from harness.pretrained import load_policy
+from harness.policy import Policy, load_policy
 from harness.say import Say
 from harness.warmstart import Progress, tiny_model_folder
 

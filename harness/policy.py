@@ -5,9 +5,11 @@ that gathers weights or hooks gradients at the model's own forward must do so he
 """
 
 import copy
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +17,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.attention import last_hidden_states
-from harness.errors import UsageError
+from harness.errors import UsageError, as_usage_error
+from harness.model_checks import (
+    check_source,
+    copy_out_of_mapped_file,
+    end_ids,
+    override_positions,
+    refuse_adapters,
+    require_linear_head,
+    require_supported_attention,
+)
 from harness.packing import TokenBatch
+from harness.rope import fix_rope
 from harness.token_logprobs import token_logprobs
 
+PROBE = "What is 1 + 1?\nAnswer: 2"  # what a tokenizer must encode alike before and after it is saved
 Logprobs = tuple[Float[Tensor, "sequence token"], Float[Tensor, "sequence token"]]  # and entropies
 
 
@@ -109,3 +122,117 @@ def own_tensors(module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_parameters()
     saved = module.state_dict().keys()
     yield from ((name, buffer) for name, buffer in module.named_buffers() if name in saved)
+
+
+def load_policy(
+    model: str,
+    dtype: str = "float32",
+    revision: str | None = None,
+    context_tokens: int | None = None,
+    longest: int = 1,
+) -> Policy:
+    """The policy in a transformers folder or under a hub name; `context_tokens` overrides the config's positions.
+
+    Rotary embeddings that depend on the length of texts are fixed to that of the `longest`, in tokens. Weights are read
+    from safetensors alone, and no Python code that comes with a model is run. Raises UsageError if there is no such
+    model, or if it cannot be trained, sampled from or saved.
+    """
+    import huggingface_hub
+
+    huggingface_hub.utils.logging.set_verbosity_error()  # its retries would stand before our one line
+    folder = Path(model).expanduser()
+    check_source(model, folder)
+    source = str(folder) if folder.is_dir() else model
+    tokenizer, network = load_parts(model, source, dtype, revision, context_tokens)
+    fix_rope(network, longest)
+    copy_out_of_mapped_file(network)
+    require_supported_attention(network, model)
+    require_linear_head(network.eval(), model)
+    ends = end_ids(network, tokenizer, model)
+    with as_usage_error(f"--model: expected a model that can be saved, got {model!r}"):
+        companions = companion_files(network, tokenizer)
+    commit = None if folder.is_dir() else commit_of(model, revision)
+    return Policy(network, tokenizer, ends, commit, companions)
+
+
+def load_parts(
+    model: str, source: str, dtype: str, revision: str | None, context_tokens: int | None
+) -> tuple[Any, Any]:
+    """Tokenizer and network. Raises UsageError if either cannot be had, or the network is no plain set of weights."""
+    import transformers
+
+    safe: Any = {"revision": revision or "main", "trust_remote_code": False}
+    auto: Any = transformers.AutoModelForCausalLM
+    unloadable = f"--model: could not load {model!r} as a causal language model"
+    with as_usage_error(unloadable):
+        config: Any = transformers.AutoConfig.from_pretrained(source, **safe)
+    if context_tokens:
+        override_positions(config, context_tokens)
+    with as_usage_error(
+        f"--model: could not load a tokenizer from {model!r}: if it has no tokenizer files, copy them there"
+    ):
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source, **safe)
+        if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):  # made up, where there are no files
+            raise ValueError("it would have no tokens but special ones")
+    files: Any = {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
+    with as_usage_error(unloadable):
+        network, found = auto.from_pretrained(source, config=config, **files, **safe)
+    if missing := sorted(found["missing_keys"]):  # transformers would draw them at random
+        raise UsageError(f"--model: expected all weights of the model in {model!r}, got none of {', '.join(missing)}")
+    if getattr(network, "_hf_peft_config_loaded", False):
+        refuse_adapters(model)
+    if getattr(network, "hf_quantizer", None) is not None:
+        raise UsageError(f"--model: expected weights that can be trained, got quantized ones in {model!r}: use others")
+    return tokenizer, network
+
+
+def write_policy(folder: Path, policy: Policy, weights: dict[str, Tensor] | None = None) -> None:
+    """Weights (by default the model's own) and tokenizer as a transformers folder in safetensors.
+
+    `save_pretrained` of the model would import DeepSpeed, where it is installed, to see whether this is its engine.
+    """
+    import huggingface_hub
+
+    own = dict(own_tensors(policy.model)) if weights is None else weights
+    huggingface_hub.save_torch_state_dict(own, folder)
+    if not policy.files:
+        write_companions(folder, policy.model, policy.tokenizer)
+    for name, content in policy.files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def write_companions(folder: Path, network: Any, tokenizer: Any) -> None:
+    """What a transformers folder holds beside the weights: config, generation config and tokenizer.
+
+    The generation config is written without the check that refuses a temperature beside do_sample=false, which Llama 2
+    and Vicuna were published with.
+    """
+    network.config.to_json_file(folder / "config.json")
+    network.generation_config.to_json_file(folder / "generation_config.json")
+    tokenizer.save_pretrained(folder)
+
+
+def companion_files(network: Any, tokenizer: Any) -> dict[str, bytes]:
+    """The same as bytes by path, kept from the start of a run, so that a save depends on nothing but the disk.
+
+    Raises whatever transformers does, or ValueError where what was saved would be loaded as another tokenizer.
+    """
+    import transformers
+
+    with tempfile.TemporaryDirectory(prefix="fipo-harness-") as name:
+        folder = Path(name)
+        write_companions(folder, network, tokenizer)
+        again: Any = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if (again(PROBE)["input_ids"], again.chat_template) != (tokenizer(PROBE)["input_ids"], tokenizer.chat_template):
+            raise ValueError("once saved, its tokenizer encodes texts in another way: use the one of its base model")
+        files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+        return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def commit_of(model: str, revision: str | None) -> str | None:
+    """The commit of a hub model that was just loaded: the folder's name in the cache."""
+    import huggingface_hub
+
+    config = huggingface_hub.try_to_load_from_cache(model, "config.json", revision=revision or "main")
+    return Path(config).parent.name if isinstance(config, str) else None

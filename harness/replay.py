@@ -26,8 +26,7 @@ from harness.lora import exported
 from harness.loss_record import LossRecord, metric_names
 from harness.manifest import FolderFault, check_manifest
 from harness.nonfinite import NonFinite
-from harness.policy import Policy
-from harness.pretrained import load_policy
+from harness.policy import Policy, load_policy
 from harness.record import make_folder, refuse_used_folder
 from harness.say import Say
 from harness.scale_settings import BackendSettings

@@ -16,8 +16,7 @@ from harness.config import Config
 from harness.engine import Key, Weights
 from harness.liveness import beat
 from harness.lora import exported
-from harness.policy import Policy
-from harness.pretrained import write_policy
+from harness.policy import Policy, write_policy
 from harness.randomness import stream
 from harness.sampler import Sample, Sampling
 

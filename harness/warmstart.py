@@ -16,8 +16,7 @@ from harness.chain_sum import CHARACTERS, TASKS, ChainSum, Stage
 from harness.errors import HarnessError, UsageError
 from harness.manifest import FolderFault, check_manifest, save_folder
 from harness.packing import pack_batch
-from harness.policy import Policy
-from harness.pretrained import write_policy
+from harness.policy import Policy, write_policy
 from harness.randomness import stream
 from harness.sampler import Sampling, sample
 from harness.task import belongs_to, draw_distinct

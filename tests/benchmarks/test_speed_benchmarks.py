@@ -20,7 +20,7 @@ from benchmarks.resident import forget_peak, peak_mib
 from benchmarks.timing import interleaved_per_unit, one_thread
 from harness.errors import HarnessError, UsageError
 from harness.packing import Packed, Text, pack_batch
-from harness.pretrained import load_policy, write_policy
+from harness.policy import load_policy, write_policy
 from harness.rollouts import collect
 from harness.settings import resolve
 from tests.harness.agreement import agree

@@ -13,8 +13,7 @@ import torch
 import transformers
 
 from harness.packing import pack_batch
-from harness.policy import Policy
-from harness.pretrained import write_policy
+from harness.policy import Policy, write_policy
 from harness.prompts import prompts_of
 from harness.questions import DAPO_AFTER, DAPO_BEFORE, Question
 from harness.settings import resolve

@@ -26,7 +26,7 @@ from harness.loop import ranks_of, train
 from harness.loss_record import LossRecord, metric_names
 from harness.metrics import Metrics
 from harness.nonfinite import NonFinite
-from harness.pretrained import load_policy
+from harness.policy import load_policy
 from harness.ranks import ALONE
 from harness.rendezvous import is_loopback
 from harness.resume import resume

@@ -12,8 +12,7 @@ from harness.attention import NAME
 from harness.decoding import FIRST_COLUMNS, read_prompts
 from harness.errors import UsageError
 from harness.packing import PADDING, Packed, Text, pack_batch
-from harness.policy import Policy
-from harness.pretrained import load_policy, write_policy
+from harness.policy import Policy, load_policy, write_policy
 from harness.sampler import Sampling, sample
 from harness.warmstart import character_tokenizer
 from tests.harness.agreement import agree

@@ -11,8 +11,7 @@ from harness.correction import SamplerGap, check_sampler_agrees
 from harness.errors import HarnessError
 from harness.learning import can_learn_from, likely_reason
 from harness.loop import Beginning, train
-from harness.policy import Policy
-from harness.pretrained import load_policy
+from harness.policy import Policy, load_policy
 from harness.resume import resume
 from harness.rollouts import Rollouts, collect
 from tests.harness import math_material as material

@@ -11,8 +11,7 @@ from harness.environment import model_sha256
 from harness.loop import train
 from harness.lora import exported, with_adapters
 from harness.packing import pack_batch
-from harness.policy import Policy, response_logprobs
-from harness.pretrained import load_policy
+from harness.policy import Policy, load_policy, response_logprobs
 from harness.record import RunFolder
 from harness.resume import resume
 from tests.harness import runs

@@ -12,8 +12,7 @@ from harness.errors import HarnessError
 from harness.loss_record import LossRecord, metric_names
 from harness.noise import Noise, checked_noise, noise_metrics, tolerance
 from harness.nonfinite import NonFinite
-from harness.policy import Policy
-from harness.pretrained import load_policy
+from harness.policy import Policy, load_policy
 from harness.record import RunFolder
 from harness.training import make_updater
 from harness.update import KnownLogprobs, known_logprobs

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from harness.errors import UsageError
 from harness.packing import pack_batch
-from harness.policy import Policy, response_logprobs
-from harness.pretrained import load_policy
+from harness.policy import Policy, load_policy, response_logprobs
 from harness.warmstart import fresh_policy
 from tests.harness.agreement import agree
 from tests.harness.tiny import save_direct_answers

@@ -17,8 +17,7 @@ from harness.errors import UsageError
 from harness.initial import initial_policy, pretrained_policy
 from harness.lora import check_export, exported, with_adapters
 from harness.packing import pack_batch
-from harness.policy import Policy
-from harness.pretrained import load_policy, write_policy
+from harness.policy import Policy, load_policy, write_policy
 from harness.prompts import prompts_of
 from harness.questions import Question
 from harness.resume import resume

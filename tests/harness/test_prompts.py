@@ -6,8 +6,8 @@ import tokenizers
 import transformers
 
 from harness.errors import UsageError
+from harness.model_checks import end_ids
 from harness.policy import Policy
-from harness.pretrained import end_ids
 from harness.prompts import prompts_of, rendered
 from harness.questions import Question
 from harness.task_settings import DataSettings

@@ -14,8 +14,7 @@ from harness.commands.replay import other_config
 from harness.config import Config
 from harness.errors import UsageError
 from harness.history import read_history
-from harness.policy import Policy
-from harness.pretrained import load_policy
+from harness.policy import Policy, load_policy
 from harness.record import RunFolder
 from harness.replay import Line, replay_run
 from harness.rollouts import collect

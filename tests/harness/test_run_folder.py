@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.environment import model_sha256
-from harness.pretrained import load_policy
+from harness.policy import load_policy
 from harness.record import RunFolder
 from harness.settings import config_sha256, resolve, tree_of
 from tests.harness import contract, runs

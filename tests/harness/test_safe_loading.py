@@ -18,8 +18,7 @@ from harness.files import sha256_of
 from harness.history import read_history
 from harness.initial import recorded_initial_policy
 from harness.manifest import FolderFault, check_manifest
-from harness.policy import Policy
-from harness.pretrained import load_policy
+from harness.policy import Policy, load_policy
 from tests.harness import runs
 from tests.harness.command_line import outcome
 from tests.harness.tiny import small_config

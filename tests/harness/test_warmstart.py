@@ -6,7 +6,7 @@ import pytest
 
 from harness.config import Config
 from harness.manifest import save_folder
-from harness.pretrained import load_policy
+from harness.policy import load_policy
 from harness.warmstart import cache_key, fresh_policy, tiny_model_folder
 
 # builds the tiny model of a task that takes two steps, and prints its folder

@@ -10,8 +10,7 @@ from harness.chain_sum import DIRECT, GRADED, Stage
 from harness.config import Config
 from harness.engine import Actors, TorchEngine
 from harness.manifest import save_folder
-from harness.policy import Policy
-from harness.pretrained import write_policy
+from harness.policy import Policy, write_policy
 from harness.settings import resolve
 from harness.torch_setup import set_up_torch
 from harness.warmstart import cache_key, silent, warm_started

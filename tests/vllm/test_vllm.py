@@ -26,8 +26,7 @@ from harness.engine import Key, TorchEngine
 from harness.errors import HarnessError
 from harness.loop import train
 from harness.packing import pack_batch
-from harness.policy import Policy
-from harness.pretrained import load_policy, write_policy
+from harness.policy import Policy, load_policy, write_policy
 from harness.sampler import Sample, Sampling
 from harness.settings import resolve
 from harness.torch_setup import set_up_torch

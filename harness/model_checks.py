@@ -1,0 +1,112 @@
+"""What a model must be to be trained here. Each check raises UsageError, in one line, before a run begins."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.attention import last_hidden_states
+from harness.errors import UsageError, as_usage_error
+from harness.packing import pack_batch
+
+
+def check_source(model: str, folder: Path) -> None:
+    """Raise UsageError unless the name is a folder with a model, not an adapter, or may be a hub name."""
+    if not folder.is_dir():
+        if model.startswith((".", "/", "~")) or model.count("/") != 1:
+            raise UsageError(f"--model: expected 'tiny', a transformers folder or a hub name owner/name, got {model!r}")
+    elif (folder / "adapter_config.json").is_file():
+        refuse_adapters(model)
+    elif not (folder / "config.json").is_file():
+        raise UsageError(f"--model: expected a transformers folder with a config.json, got {model!r}: it has none")
+
+
+def refuse_adapters(model: str) -> None:
+    """Raise UsageError: transformers would load the adapters too, and a run would neither train nor save them."""
+    raise UsageError(
+        f"--model: expected a plain model, got {model!r}, which holds adapters (adapter_config.json): merge them into "
+        "the weights first (peft's merge_and_unload) and save the result, or move the adapter files out of the folder"
+    )
+
+
+def override_positions(config: Any, context_tokens: int) -> None:
+    """Set the config's positions before the network is built from them.
+
+    Raises UsageError for dynamic NTK scaling, whose frequencies are computed from that number.
+    """
+    if "dynamic" in json.dumps(getattr(config, "rope_parameters", None), default=str):
+        raise UsageError(
+            f"--context_tokens {context_tokens}: expected a model whose rotary embedding does not depend on it, got "
+            "dynamic NTK scaling: leave it out"
+        )
+    config.max_position_embeddings = context_tokens
+
+
+@torch.no_grad()
+def copy_out_of_mapped_file(network: Any) -> None:
+    """Move the weights out of the mapped file, whose header decides their alignment, and so kernels and last bits."""
+    for parameter in network.parameters():
+        parameter.data = parameter.data.clone()
+
+
+def require_supported_attention(network: Any, model: str) -> None:
+    """Raise UsageError unless attention can be replaced and every layer's sees a whole text or a window of it."""
+    if not network._can_set_attn_implementation():
+        raise UsageError(
+            f"--model: expected a model that takes its attention from transformers' AttentionInterface (Qwen, Llama, "
+            f"Mistral), got {model!r}, which does not"
+        )
+    kinds = set(getattr(network.config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if kinds or getattr(network.config, "attention_chunk_size", None):
+        raise UsageError(
+            f"--model: expected a model whose layers attend to whole texts or a sliding window (Qwen2, Llama, "
+            f"Mistral), got {model!r}, which has {', '.join(sorted(kinds)) or 'chunked attention'}"
+        )
+
+
+@torch.no_grad()
+def require_linear_head(network: Any, model: str) -> None:
+    """Raise UsageError unless the logits are a linear layer of the last hidden states.
+
+    `response_logprobs` says so. The model's own logits, by its own attention, are what both are held against.
+    """
+    head = network.get_output_embeddings()
+    prompt, responses = [0, 1, 2], [[2, 1, 0], [1, 1, 2, 0]]
+    with as_usage_error(f"--model: expected a model that runs on packed texts (Qwen, Llama, Mistral), got {model!r}"):
+        whole = [network(torch.tensor([prompt + response])).logits[0, 2:-1] for response in responses]
+        logits = torch.cat(whole)
+        batch = pack_batch([prompt] * 2, responses, logits.device)
+        states = last_hidden_states(network, batch.tokens[None], batch.positions[None], batch.layout)[0]
+        linear = states.index_select(0, batch.predictors) @ head.weight.T
+    tolerance = 1e-3 if linear.dtype == torch.float32 else 0.1  # other kernels round otherwise
+    changes = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # of Gemma, Cohere and Granite
+    changed = any(getattr(network.config, name, None) not in (None, 1, 1.0) for name in changes)
+    # small logits pass through a cap unchanged, and an untrained bias is 0: hence more than the comparison, which two
+    # texts behind one prompt make: layers of another kind would let one see the other
+    if changed or head.bias is not None or not agree(linear, logits, tolerance):
+        raise UsageError(
+            f"--model: expected a model whose logits are a linear layer of its last hidden states (Qwen, Llama, "
+            f"Mistral), got {model!r}, whose own logits differ from that"
+        )
+
+
+def agree(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
+    """Whether they are equal to that share of the largest."""
+    return bool((ours - theirs).abs().max() <= tolerance * theirs.abs().max())
+
+
+def end_ids(network: Any, tokenizer: Any, model: str) -> frozenset[int]:
+    """Every token that ends a response: the generation config may name several.
+
+    Raises UsageError where the model can draw none of them, since no response would ever end.
+    """
+    listed = network.generation_config.eos_token_id
+    found = set(listed) if isinstance(listed, list) else {listed}
+    named = {token for token in found | {tokenizer.eos_token_id} if token is not None}
+    size = network.get_output_embeddings().weight.shape[0]
+    if not (reachable := {token for token in named if token < size}):
+        got = f"token {min(named)}, where its output layer ends at {size - 1}" if named else "none"
+        raise UsageError(f"--model: expected a model with an end-of-sequence token, got {got} in {model!r}")
+    return frozenset(reachable)
