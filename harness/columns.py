@@ -9,7 +9,7 @@ from typing import Any
 def text_of(value: Any, column: str) -> str:
     """The text of a value, or of the one in a list; empty for null, NaN and infinities.
 
-    Raises ValueError, in words, where it is neither text nor a number, and of text as `checked` does.
+    Raises ValueError, in words, where it is neither text nor a number, and of text as `encodable` does.
     """
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -18,7 +18,7 @@ def text_of(value: Any, column: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         got = f"a list of {len(value)}" if isinstance(value, list) else f"a {type(value).__name__}"
         raise ValueError(f"expected one text or number in {column}, got {got}: convert the column")
-    text = checked(value, column) if isinstance(value, str) else plain_decimal(value)
+    text = encodable(value, column) if isinstance(value, str) else plain_decimal(value)
     return "" if text.strip().lower() == "nan" else text
 
 
@@ -35,7 +35,7 @@ def plain_decimal(number: float | Decimal) -> str:
     return "0" if text == "-0" else text
 
 
-def checked(text: str, column: str) -> str:
+def encodable(text: str, column: str) -> str:
     """The text; raises ValueError, in words, where no tokenizer or file can hold it."""
     if "\0" in text:
         raise ValueError(f"expected text in {column}, got a NUL character in it: take it out")
@@ -44,7 +44,7 @@ def checked(text: str, column: str) -> str:
     except UnicodeEncodeError as fault:
         raise ValueError(
             f"expected text in {column}, got {text[fault.start]!a} in it, half of a surrogate pair or a byte that "
-            "is not UTF-8: mend it"
+            "is not UTF-8: fix it"
         ) from None
     return text
 

@@ -65,7 +65,7 @@ def parsed(value: str) -> str | None:
     return None if value in ("none", "None") else value
 
 
-def print_anywhere() -> None:
+def escape_unprintable() -> None:
     """Let no character end a command on a terminal that does not know it (LANG=C, PYTHONIOENCODING=ascii)."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -77,7 +77,7 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: 
 
     `needs` are packages that must be this checkout's own. What a terminal cannot show is shown as its code point.
     """
-    print_anywhere()
+    escape_unprintable()
     try:
         check_checkout(*needs)
         main(arguments)

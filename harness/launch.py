@@ -30,7 +30,7 @@ from harness.layout import STATUS
 from harness.liveness import LIVENESS, STOP, Beat, beat, die_with_parent, read_beat
 from harness.memory import ADVICE, memory_kills
 from harness.record import refuse_used_folder
-from harness.rendezvous import STORE, check_place
+from harness.rendezvous import STORE, check_world_size
 from harness.say import say
 from harness.signals import stop_requests
 
@@ -47,7 +47,7 @@ def by_ranks(config: Config, arguments: Sequence[str], folder: Path, is_new: boo
     if config.backend.backend == "torch":
         return False
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        check_place(config.backend.nproc)
+        check_world_size(config.backend.nproc)
         be_a_rank()
         return False
     for name in ("deepspeed", *(["vllm"] if config.engine.engine == "vllm" else [])):
@@ -130,7 +130,7 @@ class Group:
     def start(self) -> None:
         """Start them, each a process group of this session; the first speaks for all, the others to their logs."""
         for one in self.starts:
-            more = {LIVENESS: str(self.liveness), "PYTHONUNBUFFERED": "1"}
+            more = {LIVENESS: str(self.liveness), "PYTHONUNBUFFERED": "1", "TORCHELASTIC_USE_AGENT_STORE": "False"}
             if one.is_on_one_host:
                 more[STORE] = str(self.liveness / "store")
             speaks = one.rank == self.starts[0].rank

@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.data_files import data_file
 from harness.errors import UsageError
-from harness.questions import Question, Questions, differing, overlap, read_questions
+from harness.questions import Question, Questions, conflicting_pairs, overlap, read_questions
 from harness.task_settings import DataSettings
 
 
@@ -59,7 +59,7 @@ def agreed(suites: Mapping[str, Questions]) -> dict[str, Questions]:
         for name, questions in suites.items()
         for question in questions.distinct
     ]
-    differ = differing((answer, other) for (_, answer), (_, other) in shared if answer != other)
+    differ = conflicting_pairs((answer, other) for (_, answer), (_, other) in shared if answer != other)
     for (where, answer), (name, other) in shared:
         if (answer, other) in differ:
             raise UsageError(

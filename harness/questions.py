@@ -14,7 +14,7 @@ from decimal import Decimal
 from itertools import chain
 from typing import Any
 
-from harness.columns import checked, decoded, plain_decimal, text_of
+from harness.columns import decoded, encodable, plain_decimal, text_of
 from harness.data_files import DataFile, rows_of
 from harness.errors import UsageError
 from harness.math_answers import tidy
@@ -93,7 +93,7 @@ def read_questions(file: DataFile, flag: str) -> Questions:
     if not found:
         raise UsageError(f"--{flag}: {file.source}: {no_question(row)}")
     pairs = {key: [(found[key].answer, other) for other in answers] for key, answers in others.items()}
-    differ = differing(chain(*pairs.values()))
+    differ = conflicting_pairs(chain(*pairs.values()))
     conflicting = {key for key, compared in pairs.items() if not differ.isdisjoint(compared)}
     distinct = tuple(question for key, question in found.items() if key not in conflicting)
     if not distinct:
@@ -111,8 +111,8 @@ def no_question(row: Mapping[str, Any]) -> str:
     )
 
 
-def differing(pairs: Iterable[Pair]) -> set[Pair]:
-    """Those pairs of answers that are not one answer: where grading by either does not accept the other.
+def conflicting_pairs(pairs: Iterable[Pair]) -> set[Pair]:
+    """The pairs that are not the same answer: the checker does not accept each for the other.
 
     Numbers are compared as such, other answers by the checker of responses, whose processes start only then.
     """
@@ -182,7 +182,7 @@ def turn_of(turn: Any) -> Message:
         content = "".join(str(part.get("text") or "") for part in content)
     if not isinstance(role, str) or not isinstance(content, str | None):
         raise ValueError(f"{CHAT}, got others: write each content as text")
-    return checked(role, "prompt"), checked(content or "", "prompt")
+    return encodable(role, "prompt"), encodable(content or "", "prompt")
 
 
 def bare(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Where the ranks of a run meet: nothing of theirs listens where the others need not reach it.
+"""How the ranks of a run find each other, listening only where the other ranks must reach them.
 
 On one host they meet in a file, or at a loopback address where another launcher started them, and gloo and NCCL listen
 on the loopback interface. On several hosts the store listens on MASTER_ADDR's own address alone, and gloo on the
@@ -29,7 +29,7 @@ BACKLOG = 1024  # ranks that may come at the same moment
 
 @dataclass(frozen=True)
 class Place:
-    """A rank among those of its run."""
+    """This process's rank, and where the ranks meet."""
 
     rank: int
     world: int
@@ -68,7 +68,7 @@ def own_place() -> Place:
     return Place(rank, world, address, port, is_one_host)
 
 
-def check_place(nproc: int) -> None:
+def check_world_size(nproc: int) -> None:
     """Raise UsageError where the environment names no rank of a run with so many ranks on each host."""
     if (world := own_place().world) < nproc:
         raise UsageError(f"expected WORLD_SIZE of --nproc {nproc} or more, got {world}: {ADVICE}")
@@ -120,7 +120,7 @@ def wait_for_server(place: Place) -> None:
 
 
 def not_met(place: Place, error: Exception) -> HarnessError:
-    """What a rank says that waited in vain."""
+    """The error of a rank whose peers never came."""
     return HarnessError(
         f"{place}: expected the others at {place.meeting}:{place.port} within {MEETING_S:.0f} s, got "
         f"{first_line(error).rstrip('.')!r}: {ADVICE}"
