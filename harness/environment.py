@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import UsageError
 from harness.policy import Policy
 from harness.ranks import Ranks
 from harness.task import Problem
@@ -75,22 +75,18 @@ def prompts_sha256(problems: Iterable[Problem]) -> str:
     return hashlib.sha256("\n".join(problem.prompt for problem in problems).encode()).hexdigest()
 
 
-def check_one_set_of_prompts(facts: Mapping[str, Any], ranks: Ranks) -> None:
-    """Raise HarnessError unless all ranks have the same prompts, of which each answers its share."""
-    if len(set(ranks.gather("".join(str(facts.get(name)) for name in PROMPTS), str))) > 1:
-        raise HarnessError(
-            "expected the same prompts on all ranks, got others: see that their hosts have the same data and model"
-        )
-
-
-def check_same_prompts(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise UsageError where the prompts are not those that environment.json recorded; an older record knows fewer."""
+def check_prompts(facts: Mapping[str, Any], ranks: Ranks, recorded: Mapping[str, Any]) -> None:
+    """Raise UsageError unless the prompts are those that environment.json recorded, if any, and alike on all ranks."""
     for name in PROMPTS:
-        if name in recorded and recorded[name] != now.get(name):
+        if name in recorded and recorded[name] != facts.get(name):
             raise UsageError(
                 f"expected the prompts that the run began with ({name} {str(recorded[name])[:12]}...), got others "
-                f"({str(now.get(name))[:12]}...): its data, chat template or tokenizer has changed: restore them"
+                f"({str(facts.get(name))[:12]}...): its data, chat template or tokenizer has changed: restore them"
             )
+    if len(set(ranks.gather("".join(str(facts.get(name)) for name in PROMPTS), str))) > 1:
+        raise UsageError(
+            "expected the same prompts on all ranks, got others: see that their hosts have the same data and model"
+        )
 
 
 FINGERPRINT = ("cpu", "cpu_capability", "threads", "packages.torch", "packages.numpy")  # what last bits depend on
