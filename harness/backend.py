@@ -181,7 +181,8 @@ def enable_checkpointing(model: Any) -> None:
 
 def check_checkpointing(model: Any) -> None:
     """Raise UsageError for a model whose layers cannot be recomputed."""
-    if not any(isinstance(module, GradientCheckpointingLayer) for module in model.modules()):
+    layers = any(isinstance(module, GradientCheckpointingLayer) for module in model.modules())
+    if not (layers and model.supports_gradient_checkpointing):
         raise UsageError(
             f"--gradient_checkpointing true: expected a model whose layers can be recomputed, got "
             f"{type(model).__name__}, whose layers cannot: leave it out"

@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -33,7 +33,8 @@ def environment(policy: Policy, held_out: Iterable[Problem], threads: int, world
         **surroundings(threads, world),
         "model_revision": policy.commit,
         "model_sha256": model_sha256(policy),
-        **prompt_hashes(policy, tuple(held_out)),
+        "model_config_sha256": model_config_sha256(policy),
+        **prompt_hashes(policy, held_out, "eval"),
         "command_line": ["python", *sys.orig_argv[1:]],
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -58,34 +59,49 @@ def code_facts() -> Mapping[str, str | None]:
     return {"commit": git("rev-parse", "HEAD"), "dirty_diff_sha256": dirty_diff_sha256()}
 
 
-PROMPTS = ("train_prompts_sha256", "eval_prompts_sha256", "eval_tokens_sha256")  # the first of tasks with a data set
+# What a run must find again when it goes on or is made again; those of training prompts where there is a data set.
+ORIGINS = (
+    "model_config_sha256",
+    "train_prompts_sha256",
+    "train_tokens_sha256",
+    "eval_prompts_sha256",
+    "eval_tokens_sha256",
+)
 
 
-def prompt_hashes(policy: Policy, held_out: Sequence[Problem]) -> dict[str, str]:
-    """Hashes of the held-out prompts as text and as tokens: of chat template and tokenizer, whatever they came from."""
-    tokens = [policy.encode(problem.prompt) for problem in held_out]
+def prompt_hashes(policy: Policy, problems: Iterable[Problem], kind: str) -> dict[str, str]:
+    """Hashes of prompts as text and as tokens: of chat template and tokenizer, whatever they came from."""
+    prompts = [problem.prompt for problem in problems]
+    tokens = json.dumps([policy.encode(prompt) for prompt in prompts])
     return {
-        "eval_prompts_sha256": prompts_sha256(held_out),
-        "eval_tokens_sha256": hashlib.sha256(json.dumps(tokens).encode()).hexdigest(),
+        f"{kind}_prompts_sha256": hashlib.sha256("\n".join(prompts).encode()).hexdigest(),
+        f"{kind}_tokens_sha256": hashlib.sha256(tokens.encode()).hexdigest(),
     }
 
 
-def prompts_sha256(problems: Iterable[Problem]) -> str:
-    """Hash of the prompts' texts in order."""
-    return hashlib.sha256("\n".join(problem.prompt for problem in problems).encode()).hexdigest()
+def model_config_sha256(policy: Policy) -> str:
+    """Hash of what the model computes besides its weights, and of the tokens that end its responses."""
+    config = {name: value for name, value in policy.model.config.to_diff_dict().items() if name not in VERSIONED}
+    return hashlib.sha256(
+        json.dumps([config, sorted(policy.end_ids)], sort_keys=True, default=str).encode()
+    ).hexdigest()
 
 
-def check_prompts(facts: Mapping[str, Any], ranks: Ranks, recorded: Mapping[str, Any]) -> None:
-    """Raise UsageError unless the prompts are those that environment.json recorded, if any, and alike on all ranks."""
-    for name in PROMPTS:
+VERSIONED = ("transformers_version", "dtype", "architectures", "_name_or_path")  # says nothing of what is computed
+
+
+def check_origins(facts: Mapping[str, Any], ranks: Ranks, recorded: Mapping[str, Any]) -> None:
+    """Raise UsageError unless model and prompts are those that environment.json recorded, if any, and on all ranks."""
+    for name in ORIGINS:
         if name in recorded and recorded[name] != facts.get(name):
             raise UsageError(
-                f"expected the prompts that the run began with ({name} {str(recorded[name])[:12]}...), got others "
-                f"({str(facts.get(name))[:12]}...): its data, chat template or tokenizer has changed: restore them"
+                f"expected the {name.split('_')[0]} {name.split('_')[1]} that the run began with ({name} "
+                f"{str(recorded[name])[:12]}...), got others ({str(facts.get(name))[:12]}...): its data, model config, "
+                "chat template or tokenizer has changed: restore them"
             )
-    if len(set(ranks.gather("".join(str(facts.get(name)) for name in PROMPTS), str))) > 1:
+    if len(set(ranks.gather("".join(str(facts.get(name)) for name in ORIGINS), str))) > 1:
         raise UsageError(
-            "expected the same prompts on all ranks, got others: see that their hosts have the same data and model"
+            "expected the same model and prompts on all ranks, got others: see that their hosts have the same files"
         )
 
 

@@ -5,7 +5,7 @@ from harness.config import Config
 from harness.environment import model_sha256
 from harness.errors import UsageError
 from harness.history import History
-from harness.lora import check_export, with_adapters
+from harness.lora import check_export, note_frozen_experts, with_adapters
 from harness.manifest import FolderFault, check_manifest
 from harness.policy import Policy, load_policy
 from harness.say import Say
@@ -22,6 +22,8 @@ def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Pol
         return with_adapters(load_policy(str(folder), settings.dtype), settings)
     policy = with_adapters(pretrained_policy(settings.model, config), settings)
     check_export(policy, settings)
+    if settings.lora_rank:
+        note_frozen_experts(policy.model)
     if settings.gradient_checkpointing:
         check_checkpointing(policy.model)
     return policy

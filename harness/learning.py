@@ -9,14 +9,21 @@ from harness.say import say
 from harness.training import Training
 
 
-def can_learn_from(groups: Sequence[Group]) -> bool:
-    """Whether some group's rewards differ: otherwise every advantage is 0, and so is every gradient."""
-    return any(len({response.reward for response in group}) > 1 for group in groups)
+def can_learn_from(groups: Sequence[Group], config: Config) -> bool:
+    """Whether some group's rewards differ, and not all its responses are left out of the loss.
+
+    Otherwise every advantage is 0, or without a token that it is laid on, and so is every gradient.
+    """
+    return any(
+        len({response.reward for response in group}) > 1
+        and not (config.task.overlong_filter and all(response.truncated for response in group))
+        for group in groups
+    )
 
 
 def track_learning(training: Training, rollouts: Rollouts, config: Config) -> None:
     """Remember whether any step so far had something to learn from, and say so if the first had not."""
-    training.has_learned = training.has_learned or can_learn_from(rollouts.kept)
+    training.has_learned = training.has_learned or can_learn_from(rollouts.kept, config)
     if training.has_learned:
         return
     training.idle_reason = likely_reason(rollouts, config)
@@ -30,7 +37,7 @@ def give_up_if_idle(training: Training, config: Config) -> None:
     if not training.has_learned and limit is not None and done >= limit:
         raise GaveUp(
             f"gave up after {done} steps: none had a group with different rewards, so nothing was learned: "
-            f"{training.idle_reason}; or raise --give_up_after"
+            f"{training.idle_reason}; or start again with a higher --give_up_after"
         )
 
 

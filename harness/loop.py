@@ -13,7 +13,7 @@ from harness.batching import MicroBatch, keyed_advantages, plan_minibatches
 from harness.config import Config
 from harness.correction import check_sampler_agrees
 from harness.deepspeed_backend import deepspeed_settings
-from harness.environment import check_prompts, environment
+from harness.environment import check_origins, environment
 from harness.errors import HarnessError, LockLost, PeerLost, Stopped, UsageError, first_line
 from harness.evaluation import evaluate
 from harness.files import is_disk_full
@@ -91,7 +91,7 @@ def train(
             say(line)
         held_out = task.held_out(settings.eval_split, settings.eval_prompts)
         surroundings = environment(policy, held_out, config.run.threads, ranks.world) | dict(task.facts)
-        check_prompts(surroundings, ranks, beginning.environment if beginning else {})
+        check_origins(surroundings, ranks, beginning.environment if beginning else {})
         if config.backend.backend == "deepspeed":
             surroundings["deepspeed"] = deepspeed_settings(config, is_gpu=on_gpu(config))
         go_on()

@@ -15,6 +15,7 @@ from harness.errors import UsageError, as_usage_error
 from harness.packing import TokenBatch, pack_batch
 from harness.policy import Policy, own_tensors
 from harness.randomness import stream
+from harness.say import say
 
 ADAPTER = "default"
 MAX_ERROR_SHARE = 0.1  # error of the export, as a share of what the adapters change
@@ -51,6 +52,14 @@ def check_export(policy: Policy, settings: ModelSettings) -> None:
             f"--lora_rank {settings.lora_rank}: expected a model whose output is unchanged when adapters are merged "
             f"into its weights, got {type(policy.model).__name__}: train all its weights, or another model"
         )
+
+
+def note_frozen_experts(model: Any) -> None:
+    """Say which experts' weights have no adapters: peft knows those of some architectures alone."""
+    adapted = {id(adapted_parameter(layer)) for layer in adapted_layers(model)}
+    frozen = [name for name, one in base_parameters(model) if one.ndim == 3 and id(one) not in adapted]
+    if frozen:
+        say(f"note: {len(frozen)} weights of experts have no adapters and stay as they are, such as {frozen[0]}")
 
 
 def probe(policy: Policy) -> TokenBatch:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.environment import prompts_sha256
+from harness.environment import prompt_hashes
 from harness.errors import UsageError
 from harness.grades import Grade
 from harness.math_checker import MathChecker
@@ -106,6 +106,6 @@ def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTas
     return MathTask(
         tuple(training.values()),
         suites,
-        {"data": facts} | ({"train_prompts_sha256": prompts_sha256(training.values())} if training else {}),
+        {"data": facts} | (prompt_hashes(policy, training.values(), "train") if training else {}),
         MathChecker(answer_format=settings.answer_format),
     )

@@ -1,6 +1,7 @@
 """What a model must be to be trained here. Each check raises UsageError, in one line, before a run begins."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,28 @@ def check_source(model: str, folder: Path) -> None:
         refuse_adapters(model)
     elif not (folder / "config.json").is_file():
         raise UsageError(f"--model: expected a transformers folder with a config.json, got {model!r}: it has none")
+    elif (generation := folder / "generation_config.json").is_file():  # transformers passes over one that is damaged
+        with as_usage_error(f"--model: expected JSON in {generation}"):
+            json.loads(generation.read_bytes())
+
+
+def check_weights_found(found: Mapping[str, Any], model: str) -> None:
+    """Raise UsageError if weights are missing or of other shapes: transformers would draw them at random."""
+    if missing := sorted(found["missing_keys"]):
+        raise UsageError(f"--model: expected all weights of the model in {model!r}, got none of {', '.join(missing)}")
+    for name, there, wanted in found["mismatched_keys"]:
+        raise UsageError(
+            f"--model: expected {name} of shape {list(wanted)}, as config.json says, got {list(there)} in {model!r}: "
+            "use the config that these weights were saved with"
+        )
+
+
+def check_weights_plain(network: Any, model: str) -> None:
+    """Raise UsageError if adapters were loaded beside the weights, or the weights are quantized."""
+    if getattr(network, "_hf_peft_config_loaded", False):
+        refuse_adapters(model)
+    if getattr(network, "hf_quantizer", None) is not None:
+        raise UsageError(f"--model: expected weights that can be trained, got quantized ones in {model!r}: use others")
 
 
 def refuse_adapters(model: str) -> None:
@@ -103,10 +126,12 @@ def end_ids(network: Any, tokenizer: Any, model: str) -> frozenset[int]:
     Raises UsageError where the model can draw none of them, since no response would ever end.
     """
     listed = network.generation_config.eos_token_id
-    found = set(listed) if isinstance(listed, list) else {listed}
-    named = {token for token in found | {tokenizer.eos_token_id} if token is not None}
+    named = [token for token in (listed if isinstance(listed, list) else [listed]) if token is not None]
+    if strange := [token for token in named if type(token) is not int]:
+        raise UsageError(f"--model: expected whole numbers as eos_token_id of {model!r}, got {strange[0]!r}")
+    named += [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     size = network.get_output_embeddings().weight.shape[0]
-    if not (reachable := {token for token in named if token < size}):
-        got = f"token {min(named)}, where its output layer ends at {size - 1}" if named else "none"
+    if not (reachable := {token for token in named if 0 <= token < size}):
+        got = f"token {named[0]}, where its output layer ends at {size - 1}" if named else "none"
         raise UsageError(f"--model: expected a model with an end-of-sequence token, got {got} in {model!r}")
     return frozenset(reachable)

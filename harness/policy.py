@@ -20,10 +20,11 @@ from harness.attention import last_hidden_states
 from harness.errors import UsageError, as_usage_error
 from harness.model_checks import (
     check_source,
+    check_weights_found,
+    check_weights_plain,
     copy_out_of_mapped_file,
     end_ids,
     override_positions,
-    refuse_adapters,
     require_linear_head,
     require_supported_attention,
 )
@@ -92,16 +93,9 @@ class Policy:
 @lru_cache(maxsize=4096)  # evaluations ask the same again and again
 def encoded(tokenizer: Any, text: str) -> tuple[int, ...]:
     """The text's tokens, without those that the tokenizer appends to every text (its end token, a separator)."""
-    tokens = tokenizer(text)["input_ids"]
-    return tuple(tokens[: len(tokens) - appended(tokenizer)])
-
-
-@lru_cache(maxsize=16)
-def appended(tokenizer: Any) -> int:
-    """How many tokens it puts behind every text."""
-    plain, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
-    starts = (start for start in range(len(whole)) if whole[start : start + len(plain)] == plain)
-    return len(whole) - len(plain) - next(starts, len(whole) - len(plain))
+    read = tokenizer(text, return_special_tokens_mask=True)
+    own = [place for place, is_added in enumerate(read["special_tokens_mask"]) if not is_added]
+    return tuple(read["input_ids"][: own[-1] + 1 if own else 0])
 
 
 def response_logprobs(policy: Policy, batch: TokenBatch, temperature: float) -> Logprobs:
@@ -175,14 +169,11 @@ def load_parts(
         if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):  # made up, where there are no files
             raise ValueError("it would have no tokens but special ones")
     files: Any = {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
+    files["ignore_mismatched_sizes"] = True  # they are refused below, in words
     with as_usage_error(unloadable):
         network, found = auto.from_pretrained(source, config=config, **files, **safe)
-    if missing := sorted(found["missing_keys"]):  # transformers would draw them at random
-        raise UsageError(f"--model: expected all weights of the model in {model!r}, got none of {', '.join(missing)}")
-    if getattr(network, "_hf_peft_config_loaded", False):
-        refuse_adapters(model)
-    if getattr(network, "hf_quantizer", None) is not None:
-        raise UsageError(f"--model: expected weights that can be trained, got quantized ones in {model!r}: use others")
+    check_weights_found(found, model)
+    check_weights_plain(network, model)
     return tokenizer, network
 
 
@@ -224,10 +215,15 @@ def companion_files(network: Any, tokenizer: Any) -> dict[str, bytes]:
         folder = Path(name)
         write_companions(folder, network, tokenizer)
         again: Any = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        if (again(PROBE)["input_ids"], again.chat_template) != (tokenizer(PROBE)["input_ids"], tokenizer.chat_template):
+        if identity(again) != identity(tokenizer):
             raise ValueError("once saved, its tokenizer encodes texts in another way: use the one of its base model")
         files = (file for file in sorted(folder.rglob("*")) if file.is_file())
         return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def identity(tokenizer: Any) -> tuple[list[int], str]:
+    """What must be the same once it is saved. Templates are written with other line ends, which Jinja reads alike."""
+    return tokenizer(PROBE)["input_ids"], repr(tokenizer.chat_template).replace("\\r\\n", "\\n")
 
 
 def commit_of(model: str, revision: str | None) -> str | None:

@@ -115,6 +115,7 @@ def join_ranks(deadline_s: float) -> Ranks:
     timeout = timedelta(seconds=PATIENCE * deadline_s)
     if not distributed.is_initialized():
         place = own_place()
+        os.environ.setdefault("LOCAL_RANK", str(place.rank if place.is_one_host else 0))  # DeepSpeed asks for it
         if torch.cuda.is_available():
             torch.cuda.set_device(local_rank())
         store = meet(place)

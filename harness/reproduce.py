@@ -4,7 +4,7 @@ from pathlib import Path
 
 from harness.divergence import Divergence, first_divergence
 from harness.environment import FINGERPRINT, differences_here
-from harness.errors import Stopped, UsageError
+from harness.errors import GaveUp, Stopped, UsageError
 from harness.history import History, read_history
 from harness.initial import recorded_initial_policy
 from harness.loop import Beginning, OnStep, ranks_of, train
@@ -39,7 +39,7 @@ def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Say) ->
 
     try:
         train(run.config, out, stop_there, beginning=Beginning(policy, run.environment))
-    except FarEnough as stop:
+    except (FarEnough, GaveUp) as stop:
         say(str(stop))
     return first_divergence(run, read_history(out)) if ranks_of(run.config).is_first else None
 

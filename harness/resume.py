@@ -9,7 +9,7 @@ from json import dumps
 from pathlib import Path
 
 from harness.checkpoint import State, kept_checkpoints, load_checkpoint, read_state, step_of
-from harness.environment import check_prompts, differences_here, prompt_hashes
+from harness.environment import check_origins, differences_here, model_config_sha256, prompt_hashes
 from harness.files import Journal, prefix_at, sha256_of, sync, whole_file
 from harness.history import History, read_history, unfinished
 from harness.initial import recorded_initial_policy
@@ -41,7 +41,7 @@ def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
         reference = recorded_initial_policy(history, say) if history.config.loss.beta > 0 else None
         check_starting(path, say)
         start = newest_start(history, reference, say, ranks)
-        check_same_questions(history, start.training, ranks)
+        check_same_origins(history, start.training, ranks)
         if ranks.is_first:
             keep_until(path, start)
             note_resume(history, start.training.steps_done, ranks, say)
@@ -50,12 +50,13 @@ def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
     return folder
 
 
-def check_same_questions(history: History, training: Training, ranks: Ranks) -> None:
-    """Raise UsageError where data or prompts are not those that the run began with."""
+def check_same_origins(history: History, training: Training, ranks: Ranks) -> None:
+    """Raise UsageError unless data, prompts and model config are those that the run began with."""
     settings, facts = history.config.evaluation, training.task.facts
     held_out = training.task.held_out(settings.eval_split, settings.eval_prompts)
     check_same_data(history.environment, facts)
-    check_prompts({**facts, **prompt_hashes(training.policy, held_out)}, ranks, history.environment)
+    now = {"model_config_sha256": model_config_sha256(training.policy)}
+    check_origins({**facts, **now, **prompt_hashes(training.policy, held_out, "eval")}, ranks, history.environment)
 
 
 @dataclass(frozen=True)

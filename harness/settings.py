@@ -153,8 +153,8 @@ def shown(value: Any) -> str:
 
 
 def resolve_tree(tree: Mapping[str, Any], source: Path) -> Config:
-    """The checked settings of a recorded tree."""
-    return build(checked_keys(flatten(tree), str(source)))
+    """The checked settings of a recorded tree; one from before runs gave up did not."""
+    return build({"give_up_after": None} | checked_keys(flatten(tree), str(source)))
 
 
 def tree_of(config: Config) -> dict[str, Any]:

@@ -28,6 +28,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2 with dropout": ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 1024}),
     "experts": ("qwen3_moe", SHAPE | HEADS | EXPERTS | {"num_experts": 4, "head_dim": 8, "decoder_sparse_step": 1}),
     "mixtral": ("mixtral", SHAPE | HEADS | {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "granite experts": ("granitemoeshared", SHAPE | HEADS | {"num_local_experts": 4, "shared_intermediate_size": 16}),
     "latent attention": (
         "deepseek_v3",
         SHAPE | HEADS | {"num_key_value_heads": 4} | EXPERTS | LATENT

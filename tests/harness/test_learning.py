@@ -51,20 +51,28 @@ def test_a_step_without_signal_names_the_settings_to_look_at(
     right: list[bool], cut: bool, settings: list[str], random_policy: Policy
 ) -> None:
     found = rollouts(random_policy, right, cut)
-    assert not can_learn_from(found.kept)
+    assert not can_learn_from(found.kept, small_config())
     assert [name for name in settings if name not in likely_reason(found, small_config())] == []
 
 
 def test_groups_that_are_all_right_or_all_wrong_ask_for_more_responses(random_policy: Policy) -> None:
     right, wrong = rollouts(random_policy, [True] * 4).kept[0], rollouts(random_policy, [False] * 4).kept[1]
-    assert not can_learn_from([right, wrong])
+    assert not can_learn_from([right, wrong], small_config())
     assert "--group_size" in likely_reason(Rollouts([[right, wrong]], [right, wrong], 0), small_config())
-    assert can_learn_from([wrong, rollouts(random_policy, [True, False, False, False]).kept[0]])
+    mixed = rollouts(random_policy, [True, False, False, False]).kept[0]
+    assert can_learn_from([wrong, mixed], small_config())
 
 
 def test_an_overlong_penalty_alone_is_something_to_learn_from(random_policy: Policy) -> None:
     group = rollouts(random_policy, [False] * 4).kept[0]
-    assert can_learn_from([[dataclasses.replace(group[0], reward=-1.5), *group[1:]]])
+    penalized = [dataclasses.replace(group[0], reward=-1.5), *group[1:]]
+    assert can_learn_from([penalized], small_config())
+
+
+def test_responses_that_stand_in_no_loss_are_nothing_to_learn_from(random_policy: Policy) -> None:
+    cut = rollouts(random_policy, [True, False, False, False], cut=True).kept
+    assert can_learn_from(cut, small_config())
+    assert not can_learn_from(cut, small_config(overlong_filter=True))
 
 
 def hopeless(folder: Path, **changes: Any) -> Any:

@@ -1,5 +1,6 @@
 """Models of other people: what they bring is trained, sampled and saved as it should be, or refused in one line."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import peft
 import pytest
+import tokenizers
 import torch
 import transformers
 
@@ -209,14 +211,14 @@ def test_a_template_prints_the_recorded_day(tmp_path: Path) -> None:
 # ---- prompts
 
 
-@pytest.mark.parametrize("around", ["<s> $A </s>", "$A </s>", "$A </s> </s>", "<s> $A", None])
+@pytest.mark.parametrize("around", ["<s> $A </s>", "<s> <s> $A", "$A </s>", "$A </s> </s>", "<s> $A", None])
 @pytest.mark.parametrize("template", ["chat", "plain"])
 def test_a_prompt_ends_where_the_model_goes_on(around: str | None, template: str, tmp_path: Path) -> None:
     policy = load_policy(save_network(tmp_path, tokenizer=chat_tokenizer(around=around)))
     settings = DataSettings(prompt_template=template)
     (problem,) = prompts_of([Question(PROMPT, "2")], settings, policy)[0].values()
     tokens = policy.encode(problem.prompt)
-    assert policy.tokenizer.decode(tokens) == ("<s>" if (around or "").startswith("<s>") else "") + problem.prompt
+    assert policy.tokenizer.decode(tokens) == "<s>" * (around or "").count("<s>") + problem.prompt
     assert not policy.end_ids & set(tokens)
 
 
@@ -284,3 +286,84 @@ def test_a_missing_tokenizer_is_named(kind: str, tmp_path: Path) -> None:
         load_policy(str(tmp_path))
     assert not str(raised.value).endswith(":")
     assert "\n" not in str(raised.value)
+
+
+def test_a_damaged_generation_config_is_not_passed_over(tmp_path: Path) -> None:
+    model = save_network(tmp_path)
+    (tmp_path / "generation_config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"^--model: expected JSON in .*generation_config.json: "):
+        load_policy(model)
+
+
+def test_weights_of_other_shapes_are_named(tmp_path: Path) -> None:
+    model = save_network(tmp_path)
+    change_json(tmp_path / "config.json", vocab_size=300)
+    with pytest.raises(UsageError, match=r"^--model: expected .*embed_tokens.weight of shape \[300, 32\]"):
+        load_policy(model)
+
+
+def test_a_token_that_opens_the_answer_may_be_an_end_token(tmp_path: Path) -> None:
+    """As Phi-3 has it: what opens the assistant's turn also ends it."""
+    opening = "{% if add_generation_prompt %}<|im_start|>\n{% endif %}"
+    template = "{% for message in messages %}{{ message.content }}</s>\n{% endfor %}" + opening
+    save_network(tmp_path, tokenizer=chat_tokenizer(template))
+    opens = chat_tokenizer().convert_tokens_to_ids("<|im_start|>")
+    change_json(tmp_path / "generation_config.json", eos_token_id=[4, opens])
+    policy = load_policy(str(tmp_path))
+    assert policy.end_ids == {4, opens}
+    (problem,) = prompts_of([Question(PROMPT, "2")], DataSettings(), policy)[0].values()
+    assert problem.prompt.endswith("</s>\n<|im_start|>\n")
+
+
+def test_a_template_that_makes_random_choices_is_refused(tmp_path: Path) -> None:
+    template = "{{ range(1000) | list | random }}" + material.TEMPLATE
+    policy = load_policy(save_network(tmp_path, tokenizer=chat_tokenizer(template)))
+    with pytest.raises(UsageError, match="expected the same prompt each time"):
+        prompts_of([Question(f"{PROMPT} {number}", "2") for number in range(4)], DataSettings(), policy)
+
+
+def test_line_ends_of_a_template_do_not_matter(tmp_path: Path) -> None:
+    template = material.TEMPLATE.replace("\n", "\r\n")
+    (tmp_path / "tokenizer.json").write_text("", encoding="utf-8")
+    save_network(tmp_path, tokenizer=chat_tokenizer())
+    (tmp_path / "chat_template.jinja").unlink()
+    change_json(tmp_path / "tokenizer_config.json", chat_template=template)
+    policy = load_policy(str(tmp_path))
+    assert "\r" in policy.tokenizer.chat_template
+    (problem,) = prompts_of([Question(PROMPT, "2")], DataSettings(), policy)[0].values()
+    assert "\r" not in problem.prompt
+
+
+@pytest.mark.parametrize("listed", ["a", [[1]], True, 1.5])
+def test_end_tokens_that_are_no_numbers_are_one_line(listed: object, tmp_path: Path) -> None:
+    model = save_network(tmp_path)
+    change_json(tmp_path / "generation_config.json", eos_token_id=listed)
+    with pytest.raises(UsageError, match=r"^--model: .*eos_token_id") as raised:
+        load_policy(model)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("listed", [-1, [0, 423], None])
+def test_end_tokens_that_the_tokenizer_does_not_know_do_no_harm(listed: object, tmp_path: Path) -> None:
+    model = save_network(tmp_path, more_rows=64)
+    change_json(tmp_path / "generation_config.json", eos_token_id=listed)
+    policy = load_policy(model)
+    assert material.tokenizer().eos_token_id in policy.end_ids
+    assert len(prompts_of([Question(PROMPT, "2")], DataSettings(), policy)[0]) == 1
+
+
+def test_tokens_behind_a_text_are_told_from_its_own(tmp_path: Path) -> None:
+    """Whatever the vocabulary lacks, and where one token begins and ends texts."""
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"</s>": 0, "1": 1, "2": 2, "+": 3}, unk_token="</s>"))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex("."), "isolated")
+    backend.post_processor = tokenizers.processors.TemplateProcessing("</s> $A </s>", special_tokens=[("</s>", 0)])
+    own = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="</s>", eos_token="</s>")
+    policy = dataclasses.replace(load_policy(save_network(tmp_path)), tokenizer=own)
+    assert [policy.encode(text) for text in ("1+2", "a", "aa+")] == [[0, 1, 3, 2], [0, 0], [0, 0, 0, 3]]
+
+
+def test_experts_without_adapters_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind, is_named in (("experts", False), ("granite experts", True)):
+        model = save_network(tmp_path / kind, kind)
+        initial_policy(math_config(tmp_path, model, lora_rank=2))
+        assert ("weights of experts have no adapters" in capsys.readouterr().out) is is_named

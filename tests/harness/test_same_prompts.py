@@ -12,6 +12,7 @@ from harness.loop import train
 from tests.harness import math_material as material
 from tests.harness import runs
 from tests.harness.command_line import outcome
+from tests.harness.networks import change_json
 from tests.harness.pairings import stop_after
 from tests.harness.tiny import small_config
 
@@ -31,6 +32,12 @@ def other_tokens(folder: Path) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     content["model"]["merges"] = content["model"]["merges"][:10]
     path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def other_rope(folder: Path) -> None:
+    """The same weights, another network."""
+    parameters = {"rope_type": "default", "rope_theta": 500_000.0}
+    change_json(folder / "model" / "config.json", rope_parameters=parameters)
 
 
 def other_questions(folder: Path) -> None:
@@ -65,7 +72,8 @@ def made(folder: Path) -> Path:
     ("change", "named"),
     [
         (other_template, "prompts_sha256"),
-        (other_tokens, "eval_tokens_sha256"),
+        (other_tokens, "tokens_sha256"),
+        (other_rope, "model_config_sha256"),
         (other_questions, "--train_data|train_prompts"),
     ],
 )
