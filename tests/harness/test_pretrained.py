@@ -1,6 +1,5 @@
 """Models of other people: what they bring is trained, sampled and saved as it should be, or refused in one line."""
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import peft
 import pytest
-import tokenizers
 import torch
 import transformers
 
@@ -20,19 +18,15 @@ from harness.initial import initial_policy, pretrained_policy
 from harness.lora import check_export, exported, with_adapters
 from harness.packing import pack_batch
 from harness.policy import Policy, load_policy, write_policy
-from harness.prompts import prompts_of
-from harness.questions import Question
 from harness.resume import resume
 from harness.sampler import Sampling, sample
-from harness.task_settings import DataSettings
 from tests.harness import math_material as material
 from tests.harness import runs
-from tests.harness.networks import KINDS, change_json, chat_tokenizer, save_network
+from tests.harness.networks import KINDS, change_json, save_network
 from tests.harness.pairings import stop_after
 from tests.harness.tiny import small_config
 
 PROMPT = "What is 1 + 1?"
-DATED = "<|im_start|>system\nToday: {{ strftime_now('%d %B %Y') }}<|im_end|>\n" + material.TEMPLATE
 
 
 def math_config(folder: Path, model: str, **changes: Any) -> Config:
@@ -200,75 +194,6 @@ def test_activations_are_recomputed_without_dropout(tmp_path: Path) -> None:
     assert kept.read_bytes() != (tmp_path / "model" / "model.safetensors").read_bytes()
 
 
-def test_a_template_prints_the_recorded_day(tmp_path: Path) -> None:
-    policy = load_policy(save_network(tmp_path, tokenizer=chat_tokenizer(DATED)))
-    asked = [Question(PROMPT, "2")]
-    for day, printed in (("2026-01-01", "01 January 2026"), ("2024-07-26", "26 July 2024")):
-        (problem,) = prompts_of(asked, DataSettings(prompt_date=day), policy)[0].values()
-        assert f"Today: {printed}<|im_end|>" in problem.prompt
-
-
-# ---- prompts
-
-
-@pytest.mark.parametrize("around", ["<s> $A </s>", "<s> <s> $A", "$A </s>", "$A </s> </s>", "<s> $A", None])
-@pytest.mark.parametrize("template", ["chat", "plain"])
-def test_a_prompt_ends_where_the_model_goes_on(around: str | None, template: str, tmp_path: Path) -> None:
-    policy = load_policy(save_network(tmp_path, tokenizer=chat_tokenizer(around=around)))
-    settings = DataSettings(prompt_template=template)
-    (problem,) = prompts_of([Question(PROMPT, "2")], settings, policy)[0].values()
-    tokens = policy.encode(problem.prompt)
-    assert policy.tokenizer.decode(tokens) == "<s>" * (around or "").count("<s>") + problem.prompt
-    assert not policy.end_ids & set(tokens)
-
-
-REFUSED = {
-    "closes": (material.TEMPLATE.replace("{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", "</s>\n")),
-    "no system role": "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system role') }}{% endif %}",
-    "broken": "{% for message in messages %}{{ message.content }}",
-    "undefined": "{{ messages[0].content.missing.more }}",
-    "drops": "{% for m in messages if m.role == 'user' %}<|im_start|>user\n{{ m.content }}{% endfor %}",
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("closes", "ends with an end token"),
-        ("no system role", "turns of system, user, got one that does not .*No system role"),
-        ("broken", "renders turns of system, user"),
-        ("undefined", "renders turns of system, user"),
-        ("drops", "expected another prompt for each question"),
-    ],
-)
-def test_a_template_that_does_not_make_prompts_is_one_line(name: str, says: str, tmp_path: Path) -> None:
-    policy = load_policy(save_network(tmp_path, tokenizer=chat_tokenizer(REFUSED[name])))
-    asked = [Question(PROMPT, "2", (("system", base),)) for base in ("Use base 10.", "Use base 8.")]
-    with pytest.raises(UsageError, match=f"^--prompt_template chat: .*{says}") as raised:
-        prompts_of(asked, DataSettings(), policy)
-    assert "\n" not in str(raised.value)
-
-
-def test_several_templates_without_a_default_are_one_line(tmp_path: Path) -> None:
-    tokenizer = chat_tokenizer()
-    tokenizer.chat_template = {"rag": material.TEMPLATE, "tool_use": material.TEMPLATE}
-    policy = load_policy(save_network(tmp_path, tokenizer=tokenizer))
-    with pytest.raises(UsageError, match=r"^--prompt_template chat: .*multiple chat templates") as raised:
-        prompts_of([Question(PROMPT, "2")], DataSettings(), policy)
-    assert "\n" not in str(raised.value)
-
-
-def test_tokens_beyond_the_embedding_are_refused(tmp_path: Path) -> None:
-    late = chat_tokenizer("<|late|>" + material.TEMPLATE, extra=("<|late|>",))
-    policy = load_policy(save_network(tmp_path / "less", tokenizer=late, more_rows=-1))
-    with pytest.raises(
-        UsageError, match=rf"^--model: expected tokens below {len(late) - 1}.*got {len(late) - 1} \('<.late.>'\)"
-    ):
-        prompts_of([Question(PROMPT, "2")], DataSettings(), policy)
-    padded = load_policy(save_network(tmp_path / "more", tokenizer=late, more_rows=9))
-    assert len(prompts_of([Question(PROMPT, "2")], DataSettings(), padded)[0]) == 1
-
-
 def test_an_end_token_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     save_network(tmp_path, more_rows=0)
     change_json(tmp_path / "generation_config.json", eos_token_id=100_000)
@@ -302,38 +227,6 @@ def test_weights_of_other_shapes_are_named(tmp_path: Path) -> None:
         load_policy(model)
 
 
-def test_a_token_that_opens_the_answer_may_be_an_end_token(tmp_path: Path) -> None:
-    """As Phi-3 has it: what opens the assistant's turn also ends it."""
-    opening = "{% if add_generation_prompt %}<|im_start|>\n{% endif %}"
-    template = "{% for message in messages %}{{ message.content }}</s>\n{% endfor %}" + opening
-    save_network(tmp_path, tokenizer=chat_tokenizer(template))
-    opens = chat_tokenizer().convert_tokens_to_ids("<|im_start|>")
-    change_json(tmp_path / "generation_config.json", eos_token_id=[4, opens])
-    policy = load_policy(str(tmp_path))
-    assert policy.end_ids == {4, opens}
-    (problem,) = prompts_of([Question(PROMPT, "2")], DataSettings(), policy)[0].values()
-    assert problem.prompt.endswith("</s>\n<|im_start|>\n")
-
-
-def test_a_template_that_makes_random_choices_is_refused(tmp_path: Path) -> None:
-    template = "{{ range(1000) | list | random }}" + material.TEMPLATE
-    policy = load_policy(save_network(tmp_path, tokenizer=chat_tokenizer(template)))
-    with pytest.raises(UsageError, match="expected the same prompt each time"):
-        prompts_of([Question(f"{PROMPT} {number}", "2") for number in range(4)], DataSettings(), policy)
-
-
-def test_line_ends_of_a_template_do_not_matter(tmp_path: Path) -> None:
-    template = material.TEMPLATE.replace("\n", "\r\n")
-    (tmp_path / "tokenizer.json").write_text("", encoding="utf-8")
-    save_network(tmp_path, tokenizer=chat_tokenizer())
-    (tmp_path / "chat_template.jinja").unlink()
-    change_json(tmp_path / "tokenizer_config.json", chat_template=template)
-    policy = load_policy(str(tmp_path))
-    assert "\r" in policy.tokenizer.chat_template
-    (problem,) = prompts_of([Question(PROMPT, "2")], DataSettings(), policy)[0].values()
-    assert "\r" not in problem.prompt
-
-
 @pytest.mark.parametrize("listed", ["a", [[1]], True, 1.5])
 def test_end_tokens_that_are_no_numbers_are_one_line(listed: object, tmp_path: Path) -> None:
     model = save_network(tmp_path)
@@ -341,25 +234,6 @@ def test_end_tokens_that_are_no_numbers_are_one_line(listed: object, tmp_path: P
     with pytest.raises(UsageError, match=r"^--model: .*eos_token_id") as raised:
         load_policy(model)
     assert "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize("listed", [-1, [0, 423], None])
-def test_end_tokens_that_the_tokenizer_does_not_know_do_no_harm(listed: object, tmp_path: Path) -> None:
-    model = save_network(tmp_path, more_rows=64)
-    change_json(tmp_path / "generation_config.json", eos_token_id=listed)
-    policy = load_policy(model)
-    assert material.tokenizer().eos_token_id in policy.end_ids
-    assert len(prompts_of([Question(PROMPT, "2")], DataSettings(), policy)[0]) == 1
-
-
-def test_tokens_behind_a_text_are_told_from_its_own(tmp_path: Path) -> None:
-    """Whatever the vocabulary lacks, and where one token begins and ends texts."""
-    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"</s>": 0, "1": 1, "2": 2, "+": 3}, unk_token="</s>"))
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex("."), "isolated")
-    backend.post_processor = tokenizers.processors.TemplateProcessing("</s> $A </s>", special_tokens=[("</s>", 0)])
-    own = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="</s>", eos_token="</s>")
-    policy = dataclasses.replace(load_policy(save_network(tmp_path)), tokenizer=own)
-    assert [policy.encode(text) for text in ("1+2", "a", "aa+")] == [[0, 1, 3, 2], [0, 0], [0, 0, 0, 3]]
 
 
 def test_experts_without_adapters_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
