@@ -1,4 +1,4 @@
-"""Chat templates and tokenizers of other people: prompts that the model goes on from, the same each time, or one line."""
+"""Chat templates and tokenizers of other people: prompts that the model goes on from, alike each time, or one line."""
 
 import dataclasses
 from pathlib import Path
