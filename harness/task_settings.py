@@ -51,7 +51,7 @@ class DataSettings(Section):
     )
     prompt_date: Annotated[str, AfterValidator(iso_date)] = Field(
         default="2026-01-01",
-        description="The day that chat templates print as today's, YYYY-MM-DD: the same in every run, whatever the "
+        description="The day (ISO 8601) that chat templates print as today's: the same in every run, whatever the "
         "clock says.",
     )
     answer_format: Literal["answer_line", "boxed"] = Field(

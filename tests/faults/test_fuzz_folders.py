@@ -32,7 +32,7 @@ from tests.faults.mutations import JSON, LEAVES, NUMBERS, WORDS, confused, damag
 from tests.harness.tiny import small_config
 
 FLAGS = sorted(section_of())
-PLAUSIBLE = {"dtype": "bfloat16", "loss_type": "fipo", "delta": 10.0, "sequence_filter": True, "fipo_clip_range": None}
+PLAUSIBLE = {"beta": 0.1, "loss_type": "fipo", "delta": 10.0, "sequence_filter": True, "fipo_clip_range": None}
 CONFIG = small_config(**PLAUSIBLE)
 FILES = [path.read_bytes() for path in sorted(PRESETS.rglob("*.toml"))]
 GIVEN = st.dictionaries(st.sampled_from(FLAGS), LEAVES | JSON, max_size=3)
