@@ -222,8 +222,9 @@ def companion_files(network: Any, tokenizer: Any) -> dict[str, bytes]:
 
 
 def identity(tokenizer: Any) -> tuple[list[int], str]:
-    """What must be the same once it is saved. Templates are written with other line ends, which Jinja reads alike."""
-    return tokenizer(PROBE)["input_ids"], repr(tokenizer.chat_template).replace("\\r\\n", "\\n")
+    """What must be the same once it is saved. Templates come back with other line ends, which Jinja reads alike."""
+    templates = tokenizer.chat_template if isinstance(tokenizer.chat_template, dict) else {"": tokenizer.chat_template}
+    return tokenizer(PROBE)["input_ids"], repr(sorted(templates.items())).replace("\\r\\n", "\\n")
 
 
 def commit_of(model: str, revision: str | None) -> str | None:

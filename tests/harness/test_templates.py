@@ -65,6 +65,17 @@ def test_a_template_that_does_not_make_prompts_is_one_line(name: str, says: str,
     assert "\n" not in str(raised.value)
 
 
+def test_several_templates_are_saved_and_the_default_is_taken(tmp_path: Path) -> None:
+    names = ("tool_use", "default", "rag")
+    save_network(tmp_path, tokenizer=chat_tokenizer())
+    (tmp_path / "chat_template.jinja").unlink()
+    listed = [{"name": name, "template": name + material.TEMPLATE} for name in names]
+    change_json(tmp_path / "tokenizer_config.json", chat_template=listed)
+    policy = load_policy(str(tmp_path))
+    (problem,) = prompts_of([Question(PROMPT, "2")], DataSettings(), policy)[0].values()
+    assert problem.prompt.startswith("default<|im_start|>")
+
+
 def test_several_templates_without_a_default_are_one_line(tmp_path: Path) -> None:
     tokenizer = chat_tokenizer()
     tokenizer.chat_template = {"rag": material.TEMPLATE, "tool_use": material.TEMPLATE}
