@@ -67,6 +67,7 @@ ORIGINS = (
     "eval_prompts_sha256",
     "eval_tokens_sha256",
 )
+NOT_COMPUTED_WITH = ("transformers_version", "dtype", "architectures", "_name_or_path")  # of a model's config
 
 
 def prompt_hashes(policy: Policy, problems: Iterable[Problem], kind: str) -> dict[str, str]:
@@ -81,13 +82,12 @@ def prompt_hashes(policy: Policy, problems: Iterable[Problem], kind: str) -> dic
 
 def model_config_sha256(policy: Policy) -> str:
     """Hash of what the model computes besides its weights, and of the tokens that end its responses."""
-    config = {name: value for name, value in policy.model.config.to_diff_dict().items() if name not in VERSIONED}
+    config = {
+        name: value for name, value in policy.model.config.to_diff_dict().items() if name not in NOT_COMPUTED_WITH
+    }
     return hashlib.sha256(
         json.dumps([config, sorted(policy.end_ids)], sort_keys=True, default=str).encode()
     ).hexdigest()
-
-
-VERSIONED = ("transformers_version", "dtype", "architectures", "_name_or_path")  # says nothing of what is computed
 
 
 def check_origins(facts: Mapping[str, Any], ranks: Ranks, recorded: Mapping[str, Any]) -> None:
