@@ -9,9 +9,9 @@ import torch
 
 from benchmarks import future_kl, gpu, logprobs, loss_cost, overhead, padding, recording, runs, sampling, size, step
 from benchmarks.table import Row, printed, saved
-from harness.command import OneLineParser, run_command
+from harness.backends.torch_setup import keep_freed_memory
+from harness.cli.parser import OneLineParser, run_command
 from harness.errors import UsageError
-from harness.torch_setup import keep_freed_memory
 
 
 def on_cpu(rows: Callable[[], Iterator[Row]]) -> Callable[[str], Iterator[Row]]:

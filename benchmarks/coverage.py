@@ -27,7 +27,7 @@ from analysis.statistics import (
     welch,
 )
 from benchmarks.table import Row, saved
-from harness.command import OneLineParser, run_command
+from harness.cli.parser import OneLineParser, run_command
 
 Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]

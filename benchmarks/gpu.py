@@ -15,13 +15,13 @@ from benchmarks.arithmetic import FORWARD_AND_BACKWARD, Group, forward_flops
 from benchmarks.models import NEVER
 from benchmarks.table import Row
 from benchmarks.timing import interleaved
-from harness.attention import last_hidden_states
-from harness.backend import checkpointing
-from harness.model_shapes import SHAPES
-from harness.packing import TokenBatch, pack_batch
-from harness.policy import Policy
-from harness.sampler import Sampling, sample
-from harness.warmstart import character_tokenizer
+from harness.backends.torch_backend import checkpointing
+from harness.model.attention import last_hidden_states
+from harness.model.packing import TokenBatch, pack_batch
+from harness.model.policy import Policy
+from harness.plan.shapes import SHAPES
+from harness.rollouts.sampler import Sampling, sample
+from harness.run.tiny_model import character_tokenizer
 
 MODELS = ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-1.5B")
 TOKENS = (4096, 16384)  # of a response

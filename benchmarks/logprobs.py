@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.table import Row
-from harness.token_logprobs import token_logprobs
+from harness.model.logprobs import token_logprobs
 
 HIDDEN, VOCABULARY = 896, 151_936  # Qwen2.5-0.5B
 TOKENS = {"cpu": 2048, "cuda": 16_384}  # plain, the latter need about 45 GB of a GPU

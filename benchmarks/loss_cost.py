@@ -6,17 +6,17 @@ import torch
 
 from benchmarks.table import Row
 from benchmarks.timing import interleaved
-from harness.asking import Asking
-from harness.batching import plan_minibatches
-from harness.chain_sum import TASKS
-from harness.commands.lines import print_warm_start
-from harness.engine import Actors, TorchEngine
-from harness.initial import initial_policy
-from harness.loss_record import LossRecord, metric_names
-from harness.rollouts import collect
-from harness.settings import resolve
-from harness.training import make_updater
-from harness.update import known_logprobs
+from harness.algorithm.batching import plan_minibatches
+from harness.algorithm.loss_metrics import LossRecord, metric_names
+from harness.algorithm.state import make_updater
+from harness.algorithm.update import known_logprobs
+from harness.cli.output import print_warm_start
+from harness.config.resolve import resolve
+from harness.rollouts.collect import collect
+from harness.rollouts.context import Asking
+from harness.rollouts.engine import Actors, TorchEngine
+from harness.run.initial_model import initial_policy
+from harness.tasks.chain_sum import TASKS
 from losses import DAPO, FIPO, Loss, LossBatch, token_weights
 
 SEQUENCES, LENGTH = 16, 4096

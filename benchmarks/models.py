@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
-from harness.policy import Policy
-from harness.warmstart import fresh_policy
+from harness.model.policy import Policy
+from harness.run.tiny_model import fresh_policy
 
 NEVER = -1  # no token has this id
 FLAT = 0.02  # transformers' own spread of weights: every token, an end too, is about as likely

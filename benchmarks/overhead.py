@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import harness.engine
 import harness.loop
+import harness.rollouts.engine
 from benchmarks.models import LARGER, random_policy
 from benchmarks.table import Row
 from benchmarks.timing import one_thread
-from harness.config import Config
+from harness.algorithm.metrics import Metrics
+from harness.algorithm.update import Updater
+from harness.config.resolve import resolve
+from harness.config.schema import Config
 from harness.loop import Beginning, train
-from harness.metrics import Metrics
-from harness.policy import Policy
-from harness.settings import resolve
-from harness.update import Updater
+from harness.model.policy import Policy
 
 # What computes: everything else of a step records, scores, seeds, batches, counts.
 COMPUTES: tuple[tuple[Any, str], ...] = (
-    (harness.engine, "sample"),
+    (harness.rollouts.engine, "sample"),
     (harness.loop, "known_logprobs"),
     (harness.loop, "checked_noise"),
     (Updater, "step"),

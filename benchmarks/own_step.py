@@ -18,18 +18,18 @@ from torch import Tensor
 
 from benchmarks.arithmetic import FORWARD_AND_BACKWARD, Group, forward_flops
 from benchmarks.models import endless
-from harness.backend import TorchBackend
-from harness.config import Config
-from harness.engine import Actors, Key, TorchEngine
-from harness.liveness import beat
+from harness.algorithm.metrics import Stopwatch
+from harness.algorithm.state import Training, begin
+from harness.backends.liveness import beat
+from harness.backends.torch_backend import TorchBackend
+from harness.backends.torch_setup import set_up_torch
+from harness.config.resolve import resolve
+from harness.config.schema import Config
 from harness.loop import run_step
-from harness.metrics import Stopwatch
-from harness.policy import load_policy
-from harness.record import RunFolder
-from harness.sampler import Sample, Sampling
-from harness.settings import resolve
-from harness.torch_setup import set_up_torch
-from harness.training import Training, begin
+from harness.model.policy import load_policy
+from harness.rollouts.engine import Actors, Key, TorchEngine
+from harness.rollouts.sampler import Sample, Sampling
+from harness.run.record import RunFolder
 
 NEVER = 10**6  # steps: no evaluation and no checkpoint comes
 

@@ -7,18 +7,18 @@ import numpy as np
 from benchmarks.models import random_policy
 from benchmarks.table import Row
 from benchmarks.timing import one_thread
-from harness.asking import Asking
-from harness.batching import MicroBatch, plan_minibatches
-from harness.chain_sum import TASKS
-from harness.commands.lines import print_warm_start
-from harness.engine import Actors, TorchEngine
-from harness.grades import Grade
-from harness.initial import initial_policy
-from harness.packing import Packed
+from harness.algorithm.batching import MicroBatch, plan_minibatches
+from harness.cli.output import print_warm_start
+from harness.config.resolve import resolve
+from harness.model.packing import Packed
 from harness.randomness import stream
-from harness.rollouts import Group, Response, collect
-from harness.settings import resolve
-from harness.task import Problem
+from harness.rollouts.collect import Group, Response, collect
+from harness.rollouts.context import Asking
+from harness.rollouts.engine import Actors, TorchEngine
+from harness.run.initial_model import initial_policy
+from harness.tasks.chain_sum import TASKS
+from harness.tasks.grades import Grade
+from harness.tasks.task import Problem
 
 MEDIAN, SIGMA, LONGEST = 2000, 1.0, 16_384  # tokens of a long response, log-normal
 PROMPT_TOKENS = 128

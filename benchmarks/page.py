@@ -32,7 +32,7 @@ from benchmarks.page_panels import (
 from benchmarks.record import Record, newest_record, read_record
 from benchmarks.sections import page
 from benchmarks.table import Row, significant
-from harness.command import OneLineParser, run_command
+from harness.cli.parser import OneLineParser, run_command
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 COLUMNS = 4

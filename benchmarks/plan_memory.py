@@ -16,21 +16,21 @@ import torch
 
 from benchmarks.scale import QWEN_0_5B, write_model
 from benchmarks.table import Row, printed, saved
-from harness.command import OneLineParser, add_setting_flags, run_command
-from harness.commands.settings import given_flags
-from harness.config import Config
+from harness.algorithm.state import begin
+from harness.backends.torch_setup import set_up_torch
+from harness.cli.flags import given_flags
+from harness.cli.parser import OneLineParser, add_setting_flags, run_command
+from harness.config.resolve import resolve
+from harness.config.schema import Config
 from harness.errors import UsageError
-from harness.initial import initial_policy
 from harness.loop import train_on
-from harness.model_shapes import shape_of
-from harness.plan_job import find_gpu, make_job
-from harness.plan_memory import CONTEXT, Moment, held, largest, rollout, trainer
-from harness.policy import Policy
-from harness.record import Onlooker
-from harness.rollouts import collect
-from harness.settings import resolve
-from harness.torch_setup import set_up_torch
-from harness.training import begin
+from harness.model.policy import Policy
+from harness.plan.job import find_gpu, make_job
+from harness.plan.memory import CONTEXT, Moment, held, largest, rollout, trainer
+from harness.plan.shapes import shape_of
+from harness.rollouts.collect import collect
+from harness.run.initial_model import initial_policy
+from harness.run.record import Onlooker
 
 PRESET = "one-gpu/fipo-0.5b"
 FLAGS: dict[str, Any] = {

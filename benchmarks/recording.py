@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.table import Row
-from harness.config import Config
+from harness.algorithm.metrics import Metrics
+from harness.config.resolve import resolve
+from harness.config.schema import Config
 from harness.loop import train
-from harness.metrics import Metrics
-from harness.settings import resolve
 
 STEPS, SETTLED = 2000, 50
 SMALL = {

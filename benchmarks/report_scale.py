@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.table import Row, printed, saved
-from harness.command import OneLineParser, run_command
+from harness.cli.parser import OneLineParser, run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS, STEPS, EVERY, ARMS, PROMPTS = (250, 500, 1000), 200, 20, 10, 128

@@ -15,13 +15,13 @@ import torch
 from benchmarks.models import endless, random_policy
 from benchmarks.table import Row
 from benchmarks.timing import cpu_seconds, interleaved, interleaved_per_unit, one_thread
-from harness.chain_sum import TASKS
-from harness.commands.lines import print_warm_start
-from harness.decoding import read_prompts
-from harness.policy import Policy, load_policy, write_policy
+from harness.cli.output import print_warm_start
+from harness.model.policy import Policy, load_policy, write_policy
 from harness.randomness import stream
-from harness.sampler import Sampling, sample
-from harness.warmstart import tiny_model_folder
+from harness.rollouts.decoding import read_prompts
+from harness.rollouts.sampler import Sampling, sample
+from harness.run.tiny_model import tiny_model_folder
+from harness.tasks.chain_sum import TASKS
 
 TASK = "graded_chain_sum"
 GROUP_SIZE = 8

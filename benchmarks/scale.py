@@ -15,9 +15,9 @@ import torch
 import transformers
 
 from benchmarks.table import Row, printed, saved
-from harness.command import OneLineParser, run_command
-from harness.policy import Policy, write_policy
-from harness.warmstart import character_tokenizer
+from harness.cli.parser import OneLineParser, run_command
+from harness.model.policy import Policy, write_policy
+from harness.run.tiny_model import character_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 QWEN_0_5B: dict[str, Any] = {  # https://huggingface.co/Qwen/Qwen2.5-0.5B, config.json

@@ -25,13 +25,13 @@ from benchmarks.models import endless, random_policy
 from benchmarks.resident import forget_peak, peak_mib
 from benchmarks.table import Row
 from benchmarks.timing import cpu_seconds, interleaved, one_thread
-from harness.attention import Heads, Kind
-from harness.decoding import read_prompts
-from harness.packing import Packed, TokenBatch, pack_batch
-from harness.policy import Policy
+from harness.backends.torch_setup import set_up_torch
+from harness.model.attention import Heads, Kind
+from harness.model.packing import Packed, TokenBatch, pack_batch
+from harness.model.policy import Policy
 from harness.randomness import stream
-from harness.sampler import Sampling, sample
-from harness.torch_setup import set_up_torch
+from harness.rollouts.decoding import read_prompts
+from harness.rollouts.sampler import Sampling, sample
 from losses import FIPO
 
 ROOT = Path(__file__).resolve().parents[1]

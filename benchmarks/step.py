@@ -15,11 +15,11 @@ from typing import Any
 from benchmarks.arithmetic import matrix_multiply_rate
 from benchmarks.models import LARGER, random_policy
 from benchmarks.table import TRL, Row
-from harness.chain_sum import TASKS
 from harness.errors import HarnessError, UsageError
-from harness.policy import write_policy
+from harness.model.policy import write_policy
 from harness.randomness import stream
-from harness.task import TRAINED_ON
+from harness.tasks.chain_sum import TASKS
+from harness.tasks.task import TRAINED_ON
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = [sys.executable, "-m", "benchmarks.own_step"]

@@ -1,14 +1,14 @@
 """One training run: what other packages may use of it."""
 
-from harness.cache import cache_folder
-from harness.command import OneLineParser, add_setting_flags, parsed, run_command
-from harness.config import LOSS_TYPES, OWN_PREFIXES, Config, is_anothers, section_of
+from harness.backends.hosts import free_port
+from harness.cli.parser import OneLineParser, add_setting_flags, parsed, run_command
+from harness.config.resolve import config_sha256, flatten, read_config, resolve, tree_of
+from harness.config.schedule import evaluation_answers
+from harness.config.schema import LOSS_TYPES, OWN_PREFIXES, Config, is_anothers, section_of
 from harness.errors import HarnessError, UsageError
 from harness.files import write_json, write_table
-from harness.hosts import free_port
 from harness.memory import MEMORY, memory_kills
-from harness.schedule import evaluation_answers
-from harness.settings import config_sha256, flatten, read_config, resolve, tree_of
+from harness.run.cache import cache_folder
 
 __all__ = [
     "LOSS_TYPES",

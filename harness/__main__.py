@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from harness.command import OneLineParser, run_command
-from harness.commands import COMMANDS
+from harness.cli.commands import COMMANDS
+from harness.cli.parser import OneLineParser, run_command
 
 
 def main(arguments: list[str]) -> None:

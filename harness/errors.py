@@ -7,8 +7,8 @@ HarnessError            exit code 1: a run failed
 +-- PeerLost              another rank went away; its launcher says which and why
 +-- LockLost            another process took the run's folder: nothing more was written
 +-- GaveUp              the first steps had nothing to learn from
-+-- NonFinite           harness.nonfinite: a loss, gradient or weight was infinite or not a number
-+-- FolderFault         harness.manifest: a folder does not hold what was written
++-- NonFinite           harness.algorithm.nonfinite: a loss, gradient or weight was infinite or not a number
++-- FolderFault         harness.run.folder: a folder does not hold what was written
 
 A message says what was expected, what came, and what to do, in one line.
 """

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import setproctitle
 
-from harness.signals import STOPPING
+from harness.backends.signals import STOPPING
 
 PACKET = 2**20  # bytes of a command with its environment, at most: the kernel's own limit is lower
 HANDLERS: dict[int, Any] = {}  # of the signals that this process ignores, as its children are to have them
@@ -54,7 +54,7 @@ def import_everything() -> None:
         importlib.import_module(module)
     for name in LAZY:
         getattr(transformers, name)
-    from harness.environment import code_facts
+    from harness.run.environment import code_facts
 
     code_facts()  # of the code that has just been imported, whatever its files become
 
@@ -154,7 +154,7 @@ def become(command: Mapping[str, Any], output: int) -> None:
 def run(command: Mapping[str, Any]) -> int:
     """The harness command in this child: its exit code."""
     from harness.__main__ import main as harness
-    from harness.command import run_command
+    from harness.cli.parser import run_command
 
     return run_command(harness, list(command["arguments"]), needs=("losses", "harness"))
 

@@ -9,39 +9,39 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.batching import MicroBatch, keyed_advantages, plan_minibatches
-from harness.config import Config
-from harness.correction import check_sampler_agrees
-from harness.deepspeed_backend import deepspeed_settings
-from harness.environment import check_origins, environment
+from harness.algorithm.batching import MicroBatch, keyed_advantages, plan_minibatches
+from harness.algorithm.correction import check_sampler_agrees
+from harness.algorithm.learning import give_up_if_idle, track_learning
+from harness.algorithm.loss_metrics import LossRecord, metric_names
+from harness.algorithm.metrics import Metrics, rollout_metrics, training_metrics
+from harness.algorithm.noise import checked_noise, noise_metrics
+from harness.algorithm.nonfinite import NonFinite, check_weights
+from harness.algorithm.state import Training, begin, on_gpu
+from harness.algorithm.sync import sync
+from harness.algorithm.trained import trained_responses
+from harness.algorithm.update import KnownLogprobs, known_logprobs
+from harness.algorithm.work import Work
+from harness.backends.deepspeed_backend import deepspeed_settings
+from harness.backends.liveness import beat, own
+from harness.backends.ranks import ALONE, Ranks, is_peer_lost, join_ranks
+from harness.backends.signals import stop_requests
+from harness.backends.torch_setup import set_up_torch
+from harness.config.schedule import is_due, samples_at
+from harness.config.schema import Config
+from harness.console import say
 from harness.errors import HarnessError, LockLost, PeerLost, Stopped, UsageError, first_line
-from harness.evaluation import evaluate
 from harness.files import is_disk_full
-from harness.initial import initial_policy
-from harness.learning import give_up_if_idle, track_learning
-from harness.liveness import beat, own
-from harness.lock import locked
-from harness.loss_record import LossRecord, metric_names
-from harness.math_data import data_lines, read_data
 from harness.memory import ADVICE, is_out_of_memory
-from harness.metrics import Metrics, rollout_metrics, training_metrics
-from harness.noise import checked_noise, noise_metrics
-from harness.nonfinite import NonFinite, check_weights
-from harness.policy import Policy
-from harness.ranks import ALONE, Ranks, is_peer_lost, join_ranks
-from harness.record import Onlooker, RunFolder, refuse_used_folder
-from harness.rollouts import Group, collect
-from harness.say import say
-from harness.schedule import is_due, samples_at
-from harness.signals import stop_requests
-from harness.sync import sync
-from harness.tasks import make_task
-from harness.torch_setup import set_up_torch
-from harness.trained import trained_responses
-from harness.training import Training, begin, on_gpu
-from harness.update import KnownLogprobs, known_logprobs
-from harness.warmstart import Progress
-from harness.work import Work
+from harness.model.policy import Policy
+from harness.rollouts.collect import Group, collect
+from harness.rollouts.held_out import evaluate
+from harness.run.environment import check_origins, environment
+from harness.run.initial_model import initial_policy
+from harness.run.lock import locked
+from harness.run.record import Onlooker, RunFolder, refuse_used_folder
+from harness.run.tiny_model import Progress
+from harness.tasks.math.data import data_lines, read_data
+from harness.tasks.registry import make_task
 
 OnStep = Callable[[Metrics], None]
 StopRequested = Callable[[], str | None]

@@ -8,22 +8,22 @@ from datetime import UTC, datetime
 from json import dumps
 from pathlib import Path
 
-from harness.checkpoint import State, kept_checkpoints, load_checkpoint, read_state, step_of
-from harness.environment import check_origins, differences_here, model_config_sha256, prompt_hashes
+from harness.algorithm.state import Training, begin
+from harness.backends.ranks import ALONE, Ranks
+from harness.backends.signals import stop_requests
+from harness.backends.torch_setup import set_up_torch
+from harness.console import Say
 from harness.files import Journal, prefix_at, sha256_of, sync, whole_file
-from harness.history import History, read_history, unfinished
-from harness.initial import recorded_initial_policy
-from harness.layout import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, STARTING
 from harness.loop import OnStep, carry_on, held, ranks_of
-from harness.manifest import FolderFault
-from harness.math_data import check_same_data
-from harness.policy import Policy
-from harness.ranks import ALONE, Ranks
-from harness.record import Onlooker, RunFolder
-from harness.say import Say
-from harness.signals import stop_requests
-from harness.torch_setup import set_up_torch
-from harness.training import Training, begin
+from harness.model.policy import Policy
+from harness.run.checkpoint import State, kept_checkpoints, load_checkpoint, read_state, step_of
+from harness.run.environment import check_origins, differences_here, model_config_sha256, prompt_hashes
+from harness.run.folder import FolderFault
+from harness.run.history import History, read_history, unfinished
+from harness.run.initial_model import recorded_initial_policy
+from harness.run.layout import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, STARTING
+from harness.run.record import Onlooker, RunFolder
+from harness.tasks.math.data import check_same_data
 
 RECORD = re.compile(rf"([0-9a-f]{{64}})  ((?:{'|'.join(KINDS)})/step_\d{{6,}}\.parquet|{'|'.join(STARTING)})")
 

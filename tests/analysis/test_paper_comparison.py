@@ -226,8 +226,8 @@ def test_a_majority_with_ties_and_missing_answers(answers: list[str | None], cor
 
 
 def test_the_majority_is_the_harness_own() -> None:
-    from harness.evaluation import Answer
-    from harness.scores import majority as theirs
+    from harness.evaluation.scores import majority as theirs
+    from harness.rollouts.held_out import Answer
 
     blank = Answer(0, "p", 0, "", None, False, "wrong", 1, False)
     for given in (LAST["a1"], LAST["a2"], ["!6", "5", "5", "!6"], [None, None, None, "!1"]):

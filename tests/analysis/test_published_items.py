@@ -12,9 +12,9 @@ from analysis.commands import add_commands
 from analysis.published_items import items
 from analysis.records import read_runs
 from harness.__main__ import main as harness
-from harness.command import OneLineParser
-from harness.commands import COMMANDS as HARNESS
-from harness.data_files import shipped
+from harness.cli.commands import COMMANDS as HARNESS
+from harness.cli.parser import OneLineParser
+from harness.tasks.math.files import shipped
 from sweeps.__main__ import CONTROLLED, LADDER, add_compare
 from sweeps.arms import arms_of, load_family
 from sweeps.compare import arm_seeds

@@ -10,7 +10,7 @@ import torch
 from benchmarks import chunked_matrix, coverage, future_kl, logprobs, loss_cost, recording, table
 from benchmarks.__main__ import PARTS, main
 from benchmarks.table import Row
-from harness.token_logprobs import token_logprobs
+from harness.model.logprobs import token_logprobs
 from losses import future_kl as ours
 from tests.harness.agreement import agree
 from tests.harness.command_line import outcome

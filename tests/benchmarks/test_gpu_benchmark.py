@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from harness.model_shapes import SHAPES
+from harness.plan.shapes import SHAPES
 
 SMALL = {
     "hidden_size": 64,

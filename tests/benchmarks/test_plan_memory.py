@@ -9,8 +9,8 @@ import torch
 from benchmarks.plan_memory import FLAGS, PRESET, main, rows
 from benchmarks.scale import SMALL, write_model
 from benchmarks.table import printed
-from harness.initial import initial_policy
-from harness.settings import resolve
+from harness.config.resolve import resolve
+from harness.run.initial_model import initial_policy
 from tests.harness.command_line import outcome
 from tests.harness.live_memory import LiveMemory
 

@@ -18,11 +18,11 @@ from benchmarks.page import drawn
 from benchmarks.record import Record
 from benchmarks.resident import forget_peak, peak_mib
 from benchmarks.timing import interleaved_per_unit, one_thread
+from harness.config.resolve import resolve
 from harness.errors import HarnessError, UsageError
-from harness.packing import Packed, Text, pack_batch
-from harness.policy import load_policy, write_policy
-from harness.rollouts import collect
-from harness.settings import resolve
+from harness.model.packing import Packed, Text, pack_batch
+from harness.model.policy import load_policy, write_policy
+from harness.rollouts.collect import collect
 from tests.harness.agreement import agree
 from tests.harness.tiny import asking, cache_as_tiny
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import pandas  # noqa: F401  # pyarrow looks for it at its first table: once here, not in every fork
 import pytest
 
-from harness.config import Config
-from harness.torch_setup import set_up_torch
+from harness.backends.torch_setup import set_up_torch
+from harness.config.schema import Config
 from tests.faults.forked import forked, going_on
 from tests.faults.verdict import TOLL, Toll
 from tests.faults.writes import killed_at, listed_in

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.command import run_command
-from harness.config import Config
+from harness.cli.parser import run_command
+from harness.config.schema import Config
 from harness.loop import OnStep, train
 from harness.resume import resume
 from tests.faults.writes import Fault, strike

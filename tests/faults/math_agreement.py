@@ -13,7 +13,7 @@ from random import Random
 
 from math_verify import parse, verify
 
-from harness.math_checker import MathChecker
+from harness.tasks.math.checker import MathChecker
 from tests.faults.math_mutations import mutant
 
 Pair = tuple[str, str, str, bool]  # category, gold, answer, whether it is right

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from harness.math_units import NAMES
+from harness.tasks.math.units import NAMES
 
 WIDE = str.maketrans("0123456789", "".join(chr(0xFF10 + digit) for digit in range(10)))
 RAISED = str.maketrans("0123456789", "".join(map(chr, (0x2070, 0xB9, 0xB2, 0xB3, *range(0x2074, 0x207A)))))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.environment import ROOT
+from harness.run.environment import ROOT
 from tests.faults.amount import THOROUGH, spread
 from tests.faults.conftest import SETTINGS, Truth
 from tests.faults.forked import Ended, forked, going_on

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 
 from harness.__main__ import main
-from harness.checkpoint import State, load_checkpoint, read_state, save_checkpoint
-from harness.command import run_command
-from harness.config import Config, section_of
+from harness.algorithm.noise import Noise
+from harness.algorithm.state import Training, begin
+from harness.cli.parser import run_command
+from harness.config.resolve import PRESETS, resolve, tree_of, tree_sha256
+from harness.config.schema import Config, section_of
 from harness.errors import HarnessError, UsageError
 from harness.files import Mark
-from harness.history import read_history, read_lines
-from harness.manifest import FolderFault
-from harness.noise import Noise
-from harness.record import ROLLOUT_SCHEMA, RunFolder
-from harness.settings import PRESETS, resolve, tree_of, tree_sha256
-from harness.training import Training, begin
-from harness.warmstart import fresh_policy
+from harness.run.checkpoint import State, load_checkpoint, read_state, save_checkpoint
+from harness.run.folder import FolderFault
+from harness.run.history import read_history, read_lines
+from harness.run.record import ROLLOUT_SCHEMA, RunFolder
+from harness.run.tiny_model import fresh_policy
 from tests.faults.amount import amount
 from tests.faults.mutations import JSON, LEAVES, NUMBERS, WORDS, confused, damaged
 from tests.harness.tiny import small_config

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.environment import ROOT
-from harness.lock import lock_path
-from harness.metrics import Metrics
+from harness.algorithm.metrics import Metrics
+from harness.run.environment import ROOT
+from harness.run.lock import lock_path
 from tests.faults.amount import amount, spread
 from tests.faults.conftest import SETTINGS, Truth
 from tests.faults.forked import Ended, ended, forked, going_on, start

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from harness.command import run_command
+from harness.cli.parser import run_command
 
 
 class Outcome(NamedTuple):

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.policy import Policy
-from harness.record import RunFolder
-from harness.torch_setup import set_up_torch
-from harness.warmstart import fresh_policy
+from harness.backends.torch_setup import set_up_torch
+from harness.model.policy import Policy
+from harness.run.record import RunFolder
+from harness.run.tiny_model import fresh_policy
 from tests.harness import runs, tiny
 
 

@@ -12,12 +12,12 @@ import tokenizers
 import torch
 import transformers
 
-from harness.packing import pack_batch
-from harness.policy import Policy, write_policy
-from harness.prompts import prompts_of
-from harness.questions import DAPO_AFTER, DAPO_BEFORE, Question
-from harness.settings import resolve
-from harness.torch_setup import set_up_torch
+from harness.backends.torch_setup import set_up_torch
+from harness.config.resolve import resolve
+from harness.model.packing import pack_batch
+from harness.model.policy import Policy, write_policy
+from harness.tasks.math.prompts import prompts_of
+from harness.tasks.math.questions import DAPO_AFTER, DAPO_BEFORE, Question
 
 END, TURN, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 # as Qwen2.5's tokenizers have it, base models' too

@@ -17,22 +17,22 @@ import psutil
 import torch
 from torch.distributed import distributed_c10d
 
-from harness.batching import plan_minibatches
-from harness.chain_sum import GRADED
-from harness.config import Config
+from harness.algorithm.batching import plan_minibatches
+from harness.algorithm.loss_metrics import LossRecord, metric_names
+from harness.algorithm.metrics import Metrics
+from harness.algorithm.nonfinite import NonFinite
+from harness.algorithm.state import begin
+from harness.algorithm.update import known_logprobs
+from harness.backends.launch import be_a_rank
+from harness.backends.ranks import ALONE
+from harness.backends.rendezvous import is_loopback
+from harness.config.schema import Config
 from harness.errors import Stopped
-from harness.launch import be_a_rank
 from harness.loop import ranks_of, train
-from harness.loss_record import LossRecord, metric_names
-from harness.metrics import Metrics
-from harness.nonfinite import NonFinite
-from harness.policy import load_policy
-from harness.ranks import ALONE
-from harness.rendezvous import is_loopback
+from harness.model.policy import load_policy
 from harness.resume import resume
-from harness.rollouts import collect
-from harness.training import begin
-from harness.update import known_logprobs
+from harness.rollouts.collect import collect
+from harness.tasks.chain_sum import GRADED
 from tests.harness.tiny import asking, small_config
 
 SCAFFOLD: dict[str, Any] = {"steps": 5, "lr": 3e-4, "temperature": 1.5, "delta": 10.0, "checkpoint_every": 2}

@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from harness.commands.lines import print_warm_start
+from harness.cli.output import print_warm_start
+from harness.config.resolve import resolve
 from harness.loop import train
-from harness.settings import resolve
 from tests.harness.runs import ignore
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "fipo"

@@ -1,10 +1,10 @@
 """Responses written by hand."""
 
-from harness.grades import Grade
-from harness.policy import Policy
-from harness.rollouts import Group, Response
-from harness.task import Problem
-from harness.warmstart import END
+from harness.model.policy import Policy
+from harness.rollouts.collect import Group, Response
+from harness.run.tiny_model import END
+from harness.tasks.grades import Grade
+from harness.tasks.task import Problem
 
 
 def response(policy: Policy, problem: Problem, text: str, reward: float = 1.0, sample: int = 0) -> Response:

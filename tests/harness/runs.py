@@ -6,11 +6,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from harness.config import Config
+from harness.algorithm.metrics import Metrics
+from harness.config.schema import Config
 from harness.files import sha256_of
 from harness.loop import train
-from harness.metrics import Metrics
-from harness.record import RunFolder
+from harness.run.record import RunFolder
 
 
 def ignore(_metrics: Metrics) -> None:

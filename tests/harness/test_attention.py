@@ -8,13 +8,13 @@ import pytest
 import torch
 import transformers
 
-from harness.attention import NAME
-from harness.decoding import FIRST_COLUMNS, read_prompts
 from harness.errors import UsageError
-from harness.packing import PADDING, Packed, Text, pack_batch
-from harness.policy import Policy, load_policy, write_policy
-from harness.sampler import Sampling, sample
-from harness.warmstart import character_tokenizer
+from harness.model.attention import NAME
+from harness.model.packing import PADDING, Packed, Text, pack_batch
+from harness.model.policy import Policy, load_policy, write_policy
+from harness.rollouts.decoding import FIRST_COLUMNS, read_prompts
+from harness.rollouts.sampler import Sampling, sample
+from harness.run.tiny_model import character_tokenizer
 from tests.harness.agreement import agree
 from tests.harness.test_sampler import plainly_sampled
 

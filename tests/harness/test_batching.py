@@ -3,14 +3,14 @@ import itertools
 import pytest
 import torch
 
-from harness.batching import MicroBatch, advantages_of, plan_minibatches, text_tokens
-from harness.chain_sum import GRADED
-from harness.noise import checked_noise
-from harness.policy import Policy
-from harness.ranks import Ranks
-from harness.rollouts import Group, Response
-from harness.training import make_updater
-from harness.update import known_logprobs
+from harness.algorithm.batching import MicroBatch, advantages_of, plan_minibatches, text_tokens
+from harness.algorithm.noise import checked_noise
+from harness.algorithm.state import make_updater
+from harness.algorithm.update import known_logprobs
+from harness.backends.ranks import Ranks
+from harness.model.policy import Policy
+from harness.rollouts.collect import Group, Response
+from harness.tasks.chain_sum import GRADED
 from tests.harness.agreement import agree
 from tests.harness.responses import four_groups
 from tests.harness.test_sequence_filter import rows_of, stepped

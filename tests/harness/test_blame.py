@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from harness import batching, controls
-from harness.batching import plan_minibatches, token_advantages
-from harness.chain_sum import GRADED
-from harness.policy import Policy
-from harness.task import Problem
+from harness.algorithm import batching, controls
+from harness.algorithm.batching import plan_minibatches, token_advantages
+from harness.model.policy import Policy
+from harness.tasks.chain_sum import GRADED
+from harness.tasks.task import Problem
 from tests.harness.responses import four_groups, group, response
 from tests.harness.tiny import small_config
 

@@ -6,7 +6,7 @@ import scipy.stats
 import torch
 
 from harness.randomness import stream
-from harness.sampler import Sampling, choose, nucleus
+from harness.rollouts.sampler import Sampling, choose, nucleus
 from tests.harness.agreement import agree
 
 

@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.__main__ import main
-from harness.command import kind
-from harness.config import section_of, sections
+from harness.cli.parser import kind
+from harness.config.schema import section_of, sections
 from tests.harness import runs
 from tests.harness.command_line import outcome
 from tests.harness.tiny import small_flags

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from harness.batching import plan_minibatches
-from harness.chain_sum import GRADED
-from harness.config import EngineSettings
-from harness.correction import SamplerGap, correction_weights
-from harness.policy import Policy
-from harness.training import make_updater
-from harness.update import known_logprobs
+from harness.algorithm.batching import plan_minibatches
+from harness.algorithm.correction import SamplerGap, correction_weights
+from harness.algorithm.state import make_updater
+from harness.algorithm.update import known_logprobs
+from harness.config.schema import EngineSettings
+from harness.model.policy import Policy
+from harness.tasks.chain_sum import GRADED
 from tests.harness.responses import four_groups
 from tests.harness.tiny import small_config
 

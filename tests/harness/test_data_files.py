@@ -10,10 +10,10 @@ from threading import Thread
 import huggingface_hub
 import pytest
 
-from harness.data_files import data_file, rows_of, shipped
+from harness.config.task import DataSettings
 from harness.errors import UsageError
-from harness.math_data import read_data
-from harness.task_settings import DataSettings
+from harness.tasks.math.data import read_data
+from harness.tasks.math.files import data_file, rows_of, shipped
 from tests.harness.math_material import dapo_rows, write_jsonl, write_parquet
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from harness.loop import train
-from harness.policy import load_policy
+from harness.model.policy import load_policy
 from tests.harness import pairings
 from tests.harness.tiny import save_direct_answers
 

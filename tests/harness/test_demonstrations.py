@@ -2,11 +2,11 @@ import dataclasses
 
 import pytest
 
-from harness.chain_sum import TASKS, ChainSum, Style, terms_of
-from harness.policy import Policy
+from harness.model.policy import Policy
 from harness.randomness import stream
-from harness.task import Problem, belongs_to, draw_distinct
-from harness.warmstart import BATCH, demonstrations
+from harness.run.tiny_model import BATCH, demonstrations
+from harness.tasks.chain_sum import TASKS, ChainSum, Style, terms_of
+from harness.tasks.task import Problem, belongs_to, draw_distinct
 
 STYLES = [(name, style) for name, task in TASKS.items() for stage in task.stages for _, style in stage.styles]
 

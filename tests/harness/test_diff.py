@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from harness.__main__ import main
-from harness.divergence import first_divergence
+from harness.algorithm.metrics import Metrics
+from harness.backends.torch_setup import set_up_torch
+from harness.compare.divergence import first_divergence
+from harness.compare.rows import common_length, logprob_agreement
 from harness.errors import Stopped
-from harness.history import read_history
 from harness.loop import train
-from harness.metrics import Metrics
-from harness.rows import common_length, logprob_agreement
-from harness.torch_setup import set_up_torch
+from harness.run.history import read_history
 from tests.harness import runs
 from tests.harness.command_line import outcome
 from tests.harness.tiny import small_config

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.environment import FINGERPRINT, differences_here
-from harness.explanation import explained
-from harness.history import read_history
-from harness.reproduce import reproduce
-from harness.rows import logprob_agreement
+from harness.compare.explanation import explained
+from harness.compare.reproduce import reproduce
+from harness.compare.rows import logprob_agreement
+from harness.run.environment import FINGERPRINT, differences_here
+from harness.run.history import read_history
 from tests.harness.reference import REFERENCE
 from tests.harness.runs import ignore
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.command import run_command
+from harness.algorithm.metrics import Metrics
+from harness.cli.parser import run_command
 from harness.errors import HarnessError, Stopped
 from harness.loop import train
-from harness.metrics import Metrics
 from tests.harness import contract, runs
 from tests.harness.tiny import small_config
 

@@ -3,10 +3,10 @@ import json
 
 import torch
 
-from harness.chain_sum import GRADED
-from harness.environment import environment, model_sha256
-from harness.policy import Policy
-from harness.warmstart import fresh_policy
+from harness.model.policy import Policy
+from harness.run.environment import environment, model_sha256
+from harness.run.tiny_model import fresh_policy
+from harness.tasks.chain_sum import GRADED
 from tests.harness import contract
 
 HELD_OUT = GRADED.held_out("report", 4)

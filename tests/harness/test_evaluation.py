@@ -1,11 +1,11 @@
 import pytest
 
-from harness.chain_sum import GRADED
-from harness.config import Config
-from harness.evaluation import evaluate
-from harness.policy import Policy
-from harness.schedule import evaluation_answers, is_due, samples_at
-from harness.settings import resolve
+from harness.config.resolve import resolve
+from harness.config.schedule import evaluation_answers, is_due, samples_at
+from harness.config.schema import Config
+from harness.model.policy import Policy
+from harness.rollouts.held_out import evaluate
+from harness.tasks.chain_sum import GRADED
 from tests.harness.tiny import asking, small_config
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from harness.chain_sum import GRADED
-from harness.task import Problem
+from harness.tasks.chain_sum import GRADED
+from harness.tasks.task import Problem
 
 PROBLEM = Problem("a2b4c3:", "4")  # 2 + 4 + 3 = 9 = 4 mod 5
 

@@ -4,12 +4,12 @@ import dataclasses
 import pytest
 import torch
 
-from harness.batching import plan_minibatches
-from harness.chain_sum import GRADED
-from harness.loss_record import LossRecord, metric_names
-from harness.policy import Policy
-from harness.training import make_updater
-from harness.update import known_logprobs
+from harness.algorithm.batching import plan_minibatches
+from harness.algorithm.loss_metrics import LossRecord, metric_names
+from harness.algorithm.state import make_updater
+from harness.algorithm.update import known_logprobs
+from harness.model.policy import Policy
+from harness.tasks.chain_sum import GRADED
 from losses import AVERAGING_MODES, LOSSES
 from tests.harness.agreement import agree
 from tests.harness.responses import four_groups

@@ -8,8 +8,8 @@ import pytest
 
 from harness.__main__ import main
 from harness.errors import UsageError
-from harness.history import read_history, read_lines
-from harness.record import RunFolder
+from harness.run.history import read_history, read_lines
+from harness.run.record import RunFolder
 from tests.harness.command_line import outcome
 from tests.harness.tiny import small_config
 

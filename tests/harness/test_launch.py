@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from harness.__main__ import main
+from harness.backends.rendezvous import is_loopback
 from harness.memory import is_out_of_memory
-from harness.rendezvous import is_loopback
 from tests.faults.amount import THOROUGH
 from tests.harness.command_line import outcome
 from tests.harness.pairings import listening

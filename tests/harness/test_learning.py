@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import transformers
 
-from harness.correction import SamplerGap, check_sampler_agrees
+from harness.algorithm.correction import SamplerGap, check_sampler_agrees
+from harness.algorithm.learning import can_learn_from, likely_reason
 from harness.errors import HarnessError
-from harness.learning import can_learn_from, likely_reason
 from harness.loop import Beginning, train
-from harness.policy import Policy, load_policy
+from harness.model.policy import Policy, load_policy
 from harness.resume import resume
-from harness.rollouts import Rollouts, collect
+from harness.rollouts.collect import Rollouts, collect
 from tests.harness import math_material as material
 from tests.harness import runs
 from tests.harness.networks import LONG_ROPE, change_json, save_network

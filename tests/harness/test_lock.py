@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import lock
 from harness.errors import UsageError
-from harness.lock import lock_path, locked
+from harness.run import lock
+from harness.run.lock import lock_path, locked
 from tests.harness.tiny import small_config
 
 

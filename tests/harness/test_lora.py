@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.environment import model_sha256
 from harness.loop import train
-from harness.lora import exported, with_adapters
-from harness.packing import pack_batch
-from harness.policy import Policy, load_policy, response_logprobs
-from harness.record import RunFolder
+from harness.model.lora import exported, with_adapters
+from harness.model.packing import pack_batch
+from harness.model.policy import Policy, load_policy, response_logprobs
 from harness.resume import resume
+from harness.run.environment import model_sha256
+from harness.run.record import RunFolder
 from tests.harness import runs
 from tests.harness.pairings import stop_after
 from tests.harness.tiny import small_config

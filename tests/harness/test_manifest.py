@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.manifest import FolderFault, check_manifest, save_folder
+from harness.run.folder import FolderFault, check_manifest, save_folder
 
 
 def filled(folder: Path) -> None:

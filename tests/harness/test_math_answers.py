@@ -1,7 +1,7 @@
 import pytest
 
-from harness.math_answers import NoAnswer, extract
-from harness.math_checker import read_answer
+from harness.tasks.math.answers import NoAnswer, extract
+from harness.tasks.math.checker import read_answer
 
 ANSWERS = {
     r"\boxed{5}": "5",

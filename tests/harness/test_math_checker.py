@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import math_workers
 from harness.errors import HarnessError, UsageError
-from harness.grades import Grade
-from harness.math_answers import MAX_ANSWER_CHARACTERS
-from harness.math_checker import MathChecker
-from harness.math_self_test import self_test
-from harness.math_workers import MathWorkers
+from harness.tasks.grades import Grade
+from harness.tasks.math import workers as math_workers
+from harness.tasks.math.answers import MAX_ANSWER_CHARACTERS
+from harness.tasks.math.checker import MathChecker
+from harness.tasks.math.self_test import self_test
+from harness.tasks.math.workers import MathWorkers
 
 HUNG = "(" * 40 + "x" + ")" * 40  # seconds of CPU time for the parser
 ROOT = Path(__file__).parents[2]
@@ -235,8 +235,8 @@ def test_a_worker_that_sleeps_is_ended_by_the_clock(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("size", ["memory.MEMORY", "memory.MEMORY * 6 // 10"])
 def test_memory_is_bounded_and_its_want_is_noticed(size: str) -> None:
     code = f"""
-import sys; sys.path.insert(0, {str(ROOT / "harness")!r})
-import math_worker as memory
+import sys; sys.path.insert(0, {str(ROOT / "harness/tasks/math")!r})
+import worker as memory
 memory.bound()
 assert not memory.exhausted()
 try:
@@ -253,7 +253,7 @@ else:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_no_worker_outlives_its_parent_busy_or_idle() -> None:
     code = f"""
-from harness.math_workers import MathWorkers
+from harness.tasks.math.workers import MathWorkers
 workers = MathWorkers(limit_s=1)
 workers.compare([("1", "1")])
 print(*[worker.process.pid for worker in workers.workers], flush=True)

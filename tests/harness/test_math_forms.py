@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from harness.errors import HarnessError
-from harness.grades import Grade
-from harness.math_answers import AnswerFormat
-from harness.math_checker import MathChecker
-from harness.math_self_test import BOXED, self_test
+from harness.tasks.grades import Grade
+from harness.tasks.math.answers import AnswerFormat
+from harness.tasks.math.checker import MathChecker
+from harness.tasks.math.self_test import BOXED, self_test
 
 # gold: answers that are right, answers that are wrong
 UNITS = {

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from harness.config.task import DataSettings
 from harness.errors import UsageError
-from harness.math_data import check_same_data, data_lines, read_data
-from harness.math_task import MathTask, math_task
-from harness.policy import Policy
+from harness.model.policy import Policy
 from harness.randomness import stream
-from harness.task import Problem, belongs_to
-from harness.task_settings import DataSettings
+from harness.tasks.math.data import check_same_data, data_lines, read_data
+from harness.tasks.math.task import MathTask, math_task
+from harness.tasks.task import Problem, belongs_to
 from tests.harness import math_material as material
 
 

@@ -5,17 +5,17 @@ import pytest
 import torch
 
 from harness import loop
-from harness.batching import MicroBatch, plan_minibatches
-from harness.chain_sum import GRADED
-from harness.config import OptimizerSettings
+from harness.algorithm.batching import MicroBatch, plan_minibatches
+from harness.algorithm.loss_metrics import LossRecord, metric_names
+from harness.algorithm.noise import Noise, checked_noise, noise_metrics, tolerance
+from harness.algorithm.nonfinite import NonFinite
+from harness.algorithm.state import make_updater
+from harness.algorithm.update import KnownLogprobs, known_logprobs
+from harness.config.schema import OptimizerSettings
 from harness.errors import HarnessError
-from harness.loss_record import LossRecord, metric_names
-from harness.noise import Noise, checked_noise, noise_metrics, tolerance
-from harness.nonfinite import NonFinite
-from harness.policy import Policy, load_policy
-from harness.record import RunFolder
-from harness.training import make_updater
-from harness.update import KnownLogprobs, known_logprobs
+from harness.model.policy import Policy, load_policy
+from harness.run.record import RunFolder
+from harness.tasks.chain_sum import GRADED
 from tests.harness import runs
 from tests.harness.responses import four_groups
 from tests.harness.tiny import small_config

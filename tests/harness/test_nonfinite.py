@@ -9,18 +9,18 @@ import torch
 from safetensors.torch import load_file
 
 from harness.__main__ import main
-from harness.batching import MicroBatch, plan_minibatches
-from harness.chain_sum import GRADED
-from harness.checkpoint import read_state
-from harness.environment import model_sha256
+from harness.algorithm.batching import MicroBatch, plan_minibatches
+from harness.algorithm.loss_metrics import LossRecord, metric_names
+from harness.algorithm.nonfinite import NonFinite, check_gradient, check_weights
+from harness.algorithm.state import Training, begin, make_updater
+from harness.algorithm.update import KnownLogprobs, known_logprobs
 from harness.errors import HarnessError
 from harness.loop import Beginning, train, update
-from harness.loss_record import LossRecord, metric_names
-from harness.nonfinite import NonFinite, check_gradient, check_weights
-from harness.policy import Policy
-from harness.record import RunFolder
-from harness.training import Training, begin, make_updater
-from harness.update import KnownLogprobs, known_logprobs
+from harness.model.policy import Policy
+from harness.run.checkpoint import read_state
+from harness.run.environment import model_sha256
+from harness.run.record import RunFolder
+from harness.tasks.chain_sum import GRADED
 from tests.harness import runs
 from tests.harness.command_line import outcome
 from tests.harness.responses import four_groups

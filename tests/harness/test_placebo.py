@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from harness import placebo
-from harness.batching import MicroBatch, plan_minibatches
-from harness.chain_sum import GRADED
-from harness.loss_record import LossRecord, metric_names
-from harness.placebo import Placebo, Row, SentRow, placebo_weights, replacement, rows_of
-from harness.policy import Policy
-from harness.ranks import ALONE
-from harness.training import make_ledger, make_updater
-from harness.update import KnownLogprobs, known_logprobs
+from harness.algorithm import placebo
+from harness.algorithm.batching import MicroBatch, plan_minibatches
+from harness.algorithm.loss_metrics import LossRecord, metric_names
+from harness.algorithm.placebo import Placebo, Row, SentRow, placebo_weights, replacement, rows_of
+from harness.algorithm.state import make_ledger, make_updater
+from harness.algorithm.update import KnownLogprobs, known_logprobs
+from harness.backends.ranks import ALONE
+from harness.model.policy import Policy
+from harness.tasks.chain_sum import GRADED
 from tests.harness.responses import four_groups
 from tests.harness.tiny import small_config
 

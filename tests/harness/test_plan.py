@@ -8,18 +8,18 @@ import pytest
 import torch
 import transformers
 
-from harness.command import OneLineParser
-from harness.commands import plan
+from harness.algorithm.state import make_ledger
+from harness.cli import plan
+from harness.cli.parser import OneLineParser
+from harness.config.resolve import PRESETS, resolve
 from harness.errors import UsageError
-from harness.model_shapes import SHAPES, ModelShape, shape_from, shape_of, tiny_shape
-from harness.plan_activations import Pass, trainer_pass
-from harness.plan_changes import changes_that_fit, with_flags
-from harness.plan_cost import assumed, forward_passes, step_work
-from harness.plan_job import GIB, Job, find_gpu, make_job
-from harness.plan_memory import fits, held, memory_of, responses_at_once, trainer
-from harness.policy import Policy
-from harness.settings import PRESETS, resolve
-from harness.training import make_ledger
+from harness.model.policy import Policy
+from harness.plan.activations import Pass, trainer_pass
+from harness.plan.changes import changes_that_fit, with_flags
+from harness.plan.cost import assumed, forward_passes, step_work
+from harness.plan.job import GIB, Job, find_gpu, make_job
+from harness.plan.memory import fits, held, memory_of, responses_at_once, trainer
+from harness.plan.shapes import SHAPES, ModelShape, shape_from, shape_of, tiny_shape
 from tests.harness.command_line import Outcome, outcome
 
 KNOWN = tomllib.loads(SHAPES.read_text(encoding="utf-8"))

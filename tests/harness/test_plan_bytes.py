@@ -8,20 +8,20 @@ import pytest
 import torch
 import transformers
 
-from harness.backend import checkpointing
-from harness.config import Config
-from harness.decoding import read_prompts
-from harness.lora import with_adapters
-from harness.model_shapes import shape_from
-from harness.packing import TokenBatch, pack_batch
-from harness.plan_activations import trainer_pass
-from harness.plan_job import Job, find_gpu, make_job
-from harness.plan_memory import CONTEXT, held, rollout, trainer
-from harness.policy import Policy, response_logprobs
-from harness.ranks import ALONE
-from harness.sampler import Sampling, sample
-from harness.settings import resolve
-from harness.training import make_backend
+from harness.algorithm.state import make_backend
+from harness.backends.ranks import ALONE
+from harness.backends.torch_backend import checkpointing
+from harness.config.resolve import resolve
+from harness.config.schema import Config
+from harness.model.lora import with_adapters
+from harness.model.packing import TokenBatch, pack_batch
+from harness.model.policy import Policy, response_logprobs
+from harness.plan.activations import trainer_pass
+from harness.plan.job import Job, find_gpu, make_job
+from harness.plan.memory import CONTEXT, held, rollout, trainer
+from harness.plan.shapes import shape_from
+from harness.rollouts.decoding import read_prompts
+from harness.rollouts.sampler import Sampling, sample
 from tests.harness.live_memory import LiveMemory
 
 SIZES: list[dict[str, Any]] = [

@@ -6,9 +6,9 @@ import transformers
 from torch import Tensor
 
 from harness.errors import UsageError
-from harness.packing import pack_batch
-from harness.policy import Policy, load_policy, response_logprobs
-from harness.warmstart import fresh_policy
+from harness.model.packing import pack_batch
+from harness.model.policy import Policy, load_policy, response_logprobs
+from harness.run.tiny_model import fresh_policy
 from tests.harness.agreement import agree
 from tests.harness.tiny import save_direct_answers
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 import transformers
 
-from harness.config import Config, ModelSettings
-from harness.engine import own_engine
+from harness.config.schema import Config, ModelSettings
 from harness.errors import UsageError
-from harness.initial import initial_policy, pretrained_policy
-from harness.lora import check_export, exported, with_adapters
-from harness.packing import pack_batch
-from harness.policy import Policy, load_policy, write_policy
+from harness.model.lora import check_export, exported, with_adapters
+from harness.model.packing import pack_batch
+from harness.model.policy import Policy, load_policy, write_policy
 from harness.resume import resume
-from harness.sampler import Sampling, sample
+from harness.rollouts.engine import own_engine
+from harness.rollouts.sampler import Sampling, sample
+from harness.run.initial_model import initial_policy, pretrained_policy
 from tests.harness import math_material as material
 from tests.harness import runs
 from tests.harness.networks import KINDS, change_json, save_network

@@ -5,12 +5,12 @@ import pytest
 import tokenizers
 import transformers
 
+from harness.config.task import DataSettings
 from harness.errors import UsageError
-from harness.model_checks import end_ids
-from harness.policy import Policy
-from harness.prompts import prompts_of, rendered
-from harness.questions import Question
-from harness.task_settings import DataSettings
+from harness.model.checks import end_ids
+from harness.model.policy import Policy
+from harness.tasks.math.prompts import prompts_of, rendered
+from harness.tasks.math.questions import Question
 from tests.harness import math_material as material
 
 ASKED = Question("What is 2+3?", "5")

@@ -9,9 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.data_files import DataFile
 from harness.errors import UsageError
-from harness.questions import BOXED_AFTER, DAPO_AFTER, DAPO_BEFORE, Question, overlap, question_of, read_questions
+from harness.tasks.math.files import DataFile
+from harness.tasks.math.questions import (
+    BOXED_AFTER,
+    DAPO_AFTER,
+    DAPO_BEFORE,
+    Question,
+    overlap,
+    question_of,
+    read_questions,
+)
 from tests.harness.math_material import dapo_rows, write_jsonl, write_parquet
 
 

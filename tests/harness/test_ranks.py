@@ -11,16 +11,16 @@ import psutil
 import pytest
 from pydantic_core import to_json
 
-from harness.correction import SamplerGap
+from harness.algorithm.correction import SamplerGap
+from harness.algorithm.loss_metrics import ByResponse
+from harness.algorithm.placebo import SentRow
+from harness.backends.hosts import free_port
+from harness.backends.ranks import read
+from harness.backends.rendezvous import Place, choose_interfaces, listening, meet
 from harness.errors import HarnessError, UsageError
-from harness.evaluation import Answer
-from harness.hosts import free_port
-from harness.loss_record import ByResponse
-from harness.placebo import SentRow
-from harness.policy import Policy
-from harness.ranks import read
-from harness.rendezvous import Place, choose_interfaces, listening, meet
-from harness.rollouts import Group
+from harness.model.policy import Policy
+from harness.rollouts.collect import Group
+from harness.rollouts.held_out import Answer
 from tests.harness import pairings
 from tests.harness.responses import four_groups
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from harness.__main__ import main
-from harness.against import differences
-from harness.config import Config, section_of
-from harness.settings import PRESETS, flatten, preset_settings, resolve, tree_of
+from harness.config.differences import differences
+from harness.config.resolve import PRESETS, flatten, preset_settings, resolve, tree_of
+from harness.config.schema import Config, section_of
 from tests.harness.command_line import outcome
 
 EVERYWHERE = {

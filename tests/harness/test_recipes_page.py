@@ -8,7 +8,7 @@ import huggingface_hub
 import pytest
 
 from harness.__main__ import main
-from harness.settings import PRESETS
+from harness.config.resolve import PRESETS
 from tests.harness.command_line import outcome
 
 PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.record import RunFolder
+from harness.run.record import RunFolder
 from tests.harness import runs
 from tests.harness.agreement import agree
 

@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from harness.__main__ import main
-from harness.batching import plan_minibatches
-from harness.chain_sum import GRADED
-from harness.commands.replay import other_config
-from harness.config import Config
+from harness.algorithm.batching import plan_minibatches
+from harness.algorithm.state import make_updater
+from harness.algorithm.update import known_logprobs
+from harness.cli.replay import other_config
+from harness.compare.replay import Line, replay_run
+from harness.config.schema import Config
 from harness.errors import UsageError
-from harness.history import read_history
-from harness.policy import Policy, load_policy
-from harness.record import RunFolder
-from harness.replay import Line, replay_run
-from harness.rollouts import collect
-from harness.training import make_updater
-from harness.update import known_logprobs
+from harness.model.policy import Policy, load_policy
+from harness.rollouts.collect import collect
+from harness.run.history import read_history
+from harness.run.record import RunFolder
+from harness.tasks.chain_sum import GRADED
 from tests.harness import runs
 from tests.harness.command_line import outcome
 from tests.harness.tiny import SCAFFOLD, asking, small_config

@@ -10,11 +10,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from harness.__main__ import main
+from harness.algorithm.metrics import Metrics
 from harness.errors import Stopped
 from harness.files import sha256_of
 from harness.loop import train
-from harness.metrics import Metrics
-from harness.record import RunFolder
+from harness.run.record import RunFolder
 from tests.harness import runs
 from tests.harness.command_line import Outcome, outcome
 from tests.harness.tiny import SCAFFOLD, cache_as_tiny, small_config

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from harness.config import TaskSettings
-from harness.rewards import overlong_penalty, score
+from harness.config.schema import TaskSettings
+from harness.rollouts.scoring import overlong_penalty, score
 from tests.harness.agreement import agree
 from tests.losses.golden import GOLDEN
 from tests.losses.mutation import mutant

@@ -2,11 +2,11 @@ import dataclasses
 
 import pytest
 
-from harness.config import Config
+from harness.config.schema import Config
 from harness.errors import HarnessError, UsageError
-from harness.policy import Policy
-from harness.rollouts import Rollouts, collect, informative
-from harness.task import Problem, belongs_to
+from harness.model.policy import Policy
+from harness.rollouts.collect import Rollouts, collect, informative
+from harness.tasks.task import Problem, belongs_to
 from tests.harness.responses import group
 from tests.harness.tiny import asking, small_config
 from tests.losses import golden

@@ -4,10 +4,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from harness.environment import model_sha256
-from harness.policy import load_policy
-from harness.record import RunFolder
-from harness.settings import config_sha256, resolve, tree_of
+from harness.config.resolve import config_sha256, resolve, tree_of
+from harness.model.policy import load_policy
+from harness.run.environment import model_sha256
+from harness.run.record import RunFolder
 from tests.harness import contract, runs
 from tests.harness.tiny import SCAFFOLD, small_config
 

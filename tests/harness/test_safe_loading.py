@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.__main__ import main
-from harness.checkpoint import save_weights
-from harness.environment import ROOT, model_sha256
 from harness.errors import UsageError
 from harness.files import sha256_of
-from harness.history import read_history
-from harness.initial import recorded_initial_policy
-from harness.manifest import FolderFault, check_manifest
-from harness.policy import Policy, load_policy
+from harness.model.policy import Policy, load_policy
+from harness.run.checkpoint import save_weights
+from harness.run.environment import ROOT, model_sha256
+from harness.run.folder import FolderFault, check_manifest
+from harness.run.history import read_history
+from harness.run.initial_model import recorded_initial_policy
 from tests.harness import runs
 from tests.harness.command_line import outcome
 from tests.harness.tiny import small_config

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.policy import Policy
+from harness.model.policy import Policy
 from harness.randomness import stream
-from harness.sampler import Sample, Sampling, sample
+from harness.rollouts.sampler import Sample, Sampling, sample
 from tests.harness.agreement import agree
 
 PROMPTS = ["a1b2c3d4e0f1:", "a0b0c0d0e0f0g0h0i0:", "a4:"]

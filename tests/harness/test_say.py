@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from harness import say as lines
-from harness.say import be_silent, say
+from harness import console as lines
+from harness.console import be_silent, say
 
 
 def test_a_line_that_nobody_reads_any_more_stops_nothing() -> None:

@@ -4,8 +4,8 @@ from itertools import combinations
 import pytest
 
 from analysis.pass_at_k import pass_at_k
-from harness.evaluation import Answer
-from harness.scores import ProblemResult, majority, problem_result, scores
+from harness.evaluation.scores import ProblemResult, majority, problem_result, scores
+from harness.rollouts.held_out import Answer
 from tests.harness.agreement import agree
 
 

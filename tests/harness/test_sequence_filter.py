@@ -7,15 +7,15 @@ import math
 import pytest
 import torch
 
-from harness.batching import MicroBatch, plan_minibatches
-from harness.chain_sum import GRADED
+from harness.algorithm.batching import MicroBatch, plan_minibatches
+from harness.algorithm.loss_metrics import LossRecord, metric_names
+from harness.algorithm.state import make_ledger, make_updater
+from harness.algorithm.update import KnownLogprobs, known_logprobs
 from harness.errors import UsageError
-from harness.loss_record import LossRecord, metric_names
-from harness.packing import pack_batch
-from harness.policy import Policy
-from harness.rollouts import Rollouts
-from harness.training import make_ledger, make_updater
-from harness.update import KnownLogprobs, known_logprobs
+from harness.model.packing import pack_batch
+from harness.model.policy import Policy
+from harness.rollouts.collect import Rollouts
+from harness.tasks.chain_sum import GRADED
 from losses import AVERAGING_MODES, LOSSES, sequence_filter
 from tests.harness.agreement import agree
 from tests.harness.responses import four_groups

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import Config, section_of
+from harness.config.resolve import PRESETS, config_sha256, flatten, resolve, tree_of
+from harness.config.schema import Config, section_of
 from harness.errors import UsageError
-from harness.settings import PRESETS, config_sha256, flatten, resolve, tree_of
 
 # a value for every setting that is not its default, as the command line spells it
 OTHER = {
@@ -165,7 +165,7 @@ def test_hash_is_that_of_every_setting_but_the_output_folder() -> None:
 
 
 def test_a_recorded_config_reads_back_as_itself(tmp_path: Path) -> None:
-    from harness.record import RunFolder
+    from harness.run.record import RunFolder
 
     config = resolve(OTHER)
     folder = RunFolder.create(tmp_path / "run", config, {}, None)

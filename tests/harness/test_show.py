@@ -3,10 +3,10 @@
 import pytest
 
 from harness.__main__ import main
-from harness.config import Config, LossSettings, OptimizerSettings
-from harness.loss_steps import AUTHORS, SLIME, SWIFT, TRL, TRL_PR, VERL, loss_steps
-from harness.settings import resolve
-from harness.show import loss_text
+from harness.config.explain import loss_text
+from harness.config.loss_steps import AUTHORS, SLIME, SWIFT, TRL, TRL_PR, VERL, loss_steps
+from harness.config.resolve import resolve
+from harness.config.schema import Config, LossSettings, OptimizerSettings
 from tests.harness.command_line import outcome
 
 LOSSES = ("grpo", "dapo", "fipo")

@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 
-from harness.backend import step_and_measure, torch_backend
-from harness.config import OptimizerSettings
+from harness.backends.torch_backend import step_and_measure, torch_backend
+from harness.config.resolve import resolve, resolve_tree, tree_of
+from harness.config.schema import OptimizerSettings
 from harness.errors import UsageError
-from harness.policy import Policy
-from harness.settings import resolve, resolve_tree, tree_of
+from harness.model.policy import Policy
 from tests.harness.agreement import agree
 from tests.harness.tiny import small_config
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.config import Config
-from harness.engine import Actors, TorchEngine, Weights, own_engine
+from harness.algorithm.state import Training, begin
+from harness.algorithm.sync import sync
+from harness.config.schema import Config
 from harness.errors import HarnessError
-from harness.policy import Policy
-from harness.sync import sync
-from harness.training import Training, begin
+from harness.model.policy import Policy
+from harness.rollouts.engine import Actors, TorchEngine, Weights, own_engine
 from tests.harness.tiny import small_config
 
 

@@ -1,8 +1,8 @@
 import pytest
 
-from harness.chain_sum import GRADED, KEYED, TASKS, ChainSum, terms_of
 from harness.randomness import stream
-from harness.task import TRAINED_ON, Problem, Split, belongs_to, draw_distinct
+from harness.tasks.chain_sum import GRADED, KEYED, TASKS, ChainSum, terms_of
+from harness.tasks.task import TRAINED_ON, Problem, Split, belongs_to, draw_distinct
 
 
 @pytest.mark.parametrize("task", TASKS)

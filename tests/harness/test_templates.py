@@ -7,11 +7,11 @@ import pytest
 import tokenizers
 import transformers
 
+from harness.config.task import DataSettings
 from harness.errors import UsageError
-from harness.policy import load_policy
-from harness.prompts import prompts_of
-from harness.questions import Question
-from harness.task_settings import DataSettings
+from harness.model.policy import load_policy
+from harness.tasks.math.prompts import prompts_of
+from harness.tasks.math.questions import Question
 from tests.harness import math_material as material
 from tests.harness.networks import change_json, chat_tokenizer, save_network
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.record import RunFolder
+from harness.run.record import RunFolder
 from tests.harness import runs
 from tests.harness.tiny import small_config
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-import harness.token_logprobs as chunked
-from harness.token_logprobs import token_logprobs
+import harness.model.logprobs as chunked
+from harness.model.logprobs import token_logprobs
 from tests.harness.agreement import agree
 
 TOKENS, HIDDEN, VOCABULARY = 23, 8, 50

@@ -1,20 +1,30 @@
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from harness.config import Config
-from harness.manifest import save_folder
-from harness.policy import load_policy
-from harness.warmstart import cache_key, fresh_policy, tiny_model_folder
+from harness.config.schema import Config
+from harness.model.policy import load_policy
+from harness.run.folder import save_folder
+from harness.run.tiny_model import (
+    RECIPE_VERSION,
+    cache_key,
+    demonstration_loss,
+    demonstrations,
+    fresh_policy,
+    tiny_model_folder,
+    warm_started,
+)
+from harness.tasks.chain_sum import TASKS
 
 # builds the tiny model of a task that takes two steps, and prints its folder
 BUILDER = """
 import dataclasses
-from harness.chain_sum import DIRECT, GRADED, TASKS, Stage
-from harness.torch_setup import set_up_torch
-from harness.warmstart import tiny_model_folder
+from harness.tasks.chain_sum import DIRECT, GRADED, TASKS, Stage
+from harness.backends.torch_setup import set_up_torch
+from harness.run.tiny_model import tiny_model_folder
 set_up_torch(1)
 TASKS["short"] = dataclasses.replace(GRADED, stages=(Stage((6, 8), ((1.0, DIRECT),), steps=2, lr=1e-3),))
 print(tiny_model_folder("short", 0, 1))
@@ -68,3 +78,18 @@ def test_initial_weights_are_keyed_by_the_model_seed() -> None:
 
 def test_the_tiny_model_has_the_size_that_the_documents_name() -> None:
     assert sum(parameter.numel() for parameter in fresh_policy(0).model.parameters()) == 100_800
+
+
+# By version: the sum of the first batch's tokens, and the loss on it after three steps of each stage.
+RECIPES = {1: {"graded_chain_sum": (11809, 1.35948), "keyed_chain_sum": (11100, 1.20355)}}
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_other_weights_need_another_version(name: str) -> None:
+    """Where this fails, raise RECIPE_VERSION and record what the new recipe gives; never the same version twice."""
+    stages = tuple(dataclasses.replace(stage, steps=3, until_accuracy=None) for stage in TASKS[name].stages)
+    policy = warm_started(dataclasses.replace(TASKS[name], stages=stages), 0, lambda _done, _total: None)
+    batch = demonstrations(policy, TASKS[name], stages[0], (0, 0, 0))
+    tokens, loss = RECIPES[RECIPE_VERSION][name]
+    assert sum(sum(prompt) + sum(response) for prompt, response in batch) == tokens
+    assert demonstration_loss(policy, batch).item() == pytest.approx(loss, rel=1e-5)

@@ -13,9 +13,9 @@ import pytest
 
 from analysis.__main__ import main as analysis
 from harness.__main__ import main
+from harness.config.resolve import resolve, tree_sha256
 from harness.files import write_table
-from harness.record import ROLLOUT_SCHEMA, RunFolder
-from harness.settings import resolve, tree_sha256
+from harness.run.record import ROLLOUT_SCHEMA, RunFolder
 from tests.harness import math_material as material
 from tests.harness import runs
 from tests.harness.agreement import agree

@@ -5,15 +5,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.asking import Asking
-from harness.chain_sum import DIRECT, GRADED, Stage
-from harness.config import Config
-from harness.engine import Actors, TorchEngine
-from harness.manifest import save_folder
-from harness.policy import Policy, write_policy
-from harness.settings import resolve
-from harness.torch_setup import set_up_torch
-from harness.warmstart import cache_key, silent, warm_started
+from harness.backends.torch_setup import set_up_torch
+from harness.config.resolve import resolve
+from harness.config.schema import Config
+from harness.model.policy import Policy, write_policy
+from harness.rollouts.context import Asking
+from harness.rollouts.engine import Actors, TorchEngine
+from harness.run.folder import save_folder
+from harness.run.tiny_model import cache_key, silent, warm_started
+from harness.tasks.chain_sum import DIRECT, GRADED, Stage
 
 DIRECT_ANSWERS = dataclasses.replace(GRADED, stages=(Stage((6, 12), ((1.0, DIRECT),), steps=40, lr=5e-3),))
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from harness.config import Config
+from harness.config.schema import Config
 from losses.surrogate import clipped_surrogate
 from tests.losses import golden, implementations
 from tests.losses.agreement import LEVELS

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.settings import resolve
+from harness.config.resolve import resolve
 from tests.harness.tiny import small_settings
 
 pytestmark = pytest.mark.train

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.history import read_history
+from harness.run.history import read_history
 from sweeps.forks import LOST, Forks, environment
 from sweeps.slots import harness_process, works_on
 from tests.harness.tiny import small_flags

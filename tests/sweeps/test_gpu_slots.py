@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import HarnessError, UsageError
-from harness.config import Config
+from harness.config.schema import Config
 from sweeps import slots
 from sweeps.gpus import listed_gpus
 from sweeps.holders import Holder

@@ -18,19 +18,20 @@ import torch
 
 pytest.importorskip("vllm", reason="make test-vllm has an environment of its own for it")
 
-from harness import vllm_engine, warmstart
 from harness.__main__ import main
-from harness.chain_sum import GRADED
-from harness.config import Config
-from harness.engine import Key, TorchEngine
+from harness.backends.torch_setup import set_up_torch
+from harness.config.resolve import resolve
+from harness.config.schema import Config
 from harness.errors import HarnessError
 from harness.loop import train
-from harness.packing import pack_batch
-from harness.policy import Policy, load_policy, write_policy
-from harness.sampler import Sample, Sampling
-from harness.settings import resolve
-from harness.torch_setup import set_up_torch
-from harness.vllm_engine import VllmEngine
+from harness.model.packing import pack_batch
+from harness.model.policy import Policy, load_policy, write_policy
+from harness.rollouts import vllm_engine
+from harness.rollouts.engine import Key, TorchEngine
+from harness.rollouts.sampler import Sample, Sampling
+from harness.rollouts.vllm_engine import VllmEngine
+from harness.run import tiny_model as warmstart
+from harness.tasks.chain_sum import GRADED
 from tests.harness import math_material as material
 from tests.harness import runs
 from tests.harness.command_line import outcome

@@ -1,0 +1,59 @@
+"""Planted controls of token credit: where the negative advantage of a wrong response falls, known from the task.
+
+blame       on the first wrong step alone, 0 elsewhere: credit that no published loss has
+damp        the same sum, spread evenly over the response: what of blame's gain comes with damping negatives
+random_blame  the same sum on one step chosen at random: what comes with sparse negatives, wherever they fall
+"""
+
+from typing import Literal
+
+from harness.model.policy import Policy
+from harness.randomness import stream
+from harness.rollouts.collect import Response
+from harness.tasks.task import Task
+
+CreditControl = Literal["blame", "damp", "random_blame"]
+CREDIT_CONTROLS: tuple[CreditControl, ...] = ("blame", "damp", "random_blame")
+Span = tuple[int, int]  # characters [start, end) of the response's text
+
+
+def credited(
+    response: Response, advantage: float, control: CreditControl, where: tuple[Policy, Task, int]
+) -> list[float]:
+    """A negative advantage as the control lays it on the response's tokens; `where`: policy, task and the run's seed.
+
+    All three give a response the same sum, that of its first wrong step, and none at all where every step is right.
+    The random step is drawn by (seed, step, prompt, sample): the same in every process.
+    """
+    policy, task, seed = where
+    ends = policy.token_ends(response.tokens)
+    blamed = tokens_of(task.first_wrong_step(response.problem, response.text), ends)
+    if control == "blame":
+        return [advantage if it else 0.0 for it in blamed]
+    total = advantage * sum(blamed)
+    if control == "damp":
+        return [total / len(blamed)] * len(blamed)
+    chosen = tokens_of(random_step(task.steps(response.text), seed, response), ends)
+    count = sum(chosen)
+    return [total / count if it else 0.0 for it in chosen] if count else [0.0] * len(chosen)
+
+
+def random_step(steps: list[Span], seed: int, response: Response) -> Span | None:
+    """One of the response's steps, each as likely; None where there is none."""
+    if not steps:
+        return None
+    draw = stream(seed, "random_blame", response.step, *response.key)
+    return steps[int(draw.integers(len(steps)))]
+
+
+def tokens_of(span: Span | None, ends: list[int]) -> list[bool]:
+    """Which tokens, given where each one's characters end, reach into the span.
+
+    The end token has no characters of its own and belongs to the step that it ends.
+    """
+    if span is None:
+        return [False] * len(ends)
+    starts = [0, *ends[:-1]]
+    return [
+        (start < span[1] and end > span[0]) or start == end == span[1] for start, end in zip(starts, ends, strict=True)
+    ]

@@ -1,0 +1,90 @@
+"""The sampler against the trainer: how far their log-probabilities of the same tokens lie apart, and a weight for it.
+
+A rollout engine computes in other kernels, so its tokens are drawn from a policy that is not quite the trainer's. The
+ratio of the losses is always trainer against trainer; a truncated importance weight of trainer against sampler can
+stand beside it, for every loss alike.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from harness.backends.ranks import Ranks
+from harness.config.scale import EngineSettings
+from harness.config.schema import Config
+from harness.errors import HarnessError
+
+
+def correction_weights(
+    gap: Float[Tensor, "sequence token"], mask: Bool[Tensor, "sequence token"], settings: EngineSettings
+) -> Float[Tensor, "sequence token"]:
+    """exp(trainer - sampler) of each token, cut at the cap (`truncate`), or 0 outside 1/cap to cap (`mask`); or 1."""
+    if settings.sampler_correction == "none":
+        return torch.ones_like(gap)
+    cap = settings.sampler_correction_cap
+    weights = gap.masked_fill(~mask, 0.0).exp()
+    if settings.sampler_correction == "truncate":
+        return weights.clamp(max=cap)
+    return weights.masked_fill((weights > cap) | (weights < 1 / cap), 0.0)
+
+
+MAX_MEAN_GAP = {"float32": 1e-3, "bfloat16": 0.1}  # nats a token; kernels that round differently stay well below
+
+
+def check_sampler_agrees(gap: "SamplerGap", config: Config) -> bool:
+    """Whether any tokens were compared; those of which something is not finite are left to the update.
+
+    Raises HarnessError if the log-probabilities of sampler and trainer differ too much in the mean: then every ratio,
+    and every gradient, would be wrong.
+    """
+    mean = gap.absolute / gap.tokens if gap.tokens else math.nan
+    allowed = config.engine.sync_tolerance or MAX_MEAN_GAP[config.model.dtype]
+    if mean > allowed:
+        raise HarnessError(
+            f"expected the sampler's log-probabilities of the responses to be the trainer's, within {allowed:g} nats a "
+            f"token, got {mean:.3g} (largest {gap.largest:.3g}): the model computes other values token by token than "
+            "over whole texts; use another model or --engine, or raise --sync_tolerance"
+        )
+    return math.isfinite(mean)
+
+
+@dataclass
+class SamplerGap:
+    """Trainer minus sampler over the tokens that a step trains on, and the sum of their advantages."""
+
+    tokens: int = 0
+    advantages: float = 0.0
+    absolute: float = 0.0  # sum of |gap|, nats
+    largest: float = 0.0
+    kl: float = 0.0  # sum of exp(gap) - 1 - gap: k3 of the sampler to the trainer (Schulman 2020), nats
+
+    def add(self, gap: Float[Tensor, "sequence token"], mask: Bool[Tensor, "sequence token"]) -> None:
+        """Count tokens in."""
+        values = gap[mask].double()
+        if len(values):
+            self.tokens += len(values)
+            self.absolute += float(values.abs().sum())
+            self.largest = max(self.largest, float(values.abs().max()))
+            self.kl += float((torch.expm1(values) - values).sum())
+
+    def merged(self, ranks: Ranks) -> "SamplerGap":
+        """Of all ranks together."""
+        if ranks.world == 1:
+            return self
+        parts = ranks.gather(self, SamplerGap)
+        return SamplerGap(
+            tokens=sum(part.tokens for part in parts),
+            advantages=sum(part.advantages for part in parts),
+            absolute=sum(part.absolute for part in parts),
+            largest=max(part.largest for part in parts),
+            kl=sum(part.kl for part in parts),
+        )
+
+    def metrics(self) -> dict[str, float | None]:
+        """Means per token, and the largest; None without tokens."""
+        mean, kl = (total / self.tokens if self.tokens else None for total in (self.absolute, self.kl))
+        largest = self.largest if self.tokens else None
+        return {"sampler/logprob_gap_mean": mean, "sampler/logprob_gap_max": largest, "sampler/kl": kl}

@@ -1,0 +1,67 @@
+"""Whether a step's responses hold anything to learn from, and the likeliest reason where they do not."""
+
+from collections.abc import Sequence
+
+from harness.algorithm.state import Training
+from harness.config.schema import Config
+from harness.console import say
+from harness.errors import GaveUp
+from harness.rollouts.collect import Group, Rollouts
+
+
+def can_learn_from(groups: Sequence[Group], config: Config) -> bool:
+    """Whether some group's rewards differ, and not all its responses are left out of the loss.
+
+    Otherwise every advantage is 0, or without a token that it is laid on, and so is every gradient.
+    """
+    return any(
+        len({response.reward for response in group}) > 1
+        and not (config.task.overlong_filter and all(response.truncated for response in group))
+        for group in groups
+    )
+
+
+def track_learning(training: Training, rollouts: Rollouts, config: Config) -> None:
+    """Remember whether any step so far had something to learn from, and say so if the first had not."""
+    training.has_learned = training.has_learned or can_learn_from(rollouts.kept, config)
+    if training.has_learned:
+        return
+    training.idle_reason = likely_reason(rollouts, config)
+    if training.steps_done == 0:
+        say(f"note: the first step has nothing to learn from: {training.idle_reason}")
+
+
+def give_up_if_idle(training: Training, config: Config) -> None:
+    """Raise GaveUp if `give_up_after` steps are done and none had anything to learn from."""
+    limit, done = config.run.give_up_after, training.steps_done
+    if not training.has_learned and limit is not None and done >= limit:
+        raise GaveUp(
+            f"gave up after {done} steps: none had a group with different rewards, so nothing was learned: "
+            f"{training.idle_reason}; or start again with a higher --give_up_after"
+        )
+
+
+def likely_reason(rollouts: Rollouts, config: Config) -> str:
+    """The likeliest reason why no group's rewards differ, and the settings to look at."""
+    responses = rollouts.responses
+    right = sum(response.correct for response in responses)
+    cut = sum(response.truncated for response in responses)
+    form = f"--answer_format {config.data.answer_format}, " if config.task.task == "math" else ""
+    if not responses:
+        return "no prompts were left to ask: see --train_data, or lower --prompts_per_step"
+    if cut == len(responses):
+        return (
+            f"all {cut} responses were cut at --max_response_tokens {config.rollout.max_response_tokens}: raise it, "
+            "and see whether --prompt_template makes a prompt after which this --model ends its answers"
+        )
+    if right == 0:
+        return (
+            f"none of {len(responses)} responses was right, {cut} of them cut: see {form}--prompt_template and "
+            "--max_response_tokens, and read the responses in the run's rollouts/"
+        )
+    if right == len(responses):
+        return f"all {right} responses were right: take harder questions (--train_data), or raise --temperature"
+    return (
+        f"each prompt's responses were all right or all wrong ({right} of {len(responses)} right): raise --group_size, "
+        "--prompts_per_step or --temperature"
+    )

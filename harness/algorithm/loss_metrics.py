@@ -1,0 +1,99 @@
+"""What the loss shows of a training step's updates."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from harness.algorithm.batching import MicroBatch
+from harness.backends.ranks import Ranks
+from losses import Loss, LossBatch, LossOutput
+
+Mask = Bool[Tensor, "sequence token"]
+ByResponse = list[tuple[tuple[str, int], list[float]]]  # the items of what is kept by prompt and sample
+
+EXTREME = 20.0  # nats; where the authors clamp log-ratios: a ratio beyond e^20 is noise or a policy gone astray
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A micro-batch under the policy as it now is."""
+
+    output: LossOutput
+    policy_logprobs: Float[Tensor, "sequence token"]
+    old_logprobs: Float[Tensor, "sequence token"]
+    entropy: Float[Tensor, "sequence token"]
+
+    @property
+    def extreme(self) -> Mask:
+        """Trained tokens whose ratio lies beyond e^EXTREME or its inverse, whatever the loss clamps."""
+        return ((self.policy_logprobs - self.old_logprobs).abs() > EXTREME) & self.output.mask
+
+
+@dataclass
+class LossRecord:
+    """Sums and counts of the loss's metrics over the updates of a training step."""
+
+    names: Sequence[str]  # what the loss reports, so that a step without updates can say that it has none of it
+    totals: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    gradient_norms: list[float] = field(default_factory=list)  # before clipping, one per update
+    step_norms: list[float | None] = field(default_factory=list)  # of the change to the weights, one per update
+    skipped: int = 0  # updates not made because something was not finite
+    learning_rate: float | None = None  # of the last update
+    response_weights: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
+    latest: tuple[MicroBatch, LossOutput] | None = None  # the last micro-batch with a token to train on
+
+    def add(self, batch: MicroBatch, forward: Forward) -> None:
+        """Count a micro-batch in; an idle one does not count."""
+        if not batch.responses:
+            return
+        output = forward.output
+        tokens = output.mask.sum(dim=1)
+        entropy = forward.entropy.masked_fill(~output.mask, 0.0)
+        of_tokens = {"token_loss": output.token_loss, "entropy": entropy, "extreme_ratios": forward.extreme}
+        metrics = output.metrics | {name: (values.detach().sum(), tokens.sum()) for name, values in of_tokens.items()}
+        metrics["filtered_responses"] = ((tokens == 0).sum(), torch.tensor(len(tokens)))
+        for name, (total, count) in metrics.items():
+            self.totals[name] += float(total)
+            self.counts[name] += float(count)
+        if "influence_weight" in output.diagnostics:
+            means = output.diagnostics["influence_weight"].sum(dim=1) / tokens
+            for response, mean, trained in zip(batch.responses, means.tolist(), tokens.tolist(), strict=True):
+                if trained:
+                    self.response_weights[response.key].append(mean)
+        if output.mask.any():
+            self.latest = (batch, output)
+
+    def merged(self, ranks: Ranks) -> "LossRecord":
+        """Of all ranks together. Norms, skips and learning rate are the same on each."""
+        if ranks.world == 1:
+            return self
+        kept = (dict(self.totals), dict(self.counts), list(self.response_weights.items()))
+        whole = replace(self, totals=defaultdict(float), counts=defaultdict(float), response_weights={})
+        for totals, counts, weights in ranks.gather(kept, tuple[dict[str, float], dict[str, float], ByResponse]):
+            for name, total in totals.items():
+                whole.totals[name] += total
+                whole.counts[name] += counts[name]
+            whole.response_weights |= dict(weights)
+        return whole
+
+    @property
+    def trained_tokens(self) -> int:
+        """Response tokens in all updates."""
+        return int(self.counts.get("token_loss", 0))
+
+    def means(self) -> dict[str, float | None]:
+        """The metrics by name; None without a token."""
+        counts = {name: self.counts.get(name, 0) for name in self.names}
+        return {name: self.totals[name] / count if count else None for name, count in counts.items()}
+
+
+def metric_names(loss: Loss) -> list[str]:
+    """What a step's record says: of every loss the same, then its diagnostics, asked of a batch without tokens."""
+    empty = torch.zeros(1, 1)
+    output = loss(LossBatch(empty, empty, empty, empty.bool(), reference_logprobs=empty))
+    return ["token_loss", "entropy", "filtered_responses", "extreme_ratios", *output.diagnostics]

@@ -1,0 +1,140 @@
+"""The numbers of a training step, under the names of docs/run_folder.md."""
+
+import dataclasses
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.algorithm.correction import SamplerGap
+from harness.algorithm.loss_metrics import LossRecord
+from harness.backends.liveness import beat
+from harness.rollouts.collect import Rollouts, informative
+
+Metrics = dict[str, float | int | None]
+
+
+def rollout_metrics(rollouts: Rollouts) -> Metrics:
+    """What the first sampling round shows: the same prompts and noise in every arm, chosen by no filter."""
+    groups = rollouts.rounds[0]
+    responses = [response for group in groups for response in group]
+    tokens = np.array([len(response.tokens) for response in responses])
+    low, q25, median, q75, high = np.percentile(tokens, [0, 25, 50, 75, 100])
+    return {
+        "rollout/accuracy": float(np.mean([response.correct for response in responses])),
+        "rollout/reward_mean": float(np.mean([response.reward for response in responses])),
+        "rollout/response_tokens_min": low,
+        "rollout/response_tokens_q25": q25,
+        "rollout/response_tokens_median": median,
+        "rollout/response_tokens_q75": q75,
+        "rollout/response_tokens_max": high,
+        "rollout/response_tokens_mean": float(tokens.mean()),
+        "rollout/truncated_share": float(np.mean([response.truncated for response in responses])),
+        "rollout/unchecked_share": float(np.mean([response.grade.outcome == "unchecked" for response in responses])),
+        "rollout/entropy": float(sum(response.entropy_sum for response in responses) / tokens.sum()),
+        "rollout/informative_groups_share": float(np.mean([informative(group) for group in groups])),
+        "rollout/sampling_rounds": len(rollouts.rounds),
+        "rollout/unfilled_groups": rollouts.missing,
+    }
+
+
+def training_metrics(gap: SamplerGap, record: LossRecord, grad_clip: float) -> Metrics:
+    """What the updates show; None where the step had no group to learn from."""
+    norms = record.gradient_norms
+    return {
+        "rollout/length_weighted_advantage": gap.advantages / gap.tokens if gap.tokens else None,
+        **gap.metrics(),
+        **{f"loss/{name}": value for name, value in record.means().items()},
+        "optimizer/grad_norm": float(np.mean(norms)) if norms else None,
+        "optimizer/clipped_share": float(np.mean(np.array(norms) > grad_clip)) if norms else None,
+        "optimizer/step_norm": mean_or_none(record.step_norms),
+        "optimizer/lr": record.learning_rate,
+    }
+
+
+def mean_or_none(values: list[float | None]) -> float | None:
+    """The mean; None where there is nothing to take it of, or something is not known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
+
+
+CONSTANTS = ("parameters", "epochs", "forwards", "backward_flops")  # of a run's ledger, known from its config
+
+
+@dataclass
+class Ledger:
+    """What the run has spent on training so far; evaluations are not in it."""
+
+    parameters: int
+    epochs: int
+    forwards: int  # passes without gradient over what is trained on: old, reference, sequence filter
+    backward_flops: float = 4.0  # per parameter and token; less where most weights are frozen
+    prompts: int = 0
+    responses: int = 0
+    generated_tokens: int = 0
+    discarded_tokens: int = 0
+    trained_tokens: int = 0
+    updates: int = 0
+    skipped_updates: int = 0
+    flops: float = 0.0
+
+    def add(self, rollouts: Rollouts, record: LossRecord) -> None:
+        """Count a step in. A token costs 2 FLOPs per parameter forward and, where all are trained, 4 backward.
+
+        Attention is left out, and so is the head's product that backward repeats.
+        """
+        responses = rollouts.responses
+        kept = sum(len(response.tokens) for group in rollouts.kept for response in group)
+        generated = sum(len(response.tokens) for response in responses)
+        prompt_tokens = sum(len(group[0].prompt_tokens) for groups in rollouts.rounds for group in groups)
+        trained_rows = sum(len(r.prompt_tokens) + len(r.tokens) for group in rollouts.kept for r in group)
+        self.prompts += sum(len(groups) for groups in rollouts.rounds)
+        self.responses += len(responses)
+        self.generated_tokens += generated
+        self.discarded_tokens += generated - kept
+        self.trained_tokens += record.trained_tokens
+        self.updates += len(record.gradient_norms)
+        self.skipped_updates += record.skipped
+        forward = prompt_tokens + generated + self.forwards * trained_rows
+        update = (2.0 + self.backward_flops) * trained_rows * self.epochs
+        self.flops += self.parameters * (2.0 * forward + update)
+
+    def metrics(self) -> Metrics:
+        """The totals."""
+        totals = dataclasses.asdict(self)
+        return {f"ledger/{name}": totals[name] for name in totals if name not in CONSTANTS}
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by phase within a step."""
+
+    started: float = field(default_factory=time.perf_counter)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time what is done inside."""
+        begin = time.perf_counter()
+        beat(name)
+        yield
+        self.seconds[name] += time.perf_counter() - begin
+
+    def elapsed_s(self) -> float:
+        """Seconds since the start of the run, what stood still between two processes left out."""
+        return time.perf_counter() - self.started
+
+    def resume(self, elapsed_s: float) -> None:
+        """Go on from an earlier process's time."""
+        self.started = time.perf_counter() - elapsed_s
+
+    def lap(self) -> Metrics:
+        """The step's seconds by phase, and since the start of the run; begins the next step."""
+        names = ("rollout", "logprobs", "update", "sync", "evaluation", "record")
+        lap: Metrics = {f"time/{name}_s": round(self.seconds[name], 4) for name in names}
+        lap["time/elapsed_s"] = round(self.elapsed_s(), 4)
+        self.seconds.clear()
+        return lap

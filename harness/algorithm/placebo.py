@@ -1,0 +1,111 @@
+"""Placebos of FIPO: its influence weights without their token credit, so that what is left of a gain is not credit.
+
+sign_mean       every weight becomes the mean of those whose advantage has its sign, over the optimizer step
+shuffle_within  the weights of a response are permuted among its tokens
+shuffle_batch   the weights of the optimizer step are permuted among all its tokens
+
+Each keeps the sum of the weights, and each is the same for any split into ranks and micro-batches. The permutations are
+drawn by (seed, step) and the responses' own keys; where a step has several epochs, they all use the same ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.algorithm.batching import MicroBatch
+from harness.backends.ranks import Ranks
+from harness.randomness import stream
+
+Placebo = Literal["none", "sign_mean", "shuffle_within", "shuffle_batch"]
+Key = tuple[int, str, int]  # step, prompt, sample
+Weights = Float[Tensor, "sequence token"]
+SentRow = tuple[Key, list[float], list[float]]  # a row between ranks: its key, weights and advantages
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a response trains on."""
+
+    key: Key
+    weights: Float[Tensor, " token"]
+    advantages: Float[Tensor, " token"]
+
+
+def placebo_weights(
+    kind: Placebo, seed: int, own: Sequence[tuple[MicroBatch, Weights, Tensor]], ranks: Ranks
+) -> list[Weights]:
+    """The weights to use instead, in each of this rank's micro-batches of an optimizer step.
+
+    own: of each micro-batch, the influence weights that FIPO has for it, and the mask of the tokens it trains on.
+    Raises ValueError for a kind that is none of the placebos.
+    """
+    everywhere = sorted(rows_everywhere(own, ranks), key=lambda row: row.key)
+    replaced = dict(zip([row.key for row in everywhere], replacement(kind, seed, everywhere), strict=True))
+    return [filled(batch, weights, mask, replaced) for batch, weights, mask in own]
+
+
+def rows_everywhere(own: Sequence[tuple[MicroBatch, Weights, Tensor]], ranks: Ranks) -> list[Row]:
+    """All ranks' rows, in this rank's dtypes. Each has a micro-batch, if an idle one."""
+    batch, weights, _ = own[0]
+    sent = [(row.key, row.weights.tolist(), row.advantages.tolist()) for part in own for row in rows_of(*part)]
+    return [
+        Row(key, torch.tensor(values, dtype=weights.dtype), torch.tensor(advantages, dtype=batch.advantages.dtype))
+        for of_rank in ranks.gather(sent, list[SentRow])
+        for key, values, advantages in of_rank
+    ]
+
+
+def replacement(kind: Placebo, seed: int, rows: Sequence[Row]) -> list[Tensor]:
+    """The new weights of all rows of the optimizer step, which come in the order of their keys."""
+    if not rows:  # a sequence filter may drop them all
+        return []
+    if kind == "sign_mean":
+        return sign_means(rows)
+    if kind == "shuffle_within":
+        return [row.weights[permutation(len(row.weights), seed, kind, row.key)] for row in rows]
+    if kind == "shuffle_batch":
+        weights = torch.cat([row.weights for row in rows])
+        return list(
+            weights[permutation(len(weights), seed, kind, rows[0].key)].split([len(row.weights) for row in rows])
+        )
+    raise ValueError(f"expected a placebo, got {kind!r}")
+
+
+def sign_means(rows: Sequence[Row]) -> list[Tensor]:
+    """Every weight replaced by the mean over its advantage's sign, taken in float64."""
+    weights, signs = (
+        torch.cat(parts) for parts in zip(*((row.weights, row.advantages.sign()) for row in rows), strict=True)
+    )
+    result = weights.clone()
+    for sign in (-1, 0, 1):
+        chosen = signs == sign
+        if chosen.any():
+            result[chosen] = weights[chosen].double().mean().to(weights.dtype)
+    return list(result.split([len(row.weights) for row in rows]))
+
+
+def permutation(count: int, seed: int, kind: Placebo, key: Key) -> Tensor:
+    """A permutation of `count` tokens, a function of its arguments alone."""
+    return torch.from_numpy(stream(seed, kind, *key).permutation(count))
+
+
+def rows_of(batch: MicroBatch, weights: Weights, mask: Tensor) -> list[Row]:
+    """A row per response of the micro-batch that has a token to train on."""
+    return [
+        Row((response.step, *response.key), weights[index][kept].cpu(), batch.advantages[index][kept].cpu())
+        for index, response in enumerate(batch.responses)
+        if (kept := mask[index]).any()
+    ]
+
+
+def filled(batch: MicroBatch, weights: Weights, mask: Tensor, replaced: dict[Key, Tensor]) -> Weights:
+    """The micro-batch's weights with the replaced ones in their places."""
+    result = weights.clone()
+    for index, response in enumerate(batch.responses):
+        if mask[index].any():
+            result[index, mask[index]] = replaced[response.step, *response.key].to(result.device)
+    return result

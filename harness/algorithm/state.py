@@ -1,0 +1,102 @@
+"""A run between two steps: what the next step needs besides the config."""
+
+from dataclasses import dataclass
+
+import torch
+
+from harness.algorithm.metrics import Ledger, Stopwatch
+from harness.algorithm.noise import Noise
+from harness.algorithm.update import Updater
+from harness.backends.ranks import ALONE, Ranks
+from harness.backends.torch_backend import Backend, enable_checkpointing, torch_backend
+from harness.config.schema import Config
+from harness.model.policy import Policy
+from harness.rollouts.context import Asking
+from harness.rollouts.engine import Actors, Engine, TorchEngine, own_engine
+from harness.tasks.registry import make_task
+from harness.tasks.task import Task
+from losses import LOSSES, Loss
+
+
+@dataclass
+class Training:
+    """All that changes as a run goes on."""
+
+    policy: Policy
+    task: Task
+    reference: Policy | None  # the initial policy, where beta > 0
+    updater: Updater
+    actors: Actors
+    ledger: Ledger
+    watch: Stopwatch
+    noise: Noise | None = None
+    steps_done: int = 0
+    has_learned: bool = False  # whether any step so far had something to learn from
+    idle_reason: str = ""  # why the last had not, while none had
+    sampler_checked: bool = False  # against the trainer, since this process began
+
+    def asking(self, config: Config) -> Asking:
+        """What its questions are asked with."""
+        return Asking(self.policy, self.task, config, self.actors)
+
+
+def begin(
+    config: Config, policy: Policy, reference: Policy | None, ranks: Ranks = ALONE, task: Task | None = None
+) -> Training:
+    """A run before its first step; the task is made where it is not given."""
+    task = task or make_task(config, policy)
+    ledger = make_ledger(config, policy)
+    engine = make_engine(config, policy)  # before the backend, which may take the policy's weights apart
+    engine.sleep()  # one that brings its own weights makes room for the trainer's
+    for one in (policy, reference):
+        if one is not None and on_gpu(config):
+            one.model.cuda()
+    updater = make_updater(config, policy, ranks)
+    return Training(policy, task, reference, updater, Actors(engine, ranks), ledger, Stopwatch())
+
+
+def on_gpu(config: Config) -> bool:
+    """Whether the run computes on a GPU."""
+    return config.model.device == "auto" and torch.cuda.is_available()
+
+
+def make_engine(config: Config, policy: Policy) -> Engine:
+    """What draws the responses, as the config says."""
+    if config.engine.engine == "vllm":
+        from harness.rollouts.vllm_engine import VllmEngine
+
+        return VllmEngine.start(policy, config, on_gpu(config))
+    is_apart = config.backend.backend == "deepspeed" and config.backend.zero_stage == 3
+    return own_engine(policy, on_gpu(config)) if is_apart else TorchEngine(policy)
+
+
+def make_updater(config: Config, policy: Policy, ranks: Ranks = ALONE) -> Updater:
+    """Loss and backend as the config says."""
+    return Updater(make_backend(config, policy, ranks), make_loss(config), config)
+
+
+def make_backend(config: Config, policy: Policy, ranks: Ranks) -> Backend:
+    """Optimizer and schedule where the config says."""
+    if config.model.gradient_checkpointing:
+        enable_checkpointing(policy.model)
+    if config.backend.backend == "deepspeed":
+        from harness.backends.deepspeed_backend import deepspeed_backend
+
+        return deepspeed_backend(policy, config, ranks)
+    return torch_backend(policy, config.optimizer, config.updates_per_rollout)
+
+
+def make_loss(config: Config) -> Loss:
+    """The per-token formula."""
+    return LOSSES[config.loss.loss_type](**config.loss.loss_fields())
+
+
+def make_ledger(config: Config, policy: Policy) -> Ledger:
+    """A ledger that knows what the config's steps compute."""
+    epochs = config.optimizer.epochs
+    is_placebo = config.loss.loss_type == "fipo" and config.loss.fipo_placebo != "none"
+    forwards = 1 + (config.loss.beta > 0) + epochs * (config.loss.sequence_filter + is_placebo)
+    parameters = sum(p.numel() for p in policy.model.parameters())
+    trained = sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
+    backward = 2.0 * (parameters + trained)  # to the inputs of every layer, and to what is trained
+    return Ledger(parameters, epochs, forwards, backward / parameters)

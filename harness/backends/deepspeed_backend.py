@@ -1,0 +1,253 @@
+"""The policy on the ranks of DeepSpeed: ZeRO 0 to 3, float32 or bfloat16, on GPUs or, through gloo, on CPUs.
+
+DeepSpeed divides what it adds up by the number of ranks and, in `backward`, by its accumulation steps. The loss here is
+already a share of the whole optimizer step's, so the first division is undone once, in `backward`; of accumulation
+steps it is told that there is one, and which micro-batch is the last.
+"""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.backends.liveness import beat
+from harness.backends.ranks import Ranks
+from harness.backends.torch_backend import MOMENTS, Tensors, checkpointing, make_schedule, trained_parameters
+from harness.config.schema import Config
+from harness.model.lora import exported
+from harness.model.packing import TokenBatch
+from harness.model.policy import Logprobs, Policy
+
+CPU_BUCKET, GPU_BUCKET = 2_000_000, 500_000_000  # DeepSpeed's own default costs a CPU 1.2 s a step
+
+
+class Scored(torch.nn.Module):
+    """A policy as a module whose forward gives log-probabilities: where DeepSpeed hooks in."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        self.model = policy.model
+        self.policy = policy
+
+    def forward(self, tokens: TokenBatch, temperature: float) -> Logprobs:
+        """As the policy itself gives them."""
+        return self.policy.logprobs(tokens, temperature)
+
+
+def deepspeed_settings(config: Config, is_gpu: bool) -> dict[str, Any]:
+    """DeepSpeed's configuration, whole: what this project's typed settings come to."""
+    backend = config.backend
+    bucket = backend.zero_bucket_size or (GPU_BUCKET if is_gpu else CPU_BUCKET)
+    zero: dict[str, Any] = {
+        "stage": backend.zero_stage,
+        "reduce_bucket_size": bucket,
+        "allgather_bucket_size": bucket,
+        "overlap_comm": is_gpu and backend.zero_stage > 1,
+    }
+    if backend.offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": is_gpu}
+    if backend.offload == "all":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": is_gpu}
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # of bookkeeping alone: micro-batches are the harness's
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": config.optimizer.grad_clip,
+        "steps_per_print": None,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # torch's AdamW everywhere: one optimizer for all backends
+        "bf16": {"enabled": config.model.dtype == "bfloat16", "check_grad_overflow": True},
+        "zero_optimization": zero,
+    }
+
+
+def deepspeed_backend(policy: Policy, config: Config, ranks: Ranks) -> "DeepSpeedBackend":
+    """The policy handed over to DeepSpeed, before its first step; zero_stage 3 takes its weights apart here."""
+    is_gpu = policy.device.type == "cuda"
+    deepspeed = imported(is_gpu)
+    parameters = [parameter for _, parameter in trained_parameters(policy.model)]
+    optimizer = torch.optim.AdamW(parameters, lr=config.optimizer.lr, weight_decay=config.optimizer.weight_decay)
+    schedule = make_schedule(optimizer, config.optimizer, config.updates_per_rollout)
+    module = Scored(policy)
+    deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+    engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=deepspeed_settings(config, is_gpu))
+    if config.backend.zero_stage == 3:
+        # the head is used outside its own layer, so the wrapper must gather it
+        deepspeed.zero.register_external_parameter(module, policy.model.get_output_embeddings().weight)
+    module.eval()
+    return DeepSpeedBackend(policy, ranks, schedule, engine, config.backend.zero_stage)
+
+
+def imported(is_gpu: bool) -> Any:
+    """DeepSpeed, quiet, and on a CPU without its own collectives in shared memory, which it would compile for a minute.
+
+    Those spin for ever where a rank has died; gloo's fail.
+    """
+    if not is_gpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed
+
+    deepspeed.utils.logger.setLevel("ERROR")
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")  # at each of its calls
+    return deepspeed
+
+
+@dataclass(frozen=True)
+class DeepSpeedBackend:
+    """An engine of DeepSpeed with torch's AdamW."""
+
+    policy: Policy
+    ranks: Ranks
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    engine: Any
+    zero_stage: int
+
+    @property
+    def lends(self) -> bool:
+        """ZeRO keeps the weights as views of its buffers, or gathers them for a moment."""
+        return self.zero_stage > 0
+
+    def logprobs(self, tokens: TokenBatch, temperature: float) -> Logprobs:
+        """Through the engine, which gathers what is apart."""
+        with checkpointing(self.policy.model):
+            found: Logprobs = self.engine(tokens, temperature)
+        return found
+
+    def zero_grad(self) -> None:
+        """Nothing: the engine drops the gradients as it steps."""
+
+    def backward(self, loss: Tensor, is_last: bool) -> None:
+        """The engine takes the mean over the ranks, and this is a share of a sum."""
+        beat()
+        self.engine.set_gradient_accumulation_boundary(is_last)
+        self.engine.backward(loss * self.ranks.world)
+        beat()
+
+    def gradient_norm(self) -> Tensor:
+        """As the optimizer will compute it for clipping, asked for beforehand."""
+        optimizer = self.engine.optimizer
+        if self.is_plain:
+            return torch.nn.utils.get_total_norm(
+                [p.grad for p in self.inner.param_groups[0]["params"] if p.grad is not None]
+            )
+        if hasattr(optimizer, "_get_norm_groups"):  # of stage 3
+            parts = [torch.as_tensor(norm) for norm in optimizer._get_norm_groups()]
+        else:  # of stages 1 and 2
+            parts = [torch.as_tensor(optimizer.scaled_global_norm())]
+        norms = torch.stack([part.float() for part in parts])
+        return norms.norm() if bool((norms >= 0).all()) else norms.new_tensor(torch.nan)  # it says -1 for NaN
+
+    def step(self, norm: Tensor) -> None:  # noqa: ARG002  (the engine clips by its own)
+        """Clip, step, and move the schedule on; how far the weights moved is spread over the ranks and not asked."""
+        self.engine.step()
+        self.schedule.step()
+
+    def discard(self) -> None:
+        """Have the engine drop the gradient: its ZeRO optimizers do when asked to step with one that is not finite."""
+        optimizer = self.engine.optimizer
+        if self.is_plain:
+            self.engine.zero_grad()
+            return
+        for parts in optimizer.averaged_gradients.values():
+            for part in parts or ():
+                part.fill_(torch.nan)  # it may be finite, and the loss not
+        offloaded = getattr(optimizer, "norm_for_param_grads", {})
+        offloaded |= {key: torch.full_like(torch.as_tensor(norm), torch.nan) for key, norm in offloaded.items()}
+        self.engine.step()
+
+    def own_weights(self) -> Iterator[Tensor]:
+        """Whole parameters, or this rank's parts of them."""
+        return (getattr(p, "ds_tensor", p).detach() for p in self.policy.model.parameters())
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Gathered layer by layer where they are apart."""
+        return exported(self.policy.model, self.gathered if self.zero_stage == 3 else None)
+
+    def gathered(self, parameters: Iterable[Tensor]) -> Any:
+        """A context in which these are whole."""
+        import deepspeed
+
+        return deepspeed.zero.GatheredParameters(list(parameters))
+
+    def state(self) -> tuple[Tensors, Tensors]:
+        """From the float32 masters and the moments of all ranks, one tensor at a time."""
+        weights: Tensors = {}
+        moments: Tensors = {}
+        has_moments = self.schedule.last_epoch > 0
+        for name, parameter in trained_parameters(self.policy.model):
+            found = {"": self.master(parameter)}
+            if has_moments:
+                found |= {f"/{moment}": self.moment(parameter, moment) for moment in MOMENTS}
+            if self.ranks.is_first:
+                weights[name] = found.pop("").detach().cpu().clone()
+                moments |= {f"{name}{key}": tensor.detach().cpu().clone() for key, tensor in found.items()}
+        return weights, moments
+
+    def master(self, parameter: Tensor) -> Tensor:
+        """The whole float32 weight."""
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        whole = safe_get_full_fp32_param(parameter)
+        return parameter if whole is None else whole
+
+    def moment(self, parameter: Tensor, moment: str) -> Tensor:
+        """The whole tensor of one of AdamW's moments; of `step`, which all have in common, one of it."""
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        if self.is_plain:
+            found: Tensor = self.inner.state[parameter][moment]
+            return found
+        if moment == "step":
+            return torch.tensor(float(self.schedule.last_epoch))
+        whole: Tensor = safe_get_full_optimizer_state(parameter, moment)
+        return whole
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the engine steps with torch's optimizer itself, on the model's own parameters."""
+        return self.engine.optimizer is self.inner
+
+    @property
+    def inner(self) -> torch.optim.Optimizer:
+        """Torch's AdamW."""
+        own: torch.optim.Optimizer = getattr(self.engine.optimizer, "optimizer", self.engine.optimizer)
+        return own
+
+    def load_state(self, weights: Tensors, moments: Tensors) -> None:
+        """Each rank takes its parts of the whole tensors: there may have been other ranks when they were written."""
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+        parameters = dict(trained_parameters(self.policy.model))
+        if not self.is_plain:
+            for name, tensor in weights.items():
+                safe_set_full_fp32_param(parameters[name], tensor.to(parameters[name].device))
+        if moments and not self.is_plain:
+            self.make_room(moments)
+        for key, tensor in moments.items():
+            name, _, moment = key.rpartition("/")
+            parameter = parameters[name]
+            if self.is_plain:
+                self.inner.state[parameter][moment] = tensor.clone().to("cpu" if moment == "step" else parameter.device)
+            elif moment != "step":
+                safe_set_full_optimizer_state(parameter, tensor.to(parameter.device), moment)
+
+    def make_room(self, moments: Tensors) -> None:
+        """Give the optimizer the moments that it otherwise makes at its first step."""
+        steps = next(tensor for key, tensor in moments.items() if key.endswith("/step"))
+        for group in self.masters():
+            self.inner.state[group] = {
+                "step": steps.clone(),
+                **{name: torch.zeros_like(group) for name in MOMENTS if name != "step"},
+            }
+        if hasattr(self.engine.optimizer, "_lazy_init_hp_params_optimizer_state"):
+            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
+
+    def masters(self) -> list[Tensor]:
+        """What torch's optimizer steps: this rank's flat parts of the float32 weights."""
+        optimizer = self.engine.optimizer
+        name = "fp32_partitioned_groups_flat" if self.zero_stage == 3 else "single_partition_of_fp32_groups"
+        return list(getattr(optimizer, name))

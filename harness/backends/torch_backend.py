@@ -1,0 +1,228 @@
+"""Where the policy is trained: what the loop asks of a backend, and the plain one of a single process."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from harness.backends.ranks import ALONE, Ranks
+from harness.config.schema import OptimizerSettings
+from harness.errors import UsageError
+from harness.model.lora import exported
+from harness.model.packing import TokenBatch
+from harness.model.policy import Logprobs, Policy
+
+Tensors = dict[str, Tensor]
+MOMENTS = "step", "exp_avg", "exp_avg_sq"  # what AdamW knows of a parameter
+
+
+class Backend(Protocol):
+    """Weights, gradients and optimizer of a policy, on one process or many. What is said of all ranks is said by all.
+
+    `weights`, `state` and `load_state` are collective: every rank must call them. They speak of whole tensors in the
+    host's memory whatever the ranks hold, so a checkpoint knows neither the backend nor the number of ranks.
+    """
+
+    @property
+    def policy(self) -> Policy:
+        """What is trained."""
+
+    @property
+    def ranks(self) -> Ranks:
+        """Who trains it."""
+
+    @property
+    def schedule(self) -> torch.optim.lr_scheduler.LambdaLR:
+        """Of the learning rate."""
+
+    @property
+    def lends(self) -> bool:
+        """Whether the tensors of `weights` must be copied to be kept or saved."""
+
+    def logprobs(self, tokens: TokenBatch, temperature: float) -> Logprobs:
+        """`response_logprobs` of the weights as they now are."""
+
+    def zero_grad(self) -> None:
+        """Begin an optimizer step."""
+
+    def backward(self, loss: Tensor, is_last: bool) -> None:
+        """Add the gradient of this rank's part of the step's loss; after the last part, of all ranks' parts."""
+
+    def gradient_norm(self) -> Tensor:
+        """L2 norm of the whole gradient, the same on every rank; NaN or infinite where that is not finite."""
+
+    def step(self, norm: Tensor) -> float | None:
+        """Clip the gradient by its norm, and step with optimizer and schedule; the norm of the change, where known."""
+
+    def discard(self) -> None:
+        """Forget the gradient: no step is made with it."""
+
+    def own_weights(self) -> Iterator[Tensor]:
+        """What this rank holds of the weights."""
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """All weights under the names of a transformers folder, adapters added in. Copy what is to be kept."""
+
+    def state(self) -> tuple[Tensors, Tensors]:
+        """What training changes: the trained weights, and `name/moment` of each; nothing on ranks but the first."""
+
+    def load_state(self, weights: Tensors, moments: Tensors) -> None:
+        """Go on from `state`, whose tensors every rank has."""
+
+
+@dataclass(frozen=True)
+class TorchBackend:
+    """One process, torch's AdamW."""
+
+    policy: Policy
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    grad_clip: float
+    ranks: Ranks = ALONE
+    lends = False
+
+    def logprobs(self, tokens: TokenBatch, temperature: float) -> Logprobs:
+        """By the model itself."""
+        with checkpointing(self.policy.model):
+            return self.policy.logprobs(tokens, temperature)
+
+    def zero_grad(self) -> None:
+        """Drop the gradients."""
+        self.optimizer.zero_grad()
+
+    def backward(self, loss: Tensor, is_last: bool) -> None:  # noqa: ARG002  (of use to several ranks)
+        """Accumulate in .grad."""
+        loss.backward()
+
+    def gradient_norm(self) -> Tensor:
+        """Over the parameters' .grad."""
+        return torch.nn.utils.get_total_norm([p.grad for p in self.policy.model.parameters() if p.grad is not None])
+
+    def step(self, norm: Tensor) -> float:
+        """Clip, step, and move the schedule on."""
+        torch.nn.utils.clip_grads_with_norm_(self.policy.model.parameters(), self.grad_clip, norm)
+        moved = step_and_measure(self.optimizer)
+        self.schedule.step()
+        return moved
+
+    def discard(self) -> None:
+        """Drop the gradients."""
+        self.optimizer.zero_grad()
+
+    def own_weights(self) -> Iterator[Tensor]:
+        """All of them."""
+        return (parameter.detach() for parameter in self.policy.model.parameters())
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The model's own tensors."""
+        return exported(self.policy.model)
+
+    def state(self) -> tuple[Tensors, Tensors]:
+        """The trained tensors, no copies."""
+        moments = {
+            f"{name}/{key}": value.contiguous()
+            for name, parameter in trained_parameters(self.policy.model)
+            for key, value in self.optimizer.state[parameter].items()
+        }
+        return dict(trained_parameters(self.policy.model)), moments
+
+    @torch.no_grad()
+    def load_state(self, weights: Tensors, moments: Tensors) -> None:
+        """Copy the weights in, and hand the moments to the optimizer."""
+        parameters = dict(trained_parameters(self.policy.model))
+        for name, value in weights.items():
+            parameters[name].copy_(value)
+        for key, tensor in moments.items():
+            name, _, moment = key.rpartition("/")
+            parameter = parameters[name]
+            device = "cpu" if moment == "step" else parameter.device
+            self.optimizer.state[parameter][moment] = tensor.clone().to(device)
+
+
+def trained_parameters(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """The parameters that the optimizer changes, by the model's names: a tied one once."""
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+@torch.no_grad()
+def step_and_measure(optimizer: torch.optim.Optimizer) -> float:
+    """Step the optimizer; return the L2 norm of the weight change, including weight decay and rounding.
+
+    One tensor at a time, so that only one is ever copied.
+    """
+    groups, moved = optimizer.param_groups, [torch.zeros((), dtype=torch.float64)]
+    try:
+        for group in groups:
+            for parameter in (one for one in group["params"] if one.grad is not None):
+                before = parameter.clone()
+                optimizer.param_groups = [group | {"params": [parameter]}]
+                optimizer.step()
+                moved.append(torch.linalg.vector_norm(parameter - before, dtype=torch.float64))
+    finally:
+        optimizer.param_groups = groups
+    return float(torch.stack([norm.to(moved[-1].device) for norm in moved]).norm())
+
+
+def enable_checkpointing(model: Any) -> None:
+    """Keep no activations inside the model's layers.
+
+    transformers recomputes a layer that is in training mode, which would turn dropout on. So `checkpointing` puts the
+    layers alone into that mode, and each leaves it as its own forward pass begins, backward too.
+    """
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.enable_input_require_grads()
+    for layer in checkpointed_layers(model):
+        layer.register_forward_pre_hook(leave_training_mode)
+
+
+def check_checkpointing(model: Any) -> None:
+    """Raise UsageError for a model whose layers cannot be recomputed."""
+    layers = any(isinstance(module, GradientCheckpointingLayer) for module in model.modules())
+    if not (layers and model.supports_gradient_checkpointing):
+        raise UsageError(
+            f"--gradient_checkpointing true: expected a model whose layers can be recomputed, got "
+            f"{type(model).__name__}, whose layers cannot: leave it out"
+        )
+
+
+def leave_training_mode(layer: Any, _arguments: tuple[Any, ...]) -> None:
+    """A hook before a layer's forward pass."""
+    layer.training = False
+
+
+def checkpointed_layers(model: Any) -> list[Any]:
+    """The layers that are recomputed."""
+    found = (module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
+    return [layer for layer in found if layer.gradient_checkpointing]
+
+
+@contextmanager
+def checkpointing(model: Any) -> Iterator[None]:
+    """Let the layers be recomputed whose model was asked to, where a gradient is wanted."""
+    layers = checkpointed_layers(model) if torch.is_grad_enabled() else []
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, settings: OptimizerSettings, updates_per_step: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """A linear warm-up, then constant."""
+    warm = settings.warmup_steps * updates_per_step
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: min(1.0, (done + 1) / max(warm, 1)))
+
+
+def torch_backend(policy: Policy, settings: OptimizerSettings, updates_per_step: int) -> TorchBackend:
+    """The plain backend before its first step."""
+    parameters = [parameter for _, parameter in trained_parameters(policy.model)]
+    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+    return TorchBackend(policy, optimizer, make_schedule(optimizer, settings, updates_per_step), settings.grad_clip)

@@ -1,0 +1,105 @@
+"""The command `evaluate`."""
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from harness.cli.flags import add_with_settings, given_flags
+from harness.cli.parser import Subparsers
+from harness.config.resolve import build, flatten, layered, preset_settings, tree_of
+from harness.config.scale import BackendSettings
+from harness.config.schema import Config
+from harness.errors import UsageError
+from harness.run.history import History, read_history
+
+PUBLISHED = "evaluation"  # the preset for a model that no run's settings come with
+PROTOCOL = ("eval_samples", "eval_prompts", "eval_temperature", "eval_top_p")  # of it what a run's weights are asked by
+
+
+def add(subparsers: Subparsers) -> None:
+    """The command `evaluate`."""
+    purpose = "answer benchmarks, or a run's own held-out prompts, with a run's final weights or any model"
+    parser = add_with_settings(subparsers, "evaluate", purpose, run)
+    parser.usage = "%(prog)s MODEL [--suite NAMES] [--samples K] [--setting value ...]"
+    parser.add_argument("model_or_run", metavar="MODEL", help="folder of a finished run, transformers folder, hub name")
+    parser.add_argument(
+        "--suite", metavar="NAMES", help="the same as --eval_data: aime24,aime25,math500,gsm8k or files"
+    )
+    parser.add_argument("--samples", type=int, help="answers per prompt (default: 32 with --suite, else 8)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Answer into a folder of its own; the same command goes on where it was stopped."""
+    if options.samples is not None and options.samples < 1:
+        raise UsageError(f"--samples: expected 1 or more, got {options.samples}")
+    source = Path(options.model_or_run)
+    is_run = (source / "config.json").is_file() and (source / "status.json").is_file()
+    flags: dict[str, Any] = given_flags(options)
+    if suite := options.suite or flags.get("eval_data"):
+        flags = {"eval_split": "report"} | flags | {"task": "math", "eval_data": suite, "train_data": None}
+    if options.samples is not None:
+        flags["eval_samples"] = options.samples
+    if "output_dir" not in vars(options):
+        raise UsageError(
+            "evaluate: expected --output_dir, got none: name a folder, which the same command goes on with"
+        )
+    history = read_history(source) if is_run else None
+    config, weights = of_run(history, flags) if history else of_model(options, flags)
+    answer(config, weights, history.steps_done if history else 0)
+
+
+def of_run(history: History, flags: dict[str, Any]) -> tuple[Config, str]:
+    """The settings of a run, with these in place of its own, and its final weights; benchmarks as published."""
+    from harness.run.folder import FolderFault, check_manifest
+
+    try:
+        check_manifest(history.final_weights)
+    except FolderFault as fault:
+        raise UsageError(f"expected the folder of a finished run with its final weights: {fault}") from None
+    default: dict[str, Any] = {"eval_samples": 8}
+    if flags.get("eval_data"):
+        default = {name: preset_settings(PUBLISHED)[name] for name in PROTOCOL}
+    return build(flatten(tree_of(history.config)) | default | flags), str(history.final_weights)
+
+
+def of_model(options: argparse.Namespace, flags: dict[str, Any]) -> tuple[Config, str]:
+    """The settings for a model: the published protocol, then what is asked for."""
+    model = options.model_or_run
+    base = {} if options.preset or options.config else preset_settings(PUBLISHED)
+    if "eval_data" not in flags:
+        raise UsageError(f"evaluate {model}: expected --suite with a model that is no run, got none: name benchmarks")
+    return build(layered(base | {"model": model} | flags, options.preset, options.config)), model
+
+
+def answer(asked: Config, weights: str, step: int) -> None:
+    """Draw the answers, in this process alone whatever trained the weights, and print the scores."""
+    from harness.algorithm.state import make_engine, on_gpu
+    from harness.backends.torch_setup import set_up_torch
+    from harness.evaluation.benchmark import evaluate_model, result_lines
+    from harness.rollouts.context import Asking
+    from harness.rollouts.engine import Actors
+    from harness.run.initial_model import pretrained_policy
+    from harness.tasks.math.data import read_data
+    from harness.tasks.registry import make_task
+
+    config = asked.model_copy(update={"backend": BackendSettings()})
+    out = Path(str(config.run.output_dir))
+    data = read_data(config.data, trains=False) if config.task.task == "math" and not needs_training(config) else None
+    set_up_torch(config.run.threads)
+    policy = pretrained_policy(weights, config)
+    if on_gpu(config) and config.engine.engine == "torch":
+        policy.model.cuda()
+    with closing(make_task(config, policy, data)) as task, closing(make_engine(config, policy)) as engine:
+        task.self_test()
+        results = evaluate_model(
+            Asking(policy, task, config, Actors(engine)), step, config.evaluation.eval_samples, out
+        )
+    for line in result_lines(results):
+        print(line)
+    print(f"answers and results: {out}")
+
+
+def needs_training(config: Config) -> bool:
+    """Whether the prompts are those held out from the training data."""
+    return config.evaluation.eval_split == "tune"

@@ -1,0 +1,58 @@
+"""The settings of a command line."""
+
+import argparse
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from harness.backends.liveness import LIVENESS
+from harness.cli.parser import OneLineParser, Subparsers, add_setting_flags, parsed
+from harness.config.resolve import resolve
+from harness.config.schema import Config, is_anothers, section_of
+
+Start = Callable[[argparse.Namespace], None]
+
+
+def add_with_settings(subparsers: Subparsers, name: str, purpose: str, start: Start) -> OneLineParser:
+    """A command whose settings come from a preset, a file, and a flag each."""
+    usage = "%(prog)s [--setting value ...]"
+    parser: OneLineParser = subparsers.add_parser(name, allow_abbrev=False, usage=usage, help=purpose)
+    parser.set_defaults(start=start)
+    parser.add_argument("--preset", metavar="NAME", help="settings shipped in harness/presets, or a TOML file")
+    parser.add_argument("--config", metavar="FILE", help="settings from TOML, or from a run's config.json")
+    add_setting_flags(parser)
+    return parser
+
+
+def resolved(options: argparse.Namespace) -> Config:
+    """The checked settings; says which of them do less than may be thought."""
+    flags = given_flags(options)
+    config = resolve(flags, options.preset, options.config)
+    say_what_is_idle(flags, config)
+    return config
+
+
+def default_folder(name: str) -> Path:
+    """runs/<time>-<name>."""
+    return Path(f"runs/{datetime.now():%Y%m%d-%H%M%S}-{name}")
+
+
+def given_flags(options: argparse.Namespace) -> dict[str, str | None]:
+    """The settings that the command line names."""
+    return {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
+
+
+def say_what_is_idle(flags: dict[str, str | None], config: Config) -> None:
+    """One line for each setting that does less than its user may think; a launcher has said so for its ranks."""
+    if LIVENESS in os.environ:
+        return
+    loss = config.loss
+    if loss.loss_type == "fipo" and loss.delta is None:
+        print(
+            "note: --delta none means neither dual clip nor Future-KL filter, which the FIPO paper found unstable; "
+            "its recipes have --delta 10"
+        )
+    for flag in flags:
+        if is_anothers(flag, loss.loss_type):
+            print(f"note: --{flag} has no effect with --loss_type {loss.loss_type}")

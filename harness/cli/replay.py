@@ -1,0 +1,92 @@
+"""The command `replay`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from harness.cli.flags import default_folder, given_flags
+from harness.cli.parser import OneLineParser, Subparsers, add_setting_flags
+from harness.config.resolve import build, flatten, tree_of
+from harness.config.schema import Config, LossSettings
+from harness.console import say
+from harness.errors import UsageError
+from harness.run.history import History, read_history
+
+
+def add(subparsers: Subparsers) -> None:
+    """The command `replay`."""
+    parser: OneLineParser = subparsers.add_parser(
+        "replay",
+        allow_abbrev=False,
+        usage="%(prog)s RUN --loss_type LOSS [--setting value ...]",
+        help="feed a run's stored rollouts through another loss at the same weights, and compare the gradients",
+    )
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("--first_step", type=int, default=0, help="first step to compare (default: 0)")
+    parser.add_argument("--steps", type=int, help="how many steps to compare (default: all that are left)")
+    parser.add_argument("--output_dir", metavar="DIR", help="new folder (default: runs/<time>-replayed-<RUN>)")
+    add_setting_flags(parser, only="loss")
+    parser.set_defaults(start=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Replay, a line per step."""
+    history = read_history(Path(options.run))
+    flags = {name: value for name, value in given_flags(options).items() if name in LossSettings.model_fields}
+    other = other_config(history.config, flags)
+    steps = chosen_steps(history, options.first_step, options.steps)
+    history.check_records()
+    from harness.backends.torch_setup import set_up_torch
+    from harness.compare.explanation import settings_that_differ
+    from harness.compare.replay import replay_run
+
+    for flag, (own, replayed) in settings_that_differ(history.config, other).items():
+        say(f"{flag}: {own} in the run, {replayed} in the replay")
+    set_up_torch(history.config.run.threads)
+    name = history.path.absolute().name
+    out = Path(options.output_dir) if options.output_dir else default_folder(f"replayed-{name}")
+    compared = []
+    for lines in replay_run(history, other, steps, out, say):
+        compared += lines
+        say(summary(f"step {lines[0]['step']}" if lines else "a step without updates", lines))
+    say(summary(f"all {len(steps)} steps", compared))
+    say(f"update by update: {out / 'replay.jsonl'}")
+
+
+def other_config(config: Config, flags: dict[str, str | None]) -> Config:
+    """The run's settings with these of the loss in place of its own; another loss brings its own averaging."""
+    recorded = flatten(tree_of(config))
+    if "loss_type" in flags:
+        del recorded["averaging"]
+    return build(recorded | flags)
+
+
+def chosen_steps(history: History, first: int, count: int | None) -> range:
+    """The steps to compare. Raises UsageError where the run has not made them."""
+    done = history.steps_done
+    count = done - first if count is None else count
+    if first < 0 or count < 1 or first + count > done:
+        raise UsageError(
+            f"--first_step, --steps: expected steps among the {done} that {history.path} has done, "
+            f"got {count} from step {first}"
+        )
+    return range(first, first + count)
+
+
+def summary(what: str, lines: Sequence[dict[str, Any]]) -> str:
+    """Means over the updates, the run's own loss first."""
+
+    def mean(key: str) -> str:
+        values = [line[key] for line in lines if line.get(key) is not None]
+        return f"{fmean(values):.4g}" if values else "-"
+
+    pairs = {
+        "gradient norm": ("norm", "other_norm"),
+        "clipped low": ("own/clip_fraction_low", "other/clip_fraction_low"),
+        "high": ("own/clip_fraction_high", "other/clip_fraction_high"),
+        "influence weight": ("own/influence_weight", "other/influence_weight"),
+    }
+    shown = ", ".join(f"{name} {mean(own)} | {mean(other)}" for name, (own, other) in pairs.items())
+    return f"{what}: cosine {mean('cosine')}, {shown}"

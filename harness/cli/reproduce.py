@@ -1,0 +1,51 @@
+"""The command `reproduce`."""
+
+import argparse
+from pathlib import Path
+
+from harness.backends.launch import by_ranks
+from harness.cli.flags import default_folder
+from harness.cli.output import step_printer
+from harness.cli.parser import OneLineParser, Subparsers
+from harness.console import say
+from harness.errors import HarnessError
+from harness.run.history import read_history
+
+
+def add(subparsers: Subparsers) -> None:
+    """The command `reproduce`."""
+    parser: OneLineParser = subparsers.add_parser(
+        "reproduce",
+        allow_abbrev=False,
+        help="make a run again and say whether it is the same; exit code 1 where it is not",
+    )
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("--steps", type=int, help="compare only the first so many steps (default: all that it has)")
+    parser.add_argument("--output_dir", metavar="DIR", help="new folder (default: runs/<time>-reproduced-<RUN>)")
+    parser.set_defaults(start=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run it again and compare."""
+    history = read_history(Path(options.run))
+    from harness.compare.divergence import agreement
+    from harness.compare.explanation import explained
+    from harness.compare.reproduce import comparable_steps, reproduce
+    from harness.loop import ranks_of
+
+    steps = comparable_steps(history, options.steps)
+    history.check_records()
+    name = Path(options.run).absolute().name
+    out = Path(options.output_dir) if options.output_dir else default_folder(f"reproduced-{name}")
+    if by_ranks(history.config, [*options.arguments, "--output_dir", str(out)], out, is_new=True):
+        return
+    divergence = reproduce(history, out, steps, step_printer(steps), say)
+    if not ranks_of(history.config).is_first:
+        return
+    if divergence:
+        say("\n".join(explained(history, read_history(out), divergence)))
+        raise HarnessError(f"{options.run} was not reproduced: {out}")
+    compared, gaps = agreement(history, read_history(out), steps)
+    if gaps:
+        say(f"not compared, since they are not in both: {'; '.join(gaps)}")
+    say(f"identical: {', '.join(compared)} of {steps} steps: {out}")

@@ -1,0 +1,48 @@
+"""The command `resume`."""
+
+import argparse
+import gc
+from pathlib import Path
+
+from harness.backends.launch import by_ranks
+from harness.cli.output import step_printer
+from harness.cli.parser import OneLineParser, Subparsers
+from harness.config.schema import Config
+from harness.console import say
+from harness.errors import UsageError
+from harness.run.history import unfinished
+
+
+def add(subparsers: Subparsers) -> None:
+    """The command `resume`."""
+    parser: OneLineParser = subparsers.add_parser(
+        "resume",
+        allow_abbrev=False,
+        help="go on with a run that was stopped, as if it had not been",
+    )
+    parser.add_argument("run", metavar="RUN", help="folder of an unfinished run")
+    parser.add_argument("--nproc", type=int, metavar="int", help="processes per host (default: as the run has it)")
+    parser.set_defaults(start=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Resume, a line per step."""
+    path = Path(options.run)
+    config = with_nproc(unfinished(path).config, options.nproc)
+    if by_ranks(config, options.arguments, path, is_new=False):
+        return
+    from harness.resume import resume
+
+    gc.freeze()  # what has been imported never becomes garbage, and each full collection would look at all of it
+    folder = resume(path, step_printer(config.run.steps), say)
+    say(f"finished: {folder.path}")
+
+
+def with_nproc(config: Config, nproc: int | None) -> Config:
+    """The config for so many processes per host. Raises UsageError where the run is one of a single process."""
+    if nproc is None:
+        return config
+    if nproc < 1 or (nproc > 1 and config.backend.backend == "torch"):
+        expected = "1 or more" if nproc < 1 else "1 for a run with --backend torch, which is one process"
+        raise UsageError(f"--nproc: expected {expected}, got {nproc}")
+    return config.model_copy(update={"backend": config.backend.model_copy(update={"nproc": nproc})})

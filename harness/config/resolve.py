@@ -1,0 +1,175 @@
+"""From presets, files and flags to one checked Config: flags win over the file, the file over the preset."""
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.config.schema import Config, section_of, sections
+from harness.errors import UsageError
+from losses import LOSSES, LossSettingError
+
+LARGEST = 2**63
+PRESETS = Path(__file__).parents[1] / "presets"
+
+
+def resolve(flags: Mapping[str, Any], preset: str | None = None, config_file: str | None = None) -> Config:
+    """The checked settings of a run to come. Raises UsageError with one line that names the flag at fault."""
+    config = build(layered(flags, preset, config_file))
+    model = config.model
+    if model.dtype == "bfloat16" and config.backend.backend == "torch" and model.lora_rank is None:
+        raise UsageError(
+            "--dtype bfloat16 with --backend torch keeps no float32 weights, and rounds most steps away: use --dtype "
+            "float32, --backend deepspeed, or adapters (--lora_rank 16), which are float32"
+        )
+    return config
+
+
+def read_config(path: Path) -> Config:
+    """The checked settings of a file as they stand, of a run to come or of an old one."""
+    return build(layered({}, config_file=str(path)))
+
+
+def layered(flags: Mapping[str, Any], preset: str | None = None, config_file: str | None = None) -> dict[str, Any]:
+    """The flags that are set, by whatever sets them last."""
+    layers: dict[str, Any] = {}
+    if preset is not None:
+        layers |= preset_settings(preset)
+    if config_file is not None:
+        layers |= checked_keys(with_nulls(flatten(read_settings(Path(config_file)))), f"--config {config_file}")
+    return layers | checked_keys(dict(flags), "command line")
+
+
+def build(flat: Mapping[str, Any]) -> Config:
+    """The Config with these flags set and the rest at their defaults."""
+    where = section_of()
+    tree: dict[str, dict[str, Any]] = {}
+    for flag, value in flat.items():
+        if isinstance(value, int) and abs(value) >= LARGEST:
+            raise UsageError(f"--{flag}: expected a number below 2^63, got {shown(value)}")
+        tree.setdefault(where[flag], {})[flag] = value
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise UsageError(one_line(error)) from None
+    try:
+        LOSSES[config.loss.loss_type](**config.loss.loss_fields())
+    except LossSettingError as error:
+        raise UsageError(f"--{config.loss.flag(error.field)}: {error}") from None
+    return config
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags by name, whether the file groups them into sections (as config.json does) or not."""
+    tree = values["config"] if isinstance(values.get("config"), Mapping) else values
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and key not in sections():
+            raise UsageError(f"expected settings, or sections among {', '.join(sections())}, got section {key!r}")
+        part = value if isinstance(value, Mapping) else {key: value}
+        twice = sorted(part.keys() & flat.keys())
+        if twice:
+            raise UsageError(f"expected every setting once, got {twice[0]} twice")
+        flat |= part
+    return flat
+
+
+def with_nulls(flat: dict[str, Any]) -> dict[str, Any]:
+    """The flags with no value where a file says "none": TOML has no null."""
+    return {name: None if value == "none" else value for name, value in flat.items()}
+
+
+def checked_keys(flat: dict[str, Any], source: str) -> dict[str, Any]:
+    """The same flags; raises UsageError on one that does not exist, with the nearest that does."""
+    known = section_of()
+    for key in flat:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see python -m harness train --help"
+            raise UsageError(f"{source}: expected a setting's name, got unknown key {key!r}: {hint}")
+    return flat
+
+
+def preset_settings(preset: str, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The flags that a preset sets, over those of the preset that it names as its `base`."""
+    path = preset_path(preset)
+    if path in above:
+        raise UsageError(f"preset {path}: expected a base that leads to an end, got {preset!r} again: name another")
+    values = read_settings(path)
+    base = values.pop("base", None)
+    if base is not None and not isinstance(base, str):
+        raise UsageError(f"preset {path}: expected the name of a preset as base, got {shown(base)}")
+    own = checked_keys(with_nulls(flatten(values)), f"preset {path}")
+    return (preset_settings(base, (*above, path)) if base else {}) | own
+
+
+def preset_path(preset: str) -> Path:
+    """The file of a shipped preset (`demo`) or of one given as a path."""
+    shipped = PRESETS / f"{preset}.toml"
+    if shipped.is_file():
+        return shipped
+    if Path(preset).is_file():
+        return Path(preset)
+    names = sorted(str(path.relative_to(PRESETS).with_suffix("")) for path in PRESETS.rglob("*.toml"))
+    raise UsageError(f"--preset: expected one of {', '.join(names)} or a TOML file, got {preset!r}")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A settings file, written by hand (TOML) or by the machine (JSON)."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"{path}: expected a readable TOML or JSON file, got: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: expected TOML, or JSON in a .json file, got: {error}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: expected settings by name, got a {type(values).__name__}")
+    return values
+
+
+def one_line(error: ValidationError) -> str:
+    """The first fault that pydantic found, in this project's words."""
+    fault = error.errors()[0]
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"])
+    expected = fault["msg"].replace("Input should be", "expected").replace("a valid integer", "an integer")
+    expected = expected.partition(", unable to parse")[0].replace("valid ", "")
+    return f"--{fault['loc'][-1]}: {expected}, got {shown(fault['input'])}"
+
+
+def shown(value: Any) -> str:
+    """A value as an error names it."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not print integers of thousands of digits
+        text = "a number too long to print"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def resolve_tree(tree: Mapping[str, Any], source: Path) -> Config:
+    """The checked settings of a recorded tree; one from before runs gave up did not."""
+    return build({"give_up_after": None} | checked_keys(flatten(tree), str(source)))
+
+
+def tree_of(config: Config) -> dict[str, Any]:
+    """The resolved settings by section, complete: what config.json holds."""
+    return config.model_dump(mode="json")
+
+
+def config_sha256(config: Config) -> str:
+    """Identity of the settings; where the run is written is no part of it."""
+    return tree_sha256(tree_of(config))
+
+
+def tree_sha256(tree: Mapping[str, Any]) -> str:
+    """The same of recorded settings, whatever fields they have."""
+    kept = dict(tree)
+    if isinstance(kept.get("run"), Mapping):
+        kept["run"] = {name: value for name, value in kept["run"].items() if name != "output_dir"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

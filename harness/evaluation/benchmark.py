@@ -1,0 +1,171 @@
+"""A model's answers to benchmarks in a folder of their own: part by part, so that the same command goes on.
+
+evaluation.json    what is asked of which weights; fixed when the folder begins
+answers/           a parquet file per part, of the schema of a run's evals/
+results.json       scores by benchmark and problem, written at the end
+"""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.config.resolve import config_sha256, flatten, tree_of
+from harness.console import say
+from harness.errors import UsageError
+from harness.evaluation.scores import problem_result, scores
+from harness.files import make_synced, write_json, write_table
+from harness.rollouts.context import Asking
+from harness.rollouts.held_out import Answer, answers_to
+from harness.run.environment import environment
+from harness.run.history import json_object
+from harness.run.record import EVAL_SCHEMA, make_folder, refuse_used_folder
+from harness.tasks.task import Problem
+
+PART_ANSWERS = 256
+EVALUATION, ANSWERS, RESULTS = "evaluation.json", "answers", "results.json"
+IDENTITY = ("model_sha256", "config_sha256", "samples", "step", "suites", "targets")  # what must be the same to go on
+
+
+def evaluate_model(asking: Asking, step: int, samples: int, out: Path) -> dict[str, Any]:
+    """The content of results.json: `samples` answers to every prompt, those that the folder has already kept.
+
+    Raises UsageError where the folder holds something else than an unfinished or finished evaluation of the same kind.
+    """
+    settings = asking.config.evaluation
+    problems = asking.task.held_out(settings.eval_split, settings.eval_prompts)
+    suites = suites_of(asking, problems)
+    begin(out, description(asking, suites, (step, samples), problems))
+    size = max(1, PART_ANSWERS // samples)
+    parts = [problems[start : start + size] for start in range(0, len(problems), size)]
+    answers = [answer for part in answered(parts, asking, (step, samples), out) for answer in part]
+    results = results_of(answers, suites)
+    write_json(out / RESULTS, results)
+    return results
+
+
+def suites_of(asking: Asking, problems: Sequence[Problem]) -> dict[str, list[str]]:
+    """The prompt ids of each benchmark; of a task without data all are one."""
+    data = asking.task.facts.get("data")
+    asked = [problem.prompt_id for problem in problems]
+    if not data or asking.config.evaluation.eval_split == "tune":
+        return {asking.config.task.task: asked}
+    known = set(asked)
+    return {
+        name: [prompt for prompt in one["prompt_ids"] if prompt in known] for name, one in data["evaluation"].items()
+    }
+
+
+def description(
+    asking: Asking, suites: dict[str, list[str]], asked: tuple[int, int], problems: Sequence[Problem]
+) -> dict[str, Any]:
+    """The content of evaluation.json."""
+    config = asking.config
+    where = environment(asking.policy, problems, config.run.threads)
+    return {
+        "schema_version": 1,
+        "kind": "evaluation",
+        "model": config.model.model,
+        "model_sha256": where["model_sha256"],
+        "config_sha256": config_sha256(config),
+        "samples": asked[1],
+        "step": asked[0],
+        "suites": suites,
+        "targets": {problem.prompt_id: problem.answer for problem in problems},
+        "config": tree_of(config),
+        "environment": where | dict(asking.task.facts),
+    }
+
+
+def begin(out: Path, wanted: dict[str, Any]) -> None:
+    """Begin the folder, or check that it holds the beginning of this very evaluation."""
+    kept = json_object(out / EVALUATION)
+    if kept is None:
+        refuse_used_folder(out)
+        make_folder(out)
+        make_synced(out / ANSWERS)
+        write_json(out / EVALUATION, wanted)
+        return
+    for name in IDENTITY:
+        if kept.get(name) != wanted[name]:
+            raise UsageError(
+                f"--output_dir: expected the evaluation that {str(out)!r} holds, got one with another "
+                f"{changed(kept, wanted) if name == 'config_sha256' else name}: name a new folder, or ask as before"
+            )
+
+
+def changed(kept: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """The first setting that differs."""
+    then, now = (flatten({"config": one.get("config") or {}}) for one in (kept, wanted))
+    return next((f"--{flag}" for flag in now if flag != "output_dir" and then.get(flag) != now[flag]), "config")
+
+
+def answered(
+    parts: Sequence[Sequence[Problem]], asking: Asking, asked: tuple[int, int], out: Path
+) -> list[list[Answer]]:
+    """The answers part by part: read where they are there, else drawn and written."""
+    paths = [out / ANSWERS / f"part_{number:06d}.parquet" for number in range(len(parts))]
+    missing = [number for number, path in enumerate(paths) if not path.is_file()]
+    if missing and len(missing) < len(parts):
+        say(f"going on with {out}: {len(parts) - len(missing)} of {len(parts)} parts are there")
+    began = time.monotonic()
+    for drawn, number in enumerate(missing, start=1):
+        answers = [answer for of_one in answers_to(parts[number], asking, asked) for answer in of_one]
+        write_table(paths[number], [dataclasses.asdict(answer) for answer in answers], EVAL_SCHEMA)
+        left = (time.monotonic() - began) / drawn * (len(missing) - drawn)
+        right = sum(answer.correct for answer in answers) / len(answers)
+        say(f"part {number + 1}/{len(parts)}: {len(answers)} answers, {right:.3f} right, {left:.0f} s left")
+    return [read_part(path) for path in paths]
+
+
+def read_part(path: Path) -> list[Answer]:
+    """The answers in a part's file."""
+    try:
+        return [Answer(**row) for row in pq.read_table(path).to_pylist()]
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{path}: expected answers, got: {cause}: delete it to draw them again") from None
+
+
+def results_of(answers: Sequence[Answer], suites: dict[str, list[str]]) -> dict[str, Any]:
+    """Scores and problems by benchmark."""
+    by_prompt: dict[str, list[Answer]] = {}
+    for answer in answers:
+        by_prompt.setdefault(answer.prompt_id, []).append(answer)
+    problems = {prompt: problem_result(own) for prompt, own in by_prompt.items()}
+    return {
+        suite: {
+            "scores": {key: dataclasses.asdict(score) for key, score in scores([problems[p] for p in prompts]).items()},
+            "unchecked": sum(answer.outcome == "unchecked" for p in prompts for answer in by_prompt[p]),
+            "problems": [dataclasses.asdict(problems[prompt]) for prompt in prompts],
+        }
+        for suite, prompts in suites.items()
+        if prompts
+    }
+
+
+def result_lines(results: dict[str, Any]) -> list[str]:
+    """A line per benchmark: scores with their standard errors over problems, length, what was cut or not checked."""
+    lines = []
+    for suite, one in results.items():
+        problems = one["problems"]
+        answers = sum(problem["samples"] for problem in problems)
+        found = [f"{key} {shown(score)}" for key, score in one["scores"].items()]
+        tokens = sum(problem["response_tokens"] for problem in problems) / len(problems)
+        cut = sum(problem["truncated"] for problem in problems) / answers
+        unchecked = f", {one['unchecked']} answers unchecked" if one["unchecked"] else ""
+        lines.append(
+            f"{suite}: {'  '.join(found)}  ({len(problems)} problems, {answers} answers of {tokens:.0f} tokens, "
+            f"{cut:.1%} cut{unchecked})"
+        )
+    return lines
+
+
+def shown(score: dict[str, float | None]) -> str:
+    """A score and its standard error."""
+    error = score["standard_error"]
+    return f"{score['mean']:.4f}" + ("" if error is None else f" (se {error:.4f})")

@@ -1,0 +1,137 @@
+"""What a model must be to be trained here. Each check raises UsageError, in one line, before a run begins."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.errors import UsageError, as_usage_error
+from harness.model.attention import last_hidden_states
+from harness.model.packing import pack_batch
+
+
+def check_source(model: str, folder: Path) -> None:
+    """Raise UsageError unless the name is a folder with a model, not an adapter, or may be a hub name."""
+    if not folder.is_dir():
+        if model.startswith((".", "/", "~")) or model.count("/") != 1:
+            raise UsageError(f"--model: expected 'tiny', a transformers folder or a hub name owner/name, got {model!r}")
+    elif (folder / "adapter_config.json").is_file():
+        refuse_adapters(model)
+    elif not (folder / "config.json").is_file():
+        raise UsageError(f"--model: expected a transformers folder with a config.json, got {model!r}: it has none")
+    elif (generation := folder / "generation_config.json").is_file():  # transformers passes over one that is damaged
+        with as_usage_error(f"--model: expected JSON in {generation}"):
+            json.loads(generation.read_bytes())
+
+
+def check_weights_found(found: Mapping[str, Any], model: str) -> None:
+    """Raise UsageError if weights are missing or of other shapes: transformers would draw them at random."""
+    if missing := sorted(found["missing_keys"]):
+        raise UsageError(f"--model: expected all weights of the model in {model!r}, got none of {', '.join(missing)}")
+    for name, there, wanted in found["mismatched_keys"]:
+        raise UsageError(
+            f"--model: expected {name} of shape {list(wanted)}, as config.json says, got {list(there)} in {model!r}: "
+            "use the config that these weights were saved with"
+        )
+
+
+def check_weights_plain(network: Any, model: str) -> None:
+    """Raise UsageError if adapters were loaded beside the weights, or the weights are quantized."""
+    if getattr(network, "_hf_peft_config_loaded", False):
+        refuse_adapters(model)
+    if getattr(network, "hf_quantizer", None) is not None:
+        raise UsageError(f"--model: expected weights that can be trained, got quantized ones in {model!r}: use others")
+
+
+def refuse_adapters(model: str) -> None:
+    """Raise UsageError: transformers would load the adapters too, and a run would neither train nor save them."""
+    raise UsageError(
+        f"--model: expected a plain model, got {model!r}, which holds adapters (adapter_config.json): merge them into "
+        "the weights first (peft's merge_and_unload) and save the result, or move the adapter files out of the folder"
+    )
+
+
+def override_positions(config: Any, context_tokens: int) -> None:
+    """Set the config's positions before the network is built from them.
+
+    Raises UsageError for dynamic NTK scaling, whose frequencies are computed from that number.
+    """
+    if "dynamic" in json.dumps(getattr(config, "rope_parameters", None), default=str):
+        raise UsageError(
+            f"--context_tokens {context_tokens}: expected a model whose rotary embedding does not depend on it, got "
+            "dynamic NTK scaling: leave it out"
+        )
+    config.max_position_embeddings = context_tokens
+
+
+@torch.no_grad()
+def copy_out_of_mapped_file(network: Any) -> None:
+    """Move the weights out of the mapped file, whose header decides their alignment, and so kernels and last bits."""
+    for parameter in network.parameters():
+        parameter.data = parameter.data.clone()
+
+
+def require_supported_attention(network: Any, model: str) -> None:
+    """Raise UsageError unless attention can be replaced and every layer's sees a whole text or a window of it."""
+    if not network._can_set_attn_implementation():
+        raise UsageError(
+            f"--model: expected a model that takes its attention from transformers' AttentionInterface (Qwen, Llama, "
+            f"Mistral), got {model!r}, which does not"
+        )
+    kinds = set(getattr(network.config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if kinds or getattr(network.config, "attention_chunk_size", None):
+        raise UsageError(
+            f"--model: expected a model whose layers attend to whole texts or a sliding window (Qwen2, Llama, "
+            f"Mistral), got {model!r}, which has {', '.join(sorted(kinds)) or 'chunked attention'}"
+        )
+
+
+@torch.no_grad()
+def require_linear_head(network: Any, model: str) -> None:
+    """Raise UsageError unless the logits are a linear layer of the last hidden states.
+
+    `response_logprobs` says so. The model's own logits, by its own attention, are what both are held against.
+    """
+    head = network.get_output_embeddings()
+    prompt, responses = [0, 1, 2], [[2, 1, 0], [1, 1, 2, 0]]
+    with as_usage_error(f"--model: expected a model that runs on packed texts (Qwen, Llama, Mistral), got {model!r}"):
+        whole = [network(torch.tensor([prompt + response])).logits[0, 2:-1] for response in responses]
+        logits = torch.cat(whole)
+        batch = pack_batch([prompt] * 2, responses, logits.device)
+        states = last_hidden_states(network, batch.tokens[None], batch.positions[None], batch.layout)[0]
+        linear = states.index_select(0, batch.predictors) @ head.weight.T
+    tolerance = 1e-3 if linear.dtype == torch.float32 else 0.1  # other kernels round otherwise
+    changes = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # of Gemma, Cohere and Granite
+    changed = any(getattr(network.config, name, None) not in (None, 1, 1.0) for name in changes)
+    # small logits pass through a cap unchanged, and an untrained bias is 0: hence more than the comparison, which two
+    # texts behind one prompt make: layers of another kind would let one see the other
+    if changed or head.bias is not None or not agree(linear, logits, tolerance):
+        raise UsageError(
+            f"--model: expected a model whose logits are a linear layer of its last hidden states (Qwen, Llama, "
+            f"Mistral), got {model!r}, whose own logits differ from that"
+        )
+
+
+def agree(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
+    """Whether they are equal to that share of the largest."""
+    return bool((ours - theirs).abs().max() <= tolerance * theirs.abs().max())
+
+
+def end_ids(network: Any, tokenizer: Any, model: str) -> frozenset[int]:
+    """Every token that ends a response: the generation config may name several.
+
+    Raises UsageError where the model can draw none of them, since no response would ever end.
+    """
+    listed = network.generation_config.eos_token_id
+    named = [token for token in (listed if isinstance(listed, list) else [listed]) if token is not None]
+    if strange := [token for token in named if type(token) is not int]:
+        raise UsageError(f"--model: expected whole numbers as eos_token_id of {model!r}, got {strange[0]!r}")
+    named += [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    size = network.get_output_embeddings().weight.shape[0]
+    if not (reachable := {token for token in named if 0 <= token < size}):
+        got = f"token {named[0]}, where its output layer ends at {size - 1}" if named else "none"
+        raise UsageError(f"--model: expected a model with an end-of-sequence token, got {got} in {model!r}")
+    return frozenset(reachable)

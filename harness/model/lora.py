@@ -1,0 +1,148 @@
+"""Low-rank adapters in a frozen model (LoRA, Hu et al. 2021), and the model's tensors with them added in."""
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.config.schema import ModelSettings
+from harness.console import say
+from harness.errors import UsageError, as_usage_error
+from harness.model.packing import TokenBatch, pack_batch
+from harness.model.policy import Policy, own_tensors
+from harness.randomness import stream
+
+ADAPTER = "default"
+MAX_ERROR_SHARE = 0.1  # error of the export, as a share of what the adapters change
+Gather = Callable[[Sequence[Tensor]], AbstractContextManager[Any]]  # makes parameters whole that ranks hold parts of
+
+
+def with_adapters(policy: Policy, settings: ModelSettings) -> Policy:
+    """The policy with adapters of rank `lora_rank` in every linear layer but the head; they alone are trained.
+
+    They change nothing at first, since the second factor is 0; the first is drawn by (model_seed, "lora"). Raises
+    UsageError for a model that cannot be given adapters.
+    """
+    if settings.lora_rank is None:
+        return policy
+    import peft
+
+    alpha = settings.lora_alpha or 2 * settings.lora_rank
+    wanted = peft.LoraConfig(r=settings.lora_rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear")
+    kind = type(policy.model).__name__
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what peft adapts itself, for Conv1D and experts, it also warns of
+        torch.manual_seed(int(stream(settings.model_seed, "lora").integers(2**63)))
+        with as_usage_error(f"--lora_rank {settings.lora_rank}: expected a model that takes adapters, got {kind}"):
+            model = peft.get_peft_model(policy.model, wanted).get_base_model()
+            adapted = replace(policy, model=model.eval())
+            adapted.logprobs(probe(adapted), 1.0)
+    return adapted
+
+
+def check_export(policy: Policy, settings: ModelSettings) -> None:
+    """Raise UsageError if the adapters would not all be in the weights that leave the run. Costs a copy of them."""
+    if settings.lora_rank is not None and not export_matches_training(policy):
+        raise UsageError(
+            f"--lora_rank {settings.lora_rank}: expected a model whose output is unchanged when adapters are merged "
+            f"into its weights, got {type(policy.model).__name__}: train all its weights, or another model"
+        )
+
+
+def note_frozen_experts(model: Any) -> None:
+    """Say which experts' weights have no adapters: peft knows those of some architectures alone."""
+    adapted = {id(adapted_parameter(layer)) for layer in adapted_layers(model)}
+    frozen = [name for name, one in base_parameters(model) if one.ndim == 3 and id(one) not in adapted]
+    if frozen:
+        say(f"note: {len(frozen)} weights of experts have no adapters and stay as they are, such as {frozen[0]}")
+
+
+def probe(policy: Policy) -> TokenBatch:
+    """A short text of tokens from the whole vocabulary."""
+    tokens = torch.linspace(0, policy.model.get_input_embeddings().num_embeddings - 1, 16).long().tolist()
+    return pack_batch([tokens[:4]], [tokens[4:]], policy.device)
+
+
+@torch.no_grad()
+def export_matches_training(policy: Policy) -> bool:
+    """Whether the exported tensors in the base's place give the log-probabilities that the adapters give.
+
+    Tried with adapters as large as the weights, so that one that is left out shows; the policy stays as it was. The
+    median over tokens decides: rounding may send a token of a mixture of experts to another expert.
+    """
+    batch = probe(policy)
+    plain, _ = policy.logprobs(batch, 1.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for layer in adapted_layers(policy.model):
+            factor, weight = layer.lora_B[ADAPTER].weight, adapted_parameter(layer)
+            factor.normal_()
+            factor.mul_(weight.norm() / layer.get_delta_weight(ADAPTER).norm())
+    trained, _ = policy.logprobs(batch, 1.0)
+    whole = dict(exported(policy.model))
+    kept: dict[str, Tensor] = {}
+    for name, parameter in base_parameters(policy.model):
+        kept[name], parameter.data = parameter.data, whole[name]
+    for layer in adapted_layers(policy.model):
+        layer.lora_B[ADAPTER].weight.zero_()
+    saved, _ = policy.logprobs(batch, 1.0)
+    for name, parameter in base_parameters(policy.model):
+        parameter.data = kept[name]
+    return bool((saved - trained).abs().median() <= MAX_ERROR_SHARE * (plain - trained).abs().median())
+
+
+@torch.no_grad()
+def exported(model: Any, gather: Gather | None = None) -> Iterator[tuple[str, Tensor]]:
+    """The model's tensors under the names that transformers gives them, adapters added in, a tied one once.
+
+    `gather` makes the parameters it is given whole for as long as their tensors are used. A tensor may be the model's
+    own: copy what is to be kept.
+    """
+    gather = gather or (lambda _parameters: nullcontext())
+    adapting: dict[int, list[Any]] = defaultdict(list)
+    for layer in adapted_layers(model):
+        adapting[id(adapted_parameter(layer))].append(layer)
+    for name, parameter in base_parameters(model):
+        layers = adapting[id(parameter)]
+        with gather([parameter, *(factor for layer in layers for factor in factors(layer))]):
+            tensor: Tensor = parameter
+            for layer in layers:
+                tensor = tensor + layer.get_delta_weight(ADAPTER).to(tensor.dtype)
+            yield name, tensor.detach()
+    for name, tensor in own_tensors(model):
+        if not isinstance(tensor, torch.nn.Parameter):
+            yield plain_name(name), tensor
+
+
+def base_parameters(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """The parameters that the model has without adapters, a tied one once, named as without them."""
+    of_adapters = {id(factor) for layer in adapted_layers(model) for factor in factors(layer)}
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in of_adapters:
+            yield plain_name(name), parameter
+
+
+def plain_name(name: str) -> str:
+    """A tensor's name without the layers that peft wraps around others."""
+    return ".".join(part for part in name.split(".") if part != "base_layer")
+
+
+def adapted_layers(model: Any) -> list[Any]:
+    """peft's layers. One may wrap another, where a module has several weights: the experts of a mixture."""
+    return [module for module in model.modules() if hasattr(module, "get_delta_weight")]
+
+
+def adapted_parameter(layer: Any) -> torch.nn.Parameter:
+    """The weight that an adapter changes, which has another name than `weight` in fused experts."""
+    parameter: torch.nn.Parameter = getattr(layer.get_base_layer(), getattr(layer, "parameter_name", "weight"))
+    return parameter
+
+
+def factors(layer: Any) -> list[torch.nn.Parameter]:
+    """An adapter's own parameters."""
+    return [factor for name in layer.adapter_layer_names for factor in getattr(layer, name).parameters()]

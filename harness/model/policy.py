@@ -1,0 +1,235 @@
+"""A causal language model with its tokenizer, and its log-probabilities of given responses.
+
+The log-probabilities take the body's hidden states and the head's weight and never call the model as a whole: a wrapper
+that gathers weights or hooks gradients at the model's own forward must do so here too.
+"""
+
+import copy
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.errors import UsageError, as_usage_error
+from harness.model.attention import last_hidden_states
+from harness.model.checks import (
+    check_source,
+    check_weights_found,
+    check_weights_plain,
+    copy_out_of_mapped_file,
+    end_ids,
+    override_positions,
+    require_linear_head,
+    require_supported_attention,
+)
+from harness.model.logprobs import token_logprobs
+from harness.model.packing import TokenBatch
+from harness.model.rope import fix_rope
+
+PROBE = "What is 1 + 1?\nAnswer: 2"  # what a tokenizer must encode alike before and after it is saved
+Logprobs = tuple[Float[Tensor, "sequence token"], Float[Tensor, "sequence token"]]  # and entropies
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model on its device, without dropout, and what turns text into its tokens."""
+
+    model: Any  # a transformers causal language model
+    tokenizer: Any  # a transformers tokenizer
+    end_ids: frozenset[int]  # any of these ends a response
+    commit: str | None = None  # of a hub model: which it is
+    files: Mapping[str, bytes] = field(default_factory=dict)  # config and tokenizer, as a saved folder holds them
+
+    @property
+    def pad_id(self) -> int:
+        """What fills the unused places of a batch. Masks go by length, so it may equal an end token."""
+        pad = self.tokenizer.pad_token_id
+        return min(self.end_ids) if pad is None else int(pad)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        parameter: Tensor = next(self.model.parameters())
+        return parameter.device
+
+    def copy(self) -> "Policy":
+        """The same policy with weights of its own."""
+        return replace(self, model=copy.deepcopy(self.model))
+
+    def logprobs(self, batch: TokenBatch, temperature: float) -> Logprobs:
+        """`response_logprobs` of it."""
+        return response_logprobs(self, batch, temperature)
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text to go on from: with what the tokenizer puts before it, without what it puts behind.
+
+        Raises UsageError for a token that the model's embedding does not have.
+        """
+        tokens = list(encoded(self.tokenizer, text))
+        size = self.model.get_input_embeddings().num_embeddings
+        if beyond := [token for token in tokens if token >= size]:
+            raise UsageError(
+                f"--model: expected tokens below {size}, the size of its embedding, got {beyond[0]} "
+                f"({self.tokenizer.convert_ids_to_tokens(beyond[0])!r}) in a prompt: its tokenizer belongs to another "
+                "model, or was given tokens for which the embedding was not resized"
+            )
+        return tokens
+
+    def decode(self, tokens: list[int]) -> str:
+        """The response's text without its end token."""
+        return str(self.tokenizer.decode([token for token in tokens if token not in self.end_ids]))
+
+    def token_ends(self, tokens: list[int]) -> list[int]:
+        """For each token, where its text ends in the response, in characters; an end token has no text."""
+        return [len(self.decode(tokens[: position + 1])) for position in range(len(tokens))]
+
+
+@lru_cache(maxsize=4096)  # evaluations ask the same again and again
+def encoded(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """The text's tokens, without those that the tokenizer appends to every text (its end token, a separator)."""
+    read = tokenizer(text, return_special_tokens_mask=True)
+    own = [place for place, is_added in enumerate(read["special_tokens_mask"]) if not is_added]
+    return tuple(read["input_ids"][: own[-1] + 1 if own else 0])
+
+
+def response_logprobs(policy: Policy, batch: TokenBatch, temperature: float) -> Logprobs:
+    """log pi(token | what stands before it) of each response token, and the entropy (nats) of what it was drawn from.
+
+    Both at the sampling temperature, in float32 whatever the model's dtype, and 0 past a response's end; the entropy
+    carries no gradient.
+    """
+    states = last_hidden_states(policy.model, batch.tokens[None], batch.positions[None], batch.layout)[0]
+    head: Tensor = policy.model.get_output_embeddings().weight
+    before = states.index_select(0, batch.predictors)
+    logprobs, entropy = token_logprobs(before, head, batch.targets, temperature)
+    return batch.spread(logprobs), batch.spread(entropy)
+
+
+def own_tensors(module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """A module's parameters, a tied one once, and the buffers that are saved with them."""
+    yield from module.named_parameters()
+    saved = module.state_dict().keys()
+    yield from ((name, buffer) for name, buffer in module.named_buffers() if name in saved)
+
+
+def load_policy(
+    model: str,
+    dtype: str = "float32",
+    revision: str | None = None,
+    context_tokens: int | None = None,
+    longest: int = 1,
+) -> Policy:
+    """The policy in a transformers folder or under a hub name; `context_tokens` overrides the config's positions.
+
+    Rotary embeddings that depend on the length of texts are fixed to that of the `longest`, in tokens. Weights are read
+    from safetensors alone, and no Python code that comes with a model is run. Raises UsageError if there is no such
+    model, or if it cannot be trained, sampled from or saved.
+    """
+    import huggingface_hub
+
+    huggingface_hub.utils.logging.set_verbosity_error()  # its retries would stand before our one line
+    folder = Path(model).expanduser()
+    check_source(model, folder)
+    source = str(folder) if folder.is_dir() else model
+    tokenizer, network = load_parts(model, source, dtype, revision, context_tokens)
+    fix_rope(network, longest)
+    copy_out_of_mapped_file(network)
+    require_supported_attention(network, model)
+    require_linear_head(network.eval(), model)
+    ends = end_ids(network, tokenizer, model)
+    with as_usage_error(f"--model: expected a model that can be saved, got {model!r}"):
+        companions = companion_files(network, tokenizer)
+    commit = None if folder.is_dir() else commit_of(model, revision)
+    return Policy(network, tokenizer, ends, commit, companions)
+
+
+def load_parts(
+    model: str, source: str, dtype: str, revision: str | None, context_tokens: int | None
+) -> tuple[Any, Any]:
+    """Tokenizer and network. Raises UsageError if either cannot be had, or the network is no plain set of weights."""
+    import transformers
+
+    safe: Any = {"revision": revision or "main", "trust_remote_code": False}
+    auto: Any = transformers.AutoModelForCausalLM
+    unloadable = f"--model: could not load {model!r} as a causal language model"
+    with as_usage_error(unloadable):
+        config: Any = transformers.AutoConfig.from_pretrained(source, **safe)
+    if context_tokens:
+        override_positions(config, context_tokens)
+    with as_usage_error(
+        f"--model: could not load a tokenizer from {model!r}: if it has no tokenizer files, copy them there"
+    ):
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source, **safe)
+        if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):  # made up, where there are no files
+            raise ValueError("it would have no tokens but special ones")
+    files: Any = {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
+    files["ignore_mismatched_sizes"] = True  # they are refused below, in words
+    with as_usage_error(unloadable):
+        network, found = auto.from_pretrained(source, config=config, **files, **safe)
+    check_weights_found(found, model)
+    check_weights_plain(network, model)
+    return tokenizer, network
+
+
+def write_policy(folder: Path, policy: Policy, weights: dict[str, Tensor] | None = None) -> None:
+    """Weights (by default the model's own) and tokenizer as a transformers folder in safetensors.
+
+    `save_pretrained` of the model would import DeepSpeed, where it is installed, to see whether this is its engine.
+    """
+    import huggingface_hub
+
+    own = dict(own_tensors(policy.model)) if weights is None else weights
+    huggingface_hub.save_torch_state_dict(own, folder)
+    if not policy.files:
+        write_companions(folder, policy.model, policy.tokenizer)
+    for name, content in policy.files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def write_companions(folder: Path, network: Any, tokenizer: Any) -> None:
+    """What a transformers folder holds beside the weights: config, generation config and tokenizer.
+
+    The generation config is written without the check that refuses a temperature beside do_sample=false, which Llama 2
+    and Vicuna were published with.
+    """
+    network.config.to_json_file(folder / "config.json")
+    network.generation_config.to_json_file(folder / "generation_config.json")
+    tokenizer.save_pretrained(folder)
+
+
+def companion_files(network: Any, tokenizer: Any) -> dict[str, bytes]:
+    """The same as bytes by path, kept from the start of a run, so that a save depends on nothing but the disk.
+
+    Raises whatever transformers does, or ValueError where what was saved would be loaded as another tokenizer.
+    """
+    import transformers
+
+    with tempfile.TemporaryDirectory(prefix="fipo-harness-") as name:
+        folder = Path(name)
+        write_companions(folder, network, tokenizer)
+        again: Any = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if identity(again) != identity(tokenizer):
+            raise ValueError("once saved, its tokenizer encodes texts in another way: use the one of its base model")
+        files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+        return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def identity(tokenizer: Any) -> tuple[list[int], str]:
+    """What must be the same once it is saved. Templates come back with other line ends, which Jinja reads alike."""
+    templates = tokenizer.chat_template if isinstance(tokenizer.chat_template, dict) else {"": tokenizer.chat_template}
+    return tokenizer(PROBE)["input_ids"], repr(sorted(templates.items())).replace("\\r\\n", "\\n")
+
+
+def commit_of(model: str, revision: str | None) -> str | None:
+    """The commit of a hub model that was just loaded: the folder's name in the cache."""
+    import huggingface_hub
+
+    config = huggingface_hub.try_to_load_from_cache(model, "config.json", revision=revision or "main")
+    return Path(config).parent.name if isinstance(config, str) else None

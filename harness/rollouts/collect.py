@@ -1,0 +1,138 @@
+"""A step's responses: prompts drawn, answered, scored and, with dynamic sampling, drawn again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.backends.liveness import beat
+from harness.errors import HarnessError
+from harness.randomness import stream
+from harness.rollouts.context import Asking
+from harness.rollouts.engine import Key
+from harness.rollouts.grading import read_samples
+from harness.rollouts.sampler import Sampling
+from harness.rollouts.scoring import overlong_penalty, score
+from harness.tasks.grades import Grade
+from harness.tasks.task import TRAINED_ON, Problem
+
+
+@dataclass(frozen=True)
+class Response:
+    """One scored response."""
+
+    problem: Problem
+    step: int  # training step in which it was drawn
+    sample: int  # which of the prompt's responses
+    round: int  # sampling round in which it was drawn
+    prompt_tokens: list[int]
+    tokens: list[int]  # the end token included
+    text: str
+    entropy_sum: float  # nats, over its tokens
+    sampler_logprobs: list[float]  # of its tokens, under what drew them
+    truncated: bool
+    grade: Grade
+    score: float  # what dynamic sampling looks at
+    reward: float  # score and overlong penalty
+
+    @property
+    def correct(self) -> bool:
+        """Whether the answer is right, whatever the reward makes of it."""
+        return self.grade.outcome == "right"
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Identity within a step: prompt and sample."""
+        return self.problem.prompt_id, self.sample
+
+
+Group = list[Response]  # the responses to one prompt
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """All groups of a step by round, and those to train on."""
+
+    rounds: list[list[Group]]
+    kept: list[Group]
+    missing: int  # groups by which the rounds fell short of a batch
+
+    @property
+    def responses(self) -> list[Response]:
+        """Every response of the step, discarded ones included."""
+        return [response for groups in self.rounds for group in groups for response in group]
+
+
+def informative(group: Group) -> bool:
+    """Whether the scores differ: otherwise every advantage of the group is 0 (DAPO eq. 11)."""
+    return len({response.score for response in group}) > 1
+
+
+def collect(asking: Asking, step: int) -> Rollouts:
+    """The step's rollouts, on every rank those of all.
+
+    Surplus groups are cut by the order of their prompts, never by who finished first.
+    """
+    config, rollout = asking.config, asking.config.rollout
+    wanted, split = rollout.prompts_per_step, TRAINED_ON[config.evaluation.eval_split]
+    asked = (rollout.prompts_per_round or wanted) if rollout.dynamic_sampling else wanted
+    rounds: list[list[Group]] = []
+    kept: list[Group] = []
+    seen: set[str] = set()
+    limit = rollout.max_sampling_rounds if rollout.dynamic_sampling else 1
+    while len(kept) < wanted and len(rounds) < limit:
+        generator = stream(config.run.seed, "data", step, len(rounds))
+        problems = asking.task.draw_problems(split, asked, generator, seen)
+        if not problems:
+            break
+        rounds.append(answer_all(asking, (step, len(rounds)), problems))
+        kept += [group for group in rounds[-1] if informative(group) or not rollout.dynamic_sampling]
+    missing = max(0, wanted - len(kept))
+    if missing and rollout.unfilled == "stop":
+        raise HarnessError(
+            f"step {step}: expected {wanted} groups with both right and wrong answers, got {len(kept)} in "
+            f"{len(rounds)} rounds: raise --max_sampling_rounds, or train on what there is with --unfilled train"
+        )
+    return Rollouts(rounds, kept[:wanted], missing)
+
+
+def answer_all(asking: Asking, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
+    """A group of scored responses to each problem; `place` is the step and its sampling round."""
+    ranks = asking.actors.ranks
+    return ranks.merged(answer_share(asking, place, ranks.share(problems)), list[Group])
+
+
+def answer_share(asking: Asking, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
+    """The same of a rank's own share."""
+    policy, task, config = asking.policy, asking.task, asking.config
+    step, round_number = place
+    rollout, seed = config.rollout, config.run.seed
+    prompts = [policy.encode(problem.prompt) for problem in problems]
+    asked = [(problem, j) for problem in problems for j in range(rollout.group_size)]
+    limit = rollout.max_response_tokens
+    keys: list[Key] = [(seed, "rollout", step, problem.prompt_id, j) for problem, j in asked]
+    samples = asking.actors.generate(prompts, keys, Sampling(limit, rollout.temperature))
+    beat("reward")
+    read = read_samples(policy, task, [problem for problem, _ in asked], samples)
+    beat("rollout")
+
+    def scored(index: int) -> Response:
+        (problem, j), drawn, (text, grade) = asked[index], samples[index], read[index]
+        points = score(grade.outcome == "right", config.task, seed, step, problem.prompt_id, j)
+        penalty = overlong_penalty(len(drawn.tokens), limit, config.task)
+        return Response(
+            problem=problem,
+            step=step,
+            sample=j,
+            round=round_number,
+            prompt_tokens=prompts[index // rollout.group_size],
+            tokens=drawn.tokens,
+            text=text,
+            entropy_sum=drawn.entropy_sum,
+            sampler_logprobs=drawn.logprobs,
+            truncated=drawn.truncated,
+            grade=grade,
+            score=points,
+            reward=points + penalty,
+        )
+
+    starts = range(0, len(asked), rollout.group_size)
+    return [[scored(index) for index in range(start, start + rollout.group_size)] for start in starts]

@@ -1,0 +1,145 @@
+"""Texts that grow by one token at a time: their keys and values, and the attention of the newest token over them.
+
+They take rows x columns x layers x 2 x key heads x size numbers. Columns come as they are needed, half as many again
+at a time, up to what the longest text may come to. A prompt is read once, however many texts begin with it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from harness.model.attention import Heads, Kind, last_hidden_states
+from harness.model.packing import Packed, Text
+from harness.rollouts.newest_token import Angles, angles_of, newest_states
+
+FIRST_COLUMNS = 64  # for new tokens, before more are taken
+GROWTH = 1.5
+
+Store = Float[Tensor, "row head column size"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Packed prompts whose keys and values are kept, layer by layer."""
+
+    packed: Packed
+    kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # [place, head, size] each
+
+    def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:
+        """As the packed prompts do."""
+        _, key, value = states
+        self.kept.append((key[0].transpose(0, 1), value[0].transpose(0, 1)))
+        return self.packed.attend(layer, states, kind)
+
+
+@dataclass
+class Decoding:
+    """Rows of texts that end in one column, so that the newest tokens of all stand in the next."""
+
+    model: Any
+    keys: list[Store]  # of each layer
+    values: list[Store]
+    bias: Float[Tensor, "row column"]  # minus infinity where a row's text has not begun
+    lengths: Int[Tensor, " row"]
+    column: int  # where the newest tokens are or will be
+    limit: int  # columns at most
+    angles: Angles | None  # of every position, where the model is one whose new tokens may go the short way
+
+    def next_states(self, tokens: Int[Tensor, " row"]) -> Float[Tensor, "row hidden"]:
+        """The last hidden states of these tokens, which join the texts."""
+        if self.column == self.bias.shape[1]:
+            self.grow(min(self.limit, int(GROWTH * self.column) + 1))
+        if self.angles is None:
+            states = last_hidden_states(self.model, tokens[:, None], self.lengths[:, None], self)[:, -1]
+        else:
+            states = newest_states(self.model, tokens, self.lengths, self.angles, self)
+        self.lengths = self.lengths + 1
+        self.column += 1
+        return states
+
+    def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:
+        """Attention of the newest tokens: [row, 1, head, size]. Several heads of queries share one of keys."""
+        (query, key, value), end = states, self.column + 1
+        keys, values = self.keys[layer], self.values[layer]
+        keys[:, :, self.column], values[:, :, self.column] = key[:, :, 0], value[:, :, 0]
+        rows, heads, _, size = query.shape
+        grouped = query.reshape(rows, keys.shape[1], -1, size) * kind.scaling
+        scores = grouped @ keys[:, :, :end].transpose(2, 3)
+        scores += self.bias[:, None, None, :end]
+        if kind.window is not None and kind.window < end:
+            scores[..., : end - kind.window] = -torch.inf
+        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
+        return (weights @ values[:, :, :end]).reshape(rows, 1, heads, values.shape[3])
+
+    def keep(self, going: Bool[Tensor, " row"]) -> Int[Tensor, " kept"]:
+        """Go on with these rows alone; which rows they were, in their new order.
+
+        The last ones move to where others have ended, and the rest stay where they are.
+        """
+        left = int(going.sum())
+        order = torch.arange(left, device=going.device)
+        ended, last = (~going[:left]).nonzero().squeeze(1), going[left:].nonzero().squeeze(1) + left
+        order[ended] = last
+        self.bias, self.lengths = self.bias[order], self.lengths[order]
+        for store in (self.keys, self.values):
+            for layer, kept in enumerate(store):
+                kept[ended, :, : self.column] = kept[last, :, : self.column]
+                store[layer] = kept[:left]
+        return order
+
+    def grow(self, columns: int) -> None:
+        """Make room for texts of this many columns."""
+        self.bias = torch.nn.functional.pad(self.bias, (0, columns - self.bias.shape[1]))
+        for store in (self.keys, self.values):
+            for layer, kept in enumerate(store):
+                rows, heads, _, size = kept.shape
+                store[layer] = kept.new_empty(rows, heads, columns, size)
+                store[layer][:, :, : self.column] = kept[:, :, : self.column]
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of keys and values."""
+        return sum(kept.nbytes for kept in (*self.keys, *self.values))
+
+
+def read_prompts(
+    model: Any, prompts: list[list[int]], per_prompt: int, limit: int
+) -> tuple[Decoding, Float[Tensor, "row hidden"]]:
+    """`per_prompt` texts that begin with each prompt, at most `limit` tokens to come, and their last hidden states."""
+    device = model.get_input_embeddings().weight.device
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    starts, width = lengths.cumsum(0) - lengths, int(lengths.max())
+    texts = [
+        Text(range(start, start + length), range(start + length, start + length))
+        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)
+    ]
+    reading = Reading(Packed(texts, device))
+    tokens = torch.tensor([token for prompt in prompts for token in prompt], device=device)
+    positions = torch.cat([torch.arange(length) for length in lengths.tolist()]).to(device)
+    states = last_hidden_states(model, tokens[None], positions[None], reading)[0]
+    # each prompt's places from the right, as its row shows them; before its first token, whatever stands there
+    columns = starts[:, None] + torch.arange(width) - (width - lengths)[:, None]
+    places = columns.clamp(min=0).repeat_interleave(per_prompt, dim=0).to(device)
+    bias = (
+        torch.zeros(columns.shape).masked_fill(columns < starts[:, None], -torch.inf).repeat_interleave(per_prompt, 0)
+    )
+    columns_first = width + min(limit, FIRST_COLUMNS)
+    stores: tuple[list[Store], list[Store]] = ([], [])
+    while reading.kept:
+        for store, kept in zip(stores, reading.kept.pop(0), strict=True):
+            store.append(kept.new_empty(len(places), kept.shape[1], columns_first, kept.shape[2]))
+            store[-1][:, :, :width] = kept[places].transpose(1, 2)
+    decoding = Decoding(
+        model=model,
+        keys=stores[0],
+        values=stores[1],
+        bias=torch.nn.functional.pad(bias, (0, columns_first - width)).to(device, states.dtype),
+        lengths=lengths.repeat_interleave(per_prompt).to(device),
+        column=width,
+        limit=width + limit,
+        angles=angles_of(model, width + limit),
+    )
+    return decoding, states[(starts + lengths - 1).to(device)].repeat_interleave(per_prompt, dim=0)

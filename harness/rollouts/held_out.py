@@ -1,0 +1,64 @@
+"""Answers to held-out prompts: the same prompts in every run of a task, whatever its seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.rollouts.context import Asking
+from harness.rollouts.engine import Key
+from harness.rollouts.grading import read_samples
+from harness.rollouts.sampler import Sampling
+from harness.tasks.grades import Outcome
+from harness.tasks.task import Problem
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answered held-out prompt."""
+
+    step: int  # training steps done
+    prompt_id: str
+    sample: int
+    text: str
+    answer: str | None  # None where the response gives none
+    correct: bool
+    outcome: Outcome
+    response_tokens: int
+    truncated: bool
+
+
+def evaluate(asking: Asking, step: int, samples: int) -> list[Answer]:
+    """`samples` answers to each held-out prompt; on every rank those of all."""
+    settings = asking.config.evaluation
+    problems = asking.task.held_out(settings.eval_split, settings.eval_prompts)
+    own = asking.actors.ranks.share(problems)
+    size = max(1, asking.config.responses_per_step // samples)  # about as many answers at a time as in training
+    answered: list[list[Answer]] = []
+    for start in range(0, len(own), size):
+        answered += answers_to(own[start : start + size], asking, (step, samples))
+    return [answer for answers in asking.actors.ranks.merged(answered, list[list[Answer]]) for answer in answers]
+
+
+def answers_to(problems: Sequence[Problem], asking: Asking, asked: tuple[int, int]) -> list[list[Answer]]:
+    """The answers to each of these problems; `asked` is after how many steps, and how many answers."""
+    (step, samples), config, policy = asked, asking.config, asking.policy
+    settings = config.evaluation
+    sampling = Sampling(config.rollout.max_response_tokens, settings.eval_temperature, settings.eval_top_p)
+    questions = [(problem, j) for problem in problems for j in range(samples)]
+    keys: list[Key] = [(config.run.seed, "eval", step, problem.prompt_id, j) for problem, j in questions]
+    drawn = asking.actors.generate([policy.encode(problem.prompt) for problem in problems], keys, sampling)
+    read = read_samples(policy, asking.task, [problem for problem, _ in questions], drawn)
+    answers = [
+        Answer(
+            step=step,
+            prompt_id=problem.prompt_id,
+            sample=j,
+            text=text,
+            answer=grade.answer,
+            correct=grade.outcome == "right",
+            outcome=grade.outcome,
+            response_tokens=len(one.tokens),
+            truncated=one.truncated,
+        )
+        for (problem, j), one, (text, grade) in zip(questions, drawn, read, strict=True)
+    ]
+    return [answers[start : start + samples] for start in range(0, len(answers), samples)]

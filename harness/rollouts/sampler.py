@@ -1,0 +1,96 @@
+"""Responses from a policy: batched sampling with a key-value cache, one uniform number per token."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from harness.model.policy import Policy
+from harness.rollouts.decoding import read_prompts
+
+ENDED = 0.1  # of a batch's rows, before they are taken out of it
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One response: its tokens, the end token included, and what its sampler knew of them."""
+
+    tokens: list[int]
+    entropy_sum: float  # nats, of the distributions that they were drawn from
+    truncated: bool  # cut at the limit
+    logprobs: list[float]  # of the tokens under the sampler, at its temperature, untruncated
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. `top_p` below 1 is for evaluation only."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+@torch.inference_mode()
+def sample(
+    policy: Policy, prompts: list[list[int]], uniforms: Float[np.ndarray, "row token"], sampling: Sampling
+) -> list[Sample]:
+    """Responses to the prompts, `len(uniforms) / len(prompts)` to each, prompt by prompt.
+
+    Row i's token t is the inverse cumulative distribution at uniforms[i, t], so what a row draws depends on its own
+    numbers alone. Rows that have ended leave the batch as soon as enough of them do to pay for moving the others.
+    """
+    decoding, states = read_prompts(policy.model, prompts, len(uniforms) // len(prompts), sampling.max_tokens)
+    head = policy.model.get_output_embeddings()
+    draws = torch.from_numpy(uniforms).to(policy.device)
+    ends = torch.tensor(sorted(policy.end_ids), device=policy.device)
+    tokens = torch.full((len(uniforms), sampling.max_tokens), policy.pad_id, device=policy.device)
+    logprobs = torch.zeros(tokens.shape, dtype=torch.float64, device=policy.device)
+    entropy = torch.zeros(len(uniforms), dtype=torch.float64, device=policy.device)
+    lengths = torch.zeros(len(uniforms), dtype=torch.int64, device=policy.device)
+    rows = torch.arange(len(uniforms), device=policy.device)  # those in the batch
+    going = torch.ones(len(uniforms), dtype=torch.bool, device=policy.device)  # which of them have not ended
+    for step in range(sampling.max_tokens):
+        chosen, step_logprobs, step_entropy = choose(head(states), draws[rows, step], sampling)
+        tokens[rows, step], logprobs[rows, step] = chosen, step_logprobs
+        entropy[rows] += step_entropy * going
+        lengths[rows] += going
+        going &= torch.isin(chosen, ends, invert=True)
+        left = int(going.sum())
+        if left == 0 or step + 1 == sampling.max_tokens:
+            break
+        if left <= (1 - ENDED) * len(rows):
+            kept = decoding.keep(going)
+            rows, chosen, going = rows[kept], chosen[kept], going[kept]
+        states = decoding.next_states(chosen)
+    return [
+        Sample(row[:length], row_entropy, row[length - 1] not in policy.end_ids, row_logprobs[:length])
+        for row, length, row_entropy, row_logprobs in zip(
+            tokens.tolist(), lengths.tolist(), entropy.tolist(), logprobs.tolist(), strict=True
+        )
+    ]
+
+
+def choose(
+    logits: Float[Tensor, "row vocabulary"], uniforms: Float[Tensor, " row"], sampling: Sampling
+) -> tuple[Int[Tensor, " row"], Float[Tensor, " row"], Float[Tensor, " row"]]:
+    """The token at each row's uniform number, its log-probability and the entropy (nats), both untruncated.
+
+    The cumulative sum is in float64: in float32 it would be off by more than a rare token's probability.
+    """
+    whole = probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
+    entropy = torch.special.entr(probabilities).sum(dim=-1)
+    if sampling.top_p < 1:
+        probabilities = nucleus(probabilities, sampling.top_p)
+    cumulative = probabilities.cumsum(dim=-1)
+    chosen = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True).squeeze(1)
+    chosen = chosen.clamp(max=logits.shape[-1] - 1)
+    return chosen, whole.gather(1, chosen[:, None]).squeeze(1).log(), entropy
+
+
+def nucleus(probabilities: Float[Tensor, "row vocabulary"], top_p: float) -> Float[Tensor, "row vocabulary"]:
+    """The probabilities with 0 outside the smallest set of tokens that holds `top_p` of the mass."""
+    ordered, order = probabilities.sort(dim=-1, descending=True)
+    beyond = ordered.cumsum(dim=-1) - ordered >= top_p
+    return torch.zeros_like(probabilities).scatter(-1, order, ordered.masked_fill(beyond, 0.0))

@@ -1,0 +1,198 @@
+"""A run's state between two steps, as a folder: weights and moments in safetensors, the rest in JSON."""
+
+import dataclasses
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from harness.algorithm.metrics import Ledger
+from harness.algorithm.noise import Noise
+from harness.algorithm.state import Training, begin
+from harness.backends.ranks import ALONE, Ranks
+from harness.backends.torch_backend import MOMENTS, Tensors, trained_parameters
+from harness.config.schema import Config
+from harness.console import say
+from harness.errors import UsageError
+from harness.files import Mark, write_json
+from harness.model.policy import Policy, write_policy
+from harness.run.folder import FolderFault, check_manifest, save_folder
+from harness.run.history import read_history
+from harness.run.initial_model import pretrained_policy, recorded_initial_policy
+
+STATE, OPTIMIZER = "state.json", "optimizer.safetensors"
+TRAINED = (
+    "trained.safetensors"  # what is trained, where a transformers folder does not hold it: adapters, master weights
+)
+KEPT = 2  # newest checkpoints of a run
+
+
+class State(BaseModel):
+    """What a run knows between two steps besides its tensors; random numbers need none, they are keyed by step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    steps_done: int = Field(ge=0)
+    updates: int = Field(ge=0)  # made by the optimizer, which the schedule goes by
+    ledger: dict[str, int | float]
+    noise: Noise | None
+    has_learned: bool = True  # of a checkpoint that does not say so
+    elapsed_s: float
+    metrics: Mark  # what metrics.jsonl held
+    records: Mark  # what records.sha256 held
+
+
+def save_weights(path: Path, policy: Policy, weights: Tensors | None = None) -> None:
+    """The policy as a transformers folder, with other weights than its own where given."""
+    save_folder(path, lambda folder: write_policy(folder, policy, weights))
+
+
+@dataclass(frozen=True)
+class CheckpointTensors:
+    """The tensors of a checkpoint, of which only the first rank has any."""
+
+    weights: Tensors | None  # of a transformers folder; None where it would hold nothing that is trained
+    trained: Tensors | None  # None where those weights are all that is trained
+    moments: Tensors
+
+
+def gather_tensors(training: Training, config: Config) -> CheckpointTensors:
+    """What a checkpoint must hold, from all ranks."""
+    backend = training.updater.backend
+    trained, moments = backend.state()
+    if config.model.lora_rank:
+        return CheckpointTensors(None, trained, moments)
+    weights = whole_weights(training)
+    masters = config.backend.backend == "deepspeed" and config.model.dtype != "float32"
+    return CheckpointTensors(weights, trained if masters else None, moments)
+
+
+def whole_weights(training: Training) -> Tensors:
+    """The weights of a transformers folder, from all ranks; on other ranks than the first, none."""
+    backend = training.updater.backend
+    kept = (pair for pair in backend.weights() if backend.ranks.is_first)
+    return {name: tensor.to("cpu", copy=backend.lends) for name, tensor in kept}
+
+
+def save_checkpoint(checkpoints: Path, training: Training, metrics: Mark, records: Mark) -> None:
+    """All that a resumed run needs, as a folder named by the steps done; older ones than the newest two go."""
+    tensors = gather_tensors(training, training.updater.config)
+    state = State(
+        steps_done=training.steps_done,
+        updates=training.updater.backend.schedule.last_epoch,
+        ledger=dataclasses.asdict(training.ledger),
+        noise=training.noise,
+        has_learned=training.has_learned,
+        elapsed_s=training.watch.elapsed_s(),
+        metrics=metrics,
+        records=records,
+    )
+
+    def fill(folder: Path) -> None:
+        if tensors.weights is not None:
+            write_policy(folder, training.policy, tensors.weights)
+        if tensors.trained is not None:
+            save_file(tensors.trained, folder / TRAINED)
+        save_file(tensors.moments, folder / OPTIMIZER)
+        write_json(folder / STATE, state.model_dump(mode="json"))
+
+    path = checkpoints / f"step_{training.steps_done:06d}"
+    if not path.exists():  # else it is the one that the run was resumed from
+        save_folder(path, fill)
+    prune(checkpoints)
+
+
+def prune(checkpoints: Path) -> None:
+    """Remove all but the newest; a kill here leaves no half of a checkpoint under its name."""
+    for old in kept_checkpoints(checkpoints)[KEPT:]:
+        gone = old.with_name(f".{old.name}.unfinished")
+        shutil.rmtree(gone, ignore_errors=True)
+        old.rename(gone)
+        shutil.rmtree(gone)
+
+
+def kept_checkpoints(checkpoints: Path) -> list[Path]:
+    """The folders that hold a state, newest first, valid or not."""
+    return sorted((folder for folder in checkpoints.glob("step_*") if step_of(folder) >= 0), key=step_of, reverse=True)
+
+
+def step_of(folder: Path) -> int:
+    """The steps done, by its name; -1 of what is no checkpoint's name."""
+    digits = folder.name.removeprefix("step_")
+    return int(digits) if digits.isdecimal() else -1
+
+
+def read_state(folder: Path) -> State:
+    """The state of a checkpoint whose manifest holds. Raises FolderFault where it cannot be used."""
+    check_manifest(folder)
+    try:
+        return State.model_validate_json((folder / STATE).read_bytes())
+    except (OSError, ValidationError) as error:
+        cause = str(error).splitlines()[0]
+        raise FolderFault(f"{folder / STATE}: expected the state of a run, got: {cause}") from None
+
+
+def load_checkpoint(
+    folder: Path, state: State, config: Config, reference: Policy | None, ranks: Ranks = ALONE
+) -> Training:
+    """The run as it was when the checkpoint was written, by whatever number of ranks.
+
+    Raises FolderFault where it does not fit the config.
+    """
+    try:
+        policy, trained = load_trained(folder, config)
+        moments = load_file(folder / OPTIMIZER)
+    except (UsageError, SafetensorError) as error:
+        raise FolderFault(f"{folder}: expected the weights and moments of a run, got: {error}") from None
+    check_moments(folder, moments, policy, state.updates)
+    training = begin(config, policy, reference, ranks)
+    if state.ledger.keys() != dataclasses.asdict(training.ledger).keys():
+        raise FolderFault(f"{folder / STATE}: expected the ledger of this version, got {', '.join(state.ledger)}")
+    training.ledger = Ledger(**state.ledger)  # type: ignore[arg-type]
+    training.updater.backend.load_state(trained, moments)
+    fast_forward(training.updater.backend.schedule, state.updates)
+    training.noise, training.has_learned, training.steps_done = state.noise, state.has_learned, state.steps_done
+    training.watch.resume(state.elapsed_s)
+    return training
+
+
+@torch.no_grad()
+def load_trained(folder: Path, config: Config) -> tuple[Policy, Tensors]:
+    """The policy of a checkpoint, and what is trained of it in full precision where the folder keeps that apart."""
+    lora = config.model.lora_rank
+    initial = recorded_initial_policy(read_history(folder.parents[1]), say) if lora else None
+    policy = initial or pretrained_policy(str(folder), config)
+    if not (folder / TRAINED).is_file():
+        return policy, {}
+    trained, parameters = load_file(folder / TRAINED), dict(trained_parameters(policy.model))
+    if {name: tensor.shape for name, tensor in trained.items()} != {name: p.shape for name, p in parameters.items()}:
+        raise FolderFault(f"{folder / TRAINED}: expected what the config trains, got other tensors")
+    for name, tensor in trained.items():
+        parameters[name].copy_(tensor)
+    return policy, trained
+
+
+def check_moments(folder: Path, tensors: dict[str, torch.Tensor], policy: Policy, updates: int) -> None:
+    """Raise FolderFault unless these are all the moments of each parameter that has any, and some after updates."""
+    shapes = {name: parameter.shape for name, parameter in trained_parameters(policy.model)}
+    named = {key.rpartition("/")[0] for key in tensors}
+    expected = {
+        f"{name}/{moment}": torch.Size() if moment == "step" else shapes.get(name)
+        for name in named
+        for moment in MOMENTS
+    }
+    if bool(tensors) != (updates > 0) or {key: tensor.shape for key, tensor in tensors.items()} != expected:
+        raise FolderFault(f"{folder / OPTIMIZER}: expected {', '.join(MOMENTS)} of each parameter, got others")
+
+
+def fast_forward(schedule: torch.optim.lr_scheduler.LambdaLR, updates: int) -> None:
+    """Set schedule and learning rate to where so many updates bring them."""
+    rates = [base * rate(updates) for base, rate in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+    for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    position = {"last_epoch": updates, "_step_count": updates + 1, "_last_lr": rates}
+    schedule.load_state_dict(schedule.state_dict() | position)

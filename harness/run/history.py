@@ -1,0 +1,152 @@
+"""A run folder as it is read again. Whatever is damaged is refused in words; only a torn last line is expected."""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.config.resolve import resolve_tree, tree_sha256
+from harness.config.schema import Config
+from harness.errors import UsageError
+from harness.files import sha256_of
+from harness.run.folder import FolderFault, check_manifest
+from harness.run.layout import CHECKPOINTS, KINDS, METRICS, RECORDS, SCHEMA_VERSION, STATUS
+
+Row = dict[str, Any]
+
+TABLE = re.compile(rf"(?:{'|'.join(KINDS)})/step_\d{{6,}}\.parquet")
+
+
+@dataclass(frozen=True)
+class History:
+    """What a run left: its settings, its surroundings, and its records by step."""
+
+    path: Path
+    config: Config
+    environment: dict[str, Any]
+    state: str  # as status.json says; "unknown" where that is damaged
+
+    @cached_property
+    def metrics(self) -> list[Row]:
+        """The lines of metrics.jsonl. Raises UsageError where one but the last is damaged."""
+        return read_lines(self.path / METRICS)
+
+    @property
+    def steps_done(self) -> int:
+        """Steps that have a line of metrics."""
+        return len(self.metrics)
+
+    @property
+    def initial_weights(self) -> Path:
+        """Where the initial weights are, if the run kept them."""
+        return self.path / CHECKPOINTS / "initial"
+
+    @property
+    def final_weights(self) -> Path:
+        """Where the trained weights are, once the run has finished."""
+        return self.path / CHECKPOINTS / "final"
+
+    def check_records(self) -> None:
+        """Raise UsageError where a table that is there, or the final weights, are not what was written."""
+        for line in self.records.splitlines():
+            digest, _, name = line.partition("  ")
+            path = self.path / name
+            if TABLE.fullmatch(name) and path.is_file() and sha256_of(path) != digest:
+                raise UsageError(f"{path}: is not what was written (sha256): restore it, or delete it to do without")
+        if self.final_weights.is_dir():
+            try:
+                check_manifest(self.final_weights)
+            except FolderFault as fault:
+                raise UsageError(str(fault)) from None
+
+    @property
+    def records(self) -> str:
+        """The content of records.sha256, a torn last line left out."""
+        path = self.path / RECORDS
+        content = path.read_bytes().decode(errors="replace") if path.is_file() else ""
+        return content[: content.rfind("\n") + 1]
+
+    def has_table(self, kind: str, step: int) -> bool:
+        """Whether a step's rollouts, tokens or evals are stored."""
+        return (self.path / kind / f"step_{step:06d}.parquet").is_file()
+
+    def table(self, kind: str, step: int) -> list[Row] | None:
+        """The rows of a step's rollouts, tokens or evals, or None where there is no such file."""
+        path = self.path / kind / f"step_{step:06d}.parquet"
+        if not path.is_file():
+            return None
+        try:
+            rows: list[Row] = pq.read_table(path).to_pylist()
+        except (OSError, ValueError, pa.ArrowException) as error:
+            cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UsageError(f"{path}: expected a parquet file, got: {cause}") from None
+        return rows
+
+
+def read_history(path: Path) -> History:
+    """The run in a folder. Raises UsageError where there is none or its settings are not what was written."""
+    content = read_object(path / "config.json", "the folder of a run")
+    tree = content.get("config")
+    if content.get("schema_version") != SCHEMA_VERSION or not isinstance(tree, dict):
+        version = content.get("schema_version")
+        raise UsageError(
+            f"{path / 'config.json'}: expected a run of schema version {SCHEMA_VERSION}, got {version!r}: "
+            "read it with the version of this program that wrote it"
+        )
+    if tree_sha256(tree) != content.get("sha256"):
+        raise UsageError(
+            f"{path / 'config.json'}: its settings are not those that were written (sha256): restore the file, or "
+            "start the run anew"
+        )
+    environment = read_object(path / "environment.json", "the folder of a run")
+    status = json_object(path / STATUS)
+    state = status.get("state") if status else None
+    known = state if isinstance(state, str) else "unknown"
+    return History(path, resolve_tree(tree, path / "config.json"), environment, known)
+
+
+def unfinished(path: Path) -> History:
+    """The run in a folder, which can be resumed. Raises UsageError where there is none or it has finished."""
+    history = read_history(path)
+    if history.state == "finished":
+        raise UsageError(f"expected an unfinished run, got {str(path)!r}, which has finished: nothing to resume")
+    return history
+
+
+def read_object(path: Path, expected: str) -> dict[str, Any]:
+    """A JSON object. Raises UsageError where there is none."""
+    if not path.is_file():
+        raise UsageError(f"expected {expected}, got {str(path.parent)!r}: it has no {path.name}")
+    content = json_object(path)
+    if content is None:
+        raise UsageError(f"{path}: expected a JSON object written by this program: restore it, or start the run anew")
+    return content
+
+
+def json_object(path: Path) -> dict[str, Any] | None:
+    """The file's JSON object, or None where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def read_lines(path: Path) -> list[Row]:
+    """The objects of a JSONL file, a torn last line left out. Raises UsageError for any other damage."""
+    lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+    rows = []
+    for number, line in enumerate(lines[:-1]):  # what follows the last newline was never finished
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict) or type(row.get("step")) is not int or row["step"] != number:
+            raise UsageError(f"{path}: expected the metrics of step {number} on line {number + 1}, got {line[:60]!r}")
+        rows.append(row)
+    return rows

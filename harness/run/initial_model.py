@@ -1,0 +1,73 @@
+"""The policy before training."""
+
+from harness.backends.torch_backend import check_checkpointing
+from harness.config.schema import Config
+from harness.console import Say
+from harness.errors import UsageError
+from harness.model.lora import check_export, note_frozen_experts, with_adapters
+from harness.model.policy import Policy, load_policy
+from harness.run.environment import model_sha256
+from harness.run.folder import FolderFault, check_manifest
+from harness.run.history import History
+from harness.run.tiny_model import Progress, tiny_model_folder
+
+CHAIN_SUM_PROMPT_TOKENS = 64  # more than its prompts of at most 25 characters come to
+
+
+def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Policy:
+    """The config's model, made first where it is 'tiny' and not cached."""
+    settings = config.model
+    if settings.model == "tiny":
+        folder = tiny_model_folder(config.task.task, settings.model_seed, config.run.threads, on_warm_start)
+        return with_adapters(load_policy(str(folder), settings.dtype), settings)
+    policy = with_adapters(pretrained_policy(settings.model, config), settings)
+    check_export(policy, settings)
+    if settings.lora_rank:
+        note_frozen_experts(policy.model)
+    if settings.gradient_checkpointing:
+        check_checkpointing(policy.model)
+    return policy
+
+
+def pretrained_policy(model: str, config: Config) -> Policy:
+    """The policy in a folder or under a hub name, with the positions that `context_tokens` gives it.
+
+    Raises UsageError where the longest prompt and response have more tokens than the model has positions.
+    """
+    settings, data, is_math = config.model, config.data, config.task.task == "math"
+    prompt = data.max_prompt_tokens if is_math else CHAIN_SUM_PROMPT_TOKENS
+    longest = prompt + config.rollout.max_response_tokens
+    policy = load_policy(model, settings.dtype, settings.model_revision, settings.context_tokens, longest)
+    has = getattr(policy.model.config, "max_position_embeddings", None)
+    if is_math and has is not None and longest > has:
+        raise UsageError(
+            f"--max_prompt_tokens {data.max_prompt_tokens} and --max_response_tokens "
+            f"{config.rollout.max_response_tokens} need {longest} positions, got a model with {has}: lower them, or "
+            f"raise its positions with --context_tokens {longest}"
+        )
+    return policy
+
+
+def recorded_initial_policy(history: History, say: Say) -> Policy:
+    """The policy that a recorded run began with: as the run kept it, else made or loaded again.
+
+    Raises UsageError where the weights are not the recorded ones.
+    """
+    config, kept = history.config, history.initial_weights
+    settings = config.model
+    recorded = settings.model_revision or history.environment.get("model_revision")
+    config = config.model_copy(update={"model": settings.model_copy(update={"model_revision": recorded})})
+    try:
+        check_manifest(kept)
+    except FolderFault as fault:
+        if kept.exists():
+            say(f"note: {fault}; the initial weights are made again")
+        policy = initial_policy(config)
+    else:
+        policy = with_adapters(load_policy(str(kept), settings.dtype), settings)
+    if model_sha256(policy) != history.environment.get("model_sha256"):
+        raise UsageError(
+            f"{history.path}: expected the initial weights that the run recorded (model_sha256), got others from "
+            f"--model {settings.model}: restore {kept}, or the model as it was"
+        )
+    return policy

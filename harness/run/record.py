@@ -1,0 +1,291 @@
+"""The run folder: written here alone, append-only while the run goes on. Its schema is docs/run_folder.md."""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from harness.algorithm.batching import MicroBatch
+from harness.algorithm.loss_metrics import LossRecord
+from harness.algorithm.metrics import Metrics
+from harness.algorithm.nonfinite import NonFinite, save_batch
+from harness.algorithm.state import Training
+from harness.algorithm.trained import Trained
+from harness.config.resolve import config_sha256, tree_of
+from harness.config.schema import Config
+from harness.errors import UsageError
+from harness.files import Journal, is_disk_full, make_synced, sha256_of, sync, write_json, write_table
+from harness.model.lora import exported
+from harness.model.policy import Policy
+from harness.rollouts.collect import Rollouts
+from harness.rollouts.held_out import Answer
+from harness.run.checkpoint import gather_tensors, prune, save_checkpoint, save_weights, whole_weights
+from harness.run.layout import CHECKPOINTS, METRICS, NONFINITE, RECORDS, SCHEMA_VERSION, STATUS
+from losses import LossOutput
+
+TOKEN_ROWS = 4  # responses per step whose tokens are kept one by one
+
+
+def refuse_used_folder(folder: Path) -> None:
+    """Raise UsageError if the folder holds anything, since nothing is ever overwritten, or could not be made."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(
+            f"--output_dir: expected a new or empty folder, got {str(folder)!r}, which holds a run or files: choose "
+            "another, or go on with a run that was stopped: python -m harness resume"
+        )
+    above = [parent for parent in folder.resolve().parents if (parent / RECORDS).is_file()]
+    if above:
+        raise UsageError(f"--output_dir: expected a folder outside other runs, got {str(folder)!r}, inside {above[0]}")
+    if folder.exists() and (folder.samefile(Path.cwd()) or folder.is_mount()):
+        raise UsageError(
+            f"--output_dir: expected a folder that can be made new, got {str(folder)!r}, which is the current folder "
+            "or a mounted one: name a folder inside it"
+        )
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise UsageError(f"--output_dir: expected a folder that can be made, got {str(folder)!r}: see {nearest}")
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder and those above it; raises UsageError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        raise UsageError(
+            f"--output_dir: expected a folder that can be made, got {str(path)!r}: {error.strerror}"
+        ) from None
+
+
+ROLLOUT_SCHEMA = pa.schema(
+    {
+        "step": pa.int32(),
+        "round": pa.int32(),
+        "prompt_id": pa.string(),
+        "sample": pa.int32(),
+        "prompt": pa.string(),
+        "target": pa.string(),
+        "text": pa.string(),
+        "tokens": pa.list_(pa.int32()),
+        "old_logprobs": pa.list_(pa.float32()),
+        "sampler_logprobs": pa.list_(pa.float32()),
+        "response_tokens": pa.int32(),
+        "truncated": pa.bool_(),
+        "correct": pa.bool_(),
+        "outcome": pa.string(),
+        "why": pa.string(),
+        "reward": pa.float64(),
+        "trained": pa.bool_(),
+        "advantage": pa.float64(),
+        "influence_weight": pa.float64(),
+    }
+)
+TOKEN_SCHEMA = pa.schema(
+    {
+        "step": pa.int32(),
+        "prompt_id": pa.string(),
+        "sample": pa.int32(),
+        "position": pa.int32(),
+        "token": pa.int32(),
+        "text": pa.string(),
+        "log_ratio": pa.float64(),
+        "future_kl": pa.float64(),
+        "influence_weight": pa.float64(),
+    }
+)
+EVAL_SCHEMA = pa.schema(
+    {
+        "step": pa.int32(),
+        "prompt_id": pa.string(),
+        "sample": pa.int32(),
+        "text": pa.string(),
+        "answer": pa.string(),
+        "correct": pa.bool_(),
+        "outcome": pa.string(),
+        "response_tokens": pa.int32(),
+        "truncated": pa.bool_(),
+    }
+)
+
+
+class RunFolder:
+    """One run's records; each file's sha256 goes to records.sha256, which `sha256sum -c` reads too."""
+
+    keeps_sampler_logprobs = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics = Journal(path / METRICS)
+        self.records = Journal(path / RECORDS)
+
+    @classmethod
+    def create(cls, path: Path, config: Config, environment: dict[str, Any], initial: Policy | None) -> "RunFolder":
+        """Begin the records in a new or empty folder: settings, surroundings and, where given, the initial weights.
+
+        The folder appears with all of them, so that whatever there is of a run can be resumed. The state is `running`.
+        """
+        refuse_used_folder(path)
+        real = path.resolve()
+        unfinished = real.with_name(f".{real.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        make_folder(unfinished)
+        folder = cls(unfinished)
+        content = {"schema_version": SCHEMA_VERSION, "sha256": config_sha256(config), "config": tree_of(config)}
+        folder.add_json("config.json", content)
+        folder.add_json("environment.json", environment)
+        folder.set_status("running", None, None, 0)
+        if initial:
+            save_weights(unfinished / CHECKPOINTS / "initial", initial, dict(exported(initial.model)))
+        unfinished.rename(real)
+        sync(real.parent)
+        return cls(path)
+
+    def set_status(self, state: str, reason: str | None, exit_code: int | None, steps_done: int) -> None:
+        """Replace status.json."""
+        content = {"state": state, "reason": reason, "exit_code": exit_code, "steps_done": steps_done}
+        write_json(self.path / STATUS, content)
+
+    def add_metrics(self, metrics: Metrics) -> None:
+        """Append one line to metrics.jsonl. A number that is not finite is written as null."""
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in metrics.items()
+        }
+        self.metrics.append(json.dumps(finite, allow_nan=False))
+
+    def add_json(self, name: str, content: Any) -> None:
+        """A JSON file that will not change."""
+        write_json(self.path / name, content)
+        self.note(name)
+
+    def add_table(self, kind: str, step: int, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+        """A table of a step."""
+        name = f"{kind}/step_{step:06d}.parquet"
+        make_synced(self.path / kind)
+        write_table(self.path / name, rows, schema)
+        self.note(name)
+
+    def note(self, name: str) -> None:
+        """Write down a file's hash."""
+        self.records.append(f"{sha256_of(self.path / name)}  {name}")
+
+    def add_step(self, step: int, rollouts: Rollouts, record: LossRecord, trained: Trained, policy: Policy) -> None:
+        """The step's responses, and the tokens of a few."""
+        self.add_rollouts(step, rollouts, record, trained)
+        if record.latest:
+            self.add_tokens(step, *record.latest, policy)
+
+    def add_rollouts(self, step: int, rollouts: Rollouts, record: LossRecord, trained: Trained) -> None:
+        """Every response of the step, discarded ones too."""
+        rows = []
+        for response in rollouts.responses:
+            weights, known = record.response_weights.get(response.key), trained.get(response.key)
+            rows.append(
+                {
+                    "step": step,
+                    "round": response.round,
+                    "prompt_id": response.problem.prompt_id,
+                    "sample": response.sample,
+                    "prompt": response.problem.prompt,
+                    "target": response.problem.answer,
+                    "text": response.text,
+                    "tokens": response.tokens,
+                    "old_logprobs": known.old_logprobs if known else None,
+                    "sampler_logprobs": response.sampler_logprobs if self.keeps_sampler_logprobs else None,
+                    "response_tokens": len(response.tokens),
+                    "truncated": response.truncated,
+                    "correct": response.correct,
+                    "outcome": response.grade.outcome,
+                    "why": response.grade.why,
+                    "reward": response.reward,
+                    "trained": known is not None,
+                    "advantage": known.advantage if known else None,
+                    "influence_weight": sum(weights) / len(weights) if weights else None,
+                }
+            )
+        self.add_table("rollouts", step, rows, ROLLOUT_SCHEMA)
+
+    def add_tokens(self, step: int, batch: MicroBatch, output: LossOutput, policy: Policy) -> None:
+        """Token by token, a few responses of the step's last update: as many right as wrong ones, where there are."""
+        rows = []
+        trained = [pair for pair in enumerate(batch.responses) if output.mask[pair[0]].any()]
+        right, wrong = ([pair for pair in trained if pair[1].correct is correct] for correct in (True, False))
+        half = TOKEN_ROWS // 2
+        chosen = [*right[:half], *wrong[:half], *right[half:], *wrong[half:]][:TOKEN_ROWS]
+        for row, response in sorted(chosen, key=lambda pair: pair[0]):
+            values = {name: tensor[row].tolist() for name, tensor in output.diagnostics.items()}
+            for position, token in enumerate(response.tokens):
+                rows.append(
+                    {
+                        "step": step,
+                        "prompt_id": response.problem.prompt_id,
+                        "sample": response.sample,
+                        "position": position,
+                        "token": token,
+                        "text": policy.tokenizer.decode([token]),
+                        "log_ratio": -values["kl_to_old"][position],
+                        "future_kl": values["future_kl"][position] if "future_kl" in values else None,
+                        "influence_weight": values["influence_weight"][position] if "future_kl" in values else None,
+                    }
+                )
+        self.add_table("tokens", step, rows, TOKEN_SCHEMA)
+
+    def add_evaluation(self, answers: list[Answer]) -> None:
+        """The answers of one evaluation."""
+        self.add_table("evals", answers[0].step, [vars(answer) for answer in answers], EVAL_SCHEMA)
+
+    def has_evaluation(self, step: int) -> bool:
+        """Whether the answers after so many steps are there."""
+        return (self.path / "evals" / f"step_{step:06d}.parquet").is_file()
+
+    def add_nonfinite(self, step: int, update: int, fault: NonFinite, minibatch: list[MicroBatch]) -> Path:
+        """The batch of an update that was not made."""
+        folder = self.path / NONFINITE / f"step_{step:06d}_update_{update:04d}"
+        save_batch(folder, fault, minibatch)
+        return folder
+
+    def add_checkpoint(self, training: Training) -> None:
+        """The state from which the run can be resumed."""
+        save_checkpoint(self.path / CHECKPOINTS, training, self.metrics.mark(), self.records.mark())
+
+    def add_final_weights(self, training: Training) -> None:
+        """The trained weights, adapters added in."""
+        save_weights(self.path / CHECKPOINTS / "final", training.policy, whole_weights(training))
+        prune(self.path / CHECKPOINTS)
+
+
+class Onlooker(RunFolder):
+    """What the other ranks have in the folder's place: they help to gather the weights, and write nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def set_status(self, state: str, reason: str | None, exit_code: int | None, steps_done: int) -> None:
+        """Leave it to the first rank."""
+
+    def add_metrics(self, metrics: Metrics) -> None:
+        """Leave it to the first rank."""
+
+    def add_table(self, kind: str, step: int, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+        """Leave it to the first rank."""
+
+    def add_step(self, step: int, rollouts: Rollouts, record: LossRecord, trained: Trained, policy: Policy) -> None:
+        """Leave it to the first rank."""
+
+    def add_nonfinite(self, step: int, update: int, fault: NonFinite, minibatch: list[MicroBatch]) -> Path:  # noqa: ARG002
+        """Leave it to the first rank, which keeps its own share of the batch."""
+        return self.path / NONFINITE
+
+    def add_checkpoint(self, training: Training) -> None:
+        """Give what this rank holds."""
+        gather_tensors(training, training.updater.config)
+
+    def add_final_weights(self, training: Training) -> None:
+        """Give what this rank holds."""
+        whole_weights(training)

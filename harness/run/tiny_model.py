@@ -1,0 +1,194 @@
+"""The tiny model: a Qwen2 of 100,800 parameters, taught the task's language from demonstrations and kept in a cache."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from harness.errors import HarnessError, UsageError
+from harness.model.packing import pack_batch
+from harness.model.policy import Policy, write_policy
+from harness.randomness import stream
+from harness.rollouts.sampler import Sampling, sample
+from harness.run.cache import cache_folder
+from harness.run.folder import FolderFault, check_manifest, save_folder
+from harness.tasks.chain_sum import CHARACTERS, TASKS, ChainSum, Stage
+from harness.tasks.task import belongs_to, draw_distinct
+
+PAD, END = "_", "$"
+SHAPE: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 192,
+    "tie_word_embeddings": True,
+    "initializer_range": 0.08,
+    "max_position_embeddings": 256,
+}
+# Part of the cache's key: raise it with every change, here or in what this file calls, that gives other weights.
+# tests/harness/test_warmstart.py fails on such a change; moving or rewording code changes nothing.
+RECIPE_VERSION = 1
+BATCH = 64
+TARGET_TOKENS = 2048  # the loss is a sum over this constant: a per-batch mean favours short answers
+WARMUP_STEPS = 50
+CHECK_EVERY, CHECK_PROMPTS, CHECK_TOKENS = 25, 256, 72
+
+Progress = Callable[[int, int], None]
+
+
+def silent(_done: int, _total: int) -> None:
+    """No progress shown."""
+
+
+def tiny_model_folder(task: str, model_seed: int, threads: int, progress: Progress | None = None) -> Path:
+    """The cached transformers folder of the warm-started tiny model; trained first where it is missing.
+
+    The key covers everything that determines the weights, so a changed recipe is a new entry. Builders wait for each
+    other, and an entry appears whole or not at all. `progress(done, total)` is called after each training step.
+    """
+    folder = cache_folder() / "tiny" / f"{task}-{cache_key(task, model_seed, threads)}"
+    if is_whole(folder):
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"FIPO_HARNESS_CACHE: expected a folder that can be written, got {str(folder.parent)!r}: {error.strerror}"
+        ) from None
+    with FileLock(f"{folder}.lock"):
+        if not is_whole(folder):
+            policy = warm_started(TASKS[task], model_seed, progress or silent)
+            shutil.rmtree(folder, ignore_errors=True)
+            save_folder(folder, lambda unfinished: write_policy(unfinished, policy))
+    return folder
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the entry is there, as it was written."""
+    try:
+        check_manifest(folder)
+    except FolderFault:
+        return False
+    return True
+
+
+def cache_key(task: str, model_seed: int, threads: int) -> str:
+    """Hash of the recipe and of what decides the last bits of its arithmetic."""
+    import tokenizers
+    import transformers
+
+    recipe = {
+        "task": repr(TASKS[task]),
+        "model_seed": model_seed,
+        "version": RECIPE_VERSION,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "tokenizers": tokenizers.__version__,
+        "numpy": np.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": threads,
+    }
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def warm_started(task: ChainSum, model_seed: int, progress: Progress) -> Policy:
+    """A fresh policy taken through the task's stages of demonstrations."""
+    policy = fresh_policy(model_seed)
+    total, done = sum(stage.steps for stage in task.stages), 0
+    for number, stage in enumerate(task.stages):
+        optimizer = torch.optim.AdamW(policy.model.parameters(), lr=stage.lr, betas=(0.9, 0.98), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / WARMUP_STEPS))
+        for step in range(stage.steps):
+            if is_good_enough(policy, task, stage, (model_seed, number, step)):
+                total -= stage.steps - step
+                break
+            demonstration_loss(policy, demonstrations(policy, task, stage, (model_seed, number, step))).backward()
+            torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            done += 1
+            progress(done, total)
+        else:
+            if stage.until_accuracy is not None:
+                raise HarnessError(
+                    f"warm start: expected accuracy {stage.until_accuracy} within {stage.steps} steps of stage "
+                    f"{number + 1}, which was not reached: try another --model_seed"
+                )
+    return policy
+
+
+def is_good_enough(policy: Policy, task: ChainSum, stage: Stage, key: tuple[int, int, int]) -> bool:
+    """Whether a stage that ends by accuracy has reached it; looked at every CHECK_EVERY steps, on training prompts."""
+    if stage.until_accuracy is None or key[2] % CHECK_EVERY:
+        return False
+    generator = stream("warm start check", *key)
+    problems = draw_distinct(task, "train", CHECK_PROMPTS, generator)
+    prompts = [policy.encode(problem.prompt) for problem in problems]
+    drawn = sample(policy, prompts, generator.random((CHECK_PROMPTS, CHECK_TOKENS)), Sampling(CHECK_TOKENS))
+    right = [
+        task.extract_answer(policy.decode(one.tokens)) == problem.answer
+        for problem, one in zip(problems, drawn, strict=True)
+    ]
+    return sum(right) / len(right) >= stage.until_accuracy
+
+
+def fresh_policy(model_seed: int, **changes: Any) -> Policy:
+    """The tiny model, or one with these changes of its shape, with random weights and its character tokenizer."""
+    import transformers
+
+    tokenizer = character_tokenizer()
+    settings = transformers.Qwen2Config(
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        **SHAPE | changes,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(stream(model_seed, "initial weights").integers(2**63)))
+        model = transformers.Qwen2ForCausalLM(settings)
+    return Policy(model.eval(), tokenizer, frozenset({tokenizer.eos_token_id}))
+
+
+def character_tokenizer() -> Any:
+    """A transformers tokenizer with one token per character of the task."""
+    import tokenizers
+    import transformers
+
+    vocabulary = {character: index for index, character in enumerate(PAD + END + CHARACTERS)}
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=PAD))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex("."), "isolated")
+    backend.decoder = tokenizers.decoders.Fuse()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=PAD, eos_token=END)
+
+
+Demonstration = tuple[list[int], list[int]]  # tokens of a prompt and of a right response
+
+
+def demonstrations(policy: Policy, task: ChainSum, stage: Stage, key: tuple[int, int, int]) -> list[Demonstration]:
+    """A batch of training problems with a demonstration each; held-out prompts never appear."""
+    generator = stream("warm start", *key)
+    shares = [share for share, _ in stage.styles]
+    batch: list[Demonstration] = []
+    while len(batch) < BATCH:
+        problem = task.draw_with(generator, stage.terms)
+        if belongs_to(problem, "train"):
+            style = stage.styles[generator.choice(len(shares), p=shares)][1]
+            response = task.demonstration(problem, style, generator)
+            batch.append((policy.encode(problem.prompt), policy.encode(response + END)))
+    return batch
+
+
+def demonstration_loss(policy: Policy, demonstrated: list[Demonstration]) -> torch.Tensor:
+    """Summed cross-entropy of the response tokens over a constant."""
+    prompts, responses = zip(*demonstrated, strict=True)
+    logprobs, _ = policy.logprobs(pack_batch(prompts, responses, policy.device), temperature=1.0)
+    return -logprobs.sum() / TARGET_TOKENS

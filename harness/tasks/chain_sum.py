@@ -1,0 +1,219 @@
+"""The built-in tasks: sums of tagged digits, answered in steps whose size trades length for accuracy.
+
+A prompt `a2b0c3d1:` asks for (2 + 0 + 3 + 1) mod m. A response merges some terms per step and shows the running sum,
+`a2b0c3=0d1=1#1`, or answers directly, `#1`; in the keyed task it may also begin again after `?`. Merging many terms at
+once is short and often wrong.
+
+`graded`: m = 5, 6-12 terms; every step's size is a choice of its own, and accuracy grows with length step by step.
+`keyed`: m = 10, 5-8 terms; demonstrations keep one style throughout, and reinforcement mostly finds the best style.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from harness.errors import HarnessError
+from harness.randomness import stream
+from harness.tasks.grades import Grade
+from harness.tasks.task import Problem, Split, draw_distinct
+
+LETTERS = "abcdefghijklmn"
+CHARACTERS = ":=#?" + "0123456789" + LETTERS
+STEP = re.compile(r"#.*|\??[^=#?]*=.?|.[^=#?]*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a demonstration merges terms: probabilities of the step sizes 1, 2, ...; none at all answers directly."""
+
+    sizes: tuple[float, ...] = ()
+    checked: float = 0.0  # share of demonstrations that go through the terms once more, one by one
+
+    def draw_size(self, generator: np.random.Generator) -> int:
+        """How many terms the next step merges."""
+        return 1 + int(generator.choice(len(self.sizes), p=np.array(self.sizes) / sum(self.sizes)))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the warm start: which problems, shown in which styles, for how many optimizer steps.
+
+    With `until_accuracy` it ends as soon as the model is that good, at `steps` at the latest: sums are learned in
+    sharp transitions whose step differs between machines, so a start is chosen by accuracy and not by step.
+    """
+
+    terms: tuple[int, int]  # fewest and most
+    styles: tuple[tuple[float, Style], ...]  # share, style
+    steps: int
+    lr: float
+    until_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class ChainSum:
+    """A chain-sum task and the demonstrations from which a fresh model learns its language."""
+
+    name: str
+    modulus: int
+    terms: tuple[int, int]  # fewest and most in a prompt
+    stages: tuple[Stage, ...]
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """It makes its data itself."""
+        return {}
+
+    def draw(self, generator: np.random.Generator) -> Problem:
+        """A problem with uniformly drawn length and digits."""
+        return self.draw_with(generator, self.terms)
+
+    def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
+        """New ones of the split."""
+        return draw_distinct(self, split, count, generator, seen)
+
+    def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
+        """Disjoint by hash from every prompt trained on beside them."""
+        return held_out_problems(self, split, count)
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+    def draw_with(self, generator: np.random.Generator, terms: tuple[int, int]) -> Problem:
+        """A problem whose number of terms lies in the given range."""
+        digits = generator.integers(0, self.modulus, size=generator.integers(terms[0], terms[1] + 1))
+        prompt = "".join(f"{letter}{digit}" for letter, digit in zip(LETTERS, digits, strict=False))
+        return Problem(prompt + ":", str(digits.sum() % self.modulus))
+
+    def extract_answer(self, response: str) -> str | None:
+        """What follows the only `#`, if that is one character at the end; two answers are none."""
+        match = re.fullmatch(r"[^#]*#([^#])", response, re.DOTALL)
+        return match[1] if match else None
+
+    def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
+        """Right where the answer is the problem's, else wrong; every response can be checked."""
+        answers = [(problem.answer, self.extract_answer(text)) for problem, text in responses]
+        return [Grade("right" if answer == right else "wrong", answer) for right, answer in answers]
+
+    def self_test(self) -> None:
+        """Raise HarnessError unless a demonstration is right, and wrong with another answer, two or none."""
+        problem = self.draw(stream("self-test"))
+        shown = self.demonstration(problem, CAREFUL, stream("self-test", "steps"))
+        other = str((int(problem.answer) + 1) % self.modulus)
+        responses = [shown, f"{shown[:-1]}{other}", f"{shown}#{problem.answer}", shown[:-2]]
+        outcomes = [grade.outcome for grade in self.grade([(problem, response) for response in responses])]
+        if outcomes != ["right", "wrong", "wrong", "wrong"]:
+            raise HarnessError(f"self-test of the task: expected one right answer of {responses}, got {outcomes}")
+
+    def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:
+        """The first step that skips, miscopies or missums terms, is malformed, or gives the wrong answer."""
+        terms = terms_of(problem.prompt)
+        done, total = 0, 0
+        for step in STEP.finditer(response):
+            text = step[0]
+            if text.startswith("?"):
+                done, total, text = 0, 0, text[1:]
+            if text.startswith("#"):
+                return None if text == f"#{problem.answer}" else step.span()
+            copied = terms_of(text.partition("=")[0])
+            total = (total + sum(digit for _, digit in copied)) % self.modulus
+            written = "".join(f"{letter}{digit}" for letter, digit in copied) + f"={total}"
+            if not copied or copied != terms[done : done + len(copied)] or text != written:
+                return step.span()
+            done += len(copied)
+        return None
+
+    def steps(self, response: str) -> list[tuple[int, int]]:
+        """The steps as `first_wrong_step` tells them apart, whatever stands in them."""
+        return [step.span() for step in STEP.finditer(response)]
+
+    def demonstration(self, problem: Problem, style: Style, generator: np.random.Generator) -> str:
+        """A right response to the problem in the style; a first pass that is checked may hold a slip."""
+        if not style.sizes:
+            return f"#{problem.answer}"
+        terms = terms_of(problem.prompt)
+        passes = self.one_pass(terms, style, generator)
+        if generator.random() < style.checked:
+            if generator.random() < 0.4:
+                passes = self.with_slip(passes, generator)
+            passes += "?" + self.one_pass(terms, Style((1.0,)), generator)
+        return f"{passes}#{problem.answer}"
+
+    def one_pass(self, terms: list[tuple[str, int]], style: Style, generator: np.random.Generator) -> str:
+        """All the terms in order, merged in steps of the style's sizes."""
+        steps, done, total = [], 0, 0
+        while done < len(terms):
+            merged = terms[done : done + style.draw_size(generator)]
+            total = (total + sum(digit for _, digit in merged)) % self.modulus
+            steps.append("".join(f"{letter}{digit}" for letter, digit in merged) + f"={total}")
+            done += len(merged)
+        return "".join(steps)
+
+    def with_slip(self, written: str, generator: np.random.Generator) -> str:
+        """The pass with one of its running sums replaced by another digit."""
+        sums = [match.end() for match in re.finditer("=", written)]
+        place = int(generator.choice(sums))
+        slip = (int(written[place]) + generator.integers(1, self.modulus)) % self.modulus
+        return f"{written[:place]}{slip}{written[place + 1 :]}"
+
+
+@lru_cache
+def held_out_problems(task: ChainSum, split: Split, count: int) -> tuple[Problem, ...]:
+    """The task's evaluation prompts."""
+    key = "held-out prompts" if split == "report" else f"held-out prompts, {split}"
+    return tuple(draw_distinct(task, split, count, stream(key, task.name)))
+
+
+def terms_of(text: str) -> list[tuple[str, int]]:
+    """The tagged digits at the start of the text."""
+    run = re.match(r"(?:[a-z]\d)*", text)
+    return [(pair[0], int(pair[1])) for pair in re.findall(r"[a-z]\d", run[0] if run else "")]
+
+
+DIRECT = Style()
+CAREFUL, MIDDLE, HASTY = Style((8, 2, 0, 0, 0)), Style((3, 4, 3, 0, 0)), Style((0, 1, 2, 2, 1))
+COARSE, MEDIUM, FINE = (0, 0, 1, 1, 1), (0, 1, 1), (1,)
+
+GRADED = ChainSum(
+    name="graded_chain_sum",
+    modulus=5,
+    terms=(6, 12),
+    stages=(
+        Stage((1, 5), ((0.1, DIRECT), (0.5, CAREFUL), (0.4, MIDDLE)), steps=200, lr=2e-3),
+        Stage(
+            (6, 12),
+            ((0.1, DIRECT), (0.35, CAREFUL), (0.35, MIDDLE), (0.2, HASTY)),
+            steps=1500,
+            lr=2e-3,
+            until_accuracy=0.38,
+        ),
+        Stage((6, 12), ((0.2, DIRECT), (0.05, CAREFUL), (0.15, MIDDLE), (0.6, HASTY)), steps=100, lr=5e-4),
+    ),
+)
+
+KEYED = ChainSum(
+    name="keyed_chain_sum",
+    modulus=10,
+    terms=(6, 8),
+    stages=(
+        Stage((1, 4), ((0.1, DIRECT), (0.4, Style(MEDIUM)), (0.5, Style(FINE))), steps=300, lr=2e-3),
+        Stage(
+            (5, 8),
+            ((0.2, DIRECT), (0.3, Style(COARSE, 0.2)), (0.3, Style(MEDIUM, 0.2)), (0.2, Style(FINE, 0.2))),
+            steps=2500,
+            lr=2e-3,
+            until_accuracy=0.35,
+        ),
+        Stage(
+            (6, 8),
+            ((0.42, DIRECT), (0.35, Style(COARSE, 0.05)), (0.2, Style(MEDIUM, 0.05)), (0.03, Style(FINE, 0.05))),
+            steps=100,
+            lr=5e-4,
+        ),
+    ),
+)
+
+TASKS = {task.name: task for task in (GRADED, KEYED)}

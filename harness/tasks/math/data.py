@@ -1,0 +1,132 @@
+"""The questions of a run: trained on and evaluated on, none of the latter among the former."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.config.task import DataSettings
+from harness.errors import UsageError
+from harness.tasks.math.files import data_file
+from harness.tasks.math.questions import Question, Questions, conflicting_pairs, overlap, read_questions
+
+
+@dataclass(frozen=True)
+class MathData:
+    """Questions by file; what a prompt limit leaves out of them is counted when prompts are made."""
+
+    training: Questions | None  # none where a model is only evaluated
+    suites: Mapping[str, Questions]  # by the name of the benchmark
+    overlaps: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)  # of each suite, what is trained on too
+
+    def trained_on(self) -> tuple[Question, ...]:
+        """The training questions without those that are evaluated on."""
+        evaluated = {question.words for both in self.overlaps.values() for question in both}
+        training = self.training.distinct if self.training else ()
+        return tuple(question for question in training if question.words not in evaluated)
+
+
+def read_data(settings: DataSettings, trains: bool = True) -> MathData:
+    """The data that the settings name. Raises UsageError, in one line, where something of it cannot be used."""
+    if trains and settings.train_data is None:
+        raise UsageError("--task math needs --train_data, got none: name a data set, such as dapo-math-17k, or a file")
+    if settings.eval_data is None:
+        raise UsageError("--task math needs --eval_data, got none: name benchmarks, such as aime24,aime25, or files")
+    training = read_one(settings.train_data, "train_data") if trains and settings.train_data else None
+    suites: dict[str, Questions] = {}
+    for given in filter(None, (name.strip() for name in settings.eval_data.split(","))):
+        questions = read_one(given, "eval_data")
+        if (name := questions.file.name) in suites:
+            raise UsageError(f"--eval_data: expected each benchmark once, got {name!r} twice: rename one of the files")
+        suites[name] = questions
+    suites = agreed(suites)
+    both = {name: overlap(training, questions) if training else () for name, questions in suites.items()}
+    data = MathData(training, suites, both)
+    if training and not data.trained_on():
+        raise UsageError("--train_data: expected questions besides those of --eval_data, got none: name another file")
+    return data
+
+
+def agreed(suites: Mapping[str, Questions]) -> dict[str, Questions]:
+    """The benchmarks, with the same answer text where they share a question: one prompt must not be two problems.
+
+    Raises UsageError unless there is a benchmark, and what two of them share has one answer.
+    """
+    if not suites:
+        raise UsageError("--eval_data: expected the names of benchmarks, got none: name aime24,aime25, or files")
+    first: dict[str, tuple[str, str]] = {}  # the first benchmark with the question, and its answer
+    shared = [
+        (first.setdefault(question.identity, (name, question.answer)), (name, question.answer))
+        for name, questions in suites.items()
+        for question in questions.distinct
+    ]
+    differ = conflicting_pairs((answer, other) for (_, answer), (_, other) in shared if answer != other)
+    for (where, answer), (name, other) in shared:
+        if (answer, other) in differ:
+            raise UsageError(
+                f"--eval_data: expected one answer to a question, got {answer!r} in {where} and {other!r} in {name}: "
+                "leave one of them out"
+            )
+    return {
+        name: replace(
+            questions, distinct=tuple(replace(one, answer=first[one.identity][1]) for one in questions.distinct)
+        )
+        for name, questions in suites.items()
+    }
+
+
+def read_one(given: str, flag: str) -> Questions:
+    """The questions of one file."""
+    return read_questions(data_file(given, flag), flag)
+
+
+def file_facts(questions: Questions) -> dict[str, Any]:
+    """Where questions came from, and how many there are."""
+    return {
+        "source": questions.file.source,
+        "revision": questions.file.revision,
+        "sha256": questions.file.sha256,
+        "rows": questions.rows,
+        "distinct": len(questions.distinct),
+        "conflicting": questions.conflicting,
+        "incomplete": questions.incomplete,
+    }
+
+
+def data_lines(facts: Mapping[str, Any]) -> list[str]:
+    """What is worth a line before a run, of a task's facts: sizes, what was left out and why."""
+    data = facts.get("data")
+    if not data:
+        return []
+    named = [("training", data["training"])] if data["training"] else []
+    lines = []
+    for name, one in [*named, *data["evaluation"].items()]:
+        left = {
+            "without a question or an answer": one["incomplete"],
+            "longer than --max_prompt_tokens": one["too_long"],
+            "with several answers": one["conflicting"],
+            "that are evaluated on": one.get("evaluated_on", 0),
+        }
+        words = "".join(f", {count} left out {why}" for why, count in left.items() if count)
+        both = one.get("in_training_data", 0)
+        words += f", {both} of them in the training data too, where they are left out" if both else ""
+        lines.append(f"{name}: {one['prompts']} prompts of {one['rows']} rows ({one['source']}){words}")
+    return lines
+
+
+def check_same_data(recorded: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Raise UsageError where a run's data are not what environment.json says of them."""
+    then, now = (hashes(one.get("data")) for one in (recorded, facts))
+    for name, digest in now.items():
+        if then.get(name) != digest:
+            raise UsageError(
+                f"{name}: expected the data that the run began with (sha256 {str(then.get(name))[:12]}...), got others "
+                f"({digest[:12]}...): restore the file"
+            )
+
+
+def hashes(data: Any) -> dict[str, str]:
+    """The sha256 of each file by its part in the run; of a damaged record none."""
+    if not isinstance(data, Mapping):
+        return {}
+    parts = {"--train_data": data.get("training"), **dict(data.get("evaluation") or {})}
+    return {name: str(one["sha256"]) for name, one in parts.items() if isinstance(one, Mapping) and "sha256" in one}

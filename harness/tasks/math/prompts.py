@@ -1,0 +1,96 @@
+"""Questions as prompts: the words that ask for an answer format, the chat template, the limit of length."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from harness.config.task import DataSettings
+from harness.errors import UsageError, as_usage_error
+from harness.model.policy import Policy, encoded
+from harness.tasks.math.questions import BOXED_AFTER, DAPO_AFTER, DAPO_BEFORE, Message, Question
+from harness.tasks.task import Problem
+
+RENDERED_TWICE = 16  # prompts, to see whether a template makes random choices
+
+
+def prompts_of(questions: Sequence[Question], settings: DataSettings, policy: Policy) -> tuple[dict[str, Problem], int]:
+    """The problem of each question by its identity, and how many prompts were longer than the limit and left out.
+
+    Raises UsageError if the chat template cannot render one, or does not make a prompt of its own for each question
+    from which the model goes on.
+    """
+    texts = [rendered(messages_of(question, settings), settings, policy.tokenizer) for question in questions]
+    check_repeatable(questions, texts, settings, policy)
+    check_open(questions, texts, settings, policy)
+    problems = {
+        question.identity: Problem(text, question.answer)
+        for question, text in zip(questions, texts, strict=True)
+        if len(policy.encode(text)) <= settings.max_prompt_tokens
+    }
+    if len({problem.prompt for problem in problems.values()}) < len(problems):
+        raise UsageError(
+            f"--prompt_template {settings.prompt_template}: expected another prompt for each question, got one for "
+            "several: the chat template leaves out the question or the system message that tells them apart"
+        )
+    return problems, len(questions) - len(problems)
+
+
+def check_repeatable(
+    questions: Sequence[Question], texts: Sequence[str], settings: DataSettings, policy: Policy
+) -> None:
+    """Raise UsageError if a prompt is another when it is rendered again."""
+    for question, text in zip(questions[:RENDERED_TWICE], texts, strict=False):
+        if rendered(messages_of(question, settings), settings, policy.tokenizer) != text:
+            raise UsageError(
+                f"--prompt_template {settings.prompt_template}: expected the same prompt each time, got others: the "
+                "chat template makes a random choice; use --prompt_template plain, or another model"
+            )
+
+
+def check_open(questions: Sequence[Question], texts: Sequence[str], settings: DataSettings, policy: Policy) -> None:
+    """Raise UsageError if a prompt ends with an end token that the template did not put there to open an answer.
+
+    Phi-3 lists the token that opens the assistant's turn among its end tokens.
+    """
+    ends = tuple(filter(None, policy.tokenizer.convert_ids_to_tokens(sorted(policy.end_ids))))
+    closed = next((pair for pair in zip(questions, texts, strict=True) if pair[1].rstrip().endswith(ends)), None)
+    if closed is None:
+        return
+    question, text = closed
+    if text == rendered(messages_of(question, settings), settings, policy.tokenizer, opens_answer=False):
+        raise UsageError(
+            f"--prompt_template {settings.prompt_template}: expected prompts that the model goes on from, got one that "
+            f"ends with an end token, ...{text[-40:]!r}: use a model whose chat template opens the assistant's turn "
+            "(add_generation_prompt), or --prompt_template plain"
+        )
+
+
+def messages_of(question: Question, settings: DataSettings) -> list[Message]:
+    """What is said to the model."""
+    asked = {
+        "answer_line": f"{DAPO_BEFORE}{question.text}{DAPO_AFTER}",
+        "boxed": f"{question.text}{BOXED_AFTER}",
+    }[settings.answer_format]
+    return [*question.before, ("user", asked)]
+
+
+def rendered(messages: Sequence[Message], settings: DataSettings, tokenizer: Any, opens_answer: bool = True) -> str:
+    """The prompt's text, without the token that the tokenizer itself puts before every text."""
+    if settings.prompt_template == "plain":
+        return "\n\n".join(content for _, content in messages)
+    if not tokenizer.chat_template:
+        raise UsageError(
+            "--prompt_template chat: expected a tokenizer with a chat template, got one without: use a model that has "
+            "one, or --prompt_template plain"
+        )
+    turns = [{"role": role, "content": content} for role, content in messages]
+    day = date.fromisoformat(settings.prompt_date)  # templates of Llama 3, Granite and SmolLM3 print today's
+    roles = ", ".join(role for role, _ in messages)
+    with as_usage_error(
+        f"--prompt_template chat: expected a chat template that renders turns of {roles}, got one that does not (use "
+        "--prompt_template plain, or another model)"
+    ):
+        made = {"tokenize": False, "add_generation_prompt": opens_answer, "strftime_now": day.strftime}
+        text = str(tokenizer.apply_chat_template(turns, **made))
+    is_twice = encoded(tokenizer, text)[:2] == (tokenizer.bos_token_id,) * 2
+    return text.removeprefix(tokenizer.bos_token) if is_twice else text

@@ -1,0 +1,111 @@
+"""Mathematical problems from data sets, graded by math-verify."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.config.task import DataSettings
+from harness.errors import UsageError
+from harness.model.policy import Policy
+from harness.run.environment import prompt_hashes
+from harness.tasks.grades import Grade
+from harness.tasks.math.checker import MathChecker
+from harness.tasks.math.data import MathData, file_facts
+from harness.tasks.math.prompts import prompts_of
+from harness.tasks.math.self_test import PAIRS, self_test
+from harness.tasks.task import Problem, Split, belongs_to
+
+
+@dataclass(frozen=True)
+class MathTask:
+    """Training problems, benchmarks by name, and what grades answers to both.
+
+    A step draws its prompts from all training problems alike, none twice, by its own random stream: arms then see the
+    same prompts whatever they filtered before. (The authors shuffle a file that holds each problem about 100 times.)
+    """
+
+    training: tuple[Problem, ...]
+    suites: Mapping[str, tuple[Problem, ...]]
+    facts: Mapping[str, Any]  # of environment.json
+    checker: MathChecker
+
+    def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
+        """New ones; beside evaluation on `tune`, without those."""
+        pool = [
+            problem
+            for problem in self.training
+            if problem.prompt_id not in seen and (split == "train" or not belongs_to(problem, "tune"))
+        ]
+        drawn = [pool[index] for index in generator.permutation(len(pool))[:count]]
+        seen.update(problem.prompt_id for problem in drawn)
+        return drawn
+
+    def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
+        """The benchmarks' problems, each once; for `tune` a part of the training data that is not trained on then."""
+        if split == "tune":
+            tuned = tuple(problem for problem in self.training if belongs_to(problem, "tune"))[:count]
+            if not tuned:
+                raise UsageError(
+                    f"--eval_split tune: expected problems of --train_data to choose by, got none of "
+                    f"{len(self.training)}: a sixteenth are, so give more"
+                )
+            return tuned
+        return tuple(dict.fromkeys(problem for suite in self.suites.values() for problem in suite[:count]))
+
+    def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
+        """By the text, then by math-verify."""
+        return self.checker.check([(problem.answer, text) for problem, text in responses])
+
+    def self_test(self) -> None:
+        """The checker's known pairs."""
+        self_test(self.checker.check, PAIRS[self.checker.answer_format])
+
+    def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:  # noqa: ARG002
+        """Nothing says which step is wrong: such controls are refused."""
+        return None
+
+    def steps(self, response: str) -> list[tuple[int, int]]:
+        """The response as a whole."""
+        return [(0, len(response))]
+
+    def close(self) -> None:
+        """End the checker's processes."""
+        self.checker.close()
+
+
+def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTask:
+    """The data as prompts for the policy. Raises UsageError where the prompt limit leaves none."""
+    training, too_long = prompts_of(data.trained_on(), settings, policy)
+    if data.training and not training:
+        raise UsageError(
+            f"--max_prompt_tokens {settings.max_prompt_tokens}: expected prompts of --train_data within it, got none "
+            f"of {too_long}: raise it"
+        )
+    facts: dict[str, Any] = {"training": None, "evaluation": {}}
+    if data.training:
+        overlapping = len(data.training.distinct) - len(data.trained_on())
+        counts = {"evaluated_on": overlapping, "too_long": too_long, "prompts": len(training)}
+        facts["training"] = file_facts(data.training) | counts
+    suites = {}
+    for name, questions in data.suites.items():
+        problems, left_out = prompts_of(questions.distinct, settings, policy)
+        suites[name] = tuple(problems.values())
+        facts["evaluation"][name] = file_facts(questions) | {
+            "too_long": left_out,
+            "in_training_data": len(data.overlaps[name]),
+            "prompts": len(problems),
+            "prompt_ids": [problem.prompt_id for problem in suites[name]],
+        }
+    if not any(suites.values()):
+        raise UsageError(
+            f"--max_prompt_tokens {settings.max_prompt_tokens}: expected prompts of --eval_data within it, got none: "
+            "raise it"
+        )
+    return MathTask(
+        tuple(training.values()),
+        suites,
+        {"data": facts} | (prompt_hashes(policy, training.values(), "train") if training else {}),
+        MathChecker(answer_format=settings.answer_format),
+    )

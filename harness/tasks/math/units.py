@@ -1,0 +1,172 @@
+r"""The units that an answer may bear beside its number: those listed here and no others.
+
+A unit is read at the end of an element of a list, or as a sign of currency before it, in any of its spellings: 5 km/h
+and 5 kilometers per hour are alike. 5 cm and 50 mm are not, since nothing is converted. A word that changes the number
+("million", "squared", "below zero", "pair") is no unit.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from harness.tasks.math.words import PROSE
+
+PREFIXES = {"": "", "k": "kilo", "M": "mega", "G": "giga", "d": "deci", "c": "centi", "m": "milli", "n": "nano"}
+METRIC = """m meter metre; g gram gramme; L l liter litre; s second; N newton; J joule; W watt; V volt; A ampere amp;
+Pa pascal; Hz hertz; eV electronvolt; mol mole; cal calorie"""
+# Spellings, the first of which stands for all; each word also in the plural.
+OTHERS = """inch in inches; foot ft feet; yard yd; mile mi; mile/h mph; km/h kmh kph kmph; acre; hectare ha; ton tonne
+t; pound lb; ounce oz; gallon gal; quart qt; pint pt; cup; teaspoon tsp; tablespoon tbsp; s sec; minute min; h hour hr;
+day; week wk; month; year yr; degree deg; radian rad; ohm; coulomb; bit; byte; unit; dollar USD; cent; euro EUR;
+pound GBP; penny pence pennies; yen JPY; yuan CNY; rupee INR Rs"""
+COUNTED = """apple; orange; banana; egg; cookie; cake; pie; pizza; slice; piece; candy candies; ticket; book; page;
+card; coin; marble; ball; balloon; sticker; toy; box; bag; bottle; flower; tree; animal; dog; cat; cow;
+chicken; fish; bird; car; bus; person people; child children; student; teacher; boy; girl; man men; woman
+women; worker; player; team; class; family families; house; room; seat; chair; table; point; mark; goal;
+game; vote; step; side; edge; vertex vertices; diagonal; triangle; tile; block; integer; digit; solution;
+way; arrangement; permutation; combination; outcome; subset; can; pencil; fruit; pack; leg; pen; stamp;
+customer; kid; cupcake; question; pet; wheel; word; tomato; friend; crayon; plant; shirt; item; pill; leaf
+leaves; doll; letter; trip; passenger; glass; bead; rose; photo; sheet; song; sandwich; brownie; employee;
+serving; picture; movie; jar; notebook; member; goat; duck; lemon; seed; brick"""
+SIGNS = {r"\$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
+
+# Without \text these are rather products of variables; without a space before them so are other pairs of letters.
+PROSE_ONLY = frozenset(("in", "mi", "deg", "rad", "pt", "qt", "ha", "gal", "yr", "wk", "cal", "mol", "bit"))
+ATTACHED = frozenset(("km", "cm", "mm", "kg", "ft", "lb", "oz", "hr"))
+
+
+def spellings() -> Iterator[tuple[str, str]]:
+    """Each spelling with what it stands for."""
+    for group in f"{OTHERS};{COUNTED}".split(";"):
+        first, *others = group.split()
+        yield from ((spelling, first) for word in (first, *others) for spelling in (word, f"{word}s", f"{word}es"))
+    for group in METRIC.split(";"):
+        first, *others = group.split()
+        for short, long in PREFIXES.items():
+            yield short + first, short + first
+            for word in others:
+                whole = (long if len(word) > 1 else short) + word
+                yield from ((spelling, short + first) for spelling in (whole, f"{whole}s"))
+
+
+NAMES = {spelling: name for spelling, name in spellings() if "/" not in spelling} | {"hertz": "Hz"}
+
+# Possessive: a text is tried once from each place. It starts at no letter inside a run of letters.
+TOKEN = rf"{PROSE}?[a-zA-Z]++\.?|\^\\circ|\^\s*\{{?\s*-?\d\s*\}}?|/|\\cdot|\s"
+LONGEST = 80  # characters of a unit
+TAIL = re.compile(rf"(?<=\S)(?:(?<![a-zA-Z])|(?![a-zA-Z]))(?:{TOKEN})++$")
+PART = re.compile(
+    rf"(?P<degree>\^\\circ)|\^[\s{{]*(?P<power>-?\d)[\s}}]*|(?P<over>/)|(?P<prose>{PROSE}?)(?P<word>[a-zA-Z]+)\.?|\\cdot|\s"
+)
+FRACTION = re.compile(rf"\\frac\s*\{{(\s*{PROSE}[a-zA-Z\s]+)\}}\s*\{{(\s*{PROSE}[^{{}}+-]+)\}}$")
+CURRENCY = re.compile(r"(?P<minus>-?)\s*(?P<sign>\\\$|[€£¥₹])\s*(?P<value>\S.*)")
+CURRENCY_AFTER = re.compile(r"(?P<value>.*\d)\s*(?P<sign>\\\$|[€£¥₹])")
+BASE = re.compile(r"(?P<value>-?[\dA-Z]*\d[\dA-Z.]*)\s*_[\s{]*(?P<base>\d+)[\s}]*")
+VALUE = re.compile(r".*(?:\d|\\[a-zA-Z]).*|-?\s*[a-zA-Z]")
+ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")  # sin 30° is no number with a unit
+MODIFIERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+POWERS = {"squared": 2, "cubed": 3}
+SCALES = {"C": "celsius", "F": "fahrenheit", "celsius": "celsius", "fahrenheit": "fahrenheit"}
+
+
+def without_units(text: str) -> tuple[str, str]:
+    """The list without its unit, and this unit; the text as it is and "" where there is none, or more than one."""
+    parts = [without_unit(element) for element in elements(text)]
+    units = {unit for _, unit in parts if unit}
+    return (",".join(value for value, _ in parts), units.pop()) if len(units) == 1 else (text, "")
+
+
+def elements(text: str) -> list[str]:
+    """The parts between the commas that no bracket encloses."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def without_unit(text: str) -> tuple[str, str]:
+    """The value and its unit in one spelling, "" where it has none."""
+    text = text.strip()
+    if based := BASE.fullmatch(text):
+        return based["value"], f"base {int(based['base'])}"
+    text = FRACTION.sub(r"\1/\2", text)
+    money = CURRENCY.fullmatch(text) or CURRENCY_AFTER.fullmatch(text)
+    if money is None:
+        return split_tail(text)
+    sign, value = SIGNS[money["sign"]], money.groupdict().get("minus", "") + money["value"]
+    value, unit = split_tail(value)
+    if unit.startswith("/"):
+        return value, sign + unit
+    return (value, sign) if unit in ("", sign) else (text, "")
+
+
+def split_tail(text: str) -> tuple[str, str]:
+    """The text before the longest end that is a unit, and this unit."""
+    tail = TAIL.search(text)
+    for start in starts(text, tail.start()) if tail and len(tail[0]) <= LONGEST else ():
+        value, unit = text[:start].strip(), unit_name(text[start:], spaced=text[start - 1].isspace())
+        if unit and VALUE.fullmatch(value) and not ("degree" in unit and ANGLE.search(value)):
+            return value, unit
+    return text, ""
+
+
+def starts(text: str, first: int) -> Iterator[int]:
+    """Where a unit may begin: at a word, a degree or a stroke."""
+    return (part.start() for part in PART.finditer(text, first) if part["word"] or part["degree"] or part["over"])
+
+
+def unit_name(text: str, *, spaced: bool) -> str:
+    """One spelling of a unit; "" for what is none. `spaced` is whether a space stands before it."""
+    powers: Counter[str] = Counter()
+    last, sign, modifier = "", 1, 1
+    for part in PART.finditer(text):
+        word = part["word"]
+        if part["over"] or word == "per":
+            sign = -1
+        elif part["power"] or word in POWERS:
+            powers[last] *= int(part["power"] or POWERS[word])
+        elif word in MODIFIERS:
+            modifier = MODIFIERS[word]
+        elif part["degree"] or word:
+            sure = bool(part["prose"]) or (sign < 0 and last != "")
+            name = "degree" if part["degree"] else scale(last, word) or unit_word(word, sure, spaced or last != "")
+            if not name:
+                return ""
+            if name in SCALES.values():
+                del powers["degree"]
+            last, over, below = name.partition("/")
+            powers[last] += sign * modifier
+            if over:
+                powers[below] -= sign * modifier
+            sign, modifier = 1, 1
+    if not powers or "" in powers or sign < 0 or modifier > 1:
+        return ""
+    return joined(powers)
+
+
+def joined(powers: Counter[str]) -> str:
+    """The units with their powers in one order, those below the stroke last."""
+    raised = [(name if abs(power) == 1 else f"{name}^{abs(power)}", power) for name, power in sorted(powers.items())]
+    return " ".join(name for name, power in raised if power > 0) + "".join(
+        f"/{name}" for name, power in raised if power < 0
+    )
+
+
+def scale(last: str, word: str) -> str:
+    """Celsius or Fahrenheit, where degrees are of it."""
+    return SCALES.get(word if word in SCALES else word.lower(), "") if last == "degree" else ""
+
+
+def unit_word(word: str, sure: bool, spaced: bool) -> str:
+    """The unit that a word names; prefixes count by their case, whole words do not.
+
+    Where it is not sure to be prose, it may be a product of variables.
+    """
+    attached = len(word) == 2 and not spaced and word not in ATTACHED
+    if not sure and (len(word) == 1 or word in PROSE_ONLY or attached):
+        return ""
+    return NAMES.get(word) or (NAMES.get(word.lower(), "") if len(word) > 2 and word[1:].islower() else "")
