@@ -1,7 +1,7 @@
 """Bytes that a Qwen2's forward pass keeps for its backward pass, as autograd saves them.
 
 Derived from transformers' modeling_qwen2.py, model/packing.py and model/logprobs.py, and held against what autograd is
-seen to save on a CPU (tests/harness/test_plan_bytes.py). `w` is the width of the weights in bytes: 4
+seen to save on a CPU (tests/harness/plan/test_activations.py). `w` is the width of the weights in bytes: 4
 in float32, 2 in bfloat16. Per token and layer, h hidden, q queries, k keys, i intermediate, n heads:
 
     norm, twice        4 h of its input in float32, w h of the normalised, 4 of its root, w h of its output

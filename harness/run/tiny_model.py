@@ -33,7 +33,7 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 256,
 }
 # Part of the cache's key: raise it with every change, here or in what this file calls, that gives other weights.
-# tests/harness/test_warmstart.py fails on such a change; moving or rewording code changes nothing.
+# tests/harness/run/test_tiny_model.py fails on such a change; moving or rewording code changes nothing.
 RECIPE_VERSION = 1
 BATCH = 64
 TARGET_TOKENS = 2048  # the loss is a sum over this constant: a per-batch mean favours short answers

@@ -12,7 +12,7 @@ from benchmarks.table import printed
 from harness.config.resolve import resolve
 from harness.run.initial_model import initial_policy
 from tests.harness.command_line import outcome
-from tests.harness.live_memory import LiveMemory
+from tests.harness.plan.live_memory import LiveMemory
 
 
 class CpuMeter:

@@ -32,9 +32,9 @@ from harness.rollouts.sampler import Sample, Sampling
 from harness.rollouts.vllm_engine import VllmEngine
 from harness.run import tiny_model as warmstart
 from harness.tasks.chain_sum import GRADED
-from tests.harness import math_material as material
 from tests.harness import runs
 from tests.harness.command_line import outcome
+from tests.harness.tasks import math_material as material
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM and what it imports warn of each other
 

@@ -12,8 +12,8 @@ from harness.model.policy import Policy
 from harness.rollouts.collect import Group, Response
 from harness.tasks.chain_sum import GRADED
 from tests.harness.agreement import agree
+from tests.harness.algorithm.test_sequence_filter import rows_of, stepped
 from tests.harness.responses import four_groups
-from tests.harness.test_sequence_filter import rows_of, stepped
 from tests.harness.tiny import small_config
 
 

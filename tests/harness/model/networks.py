@@ -8,7 +8,7 @@ import tokenizers
 import torch
 import transformers
 
-from tests.harness import math_material as material
+from tests.harness.tasks import math_material as material
 
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "max_position_embeddings": 1024}

@@ -16,11 +16,11 @@ from harness.__main__ import main
 from harness.config.resolve import resolve, tree_sha256
 from harness.files import write_table
 from harness.run.record import ROLLOUT_SCHEMA, RunFolder
-from tests.harness import math_material as material
 from tests.harness import runs
 from tests.harness.agreement import agree
 from tests.harness.command_line import outcome
-from tests.harness.test_recipes import PUBLISHED
+from tests.harness.config.test_recipes import PUBLISHED
+from tests.harness.tasks import math_material as material
 
 SMALL: dict[str, Any] = {
     "context_tokens": None,

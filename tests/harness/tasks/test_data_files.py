@@ -14,7 +14,7 @@ from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.tasks.math.data import read_data
 from harness.tasks.math.files import data_file, rows_of, shipped
-from tests.harness.math_material import dapo_rows, write_jsonl, write_parquet
+from tests.harness.tasks.math_material import dapo_rows, write_jsonl, write_parquet
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = json.dumps({"problem": "What?", "answer": "5"}).encode() + b"\n"

@@ -20,10 +20,10 @@ from harness.resume import resume
 from harness.rollouts.engine import own_engine
 from harness.rollouts.sampler import Sampling, sample
 from harness.run.initial_model import initial_policy, pretrained_policy
-from tests.harness import math_material as material
 from tests.harness import runs
-from tests.harness.networks import KINDS, change_json, save_network
-from tests.harness.pairings import stop_after
+from tests.harness.backends.pairings import stop_after
+from tests.harness.model.networks import KINDS, change_json, save_network
+from tests.harness.tasks import math_material as material
 from tests.harness.tiny import small_config
 
 PROMPT = "What is 1 + 1?"

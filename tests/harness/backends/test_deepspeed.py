@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from harness.loop import train
 from harness.model.policy import load_policy
-from tests.harness import pairings
+from tests.harness.backends import pairings
 from tests.harness.tiny import save_direct_answers
 
 pytestmark = pytest.mark.train
@@ -42,7 +42,7 @@ def started(ranks: int, folder: Path, names: list[str]) -> None:
     """The pairings, under torchrun: any launcher that sets torch's environment variables will do."""
     meet = ["--nproc_per_node", str(ranks), "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", *meet]
-    command = [*torchrun, "-m", "tests.harness.pairings", str(folder), *names]
+    command = [*torchrun, "-m", "tests.harness.backends.pairings", str(folder), *names]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=one_thread, check=False)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -19,7 +19,7 @@ from harness.tasks.math.self_test import self_test
 from harness.tasks.math.workers import MathWorkers
 
 HUNG = "(" * 40 + "x" + ")" * 40  # seconds of CPU time for the parser
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # gold, answer
 RIGHT = [

@@ -22,7 +22,7 @@ from harness.plan.memory import CONTEXT, held, rollout, trainer
 from harness.plan.shapes import shape_from
 from harness.rollouts.decoding import read_prompts
 from harness.rollouts.sampler import Sampling, sample
-from tests.harness.live_memory import LiveMemory
+from tests.harness.plan.live_memory import LiveMemory
 
 SIZES: list[dict[str, Any]] = [
     {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 192},

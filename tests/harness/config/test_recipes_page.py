@@ -11,7 +11,7 @@ from harness.__main__ import main
 from harness.config.resolve import PRESETS
 from tests.harness.command_line import outcome
 
-PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "recipes.md").read_text(encoding="utf-8")
 COMMANDS = [shlex.split(line) for line in re.findall(r"^python -m harness (.*)$", PAGE, re.MULTILINE)]
 DRY = [command for command in COMMANDS if command[0] in ("show", "plan", "train")]
 

@@ -21,7 +21,7 @@ from harness.errors import HarnessError, UsageError
 from harness.model.policy import Policy
 from harness.rollouts.collect import Group
 from harness.rollouts.held_out import Answer
-from tests.harness import pairings
+from tests.harness.backends import pairings
 from tests.harness.responses import four_groups
 
 HARD = [math.nan, math.inf, -math.inf, -0.0, 5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, 0.1 + 0.2, 1e22]

@@ -20,7 +20,7 @@ from harness.tasks.math.questions import (
     question_of,
     read_questions,
 )
-from tests.harness.math_material import dapo_rows, write_jsonl, write_parquet
+from tests.harness.tasks.math_material import dapo_rows, write_jsonl, write_parquet
 
 
 def chat(*turns: tuple[str, str], truth: object = "5") -> dict[str, Any]:

@@ -12,8 +12,8 @@ from harness.errors import UsageError
 from harness.model.policy import load_policy
 from harness.tasks.math.prompts import prompts_of
 from harness.tasks.math.questions import Question
-from tests.harness import math_material as material
-from tests.harness.networks import change_json, chat_tokenizer, save_network
+from tests.harness.model.networks import change_json, chat_tokenizer, save_network
+from tests.harness.tasks import math_material as material
 
 PROMPT = "What is 1 + 1?"
 DATED = "<|im_start|>system\nToday: {{ strftime_now('%d %B %Y') }}<|im_end|>\n" + material.TEMPLATE

@@ -16,7 +16,7 @@ from harness.rollouts.decoding import FIRST_COLUMNS, read_prompts
 from harness.rollouts.sampler import Sampling, sample
 from harness.run.tiny_model import character_tokenizer
 from tests.harness.agreement import agree
-from tests.harness.test_sampler import plainly_sampled
+from tests.harness.rollouts.test_sampler import plainly_sampled
 
 SHAPE = {"vocab_size": 30, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 SHAPE |= {"max_position_embeddings": 256, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}

@@ -14,10 +14,10 @@ from harness.loop import Beginning, train
 from harness.model.policy import Policy, load_policy
 from harness.resume import resume
 from harness.rollouts.collect import Rollouts, collect
-from tests.harness import math_material as material
 from tests.harness import runs
-from tests.harness.networks import LONG_ROPE, change_json, save_network
-from tests.harness.pairings import stop_after
+from tests.harness.backends.pairings import stop_after
+from tests.harness.model.networks import LONG_ROPE, change_json, save_network
+from tests.harness.tasks import math_material as material
 from tests.harness.tiny import asking, small_config
 
 

@@ -11,7 +11,7 @@ from harness.model.checks import end_ids
 from harness.model.policy import Policy
 from harness.tasks.math.prompts import prompts_of, rendered
 from harness.tasks.math.questions import Question
-from tests.harness import math_material as material
+from tests.harness.tasks import math_material as material
 
 ASKED = Question("What is 2+3?", "5")
 # the FIPO paper's prompt, written out: DAPO's words in Qwen2.5's template

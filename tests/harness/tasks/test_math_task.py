@@ -12,7 +12,7 @@ from harness.randomness import stream
 from harness.tasks.math.data import check_same_data, data_lines, read_data
 from harness.tasks.math.task import MathTask, math_task
 from harness.tasks.task import Problem, belongs_to
-from tests.harness import math_material as material
+from tests.harness.tasks import math_material as material
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from harness.__main__ import main
 from tests.harness.command_line import outcome
 
-PAGE = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "cluster.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^.*python -m harness (train .*)$", PAGE, re.MULTILINE)
 
 

@@ -15,7 +15,7 @@ from harness.resume import resume
 from harness.run.environment import model_sha256
 from harness.run.record import RunFolder
 from tests.harness import runs
-from tests.harness.pairings import stop_after
+from tests.harness.backends.pairings import stop_after
 from tests.harness.tiny import small_config
 
 LORA = {"loss_type": "dapo", "lora_rank": 4, "steps": 4, "checkpoint_every": 2, "temperature": 1.5}

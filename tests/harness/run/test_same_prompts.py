@@ -9,11 +9,11 @@ import pytest
 
 from harness.__main__ import main
 from harness.loop import train
-from tests.harness import math_material as material
 from tests.harness import runs
+from tests.harness.backends.pairings import stop_after
 from tests.harness.command_line import outcome
-from tests.harness.networks import change_json
-from tests.harness.pairings import stop_after
+from tests.harness.model.networks import change_json
+from tests.harness.tasks import math_material as material
 from tests.harness.tiny import small_config
 
 pytestmark = pytest.mark.train

@@ -16,8 +16,8 @@ from harness.__main__ import main
 from harness.backends.rendezvous import is_loopback
 from harness.memory import is_out_of_memory
 from tests.faults.amount import THOROUGH
+from tests.harness.backends.pairings import listening
 from tests.harness.command_line import outcome
-from tests.harness.pairings import listening
 from tests.harness.tiny import small_flags
 from tests.waiting import LONG_S, wait_until
 
