@@ -13,8 +13,7 @@ from harness.algorithm.update import known_logprobs
 from harness.cli.output import print_warm_start
 from harness.config.resolve import resolve
 from harness.rollouts.collect import collect
-from harness.rollouts.context import Asking
-from harness.rollouts.engine import Actors, TorchEngine
+from harness.rollouts.engine import Actors, SamplerContext, TorchEngine
 from harness.run.initial_model import initial_policy
 from harness.tasks.chain_sum import TASKS
 from losses import DAPO, FIPO, Loss, LossBatch, token_weights
@@ -66,7 +65,7 @@ def share_of_step(rounds: int = 5) -> Iterator[Row]:
     torch.set_num_threads(1)
     config = resolve(DEMO, preset="demo")
     policy, task = initial_policy(config, print_warm_start), TASKS[config.task.task]
-    asking = Asking(policy, task, config, Actors(TorchEngine(policy)))
+    asking = SamplerContext(policy, task, config, Actors(TorchEngine(policy)))
     updater = make_updater(config, policy)
     kept = collect(asking, 0).kept
     minibatches = plan_minibatches(kept, policy, task, config)

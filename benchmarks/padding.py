@@ -13,8 +13,7 @@ from harness.config.resolve import resolve
 from harness.model.packing import Packed
 from harness.randomness import stream
 from harness.rollouts.collect import Group, Response, collect
-from harness.rollouts.context import Asking
-from harness.rollouts.engine import Actors, TorchEngine
+from harness.rollouts.engine import Actors, SamplerContext, TorchEngine
 from harness.run.initial_model import initial_policy
 from harness.tasks.chain_sum import TASKS
 from harness.tasks.grades import Grade
@@ -41,7 +40,7 @@ def of_demo(steps: int) -> list[MicroBatch]:
     """The micro-batches of the first steps of `--preset demo`, by its warm-started model."""
     config = resolve({"loss_type": "dapo", "epsilon_high": 0.28}, preset="demo")
     policy, task = initial_policy(config, print_warm_start), TASKS[config.task.task]
-    asking = Asking(policy, task, config, Actors(TorchEngine(policy)))
+    asking = SamplerContext(policy, task, config, Actors(TorchEngine(policy)))
     plans = [plan_minibatches(collect(asking, step).kept, policy, task, config) for step in range(steps)]
     return [batch for minibatches in plans for minibatch in minibatches for batch in minibatch]
 

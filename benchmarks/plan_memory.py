@@ -133,7 +133,7 @@ def measure(config: Config, meter: Meter, policy: Policy) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         for step in range(config.run.steps):
             meter.peak()
-            drawn = collect(training.asking(config), step)
+            drawn = collect(training.sampler_context(config), step)
             rollouts.append(meter.peak())
             work = train_on(drawn.kept, config, training, Onlooker(Path(folder)))
             trainers.append(meter.peak())

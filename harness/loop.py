@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.algorithm.batching import MicroBatch, keyed_advantages, plan_minibatches
+from harness.algorithm.batching import MicroBatch, plan_minibatches
 from harness.algorithm.correction import check_sampler_agrees
 from harness.algorithm.learning import give_up_if_idle, track_learning
 from harness.algorithm.loss_metrics import LossRecord, metric_names
@@ -17,10 +17,9 @@ from harness.algorithm.metrics import Metrics, rollout_metrics, training_metrics
 from harness.algorithm.noise import checked_noise, noise_metrics
 from harness.algorithm.nonfinite import NonFinite, check_weights
 from harness.algorithm.state import Training, begin, on_gpu
+from harness.algorithm.step_updates import StepUpdates
 from harness.algorithm.sync import sync
-from harness.algorithm.trained import trained_responses
 from harness.algorithm.update import KnownLogprobs, known_logprobs
-from harness.algorithm.work import Work
 from harness.backends.deepspeed_backend import deepspeed_settings
 from harness.backends.liveness import beat, own
 from harness.backends.ranks import ALONE, Ranks, is_peer_lost, join_ranks
@@ -173,7 +172,7 @@ def run_steps(
         sync(training, config)
     if training.steps_done == 0 and not actors.ranks.gather(folder.has_evaluation(0), bool)[0]:
         beat("evaluation")
-        folder.add_evaluation(evaluate(training.asking(config), 0, samples_at(0, config)))
+        folder.add_evaluation(evaluate(training.sampler_context(config), 0, samples_at(0, config)))
     for _ in range(training.steps_done, config.run.steps):
         if is_spent(config, training):
             break
@@ -193,25 +192,23 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
     """The algorithm."""
     policy, watch, actors, step = training.policy, training.watch, training.actors, training.steps_done
     with watch.phase("rollout"):
-        rollouts = collect(training.asking(config), step)
+        rollouts = collect(training.sampler_context(config), step)
         actors.engine.sleep()
     track_learning(training, rollouts, config)
-    work = train_on(rollouts.kept, config, training, folder)
+    updates = train_on(rollouts.kept, config, training, folder)
     with watch.phase("sync"):
         gap = sync(training, config)
-    record, sampled = work.record.merged(actors.ranks), work.sampler_gap().merged(actors.ranks)
+    record, sampled = updates.record.merged(actors.ranks), updates.sampler_gap().merged(actors.ranks)
     training.ledger.add(rollouts, record)
     answers = []
     if is_spent(config, training) or is_due(step + 1, config):
         with watch.phase("evaluation"):
-            answers = evaluate(training.asking(config), step + 1, samples_after(step + 1, config, training))
+            answers = evaluate(training.sampler_context(config), step + 1, samples_after(step + 1, config, training))
     with watch.phase("record"):
         if answers:
             folder.add_evaluation(answers)
         if config.run.record_rollouts == "all":
-            advantages = keyed_advantages(rollouts.kept, config)
-            trained = trained_responses(work.minibatches, work.known, advantages, actors.ranks)
-            folder.add_step(step, rollouts, record, trained, policy)
+            folder.add_step(step, rollouts, record, updates.trained(actors.ranks), policy)
     metrics: Metrics = (
         {"step": step} | rollout_metrics(rollouts) | training_metrics(sampled, record, config.optimizer.grad_clip)
     )
@@ -220,23 +217,23 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
     return metrics | training.ledger.metrics() | watch.lap()
 
 
-def train_on(groups: list[Group], config: Config, training: Training, folder: RunFolder) -> Work:
-    """The updates that a step makes from its groups."""
+def train_on(groups: list[Group], config: Config, training: Training, folder: RunFolder) -> StepUpdates:
+    """Compute old log-probabilities once, then take every optimizer step of every epoch."""
     updater, watch = training.updater, training.watch
     with watch.phase("logprobs"):
         minibatches = plan_minibatches(groups, training.policy, training.task, config, updater.backend.ranks)
         known = known_logprobs(updater.backend, training.reference, minibatches, config.rollout.temperature)
         if training.noise is None and minibatches:
             training.noise = checked_noise(updater, minibatches, known)  # None where it is no number
-        work = Work(minibatches, known, LossRecord(metric_names(updater.loss)))
+        updates = StepUpdates(minibatches, known, LossRecord(metric_names(updater.loss)))
         if not training.sampler_checked:
-            gap = work.sampler_gap().merged(training.actors.ranks)
+            gap = updates.sampler_gap().merged(training.actors.ranks)
             training.sampler_checked = check_sampler_agrees(gap, config)
     with watch.phase("update"):
         for _ in range(config.optimizer.epochs):
             for minibatch, logprobs in zip(minibatches, known, strict=True):
-                update(training, minibatch, logprobs, work.record, folder)
-    return work
+                update(training, minibatch, logprobs, updates.record, folder)
+    return updates
 
 
 def is_spent(config: Config, training: Training) -> bool:

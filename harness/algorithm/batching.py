@@ -1,6 +1,7 @@
-"""How a step's responses become minibatches and micro-batches: planned once, used for old and new log-probabilities."""
+"""How a step's responses are split into minibatches and micro-batches, the same for old and new log-probabilities."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,16 +21,17 @@ from losses import group_advantages
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Responses that pass through the model together, with what the loss needs to know of them."""
+    """Responses that pass through the model together, with what the loss needs besides their tokens."""
 
-    responses: list[Response]  # none in a batch without tokens to train on, which keeps a rank in step with the others
+    responses: list[Response]  # none in an idle batch, which keeps a rank without work in step with the others
     tokens: TokenBatch
     advantages: Float[Tensor, "sequence token"]
-    sampler_logprobs: Float[Tensor, "sequence token"] | None = None  # where another than the trainer drew the responses
+    sampler_logprobs: Float[Tensor, "sequence token"] | None = None
+    group_advantages: Sequence[float] = ()  # one per response, before a control spreads it over tokens
 
 
-def advantages_of(groups: list[Group], config: Config) -> list[float]:
-    """The group-relative advantage of each response, in order."""
+def group_relative(groups: list[Group], config: Config) -> list[float]:
+    """Each response's group-relative advantage, in order."""
     rewards = torch.tensor([response.reward for group in groups for response in group], dtype=torch.float64)
     ids = torch.tensor([index for index, group in enumerate(groups) for _ in group], dtype=torch.int64)
     settings = config.loss
@@ -37,21 +39,15 @@ def advantages_of(groups: list[Group], config: Config) -> list[float]:
     return [float(value) for value in advantages]
 
 
-def keyed_advantages(groups: list[Group], config: Config) -> dict[tuple[str, int], float]:
-    """Each response's group-relative advantage."""
-    responses = [response for group in groups for response in group]
-    return {one.key: value for one, value in zip(responses, advantages_of(groups, config), strict=True)}
-
-
 def plan_minibatches(
     groups: list[Group], policy: Policy, task: Task, config: Config, ranks: Ranks = ALONE
 ) -> list[list[MicroBatch]]:
-    """This rank's micro-batches of the optimizer steps of one pass; every rank has equally many of each step.
+    """This rank's micro-batches of each optimizer step of one epoch; every rank has equally many.
 
-    A step is whole groups in the order of their prompts, as even as they come. An unfilled batch makes smaller
-    minibatches, and fewer only where there are fewer groups than minibatches.
+    A minibatch is whole groups in the order of their prompts, in sizes as even as possible. An unfilled batch makes
+    smaller minibatches, and fewer only if there are fewer groups than minibatches.
     """
-    advantages = iter(advantages_of(groups, config))
+    advantages = iter(group_relative(groups, config))
     paired = [[(response, next(advantages)) for response in group] for group in groups]
     parts = np.array_split(np.arange(len(groups)), config.optimizer.minibatches)
     minibatches = [[pair for index in part for pair in paired[index]] for part in parts if len(part)]
@@ -64,7 +60,7 @@ Paired = list[tuple[Response, float]]  # responses, each with its advantage
 def micro_batches(
     minibatch: Paired, policy: Policy, task: Task, config: Config, ranks: Ranks = ALONE
 ) -> list[MicroBatch]:
-    """This rank's share of one optimizer step's responses, made up with idle batches."""
+    """This rank's share of a minibatch, with an idle batch if the others have one micro-batch more."""
     parts = split(minibatch, config.optimizer, ranks.world)
     batches = [micro_batch(part, policy, task, config) for part in ranks.share(parts)]
     is_short = len(batches) < -(-len(parts) // ranks.world)
@@ -72,9 +68,9 @@ def micro_batches(
 
 
 def split(minibatch: Paired, settings: OptimizerSettings, world: int) -> list[Paired]:
-    """Those that pass through the model together: `micro_batch_size` in order, or `micro_batch_tokens` by length.
+    """The minibatch in micro-batches: `micro_batch_size` in order, or by length up to `micro_batch_tokens`.
 
-    Whichever stand together, the step is the same: the losses' weights are the whole step's.
+    How it is split does not change the step: token weights come from the whole minibatch.
     """
     if settings.micro_batch_tokens is None:
         size = settings.micro_batch_size or -(-len(minibatch) // world)
@@ -93,30 +89,30 @@ def split(minibatch: Paired, settings: OptimizerSettings, world: int) -> list[Pa
 
 
 def text_tokens(response: Response) -> int:
-    """Tokens of the prompt and the response."""
     return len(response.prompt_tokens) + len(response.tokens)
 
 
 def micro_batch(part: Paired, policy: Policy, task: Task, config: Config) -> MicroBatch:
-    """These responses together; under `overlong_filter` those cut at the limit stand in no loss and no average.
+    """The responses packed together; under `overlong_filter` those cut at the limit count in no loss and no average.
 
-    They stay in their groups' mean and spread (DAPO section 3.4: "masks the loss of truncated samples").
+    They still count in their group's mean and spread (DAPO section 3.4: "masks the loss of truncated samples").
     """
     responses = [response for response, _ in part]
     tokens = pack_batch([r.prompt_tokens for r in responses], [r.tokens for r in responses], policy.device)
     if config.task.overlong_filter:
         complete = torch.tensor([not response.truncated for response in responses], device=policy.device)
         tokens = dataclasses.replace(tokens, mask=tokens.mask & complete[:, None])
+    group_advantages = [advantage for _, advantage in part]
     advantages = [
         value for response, advantage in part for value in token_advantages(response, advantage, policy, task, config)
     ]
     sampled = [logprob for response in responses for logprob in response.sampler_logprobs]
-    spread = [tokens.spread(torch.tensor(values, device=policy.device)) for values in (advantages, sampled)]
-    return MicroBatch(responses, tokens, *spread)
+    by_token, logprobs = (tokens.spread(torch.tensor(values, device=policy.device)) for values in (advantages, sampled))
+    return MicroBatch(responses, tokens, by_token, logprobs, group_advantages)
 
 
 def idle_batch(response: Response, policy: Policy) -> MicroBatch:
-    """A token of a response, masked: a forward and a backward pass that add nothing to any gradient."""
+    """One masked token of a response: a forward and a backward pass that add nothing to any gradient."""
     tokens = pack_batch([response.prompt_tokens[-1:]], [response.tokens[:1]], policy.device)
     masked = dataclasses.replace(tokens, mask=torch.zeros_like(tokens.mask))
     zeros = torch.zeros(tokens.mask.shape, device=policy.device)
@@ -124,7 +120,7 @@ def idle_batch(response: Response, policy: Policy) -> MicroBatch:
 
 
 def token_advantages(response: Response, advantage: float, policy: Policy, task: Task, config: Config) -> list[float]:
-    """The response's advantage on each of its tokens; planted controls of token credit lay a negative one elsewhere."""
+    """The response's advantage on each of its tokens; controls of token credit redistribute a negative one."""
     control = config.task.control
     if control not in CREDIT_CONTROLS or advantage >= 0:
         return [advantage] * len(response.tokens)

@@ -11,8 +11,7 @@ from harness.backends.ranks import ALONE, Ranks
 from harness.backends.torch_backend import Backend, enable_checkpointing, torch_backend
 from harness.config.schema import Config
 from harness.model.policy import Policy
-from harness.rollouts.context import Asking
-from harness.rollouts.engine import Actors, Engine, TorchEngine, own_engine
+from harness.rollouts.engine import Actors, Engine, SamplerContext, TorchEngine, own_engine
 from harness.tasks.registry import make_task
 from harness.tasks.task import Task
 from losses import LOSSES, Loss
@@ -35,9 +34,8 @@ class Training:
     idle_reason: str = ""  # why the last had not, while none had
     sampler_checked: bool = False  # against the trainer, since this process began
 
-    def asking(self, config: Config) -> Asking:
-        """What its questions are asked with."""
-        return Asking(self.policy, self.task, config, self.actors)
+    def sampler_context(self, config: Config) -> SamplerContext:
+        return SamplerContext(self.policy, self.task, config, self.actors)
 
 
 def begin(

@@ -77,8 +77,7 @@ def answer(asked: Config, weights: str, step: int) -> None:
     from harness.algorithm.state import make_engine, on_gpu
     from harness.backends.torch_setup import set_up_torch
     from harness.evaluation.benchmark import evaluate_model, result_lines
-    from harness.rollouts.context import Asking
-    from harness.rollouts.engine import Actors
+    from harness.rollouts.engine import Actors, SamplerContext
     from harness.run.initial_model import pretrained_policy
     from harness.tasks.math.data import read_data
     from harness.tasks.registry import make_task
@@ -93,7 +92,7 @@ def answer(asked: Config, weights: str, step: int) -> None:
     with closing(make_task(config, policy, data)) as task, closing(make_engine(config, policy)) as engine:
         task.self_test()
         results = evaluate_model(
-            Asking(policy, task, config, Actors(engine)), step, config.evaluation.eval_samples, out
+            SamplerContext(policy, task, config, Actors(engine)), step, config.evaluation.eval_samples, out
         )
     for line in result_lines(results):
         print(line)

@@ -18,7 +18,7 @@ from harness.algorithm.batching import MicroBatch, plan_minibatches
 from harness.algorithm.loss_metrics import LossRecord, metric_names
 from harness.algorithm.nonfinite import NonFinite
 from harness.algorithm.state import Training, begin, make_loss
-from harness.algorithm.trained import trained_responses
+from harness.algorithm.step_updates import StepUpdates
 from harness.algorithm.update import KnownLogprobs, Updater, known_logprobs
 from harness.config.resolve import tree_of
 from harness.config.scale import BackendSettings
@@ -155,8 +155,7 @@ def cosine_of(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> float | N
 
 def distance(rows: Sequence[Row], minibatches: list[list[MicroBatch]], known: list[list[KnownLogprobs]]) -> float:
     """The largest difference between the recorded old log-probabilities and those computed again."""
-    advantages = {(row["prompt_id"], row["sample"]): row["advantage"] for row in rows}
-    again = trained_responses(minibatches, known, advantages)
+    again = StepUpdates(minibatches, known, LossRecord(())).trained()
     differences = [
         abs(ours - theirs)
         for row in rows

@@ -19,7 +19,7 @@ from harness.console import say
 from harness.errors import UsageError
 from harness.evaluation.scores import problem_result, scores
 from harness.files import make_synced, write_json, write_table
-from harness.rollouts.context import Asking
+from harness.rollouts.engine import SamplerContext
 from harness.rollouts.held_out import Answer, answers_to
 from harness.run.environment import environment
 from harness.run.history import json_object
@@ -31,29 +31,29 @@ EVALUATION, ANSWERS, RESULTS = "evaluation.json", "answers", "results.json"
 IDENTITY = ("model_sha256", "config_sha256", "samples", "step", "suites", "targets")  # what must be the same to go on
 
 
-def evaluate_model(asking: Asking, step: int, samples: int, out: Path) -> dict[str, Any]:
+def evaluate_model(context: SamplerContext, step: int, samples: int, out: Path) -> dict[str, Any]:
     """The content of results.json: `samples` answers to every prompt, those that the folder has already kept.
 
     Raises UsageError where the folder holds something else than an unfinished or finished evaluation of the same kind.
     """
-    settings = asking.config.evaluation
-    problems = asking.task.held_out(settings.eval_split, settings.eval_prompts)
-    suites = suites_of(asking, problems)
-    begin(out, description(asking, suites, (step, samples), problems))
+    settings = context.config.evaluation
+    problems = context.task.held_out(settings.eval_split, settings.eval_prompts)
+    suites = suites_of(context, problems)
+    begin(out, description(context, suites, (step, samples), problems))
     size = max(1, PART_ANSWERS // samples)
     parts = [problems[start : start + size] for start in range(0, len(problems), size)]
-    answers = [answer for part in answered(parts, asking, (step, samples), out) for answer in part]
+    answers = [answer for part in answered(parts, context, (step, samples), out) for answer in part]
     results = results_of(answers, suites)
     write_json(out / RESULTS, results)
     return results
 
 
-def suites_of(asking: Asking, problems: Sequence[Problem]) -> dict[str, list[str]]:
+def suites_of(context: SamplerContext, problems: Sequence[Problem]) -> dict[str, list[str]]:
     """The prompt ids of each benchmark; of a task without data all are one."""
-    data = asking.task.facts.get("data")
+    data = context.task.facts.get("data")
     asked = [problem.prompt_id for problem in problems]
-    if not data or asking.config.evaluation.eval_split == "tune":
-        return {asking.config.task.task: asked}
+    if not data or context.config.evaluation.eval_split == "tune":
+        return {context.config.task.task: asked}
     known = set(asked)
     return {
         name: [prompt for prompt in one["prompt_ids"] if prompt in known] for name, one in data["evaluation"].items()
@@ -61,11 +61,11 @@ def suites_of(asking: Asking, problems: Sequence[Problem]) -> dict[str, list[str
 
 
 def description(
-    asking: Asking, suites: dict[str, list[str]], asked: tuple[int, int], problems: Sequence[Problem]
+    context: SamplerContext, suites: dict[str, list[str]], asked: tuple[int, int], problems: Sequence[Problem]
 ) -> dict[str, Any]:
     """The content of evaluation.json."""
-    config = asking.config
-    where = environment(asking.policy, problems, config.run.threads)
+    config = context.config
+    where = environment(context.policy, problems, config.run.threads)
     return {
         "schema_version": 1,
         "kind": "evaluation",
@@ -77,7 +77,7 @@ def description(
         "suites": suites,
         "targets": {problem.prompt_id: problem.answer for problem in problems},
         "config": tree_of(config),
-        "environment": where | dict(asking.task.facts),
+        "environment": where | dict(context.task.facts),
     }
 
 
@@ -105,7 +105,7 @@ def changed(kept: dict[str, Any], wanted: dict[str, Any]) -> str:
 
 
 def answered(
-    parts: Sequence[Sequence[Problem]], asking: Asking, asked: tuple[int, int], out: Path
+    parts: Sequence[Sequence[Problem]], context: SamplerContext, asked: tuple[int, int], out: Path
 ) -> list[list[Answer]]:
     """The answers part by part: read where they are there, else drawn and written."""
     paths = [out / ANSWERS / f"part_{number:06d}.parquet" for number in range(len(parts))]
@@ -114,7 +114,7 @@ def answered(
         say(f"going on with {out}: {len(parts) - len(missing)} of {len(parts)} parts are there")
     began = time.monotonic()
     for drawn, number in enumerate(missing, start=1):
-        answers = [answer for of_one in answers_to(parts[number], asking, asked) for answer in of_one]
+        answers = [answer for of_one in answers_to(parts[number], context, asked) for answer in of_one]
         write_table(paths[number], [dataclasses.asdict(answer) for answer in answers], EVAL_SCHEMA)
         left = (time.monotonic() - began) / drawn * (len(missing) - drawn)
         right = sum(answer.correct for answer in answers) / len(answers)

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from harness.backends.liveness import beat
 from harness.errors import HarnessError
 from harness.randomness import stream
-from harness.rollouts.context import Asking
-from harness.rollouts.engine import Key
-from harness.rollouts.grading import read_samples
+from harness.rollouts.engine import Key, SamplerContext
 from harness.rollouts.sampler import Sampling
-from harness.rollouts.scoring import overlong_penalty, score
+from harness.rollouts.scoring import grade_samples, overlong_penalty, score
 from harness.tasks.grades import Grade
 from harness.tasks.task import TRAINED_ON, Problem
 
@@ -66,12 +64,12 @@ def informative(group: Group) -> bool:
     return len({response.score for response in group}) > 1
 
 
-def collect(asking: Asking, step: int) -> Rollouts:
+def collect(context: SamplerContext, step: int) -> Rollouts:
     """The step's rollouts, on every rank those of all.
 
     Surplus groups are cut by the order of their prompts, never by who finished first.
     """
-    config, rollout = asking.config, asking.config.rollout
+    config, rollout = context.config, context.config.rollout
     wanted, split = rollout.prompts_per_step, TRAINED_ON[config.evaluation.eval_split]
     asked = (rollout.prompts_per_round or wanted) if rollout.dynamic_sampling else wanted
     rounds: list[list[Group]] = []
@@ -80,10 +78,10 @@ def collect(asking: Asking, step: int) -> Rollouts:
     limit = rollout.max_sampling_rounds if rollout.dynamic_sampling else 1
     while len(kept) < wanted and len(rounds) < limit:
         generator = stream(config.run.seed, "data", step, len(rounds))
-        problems = asking.task.draw_problems(split, asked, generator, seen)
+        problems = context.task.draw_problems(split, asked, generator, seen)
         if not problems:
             break
-        rounds.append(answer_all(asking, (step, len(rounds)), problems))
+        rounds.append(answer_all(context, (step, len(rounds)), problems))
         kept += [group for group in rounds[-1] if informative(group) or not rollout.dynamic_sampling]
     missing = max(0, wanted - len(kept))
     if missing and rollout.unfilled == "stop":
@@ -94,24 +92,24 @@ def collect(asking: Asking, step: int) -> Rollouts:
     return Rollouts(rounds, kept[:wanted], missing)
 
 
-def answer_all(asking: Asking, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
+def answer_all(context: SamplerContext, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
     """A group of scored responses to each problem; `place` is the step and its sampling round."""
-    ranks = asking.actors.ranks
-    return ranks.merged(answer_share(asking, place, ranks.share(problems)), list[Group])
+    ranks = context.actors.ranks
+    return ranks.merged(answer_share(context, place, ranks.share(problems)), list[Group])
 
 
-def answer_share(asking: Asking, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
+def answer_share(context: SamplerContext, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
     """The same of a rank's own share."""
-    policy, task, config = asking.policy, asking.task, asking.config
+    policy, task, config = context.policy, context.task, context.config
     step, round_number = place
     rollout, seed = config.rollout, config.run.seed
     prompts = [policy.encode(problem.prompt) for problem in problems]
     asked = [(problem, j) for problem in problems for j in range(rollout.group_size)]
     limit = rollout.max_response_tokens
     keys: list[Key] = [(seed, "rollout", step, problem.prompt_id, j) for problem, j in asked]
-    samples = asking.actors.generate(prompts, keys, Sampling(limit, rollout.temperature))
+    samples = context.actors.generate(prompts, keys, Sampling(limit, rollout.temperature))
     beat("reward")
-    read = read_samples(policy, task, [problem for problem, _ in asked], samples)
+    read = grade_samples(policy, task, [problem for problem, _ in asked], samples)
     beat("rollout")
 
     def scored(index: int) -> Response:

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from harness.backends.liveness import beat
 from harness.backends.ranks import ALONE, Ranks
+from harness.config.schema import Config
 from harness.model.policy import Policy
 from harness.model.rope import copy_rope
 from harness.randomness import uniforms
 from harness.rollouts.sampler import Sample, Sampling, sample
+from harness.tasks.task import Task
 
 Key = tuple[int | str, ...]  # of the random stream of one response
 Weights = Iterable[tuple[str, Tensor]]
@@ -79,12 +81,21 @@ def own_engine(policy: Policy, is_gpu: bool) -> TorchEngine:
 
 @dataclass(frozen=True)
 class Actors:
-    """The ranks' engines, of which this process has one: each answers its share of the prompts."""
+    """The ranks' rollout engines; this process runs one, which answers this rank's share of the prompts."""
 
     engine: Engine
     ranks: Ranks = ALONE
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
-        """By this rank's engine alone."""
         beat()
         return self.engine.generate(prompts, keys, sampling) if prompts else []
+
+
+@dataclass(frozen=True)
+class SamplerContext:
+    """Policy, task, config and engines with which answers are collected."""
+
+    policy: Policy
+    task: Task
+    config: Config
+    actors: Actors

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.rollouts.context import Asking
-from harness.rollouts.engine import Key
-from harness.rollouts.grading import read_samples
+from harness.rollouts.engine import Key, SamplerContext
 from harness.rollouts.sampler import Sampling
+from harness.rollouts.scoring import grade_samples
 from harness.tasks.grades import Outcome
 from harness.tasks.task import Problem
 
@@ -26,27 +25,27 @@ class Answer:
     truncated: bool
 
 
-def evaluate(asking: Asking, step: int, samples: int) -> list[Answer]:
+def evaluate(context: SamplerContext, step: int, samples: int) -> list[Answer]:
     """`samples` answers to each held-out prompt; on every rank those of all."""
-    settings = asking.config.evaluation
-    problems = asking.task.held_out(settings.eval_split, settings.eval_prompts)
-    own = asking.actors.ranks.share(problems)
-    size = max(1, asking.config.responses_per_step // samples)  # about as many answers at a time as in training
+    settings = context.config.evaluation
+    problems = context.task.held_out(settings.eval_split, settings.eval_prompts)
+    own = context.actors.ranks.share(problems)
+    size = max(1, context.config.responses_per_step // samples)  # about as many answers at a time as in training
     answered: list[list[Answer]] = []
     for start in range(0, len(own), size):
-        answered += answers_to(own[start : start + size], asking, (step, samples))
-    return [answer for answers in asking.actors.ranks.merged(answered, list[list[Answer]]) for answer in answers]
+        answered += answers_to(own[start : start + size], context, (step, samples))
+    return [answer for answers in context.actors.ranks.merged(answered, list[list[Answer]]) for answer in answers]
 
 
-def answers_to(problems: Sequence[Problem], asking: Asking, asked: tuple[int, int]) -> list[list[Answer]]:
+def answers_to(problems: Sequence[Problem], context: SamplerContext, asked: tuple[int, int]) -> list[list[Answer]]:
     """The answers to each of these problems; `asked` is after how many steps, and how many answers."""
-    (step, samples), config, policy = asked, asking.config, asking.policy
+    (step, samples), config, policy = asked, context.config, context.policy
     settings = config.evaluation
     sampling = Sampling(config.rollout.max_response_tokens, settings.eval_temperature, settings.eval_top_p)
     questions = [(problem, j) for problem in problems for j in range(samples)]
     keys: list[Key] = [(config.run.seed, "eval", step, problem.prompt_id, j) for problem, j in questions]
-    drawn = asking.actors.generate([policy.encode(problem.prompt) for problem in problems], keys, sampling)
-    read = read_samples(policy, asking.task, [problem for problem, _ in questions], drawn)
+    drawn = context.actors.generate([policy.encode(problem.prompt) for problem in problems], keys, sampling)
+    read = grade_samples(policy, context.task, [problem for problem, _ in questions], drawn)
     answers = [
         Answer(
             step=step,

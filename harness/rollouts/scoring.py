@@ -1,9 +1,30 @@
-"""What a response is paid: its correctness, less the overlong penalty; and the planted controls."""
+"""Grade and reward of a sampled response: correctness, less the overlong penalty; and the random-reward control."""
+
+from collections.abc import Sequence
 
 from harness.config.task import TaskSettings
+from harness.model.policy import Policy
 from harness.randomness import stream
+from harness.rollouts.sampler import Sample
+from harness.tasks.grades import Grade
+from harness.tasks.task import Problem, Task
 
 RIGHT = 1.0  # DAPO eq. 7
+TRUNCATED = Grade("wrong", None, "truncated")
+
+
+def grade_samples(
+    policy: Policy, task: Task, problems: Sequence[Problem], samples: Sequence[Sample]
+) -> list[tuple[str, Grade]]:
+    """Each sample's text and grade; one cut at the token limit is wrong, whatever it says."""
+    texts = [policy.decode(one.tokens) for one in samples]
+    complete = [
+        (problem, text) for problem, text, sample in zip(problems, texts, samples, strict=True) if not sample.truncated
+    ]
+    grades = iter(task.grade(complete))
+    return [
+        (text, TRUNCATED if sample.truncated else next(grades)) for text, sample in zip(texts, samples, strict=True)
+    ]
 
 
 def score(correct: bool, settings: TaskSettings, *key: int | str) -> float:

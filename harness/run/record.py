@@ -15,7 +15,7 @@ from harness.algorithm.loss_metrics import LossRecord
 from harness.algorithm.metrics import Metrics
 from harness.algorithm.nonfinite import NonFinite, save_batch
 from harness.algorithm.state import Training
-from harness.algorithm.trained import Trained
+from harness.algorithm.step_updates import Trained
 from harness.config.resolve import config_sha256, tree_of
 from harness.config.schema import Config
 from harness.errors import UsageError

@@ -24,7 +24,7 @@ from harness.model.packing import Packed, Text, pack_batch
 from harness.model.policy import load_policy, write_policy
 from harness.rollouts.collect import collect
 from tests.harness.agreement import agree
-from tests.harness.tiny import asking, cache_as_tiny
+from tests.harness.tiny import cache_as_tiny
 
 SMALL = step.Form("small", {}, prompts=4, max_tokens=5, is_free=False, at_least=1.5, steps=1)
 
@@ -146,7 +146,7 @@ def test_a_run_draws_the_prompts_that_the_peer_is_given() -> None:
     policy = endless(random_policy())
     config = resolve({"prompts_per_step": 4, "group_size": 2, "max_response_tokens": 2, "minibatches": 4})
     for number in (0, 3):
-        groups = collect(asking(policy, config), number).kept
+        groups = collect(context(policy, config), number).kept
         assert [group[0].problem.prompt for group in groups] == step.drawn_prompts(number, 4)
 
 

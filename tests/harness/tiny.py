@@ -9,8 +9,7 @@ from harness.backends.torch_setup import set_up_torch
 from harness.config.resolve import resolve
 from harness.config.schema import Config
 from harness.model.policy import Policy, write_policy
-from harness.rollouts.context import Asking
-from harness.rollouts.engine import Actors, TorchEngine
+from harness.rollouts.engine import Actors, SamplerContext, TorchEngine
 from harness.run.folder import save_folder
 from harness.run.tiny_model import cache_key, silent, warm_started
 from harness.tasks.chain_sum import DIRECT, GRADED, Stage
@@ -64,9 +63,9 @@ def small_config(model: str = "tiny", **changes: Any) -> Config:
     return resolve(small_settings(model, **changes))
 
 
-def asking(policy: Policy, config: Config) -> Asking:
+def context(policy: Policy, config: Config) -> SamplerContext:
     """Questions of the graded task to the policy itself."""
-    return Asking(policy, GRADED, config, Actors(TorchEngine(policy)))
+    return SamplerContext(policy, GRADED, config, Actors(TorchEngine(policy)))
 
 
 def small_flags(model: str, **changes: Any) -> list[str]:

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from harness.algorithm.batching import MicroBatch, advantages_of, plan_minibatches, text_tokens
+from harness.algorithm.batching import MicroBatch, group_relative, plan_minibatches, text_tokens
 from harness.algorithm.noise import checked_noise
 from harness.algorithm.state import make_updater
 from harness.algorithm.update import known_logprobs
@@ -102,7 +102,7 @@ def test_every_token_has_its_responses_advantage(groups: list[Group], random_pol
     # rewards 1, -1, 1, -1.5: mean -0.125, and the standard deviation of the four with n - 1
     deviations = torch.tensor([1.125, -0.875, 1.125, -1.375], dtype=torch.float64)
     expected = deviations / (deviations.square().sum() / 3).sqrt()
-    advantages = advantages_of(groups, small_config(advantage_std_eps=0.0))
+    advantages = group_relative(groups, small_config(advantage_std_eps=0.0))
     assert agree(advantages, expected.repeat(4), "float64")
     batches = [batch for part in planned(groups, random_policy, micro_batch_size=2) for batch in part]
     for batch in batches:

@@ -18,12 +18,12 @@ from tests.harness import runs
 from tests.harness.backends.pairings import stop_after
 from tests.harness.model.networks import LONG_ROPE, change_json, save_network
 from tests.harness.tasks import math_material as material
-from tests.harness.tiny import asking, small_config
+from tests.harness.tiny import context, small_config
 
 
 def rollouts(policy: Policy, right: list[bool], cut: bool = False) -> Rollouts:
     """A group of four, of which those are right that are listed as such."""
-    drawn = collect(asking(policy, small_config(prompts_per_step=2, minibatches=1)), 0)
+    drawn = collect(context(policy, small_config(prompts_per_step=2, minibatches=1)), 0)
     graded = [
         [
             dataclasses.replace(

@@ -33,7 +33,7 @@ from harness.model.policy import load_policy
 from harness.resume import resume
 from harness.rollouts.collect import collect
 from harness.tasks.chain_sum import GRADED
-from tests.harness.tiny import asking, small_config
+from tests.harness.tiny import context, small_config
 
 SCAFFOLD: dict[str, Any] = {"steps": 5, "lr": 3e-4, "temperature": 1.5, "delta": 10.0, "checkpoint_every": 2}
 HARD: dict[str, Any] = {"control": "blame", "sequence_filter": True, "dynamic_sampling": True, "epochs": 2}
@@ -103,7 +103,7 @@ def refuse_to_step(model: str, stage: int, offload: str) -> None:
     ranks = ranks_of(config)
     training = begin(config, load_policy(model), None, ranks)
     plain = begin(small_config(model, **SCAFFOLD, loss_type="dapo"), load_policy(model), None)
-    groups = collect(asking(plain.policy, config), 0).kept
+    groups = collect(context(plain.policy, config), 0).kept
     ours, whole = (plan_minibatches(groups, plain.policy, GRADED, config, each) for each in (ranks, ALONE))
     known = known_logprobs(training.updater.backend, None, ours, 1.5)
     before = {name: tensor.clone() for name, tensor in training.updater.backend.weights()}

@@ -22,7 +22,7 @@ from harness.run.record import RunFolder
 from harness.tasks.chain_sum import GRADED
 from tests.harness import runs
 from tests.harness.command_line import outcome
-from tests.harness.tiny import SCAFFOLD, asking, small_config
+from tests.harness.tiny import SCAFFOLD, context, small_config
 
 pytestmark = pytest.mark.train
 
@@ -99,7 +99,7 @@ def test_steps_without_updates_have_no_lines(model_folder: str, tmp_path: Path) 
 
 def flat_gradient(config: Config, policy: Policy) -> torch.Tensor:
     """The gradient of a run's first update."""
-    minibatches = plan_minibatches(collect(asking(policy, config), 0).kept, policy, GRADED, config)
+    minibatches = plan_minibatches(collect(context(policy, config), 0).kept, policy, GRADED, config)
     known = known_logprobs(policy, policy, minibatches, config.rollout.temperature)
     make_updater(config, policy).gradient(minibatches[0], known[0])
     return torch.cat([parameter.grad.flatten().double() for parameter in policy.model.parameters()])

@@ -8,7 +8,7 @@ from harness.model.policy import Policy
 from harness.rollouts.collect import Rollouts, collect, informative
 from harness.tasks.task import Problem, belongs_to
 from tests.harness.responses import group
-from tests.harness.tiny import asking, small_config
+from tests.harness.tiny import context, small_config
 from tests.losses import golden
 
 
@@ -21,7 +21,7 @@ def dynamic(**changes: object) -> Config:
 
 
 def test_without_dynamic_sampling_one_round_is_kept_whole(direct_policy: Policy) -> None:
-    rollouts = collect(asking(direct_policy, small_config(group_size=2, unfilled="stop")), 0)
+    rollouts = collect(context(direct_policy, small_config(group_size=2, unfilled="stop")), 0)
     assert len(rollouts.rounds) == 1
     assert rollouts.kept == rollouts.rounds[0]
     assert rollouts.missing == 0
@@ -30,7 +30,7 @@ def test_without_dynamic_sampling_one_round_is_kept_whole(direct_policy: Policy)
 
 def test_dynamic_sampling_keeps_the_first_informative_groups_in_prompt_order(direct_policy: Policy) -> None:
     config = dynamic(prompts_per_step=8, minibatches=1, max_sampling_rounds=9)
-    rollouts = collect(asking(direct_policy, config), 0)
+    rollouts = collect(context(direct_policy, config), 0)
     found = [group for groups in rollouts.rounds for group in groups if informative(group)]
     assert rollouts.kept == found[:8]
     assert rollouts.missing == 0
@@ -43,14 +43,14 @@ def test_prompts_that_settings_are_chosen_by_are_not_trained_on(direct_policy: P
     drawn = [
         group[0].problem
         for step in range(8)
-        for group in collect(asking(direct_policy, small_config(eval_split="tune")), step).kept
+        for group in collect(context(direct_policy, small_config(eval_split="tune")), step).kept
     ]
     assert not any(belongs_to(problem, "tune") or belongs_to(problem, "report") for problem in drawn)
 
 
 def test_no_prompt_is_drawn_twice_in_a_step(direct_policy: Policy) -> None:
     config = dynamic(group_size=2, prompts_per_step=16, max_sampling_rounds=3)
-    rollouts = collect(asking(direct_policy, config), 0)
+    rollouts = collect(context(direct_policy, config), 0)
     prompts = [group[0].problem.prompt_id for groups in rollouts.rounds for group in groups]
     assert len(rollouts.rounds) > 1
     assert len(set(prompts)) == len(prompts)
@@ -58,7 +58,7 @@ def test_no_prompt_is_drawn_twice_in_a_step(direct_policy: Policy) -> None:
 
 
 def test_rounds_end_at_their_limit_and_the_batch_stays_unfilled(direct_policy: Policy) -> None:
-    rollouts = collect(asking(direct_policy, dynamic(group_size=2, max_sampling_rounds=2)), 0)
+    rollouts = collect(context(direct_policy, dynamic(group_size=2, max_sampling_rounds=2)), 0)
     assert len(rollouts.rounds) == 2
     assert rollouts.missing == 4 - len(rollouts.kept) > 0
 
@@ -66,27 +66,27 @@ def test_rounds_end_at_their_limit_and_the_batch_stays_unfilled(direct_policy: P
 def test_an_unfilled_batch_can_stop_the_run(direct_policy: Policy) -> None:
     config = dynamic(group_size=2, max_sampling_rounds=1, unfilled="stop")
     with pytest.raises(HarnessError, match=r"^step 3: expected 4 groups .*--max_sampling_rounds") as raised:
-        collect(asking(direct_policy, config), 3)
+        collect(context(direct_policy, config), 3)
     assert not isinstance(raised.value, UsageError)
 
 
 def test_first_round_is_the_same_with_and_without_dynamic_sampling(direct_policy: Policy) -> None:
-    with_it, without = (collect(asking(direct_policy, config), 1) for config in (dynamic(), small_config()))
+    with_it, without = (collect(context(direct_policy, config), 1) for config in (dynamic(), small_config()))
     assert keys(with_it) == keys(without)
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"step": 1}])
 def test_prompts_and_noise_are_keyed_by_seed_and_step(direct_policy: Policy, other: dict[str, int]) -> None:
-    first = collect(asking(direct_policy, small_config()), 0)
-    again = collect(asking(direct_policy, small_config()), 0)
-    second = collect(asking(direct_policy, small_config(seed=other.get("seed", 0))), other.get("step", 0))
+    first = collect(context(direct_policy, small_config()), 0)
+    again = collect(context(direct_policy, small_config()), 0)
+    second = collect(context(direct_policy, small_config(seed=other.get("seed", 0))), other.get("step", 0))
     assert keys(first) == keys(again)
     assert {key[0] for key in keys(first)}.isdisjoint(key[0] for key in keys(second))
 
 
 def test_a_cut_response_is_wrong(direct_policy: Policy) -> None:
-    whole = collect(asking(direct_policy, small_config(max_response_tokens=3)), 0).responses
-    cut = collect(asking(direct_policy, small_config(max_response_tokens=2)), 0).responses
+    whole = collect(context(direct_policy, small_config(max_response_tokens=3)), 0).responses
+    cut = collect(context(direct_policy, small_config(max_response_tokens=2)), 0).responses
     right = [(long, short) for long, short in zip(whole, cut, strict=True) if long.correct]
     assert right
     for long, short in right:
@@ -97,7 +97,7 @@ def test_a_cut_response_is_wrong(direct_policy: Policy) -> None:
 
 def test_reward_is_score_and_overlong_penalty(direct_policy: Policy) -> None:
     config = small_config(max_response_tokens=4, overlong_buffer=2, overlong_factor=0.5)
-    for response in collect(asking(direct_policy, config), 0).responses:
+    for response in collect(context(direct_policy, config), 0).responses:
         # free up to 2 tokens
         assert response.reward == response.score - 0.25 * max(0, len(response.tokens) - 2)
         assert response.score == (1.0 if response.correct else -1.0)
@@ -124,16 +124,16 @@ def test_reference_groups_hold_some_that_are_not_kept() -> None:
 
 def test_a_round_may_ask_more_prompts_than_are_trained_on(direct_policy: Policy) -> None:
     """DAPO draws three times as many at once (gen_prompt_bsz); surplus groups are cut by the order of their prompts."""
-    rollouts = collect(asking(direct_policy, dynamic(prompts_per_round=24, max_sampling_rounds=9)), 0)
+    rollouts = collect(context(direct_policy, dynamic(prompts_per_round=24, max_sampling_rounds=9)), 0)
     assert [len(groups) for groups in rollouts.rounds] == [24]
     assert rollouts.kept == [group for group in rollouts.rounds[0] if informative(group)][:4]
-    small = collect(asking(direct_policy, dynamic(max_sampling_rounds=1)), 0)
+    small = collect(context(direct_policy, dynamic(max_sampling_rounds=1)), 0)
     assert keys(small) == keys(rollouts)[: len(keys(small))]  # the first of them are the same
-    plain = collect(asking(direct_policy, small_config(prompts_per_round=24)), 0)
+    plain = collect(context(direct_policy, small_config(prompts_per_round=24)), 0)
     assert len(plain.rounds[0]) == 4  # nothing is filtered, so nothing more is asked
 
 
 @pytest.mark.parametrize("wrong_reward", [-1.0, 0.0, -0.5])
 def test_a_wrong_answer_is_paid_as_the_recipe_says(direct_policy: Policy, wrong_reward: float) -> None:
-    responses = collect(asking(direct_policy, small_config(wrong_reward=wrong_reward)), 0).responses
+    responses = collect(context(direct_policy, small_config(wrong_reward=wrong_reward)), 0).responses
     assert {(one.correct, one.reward) for one in responses} == {(True, 1.0), (False, wrong_reward)}

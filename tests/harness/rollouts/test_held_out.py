@@ -6,7 +6,7 @@ from harness.config.schema import Config
 from harness.model.policy import Policy
 from harness.rollouts.held_out import evaluate
 from harness.tasks.chain_sum import GRADED
-from tests.harness.tiny import asking, small_config
+from tests.harness.tiny import context, small_config
 
 
 def schedule(config: Config) -> dict[int, int]:
@@ -29,14 +29,14 @@ def test_the_last_evaluations_take_more_samples(steps: int, eval_every: int, exp
 
 
 def test_the_split_decides_the_prompts(direct_policy: Policy) -> None:
-    tuned = {one.prompt_id for one in evaluate(asking(direct_policy, small_config(eval_split="tune")), 0, 1)}
+    tuned = {one.prompt_id for one in evaluate(context(direct_policy, small_config(eval_split="tune")), 0, 1)}
     assert tuned == {problem.prompt_id for problem in GRADED.held_out("tune", 8)}
-    assert tuned.isdisjoint(one.prompt_id for one in evaluate(asking(direct_policy, small_config()), 0, 1))
+    assert tuned.isdisjoint(one.prompt_id for one in evaluate(context(direct_policy, small_config()), 0, 1))
 
 
 def test_answers_are_graded_and_keyed_by_seed_and_step(direct_policy: Policy) -> None:
     config = small_config()
-    answers = evaluate(asking(direct_policy, config), 0, 4)
+    answers = evaluate(context(direct_policy, config), 0, 4)
     right = {problem.prompt_id: problem.answer for problem in GRADED.held_out("report", 8)}
     assert [(one.prompt_id, one.sample) for one in answers] == [(key, j) for key in right for j in range(4)]
     for one in answers:
@@ -44,21 +44,21 @@ def test_answers_are_graded_and_keyed_by_seed_and_step(direct_policy: Policy) ->
         assert one.answer is None or one.text == f"#{one.answer}"
     assert {one.correct for one in answers} == {False, True}
     texts = [one.text for one in answers]
-    assert texts == [one.text for one in evaluate(asking(direct_policy, config), 0, 4)]
-    assert texts != [one.text for one in evaluate(asking(direct_policy, config), 1, 4)]
-    assert texts != [one.text for one in evaluate(asking(direct_policy, small_config(seed=1)), 0, 4)]
+    assert texts == [one.text for one in evaluate(context(direct_policy, config), 0, 4)]
+    assert texts != [one.text for one in evaluate(context(direct_policy, config), 1, 4)]
+    assert texts != [one.text for one in evaluate(context(direct_policy, small_config(seed=1)), 0, 4)]
 
 
 def test_how_answers_are_batched_changes_none(direct_policy: Policy) -> None:
     one_by_one = small_config(prompts_per_step=2, group_size=2)
-    assert evaluate(asking(direct_policy, one_by_one), 0, 4) == evaluate(asking(direct_policy, small_config()), 0, 4)
+    assert evaluate(context(direct_policy, one_by_one), 0, 4) == evaluate(context(direct_policy, small_config()), 0, 4)
 
 
 def test_fewer_samples_are_the_first_of_more(direct_policy: Policy) -> None:
-    more, fewer = (evaluate(asking(direct_policy, small_config()), 0, samples) for samples in (4, 2))
+    more, fewer = (evaluate(context(direct_policy, small_config()), 0, samples) for samples in (4, 2))
     assert [one for one in more if one.sample < 2] == fewer
 
 
 def test_a_cut_answer_is_none(direct_policy: Policy) -> None:
-    answers = evaluate(asking(direct_policy, small_config(max_response_tokens=2)), 0, 2)
+    answers = evaluate(context(direct_policy, small_config(max_response_tokens=2)), 0, 2)
     assert {(one.truncated, one.answer, one.correct) for one in answers} == {(True, None, False)}
