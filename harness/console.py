@@ -10,7 +10,7 @@ _is_silent = False
 
 
 def be_silent() -> None:
-    """Stop printing: another rank of this run speaks for all."""
+    """Stop printing on this rank: the first rank speaks for all."""
     global _is_silent
     _is_silent = True
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the path's place when it is complete; an error leaves the path as it was."""
+    """A file to write to that replaces the path once complete; an error leaves the path as it was."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # of this process: others may write the same file
     try:
         with beside.open("wb") as file:
@@ -31,19 +31,19 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """A JSON file, whole or not at all."""
+    """Write a JSON file, whole or not at all."""
     with whole_file(path) as file:
         file.write(json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
-    """A parquet file of the rows, whole or not at all."""
+    """Write the rows as a parquet file, whole or not at all."""
     with whole_file(path) as file:
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), file)
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or the names in a folder, to disk."""
+    """Flush a file, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -52,34 +52,33 @@ def sync(path: Path) -> None:
 
 
 def make_synced(path: Path) -> None:
-    """Make the folder where it is missing, and flush its name to disk."""
+    """Make the folder if missing and flush its name to disk."""
     if not path.is_dir():
         path.mkdir(parents=True)
         sync(path.parent)
 
 
 def sha256_of(path: Path) -> str:
-    """Hash of the file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether a write failed for want of space; safetensors says so in its text alone."""
+    """Whether a write failed for lack of space; safetensors says so in its message only."""
     full = errno.ENOSPC, errno.EDQUOT
     return getattr(error, "errno", None) in full or any(f"os error {number}" in str(error) for number in full)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How far a journal had got: its length, and the hash of what it held."""
+    """A position in a journal: its length and the hash of its content."""
 
     bytes: int
     sha256: str
 
 
 class Journal:
-    """A file of lines that only grows, and knows how far it has got. A torn last line is cut off."""
+    """An append-only file of lines. A torn last line is cut off."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -91,7 +90,7 @@ class Journal:
                 os.truncate(path, self.length)
 
     def append(self, line: str) -> None:
-        """Add a line and flush it to disk; where that fails, none of it stays."""
+        """Add a line and flush it to disk; on failure none of it stays."""
         content = line.encode() + b"\n"
         is_new = not self.path.exists()
         try:
@@ -108,17 +107,15 @@ class Journal:
         self.grow(content)
 
     def grow(self, content: bytes) -> None:
-        """Count content in."""
         self.length += len(content)
         self.digest.update(content)
 
     def mark(self) -> Mark:
-        """Where the journal is now."""
         return Mark(self.length, self.digest.hexdigest())
 
 
 def prefix_at(path: Path, mark: Mark) -> bytes | None:
-    """What the journal held at the mark, or None where that is no longer its beginning."""
+    """The journal's content at the mark, or None if the file no longer begins with it."""
     content = path.read_bytes() if path.is_file() else b""
     prefix = content[: mark.bytes]
     return prefix if len(prefix) == mark.bytes and hashlib.sha256(prefix).hexdigest() == mark.sha256 else None

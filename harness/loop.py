@@ -48,7 +48,7 @@ StopRequested = Callable[[], str | None]
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a run begins with in place of its config's model: a recorded run's, whose prompts it must find again."""
+    """A recorded run's model and environment, to start from instead of the config's model."""
 
     policy: Policy
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -61,10 +61,10 @@ def train(
     on_warm_start: Progress | None = None,
     beginning: Beginning | None = None,
 ) -> RunFolder:
-    """Train as the config says and record it in a new folder; `on_step` gets each step's metrics.
+    """Train as the config says and record the run in a new folder; `on_step` receives each step's metrics.
 
-    Raises UsageError before anything is written where the folder is used or cannot be made, the model cannot be had, or
-    the prompts are not those of the `beginning`. A failure later on leaves status.json saying `failed` and why.
+    Raises UsageError, before anything is written, if the folder is in use or cannot be made, the model cannot be loaded
+    or the prompts differ from those of the `beginning`. A later failure leaves its reason in status.json.
     """
     ranks = ranks_of(config)
     if ranks.is_first:
@@ -102,16 +102,13 @@ def train(
 
 
 def ranks_of(config: Config) -> Ranks:
-    """This process alone, or among those that were started with it."""
+    """This process alone, or the group of ranks it was started in."""
     return ALONE if config.backend.backend == "torch" else join_ranks(config.backend.phase_deadline_s)
 
 
 @contextmanager
 def held(path: Path, requested: StopRequested, ranks: Ranks = ALONE) -> Iterator[StopRequested]:
-    """The folder for this run alone; the function then raises LockLost as soon as that is known to be over.
-
-    The first rank holds it for all.
-    """
+    """Hold the folder's lock, on the first rank for all; the function returned raises LockLost once it is lost."""
     if not ranks.is_first:
         yield requested
         return
@@ -126,7 +123,7 @@ def held(path: Path, requested: StopRequested, ranks: Ranks = ALONE) -> Iterator
 
 
 def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnStep, stop: StopRequested) -> None:
-    """Run the steps that are left, and say in status.json how it ended: `failed` where it would fail again."""
+    """Run the remaining steps and record in status.json how the run ended: `failed` if it would fail again."""
 
     def end(state: str, reason: str | None, code: int) -> None:
         folder.set_status(state, reason, code, training.steps_done)
@@ -164,7 +161,7 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
 def run_steps(
     config: Config, training: Training, folder: RunFolder, on_step: OnStep, stop_requested: StopRequested
 ) -> None:
-    """The steps that are left. Every rank does the same: each has its share, and the first writes it all down."""
+    """The remaining steps. Every rank runs this on its share; the first writes the folder."""
     actors = training.actors
     folder.keeps_sampler_logprobs = actors.engine.needs_weights
     check_weights(training.updater.backend)
@@ -189,7 +186,7 @@ def run_steps(
 
 
 def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
-    """The algorithm."""
+    """One step of the algorithm: sample, score, filter, update, synchronize, evaluate, record."""
     policy, watch, actors, step = training.policy, training.watch, training.actors, training.steps_done
     with watch.phase("rollout"):
         rollouts = collect(training.sampler_context(config), step)
@@ -237,20 +234,20 @@ def train_on(groups: list[Group], config: Config, training: Training, folder: Ru
 
 
 def is_spent(config: Config, training: Training) -> bool:
-    """Whether the token budget, if there is one, has been generated."""
+    """Whether the token budget, if any, is used up."""
     budget = config.run.token_budget
     return budget is not None and training.ledger.generated_tokens >= budget
 
 
 def samples_after(step: int, config: Config, training: Training) -> int:
-    """Answers per prompt at the evaluation after `step` steps, which the token budget may have made the last."""
+    """Answers per prompt at the evaluation after `step` steps; the token budget may have made it the last one."""
     return config.evaluation.final_eval_samples if is_spent(config, training) else samples_at(step, config)
 
 
 def update(
     training: Training, minibatch: list[MicroBatch], known: list[KnownLogprobs], record: LossRecord, folder: RunFolder
 ) -> None:
-    """One optimizer step; where it would not be finite none, but the batch is kept and the run fails, or skips it."""
+    """One optimizer step. If it would not be finite its batch is saved, and the step is skipped or the run fails."""
     allowed = training.updater.config.optimizer.skip_nonfinite
     try:
         training.updater.step(minibatch, known, record)
@@ -268,7 +265,7 @@ def update(
 
 
 def save_or_stop(config: Config, training: Training, folder: RunFolder, stop: str | None) -> None:
-    """At a step boundary: a checkpoint where one is due, or where somebody asked to stop; then Stopped."""
+    """At a step boundary, save a checkpoint if one is due or a stop was requested; raise Stopped in the latter case."""
     done = training.steps_done
     is_due = done > 0 and done % config.run.checkpoint_every == 0
     if is_due or stop:

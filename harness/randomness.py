@@ -16,7 +16,7 @@ def stream(*key: int | str) -> np.random.Generator:
 
 
 def uniforms(keys: Sequence[tuple[int | str, ...]], count: int) -> Float[np.ndarray, "key count"]:
-    """The first numbers of each key's stream, from one generator that is set to each in turn: a third of the time."""
+    """The first numbers of each key's stream; reusing one generator takes a third of the time."""
     philox = np.random.Philox(key=0)
     generator, state = np.random.Generator(philox), philox.state
     drawn = np.empty((len(keys), count))

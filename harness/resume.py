@@ -51,7 +51,7 @@ def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
 
 
 def check_same_origins(history: History, training: Training, ranks: Ranks) -> None:
-    """Raise UsageError unless data, prompts and model config are those that the run began with."""
+    """Raise UsageError unless data, prompts and model config are those the run began with."""
     settings, facts = history.config.evaluation, training.task.facts
     held_out = training.task.held_out(settings.eval_split, settings.eval_prompts)
     check_same_data(history.environment, facts)
@@ -61,7 +61,7 @@ def check_same_origins(history: History, training: Training, ranks: Ranks) -> No
 
 @dataclass(frozen=True)
 class Start:
-    """Where a resumed run goes on."""
+    """The state from which a resumed run continues."""
 
     training: Training
     kept: dict[str, bytes]  # what the journals held then
@@ -69,7 +69,7 @@ class Start:
 
 
 def check_starting(path: Path, say: Say) -> None:
-    """Say which of the files that the run began with is no longer what was written; its config is checked by itself."""
+    """Note which of the run's initial files have changed since; the config is checked elsewhere."""
     for line in starting_records(path).splitlines():
         digest, _, name = line.partition("  ")
         if sha256_of(path / name) != digest:
@@ -77,7 +77,7 @@ def check_starting(path: Path, say: Say) -> None:
 
 
 def newest_start(history: History, reference: Policy | None, say: Say, ranks: Ranks = ALONE) -> Start:
-    """The run at its newest valid checkpoint, else before its first step."""
+    """The run at its newest valid checkpoint, or before its first step."""
     for folder in kept_checkpoints(history.path / CHECKPOINTS):
         try:
             state = read_state(folder)
@@ -95,7 +95,7 @@ def newest_start(history: History, reference: Policy | None, say: Say, ranks: Ra
 
 
 def kept_records(path: Path, state: State) -> dict[str, bytes]:
-    """What the journals held at the state. Raises FolderFault where a record up to then is not what was written."""
+    """The journals' content at the state. Raises FolderFault if a record up to then has changed."""
     kept = {METRICS: prefix_at(path / METRICS, state.metrics), RECORDS: prefix_at(path / RECORDS, state.records)}
     for name, content in kept.items():
         if content is None:
@@ -109,7 +109,7 @@ def kept_records(path: Path, state: State) -> dict[str, bytes]:
 
 
 def starting_records(path: Path) -> str:
-    """The lines of the files that a run begins with: as they were recorded, else of the files as they are."""
+    """Hashes of the run's initial files: as recorded, or of the files as they are now."""
     content = (path / RECORDS).read_bytes() if (path / RECORDS).is_file() else b""
     lines = content.decode(errors="replace").splitlines()[: len(STARTING)]
     found = [match[2] for line in lines if (match := RECORD.fullmatch(line))]
@@ -143,7 +143,7 @@ def keep_until(path: Path, start: Start) -> None:
 
 
 def written_since(path: Path, start: Start) -> Iterator[Path]:
-    """Tables that the kept records do not name, and checkpoints and faulty batches of later steps."""
+    """Tables not named in the kept records, and checkpoints and faulty batches of later steps."""
     named = {line.partition("  ")[2] for line in start.kept[RECORDS].decode().splitlines()}
     used = step_of(start.checkpoint) if start.checkpoint else -1
     for kind in KINDS:
@@ -156,7 +156,6 @@ def written_since(path: Path, start: Start) -> Iterator[Path]:
 
 
 def new_folder(parent: Path) -> Path:
-    """The next numbered folder."""
     parent.mkdir(exist_ok=True)
     number = 1 + max((int(folder.name) for folder in parent.iterdir() if folder.name.isdecimal()), default=0)
     (parent / str(number)).mkdir()
@@ -164,7 +163,7 @@ def new_folder(parent: Path) -> Path:
 
 
 def note_resume(history: History, steps_done: int, ranks: Ranks, say: Say) -> None:
-    """Write down when the run was resumed and what differs here from where it began, and say the latter."""
+    """Record when the run was resumed and what differs from its original environment, and print the latter."""
     differences = differences_here(history.environment, history.config.run.threads, ranks.world)
     for name, (then, now) in differences.items():
         say(f"note: {name} was {then!r} and is {now!r}: what follows may differ in its last bits")

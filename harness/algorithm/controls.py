@@ -1,8 +1,8 @@
-"""Planted controls of token credit: where the negative advantage of a wrong response falls, known from the task.
+"""Controls of token credit: on which tokens a wrong response's negative advantage falls, from what the task knows.
 
-blame       on the first wrong step alone, 0 elsewhere: credit that no published loss has
-damp        the same sum, spread evenly over the response: what of blame's gain comes with damping negatives
-random_blame  the same sum on one step chosen at random: what comes with sparse negatives, wherever they fall
+blame         on the first wrong step only, 0 elsewhere: credit that no published loss has
+damp          the same sum spread evenly over the response: the part of blame's gain that comes from damping negatives
+random_blame  the same sum on a random step: the part that comes from sparse negatives, wherever they fall
 """
 
 from typing import Literal
@@ -20,10 +20,10 @@ Span = tuple[int, int]  # characters [start, end) of the response's text
 def credited(
     response: Response, advantage: float, control: CreditControl, where: tuple[Policy, Task, int]
 ) -> list[float]:
-    """A negative advantage as the control lays it on the response's tokens; `where`: policy, task and the run's seed.
+    """The negative advantage of each token under the control; `where` is (policy, task, the run's seed).
 
-    All three give a response the same sum, that of its first wrong step, and none at all where every step is right.
-    The random step is drawn by (seed, step, prompt, sample): the same in every process.
+    All three give a response the same sum, that of its first wrong step, and 0 if every step is right. The random step
+    is drawn by (seed, step, prompt, sample): the same in every process.
     """
     policy, task, seed = where
     ends = policy.token_ends(response.tokens)
@@ -39,7 +39,7 @@ def credited(
 
 
 def random_step(steps: list[Span], seed: int, response: Response) -> Span | None:
-    """One of the response's steps, each as likely; None where there is none."""
+    """One of the response's steps at random; None if it has none."""
     if not steps:
         return None
     draw = stream(seed, "random_blame", response.step, *response.key)
@@ -47,9 +47,9 @@ def random_step(steps: list[Span], seed: int, response: Response) -> Span | None
 
 
 def tokens_of(span: Span | None, ends: list[int]) -> list[bool]:
-    """Which tokens, given where each one's characters end, reach into the span.
+    """Which tokens overlap the span; `ends` are the character positions at which tokens end.
 
-    The end token has no characters of its own and belongs to the step that it ends.
+    The end token has no characters and belongs to the step that it ends.
     """
     if span is None:
         return [False] * len(ends)

@@ -1,8 +1,7 @@
-"""The sampler against the trainer: how far their log-probabilities of the same tokens lie apart, and a weight for it.
+"""Mismatch between sampler and trainer: the gap between their log-probabilities, and an importance weight for it.
 
-A rollout engine computes in other kernels, so its tokens are drawn from a policy that is not quite the trainer's. The
-ratio of the losses is always trainer against trainer; a truncated importance weight of trainer against sampler can
-stand beside it, for every loss alike.
+A rollout engine computes with other kernels, so it samples from a policy that is not quite the trainer's. The losses'
+ratio is always trainer to trainer; a truncated importance weight of trainer to sampler can be added to any loss.
 """
 
 import math
@@ -21,7 +20,7 @@ from harness.errors import HarnessError
 def correction_weights(
     gap: Float[Tensor, "sequence token"], mask: Bool[Tensor, "sequence token"], settings: EngineSettings
 ) -> Float[Tensor, "sequence token"]:
-    """exp(trainer - sampler) of each token, cut at the cap (`truncate`), or 0 outside 1/cap to cap (`mask`); or 1."""
+    """exp(trainer - sampler) per token: capped (`truncate`), zero outside [1/cap, cap] (`mask`), or 1 (`none`)."""
     if settings.sampler_correction == "none":
         return torch.ones_like(gap)
     cap = settings.sampler_correction_cap
@@ -35,10 +34,10 @@ MAX_MEAN_GAP = {"float32": 1e-3, "bfloat16": 0.1}  # nats a token; kernels that 
 
 
 def check_sampler_agrees(gap: "SamplerGap", config: Config) -> bool:
-    """Whether any tokens were compared; those of which something is not finite are left to the update.
+    """Whether any tokens were compared; non-finite gaps are left for the update to report.
 
-    Raises HarnessError if the log-probabilities of sampler and trainer differ too much in the mean: then every ratio,
-    and every gradient, would be wrong.
+    Raises HarnessError if sampler and trainer log-probabilities differ too much on average: then every ratio, and
+    every gradient, would be wrong.
     """
     mean = gap.absolute / gap.tokens if gap.tokens else math.nan
     allowed = config.engine.sync_tolerance or MAX_MEAN_GAP[config.model.dtype]
@@ -53,7 +52,7 @@ def check_sampler_agrees(gap: "SamplerGap", config: Config) -> bool:
 
 @dataclass
 class SamplerGap:
-    """Trainer minus sampler over the tokens that a step trains on, and the sum of their advantages."""
+    """Trainer minus sampler log-probabilities over the tokens trained on, and the sum of those tokens' advantages."""
 
     tokens: int = 0
     advantages: float = 0.0
@@ -62,7 +61,6 @@ class SamplerGap:
     kl: float = 0.0  # sum of exp(gap) - 1 - gap: k3 of the sampler to the trainer (Schulman 2020), nats
 
     def add(self, gap: Float[Tensor, "sequence token"], mask: Bool[Tensor, "sequence token"]) -> None:
-        """Count tokens in."""
         values = gap[mask].double()
         if len(values):
             self.tokens += len(values)
@@ -71,7 +69,6 @@ class SamplerGap:
             self.kl += float((torch.expm1(values) - values).sum())
 
     def merged(self, ranks: Ranks) -> "SamplerGap":
-        """Of all ranks together."""
         if ranks.world == 1:
             return self
         parts = ranks.gather(self, SamplerGap)

@@ -1,4 +1,4 @@
-"""Whether a step's responses hold anything to learn from, and the likeliest reason where they do not."""
+"""Whether a step's responses hold anything to learn from, and the likeliest reason if they do not."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,7 @@ from harness.rollouts.collect import Group, Rollouts
 
 
 def can_learn_from(groups: Sequence[Group], config: Config) -> bool:
-    """Whether some group's rewards differ, and not all its responses are left out of the loss.
-
-    Otherwise every advantage is 0, or without a token that it is laid on, and so is every gradient.
-    """
+    """Whether some group's rewards differ and not all its responses are masked; otherwise every gradient is 0."""
     return any(
         len({response.reward for response in group}) > 1
         and not (config.task.overlong_filter and all(response.truncated for response in group))
@@ -22,7 +19,7 @@ def can_learn_from(groups: Sequence[Group], config: Config) -> bool:
 
 
 def track_learning(training: Training, rollouts: Rollouts, config: Config) -> None:
-    """Remember whether any step so far had something to learn from, and say so if the first had not."""
+    """Remember whether any step so far had something to learn from; note it if the first step had not."""
     training.has_learned = training.has_learned or can_learn_from(rollouts.kept, config)
     if training.has_learned:
         return
@@ -42,7 +39,7 @@ def give_up_if_idle(training: Training, config: Config) -> None:
 
 
 def likely_reason(rollouts: Rollouts, config: Config) -> str:
-    """The likeliest reason why no group's rewards differ, and the settings to look at."""
+    """The likeliest reason why no group's rewards differ, with the settings to look at."""
     responses = rollouts.responses
     right = sum(response.correct for response in responses)
     cut = sum(response.truncated for response in responses)

@@ -1,4 +1,4 @@
-"""What the loss shows of a training step's updates."""
+"""Metrics of the loss over a training step's updates."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from harness.backends.ranks import Ranks
 from losses import Loss, LossBatch, LossOutput
 
 Mask = Bool[Tensor, "sequence token"]
-ByResponse = list[tuple[tuple[str, int], list[float]]]  # the items of what is kept by prompt and sample
+ByResponse = list[tuple[tuple[str, int], list[float]]]  # (prompt, sample), values
 
-EXTREME = 20.0  # nats; where the authors clamp log-ratios: a ratio beyond e^20 is noise or a policy gone astray
+EXTREME = 20.0  # nats, at which the authors clamp log-ratios: beyond it a ratio is noise or the policy has collapsed
 
 
 @dataclass(frozen=True)
 class Forward:
-    """A micro-batch under the policy as it now is."""
+    """A micro-batch's loss and log-probabilities under the current policy."""
 
     output: LossOutput
     policy_logprobs: Float[Tensor, "sequence token"]
@@ -29,15 +29,15 @@ class Forward:
 
     @property
     def extreme(self) -> Mask:
-        """Trained tokens whose ratio lies beyond e^EXTREME or its inverse, whatever the loss clamps."""
+        """Trained tokens whose ratio lies outside [e^-20, e^20], whatever the loss clamps."""
         return ((self.policy_logprobs - self.old_logprobs).abs() > EXTREME) & self.output.mask
 
 
 @dataclass
 class LossRecord:
-    """Sums and counts of the loss's metrics over the updates of a training step."""
+    """Sums and counts of the loss's metrics over a training step."""
 
-    names: Sequence[str]  # what the loss reports, so that a step without updates can say that it has none of it
+    names: Sequence[str]  # of all metrics, so that a step without updates reports None for each
     totals: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     gradient_norms: list[float] = field(default_factory=list)  # before clipping, one per update
@@ -48,7 +48,6 @@ class LossRecord:
     latest: tuple[MicroBatch, LossOutput] | None = None  # the last micro-batch with a token to train on
 
     def add(self, batch: MicroBatch, forward: Forward) -> None:
-        """Count a micro-batch in; an idle one does not count."""
         if not batch.responses:
             return
         output = forward.output
@@ -69,7 +68,7 @@ class LossRecord:
             self.latest = (batch, output)
 
     def merged(self, ranks: Ranks) -> "LossRecord":
-        """Of all ranks together. Norms, skips and learning rate are the same on each."""
+        """The sum over ranks. Norms, skips and learning rate are the same on each."""
         if ranks.world == 1:
             return self
         kept = (dict(self.totals), dict(self.counts), list(self.response_weights.items()))
@@ -83,17 +82,17 @@ class LossRecord:
 
     @property
     def trained_tokens(self) -> int:
-        """Response tokens in all updates."""
+        """Response tokens summed over all optimizer steps."""
         return int(self.counts.get("token_loss", 0))
 
     def means(self) -> dict[str, float | None]:
-        """The metrics by name; None without a token."""
+        """Mean per token by metric; None without tokens."""
         counts = {name: self.counts.get(name, 0) for name in self.names}
         return {name: self.totals[name] / count if count else None for name, count in counts.items()}
 
 
 def metric_names(loss: Loss) -> list[str]:
-    """What a step's record says: of every loss the same, then its diagnostics, asked of a batch without tokens."""
+    """Names of the metrics that a step reports: those common to all losses, then the loss's own diagnostics."""
     empty = torch.zeros(1, 1)
     output = loss(LossBatch(empty, empty, empty, empty.bool(), reference_logprobs=empty))
     return ["token_loss", "entropy", "filtered_responses", "extreme_ratios", *output.diagnostics]

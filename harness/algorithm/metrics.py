@@ -1,4 +1,4 @@
-"""The numbers of a training step, under the names of docs/run_folder.md."""
+"""A training step's metrics, by the names in docs/run_folder.md."""
 
 import dataclasses
 import time
@@ -18,7 +18,7 @@ Metrics = dict[str, float | int | None]
 
 
 def rollout_metrics(rollouts: Rollouts) -> Metrics:
-    """What the first sampling round shows: the same prompts and noise in every arm, chosen by no filter."""
+    """Metrics of the first sampling round, before any filter: the same prompts and noise in every arm."""
     groups = rollouts.rounds[0]
     responses = [response for group in groups for response in group]
     tokens = np.array([len(response.tokens) for response in responses])
@@ -42,7 +42,7 @@ def rollout_metrics(rollouts: Rollouts) -> Metrics:
 
 
 def training_metrics(gap: SamplerGap, record: LossRecord, grad_clip: float) -> Metrics:
-    """What the updates show; None where the step had no group to learn from."""
+    """Metrics of the optimizer steps; None if the step had no group to learn from."""
     norms = record.gradient_norms
     return {
         "rollout/length_weighted_advantage": gap.advantages / gap.tokens if gap.tokens else None,
@@ -56,22 +56,22 @@ def training_metrics(gap: SamplerGap, record: LossRecord, grad_clip: float) -> M
 
 
 def mean_or_none(values: list[float | None]) -> float | None:
-    """The mean; None where there is nothing to take it of, or something is not known."""
+    """The mean; None if there are no values or one of them is unknown."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
-CONSTANTS = ("parameters", "epochs", "forwards", "backward_flops")  # of a run's ledger, known from its config
+CONSTANTS = ("parameters", "epochs", "forwards", "backward_flops")  # known from the config
 
 
 @dataclass
 class Ledger:
-    """What the run has spent on training so far; evaluations are not in it."""
+    """What training has cost so far, evaluations not included."""
 
     parameters: int
     epochs: int
-    forwards: int  # passes without gradient over what is trained on: old, reference, sequence filter
-    backward_flops: float = 4.0  # per parameter and token; less where most weights are frozen
+    forwards: int  # passes without gradient over the trained responses: old, reference, sequence filter
+    backward_flops: float = 4.0  # per parameter and token; less if most weights are frozen
     prompts: int = 0
     responses: int = 0
     generated_tokens: int = 0
@@ -82,9 +82,9 @@ class Ledger:
     flops: float = 0.0
 
     def add(self, rollouts: Rollouts, record: LossRecord) -> None:
-        """Count a step in. A token costs 2 FLOPs per parameter forward and, where all are trained, 4 backward.
+        """Add a step. A token costs 2 FLOPs per parameter forward and, if all are trained, 4 backward.
 
-        Attention is left out, and so is the head's product that backward repeats.
+        Attention is not counted, nor the output head's product that backward repeats.
         """
         responses = rollouts.responses
         kept = sum(len(response.tokens) for group in rollouts.kept for response in group)
@@ -103,36 +103,33 @@ class Ledger:
         self.flops += self.parameters * (2.0 * forward + update)
 
     def metrics(self) -> Metrics:
-        """The totals."""
         totals = dataclasses.asdict(self)
         return {f"ledger/{name}": totals[name] for name in totals if name not in CONSTANTS}
 
 
 @dataclass
 class Stopwatch:
-    """Seconds by phase within a step."""
+    """Seconds per phase within a step."""
 
     started: float = field(default_factory=time.perf_counter)
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time what is done inside."""
         begin = time.perf_counter()
         beat(name)
         yield
         self.seconds[name] += time.perf_counter() - begin
 
     def elapsed_s(self) -> float:
-        """Seconds since the start of the run, what stood still between two processes left out."""
+        """Seconds of training since the run began, time between two processes not included."""
         return time.perf_counter() - self.started
 
     def resume(self, elapsed_s: float) -> None:
-        """Go on from an earlier process's time."""
         self.started = time.perf_counter() - elapsed_s
 
     def lap(self) -> Metrics:
-        """The step's seconds by phase, and since the start of the run; begins the next step."""
+        """The step's seconds by phase and in all; starts the next step."""
         names = ("rollout", "logprobs", "update", "sync", "evaluation", "record")
         lap: Metrics = {f"time/{name}_s": round(self.seconds[name], 4) for name in names}
         lap["time/elapsed_s"] = round(self.elapsed_s(), 4)

@@ -1,6 +1,7 @@
-"""The noise detector: how far ratios and influence weights lie from 1 where no weight has moved.
+"""Numerical noise: how far ratios and influence weights are from 1 before any weight has changed.
 
-FIPO sums log-ratios, so noise in them adds up: 0.05 a token, as two chunkings in bfloat16 have, saturates its weights.
+FIPO sums log-ratios and so accumulates noise over a response: 0.05 per token, as between two chunkings in bfloat16,
+saturates its weights.
 """
 
 import math
@@ -17,7 +18,7 @@ from harness.errors import HarnessError
 
 @dataclass(frozen=True)
 class Noise:
-    """The largest distances from 1; None where the loss has no influence weights."""
+    """Largest distances from 1; `influence_weight` is None if the loss has none."""
 
     ratio: float
     influence_weight: float | None
@@ -26,9 +27,9 @@ class Noise:
 def checked_noise(
     updater: Updater, minibatches: list[list[MicroBatch]], known: list[list[KnownLogprobs]]
 ) -> Noise | None:
-    """The noise of a run's first updates; None where it is no number, which is for the update to name.
+    """The noise of a run's first updates; None if it is NaN, which is left for the update to report.
 
-    Raises HarnessError where it exceeds what the device and dtype allow.
+    Raises HarnessError if it exceeds the tolerance.
     """
     noise = measure_noise(updater, minibatches, known)
     policy, allowed = updater.policy, updater.config.optimizer.noise_tolerance
@@ -47,15 +48,15 @@ def checked_noise(
 
 
 def tolerance(device: str, dtype: str) -> float:
-    """The default tolerance of a device and dtype. Those of GPUs have not been tried on one yet."""
-    # On the CPU the two passes are bit-identical, in bfloat16 too. On a GPU kernels may differ in their last bits from
-    # call to call. What other micro-batches do must be told from that: measured on a CPU with the demo's model and
-    # batch, they move a ratio by at most 1.9e-6 in float32 and 0.019 in bfloat16 (a Future-KL by 2.3e-6 and 0.020).
+    """Default tolerance by device and dtype. Those for GPUs have not been tried on one yet."""
+    # On a CPU the two passes are bit-identical, in bfloat16 too. On a GPU kernels may differ in their last bits between
+    # calls, and a tolerance must still detect other micro-batches: on a CPU, with the demo's model and batch, those
+    # change a ratio by at most 1.9e-6 in float32 and 0.019 in bfloat16 (a Future-KL by 2.3e-6 and 0.020).
     return 0.0 if device == "cpu" else {"float32": 1e-5, "bfloat16": 1e-3}[dtype]
 
 
 def measure_noise(updater: Updater, minibatches: list[list[MicroBatch]], known: list[list[KnownLogprobs]]) -> Noise:
-    """Old log-probabilities against the same ones computed again as an update computes them, gradients and all."""
+    """Compare old log-probabilities with the same ones computed as an update computes them, gradients included."""
     ratios: list[float] = []
     weights: list[float] = []
     for minibatch, logprobs in zip(minibatches, known, strict=True):
@@ -75,7 +76,7 @@ def measure_noise(updater: Updater, minibatches: list[list[MicroBatch]], known: 
 
 
 def noise_metrics(noise: Noise | None, loss_metrics: list[str]) -> Metrics:
-    """The run's noise under the metrics' names, None before it was measured; of the weights where the loss has any."""
+    """The run's noise as metrics; None before it was measured."""
     metrics: Metrics = {"noise/ratio": noise.ratio if noise else None}
     if "influence_weight" in loss_metrics:
         metrics["noise/influence_weight"] = noise.influence_weight if noise else None

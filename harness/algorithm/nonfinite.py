@@ -1,4 +1,4 @@
-"""A loss, gradient or weight that is not finite: found before anything is stepped, and its batch kept."""
+"""Losses, gradients and weights that are not finite: detected before stepping where possible, their batch saved."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from harness.model.policy import Policy
 
 
 class NonFinite(HarnessError):
-    """A quantity of an update is infinite or not a number. `is_stepped`: the weights have been changed by it."""
+    """A quantity of an update is infinite or NaN. `is_stepped`: the weights have already been changed."""
 
     def __init__(self, quantity: str, value: float, forwards: Sequence[Forward], is_stepped: bool = False) -> None:
         super().__init__(f"expected finite numbers, got {value} in the {quantity}")
@@ -24,7 +24,7 @@ class NonFinite(HarnessError):
 
 
 def check_gradient(loss: float, norm: torch.Tensor, policy: Policy, forwards: Sequence[Forward]) -> None:
-    """Raise NonFinite for a loss or gradient that must not be stepped with."""
+    """Raise NonFinite if loss or gradient is not finite."""
     if not math.isfinite(loss):
         raise NonFinite("loss", loss, forwards)
     if not norm.isfinite():
@@ -34,7 +34,7 @@ def check_gradient(loss: float, norm: torch.Tensor, policy: Policy, forwards: Se
 
 
 def check_weights(backend: Backend, forwards: Sequence[Forward] = ()) -> None:
-    """Raise NonFinite, on every rank, where a weight on any is."""
+    """Raise NonFinite on every rank if a weight on any rank is not finite."""
     norms = torch._foreach_norm([weights for weights in backend.own_weights() if weights.numel()], math.inf)
     largest = torch.stack([norm.float() for norm in norms]).max()
     found = backend.ranks.gather(float(largest), float)
@@ -44,12 +44,12 @@ def check_weights(backend: Backend, forwards: Sequence[Forward] = ()) -> None:
 
 
 def first_non_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> str | None:
-    """The name of the first tensor that holds an infinity or NaN."""
+    """Name of the first tensor that holds an infinity or NaN."""
     return next((name for name, tensor in tensors if not tensor.isfinite().all()), None)
 
 
 def save_batch(folder: Path, fault: NonFinite, minibatch: Sequence[MicroBatch]) -> None:
-    """Keep the update's responses and tensors, micro-batch by micro-batch, in a folder of its own."""
+    """Save the update's responses and tensors, one file per micro-batch."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, (batch, forward) in enumerate(zip(minibatch, fault.forwards, strict=True)):
         tensors = {

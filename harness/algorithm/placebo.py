@@ -1,11 +1,11 @@
-"""Placebos of FIPO: its influence weights without their token credit, so that what is left of a gain is not credit.
+"""Placebos of FIPO: its influence weights without their placement, so a gain that remains is not token credit.
 
-sign_mean       every weight becomes the mean of those whose advantage has its sign, over the optimizer step
-shuffle_within  the weights of a response are permuted among its tokens
-shuffle_batch   the weights of the optimizer step are permuted among all its tokens
+sign_mean       each weight is replaced by the mean weight of its advantage's sign, over the minibatch
+shuffle_within  weights are permuted among the tokens of each response
+shuffle_batch   weights are permuted among all tokens of the minibatch
 
-Each keeps the sum of the weights, and each is the same for any split into ranks and micro-batches. The permutations are
-drawn by (seed, step) and the responses' own keys; where a step has several epochs, they all use the same ones.
+Each preserves the sum of the weights and does not depend on ranks or micro-batches. Permutations are drawn by (seed,
+step) and the responses' keys; all epochs of a step use the same ones.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ SentRow = tuple[Key, list[float], list[float]]  # a row between ranks: its key, 
 
 @dataclass(frozen=True)
 class Row:
-    """What a response trains on."""
+    """The trained tokens of one response."""
 
     key: Key
     weights: Float[Tensor, " token"]
@@ -38,10 +38,10 @@ class Row:
 def placebo_weights(
     kind: Placebo, seed: int, own: Sequence[tuple[MicroBatch, Weights, Tensor]], ranks: Ranks
 ) -> list[Weights]:
-    """The weights to use instead, in each of this rank's micro-batches of an optimizer step.
+    """Replacement weights for each of this rank's micro-batches of a minibatch.
 
-    own: of each micro-batch, the influence weights that FIPO has for it, and the mask of the tokens it trains on.
-    Raises ValueError for a kind that is none of the placebos.
+    own: each micro-batch with FIPO's influence weights for it and the mask of the tokens trained on. Raises ValueError
+    for an unknown kind.
     """
     everywhere = sorted(rows_everywhere(own, ranks), key=lambda row: row.key)
     replaced = dict(zip([row.key for row in everywhere], replacement(kind, seed, everywhere), strict=True))
@@ -49,7 +49,7 @@ def placebo_weights(
 
 
 def rows_everywhere(own: Sequence[tuple[MicroBatch, Weights, Tensor]], ranks: Ranks) -> list[Row]:
-    """All ranks' rows, in this rank's dtypes. Each has a micro-batch, if an idle one."""
+    """All ranks' rows, in this rank's dtypes. Every rank has at least an idle micro-batch."""
     batch, weights, _ = own[0]
     sent = [(row.key, row.weights.tolist(), row.advantages.tolist()) for part in own for row in rows_of(*part)]
     return [
@@ -60,7 +60,7 @@ def rows_everywhere(own: Sequence[tuple[MicroBatch, Weights, Tensor]], ranks: Ra
 
 
 def replacement(kind: Placebo, seed: int, rows: Sequence[Row]) -> list[Tensor]:
-    """The new weights of all rows of the optimizer step, which come in the order of their keys."""
+    """New weights for all rows of the optimizer step, given in the order of their keys."""
     if not rows:  # a sequence filter may drop them all
         return []
     if kind == "sign_mean":
@@ -76,7 +76,7 @@ def replacement(kind: Placebo, seed: int, rows: Sequence[Row]) -> list[Tensor]:
 
 
 def sign_means(rows: Sequence[Row]) -> list[Tensor]:
-    """Every weight replaced by the mean over its advantage's sign, taken in float64."""
+    """Every weight replaced by the mean (float64) over tokens whose advantage has the same sign."""
     weights, signs = (
         torch.cat(parts) for parts in zip(*((row.weights, row.advantages.sign()) for row in rows), strict=True)
     )
@@ -94,7 +94,7 @@ def permutation(count: int, seed: int, kind: Placebo, key: Key) -> Tensor:
 
 
 def rows_of(batch: MicroBatch, weights: Weights, mask: Tensor) -> list[Row]:
-    """A row per response of the micro-batch that has a token to train on."""
+    """One row per response of the micro-batch with a trained token."""
     return [
         Row((response.step, *response.key), weights[index][kept].cpu(), batch.advantages[index][kept].cpu())
         for index, response in enumerate(batch.responses)
@@ -103,7 +103,6 @@ def rows_of(batch: MicroBatch, weights: Weights, mask: Tensor) -> list[Row]:
 
 
 def filled(batch: MicroBatch, weights: Weights, mask: Tensor, replaced: dict[Key, Tensor]) -> Weights:
-    """The micro-batch's weights with the replaced ones in their places."""
     result = weights.clone()
     for index, response in enumerate(batch.responses):
         if mask[index].any():

@@ -1,4 +1,4 @@
-"""A run between two steps: what the next step needs besides the config."""
+"""The state of a run between two steps, and how it is built from the config."""
 
 from dataclasses import dataclass
 
@@ -19,11 +19,11 @@ from losses import LOSSES, Loss
 
 @dataclass
 class Training:
-    """All that changes as a run goes on."""
+    """Everything that changes as a run proceeds."""
 
     policy: Policy
     task: Task
-    reference: Policy | None  # the initial policy, where beta > 0
+    reference: Policy | None  # the initial policy, if the loss needs it
     updater: Updater
     actors: Actors
     ledger: Ledger
@@ -31,8 +31,8 @@ class Training:
     noise: Noise | None = None
     steps_done: int = 0
     has_learned: bool = False  # whether any step so far had something to learn from
-    idle_reason: str = ""  # why the last had not, while none had
-    sampler_checked: bool = False  # against the trainer, since this process began
+    idle_reason: str = ""  # why the last step had not, while none had
+    sampler_checked: bool = False  # against the trainer, in this process
 
     def sampler_context(self, config: Config) -> SamplerContext:
         return SamplerContext(self.policy, self.task, config, self.actors)
@@ -41,11 +41,11 @@ class Training:
 def begin(
     config: Config, policy: Policy, reference: Policy | None, ranks: Ranks = ALONE, task: Task | None = None
 ) -> Training:
-    """A run before its first step; the task is made where it is not given."""
+    """A run before its first step; makes the task unless it is given."""
     task = task or make_task(config, policy)
     ledger = make_ledger(config, policy)
-    engine = make_engine(config, policy)  # before the backend, which may take the policy's weights apart
-    engine.sleep()  # one that brings its own weights makes room for the trainer's
+    engine = make_engine(config, policy)  # before the backend, which may partition the policy's weights
+    engine.sleep()  # make room for the trainer
     for one in (policy, reference):
         if one is not None and on_gpu(config):
             one.model.cuda()
@@ -54,12 +54,10 @@ def begin(
 
 
 def on_gpu(config: Config) -> bool:
-    """Whether the run computes on a GPU."""
     return config.model.device == "auto" and torch.cuda.is_available()
 
 
 def make_engine(config: Config, policy: Policy) -> Engine:
-    """What draws the responses, as the config says."""
     if config.engine.engine == "vllm":
         from harness.rollouts.vllm_engine import VllmEngine
 
@@ -69,12 +67,10 @@ def make_engine(config: Config, policy: Policy) -> Engine:
 
 
 def make_updater(config: Config, policy: Policy, ranks: Ranks = ALONE) -> Updater:
-    """Loss and backend as the config says."""
     return Updater(make_backend(config, policy, ranks), make_loss(config), config)
 
 
 def make_backend(config: Config, policy: Policy, ranks: Ranks) -> Backend:
-    """Optimizer and schedule where the config says."""
     if config.model.gradient_checkpointing:
         enable_checkpointing(policy.model)
     if config.backend.backend == "deepspeed":
@@ -85,16 +81,15 @@ def make_backend(config: Config, policy: Policy, ranks: Ranks) -> Backend:
 
 
 def make_loss(config: Config) -> Loss:
-    """The per-token formula."""
     return LOSSES[config.loss.loss_type](**config.loss.loss_fields())
 
 
 def make_ledger(config: Config, policy: Policy) -> Ledger:
-    """A ledger that knows what the config's steps compute."""
+    """A ledger with the forward passes and FLOPs that the config implies."""
     epochs = config.optimizer.epochs
     is_placebo = config.loss.loss_type == "fipo" and config.loss.fipo_placebo != "none"
     forwards = 1 + (config.loss.beta > 0) + epochs * (config.loss.sequence_filter + is_placebo)
     parameters = sum(p.numel() for p in policy.model.parameters())
     trained = sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
-    backward = 2.0 * (parameters + trained)  # to the inputs of every layer, and to what is trained
+    backward = 2.0 * (parameters + trained)  # to every layer's inputs, and to trained weights
     return Ledger(parameters, epochs, forwards, backward / parameters)

@@ -25,14 +25,13 @@ Trained = Mapping[ResponseKey, TrainedOn]
 
 @dataclass(frozen=True)
 class StepUpdates:
-    """This rank's share of a step's optimizer steps, one list of micro-batches each."""
+    """This rank's share of a step's minibatches, each a list of micro-batches."""
 
     minibatches: list[list[MicroBatch]]
     known: list[list[KnownLogprobs]]
     record: LossRecord
 
     def pairs(self) -> list[tuple[MicroBatch, KnownLogprobs]]:
-        """Every micro-batch with its log-probabilities, in order."""
         return [
             pair
             for minibatch, known in zip(self.minibatches, self.known, strict=True)
@@ -49,7 +48,7 @@ class StepUpdates:
         return gap
 
     def trained(self, ranks: Ranks = ALONE) -> Trained:
-        """The responses that all ranks trained on."""
+        """The responses trained on, over all ranks."""
         own = [
             (response.key, advantage, row[: len(response.tokens)].tolist())
             for batch, known in self.pairs()

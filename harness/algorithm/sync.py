@@ -1,9 +1,9 @@
-"""The trainer's weights to the rollout engine, and the proof that they are there.
+"""Copy the trainer's weights to the rollout engine, and check that they arrived.
 
-Engines have been seen to report success and keep the old weights, or the old output head alone where it is tied to the
-embedding. So after every sync the engine answers a fixed prompt, and its log-probabilities of that answer are compared
-with the trainer's. A difference below the tolerance goes unseen: in bfloat16 that may be a few small updates, whose
-drift then adds up until it shows.
+Engines have been seen to report success and keep the old weights, or only the old output head if it is tied to the
+embedding. So after every sync the engine answers a fixed prompt, and its log-probabilities are compared with the
+trainer's. A difference below the tolerance goes unnoticed: in bfloat16 that may be a few small updates, until their
+drift adds up.
 """
 
 import torch
@@ -20,9 +20,9 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}  # nats
 
 
 def sync(training: Training, config: Config) -> float | None:
-    """Bring the weights to this rank's engine; the largest gap of the proof over all ranks, None where there is none.
+    """Copy the weights to this rank's engine. Returns the largest gap over ranks; None if the engine shares them.
 
-    Raises HarnessError where an engine does not hold the weights.
+    Raises HarnessError if an engine does not hold the trainer's weights afterwards.
     """
     engine, backend = training.actors.engine, training.updater.backend
     if not engine.needs_weights:
@@ -42,7 +42,7 @@ def sync(training: Training, config: Config) -> float | None:
 
 @torch.no_grad()
 def probe(training: Training, config: Config) -> float:
-    """How far engine and trainer are apart on the engine's answer to a fixed prompt, nats; NaN stays one."""
+    """Largest log-probability gap (nats) between engine and trainer on the engine's answer to a fixed prompt."""
     policy, temperature = training.policy, config.rollout.temperature
     problem = training.task.held_out(config.evaluation.eval_split, config.evaluation.eval_prompts)[0]
     prompt = policy.encode(problem.prompt)

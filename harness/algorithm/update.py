@@ -1,4 +1,4 @@
-"""Optimizer steps."""
+"""Optimizer steps: the gradient of a minibatch's loss, accumulated over micro-batches and ranks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,24 +25,24 @@ InfluenceWeights = Float[Tensor, "sequence token"]
 
 @dataclass(frozen=True)
 class KnownLogprobs:
-    """What was known of a micro-batch before the first update."""
+    """Log-probabilities of a micro-batch before the first update."""
 
     old: Float[Tensor, "sequence token"]
     reference: Float[Tensor, "sequence token"] | None
 
 
 class Scorer(Protocol):
-    """A policy, or a backend that has one."""
+    """A policy or a backend."""
 
     def logprobs(self, tokens: TokenBatch, temperature: float, /) -> Logprobs:
-        """Of the tokens of each response, and the entropies."""
+        """Log-probabilities and entropies of each response's tokens."""
 
 
 @torch.no_grad()
 def known_logprobs(
     policy: Scorer, reference: Policy | None, minibatches: list[list[MicroBatch]], temperature: float
 ) -> list[list[KnownLogprobs]]:
-    """Old and reference log-probabilities, by the trainer's own code and plan: the first ratios are exactly 1."""
+    """Old and reference log-probabilities, in the update's own micro-batches: the first ratios are exactly 1."""
 
     def known(batch: MicroBatch) -> KnownLogprobs:
         beat()
@@ -54,7 +54,7 @@ def known_logprobs(
 
 @dataclass(frozen=True)
 class Gradient:
-    """What the parameters' .grad now hold, and how it came about."""
+    """The gradient now in the parameters' .grad: its norm, loss and forward passes."""
 
     loss: float  # the minibatch's
     norm: Tensor
@@ -63,7 +63,7 @@ class Gradient:
 
 @dataclass(frozen=True)
 class Updater:
-    """What an optimizer step needs besides its minibatch, of which each rank has a share."""
+    """Takes optimizer steps on minibatches, of which each rank has a share."""
 
     backend: Backend
     loss: Loss
@@ -71,15 +71,14 @@ class Updater:
 
     @property
     def policy(self) -> Policy:
-        """What is trained."""
         return self.backend.policy
 
     def step(self, minibatch: list[MicroBatch], known: list[KnownLogprobs], record: LossRecord) -> None:
-        """One optimizer step. Raises NonFinite where loss or gradient are, before anything, or the stepped weights."""
+        """One optimizer step. Raises NonFinite: before it for a loss or gradient, after it for a weight."""
         self.apply(self.gradient(minibatch, known), minibatch, record)
 
     def apply(self, gradient: Gradient, minibatch: list[MicroBatch], record: LossRecord) -> None:
-        """Step with the gradient that the parameters hold, and count it in."""
+        """Step with the gradient in .grad and record the step."""
         try:
             check_gradient(gradient.loss, gradient.norm, self.policy, gradient.forwards)
         except NonFinite:
@@ -93,9 +92,9 @@ class Updater:
         check_weights(self.backend, gradient.forwards)
 
     def gradient(self, minibatch: list[MicroBatch], known: list[KnownLogprobs]) -> Gradient:
-        """The gradient of the minibatch's loss in the backend, accumulated over micro-batches and ranks.
+        """Compute the gradient of the minibatch's loss.
 
-        Token weights are taken from the step's totals, so that neither can change the gradient.
+        Token weights come from the whole minibatch's totals, so micro-batches and ranks cannot change the gradient.
         """
         self.backend.zero_grad()
         masks = self.trained_masks(minibatch, known)
@@ -119,7 +118,7 @@ class Updater:
     def forward(
         self, batch: MicroBatch, logprobs: KnownLogprobs, mask: Mask, weights: InfluenceWeights | None = None
     ) -> Forward:
-        """The loss of a micro-batch under the policy as it now is, and what else its log-probabilities show."""
+        """The micro-batch's loss under the current policy."""
         policy_logprobs, entropy = self.backend.logprobs(batch.tokens, self.config.rollout.temperature)
         known = (logprobs.old, batch.advantages, mask, logprobs.reference)
         output = self.loss(LossBatch(policy_logprobs, *known, weights))
@@ -127,10 +126,10 @@ class Updater:
 
     @torch.no_grad()
     def trained_masks(self, minibatch: list[MicroBatch], known: list[KnownLogprobs]) -> list[Mask]:
-        """Which tokens the step trains on: all, or with the authors' sequence filter those of the responses it keeps.
+        """The tokens to train on: all, or under the authors' sequence filter those of the responses it keeps.
 
-        The filter looks at the policy as it now is, and token weights must know its whole outcome beforehand: hence
-        a forward pass of its own.
+        The filter depends on the current policy and token weights on its outcome for the whole minibatch, so it needs a
+        forward pass of its own.
         """
         masks = [batch.tokens.mask for batch in minibatch]
         delta = self.config.loss.delta
@@ -149,9 +148,9 @@ class Updater:
     def given_weights(
         self, minibatch: list[MicroBatch], known: list[KnownLogprobs], masks: list[Mask]
     ) -> Sequence[InfluenceWeights | None]:
-        """The weights that FIPO is to use instead of its own: none, but under a placebo.
+        """Influence weights to use instead of FIPO's own: only under a placebo.
 
-        A placebo must know all weights of the step beforehand: hence a forward pass of its own.
+        A placebo needs all weights of the minibatch beforehand, hence a forward pass of its own.
         """
         settings = self.config.loss
         if settings.loss_type != "fipo" or settings.fipo_placebo == "none":

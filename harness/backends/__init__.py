@@ -1,0 +1,1 @@
+"""Optimizer and ranks: torch, DeepSpeed, and launching under torchrun."""

@@ -1,8 +1,8 @@
-"""The policy on the ranks of DeepSpeed: ZeRO 0 to 3, float32 or bfloat16, on GPUs or, through gloo, on CPUs.
+"""The policy under DeepSpeed: ZeRO 0 to 3, float32 or bfloat16, on GPUs or, through gloo, on CPUs.
 
-DeepSpeed divides what it adds up by the number of ranks and, in `backward`, by its accumulation steps. The loss here is
-already a share of the whole optimizer step's, so the first division is undone once, in `backward`; of accumulation
-steps it is told that there is one, and which micro-batch is the last.
+DeepSpeed divides gradients by the number of ranks and, in `backward`, by its accumulation steps. Our loss is already a
+share of the whole minibatch's, so `backward` undoes the first division; as for accumulation, DeepSpeed is configured
+with one step and told which micro-batch is the last.
 """
 
 import os
@@ -26,7 +26,7 @@ CPU_BUCKET, GPU_BUCKET = 2_000_000, 500_000_000  # DeepSpeed's own default costs
 
 
 class Scored(torch.nn.Module):
-    """A policy as a module whose forward gives log-probabilities: where DeepSpeed hooks in."""
+    """A policy as a module whose forward returns log-probabilities, for DeepSpeed to wrap."""
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
@@ -34,12 +34,11 @@ class Scored(torch.nn.Module):
         self.policy = policy
 
     def forward(self, tokens: TokenBatch, temperature: float) -> Logprobs:
-        """As the policy itself gives them."""
         return self.policy.logprobs(tokens, temperature)
 
 
 def deepspeed_settings(config: Config, is_gpu: bool) -> dict[str, Any]:
-    """DeepSpeed's configuration, whole: what this project's typed settings come to."""
+    """DeepSpeed's complete configuration, from our typed settings."""
     backend = config.backend
     bucket = backend.zero_bucket_size or (GPU_BUCKET if is_gpu else CPU_BUCKET)
     zero: dict[str, Any] = {
@@ -65,7 +64,7 @@ def deepspeed_settings(config: Config, is_gpu: bool) -> dict[str, Any]:
 
 
 def deepspeed_backend(policy: Policy, config: Config, ranks: Ranks) -> "DeepSpeedBackend":
-    """The policy handed over to DeepSpeed, before its first step; zero_stage 3 takes its weights apart here."""
+    """The policy under DeepSpeed before its first step; ZeRO 3 partitions the weights here."""
     is_gpu = policy.device.type == "cuda"
     deepspeed = imported(is_gpu)
     parameters = [parameter for _, parameter in trained_parameters(policy.model)]
@@ -82,9 +81,9 @@ def deepspeed_backend(policy: Policy, config: Config, ranks: Ranks) -> "DeepSpee
 
 
 def imported(is_gpu: bool) -> Any:
-    """DeepSpeed, quiet, and on a CPU without its own collectives in shared memory, which it would compile for a minute.
+    """DeepSpeed with its logging off and, on a CPU, without its shared-memory collectives.
 
-    Those spin for ever where a rank has died; gloo's fail.
+    Those take a minute to compile, and spin for ever if a rank has died, where gloo's fail.
     """
     if not is_gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
@@ -98,7 +97,7 @@ def imported(is_gpu: bool) -> Any:
 
 @dataclass(frozen=True)
 class DeepSpeedBackend:
-    """An engine of DeepSpeed with torch's AdamW."""
+    """A DeepSpeed engine with torch's AdamW."""
 
     policy: Policy
     ranks: Ranks
@@ -107,28 +106,27 @@ class DeepSpeedBackend:
     zero_stage: int
 
     @property
-    def lends(self) -> bool:
-        """ZeRO keeps the weights as views of its buffers, or gathers them for a moment."""
+    def must_copy_weights(self) -> bool:
+        """ZeRO keeps weights as views of its buffers or gathers them temporarily."""
         return self.zero_stage > 0
 
     def logprobs(self, tokens: TokenBatch, temperature: float) -> Logprobs:
-        """Through the engine, which gathers what is apart."""
         with checkpointing(self.policy.model):
             found: Logprobs = self.engine(tokens, temperature)
         return found
 
     def zero_grad(self) -> None:
-        """Nothing: the engine drops the gradients as it steps."""
+        """No-op: the engine drops gradients as it steps."""
 
     def backward(self, loss: Tensor, is_last: bool) -> None:
-        """The engine takes the mean over the ranks, and this is a share of a sum."""
+        """DeepSpeed averages over ranks, but this loss is a share of a sum."""
         beat()
         self.engine.set_gradient_accumulation_boundary(is_last)
         self.engine.backward(loss * self.ranks.world)
         beat()
 
     def gradient_norm(self) -> Tensor:
-        """As the optimizer will compute it for clipping, asked for beforehand."""
+        """The norm the optimizer will clip by, before it steps."""
         optimizer = self.engine.optimizer
         if self.is_plain:
             return torch.nn.utils.get_total_norm(
@@ -142,12 +140,12 @@ class DeepSpeedBackend:
         return norms.norm() if bool((norms >= 0).all()) else norms.new_tensor(torch.nan)  # it says -1 for NaN
 
     def step(self, norm: Tensor) -> None:  # noqa: ARG002  (the engine clips by its own)
-        """Clip, step, and move the schedule on; how far the weights moved is spread over the ranks and not asked."""
+        """Clip and step. The norm of the change is spread over the ranks, so it is not known."""
         self.engine.step()
         self.schedule.step()
 
     def discard(self) -> None:
-        """Have the engine drop the gradient: its ZeRO optimizers do when asked to step with one that is not finite."""
+        """Drop the gradient: ZeRO optimizers do so only when asked to step with one that is not finite."""
         optimizer = self.engine.optimizer
         if self.is_plain:
             self.engine.zero_grad()
@@ -160,21 +158,18 @@ class DeepSpeedBackend:
         self.engine.step()
 
     def own_weights(self) -> Iterator[Tensor]:
-        """Whole parameters, or this rank's parts of them."""
         return (getattr(p, "ds_tensor", p).detach() for p in self.policy.model.parameters())
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Gathered layer by layer where they are apart."""
         return exported(self.policy.model, self.gathered if self.zero_stage == 3 else None)
 
     def gathered(self, parameters: Iterable[Tensor]) -> Any:
-        """A context in which these are whole."""
         import deepspeed
 
         return deepspeed.zero.GatheredParameters(list(parameters))
 
     def state(self) -> tuple[Tensors, Tensors]:
-        """From the float32 masters and the moments of all ranks, one tensor at a time."""
+        """From the float32 masters and moments of all ranks, one tensor at a time."""
         weights: Tensors = {}
         moments: Tensors = {}
         has_moments = self.schedule.last_epoch > 0
@@ -188,14 +183,13 @@ class DeepSpeedBackend:
         return weights, moments
 
     def master(self, parameter: Tensor) -> Tensor:
-        """The whole float32 weight."""
         from deepspeed.utils import safe_get_full_fp32_param
 
         whole = safe_get_full_fp32_param(parameter)
         return parameter if whole is None else whole
 
     def moment(self, parameter: Tensor, moment: str) -> Tensor:
-        """The whole tensor of one of AdamW's moments; of `step`, which all have in common, one of it."""
+        """The whole tensor of one AdamW moment; `step` is common to all parameters."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
         if self.is_plain:
@@ -208,17 +202,16 @@ class DeepSpeedBackend:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the engine steps with torch's optimizer itself, on the model's own parameters."""
+        """Whether the engine steps torch's optimizer directly on the model's parameters."""
         return self.engine.optimizer is self.inner
 
     @property
     def inner(self) -> torch.optim.Optimizer:
-        """Torch's AdamW."""
         own: torch.optim.Optimizer = getattr(self.engine.optimizer, "optimizer", self.engine.optimizer)
         return own
 
     def load_state(self, weights: Tensors, moments: Tensors) -> None:
-        """Each rank takes its parts of the whole tensors: there may have been other ranks when they were written."""
+        """Each rank takes its part of the whole tensors: they may have been written by other ranks."""
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
         parameters = dict(trained_parameters(self.policy.model))
@@ -236,7 +229,7 @@ class DeepSpeedBackend:
                 safe_set_full_optimizer_state(parameter, tensor.to(parameter.device), moment)
 
     def make_room(self, moments: Tensors) -> None:
-        """Give the optimizer the moments that it otherwise makes at its first step."""
+        """Create the moments that the optimizer otherwise creates at its first step."""
         steps = next(tensor for key, tensor in moments.items() if key.endswith("/step"))
         for group in self.masters():
             self.inner.state[group] = {
@@ -247,7 +240,7 @@ class DeepSpeedBackend:
             self.engine.optimizer._lazy_init_hp_params_optimizer_state()
 
     def masters(self) -> list[Tensor]:
-        """What torch's optimizer steps: this rank's flat parts of the float32 weights."""
+        """This rank's flat partitions of the float32 weights, which torch's optimizer steps."""
         optimizer = self.engine.optimizer
         name = "fp32_partitioned_groups_flat" if self.zero_stage == 3 else "single_partition_of_fp32_groups"
         return list(getattr(optimizer, name))

@@ -29,100 +29,91 @@ class Backend(Protocol):
 
     @property
     def policy(self) -> Policy:
-        """What is trained."""
+        """The policy that is trained."""
 
     @property
     def ranks(self) -> Ranks:
-        """Who trains it."""
+        """The ranks that train it."""
 
     @property
     def schedule(self) -> torch.optim.lr_scheduler.LambdaLR:
-        """Of the learning rate."""
+        """The learning-rate schedule."""
 
     @property
-    def lends(self) -> bool:
-        """Whether the tensors of `weights` must be copied to be kept or saved."""
+    def must_copy_weights(self) -> bool:
+        """Whether tensors from `weights` are reused, so that they must be copied to be kept."""
 
     def logprobs(self, tokens: TokenBatch, temperature: float) -> Logprobs:
-        """`response_logprobs` of the weights as they now are."""
+        """`response_logprobs` under the current weights."""
 
     def zero_grad(self) -> None:
         """Begin an optimizer step."""
 
     def backward(self, loss: Tensor, is_last: bool) -> None:
-        """Add the gradient of this rank's part of the step's loss; after the last part, of all ranks' parts."""
+        """Accumulate the gradient of this rank's part of the loss; after the last part, sum it over ranks."""
 
     def gradient_norm(self) -> Tensor:
-        """L2 norm of the whole gradient, the same on every rank; NaN or infinite where that is not finite."""
+        """L2 norm of the whole gradient, the same on every rank; NaN or infinite if the gradient is not finite."""
 
     def step(self, norm: Tensor) -> float | None:
-        """Clip the gradient by its norm, and step with optimizer and schedule; the norm of the change, where known."""
+        """Clip by the gradient's norm, then step optimizer and schedule. Returns the norm of the change, if known."""
 
     def discard(self) -> None:
-        """Forget the gradient: no step is made with it."""
+        """Drop the gradient without a step."""
 
     def own_weights(self) -> Iterator[Tensor]:
-        """What this rank holds of the weights."""
+        """This rank's part of the weights."""
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """All weights under the names of a transformers folder, adapters added in. Copy what is to be kept."""
+        """All weights under their transformers names, adapters merged in. Copy those you keep."""
 
     def state(self) -> tuple[Tensors, Tensors]:
-        """What training changes: the trained weights, and `name/moment` of each; nothing on ranks but the first."""
+        """The trained weights, and `name/moment` of each; empty on all ranks but the first."""
 
     def load_state(self, weights: Tensors, moments: Tensors) -> None:
-        """Go on from `state`, whose tensors every rank has."""
+        """Restore `state`, given whole on every rank."""
 
 
 @dataclass(frozen=True)
 class TorchBackend:
-    """One process, torch's AdamW."""
+    """One process with torch's AdamW."""
 
     policy: Policy
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR
     grad_clip: float
     ranks: Ranks = ALONE
-    lends = False
+    must_copy_weights = False
 
     def logprobs(self, tokens: TokenBatch, temperature: float) -> Logprobs:
-        """By the model itself."""
         with checkpointing(self.policy.model):
             return self.policy.logprobs(tokens, temperature)
 
     def zero_grad(self) -> None:
-        """Drop the gradients."""
         self.optimizer.zero_grad()
 
     def backward(self, loss: Tensor, is_last: bool) -> None:  # noqa: ARG002  (of use to several ranks)
-        """Accumulate in .grad."""
         loss.backward()
 
     def gradient_norm(self) -> Tensor:
-        """Over the parameters' .grad."""
         return torch.nn.utils.get_total_norm([p.grad for p in self.policy.model.parameters() if p.grad is not None])
 
     def step(self, norm: Tensor) -> float:
-        """Clip, step, and move the schedule on."""
         torch.nn.utils.clip_grads_with_norm_(self.policy.model.parameters(), self.grad_clip, norm)
         moved = step_and_measure(self.optimizer)
         self.schedule.step()
         return moved
 
     def discard(self) -> None:
-        """Drop the gradients."""
         self.optimizer.zero_grad()
 
     def own_weights(self) -> Iterator[Tensor]:
-        """All of them."""
         return (parameter.detach() for parameter in self.policy.model.parameters())
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The model's own tensors."""
         return exported(self.policy.model)
 
     def state(self) -> tuple[Tensors, Tensors]:
-        """The trained tensors, no copies."""
         moments = {
             f"{name}/{key}": value.contiguous()
             for name, parameter in trained_parameters(self.policy.model)
@@ -132,7 +123,6 @@ class TorchBackend:
 
     @torch.no_grad()
     def load_state(self, weights: Tensors, moments: Tensors) -> None:
-        """Copy the weights in, and hand the moments to the optimizer."""
         parameters = dict(trained_parameters(self.policy.model))
         for name, value in weights.items():
             parameters[name].copy_(value)
@@ -144,7 +134,7 @@ class TorchBackend:
 
 
 def trained_parameters(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """The parameters that the optimizer changes, by the model's names: a tied one once."""
+    """Named parameters that the optimizer changes, tied ones once."""
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
@@ -190,19 +180,17 @@ def check_checkpointing(model: Any) -> None:
 
 
 def leave_training_mode(layer: Any, _arguments: tuple[Any, ...]) -> None:
-    """A hook before a layer's forward pass."""
     layer.training = False
 
 
 def checkpointed_layers(model: Any) -> list[Any]:
-    """The layers that are recomputed."""
     found = (module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
     return [layer for layer in found if layer.gradient_checkpointing]
 
 
 @contextmanager
 def checkpointing(model: Any) -> Iterator[None]:
-    """Let the layers be recomputed whose model was asked to, where a gradient is wanted."""
+    """Recompute the layers prepared by `enable_checkpointing` while gradients are enabled."""
     layers = checkpointed_layers(model) if torch.is_grad_enabled() else []
     for layer in layers:
         layer.training = True
@@ -216,13 +204,12 @@ def checkpointing(model: Any) -> Iterator[None]:
 def make_schedule(
     optimizer: torch.optim.Optimizer, settings: OptimizerSettings, updates_per_step: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """A linear warm-up, then constant."""
+    """Linear warm-up, then constant."""
     warm = settings.warmup_steps * updates_per_step
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: min(1.0, (done + 1) / max(warm, 1)))
 
 
 def torch_backend(policy: Policy, settings: OptimizerSettings, updates_per_step: int) -> TorchBackend:
-    """The plain backend before its first step."""
     parameters = [parameter for _, parameter in trained_parameters(policy.model)]
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     return TorchBackend(policy, optimizer, make_schedule(optimizer, settings, updates_per_step), settings.grad_clip)

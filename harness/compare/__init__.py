@@ -1,0 +1,1 @@
+"""Two runs: reproduce, replay, first difference."""

@@ -1,0 +1,1 @@
+"""Benchmark scores of a finished run."""

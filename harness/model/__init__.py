@@ -1,0 +1,1 @@
+"""The network: loading, LoRA, packing, attention and log-probabilities."""

@@ -1,0 +1,1 @@
+"""Prompts in, scored answers out: engines, decoding and held-out questions."""

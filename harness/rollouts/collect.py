@@ -1,4 +1,4 @@
-"""A step's responses: prompts drawn, answered, scored and, with dynamic sampling, drawn again."""
+"""Collect a step's rollouts: draw prompts, sample and score responses and, with dynamic sampling, repeat."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,25 +15,23 @@ from harness.tasks.task import TRAINED_ON, Problem
 
 @dataclass(frozen=True)
 class Response:
-    """One scored response."""
-
     problem: Problem
-    step: int  # training step in which it was drawn
-    sample: int  # which of the prompt's responses
-    round: int  # sampling round in which it was drawn
+    step: int  # training step
+    sample: int  # index among the prompt's responses
+    round: int  # sampling round of the step
     prompt_tokens: list[int]
-    tokens: list[int]  # the end token included
+    tokens: list[int]  # end token included
     text: str
     entropy_sum: float  # nats, over its tokens
-    sampler_logprobs: list[float]  # of its tokens, under what drew them
+    sampler_logprobs: list[float]  # of its tokens, under the engine that sampled them
     truncated: bool
     grade: Grade
-    score: float  # what dynamic sampling looks at
-    reward: float  # score and overlong penalty
+    score: float  # dynamic sampling compares these
+    reward: float  # score plus overlong penalty
 
     @property
     def correct(self) -> bool:
-        """Whether the answer is right, whatever the reward makes of it."""
+        """Whether the answer is right, whatever the reward."""
         return self.grade.outcome == "right"
 
     @property
@@ -47,11 +45,11 @@ Group = list[Response]  # the responses to one prompt
 
 @dataclass(frozen=True)
 class Rollouts:
-    """All groups of a step by round, and those to train on."""
+    """All groups of a step by sampling round, and those to train on."""
 
     rounds: list[list[Group]]
     kept: list[Group]
-    missing: int  # groups by which the rounds fell short of a batch
+    missing: int  # groups short of a full batch
 
     @property
     def responses(self) -> list[Response]:
@@ -60,15 +58,12 @@ class Rollouts:
 
 
 def informative(group: Group) -> bool:
-    """Whether the scores differ: otherwise every advantage of the group is 0 (DAPO eq. 11)."""
+    """Whether the group's scores differ; otherwise all its advantages are 0 (DAPO eq. 11)."""
     return len({response.score for response in group}) > 1
 
 
 def collect(context: SamplerContext, step: int) -> Rollouts:
-    """The step's rollouts, on every rank those of all.
-
-    Surplus groups are cut by the order of their prompts, never by who finished first.
-    """
+    """The step's rollouts, over all ranks. Surplus groups are dropped by prompt order, never by who finished first."""
     config, rollout = context.config, context.config.rollout
     wanted, split = rollout.prompts_per_step, TRAINED_ON[config.evaluation.eval_split]
     asked = (rollout.prompts_per_round or wanted) if rollout.dynamic_sampling else wanted
@@ -93,13 +88,13 @@ def collect(context: SamplerContext, step: int) -> Rollouts:
 
 
 def answer_all(context: SamplerContext, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
-    """A group of scored responses to each problem; `place` is the step and its sampling round."""
+    """A group of scored responses per problem, over all ranks; `place` is the step and its sampling round."""
     ranks = context.actors.ranks
     return ranks.merged(answer_share(context, place, ranks.share(problems)), list[Group])
 
 
 def answer_share(context: SamplerContext, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
-    """The same of a rank's own share."""
+    """The same for this rank's problems."""
     policy, task, config = context.policy, context.task, context.config
     step, round_number = place
     rollout, seed = config.rollout, config.run.seed

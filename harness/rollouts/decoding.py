@@ -1,7 +1,7 @@
 """Decoding with a key-value cache: texts that grow by one token at a time, and attention of the newest token over them.
 
-They take rows x columns x layers x 2 x key heads x size numbers. Columns come as they are needed, half as many again
-at a time, up to what the longest text may come to. A prompt is read once, however many texts begin with it.
+The cache holds rows x columns x layers x 2 x key heads x head size numbers. It grows by half as needed, up to the
+longest possible text. A prompt is read once, however many texts begin with it.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.model.attention import Heads, Kind, Layout, last_hidden_states
 from harness.model.packing import Packed, Text
 
-FIRST_COLUMNS = 64  # for new tokens, before more are taken
+FIRST_COLUMNS = 64  # for new tokens, before the cache first grows
 GROWTH = 1.5
 
 LLAMA_FAMILY = "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"
@@ -25,13 +25,12 @@ Angles = tuple[Float[Tensor, "position size"], Float[Tensor, "position size"]]  
 
 @dataclass(frozen=True)
 class Reading:
-    """Packed prompts whose keys and values are kept, layer by layer."""
+    """Attention over packed prompts that keeps their keys and values."""
 
     packed: Packed
     kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # [place, head, size] each
 
     def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:
-        """As the packed prompts do."""
         _, key, value = states
         self.kept.append((key[0].transpose(0, 1), value[0].transpose(0, 1)))
         return self.packed.attend(layer, states, kind)
@@ -39,19 +38,19 @@ class Reading:
 
 @dataclass
 class Decoding:
-    """Rows of texts that end in one column, so that the newest tokens of all stand in the next."""
+    """A batch of texts aligned at their ends, so that the newest tokens stand in one column."""
 
     model: Any
     keys: list[Store]  # of each layer
     values: list[Store]
-    bias: Float[Tensor, "row column"]  # minus infinity where a row's text has not begun
+    bias: Float[Tensor, "row column"]  # -inf where a row's text has not begun
     lengths: Int[Tensor, " row"]
-    column: int  # where the newest tokens are or will be
+    column: int  # of the newest tokens
     limit: int  # columns at most
-    angles: Angles | None  # of every position, where the model is one whose new tokens may go the short way
+    angles: Angles | None  # of every position; None if the model must take the general path
 
     def next_states(self, tokens: Int[Tensor, " row"]) -> Float[Tensor, "row hidden"]:
-        """The last hidden states of these tokens, which join the texts."""
+        """Append these tokens and return their last hidden states."""
         if self.column == self.bias.shape[1]:
             self.grow(min(self.limit, int(GROWTH * self.column) + 1))
         if self.angles is None:
@@ -63,7 +62,7 @@ class Decoding:
         return states
 
     def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:
-        """Attention of the newest tokens: [row, 1, head, size]. Several heads of queries share one of keys."""
+        """Attention of the newest tokens, [row, 1, head, size], with grouped query heads."""
         (query, key, value), end = states, self.column + 1
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self.column], values[:, :, self.column] = key[:, :, 0], value[:, :, 0]
@@ -77,9 +76,9 @@ class Decoding:
         return (weights @ values[:, :, :end]).reshape(rows, 1, heads, values.shape[3])
 
     def keep(self, going: Bool[Tensor, " row"]) -> Int[Tensor, " kept"]:
-        """Go on with these rows alone; which rows they were, in their new order.
+        """Drop the rows that have ended. Returns the remaining rows' old indices, in their new order.
 
-        The last ones move to where others have ended, and the rest stay where they are.
+        Only as many rows move as have ended: the last ones take their places.
         """
         left = int(going.sum())
         order = torch.arange(left, device=going.device)
@@ -93,7 +92,7 @@ class Decoding:
         return order
 
     def grow(self, columns: int) -> None:
-        """Make room for texts of this many columns."""
+        """Enlarge the cache to this many columns."""
         self.bias = torch.nn.functional.pad(self.bias, (0, columns - self.bias.shape[1]))
         for store in (self.keys, self.values):
             for layer, kept in enumerate(store):
@@ -103,14 +102,13 @@ class Decoding:
 
     @property
     def cache_bytes(self) -> int:
-        """Memory of keys and values."""
         return sum(kept.nbytes for kept in (*self.keys, *self.values))
 
 
 def read_prompts(
     model: Any, prompts: list[list[int]], per_prompt: int, limit: int
 ) -> tuple[Decoding, Float[Tensor, "row hidden"]]:
-    """`per_prompt` texts that begin with each prompt, at most `limit` tokens to come, and their last hidden states."""
+    """`per_prompt` texts per prompt, ready for up to `limit` new tokens each, and their last hidden states."""
     device = model.get_input_embeddings().weight.device
     lengths = torch.tensor([len(prompt) for prompt in prompts])
     starts, width = lengths.cumsum(0) - lengths, int(lengths.max())
@@ -189,6 +187,6 @@ def newest_states(
 def rotated(
     heads: Float[Tensor, "row head size"], cosines: Float[Tensor, "row 1 size"], sines: Float[Tensor, "row 1 size"]
 ) -> Float[Tensor, "row head size"]:
-    """Queries or keys turned by their positions' angles (RoPE, Su et al. 2021), halves as transformers pairs them."""
+    """Queries or keys rotated by their positions' angles (RoPE, Su et al. 2021), halves paired as in transformers."""
     first, second = heads.chunk(2, dim=-1)
     return heads * cosines + torch.cat((-second, first), dim=-1) * sines

@@ -1,4 +1,4 @@
-"""What draws responses: the Protocol of a rollout engine, and the engine that is the trainer's own model."""
+"""The rollout engine's protocol, our own engine on the trainer's model, and the context of sampling."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -17,61 +17,57 @@ from harness.randomness import uniforms
 from harness.rollouts.sampler import Sample, Sampling, sample
 from harness.tasks.task import Task
 
-Key = tuple[int | str, ...]  # of the random stream of one response
+Key = tuple[int | str, ...]  # of one response's random stream
 Weights = Iterable[tuple[str, Tensor]]
 
 
 class Engine(Protocol):
-    """Draws responses. What it draws for a request depends on its key and the weights, never on other requests."""
+    """Samples responses. What a request yields depends on its key and the weights, never on other requests."""
 
-    needs_weights: bool  # whether it has weights of its own, which a sync must bring
+    needs_weights: bool  # whether it holds weights of its own that must be synchronized
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
-        """`len(keys) / len(prompts)` responses to each prompt, prompt by prompt."""
+        """`len(keys) / len(prompts)` responses per prompt, prompt by prompt."""
 
     def load_weights(self, weights: Weights) -> None:
-        """Take over the trainer's weights, named as in a transformers folder, and forget what was computed before."""
+        """Take over the trainer's weights, named as in a transformers folder, and drop all caches."""
 
     def sleep(self) -> None:
-        """Give the device's memory back while the trainer works."""
+        """Release device memory while the trainer works."""
 
     def wake(self) -> None:
-        """Take it again."""
+        """Take it back."""
 
     def close(self) -> None:
-        """End for good."""
+        """Shut down for good."""
 
 
 @dataclass
 class TorchEngine:
-    """The sampler on a policy: the trainer's own, or a whole copy where ranks hold parts of it."""
+    """Our own sampler, on the trainer's policy or on a whole copy where ranks hold parts of it."""
 
     policy: Policy
     needs_weights: bool = False
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
-        """One uniform number per token."""
         return sample(self.policy, list(prompts), uniforms(keys, sampling.max_tokens), sampling)
 
     @torch.no_grad()
     def load_weights(self, weights: Weights) -> None:
-        """Copy them into the model."""
         own = dict(self.policy.model.named_parameters()) | dict(self.policy.model.named_buffers())
         for name, tensor in weights:
             own[name].copy_(tensor)
 
     def sleep(self) -> None:
-        """Nothing: the weights are the trainer's."""
+        """No-op: the weights are the trainer's."""
 
-    def wake(self) -> None:
-        """Nothing."""
+    def wake(self) -> None: ...
 
-    def close(self) -> None:
-        """Nothing."""
+    def close(self) -> None: ...
 
 
 def own_engine(policy: Policy, is_gpu: bool) -> TorchEngine:
-    """A whole model of the policy's kind, without adapters, that draws once it has been given weights."""
+    """An engine with a model of its own, without adapters; it needs weights before it can sample."""
     with torch.random.fork_rng(devices=[]):
         model = type(policy.model)(copy.deepcopy(policy.model.config))
     copy_rope(policy.model, model)

@@ -1,4 +1,4 @@
-"""Answers to held-out prompts: the same prompts in every run of a task, whatever its seed."""
+"""Evaluate on held-out prompts: the same ones in every run of a task, whatever its seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from harness.tasks.task import Problem
 
 @dataclass(frozen=True)
 class Answer:
-    """One answered held-out prompt."""
+    """One answer to a held-out prompt."""
 
     step: int  # training steps done
     prompt_id: str
@@ -26,7 +26,7 @@ class Answer:
 
 
 def evaluate(context: SamplerContext, step: int, samples: int) -> list[Answer]:
-    """`samples` answers to each held-out prompt; on every rank those of all."""
+    """`samples` answers to each held-out prompt, over all ranks."""
     settings = context.config.evaluation
     problems = context.task.held_out(settings.eval_split, settings.eval_prompts)
     own = context.actors.ranks.share(problems)
@@ -38,7 +38,7 @@ def evaluate(context: SamplerContext, step: int, samples: int) -> list[Answer]:
 
 
 def answers_to(problems: Sequence[Problem], context: SamplerContext, asked: tuple[int, int]) -> list[list[Answer]]:
-    """The answers to each of these problems; `asked` is after how many steps, and how many answers."""
+    """The answers to each of these problems; `asked` is (training steps done, answers per problem)."""
     (step, samples), config, policy = asked, context.config, context.policy
     settings = config.evaluation
     sampling = Sampling(config.rollout.max_response_tokens, settings.eval_temperature, settings.eval_top_p)

@@ -1,4 +1,4 @@
-"""Responses from a policy: batched sampling with a key-value cache, one uniform number per token."""
+"""Sample responses from a policy: batched, with a key-value cache, one uniform number per token."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from torch import Tensor
 from harness.model.policy import Policy
 from harness.rollouts.decoding import read_prompts
 
-ENDED = 0.1  # of a batch's rows, before they are taken out of it
+ENDED = 0.1  # share of a batch's rows that must have ended before they are removed
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One response: its tokens, the end token included, and what its sampler knew of them."""
+    """One sampled response."""
 
     tokens: list[int]
     entropy_sum: float  # nats, of the distributions that they were drawn from
@@ -25,7 +25,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen. `top_p` below 1 is for evaluation only."""
+    """Sampling parameters. `top_p` below 1 is for evaluation only."""
 
     max_tokens: int
     temperature: float = 1.0
@@ -36,10 +36,10 @@ class Sampling:
 def sample(
     policy: Policy, prompts: list[list[int]], uniforms: Float[np.ndarray, "row token"], sampling: Sampling
 ) -> list[Sample]:
-    """Responses to the prompts, `len(uniforms) / len(prompts)` to each, prompt by prompt.
+    """`len(uniforms) / len(prompts)` responses per prompt, prompt by prompt.
 
-    Row i's token t is the inverse cumulative distribution at uniforms[i, t], so what a row draws depends on its own
-    numbers alone. Rows that have ended leave the batch as soon as enough of them do to pay for moving the others.
+    Token t of row i is the inverse of the cumulative distribution at uniforms[i, t], so a row depends on its own
+    numbers only. Rows that have ended leave the batch once enough have to be worth moving the others.
     """
     decoding, states = read_prompts(policy.model, prompts, len(uniforms) // len(prompts), sampling.max_tokens)
     head = policy.model.get_output_embeddings()
@@ -75,9 +75,9 @@ def sample(
 def choose(
     logits: Float[Tensor, "row vocabulary"], uniforms: Float[Tensor, " row"], sampling: Sampling
 ) -> tuple[Int[Tensor, " row"], Float[Tensor, " row"], Float[Tensor, " row"]]:
-    """The token at each row's uniform number, its log-probability and the entropy (nats), both untruncated.
+    """The token at each row's uniform number, with its log-probability and the entropy (nats) before `top_p`.
 
-    The cumulative sum is in float64: in float32 it would be off by more than a rare token's probability.
+    The cumulative sum is in float64: in float32 its error would exceed a rare token's probability.
     """
     whole = probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
     entropy = torch.special.entr(probabilities).sum(dim=-1)
@@ -90,7 +90,7 @@ def choose(
 
 
 def nucleus(probabilities: Float[Tensor, "row vocabulary"], top_p: float) -> Float[Tensor, "row vocabulary"]:
-    """The probabilities with 0 outside the smallest set of tokens that holds `top_p` of the mass."""
+    """The probabilities, with 0 outside the smallest set of tokens that holds `top_p` of the mass."""
     ordered, order = probabilities.sort(dim=-1, descending=True)
     beyond = ordered.cumsum(dim=-1) - ordered >= top_p
     return torch.zeros_like(probabilities).scatter(-1, order, ordered.masked_fill(beyond, 0.0))

@@ -26,7 +26,7 @@ CPU_CACHE_BYTES = 2**30  # on a CPU its own sizing takes the process's memory fo
 
 @dataclass
 class VllmEngine:
-    """`llm` is vLLM's own; asleep it holds neither weights nor cache on the device."""
+    """A vLLM engine; asleep it holds neither weights nor cache on the device."""
 
     llm: Any
     end_ids: list[int]
@@ -36,7 +36,7 @@ class VllmEngine:
 
     @classmethod
     def start(cls, policy: Policy, config: Config, is_gpu: bool) -> "VllmEngine":
-        """An engine with the policy's weights as they now are."""
+        """An engine with the policy's current weights."""
         os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1"}
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         from vllm import LLM
@@ -47,7 +47,7 @@ class VllmEngine:
         return cls(llm, sorted(policy.end_ids), is_gpu)
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
-        """All requests at once: the engine fills a place as soon as a response ends. Each has a seed of its own."""
+        """All requests in one call, each with its own seed."""
         from vllm import SamplingParams
 
         per_prompt = len(keys) // len(prompts)
@@ -68,7 +68,7 @@ class VllmEngine:
         return [sample_of(answer.outputs[0]) for answer in self.llm.generate(asked, wanted, use_tqdm=False)]
 
     def load_weights(self, weights: Weights) -> None:
-        """Hand the tensors over, repair a tied head, and empty the prefix cache."""
+        """Load the tensors, repair a tied head, and empty the prefix cache."""
         copied = ((name, tensor.detach().clone()) for name, tensor in weights)
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": copied})
         if not self.is_gpu:
@@ -76,25 +76,23 @@ class VllmEngine:
         self.llm.reset_prefix_cache()
 
     def sleep(self) -> None:
-        """Weights to the host's memory, cache dropped. On a CPU there is nothing to give back."""
+        """Move weights to host memory and drop the cache; a no-op on a CPU."""
         if self.is_gpu and not self.is_asleep:
             self.llm.sleep(level=1)
             self.is_asleep = True
 
     def wake(self) -> None:
-        """Back to the device."""
         if self.is_asleep:
             torch.cuda.empty_cache()  # vLLM allocates beside torch's own cache of freed blocks
             self.llm.wake_up()
             self.is_asleep = False
 
     def close(self) -> None:
-        """End the engine."""
         self.llm.llm_engine.engine_core.shutdown()
 
 
 def engine_settings(policy: Policy, config: Config, is_gpu: bool) -> dict[str, Any]:
-    """vLLM's own names for what the config says."""
+    """The config in vLLM's terms."""
     limit = config.rollout.max_response_tokens
     most = limit + config.data.max_prompt_tokens
     length = min(getattr(policy.model.config, "max_position_embeddings", most), most)
@@ -117,7 +115,7 @@ def engine_settings(policy: Policy, config: Config, is_gpu: bool) -> dict[str, A
 
 
 def sample_of(output: Any) -> Sample:
-    """One finished request. The entropy is estimated by its tokens' surprisal, which has the same mean."""
+    """One finished request. Its entropy is estimated by its tokens' surprisal, which has the same mean."""
     tokens = list(output.token_ids)
     logprobs = [float(known[token].logprob) for token, known in zip(tokens, output.logprobs, strict=True)]
     beat()
@@ -125,7 +123,7 @@ def sample_of(output: Any) -> Sample:
 
 
 def pack_head(model: torch.nn.Module) -> None:
-    """Pack the output head's weights for the CPU kernel anew: reloading leaves a tied head as it was (vLLM 0.32)."""
+    """Repack the output head for the CPU kernel: reloading leaves a tied head as it was (vLLM 0.32)."""
     from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 
     dispatch_cpu_unquantized_gemm(model.lm_head, remove_weight=False)

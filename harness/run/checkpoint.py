@@ -75,7 +75,7 @@ def whole_weights(training: Training) -> Tensors:
     """The weights of a transformers folder, from all ranks; on other ranks than the first, none."""
     backend = training.updater.backend
     kept = (pair for pair in backend.weights() if backend.ranks.is_first)
-    return {name: tensor.to("cpu", copy=backend.lends) for name, tensor in kept}
+    return {name: tensor.to("cpu", copy=backend.must_copy_weights) for name, tensor in kept}
 
 
 def save_checkpoint(checkpoints: Path, training: Training, metrics: Mark, records: Mark) -> None:

@@ -1,0 +1,1 @@
+"""Math questions from data files, and grading of their answers."""
