@@ -27,7 +27,6 @@ from harness.backends.signals import STOPPING
 
 PACKET = 2**20  # bytes of a command with its environment, at most: the kernel's own limit is lower
 HANDLERS: dict[int, Any] = {}  # of the signals that this process ignores, as its children are to have them
-MODULES = tuple(f"harness.{name}" for name in ("__main__", "loop", "resume", "rows", "lora", "math_task", "launch"))
 LAZY = ("AutoModelForCausalLM", "AutoTokenizer", "PreTrainedTokenizerFast", "Qwen2Config", "Qwen2ForCausalLM")
 
 
@@ -47,11 +46,14 @@ def main() -> int:
 def import_everything() -> None:
     """All that a run imports, sooner or later."""
     import importlib
+    import pkgutil
 
     import transformers
 
-    for module in MODULES:
-        importlib.import_module(module)
+    import harness
+
+    for module in pkgutil.walk_packages(harness.__path__, "harness."):
+        importlib.import_module(module.name)
     for name in LAZY:
         getattr(transformers, name)
     from harness.run.environment import code_facts
@@ -153,10 +155,10 @@ def become(command: Mapping[str, Any], output: int) -> None:
 
 def run(command: Mapping[str, Any]) -> int:
     """The harness command in this child: its exit code."""
-    from harness.__main__ import main as harness
+    from harness.__main__ import main as harness_main
     from harness.cli.parser import run_command
 
-    return run_command(harness, list(command["arguments"]), needs=("losses", "harness"))
+    return run_command(harness_main, list(command["arguments"]), needs=("losses", "harness"))
 
 
 if __name__ == "__main__":
