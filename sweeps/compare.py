@@ -166,7 +166,7 @@ def prepare_one(run: PlannedRun, log: Path, console: Console) -> None:
             shown = len(whole)
     finally:
         stop_process(process)
-    if process.returncode:
+    if process.poll():
         raise HarnessError(f"the warm start failed: see {log}")
 
 

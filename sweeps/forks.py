@@ -1,177 +1,149 @@
-"""Harness processes that need not import anything: forked by one that has (harness/forks.py)."""
+"""Runs forked by a server that has already imported everything, so that a start takes milliseconds, not seconds.
 
-import atexit
-import errno
-import json
+The server is multiprocessing's forkserver; it imports harness/preload.py and never runs anything itself, so no run
+depends on the runs before it. Left out on purpose: GPUs, whose driver does not survive a fork, and systems other than
+Linux.
+"""
+
+import multiprocessing
 import os
+import random
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Protocol
 
+import numpy as np
 import psutil
+import setproctitle
 
+from harness import run_command
 from sweeps.holders import Holder
 
-POLL_S = 0.01
-# Threads that NumPy and pyarrow would start as they are imported, before any fork; of no use to a run.
+# Threads that NumPy and pyarrow would start while being imported, before any fork; a run has no use for them.
 NO_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
-ENDING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-LOST = -9  # the exit code of a process whose parent was killed before it could tell
+ENDING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
+LOST, NO_SERVER = -9, 255  # our exit code for a run whose server was killed, and multiprocessing's
+SERVER = multiprocessing.get_context("forkserver")
 
 
 class Process(Protocol):
-    """What is used of a process that was started: of subprocess.Popen, and of a fork."""
+    """The part of subprocess.Popen that we use."""
 
     pid: int
-    returncode: int | None
 
     def poll(self) -> int | None:
-        """Its exit code, below 0 for a signal, or None while it goes on."""
+        """Exit code, negative for a signal; None while it runs."""
 
     def wait(self, timeout: float | None = None) -> int:
-        """The same when it has ended. Raises subprocess.TimeoutExpired."""
+        """Wait for the exit code. Raises subprocess.TimeoutExpired."""
 
 
 @dataclass(eq=False)
 class Forked:
-    """A process that was forked elsewhere."""
+    """A forked run, with the interface of subprocess.Popen."""
 
+    process: ForkServerProcess
     pid: int
-    forks: "Forks"
-    holder: Holder | None  # None where it had ended before anybody could look
-    returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Its exit code, as its parent tells it."""
-        self.forks.listen()
-        if self.returncode is None and self.forks.is_gone and not (self.holder and self.holder.lives()):
-            self.returncode = LOST
-        return self.returncode
+        """Exit code, negative for a signal; None while it runs."""
+        code = self.process.exitcode
+        return LOST if code == NO_SERVER else code
 
     def wait(self, timeout: float | None = None) -> int:
-        """Look every now and then."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (code := self.poll()) is None:
-            if deadline is not None and time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
-            time.sleep(POLL_S)
+        """Wait for the exit code. Raises subprocess.TimeoutExpired."""
+        self.process.join(timeout)
+        if (code := self.poll()) is None:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
         return code
 
 
-@dataclass
-class Forks:
-    """The process that forks, and those that it has forked."""
-
-    threads: int
-    children: dict[int, Forked] = field(default_factory=dict)
-    is_gone: bool = False
-
-    def __post_init__(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket = ours
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "harness.forks", str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            env=environment(self.threads, {}),
-            start_new_session=True,
-        )
-        theirs.close()
-        self.is_gone = self.received() is None
-
-    def start(self, arguments: Sequence[str], output: Any, extra: Mapping[str, str]) -> Forked | None:
-        """A process for the command; None where none can be forked."""
-        own = environment(self.threads, extra)
-        command = {"arguments": list(arguments), "environment": own, "folder": str(Path.cwd())}
-        self.listen()
-        if self.is_gone:
-            return None
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # between question and answer nothing may break in
-        try:
-            socket.send_fds(self.socket, [json.dumps(command).encode()], [output.fileno()])
-            return self.answer()
-        except OSError as error:
-            self.is_gone = error.errno != errno.EMSGSIZE  # an environment larger than a packet may be
-            return None
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def answer(self) -> Forked | None:
-        """The process that was asked for; None where there is none."""
-        while (message := self.received()) is not None:
-            if "code" in message:
-                self.note(message)
-            elif "pid" in message:
-                forked = self.children[message["pid"]] = Forked(message["pid"], self, holder_of(message["pid"]))
-                return forked
-            else:
-                return None
-        self.is_gone = True
+def fork(arguments: Sequence[str], threads: int, output: IO[bytes], extra: Mapping[str, str]) -> Forked | None:
+    """Fork `python -m harness ARGUMENTS` as the leader of its own session, appending to `output`; None if we cannot."""
+    if sys.platform != "linux" or Path("/dev/nvidiactl").exists():
         return None
-
-    def listen(self) -> None:
-        """Take in what has been told since."""
-        self.socket.setblocking(False)
-        try:
-            while not self.is_gone:
-                message = self.received()
-                self.is_gone = message is None
-                if message:
-                    self.note(message)
-        except BlockingIOError:
-            pass
-        finally:
-            self.socket.setblocking(True)
-
-    def note(self, message: Mapping[str, int]) -> None:
-        """A process has ended."""
-        if child := self.children.pop(message["pid"], None):
-            child.returncode = message["code"]
-
-    def received(self) -> dict[str, int] | None:
-        """The next message, None where no more will come. Raises BlockingIOError where none has come yet."""
-        try:
-            packet = self.socket.recv(4096)
-        except ConnectionError:
-            return None
-        message: dict[str, int] | None = json.loads(packet) if packet else None
-        return message
-
-    def close(self) -> None:
-        """Let it end. What it has forked goes on."""
-        self.socket.close()
-        self.process.wait()
-
-
-def holder_of(pid: int) -> Holder | None:
-    """Who that is; None where there is no such process any more."""
+    began, beginning = SERVER.Pipe(duplex=False)
+    command = (list(arguments), environment(threads, extra), str(Path.cwd()))
+    process = SERVER.Process(target=run_forked, args=(*command, f"/proc/{os.getpid()}/fd/{output.fileno()}", beginning))
     try:
-        return Holder.of(pid)
-    except psutil.NoSuchProcess:
+        with server_environment():
+            SERVER.set_forkserver_preload(["harness.preload"])
+            forkserver.ensure_running()
+        with uninterrupted():
+            process.start()
+            beginning.close()
+            began.poll(None)  # until the child has closed its end
+    except (OSError, EOFError):
         return None
+    finally:
+        began.close()
+    return Forked(process, process.pid or 0)
+
+
+def run_forked(arguments: list[str], own: dict[str, str], folder: str, output: str, beginning: Connection) -> None:
+    """Become the process that `python -m harness ARGUMENTS` would be, and exit with its code."""
+    os.setsid()
+    for number in ENDING:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    log = os.open(output, os.O_WRONLY | os.O_APPEND)
+    for target in (1, 2):
+        os.dup2(log, target)
+    os.close(log)
+    os.chdir(folder)
+    words = ["python", "-m", "harness", *arguments]
+    setproctitle.setproctitle(" ".join(words))  # before the environment moves in memory
+    os.environ.clear()
+    os.environ.update(own)
+    random.seed()  # a run's draws do not depend on these, but no two processes should share them
+    np.random.seed()
+    sys.argv, sys.orig_argv = words[2:], words
+    beginning.close()
+    from harness.__main__ import main
+
+    sys.exit(run_command(main, arguments, needs=("losses", "harness")))
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold back signals, so that no run is started without our knowing its process."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def server_environment() -> Iterator[None]:
+    """What the server must find in its environment while it imports."""
+    before = dict(os.environ)
+    os.environ.update(environment(1, {}))
+    os.environ.pop("RANK", None)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def environment(threads: int, extra: Mapping[str, str]) -> dict[str, str]:
-    """Of a harness process: never a rank of the job that the search itself may be a part of."""
+    """Environment of a harness process: never a rank of a job that the search itself is part of."""
     own = {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", **NO_THREADS}
     return {name: value for name, value in os.environ.items() if name != "RANK"} | own | dict(extra)
 
 
-_known: dict[int, Forks] = {}
-
-
-def forks(threads: int) -> Forks | None:
-    """What forks processes of so many threads, started where it is missing; None on a host that must not fork."""
-    if sys.platform != "linux" or Path("/dev/nvidiactl").exists():
+def holder_of(pid: int) -> Holder | None:
+    """The process as a holder; None if it has ended already."""
+    try:
+        return Holder.of(pid)
+    except psutil.NoSuchProcess:
         return None
-    known = _known.get(threads)
-    if known is None:
-        known = _known[threads] = Forks(threads)
-        atexit.register(known.close)
-    return None if known.is_gone else known

@@ -10,12 +10,12 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import psutil
 
 from harness import HarnessError, free_port
-from sweeps.forks import Process, environment, forks, holder_of
+from sweeps.forks import Process, environment, fork, holder_of
 from sweeps.gpus import memory_used_mib
 from sweeps.holders import Holder, ask_to_end, end_session
 from sweeps.leases import Lease
@@ -210,10 +210,11 @@ def end_left_behind(folder: Path) -> None:
 
 def works_on(process: psutil.Process, folder: Path) -> bool:
     """Whether it is a harness command on this very folder: another checkout's may be spelled the same."""
-    words = process.info["cmdline"] or []
-    # of a forked process the words are those between blanks: the folder, which comes last, may have some of its own
+    arguments = process.info["cmdline"] or []
+    # a forked process has one string in their place; the folder, which comes last, may contain blanks
+    words = " ".join(arguments).rstrip().split(" ")
     ends = (" ".join(words[start:]) for start in range(len(words)))
-    return "harness" in words and any(Path(process.cwd(), end).resolve() == folder for end in (*words, *ends))
+    return "harness" in words and any(Path(process.cwd(), end).resolve() == folder for end in (*arguments, *ends))
 
 
 def command_of(run: PlannedRun) -> list[str]:
@@ -227,7 +228,7 @@ def command_of(run: PlannedRun) -> list[str]:
 def harness_process(
     arguments: Sequence[str],
     threads: int,
-    output: Any,
+    output: IO[bytes],
     extra: Mapping[str, str] | None = None,
     before: Callable[[], None] | None = None,
 ) -> Process:
@@ -236,9 +237,8 @@ def harness_process(
     Forked where that can be; where `before` is to be called in it first, or GPUs are its own, started afresh.
     """
     extra = dict(extra or {})
-    known = None if before or "CUDA_VISIBLE_DEVICES" in extra else forks(threads)
-    forked = known and known.start(arguments, output, extra)
-    return forked or subprocess.Popen(
+    can_fork = before is None and "CUDA_VISIBLE_DEVICES" not in extra
+    return (fork(arguments, threads, output, extra) if can_fork else None) or subprocess.Popen(
         [sys.executable, "-m", "harness", *arguments],
         stdout=output,
         stderr=subprocess.STDOUT,

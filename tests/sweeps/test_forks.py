@@ -6,14 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from harness.run.history import read_history
-from sweeps.forks import LOST, Forks, environment
+from sweeps.forks import LOST, Forked, environment, fork
 from sweeps.slots import harness_process, works_on
 from tests.harness.tiny import small_flags
 from tests.waiting import LONG_S
@@ -22,16 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LONG = {"steps": 100_000, "eval_every": 100_000}
 
 
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    known = Forks(1)
-    yield known
-    known.close()
-
-
-def started(forks: Forks, arguments: list[str], log: Path, **extra: str) -> psutil.Process:
+def started(arguments: list[str], log: Path, **extra: str) -> Forked:
     with log.open("ab") as output:
-        process = forks.start(arguments, output, extra)
+        process = fork(arguments, 1, output, extra)
     assert process is not None
     return process
 
@@ -51,13 +43,13 @@ def test_a_run_is_no_rank_of_the_job_that_its_search_is_a_part_of(monkeypatch: p
 
 
 @pytest.mark.train
-def test_a_run_is_the_same_forked_in_any_order_and_afresh(forks: Forks, model_folder: str, tmp_path: Path) -> None:
+def test_a_run_is_the_same_forked_in_any_order_and_afresh(model_folder: str, tmp_path: Path) -> None:
     flags = {loss: small_flags(model_folder, loss_type=loss, temperature=1.5) for loss in ("grpo", "dapo")}
     orders = {"one": ["grpo", "dapo"], "two": ["dapo", "grpo"]}
     for name, order in orders.items():
         for loss in order:
             arguments = ["train", *flags[loss], "--output_dir", str(tmp_path / name / loss)]
-            assert started(forks, arguments, tmp_path / "log").wait(LONG_S) == 0
+            assert started(arguments, tmp_path / "log").wait(LONG_S) == 0
     fresh = [sys.executable, "-m", "harness", "train", *flags["dapo"], "--output_dir", str(tmp_path / "fresh" / "dapo")]
     subprocess.run(fresh, cwd=ROOT, env=environment(1, {}), check=True, capture_output=True)
     assert recorded(tmp_path / "one" / "dapo") == recorded(tmp_path / "two" / "dapo")
@@ -68,10 +60,10 @@ def test_a_run_is_the_same_forked_in_any_order_and_afresh(forks: Forks, model_fo
     assert command == ["python", "-m", "harness", "train", *flags["grpo"], "--output_dir", str(tmp_path / "two/grpo")]
 
 
-def test_it_is_a_process_as_any_other(forks: Forks, model_folder: str, tmp_path: Path) -> None:
+def test_it_is_a_process_as_any_other(model_folder: str, tmp_path: Path) -> None:
     folder = tmp_path / "a run"  # a name with a blank
     arguments = ["train", *small_flags(model_folder, **LONG), "--output_dir", str(folder)]
-    process = started(forks, arguments, tmp_path / "log", MARK="here")
+    process = started(arguments, tmp_path / "log", MARK="here")
     assert process.poll() is None
     assert os.getsid(process.pid) == process.pid
     (found,) = [one for one in psutil.process_iter(["cmdline"]) if one.pid == process.pid]
@@ -85,60 +77,68 @@ def test_it_is_a_process_as_any_other(forks: Forks, model_folder: str, tmp_path:
     assert "stopped by SIGTERM" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
-def test_its_exit_code_and_its_words_are_its_own(forks: Forks, tmp_path: Path) -> None:
-    process = started(forks, ["train", "--lr", "fast"], tmp_path / "log")
+def test_its_exit_code_and_its_words_are_its_own(tmp_path: Path) -> None:
+    process = started(["train", "--lr", "fast"], tmp_path / "log")
     assert process.wait(LONG_S) == 2
     assert (tmp_path / "log").read_text(encoding="utf-8").startswith("error: ")
 
 
-def test_one_that_is_killed_says_so(forks: Forks, model_folder: str, tmp_path: Path) -> None:
+def test_one_that_is_killed_says_so(model_folder: str, tmp_path: Path) -> None:
     arguments = ["train", *small_flags(model_folder, **LONG), "--output_dir", str(tmp_path / "run")]
-    process = started(forks, arguments, tmp_path / "log")
+    process = started(arguments, tmp_path / "log")
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait(LONG_S) == -signal.SIGKILL
 
 
-def test_where_the_parent_dies_its_children_go_on_and_none_is_forked(model_folder: str, tmp_path: Path) -> None:
-    forks = Forks(1)
+def server() -> psutil.Process:
+    """The forkserver of this process."""
+    (found,) = [one for one in psutil.Process().children() if "forkserver" in " ".join(one.cmdline())]
+    return found
+
+
+def test_a_killed_server_loses_exit_codes_and_is_replaced(model_folder: str, tmp_path: Path) -> None:
     arguments = ["train", *small_flags(model_folder, **LONG), "--output_dir", str(tmp_path / "run")]
-    process = started(forks, arguments, tmp_path / "log")
-    forks.process.kill()
-    forks.process.wait()
-    assert process.poll() is None
-    with (tmp_path / "log").open("ab") as output:
-        assert forks.start(["show"], output, {}) is None
-    os.kill(process.pid, signal.SIGKILL)
+    process = started(arguments, tmp_path / "log")
+    server().kill()
     assert process.wait(LONG_S) == LOST
-    forks.close()
+    psutil.Process(process.pid).kill()
+    assert started(["train", "--lr", "fast"], tmp_path / "log").wait(LONG_S) == 2
 
 
-def test_signals_and_an_environment_too_large_leave_the_parent_alive(forks: Forks, tmp_path: Path) -> None:
-    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP):
-        forks.process.send_signal(number)
-    with (tmp_path / "log").open("ab") as output:
-        assert forks.start(["show"], output, {"LARGE": "x" * 2**18}) is None
-    assert started(forks, ["train", "--lr", "fast"], tmp_path / "log").wait(LONG_S) == 2
-    assert not forks.is_gone
+def test_signals_to_the_server_end_neither_it_nor_its_runs(tmp_path: Path) -> None:
+    assert started(["train", "--lr", "fast"], tmp_path / "log").wait(LONG_S) == 2
+    before = server()
+    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        before.send_signal(number)
+    assert started(["train", "--lr", "fast"], tmp_path / "log", LARGE="x" * 2**18).wait(LONG_S) == 2
+    assert server() == before
 
 
-def test_it_ends_with_what_starts_runs() -> None:
-    script = "from sweeps.forks import Forks; import time; print(Forks(1).process.pid, flush=True); time.sleep(99)"
+def test_the_server_ends_with_what_starts_runs() -> None:
+    script = (
+        "from sweeps.forks import fork; import psutil, time\n"
+        "log = open('/dev/null', 'ab'); fork(['train', '--lr', 'fast'], 1, log, {}).wait()\n"
+        "print(*[one.pid for one in psutil.Process().children()], flush=True); time.sleep(999)"
+    )
     starter = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert starter.stdout is not None
-    parent = psutil.Process(int(starter.stdout.readline()))
+    children = [psutil.Process(int(pid)) for pid in starter.stdout.readline().split()]
     starter.kill()
     starter.communicate()
-    parent.wait(LONG_S)
+    assert children
+    for child in children:
+        child.wait(LONG_S)
 
 
 def test_nothing_is_forked_beside_a_thread() -> None:
-    script = "import threading, time, sys; threading.Thread(target=time.sleep, args=(999,), daemon=True).start()\n"
-    script += "import harness.forks, socket; sys.argv[1:] = [str(socket.socketpair()[0].detach())]\n"
-    script += "sys.exit(harness.forks.main())"
+    script = (
+        "import threading, time; threading.Thread(target=time.sleep, args=(999,), daemon=True).start()\n"
+        "import harness.preload"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, env=environment(1, {}), capture_output=True, text=True, check=False
     )
-    said = "error: expected no thread before a fork, got some: runs are started afresh\n"
+    said = "error: expected no thread before a fork, got some: runs start from scratch\n"
     assert (done.returncode, done.stderr) == (1, said)
 
 
