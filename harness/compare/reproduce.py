@@ -4,8 +4,7 @@ from pathlib import Path
 
 from harness.algorithm.metrics import Metrics
 from harness.backends.torch_setup import set_up_torch
-from harness.compare.divergence import Divergence, first_divergence
-from harness.compare.rows import shown
+from harness.compare.divergence import Divergence, first_divergence, shown
 from harness.console import Say
 from harness.errors import GaveUp, Stopped, UsageError
 from harness.loop import Beginning, OnStep, ranks_of, train

@@ -9,8 +9,7 @@ import pytest
 from harness.__main__ import main
 from harness.algorithm.metrics import Metrics
 from harness.backends.torch_setup import set_up_torch
-from harness.compare.divergence import first_divergence
-from harness.compare.rows import common_length, logprob_agreement
+from harness.compare.divergence import common_length, first_divergence, logprob_agreement
 from harness.errors import Stopped
 from harness.loop import train
 from harness.run.history import read_history
