@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
         history.check_records()
     for kind, differences in (
         ("settings", settings_that_differ(ours.config, theirs.config)),
-        ("surroundings", differing(ours.environment, theirs.environment)),
+        ("environment", differing(ours.environment, theirs.environment)),
     ):
         say(f"{kind}:" if differences else f"{kind}: the same")
         for name, (mine, other) in differences.items():

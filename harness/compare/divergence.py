@@ -183,11 +183,11 @@ def causes(ours: History, theirs: History, quantity: Quantity) -> Iterator[str]:
 
 
 def suspects(ours: History, theirs: History) -> list[str]:
-    """Where no known input differs: every setting and every part of the surroundings that does."""
+    """Where no known input differs: every setting and every part of the environment that does."""
     settings = {f"--{flag}": pair for flag, pair in settings_that_differ(ours.config, theirs.config).items()}
     differences = settings | differing(ours.environment, theirs.environment)
     found = [f"{name}: {shown(mine)} and {shown(other)}" for name, (mine, other) in differences.items()]
-    return found or ["no setting, stream or part of the surroundings that was recorded"]
+    return found or ["no recorded setting, random stream or part of the environment"]
 
 
 def agreement(ours: History, theirs: History, steps: int) -> list[str]:
