@@ -46,9 +46,9 @@ def assumed(job: Job, given: dict[str, float | None]) -> Assumptions:
     rollout = job.config.rollout
     needed = -(-rollout.prompts_per_step // max(1, int(job.prompts_per_round * INFORMATIVE)))
     rounds = min(rollout.max_sampling_rounds, needed) if rollout.dynamic_sampling else 1
-    defaults = {"mean_prompt_tokens": job.mean_prompt, "mean_response_tokens": job.longest_response / 2}
-    values = defaults | {name: value for name, value in given.items() if value is not None}
-    return Assumptions(**values | {"sampling_rounds": int(values.get("sampling_rounds", rounds))})
+    means = {"mean_prompt_tokens": job.mean_prompt, "mean_response_tokens": job.longest_response / 2}
+    values = means | {name: value for name, value in given.items() if value is not None}
+    return Assumptions(sampling_rounds=int(values.pop("sampling_rounds", rounds)), **values)
 
 
 @dataclass(frozen=True)
