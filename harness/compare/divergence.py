@@ -23,18 +23,19 @@ from harness.run.history import History, Row
 
 @dataclass(frozen=True)
 class Quantity:
-    """A part of a step's records, and what decides it besides all that comes before."""
+    """A part of a step's records, and what decides it besides all that comes before. Names are separated by spaces."""
 
     name: str
-    columns: tuple[str, ...] = ()
+    columns: str = ""
     stream: str | None = None  # its random stream, keyed by the seed
-    settings: str = ""  # flags
+    settings: str = ""
     is_learned: bool = False  # decided by the settings of loss and optimizer
 
     def compare(self, step: int, a: Sequence[Row], b: Sequence[Row]) -> "Iterator[Divergence]":
         """A divergence, where the rows differ in these columns."""
-        if pair := first_row(a, b, self.columns):
-            yield Divergence(step, self, row_detail(pair, self.columns))
+        columns = self.columns.split()
+        if pair := first_row(a, b, columns):
+            yield Divergence(step, self, row_detail(pair, columns))
 
 
 @dataclass(frozen=True)
@@ -49,33 +50,29 @@ class Divergence:
 SAMPLED = (
     Quantity(
         "prompts",
-        ("round", "prompt_id", "sample", "prompt", "target"),
+        "round prompt_id sample prompt target",
         "data",
         "task prompts_per_step group_size dynamic_sampling max_sampling_rounds",
     ),
     Quantity(
         "tokens",
-        ("tokens", "text", "response_tokens", "truncated"),
+        "tokens text response_tokens truncated",
         "rollout",
         "temperature max_response_tokens model model_revision model_seed dtype threads",
     ),
-    Quantity("rewards", ("correct", "outcome", "reward"), "random reward", "control overlong_buffer overlong_factor"),
+    Quantity("rewards", "correct outcome reward", "random reward", "control overlong_buffer overlong_factor"),
 )
-ADVANTAGES = Quantity("advantages", ("trained", "advantage"), settings="advantage_scale advantage_std_eps unfilled")
-OLD_LOGPROBS = Quantity(
-    "old log-probabilities", ("old_logprobs",), settings="micro_batch_size minibatches dtype threads"
-)
+ADVANTAGES = Quantity("advantages", "trained advantage", None, "advantage_scale advantage_std_eps unfilled")
+OLD_LOGPROBS = Quantity("old log-probabilities", "old_logprobs", None, "micro_batch_size minibatches dtype threads")
 EVALUATION = Quantity(
     "evaluation",
-    ("prompt_id", "sample", "text", "answer", "correct", "outcome", "response_tokens", "truncated"),
+    "prompt_id sample text answer correct outcome response_tokens truncated",
     "eval",
     "eval_prompts eval_samples final_evaluations final_eval_samples eval_temperature eval_top_p eval_every steps",
 )
-WEIGHTS = Quantity("influence weights", ("influence_weight",), is_learned=True)
+WEIGHTS = Quantity("influence weights", "influence_weight", is_learned=True)
 UPDATES = Quantity("updates", is_learned=True)
-TOKENS = Quantity(
-    "tokens at the last update", ("position", "log_ratio", "future_kl", "influence_weight"), is_learned=True
-)
+TOKENS = Quantity("tokens at the last update", "position log_ratio future_kl influence_weight", is_learned=True)
 FINAL_WEIGHTS = Quantity("final weights", is_learned=True)
 
 
@@ -116,7 +113,7 @@ def rollouts_differ(step: int, a: list[Row], b: list[Row]) -> Iterator[Divergenc
         for quantity in SAMPLED:
             yield from quantity.compare(step, ours, theirs)
     yield from ADVANTAGES.compare(step, a, b)
-    if first_row(a, b, OLD_LOGPROBS.columns):
+    if first_row(a, b, [OLD_LOGPROBS.columns]):
         found = logprob_agreement(a, b)
         apart = f"up to {found[0]:.3g} apart over {found[1]:,} tokens" if found else "only one run has them"
         yield Divergence(step, OLD_LOGPROBS, apart)

@@ -66,14 +66,10 @@ def replay_run(history: History, other: Config, steps: range, out: Path, say: Sa
         lines = list(replay_step(replay))
         if replay.training.steps_done > steps.start:
             for line in lines:
-                finite = {key: None if is_not_finite(value) else value for key, value in line.items()}
+                finite = {key: value if value is None or math.isfinite(value) else None for key, value in line.items()}
                 journal.append(json.dumps(finite, allow_nan=False))
             yield lines
     say(exactness(replay))
-
-
-def is_not_finite(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
 
 
 def begin_replay(history: History, other: Config, first_step: int, say: Say) -> Replay:
