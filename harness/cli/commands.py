@@ -1,5 +1,5 @@
 """What `python -m harness` can do, a module each: `add` describes a command, `run` carries it out."""
 
-from harness.cli import audit, diff, evaluate, plan, prepare, replay, reproduce, resume, show, train
+from harness.cli import diff, evaluate, plan, prepare, replay, reproduce, resume, show, train
 
-COMMANDS = (train, resume, reproduce, diff, replay, evaluate, show, plan, audit, prepare)
+COMMANDS = (train, resume, reproduce, diff, replay, evaluate, show, plan, prepare)

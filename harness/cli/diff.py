@@ -1,4 +1,4 @@
-"""The command `diff`."""
+"""`diff`: what differs between two runs."""
 
 import argparse
 from pathlib import Path
@@ -9,39 +9,33 @@ from harness.run.history import read_history
 
 
 def add(subparsers: Subparsers) -> None:
-    """The command `diff`."""
     parser: OneLineParser = subparsers.add_parser(
         "diff",
         allow_abbrev=False,
-        help="say what differs between two runs: settings, surroundings, and the first step and quantity",
+        help="show what differs between two runs: settings, environment, and the first step and quantity that diverge",
     )
     parser.add_argument("runs", metavar="RUN", nargs=2, help="folder of a run")
     parser.set_defaults(start=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Compare the two folders."""
     ours, theirs = (read_history(Path(path)) for path in options.runs)
-    from harness.compare.divergence import agreement, first_divergence
-    from harness.compare.explanation import explained, settings_that_differ
-    from harness.compare.rows import shown
+    from harness.compare.divergence import agreement, explained, first_divergence, shown
+    from harness.config.differences import settings_that_differ
     from harness.run.environment import differing
 
     for history in (ours, theirs):
         history.check_records()
     for kind, differences in (
         ("settings", settings_that_differ(ours.config, theirs.config)),
-        ("surroundings", differing(ours.environment, theirs.environment)),
+        ("environment", differing(ours.environment, theirs.environment)),
     ):
-        say(f"{kind}: {'the same' if not differences else ''}".rstrip(" "))
+        say(f"{kind}:" if differences else f"{kind}: the same")
         for name, (mine, other) in differences.items():
             say(f"  {name}: {shown(mine)} | {shown(other)}")
-    divergence = first_divergence(ours, theirs)
-    if divergence:
+    if divergence := first_divergence(ours, theirs):
         say("\n".join(explained(ours, theirs, divergence)))
     else:
         steps = min(ours.steps_done, theirs.steps_done)
-        compared, gaps = agreement(ours, theirs, steps)
-        if gaps:
-            say(f"not compared, since they are not in both: {'; '.join(gaps)}")
-        say(f"the same over {steps} steps: {', '.join(compared)}")
+        *gaps, compared = agreement(ours, theirs, steps)
+        say("\n".join([*gaps, f"the same over {steps} steps: {compared}"]))

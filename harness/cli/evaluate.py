@@ -1,4 +1,4 @@
-"""The command `evaluate`."""
+"""`evaluate`: benchmark scores of a run's final weights or of any model."""
 
 import argparse
 from contextlib import closing
@@ -13,13 +13,17 @@ from harness.config.schema import Config
 from harness.errors import UsageError
 from harness.run.history import History, read_history
 
-PUBLISHED = "evaluation"  # the preset for a model that no run's settings come with
-PROTOCOL = ("eval_samples", "eval_prompts", "eval_temperature", "eval_top_p")  # of it what a run's weights are asked by
+PUBLISHED = "evaluation"  # preset with the published protocol
+PROTOCOL = (
+    "eval_samples",
+    "eval_prompts",
+    "eval_temperature",
+    "eval_top_p",
+)  # its part that applies to a run's weights too
 
 
 def add(subparsers: Subparsers) -> None:
-    """The command `evaluate`."""
-    purpose = "answer benchmarks, or a run's own held-out prompts, with a run's final weights or any model"
+    purpose = "score a run's final weights or any model on benchmarks, or on the run's held-out prompts"
     parser = add_with_settings(subparsers, "evaluate", purpose, run)
     parser.usage = "%(prog)s MODEL [--suite NAMES] [--samples K] [--setting value ...]"
     parser.add_argument("model_or_run", metavar="MODEL", help="folder of a finished run, transformers folder, hub name")
@@ -30,7 +34,7 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Answer into a folder of its own; the same command goes on where it was stopped."""
+    """Evaluate into a folder of its own, which the same command resumes."""
     if options.samples is not None and options.samples < 1:
         raise UsageError(f"--samples: expected 1 or more, got {options.samples}")
     source = Path(options.model_or_run)
@@ -41,16 +45,14 @@ def run(options: argparse.Namespace) -> None:
     if options.samples is not None:
         flags["eval_samples"] = options.samples
     if "output_dir" not in vars(options):
-        raise UsageError(
-            "evaluate: expected --output_dir, got none: name a folder, which the same command goes on with"
-        )
+        raise UsageError("evaluate: expected --output_dir, got none: name a folder; the same command resumes it")
     history = read_history(source) if is_run else None
     config, weights = of_run(history, flags) if history else of_model(options, flags)
     answer(config, weights, history.steps_done if history else 0)
 
 
 def of_run(history: History, flags: dict[str, Any]) -> tuple[Config, str]:
-    """The settings of a run, with these in place of its own, and its final weights; benchmarks as published."""
+    """A run's config with these flags, and its final weights. Benchmarks follow the published protocol."""
     from harness.run.folder import FolderFault, check_manifest
 
     try:
@@ -64,16 +66,18 @@ def of_run(history: History, flags: dict[str, Any]) -> tuple[Config, str]:
 
 
 def of_model(options: argparse.Namespace, flags: dict[str, Any]) -> tuple[Config, str]:
-    """The settings for a model: the published protocol, then what is asked for."""
+    """The published protocol with these flags, and the model."""
     model = options.model_or_run
     base = {} if options.preset or options.config else preset_settings(PUBLISHED)
     if "eval_data" not in flags:
-        raise UsageError(f"evaluate {model}: expected --suite with a model that is no run, got none: name benchmarks")
+        raise UsageError(
+            f"evaluate {model}: expected --suite for a model that is not a run folder, got none: name benchmarks"
+        )
     return build(layered(base | {"model": model} | flags, options.preset, options.config)), model
 
 
 def answer(asked: Config, weights: str, step: int) -> None:
-    """Draw the answers, in this process alone whatever trained the weights, and print the scores."""
+    """Draw the answers in this process, whatever backend trained the weights, and print the scores."""
     from harness.algorithm.state import make_engine, on_gpu
     from harness.backends.torch_setup import set_up_torch
     from harness.evaluation.benchmark import evaluate_model, result_lines
@@ -84,7 +88,8 @@ def answer(asked: Config, weights: str, step: int) -> None:
 
     config = asked.model_copy(update={"backend": BackendSettings()})
     out = Path(str(config.run.output_dir))
-    data = read_data(config.data, trains=False) if config.task.task == "math" and not needs_training(config) else None
+    is_benchmark = config.task.task == "math" and config.evaluation.eval_split != "tune"  # "tune" splits training data
+    data = read_data(config.data, trains=False) if is_benchmark else None
     set_up_torch(config.run.threads)
     policy = pretrained_policy(weights, config)
     if on_gpu(config) and config.engine.engine == "torch":
@@ -97,8 +102,3 @@ def answer(asked: Config, weights: str, step: int) -> None:
     for line in result_lines(results):
         print(line)
     print(f"answers and results: {out}")
-
-
-def needs_training(config: Config) -> bool:
-    """Whether the prompts are those held out from the training data."""
-    return config.evaluation.eval_split == "tune"

@@ -1,4 +1,4 @@
-"""The command `replay`."""
+"""`replay`: another loss on the rollouts and weights of a recorded run."""
 
 import argparse
 from collections.abc import Sequence
@@ -16,31 +16,29 @@ from harness.run.history import History, read_history
 
 
 def add(subparsers: Subparsers) -> None:
-    """The command `replay`."""
     parser: OneLineParser = subparsers.add_parser(
         "replay",
         allow_abbrev=False,
         usage="%(prog)s RUN --loss_type LOSS [--setting value ...]",
-        help="feed a run's stored rollouts through another loss at the same weights, and compare the gradients",
+        help="apply another loss to a run's stored rollouts at the same weights, and compare gradients",
     )
     parser.add_argument("run", metavar="RUN", help="folder of a run")
     parser.add_argument("--first_step", type=int, default=0, help="first step to compare (default: 0)")
-    parser.add_argument("--steps", type=int, help="how many steps to compare (default: all that are left)")
+    parser.add_argument("--steps", type=int, help="how many steps to compare (default: all remaining)")
     parser.add_argument("--output_dir", metavar="DIR", help="new folder (default: runs/<time>-replayed-<RUN>)")
     add_setting_flags(parser, only="loss")
     parser.set_defaults(start=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Replay, a line per step."""
     history = read_history(Path(options.run))
     flags = {name: value for name, value in given_flags(options).items() if name in LossSettings.model_fields}
     other = other_config(history.config, flags)
     steps = chosen_steps(history, options.first_step, options.steps)
     history.check_records()
     from harness.backends.torch_setup import set_up_torch
-    from harness.compare.explanation import settings_that_differ
     from harness.compare.replay import replay_run
+    from harness.config.differences import settings_that_differ
 
     for flag, (own, replayed) in settings_that_differ(history.config, other).items():
         say(f"{flag}: {own} in the run, {replayed} in the replay")
@@ -56,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def other_config(config: Config, flags: dict[str, str | None]) -> Config:
-    """The run's settings with these of the loss in place of its own; another loss brings its own averaging."""
+    """The run's config with these settings of the loss; another loss brings its own averaging."""
     recorded = flatten(tree_of(config))
     if "loss_type" in flags:
         del recorded["averaging"]
@@ -64,7 +62,7 @@ def other_config(config: Config, flags: dict[str, str | None]) -> Config:
 
 
 def chosen_steps(history: History, first: int, count: int | None) -> range:
-    """The steps to compare. Raises UsageError where the run has not made them."""
+    """The steps to compare. Raises UsageError for steps that the run has not done."""
     done = history.steps_done
     count = done - first if count is None else count
     if first < 0 or count < 1 or first + count > done:

@@ -1,4 +1,4 @@
-"""The command `reproduce`."""
+"""`reproduce`: a recorded run made again and compared."""
 
 import argparse
 from pathlib import Path
@@ -13,23 +13,20 @@ from harness.run.history import read_history
 
 
 def add(subparsers: Subparsers) -> None:
-    """The command `reproduce`."""
     parser: OneLineParser = subparsers.add_parser(
         "reproduce",
         allow_abbrev=False,
-        help="make a run again and say whether it is the same; exit code 1 where it is not",
+        help="run a recorded run again and check that it is identical; exit code 1 if it is not",
     )
     parser.add_argument("run", metavar="RUN", help="folder of a run")
-    parser.add_argument("--steps", type=int, help="compare only the first so many steps (default: all that it has)")
+    parser.add_argument("--steps", type=int, help="compare only the first N steps (default: all)")
     parser.add_argument("--output_dir", metavar="DIR", help="new folder (default: runs/<time>-reproduced-<RUN>)")
     parser.set_defaults(start=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run it again and compare."""
     history = read_history(Path(options.run))
-    from harness.compare.divergence import agreement
-    from harness.compare.explanation import explained
+    from harness.compare.divergence import agreement, explained
     from harness.compare.reproduce import comparable_steps, reproduce
     from harness.loop import ranks_of
 
@@ -45,7 +42,5 @@ def run(options: argparse.Namespace) -> None:
     if divergence:
         say("\n".join(explained(history, read_history(out), divergence)))
         raise HarnessError(f"{options.run} was not reproduced: {out}")
-    compared, gaps = agreement(history, read_history(out), steps)
-    if gaps:
-        say(f"not compared, since they are not in both: {'; '.join(gaps)}")
-    say(f"identical: {', '.join(compared)} of {steps} steps: {out}")
+    *gaps, compared = agreement(history, read_history(out), steps)
+    say("\n".join([*gaps, f"identical: {compared} of {steps} steps: {out}"]))

@@ -1,78 +1,41 @@
-"""Where two runs part: the first step and quantity, in the order in which one follows from the other, and why.
+"""Where two runs part: the first step and quantity that differ, in causal order, and why.
 
 At each step the weights give rollouts and evaluations, the rollouts rewards, advantages and updates, and those the
-next weights. Once a token differs everything after it does, and says nothing more.
+next weights. Once a token differs everything after it does, so nothing is said of what comes later.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from harness.compare.rows import first_row, in_both, logprob_detail, row_detail, same, shown
+from harness.config.differences import settings_that_differ
+from harness.config.resolve import tree_of
 from harness.errors import UsageError
-from harness.run.history import History
+from harness.run.environment import differing
+from harness.run.history import History, Row
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A part of a step's records, and what decides it besides all that comes before."""
+    """A part of a step's records, and what decides it besides all that comes before. Names are separated by spaces."""
 
     name: str
-    columns: tuple[str, ...]
-    stream: str | None  # its random stream, keyed by the seed
-    settings: tuple[str, ...]
+    columns: str = ""
+    stream: str | None = None  # its random stream, keyed by the seed
+    settings: str = ""
+    is_learned: bool = False  # decided by the settings of loss and optimizer
 
-    def divergence(self, step: int | None, detail: str) -> "Divergence":
-        """That it is the first to differ."""
-        return Divergence(step, self.name, detail, self.stream, self.settings)
-
-
-SAMPLED = (
-    Quantity(
-        "prompts",
-        ("round", "prompt_id", "sample", "prompt", "target"),
-        "data",
-        ("task", "prompts_per_step", "group_size", "dynamic_sampling", "max_sampling_rounds"),
-    ),
-    Quantity(
-        "tokens",
-        ("tokens", "text", "response_tokens", "truncated"),
-        "rollout",
-        ("temperature", "max_response_tokens", "model", "model_revision", "model_seed", "dtype", "threads"),
-    ),
-    Quantity(
-        "rewards", ("correct", "outcome", "reward"), "random reward", ("control", "overlong_buffer", "overlong_factor")
-    ),
-)
-ADVANTAGES = Quantity(
-    "advantages", ("trained", "advantage"), None, ("advantage_scale", "advantage_std_eps", "unfilled")
-)
-OLD_LOGPROBS = Quantity(
-    "old log-probabilities", ("old_logprobs",), None, ("micro_batch_size", "minibatches", "dtype", "threads")
-)
-EVALUATION = Quantity(
-    "evaluation",
-    ("prompt_id", "sample", "text", "answer", "correct", "outcome", "response_tokens", "truncated"),
-    "eval",
-    (
-        "eval_prompts",
-        "eval_samples",
-        "final_evaluations",
-        "final_eval_samples",
-        "eval_temperature",
-        "eval_top_p",
-        "eval_every",
-        "steps",
-    ),
-)
-WEIGHTS = Quantity("influence weights", ("influence_weight",), None, ())
-TOKENS = Quantity("tokens at the last update", ("position", "log_ratio", "future_kl", "influence_weight"), None, ())
-UPDATES = Quantity("updates", (), None, ())
-FINAL_WEIGHTS = Quantity("final weights", (), None, ())
-LEARNED = UPDATES.name, WEIGHTS.name, TOKENS.name, FINAL_WEIGHTS.name  # what loss and optimizer decide
+    def compare(self, step: int, a: Sequence[Row], b: Sequence[Row]) -> "Iterator[Divergence]":
+        """A divergence, where the rows differ in these columns."""
+        columns = self.columns.split()
+        if pair := first_row(a, b, columns):
+            yield Divergence(step, self, row_detail(pair, columns))
 
 
 @dataclass(frozen=True)
@@ -80,71 +43,88 @@ class Divergence:
     """The first difference between two runs."""
 
     step: int | None  # None: after the last step
-    quantity: str
+    quantity: Quantity
     detail: str
-    stream: str | None
-    settings: tuple[str, ...]
+
+
+SAMPLED = (
+    Quantity(
+        "prompts",
+        "round prompt_id sample prompt target",
+        "data",
+        "task prompts_per_step group_size dynamic_sampling max_sampling_rounds",
+    ),
+    Quantity(
+        "tokens",
+        "tokens text response_tokens truncated",
+        "rollout",
+        "temperature max_response_tokens model model_revision model_seed dtype threads",
+    ),
+    Quantity("rewards", "correct outcome reward", "random reward", "control overlong_buffer overlong_factor"),
+)
+ADVANTAGES = Quantity("advantages", "trained advantage", None, "advantage_scale advantage_std_eps unfilled")
+OLD_LOGPROBS = Quantity("old log-probabilities", "old_logprobs", None, "micro_batch_size minibatches dtype threads")
+EVALUATION = Quantity(
+    "evaluation",
+    "prompt_id sample text answer correct outcome response_tokens truncated",
+    "eval",
+    "eval_prompts eval_samples final_evaluations final_eval_samples eval_temperature eval_top_p eval_every steps",
+)
+WEIGHTS = Quantity("influence weights", "influence_weight", is_learned=True)
+UPDATES = Quantity("updates", is_learned=True)
+TOKENS = Quantity("tokens at the last update", "position log_ratio future_kl influence_weight", is_learned=True)
+FINAL_WEIGHTS = Quantity("final weights", is_learned=True)
 
 
 def first_divergence(ours: History, theirs: History) -> Divergence | None:
     """The first difference over the steps that both runs have, or None."""
     steps = min(ours.steps_done, theirs.steps_done)
     for step in range(steps + 1):
-        found = (
-            (rollouts_differ(ours, theirs, step) if step < steps else None)
-            or evaluations_differ(ours, theirs, step)
-            or (updates_differ(ours, theirs, step) if step < steps else None)
-        )
-        if found:
+        if found := next(divergences(ours, theirs, step, step < steps), None):
             return found
     return weights_differ(ours, theirs) if ours.steps_done == theirs.steps_done else None
 
 
-def rollouts_differ(ours: History, theirs: History, step: int) -> Divergence | None:
-    """The first of the step's rollouts' quantities that differs, where both runs stored them."""
-    a, b = ours.table("rollouts", step), theirs.table("rollouts", step)
-    if a is None or b is None:
-        return None
-    for number in sorted({row["round"] for row in (*a, *b)}):  # a round is drawn because of how the one before went
-        ours_then, theirs_then = ([row for row in rows if row["round"] == number] for rows in (a, b))
+def divergences(ours: History, theirs: History, step: int, is_trained: bool) -> Iterator[Divergence]:
+    """What differs at a step, in causal order; tables that only one run has are skipped."""
+    rollouts = both(ours, theirs, "rollouts", step) if is_trained else None
+    if rollouts:
+        yield from rollouts_differ(step, *rollouts)
+    if evals := both(ours, theirs, "evals", step):
+        yield from EVALUATION.compare(step, *in_both(*evals))
+    if rollouts:
+        yield from WEIGHTS.compare(step, *rollouts)
+    if is_trained:
+        yield from metrics_differ(step, ours.metrics[step], theirs.metrics[step])
+        if tokens := both(ours, theirs, "tokens", step):
+            yield from TOKENS.compare(step, *tokens)
+
+
+def both(ours: History, theirs: History, kind: str, step: int) -> tuple[list[Row], list[Row]] | None:
+    """The step's tables, where both runs have one."""
+    a, b = ours.table(kind, step), theirs.table(kind, step)
+    return None if a is None or b is None else (a, b)
+
+
+def rollouts_differ(step: int, a: list[Row], b: list[Row]) -> Iterator[Divergence]:
+    """Round by round, since a round is drawn because of how the one before went."""
+    for number in sorted({row["round"] for row in (*a, *b)}):
+        ours, theirs = ([row for row in rows if row["round"] == number] for rows in (a, b))
         for quantity in SAMPLED:
-            if pair := first_row(ours_then, theirs_then, quantity.columns):
-                return quantity.divergence(step, row_detail(pair, quantity.columns))
-    if pair := first_row(a, b, ADVANTAGES.columns):
-        return ADVANTAGES.divergence(step, row_detail(pair, ADVANTAGES.columns))
-    return OLD_LOGPROBS.divergence(step, logprob_detail(a, b)) if first_row(a, b, OLD_LOGPROBS.columns) else None
+            yield from quantity.compare(step, ours, theirs)
+    yield from ADVANTAGES.compare(step, a, b)
+    if first_row(a, b, [OLD_LOGPROBS.columns]):
+        found = logprob_agreement(a, b)
+        apart = f"up to {found[0]:.3g} apart over {found[1]:,} tokens" if found else "only one run has them"
+        yield Divergence(step, OLD_LOGPROBS, apart)
 
 
-def evaluations_differ(ours: History, theirs: History, step: int) -> Divergence | None:
-    """Whether the answers after `step` steps differ, where both runs have them."""
-    a, b = ours.table("evals", step), theirs.table("evals", step)
-    if a is None or b is None:
-        return None
-    pair = first_row(*in_both(a, b), EVALUATION.columns)
-    return EVALUATION.divergence(step, row_detail(pair, EVALUATION.columns)) if pair else None
-
-
-def updates_differ(ours: History, theirs: History, step: int) -> Divergence | None:
-    """What the step's updates or its line of metrics show, where all before it is the same."""
-    a, b = ours.table("rollouts", step), theirs.table("rollouts", step)
-    pair = first_row(a, b, WEIGHTS.columns) if a is not None and b is not None else None
-    if pair:
-        return WEIGHTS.divergence(step, row_detail(pair, WEIGHTS.columns))
-    both = ours.metrics[step].keys() & theirs.metrics[step].keys()  # an older version has fewer
-    kept = [key for key in ours.metrics[step] if key in both and not key.startswith("time/")]
-    lines = [{key: run.metrics[step][key] for key in kept} for run in (ours, theirs)]
-    keys = [key for key in {**lines[0], **lines[1]} if not same(lines[0].get(key), lines[1].get(key))]
-    if not keys:
-        return tokens_differ(ours, theirs, step)
-    detail = f"{keys[0]} {shown(lines[0].get(keys[0]))} and {shown(lines[1].get(keys[0]))}, {len(keys)} metrics in all"
-    return UPDATES.divergence(step, detail)
-
-
-def tokens_differ(ours: History, theirs: History, step: int) -> Divergence | None:
-    """Whether what is stored of single tokens differs."""
-    a, b = ours.table("tokens", step), theirs.table("tokens", step)
-    pair = first_row(a, b, TOKENS.columns) if a is not None and b is not None else None
-    return TOKENS.divergence(step, row_detail(pair, TOKENS.columns)) if pair else None
+def metrics_differ(step: int, line: Row, other: Row) -> Iterator[Divergence]:
+    """Metrics that both have and that differ; an older version has fewer, and no two runs take the same time."""
+    keys = [key for key in line if key in other and not key.startswith("time/") and not same(line[key], other[key])]
+    if keys:
+        values = f"{shown(line[keys[0]])} and {shown(other[keys[0]])}"
+        yield Divergence(step, UPDATES, f"{keys[0]} {values}, {len(keys)} metrics in all")
 
 
 def weights_differ(ours: History, theirs: History) -> Divergence | None:
@@ -155,10 +135,10 @@ def weights_differ(ours: History, theirs: History) -> Divergence | None:
     a, b = (read_weights(file) for file in files)
     for name in sorted({**a, **b}):
         if name not in a or name not in b or a[name].shape != b[name].shape:
-            return FINAL_WEIGHTS.divergence(None, f"{name} is not in both with the same shape")
+            return Divergence(None, FINAL_WEIGHTS, f"{name} is not in both with the same shape")
         if not torch.equal(*(each[name].reshape(-1).view(torch.uint8) for each in (a, b))):
             largest = float((a[name].double() - b[name].double()).abs().max())
-            return FINAL_WEIGHTS.divergence(None, f"{name} differs by up to {largest:.3g}")
+            return Divergence(None, FINAL_WEIGHTS, f"{name} differs by up to {largest:.3g}")
     return None
 
 
@@ -170,20 +150,120 @@ def read_weights(file: Path) -> dict[str, torch.Tensor]:
         raise UsageError(f"{file}: expected weights in safetensors, got: {error}") from None
 
 
-def agreement(ours: History, theirs: History, steps: int) -> tuple[list[str], list[str]]:
-    """Of two runs without a divergence: what was compared throughout, and what could not be since one run lacks it."""
+def explained(ours: History, theirs: History, divergence: Divergence) -> list[str]:
+    """The lines that say where two runs part, and why."""
+    step = divergence.step
+    where = "after the last step" if step is None else f"step {step}"
+    reasons = list(causes(ours, theirs, divergence.quantity)) or suspects(ours, theirs)
+    lines = [f"first difference: {where}, {divergence.quantity.name}: {divergence.detail}"]
+    lines += [f"  from {reason}" for reason in reasons]
+    rollouts = both(ours, theirs, "rollouts", step) if step is not None else None
+    if rollouts and (found := logprob_agreement(*rollouts)):
+        lines.append(
+            f"  log-probabilities of step {step} up to the first differing token of each response: "
+            f"within {found[0]:.3g} over {found[1]:,} tokens"
+        )
+    return [*lines, "nothing is claimed of what comes after it"]
+
+
+def causes(ours: History, theirs: History, quantity: Quantity) -> Iterator[str]:
+    """What differs among the inputs of a quantity: its random stream, its settings, the initial weights."""
+    settings, tree = settings_that_differ(ours.config, theirs.config), tree_of(ours.config)
+    if quantity.stream and (seeds := settings.get("seed")):
+        yield f"the random stream (seed, {quantity.stream!r}, ...): seeds {seeds[0]} and {seeds[1]}"
+    learning = {*tree["loss"], *tree["optimizer"], "control"} if quantity.is_learned else set()
+    for flag, (mine, other) in settings.items():
+        if flag in learning | {*quantity.settings.split()}:
+            yield f"the setting --{flag}: {mine} and {other}"
+    if "model_sha256" in differing(ours.environment, theirs.environment):
+        yield "the initial weights"
+
+
+def suspects(ours: History, theirs: History) -> list[str]:
+    """Where no known input differs: every setting and every part of the environment that does."""
+    settings = {f"--{flag}": pair for flag, pair in settings_that_differ(ours.config, theirs.config).items()}
+    differences = settings | differing(ours.environment, theirs.environment)
+    found = [f"{name}: {shown(mine)} and {shown(other)}" for name, (mine, other) in differences.items()]
+    return found or ["no recorded setting, random stream or part of the environment"]
+
+
+def agreement(ours: History, theirs: History, steps: int) -> list[str]:
+    """Of two runs without a divergence: lines that say what could not be compared, and last what is the same."""
     compared, gaps = ["metrics"], []
     for name, kind, last in (("rollouts", "rollouts", steps - 1), ("evaluations", "evals", steps)):
         found = {step: (ours.has_table(kind, step), theirs.has_table(kind, step)) for step in range(last + 1)}
-        both = [step for step, there in found.items() if all(there)]
         lacking = [str(step) for step, there in found.items() if not all(there) and (any(there) or kind == "rollouts")]
-        if both and not lacking:
-            compared.append(name)
-        elif lacking:
+        if lacking:
             gaps.append(f"{name} of step {', '.join(lacking)}")
+        elif any(map(all, found.values())):
+            compared.append(name)
     finished = [(run.final_weights / "model.safetensors").is_file() for run in (ours, theirs)]
     if all(finished) and ours.steps_done == theirs.steps_done:
         compared.append("final weights")
     elif any(finished):
         gaps.append("final weights")
-    return compared, gaps
+    lines = [f"not compared, since they are not in both: {'; '.join(gaps)}"] if gaps else []
+    return [*lines, ", ".join(compared)]
+
+
+def first_row(a: Sequence[Row], b: Sequence[Row], columns: Sequence[str]) -> tuple[Row, Row] | None:
+    """The first pair of rows that differ in the columns that both tables have; a missing row is an empty one."""
+    shared = [column for column in columns if all(not rows or column in rows[0] for rows in (a, b))]
+    for number in range(max(len(a), len(b))):
+        row, other = (rows[number] if number < len(rows) else {} for rows in (a, b))
+        if not row or not other or any(not same(row[column], other[column]) for column in shared):
+            return row, other
+    return None
+
+
+def in_both(a: Sequence[Row], b: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows of prompts and samples that both tables have, in the order of the first."""
+    theirs = {(row["prompt_id"], row["sample"]): row for row in b}
+    ours = [row for row in a if (row["prompt_id"], row["sample"]) in theirs]
+    return ours, [theirs[row["prompt_id"], row["sample"]] for row in ours]
+
+
+def same(value: object, other: object) -> bool:
+    """Whether two recorded values are equal; a NaN is equal to a NaN."""
+    if value == other:
+        return True
+    if isinstance(value, list) and isinstance(other, list):
+        return len(value) == len(other) and all(map(same, value, other))
+    return value != value and other != other
+
+
+def row_detail(pair: tuple[Row, Row], columns: Sequence[str]) -> str:
+    """What differs between two rows."""
+    row, other = pair
+    if not row or not other:
+        return "one run has more of them"
+    place = f"prompt {row['prompt_id']}, sample {row['sample']}: "
+    if "tokens" in columns and row["tokens"] != other["tokens"]:
+        position = common_length(row["tokens"], other["tokens"])
+        tokens = ((*each["tokens"], "no more")[position] for each in pair)
+        return f"{place}token {position}, {' and '.join(map(str, tokens))}"
+    shared = (column for column in columns if column in row and column in other)
+    column = next(column for column in shared if not same(row[column], other[column]))
+    return f"{place}{column} {shown(row[column])} and {shown(other[column])}"
+
+
+def common_length(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """How far two sequences agree."""
+    return next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def logprob_agreement(a: Sequence[Row], b: Sequence[Row]) -> tuple[float, int] | None:
+    """The largest difference of old log-probabilities up to each response's first differing token, over how many."""
+    differences: list[float] = []
+    for row, other in zip(*in_both(a, b), strict=True):
+        if row["old_logprobs"] is not None and other["old_logprobs"] is not None:
+            length = common_length(row["tokens"], other["tokens"])
+            ours, theirs = (np.array(each["old_logprobs"][:length], dtype=np.float64) for each in (row, other))
+            differences += np.abs(ours - theirs).tolist()
+    return (float(np.max(differences)), len(differences)) if differences else None
+
+
+def shown(value: object) -> str:
+    """A value, cut to fit a line."""
+    text = f"{value:.9g}" if isinstance(value, float) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

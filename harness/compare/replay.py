@@ -1,7 +1,7 @@
-"""Another loss on the very data and weights of a recorded run: losses compared on identical batches.
+"""Another loss on the batches and weights of a recorded run.
 
-The run's own updates are made again from its stored rollouts, so that at each of them both losses see the same policy,
-the same responses and the same old log-probabilities. What the other loss would do is measured and never applied.
+The run's own updates are repeated from its stored rollouts, so that at each of them both losses see the same policy,
+responses and old log-probabilities. The other loss's gradient is measured and never applied.
 """
 
 import json
@@ -41,19 +41,19 @@ Line = dict[str, Any]
 
 @dataclass
 class Replay:
-    """A run being replayed, and how far what is computed again lies from what it recorded."""
+    """A run being replayed beside another loss."""
 
     history: History
     training: Training
     other: Updater
-    off: float = 0.0  # the largest difference of old log-probabilities; 0 where the replay follows the run exactly
+    off: float = 0.0  # largest difference from the recorded old log-probabilities; 0 for an exact replay
 
 
 def replay_run(history: History, other: Config, steps: range, out: Path, say: Say) -> Iterator[list[Line]]:
-    """The lines of each of the steps in turn, written to `out`/replay.jsonl as well; at the end, whether it was exact.
+    """Yield a step's lines, one per update, and write them to `out`/replay.jsonl; finally say how exact it was.
 
-    It begins at the newest checkpoint kept before the first step, else at the initial weights. Raises UsageError where
-    those cannot be had, or the rollouts of a step from there on are not stored.
+    Starts at the newest checkpoint before the first step, or at the initial weights. Raises UsageError where those
+    are not available, or a step's rollouts are not stored.
     """
     refuse_used_folder(out)
     replay = begin_replay(history, other, steps.start, say)
@@ -66,33 +66,28 @@ def replay_run(history: History, other: Config, steps: range, out: Path, say: Sa
         lines = list(replay_step(replay))
         if replay.training.steps_done > steps.start:
             for line in lines:
-                journal.append(json.dumps({key: finite(value) for key, value in line.items()}, allow_nan=False))
+                finite = {key: value if value is None or math.isfinite(value) else None for key, value in line.items()}
+                journal.append(json.dumps(finite, allow_nan=False))
             yield lines
     say(exactness(replay))
 
 
-def finite(value: Any) -> Any:
-    """The value, or None for a number that is not finite."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def begin_replay(history: History, other: Config, first_step: int, say: Say) -> Replay:
-    """The run where the replay begins, and the other loss at its weights."""
     history, other = replace(history, config=in_this_process(history.config)), in_this_process(other)
-    with_reference = max(history.config.loss.beta, other.loss.beta) > 0
+    with_reference = history.config.loss.needs_reference or other.loss.needs_reference
     training = training_at(history, recorded_initial_policy(history, say) if with_reference else None, first_step, say)
     own = training.updater
     return Replay(history, training, Updater(own.backend, make_loss(other), other))
 
 
 def in_this_process(config: Config) -> Config:
-    """The settings for this process alone, whatever ranks and engine the run had."""
+    """The config for one process with torch's engine, whatever the run had."""
     engine = config.engine.model_copy(update={"engine": "torch"})
     return config.model_copy(update={"backend": BackendSettings(), "engine": engine})
 
 
 def training_at(history: History, reference: Policy | None, step: int, say: Say) -> Training:
-    """The run as it was after `step` steps, or at the last point before that was kept."""
+    """The run's state after `step` steps, or the last one before that was kept."""
     for folder in kept_checkpoints(history.path / CHECKPOINTS):
         try:
             state = read_state(folder)
@@ -104,7 +99,7 @@ def training_at(history: History, reference: Policy | None, step: int, say: Say)
 
 
 def replay_step(replay: Replay) -> Iterator[Line]:
-    """A line per update of the run's next step, and the updates themselves."""
+    """Repeat the updates of the run's next step; yield a line for each."""
     training, own, other = replay.training, replay.training.updater, replay.other
     config, step = own.config, training.steps_done
     task, rows = training.task, trained_rows(replay.history, step)
@@ -135,7 +130,7 @@ def replay_step(replay: Replay) -> Iterator[Line]:
 
 
 def measure(updater: Updater, minibatch: list[MicroBatch], known: list[KnownLogprobs]) -> LossRecord:
-    """What the loss says of the minibatch at the policy's weights; its gradient is left in the parameters."""
+    """The loss's metrics on the minibatch at the policy's weights; leaves its gradient in the parameters."""
     gradient, record = updater.gradient(minibatch, known), LossRecord(metric_names(updater.loss))
     for batch, forward in zip(minibatch, gradient.forwards, strict=True):
         record.add(batch, forward)
@@ -165,7 +160,7 @@ def distance(rows: Sequence[Row], minibatches: list[list[MicroBatch]], known: li
 
 
 def exactness(replay: Replay) -> str:
-    """How well the replay followed the run."""
+    """How closely the replay followed the run."""
     history = replay.history
     followed = f"old log-probabilities within {replay.off:.3g} of those recorded"
     if replay.training.steps_done < history.config.run.steps or not history.final_weights.is_dir():

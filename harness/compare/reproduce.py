@@ -1,11 +1,10 @@
-"""A recorded run made again, from its folder alone."""
+"""A recorded run repeated from its folder alone."""
 
 from pathlib import Path
 
 from harness.algorithm.metrics import Metrics
 from harness.backends.torch_setup import set_up_torch
-from harness.compare.divergence import Divergence, first_divergence
-from harness.compare.rows import shown
+from harness.compare.divergence import Divergence, first_divergence, shown
 from harness.console import Say
 from harness.errors import GaveUp, Stopped, UsageError
 from harness.loop import Beginning, OnStep, ranks_of, train
@@ -15,27 +14,26 @@ from harness.run.initial_model import recorded_initial_policy
 
 
 class FarEnough(Stopped):
-    """The run made again has as many steps as are compared."""
+    """All steps to be compared are done."""
 
 
 def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Say) -> Divergence | None:
-    """The first difference between the run and the same run made again in `out`, over its first `until` steps.
+    """Repeat the run's first `until` steps in `out`; the first difference from the recorded ones, if any.
 
-    Raises UsageError where the run's initial weights cannot be had. What differs here from its surroundings goes to
-    `say` first.
+    Tells `say` first what differs in this environment. Raises UsageError where the initial weights are not available.
     """
     differences = differences_here(run.environment, run.config.run.threads)
     for name, (then, now) in differences.items():
         say(f"{name}: {shown(then)} in the run, {shown(now)} here")
     if any(name in differences for name in FINGERPRINT):
-        say("so the last bits of its arithmetic need not be the same here, and one flipped token changes all after it")
+        say("so results may differ in the last bits here, and a single flipped token changes everything after it")
     set_up_torch(run.config.run.threads)
     policy = recorded_initial_policy(run, say)
 
     def stop_there(metrics: Metrics) -> None:
         on_step(metrics)
         if metrics["step"] == until - 1 and until < run.config.run.steps:
-            raise FarEnough(f"stopped after {until} steps, which is as far as it is compared")
+            raise FarEnough(f"stopped after the {until} steps that are compared")
 
     try:
         train(run.config, out, stop_there, beginning=Beginning(policy, run.environment))
@@ -45,7 +43,7 @@ def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Say) ->
 
 
 def comparable_steps(run: History, asked: int | None) -> int:
-    """How many steps can be compared. Raises UsageError where that is none, or fewer than asked for."""
+    """How many steps to compare. Raises UsageError where the run has none, or fewer than asked for."""
     if run.steps_done == 0 or (asked is not None and not 0 < asked <= run.steps_done):
         raise UsageError(
             f"--steps: expected 1 to the {run.steps_done} steps that {run.path} has done, got {asked}: "

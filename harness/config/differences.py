@@ -36,6 +36,11 @@ def differences(ours: Config, theirs: Config) -> list[Difference]:
     return sorted(found, key=lambda one: not one.is_the_losses)
 
 
+def settings_that_differ(ours: Config, theirs: Config) -> dict[str, tuple[object, object]]:
+    """By flag, both values of each setting in which two configs differ."""
+    return {one.flag: (one.ours, one.theirs) for one in differences(ours, theirs)}
+
+
 def read(settings: dict[str, object], flag: str, config: Config) -> object:
     """The value of the setting, or "-" where it is another loss's."""
     return "-" if is_anothers(flag, config.loss.loss_type) else settings[flag]

@@ -125,6 +125,11 @@ class PublishedLossSettings(Section):
             values["epsilon_high"] = values.get("epsilon", 0.2)
         return values
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the loss has a KL to the initial policy, which is then kept beside the trained one."""
+        return self.beta > 0
+
     def flag(self, field: str) -> str:
         """The flag that sets a field of the loss: shared fields bare, a loss's own with its prefix."""
         own = f"{self.loss_type}_{field}"

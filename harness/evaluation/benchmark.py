@@ -1,7 +1,7 @@
-"""A model's answers to benchmarks in a folder of their own: part by part, so that the same command goes on.
+"""A model's answers to benchmarks, in a folder that the same command resumes part by part.
 
-evaluation.json    what is asked of which weights; fixed when the folder begins
-answers/           a parquet file per part, of the schema of a run's evals/
+evaluation.json    what is asked of which weights; fixed at the start
+answers/           a parquet file per part, with the columns of a run's evals/
 results.json       scores by benchmark and problem, written at the end
 """
 
@@ -28,13 +28,13 @@ from harness.tasks.task import Problem
 
 PART_ANSWERS = 256
 EVALUATION, ANSWERS, RESULTS = "evaluation.json", "answers", "results.json"
-IDENTITY = ("model_sha256", "config_sha256", "samples", "step", "suites", "targets")  # what must be the same to go on
+IDENTITY = ("model_sha256", "config_sha256", "samples", "step", "suites", "targets")  # must be equal to resume
 
 
 def evaluate_model(context: SamplerContext, step: int, samples: int, out: Path) -> dict[str, Any]:
-    """The content of results.json: `samples` answers to every prompt, those that the folder has already kept.
+    """Draw `samples` answers to every prompt that the folder does not have yet; returns the content of results.json.
 
-    Raises UsageError where the folder holds something else than an unfinished or finished evaluation of the same kind.
+    Raises UsageError where the folder holds anything but this very evaluation, finished or not.
     """
     settings = context.config.evaluation
     problems = context.task.held_out(settings.eval_split, settings.eval_prompts)
@@ -43,13 +43,12 @@ def evaluate_model(context: SamplerContext, step: int, samples: int, out: Path) 
     size = max(1, PART_ANSWERS // samples)
     parts = [problems[start : start + size] for start in range(0, len(problems), size)]
     answers = [answer for part in answered(parts, context, (step, samples), out) for answer in part]
-    results = results_of(answers, suites)
-    write_json(out / RESULTS, results)
+    write_json(out / RESULTS, results := results_of(answers, suites))
     return results
 
 
 def suites_of(context: SamplerContext, problems: Sequence[Problem]) -> dict[str, list[str]]:
-    """The prompt ids of each benchmark; of a task without data all are one."""
+    """Prompt ids by benchmark; a task without data files is one benchmark."""
     data = context.task.facts.get("data")
     asked = [problem.prompt_id for problem in problems]
     if not data or context.config.evaluation.eval_split == "tune":
@@ -63,7 +62,6 @@ def suites_of(context: SamplerContext, problems: Sequence[Problem]) -> dict[str,
 def description(
     context: SamplerContext, suites: dict[str, list[str]], asked: tuple[int, int], problems: Sequence[Problem]
 ) -> dict[str, Any]:
-    """The content of evaluation.json."""
     config = context.config
     where = environment(context.policy, problems, config.run.threads)
     return {
@@ -82,7 +80,7 @@ def description(
 
 
 def begin(out: Path, wanted: dict[str, Any]) -> None:
-    """Begin the folder, or check that it holds the beginning of this very evaluation."""
+    """Create the folder, or check that it belongs to this very evaluation. Raises UsageError where it does not."""
     kept = json_object(out / EVALUATION)
     if kept is None:
         refuse_used_folder(out)
@@ -94,7 +92,7 @@ def begin(out: Path, wanted: dict[str, Any]) -> None:
         if kept.get(name) != wanted[name]:
             raise UsageError(
                 f"--output_dir: expected the evaluation that {str(out)!r} holds, got one with another "
-                f"{changed(kept, wanted) if name == 'config_sha256' else name}: name a new folder, or ask as before"
+                f"{changed(kept, wanted) if name == 'config_sha256' else name}: name a new folder"
             )
 
 
@@ -107,11 +105,11 @@ def changed(kept: dict[str, Any], wanted: dict[str, Any]) -> str:
 def answered(
     parts: Sequence[Sequence[Problem]], context: SamplerContext, asked: tuple[int, int], out: Path
 ) -> list[list[Answer]]:
-    """The answers part by part: read where they are there, else drawn and written."""
+    """The answers by part, read where they are stored, else drawn and written."""
     paths = [out / ANSWERS / f"part_{number:06d}.parquet" for number in range(len(parts))]
     missing = [number for number, path in enumerate(paths) if not path.is_file()]
     if missing and len(missing) < len(parts):
-        say(f"going on with {out}: {len(parts) - len(missing)} of {len(parts)} parts are there")
+        say(f"resuming {out}: {len(parts) - len(missing)} of {len(parts)} parts are there")
     began = time.monotonic()
     for drawn, number in enumerate(missing, start=1):
         answers = [answer for of_one in answers_to(parts[number], context, asked) for answer in of_one]
@@ -123,7 +121,6 @@ def answered(
 
 
 def read_part(path: Path) -> list[Answer]:
-    """The answers in a part's file."""
     try:
         return [Answer(**row) for row in pq.read_table(path).to_pylist()]
     except (OSError, ValueError, TypeError, pa.ArrowException) as error:
@@ -132,7 +129,6 @@ def read_part(path: Path) -> list[Answer]:
 
 
 def results_of(answers: Sequence[Answer], suites: dict[str, list[str]]) -> dict[str, Any]:
-    """Scores and problems by benchmark."""
     by_prompt: dict[str, list[Answer]] = {}
     for answer in answers:
         by_prompt.setdefault(answer.prompt_id, []).append(answer)
@@ -149,23 +145,19 @@ def results_of(answers: Sequence[Answer], suites: dict[str, list[str]]) -> dict[
 
 
 def result_lines(results: dict[str, Any]) -> list[str]:
-    """A line per benchmark: scores with their standard errors over problems, length, what was cut or not checked."""
+    """A line per benchmark: scores with standard errors over problems, mean length, shares cut and unchecked."""
     lines = []
     for suite, one in results.items():
-        problems = one["problems"]
+        problems, unchecked = one["problems"], one["unchecked"]
         answers = sum(problem["samples"] for problem in problems)
-        found = [f"{key} {shown(score)}" for key, score in one["scores"].items()]
         tokens = sum(problem["response_tokens"] for problem in problems) / len(problems)
         cut = sum(problem["truncated"] for problem in problems) / answers
-        unchecked = f", {one['unchecked']} answers unchecked" if one["unchecked"] else ""
+        found = []
+        for key, score in one["scores"].items():
+            error = score["standard_error"]
+            found.append(f"{key} {score['mean']:.4f}" + ("" if error is None else f" (se {error:.4f})"))
         lines.append(
             f"{suite}: {'  '.join(found)}  ({len(problems)} problems, {answers} answers of {tokens:.0f} tokens, "
-            f"{cut:.1%} cut{unchecked})"
+            f"{cut:.1%} cut{f', {unchecked} answers unchecked' if unchecked else ''})"
         )
     return lines
-
-
-def shown(score: dict[str, float | None]) -> str:
-    """A score and its standard error."""
-    error = score["standard_error"]
-    return f"{score['mean']:.4f}" + ("" if error is None else f" (se {error:.4f})")

@@ -1,13 +1,14 @@
-"""Bytes of GPU memory that a run takes per process: at its start, while responses are drawn, and while it trains.
+"""GPU memory of a rank by phase: each the largest of a few moments, each moment a sum of parts.
 
-Follows what this harness allocates. Each phase is the largest of a few moments, and each moment a sum of parts. What
-PyTorch's allocator holds back beyond the tensors is not in it.
+What a pass keeps follows transformers' modeling_qwen2.py, model/packing.py and model/logprobs.py, and is held to the
+byte against what autograd saves on a CPU (tests/harness/plan/test_activations.py). On a GPU attention in float32
+repeats keys and values to as many as queries. Left out: what the allocator wastes, padding of sums, up to a tenth more
+cells than tokens where texts differ in length, and the mask of a sliding window.
 """
 
 from dataclasses import dataclass
 
-from harness.backends.deepspeed_backend import GPU_BUCKET
-from harness.plan.activations import Pass, trainer_pass
+from harness.model.logprobs import CHUNK_BYTES
 from harness.plan.job import GIB, Job
 from harness.rollouts.decoding import FIRST_COLUMNS
 
@@ -18,21 +19,7 @@ LIVE_PARAMETERS = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters, and i
 # their order and which lie beyond, zeros, cut and scattered ones (8 bytes each but one; the sort's own work left out).
 SAMPLER_BYTES, NUCLEUS_BYTES = 16, 49
 
-PARTS = (
-    "weights",
-    "gradients",
-    "optimizer",
-    "DeepSpeed's buffers",
-    "reference policy",
-    "activations",
-    "logits and head",
-    "engine's weights",
-    "KV cache",
-    "engine's work",
-    "optimizer's work",
-    "CUDA context",
-)
-Parts = dict[str, int]  # bytes by name of PARTS
+Parts = dict[str, int]  # bytes by name
 
 
 @dataclass(frozen=True)
@@ -44,155 +31,151 @@ class Moment:
 
     @property
     def total(self) -> int:
-        """Bytes."""
         return sum(self.parts.values())
 
 
-@dataclass(frozen=True)
-class Memory:
+class Pass:
+    """Bytes of the largest micro-batch in the model: texts of full length, each with a prompt of its own."""
+
+    def __init__(self, job: Job, is_on_gpu: bool = True) -> None:
+        shape, w, rank, tokens = job.shape, job.width, job.config.model.lora_rank, job.micro_batch_tokens
+        is_checkpointed = job.config.model.gradient_checkpointing
+        texts = -(-tokens // job.full_tokens)
+        responses = -(-tokens * job.longest_response // job.full_tokens)  # tokens of theirs
+
+        # Kept between forward and backward pass: a layer's activations, or when checkpointing its input alone.
+        self.layer = tokens * layer_bytes(job, texts, is_on_gpu)
+        # Cosines and sines of the positions, and where several texts are gathered, serve all layers.
+        self.shared = tokens * (2 * w * shape.head_dim + 16 * (texts > 1))
+        # Before and after the layers: token ids and the last norm; the head's input, place, normaliser and mask.
+        norm = 4 * shape.hidden + 4 + (0 if rank else w * shape.hidden)
+        self.ends = tokens * (8 + norm) + responses * (w * shape.hidden + 13) + self.shared
+        # Nothing is trained before the first adapter, so the norm there keeps nothing.
+        first_norm = tokens * (4 * shape.hidden + 4) if rank else 0
+        inputs = shape.layers * tokens * w * shape.hidden
+        self.kept = self.ends + (inputs if is_checkpointed else shape.layers * self.layer - first_norm)
+
+        # A layer's backward pass takes besides: recomputed activations, gradients of gate and up, and two of the
+        # residual stream; those of a bfloat16 model's adapters are in float32.
+        in_flight = tokens * (8 if rank and w == 2 else 2 * w) * (shape.intermediate + shape.hidden)
+        self.layer_work = in_flight + (self.layer if is_checkpointed else 0)
+        # The head's takes float32 copies of head and gradient, and two chunks of logits; its forward pass three.
+        chunk = min(CHUNK_BYTES, 4 * responses * shape.vocabulary)
+        copy, gradient = (4, 6) if w == 2 else (0, 4)
+        self.head_work = (copy + (0 if rank else gradient)) * shape.embedding + 2 * chunk
+        self.head_forward = copy * shape.embedding + 3 * chunk
+
+
+def layer_bytes(job: Job, texts: int, is_on_gpu: bool) -> int:
+    """What a layer keeps of a token for its backward pass.
+
+    Two norms' inputs, normalised states, roots and outputs; queries, keys, values and attention's output (once more
+    where several texts are gathered back); gate, silu(gate), up and their product. Frozen weights need neither inputs
+    nor normalised states, but adapters keep inputs in float32, and `rank` numbers each.
+    """
+    shape, w, rank = job.shape, job.width, job.config.model.lora_rank
+    is_copied = texts > 1 and not (rank and w == 2)
+    key = shape.query if w == 4 and is_on_gpu else shape.key
+    attention = w * ((2 + is_copied) * shape.query + 2 * key) + 4 * shape.heads
+    if not rank:
+        return (8 + 4 * w) * shape.hidden + 8 + attention + 4 * w * shape.intermediate
+    # In float32 query, key and value share their input, gate and up too, and the output map's is attention's own.
+    shared = 2 * shape.hidden + shape.intermediate
+    inputs = shared if w == 4 else sum(width for width, _ in shape.linears)
+    return 8 * shape.hidden + 8 + attention + 3 * w * shape.intermediate + 4 * (inputs + rank * len(shape.linears))
+
+
+def peaks(job: Job) -> dict[str, Moment]:
     """The largest moment of each phase."""
-
-    start: Moment
-    rollout: Moment
-    trainer: Moment
-
-    @property
-    def phases(self) -> dict[str, Moment]:
-        """By name."""
-        return {"start": self.start, "rollout": self.rollout, "trainer": self.trainer}
-
-
-def memory_of(job: Job) -> Memory:
-    """The peaks of a job."""
-    return Memory(largest(start(job)), largest(rollout(job)), largest(trainer(job)))
-
-
-def largest(moments: list[Moment]) -> Moment:
-    """The moment with the most bytes."""
-    return max(moments, key=lambda moment: moment.total)
+    phases = {"start": start(job), "rollout": rollout(job), "trainer": trainer(job)}
+    return {name: max(moments, key=lambda moment: moment.total) for name, moments in phases.items()}
 
 
 def fits(job: Job) -> bool:
     """Whether every phase has room, and vLLM for a response of full length."""
-    room = job.gpu.memory_gib * GIB
-    return all(moment.total <= room for moment in memory_of(job).phases.values()) and responses_at_once(job) >= 1
-
-
-def per_rank(job: Job, numbers: int) -> int:
-    """A rank's part of what is spread over all."""
-    return -(-numbers // job.gpus)
+    return all(moment.total <= job.gpu.memory for moment in peaks(job).values()) and responses_at_once(job) >= 1
 
 
 def held(job: Job) -> Parts:
     """What the trainer holds from its first step on, whatever it does: weights, optimizer, gradients that stay.
 
-    Torch's AdamW keeps two moments in the dtype of its parameters, and the gradients stay until the next step begins.
-    DeepSpeed's stages 1 to 3 keep float32 weights besides, also beside float32 ones, and spread those, moments,
-    gradients (2, 3) and weights (3) over the ranks; offloading takes them off the GPU.
+    torch's AdamW keeps two moments in its parameters' dtype, and gradients until the next step begins. DeepSpeed's
+    stages 1 to 3 add float32 weights, even beside float32 ones, and spread those, moments, gradients (2, 3) and weights
+    (3) over the ranks; offloading takes them off the GPU. A reference policy is whole on every rank, and so is what
+    torch's engine copies from spread weights.
     """
-    stage, w, offload = job.zero_stage, job.width, job.config.backend.offload
-    weights = job.frozen * w + job.trained * job.trained_width
-    parts = {"CUDA context": CONTEXT, "reference policy": reference_bytes(job)}
+    stage, offload = job.zero_stage, job.config.backend.offload
+    reference = job.model_bytes if job.config.loss.needs_reference else 0
+    parts = {"CUDA context": CONTEXT, "reference policy": reference, "weights": job.model_bytes}
     if stage == 0:
-        moments = 2 * job.trained * job.trained_width
-        return parts | {"weights": weights, "gradients": job.trained * job.trained_width, "optimizer": moments}
-    share = per_rank(job, job.trained)
+        trained = job.trained * job.trained_width
+        return parts | {"gradients": trained, "optimizer": 2 * trained}
+    share = job.trained_per_rank
     parts["optimizer"] = 12 * share if offload == "none" else 0
     if stage < 3:
-        return parts | {"weights": weights}
-    parts["weights"] = 0 if offload == "all" else per_rank(job, weights)
-    parts["gradients"] = w * share if offload == "none" else 0
-    return parts | {"DeepSpeed's buffers": w * bucket(job)}
-
-
-def reference_bytes(job: Job) -> int:
-    """The initial policy, whole on every rank, where there is a KL term."""
-    whole = job.frozen * job.width + job.trained * job.trained_width
-    return whole if job.config.loss.beta > 0 else 0
-
-
-def bucket(job: Job) -> int:
-    """Numbers in a bucket of DeepSpeed."""
-    return job.config.backend.zero_bucket_size or GPU_BUCKET
+        return parts
+    parts["weights"] = 0 if offload == "all" else -(-job.model_bytes // job.gpus)
+    parts["gradients"] = job.width * share if offload == "none" else 0
+    parts["engine's weights"] = 0 if job.is_vllm else job.shape.parameters * job.width
+    return parts | {"DeepSpeed's buffers": job.bucket}
 
 
 def gathered(job: Job) -> int:
-    """Bytes of whole weights that stage 3 has gathered at a time: its limit, or the head and a layer if more."""
+    """Whole weights that stage 3 has gathered at a time: up to its limit, or the head and a layer if they are more."""
     if job.zero_stage < 3:
         return 0
     at_least = job.shape.embedding + job.shape.layer_parameters
     return job.width * min(job.shape.parameters, max(LIVE_PARAMETERS, at_least))
 
 
-def engine_share(job: Job) -> int:
-    """Bytes that vLLM takes while it is awake."""
-    return int(job.config.engine.engine_memory * job.gpu.memory_gib * GIB)
-
-
 def vllm_parts(job: Job) -> Parts:
-    """vLLM's share: weights and work first, keys and values in what is left."""
+    """vLLM's share of the GPU while it is awake: weights and work first, keys and values in what is left."""
     weights = job.shape.parameters * job.width
-    room = max(0, engine_share(job) - weights - VLLM_OVERHEAD)
-    return {"engine's weights": weights, "KV cache": room, "engine's work": VLLM_OVERHEAD}
-
-
-def response_cache_bytes(job: Job) -> int:
-    """Keys and values of one response of full length behind the longest prompt."""
-    return job.full_tokens * job.shape.cache_bytes(job.width)
+    room = int(job.config.engine.engine_memory * job.gpu.memory) - weights - VLLM_OVERHEAD
+    return {"engine's weights": weights, "KV cache": max(0, room), "engine's work": VLLM_OVERHEAD}
 
 
 def responses_at_once(job: Job) -> float:
-    """How many responses of full length a rank draws at a time; of torch's engine, which has no limit, all."""
-    if job.config.engine.engine == "torch":
-        return float(job.prompts_of_a_rank * job.config.rollout.group_size)
-    return vllm_parts(job)["KV cache"] / response_cache_bytes(job)
+    """Responses of full length that a rank draws at a time; torch's engine knows no limit and draws all."""
+    if job.is_vllm:
+        return vllm_parts(job)["KV cache"] / job.response_cache
+    return float(job.rank_responses)
 
 
 def start(job: Job) -> list[Moment]:
-    """vLLM starts and sleeps; then every rank loads the policy whole, and DeepSpeed takes it apart.
-
-    Stages 1 and 2 copy it into a flat buffer.
-    """
-    moments = []
-    if job.config.engine.engine == "vllm":
-        moments.append(Moment("vLLM starts", {"CUDA context": CONTEXT} | vllm_parts(job)))
-    whole = job.frozen * job.width + job.trained * job.trained_width
-    parts = {"CUDA context": CONTEXT, "weights": whole, "reference policy": reference_bytes(job)}
-    moments.append(Moment("the policy is on the GPU, whole", parts))
-    if job.config.engine.engine != "vllm" and job.zero_stage == 3:
-        parts = parts | {"engine's weights": job.shape.parameters * job.width}
+    """vLLM starts and sleeps; then every rank loads the whole policy, and DeepSpeed takes it apart."""
+    after = held(job)
+    moments = [Moment("vLLM starts", {"CUDA context": CONTEXT} | vllm_parts(job))] if job.is_vllm else []
+    whole = {name: after[name] for name in ("CUDA context", "reference policy")} | {"weights": job.model_bytes}
+    moments.append(Moment("the policy is on the GPU, whole", whole))
     if job.zero_stage:
-        optimizer = 4 * per_rank(job, job.trained) if job.config.backend.offload == "none" else 0
-        flat = job.trained * job.width if job.zero_stage < 3 else 0
-        parts = parts | {"optimizer": optimizer, "DeepSpeed's buffers": flat}
-        moments.append(Moment("DeepSpeed takes the whole policy", parts))
+        optimizer = 4 * job.trained_per_rank if job.config.backend.offload == "none" else 0
+        flat = job.trained * job.width if job.zero_stage < 3 else 0  # stages 1 and 2 copy it into one buffer
+        copied = {"engine's weights": after.get("engine's weights", 0)}
+        taken = whole | copied | {"optimizer": optimizer, "DeepSpeed's buffers": flat}
+        moments.append(Moment("DeepSpeed takes the whole policy", taken))
     return moments
 
 
 def rollout(job: Job) -> list[Moment]:
-    """Drawing responses, with what the trainer holds beside them."""
-    base = held(job)
-    if job.config.engine.engine == "vllm":
-        whole = 2 * job.shape.embedding * job.width  # gathered, and the copy that is handed over
-        work = gathered(job) + trainer_pass(job).head_forward_bytes
-        sync = base | vllm_parts(job) | {"logits and head": max(whole, work)}
-        return [Moment("vLLM awake, new weights handed over and checked", sync)]
-    if job.zero_stage == 3:
-        base = base | {"engine's weights": job.shape.parameters * job.width}
-    return [Moment(when, base | parts) for when, parts in torch_engine(job).items()]
+    """Drawing responses, with what the trainer holds meanwhile."""
+    if not job.is_vllm:
+        return [Moment(when, held(job) | parts) for when, parts in torch_engine(job).items()]
+    whole = 2 * job.shape.embedding * job.width  # gathered, and the copy that is handed over
+    work = gathered(job) + Pass(job).head_forward
+    sync = held(job) | vllm_parts(job) | {"logits and head": max(whole, work)}
+    return [Moment("vLLM awake, new weights handed over and checked", sync)]
 
 
 def torch_engine(job: Job) -> dict[str, Parts]:
-    """What torch's engine takes at its largest moments: rollouts/decoding.py, with every response at full length.
+    """The largest moments of rollouts/decoding.py, with every response at full length.
 
     A layer's keys are there twice as their store grows or rows leave it, all layers' as each response is given its
     prompt's. For every head and column attention has two numbers of the weights' width and one of 4 bytes, or two of 4.
     """
-    shape, w, prompts = job.shape, job.width, job.prompts_of_a_rank
-    rows = prompts * job.config.rollout.group_size
-    read, full = prompts * job.prompt_tokens, rows * job.full_tokens
-    laid = rows * job.prompt_tokens
-    begun = rows * (job.prompt_tokens + min(FIRST_COLUMNS, job.response_tokens))
+    shape, w, rows = job.shape, job.width, job.rank_responses
+    read, laid, full = job.rank_prompts * job.longest_prompt, rows * job.longest_prompt, rows * job.full_tokens
+    begun = laid + rows * min(FIRST_COLUMNS, job.longest_response)
     of_prompts, of_begun, of_full = (tokens * shape.cache_bytes(w) for tokens in (read, begun, full))
     sampler = NUCLEUS_BYTES if job.config.evaluation.eval_top_p < 1 else SAMPLER_BYTES
     found = {
@@ -206,61 +189,50 @@ def torch_engine(job: Job) -> dict[str, Parts]:
 
 
 def trainer(job: Job) -> list[Moment]:
-    """Backward pass and optimizer step; vLLM sleeps, torch's own copy of the weights does not."""
-    base = held(job)
-    if job.config.engine.engine == "torch" and job.zero_stage == 3:
-        base = base | {"engine's weights": job.shape.parameters * job.width}
-    one = trainer_pass(job)
-    busy = base | backward_buffers(job, base)
-    kept = one.kept_bytes
-    head = busy | {"activations": kept, "logits and head": one.head_work_bytes}
-    layer = busy | {"activations": kept + one.layer_work_bytes, "logits and head": waiting_gradient(job, one)}
-    forward = busy | {"activations": kept, "logits and head": one.head_forward_bytes}
+    """Passes and optimizer step; vLLM sleeps, torch's own copy of the weights does not."""
+    base, one = held(job), Pass(job)
+    busy, kept = base | backward_buffers(job), one.kept
+    # The head's gradient waits for the embedding's where they are tied, or beside a bucket that is too small.
+    head = job.width * job.shape.embedding
+    is_waiting = job.shape.is_tied or (job.zero_stage > 1 and head > job.bucket)
+    waiting = head if is_waiting and not job.config.model.lora_rank else 0
+    layer = {"activations": kept + one.layer_work, "logits and head": waiting}
     return [
-        Moment("forward pass of the head", forward),
-        Moment("backward pass of the head", head),
-        Moment("backward pass of a layer", layer),
+        Moment("forward pass of the head", busy | {"activations": kept, "logits and head": one.head_forward}),
+        Moment("backward pass of the head", busy | {"activations": kept, "logits and head": one.head_work}),
+        Moment("backward pass of a layer", busy | layer),
         Moment("optimizer step", base | step_parts(job)),
     ]
 
 
-def backward_buffers(job: Job, base: Parts) -> Parts:
+def backward_buffers(job: Job) -> Parts:
     """Gradients and DeepSpeed's buffers during a backward pass."""
-    stage, w = job.zero_stage, job.width
+    stage, bucket = job.zero_stage, job.bucket
     if stage == 0:
         return {}
-    if stage == 3:
-        copied = w * min(bucket(job), job.trained)  # the reduce-scatter's own copy of the bucket
-        return {"DeepSpeed's buffers": base["DeepSpeed's buffers"] + copied + gathered(job)}
     if stage == 1:
-        return {"gradients": w * job.trained, "DeepSpeed's buffers": w * bucket(job)}
-    partition = w * per_rank(job, job.trained) if job.config.backend.offload == "none" else 0
-    return {"gradients": partition, "DeepSpeed's buffers": 2 * w * bucket(job)}  # two in turn, for overlap
-
-
-def waiting_gradient(job: Job, one: Pass) -> int:
-    """A head's gradient that waits: for the embedding's where they are tied, or beside a bucket that is too small."""
-    if one.lora_rank:
-        return 0
-    is_outside = job.zero_stage > 1 and job.shape.embedding > bucket(job)
-    return job.width * job.shape.embedding * (job.shape.is_tied or is_outside)
+        return {"gradients": job.width * job.trained, "DeepSpeed's buffers": bucket}
+    if stage == 3:
+        copied = min(bucket, job.width * job.trained)  # the reduce-scatter's own copy of the bucket
+        return {"DeepSpeed's buffers": bucket + copied + gathered(job)}
+    partition = job.width * job.trained_per_rank if job.config.backend.offload == "none" else 0
+    return {"gradients": partition, "DeepSpeed's buffers": 2 * bucket}  # two in turn, for overlap
 
 
 def step_parts(job: Job) -> Parts:
-    """What the optimizer step takes besides.
+    """What the optimizer step takes beside what is held.
 
-    `step_and_measure` goes tensor by tensor, and keeps two of its size in the weights' dtype and one in float64. Under
+    torch's steps go tensor by tensor, and keep two of its size in the weights' dtype and one in float64. Under
     DeepSpeed torch's AdamW steps all tensors at once on a GPU, with a copy of them.
     """
-    if job.zero_stage == 0 and job.is_deepspeed:
-        return {"optimizer's work": job.trained * job.trained_width}
     if job.zero_stage == 0:
         rank = job.config.model.lora_rank
-        largest_tensor = rank * job.shape.intermediate if rank else job.shape.embedding
-        return {"optimizer's work": (2 * job.trained_width + 8) * largest_tensor}
+        largest = rank * job.shape.intermediate if rank else job.shape.embedding
+        work = job.trained * job.trained_width if job.is_deepspeed else (2 * job.trained_width + 8) * largest
+        return {"optimizer's work": work}
     if job.config.backend.offload != "none":
         return {}
-    share = per_rank(job, job.trained)
-    gradients = {1: job.trained, 2: share, 3: share}[job.zero_stage] * job.width
+    share = job.trained_per_rank
+    gradients = job.width * (job.trained if job.zero_stage == 1 else share)
     wide = 8 * min(share, LIVE_PARAMETERS if job.zero_stage == 3 else share)  # float32 gradient, and AdamW's copy
     return {"gradients": gradients, "optimizer's work": wide}

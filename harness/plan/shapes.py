@@ -1,15 +1,12 @@
-"""The shape of a decoder with grouped attention and a gated MLP, and how many parameters it comes to.
+"""Sizes of a decoder with grouped-query attention and a gated MLP, from config.json alone: no download, no weights."""
 
-Known shapes stand in shapes.toml; others are read from a folder's config.json, or from the hub's cache. Nothing
-is downloaded and no weights are read.
-"""
-
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from transformers import PretrainedConfig
 
 from harness.config.schema import ModelSettings
 from harness.errors import UsageError
@@ -20,7 +17,7 @@ BIASED = {"qwen2": True, "llama": False, "mistral": False}  # whether queries, k
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What a model's config.json says of its size."""
+    """What a model's config.json says about its size."""
 
     vocabulary: int
     hidden: int
@@ -34,13 +31,11 @@ class ModelShape:
     is_biased: bool = True
 
     @property
-    def query(self) -> int:
-        """Width of all queries: heads x head_dim."""
+    def query(self) -> int:  # width of all queries together
         return self.heads * self.head_dim
 
     @property
-    def key(self) -> int:
-        """Width of all keys, or of all values: kv_heads x head_dim."""
+    def key(self) -> int:  # width of all keys together, and of all values
         return self.kv_heads * self.head_dim
 
     @property
@@ -51,22 +46,18 @@ class ModelShape:
         return [*attention, (self.query, self.hidden), *mlp]
 
     @property
-    def embedding(self) -> int:
-        """Parameters of the embedding, and of a head of its own."""
+    def embedding(self) -> int:  # parameters; as many in an untied head
         return self.vocabulary * self.hidden
 
     @property
     def layer_parameters(self) -> int:
-        """Of one layer: linear maps, biases of queries, keys and values, two norms."""
+        """Linear maps, biases of queries, keys and values, and two norms."""
         biases = (self.query + 2 * self.key) * self.is_biased
         return sum(inputs * outputs for inputs, outputs in self.linears) + biases + 2 * self.hidden
 
     @property
     def parameters(self) -> int:
-        """All, a tied head once.
-
-        Qwen2.5-0.5B: 24 (896 (2 x 896 + 2 x 128) + 3 x 896 x 4864 + 1,152 + 1,792) + 151,936 x 896 + 896 = 494,032,768.
-        """
+        """All parameters, a tied head counted once."""
         return self.layers * self.layer_parameters + self.embedding * (1 if self.is_tied else 2) + self.hidden
 
     def adapters(self, rank: int) -> int:
@@ -74,46 +65,34 @@ class ModelShape:
         return self.layers * rank * sum(inputs + outputs for inputs, outputs in self.linears)
 
     def cache_bytes(self, width: int) -> int:
-        """Of keys and values, per token; `width` is bytes per number."""
+        """Keys and values of one token, `width` bytes a number."""
         return 2 * self.layers * self.key * width
 
 
 def shape_of(settings: ModelSettings) -> ModelShape:
-    """The shape of the config's model. Raises UsageError where it is known from nothing at hand."""
+    """The model's shape: built in, from shapes.toml, or from config.json. Raises UsageError where there is none."""
     if settings.model == "tiny":
-        return tiny_shape()
+        from harness.run.tiny_model import END, PAD, SHAPE
+        from harness.tasks.chain_sum import CHARACTERS
+
+        return shape_from(SHAPE | {"model_type": "qwen2", "vocab_size": len(PAD + END + CHARACTERS)}, "tiny")
     known = tomllib.loads(SHAPES.read_text(encoding="utf-8"))
     if settings.model in known:
         return shape_from(known[settings.model], settings.model)
-    path = config_file(settings)
+    model = str(Path(settings.model).expanduser())
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--model: expected a readable config.json, got {str(path)!r}: {error}") from None
+        values, _ = PretrainedConfig.get_config_dict(model, revision=settings.model_revision, local_files_only=True)
+    except OSError as error:
+        raise UsageError(
+            f"--model: expected a model of harness/plan/shapes.toml, a transformers folder or one in the hub's cache, "
+            f"got {settings.model!r}, {str(error).splitlines()[0]}: fetch its config.json first "
+            f"(hf download {settings.model} config.json), or name a folder"
+        ) from None
     return shape_from(values, settings.model)
 
 
-def config_file(settings: ModelSettings) -> Path:
-    """The config.json of a folder, or of a hub model in the cache."""
-    import huggingface_hub
-
-    folder = Path(settings.model).expanduser()
-    if folder.is_dir():
-        return folder / "config.json"
-    cached = None
-    if settings.model.count("/") == 1 and not settings.model.startswith((".", "/", "~")):
-        revision = settings.model_revision or "main"
-        cached = huggingface_hub.try_to_load_from_cache(settings.model, "config.json", revision=revision)
-    if isinstance(cached, str):
-        return Path(cached)
-    raise UsageError(
-        f"--model: expected a model of harness/plan/shapes.toml, a transformers folder or one in the hub's cache, got "
-        f"{settings.model!r}: fetch its config.json first (hf download {settings.model} config.json), or name a folder"
-    )
-
-
 def shape_from(values: Mapping[str, Any], model: str) -> ModelShape:
-    """The shape that a config.json's values describe."""
+    """The shape that a config.json's values describe. Raises UsageError for another architecture."""
     kind = values.get("model_type")
     if kind not in BIASED:
         raise UsageError(f"--model: expected a model of type {', '.join(BIASED)} to plan for, got {kind} in {model!r}")
@@ -133,11 +112,3 @@ def shape_from(values: Mapping[str, Any], model: str) -> ModelShape:
         )
     except KeyError as error:
         raise UsageError(f"--model: expected {error} in the config.json of {model!r}, got none") from None
-
-
-def tiny_shape() -> ModelShape:
-    """Of the model that is made here."""
-    from harness.run.tiny_model import END, PAD, SHAPE
-    from harness.tasks.chain_sum import CHARACTERS
-
-    return shape_from(SHAPE | {"model_type": "qwen2", "vocab_size": len(PAD + END + CHARACTERS)}, "tiny")

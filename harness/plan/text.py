@@ -1,33 +1,22 @@
-"""A plan as text: memory per GPU by part, cost by step and run, and what to change where it does not fit."""
+"""A plan as text: memory per GPU by part, cost of a step and of the run, and what does not fit."""
 
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterator
 
-from harness.plan.activations import trainer_pass
-from harness.plan.changes import changes_that_fit
-from harness.plan.cost import LAUNCH_S, Assumptions, step_work
+from harness.plan.cost import LAUNCH_S, Assumptions, Work, step_work
 from harness.plan.job import GIB, Job
-from harness.plan.memory import (
-    CONTEXT,
-    PARTS,
-    VLLM_OVERHEAD,
-    Moment,
-    fits,
-    held,
-    memory_of,
-    response_cache_bytes,
-    responses_at_once,
-)
+from harness.plan.memory import CONTEXT, Moment, Parts, fits, peaks, responses_at_once
 
 WIDTH = 110
 BAR = 30  # characters of the whole memory
-TIGHT = 0.9  # of the memory: fragments may take the rest
+TIGHT = 0.9  # of the memory: fragmentation may take the rest
 
 
 def plan_text(job: Job, given: Assumptions, name: str) -> str:
     """The whole plan."""
-    parts = [head(job, name), memory_text(job), rollout_text(job), cost_text(job, given), assumptions_text(job, given)]
-    return "\n\n".join([*parts, verdict_text(job, given)])
+    parts = [head(job, name), memory_text(job), rollout_text(job), cost_text(job, step_work(job, given))]
+    return "\n\n".join([*parts, assumptions_text(job, given), verdict(job)])
 
 
 def head(job: Job, name: str) -> str:
@@ -36,73 +25,67 @@ def head(job: Job, name: str) -> str:
     trained = f", {job.trained / 1e6:,.1f} million of them in adapters" if config.model.lora_rank else ""
     stage = f", zero_stage {job.zero_stage}, offload {config.backend.offload}" if job.is_deepspeed else ""
     checkpointing = str(config.model.gradient_checkpointing).lower()
-    more = f"{job.rows} x {job.full_tokens:,} tokens at a time, gradient_checkpointing {checkpointing}"
     return (
         f"{name}: {config.model.model}, {billions:.3g} billion parameters{trained}, {config.model.dtype}\n"
-        f"{job.gpus} x {job.gpu.name}; backend {config.backend.backend}{stage}; engine {config.engine.engine}\n{more}"
+        f"{job.gpus} x {job.gpu.name}; backend {config.backend.backend}{stage}; engine {config.engine.engine}\n"
+        f"{job.rows} x {job.full_tokens:,} tokens at a time, gradient_checkpointing {checkpointing}"
     )
 
 
 def memory_text(job: Job) -> str:
-    """A row per part, a column per phase: the phase's largest moment."""
-    phases = memory_of(job).phases
+    """A row per part, a column per phase at its largest moment."""
+    phases = peaks(job)
     is_small = all(moment.total - CONTEXT < GIB for moment in phases.values())
     unit, name = (2**20, "MiB") if is_small else (GIB, "GiB")
+
+    def row(part: str, sizes: list[int]) -> str:
+        return f"  {part:<20}" + "".join(f"{size / unit:>10.2f}" for size in sizes)
+
     lines = [f"Memory per GPU, {name}   " + "".join(f"{name:>10}" for name in phases)]
-    for part in PARTS:
-        sizes = [moment.parts.get(part, 0) for moment in phases.values()]
-        if any(sizes):
-            lines.append(f"  {part:<20}" + "".join(f"{size / unit:>10.2f}" for size in sizes))
-    lines.append(f"  {'together':<20}" + "".join(f"{moment.total / unit:>10.2f}" for moment in phases.values()))
+    rows = {part: [moment.parts.get(part, 0) for moment in phases.values()] for part in levers(job)}
+    lines += [row(part, sizes) for part, sizes in rows.items() if any(sizes)]
+    lines.append(row("together", [moment.total for moment in phases.values()]))
     return "\n".join(lines + [bar(name, moment, job) for name, moment in phases.items()])
 
 
 def bar(name: str, moment: Moment, job: Job) -> str:
     """How full a phase makes the GPU, and at which moment."""
-    share = moment.total / (job.gpu.memory_gib * GIB)
-    filled = min(BAR, round(BAR * share))
+    share = moment.total / job.gpu.memory
+    drawn = ("#" * min(BAR, round(BAR * share))).ljust(BAR, ".")
     said = "DOES NOT FIT" if share > 1 else "tight" if share > TIGHT else "fits"
-    drawn = "#" * filled + "." * (BAR - filled)
     return f"{name:<8}[{drawn}] {share:>4.0%} {said}: {moment.when}"
 
 
 def rollout_text(job: Job) -> str:
-    """How many responses are drawn at once, and the host's memory."""
-    rows = job.prompts_of_a_rank * job.config.rollout.group_size
-    one = response_cache_bytes(job) / GIB
+    """How many responses are drawn at once, and the host memory of sleeping engines."""
     text = (
-        f"Keys and values of a response of full length ({job.full_tokens:,} tokens): {one:.3g} GiB. A rank is asked "
-        f"for {rows} in a round and has room for {responses_at_once(job):,.1f} of full length at once."
+        f"Keys and values of a response of full length ({job.full_tokens:,} tokens): "
+        f"{job.response_cache / GIB:.3g} GiB. A rank is asked for {job.rank_responses} in a round and has room "
+        f"for {responses_at_once(job):,.1f} of full length at once."
     )
-    if job.config.engine.engine == "vllm":
-        whole = job.shape.parameters * job.width / GIB
+    if job.is_vllm:
+        whole, ranks = job.shape.parameters * job.width / GIB, job.config.backend.nproc
         text += (
             f" Each rank has a whole vLLM engine, {whole:.1f} GiB of weights, no tensor parallelism. A host with "
-            f"{job.config.backend.nproc} ranks needs {job.config.backend.nproc * whole:,.0f} GiB for engines asleep."
+            f"{ranks} ranks needs {ranks * whole:,.0f} GiB for engines asleep."
         )
     return textwrap.fill(text, WIDTH)
 
 
-def cost_text(job: Job, given: Assumptions) -> str:
+def cost_text(job: Job, work: list[Work]) -> str:
     """A row per part of a step, then the step and the run."""
-    work, steps = step_work(job, given), job.config.run.steps
+
+    def row(one: Work) -> str:
+        numbers = (one.tokens / 1e6, one.flops / 1e15, one.seconds / 3600, one.seconds / 3600 * job.gpus)
+        return f"  {one.name:<20}" + "".join(f"{significant(number):>14}" for number in numbers)
+
+    totals = (sum(getattr(one, name) for one in work) for name in ("tokens", "flops", "seconds"))
+    step, steps = Work("a step", *totals), job.config.run.steps
+    hours = steps * step.seconds / 3600
     lines = [f"{'A training step':<22}{'million tokens':>14}{'PFLOPs':>14}{'hours':>14}{'GPU-hours':>14}"]
-
-    def line(name: str, tokens: float, flops: float, seconds: float) -> str:
-        hours = seconds / 3600
-        numbers = (tokens / 1e6, flops / 1e15, hours, hours * job.gpus)
-        return f"  {name:<20}" + "".join(f"{significant(number):>14}" for number in numbers)
-
-    lines += [line(one.name, one.tokens, one.flops, one.seconds) for one in work]
-    seconds, flops = sum(one.seconds for one in work), sum(one.flops for one in work)
-    lines.append(line("a step", sum(one.tokens for one in work), flops, seconds))
-    hours = steps * seconds / 3600
-    lines.append(
-        f"  {steps:,} steps: {significant(hours)} hours ({significant(hours / 24)} days), "
-        f"{significant(hours * job.gpus)} GPU-hours, "
-        f"{steps * flops:.2e} FLOPs"
-    )
-    return "\n".join(lines)
+    lines += [row(one) for one in (*work, step)]
+    run = f"{significant(hours)} hours ({significant(hours / 24)} days), {significant(hours * job.gpus)} GPU-hours"
+    return "\n".join([*lines, f"  {steps:,} steps: {run}, {steps * step.flops:.2e} FLOPs"])
 
 
 def significant(number: float) -> str:
@@ -112,76 +95,73 @@ def significant(number: float) -> str:
 
 def assumptions_text(job: Job, given: Assumptions) -> str:
     """What the numbers rest on."""
-    config, limit = job.config, job.response_tokens
-    share = given.mean_response_tokens / limit
-    rounds = f"{given.sampling_rounds} sampling round{'s' if given.sampling_rounds > 1 else ''} a step"
-    half = ": half the groups hold both right and wrong" if config.rollout.dynamic_sampling else ""
-    lines = [
-        f"responses of {given.mean_response_tokens:,.0f} tokens on average, {share:.0%} of the limit "
-        "(--mean_response_tokens)",
-        f"prompts of {given.mean_prompt_tokens:,.0f} on average (--mean_prompt_tokens)",
-        f"{rounds} of {job.prompts_per_round:,} prompts{half} (--sampling_rounds)",
-        f"{given.compute_share:.0%} of {job.gpu.bfloat16_tflops:,.0f} TFLOP/s in bfloat16, of "
-        f"{job.gpu.float32_tflops:g} in float32 (--compute_share); the head's product is always in float32, and "
-        f"takes {head_share(job, given):.0%} of the time of log-probabilities and updates",
-        f"drawing reads the weights for each token's step and the row's keys and values: "
-        f"{given.bandwidth_share:.0%} of {job.gpu.bandwidth_tb_s:g} TB/s (--bandwidth_share)",
-    ]
-    if config.engine.engine == "torch":
-        lines.append(f"torch's engine starts {LAUNCH_S * 1e3:g} ms of kernels a layer and token, one after another")
-    lines.append("left out: evaluations, waiting between ranks, communication, what the allocator keeps unused")
-    return "Assumed:\n" + "\n".join(
-        textwrap.fill(line, WIDTH, initial_indent="  - ", subsequent_indent="    ") for line in lines
+    gpu, values = job.gpu, ", ".join(f"--{name} {value:g}" for name, value in vars(given).items())
+    engine = "" if job.is_vllm else f" torch's engine takes {LAUNCH_S * 1e3:g} ms a layer and token to launch kernels."
+    return textwrap.fill(
+        f"Assumed: {values}. Shares are of the GPU's {gpu.bfloat16_tflops:g} TFLOP/s in bfloat16, "
+        f"{gpu.float32_tflops:g} in float32 (the head's product always) and {gpu.bandwidth_tb_s:g} TB/s.{engine} Left "
+        "out: evaluations, waiting between ranks, communication, memory that the allocator keeps unused.",
+        WIDTH,
     )
 
 
-def head_share(job: Job, given: Assumptions) -> float:
-    """The float32 head's part of the trainer's time."""
-    work = step_work(job, given)[1:]
-    return sum(one.head_seconds for one in work) / sum(one.seconds for one in work)
-
-
-def verdict_text(job: Job, given: Assumptions) -> str:
-    """Whether it fits, and what to change if not."""
+def verdict(job: Job) -> str:
+    """Whether it fits; where it does not, by how much, and the two settings that matter most."""
     if fits(job):
         return "Fits."
-    lines = ["Does not fit: " + "; ".join(reasons(job)) + "."]
-    found = changes_that_fit(job, given)
-    if not found:
-        lines.append(
-            "No three of --zero_stage, --offload, --gradient_checkpointing, --micro_batch_size, --micro_batch_tokens, "
-            "--engine, --engine_memory, --gpus, --gpu, --max_response_tokens and --lora_rank make it fit: take a "
-            "smaller model."
-        )
-    for change in found:
-        other = ", which is another experiment" if change.is_other_experiment else ""
-        lines.append(f"It fits with {change.text}: {change.gpu_hours:,.2f} GPU-hours a step{other}.")
-    if job.config.engine.engine == "vllm" and job.shape.parameters * job.width > job.gpu.memory_gib * GIB / 2:
-        lines.append(elsewhere(job))
+    lines = [f"Does not fit: {'; '.join(shortages(job))}.", f"What matters most: {what_matters(job)}."]
     return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in lines)
 
 
-def elsewhere(job: Job) -> str:
-    """The same job as the published 32B scripts lay it out (verl): gen_tp=4, gpu_memory_utilization=0.80, sp_size=8."""
-    tensor, share, sequence = 4, 0.8, 8
-    weights = job.shape.parameters * job.width / tensor
-    room = (share * job.gpu.memory_gib * GIB - weights - VLLM_OVERHEAD) / (response_cache_bytes(job) / tensor)
-    one = trainer_pass(job)
-    activations = (one.kept_bytes + one.layer_work_bytes) / sequence
-    rest = sum(held(job).values())
-    drawing = rest + share * job.gpu.memory_gib * GIB
-    return (
-        f"As the published 32B scripts lay it out (generation tensor parallel {tensor}, vLLM share {share}, sequence "
-        f"parallel {sequence}) an engine holds {weights / GIB:.1f} GiB of weights per GPU, {tensor} GPUs have room for "
-        f"{max(0.0, room):,.1f} full responses, drawing takes {drawing / GIB:.1f} GiB, and activations are "
-        f"{activations / GIB:.1f} GiB. This harness has one whole engine per rank and no sequence parallelism."
-    )
-
-
-def reasons(job: Job) -> Iterator[str]:
-    """What does not fit, in numbers."""
-    for name, moment in memory_of(job).phases.items():
-        if moment.total > job.gpu.memory_gib * GIB:
-            yield f"{name} needs {moment.total / GIB:.1f} of {job.gpu.memory_gib:g} GiB ({moment.when})"
+def shortages(job: Job) -> Iterator[str]:
+    """What does not fit, and by how much."""
+    for name, moment in peaks(job).items():
+        if moment.total > job.gpu.memory:
+            total, more = moment.total / GIB, (moment.total - job.gpu.memory) / GIB
+            yield f"{name} needs {total:.1f} of {job.gpu.memory_gib:g} GiB, {more:.1f} too many ({moment.when})"
     if responses_at_once(job) < 1:
         yield f"vLLM has room for {responses_at_once(job):.2f} of a response of full length"
+
+
+def what_matters(job: Job) -> str:
+    """The two settings that hold most of the largest peak, with the parts that each shrinks."""
+    phase, peak = max(peaks(job).items(), key=lambda one: one[1].total)
+    if peak.total <= job.gpu.memory:
+        return "--engine_memory and --max_response_tokens"
+    settings = levers(job)
+    if phase == "start":  # where the policy is whole, whatever is spread later
+        settings |= {"weights": "", "DeepSpeed's buffers": "--zero_stage"}
+    by_setting = defaultdict[str, Parts](dict)
+    for part, size in peak.parts.items():
+        if settings[part] and size:
+            by_setting[settings[part]][part] = size
+    most = sorted(by_setting.items(), key=lambda one: -sum(one[1].values()))[:2]
+    found = (f"{name} ({sum(parts.values()) / GIB:.1f} GiB: {', '.join(parts)})" for name, parts in most)
+    return " and ".join(found) or "the size of --model, which no other setting makes up for"
+
+
+def levers(job: Job) -> dict[str, str]:
+    """The setting that shrinks each part of the memory, in the table's order; none where the model alone decides."""
+    optimizer = job.config.optimizer
+    batch = "--micro_batch_size" if optimizer.micro_batch_tokens is None else "--micro_batch_tokens"
+    passes = batch if job.rows > 1 else "--max_response_tokens"
+
+    def spread(stage: int) -> str:
+        if not job.is_deepspeed:
+            return "" if job.config.model.lora_rank else "--lora_rank"
+        return "--zero_stage" if job.zero_stage < stage and job.gpus > 1 else "--offload"
+
+    return {
+        "weights": spread(3) if job.is_deepspeed else "",
+        "gradients": spread(2),
+        "optimizer": spread(1),
+        "DeepSpeed's buffers": "--zero_bucket_size",
+        "reference policy": "--beta",
+        "activations": passes if job.config.model.gradient_checkpointing else "--gradient_checkpointing",
+        "logits and head": "",
+        "engine's weights": "",
+        "KV cache": "--engine_memory" if job.is_vllm else "--engine",
+        "engine's work": "" if job.is_vllm else "--engine",
+        "optimizer's work": spread(1),
+        "CUDA context": "",
+    }

@@ -9,8 +9,7 @@ import pytest
 from harness.__main__ import main
 from harness.algorithm.metrics import Metrics
 from harness.backends.torch_setup import set_up_torch
-from harness.compare.divergence import first_divergence
-from harness.compare.rows import common_length, logprob_agreement
+from harness.compare.divergence import common_length, first_divergence, logprob_agreement
 from harness.errors import Stopped
 from harness.loop import train
 from harness.run.history import read_history
@@ -96,7 +95,7 @@ def test_a_planted_control_of_the_credit_shows_in_the_updates(trained: Trained, 
 def test_a_run_is_the_same_as_its_copy(trained: Trained, compared: Compared, tmp_path: Path) -> None:
     assert compared(trained(), Path(shutil.copytree(trained(), tmp_path / "copy"))) == [
         "settings: the same",
-        "surroundings: the same",
+        "environment: the same",
         "the same over 2 steps: metrics, rollouts, evaluations, final weights",
     ]
 
@@ -117,12 +116,12 @@ def test_the_shorter_run_decides_how_far_is_compared(
 
 
 @pytest.mark.train
-def test_threads_are_named_in_settings_and_surroundings(trained: Trained, compared: Compared) -> None:
+def test_threads_are_named_in_settings_and_environment(trained: Trained, compared: Compared) -> None:
     small = {"steps": 1, "prompts_per_step": 2, "eval_prompts": 2}
     ours, theirs = trained(**small), trained(threads=2, **small)
     set_up_torch(threads=1)
     printed = compared(ours, theirs)
-    assert printed[:4] == ["settings:", "  threads: 1 | 2", "surroundings:", "  threads: 1 | 2"]
+    assert printed[:4] == ["settings:", "  threads: 1 | 2", "environment:", "  threads: 1 | 2"]
     said = [line for line in printed if line.startswith("  from ") and line.endswith("threads: 1 and 2")]
     assert bool(said) == (first_divergence(read_history(ours), read_history(theirs)) is not None)
 

@@ -194,7 +194,7 @@ def test_what_was_tampered_with_is_found(copied: Path, reproduce: Reproduce, tam
     assert errors[0].startswith(f"error: {copied} was not reproduced: ")
     (difference,) = [line for line in printed if line.startswith("first difference: ")]
     assert difference.startswith(f"first difference: {found}")
-    assert "  from no setting, stream or part of the surroundings that was recorded" in printed
+    assert "  from no recorded setting, random stream or part of the environment" in printed
 
 
 @pytest.mark.parametrize("tamper", [other_token, other_answer, other_weight])
@@ -222,7 +222,7 @@ def test_the_tampered_token_is_named(copied: Path, reproduce: Reproduce) -> None
     assert f"first difference: step 1, tokens: {difference}" in reproduce(copied).printed
 
 
-def test_what_differs_in_the_surroundings_is_said(original: Path, copied: Path, reproduce: Reproduce) -> None:
+def test_what_differs_in_the_environment_is_said(original: Path, copied: Path, reproduce: Reproduce) -> None:
     here = runs.read_json(original / "environment.json")
     changes = {"commit": "0" * 40, "cpu": "an abacus", "threads": 64, "packages": here["packages"] | {"torch": "0.1"}}
     edited(copied / "environment.json", **changes)
@@ -236,7 +236,7 @@ def test_what_differs_in_the_surroundings_is_said(original: Path, copied: Path, 
     }
 
 
-def test_what_differs_in_the_surroundings_is_offered_as_the_cause(copied: Path, reproduce: Reproduce) -> None:
+def test_what_differs_in_the_environment_is_offered_as_the_cause(copied: Path, reproduce: Reproduce) -> None:
     edited(copied / "environment.json", cpu="an abacus")
     other_metric(copied)
     code, printed, _ = reproduce(copied)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.compare.explanation import explained
+from harness.compare.divergence import explained, logprob_agreement
 from harness.compare.reproduce import reproduce
-from harness.compare.rows import logprob_agreement
 from harness.run.environment import FINGERPRINT, differences_here
 from harness.run.history import read_history
 from tests.harness.reference import REFERENCE

@@ -40,6 +40,7 @@ SMALL: dict[str, Any] = {
     "unfilled": "train",
 }
 
+ANSWERS_PAGE = Path(__file__).parents[3] / "docs" / "math-answers.md"
 FORM = re.compile(r"(?:Answer: |\\boxed\{)(\d)\}?")  # what the model was shown
 
 
@@ -155,7 +156,7 @@ def test_a_model_is_evaluated_part_by_part_and_goes_on(
     parts[1].unlink()
     (out / "results.json").unlink()
     again = outcome(main, [*command, "--output_dir", out], capsys)
-    assert any(f"going on with {out}: 1 of 2 parts are there" in line for line in again.printed)
+    assert any(f"resuming {out}: 1 of 2 parts are there" in line for line in again.printed)
     assert {path: path.read_bytes() for path in parts} == before
     assert runs.read_json(out / "results.json") == results
 
@@ -208,27 +209,22 @@ def test_what_trained_a_run_changes_no_answer_to_a_benchmark(
 
 
 @pytest.mark.train
-def test_audit_lists_the_answers_on_which_text_and_math_verify_disagree(
-    run: RunFolder, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    copy = folder / "audited"
+def test_the_pages_query_lists_answers_on_which_text_and_grade_disagree(run: RunFolder, tmp_path: Path) -> None:
     rows = pq.read_table(run.path / "rollouts" / "step_000000.parquet").to_pylist()
-    given = ["Answer: \\frac{4}{2}", "Answer: 2", "Answer: 3", "no idea", "Answer: \\frac{4}{2}"]
-    for row, text in zip(rows, given, strict=False):
-        row |= {"target": "2", "text": text, "truncated": False}
-    shutil.copytree(run.path, copy)
-    write_table(copy / "rollouts" / "step_000000.parquet", rows[: len(given)], ROLLOUT_SCHEMA)
-    runs.record_again(copy)
-    shown = outcome(main, ["audit", copy, "--output_dir", folder / "audit"], capsys)
-    assert (shown.exit_code, shown.errors) == (0, [])
-    assert shown.printed[:3] == [
-        "5 responses, 4 with an answer",
-        "the same text as the target: 1; right by math-verify: 3",
-        "they disagree on 2 answers, 1 different ones",
+    given = {"Answer: \\frac{4}{2}": "right", "Answer: 2": "right", "Answer: 3": "wrong", "no idea": "wrong"}
+    texts = [*given, "Answer: \\frac{4}{2}"]
+    changed = [
+        row | {"target": "2", "text": text, "outcome": given[text], "truncated": False}
+        for row, text in zip(rows, texts, strict=False)
     ]
-    (row,) = pq.read_table(folder / "audit" / "audit.parquet").to_pylist()
-    assert (row["target"], row["answer"], row["same_text"], row["math_verify"]) == ("2", "\\frac{4}{2}", False, "right")
-    assert (row["responses"], row["sample"]) == (2, rows[0]["sample"])
+    (tmp_path / "rollouts").mkdir()
+    write_table(tmp_path / "rollouts" / "step_000000.parquet", changed, ROLLOUT_SCHEMA)
+    (query,) = re.findall(r"```python\n(.*?)```", ANSWERS_PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    for folder in (run.path, tmp_path):
+        found: dict[str, Any] = {}
+        exec(query.replace("RUN", str(folder)), found)
+    assert found["given"]["answer"].tolist() == ["\\frac{4}{2}", "2", "3", "\\frac{4}{2}"]
+    assert found["disagree"][["answer", "outcome"]].values.tolist() == [["\\frac{4}{2}", "right"]] * 2
 
 
 @pytest.mark.train

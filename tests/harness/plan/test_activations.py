@@ -1,6 +1,5 @@
 """`harness plan`: its bytes are those that this harness is seen to allocate, counted on a CPU tensor by tensor."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,8 @@ from harness.config.schema import Config
 from harness.model.lora import with_adapters
 from harness.model.packing import TokenBatch, pack_batch
 from harness.model.policy import Policy, response_logprobs
-from harness.plan.activations import trainer_pass
 from harness.plan.job import Job, find_gpu, make_job
-from harness.plan.memory import CONTEXT, held, rollout, trainer
+from harness.plan.memory import CONTEXT, Pass, held, rollout, trainer
 from harness.plan.shapes import shape_from
 from harness.rollouts.decoding import read_prompts
 from harness.rollouts.sampler import Sampling, sample
@@ -105,15 +103,15 @@ def test_adapters_are_as_many_as_peft_makes() -> None:
 def test_a_pass_keeps_what_autograd_saves(
     rows: int, response: int, size: int, changes: dict[str, Any], is_checkpointed: bool
 ) -> None:
-    """To the byte. What a GPU keeps besides stands in plan_activations.py."""
+    """To the byte. What a GPU keeps besides stands in harness/plan/memory.py."""
     values = values_of(size)
     config = settings_of(16, response, micro_batch_size=rows, gradient_checkpointing=is_checkpointed, **changes)
     policy = Policy(network(values, getattr(torch, config.model.dtype)), None, frozenset({0}))
     policy = with_adapters(policy, config.model)
     make_backend(config, policy, ALONE)
-    one = dataclasses.replace(trainer_pass(job_of(values, config)), is_on_gpu=False)
+    one = Pass(job_of(values, config), is_on_gpu=False)
     # a checkpoint holds what all layers share as arguments, where no hook sees it
-    planned = one.kept_bytes - is_checkpointed * one.shared_bytes
+    planned = one.kept - is_checkpointed * one.shared
     assert saved_bytes(policy, random_batch(rows, 16, response)) == planned
 
 
@@ -132,8 +130,8 @@ def test_a_budget_keeps_what_shorter_texts_save_that_fill_it(responses: tuple[in
     assert len(batch.tokens) == 200
     policy = Policy(network(values), None, frozenset({0}))
     make_backend(config, policy, ALONE)
-    one = dataclasses.replace(trainer_pass(job_of(values, config)), is_on_gpu=False)
-    assert is_close(one.kept_bytes, saved_bytes(policy, batch))
+    one = Pass(job_of(values, config), is_on_gpu=False)
+    assert is_close(one.kept, saved_bytes(policy, batch))
 
 
 def test_a_shared_prompt_saves_less() -> None:
