@@ -12,9 +12,8 @@ from harness.config.resolve import flatten
 from harness.errors import UsageError
 from harness.evaluation.benchmark import ANSWERS, EVALUATION
 from harness.run.history import Row, json_object, read_history
-from harness.tasks.math.answers import AnswerFormat, tidy
+from harness.tasks.math.answers import AnswerFormat, same_terms, tidy
 from harness.tasks.math.checker import read_answer
-from harness.tasks.math.forms import same_terms
 from harness.tasks.math.workers import MathWorkers
 
 NEEDED = ("step", "prompt_id", "sample", "text", "outcome", "truncated")

@@ -11,8 +11,7 @@ from harness.rollouts.engine import Key
 from harness.rollouts.grading import read_samples
 from harness.rollouts.sampler import Sampling
 from harness.rollouts.scoring import overlong_penalty, score
-from harness.tasks.grades import Grade
-from harness.tasks.task import TRAINED_ON, Problem
+from harness.tasks.task import TRAINED_ON, Grade, Problem
 
 
 @dataclass(frozen=True)

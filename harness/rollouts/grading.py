@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from harness.model.policy import Policy
 from harness.rollouts.sampler import Sample
-from harness.tasks.grades import Grade
-from harness.tasks.task import Problem, Task
+from harness.tasks.task import Grade, Problem, Task
 
 TRUNCATED = Grade("wrong", None, "truncated")
 

@@ -7,8 +7,7 @@ from harness.rollouts.context import Asking
 from harness.rollouts.engine import Key
 from harness.rollouts.grading import read_samples
 from harness.rollouts.sampler import Sampling
-from harness.tasks.grades import Outcome
-from harness.tasks.task import Problem
+from harness.tasks.task import Outcome, Problem
 
 
 @dataclass(frozen=True)

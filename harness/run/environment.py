@@ -18,7 +18,7 @@ import torch
 from harness.backends.ranks import Ranks
 from harness.errors import UsageError
 from harness.model.policy import Policy
-from harness.tasks.task import Problem
+from harness.tasks.task import Problem, prompt_hashes
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic")
@@ -68,16 +68,6 @@ ORIGINS = (
     "eval_tokens_sha256",
 )
 NOT_COMPUTED_WITH = ("transformers_version", "dtype", "architectures", "_name_or_path")  # of a model's config
-
-
-def prompt_hashes(policy: Policy, problems: Iterable[Problem], kind: str) -> dict[str, str]:
-    """Hashes of prompts as text and as tokens: of chat template and tokenizer, whatever they came from."""
-    prompts = [problem.prompt for problem in problems]
-    tokens = json.dumps([policy.encode(prompt) for prompt in prompts])
-    return {
-        f"{kind}_prompts_sha256": hashlib.sha256("\n".join(prompts).encode()).hexdigest(),
-        f"{kind}_tokens_sha256": hashlib.sha256(tokens.encode()).hexdigest(),
-    }
 
 
 def model_config_sha256(policy: Policy) -> str:

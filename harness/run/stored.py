@@ -8,8 +8,7 @@ from harness.errors import UsageError
 from harness.model.policy import Policy
 from harness.rollouts.collect import Group, Response
 from harness.run.history import History, Row
-from harness.tasks.grades import Grade
-from harness.tasks.task import Problem
+from harness.tasks.task import Grade, Problem
 
 
 def check_rollouts(history: History, steps: range) -> None:

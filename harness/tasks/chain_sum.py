@@ -18,8 +18,7 @@ import numpy as np
 
 from harness.errors import HarnessError
 from harness.randomness import stream
-from harness.tasks.grades import Grade
-from harness.tasks.task import Problem, Split, draw_distinct
+from harness.tasks.task import Grade, Problem, Split, draw_distinct
 
 LETTERS = "abcdefghijklmn"
 CHARACTERS = ":=#?" + "0123456789" + LETTERS

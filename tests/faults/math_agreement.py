@@ -121,7 +121,7 @@ def compare_mutants(count: int) -> None:
     logging.disable(logging.CRITICAL)
     random, started = Random(0), time.monotonic()
     mutants = Counter(mutant(random) for _ in range(count))
-    with MathChecker(workers=1) as checker:
+    with MathChecker(busy=1) as checker:
         grades = checker.check([(made.gold, response(made.answer)) for made in mutants])
     table: dict[str, Counter[str]] = {}
     for (made, times), grade in zip(mutants.items(), grades, strict=True):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.tasks.grades import Grade
 from harness.tasks.math.checker import MathChecker
+from harness.tasks.task import Grade
 from tests.faults.amount import amount
 from tests.faults.math_agreement import plain
 from tests.faults.math_mutations import mutant

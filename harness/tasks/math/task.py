@@ -9,13 +9,10 @@ import numpy as np
 from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.model.policy import Policy
-from harness.run.environment import prompt_hashes
-from harness.tasks.grades import Grade
-from harness.tasks.math.checker import MathChecker
+from harness.tasks.math.checker import KNOWN, MathChecker, self_test
 from harness.tasks.math.data import MathData, file_facts
 from harness.tasks.math.prompts import prompts_of
-from harness.tasks.math.self_test import PAIRS, self_test
-from harness.tasks.task import Problem, Split, belongs_to
+from harness.tasks.task import Grade, Problem, Split, belongs_to, prompt_hashes
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class MathTask:
 
     def self_test(self) -> None:
         """The checker's known pairs."""
-        self_test(self.checker.check, PAIRS[self.checker.answer_format])
+        self_test(self.checker.check, KNOWN[self.checker.answer_format])
 
     def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:  # noqa: ARG002
         """Nothing says which step is wrong: such controls are refused."""

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from harness.errors import HarnessError
-from harness.tasks.grades import Grade
 from harness.tasks.math.answers import AnswerFormat
-from harness.tasks.math.checker import MathChecker
-from harness.tasks.math.self_test import BOXED, self_test
+from harness.tasks.math.checker import BOXED, MathChecker, self_test
+from harness.tasks.task import Grade
 
 # gold: answers that are right, answers that are wrong
 UNITS = {
