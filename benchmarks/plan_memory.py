@@ -30,7 +30,7 @@ from harness.plan.memory import CONTEXT, Moment, held, largest, rollout, trainer
 from harness.plan.shapes import shape_of
 from harness.rollouts.collect import collect
 from harness.run.initial_model import initial_policy
-from harness.run.record import Onlooker
+from harness.run.record import NullRunFolder
 
 PRESET = "one-gpu/fipo-0.5b"
 FLAGS: dict[str, Any] = {
@@ -135,7 +135,7 @@ def measure(config: Config, meter: Meter, policy: Policy) -> Measured:
             meter.peak()
             drawn = collect(training.asking(config), step)
             rollouts.append(meter.peak())
-            work = train_on(drawn.kept, config, training, Onlooker(Path(folder)))
+            work = train_on(drawn.kept, config, training, NullRunFolder(Path(folder)))
             trainers.append(meter.peak())
             training.steps_done += 1
             print(f"step {step + 1} of {config.run.steps}: {len(work.record.gradient_norms)} updates", flush=True)

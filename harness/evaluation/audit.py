@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def audit(folder: Path) -> Audit:
             "evaluation"
         )
     pairs = list(counts)
-    with MathWorkers() as workers:
+    with closing(MathWorkers()) as workers:
         verdicts = dict(zip(pairs, workers.compare([same_terms(*pair) for pair in pairs]), strict=True))
     found = [
         {

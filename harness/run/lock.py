@@ -25,8 +25,8 @@ def lock_path(folder: Path) -> Path:
 def locked(folder: Path) -> Iterator[Callable[[], str | None]]:
     """Hold the folder for this process; yields a function that says why the lock was lost, or None.
 
-    Raises UsageError while a living process holds it. A holder on this host that died or ran before a reboot is replaced
-    at once, one on another host after its lease has run out.
+    Raises UsageError while a living process holds it. A dead holder on this host, or one of before a reboot, is
+    replaced at once, one on another host after its lease has run out.
     """
     path = lock_path(folder)
     lease = filelock.SoftFileLease(path, lease_duration=LEASE_S)

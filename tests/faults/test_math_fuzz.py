@@ -1,6 +1,7 @@
 """Answers that nobody would write, and answers written to be paid: a valid grade each, and no trap is right."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -42,7 +43,7 @@ numbers = st.integers(0, 99)
 
 @pytest.fixture(scope="module")
 def checker() -> Iterator[MathChecker]:
-    with MathChecker() as checker:
+    with closing(MathChecker()) as checker:
         yield checker
 
 

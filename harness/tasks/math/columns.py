@@ -1,4 +1,4 @@
-"""The text of a column's value: numbers as plain decimals, nothing for what is missing."""
+"""A column's value as text: numbers as plain decimals, missing values as empty text."""
 
 import json
 from contextlib import suppress
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def text_of(value: Any, column: str) -> str:
-    """The text of a value, or of the one in a list; empty for null, NaN and infinities.
+    """The text of a value, or of the only one in a list; empty for null, NaN and infinities.
 
-    Raises ValueError, in words, where it is neither text nor a number, and of text as `encodable` does.
+    Raises ValueError if it is neither text nor a number, or not encodable.
     """
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -23,9 +23,9 @@ def text_of(value: Any, column: str) -> str:
 
 
 def plain_decimal(number: float | Decimal) -> str:
-    """A number without exponent or trailing zeros, as one writes it in an answer; empty where it is not finite.
+    """A number without exponent or trailing zeros; empty if not finite.
 
-    A column of whole numbers with a null among them holds 72.0, which is 72.
+    So 72.0 is 72: a null in a column of whole numbers makes floats of them.
     """
     exact = Decimal(str(number))
     if not exact.is_finite():
@@ -36,7 +36,7 @@ def plain_decimal(number: float | Decimal) -> str:
 
 
 def encodable(text: str, column: str) -> str:
-    """The text; raises ValueError, in words, where no tokenizer or file can hold it."""
+    """The text. Raises ValueError if no tokenizer or file can hold it."""
     if "\0" in text:
         raise ValueError(f"expected text in {column}, got a NUL character in it: take it out")
     try:
@@ -50,7 +50,7 @@ def encodable(text: str, column: str) -> str:
 
 
 def decoded(value: Any) -> Any:
-    """What text holds as a JSON list or object, as exports write nested columns; any other value as it is."""
+    """Parses a JSON list or object, as exports write nested columns; any other value is returned unchanged."""
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
         with suppress(ValueError, RecursionError):
             return json.loads(value)

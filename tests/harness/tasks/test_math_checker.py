@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,7 @@ UNCHECKED = [
 
 @pytest.fixture(scope="module")
 def checker() -> Iterator[MathChecker]:
-    with MathChecker() as checker:
+    with closing(MathChecker()) as checker:
         yield checker
 
 
@@ -117,7 +118,7 @@ def hurried(checker: MathChecker, monkeypatch: pytest.MonkeyPatch) -> MathChecke
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[MathWorkers]:
-    with MathWorkers(busy=1, limit_s=60) as workers:
+    with closing(MathWorkers(busy=1, limit_s=60)) as workers:
         yield workers
 
 
@@ -221,7 +222,7 @@ def test_an_interrupted_batch_leaves_no_reply_for_the_next(workers: MathWorkers)
 def test_workers_that_cannot_start_are_an_error(tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("raise SystemExit(3)")
-    with MathWorkers(script=broken) as workers, pytest.raises(HarnessError, match="ended with code 3"):
+    with closing(MathWorkers(script=broken)) as workers, pytest.raises(HarnessError, match="ended with code 3"):
         workers.compare([("1", "1")])
 
 
@@ -229,7 +230,7 @@ def test_a_worker_that_sleeps_is_ended_by_the_clock(tmp_path: Path, monkeypatch:
     asleep = tmp_path / "asleep.py"
     asleep.write_text("print('ready', flush=True); input(); input()")
     monkeypatch.setattr(math_workers, "REPLY_S", 0.1)
-    with MathWorkers(script=asleep) as workers:
+    with closing(MathWorkers(script=asleep)) as workers:
         assert workers.compare([("1", "1")]) == [("unchecked", "no reply")]
 
 
@@ -291,6 +292,6 @@ def test_math_verify_missing_is_wrong_use(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_memory_of_the_run_is_not_the_workers() -> None:
     ballast = b"1" * (600 << 20)  # as a process with a model has; a worker may have half a GiB
-    with MathChecker() as own:
+    with closing(MathChecker()) as own:
         assert own.check([("5", r"\boxed{6}")]) == [Grade("wrong", "6", None)]
     assert ballast[-1:] == b"1"

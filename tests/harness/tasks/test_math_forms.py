@@ -2,6 +2,7 @@
 """What an answer may differ in from the gold answer (docs/math-answers.md), and what the self-test says of failures."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -114,7 +115,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def checker() -> Iterator[MathChecker]:
-    with MathChecker() as checker:
+    with closing(MathChecker()) as checker:
         yield checker
 
 
