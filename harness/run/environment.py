@@ -72,12 +72,10 @@ NOT_COMPUTED_WITH = ("transformers_version", "dtype", "architectures", "_name_or
 
 def model_config_sha256(policy: Policy) -> str:
     """Hash of the model's config, as far as it decides what is computed, and of the tokens that end a response."""
-    config = {
-        name: value for name, value in policy.model.config.to_diff_dict().items() if name not in NOT_COMPUTED_WITH
-    }
-    return hashlib.sha256(
-        json.dumps([config, sorted(policy.end_ids)], sort_keys=True, default=str).encode()
-    ).hexdigest()
+    fields = policy.model.config.to_diff_dict().items()
+    config = {name: value for name, value in fields if name not in NOT_COMPUTED_WITH}
+    text = json.dumps([config, sorted(policy.end_ids)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_origins(facts: Mapping[str, Any], ranks: Ranks, recorded: Mapping[str, Any]) -> None:
@@ -100,14 +98,8 @@ FINGERPRINT = ("cpu", "cpu_capability", "threads", "packages.torch", "packages.n
 
 def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What differs between two environments, package by package, except when and how the runs were started."""
-    left_out = ("command_line", "started_at", "packages")
-    flat = [
-        {name: value for name, value in each.items() if name not in left_out}
-        | {f"packages.{name}": version for name, version in packages_of(each).items()}
-        for each in (ours, theirs)
-    ]
-    names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
-    return {name: (flat[0].get(name), flat[1].get(name)) for name in names}
+    one, other = flat(ours), flat(theirs)
+    return {name: (one.get(name), other.get(name)) for name in one | other if one.get(name) != other.get(name)}
 
 
 def differences_here(recorded: Mapping[str, Any], threads: int, world: int = 1) -> dict[str, tuple[Any, Any]]:
@@ -116,10 +108,11 @@ def differences_here(recorded: Mapping[str, Any], threads: int, world: int = 1) 
     return differing(recorded, here)
 
 
-def packages_of(environment: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The versions of packages by name; empty if the record is damaged."""
+def flat(environment: Mapping[str, Any]) -> dict[str, Any]:
     packages = environment.get("packages")
-    return packages if isinstance(packages, Mapping) else {}
+    versions = packages.items() if isinstance(packages, Mapping) else ()  # a damaged record may hold anything
+    kept = {name: environment[name] for name in environment if name not in ("command_line", "started_at", "packages")}
+    return kept | {f"packages.{name}": version for name, version in versions}
 
 
 def installed(names: Iterable[str]) -> Iterator[str]:
@@ -131,30 +124,24 @@ def installed(names: Iterable[str]) -> Iterator[str]:
 
 def git(*arguments: str) -> str | None:
     """What git prints in this checkout; None without git or a repository."""
+    command = ["git", "-C", str(ROOT), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, errors="replace", check=True
-        )
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
 
 
 def dirty_diff_sha256() -> str | None:
     """Hash of the uncommitted changes, including names of new files; None if there are none."""
     status = git("status", "--porcelain")
-    if not status:
-        return None
-    return hashlib.sha256(f"{status}\n{git('diff', 'HEAD')}".encode()).hexdigest()
+    return hashlib.sha256(f"{status}\n{git('diff', 'HEAD')}".encode()).hexdigest() if status else None
 
 
 def cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def model_sha256(policy: Policy) -> str:

@@ -14,16 +14,7 @@ from harness.config.resolve import resolve_tree, tree_sha256
 from harness.config.schema import Config
 from harness.errors import UsageError
 from harness.files import sha256_of
-from harness.run.folder import (
-    CHECKPOINTS,
-    KINDS,
-    METRICS,
-    RECORDS,
-    SCHEMA_VERSION,
-    STATUS,
-    FolderFault,
-    check_manifest,
-)
+from harness.run.folder import CHECKPOINTS, KINDS, METRICS, RECORDS, SCHEMA_VERSION, STATUS, FolderFault, check_manifest
 
 Row = dict[str, Any]
 

@@ -58,9 +58,8 @@ def make_folder(path: Path) -> None:
     except OSError as error:
         if is_disk_full(error):
             raise
-        raise UsageError(
-            f"--output_dir: expected a folder that can be made, got {str(path)!r}: {error.strerror}"
-        ) from None
+        fault = f"--output_dir: expected a folder that can be made, got {str(path)!r}: {error.strerror}"
+        raise UsageError(fault) from None
 
 
 def schema_of(columns: str) -> pa.Schema:

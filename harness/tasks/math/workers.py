@@ -100,8 +100,8 @@ class Worker:
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", str(self.script)],
-                stdin=theirs,
-                stdout=theirs,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONHASHSEED": "0"},  # the same verdict each time
                 start_new_session=True,  # Ctrl-C is for the run, which stops at a step boundary
@@ -111,7 +111,7 @@ class Worker:
     def end(self) -> int:
         """Kill the process, if it has not ended; returns its exit code."""
         self.process.kill()
-        code = self.process.wait()
+        code: int = self.process.wait()
         with contextlib.suppress(OSError):  # a request that it did not live to read
             self.lines.close()
         self.socket.close()
@@ -135,10 +135,10 @@ class Worker:
             lost = "no reply"
         except OSError:
             pass
-        outcome, why = json.loads(line) if line else ("unchecked", lost)
-        if (not line or why == "memory") and self.restart() == -signal.SIGPROF:
-            why = "time"
-        return outcome, why
+        verdict: Verdict = tuple(json.loads(line)) if line else ("unchecked", lost)
+        if (not line or verdict[1] == "memory") and self.restart() == -signal.SIGPROF:
+            return "unchecked", "time"
+        return verdict
 
     def make_ready(self) -> None:
         """Wait until the process is ready. Raises HarnessError if none starts."""
