@@ -209,7 +209,10 @@ def test_workers_killed_idle_are_replaced(workers: MathWorkers) -> None:
     assert workers.compare([("1", "1")]) == [("right", None)]
 
 
-def test_an_interrupted_batch_leaves_no_reply_for_the_next(workers: MathWorkers) -> None:
+def test_an_interrupted_batch_leaves_no_reply_for_the_next(
+    workers: MathWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "limit_s", 1.0)
     workers.compare([("1", "1")])
     usual = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.3)
