@@ -17,17 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.errors import UsageError, as_usage_error
+from harness.model import checks
 from harness.model.attention import last_hidden_states
-from harness.model.checks import (
-    check_source,
-    check_weights_found,
-    check_weights_plain,
-    copy_out_of_mapped_file,
-    end_ids,
-    override_positions,
-    require_linear_head,
-    require_supported_attention,
-)
 from harness.model.logprobs import token_logprobs
 from harness.model.packing import TokenBatch
 from harness.model.rope import fix_rope
@@ -132,14 +123,14 @@ def load_policy(
 
     huggingface_hub.utils.logging.set_verbosity_error()  # its retries would precede our one-line message
     folder = Path(model).expanduser()
-    check_source(model, folder)
+    checks.check_source(model, folder)
     source = str(folder) if folder.is_dir() else model
     tokenizer, network = load_parts(model, source, dtype, revision, context_tokens)
     fix_rope(network, longest)
-    copy_out_of_mapped_file(network)
-    require_supported_attention(network, model)
-    require_linear_head(network.eval(), model)
-    ends = end_ids(network, tokenizer, model)
+    checks.copy_out_of_mapped_file(network)
+    checks.require_supported_attention(network, model)
+    checks.require_linear_head(network.eval(), model)
+    ends = checks.end_ids(network, tokenizer, model)
     with as_usage_error(f"--model: expected a model that can be saved, got {model!r}"):
         companions = companion_files(network, tokenizer)
     commit = None if folder.is_dir() else commit_of(model, revision)
@@ -158,7 +149,7 @@ def load_parts(
     with as_usage_error(unloadable):
         config: Any = transformers.AutoConfig.from_pretrained(source, **safe)
     if context_tokens:
-        override_positions(config, context_tokens)
+        checks.override_positions(config, context_tokens)
     with as_usage_error(
         f"--model: could not load a tokenizer from {model!r}: if it has no tokenizer files, copy them there"
     ):
@@ -169,8 +160,8 @@ def load_parts(
     files["ignore_mismatched_sizes"] = True  # refused below with a better message
     with as_usage_error(unloadable):
         network, found = auto.from_pretrained(source, config=config, **files, **safe)
-    check_weights_found(found, model)
-    check_weights_plain(network, model)
+    checks.check_weights_found(found, model)
+    checks.check_weights_plain(network, model)
     return tokenizer, network
 
 

@@ -18,8 +18,7 @@ from typing import Any
 from harness.errors import UsageError
 from harness.tasks.math.answers import tidy
 from harness.tasks.math.checker import MathChecker
-from harness.tasks.math.columns import decoded, encodable, plain_decimal, text_of
-from harness.tasks.math.files import DataFile, rows_of
+from harness.tasks.math.files import DataFile, decoded, encodable, plain_decimal, rows_of, text_of
 
 # DAPO's instructions around a problem: in the prompts of its data set, and added to others by --answer_format
 # answer_line.
