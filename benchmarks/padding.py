@@ -16,8 +16,7 @@ from harness.rollouts.collect import Group, Response, collect
 from harness.rollouts.engine import Actors, SamplerContext, TorchEngine
 from harness.run.initial_model import initial_policy
 from harness.tasks.chain_sum import TASKS
-from harness.tasks.grades import Grade
-from harness.tasks.task import Problem
+from harness.tasks.task import Grade, Problem
 
 MEDIAN, SIGMA, LONGEST = 2000, 1.0, 16_384  # tokens of a long response, log-normal
 PROMPT_TOKENS = 128

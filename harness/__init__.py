@@ -5,14 +5,13 @@ from harness.cli.parser import OneLineParser, add_setting_flags, parsed, run_com
 from harness.config.resolve import config_sha256, flatten, read_config, resolve, tree_of
 from harness.config.schedule import evaluation_answers
 from harness.config.schema import LOSS_TYPES, OWN_PREFIXES, Config, is_anothers, section_of
-from harness.errors import HarnessError, UsageError
+from harness.errors import OUT_OF_MEMORY, HarnessError, UsageError, memory_kills
 from harness.files import write_json, write_table
-from harness.memory import MEMORY, memory_kills
-from harness.run.cache import cache_folder
+from harness.run.folder import cache_folder
 
 __all__ = [
     "LOSS_TYPES",
-    "MEMORY",
+    "OUT_OF_MEMORY",
     "OWN_PREFIXES",
     "Config",
     "HarnessError",

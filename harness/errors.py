@@ -14,10 +14,18 @@ A message says what was expected, what came, and what to do, in one line.
 """
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from harness.memory import is_out_of_memory
+OUT_OF_MEMORY = re.compile(
+    r"OutOfMemoryError|out of memory|MemoryError|[Uu]nable to allocate|[Cc]an(no|')t allocate memory"
+)
+MEMORY_ADVICE = (
+    "lower --micro_batch_size or --micro_batch_tokens, --max_response_tokens or --engine_memory, or use "
+    "--gradient_checkpointing true, --lora_rank 16, a higher --zero_stage or --offload"
+)
 
 
 class HarnessError(Exception):
@@ -79,3 +87,20 @@ def as_usage_error(what: str) -> Iterator[None]:
         if is_out_of_memory(error) or getattr(error, "errno", None) in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
             raise
         raise UsageError(f"{what}: {first_line(error)}") from None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the host ran out of memory."""
+    return isinstance(error, MemoryError) or bool(OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"))
+
+
+def memory_kills() -> int:
+    """How many processes of this control group the kernel has killed for memory; 0 if unknown."""
+    group = Path("/proc/self/cgroup")
+    lines = group.read_text(encoding="utf-8").splitlines() if group.is_file() else []
+    own = [line.partition("::")[2] for line in lines if line.startswith("0::")]
+    for events in [Path(f"/sys/fs/cgroup{path}/memory.events") for path in [*own, ""]]:
+        if events.is_file():
+            fields = dict(line.split() for line in events.read_text(encoding="ascii").splitlines())
+            return int(fields.get("oom_kill", 0))
+    return 0

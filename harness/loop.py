@@ -28,16 +28,24 @@ from harness.backends.torch_setup import set_up_torch
 from harness.config.schedule import is_due, samples_at
 from harness.config.schema import Config
 from harness.console import say
-from harness.errors import HarnessError, LockLost, PeerLost, Stopped, UsageError, first_line
+from harness.errors import (
+    MEMORY_ADVICE,
+    HarnessError,
+    LockLost,
+    PeerLost,
+    Stopped,
+    UsageError,
+    first_line,
+    is_out_of_memory,
+)
 from harness.files import is_disk_full
-from harness.memory import ADVICE, is_out_of_memory
 from harness.model.policy import Policy
 from harness.rollouts.collect import Group, collect
 from harness.rollouts.held_out import evaluate
 from harness.run.environment import check_origins, environment
 from harness.run.initial_model import initial_policy
 from harness.run.lock import locked
-from harness.run.record import Onlooker, RunFolder, refuse_used_folder
+from harness.run.record import NullRunFolder, RunFolder, refuse_used_folder
 from harness.run.tiny_model import Progress
 from harness.tasks.math.data import data_lines, read_data
 from harness.tasks.registry import make_task
@@ -96,7 +104,7 @@ def train(
         go_on()
         with held(path, requested, ranks) as stop_requested:
             initial = policy if config.model.model == "tiny" else None
-            folder = RunFolder.create(path, config, surroundings, initial) if ranks.is_first else Onlooker(path)
+            folder = RunFolder.create(path, config, surroundings, initial) if ranks.is_first else NullRunFolder(path)
             carry_on(config, begin(config, policy, reference, ranks, task), folder, on_step, stop_requested)
     return folder
 
@@ -145,7 +153,7 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
         if is_out_of_memory(error):
             said = f"out of memory in phase {own.phase} ({first_line(error)})"
             end("failed", said, 1)
-            raise HarnessError(f"{said}: {ADVICE}") from None
+            raise HarnessError(f"{said}: {MEMORY_ADVICE}") from None
         if is_disk_full(error):
             with suppress(OSError):
                 end("preempted", "the disk is full", 1)

@@ -17,13 +17,13 @@ from harness.files import Journal, prefix_at, sha256_of, sync, whole_file
 from harness.loop import OnStep, carry_on, held, ranks_of
 from harness.model.policy import Policy
 from harness.run.checkpoint import State, kept_checkpoints, load_checkpoint, read_state, step_of
-from harness.run.environment import check_origins, differences_here, model_config_sha256, prompt_hashes
-from harness.run.folder import FolderFault
+from harness.run.environment import check_origins, differences_here, model_config_sha256
+from harness.run.folder import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, STARTING, FolderFault
 from harness.run.history import History, read_history, unfinished
 from harness.run.initial_model import recorded_initial_policy
-from harness.run.layout import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, STARTING
-from harness.run.record import Onlooker, RunFolder
+from harness.run.record import NullRunFolder, RunFolder
 from harness.tasks.math.data import check_same_data
+from harness.tasks.task import prompt_hashes
 
 RECORD = re.compile(rf"([0-9a-f]{{64}})  ((?:{'|'.join(KINDS)})/step_\d{{6,}}\.parquet|{'|'.join(STARTING)})")
 
@@ -45,7 +45,7 @@ def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
         if ranks.is_first:
             keep_until(path, start)
             note_resume(history, start.training.steps_done, ranks, say)
-        folder = RunFolder(path) if ranks.is_first else Onlooker(path)
+        folder = RunFolder(path) if ranks.is_first else NullRunFolder(path)
         carry_on(history.config, start.training, folder, on_step, stop_requested)
     return folder
 

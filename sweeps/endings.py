@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from harness import MEMORY
+from harness import OUT_OF_MEMORY
 from sweeps.slots import last_words
 from sweeps.study import PlannedRun, read_json
 
@@ -45,7 +45,7 @@ def ending_of(run: PlannedRun, code: int, out_of_memory: bool = False) -> Ending
         return Ending("stopped", reason or words)
     if "disk is full" in said:
         return Ending("disk_full", words)
-    if MEMORY.search(said) or (code in (-9, SIGNALLED + 9) and out_of_memory):
+    if OUT_OF_MEMORY.search(said) or (code in (-9, SIGNALLED + 9) and out_of_memory):
         return Ending("infeasible", f"out of memory: {reason or words or 'killed by the kernel'}")
     if code < 0 or code > SIGNALLED:
         return Ending("died", f"killed by signal {-code if code < 0 else code - SIGNALLED}")

@@ -27,11 +27,10 @@ from harness.backends.rendezvous import STORE, check_world_size
 from harness.backends.signals import stop_requests
 from harness.config.schema import Config
 from harness.console import say
-from harness.errors import RanksFailed, Stopped, UsageError
+from harness.errors import MEMORY_ADVICE, RanksFailed, Stopped, UsageError, memory_kills
 from harness.files import write_json
-from harness.memory import ADVICE, memory_kills
+from harness.run.folder import STATUS
 from harness.run.history import json_object
-from harness.run.layout import STATUS
 from harness.run.record import refuse_used_folder
 
 POLL_S = 0.2
@@ -88,7 +87,7 @@ def launch(config: Config, arguments: Sequence[str], folder: Path) -> None:
             fault = Fault(left[0], 1, f"processes {left} could not be ended: see what holds them")
         if fault is not None:
             is_memory = fault.code == 128 + signal.SIGKILL and memory_kills() > kills
-            end_with(fault, f"; out of memory: {ADVICE}" if is_memory else "", folder)
+            end_with(fault, f"; out of memory: {MEMORY_ADVICE}" if is_memory else "", folder)
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,11 @@ from harness.model.lora import exported
 from harness.model.policy import Policy, load_policy
 from harness.run.checkpoint import kept_checkpoints, load_checkpoint, read_state
 from harness.run.environment import tensors_sha256
-from harness.run.folder import FolderFault, check_manifest
+from harness.run.folder import CHECKPOINTS, FolderFault, check_manifest
 from harness.run.history import History, Row
 from harness.run.initial_model import recorded_initial_policy
-from harness.run.layout import CHECKPOINTS
 from harness.run.record import make_folder, refuse_used_folder
-from harness.run.stored import check_rollouts, groups_of, trained_rows
+from harness.run.recorded_rollouts import check_rollouts, groups_of, trained_rows
 
 Line = dict[str, Any]
 

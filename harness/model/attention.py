@@ -1,7 +1,7 @@
-"""A transformers model whose caller says what attends to what, through `layout`, in place of a padded mask.
+"""Attention whose caller says what attends to what, through `layout`, in place of a padded mask.
 
-transformers hands unknown keywords of a model's forward pass down to its attention function, which anybody may register
-(https://huggingface.co/docs/transformers/attention_interface): the model's own code stays, hooks, adapters and all.
+transformers passes unknown keywords of a model's forward down to its attention function, which can be replaced
+(https://huggingface.co/docs/transformers/attention_interface). The model's own code, hooks and adapters stay.
 """
 
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "fipo_harness"
-NO_MASK = torch.empty(1, 1, 1, 1)  # four dimensions: transformers takes it for a finished mask and makes none
+NO_MASK = torch.empty(1, 1, 1, 1)  # four dimensions: transformers takes it for a finished mask
 
 Heads = Float[Tensor, "row head token size"]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a model's attention is like."""
+    """A layer's kind of attention."""
 
     scaling: float
-    window: int | None = None  # the latest tokens, itself included, that a query sees; None: all before it
+    window: int | None = None  # how many latest tokens a query sees, itself included; None: all
 
 
 class Layout(Protocol):
-    """What the tokens of a forward pass may look at."""
+    """Which tokens of a forward pass attend to which."""
 
     def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:
-        """Attention of a layer's queries over keys and values: [row, token, head, size]."""
+        """Attention of a layer's (queries, keys, values): [row, token, head, size]."""
 
 
 def attention(
@@ -44,7 +44,7 @@ def attention(
     layout: Layout | None = None,
     **settings: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention function: as the layout says, or its own one where there is no layout."""
+    """transformers' attention function: by the layout, or its own without one."""
     if layout is None:
         found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
         return found
@@ -55,7 +55,7 @@ def attention(
 def last_hidden_states(
     model: Any, tokens: Int[Tensor, "row token"], positions: Int[Tensor, "row token"], layout: Layout
 ) -> Float[Tensor, "row token hidden"]:
-    """The model's last hidden states of the tokens, each at its position in its own text."""
+    """The model's last hidden states, each token at its position in its own text."""
     if model.config._attn_implementation != NAME:
         model.set_attn_implementation(NAME)
     states: Tensor = model.base_model(

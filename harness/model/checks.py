@@ -1,4 +1,4 @@
-"""What a model must be to be trained here. Each check raises UsageError, in one line, before a run begins."""
+"""Requirements on a model. Each check raises a one-line UsageError before a run begins."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from harness.model.packing import pack_batch
 
 
 def check_source(model: str, folder: Path) -> None:
-    """Raise UsageError unless the name is a folder with a model, not an adapter, or may be a hub name."""
+    """Raise UsageError unless the name is a folder with a model (not an adapter) or can be a hub name."""
     if not folder.is_dir():
         if model.startswith((".", "/", "~")) or model.count("/") != 1:
             raise UsageError(f"--model: expected 'tiny', a transformers folder or a hub name owner/name, got {model!r}")
@@ -22,13 +22,13 @@ def check_source(model: str, folder: Path) -> None:
         refuse_adapters(model)
     elif not (folder / "config.json").is_file():
         raise UsageError(f"--model: expected a transformers folder with a config.json, got {model!r}: it has none")
-    elif (generation := folder / "generation_config.json").is_file():  # transformers passes over one that is damaged
+    elif (generation := folder / "generation_config.json").is_file():  # transformers ignores a damaged one
         with as_usage_error(f"--model: expected JSON in {generation}"):
             json.loads(generation.read_bytes())
 
 
 def check_weights_found(found: Mapping[str, Any], model: str) -> None:
-    """Raise UsageError if weights are missing or of other shapes: transformers would draw them at random."""
+    """Raise UsageError if weights are missing or have other shapes: transformers would draw them at random."""
     if missing := sorted(found["missing_keys"]):
         raise UsageError(f"--model: expected all weights of the model in {model!r}, got none of {', '.join(missing)}")
     for name, there, wanted in found["mismatched_keys"]:
@@ -39,7 +39,7 @@ def check_weights_found(found: Mapping[str, Any], model: str) -> None:
 
 
 def check_weights_plain(network: Any, model: str) -> None:
-    """Raise UsageError if adapters were loaded beside the weights, or the weights are quantized."""
+    """Raise UsageError if adapters were loaded with the weights, or the weights are quantized."""
     if getattr(network, "_hf_peft_config_loaded", False):
         refuse_adapters(model)
     if getattr(network, "hf_quantizer", None) is not None:
@@ -47,7 +47,7 @@ def check_weights_plain(network: Any, model: str) -> None:
 
 
 def refuse_adapters(model: str) -> None:
-    """Raise UsageError: transformers would load the adapters too, and a run would neither train nor save them."""
+    """Raise UsageError: transformers would load the adapters, but a run would neither train nor save them."""
     raise UsageError(
         f"--model: expected a plain model, got {model!r}, which holds adapters (adapter_config.json): merge them into "
         "the weights first (peft's merge_and_unload) and save the result, or move the adapter files out of the folder"
@@ -55,9 +55,9 @@ def refuse_adapters(model: str) -> None:
 
 
 def override_positions(config: Any, context_tokens: int) -> None:
-    """Set the config's positions before the network is built from them.
+    """Set the config's number of positions, from which the network is built.
 
-    Raises UsageError for dynamic NTK scaling, whose frequencies are computed from that number.
+    Raises UsageError for dynamic NTK scaling, whose frequencies depend on it.
     """
     if "dynamic" in json.dumps(getattr(config, "rope_parameters", None), default=str):
         raise UsageError(
@@ -69,13 +69,13 @@ def override_positions(config: Any, context_tokens: int) -> None:
 
 @torch.no_grad()
 def copy_out_of_mapped_file(network: Any) -> None:
-    """Move the weights out of the mapped file, whose header decides their alignment, and so kernels and last bits."""
+    """Move the weights out of the mapped file: its header decides their alignment, and so the last bits."""
     for parameter in network.parameters():
         parameter.data = parameter.data.clone()
 
 
 def require_supported_attention(network: Any, model: str) -> None:
-    """Raise UsageError unless attention can be replaced and every layer's sees a whole text or a window of it."""
+    """Raise UsageError unless attention can be replaced and each layer sees the whole text or a sliding window."""
     if not network._can_set_attn_implementation():
         raise UsageError(
             f"--model: expected a model that takes its attention from transformers' AttentionInterface (Qwen, Llama, "
@@ -91,9 +91,9 @@ def require_supported_attention(network: Any, model: str) -> None:
 
 @torch.no_grad()
 def require_linear_head(network: Any, model: str) -> None:
-    """Raise UsageError unless the logits are a linear layer of the last hidden states.
+    """Raise UsageError unless the logits are a linear layer of the last hidden states, as `response_logprobs` assumes.
 
-    `response_logprobs` says so. The model's own logits, by its own attention, are what both are held against.
+    Compares with the model's own logits, computed by its own attention.
     """
     head = network.get_output_embeddings()
     prompt, responses = [0, 1, 2], [[2, 1, 0], [1, 1, 2, 0]]
@@ -103,11 +103,11 @@ def require_linear_head(network: Any, model: str) -> None:
         batch = pack_batch([prompt] * 2, responses, logits.device)
         states = last_hidden_states(network, batch.tokens[None], batch.positions[None], batch.layout)[0]
         linear = states.index_select(0, batch.predictors) @ head.weight.T
-    tolerance = 1e-3 if linear.dtype == torch.float32 else 0.1  # other kernels round otherwise
+    tolerance = 1e-3 if linear.dtype == torch.float32 else 0.1  # for rounding by other kernels
     changes = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # of Gemma, Cohere and Granite
     changed = any(getattr(network.config, name, None) not in (None, 1, 1.0) for name in changes)
-    # small logits pass through a cap unchanged, and an untrained bias is 0: hence more than the comparison, which two
-    # texts behind one prompt make: layers of another kind would let one see the other
+    # the comparison alone misses a cap, which leaves small logits unchanged, and an untrained bias, which is 0; it uses
+    # two texts after one prompt, since unsupported layers would let one see the other
     if changed or head.bias is not None or not agree(linear, logits, tolerance):
         raise UsageError(
             f"--model: expected a model whose logits are a linear layer of its last hidden states (Qwen, Llama, "
@@ -116,14 +116,14 @@ def require_linear_head(network: Any, model: str) -> None:
 
 
 def agree(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
-    """Whether they are equal to that share of the largest."""
+    """Whether the largest difference is within the tolerance, relative to the largest value."""
     return bool((ours - theirs).abs().max() <= tolerance * theirs.abs().max())
 
 
 def end_ids(network: Any, tokenizer: Any, model: str) -> frozenset[int]:
-    """Every token that ends a response: the generation config may name several.
+    """All tokens that end a response; the generation config may name several.
 
-    Raises UsageError where the model can draw none of them, since no response would ever end.
+    Raises UsageError if the model cannot draw any of them, since no response would ever end.
     """
     listed = network.generation_config.eos_token_id
     named = [token for token in (listed if isinstance(listed, list) else [listed]) if token is not None]

@@ -22,10 +22,10 @@ def token_logprobs(
 ) -> tuple[Float[Tensor, " token"], Float[Tensor, " token"]]:
     """log softmax(head @ hidden / temperature) at each token, and that distribution's entropy (nats, no gradient).
 
-    Chunk by chunk of tokens, forward and again backward, where the logits are computed anew: memory for a few chunks
-    of logits in place of several whole matrices, at the price of a fourth matrix product for three. Logits and
-    log-softmax are in float32 whatever the dtype of the model, under autocast too; TensorFloat-32, where it is switched
-    on, rounds their product as it does the model's own. A model in bfloat16 costs a float32 copy of its head besides.
+    Computed in chunks of tokens, and again in the backward pass: memory for a few chunks of logits instead of several
+    whole matrices, for four matrix products instead of three. Logits and log-softmax are in float32 whatever the
+    model's dtype, under autocast too; TensorFloat-32, if enabled, applies to them as to the model. A bfloat16 model
+    also needs a float32 copy of its head.
     """
     with torch.autocast(hidden.device.type, enabled=False):
         logprobs, entropy = TokenLogprobs.apply(hidden, head, tokens, temperature)  # type: ignore[no-untyped-call]
@@ -33,11 +33,9 @@ def token_logprobs(
 
 
 class TokenLogprobs(torch.autograd.Function):
-    """The chunks' forward and backward."""
-
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and entropies; of the logits only each token's normaliser is kept."""
+        """Log-probabilities and entropies; keeps only each token's normaliser of the logits."""
         logprobs, entropy, normaliser = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
         wide = head.float()
         for chunk in chunks(len(hidden), len(head)):
@@ -54,7 +52,7 @@ class TokenLogprobs(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor, _entropy: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
-        """d log p / d logit_v = [v is the token] - p_v, over the temperature; no gradient of a frozen head."""
+        """d log p / d logit_v = ([v is the token] - p_v) / temperature; no gradient for a frozen head."""
         hidden, head, tokens, normaliser = ctx.saved_tensors
         hidden_gradient = torch.empty_like(hidden)
         head_gradient = torch.zeros_like(head, dtype=torch.float32) if ctx.needs_input_grad[1] else None
@@ -72,6 +70,6 @@ class TokenLogprobs(torch.autograd.Function):
 
 
 def chunks(tokens: int, vocabulary: int) -> Iterator[slice]:
-    """Slices of the tokens whose logits take CHUNK_BYTES at most."""
+    """Slices of the tokens, the logits of each at most CHUNK_BYTES."""
     size = max(1, CHUNK_BYTES // (4 * vocabulary))
     return (slice(start, start + size) for start in range(0, tokens, size))

@@ -1,4 +1,4 @@
-"""Low-rank adapters in a frozen model (LoRA, Hu et al. 2021), and the model's tensors with them added in."""
+"""Low-rank adapters in a frozen model (LoRA, Hu et al. 2021), and the model's tensors with adapters merged."""
 
 import warnings
 from collections import defaultdict
@@ -18,15 +18,15 @@ from harness.model.policy import Policy, own_tensors
 from harness.randomness import stream
 
 ADAPTER = "default"
-MAX_ERROR_SHARE = 0.1  # error of the export, as a share of what the adapters change
-Gather = Callable[[Sequence[Tensor]], AbstractContextManager[Any]]  # makes parameters whole that ranks hold parts of
+MAX_ERROR_SHARE = 0.1  # of the export, relative to the change by the adapters
+Gather = Callable[[Sequence[Tensor]], AbstractContextManager[Any]]  # gathers parameters that are sharded over ranks
 
 
 def with_adapters(policy: Policy, settings: ModelSettings) -> Policy:
-    """The policy with adapters of rank `lora_rank` in every linear layer but the head; they alone are trained.
+    """The policy with trainable adapters of rank `lora_rank` in every linear layer but the head, the rest frozen.
 
-    They change nothing at first, since the second factor is 0; the first is drawn by (model_seed, "lora"). Raises
-    UsageError for a model that cannot be given adapters.
+    The first factor is drawn by (model_seed, "lora"), the second is 0, so nothing changes at first. Raises UsageError
+    for a model that cannot have adapters.
     """
     if settings.lora_rank is None:
         return policy
@@ -36,7 +36,7 @@ def with_adapters(policy: Policy, settings: ModelSettings) -> Policy:
     wanted = peft.LoraConfig(r=settings.lora_rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear")
     kind = type(policy.model).__name__
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what peft adapts itself, for Conv1D and experts, it also warns of
+        warnings.simplefilter("ignore")  # about settings that peft adjusts itself, for Conv1D and experts
         torch.manual_seed(int(stream(settings.model_seed, "lora").integers(2**63)))
         with as_usage_error(f"--lora_rank {settings.lora_rank}: expected a model that takes adapters, got {kind}"):
             model = peft.get_peft_model(policy.model, wanted).get_base_model()
@@ -46,7 +46,7 @@ def with_adapters(policy: Policy, settings: ModelSettings) -> Policy:
 
 
 def check_export(policy: Policy, settings: ModelSettings) -> None:
-    """Raise UsageError if the adapters would not all be in the weights that leave the run. Costs a copy of them."""
+    """Raise UsageError if exported weights would lack some of the adapters. Needs memory for a copy of the weights."""
     if settings.lora_rank is not None and not export_matches_training(policy):
         raise UsageError(
             f"--lora_rank {settings.lora_rank}: expected a model whose output is unchanged when adapters are merged "
@@ -55,7 +55,7 @@ def check_export(policy: Policy, settings: ModelSettings) -> None:
 
 
 def note_frozen_experts(model: Any) -> None:
-    """Say which experts' weights have no adapters: peft knows those of some architectures alone."""
+    """Print which experts' weights have no adapters: peft supports those of some architectures only."""
     adapted = {id(adapted_parameter(layer)) for layer in adapted_layers(model)}
     frozen = [name for name, one in base_parameters(model) if one.ndim == 3 and id(one) not in adapted]
     if frozen:
@@ -63,17 +63,17 @@ def note_frozen_experts(model: Any) -> None:
 
 
 def probe(policy: Policy) -> TokenBatch:
-    """A short text of tokens from the whole vocabulary."""
+    """A short text of tokens spread over the vocabulary."""
     tokens = torch.linspace(0, policy.model.get_input_embeddings().num_embeddings - 1, 16).long().tolist()
     return pack_batch([tokens[:4]], [tokens[4:]], policy.device)
 
 
 @torch.no_grad()
 def export_matches_training(policy: Policy) -> bool:
-    """Whether the exported tensors in the base's place give the log-probabilities that the adapters give.
+    """Whether the exported tensors give the same log-probabilities as the base with its adapters.
 
-    Tried with adapters as large as the weights, so that one that is left out shows; the policy stays as it was. The
-    median over tokens decides: rounding may send a token of a mixture of experts to another expert.
+    Tested with adapters as large as the weights, so that a missing one shows; the policy is restored. The median over
+    tokens decides, since rounding may send a token of a mixture of experts to another expert.
     """
     batch = probe(policy)
     plain, _ = policy.logprobs(batch, 1.0)
@@ -98,10 +98,9 @@ def export_matches_training(policy: Policy) -> bool:
 
 @torch.no_grad()
 def exported(model: Any, gather: Gather | None = None) -> Iterator[tuple[str, Tensor]]:
-    """The model's tensors under the names that transformers gives them, adapters added in, a tied one once.
+    """The model's tensors with adapters merged, under transformers' names; tied tensors once.
 
-    `gather` makes the parameters it is given whole for as long as their tensors are used. A tensor may be the model's
-    own: copy what is to be kept.
+    `gather` gathers sharded parameters while they are used. A tensor may be the model's own: copy it to keep it.
     """
     gather = gather or (lambda _parameters: nullcontext())
     adapting: dict[int, list[Any]] = defaultdict(list)
@@ -120,7 +119,7 @@ def exported(model: Any, gather: Gather | None = None) -> Iterator[tuple[str, Te
 
 
 def base_parameters(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """The parameters that the model has without adapters, a tied one once, named as without them."""
+    """The parameters of the model without adapters, under their original names; tied ones once."""
     of_adapters = {id(factor) for layer in adapted_layers(model) for factor in factors(layer)}
     for name, parameter in model.named_parameters():
         if id(parameter) not in of_adapters:
@@ -128,21 +127,20 @@ def base_parameters(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
 
 
 def plain_name(name: str) -> str:
-    """A tensor's name without the layers that peft wraps around others."""
+    """A tensor's name without peft's wrapper layers."""
     return ".".join(part for part in name.split(".") if part != "base_layer")
 
 
 def adapted_layers(model: Any) -> list[Any]:
-    """peft's layers. One may wrap another, where a module has several weights: the experts of a mixture."""
+    """peft's layers, possibly nested: the experts of a mixture have several weights in a module."""
     return [module for module in model.modules() if hasattr(module, "get_delta_weight")]
 
 
 def adapted_parameter(layer: Any) -> torch.nn.Parameter:
-    """The weight that an adapter changes, which has another name than `weight` in fused experts."""
+    """The weight that an adapter changes; in fused experts it is not called `weight`."""
     parameter: torch.nn.Parameter = getattr(layer.get_base_layer(), getattr(layer, "parameter_name", "weight"))
     return parameter
 
 
 def factors(layer: Any) -> list[torch.nn.Parameter]:
-    """An adapter's own parameters."""
     return [factor for name in layer.adapter_layer_names for factor in getattr(layer, name).parameters()]

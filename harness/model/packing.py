@@ -1,7 +1,7 @@
-"""Prompts and responses without padding: one row of tokens, a shared prompt once, each response behind its own.
+"""Prompts and responses packed without padding: one row of tokens, a shared prompt once, responses after prompts.
 
-Linear layers see real tokens only. Attention works on blocks of texts of about one length, filled up to the longest of
-each with tokens that nothing looks at: of its cells at most PADDING are such.
+Linear layers see real tokens only. Attention works on blocks of texts of similar length, padded to the longest of each
+by at most PADDING.
 """
 
 from collections.abc import Sequence
@@ -16,19 +16,18 @@ from torch import Tensor
 
 from harness.model.attention import Heads, Kind
 
-PADDING = 0.1  # of a block's real tokens
+PADDING = 0.1  # relative to a block's real tokens
 
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt and, behind it, a response, as places in the packed row."""
+    """A prompt and a response after it, as places in the packed row."""
 
     prompt: range
     response: range
 
     @property
     def places(self) -> Int[np.ndarray, " place"]:
-        """All of them in order."""
         return np.concatenate([np.arange(part.start, part.stop) for part in (self.prompt, self.response)])
 
     def __len__(self) -> int:
@@ -37,14 +36,14 @@ class Text:
 
 @dataclass(frozen=True)
 class Packed:
-    """Texts in one row, each of which sees itself alone, what comes before."""
+    """Texts in one row, with causal attention within each."""
 
     texts: Sequence[Text]
     device: torch.device
 
     @cached_property
     def blocks(self) -> list[list[int]]:
-        """Texts by falling length, split where more would waste more than PADDING."""
+        """Indices of texts by falling length, split where padding would exceed PADDING."""
         blocks: list[list[int]] = []
         real = 0
         for index in sorted(range(len(self.texts)), key=lambda index: -len(self.texts[index])):
@@ -64,7 +63,7 @@ class Packed:
 
     @cached_property
     def cells(self) -> Int[Tensor, " cell"]:
-        """For each cell of all blocks, the place in the row that it shows; past a text's end, its last."""
+        """The place in the row of each cell of all blocks; past a text's end, its last place."""
         rows = [
             np.pad(self.texts[index].places, (0, width - len(self.texts[index])), mode="edge")
             for block, (_, width) in zip(self.blocks, self.shapes, strict=True)
@@ -74,7 +73,7 @@ class Packed:
 
     @cached_property
     def seats(self) -> Int[Tensor, " place"]:
-        """For each place in the row, a cell that shows it."""
+        """A cell of each place in the row."""
         seats = np.empty(1 + max(int(text.places.max()) for text in self.texts), dtype=np.int64)
         start = 0
         for block, (_, width) in zip(self.blocks, self.shapes, strict=True):
@@ -85,7 +84,7 @@ class Packed:
 
     @property
     def padding(self) -> float:
-        """Cells that nothing looks at, per cell that is looked at."""
+        """Padding cells per real cell."""
         real = sum(map(len, self.texts))
         return sum(rows * width for rows, width in self.shapes) / real - 1
 
@@ -93,7 +92,7 @@ class Packed:
         """Causal attention within each text: [1, place, head, size]."""
         if len(self.texts) == 1:
             return causal(states, kind).transpose(1, 2)
-        heads, size = states[0].shape[1], states[2].shape[3]  # values may be of another size than queries and keys
+        heads, size = states[0].shape[1], states[2].shape[3]  # values may differ in size from queries and keys
         spread = [gathered(part[0].transpose(0, 1), self.cells) for part in states]
         sizes = [rows * width for rows, width in self.shapes]
         parts = zip(*(part.split(sizes) for part in spread), strict=True)
@@ -105,16 +104,16 @@ class Packed:
 
 
 def gathered(rows: Float[Tensor, "row head size"], places: Int[Tensor, " place"]) -> Float[Tensor, "place head size"]:
-    """The rows at the places, which may name one more than once. Flat while it happens: that is the fast kernel."""
+    """The rows at the places, with repetitions. On flat rows, for the fast kernel."""
     flat = rows.reshape(len(rows), -1).index_select(0, places)
     return flat.view(len(places), *rows.shape[1:])
 
 
 def causal(states: tuple[Heads, Heads, Heads], kind: Kind) -> Heads:
-    """Attention of each token over those before it and itself, or the latest of them."""
+    """Attention of each token over itself and those before it, or the latest `window` of them."""
     (query, key, value), window = states, kind.window
     if query.is_cuda and query.dtype == torch.float32 and query.shape[1] != key.shape[1]:
-        # no fused kernel of CUDA takes fewer keys than queries in float32
+        # CUDA's fused kernels do not support fewer keys than queries in float32
         key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], dim=1) for part in (key, value))
     mask = None
     if window is not None and window < query.shape[2]:
@@ -133,14 +132,14 @@ def causal(states: tuple[Heads, Heads, Heads], kind: Kind) -> Heads:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Responses behind their prompts, packed, and where their tokens stand in the [sequence, token] of the losses."""
+    """Packed prompts and responses, and the place of response tokens in the [sequence, token] of the losses."""
 
     tokens: Int[Tensor, " place"]
-    positions: Int[Tensor, " place"]  # each token's place in its own text
+    positions: Int[Tensor, " place"]  # of each token in its own text
     layout: Packed
-    predictors: Int[Tensor, " response_token"]  # the place before each response's token, sequence by sequence
-    targets: Int[Tensor, " response_token"]  # the token's own
-    drawn: Bool[Tensor, "sequence token"]  # every response's tokens
+    predictors: Int[Tensor, " response_token"]  # the place before each response token
+    targets: Int[Tensor, " response_token"]  # the response tokens
+    drawn: Bool[Tensor, "sequence token"]  # all response tokens
     mask: Bool[Tensor, "sequence token"]  # those that are trained on
 
     def spread(self, values: Float[Tensor, " response_token"]) -> Float[Tensor, "sequence token"]:
@@ -151,7 +150,7 @@ class TokenBatch:
 
 
 def pack_batch(prompts: Sequence[list[int]], responses: Sequence[list[int]], device: torch.device) -> TokenBatch:
-    """One TokenBatch of these prompts and the response behind each; equal prompts are read once."""
+    """Pack each prompt with its response; equal prompts are packed once."""
     distinct = {tuple(prompt): index for index, prompt in reversed(list(enumerate(prompts)))}
     first = sorted(distinct.values())
     ends = list(accumulate([len(prompts[index]) for index in first]))
@@ -164,7 +163,7 @@ def pack_batch(prompts: Sequence[list[int]], responses: Sequence[list[int]], dev
         for prompt, start, end in zip(prompts, response_ends, response_ends[1:], strict=False)
     ]
     tokens = [token for index in first for token in prompts[index]] + [token for one in responses for token in one]
-    # a response follows its prompt: its tokens' places in the text, and the place before each
+    # positions continue from a prompt to its response; a response's first token is predicted by the prompt's last
     ranges = [np.arange(len(prompts[index])) for index in first]
     ranges += [np.arange(len(text.prompt), len(text)) for text in texts]
     predictors = [np.arange(text.response.start - 1, text.response.stop - 1) for text in texts]

@@ -1,7 +1,7 @@
-"""A causal language model with its tokenizer, and its log-probabilities of given responses.
+"""The policy: a causal language model with its tokenizer, and its log-probabilities of given responses.
 
-The log-probabilities take the body's hidden states and the head's weight and never call the model as a whole: a wrapper
-that gathers weights or hooks gradients at the model's own forward must do so here too.
+Log-probabilities use the body's hidden states and the head's weight and never call the whole model: a wrapper that
+gathers weights or hooks gradients in the model's forward must do so here too.
 """
 
 import copy
@@ -17,59 +17,48 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.errors import UsageError, as_usage_error
+from harness.model import checks
 from harness.model.attention import last_hidden_states
-from harness.model.checks import (
-    check_source,
-    check_weights_found,
-    check_weights_plain,
-    copy_out_of_mapped_file,
-    end_ids,
-    override_positions,
-    require_linear_head,
-    require_supported_attention,
-)
 from harness.model.logprobs import token_logprobs
 from harness.model.packing import TokenBatch
 from harness.model.rope import fix_rope
 
-PROBE = "What is 1 + 1?\nAnswer: 2"  # what a tokenizer must encode alike before and after it is saved
-Logprobs = tuple[Float[Tensor, "sequence token"], Float[Tensor, "sequence token"]]  # and entropies
+PROBE = "What is 1 + 1?\nAnswer: 2"  # a tokenizer must encode it alike before and after it is saved
+Logprobs = tuple[Float[Tensor, "sequence token"], Float[Tensor, "sequence token"]]  # log-probabilities, entropies
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A model on its device, without dropout, and what turns text into its tokens."""
+    """A model without dropout, and its tokenizer."""
 
     model: Any  # a transformers causal language model
     tokenizer: Any  # a transformers tokenizer
     end_ids: frozenset[int]  # any of these ends a response
-    commit: str | None = None  # of a hub model: which it is
-    files: Mapping[str, bytes] = field(default_factory=dict)  # config and tokenizer, as a saved folder holds them
+    commit: str | None = None  # of a hub model
+    files: Mapping[str, bytes] = field(default_factory=dict)  # config and tokenizer files of a saved folder, by path
 
     @property
     def pad_id(self) -> int:
-        """What fills the unused places of a batch. Masks go by length, so it may equal an end token."""
+        """The padding token; may equal an end token, since masks go by length."""
         pad = self.tokenizer.pad_token_id
         return min(self.end_ids) if pad is None else int(pad)
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives."""
         parameter: Tensor = next(self.model.parameters())
         return parameter.device
 
     def copy(self) -> "Policy":
-        """The same policy with weights of its own."""
+        """A copy with weights of its own."""
         return replace(self, model=copy.deepcopy(self.model))
 
     def logprobs(self, batch: TokenBatch, temperature: float) -> Logprobs:
-        """`response_logprobs` of it."""
         return response_logprobs(self, batch, temperature)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text to go on from: with what the tokenizer puts before it, without what it puts behind.
+        """The tokens of a prompt: with special tokens that the tokenizer prepends, without those it appends.
 
-        Raises UsageError for a token that the model's embedding does not have.
+        Raises UsageError for a token outside the model's embedding.
         """
         tokens = list(encoded(self.tokenizer, text))
         size = self.model.get_input_embeddings().num_embeddings
@@ -86,23 +75,22 @@ class Policy:
         return str(self.tokenizer.decode([token for token in tokens if token not in self.end_ids]))
 
     def token_ends(self, tokens: list[int]) -> list[int]:
-        """For each token, where its text ends in the response, in characters; an end token has no text."""
+        """The position in the response, in characters, where each token's text ends; an end token has no text."""
         return [len(self.decode(tokens[: position + 1])) for position in range(len(tokens))]
 
 
-@lru_cache(maxsize=4096)  # evaluations ask the same again and again
+@lru_cache(maxsize=4096)  # evaluations repeat their prompts
 def encoded(tokenizer: Any, text: str) -> tuple[int, ...]:
-    """The text's tokens, without those that the tokenizer appends to every text (its end token, a separator)."""
+    """The text's tokens without those that the tokenizer appends (end token, separator)."""
     read = tokenizer(text, return_special_tokens_mask=True)
     own = [place for place, is_added in enumerate(read["special_tokens_mask"]) if not is_added]
     return tuple(read["input_ids"][: own[-1] + 1 if own else 0])
 
 
 def response_logprobs(policy: Policy, batch: TokenBatch, temperature: float) -> Logprobs:
-    """log pi(token | what stands before it) of each response token, and the entropy (nats) of what it was drawn from.
+    """log pi(token | prefix) of each response token, and the entropy (nats, no gradient) of its distribution.
 
-    Both at the sampling temperature, in float32 whatever the model's dtype, and 0 past a response's end; the entropy
-    carries no gradient.
+    Both at the sampling temperature, in float32 whatever the model's dtype, and 0 past the end of a response.
     """
     states = last_hidden_states(policy.model, batch.tokens[None], batch.positions[None], batch.layout)[0]
     head: Tensor = policy.model.get_output_embeddings().weight
@@ -112,7 +100,7 @@ def response_logprobs(policy: Policy, batch: TokenBatch, temperature: float) -> 
 
 
 def own_tensors(module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """A module's parameters, a tied one once, and the buffers that are saved with them."""
+    """A module's parameters, tied ones once, and its persistent buffers."""
     yield from module.named_parameters()
     saved = module.state_dict().keys()
     yield from ((name, buffer) for name, buffer in module.named_buffers() if name in saved)
@@ -127,22 +115,22 @@ def load_policy(
 ) -> Policy:
     """The policy in a transformers folder or under a hub name; `context_tokens` overrides the config's positions.
 
-    Rotary embeddings that depend on the length of texts are fixed to that of the `longest`, in tokens. Weights are read
-    from safetensors alone, and no Python code that comes with a model is run. Raises UsageError if there is no such
-    model, or if it cannot be trained, sampled from or saved.
+    Rotary embeddings that depend on text length are fixed to `longest` tokens. Only safetensors are read, and no code
+    that comes with a model is run. Raises UsageError if there is no such model, or it cannot be trained, sampled from
+    or saved.
     """
     import huggingface_hub
 
-    huggingface_hub.utils.logging.set_verbosity_error()  # its retries would stand before our one line
+    huggingface_hub.utils.logging.set_verbosity_error()  # its retries would precede our one-line message
     folder = Path(model).expanduser()
-    check_source(model, folder)
+    checks.check_source(model, folder)
     source = str(folder) if folder.is_dir() else model
     tokenizer, network = load_parts(model, source, dtype, revision, context_tokens)
     fix_rope(network, longest)
-    copy_out_of_mapped_file(network)
-    require_supported_attention(network, model)
-    require_linear_head(network.eval(), model)
-    ends = end_ids(network, tokenizer, model)
+    checks.copy_out_of_mapped_file(network)
+    checks.require_supported_attention(network, model)
+    checks.require_linear_head(network.eval(), model)
+    ends = checks.end_ids(network, tokenizer, model)
     with as_usage_error(f"--model: expected a model that can be saved, got {model!r}"):
         companions = companion_files(network, tokenizer)
     commit = None if folder.is_dir() else commit_of(model, revision)
@@ -152,7 +140,7 @@ def load_policy(
 def load_parts(
     model: str, source: str, dtype: str, revision: str | None, context_tokens: int | None
 ) -> tuple[Any, Any]:
-    """Tokenizer and network. Raises UsageError if either cannot be had, or the network is no plain set of weights."""
+    """Tokenizer and network. Raises UsageError if either cannot be loaded, or has adapters or quantized weights."""
     import transformers
 
     safe: Any = {"revision": revision or "main", "trust_remote_code": False}
@@ -161,26 +149,26 @@ def load_parts(
     with as_usage_error(unloadable):
         config: Any = transformers.AutoConfig.from_pretrained(source, **safe)
     if context_tokens:
-        override_positions(config, context_tokens)
+        checks.override_positions(config, context_tokens)
     with as_usage_error(
         f"--model: could not load a tokenizer from {model!r}: if it has no tokenizer files, copy them there"
     ):
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source, **safe)
-        if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):  # made up, where there are no files
+        if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):  # made up if there are no files
             raise ValueError("it would have no tokens but special ones")
     files: Any = {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
-    files["ignore_mismatched_sizes"] = True  # they are refused below, in words
+    files["ignore_mismatched_sizes"] = True  # refused below with a better message
     with as_usage_error(unloadable):
         network, found = auto.from_pretrained(source, config=config, **files, **safe)
-    check_weights_found(found, model)
-    check_weights_plain(network, model)
+    checks.check_weights_found(found, model)
+    checks.check_weights_plain(network, model)
     return tokenizer, network
 
 
 def write_policy(folder: Path, policy: Policy, weights: dict[str, Tensor] | None = None) -> None:
-    """Weights (by default the model's own) and tokenizer as a transformers folder in safetensors.
+    """Write a transformers folder with tokenizer and `weights`, by default the model's own, in safetensors.
 
-    `save_pretrained` of the model would import DeepSpeed, where it is installed, to see whether this is its engine.
+    The model's `save_pretrained` would import DeepSpeed, if installed, to check whether this is its engine.
     """
     import huggingface_hub
 
@@ -194,10 +182,9 @@ def write_policy(folder: Path, policy: Policy, weights: dict[str, Tensor] | None
 
 
 def write_companions(folder: Path, network: Any, tokenizer: Any) -> None:
-    """What a transformers folder holds beside the weights: config, generation config and tokenizer.
+    """Write all but the weights of a transformers folder: config, generation config and tokenizer.
 
-    The generation config is written without the check that refuses a temperature beside do_sample=false, which Llama 2
-    and Vicuna were published with.
+    The generation config is not validated: Llama 2 and Vicuna were published with a temperature and do_sample=false.
     """
     network.config.to_json_file(folder / "config.json")
     network.generation_config.to_json_file(folder / "generation_config.json")
@@ -205,9 +192,9 @@ def write_companions(folder: Path, network: Any, tokenizer: Any) -> None:
 
 
 def companion_files(network: Any, tokenizer: Any) -> dict[str, bytes]:
-    """The same as bytes by path, kept from the start of a run, so that a save depends on nothing but the disk.
+    """The companions' content by path, kept from the start of a run, so that a save depends only on the disk.
 
-    Raises whatever transformers does, or ValueError where what was saved would be loaded as another tokenizer.
+    Raises any error of transformers, or ValueError if the saved tokenizer would be loaded differently.
     """
     import transformers
 
@@ -222,13 +209,13 @@ def companion_files(network: Any, tokenizer: Any) -> dict[str, bytes]:
 
 
 def identity(tokenizer: Any) -> tuple[list[int], str]:
-    """What must be the same once it is saved. Templates come back with other line ends, which Jinja reads alike."""
+    """What saving must preserve. Templates may come back with other line ends, which Jinja reads alike."""
     templates = tokenizer.chat_template if isinstance(tokenizer.chat_template, dict) else {"": tokenizer.chat_template}
     return tokenizer(PROBE)["input_ids"], repr(sorted(templates.items())).replace("\\r\\n", "\\n")
 
 
 def commit_of(model: str, revision: str | None) -> str | None:
-    """The commit of a hub model that was just loaded: the folder's name in the cache."""
+    """The commit of a hub model that was just loaded: its folder's name in the cache."""
     import huggingface_hub
 
     config = huggingface_hub.try_to_load_from_cache(model, "config.json", revision=revision or "main")

@@ -1,21 +1,20 @@
-"""Rotary embeddings whose frequencies depend on the longest text of a batch, fixed for a run.
+"""Fixes rotary embeddings whose frequencies depend on the longest text of a batch.
 
-LongRoPE (Ding et al. 2024: Phi-3.5, Phi-4-mini) and dynamic NTK scaling take other frequencies once a text passes a
-length. A sampler then scores a token otherwise than the trainer, which sees the whole text, and a text gets other
-log-probabilities beside a longer one. So a run uses the frequencies of its longest text throughout, as vLLM does for
-LongRoPE.
+LongRoPE (Ding et al. 2024: Phi-3.5, Phi-4-mini) and dynamic NTK scaling switch frequencies at some length. The sampler
+would then score a token differently from the trainer, which sees the whole text, and a text's log-probabilities would
+depend on its batch. So a run uses the frequencies of its longest text throughout, as vLLM does for LongRoPE.
 """
 
 from typing import Any
 
 import torch
 
-FIXED = "fixed"  # no type that transformers updates
+FIXED = "fixed"  # not a type that transformers updates
 
 
 @torch.no_grad()
 def fix_rope(network: Any, longest: int) -> None:
-    """Choose the frequencies for texts of up to `longest` tokens, and let no batch change them."""
+    """Fix the frequencies to those for texts of up to `longest` tokens."""
     weight = network.get_input_embeddings().weight
     last = torch.tensor([[longest - 1]], device=weight.device)
     for module in network.modules():
@@ -28,7 +27,7 @@ def fix_rope(network: Any, longest: int) -> None:
 
 @torch.no_grad()
 def copy_rope(source: Any, target: Any) -> None:
-    """Give a network of the same shape the frequencies that another was fixed to."""
+    """Copy the fixed frequencies to another network of the same shape."""
     fixed = {name: module for name, module in source.named_modules() if FIXED in kinds_of(module).values()}
     for name, ours in fixed.items():
         theirs = target.get_submodule(name)
@@ -40,11 +39,10 @@ def copy_rope(source: Any, target: Any) -> None:
 
 
 def kinds_of(module: Any) -> dict[str | None, str]:
-    """The kinds of a module's rotary embeddings by the type of layer that they are for, None where all have one."""
+    """A module's kinds of rotary embedding by layer type, which is None if all layers share one."""
     kinds = getattr(module, "rope_type", None) or {}
     return kinds if isinstance(kinds, dict) else {None: kinds}
 
 
 def fix(module: Any) -> None:
-    """End the updates of a module's frequencies."""
     module.rope_type = dict.fromkeys(module.rope_type, FIXED) if isinstance(module.rope_type, dict) else FIXED

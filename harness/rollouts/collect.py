@@ -9,8 +9,7 @@ from harness.randomness import stream
 from harness.rollouts.engine import Key, SamplerContext
 from harness.rollouts.sampler import Sampling
 from harness.rollouts.scoring import grade_samples, overlong_penalty, score
-from harness.tasks.grades import Grade
-from harness.tasks.task import TRAINED_ON, Problem
+from harness.tasks.task import TRAINED_ON, Grade, Problem
 
 
 @dataclass(frozen=True)

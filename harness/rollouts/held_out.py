@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from harness.rollouts.engine import Key, SamplerContext
 from harness.rollouts.sampler import Sampling
 from harness.rollouts.scoring import grade_samples
-from harness.tasks.grades import Outcome
-from harness.tasks.task import Problem
+from harness.tasks.task import Outcome, Problem
 
 
 @dataclass(frozen=True)

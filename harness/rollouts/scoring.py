@@ -6,8 +6,7 @@ from harness.config.task import TaskSettings
 from harness.model.policy import Policy
 from harness.randomness import stream
 from harness.rollouts.sampler import Sample
-from harness.tasks.grades import Grade
-from harness.tasks.task import Problem, Task
+from harness.tasks.task import Grade, Problem, Task
 
 RIGHT = 1.0  # DAPO eq. 7
 TRUNCATED = Grade("wrong", None, "truncated")

@@ -1,4 +1,4 @@
-"""A run's state between two steps, as a folder: weights and moments in safetensors, the rest in JSON."""
+"""Checkpoints: a run's state between two steps as a folder, tensors in safetensors and the rest in JSON."""
 
 import dataclasses
 import shutil
@@ -25,43 +25,41 @@ from harness.run.history import read_history
 from harness.run.initial_model import pretrained_policy, recorded_initial_policy
 
 STATE, OPTIMIZER = "state.json", "optimizer.safetensors"
-TRAINED = (
-    "trained.safetensors"  # what is trained, where a transformers folder does not hold it: adapters, master weights
-)
+TRAINED = "trained.safetensors"  # adapters or master weights, which a transformers folder does not hold
 KEPT = 2  # newest checkpoints of a run
 
 
 class State(BaseModel):
-    """What a run knows between two steps besides its tensors; random numbers need none, they are keyed by step."""
+    """A run's state besides its tensors. Random streams have none: they are keyed by step."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     steps_done: int = Field(ge=0)
-    updates: int = Field(ge=0)  # made by the optimizer, which the schedule goes by
+    updates: int = Field(ge=0)  # optimizer updates, which the learning rate schedule counts
     ledger: dict[str, int | float]
     noise: Noise | None
-    has_learned: bool = True  # of a checkpoint that does not say so
+    has_learned: bool = True  # default for checkpoints of older versions
     elapsed_s: float
-    metrics: Mark  # what metrics.jsonl held
-    records: Mark  # what records.sha256 held
+    metrics: Mark  # of metrics.jsonl
+    records: Mark  # of records.sha256
 
 
 def save_weights(path: Path, policy: Policy, weights: Tensors | None = None) -> None:
-    """The policy as a transformers folder, with other weights than its own where given."""
+    """Save the policy as a transformers folder, with `weights` in place of its own if given."""
     save_folder(path, lambda folder: write_policy(folder, policy, weights))
 
 
 @dataclass(frozen=True)
 class CheckpointTensors:
-    """The tensors of a checkpoint, of which only the first rank has any."""
+    """The tensors of a checkpoint; empty on ranks other than the first."""
 
-    weights: Tensors | None  # of a transformers folder; None where it would hold nothing that is trained
-    trained: Tensors | None  # None where those weights are all that is trained
+    weights: Tensors | None  # of a transformers folder; None if it would hold nothing trained
+    trained: Tensors | None  # None if `weights` hold all that is trained
     moments: Tensors
 
 
 def gather_tensors(training: Training, config: Config) -> CheckpointTensors:
-    """What a checkpoint must hold, from all ranks."""
+    """The tensors of a checkpoint, gathered from all ranks."""
     backend = training.updater.backend
     trained, moments = backend.state()
     if config.model.lora_rank:
@@ -72,14 +70,14 @@ def gather_tensors(training: Training, config: Config) -> CheckpointTensors:
 
 
 def whole_weights(training: Training) -> Tensors:
-    """The weights of a transformers folder, from all ranks; on other ranks than the first, none."""
+    """The weights of a transformers folder, gathered from all ranks; empty on ranks other than the first."""
     backend = training.updater.backend
     kept = (pair for pair in backend.weights() if backend.ranks.is_first)
     return {name: tensor.to("cpu", copy=backend.must_copy_weights) for name, tensor in kept}
 
 
 def save_checkpoint(checkpoints: Path, training: Training, metrics: Mark, records: Mark) -> None:
-    """All that a resumed run needs, as a folder named by the steps done; older ones than the newest two go."""
+    """Save all that a resumed run needs in a folder named by the steps done, and remove all but the newest KEPT."""
     tensors = gather_tensors(training, training.updater.config)
     state = State(
         steps_done=training.steps_done,
@@ -101,13 +99,13 @@ def save_checkpoint(checkpoints: Path, training: Training, metrics: Mark, record
         write_json(folder / STATE, state.model_dump(mode="json"))
 
     path = checkpoints / f"step_{training.steps_done:06d}"
-    if not path.exists():  # else it is the one that the run was resumed from
+    if not path.exists():  # else the run was resumed from it
         save_folder(path, fill)
     prune(checkpoints)
 
 
 def prune(checkpoints: Path) -> None:
-    """Remove all but the newest; a kill here leaves no half of a checkpoint under its name."""
+    """Remove all but the newest KEPT; a kill meanwhile leaves no partial checkpoint under its name."""
     for old in kept_checkpoints(checkpoints)[KEPT:]:
         gone = old.with_name(f".{old.name}.unfinished")
         shutil.rmtree(gone, ignore_errors=True)
@@ -116,18 +114,18 @@ def prune(checkpoints: Path) -> None:
 
 
 def kept_checkpoints(checkpoints: Path) -> list[Path]:
-    """The folders that hold a state, newest first, valid or not."""
+    """The checkpoint folders, newest first, valid or not."""
     return sorted((folder for folder in checkpoints.glob("step_*") if step_of(folder) >= 0), key=step_of, reverse=True)
 
 
 def step_of(folder: Path) -> int:
-    """The steps done, by its name; -1 of what is no checkpoint's name."""
+    """The steps done according to a checkpoint's name; -1 for any other name."""
     digits = folder.name.removeprefix("step_")
     return int(digits) if digits.isdecimal() else -1
 
 
 def read_state(folder: Path) -> State:
-    """The state of a checkpoint whose manifest holds. Raises FolderFault where it cannot be used."""
+    """The state of a checkpoint, whose manifest is checked. Raises FolderFault if it cannot be used."""
     check_manifest(folder)
     try:
         return State.model_validate_json((folder / STATE).read_bytes())
@@ -139,9 +137,9 @@ def read_state(folder: Path) -> State:
 def load_checkpoint(
     folder: Path, state: State, config: Config, reference: Policy | None, ranks: Ranks = ALONE
 ) -> Training:
-    """The run as it was when the checkpoint was written, by whatever number of ranks.
+    """The run as it was when the checkpoint was written, by any number of ranks.
 
-    Raises FolderFault where it does not fit the config.
+    Raises FolderFault if the checkpoint does not fit the config.
     """
     try:
         policy, trained = load_trained(folder, config)
@@ -162,7 +160,7 @@ def load_checkpoint(
 
 @torch.no_grad()
 def load_trained(folder: Path, config: Config) -> tuple[Policy, Tensors]:
-    """The policy of a checkpoint, and what is trained of it in full precision where the folder keeps that apart."""
+    """The policy of a checkpoint, and its adapters or master weights if it holds any."""
     lora = config.model.lora_rank
     initial = recorded_initial_policy(read_history(folder.parents[1]), say) if lora else None
     policy = initial or pretrained_policy(str(folder), config)
@@ -177,7 +175,7 @@ def load_trained(folder: Path, config: Config) -> tuple[Policy, Tensors]:
 
 
 def check_moments(folder: Path, tensors: dict[str, torch.Tensor], policy: Policy, updates: int) -> None:
-    """Raise FolderFault unless these are all the moments of each parameter that has any, and some after updates."""
+    """Raise FolderFault unless each parameter has all its moments or none, and there are some exactly after updates."""
     shapes = {name: parameter.shape for name, parameter in trained_parameters(policy.model)}
     named = {key.rpartition("/")[0] for key in tensors}
     expected = {
@@ -190,7 +188,7 @@ def check_moments(folder: Path, tensors: dict[str, torch.Tensor], policy: Policy
 
 
 def fast_forward(schedule: torch.optim.lr_scheduler.LambdaLR, updates: int) -> None:
-    """Set schedule and learning rate to where so many updates bring them."""
+    """Set the schedule and the learning rate to their state after this many updates."""
     rates = [base * rate(updates) for base, rate in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
     for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate

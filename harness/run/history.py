@@ -1,4 +1,4 @@
-"""A run folder as it is read again. Whatever is damaged is refused in words; only a torn last line is expected."""
+"""Reads a run folder. Damage is refused with a UsageError, except a torn last line, which is expected."""
 
 import json
 import re
@@ -14,8 +14,7 @@ from harness.config.resolve import resolve_tree, tree_sha256
 from harness.config.schema import Config
 from harness.errors import UsageError
 from harness.files import sha256_of
-from harness.run.folder import FolderFault, check_manifest
-from harness.run.layout import CHECKPOINTS, KINDS, METRICS, RECORDS, SCHEMA_VERSION, STATUS
+from harness.run.folder import CHECKPOINTS, KINDS, METRICS, RECORDS, SCHEMA_VERSION, STATUS, FolderFault, check_manifest
 
 Row = dict[str, Any]
 
@@ -24,35 +23,34 @@ TABLE = re.compile(rf"(?:{'|'.join(KINDS)})/step_\d{{6,}}\.parquet")
 
 @dataclass(frozen=True)
 class History:
-    """What a run left: its settings, its surroundings, and its records by step."""
+    """A recorded run: settings, environment and records by step."""
 
     path: Path
     config: Config
     environment: dict[str, Any]
-    state: str  # as status.json says; "unknown" where that is damaged
+    state: str  # of status.json; "unknown" if that is damaged
 
     @cached_property
     def metrics(self) -> list[Row]:
-        """The lines of metrics.jsonl. Raises UsageError where one but the last is damaged."""
+        """The lines of metrics.jsonl. Raises UsageError if one but the last is damaged."""
         return read_lines(self.path / METRICS)
 
     @property
     def steps_done(self) -> int:
-        """Steps that have a line of metrics."""
         return len(self.metrics)
 
     @property
     def initial_weights(self) -> Path:
-        """Where the initial weights are, if the run kept them."""
+        """The folder of the initial weights, if the run kept them."""
         return self.path / CHECKPOINTS / "initial"
 
     @property
     def final_weights(self) -> Path:
-        """Where the trained weights are, once the run has finished."""
+        """The folder of the trained weights, once the run has finished."""
         return self.path / CHECKPOINTS / "final"
 
     def check_records(self) -> None:
-        """Raise UsageError where a table that is there, or the final weights, are not what was written."""
+        """Raise UsageError if a stored table or the final weights are not what was written."""
         for line in self.records.splitlines():
             digest, _, name = line.partition("  ")
             path = self.path / name
@@ -66,18 +64,21 @@ class History:
 
     @property
     def records(self) -> str:
-        """The content of records.sha256, a torn last line left out."""
+        """The content of records.sha256 without a torn last line."""
         path = self.path / RECORDS
         content = path.read_bytes().decode(errors="replace") if path.is_file() else ""
         return content[: content.rfind("\n") + 1]
 
     def has_table(self, kind: str, step: int) -> bool:
         """Whether a step's rollouts, tokens or evals are stored."""
-        return (self.path / kind / f"step_{step:06d}.parquet").is_file()
+        return self.table_path(kind, step).is_file()
+
+    def table_path(self, kind: str, step: int) -> Path:
+        return self.path / kind / f"step_{step:06d}.parquet"
 
     def table(self, kind: str, step: int) -> list[Row] | None:
-        """The rows of a step's rollouts, tokens or evals, or None where there is no such file."""
-        path = self.path / kind / f"step_{step:06d}.parquet"
+        """The rows of a step's rollouts, tokens or evals, or None if they are not stored."""
+        path = self.table_path(kind, step)
         if not path.is_file():
             return None
         try:
@@ -89,7 +90,7 @@ class History:
 
 
 def read_history(path: Path) -> History:
-    """The run in a folder. Raises UsageError where there is none or its settings are not what was written."""
+    """The run in a folder. Raises UsageError if there is none or its settings are not what was written."""
     content = read_object(path / "config.json", "the folder of a run")
     tree = content.get("config")
     if content.get("schema_version") != SCHEMA_VERSION or not isinstance(tree, dict):
@@ -111,7 +112,7 @@ def read_history(path: Path) -> History:
 
 
 def unfinished(path: Path) -> History:
-    """The run in a folder, which can be resumed. Raises UsageError where there is none or it has finished."""
+    """The run in a folder, if it can be resumed. Raises UsageError if there is none or it has finished."""
     history = read_history(path)
     if history.state == "finished":
         raise UsageError(f"expected an unfinished run, got {str(path)!r}, which has finished: nothing to resume")
@@ -119,7 +120,7 @@ def unfinished(path: Path) -> History:
 
 
 def read_object(path: Path, expected: str) -> dict[str, Any]:
-    """A JSON object. Raises UsageError where there is none."""
+    """A file's JSON object. Raises UsageError if there is none."""
     if not path.is_file():
         raise UsageError(f"expected {expected}, got {str(path.parent)!r}: it has no {path.name}")
     content = json_object(path)
@@ -129,7 +130,7 @@ def read_object(path: Path, expected: str) -> dict[str, Any]:
 
 
 def json_object(path: Path) -> dict[str, Any] | None:
-    """The file's JSON object, or None where it is missing or damaged."""
+    """A file's JSON object, or None if it is missing or damaged."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -138,10 +139,10 @@ def json_object(path: Path) -> dict[str, Any] | None:
 
 
 def read_lines(path: Path) -> list[Row]:
-    """The objects of a JSONL file, a torn last line left out. Raises UsageError for any other damage."""
+    """The objects of metrics.jsonl without a torn last line. Raises UsageError for any other damage."""
     lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
     rows = []
-    for number, line in enumerate(lines[:-1]):  # what follows the last newline was never finished
+    for number, line in enumerate(lines[:-1]):  # the last one is torn or empty
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The policy before training."""
+"""The policy that a run starts from."""
 
 from harness.backends.torch_backend import check_checkpointing
 from harness.config.schema import Config
@@ -11,11 +11,11 @@ from harness.run.folder import FolderFault, check_manifest
 from harness.run.history import History
 from harness.run.tiny_model import Progress, tiny_model_folder
 
-CHAIN_SUM_PROMPT_TOKENS = 64  # more than its prompts of at most 25 characters come to
+CHAIN_SUM_PROMPT_TOKENS = 64  # its prompts have at most 25 characters
 
 
 def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Policy:
-    """The config's model, made first where it is 'tiny' and not cached."""
+    """The config's model with its adapters; the tiny one is trained first if it is not cached."""
     settings = config.model
     if settings.model == "tiny":
         folder = tiny_model_folder(config.task.task, settings.model_seed, config.run.threads, on_warm_start)
@@ -30,9 +30,9 @@ def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Pol
 
 
 def pretrained_policy(model: str, config: Config) -> Policy:
-    """The policy in a folder or under a hub name, with the positions that `context_tokens` gives it.
+    """The policy in a folder or under a hub name, with `context_tokens` positions if set.
 
-    Raises UsageError where the longest prompt and response have more tokens than the model has positions.
+    Raises UsageError if the longest prompt and response have more tokens than the model has positions.
     """
     settings, data, is_math = config.model, config.data, config.task.task == "math"
     prompt = data.max_prompt_tokens if is_math else CHAIN_SUM_PROMPT_TOKENS
@@ -49,9 +49,9 @@ def pretrained_policy(model: str, config: Config) -> Policy:
 
 
 def recorded_initial_policy(history: History, say: Say) -> Policy:
-    """The policy that a recorded run began with: as the run kept it, else made or loaded again.
+    """The policy that a recorded run started from: as the run kept it, else made or loaded again.
 
-    Raises UsageError where the weights are not the recorded ones.
+    Raises UsageError if its weights are not the recorded ones.
     """
     config, kept = history.config, history.initial_weights
     settings = config.model

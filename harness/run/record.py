@@ -1,4 +1,4 @@
-"""The run folder: written here alone, append-only while the run goes on. Its schema is docs/run_folder.md."""
+"""Writes the run folder, which is append-only during a run. Its schema is docs/run_folder.md."""
 
 import json
 import math
@@ -25,14 +25,14 @@ from harness.model.policy import Policy
 from harness.rollouts.collect import Rollouts
 from harness.rollouts.held_out import Answer
 from harness.run.checkpoint import gather_tensors, prune, save_checkpoint, save_weights, whole_weights
-from harness.run.layout import CHECKPOINTS, METRICS, NONFINITE, RECORDS, SCHEMA_VERSION, STATUS
+from harness.run.folder import CHECKPOINTS, METRICS, NONFINITE, RECORDS, SCHEMA_VERSION, STATUS
 from losses import LossOutput
 
-TOKEN_ROWS = 4  # responses per step whose tokens are kept one by one
+TOKEN_ROWS = 4  # responses per step whose tokens are recorded one by one
 
 
 def refuse_used_folder(folder: Path) -> None:
-    """Raise UsageError if the folder holds anything, since nothing is ever overwritten, or could not be made."""
+    """Raise UsageError unless the folder is new or empty, since nothing is ever overwritten, and can be made."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
             f"--output_dir: expected a new or empty folder, got {str(folder)!r}, which holds a run or files: choose "
@@ -52,70 +52,40 @@ def refuse_used_folder(folder: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder and those above it; raises UsageError where that cannot be."""
+    """Make the folder and its parents. Raises UsageError if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if is_disk_full(error):
             raise
-        raise UsageError(
-            f"--output_dir: expected a folder that can be made, got {str(path)!r}: {error.strerror}"
-        ) from None
+        fault = f"--output_dir: expected a folder that can be made, got {str(path)!r}: {error.strerror}"
+        raise UsageError(fault) from None
 
 
-ROLLOUT_SCHEMA = pa.schema(
-    {
-        "step": pa.int32(),
-        "round": pa.int32(),
-        "prompt_id": pa.string(),
-        "sample": pa.int32(),
-        "prompt": pa.string(),
-        "target": pa.string(),
-        "text": pa.string(),
-        "tokens": pa.list_(pa.int32()),
-        "old_logprobs": pa.list_(pa.float32()),
-        "sampler_logprobs": pa.list_(pa.float32()),
-        "response_tokens": pa.int32(),
-        "truncated": pa.bool_(),
-        "correct": pa.bool_(),
-        "outcome": pa.string(),
-        "why": pa.string(),
-        "reward": pa.float64(),
-        "trained": pa.bool_(),
-        "advantage": pa.float64(),
-        "influence_weight": pa.float64(),
-    }
-)
-TOKEN_SCHEMA = pa.schema(
-    {
-        "step": pa.int32(),
-        "prompt_id": pa.string(),
-        "sample": pa.int32(),
-        "position": pa.int32(),
-        "token": pa.int32(),
-        "text": pa.string(),
-        "log_ratio": pa.float64(),
-        "future_kl": pa.float64(),
-        "influence_weight": pa.float64(),
-    }
-)
-EVAL_SCHEMA = pa.schema(
-    {
-        "step": pa.int32(),
-        "prompt_id": pa.string(),
-        "sample": pa.int32(),
-        "text": pa.string(),
-        "answer": pa.string(),
-        "correct": pa.bool_(),
-        "outcome": pa.string(),
-        "response_tokens": pa.int32(),
-        "truncated": pa.bool_(),
-    }
-)
+def schema_of(columns: str) -> pa.Schema:
+    """The schema of columns written as "name type, name type[], ..."."""
+    pairs = [column.split() for column in columns.split(",")]
+    types = {name: pa.type_for_alias(kind.removesuffix("[]")) for name, kind in pairs}
+    return pa.schema([(name, pa.list_(types[name]) if kind.endswith("[]") else types[name]) for name, kind in pairs])
+
+
+ROLLOUT_SCHEMA = schema_of("""
+    step int32, round int32, prompt_id string, sample int32, prompt string, target string, text string, tokens int32[],
+    old_logprobs float[], sampler_logprobs float[], response_tokens int32, truncated bool, correct bool, outcome string,
+    why string, reward double, trained bool, advantage double, influence_weight double
+""")
+TOKEN_SCHEMA = schema_of("""
+    step int32, prompt_id string, sample int32, position int32, token int32, text string, log_ratio double,
+    future_kl double, influence_weight double
+""")
+EVAL_SCHEMA = schema_of("""
+    step int32, prompt_id string, sample int32, text string, answer string, correct bool, outcome string,
+    response_tokens int32, truncated bool
+""")
 
 
 class RunFolder:
-    """One run's records; each file's sha256 goes to records.sha256, which `sha256sum -c` reads too."""
+    """One run's records, with each file's sha256 in records.sha256, which `sha256sum -c` reads too."""
 
     keeps_sampler_logprobs = False
 
@@ -126,9 +96,9 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: Config, environment: dict[str, Any], initial: Policy | None) -> "RunFolder":
-        """Begin the records in a new or empty folder: settings, surroundings and, where given, the initial weights.
+        """Begin a run in a new or empty folder, in state `running`: settings, environment and any initial weights.
 
-        The folder appears with all of them, so that whatever there is of a run can be resumed. The state is `running`.
+        The folder appears with all of them at once, so that any run folder can be resumed.
         """
         refuse_used_folder(path)
         real = path.resolve()
@@ -147,12 +117,11 @@ class RunFolder:
         return cls(path)
 
     def set_status(self, state: str, reason: str | None, exit_code: int | None, steps_done: int) -> None:
-        """Replace status.json."""
         content = {"state": state, "reason": reason, "exit_code": exit_code, "steps_done": steps_done}
         write_json(self.path / STATUS, content)
 
     def add_metrics(self, metrics: Metrics) -> None:
-        """Append one line to metrics.jsonl. A number that is not finite is written as null."""
+        """Append a line to metrics.jsonl, with null for numbers that are not finite."""
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in metrics.items()
@@ -160,29 +129,28 @@ class RunFolder:
         self.metrics.append(json.dumps(finite, allow_nan=False))
 
     def add_json(self, name: str, content: Any) -> None:
-        """A JSON file that will not change."""
+        """Write a JSON file that will not change."""
         write_json(self.path / name, content)
-        self.note(name)
+        self.add_hash(name)
 
     def add_table(self, kind: str, step: int, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
-        """A table of a step."""
         name = f"{kind}/step_{step:06d}.parquet"
         make_synced(self.path / kind)
         write_table(self.path / name, rows, schema)
-        self.note(name)
+        self.add_hash(name)
 
-    def note(self, name: str) -> None:
-        """Write down a file's hash."""
+    def add_hash(self, name: str) -> None:
+        """Append a file's sha256 to records.sha256."""
         self.records.append(f"{sha256_of(self.path / name)}  {name}")
 
     def add_step(self, step: int, rollouts: Rollouts, record: LossRecord, trained: Trained, policy: Policy) -> None:
-        """The step's responses, and the tokens of a few."""
+        """Record the step's responses, and a few of them token by token."""
         self.add_rollouts(step, rollouts, record, trained)
         if record.latest:
             self.add_tokens(step, *record.latest, policy)
 
     def add_rollouts(self, step: int, rollouts: Rollouts, record: LossRecord, trained: Trained) -> None:
-        """Every response of the step, discarded ones too."""
+        """Record every response of the step, discarded ones too."""
         rows = []
         for response in rollouts.responses:
             weights, known = record.response_weights.get(response.key), trained.get(response.key)
@@ -212,7 +180,7 @@ class RunFolder:
         self.add_table("rollouts", step, rows, ROLLOUT_SCHEMA)
 
     def add_tokens(self, step: int, batch: MicroBatch, output: LossOutput, policy: Policy) -> None:
-        """Token by token, a few responses of the step's last update: as many right as wrong ones, where there are."""
+        """Record TOKEN_ROWS responses of the step's last update token by token, half of them right where possible."""
         rows = []
         trained = [pair for pair in enumerate(batch.responses) if output.mask[pair[0]].any()]
         right, wrong = ([pair for pair in trained if pair[1].correct is correct] for correct in (True, False))
@@ -237,55 +205,46 @@ class RunFolder:
         self.add_table("tokens", step, rows, TOKEN_SCHEMA)
 
     def add_evaluation(self, answers: list[Answer]) -> None:
-        """The answers of one evaluation."""
         self.add_table("evals", answers[0].step, [vars(answer) for answer in answers], EVAL_SCHEMA)
 
     def has_evaluation(self, step: int) -> bool:
-        """Whether the answers after so many steps are there."""
+        """Whether the evaluation after this many steps is recorded."""
         return (self.path / "evals" / f"step_{step:06d}.parquet").is_file()
 
     def add_nonfinite(self, step: int, update: int, fault: NonFinite, minibatch: list[MicroBatch]) -> Path:
-        """The batch of an update that was not made."""
+        """Record the batch of an update that was not made; returns its folder."""
         folder = self.path / NONFINITE / f"step_{step:06d}_update_{update:04d}"
         save_batch(folder, fault, minibatch)
         return folder
 
     def add_checkpoint(self, training: Training) -> None:
-        """The state from which the run can be resumed."""
         save_checkpoint(self.path / CHECKPOINTS, training, self.metrics.mark(), self.records.mark())
 
     def add_final_weights(self, training: Training) -> None:
-        """The trained weights, adapters added in."""
+        """Save the trained weights, with adapters merged."""
         save_weights(self.path / CHECKPOINTS / "final", training.policy, whole_weights(training))
         prune(self.path / CHECKPOINTS)
 
 
-class Onlooker(RunFolder):
-    """What the other ranks have in the folder's place: they help to gather the weights, and write nothing."""
+class NullRunFolder(RunFolder):
+    """The run folder of ranks other than the first: they join gathers and write nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def set_status(self, state: str, reason: str | None, exit_code: int | None, steps_done: int) -> None:
-        """Leave it to the first rank."""
+    def set_status(self, state: str, reason: str | None, exit_code: int | None, steps_done: int) -> None: ...
 
-    def add_metrics(self, metrics: Metrics) -> None:
-        """Leave it to the first rank."""
+    def add_metrics(self, metrics: Metrics) -> None: ...
 
-    def add_table(self, kind: str, step: int, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
-        """Leave it to the first rank."""
+    def add_table(self, kind: str, step: int, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None: ...
 
-    def add_step(self, step: int, rollouts: Rollouts, record: LossRecord, trained: Trained, policy: Policy) -> None:
-        """Leave it to the first rank."""
+    def add_step(self, step: int, rollouts: Rollouts, record: LossRecord, trained: Trained, policy: Policy) -> None: ...
 
     def add_nonfinite(self, step: int, update: int, fault: NonFinite, minibatch: list[MicroBatch]) -> Path:  # noqa: ARG002
-        """Leave it to the first rank, which keeps its own share of the batch."""
-        return self.path / NONFINITE
+        return self.path / NONFINITE  # the first rank keeps its own share of the batch
 
     def add_checkpoint(self, training: Training) -> None:
-        """Give what this rank holds."""
         gather_tensors(training, training.updater.config)
 
     def add_final_weights(self, training: Training) -> None:
-        """Give what this rank holds."""
         whole_weights(training)

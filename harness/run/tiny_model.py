@@ -1,4 +1,4 @@
-"""The tiny model: a Qwen2 of 100,800 parameters, taught the task's language from demonstrations and kept in a cache."""
+"""The tiny model: a Qwen2 with 100,800 parameters, warm-started on demonstrations of its task, and cached."""
 
 import hashlib
 import json
@@ -16,8 +16,7 @@ from harness.model.packing import pack_batch
 from harness.model.policy import Policy, write_policy
 from harness.randomness import stream
 from harness.rollouts.sampler import Sampling, sample
-from harness.run.cache import cache_folder
-from harness.run.folder import FolderFault, check_manifest, save_folder
+from harness.run.folder import FolderFault, cache_folder, check_manifest, save_folder
 from harness.tasks.chain_sum import CHARACTERS, TASKS, ChainSum, Stage
 from harness.tasks.task import belongs_to, draw_distinct
 
@@ -32,8 +31,8 @@ SHAPE: dict[str, Any] = {
     "initializer_range": 0.08,
     "max_position_embeddings": 256,
 }
-# Part of the cache's key: raise it with every change, here or in what this file calls, that gives other weights.
-# tests/harness/run/test_tiny_model.py fails on such a change; moving or rewording code changes nothing.
+# Part of the cache key: raise it with every change, here or in what this file calls, that changes the weights.
+# tests/harness/run/test_tiny_model.py fails on such a change.
 RECIPE_VERSION = 1
 BATCH = 64
 TARGET_TOKENS = 2048  # the loss is a sum over this constant: a per-batch mean favours short answers
@@ -43,15 +42,11 @@ CHECK_EVERY, CHECK_PROMPTS, CHECK_TOKENS = 25, 256, 72
 Progress = Callable[[int, int], None]
 
 
-def silent(_done: int, _total: int) -> None:
-    """No progress shown."""
-
-
 def tiny_model_folder(task: str, model_seed: int, threads: int, progress: Progress | None = None) -> Path:
-    """The cached transformers folder of the warm-started tiny model; trained first where it is missing.
+    """The cached transformers folder of the warm-started tiny model, trained first if it is missing.
 
-    The key covers everything that determines the weights, so a changed recipe is a new entry. Builders wait for each
-    other, and an entry appears whole or not at all. `progress(done, total)` is called after each training step.
+    The key covers everything that determines the weights. Concurrent processes wait for the one that trains. After each
+    step `progress(done, total)` is called.
     """
     folder = cache_folder() / "tiny" / f"{task}-{cache_key(task, model_seed, threads)}"
     if is_whole(folder):
@@ -64,14 +59,13 @@ def tiny_model_folder(task: str, model_seed: int, threads: int, progress: Progre
         ) from None
     with FileLock(f"{folder}.lock"):
         if not is_whole(folder):
-            policy = warm_started(TASKS[task], model_seed, progress or silent)
+            policy = warm_started(TASKS[task], model_seed, progress)
             shutil.rmtree(folder, ignore_errors=True)
             save_folder(folder, lambda unfinished: write_policy(unfinished, policy))
     return folder
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether the entry is there, as it was written."""
     try:
         check_manifest(folder)
     except FolderFault:
@@ -80,7 +74,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def cache_key(task: str, model_seed: int, threads: int) -> str:
-    """Hash of the recipe and of what decides the last bits of its arithmetic."""
+    """Hash of the recipe and of what decides the last bits of the weights."""
     import tokenizers
     import transformers
 
@@ -98,8 +92,8 @@ def cache_key(task: str, model_seed: int, threads: int) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def warm_started(task: ChainSum, model_seed: int, progress: Progress) -> Policy:
-    """A fresh policy taken through the task's stages of demonstrations."""
+def warm_started(task: ChainSum, model_seed: int, progress: Progress | None = None) -> Policy:
+    """A fresh policy trained on the task's stages of demonstrations."""
     policy = fresh_policy(model_seed)
     total, done = sum(stage.steps for stage in task.stages), 0
     for number, stage in enumerate(task.stages):
@@ -115,7 +109,8 @@ def warm_started(task: ChainSum, model_seed: int, progress: Progress) -> Policy:
             schedule.step()
             optimizer.zero_grad()
             done += 1
-            progress(done, total)
+            if progress:
+                progress(done, total)
         else:
             if stage.until_accuracy is not None:
                 raise HarnessError(
@@ -126,7 +121,7 @@ def warm_started(task: ChainSum, model_seed: int, progress: Progress) -> Policy:
 
 
 def is_good_enough(policy: Policy, task: ChainSum, stage: Stage, key: tuple[int, int, int]) -> bool:
-    """Whether a stage that ends by accuracy has reached it; looked at every CHECK_EVERY steps, on training prompts."""
+    """Whether a stage has reached its `until_accuracy`; checked every CHECK_EVERY steps, on training prompts."""
     if stage.until_accuracy is None or key[2] % CHECK_EVERY:
         return False
     generator = stream("warm start check", *key)
@@ -141,7 +136,7 @@ def is_good_enough(policy: Policy, task: ChainSum, stage: Stage, key: tuple[int,
 
 
 def fresh_policy(model_seed: int, **changes: Any) -> Policy:
-    """The tiny model, or one with these changes of its shape, with random weights and its character tokenizer."""
+    """The tiny model with random weights, its shape overridden by `changes`, and its character tokenizer."""
     import transformers
 
     tokenizer = character_tokenizer()
@@ -174,7 +169,7 @@ Demonstration = tuple[list[int], list[int]]  # tokens of a prompt and of a right
 
 
 def demonstrations(policy: Policy, task: ChainSum, stage: Stage, key: tuple[int, int, int]) -> list[Demonstration]:
-    """A batch of training problems with a demonstration each; held-out prompts never appear."""
+    """A batch of training problems with a demonstration each, never of held-out prompts."""
     generator = stream("warm start", *key)
     shares = [share for share, _ in stage.styles]
     batch: list[Demonstration] = []
@@ -188,7 +183,7 @@ def demonstrations(policy: Policy, task: ChainSum, stage: Stage, key: tuple[int,
 
 
 def demonstration_loss(policy: Policy, demonstrated: list[Demonstration]) -> torch.Tensor:
-    """Summed cross-entropy of the response tokens over a constant."""
+    """Cross-entropy summed over the response tokens, divided by TARGET_TOKENS."""
     prompts, responses = zip(*demonstrated, strict=True)
     logprobs, _ = policy.logprobs(pack_batch(prompts, responses, policy.device), temperature=1.0)
     return -logprobs.sum() / TARGET_TOKENS

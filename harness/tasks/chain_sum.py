@@ -1,10 +1,10 @@
 """The built-in tasks: sums of tagged digits, answered in steps whose size trades length for accuracy.
 
 A prompt `a2b0c3d1:` asks for (2 + 0 + 3 + 1) mod m. A response merges some terms per step and shows the running sum,
-`a2b0c3=0d1=1#1`, or answers directly, `#1`; in the keyed task it may also begin again after `?`. Merging many terms at
+`a2b0c3=0d1=1#1`, or answers directly, `#1`; in the keyed task it may also start over after `?`. Merging many terms at
 once is short and often wrong.
 
-`graded`: m = 5, 6-12 terms; every step's size is a choice of its own, and accuracy grows with length step by step.
+`graded`: m = 5, 6-12 terms; the size of every step is a separate choice, and accuracy grows with length step by step.
 `keyed`: m = 10, 5-8 terms; demonstrations keep one style throughout, and reinforcement mostly finds the best style.
 """
 
@@ -18,8 +18,7 @@ import numpy as np
 
 from harness.errors import HarnessError
 from harness.randomness import stream
-from harness.tasks.grades import Grade
-from harness.tasks.task import Problem, Split, draw_distinct
+from harness.tasks.task import Grade, Problem, Split, draw_distinct
 
 LETTERS = "abcdefghijklmn"
 CHARACTERS = ":=#?" + "0123456789" + LETTERS
@@ -28,22 +27,21 @@ STEP = re.compile(r"#.*|\??[^=#?]*=.?|.[^=#?]*", re.DOTALL)
 
 @dataclass(frozen=True)
 class Style:
-    """How a demonstration merges terms: probabilities of the step sizes 1, 2, ...; none at all answers directly."""
+    """How a demonstration merges terms: relative probabilities of the step sizes 1, 2, ...; without any, directly."""
 
     sizes: tuple[float, ...] = ()
-    checked: float = 0.0  # share of demonstrations that go through the terms once more, one by one
+    checked: float = 0.0  # share of demonstrations that go through the terms a second time, one by one
 
     def draw_size(self, generator: np.random.Generator) -> int:
-        """How many terms the next step merges."""
         return 1 + int(generator.choice(len(self.sizes), p=np.array(self.sizes) / sum(self.sizes)))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the warm start: which problems, shown in which styles, for how many optimizer steps.
+    """A stage of the warm start: problems, demonstration styles and optimizer steps.
 
-    With `until_accuracy` it ends as soon as the model is that good, at `steps` at the latest: sums are learned in
-    sharp transitions whose step differs between machines, so a start is chosen by accuracy and not by step.
+    With `until_accuracy` it ends once the model is that accurate, after `steps` at the latest: sums are learned in
+    sharp transitions whose step differs between machines.
     """
 
     terms: tuple[int, int]  # fewest and most
@@ -55,7 +53,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class ChainSum:
-    """A chain-sum task and the demonstrations from which a fresh model learns its language."""
+    """A chain-sum task, and the stages that teach its language to a fresh model."""
 
     name: str
     modulus: int
@@ -64,42 +62,36 @@ class ChainSum:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """It makes its data itself."""
         return {}
 
     def draw(self, generator: np.random.Generator) -> Problem:
-        """A problem with uniformly drawn length and digits."""
         return self.draw_with(generator, self.terms)
 
     def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
-        """New ones of the split."""
         return draw_distinct(self, split, count, generator, seen)
 
     def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
-        """Disjoint by hash from every prompt trained on beside them."""
         return held_out_problems(self, split, count)
 
-    def close(self) -> None:
-        """Nothing runs."""
+    def close(self) -> None: ...
 
     def draw_with(self, generator: np.random.Generator, terms: tuple[int, int]) -> Problem:
-        """A problem whose number of terms lies in the given range."""
+        """A problem with uniform digits whose number of terms is uniform between the two of `terms`."""
         digits = generator.integers(0, self.modulus, size=generator.integers(terms[0], terms[1] + 1))
         prompt = "".join(f"{letter}{digit}" for letter, digit in zip(LETTERS, digits, strict=False))
         return Problem(prompt + ":", str(digits.sum() % self.modulus))
 
     def extract_answer(self, response: str) -> str | None:
-        """What follows the only `#`, if that is one character at the end; two answers are none."""
+        """The character after the only `#`, if it ends the response; two answers count as none."""
         match = re.fullmatch(r"[^#]*#([^#])", response, re.DOTALL)
         return match[1] if match else None
 
     def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
-        """Right where the answer is the problem's, else wrong; every response can be checked."""
         answers = [(problem.answer, self.extract_answer(text)) for problem, text in responses]
         return [Grade("right" if answer == right else "wrong", answer) for right, answer in answers]
 
     def self_test(self) -> None:
-        """Raise HarnessError unless a demonstration is right, and wrong with another answer, two or none."""
+        """Raise HarnessError unless a demonstration is right, and wrong with a different answer, two or none."""
         problem = self.draw(stream("self-test"))
         shown = self.demonstration(problem, CAREFUL, stream("self-test", "steps"))
         other = str((int(problem.answer) + 1) % self.modulus)
@@ -109,7 +101,7 @@ class ChainSum:
             raise HarnessError(f"self-test of the task: expected one right answer of {responses}, got {outcomes}")
 
     def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:
-        """The first step that skips, miscopies or missums terms, is malformed, or gives the wrong answer."""
+        """The first step that skips, miscopies or missums terms, is malformed, or gives a wrong answer."""
         terms = terms_of(problem.prompt)
         done, total = 0, 0
         for step in STEP.finditer(response):
@@ -127,11 +119,10 @@ class ChainSum:
         return None
 
     def steps(self, response: str) -> list[tuple[int, int]]:
-        """The steps as `first_wrong_step` tells them apart, whatever stands in them."""
         return [step.span() for step in STEP.finditer(response)]
 
     def demonstration(self, problem: Problem, style: Style, generator: np.random.Generator) -> str:
-        """A right response to the problem in the style; a first pass that is checked may hold a slip."""
+        """A right response to the problem in the style; a first pass that is checked may contain a slip."""
         if not style.sizes:
             return f"#{problem.answer}"
         terms = terms_of(problem.prompt)
@@ -143,7 +134,6 @@ class ChainSum:
         return f"{passes}#{problem.answer}"
 
     def one_pass(self, terms: list[tuple[str, int]], style: Style, generator: np.random.Generator) -> str:
-        """All the terms in order, merged in steps of the style's sizes."""
         steps, done, total = [], 0, 0
         while done < len(terms):
             merged = terms[done : done + style.draw_size(generator)]
@@ -153,7 +143,7 @@ class ChainSum:
         return "".join(steps)
 
     def with_slip(self, written: str, generator: np.random.Generator) -> str:
-        """The pass with one of its running sums replaced by another digit."""
+        """The pass with one running sum replaced by another digit."""
         sums = [match.end() for match in re.finditer("=", written)]
         place = int(generator.choice(sums))
         slip = (int(written[place]) + generator.integers(1, self.modulus)) % self.modulus
@@ -162,13 +152,12 @@ class ChainSum:
 
 @lru_cache
 def held_out_problems(task: ChainSum, split: Split, count: int) -> tuple[Problem, ...]:
-    """The task's evaluation prompts."""
     key = "held-out prompts" if split == "report" else f"held-out prompts, {split}"
     return tuple(draw_distinct(task, split, count, stream(key, task.name)))
 
 
 def terms_of(text: str) -> list[tuple[str, int]]:
-    """The tagged digits at the start of the text."""
+    """The tagged digits at the start of the text, as (letter, digit)."""
     run = re.match(r"(?:[a-z]\d)*", text)
     return [(pair[0], int(pair[1])) for pair in re.findall(r"[a-z]\d", run[0] if run else "")]
 

@@ -1,4 +1,4 @@
-"""The task that a config names."""
+"""Makes the task that a config names."""
 
 from harness.config.schema import Config
 from harness.model.policy import Policy
@@ -8,7 +8,7 @@ from harness.tasks.task import Task
 
 
 def make_task(config: Config, policy: Policy, data: MathData | None = None) -> Task:
-    """The task, its prompts as the policy's tokenizer wants them; `data` is what `read_data` gave before, if it did."""
+    """The task, its prompts formatted for the policy's tokenizer; `data` is read if not given."""
     if config.task.task != "math":
         return TASKS[config.task.task]
     from harness.tasks.math.task import math_task

@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from functools import cache
 from random import Random
 
@@ -93,7 +94,7 @@ def main() -> None:
     """Prints the table and then one example of each kind of disagreement."""
     logging.disable(logging.CRITICAL)
     made = pairs()
-    with MathChecker() as checker:
+    with closing(MathChecker()) as checker:
         grades = checker.check([(gold, response(answer)) for _, gold, answer, _ in made])
     rows = [
         (category, gold, answer, true, grade.outcome == "right", plain(gold, answer))
@@ -121,7 +122,7 @@ def compare_mutants(count: int) -> None:
     logging.disable(logging.CRITICAL)
     random, started = Random(0), time.monotonic()
     mutants = Counter(mutant(random) for _ in range(count))
-    with MathChecker(workers=1) as checker:
+    with closing(MathChecker(busy=1)) as checker:
         grades = checker.check([(made.gold, response(made.answer)) for made in mutants])
     table: dict[str, Counter[str]] = {}
     for (made, times), grade in zip(mutants.items(), grades, strict=True):

@@ -1,6 +1,7 @@
 """Answers that nobody would write, and answers written to be paid: a valid grade each, and no trap is right."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -8,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.tasks.grades import Grade
 from harness.tasks.math.checker import MathChecker
+from harness.tasks.task import Grade
 from tests.faults.amount import amount
 from tests.faults.math_agreement import plain
 from tests.faults.math_mutations import mutant
@@ -42,7 +43,7 @@ numbers = st.integers(0, 99)
 
 @pytest.fixture(scope="module")
 def checker() -> Iterator[MathChecker]:
-    with MathChecker() as checker:
+    with closing(MathChecker()) as checker:
         yield checker
 
 

@@ -3,8 +3,7 @@
 from harness.model.policy import Policy
 from harness.rollouts.collect import Group, Response
 from harness.run.tiny_model import END
-from harness.tasks.grades import Grade
-from harness.tasks.task import Problem
+from harness.tasks.task import Grade, Problem
 
 
 def response(policy: Policy, problem: Problem, text: str, reward: float = 1.0, sample: int = 0) -> Response:

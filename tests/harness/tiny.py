@@ -11,7 +11,7 @@ from harness.config.schema import Config
 from harness.model.policy import Policy, write_policy
 from harness.rollouts.engine import Actors, SamplerContext, TorchEngine
 from harness.run.folder import save_folder
-from harness.run.tiny_model import cache_key, silent, warm_started
+from harness.run.tiny_model import cache_key, warm_started
 from harness.tasks.chain_sum import DIRECT, GRADED, Stage
 
 DIRECT_ANSWERS = dataclasses.replace(GRADED, stages=(Stage((6, 12), ((1.0, DIRECT),), steps=40, lr=5e-3),))
@@ -25,7 +25,7 @@ SCAFFOLD = {"dynamic_sampling": True, "epochs": 2, "overlong_buffer": 12, "delta
 def direct_answers() -> Policy:
     """A policy that answers `#x`, right about as often as chance: its groups hold both right and wrong."""
     set_up_torch(threads=1)
-    return warm_started(DIRECT_ANSWERS, 0, silent)
+    return warm_started(DIRECT_ANSWERS, 0)
 
 
 def save_direct_answers(folder: Path) -> str:

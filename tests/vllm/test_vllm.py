@@ -50,7 +50,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("model")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(warmstart, "SHAPE", warmstart.SHAPE | {"num_attention_heads": 2, "num_key_value_heads": 1})
-        write_policy(folder, warmstart.warm_started(GRADED, 0, warmstart.silent))
+        write_policy(folder, warmstart.warm_started(GRADED, 0))
     return str(folder)
 
 

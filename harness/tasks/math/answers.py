@@ -1,18 +1,27 @@
-r"""The answer that a response gives, in one of two forms. Strict on purpose: what is read leniently is soon exploited.
+r"""Reads the answer from a response, and compares its form with the gold answer's. Strict: leniency gets exploited.
 
-boxed        what stands in its one \boxed{...} after the reasoning. `\boxed 5` without braces and a box that never
-             closes leave the whole response without an answer; \fbox is no box. A box inside a box counts only if it is
-             all of it. The same answer twice is one answer; two that differ are none.
+boxed        the content of the one \boxed{...} after the reasoning. `\boxed 5` without braces or a box that never
+             closes leaves the whole response without an answer; \fbox is no box. A box inside a box counts only if it
+             is all of it. The same answer twice is one answer; two different ones are none.
 answer_line  what follows the last "Answer:" on its line, within the last 300 characters: DAPO's form, as its authors
-             read it. A display \[...\] may follow on lines of its own. A box around all of it is taken off.
+             read it. A display \[...\] may follow on lines of its own. A box around all of it is removed.
 
-In both, a chat's tokens end a line, and markup around all of an answer (`**5**`, backticks, dollars, quotes) is not
-part of it.
+In both, a chat's special tokens end a line, and markup around the whole answer (`**5**`, backticks, dollars, quotes) is
+removed.
+
+math-verify is lenient where a reward must not be: it reads "5 6" as 11, "5 \approx 6" as 5 and drops a \text{...} at
+the end. So an answer may bear a mark (a list, a relation, words, ...) only if the gold answer bears it too. They may
+differ in notation (notation.py), a name ("x = 5" for 5), a unit on one of them (units.py) and thousands separators.
+Words are compared as words (words.py). docs/math-answers.md lists the decisions.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from typing import Literal
+
+from harness.tasks.math.notation import notation
+from harness.tasks.math.units import ANGLE, elements, without_units
+from harness.tasks.math.words import PROSE, WORD_SYMBOL, spoken, unspaced, worded
 
 AnswerFormat = Literal["answer_line", "boxed"]
 
@@ -21,20 +30,20 @@ MAX_ANSWER_CHARACTERS = 2_000
 # An escaped character is one token, so \} closes nothing and `\\boxed` is a new line and the word "boxed".
 TOKEN = re.compile(r"\\boxed(?![a-zA-Z])\s*(?P<open>\{)?|\\.|[{}]", re.DOTALL)
 NESTED = re.compile(r"\s*\\boxed\s*\{(.*)\}\s*", re.DOTALL)
-# Emphasis may close before or after the colon. A display may take several lines, but nothing else stands on its last.
+# Emphasis may close before or after the colon. A display may span lines, with nothing else on its last.
 ANSWER_LINE = re.compile(
     r"answer\s*[*_`]{0,3}\s*[:\uff1a](?:[*_`]{1,3}(?=\s))?\s*"
     r"((?:\\\[.*?\\\]|\$\$.*?\$\$)(?=[\s.*_`]*(?:\n|$))|[^\n]+)",
     re.IGNORECASE | re.DOTALL,
 )
 LAST_CHARACTERS = 300  # where DAPO's verifier looks
-# A chat's tokens, which a base model may write and go on after.
+# Special tokens of chats, which a base model may write without stopping.
 SPECIAL = re.compile(
     r"<\|[\w.-]+\|>|<\uff5c[\w\u2581.-]+\uff5c>|</s>|<(?:eos|bos|pad|end_of_turn|start_of_turn|end_of_text|end_of_utterance)>"
 )
 FINAL_STOP = re.compile(r"(?<![.\\])[.\u3002]$")
 SPACES = re.compile(r"[^\S\u2008\u2009\u202f]+")  # not the thin ones, which separate thousands
-# Markup that opens and closes; the content may not close it before.
+# Markup around a whole text; the content may not close it earlier.
 ENCLOSED = [
     re.compile(rf"{left}\s*((?:(?!{right}).)+?)\s*{right}", re.DOTALL)
     for left, right in (
@@ -55,11 +64,11 @@ EMPHASIS = ("**", "__", "*", "_", "`")
 
 
 class NoAnswer(Exception):
-    """The response gives no answer that counts; the message says why."""
+    """The response has no answer that counts; the message says why."""
 
 
 def extract(response: str) -> str:
-    """The answer; raises NoAnswer. The time grows with the length alone, whatever the text."""
+    """The boxed answer, in linear time. Raises NoAnswer."""
     conclusion = response.rpartition("</think>")[2]
     answer = ""
     for box in () if "<think>" in conclusion else boxes(conclusion):
@@ -75,21 +84,17 @@ def extract(response: str) -> str:
 
 
 def extract_line(response: str) -> str:
-    """The same of DAPO's last line."""
+    """The answer on DAPO's last line. Raises NoAnswer."""
     lines = ANSWER_LINE.findall(response[-LAST_CHARACTERS:])
-    answer = tidy(unnested_line(tidy(without_loose(lines[-1].strip())))) if lines else ""
+    line = tidy(unpaired_removed(lines[-1].strip())) if lines else ""
+    answer = tidy(unnested(inner[1]) if (inner := NESTED.fullmatch(line)) else line)
     if not answer:
         raise NoAnswer("no answer")
     return answer
 
 
-def unnested_line(line: str) -> str:
-    """The content of a box that is all of the line, in dollars or not."""
-    return unnested(inner[1]) if (inner := NESTED.fullmatch(line)) else line
-
-
 def boxes(text: str) -> Iterator[str]:
-    """The contents of the outermost boxes."""
+    """The contents of the outermost boxes. Raises NoAnswer for a damaged one."""
     depth = start = 0
     for token in TOKEN.finditer(text):
         opens = token["open"] is not None or token[0] == "{"
@@ -108,27 +113,26 @@ def boxes(text: str) -> Iterator[str]:
 
 
 def unnested(box: str) -> str:
-    """The innermost of boxes that hold nothing but a box."""
+    """The content of a box inside boxes that hold nothing else."""
     while inner := NESTED.fullmatch(box):
         box = inner[1]
     return box
 
 
 def tidy(text: str) -> str:
-    """The text with single spaces, without the final stop and markup around all of it."""
+    """The text with single spaces, without a final stop or markup around all of it."""
     text = SPACES.sub(" ", text).strip()
-    while (tidier := enclosed(FINAL_STOP.sub("", text).strip())) != text:
+    while (tidier := without_markup(FINAL_STOP.sub("", text).strip())) != text:
         text = tidier
     return text
 
 
-def enclosed(text: str) -> str:
-    """The content of markup around all of the text, else the text."""
+def without_markup(text: str) -> str:
     return next((inner[1] for markup in ENCLOSED if (inner := markup.fullmatch(text))), text)
 
 
-def without_loose(line: str) -> str:
-    """The line without a mark of emphasis at its start or end that has no partner on it."""
+def unpaired_removed(line: str) -> str:
+    """The line without emphasis marks at its start or end that have no partner on it."""
     for mark in EMPHASIS:
         if line.count(mark) % 2:
             line = re.sub(rf"^{re.escape(mark)}|(?<![\^_{{]){re.escape(mark)}(?=\.?$)", "", line).strip()
@@ -136,3 +140,82 @@ def without_loose(line: str) -> str:
 
 
 EXTRACTORS: dict[AnswerFormat, Callable[[str], str]] = {"boxed": extract, "answer_line": extract_line}
+
+
+# What an answer may contain only if the gold answer does.
+MARKS = {
+    "several values": r"[,;]|\\(?:pm|mp|cup|cap|vee|lor|wedge|land)(?![a-zA-Z])",
+    "a relation": r"[=<>:]|\\(?:le|ge|ne|in|notin|approx|sim|simeq|cong|equiv|propto|to|rightarrow|Rightarrow|implies"
+    r"|iff|mid|colon)(?![a-zA-Z])",
+    "an ellipsis": r"\\[lcdv]?dots|\.\.|…",
+    "another unit": r"\\text\{unit [^}]*\}$",
+    "a base": r"[^a-zA-Z ] *_",
+    "words": r"\\(?:text|operatorname)",
+    "two numbers side by side": r"[\d.}] +[\d.]|(?<![_a-zA-Z\d])\d+ *[({] *(?:[\d.]+(?:/\d+)?"
+    r"|\\frac *\{\d+\} *\{\d+\}) *[)}]",  # 5(7) and 5{7} too: the parser reads a mixed number
+    "a prime": r"'|\\prime(?![a-zA-Z])",  # the parser drops them
+    # The question repeated as the answer: nothing was worked out.
+    "an operation": r"\\(?:sum|prod|i*o?int|lim|limsup|liminf|p?mod|bmod|gcd|lcm|det|max|min)(?![a-zA-Z])",
+}
+
+NUMBER_WITH_COMMAS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?=(?:\.\d+)?(?:\\%|\\times *1[^,]*)?$)")
+NAMED = re.compile(
+    rf"(?P<name>(?!{PROSE}?not?\b)\\?{PROSE}?[a-zA-Z]+(?:_(?:\w|\{{\w+\}}))?(?:\([a-zA-Z]\))?)\s*=(?P<value>[^=]*)"
+)
+# The parser drops degrees.
+DEGREES = re.compile(r"(\d+(?:\.\d+)?|(?<![a-zA-Z])[a-zA-Z]|\\[a-zA-Z]+) *\^\\circ")
+BRACED = re.compile(r"\{([^{}]*)\}")
+LAST_WORD = re.compile(rf"(?<=\S)\s*({WORD_SYMBOL.pattern})$")
+
+
+def same_terms(gold: str, answer: str) -> tuple[str, str]:
+    """Both in one notation, without what may differ: a name that only one has, and equal units."""
+    gold, answer = plain(gold), plain(answer)
+    if ("=" in gold) != ("=" in answer):
+        gold, answer = without_name(gold), without_name(answer)
+    (gold_value, gold_unit), (value, unit) = without_units(gold), without_units(answer)
+    if gold_unit and unit and gold_unit != unit:
+        return rf"{finished(gold_value)} \text{{unit {gold_unit} }}", rf"{finished(value)} \text{{unit {unit} }}"
+    gold, answer = finished(gold_value), finished(value)
+    last = LAST_WORD.search(answer)
+    if last and gold.endswith(last[1]) and gold != last[1]:  # a noun that is no known unit but counts the same things
+        gold, answer = gold.removesuffix(last[1]).strip(), answer.removesuffix(last[0]).strip()
+    return gold, answer
+
+
+def plain(text: str) -> str:
+    r"""The text in one notation, with \text{...} opened and without braces around all of it."""
+    text = spoken(notation(text))
+    while braced := BRACED.fullmatch(text):
+        text = braced[1].strip()
+    return text
+
+
+def finished(text: str) -> str:
+    """The text with words as symbols, angles in radians, and no thousands separators."""
+    text = worded(DEGREES.sub(r"(\1\\pi/180)", text) if ANGLE.search(text) else text)
+    number = NUMBER_WITH_COMMAS.match(text)
+    return number[0].replace(",", "") + text[number.end() :] if number else text
+
+
+def without_name(text: str) -> str:
+    """The value of "x = 5", the values of "x = 5, x = 6"; any other text unchanged."""
+    if named := NAMED.fullmatch(text):
+        return named["value"].strip()
+    parts = [NAMED.fullmatch(element.strip()) for element in elements(text)]
+    if len({part["name"] for part in parts if part}) == 1 and all(parts):
+        return ", ".join(part["value"].strip() for part in parts if part)
+    return text
+
+
+def same_text(gold: str, answer: str) -> bool:
+    """Whether both are the same text in one notation, units included."""
+    return unspaced(finished(plain(gold))) == unspaced(finished(plain(answer)))
+
+
+def excess(gold: str, answer: str) -> str | None:
+    """The mark that the answer has and the gold answer lacks, if any; both as `same_terms` returns them."""
+    for name, mark in MARKS.items():
+        if re.search(mark, answer) and (name == "another unit" or not re.search(mark, gold)):
+            return name
+    return "other words" if WORD_SYMBOL.search(gold + answer) else None

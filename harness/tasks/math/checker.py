@@ -1,25 +1,36 @@
-r"""Grades of mathematical answers: the text first, then math-verify in processes that can be killed.
+r"""Grades mathematical answers: by text first, then by math-verify in worker processes.
 
-right      the same text, or equal by verify(gold, answer) and of the same form (math_forms.py)
+right      the same text, or equal by verify(gold, answer) and of the same form (answers.py)
 wrong      no answer that counts, another form, or unequal
-unchecked  nobody knows: the comparison hung, crashed, took too much memory, or was not begun
+unchecked  unknown: the comparison hung, crashed, took too much memory, or was not tried
 """
 
 import importlib.util
 import re
-from collections.abc import Iterable
-from functools import partial
-from typing import Self
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from harness.errors import UsageError
-from harness.tasks.grades import Grade
-from harness.tasks.math.answers import EXTRACTORS, MAX_ANSWER_CHARACTERS, SPECIAL, AnswerFormat, NoAnswer, tidy
-from harness.tasks.math.forms import excess, same_terms, same_text
+from harness.errors import HarnessError, UsageError
+from harness.tasks.math.answers import (
+    EXTRACTORS,
+    MAX_ANSWER_CHARACTERS,
+    SPECIAL,
+    AnswerFormat,
+    NoAnswer,
+    excess,
+    same_terms,
+    same_text,
+    tidy,
+)
 from harness.tasks.math.words import caseless, unspaced
-from harness.tasks.math.workers import CPU_S, MathWorkers, Verdict
+from harness.tasks.task import Grade, Outcome
+
+if TYPE_CHECKING:
+    from harness.tasks.math.workers import MathWorkers
+
+Verdict = tuple[Outcome, str | None]
 
 CACHED = 100_000
-
 # Three exponents on one another, an exponent of seven digits, a factorial of five digits or of a factorial.
 TOO_LARGE = re.compile(
     r"(?:\^[\s{(]*[^\s{}()^]+[\s{(]*){2}\^|\^[\s{(]*-?\d{7}|\d{5}[\s})]*!|![\s})]*!|\\(?:uparrow|Uparrow)"
@@ -27,48 +38,44 @@ TOO_LARGE = re.compile(
 
 
 class MathChecker:
-    """Grades responses against gold answers; `workers` and `limit_s` as in MathWorkers."""
+    """Grades responses against gold answers, `busy` at a time."""
 
-    def __init__(self, workers: int = 2, limit_s: float = CPU_S, answer_format: AnswerFormat = "boxed") -> None:
+    def __init__(self, busy: int = 2, answer_format: AnswerFormat = "boxed") -> None:
         if importlib.util.find_spec("math_verify") is None:
             raise UsageError(
                 "checking mathematical answers: expected the package math-verify, found none: "
                 "run python -m pip install math-verify==0.9.0"
             )
-        self.start = partial(MathWorkers, workers, limit_s)
+        self.busy = busy
         self.started: MathWorkers | None = None
         self.answer_format: AnswerFormat = answer_format
         self.known: dict[tuple[str, str], Verdict] = {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     @property
-    def workers(self) -> MathWorkers:
-        """Started when they are first needed."""
-        self.started = self.started or self.start()
+    def workers(self) -> "MathWorkers":
+        """The pool, started when first needed."""
+        from harness.tasks.math.workers import MathWorkers
+
+        self.started = self.started or MathWorkers(self.busy)
         return self.started
 
     def close(self) -> None:
-        """Ends the workers, if there are any."""
+        """End the workers, if any."""
         if self.started:
             self.started.close()
             self.started = None
 
     def check(self, pairs: Iterable[tuple[str, str]]) -> list[Grade]:
-        """The grade of each (gold answer, response), in this order."""
+        """The grade of each (gold answer, response), in order."""
         read = [(tidy(gold), *read_answer(response, self.answer_format)) for gold, response in pairs]
         self.learn((gold, answer) for gold, answer, _ in read if answer is not None)
         return [
-            Grade("wrong", None, why) if answer is None else grade(self.known[gold, answer], answer)
+            Grade("wrong", None, why) if answer is None else graded(self.known[gold, answer], answer)
             for gold, answer, why in read
         ]
 
     def learn(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Makes the verdict of each (gold, answer) known."""
+        """Add the verdict on each (gold, answer) to `known`."""
         if len(self.known) > CACHED:
             self.known.clear()
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self.known]
@@ -80,7 +87,7 @@ class MathChecker:
 
 
 def read_answer(response: str, answer_format: AnswerFormat) -> tuple[str | None, str | None]:
-    """The answer, or why there is none; a token of a chat's own ends the line."""
+    """The answer, or None and the reason. A chat's special tokens end a line."""
     try:
         return EXTRACTORS[answer_format](SPECIAL.sub("\n", response)), None
     except NoAnswer as none:
@@ -88,7 +95,7 @@ def read_answer(response: str, answer_format: AnswerFormat) -> tuple[str | None,
 
 
 def by_text(gold: str, answer: str) -> Verdict | None:
-    """The verdict, where the text alone decides."""
+    """The verdict, if the text alone decides."""
     if answer == gold:
         return "right", None
     if len(gold) > MAX_ANSWER_CHARACTERS:
@@ -103,7 +110,61 @@ def by_text(gold: str, answer: str) -> Verdict | None:
     return ("unchecked", "too large") if TOO_LARGE.search(answer) else None
 
 
-def grade(verdict: Verdict, answer: str) -> Grade:
-    """The verdict with the answer that it is about."""
-    outcome, why = verdict
-    return Grade(outcome, answer, why)
+def graded(verdict: Verdict, answer: str) -> Grade:
+    return Grade(verdict[0], answer, verdict[1])
+
+
+# Known answers, graded before training: a checker that fails silently gives every response the same reward.
+Known = tuple[str, str, Outcome]  # gold answer, response, outcome
+
+BOXED: tuple[Known, ...] = (
+    ("5", r"\boxed{5}", "right"),
+    ("5", r"<think>\boxed{6}, no: \boxed{7}</think> So $\boxed{5}$.", "right"),
+    (r"\frac{1}{2}", r"\boxed{0.5}", "right"),
+    ("x^2+2x+1", r"\boxed{(x+1)^2}", "right"),
+    ("(1,2]", r"\boxed{(1, \frac{4}{2}]}", "right"),
+    ("1,2", r"\boxed{\{2, 1\}}", "right"),
+    ("12345", r"\boxed{12,345}", "right"),
+    ("1", r"\boxed{x = 1}", "right"),
+    ("5", r"\boxed{5\text{ cm}}", "right"),
+    ("5000000", r"\boxed{5\text{ million}}", "right"),
+    ("5", r"\boxed{5\text{ million}}", "wrong"),
+    (r"\text{east}", r"\boxed{\text{seat}}", "wrong"),
+    ("5", r"\boxed{6}", "wrong"),
+    ("5", "The answer is 5.", "wrong"),
+    ("5", r"<think>\boxed{5}</think> I am not sure.", "wrong"),
+    ("5", r"\boxed{5} or \boxed{6}", "wrong"),
+    ("5", r"\boxed{6 = 5}", "wrong"),
+    ("11", r"\boxed{5 6}", "wrong"),
+    ("1/3", r"\boxed{.3333}", "wrong"),
+    ("(1,2)", r"\boxed{(2,1)}", "wrong"),
+    ("1275", r"\boxed{\sum_{i=1}^{50} i}", "wrong"),
+    ("5", rf"\boxed{{{500 * '-'}5}}", "unchecked"),  # too deep for the parser
+    ("5", r"\boxed{9^{9^{9^{9}}}}", "unchecked"),
+)
+ANSWER_LINE: tuple[Known, ...] = (
+    ("5", "So it is five.\nAnswer: 5", "right"),
+    ("5", "Answer: 6, no.\nAnswer: $5$.", "right"),
+    ("5", r"**answer:** none yet" "\n" r"Answer: \boxed{5}", "right"),
+    ("5", "**Answer:** `5`</s>", "right"),
+    ("5", "Answer:\n\n5", "right"),
+    ("5", "The answer is 5.", "wrong"),
+    ("5", "Answer: 6", "wrong"),
+    ("5", "Answer: 5\nAnswer: 6", "wrong"),
+    ("5", r"\boxed{5}", "wrong"),
+    ("5", f"Answer: 5\n{'It is so. ' * 31}", "wrong"),  # too far from the end
+    ("5", "Answer: 9^{9^{9^{9}}}", "unchecked"),
+)
+KNOWN: dict[AnswerFormat, tuple[Known, ...]] = {"boxed": BOXED, "answer_line": ANSWER_LINE}
+
+
+def self_test(check: Callable[[Sequence[tuple[str, str]]], list[Grade]], known: Sequence[Known] = BOXED) -> None:
+    """Raise HarnessError on the first known answer that is graded differently."""
+    grades = check([(gold, response) for gold, response, _ in known])
+    for (gold, response, outcome), grade in zip(known, grades, strict=True):
+        if grade.outcome != outcome:
+            because = f" because of: {grade.why}" if grade.why else ""
+            raise HarnessError(
+                f"self-test of the checker: expected {response!r} to be {outcome} where {gold!r} is right, "
+                f"got {grade.outcome}{because}"
+            )

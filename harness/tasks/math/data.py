@@ -1,4 +1,4 @@
-"""The questions of a run: trained on and evaluated on, none of the latter among the former."""
+"""The questions of a run: training questions and benchmarks, disjoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,29 +12,31 @@ from harness.tasks.math.questions import Question, Questions, conflicting_pairs,
 
 @dataclass(frozen=True)
 class MathData:
-    """Questions by file; what a prompt limit leaves out of them is counted when prompts are made."""
+    """Questions by file, before the limit of prompt length."""
 
-    training: Questions | None  # none where a model is only evaluated
-    suites: Mapping[str, Questions]  # by the name of the benchmark
-    overlaps: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)  # of each suite, what is trained on too
+    training: Questions | None  # None if a model is only evaluated
+    suites: Mapping[str, Questions]  # by benchmark
+    overlaps: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)  # by suite: also in the training data
 
     def trained_on(self) -> tuple[Question, ...]:
-        """The training questions without those that are evaluated on."""
+        """The training questions that no benchmark contains."""
         evaluated = {question.words for both in self.overlaps.values() for question in both}
         training = self.training.distinct if self.training else ()
         return tuple(question for question in training if question.words not in evaluated)
 
 
 def read_data(settings: DataSettings, trains: bool = True) -> MathData:
-    """The data that the settings name. Raises UsageError, in one line, where something of it cannot be used."""
+    """The data that the settings name. Raises UsageError if any of it cannot be used."""
     if trains and settings.train_data is None:
         raise UsageError("--task math needs --train_data, got none: name a data set, such as dapo-math-17k, or a file")
     if settings.eval_data is None:
         raise UsageError("--task math needs --eval_data, got none: name benchmarks, such as aime24,aime25, or files")
-    training = read_one(settings.train_data, "train_data") if trains and settings.train_data else None
+    training = None
+    if trains and settings.train_data:
+        training = read_questions(data_file(settings.train_data, "train_data"), "train_data")
     suites: dict[str, Questions] = {}
     for given in filter(None, (name.strip() for name in settings.eval_data.split(","))):
-        questions = read_one(given, "eval_data")
+        questions = read_questions(data_file(given, "eval_data"), "eval_data")
         if (name := questions.file.name) in suites:
             raise UsageError(f"--eval_data: expected each benchmark once, got {name!r} twice: rename one of the files")
         suites[name] = questions
@@ -47,9 +49,9 @@ def read_data(settings: DataSettings, trains: bool = True) -> MathData:
 
 
 def agreed(suites: Mapping[str, Questions]) -> dict[str, Questions]:
-    """The benchmarks, with the same answer text where they share a question: one prompt must not be two problems.
+    """The benchmarks, with one answer text for questions that they share: one prompt must not be two problems.
 
-    Raises UsageError unless there is a benchmark, and what two of them share has one answer.
+    Raises UsageError if there is no benchmark, or two of them disagree on an answer.
     """
     if not suites:
         raise UsageError("--eval_data: expected the names of benchmarks, got none: name aime24,aime25, or files")
@@ -74,13 +76,7 @@ def agreed(suites: Mapping[str, Questions]) -> dict[str, Questions]:
     }
 
 
-def read_one(given: str, flag: str) -> Questions:
-    """The questions of one file."""
-    return read_questions(data_file(given, flag), flag)
-
-
 def file_facts(questions: Questions) -> dict[str, Any]:
-    """Where questions came from, and how many there are."""
     return {
         "source": questions.file.source,
         "revision": questions.file.revision,
@@ -93,7 +89,7 @@ def file_facts(questions: Questions) -> dict[str, Any]:
 
 
 def data_lines(facts: Mapping[str, Any]) -> list[str]:
-    """What is worth a line before a run, of a task's facts: sizes, what was left out and why."""
+    """Lines to print before a run: the number of prompts by file, and how many were left out and why."""
     data = facts.get("data")
     if not data:
         return []
@@ -114,7 +110,7 @@ def data_lines(facts: Mapping[str, Any]) -> list[str]:
 
 
 def check_same_data(recorded: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Raise UsageError where a run's data are not what environment.json says of them."""
+    """Raise UsageError if a run's data are not those that environment.json recorded."""
     then, now = (hashes(one.get("data")) for one in (recorded, facts))
     for name, digest in now.items():
         if then.get(name) != digest:
@@ -125,7 +121,7 @@ def check_same_data(recorded: Mapping[str, Any], facts: Mapping[str, Any]) -> No
 
 
 def hashes(data: Any) -> dict[str, str]:
-    """The sha256 of each file by its part in the run; of a damaged record none."""
+    """The sha256 of each data file by its role in the run; empty for a damaged record."""
     if not isinstance(data, Mapping):
         return {}
     parts = {"--train_data": data.get("training"), **dict(data.get("evaluation") or {})}

@@ -1,10 +1,12 @@
-"""Files of problems: from the hub at a pinned commit, or from this machine; every fault in one line."""
+"""Files of problems, from the Hugging Face hub at a pinned commit or local: their rows, and values as text."""
 
 import json
 import re
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -25,28 +27,27 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file of problems on this machine, and where it came from."""
+    """A local file of problems, and where it came from."""
 
-    name: str  # as records and figures call it
+    name: str  # in records and figures
     path: Path
-    source: str  # the path as given, or repository and file
-    revision: str | None  # the commit of a hub data set
+    source: str  # the path as given, or hub repository and file
+    revision: str | None  # commit of a hub data set
 
     @property
     def sha256(self) -> str:
-        """Hash of its bytes."""
         return sha256_of(self.path)
 
 
 @cache
 def shipped() -> dict[str, dict[str, str]]:
-    """The data sets that have a name here: repository, file and commit."""
+    """The named data sets: repository, file and commit."""
     table: dict[str, dict[str, str]] = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
     return table
 
 
 def data_file(given: str, flag: str) -> DataFile:
-    """The file that a flag names. Raises UsageError where it cannot be had."""
+    """The file that a flag names, downloaded if need be. Raises UsageError if that fails."""
     name, _, revision = given.partition("@")
     if name in shipped():
         known = shipped()[name]
@@ -62,7 +63,7 @@ def data_file(given: str, flag: str) -> DataFile:
 
 
 def hub_file(name: str, repo: str, file: str, revision: str, flag: str) -> DataFile:
-    """A file of a hub data set, downloaded where it is not in the cache."""
+    """A file of a hub data set, downloaded unless cached. Raises UsageError if that fails."""
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -74,12 +75,10 @@ def hub_file(name: str, repo: str, file: str, revision: str, flag: str) -> DataF
         say = f"expected access to {where}, which is gated: accept its terms on its page, then run hf auth login"
     except errors.RevisionNotFoundError:
         say = f"expected a commit of {repo}, got {revision!r}: name one that its page lists, or leave out @COMMIT"
-    except errors.EntryNotFoundError as error:
-        # the hub's answer of a file that is not there; without network it is a LocalEntryNotFoundError
-        if isinstance(error, errors.LocalEntryNotFoundError):
-            say = offline(where, "")
-        else:
-            say = f"expected a file of {repo} at {revision}, got {file!r}: see its page for the files it has"
+    except errors.LocalEntryNotFoundError:  # no network; a kind of EntryNotFoundError
+        say = offline(where, "")
+    except errors.EntryNotFoundError:
+        say = f"expected a file of {repo} at {revision}, got {file!r}: see its page for the files it has"
     except errors.RepositoryNotFoundError:
         say = f"expected a hub data set, got {repo!r}: check the name, or run hf auth login where it is private"
     except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
@@ -92,16 +91,16 @@ def hub_file(name: str, repo: str, file: str, revision: str, flag: str) -> DataF
 
 
 def offline(where: str, cause: object) -> str:
-    """What to do without the hub, and what it said."""
     first = str(cause).strip().partition("\n")[0][:120]
+    said = f" ({first})" if first else ""
     return (
         f"expected {where} from the hub, which cannot be reached, and it is not in the cache: connect, or give the "
-        "path of a copy"
-    ) + (f" ({first})" if first else "")
+        f"path of a copy{said}"
+    )
 
 
 def rows_of(file: DataFile, flag: str) -> Iterator[Row]:
-    """The rows of a parquet or JSON file, in order. Raises UsageError where it is damaged or has none."""
+    """The rows of a parquet or JSON file, in order. Raises UsageError if it is damaged or empty."""
     read = {".parquet": parquet_rows, ".jsonl": json_rows, ".json": json_rows}.get(file.path.suffix.lower())
     if read is None:
         raise UsageError(
@@ -123,28 +122,27 @@ def rows_of(file: DataFile, flag: str) -> Iterator[Row]:
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:
-    """Batch by batch: a file of 1.8 million rows is never held whole."""
+    """The rows, read in batches: files may have millions. A float32 becomes its shortest decimal, such as 0.1."""
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
         texts, doubles = (
             pa.schema([with_floats(field, as_) for field in schema]) for as_ in (pa.string(), pa.float64())
         )
         for batch in file.iter_batches(BATCH_ROWS):
-            # by its shortest decimal, float32's 0.1 is not 0.10000000149011612
             yield from (batch if texts == schema else batch.cast(texts).cast(doubles)).to_pylist()
 
 
 def with_floats(field: pa.Field, as_: pa.DataType) -> pa.Field:
-    """The field with another type for float32, in structs too."""
+    """The field with another type in place of float32, in structs too."""
     if pa.types.is_struct(field.type):
         return field.with_type(pa.struct([with_floats(inner, as_) for inner in field.type.fields]))
     return field.with_type(as_) if pa.types.is_float32(field.type) else field
 
 
 def json_rows(path: Path) -> Iterator[Row]:
-    """The objects of one array, or one per line, empty lines aside; one object on several lines is one row.
+    """The objects of one array, or one per line, or a single object on several lines.
 
-    Bytes that are not UTF-8 come as surrogates: whoever reads the text can say of which row and column they are.
+    Bytes that are not UTF-8 become surrogates, so that an error can name their row and column.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         lines = (line for line in file if line.strip())
@@ -159,3 +157,54 @@ def json_rows(path: Path) -> Iterator[Row]:
             if not isinstance(row, dict):
                 raise ValueError(f"a {type(row).__name__} and no object")
             yield row
+
+
+def text_of(value: Any, column: str) -> str:
+    """The text of a value, or of the only one in a list; empty for null, NaN and infinities.
+
+    Raises ValueError if it is neither text nor a number, or not encodable.
+    """
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if value is None or value == []:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        got = f"a list of {len(value)}" if isinstance(value, list) else f"a {type(value).__name__}"
+        raise ValueError(f"expected one text or number in {column}, got {got}: convert the column")
+    text = encodable(value, column) if isinstance(value, str) else plain_decimal(value)
+    return "" if text.strip().lower() == "nan" else text
+
+
+def plain_decimal(number: float | Decimal) -> str:
+    """A number without exponent or trailing zeros; empty if not finite.
+
+    So 72.0 is 72: a null in a column of whole numbers makes floats of them.
+    """
+    exact = Decimal(str(number))
+    if not exact.is_finite():
+        return ""
+    text = f"{exact:f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
+
+
+def encodable(text: str, column: str) -> str:
+    """The text. Raises ValueError if no tokenizer or file can hold it."""
+    if "\0" in text:
+        raise ValueError(f"expected text in {column}, got a NUL character in it: take it out")
+    try:
+        text.encode()
+    except UnicodeEncodeError as fault:
+        raise ValueError(
+            f"expected text in {column}, got {text[fault.start]!a} in it, half of a surrogate pair or a byte that "
+            "is not UTF-8: fix it"
+        ) from None
+    return text
+
+
+def decoded(value: Any) -> Any:
+    """Parses a JSON list or object, as exports write nested columns; any other value is returned unchanged."""
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value

@@ -1,9 +1,9 @@
 # ruff: noqa: RUF001 - the characters are its subject
-r"""One plain TeX spelling for each way to write the same mathematics, so that two answers can be compared as text.
+r"""Normalizes notation to plain TeX, so that two answers can be compared as text.
 
-Unicode becomes TeX (√2, x², ½, π, full-width digits), commands of mere style are dropped (\boldsymbol, \left, \dfrac,
+Unicode becomes TeX (√2, x², ½, π, full-width digits), style commands are dropped (\boldsymbol, \left, \dfrac,
 dollars), and numbers in scientific or repeating notation become exact: 1e-05 is 1\times10^{-5}, 0.\overline{3} is
-\frac{3}{9}. Words are left alone; math_words.py reads them.
+\frac{3}{9}. Words stay; words.py reads them.
 """
 
 import re
@@ -31,16 +31,16 @@ CHARACTERS = str.maketrans(
     | {"→": r"\to ", "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ", "∠": r"\angle ", "△": r"\triangle "}
 )
 
-END = "(?![a-zA-Z])"  # of a command's name
-ALONE = r"(?<![a-zA-Z\\])"  # before a word of its own
+END = "(?![a-zA-Z])"  # end of a command's name
+ALONE = r"(?<![a-zA-Z\\])"  # start of a separate word
 
-# The first two brace levels are enough: what is deeper stays as it is and is left to the parser.
+# Up to three levels of braces; anything deeper is left to the parser.
 STYLED = re.compile(
     r"([\^_]\s*)?\\(?:boldsymbol|bm|pmb|mathbf|mathit|mathnormal|mathsf|mathtt|underline|(?:text)?color\s*\{\w+\})"
     r"\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
 )
 
-# Applied in this order, each once.
+# Applied once each, in this order.
 SPELLINGS = [
     (re.compile(pattern), spelling)
     for pattern, spelling in (
@@ -77,7 +77,7 @@ SPELLINGS = [
     )
 ]
 
-# 0.(3) repeats, but 0.1(6) is a product: there the brackets may also mean that.
+# 0.(3) repeats, but 0.1(6) may be a product.
 REPEATING = re.compile(
     r"(?<![\d.])(?P<whole>\d+)\.(?:(?P<fixed>\d*)(?:\\(?:overline|bar)\s*(?:\{\s*(?P<barred>\d+)\s*\}|(?P<one>\d))"
     r"|\\dot\s*\{?(?P<first>\d)\}?(?:(?P<middle>\d*)\\dot\s*\{?(?P<last>\d)\}?)?)|\((?P<bracketed>\d+)\))(?![\d(^.])"
@@ -97,7 +97,7 @@ def notation(text: str) -> str:
 
 
 def scripted(text: str) -> str:
-    """Raised and lowered characters as TeX's scripts."""
+    """The text with raised and lowered characters as TeX superscripts and subscripts."""
     for mark, table in (("^", RAISED), ("_", LOWERED)):
         for run in sorted(set(re.findall(f"[{''.join(table)}]+", text)), key=len, reverse=True):
             text = text.replace(run, f"{mark}{{{run.translate(str.maketrans(table))}}}")
@@ -117,19 +117,19 @@ def greek(letter: re.Match[str]) -> str:
 
 
 def without_dollars(text: str) -> str:
-    """Without the dollars that enclose mathematics; one without a partner is money where a number follows."""
+    """The text without dollars around mathematics; an unpaired one before a number is a currency sign."""
     if len(re.findall(r"(?<!\\)\$", text)) % 2:
         text = re.sub(r"(?<!\\)\$(?=\s*[\d.])", r"\\$", text, count=1)
     return re.sub(r"(?<!\\)\$", " ", text)
 
 
 def unstyled(styled: re.Match[str]) -> str:
-    """What is styled; in a script it keeps its braces."""
+    """The content of a style command, in braces if in a script."""
     return f"{styled[1]}{{{styled[2]}}}" if styled[1] else f" {styled[2]} "
 
 
 def fraction(decimal: re.Match[str]) -> str:
-    """A repeating decimal as the fraction that it is."""
+    """A repeating decimal as a fraction."""
     repeating = decimal["barred"] or decimal["one"] or decimal["bracketed"]
     repeating = repeating or decimal["first"] + (decimal["middle"] or "") + (decimal["last"] or "")
     fixed = decimal["fixed"] or ""

@@ -1,4 +1,4 @@
-"""Questions as prompts: the words that ask for an answer format, the chat template, the limit of length."""
+"""Questions as prompts: instructions for the answer format, chat template, length limit."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -10,14 +10,13 @@ from harness.model.policy import Policy, encoded
 from harness.tasks.math.questions import BOXED_AFTER, DAPO_AFTER, DAPO_BEFORE, Message, Question
 from harness.tasks.task import Problem
 
-RENDERED_TWICE = 16  # prompts, to see whether a template makes random choices
+RENDERED_TWICE = 16  # prompts rendered again, to detect a template with random choices
 
 
 def prompts_of(questions: Sequence[Question], settings: DataSettings, policy: Policy) -> tuple[dict[str, Problem], int]:
-    """The problem of each question by its identity, and how many prompts were longer than the limit and left out.
+    """The problems by question identity, and how many were left out because their prompts exceed the limit.
 
-    Raises UsageError if the chat template cannot render one, or does not make a prompt of its own for each question
-    from which the model goes on.
+    Raises UsageError unless the chat template renders a distinct, open-ended prompt for each question.
     """
     texts = [rendered(messages_of(question, settings), settings, policy.tokenizer) for question in questions]
     check_repeatable(questions, texts, settings, policy)
@@ -38,7 +37,7 @@ def prompts_of(questions: Sequence[Question], settings: DataSettings, policy: Po
 def check_repeatable(
     questions: Sequence[Question], texts: Sequence[str], settings: DataSettings, policy: Policy
 ) -> None:
-    """Raise UsageError if a prompt is another when it is rendered again."""
+    """Raise UsageError if a prompt changes when rendered again."""
     for question, text in zip(questions[:RENDERED_TWICE], texts, strict=False):
         if rendered(messages_of(question, settings), settings, policy.tokenizer) != text:
             raise UsageError(
@@ -48,10 +47,7 @@ def check_repeatable(
 
 
 def check_open(questions: Sequence[Question], texts: Sequence[str], settings: DataSettings, policy: Policy) -> None:
-    """Raise UsageError if a prompt ends with an end token that the template did not put there to open an answer.
-
-    Phi-3 lists the token that opens the assistant's turn among its end tokens.
-    """
+    """Raise UsageError if a prompt ends with an end token, unless it opens the assistant's turn, as in Phi-3."""
     ends = tuple(filter(None, policy.tokenizer.convert_ids_to_tokens(sorted(policy.end_ids))))
     closed = next((pair for pair in zip(questions, texts, strict=True) if pair[1].rstrip().endswith(ends)), None)
     if closed is None:
@@ -66,7 +62,6 @@ def check_open(questions: Sequence[Question], texts: Sequence[str], settings: Da
 
 
 def messages_of(question: Question, settings: DataSettings) -> list[Message]:
-    """What is said to the model."""
     asked = {
         "answer_line": f"{DAPO_BEFORE}{question.text}{DAPO_AFTER}",
         "boxed": f"{question.text}{BOXED_AFTER}",
@@ -75,7 +70,7 @@ def messages_of(question: Question, settings: DataSettings) -> list[Message]:
 
 
 def rendered(messages: Sequence[Message], settings: DataSettings, tokenizer: Any, opens_answer: bool = True) -> str:
-    """The prompt's text, without the token that the tokenizer itself puts before every text."""
+    """The prompt's text, without the token that the tokenizer puts before every text."""
     if settings.prompt_template == "plain":
         return "\n\n".join(content for _, content in messages)
     if not tokenizer.chat_template:

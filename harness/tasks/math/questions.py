@@ -1,14 +1,15 @@
-"""Mathematical questions with their answers, from rows of the published schemas; each question once.
+"""Distinct mathematical questions and their answers, from rows of the published schemas.
 
 chat    `prompt`: chat messages, `reward_model.ground_truth` (DAPO-Math-17k and AIME 2024 as DAPO published them)
-plain   `problem` or `question`, and `answer` (AIME 2025, MATH-500; of GSM8K's answer what stands behind its ####)
+plain   `problem` or `question`, and `answer` (AIME 2025, MATH-500; of GSM8K's answer what follows ####)
 
-Rows without a question or an answer are counted and left out, and so are questions with several answers.
+Rows without a question or an answer, and questions with several answers, are counted and left out.
 """
 
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain
@@ -17,17 +18,16 @@ from typing import Any
 from harness.errors import UsageError
 from harness.tasks.math.answers import tidy
 from harness.tasks.math.checker import MathChecker
-from harness.tasks.math.columns import decoded, encodable, plain_decimal, text_of
-from harness.tasks.math.files import DataFile, rows_of
+from harness.tasks.math.files import DataFile, decoded, encodable, plain_decimal, rows_of, text_of
 
-# DAPO's words around a problem: the prompts of its data set have them, and other problems get them with
-# --answer_format answer_line.
+# DAPO's instructions around a problem: in the prompts of its data set, and added to others by --answer_format
+# answer_line.
 DAPO_BEFORE = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
     "$Answer (without quotes) where $Answer is the answer to the problem.\n\n"
 )
 DAPO_AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
-# Qwen2.5-Math's own instruction, here behind the problem: a base model's template may have a system message already.
+# Qwen2.5-Math's instruction, but after the problem: a base model's template may already have a system message.
 BOXED_AFTER = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
@@ -40,7 +40,7 @@ Pair = tuple[str, str]  # two answers to one question
 
 @dataclass(frozen=True)
 class Question:
-    """A problem in its own words, its answer, and what the data set says before it, if anything."""
+    """A problem without instructions, its answer, and the data set's messages before it."""
 
     text: str
     answer: str
@@ -48,33 +48,32 @@ class Question:
 
     @property
     def words(self) -> str:
-        """The problem whatever its spacing, and whatever is said before it."""
+        """The problem's text whatever its spacing, without the messages before it."""
         return one_line(self.text)
 
     @property
     def identity(self) -> str:
-        """What makes two questions one: all that is said, a line for each part, whatever its spacing."""
+        """Equal for equal questions: all messages and the problem, a line each, whatever their spacing."""
         return "\n".join(map(one_line, (*chain(*self.before), self.text)))
 
 
 def one_line(text: str) -> str:
-    """The text with single spaces."""
     return " ".join(text.split())
 
 
 @dataclass(frozen=True)
 class Questions:
-    """The distinct questions of a file."""
+    """The distinct questions of a file, and how many were left out."""
 
     file: DataFile
     rows: int
     distinct: tuple[Question, ...]
-    conflicting: int = 0  # questions left out, since the file has several answers for them
-    incomplete: int = 0  # rows left out, without a question or an answer
+    conflicting: int = 0  # questions with several answers
+    incomplete: int = 0  # rows without a question or an answer
 
 
 def read_questions(file: DataFile, flag: str) -> Questions:
-    """A file's questions in its order, each once. Raises UsageError where no row, or not every row, can be read."""
+    """A file's questions in order, each once. Raises UsageError if a row cannot be read or no question is left."""
     found: dict[str, Question] = {}
     others: dict[str, dict[str, None]] = {}  # the other answers to a question
     rows = incomplete = 0
@@ -102,7 +101,7 @@ def read_questions(file: DataFile, flag: str) -> Questions:
 
 
 def no_question(row: Mapping[str, Any]) -> str:
-    """What to say of a file none of whose rows has a question and an answer; `row` is one of them."""
+    """The message for a file without any question and answer; `row` is one of its rows."""
     names = textwrap.shorten(", ".join(sorted(map(str, row))), 300, placeholder=" ...") or "none"
     return (
         "expected columns prompt (chat messages) and reward_model.ground_truth, or problem (or question) and answer; "
@@ -112,10 +111,7 @@ def no_question(row: Mapping[str, Any]) -> str:
 
 
 def conflicting_pairs(pairs: Iterable[Pair]) -> set[Pair]:
-    """The pairs that are not the same answer: the checker does not accept each for the other.
-
-    Numbers are compared as such, other answers by the checker of responses, whose processes start only then.
-    """
+    """The pairs that are different answers: numbers by value, others unless the checker accepts each for the other."""
     differ: set[Pair] = set()
     unsure: dict[Pair, Pair] = {}
     for pair in pairs:
@@ -128,7 +124,7 @@ def conflicting_pairs(pairs: Iterable[Pair]) -> set[Pair]:
             unsure[pair] = first, other
     if not unsure:
         return differ
-    with MathChecker() as checker:
+    with closing(MathChecker()) as checker:
         checker.learn(unsure.values())
         accepted = {pair: (b, a) for pair, (a, b) in unsure.items() if checker.known[a, b][0] == "right"}
         checker.learn(accepted.values())
@@ -137,13 +133,13 @@ def conflicting_pairs(pairs: Iterable[Pair]) -> set[Pair]:
 
 
 def canonical(answer: str) -> str:
-    """The answer in the spelling of which texts are compared, numbers as plain decimals."""
+    """The answer as `tidy` returns it, numbers as plain decimals."""
     text = tidy(answer)
     return plain_decimal(Decimal(text)) if NUMBER.fullmatch(text) else text
 
 
 def question_of(row: Mapping[str, Any]) -> Question:
-    """The question of a row; its text or its answer is empty where there is none. Raises ValueError, in words."""
+    """The question of a row, with empty text or answer if it has none. Raises ValueError if it cannot be read."""
     prompt = decoded(row.get("prompt"))
     if is_chat(prompt, row):
         return from_messages(prompt, text_of(ground_truth(row), "reward_model.ground_truth").strip())
@@ -153,20 +149,19 @@ def question_of(row: Mapping[str, Any]) -> Question:
 
 
 def ground_truth(row: Mapping[str, Any]) -> Any:
-    """What `reward_model` holds as the right answer, if anything."""
     truth = decoded(row.get("reward_model"))
     return truth.get("ground_truth") if isinstance(truth, Mapping) else None
 
 
 def is_chat(prompt: Any, row: Mapping[str, Any]) -> bool:
-    """Whether the row's question is chat messages, given as such or as text; a problem may begin with a bracket too."""
+    """Whether the question is chat messages, possibly as JSON text; a plain problem may begin with a bracket too."""
     if not isinstance(prompt, list) or ("reward_model" not in row and ("problem" in row or "question" in row)):
         return False
     return isinstance(row["prompt"], list) or any(isinstance(turn, Mapping) and "role" in turn for turn in prompt)
 
 
 def from_messages(messages: list[Any], answer: str) -> Question:
-    """The question of chat messages, of which the last is the user's; the words that ask for a form are taken off."""
+    """The question of chat messages that end with the user's, without instructions. Raises ValueError otherwise."""
     turns = [turn_of(turn) for turn in messages] or [("user", "")]
     *before, (role, text) = turns
     if role != "user":
@@ -176,7 +171,7 @@ def from_messages(messages: list[Any], answer: str) -> Question:
 
 
 def turn_of(turn: Any) -> Message:
-    """A message's role and text, which may come in parts; empty where it is null."""
+    """A message's role and text, which may come in parts or be null."""
     role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
     if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
         content = "".join(str(part.get("text") or "") for part in content)
@@ -186,7 +181,7 @@ def turn_of(turn: Any) -> Message:
 
 
 def bare(text: str) -> str:
-    """A problem without the words that ask for a form of answer."""
+    """A problem without the known instructions for the answer's format."""
     text = text.replace("\r\n", "\n").strip()
     for start, end in ((DAPO_BEFORE.strip(), DAPO_AFTER.strip()), ("", BOXED_AFTER.strip())):
         if text.startswith(start) and text.endswith(end):
@@ -195,6 +190,6 @@ def bare(text: str) -> str:
 
 
 def overlap(training: Questions, evaluation: Questions) -> tuple[Question, ...]:
-    """The evaluation's questions whose words stand in the training data too, whatever is said before them."""
+    """The evaluation questions whose words are in the training data too, whatever messages precede them."""
     trained = {question.words for question in training.distinct}
     return tuple(question for question in evaluation.distinct if question.words in trained)

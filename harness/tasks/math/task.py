@@ -1,4 +1,4 @@
-"""Mathematical problems from data sets, graded by math-verify."""
+"""The math task: problems from data sets, graded by math-verify."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,30 +9,26 @@ import numpy as np
 from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.model.policy import Policy
-from harness.run.environment import prompt_hashes
-from harness.tasks.grades import Grade
-from harness.tasks.math.checker import MathChecker
+from harness.tasks.math.checker import KNOWN, MathChecker, self_test
 from harness.tasks.math.data import MathData, file_facts
 from harness.tasks.math.prompts import prompts_of
-from harness.tasks.math.self_test import PAIRS, self_test
-from harness.tasks.task import Problem, Split, belongs_to
+from harness.tasks.task import Grade, Problem, Split, belongs_to, prompt_hashes
 
 
 @dataclass(frozen=True)
 class MathTask:
-    """Training problems, benchmarks by name, and what grades answers to both.
+    """Training problems, benchmarks by name, and their checker.
 
-    A step draws its prompts from all training problems alike, none twice, by its own random stream: arms then see the
-    same prompts whatever they filtered before. (The authors shuffle a file that holds each problem about 100 times.)
+    Each step draws distinct prompts uniformly from all training problems with its own random stream, so that arms see
+    the same prompts whatever they filtered before. (The authors shuffle a file with about 100 copies of each problem.)
     """
 
     training: tuple[Problem, ...]
     suites: Mapping[str, tuple[Problem, ...]]
-    facts: Mapping[str, Any]  # of environment.json
+    facts: Mapping[str, Any]  # for environment.json
     checker: MathChecker
 
     def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
-        """New ones; beside evaluation on `tune`, without those."""
         pool = [
             problem
             for problem in self.training
@@ -43,7 +39,7 @@ class MathTask:
         return drawn
 
     def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
-        """The benchmarks' problems, each once; for `tune` a part of the training data that is not trained on then."""
+        """The benchmarks' problems, each once; for `tune` a held-out part of the training data."""
         if split == "tune":
             tuned = tuple(problem for problem in self.training if belongs_to(problem, "tune"))[:count]
             if not tuned:
@@ -55,28 +51,23 @@ class MathTask:
         return tuple(dict.fromkeys(problem for suite in self.suites.values() for problem in suite[:count]))
 
     def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
-        """By the text, then by math-verify."""
         return self.checker.check([(problem.answer, text) for problem, text in responses])
 
     def self_test(self) -> None:
-        """The checker's known pairs."""
-        self_test(self.checker.check, PAIRS[self.checker.answer_format])
+        self_test(self.checker.check, KNOWN[self.checker.answer_format])
 
     def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:  # noqa: ARG002
-        """Nothing says which step is wrong: such controls are refused."""
-        return None
+        return None  # nobody knows: controls that need it are refused
 
     def steps(self, response: str) -> list[tuple[int, int]]:
-        """The response as a whole."""
         return [(0, len(response))]
 
     def close(self) -> None:
-        """End the checker's processes."""
         self.checker.close()
 
 
 def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTask:
-    """The data as prompts for the policy. Raises UsageError where the prompt limit leaves none."""
+    """The data as prompts for the policy. Raises UsageError if the prompt limit leaves none."""
     training, too_long = prompts_of(data.trained_on(), settings, policy)
     if data.training and not training:
         raise UsageError(

@@ -1,14 +1,14 @@
-r"""Words in answers: which letters are a word and which a product of variables, and the words that are numbers.
+r"""Words in answers: tells words from products of variables, and reads number words.
 
-While an answer is read, PROSE marks the letters that \text{...} held: `\text{ m}` may be a metre, `m` is a variable. A
-word leaves as one symbol, `\text{bac1}`, whose letters no algebra permutes. The digit tells names from words, and keeps
-math-verify from taking a product of the same letters for it.
+While an answer is read, PROSE marks letters from \text{...}: `\text{ m}` may be a metre, `m` is a variable. A word
+becomes one symbol, `\text{bac1}`, so that algebra cannot permute its letters. The digit tells names from words, and
+keeps math-verify from reading it as a product of its letters.
 """
 
 import re
 
-PROSE = "\ue000"  # stands before each run of letters from \text{...}; a private character, which no answer needs
-NAME, WORD = "1", "2"  # letters such as AB or nRT, which a formula may hold; words and phrases, which it may not
+PROSE = "\ue000"  # precedes each run of letters from \text{...}; a private character, which no answer needs
+NAME, WORD = "1", "2"  # letters such as AB or nRT, which a formula may contain; words and phrases, which it may not
 
 TEXT = re.compile(r"\\text\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 RUN = rf"{PROSE}?[a-zA-Z]+"
@@ -27,12 +27,12 @@ MULTIPLIERS = {
 MULTIPLIER = re.compile(rf"(?<=[\d.)}}\]])\s*{PROSE}?({'|'.join(MULTIPLIERS)})(?![a-zA-Z])", re.IGNORECASE)
 PERCENT = re.compile(rf"(?<=[\d.)}}\]])\s*{PROSE}?(?:percent|per {PROSE}?cent|pct)(?![a-zA-Z])", re.IGNORECASE)
 
-# Different lower-case letters on their own are a product where all are of one family, or two that spell no word.
+# Distinct lower-case letters are a product if all are of one family, or two that spell no word.
 PRODUCT = re.compile(r"(?!.*(.).*\1)(?:[a-d]+|[k-np]+|[p-t]+|[u-z]+|[a-df-hj-np-tv-z]{2})")
 FORMULA = frozenset("^_+-*/!{}0123456789")
-LETTERS_IN_FORMULA = 3  # next to a sign or a number any so few are one, as in xe^{x} or a+bi
+LETTERS_IN_FORMULA = 3  # next to a sign or a number, up to three letters are one, as in xe^{x} or a+bi
 
-# Letters that are no words: commands, names of environments, and points under an accent.
+# Letters that are not words: commands, names of environments, and points under an accent.
 COMMAND = (
     r"\\(?:begin|end|operatorname\*?|overline|bar|vec|overrightarrow|(?:wide)?(?:hat|tilde))\s*\{[^{}]*\}|\\[a-zA-Z]+"
 )
@@ -58,19 +58,19 @@ def opened(prose: re.Match[str]) -> str:
 
 
 def prosaic(letters: re.Match[str]) -> str:
-    """The letters, marked as prose; a command as it is."""
+    """The letters, marked as prose; a command unchanged."""
     return letters[0] if letters[0].startswith(("\\", PROSE)) else PROSE + letters[0]
 
 
 def worded(text: str) -> str:
-    """The text with each word, name or phrase as one symbol; variables stay."""
+    """The text with each word, name or phrase as one symbol; variables unchanged."""
     text = PHRASE.sub(lambda found: symbol(found) if found["phrase"] else found[0], text)
     text = " ".join(text.replace(PROSE, "").split())
     return text[1:-1].strip() if SYMBOL.fullmatch(text[1:-1].strip()) and text[0] + text[-1] == "()" else text
 
 
 def symbol(found: re.Match[str]) -> str:
-    """A run of letters and spaces: as it is where all are variables, else as one symbol."""
+    """A run of letters and spaces: unchanged if all are variables, else one symbol."""
     words = LETTERS.findall(found[0])
     if all(is_variables(word, found) for word in words):
         return found[0]
@@ -80,7 +80,7 @@ def symbol(found: re.Match[str]) -> str:
 
 
 def is_variables(word: str, found: re.Match[str]) -> bool:
-    """Whether it is one letter, or a product of letters."""
+    """Whether it is one letter or a product of letters."""
     letters = word.removeprefix(PROSE)
     if len(letters) == 1:
         return True
@@ -92,10 +92,10 @@ def is_variables(word: str, found: re.Match[str]) -> bool:
 
 
 def caseless(text: str) -> str:
-    """The text with its words, names too, in lower case."""
+    """The text with its words and names in lower case."""
     return SYMBOL.sub(lambda word: rf"\text{{{word[1].lower()}}}", text)
 
 
 def unspaced(text: str) -> str:
-    """The text without spaces beside signs, where they say nothing."""
+    """The text without spaces beside signs, where they mean nothing."""
     return re.sub(r"\s*([^\w\s.])\s*", r"\1", text)

@@ -1,188 +1,293 @@
-"""A pool of processes that compare answers, each answer within a limit of CPU time: one that hangs costs that much.
+"""Compares answers with math-verify, in worker processes that can be killed.
 
-The limit is CPU time so that a busy machine gives the same verdicts as an idle one; the clock only ends a process that
-sleeps. An answer whose process crashed or was killed is tried once more before it is called unchecked.
-
-Each is a fresh Python that runs math_worker.py: no fork of a process that holds torch, no import of it. One more than
-may be busy is kept, so that the next answer need not wait until a killed one is replaced. All end with the end of their
-input, so also when this process is killed; a busy one by its limit of CPU time.
+Run as a file, this is such a worker: it imports neither this package nor torch, so it starts fast and inherits nothing.
+Each answer has a limit of CPU time, at which SIGPROF ends its worker: verdicts do not depend on how busy the machine
+is. A worker ends when its input does, so it outlives a killed parent by that limit at most.
 """
 
 import contextlib
 import json
-import math
+import logging
 import os
-import selectors
+import resource
 import signal
+import socket
 import subprocess
 import sys
-import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Self
+from queue import SimpleQueue
+from typing import Any, Literal
 
-from harness.errors import HarnessError
-from harness.tasks.grades import Outcome
+from latex2sympy2_extended import NormalizationConfig, latex2sympy
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig  # type: ignore[import-untyped]
+from math_verify import verify
+from math_verify.grader import should_treat_as_complex
+from sympy import Basic, FiniteSet, Float, MatrixBase, Rational, Set, Tuple, UnevaluatedExpr
+from sympy.core.relational import Relational
+from sympy.logic.boolalg import BooleanFunction
 
-WORKER = Path(__file__).with_name("worker.py")
-CPU_S = 5.0  # of CPU time for an answer; all but hostile ones take less than a tenth of a second
-# On the clock, until one is ready and until it answers: what takes longer is not busy but asleep.
-START_S, REPLY_S = 600.0, 600.0
-FAILED_STARTS = 3  # in a row; more means that no worker will ever start
+CPU_S = 5.0  # CPU time per answer; all but hostile ones take less than a tenth of a second
+START_S, REPLY_S = 600.0, 600.0  # wall clock; a worker that takes longer sleeps
+STARTS = 3  # failed starts in a row before giving up
+MEMORY = 1 << 30  # bytes of address space per worker
+LOST = ("crash", "no reply")  # verdicts on the worker rather than the answer, which is tried once more
 
-Verdict = tuple[Outcome, str | None]
+NEAR = 1e-12
+DIGITS = 30
+# units=False: what it strips as a unit ends in c, d, g, h, l, m, o, s or t
+NORMALIZATION = NormalizationConfig(units=False, malformed_operators=True, nits=True, boxed="none")
+CASE_COUNTS = ConversionConfig(lowercase_symbols=False)  # x is not X
+# The parser is ten times slower the first time it meets a form; a worker reads these before it is ready.
+WARMING = [r"\frac{1}{2}", r"2\sqrt{3}-\pi", r"x^{2}+2x+1", r"y=2x-1.5", r"(-1,2]", r"\{1,2\}", r"(1,2,3)", r"x<3"]
+WARMING.append(r"\begin{pmatrix}1&2\\3&4\end{pmatrix}")
 
-
-@dataclass(eq=False)
-class Worker:
-    """A process and what it does: `job` is the number of the request that it works on."""
-
-    process: subprocess.Popen[bytes]
-    requests: IO[bytes]
-    replies: IO[bytes]
-    ready: bool = False
-    job: int | None = None
-    deadline: float = field(default_factory=lambda: time.monotonic() + START_S)
-
-
-@dataclass
-class Batch:
-    """Pairs of gold and answer, by number: those that wait, those whose process was lost once, and the verdicts."""
-
-    pairs: Sequence[tuple[str, str]]
-    verdicts: dict[int, Verdict] = field(default_factory=dict)
-    lost: set[int] = field(default_factory=set)
-    waiting: deque[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.waiting = deque(range(len(self.pairs)))
+Expression = Any  # a sympy Basic or MatrixBase, or the list of a set's elements
+Verdict = tuple[Literal["right", "wrong", "unchecked"], str | None]  # outcome, reason
+KINDS = {
+    "set": list | FiniteSet,
+    "interval": (Set, Tuple),  # an open interval and a pair are written alike
+    "relation": (Relational, BooleanFunction),
+    "matrix": MatrixBase,
+}
 
 
 class MathWorkers:
-    """`busy` answers are compared at a time, each within `limit_s` seconds of CPU time."""
+    """A pool of workers: `busy` answers are compared at a time, each within `limit_s` seconds of CPU time."""
 
-    def __init__(self, busy: int = 2, limit_s: float = CPU_S, worker: Path = WORKER) -> None:
-        self.busy, self.limit_s, self.worker = busy, limit_s, worker
-        self.failed_starts = 0
-        self.selector = selectors.DefaultSelector()
-        for _ in range(busy + 1):
-            self.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    @property
-    def workers(self) -> list[Worker]:
-        """All that run, ready or not."""
-        return [key.data for key in self.selector.get_map().values()]
+    def __init__(self, busy: int = 2, limit_s: float = CPU_S, script: Path = Path(__file__)) -> None:
+        self.limit_s, self.closed = limit_s, False
+        self.workers = [Worker(script) for _ in range(busy)]
+        self.idle: SimpleQueue[Worker] = SimpleQueue()
+        for worker in self.workers:
+            self.idle.put(worker)
+        self.threads = ThreadPoolExecutor(busy)
 
     def close(self) -> None:
-        """Ends all processes."""
+        """End all workers, busy ones too."""
+        self.closed = True
         for worker in self.workers:
-            self.end(worker)
-        self.selector.close()
-
-    def start(self) -> None:
-        """Starts one more; it says later that it is ready."""
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(self.worker)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONHASHSEED": "0"},  # the same verdict each time
-            start_new_session=True,  # Ctrl-C is for the run, which ends at a step boundary
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        worker = Worker(process, process.stdin, process.stdout)
-        self.selector.register(worker.replies, selectors.EVENT_READ, worker)
-
-    def end(self, worker: Worker) -> None:
-        """Kills one."""
-        self.selector.unregister(worker.replies)
-        worker.process.kill()
-        worker.process.wait()
-        worker.replies.close()
-        with contextlib.suppress(BrokenPipeError):  # a request that it did not live to read
-            worker.requests.close()
-
-    def replace(self, worker: Worker) -> None:
-        """Kills one and starts another in its place."""
-        self.failed_starts += not worker.ready
-        self.end(worker)
-        if self.failed_starts > FAILED_STARTS:
-            raise HarnessError(
-                f"expected the checker of answers to start, it ended with code {worker.process.returncode}: "
-                f"see what {sys.executable} {self.worker} says"
-            )
-        self.start()
+            worker.process.kill()
+        self.threads.shutdown(cancel_futures=True)
+        for worker in self.workers:
+            worker.end()
 
     def compare(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
-        """The verdict of each (gold, answer)."""
-        batch = Batch(pairs)
+        """The verdict on each (gold, answer), in order. Raises HarnessError if no worker starts."""
+        return list(self.threads.map(self.verdict, pairs))
+
+    def verdict(self, pair: tuple[str, str]) -> Verdict:
+        """The verdict of the next idle worker."""
+        worker = self.idle.get()
         try:
-            while len(batch.verdicts) < len(pairs):
-                self.hand_out(batch)
-                self.listen(batch)
-                self.end_sleeping(batch)
-        finally:  # a reply that nobody waits for any more must not reach the next batch
-            for worker in self.workers:
-                if worker.job is not None:
-                    self.replace(worker)
-        return [batch.verdicts[job] for job in range(len(pairs))]
+            verdict = worker.compare(pair, self.limit_s)
+            return worker.compare(pair, self.limit_s) if verdict[1] in LOST and not self.closed else verdict
+        finally:
+            self.idle.put(worker)
 
-    def hand_out(self, batch: Batch) -> None:
-        """Gives waiting pairs to workers that are ready, as many as may be busy."""
-        free = [worker for worker in self.workers if worker.ready and worker.job is None]
-        busy = sum(worker.job is not None for worker in self.workers)
-        for worker in free[: self.busy - busy]:
-            if batch.waiting:
-                request = [*batch.pairs[batch.waiting[0]], self.limit_s]
-                try:
-                    worker.requests.write(json.dumps(request).encode() + b"\n")
-                    worker.requests.flush()
-                except BrokenPipeError:  # it died idle: no fault of this pair
-                    self.replace(worker)
-                else:
-                    worker.job, worker.deadline = batch.waiting.popleft(), time.monotonic() + REPLY_S
 
-    def listen(self, batch: Batch) -> None:
-        """Takes in what workers say, until the first deadline at most."""
-        first = min(worker.deadline for worker in self.workers)
-        patience = None if first == math.inf else max(first - time.monotonic(), 0)
-        for key, _ in self.selector.select(patience):
-            worker, line = key.data, key.data.replies.readline()
-            if not line:
-                self.lose(worker, "crash", batch)
-            elif not worker.ready:
-                worker.ready, worker.deadline, self.failed_starts = True, math.inf, 0
-            else:
-                outcome, why = batch.verdicts[worker.job] = tuple(json.loads(line))
-                worker.job, worker.deadline = None, math.inf
-                if outcome == "unchecked" and why == "memory":
-                    self.replace(worker)
+class Worker:
+    """A process that compares one answer at a time, and is started again when lost."""
 
-    def end_sleeping(self, batch: Batch) -> None:
-        """Ends what the clock has run out for."""
-        for worker in self.workers:
-            if worker.deadline <= time.monotonic():
-                self.lose(worker, "no reply", batch)
+    def __init__(self, script: Path) -> None:
+        self.script = script
+        self.start()
 
-    def lose(self, worker: Worker, why: str, batch: Batch) -> None:
-        """Replaces a worker. Its answer, if it had one, is tried again, unless it used up its CPU time."""
-        job, worker.job = worker.job, None
-        self.replace(worker)
-        if job is None:
-            return
-        if worker.process.returncode == -signal.SIGPROF:
-            batch.verdicts[job] = "unchecked", "time"
-        elif job in batch.lost:
-            batch.verdicts[job] = "unchecked", why
-        else:
-            batch.lost.add(job)
-            batch.waiting.append(job)
+    def start(self) -> None:
+        """Start a process; `compare` waits until it is ready."""
+        self.socket, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", str(self.script)],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONHASHSEED": "0"},  # the same verdict each time
+                start_new_session=True,  # Ctrl-C is for the run, which stops at a step boundary
+            )
+        self.lines, self.is_ready = self.socket.makefile("rw", encoding="utf-8"), False
+
+    def end(self) -> int:
+        """Kill the process, if it has not ended; returns its exit code."""
+        self.process.kill()
+        code: int = self.process.wait()
+        with contextlib.suppress(OSError):  # a request that it did not live to read
+            self.lines.close()
+        self.socket.close()
+        return code
+
+    def restart(self) -> int:
+        """Replace the process; returns its exit code."""
+        code = self.end()
+        self.start()
+        return code
+
+    def compare(self, pair: tuple[str, str], limit_s: float) -> Verdict:
+        """The process's verdict, or why there is none: "time", "crash" or "no reply"."""
+        self.make_ready()
+        line, lost = "", "crash"
+        try:
+            self.socket.settimeout(REPLY_S)
+            print(json.dumps([*pair, limit_s]), file=self.lines, flush=True)
+            line = self.lines.readline()
+        except TimeoutError:
+            lost = "no reply"
+        except OSError:
+            pass
+        verdict: Verdict = tuple(json.loads(line)) if line else ("unchecked", lost)
+        if (not line or verdict[1] == "memory") and self.restart() == -signal.SIGPROF:
+            return "unchecked", "time"
+        return verdict
+
+    def make_ready(self) -> None:
+        """Wait until the process is ready. Raises HarnessError if none starts."""
+        if self.process.poll() is not None:  # killed while idle
+            self.restart()
+        for _ in range(STARTS):
+            if not self.is_ready:
+                self.socket.settimeout(START_S)
+                with contextlib.suppress(OSError):
+                    self.is_ready = self.lines.readline() != ""
+            if self.is_ready:
+                return
+            code = self.restart()
+        from harness.errors import HarnessError  # not at the top: the worker runs this file without the package
+
+        raise HarnessError(
+            f"expected the checker of answers to start, it ended with code {code}: "
+            f"see what {sys.executable} {self.script} says"
+        )
+
+
+def main() -> None:
+    """The worker: says that it is ready, then answers each line of JSON with one, until its input ends."""
+    requests, replies = sys.stdin, os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints is no reply
+    logging.disable(logging.CRITICAL)
+    bound_memory()
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    for text in WARMING:
+        compare(text, text + " ")
+    print("ready", file=replies, flush=True)
+    for request in requests:
+        gold, answer, cpu_s = json.loads(request)
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)
+        verdict = verdict_of(gold, answer)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        print(json.dumps(verdict), file=replies, flush=True)
+
+
+def bound_memory() -> None:
+    """Limit the address space, where the system has such a limit, and write no core files."""
+    for what, soft in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, MEMORY)):
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(what, (soft, resource.getrlimit(what)[1]))
+
+
+def exhausted() -> bool:
+    """Whether memory has run short: math-verify takes a MemoryError for a difference.
+
+    Not by getrusage on Linux, whose peak includes what the parent had at the fork.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        peak = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
+        return int(peak.split()[1]) * 1024 > MEMORY // 2
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit > MEMORY // 2
+
+
+def verdict_of(gold: str, answer: str) -> Verdict:
+    """The outcome and its reason, also if the comparison fails."""
+    try:
+        verdict = compare(gold, answer)
+    except MemoryError:
+        verdict = "unchecked", "memory"
+    except RecursionError:
+        verdict = "unchecked", "depth"
+    except Exception:  # sympy raises anything
+        verdict = "unchecked", "error"
+    return ("unchecked", "memory") if verdict[0] != "right" and exhausted() else verdict
+
+
+def compare(gold: str, answer: str) -> Verdict:
+    """The outcome and its reason."""
+    real = not should_treat_as_complex(gold + " " + answer)
+    right, given = parsed(gold, real), parsed(answer, real)
+    if right is None:
+        return "unchecked", "unreadable gold"
+    if given is None:
+        return "wrong", "unreadable"
+    if kind(right) != kind(given):
+        return "wrong", "another kind"
+    is_right = same_elements(right, given) if isinstance(right, list) else equal(right, given)
+    return ("right" if is_right else "wrong"), None
+
+
+def parsed(text: str, real: bool) -> Expression | None:
+    """The LaTeX as an expression with exact fractions for decimals and percentages, or None if it cannot be parsed.
+
+    A list, or a set in braces, is the list of its elements, duplicates kept.
+    """
+    try:
+        found = latex2sympy(
+            text,
+            is_real=real,
+            convert_degrees=False,
+            normalization_config=NORMALIZATION,
+            conversion_config=CASE_COUNTS,
+        )
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:  # the parser raises anything
+        return None
+    if isinstance(found, FiniteSet):
+        return [exact(element) for element in getattr(found, "_unsorted_args", found.args)]
+    return exact(found) if isinstance(found, Basic | MatrixBase) else None
+
+
+def exact(expression: Basic | MatrixBase) -> Expression:
+    """The expression with fractions for decimals and percentages."""
+    decimals = {number: Rational(str(number)) for number in expression.atoms(Float)}
+    hundredths = {percent: percent.args[0] for percent in expression.atoms(UnevaluatedExpr)}
+    return expression.xreplace(decimals).xreplace(hundredths)
+
+
+def kind(expression: Expression) -> str:
+    """The kind of answer; only answers of one kind are compared."""
+    return next((name for name, types in KINDS.items() if isinstance(expression, types)), "value")
+
+
+def equal(gold: Expression, answer: Expression) -> bool:
+    """Whether both are of one kind and math-verify finds no difference; matrices entry by entry."""
+    if kind(gold) != kind(answer) or far(gold, answer):
+        return False
+    if isinstance(gold, MatrixBase):
+        return gold.shape == answer.shape and all(map(equal, gold.flat(), answer.flat()))
+    return bool(verify(gold, answer, timeout_seconds=None, raise_on_error=True))
+
+
+def same_elements(gold: list[Expression], answer: list[Expression]) -> bool:
+    """Whether the elements match one to one: 1,2,2 is neither 1,2 nor 1,1,2."""
+    if len(gold) != len(answer):
+        return False
+    left = list(answer)
+    for one in gold:
+        partner = next((index for index, other in enumerate(left) if one == other or equal(one, other)), None)
+        if partner is None:
+            return False
+        del left[partner]
+    return True
+
+
+def far(gold: Expression, answer: Expression) -> bool:
+    """Whether two numbers differ by more than NEAR of the gold answer; math-verify's tolerance is absolute."""
+    if not (getattr(gold, "is_number", False) and getattr(answer, "is_number", False)):
+        return False
+    size, difference = abs(gold.evalf(DIGITS)), abs((gold - answer).evalf(DIGITS))
+    return bool(difference.is_finite and size.is_finite and difference > NEAR * size)
+
+
+if __name__ == "__main__":
+    main()

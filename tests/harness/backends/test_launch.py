@@ -14,7 +14,7 @@ import pytest
 
 from harness.__main__ import main
 from harness.backends.rendezvous import is_loopback
-from harness.memory import is_out_of_memory
+from harness.errors import is_out_of_memory
 from tests.faults.amount import THOROUGH
 from tests.harness.backends.pairings import listening
 from tests.harness.command_line import outcome

@@ -2,14 +2,14 @@
 """What an answer may differ in from the gold answer (docs/math-answers.md), and what the self-test says of failures."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from harness.errors import HarnessError
-from harness.tasks.grades import Grade
 from harness.tasks.math.answers import AnswerFormat
-from harness.tasks.math.checker import MathChecker
-from harness.tasks.math.self_test import BOXED, self_test
+from harness.tasks.math.checker import BOXED, MathChecker, self_test
+from harness.tasks.task import Grade
 
 # gold: answers that are right, answers that are wrong
 UNITS = {
@@ -115,7 +115,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def checker() -> Iterator[MathChecker]:
-    with MathChecker() as checker:
+    with closing(MathChecker()) as checker:
         yield checker
 
 

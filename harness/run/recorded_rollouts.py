@@ -1,4 +1,4 @@
-"""Stored rollouts, as the objects that they were written from."""
+"""Recorded rollouts as the objects that they were written from."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,7 @@ from harness.errors import UsageError
 from harness.model.policy import Policy
 from harness.rollouts.collect import Group, Response
 from harness.run.history import History, Row
-from harness.tasks.grades import Grade
-from harness.tasks.task import Problem
+from harness.tasks.task import Grade, Problem
 
 
 def check_rollouts(history: History, steps: range) -> None:
@@ -23,7 +22,7 @@ def check_rollouts(history: History, steps: range) -> None:
 
 
 def trained_rows(history: History, step: int) -> list[Row]:
-    """The rows of the responses that the step trained on, in the order of their prompts."""
+    """The rows of the responses that a step trained on, in the order of their prompts."""
     rows = history.table("rollouts", step) or []
     if rows and "old_logprobs" not in rows[0]:
         raise UsageError(
@@ -33,14 +32,12 @@ def trained_rows(history: History, step: int) -> list[Row]:
 
 
 def groups_of(rows: Sequence[Row], policy: Policy) -> list[Group]:
-    """Their groups. What was only looked at while sampling (score, entropy) is not stored, and NaN."""
-    return [
-        [response_of(row, policy) for row in group] for _, group in groupby(rows, key=lambda row: str(row["prompt_id"]))
-    ]
+    """The responses by prompt. Score and entropy are not stored, and so NaN."""
+    groups = groupby(rows, key=lambda row: str(row["prompt_id"]))
+    return [[response_of(row, policy) for row in group] for _, group in groups]
 
 
 def response_of(row: Row, policy: Policy) -> Response:
-    """One response."""
     return Response(
         problem=Problem(row["prompt"], row["target"]),
         step=row["step"],
