@@ -16,7 +16,7 @@ from harness.rollouts.collect import collect
 from harness.rollouts.context import Asking
 from harness.rollouts.engine import Actors, TorchEngine
 from harness.run.initial_model import initial_policy
-from harness.tasks.chain_sum import TASKS
+from harness.tasks.chain_sum import CHAIN_SUMS
 from losses import DAPO, FIPO, Loss, LossBatch, token_weights
 
 SEQUENCES, LENGTH = 16, 4096
@@ -65,7 +65,7 @@ def share_of_step(rounds: int = 5) -> Iterator[Row]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     config = resolve(DEMO, preset="demo")
-    policy, task = initial_policy(config, print_warm_start), TASKS[config.task.task]
+    policy, task = initial_policy(config, print_warm_start), CHAIN_SUMS[config.task.task]
     asking = Asking(policy, task, config, Actors(TorchEngine(policy)))
     updater = make_updater(config, policy)
     kept = collect(asking, 0).kept

@@ -127,7 +127,7 @@ def bytes_of(moments: list[Moment]) -> int:
 def measure(config: Config, meter: Meter, policy: Policy) -> Measured:
     """Train the config's steps with the loop's own functions; the first, which has no moments yet, is left out."""
     set_up_torch(config.run.threads)
-    training = begin(config, policy, policy.copy() if config.loss.beta > 0 else None)
+    training = begin(config, policy, policy.copy() if config.loss.needs_reference else None)
     weights = meter.now()
     rollouts, trainers = [], []
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,10 @@
 """One training run: what other packages may use of it."""
 
 from harness.backends.hosts import free_port
-from harness.cli.parser import OneLineParser, add_setting_flags, parsed, run_command
-from harness.config.resolve import config_sha256, flatten, read_config, resolve, tree_of
+from harness.cli.parser import OneLineParser, add_setting_flags, run_command
+from harness.config.base import parsed
+from harness.config.differences import Difference, differences
+from harness.config.resolve import config_sha256, flatten, read_config, resolve, settings_in, tree_of
 from harness.config.schedule import evaluation_answers
 from harness.config.schema import LOSS_TYPES, OWN_PREFIXES, Config, is_anothers, section_of
 from harness.errors import HarnessError, UsageError
@@ -15,12 +17,14 @@ __all__ = [
     "MEMORY",
     "OWN_PREFIXES",
     "Config",
+    "Difference",
     "HarnessError",
     "OneLineParser",
     "UsageError",
     "add_setting_flags",
     "cache_folder",
     "config_sha256",
+    "differences",
     "evaluation_answers",
     "flatten",
     "free_port",
@@ -31,6 +35,7 @@ __all__ = [
     "resolve",
     "run_command",
     "section_of",
+    "settings_in",
     "tree_of",
     "write_json",
     "write_table",

@@ -83,7 +83,7 @@ def train(
                 on_warm_start(done, total)
 
         policy = beginning.policy if beginning else initial_policy(config, go_on)
-        reference = policy.copy() if config.loss.beta > 0 else None
+        reference = policy.copy() if config.loss.needs_reference else None
         settings = config.evaluation
         task = stack.enter_context(closing(make_task(config, policy, data)))
         task.self_test()

@@ -11,8 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness import Config, UsageError, config_sha256, read_config, tree_of, write_json
-from sweeps.arms import Arm, Family
-from sweeps.differences import differences_between
+from sweeps.arms import Arm, Family, differences_between
 
 SCHEMA_VERSION = 1
 PRIMARY_OUTCOME = "auc"  # mean training accuracy over the steps; fixed here, before any run

@@ -24,7 +24,7 @@ class Training:
 
     policy: Policy
     task: Task
-    reference: Policy | None  # the initial policy, where beta > 0
+    reference: Policy | None  # the initial policy, where the loss needs it
     updater: Updater
     actors: Actors
     ledger: Ledger
@@ -93,10 +93,7 @@ def make_loss(config: Config) -> Loss:
 
 def make_ledger(config: Config, policy: Policy) -> Ledger:
     """A ledger that knows what the config's steps compute."""
-    epochs = config.optimizer.epochs
-    is_placebo = config.loss.loss_type == "fipo" and config.loss.fipo_placebo != "none"
-    forwards = 1 + (config.loss.beta > 0) + epochs * (config.loss.sequence_filter + is_placebo)
     parameters = sum(p.numel() for p in policy.model.parameters())
     trained = sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
     backward = 2.0 * (parameters + trained)  # to the inputs of every layer, and to what is trained
-    return Ledger(parameters, epochs, forwards, backward / parameters)
+    return Ledger(parameters, config.optimizer.epochs, config.forwards_per_token, backward / parameters)

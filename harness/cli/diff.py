@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from harness.cli.parser import OneLineParser, Subparsers
+from harness.config.differences import settings_that_differ
 from harness.console import say
 from harness.run.history import read_history
 
@@ -23,7 +24,7 @@ def run(options: argparse.Namespace) -> None:
     """Compare the two folders."""
     ours, theirs = (read_history(Path(path)) for path in options.runs)
     from harness.compare.divergence import agreement, first_divergence
-    from harness.compare.explanation import explained, settings_that_differ
+    from harness.compare.explanation import explained
     from harness.compare.rows import shown
     from harness.run.environment import differing
 

@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 
 from harness.backends.liveness import LIVENESS
-from harness.cli.parser import OneLineParser, Subparsers, add_setting_flags, parsed
-from harness.config.resolve import resolve
-from harness.config.schema import Config, is_anothers, section_of
+from harness.cli.parser import OneLineParser, Subparsers, add_setting_flags
+from harness.config.resolve import resolve, settings_in
+from harness.config.schema import Config, is_anothers
 
 Start = Callable[[argparse.Namespace], None]
 
@@ -40,7 +40,7 @@ def default_folder(name: str) -> Path:
 
 def given_flags(options: argparse.Namespace) -> dict[str, str | None]:
     """The settings that the command line names."""
-    return {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
+    return settings_in(vars(options))
 
 
 def say_what_is_idle(flags: dict[str, str | None], config: Config) -> None:

@@ -11,6 +11,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 from harness.cli.checkout import check_checkout
+from harness.config.base import spelled
 from harness.config.schema import section_of, sections
 from harness.errors import HarnessError, UsageError
 from harness.files import is_disk_full
@@ -37,7 +38,7 @@ def add_setting_flags(parser: argparse.ArgumentParser, only: str | None = None) 
             continue
         group = parser.add_argument_group(section, (model.__doc__ or "").splitlines()[0])
         for name, field in model.model_fields.items():
-            text = f"{field.description} (default: {shown(field.default)})".replace("%", "%%")
+            text = f"{field.description} (default: {spelled(field.default)})".replace("%", "%%")
             group.add_argument(f"--{name}", metavar=kind(field.annotation), default=argparse.SUPPRESS, help=text)
 
 
@@ -51,18 +52,6 @@ def kind(annotation: Any) -> str:
     if get_origin(annotation) is Annotated:
         return kind(parts[0])
     return {bool: "true|false", str: "text", int: "int", float: "float"}[annotation]
-
-
-def shown(value: object) -> str:
-    """A value as a flag spells it."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return str(value)
-
-
-def parsed(value: str) -> str | None:
-    """`none` and `None` are the absence of a value; everything else is the config's to read."""
-    return None if value in ("none", "None") else value
 
 
 def escape_unprintable() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.cli.flags import default_folder, given_flags
 from harness.cli.parser import OneLineParser, Subparsers, add_setting_flags
+from harness.config.differences import settings_that_differ
 from harness.config.resolve import build, flatten, tree_of
 from harness.config.schema import Config, LossSettings
 from harness.console import say
@@ -39,7 +40,6 @@ def run(options: argparse.Namespace) -> None:
     steps = chosen_steps(history, options.first_step, options.steps)
     history.check_records()
     from harness.backends.torch_setup import set_up_torch
-    from harness.compare.explanation import settings_that_differ
     from harness.compare.replay import replay_run
 
     for flag, (own, replayed) in settings_that_differ(history.config, other).items():

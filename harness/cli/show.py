@@ -4,7 +4,7 @@ import argparse
 
 from harness.cli.flags import add_with_settings, given_flags, resolved
 from harness.cli.parser import Subparsers
-from harness.config.differences import against_text
+from harness.config.differences import differences_text
 from harness.config.explain import loss_text
 from harness.config.resolve import resolve
 from harness.errors import UsageError
@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> None:
         print(loss_text(resolved(options)))
         return
     ours = resolve(given_flags(options), options.preset, options.config)
-    names = (options.preset or options.config or "these settings", options.against)
-    for line in against_text(names, ours, resolve({}, options.against)):
+    name = options.preset or options.config
+    name = "these settings" if name in (None, options.against) else name
+    for line in differences_text({name: ours, options.against: resolve({}, options.against)}):
         print(line)

@@ -1,20 +1,13 @@
 """Why two runs part: what differed among the inputs of the first quantity that did."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from harness.compare.divergence import LEARNED, Divergence
 from harness.compare.rows import logprob_agreement, shown
-from harness.config.resolve import flatten, tree_of
-from harness.config.schema import Config
+from harness.config.differences import settings_that_differ
+from harness.config.resolve import tree_of
 from harness.run.environment import differing
 from harness.run.history import History
-
-
-def settings_that_differ(ours: Config, theirs: Config) -> dict[str, tuple[Any, Any]]:
-    """The settings that differ, by flag; where a run is written is no difference."""
-    a, b = flatten(tree_of(ours)), flatten(tree_of(theirs))
-    return {flag: (a[flag], b[flag]) for flag in a if a[flag] != b[flag] and flag != "output_dir"}
 
 
 def causes(ours: History, theirs: History, divergence: Divergence) -> Iterator[str]:

@@ -79,7 +79,7 @@ def finite(value: Any) -> Any:
 def begin_replay(history: History, other: Config, first_step: int, say: Say) -> Replay:
     """The run where the replay begins, and the other loss at its weights."""
     history, other = replace(history, config=in_this_process(history.config)), in_this_process(other)
-    with_reference = max(history.config.loss.beta, other.loss.beta) > 0
+    with_reference = history.config.loss.needs_reference or other.loss.needs_reference
     training = training_at(history, recorded_initial_policy(history, say) if with_reference else None, first_step, say)
     own = training.updater
     return Replay(history, training, Updater(own.backend, make_loss(other), other))

@@ -1,37 +1,37 @@
-"""Where a run is trained and what draws its responses: the settings of backend and engine."""
+"""Settings of the backend, which trains the policy, and of the engine, which samples its responses."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from harness.config.section import Count, Positive, Section
+from harness.config.base import Count, Positive, Section
 
 
 class EngineSettings(Section):
-    """What draws the responses, and what is made of its log-probabilities."""
+    """What samples the responses, and how its log-probabilities are used."""
 
     engine: Literal["torch", "vllm"] = Field(
         default="torch",
-        description="torch: the trainer's own model. vllm: an engine per rank, in an environment of its own.",
+        description="torch: the trainer's own model. vllm: one engine per rank; needs vLLM's own Python environment.",
     )
     engine_memory: float = Field(
         default=0.5,
         gt=0,
         le=1,
-        description="Share of the device's memory for vllm; given back while the trainer works.",
+        description="Share of the device's memory for vllm; released while the trainer works.",
     )
     sync_tolerance: float | None = Field(
         default=None,
         gt=0,
-        description="Stop where the engine's log-probabilities differ by more from the trainer's, nats: after a sync, "
-        "and in the mean over the first step. Default: 1e-3 in float32; 0.25 and 0.1 in bfloat16.",
+        description="Stop if the engine's log-probabilities differ by more from the trainer's, nats: after a sync, and "
+        "on average over the first step. Default: 1e-3 in float32; 0.25 and 0.1 in bfloat16.",
     )
     sampler_correction: Literal["none", "truncate", "mask"] = Field(
         default="none",
-        description="Importance weight of trainer against sampler on each token's loss, cut at the cap (truncate) or "
-        "dropped outside 1/cap to cap (mask); no part of the ratio.",
+        description="Importance weight of trainer over sampler on each token's loss, cut at the cap (truncate) or "
+        "dropped outside [1/cap, cap] (mask); not part of the ratio.",
     )
-    sampler_correction_cap: float = Field(default=2.0, gt=1, description="Its cap.")
+    sampler_correction_cap: float = Field(default=2.0, gt=1, description="Cap of that weight.")
 
 
 class BackendSettings(Section):
@@ -47,7 +47,7 @@ class BackendSettings(Section):
         default=2,
         ge=0,
         le=3,
-        description="What DeepSpeed spreads over the ranks: 0 nothing, 1 moments, 2 gradients too, 3 weights too.",
+        description="What DeepSpeed shards over the ranks: 0 nothing, 1 moments, 2 gradients too, 3 weights too.",
     )
     offload: Literal["none", "optimizer", "all"] = Field(
         default="none", description="Keep moments (zero_stage 1 up), or weights too (3), in the host's memory."
@@ -57,7 +57,7 @@ class BackendSettings(Section):
     )
     phase_deadline_s: Positive = Field(
         default=1800.0,
-        description="End the run where a rank shows no progress for so long: more than drawing one round takes.",
+        description="End the run if a rank makes no progress for so long: set it above the time of a sampling round.",
     )
 
 

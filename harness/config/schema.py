@@ -1,19 +1,24 @@
 """The settings of a run: one frozen tree, one section per concern, whose leaves are the command line's flags."""
 
-import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, Self, get_type_hints
+from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, model_validator
 
+from harness.config.base import Count, Positive, Section
 from harness.config.scale import BackendSettings, EngineSettings, check_scale
-from harness.config.section import Count, Positive, Section
 from harness.config.task import DataSettings, TaskSettings, check_task
 from losses import LOSSES
 from losses.advantages import AdvantageScale
 from losses.averaging import Averaging
 
-LOSS_TYPES = tuple(LOSSES)
-OWN_PREFIXES = tuple(f"{name}_" for name in LOSSES)  # of the settings that one loss alone has
+LossType = Literal["grpo", "dapo", "fipo"]
+LOSS_TYPES: tuple[str, ...] = get_args(LossType)
+DEFAULT_AVERAGING: dict[str, Averaging] = {
+    "grpo": "sequence_mean",  # DeepSeekMath eq. 3
+    "dapo": "token_mean",  # DAPO eq. 12
+    "fipo": "token_mean",
+}
+OWN_PREFIXES = tuple(f"{name}_" for name in LOSS_TYPES)  # of settings that one loss alone has
 
 
 class RunSettings(Section):
@@ -25,8 +30,10 @@ class RunSettings(Section):
         default=None,
         description="End after the step by which so many tokens have been generated, discarded ones included.",
     )
-    threads: Count = Field(default=1, le=1024, description="CPU threads; other counts give other last bits.")
-    record_rollouts: Literal["all", "none"] = Field(default="all", description="Which steps' responses are stored.")
+    threads: Count = Field(
+        default=1, le=1024, description="CPU threads. Results are bit-identical only for the same thread count."
+    )
+    record_rollouts: Literal["all", "none"] = Field(default="all", description="Whether every response is stored.")
     checkpoint_every: Count = Field(default=10, description="Training steps between checkpoints; the newest two stay.")
     give_up_after: Count | None = Field(
         default=5,
@@ -44,23 +51,24 @@ class ModelSettings(Section):
     )
     model_seed: int = Field(default=0, ge=0, description="Keys the initial weights and the warm start of 'tiny'.")
     context_tokens: Count | None = Field(
-        default=None, description="Positions of the model, where its own config says fewer. Default: as it says."
+        default=None,
+        description="Context length, where the model's own config has a shorter one. Default: the model's.",
     )
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="Dtype of the weights.")
     device: Literal["auto", "cpu"] = Field(default="auto", description="auto: the GPU, where there is one.")
     lora_rank: Count | None = Field(
-        default=None, description="Train low-rank adapters of this rank in every linear layer, not the weights."
+        default=None, description="Train low-rank adapters (LoRA) of this rank in every linear layer, not the weights."
     )
     lora_alpha: Count | None = Field(
         default=None, description="Adapters are scaled by alpha / rank. Default: twice the rank."
     )
     gradient_checkpointing: bool = Field(
-        default=False, description="Keep no activations: compute them again backward. Less memory, a third more time."
+        default=False, description="Recompute activations in the backward pass. Less memory, a third more time."
     )
 
 
 class RolloutSettings(Section):
-    """How responses are drawn. Sampling is never truncated (top-p, top-k) in training: it would bias the ratio."""
+    """How responses are sampled. Training never truncates sampling (top-p, top-k): that would bias the ratio."""
 
     prompts_per_step: Count = Field(default=32, description="Prompts trained on per step.")
     group_size: int = Field(default=8, ge=2, description="Responses per prompt.")
@@ -68,24 +76,23 @@ class RolloutSettings(Section):
     temperature: Positive = Field(default=1.0, description="Sampling temperature, in the trainer's ratios too.")
     dynamic_sampling: bool = Field(
         default=False,
-        description="Draw prompts until enough groups hold both right and wrong (DAPO eq. 11).",
+        description="Draw prompts until enough groups have both right and wrong responses (DAPO eq. 11).",
     )
     max_sampling_rounds: Count = Field(default=3, description="Rounds of dynamic sampling at most.")
     prompts_per_round: Count | None = Field(
-        default=None, description="Prompts asked in each of those rounds. Default: as many as are trained on."
+        default=None, description="Prompts drawn in each of those rounds. Default: as many as are trained on."
     )
     unfilled: Literal["train", "stop"] = Field(
         default="train", description="What to do with a batch that the rounds did not fill."
     )
 
 
-class PublishedLossSettings(Section):
+class LossSettings(Section):
     """The loss, under the published page's names and with its defaults. Each source is in losses/."""
 
-    loss_type: str = Field(default="grpo", description="Per-token formula.")
+    loss_type: LossType = Field(default="grpo", description="Per-token formula.")
     averaging: Averaging = Field(
-        default="sequence_mean",
-        description="Token weights. Default: sequence_mean for grpo, else token_mean.",
+        default="sequence_mean", description="Token weights. Default: sequence_mean for grpo, else token_mean."
     )
     epsilon: float = Field(default=0.2, description="Lower clip bound of the ratio, 1 - epsilon.")
     epsilon_high: float = Field(default=0.2, description="Upper clip bound, 1 + epsilon_high. Default: epsilon.")
@@ -97,17 +104,21 @@ class PublishedLossSettings(Section):
     )
     advantage_scale: AdvantageScale = Field(default="group", description="Whose std divides advantages, if any.")
     advantage_std_eps: float = Field(default=1e-6, ge=0, description="Added to that std (page: 1e-4).")
-    fipo_decay_rate: float = Field(default=32.0, description="Half-life of the Future-KL discount, tokens.")
-    fipo_clip_range: float | None = Field(default=0.2, description="How far an influence weight may lie from 1.")
-    fipo_clip_high_only: bool = Field(default=True, description="Weights in [1, 1 + range], none below 1.")
+    fipo_decay_rate: float = Field(default=32.0, description="Half-life of the Future-KL discount, tokens, above 0.")
+    fipo_clip_range: float | None = Field(
+        default=0.2, description="How far an influence weight may lie from 1, 0 or above; 0 or none: no clipping."
+    )
+    fipo_clip_high_only: bool = Field(
+        default=True, description="Weights in [1, 1 + range]; false: in [1 - range, 1 + range], range below 1."
+    )
     fipo_safety_threshold: float | None = Field(
-        default=4.0, description="Ratio above which a negative token's weight is cut to [0.8, 1]."
+        default=4.0, description="Ratio, above 0, beyond which a negative token's weight is cut to [0.8, 1]."
     )
     fipo_filter_in_log_space: bool = Field(default=False, description="Filter on log-ratios, as the authors do.")
     fipo_weight_bound: float | None = Field(
-        default=None, description="Largest weight where the clip range is 0 or none (10 in the authors' code)."
+        default=None,
+        description="Largest weight, 1 or above, where the clip range is 0 or none (10 in the authors' code).",
     )
-
     fipo_placebo: Literal["none", "sign_mean", "shuffle_within", "shuffle_batch"] = Field(
         default="none",
         description="Take the credit out of the influence weights: their mean per sign of the advantage, or permuted "
@@ -116,14 +127,24 @@ class PublishedLossSettings(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def fill_what_depends(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Write out the averaging that goes with the loss, and the upper bound that follows the lower."""
+    def fill_dependent_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Write out the averaging that goes with the loss, and the upper clip bound that follows the lower."""
         values = dict(values)
-        if values.get("averaging") is None:
-            values["averaging"] = "sequence_mean" if values.get("loss_type", "grpo") == "grpo" else "token_mean"
+        if values.get("averaging") is None:  # none for a loss without a default, which pydantic then refuses
+            values["averaging"] = DEFAULT_AVERAGING.get(str(values.get("loss_type", "grpo")))
         if values.get("epsilon_high") is None:
             values["epsilon_high"] = values.get("epsilon", 0.2)
         return values
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the loss reads log-probabilities under the initial policy."""
+        return self.beta > 0
+
+    @property
+    def has_placebo(self) -> bool:
+        """Whether the loss's influence weights are replaced before they are used."""
+        return self.loss_type == "fipo" and self.fipo_placebo != "none"
 
     def flag(self, field: str) -> str:
         """The flag that sets a field of the loss: shared fields bare, a loss's own with its prefix."""
@@ -135,34 +156,8 @@ class PublishedLossSettings(Section):
         return {field: getattr(self, self.flag(field)) for field in LOSSES[self.loss_type].__dataclass_fields__}
 
 
-def own_settings() -> dict[str, Any]:
-    """A flag `--<loss>_<field>`, with its default and help, for each field of a loss in losses/ that no flag sets yet.
-
-    What a loss shares with GRPO, and what the published page names, has its flag already.
-    """
-    which = Field(default="grpo", description="Per-token formula.")
-    flags: dict[str, Any] = {"loss_type": (Literal[LOSS_TYPES], which)}
-    for name, loss in LOSSES.items():
-        types = get_type_hints(loss)
-        for one in dataclasses.fields(loss):
-            flag = f"{name}_{one.name}"
-            if one.name not in SHARED_FIELDS and flag not in PublishedLossSettings.model_fields:
-                words = one.metadata.get("help", f"{loss.__name__}'s {one.name}: see {loss.__module__}.")
-                flags[flag] = (types[one.name], Field(default=one.default, description=words))
-    return flags
-
-
-SHARED_FIELDS = {one.name for one in dataclasses.fields(LOSSES["grpo"])}
-if TYPE_CHECKING:
-    LossSettings = PublishedLossSettings
-else:
-    LossSettings = create_model(
-        "LossSettings", __base__=PublishedLossSettings, __doc__=PublishedLossSettings.__doc__, **own_settings()
-    )
-
-
 class OptimizerSettings(Section):
-    """What is done with a batch of rollouts. AdamW throughout, as in every recipe."""
+    """How the policy is updated from a batch of rollouts. AdamW throughout, as in every recipe."""
 
     lr: Positive = Field(default=3e-4, le=3.4e37, description="Learning rate.")
     warmup_steps: int = Field(default=5, ge=0, description="Training steps of linear warm-up.")
@@ -173,21 +168,23 @@ class OptimizerSettings(Section):
     micro_batch_size: Count | None = Field(default=None, description="Responses per forward pass, or all.")
     micro_batch_tokens: Count | None = Field(
         default=None,
-        description="Tokens per forward pass at most, prompts included, in place of a number of responses, which are "
-        "then taken by length; one longer than that passes alone.",
+        description="Most tokens per forward pass, prompts included, instead of a number of responses: responses are "
+        "then packed by length, and one that is longer passes alone.",
     )
     noise_tolerance: float | None = Field(
         default=None,
         ge=0,
-        description="Stop where the same weights give ratios or influence weights further from 1. "
+        description="Stop if ratios or influence weights under unchanged weights are further from 1 than this. "
         "Default: 0 on the CPU, 1e-5 in float32 and 1e-3 in bfloat16 on a GPU.",
     )
     skip_nonfinite: int = Field(
         default=0,
         ge=0,
-        description="Updates to leave out, over the run, where loss or gradient is not finite; one more and it fails.",
+        description="Updates with a non-finite loss or gradient that are skipped over the run; one more and it fails.",
     )
-    allow_inert: bool = Field(default=False, description="Allow fipo where it equals dapo.")
+    allow_inert: bool = Field(
+        default=False, description="Allow fipo with one update per rollout, where it equals dapo."
+    )
 
 
 class EvaluationSettings(Section):
@@ -197,8 +194,8 @@ class EvaluationSettings(Section):
     eval_prompts: Count = Field(default=256, description="Held-out prompts.")
     eval_split: Literal["report", "tune"] = Field(
         default="report",
-        description="Which held-out prompts: those that results are reported on, or others to choose settings by. "
-        "Neither is trained on in the run.",
+        description="Which held-out prompts: those that results are reported on, or others to tune settings on. "
+        "Neither is trained on.",
     )
     eval_samples: Count = Field(default=1, description="Answers per prompt.")
     final_evaluations: Count = Field(default=3, description="How many of the last evaluations take more answers.")
@@ -231,9 +228,18 @@ class Config(Section):
         """Responses in a filled batch."""
         return self.rollout.prompts_per_step * self.rollout.group_size
 
+    @property
+    def forwards_per_token(self) -> int:
+        """Forward passes without gradient over each trained token of a step.
+
+        Old and reference log-probabilities once, sequence filter and placebo in every epoch.
+        """
+        loss = self.loss
+        return 1 + loss.needs_reference + self.optimizer.epochs * (loss.sequence_filter + loss.has_placebo)
+
     @model_validator(mode="after")
-    def check_across_fields(self) -> Self:
-        """Refuse what no single field shows."""
+    def check_batches(self) -> Self:
+        """Refuse numbers of prompts and responses that do not divide."""
         prompts, minibatches = self.rollout.prompts_per_step, self.optimizer.minibatches
         if prompts % minibatches:
             raise ValueError(
@@ -252,12 +258,17 @@ class Config(Section):
                 f"--micro_batch_size {micro} and --micro_batch_tokens {self.optimizer.micro_batch_tokens} both say "
                 "what passes through the model at a time: leave one out"
             )
+        if (asked := self.rollout.prompts_per_round or prompts) < prompts:
+            raise ValueError(f"--prompts_per_round {asked} must be at least --prompts_per_step {prompts}: raise it")
+        return self
+
+    @model_validator(mode="after")
+    def check_combinations(self) -> Self:
+        """Refuse settings that do not go together."""
         check_scale(self.backend, self.engine, self.model.dtype)
         if self.model.lora_alpha and self.model.lora_rank is None:
             raise ValueError("--lora_alpha needs --lora_rank, got none: pass --lora_rank 16, or leave it out")
         check_task(self.task, self.data, self.rollout.max_response_tokens)
-        if (asked := self.rollout.prompts_per_round or prompts) < prompts:
-            raise ValueError(f"--prompts_per_round {asked} must be at least --prompts_per_step {prompts}: raise it")
         if self.loss.sequence_filter and self.loss.delta is None:
             raise ValueError(
                 "--sequence_filter true needs --delta, got none: it drops responses with two or more tokens whose "
@@ -273,12 +284,11 @@ class Config(Section):
 
 
 def sections() -> dict[str, type[Section]]:
-    """The sections of the tree by name."""
     return {name: field.annotation for name, field in Config.model_fields.items() if field.annotation}  # type: ignore[misc]
 
 
 def is_anothers(flag: str, loss_type: str) -> bool:
-    """Whether the flag is the own one of another loss than this."""
+    """Whether the flag belongs to another loss than this one."""
     return flag.startswith(OWN_PREFIXES) and not flag.startswith(f"{loss_type}_")
 
 

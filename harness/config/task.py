@@ -1,21 +1,23 @@
-"""What is asked, from which data, and what is paid for an answer."""
+"""Task, data and rewards."""
 
 from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from harness.config.section import Count, Positive, Section
+from harness.config.base import Count, Positive, Section
+
+TaskName = Literal["graded_chain_sum", "keyed_chain_sum", "math"]
 
 
 class TaskSettings(Section):
-    """What is asked, and what is paid for an answer."""
+    """The problems, and the reward of an answer."""
 
-    task: Literal["graded_chain_sum", "keyed_chain_sum", "math"] = Field(
+    task: TaskName = Field(
         default="graded_chain_sum",
-        description="Problem generator (the keyed one is easier), or the mathematical problems of --train_data.",
+        description="Problem generator (the keyed one is easier), or math: the problems of --train_data.",
     )
-    wrong_reward: float = Field(default=-1.0, le=0, description="Reward of a wrong answer; a right one is paid 1.")
+    wrong_reward: float = Field(default=-1.0, le=0, description="Reward of a wrong answer; a right one gets 1.")
     overlong_buffer: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Soft overlong penalty: tokens before the limit over which it grows (DAPO eq. 13)."
     )
@@ -32,7 +34,6 @@ class TaskSettings(Section):
 
 
 def iso_date(value: str) -> str:
-    """The day as it stands. Raises ValueError where it is none."""
     try:
         return date.fromisoformat(value).isoformat()
     except ValueError:
@@ -51,14 +52,13 @@ class DataSettings(Section):
     )
     prompt_date: Annotated[str, AfterValidator(iso_date)] = Field(
         default="2026-01-01",
-        description="The day (ISO 8601) that chat templates print as today's: the same in every run, whatever the "
-        "clock says.",
+        description="The day (ISO 8601) that chat templates print as today's: the same in every run.",
     )
     answer_format: Literal["answer_line", "boxed"] = Field(
         default="answer_line",
-        description="How a response gives its answer, and is asked to: a last line 'Answer: 5', or \\boxed{5}.",
+        description="How a response must give its answer, and is told to: a last line 'Answer: 5', or \\boxed{5}.",
     )
-    max_prompt_tokens: Count = Field(default=2048, description="Longer prompts are counted and left out.")
+    max_prompt_tokens: Count = Field(default=2048, description="Longer prompts are left out, and counted.")
 
 
 def check_task(task: TaskSettings, data: DataSettings, max_response_tokens: int) -> None:

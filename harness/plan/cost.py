@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from harness.config.schema import Config
 from harness.plan.job import Job
 from harness.plan.memory import vllm_parts
-from harness.tasks.chain_sum import TASKS
+from harness.tasks.chain_sum import CHAIN_SUMS
 
 LAUNCH_S = 0.6e-3  # assumed: a layer's kernels started one by one by torch's engine, per token
 INFORMATIVE = 0.5  # assumed: share of groups with both right and wrong answers
@@ -67,7 +67,7 @@ def mean_prompt(config: Config) -> float:
     """Tokens of a prompt: of a chain sum two per term and a colon."""
     if config.task.task == "math":
         return float(min(MATH_PROMPT_TOKENS, config.data.max_prompt_tokens))
-    return sum(TASKS[config.task.task].terms) + 1.0
+    return sum(CHAIN_SUMS[config.task.task].terms) + 1.0
 
 
 def forward_passes(config: Config) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.config.schema import Config
 from harness.errors import UsageError
 from harness.plan.shapes import ModelShape
-from harness.tasks.chain_sum import TASKS
+from harness.tasks.chain_sum import CHAIN_SUMS
 
 GPUS = Path(__file__).with_name("gpus.toml")
 GIB = 2**30
@@ -68,7 +68,7 @@ class Job:
     def prompt_tokens(self) -> int:
         """Of the longest prompt: the limit, or a chain sum's `a2b0...:`, two characters a term and a colon."""
         task = self.config.task.task
-        return self.config.data.max_prompt_tokens if task == "math" else 2 * TASKS[task].terms[1] + 1
+        return self.config.data.max_prompt_tokens if task == "math" else 2 * CHAIN_SUMS[task].terms[1] + 1
 
     @property
     def response_tokens(self) -> int:

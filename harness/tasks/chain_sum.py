@@ -216,4 +216,4 @@ KEYED = ChainSum(
     ),
 )
 
-TASKS = {task.name: task for task in (GRADED, KEYED)}
+CHAIN_SUMS = {task.name: task for task in (GRADED, KEYED)}
