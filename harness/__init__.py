@@ -7,15 +7,17 @@ from harness.config.differences import Difference, differences
 from harness.config.resolve import config_sha256, flatten, read_config, resolve, settings_in, tree_of
 from harness.config.schedule import evaluation_answers
 from harness.config.schema import LOSS_TYPES, OWN_PREFIXES, Config, is_anothers, section_of
-from harness.errors import HarnessError, UsageError
+from harness.errors import REASON_FILE, HarnessError, UsageError
 from harness.files import write_json, write_table
-from harness.memory import MEMORY, memory_kills
+from harness.memory import memory_kills
 from harness.run.cache import cache_folder
+from harness.run.layout import CHECKPOINTS
 
 __all__ = [
+    "CHECKPOINTS",
     "LOSS_TYPES",
-    "MEMORY",
     "OWN_PREFIXES",
+    "REASON_FILE",
     "Config",
     "Difference",
     "HarnessError",

@@ -29,7 +29,17 @@ from harness.backends.torch_setup import set_up_torch
 from harness.config.schedule import is_due, samples_at
 from harness.config.schema import Config
 from harness.console import say
-from harness.errors import HarnessError, LockLost, PeerLost, Stopped, UsageError, first_line
+from harness.errors import (
+    DiskFull,
+    Diverged,
+    HarnessError,
+    LockLost,
+    OutOfMemory,
+    PeerLost,
+    Stopped,
+    UsageError,
+    first_line,
+)
 from harness.files import is_disk_full
 from harness.memory import ADVICE, is_out_of_memory
 from harness.model.policy import Policy
@@ -129,8 +139,8 @@ def held(path: Path, requested: StopRequested, ranks: Ranks = ALONE) -> Iterator
 def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnStep, stop: StopRequested) -> None:
     """Run the steps that are left, and say in status.json how it ended: `failed` where it would fail again."""
 
-    def end(state: str, reason: str | None, code: int) -> None:
-        folder.set_status(state, reason, code, training.steps_done)
+    def end(state: str, code: str, reason: str | None, exit_code: int) -> None:
+        folder.set_status(state, reason, exit_code, training.steps_done, code)
 
     try:
         folder.set_status("running", None, None, training.steps_done)
@@ -138,28 +148,29 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
     except LockLost:
         raise
     except Stopped as stopped:
-        end("preempted", str(stopped), stopped.exit_code)
+        end("preempted", stopped.code, str(stopped), stopped.exit_code)
         raise
     except KeyboardInterrupt:
-        end("preempted", "interrupted within a step", Stopped.exit_code)
+        end("preempted", Stopped.code, "interrupted within a step", Stopped.exit_code)
         raise
     except BaseException as error:
         if is_peer_lost(error):  # the launcher knows whose fault it is, and writes it down
             raise PeerLost(f"another rank is gone: {first_line(error)}") from None
         if is_out_of_memory(error):
             said = f"out of memory in phase {own.phase} ({first_line(error)})"
-            end("failed", said, 1)
-            raise HarnessError(f"{said}: {ADVICE}") from None
+            end("failed", OutOfMemory.code, said, 1)
+            raise OutOfMemory(f"{said}: {ADVICE}") from None
         if is_disk_full(error):
             with suppress(OSError):
-                end("preempted", "the disk is full", 1)
-            raise HarnessError(f"the disk is full: make room, then: python -m harness resume {folder.path}") from None
-        end("failed", f"{type(error).__name__}: {error}", 1)
+                end("preempted", DiskFull.code, "the disk is full", 1)
+            raise DiskFull(f"the disk is full: make room, then: python -m harness resume {folder.path}") from None
+        code = error.code if isinstance(error, HarnessError) else HarnessError.code
+        end("failed", code, f"{type(error).__name__}: {error}", 1)
         raise
     finally:
         training.actors.engine.close()
         training.task.close()
-    end("finished", None, 0)
+    end("finished", "finished", None, 0)
 
 
 def run_steps(
@@ -264,9 +275,9 @@ def update(
         said = f"step {training.steps_done}: {fault}; its batch is in {kept}"
         skipped = training.ledger.skipped_updates + record.skipped
         if fault.is_stepped:
-            raise HarnessError(f"{said}; lower --lr") from None
+            raise Diverged(f"{said}; lower --lr") from None
         if skipped > allowed:
-            raise HarnessError(f"{said}; lower --lr, or let such updates be skipped with --skip_nonfinite N") from None
+            raise Diverged(f"{said}; lower --lr, or let such updates be skipped with --skip_nonfinite N") from None
         say(f"note: {said}: skipped, {skipped} of {allowed} allowed")
 
 

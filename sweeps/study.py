@@ -47,6 +47,15 @@ class PlannedRun:
         return self.study / "logs" / f"{self.name}.log"
 
     @property
+    def reason_file(self) -> Path:
+        """Where the run's process leaves the code of how it ended."""
+        return self.study / "logs" / f"{self.name}.reason"
+
+    def reason_code(self) -> str | None:
+        """How the run's latest process says that it ended, or None where it said nothing."""
+        return (self.reason_file.read_text(encoding="utf-8").strip() or None) if self.reason_file.is_file() else None
+
+    @property
     def can_be_resumed(self) -> bool:
         """Whether an attempt was stopped or killed. One that failed would fail again, so it starts anew."""
         return (self.folder / "config.json").is_file() and self.state() in ("running", "preempted", "unknown")

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from harness.config.base import Count, Positive, Section
 from harness.config.scale import BackendSettings, EngineSettings, check_scale
 from harness.config.task import DataSettings, TaskSettings, check_task
+from harness.errors import UsageError
 from losses import LOSSES
 from losses.advantages import AdvantageScale
 from losses.averaging import Averaging
@@ -152,8 +153,13 @@ class LossSettings(Section):
         return own if own in type(self).model_fields else {"epsilon_low": "epsilon"}.get(field, field)
 
     def loss_fields(self) -> dict[str, Any]:
-        """The fields of `LOSSES[loss_type]` with the values set here."""
-        return {field: getattr(self, self.flag(field)) for field in LOSSES[self.loss_type].__dataclass_fields__}
+        """The fields of `LOSSES[loss_type]` with the values set here. Raises UsageError for one without a setting."""
+        flags = {field: self.flag(field) for field in LOSSES[self.loss_type].__dataclass_fields__}
+        for field, flag in flags.items():
+            if flag not in type(self).model_fields:
+                own = f"{self.loss_type}_{field}"
+                raise UsageError(f"--{own}: expected a setting for the loss's {field}, got none: add it to {__file__}")
+        return {field: getattr(self, flag) for field, flag in flags.items()}
 
 
 class OptimizerSettings(Section):

@@ -9,7 +9,7 @@ from pathlib import Path
 import filelock
 
 from harness.console import say
-from harness.errors import UsageError
+from harness.errors import FolderHeld, UsageError
 from harness.files import is_disk_full
 
 LEASE_S = 60.0  # a holder on another host that has not renewed its claim for so long is taken for dead
@@ -61,7 +61,7 @@ def acquire(lease: filelock.SoftFileLease, folder: Path) -> None:
         if taken(lease, at_most_s=LEASE_S + 5):
             return
     holder = f"process {owner.pid} on {owner.hostname}" if owner else "another process"
-    raise UsageError(f"{folder}: {holder} is writing it: wait for that one, or stop it first")
+    raise FolderHeld(f"{folder}: {holder} is writing it: wait for that one, or stop it first")
 
 
 def break_unwritten(lease: filelock.SoftFileLease) -> None:
