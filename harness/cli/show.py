@@ -11,16 +11,16 @@ from harness.errors import UsageError
 
 
 def add(subparsers: Subparsers) -> None:
-    """The command `show`."""
-    purpose = "print what the resolved loss does and what others do differently, or what differs from another preset"
+    purpose = "explain the resolved loss and what other implementations do differently, or compare two presets"
     parser = add_with_settings(subparsers, "show", purpose, run)
     parser.usage = "%(prog)s [PRESET] [--against PRESET] [--setting value ...]"
     parser.add_argument("preset_name", metavar="PRESET", nargs="?", help="the same as --preset")
-    parser.add_argument("--against", metavar="PRESET", help="print what differs from this preset, confounds marked")
+    parser.add_argument(
+        "--against", metavar="PRESET", help="print the differences from this preset, with confounds marked"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the resolved loss, or the differences."""
     if options.preset_name is not None:
         if options.preset is not None:
             raise UsageError(f"show: expected one preset, got {options.preset_name!r} and --preset {options.preset}")

@@ -24,6 +24,11 @@ class Section(BaseModel):
         return {name: "none" if value is None and name in choices else value for name, value in values.items()}
 
 
+def setting(default: Any, description: str, **limits: Any) -> Any:
+    """A field with its default, its help text, and pydantic's limits on its value."""
+    return Field(default=default, description=description, **limits)
+
+
 def spelled(value: object) -> str:
     """The value as a flag takes it."""
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
