@@ -30,8 +30,8 @@ ANSWER_SCHEMA = pa.schema(
         "answer": pa.dictionary(pa.int32(), pa.string()),
     }
 )
-# So begins the reason of a run that ended of itself: by an infinity or NaN, or without anything to learn from.
-EARLY_ENDS = ("expected finite numbers", "gave up after ")
+EARLY_ENDS = ("diverged", "gave_up")  # reason codes of runs that ended by themselves: results, not faults
+OLDER = ("expected finite numbers", "gave up after ")  # the same in the words of folders from before there were codes
 NEEDED_METRICS = ("step", "rollout/accuracy", "ledger/generated_tokens", "time/elapsed_s")
 
 
@@ -61,8 +61,9 @@ def read_status(run: Path) -> dict[str, Any]:
         return {"state": "unknown", "reason": "no status.json", "steps_done": 0}
     status = read_json(run / "status.json")
     reason = status.get("reason") or ""
-    state = status.get("state", "unknown")
-    if state == "failed" and any(sign in str(reason) for sign in EARLY_ENDS):
+    state, code = status.get("state", "unknown"), status.get("reason_code")
+    is_early = code in EARLY_ENDS if code else any(words in str(reason) for words in OLDER)
+    if state == "failed" and is_early:
         state = "diverged"
     return {"state": state, "reason": str(reason), "steps_done": status.get("steps_done") or 0}
 

@@ -15,7 +15,7 @@ from harness.config.resolve import resolve
 from harness.rollouts.collect import collect
 from harness.rollouts.engine import Actors, SamplerContext, TorchEngine
 from harness.run.initial_model import initial_policy
-from harness.tasks.chain_sum import TASKS
+from harness.tasks.chain_sum import CHAIN_SUMS
 from losses import DAPO, FIPO, Loss, LossBatch, token_weights
 
 SEQUENCES, LENGTH = 16, 4096
@@ -64,7 +64,7 @@ def share_of_step(rounds: int = 5) -> Iterator[Row]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     config = resolve(DEMO, preset="demo")
-    policy, task = initial_policy(config, print_warm_start), TASKS[config.task.task]
+    policy, task = initial_policy(config, print_warm_start), CHAIN_SUMS[config.task.task]
     asking = SamplerContext(policy, task, config, Actors(TorchEngine(policy)))
     updater = make_updater(config, policy)
     kept = collect(asking, 0).kept

@@ -15,7 +15,7 @@ from harness.randomness import stream
 from harness.rollouts.collect import Group, Response, collect
 from harness.rollouts.engine import Actors, SamplerContext, TorchEngine
 from harness.run.initial_model import initial_policy
-from harness.tasks.chain_sum import TASKS
+from harness.tasks.chain_sum import CHAIN_SUMS
 from harness.tasks.task import Grade, Problem
 
 MEDIAN, SIGMA, LONGEST = 2000, 1.0, 16_384  # tokens of a long response, log-normal
@@ -38,7 +38,7 @@ def rows(steps: int = 3, prompts: int = LONG["prompts_per_step"]) -> Iterator[Ro
 def of_demo(steps: int) -> list[MicroBatch]:
     """The micro-batches of the first steps of `--preset demo`, by its warm-started model."""
     config = resolve({"loss_type": "dapo", "epsilon_high": 0.28}, preset="demo")
-    policy, task = initial_policy(config, print_warm_start), TASKS[config.task.task]
+    policy, task = initial_policy(config, print_warm_start), CHAIN_SUMS[config.task.task]
     asking = SamplerContext(policy, task, config, Actors(TorchEngine(policy)))
     plans = [plan_minibatches(collect(asking, step).kept, policy, task, config) for step in range(steps)]
     return [batch for minibatches in plans for minibatch in minibatches for batch in minibatch]
@@ -50,7 +50,7 @@ def of_long(prompts: int) -> list[MicroBatch]:
     drawn = stream("padding benchmark").lognormal(np.log(MEDIAN), SIGMA, (prompts, config.rollout.group_size))
     lengths = drawn.round().clip(1, LONGEST).astype(int).tolist()
     groups = [made_up(number, of_group) for number, of_group in enumerate(lengths)]
-    minibatches = plan_minibatches(groups, random_policy(), TASKS[config.task.task], config)
+    minibatches = plan_minibatches(groups, random_policy(), CHAIN_SUMS[config.task.task], config)
     return [batch for minibatch in minibatches for batch in minibatch]
 
 

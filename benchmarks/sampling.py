@@ -21,7 +21,7 @@ from harness.randomness import stream
 from harness.rollouts.decoding import read_prompts
 from harness.rollouts.sampler import Sampling, sample
 from harness.run.tiny_model import tiny_model_folder
-from harness.tasks.chain_sum import TASKS
+from harness.tasks.chain_sum import CHAIN_SUMS
 
 TASK = "graded_chain_sum"
 GROUP_SIZE = 8
@@ -63,7 +63,7 @@ def rows(rounds: int = 9, counts: tuple[int, ...] = COUNTS, task: str = TASK) ->
 
 def asked(policy: Policy, count: int, max_tokens: int) -> Batch:
     """Prompts of the built-in task."""
-    problems = TASKS[TASK].draw_problems("train", count, stream("sampling benchmark", count), set())
+    problems = CHAIN_SUMS[TASK].draw_problems("train", count, stream("sampling benchmark", count), set())
     return Batch([policy.encode(problem.prompt) for problem in problems], GROUP_SIZE, max_tokens)
 
 

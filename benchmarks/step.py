@@ -18,7 +18,7 @@ from benchmarks.table import TRL, Row
 from harness.errors import HarnessError, UsageError
 from harness.model.policy import write_policy
 from harness.randomness import stream
-from harness.tasks.chain_sum import TASKS
+from harness.tasks.chain_sum import CHAIN_SUMS
 from harness.tasks.task import TRAINED_ON
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,7 +88,7 @@ def write_spec(form: Form, folder: Path) -> Path:
 
 def drawn_prompts(step: int, count: int) -> list[str]:
     """The prompts that a run's step draws by itself."""
-    task, generator = TASKS["graded_chain_sum"], stream(SEED, "data", step, 0)
+    task, generator = CHAIN_SUMS["graded_chain_sum"], stream(SEED, "data", step, 0)
     return [problem.prompt for problem in task.draw_problems(TRAINED_ON["report"], count, generator, set())]
 
 

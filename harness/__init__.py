@@ -1,25 +1,30 @@
 """One training run: what other packages may use of it."""
 
 from harness.backends.hosts import free_port
-from harness.cli.parser import OneLineParser, add_setting_flags, parsed, run_command
-from harness.config.resolve import config_sha256, flatten, read_config, resolve, tree_of
+from harness.cli.parser import OneLineParser, add_setting_flags, run_command
+from harness.config.base import parsed
+from harness.config.differences import Difference, differences
+from harness.config.resolve import config_sha256, flatten, read_config, resolve, settings_in, tree_of
 from harness.config.schedule import evaluation_answers
 from harness.config.schema import LOSS_TYPES, OWN_PREFIXES, Config, is_anothers, section_of
-from harness.errors import OUT_OF_MEMORY, HarnessError, UsageError, memory_kills
+from harness.errors import REASON_FILE, HarnessError, UsageError, memory_kills
 from harness.files import write_json, write_table
-from harness.run.folder import cache_folder
+from harness.run.folder import CHECKPOINTS, cache_folder
 
 __all__ = [
+    "CHECKPOINTS",
     "LOSS_TYPES",
-    "OUT_OF_MEMORY",
     "OWN_PREFIXES",
+    "REASON_FILE",
     "Config",
+    "Difference",
     "HarnessError",
     "OneLineParser",
     "UsageError",
     "add_setting_flags",
     "cache_folder",
     "config_sha256",
+    "differences",
     "evaluation_answers",
     "flatten",
     "free_port",
@@ -30,6 +35,7 @@ __all__ = [
     "resolve",
     "run_command",
     "section_of",
+    "settings_in",
     "tree_of",
     "write_json",
     "write_table",

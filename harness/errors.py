@@ -1,22 +1,27 @@
-"""What can go wrong, as a tree.
+"""Errors as a tree, each with the exit code of the command and the reason code that status.json gives for it.
 
-HarnessError            exit code 1: a run failed
-+-- UsageError          exit code 2: wrong use; nothing was started, nothing written
-+-- Stopped             exit code 75: ended by a signal at a step boundary; can be resumed
-+-- RanksFailed         the processes of a run did not all finish
-+-- PeerLost              another rank went away; its launcher says which and why
-+-- LockLost            another process took the run's folder: nothing more was written
-+-- GaveUp              the first steps had nothing to learn from
-+-- NonFinite           harness.algorithm.nonfinite: a loss, gradient or weight was infinite or not a number
+HarnessError            1, failed: a run failed
++-- UsageError          2, wrong_use: nothing was started, nothing written
+|   +-- FolderHeld      2, held: another process is writing the run's folder
++-- Stopped             75, stopped: ended by a signal at a step boundary; can be resumed
++-- RanksFailed         rank_failed: the processes of a run did not all finish
++-- PeerLost            rank_failed: another rank went away; its launcher says which and why
++-- LockLost            held: another process took the run's folder; nothing more was written
++-- GaveUp              gave_up: the first steps had nothing to learn from
++-- Diverged            diverged: numbers left the finite ones
+|   +-- NonFinite       harness.algorithm.nonfinite: a loss, gradient or weight was infinite or not a number
++-- OutOfMemory         out_of_memory
++-- DiskFull            disk_full: can be resumed once there is room
 +-- FolderFault         harness.run.folder: a folder does not hold what was written
 
 A message says what was expected, what came, and what to do, in one line.
 """
 
 import errno
+import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 OUT_OF_MEMORY = re.compile(
@@ -27,43 +32,87 @@ MEMORY_ADVICE = (
     "--gradient_checkpointing true, --lora_rank 16, a higher --zero_stage or --offload"
 )
 
+REASON_FILE = "FIPO_HARNESS_REASON_FILE"  # names the file in which whoever starts a process finds its reason code
+
 
 class HarnessError(Exception):
     """A run failed."""
 
     exit_code = 1
+    code = "failed"
 
 
 class UsageError(HarnessError):
     """A flag, file or value is not what it must be. Raised before anything starts."""
 
     exit_code = 2
+    code = "wrong_use"
+
+
+class FolderHeld(UsageError):
+    """Another process is writing the run's folder."""
+
+    code = "held"
 
 
 class Stopped(HarnessError):
     """A signal asked the run to end."""
 
     exit_code = 75
+    code = "stopped"
 
 
 class RanksFailed(HarnessError):
     """A process of a run failed, was killed or hung; its exit code is the run's. Without words where it has spoken."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    def __init__(self, message: str, exit_code: int, code: str = "rank_failed") -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code, self.code = exit_code, code
 
 
 class PeerLost(HarnessError):
-    """Another rank went away or stood still: nothing can be said or written here of whose fault it is."""
+    """Another rank went away or hangs: this one cannot tell whose fault it is."""
+
+    code = "rank_failed"
 
 
 class GaveUp(HarnessError):
     """No step so far had anything to learn from: the weights are as they were."""
 
+    code = "gave_up"
+
+
+class Diverged(HarnessError):
+    """A loss, gradient or weight is infinite or not a number."""
+
+    code = "diverged"
+
+
+class OutOfMemory(HarnessError):
+    """The memory of the device or the host did not suffice."""
+
+    code = "out_of_memory"
+
+
+class DiskFull(HarnessError):
+    """A write failed for want of space."""
+
+    code = "disk_full"
+
 
 class LockLost(HarnessError):
     """Another process took the run's folder while this one stood still."""
+
+    code = "held"
+
+
+def note_reason(code: str) -> None:
+    """Write the reason code where REASON_FILE says: a process that fails early has no run folder to write it to."""
+    if path := os.environ.get(REASON_FILE):
+        with suppress(OSError):  # in place, since a file that is there already needs no room on a full disk
+            file = os.open(path, os.O_WRONLY | os.O_CREAT)
+            os.write(file, code.ljust(16).encode())
+            os.close(file)
 
 
 def first_line(error: BaseException) -> str:

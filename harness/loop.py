@@ -30,8 +30,11 @@ from harness.config.schema import Config
 from harness.console import say
 from harness.errors import (
     MEMORY_ADVICE,
+    DiskFull,
+    Diverged,
     HarnessError,
     LockLost,
+    OutOfMemory,
     PeerLost,
     Stopped,
     UsageError,
@@ -90,7 +93,7 @@ def train(
                 on_warm_start(done, total)
 
         policy = beginning.policy if beginning else initial_policy(config, go_on)
-        reference = policy.copy() if config.loss.beta > 0 else None
+        reference = policy.copy() if config.loss.needs_reference else None
         settings = config.evaluation
         task = stack.enter_context(closing(make_task(config, policy, data)))
         task.self_test()
@@ -133,8 +136,8 @@ def held(path: Path, requested: StopRequested, ranks: Ranks = ALONE) -> Iterator
 def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnStep, stop: StopRequested) -> None:
     """Run the remaining steps and record in status.json how the run ended: `failed` if it would fail again."""
 
-    def end(state: str, reason: str | None, code: int) -> None:
-        folder.set_status(state, reason, code, training.steps_done)
+    def end(state: str, code: str, reason: str | None, exit_code: int) -> None:
+        folder.set_status(state, reason, exit_code, training.steps_done, code)
 
     try:
         folder.set_status("running", None, None, training.steps_done)
@@ -142,28 +145,29 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
     except LockLost:
         raise
     except Stopped as stopped:
-        end("preempted", str(stopped), stopped.exit_code)
+        end("preempted", stopped.code, str(stopped), stopped.exit_code)
         raise
     except KeyboardInterrupt:
-        end("preempted", "interrupted within a step", Stopped.exit_code)
+        end("preempted", Stopped.code, "interrupted within a step", Stopped.exit_code)
         raise
     except BaseException as error:
         if is_peer_lost(error):  # the launcher knows whose fault it is, and writes it down
             raise PeerLost(f"another rank is gone: {first_line(error)}") from None
         if is_out_of_memory(error):
             said = f"out of memory in phase {own.phase} ({first_line(error)})"
-            end("failed", said, 1)
-            raise HarnessError(f"{said}: {MEMORY_ADVICE}") from None
+            end("failed", OutOfMemory.code, said, 1)
+            raise OutOfMemory(f"{said}: {MEMORY_ADVICE}") from None
         if is_disk_full(error):
             with suppress(OSError):
-                end("preempted", "the disk is full", 1)
-            raise HarnessError(f"the disk is full: make room, then: python -m harness resume {folder.path}") from None
-        end("failed", f"{type(error).__name__}: {error}", 1)
+                end("preempted", DiskFull.code, "the disk is full", 1)
+            raise DiskFull(f"the disk is full: make room, then: python -m harness resume {folder.path}") from None
+        code = error.code if isinstance(error, HarnessError) else HarnessError.code
+        end("failed", code, f"{type(error).__name__}: {error}", 1)
         raise
     finally:
         training.actors.engine.close()
         training.task.close()
-    end("finished", None, 0)
+    end("finished", "finished", None, 0)
 
 
 def run_steps(
@@ -266,9 +270,9 @@ def update(
         said = f"step {training.steps_done}: {fault}; its batch is in {kept}"
         skipped = training.ledger.skipped_updates + record.skipped
         if fault.is_stepped:
-            raise HarnessError(f"{said}; lower --lr") from None
+            raise Diverged(f"{said}; lower --lr") from None
         if skipped > allowed:
-            raise HarnessError(f"{said}; lower --lr, or let such updates be skipped with --skip_nonfinite N") from None
+            raise Diverged(f"{said}; lower --lr, or let such updates be skipped with --skip_nonfinite N") from None
         say(f"note: {said}: skipped, {skipped} of {allowed} allowed")
 
 

@@ -38,7 +38,7 @@ def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
     with stop_requests() as requested, held(path, requested, ranks) as stop_requested:
         history = unfinished(path)
         set_up_torch(history.config.run.threads)
-        reference = recorded_initial_policy(history, say) if history.config.loss.beta > 0 else None
+        reference = recorded_initial_policy(history, say) if history.config.loss.needs_reference else None
         check_starting(path, say)
         start = newest_start(history, reference, say, ranks)
         check_same_origins(history, start.training, ranks)

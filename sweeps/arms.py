@@ -1,17 +1,28 @@
 """The arms of a comparison: named settings from a family file, over a preset and the user's flags."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness import LOSS_TYPES, Config, UsageError, parsed, resolve, section_of
+from harness import (
+    LOSS_TYPES,
+    OWN_PREFIXES,
+    Config,
+    Difference,
+    UsageError,
+    differences,
+    parsed,
+    resolve,
+    section_of,
+)
 
 FAMILIES = Path(__file__).parent / "families"
 SET_BY_COMPARE = ("loss_type", "seed", "control", "output_dir")
+PER_RUN = ("seed", "output_dir")
 
 
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # it becomes part of file names
@@ -29,6 +40,12 @@ class Family(BaseModel):
     arms: Mapping[ArmName, Mapping[str, Any]]
     controls: Mapping[ArmName, Mapping[str, Any]] = {}
 
+    def admits(self, field: str, values: Mapping[str, Any]) -> bool:
+        """Whether arms may differ so. A loss's own fields make the loss; only planted controls set a control."""
+        if field in ("control", "fipo_placebo"):
+            return all(value in ("none", None) for name, value in values.items() if name not in self.controls)
+        return field.startswith(OWN_PREFIXES) or field in self.allowed
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -42,6 +59,22 @@ class Arm:
     def any_config(self) -> Config:
         """The config of its first seed; the others differ in the seed alone."""
         return next(iter(self.configs.values()))
+
+
+def differences_between(arms: Sequence[Arm], family: Family) -> list[Difference]:
+    """Every setting in which the arms' resolved configs differ, those that the family admits first."""
+    return differences({arm.name: arm.any_config for arm in arms}, family.admits, PER_RUN)
+
+
+def check_differences(differences: Sequence[Difference], family: Family) -> None:
+    """Raise UsageError on a difference that the family does not admit, unless it takes them as confounds."""
+    refused = [difference for difference in differences if not difference.allowed]
+    if refused and not family.confounds:
+        values = ", ".join(f"{name} {value}" for name, value in refused[0].values.items())
+        raise UsageError(
+            f"family {family.name!r}: arms may not differ in {refused[0].field} ({values}): give all arms one value, "
+            "or compare with --family recipe, which reports it as a confound"
+        )
 
 
 def load_family(name: str) -> Family:

@@ -14,10 +14,9 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from harness import Config, HarnessError, UsageError, parsed, section_of
-from sweeps.arms import Arm, Family, arms_of, load_family
+from harness import Config, Difference, HarnessError, UsageError, settings_in
+from sweeps.arms import Arm, Family, arms_of, check_differences, differences_between, load_family
 from sweeps.claims import check_claims, fixed_claims
-from sweeps.differences import Difference, check_differences, differences_between
 from sweeps.endings import early_end, is_data
 from sweeps.plan import plan_lines
 from sweeps.progress import Progress, blocks_table, differences_table, make_console
@@ -47,7 +46,7 @@ def compare_command(options: argparse.Namespace) -> None:
     if options.slots < 0:
         raise UsageError(f"--slots: expected 0 (one per core) or more, got {options.slots}")
     family = load_family(options.family)
-    flags = {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
+    flags = settings_in(vars(options))
     preset = preset_of(family, options.preset)
     arms = arms_of(family, arm_seeds(options), options.preset, flags, options.first_seed)
     study = Path(options.study or f"runs/{options.command}-{datetime.now():%Y%m%d-%H%M%S}")

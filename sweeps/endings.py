@@ -1,70 +1,77 @@
 """How a run's process ended, and what is to be done about it."""
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from harness import OUT_OF_MEMORY
 from sweeps.slots import last_words
 from sweeps.study import PlannedRun, read_json
 
 Kind = Literal["finished", "stopped", "held", "died", "infeasible", "failed", "wrong_use", "disk_full"]
 
-HELD = re.compile(r"is writing it: wait|its lock was lost|may be writing there")
-EARLY_ENDS = {"expected finite numbers": "diverged", "gave up after ": "gave up"}  # by what the run said as it failed
 WRONG_USE, STOPPED = 2, 75
 SIGNALLED = 128  # plus the signal: how a launcher says that a rank was killed
+EARLY_ENDS = {"diverged": "diverged", "gave_up": "gave up"}  # results, which the same run would give again
+INFEASIBLE = {"out_of_memory": "out of memory", **EARLY_ENDS}
+OLDER = {"expected finite numbers": "diverged", "gave up after ": "gave_up"}
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What happened.
+    """How a run ended.
 
-    finished, stopped (by a signal; it can go on), held (another process writes the folder: later), died (killed: it can
-    be tried again), infeasible (out of memory, diverged or gave up: these settings cannot be run), failed (it would
-    fail again), wrong_use and disk_full (so would others).
+    finished, stopped (by a signal: can be resumed), held (another process writes the folder: try later), died (killed:
+    can be tried again), infeasible (out of memory, diverged or gave up: these settings cannot be run), failed (would
+    fail again), wrong_use and disk_full (as would all other runs).
     """
 
     kind: Kind
     reason: str | None = None
 
 
-def ending_of(run: PlannedRun, code: int, out_of_memory: bool = False) -> Ending:
+def ending_of(run: PlannedRun, exit_code: int, out_of_memory: bool = False) -> Ending:
     """How the run ended; `out_of_memory`: the kernel killed something for memory meanwhile."""
-    status = read_json(run.folder / "status.json") if run.state() != "unknown" else None
-    state, reason = (status or {}).get("state"), str((status or {}).get("reason") or "")
+    status = status_of(run)
     words = last_words(run)
-    said = f"{reason} {words}"
-    if state == "finished":  # written last: a process killed after it has done all
+    reason = str(status.get("reason") or "") or words
+    if status.get("state") == "finished":  # written last: a process killed after it has done all
         return Ending("finished")
-    if code > 0 and HELD.search(said):
-        return Ending("held", words)
-    if code == WRONG_USE:
+    code = run.reason_code() or reason_code(status)
+    if code == "out_of_memory" or (exit_code in (-9, SIGNALLED + 9) and out_of_memory):
+        return Ending("infeasible", f"out of memory: {reason or 'killed by the kernel'}")
+    if exit_code < 0 or exit_code > SIGNALLED:
+        return Ending("died", f"killed by signal {-exit_code if exit_code < 0 else exit_code - SIGNALLED}")
+    if code in ("held", "disk_full"):
+        return Ending("held" if code == "held" else "disk_full", words)
+    if exit_code == WRONG_USE:
         return Ending("wrong_use", words)
-    if code == STOPPED:
-        return Ending("stopped", reason or words)
-    if "disk is full" in said:
-        return Ending("disk_full", words)
-    if OUT_OF_MEMORY.search(said) or (code in (-9, SIGNALLED + 9) and out_of_memory):
-        return Ending("infeasible", f"out of memory: {reason or words or 'killed by the kernel'}")
-    if code < 0 or code > SIGNALLED:
-        return Ending("died", f"killed by signal {-code if code < 0 else code - SIGNALLED}")
-    if state == "preempted":  # a rank that stood still
-        return Ending("died", reason or words)
-    for sign, name in EARLY_ENDS.items():
-        if sign in said:
-            return Ending("infeasible", f"{name}: {reason or words}")
-    return Ending("failed", reason or words or f"exit code {code} without a word")
+    if exit_code == STOPPED:
+        return Ending("stopped", reason)
+    if code in INFEASIBLE:
+        return Ending("infeasible", f"{INFEASIBLE[code]}: {reason}")
+    if status.get("state") == "preempted":  # a rank that hung
+        return Ending("died", reason)
+    return Ending("failed", reason or f"exit code {exit_code} without a word")
+
+
+def status_of(run: PlannedRun) -> dict[str, Any]:
+    """The run's status.json; empty where there is none or it is damaged."""
+    status = read_json(run.folder / "status.json") if run.state() != "unknown" else None
+    return status or {}
+
+
+def reason_code(status: Mapping[str, Any]) -> str | None:
+    """How the run ended by itself, or None. A folder of an older version has no code: its reason's words tell."""
+    if "reason_code" in status or status.get("state") != "failed":
+        return status.get("reason_code")
+    reason = str(status.get("reason"))
+    return next((code for words, code in OLDER.items() if words in reason), "failed")
 
 
 def early_end(run: PlannedRun) -> str | None:
-    """How the run ended of itself before its last step, if it did: a result, which the same run would give again.
-
-    Its numbers left the finite ones, or its first steps had nothing to learn from.
-    """
-    status = read_json(run.folder / "status.json") if run.state() == "failed" else None
-    reason = str((status or {}).get("reason"))
-    return next((name for sign, name in EARLY_ENDS.items() if sign in reason), None)
+    """How the run ended by itself before its last step, if it did: it diverged, or had nothing to learn from."""
+    status = status_of(run)
+    return EARLY_ENDS.get(str(reason_code(status))) if status.get("state") == "failed" else None
 
 
 def is_data(run: PlannedRun) -> bool:

@@ -11,7 +11,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import Config, HarnessError, UsageError, cache_folder, evaluation_answers, resolve, tree_of, write_json
+from harness import (
+    CHECKPOINTS,
+    Config,
+    HarnessError,
+    UsageError,
+    cache_folder,
+    evaluation_answers,
+    resolve,
+    tree_of,
+    write_json,
+)
 from sweeps.slots import harness_process, stop_process
 from sweeps.study import read_json, read_lines
 
@@ -69,7 +79,7 @@ def speed_of(folder: Path, config: Config, wall_s: float, source: str) -> Speed:
         step_tokens=lines[-1]["ledger/generated_tokens"] / steps,
         step_bytes=(size_of(folder / "rollouts") + size_of(folder / "tokens")) / steps,
         answer_bytes=size_of(folder / "evals") / answers,
-        checkpoint_bytes=size_of(folder / "checkpoints" / "final"),
+        checkpoint_bytes=size_of(folder / CHECKPOINTS / "final"),
         source=source,
     )
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from sweeps.differences import Difference
+from harness import Difference
 from sweeps.endings import early_end
 from sweeps.plan import minutes
 from sweeps.slots import Attempt, latest_metrics

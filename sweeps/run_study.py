@@ -6,12 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness import UsageError, parsed, section_of
-from sweeps.arms import Arm, Family, load_family
+from harness import UsageError, settings_in
+from sweeps.arms import Arm, Family, check_differences, differences_between, load_family
 from sweeps.blocks import Cell, Design, cells_of, load_design
 from sweeps.claims import check_claims, fixed_claims
 from sweeps.compare import Comparison, compare, end_like_ctrl_c, usable_cores
-from sweeps.differences import check_differences, differences_between
 from sweeps.slots import LocalSlot
 from sweeps.study import locked, other_study, read_json
 
@@ -25,7 +24,7 @@ def study_command(options: argparse.Namespace) -> None:
         raise UsageError(f"--seeds: expected 1 or more, got {options.seeds}")
     design = load_design(options.design)
     family = load_family(design.family)
-    flags = {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
+    flags = settings_in(vars(options))
     arms, blocks = cells_of(design, family, flags, options.seeds)
     for cells in blocks.values():
         check_block(cells, arms, family)

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harness import UsageError, parsed, resolve, section_of
+from harness import UsageError, resolve, settings_in
 from sweeps.arms import load_family, settings_of
 from sweeps.compare import usable_cores
 from sweeps.controller import Caps
@@ -136,7 +136,7 @@ def settings_by_loss(
     options: argparse.Namespace, arms: dict[str, dict[str, Any]], spaces: dict[str, Space]
 ) -> dict[str, dict[str, Any]]:
     """What is not searched: the family's arm of each loss, the flags for all, and the budget of tokens per run."""
-    flags = {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
+    flags = settings_in(vars(options))
     flags |= rank_settings(options.gpus_per_trial)
     found = {}
     for loss, space in spaces.items():

@@ -14,7 +14,7 @@ from typing import IO, Any, Protocol
 
 import psutil
 
-from harness import HarnessError, free_port
+from harness import REASON_FILE, HarnessError, free_port
 from sweeps.forks import Process, environment, fork, holder_of
 from sweeps.gpus import memory_used_mib
 from sweeps.holders import Holder, ask_to_end, end_session
@@ -192,6 +192,8 @@ def start(run: PlannedRun, extra: Mapping[str, str], before: Callable[[], None] 
     end_left_behind(run.folder)
     arguments = command_of(run)
     run.log.parent.mkdir(exist_ok=True)
+    run.reason_file.write_text(" " * 16, encoding="utf-8")  # room for a code, whatever becomes of the disk
+    extra = {**extra, REASON_FILE: str(run.reason_file.absolute())}
     with run.log.open("ab") as log:  # what an earlier attempt said stays above
         log.write(f"{STARTED}{' '.join(arguments)}\n".encode())
         log.flush()

@@ -50,8 +50,7 @@ class TrialJob:
         self.runner = Holder.of(process.pid)
         code = process.wait()
         if code == KILLED and memory_kills() > kills:
-            with run.log.open("a", encoding="utf-8") as log:
-                log.write("out of memory: killed by the kernel\n")
+            run.reason_file.write_text("out_of_memory", encoding="utf-8")
         return code
 
     def checkpoint(self) -> DelayedSubmission:

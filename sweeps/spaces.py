@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from harness import OWN_PREFIXES, UsageError, parsed, section_of
+from harness import UsageError, is_anothers, parsed, section_of
 
 SPACES = Path(__file__).parent / "spaces"
 NOT_SEARCHED = ("loss_type", "control", "task")
@@ -113,7 +113,7 @@ def load_space(name: str, loss: str) -> Space:
     if space.losses is not None and loss not in space.losses:
         raise UsageError(f"--space {name}: it is meant for {', '.join(space.losses)}, got loss {loss!r}")
     for name in space.searched:
-        if name.startswith(OWN_PREFIXES) and not name.startswith(f"{loss}_"):
+        if is_anothers(name, loss):
             raise UsageError(f"--space {path}: {name} does nothing under loss {loss!r}: search it apart")
     if not space.searched:
         raise UsageError(f"--space {name}: expected at least one parameter that is not fixed, got none")

@@ -11,8 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness import Config, UsageError, config_sha256, read_config, tree_of, write_json
-from sweeps.arms import Arm, Family
-from sweeps.differences import differences_between
+from sweeps.arms import Arm, Family, differences_between
 
 SCHEMA_VERSION = 1
 PRIMARY_OUTCOME = "auc"  # mean training accuracy over the steps; fixed here, before any run
@@ -46,6 +45,15 @@ class PlannedRun:
     def log(self) -> Path:
         """What the run printed."""
         return self.study / "logs" / f"{self.name}.log"
+
+    @property
+    def reason_file(self) -> Path:
+        """Where the run's process leaves the code of how it ended."""
+        return self.study / "logs" / f"{self.name}.reason"
+
+    def reason_code(self) -> str | None:
+        """How the run's latest process says that it ended, or None where it said nothing."""
+        return (self.reason_file.read_text(encoding="utf-8").strip() or None) if self.reason_file.is_file() else None
 
     @property
     def can_be_resumed(self) -> bool:

@@ -11,10 +11,9 @@ from typing import Any
 from rich.console import Console
 
 from harness import read_config, resolve
-from sweeps.arms import Arm, Family, load_family
+from sweeps.arms import Arm, Family, check_differences, differences_between, load_family
 from sweeps.claims import FILE
 from sweeps.compare import Comparison, compare
-from sweeps.differences import check_differences, differences_between
 from sweeps.optuna_study import LossStudy
 from sweeps.search_spec import Search
 from sweeps.slots import Slot

@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 from harness.algorithm.batching import MicroBatch
 from harness.algorithm.loss_metrics import Forward
 from harness.backends.torch_backend import Backend
-from harness.errors import HarnessError
+from harness.errors import Diverged
 from harness.files import sync, write_json
 from harness.model.policy import Policy
 
 
-class NonFinite(HarnessError):
+class NonFinite(Diverged):
     """A quantity of an update is infinite or NaN. `is_stepped`: the weights have already been changed."""
 
     def __init__(self, quantity: str, value: float, forwards: Sequence[Forward], is_stepped: bool = False) -> None:

@@ -86,10 +86,7 @@ def make_loss(config: Config) -> Loss:
 
 def make_ledger(config: Config, policy: Policy) -> Ledger:
     """A ledger with the forward passes and FLOPs that the config implies."""
-    epochs = config.optimizer.epochs
-    is_placebo = config.loss.loss_type == "fipo" and config.loss.fipo_placebo != "none"
-    forwards = 1 + (config.loss.beta > 0) + epochs * (config.loss.sequence_filter + is_placebo)
     parameters = sum(p.numel() for p in policy.model.parameters())
     trained = sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
     backward = 2.0 * (parameters + trained)  # to every layer's inputs, and to trained weights
-    return Ledger(parameters, epochs, forwards, backward / parameters)
+    return Ledger(parameters, config.optimizer.epochs, config.forwards_per_token, backward / parameters)

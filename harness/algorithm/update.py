@@ -153,7 +153,7 @@ class Updater:
         A placebo needs all weights of the minibatch beforehand, hence a forward pass of its own.
         """
         settings = self.config.loss
-        if settings.loss_type != "fipo" or settings.fipo_placebo == "none":
+        if not settings.has_placebo:
             return [None] * len(minibatch)
         own = []
         for batch, logprobs, mask in zip(minibatch, known, masks, strict=True):

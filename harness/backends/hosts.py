@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cli.checkout import ROOT
+from harness.cli.parser import ROOT
 from harness.config.scale import BackendSettings
 from harness.config.schema import Config
 from harness.errors import UsageError

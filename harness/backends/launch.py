@@ -27,7 +27,7 @@ from harness.backends.rendezvous import STORE, check_world_size
 from harness.backends.signals import stop_requests
 from harness.config.schema import Config
 from harness.console import say
-from harness.errors import MEMORY_ADVICE, RanksFailed, Stopped, UsageError, memory_kills
+from harness.errors import MEMORY_ADVICE, REASON_FILE, OutOfMemory, RanksFailed, Stopped, UsageError, memory_kills
 from harness.files import write_json
 from harness.run.folder import STATUS
 from harness.run.history import json_object
@@ -87,7 +87,7 @@ def launch(config: Config, arguments: Sequence[str], folder: Path) -> None:
             fault = Fault(left[0], 1, f"processes {left} could not be ended: see what holds them")
         if fault is not None:
             is_memory = fault.code == 128 + signal.SIGKILL and memory_kills() > kills
-            end_with(fault, f"; out of memory: {MEMORY_ADVICE}" if is_memory else "", folder)
+            end_with(fault, is_memory, folder)
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class Fault:
     reason: str
     is_said: bool = False  # by the rank itself, on this terminal
     is_final: bool = False  # it would fail again
+    reason_code: str = "rank_failed"
 
 
 @dataclass
@@ -130,6 +131,7 @@ class Group:
         """Start them, each a process group of this session; the first speaks for all, the others to their logs."""
         for one in self.starts:
             more = {LIVENESS: str(self.liveness), "PYTHONUNBUFFERED": "1", "TORCHELASTIC_USE_AGENT_STORE": "False"}
+            more[REASON_FILE] = str(self.liveness / f"rank-{one.rank}.reason")
             if one.is_on_one_host:
                 more[STORE] = str(self.liveness / "store")
             speaks = one.rank == self.starts[0].rank
@@ -180,7 +182,12 @@ class Group:
         speaks = first is self.ranks[0]
         words = "" if speaks else last_line(self.log(rank))
         return Fault(
-            rank, code, f"{where} failed with exit code {code}: {words}", is_said=speaks, is_final=code in (1, 2)
+            rank,
+            code,
+            f"{where} failed with exit code {code}: {words}",
+            is_said=speaks,
+            is_final=code in (1, 2),
+            reason_code=read_reason(self.liveness, rank),
         )
 
     def late(self) -> list[Watched]:
@@ -250,6 +257,12 @@ def last_line(path: Path) -> str:
     return lines[-1].removeprefix("error: ") if lines else "without a word"
 
 
+def read_reason(liveness: Path, rank: int) -> str:
+    """The reason code that the rank gave before it ended, or that of a rank that could not give one."""
+    path = liveness / f"rank-{rank}.reason"
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else "rank_failed"
+
+
 def stack_of(path: Path) -> str:
     """The innermost line of this project's code in a dumped stack, or nothing."""
     deadline = time.monotonic() + 2.0
@@ -261,15 +274,17 @@ def stack_of(path: Path) -> str:
     return ""
 
 
-def end_with(fault: Fault, besides: str, folder: Path) -> None:
+def end_with(fault: Fault, is_memory: bool, folder: Path) -> None:
     """Leave the reason in status.json, where the first rank could not, and raise it."""
-    reason = f"{fault.reason}{besides}"
+    reason = f"{fault.reason}; out of memory: {MEMORY_ADVICE}" if is_memory else fault.reason
+    code = OutOfMemory.code if is_memory else fault.reason_code
     status = json_object(folder / STATUS)
     if status is not None and status.get("state") == "running":
         state = "failed" if fault.is_final else "preempted"
-        write_json(folder / STATUS, status | {"state": state, "reason": reason, "exit_code": fault.code})
+        ended = {"state": state, "reason_code": code, "reason": reason, "exit_code": fault.code}
+        write_json(folder / STATUS, status | ended)
     go_on = f"; go on with: python -m harness resume {folder}" if status is not None and not fault.is_final else ""
-    raise RanksFailed("" if fault.is_said else f"{reason}{go_on}", fault.code)
+    raise RanksFailed("" if fault.is_said else f"{reason}{go_on}", fault.code, code)
 
 
 @contextmanager

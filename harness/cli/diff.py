@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from harness.cli.parser import OneLineParser, Subparsers
+from harness.config.differences import settings_that_differ
 from harness.console import say
 from harness.run.history import read_history
 
@@ -21,7 +22,6 @@ def add(subparsers: Subparsers) -> None:
 def run(options: argparse.Namespace) -> None:
     ours, theirs = (read_history(Path(path)) for path in options.runs)
     from harness.compare.divergence import agreement, explained, first_divergence, shown
-    from harness.config.differences import settings_that_differ
     from harness.run.environment import differing
 
     for history in (ours, theirs):

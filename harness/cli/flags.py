@@ -1,4 +1,4 @@
-"""The settings of a command line."""
+"""Settings from the command line."""
 
 import argparse
 import os
@@ -7,15 +7,15 @@ from datetime import datetime
 from pathlib import Path
 
 from harness.backends.liveness import LIVENESS
-from harness.cli.parser import OneLineParser, Subparsers, add_setting_flags, parsed
-from harness.config.resolve import resolve
-from harness.config.schema import Config, is_anothers, section_of
+from harness.cli.parser import OneLineParser, Subparsers, add_setting_flags
+from harness.config.resolve import resolve, settings_in
+from harness.config.schema import Config, is_anothers
 
 Start = Callable[[argparse.Namespace], None]
 
 
 def add_with_settings(subparsers: Subparsers, name: str, purpose: str, start: Start) -> OneLineParser:
-    """A command whose settings come from a preset, a file, and a flag each."""
+    """Add a command that takes all settings: from a preset, a file, and a flag each."""
     usage = "%(prog)s [--setting value ...]"
     parser: OneLineParser = subparsers.add_parser(name, allow_abbrev=False, usage=usage, help=purpose)
     parser.set_defaults(start=start)
@@ -26,26 +26,24 @@ def add_with_settings(subparsers: Subparsers, name: str, purpose: str, start: St
 
 
 def resolved(options: argparse.Namespace) -> Config:
-    """The checked settings; says which of them do less than may be thought."""
+    """The checked settings. Prints a note for each flag that has no effect."""
     flags = given_flags(options)
     config = resolve(flags, options.preset, options.config)
-    say_what_is_idle(flags, config)
+    warn_unused_flags(flags, config)
     return config
 
 
 def default_folder(name: str) -> Path:
-    """runs/<time>-<name>."""
     return Path(f"runs/{datetime.now():%Y%m%d-%H%M%S}-{name}")
 
 
 def given_flags(options: argparse.Namespace) -> dict[str, str | None]:
-    """The settings that the command line names."""
-    return {name: parsed(value) for name, value in vars(options).items() if name in section_of()}
+    return settings_in(vars(options))
 
 
-def say_what_is_idle(flags: dict[str, str | None], config: Config) -> None:
-    """One line for each setting that does less than its user may think; a launcher has said so for its ranks."""
-    if LIVENESS in os.environ:
+def warn_unused_flags(flags: dict[str, str | None], config: Config) -> None:
+    """Print a note for each setting with less effect than its user may expect."""
+    if LIVENESS in os.environ:  # a rank: its launcher has printed them
         return
     loss = config.loss
     if loss.loss_type == "fipo" and loss.delta is None:

@@ -8,7 +8,6 @@ from harness.config.resolve import resolve
 
 
 def add(subparsers: Subparsers) -> None:
-    """The command `prepare`."""
     parser: OneLineParser = subparsers.add_parser(
         "prepare", allow_abbrev=False, help="build and cache the tiny model for a config"
     )
@@ -17,7 +16,7 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Build and cache the tiny model that a config asks for, so that many runs can start at once."""
+    """Build and cache the config's tiny model, so that many runs can start at once."""
     config = resolve({}, config_file=options.config)
     from harness.backends.torch_setup import set_up_torch
     from harness.run.initial_model import initial_policy

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.cli.flags import default_folder, given_flags
 from harness.cli.parser import OneLineParser, Subparsers, add_setting_flags
+from harness.config.differences import settings_that_differ
 from harness.config.resolve import build, flatten, tree_of
 from harness.config.schema import Config, LossSettings
 from harness.console import say
@@ -38,7 +39,6 @@ def run(options: argparse.Namespace) -> None:
     history.check_records()
     from harness.backends.torch_setup import set_up_torch
     from harness.compare.replay import replay_run
-    from harness.config.differences import settings_that_differ
 
     for flag, (own, replayed) in settings_that_differ(history.config, other).items():
         say(f"{flag}: {own} in the run, {replayed} in the replay")

@@ -4,23 +4,23 @@ import argparse
 
 from harness.cli.flags import add_with_settings, given_flags, resolved
 from harness.cli.parser import Subparsers
-from harness.config.differences import against_text
+from harness.config.differences import differences_text
 from harness.config.explain import loss_text
 from harness.config.resolve import resolve
 from harness.errors import UsageError
 
 
 def add(subparsers: Subparsers) -> None:
-    """The command `show`."""
-    purpose = "print what the resolved loss does and what others do differently, or what differs from another preset"
+    purpose = "explain the resolved loss and what other implementations do differently, or compare two presets"
     parser = add_with_settings(subparsers, "show", purpose, run)
     parser.usage = "%(prog)s [PRESET] [--against PRESET] [--setting value ...]"
     parser.add_argument("preset_name", metavar="PRESET", nargs="?", help="the same as --preset")
-    parser.add_argument("--against", metavar="PRESET", help="print what differs from this preset, confounds marked")
+    parser.add_argument(
+        "--against", metavar="PRESET", help="print the differences from this preset, with confounds marked"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the resolved loss, or the differences."""
     if options.preset_name is not None:
         if options.preset is not None:
             raise UsageError(f"show: expected one preset, got {options.preset_name!r} and --preset {options.preset}")
@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> None:
         print(loss_text(resolved(options)))
         return
     ours = resolve(given_flags(options), options.preset, options.config)
-    names = (options.preset or options.config or "these settings", options.against)
-    for line in against_text(names, ours, resolve({}, options.against)):
+    name = options.preset or options.config
+    name = "these settings" if name in (None, options.against) else name
+    for line in differences_text({name: ours, options.against: resolve({}, options.against)}):
         print(line)

@@ -12,13 +12,13 @@ from harness.console import say
 
 
 def add(subparsers: Subparsers) -> None:
-    """The command `train`."""
     parser = add_with_settings(subparsers, "train", "train a model under one loss and record the run", run)
-    parser.add_argument("--dry_run", action="store_true", help="print what would be started on which host, and end")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="print the commands that would be started on each host, and exit"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train, a line per step."""
     config = resolved(options)
     given = config.run.output_dir
     path = Path(given) if given else default_folder(f"{config.loss.loss_type}-seed{config.run.seed}")
@@ -30,6 +30,6 @@ def run(options: argparse.Namespace) -> None:
         return
     from harness.loop import train
 
-    gc.freeze()  # what has been imported never becomes garbage, and each full collection would look at all of it
+    gc.freeze()  # imports never become garbage; without this every full collection would scan them
     folder = train(config, path, step_printer(config.run.steps), print_warm_start)
     say(f"finished: {folder.path}")

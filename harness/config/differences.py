@@ -1,75 +1,78 @@
-"""What two settings differ in, each difference marked as the loss's own or as a confound of comparing the losses."""
+"""What differs between settings, and whether that is what is compared or a confound: the one answer to both."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from harness.cli.parser import shown
+from harness.config.base import spelled
 from harness.config.resolve import flatten, tree_of
 from harness.config.schema import Config, is_anothers, section_of
 
-NO_CONFOUND = ("output_dir",)  # says nothing of what is computed
+Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting with both its values."""
+    """A setting that not all configs share."""
 
-    flag: str
-    ours: object
-    theirs: object
-
-    @property
-    def is_the_losses(self) -> bool:
-        """Whether it belongs to the loss: its formula, clips, weights and average."""
-        return section_of()[self.flag] == "loss"
+    field: str
+    values: Values  # by the configs' names; None also where a config's loss has no such setting
+    allowed: bool  # part of what is compared; otherwise a confound
 
 
-def differences(ours: Config, theirs: Config) -> list[Difference]:
-    """The settings that differ, the loss's own first; "-" is that of a loss that has no such setting."""
-    own, other = flatten(tree_of(ours)), flatten(tree_of(theirs))
-    sides = [(read(own, flag, ours), read(other, flag, theirs)) for flag in own]
-    found = [
-        Difference(flag, *pair)
-        for flag, pair in zip(own, sides, strict=True)
-        if pair[0] != pair[1] and flag not in NO_CONFOUND
-    ]
-    return sorted(found, key=lambda one: not one.is_the_losses)
+def of_the_loss(field: str, _values: Values) -> bool:
+    """Whether the setting makes the loss: its formula, clips, weights, average and advantages."""
+    return section_of()[field] == "loss"
 
 
-def settings_that_differ(ours: Config, theirs: Config) -> dict[str, tuple[object, object]]:
+def differences(
+    configs: Mapping[str, Config],
+    is_allowed: Callable[[str, Values], bool] = of_the_loss,
+    ignored: tuple[str, ...] = ("output_dir",),
+) -> list[Difference]:
+    """The settings in which the named configs differ, allowed ones first."""
+    flat = {name: effective(config) for name, config in configs.items()}
+    found = []
+    for field in section_of():
+        values = {name: settings[field] for name, settings in flat.items()}
+        if field not in ignored and len({repr(value) for value in values.values()}) > 1:
+            found.append(Difference(field, values, is_allowed(field, values)))
+    return sorted(found, key=lambda difference: not difference.allowed)
+
+
+def settings_that_differ(ours: Config, theirs: Config) -> dict[str, tuple[Any, Any]]:
     """By flag, both values of each setting in which two configs differ."""
-    return {one.flag: (one.ours, one.theirs) for one in differences(ours, theirs)}
+    return {one.field: tuple(one.values.values()) for one in differences({"ours": ours, "theirs": theirs})}
 
 
-def read(settings: dict[str, object], flag: str, config: Config) -> object:
-    """The value of the setting, or "-" where it is another loss's."""
-    return "-" if is_anothers(flag, config.loss.loss_type) else settings[flag]
+def effective(config: Config) -> Values:
+    """All settings by flag, None for those of another loss."""
+    settings = flatten(tree_of(config))
+    return {flag: None if is_anothers(flag, config.loss.loss_type) else value for flag, value in settings.items()}
 
 
-def against_text(names: tuple[str, str], ours: Config, theirs: Config) -> Iterator[str]:
-    """A line per difference, in columns."""
-    found = differences(ours, theirs)
+def differences_text(configs: Mapping[str, Config]) -> Iterator[str]:
+    """A table of the differences, a line each, and how many of them are confounds of comparing the losses."""
+    found = differences(configs)
     if not found:
-        yield f"{names[0]} and {names[1]}: no setting differs"
+        yield f"{' and '.join(configs)}: no setting differs"
         return
-    rows = [("", *names, "")]
-    rows += [
-        (f"--{one.flag}", value(one.ours), value(one.theirs), "the loss's own" if one.is_the_losses else "CONFOUND")
-        for one in found
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    rows = [["", *configs, ""]]
+    for one in found:
+        cells = [shown(one, name, config) for name, config in configs.items()]
+        rows.append([f"--{one.field}", *cells, "the loss's own" if one.allowed else "CONFOUND"])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-    confounds = [one.flag for one in found if not one.is_the_losses]
     yield ""
-    if confounds:
-        yield f"{len(confounds)} of {len(found)} differences are not the loss's: a gain may come from them."
+    if confounds := sum(not one.allowed for one in found):
+        yield f"{confounds} of {len(found)} differences are not the loss's: a gain may come from them."
         yield "The presets under controlled/ have one scaffold for every loss."
     else:
         yield f"All {len(found)} differences are the loss's own."
 
 
-def value(setting: object) -> str:
-    """A value as a flag spells it, short enough for a column."""
-    text = shown(setting)
+def shown(difference: Difference, name: str, config: Config) -> str:
+    """The config's value, cut to fit a column; "-" where its loss has no such setting."""
+    text = "-" if is_anothers(difference.field, config.loss.loss_type) else spelled(difference.values[name])
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,4 +1,4 @@
-"""From presets, files and flags to one checked Config: flags win over the file, the file over the preset."""
+"""From presets, files and flags to one checked Config: flags win over the file, the file wins over the preset."""
 
 import difflib
 import hashlib
@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.config.base import parsed
 from harness.config.schema import Config, section_of, sections
 from harness.errors import UsageError
 from losses import LOSSES, LossSettingError
@@ -19,7 +20,7 @@ PRESETS = Path(__file__).parents[1] / "presets"
 
 
 def resolve(flags: Mapping[str, Any], preset: str | None = None, config_file: str | None = None) -> Config:
-    """The checked settings of a run to come. Raises UsageError with one line that names the flag at fault."""
+    """The checked settings of a new run. Raises UsageError with one line that names the flag at fault."""
     config = build(layered(flags, preset, config_file))
     model = config.model
     if model.dtype == "bfloat16" and config.backend.backend == "torch" and model.lora_rank is None:
@@ -31,17 +32,17 @@ def resolve(flags: Mapping[str, Any], preset: str | None = None, config_file: st
 
 
 def read_config(path: Path) -> Config:
-    """The checked settings of a file as they stand, of a run to come or of an old one."""
+    """The checked settings of a file alone, whether of a planned run or a recorded one."""
     return build(layered({}, config_file=str(path)))
 
 
 def layered(flags: Mapping[str, Any], preset: str | None = None, config_file: str | None = None) -> dict[str, Any]:
-    """The flags that are set, by whatever sets them last."""
+    """The flags that preset, file and command line set; the last to set a flag wins."""
     layers: dict[str, Any] = {}
     if preset is not None:
         layers |= preset_settings(preset)
     if config_file is not None:
-        layers |= checked_keys(with_nulls(flatten(read_settings(Path(config_file)))), f"--config {config_file}")
+        layers |= file_settings(read_settings(Path(config_file)), f"--config {config_file}")
     return layers | checked_keys(dict(flags), "command line")
 
 
@@ -51,7 +52,7 @@ def build(flat: Mapping[str, Any]) -> Config:
     tree: dict[str, dict[str, Any]] = {}
     for flag, value in flat.items():
         if isinstance(value, int) and abs(value) >= LARGEST:
-            raise UsageError(f"--{flag}: expected a number below 2^63, got {shown(value)}")
+            raise UsageError(f"--{flag}: expected a number below 2^63, got {quoted(value)}")
         tree.setdefault(where[flag], {})[flag] = value
     try:
         config = Config.model_validate(tree)
@@ -65,7 +66,7 @@ def build(flat: Mapping[str, Any]) -> Config:
 
 
 def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Flags by name, whether the file groups them into sections (as config.json does) or not."""
+    """Settings by flag, whether the file groups them into sections (as config.json does) or not."""
     tree = values["config"] if isinstance(values.get("config"), Mapping) else values
     flat: dict[str, Any] = {}
     for key, value in tree.items():
@@ -79,13 +80,19 @@ def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def with_nulls(flat: dict[str, Any]) -> dict[str, Any]:
-    """The flags with no value where a file says "none": TOML has no null."""
-    return {name: None if value == "none" else value for name, value in flat.items()}
+def file_settings(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The settings of a file by flag; TOML has no null, so "none" stands for it."""
+    flat = checked_keys(flatten(values), source)
+    return {name: parsed(value) if isinstance(value, str) else value for name, value in flat.items()}
+
+
+def settings_in(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings among a command's options, by flag."""
+    return {name: parsed(value) for name, value in options.items() if name in section_of()}
 
 
 def checked_keys(flat: dict[str, Any], source: str) -> dict[str, Any]:
-    """The same flags; raises UsageError on one that does not exist, with the nearest that does."""
+    """The same settings. Raises UsageError, with the nearest name, for one that does not exist."""
     known = section_of()
     for key in flat:
         if key not in known:
@@ -96,20 +103,19 @@ def checked_keys(flat: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def preset_settings(preset: str, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The flags that a preset sets, over those of the preset that it names as its `base`."""
+    """The settings of a preset, over those of the preset that it names as its `base`."""
     path = preset_path(preset)
     if path in above:
-        raise UsageError(f"preset {path}: expected a base that leads to an end, got {preset!r} again: name another")
+        raise UsageError(f"preset {path}: expected a base other than itself, got {preset!r} again: name another")
     values = read_settings(path)
     base = values.pop("base", None)
     if base is not None and not isinstance(base, str):
-        raise UsageError(f"preset {path}: expected the name of a preset as base, got {shown(base)}")
-    own = checked_keys(with_nulls(flatten(values)), f"preset {path}")
+        raise UsageError(f"preset {path}: expected the name of a preset as base, got {quoted(base)}")
+    own = file_settings(values, f"preset {path}")
     return (preset_settings(base, (*above, path)) if base else {}) | own
 
 
 def preset_path(preset: str) -> Path:
-    """The file of a shipped preset (`demo`) or of one given as a path."""
     shipped = PRESETS / f"{preset}.toml"
     if shipped.is_file():
         return shipped
@@ -120,7 +126,6 @@ def preset_path(preset: str) -> Path:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """A settings file, written by hand (TOML) or by the machine (JSON)."""
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
@@ -134,17 +139,17 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def one_line(error: ValidationError) -> str:
-    """The first fault that pydantic found, in this project's words."""
+    """The first error that pydantic found, in the form of our messages."""
     fault = error.errors()[0]
     if fault["type"] == "value_error":
         return str(fault["ctx"]["error"])
     expected = fault["msg"].replace("Input should be", "expected").replace("a valid integer", "an integer")
     expected = expected.partition(", unable to parse")[0].replace("valid ", "")
-    return f"--{fault['loc'][-1]}: {expected}, got {shown(fault['input'])}"
+    return f"--{fault['loc'][-1]}: {expected}, got {quoted(fault['input'])}"
 
 
-def shown(value: Any) -> str:
-    """A value as an error names it."""
+def quoted(value: Any) -> str:
+    """A value as an error message quotes it."""
     try:
         text = repr(value)
     except ValueError:  # Python does not print integers of thousands of digits
@@ -153,22 +158,22 @@ def shown(value: Any) -> str:
 
 
 def resolve_tree(tree: Mapping[str, Any], source: Path) -> Config:
-    """The checked settings of a recorded tree; one from before runs gave up did not."""
+    """The checked settings of a recorded run; without `give_up_after` it is from a version that never gave up."""
     return build({"give_up_after": None} | checked_keys(flatten(tree), str(source)))
 
 
 def tree_of(config: Config) -> dict[str, Any]:
-    """The resolved settings by section, complete: what config.json holds."""
+    """All settings by section, as config.json holds them."""
     return config.model_dump(mode="json")
 
 
 def config_sha256(config: Config) -> str:
-    """Identity of the settings; where the run is written is no part of it."""
+    """Identity of the settings, `output_dir` excluded."""
     return tree_sha256(tree_of(config))
 
 
 def tree_sha256(tree: Mapping[str, Any]) -> str:
-    """The same of recorded settings, whatever fields they have."""
+    """The same of recorded settings, which may have other fields."""
     kept = dict(tree)
     if isinstance(kept.get("run"), Mapping):
         kept["run"] = {name: value for name, value in kept["run"].items() if name != "output_dir"}

@@ -1,63 +1,52 @@
-"""Where a run is trained and what draws its responses: the settings of backend and engine."""
+"""Settings of the backend, which trains the policy, and of the engine, which samples its responses."""
 
 from typing import Literal
 
-from pydantic import Field
-
-from harness.config.section import Count, Positive, Section
+from harness.config.base import Count, Positive, Section, setting
 
 
 class EngineSettings(Section):
-    """What draws the responses, and what is made of its log-probabilities."""
+    """What samples the responses, and how its log-probabilities are used."""
 
-    engine: Literal["torch", "vllm"] = Field(
-        default="torch",
-        description="torch: the trainer's own model. vllm: an engine per rank, in an environment of its own.",
+    engine: Literal["torch", "vllm"] = setting(
+        "torch", "torch: the trainer's own model. vllm: one engine per rank; needs vLLM's own Python environment."
     )
-    engine_memory: float = Field(
-        default=0.5,
+    engine_memory: float = setting(
+        0.5, "Share of the device's memory for vllm; released while the trainer works.", gt=0, le=1
+    )
+    sync_tolerance: float | None = setting(
+        None,
+        "Stop if the engine's log-probabilities differ by more from the trainer's, nats: after a sync, and on "
+        "average over the first step. Default: 1e-3 in float32; 0.25 and 0.1 in bfloat16.",
         gt=0,
-        le=1,
-        description="Share of the device's memory for vllm; given back while the trainer works.",
     )
-    sync_tolerance: float | None = Field(
-        default=None,
-        gt=0,
-        description="Stop where the engine's log-probabilities differ by more from the trainer's, nats: after a sync, "
-        "and in the mean over the first step. Default: 1e-3 in float32; 0.25 and 0.1 in bfloat16.",
+    sampler_correction: Literal["none", "truncate", "mask"] = setting(
+        "none",
+        "Importance weight of trainer over sampler on each token's loss, cut at the cap (truncate) or dropped "
+        "outside [1/cap, cap] (mask); not part of the ratio.",
     )
-    sampler_correction: Literal["none", "truncate", "mask"] = Field(
-        default="none",
-        description="Importance weight of trainer against sampler on each token's loss, cut at the cap (truncate) or "
-        "dropped outside 1/cap to cap (mask); no part of the ratio.",
-    )
-    sampler_correction_cap: float = Field(default=2.0, gt=1, description="Its cap.")
+    sampler_correction_cap: float = setting(2.0, "Cap of that weight.", gt=1)
 
 
 class BackendSettings(Section):
     """Where the policy is trained."""
 
-    backend: Literal["torch", "deepspeed"] = Field(default="torch", description="torch: this process alone.")
-    nproc: int = Field(default=1, ge=1, le=1024, description="Processes per host, one per GPU. More than 1: deepspeed.")
-    hostfile: str | None = Field(
-        default=None,
-        description="Hosts to start on, a line 'HOST' or 'HOST slots=N' each, over ssh. Default: this one.",
+    backend: Literal["torch", "deepspeed"] = setting("torch", "torch: this process alone.")
+    nproc: int = setting(1, "Processes per host, one per GPU. More than 1: deepspeed.", ge=1, le=1024)
+    hostfile: str | None = setting(
+        None, "Hosts to start on, a line 'HOST' or 'HOST slots=N' each, over ssh. Default: this one."
     )
-    zero_stage: int = Field(
-        default=2,
-        ge=0,
-        le=3,
-        description="What DeepSpeed spreads over the ranks: 0 nothing, 1 moments, 2 gradients too, 3 weights too.",
+    zero_stage: int = setting(
+        2, "What DeepSpeed shards over the ranks: 0 nothing, 1 moments, 2 gradients too, 3 weights too.", ge=0, le=3
     )
-    offload: Literal["none", "optimizer", "all"] = Field(
-        default="none", description="Keep moments (zero_stage 1 up), or weights too (3), in the host's memory."
+    offload: Literal["none", "optimizer", "all"] = setting(
+        "none", "Keep moments (zero_stage 1 up), or weights too (3), in the host's memory."
     )
-    zero_bucket_size: Count | None = Field(
-        default=None, description="Elements per collective. Default: 2000000 on the CPU, 500000000 on a GPU."
+    zero_bucket_size: Count | None = setting(
+        None, "Elements per collective. Default: 2000000 on the CPU, 500000000 on a GPU."
     )
-    phase_deadline_s: Positive = Field(
-        default=1800.0,
-        description="End the run where a rank shows no progress for so long: more than drawing one round takes.",
+    phase_deadline_s: Positive = setting(
+        1800.0, "End the run if a rank makes no progress for so long: set it above the time of a sampling round."
     )
 
 

@@ -1,4 +1,4 @@
-"""When a run is evaluated, and with how many answers."""
+"""When a run is evaluated, and with how many answers per prompt."""
 
 from harness.config.schema import Config
 
@@ -8,14 +8,16 @@ def is_due(step: int, config: Config) -> bool:
     return step % config.evaluation.eval_every == 0 or step == config.run.steps
 
 
+def due_steps(config: Config) -> list[int]:
+    return [step for step in range(config.run.steps + 1) if is_due(step, config)]
+
+
 def samples_at(step: int, config: Config) -> int:
     """Answers per prompt: more at the last evaluations, which make the final accuracy."""
-    due = [done for done in range(config.run.steps + 1) if is_due(done, config)]
-    last = due[-config.evaluation.final_evaluations :]
+    last = due_steps(config)[-config.evaluation.final_evaluations :]
     return config.evaluation.final_eval_samples if step in last else config.evaluation.eval_samples
 
 
 def evaluation_answers(config: Config) -> int:
     """Answers in all evaluations of a run that takes all its steps."""
-    due = [step for step in range(config.run.steps + 1) if is_due(step, config)]
-    return config.evaluation.eval_prompts * sum(samples_at(step, config) for step in due)
+    return config.evaluation.eval_prompts * sum(samples_at(step, config) for step in due_steps(config))

@@ -1,134 +1,120 @@
 """The settings of a run: one frozen tree, one section per concern, whose leaves are the command line's flags."""
 
-import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, Self, get_type_hints
+from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, create_model, model_validator
+from pydantic import model_validator
 
+from harness.config.base import Count, Positive, Section, setting
 from harness.config.scale import BackendSettings, EngineSettings, check_scale
-from harness.config.section import Count, Positive, Section
 from harness.config.task import DataSettings, TaskSettings, check_task
+from harness.errors import UsageError
 from losses import LOSSES
 from losses.advantages import AdvantageScale
 from losses.averaging import Averaging
 
-LOSS_TYPES = tuple(LOSSES)
-OWN_PREFIXES = tuple(f"{name}_" for name in LOSSES)  # of the settings that one loss alone has
+LossType = Literal["grpo", "dapo", "fipo"]
+LOSS_TYPES: tuple[str, ...] = get_args(LossType)
+DEFAULT_AVERAGING: dict[str, Averaging] = {
+    "grpo": "sequence_mean",  # DeepSeekMath eq. 3
+    "dapo": "token_mean",  # DAPO eq. 12
+    "fipo": "token_mean",
+}
+OWN_PREFIXES = tuple(f"{name}_" for name in LOSS_TYPES)  # of settings that one loss alone has
 
 
 class RunSettings(Section):
     """How long, where to, and with which random numbers."""
 
-    seed: int = Field(default=0, ge=0, description="Keys every random draw of the run.")
-    steps: Count = Field(default=20, description="Training steps: rounds of rollouts and the updates made from them.")
-    token_budget: Count | None = Field(
-        default=None,
-        description="End after the step by which so many tokens have been generated, discarded ones included.",
+    seed: int = setting(0, "Keys every random draw of the run.", ge=0)
+    steps: Count = setting(20, "Training steps: rounds of rollouts and the updates made from them.")
+    token_budget: Count | None = setting(None, "End after the step that reaches so many generated tokens, kept or not.")
+    threads: Count = setting(1, "CPU threads. Results are bit-identical only for the same thread count.", le=1024)
+    record_rollouts: Literal["all", "none"] = setting("all", "Which responses are stored.")
+    checkpoint_every: Count = setting(10, "Training steps between checkpoints; the newest two stay.")
+    give_up_after: Count | None = setting(
+        5, "Fail if no group of the first N steps had different rewards; none: never."
     )
-    threads: Count = Field(default=1, le=1024, description="CPU threads; other counts give other last bits.")
-    record_rollouts: Literal["all", "none"] = Field(default="all", description="Which steps' responses are stored.")
-    checkpoint_every: Count = Field(default=10, description="Training steps between checkpoints; the newest two stay.")
-    give_up_after: Count | None = Field(
-        default=5,
-        description="Fail if none of the first N steps had a group with different rewards; none: never.",
-    )
-    output_dir: str | None = Field(default=None, description="Run folder. Default: runs/<time>-<loss>-seed<seed>.")
+    output_dir: str | None = setting(None, "Run folder. Default: runs/<time>-<loss>-seed<seed>.")
 
 
 class ModelSettings(Section):
     """What is trained."""
 
-    model: str = Field(default="tiny", description="'tiny' (made here), a transformers folder or a hub name.")
-    model_revision: str | None = Field(
-        default=None, description="Commit of a hub model. Default: the newest, recorded."
+    model: str = setting("tiny", "'tiny' (made here), a transformers folder or a hub name.")
+    model_revision: str | None = setting(None, "Commit of a hub model. Default: the newest, recorded.")
+    model_seed: int = setting(0, "Keys the initial weights and the warm start of 'tiny'.", ge=0)
+    context_tokens: Count | None = setting(
+        None, "Context length, if longer than the model's own, which is the default."
     )
-    model_seed: int = Field(default=0, ge=0, description="Keys the initial weights and the warm start of 'tiny'.")
-    context_tokens: Count | None = Field(
-        default=None, description="Positions of the model, where its own config says fewer. Default: as it says."
-    )
-    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="Dtype of the weights.")
-    device: Literal["auto", "cpu"] = Field(default="auto", description="auto: the GPU, where there is one.")
-    lora_rank: Count | None = Field(
-        default=None, description="Train low-rank adapters of this rank in every linear layer, not the weights."
-    )
-    lora_alpha: Count | None = Field(
-        default=None, description="Adapters are scaled by alpha / rank. Default: twice the rank."
-    )
-    gradient_checkpointing: bool = Field(
-        default=False, description="Keep no activations: compute them again backward. Less memory, a third more time."
-    )
+    dtype: Literal["float32", "bfloat16"] = setting("float32", "Dtype of the weights.")
+    device: Literal["auto", "cpu"] = setting("auto", "auto: the GPU, where there is one.")
+    lora_rank: Count | None = setting(None, "Train LoRA adapters of this rank in every linear layer, not the weights.")
+    lora_alpha: Count | None = setting(None, "Adapters are scaled by alpha / rank. Default: twice the rank.")
+    gradient_checkpointing: bool = setting(False, "Recompute activations backward: less memory, a third more time.")
 
 
 class RolloutSettings(Section):
-    """How responses are drawn. Sampling is never truncated (top-p, top-k) in training: it would bias the ratio."""
+    """How responses are sampled. Training never truncates sampling (top-p, top-k): that would bias the ratio."""
 
-    prompts_per_step: Count = Field(default=32, description="Prompts trained on per step.")
-    group_size: int = Field(default=8, ge=2, description="Responses per prompt.")
-    max_response_tokens: Count = Field(default=72, description="Tokens per response at most, the end token included.")
-    temperature: Positive = Field(default=1.0, description="Sampling temperature, in the trainer's ratios too.")
-    dynamic_sampling: bool = Field(
-        default=False,
-        description="Draw prompts until enough groups hold both right and wrong (DAPO eq. 11).",
+    prompts_per_step: Count = setting(32, "Prompts trained on per step.")
+    group_size: int = setting(8, "Responses per prompt.", ge=2)
+    max_response_tokens: Count = setting(72, "Tokens per response at most, the end token included.")
+    temperature: Positive = setting(1.0, "Sampling temperature, in the trainer's ratios too.")
+    dynamic_sampling: bool = setting(
+        False, "Draw prompts until enough groups have right and wrong responses (DAPO eq. 11)."
     )
-    max_sampling_rounds: Count = Field(default=3, description="Rounds of dynamic sampling at most.")
-    prompts_per_round: Count | None = Field(
-        default=None, description="Prompts asked in each of those rounds. Default: as many as are trained on."
-    )
-    unfilled: Literal["train", "stop"] = Field(
-        default="train", description="What to do with a batch that the rounds did not fill."
-    )
+    max_sampling_rounds: Count = setting(3, "Rounds of dynamic sampling at most.")
+    prompts_per_round: Count | None = setting(None, "Prompts per such round. Default: as many as are trained on.")
+    unfilled: Literal["train", "stop"] = setting("train", "What to do with a batch that the rounds did not fill.")
 
 
-class PublishedLossSettings(Section):
+class LossSettings(Section):
     """The loss, under the published page's names and with its defaults. Each source is in losses/."""
 
-    loss_type: str = Field(default="grpo", description="Per-token formula.")
-    averaging: Averaging = Field(
-        default="sequence_mean",
-        description="Token weights. Default: sequence_mean for grpo, else token_mean.",
+    loss_type: LossType = setting("grpo", "Per-token formula.")
+    averaging: Averaging = setting("sequence_mean", "Token weights. Default: sequence_mean for grpo, else token_mean.")
+    epsilon: float = setting(0.2, "Lower clip bound of the ratio, 1 - epsilon.")
+    epsilon_high: float = setting(0.2, "Upper clip bound, 1 + epsilon_high. Default: epsilon.")
+    delta: float | None = setting(None, "Dual clip for negative advantages; FIPO's token filter.")
+    beta: float = setting(0.0, "Weight of the KL to the initial policy (k3).")
+    log_ratio_clamp: float | None = setting(None, "Cut log-ratios at +- this (the authors: 20).")
+    sequence_filter: bool = setting(False, "Drop responses with two or more dual-clipped tokens, as the authors do.")
+    advantage_scale: AdvantageScale = setting("group", "Whose std divides advantages, if any.")
+    advantage_std_eps: float = setting(1e-6, "Added to that std (page: 1e-4).", ge=0)
+    fipo_decay_rate: float = setting(32.0, "Half-life of the Future-KL discount, tokens (> 0).")
+    fipo_clip_range: float | None = setting(0.2, "How far an influence weight may lie from 1; 0 or none: anywhere.")
+    fipo_clip_high_only: bool = setting(True, "Weights in [1, 1 + range]; false: in [1 - range, 1 + range], range < 1.")
+    fipo_safety_threshold: float | None = setting(
+        4.0, "Ratio (> 0) above which a negative token's weight is in [0.8, 1]."
     )
-    epsilon: float = Field(default=0.2, description="Lower clip bound of the ratio, 1 - epsilon.")
-    epsilon_high: float = Field(default=0.2, description="Upper clip bound, 1 + epsilon_high. Default: epsilon.")
-    delta: float | None = Field(default=None, description="Dual clip for negative advantages; FIPO's token filter.")
-    beta: float = Field(default=0.0, description="Weight of the KL to the initial policy (k3).")
-    log_ratio_clamp: float | None = Field(default=None, description="Cut log-ratios at +- this (the authors: 20).")
-    sequence_filter: bool = Field(
-        default=False, description="Drop responses with two or more dual-clipped tokens, as the authors do."
-    )
-    advantage_scale: AdvantageScale = Field(default="group", description="Whose std divides advantages, if any.")
-    advantage_std_eps: float = Field(default=1e-6, ge=0, description="Added to that std (page: 1e-4).")
-    fipo_decay_rate: float = Field(default=32.0, description="Half-life of the Future-KL discount, tokens.")
-    fipo_clip_range: float | None = Field(default=0.2, description="How far an influence weight may lie from 1.")
-    fipo_clip_high_only: bool = Field(default=True, description="Weights in [1, 1 + range], none below 1.")
-    fipo_safety_threshold: float | None = Field(
-        default=4.0, description="Ratio above which a negative token's weight is cut to [0.8, 1]."
-    )
-    fipo_filter_in_log_space: bool = Field(default=False, description="Filter on log-ratios, as the authors do.")
-    fipo_weight_bound: float | None = Field(
-        default=None, description="Largest weight where the clip range is 0 or none (10 in the authors' code)."
-    )
-
-    fipo_placebo: Literal["none", "sign_mean", "shuffle_within", "shuffle_batch"] = Field(
-        default="none",
-        description="Take the credit out of the influence weights: their mean per sign of the advantage, or permuted "
-        "within each response or over the optimizer step.",
+    fipo_filter_in_log_space: bool = setting(False, "Filter on log-ratios, as the authors do.")
+    fipo_weight_bound: float | None = setting(None, "Largest weight (>= 1) without a clip range (the authors: 10).")
+    fipo_placebo: Literal["none", "sign_mean", "shuffle_within", "shuffle_batch"] = setting(
+        "none",
+        "Take the credit out of the influence weights: their mean per sign of the advantage, or permuted within "
+        "each response or over the optimizer step.",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def fill_what_depends(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Write out the averaging that goes with the loss, and the upper bound that follows the lower."""
+    def fill_dependent_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Write out the averaging that goes with the loss, and the upper clip bound that follows the lower."""
         values = dict(values)
-        if values.get("averaging") is None:
-            values["averaging"] = "sequence_mean" if values.get("loss_type", "grpo") == "grpo" else "token_mean"
+        if values.get("averaging") is None:  # none for a loss without a default, which pydantic then refuses
+            values["averaging"] = DEFAULT_AVERAGING.get(str(values.get("loss_type", "grpo")))
         if values.get("epsilon_high") is None:
             values["epsilon_high"] = values.get("epsilon", 0.2)
         return values
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the loss has a KL to the initial policy, which is then kept beside the trained one."""
+        """Whether the loss reads log-probabilities under the initial policy."""
         return self.beta > 0
+
+    @property
+    def has_placebo(self) -> bool:
+        """Whether the loss's influence weights are replaced before they are used."""
+        return self.loss_type == "fipo" and self.fipo_placebo != "none"
 
     def flag(self, field: str) -> str:
         """The flag that sets a field of the loss: shared fields bare, a loss's own with its prefix."""
@@ -136,80 +122,54 @@ class PublishedLossSettings(Section):
         return own if own in type(self).model_fields else {"epsilon_low": "epsilon"}.get(field, field)
 
     def loss_fields(self) -> dict[str, Any]:
-        """The fields of `LOSSES[loss_type]` with the values set here."""
-        return {field: getattr(self, self.flag(field)) for field in LOSSES[self.loss_type].__dataclass_fields__}
-
-
-def own_settings() -> dict[str, Any]:
-    """A flag `--<loss>_<field>`, with its default and help, for each field of a loss in losses/ that no flag sets yet.
-
-    What a loss shares with GRPO, and what the published page names, has its flag already.
-    """
-    which = Field(default="grpo", description="Per-token formula.")
-    flags: dict[str, Any] = {"loss_type": (Literal[LOSS_TYPES], which)}
-    for name, loss in LOSSES.items():
-        types = get_type_hints(loss)
-        for one in dataclasses.fields(loss):
-            flag = f"{name}_{one.name}"
-            if one.name not in SHARED_FIELDS and flag not in PublishedLossSettings.model_fields:
-                words = one.metadata.get("help", f"{loss.__name__}'s {one.name}: see {loss.__module__}.")
-                flags[flag] = (types[one.name], Field(default=one.default, description=words))
-    return flags
-
-
-SHARED_FIELDS = {one.name for one in dataclasses.fields(LOSSES["grpo"])}
-if TYPE_CHECKING:
-    LossSettings = PublishedLossSettings
-else:
-    LossSettings = create_model(
-        "LossSettings", __base__=PublishedLossSettings, __doc__=PublishedLossSettings.__doc__, **own_settings()
-    )
+        """The fields of `LOSSES[loss_type]` with the values set here. Raises UsageError for one without a setting."""
+        fields = LOSSES[self.loss_type].__dataclass_fields__
+        try:
+            return {field: getattr(self, self.flag(field)) for field in fields}
+        except AttributeError as error:
+            raise UsageError(f"--loss_type {self.loss_type}: {error}: write its setting into {__file__}") from None
 
 
 class OptimizerSettings(Section):
-    """What is done with a batch of rollouts. AdamW throughout, as in every recipe."""
+    """How the policy is updated from a batch of rollouts. AdamW throughout, as in every recipe."""
 
-    lr: Positive = Field(default=3e-4, le=3.4e37, description="Learning rate.")
-    warmup_steps: int = Field(default=5, ge=0, description="Training steps of linear warm-up.")
-    weight_decay: float = Field(default=0.1, ge=0, description="AdamW's decoupled weight decay.")
-    grad_clip: Positive = Field(default=1.0, description="Gradients are scaled down to this norm.")
-    minibatches: Count = Field(default=8, description="Optimizer steps per pass over the rollouts.")
-    epochs: Count = Field(default=1, description="Passes over each batch of rollouts.")
-    micro_batch_size: Count | None = Field(default=None, description="Responses per forward pass, or all.")
-    micro_batch_tokens: Count | None = Field(
-        default=None,
-        description="Tokens per forward pass at most, prompts included, in place of a number of responses, which are "
-        "then taken by length; one longer than that passes alone.",
+    lr: Positive = setting(3e-4, "Learning rate.", le=3.4e37)
+    warmup_steps: int = setting(5, "Training steps of linear warm-up.", ge=0)
+    weight_decay: float = setting(0.1, "AdamW's decoupled weight decay.", ge=0)
+    grad_clip: Positive = setting(1.0, "Gradients are scaled down to this norm.")
+    minibatches: Count = setting(8, "Optimizer steps per pass over the rollouts.")
+    epochs: Count = setting(1, "Passes over each batch of rollouts.")
+    micro_batch_size: Count | None = setting(None, "Responses per forward pass, or all.")
+    micro_batch_tokens: Count | None = setting(
+        None,
+        "Most tokens per forward pass, prompts included, instead of a number of responses: responses are then "
+        "packed by length, and one that is longer passes alone.",
     )
-    noise_tolerance: float | None = Field(
-        default=None,
+    noise_tolerance: float | None = setting(
+        None,
+        "Stop if ratios or influence weights under unchanged weights are further from 1 than this. Default: 0 on "
+        "the CPU, 1e-5 in float32 and 1e-3 in bfloat16 on a GPU.",
         ge=0,
-        description="Stop where the same weights give ratios or influence weights further from 1. "
-        "Default: 0 on the CPU, 1e-5 in float32 and 1e-3 in bfloat16 on a GPU.",
     )
-    skip_nonfinite: int = Field(
-        default=0,
-        ge=0,
-        description="Updates to leave out, over the run, where loss or gradient is not finite; one more and it fails.",
+    skip_nonfinite: int = setting(
+        0, "Updates with a non-finite loss or gradient that are skipped over the run; one more and it fails.", ge=0
     )
-    allow_inert: bool = Field(default=False, description="Allow fipo where it equals dapo.")
+    allow_inert: bool = setting(False, "Allow fipo with one update per rollout, where it equals dapo.")
 
 
 class EvaluationSettings(Section):
     """How progress is measured, always on the same held-out prompts."""
 
-    eval_every: Count = Field(default=2, description="Training steps between evaluations.")
-    eval_prompts: Count = Field(default=256, description="Held-out prompts.")
-    eval_split: Literal["report", "tune"] = Field(
-        default="report",
-        description="Which held-out prompts: those that results are reported on, or others to choose settings by. "
-        "Neither is trained on in the run.",
+    eval_every: Count = setting(2, "Training steps between evaluations.")
+    eval_prompts: Count = setting(256, "Held-out prompts.")
+    eval_split: Literal["report", "tune"] = setting(
+        "report", "Held-out prompts to report results on, or others to tune settings on. Neither is trained on."
     )
-    eval_samples: Count = Field(default=1, description="Answers per prompt.")
-    final_evaluations: Count = Field(default=3, description="How many of the last evaluations take more answers.")
-    final_eval_samples: Count = Field(default=8, description="Answers per prompt in those.")
-    eval_temperature: Positive = Field(default=1.0, description="Sampling temperature of evaluations.")
-    eval_top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus of evaluations (0.7 in the FIPO paper).")
+    eval_samples: Count = setting(1, "Answers per prompt.")
+    final_evaluations: Count = setting(3, "How many of the last evaluations take more answers.")
+    final_eval_samples: Count = setting(8, "Answers per prompt in those.")
+    eval_temperature: Positive = setting(1.0, "Sampling temperature of evaluations.")
+    eval_top_p: float = setting(1.0, "Nucleus of evaluations (0.7 in the FIPO paper).", gt=0, le=1)
 
 
 class Config(Section):
@@ -236,9 +196,18 @@ class Config(Section):
         """Responses in a filled batch."""
         return self.rollout.prompts_per_step * self.rollout.group_size
 
+    @property
+    def forwards_per_token(self) -> int:
+        """Forward passes without gradient over each trained token of a step.
+
+        Old and reference log-probabilities once, sequence filter and placebo in every epoch.
+        """
+        loss = self.loss
+        return 1 + loss.needs_reference + self.optimizer.epochs * (loss.sequence_filter + loss.has_placebo)
+
     @model_validator(mode="after")
-    def check_across_fields(self) -> Self:
-        """Refuse what no single field shows."""
+    def check_batches(self) -> Self:
+        """Refuse numbers of prompts and responses that do not divide."""
         prompts, minibatches = self.rollout.prompts_per_step, self.optimizer.minibatches
         if prompts % minibatches:
             raise ValueError(
@@ -257,12 +226,17 @@ class Config(Section):
                 f"--micro_batch_size {micro} and --micro_batch_tokens {self.optimizer.micro_batch_tokens} both say "
                 "what passes through the model at a time: leave one out"
             )
+        if (asked := self.rollout.prompts_per_round or prompts) < prompts:
+            raise ValueError(f"--prompts_per_round {asked} must be at least --prompts_per_step {prompts}: raise it")
+        return self
+
+    @model_validator(mode="after")
+    def check_combinations(self) -> Self:
+        """Refuse settings that do not go together."""
         check_scale(self.backend, self.engine, self.model.dtype)
         if self.model.lora_alpha and self.model.lora_rank is None:
             raise ValueError("--lora_alpha needs --lora_rank, got none: pass --lora_rank 16, or leave it out")
         check_task(self.task, self.data, self.rollout.max_response_tokens)
-        if (asked := self.rollout.prompts_per_round or prompts) < prompts:
-            raise ValueError(f"--prompts_per_round {asked} must be at least --prompts_per_step {prompts}: raise it")
         if self.loss.sequence_filter and self.loss.delta is None:
             raise ValueError(
                 "--sequence_filter true needs --delta, got none: it drops responses with two or more tokens whose "
@@ -278,12 +252,11 @@ class Config(Section):
 
 
 def sections() -> dict[str, type[Section]]:
-    """The sections of the tree by name."""
     return {name: field.annotation for name, field in Config.model_fields.items() if field.annotation}  # type: ignore[misc]
 
 
 def is_anothers(flag: str, loss_type: str) -> bool:
-    """Whether the flag is the own one of another loss than this."""
+    """Whether the flag belongs to another loss than this one."""
     return flag.startswith(OWN_PREFIXES) and not flag.startswith(f"{loss_type}_")
 
 

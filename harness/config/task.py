@@ -1,38 +1,36 @@
-"""What is asked, from which data, and what is paid for an answer."""
+"""Task, data and rewards."""
 
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
-from harness.config.section import Count, Positive, Section
+from harness.config.base import Count, Positive, Section, setting
+
+TaskName = Literal["graded_chain_sum", "keyed_chain_sum", "math"]
 
 
 class TaskSettings(Section):
-    """What is asked, and what is paid for an answer."""
+    """The problems, and the reward of an answer."""
 
-    task: Literal["graded_chain_sum", "keyed_chain_sum", "math"] = Field(
-        default="graded_chain_sum",
-        description="Problem generator (the keyed one is easier), or the mathematical problems of --train_data.",
+    task: TaskName = setting(
+        "graded_chain_sum", "Problem generator (the keyed one is easier), or math: the problems of --train_data."
     )
-    wrong_reward: float = Field(default=-1.0, le=0, description="Reward of a wrong answer; a right one is paid 1.")
-    overlong_buffer: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Soft overlong penalty: tokens before the limit over which it grows (DAPO eq. 13)."
+    wrong_reward: float = setting(-1.0, "Reward of a wrong answer; a right one gets 1.", le=0)
+    overlong_buffer: Count | None = setting(
+        None, "Soft overlong penalty: tokens before the limit over which it grows (DAPO eq. 13)."
     )
-    overlong_factor: Positive = Field(default=1.0, description="Size of the overlong penalty at the limit.")
-    overlong_filter: bool = Field(
-        default=False, description="Leave responses cut at the limit out of the loss (DAPO section 3.4)."
-    )
-    control: Literal["none", "blame", "damp", "random_blame", "random_reward"] = Field(
-        default="none",
-        description="Planted control. blame: a negative advantage falls only on the first wrong step of a response; "
-        "damp: its sum is spread over the response; random_blame: it falls on a step at random. "
-        "random_reward: the reward is a coin toss.",
+    overlong_factor: Positive = setting(1.0, "Size of the overlong penalty at the limit.")
+    overlong_filter: bool = setting(False, "Leave responses cut at the limit out of the loss (DAPO section 3.4).")
+    control: Literal["none", "blame", "damp", "random_blame", "random_reward"] = setting(
+        "none",
+        "Planted control. blame: a negative advantage falls only on the first wrong step of a response; damp: its "
+        "sum is spread over the response; random_blame: it falls on a step at random. random_reward: the reward is "
+        "a coin toss.",
     )
 
 
 def iso_date(value: str) -> str:
-    """The day as it stands. Raises ValueError where it is none."""
     try:
         return date.fromisoformat(value).isoformat()
     except ValueError:
@@ -42,23 +40,20 @@ def iso_date(value: str) -> str:
 class DataSettings(Section):
     """The problems of task math: a shipped data set's name, OWNER/NAME:FILE, or a path."""
 
-    train_data: str | None = Field(
-        default=None, description="Trained on. A hub data set may end in @COMMIT; a path in .parquet, .jsonl or .json."
+    train_data: str | None = setting(
+        None, "Trained on. A hub data set may end in @COMMIT; a path in .parquet, .jsonl or .json."
     )
-    eval_data: str | None = Field(default=None, description="Evaluated on: one or more of the same, with commas.")
-    prompt_template: Literal["chat", "plain"] = Field(
-        default="chat", description="chat: the tokenizer's chat template. plain: the prompt as it stands."
+    eval_data: str | None = setting(None, "Evaluated on: one or more of the same, with commas.")
+    prompt_template: Literal["chat", "plain"] = setting(
+        "chat", "chat: the tokenizer's chat template. plain: the prompt as it stands."
     )
-    prompt_date: Annotated[str, AfterValidator(iso_date)] = Field(
-        default="2026-01-01",
-        description="The day (ISO 8601) that chat templates print as today's: the same in every run, whatever the "
-        "clock says.",
+    prompt_date: Annotated[str, AfterValidator(iso_date)] = setting(
+        "2026-01-01", "The day (ISO 8601) that chat templates print as today's: the same in every run."
     )
-    answer_format: Literal["answer_line", "boxed"] = Field(
-        default="answer_line",
-        description="How a response gives its answer, and is asked to: a last line 'Answer: 5', or \\boxed{5}.",
+    answer_format: Literal["answer_line", "boxed"] = setting(
+        "answer_line", "How a response must give its answer, and is told to: a last line 'Answer: 5', or \\boxed{5}."
     )
-    max_prompt_tokens: Count = Field(default=2048, description="Longer prompts are counted and left out.")
+    max_prompt_tokens: Count = setting(2048, "Longer prompts are left out, and counted.")
 
 
 def check_task(task: TaskSettings, data: DataSettings, max_response_tokens: int) -> None:

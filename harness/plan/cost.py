@@ -8,7 +8,6 @@ forward, three times backward: model/logprobs.py) and so runs at another speed.
 
 from dataclasses import dataclass
 
-from harness.config.schema import Config
 from harness.plan.job import Job
 from harness.plan.memory import vllm_parts
 
@@ -75,15 +74,9 @@ def step_work(job: Job, given: Assumptions) -> list[Work]:
     )
     return [
         generation(job, given),
-        trainer_work("log-probabilities", Passes(forward_passes(job.config)), job, given),
+        trainer_work("log-probabilities", Passes(job.config.forwards_per_token), job, given),
         trainer_work("updates", updates, job, given),
     ]
-
-
-def forward_passes(config: Config) -> int:
-    """Passes without gradient over what is trained on, as in the ledger: old, reference, sequence filter, placebo."""
-    is_placebo = config.loss.loss_type == "fipo" and config.loss.fipo_placebo != "none"
-    return 1 + config.loss.needs_reference + config.optimizer.epochs * (config.loss.sequence_filter + is_placebo)
 
 
 def attention_flops(job: Job, tokens: float, length: float) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 import filelock
 
 from harness.console import say
-from harness.errors import UsageError
+from harness.errors import FolderHeld, UsageError
 from harness.files import is_disk_full
 
 LEASE_S = 60.0  # a holder on another host that has not renewed its lock for this long is taken for dead
@@ -59,7 +59,7 @@ def acquire(lease: filelock.SoftFileLease, folder: Path) -> None:
         say(f"{folder} is held by process {owner.pid} on {owner.hostname}: waiting a minute to see whether it lives")
     if not taken(lease, timeout_s):
         holder = f"process {owner.pid} on {owner.hostname}" if owner else "another process"
-        raise UsageError(f"{folder}: {holder} is writing it: wait for that one, or stop it first")
+        raise FolderHeld(f"{folder}: {holder} is writing it: wait for that one, or stop it first")
 
 
 def this_host() -> str:

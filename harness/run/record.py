@@ -116,9 +116,12 @@ class RunFolder:
         sync(real.parent)
         return cls(path)
 
-    def set_status(self, state: str, reason: str | None, exit_code: int | None, steps_done: int) -> None:
-        content = {"state": state, "reason": reason, "exit_code": exit_code, "steps_done": steps_done}
-        write_json(self.path / STATUS, content)
+    def set_status(
+        self, state: str, reason: str | None, exit_code: int | None, steps_done: int, code: str | None = None
+    ) -> None:
+        """Replace status.json; `code` says how the run ended, None while it goes on."""
+        content = {"state": state, "reason_code": code, "reason": reason, "exit_code": exit_code}
+        write_json(self.path / STATUS, content | {"steps_done": steps_done})
 
     def add_metrics(self, metrics: Metrics) -> None:
         """Append a line to metrics.jsonl, with null for numbers that are not finite."""
@@ -232,7 +235,9 @@ class NullRunFolder(RunFolder):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def set_status(self, state: str, reason: str | None, exit_code: int | None, steps_done: int) -> None: ...
+    def set_status(
+        self, state: str, reason: str | None, exit_code: int | None, steps_done: int, code: str | None = None
+    ) -> None: ...
 
     def add_metrics(self, metrics: Metrics) -> None: ...
 

@@ -17,7 +17,7 @@ from harness.model.policy import Policy, write_policy
 from harness.randomness import stream
 from harness.rollouts.sampler import Sampling, sample
 from harness.run.folder import FolderFault, cache_folder, check_manifest, save_folder
-from harness.tasks.chain_sum import CHARACTERS, TASKS, ChainSum, Stage
+from harness.tasks.chain_sum import CHAIN_SUMS, CHARACTERS, ChainSum, Stage
 from harness.tasks.task import belongs_to, draw_distinct
 
 PAD, END = "_", "$"
@@ -59,7 +59,7 @@ def tiny_model_folder(task: str, model_seed: int, threads: int, progress: Progre
         ) from None
     with FileLock(f"{folder}.lock"):
         if not is_whole(folder):
-            policy = warm_started(TASKS[task], model_seed, progress)
+            policy = warm_started(CHAIN_SUMS[task], model_seed, progress)
             shutil.rmtree(folder, ignore_errors=True)
             save_folder(folder, lambda unfinished: write_policy(unfinished, policy))
     return folder
@@ -79,7 +79,7 @@ def cache_key(task: str, model_seed: int, threads: int) -> str:
     import transformers
 
     recipe = {
-        "task": repr(TASKS[task]),
+        "task": repr(CHAIN_SUMS[task]),
         "model_seed": model_seed,
         "version": RECIPE_VERSION,
         "torch": torch.__version__,

@@ -205,4 +205,4 @@ KEYED = ChainSum(
     ),
 )
 
-TASKS = {task.name: task for task in (GRADED, KEYED)}
+CHAIN_SUMS = {task.name: task for task in (GRADED, KEYED)}

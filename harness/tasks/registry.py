@@ -2,7 +2,7 @@
 
 from harness.config.schema import Config
 from harness.model.policy import Policy
-from harness.tasks.chain_sum import TASKS
+from harness.tasks.chain_sum import CHAIN_SUMS
 from harness.tasks.math.data import MathData, read_data
 from harness.tasks.task import Task
 
@@ -10,7 +10,7 @@ from harness.tasks.task import Task
 def make_task(config: Config, policy: Policy, data: MathData | None = None) -> Task:
     """The task, its prompts formatted for the policy's tokenizer; `data` is read if not given."""
     if config.task.task != "math":
-        return TASKS[config.task.task]
+        return CHAIN_SUMS[config.task.task]
     from harness.tasks.math.task import math_task
 
     return math_task(data or read_data(config.data), config.data, policy)

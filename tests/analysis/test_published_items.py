@@ -16,9 +16,8 @@ from harness.cli.commands import COMMANDS as HARNESS
 from harness.cli.parser import OneLineParser
 from harness.tasks.math.files import shipped
 from sweeps.__main__ import CONTROLLED, LADDER, add_compare
-from sweeps.arms import arms_of, load_family
+from sweeps.arms import arms_of, check_differences, differences_between, load_family
 from sweeps.compare import arm_seeds
-from sweeps.differences import check_differences, differences_between
 from sweeps.search_flags import add_search_flags
 from sweeps.search_options import plan_of
 from tests.analysis.math_folders import config_with, write_math_run

@@ -93,14 +93,17 @@ def test_without_a_finished_run_there_is_nothing_to_read(study: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "state"),
+    ("recorded", "state"),
     [
-        ("HarnessError: step 3: expected finite numbers, got nan", "diverged"),
-        ("GaveUp: gave up after 5 steps: none had a group", "diverged"),
-        ("HarnessError: step 3: expected 4 groups", "failed"),
+        ({"reason_code": "diverged"}, "diverged"),
+        ({"reason_code": "gave_up"}, "diverged"),
+        ({"reason_code": "failed", "reason": "it expected finite numbers"}, "failed"),
+        ({"reason": "HarnessError: step 3: expected finite numbers, got nan"}, "diverged"),  # folders without codes
+        ({"reason": "GaveUp: gave up after 5 steps: none had a group"}, "diverged"),
+        ({"reason": "HarnessError: step 3: expected 4 groups"}, "failed"),
     ],
 )
-def test_a_run_that_ended_itself_counts(reason: str, state: str, tmp_path: Path) -> None:
-    status = {"state": "failed", "reason": reason, "exit_code": 1, "steps_done": 1}
+def test_a_run_that_ended_itself_counts(recorded: dict[str, str], state: str, tmp_path: Path) -> None:
+    status = {"state": "failed", "exit_code": 1, "steps_done": 1, **recorded}
     (tmp_path / "status.json").write_text(json.dumps(status), encoding="utf-8")
     assert read_status(tmp_path)["state"] == state

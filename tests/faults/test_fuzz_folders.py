@@ -172,7 +172,7 @@ def written(name: str) -> dict[str, Any]:
     contents: dict[str, dict[str, Any]] = {
         "config.json": {"schema_version": 1, "sha256": tree_sha256(tree), "config": tree},
         "environment.json": ENVIRONMENT,
-        "status.json": {"state": "running", "reason": None, "exit_code": None, "steps_done": 0},
+        "status.json": {"state": "running", "reason_code": None, "reason": None, "exit_code": None, "steps_done": 0},
     }
     return contents[name]
 

@@ -55,7 +55,7 @@ def test_a_signal_stops_a_run_at_a_step_boundary_to_be_resumed(
     stopped = forked(going_on(fipo.config, run, after_step(1, send(number))), log)
     message = f"stopped by {number.name} after 2 of 4 steps; go on with: python -m harness resume {run}"
     assert stopped == Ended(75, f"{message}\n")
-    status = {"state": "preempted", "reason": message, "exit_code": 75, "steps_done": 2}
+    status = {"state": "preempted", "reason_code": "stopped", "reason": message, "exit_code": 75, "steps_done": 2}
     assert read_json(run / "status.json") == status
     assert checkpoints(run) == ["step_000001", "step_000002"]
     toll.add("a signal", number.name, verdict(run, fipo.run, forked(going_on(fipo.config, run), log)))
@@ -69,7 +69,13 @@ def test_a_second_signal_ends_a_run_at_once_to_be_resumed(
     run, log = tmp_path / "run", tmp_path / "log"
     stopped = forked(going_on(fipo.config, run, after_step(1, send(number, number))), log)
     assert stopped == Ended(75, "interrupted\n")
-    status = {"state": "preempted", "reason": "interrupted within a step", "exit_code": 75, "steps_done": 2}
+    status = {
+        "state": "preempted",
+        "reason_code": "stopped",
+        "reason": "interrupted within a step",
+        "exit_code": 75,
+        "steps_done": 2,
+    }
     assert read_json(run / "status.json") == status
     assert checkpoints(run) == ["step_000001"]
     toll.add("a second signal", number.name, verdict(run, fipo.run, forked(going_on(fipo.config, run), log)))

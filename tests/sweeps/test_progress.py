@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import resolve, write_json
-from sweeps import Arm, Difference, arms_of, load_family
+from harness import Difference, resolve, write_json
+from sweeps import Arm, arms_of, load_family
 from sweeps.progress import Progress, differences_table, make_console
 from sweeps.slots import Attempt
 from sweeps.study import planned_runs

@@ -3,9 +3,8 @@
 import pytest
 
 from harness import UsageError
-from sweeps.arms import arms_of, load_family
+from sweeps.arms import arms_of, check_differences, differences_between, load_family
 from sweeps.compare import preset_of
-from sweeps.differences import check_differences, differences_between
 
 
 @pytest.mark.parametrize("name", ["recipe-32b", "recipe-7b", "controlled-32b", "controlled-7b"])

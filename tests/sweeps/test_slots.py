@@ -71,6 +71,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(model_folder: str, tmp_path
     assert done is not None
     status = json.loads((slow.folder / "status.json").read_text(encoding="utf-8"))
     assert status["reason"].startswith("stopped by SIGTERM")  # once: the second would have interrupted its step
+    assert (status["reason_code"], slow.reason_code()) == ("stopped", "stopped")
     assert [attempt.failure for _, ended in run_all([slow], local_slots(1)) for attempt in ended] == [None]
     assert slow.state() == "finished"
     (resumed,) = (slow.folder / "resumes.jsonl").read_text(encoding="utf-8").splitlines()

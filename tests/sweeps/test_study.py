@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from harness import UsageError
-from sweeps.arms import Arm, arms_of, load_family
-from sweeps.differences import check_differences, differences_between
+from sweeps.arms import Arm, arms_of, check_differences, differences_between, load_family
 from sweeps.study import planned_runs, read_json, with_earlier_arms, write_study
 
 CONTROLLED = load_family("controlled")

@@ -94,7 +94,8 @@ def test_a_run_that_cannot_learn_says_so_at_once_and_gives_up(
     assert len(notes) == 1
     assert notes[0].startswith("note: the first step has nothing to learn from: all ")
     status = runs.read_json(tmp_path / "run" / "status.json")
-    assert (status["state"], status["steps_done"], status["exit_code"]) == ("failed", 3, 1)
+    assert (status["state"], status["reason_code"]) == ("failed", "gave_up")
+    assert (status["steps_done"], status["exit_code"]) == (3, 1)
     assert len((tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 3
 
 

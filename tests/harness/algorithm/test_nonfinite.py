@@ -224,7 +224,8 @@ def test_a_run_that_diverges_ends_in_one_line_and_keeps_its_checkpoint(
     assert "step 1: expected finite numbers, got nan in the loss" in errors[0]
     assert [line for line in printed if line.endswith(": skipped, 1 of 1 allowed")]
     status = runs.read_json(tmp_path / "run" / "status.json")
-    assert (status["state"], status["exit_code"], status["steps_done"]) == ("failed", 1, 1)
+    assert (status["state"], status["reason_code"]) == ("failed", "diverged")
+    assert (status["exit_code"], status["steps_done"]) == (1, 1)
     (line,) = runs.metrics(RunFolder(tmp_path / "run"))
     assert (line["ledger/updates"], line["ledger/skipped_updates"]) == (1, 1)
     assert read_state(tmp_path / "run" / "checkpoints" / "step_000001").steps_done == 1

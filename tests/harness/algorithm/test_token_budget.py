@@ -26,6 +26,7 @@ def test_a_budget_ends_the_run_after_the_step_that_spends_it(
         assert runs.timeless(folder) == runs.timeless(unlimited)[:steps]
         assert runs.read_json(folder.path / "status.json") == {
             "state": "finished",
+            "reason_code": "finished",
             "reason": None,
             "exit_code": 0,
             "steps_done": steps,

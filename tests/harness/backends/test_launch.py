@@ -158,7 +158,7 @@ def test_out_of_memory_is_recognised_on_any_rank_and_says_what_to_lower(model_fo
     assert process.returncode == 1
     assert "error: out of memory in phase evaluation (Unable to allocate " in errors
     assert "lower --micro_batch_size" in errors
-    assert status(run)["state"] == "failed"
+    assert (status(run)["state"], status(run)["reason_code"]) == ("failed", "out_of_memory")
     assert left(run) == []
 
 

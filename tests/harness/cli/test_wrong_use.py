@@ -1,9 +1,11 @@
+import errno
 from pathlib import Path
 
 import pytest
 
 from harness import run_command
 from harness.__main__ import main
+from harness.errors import REASON_FILE, FolderHeld, RanksFailed, Stopped, UsageError
 from tests.harness.command_line import outcome
 
 # flags, what the line must name
@@ -146,6 +148,41 @@ def test_evaluate_wants_a_finished_run_and_samples(
     assert (code, len(errors)) == (2, 1)
     assert "missing" in errors[0]
     assert list(empty_place.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "reason"),
+    [
+        (UsageError("x"), 2, "wrong_use"),
+        (FolderHeld("x"), 2, "held"),
+        (Stopped("x"), 75, "stopped"),
+        (KeyboardInterrupt(), 75, "stopped"),
+        (RanksFailed("x", 1, "out_of_memory"), 1, "out_of_memory"),
+        (OSError(errno.ENOSPC, "no space"), 1, "disk_full"),
+    ],
+)
+def test_a_process_leaves_the_code_of_its_end_where_it_was_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, exit_code: int, reason: str
+) -> None:
+    def fail(_arguments: list[str]) -> None:
+        raise error
+
+    monkeypatch.setenv(REASON_FILE, str(tmp_path / "reason"))
+    assert run_command(fail, []) == exit_code
+    assert (tmp_path / "reason").read_text(encoding="utf-8").strip() == reason
+
+
+@pytest.mark.parametrize(("error", "reason"), [(MemoryError(), "out_of_memory"), (ZeroDivisionError(), "failed")])
+def test_so_does_one_that_fails_in_an_unforeseen_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def fail(_arguments: list[str]) -> None:
+        raise error
+
+    monkeypatch.setenv(REASON_FILE, str(tmp_path / "reason"))
+    with pytest.raises(type(error)):
+        run_command(fail, [])
+    assert (tmp_path / "reason").read_text(encoding="utf-8").strip() == reason
 
 
 def test_a_mistyped_flag_names_its_nearest(empty_place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,8 +3,7 @@
 import pytest
 
 from harness.__main__ import main
-from harness.config.explain import loss_text
-from harness.config.loss_steps import AUTHORS, SLIME, SWIFT, TRL, TRL_PR, VERL, loss_steps
+from harness.config.explain import AUTHORS, SLIME, SWIFT, TRL, TRL_PR, VERL, loss_steps, loss_text
 from harness.config.resolve import resolve
 from harness.config.schema import Config, LossSettings, OptimizerSettings
 from tests.harness.command_line import outcome

@@ -144,10 +144,10 @@ def test_what_is_stated_nowhere_is_marked_as_assumed() -> None:
     ],
 )
 def test_confounds_of_the_published_comparison(ours: str, theirs: str, confounds: set[str]) -> None:
-    found = differences(resolve({}, ours), resolve({}, theirs))
-    assert {one.flag for one in found if not one.is_the_losses} == confounds
-    assert {"loss_type", "fipo_decay_rate", "fipo_clip_range"} <= {one.flag for one in found if one.is_the_losses}
-    assert all(one.theirs == "-" for one in found if one.flag.startswith("fipo_"))
+    found = differences({name: resolve({}, name) for name in (ours, theirs)})
+    assert {one.field for one in found if not one.allowed} == confounds
+    assert {"loss_type", "fipo_decay_rate", "fipo_clip_range"} <= {one.field for one in found if one.allowed}
+    assert all(one.values[theirs] is None for one in found if one.field.startswith("fipo_"))
 
 
 def test_show_against_prints_each_difference_and_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from harness.config.resolve import PRESETS, config_sha256, flatten, resolve, tree_of
-from harness.config.schema import Config, section_of
+from harness.config.schema import DEFAULT_AVERAGING, LOSS_TYPES, Config, LossSettings, section_of
 from harness.errors import UsageError
+from losses import LOSSES
 
 # a value for every setting that is not its default, as the command line spells it
 OTHER = {
@@ -152,6 +153,22 @@ def test_defaults_are_the_published_pages() -> None:
     assert page == (None, 0.2, 32.0, 0.2, True)
     assert loss.fipo_safety_threshold == 4.0
     assert resolve({}).loss.loss_type == "grpo"
+
+
+def test_every_field_of_a_loss_is_a_setting_with_the_losss_default() -> None:
+    assert tuple(LOSSES) == LOSS_TYPES
+    for name, loss in LOSSES.items():
+        settings = LossSettings(loss_type=name)
+        assert settings.loss_fields() == vars(loss())
+    own = {flag for flag in LossSettings.model_fields if flag.startswith("fipo_")}
+    assert own - {settings.flag(field) for field in vars(LOSSES["fipo"]())} == {"fipo_placebo"}
+
+
+def test_a_loss_without_a_default_averaging_must_be_given_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(DEFAULT_AVERAGING, "dapo")
+    with pytest.raises(UsageError, match=r"--averaging: expected 'token_mean', .*, got None"):
+        resolve({"loss_type": "dapo"})
+    assert resolve({"loss_type": "dapo", "averaging": "constant"}).loss.averaging == "constant"
 
 
 def test_hash_is_that_of_every_setting_but_the_output_folder() -> None:

@@ -22,6 +22,7 @@ def test_a_failing_run_says_so_in_its_status(model_folder: str, tmp_path: Path) 
         runs.trained(config, tmp_path / "run")
     assert runs.read_json(tmp_path / "run" / "status.json") == {
         "state": "failed",
+        "reason_code": "failed",
         "reason": f"HarnessError: {raised.value}",
         "exit_code": 1,
         "steps_done": 0,
@@ -38,6 +39,7 @@ def test_an_unforeseen_error_is_a_failure_too(model_folder: str, tmp_path: Path)
         train(small_config(model_folder, steps=3), tmp_path / "run", trip)
     assert runs.read_json(tmp_path / "run" / "status.json") == {
         "state": "failed",
+        "reason_code": "failed",
         "reason": "ZeroDivisionError: on purpose",
         "exit_code": 1,
         "steps_done": 2,
@@ -82,6 +84,7 @@ def test_a_signal_stops_the_run_at_a_step_boundary(
     assert capsys.readouterr().err == f"{message}\n"
     assert runs.read_json(tmp_path / "run" / "status.json") == {
         "state": "preempted",
+        "reason_code": "stopped",
         "reason": message,
         "exit_code": 75,
         "steps_done": 1,

@@ -9,21 +9,19 @@ import pytest
 import torch
 import transformers
 
-from harness.algorithm.state import make_ledger
 from harness.cli import plan
 from harness.cli.parser import OneLineParser
 from harness.config.resolve import PRESETS, resolve
 from harness.config.schema import ModelSettings
 from harness.config.task import TaskSettings
 from harness.errors import UsageError
-from harness.model.policy import Policy
-from harness.plan.cost import assumed, forward_passes, step_work
+from harness.plan.cost import assumed, step_work
 from harness.plan.job import Job, find_gpu, make_job, prompt_lengths
 from harness.plan.memory import Pass, fits, held, layer_bytes, peaks, responses_at_once, trainer
 from harness.plan.shapes import SHAPES, ModelShape, shape_from, shape_of
 from harness.plan.text import verdict
 from harness.randomness import stream
-from harness.tasks.chain_sum import TASKS
+from harness.tasks.chain_sum import CHAIN_SUMS
 from tests.harness.command_line import Outcome, outcome
 
 GRADIENT_CHECKPOINTING = {"gradient_checkpointing": True}
@@ -132,10 +130,10 @@ def test_vllm_without_room_for_a_response_does_not_fit() -> None:
 
 @pytest.mark.parametrize("task", get_args(TaskSettings.model_fields["task"].annotation))
 def test_every_task_has_prompts_of_a_length(task: str) -> None:
-    data = {"train_data": "a.jsonl", "eval_data": "b.jsonl"} if task not in TASKS else {}
+    data = {"train_data": "a.jsonl", "eval_data": "b.jsonl"} if task not in CHAIN_SUMS else {}
     mean, longest = prompt_lengths(resolve({"task": task, "max_prompt_tokens": 40} | data))
-    if task in TASKS:
-        prompts = [len(TASKS[task].draw(stream("lengths", number)).prompt) for number in range(2000)]
+    if task in CHAIN_SUMS:
+        prompts = [len(CHAIN_SUMS[task].draw(stream("lengths", number)).prompt) for number in range(2000)]
         assert max(prompts) == longest
         assert mean == pytest.approx(sum(prompts) / len(prompts), rel=0.02)
     else:
@@ -143,16 +141,16 @@ def test_every_task_has_prompts_of_a_length(task: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "flags",
+    ("flags", "forwards"),
     [
-        {},
-        {"beta": 0.1, "epochs": 3},
-        {"loss_type": "fipo", "delta": 10.0, "sequence_filter": True, "epochs": 2, "fipo_placebo": "sign_mean"},
+        ({}, 1),  # old log-probabilities
+        ({"beta": 0.1, "epochs": 3}, 2),  # and the reference's, once
+        # and in each epoch the sequence filter's and the placebo's
+        ({"loss_type": "fipo", "delta": 10.0, "sequence_filter": True, "epochs": 2, "fipo_placebo": "sign_mean"}, 5),
     ],
 )
-def test_forward_passes_are_the_ledgers(flags: dict[str, Any], random_policy: Policy) -> None:
-    config = resolve(flags)
-    assert forward_passes(config) == make_ledger(config, random_policy).forwards
+def test_forward_passes_without_gradient(flags: dict[str, Any], forwards: int) -> None:
+    assert resolve(flags).forwards_per_token == forwards
 
 
 def test_flops_and_hours_worked_by_hand() -> None:

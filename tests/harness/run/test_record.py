@@ -56,7 +56,13 @@ def test_metrics_have_the_contracts_keys(folder: RunFolder) -> None:
 
 def test_status_is_finished(folder: RunFolder) -> None:
     status = runs.read_json(folder.path / "status.json")
-    assert status == {"state": "finished", "reason": None, "exit_code": 0, "steps_done": 2}
+    assert status == {
+        "state": "finished",
+        "reason_code": "finished",
+        "reason": None,
+        "exit_code": 0,
+        "steps_done": 2,
+    }
 
 
 def test_recorded_config_is_the_requested_one(folder: RunFolder, model_folder: str) -> None:

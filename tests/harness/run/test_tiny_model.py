@@ -17,16 +17,16 @@ from harness.run.tiny_model import (
     tiny_model_folder,
     warm_started,
 )
-from harness.tasks.chain_sum import TASKS
+from harness.tasks.chain_sum import CHAIN_SUMS
 
 # builds the tiny model of a task that takes two steps, and prints its folder
 BUILDER = """
 import dataclasses
-from harness.tasks.chain_sum import DIRECT, GRADED, TASKS, Stage
+from harness.tasks.chain_sum import DIRECT, GRADED, CHAIN_SUMS, Stage
 from harness.backends.torch_setup import set_up_torch
 from harness.run.tiny_model import tiny_model_folder
 set_up_torch(1)
-TASKS["short"] = dataclasses.replace(GRADED, stages=(Stage((6, 8), ((1.0, DIRECT),), steps=2, lr=1e-3),))
+CHAIN_SUMS["short"] = dataclasses.replace(GRADED, stages=(Stage((6, 8), ((1.0, DIRECT),), steps=2, lr=1e-3),))
 print(tiny_model_folder("short", 0, 1))
 """
 
@@ -84,12 +84,12 @@ def test_the_tiny_model_has_the_size_that_the_documents_name() -> None:
 RECIPES = {1: {"graded_chain_sum": (11809, 1.35948), "keyed_chain_sum": (11100, 1.20355)}}
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", sorted(CHAIN_SUMS))
 def test_other_weights_need_another_version(name: str) -> None:
     """Where this fails, raise RECIPE_VERSION and record what the new recipe gives; never the same version twice."""
-    stages = tuple(dataclasses.replace(stage, steps=3, until_accuracy=None) for stage in TASKS[name].stages)
-    policy = warm_started(dataclasses.replace(TASKS[name], stages=stages), 0, lambda _done, _total: None)
-    batch = demonstrations(policy, TASKS[name], stages[0], (0, 0, 0))
+    stages = tuple(dataclasses.replace(stage, steps=3, until_accuracy=None) for stage in CHAIN_SUMS[name].stages)
+    policy = warm_started(dataclasses.replace(CHAIN_SUMS[name], stages=stages), 0, lambda _done, _total: None)
+    batch = demonstrations(policy, CHAIN_SUMS[name], stages[0], (0, 0, 0))
     tokens, loss = RECIPES[RECIPE_VERSION][name]
     assert sum(sum(prompt) + sum(response) for prompt, response in batch) == tokens
     assert demonstration_loss(policy, batch).item() == pytest.approx(loss, rel=1e-5)

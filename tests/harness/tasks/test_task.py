@@ -1,15 +1,18 @@
+from typing import get_args
+
 import pytest
 
+from harness.config.task import TaskName
 from harness.randomness import stream
-from harness.tasks.chain_sum import GRADED, KEYED, TASKS, ChainSum, terms_of
+from harness.tasks.chain_sum import CHAIN_SUMS, GRADED, KEYED, ChainSum, terms_of
 from harness.tasks.task import TRAINED_ON, Problem, Split, belongs_to, draw_distinct
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", CHAIN_SUMS)
 @pytest.mark.parametrize("split", ["report", "tune"])
 def test_training_and_evaluation_share_no_prompt(task: str, split: Split) -> None:
-    training = draw_distinct(TASKS[task], TRAINED_ON[split], 2000, stream(0, "data"))
-    held_out = TASKS[task].held_out(split, 256)
+    training = draw_distinct(CHAIN_SUMS[task], TRAINED_ON[split], 2000, stream(0, "data"))
+    held_out = CHAIN_SUMS[task].held_out(split, 256)
     assert {problem.prompt_id for problem in training}.isdisjoint(problem.prompt_id for problem in held_out)
     assert not any(belongs_to(problem, split) for problem in training)
     assert all(belongs_to(problem, split) for problem in held_out)
@@ -18,7 +21,7 @@ def test_training_and_evaluation_share_no_prompt(task: str, split: Split) -> Non
 def test_prompts_that_choose_settings_are_none_that_results_are_reported_on() -> None:
     tuning, training = GRADED.held_out("tune", 256), TRAINED_ON["tune"]
     assert {p.prompt_id for p in tuning}.isdisjoint(p.prompt_id for p in GRADED.held_out("report", 4096))
-    drawn = draw_distinct(TASKS["graded_chain_sum"], training, 2000, stream(0, "data"))
+    drawn = draw_distinct(CHAIN_SUMS["graded_chain_sum"], training, 2000, stream(0, "data"))
     assert not any(belongs_to(problem, "report") for problem in drawn)
 
 
@@ -54,3 +57,7 @@ def test_prompt_id_is_the_prompts_hash() -> None:
     # printf 'a2b4c3:' | sha256sum
     assert Problem("a2b4c3:", "4").prompt_id == "5ae58bb711a72de3"
     assert Problem("a2b4c3:", "0").prompt_id == "5ae58bb711a72de3"
+
+
+def test_every_task_of_the_config_is_there() -> None:
+    assert {GRADED.name, KEYED.name, "math"} == set(get_args(TaskName))
