@@ -1,6 +1,6 @@
 """One training run: what other packages may use of it."""
 
-from harness.backends.hosts import free_port
+from harness.backends.rendezvous import free_port
 from harness.cli.parser import OneLineParser, add_setting_flags, parsed, run_command
 from harness.config.resolve import config_sha256, flatten, read_config, resolve, tree_of
 from harness.config.schedule import evaluation_answers

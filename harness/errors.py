@@ -3,8 +3,8 @@
 HarnessError            exit code 1: a run failed
 +-- UsageError          exit code 2: wrong use; nothing was started, nothing written
 +-- Stopped             exit code 75: ended by a signal at a step boundary; can be resumed
-+-- RanksFailed         the processes of a run did not all finish
-+-- PeerLost              another rank went away; its launcher says which and why
++-- RanksFailed         a rank failed, was killed or hung: the run's exit code is that rank's
++-- PeerLost            exit code 76, of a rank alone: another rank went away
 +-- LockLost            another process took the run's folder: nothing more was written
 +-- GaveUp              the first steps had nothing to learn from
 +-- NonFinite           harness.algorithm.nonfinite: a loss, gradient or weight was infinite or not a number
@@ -39,15 +39,17 @@ class Stopped(HarnessError):
 
 
 class RanksFailed(HarnessError):
-    """A process of a run failed, was killed or hung; its exit code is the run's. Without words where it has spoken."""
+    """A rank failed, was killed or hung; `is_final` where it would fail again."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    def __init__(self, message: str, exit_code: int, is_final: bool = False) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code, self.is_final = exit_code, is_final
 
 
 class PeerLost(HarnessError):
-    """Another rank went away or stood still: nothing can be said or written here of whose fault it is."""
+    """Another rank went away or hung: this one does not know why, so it writes nothing."""
+
+    exit_code = 76
 
 
 class GaveUp(HarnessError):

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 from torch import Tensor, distributed
 
-from harness.backends.liveness import waiting
+from harness.backends.phases import waiting
 from harness.backends.rendezvous import choose_interfaces, meet, own_place
 from harness.console import be_silent
 from harness.errors import HarnessError
@@ -24,7 +24,7 @@ from harness.errors import HarnessError
 T = TypeVar("T")
 
 PEER = re.compile(r"gloo|NCCL|TCPStore|Connection (reset|closed)", re.IGNORECASE)
-PATIENCE = 2.0  # a collective's timeout in deadlines, so that the launcher can name the stuck rank first
+PATIENCE = 2.0  # a collective's timeout in deadlines, so that the rank that hangs ends first
 
 
 @dataclass(frozen=True)
@@ -108,18 +108,17 @@ def read(content: bytes, kind: type[T]) -> T:
 
 
 def join_ranks(deadline_s: float) -> Ranks:
-    """The ranks that torch's environment variables name (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, LOCAL_RANK).
+    """The ranks that torchrun's environment variables name. All but the first are silent from here on.
 
-    What waits for another rank for two deadlines fails. All but the first are silent from here on.
+    A collective that waits for another rank for two deadlines fails.
     """
     timeout = timedelta(seconds=PATIENCE * deadline_s)
     if not distributed.is_initialized():
         place = own_place()
-        os.environ.setdefault("LOCAL_RANK", str(place.rank if place.is_one_host else 0))  # DeepSpeed asks for it
         if torch.cuda.is_available():
             torch.cuda.set_device(local_rank())
         store = meet(place)
-        store.set_timeout(timeout)  # of what waits for another rank through it, which torch leaves as it was
+        store.set_timeout(timeout)
         choose_interfaces(place)
         distributed.init_process_group(
             "nccl" if torch.cuda.is_available() else "gloo",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from harness.backends.liveness import LIVENESS
+from harness.backends.rendezvous import STORE
 from harness.cli.parser import OneLineParser, Subparsers, add_setting_flags, parsed
 from harness.config.resolve import resolve
 from harness.config.schema import Config, is_anothers, section_of
@@ -45,7 +45,7 @@ def given_flags(options: argparse.Namespace) -> dict[str, str | None]:
 
 def say_what_is_idle(flags: dict[str, str | None], config: Config) -> None:
     """One line for each setting that does less than its user may think; a launcher has said so for its ranks."""
-    if LIVENESS in os.environ:
+    if STORE in os.environ:
         return
     loss = config.loss
     if loss.loss_type == "fipo" and loss.delta is None:

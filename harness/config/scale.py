@@ -38,10 +38,12 @@ class BackendSettings(Section):
     """Where the policy is trained."""
 
     backend: Literal["torch", "deepspeed"] = Field(default="torch", description="torch: this process alone.")
-    nproc: int = Field(default=1, ge=1, le=1024, description="Processes per host, one per GPU. More than 1: deepspeed.")
-    hostfile: str | None = Field(
-        default=None,
-        description="Hosts to start on, a line 'HOST' or 'HOST slots=N' each, over ssh. Default: this one.",
+    nproc: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="Ranks to start on this host, one per GPU; torchrun's own number counts where it starts them. "
+        "More than 1: deepspeed.",
     )
     zero_stage: int = Field(
         default=2,
@@ -57,16 +59,16 @@ class BackendSettings(Section):
     )
     phase_deadline_s: Positive = Field(
         default=1800.0,
-        description="End the run where a rank shows no progress for so long: more than drawing one round takes.",
+        description="End the run when a rank makes no progress for this many seconds; must exceed one sampling round.",
     )
 
 
 def check_scale(backend: BackendSettings, engine: EngineSettings, dtype: str) -> None:
     """Raise ValueError for settings of backend, engine and dtype that do not go together."""
-    if backend.backend == "torch" and (backend.nproc > 1 or backend.hostfile):
-        asked = f"--hostfile {backend.hostfile}" if backend.hostfile else f"--nproc {backend.nproc}"
+    if backend.backend == "torch" and backend.nproc > 1:
         raise ValueError(
-            f"{asked} needs --backend deepspeed, got torch, which is one process: pass it, or leave it out"
+            f"--nproc {backend.nproc} needs --backend deepspeed, got torch, which is one process: pass it, or leave "
+            "--nproc out"
         )
     if backend.backend == "deepspeed" and backend.zero_stage == 0 and dtype == "bfloat16":
         raise ValueError("--zero_stage 0 with --dtype bfloat16 keeps no float32 weights to step: use --zero_stage 1")

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from harness.backends.liveness import beat
+from harness.backends.phases import progress
 from harness.backends.ranks import ALONE, Ranks
 from harness.model.policy import Policy
 from harness.model.rope import copy_rope
@@ -86,5 +86,5 @@ class Actors:
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
         """By this rank's engine alone."""
-        beat()
+        progress()
         return self.engine.generate(prompts, keys, sampling) if prompts else []

@@ -46,7 +46,6 @@ OTHER = {
     "sampler_correction_cap": "3.0",
     "backend": "deepspeed",
     "nproc": "2",
-    "hostfile": "hosts",
     "zero_stage": "3",
     "offload": "all",
     "zero_bucket_size": "1000",
