@@ -278,6 +278,7 @@ def save_or_stop(config: Config, training: Training, folder: RunFolder, stop: st
         with training.watch.phase("record"):
             folder.add_checkpoint(training)
     if stop:
+        training.actors.ranks.wait()  # the first rank to exit ends the others, which may still be writing
         raise Stopped(
             f"stopped by {stop} after {done} of {config.run.steps} steps; go on with: "
             f"python -m harness resume {folder.path}"
