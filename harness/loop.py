@@ -135,7 +135,7 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
     try:
         folder.set_status("running", None, None, training.steps_done)
         run_steps(config, training, folder, on_step, stop)
-    except LockLost:
+    except (LockLost, PeerLost):  # the launcher knows whose fault that is, and writes it down
         raise
     except Stopped as stopped:
         end("preempted", str(stopped), stopped.exit_code)
@@ -144,7 +144,7 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
         end("preempted", "interrupted within a step", Stopped.exit_code)
         raise
     except BaseException as error:
-        if is_peer_lost(error):  # the launcher knows whose fault it is, and writes it down
+        if is_peer_lost(error):  # in a collective of DeepSpeed's
             raise PeerLost(f"another rank is gone: {first_line(error)}") from None
         if is_out_of_memory(error):
             said = f"out of memory in phase {current()} ({first_line(error)})"
@@ -177,7 +177,7 @@ def run_steps(
     for _ in range(training.steps_done, config.run.steps):
         if is_spent(config, training):
             break
-        save_or_stop(config, training, folder, actors.ranks.first_said(stop_requested()))
+        save_or_stop(config, training, folder, actors.ranks.first_message(stop_requested()))
         metrics = run_step(config, training, folder)
         with training.watch.phase("record"):
             folder.add_metrics(metrics)

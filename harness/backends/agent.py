@@ -18,7 +18,8 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
-from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
+from torch.distributed.elastic.rendezvous import RendezvousInfo
+from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
 
 from harness.backends.phases import LAUNCHER
 from harness.backends.rendezvous import LOOPBACK, STORE, free_port
@@ -26,72 +27,50 @@ from harness.backends.rendezvous import LOOPBACK, STORE, free_port
 POLL_S = 0.2
 
 
-class OneNode(RendezvousHandler):
-    """The rendezvous of a single node, with itself and in memory."""
-
-    use_agent_store = False
-
-    def get_backend(self) -> str:
-        return "one-node"
-
-    def get_run_id(self) -> str:
-        return "run"
+class OneNode(StaticTCPRendezvous):
+    """torchrun's static rendezvous of a single node with itself, in memory: it opens no socket."""
 
     def next_rendezvous(self) -> RendezvousInfo:
-        port = int(os.environ.get("MASTER_PORT") or free_port())
-        return RendezvousInfo(HashStore(), 0, 1, RendezvousStoreInfo(LOOPBACK, port))
-
-    def num_nodes_waiting(self) -> int:
-        return 0
-
-    def is_closed(self) -> bool:
-        return False
-
-    def set_closed(self) -> None:
-        pass
-
-    def shutdown(self) -> bool:
-        return True
+        self._store = HashStore()
+        return super().next_rendezvous()
 
 
 class Agent(LocalElasticAgent):
-    """`stopped` has the processes that it killed because a signal such as SIGSTOP kept them from running."""
+    """Passes the signal that `requested` names on to the ranks. `stopped` has the processes that it had to kill."""
 
     def __init__(
-        self, spec: WorkerSpec, logs: DefaultLogsSpecs, deadline_s: float, requested: Callable[[], str | None]
+        self, spec: WorkerSpec, logs: DefaultLogsSpecs, patience_s: float, requested: Callable[[], str | None]
     ):
         super().__init__(spec, logs, shutdown_timeout=0)
-        self.patience_s = deadline_s / 2  # sooner than the ranks that wait for it lose theirs
-        self.requested, self.has_passed_on = requested, False
+        self.patience_s, self.requested, self.has_passed_on = patience_s, requested, False
         self.still: dict[int, float] = {}
         self.stopped: set[int] = set()
 
-    @property
-    def pids(self) -> list[int]:
-        return [int(worker.id) for worker in self.get_worker_group().workers if worker.id]
-
     def send(self, number: int) -> None:
-        for pid in self.pids:
-            with suppress(ProcessLookupError):
-                os.killpg(pid, number)
+        """Send a signal to each rank and what it has started."""
+        for worker in self.get_worker_group().workers:
+            if worker.id:
+                with suppress(ProcessLookupError):
+                    os.killpg(int(worker.id), number)
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        name = self.requested()
-        if name and not self.has_passed_on:
+        if not self.has_passed_on and (name := self.requested()):
             self.send(signal.Signals[name])
             self.has_passed_on = True
-        self.end_stopped()
+        for worker in worker_group.workers:
+            with suppress(psutil.Error):
+                self.end_if_stopped(psutil.Process(int(worker.id)))
         result: RunResult = super()._monitor_workers(worker_group)
         return result
 
-    def end_stopped(self) -> None:
+    def end_if_stopped(self, process: psutil.Process) -> None:
+        """Kill a rank that a signal such as SIGSTOP has kept from running for too long."""
         now = time.monotonic()
-        for pid in self.pids:
-            if not is_stopped(pid):
-                self.still.pop(pid, None)
-            elif now - self.still.setdefault(pid, now) > self.patience_s:
-                self.stopped.add(pid)
-                os.kill(pid, signal.SIGKILL)
+        if process.status() != psutil.STATUS_STOPPED:
+            self.still.pop(process.pid, None)
+        elif now - self.still.setdefault(process.pid, now) > self.patience_s:
+            self.stopped.add(process.pid)
+            process.kill()
 
 
 def make_agent(
@@ -99,26 +78,17 @@ def make_agent(
 ) -> Agent:
     """The agent of `count` ranks, each `python WORDS`. The first one prints; what the others print is in `folder`."""
     logging.disable()  # what the agent would say is said in one line in the end
-    os.environ |= {
-        STORE: str(folder / "store"),
-        LAUNCHER: str(os.getpid()),
-        "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT",
-    }
-    logs = DefaultLogsSpecs(str(folder), {rank: Std.ALL if rank else Std.ERR for rank in range(count)})
+    os.environ |= {STORE: str(folder / "store"), LAUNCHER: str(os.getpid())}
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # the others are ours
+    port = int(os.environ.get("MASTER_PORT") or free_port())
     spec = WorkerSpec(
         role="rank",
         local_world_size=count,
         entrypoint=sys.executable,
         args=("-u", *words),
-        rdzv_handler=OneNode(),
+        rdzv_handler=OneNode(LOOPBACK, port, rank=0, world_size=1, run_id="run", timeout=60),
         max_restarts=0,
         monitor_interval=POLL_S,
     )
-    return Agent(spec, logs, deadline_s, requested)
-
-
-def is_stopped(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    except psutil.Error:
-        return False
+    logs = DefaultLogsSpecs(str(folder), {rank: Std.ALL if rank else Std.ERR for rank in range(count)})
+    return Agent(spec, logs, deadline_s / 2, requested)  # before the ranks that wait for a stopped one lose patience

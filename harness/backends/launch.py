@@ -28,7 +28,7 @@ def launch(config: Config, words: list[str]) -> None:
 
     os.environ["OMP_NUM_THREADS"] = str(config.run.threads)
     folder = Path(tempfile.mkdtemp(prefix="fipo-harness-"))
-    fault: RanksFailed | None = None
+    fault = None
     try:
         with stop_requests() as requested:
             agent = make_agent(config.backend.nproc, words, folder, config.backend.phase_deadline_s, requested)
@@ -36,37 +36,27 @@ def launch(config: Config, words: list[str]) -> None:
             try:
                 failures = agent.run().failures
             finally:
-                agent.send(signal.SIGKILL)  # what a rank has started itself
-            if failures:
-                logs = {rank: next(folder.glob(f"*/*/{rank}")) for rank in failures}
-                endings = [Ending(rank, one, logs[rank], one.pid in agent.stopped) for rank, one in failures.items()]
-                fault = first_fault(endings, memory_kills() > kills, requested())
-                raise fault
+                agent.send(signal.SIGKILL)  # what the ranks have started and left
+        if failures:
+            endings = [ending_of(rank, one, folder, one.pid in agent.stopped) for rank, one in failures.items()]
+            fault = first_fault(endings, memory_kills() > kills, requested())
+            raise fault
     finally:
-        if fault is None or str(folder) not in str(fault):
+        if str(folder) not in str(fault):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a rank ended that did not finish; `failure` is torch's account of it, `folder` has the rank's own."""
+    """How a rank ended that did not finish, and what it left."""
 
     rank: int
-    failure: Any
-    folder: Path
+    code: int  # below 0: of the signal that killed it
+    time: int
     was_stopped: bool
-
-    @property
-    def code(self) -> int:
-        return int(self.failure.exitcode)
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "stderr.log"
-
-    @property
-    def text(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
+    phase: str
+    log: Path
+    text: str  # of the log
 
     @property
     def spoken(self) -> str | None:
@@ -78,38 +68,41 @@ class Ending:
     @property
     def hung(self) -> str | None:
         """For how long and where, if it ended itself because it hung."""
-        begin = self.text.rfind("Timeout (")
-        if begin < 0 or self.code != 1:
+        if self.was_stopped:
+            return "half of --phase_deadline_s (stopped by a signal)"
+        _, timeout, dump = self.text.rpartition("Timeout (")
+        if not timeout or self.code != 1:
             return None
-        head, *stack = self.text[begin:].rpartition("Thread 0x")[2].splitlines()  # the main thread comes last
-        ours = next((line.strip() for line in stack if "/harness/" in line), head)
-        return f"{self.text[begin:].partition('(')[2].partition(')')[0]} ({ours})"
+        stack = dump.rpartition("Thread 0x")[2].splitlines()  # the main thread comes last
+        ours = next((line.strip() for line in stack if "/harness/" in line), stack[0])
+        return f"{dump.partition(')')[0]} ({ours})"
 
-    @property
-    def where(self) -> str:
-        path = self.folder / PHASE
-        return f"rank {self.rank} in phase {path.read_text(encoding='utf-8') if path.is_file() else 'start'}"
+
+def ending_of(rank: int, failure: Any, folder: Path, was_stopped: bool) -> Ending:
+    """The ending from torch's account of it and the rank's files."""
+    own = next(folder.glob(f"*/*/{rank}"))
+    log, phase = own / "stderr.log", own / PHASE
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    named = phase.read_text(encoding="utf-8") if phase.is_file() else "start"
+    return Ending(rank, failure.exitcode, failure.timestamp, was_stopped, named, log, text)
 
 
 def first_fault(endings: list[Ending], is_memory: bool, requested: str | None) -> RanksFailed:
-    """The failure that the others followed from: a rank that stood still, else the first that is no victim."""
-    first = min(
-        endings,
-        key=lambda one: (not one.was_stopped, not one.hung, one.code in VICTIMS, one.failure.timestamp, one.rank),
-    )
-    if first.was_stopped or first.hung:
-        stood = first.hung or "half of --phase_deadline_s (stopped by a signal)"
+    """The failure that the others followed from: of a rank that hung, else of the first that is no victim."""
+    first = min(endings, key=lambda one: (not one.was_stopped, not one.hung, one.code in VICTIMS, one.time, one.rank))
+    where, code = f"rank {first.rank} in phase {first.phase}", first.code
+    if first.hung:
         advice = f"see that rank's host, or raise --phase_deadline_s; its log: {first.log}"
-        return RanksFailed(f"{first.where} showed no progress for {stood}: {advice}", 1)
-    if first.spoken is not None:
-        named = f"rank {first.rank}: " if first.rank and first.code == 1 else ""
-        return RanksFailed(f"{named}{first.spoken}", first.code, is_final=first.code != Stopped.exit_code)
-    if requested and first.code in VICTIMS:
+        return RanksFailed(f"{where} showed no progress for {first.hung}: {advice}", 1)
+    if first.spoken:
+        named = f"rank {first.rank}: " if first.rank and code == 1 else ""
+        return RanksFailed(f"{named}{first.spoken}", code, is_final=code != Stopped.exit_code)
+    if requested and code in VICTIMS:
         return RanksFailed(f"stopped by {requested} before the first step", Stopped.exit_code)
-    if first.code < 0:
-        besides = f"; out of memory: {ADVICE}" if is_memory and first.code == -signal.SIGKILL else ""
-        return RanksFailed(f"{first.where} was killed by {signal.Signals(-first.code).name}{besides}", 128 - first.code)
-    if first.code == PeerLost.exit_code:
-        return RanksFailed(f"{first.where} lost the others: see its log: {first.log}", 1)
+    if code < 0:
+        besides = f"; out of memory: {ADVICE}" if is_memory and code == -signal.SIGKILL else ""
+        return RanksFailed(f"{where} was killed by {signal.Signals(-code).name}{besides}", 128 - code)
+    if code == PeerLost.exit_code:
+        return RanksFailed(f"{where} lost the others; its log: {first.log}", 1)
     words = (first.text.strip().splitlines() or ["without a word"])[-1].removeprefix(f"[rank{first.rank}]: ")
-    return RanksFailed(f"{first.where} failed: {words}; its log: {first.log}", first.code, is_final=True)
+    return RanksFailed(f"{where} failed: {words}; its log: {first.log}", code, is_final=True)

@@ -77,7 +77,7 @@ def choose_interfaces(place: Place) -> None:
 
 
 def interface_to(host: str) -> str | None:
-    """This host's interface on the way to another, or to itself; None where there is no way."""
+    """The network interface that leads to the host; None where there is no route."""
     for family, *_, address in socket.getaddrinfo(host, 1, type=socket.SOCK_DGRAM):
         if is_loopback(str(address[0])) and not is_loopback(host):
             continue  # a host's own name may lead to 127.0.1.1 on that host

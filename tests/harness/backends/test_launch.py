@@ -13,7 +13,7 @@ import pytest
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from harness.__main__ import main
-from harness.backends.launch import Ending, first_fault
+from harness.backends.launch import Ending, ending_of, first_fault
 from harness.backends.rendezvous import is_loopback
 from harness.memory import is_out_of_memory
 from tests.harness.backends.failing import DEADLINE_S
@@ -145,10 +145,10 @@ def test_the_rank_that_failed_is_named(fault: str, code: int, words: str) -> Non
 
 def ending(folder: Path, rank: int, code: int, stderr: str) -> Ending:
     """How a rank ended that left these words."""
-    own = folder / str(rank)
-    own.mkdir()
+    own = folder / "run" / "attempt_0" / str(rank)
+    own.mkdir(parents=True)
     (own / "stderr.log").write_text(stderr, encoding="utf-8")
-    return Ending(rank, ProcessFailure(rank, 1, code, "none"), own, was_stopped=False)
+    return ending_of(rank, ProcessFailure(rank, 1, code, "none"), folder, was_stopped=False)
 
 
 def test_out_of_memory_is_named_whether_the_kernel_or_the_rank_says_so(tmp_path: Path) -> None:
