@@ -22,7 +22,7 @@ from harness.algorithm.trained import trained_responses
 from harness.algorithm.update import KnownLogprobs, known_logprobs
 from harness.algorithm.work import Work
 from harness.backends.deepspeed_backend import deepspeed_settings
-from harness.backends.phases import current, enter
+from harness.backends.phases import enter, own
 from harness.backends.ranks import ALONE, Ranks, is_peer_lost, join_ranks
 from harness.backends.signals import stop_requests
 from harness.backends.torch_setup import set_up_torch
@@ -147,7 +147,7 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
         if is_peer_lost(error):  # in a collective of DeepSpeed's
             raise PeerLost(f"another rank is gone: {first_line(error)}") from None
         if is_out_of_memory(error):
-            said = f"out of memory in phase {current()} ({first_line(error)})"
+            said = f"out of memory in phase {own.phase} ({first_line(error)})"
             end("failed", said, 1)
             raise HarnessError(f"{said}: {ADVICE}") from None
         if is_disk_full(error):

@@ -18,21 +18,12 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
-from torch.distributed.elastic.rendezvous import RendezvousInfo
 from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
 
 from harness.backends.phases import LAUNCHER
 from harness.backends.rendezvous import LOOPBACK, STORE, free_port
 
 POLL_S = 0.2
-
-
-class OneNode(StaticTCPRendezvous):
-    """torchrun's static rendezvous of a single node with itself, in memory: it opens no socket."""
-
-    def next_rendezvous(self) -> RendezvousInfo:
-        self._store = HashStore()
-        return super().next_rendezvous()
 
 
 class Agent(LocalElasticAgent):
@@ -81,12 +72,14 @@ def make_agent(
     os.environ |= {STORE: str(folder / "store"), LAUNCHER: str(os.getpid())}
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # the others are ours
     port = int(os.environ.get("MASTER_PORT") or free_port())
+    one_node = StaticTCPRendezvous(LOOPBACK, port, rank=0, world_size=1, run_id="run", timeout=60)
+    one_node._store = HashStore()  # in memory, in place of one that listens
     spec = WorkerSpec(
         role="rank",
         local_world_size=count,
         entrypoint=sys.executable,
         args=("-u", *words),
-        rdzv_handler=OneNode(LOOPBACK, port, rank=0, world_size=1, run_id="run", timeout=60),
+        rdzv_handler=one_node,
         max_restarts=0,
         monitor_interval=POLL_S,
     )

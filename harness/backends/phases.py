@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 LAUNCHER = "HARNESS_LAUNCHER"  # names the process that `--nproc` started the ranks from
@@ -13,47 +14,43 @@ ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # torchrun gives each rank a path in a f
 PHASE = "phase"  # a file in that folder
 START_DEADLINE_S = 600.0  # until a model of many GB has been read from a slow disk
 
-_phase = "start"
-_deadline_s: float | None = None  # None: this process is no rank, so nothing is watched or written
+
+@dataclass
+class State:
+    phase: str = "start"
+    deadline_s: float | None = None  # None: this process is no rank, so nothing is watched or written
+
+
+own = State()
 
 
 def be_a_rank(deadline_s: float) -> None:
     """From here on, die with the launcher, and exit with code 1 after `deadline_s` seconds without progress."""
-    global _deadline_s
+    own.deadline_s = deadline_s
     die_with_launcher()
     faulthandler.enable()
-    _deadline_s = deadline_s
     enter("start")
-
-
-def is_rank() -> bool:
-    return _deadline_s is not None
-
-
-def current() -> str:
-    return _phase
 
 
 def enter(phase: str) -> None:
     """Begin a phase, such as rollout or update."""
-    global _phase
-    _phase = phase
-    if is_rank() and ERROR_FILE in os.environ:
+    own.phase = phase
+    if own.deadline_s and ERROR_FILE in os.environ:
         Path(os.environ[ERROR_FILE]).with_name(PHASE).write_text(phase, encoding="utf-8")
     progress()
 
 
 def progress() -> None:
     """Note that this rank is not stuck: its deadline starts again."""
-    if _deadline_s is not None:
-        limit = max(START_DEADLINE_S, _deadline_s) if _phase == "start" else _deadline_s
+    if own.deadline_s:
+        limit = max(START_DEADLINE_S, own.deadline_s) if own.phase == "start" else own.deadline_s
         faulthandler.dump_traceback_later(limit, exit=True)
 
 
 @contextmanager
 def waiting() -> Iterator[None]:
     """While this rank waits for the others it is not the one that hangs; the collective has a timeout of its own."""
-    if is_rank():
+    if own.deadline_s:
         faulthandler.cancel_dump_traceback_later()
     yield
     progress()

@@ -1,8 +1,8 @@
 """How the ranks of a run find each other, without listening where no other rank needs it.
 
-On one host they meet in a file, or in the store of the user's torchrun, and gloo and NCCL listen on the loopback
-interface. On several hosts gloo listens on the interface that reaches MASTER_ADDR. An interface that the user names
-(GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME) is left as it is.
+They meet in a file, or in the store of the user's torchrun. On one host gloo and NCCL listen on the loopback interface,
+on several gloo on the one that reaches MASTER_ADDR, unless the user names another (GLOO_SOCKET_IFNAME,
+NCCL_SOCKET_IFNAME).
 """
 
 import ipaddress

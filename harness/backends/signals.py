@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from harness.backends.phases import is_rank
+from harness.backends.phases import own
 
 # SLURM sends SIGUSR1 or SIGTERM before it ends a job; a terminal that closes sends SIGHUP
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
@@ -21,7 +21,7 @@ def stop_requests() -> Iterator[Callable[[], str | None]]:
     received: list[str] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
-        if received and not is_rank():
+        if received and not own.deadline_s:
             raise KeyboardInterrupt
         received.append(signal.Signals(number).name)
 
@@ -31,4 +31,4 @@ def stop_requests() -> Iterator[Callable[[], str | None]]:
         yield lambda: received[0] if received else None
     finally:
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if is_rank() else handler)
+            signal.signal(number, signal.SIG_IGN if own.deadline_s else handler)
