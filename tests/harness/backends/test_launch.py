@@ -1,6 +1,7 @@
 """The ranks of a run as a group: one that hangs or fails ends all of them, and nothing is left behind."""
 
 import json
+import os
 import signal
 import stat
 import subprocess
@@ -126,21 +127,23 @@ def test_a_killed_launcher_leaves_nothing(model_folder: str, tmp_path: Path) -> 
         ("stopped", 1, "rank 1 in phase update showed no progress for half of --phase_deadline_s (stopped by a sig"),
     ],
 )
-def test_the_rank_that_failed_is_named(fault: str, code: int, words: str) -> None:
-    command = (
+def test_the_rank_that_failed_is_named(fault: str, code: int, words: str, tmp_path: Path) -> None:
+    code_of_launch = (
         "from harness.backends.launch import launch; from harness.config.resolve import resolve; "
         "from harness.cli.parser import run_command; import sys; "
         f"config = resolve({{'backend': 'deepspeed', 'nproc': 2, 'phase_deadline_s': {DEADLINE_S}}}); "
         f"words = ['-m', 'tests.harness.backends.failing', '{fault}']; "
         "sys.exit(run_command(lambda _: launch(config, words), []))"
     )
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=LONG_S, check=False)
+    kept = os.environ | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", code_of_launch]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_S, check=False, env=kept)
     line = only_line(done.stderr)
     assert (done.returncode, line.removeprefix("error: ")[: len(words)]) == (code, words)
     assert ("failing.py" in line) == (fault == "hangs")
-    log = Path(line.partition("its log: ")[2] or "none")
-    if fault in ("surprised", "hangs"):
-        assert "Traceback" in log.read_text(encoding="utf-8") or "Timeout" in log.read_text(encoding="utf-8")
+    logs = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("stderr.log") if str(path) in line]
+    assert any(words in "".join(logs) for words in ("Traceback", "Timeout")) == (fault in ("surprised", "hangs"))
+    assert bool(logs) == bool(list(tmp_path.iterdir())) == ("its log: " in line)
 
 
 def ending(folder: Path, rank: int, code: int, stderr: str) -> Ending:
