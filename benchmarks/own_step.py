@@ -20,7 +20,7 @@ from benchmarks.arithmetic import FORWARD_AND_BACKWARD, Group, forward_flops
 from benchmarks.models import endless
 from harness.algorithm.metrics import Stopwatch
 from harness.algorithm.state import Training, begin
-from harness.backends.liveness import beat
+from harness.backends.phases import enter
 from harness.backends.torch_backend import TorchBackend
 from harness.backends.torch_setup import set_up_torch
 from harness.config.resolve import resolve
@@ -41,7 +41,7 @@ class CPUWatch(Stopwatch):
     def phase(self, name: str) -> Iterator[None]:
         """Time what is done inside."""
         started = time.process_time()
-        beat(name)
+        enter(name)
         yield
         self.seconds[name] += time.process_time() - started
 

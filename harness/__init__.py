@@ -1,6 +1,6 @@
 """One training run: what other packages may use of it."""
 
-from harness.backends.hosts import free_port
+from harness.backends.rendezvous import free_port
 from harness.cli.parser import OneLineParser, add_setting_flags, run_command
 from harness.config.base import parsed
 from harness.config.differences import Difference, differences

@@ -4,8 +4,8 @@ HarnessError            1, failed: a run failed
 +-- UsageError          2, wrong_use: nothing was started, nothing written
 |   +-- FolderHeld      2, held: another process is writing the run's folder
 +-- Stopped             75, stopped: ended by a signal at a step boundary; can be resumed
-+-- RanksFailed         rank_failed: the processes of a run did not all finish
-+-- PeerLost            rank_failed: another rank went away; its launcher says which and why
++-- RanksFailed         rank_failed: a rank failed, was killed or hung; exit code and code are that rank's if it has any
++-- PeerLost            76, rank_failed: another rank went away; its launcher says which and why
 +-- LockLost            held: another process took the run's folder; nothing more was written
 +-- GaveUp              gave_up: the first steps had nothing to learn from
 +-- Diverged            diverged: numbers left the finite ones
@@ -63,16 +63,17 @@ class Stopped(HarnessError):
 
 
 class RanksFailed(HarnessError):
-    """A process of a run failed, was killed or hung; its exit code is the run's. Without words where it has spoken."""
+    """A rank failed, was killed or hung; `is_final` where it would fail again."""
 
-    def __init__(self, message: str, exit_code: int, code: str = "rank_failed") -> None:
+    def __init__(self, message: str, exit_code: int, code: str = "rank_failed", is_final: bool = False) -> None:
         super().__init__(message)
-        self.exit_code, self.code = exit_code, code
+        self.exit_code, self.code, self.is_final = exit_code, code, is_final
 
 
 class PeerLost(HarnessError):
-    """Another rank went away or hangs: this one cannot tell whose fault it is."""
+    """Another rank went away or hangs: this one does not know why, so it writes nothing."""
 
+    exit_code = 76
     code = "rank_failed"
 
 

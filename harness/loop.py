@@ -21,7 +21,7 @@ from harness.algorithm.step_updates import StepUpdates
 from harness.algorithm.sync import sync
 from harness.algorithm.update import KnownLogprobs, known_logprobs
 from harness.backends.deepspeed_backend import deepspeed_settings
-from harness.backends.liveness import beat, own
+from harness.backends.phases import enter, own
 from harness.backends.ranks import ALONE, Ranks, is_peer_lost, join_ranks
 from harness.backends.signals import stop_requests
 from harness.backends.torch_setup import set_up_torch
@@ -142,7 +142,7 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
     try:
         folder.set_status("running", None, None, training.steps_done)
         run_steps(config, training, folder, on_step, stop)
-    except LockLost:
+    except (LockLost, PeerLost):  # the launcher knows whose fault that is, and writes it down
         raise
     except Stopped as stopped:
         end("preempted", stopped.code, str(stopped), stopped.exit_code)
@@ -151,7 +151,7 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
         end("preempted", Stopped.code, "interrupted within a step", Stopped.exit_code)
         raise
     except BaseException as error:
-        if is_peer_lost(error):  # the launcher knows whose fault it is, and writes it down
+        if is_peer_lost(error):  # in a collective of DeepSpeed's
             raise PeerLost(f"another rank is gone: {first_line(error)}") from None
         if is_out_of_memory(error):
             said = f"out of memory in phase {own.phase} ({first_line(error)})"
@@ -180,12 +180,12 @@ def run_steps(
     with training.watch.phase("sync"):
         sync(training, config)
     if training.steps_done == 0 and not actors.ranks.gather(folder.has_evaluation(0), bool)[0]:
-        beat("evaluation")
+        enter("evaluation")
         folder.add_evaluation(evaluate(training.sampler_context(config), 0, samples_at(0, config)))
     for _ in range(training.steps_done, config.run.steps):
         if is_spent(config, training):
             break
-        save_or_stop(config, training, folder, actors.ranks.first_said(stop_requested()))
+        save_or_stop(config, training, folder, actors.ranks.first_message(stop_requested()))
         metrics = run_step(config, training, folder)
         with training.watch.phase("record"):
             folder.add_metrics(metrics)
@@ -284,6 +284,7 @@ def save_or_stop(config: Config, training: Training, folder: RunFolder, stop: st
         with training.watch.phase("record"):
             folder.add_checkpoint(training)
     if stop:
+        training.actors.ranks.wait()  # the first rank to exit ends the others, which may still be writing
         raise Stopped(
             f"stopped by {stop} after {done} of {config.run.steps} steps; go on with: "
             f"python -m harness resume {folder.path}"

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.algorithm.correction import SamplerGap
 from harness.algorithm.loss_metrics import LossRecord
-from harness.backends.liveness import beat
+from harness.backends.phases import enter
 from harness.rollouts.collect import Rollouts, informative
 
 Metrics = dict[str, float | int | None]
@@ -117,7 +117,7 @@ class Stopwatch:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         begin = time.perf_counter()
-        beat(name)
+        enter(name)
         yield
         self.seconds[name] += time.perf_counter() - begin
 

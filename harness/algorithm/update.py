@@ -13,7 +13,7 @@ from harness.algorithm.correction import correction_weights
 from harness.algorithm.loss_metrics import Forward, LossRecord, Mask
 from harness.algorithm.nonfinite import NonFinite, check_gradient, check_weights
 from harness.algorithm.placebo import placebo_weights
-from harness.backends.liveness import beat
+from harness.backends.phases import progress
 from harness.backends.torch_backend import Backend
 from harness.config.schema import Config
 from harness.model.packing import TokenBatch
@@ -45,7 +45,7 @@ def known_logprobs(
     """Old and reference log-probabilities, in the update's own micro-batches: the first ratios are exactly 1."""
 
     def known(batch: MicroBatch) -> KnownLogprobs:
-        beat()
+        progress()
         old, _ = policy.logprobs(batch.tokens, temperature)
         return KnownLogprobs(old, reference.logprobs(batch.tokens, temperature)[0] if reference else None)
 
@@ -102,7 +102,7 @@ class Updater:
         totals = self.backend.ranks.sum(torch.stack([mask_totals(mask) for mask in masks]).sum(dim=0))
         loss, forwards = 0.0, list[Forward]()
         for batch, logprobs, mask, instead in zip(minibatch, known, masks, given, strict=True):
-            beat()
+            progress()
             forward = self.forward(batch, logprobs, mask, instead)
             limit = self.config.rollout.max_response_tokens
             weights = token_weights(mask, self.config.loss.averaging, limit, totals)
@@ -157,6 +157,6 @@ class Updater:
             return [None] * len(minibatch)
         own = []
         for batch, logprobs, mask in zip(minibatch, known, masks, strict=True):
-            beat()
+            progress()
             own.append((batch, self.forward(batch, logprobs, mask).output.diagnostics["influence_weight"], mask))
         return placebo_weights(settings.fipo_placebo, self.config.run.seed, own, self.backend.ranks)

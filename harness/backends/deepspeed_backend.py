@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.backends.liveness import beat
+from harness.backends.phases import progress
 from harness.backends.ranks import Ranks
 from harness.backends.torch_backend import MOMENTS, Tensors, checkpointing, make_schedule, trained_parameters
 from harness.config.schema import Config
@@ -120,10 +120,10 @@ class DeepSpeedBackend:
 
     def backward(self, loss: Tensor, is_last: bool) -> None:
         """DeepSpeed averages over ranks, but this loss is a share of a sum."""
-        beat()
+        progress()
         self.engine.set_gradient_accumulation_boundary(is_last)
         self.engine.backward(loss * self.ranks.world)
-        beat()
+        progress()
 
     def gradient_norm(self) -> Tensor:
         """The norm the optimizer will clip by, before it steps."""

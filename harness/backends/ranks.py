@@ -5,7 +5,8 @@ Anyone who can connect to a rank can send it wrong numbers, but not code.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain
@@ -16,15 +17,15 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 from torch import Tensor, distributed
 
-from harness.backends.liveness import waiting
+from harness.backends.phases import waiting
 from harness.backends.rendezvous import choose_interfaces, meet, own_place
 from harness.console import be_silent
-from harness.errors import HarnessError
+from harness.errors import HarnessError, PeerLost, first_line
 
 T = TypeVar("T")
 
 PEER = re.compile(r"gloo|NCCL|TCPStore|Connection (reset|closed)", re.IGNORECASE)
-PATIENCE = 2.0  # a collective's timeout in deadlines, so that the launcher can name the stuck rank first
+PATIENCE = 2.0  # a collective's timeout in deadlines, so that the rank that hangs ends first
 
 
 @dataclass(frozen=True)
@@ -33,31 +34,28 @@ class Ranks:
 
     rank: int = 0
     world: int = 1
-    group: Any = None  # of gloo, whatever carries the gradients: what is told here lies in the host's memory
+    group: Any = None  # gloo's, whatever carries the gradients: what is sent here lies in the host's memory
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes the run's folder."""
+        """Whether this rank writes the run's folder."""
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """This rank's part: every `world`-th item."""
+        """Every `world`-th item, beginning with this rank's."""
         return list(items[self.rank :: self.world])
 
     def merged(self, own: list[T], kind: type[list[T]]) -> list[T]:
-        """All items in their order, from the ranks' shares of them."""
+        """The items of all ranks, in the order they had before `share`."""
         shares = self.gather(own, kind)
         return [shares[place % self.world][place // self.world] for place in range(sum(map(len, shares)))]
 
     def gather(self, own: T, kind: type[T]) -> list[T]:
-        """What each rank has, in the order of the ranks; `kind` is its type, which what arrives must have.
-
-        Raises HarnessError where it has not.
-        """
+        """Each rank's value, in the order of the ranks. Raises HarnessError where one is not of type `kind`."""
         if self.world == 1:
             return [own]
         sent = torch.frombuffer(bytearray(to_json(own)), dtype=torch.uint8)
-        with waiting():
+        with collective():
             sizes = torch.cat(self.gathered(torch.tensor([len(sent)]))).tolist()
             padded = self.gathered(torch.nn.functional.pad(sent, (0, max(sizes) - len(sent))))
         return [read(part[:size].numpy().tobytes(), kind) for part, size in zip(padded, sizes, strict=True)]
@@ -73,30 +71,38 @@ class Ranks:
         if self.world == 1:
             return own
         total = own.detach().cpu().clone()
-        with waiting():
+        with collective():
             distributed.all_reduce(total, group=self.group)
         return total.to(own.device)
 
-    def first_said(self, own: str | None) -> str | None:
-        """What the first rank that has something to say says."""
-        said = self.gather([] if own is None else [own], list[str])
-        return next(chain(*said), None)
+    def first_message(self, own: str | None) -> str | None:
+        """The message of the first rank that has one."""
+        return next(chain(*self.gather([] if own is None else [own], list[str])), None)
 
     def wait(self) -> None:
         """Until every rank is here."""
         if self.world > 1:
-            with waiting():
+            with collective():
                 distributed.barrier(group=self.group)
 
 
 ALONE = Ranks()
 
 
-def read(content: bytes, kind: type[T]) -> T:
-    """A value of the type, bit for bit, from the JSON that `to_json` made of it. Raises HarnessError where it is none.
+@contextmanager
+def collective() -> Iterator[None]:
+    """Something that all ranks do together. Raises PeerLost where another one does not take part."""
+    with waiting():
+        try:
+            yield
+        except RuntimeError as error:
+            if not is_peer_lost(error):
+                raise
+            raise PeerLost(f"another rank is gone: {first_line(error)}") from None
 
-    Dictionaries keyed by tuples do not come back: send their items.
-    """
+
+def read(content: bytes, kind: type[T]) -> T:
+    """The value that `to_json` was given, bit for bit; of dictionaries keyed by tuples send the items."""
     try:
         value: T = TypeAdapter(kind).validate_json(content, strict=True)
     except ValidationError as error:
@@ -108,38 +114,32 @@ def read(content: bytes, kind: type[T]) -> T:
 
 
 def join_ranks(deadline_s: float) -> Ranks:
-    """The ranks that torch's environment variables name (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, LOCAL_RANK).
+    """The ranks that torchrun's environment variables name. All but the first are silent from here on.
 
-    What waits for another rank for two deadlines fails. All but the first are silent from here on.
+    A collective that waits for another rank for two deadlines fails.
     """
     timeout = timedelta(seconds=PATIENCE * deadline_s)
-    if not distributed.is_initialized():
-        place = own_place()
-        os.environ.setdefault("LOCAL_RANK", str(place.rank if place.is_one_host else 0))  # DeepSpeed asks for it
-        if torch.cuda.is_available():
-            torch.cuda.set_device(local_rank())
-        store = meet(place)
-        store.set_timeout(timeout)  # of what waits for another rank through it, which torch leaves as it was
-        choose_interfaces(place)
-        distributed.init_process_group(
-            "nccl" if torch.cuda.is_available() else "gloo",
-            store=store,
-            rank=place.rank,
-            world_size=place.world,
-            timeout=timeout,
-        )
-        if place.rank > 0:
-            be_silent()
-    group = distributed.new_group(backend="gloo", timeout=timeout)
+    with collective():
+        if not distributed.is_initialized():
+            connect(timeout)
+        group = distributed.new_group(backend="gloo", timeout=timeout)
     return Ranks(distributed.get_rank(), distributed.get_world_size(), group)
+
+
+def connect(timeout: timedelta) -> None:
+    place = own_place()
+    if place.rank > 0:
+        be_silent()
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if backend == "nccl":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    store = meet(place)
+    store.set_timeout(timeout)
+    choose_interfaces(place)
+    distributed.init_process_group(backend, store=store, rank=place.rank, world_size=place.world, timeout=timeout)
 
 
 def is_peer_lost(error: BaseException) -> bool:
     """Whether a collective failed because another rank did not take part."""
     known = isinstance(error, distributed.DistError)
     return known or (isinstance(error, RuntimeError) and bool(PEER.search(str(error))))
-
-
-def local_rank() -> int:
-    """Which of this host's processes this is."""
-    return int(os.environ.get("LOCAL_RANK", "0"))

@@ -1,77 +1,61 @@
-"""How the ranks of a run find each other, listening only where the other ranks must reach them.
+"""How the ranks of a run find each other, without listening where no other rank needs it.
 
-On one host they meet in a file, or at a loopback address where another launcher started them, and gloo and NCCL listen
-on the loopback interface. On several hosts the store listens on MASTER_ADDR's own address alone, and gloo on the
-interface that reaches it. An interface that the user names (GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME) is left as it is.
+They meet in a file, or in the store of the user's torchrun. On one host gloo and NCCL listen on the loopback interface,
+on several gloo on the one that reaches MASTER_ADDR, unless the user names another (GLOO_SOCKET_IFNAME,
+NCCL_SOCKET_IFNAME).
 """
 
 import ipaddress
 import os
 import socket
-import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import psutil
-from torch.distributed import DistError, FileStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import FileStore, Store  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
-from harness.errors import HarnessError, UsageError, first_line
+from harness.errors import UsageError
 
-STORE = "HARNESS_STORE"  # names the file where the ranks of one host meet; the launcher sets it, a new one each start
-NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-POLL_S = 0.2
-MEETING_S = 600.0  # between the starts of the first rank and of the last
+STORE = "HARNESS_STORE"  # names the file where the ranks of `--nproc` meet, in a folder that only this user can read
+MEETING = timedelta(minutes=10)  # between the arrivals of the first rank and of the last
 LOOPBACK = "127.0.0.1"
-ADVICE = "start every rank, as torchrun does, or unset RANK and WORLD_SIZE and the command starts its ranks itself"
-BACKLOG = 1024  # ranks that may come at the same moment
 
 
 @dataclass(frozen=True)
 class Place:
-    """This process's rank, and where the ranks meet."""
+    """This process among the ranks of a run."""
 
     rank: int
     world: int
-    address: str  # MASTER_ADDR
-    port: int
-    is_one_host: bool | None = None  # whether all ranks are on this host; None: the environment does not say
-
-    def __str__(self) -> str:
-        return f"rank {self.rank} of {self.world}"
-
-    @property
-    def has_agent(self) -> bool:
-        """Whether torchrun's own process keeps the store."""
-        return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-
-    @property
-    def meeting(self) -> str:
-        """The address of the store."""
-        if self.is_one_host and not self.has_agent and not is_loopback(self.address):
-            return LOOPBACK
-        return self.address
+    address: str  # of rank 0's host
+    is_one_host: bool  # whether all ranks are on this host
 
 
 def own_place() -> Place:
-    """This process's place, from torch's environment variables. Raises UsageError where they name none."""
-    given = {name: os.environ[name] for name in NAMES if os.environ.get(name)}
-    rank, world, port = (int(given[name]) if given.get(name, "").isdecimal() else -1 for name in (*NAMES[:2], NAMES[3]))
-    address = given.get("MASTER_ADDR", "")
-    if not (0 <= rank < world and address and 0 < port < 2**16):
-        said = " ".join(f"{name}={value}" for name, value in given.items()) or "none of them"
+    """This process's place, from the environment that torchrun sets. Raises UsageError where another one set it."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    rank, world, local = (int(text) if (text := os.environ.get(name, "")).isdecimal() else -1 for name in names)
+    has_store = STORE in os.environ or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if not (0 <= rank < world and has_store):
+        given = " ".join(f"{name}={os.environ[name]}" for name in names if name in os.environ)
         raise UsageError(
-            f"expected RANK below WORLD_SIZE, MASTER_ADDR and MASTER_PORT in a rank's environment, got {said}: {ADVICE}"
+            f"expected RANK below WORLD_SIZE and a store, as torchrun sets them for each rank, got {given}: start the "
+            "ranks with torchrun, or unset RANK and WORLD_SIZE and let --nproc start them"
         )
-    local_world = os.environ.get("LOCAL_WORLD_SIZE")
-    is_one_host = True if is_loopback(address) else None if local_world is None else local_world == str(world)
-    return Place(rank, world, address, port, is_one_host)
+    address = os.environ.get("MASTER_ADDR", LOOPBACK)
+    return Place(rank, world, address, is_one_host=local == world or is_loopback(address))
 
 
-def check_world_size(nproc: int) -> None:
-    """Raise UsageError where the environment names no rank of a run with so many ranks on each host."""
-    if (world := own_place().world) < nproc:
-        raise UsageError(f"expected WORLD_SIZE of --nproc {nproc} or more, got {world}: {ADVICE}")
+def meet(place: Place) -> Store:
+    """The store through which the ranks find each other, once all are there."""
+    if STORE in os.environ:
+        store: Store = FileStore(os.environ[STORE], place.world)
+    else:
+        store, *_ = next(rendezvous("env://", place.rank, place.world, timeout=MEETING))
+    store.set(f"harness/{place.rank}", "here")
+    store.wait([f"harness/{rank}" for rank in range(place.world)], MEETING)
+    return store
 
 
 def is_loopback(address: str) -> bool:
@@ -80,78 +64,6 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return address == "localhost"
-
-
-def meet(place: Place) -> Store:
-    """The store through which the ranks find each other.
-
-    Raises UsageError where MASTER_ADDR is of no use, and HarnessError where the others do not come.
-    """
-    if path := os.environ.get(STORE):
-        return FileStore(path, place.world)
-    serves = place.rank == 0 and not place.has_agent
-    if not serves:
-        wait_for_server(place)
-    try:
-        store = TCPStore(
-            place.meeting,
-            place.port,
-            place.world,
-            is_master=serves,
-            timeout=timedelta(seconds=MEETING_S),
-            master_listen_fd=listening(place).detach() if serves else None,
-        )
-    except DistError as error:
-        raise not_met(place, error) from None
-    return PrefixStore("harness", store)
-
-
-def wait_for_server(place: Place) -> None:
-    """Until somebody listens at the meeting: torch's own client, while it waits, fills stderr with frames of C++."""
-    deadline = time.monotonic() + MEETING_S
-    while True:
-        try:
-            socket.create_connection((place.meeting, place.port), timeout=10.0).close()
-            return
-        except (OSError, UnicodeError) as error:
-            if time.monotonic() > deadline:
-                raise not_met(place, error) from None
-        time.sleep(POLL_S)
-
-
-def not_met(place: Place, error: Exception) -> HarnessError:
-    """The error of a rank whose peers never came."""
-    return HarnessError(
-        f"{place}: expected the others at {place.meeting}:{place.port} within {MEETING_S:.0f} s, got "
-        f"{first_line(error).rstrip('.')!r}: {ADVICE}"
-    )
-
-
-def listening(place: Place) -> socket.socket:
-    """A socket that listens on the meeting's address alone. Raises UsageError where that is not to be had."""
-    fault = "other hosts cannot reach it"
-    for family, address in addresses(place.meeting, place.port):
-        if is_loopback(address[0]) and place.is_one_host is False:
-            continue  # a host's own name may lead to 127.0.1.1 on that host
-        try:
-            return socket.create_server(address, family=family, backlog=BACKLOG)
-        except OSError as error:
-            fault = os.strerror(error.errno or 0)
-    raise UsageError(
-        f"expected MASTER_ADDR to be an address of rank 0's host and MASTER_PORT to be free there, got {place.meeting} "
-        f"and {place.port} ({fault}): give the address by which the other hosts reach it"
-    )
-
-
-def addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
-    """The family and socket address of each address of a host, loopbacks last. Raises UsageError where it has none."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise UsageError(
-            f"expected MASTER_ADDR to be a host's name or address, got {host!r} ({error}): correct it"
-        ) from None
-    return sorted(((family, address) for family, *_, address in found), key=lambda one: is_loopback(one[1][0]))
 
 
 def choose_interfaces(place: Place) -> None:
@@ -165,8 +77,10 @@ def choose_interfaces(place: Place) -> None:
 
 
 def interface_to(host: str) -> str | None:
-    """This host's interface on the way to another, or to itself; None where there is no way."""
-    for family, address in addresses(host, 1):
+    """The network interface that leads to the host; None where there is no route."""
+    for family, *_, address in socket.getaddrinfo(host, 1, type=socket.SOCK_DGRAM):
+        if is_loopback(str(address[0])) and not is_loopback(host):
+            continue  # a host's own name may lead to 127.0.1.1 on that host
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             try:
                 probe.connect(address)  # of a datagram socket: this looks up the route and sends nothing
@@ -177,3 +91,10 @@ def interface_to(host: str) -> str | None:
             if own in [one.address for one in found]:
                 return str(name)
     return None
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])

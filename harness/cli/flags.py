@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from harness.backends.liveness import LIVENESS
+from harness.backends.rendezvous import STORE
 from harness.cli.parser import OneLineParser, Subparsers, add_setting_flags
 from harness.config.resolve import resolve, settings_in
 from harness.config.schema import Config, is_anothers
@@ -43,7 +43,7 @@ def given_flags(options: argparse.Namespace) -> dict[str, str | None]:
 
 def warn_unused_flags(flags: dict[str, str | None], config: Config) -> None:
     """Print a note for each setting with less effect than its user may expect."""
-    if LIVENESS in os.environ:  # a rank: its launcher has printed them
+    if STORE in os.environ:  # a rank: its launcher has printed them
         return
     loss = config.loss
     if loss.loss_type == "fipo" and loss.delta is None:

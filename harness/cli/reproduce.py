@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from harness.backends.launch import by_ranks
 from harness.cli.flags import default_folder
 from harness.cli.output import step_printer
 from harness.cli.parser import OneLineParser, Subparsers
+from harness.cli.ranks import by_ranks
 from harness.console import say
 from harness.errors import HarnessError
 from harness.run.history import read_history

@@ -4,9 +4,9 @@ import argparse
 import gc
 from pathlib import Path
 
-from harness.backends.launch import by_ranks
 from harness.cli.output import step_printer
 from harness.cli.parser import OneLineParser, Subparsers
+from harness.cli.ranks import by_ranks
 from harness.config.schema import Config
 from harness.console import say
 from harness.errors import UsageError
@@ -21,7 +21,9 @@ def add(subparsers: Subparsers) -> None:
         help="go on with a run that was stopped, as if it had not been",
     )
     parser.add_argument("run", metavar="RUN", help="folder of an unfinished run")
-    parser.add_argument("--nproc", type=int, metavar="int", help="processes per host (default: as the run has it)")
+    parser.add_argument(
+        "--nproc", type=int, metavar="int", help="ranks to start on this host (default: as the run has it)"
+    )
     parser.set_defaults(start=run)
 
 
@@ -39,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def with_nproc(config: Config, nproc: int | None) -> Config:
-    """The config for so many processes per host. Raises UsageError where the run is one of a single process."""
+    """The config for so many ranks. Raises UsageError where the run is one of a single process."""
     if nproc is None:
         return config
     if nproc < 1 or (nproc > 1 and config.backend.backend == "torch"):

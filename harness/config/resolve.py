@@ -16,6 +16,7 @@ from harness.errors import UsageError
 from losses import LOSSES, LossSettingError
 
 LARGEST = 2**63
+REMOVED = {"hostfile"}  # settings that only older versions recorded; they said where a run was started
 PRESETS = Path(__file__).parents[1] / "presets"
 
 
@@ -42,7 +43,9 @@ def layered(flags: Mapping[str, Any], preset: str | None = None, config_file: st
     if preset is not None:
         layers |= preset_settings(preset)
     if config_file is not None:
-        layers |= file_settings(read_settings(Path(config_file)), f"--config {config_file}")
+        settings = flatten(read_settings(Path(config_file)))
+        kept = {name: value for name, value in settings.items() if name not in REMOVED or value is not None}
+        layers |= file_settings(kept, f"--config {config_file}")
     return layers | checked_keys(dict(flags), "command line")
 
 
@@ -159,7 +162,8 @@ def quoted(value: Any) -> str:
 
 def resolve_tree(tree: Mapping[str, Any], source: Path) -> Config:
     """The checked settings of a recorded run; without `give_up_after` it is from a version that never gave up."""
-    return build({"give_up_after": None} | checked_keys(flatten(tree), str(source)))
+    kept = {name: value for name, value in flatten(tree).items() if name not in REMOVED}
+    return build({"give_up_after": None} | checked_keys(kept, str(source)))
 
 
 def tree_of(config: Config) -> dict[str, Any]:

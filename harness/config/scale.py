@@ -32,9 +32,11 @@ class BackendSettings(Section):
     """Where the policy is trained."""
 
     backend: Literal["torch", "deepspeed"] = setting("torch", "torch: this process alone.")
-    nproc: int = setting(1, "Processes per host, one per GPU. More than 1: deepspeed.", ge=1, le=1024)
-    hostfile: str | None = setting(
-        None, "Hosts to start on, a line 'HOST' or 'HOST slots=N' each, over ssh. Default: this one."
+    nproc: int = setting(
+        1,
+        "Ranks to start on this host, one per GPU; under torchrun its own number counts. More than 1: deepspeed.",
+        ge=1,
+        le=1024,
     )
     zero_stage: int = setting(
         2, "What DeepSpeed shards over the ranks: 0 nothing, 1 moments, 2 gradients too, 3 weights too.", ge=0, le=3
@@ -46,16 +48,16 @@ class BackendSettings(Section):
         None, "Elements per collective. Default: 2000000 on the CPU, 500000000 on a GPU."
     )
     phase_deadline_s: Positive = setting(
-        1800.0, "End the run if a rank makes no progress for so long: set it above the time of a sampling round."
+        1800.0, "End the run when a rank makes no progress for this many seconds; must exceed one sampling round."
     )
 
 
 def check_scale(backend: BackendSettings, engine: EngineSettings, dtype: str) -> None:
     """Raise ValueError for settings of backend, engine and dtype that do not go together."""
-    if backend.backend == "torch" and (backend.nproc > 1 or backend.hostfile):
-        asked = f"--hostfile {backend.hostfile}" if backend.hostfile else f"--nproc {backend.nproc}"
+    if backend.backend == "torch" and backend.nproc > 1:
         raise ValueError(
-            f"{asked} needs --backend deepspeed, got torch, which is one process: pass it, or leave it out"
+            f"--nproc {backend.nproc} needs --backend deepspeed, got torch, which is one process: pass it, or leave "
+            "--nproc out"
         )
     if backend.backend == "deepspeed" and backend.zero_stage == 0 and dtype == "bfloat16":
         raise ValueError("--zero_stage 0 with --dtype bfloat16 keeps no float32 weights to step: use --zero_stage 1")

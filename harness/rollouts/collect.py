@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.backends.liveness import beat
+from harness.backends.phases import enter
 from harness.errors import HarnessError
 from harness.randomness import stream
 from harness.rollouts.engine import Key, SamplerContext
@@ -102,9 +102,9 @@ def answer_share(context: SamplerContext, place: tuple[int, int], problems: Sequ
     limit = rollout.max_response_tokens
     keys: list[Key] = [(seed, "rollout", step, problem.prompt_id, j) for problem, j in asked]
     samples = context.actors.generate(prompts, keys, Sampling(limit, rollout.temperature))
-    beat("reward")
+    enter("reward")
     read = grade_samples(policy, task, [problem for problem, _ in asked], samples)
-    beat("rollout")
+    enter("rollout")
 
     def scored(index: int) -> Response:
         (problem, j), drawn, (text, grade) = asked[index], samples[index], read[index]

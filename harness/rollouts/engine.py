@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from harness.backends.liveness import beat
+from harness.backends.phases import progress
 from harness.backends.ranks import ALONE, Ranks
 from harness.config.schema import Config
 from harness.model.policy import Policy
@@ -83,7 +83,7 @@ class Actors:
     ranks: Ranks = ALONE
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
-        beat()
+        progress()
         return self.engine.generate(prompts, keys, sampling) if prompts else []
 
 

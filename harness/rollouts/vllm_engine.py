@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from harness.backends.liveness import beat
+from harness.backends.phases import progress
 from harness.config.schema import Config
 from harness.model.lora import exported
 from harness.model.policy import Policy, write_policy
@@ -118,7 +118,7 @@ def sample_of(output: Any) -> Sample:
     """One finished request. Its entropy is estimated by its tokens' surprisal, which has the same mean."""
     tokens = list(output.token_ids)
     logprobs = [float(known[token].logprob) for token, known in zip(tokens, output.logprobs, strict=True)]
-    beat()
+    progress()
     return Sample(tokens, -sum(logprobs), output.finish_reason == "length", logprobs)
 
 

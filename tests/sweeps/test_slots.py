@@ -1,16 +1,18 @@
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness import Config
 from sweeps.slots import LocalSlot, end_left_behind, latest_metrics, run_all
 from sweeps.study import PlannedRun, set_aside
-from tests.harness.tiny import small_settings
-from tests.waiting import LONG_S
+from tests.harness.tiny import save_direct_answers, small_settings
+from tests.waiting import LONG_S, wait_until
 
 
 @pytest.mark.parametrize(
@@ -124,3 +126,18 @@ def test_what_a_dead_controller_left_running_is_ended_and_another_checkouts_run_
         assert ours.wait(LONG_S) == -signal.SIGTERM
         assert theirs.poll() is None
         theirs.kill()
+
+
+@pytest.mark.train
+def test_ending_a_trial_ends_its_ranks_which_lead_sessions_of_their_own(tmp_path: Path) -> None:
+    run, slot = planned(tmp_path), LocalSlot("0")
+    settings = small_settings(save_direct_answers(tmp_path), steps=400, backend="deepspeed", nproc=2)
+    run.config_file.write_text(json.dumps(settings), encoding="utf-8")
+    slot.start([run])
+    wait_until((run.folder / "metrics.jsonl").exists, "no step")
+    ranks = psutil.Process(slot.process.pid).children() if slot.process else []
+    assert [os.getsid(rank.pid) for rank in ranks] == [rank.pid for rank in ranks]
+    assert len(ranks) == 2
+    slot.clear()  # SIGKILL to the session of the command
+    gone, alive = psutil.wait_procs(ranks, timeout=LONG_S)
+    assert (len(gone), alive) == (2, [])

@@ -23,7 +23,7 @@ from harness.algorithm.metrics import Metrics
 from harness.algorithm.nonfinite import NonFinite
 from harness.algorithm.state import begin
 from harness.algorithm.update import known_logprobs
-from harness.backends.launch import be_a_rank
+from harness.backends.phases import be_a_rank
 from harness.backends.ranks import ALONE
 from harness.backends.rendezvous import is_loopback
 from harness.config.schema import Config
@@ -137,7 +137,7 @@ def listening(processes: Iterable[psutil.Process]) -> list[str]:
 
 def main(folder: Path, names: list[str]) -> None:
     """Train them all; `NAME!` is stopped after three steps, `NAME+` resumed where `NAME!` lies."""
-    be_a_rank()
+    be_a_rank(deadline_s=1800.0)
     distributed_c10d._tensor_to_object = no_pickles  # neither ours nor DeepSpeed's
     world = int(os.environ["WORLD_SIZE"])
     for name in names:

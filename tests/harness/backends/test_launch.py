@@ -1,4 +1,4 @@
-"""The ranks of a run as a group: one that stands still or fails ends all of them, and nothing is left behind."""
+"""The ranks of a run as a group: one that hangs or fails ends all of them, and nothing is left behind."""
 
 import json
 import os
@@ -11,11 +11,13 @@ from typing import Any
 
 import psutil
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from harness.__main__ import main
+from harness.backends.launch import Ending, ending_of, first_fault
 from harness.backends.rendezvous import is_loopback
 from harness.errors import is_out_of_memory
-from tests.faults.amount import THOROUGH
+from tests.harness.backends.failing import DEADLINE_S
 from tests.harness.backends.pairings import listening
 from tests.harness.command_line import outcome
 from tests.harness.tiny import small_flags
@@ -34,13 +36,15 @@ def started(arguments: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def wait_for(path: Path) -> None:
-    wait_until(path.exists, f"{path} did not come")
-
-
 def ranks_of(launcher: int) -> dict[str, psutil.Process]:
     """The launcher's processes by rank."""
     return {child.environ()["RANK"]: child for child in psutil.Process(launcher).children()}
+
+
+def only_line(errors: str) -> str:
+    lines = errors.splitlines()
+    assert len(lines) == 1, errors
+    return lines[0]
 
 
 def left(run: Path) -> list[int]:
@@ -53,102 +57,111 @@ def status(run: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_rank_that_stands_still_ends_the_group_and_the_run_goes_on_when_resumed(
+def steps(run: Path) -> int:
+    path = run / "metrics.jsonl"
+    return len(path.read_bytes().splitlines()) if path.is_file() else 0
+
+
+def wait_for_step(run: Path, process: subprocess.Popen[str]) -> None:
+    """Until the run has made one more step."""
+    before = steps(run)
+    wait_until(lambda: steps(run) > before or process.poll() is not None, "no step")
+    assert process.poll() is None, process.communicate()
+
+
+def test_a_killed_rank_ends_the_group_and_the_run_goes_on_until_a_signal_stops_all_ranks_at_one_step(
     model_folder: str, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = started(["train", *flags(model_folder, run, steps=400, checkpoint_every=2, phase_deadline_s=20)])
-    wait_for(run / "checkpoints" / "step_000002")
-    ranks_of(process.pid)["1"].send_signal(signal.SIGSTOP)
-    _, errors = process.communicate(timeout=LONG_S)
-    assert process.returncode == 1
-    (line,) = errors.splitlines()
-    assert line.startswith("error: rank 1 in phase ")
-    assert " showed no progress for " in line
-    assert f"go on with: python -m harness resume {run}" in line
-    assert left(run) == []
-    assert status(run)["state"] == "preempted"
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    assert config["config"]["backend"]["zero_stage"] == 2
-    # a signal to the launcher alone stops all ranks at the same step, with a checkpoint
-    process = started(["resume", str(run)])
-    wait_for(run / "resumes.jsonl")
-    steps = len((run / "metrics.jsonl").read_bytes().splitlines())
-    wait_until(lambda: len((run / "metrics.jsonl").read_bytes().splitlines()) > steps, "no further step")
-    os.kill(process.pid, signal.SIGTERM)
-    _, errors = process.communicate(timeout=LONG_S)
-    assert process.returncode == 75
-    assert errors.startswith("stopped by SIGTERM after ")
-    assert status(run)["state"] == "preempted"
-    assert left(run) == []
-
-
-def test_ranks_of_one_host_listen_on_loopback_alone_and_meet_in_a_folder_of_this_user(
-    model_folder: str, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    process = started(["train", *flags(model_folder, run, steps=400)])
-    wait_for(run / "metrics.jsonl")
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    stores = {Path(rank.environ()["HARNESS_STORE"]) for rank in ranks_of(process.pid).values()}
-    try:
-        found = listening(family)
-        assert len(found) >= 2  # gloo's, of each rank
-        assert all(map(is_loopback, found)), found
-        (store,) = stores
-        assert (store.is_file(), stat.S_IMODE(store.parent.stat().st_mode)) == (True, 0o700)
-    finally:
-        process.terminate()
-        process.communicate(timeout=LONG_S)
-    assert not store.parent.exists()
-
-
-@pytest.mark.skipif(not THOROUGH, reason="a part of make test-deepspeed")
-def test_hosts_of_a_hostfile_and_a_run_that_is_reproduced_by_ranks(
-    model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A stand-in for ssh runs here what would run there: two hosts, a rank each."""
-    (tmp_path / "ssh").write_text(
-        '#!/bin/sh\nfor last; do :; done\nexec env -i HOME="$HOME" PATH=/usr/bin:/bin sh -c "$last"\n', encoding="utf-8"
-    )
-    (tmp_path / "ssh").chmod(0o755)
-    (tmp_path / "hosts").write_text("127.0.0.1 slots=1\nlocalhost slots=1\n", encoding="utf-8")
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    run, again = tmp_path / "run", tmp_path / "again"
-    process = started(["train", *flags(model_folder, run), "--hostfile", str(tmp_path / "hosts")])
-    _, errors = process.communicate(timeout=LONG_S)
-    assert (process.returncode, status(run)["state"]) == (0, "finished"), errors
-    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-    assert environment["ranks"] == 2
-    process = started(["reproduce", str(run), "--output_dir", str(again)])
-    printed, errors = process.communicate(timeout=LONG_S)
-    assert process.returncode == 0, errors
-    assert "identical: " in printed
-    assert left(run) == left(again) == []
-
-
-@pytest.mark.skipif(not THOROUGH, reason="a part of make test-deepspeed")
-@pytest.mark.parametrize("rank", ["0", "1"])
-def test_a_killed_rank_ends_the_group(model_folder: str, tmp_path: Path, rank: str) -> None:
-    run = tmp_path / "run"
-    process = started(["train", *flags(model_folder, run, steps=400, checkpoint_every=2)])
-    wait_for(run / "checkpoints" / "step_000002")
-    ranks_of(process.pid)[rank].kill()
+    process = started(["train", *flags(model_folder, run, steps=400, checkpoint_every=1)])
+    wait_for_step(run, process)
+    ranks_of(process.pid)["1"].kill()
     _, errors = process.communicate(timeout=LONG_S)
     assert process.returncode == 128 + signal.SIGKILL
-    assert f"error: rank {rank} in phase " in errors.splitlines()[-1]
-    assert " was killed by SIGKILL; go on with: " in errors.splitlines()[-1]
+    line = only_line(errors)
+    assert line.startswith("error: rank 1 in phase ")
+    assert line.endswith(f" was killed by SIGKILL; go on with: python -m harness resume {run}")
     assert (left(run), status(run)["state"]) == ([], "preempted")
+    assert status(run)["reason"] in line
+
+    process = started(["resume", str(run)])
+    wait_for_step(run, process)
+    check_sockets(process.pid)
+    process.send_signal(signal.SIGUSR1)
+    _, errors = process.communicate(timeout=LONG_S)
+    assert process.returncode == 75
+    line = only_line(errors)
+    assert line.startswith("stopped by SIGUSR1 after ")
+    assert line.endswith(f"; go on with: python -m harness resume {run}")
+    assert (left(run), status(run)["state"]) == ([], "preempted")
+    assert (run / "checkpoints" / f"step_{steps(run):06d}").is_dir()
 
 
-@pytest.mark.skipif(not THOROUGH, reason="a part of make test-deepspeed")
+def check_sockets(launcher: int) -> None:
+    """The ranks and their agent listen on loopback alone, and meet in a folder of this user."""
+    family = [psutil.Process(launcher), *psutil.Process(launcher).children(recursive=True)]
+    found = listening(family)
+    assert len(found) >= 2  # gloo's, of each rank
+    assert all(map(is_loopback, found)), found
+    (store,) = {Path(rank.environ()["HARNESS_STORE"]) for rank in ranks_of(launcher).values()}
+    assert (store.is_file(), stat.S_IMODE(store.parent.stat().st_mode)) == (True, 0o700)
+
+
 def test_a_killed_launcher_leaves_nothing(model_folder: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = started(["train", *flags(model_folder, run, steps=400, checkpoint_every=2)])
-    wait_for(run / "checkpoints" / "step_000002")
+    process = started(["train", *flags(model_folder, run, steps=400)])
+    wait_until(lambda: len(ranks_of(process.pid)) == 2, "no ranks")  # which have not even imported anything
     process.kill()
     process.communicate(timeout=LONG_S)
     wait_until(lambda: left(run) == [], "ranks live on")
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        ("unable", 1, "rank 1: unable to go on: raise --lr"),
+        ("misused", 2, "--lr: expected a number, got 'x'"),
+        ("surprised", 1, "rank 1 in phase update failed: ValueError: surprised; its log: "),
+        ("killed", 137, "rank 1 in phase update was killed by SIGKILL"),
+        ("hangs", 1, f"rank 1 in phase update showed no progress for 0:00:{DEADLINE_S:.0f} (File "),
+        ("stopped", 1, "rank 1 in phase update showed no progress for half of --phase_deadline_s (stopped by a sig"),
+    ],
+)
+def test_the_rank_that_failed_is_named(fault: str, code: int, words: str, tmp_path: Path) -> None:
+    code_of_launch = (
+        "from harness.backends.launch import launch; from harness.config.resolve import resolve; "
+        "from harness.cli.parser import run_command; import sys; "
+        f"config = resolve({{'backend': 'deepspeed', 'nproc': 2, 'phase_deadline_s': {DEADLINE_S}}}); "
+        f"words = ['-m', 'tests.harness.backends.failing', '{fault}']; "
+        "sys.exit(run_command(lambda _: launch(config, words), []))"
+    )
+    kept = os.environ | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", code_of_launch]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_S, check=False, env=kept)
+    line = only_line(done.stderr)
+    assert (done.returncode, line.removeprefix("error: ")[: len(words)]) == (code, words)
+    assert ("failing.py" in line) == (fault == "hangs")
+    logs = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("stderr.log") if str(path) in line]
+    assert any(words in "".join(logs) for words in ("Traceback", "Timeout")) == (fault in ("surprised", "hangs"))
+    assert bool(logs) == bool(list(tmp_path.iterdir())) == ("its log: " in line)
+
+
+def ending(folder: Path, rank: int, code: int, stderr: str) -> Ending:
+    """How a rank ended that left these words."""
+    own = folder / "run" / "attempt_0" / str(rank)
+    own.mkdir(parents=True)
+    (own / "stderr.log").write_text(stderr, encoding="utf-8")
+    return ending_of(rank, ProcessFailure(rank, 1, code, "none"), folder, was_stopped=False)
+
+
+def test_out_of_memory_is_named_whether_the_kernel_or_the_rank_says_so(tmp_path: Path) -> None:
+    victim, killed = ending(tmp_path, 0, 76, "error: another rank is gone\n"), ending(tmp_path, 1, -9, "")
+    fault = first_fault([victim, killed], is_memory=True, requested=None)
+    assert (fault.exit_code, fault.is_final) == (137, False)
+    assert str(fault).startswith("rank 1 in phase start was killed by SIGKILL; out of memory: lower --micro_batch_size")
+    own = ending(tmp_path, 2, 1, "error: out of memory in phase update: lower it\n[W129 process group.cpp:1] frames\n")
+    fault = first_fault([victim, own], is_memory=False, requested=None)
+    assert (str(fault), fault.exit_code, fault.is_final) == ("rank 2: out of memory in phase update: lower it", 1, True)
 
 
 def test_out_of_memory_is_recognised_on_any_rank_and_says_what_to_lower(model_folder: str, tmp_path: Path) -> None:
@@ -156,8 +169,9 @@ def test_out_of_memory_is_recognised_on_any_rank_and_says_what_to_lower(model_fo
     process = started(["train", *flags(model_folder, run, max_response_tokens=10**14)])
     _, errors = process.communicate(timeout=LONG_S)
     assert process.returncode == 1
-    assert "error: out of memory in phase evaluation (Unable to allocate " in errors
-    assert "lower --micro_batch_size" in errors
+    line = only_line(errors)
+    assert "out of memory in phase evaluation (Unable to allocate " in line
+    assert "lower --micro_batch_size" in line
     assert (status(run)["state"], status(run)["reason_code"]) == ("failed", "out_of_memory")
     assert left(run) == []
 
@@ -176,9 +190,9 @@ def test_what_counts_as_out_of_memory() -> None:
     ("environment", "expected"),
     [
         ({"RANK": "1", "WORLD_SIZE": "2"}, "got RANK=1 WORLD_SIZE=2: "),  # of a shell or a pod, with nobody to meet
-        ({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "expected RANK below WORLD_SIZE"),
-        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "x"}, "MASTER_PORT=x"),
-        ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "WORLD_SIZE of --nproc 2 or more"),
+        ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "got RANK=0 WORLD_SIZE=1: "),
+        ({"RANK": "2", "WORLD_SIZE": "2", "TORCHELASTIC_USE_AGENT_STORE": "True"}, "expected RANK below WORLD_SIZE"),
+        ({"RANK": "0", "WORLD_SIZE": "x", "TORCHELASTIC_USE_AGENT_STORE": "True"}, "WORLD_SIZE=x"),
     ],
 )
 def test_an_environment_of_another_job_is_one_line(
@@ -189,8 +203,6 @@ def test_an_environment_of_another_job_is_one_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     code, printed, errors = outcome(main, ["train", *flags(model_folder, tmp_path / "run")], capsys)

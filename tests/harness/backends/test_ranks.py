@@ -2,26 +2,21 @@
 
 import math
 import os
-import socket
-import sys
 from dataclasses import replace
 from typing import Any
 
-import psutil
 import pytest
 from pydantic_core import to_json
 
 from harness.algorithm.correction import SamplerGap
 from harness.algorithm.loss_metrics import ByResponse
 from harness.algorithm.placebo import SentRow
-from harness.backends.hosts import free_port
 from harness.backends.ranks import read
-from harness.backends.rendezvous import Place, choose_interfaces, listening, meet
-from harness.errors import HarnessError, UsageError
+from harness.backends.rendezvous import Place, choose_interfaces
+from harness.errors import HarnessError
 from harness.model.policy import Policy
 from harness.rollouts.collect import Group
 from harness.rollouts.held_out import Answer
-from tests.harness.backends import pairings
 from tests.harness.responses import four_groups
 
 HARD = [math.nan, math.inf, -math.inf, -0.0, 5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, 0.1 + 0.2, 1e22]
@@ -63,24 +58,8 @@ def test_what_has_another_type_is_refused_in_a_line() -> None:
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere loopback has one address")
-def test_the_store_listens_on_its_own_address_alone() -> None:
-    before = pairings.listening([psutil.Process()])
-    store = meet(Place(0, 1, "127.0.0.2", free_port(), is_one_host=True))
-    store.set("key", "value")
-    assert store.get("key") == b"value"
-    assert sorted(pairings.listening([psutil.Process()])) == sorted([*before, "127.0.0.2"])
-
-
-def test_an_address_that_other_hosts_cannot_reach_or_that_is_taken_is_refused() -> None:
-    with pytest.raises(UsageError, match="other hosts cannot reach it"):
-        listening(Place(0, 2, "127.0.0.1", free_port(), is_one_host=False))
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UsageError, match="MASTER_PORT to be free"):
-        listening(Place(0, 2, "127.0.0.1", taken.getsockname()[1], is_one_host=True))
-
-
 def test_an_interface_that_the_user_names_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(0, 2, "127.0.0.1", 1, is_one_host=True)
+    place = Place(0, 2, "127.0.0.1", is_one_host=True)
     monkeypatch.setattr(os, "environ", {"NCCL_SOCKET_IFNAME": "mine"})
     choose_interfaces(place)
     assert os.environ["GLOO_SOCKET_IFNAME"] in ("lo", "lo0")

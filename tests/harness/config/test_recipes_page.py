@@ -12,7 +12,7 @@ from harness.config.resolve import PRESETS
 from tests.harness.command_line import outcome
 
 PAGE = (Path(__file__).parents[3] / "docs" / "recipes.md").read_text(encoding="utf-8")
-COMMANDS = [shlex.split(line) for line in re.findall(r"^python -m harness (.*)$", PAGE, re.MULTILINE)]
+COMMANDS = [shlex.split(line) for line in re.findall(r"^(?:python|torchrun .*) -m harness (.*)$", PAGE, re.MULTILINE)]
 DRY = [command for command in COMMANDS if command[0] in ("show", "plan", "train")]
 
 
@@ -26,7 +26,6 @@ def test_a_command_of_the_page_works(
     command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("hosts").write_text("node1 slots=8\nnode2 slots=8\n", encoding="utf-8")
     dry = ["--dry_run"] if command[0] == "train" and "--dry_run" not in command else []
     shown = outcome(main, [*command, *dry], capsys)
     assert (shown.exit_code, shown.errors) == (0, [])

@@ -1,8 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from harness.config.resolve import PRESETS, config_sha256, flatten, resolve, tree_of
+from harness.config.resolve import PRESETS, config_sha256, flatten, resolve, resolve_tree, tree_of
 from harness.config.schema import DEFAULT_AVERAGING, LOSS_TYPES, Config, LossSettings, section_of
 from harness.errors import UsageError
 from losses import LOSSES
@@ -47,7 +48,6 @@ OTHER = {
     "sampler_correction_cap": "3.0",
     "backend": "deepspeed",
     "nproc": "2",
-    "hostfile": "hosts",
     "zero_stage": "3",
     "offload": "all",
     "zero_bucket_size": "1000",
@@ -210,3 +210,32 @@ def test_inert_fipo_needs_leave(flags: dict[str, object]) -> None:
 def test_none_is_a_choice_where_there_is_one(flag: str, value: str | None) -> None:
     tree = flatten(tree_of(resolve({flag: value})))
     assert tree[flag] == "none"
+
+
+@pytest.mark.parametrize("hosts", [None, "hosts"])
+def test_a_setting_that_older_versions_recorded_is_left_out(hosts: str | None, tmp_path: Path) -> None:
+    tree = tree_of(Config()) | {"backend": tree_of(Config())["backend"] | {"hostfile": hosts}}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(tree), encoding="utf-8")
+    assert resolve_tree(tree, file) == Config()
+    if hosts is None:
+        assert resolve({}, config_file=str(file)) == Config()
+    else:  # asked for anew, it would have no effect
+        with pytest.raises(UsageError, match="unknown key 'hostfile'"):
+            resolve({}, config_file=str(file))
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"nproc": "2", "backend": "torch"}, "--nproc 2 needs --backend deepspeed"),
+        ({"zero_stage": "4"}, "--zero_stage: expected less than or equal to 3"),
+        ({"offload": "all", "zero_stage": "2"}, "--offload all needs --zero_stage 3 or above, got 2"),
+        ({"zero_stage": "0", "dtype": "bfloat16"}, "keeps no float32 weights"),
+        ({"sampler_correction": "truncate"}, "would count the same weights twice"),
+        ({"lora_alpha": "8"}, "--lora_alpha needs --lora_rank"),
+    ],
+)
+def test_settings_that_do_not_go_together(flags: dict[str, str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        resolve({"backend": "deepspeed"} | flags)

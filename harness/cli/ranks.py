@@ -1,0 +1,64 @@
+"""A command that several ranks carry out: started here for `--nproc`, or by the user's torchrun."""
+
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.backends.launch import launch
+from harness.backends.phases import be_a_rank
+from harness.backends.rendezvous import own_place
+from harness.config.schema import Config
+from harness.console import say
+from harness.errors import RanksFailed, Stopped, UsageError
+from harness.files import write_json
+from harness.run.folder import STATUS
+from harness.run.history import json_object
+from harness.run.record import refuse_used_folder
+
+
+def by_ranks(config: Config, arguments: Sequence[str], folder: Path, is_new: bool) -> bool:
+    """Whether ranks started here have carried out the command to its end; False where this process is to do it.
+
+    Raises RanksFailed where they did not finish, and UsageError where they cannot be started.
+    """
+    if config.backend.backend == "torch":
+        return False
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        own_place()
+        be_a_rank(config.backend.phase_deadline_s)
+        return False
+    for name in ("deepspeed", *(["vllm"] if config.engine.engine == "vllm" else [])):
+        if importlib.util.find_spec(name) is None:
+            flag = "--engine" if name == "vllm" else "--backend"
+            raise UsageError(f"{flag} {name}: expected the package {name}, got none: install it")
+    if is_new:
+        refuse_used_folder(folder)
+    try:
+        launch(config, ["-m", "harness", *arguments])
+    except RanksFailed as failed:
+        raise noted(failed, folder) from None
+    return True
+
+
+def noted(failed: RanksFailed, folder: Path) -> RanksFailed:
+    """The failure with how to go on; its reason is left in status.json if the first rank could not write one."""
+    status = json_object(folder / STATUS)
+    if status is None:
+        return failed
+    if status.get("state") == "running":
+        state = "failed" if failed.is_final else "preempted"
+        ending = {"state": state, "reason_code": failed.code, "reason": str(failed), "exit_code": failed.exit_code}
+        write_json(folder / STATUS, status | ending)
+    if failed.is_final or failed.exit_code == Stopped.exit_code:
+        return failed
+    return RanksFailed(f"{failed}; go on with: python -m harness resume {folder}", failed.exit_code, failed.code)
+
+
+def print_start(config: Config, arguments: Sequence[str]) -> None:
+    """What would be started."""
+    nproc = config.backend.nproc
+    ranks = "one process" if config.backend.backend == "torch" else f"{nproc} rank{'s' * (nproc > 1)}"
+    say(f"{ranks} on this host: {shlex.join([sys.executable, '-m', 'harness', *arguments])}")

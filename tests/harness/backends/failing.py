@@ -1,0 +1,49 @@
+"""Ranks of which the second fails: -m tests.harness.backends.failing FAULT"""
+
+import os
+import signal
+import sys
+import time
+
+from harness.backends.phases import be_a_rank, enter
+from harness.backends.ranks import is_peer_lost, join_ranks
+from harness.backends.signals import stop_requests
+from harness.cli.parser import run_command
+from harness.errors import HarnessError, PeerLost, UsageError
+
+DEADLINE_S = 10.0
+
+
+def fail(fault: str) -> None:
+    if fault == "unable":
+        raise HarnessError("unable to go on: raise --lr")
+    if fault == "misused":
+        raise UsageError("--lr: expected a number, got 'x'")
+    if fault == "surprised":
+        raise ValueError("surprised")
+    if fault == "hangs":
+        time.sleep(3600)
+    if fault == "stopped":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(arguments: list[str]) -> None:
+    be_a_rank(DEADLINE_S)
+    with stop_requests():
+        ranks = join_ranks(DEADLINE_S)
+        enter("update")
+        if ranks.rank == 1:
+            fail(arguments[0])
+        try:
+            ranks.wait()
+        except RuntimeError as error:
+            if arguments[0] == "unable":
+                os.abort()  # as NCCL's watchdog does
+            if not is_peer_lost(error):
+                raise
+            raise PeerLost("another rank is gone") from None
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
