@@ -24,7 +24,7 @@ from harness.model.packing import Packed, Text, pack_batch
 from harness.model.policy import load_policy, write_policy
 from harness.rollouts.collect import collect
 from tests.harness.agreement import agree
-from tests.harness.tiny import cache_as_tiny
+from tests.harness.tiny import cache_as_tiny, context
 
 SMALL = step.Form("small", {}, prompts=4, max_tokens=5, is_free=False, at_least=1.5, steps=1)
 

@@ -15,7 +15,7 @@ from harness.run.history import read_history
 from sweeps.forks import LOST, Forked, environment, fork
 from sweeps.slots import harness_process, works_on
 from tests.harness.tiny import small_flags
-from tests.waiting import LONG_S
+from tests.waiting import LONG_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = {"steps": 100_000, "eval_every": 100_000}
@@ -99,8 +99,10 @@ def server() -> psutil.Process:
 def test_a_killed_server_loses_exit_codes_and_is_replaced(model_folder: str, tmp_path: Path) -> None:
     arguments = ["train", *small_flags(model_folder, **LONG), "--output_dir", str(tmp_path / "run")]
     process = started(arguments, tmp_path / "log")
-    server().kill()
+    first = server()
+    first.kill()
     assert process.wait(LONG_S) == LOST
+    wait_until(lambda: first.status() == psutil.STATUS_ZOMBIE, "the server is gone")
     psutil.Process(process.pid).kill()
     assert started(["train", "--lr", "fast"], tmp_path / "log").wait(LONG_S) == 2
 

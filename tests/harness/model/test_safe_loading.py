@@ -25,6 +25,8 @@ from tests.harness.tiny import small_config
 
 # names that run code hidden in what they read
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml", "multiprocessing"}
+# What the forkserver of runs pickles comes from the process that started it, through a pipe that it inherited.
+PRIVATE = {"sweeps/forks.py": {"multiprocessing"}}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "np.load", "numpy.load", "torch.hub.load"}
 UNSAFE_NAMES = {  # of functions, wherever they are taken from: what they return was a pickle
     *("all_gather_object", "gather_object", "scatter_object_list", "broadcast_object_list"),
@@ -285,8 +287,9 @@ def test_what_is_safe_is_not(line: str) -> None:
 def test_nothing_here_loads_what_could_run_code(package: str) -> None:
     modules = sorted((ROOT / package).rglob("*.py"))
     assert len(modules) > 5
-    found = {str(module): unsafe(ast.parse(module.read_text(encoding="utf-8"))) for module in modules}
-    assert {name: what for name, what in found.items() if what} == {}
+    names = {path: path.relative_to(ROOT).as_posix() for path in modules}
+    found = {names[path]: set(unsafe(ast.parse(path.read_text(encoding="utf-8")))) for path in modules}
+    assert {name: what for name, what in found.items() if what - PRIVATE.get(name, set())} == {}
 
 
 COMMITS = "0" * 39 + "a", "0" * 39 + "b"
