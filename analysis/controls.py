@@ -86,7 +86,7 @@ def collapsed(study: Study, table: pd.DataFrame) -> list[str]:
 
 
 def _told_apart(table: pd.DataFrame, arm: str, baseline: str) -> Evidence:
-    """Of a question of its own, beside the claims: is the control the better one at all?"""
+    """Separate test outside the claim family: does the control beat the baseline?"""
     words = f"{arm} is told from {baseline}"
     claim = Claim(POSITIVE, words, "planted", "exploratory", "superior", arm, PRIMARY, 0.0, baseline)
     scores, base = (table[table["arm"] == name].set_index("seed")[PRIMARY] for name in (arm, baseline))

@@ -16,7 +16,7 @@ from analysis.style import ArmStyle, arm_styles
 
 WIDTH = 7.2
 MARKS = 5
-MOST_POINTS = 20_000  # of all seeds in a panel; beyond them every so manieth point is drawn
+MOST_POINTS = 20_000  # of all seeds in a panel; beyond that only every n-th point is drawn
 MANY_ARMS = 6  # from there on bands lie on each other
 
 

@@ -132,7 +132,7 @@ def _capital(words: str) -> str:
 
 
 def without_nan(value: Any) -> Any:
-    """The same with null for every number that is none, as JSON has no other word for it."""
+    """Replace NaN by null, since JSON has no NaN."""
     if isinstance(value, dict):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -212,7 +212,7 @@ class LossStudy:
         return made
 
     def counting_all(self, count: int) -> dict[int, FrozenTrial | None]:
-        """By index the trial that counts: the first that was not lost, else the last that was; None if never made."""
+        """Per index the first completed trial, otherwise the latest lost one; None if there was none."""
         made = self.of_index()
         return {index: first_that_counts(made.get(index, [])) for index in range(count)}
 
