@@ -54,7 +54,7 @@ def noted(failed: RanksFailed, folder: Path) -> RanksFailed:
         write_json(folder / STATUS, status | ending)
     if failed.is_final or failed.exit_code == Stopped.exit_code:
         return failed
-    return RanksFailed(f"{failed}; go on with: python -m harness resume {folder}", failed.exit_code, failed.code)
+    return RanksFailed(f"{failed}; resume with: python -m harness resume {folder}", failed.exit_code, failed.code)
 
 
 def print_start(config: Config, arguments: Sequence[str]) -> None:

@@ -240,4 +240,4 @@ def test_experts_without_adapters_are_named(tmp_path: Path, capsys: pytest.Captu
     for kind, is_named in (("experts", False), ("granite experts", True)):
         model = save_network(tmp_path / kind, kind)
         initial_policy(math_config(tmp_path, model, lora_rank=2))
-        assert ("weights of experts have no adapters" in capsys.readouterr().out) is is_named
+        assert ("expert weights have no adapters" in capsys.readouterr().out) is is_named
