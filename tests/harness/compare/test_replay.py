@@ -26,7 +26,7 @@ from tests.harness.tiny import SCAFFOLD, context, small_config
 
 pytestmark = pytest.mark.train
 
-EXACT = "old log-probabilities within 0 of those recorded; the weights at the end are the very ones of the run"
+EXACT = "old log-probabilities within 0 of those recorded; the final weights are identical to those of the run"
 
 
 @pytest.fixture(scope="module")

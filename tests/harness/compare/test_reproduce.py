@@ -271,7 +271,7 @@ def test_nothing_is_claimed_of_what_the_run_has_lost(
     code, printed, _ = reproduce(copied)
     assert code == 0
     assert claim not in printed[-1].rpartition(" of ")[0]
-    assert f"not compared, since they are not in both: {gap}" in printed
+    assert f"not compared, since not both runs have them: {gap}" in printed
 
 
 def test_final_weights_that_cannot_be_read_are_one_line(
