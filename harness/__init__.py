@@ -1,4 +1,4 @@
-"""One training run: what other packages may use of it."""
+"""One training run. These are the names that other packages may use."""
 
 from harness.backends.rendezvous import free_port
 from harness.cli.parser import OneLineParser, add_setting_flags, run_command

@@ -1,4 +1,4 @@
-"""Lines for people."""
+"""Prints progress and notes; only the first rank prints."""
 
 import os
 import sys
@@ -10,15 +10,15 @@ _is_silent = False
 
 
 def be_silent() -> None:
-    """Stop printing on this rank: the first rank speaks for all."""
+    """Turn `say` off in this process. Ranks other than the first call it."""
     global _is_silent
     _is_silent = True
 
 
 def say(text: str) -> None:
-    """Print a line at once, unless this process is to be silent.
+    """Print a line and flush it, unless `be_silent` was called.
 
-    Where nobody reads any more (a closed terminal, a dead pipe) the run goes on in silence.
+    If the output is gone (closed terminal, broken pipe), the run continues without printing.
     """
     if _is_silent:
         return

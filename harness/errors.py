@@ -1,20 +1,20 @@
-"""Errors as a tree, each with the exit code of the command and the reason code that status.json gives for it.
+"""The tree of errors, each with the command's exit code (1 unless given) and the reason code for status.json.
 
 HarnessError            1, failed: a run failed
 +-- UsageError          2, wrong_use: nothing was started, nothing written
-|   +-- FolderHeld      2, held: another process is writing the run's folder
+|   +-- FolderHeld      2, held: another process is writing to the run's folder
 +-- Stopped             75, stopped: ended by a signal at a step boundary; can be resumed
-+-- RanksFailed         rank_failed: a rank failed, was killed or hung; exit code and code are that rank's if it has any
-+-- PeerLost            76, rank_failed: another rank went away; its launcher says which and why
-+-- LockLost            held: another process took the run's folder; nothing more was written
++-- RanksFailed         rank_failed: a rank failed, was killed or hung; has that rank's exit code and reason if known
++-- PeerLost            76, rank_failed: another rank is gone; the launcher reports which one and why
++-- LockLost            held: another process took over the run's folder; nothing more was written
 +-- GaveUp              gave_up: the first steps had nothing to learn from
-+-- Diverged            diverged: numbers left the finite ones
-|   +-- NonFinite       harness.algorithm.nonfinite: a loss, gradient or weight was infinite or not a number
++-- Diverged            diverged: a number became infinite or NaN
+|   +-- NonFinite       harness.algorithm.nonfinite: names the loss, gradient or weight
 +-- OutOfMemory         out_of_memory
 +-- DiskFull            disk_full: can be resumed once there is room
-+-- FolderFault         harness.run.folder: a folder does not hold what was written
++-- FolderFault         harness.run.folder: a folder's content differs from what was written there
 
-A message says what was expected, what came, and what to do, in one line.
+A message says in one line what was expected, what was found, and what to do.
 """
 
 import errno
@@ -32,7 +32,7 @@ MEMORY_ADVICE = (
     "--gradient_checkpointing true, --lora_rank 16, a higher --zero_stage or --offload"
 )
 
-REASON_FILE = "FIPO_HARNESS_REASON_FILE"  # names the file in which whoever starts a process finds its reason code
+REASON_FILE = "FIPO_HARNESS_REASON_FILE"  # environment variable: the file to which a process writes its reason code
 
 
 class HarnessError(Exception):
@@ -43,14 +43,14 @@ class HarnessError(Exception):
 
 
 class UsageError(HarnessError):
-    """A flag, file or value is not what it must be. Raised before anything starts."""
+    """A flag, file or value is invalid. Raised before anything starts."""
 
     exit_code = 2
     code = "wrong_use"
 
 
 class FolderHeld(UsageError):
-    """Another process is writing the run's folder."""
+    """Another process is writing to the run's folder."""
 
     code = "held"
 
@@ -63,7 +63,7 @@ class Stopped(HarnessError):
 
 
 class RanksFailed(HarnessError):
-    """A rank failed, was killed or hung; `is_final` where it would fail again."""
+    """A rank failed, was killed or hung. `is_final`: it would fail again if the run were resumed."""
 
     def __init__(self, message: str, exit_code: int, code: str = "rank_failed", is_final: bool = False) -> None:
         super().__init__(message)
@@ -71,14 +71,14 @@ class RanksFailed(HarnessError):
 
 
 class PeerLost(HarnessError):
-    """Another rank went away or hangs: this one does not know why, so it writes nothing."""
+    """Another rank is gone or hangs. This rank does not know why, so it does not write a status."""
 
     exit_code = 76
     code = "rank_failed"
 
 
 class GaveUp(HarnessError):
-    """No step so far had anything to learn from: the weights are as they were."""
+    """No step so far had anything to learn from, so the weights have not changed."""
 
     code = "gave_up"
 
@@ -90,34 +90,37 @@ class Diverged(HarnessError):
 
 
 class OutOfMemory(HarnessError):
-    """The memory of the device or the host did not suffice."""
+    """The device or the host ran out of memory."""
 
     code = "out_of_memory"
 
 
 class DiskFull(HarnessError):
-    """A write failed for want of space."""
+    """A write failed because the disk is full."""
 
     code = "disk_full"
 
 
 class LockLost(HarnessError):
-    """Another process took the run's folder while this one stood still."""
+    """Another process took over the run's folder, because this one did not renew its lock in time."""
 
     code = "held"
 
 
 def note_reason(code: str) -> None:
-    """Write the reason code where REASON_FILE says: a process that fails early has no run folder to write it to."""
+    """Write the reason code to REASON_FILE, if set: a process that fails early has no run folder to write it to."""
     if path := os.environ.get(REASON_FILE):
-        with suppress(OSError):  # in place, since a file that is there already needs no room on a full disk
+        with suppress(OSError):  # overwrites in place: an existing file needs no new space on a full disk
             file = os.open(path, os.O_WRONLY | os.O_CREAT)
             os.write(file, code.ljust(16).encode())
             os.close(file)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, with those it announces ("one of:"), or its name; 300 characters."""
+    """The first line of an error's message, at most 300 characters; the error's type if the message is empty.
+
+    A line that ends with a colon is joined with the next one.
+    """
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     count = next((number for number, line in enumerate(lines, 1) if not line.rstrip().endswith(":")), len(lines))
     return " ".join(" ".join(lines[:count]).split())[:300]
@@ -127,7 +130,7 @@ def first_line(error: BaseException) -> str:
 def as_usage_error(what: str) -> Iterator[None]:
     """Turn any error of third-party code into a one-line UsageError: `what`, then the cause.
 
-    Errors of our own, of memory and of the disk pass through.
+    HarnessErrors, out-of-memory errors and disk errors pass through unchanged.
     """
     try:
         yield
@@ -145,7 +148,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def memory_kills() -> int:
-    """How many processes of this control group the kernel has killed for memory; 0 if unknown."""
+    """How many processes in this control group the kernel has killed because memory ran out; 0 if unknown."""
     group = Path("/proc/self/cgroup")
     lines = group.read_text(encoding="utf-8").splitlines() if group.is_file() else []
     own = [line.partition("::")[2] for line in lines if line.startswith("0::")]

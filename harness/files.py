@@ -1,4 +1,4 @@
-"""Writes that are there whole or not at all, and stay: written beside, flushed to disk, renamed, the folder flushed."""
+"""Atomic, durable writes: a temporary file is flushed to disk and renamed, then its folder is flushed."""
 
 import errno
 import hashlib
@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that replaces the path once complete; an error leaves the path as it was."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # of this process: others may write the same file
+    """A temporary file to write to, which replaces `path` when the block ends; an error leaves `path` unchanged."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # with the pid: others may write the same file
     try:
         with beside.open("wb") as file:
             yield file
@@ -31,13 +31,13 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file atomically. Raises ValueError for NaN and infinities."""
     with whole_file(path) as file:
         file.write(json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
-    """Write the rows as a parquet file, whole or not at all."""
+    """Write the rows as a parquet file, atomically."""
     with whole_file(path) as file:
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), file)
 
@@ -52,7 +52,7 @@ def sync(path: Path) -> None:
 
 
 def make_synced(path: Path) -> None:
-    """Make the folder if missing and flush its name to disk."""
+    """Create the folder if it is missing, and flush its entry in the parent to disk."""
     if not path.is_dir():
         path.mkdir(parents=True)
         sync(path.parent)
@@ -64,7 +64,7 @@ def sha256_of(path: Path) -> str:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether a write failed for lack of space; safetensors says so in its message only."""
+    """Whether a write failed because the disk is full; safetensors reports that only in its message."""
     full = errno.ENOSPC, errno.EDQUOT
     return getattr(error, "errno", None) in full or any(f"os error {number}" in str(error) for number in full)
 
@@ -78,7 +78,7 @@ class Mark:
 
 
 class Journal:
-    """An append-only file of lines. A torn last line is cut off."""
+    """An append-only file of lines. Opening it cuts off an incomplete last line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,7 +90,7 @@ class Journal:
                 os.truncate(path, self.length)
 
     def append(self, line: str) -> None:
-        """Add a line and flush it to disk; on failure none of it stays."""
+        """Append a line and flush it to disk; if that fails, the file is cut back to its previous length."""
         content = line.encode() + b"\n"
         is_new = not self.path.exists()
         try:
@@ -115,7 +115,7 @@ class Journal:
 
 
 def prefix_at(path: Path, mark: Mark) -> bytes | None:
-    """The journal's content at the mark, or None if the file no longer begins with it."""
+    """The journal's content up to the mark, or None if the file no longer begins with that content."""
     content = path.read_bytes() if path.is_file() else b""
     prefix = content[: mark.bytes]
     return prefix if len(prefix) == mark.bytes and hashlib.sha256(prefix).hexdigest() == mark.sha256 else None

@@ -74,15 +74,15 @@ def train(
 ) -> RunFolder:
     """Train as the config says and record the run in a new folder; `on_step` receives each step's metrics.
 
-    Raises UsageError, before anything is written, if the folder is in use or cannot be made, the model cannot be loaded
-    or the prompts differ from those of the `beginning`. A later failure leaves its reason in status.json.
+    Raises UsageError before anything is written if the folder is in use or cannot be created, the model cannot be
+    loaded, or the prompts differ from those of `beginning`. A later failure leaves its reason in status.json.
     """
     ranks = ranks_of(config)
     if ranks.is_first:
         refuse_used_folder(path)
     set_up_torch(config.run.threads)
     if config.task.task == "math" and config.model.model == "tiny":
-        raise UsageError("--task math needs --model, got 'tiny', which knows its own tasks alone: name a model")
+        raise UsageError("--task math needs --model, got 'tiny', which can only do chain sums: name a model")
     data = read_data(config.data) if config.task.task == "math" else None
     with stop_requests() as requested, ExitStack() as stack:
 
@@ -113,13 +113,13 @@ def train(
 
 
 def ranks_of(config: Config) -> Ranks:
-    """This process alone, or the group of ranks it was started in."""
+    """The group of ranks that this process was started in, which it joins; a single rank under --backend torch."""
     return ALONE if config.backend.backend == "torch" else join_ranks(config.backend.phase_deadline_s)
 
 
 @contextmanager
 def held(path: Path, requested: StopRequested, ranks: Ranks = ALONE) -> Iterator[StopRequested]:
-    """Hold the folder's lock, on the first rank for all; the function returned raises LockLost once it is lost."""
+    """Hold the folder's lock (first rank only). Yields `requested`, wrapped to raise LockLost if the lock is lost."""
     if not ranks.is_first:
         yield requested
         return
@@ -134,7 +134,10 @@ def held(path: Path, requested: StopRequested, ranks: Ranks = ALONE) -> Iterator
 
 
 def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnStep, stop: StopRequested) -> None:
-    """Run the remaining steps and record in status.json how the run ended: `failed` if it would fail again."""
+    """Run the remaining steps and record in status.json how the run ended.
+
+    The state is `preempted` if the run can be resumed and `failed` if it would probably fail again.
+    """
 
     def end(state: str, code: str, reason: str | None, exit_code: int) -> None:
         folder.set_status(state, reason, exit_code, training.steps_done, code)
@@ -142,7 +145,7 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
     try:
         folder.set_status("running", None, None, training.steps_done)
         run_steps(config, training, folder, on_step, stop)
-    except (LockLost, PeerLost):  # the launcher knows whose fault that is, and writes it down
+    except (LockLost, PeerLost):  # the folder is no longer ours, or the launcher records which rank failed
         raise
     except Stopped as stopped:
         end("preempted", stopped.code, str(stopped), stopped.exit_code)
@@ -151,7 +154,7 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
         end("preempted", Stopped.code, "interrupted within a step", Stopped.exit_code)
         raise
     except BaseException as error:
-        if is_peer_lost(error):  # in a collective of DeepSpeed's
+        if is_peer_lost(error):  # raised by one of DeepSpeed's collectives
             raise PeerLost(f"another rank is gone: {first_line(error)}") from None
         if is_out_of_memory(error):
             said = f"out of memory in phase {own.phase} ({first_line(error)})"
@@ -173,7 +176,7 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
 def run_steps(
     config: Config, training: Training, folder: RunFolder, on_step: OnStep, stop_requested: StopRequested
 ) -> None:
-    """The remaining steps. Every rank runs this on its share; the first writes the folder."""
+    """Run the remaining steps. Every rank calls this on its share of the work; only the first writes the folder."""
     actors = training.actors
     folder.keeps_sampler_logprobs = actors.engine.needs_weights
     check_weights(training.updater.backend)
@@ -192,7 +195,7 @@ def run_steps(
         training.steps_done += 1
         on_step(metrics)
         give_up_if_idle(training, config)
-    stop_requested()  # raises where the folder is no longer ours
+    stop_requested()  # raises if the lock was lost
     with training.watch.phase("record"):
         folder.add_final_weights(training)
 
@@ -233,7 +236,7 @@ def train_on(groups: list[Group], config: Config, training: Training, folder: Ru
         minibatches = plan_minibatches(groups, training.policy, training.task, config, updater.backend.ranks)
         known = known_logprobs(updater.backend, training.reference, minibatches, config.rollout.temperature)
         if training.noise is None and minibatches:
-            training.noise = checked_noise(updater, minibatches, known)  # None where it is no number
+            training.noise = checked_noise(updater, minibatches, known)  # None if it is NaN
         updates = StepUpdates(minibatches, known, LossRecord(metric_names(updater.loss)))
         if not training.sampler_checked:
             gap = updates.sampler_gap().merged(training.actors.ranks)
@@ -252,14 +255,14 @@ def is_spent(config: Config, training: Training) -> bool:
 
 
 def samples_after(step: int, config: Config, training: Training) -> int:
-    """Answers per prompt at the evaluation after `step` steps; the token budget may have made it the last one."""
+    """Answers per prompt at the evaluation after `step` steps, which is the last one if the token budget is spent."""
     return config.evaluation.final_eval_samples if is_spent(config, training) else samples_at(step, config)
 
 
 def update(
     training: Training, minibatch: list[MicroBatch], known: list[KnownLogprobs], record: LossRecord, folder: RunFolder
 ) -> None:
-    """One optimizer step. If it would not be finite its batch is saved, and the step is skipped or the run fails."""
+    """One optimizer step. If something is not finite, save the batch, then skip the step or raise Diverged."""
     allowed = training.updater.config.optimizer.skip_nonfinite
     try:
         training.updater.step(minibatch, known, record)
@@ -286,6 +289,6 @@ def save_or_stop(config: Config, training: Training, folder: RunFolder, stop: st
     if stop:
         training.actors.ranks.wait()  # the first rank to exit ends the others, which may still be writing
         raise Stopped(
-            f"stopped by {stop} after {done} of {config.run.steps} steps; go on with: "
+            f"stopped by {stop} after {done} of {config.run.steps} steps; resume with: "
             f"python -m harness resume {folder.path}"
         )

@@ -1,6 +1,6 @@
-"""Imported by the server that forks runs (sweeps/forks.py): everything a run imports, and then no more.
+"""Imports everything that a run needs, in the server process that forks runs (sweeps/forks.py).
 
-No thread may run in that process, since a fork would copy its locks as they are.
+No thread may run in that process, since a fork would copy the locks that a thread holds.
 """
 
 import gc
@@ -24,10 +24,10 @@ for module in pkgutil.walk_packages(harness.__path__, "harness."):
         importlib.import_module(module.name)
 for name in LAZY:
     getattr(transformers, name)
-code_facts()  # of the code just imported, even if its files change later
+code_facts()  # cached now: the files may change later, the imported code does not
 if len(list(Path("/proc/self/task").iterdir())) != 1:
     sys.exit("error: expected no thread before a fork, got some: runs start from scratch")
-gc.freeze()  # otherwise each collection in a child would copy all pages
+gc.freeze()  # otherwise every garbage collection in a child would copy all memory pages
 os.setsid()
 for number in STOPPING:
-    signal.signal(number, signal.SIG_IGN)  # meant for the runs
+    signal.signal(number, signal.SIG_IGN)  # stop signals are for the runs

@@ -1,4 +1,4 @@
-"""Going on with a run that was stopped: from its newest valid checkpoint, or from the start."""
+"""Resumes a stopped run from its newest valid checkpoint, or from the start."""
 
 import re
 import shutil
@@ -29,12 +29,12 @@ RECORD = re.compile(rf"([0-9a-f]{{64}})  ((?:{'|'.join(KINDS)})/step_\d{{6,}}\.p
 
 
 def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
-    """Go on with the run in the folder, bit for bit as if it had not been stopped; `say` gets what is worth a line.
+    """Continue the run in the folder with bit-identical results, as if it had never stopped; `say` prints notes.
 
-    On another number of ranks than before, sums over them may differ in their last bits. Raises UsageError where there
-    is no run, it has finished, or another process is writing it.
+    With a different number of ranks, sums over ranks may differ in their last bits. Raises UsageError if the folder
+    holds no run, the run has finished, or another process is writing to it.
     """
-    ranks = ranks_of(read_history(path).config)  # before a lock is made beside what is no run
+    ranks = ranks_of(read_history(path).config)  # fails before a lock file is made if the folder holds no run
     with stop_requests() as requested, held(path, requested, ranks) as stop_requested:
         history = unfinished(path)
         set_up_torch(history.config.run.threads)
@@ -51,7 +51,7 @@ def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
 
 
 def check_same_origins(history: History, training: Training, ranks: Ranks) -> None:
-    """Raise UsageError unless data, prompts and model config are those the run began with."""
+    """Raise UsageError unless data, prompts and model config are those that the run began with."""
     settings, facts = history.config.evaluation, training.task.facts
     held_out = training.task.held_out(settings.eval_split, settings.eval_prompts)
     check_same_data(history.environment, facts)
@@ -64,20 +64,20 @@ class Start:
     """The state from which a resumed run continues."""
 
     training: Training
-    kept: dict[str, bytes]  # what the journals held then
-    checkpoint: Path | None  # None: the run's own start
+    kept: dict[str, bytes]  # content of each journal at that point
+    checkpoint: Path | None  # None: the beginning of the run
 
 
 def check_starting(path: Path, say: Say) -> None:
-    """Note which of the run's initial files have changed since; the config is checked elsewhere."""
+    """Print a note for each initial file of the run that has changed since; `read_history` checks the config itself."""
     for line in starting_records(path).splitlines():
         digest, _, name = line.partition("  ")
         if sha256_of(path / name) != digest:
-            say(f"note: {path / name}: is not what was written; what it says of the run's beginning may be wrong")
+            say(f"note: {path / name}: has changed since it was written, so it may describe the run's start wrongly")
 
 
 def newest_start(history: History, reference: Policy | None, say: Say, ranks: Ranks = ALONE) -> Start:
-    """The run at its newest valid checkpoint, or before its first step."""
+    """The state at the newest valid checkpoint, or before the first step if there is none."""
     for folder in kept_checkpoints(history.path / CHECKPOINTS):
         try:
             state = read_state(folder)
@@ -95,21 +95,21 @@ def newest_start(history: History, reference: Policy | None, say: Say, ranks: Ra
 
 
 def kept_records(path: Path, state: State) -> dict[str, bytes]:
-    """The journals' content at the state. Raises FolderFault if a record up to then has changed."""
+    """The journals' content at the time of the checkpoint. Raises FolderFault if an earlier record has changed."""
     kept = {METRICS: prefix_at(path / METRICS, state.metrics), RECORDS: prefix_at(path / RECORDS, state.records)}
     for name, content in kept.items():
         if content is None:
-            raise FolderFault(f"{path / name}: is not what was written before the checkpoint")
+            raise FolderFault(f"{path / name}: has changed since it was written, before the checkpoint")
     for line in (kept[RECORDS] or b"").decode().splitlines():
         match = RECORD.fullmatch(line)
         intact = match and (path / match[2]).is_file() and sha256_of(path / match[2]) == match[1]
-        if not intact and not (match and match[2] in STARTING):  # those say nothing of the state
-            raise FolderFault(f"{path / (match[2] if match else RECORDS)}: is not what was written")
+        if not intact and not (match and match[2] in STARTING):  # the initial files do not affect the state
+            raise FolderFault(f"{path / (match[2] if match else RECORDS)}: has changed since it was written")
     return {name: content or b"" for name, content in kept.items()}
 
 
 def starting_records(path: Path) -> str:
-    """Hashes of the run's initial files: as recorded, or of the files as they are now."""
+    """The lines of records.sha256 for the run's initial files; recomputed if the recorded ones are damaged."""
     content = (path / RECORDS).read_bytes() if (path / RECORDS).is_file() else b""
     lines = content.decode(errors="replace").splitlines()[: len(STARTING)]
     found = [match[2] for line in lines if (match := RECORD.fullmatch(line))]
@@ -119,9 +119,9 @@ def starting_records(path: Path) -> str:
 
 
 def keep_until(path: Path, start: Start) -> None:
-    """Move what was written after the start to superseded/, so that the run can write it again.
+    """Move everything written after `start` to superseded/, so that the run can write it again.
 
-    A process killed here leaves a folder that can be resumed from the same checkpoint.
+    If the process is killed here, the folder can still be resumed from the same checkpoint.
     """
     beyond = [file for file in written_since(path, start) if file.exists()]
     now = {name: (path / name).read_bytes() if (path / name).is_file() else b"" for name in start.kept}
@@ -143,7 +143,7 @@ def keep_until(path: Path, start: Start) -> None:
 
 
 def written_since(path: Path, start: Start) -> Iterator[Path]:
-    """Tables not named in the kept records, and checkpoints and faulty batches of later steps."""
+    """Tables that the kept records do not list, and checkpoints and non-finite batches of later steps."""
     named = {line.partition("  ")[2] for line in start.kept[RECORDS].decode().splitlines()}
     used = step_of(start.checkpoint) if start.checkpoint else -1
     for kind in KINDS:
@@ -163,10 +163,10 @@ def new_folder(parent: Path) -> Path:
 
 
 def note_resume(history: History, steps_done: int, ranks: Ranks, say: Say) -> None:
-    """Record when the run was resumed and what differs from its original environment, and print the latter."""
+    """Record when the run was resumed and how the environment differs from the original one; print the differences."""
     differences = differences_here(history.environment, history.config.run.threads, ranks.world)
     for name, (then, now) in differences.items():
-        say(f"note: {name} was {then!r} and is {now!r}: what follows may differ in its last bits")
+        say(f"note: {name} was {then!r} and is now {now!r}: results may differ in the last bits from here on")
     at = datetime.now(UTC).isoformat(timespec="seconds")
     line = {"steps_done": steps_done, "at": at, "differences": differences}
     Journal(history.path / "resumes.jsonl").append(dumps(line))

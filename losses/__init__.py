@@ -1,4 +1,4 @@
-"""GRPO, DAPO and FIPO as interchangeable per-token losses. torch only: no files, clocks or random state."""
+"""GRPO, DAPO and FIPO as interchangeable per-token losses. Needs only torch; no files, clocks or randomness."""
 
 from losses.advantages import group_advantages
 from losses.averaging import AVERAGING_MODES, mask_totals, token_weights

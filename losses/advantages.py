@@ -18,16 +18,16 @@ def group_advantages(
     ddof: int = 1,
     scale: AdvantageScale = "group",
 ) -> Float[Tensor, " response"]:
-    """Each response's reward relative to the responses to the same prompt.
+    """Each response's reward relative to those of the other responses to the same prompt.
 
         A_i = (R_i - mean(R_group)) / (std + std_eps)
 
     DeepSeekMath (arXiv 2402.03300) section 4.1.2, DAPO (arXiv 2503.14476) eq. 9; neither states std_eps or ddof. The
-    authors' FIPO code has std_eps 1e-6, ms-swift and TRL 1e-4, all have ddof 1. `scale` says over what the standard
-    deviation is taken: the group, the whole batch, or nothing (the difference from the mean alone, as in Dr. GRPO).
+    authors' FIPO code uses std_eps 1e-6, ms-swift and TRL 1e-4; all use ddof 1. The standard deviation is that of the
+    group or of the whole batch, according to `scale`; with "none" there is no divisor, as in Dr. GRPO.
 
-    Groups are told by id, never by position. Equal rewards and groups of one give exactly 0; the authors' code gives
-    R / (1 + std_eps) to a group of one.
+    Groups are identified by id, not by position. Equal rewards and groups of one give exactly 0; the authors' code
+    gives R / (1 + std_eps) to a group of one. Raises ValueError for an unknown `scale`.
     """
     if scale not in get_args(AdvantageScale):
         raise ValueError(f"scale must be one of {', '.join(get_args(AdvantageScale))}, got {scale!r}")
@@ -37,7 +37,7 @@ def group_advantages(
     mean = rewards.new_zeros(len(size)).index_add(0, group, rewards) / size
     lowest = rewards.new_zeros(len(size)).scatter_reduce(0, group, rewards, "amin", include_self=False)
     highest = rewards.new_zeros(len(size)).scatter_reduce(0, group, rewards, "amax", include_self=False)
-    # the mean of equal numbers is not always equal to them, so equality is tested on the rewards themselves
+    # compares the rewards themselves, because rounding may make the mean of equal rewards differ from them
     equal = (lowest == highest)[group]
     centered: Tensor = rewards - mean[group]
     if scale == "group":

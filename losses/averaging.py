@@ -1,4 +1,4 @@
-"""How token losses become one number: weights per token, from the whole optimizer step's mask."""
+"""Token weights, which turn the token losses of an optimizer step into a scalar."""
 
 from typing import Literal, get_args
 
@@ -11,7 +11,7 @@ AVERAGING_MODES: tuple[Averaging, ...] = get_args(Averaging)
 
 
 def mask_totals(mask: Bool[Tensor, "sequence token"]) -> Int[Tensor, "2"]:
-    """The response tokens, and the responses that have any: added up over micro-batches and ranks, a step's totals."""
+    """[response tokens, responses with at least one token]. Summed over micro-batches and ranks: the step's totals."""
     return torch.stack([mask.sum(), mask.any(dim=1).sum()])
 
 
@@ -21,16 +21,16 @@ def token_weights(
     max_response_tokens: int | None = None,
     totals: Int[Tensor, "2"] | None = None,
 ) -> Float[Tensor, "sequence token"]:
-    """The weight of each token's loss; `(token_loss * weights).sum()` is the step's loss.
+    """The weight of each token's loss, 0 where masked; `(token_loss * weights).sum()` is the step's loss.
 
         token_mean     1 / (all response tokens)                      DAPO eq. 12
         sequence_mean  1 / (responses x this response's tokens)       GRPO, DeepSeekMath eq. 3
         constant       1 / (responses x max_response_tokens)          Dr. GRPO
 
-    `totals` are those of the whole optimizer step, the sum of its parts' `mask_totals` over micro-batches and ranks (by
-    default `mask` is the whole step): then how the step is split cannot change its gradient (per-micro-batch means, as
-    in verl, do: its issue 5625). A step's weights sum to 1, or to 0 without tokens; `constant` alone sums to less.
-    Responses without tokens do not count as responses.
+    `totals` is the sum of `mask_totals` over all micro-batches and ranks of the optimizer step; by default `mask` is
+    the whole step. Splitting a step therefore cannot change its gradient (means per micro-batch can: verl issue 5625).
+    The weights of a step sum to 1, or to 0 without tokens; under `constant` they sum to at most 1. Responses without
+    tokens are not counted. Raises ValueError for invalid arguments.
     """
     if mode not in AVERAGING_MODES:
         raise ValueError(f"averaging must be one of {', '.join(AVERAGING_MODES)}, got {mode!r}")

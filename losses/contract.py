@@ -1,4 +1,4 @@
-"""What every loss takes and returns."""
+"""The interface of a loss: its inputs, its outputs and the error for an invalid setting."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,7 +11,7 @@ from losses.precision import computation_dtype
 
 
 class LossSettingError(ValueError):
-    """A loss was given a setting outside its range. `field` names the loss's field at fault."""
+    """A hyperparameter of a loss is outside its range. `field` is the name of the dataclass field."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -20,12 +20,12 @@ class LossSettingError(ValueError):
 
 @dataclass(frozen=True)
 class LossBatch:
-    """One micro-batch of responses. What masked positions hold is never read: padding may be NaN or -inf.
+    """One micro-batch of responses. Values at masked positions are never read: padding may be NaN or -inf.
 
-    `policy_logprobs` carry the gradient; `old_logprobs` are those of the policy that sampled the responses, recomputed
-    by the trainer; `reference_logprobs` are needed only where beta is above 0. `mask` is True on response tokens; a
-    NaN on one of them makes the loss NaN, though its own gradient may be 0: look at the loss. FIPO uses
-    `influence_weights` in the place of its own where they are given; the other losses have none.
+    Only `policy_logprobs` carry a gradient. `old_logprobs` are those of the policy that sampled the responses,
+    recomputed by the trainer. `reference_logprobs` are needed only if beta > 0. `mask` is True on response tokens. A
+    NaN on one of them makes the loss NaN even if the gradient does not show it, so check the loss. If given,
+    `influence_weights` replace FIPO's own; the other losses ignore them.
     """
 
     policy_logprobs: Float[Tensor, "sequence token"]
@@ -36,7 +36,7 @@ class LossBatch:
     influence_weights: Float[Tensor, "sequence token"] | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless all are of one shape, [sequence, token], and the mask is boolean."""
+        """Raise ValueError unless all tensors have the same shape, [sequence, token], and the mask is boolean."""
         shape = self.policy_logprobs.shape
         others = (self.old_logprobs, self.advantages, self.mask, self.reference_logprobs, self.influence_weights)
         shapes = [tuple(values.shape) for values in others if values is not None]
@@ -46,10 +46,10 @@ class LossBatch:
             raise ValueError(f"expected a boolean mask, got {self.mask.dtype}: pass mask.bool()")
 
     def widened(self) -> "LossBatch":
-        """The same numbers in float32 at least, each cast once: ratios and sums are never taken in bfloat16.
+        """The batch cast to at least float32, so that ratios and sums are never computed in bfloat16.
 
-        None but the policy's log-probabilities keep a gradient. Log-probabilities that were rounded differently, such
-        as old ones in float32 of a policy in bfloat16, differ by that rounding: it is noise, and FIPO adds it up.
+        All tensors but `policy_logprobs` are detached. Casting cannot undo rounding: if old log-probabilities are in
+        float32 and the policy's in bfloat16, they differ by rounding noise, which FIPO accumulates over a response.
         """
         reference, weights = self.reference_logprobs, self.influence_weights
         dtype = computation_dtype(self.policy_logprobs, self.old_logprobs)
@@ -63,14 +63,14 @@ class LossBatch:
         )
 
 
-Diagnostics = dict[str, Shaped[Tensor, "sequence token"]]  # by name: numbers, or whether something happened
+Diagnostics = dict[str, Shaped[Tensor, "sequence token"]]  # by name; float or boolean
 
 
 @dataclass(frozen=True)
 class LossOutput:
     """Per-token losses and detached per-token diagnostics, both 0 (or False) where `mask` is False.
 
-    The scalar to differentiate is `(token_loss * token_weights(mask, mode)).sum()`: averaging is not the loss's.
+    Averaging is not part of a loss: the scalar to differentiate is `(token_loss * token_weights(mask, mode)).sum()`.
     """
 
     token_loss: Float[Tensor, "sequence token"]
@@ -79,13 +79,13 @@ class LossOutput:
 
     @property
     def metrics(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Each diagnostic's sum and count over the response tokens, so that micro-batches and ranks add up."""
+        """Each diagnostic's (sum, count) over the response tokens, which can be added over micro-batches and ranks."""
         count = self.mask.sum()
         return {name: (values.sum(), count) for name, values in self.diagnostics.items()}
 
 
 class Loss(Protocol):
-    """A frozen dataclass whose fields are the hyperparameters and whose call is the formula."""
+    """A frozen dataclass with the hyperparameters as fields and the formula per token as `__call__`."""
 
     def __call__(self, batch: LossBatch) -> LossOutput:
         """Token losses and diagnostics of one micro-batch."""

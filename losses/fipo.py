@@ -1,4 +1,4 @@
-"""FIPO's per-token loss: DAPO's, with each advantage multiplied by its token's influence weight."""
+"""FIPO's per-token loss: DAPO's with each advantage multiplied by the token's influence weight."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from losses.future_kl import future_kl, influence_weights, unsafe, weight_bounds
 from losses.precision import capped_exp, exponent_limit
 from losses.surrogate import clip_diagnostics, clipped_surrogate, masked, policy_log_ratio, with_kl
 
-MOVED = 1e-3  # a weight closer to 1 says nothing: rounding alone moves a third of them
+MOVED = 1e-3  # a smaller distance from 1 is not counted: rounding alone moves a third of all weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,19 +23,19 @@ class FIPO(DAPO):
         L_t = max(-A f_t r_t, -A f_t clip(r_t, 1 - epsilon_low, 1 + epsilon_high)) + beta k3_t
 
     The defaults are those of the published page (ms-swift's documentation of FIPO). There `delta` is None, which means
-    neither dual clip nor Future-KL filter, a setting that the paper found unstable; its recipes have 10. The last two
-    fields and `log_ratio_clamp` restore what only the authors' code does.
+    neither dual clip nor Future-KL filter; the paper found that unstable, and its recipes use 10. The last two fields
+    and `log_ratio_clamp` restore behaviour that only the authors' code has.
     """
 
-    decay_rate: float = 32.0  # tau: half-life in tokens of the discount in the Future-KL
-    clip_range: float | None = 0.2  # epsilon_f: how far a weight may lie from 1; None or 0 for no clipping
+    decay_rate: float = 32.0  # tau: half-life of the Future-KL's discount, in tokens
+    clip_range: float | None = 0.2  # epsilon_f: largest distance of a weight from 1; None or 0 for no clipping
     clip_high_only: bool = True  # weights in [1, 1 + clip_range] (32B recipe) rather than on both sides (7B recipe)
-    safety_threshold: float | None = 4.0  # ratio above which a negative token's weight is cut to [0.8, 1]
+    safety_threshold: float | None = 4.0  # if A < 0 and the ratio exceeds this, the weight is clipped to [0.8, 1]
     filter_in_log_space: bool = False  # compare the log-ratio with log(delta), as the authors do
     weight_bound: float | None = None  # largest weight without a clip range; 10.0 in the authors' code
 
     def __post_init__(self) -> None:
-        """Raise LossSettingError where a field is out of range."""
+        """Raise LossSettingError if a field is out of range."""
         super().__post_init__()
         if not 0 < self.decay_rate < math.inf:
             raise LossSettingError("decay_rate", f"must be a finite number of tokens above 0, got {self.decay_rate}")
@@ -74,11 +74,11 @@ def weight_diagnostics(
     weights: Float[Tensor, "sequence token"],
     bounds: tuple[float, float],
 ) -> Diagnostics:
-    """Per token, 0 where masked: Future-KL, influence weight, and whether a bound stopped the weight.
+    """Per token, 0 where masked: Future-KL, influence weight, and whether the weight was clipped at a bound.
 
-    A weight "at a bound" was pushed there by its Future-KL: the test is on F, before the safety rule, so that an idle
-    policy, whose weights are exactly 1, is not counted as sitting at the lower bound of [1, 1.2]. A Future-KL is
-    "capped" where nothing but the exponent limit keeps its weight finite.
+    Clipping is tested on the Future-KL, before the safety rule, so that an unchanged policy, whose weights are exactly
+    1, does not count as clipped at the lower bound of [1, 1.2]. A Future-KL is "capped" if only the exponent limit
+    keeps its weight finite.
     """
     low, high = (math.log(bound) if bound > 0 else -math.inf for bound in bounds)
     limit = exponent_limit(future.dtype)

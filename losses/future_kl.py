@@ -1,4 +1,4 @@
-"""FIPO's own mathematics: the discounted Future-KL and the influence weights made of it."""
+"""FIPO's own mathematics: the discounted Future-KL and the influence weights derived from it."""
 
 import math
 
@@ -22,11 +22,12 @@ def future_kl(
         F_t = sum_{k >= t} gamma^(k - t) M_k l_k,   gamma = 2^(-1 / decay_rate),   l = log pi_theta - log pi_old
 
     FIPO (arXiv 2603.19835), "Future-KL". decay_rate is a half-life in tokens. The current token is included. Distances
-    are positions: a masked token inside a response adds nothing, but the exponent goes on counting. `delta` leaves out
-    tokens whose ratio exceeds it, whatever the sign of their advantage: r > delta on the published page,
-    l > log(delta) in the authors' code (`filter_in_log_space`); the two differ only where the ratio rounds to delta.
+    are positions: a masked token inside a response adds nothing but still counts in the exponent. `delta` leaves out
+    tokens whose ratio exceeds it, regardless of the sign of their advantage: r > delta on the published page,
+    l > log(delta) in the authors' code (`filter_in_log_space`). The two differ only if the ratio rounds to delta.
 
-    An infinite shift counts as the largest that still can be summed, so that it reaches its own past and nothing else.
+    Infinite shifts are replaced by the largest that can be summed, so that they affect only the tokens before them.
+    Raises ValueError unless decay_rate and delta are positive.
     """
     if not 0 < decay_rate < math.inf or (delta is not None and not delta > 0):
         raise ValueError(f"expected a decay_rate and a delta above 0, got {decay_rate} and {delta}")
@@ -42,12 +43,12 @@ def future_kl(
 def weight_bounds(
     clip_range: float | None, clip_high_only: bool, weight_bound: float | None = None
 ) -> tuple[float, float]:
-    """The interval to which influence weights are clipped.
+    """The bounds (low, high) to which influence weights are clipped.
 
         [1, 1 + clip_range] if clip_high_only else [1 - clip_range, 1 + clip_range]
 
-    Without a clip range (None or 0) the weights are unbounded on the published page and at most `weight_bound` (10)
-    in the authors' code.
+    Without a clip range (None or 0) the published page leaves the weights unbounded, and the authors' code limits them
+    to `weight_bound` (10).
     """
     if clip_range:
         return (1.0 if clip_high_only else 1.0 - clip_range), 1.0 + clip_range
@@ -66,9 +67,9 @@ def influence_weights(
         f = clip(exp(F), bounds);   where A < 0 and r > safety_threshold:  f = clip(f, 0.8, 1.0)
 
     FIPO (arXiv 2603.19835), "influence weight". Both inequalities are strict. The paper's text says that f is "reset"
-    to 1 there; the authors' code and the published page clip to [0.8, 1.0], which raises a small f to 0.8.
+    to 1 in this case; the authors' code and the published page clip it to [0.8, 1.0], which raises a small f to 0.8.
     """
-    # torch rounds the bounds to the tensor's dtype before clipping: in float32 a range of 1e-12 gives exactly 1
+    # torch rounds the bounds to the tensor's dtype before clipping: in float32 a clip range of 1e-12 gives exactly 1
     future_kl = future_kl.detach().to(computation_dtype(future_kl))
     weights = capped_exp(future_kl).clamp(*bounds)
     if safety_threshold is None:

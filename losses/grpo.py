@@ -13,17 +13,17 @@ class GRPO:
 
         L_t = max(-A r_t, -A clip(r_t, 1 - epsilon_low, 1 + epsilon_high)) + beta k3_t
 
-    Its `1/G sum 1/|o| sum` is `token_weights(mask, "sequence_mean")`.
+    The averaging `1/G sum 1/|o| sum` of eq. 3 is `token_weights(mask, "sequence_mean")`.
     """
 
     epsilon_low: float = 0.2  # lower clip bound of the ratio is 1 - epsilon_low
     epsilon_high: float = 0.2  # upper clip bound of the ratio is 1 + epsilon_high
     delta: float | None = None  # dual clip for A < 0; verl always has one, the paper none
-    beta: float = 0.0  # weight of the KL to the reference; DeepSeekMath has 0.04, DAPO and FIPO 0
-    log_ratio_clamp: float | None = None  # cut the log-ratio at +- this; 20.0 in the authors' code
+    beta: float = 0.0  # weight of the KL to the reference; 0.04 in DeepSeekMath, 0 in DAPO and FIPO
+    log_ratio_clamp: float | None = None  # clamp the log-ratio to +- this; 20.0 in the authors' code
 
     def __post_init__(self) -> None:
-        """Raise LossSettingError where a field is out of range."""
+        """Raise LossSettingError if a field is out of range."""
         if not 0 < self.epsilon_low < 1:
             raise LossSettingError("epsilon_low", f"must lie between 0 and 1, got {self.epsilon_low}")
         if not 0 < self.epsilon_high < float("inf"):

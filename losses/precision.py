@@ -1,4 +1,4 @@
-"""Numbers that neither lose their digits nor overflow: float32 at least, exponents capped."""
+"""Numerical safety: compute in at least float32, and keep exponentials from overflowing."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def computation_dtype(*tensors: Tensor) -> torch.dtype:
-    """The widest dtype among the tensors, float32 at least: ratios and their sums are never taken in bfloat16."""
+    """The widest dtype among the tensors, but at least float32: ratios and sums are never computed in bfloat16."""
     dtype = torch.float32
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
@@ -15,16 +15,17 @@ def computation_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def exponent_limit(dtype: torch.dtype) -> float:
-    """The largest exponent that `capped_exp` takes: 29.6 in float32, 236.6 in float64.
+    """The exponent at which `capped_exp` cuts off: 29.6 in float32, 236.6 in float64.
 
-    A third of where exp overflows, so that the product of a ratio, an influence weight and an advantage is finite.
+    It is a third of the largest exponent that does not overflow, so that the product of a ratio, an influence weight
+    and an advantage stays finite.
     """
     return math.log(torch.finfo(dtype).max) / 3
 
 
 def capped_exp(values: Tensor) -> Tensor:
-    """exp of the values, which are cut at the exponent limit of their dtype and have no gradient beyond it.
+    """exp(min(values, exponent_limit)), without gradient beyond the limit.
 
-    No implementation has this cap; the authors cut every log-ratio at +-20 instead, the published page nothing.
+    No other implementation has this cap: the authors clamp every log-ratio to +-20, the published page clamps nothing.
     """
     return values.clamp(max=exponent_limit(values.dtype)).exp()

@@ -1,4 +1,4 @@
-"""The authors' sequence filter, which stands in no paper: responses with several dual-clipped tokens are dropped."""
+"""The authors' sequence filter, which no paper mentions: drops responses with several dual-clipped tokens."""
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -12,10 +12,10 @@ def sequence_filter(
     mask: Bool[Tensor, "sequence token"],
     delta: float,
 ) -> Bool[Tensor, "sequence token"]:
-    """The mask without the responses that have two or more dual-clipped tokens (A < 0 and r > delta, strict).
+    """The mask without responses that have two or more dual-clipped tokens (A < 0 and r > delta, strict).
 
-    Such a response leaves numerator and denominator: give the result to both the loss and `token_weights`. The
-    authors' FIPO code does this (`seq_valid_mask`); ms-swift does not, and slime's version never fires.
+    Pass the result both to the loss and to `token_weights`, since a dropped response counts in neither the sum nor its
+    divisor. The authors' FIPO code does this (`seq_valid_mask`); ms-swift does not, and slime's version never triggers.
     """
     ratio = capped_exp(log_ratio.to(computation_dtype(log_ratio)))
     dual_clipped = mask & (advantages < 0) & (ratio > delta)

@@ -1,1 +1,1 @@
-"""From scored answers to an optimizer step, and the metrics on the way."""
+"""From scored responses to optimizer steps, and their metrics."""

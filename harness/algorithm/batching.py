@@ -1,4 +1,4 @@
-"""How a step's responses are split into minibatches and micro-batches, the same for old and new log-probabilities."""
+"""Splits a step's responses into minibatches and micro-batches, used for old and new log-probabilities alike."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ from losses import group_advantages
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Responses that pass through the model together, with what the loss needs besides their tokens."""
+    """Responses that pass through the model together, and the other inputs of the loss."""
 
-    responses: list[Response]  # none in an idle batch, which keeps a rank without work in step with the others
+    responses: list[Response]  # empty in an idle batch, which a rank without work uses to take part in collectives
     tokens: TokenBatch
     advantages: Float[Tensor, "sequence token"]
     sampler_logprobs: Float[Tensor, "sequence token"] | None = None
@@ -42,10 +42,10 @@ def group_relative(groups: list[Group], config: Config) -> list[float]:
 def plan_minibatches(
     groups: list[Group], policy: Policy, task: Task, config: Config, ranks: Ranks = ALONE
 ) -> list[list[MicroBatch]]:
-    """This rank's micro-batches of each optimizer step of one epoch; every rank has equally many.
+    """This rank's micro-batches for each optimizer step of one epoch; every rank has the same number of them.
 
-    A minibatch is whole groups in the order of their prompts, in sizes as even as possible. An unfilled batch makes
-    smaller minibatches, and fewer only if there are fewer groups than minibatches.
+    A minibatch consists of whole groups in prompt order, and minibatches are as equal in size as possible. If the batch
+    is not full, minibatches are smaller; there are fewer of them only if there are fewer groups than minibatches.
     """
     advantages = iter(group_relative(groups, config))
     paired = [[(response, next(advantages)) for response in group] for group in groups]
@@ -60,7 +60,7 @@ Paired = list[tuple[Response, float]]  # responses, each with its advantage
 def micro_batches(
     minibatch: Paired, policy: Policy, task: Task, config: Config, ranks: Ranks = ALONE
 ) -> list[MicroBatch]:
-    """This rank's share of a minibatch, with an idle batch if the others have one micro-batch more."""
+    """This rank's share of a minibatch, plus an idle batch if other ranks have one micro-batch more."""
     parts = split(minibatch, config.optimizer, ranks.world)
     batches = [micro_batch(part, policy, task, config) for part in ranks.share(parts)]
     is_short = len(batches) < -(-len(parts) // ranks.world)
@@ -68,15 +68,15 @@ def micro_batches(
 
 
 def split(minibatch: Paired, settings: OptimizerSettings, world: int) -> list[Paired]:
-    """The minibatch in micro-batches: `micro_batch_size` in order, or by length up to `micro_batch_tokens`.
+    """Split a minibatch: `micro_batch_size` responses in order, or sorted by length up to `micro_batch_tokens` tokens.
 
-    How it is split does not change the step: token weights come from the whole minibatch.
+    The split does not change the optimizer step, since token weights come from the whole minibatch.
     """
     if settings.micro_batch_tokens is None:
         size = settings.micro_batch_size or -(-len(minibatch) // world)
         return [minibatch[start : start + size] for start in range(0, len(minibatch), size)]
     whole = sum(text_tokens(response) for response, _ in minibatch)
-    budget = min(settings.micro_batch_tokens, -(-whole // world))  # so that no rank is idle while another has it all
+    budget = min(settings.micro_batch_tokens, -(-whole // world))  # so that the work is spread over all ranks
     parts: list[Paired] = []
     room = 0
     for pair in sorted(minibatch, key=lambda pair: -text_tokens(pair[0])):
@@ -93,9 +93,10 @@ def text_tokens(response: Response) -> int:
 
 
 def micro_batch(part: Paired, policy: Policy, task: Task, config: Config) -> MicroBatch:
-    """The responses packed together; under `overlong_filter` those cut at the limit count in no loss and no average.
+    """Pack responses into a micro-batch. Under `overlong_filter` responses cut at the limit are masked.
 
-    They still count in their group's mean and spread (DAPO section 3.4: "masks the loss of truncated samples").
+    They still count in their group's mean and standard deviation (DAPO section 3.4: "masks the loss of truncated
+    samples").
     """
     responses = [response for response, _ in part]
     tokens = pack_batch([r.prompt_tokens for r in responses], [r.tokens for r in responses], policy.device)
@@ -112,7 +113,7 @@ def micro_batch(part: Paired, policy: Policy, task: Task, config: Config) -> Mic
 
 
 def idle_batch(response: Response, policy: Policy) -> MicroBatch:
-    """One masked token of a response: a forward and a backward pass that add nothing to any gradient."""
+    """A batch with one masked token, whose forward and backward passes add nothing to any gradient."""
     tokens = pack_batch([response.prompt_tokens[-1:]], [response.tokens[:1]], policy.device)
     masked = dataclasses.replace(tokens, mask=torch.zeros_like(tokens.mask))
     zeros = torch.zeros(tokens.mask.shape, device=policy.device)
@@ -120,7 +121,7 @@ def idle_batch(response: Response, policy: Policy) -> MicroBatch:
 
 
 def token_advantages(response: Response, advantage: float, policy: Policy, task: Task, config: Config) -> list[float]:
-    """The response's advantage on each of its tokens; controls of token credit redistribute a negative one."""
+    """The advantage of each token: the response's, unless it is negative and a control of token credit moves it."""
     control = config.task.control
     if control not in CREDIT_CONTROLS or advantage >= 0:
         return [advantage] * len(response.tokens)

@@ -1,8 +1,8 @@
-"""Controls of token credit: on which tokens a wrong response's negative advantage falls, from what the task knows.
+"""Controls of token credit, which move a wrong response's negative advantage to certain tokens, with the task's help.
 
-blame         on the first wrong step only, 0 elsewhere: credit that no published loss has
-damp          the same sum spread evenly over the response: the part of blame's gain that comes from damping negatives
-random_blame  the same sum on a random step: the part that comes from sparse negatives, wherever they fall
+blame         only on the first wrong step, 0 elsewhere: credit that no published loss assigns
+damp          the same sum, spread evenly over the response: measures how much of blame's gain comes from damping
+random_blame  the same sum, on a random step: measures how much comes from making negative advantages sparse
 """
 
 from typing import Literal
@@ -22,8 +22,9 @@ def credited(
 ) -> list[float]:
     """The negative advantage of each token under the control; `where` is (policy, task, the run's seed).
 
-    All three give a response the same sum, that of its first wrong step, and 0 if every step is right. The random step
-    is drawn by (seed, step, prompt, sample): the same in every process.
+    All three give a response the same sum of advantages, that of its first wrong step; it is 0 if every step is right.
+    The random step is drawn from the stream (seed, "random_blame", step, prompt, sample), so it is the same in every
+    process.
     """
     policy, task, seed = where
     ends = policy.token_ends(response.tokens)
@@ -39,7 +40,7 @@ def credited(
 
 
 def random_step(steps: list[Span], seed: int, response: Response) -> Span | None:
-    """One of the response's steps at random; None if it has none."""
+    """A random step of the response; None if it has no steps."""
     if not steps:
         return None
     draw = stream(seed, "random_blame", response.step, *response.key)
@@ -47,9 +48,9 @@ def random_step(steps: list[Span], seed: int, response: Response) -> Span | None
 
 
 def tokens_of(span: Span | None, ends: list[int]) -> list[bool]:
-    """Which tokens overlap the span; `ends` are the character positions at which tokens end.
+    """Whether each token overlaps the span; `ends` are the character offsets at which the tokens end.
 
-    The end token has no characters and belongs to the step that it ends.
+    The end token has no characters, and belongs to the step at whose end it stands.
     """
     if span is None:
         return [False] * len(ends)

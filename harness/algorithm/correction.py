@@ -1,7 +1,8 @@
-"""Mismatch between sampler and trainer: the gap between their log-probabilities, and an importance weight for it.
+"""Measures the mismatch between sampler and trainer, and corrects it with an importance weight.
 
-A rollout engine computes with other kernels, so it samples from a policy that is not quite the trainer's. The losses'
-ratio is always trainer to trainer; a truncated importance weight of trainer to sampler can be added to any loss.
+A rollout engine uses different kernels, so it samples from a policy that differs slightly from the trainer's. The
+losses' ratio is always between two policies of the trainer; a truncated importance weight of trainer over sampler can
+be applied to any loss.
 """
 
 import math
@@ -20,7 +21,10 @@ from harness.errors import HarnessError
 def correction_weights(
     gap: Float[Tensor, "sequence token"], mask: Bool[Tensor, "sequence token"], settings: EngineSettings
 ) -> Float[Tensor, "sequence token"]:
-    """exp(trainer - sampler) per token: capped (`truncate`), zero outside [1/cap, cap] (`mask`), or 1 (`none`)."""
+    """exp(gap) per token: capped (`truncate`), 0 outside [1/cap, cap] (`mask`), or always 1 (`none`).
+
+    The gap is the trainer's log-probability minus the sampler's.
+    """
     if settings.sampler_correction == "none":
         return torch.ones_like(gap)
     cap = settings.sampler_correction_cap
@@ -30,22 +34,22 @@ def correction_weights(
     return weights.masked_fill((weights > cap) | (weights < 1 / cap), 0.0)
 
 
-MAX_MEAN_GAP = {"float32": 1e-3, "bfloat16": 0.1}  # nats a token; kernels that round differently stay well below
+MAX_MEAN_GAP = {"float32": 1e-3, "bfloat16": 0.1}  # nats per token; rounding differences stay well below
 
 
 def check_sampler_agrees(gap: "SamplerGap", config: Config) -> bool:
-    """Whether any tokens were compared; non-finite gaps are left for the update to report.
+    """Whether the comparison was possible: False without tokens or with a non-finite gap, which the update reports.
 
-    Raises HarnessError if sampler and trainer log-probabilities differ too much on average: then every ratio, and
-    every gradient, would be wrong.
+    Raises HarnessError if sampler and trainer log-probabilities differ too much on average, since every ratio and every
+    gradient would then be wrong.
     """
     mean = gap.absolute / gap.tokens if gap.tokens else math.nan
     allowed = config.engine.sync_tolerance or MAX_MEAN_GAP[config.model.dtype]
     if mean > allowed:
         raise HarnessError(
             f"expected the sampler's log-probabilities of the responses to be the trainer's, within {allowed:g} nats a "
-            f"token, got {mean:.3g} (largest {gap.largest:.3g}): the model computes other values token by token than "
-            "over whole texts; use another model or --engine, or raise --sync_tolerance"
+            f"token, got {mean:.3g} (largest {gap.largest:.3g}): decoding token by token gives "
+            "other values than reading whole texts; use another model or --engine, or raise --sync_tolerance"
         )
     return math.isfinite(mean)
 
@@ -58,7 +62,7 @@ class SamplerGap:
     advantages: float = 0.0
     absolute: float = 0.0  # sum of |gap|, nats
     largest: float = 0.0
-    kl: float = 0.0  # sum of exp(gap) - 1 - gap: k3 of the sampler to the trainer (Schulman 2020), nats
+    kl: float = 0.0  # sum of exp(gap) - 1 - gap: k3 estimate of KL(sampler || trainer) (Schulman 2020), nats
 
     def add(self, gap: Float[Tensor, "sequence token"], mask: Bool[Tensor, "sequence token"]) -> None:
         values = gap[mask].double()

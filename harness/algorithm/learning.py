@@ -1,4 +1,4 @@
-"""Whether a step's responses hold anything to learn from, and the likeliest reason if they do not."""
+"""Detects steps that have nothing to learn from, and finds the likeliest reason."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from harness.rollouts.collect import Group, Rollouts
 
 
 def can_learn_from(groups: Sequence[Group], config: Config) -> bool:
-    """Whether some group's rewards differ and not all its responses are masked; otherwise every gradient is 0."""
+    """Whether some group has different rewards and at least one unmasked response; otherwise the gradient is 0."""
     return any(
         len({response.reward for response in group}) > 1
         and not (config.task.overlong_filter and all(response.truncated for response in group))
@@ -19,7 +19,7 @@ def can_learn_from(groups: Sequence[Group], config: Config) -> bool:
 
 
 def track_learning(training: Training, rollouts: Rollouts, config: Config) -> None:
-    """Remember whether any step so far had something to learn from; note it if the first step had not."""
+    """Update `training.has_learned`. Prints a note if the first step has nothing to learn from."""
     training.has_learned = training.has_learned or can_learn_from(rollouts.kept, config)
     if training.has_learned:
         return

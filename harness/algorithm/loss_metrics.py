@@ -15,7 +15,7 @@ from losses import Loss, LossBatch, LossOutput
 Mask = Bool[Tensor, "sequence token"]
 ByResponse = list[tuple[tuple[str, int], list[float]]]  # (prompt, sample), values
 
-EXTREME = 20.0  # nats, at which the authors clamp log-ratios: beyond it a ratio is noise or the policy has collapsed
+EXTREME = 20.0  # nats; the authors clamp log-ratios there. A larger one is noise, or the policy has collapsed
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Forward:
 
     @property
     def extreme(self) -> Mask:
-        """Trained tokens whose ratio lies outside [e^-20, e^20], whatever the loss clamps."""
+        """Trained tokens whose unclamped ratio lies outside [e^-20, e^20]."""
         return ((self.policy_logprobs - self.old_logprobs).abs() > EXTREME) & self.output.mask
 
 
@@ -37,7 +37,7 @@ class Forward:
 class LossRecord:
     """Sums and counts of the loss's metrics over a training step."""
 
-    names: Sequence[str]  # of all metrics, so that a step without updates reports None for each
+    names: Sequence[str]  # names of all metrics; a step without updates reports None for each
     totals: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     gradient_norms: list[float] = field(default_factory=list)  # before clipping, one per update
@@ -68,7 +68,7 @@ class LossRecord:
             self.latest = (batch, output)
 
     def merged(self, ranks: Ranks) -> "LossRecord":
-        """The sum over ranks. Norms, skips and learning rate are the same on each."""
+        """The record summed over ranks. Norms, skips and learning rate are already the same on each."""
         if ranks.world == 1:
             return self
         kept = (dict(self.totals), dict(self.counts), list(self.response_weights.items()))
@@ -92,7 +92,7 @@ class LossRecord:
 
 
 def metric_names(loss: Loss) -> list[str]:
-    """Names of the metrics that a step reports: those common to all losses, then the loss's own diagnostics."""
+    """Names of the metrics that a step reports: those that all losses have, then the loss's diagnostics."""
     empty = torch.zeros(1, 1)
     output = loss(LossBatch(empty, empty, empty, empty.bool(), reference_logprobs=empty))
     return ["token_loss", "entropy", "filtered_responses", "extreme_ratios", *output.diagnostics]

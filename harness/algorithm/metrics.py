@@ -1,4 +1,4 @@
-"""A training step's metrics, by the names in docs/run_folder.md."""
+"""The metrics of a training step, under the names in docs/run_folder.md."""
 
 import dataclasses
 import time
@@ -18,7 +18,7 @@ Metrics = dict[str, float | int | None]
 
 
 def rollout_metrics(rollouts: Rollouts) -> Metrics:
-    """Metrics of the first sampling round, before any filter: the same prompts and noise in every arm."""
+    """Metrics of the first sampling round, before any filter: all arms have the same prompts and noise there."""
     groups = rollouts.rounds[0]
     responses = [response for group in groups for response in group]
     tokens = np.array([len(response.tokens) for response in responses])
@@ -61,16 +61,16 @@ def mean_or_none(values: list[float | None]) -> float | None:
     return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
-CONSTANTS = ("parameters", "epochs", "forwards", "backward_flops")  # known from the config
+CONSTANTS = ("parameters", "epochs", "forwards", "backward_flops")  # determined by the config, so not reported
 
 
 @dataclass
 class Ledger:
-    """What training has cost so far, evaluations not included."""
+    """The cost of training so far, without evaluations."""
 
     parameters: int
     epochs: int
-    forwards: int  # passes without gradient over the trained responses: old, reference, sequence filter
+    forwards: int  # passes without gradient over the trained responses (Config.forwards_per_token)
     backward_flops: float = 4.0  # per parameter and token; less if most weights are frozen
     prompts: int = 0
     responses: int = 0
@@ -82,9 +82,9 @@ class Ledger:
     flops: float = 0.0
 
     def add(self, rollouts: Rollouts, record: LossRecord) -> None:
-        """Add a step. A token costs 2 FLOPs per parameter forward and, if all are trained, 4 backward.
+        """Add a step. Per token and parameter the forward pass costs 2 FLOPs, the backward pass 4 if all are trained.
 
-        Attention is not counted, nor the output head's product that backward repeats.
+        Not counted: attention, and the output head's logits, which the backward pass recomputes.
         """
         responses = rollouts.responses
         kept = sum(len(response.tokens) for group in rollouts.kept for response in group)
@@ -122,14 +122,14 @@ class Stopwatch:
         self.seconds[name] += time.perf_counter() - begin
 
     def elapsed_s(self) -> float:
-        """Seconds of training since the run began, time between two processes not included."""
+        """Seconds of training since the run began, without the time between a stop and its resumption."""
         return time.perf_counter() - self.started
 
     def resume(self, elapsed_s: float) -> None:
         self.started = time.perf_counter() - elapsed_s
 
     def lap(self) -> Metrics:
-        """The step's seconds by phase and in all; starts the next step."""
+        """The step's seconds by phase and the run's elapsed seconds; resets the phases for the next step."""
         names = ("rollout", "logprobs", "update", "sync", "evaluation", "record")
         lap: Metrics = {f"time/{name}_s": round(self.seconds[name], 4) for name in names}
         lap["time/elapsed_s"] = round(self.elapsed_s(), 4)

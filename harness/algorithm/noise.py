@@ -1,7 +1,7 @@
-"""Numerical noise: how far ratios and influence weights are from 1 before any weight has changed.
+"""Measures numerical noise: how far ratios and influence weights are from 1 before any weight has changed.
 
-FIPO sums log-ratios and so accumulates noise over a response: 0.05 per token, as between two chunkings in bfloat16,
-saturates its weights.
+FIPO sums log-ratios and so accumulates noise over a response. Noise of 0.05 per token, as between two different
+micro-batch splits in bfloat16, saturates its weights.
 """
 
 import math
@@ -18,7 +18,7 @@ from harness.errors import HarnessError
 
 @dataclass(frozen=True)
 class Noise:
-    """Largest distances from 1; `influence_weight` is None if the loss has none."""
+    """The largest distances from 1; `influence_weight` is None if the loss has no influence weights."""
 
     ratio: float
     influence_weight: float | None
@@ -27,7 +27,7 @@ class Noise:
 def checked_noise(
     updater: Updater, minibatches: list[list[MicroBatch]], known: list[list[KnownLogprobs]]
 ) -> Noise | None:
-    """The noise of a run's first updates; None if it is NaN, which is left for the update to report.
+    """The noise of a run's first updates; None if it is NaN, which the update reports.
 
     Raises HarnessError if it exceeds the tolerance.
     """
@@ -36,7 +36,7 @@ def checked_noise(
     dtype = str(policy.model.dtype).removeprefix("torch.")
     if allowed is None:
         allowed = tolerance(policy.device.type, dtype)
-    found = float(np.max([noise.ratio, noise.influence_weight or 0.0]))  # unlike max, a NaN stays one
+    found = float(np.max([noise.ratio, noise.influence_weight or 0.0]))  # unlike max, np.max propagates NaN
     if math.isnan(found):
         return None
     if found > allowed:
@@ -48,21 +48,21 @@ def checked_noise(
 
 
 def tolerance(device: str, dtype: str) -> float:
-    """Default tolerance by device and dtype. Those for GPUs have not been tried on one yet."""
-    # On a CPU the two passes are bit-identical, in bfloat16 too. On a GPU kernels may differ in their last bits between
-    # calls, and a tolerance must still detect other micro-batches: on a CPU, with the demo's model and batch, those
-    # change a ratio by at most 1.9e-6 in float32 and 0.019 in bfloat16 (a Future-KL by 2.3e-6 and 0.020).
+    """The default tolerance for a device and dtype. The values for GPUs have not been tested on a GPU yet."""
+    # On a CPU the two passes are bit-identical, also in bfloat16. On a GPU results may differ in the last bits between
+    # calls, but the tolerance must still detect different micro-batches. Measured on a CPU with the demo's model and
+    # batch, those change a ratio by at most 1.9e-6 in float32 and 0.019 in bfloat16 (a Future-KL by 2.3e-6 and 0.020).
     return 0.0 if device == "cpu" else {"float32": 1e-5, "bfloat16": 1e-3}[dtype]
 
 
 def measure_noise(updater: Updater, minibatches: list[list[MicroBatch]], known: list[list[KnownLogprobs]]) -> Noise:
-    """Compare old log-probabilities with the same ones computed as an update computes them, gradients included."""
+    """Compare old log-probabilities with the same ones recomputed as in an update, with gradients enabled."""
     ratios: list[float] = []
     weights: list[float] = []
     for minibatch, logprobs in zip(minibatches, known, strict=True):
         for batch, old in zip(minibatch, logprobs, strict=True):
             diagnostics = updater.forward(batch, old, batch.tokens.mask).output.diagnostics
-            if not batch.tokens.mask.any():  # idle, or of responses that the overlong filter leaves out
+            if not batch.tokens.mask.any():  # an idle batch, or the overlong filter masks all of it
                 continue
             ratios.append(float(torch.expm1(-diagnostics["kl_to_old"]).abs().max()))
             if "influence_weight" in diagnostics:
@@ -76,7 +76,7 @@ def measure_noise(updater: Updater, minibatches: list[list[MicroBatch]], known: 
 
 
 def noise_metrics(noise: Noise | None, loss_metrics: list[str]) -> Metrics:
-    """The run's noise as metrics; None before it was measured."""
+    """The run's noise as metrics; None before it has been measured."""
     metrics: Metrics = {"noise/ratio": noise.ratio if noise else None}
     if "influence_weight" in loss_metrics:
         metrics["noise/influence_weight"] = noise.influence_weight if noise else None
@@ -84,7 +84,7 @@ def noise_metrics(noise: Noise | None, loss_metrics: list[str]) -> Metrics:
 
 
 def likely_cause(dtype: str) -> str:
-    """What most often makes two passes over the same weights differ, and what to do."""
+    """The most frequent reason why two passes with the same weights differ, and what to do."""
     if dtype != "float32":
         return f"{dtype} rounds differently in batches of other shapes, compute both in the same micro-batches"
-    return "the two passes differ in dtype, kernels or micro-batches, compute both by the same plan"
+    return "the two passes differ in dtype, kernels or micro-batches, compute both in the same way"

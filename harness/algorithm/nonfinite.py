@@ -1,4 +1,4 @@
-"""Losses, gradients and weights that are not finite: detected before stepping where possible, their batch saved."""
+"""Detects losses, gradients and weights that are not finite, before a step if possible, and saves their batch."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from harness.model.policy import Policy
 
 
 class NonFinite(Diverged):
-    """A quantity of an update is infinite or NaN. `is_stepped`: the weights have already been changed."""
+    """A loss, gradient or weight is infinite or NaN. `is_stepped`: the optimizer has already changed the weights."""
 
     def __init__(self, quantity: str, value: float, forwards: Sequence[Forward], is_stepped: bool = False) -> None:
         super().__init__(f"expected finite numbers, got {value} in the {quantity}")
@@ -24,7 +24,7 @@ class NonFinite(Diverged):
 
 
 def check_gradient(loss: float, norm: torch.Tensor, policy: Policy, forwards: Sequence[Forward]) -> None:
-    """Raise NonFinite if loss or gradient is not finite."""
+    """Raise NonFinite if the loss or the gradient is not finite, naming the first such parameter if possible."""
     if not math.isfinite(loss):
         raise NonFinite("loss", loss, forwards)
     if not norm.isfinite():
@@ -44,7 +44,7 @@ def check_weights(backend: Backend, forwards: Sequence[Forward] = ()) -> None:
 
 
 def first_non_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> str | None:
-    """Name of the first tensor that holds an infinity or NaN."""
+    """The name of the first tensor that contains an infinity or NaN, or None."""
     return next((name for name, tensor in tensors if not tensor.isfinite().all()), None)
 
 

@@ -1,11 +1,11 @@
-"""Placebos of FIPO: its influence weights without their placement, so a gain that remains is not token credit.
+"""Placebos of FIPO: its influence weights without their placement on tokens. A gain that remains is not token credit.
 
-sign_mean       each weight is replaced by the mean weight of its advantage's sign, over the minibatch
-shuffle_within  weights are permuted among the tokens of each response
-shuffle_batch   weights are permuted among all tokens of the minibatch
+sign_mean       replaces each weight by the minibatch's mean weight over advantages of the same sign
+shuffle_within  permutes the weights among the tokens of each response
+shuffle_batch   permutes the weights among all tokens of the minibatch
 
-Each preserves the sum of the weights and does not depend on ranks or micro-batches. Permutations are drawn by (seed,
-step) and the responses' keys; all epochs of a step use the same ones.
+Each preserves the sum of the weights and does not depend on ranks or micro-batches. Permutations are keyed by seed,
+step and responses; all epochs of a step use the same ones.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from harness.randomness import stream
 Placebo = Literal["none", "sign_mean", "shuffle_within", "shuffle_batch"]
 Key = tuple[int, str, int]  # step, prompt, sample
 Weights = Float[Tensor, "sequence token"]
-SentRow = tuple[Key, list[float], list[float]]  # a row between ranks: its key, weights and advantages
+SentRow = tuple[Key, list[float], list[float]]  # a Row as it is sent between ranks
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Row:
 def placebo_weights(
     kind: Placebo, seed: int, own: Sequence[tuple[MicroBatch, Weights, Tensor]], ranks: Ranks
 ) -> list[Weights]:
-    """Replacement weights for each of this rank's micro-batches of a minibatch.
+    """Replacement weights for each of this rank's micro-batches in a minibatch.
 
-    own: each micro-batch with FIPO's influence weights for it and the mask of the tokens trained on. Raises ValueError
-    for an unknown kind.
+    own: each micro-batch with FIPO's influence weights and the mask of trained tokens. Raises ValueError for an unknown
+    kind.
     """
     everywhere = sorted(rows_everywhere(own, ranks), key=lambda row: row.key)
     replaced = dict(zip([row.key for row in everywhere], replacement(kind, seed, everywhere), strict=True))
@@ -49,7 +49,7 @@ def placebo_weights(
 
 
 def rows_everywhere(own: Sequence[tuple[MicroBatch, Weights, Tensor]], ranks: Ranks) -> list[Row]:
-    """All ranks' rows, in this rank's dtypes. Every rank has at least an idle micro-batch."""
+    """The rows of all ranks, in this rank's dtypes. Every rank has at least an idle micro-batch."""
     batch, weights, _ = own[0]
     sent = [(row.key, row.weights.tolist(), row.advantages.tolist()) for part in own for row in rows_of(*part)]
     return [
@@ -61,7 +61,7 @@ def rows_everywhere(own: Sequence[tuple[MicroBatch, Weights, Tensor]], ranks: Ra
 
 def replacement(kind: Placebo, seed: int, rows: Sequence[Row]) -> list[Tensor]:
     """New weights for all rows of the optimizer step, given in the order of their keys."""
-    if not rows:  # a sequence filter may drop them all
+    if not rows:  # the sequence filter may drop them all
         return []
     if kind == "sign_mean":
         return sign_means(rows)
@@ -76,7 +76,7 @@ def replacement(kind: Placebo, seed: int, rows: Sequence[Row]) -> list[Tensor]:
 
 
 def sign_means(rows: Sequence[Row]) -> list[Tensor]:
-    """Every weight replaced by the mean (float64) over tokens whose advantage has the same sign."""
+    """Each weight replaced by the mean (in float64) over tokens whose advantage has the same sign."""
     weights, signs = (
         torch.cat(parts) for parts in zip(*((row.weights, row.advantages.sign()) for row in rows), strict=True)
     )
@@ -89,12 +89,12 @@ def sign_means(rows: Sequence[Row]) -> list[Tensor]:
 
 
 def permutation(count: int, seed: int, kind: Placebo, key: Key) -> Tensor:
-    """A permutation of `count` tokens, a function of its arguments alone."""
+    """A permutation of `count` tokens that depends only on the arguments."""
     return torch.from_numpy(stream(seed, kind, *key).permutation(count))
 
 
 def rows_of(batch: MicroBatch, weights: Weights, mask: Tensor) -> list[Row]:
-    """One row per response of the micro-batch with a trained token."""
+    """A row for each response in the micro-batch that has a trained token."""
     return [
         Row((response.step, *response.key), weights[index][kept].cpu(), batch.advantages[index][kept].cpu())
         for index, response in enumerate(batch.responses)

@@ -1,4 +1,4 @@
-"""The state of a run between two steps, and how it is built from the config."""
+"""The state of a run between two steps, and the functions that build it from the config."""
 
 from dataclasses import dataclass
 
@@ -31,8 +31,8 @@ class Training:
     noise: Noise | None = None
     steps_done: int = 0
     has_learned: bool = False  # whether any step so far had something to learn from
-    idle_reason: str = ""  # why the last step had not, while none had
-    sampler_checked: bool = False  # against the trainer, in this process
+    idle_reason: str = ""  # likeliest reason why no step so far had anything to learn from
+    sampler_checked: bool = False  # whether this process has compared the sampler with the trainer
 
     def sampler_context(self, config: Config) -> SamplerContext:
         return SamplerContext(self.policy, self.task, config, self.actors)
@@ -41,7 +41,7 @@ class Training:
 def begin(
     config: Config, policy: Policy, reference: Policy | None, ranks: Ranks = ALONE, task: Task | None = None
 ) -> Training:
-    """A run before its first step; makes the task unless it is given."""
+    """A run before its first step; creates the task unless it is given."""
     task = task or make_task(config, policy)
     ledger = make_ledger(config, policy)
     engine = make_engine(config, policy)  # before the backend, which may partition the policy's weights
@@ -85,8 +85,8 @@ def make_loss(config: Config) -> Loss:
 
 
 def make_ledger(config: Config, policy: Policy) -> Ledger:
-    """A ledger with the forward passes and FLOPs that the config implies."""
+    """A ledger with the number of forward passes and the backward FLOPs that follow from the config."""
     parameters = sum(p.numel() for p in policy.model.parameters())
     trained = sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
-    backward = 2.0 * (parameters + trained)  # to every layer's inputs, and to trained weights
+    backward = 2.0 * (parameters + trained)  # gradients of every layer's inputs, and of trained weights
     return Ledger(parameters, config.optimizer.epochs, config.forwards_per_token, backward / parameters)

@@ -1,4 +1,4 @@
-"""A step's optimizer steps: this rank's micro-batches, their log-probabilities so far, and what the loss reported."""
+"""All updates of a training step: this rank's micro-batches, their known log-probabilities, and the loss's metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ ResponseKey = tuple[str, int]  # prompt, sample
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What the step's table of rollouts says about a response that was trained on."""
+    """What the table of rollouts records about a response that was trained on."""
 
     advantage: float  # group-relative, before a control spreads it over tokens
     old_logprobs: list[float]
@@ -25,7 +25,7 @@ Trained = Mapping[ResponseKey, TrainedOn]
 
 @dataclass(frozen=True)
 class StepUpdates:
-    """This rank's share of a step's minibatches, each a list of micro-batches."""
+    """This rank's share of a step's minibatches, each a list of micro-batches, and the record of their updates."""
 
     minibatches: list[list[MicroBatch]]
     known: list[list[KnownLogprobs]]
@@ -39,7 +39,7 @@ class StepUpdates:
         ]
 
     def sampler_gap(self) -> SamplerGap:
-        """Difference between trainer and sampler log-probabilities over the tokens that are trained on."""
+        """This rank's difference between trainer and sampler log-probabilities over the trained tokens."""
         gap = SamplerGap()
         for batch, known in self.pairs():
             gap.advantages += float((batch.advantages * batch.tokens.mask).sum())
@@ -48,7 +48,7 @@ class StepUpdates:
         return gap
 
     def trained(self, ranks: Ranks = ALONE) -> Trained:
-        """The responses trained on, over all ranks."""
+        """The responses of all ranks that were trained on. Collective."""
         own = [
             (response.key, advantage, row[: len(response.tokens)].tolist())
             for batch, known in self.pairs()

@@ -1,9 +1,8 @@
-"""Copy the trainer's weights to the rollout engine, and check that they arrived.
+"""Copies the trainer's weights to the rollout engine and checks that they arrived.
 
-Engines have been seen to report success and keep the old weights, or only the old output head if it is tied to the
+Engines have been observed to report success but keep the old weights, or only the old output head if it is tied to the
 embedding. So after every sync the engine answers a fixed prompt, and its log-probabilities are compared with the
-trainer's. A difference below the tolerance goes unnoticed: in bfloat16 that may be a few small updates, until their
-drift adds up.
+trainer's. Differences below the tolerance go unnoticed; in bfloat16 a few small updates may have to accumulate first.
 """
 
 import torch
@@ -20,9 +19,9 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}  # nats
 
 
 def sync(training: Training, config: Config) -> float | None:
-    """Copy the weights to this rank's engine. Returns the largest gap over ranks; None if the engine shares them.
+    """Copy the weights to this rank's engine; returns the largest gap over ranks, or None if the weights are shared.
 
-    Raises HarnessError if an engine does not hold the trainer's weights afterwards.
+    Raises HarnessError if an engine does not have the trainer's weights afterwards.
     """
     engine, backend = training.actors.engine, training.updater.backend
     if not engine.needs_weights:

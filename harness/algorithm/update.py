@@ -1,4 +1,4 @@
-"""Optimizer steps: the gradient of a minibatch's loss, accumulated over micro-batches and ranks."""
+"""Takes optimizer steps: the gradient of a minibatch's loss is accumulated over micro-batches and ranks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ InfluenceWeights = Float[Tensor, "sequence token"]
 
 @dataclass(frozen=True)
 class KnownLogprobs:
-    """Log-probabilities of a micro-batch before the first update."""
+    """Log-probabilities of a micro-batch, computed before the step's first update."""
 
     old: Float[Tensor, "sequence token"]
     reference: Float[Tensor, "sequence token"] | None
 
 
 class Scorer(Protocol):
-    """A policy or a backend."""
+    """Anything that computes log-probabilities: a policy or a backend."""
 
     def logprobs(self, tokens: TokenBatch, temperature: float, /) -> Logprobs:
         """Log-probabilities and entropies of each response's tokens."""
@@ -42,7 +42,7 @@ class Scorer(Protocol):
 def known_logprobs(
     policy: Scorer, reference: Policy | None, minibatches: list[list[MicroBatch]], temperature: float
 ) -> list[list[KnownLogprobs]]:
-    """Old and reference log-probabilities, in the update's own micro-batches: the first ratios are exactly 1."""
+    """Old and reference log-probabilities, in the updates' micro-batches, so that the first ratios are exactly 1."""
 
     def known(batch: MicroBatch) -> KnownLogprobs:
         progress()
@@ -54,16 +54,16 @@ def known_logprobs(
 
 @dataclass(frozen=True)
 class Gradient:
-    """The gradient now in the parameters' .grad: its norm, loss and forward passes."""
+    """Describes the gradient that is now in the parameters' .grad."""
 
-    loss: float  # the minibatch's
+    loss: float  # of the whole minibatch
     norm: Tensor
     forwards: list[Forward]
 
 
 @dataclass(frozen=True)
 class Updater:
-    """Takes optimizer steps on minibatches, of which each rank has a share."""
+    """Takes optimizer steps on minibatches, each of which is shared out over the ranks."""
 
     backend: Backend
     loss: Loss
@@ -74,11 +74,11 @@ class Updater:
         return self.backend.policy
 
     def step(self, minibatch: list[MicroBatch], known: list[KnownLogprobs], record: LossRecord) -> None:
-        """One optimizer step. Raises NonFinite: before it for a loss or gradient, after it for a weight."""
+        """One optimizer step. Raises NonFinite: before the step for a loss or gradient, after it for a weight."""
         self.apply(self.gradient(minibatch, known), minibatch, record)
 
     def apply(self, gradient: Gradient, minibatch: list[MicroBatch], record: LossRecord) -> None:
-        """Step with the gradient in .grad and record the step."""
+        """Step with the gradient in .grad and record it. Raises NonFinite as `step` does."""
         try:
             check_gradient(gradient.loss, gradient.norm, self.policy, gradient.forwards)
         except NonFinite:
@@ -92,9 +92,9 @@ class Updater:
         check_weights(self.backend, gradient.forwards)
 
     def gradient(self, minibatch: list[MicroBatch], known: list[KnownLogprobs]) -> Gradient:
-        """Compute the gradient of the minibatch's loss.
+        """Compute the gradient of the minibatch's loss, which is left in .grad.
 
-        Token weights come from the whole minibatch's totals, so micro-batches and ranks cannot change the gradient.
+        Token weights come from the totals of the whole minibatch, so that splitting it cannot change the gradient.
         """
         self.backend.zero_grad()
         masks = self.trained_masks(minibatch, known)
@@ -126,10 +126,10 @@ class Updater:
 
     @torch.no_grad()
     def trained_masks(self, minibatch: list[MicroBatch], known: list[KnownLogprobs]) -> list[Mask]:
-        """The tokens to train on: all, or under the authors' sequence filter those of the responses it keeps.
+        """The tokens to train on: all of them, or under the authors' sequence filter those of responses that it keeps.
 
-        The filter depends on the current policy and token weights on its outcome for the whole minibatch, so it needs a
-        forward pass of its own.
+        The filter needs a separate forward pass, since it depends on the current policy, and token weights depend on
+        its result for the whole minibatch.
         """
         masks = [batch.tokens.mask for batch in minibatch]
         delta = self.config.loss.delta
@@ -148,9 +148,9 @@ class Updater:
     def given_weights(
         self, minibatch: list[MicroBatch], known: list[KnownLogprobs], masks: list[Mask]
     ) -> Sequence[InfluenceWeights | None]:
-        """Influence weights to use instead of FIPO's own: only under a placebo.
+        """Influence weights to use instead of FIPO's own; None unless a placebo is set.
 
-        A placebo needs all weights of the minibatch beforehand, hence a forward pass of its own.
+        A placebo needs a separate forward pass, since it depends on the weights of the whole minibatch.
         """
         settings = self.config.loss
         if not settings.has_placebo:

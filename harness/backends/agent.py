@@ -1,7 +1,8 @@
-"""torchrun's agent for `--nproc`: starts the ranks of this host, watches them, and ends all when one fails.
+"""torchrun's elastic agent for `--nproc`: starts the ranks on this host, and ends all of them when one fails.
 
-It is torch's own, in this process, with two differences: it listens nowhere (torchrun's store does on every interface,
-and its c10d rendezvous unpickles what comes), and it kills a rank that cannot watch itself because it was stopped.
+It is torch's agent, run in this process, with two differences. It does not listen on the network, whereas torchrun's
+store listens on every interface and its c10d rendezvous unpickles what it receives. And it kills a rank that has been
+suspended by a signal (SIGSTOP), which cannot watch itself.
 """
 
 import logging
@@ -27,7 +28,11 @@ POLL_S = 0.2
 
 
 class Agent(LocalElasticAgent):
-    """Passes the signal that `requested` names on to the ranks. `stopped` has the processes that it had to kill."""
+    """Passes stop signals on to the ranks and kills suspended ranks.
+
+    patience_s: how long a rank may stay suspended. requested: returns the name of a stop signal once one has arrived.
+    `stopped` holds the pids of the suspended ranks that were killed.
+    """
 
     def __init__(
         self, spec: WorkerSpec, logs: DefaultLogsSpecs, patience_s: float, requested: Callable[[], str | None]
@@ -38,7 +43,7 @@ class Agent(LocalElasticAgent):
         self.stopped: set[int] = set()
 
     def send(self, number: int) -> None:
-        """Send a signal to each rank and what it has started."""
+        """Send a signal to each rank and to the processes that it has started."""
         for worker in self.get_worker_group().workers:
             if worker.id:
                 with suppress(ProcessLookupError):
@@ -55,7 +60,7 @@ class Agent(LocalElasticAgent):
         return result
 
     def end_if_stopped(self, process: psutil.Process) -> None:
-        """Kill a rank that a signal such as SIGSTOP has kept from running for too long."""
+        """Kill a rank that has been suspended (SIGSTOP) for longer than `patience_s`."""
         now = time.monotonic()
         if process.status() != psutil.STATUS_STOPPED:
             self.still.pop(process.pid, None)
@@ -67,13 +72,13 @@ class Agent(LocalElasticAgent):
 def make_agent(
     count: int, words: Sequence[str], folder: Path, deadline_s: float, requested: Callable[[], str | None]
 ) -> Agent:
-    """The agent of `count` ranks, each `python WORDS`. The first one prints; what the others print is in `folder`."""
-    logging.disable()  # what the agent would say is said in one line in the end
+    """An agent that runs `python WORDS` as `count` ranks. Rank 0 prints to stdout; the others log to `folder`."""
+    logging.disable()  # `launch` reports failures in one line instead
     os.environ |= {STORE: str(folder / "store"), LAUNCHER: str(os.getpid())}
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # the others are ours
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # we handle the other signals
     port = int(os.environ.get("MASTER_PORT") or free_port())
     one_node = StaticTCPRendezvous(LOOPBACK, port, rank=0, world_size=1, run_id="run", timeout=60)
-    one_node._store = HashStore()  # in memory, in place of one that listens
+    one_node._store = HashStore()  # in memory, instead of a TCP store that listens
     spec = WorkerSpec(
         role="rank",
         local_world_size=count,
@@ -84,4 +89,4 @@ def make_agent(
         monitor_interval=POLL_S,
     )
     logs = DefaultLogsSpecs(str(folder), {rank: Std.ALL if rank else Std.ERR for rank in range(count)})
-    return Agent(spec, logs, deadline_s / 2, requested)  # before the ranks that wait for a stopped one lose patience
+    return Agent(spec, logs, deadline_s / 2, requested)  # half, so that it acts before the other ranks time out

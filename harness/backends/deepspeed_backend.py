@@ -1,8 +1,8 @@
-"""The policy under DeepSpeed: ZeRO 0 to 3, float32 or bfloat16, on GPUs or, through gloo, on CPUs.
+"""Training with DeepSpeed: ZeRO 0 to 3, float32 or bfloat16, on GPUs or, through gloo, on CPUs.
 
-DeepSpeed divides gradients by the number of ranks and, in `backward`, by its accumulation steps. Our loss is already a
-share of the whole minibatch's, so `backward` undoes the first division; as for accumulation, DeepSpeed is configured
-with one step and told which micro-batch is the last.
+DeepSpeed divides gradients by the number of ranks and by its accumulation steps. Our loss is already this rank's share
+of the whole minibatch's loss, so `backward` multiplies by the number of ranks. For accumulation DeepSpeed is configured
+with one step, and `backward` tells it which micro-batch is the last.
 """
 
 import os
@@ -22,11 +22,11 @@ from harness.model.lora import exported
 from harness.model.packing import TokenBatch
 from harness.model.policy import Logprobs, Policy
 
-CPU_BUCKET, GPU_BUCKET = 2_000_000, 500_000_000  # DeepSpeed's own default costs a CPU 1.2 s a step
+CPU_BUCKET, GPU_BUCKET = 2_000_000, 500_000_000  # elements; DeepSpeed's default (500 M) takes 1.2 s per step on a CPU
 
 
 class Scored(torch.nn.Module):
-    """A policy as a module whose forward returns log-probabilities, for DeepSpeed to wrap."""
+    """A module whose forward returns the policy's log-probabilities, for DeepSpeed to wrap."""
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
@@ -52,19 +52,19 @@ def deepspeed_settings(config: Config, is_gpu: bool) -> dict[str, Any]:
     if backend.offload == "all":
         zero["offload_param"] = {"device": "cpu", "pin_memory": is_gpu}
     return {
-        "train_micro_batch_size_per_gpu": 1,  # of bookkeeping alone: micro-batches are the harness's
+        "train_micro_batch_size_per_gpu": 1,  # only used in DeepSpeed's bookkeeping; the harness makes micro-batches
         "gradient_accumulation_steps": 1,
         "gradient_clipping": config.optimizer.grad_clip,
         "steps_per_print": None,
         "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,  # torch's AdamW everywhere: one optimizer for all backends
+        "zero_force_ds_cpu_optimizer": False,  # use torch's AdamW, as the other backend does
         "bf16": {"enabled": config.model.dtype == "bfloat16", "check_grad_overflow": True},
         "zero_optimization": zero,
     }
 
 
 def deepspeed_backend(policy: Policy, config: Config, ranks: Ranks) -> "DeepSpeedBackend":
-    """The policy under DeepSpeed before its first step; ZeRO 3 partitions the weights here."""
+    """Wrap the policy in a DeepSpeed engine. Under ZeRO 3 this partitions the policy's weights."""
     is_gpu = policy.device.type == "cuda"
     deepspeed = imported(is_gpu)
     parameters = [parameter for _, parameter in trained_parameters(policy.model)]
@@ -74,16 +74,16 @@ def deepspeed_backend(policy: Policy, config: Config, ranks: Ranks) -> "DeepSpee
     deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
     engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=deepspeed_settings(config, is_gpu))
     if config.backend.zero_stage == 3:
-        # the head is used outside its own layer, so the wrapper must gather it
+        # the head's weight is used outside its own layer, so DeepSpeed must gather it for the wrapper
         deepspeed.zero.register_external_parameter(module, policy.model.get_output_embeddings().weight)
     module.eval()
     return DeepSpeedBackend(policy, ranks, schedule, engine, config.backend.zero_stage)
 
 
 def imported(is_gpu: bool) -> Any:
-    """DeepSpeed with its logging off and, on a CPU, without its shared-memory collectives.
+    """Import DeepSpeed with its logging turned off and without its shared-memory collectives for CPUs.
 
-    Those take a minute to compile, and spin for ever if a rank has died, where gloo's fail.
+    Those take a minute to compile, and spin forever if a rank has died, whereas gloo's fail.
     """
     if not is_gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
@@ -91,7 +91,7 @@ def imported(is_gpu: bool) -> Any:
 
     deepspeed.utils.logger.setLevel("ERROR")
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")  # at each of its calls
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")  # one per call
     return deepspeed
 
 
@@ -107,7 +107,7 @@ class DeepSpeedBackend:
 
     @property
     def must_copy_weights(self) -> bool:
-        """ZeRO keeps weights as views of its buffers or gathers them temporarily."""
+        """True under ZeRO, which keeps weights as views of its buffers or gathers them temporarily."""
         return self.zero_stage > 0
 
     def logprobs(self, tokens: TokenBatch, temperature: float) -> Logprobs:
@@ -116,43 +116,43 @@ class DeepSpeedBackend:
         return found
 
     def zero_grad(self) -> None:
-        """No-op: the engine drops gradients as it steps."""
+        """No-op: the engine clears gradients when it steps."""
 
     def backward(self, loss: Tensor, is_last: bool) -> None:
-        """DeepSpeed averages over ranks, but this loss is a share of a sum."""
+        """Accumulate gradients, multiplied by the number of ranks: DeepSpeed averages them, but they must be summed."""
         progress()
         self.engine.set_gradient_accumulation_boundary(is_last)
         self.engine.backward(loss * self.ranks.world)
         progress()
 
     def gradient_norm(self) -> Tensor:
-        """The norm the optimizer will clip by, before it steps."""
+        """The norm that the optimizer will use for clipping; NaN if the gradient is not finite."""
         optimizer = self.engine.optimizer
         if self.is_plain:
             return torch.nn.utils.get_total_norm(
                 [p.grad for p in self.inner.param_groups[0]["params"] if p.grad is not None]
             )
-        if hasattr(optimizer, "_get_norm_groups"):  # of stage 3
+        if hasattr(optimizer, "_get_norm_groups"):  # stage 3
             parts = [torch.as_tensor(norm) for norm in optimizer._get_norm_groups()]
-        else:  # of stages 1 and 2
+        else:  # stages 1 and 2
             parts = [torch.as_tensor(optimizer.scaled_global_norm())]
         norms = torch.stack([part.float() for part in parts])
-        return norms.norm() if bool((norms >= 0).all()) else norms.new_tensor(torch.nan)  # it says -1 for NaN
+        return norms.norm() if bool((norms >= 0).all()) else norms.new_tensor(torch.nan)  # DeepSpeed returns -1 for NaN
 
-    def step(self, norm: Tensor) -> None:  # noqa: ARG002  (the engine clips by its own)
-        """Clip and step. The norm of the change is spread over the ranks, so it is not known."""
+    def step(self, norm: Tensor) -> None:  # noqa: ARG002  (the engine computes the norm itself)
+        """Clip and step. Returns no norm of the change, because each rank only knows its own part."""
         self.engine.step()
         self.schedule.step()
 
     def discard(self) -> None:
-        """Drop the gradient: ZeRO optimizers do so only when asked to step with one that is not finite."""
+        """Drop the gradient. ZeRO optimizers only do so in a step with a non-finite gradient, so take such a step."""
         optimizer = self.engine.optimizer
         if self.is_plain:
             self.engine.zero_grad()
             return
         for parts in optimizer.averaged_gradients.values():
             for part in parts or ():
-                part.fill_(torch.nan)  # it may be finite, and the loss not
+                part.fill_(torch.nan)  # the gradient may be finite although the loss is not
         offloaded = getattr(optimizer, "norm_for_param_grads", {})
         offloaded |= {key: torch.full_like(torch.as_tensor(norm), torch.nan) for key, norm in offloaded.items()}
         self.engine.step()
@@ -169,7 +169,7 @@ class DeepSpeedBackend:
         return deepspeed.zero.GatheredParameters(list(parameters))
 
     def state(self) -> tuple[Tensors, Tensors]:
-        """From the float32 masters and moments of all ranks, one tensor at a time."""
+        """The float32 weights and the moments, gathered from all ranks one tensor at a time."""
         weights: Tensors = {}
         moments: Tensors = {}
         has_moments = self.schedule.last_epoch > 0
@@ -189,7 +189,7 @@ class DeepSpeedBackend:
         return parameter if whole is None else whole
 
     def moment(self, parameter: Tensor, moment: str) -> Tensor:
-        """The whole tensor of one AdamW moment; `step` is common to all parameters."""
+        """One AdamW moment of a parameter, gathered from all ranks; `step` is the same for all parameters."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
         if self.is_plain:
@@ -211,7 +211,7 @@ class DeepSpeedBackend:
         return own
 
     def load_state(self, weights: Tensors, moments: Tensors) -> None:
-        """Each rank takes its part of the whole tensors: they may have been written by other ranks."""
+        """Restore from whole tensors, of which each rank takes its part; the number of ranks may have changed."""
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
         parameters = dict(trained_parameters(self.policy.model))
@@ -229,7 +229,7 @@ class DeepSpeedBackend:
                 safe_set_full_optimizer_state(parameter, tensor.to(parameter.device), moment)
 
     def make_room(self, moments: Tensors) -> None:
-        """Create the moments that the optimizer otherwise creates at its first step."""
+        """Create the moments, which the optimizer would otherwise create at its first step."""
         steps = next(tensor for key, tensor in moments.items() if key.endswith("/step"))
         for group in self.masters():
             self.inner.state[group] = {
@@ -240,7 +240,7 @@ class DeepSpeedBackend:
             self.engine.optimizer._lazy_init_hp_params_optimizer_state()
 
     def masters(self) -> list[Tensor]:
-        """This rank's flat partitions of the float32 weights, which torch's optimizer steps."""
+        """This rank's flat partitions of the float32 weights, the parameters of torch's optimizer."""
         optimizer = self.engine.optimizer
         name = "fp32_partitioned_groups_flat" if self.zero_stage == 3 else "single_partition_of_fp32_groups"
         return list(getattr(optimizer, name))

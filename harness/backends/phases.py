@@ -1,4 +1,4 @@
-"""What this rank is doing: a dead one is named with its phase, a hung one exits with its stacks on stderr."""
+"""Tracks what this rank is doing: failures are reported with the phase, and a rank that hangs exits with its stacks."""
 
 import ctypes
 import faulthandler
@@ -11,23 +11,23 @@ from pathlib import Path
 
 from harness.errors import REASON_FILE
 
-LAUNCHER = "HARNESS_LAUNCHER"  # names the process that `--nproc` started the ranks from
-ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # torchrun gives each rank a path in a folder of its own
+LAUNCHER = "HARNESS_LAUNCHER"  # environment variable: pid of the process that started the ranks (`--nproc`)
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # environment variable set by torchrun: a path in a folder for each rank
 PHASE, REASON = "phase", "reason"  # files in that folder
-START_DEADLINE_S = 600.0  # until a model of many GB has been read from a slow disk
+START_DEADLINE_S = 600.0  # minimum deadline of the start phase, in which a large model may be read from a slow disk
 
 
 @dataclass
 class State:
     phase: str = "start"
-    deadline_s: float | None = None  # None: this process is no rank, so nothing is watched or written
+    deadline_s: float | None = None  # None: this process is not a rank, so nothing is watched or written
 
 
 own = State()
 
 
 def be_a_rank(deadline_s: float) -> None:
-    """From here on, die with the launcher, and exit with code 1 after `deadline_s` seconds without progress."""
+    """Make this process exit when its launcher dies, and with code 1 after `deadline_s` seconds without progress."""
     own.deadline_s = deadline_s
     if ERROR_FILE in os.environ:
         os.environ[REASON_FILE] = str(Path(os.environ[ERROR_FILE]).with_name(REASON))
@@ -37,7 +37,7 @@ def be_a_rank(deadline_s: float) -> None:
 
 
 def enter(phase: str) -> None:
-    """Begin a phase, such as rollout or update."""
+    """Begin a phase, such as rollout or update, and reset the deadline."""
     own.phase = phase
     if own.deadline_s and ERROR_FILE in os.environ:
         Path(os.environ[ERROR_FILE]).with_name(PHASE).write_text(phase, encoding="utf-8")
@@ -45,7 +45,7 @@ def enter(phase: str) -> None:
 
 
 def progress() -> None:
-    """Note that this rank is not stuck: its deadline starts again."""
+    """Reset the deadline: this rank is not stuck."""
     if own.deadline_s:
         limit = max(START_DEADLINE_S, own.deadline_s) if own.phase == "start" else own.deadline_s
         faulthandler.dump_traceback_later(limit, exit=True)
@@ -53,7 +53,7 @@ def progress() -> None:
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """While this rank waits for the others it is not the one that hangs; the collective has a timeout of its own."""
+    """Suspend the deadline while this rank waits for others in a collective, which has its own timeout."""
     if own.deadline_s:
         faulthandler.cancel_dump_traceback_later()
     yield
@@ -61,10 +61,10 @@ def waiting() -> Iterator[None]:
 
 
 def die_with_launcher() -> None:
-    """Have the kernel kill this process when its parent dies, however that happens (Linux)."""
+    """Ask the kernel to kill this process when its parent dies for whatever reason (Linux only)."""
     pr_set_pdeathsig, parent = 1, int(os.environ.get(LAUNCHER, os.getppid()))
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):
         libc.prctl(pr_set_pdeathsig, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the kernel was asked
+        if os.getppid() != parent:  # the parent died before prctl was called
             os.kill(os.getpid(), signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""The processes that train one run together, and what they tell each other: JSON and tensors, no pickles.
+"""The ranks of a run and their collectives, which exchange tensors and JSON but never pickles.
 
-Anyone who can connect to a rank can send it wrong numbers, but not code.
+Anyone who can connect to a rank can therefore send it wrong numbers, but not code.
 """
 
 import os
@@ -25,33 +25,33 @@ from harness.errors import HarnessError, PeerLost, first_line
 T = TypeVar("T")
 
 PEER = re.compile(r"gloo|NCCL|TCPStore|Connection (reset|closed)", re.IGNORECASE)
-PATIENCE = 2.0  # a collective's timeout in deadlines, so that the rank that hangs ends first
+PATIENCE = 2.0  # timeout of a collective in units of the deadline, so that a rank that hangs exits first
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of the run. Alone by default; then nothing here communicates."""
+    """This process's rank and the number of ranks. With one rank, the default, no method communicates."""
 
     rank: int = 0
     world: int = 1
-    group: Any = None  # gloo's, whatever carries the gradients: what is sent here lies in the host's memory
+    group: Any = None  # always a gloo group, since everything sent here is in host memory
 
     @property
     def is_first(self) -> bool:
-        """Whether this rank writes the run's folder."""
+        """Whether this is rank 0, which writes the run's folder."""
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """Every `world`-th item, beginning with this rank's."""
+        """This rank's share of the items: every `world`-th one, starting at `rank`."""
         return list(items[self.rank :: self.world])
 
     def merged(self, own: list[T], kind: type[list[T]]) -> list[T]:
-        """The items of all ranks, in the order they had before `share`."""
+        """The items of all ranks, in their order before `share`. Collective."""
         shares = self.gather(own, kind)
         return [shares[place % self.world][place // self.world] for place in range(sum(map(len, shares)))]
 
     def gather(self, own: T, kind: type[T]) -> list[T]:
-        """Each rank's value, in the order of the ranks. Raises HarnessError where one is not of type `kind`."""
+        """Every rank's value, in rank order. Collective. Raises HarnessError if a value is not of type `kind`."""
         if self.world == 1:
             return [own]
         sent = torch.frombuffer(bytearray(to_json(own)), dtype=torch.uint8)
@@ -61,13 +61,13 @@ class Ranks:
         return [read(part[:size].numpy().tobytes(), kind) for part, size in zip(padded, sizes, strict=True)]
 
     def gathered(self, own: Tensor) -> list[Tensor]:
-        """The ranks' tensors, which have one shape and dtype."""
+        """Every rank's tensor; all must have the same shape and dtype. Collective."""
         found = [torch.empty_like(own) for _ in range(self.world)]
         distributed.all_gather(found, own, group=self.group)
         return found
 
     def sum(self, own: Tensor) -> Tensor:
-        """The sum over the ranks, on the tensor's own device."""
+        """The sum over the ranks, on the tensor's device. Collective."""
         if self.world == 1:
             return own
         total = own.detach().cpu().clone()
@@ -76,11 +76,11 @@ class Ranks:
         return total.to(own.device)
 
     def first_message(self, own: str | None) -> str | None:
-        """The message of the first rank that has one."""
+        """The message of the first rank that has one, or None. Collective."""
         return next(chain(*self.gather([] if own is None else [own], list[str])), None)
 
     def wait(self) -> None:
-        """Until every rank is here."""
+        """Wait until every rank has called this."""
         if self.world > 1:
             with collective():
                 distributed.barrier(group=self.group)
@@ -91,7 +91,7 @@ ALONE = Ranks()
 
 @contextmanager
 def collective() -> Iterator[None]:
-    """Something that all ranks do together. Raises PeerLost where another one does not take part."""
+    """Context for an operation that all ranks take part in. Raises PeerLost if another rank is gone."""
     with waiting():
         try:
             yield
@@ -102,21 +102,24 @@ def collective() -> Iterator[None]:
 
 
 def read(content: bytes, kind: type[T]) -> T:
-    """The value that `to_json` was given, bit for bit; of dictionaries keyed by tuples send the items."""
+    """The value that the sender passed to `to_json`, bit for bit. Raises HarnessError if it is not of type `kind`.
+
+    JSON keys are strings, so of a dictionary with other keys send the items.
+    """
     try:
         value: T = TypeAdapter(kind).validate_json(content, strict=True)
     except ValidationError as error:
         raise HarnessError(
             f"expected another rank to send {kind}, got {error.error_count()} values that do not fit, such as "
-            f"{error.errors()[0]['msg']!r}: see that all hosts have the same checkout"
+            f"{error.errors()[0]['msg']!r}: check that all hosts have the same checkout"
         ) from None
     return value
 
 
 def join_ranks(deadline_s: float) -> Ranks:
-    """The ranks that torchrun's environment variables name. All but the first are silent from here on.
+    """Join the group described by torchrun's environment variables. All ranks but the first stop printing.
 
-    A collective that waits for another rank for two deadlines fails.
+    A collective fails when it has waited for another rank for PATIENCE deadlines.
     """
     timeout = timedelta(seconds=PATIENCE * deadline_s)
     with collective():
@@ -140,6 +143,6 @@ def connect(timeout: timedelta) -> None:
 
 
 def is_peer_lost(error: BaseException) -> bool:
-    """Whether a collective failed because another rank did not take part."""
+    """Whether a collective failed because another rank is gone or did not take part in time."""
     known = isinstance(error, distributed.DistError)
     return known or (isinstance(error, RuntimeError) and bool(PEER.search(str(error))))

@@ -1,8 +1,8 @@
-"""How the ranks of a run find each other, without listening where no other rank needs it.
+"""How the ranks of a run find each other, without listening on more network interfaces than necessary.
 
-They meet in a file, or in the store of the user's torchrun. On one host gloo and NCCL listen on the loopback interface,
-on several gloo on the one that reaches MASTER_ADDR, unless the user names another (GLOO_SOCKET_IFNAME,
-NCCL_SOCKET_IFNAME).
+They meet through a file, or through the store of the user's torchrun. On a single host gloo and NCCL listen on the
+loopback interface. On several hosts gloo listens on the interface that reaches MASTER_ADDR. GLOO_SOCKET_IFNAME and
+NCCL_SOCKET_IFNAME take precedence.
 """
 
 import ipaddress
@@ -17,23 +17,23 @@ from torch.distributed.rendezvous import rendezvous
 
 from harness.errors import UsageError
 
-STORE = "HARNESS_STORE"  # names the file where the ranks of `--nproc` meet, in a folder that only this user can read
-MEETING = timedelta(minutes=10)  # between the arrivals of the first rank and of the last
+STORE = "HARNESS_STORE"  # environment variable: the file through which ranks of `--nproc` meet, private to this user
+MEETING = timedelta(minutes=10)  # how long the first rank to arrive waits for the last
 LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class Place:
-    """This process among the ranks of a run."""
+    """This process's place among the ranks of a run, as torchrun's environment variables give it."""
 
     rank: int
-    world: int
+    world: int  # number of ranks
     address: str  # of rank 0's host
     is_one_host: bool  # whether all ranks are on this host
 
 
 def own_place() -> Place:
-    """This process's place, from the environment that torchrun sets. Raises UsageError where another one set it."""
+    """This process's place, from torchrun's environment variables. Raises UsageError if torchrun did not set them."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
     rank, world, local = (int(text) if (text := os.environ.get(name, "")).isdecimal() else -1 for name in names)
     has_store = STORE in os.environ or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
@@ -48,7 +48,7 @@ def own_place() -> Place:
 
 
 def meet(place: Place) -> Store:
-    """The store through which the ranks find each other, once all are there."""
+    """The store through which the ranks find each other; returns once all ranks have arrived."""
     if STORE in os.environ:
         store: Store = FileStore(os.environ[STORE], place.world)
     else:
@@ -59,7 +59,7 @@ def meet(place: Place) -> Store:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this host can reach the address; False for a name other than localhost, wherever it leads."""
+    """Whether the address is a loopback address or "localhost". Other host names are not resolved: False."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
@@ -67,23 +67,23 @@ def is_loopback(address: str) -> bool:
 
 
 def choose_interfaces(place: Place) -> None:
-    """Have gloo, and on one host NCCL, listen on one interface alone: loopback, or the one that reaches MASTER_ADDR."""
+    """Make gloo, and on a single host NCCL, listen on one interface only: loopback, or the one towards MASTER_ADDR."""
     name = interface_to(LOOPBACK if place.is_one_host else place.address)
     if name is None:
         return
     os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
-    if place.is_one_host:  # between hosts NCCL may well spread its traffic over several
-        os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={name}")  # exactly this one, where a bare name is a prefix
+    if place.is_one_host:  # between hosts NCCL should be free to use several interfaces
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={name}")  # "=": an exact name, not a prefix
 
 
 def interface_to(host: str) -> str | None:
-    """The network interface that leads to the host; None where there is no route."""
+    """The network interface from which the host is reached; None if there is no route."""
     for family, *_, address in socket.getaddrinfo(host, 1, type=socket.SOCK_DGRAM):
         if is_loopback(str(address[0])) and not is_loopback(host):
-            continue  # a host's own name may lead to 127.0.1.1 on that host
+            continue  # on the host itself its own name may resolve to 127.0.1.1
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             try:
-                probe.connect(address)  # of a datagram socket: this looks up the route and sends nothing
+                probe.connect(address)  # on a datagram socket this looks up the route and sends nothing
             except OSError:
                 continue
             own = str(probe.getsockname()[0])
@@ -94,7 +94,7 @@ def interface_to(host: str) -> str | None:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nothing listens on now."""
+    """A port on the loopback interface that is currently free."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it saves at the next step boundary; a second one ends it at once."""
+"""Signals that ask a run to stop. The first makes it save at the next step boundary; the second ends it at once."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -13,10 +13,11 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], str | None]]:
-    """A function that names the first stop signal received, or None.
+    """Catch stop signals. Yields a function that returns the name of the first one received, or None.
 
-    A rank may get the same signal from SLURM and from torchrun, so it counts one only, and from torchrun as it exits
-    after another has: its exit code must be its own, so it ignores what comes then.
+    In a rank, a second signal does not end the process, because SLURM and torchrun may both deliver the same one. After
+    the block a rank ignores stop signals: torchrun sends one when another rank has exited, and it must not change this
+    rank's exit code.
     """
     received: list[str] = []
 
@@ -25,7 +26,7 @@ def stop_requests() -> Iterator[Callable[[], str | None]]:
             raise KeyboardInterrupt
         received.append(signal.Signals(number).name)
 
-    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]  # nohup's choice stands
+    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
     before = {number: signal.signal(number, note) for number in heeded}
     try:
         yield lambda: received[0] if received else None

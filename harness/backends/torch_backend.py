@@ -1,4 +1,4 @@
-"""Where the policy is trained: what the loop asks of a backend, and the plain one of a single process."""
+"""The interface of a training backend, and the backend for a single process with torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,23 +17,23 @@ from harness.model.packing import TokenBatch
 from harness.model.policy import Logprobs, Policy
 
 Tensors = dict[str, Tensor]
-MOMENTS = "step", "exp_avg", "exp_avg_sq"  # what AdamW knows of a parameter
+MOMENTS = "step", "exp_avg", "exp_avg_sq"  # AdamW's state of each parameter
 
 
 class Backend(Protocol):
-    """Weights, gradients and optimizer of a policy, on one process or many. What is said of all ranks is said by all.
+    """Weights, gradients and optimizer of a policy, in one process or spread over several.
 
-    `weights`, `state` and `load_state` are collective: every rank must call them. They speak of whole tensors in the
-    host's memory whatever the ranks hold, so a checkpoint knows neither the backend nor the number of ranks.
+    `weights`, `state` and `load_state` are collective: every rank must call them. They exchange whole tensors however
+    the ranks partition them, so a checkpoint does not depend on the backend or the number of ranks.
     """
 
     @property
     def policy(self) -> Policy:
-        """The policy that is trained."""
+        """The policy being trained."""
 
     @property
     def ranks(self) -> Ranks:
-        """The ranks that train it."""
+        """The ranks that train it together."""
 
     @property
     def schedule(self) -> torch.optim.lr_scheduler.LambdaLR:
@@ -41,7 +41,7 @@ class Backend(Protocol):
 
     @property
     def must_copy_weights(self) -> bool:
-        """Whether tensors from `weights` are reused, so that they must be copied to be kept."""
+        """Whether the tensors from `weights` are reused, so that they must be copied before they are kept."""
 
     def logprobs(self, tokens: TokenBatch, temperature: float) -> Logprobs:
         """`response_logprobs` under the current weights."""
@@ -50,33 +50,33 @@ class Backend(Protocol):
         """Begin an optimizer step."""
 
     def backward(self, loss: Tensor, is_last: bool) -> None:
-        """Accumulate the gradient of this rank's part of the loss; after the last part, sum it over ranks."""
+        """Accumulate the gradient of one micro-batch's share of the loss; after the last, sum it over ranks."""
 
     def gradient_norm(self) -> Tensor:
-        """L2 norm of the whole gradient, the same on every rank; NaN or infinite if the gradient is not finite."""
+        """L2 norm of the whole gradient, equal on all ranks; NaN or infinite if the gradient is not finite."""
 
     def step(self, norm: Tensor) -> float | None:
-        """Clip by the gradient's norm, then step optimizer and schedule. Returns the norm of the change, if known."""
+        """Clip by the gradient's norm, then step optimizer and schedule. Returns the change's L2 norm, if known."""
 
     def discard(self) -> None:
-        """Drop the gradient without a step."""
+        """Drop the gradient without stepping."""
 
     def own_weights(self) -> Iterator[Tensor]:
         """This rank's part of the weights."""
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """All weights under their transformers names, adapters merged in. Copy those you keep."""
+        """All weights under their transformers names, with adapters merged. Copy a tensor before keeping it."""
 
     def state(self) -> tuple[Tensors, Tensors]:
-        """The trained weights, and `name/moment` of each; empty on all ranks but the first."""
+        """The trained weights by name, and AdamW's state as `name/moment`; both empty on ranks other than the first."""
 
     def load_state(self, weights: Tensors, moments: Tensors) -> None:
-        """Restore `state`, given whole on every rank."""
+        """Restore what `state` returned on the first rank; every rank passes the whole tensors."""
 
 
 @dataclass(frozen=True)
 class TorchBackend:
-    """One process with torch's AdamW."""
+    """A single process with torch's AdamW."""
 
     policy: Policy
     optimizer: torch.optim.Optimizer
@@ -92,7 +92,7 @@ class TorchBackend:
     def zero_grad(self) -> None:
         self.optimizer.zero_grad()
 
-    def backward(self, loss: Tensor, is_last: bool) -> None:  # noqa: ARG002  (of use to several ranks)
+    def backward(self, loss: Tensor, is_last: bool) -> None:  # noqa: ARG002  (needed with several ranks)
         loss.backward()
 
     def gradient_norm(self) -> Tensor:
@@ -134,15 +134,15 @@ class TorchBackend:
 
 
 def trained_parameters(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """Named parameters that the optimizer changes, tied ones once."""
+    """The parameters that are trained, by name; tied ones appear once."""
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 @torch.no_grad()
 def step_and_measure(optimizer: torch.optim.Optimizer) -> float:
-    """Step the optimizer; return the L2 norm of the weight change, including weight decay and rounding.
+    """Step the optimizer; returns the L2 norm of the weight change, including weight decay and rounding.
 
-    One tensor at a time, so that only one is ever copied.
+    Steps one tensor at a time, so that only one copy is needed at once.
     """
     groups, moved = optimizer.param_groups, [torch.zeros((), dtype=torch.float64)]
     try:
@@ -158,10 +158,10 @@ def step_and_measure(optimizer: torch.optim.Optimizer) -> float:
 
 
 def enable_checkpointing(model: Any) -> None:
-    """Keep no activations inside the model's layers.
+    """Turn on gradient checkpointing, which keeps no activations inside the model's layers.
 
-    transformers recomputes a layer that is in training mode, which would turn dropout on. So `checkpointing` puts the
-    layers alone into that mode, and each leaves it as its own forward pass begins, backward too.
+    transformers recomputes only layers in training mode, in which dropout would be active. So `checkpointing` puts the
+    layers into training mode, and each leaves it when its forward pass begins, also when it is recomputed.
     """
     model.gradient_checkpointing_enable({"use_reentrant": False})
     model.enable_input_require_grads()
@@ -175,7 +175,7 @@ def check_checkpointing(model: Any) -> None:
     if not (layers and model.supports_gradient_checkpointing):
         raise UsageError(
             f"--gradient_checkpointing true: expected a model whose layers can be recomputed, got "
-            f"{type(model).__name__}, whose layers cannot: leave it out"
+            f"{type(model).__name__}, whose layers cannot: omit it"
         )
 
 
@@ -190,7 +190,7 @@ def checkpointed_layers(model: Any) -> list[Any]:
 
 @contextmanager
 def checkpointing(model: Any) -> Iterator[None]:
-    """Recompute the layers prepared by `enable_checkpointing` while gradients are enabled."""
+    """A context in which layers prepared by `enable_checkpointing` are recomputed, if gradients are enabled."""
     layers = checkpointed_layers(model) if torch.is_grad_enabled() else []
     for layer in layers:
         layer.training = True
@@ -204,7 +204,7 @@ def checkpointing(model: Any) -> Iterator[None]:
 def make_schedule(
     optimizer: torch.optim.Optimizer, settings: OptimizerSettings, updates_per_step: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warm-up, then constant."""
+    """A schedule with linear warm-up over `warmup_steps` training steps, then constant."""
     warm = settings.warmup_steps * updates_per_step
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: min(1.0, (done + 1) / max(warm, 1)))
 

@@ -1,4 +1,4 @@
-"""What a process asks of torch, transformers and the C library before it computes."""
+"""Process-wide setup of torch, transformers and the C library."""
 
 import ctypes
 import os
@@ -8,18 +8,18 @@ import transformers
 
 
 def set_up_torch(threads: int) -> None:
-    """The thread count, and kernels that give the same bits every time."""
+    """Set the thread count and use deterministic kernels only."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only finds bugs, slowly
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a slow debugging aid
     if torch.cuda.is_available():
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else its products are not deterministic
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required for deterministic matrix products
     keep_freed_memory()
     transformers.utils.logging.disable_progress_bar()
 
 
 def keep_freed_memory() -> None:
-    """Ask glibc to keep freed blocks: else every large tensor of a CPU step is mapped and zeroed anew by the kernel."""
+    """Tell glibc to keep freed memory; otherwise the kernel maps and zeroes every large CPU tensor anew."""
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

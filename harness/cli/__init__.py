@@ -1,1 +1,1 @@
-"""The commands of `python -m harness`, one file each."""
+"""The commands of `python -m harness`, one per file."""

@@ -1,4 +1,4 @@
-"""What `python -m harness` can do, a module each: `add` describes a command, `run` carries it out."""
+"""The list of commands. Each is a module in which `add` defines the arguments and `run` executes the command."""
 
 from harness.cli import diff, evaluate, plan, prepare, replay, reproduce, resume, show, train
 

@@ -1,4 +1,4 @@
-"""`diff`: what differs between two runs."""
+"""`diff`: compare two runs."""
 
 import argparse
 from pathlib import Path

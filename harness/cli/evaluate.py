@@ -14,12 +14,8 @@ from harness.errors import UsageError
 from harness.run.history import History, read_history
 
 PUBLISHED = "evaluation"  # preset with the published protocol
-PROTOCOL = (
-    "eval_samples",
-    "eval_prompts",
-    "eval_temperature",
-    "eval_top_p",
-)  # its part that applies to a run's weights too
+# the part of the protocol that also applies to the weights of a run
+PROTOCOL = ("eval_samples", "eval_prompts", "eval_temperature", "eval_top_p")
 
 
 def add(subparsers: Subparsers) -> None:
@@ -34,7 +30,7 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Evaluate into a folder of its own, which the same command resumes."""
+    """Evaluate a model and write answers and scores to --output_dir; repeating the command resumes it."""
     if options.samples is not None and options.samples < 1:
         raise UsageError(f"--samples: expected 1 or more, got {options.samples}")
     source = Path(options.model_or_run)
@@ -52,7 +48,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def of_run(history: History, flags: dict[str, Any]) -> tuple[Config, str]:
-    """A run's config with these flags, and its final weights. Benchmarks follow the published protocol."""
+    """The run's config with the flags applied, and the path of its final weights.
+
+    Benchmarks follow the published protocol unless a flag says otherwise. Raises UsageError for an unfinished run.
+    """
     from harness.run.folder import FolderFault, check_manifest
 
     try:
@@ -66,7 +65,7 @@ def of_run(history: History, flags: dict[str, Any]) -> tuple[Config, str]:
 
 
 def of_model(options: argparse.Namespace, flags: dict[str, Any]) -> tuple[Config, str]:
-    """The published protocol with these flags, and the model."""
+    """The published protocol (or the given preset or file) with the flags applied, and the model's name."""
     model = options.model_or_run
     base = {} if options.preset or options.config else preset_settings(PUBLISHED)
     if "eval_data" not in flags:
@@ -77,7 +76,7 @@ def of_model(options: argparse.Namespace, flags: dict[str, Any]) -> tuple[Config
 
 
 def answer(asked: Config, weights: str, step: int) -> None:
-    """Draw the answers in this process, whatever backend trained the weights, and print the scores."""
+    """Draw the answers in this process, regardless of the backend that trained the weights, and print the scores."""
     from harness.algorithm.state import make_engine, on_gpu
     from harness.backends.torch_setup import set_up_torch
     from harness.evaluation.benchmark import evaluate_model, result_lines

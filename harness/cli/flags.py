@@ -1,4 +1,4 @@
-"""Settings from the command line."""
+"""The flags that set the config: defining them, collecting those that were given, and resolving them."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ Start = Callable[[argparse.Namespace], None]
 
 
 def add_with_settings(subparsers: Subparsers, name: str, purpose: str, start: Start) -> OneLineParser:
-    """Add a command that takes all settings: from a preset, a file, and a flag each."""
+    """Add a command that takes every setting: from a preset, from a file, or from its own flag."""
     usage = "%(prog)s [--setting value ...]"
     parser: OneLineParser = subparsers.add_parser(name, allow_abbrev=False, usage=usage, help=purpose)
     parser.set_defaults(start=start)
@@ -26,7 +26,7 @@ def add_with_settings(subparsers: Subparsers, name: str, purpose: str, start: St
 
 
 def resolved(options: argparse.Namespace) -> Config:
-    """The checked settings. Prints a note for each flag that has no effect."""
+    """The validated config. Prints a note for each flag that has no effect. Raises UsageError for invalid settings."""
     flags = given_flags(options)
     config = resolve(flags, options.preset, options.config)
     warn_unused_flags(flags, config)
@@ -42,8 +42,8 @@ def given_flags(options: argparse.Namespace) -> dict[str, str | None]:
 
 
 def warn_unused_flags(flags: dict[str, str | None], config: Config) -> None:
-    """Print a note for each setting with less effect than its user may expect."""
-    if STORE in os.environ:  # a rank: its launcher has printed them
+    """Print a note for each flag that has less effect than the user may expect."""
+    if STORE in os.environ:  # this is a rank, and its launcher has printed the notes
         return
     loss = config.loss
     if loss.loss_type == "fipo" and loss.delta is None:

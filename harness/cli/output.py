@@ -1,4 +1,4 @@
-"""Progress lines of the commands."""
+"""Progress lines that the commands print."""
 
 from collections.abc import Callable
 

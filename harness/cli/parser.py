@@ -1,4 +1,4 @@
-"""The command line: a flag per setting, one line per error, and exit codes that say how a command ended."""
+"""Building blocks of all commands: a flag per setting, one line per error, and the exit codes."""
 
 import argparse
 import difflib
@@ -22,19 +22,19 @@ Subparsers = Any  # argparse does not name this type
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """argparse without the usage text before an error. Make it with allow_abbrev=False."""
+    """An ArgumentParser that raises one-line errors without usage text. Create it with allow_abbrev=False."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError instead of exiting, with the nearest setting's name for an unknown flag."""
+        """Raise UsageError instead of exiting; for an unknown flag, suggest the most similar setting."""
         unknown = re.match(r"unrecognized arguments: --(\w+)", message)
         near = difflib.get_close_matches(unknown[1], section_of(), n=1) if unknown else []
-        # a setting's own name: one that this command does not take
+        # no suggestion if the flag is itself a setting, one that this command does not take
         hint = f"did you mean --{near[0]}?" if unknown and near not in ([], [unknown[1]]) else f"see {self.prog} --help"
         raise UsageError(f"{message}: {hint}")
 
 
 def add_setting_flags(parser: argparse.ArgumentParser, only: str | None = None) -> None:
-    """Add a flag per setting of the config (or of one section), with its default, under its section's heading."""
+    """Add a flag for every setting of the config, or of the section `only`, grouped by section."""
     for section, model in sections().items():
         if only not in (None, section):
             continue
@@ -45,7 +45,7 @@ def add_setting_flags(parser: argparse.ArgumentParser, only: str | None = None) 
 
 
 def kind(annotation: Any) -> str:
-    """The values that a flag takes: its choices or its type, and `none` where it may be absent."""
+    """The values that a flag accepts, for --help: its choices or its type, and `none` if it is optional."""
     parts = get_args(annotation)
     if get_origin(annotation) is Literal:
         return "|".join(map(str, parts))
@@ -57,28 +57,28 @@ def kind(annotation: Any) -> str:
 
 
 def check_checkout(*packages: str) -> None:
-    """Raise UsageError if a package would be imported from elsewhere: their names are generic and easily shadowed."""
+    """Raise UsageError if a package would be imported from elsewhere: the names are generic and easily shadowed."""
     for package in packages:
         found = importlib.util.find_spec(package)
         origin = Path(found.origin).resolve() if found and found.origin else None
         if origin is None or ROOT not in origin.parents:
             raise UsageError(
-                f"package {package!r}: expected this checkout's, {ROOT / package}, got {origin}: "
-                "run from the checkout, or remove what shadows it from PYTHONPATH and the environment"
+                f"package {package!r}: expected the one in this checkout, {ROOT / package}, got {origin}: "
+                "run from the checkout, or remove the other one from PYTHONPATH and the environment"
             )
 
 
 def escape_unprintable() -> None:
-    """Keep characters that the terminal's encoding lacks (LANG=C) from ending a command."""
+    """Escape characters that the terminal cannot encode (LANG=C) instead of failing on them."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: Sequence[str] = ()) -> int:
-    """The exit code of a command: 0 done, 1 failed, 2 wrong use, 75 stopped by a signal. One line for each error.
+    """Run a command and return its exit code: 0 done, 1 failed, 2 wrong use, 75 stopped by a signal.
 
-    `needs` are packages that must be this checkout's own.
+    Expected errors are printed on one line; unexpected ones rise. The packages in `needs` must come from this checkout.
     """
     escape_unprintable()
     try:
@@ -95,13 +95,13 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: 
         print("interrupted", file=sys.stderr)
         return 75
     except BrokenPipeError:
-        # the reader of our output is gone: keep the interpreter from failing again when it flushes
+        # nobody reads our output any more: keep the interpreter from failing again when it flushes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         if is_disk_full(error):
             note_reason(DiskFull.code)
-            print(f"error: the disk is full, make room: {error}", file=sys.stderr)
+            print(f"error: the disk is full, free some space: {error}", file=sys.stderr)
         elif isinstance(error, OSError) and error.filename:
             print(f"error: {error}", file=sys.stderr)
         else:

@@ -9,17 +9,17 @@ from harness.errors import UsageError
 ASSUMPTIONS = {
     "mean_prompt_tokens": "mean tokens per prompt (default: 200 for task math, exact for a chain sum)",
     "mean_response_tokens": "mean tokens per response (default: half of --max_response_tokens)",
-    "sampling_rounds": "rounds of dynamic sampling per step (default: enough if half of all groups can be used)",
+    "sampling_rounds": "rounds of dynamic sampling per step (default: as needed if half of all groups are kept)",
     "compute_share": "share of the GPU's peak FLOP/s that training reaches (default: 0.4)",
     "bandwidth_share": "share of the GPU's memory bandwidth that sampling reaches (default: 0.6)",
 }
 
 
 def add(subparsers: Subparsers) -> None:
-    purpose = "print memory per GPU, tokens, FLOPs and hours of a run, and whether it fits, without loading anything"
+    purpose = "estimate memory per GPU, tokens, FLOPs and hours of a run, and whether it fits, without loading a model"
     parser = add_with_settings(subparsers, "plan", purpose, run)
     parser.usage = "%(prog)s [--gpus N] [--gpu NAME] [--setting value ...]"
-    group = parser.add_argument_group("plan", "The hardware, and assumptions that a plan cannot check.")
+    group = parser.add_argument_group("plan", "The hardware, and assumptions that the plan cannot verify.")
     group.add_argument("--gpus", type=int, metavar="int", help="GPUs on all hosts together (default: --nproc)")
     group.add_argument("--gpu", default="h100", metavar="NAME", help="h100, h200 or a100 (default: h100)")
     group.add_argument("--gpu_memory", type=float, metavar="GIB", help="GPU memory in GiB (default: the data sheet's)")

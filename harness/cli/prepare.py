@@ -1,4 +1,4 @@
-"""The command `prepare`."""
+"""`prepare`: build and cache the tiny model."""
 
 import argparse
 
@@ -16,7 +16,7 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Build and cache the config's tiny model, so that many runs can start at once."""
+    """Build and cache the config's tiny model, so that many runs can start at the same time without waiting for it."""
     config = resolve({}, config_file=options.config)
     from harness.backends.torch_setup import set_up_torch
     from harness.run.initial_model import initial_policy

@@ -1,4 +1,4 @@
-"""A command that several ranks carry out: started here for `--nproc`, or by the user's torchrun."""
+"""Runs a command on several ranks, which are started here (`--nproc`) or by the user's torchrun."""
 
 import importlib.util
 import os
@@ -20,9 +20,10 @@ from harness.run.record import refuse_used_folder
 
 
 def by_ranks(config: Config, arguments: Sequence[str], folder: Path, is_new: bool) -> bool:
-    """Whether ranks started here have carried out the command to its end; False where this process is to do it.
+    """Run the command on ranks of its own, if the config asks for several and this process is not one of them.
 
-    Raises RanksFailed where they did not finish, and UsageError where they cannot be started.
+    Returns True once they have finished, and False if this process must run the command itself. Raises RanksFailed if a
+    rank failed, and UsageError if the ranks cannot be started.
     """
     if config.backend.backend == "torch":
         return False
@@ -33,7 +34,7 @@ def by_ranks(config: Config, arguments: Sequence[str], folder: Path, is_new: boo
     for name in ("deepspeed", *(["vllm"] if config.engine.engine == "vllm" else [])):
         if importlib.util.find_spec(name) is None:
             flag = "--engine" if name == "vllm" else "--backend"
-            raise UsageError(f"{flag} {name}: expected the package {name}, got none: install it")
+            raise UsageError(f"{flag} {name}: expected the package {name}, but it is not installed: install it")
     if is_new:
         refuse_used_folder(folder)
     try:
@@ -44,7 +45,7 @@ def by_ranks(config: Config, arguments: Sequence[str], folder: Path, is_new: boo
 
 
 def noted(failed: RanksFailed, folder: Path) -> RanksFailed:
-    """The failure with how to go on; its reason is left in status.json if the first rank could not write one."""
+    """The failure, with the command to resume; writes it to status.json if the first rank could not."""
     status = json_object(folder / STATUS)
     if status is None:
         return failed
@@ -54,11 +55,11 @@ def noted(failed: RanksFailed, folder: Path) -> RanksFailed:
         write_json(folder / STATUS, status | ending)
     if failed.is_final or failed.exit_code == Stopped.exit_code:
         return failed
-    return RanksFailed(f"{failed}; go on with: python -m harness resume {folder}", failed.exit_code, failed.code)
+    return RanksFailed(f"{failed}; resume with: python -m harness resume {folder}", failed.exit_code, failed.code)
 
 
 def print_start(config: Config, arguments: Sequence[str]) -> None:
-    """What would be started."""
+    """Print the command that would be run, and on how many ranks."""
     nproc = config.backend.nproc
     ranks = "one process" if config.backend.backend == "torch" else f"{nproc} rank{'s' * (nproc > 1)}"
     say(f"{ranks} on this host: {shlex.join([sys.executable, '-m', 'harness', *arguments])}")

@@ -1,4 +1,4 @@
-"""`replay`: another loss on the rollouts and weights of a recorded run."""
+"""`replay`: apply another loss to the rollouts and weights of a recorded run."""
 
 import argparse
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def other_config(config: Config, flags: dict[str, str | None]) -> Config:
-    """The run's config with these settings of the loss; another loss brings its own averaging."""
+    """The run's config with the given loss settings; a new --loss_type also resets averaging to its default."""
     recorded = flatten(tree_of(config))
     if "loss_type" in flags:
         del recorded["averaging"]
@@ -62,7 +62,7 @@ def other_config(config: Config, flags: dict[str, str | None]) -> Config:
 
 
 def chosen_steps(history: History, first: int, count: int | None) -> range:
-    """The steps to compare. Raises UsageError for steps that the run has not done."""
+    """The range of steps to compare. Raises UsageError if the run has not done all of them."""
     done = history.steps_done
     count = done - first if count is None else count
     if first < 0 or count < 1 or first + count > done:
@@ -74,7 +74,7 @@ def chosen_steps(history: History, first: int, count: int | None) -> range:
 
 
 def summary(what: str, lines: Sequence[dict[str, Any]]) -> str:
-    """Means over the updates, the run's own loss first."""
+    """One line with means over the updates: the cosine, then each quantity as "run's loss | other loss"."""
 
     def mean(key: str) -> str:
         values = [line[key] for line in lines if line.get(key) is not None]

@@ -1,4 +1,4 @@
-"""`reproduce`: a recorded run made again and compared."""
+"""`reproduce`: repeat a recorded run and compare the results."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command `resume`."""
+"""`resume`: continue a stopped run."""
 
 import argparse
 import gc
@@ -14,34 +14,32 @@ from harness.run.history import unfinished
 
 
 def add(subparsers: Subparsers) -> None:
-    """The command `resume`."""
     parser: OneLineParser = subparsers.add_parser(
         "resume",
         allow_abbrev=False,
-        help="go on with a run that was stopped, as if it had not been",
+        help="continue a stopped run as if it had never stopped",
     )
     parser.add_argument("run", metavar="RUN", help="folder of an unfinished run")
     parser.add_argument(
-        "--nproc", type=int, metavar="int", help="ranks to start on this host (default: as the run has it)"
+        "--nproc", type=int, metavar="int", help="ranks to start on this host (default: as recorded in the run)"
     )
     parser.set_defaults(start=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Resume, a line per step."""
     path = Path(options.run)
     config = with_nproc(unfinished(path).config, options.nproc)
     if by_ranks(config, options.arguments, path, is_new=False):
         return
     from harness.resume import resume
 
-    gc.freeze()  # what has been imported never becomes garbage, and each full collection would look at all of it
+    gc.freeze()  # imports never become garbage; without this every full collection would scan them
     folder = resume(path, step_printer(config.run.steps), say)
     say(f"finished: {folder.path}")
 
 
 def with_nproc(config: Config, nproc: int | None) -> Config:
-    """The config for so many ranks. Raises UsageError where the run is one of a single process."""
+    """The config with another number of ranks. Raises UsageError for several ranks under --backend torch."""
     if nproc is None:
         return config
     if nproc < 1 or (nproc > 1 and config.backend.backend == "torch"):

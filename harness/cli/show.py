@@ -1,4 +1,4 @@
-"""The command `show`."""
+"""`show`: explain a loss, or compare two presets."""
 
 import argparse
 
@@ -11,7 +11,7 @@ from harness.errors import UsageError
 
 
 def add(subparsers: Subparsers) -> None:
-    purpose = "explain the resolved loss and what other implementations do differently, or compare two presets"
+    purpose = "explain the loss that the settings give and how other implementations differ, or compare two presets"
     parser = add_with_settings(subparsers, "show", purpose, run)
     parser.usage = "%(prog)s [PRESET] [--against PRESET] [--setting value ...]"
     parser.add_argument("preset_name", metavar="PRESET", nargs="?", help="the same as --preset")

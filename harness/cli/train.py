@@ -1,4 +1,4 @@
-"""The command `train`."""
+"""`train`: train a model and record the run."""
 
 import argparse
 import gc
@@ -13,7 +13,7 @@ from harness.console import say
 
 def add(subparsers: Subparsers) -> None:
     parser = add_with_settings(subparsers, "train", "train a model under one loss and record the run", run)
-    parser.add_argument("--dry_run", action="store_true", help="print what would be started, and exit")
+    parser.add_argument("--dry_run", action="store_true", help="print the command that would be run, and exit")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -1,1 +1,1 @@
-"""Two runs: reproduce, replay, first difference."""
+"""Compares two runs: reproduction, replay with another loss, first difference."""

@@ -1,7 +1,7 @@
-"""Where two runs part: the first step and quantity that differ, in causal order, and why.
+"""Finds where two runs diverge: the first step and quantity that differ, in causal order, and the likely cause.
 
-At each step the weights give rollouts and evaluations, the rollouts rewards, advantages and updates, and those the
-next weights. Once a token differs everything after it does, so nothing is said of what comes later.
+At each step the weights determine rollouts and evaluations; rollouts determine rewards, advantages and updates; updates
+determine the next weights. After the first differing token everything differs, so nothing is claimed about later steps.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,16 +23,16 @@ from harness.run.history import History, Row
 
 @dataclass(frozen=True)
 class Quantity:
-    """A part of a step's records, and what decides it besides all that comes before. Names are separated by spaces."""
+    """A recorded quantity, and what it depends on besides earlier quantities. Names are separated by spaces."""
 
     name: str
-    columns: str = ""
-    stream: str | None = None  # its random stream, keyed by the seed
-    settings: str = ""
-    is_learned: bool = False  # decided by the settings of loss and optimizer
+    columns: str = ""  # columns of the table that record it
+    stream: str | None = None  # the random stream, keyed by the seed, that it is drawn from
+    settings: str = ""  # settings that it depends on
+    is_learned: bool = False  # also depends on the settings of loss and optimizer
 
     def compare(self, step: int, a: Sequence[Row], b: Sequence[Row]) -> "Iterator[Divergence]":
-        """A divergence, where the rows differ in these columns."""
+        """Yield a divergence if the rows differ in these columns."""
         columns = self.columns.split()
         if pair := first_row(a, b, columns):
             yield Divergence(step, self, row_detail(pair, columns))
@@ -77,7 +77,7 @@ FINAL_WEIGHTS = Quantity("final weights", is_learned=True)
 
 
 def first_divergence(ours: History, theirs: History) -> Divergence | None:
-    """The first difference over the steps that both runs have, or None."""
+    """The first difference between two runs over the steps that both have done, or None."""
     steps = min(ours.steps_done, theirs.steps_done)
     for step in range(steps + 1):
         if found := next(divergences(ours, theirs, step, step < steps), None):
@@ -86,7 +86,7 @@ def first_divergence(ours: History, theirs: History) -> Divergence | None:
 
 
 def divergences(ours: History, theirs: History, step: int, is_trained: bool) -> Iterator[Divergence]:
-    """What differs at a step, in causal order; tables that only one run has are skipped."""
+    """The differences at a step, in causal order. Tables that only one run has are skipped."""
     rollouts = both(ours, theirs, "rollouts", step) if is_trained else None
     if rollouts:
         yield from rollouts_differ(step, *rollouts)
@@ -101,13 +101,13 @@ def divergences(ours: History, theirs: History, step: int, is_trained: bool) -> 
 
 
 def both(ours: History, theirs: History, kind: str, step: int) -> tuple[list[Row], list[Row]] | None:
-    """The step's tables, where both runs have one."""
+    """The step's table from both runs, or None unless both have it."""
     a, b = ours.table(kind, step), theirs.table(kind, step)
     return None if a is None or b is None else (a, b)
 
 
 def rollouts_differ(step: int, a: list[Row], b: list[Row]) -> Iterator[Divergence]:
-    """Round by round, since a round is drawn because of how the one before went."""
+    """Differences of the rollouts, round by round, since a round depends on the outcome of the previous one."""
     for number in sorted({row["round"] for row in (*a, *b)}):
         ours, theirs = ([row for row in rows if row["round"] == number] for rows in (a, b))
         for quantity in SAMPLED:
@@ -120,7 +120,7 @@ def rollouts_differ(step: int, a: list[Row], b: list[Row]) -> Iterator[Divergenc
 
 
 def metrics_differ(step: int, line: Row, other: Row) -> Iterator[Divergence]:
-    """Metrics that both have and that differ; an older version has fewer, and no two runs take the same time."""
+    """The metrics that differ, except times and metrics that only one run has (older versions record fewer)."""
     keys = [key for key in line if key in other and not key.startswith("time/") and not same(line[key], other[key])]
     if keys:
         values = f"{shown(line[keys[0]])} and {shown(other[keys[0]])}"
@@ -128,7 +128,7 @@ def metrics_differ(step: int, line: Row, other: Row) -> Iterator[Divergence]:
 
 
 def weights_differ(ours: History, theirs: History) -> Divergence | None:
-    """The first tensor of the final weights that differs, where both runs have finished."""
+    """The first tensor of the final weights that differs, or None; compared only if both runs have finished."""
     files = [run.final_weights / "model.safetensors" for run in (ours, theirs)]
     if not all(file.is_file() for file in files):
         return None
@@ -143,7 +143,7 @@ def weights_differ(ours: History, theirs: History) -> Divergence | None:
 
 
 def read_weights(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors by name. Raises UsageError where the file is damaged."""
+    """The tensors in a safetensors file, by name. Raises UsageError if the file is damaged."""
     try:
         return load_file(file)
     except SafetensorError as error:
@@ -151,7 +151,7 @@ def read_weights(file: Path) -> dict[str, torch.Tensor]:
 
 
 def explained(ours: History, theirs: History, divergence: Divergence) -> list[str]:
-    """The lines that say where two runs part, and why."""
+    """Lines that say where two runs diverge, and why."""
     step = divergence.step
     where = "after the last step" if step is None else f"step {step}"
     reasons = list(causes(ours, theirs, divergence.quantity)) or suspects(ours, theirs)
@@ -163,11 +163,11 @@ def explained(ours: History, theirs: History, divergence: Divergence) -> list[st
             f"  log-probabilities of step {step} up to the first differing token of each response: "
             f"within {found[0]:.3g} over {found[1]:,} tokens"
         )
-    return [*lines, "nothing is claimed of what comes after it"]
+    return [*lines, "nothing is claimed about what comes after it"]
 
 
 def causes(ours: History, theirs: History, quantity: Quantity) -> Iterator[str]:
-    """What differs among the inputs of a quantity: its random stream, its settings, the initial weights."""
+    """The inputs of a quantity that differ: its random stream, its settings, the initial weights."""
     settings, tree = settings_that_differ(ours.config, theirs.config), tree_of(ours.config)
     if quantity.stream and (seeds := settings.get("seed")):
         yield f"the random stream (seed, {quantity.stream!r}, ...): seeds {seeds[0]} and {seeds[1]}"
@@ -180,7 +180,7 @@ def causes(ours: History, theirs: History, quantity: Quantity) -> Iterator[str]:
 
 
 def suspects(ours: History, theirs: History) -> list[str]:
-    """Where no known input differs: every setting and every part of the environment that does."""
+    """Every setting and part of the environment that differs, for when none of the quantity's known inputs does."""
     settings = {f"--{flag}": pair for flag, pair in settings_that_differ(ours.config, theirs.config).items()}
     differences = settings | differing(ours.environment, theirs.environment)
     found = [f"{name}: {shown(mine)} and {shown(other)}" for name, (mine, other) in differences.items()]
@@ -188,7 +188,7 @@ def suspects(ours: History, theirs: History) -> list[str]:
 
 
 def agreement(ours: History, theirs: History, steps: int) -> list[str]:
-    """Of two runs without a divergence: lines that say what could not be compared, and last what is the same."""
+    """For two runs without a divergence: a line on what could not be compared, if anything, then what is equal."""
     compared, gaps = ["metrics"], []
     for name, kind, last in (("rollouts", "rollouts", steps - 1), ("evaluations", "evals", steps)):
         found = {step: (ours.has_table(kind, step), theirs.has_table(kind, step)) for step in range(last + 1)}
@@ -202,12 +202,12 @@ def agreement(ours: History, theirs: History, steps: int) -> list[str]:
         compared.append("final weights")
     elif any(finished):
         gaps.append("final weights")
-    lines = [f"not compared, since they are not in both: {'; '.join(gaps)}"] if gaps else []
+    lines = [f"not compared, since not both runs have them: {'; '.join(gaps)}"] if gaps else []
     return [*lines, ", ".join(compared)]
 
 
 def first_row(a: Sequence[Row], b: Sequence[Row], columns: Sequence[str]) -> tuple[Row, Row] | None:
-    """The first pair of rows that differ in the columns that both tables have; a missing row is an empty one."""
+    """The first pair of rows that differ in a column of both tables, or None; a missing row is an empty dict."""
     shared = [column for column in columns if all(not rows or column in rows[0] for rows in (a, b))]
     for number in range(max(len(a), len(b))):
         row, other = (rows[number] if number < len(rows) else {} for rows in (a, b))
@@ -217,14 +217,14 @@ def first_row(a: Sequence[Row], b: Sequence[Row], columns: Sequence[str]) -> tup
 
 
 def in_both(a: Sequence[Row], b: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """The rows of prompts and samples that both tables have, in the order of the first."""
+    """The rows whose (prompt, sample) is in both tables, in the order of the first table."""
     theirs = {(row["prompt_id"], row["sample"]): row for row in b}
     ours = [row for row in a if (row["prompt_id"], row["sample"]) in theirs]
     return ours, [theirs[row["prompt_id"], row["sample"]] for row in ours]
 
 
 def same(value: object, other: object) -> bool:
-    """Whether two recorded values are equal; a NaN is equal to a NaN."""
+    """Whether two recorded values are equal; NaN equals NaN."""
     if value == other:
         return True
     if isinstance(value, list) and isinstance(other, list):
@@ -233,7 +233,7 @@ def same(value: object, other: object) -> bool:
 
 
 def row_detail(pair: tuple[Row, Row], columns: Sequence[str]) -> str:
-    """What differs between two rows."""
+    """A phrase that says how two rows differ."""
     row, other = pair
     if not row or not other:
         return "one run has more of them"
@@ -248,12 +248,12 @@ def row_detail(pair: tuple[Row, Row], columns: Sequence[str]) -> str:
 
 
 def common_length(a: Sequence[Any], b: Sequence[Any]) -> int:
-    """How far two sequences agree."""
+    """The length of the longest common prefix."""
     return next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def logprob_agreement(a: Sequence[Row], b: Sequence[Row]) -> tuple[float, int] | None:
-    """The largest difference of old log-probabilities up to each response's first differing token, over how many."""
+    """(largest difference, count) of old log-probabilities up to each response's first differing token, or None."""
     differences: list[float] = []
     for row, other in zip(*in_both(a, b), strict=True):
         if row["old_logprobs"] is not None and other["old_logprobs"] is not None:
@@ -264,6 +264,6 @@ def logprob_agreement(a: Sequence[Row], b: Sequence[Row]) -> tuple[float, int] |
 
 
 def shown(value: object) -> str:
-    """A value, cut to fit a line."""
+    """A value as text of at most 60 characters."""
     text = f"{value:.9g}" if isinstance(value, float) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,7 +1,7 @@
-"""Another loss on the batches and weights of a recorded run.
+"""Applies another loss to the batches and weights of a recorded run.
 
-The run's own updates are repeated from its stored rollouts, so that at each of them both losses see the same policy,
-responses and old log-probabilities. The other loss's gradient is measured and never applied.
+The run's updates are repeated from its stored rollouts. At each update both losses see the same policy, responses and
+old log-probabilities; the other loss's gradient is measured but not applied.
 """
 
 import json
@@ -40,7 +40,7 @@ Line = dict[str, Any]
 
 @dataclass
 class Replay:
-    """A run being replayed beside another loss."""
+    """A run that is being repeated, and the updater of the other loss."""
 
     history: History
     training: Training
@@ -49,10 +49,10 @@ class Replay:
 
 
 def replay_run(history: History, other: Config, steps: range, out: Path, say: Say) -> Iterator[list[Line]]:
-    """Yield a step's lines, one per update, and write them to `out`/replay.jsonl; finally say how exact it was.
+    """Yield each step's lines, one per update, and write them to `out`/replay.jsonl; at the end `say` how exact it was.
 
-    Starts at the newest checkpoint before the first step, or at the initial weights. Raises UsageError where those
-    are not available, or a step's rollouts are not stored.
+    Starts at the newest checkpoint before the first step, or at the initial weights. Raises UsageError if those are not
+    available or the rollouts of a step are not stored.
     """
     refuse_used_folder(out)
     replay = begin_replay(history, other, steps.start, say)
@@ -80,13 +80,13 @@ def begin_replay(history: History, other: Config, first_step: int, say: Say) -> 
 
 
 def in_this_process(config: Config) -> Config:
-    """The config for one process with torch's engine, whatever the run had."""
+    """The config, changed to a single process with torch's engine."""
     engine = config.engine.model_copy(update={"engine": "torch"})
     return config.model_copy(update={"backend": BackendSettings(), "engine": engine})
 
 
 def training_at(history: History, reference: Policy | None, step: int, say: Say) -> Training:
-    """The run's state after `step` steps, or the last one before that was kept."""
+    """The run's state at the newest usable checkpoint of at most `step` steps, or at its start."""
     for folder in kept_checkpoints(history.path / CHECKPOINTS):
         try:
             state = read_state(folder)
@@ -105,7 +105,7 @@ def replay_step(replay: Replay) -> Iterator[Line]:
     groups = groups_of(rows, training.policy)
     minibatches, others = (plan_minibatches(groups, training.policy, task, each) for each in (config, other.config))
     known = known_logprobs(own.backend, training.reference, minibatches, config.rollout.temperature)
-    replay.off = float(np.max([replay.off, distance(rows, minibatches, known)]))  # unlike max, a NaN stays one
+    replay.off = float(np.max([replay.off, distance(rows, minibatches, known)]))  # unlike max, np.max propagates NaN
     updates = [batch for _ in range(config.optimizer.epochs) for batch in zip(minibatches, others, known, strict=True)]
     for number, (ours, theirs, logprobs) in enumerate(updates):
         measured = measure(other, theirs, logprobs)
@@ -115,7 +115,7 @@ def replay_step(replay: Replay) -> Iterator[Line]:
         try:
             own.apply(gradient, ours, record)
         except NonFinite:
-            continue  # nothing is stepped, as in the run
+            continue  # no step is taken, as in the run
         yield {
             "step": step,
             "update": number,
@@ -129,7 +129,7 @@ def replay_step(replay: Replay) -> Iterator[Line]:
 
 
 def measure(updater: Updater, minibatch: list[MicroBatch], known: list[KnownLogprobs]) -> LossRecord:
-    """The loss's metrics on the minibatch at the policy's weights; leaves its gradient in the parameters."""
+    """The loss's metrics on the minibatch under the current weights; leaves the gradient in the parameters' .grad."""
     gradient, record = updater.gradient(minibatch, known), LossRecord(metric_names(updater.loss))
     for batch, forward in zip(minibatch, gradient.forwards, strict=True):
         record.add(batch, forward)
@@ -138,7 +138,7 @@ def measure(updater: Updater, minibatch: list[MicroBatch], known: list[KnownLogp
 
 
 def cosine_of(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> float | None:
-    """The cosine of two gradients over all parameters, in float64; None where one of them is 0 or not finite."""
+    """The cosine of two gradients over all parameters, in float64; None if one of them is 0 or not finite."""
     dot, aa, bb = (
         sum(float(torch.dot(x.flatten().double(), y.flatten().double())) for x, y in zip(left, right, strict=True))
         for left, right in ((a, b), (a, a), (b, b))
@@ -148,7 +148,7 @@ def cosine_of(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> float | N
 
 
 def distance(rows: Sequence[Row], minibatches: list[list[MicroBatch]], known: list[list[KnownLogprobs]]) -> float:
-    """The largest difference between the recorded old log-probabilities and those computed again."""
+    """The largest difference between recorded and recomputed old log-probabilities."""
     again = StepUpdates(minibatches, known, LossRecord(())).trained()
     differences = [
         abs(ours - theirs)
@@ -159,7 +159,7 @@ def distance(rows: Sequence[Row], minibatches: list[list[MicroBatch]], known: li
 
 
 def exactness(replay: Replay) -> str:
-    """How closely the replay followed the run."""
+    """A phrase that says how closely the replay followed the run."""
     history = replay.history
     followed = f"old log-probabilities within {replay.off:.3g} of those recorded"
     if replay.training.steps_done < history.config.run.steps or not history.final_weights.is_dir():
@@ -167,4 +167,4 @@ def exactness(replay: Replay) -> str:
     check_manifest(history.final_weights)
     final = load_policy(str(history.final_weights), history.config.model.dtype)
     same = tensors_sha256(exported(final.model)) == tensors_sha256(exported(replay.training.policy.model))
-    return f"{followed}; the weights at the end are {'the very ones' if same else 'not those'} of the run"
+    return f"{followed}; the final weights are {'identical to' if same else 'not'} those of the run"

@@ -1,4 +1,4 @@
-"""A recorded run repeated from its folder alone."""
+"""Repeats a recorded run from its folder and compares the records."""
 
 from pathlib import Path
 
@@ -18,15 +18,15 @@ class FarEnough(Stopped):
 
 
 def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Say) -> Divergence | None:
-    """Repeat the run's first `until` steps in `out`; the first difference from the recorded ones, if any.
+    """Repeat the run's first `until` steps in `out`; returns the first difference from the recorded ones, or None.
 
-    Tells `say` first what differs in this environment. Raises UsageError where the initial weights are not available.
+    Prints differences of the environment first. Raises UsageError if the initial weights are not available.
     """
     differences = differences_here(run.environment, run.config.run.threads)
     for name, (then, now) in differences.items():
         say(f"{name}: {shown(then)} in the run, {shown(now)} here")
     if any(name in differences for name in FINGERPRINT):
-        say("so results may differ in the last bits here, and a single flipped token changes everything after it")
+        say("so results may differ here in the last bits, and a single flipped token changes everything after it")
     set_up_torch(run.config.run.threads)
     policy = recorded_initial_policy(run, say)
 
@@ -43,10 +43,10 @@ def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Say) ->
 
 
 def comparable_steps(run: History, asked: int | None) -> int:
-    """How many steps to compare. Raises UsageError where the run has none, or fewer than asked for."""
+    """How many steps to compare. Raises UsageError if the run has done none, or fewer than asked for."""
     if run.steps_done == 0 or (asked is not None and not 0 < asked <= run.steps_done):
         raise UsageError(
             f"--steps: expected 1 to the {run.steps_done} steps that {run.path} has done, got {asked}: "
-            "name a run that has made a step, or fewer steps"
+            "name a run with at least one step, or fewer steps"
         )
     return asked or run.steps_done

@@ -1,4 +1,4 @@
-"""What the sections of the settings share, and how a value is spelled as a flag."""
+"""The base class of config sections, and the conversion of values to and from flags."""
 
 from typing import Annotated, Any, get_args
 
@@ -9,14 +9,17 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """Unknown keys, infinities and NaN are errors; a section cannot change once built."""
+    """A frozen section of the config. Unknown keys, infinities and NaN are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
     @model_validator(mode="before")
     @classmethod
     def none_may_be_a_choice(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Read an absent value as the choice 'none' where there is one: a command line spells both alike."""
+        """Read None as the choice 'none' for settings that have it, since both are spelled "none" on the command line.
+
+        Raises ValueError for a boolean in a setting that takes none.
+        """
         choices = {name for name, field in cls.model_fields.items() if "none" in get_args(field.annotation)}
         for name, value in values.items():
             if isinstance(value, bool) and name in cls.model_fields and cls.model_fields[name].annotation is not bool:
@@ -25,15 +28,15 @@ class Section(BaseModel):
 
 
 def setting(default: Any, description: str, **limits: Any) -> Any:
-    """A field with its default, its help text, and pydantic's limits on its value."""
+    """A pydantic field with a default, a help text, and limits on its value (gt, ge, lt, le)."""
     return Field(default=default, description=description, **limits)
 
 
 def spelled(value: object) -> str:
-    """The value as a flag takes it."""
+    """The value as it is written on the command line."""
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def parsed(value: str) -> str | None:
-    """The value of a flag: `none` and `None` mean that there is none, everything else is the schema's to read."""
+    """The value of a flag: None for `none` and `None`; any other text is left for the schema to convert."""
     return None if value in ("none", "None") else value

@@ -1,4 +1,4 @@
-"""What differs between settings, and whether that is what is compared or a confound: the one answer to both."""
+"""The settings in which configs differ, and whether each difference is part of the comparison or a confound."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting that not all configs share."""
+    """A setting that is not the same in all configs."""
 
     field: str
-    values: Values  # by the configs' names; None also where a config's loss has no such setting
+    values: Values  # by name of the config; also None if the config's loss has no such setting
     allowed: bool  # part of what is compared; otherwise a confound
 
 
 def of_the_loss(field: str, _values: Values) -> bool:
-    """Whether the setting makes the loss: its formula, clips, weights, average and advantages."""
+    """Whether the setting is part of the loss: its formula, clips, weights, averaging and advantages."""
     return section_of()[field] == "loss"
 
 
@@ -41,18 +41,18 @@ def differences(
 
 
 def settings_that_differ(ours: Config, theirs: Config) -> dict[str, tuple[Any, Any]]:
-    """By flag, both values of each setting in which two configs differ."""
+    """Both values of each setting in which two configs differ, by flag."""
     return {one.field: tuple(one.values.values()) for one in differences({"ours": ours, "theirs": theirs})}
 
 
 def effective(config: Config) -> Values:
-    """All settings by flag, None for those of another loss."""
+    """All settings by flag; None for those that belong to another loss."""
     settings = flatten(tree_of(config))
     return {flag: None if is_anothers(flag, config.loss.loss_type) else value for flag, value in settings.items()}
 
 
 def differences_text(configs: Mapping[str, Config]) -> Iterator[str]:
-    """A table of the differences, a line each, and how many of them are confounds of comparing the losses."""
+    """Lines of a table of the differences, and how many of them are confounds in a comparison of losses."""
     found = differences(configs)
     if not found:
         yield f"{' and '.join(configs)}: no setting differs"
@@ -73,6 +73,6 @@ def differences_text(configs: Mapping[str, Config]) -> Iterator[str]:
 
 
 def shown(difference: Difference, name: str, config: Config) -> str:
-    """The config's value, cut to fit a column; "-" where its loss has no such setting."""
+    """The config's value, cut to the width of a column; "-" if its loss has no such setting."""
     text = "-" if is_anothers(difference.field, config.loss.loss_type) else spelled(difference.values[name])
     return text if len(text) <= 40 else f"{text[:37]}..."

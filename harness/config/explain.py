@@ -1,6 +1,6 @@
-"""The resolved loss as text: each step's formula and source, the flags that set it, and what other implementations do.
+"""Explains the resolved loss: each step's formula and source, the flags that set it, and what other implementations do.
 
-What is fixed of a step stands in explain.toml; here is what depends on the settings.
+This file has the parts that depend on the settings; explain.toml has the fixed parts.
 """
 
 import inspect
@@ -41,7 +41,7 @@ AVERAGES = {
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the loss; `elsewhere` has a line for each way in which others differ."""
+    """One step of the loss; `elsewhere` has a line for each way in which other implementations differ."""
 
     name: str
     formula: str
@@ -80,9 +80,9 @@ def loss_steps(config: Config) -> list[Step]:
 
 
 def described(name: str, loss: LossSettings, formula: str, ours: str = "", alike: Collection[str] = ()) -> Step:
-    """The step with what explain.toml says of it.
+    """The step with its source, flags and other implementations from explain.toml.
 
-    Other implementations of this loss are listed unless they are `alike` or their words are `ours`.
+    Implementations of this loss are listed unless they are in `alike` or their description equals `ours`.
     """
     facts, irrelevant = FACTS[name], WITHOUT_FIPO if loss.loss_type == "fipo" else FIPO_ALONE
     by_words: dict[str, list[str]] = {}
@@ -95,7 +95,7 @@ def described(name: str, loss: LossSettings, formula: str, ours: str = "", alike
 
 
 def own_formula(loss: LossSettings) -> Step:
-    """The step of a loss that is not explained here: what its class says of itself."""
+    """The step of a loss that is not in FORMULAS, from its class's docstring."""
     kind = LOSSES[loss.loss_type]
     head, _, rest = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")
     flags = tuple(flag for name in loss.loss_fields() if (flag := loss.flag(name)).startswith(f"{loss.loss_type}_"))

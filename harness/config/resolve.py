@@ -1,4 +1,4 @@
-"""From presets, files and flags to one checked Config: flags win over the file, the file wins over the preset."""
+"""Resolves preset, file and flags into a validated Config. Flags override the file, which overrides the preset."""
 
 import difflib
 import hashlib
@@ -21,24 +21,24 @@ PRESETS = Path(__file__).parents[1] / "presets"
 
 
 def resolve(flags: Mapping[str, Any], preset: str | None = None, config_file: str | None = None) -> Config:
-    """The checked settings of a new run. Raises UsageError with one line that names the flag at fault."""
+    """The validated config of a new run. Raises UsageError with a one-line message that names the flag at fault."""
     config = build(layered(flags, preset, config_file))
     model = config.model
     if model.dtype == "bfloat16" and config.backend.backend == "torch" and model.lora_rank is None:
         raise UsageError(
-            "--dtype bfloat16 with --backend torch keeps no float32 weights, and rounds most steps away: use --dtype "
-            "float32, --backend deepspeed, or adapters (--lora_rank 16), which are float32"
+            "--dtype bfloat16 with --backend torch keeps no float32 weights, so rounding cancels most steps: use "
+            "--dtype float32, --backend deepspeed, or adapters (--lora_rank 16), which are float32"
         )
     return config
 
 
 def read_config(path: Path) -> Config:
-    """The checked settings of a file alone, whether of a planned run or a recorded one."""
+    """The validated config in a file, which may belong to a planned or a recorded run."""
     return build(layered({}, config_file=str(path)))
 
 
 def layered(flags: Mapping[str, Any], preset: str | None = None, config_file: str | None = None) -> dict[str, Any]:
-    """The flags that preset, file and command line set; the last to set a flag wins."""
+    """The settings from preset, file and command line, merged by flag."""
     layers: dict[str, Any] = {}
     if preset is not None:
         layers |= preset_settings(preset)
@@ -50,7 +50,7 @@ def layered(flags: Mapping[str, Any], preset: str | None = None, config_file: st
 
 
 def build(flat: Mapping[str, Any]) -> Config:
-    """The Config with these flags set and the rest at their defaults."""
+    """The Config with these settings, and defaults for the rest. Raises UsageError for invalid values."""
     where = section_of()
     tree: dict[str, dict[str, Any]] = {}
     for flag, value in flat.items():
@@ -69,7 +69,7 @@ def build(flat: Mapping[str, Any]) -> Config:
 
 
 def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by flag, whether the file groups them into sections (as config.json does) or not."""
+    """Settings by flag, from a tree that may or may not group them into sections (config.json does)."""
     tree = values["config"] if isinstance(values.get("config"), Mapping) else values
     flat: dict[str, Any] = {}
     for key, value in tree.items():
@@ -84,7 +84,7 @@ def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def file_settings(values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The settings of a file by flag; TOML has no null, so "none" stands for it."""
+    """The settings of a file by flag. TOML has no null, so "none" becomes None."""
     flat = checked_keys(flatten(values), source)
     return {name: parsed(value) if isinstance(value, str) else value for name, value in flat.items()}
 
@@ -95,7 +95,7 @@ def settings_in(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checked_keys(flat: dict[str, Any], source: str) -> dict[str, Any]:
-    """The same settings. Raises UsageError, with the nearest name, for one that does not exist."""
+    """The settings, unchanged. Raises UsageError for an unknown name, with the most similar one."""
     known = section_of()
     for key in flat:
         if key not in known:
@@ -106,7 +106,7 @@ def checked_keys(flat: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def preset_settings(preset: str, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The settings of a preset, over those of the preset that it names as its `base`."""
+    """The settings of a preset, merged over those of its `base` preset, if it names one."""
     path = preset_path(preset)
     if path in above:
         raise UsageError(f"preset {path}: expected a base other than itself, got {preset!r} again: name another")

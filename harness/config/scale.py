@@ -53,7 +53,7 @@ class BackendSettings(Section):
 
 
 def check_scale(backend: BackendSettings, engine: EngineSettings, dtype: str) -> None:
-    """Raise ValueError for settings of backend, engine and dtype that do not go together."""
+    """Raise ValueError for combinations of backend, engine and dtype that are not supported."""
     if backend.backend == "torch" and backend.nproc > 1:
         raise ValueError(
             f"--nproc {backend.nproc} needs --backend deepspeed, got torch, which is one process: pass it, or leave "

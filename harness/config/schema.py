@@ -19,18 +19,18 @@ DEFAULT_AVERAGING: dict[str, Averaging] = {
     "dapo": "token_mean",  # DAPO eq. 12
     "fipo": "token_mean",
 }
-OWN_PREFIXES = tuple(f"{name}_" for name in LOSS_TYPES)  # of settings that one loss alone has
+OWN_PREFIXES = tuple(f"{name}_" for name in LOSS_TYPES)  # prefixes of settings that belong to one loss
 
 
 class RunSettings(Section):
-    """How long, where to, and with which random numbers."""
+    """Length of the run, random seed, output and checkpoints."""
 
     seed: int = setting(0, "Keys every random draw of the run.", ge=0)
     steps: Count = setting(20, "Training steps: rounds of rollouts and the updates made from them.")
-    token_budget: Count | None = setting(None, "End after the step that reaches so many generated tokens, kept or not.")
+    token_budget: Count | None = setting(None, "End after the step that reaches this many generated tokens.")
     threads: Count = setting(1, "CPU threads. Results are bit-identical only for the same thread count.", le=1024)
     record_rollouts: Literal["all", "none"] = setting("all", "Which responses are stored.")
-    checkpoint_every: Count = setting(10, "Training steps between checkpoints; the newest two stay.")
+    checkpoint_every: Count = setting(10, "Training steps between checkpoints; the newest two are kept.")
     give_up_after: Count | None = setting(
         5, "Fail if no group of the first N steps had different rewards; none: never."
     )
@@ -38,7 +38,7 @@ class RunSettings(Section):
 
 
 class ModelSettings(Section):
-    """What is trained."""
+    """The model to train, its precision and adapters."""
 
     model: str = setting("tiny", "'tiny' (made here), a transformers folder or a hub name.")
     model_revision: str | None = setting(None, "Commit of a hub model. Default: the newest, recorded.")
@@ -47,10 +47,10 @@ class ModelSettings(Section):
         None, "Context length, if longer than the model's own, which is the default."
     )
     dtype: Literal["float32", "bfloat16"] = setting("float32", "Dtype of the weights.")
-    device: Literal["auto", "cpu"] = setting("auto", "auto: the GPU, where there is one.")
+    device: Literal["auto", "cpu"] = setting("auto", "auto: the GPU, if there is one.")
     lora_rank: Count | None = setting(None, "Train LoRA adapters of this rank in every linear layer, not the weights.")
     lora_alpha: Count | None = setting(None, "Adapters are scaled by alpha / rank. Default: twice the rank.")
-    gradient_checkpointing: bool = setting(False, "Recompute activations backward: less memory, a third more time.")
+    gradient_checkpointing: bool = setting(False, "Recompute activations: less memory, a third more time.")
 
 
 class RolloutSettings(Section):
@@ -64,12 +64,12 @@ class RolloutSettings(Section):
         False, "Draw prompts until enough groups have right and wrong responses (DAPO eq. 11)."
     )
     max_sampling_rounds: Count = setting(3, "Rounds of dynamic sampling at most.")
-    prompts_per_round: Count | None = setting(None, "Prompts per such round. Default: as many as are trained on.")
+    prompts_per_round: Count | None = setting(None, "Prompts per sampling round. Default: --prompts_per_step.")
     unfilled: Literal["train", "stop"] = setting("train", "What to do with a batch that the rounds did not fill.")
 
 
 class LossSettings(Section):
-    """The loss, under the published page's names and with its defaults. Each source is in losses/."""
+    """The loss, with names and defaults of the published page. losses/ gives the sources."""
 
     loss_type: LossType = setting("grpo", "Per-token formula.")
     averaging: Averaging = setting("sequence_mean", "Token weights. Default: sequence_mean for grpo, else token_mean.")
@@ -79,7 +79,7 @@ class LossSettings(Section):
     beta: float = setting(0.0, "Weight of the KL to the initial policy (k3).")
     log_ratio_clamp: float | None = setting(None, "Cut log-ratios at +- this (the authors: 20).")
     sequence_filter: bool = setting(False, "Drop responses with two or more dual-clipped tokens, as the authors do.")
-    advantage_scale: AdvantageScale = setting("group", "Whose std divides advantages, if any.")
+    advantage_scale: AdvantageScale = setting("group", "Std that divides advantages, if any.")
     advantage_std_eps: float = setting(1e-6, "Added to that std (page: 1e-4).", ge=0)
     fipo_decay_rate: float = setting(32.0, "Half-life of the Future-KL discount, tokens (> 0).")
     fipo_clip_range: float | None = setting(0.2, "How far an influence weight may lie from 1; 0 or none: anywhere.")
@@ -98,9 +98,9 @@ class LossSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def fill_dependent_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Write out the averaging that goes with the loss, and the upper clip bound that follows the lower."""
+        """Fill in averaging, whose default depends on the loss, and epsilon_high, whose default is epsilon."""
         values = dict(values)
-        if values.get("averaging") is None:  # none for a loss without a default, which pydantic then refuses
+        if values.get("averaging") is None:  # stays None for a loss without a default, which pydantic rejects
             values["averaging"] = DEFAULT_AVERAGING.get(str(values.get("loss_type", "grpo")))
         if values.get("epsilon_high") is None:
             values["epsilon_high"] = values.get("epsilon", 0.2)
@@ -113,16 +113,16 @@ class LossSettings(Section):
 
     @property
     def has_placebo(self) -> bool:
-        """Whether the loss's influence weights are replaced before they are used."""
+        """Whether the loss's influence weights are replaced by a placebo."""
         return self.loss_type == "fipo" and self.fipo_placebo != "none"
 
     def flag(self, field: str) -> str:
-        """The flag that sets a field of the loss: shared fields bare, a loss's own with its prefix."""
+        """The flag that sets a field of the loss; fields of one loss only have its name as prefix."""
         own = f"{self.loss_type}_{field}"
         return own if own in type(self).model_fields else {"epsilon_low": "epsilon"}.get(field, field)
 
     def loss_fields(self) -> dict[str, Any]:
-        """The fields of `LOSSES[loss_type]` with the values set here. Raises UsageError for one without a setting."""
+        """The keyword arguments of `LOSSES[loss_type]`. Raises UsageError if one of its fields has no setting."""
         fields = LOSSES[self.loss_type].__dataclass_fields__
         try:
             return {field: getattr(self, self.flag(field)) for field in fields}
@@ -158,7 +158,7 @@ class OptimizerSettings(Section):
 
 
 class EvaluationSettings(Section):
-    """How progress is measured, always on the same held-out prompts."""
+    """Evaluations on held-out prompts, which are always the same."""
 
     eval_every: Count = setting(2, "Training steps between evaluations.")
     eval_prompts: Count = setting(256, "Held-out prompts.")
@@ -188,12 +188,12 @@ class Config(Section):
 
     @property
     def updates_per_rollout(self) -> int:
-        """Optimizer steps made from one batch of rollouts."""
+        """Optimizer steps per batch of rollouts."""
         return self.optimizer.minibatches * self.optimizer.epochs
 
     @property
     def responses_per_step(self) -> int:
-        """Responses in a filled batch."""
+        """Responses in a full batch."""
         return self.rollout.prompts_per_step * self.rollout.group_size
 
     @property
@@ -207,7 +207,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def check_batches(self) -> Self:
-        """Refuse numbers of prompts and responses that do not divide."""
+        """Reject numbers of prompts and responses that do not divide evenly."""
         prompts, minibatches = self.rollout.prompts_per_step, self.optimizer.minibatches
         if prompts % minibatches:
             raise ValueError(
@@ -223,8 +223,8 @@ class Config(Section):
             )
         if micro is not None and self.optimizer.micro_batch_tokens is not None:
             raise ValueError(
-                f"--micro_batch_size {micro} and --micro_batch_tokens {self.optimizer.micro_batch_tokens} both say "
-                "what passes through the model at a time: leave one out"
+                f"--micro_batch_size {micro} and --micro_batch_tokens {self.optimizer.micro_batch_tokens} both set "
+                "the size of a micro-batch: leave one out"
             )
         if (asked := self.rollout.prompts_per_round or prompts) < prompts:
             raise ValueError(f"--prompts_per_round {asked} must be at least --prompts_per_step {prompts}: raise it")
@@ -232,7 +232,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def check_combinations(self) -> Self:
-        """Refuse settings that do not go together."""
+        """Reject combinations of settings that are not supported."""
         check_scale(self.backend, self.engine, self.model.dtype)
         if self.model.lora_alpha and self.model.lora_rank is None:
             raise ValueError("--lora_alpha needs --lora_rank, got none: pass --lora_rank 16, or leave it out")
@@ -261,5 +261,5 @@ def is_anothers(flag: str, loss_type: str) -> bool:
 
 
 def section_of() -> dict[str, str]:
-    """The section in which each flag lives. Flags are unique over the tree."""
+    """Each flag's section. Flags are unique over all sections."""
     return {flag: name for name, section in sections().items() for flag in section.model_fields}

@@ -1,4 +1,4 @@
-"""Task, data and rewards."""
+"""Settings of the task, its data and its rewards."""
 
 from datetime import date
 from typing import Annotated, Literal
@@ -45,19 +45,19 @@ class DataSettings(Section):
     )
     eval_data: str | None = setting(None, "Evaluated on: one or more of the same, with commas.")
     prompt_template: Literal["chat", "plain"] = setting(
-        "chat", "chat: the tokenizer's chat template. plain: the prompt as it stands."
+        "chat", "chat: the tokenizer's chat template. plain: the prompt without a template."
     )
     prompt_date: Annotated[str, AfterValidator(iso_date)] = setting(
         "2026-01-01", "The day (ISO 8601) that chat templates print as today's: the same in every run."
     )
     answer_format: Literal["answer_line", "boxed"] = setting(
-        "answer_line", "How a response must give its answer, and is told to: a last line 'Answer: 5', or \\boxed{5}."
+        "answer_line", "Format of answers, which the prompt asks for: a last line 'Answer: 5', or \\boxed{5}."
     )
     max_prompt_tokens: Count = setting(2048, "Longer prompts are left out, and counted.")
 
 
 def check_task(task: TaskSettings, data: DataSettings, max_response_tokens: int) -> None:
-    """Raise ValueError for settings of task and data that do not go together."""
+    """Raise ValueError for combinations of task and data settings that are not supported."""
     buffer = task.overlong_buffer
     if buffer is not None and buffer >= max_response_tokens:
         raise ValueError(
@@ -65,7 +65,7 @@ def check_task(task: TaskSettings, data: DataSettings, max_response_tokens: int)
         )
     if task.task == "math" and task.control not in ("none", "random_reward"):
         raise ValueError(
-            f"--control {task.control} needs a task whose steps can be told right from wrong, got math: "
+            f"--control {task.control} needs a task whose individual steps can be checked, got math: "
             "use a chain sum, or --control random_reward"
         )
     if task.task != "math" and (data.train_data or data.eval_data):

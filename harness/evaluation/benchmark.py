@@ -1,6 +1,6 @@
-"""A model's answers to benchmarks, in a folder that the same command resumes part by part.
+"""Evaluates a model on benchmarks. The answers are written in parts, so that repeating the command resumes it.
 
-evaluation.json    what is asked of which weights; fixed at the start
+evaluation.json    the weights, settings and problems; fixed at the start
 answers/           a parquet file per part, with the columns of a run's evals/
 results.json       scores by benchmark and problem, written at the end
 """
@@ -32,9 +32,9 @@ IDENTITY = ("model_sha256", "config_sha256", "samples", "step", "suites", "targe
 
 
 def evaluate_model(context: SamplerContext, step: int, samples: int, out: Path) -> dict[str, Any]:
-    """Draw `samples` answers to every prompt that the folder does not have yet; returns the content of results.json.
+    """Draw the answers that are missing in the folder, `samples` per prompt; returns the content of results.json.
 
-    Raises UsageError where the folder holds anything but this very evaluation, finished or not.
+    Raises UsageError if the folder holds anything other than this evaluation.
     """
     settings = context.config.evaluation
     problems = context.task.held_out(settings.eval_split, settings.eval_prompts)
@@ -48,7 +48,7 @@ def evaluate_model(context: SamplerContext, step: int, samples: int, out: Path) 
 
 
 def suites_of(context: SamplerContext, problems: Sequence[Problem]) -> dict[str, list[str]]:
-    """Prompt ids by benchmark; a task without data files is one benchmark."""
+    """Prompt ids by benchmark. A task without data files counts as a single benchmark."""
     data = context.task.facts.get("data")
     asked = [problem.prompt_id for problem in problems]
     if not data or context.config.evaluation.eval_split == "tune":
@@ -80,7 +80,7 @@ def description(
 
 
 def begin(out: Path, wanted: dict[str, Any]) -> None:
-    """Create the folder, or check that it belongs to this very evaluation. Raises UsageError where it does not."""
+    """Create the folder, or check that it belongs to this evaluation. Raises UsageError if it does not."""
     kept = json_object(out / EVALUATION)
     if kept is None:
         refuse_used_folder(out)
@@ -91,13 +91,13 @@ def begin(out: Path, wanted: dict[str, Any]) -> None:
     for name in IDENTITY:
         if kept.get(name) != wanted[name]:
             raise UsageError(
-                f"--output_dir: expected the evaluation that {str(out)!r} holds, got one with another "
+                f"--output_dir: expected the evaluation in {str(out)!r} to be continued, got one with another "
                 f"{changed(kept, wanted) if name == 'config_sha256' else name}: name a new folder"
             )
 
 
 def changed(kept: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """The first setting that differs."""
+    """The flag of the first setting that differs."""
     then, now = (flatten({"config": one.get("config") or {}}) for one in (kept, wanted))
     return next((f"--{flag}" for flag in now if flag != "output_dir" and then.get(flag) != now[flag]), "config")
 
@@ -105,11 +105,11 @@ def changed(kept: dict[str, Any], wanted: dict[str, Any]) -> str:
 def answered(
     parts: Sequence[Sequence[Problem]], context: SamplerContext, asked: tuple[int, int], out: Path
 ) -> list[list[Answer]]:
-    """The answers by part, read where they are stored, else drawn and written."""
+    """The answers by part: read from the folder if they are stored there, otherwise drawn and stored."""
     paths = [out / ANSWERS / f"part_{number:06d}.parquet" for number in range(len(parts))]
     missing = [number for number, path in enumerate(paths) if not path.is_file()]
     if missing and len(missing) < len(parts):
-        say(f"resuming {out}: {len(parts) - len(missing)} of {len(parts)} parts are there")
+        say(f"resuming {out}: {len(parts) - len(missing)} of {len(parts)} parts are done")
     began = time.monotonic()
     for drawn, number in enumerate(missing, start=1):
         answers = [answer for of_one in answers_to(parts[number], context, asked) for answer in of_one]
@@ -145,7 +145,7 @@ def results_of(answers: Sequence[Answer], suites: dict[str, list[str]]) -> dict[
 
 
 def result_lines(results: dict[str, Any]) -> list[str]:
-    """A line per benchmark: scores with standard errors over problems, mean length, shares cut and unchecked."""
+    """A line per benchmark: scores with standard errors over problems, mean length, share cut, number unchecked."""
     lines = []
     for suite, one in results.items():
         problems, unchecked = one["problems"], one["unchecked"]

@@ -19,14 +19,14 @@ class ProblemResult:
     prompt_id: str
     samples: int
     correct: int
-    majority: float  # 1 if the most frequent answer is right; a share if several are tied
+    majority: float  # 1 if the most frequent answer is right, else 0; a fraction if several are tied
     response_tokens: float  # mean
     truncated: int
 
     def pass_at(self, k: int) -> float:
         """Probability that at least one of k answers drawn without replacement is right (Chen et al. 2021, eq. 1).
 
-        Unbiased for 1 - (1 - p)^k whatever the number of samples.
+        An unbiased estimate of 1 - (1 - p)^k for any number of samples of at least k.
         """
         return 1.0 - math.comb(self.samples - self.correct, k) / math.comb(self.samples, k)
 
@@ -43,9 +43,9 @@ def problem_result(answers: Sequence[Answer]) -> ProblemResult:
 
 
 def majority(answers: Sequence[Answer]) -> float:
-    """1 if the most frequent answer is right, else 0; if several are tied, the share of them that is right.
+    """1 if the most frequent answer is right, else 0; if several are tied, the fraction of them that is right.
 
-    Answers count as equal if spelled the same. Responses without an answer have no vote.
+    Answers are equal if they are spelled identically. Responses without an answer do not vote.
     """
     votes = Counter(answer.answer for answer in answers if answer.answer is not None)
     if not votes:

@@ -1,7 +1,7 @@
-"""Attention whose caller says what attends to what, through `layout`, in place of a padded mask.
+"""An attention function for transformers that takes a `layout` object instead of a padded mask.
 
-transformers passes unknown keywords of a model's forward down to its attention function, which can be replaced
-(https://huggingface.co/docs/transformers/attention_interface). The model's own code, hooks and adapters stay.
+transformers passes unknown keyword arguments of a model's forward down to its attention function, which can be replaced
+(https://huggingface.co/docs/transformers/attention_interface). The model's code, hooks and adapters are unchanged.
 """
 
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "fipo_harness"
-NO_MASK = torch.empty(1, 1, 1, 1)  # four dimensions: transformers takes it for a finished mask
+NO_MASK = torch.empty(1, 1, 1, 1)  # transformers uses a mask with four dimensions unchanged
 
 Heads = Float[Tensor, "row head token size"]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A layer's kind of attention."""
+    """How a layer attends: the factor on its scores, and its sliding window."""
 
     scaling: float
-    window: int | None = None  # how many latest tokens a query sees, itself included; None: all
+    window: int | None = None  # number of latest tokens that a query sees, including its own; None: all
 
 
 class Layout(Protocol):
-    """Which tokens of a forward pass attend to which."""
+    """Decides which tokens of a forward pass attend to which."""
 
     def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:
-        """Attention of a layer's (queries, keys, values): [row, token, head, size]."""
+        """The attention output [row, token, head, size] for a layer's (queries, keys, values)."""
 
 
 def attention(
@@ -44,7 +44,7 @@ def attention(
     layout: Layout | None = None,
     **settings: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention function: by the layout, or its own without one."""
+    """The attention function registered with transformers: uses the layout if there is one, else plain SDPA."""
     if layout is None:
         found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
         return found
@@ -55,7 +55,7 @@ def attention(
 def last_hidden_states(
     model: Any, tokens: Int[Tensor, "row token"], positions: Int[Tensor, "row token"], layout: Layout
 ) -> Float[Tensor, "row token hidden"]:
-    """The model's last hidden states, each token at its position in its own text."""
+    """The last hidden state of every token. `positions` count from the start of each text, not of the row."""
     if model.config._attn_implementation != NAME:
         model.set_attn_implementation(NAME)
     states: Tensor = model.base_model(

@@ -1,6 +1,6 @@
-"""Log-probabilities and entropy of given tokens, without the [token, vocabulary] matrix of their logits.
+"""Log-probabilities and entropies of given tokens, without storing the full [token, vocabulary] matrix of logits.
 
-Left out on purpose: a gradient of the entropy, which none of the three losses has.
+Left out on purpose: a gradient of the entropy, which none of the three losses uses.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK_BYTES = 2**26  # of float32 logits at a time
+CHUNK_BYTES = 2**26  # size of the float32 logits computed at a time
 
 
 def token_logprobs(
@@ -22,10 +22,10 @@ def token_logprobs(
 ) -> tuple[Float[Tensor, " token"], Float[Tensor, " token"]]:
     """log softmax(head @ hidden / temperature) at each token, and that distribution's entropy (nats, no gradient).
 
-    Computed in chunks of tokens, and again in the backward pass: memory for a few chunks of logits instead of several
-    whole matrices, for four matrix products instead of three. Logits and log-softmax are in float32 whatever the
-    model's dtype, under autocast too; TensorFloat-32, if enabled, applies to them as to the model. A bfloat16 model
-    also needs a float32 copy of its head.
+    The logits are computed in chunks of tokens and recomputed in the backward pass. This takes four matrix products
+    instead of three, but memory for a few chunks of logits instead of several full matrices. Logits and log-softmax are
+    in float32 regardless of the model's dtype and of autocast; TensorFloat-32, if enabled, applies to them as well. A
+    bfloat16 model additionally needs a float32 copy of its head.
     """
     with torch.autocast(hidden.device.type, enabled=False):
         logprobs, entropy = TokenLogprobs.apply(hidden, head, tokens, temperature)  # type: ignore[no-untyped-call]
@@ -35,7 +35,7 @@ def token_logprobs(
 class TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and entropies; keeps only each token's normaliser of the logits."""
+        """Log-probabilities and entropies. Saves each token's log normaliser for the backward pass, not its logits."""
         logprobs, entropy, normaliser = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
         wide = head.float()
         for chunk in chunks(len(hidden), len(head)):
@@ -70,6 +70,6 @@ class TokenLogprobs(torch.autograd.Function):
 
 
 def chunks(tokens: int, vocabulary: int) -> Iterator[slice]:
-    """Slices of the tokens, the logits of each at most CHUNK_BYTES."""
+    """Slices of the token dimension whose logits take at most CHUNK_BYTES each."""
     size = max(1, CHUNK_BYTES // (4 * vocabulary))
     return (slice(start, start + size) for start in range(0, tokens, size))

@@ -1,4 +1,4 @@
-"""Low-rank adapters in a frozen model (LoRA, Hu et al. 2021), and the model's tensors with adapters merged."""
+"""Low-rank adapters in a frozen model (LoRA, Hu et al. 2021), and export of the weights with the adapters merged."""
 
 import warnings
 from collections import defaultdict
@@ -18,15 +18,15 @@ from harness.model.policy import Policy, own_tensors
 from harness.randomness import stream
 
 ADAPTER = "default"
-MAX_ERROR_SHARE = 0.1  # of the export, relative to the change by the adapters
+MAX_ERROR_SHARE = 0.1  # largest error of the export, relative to the change that the adapters make
 Gather = Callable[[Sequence[Tensor]], AbstractContextManager[Any]]  # gathers parameters that are sharded over ranks
 
 
 def with_adapters(policy: Policy, settings: ModelSettings) -> Policy:
-    """The policy with trainable adapters of rank `lora_rank` in every linear layer but the head, the rest frozen.
+    """The policy with trainable adapters of rank `lora_rank` in every linear layer but the head; the rest is frozen.
 
-    The first factor is drawn by (model_seed, "lora"), the second is 0, so nothing changes at first. Raises UsageError
-    for a model that cannot have adapters.
+    The first factor is drawn from the stream (model_seed, "lora") and the second is 0, so the model's output does not
+    change at first. Raises UsageError for a model that cannot take adapters.
     """
     if settings.lora_rank is None:
         return policy
@@ -36,7 +36,7 @@ def with_adapters(policy: Policy, settings: ModelSettings) -> Policy:
     wanted = peft.LoraConfig(r=settings.lora_rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear")
     kind = type(policy.model).__name__
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about settings that peft adjusts itself, for Conv1D and experts
+        warnings.simplefilter("ignore")  # peft warns about settings that it adjusts itself, for Conv1D and experts
         torch.manual_seed(int(stream(settings.model_seed, "lora").integers(2**63)))
         with as_usage_error(f"--lora_rank {settings.lora_rank}: expected a model that takes adapters, got {kind}"):
             model = peft.get_peft_model(policy.model, wanted).get_base_model()
@@ -46,20 +46,20 @@ def with_adapters(policy: Policy, settings: ModelSettings) -> Policy:
 
 
 def check_export(policy: Policy, settings: ModelSettings) -> None:
-    """Raise UsageError if exported weights would lack some of the adapters. Needs memory for a copy of the weights."""
+    """Raise UsageError if the export would miss some of the adapters. Needs memory for a second copy of the weights."""
     if settings.lora_rank is not None and not export_matches_training(policy):
         raise UsageError(
             f"--lora_rank {settings.lora_rank}: expected a model whose output is unchanged when adapters are merged "
-            f"into its weights, got {type(policy.model).__name__}: train all its weights, or another model"
+            f"into its weights, got {type(policy.model).__name__}: omit --lora_rank, or use another model"
         )
 
 
 def note_frozen_experts(model: Any) -> None:
-    """Print which experts' weights have no adapters: peft supports those of some architectures only."""
+    """Print a note if some expert weights have no adapters; peft supports experts for some architectures only."""
     adapted = {id(adapted_parameter(layer)) for layer in adapted_layers(model)}
     frozen = [name for name, one in base_parameters(model) if one.ndim == 3 and id(one) not in adapted]
     if frozen:
-        say(f"note: {len(frozen)} weights of experts have no adapters and stay as they are, such as {frozen[0]}")
+        say(f"note: {len(frozen)} expert weights have no adapters and are not trained, such as {frozen[0]}")
 
 
 def probe(policy: Policy) -> TokenBatch:
@@ -70,10 +70,10 @@ def probe(policy: Policy) -> TokenBatch:
 
 @torch.no_grad()
 def export_matches_training(policy: Policy) -> bool:
-    """Whether the exported tensors give the same log-probabilities as the base with its adapters.
+    """Whether the exported weights give the same log-probabilities as the base model with its adapters.
 
-    Tested with adapters as large as the weights, so that a missing one shows; the policy is restored. The median over
-    tokens decides, since rounding may send a token of a mixture of experts to another expert.
+    The test scales the adapters up to the norm of the weights, so that a missing one is noticed, and restores the
+    policy afterwards. It takes the median over tokens because rounding may route a token to another expert.
     """
     batch = probe(policy)
     plain, _ = policy.logprobs(batch, 1.0)
@@ -98,9 +98,10 @@ def export_matches_training(policy: Policy) -> bool:
 
 @torch.no_grad()
 def exported(model: Any, gather: Gather | None = None) -> Iterator[tuple[str, Tensor]]:
-    """The model's tensors with adapters merged, under transformers' names; tied tensors once.
+    """The model's tensors with the adapters merged, under transformers' names; tied tensors appear once.
 
-    `gather` gathers sharded parameters while they are used. A tensor may be the model's own: copy it to keep it.
+    `gather` gathers sharded parameters while they are in use. A yielded tensor may share the model's storage: copy it
+    before keeping it.
     """
     gather = gather or (lambda _parameters: nullcontext())
     adapting: dict[int, list[Any]] = defaultdict(list)
@@ -119,7 +120,7 @@ def exported(model: Any, gather: Gather | None = None) -> Iterator[tuple[str, Te
 
 
 def base_parameters(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """The parameters of the model without adapters, under their original names; tied ones once."""
+    """The model's parameters other than adapters, under their original names; tied ones appear once."""
     of_adapters = {id(factor) for layer in adapted_layers(model) for factor in factors(layer)}
     for name, parameter in model.named_parameters():
         if id(parameter) not in of_adapters:
@@ -132,12 +133,12 @@ def plain_name(name: str) -> str:
 
 
 def adapted_layers(model: Any) -> list[Any]:
-    """peft's layers, possibly nested: the experts of a mixture have several weights in a module."""
+    """All peft layers. They may be nested: a mixture-of-experts module holds several adapted weights."""
     return [module for module in model.modules() if hasattr(module, "get_delta_weight")]
 
 
 def adapted_parameter(layer: Any) -> torch.nn.Parameter:
-    """The weight that an adapter changes; in fused experts it is not called `weight`."""
+    """The weight that an adapter modifies; for fused experts its name is not `weight`."""
     parameter: torch.nn.Parameter = getattr(layer.get_base_layer(), getattr(layer, "parameter_name", "weight"))
     return parameter
 

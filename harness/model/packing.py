@@ -1,7 +1,7 @@
-"""Prompts and responses packed without padding: one row of tokens, a shared prompt once, responses after prompts.
+"""Packs prompts and responses into one row of tokens without padding; a shared prompt is stored once.
 
-Linear layers see real tokens only. Attention works on blocks of texts of similar length, padded to the longest of each
-by at most PADDING.
+Linear layers process real tokens only. Attention processes blocks of texts of similar length, each padded to the length
+of its longest text; padding adds at most the share PADDING.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ PADDING = 0.1  # relative to a block's real tokens
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt and a response after it, as places in the packed row."""
+    """A prompt and one response to it, as places (indices) in the packed row."""
 
     prompt: range
     response: range
@@ -36,14 +36,14 @@ class Text:
 
 @dataclass(frozen=True)
 class Packed:
-    """Texts in one row, with causal attention within each."""
+    """A layout of several texts in one row, with causal attention within each text."""
 
     texts: Sequence[Text]
     device: torch.device
 
     @cached_property
     def blocks(self) -> list[list[int]]:
-        """Indices of texts by falling length, split where padding would exceed PADDING."""
+        """Indices of the texts in order of decreasing length, with a new block where padding would exceed PADDING."""
         blocks: list[list[int]] = []
         real = 0
         for index in sorted(range(len(self.texts)), key=lambda index: -len(self.texts[index])):
@@ -63,7 +63,7 @@ class Packed:
 
     @cached_property
     def cells(self) -> Int[Tensor, " cell"]:
-        """The place in the row of each cell of all blocks; past a text's end, its last place."""
+        """For each cell of all blocks, its place in the row; cells past the end of a text repeat its last place."""
         rows = [
             np.pad(self.texts[index].places, (0, width - len(self.texts[index])), mode="edge")
             for block, (_, width) in zip(self.blocks, self.shapes, strict=True)
@@ -73,7 +73,7 @@ class Packed:
 
     @cached_property
     def seats(self) -> Int[Tensor, " place"]:
-        """A cell of each place in the row."""
+        """For each place in the row, a cell that holds it. A shared prompt is in several blocks' cells."""
         seats = np.empty(1 + max(int(text.places.max()) for text in self.texts), dtype=np.int64)
         start = 0
         for block, (_, width) in zip(self.blocks, self.shapes, strict=True):
@@ -89,7 +89,7 @@ class Packed:
         return sum(rows * width for rows, width in self.shapes) / real - 1
 
     def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:  # noqa: ARG002
-        """Causal attention within each text: [1, place, head, size]."""
+        """The output [1, place, head, size] of causal attention within each text."""
         if len(self.texts) == 1:
             return causal(states, kind).transpose(1, 2)
         heads, size = states[0].shape[1], states[2].shape[3]  # values may differ in size from queries and keys
@@ -104,13 +104,13 @@ class Packed:
 
 
 def gathered(rows: Float[Tensor, "row head size"], places: Int[Tensor, " place"]) -> Float[Tensor, "place head size"]:
-    """The rows at the places, with repetitions. On flat rows, for the fast kernel."""
+    """The rows at the given places, which may repeat."""
     flat = rows.reshape(len(rows), -1).index_select(0, places)
-    return flat.view(len(places), *rows.shape[1:])
+    return flat.view(len(places), *rows.shape[1:])  # index_select has a fast kernel for flat rows
 
 
 def causal(states: tuple[Heads, Heads, Heads], kind: Kind) -> Heads:
-    """Attention of each token over itself and those before it, or the latest `window` of them."""
+    """Attention of each token over itself and all earlier tokens, or over the latest `window` of them."""
     (query, key, value), window = states, kind.window
     if query.is_cuda and query.dtype == torch.float32 and query.shape[1] != key.shape[1]:
         # CUDA's fused kernels do not support fewer keys than queries in float32
@@ -132,18 +132,18 @@ def causal(states: tuple[Heads, Heads, Heads], kind: Kind) -> Heads:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Packed prompts and responses, and the place of response tokens in the [sequence, token] of the losses."""
+    """Packed prompts and responses, and where each response token belongs in the losses' [sequence, token] grid."""
 
     tokens: Int[Tensor, " place"]
-    positions: Int[Tensor, " place"]  # of each token in its own text
+    positions: Int[Tensor, " place"]  # counted from the start of each text
     layout: Packed
-    predictors: Int[Tensor, " response_token"]  # the place before each response token
+    predictors: Int[Tensor, " response_token"]  # the place whose hidden state predicts each response token
     targets: Int[Tensor, " response_token"]  # the response tokens
-    drawn: Bool[Tensor, "sequence token"]  # all response tokens
-    mask: Bool[Tensor, "sequence token"]  # those that are trained on
+    drawn: Bool[Tensor, "sequence token"]  # True on response tokens
+    mask: Bool[Tensor, "sequence token"]  # True on response tokens that are trained on
 
     def spread(self, values: Float[Tensor, " response_token"]) -> Float[Tensor, "sequence token"]:
-        """One value per response token in its cell, 0 elsewhere."""
+        """The values, one per response token, in the losses' grid; 0 elsewhere."""
         return torch.zeros(self.drawn.shape, dtype=values.dtype, device=values.device).masked_scatter(
             self.drawn, values
         )
@@ -163,7 +163,7 @@ def pack_batch(prompts: Sequence[list[int]], responses: Sequence[list[int]], dev
         for prompt, start, end in zip(prompts, response_ends, response_ends[1:], strict=False)
     ]
     tokens = [token for index in first for token in prompts[index]] + [token for one in responses for token in one]
-    # positions continue from a prompt to its response; a response's first token is predicted by the prompt's last
+    # Positions continue from a prompt to its response. The prompt's last token predicts the first response token.
     ranges = [np.arange(len(prompts[index])) for index in first]
     ranges += [np.arange(len(text.prompt), len(text)) for text in texts]
     predictors = [np.arange(text.response.start - 1, text.response.stop - 1) for text in texts]

@@ -1,7 +1,7 @@
 """The policy: a causal language model with its tokenizer, and its log-probabilities of given responses.
 
-Log-probabilities use the body's hidden states and the head's weight and never call the whole model: a wrapper that
-gathers weights or hooks gradients in the model's forward must do so here too.
+Log-probabilities are computed from the body's hidden states and the head's weight, without calling the model's forward.
+A wrapper that gathers weights or hooks gradients in the forward must do the same here.
 """
 
 import copy
@@ -23,23 +23,23 @@ from harness.model.logprobs import token_logprobs
 from harness.model.packing import TokenBatch
 from harness.model.rope import fix_rope
 
-PROBE = "What is 1 + 1?\nAnswer: 2"  # a tokenizer must encode it alike before and after it is saved
+PROBE = "What is 1 + 1?\nAnswer: 2"  # a tokenizer must encode this identically before and after saving
 Logprobs = tuple[Float[Tensor, "sequence token"], Float[Tensor, "sequence token"]]  # log-probabilities, entropies
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A model without dropout, and its tokenizer."""
+    """A causal language model in eval mode, and its tokenizer."""
 
     model: Any  # a transformers causal language model
     tokenizer: Any  # a transformers tokenizer
     end_ids: frozenset[int]  # any of these ends a response
-    commit: str | None = None  # of a hub model
-    files: Mapping[str, bytes] = field(default_factory=dict)  # config and tokenizer files of a saved folder, by path
+    commit: str | None = None  # commit hash of a hub model
+    files: Mapping[str, bytes] = field(default_factory=dict)  # path to content, of config and tokenizer files to save
 
     @property
     def pad_id(self) -> int:
-        """The padding token; may equal an end token, since masks go by length."""
+        """The padding token id. It may equal an end token, since masks are built from lengths."""
         pad = self.tokenizer.pad_token_id
         return min(self.end_ids) if pad is None else int(pad)
 
@@ -49,39 +49,39 @@ class Policy:
         return parameter.device
 
     def copy(self) -> "Policy":
-        """A copy with weights of its own."""
+        """A policy with a deep copy of the model."""
         return replace(self, model=copy.deepcopy(self.model))
 
     def logprobs(self, batch: TokenBatch, temperature: float) -> Logprobs:
         return response_logprobs(self, batch, temperature)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a prompt: with special tokens that the tokenizer prepends, without those it appends.
+        """The prompt's tokens, including special tokens that the tokenizer prepends but not those that it appends.
 
-        Raises UsageError for a token outside the model's embedding.
+        Raises UsageError if a token lies outside the model's embedding.
         """
         tokens = list(encoded(self.tokenizer, text))
         size = self.model.get_input_embeddings().num_embeddings
         if beyond := [token for token in tokens if token >= size]:
             raise UsageError(
                 f"--model: expected tokens below {size}, the size of its embedding, got {beyond[0]} "
-                f"({self.tokenizer.convert_ids_to_tokens(beyond[0])!r}) in a prompt: its tokenizer belongs to another "
-                "model, or was given tokens for which the embedding was not resized"
+                f"({self.tokenizer.convert_ids_to_tokens(beyond[0])!r}) in a prompt: the tokenizer belongs to another "
+                "model, or tokens were added to it without resizing the embedding"
             )
         return tokens
 
     def decode(self, tokens: list[int]) -> str:
-        """The response's text without its end token."""
+        """The response's text, without end tokens."""
         return str(self.tokenizer.decode([token for token in tokens if token not in self.end_ids]))
 
     def token_ends(self, tokens: list[int]) -> list[int]:
-        """The position in the response, in characters, where each token's text ends; an end token has no text."""
+        """For each token, the character offset in the response at which its text ends; an end token has no text."""
         return [len(self.decode(tokens[: position + 1])) for position in range(len(tokens))]
 
 
 @lru_cache(maxsize=4096)  # evaluations repeat their prompts
 def encoded(tokenizer: Any, text: str) -> tuple[int, ...]:
-    """The text's tokens without those that the tokenizer appends (end token, separator)."""
+    """The text's tokens, without special tokens that the tokenizer appends (end token, separator)."""
     read = tokenizer(text, return_special_tokens_mask=True)
     own = [place for place, is_added in enumerate(read["special_tokens_mask"]) if not is_added]
     return tuple(read["input_ids"][: own[-1] + 1 if own else 0])
@@ -90,7 +90,8 @@ def encoded(tokenizer: Any, text: str) -> tuple[int, ...]:
 def response_logprobs(policy: Policy, batch: TokenBatch, temperature: float) -> Logprobs:
     """log pi(token | prefix) of each response token, and the entropy (nats, no gradient) of its distribution.
 
-    Both at the sampling temperature, in float32 whatever the model's dtype, and 0 past the end of a response.
+    Both are taken at the sampling temperature, are float32 regardless of the model's dtype, and are 0 past the end of a
+    response.
     """
     states = last_hidden_states(policy.model, batch.tokens[None], batch.positions[None], batch.layout)[0]
     head: Tensor = policy.model.get_output_embeddings().weight
@@ -100,7 +101,7 @@ def response_logprobs(policy: Policy, batch: TokenBatch, temperature: float) -> 
 
 
 def own_tensors(module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """A module's parameters, tied ones once, and its persistent buffers."""
+    """A module's parameters (tied ones once) and persistent buffers, by name."""
     yield from module.named_parameters()
     saved = module.state_dict().keys()
     yield from ((name, buffer) for name, buffer in module.named_buffers() if name in saved)
@@ -113,15 +114,15 @@ def load_policy(
     context_tokens: int | None = None,
     longest: int = 1,
 ) -> Policy:
-    """The policy in a transformers folder or under a hub name; `context_tokens` overrides the config's positions.
+    """Load a policy from a transformers folder or the hub; `context_tokens` overrides the config's number of positions.
 
-    Rotary embeddings that depend on text length are fixed to `longest` tokens. Only safetensors are read, and no code
-    that comes with a model is run. Raises UsageError if there is no such model, or it cannot be trained, sampled from
-    or saved.
+    Rotary embeddings that depend on text length are fixed for texts of `longest` tokens. Weights are read from
+    safetensors only, and code that comes with the model is never run. Raises UsageError if the model does not exist or
+    cannot be trained, sampled from or saved.
     """
     import huggingface_hub
 
-    huggingface_hub.utils.logging.set_verbosity_error()  # its retries would precede our one-line message
+    huggingface_hub.utils.logging.set_verbosity_error()  # it would log its retries before our one-line message
     folder = Path(model).expanduser()
     checks.check_source(model, folder)
     source = str(folder) if folder.is_dir() else model
@@ -140,7 +141,7 @@ def load_policy(
 def load_parts(
     model: str, source: str, dtype: str, revision: str | None, context_tokens: int | None
 ) -> tuple[Any, Any]:
-    """Tokenizer and network. Raises UsageError if either cannot be loaded, or has adapters or quantized weights."""
+    """The tokenizer and the network. Raises UsageError if one fails to load, has adapters or is quantized."""
     import transformers
 
     safe: Any = {"revision": revision or "main", "trust_remote_code": False}
@@ -154,10 +155,11 @@ def load_parts(
         f"--model: could not load a tokenizer from {model!r}: if it has no tokenizer files, copy them there"
     ):
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source, **safe)
-        if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):  # made up if there are no files
-            raise ValueError("it would have no tokens but special ones")
+        # without tokenizer files transformers builds an empty one
+        if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+            raise ValueError("the vocabulary would hold special tokens only")
     files: Any = {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
-    files["ignore_mismatched_sizes"] = True  # refused below with a better message
+    files["ignore_mismatched_sizes"] = True  # checked below, with a better message
     with as_usage_error(unloadable):
         network, found = auto.from_pretrained(source, config=config, **files, **safe)
     checks.check_weights_found(found, model)
@@ -166,9 +168,9 @@ def load_parts(
 
 
 def write_policy(folder: Path, policy: Policy, weights: dict[str, Tensor] | None = None) -> None:
-    """Write a transformers folder with tokenizer and `weights`, by default the model's own, in safetensors.
+    """Write a transformers folder: config, tokenizer, and `weights` (default: the model's) in safetensors.
 
-    The model's `save_pretrained` would import DeepSpeed, if installed, to check whether this is its engine.
+    Does not use the model's `save_pretrained`, which imports DeepSpeed if it is installed.
     """
     import huggingface_hub
 
@@ -182,9 +184,10 @@ def write_policy(folder: Path, policy: Policy, weights: dict[str, Tensor] | None
 
 
 def write_companions(folder: Path, network: Any, tokenizer: Any) -> None:
-    """Write all but the weights of a transformers folder: config, generation config and tokenizer.
+    """Write everything in a transformers folder but the weights: config, generation config and tokenizer.
 
-    The generation config is not validated: Llama 2 and Vicuna were published with a temperature and do_sample=false.
+    The generation config is not validated, because Llama 2 and Vicuna were published with an invalid one (a temperature
+    beside do_sample=false).
     """
     network.config.to_json_file(folder / "config.json")
     network.generation_config.to_json_file(folder / "generation_config.json")
@@ -192,9 +195,9 @@ def write_companions(folder: Path, network: Any, tokenizer: Any) -> None:
 
 
 def companion_files(network: Any, tokenizer: Any) -> dict[str, bytes]:
-    """The companions' content by path, kept from the start of a run, so that a save depends only on the disk.
+    """The content of these files by path, prepared when a run starts so that a later save can fail only on disk errors.
 
-    Raises any error of transformers, or ValueError if the saved tokenizer would be loaded differently.
+    Raises any error from transformers, and ValueError if the tokenizer changes when it is saved and loaded again.
     """
     import transformers
 
@@ -203,19 +206,19 @@ def companion_files(network: Any, tokenizer: Any) -> dict[str, bytes]:
         write_companions(folder, network, tokenizer)
         again: Any = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         if identity(again) != identity(tokenizer):
-            raise ValueError("once saved, its tokenizer encodes texts in another way: use the one of its base model")
+            raise ValueError("once saved, its tokenizer encodes texts differently: use the base model's tokenizer")
         files = (file for file in sorted(folder.rglob("*")) if file.is_file())
         return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
 def identity(tokenizer: Any) -> tuple[list[int], str]:
-    """What saving must preserve. Templates may come back with other line ends, which Jinja reads alike."""
+    """What saving must preserve: the tokens of PROBE and the chat templates, with line endings normalized."""
     templates = tokenizer.chat_template if isinstance(tokenizer.chat_template, dict) else {"": tokenizer.chat_template}
     return tokenizer(PROBE)["input_ids"], repr(sorted(templates.items())).replace("\\r\\n", "\\n")
 
 
 def commit_of(model: str, revision: str | None) -> str | None:
-    """The commit of a hub model that was just loaded: its folder's name in the cache."""
+    """The commit of a hub model that was just loaded, which is the name of its folder in the hub's cache."""
     import huggingface_hub
 
     config = huggingface_hub.try_to_load_from_cache(model, "config.json", revision=revision or "main")

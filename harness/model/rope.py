@@ -1,20 +1,20 @@
 """Fixes rotary embeddings whose frequencies depend on the longest text of a batch.
 
-LongRoPE (Ding et al. 2024: Phi-3.5, Phi-4-mini) and dynamic NTK scaling switch frequencies at some length. The sampler
-would then score a token differently from the trainer, which sees the whole text, and a text's log-probabilities would
-depend on its batch. So a run uses the frequencies of its longest text throughout, as vLLM does for LongRoPE.
+LongRoPE (Ding et al. 2024: Phi-3.5, Phi-4-mini) and dynamic NTK scaling switch frequencies at a certain length. The
+sampler would then score a token differently from the trainer, which sees the complete text, and log-probabilities would
+depend on the batch. A run therefore uses the frequencies for its longest text throughout, as vLLM does for LongRoPE.
 """
 
 from typing import Any
 
 import torch
 
-FIXED = "fixed"  # not a type that transformers updates
+FIXED = "fixed"  # transformers does not update frequencies of a type that it does not know
 
 
 @torch.no_grad()
 def fix_rope(network: Any, longest: int) -> None:
-    """Fix the frequencies to those for texts of up to `longest` tokens."""
+    """Fix the frequencies at those for texts of up to `longest` tokens."""
     weight = network.get_input_embeddings().weight
     last = torch.tensor([[longest - 1]], device=weight.device)
     for module in network.modules():
@@ -39,7 +39,7 @@ def copy_rope(source: Any, target: Any) -> None:
 
 
 def kinds_of(module: Any) -> dict[str | None, str]:
-    """A module's kinds of rotary embedding by layer type, which is None if all layers share one."""
+    """A module's types of rotary embedding by layer type; the only key is None if all layers share one."""
     kinds = getattr(module, "rope_type", None) or {}
     return kinds if isinstance(kinds, dict) else {None: kinds}
 

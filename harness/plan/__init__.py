@@ -1,1 +1,1 @@
-"""Memory and time of a run before it starts."""
+"""Estimates memory and time of a run before it starts."""

@@ -1,9 +1,10 @@
-"""Tokens, FLOPs and hours of a training step, from the shape and a few assumptions that are printed beside them.
+"""Estimates tokens, FLOPs and hours of a training step from the model's shape and a few assumptions.
 
-FLOPs are the ledger's (algorithm/metrics.py): 2 per parameter and token forward, 2 to the inputs and 2 to what is
-trained backward. Because time depends on them, so are attention (2 queries x tokens per token and layer forward under a
-causal mask, twice that backward), recomputation under checkpointing, and the head, whose product is in float32 (once
-forward, three times backward: model/logprobs.py) and so runs at another speed.
+FLOPs are counted as in the ledger (algorithm/metrics.py): 2 per parameter and token in the forward pass, and in the
+backward pass 2 for gradients of inputs and 2 for those of trained weights. In addition to the ledger this counts
+attention (2 x query width x tokens per token and layer forward under a causal mask, twice that backward) and the
+recomputation under checkpointing. The head's products are timed separately, because they are in float32 (one forward,
+three backward: model/logprobs.py).
 """
 
 from dataclasses import dataclass
@@ -11,19 +12,19 @@ from dataclasses import dataclass
 from harness.plan.job import Job
 from harness.plan.memory import vllm_parts
 
-LAUNCH_S = 0.6e-3  # assumed: launching a layer's kernels one by one in torch's engine, per token
+LAUNCH_S = 0.6e-3  # assumed: seconds to launch one layer's kernels for one token in torch's engine
 INFORMATIVE = 0.5  # assumed: share of groups with both right and wrong answers
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What a plan cannot know."""
+    """Quantities that a plan cannot know and that the user can set."""
 
     mean_prompt_tokens: float
     mean_response_tokens: float
     sampling_rounds: int
-    compute_share: float = 0.4  # of the data sheet's FLOP/s, in training and reading prompts
-    bandwidth_share: float = 0.6  # of the data sheet's bytes/s, in drawing tokens
+    compute_share: float = 0.4  # share of the data sheet's FLOP/s reached in training and reading prompts
+    bandwidth_share: float = 0.6  # share of the data sheet's bytes/s reached in sampling
 
     @property
     def mean_tokens(self) -> float:
@@ -32,7 +33,7 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Work:
-    """A part of a step, on all GPUs together."""
+    """Cost of a part of a step. Tokens and FLOPs are totals over all GPUs; seconds are wall-clock time."""
 
     name: str
     tokens: float
@@ -41,7 +42,7 @@ class Work:
 
 
 def assumed(job: Job, given: dict[str, float | None]) -> Assumptions:
-    """What is given, else: responses half as long as they may be, and rounds until enough groups hold both outcomes."""
+    """The assumptions that are given; by default responses have half the maximum length, and rounds fill the batch."""
     rollout = job.config.rollout
     needed = -(-rollout.prompts_per_step // max(1, int(job.prompts_per_round * INFORMATIVE)))
     rounds = min(rollout.max_sampling_rounds, needed) if rollout.dynamic_sampling else 1
@@ -52,17 +53,17 @@ def assumed(job: Job, given: dict[str, float | None]) -> Assumptions:
 
 @dataclass(frozen=True)
 class Passes:
-    """How often the batch passes through the model, and what a pass costs per parameter and token."""
+    """How often the batch passes through the model, and what one pass costs."""
 
     count: int
     flops: float = 2.0  # per parameter and token
-    recomputed: float = 0.0  # the same in the layers, under checkpointing
-    attention: float = 1.0  # times its forward pass
-    head_products: float = 1.0
+    recomputed: float = 0.0  # extra FLOPs per parameter and token in the layers, under checkpointing
+    attention: float = 1.0  # in units of attention's forward pass
+    head_products: float = 1.0  # matrix products with the head
 
 
 def step_work(job: Job, given: Assumptions) -> list[Work]:
-    """The parts of a training step, evaluations left out."""
+    """The parts of a training step, without evaluations."""
     model = job.config.model
     trained_share = job.trained / job.shape.parameters if model.lora_rank else 1.0
     updates = Passes(
@@ -70,7 +71,7 @@ def step_work(job: Job, given: Assumptions) -> list[Work]:
         flops=4.0 + 2.0 * trained_share,
         recomputed=2.0 * model.gradient_checkpointing,
         attention=3.0 + model.gradient_checkpointing,
-        head_products=3.0 if model.lora_rank else 4.0,  # a frozen head has no gradient of its own
+        head_products=3.0 if model.lora_rank else 4.0,  # a frozen head needs no weight gradient
     )
     return [
         generation(job, given),
@@ -80,17 +81,20 @@ def step_work(job: Job, given: Assumptions) -> list[Work]:
 
 
 def attention_flops(job: Job, tokens: float, length: float) -> float:
-    """Forward, of `tokens` in sequences of that length: each sees half of it, twice 2 FLOPs per query's number."""
+    """Forward FLOPs of attention for `tokens` in sequences of `length`.
+
+    On average a token sees half the sequence, at 4 FLOPs per seen token and element of the query.
+    """
     return 2.0 * job.shape.layers * job.shape.query * length * tokens
 
 
 def seconds_of(job: Job, flops: float, tflops: float, given: Assumptions) -> float:
-    """Time of FLOPs spread over all GPUs, whose data sheet says `tflops`."""
+    """Time for these FLOPs on all GPUs, each with `tflops` TFLOP/s according to its data sheet."""
     return flops / (1e12 * given.compute_share * job.gpus * tflops)
 
 
 def trainer_work(name: str, passes: Passes, job: Job, given: Assumptions) -> Work:
-    """These passes over a filled batch. The head's product is in float32 whatever the weights are."""
+    """Cost of these passes over a full batch. The head's products are in float32 regardless of the weights' dtype."""
     responses = passes.count * job.config.responses_per_step
     tokens, layers = responses * given.mean_tokens, job.shape.layers * job.shape.layer_parameters
     attention = passes.attention * attention_flops(job, tokens, given.mean_tokens)
@@ -102,7 +106,7 @@ def trainer_work(name: str, passes: Passes, job: Job, given: Assumptions) -> Wor
 
 
 def generation(job: Job, given: Assumptions) -> Work:
-    """Drawing all rounds' responses: by what must be read for each token, or by FLOPs where those take longer."""
+    """Cost of sampling all rounds' responses; its time is limited by memory bandwidth or by FLOPs."""
     prompts = given.sampling_rounds * job.prompts_per_round
     tokens = prompts * job.config.rollout.group_size * given.mean_response_tokens
     processed = tokens + prompts * given.mean_prompt_tokens
@@ -112,16 +116,17 @@ def generation(job: Job, given: Assumptions) -> Work:
 
 
 def round_seconds(job: Job, given: Assumptions) -> float:
-    """Seconds of a round by the memory's bandwidth: a step reads the weights, and every row's keys and values.
+    """Seconds of a sampling round if memory bandwidth is the limit.
 
-    At least one response runs to the limit. vLLM draws as many rows at once as their keys and values have room for.
+    Each decoding step reads the weights and every row's keys and values. At least one response is assumed to reach the
+    token limit. vLLM decodes as many rows at once as fit into its cache.
     """
     rows, per_token = float(job.rank_responses), job.shape.cache_bytes(job.width)
     together = rows
     if job.is_vllm:
         together = min(rows, max(1.0, vllm_parts(job)["KV cache"] / (given.mean_tokens * per_token)))
     steps = max(float(job.longest_response), rows * given.mean_response_tokens / together)
-    behind = given.mean_prompt_tokens + given.mean_response_tokens / 2  # a row's tokens on average
+    behind = given.mean_prompt_tokens + given.mean_response_tokens / 2  # mean tokens in a row's cache
     cache = rows * given.mean_response_tokens * behind * per_token
     moved = steps * job.shape.parameters * job.width + cache
     launches = 0.0 if job.is_vllm else steps * job.shape.layers * LAUNCH_S

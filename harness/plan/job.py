@@ -1,4 +1,4 @@
-"""What is planned: a run's settings, its model's shape, and the GPUs it runs on."""
+"""The job to plan for: a run's settings, its model's shape, and the GPUs it runs on."""
 
 import tomllib
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ class Gpu:
 
 
 class Job:
-    """A run of `config` in `gpus` processes, one GPU each."""
+    """A run of `config` in `gpus` processes with one GPU each, and the sizes derived from it."""
 
     def __init__(self, config: Config, shape: ModelShape, gpus: int, gpu: Gpu) -> None:
         self.config, self.shape, self.gpus, self.gpu = config, shape, gpus, gpu
@@ -43,7 +43,7 @@ class Job:
         rank = config.model.lora_rank
         self.trained = shape.adapters(rank) if rank else shape.parameters  # parameters that the optimizer changes
         self.trained_width = 4 if rank and not self.is_deepspeed else self.width  # DeepSpeed converts peft's float32
-        self.trained_per_rank = -(-self.trained // gpus)  # where they are spread over the ranks
+        self.trained_per_rank = -(-self.trained // gpus)  # if they are partitioned over the ranks
         self.model_bytes = self.trained * self.trained_width + (shape.parameters * self.width if rank else 0)
 
         self.bucket = self.width * (config.backend.zero_bucket_size or GPU_BUCKET)  # bytes of a DeepSpeed bucket
@@ -52,25 +52,25 @@ class Job:
         self.mean_prompt, self.longest_prompt = prompt_lengths(config)
         self.longest_response = config.rollout.max_response_tokens
         self.full_tokens = self.longest_prompt + self.longest_response
-        self.response_cache = self.full_tokens * shape.cache_bytes(self.width)  # bytes, of the longest response
+        self.response_cache = self.full_tokens * shape.cache_bytes(self.width)  # bytes for a response of full length
         per_round = config.rollout.prompts_per_round if config.rollout.dynamic_sampling else None
-        self.prompts_per_round = per_round or config.rollout.prompts_per_step  # on all ranks together
-        self.rank_prompts = -(-self.prompts_per_round // gpus)  # on the rank that has most
+        self.prompts_per_round = per_round or config.rollout.prompts_per_step  # over all ranks
+        self.rank_prompts = -(-self.prompts_per_round // gpus)  # on the rank that has the most
         self.rank_responses = self.rank_prompts * config.rollout.group_size
 
         optimizer = config.optimizer
-        share = -(-config.responses_per_step // optimizer.minibatches // gpus)  # of an optimizer step, on a rank
+        share = -(-config.responses_per_step // optimizer.minibatches // gpus)  # responses per optimizer step and rank
         budget = optimizer.micro_batch_tokens
         if budget is None:
             self.rows = optimizer.micro_batch_size or share  # responses of full length in a micro-batch
         else:
             self.rows = min(share, max(1, budget // self.full_tokens))
-        # Shorter responses fill a budget to its end.
+        # with shorter responses a micro-batch fills the token budget completely
         self.micro_batch_tokens = max(self.rows * self.full_tokens, min(budget or 0, share * self.full_tokens))
 
 
 def prompt_lengths(config: Config) -> tuple[float, int]:
-    """Tokens of an average and of the longest prompt. A chain sum `a2b0...:` has two a term and a colon."""
+    """Tokens of the average and of the longest prompt. A chain sum `a2b0...:` has two per term, and a colon."""
     if sums := CHAIN_SUMS.get(config.task.task):
         return sum(sums.terms) + 1.0, 2 * sums.terms[1] + 1
     longest = config.data.max_prompt_tokens
@@ -78,7 +78,7 @@ def prompt_lengths(config: Config) -> tuple[float, int]:
 
 
 def find_gpu(name: str, memory_gib: float | None = None) -> Gpu:
-    """The GPU of gpus.toml, with other memory where that is given. Raises UsageError for an unknown name."""
+    """The GPU with this name in gpus.toml; `memory_gib` overrides its memory. Raises UsageError for an unknown name."""
     known = tomllib.loads(GPUS.read_text(encoding="utf-8"))
     if name not in known:
         raise UsageError(f"--gpu: expected one of {', '.join(known)}, got {name!r}")
@@ -87,7 +87,7 @@ def find_gpu(name: str, memory_gib: float | None = None) -> Gpu:
 
 
 def make_job(config: Config, shape: ModelShape, gpus: int | None, gpu: Gpu) -> Job:
-    """The job on `gpus` GPUs, by default one per process of one host. Raises UsageError where it cannot run."""
+    """The job on `gpus` GPUs (default: `nproc`). Raises UsageError if the settings cannot run on them."""
     count = config.backend.nproc if gpus is None else gpus
     if count < 1:
         raise UsageError(f"--gpus: expected 1 or more, got {count}")
@@ -97,7 +97,7 @@ def make_job(config: Config, shape: ModelShape, gpus: int | None, gpu: Gpu) -> J
     positions = config.model.context_tokens or shape.positions
     if job.full_tokens > positions:
         raise UsageError(
-            f"--max_response_tokens {config.rollout.max_response_tokens} behind prompts of {job.longest_prompt} tokens "
+            f"--max_response_tokens {config.rollout.max_response_tokens} after prompts of {job.longest_prompt} tokens "
             f"needs {job.full_tokens} positions, got a model with {positions}: lower it, or pass "
             f"--context_tokens {job.full_tokens}"
         )

@@ -1,9 +1,9 @@
-"""GPU memory of a rank by phase: each the largest of a few moments, each moment a sum of parts.
+"""Estimates a rank's GPU memory by phase. A phase's peak is the largest of several moments, each a sum of parts.
 
-What a pass keeps follows transformers' modeling_qwen2.py, model/packing.py and model/logprobs.py, and is held to the
-byte against what autograd saves on a CPU (tests/harness/plan/test_activations.py). On a GPU attention in float32
-repeats keys and values to as many as queries. Left out: what the allocator wastes, padding of sums, up to a tenth more
-cells than tokens where texts differ in length, and the mask of a sliding window.
+The activations follow transformers' modeling_qwen2.py, model/packing.py and model/logprobs.py;
+tests/harness/plan/test_activations.py compares them, to the byte, with what autograd saves on a CPU. On a GPU float32
+attention repeats keys and values for every query head. Left out: fragmentation, padding of sums, padding of texts of
+different length (at most a tenth more cells than tokens), and the mask of a sliding window.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from harness.rollouts.decoding import FIRST_COLUMNS
 CONTEXT = int(1.5 * GIB)  # assumed: CUDA context, libraries and NCCL's buffers
 VLLM_OVERHEAD = 2 * GIB  # assumed: vLLM's activations and CUDA graphs within its share
 LIVE_PARAMETERS = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters, and its sub_group_size
-# Per row and token of the vocabulary in rollouts/sampler.py: two float64; with top_p the probabilities, sorted ones,
-# their order and which lie beyond, zeros, cut and scattered ones (8 bytes each but one; the sort's own work left out).
+# Bytes per row and vocabulary entry in rollouts/sampler.py: two float64; with top_p six tensors of 8 bytes and a mask
+# (probabilities, sorted, order, mask of the rest, zeros, masked, scattered), without the sort's own workspace.
 SAMPLER_BYTES, NUCLEUS_BYTES = 16, 49
 
 Parts = dict[str, int]  # bytes by name
@@ -24,7 +24,7 @@ Parts = dict[str, int]  # bytes by name
 
 @dataclass(frozen=True)
 class Moment:
-    """What is held at a moment of a phase."""
+    """The memory in use at one moment of a phase."""
 
     when: str
     parts: Parts
@@ -35,31 +35,31 @@ class Moment:
 
 
 class Pass:
-    """Bytes of the largest micro-batch in the model: texts of full length, each with a prompt of its own."""
+    """Activation bytes of the largest micro-batch: texts of full length, each with its own prompt."""
 
     def __init__(self, job: Job, is_on_gpu: bool = True) -> None:
         shape, w, rank, tokens = job.shape, job.width, job.config.model.lora_rank, job.micro_batch_tokens
         is_checkpointed = job.config.model.gradient_checkpointing
         texts = -(-tokens // job.full_tokens)
-        responses = -(-tokens * job.longest_response // job.full_tokens)  # tokens of theirs
+        responses = -(-tokens * job.longest_response // job.full_tokens)  # response tokens among them
 
-        # Kept between forward and backward pass: a layer's activations, or when checkpointing its input alone.
+        # Kept from the forward to the backward pass: each layer's activations, or with checkpointing only its input.
         self.layer = tokens * layer_bytes(job, texts, is_on_gpu)
-        # Cosines and sines of the positions, and where several texts are gathered, serve all layers.
+        # Shared by all layers: cosines and sines of the positions and, with several texts, the gather indices.
         self.shared = tokens * (2 * w * shape.head_dim + 16 * (texts > 1))
-        # Before and after the layers: token ids and the last norm; the head's input, place, normaliser and mask.
+        # Before and after the layers: token ids and the last norm; the head's input, index, normaliser and mask.
         norm = 4 * shape.hidden + 4 + (0 if rank else w * shape.hidden)
         self.ends = tokens * (8 + norm) + responses * (w * shape.hidden + 13) + self.shared
-        # Nothing is trained before the first adapter, so the norm there keeps nothing.
+        # Nothing is trained before the first adapter, so the first norm keeps nothing.
         first_norm = tokens * (4 * shape.hidden + 4) if rank else 0
         inputs = shape.layers * tokens * w * shape.hidden
         self.kept = self.ends + (inputs if is_checkpointed else shape.layers * self.layer - first_norm)
 
-        # A layer's backward pass takes besides: recomputed activations, gradients of gate and up, and two of the
-        # residual stream; those of a bfloat16 model's adapters are in float32.
+        # A layer's backward pass also needs recomputed activations, gradients of gate and up, and two gradients of the
+        # residual stream; with adapters on a bfloat16 model these are in float32.
         in_flight = tokens * (8 if rank and w == 2 else 2 * w) * (shape.intermediate + shape.hidden)
         self.layer_work = in_flight + (self.layer if is_checkpointed else 0)
-        # The head's takes float32 copies of head and gradient, and two chunks of logits; its forward pass three.
+        # The head's backward pass needs float32 copies of head and gradient, and two chunks of logits; forward three.
         chunk = min(CHUNK_BYTES, 4 * responses * shape.vocabulary)
         copy, gradient = (4, 6) if w == 2 else (0, 4)
         self.head_work = (copy + (0 if rank else gradient)) * shape.embedding + 2 * chunk
@@ -67,11 +67,11 @@ class Pass:
 
 
 def layer_bytes(job: Job, texts: int, is_on_gpu: bool) -> int:
-    """What a layer keeps of a token for its backward pass.
+    """Bytes per token that a layer keeps for its backward pass.
 
-    Two norms' inputs, normalised states, roots and outputs; queries, keys, values and attention's output (once more
-    where several texts are gathered back); gate, silu(gate), up and their product. Frozen weights need neither inputs
-    nor normalised states, but adapters keep inputs in float32, and `rank` numbers each.
+    For the two norms: inputs, normalised states, roots and outputs. For attention: queries, keys, values and the output
+    (twice if several texts are gathered back). For the MLP: gate, silu(gate), up and their product. Frozen weights need
+    neither inputs nor normalised states, but each adapter keeps its input in float32 and `rank` numbers.
     """
     shape, w, rank = job.shape, job.width, job.config.model.lora_rank
     is_copied = texts > 1 and not (rank and w == 2)
@@ -79,7 +79,7 @@ def layer_bytes(job: Job, texts: int, is_on_gpu: bool) -> int:
     attention = w * ((2 + is_copied) * shape.query + 2 * key) + 4 * shape.heads
     if not rank:
         return (8 + 4 * w) * shape.hidden + 8 + attention + 4 * w * shape.intermediate
-    # In float32 query, key and value share their input, gate and up too, and the output map's is attention's own.
+    # In float32 query, key and value share one input, so do gate and up, and the output map's is attention's output.
     shared = 2 * shape.hidden + shape.intermediate
     inputs = shared if w == 4 else sum(width for width, _ in shape.linears)
     return 8 * shape.hidden + 8 + attention + 3 * w * shape.intermediate + 4 * (inputs + rank * len(shape.linears))
@@ -92,17 +92,17 @@ def peaks(job: Job) -> dict[str, Moment]:
 
 
 def fits(job: Job) -> bool:
-    """Whether every phase has room, and vLLM for a response of full length."""
+    """Whether every phase fits into memory, and vLLM's cache holds at least one response of full length."""
     return all(moment.total <= job.gpu.memory for moment in peaks(job).values()) and responses_at_once(job) >= 1
 
 
 def held(job: Job) -> Parts:
-    """What the trainer holds from its first step on, whatever it does: weights, optimizer, gradients that stay.
+    """What the trainer holds in every phase after its first step: weights, optimizer state and persistent gradients.
 
-    torch's AdamW keeps two moments in its parameters' dtype, and gradients until the next step begins. DeepSpeed's
-    stages 1 to 3 add float32 weights, even beside float32 ones, and spread those, moments, gradients (2, 3) and weights
-    (3) over the ranks; offloading takes them off the GPU. A reference policy is whole on every rank, and so is what
-    torch's engine copies from spread weights.
+    torch's AdamW keeps two moments in the parameters' dtype, and gradients until the next step begins. DeepSpeed's
+    stages 1 to 3 add float32 weights, even if the weights are float32 already, and partition over the ranks: those and
+    the moments, gradients from stage 2, weights in stage 3. Offloading moves them off the GPU. Every rank holds a whole
+    reference policy and, in stage 3 with torch's engine, a whole copy of the weights to sample from.
     """
     stage, offload = job.zero_stage, job.config.backend.offload
     reference = job.model_bytes if job.config.loss.needs_reference else 0
@@ -121,7 +121,7 @@ def held(job: Job) -> Parts:
 
 
 def gathered(job: Job) -> int:
-    """Whole weights that stage 3 has gathered at a time: up to its limit, or the head and a layer if they are more."""
+    """Bytes of weights that stage 3 gathers at a time: up to its limit, or the head and a layer if those are larger."""
     if job.zero_stage < 3:
         return 0
     at_least = job.shape.embedding + job.shape.layer_parameters
@@ -129,28 +129,28 @@ def gathered(job: Job) -> int:
 
 
 def vllm_parts(job: Job) -> Parts:
-    """vLLM's share of the GPU while it is awake: weights and work first, keys and values in what is left."""
+    """vLLM's share of the GPU while it is awake: weights and workspace; the rest is for keys and values."""
     weights = job.shape.parameters * job.width
     room = int(job.config.engine.engine_memory * job.gpu.memory) - weights - VLLM_OVERHEAD
     return {"engine's weights": weights, "KV cache": max(0, room), "engine's work": VLLM_OVERHEAD}
 
 
 def responses_at_once(job: Job) -> float:
-    """Responses of full length that a rank draws at a time; torch's engine knows no limit and draws all."""
+    """Responses of full length that a rank samples at a time; torch's engine has no limit and samples all."""
     if job.is_vllm:
         return vllm_parts(job)["KV cache"] / job.response_cache
     return float(job.rank_responses)
 
 
 def start(job: Job) -> list[Moment]:
-    """vLLM starts and sleeps; then every rank loads the whole policy, and DeepSpeed takes it apart."""
+    """Start: vLLM starts and goes to sleep, then every rank loads the whole policy, then DeepSpeed partitions it."""
     after = held(job)
     moments = [Moment("vLLM starts", {"CUDA context": CONTEXT} | vllm_parts(job))] if job.is_vllm else []
     whole = {name: after[name] for name in ("CUDA context", "reference policy")} | {"weights": job.model_bytes}
     moments.append(Moment("the policy is on the GPU, whole", whole))
     if job.zero_stage:
         optimizer = 4 * job.trained_per_rank if job.config.backend.offload == "none" else 0
-        flat = job.trained * job.width if job.zero_stage < 3 else 0  # stages 1 and 2 copy it into one buffer
+        flat = job.trained * job.width if job.zero_stage < 3 else 0  # stages 1 and 2 copy the policy into one buffer
         copied = {"engine's weights": after.get("engine's weights", 0)}
         taken = whole | copied | {"optimizer": optimizer, "DeepSpeed's buffers": flat}
         moments.append(Moment("DeepSpeed takes the whole policy", taken))
@@ -158,10 +158,10 @@ def start(job: Job) -> list[Moment]:
 
 
 def rollout(job: Job) -> list[Moment]:
-    """Drawing responses, with what the trainer holds meanwhile."""
+    """Sampling responses, including what the trainer holds at the same time."""
     if not job.is_vllm:
         return [Moment(when, held(job) | parts) for when, parts in torch_engine(job).items()]
-    whole = 2 * job.shape.embedding * job.width  # gathered, and the copy that is handed over
+    whole = 2 * job.shape.embedding * job.width  # the gathered tensor, and the copy passed to vLLM
     work = gathered(job) + Pass(job).head_forward
     sync = held(job) | vllm_parts(job) | {"logits and head": max(whole, work)}
     return [Moment("vLLM awake, new weights handed over and checked", sync)]
@@ -170,8 +170,9 @@ def rollout(job: Job) -> list[Moment]:
 def torch_engine(job: Job) -> dict[str, Parts]:
     """The largest moments of rollouts/decoding.py, with every response at full length.
 
-    A layer's keys are there twice as their store grows or rows leave it, all layers' as each response is given its
-    prompt's. For every head and column attention has two numbers of the weights' width and one of 4 bytes, or two of 4.
+    One layer's keys exist twice while their store grows or rows are removed, and all layers' prompt keys while they are
+    copied to each response. For every head and column attention holds two numbers in the weights' dtype and one of 4
+    bytes, or two of 4 bytes.
     """
     shape, w, rows = job.shape, job.width, job.rank_responses
     read, laid, full = job.rank_prompts * job.longest_prompt, rows * job.longest_prompt, rows * job.full_tokens
@@ -189,10 +190,10 @@ def torch_engine(job: Job) -> dict[str, Parts]:
 
 
 def trainer(job: Job) -> list[Moment]:
-    """Passes and optimizer step; vLLM sleeps, torch's own copy of the weights does not."""
+    """Training: forward and backward passes and the optimizer step. vLLM is asleep; a torch engine's copy stays."""
     base, one = held(job), Pass(job)
     busy, kept = base | backward_buffers(job), one.kept
-    # The head's gradient waits for the embedding's where they are tied, or beside a bucket that is too small.
+    # The head's gradient is kept until the embedding's is ready if they are tied, or if it does not fit the bucket.
     head = job.width * job.shape.embedding
     is_waiting = job.shape.is_tied or (job.zero_stage > 1 and head > job.bucket)
     waiting = head if is_waiting and not job.config.model.lora_rank else 0
@@ -206,7 +207,7 @@ def trainer(job: Job) -> list[Moment]:
 
 
 def backward_buffers(job: Job) -> Parts:
-    """Gradients and DeepSpeed's buffers during a backward pass."""
+    """DeepSpeed's gradients and buffers during a backward pass; nothing in addition to `held` for torch and stage 0."""
     stage, bucket = job.zero_stage, job.bucket
     if stage == 0:
         return {}
@@ -220,10 +221,10 @@ def backward_buffers(job: Job) -> Parts:
 
 
 def step_parts(job: Job) -> Parts:
-    """What the optimizer step takes beside what is held.
+    """What the optimizer step needs in addition to `held`.
 
-    torch's steps go tensor by tensor, and keep two of its size in the weights' dtype and one in float64. Under
-    DeepSpeed torch's AdamW steps all tensors at once on a GPU, with a copy of them.
+    The torch backend steps one tensor at a time, with two temporaries in the weights' dtype and one in float64. Under
+    DeepSpeed, torch's AdamW steps all tensors at once on a GPU, with a copy of them.
     """
     if job.zero_stage == 0:
         rank = job.config.model.lora_rank

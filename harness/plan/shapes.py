@@ -1,4 +1,4 @@
-"""Sizes of a decoder with grouped-query attention and a gated MLP, from config.json alone: no download, no weights."""
+"""Sizes of a decoder with grouped-query attention and a gated MLP, from its config.json; loads no weights."""
 
 import tomllib
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from harness.config.schema import ModelSettings
 from harness.errors import UsageError
 
 SHAPES = Path(__file__).with_suffix(".toml")
-BIASED = {"qwen2": True, "llama": False, "mistral": False}  # whether queries, keys and values have biases
+BIASED = {"qwen2": True, "llama": False, "mistral": False}  # model type: whether queries, keys and values have biases
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What a model's config.json says about its size."""
+    """The sizes in a model's config.json."""
 
     vocabulary: int
     hidden: int
@@ -27,31 +27,31 @@ class ModelShape:
     head_dim: int
     intermediate: int
     positions: int
-    is_tied: bool  # the output head is the embedding
+    is_tied: bool  # the output head and the embedding are one tensor
     is_biased: bool = True
 
     @property
-    def query(self) -> int:  # width of all queries together
+    def query(self) -> int:  # total width of a token's queries
         return self.heads * self.head_dim
 
     @property
-    def key(self) -> int:  # width of all keys together, and of all values
+    def key(self) -> int:  # total width of a token's keys; the values' is the same
         return self.kv_heads * self.head_dim
 
     @property
     def linears(self) -> list[tuple[int, int]]:
-        """Inputs and outputs of a layer's linear maps: query, key, value, output, gate, up, down."""
+        """(inputs, outputs) of a layer's linear maps: query, key, value, output, gate, up, down."""
         attention = [(self.hidden, self.query), (self.hidden, self.key), (self.hidden, self.key)]
         mlp = [(self.hidden, self.intermediate)] * 2 + [(self.intermediate, self.hidden)]
         return [*attention, (self.query, self.hidden), *mlp]
 
     @property
-    def embedding(self) -> int:  # parameters; as many in an untied head
+    def embedding(self) -> int:  # number of parameters; an untied head has the same number
         return self.vocabulary * self.hidden
 
     @property
     def layer_parameters(self) -> int:
-        """Linear maps, biases of queries, keys and values, and two norms."""
+        """Parameters of a layer: linear maps, biases of queries, keys and values, and two norms."""
         biases = (self.query + 2 * self.key) * self.is_biased
         return sum(inputs * outputs for inputs, outputs in self.linears) + biases + 2 * self.hidden
 
@@ -61,16 +61,16 @@ class ModelShape:
         return self.layers * self.layer_parameters + self.embedding * (1 if self.is_tied else 2) + self.hidden
 
     def adapters(self, rank: int) -> int:
-        """Parameters of low-rank adapters in every linear map but the head."""
+        """Parameters of adapters of this rank in every linear map but the head."""
         return self.layers * rank * sum(inputs + outputs for inputs, outputs in self.linears)
 
     def cache_bytes(self, width: int) -> int:
-        """Keys and values of one token, `width` bytes a number."""
+        """Bytes of one token's keys and values, with `width` bytes per number."""
         return 2 * self.layers * self.key * width
 
 
 def shape_of(settings: ModelSettings) -> ModelShape:
-    """The model's shape: built in, from shapes.toml, or from config.json. Raises UsageError where there is none."""
+    """The model's shape, from shapes.toml or its config.json. Raises UsageError if it is not available locally."""
     if settings.model == "tiny":
         from harness.run.tiny_model import END, PAD, SHAPE
         from harness.tasks.chain_sum import CHARACTERS
@@ -85,14 +85,14 @@ def shape_of(settings: ModelSettings) -> ModelShape:
     except OSError as error:
         raise UsageError(
             f"--model: expected a model of harness/plan/shapes.toml, a transformers folder or one in the hub's cache, "
-            f"got {settings.model!r}, {str(error).splitlines()[0]}: fetch its config.json first "
+            f"got {settings.model!r}, {str(error).splitlines()[0]}: download its config.json first "
             f"(hf download {settings.model} config.json), or name a folder"
         ) from None
     return shape_from(values, settings.model)
 
 
 def shape_from(values: Mapping[str, Any], model: str) -> ModelShape:
-    """The shape that a config.json's values describe. Raises UsageError for another architecture."""
+    """The shape that the values of a config.json describe. Raises UsageError for an unsupported architecture."""
     kind = values.get("model_type")
     if kind not in BIASED:
         raise UsageError(f"--model: expected a model of type {', '.join(BIASED)} to plan for, got {kind} in {model!r}")

@@ -1,4 +1,4 @@
-"""A plan as text: memory per GPU by part, cost of a step and of the run, and what does not fit."""
+"""Formats a plan as text: memory per GPU by part, cost of a step and of the run, and what does not fit."""
 
 import textwrap
 from collections import defaultdict
@@ -9,8 +9,8 @@ from harness.plan.job import GIB, Job
 from harness.plan.memory import CONTEXT, Moment, Parts, fits, peaks, responses_at_once
 
 WIDTH = 110
-BAR = 30  # characters of the whole memory
-TIGHT = 0.9  # of the memory: fragmentation may take the rest
+BAR = 30  # characters that stand for the GPU's whole memory
+TIGHT = 0.9  # share of the memory above which fragmentation may use up the rest
 
 
 def plan_text(job: Job, given: Assumptions, name: str) -> str:
@@ -20,7 +20,7 @@ def plan_text(job: Job, given: Assumptions, name: str) -> str:
 
 
 def head(job: Job, name: str) -> str:
-    """What is planned for."""
+    """The model, its precision, the GPUs, backend and engine, and the size of a micro-batch."""
     config, billions = job.config, job.shape.parameters / 1e9
     trained = f", {job.trained / 1e6:,.1f} million of them in adapters" if config.model.lora_rank else ""
     stage = f", zero_stage {job.zero_stage}, offload {config.backend.offload}" if job.is_deepspeed else ""
@@ -33,7 +33,7 @@ def head(job: Job, name: str) -> str:
 
 
 def memory_text(job: Job) -> str:
-    """A row per part, a column per phase at its largest moment."""
+    """A table with a row per part and a column per phase (at its peak), and a bar per phase."""
     phases = peaks(job)
     is_small = all(moment.total - CONTEXT < GIB for moment in phases.values())
     unit, name = (2**20, "MiB") if is_small else (GIB, "GiB")
@@ -49,7 +49,7 @@ def memory_text(job: Job) -> str:
 
 
 def bar(name: str, moment: Moment, job: Job) -> str:
-    """How full a phase makes the GPU, and at which moment."""
+    """A bar that shows how much of the GPU's memory a phase needs at its peak, and at which moment."""
     share = moment.total / job.gpu.memory
     drawn = ("#" * min(BAR, round(BAR * share))).ljust(BAR, ".")
     said = "DOES NOT FIT" if share > 1 else "tight" if share > TIGHT else "fits"
@@ -57,23 +57,23 @@ def bar(name: str, moment: Moment, job: Job) -> str:
 
 
 def rollout_text(job: Job) -> str:
-    """How many responses are drawn at once, and the host memory of sleeping engines."""
+    """How many responses are sampled at once, and the host memory that sleeping vLLM engines need."""
     text = (
         f"Keys and values of a response of full length ({job.full_tokens:,} tokens): "
-        f"{job.response_cache / GIB:.3g} GiB. A rank is asked for {job.rank_responses} in a round and has room "
+        f"{job.response_cache / GIB:.3g} GiB. A rank samples {job.rank_responses} responses per round and has room "
         f"for {responses_at_once(job):,.1f} of full length at once."
     )
     if job.is_vllm:
         whole, ranks = job.shape.parameters * job.width / GIB, job.config.backend.nproc
         text += (
-            f" Each rank has a whole vLLM engine, {whole:.1f} GiB of weights, no tensor parallelism. A host with "
-            f"{ranks} ranks needs {ranks * whole:,.0f} GiB for engines asleep."
+            f" Each rank has a whole vLLM engine, {whole:.1f} GiB of weights, without tensor parallelism. A host with "
+            f"{ranks} ranks needs {ranks * whole:,.0f} GiB of its own memory for sleeping engines."
         )
     return textwrap.fill(text, WIDTH)
 
 
 def cost_text(job: Job, work: list[Work]) -> str:
-    """A row per part of a step, then the step and the run."""
+    """A table with a row per part of a training step and the whole step, then a line on the run."""
 
     def row(one: Work) -> str:
         numbers = (one.tokens / 1e6, one.flops / 1e15, one.seconds / 3600, one.seconds / 3600 * job.gpus)
@@ -89,24 +89,24 @@ def cost_text(job: Job, work: list[Work]) -> str:
 
 
 def significant(number: float) -> str:
-    """Three significant digits."""
+    """The number with three significant digits, or as an integer from 1000 up."""
     return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
 
 
 def assumptions_text(job: Job, given: Assumptions) -> str:
-    """What the numbers rest on."""
+    """The assumptions behind the numbers, and what is left out."""
     gpu, values = job.gpu, ", ".join(f"--{name} {value:g}" for name, value in vars(given).items())
     engine = "" if job.is_vllm else f" torch's engine takes {LAUNCH_S * 1e3:g} ms a layer and token to launch kernels."
     return textwrap.fill(
         f"Assumed: {values}. Shares are of the GPU's {gpu.bfloat16_tflops:g} TFLOP/s in bfloat16, "
-        f"{gpu.float32_tflops:g} in float32 (the head's product always) and {gpu.bandwidth_tb_s:g} TB/s.{engine} Left "
+        f"{gpu.float32_tflops:g} in float32 (always used for the head) and {gpu.bandwidth_tb_s:g} TB/s.{engine} Left "
         "out: evaluations, waiting between ranks, communication, memory that the allocator keeps unused.",
         WIDTH,
     )
 
 
 def verdict(job: Job) -> str:
-    """Whether it fits; where it does not, by how much, and the two settings that matter most."""
+    """Whether the run fits; if not, by how much, and which two settings matter most."""
     if fits(job):
         return "Fits."
     lines = [f"Does not fit: {'; '.join(shortages(job))}.", f"What matters most: {what_matters(job)}."]
@@ -114,22 +114,22 @@ def verdict(job: Job) -> str:
 
 
 def shortages(job: Job) -> Iterator[str]:
-    """What does not fit, and by how much."""
+    """A phrase for each requirement that is not met, with the missing amount."""
     for name, moment in peaks(job).items():
         if moment.total > job.gpu.memory:
             total, more = moment.total / GIB, (moment.total - job.gpu.memory) / GIB
-            yield f"{name} needs {total:.1f} of {job.gpu.memory_gib:g} GiB, {more:.1f} too many ({moment.when})"
+            yield f"{name} needs {total:.1f} of {job.gpu.memory_gib:g} GiB, {more:.1f} too much ({moment.when})"
     if responses_at_once(job) < 1:
-        yield f"vLLM has room for {responses_at_once(job):.2f} of a response of full length"
+        yield f"vLLM has room for only {responses_at_once(job):.2f} of a response of full length"
 
 
 def what_matters(job: Job) -> str:
-    """The two settings that hold most of the largest peak, with the parts that each shrinks."""
+    """The two settings that affect most of the largest peak, with the parts that each would shrink."""
     phase, peak = max(peaks(job).items(), key=lambda one: one[1].total)
     if peak.total <= job.gpu.memory:
         return "--engine_memory and --max_response_tokens"
     settings = levers(job)
-    if phase == "start":  # where the policy is whole, whatever is spread later
+    if phase == "start":  # every rank holds the whole policy then, even if it is partitioned later
         settings |= {"weights": "", "DeepSpeed's buffers": "--zero_stage"}
     by_setting = defaultdict[str, Parts](dict)
     for part, size in peak.parts.items():
@@ -141,7 +141,7 @@ def what_matters(job: Job) -> str:
 
 
 def levers(job: Job) -> dict[str, str]:
-    """The setting that shrinks each part of the memory, in the table's order; none where the model alone decides."""
+    """The setting that shrinks each part of the memory, in the table's order; "" if it depends only on the model."""
     optimizer = job.config.optimizer
     batch = "--micro_batch_size" if optimizer.micro_batch_tokens is None else "--micro_batch_tokens"
     passes = batch if job.rows > 1 else "--max_response_tokens"

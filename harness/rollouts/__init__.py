@@ -1,1 +1,1 @@
-"""Prompts in, scored answers out: engines, decoding and held-out questions."""
+"""Prompts in, scored responses out: engines, decoding and held-out prompts."""

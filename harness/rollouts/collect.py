@@ -1,4 +1,4 @@
-"""Collect a step's rollouts: draw prompts, sample and score responses and, with dynamic sampling, repeat."""
+"""Collects a step's rollouts: draws prompts, samples and scores responses and, with dynamic sampling, repeats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class Response:
     sampler_logprobs: list[float]  # of its tokens, under the engine that sampled them
     truncated: bool
     grade: Grade
-    score: float  # dynamic sampling compares these
+    score: float  # reward without overlong penalty; dynamic sampling compares scores
     reward: float  # score plus overlong penalty
 
     @property
     def correct(self) -> bool:
-        """Whether the answer is right, whatever the reward."""
+        """Whether the answer is right, regardless of the reward."""
         return self.grade.outcome == "right"
 
     @property
@@ -48,7 +48,7 @@ class Rollouts:
 
     rounds: list[list[Group]]
     kept: list[Group]
-    missing: int  # groups short of a full batch
+    missing: int  # number of groups by which the batch falls short
 
     @property
     def responses(self) -> list[Response]:
@@ -62,7 +62,10 @@ def informative(group: Group) -> bool:
 
 
 def collect(context: SamplerContext, step: int) -> Rollouts:
-    """The step's rollouts, over all ranks. Surplus groups are dropped by prompt order, never by who finished first."""
+    """The step's rollouts, from all ranks. Surplus groups are dropped in prompt order, not by order of completion.
+
+    Raises HarnessError under --unfilled stop if the sampling rounds do not fill the batch.
+    """
     config, rollout = context.config, context.config.rollout
     wanted, split = rollout.prompts_per_step, TRAINED_ON[config.evaluation.eval_split]
     asked = (rollout.prompts_per_round or wanted) if rollout.dynamic_sampling else wanted
@@ -81,19 +84,19 @@ def collect(context: SamplerContext, step: int) -> Rollouts:
     if missing and rollout.unfilled == "stop":
         raise HarnessError(
             f"step {step}: expected {wanted} groups with both right and wrong answers, got {len(kept)} in "
-            f"{len(rounds)} rounds: raise --max_sampling_rounds, or train on what there is with --unfilled train"
+            f"{len(rounds)} rounds: raise --max_sampling_rounds, or train on smaller batches with --unfilled train"
         )
     return Rollouts(rounds, kept[:wanted], missing)
 
 
 def answer_all(context: SamplerContext, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
-    """A group of scored responses per problem, over all ranks; `place` is the step and its sampling round."""
+    """A group of scored responses per problem, from all ranks; `place` is (step, sampling round). Collective."""
     ranks = context.actors.ranks
     return ranks.merged(answer_share(context, place, ranks.share(problems)), list[Group])
 
 
 def answer_share(context: SamplerContext, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
-    """The same for this rank's problems."""
+    """A group of scored responses for each of this rank's problems; `place` is (step, sampling round)."""
     policy, task, config = context.policy, context.task, context.config
     step, round_number = place
     rollout, seed = config.rollout, config.run.seed

@@ -1,7 +1,7 @@
-"""Decoding with a key-value cache: texts that grow by one token at a time, and attention of the newest token over them.
+"""Decoding with a key-value cache: texts grow by one token at a time, and the newest token attends to its whole text.
 
-The cache holds rows x columns x layers x 2 x key heads x head size numbers. It grows by half as needed, up to the
-longest possible text. A prompt is read once, however many texts begin with it.
+The cache holds rows x columns x layers x 2 x key heads x head size numbers. It grows by half when it is full, up to the
+longest possible text. A prompt is read only once, however many texts begin with it.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.model.attention import Heads, Kind, Layout, last_hidden_states
 from harness.model.packing import Packed, Text
 
-FIRST_COLUMNS = 64  # for new tokens, before the cache first grows
+FIRST_COLUMNS = 64  # initial number of columns for new tokens
 GROWTH = 1.5
 
 LLAMA_FAMILY = "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"
@@ -25,10 +25,10 @@ Angles = tuple[Float[Tensor, "position size"], Float[Tensor, "position size"]]  
 
 @dataclass(frozen=True)
 class Reading:
-    """Attention over packed prompts that keeps their keys and values."""
+    """A layout for reading packed prompts that keeps their keys and values."""
 
     packed: Packed
-    kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # [place, head, size] each
+    kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # per layer: keys, values
 
     def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:
         _, key, value = states
@@ -38,16 +38,16 @@ class Reading:
 
 @dataclass
 class Decoding:
-    """A batch of texts aligned at their ends, so that the newest tokens stand in one column."""
+    """A batch of texts, aligned on the right so that their newest tokens are in one column of the cache."""
 
     model: Any
     keys: list[Store]  # of each layer
     values: list[Store]
     bias: Float[Tensor, "row column"]  # -inf where a row's text has not begun
     lengths: Int[Tensor, " row"]
-    column: int  # of the newest tokens
-    limit: int  # columns at most
-    angles: Angles | None  # of every position; None if the model must take the general path
+    column: int  # the column of the newest tokens
+    limit: int  # maximum number of columns
+    angles: Angles | None  # of every position; None if the model needs the general path through transformers
 
     def next_states(self, tokens: Int[Tensor, " row"]) -> Float[Tensor, "row hidden"]:
         """Append these tokens and return their last hidden states."""
@@ -76,9 +76,9 @@ class Decoding:
         return (weights @ values[:, :, :end]).reshape(rows, 1, heads, values.shape[3])
 
     def keep(self, going: Bool[Tensor, " row"]) -> Int[Tensor, " kept"]:
-        """Drop the rows that have ended. Returns the remaining rows' old indices, in their new order.
+        """Drop rows that have ended. Returns the old indices of the remaining rows, in their new order.
 
-        Only as many rows move as have ended: the last ones take their places.
+        The last rows take the places of those that have ended, so that few rows need to be copied.
         """
         left = int(going.sum())
         order = torch.arange(left, device=going.device)
@@ -92,7 +92,7 @@ class Decoding:
         return order
 
     def grow(self, columns: int) -> None:
-        """Enlarge the cache to this many columns."""
+        """Enlarge the cache to `columns` columns."""
         self.bias = torch.nn.functional.pad(self.bias, (0, columns - self.bias.shape[1]))
         for store in (self.keys, self.values):
             for layer, kept in enumerate(store):
@@ -108,7 +108,10 @@ class Decoding:
 def read_prompts(
     model: Any, prompts: list[list[int]], per_prompt: int, limit: int
 ) -> tuple[Decoding, Float[Tensor, "row hidden"]]:
-    """`per_prompt` texts per prompt, ready for up to `limit` new tokens each, and their last hidden states."""
+    """Read the prompts and set up `per_prompt` texts for each, with room for `limit` new tokens.
+
+    Returns the decoding state and the hidden state of each text's last token.
+    """
     device = model.get_input_embeddings().weight.device
     lengths = torch.tensor([len(prompt) for prompt in prompts])
     starts, width = lengths.cumsum(0) - lengths, int(lengths.max())
@@ -120,7 +123,7 @@ def read_prompts(
     tokens = torch.tensor([token for prompt in prompts for token in prompt], device=device)
     positions = torch.cat([torch.arange(length) for length in lengths.tolist()]).to(device)
     states = last_hidden_states(model, tokens[None], positions[None], reading)[0]
-    # each prompt's places from the right, as its row shows them; before its first token, whatever stands there
+    # the places of each prompt, aligned on the right; cells before its first token hold arbitrary places and are masked
     columns = starts[:, None] + torch.arange(width) - (width - lengths)[:, None]
     places = columns.clamp(min=0).repeat_interleave(per_prompt, dim=0).to(device)
     bias = (
@@ -146,7 +149,7 @@ def read_prompts(
 
 
 def angles_of(model: Any, positions: int) -> Angles | None:
-    """Rotary cosines and sines of all positions; None for other models, or if they depend on the length."""
+    """Rotary cosines and sines of all positions; None outside LLAMA_FAMILY, or if they depend on the text length."""
     rope = getattr(model.config, "rope_parameters", None) or {}
     if type(model).__name__ not in LLAMA_FAMILY or rope.get("rope_type") != "default":
         return None
@@ -160,9 +163,9 @@ def newest_states(
 ) -> Float[Tensor, "row hidden"]:
     """Last hidden states of one new token per row, for a model of the Llama family.
 
-    The same arithmetic as transformers' layers, to the bit, in fewer calls: on a CPU a token's step is mostly the price
-    of its calls. Every linear layer and norm is the model's own module, adapters included; left out are the functions
-    around them, and cosines and sines are looked up.
+    Gives the same bits as transformers' layers with fewer function calls, which dominate the time of a decoding step on
+    a CPU. Linear layers and norms are the model's own modules, including adapters; only the functions around them are
+    bypassed, and cosines and sines are looked up.
     """
     body = model.base_model
     everywhere = model.config.sliding_window if type(model).__name__ == "MistralForCausalLM" else None
@@ -187,6 +190,6 @@ def newest_states(
 def rotated(
     heads: Float[Tensor, "row head size"], cosines: Float[Tensor, "row 1 size"], sines: Float[Tensor, "row 1 size"]
 ) -> Float[Tensor, "row head size"]:
-    """Queries or keys rotated by their positions' angles (RoPE, Su et al. 2021), halves paired as in transformers."""
+    """Queries or keys rotated by their positions' angles (RoPE, Su et al. 2021), pairing halves like transformers."""
     first, second = heads.chunk(2, dim=-1)
     return heads * cosines + torch.cat((-second, first), dim=-1) * sines

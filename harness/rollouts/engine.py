@@ -1,4 +1,4 @@
-"""The rollout engine's protocol, our own engine on the trainer's model, and the context of sampling."""
+"""The interface of a rollout engine, our own engine on the trainer's model, and the context of sampling."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -17,34 +17,34 @@ from harness.randomness import uniforms
 from harness.rollouts.sampler import Sample, Sampling, sample
 from harness.tasks.task import Task
 
-Key = tuple[int | str, ...]  # of one response's random stream
+Key = tuple[int | str, ...]  # key of one response's random stream
 Weights = Iterable[tuple[str, Tensor]]
 
 
 class Engine(Protocol):
-    """Samples responses. What a request yields depends on its key and the weights, never on other requests."""
+    """Samples responses. A response depends on its prompt, its key and the weights, never on other requests."""
 
-    needs_weights: bool  # whether it holds weights of its own that must be synchronized
+    needs_weights: bool  # whether it has its own copy of the weights, which must be synchronized
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
         """`len(keys) / len(prompts)` responses per prompt, prompt by prompt."""
 
     def load_weights(self, weights: Weights) -> None:
-        """Take over the trainer's weights, named as in a transformers folder, and drop all caches."""
+        """Replace the engine's weights with the trainer's, named as in a transformers folder, and drop all caches."""
 
     def sleep(self) -> None:
         """Release device memory while the trainer works."""
 
     def wake(self) -> None:
-        """Take it back."""
+        """Allocate device memory again."""
 
     def close(self) -> None:
-        """Shut down for good."""
+        """Shut the engine down; it cannot be used afterwards."""
 
 
 @dataclass
 class TorchEngine:
-    """Our own sampler, on the trainer's policy or on a whole copy where ranks hold parts of it."""
+    """Our own sampler, on the trainer's policy, or on a full copy if the ranks hold only parts of it."""
 
     policy: Policy
     needs_weights: bool = False
@@ -59,7 +59,7 @@ class TorchEngine:
             own[name].copy_(tensor)
 
     def sleep(self) -> None:
-        """No-op: the weights are the trainer's."""
+        """No-op."""
 
     def wake(self) -> None: ...
 
@@ -67,7 +67,7 @@ class TorchEngine:
 
 
 def own_engine(policy: Policy, is_gpu: bool) -> TorchEngine:
-    """An engine with a model of its own, without adapters; it needs weights before it can sample."""
+    """An engine with its own model, without adapters. Call `load_weights` before sampling."""
     with torch.random.fork_rng(devices=[]):
         model = type(policy.model)(copy.deepcopy(policy.model.config))
     copy_rope(policy.model, model)
@@ -77,7 +77,7 @@ def own_engine(policy: Policy, is_gpu: bool) -> TorchEngine:
 
 @dataclass(frozen=True)
 class Actors:
-    """The ranks' rollout engines; this process runs one, which answers this rank's share of the prompts."""
+    """This rank's rollout engine, which answers the rank's share of the prompts, and the ranks."""
 
     engine: Engine
     ranks: Ranks = ALONE
@@ -89,7 +89,7 @@ class Actors:
 
 @dataclass(frozen=True)
 class SamplerContext:
-    """Policy, task, config and engines with which answers are collected."""
+    """Policy, task, config and engines used to collect answers."""
 
     policy: Policy
     task: Task

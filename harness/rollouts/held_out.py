@@ -1,4 +1,4 @@
-"""Evaluate on held-out prompts: the same ones in every run of a task, whatever its seed."""
+"""Evaluates on held-out prompts, which are the same in every run of a task, regardless of the seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Answer:
     prompt_id: str
     sample: int
     text: str
-    answer: str | None  # None where the response gives none
+    answer: str | None  # None if the response contains no answer
     correct: bool
     outcome: Outcome
     response_tokens: int
@@ -25,7 +25,7 @@ class Answer:
 
 
 def evaluate(context: SamplerContext, step: int, samples: int) -> list[Answer]:
-    """`samples` answers to each held-out prompt, over all ranks."""
+    """`samples` answers to each held-out prompt, from all ranks. Collective."""
     settings = context.config.evaluation
     problems = context.task.held_out(settings.eval_split, settings.eval_prompts)
     own = context.actors.ranks.share(problems)
@@ -37,7 +37,7 @@ def evaluate(context: SamplerContext, step: int, samples: int) -> list[Answer]:
 
 
 def answers_to(problems: Sequence[Problem], context: SamplerContext, asked: tuple[int, int]) -> list[list[Answer]]:
-    """The answers to each of these problems; `asked` is (training steps done, answers per problem)."""
+    """A list of answers for each problem; `asked` is (training steps done, answers per problem)."""
     (step, samples), config, policy = asked, context.config, context.policy
     settings = config.evaluation
     sampling = Sampling(config.rollout.max_response_tokens, settings.eval_temperature, settings.eval_top_p)

@@ -1,4 +1,4 @@
-"""Sample responses from a policy: batched, with a key-value cache, one uniform number per token."""
+"""Samples responses from a policy in batches, with a key-value cache and one uniform random number per token."""
 
 from dataclasses import dataclass
 
@@ -18,9 +18,9 @@ class Sample:
     """One sampled response."""
 
     tokens: list[int]
-    entropy_sum: float  # nats, of the distributions that they were drawn from
-    truncated: bool  # cut at the limit
-    logprobs: list[float]  # of the tokens under the sampler, at its temperature, untruncated
+    entropy_sum: float  # sum over the tokens of the entropy of their distribution, nats
+    truncated: bool  # cut at the token limit
+    logprobs: list[float]  # log-probability of each token at the sampling temperature, before top_p
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def sample(
 ) -> list[Sample]:
     """`len(uniforms) / len(prompts)` responses per prompt, prompt by prompt.
 
-    Token t of row i is the inverse of the cumulative distribution at uniforms[i, t], so a row depends on its own
-    numbers only. Rows that have ended leave the batch once enough have to be worth moving the others.
+    Token t of row i is the inverse of the cumulative distribution at uniforms[i, t], so a row depends only on its own
+    random numbers. Rows that have ended are removed from the batch once there are enough of them to be worth it.
     """
     decoding, states = read_prompts(policy.model, prompts, len(uniforms) // len(prompts), sampling.max_tokens)
     head = policy.model.get_output_embeddings()
@@ -49,7 +49,7 @@ def sample(
     logprobs = torch.zeros(tokens.shape, dtype=torch.float64, device=policy.device)
     entropy = torch.zeros(len(uniforms), dtype=torch.float64, device=policy.device)
     lengths = torch.zeros(len(uniforms), dtype=torch.int64, device=policy.device)
-    rows = torch.arange(len(uniforms), device=policy.device)  # those in the batch
+    rows = torch.arange(len(uniforms), device=policy.device)  # rows that are still in the batch
     going = torch.ones(len(uniforms), dtype=torch.bool, device=policy.device)  # which of them have not ended
     for step in range(sampling.max_tokens):
         chosen, step_logprobs, step_entropy = choose(head(states), draws[rows, step], sampling)
@@ -75,9 +75,9 @@ def sample(
 def choose(
     logits: Float[Tensor, "row vocabulary"], uniforms: Float[Tensor, " row"], sampling: Sampling
 ) -> tuple[Int[Tensor, " row"], Float[Tensor, " row"], Float[Tensor, " row"]]:
-    """The token at each row's uniform number, with its log-probability and the entropy (nats) before `top_p`.
+    """For each row the token at its uniform number, the token's log-probability, and the entropy (nats) before `top_p`.
 
-    The cumulative sum is in float64: in float32 its error would exceed a rare token's probability.
+    The cumulative sum is in float64, because in float32 its error could exceed the probability of a rare token.
     """
     whole = probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
     entropy = torch.special.entr(probabilities).sum(dim=-1)
@@ -90,7 +90,7 @@ def choose(
 
 
 def nucleus(probabilities: Float[Tensor, "row vocabulary"], top_p: float) -> Float[Tensor, "row vocabulary"]:
-    """The probabilities, with 0 outside the smallest set of tokens that holds `top_p` of the mass."""
+    """The probabilities, set to 0 outside the smallest set of tokens whose total probability is at least `top_p`."""
     ordered, order = probabilities.sort(dim=-1, descending=True)
     beyond = ordered.cumsum(dim=-1) - ordered >= top_p
     return torch.zeros_like(probabilities).scatter(-1, order, ordered.masked_fill(beyond, 0.0))

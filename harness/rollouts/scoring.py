@@ -1,4 +1,4 @@
-"""Grade and reward of a sampled response: correctness, less the overlong penalty; and the random-reward control."""
+"""Grades and rewards sampled responses: correctness, the overlong penalty, and the random-reward control."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ TRUNCATED = Grade("wrong", None, "truncated")
 def grade_samples(
     policy: Policy, task: Task, problems: Sequence[Problem], samples: Sequence[Sample]
 ) -> list[tuple[str, Grade]]:
-    """Each sample's text and grade; one cut at the token limit is wrong, whatever it says."""
+    """Each sample's text and grade. A sample that was cut at the token limit is always wrong."""
     texts = [policy.decode(one.tokens) for one in samples]
     complete = [
         (problem, text) for problem, text, sample in zip(problems, texts, samples, strict=True) if not sample.truncated
@@ -29,7 +29,7 @@ def grade_samples(
 def score(correct: bool, settings: TaskSettings, *key: int | str) -> float:
     """+1 for a right answer, `wrong_reward` for a wrong one (DAPO eq. 7: -1).
 
-    Under `random_reward` a coin toss decides, keyed by (seed, step, prompt, j).
+    Under the control `random_reward` a coin toss decides, keyed by (seed, step, prompt, sample).
     """
     if settings.control == "random_reward":
         correct = bool(stream("random reward", *key).random() < 0.5)
@@ -37,7 +37,7 @@ def score(correct: bool, settings: TaskSettings, *key: int | str) -> float:
 
 
 def overlong_penalty(response_tokens: int, max_response_tokens: int, settings: TaskSettings) -> float:
-    """0 up to the buffer, then falling linearly to -overlong_factor at the limit (DAPO eq. 13); 0 without a buffer."""
+    """0 below the buffer, then falling linearly to -overlong_factor at the limit (DAPO eq. 13); 0 without a buffer."""
     if settings.overlong_buffer is None:
         return 0.0
     over = response_tokens - (max_response_tokens - settings.overlong_buffer)

@@ -1,6 +1,6 @@
 """A vLLM engine in this process, one per rank, which shares the device with the trainer.
 
-vLLM wants an environment of its own (docs/cluster.md). Settings are those that its version 0.32 was tried with.
+vLLM needs a separate Python environment (docs/cluster.md). These settings were tested with version 0.32.
 """
 
 import os
@@ -21,12 +21,12 @@ from harness.rollouts.engine import Key, Weights
 from harness.rollouts.sampler import Sample, Sampling
 
 CPU_BATCHED_TOKENS = 8192
-CPU_CACHE_BYTES = 2**30  # on a CPU its own sizing takes the process's memory for the cache's
+CPU_CACHE_BYTES = 2**30  # fixed, because vLLM's own sizing on a CPU counts the process's memory as cache
 
 
 @dataclass
 class VllmEngine:
-    """A vLLM engine; asleep it holds neither weights nor cache on the device."""
+    """A vLLM engine. While asleep it holds neither weights nor cache on the device."""
 
     llm: Any
     end_ids: list[int]
@@ -36,7 +36,7 @@ class VllmEngine:
 
     @classmethod
     def start(cls, policy: Policy, config: Config, is_gpu: bool) -> "VllmEngine":
-        """An engine with the policy's current weights."""
+        """Start an engine with the policy's current weights."""
         os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1"}
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         from vllm import LLM
@@ -47,7 +47,7 @@ class VllmEngine:
         return cls(llm, sorted(policy.end_ids), is_gpu)
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
-        """All requests in one call, each with its own seed."""
+        """Sample all requests in one call, each with its own seed."""
         from vllm import SamplingParams
 
         per_prompt = len(keys) // len(prompts)
@@ -83,7 +83,7 @@ class VllmEngine:
 
     def wake(self) -> None:
         if self.is_asleep:
-            torch.cuda.empty_cache()  # vLLM allocates beside torch's own cache of freed blocks
+            torch.cuda.empty_cache()  # vLLM cannot use the blocks that torch's allocator has cached
             self.llm.wake_up()
             self.is_asleep = False
 
@@ -92,7 +92,7 @@ class VllmEngine:
 
 
 def engine_settings(policy: Policy, config: Config, is_gpu: bool) -> dict[str, Any]:
-    """The config in vLLM's terms."""
+    """The keyword arguments of vLLM's LLM that follow from the config."""
     limit = config.rollout.max_response_tokens
     most = limit + config.data.max_prompt_tokens
     length = min(getattr(policy.model.config, "max_position_embeddings", most), most)
@@ -103,19 +103,19 @@ def engine_settings(policy: Policy, config: Config, is_gpu: bool) -> dict[str, A
         "max_model_len": length,
         "gpu_memory_utilization": config.engine.engine_memory,
         "distributed_executor_backend": "external_launcher" if several else "uni",
-        "logprobs_mode": "processed_logprobs",  # at the sampling temperature, as the trainer's
+        "logprobs_mode": "processed_logprobs",  # at the sampling temperature, like the trainer's
         "enable_prefix_caching": True,
         "disable_log_stats": True,
     }
     if is_gpu:
         return settings | {"enable_sleep_mode": True}
-    # with chunked prefill its CPU build crashes on seeds of requests
+    # with chunked prefill vLLM's CPU build crashes on requests that have seeds
     batched = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(CPU_BATCHED_TOKENS, length)}
     return settings | {"enforce_eager": True, "kv_cache_memory_bytes": CPU_CACHE_BYTES} | batched
 
 
 def sample_of(output: Any) -> Sample:
-    """One finished request. Its entropy is estimated by its tokens' surprisal, which has the same mean."""
+    """The sample of a finished request. Its entropy is estimated by the tokens' surprisal, which has the same mean."""
     tokens = list(output.token_ids)
     logprobs = [float(known[token].logprob) for token, known in zip(tokens, output.logprobs, strict=True)]
     progress()
@@ -123,7 +123,7 @@ def sample_of(output: Any) -> Sample:
 
 
 def pack_head(model: torch.nn.Module) -> None:
-    """Repack the output head for the CPU kernel: reloading leaves a tied head as it was (vLLM 0.32)."""
+    """Repack the output head for the CPU kernel, because reloading does not update a tied head (vLLM 0.32)."""
     from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 
     dispatch_cpu_unquantized_gemm(model.lm_head, remove_weight=False)

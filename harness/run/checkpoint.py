@@ -1,4 +1,4 @@
-"""Checkpoints: a run's state between two steps as a folder, tensors in safetensors and the rest in JSON."""
+"""Checkpoints: a folder with a run's state between two steps, tensors in safetensors and the rest in JSON."""
 
 import dataclasses
 import shutil
@@ -25,27 +25,27 @@ from harness.run.history import read_history
 from harness.run.initial_model import pretrained_policy, recorded_initial_policy
 
 STATE, OPTIMIZER = "state.json", "optimizer.safetensors"
-TRAINED = "trained.safetensors"  # adapters or master weights, which a transformers folder does not hold
-KEPT = 2  # newest checkpoints of a run
+TRAINED = "trained.safetensors"  # adapters or float32 master weights, which a transformers folder cannot hold
+KEPT = 2  # number of checkpoints to keep
 
 
 class State(BaseModel):
-    """A run's state besides its tensors. Random streams have none: they are keyed by step."""
+    """Everything in a checkpoint but tensors. Random streams need no state because they are keyed by step."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     steps_done: int = Field(ge=0)
-    updates: int = Field(ge=0)  # optimizer updates, which the learning rate schedule counts
+    updates: int = Field(ge=0)  # optimizer updates, the position of the learning-rate schedule
     ledger: dict[str, int | float]
     noise: Noise | None
     has_learned: bool = True  # default for checkpoints of older versions
     elapsed_s: float
-    metrics: Mark  # of metrics.jsonl
-    records: Mark  # of records.sha256
+    metrics: Mark  # position in metrics.jsonl
+    records: Mark  # position in records.sha256
 
 
 def save_weights(path: Path, policy: Policy, weights: Tensors | None = None) -> None:
-    """Save the policy as a transformers folder, with `weights` in place of its own if given."""
+    """Save the policy as a transformers folder, with `weights` instead of the model's if given."""
     save_folder(path, lambda folder: write_policy(folder, policy, weights))
 
 
@@ -53,13 +53,13 @@ def save_weights(path: Path, policy: Policy, weights: Tensors | None = None) -> 
 class CheckpointTensors:
     """The tensors of a checkpoint; empty on ranks other than the first."""
 
-    weights: Tensors | None  # of a transformers folder; None if it would hold nothing trained
-    trained: Tensors | None  # None if `weights` hold all that is trained
+    weights: Tensors | None  # the model's weights; None if none of them are trained (LoRA)
+    trained: Tensors | None  # adapters or master weights; None if `weights` includes everything that is trained
     moments: Tensors
 
 
 def gather_tensors(training: Training, config: Config) -> CheckpointTensors:
-    """The tensors of a checkpoint, gathered from all ranks."""
+    """The tensors of a checkpoint, gathered from all ranks. Collective: every rank must call it."""
     backend = training.updater.backend
     trained, moments = backend.state()
     if config.model.lora_rank:
@@ -70,14 +70,14 @@ def gather_tensors(training: Training, config: Config) -> CheckpointTensors:
 
 
 def whole_weights(training: Training) -> Tensors:
-    """The weights of a transformers folder, gathered from all ranks; empty on ranks other than the first."""
+    """All weights with adapters merged, gathered from all ranks to the first; empty on the others. Collective."""
     backend = training.updater.backend
     kept = (pair for pair in backend.weights() if backend.ranks.is_first)
     return {name: tensor.to("cpu", copy=backend.must_copy_weights) for name, tensor in kept}
 
 
 def save_checkpoint(checkpoints: Path, training: Training, metrics: Mark, records: Mark) -> None:
-    """Save all that a resumed run needs in a folder named by the steps done, and remove all but the newest KEPT."""
+    """Save what a resumed run needs in a folder named by the number of steps done, and delete old checkpoints."""
     tensors = gather_tensors(training, training.updater.config)
     state = State(
         steps_done=training.steps_done,
@@ -99,13 +99,13 @@ def save_checkpoint(checkpoints: Path, training: Training, metrics: Mark, record
         write_json(folder / STATE, state.model_dump(mode="json"))
 
     path = checkpoints / f"step_{training.steps_done:06d}"
-    if not path.exists():  # else the run was resumed from it
+    if not path.exists():  # it exists if the run was resumed from it
         save_folder(path, fill)
     prune(checkpoints)
 
 
 def prune(checkpoints: Path) -> None:
-    """Remove all but the newest KEPT; a kill meanwhile leaves no partial checkpoint under its name."""
+    """Delete all but the newest KEPT checkpoints, renaming each first so that a kill leaves no partial checkpoint."""
     for old in kept_checkpoints(checkpoints)[KEPT:]:
         gone = old.with_name(f".{old.name}.unfinished")
         shutil.rmtree(gone, ignore_errors=True)
@@ -114,18 +114,18 @@ def prune(checkpoints: Path) -> None:
 
 
 def kept_checkpoints(checkpoints: Path) -> list[Path]:
-    """The checkpoint folders, newest first, valid or not."""
+    """The checkpoint folders, newest first; they may be damaged."""
     return sorted((folder for folder in checkpoints.glob("step_*") if step_of(folder) >= 0), key=step_of, reverse=True)
 
 
 def step_of(folder: Path) -> int:
-    """The steps done according to a checkpoint's name; -1 for any other name."""
+    """The number of steps done, read from a checkpoint's name; -1 for any other name."""
     digits = folder.name.removeprefix("step_")
     return int(digits) if digits.isdecimal() else -1
 
 
 def read_state(folder: Path) -> State:
-    """The state of a checkpoint, whose manifest is checked. Raises FolderFault if it cannot be used."""
+    """Check a checkpoint's manifest and read its state. Raises FolderFault if it is damaged."""
     check_manifest(folder)
     try:
         return State.model_validate_json((folder / STATE).read_bytes())
@@ -137,7 +137,7 @@ def read_state(folder: Path) -> State:
 def load_checkpoint(
     folder: Path, state: State, config: Config, reference: Policy | None, ranks: Ranks = ALONE
 ) -> Training:
-    """The run as it was when the checkpoint was written, by any number of ranks.
+    """Restore the run from a checkpoint, which may have been written by a different number of ranks.
 
     Raises FolderFault if the checkpoint does not fit the config.
     """
@@ -160,7 +160,7 @@ def load_checkpoint(
 
 @torch.no_grad()
 def load_trained(folder: Path, config: Config) -> tuple[Policy, Tensors]:
-    """The policy of a checkpoint, and its adapters or master weights if it holds any."""
+    """The policy of a checkpoint, and its adapters or master weights; empty if there are none."""
     lora = config.model.lora_rank
     initial = recorded_initial_policy(read_history(folder.parents[1]), say) if lora else None
     policy = initial or pretrained_policy(str(folder), config)
@@ -168,14 +168,14 @@ def load_trained(folder: Path, config: Config) -> tuple[Policy, Tensors]:
         return policy, {}
     trained, parameters = load_file(folder / TRAINED), dict(trained_parameters(policy.model))
     if {name: tensor.shape for name, tensor in trained.items()} != {name: p.shape for name, p in parameters.items()}:
-        raise FolderFault(f"{folder / TRAINED}: expected what the config trains, got other tensors")
+        raise FolderFault(f"{folder / TRAINED}: expected the tensors that the config trains, got others")
     for name, tensor in trained.items():
         parameters[name].copy_(tensor)
     return policy, trained
 
 
 def check_moments(folder: Path, tensors: dict[str, torch.Tensor], policy: Policy, updates: int) -> None:
-    """Raise FolderFault unless each parameter has all its moments or none, and there are some exactly after updates."""
+    """Raise FolderFault unless each parameter has all moments or none, and moments exist if and only if updates > 0."""
     shapes = {name: parameter.shape for name, parameter in trained_parameters(policy.model)}
     named = {key.rpartition("/")[0] for key in tensors}
     expected = {
@@ -188,7 +188,7 @@ def check_moments(folder: Path, tensors: dict[str, torch.Tensor], policy: Policy
 
 
 def fast_forward(schedule: torch.optim.lr_scheduler.LambdaLR, updates: int) -> None:
-    """Set the schedule and the learning rate to their state after this many updates."""
+    """Set the schedule and the learning rate to their values after `updates` optimizer updates."""
     rates = [base * rate(updates) for base, rate in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
     for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate

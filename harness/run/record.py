@@ -1,4 +1,4 @@
-"""Writes the run folder, which is append-only during a run. Its schema is docs/run_folder.md."""
+"""Writes a run's records into its folder. docs/run_folder.md has the schema; files are only added or appended to."""
 
 import json
 import math
@@ -28,42 +28,45 @@ from harness.run.checkpoint import gather_tensors, prune, save_checkpoint, save_
 from harness.run.folder import CHECKPOINTS, METRICS, NONFINITE, RECORDS, SCHEMA_VERSION, STATUS
 from losses import LossOutput
 
-TOKEN_ROWS = 4  # responses per step whose tokens are recorded one by one
+TOKEN_ROWS = 4  # responses per step that are recorded token by token
 
 
 def refuse_used_folder(folder: Path) -> None:
-    """Raise UsageError unless the folder is new or empty, since nothing is ever overwritten, and can be made."""
+    """Raise UsageError unless the folder is new or empty and can be created: nothing is ever overwritten."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
             f"--output_dir: expected a new or empty folder, got {str(folder)!r}, which holds a run or files: choose "
-            "another, or go on with a run that was stopped: python -m harness resume"
+            "another, or continue a stopped run with: python -m harness resume"
         )
     above = [parent for parent in folder.resolve().parents if (parent / RECORDS).is_file()]
     if above:
         raise UsageError(f"--output_dir: expected a folder outside other runs, got {str(folder)!r}, inside {above[0]}")
     if folder.exists() and (folder.samefile(Path.cwd()) or folder.is_mount()):
         raise UsageError(
-            f"--output_dir: expected a folder that can be made new, got {str(folder)!r}, which is the current folder "
-            "or a mounted one: name a folder inside it"
+            f"--output_dir: expected a folder that can be created, got {str(folder)!r}, which is the current folder "
+            "or a mount point: name a folder inside it"
         )
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise UsageError(f"--output_dir: expected a folder that can be made, got {str(folder)!r}: see {nearest}")
+        raise UsageError(
+            f"--output_dir: expected a folder that can be created, got {str(folder)!r}: {nearest} is not a folder that "
+            "you can write to"
+        )
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder and its parents. Raises UsageError if that fails."""
+    """Create the folder and its parents. Raises UsageError if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if is_disk_full(error):
             raise
-        fault = f"--output_dir: expected a folder that can be made, got {str(path)!r}: {error.strerror}"
+        fault = f"--output_dir: expected a folder that can be created, got {str(path)!r}: {error.strerror}"
         raise UsageError(fault) from None
 
 
 def schema_of(columns: str) -> pa.Schema:
-    """The schema of columns written as "name type, name type[], ..."."""
+    """The arrow schema of columns written as "name type, name type[], ..."."""
     pairs = [column.split() for column in columns.split(",")]
     types = {name: pa.type_for_alias(kind.removesuffix("[]")) for name, kind in pairs}
     return pa.schema([(name, pa.list_(types[name]) if kind.endswith("[]") else types[name]) for name, kind in pairs])
@@ -85,7 +88,7 @@ EVAL_SCHEMA = schema_of("""
 
 
 class RunFolder:
-    """One run's records, with each file's sha256 in records.sha256, which `sha256sum -c` reads too."""
+    """One run's records. The sha256 of each table and settings file is in records.sha256, for `sha256sum -c`."""
 
     keeps_sampler_logprobs = False
 
@@ -96,9 +99,10 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: Config, environment: dict[str, Any], initial: Policy | None) -> "RunFolder":
-        """Begin a run in a new or empty folder, in state `running`: settings, environment and any initial weights.
+        """Create the folder of a new run in state `running`, with settings, environment and `initial` weights, if any.
 
-        The folder appears with all of them at once, so that any run folder can be resumed.
+        The folder is written under another name and then renamed, so that every run folder can be resumed. Raises
+        UsageError unless the folder is new or empty.
         """
         refuse_used_folder(path)
         real = path.resolve()
@@ -119,12 +123,12 @@ class RunFolder:
     def set_status(
         self, state: str, reason: str | None, exit_code: int | None, steps_done: int, code: str | None = None
     ) -> None:
-        """Replace status.json; `code` says how the run ended, None while it goes on."""
+        """Replace status.json. `code` is the reason code of a run that has ended, None while it is running."""
         content = {"state": state, "reason_code": code, "reason": reason, "exit_code": exit_code}
         write_json(self.path / STATUS, content | {"steps_done": steps_done})
 
     def add_metrics(self, metrics: Metrics) -> None:
-        """Append a line to metrics.jsonl, with null for numbers that are not finite."""
+        """Append a line to metrics.jsonl; numbers that are not finite become null."""
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in metrics.items()
@@ -132,7 +136,7 @@ class RunFolder:
         self.metrics.append(json.dumps(finite, allow_nan=False))
 
     def add_json(self, name: str, content: Any) -> None:
-        """Write a JSON file that will not change."""
+        """Write a JSON file and record its sha256: it must not change afterwards."""
         write_json(self.path / name, content)
         self.add_hash(name)
 
@@ -143,17 +147,16 @@ class RunFolder:
         self.add_hash(name)
 
     def add_hash(self, name: str) -> None:
-        """Append a file's sha256 to records.sha256."""
         self.records.append(f"{sha256_of(self.path / name)}  {name}")
 
     def add_step(self, step: int, rollouts: Rollouts, record: LossRecord, trained: Trained, policy: Policy) -> None:
-        """Record the step's responses, and a few of them token by token."""
+        """Record all responses of the step, and TOKEN_ROWS of them token by token."""
         self.add_rollouts(step, rollouts, record, trained)
         if record.latest:
             self.add_tokens(step, *record.latest, policy)
 
     def add_rollouts(self, step: int, rollouts: Rollouts, record: LossRecord, trained: Trained) -> None:
-        """Record every response of the step, discarded ones too."""
+        """Record every response of the step, including those that were not trained on."""
         rows = []
         for response in rollouts.responses:
             weights, known = record.response_weights.get(response.key), trained.get(response.key)
@@ -183,7 +186,7 @@ class RunFolder:
         self.add_table("rollouts", step, rows, ROLLOUT_SCHEMA)
 
     def add_tokens(self, step: int, batch: MicroBatch, output: LossOutput, policy: Policy) -> None:
-        """Record TOKEN_ROWS responses of the step's last update token by token, half of them right where possible."""
+        """Record TOKEN_ROWS responses of the step's last update token by token, half of them right if possible."""
         rows = []
         trained = [pair for pair in enumerate(batch.responses) if output.mask[pair[0]].any()]
         right, wrong = ([pair for pair in trained if pair[1].correct is correct] for correct in (True, False))
@@ -211,11 +214,11 @@ class RunFolder:
         self.add_table("evals", answers[0].step, [vars(answer) for answer in answers], EVAL_SCHEMA)
 
     def has_evaluation(self, step: int) -> bool:
-        """Whether the evaluation after this many steps is recorded."""
+        """Whether the evaluation after `step` training steps is recorded."""
         return (self.path / "evals" / f"step_{step:06d}.parquet").is_file()
 
     def add_nonfinite(self, step: int, update: int, fault: NonFinite, minibatch: list[MicroBatch]) -> Path:
-        """Record the batch of an update that was not made; returns its folder."""
+        """Save the batch of an update with a loss, gradient or weight that is not finite; returns its folder."""
         folder = self.path / NONFINITE / f"step_{step:06d}_update_{update:04d}"
         save_batch(folder, fault, minibatch)
         return folder
@@ -224,13 +227,13 @@ class RunFolder:
         save_checkpoint(self.path / CHECKPOINTS, training, self.metrics.mark(), self.records.mark())
 
     def add_final_weights(self, training: Training) -> None:
-        """Save the trained weights, with adapters merged."""
+        """Save the trained weights, with adapters merged, and delete old checkpoints."""
         save_weights(self.path / CHECKPOINTS / "final", training.policy, whole_weights(training))
         prune(self.path / CHECKPOINTS)
 
 
 class NullRunFolder(RunFolder):
-    """The run folder of ranks other than the first: they join gathers and write nothing."""
+    """The run folder as ranks other than the first see it: they take part in gathers and write nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -246,7 +249,7 @@ class NullRunFolder(RunFolder):
     def add_step(self, step: int, rollouts: Rollouts, record: LossRecord, trained: Trained, policy: Policy) -> None: ...
 
     def add_nonfinite(self, step: int, update: int, fault: NonFinite, minibatch: list[MicroBatch]) -> Path:  # noqa: ARG002
-        return self.path / NONFINITE  # the first rank keeps its own share of the batch
+        return self.path / NONFINITE  # only the first rank saves its share of the batch
 
     def add_checkpoint(self, training: Training) -> None:
         gather_tensors(training, training.updater.config)

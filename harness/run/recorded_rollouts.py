@@ -1,4 +1,4 @@
-"""Recorded rollouts as the objects that they were written from."""
+"""Turns recorded rollouts back into the objects that they were written from."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def check_rollouts(history: History, steps: range) -> None:
     if missing:
         raise UsageError(
             f"{history.path}: expected stored rollouts of steps {steps.start} to {steps.stop - 1}, got none of step "
-            f"{missing[0]}: take a run made with --record_rollouts all, or begin at a kept checkpoint with --first_step"
+            f"{missing[0]}: use a run made with --record_rollouts all, or start at a checkpoint with --first_step"
         )
 
 
@@ -32,7 +32,7 @@ def trained_rows(history: History, step: int) -> list[Row]:
 
 
 def groups_of(rows: Sequence[Row], policy: Policy) -> list[Group]:
-    """The responses by prompt. Score and entropy are not stored, and so NaN."""
+    """The responses, grouped by prompt. Scores and entropies are not recorded, so they are NaN."""
     groups = groupby(rows, key=lambda row: str(row["prompt_id"]))
     return [[response_of(row, policy) for row in group] for _, group in groups]
 

@@ -1,4 +1,4 @@
-"""The tiny model: a Qwen2 with 100,800 parameters, warm-started on demonstrations of its task, and cached."""
+"""The tiny model: a Qwen2 with 100,800 parameters, warm-started on demonstrations of a task, and cached."""
 
 import hashlib
 import json
@@ -31,11 +31,11 @@ SHAPE: dict[str, Any] = {
     "initializer_range": 0.08,
     "max_position_embeddings": 256,
 }
-# Part of the cache key: raise it with every change, here or in what this file calls, that changes the weights.
-# tests/harness/run/test_tiny_model.py fails on such a change.
+# Part of the cache key. Raise it with every change that affects the weights, in this file or in code that it calls;
+# tests/harness/run/test_tiny_model.py notices such a change.
 RECIPE_VERSION = 1
 BATCH = 64
-TARGET_TOKENS = 2048  # the loss is a sum over this constant: a per-batch mean favours short answers
+TARGET_TOKENS = 2048  # constant divisor of the loss: a mean over each batch would favour short answers
 WARMUP_STEPS = 50
 CHECK_EVERY, CHECK_PROMPTS, CHECK_TOKENS = 25, 256, 72
 
@@ -43,10 +43,10 @@ Progress = Callable[[int, int], None]
 
 
 def tiny_model_folder(task: str, model_seed: int, threads: int, progress: Progress | None = None) -> Path:
-    """The cached transformers folder of the warm-started tiny model, trained first if it is missing.
+    """The cached transformers folder of the warm-started tiny model, which is trained first if it is missing.
 
-    The key covers everything that determines the weights. Concurrent processes wait for the one that trains. After each
-    step `progress(done, total)` is called.
+    The cache key covers everything that determines the weights. Other processes wait for the one that trains. After
+    each step `progress(done, total)` is called. Raises UsageError if the cache cannot be written.
     """
     folder = cache_folder() / "tiny" / f"{task}-{cache_key(task, model_seed, threads)}"
     if is_whole(folder):
@@ -74,7 +74,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def cache_key(task: str, model_seed: int, threads: int) -> str:
-    """Hash of the recipe and of what decides the last bits of the weights."""
+    """Hash of the recipe and of everything that affects the last bits of the weights."""
     import tokenizers
     import transformers
 
@@ -93,7 +93,7 @@ def cache_key(task: str, model_seed: int, threads: int) -> str:
 
 
 def warm_started(task: ChainSum, model_seed: int, progress: Progress | None = None) -> Policy:
-    """A fresh policy trained on the task's stages of demonstrations."""
+    """A new policy, trained on the task's stages of demonstrations. Raises HarnessError if a stage falls short."""
     policy = fresh_policy(model_seed)
     total, done = sum(stage.steps for stage in task.stages), 0
     for number, stage in enumerate(task.stages):
@@ -115,13 +115,13 @@ def warm_started(task: ChainSum, model_seed: int, progress: Progress | None = No
             if stage.until_accuracy is not None:
                 raise HarnessError(
                     f"warm start: expected accuracy {stage.until_accuracy} within {stage.steps} steps of stage "
-                    f"{number + 1}, which was not reached: try another --model_seed"
+                    f"{number + 1}, but it was not reached: try another --model_seed"
                 )
     return policy
 
 
 def is_good_enough(policy: Policy, task: ChainSum, stage: Stage, key: tuple[int, int, int]) -> bool:
-    """Whether a stage has reached its `until_accuracy`; checked every CHECK_EVERY steps, on training prompts."""
+    """Whether the policy has reached `until_accuracy`; checked on training prompts, every CHECK_EVERY steps."""
     if stage.until_accuracy is None or key[2] % CHECK_EVERY:
         return False
     generator = stream("warm start check", *key)
@@ -169,7 +169,7 @@ Demonstration = tuple[list[int], list[int]]  # tokens of a prompt and of a right
 
 
 def demonstrations(policy: Policy, task: ChainSum, stage: Stage, key: tuple[int, int, int]) -> list[Demonstration]:
-    """A batch of training problems with a demonstration each, never of held-out prompts."""
+    """A batch of demonstrations for training prompts; held-out prompts are never used."""
     generator = stream("warm start", *key)
     shares = [share for share, _ in stage.styles]
     batch: list[Demonstration] = []

@@ -1,11 +1,11 @@
-"""The built-in tasks: sums of tagged digits, answered in steps whose size trades length for accuracy.
+"""The built-in tasks: sums of tagged digits, solved in steps whose size trades length for accuracy.
 
-A prompt `a2b0c3d1:` asks for (2 + 0 + 3 + 1) mod m. A response merges some terms per step and shows the running sum,
+A prompt `a2b0c3d1:` asks for (2 + 0 + 3 + 1) mod m. A response merges a few terms per step and writes the running sum,
 `a2b0c3=0d1=1#1`, or answers directly, `#1`; in the keyed task it may also start over after `?`. Merging many terms at
-once is short and often wrong.
+once makes a response short but often wrong.
 
-`graded`: m = 5, 6-12 terms; the size of every step is a separate choice, and accuracy grows with length step by step.
-`keyed`: m = 10, 5-8 terms; demonstrations keep one style throughout, and reinforcement mostly finds the best style.
+`graded`: m = 5, 6-12 terms. The size of each step is a separate choice, and accuracy grows with every smaller step.
+`keyed`: m = 10, 6-8 terms. Each demonstration keeps one style throughout, so training mostly finds the best style.
 """
 
 import re
@@ -27,7 +27,7 @@ STEP = re.compile(r"#.*|\??[^=#?]*=.?|.[^=#?]*", re.DOTALL)
 
 @dataclass(frozen=True)
 class Style:
-    """How a demonstration merges terms: relative probabilities of the step sizes 1, 2, ...; without any, directly."""
+    """How demonstrations merge terms: relative probabilities of the step sizes 1, 2, ...; empty for a direct answer."""
 
     sizes: tuple[float, ...] = ()
     checked: float = 0.0  # share of demonstrations that go through the terms a second time, one by one
@@ -40,12 +40,12 @@ class Style:
 class Stage:
     """A stage of the warm start: problems, demonstration styles and optimizer steps.
 
-    With `until_accuracy` it ends once the model is that accurate, after `steps` at the latest: sums are learned in
-    sharp transitions whose step differs between machines.
+    With `until_accuracy` the stage ends as soon as the model is that accurate, which must happen within `steps`. Sums
+    are learned in sharp transitions, which occur at different steps on different machines.
     """
 
-    terms: tuple[int, int]  # fewest and most
-    styles: tuple[tuple[float, Style], ...]  # share, style
+    terms: tuple[int, int]  # minimum and maximum
+    styles: tuple[tuple[float, Style], ...]  # share of the demonstrations, style
     steps: int
     lr: float
     until_accuracy: float | None = None
@@ -53,11 +53,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class ChainSum:
-    """A chain-sum task, and the stages that teach its language to a fresh model."""
+    """A chain-sum task, with the warm-start stages that teach its notation to a new model."""
 
     name: str
     modulus: int
-    terms: tuple[int, int]  # fewest and most in a prompt
+    terms: tuple[int, int]  # minimum and maximum number of terms in a prompt
     stages: tuple[Stage, ...]
 
     @property
@@ -76,13 +76,13 @@ class ChainSum:
     def close(self) -> None: ...
 
     def draw_with(self, generator: np.random.Generator, terms: tuple[int, int]) -> Problem:
-        """A problem with uniform digits whose number of terms is uniform between the two of `terms`."""
+        """A problem with uniform digits; the number of terms is uniform between `terms[0]` and `terms[1]`."""
         digits = generator.integers(0, self.modulus, size=generator.integers(terms[0], terms[1] + 1))
         prompt = "".join(f"{letter}{digit}" for letter, digit in zip(LETTERS, digits, strict=False))
         return Problem(prompt + ":", str(digits.sum() % self.modulus))
 
     def extract_answer(self, response: str) -> str | None:
-        """The character after the only `#`, if it ends the response; two answers count as none."""
+        """The single character after the only `#`, if it ends the response, else None. Two answers count as none."""
         match = re.fullmatch(r"[^#]*#([^#])", response, re.DOTALL)
         return match[1] if match else None
 
@@ -91,7 +91,7 @@ class ChainSum:
         return [Grade("right" if answer == right else "wrong", answer) for right, answer in answers]
 
     def self_test(self) -> None:
-        """Raise HarnessError unless a demonstration is right, and wrong with a different answer, two or none."""
+        """Raise HarnessError unless a demonstration is graded right, and wrong with another answer, two or none."""
         problem = self.draw(stream("self-test"))
         shown = self.demonstration(problem, CAREFUL, stream("self-test", "steps"))
         other = str((int(problem.answer) + 1) % self.modulus)
@@ -101,7 +101,7 @@ class ChainSum:
             raise HarnessError(f"self-test of the task: expected one right answer of {responses}, got {outcomes}")
 
     def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:
-        """The first step that skips, miscopies or missums terms, is malformed, or gives a wrong answer."""
+        """The first step that skips or miscopies a term, has a wrong sum, is malformed, or gives a wrong answer."""
         terms = terms_of(problem.prompt)
         done, total = 0, 0
         for step in STEP.finditer(response):
@@ -122,7 +122,7 @@ class ChainSum:
         return [step.span() for step in STEP.finditer(response)]
 
     def demonstration(self, problem: Problem, style: Style, generator: np.random.Generator) -> str:
-        """A right response to the problem in the style; a first pass that is checked may contain a slip."""
+        """A response in the given style with the right answer. If it has two passes, the first may contain a slip."""
         if not style.sizes:
             return f"#{problem.answer}"
         terms = terms_of(problem.prompt)
@@ -143,7 +143,7 @@ class ChainSum:
         return "".join(steps)
 
     def with_slip(self, written: str, generator: np.random.Generator) -> str:
-        """The pass with one running sum replaced by another digit."""
+        """The pass with one running sum replaced by a wrong digit."""
         sums = [match.end() for match in re.finditer("=", written)]
         place = int(generator.choice(sums))
         slip = (int(written[place]) + generator.integers(1, self.modulus)) % self.modulus

@@ -1,4 +1,4 @@
-"""Makes the task that a config names."""
+"""Creates the task that the config names."""
 
 from harness.config.schema import Config
 from harness.model.policy import Policy
@@ -8,7 +8,7 @@ from harness.tasks.task import Task
 
 
 def make_task(config: Config, policy: Policy, data: MathData | None = None) -> Task:
-    """The task, its prompts formatted for the policy's tokenizer; `data` is read if not given."""
+    """The task, with prompts formatted for the policy's tokenizer. Reads the data files unless `data` is given."""
     if config.task.task != "math":
         return CHAIN_SUMS[config.task.task]
     from harness.tasks.math.task import math_task

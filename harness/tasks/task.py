@@ -1,4 +1,4 @@
-"""The task interface: draws problems and grades responses."""
+"""The interface of a task, which draws problems and grades responses, and the split of prompts by hash."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ from harness.model.policy import Policy
 Split = Literal["train", "tuning_train", "report", "tune"]
 Outcome = Literal["right", "wrong", "unchecked"]
 
-PARTS = 16  # prompts are split by their hash into this many parts of equal size
+PARTS = 16  # prompts are split by their hash into this many parts of equal expected size
 SPLITS: dict[Split, range] = {
     "report": range(1),  # held out from everything
-    "tune": range(1, 2),  # held out from runs whose settings are tuned on it; the shared warm start may show some
+    "tune": range(1, 2),  # held out from tuning runs; the shared warm start may have used some of it
     "train": range(1, PARTS),
     "tuning_train": range(2, PARTS),
 }
-TRAINED_ON: dict[str, Split] = {"report": "train", "tune": "tuning_train"}  # by evaluation split
+TRAINED_ON: dict[str, Split] = {"report": "train", "tune": "tuning_train"}  # evaluation split to training split
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,17 @@ class Problem:
 
     @cached_property
     def prompt_id(self) -> str:
-        """Identity of the prompt in records and random streams: the first 64 bits of its sha256, in hex."""
+        """The prompt's identity in records and random streams: the first 64 bits of its sha256, in hex."""
         return hashlib.sha256(self.prompt.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Grade:
-    """One response's grade. An answer that could not be checked is neither right nor wrong."""
+    """The grade of a response. An answer that could not be checked is neither right nor wrong."""
 
     outcome: Outcome
-    answer: str | None = None  # as it stands in the response
-    why: str | None = None  # the reason for wrong or unchecked, if any: "no answer", "time"
+    answer: str | None = None  # as spelled in the response
+    why: str | None = None  # why it is wrong or unchecked, if known: "no answer", "time"
 
 
 class Task(Protocol):
@@ -50,25 +50,25 @@ class Task(Protocol):
         """What environment.json records about the task's data."""
 
     def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
-        """`count` training problems, or all that are left, none in `seen`, to which theirs are added."""
+        """Draw `count` problems that are not in `seen`, or as many as are left, and add their ids to `seen`."""
 
     def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
-        """The evaluation problems, at most `count` per benchmark; the same in every run of the task."""
+        """The evaluation problems, at most `count` per benchmark; identical in every run of the task."""
 
     def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
-        """The grade of each complete response, in order."""
+        """The grade of each response, in order. Responses that were cut at the token limit are not passed in."""
 
     def self_test(self) -> None:
-        """Raise HarnessError unless known right and wrong responses are graded as such; called before training."""
+        """Raise HarnessError if a known right or wrong response is graded incorrectly. Called before training."""
 
     def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:
-        """The characters [start, end) of the first wrong step, or None if every step is right."""
+        """The character span [start, end) of the first wrong step, or None if every step is right."""
 
     def steps(self, response: str) -> list[tuple[int, int]]:
-        """The characters [start, end) of every step, in order, without gap or overlap."""
+        """The character spans [start, end) of all steps, in order, without gaps or overlaps."""
 
     def close(self) -> None:
-        """End the task's worker processes, if any."""
+        """Stop the task's worker processes, if any."""
 
 
 class Generator(Protocol):
@@ -76,14 +76,17 @@ class Generator(Protocol):
 
 
 def belongs_to(problem: Problem, split: Split) -> bool:
-    """Whether the prompt's hash puts it in the split; so training and evaluation cannot share a prompt."""
+    """Whether the prompt's hash puts it in the split, so that training and evaluation never share a prompt."""
     return int(problem.prompt_id, 16) % PARTS in SPLITS[split]
 
 
 def draw_distinct(
     task: Generator, split: Split, count: int, generator: np.random.Generator, seen: set[str] | None = None
 ) -> list[Problem]:
-    """`count` distinct problems of the split, none in `seen`, to which theirs are added; ValueError if too few."""
+    """Draw `count` distinct problems of the split that are not in `seen`, and add their ids to `seen`.
+
+    Raises ValueError if not enough are found in 1000 draws per problem.
+    """
     seen = set() if seen is None else seen
     problems: list[Problem] = []
     for _ in range(1000 * count):
@@ -97,7 +100,7 @@ def draw_distinct(
 
 
 def prompt_hashes(policy: Policy, problems: Iterable[Problem], kind: str) -> dict[str, str]:
-    """Hashes of the prompts as text and as tokens: they change with data, chat template or tokenizer."""
+    """Hashes of the prompts as text and as tokens, which detect changes of data, chat template or tokenizer."""
     prompts = [problem.prompt for problem in problems]
     tokens = json.dumps([policy.encode(prompt) for prompt in prompts])
     return {

@@ -53,7 +53,7 @@ def test_a_signal_stops_a_run_at_a_step_boundary_to_be_resumed(
 ) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     stopped = forked(going_on(fipo.config, run, after_step(1, send(number))), log)
-    message = f"stopped by {number.name} after 2 of 4 steps; go on with: python -m harness resume {run}"
+    message = f"stopped by {number.name} after 2 of 4 steps; resume with: python -m harness resume {run}"
     assert stopped == Ended(75, f"{message}\n")
     status = {"state": "preempted", "reason_code": "stopped", "reason": message, "exit_code": 75, "steps_done": 2}
     assert read_json(run / "status.json") == status

@@ -62,7 +62,9 @@ def verdict(run: Path, truth: Path, ended: Ended, apart_from: str | None = None,
     differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     if differing not in ([], [apart_from]):
         return f"differs in {', '.join(differing)}"
-    unsaid = [name for name in not_as_recorded(run) if f"{run / name}: is not what was written" not in ended.printed]
+    unsaid = [
+        name for name in not_as_recorded(run) if f"{run / name}: has changed since it was written" not in ended.printed
+    ]
     if unsaid:
         return f"not what its hash says, without a word: {', '.join(unsaid)}"
     if not is_read(run / "resumes.jsonl"):

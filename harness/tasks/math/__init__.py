@@ -1,1 +1,1 @@
-"""Math questions from data files, and grading of their answers."""
+"""Math questions from data files, and grading of answers to them."""

@@ -1,18 +1,18 @@
-r"""Reads the answer from a response, and compares its form with the gold answer's. Strict: leniency gets exploited.
+r"""Extracts the answer from a response and compares its form with the gold answer's. Strict: leniency gets exploited.
 
-boxed        the content of the one \boxed{...} after the reasoning. `\boxed 5` without braces or a box that never
-             closes leaves the whole response without an answer; \fbox is no box. A box inside a box counts only if it
-             is all of it. The same answer twice is one answer; two different ones are none.
-answer_line  what follows the last "Answer:" on its line, within the last 300 characters: DAPO's form, as its authors
-             read it. A display \[...\] may follow on lines of its own. A box around all of it is removed.
+boxed        the content of the only \boxed{...} after the reasoning. `\boxed 5` without braces, or a box that never
+             closes, leaves the response without an answer; \fbox does not count. A box inside a box counts only if it
+             fills it. The same answer given twice is one answer; two different answers are none.
+answer_line  the rest of the line after the last "Answer:", within the last 300 characters: DAPO's format, parsed as its
+             authors do. A display \[...\] may follow on the next lines. A box around the whole answer is removed.
 
-In both, a chat's special tokens end a line, and markup around the whole answer (`**5**`, backticks, dollars, quotes) is
-removed.
+In both formats special tokens of chats count as line breaks, and markup around the whole answer (`**5**`, backticks,
+dollars, quotes) is removed.
 
-math-verify is lenient where a reward must not be: it reads "5 6" as 11, "5 \approx 6" as 5 and drops a \text{...} at
-the end. So an answer may bear a mark (a list, a relation, words, ...) only if the gold answer bears it too. They may
-differ in notation (notation.py), a name ("x = 5" for 5), a unit on one of them (units.py) and thousands separators.
-Words are compared as words (words.py). docs/math-answers.md lists the decisions.
+math-verify is too lenient for a reward: it reads "5 6" as 11 and "5 \approx 6" as 5, and drops a \text{...} at the end.
+So an answer may contain a mark (a list, a relation, words, ...) only if the gold answer contains it as well. The two
+may differ in notation (notation.py), a name ("x = 5" for 5), a unit on one of them (units.py) and thousands separators.
+Words are compared as words (words.py). docs/math-answers.md lists these decisions.
 """
 
 import re
@@ -27,23 +27,23 @@ AnswerFormat = Literal["answer_line", "boxed"]
 
 MAX_ANSWER_CHARACTERS = 2_000
 
-# An escaped character is one token, so \} closes nothing and `\\boxed` is a new line and the word "boxed".
+# An escaped character is one token, so \} closes nothing, and `\\boxed` is a line break followed by the word "boxed".
 TOKEN = re.compile(r"\\boxed(?![a-zA-Z])\s*(?P<open>\{)?|\\.|[{}]", re.DOTALL)
 NESTED = re.compile(r"\s*\\boxed\s*\{(.*)\}\s*", re.DOTALL)
-# Emphasis may close before or after the colon. A display may span lines, with nothing else on its last.
+# Emphasis may close before or after the colon. A display may span lines if nothing follows it on the last one.
 ANSWER_LINE = re.compile(
     r"answer\s*[*_`]{0,3}\s*[:\uff1a](?:[*_`]{1,3}(?=\s))?\s*"
     r"((?:\\\[.*?\\\]|\$\$.*?\$\$)(?=[\s.*_`]*(?:\n|$))|[^\n]+)",
     re.IGNORECASE | re.DOTALL,
 )
-LAST_CHARACTERS = 300  # where DAPO's verifier looks
-# Special tokens of chats, which a base model may write without stopping.
+LAST_CHARACTERS = 300  # DAPO's verifier looks only there
+# Special tokens of chats, which a base model may write without stopping at them.
 SPECIAL = re.compile(
     r"<\|[\w.-]+\|>|<\uff5c[\w\u2581.-]+\uff5c>|</s>|<(?:eos|bos|pad|end_of_turn|start_of_turn|end_of_text|end_of_utterance)>"
 )
 FINAL_STOP = re.compile(r"(?<![.\\])[.\u3002]$")
-SPACES = re.compile(r"[^\S\u2008\u2009\u202f]+")  # not the thin ones, which separate thousands
-# Markup around a whole text; the content may not close it earlier.
+SPACES = re.compile(r"[^\S\u2008\u2009\u202f]+")  # except thin spaces, which separate thousands
+# Markup around a whole text; the content must not close it earlier.
 ENCLOSED = [
     re.compile(rf"{left}\s*((?:(?!{right}).)+?)\s*{right}", re.DOTALL)
     for left, right in (
@@ -64,11 +64,11 @@ EMPHASIS = ("**", "__", "*", "_", "`")
 
 
 class NoAnswer(Exception):
-    """The response has no answer that counts; the message says why."""
+    """The response has no valid answer; the message says why."""
 
 
 def extract(response: str) -> str:
-    """The boxed answer, in linear time. Raises NoAnswer."""
+    """The boxed answer, found in linear time. Raises NoAnswer if there is none, or several."""
     conclusion = response.rpartition("</think>")[2]
     answer = ""
     for box in () if "<think>" in conclusion else boxes(conclusion):
@@ -84,7 +84,7 @@ def extract(response: str) -> str:
 
 
 def extract_line(response: str) -> str:
-    """The answer on DAPO's last line. Raises NoAnswer."""
+    """The answer after the last "Answer:". Raises NoAnswer if there is none."""
     lines = ANSWER_LINE.findall(response[-LAST_CHARACTERS:])
     line = tidy(unpaired_removed(lines[-1].strip())) if lines else ""
     answer = tidy(unnested(inner[1]) if (inner := NESTED.fullmatch(line)) else line)
@@ -94,7 +94,7 @@ def extract_line(response: str) -> str:
 
 
 def boxes(text: str) -> Iterator[str]:
-    """The contents of the outermost boxes. Raises NoAnswer for a damaged one."""
+    """The contents of the outermost boxes. Raises NoAnswer for a box that is malformed or too long."""
     depth = start = 0
     for token in TOKEN.finditer(text):
         opens = token["open"] is not None or token[0] == "{"
@@ -113,14 +113,14 @@ def boxes(text: str) -> Iterator[str]:
 
 
 def unnested(box: str) -> str:
-    """The content of a box inside boxes that hold nothing else."""
+    """The content of the innermost box, if the outer boxes hold nothing else."""
     while inner := NESTED.fullmatch(box):
         box = inner[1]
     return box
 
 
 def tidy(text: str) -> str:
-    """The text with single spaces, without a final stop or markup around all of it."""
+    """The text with single spaces, without a final full stop and markup around the whole."""
     text = SPACES.sub(" ", text).strip()
     while (tidier := without_markup(FINAL_STOP.sub("", text).strip())) != text:
         text = tidier
@@ -132,7 +132,7 @@ def without_markup(text: str) -> str:
 
 
 def unpaired_removed(line: str) -> str:
-    """The line without emphasis marks at its start or end that have no partner on it."""
+    """The line without unpaired emphasis marks at its start or end."""
     for mark in EMPHASIS:
         if line.count(mark) % 2:
             line = re.sub(rf"^{re.escape(mark)}|(?<![\^_{{]){re.escape(mark)}(?=\.?$)", "", line).strip()
@@ -142,7 +142,7 @@ def unpaired_removed(line: str) -> str:
 EXTRACTORS: dict[AnswerFormat, Callable[[str], str]] = {"boxed": extract, "answer_line": extract_line}
 
 
-# What an answer may contain only if the gold answer does.
+# Each mark may occur in an answer only if it occurs in the gold answer.
 MARKS = {
     "several values": r"[,;]|\\(?:pm|mp|cup|cap|vee|lor|wedge|land)(?![a-zA-Z])",
     "a relation": r"[=<>:]|\\(?:le|ge|ne|in|notin|approx|sim|simeq|cong|equiv|propto|to|rightarrow|Rightarrow|implies"
@@ -153,8 +153,8 @@ MARKS = {
     "words": r"\\(?:text|operatorname)",
     "two numbers side by side": r"[\d.}] +[\d.]|(?<![_a-zA-Z\d])\d+ *[({] *(?:[\d.]+(?:/\d+)?"
     r"|\\frac *\{\d+\} *\{\d+\}) *[)}]",  # 5(7) and 5{7} too: the parser reads a mixed number
-    "a prime": r"'|\\prime(?![a-zA-Z])",  # the parser drops them
-    # The question repeated as the answer: nothing was worked out.
+    "a prime": r"'|\\prime(?![a-zA-Z])",  # the parser would drop it
+    # An operation that was not carried out, as when the answer repeats the question.
     "an operation": r"\\(?:sum|prod|i*o?int|lim|limsup|liminf|p?mod|bmod|gcd|lcm|det|max|min)(?![a-zA-Z])",
 }
 
@@ -162,14 +162,14 @@ NUMBER_WITH_COMMAS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?=(?:\.\d+)?(?:\\%|\\time
 NAMED = re.compile(
     rf"(?P<name>(?!{PROSE}?not?\b)\\?{PROSE}?[a-zA-Z]+(?:_(?:\w|\{{\w+\}}))?(?:\([a-zA-Z]\))?)\s*=(?P<value>[^=]*)"
 )
-# The parser drops degrees.
+# Degrees are converted to radians because the parser drops the degree sign.
 DEGREES = re.compile(r"(\d+(?:\.\d+)?|(?<![a-zA-Z])[a-zA-Z]|\\[a-zA-Z]+) *\^\\circ")
 BRACED = re.compile(r"\{([^{}]*)\}")
 LAST_WORD = re.compile(rf"(?<=\S)\s*({WORD_SYMBOL.pattern})$")
 
 
 def same_terms(gold: str, answer: str) -> tuple[str, str]:
-    """Both in one notation, without what may differ: a name that only one has, and equal units."""
+    """Both texts in the same notation, without differences that are allowed: a name on one of them, and units."""
     gold, answer = plain(gold), plain(answer)
     if ("=" in gold) != ("=" in answer):
         gold, answer = without_name(gold), without_name(answer)
@@ -178,13 +178,13 @@ def same_terms(gold: str, answer: str) -> tuple[str, str]:
         return rf"{finished(gold_value)} \text{{unit {gold_unit} }}", rf"{finished(value)} \text{{unit {unit} }}"
     gold, answer = finished(gold_value), finished(value)
     last = LAST_WORD.search(answer)
-    if last and gold.endswith(last[1]) and gold != last[1]:  # a noun that is no known unit but counts the same things
+    if last and gold.endswith(last[1]) and gold != last[1]:  # the same noun on both, although it is not a known unit
         gold, answer = gold.removesuffix(last[1]).strip(), answer.removesuffix(last[0]).strip()
     return gold, answer
 
 
 def plain(text: str) -> str:
-    r"""The text in one notation, with \text{...} opened and without braces around all of it."""
+    r"""The text in plain notation, with the content of \text{...} inline and without braces around the whole."""
     text = spoken(notation(text))
     while braced := BRACED.fullmatch(text):
         text = braced[1].strip()
@@ -192,14 +192,14 @@ def plain(text: str) -> str:
 
 
 def finished(text: str) -> str:
-    """The text with words as symbols, angles in radians, and no thousands separators."""
+    """The text with words as symbols, angles in radians and no thousands separators."""
     text = worded(DEGREES.sub(r"(\1\\pi/180)", text) if ANGLE.search(text) else text)
     number = NUMBER_WITH_COMMAS.match(text)
     return number[0].replace(",", "") + text[number.end() :] if number else text
 
 
 def without_name(text: str) -> str:
-    """The value of "x = 5", the values of "x = 5, x = 6"; any other text unchanged."""
+    """The value in "x = 5", the values in "x = 5, x = 6"; any other text is returned unchanged."""
     if named := NAMED.fullmatch(text):
         return named["value"].strip()
     parts = [NAMED.fullmatch(element.strip()) for element in elements(text)]
@@ -209,12 +209,12 @@ def without_name(text: str) -> str:
 
 
 def same_text(gold: str, answer: str) -> bool:
-    """Whether both are the same text in one notation, units included."""
+    """Whether both are the same text in plain notation, units included."""
     return unspaced(finished(plain(gold))) == unspaced(finished(plain(answer)))
 
 
 def excess(gold: str, answer: str) -> str | None:
-    """The mark that the answer has and the gold answer lacks, if any; both as `same_terms` returns them."""
+    """A mark that the answer has and the gold answer lacks, or None. Both must come from `same_terms`."""
     for name, mark in MARKS.items():
         if re.search(mark, answer) and (name == "another unit" or not re.search(mark, gold)):
             return name

@@ -1,8 +1,8 @@
-r"""Grades mathematical answers: by text first, then by math-verify in worker processes.
+r"""Grades mathematical answers: first by comparing text, then with math-verify in worker processes.
 
 right      the same text, or equal by verify(gold, answer) and of the same form (answers.py)
-wrong      no answer that counts, another form, or unequal
-unchecked  unknown: the comparison hung, crashed, took too much memory, or was not tried
+wrong      no valid answer, a different form, or not equal
+unchecked  unknown: the comparison hung, crashed, needed too much memory, or was not attempted
 """
 
 import importlib.util
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 Verdict = tuple[Outcome, str | None]
 
 CACHED = 100_000
-# Three exponents on one another, an exponent of seven digits, a factorial of five digits or of a factorial.
+# A tower of exponents, an exponent of seven digits, the factorial of a five-digit number or of a factorial.
 TOO_LARGE = re.compile(
     r"(?:\^[\s{(]*[^\s{}()^]+[\s{(]*){2}\^|\^[\s{(]*-?\d{7}|\d{5}[\s})]*!|![\s})]*!|\\(?:uparrow|Uparrow)"
 )
 
 
 class MathChecker:
-    """Grades responses against gold answers, `busy` at a time."""
+    """Grades responses against gold answers, `busy` at a time. Raises UsageError if math-verify is not installed."""
 
     def __init__(self, busy: int = 2, answer_format: AnswerFormat = "boxed") -> None:
         if importlib.util.find_spec("math_verify") is None:
@@ -53,20 +53,20 @@ class MathChecker:
 
     @property
     def workers(self) -> "MathWorkers":
-        """The pool, started when first needed."""
+        """The pool of workers, which is started on first use."""
         from harness.tasks.math.workers import MathWorkers
 
         self.started = self.started or MathWorkers(self.busy)
         return self.started
 
     def close(self) -> None:
-        """End the workers, if any."""
+        """Stop the workers, if they were started."""
         if self.started:
             self.started.close()
             self.started = None
 
     def check(self, pairs: Iterable[tuple[str, str]]) -> list[Grade]:
-        """The grade of each (gold answer, response), in order."""
+        """The grade of each (gold answer, response) pair, in order."""
         read = [(tidy(gold), *read_answer(response, self.answer_format)) for gold, response in pairs]
         self.learn((gold, answer) for gold, answer, _ in read if answer is not None)
         return [
@@ -75,7 +75,7 @@ class MathChecker:
         ]
 
     def learn(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Add the verdict on each (gold, answer) to `known`."""
+        """Add the verdict on each (gold, answer) pair to the cache `known`."""
         if len(self.known) > CACHED:
             self.known.clear()
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self.known]
@@ -87,7 +87,7 @@ class MathChecker:
 
 
 def read_answer(response: str, answer_format: AnswerFormat) -> tuple[str | None, str | None]:
-    """The answer, or None and the reason. A chat's special tokens end a line."""
+    """(answer, None), or (None, reason) if there is no valid answer. Special tokens of chats count as line breaks."""
     try:
         return EXTRACTORS[answer_format](SPECIAL.sub("\n", response)), None
     except NoAnswer as none:
@@ -95,7 +95,7 @@ def read_answer(response: str, answer_format: AnswerFormat) -> tuple[str | None,
 
 
 def by_text(gold: str, answer: str) -> Verdict | None:
-    """The verdict, if the text alone decides."""
+    """The verdict if it can be decided from the text alone, else None."""
     if answer == gold:
         return "right", None
     if len(gold) > MAX_ANSWER_CHARACTERS:
@@ -114,7 +114,7 @@ def graded(verdict: Verdict, answer: str) -> Grade:
     return Grade(verdict[0], answer, verdict[1])
 
 
-# Known answers, graded before training: a checker that fails silently gives every response the same reward.
+# Known answers, graded before training: with a checker that fails silently every response would get the same reward.
 Known = tuple[str, str, Outcome]  # gold answer, response, outcome
 
 BOXED: tuple[Known, ...] = (
@@ -159,12 +159,12 @@ KNOWN: dict[AnswerFormat, tuple[Known, ...]] = {"boxed": BOXED, "answer_line": A
 
 
 def self_test(check: Callable[[Sequence[tuple[str, str]]], list[Grade]], known: Sequence[Known] = BOXED) -> None:
-    """Raise HarnessError on the first known answer that is graded differently."""
+    """Raise HarnessError if a known answer is not graded as expected."""
     grades = check([(gold, response) for gold, response, _ in known])
     for (gold, response, outcome), grade in zip(known, grades, strict=True):
         if grade.outcome != outcome:
             because = f" because of: {grade.why}" if grade.why else ""
             raise HarnessError(
-                f"self-test of the checker: expected {response!r} to be {outcome} where {gold!r} is right, "
+                f"self-test of the checker: expected {response!r} to be {outcome} for the gold answer {gold!r}, "
                 f"got {grade.outcome}{because}"
             )

@@ -1,4 +1,4 @@
-"""The questions of a run: training questions and benchmarks, disjoint."""
+"""The questions of a run: training questions and benchmarks, which never share a question."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,11 +12,11 @@ from harness.tasks.math.questions import Question, Questions, conflicting_pairs,
 
 @dataclass(frozen=True)
 class MathData:
-    """Questions by file, before the limit of prompt length."""
+    """Questions by file, before the limit on prompt length is applied."""
 
-    training: Questions | None  # None if a model is only evaluated
+    training: Questions | None  # None if the model is only evaluated
     suites: Mapping[str, Questions]  # by benchmark
-    overlaps: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)  # by suite: also in the training data
+    overlaps: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)  # by benchmark: also in training data
 
     def trained_on(self) -> tuple[Question, ...]:
         """The training questions that no benchmark contains."""
@@ -26,7 +26,7 @@ class MathData:
 
 
 def read_data(settings: DataSettings, trains: bool = True) -> MathData:
-    """The data that the settings name. Raises UsageError if any of it cannot be used."""
+    """Read the data files that the settings name. Raises UsageError if one is missing or cannot be used."""
     if trains and settings.train_data is None:
         raise UsageError("--task math needs --train_data, got none: name a data set, such as dapo-math-17k, or a file")
     if settings.eval_data is None:
@@ -44,14 +44,14 @@ def read_data(settings: DataSettings, trains: bool = True) -> MathData:
     both = {name: overlap(training, questions) if training else () for name, questions in suites.items()}
     data = MathData(training, suites, both)
     if training and not data.trained_on():
-        raise UsageError("--train_data: expected questions besides those of --eval_data, got none: name another file")
+        raise UsageError("--train_data: expected questions that are not in --eval_data, got none: name another file")
     return data
 
 
 def agreed(suites: Mapping[str, Questions]) -> dict[str, Questions]:
-    """The benchmarks, with one answer text for questions that they share: one prompt must not be two problems.
+    """The benchmarks, with the same answer text for a question that several contain, so that it is one problem.
 
-    Raises UsageError if there is no benchmark, or two of them disagree on an answer.
+    Raises UsageError if there is no benchmark or two of them disagree on an answer.
     """
     if not suites:
         raise UsageError("--eval_data: expected the names of benchmarks, got none: name aime24,aime25, or files")
@@ -89,7 +89,7 @@ def file_facts(questions: Questions) -> dict[str, Any]:
 
 
 def data_lines(facts: Mapping[str, Any]) -> list[str]:
-    """Lines to print before a run: the number of prompts by file, and how many were left out and why."""
+    """Lines to print before a run: each file's number of prompts, and how many were left out and why."""
     data = facts.get("data")
     if not data:
         return []
@@ -100,28 +100,28 @@ def data_lines(facts: Mapping[str, Any]) -> list[str]:
             "without a question or an answer": one["incomplete"],
             "longer than --max_prompt_tokens": one["too_long"],
             "with several answers": one["conflicting"],
-            "that are evaluated on": one.get("evaluated_on", 0),
+            "that are in a benchmark": one.get("evaluated_on", 0),
         }
         words = "".join(f", {count} left out {why}" for why, count in left.items() if count)
         both = one.get("in_training_data", 0)
-        words += f", {both} of them in the training data too, where they are left out" if both else ""
+        words += f", {both} of them also in the training data, where they are left out" if both else ""
         lines.append(f"{name}: {one['prompts']} prompts of {one['rows']} rows ({one['source']}){words}")
     return lines
 
 
 def check_same_data(recorded: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Raise UsageError if a run's data are not those that environment.json recorded."""
+    """Raise UsageError if a data file differs from the one recorded in environment.json."""
     then, now = (hashes(one.get("data")) for one in (recorded, facts))
     for name, digest in now.items():
         if then.get(name) != digest:
             raise UsageError(
-                f"{name}: expected the data that the run began with (sha256 {str(then.get(name))[:12]}...), got others "
-                f"({digest[:12]}...): restore the file"
+                f"{name}: expected the data that the run began with (sha256 {str(then.get(name))[:12]}...), got other "
+                f"data ({digest[:12]}...): restore the file"
             )
 
 
 def hashes(data: Any) -> dict[str, str]:
-    """The sha256 of each data file by its role in the run; empty for a damaged record."""
+    """The sha256 of each data file, by flag or benchmark; empty if the record is damaged."""
     if not isinstance(data, Mapping):
         return {}
     parts = {"--train_data": data.get("training"), **dict(data.get("evaluation") or {})}

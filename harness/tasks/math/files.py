@@ -1,4 +1,4 @@
-"""Files of problems, from the Hugging Face hub at a pinned commit or local: their rows, and values as text."""
+"""Finds and reads files of problems, local or from the Hugging Face hub at a pinned commit."""
 
 import json
 import re
@@ -29,10 +29,10 @@ Row = dict[str, Any]
 class DataFile:
     """A local file of problems, and where it came from."""
 
-    name: str  # in records and figures
+    name: str  # used in records and figures
     path: Path
     source: str  # the path as given, or hub repository and file
-    revision: str | None  # commit of a hub data set
+    revision: str | None  # commit of a hub data set; None for a local file
 
     @property
     def sha256(self) -> str:
@@ -41,13 +41,13 @@ class DataFile:
 
 @cache
 def shipped() -> dict[str, dict[str, str]]:
-    """The named data sets: repository, file and commit."""
+    """Repository, file and commit of each data set that can be named by a short name."""
     table: dict[str, dict[str, str]] = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
     return table
 
 
 def data_file(given: str, flag: str) -> DataFile:
-    """The file that a flag names, downloaded if need be. Raises UsageError if that fails."""
+    """The file that a flag's value names, downloaded if necessary. Raises UsageError if it cannot be found."""
     name, _, revision = given.partition("@")
     if name in shipped():
         known = shipped()[name]
@@ -58,12 +58,12 @@ def data_file(given: str, flag: str) -> DataFile:
         return hub_file(Path(hub["file"]).stem, hub["repo"], hub["file"], hub["revision"] or "main", flag)
     raise UsageError(
         f"--{flag}: expected one of {', '.join(shipped())}, a hub file as OWNER/NAME:FILE@COMMIT, or a .parquet, "
-        f".jsonl or .json file, got {given!r}, which is none: check the name or path"
+        f".jsonl or .json file, got {given!r}, which is none of these: check the name or path"
     )
 
 
 def hub_file(name: str, repo: str, file: str, revision: str, flag: str) -> DataFile:
-    """A file of a hub data set, downloaded unless cached. Raises UsageError if that fails."""
+    """A file of a hub data set, downloaded unless it is cached. Raises UsageError if that fails."""
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -72,22 +72,22 @@ def hub_file(name: str, repo: str, file: str, revision: str, flag: str) -> DataF
     try:
         path = Path(huggingface_hub.hf_hub_download(repo, file, repo_type="dataset", revision=revision))
     except errors.GatedRepoError:
-        say = f"expected access to {where}, which is gated: accept its terms on its page, then run hf auth login"
+        fault = f"expected access to {where}, which is gated: accept its terms on its page, then run hf auth login"
     except errors.RevisionNotFoundError:
-        say = f"expected a commit of {repo}, got {revision!r}: name one that its page lists, or leave out @COMMIT"
-    except errors.LocalEntryNotFoundError:  # no network; a kind of EntryNotFoundError
-        say = offline(where, "")
+        fault = f"expected a commit of {repo}, got {revision!r}: name one that its page lists, or leave out @COMMIT"
+    except errors.LocalEntryNotFoundError:  # no network; a subclass of EntryNotFoundError
+        fault = offline(where, "")
     except errors.EntryNotFoundError:
-        say = f"expected a file of {repo} at {revision}, got {file!r}: see its page for the files it has"
+        fault = f"expected a file of {repo} at {revision}, got {file!r}: see its page for the files it has"
     except errors.RepositoryNotFoundError:
-        say = f"expected a hub data set, got {repo!r}: check the name, or run hf auth login where it is private"
+        fault = f"expected a hub data set, got {repo!r}: check the name, or run hf auth login if it is private"
     except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
-        say = offline(where, error)
+        fault = offline(where, error)
     except errors.HFValidationError as error:
-        say = f"expected OWNER/NAME:FILE@COMMIT, got {where!r}: {str(error).splitlines()[0]}"
+        fault = f"expected OWNER/NAME:FILE@COMMIT, got {where!r}: {str(error).splitlines()[0]}"
     else:
         return DataFile(name, path, f"{repo}:{file}", path.parts[-1 - len(Path(file).parts)])
-    raise UsageError(f"--{flag}: {say}")
+    raise UsageError(f"--{flag}: {fault}")
 
 
 def offline(where: str, cause: object) -> str:
@@ -115,14 +115,14 @@ def rows_of(file: DataFile, flag: str) -> Iterator[Row]:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise UsageError(
             f"--{flag}: {file.source}: expected rows of problems, got a damaged file at row {count + 1} ({cause}): "
-            "fetch or write it again"
+            "download or write it again"
         ) from None
     if count == 0:
-        raise UsageError(f"--{flag}: {file.source}: expected problems, got a file without rows: fetch it again")
+        raise UsageError(f"--{flag}: {file.source}: expected problems, got a file without rows: download it again")
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:
-    """The rows, read in batches: files may have millions. A float32 becomes its shortest decimal, such as 0.1."""
+    """The rows, read in batches (files may have millions). A float32 becomes its shortest decimal, such as 0.1."""
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
         texts, doubles = (
@@ -133,7 +133,7 @@ def parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def with_floats(field: pa.Field, as_: pa.DataType) -> pa.Field:
-    """The field with another type in place of float32, in structs too."""
+    """The field with type `as_` in place of float32, also inside structs."""
     if pa.types.is_struct(field.type):
         return field.with_type(pa.struct([with_floats(inner, as_) for inner in field.type.fields]))
     return field.with_type(as_) if pa.types.is_float32(field.type) else field
@@ -155,14 +155,14 @@ def json_rows(path: Path) -> Iterator[Row]:
             rows = map(json.loads, chain([first] if first else [], lines))
         for row in rows:
             if not isinstance(row, dict):
-                raise ValueError(f"a {type(row).__name__} and no object")
+                raise ValueError(f"a {type(row).__name__} instead of an object")
             yield row
 
 
 def text_of(value: Any, column: str) -> str:
-    """The text of a value, or of the only one in a list; empty for null, NaN and infinities.
+    """A value as text; a list with one element counts as that element. Empty for null, NaN and infinities.
 
-    Raises ValueError if it is neither text nor a number, or not encodable.
+    Raises ValueError if the value is neither text nor a number, or cannot be encoded.
     """
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -176,9 +176,9 @@ def text_of(value: Any, column: str) -> str:
 
 
 def plain_decimal(number: float | Decimal) -> str:
-    """A number without exponent or trailing zeros; empty if not finite.
+    """A number as text without exponent or trailing zeros; empty if it is not finite.
 
-    So 72.0 is 72: a null in a column of whole numbers makes floats of them.
+    72.0 becomes 72, because a null in a column of integers turns them all into floats.
     """
     exact = Decimal(str(number))
     if not exact.is_finite():
@@ -189,9 +189,9 @@ def plain_decimal(number: float | Decimal) -> str:
 
 
 def encodable(text: str, column: str) -> str:
-    """The text. Raises ValueError if no tokenizer or file can hold it."""
+    """The text, unchanged. Raises ValueError if it holds a NUL or cannot be encoded as UTF-8."""
     if "\0" in text:
-        raise ValueError(f"expected text in {column}, got a NUL character in it: take it out")
+        raise ValueError(f"expected text in {column}, got a NUL character in it: remove it")
     try:
         text.encode()
     except UnicodeEncodeError as fault:
@@ -203,7 +203,7 @@ def encodable(text: str, column: str) -> str:
 
 
 def decoded(value: Any) -> Any:
-    """Parses a JSON list or object, as exports write nested columns; any other value is returned unchanged."""
+    """Parse text that holds a JSON list or object (nested columns of an export); return other values unchanged."""
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
         with suppress(ValueError, RecursionError):
             return json.loads(value)

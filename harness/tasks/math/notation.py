@@ -31,7 +31,7 @@ CHARACTERS = str.maketrans(
     | {"→": r"\to ", "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ", "∠": r"\angle ", "△": r"\triangle "}
 )
 
-END = "(?![a-zA-Z])"  # end of a command's name
+END = "(?![a-zA-Z])"  # end of a TeX command's name
 ALONE = r"(?<![a-zA-Z\\])"  # start of a separate word
 
 # Up to three levels of braces; anything deeper is left to the parser.
@@ -45,7 +45,7 @@ SPELLINGS = [
     (re.compile(pattern), spelling)
     for pattern, spelling in (
         (r"(?<!\\)\\[()\[\]]", " "),
-        (r"^\s*~\s*(?=\S)", r"\\approx "),  # elsewhere it is a space
+        (r"^\s*~\s*(?=\S)", r"\\approx "),  # anywhere else ~ is a space
         (rf"\\(?:left|right)\s*\.|\\(?:left|right|middle|[bB]igg?[lrm]?){END}\s*", ""),
         (rf"\\(?:display|text|script|scriptscript)style{END}|\\(?:bf|rm|it|sf|limits){END}", " "),
         (rf"\\[dtc]frac{END}", r"\\frac"),
@@ -124,7 +124,7 @@ def without_dollars(text: str) -> str:
 
 
 def unstyled(styled: re.Match[str]) -> str:
-    """The content of a style command, in braces if in a script."""
+    """The content of a style command; in braces if it is a superscript or subscript."""
     return f"{styled[1]}{{{styled[2]}}}" if styled[1] else f" {styled[2]} "
 
 

@@ -1,4 +1,4 @@
-"""Questions as prompts: instructions for the answer format, chat template, length limit."""
+"""Formats questions as prompts: instructions for the answer format, chat template, length limit."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -14,9 +14,9 @@ RENDERED_TWICE = 16  # prompts rendered again, to detect a template with random 
 
 
 def prompts_of(questions: Sequence[Question], settings: DataSettings, policy: Policy) -> tuple[dict[str, Problem], int]:
-    """The problems by question identity, and how many were left out because their prompts exceed the limit.
+    """The problems by question identity, and how many were left out because their prompts are too long.
 
-    Raises UsageError unless the chat template renders a distinct, open-ended prompt for each question.
+    Raises UsageError unless the chat template renders a distinct prompt for each question that leaves room to answer.
     """
     texts = [rendered(messages_of(question, settings), settings, policy.tokenizer) for question in questions]
     check_repeatable(questions, texts, settings, policy)
@@ -28,8 +28,8 @@ def prompts_of(questions: Sequence[Question], settings: DataSettings, policy: Po
     }
     if len({problem.prompt for problem in problems.values()}) < len(problems):
         raise UsageError(
-            f"--prompt_template {settings.prompt_template}: expected another prompt for each question, got one for "
-            "several: the chat template leaves out the question or the system message that tells them apart"
+            f"--prompt_template {settings.prompt_template}: expected a different prompt for each question, got the "
+            "same for several: the chat template leaves out the question or the system message that distinguishes them"
         )
     return problems, len(questions) - len(problems)
 
@@ -37,7 +37,7 @@ def prompts_of(questions: Sequence[Question], settings: DataSettings, policy: Po
 def check_repeatable(
     questions: Sequence[Question], texts: Sequence[str], settings: DataSettings, policy: Policy
 ) -> None:
-    """Raise UsageError if a prompt changes when rendered again."""
+    """Raise UsageError if a prompt changes when it is rendered a second time."""
     for question, text in zip(questions[:RENDERED_TWICE], texts, strict=False):
         if rendered(messages_of(question, settings), settings, policy.tokenizer) != text:
             raise UsageError(
@@ -47,7 +47,7 @@ def check_repeatable(
 
 
 def check_open(questions: Sequence[Question], texts: Sequence[str], settings: DataSettings, policy: Policy) -> None:
-    """Raise UsageError if a prompt ends with an end token, unless it opens the assistant's turn, as in Phi-3."""
+    """Raise UsageError if a prompt ends with an end token that does not open the assistant's turn (Phi-3's does)."""
     ends = tuple(filter(None, policy.tokenizer.convert_ids_to_tokens(sorted(policy.end_ids))))
     closed = next((pair for pair in zip(questions, texts, strict=True) if pair[1].rstrip().endswith(ends)), None)
     if closed is None:
@@ -55,7 +55,7 @@ def check_open(questions: Sequence[Question], texts: Sequence[str], settings: Da
     question, text = closed
     if text == rendered(messages_of(question, settings), settings, policy.tokenizer, opens_answer=False):
         raise UsageError(
-            f"--prompt_template {settings.prompt_template}: expected prompts that the model goes on from, got one that "
+            f"--prompt_template {settings.prompt_template}: expected prompts that the model can continue, got one that "
             f"ends with an end token, ...{text[-40:]!r}: use a model whose chat template opens the assistant's turn "
             "(add_generation_prompt), or --prompt_template plain"
         )
@@ -70,7 +70,7 @@ def messages_of(question: Question, settings: DataSettings) -> list[Message]:
 
 
 def rendered(messages: Sequence[Message], settings: DataSettings, tokenizer: Any, opens_answer: bool = True) -> str:
-    """The prompt's text, without the token that the tokenizer puts before every text."""
+    """The prompt's text, without the begin-of-text token if the tokenizer would add it a second time."""
     if settings.prompt_template == "plain":
         return "\n\n".join(content for _, content in messages)
     if not tokenizer.chat_template:

@@ -1,9 +1,9 @@
-"""Distinct mathematical questions and their answers, from rows of the published schemas.
+"""Reads distinct mathematical questions and their answers from rows in either of the published schemas.
 
-chat    `prompt`: chat messages, `reward_model.ground_truth` (DAPO-Math-17k and AIME 2024 as DAPO published them)
-plain   `problem` or `question`, and `answer` (AIME 2025, MATH-500; of GSM8K's answer what follows ####)
+chat    `prompt` with chat messages, `reward_model.ground_truth` (DAPO-Math-17k and AIME 2024 as DAPO published them)
+plain   `problem` or `question`, and `answer` (AIME 2025, MATH-500; in GSM8K the part of the answer after ####)
 
-Rows without a question or an answer, and questions with several answers, are counted and left out.
+Rows without a question or an answer, and questions with contradicting answers, are counted and left out.
 """
 
 import re
@@ -20,14 +20,13 @@ from harness.tasks.math.answers import tidy
 from harness.tasks.math.checker import MathChecker
 from harness.tasks.math.files import DataFile, decoded, encodable, plain_decimal, rows_of, text_of
 
-# DAPO's instructions around a problem: in the prompts of its data set, and added to others by --answer_format
-# answer_line.
+# DAPO's instructions around a problem. Its data set contains them; --answer_format answer_line adds them to others.
 DAPO_BEFORE = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
     "$Answer (without quotes) where $Answer is the answer to the problem.\n\n"
 )
 DAPO_AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
-# Qwen2.5-Math's instruction, but after the problem: a base model's template may already have a system message.
+# Qwen2.5-Math's instruction, placed after the problem because a base model's template may have its own system message.
 BOXED_AFTER = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
@@ -40,7 +39,7 @@ Pair = tuple[str, str]  # two answers to one question
 
 @dataclass(frozen=True)
 class Question:
-    """A problem without instructions, its answer, and the data set's messages before it."""
+    """A problem without instructions, its answer, and the messages that precede it in the data set."""
 
     text: str
     answer: str
@@ -48,12 +47,12 @@ class Question:
 
     @property
     def words(self) -> str:
-        """The problem's text whatever its spacing, without the messages before it."""
+        """The problem's text with normalized spacing, without the messages before it."""
         return one_line(self.text)
 
     @property
     def identity(self) -> str:
-        """Equal for equal questions: all messages and the problem, a line each, whatever their spacing."""
+        """A key that is equal for equal questions: all messages and the problem, one line each, spacing normalized."""
         return "\n".join(map(one_line, (*chain(*self.before), self.text)))
 
 
@@ -63,19 +62,19 @@ def one_line(text: str) -> str:
 
 @dataclass(frozen=True)
 class Questions:
-    """The distinct questions of a file, and how many were left out."""
+    """The distinct questions in a file, and how many were left out."""
 
     file: DataFile
     rows: int
     distinct: tuple[Question, ...]
-    conflicting: int = 0  # questions with several answers
-    incomplete: int = 0  # rows without a question or an answer
+    conflicting: int = 0  # questions left out because their answers contradict each other
+    incomplete: int = 0  # rows left out because they have no question or no answer
 
 
 def read_questions(file: DataFile, flag: str) -> Questions:
-    """A file's questions in order, each once. Raises UsageError if a row cannot be read or no question is left."""
+    """A file's distinct questions in order. Raises UsageError if a row cannot be read or no question is left."""
     found: dict[str, Question] = {}
-    others: dict[str, dict[str, None]] = {}  # the other answers to a question
+    others: dict[str, dict[str, None]] = {}  # question identity to its other answers, in order
     rows = incomplete = 0
     for row in rows_of(file, flag):
         rows += 1
@@ -83,7 +82,7 @@ def read_questions(file: DataFile, flag: str) -> Questions:
             question = question_of(row)
         except ValueError as fault:
             raise UsageError(f"--{flag}: {file.source}, row {rows}: {fault}") from None
-        if not (question.text and question.answer.strip("$. ")):  # as `tidy` reads an answer
+        if not (question.text and question.answer.strip("$. ")):  # `tidy` strips these from an answer
             incomplete += 1
             continue
         key = question.identity
@@ -101,7 +100,7 @@ def read_questions(file: DataFile, flag: str) -> Questions:
 
 
 def no_question(row: Mapping[str, Any]) -> str:
-    """The message for a file without any question and answer; `row` is one of its rows."""
+    """The error message for a file in which no row has both question and answer; `row` is one of them."""
     names = textwrap.shorten(", ".join(sorted(map(str, row))), 300, placeholder=" ...") or "none"
     return (
         "expected columns prompt (chat messages) and reward_model.ground_truth, or problem (or question) and answer; "
@@ -111,7 +110,7 @@ def no_question(row: Mapping[str, Any]) -> str:
 
 
 def conflicting_pairs(pairs: Iterable[Pair]) -> set[Pair]:
-    """The pairs that are different answers: numbers by value, others unless the checker accepts each for the other."""
+    """The pairs whose answers differ: numbers by value, others unless the checker accepts each for the other."""
     differ: set[Pair] = set()
     unsure: dict[Pair, Pair] = {}
     for pair in pairs:
@@ -133,13 +132,13 @@ def conflicting_pairs(pairs: Iterable[Pair]) -> set[Pair]:
 
 
 def canonical(answer: str) -> str:
-    """The answer as `tidy` returns it, numbers as plain decimals."""
+    """The answer as `tidy` returns it, with numbers as plain decimals."""
     text = tidy(answer)
     return plain_decimal(Decimal(text)) if NUMBER.fullmatch(text) else text
 
 
 def question_of(row: Mapping[str, Any]) -> Question:
-    """The question of a row, with empty text or answer if it has none. Raises ValueError if it cannot be read."""
+    """The question in a row; missing text or answer is left empty. Raises ValueError if the row cannot be read."""
     prompt = decoded(row.get("prompt"))
     if is_chat(prompt, row):
         return from_messages(prompt, text_of(ground_truth(row), "reward_model.ground_truth").strip())
@@ -154,34 +153,34 @@ def ground_truth(row: Mapping[str, Any]) -> Any:
 
 
 def is_chat(prompt: Any, row: Mapping[str, Any]) -> bool:
-    """Whether the question is chat messages, possibly as JSON text; a plain problem may begin with a bracket too."""
+    """Whether the prompt is a list of chat messages (possibly as JSON text) and not a problem that begins with "["."""
     if not isinstance(prompt, list) or ("reward_model" not in row and ("problem" in row or "question" in row)):
         return False
     return isinstance(row["prompt"], list) or any(isinstance(turn, Mapping) and "role" in turn for turn in prompt)
 
 
 def from_messages(messages: list[Any], answer: str) -> Question:
-    """The question of chat messages that end with the user's, without instructions. Raises ValueError otherwise."""
+    """The question in chat messages, without instructions. Raises ValueError unless the last message is the user's."""
     turns = [turn_of(turn) for turn in messages] or [("user", "")]
     *before, (role, text) = turns
     if role != "user":
-        raise ValueError(f"{CHAT}, got {role!r} last: cut what follows the question")
+        raise ValueError(f"{CHAT}, got {role!r} last: remove what follows the question")
     said = tuple(turn for turn, given in zip(before, messages, strict=False) if given.get("content") is not None)
     return Question(bare(text), answer, said)
 
 
 def turn_of(turn: Any) -> Message:
-    """A message's role and text, which may come in parts or be null."""
+    """A message's role and text; the text may be given in parts or be null. Raises ValueError for anything else."""
     role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
     if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
         content = "".join(str(part.get("text") or "") for part in content)
     if not isinstance(role, str) or not isinstance(content, str | None):
-        raise ValueError(f"{CHAT}, got others: write each content as text")
+        raise ValueError(f"{CHAT}, got something else: write each content as text")
     return encodable(role, "prompt"), encodable(content or "", "prompt")
 
 
 def bare(text: str) -> str:
-    """A problem without the known instructions for the answer's format."""
+    """A problem without the known instructions on the answer format."""
     text = text.replace("\r\n", "\n").strip()
     for start, end in ((DAPO_BEFORE.strip(), DAPO_AFTER.strip()), ("", BOXED_AFTER.strip())):
         if text.startswith(start) and text.endswith(end):
@@ -190,6 +189,6 @@ def bare(text: str) -> str:
 
 
 def overlap(training: Questions, evaluation: Questions) -> tuple[Question, ...]:
-    """The evaluation questions whose words are in the training data too, whatever messages precede them."""
+    """The evaluation questions whose text also occurs in the training data, regardless of the messages before it."""
     trained = {question.words for question in training.distinct}
     return tuple(question for question in evaluation.distinct if question.words in trained)

@@ -1,4 +1,4 @@
-"""The math task: problems from data sets, graded by math-verify."""
+"""The math task: problems from data sets, graded with math-verify."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +17,16 @@ from harness.tasks.task import Grade, Problem, Split, belongs_to, prompt_hashes
 
 @dataclass(frozen=True)
 class MathTask:
-    """Training problems, benchmarks by name, and their checker.
+    """Training problems, benchmarks and the checker of answers.
 
-    Each step draws distinct prompts uniformly from all training problems with its own random stream, so that arms see
-    the same prompts whatever they filtered before. (The authors shuffle a file with about 100 copies of each problem.)
+    Each step draws distinct prompts uniformly from all training problems with its own random stream, so that all arms
+    see the same prompts regardless of what they filtered earlier. (The authors shuffle a file with about 100 copies of
+    each problem.)
     """
 
     training: tuple[Problem, ...]
-    suites: Mapping[str, tuple[Problem, ...]]
-    facts: Mapping[str, Any]  # for environment.json
+    suites: Mapping[str, tuple[Problem, ...]]  # by benchmark
+    facts: Mapping[str, Any]  # recorded in environment.json
     checker: MathChecker
 
     def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
@@ -39,13 +40,13 @@ class MathTask:
         return drawn
 
     def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
-        """The benchmarks' problems, each once; for `tune` a held-out part of the training data."""
+        """All benchmarks' problems without duplicates; for the split `tune`, a held-out part of the training data."""
         if split == "tune":
             tuned = tuple(problem for problem in self.training if belongs_to(problem, "tune"))[:count]
             if not tuned:
                 raise UsageError(
-                    f"--eval_split tune: expected problems of --train_data to choose by, got none of "
-                    f"{len(self.training)}: a sixteenth are, so give more"
+                    f"--eval_split tune: expected problems of --train_data to tune on, got none of "
+                    f"{len(self.training)}: about one in sixteen is held out for tuning, so provide more"
                 )
             return tuned
         return tuple(dict.fromkeys(problem for suite in self.suites.values() for problem in suite[:count]))
@@ -57,7 +58,7 @@ class MathTask:
         self_test(self.checker.check, KNOWN[self.checker.answer_format])
 
     def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:  # noqa: ARG002
-        return None  # nobody knows: controls that need it are refused
+        return None  # unknown; the config refuses controls that need it
 
     def steps(self, response: str) -> list[tuple[int, int]]:
         return [(0, len(response))]
@@ -67,12 +68,12 @@ class MathTask:
 
 
 def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTask:
-    """The data as prompts for the policy. Raises UsageError if the prompt limit leaves none."""
+    """The task with prompts formatted for the policy. Raises UsageError if all prompts exceed the length limit."""
     training, too_long = prompts_of(data.trained_on(), settings, policy)
     if data.training and not training:
         raise UsageError(
-            f"--max_prompt_tokens {settings.max_prompt_tokens}: expected prompts of --train_data within it, got none "
-            f"of {too_long}: raise it"
+            f"--max_prompt_tokens {settings.max_prompt_tokens}: expected prompts of --train_data within it, but all "
+            f"{too_long} are longer: raise it"
         )
     facts: dict[str, Any] = {"training": None, "evaluation": {}}
     if data.training:
@@ -91,8 +92,8 @@ def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTas
         }
     if not any(suites.values()):
         raise UsageError(
-            f"--max_prompt_tokens {settings.max_prompt_tokens}: expected prompts of --eval_data within it, got none: "
-            "raise it"
+            f"--max_prompt_tokens {settings.max_prompt_tokens}: expected prompts of --eval_data within it, but all are "
+            "longer: raise it"
         )
     return MathTask(
         tuple(training.values()),

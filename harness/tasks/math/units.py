@@ -1,8 +1,8 @@
-r"""The units that an answer may have beside its number: those listed here and no others.
+r"""Recognizes the unit of an answer. Only the units listed here count.
 
-A unit is read at the end of a list element, or before it as a currency sign, in any of its spellings: 5 km/h equals
-5 kilometers per hour. Nothing is converted: 5 cm is not 50 mm. A word that changes the number ("million", "squared",
-"below zero", "pair") is no unit.
+A unit stands at the end of a list element, or before it if it is a currency sign. All spellings of a unit are equal:
+5 km/h is 5 kilometers per hour. Units are never converted: 5 cm is not 50 mm. A word that changes the number
+("million", "squared", "below zero", "pair") is not a unit.
 """
 
 import re
@@ -14,7 +14,7 @@ from harness.tasks.math.words import PROSE
 PREFIXES = {"": "", "k": "kilo", "M": "mega", "G": "giga", "d": "deci", "c": "centi", "m": "milli", "n": "nano"}
 METRIC = """m meter metre; g gram gramme; L l liter litre; s second; N newton; J joule; W watt; V volt; A ampere amp;
 Pa pascal; Hz hertz; eV electronvolt; mol mole; cal calorie"""
-# Spellings, canonical first; each word also in the plural.
+# Spellings of each unit, the canonical one first; plurals are added.
 OTHERS = """inch in inches; foot ft feet; yard yd; mile mi; mile/h mph; km/h kmh kph kmph; acre; hectare ha; ton tonne
 t; pound lb; ounce oz; gallon gal; quart qt; pint pt; cup; teaspoon tsp; tablespoon tbsp; s sec; minute min; h hour hr;
 day; week wk; month; year yr; degree deg; radian rad; ohm; coulomb; bit; byte; unit; dollar USD; cent; euro EUR;
@@ -30,13 +30,13 @@ leaves; doll; letter; trip; passenger; glass; bead; rose; photo; sheet; song; sa
 serving; picture; movie; jar; notebook; member; goat; duck; lemon; seed; brick"""
 SIGNS = {r"\$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
 
-# Outside \text these are products of variables; so are other pairs of letters without a space before them.
+# Outside \text these are products of variables, as is any other pair of letters without a space before it.
 PROSE_ONLY = frozenset(("in", "mi", "deg", "rad", "pt", "qt", "ha", "gal", "yr", "wk", "cal", "mol", "bit"))
 ATTACHED = frozenset(("km", "cm", "mm", "kg", "ft", "lb", "oz", "hr"))
 
 
 def spellings() -> Iterator[tuple[str, str]]:
-    """Each spelling with its canonical name."""
+    """Pairs of a spelling and the unit's canonical name."""
     for group in f"{OTHERS};{COUNTED}".split(";"):
         first, *others = group.split()
         yield from ((spelling, first) for word in (first, *others) for spelling in (word, f"{word}s", f"{word}es"))
@@ -51,9 +51,9 @@ def spellings() -> Iterator[tuple[str, str]]:
 
 NAMES = {spelling: name for spelling, name in spellings() if "/" not in spelling} | {"hertz": "Hz"}
 
-# Possessive, so that matching is linear. It never starts inside a run of letters.
+# Possessive quantifiers keep matching linear. A match never starts inside a run of letters.
 TOKEN = rf"{PROSE}?[a-zA-Z]++\.?|\^\\circ|\^\s*\{{?\s*-?\d\s*\}}?|/|\\cdot|\s"
-LONGEST = 80  # characters of a unit
+LONGEST = 80  # maximum characters of a unit
 TAIL = re.compile(rf"(?<=\S)(?:(?<![a-zA-Z])|(?![a-zA-Z]))(?:{TOKEN})++$")
 PART = re.compile(
     rf"(?P<degree>\^\\circ)|\^[\s{{]*(?P<power>-?\d)[\s}}]*|(?P<over>/)|(?P<prose>{PROSE}?)(?P<word>[a-zA-Z]+)\.?|\\cdot|\s"
@@ -63,21 +63,21 @@ CURRENCY = re.compile(r"(?P<minus>-?)\s*(?P<sign>\\\$|[€£¥₹])\s*(?P<value>
 CURRENCY_AFTER = re.compile(r"(?P<value>.*\d)\s*(?P<sign>\\\$|[€£¥₹])")
 BASE = re.compile(r"(?P<value>-?[\dA-Z]*\d[\dA-Z.]*)\s*_[\s{]*(?P<base>\d+)[\s}]*")
 VALUE = re.compile(r".*(?:\d|\\[a-zA-Z]).*|-?\s*[a-zA-Z]")
-ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")  # sin 30° is no number with a unit
+ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")  # sin 30° is not a number with a unit
 MODIFIERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 POWERS = {"squared": 2, "cubed": 3}
 SCALES = {"C": "celsius", "F": "fahrenheit", "celsius": "celsius", "fahrenheit": "fahrenheit"}
 
 
 def without_units(text: str) -> tuple[str, str]:
-    """The list without its unit, and the unit; unchanged and "" if there is none or more than one."""
+    """The list without its unit, and the unit; the unchanged text and "" if there is no unit or more than one."""
     parts = [without_unit(element) for element in elements(text)]
     units = {unit for _, unit in parts if unit}
     return (",".join(value for value, _ in parts), units.pop()) if len(units) == 1 else (text, "")
 
 
 def elements(text: str) -> list[str]:
-    """The parts between commas outside brackets."""
+    """The parts of the text between commas that are not inside brackets."""
     parts, depth = [""], 0
     for character in text:
         depth += (character in "([{") - (character in ")]}")
@@ -89,7 +89,7 @@ def elements(text: str) -> list[str]:
 
 
 def without_unit(text: str) -> tuple[str, str]:
-    """The value and its unit's canonical name, "" if it has none."""
+    """The value and the canonical name of its unit, "" if it has none."""
     text = text.strip()
     if based := BASE.fullmatch(text):
         return based["value"], f"base {int(based['base'])}"
@@ -105,7 +105,7 @@ def without_unit(text: str) -> tuple[str, str]:
 
 
 def split_tail(text: str) -> tuple[str, str]:
-    """The text before the longest ending that is a unit, and the unit."""
+    """Split the text at its longest ending that is a unit: the value, and the unit's canonical name or ""."""
     tail = TAIL.search(text)
     for start in starts(text, tail.start()) if tail and len(tail[0]) <= LONGEST else ():
         value, unit = text[:start].strip(), unit_name(text[start:], spaced=text[start - 1].isspace())
@@ -115,12 +115,12 @@ def split_tail(text: str) -> tuple[str, str]:
 
 
 def starts(text: str, first: int) -> Iterator[int]:
-    """Where a unit may begin: at a word, a degree sign or a slash."""
+    """The positions at which a unit may begin: words, degree signs and slashes."""
     return (part.start() for part in PART.finditer(text, first) if part["word"] or part["degree"] or part["over"])
 
 
 def unit_name(text: str, *, spaced: bool) -> str:
-    """The canonical name of a unit, "" for anything else; `spaced` if a space precedes it."""
+    """The canonical name of the unit that the text spells, or "". `spaced`: a space precedes the text."""
     powers: Counter[str] = Counter()
     last, sign, modifier = "", 1, 1
     for part in PART.finditer(text):
@@ -149,7 +149,7 @@ def unit_name(text: str, *, spaced: bool) -> str:
 
 
 def joined(powers: Counter[str]) -> str:
-    """The units with their powers in a fixed order, those in the denominator last."""
+    """The units with their powers in a fixed order, denominators last."""
     raised = [(name if abs(power) == 1 else f"{name}^{abs(power)}", power) for name, power in sorted(powers.items())]
     return " ".join(name for name, power in raised if power > 0) + "".join(
         f"/{name}" for name, power in raised if power < 0
@@ -157,14 +157,14 @@ def joined(powers: Counter[str]) -> str:
 
 
 def scale(last: str, word: str) -> str:
-    """Celsius or Fahrenheit after degrees, else ""."""
+    """The temperature scale that the word names after "degree", else ""."""
     return SCALES.get(word if word in SCALES else word.lower(), "") if last == "degree" else ""
 
 
 def unit_word(word: str, sure: bool, spaced: bool) -> str:
-    """The unit that a word names, else "". Prefixes are case-sensitive, whole words are not.
+    """The unit that a word names, or "". Abbreviations are case-sensitive, whole words are not.
 
-    Unless `sure` to be prose, it may be a product of variables.
+    Unless the word is `sure` to be prose, short words count as products of variables.
     """
     attached = len(word) == 2 and not spaced and word not in ATTACHED
     if not sure and (len(word) == 1 or word in PROSE_ONLY or attached):

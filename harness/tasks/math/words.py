@@ -1,14 +1,14 @@
-r"""Words in answers: tells words from products of variables, and reads number words.
+r"""Distinguishes words in answers from products of variables, and reads number words.
 
-While an answer is read, PROSE marks letters from \text{...}: `\text{ m}` may be a metre, `m` is a variable. A word
-becomes one symbol, `\text{bac1}`, so that algebra cannot permute its letters. The digit tells names from words, and
-keeps math-verify from reading it as a product of its letters.
+While an answer is parsed, PROSE marks letters from \text{...}: `\text{ m}` may be a metre, but `m` is a variable. A
+word becomes a single symbol, `\text{bac1}`, so that algebra cannot permute its letters. The digit distinguishes names
+from words, and keeps math-verify from reading the symbol as a product of its letters.
 """
 
 import re
 
-PROSE = "\ue000"  # precedes each run of letters from \text{...}; a private character, which no answer needs
-NAME, WORD = "1", "2"  # letters such as AB or nRT, which a formula may contain; words and phrases, which it may not
+PROSE = "\ue000"  # precedes each run of letters from \text{...}; a private-use character, which answers do not contain
+NAME, WORD = "1", "2"  # names, such as AB or nRT, may occur in a formula; words and phrases may not
 
 TEXT = re.compile(r"\\text\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 RUN = rf"{PROSE}?[a-zA-Z]+"
@@ -27,12 +27,12 @@ MULTIPLIERS = {
 MULTIPLIER = re.compile(rf"(?<=[\d.)}}\]])\s*{PROSE}?({'|'.join(MULTIPLIERS)})(?![a-zA-Z])", re.IGNORECASE)
 PERCENT = re.compile(rf"(?<=[\d.)}}\]])\s*{PROSE}?(?:percent|per {PROSE}?cent|pct)(?![a-zA-Z])", re.IGNORECASE)
 
-# Distinct lower-case letters are a product if all are of one family, or two that spell no word.
+# Distinct lower-case letters are a product if they come from one family, or are two letters that do not spell a word.
 PRODUCT = re.compile(r"(?!.*(.).*\1)(?:[a-d]+|[k-np]+|[p-t]+|[u-z]+|[a-df-hj-np-tv-z]{2})")
 FORMULA = frozenset("^_+-*/!{}0123456789")
-LETTERS_IN_FORMULA = 3  # next to a sign or a number, up to three letters are one, as in xe^{x} or a+bi
+LETTERS_IN_FORMULA = 3  # up to so many letters next to a sign or number are a product, as in xe^{x} or a+bi
 
-# Letters that are not words: commands, names of environments, and points under an accent.
+# Letters that are not words: TeX commands, names of environments, and points under an accent.
 COMMAND = (
     r"\\(?:begin|end|operatorname\*?|overline|bar|vec|overrightarrow|(?:wide)?(?:hat|tilde))\s*\{[^{}]*\}|\\[a-zA-Z]+"
 )
@@ -43,7 +43,7 @@ WORD_SYMBOL = re.compile(rf"\\text\{{[^{{}}]*{WORD}\}}")
 
 
 def spoken(text: str) -> str:
-    r"""The text with \text{...} opened, "and" and "or" as commas, and words for numbers ("million") as numbers."""
+    r"""The text with the content of \text{...} inline, "and" and "or" as commas, and "million" etc. as numbers."""
     while (bare := TEXT.sub(opened, text)) != text:
         text = bare
     text = PERCENT.sub(r"\\%", SEPARATOR.sub(", ", " ".join(text.split())))
@@ -53,24 +53,24 @@ def spoken(text: str) -> str:
 
 
 def opened(prose: re.Match[str]) -> str:
-    r"""The content of \text{...} without a final stop."""
+    r"""The content of \text{...}, marked as prose, without a final full stop."""
     return f" {COMMAND_OR_LETTERS.sub(prosaic, prose[1].rstrip(' .'))} "
 
 
 def prosaic(letters: re.Match[str]) -> str:
-    """The letters, marked as prose; a command unchanged."""
+    """The letters, marked as prose; a TeX command is returned unchanged."""
     return letters[0] if letters[0].startswith(("\\", PROSE)) else PROSE + letters[0]
 
 
 def worded(text: str) -> str:
-    """The text with each word, name or phrase as one symbol; variables unchanged."""
+    """The text with each word, name or phrase as one symbol; variables are unchanged."""
     text = PHRASE.sub(lambda found: symbol(found) if found["phrase"] else found[0], text)
     text = " ".join(text.replace(PROSE, "").split())
     return text[1:-1].strip() if SYMBOL.fullmatch(text[1:-1].strip()) and text[0] + text[-1] == "()" else text
 
 
 def symbol(found: re.Match[str]) -> str:
-    """A run of letters and spaces: unchanged if all are variables, else one symbol."""
+    """A phrase as one symbol, or unchanged if all its words are variables."""
     words = LETTERS.findall(found[0])
     if all(is_variables(word, found) for word in words):
         return found[0]
@@ -80,7 +80,7 @@ def symbol(found: re.Match[str]) -> str:
 
 
 def is_variables(word: str, found: re.Match[str]) -> bool:
-    """Whether it is one letter or a product of letters."""
+    """Whether the word is a single letter or a product of letters rather than a word."""
     letters = word.removeprefix(PROSE)
     if len(letters) == 1:
         return True
@@ -97,5 +97,5 @@ def caseless(text: str) -> str:
 
 
 def unspaced(text: str) -> str:
-    """The text without spaces beside signs, where they mean nothing."""
+    """The text without spaces next to signs, where they have no meaning."""
     return re.sub(r"\s*([^\w\s.])\s*", r"\1", text)

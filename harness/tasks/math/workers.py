@@ -1,8 +1,8 @@
-"""Compares answers with math-verify, in worker processes that can be killed.
+"""Compares answers with math-verify in worker processes that can be killed.
 
-Run as a file, this is such a worker: it imports neither this package nor torch, so it starts fast and inherits nothing.
-Each answer has a limit of CPU time, at which SIGPROF ends its worker: verdicts do not depend on how busy the machine
-is. A worker ends when its input does, so it outlives a killed parent by that limit at most.
+Run as a script, this file is the worker. It imports neither this package nor torch, so it starts quickly and inherits
+nothing. Each answer has a limit on CPU time, at which SIGPROF kills the worker, so that verdicts do not depend on how
+busy the machine is. A worker exits when its input ends, so it outlives a killed parent by that limit at most.
 """
 
 import contextlib
@@ -28,18 +28,18 @@ from sympy import Basic, FiniteSet, Float, MatrixBase, Rational, Set, Tuple, Une
 from sympy.core.relational import Relational
 from sympy.logic.boolalg import BooleanFunction
 
-CPU_S = 5.0  # CPU time per answer; all but hostile ones take less than a tenth of a second
-START_S, REPLY_S = 600.0, 600.0  # wall clock; a worker that takes longer sleeps
+CPU_S = 5.0  # CPU time per answer; all but adversarial ones take less than a tenth of a second
+START_S, REPLY_S = 600.0, 600.0  # wall-clock limits, for a worker that sleeps instead of computing
 STARTS = 3  # failed starts in a row before giving up
 MEMORY = 1 << 30  # bytes of address space per worker
-LOST = ("crash", "no reply")  # verdicts on the worker rather than the answer, which is tried once more
+LOST = ("crash", "no reply")  # reasons that concern the worker and not the answer, which is then tried once more
 
 NEAR = 1e-12
 DIGITS = 30
-# units=False: what it strips as a unit ends in c, d, g, h, l, m, o, s or t
+# units=False, because otherwise a final c, d, g, h, l, m, o, s or t would be stripped as a unit
 NORMALIZATION = NormalizationConfig(units=False, malformed_operators=True, nits=True, boxed="none")
 CASE_COUNTS = ConversionConfig(lowercase_symbols=False)  # x is not X
-# The parser is ten times slower the first time it meets a form; a worker reads these before it is ready.
+# The parser is ten times slower on the first expression of each kind, so a worker parses these before it is ready.
 WARMING = [r"\frac{1}{2}", r"2\sqrt{3}-\pi", r"x^{2}+2x+1", r"y=2x-1.5", r"(-1,2]", r"\{1,2\}", r"(1,2,3)", r"x<3"]
 WARMING.append(r"\begin{pmatrix}1&2\\3&4\end{pmatrix}")
 
@@ -47,14 +47,14 @@ Expression = Any  # a sympy Basic or MatrixBase, or the list of a set's elements
 Verdict = tuple[Literal["right", "wrong", "unchecked"], str | None]  # outcome, reason
 KINDS = {
     "set": list | FiniteSet,
-    "interval": (Set, Tuple),  # an open interval and a pair are written alike
+    "interval": (Set, Tuple),  # an open interval and a pair have the same notation
     "relation": (Relational, BooleanFunction),
     "matrix": MatrixBase,
 }
 
 
 class MathWorkers:
-    """A pool of workers: `busy` answers are compared at a time, each within `limit_s` seconds of CPU time."""
+    """A pool of `busy` workers, which compare one answer each, with a limit of `limit_s` seconds of CPU time."""
 
     def __init__(self, busy: int = 2, limit_s: float = CPU_S, script: Path = Path(__file__)) -> None:
         self.limit_s, self.closed = limit_s, False
@@ -65,7 +65,7 @@ class MathWorkers:
         self.threads = ThreadPoolExecutor(busy)
 
     def close(self) -> None:
-        """End all workers, busy ones too."""
+        """Kill all workers, including busy ones."""
         self.closed = True
         for worker in self.workers:
             worker.process.kill()
@@ -74,11 +74,11 @@ class MathWorkers:
             worker.end()
 
     def compare(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
-        """The verdict on each (gold, answer), in order. Raises HarnessError if no worker starts."""
+        """The verdict on each (gold, answer) pair, in order. Raises HarnessError if workers fail to start."""
         return list(self.threads.map(self.verdict, pairs))
 
     def verdict(self, pair: tuple[str, str]) -> Verdict:
-        """The verdict of the next idle worker."""
+        """The verdict on one pair, from the next idle worker."""
         worker = self.idle.get()
         try:
             verdict = worker.compare(pair, self.limit_s)
@@ -88,14 +88,14 @@ class MathWorkers:
 
 
 class Worker:
-    """A process that compares one answer at a time, and is started again when lost."""
+    """A process that compares one answer at a time and is restarted when it dies."""
 
     def __init__(self, script: Path) -> None:
         self.script = script
         self.start()
 
     def start(self) -> None:
-        """Start a process; `compare` waits until it is ready."""
+        """Start a process without waiting for it; `compare` waits until it is ready."""
         self.socket, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
@@ -103,28 +103,28 @@ class Worker:
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONHASHSEED": "0"},  # the same verdict each time
-                start_new_session=True,  # Ctrl-C is for the run, which stops at a step boundary
+                env={**os.environ, "PYTHONHASHSEED": "0"},  # makes verdicts deterministic
+                start_new_session=True,  # Ctrl-C must reach only the run, which stops at a step boundary
             )
         self.lines, self.is_ready = self.socket.makefile("rw", encoding="utf-8"), False
 
     def end(self) -> int:
-        """Kill the process, if it has not ended; returns its exit code."""
+        """Kill the process if it is alive; returns its exit code."""
         self.process.kill()
         code: int = self.process.wait()
-        with contextlib.suppress(OSError):  # a request that it did not live to read
+        with contextlib.suppress(OSError):  # flushing a request that it did not live to read
             self.lines.close()
         self.socket.close()
         return code
 
     def restart(self) -> int:
-        """Replace the process; returns its exit code."""
+        """Replace the process; returns the old one's exit code."""
         code = self.end()
         self.start()
         return code
 
     def compare(self, pair: tuple[str, str], limit_s: float) -> Verdict:
-        """The process's verdict, or why there is none: "time", "crash" or "no reply"."""
+        """The process's verdict, or "unchecked" with the reason "time", "crash" or "no reply"."""
         self.make_ready()
         line, lost = "", "crash"
         try:
@@ -141,7 +141,7 @@ class Worker:
         return verdict
 
     def make_ready(self) -> None:
-        """Wait until the process is ready. Raises HarnessError if none starts."""
+        """Wait until the process is ready. Raises HarnessError if STARTS processes in a row fail to start."""
         if self.process.poll() is not None:  # killed while idle
             self.restart()
         for _ in range(STARTS):
@@ -152,18 +152,18 @@ class Worker:
             if self.is_ready:
                 return
             code = self.restart()
-        from harness.errors import HarnessError  # not at the top: the worker runs this file without the package
+        from harness.errors import HarnessError  # imported here because the worker script runs without the package
 
         raise HarnessError(
-            f"expected the checker of answers to start, it ended with code {code}: "
-            f"see what {sys.executable} {self.script} says"
+            f"expected the math checker to start, but it exited with code {code}: "
+            f"run {sys.executable} {self.script} to see why"
         )
 
 
 def main() -> None:
-    """The worker: says that it is ready, then answers each line of JSON with one, until its input ends."""
+    """The worker: prints "ready", then answers each line of JSON with a line of JSON until its input ends."""
     requests, replies = sys.stdin, os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints is no reply
+    os.dup2(2, 1)  # keeps anything that a library prints out of the replies
     logging.disable(logging.CRITICAL)
     bound_memory()
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
@@ -179,16 +179,16 @@ def main() -> None:
 
 
 def bound_memory() -> None:
-    """Limit the address space, where the system has such a limit, and write no core files."""
+    """Limit the address space, on systems that support it, and turn core files off."""
     for what, soft in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, MEMORY)):
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(what, (soft, resource.getrlimit(what)[1]))
 
 
 def exhausted() -> bool:
-    """Whether memory has run short: math-verify takes a MemoryError for a difference.
+    """Whether peak memory came close to the limit: math-verify treats a MemoryError as a wrong answer.
 
-    Not by getrusage on Linux, whose peak includes what the parent had at the fork.
+    On Linux the peak is read from /proc, because getrusage's peak includes the parent's memory at the fork.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -199,20 +199,20 @@ def exhausted() -> bool:
 
 
 def verdict_of(gold: str, answer: str) -> Verdict:
-    """The outcome and its reason, also if the comparison fails."""
+    """The outcome and its reason; "unchecked" if the comparison raises an error."""
     try:
         verdict = compare(gold, answer)
     except MemoryError:
         verdict = "unchecked", "memory"
     except RecursionError:
         verdict = "unchecked", "depth"
-    except Exception:  # sympy raises anything
+    except Exception:  # sympy may raise any error
         verdict = "unchecked", "error"
     return ("unchecked", "memory") if verdict[0] != "right" and exhausted() else verdict
 
 
 def compare(gold: str, answer: str) -> Verdict:
-    """The outcome and its reason."""
+    """The outcome and its reason. Lets errors of sympy rise."""
     real = not should_treat_as_complex(gold + " " + answer)
     right, given = parsed(gold, real), parsed(answer, real)
     if right is None:
@@ -226,9 +226,9 @@ def compare(gold: str, answer: str) -> Verdict:
 
 
 def parsed(text: str, real: bool) -> Expression | None:
-    """The LaTeX as an expression with exact fractions for decimals and percentages, or None if it cannot be parsed.
+    """The LaTeX as an expression, with exact fractions for decimals and percentages; None if it cannot be parsed.
 
-    A list, or a set in braces, is the list of its elements, duplicates kept.
+    A list, or a set in braces, becomes a Python list of its elements, which keeps duplicates.
     """
     try:
         found = latex2sympy(
@@ -240,7 +240,7 @@ def parsed(text: str, real: bool) -> Expression | None:
         )
     except (MemoryError, RecursionError):
         raise
-    except Exception:  # the parser raises anything
+    except Exception:  # the parser may raise any error
         return None
     if isinstance(found, FiniteSet):
         return [exact(element) for element in getattr(found, "_unsorted_args", found.args)]
@@ -248,19 +248,19 @@ def parsed(text: str, real: bool) -> Expression | None:
 
 
 def exact(expression: Basic | MatrixBase) -> Expression:
-    """The expression with fractions for decimals and percentages."""
+    """The expression with exact fractions in place of decimals and percentages."""
     decimals = {number: Rational(str(number)) for number in expression.atoms(Float)}
     hundredths = {percent: percent.args[0] for percent in expression.atoms(UnevaluatedExpr)}
     return expression.xreplace(decimals).xreplace(hundredths)
 
 
 def kind(expression: Expression) -> str:
-    """The kind of answer; only answers of one kind are compared."""
+    """The kind of answer: a key of KINDS, or "value". Answers of different kinds are never equal."""
     return next((name for name, types in KINDS.items() if isinstance(expression, types)), "value")
 
 
 def equal(gold: Expression, answer: Expression) -> bool:
-    """Whether both are of one kind and math-verify finds no difference; matrices entry by entry."""
+    """Whether both are of the same kind and math-verify considers them equal; matrices are compared by entry."""
     if kind(gold) != kind(answer) or far(gold, answer):
         return False
     if isinstance(gold, MatrixBase):
@@ -269,7 +269,7 @@ def equal(gold: Expression, answer: Expression) -> bool:
 
 
 def same_elements(gold: list[Expression], answer: list[Expression]) -> bool:
-    """Whether the elements match one to one: 1,2,2 is neither 1,2 nor 1,1,2."""
+    """Whether the elements match one to one in any order: 1,2,2 equals neither 1,2 nor 1,1,2."""
     if len(gold) != len(answer):
         return False
     left = list(answer)
@@ -282,7 +282,7 @@ def same_elements(gold: list[Expression], answer: list[Expression]) -> bool:
 
 
 def far(gold: Expression, answer: Expression) -> bool:
-    """Whether two numbers differ by more than NEAR of the gold answer; math-verify's tolerance is absolute."""
+    """Whether two numbers differ by more than NEAR relative to the gold answer; math-verify's tolerance is absolute."""
     if not (getattr(gold, "is_number", False) and getattr(answer, "is_number", False)):
         return False
     size, difference = abs(gold.evalf(DIGITS)), abs((gold - answer).evalf(DIGITS))

@@ -80,7 +80,7 @@ def test_a_killed_rank_ends_the_group_and_the_run_goes_on_until_a_signal_stops_a
     assert process.returncode == 128 + signal.SIGKILL
     line = only_line(errors)
     assert line.startswith("error: rank 1 in phase ")
-    assert line.endswith(f" was killed by SIGKILL; go on with: python -m harness resume {run}")
+    assert line.endswith(f" was killed by SIGKILL; resume with: python -m harness resume {run}")
     assert (left(run), status(run)["state"]) == ([], "preempted")
     assert status(run)["reason"] in line
 
@@ -92,7 +92,7 @@ def test_a_killed_rank_ends_the_group_and_the_run_goes_on_until_a_signal_stops_a
     assert process.returncode == 75
     line = only_line(errors)
     assert line.startswith("stopped by SIGUSR1 after ")
-    assert line.endswith(f"; go on with: python -m harness resume {run}")
+    assert line.endswith(f"; resume with: python -m harness resume {run}")
     assert (left(run), status(run)["state"]) == ([], "preempted")
     assert (run / "checkpoints" / f"step_{steps(run):06d}").is_dir()
 

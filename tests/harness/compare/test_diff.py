@@ -68,7 +68,7 @@ def test_the_first_difference_and_its_cause(
     (difference,) = [line for line in printed if line.startswith("first difference: ")]
     assert difference.startswith(f"first difference: {place}")
     assert f"  from {cause}" in printed
-    assert printed[-1] == "nothing is claimed of what comes after it"
+    assert printed[-1] == "nothing is claimed about what comes after it"
 
 
 @pytest.mark.train
@@ -111,7 +111,7 @@ def test_the_shorter_run_decides_how_far_is_compared(
         train(small_config(model_folder, loss_type="dapo", temperature=1.5), tmp_path / "run", stop)
     for pair in ((tmp_path / "run", trained()), (trained(), tmp_path / "run")):
         *_, gaps, same = compared(*pair)
-        assert gaps == "not compared, since they are not in both: final weights"
+        assert gaps == "not compared, since not both runs have them: final weights"
         assert same == "the same over 1 steps: metrics, rollouts, evaluations"
 
 
@@ -165,6 +165,6 @@ def test_common_length(a: list[int], b: list[int], length: int) -> None:
 def test_finished_runs_of_different_length_are_compared_as_far_as_both_go(trained: Trained, compared: Compared) -> None:
     printed = compared(trained(), trained(steps=3))  # which also answers fewer times before training
     assert printed[-2:] == [
-        "not compared, since they are not in both: final weights",
+        "not compared, since not both runs have them: final weights",
         "the same over 2 steps: metrics, rollouts, evaluations",
     ]

@@ -26,7 +26,7 @@ from tests.harness.tiny import SCAFFOLD, context, small_config
 
 pytestmark = pytest.mark.train
 
-EXACT = "old log-probabilities within 0 of those recorded; the weights at the end are the very ones of the run"
+EXACT = "old log-probabilities within 0 of those recorded; the final weights are identical to those of the run"
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_without_a_checkpoint_the_steps_before_are_made_and_not_shown(run: Path,
 
 def test_a_step_that_is_not_stored_is_refused(copied: Path, tmp_path: Path) -> None:
     (copied / "rollouts" / "step_000001.parquet").unlink()
-    with pytest.raises(UsageError, match="got none of step 1: take a run made with --record_rollouts all"):
+    with pytest.raises(UsageError, match="got none of step 1: use a run made with --record_rollouts all"):
         replayed(copied, tmp_path / "out", loss_type="grpo")
     assert not (tmp_path / "out").exists()
 

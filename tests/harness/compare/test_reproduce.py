@@ -83,7 +83,7 @@ def test_kept_weights_that_are_damaged_are_made_again(copied: Path, reproduce: R
     (copied / "checkpoints" / "initial" / "model.safetensors").write_bytes(b"")
     code, printed, _ = reproduce(copied)
     assert code == 0
-    assert [line for line in printed if line.endswith("the initial weights are made again")]
+    assert [line for line in printed if line.endswith("the initial weights are rebuilt")]
 
 
 def test_kept_weights_that_are_others_are_refused(copied: Path, reproduce: Reproduce, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_what_is_not_what_was_written_is_refused_before_anything_starts(
     }
     code, printed, errors = outcome(main, [command, copied, *more[command]], capsys)
     assert (code, printed, len(errors)) == (2, [], 1)
-    assert "is not what was written" in errors[0]
+    assert "has changed since it was written" in errors[0]
     assert not (tmp_path / "new").exists()
 
 
@@ -271,7 +271,7 @@ def test_nothing_is_claimed_of_what_the_run_has_lost(
     code, printed, _ = reproduce(copied)
     assert code == 0
     assert claim not in printed[-1].rpartition(" of ")[0]
-    assert f"not compared, since they are not in both: {gap}" in printed
+    assert f"not compared, since not both runs have them: {gap}" in printed
 
 
 def test_final_weights_that_cannot_be_read_are_one_line(

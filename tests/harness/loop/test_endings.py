@@ -80,7 +80,7 @@ def test_a_signal_stops_the_run_at_a_step_boundary(
     config = small_config(model_folder, steps=3)
     assert run_command(lambda _: train(config, tmp_path / "run", stop), []) == Stopped.exit_code == 75
     path = tmp_path / "run"
-    message = f"stopped by {number.name} after 1 of 3 steps; go on with: python -m harness resume {path}"
+    message = f"stopped by {number.name} after 1 of 3 steps; resume with: python -m harness resume {path}"
     assert capsys.readouterr().err == f"{message}\n"
     assert runs.read_json(tmp_path / "run" / "status.json") == {
         "state": "preempted",

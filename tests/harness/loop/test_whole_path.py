@@ -156,7 +156,7 @@ def test_a_model_is_evaluated_part_by_part_and_goes_on(
     parts[1].unlink()
     (out / "results.json").unlink()
     again = outcome(main, [*command, "--output_dir", out], capsys)
-    assert any(f"resuming {out}: 1 of 2 parts are there" in line for line in again.printed)
+    assert any(f"resuming {out}: 1 of 2 parts are done" in line for line in again.printed)
     assert {path: path.read_bytes() for path in parts} == before
     assert runs.read_json(out / "results.json") == results
 

@@ -169,7 +169,7 @@ def test_positions_are_overridden_before_the_network_is_built(kind: str, tmp_pat
 
 
 def test_positions_that_frequencies_are_computed_from_are_not_overridden(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^--context_tokens 99: .*dynamic NTK scaling: leave it out"):
+    with pytest.raises(UsageError, match=r"^--context_tokens 99: .*dynamic NTK scaling: omit it"):
         load_policy(save_network(tmp_path, "dynamic rope"), context_tokens=99)
 
 
@@ -198,7 +198,7 @@ def test_an_end_token_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     save_network(tmp_path, more_rows=0)
     change_json(tmp_path / "generation_config.json", eos_token_id=100_000)
     change_json(tmp_path / "tokenizer_config.json", eos_token=None)
-    with pytest.raises(UsageError, match="end-of-sequence token, got token 100000, where its output layer ends at"):
+    with pytest.raises(UsageError, match="end-of-sequence token, got token 100000, but its output layer ends at"):
         load_policy(str(tmp_path))
 
 
@@ -240,4 +240,4 @@ def test_experts_without_adapters_are_named(tmp_path: Path, capsys: pytest.Captu
     for kind, is_named in (("experts", False), ("granite experts", True)):
         model = save_network(tmp_path / kind, kind)
         initial_policy(math_config(tmp_path, model, lora_rank=2))
-        assert ("weights of experts have no adapters" in capsys.readouterr().out) is is_named
+        assert ("expert weights have no adapters" in capsys.readouterr().out) is is_named

@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_said_with_the_setting_that_matters(
     )
     assert not fits(one)
     shortage, matters = verdict(one).split("What matters most: ")
-    assert re.search(r"(start|rollout|trainer)\s+needs\s+[\d.]+\s+of\s+79.6\s+GiB,\s+[\d.]+\s+too\s+many", shortage)
+    assert re.search(r"(start|rollout|trainer)\s+needs\s+[\d.]+\s+of\s+79.6\s+GiB,\s+[\d.]+\s+too\s+much", shortage)
     assert f"{named} (" in matters
     phase, peak = max(peaks(one).items(), key=lambda item: item[1].total)
     assert peaks(changed)[phase].total < peak.total
@@ -124,7 +124,7 @@ def test_a_phase_that_does_not_fit_is_said_with_its_size() -> None:
 def test_vllm_without_room_for_a_response_does_not_fit() -> None:
     one = job_of("recipe/fipo-7b", 64, engine_memory=0.2)
     assert all(moment.total <= one.gpu.memory for moment in peaks(one).values())
-    assert "vLLM has room for 0.00 of a response" in verdict(one)
+    assert "vLLM has room for only 0.00 of a response" in verdict(one)
     assert "--engine_memory" in verdict(one).splitlines()[-1]
 
 

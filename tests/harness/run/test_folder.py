@@ -16,7 +16,7 @@ def test_a_folder_within_the_folder_is_covered(tmp_path: Path) -> None:
     save_folder(folder, filled)
     check_manifest(folder)
     (folder / "templates" / "tool.jinja").write_text("{{ y }}", encoding="utf-8")
-    with pytest.raises(FolderFault, match=r"tool\.jinja: is not what was written"):
+    with pytest.raises(FolderFault, match=r"tool\.jinja: has changed since it was written"):
         check_manifest(folder)
 
 

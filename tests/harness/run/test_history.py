@@ -139,7 +139,7 @@ def test_settings_that_were_changed_are_refused(run: Path, section: str) -> None
     flag = next(flag for flag in content["config"][section] if flag != "output_dir")
     content["config"][section][flag] = 7
     (run / "config.json").write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(UsageError, match="its settings are not those that were written"):
+    with pytest.raises(UsageError, match="the settings have changed since they were written"):
         read_history(run)
 
 

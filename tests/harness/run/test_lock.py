@@ -66,7 +66,7 @@ def test_it_is_released_by_an_error_too(tmp_path: Path) -> None:
 def test_a_second_holder_is_refused_in_words(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with held_by_another(folder) as pid:
-        with pytest.raises(UsageError, match=f"process {pid} on {socket.gethostname()}.* is writing it") as raised:
+        with pytest.raises(UsageError, match=f"process {pid} on {socket.gethostname()}.* is writing to it") as raised:
             is_free(folder)
         assert "\n" not in str(raised.value)
         assert lock_path(folder).exists()
@@ -99,7 +99,7 @@ def test_other_spellings_of_the_folder_meet_the_same_lock(
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "link").symlink_to("run")
     monkeypatch.chdir(tmp_path / place)
-    with held_by_another(tmp_path / "run"), pytest.raises(UsageError, match="is writing it"):
+    with held_by_another(tmp_path / "run"), pytest.raises(UsageError, match="is writing to it"):
         is_free(Path(name))
 
 
@@ -122,7 +122,7 @@ def test_a_dead_holder_on_another_host_is_waited_for(
     monkeypatch.setattr(lock, "LEASE_S", 0.5)
     claimed_from("elsewhere", tmp_path / "run")
     assert is_free(tmp_path / "run")
-    assert "on elsewhere: waiting a minute to see whether it lives" in capsys.readouterr().out
+    assert "on elsewhere: waiting a minute to see whether it is alive" in capsys.readouterr().out
 
 
 def test_a_holder_that_renews_at_another_pace_is_refused_in_words(
@@ -167,8 +167,8 @@ def test_a_run_that_is_being_written_is_neither_trained_into_nor_resumed(model_f
     from tests.harness import runs
 
     run = runs.trained(small_config(model_folder, steps=1), tmp_path / "run").path
-    with held_by_another(run), pytest.raises(UsageError, match="is writing it"):
+    with held_by_another(run), pytest.raises(UsageError, match="is writing to it"):
         resume(run, runs.ignore, print)
-    with held_by_another(tmp_path / "new"), pytest.raises(UsageError, match="is writing it"):
+    with held_by_another(tmp_path / "new"), pytest.raises(UsageError, match="is writing to it"):
         runs.trained(small_config(model_folder, steps=1), tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -194,7 +194,7 @@ def test_data_are_checked_before_anything_else(tmp_path: Path) -> None:
         "needs --train_data": DataSettings(eval_data=both),
         "needs --eval_data": DataSettings(train_data=both),
         "'both' twice": DataSettings(train_data=both, eval_data=f"{both},{both}"),
-        "expected questions besides those of --eval_data": DataSettings(train_data=both, eval_data=both),
+        "expected questions that are not in --eval_data": DataSettings(train_data=both, eval_data=both),
     }
     for words, settings in faults.items():
         with pytest.raises(UsageError, match=re.escape(words)):

@@ -225,7 +225,7 @@ def test_an_interrupted_batch_leaves_no_reply_for_the_next(
 def test_workers_that_cannot_start_are_an_error(tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("raise SystemExit(3)")
-    with closing(MathWorkers(script=broken)) as workers, pytest.raises(HarnessError, match="ended with code 3"):
+    with closing(MathWorkers(script=broken)) as workers, pytest.raises(HarnessError, match="exited with code 3"):
         workers.compare([("1", "1")])
 
 

@@ -132,7 +132,7 @@ def test_each_decision(checker: MathChecker, monkeypatch: pytest.MonkeyPatch, an
 @pytest.mark.parametrize("outcome", ["wrong", "unchecked"])
 def test_self_test_names_the_first_pair_that_comes_out_otherwise(checker: MathChecker, outcome: str) -> None:
     pairs = [BOXED[0], ("7", r"\boxed{7}", outcome), ("8", r"\boxed{8}", outcome)]
-    with pytest.raises(HarnessError, match=rf"boxed\{{7\}}' to be {outcome} where '7' is right, got right"):
+    with pytest.raises(HarnessError, match=rf"boxed\{{7\}}' to be {outcome} for the gold answer '7', got right"):
         self_test(checker.check, pairs)
 
 

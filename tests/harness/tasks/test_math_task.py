@@ -103,9 +103,9 @@ def test_what_is_evaluated_on_is_not_trained_on_and_reported(policy: Policy, tmp
     assert (data["evaluation"]["mine"]["in_training_data"], data["evaluation"]["mine"]["prompts"]) == (3, 5)
     assert data["evaluation"]["mine"]["prompt_ids"] == [problem.prompt_id for problem in task.suites["mine"]]
     assert lines == [
-        f"training: 17 prompts of 20 rows ({training}), 3 left out that are evaluated on",
+        f"training: 17 prompts of 20 rows ({training}), 3 left out that are in a benchmark",
         f"mine: 5 prompts of 5 rows ({settings.eval_data}), "
-        "3 of them in the training data too, where they are left out",
+        "3 of them also in the training data, where they are left out",
     ]
 
 
@@ -181,7 +181,7 @@ def test_prompts_over_the_limit_are_counted_and_reported(policy: Policy, tmp_pat
         short = settings.model_copy(update={"max_prompt_tokens": 5})
         if flag == "eval_data":
             short = short.model_copy(update={"train_data": None})
-        with pytest.raises(UsageError, match=f"prompts of --{flag} within it, got none"):
+        with pytest.raises(UsageError, match=f"prompts of --{flag} within it, but all"):
             math_task(read_data(short, trains=flag == "train_data"), short, policy)
 
 

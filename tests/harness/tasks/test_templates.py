@@ -54,7 +54,7 @@ REFUSED = {
         ("no system role", "turns of system, user, got one that does not .*No system role"),
         ("broken", "renders turns of system, user"),
         ("undefined", "renders turns of system, user"),
-        ("drops", "expected another prompt for each question"),
+        ("drops", "expected a different prompt for each question"),
     ],
 )
 def test_a_template_that_does_not_make_prompts_is_one_line(name: str, says: str, tmp_path: Path) -> None:
