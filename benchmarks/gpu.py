@@ -15,8 +15,8 @@ from benchmarks.arithmetic import FORWARD_AND_BACKWARD, Group, forward_flops
 from benchmarks.models import NEVER
 from benchmarks.table import Row
 from benchmarks.timing import interleaved
-from harness.backends.torch_backend import checkpointing
 from harness.model.attention import last_hidden_states
+from harness.model.checkpointing import checkpointing
 from harness.model.packing import TokenBatch, pack_batch
 from harness.model.policy import Policy
 from harness.plan.shapes import SHAPES

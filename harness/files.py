@@ -30,6 +30,15 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     sync(path.parent)
 
 
+def json_object(path: Path) -> dict[str, Any] | None:
+    """A file's JSON object, or None if it is missing or damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file atomically. Raises ValueError for NaN and infinities."""
     with whole_file(path) as file:

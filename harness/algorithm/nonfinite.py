@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from harness.algorithm.batching import MicroBatch
 from harness.algorithm.loss_metrics import Forward
-from harness.backends.torch_backend import Backend
+from harness.backends.backend import Backend
 from harness.errors import Diverged
 from harness.files import sync, write_json
 from harness.model.policy import Policy

@@ -7,9 +7,11 @@ import torch
 from harness.algorithm.metrics import Ledger, Stopwatch
 from harness.algorithm.noise import Noise
 from harness.algorithm.update import Updater
+from harness.backends.backend import Backend
 from harness.backends.ranks import ALONE, Ranks
-from harness.backends.torch_backend import Backend, enable_checkpointing, torch_backend
+from harness.backends.torch_backend import torch_backend
 from harness.config.schema import Config
+from harness.model.checkpointing import enable_checkpointing
 from harness.model.policy import Policy
 from harness.rollouts.engine import Actors, Engine, SamplerContext, TorchEngine, own_engine
 from harness.tasks.registry import make_task

@@ -13,8 +13,8 @@ from harness.algorithm.correction import correction_weights
 from harness.algorithm.loss_metrics import Forward, LossRecord, Mask
 from harness.algorithm.nonfinite import NonFinite, check_gradient, check_weights
 from harness.algorithm.placebo import placebo_weights
+from harness.backends.backend import Backend
 from harness.backends.phases import progress
-from harness.backends.torch_backend import Backend
 from harness.config.schema import Config
 from harness.model.packing import TokenBatch
 from harness.model.policy import Logprobs, Policy

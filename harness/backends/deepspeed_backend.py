@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.backends.backend import MOMENTS, Tensors, make_schedule, trained_parameters
 from harness.backends.phases import progress
 from harness.backends.ranks import Ranks
-from harness.backends.torch_backend import MOMENTS, Tensors, checkpointing, make_schedule, trained_parameters
 from harness.config.schema import Config
+from harness.model.checkpointing import checkpointing
 from harness.model.lora import exported
 from harness.model.packing import TokenBatch
 from harness.model.policy import Logprobs, Policy

@@ -1,77 +1,18 @@
-"""The interface of a training backend, and the backend for a single process with torch."""
+"""The training backend of a single process: torch's AdamW."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers.modeling_layers import GradientCheckpointingLayer
 
+from harness.backends.backend import Tensors, make_schedule, trained_parameters
 from harness.backends.ranks import ALONE, Ranks
 from harness.config.schema import OptimizerSettings
-from harness.errors import UsageError
+from harness.model.checkpointing import checkpointing
 from harness.model.lora import exported
 from harness.model.packing import TokenBatch
 from harness.model.policy import Logprobs, Policy
-
-Tensors = dict[str, Tensor]
-MOMENTS = "step", "exp_avg", "exp_avg_sq"  # AdamW's state of each parameter
-
-
-class Backend(Protocol):
-    """Weights, gradients and optimizer of a policy, in one process or spread over several.
-
-    `weights`, `state` and `load_state` are collective: every rank must call them. They exchange whole tensors however
-    the ranks partition them, so a checkpoint does not depend on the backend or the number of ranks.
-    """
-
-    @property
-    def policy(self) -> Policy:
-        """The policy being trained."""
-
-    @property
-    def ranks(self) -> Ranks:
-        """The ranks that train it together."""
-
-    @property
-    def schedule(self) -> torch.optim.lr_scheduler.LambdaLR:
-        """The learning-rate schedule."""
-
-    @property
-    def must_copy_weights(self) -> bool:
-        """Whether the tensors from `weights` are reused, so that they must be copied before they are kept."""
-
-    def logprobs(self, tokens: TokenBatch, temperature: float) -> Logprobs:
-        """`response_logprobs` under the current weights."""
-
-    def zero_grad(self) -> None:
-        """Begin an optimizer step."""
-
-    def backward(self, loss: Tensor, is_last: bool) -> None:
-        """Accumulate the gradient of one micro-batch's share of the loss; after the last, sum it over ranks."""
-
-    def gradient_norm(self) -> Tensor:
-        """L2 norm of the whole gradient, equal on all ranks; NaN or infinite if the gradient is not finite."""
-
-    def step(self, norm: Tensor) -> float | None:
-        """Clip by the gradient's norm, then step optimizer and schedule. Returns the change's L2 norm, if known."""
-
-    def discard(self) -> None:
-        """Drop the gradient without stepping."""
-
-    def own_weights(self) -> Iterator[Tensor]:
-        """This rank's part of the weights."""
-
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """All weights under their transformers names, with adapters merged. Copy a tensor before keeping it."""
-
-    def state(self) -> tuple[Tensors, Tensors]:
-        """The trained weights by name, and AdamW's state as `name/moment`; both empty on ranks other than the first."""
-
-    def load_state(self, weights: Tensors, moments: Tensors) -> None:
-        """Restore what `state` returned on the first rank; every rank passes the whole tensors."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +74,6 @@ class TorchBackend:
             self.optimizer.state[parameter][moment] = tensor.clone().to(device)
 
 
-def trained_parameters(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """The parameters that are trained, by name; tied ones appear once."""
-    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
-
-
-@torch.no_grad()
 def step_and_measure(optimizer: torch.optim.Optimizer) -> float:
     """Step the optimizer; returns the L2 norm of the weight change, including weight decay and rounding.
 
@@ -155,58 +90,6 @@ def step_and_measure(optimizer: torch.optim.Optimizer) -> float:
     finally:
         optimizer.param_groups = groups
     return float(torch.stack([norm.to(moved[-1].device) for norm in moved]).norm())
-
-
-def enable_checkpointing(model: Any) -> None:
-    """Turn on gradient checkpointing, which keeps no activations inside the model's layers.
-
-    transformers recomputes only layers in training mode, in which dropout would be active. So `checkpointing` puts the
-    layers into training mode, and each leaves it when its forward pass begins, also when it is recomputed.
-    """
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.enable_input_require_grads()
-    for layer in checkpointed_layers(model):
-        layer.register_forward_pre_hook(leave_training_mode)
-
-
-def check_checkpointing(model: Any) -> None:
-    """Raise UsageError for a model whose layers cannot be recomputed."""
-    layers = any(isinstance(module, GradientCheckpointingLayer) for module in model.modules())
-    if not (layers and model.supports_gradient_checkpointing):
-        raise UsageError(
-            f"--gradient_checkpointing true: expected a model whose layers can be recomputed, got "
-            f"{type(model).__name__}, whose layers cannot: omit it"
-        )
-
-
-def leave_training_mode(layer: Any, _arguments: tuple[Any, ...]) -> None:
-    layer.training = False
-
-
-def checkpointed_layers(model: Any) -> list[Any]:
-    found = (module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
-    return [layer for layer in found if layer.gradient_checkpointing]
-
-
-@contextmanager
-def checkpointing(model: Any) -> Iterator[None]:
-    """A context in which layers prepared by `enable_checkpointing` are recomputed, if gradients are enabled."""
-    layers = checkpointed_layers(model) if torch.is_grad_enabled() else []
-    for layer in layers:
-        layer.training = True
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.training = False
-
-
-def make_schedule(
-    optimizer: torch.optim.Optimizer, settings: OptimizerSettings, updates_per_step: int
-) -> torch.optim.lr_scheduler.LambdaLR:
-    """A schedule with linear warm-up over `warmup_steps` training steps, then constant."""
-    warm = settings.warmup_steps * updates_per_step
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: min(1.0, (done + 1) / max(warm, 1)))
 
 
 def torch_backend(policy: Policy, settings: OptimizerSettings, updates_per_step: int) -> TorchBackend:

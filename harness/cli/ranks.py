@@ -13,9 +13,8 @@ from harness.backends.rendezvous import own_place
 from harness.config.schema import Config
 from harness.console import say
 from harness.errors import RanksFailed, Stopped, UsageError
-from harness.files import write_json
+from harness.files import json_object, write_json
 from harness.run.folder import STATUS
-from harness.run.history import json_object
 from harness.run.record import refuse_used_folder
 
 

@@ -18,11 +18,10 @@ from harness.config.resolve import config_sha256, flatten, tree_of
 from harness.console import say
 from harness.errors import UsageError
 from harness.evaluation.scores import problem_result, scores
-from harness.files import make_synced, write_json, write_table
+from harness.files import json_object, make_synced, write_json, write_table
 from harness.rollouts.engine import SamplerContext
 from harness.rollouts.held_out import Answer, answers_to
 from harness.run.environment import environment
-from harness.run.history import json_object
 from harness.run.record import EVAL_SCHEMA, make_folder, refuse_used_folder
 from harness.tasks.task import Problem
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from harness.algorithm.metrics import Ledger
 from harness.algorithm.noise import Noise
 from harness.algorithm.state import Training, begin
+from harness.backends.backend import MOMENTS, Tensors, trained_parameters
 from harness.backends.ranks import ALONE, Ranks
-from harness.backends.torch_backend import MOMENTS, Tensors, trained_parameters
 from harness.config.schema import Config
 from harness.console import say
 from harness.errors import UsageError

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from harness.config.resolve import resolve_tree, tree_sha256
 from harness.config.schema import Config
 from harness.errors import UsageError
-from harness.files import sha256_of
+from harness.files import json_object, sha256_of
 from harness.run.folder import CHECKPOINTS, KINDS, METRICS, RECORDS, SCHEMA_VERSION, STATUS, FolderFault, check_manifest
 
 Row = dict[str, Any]
@@ -127,15 +127,6 @@ def read_object(path: Path, expected: str) -> dict[str, Any]:
     if content is None:
         raise UsageError(f"{path}: expected a JSON object written by this program: restore it, or start a new run")
     return content
-
-
-def json_object(path: Path) -> dict[str, Any] | None:
-    """A file's JSON object, or None if it is missing or damaged."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def read_lines(path: Path) -> list[Row]:

@@ -1,9 +1,9 @@
 """Loads the policy that a run starts from, or trains it for the tiny model."""
 
-from harness.backends.torch_backend import check_checkpointing
 from harness.config.schema import Config
 from harness.console import Say
 from harness.errors import UsageError
+from harness.model.checkpointing import check_checkpointing
 from harness.model.lora import check_export, note_frozen_experts, with_adapters
 from harness.model.policy import Policy, load_policy
 from harness.run.environment import model_sha256

@@ -9,9 +9,9 @@ import transformers
 
 from harness.algorithm.state import make_backend
 from harness.backends.ranks import ALONE
-from harness.backends.torch_backend import checkpointing
 from harness.config.resolve import resolve
 from harness.config.schema import Config
+from harness.model.checkpointing import checkpointing
 from harness.model.lora import with_adapters
 from harness.model.packing import TokenBatch, pack_batch
 from harness.model.policy import Policy, response_logprobs
