@@ -3,6 +3,7 @@
 Left out on purpose: a value model, a reward model, an entropy bonus. None of the three losses has them.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,8 +22,8 @@ from harness.algorithm.step_updates import StepUpdates
 from harness.algorithm.sync import sync
 from harness.algorithm.update import KnownLogprobs, known_logprobs
 from harness.backends.deepspeed_backend import deepspeed_settings
-from harness.backends.phases import enter, own
-from harness.backends.ranks import ALONE, Ranks, is_peer_lost, join_ranks
+from harness.backends.phases import LAUNCHER, enter, own
+from harness.backends.ranks import ALONE, Ranks, join_ranks, peer_lost
 from harness.backends.signals import stop_requests
 from harness.backends.torch_setup import set_up_torch
 from harness.config.schedule import is_due, samples_at
@@ -35,7 +36,6 @@ from harness.errors import (
     HarnessError,
     LockLost,
     OutOfMemory,
-    PeerLost,
     Stopped,
     UsageError,
     first_line,
@@ -145,7 +145,7 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
     try:
         folder.set_status("running", None, None, training.steps_done)
         run_steps(config, training, folder, on_step, stop)
-    except (LockLost, PeerLost):  # the folder is no longer ours, or the launcher records which rank failed
+    except LockLost:
         raise
     except Stopped as stopped:
         end("preempted", stopped.code, str(stopped), stopped.exit_code)
@@ -154,8 +154,10 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
         end("preempted", Stopped.code, "interrupted within a step", Stopped.exit_code)
         raise
     except BaseException as error:
-        if is_peer_lost(error):  # raised by one of DeepSpeed's collectives
-            raise PeerLost(f"another rank is gone: {first_line(error)}") from None
+        if lost := peer_lost(error):
+            if LAUNCHER not in os.environ:  # otherwise the launcher knows which rank failed and why, and records that
+                end("preempted", lost.code, str(lost), lost.exit_code)
+            raise lost from None
         if is_out_of_memory(error):
             said = f"out of memory in phase {own.phase} ({first_line(error)})"
             end("failed", OutOfMemory.code, said, 1)

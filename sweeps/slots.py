@@ -190,6 +190,8 @@ def stop_all(slots: Sequence[Slot]) -> None:
 def start(run: PlannedRun, extra: Mapping[str, str], before: Callable[[], None] | None = None) -> Process:
     """Start or resume the run in a session of its own, its output going to the run's log."""
     end_left_behind(run.folder)
+    if run.state() == "finished":  # what was left behind has finished meanwhile
+        return Finished()
     arguments = command_of(run)
     run.log.parent.mkdir(exist_ok=True)
     run.reason_file.write_text(" " * 16, encoding="utf-8")  # room for a code, whatever becomes of the disk
@@ -198,6 +200,19 @@ def start(run: PlannedRun, extra: Mapping[str, str], before: Callable[[], None] 
         log.write(f"{STARTED}{' '.join(arguments)}\n".encode())
         log.flush()
         return harness_process(arguments, run.config.run.threads, log, extra, before)
+
+
+@dataclass
+class Finished:
+    """In place of a process, where there is nothing left to run."""
+
+    pid: int = 0
+
+    def poll(self) -> int:
+        return 0
+
+    def wait(self, timeout: float | None = None) -> int:  # noqa: ARG002
+        return 0
 
 
 def end_left_behind(folder: Path) -> None:

@@ -25,6 +25,7 @@ from harness.backends.phases import LAUNCHER
 from harness.backends.rendezvous import LOOPBACK, STORE, free_port
 
 POLL_S = 0.2
+GRACE_S = 5  # for the other ranks to end once one has failed
 
 
 class Agent(LocalElasticAgent):
@@ -48,6 +49,9 @@ class Agent(LocalElasticAgent):
             if worker.id:
                 with suppress(ProcessLookupError):
                     os.killpg(int(worker.id), number)
+
+    def _stop_workers(self, worker_group: WorkerGroup) -> None:  # noqa: ARG002
+        self._shutdown(timeout=GRACE_S)
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         if not self.has_passed_on and (name := self.requested()):

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.backends.phases import PHASE, REASON
-from harness.backends.signals import stop_requests
+from harness.backends.signals import STOPPING, stop_requests
 from harness.config.schema import Config
 from harness.errors import MEMORY_ADVICE, OutOfMemory, PeerLost, RanksFailed, Stopped, UsageError, memory_kills
 
 SPOKEN = {1: "error: ", UsageError.exit_code: "error: ", Stopped.exit_code: "stopped by "}  # start of a rank's message
 VICTIMS = (PeerLost.exit_code, -signal.SIGABRT, -signal.SIGTERM)  # ended because another rank failed
+STOPPED = tuple(-number for number in STOPPING)  # by a signal that came before the rank could save
 
 
 def launch(config: Config, words: list[str]) -> None:
@@ -69,7 +70,7 @@ class Ending:
     def hung(self) -> str | None:
         """How long the rank made no progress, and where, if it was ended because it hung; else None."""
         if self.was_stopped:
-            return "half of --phase_deadline_s (stopped by a signal)"
+            return "half of --phase_deadline_s because a signal had stopped it"
         _, timeout, dump = self.text.rpartition("Timeout (")
         if not timeout or self.code != 1:
             return None
@@ -93,12 +94,13 @@ def first_fault(endings: list[Ending], is_memory: bool, requested: str | None) -
     first = min(endings, key=lambda one: (not one.was_stopped, not one.hung, one.code in VICTIMS, one.time, one.rank))
     where, code = f"rank {first.rank} in phase {first.phase}", first.code
     if first.hung:
-        advice = f"check that rank's host, or raise --phase_deadline_s; its log: {first.log}"
+        log = f"; its log: {first.log}" if first.text else ""
+        advice = f"check that rank's host, or raise --phase_deadline_s{log}"
         return RanksFailed(f"{where} showed no progress for {first.hung}: {advice}", 1)
     if first.spoken:
         named = f"rank {first.rank}: " if first.rank and code == 1 else ""
         return RanksFailed(f"{named}{first.spoken}", code, first.reason_code or "failed", code != Stopped.exit_code)
-    if requested and code in VICTIMS:
+    if requested and code in VICTIMS + STOPPED:
         return RanksFailed(f"stopped by {requested} before the first step", Stopped.exit_code, Stopped.code)
     if code < 0:
         killed = f"{where} was killed by {signal.Signals(-code).name}"

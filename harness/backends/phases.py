@@ -40,7 +40,10 @@ def enter(phase: str) -> None:
     """Begin a phase, such as rollout or update, and reset the deadline."""
     own.phase = phase
     if own.deadline_s and ERROR_FILE in os.environ:
-        Path(os.environ[ERROR_FILE]).with_name(PHASE).write_text(phase, encoding="utf-8")
+        file = Path(os.environ[ERROR_FILE]).with_name(PHASE)
+        beside = file.with_suffix(".tmp")
+        beside.write_text(phase, encoding="utf-8")
+        beside.replace(file)
     progress()
 
 

@@ -25,6 +25,7 @@ from harness.errors import HarnessError, PeerLost, first_line
 T = TypeVar("T")
 
 PEER = re.compile(r"gloo|NCCL|TCPStore|Connection (reset|closed)", re.IGNORECASE)
+SOURCE = re.compile(r"^\[[^\]]*\] *")  # where in gloo's source an error was raised
 PATIENCE = 2.0  # timeout of a collective in units of the deadline, so that a rank that hangs exits first
 
 
@@ -96,9 +97,7 @@ def collective() -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
-            if not is_peer_lost(error):
-                raise
-            raise PeerLost(f"another rank is gone: {first_line(error)}") from None
+            raise peer_lost(error) or error from None
 
 
 def read(content: bytes, kind: type[T]) -> T:
@@ -142,7 +141,11 @@ def connect(timeout: timedelta) -> None:
     distributed.init_process_group(backend, store=store, rank=place.rank, world_size=place.world, timeout=timeout)
 
 
-def is_peer_lost(error: BaseException) -> bool:
-    """Whether a collective failed because another rank is gone or did not take part in time."""
-    known = isinstance(error, distributed.DistError)
-    return known or (isinstance(error, RuntimeError) and bool(PEER.search(str(error))))
+def peer_lost(error: BaseException) -> PeerLost | None:
+    """The error of a collective that failed because another rank did not take part; None for any other error."""
+    if isinstance(error, PeerLost):
+        return error
+    is_known = isinstance(error, distributed.DistError)
+    if not is_known and not (isinstance(error, RuntimeError) and PEER.search(str(error))):
+        return None
+    return PeerLost(f"another rank is gone: {SOURCE.sub('', first_line(error))}")

@@ -14,7 +14,8 @@ from harness.config.schema import Config
 from harness.console import say
 from harness.errors import RanksFailed, Stopped, UsageError
 from harness.files import json_object, write_json
-from harness.run.folder import STATUS
+from harness.run.folder import METRICS, STATUS
+from harness.run.history import read_lines
 from harness.run.record import refuse_used_folder
 
 
@@ -40,6 +41,9 @@ def by_ranks(config: Config, arguments: Sequence[str], folder: Path, is_new: boo
         launch(config, ["-m", "harness", *arguments])
     except RanksFailed as failed:
         raise noted(failed, folder) from None
+    except KeyboardInterrupt:
+        noted(RanksFailed("interrupted within a step", Stopped.exit_code, Stopped.code), folder)
+        raise
     return True
 
 
@@ -51,7 +55,7 @@ def noted(failed: RanksFailed, folder: Path) -> RanksFailed:
     if status.get("state") == "running":
         state = "failed" if failed.is_final else "preempted"
         ending = {"state": state, "reason_code": failed.code, "reason": str(failed), "exit_code": failed.exit_code}
-        write_json(folder / STATUS, status | ending)
+        write_json(folder / STATUS, status | ending | {"steps_done": len(read_lines(folder / METRICS))})
     if failed.is_final or failed.exit_code == Stopped.exit_code:
         return failed
     return RanksFailed(f"{failed}; resume with: python -m harness resume {folder}", failed.exit_code, failed.code)

@@ -31,5 +31,9 @@ def run(options: argparse.Namespace) -> None:
     ours = resolve(given_flags(options), options.preset, options.config)
     name = options.preset or options.config
     name = "these settings" if name in (None, options.against) else name
-    for line in differences_text({name: ours, options.against: resolve({}, options.against)}):
+    try:
+        theirs = resolve({}, options.against)
+    except UsageError as error:
+        raise UsageError(f"--against {options.against}: {error}") from None
+    for line in differences_text({name: ours, options.against: theirs}):
         print(line)

@@ -43,9 +43,7 @@ def layered(flags: Mapping[str, Any], preset: str | None = None, config_file: st
     if preset is not None:
         layers |= preset_settings(preset)
     if config_file is not None:
-        settings = flatten(read_settings(Path(config_file)))
-        kept = {name: value for name, value in settings.items() if name not in REMOVED or value is not None}
-        layers |= file_settings(kept, f"--config {config_file}")
+        layers |= file_settings(read_settings(Path(config_file)), f"--config {config_file}")
     return layers | checked_keys(dict(flags), "command line")
 
 
@@ -85,7 +83,8 @@ def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def file_settings(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     """The settings of a file by flag. TOML has no null, so "none" becomes None."""
-    flat = checked_keys(flatten(values), source)
+    kept = {name: value for name, value in flatten(values).items() if name not in REMOVED or value is not None}
+    flat = checked_keys(kept, source)
     return {name: parsed(value) if isinstance(value, str) else value for name, value in flat.items()}
 
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from harness import Config
-from sweeps.slots import LocalSlot, end_left_behind, latest_metrics, run_all
+from sweeps.slots import LocalSlot, end_left_behind, latest_metrics, run_all, start
 from sweeps.study import PlannedRun, set_aside
 from tests.harness.tiny import save_direct_answers, small_settings
 from tests.waiting import LONG_S, wait_until
@@ -88,6 +88,15 @@ def test_a_run_whose_status_is_damaged_can_be_resumed(tmp_path: Path, status: st
     (run.folder / "config.json").write_text("{}", encoding="utf-8")
     (run.folder / "status.json").write_text(status, encoding="utf-8")
     assert run.can_be_resumed
+
+
+def test_a_run_that_has_finished_meanwhile_is_kept(tmp_path: Path) -> None:
+    run = planned(tmp_path)
+    run.folder.mkdir(parents=True)
+    (run.folder / "status.json").write_text('{"state": "finished"}', encoding="utf-8")
+    assert start(run, {}).wait() == 0
+    assert [path.name for path in run.folder.iterdir()] == ["status.json"]
+    assert not run.log.exists()
 
 
 def test_no_process_is_left_when_the_comparison_is_given_up(tmp_path: Path) -> None:

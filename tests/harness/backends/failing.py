@@ -6,7 +6,7 @@ import sys
 import time
 
 from harness.backends.phases import be_a_rank, enter
-from harness.backends.ranks import is_peer_lost, join_ranks
+from harness.backends.ranks import join_ranks, peer_lost
 from harness.backends.signals import stop_requests
 from harness.cli.parser import run_command
 from harness.errors import HarnessError, PeerLost, UsageError
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
         except RuntimeError as error:
             if arguments[0] == "unable":
                 os.abort()  # as NCCL's watchdog does
-            if not is_peer_lost(error):
+            if not peer_lost(error):
                 raise
             raise PeerLost("another rank is gone") from None
 

@@ -124,7 +124,7 @@ def test_a_killed_launcher_leaves_nothing(model_folder: str, tmp_path: Path) -> 
         ("surprised", 1, "rank 1 in phase update failed: ValueError: surprised; its log: "),
         ("killed", 137, "rank 1 in phase update was killed by SIGKILL"),
         ("hangs", 1, f"rank 1 in phase update showed no progress for 0:00:{DEADLINE_S:.0f} (File "),
-        ("stopped", 1, "rank 1 in phase update showed no progress for half of --phase_deadline_s (stopped by a sig"),
+        ("stopped", 1, "rank 1 in phase update showed no progress for half of --phase_deadline_s because a signal"),
     ],
 )
 def test_the_rank_that_failed_is_named(fault: str, code: int, words: str, tmp_path: Path) -> None:
@@ -162,6 +162,13 @@ def test_out_of_memory_is_named_whether_the_kernel_or_the_rank_says_so(tmp_path:
     own = ending(tmp_path, 2, 1, "error: out of memory in phase update: lower it\n[W129 process group.cpp:1] frames\n")
     fault = first_fault([victim, own], is_memory=False, requested=None)
     assert (str(fault), fault.exit_code, fault.is_final) == ("rank 2: out of memory in phase update: lower it", 1, True)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"])
+def test_ranks_that_a_stop_signal_ended_before_they_could_heed_it_were_stopped(name: str, tmp_path: Path) -> None:
+    endings = [ending(tmp_path, rank, -signal.Signals[name], "") for rank in (0, 1)]
+    fault = first_fault(endings, is_memory=False, requested=name)
+    assert (str(fault), fault.exit_code, fault.code) == (f"stopped by {name} before the first step", 75, "stopped")
 
 
 def test_out_of_memory_is_recognised_on_any_rank_and_says_what_to_lower(model_folder: str, tmp_path: Path) -> None:
