@@ -74,7 +74,6 @@ def trained_parameters(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
-@torch.no_grad()
 def make_schedule(
     optimizer: torch.optim.Optimizer, settings: OptimizerSettings, updates_per_step: int
 ) -> torch.optim.lr_scheduler.LambdaLR:

@@ -74,6 +74,7 @@ class TorchBackend:
             self.optimizer.state[parameter][moment] = tensor.clone().to(device)
 
 
+@torch.no_grad()
 def step_and_measure(optimizer: torch.optim.Optimizer) -> float:
     """Step the optimizer; returns the L2 norm of the weight change, including weight decay and rounding.
 
