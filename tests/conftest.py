@@ -1,11 +1,15 @@
-"""The table of faults, which tests in several processes add up to."""
+"""What all tests share: SIGINT as in a terminal, and the table of faults that several processes add up to."""
 
+import signal
 from typing import Any
 
 import pytest
 
 from tests.faults.amount import THOROUGH
 from tests.faults.verdict import TOLL, Toll
+
+# A shell has its background jobs ignore SIGINT, and tests of Ctrl-C could not send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
