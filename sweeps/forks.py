@@ -66,6 +66,19 @@ class Forked:
         return code
 
 
+@dataclass
+class Finished:
+    """In place of a process, where there is nothing left to run."""
+
+    pid: int = 0
+
+    def poll(self) -> int:
+        return 0
+
+    def wait(self, timeout: float | None = None) -> int:  # noqa: ARG002
+        return 0
+
+
 def fork(arguments: Sequence[str], threads: int, output: IO[bytes], extra: Mapping[str, str]) -> Forked | None:
     """Fork `python -m harness ARGUMENTS` as the leader of its own session, appending to `output`; None if we cannot."""
     is_private = sys.version_info >= (3, 11, 1)  # before, any user of the host could reach the server (CVE-2022-42919)

@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol
 import psutil
 
 from harness import REASON_FILE, HarnessError, free_port
-from sweeps.forks import Process, environment, fork, holder_of
+from sweeps.forks import Finished, Process, environment, fork, holder_of
 from sweeps.gpus import memory_used_mib
 from sweeps.holders import Holder, ask_to_end, end_session
 from sweeps.leases import Lease
@@ -200,19 +200,6 @@ def start(run: PlannedRun, extra: Mapping[str, str], before: Callable[[], None] 
         log.write(f"{STARTED}{' '.join(arguments)}\n".encode())
         log.flush()
         return harness_process(arguments, run.config.run.threads, log, extra, before)
-
-
-@dataclass
-class Finished:
-    """In place of a process, where there is nothing left to run."""
-
-    pid: int = 0
-
-    def poll(self) -> int:
-        return 0
-
-    def wait(self, timeout: float | None = None) -> int:  # noqa: ARG002
-        return 0
 
 
 def end_left_behind(folder: Path) -> None:
