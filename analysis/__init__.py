@@ -8,14 +8,14 @@ from typing import Any
 
 WHERE = {
     "RecordsError": "errors",
-    "Study": "records",
-    "Verdict": "verdict",
-    "outcomes": "outcomes",
-    "read": "records",
-    "summary": "outcomes",
-    "verdict": "verdict",
-    "write_figures": "report",
-    "write_report": "report",
+    "Study": "records.records",
+    "Verdict": "verdict.verdicts",
+    "outcomes": "records.outcomes",
+    "read": "records.records",
+    "summary": "records.outcomes",
+    "verdict": "verdict.verdicts",
+    "write_figures": "report.comparison",
+    "write_report": "report.comparison",
 }
 __all__ = list(WHERE)
 

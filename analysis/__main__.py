@@ -20,7 +20,7 @@ class _OneLineParser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command: 0 when done, 2 with one line on stderr when something given is wrong."""
-    from analysis.commands import add_commands
+    from analysis.cli import add_commands
 
     parser = _OneLineParser(prog="analysis", description="Run and study folders -> figures, tables and a report.")
     add_commands(parser)

@@ -2,7 +2,7 @@
 
 from math import isnan
 
-from analysis.statistics import Interval
+from analysis.statistics.intervals import Interval
 
 
 def plain(value: float | None, digits: int = 3) -> str:

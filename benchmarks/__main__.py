@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks import future_kl, gpu, logprobs, loss_cost, overhead, padding, recording, runs, sampling, size, step
+from benchmarks import future_kl, gpu, logprobs, loss_cost, overhead, padding, recording, runs, sampling, size
+from benchmarks.step import page as step
 from benchmarks.table import Row, printed, saved
 from harness.backends.torch_setup import keep_freed_memory
 from harness.cli.parser import OneLineParser, run_command

@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.peak import expected_maximum
-from analysis.robust import rank_sum_distribution, shift_interval
-from analysis.statistics import (
+from analysis.statistics.intervals import (
     exact_permutation_p,
     holm,
     paired_t,
@@ -26,6 +24,8 @@ from analysis.statistics import (
     t_interval,
     welch,
 )
+from analysis.statistics.peak import expected_maximum
+from analysis.statistics.robust import rank_sum_distribution, shift_interval
 from benchmarks.table import Row, saved
 from harness.cli.parser import OneLineParser, run_command
 

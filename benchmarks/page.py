@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from analysis.panels import grid
-from analysis.saving import png
-from analysis.style import paper
+from analysis.figures.canvas import grid
+from analysis.figures.style import paper
+from analysis.report.saving import png
 from benchmarks.page_panels import (
     OURS,
     TEXT,

@@ -60,7 +60,7 @@ def slots(folder: Path) -> Iterator[Row]:
 
 def mirror(study: Path) -> Iterator[Row]:
     """What copying a study to MLflow costs: of one that is there already, what is looked at again and again."""
-    from sweeps.mirror import make_mirror, one_pass
+    from sweeps.tracking.mirror import make_mirror, one_pass
 
     print("the MLflow mirror of these runs ...", flush=True)
     copying = make_mirror(study, f"sqlite:///{study}/mlflow.db")

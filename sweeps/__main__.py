@@ -5,13 +5,13 @@ import sys
 from typing import Any
 
 from harness import OneLineParser, add_setting_flags, run_command
-from sweeps.claims import add_claims
-from sweeps.compare import compare_command
-from sweeps.mirror import add_mirror
-from sweeps.pages import add_dashboard, add_ui
+from sweeps.comparison import compare_command
 from sweeps.run_study import study_command
-from sweeps.search_flags import add_effect, add_search_flags
+from sweeps.search.flags import add_effect, add_search_flags
 from sweeps.status import status_command
+from sweeps.study.claims import add_claims
+from sweeps.tracking.mirror import add_mirror
+from sweeps.tracking.pages import add_dashboard, add_ui
 
 USAGE = "%(prog)s [--setting value ...]"
 
@@ -41,9 +41,9 @@ def main(arguments: list[str]) -> None:
 
 def search_module(start: str, options: argparse.Namespace) -> None:
     """Import Optuna only for the commands that need it."""
-    import sweeps.search
+    import sweeps.search.command
 
-    getattr(sweeps.search, start)(options)
+    getattr(sweeps.search.command, start)(options)
 
 
 def add_study(subparsers: Any) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from harness import Config
-from sweeps.study import PlannedRun
+from sweeps.study.folder import PlannedRun
 
 # Measured with the demo preset on 2 cores of an AMD EPYC, one thread a run (see CHANGELOG). Only a first guess: as soon
 # as runs report steps, the time left is computed from them.

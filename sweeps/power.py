@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import Config, UsageError
-from sweeps.estimate import Speed
 from sweeps.plan import minutes
-from sweeps.search_plan import quantiles
-from sweeps.study import read_json
+from sweeps.search.plan import quantiles
+from sweeps.study.folder import read_json
+from sweeps.workers.estimate import Speed
 
 SHIPPED = Path(__file__).resolve().parents[1] / "docs" / "study" / "variance.json"
 PARTS = ("warm_start", "seed", "prompt", "seed_prompt", "sample")

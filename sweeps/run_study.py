@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import UsageError, settings_in
-from sweeps.arms import Arm, Family, check_differences, differences_between, load_family
-from sweeps.blocks import Cell, Design, cells_of, load_design
-from sweeps.claims import check_claims, fixed_claims
-from sweeps.compare import Comparison, compare, end_like_ctrl_c, usable_cores
-from sweeps.slots import LocalSlot
-from sweeps.study import locked, other_study, read_json
+from sweeps.comparison import Comparison, compare, end_like_ctrl_c, usable_cores
+from sweeps.study.arms import Arm, Family, check_differences, differences_between, load_family
+from sweeps.study.blocks import Cell, Design, cells_of, load_design
+from sweeps.study.claims import check_claims, fixed_claims
+from sweeps.study.folder import locked, other_study, read_json
+from sweeps.workers.slots import LocalSlot
 
 
 def study_command(options: argparse.Namespace) -> None:

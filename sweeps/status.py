@@ -8,13 +8,13 @@ from typing import Any
 from rich.table import Table
 
 from harness import UsageError
-from sweeps.leases import may_be_taken
 from sweeps.plan import minutes
-from sweeps.progress import make_console
-from sweeps.search_progress import best_line, tally, values_line
-from sweeps.slots import latest_metrics
-from sweeps.study import read_json
-from sweeps.tables import ENDED, Row, read_trials
+from sweeps.search.progress import best_line, tally, values_line
+from sweeps.search.tables import ENDED, Row, read_trials
+from sweeps.study.folder import read_json
+from sweeps.workers.leases import may_be_taken
+from sweeps.workers.progress import make_console
+from sweeps.workers.slots import latest_metrics
 
 
 def status_command(options: argparse.Namespace) -> None:

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
-from analysis.alike import alike
 from analysis.errors import RecordsError
-from analysis.records import read_study
+from analysis.records.alike import alike
+from analysis.records.records import read_study
 from tests.analysis import folders
 
 RUN = "fipo-seed1"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from analysis.__main__ import main
-from analysis.block_charts import BLOCK_CHARTS
+from analysis.figures.block_charts import BLOCK_CHARTS
 from tests.analysis.block_folders import BlockTruth, write_block_study
 
 

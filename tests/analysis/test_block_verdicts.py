@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.block_controls import NO_CREDIT, block_controls
-from analysis.block_records import BlockStudy, read_block_study
-from analysis.block_verdicts import block_verdicts, is_about_credit, over_warm_starts, scored
 from analysis.errors import RecordsError
-from analysis.statistics import paired_t
+from analysis.records.blocks import BlockStudy, read_block_study
+from analysis.statistics.intervals import paired_t
+from analysis.verdict.block_controls import NO_CREDIT, block_controls
+from analysis.verdict.block_verdicts import block_verdicts, is_about_credit, over_warm_starts, scored
 from tests.analysis.block_folders import STANDARD, BlockTruth, write_block_study
 
 

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from analysis.__main__ import main
-from analysis.checkpoints import compare_checkpoints, sign_flip_p
 from analysis.errors import RecordsError
+from analysis.statistics.checkpoints import compare_checkpoints, sign_flip_p
 from tests.analysis.agreement import agree
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from analysis.__main__ import main
-from analysis.claims import SHIPPED, claims_file, claims_of, read_claims
 from analysis.errors import RecordsError
+from analysis.records.claims import SHIPPED, claims_file, claims_of, read_claims
 
 CLAIM = """
 [[claim]]

@@ -7,11 +7,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.claims import Claim
-from analysis.decisions import decide, level_of
-from analysis.evidence import evidence
-from analysis.robust import rank_sum_distribution, shift_interval, shift_interval_of_one, signed_rank_distribution
-from analysis.statistics import welch
+from analysis.records.claims import Claim
+from analysis.statistics.decisions import decide, level_of
+from analysis.statistics.intervals import welch
+from analysis.statistics.robust import (
+    rank_sum_distribution,
+    shift_interval,
+    shift_interval_of_one,
+    signed_rank_distribution,
+)
+from analysis.verdict.evidence import evidence
 from tests.analysis.agreement import agree
 
 A = pd.Series([0.70, 0.72, 0.69, 0.74, 0.71])

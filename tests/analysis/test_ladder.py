@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.ladder import Rung, gains, rungs
-from analysis.outcomes import outcomes
-from analysis.records import Study, read_study
-from analysis.statistics import welch
+from analysis.figures.ladder import Rung, gains, rungs
+from analysis.records.outcomes import outcomes
+from analysis.records.records import Study, read_study
+from analysis.statistics.intervals import welch
 from tests.analysis import folders
 from tests.analysis.agreement import agree
 from tests.analysis.folders import ArmTruth, StudyTruth

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 from statsmodels.discrete.conditional_models import ConditionalLogit
 
-from analysis import length
-from analysis.conditional_logit import conditional_slope
+from analysis.statistics import length
+from analysis.statistics.logit import conditional_slope
 from tests.analysis.agreement import agree
 
 NAN = float("nan")

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.length_path import stage_fits, stage_summary, stages_of
-from analysis.pass_at_k import pass_at_k, pass_table
+from analysis.figures.length import stage_fits, stage_summary, stages_of
+from analysis.statistics.pass_at_k import pass_at_k, pass_table
 from tests.analysis.agreement import agree
 
 

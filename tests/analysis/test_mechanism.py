@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.mechanism import fieller
+from analysis.verdict.mechanism import fieller
 
 
 def test_the_share_is_the_ratio_of_the_means() -> None:

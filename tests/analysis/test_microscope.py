@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from analysis.errors import RecordsError
-from analysis.microscope import by_position, by_sign, chosen_responses, quantiles_by_sign
-from analysis.records import read_study
-from analysis.statistics import t_interval
-from analysis.token_files import read_tokens
+from analysis.figures.weights import by_position, by_sign, chosen_responses, quantiles_by_sign
+from analysis.records.records import read_study
+from analysis.records.tokens import read_tokens
+from analysis.statistics.intervals import t_interval
 from tests.analysis.agreement import agree
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.curves import bands, on_common_grid, seed_curves
-from analysis.outcomes import final_evaluations, outcomes, token_curves
-from analysis.records import read_study
-from analysis.statistics import t_interval
+from analysis.records.curves import bands, on_common_grid, seed_curves
+from analysis.records.outcomes import final_evaluations, outcomes, token_curves
+from analysis.records.records import read_study
+from analysis.statistics.intervals import t_interval
 from tests.analysis import folders
 from tests.analysis.agreement import agree
 

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
-from analysis.benchmark_scores import majority, problem_scores
 from analysis.errors import RecordsError
-from analysis.paper_comparison import Compared, paper_comparison
-from analysis.paper_protocol import setting_differences
-from analysis.published import protocol
-from analysis.published_section import published_section
-from analysis.records import read_runs
-from analysis.statistics import t_interval
+from analysis.records.benchmark import majority, problem_scores
+from analysis.records.published import protocol
+from analysis.records.records import read_runs
+from analysis.report.published import published_section
+from analysis.statistics.intervals import t_interval
+from analysis.verdict.paper_protocol import setting_differences
+from analysis.verdict.published import Compared, paper_comparison
 from tests.analysis.agreement import agree
 from tests.analysis.math_folders import FIPO_32B, config_with, rows_of, write_math_run
 from tests.analysis.page_check import check_page

@@ -3,7 +3,7 @@ from math import pi, sqrt
 import numpy as np
 import pandas as pd
 
-from analysis.peak import expected_maximum, peak_inflation
+from analysis.statistics.peak import expected_maximum, peak_inflation
 from tests.analysis.agreement import agree
 
 

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 
 from analysis.__main__ import main
-from analysis.charts_paper import FIGURES, missing_paper_figures
-from analysis.curves import AXES, mean_curves, seed_curves
-from analysis.findings import findings
-from analysis.published import benchmark_of, comparability, comparable, published, published_settings, suite_of
-from analysis.records import read_study
+from analysis.figures.paper import FIGURES, missing_paper_figures
+from analysis.records.curves import AXES, mean_curves, seed_curves
+from analysis.records.published import benchmark_of, comparability, comparable, published, published_settings, suite_of
+from analysis.records.records import read_study
+from analysis.verdict.findings import findings
 from tests.analysis import folders
 from tests.analysis.agreement import agree
 

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from analysis.charts import ALL_CHARTS
-from analysis.charts_paper import FIGURES, arms_for
-from analysis.commands import add_commands
-from analysis.published_items import items
-from analysis.records import read_runs
+from analysis.cli import add_commands
+from analysis.figures.charts import ALL_CHARTS
+from analysis.figures.paper import FIGURES, arms_for
+from analysis.records.published_items import items
+from analysis.records.records import read_runs
 from harness.__main__ import main as harness
 from harness.cli.commands import COMMANDS as HARNESS
 from harness.cli.parser import OneLineParser
 from harness.tasks.math.files import shipped
 from sweeps.__main__ import CONTROLLED, LADDER, add_compare
-from sweeps.arms import arms_of, check_differences, differences_between, load_family
-from sweeps.compare import arm_seeds
-from sweeps.search_flags import add_search_flags
-from sweeps.search_options import plan_of
+from sweeps.comparison import arm_seeds
+from sweeps.search.flags import add_search_flags
+from sweeps.search.options import plan_of
+from sweeps.study.arms import arms_of, check_differences, differences_between, load_family
 from tests.analysis.math_folders import config_with, write_math_run
 from tests.analysis.published_page import PAGE, table, with_table
 from tests.harness.command_line import outcome

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from analysis.errors import RecordsError
-from analysis.records import read, read_runs, read_study
-from analysis.run_files import read_status
+from analysis.records.records import read, read_runs, read_study
+from analysis.records.run_files import read_status
 from tests.analysis import folders
 
 

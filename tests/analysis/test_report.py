@@ -11,26 +11,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis import (
-    figures,
-    figures_claims,
-    figures_ladder,
-    figures_length,
-    figures_microscope,
-    figures_outcomes,
-    panels,
-)
 from analysis.__main__ import main
-from analysis.chart import Chart
-from analysis.charts import charts
-from analysis.findings import findings
-from analysis.outcomes import OUTCOMES
-from analysis.page import MOST_CSV_BYTES, Shown
-from analysis.provenance import source_of
-from analysis.records import read_study
-from analysis.report import report_html
-from analysis.saving import with_palette
-from analysis.tables import HEADINGS
+from analysis.figures import canvas as panels
+from analysis.figures import claims as figures_claims
+from analysis.figures import figures_ladder, figures_length, figures_microscope
+from analysis.figures import outcomes as figures_outcomes
+from analysis.figures import training as figures
+from analysis.figures.chart import Chart
+from analysis.figures.charts import charts
+from analysis.records.outcomes import OUTCOMES
+from analysis.records.provenance import source_of
+from analysis.records.records import read_study
+from analysis.report.comparison import report_html
+from analysis.report.page import MOST_CSV_BYTES, Shown
+from analysis.report.saving import with_palette
+from analysis.report.tables import HEADINGS
+from analysis.verdict.findings import findings
 from tests.analysis import folders
 from tests.analysis.page_check import check_page
 

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from analysis.robustness import best_levels, own_best, ranges, rate_range
+from analysis.verdict.robustness import best_levels, own_best, ranges, rate_range
 
 LEVELS = [1e-4, 2e-4, 4e-4, 8e-4]
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.panels import grid
-from analysis.saving import png, save_tables
+from analysis.figures.canvas import grid
+from analysis.report.saving import png, save_tables
 from tests.analysis.agreement import agree
 
 

@@ -10,9 +10,9 @@ from scipy import stats
 
 from analysis.__main__ import main
 from analysis.errors import RecordsError
-from analysis.search_claims import GridClaim
-from analysis.search_findings import search_findings
-from analysis.search_records import read_search
+from analysis.records.search import read_search
+from analysis.verdict.search_claims import GridClaim
+from analysis.verdict.search_findings import search_findings
 from tests.analysis import folders, search_folders
 from tests.analysis.agreement import agree
 from tests.analysis.search_folders import grid_truth

@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.search_acted import acted
-from analysis.search_best import best_of
-from analysis.search_records import Search, read_search
-from analysis.search_sentences import best_sentence, unfinished_note
-from analysis.search_trend import trend
-from analysis.search_views import ended_trials, scales, slices, spending, word
+from analysis.figures.search_views import ended_trials, scales, slices, spending, word
+from analysis.records.search import Search, read_search
+from analysis.verdict.inert import acted
+from analysis.verdict.search_best import best_of
+from analysis.verdict.search_sentences import best_sentence, unfinished_note
+from analysis.verdict.search_trend import trend
 from tests.analysis import search_folders
 from tests.analysis.agreement import agree
 from tests.analysis.search_folders import SearchTruth, grid_truth

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.chart import Chart
-from analysis.search_charts import SEARCH_CHARTS, search_charts
-from analysis.search_findings import search_findings
-from analysis.search_grid import on_scale
-from analysis.search_records import read_search
-from analysis.search_trend import trend, trend_line
+from analysis.figures.chart import Chart
+from analysis.figures.search_charts import SEARCH_CHARTS, search_charts
+from analysis.records.search import read_search
+from analysis.verdict.search_findings import search_findings
+from analysis.verdict.search_grid import on_scale
+from analysis.verdict.search_trend import trend, trend_line
 from tests.analysis import search_folders
 from tests.analysis.agreement import agree
 from tests.analysis.search_folders import PAIR, SearchTruth, grid_truth

@@ -8,7 +8,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.errors import RecordsError
-from analysis.search_records import is_search, read_search
+from analysis.records.search import is_search, read_search
 from tests.analysis import search_folders
 from tests.analysis.search_folders import SearchTruth
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import figures_grid, figures_search, figures_space, search_panels
 from analysis.__main__ import main
+from analysis.figures import figures_grid, figures_space, search_panels
+from analysis.figures import search as figures_search
 from tests.analysis import folders, search_folders
 from tests.analysis.page_check import check_page
 from tests.analysis.search_folders import SearchTruth, grid_truth

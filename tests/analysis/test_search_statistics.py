@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import search_statistics as statistics
-from analysis.surface import surface
+from analysis.figures.surface import surface
+from analysis.statistics import best_of as statistics
 from tests.analysis.agreement import agree
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from analysis import statistics
+from analysis.statistics import intervals as statistics
 from tests.analysis.agreement import agree
 
 A = [0.70, 0.72, 0.69, 0.74, 0.71]

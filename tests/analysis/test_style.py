@@ -1,6 +1,6 @@
 import pytest
 
-from analysis.style import KNOWN_ARMS, NAMED_ARMS, arm_label, arm_styles
+from analysis.figures.style import KNOWN_ARMS, NAMED_ARMS, arm_label, arm_styles
 
 TOGETHER = [  # in one figure
     [*KNOWN_ARMS, "a", "b", "c"],

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.variance import Parts, parts
+from analysis.statistics.variance import Parts, parts
 
 STARTS, SEEDS, PROMPTS, SAMPLES = 6, 60, 400, 4
 

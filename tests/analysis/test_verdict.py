@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis.claim_verdicts import ClaimVerdict
-from analysis.outcomes import outcomes
-from analysis.records import read_study
-from analysis.statistics import welch
-from analysis.verdict import Verdict, verdict
+from analysis.records.outcomes import outcomes
+from analysis.records.records import read_study
+from analysis.statistics.intervals import welch
+from analysis.verdict.claim_verdicts import ClaimVerdict
+from analysis.verdict.verdicts import Verdict, verdict
 from tests.analysis import folders
 from tests.analysis.agreement import agree
 from tests.analysis.folders import ArmTruth, StudyTruth

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from analysis.__main__ import main
-from analysis.latex import escaped, latex_table
-from analysis.manifest import sha256_of
-from analysis.search_charts import SEARCH_CHARTS
+from analysis.figures.search_charts import SEARCH_CHARTS
+from analysis.report.latex import escaped, latex_table
+from analysis.report.manifest import sha256_of
 from tests.analysis import folders, search_folders
 from tests.analysis.search_folders import SearchTruth
 

@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import own_step, padding, sampling, size, step
+from benchmarks import padding, sampling, size
 from benchmarks.arithmetic import Group, forward_flops
 from benchmarks.models import LARGER, endless, random_policy
 from benchmarks.page import drawn
 from benchmarks.record import Record
 from benchmarks.resident import forget_peak, peak_mib
+from benchmarks.step import own as own_step
+from benchmarks.step import page as step
 from benchmarks.timing import interleaved_per_unit, one_thread
 from harness.config.resolve import resolve
 from harness.errors import HarnessError, UsageError

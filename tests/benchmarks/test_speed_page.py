@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import future_kl, padding, size, step, table
+from benchmarks import future_kl, padding, size, table
 from benchmarks.__main__ import PARTS
 from benchmarks.page import DOCS, drawn, main, written
 from benchmarks.record import Record, newest_record, read_record
 from benchmarks.sections import SECTIONS, markdown, page
+from benchmarks.step import page as step
 from benchmarks.table import Row, significant
 from benchmarks.timing import Timing
 from tests.harness.command_line import outcome

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweeps.designs import design
-from sweeps.holders import session_members
-from sweeps.spaces import load_space
+from sweeps.search.designs import design
+from sweeps.search.spaces import load_space
+from sweeps.workers.holders import session_members
 from tests.faults.amount import THOROUGH
 from tests.sweeps.processes import wait_for
 from tests.sweeps.searching import arguments, controller, rows, starts_of

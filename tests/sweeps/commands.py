@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from harness import OneLineParser, run_command
-from sweeps.mirror import add_mirror
-from sweeps.pages import add_dashboard, add_ui
+from sweeps.tracking.mirror import add_mirror
+from sweeps.tracking.pages import add_dashboard, add_ui
 
 MLFLOW_WARNINGS = (  # of its own code, and of the databases that it leaves open
     "ignore::DeprecationWarning:mlflow",

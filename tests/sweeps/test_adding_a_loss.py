@@ -97,7 +97,7 @@ def test_it_is_in_the_report(study: Path) -> None:
 TOLD = """
 import contextlib
 from harness.__main__ import main
-from sweeps.spaces import load_space
+from sweeps.search.spaces import load_space
 main(["show", "--loss_type", "cispo"])
 print("space:", *load_space("default", "cispo").searched)
 with contextlib.suppress(SystemExit):

@@ -5,7 +5,7 @@ import pytest
 
 from harness import UsageError
 from sweeps import arms_of, load_family
-from sweeps.compare import arm_seeds
+from sweeps.comparison import arm_seeds
 from tests.sweeps.family_files import ARMS, HEAD, written
 
 

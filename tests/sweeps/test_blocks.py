@@ -6,8 +6,8 @@ import pytest
 
 from harness import UsageError
 from sweeps import load_family
-from sweeps.blocks import DESIGNS, Design, cells_of, load_design
 from sweeps.run_study import check_block
+from sweeps.study.blocks import DESIGNS, Design, cells_of, load_design
 
 STUDY = load_family("study")
 HEAD = 'title = "t"\nfamily = "study"\npreset = "demo"\nclaims = "none"\nwarm_starts = 3\n'

@@ -12,10 +12,10 @@ import pytest
 
 from harness import resolve, run_command
 from sweeps.__main__ import main
-from sweeps.arms import arms_of, load_family
-from sweeps.compare import Comparison, compare, own_slots, usable_cores
-from sweeps.slots import Attempt, LocalSlot
-from sweeps.study import PlannedRun, locked
+from sweeps.comparison import Comparison, compare, own_slots, usable_cores
+from sweeps.study.arms import arms_of, load_family
+from sweeps.study.folder import PlannedRun, locked
+from sweeps.workers.slots import Attempt, LocalSlot
 from tests.harness.command_line import Outcome
 from tests.harness.tiny import small_settings
 from tests.sweeps.family_files import written

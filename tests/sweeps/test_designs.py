@@ -3,9 +3,9 @@ import math
 import pytest
 
 from harness import UsageError
-from sweeps.designs import DESIGNED, at, design, grid
-from sweeps.samplers import PRUNERS, SAMPLERS, pruner_spec, sampler_spec
-from sweeps.spaces import Parameter, Space, load_space
+from sweeps.search.designs import DESIGNED, at, design, grid
+from sweeps.search.samplers import PRUNERS, SAMPLERS, pruner_spec, sampler_spec
+from sweeps.search.spaces import Parameter, Space, load_space
 
 FIPO = load_space("default", "fipo")
 

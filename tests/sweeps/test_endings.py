@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from harness import Config, HarnessError, tree_of
-from sweeps.endings import early_end, ending_of, is_data
-from sweeps.search_spec import Limits
-from sweeps.study import PlannedRun
-from sweeps.trial_facts import acted, check_recorded
+from sweeps.search.spec import Limits
+from sweeps.search.trials import acted, check_recorded
+from sweeps.study.folder import PlannedRun
+from sweeps.workers.endings import early_end, ending_of, is_data
 
 
 def run_of(folder: Path, status: object, log: str = "", code: str = "") -> PlannedRun:

@@ -5,7 +5,7 @@ import pytest
 from harness import UsageError, flatten, resolve, tree_of
 from sweeps import arms_of, check_differences, differences_between, load_family
 from sweeps.__main__ import LADDER
-from sweeps.arms import FAMILIES
+from sweeps.study.arms import FAMILIES
 from tests.sweeps.family_files import ARMS, HEAD, written
 
 NAMES = sorted(path.stem for path in FAMILIES.glob("*.toml"))

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from harness.run.history import read_history
-from sweeps.forks import LOST, Forked, environment, fork
-from sweeps.slots import harness_process, works_on
+from sweeps.workers.processes import LOST, Forked, environment, fork
+from sweeps.workers.slots import harness_process, works_on
 from tests.harness.tiny import small_flags
 from tests.waiting import LONG_S, wait_until
 
@@ -118,7 +118,7 @@ def test_signals_to_the_server_end_neither_it_nor_its_runs(tmp_path: Path) -> No
 
 def test_the_server_ends_with_what_starts_runs() -> None:
     script = (
-        "from sweeps.forks import fork; import psutil, time\n"
+        "from sweeps.workers.processes import fork; import psutil, time\n"
         "log = open('/dev/null', 'ab'); fork(['train', '--lr', 'fast'], 1, log, {}).wait()\n"
         "print(*[one.pid for one in psutil.Process().children()], flush=True); time.sleep(999)"
     )

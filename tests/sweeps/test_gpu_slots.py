@@ -9,13 +9,13 @@ import pytest
 
 from harness import HarnessError, UsageError
 from harness.config.schema import Config
-from sweeps import slots
-from sweeps.gpus import listed_gpus
-from sweeps.holders import Holder
-from sweeps.host_slots import gpu_groups, held_slots
-from sweeps.leases import acquire, read_lease
-from sweeps.slots import LocalSlot
-from sweeps.study import PlannedRun
+from sweeps.study.folder import PlannedRun
+from sweeps.workers import slots
+from sweeps.workers.gpus import listed_gpus
+from sweeps.workers.holders import Holder
+from sweeps.workers.host_slots import gpu_groups, held_slots
+from sweeps.workers.leases import acquire, read_lease
+from sweeps.workers.slots import LocalSlot
 from tests.harness.tiny import small_settings
 from tests.sweeps.processes import dead_holder, wait_for
 

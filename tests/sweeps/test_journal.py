@@ -7,10 +7,10 @@ import optuna
 import pytest
 
 from harness import UsageError
-from sweeps.journal import repair
-from sweeps.optuna_study import LossStudy, open_storage
-from sweeps.samplers import Spec
-from sweeps.spaces import Parameter, Space
+from sweeps.search.journal import repair
+from sweeps.search.samplers import Spec
+from sweeps.search.spaces import Parameter, Space
+from sweeps.search.study import LossStudy, open_storage
 
 SPACE = Space("own", {"lr": Parameter("log", (1e-4, 1e-2))})
 

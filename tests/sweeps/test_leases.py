@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.holders import Holder, ask_to_end, end_session, session_members
-from sweeps.leases import UNRENEWED_S, acquire, holder_of, read_lease
+from sweeps.workers.holders import Holder, ask_to_end, end_session, session_members
+from sweeps.workers.leases import UNRENEWED_S, acquire, holder_of, read_lease
 from tests.sweeps.processes import dead_holder, session, wait_for
 
 
@@ -35,7 +35,7 @@ def test_a_lease_is_one_holders(tmp_path: Path) -> None:
 def test_of_many_that_try_at_once_one_gets_it(tmp_path: Path) -> None:
     path = written(tmp_path / "cpu-0.json", dead_holder())
     code = (
-        "import sys, time; from pathlib import Path; from sweeps.leases import acquire; "
+        "import sys, time; from pathlib import Path; from sweeps.workers.leases import acquire; "
         f"lease = acquire(Path({str(path)!r})); print(lease is not None, flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code]

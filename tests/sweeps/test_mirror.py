@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from harness import HarnessError
-from sweeps.mirror import follow
-from sweeps.mirror_run import metric_name, shown
+from sweeps.tracking.mirror import follow
+from sweeps.tracking.mirror_run import metric_name, shown
 from tests.sweeps.commands import MLFLOW_WARNINGS, empty_database, mirror, run
 from tests.sweeps.mirrored_study import KEYS, line, write, write_comparison, write_run, write_search
 

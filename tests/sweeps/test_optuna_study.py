@@ -11,12 +11,12 @@ import pytest
 from optuna.trial import TrialState
 
 from harness import UsageError
-from sweeps import optuna_study
-from sweeps.designs import design
-from sweeps.holders import Holder
-from sweeps.optuna_study import Asked, LossStudy, open_storage
-from sweeps.samplers import Spec, pruner_spec, sampler_spec
-from sweeps.spaces import load_space
+from sweeps.search import study as optuna_study
+from sweeps.search.designs import design
+from sweeps.search.samplers import Spec, pruner_spec, sampler_spec
+from sweeps.search.spaces import load_space
+from sweeps.search.study import Asked, LossStudy, open_storage
+from sweeps.workers.holders import Holder
 from tests.sweeps.processes import dead_holder
 
 FIPO = load_space("default", "fipo")
@@ -239,7 +239,7 @@ def test_a_storage_that_holds_another_search_of_the_name_is_refused(opened: Open
 def test_hosts_that_ask_at_once_do_not_draw_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     for host in ("one", "two"):
-        monkeypatch.setattr("sweeps.holders.platform.node", lambda host=host: host)
+        monkeypatch.setattr("sweeps.workers.holders.platform.node", lambda host=host: host)
         study = LossStudy(
             open_storage(f"sqlite:///{tmp_path}/{host}.db", tmp_path), "own/fipo", Spec("tpe"), Spec("none")
         )

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from sweeps.optuna_page import optuna_page, read_only
+from sweeps.tracking.optuna_page import optuna_page, read_only
 from tests.sweeps.commands import MLFLOW_WARNINGS, mirror, run
 from tests.sweeps.mirrored_study import write, write_comparison, write_search
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness import free_port
-from sweeps.optuna_study import LossStudy, open_storage
-from sweeps.samplers import Spec
+from sweeps.search.samplers import Spec
+from sweeps.search.study import LossStudy, open_storage
 from tests.sweeps.searching import arguments, controller, finished, rows
 from tests.waiting import LONG_S
 

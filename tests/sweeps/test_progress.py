@@ -5,9 +5,9 @@ import pytest
 
 from harness import Difference, resolve, write_json
 from sweeps import Arm, arms_of, load_family
-from sweeps.progress import Progress, differences_table, make_console
-from sweeps.slots import Attempt
-from sweeps.study import planned_runs
+from sweeps.study.folder import planned_runs
+from sweeps.workers.progress import Progress, differences_table, make_console
+from sweeps.workers.slots import Attempt
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import pytest
 
 from harness import UsageError
-from sweeps.arms import arms_of, check_differences, differences_between, load_family
-from sweeps.compare import preset_of
+from sweeps.comparison import preset_of
+from sweeps.study.arms import arms_of, check_differences, differences_between, load_family
 
 
 @pytest.mark.parametrize("name", ["recipe-32b", "recipe-7b", "controlled-32b", "controlled-7b"])

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness import resolve
-from sweeps.study import locked
+from sweeps.study.folder import locked
 from tests.harness.command_line import Outcome
 from tests.sweeps.processes import processes_that_name
 from tests.sweeps.searching import arguments, read, rows, runs_of, started

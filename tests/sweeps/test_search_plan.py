@@ -9,12 +9,12 @@ import pytest
 from scipy import stats
 
 from harness import OneLineParser, UsageError
-from sweeps.controller import Caps
-from sweeps.estimate import Speed, key_of
-from sweeps.search_flags import add_search_flags
-from sweeps.search_options import plan_of
-from sweeps.search_plan import designed_levels, detectable, most_tokens, plan_lines, quantiles
-from sweeps.search_spec import check_same
+from sweeps.search.controller import Caps
+from sweeps.search.flags import add_search_flags
+from sweeps.search.options import plan_of
+from sweeps.search.plan import designed_levels, detectable, most_tokens, plan_lines, quantiles
+from sweeps.search.spec import check_same
+from sweeps.workers.estimate import Speed, key_of
 from tests.sweeps.searching import started
 
 SPEED = Speed(

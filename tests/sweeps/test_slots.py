@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from harness import Config
-from sweeps.slots import LocalSlot, end_left_behind, latest_metrics, run_all, start
-from sweeps.study import PlannedRun, set_aside
+from sweeps.study.folder import PlannedRun, set_aside
+from sweeps.workers.slots import LocalSlot, end_left_behind, latest_metrics, run_all, start
 from tests.harness.tiny import save_direct_answers, small_settings
 from tests.waiting import LONG_S, wait_until
 

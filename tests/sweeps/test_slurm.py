@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import UsageError
-from sweeps.slurm import slurm_options, slurm_slots
+from sweeps.workers.slurm import slurm_options, slurm_slots
 from tests.sweeps.processes import wait_for
 from tests.sweeps.searching import arguments, controller, preset, rows, started
 from tests.waiting import LONG_S

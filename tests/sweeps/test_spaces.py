@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from harness import UsageError, resolve
-from sweeps.arms import load_family, settings_of
-from sweeps.designs import design
-from sweeps.spaces import SPACES, Space, load_space, read_space
+from sweeps.search.designs import design
+from sweeps.search.spaces import SPACES, Space, load_space, read_space
+from sweeps.study.arms import load_family, settings_of
 
 SHIPPED = sorted(path.stem for path in SPACES.glob("*.toml"))
 HEAD = "[parameters]\n"

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from harness import UsageError
-from sweeps.arms import Arm, arms_of, check_differences, differences_between, load_family
-from sweeps.study import planned_runs, read_json, with_earlier_arms, write_study
+from sweeps.study.arms import Arm, arms_of, check_differences, differences_between, load_family
+from sweeps.study.folder import planned_runs, read_json, with_earlier_arms, write_study
 
 CONTROLLED = load_family("controlled")
 

@@ -3,7 +3,7 @@ from itertools import combinations
 
 import pytest
 
-from analysis.pass_at_k import pass_at_k
+from analysis.statistics.pass_at_k import pass_at_k
 from harness.evaluation.scores import ProblemResult, majority, problem_result, scores
 from harness.rollouts.held_out import Answer
 from tests.harness.agreement import agree

@@ -26,7 +26,7 @@ from tests.harness.tiny import small_config
 # names that run code hidden in what they read
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml", "multiprocessing"}
 # What the forkserver of runs pickles comes from the process that started it, through a pipe that it inherited.
-PRIVATE = {"sweeps/forks.py": {"multiprocessing"}}
+PRIVATE = {"sweeps/workers/processes.py": {"multiprocessing"}}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "np.load", "numpy.load", "torch.hub.load"}
 UNSAFE_NAMES = {  # of functions, wherever they are taken from: what they return was a pickle
     *("all_gather_object", "gather_object", "scatter_object_list", "broadcast_object_list"),

@@ -1,0 +1,99 @@
+"""Curves over training: what every seed did at each x, and the mean with its t interval over seeds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.records.benchmark import answers_to
+from analysis.records.outcomes import evaluation_curves
+from analysis.records.records import Study
+
+LEARNING = (
+    "rollout/accuracy",
+    "evaluation/accuracy",
+    "rollout/response_tokens_mean",
+    "rollout/entropy",
+    "loss/influence_weight",
+)
+# What a policy had cost when it was reached, by the axis it may be drawn on; steps need no column.
+AXES = {
+    "steps": None,
+    "prompts": "ledger/prompts",
+    "generated_tokens": "ledger/generated_tokens",
+    "seconds": "time/elapsed_s",
+    "flops": "ledger/flops",
+}
+GRID_POINTS = 61
+
+
+def seed_curves(study: Study, quantities: Sequence[str], axis: str = "steps") -> pd.DataFrame:
+    """A row per run, quantity and step that was recorded: run, arm, seed, quantity, x, value.
+
+    quantities: keys of metrics.jsonl, evaluation/accuracy, or `evaluation/accuracy: NAME` of one benchmark alone. x:
+    training steps, or what had been spent of another of AXES when the policy was reached.
+    """
+    keys = ["run", "arm", "seed", "step"]
+    present = [name for name in quantities if name in study.metrics]
+    long = study.metrics.melt(id_vars=keys, value_vars=present, var_name="quantity", value_name="value")
+    for name in quantities:
+        quantity, _, benchmark = name.partition(": ")
+        if quantity == "evaluation/accuracy":
+            answers = answers_to(study, [benchmark]) if benchmark else study.evals
+            evaluated = evaluation_curves(answers).rename(columns={"accuracy": "value"})
+            long = pd.concat([long, evaluated[[*keys, "value"]].assign(quantity=name)])
+    long["value"] = pd.to_numeric(long["value"])
+    long = long.dropna(subset=["value"])
+    long = long.assign(x=long["step"]) if AXES[axis] is None else long.merge(spent(study, axis), on=["run", "step"])
+    return _ordered(long, study)
+
+
+def spent(study: Study, axis: str) -> pd.DataFrame:
+    """What each run had spent when it reached the policy of each step: run, step, x.
+
+    The line of step s counts its own rollouts too, which the policy of step s has not learned from: so each policy
+    stands at the total of the line before. Empty where the runs did not record it.
+    """
+    column = AXES[axis]
+    if column not in study.metrics:
+        return pd.DataFrame({"run": pd.Series(dtype=object), "step": pd.Series(dtype=int), "x": pd.Series(dtype=float)})
+    after = (
+        study.metrics[["run", "step", column]].rename(columns={str(column): "x"}).assign(step=lambda t: t["step"] + 1)
+    )
+    start = pd.DataFrame({"run": study.metrics["run"].unique(), "step": 0, "x": 0.0})
+    return pd.concat([start, after.dropna()], ignore_index=True)
+
+
+def mean_curves(curves: pd.DataFrame, axis: str = "steps") -> pd.DataFrame:
+    """`bands` of the curves; where the runs of an arm were not recorded at the same x, on a grid of its own."""
+    return bands(curves if axis == "steps" or curves.empty else on_common_grid(curves))
+
+
+def bands(curves: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % t interval over seeds at each x: arm, quantity, x, mean, low, high, n."""
+    groups = curves.groupby(["arm", "quantity", "x"], sort=False, observed=True)["value"]
+    table = groups.agg(["mean", "std", "count"]).reset_index()
+    n = table["count"].to_numpy(float)
+    half = stats.t.ppf(0.975, np.where(n > 1, n - 1, np.nan)) * table["std"].to_numpy(float) / np.sqrt(n)
+    table = table.assign(low=table["mean"] - half, high=table["mean"] + half, n=table["count"])
+    return table[["arm", "quantity", "x", "mean", "low", "high", "n"]]
+
+
+def on_common_grid(curves: pd.DataFrame) -> pd.DataFrame:
+    """Each run's curve read off at the same x, up to where the arm's shortest run ends: bands need a shared x."""
+    parts = []
+    for _, of_arm in curves.groupby(["arm", "quantity"], sort=False, observed=True):
+        by_run = [rows for _, rows in of_arm.groupby("run", sort=False, observed=True)]
+        grid = np.linspace(0.0, min(rows["x"].max() for rows in by_run), GRID_POINTS)
+        for rows in by_run:
+            head = rows.iloc[[0] * len(grid)][["run", "arm", "seed", "quantity"]].reset_index(drop=True)
+            parts.append(head.assign(x=grid, value=np.interp(grid, rows["x"], rows["value"])))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _ordered(long: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Rows in the study's order of arms, then by seed and x, whatever order the folders were found in."""
+    place = {arm.name: index for index, arm in enumerate(study.arms)}
+    long = long.assign(place=long["arm"].map(place)).sort_values(["quantity", "place", "seed", "run", "x"])
+    return long[["run", "arm", "seed", "quantity", "x", "value"]].reset_index(drop=True)

@@ -1,0 +1,87 @@
+"""Where the numbers come from: run ids, commits and machines, and what of it is not as it should be."""
+
+import json
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.records.records import ENVIRONMENT_FIELDS, Study
+
+SUMMARISED = [field for field in ENVIRONMENT_FIELDS if field not in ("commit", "dirty_diff_sha256", "started_at")]
+
+
+def commits(environments: pd.DataFrame) -> str:
+    """The commit of all runs, or plainly that there are several or that the tree had changes."""
+    counts = environments["commit"].fillna("unknown").value_counts(sort=False)
+    dirty = int(environments["dirty_diff_sha256"].notna().sum())
+    if len(counts) == 1:
+        words = f"commit {counts.index[0]}"
+    else:
+        words = f"{len(counts)} different commits: " + ", ".join(f"{name} ({n} runs)" for name, n in counts.items())
+    return words + (f"; {dirty} of {len(environments)} runs from a tree with uncommitted changes" if dirty else "")
+
+
+def run_ids(study: Study) -> list[str]:
+    """The runs that every figure is made from."""
+    return [str(run) for run in study.environments["run"]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a figure comes from: the runs, their commit, the claims file, and the folders and flags as they were given.
+
+    groups: names that stand for several figures whose names begin so; those are drawn by the group's.
+    """
+
+    runs: list[str]
+    commits: str
+    claims: str
+    given: str
+    groups: tuple[str, ...] = ()
+
+    def command(self, name: str) -> str:
+        """What draws the figure of this name again."""
+        only = next((group for group in self.groups if name.startswith(group)), name)
+        return f"python -m analysis figures {self.given} --only {only}"
+
+    def about(self, name: str) -> str:
+        """All of it in one line, as the figure's file carries it."""
+        runs = f"{len(self.runs)} runs: {', '.join(self.runs)}"
+        return f"{self.commits}; {self.claims}; drawn by: {self.command(name)}; {runs}"
+
+
+def source_of(study: Study, given: str) -> Source:
+    """The source of every figure of a study."""
+    claims = f"claims {study.claims.name}, sha256 {study.claims.sha256}" if study.claims else "no claims were fixed"
+    return Source(run_ids(study), commits(study.environments), claims, given)
+
+
+def environment_rows(study: Study) -> list[tuple[str, str]]:
+    """Each field of the environment with its value, or its values and how many runs have each."""
+    return [(field, _values(study.environments[field])) for field in SUMMARISED]
+
+
+def not_used(study: Study) -> pd.DataFrame:
+    """The runs that did not enter: run, state, steps_done, reason."""
+    return study.runs.loc[~study.runs["run"].isin(study.folders), ["run", "state", "steps_done", "reason"]]
+
+
+def confounds(study: Study) -> list[str]:
+    """What differs between the arms and is not the loss's, as the study itself says."""
+    named = [item if isinstance(item, str) else json.dumps(item) for item in study.description.get("confounds", [])]
+    fields = [item["field"] for item in study.description.get("differences", []) if not item.get("allowed", True)]
+    return [*named, *(field for field in fields if not any(field in words for words in named))]
+
+
+def _values(column: pd.Series) -> str:
+    texts = [_text(value) for value in column]
+    distinct = dict.fromkeys(texts)
+    if len(distinct) == 1:
+        return texts[0]
+    return "differs: " + "; ".join(f"{text} ({texts.count(text)} runs)" for text in distinct)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in sorted(value.items()))
+    return "not recorded" if value is None or value != value else str(value)

@@ -1,0 +1,166 @@
+"""A search's folder -> its description, a row per trial, and Optuna's importances; the only file that reads them.
+
+Left out on purpose: Optuna's own storage. What it holds and analysis needs is in trials.parquet, readable without it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import RecordsError
+from analysis.records.run_files import read_json
+
+PARAMETER, ACTED, CONSTRAINT = "param.", "acted.", "constraint."
+COLUMNS = ("loss", "trial", "state", "reason", "value", "feasible", "seeds", "values", "ended")
+MEASURED = ("start_accuracy", "response_tokens", "truncated_share", "generated_tokens", "seconds", "attempts")
+FIELDS = ("losses", "spaces", "seeds", "sampler")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search was to do, and what became of its trials so far.
+
+    trials: a row per trial in the order of losses and numbers, with the columns of trials.parquet. Its `outcome` is
+    `feasible`, `over a limit` (it has a value and violates a constraint), or the state of a trial without a value.
+    environments: a row per run folder that has one: run, commit, dirty_diff_sha256.
+    given: how the folder was spelled, where commands name it; by default as it is read from.
+    """
+
+    folder: Path
+    description: dict[str, Any]
+    trials: pd.DataFrame
+    importance: dict[str, Any]
+    environments: pd.DataFrame
+    given: str = ""
+
+    @property
+    def name(self) -> str:
+        """The search's name, or its folder's."""
+        return str(self.description.get("name") or self.folder.resolve().name)
+
+    @property
+    def losses(self) -> list[str]:
+        """The losses that were searched, in the order that the search names them."""
+        return [str(loss) for loss in self.description["losses"]]
+
+    def of(self, loss: str) -> pd.DataFrame:
+        """The trials of one loss."""
+        return self.trials[self.trials["loss"] == loss]
+
+    def searched(self, loss: str) -> dict[str, dict[str, Any]]:
+        """The parameters of a loss that varied, each with its space; those with one fixed value are left out."""
+        spaces = self.description["spaces"].get(loss, {})
+        return {
+            name: space
+            for name, space in spaces.items()
+            if space.get("kind") != "fixed" and PARAMETER + name in self.trials
+        }
+
+    def planned(self, loss: str) -> int | None:
+        """How many trials of a loss the search was to run, where it says so."""
+        trials = self.description.get("trials")
+        count = trials.get(loss) if isinstance(trials, dict) else trials
+        return count if isinstance(count, int) else None
+
+    def is_numeric(self, parameter: str) -> bool:
+        """Whether every value of the parameter is a number."""
+        return bool(pd.api.types.is_numeric_dtype(self.trials[PARAMETER + parameter]))
+
+
+def is_search(folder: Path) -> bool:
+    """Whether a folder's study.json is that of a search; a comparison's names no kind."""
+    path = folder / "study.json"
+    if not path.is_file():
+        return False
+    kind = read_json(path).get("kind")
+    if kind not in (None, "search"):
+        raise RecordsError(f"expected kind search or none in {path}, got {kind!r}: use the analysis that knows it")
+    return kind == "search"
+
+
+def read_search(folder: Path) -> Search:
+    """A search's folder, finished or still going on, with at least one trial that has a value."""
+    description = _description(folder / "study.json")
+    trials = _trials(folder, description)
+    importance = read_json(folder / "importance.json") if (folder / "importance.json").exists() else {}
+    environments = pd.DataFrame(_environments(folder), columns=["run", "commit", "dirty_diff_sha256"])
+    return Search(folder, description, trials, importance, environments)
+
+
+def _description(path: Path) -> dict[str, Any]:
+    description = read_json(path, versioned=True)
+    missing = [field for field in FIELDS if field not in description]
+    if missing:
+        raise RecordsError(f"expected {', '.join(missing)} in {path}, got none: is it complete?")
+    if not all(
+        isinstance(description[name], kind) for name, kind in zip(FIELDS, (list, dict, list, dict), strict=True)
+    ):
+        raise RecordsError(f"expected losses and seeds as lists, spaces and sampler as objects in {path}: restore it")
+    return description
+
+
+def _trials(folder: Path, description: dict[str, Any]) -> pd.DataFrame:
+    table = _table(folder / "trials.parquet")
+    finished = table["state"].eq("finished") & table["value"].notna()
+    if not finished.any():
+        counts = table["state"].value_counts(sort=False)
+        states = ", ".join(f"{n} {state}" for state, n in counts.items()) or "no trial"
+        raise RecordsError(f"expected a finished trial in {folder}, got {states}: report again when one has ended")
+    unknown = set(table["loss"]) - set(description["losses"])
+    if unknown:
+        raise RecordsError(
+            f"expected trials of {', '.join(description['losses'])} in {folder / 'trials.parquet'}, "
+            f"got {', '.join(sorted(unknown))}: is it of another search?"
+        )
+    place = {loss: index for index, loss in enumerate(description["losses"])}
+    table = table.assign(outcome=_outcomes(table), place=table["loss"].map(place))
+    return table.sort_values(["place", "trial"], ignore_index=True).drop(columns="place")
+
+
+def _table(path: Path) -> pd.DataFrame:
+    if not path.exists():
+        raise RecordsError(f"expected {path}, got none: it is written when the first trial ends; report again then")
+    try:
+        table = pd.read_parquet(path)
+    except (ValueError, OSError) as error:
+        words = (str(error) or type(error).__name__).splitlines()[0]
+        raise RecordsError(f"expected a table in {path}, got: {words}: restore it, or let `sweeps` write it") from None
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise RecordsError(f"expected the columns {', '.join(missing)} in {path}, got a table without: restore it")
+    return _typed(table, path)
+
+
+def _typed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Numbers as floats, with not a number for what a trial has not; a measured column that is absent is all that."""
+    names = ["value", "ended", *MEASURED, *(name for name in map(str, table) if name.startswith((ACTED, CONSTRAINT)))]
+    table = table.copy()
+    try:
+        for name in names:
+            table[name] = table[name].astype(float) if name in table else np.nan
+        for name in ("seeds", "values"):
+            table[name] = pd.Series([_list(cell) for cell in table[name]], index=table.index, dtype=object)
+        table["trial"] = table["trial"].astype(int)
+    except (ValueError, TypeError) as error:
+        raise RecordsError(f"expected numbers in {path}, got: {error}: restore it") from None
+    if not table["seeds"].map(len).equals(table["values"].map(len)):
+        raise RecordsError(f"expected a value per seed in {path}, got lists of other lengths: restore it")
+    return table
+
+
+def _list(cell: Any) -> list[float]:
+    return [] if cell is None or np.ndim(cell) == 0 else [float(item) for item in cell]
+
+
+def _outcomes(table: pd.DataFrame) -> pd.Series:
+    with_value = table["state"].eq("finished") & table["value"].notna()
+    within = table["feasible"].eq(True)
+    return table["state"].where(~with_value, np.where(within, "feasible", "over a limit"))
+
+
+def _environments(folder: Path) -> list[dict[str, Any]]:
+    found = sorted(path for path in (folder / "runs").glob("*/environment.json") if path.is_file())
+    return [{"run": path.parent.name, **read_json(path)} for path in found]

@@ -1,0 +1,145 @@
+"""The report's section on published numbers: what was measured beside them, all of them, and what makes ours."""
+
+from html import escape
+from math import isnan
+
+import pandas as pd
+
+from analysis.figures.paper import FIGURES, missing_paper_figures
+from analysis.figures.style import arm_label
+from analysis.formatting import listed, plain, signed, with_interval
+from analysis.records.published import comparability, comparable, published
+from analysis.records.published_items import Item, items
+from analysis.records.records import Study
+from analysis.report.page import bullets, paragraph
+from analysis.report.tables import table
+from analysis.statistics.intervals import Interval
+from analysis.verdict.published import Compared, paper_comparison
+
+READING = (
+    "Percent. Final: mean over seeds of each one's last evaluations, on the benchmark's own problems, with the 95 % t "
+    "interval over seeds. Peak: the highest evaluation of each seed, averaged; a maximum over looks, biased upwards, "
+    "and what a published peak is like. One standard error: over these problems, in the place of the published run's "
+    "spread, which nobody knows, and over our seeds where there are several. It is no test: both answered the same "
+    "problems, by how much a single run strays is not published, and a peak lies above what its run ends at. So "
+    "nothing here is a verdict on a paper; what else differs is listed below."
+)
+
+
+def published_section(study: Study) -> str:
+    """Measured beside published where there is anything, then everything published, then the commands."""
+    return "\n".join([_beside(study), *_all_published(study), _items()])
+
+
+def _beside(study: Study) -> str:
+    """The comparison, or why there is none."""
+    compared = paper_comparison(study)
+    if not compared:
+        return paragraph(_why_none(study))
+    head = ["Benchmark", "Arm", "Metric", "Source", "Published", "Final", "n", "Peak", "Published - final"]
+    parts = [paragraph(comparability(study.configs)), table([*head, "One standard error"], [*map(_row, compared)], 4)]
+    parts += [f'<p class="soft">{escape(READING)}</p>', "<h3>Differences of protocol</h3>", _differences(compared)]
+    return "\n".join(parts)
+
+
+def _why_none(study: Study) -> str:
+    """Why nothing measured stands beside published numbers."""
+    rows = comparable(study.configs)
+    if rows.empty:
+        return comparability(study.configs)
+    theirs, ours = listed(list(dict.fromkeys(rows["arm"]))), listed([arm.name for arm in study.compared_arms])
+    return (
+        "None of the published numbers can be set beside these runs, though model and benchmark are the same: they are "
+        f"of {theirs}, these runs of {ours}, on problems that environment.json must name."
+    )
+
+
+def _row(one: Compared) -> list[str]:
+    asked = f"{one.metric}@{one.asked}"
+    percent = Interval(100 * one.final.mean, 100 * one.final.low, 100 * one.final.high, one.final.n)
+    return [
+        one.benchmark,
+        arm_label(one.arm),
+        asked if one.k == one.asked else f"{asked}, here {one.metric}@{one.k}",
+        one.source,
+        plain(100 * one.published, 0),
+        with_interval(percent, 1) + (", one seed: no interval" if isnan(percent.low) else ""),
+        str(one.final.n),
+        f"{plain(100 * one.peak, 1)} (peak)",
+        _against_noise(one),
+        plain(100 * one.error, 1),
+    ]
+
+
+def _against_noise(one: Compared) -> str:
+    """The difference in points, and how many standard errors it is."""
+    if isnan(one.difference):
+        return f"none: {one.metric}@{one.k} is another quantity"
+    points = signed(100 * one.difference, 1)
+    if isnan(one.error):
+        return f"{points}, no standard error from one problem"
+    errors = abs(one.difference) / one.error if one.error else (float("inf") if one.difference else 0.0)
+    place = "within one" if errors <= 1 else "between one and two" if errors <= 2 else "beyond two"
+    return f"{points}, {place} standard error{'' if errors <= 1 else 's'}"
+
+
+def _differences(compared: list[Compared]) -> str:
+    """For each arm and source whose published runs differ from ours alike, the differences as a list."""
+    groups: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for one in compared:
+        named = groups.setdefault((arm_label(one.arm), one.source, one.differences), [])
+        if one.benchmark not in named:
+            named.append(one.benchmark)
+    return "\n".join(
+        paragraph(f"{arm} on {listed(named)}, {source}:") + bullets(list(of_them))
+        for (arm, source, of_them), named in groups.items()
+    )
+
+
+def _all_published(study: Study) -> list[str]:
+    """Every published number, apart from what was measured, and which of the paper's figures these runs can mirror."""
+    rows = [
+        [
+            row["source"],
+            str(row["model"]).split("/")[-1],
+            row["benchmark"],
+            row["metric"],
+            row["arm"] + ("" if pd.isna(row["at"]) else f", {row['parameter']} {row['at']:g}"),
+            plain(100 * row["value"], 0),
+            row["note"],
+        ]
+        for _, row in published().iterrows()
+    ]
+    head = ["Source", "Model", "Benchmark", "Metric", "Arm", "Percent", "Note"]
+    missing = missing_paper_figures(study)
+    drawn = [figure.number.replace("_", " ") for figure in FIGURES if figure.number not in missing]
+    words = (
+        f"python -m analysis figures writes the panels of the paper's Figures {', '.join(drawn)} from these runs as "
+        "paper_figure_NN."
+    )
+    absent = [f"Figure {number.replace('_', ' ')}, {why}" for number, why in missing.items()]
+    return [
+        f"<details><summary>{len(rows)} published numbers</summary>{table(head, rows, texts=5)}</details>",
+        f'<p class="soft">{escape(words)}</p>',
+        bullets(absent),
+    ]
+
+
+def _items() -> str:
+    """Which commands make each table and figure of the papers here."""
+    rows = "".join(
+        f"<tr><td>{escape(item.name)}</td><td>{escape(item.shows)}</td><td>{_made_by(item)}</td></tr>\n"
+        for item in items()
+    )
+    heads = "".join(f'<th scope="col">{words}</th>' for words in ("Published", "What it shows", "What makes ours"))
+    label = "What makes each table and figure of the papers here"
+    return (
+        f'<details><summary>{label}</summary><div class="scroll" role="region" tabindex="0" aria-label="{label}">'
+        f"<table><thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table></div></details>"
+    )
+
+
+def _made_by(item: Item) -> str:
+    """A command to a line, then what a reader must know."""
+    lines = [*(f"<code>{escape(command)}</code>" for command in item.commands), escape(item.note)]
+    return "".join(f"<div>{line}</div>" for line in lines if line)

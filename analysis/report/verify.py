@@ -1,0 +1,171 @@
+"""A report made again from its folders, and every difference named."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from math import isclose
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from analysis.errors import RecordsError
+from analysis.report.manifest import code_commit, inputs_of, read_manifest, sha256_of, versions
+
+Rebuild = Callable[[Sequence[Path], Mapping[str, Any], Path], None]
+AS_NUMBERS = (".csv", ".json")
+OF_EITHER = ("study.json", "config.json")  # one of which a study or run has
+ABSENT = object()  # the value of a key that one of two files lacks
+TOLERANCE = 1e-8  # of numbers, where other versions of what computes them may have other last digits
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found: `differences`, none where the report holds; `notes` on versions; how many files were compared."""
+
+    differences: list[str]
+    notes: list[str]
+    compared: int
+
+
+def verify(report: Path, runs: Sequence[Path], rebuild: Rebuild) -> Verified:
+    """Compare a report's inputs with its folders, its files with its manifest, and all with what is made anew.
+
+    runs: where the folders are now; by default where the manifest says. rebuild: writes the report of the folders with
+    the manifest's options into a folder. Figures are compared byte for byte where the versions agree, else their data.
+    """
+    manifest = read_manifest(report)
+    folders = _folders(manifest, report, runs)
+    differences = [*_inputs(manifest, folders), *_written(manifest, report)]
+    other = _other_versions(manifest["versions"])
+    with TemporaryDirectory() as again:
+        try:
+            rebuild(folders, manifest["options"], Path(again))
+        except RecordsError as error:
+            return Verified([*differences, f"cannot be made again: {error}"], other, 0)
+        names = [name for name in manifest["outputs"] if not other or name.endswith(AS_NUMBERS)]
+        for name in names:
+            differences += _compared(name, (report / name, Path(again) / name), TOLERANCE if other else 0.0)
+    if differences and (code := code_commit()) != manifest.get("code"):
+        other.append(f"made by analysis/ of commit {manifest.get('code')}, here is {code}")
+    return Verified(list(dict.fromkeys(differences)), other, len(names))
+
+
+def _folders(manifest: Mapping[str, Any], report: Path, runs: Sequence[Path]) -> list[Path]:
+    """Where the report's folders are now."""
+    folders = list(runs) or [(report / name).resolve() for name in manifest["folders"]]
+    if len(folders) != len(manifest["folders"]):
+        raise RecordsError(
+            f"expected {len(manifest['folders'])} folders with --runs, got {len(folders)}: name each one"
+        )
+    if missing := [folder for folder in folders if not any((folder / name).is_file() for name in OF_EITHER)]:
+        raise RecordsError(f"expected the report's study or run at {missing[0]}, got none: say where it is with --runs")
+    return folders
+
+
+def _inputs(manifest: Mapping[str, Any], folders: Sequence[Path]) -> Iterator[str]:
+    for folder, recorded in zip(folders, manifest["inputs"], strict=True):
+        present = inputs_of(folder)
+        gone = sorted(set(recorded) - set(present))
+        runs = {_run(name) for name in recorded} - {_run(name) for name in present} - {""}
+        of = "" if "study.json" in recorded else f"{folder.name}/"
+        yield from (f"{run}: the run is gone from {folder}" for run in sorted(runs))
+        yield from (f"{of}{name}: missing from {folder}" for name in gone if _run(name) not in runs)
+        yield from (f"{of}{name}: not there when the report was made" for name in sorted(set(present) - set(recorded)))
+        same = set(recorded) & set(present)
+        yield from (f"{of}{name}: changed since the report" for name in sorted(same) if recorded[name] != present[name])
+
+
+def _run(name: str) -> str:
+    """The run folder that a file of a study, or of a search's winners, lies in; empty for another file."""
+    match = re.match(r"((?:winners/)?runs/[^/]+)/", name)
+    return match[1] if match else ""
+
+
+def _written(manifest: Mapping[str, Any], report: Path) -> Iterator[str]:
+    for name, recorded in manifest["outputs"].items():
+        if not (report / name).is_file():
+            yield f"{name}: missing from the report"
+        elif sha256_of(report / name) != recorded:
+            yield f"{name}: changed after the report was written"
+
+
+def _other_versions(recorded: Mapping[str, str]) -> list[str]:
+    """The versions that are others here, so that bytes cannot be compared."""
+    here = versions()
+    return [
+        f"made with {name} {recorded.get(name)}, here is {here[name]}: figures are compared by their data alone"
+        for name in here
+        if name != "python" and recorded.get(name) != here[name]
+    ]
+
+
+def _compared(name: str, files: tuple[Path, Path], tolerance: float) -> list[str]:
+    """How the report's file differs from the one made anew; numbers may by `tolerance`, relative to their size."""
+    ours, again = files
+    if not again.is_file():
+        return [f"{name}: not among what is made anew"]
+    if not ours.is_file() or ours.read_bytes() == again.read_bytes():
+        return []
+    if not name.endswith(AS_NUMBERS):
+        return [f"{name}: other bytes when made anew"]
+    found = list(_rows(ours, again, tolerance) if name.endswith(".csv") else _keys(ours, again, tolerance))
+    same = [] if tolerance else ["the same numbers in other bytes"]
+    return [f"{name}: {words}" for words in found or same]
+
+
+def _rows(ours: Path, again: Path, tolerance: float) -> Iterator[str]:
+    """A line per row that differs, with its columns and both values."""
+    a, b = (list(csv.reader(io.StringIO(path.read_text(encoding="utf-8")))) for path in (ours, again))
+    if len(a) != len(b):
+        yield f"{len(a)} lines in the report, {len(b)} made anew"
+    for number, (row, other) in enumerate(zip(a, b, strict=False), start=1):
+        cells = [
+            f"{column}: {_value(cell)} in the report, {_value(anew)} made anew"
+            for column, cell, anew in zip_longest(a[0], row, other)
+            if not _same(cell, anew, tolerance)
+        ]
+        if cells:
+            yield f"line {number}, {'; '.join(cells)}"
+
+
+def _keys(ours: Path, again: Path, tolerance: float) -> Iterator[str]:
+    """A line per value that differs, with its keys."""
+    try:
+        trees = [json.loads(path.read_text(encoding="utf-8")) for path in (ours, again)]
+    except ValueError as error:
+        yield f"no JSON ({error})"
+        return
+    a, b = (dict(_leaves(tree, "")) for tree in trees)
+    for place in {**a, **b}:
+        mine, anew = a.get(place, ABSENT), b.get(place, ABSENT)
+        if not _same(mine, anew, tolerance):
+            yield f"{place}: {_value(mine)} in the report, {_value(anew)} made anew"
+
+
+def _leaves(tree: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Every value of a JSON tree that is no object or list, or an empty one, by its keys."""
+    if isinstance(tree, dict | list) and tree:
+        pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        for key, value in pairs:
+            yield from _leaves(value, f"{place}.{key}" if place else str(key))
+    else:
+        yield place, tree
+
+
+def _value(value: Any) -> str:
+    """The value in a sentence."""
+    return "nothing" if value is None or value is ABSENT else str(value)
+
+
+def _same(mine: Any, anew: Any, tolerance: float) -> bool:
+    """Whether two cells or JSON values are equal, or are numbers as near as the tolerance admits."""
+    if mine == anew and isinstance(mine, bool) == isinstance(anew, bool):
+        return True
+    try:
+        return tolerance > 0 and isclose(float(mine), float(anew), rel_tol=tolerance, abs_tol=1e-12)
+    except (TypeError, ValueError):
+        return False

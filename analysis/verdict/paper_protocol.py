@@ -1,0 +1,105 @@
+"""How the runs that were measured differ from those that a paper reports on, in words, from the records of both."""
+
+from collections.abc import Mapping
+from math import isclose
+from typing import Any
+
+from analysis.formatting import counted, scientific
+from analysis.records.published import Config, suite_of
+
+SETTINGS = {  # by the name in published.toml, what a sentence calls it
+    "eval_temperature": "temperature of the answers",
+    "eval_top_p": "top-p of the answers",
+    "max_response_tokens": "response limit, tokens",
+    "overlong_buffer": "overlong buffer, tokens",
+    "steps": "training steps (the published ones are read off a figure)",
+    "prompts_per_step": "prompts a step",
+    "group_size": "group size",
+    "minibatch_prompts": "mini-batch, prompts",
+    "lr": "learning rate",
+    "dynamic_sampling": "dynamic sampling",
+    "epsilon_high": "upper clip",
+    "delta": "dual clip",
+    "weights": "bounds of the influence weights",
+    "fipo_decay_rate": "decay rate",
+    "fipo_safety_threshold": "safety threshold",
+    "train_data": "training data",
+    "answer_format": "format of the answer asked for",
+    "prompt_template": "prompt template",
+}
+MISSING = object()
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """A run's settings by name, with those that papers state otherwise: minibatch_prompts and weights."""
+    found = {name: value for section in config.values() for name, value in section.items()}
+    if {"prompts_per_step", "minibatches"} <= set(found):
+        found["minibatch_prompts"] = found["prompts_per_step"] / found["minibatches"]
+    if {"fipo_clip_range", "fipo_clip_high_only"} <= set(found):
+        width = found["fipo_clip_range"]
+        low = 0.0 if found["fipo_clip_high_only"] else width
+        found["weights"] = [1.0 - low, 1.0 + width] if width else None
+    if found.get("train_data"):
+        found["train_data"] = suite_of(str(found["train_data"]))
+    return found
+
+
+def setting_differences(config: Config, published: Mapping[str, Any]) -> list[str]:
+    """A phrase for each setting that differs from what a paper states, or that the run did not record."""
+    ours = settings_of(config)
+    phrases = []
+    for name, words in SETTINGS.items():
+        if name in published and not _same(mine := ours.get(name, MISSING), published[name]):
+            phrases.append(f"{words}: {_shown(mine)} here, {_shown(published[name])} published")
+    if ours.get("lora_rank"):
+        phrases.append(f"LoRA adapters of rank {ours['lora_rank']} are trained here, all weights in the paper")
+    return phrases + ([str(published["says"])] if "says" in published else [])
+
+
+def evaluation_differences(seeds: int, diverged: int, evaluations: int, published: Mapping[str, Any]) -> list[str]:
+    """Of which checkpoints and how many runs both numbers are."""
+    final = f"the final value here is {_mean_of(evaluations)}, wherever the peak lay"
+    if published.get("checkpoint") == "peak":
+        phrases = [f"the published value is a peak, chosen by the benchmark itself; {final}"]
+    else:
+        phrases = [f"of which checkpoint the published value is, is not stated; {final}"]
+    if seeds > 1:
+        phrases.append(f"one run in the paper, {counted(seeds, 'seed')} here")
+    if diverged:
+        phrases.append(f"{counted(diverged, 'run')} here diverged: counted at the last evaluation")
+    return phrases
+
+
+def benchmark_differences(answers: int, problems: int, published: Mapping[str, Any]) -> list[str]:
+    """How many answers to how many problems."""
+    both = {"answers to a problem": (answers, "answers"), "problems": (problems, "problems")}
+    return [
+        f"{words}: {ours} here, {published[name]} published"
+        for words, (ours, name) in both.items()
+        if name in published and ours != published[name]
+    ]
+
+
+def _mean_of(evaluations: int) -> str:
+    return "that of the last evaluation" if evaluations == 1 else f"the mean of the last {evaluations} evaluations"
+
+
+def _same(mine: Any, theirs: Any) -> bool:
+    """Whether two settings are equal, numbers up to rounding."""
+    if isinstance(theirs, list):
+        return isinstance(mine, list) and all(map(_same, mine, theirs))
+    if isinstance(theirs, bool) or isinstance(mine, bool) or not isinstance(mine, int | float):
+        return bool(mine == theirs)
+    return isinstance(theirs, int | float) and isclose(mine, theirs)
+
+
+def _shown(value: Any) -> str:
+    if value is MISSING:
+        return "not recorded"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "on", False: "off"}[value]
+    if isinstance(value, float | int):
+        return scientific(value) if 0 < abs(value) < 1e-3 else f"{value:.10g}"
+    return str(value)

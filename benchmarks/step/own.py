@@ -1,0 +1,173 @@
+"""This project taking whole training steps on request, one thread: the real loop, and where its time goes.
+
+python -m benchmarks.step.own SPEC: a line of JSON for each line of input, the SPEC of `benchmarks.step.page`.
+"""
+
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from benchmarks.arithmetic import FORWARD_AND_BACKWARD, Group, forward_flops
+from benchmarks.models import endless
+from harness.algorithm.metrics import Stopwatch
+from harness.algorithm.state import Training, begin
+from harness.backends.phases import enter
+from harness.backends.torch_backend import TorchBackend
+from harness.backends.torch_setup import set_up_torch
+from harness.config.resolve import resolve
+from harness.config.schema import Config
+from harness.loop import run_step
+from harness.model.policy import load_policy
+from harness.rollouts.engine import Actors, Key, TorchEngine
+from harness.rollouts.sampler import Sample, Sampling
+from harness.run.record import RunFolder
+
+NEVER = 10**6  # steps: no evaluation and no checkpoint comes
+
+
+class CPUWatch(Stopwatch):
+    """CPU seconds by phase in place of the wall's, which others on the machine lengthen."""
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time what is done inside."""
+        started = time.process_time()
+        enter(name)
+        yield
+        self.seconds[name] += time.process_time() - started
+
+
+@dataclass
+class WatchedEngine(TorchEngine):
+    """Says what its last call took, and of what lengths prompts and responses were."""
+
+    cpu_s: float = 0.0
+    groups: list[Group] = field(default_factory=list)
+
+    def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
+        """As it is."""
+        started = time.process_time()
+        samples = super().generate(prompts, keys, sampling)
+        self.cpu_s = time.process_time() - started
+        size = len(samples) // len(prompts)
+        lengths = [len(one.tokens) for one in samples]
+        self.groups = [Group(len(p), lengths[i * size : (i + 1) * size]) for i, p in enumerate(prompts)]
+        return samples
+
+
+@dataclass(frozen=True)
+class WatchedBackend(TorchBackend):
+    """Keeps what each step of its optimizer took."""
+
+    taken: list[float] = field(default_factory=list)
+
+    def step(self, norm: Tensor) -> float:
+        """As it is."""
+        started = time.process_time()
+        moved = super().step(norm)
+        self.taken.append(time.process_time() - started)
+        return moved
+
+
+@dataclass
+class Stepper:
+    """A run of which one step is taken at a time."""
+
+    config: Config
+    training: Training
+    engine: WatchedEngine
+    backend: WatchedBackend
+    folder: RunFolder
+    trained_tokens: int = 0
+
+    def step(self) -> dict[str, Any]:
+        """Seconds of a whole step, of its parts, and the arithmetic that these needed."""
+        began = time.process_time(), time.perf_counter()
+        self.backend.taken.clear()
+        metrics = run_step(self.config, self.training, self.folder)
+        self.folder.add_metrics(metrics)
+        self.training.steps_done += 1
+        cpu, wall = time.process_time() - began[0], time.perf_counter() - began[1]
+        before, self.trained_tokens = self.trained_tokens, int(metrics["ledger/trained_tokens"] or 0)
+        optimizer = sum(self.backend.taken)
+        parts = {
+            "generation": self.engine.cpu_s,
+            "log-probabilities": float(metrics["time/logprobs_s"] or 0),
+            "update": float(metrics["time/update_s"] or 0) - optimizer,
+            "optimizer": optimizer,
+        }
+        forward = forward_flops(self.training.policy.model, self.engine.groups)
+        return {
+            "cpu_s": cpu,
+            "wall_s": wall,
+            "trained_tokens": self.trained_tokens - before,
+            "parts": parts | {"everything else": cpu - sum(parts.values())},
+            "flops": {
+                "generation": forward,
+                "log-probabilities": forward,
+                "update": FORWARD_AND_BACKWARD * forward,
+            },
+        }
+
+
+def settings_of(spec: dict[str, Any]) -> Config:
+    """What the spec asks for. Rewards are tosses of a coin: responses of random weights are all wrong."""
+    return resolve(
+        {
+            "model": spec["model"],
+            "loss_type": "dapo",
+            "epsilon_high": 0.28,
+            "dynamic_sampling": False,
+            "control": "random_reward",
+            "prompts_per_step": len(spec["prompts"][0]),
+            "group_size": spec["group_size"],
+            "max_response_tokens": spec["max_tokens"],
+            "minibatches": spec["minibatches"],
+            "lr": spec["lr"],
+            "warmup_steps": 0,
+            "steps": NEVER,
+            "eval_every": NEVER,
+            "checkpoint_every": NEVER,
+            "record_rollouts": "none",
+        }
+    )
+
+
+def begun(spec: dict[str, Any], path: Path) -> Stepper:
+    """The run before its first step, recorded in a new folder."""
+    set_up_torch(threads=1)
+    config = settings_of(spec)
+    policy = load_policy(spec["model"])
+    policy = policy if spec["is_free"] else endless(policy)
+    training = begin(config, policy, None)
+    backend, engine = watched(training.updater.backend), WatchedEngine(policy)
+    training.updater = dataclasses.replace(training.updater, backend=backend)
+    training.actors, training.watch = Actors(engine), CPUWatch()
+    return Stepper(config, training, engine, backend, RunFolder.create(path, config, {}, None))
+
+
+def watched(backend: Any) -> WatchedBackend:
+    """The plain backend with its optimizer's steps timed."""
+    return WatchedBackend(**{one.name: getattr(backend, one.name) for one in dataclasses.fields(TorchBackend)})
+
+
+def main(path: Path) -> None:
+    """One step for each line of input."""
+    spec = json.loads(path.read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as folder:
+        stepper = begun(spec, Path(folder) / "run")
+        for _ in iter(sys.stdin.readline, ""):
+            print(json.dumps(stepper.step()), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,114 @@
+"""TRL's GRPOTrainer (loss_type dapo, transformers' generate) taking whole training steps on request, one thread.
+
+python benchmarks/step/trl.py SPEC, in an environment that has TRL: a line of JSON for each line of input.
+"""
+
+import json
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # TRL and what it imports warn of each other
+    import datasets
+    from trl import GRPOConfig, GRPOTrainer
+
+
+class Counting(GRPOTrainer):  # type: ignore[misc]
+    """Counts the tokens that it trains on."""
+
+    trained = 0
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        outputs = super()._generate_and_score_completions(inputs)
+        self.trained += int(outputs["completion_mask"].sum())
+        return outputs
+
+
+class OnRequest(transformers.TrainerCallback):
+    """Between two rollouts: says what the last one and its updates took, and waits for a line."""
+
+    def __init__(self, updates: int) -> None:
+        self.updates = updates
+        self.trainer: Any = None
+        self.began = (0.0, 0.0)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> Any:  # noqa: ARG002
+        """An update of the optimizer begins."""
+        if state.global_step % self.updates:
+            return control
+        if state.global_step:
+            self.tell()
+        if not sys.stdin.readline():
+            control.should_training_stop = True
+        self.trainer.trained = 0
+        self.began = time.process_time(), time.perf_counter()
+        return control
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """The last step has no next one to begin."""
+        self.tell()
+
+    def tell(self) -> None:
+        """Seconds and trained tokens since the step began."""
+        cpu, wall = time.process_time() - self.began[0], time.perf_counter() - self.began[1]
+        print(json.dumps({"cpu_s": cpu, "wall_s": wall, "trained_tokens": self.trainer.trained}), flush=True)
+
+
+def constant(completions: list[str], **_: Any) -> list[float]:
+    """A reward that costs nothing and is not the same for all."""
+    return [float(len(text) % 2) for text in completions]
+
+
+def trainer(spec: dict[str, Any], folder: Path) -> GRPOTrainer:
+    """The trainer that the spec asks for."""
+    rows = len(spec["prompts"][0]) * spec["group_size"] // spec["minibatches"]
+    arguments = GRPOConfig(
+        output_dir=str(folder),
+        loss_type="dapo",
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=1,
+        steps_per_generation=spec["minibatches"],
+        num_generations=spec["group_size"],
+        max_completion_length=spec["max_tokens"],
+        max_steps=len(spec["prompts"]) * spec["minibatches"],
+        temperature=1.0,
+        epsilon_high=0.28,
+        learning_rate=spec["lr"],
+        weight_decay=0.1,
+        lr_scheduler_type="constant",
+        generation_kwargs={} if spec["is_free"] else {"suppress_tokens": spec["end_ids"]},
+        shuffle_dataset=False,
+        gradient_checkpointing=False,
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+        bf16=False,
+    )
+    model = transformers.AutoModelForCausalLM.from_pretrained(spec["model"], dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(spec["model"])
+    data = datasets.Dataset.from_dict({"prompt": [prompt for prompts in spec["prompts"] for prompt in prompts]})
+    callback = OnRequest(spec["minibatches"])
+    made = Counting(model, constant, arguments, data, processing_class=tokenizer, callbacks=[callback])
+    callback.trainer = made
+    return made
+
+
+def main() -> None:
+    """Train as the spec says, one rollout and its updates for each line of input."""
+    torch.set_num_threads(1)
+    spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer(spec, Path(folder)).train()
+
+
+if __name__ == "__main__":
+    main()

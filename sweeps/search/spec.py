@@ -1,0 +1,208 @@
+"""What a search is: losses, spaces, sampler, seeds, limits. Fixed when it begins, and written to study.json."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import Config, UsageError, config_sha256, flatten, resolve, tree_of
+from sweeps.search.designs import design
+from sweeps.search.samplers import Spec
+from sweeps.search.spaces import Space, Values
+from sweeps.study.folder import SCHEMA_VERSION, PlannedRun, read_json
+from sweeps.tracking.addresses import without_password
+
+VALUE = "mean over the tuning seeds of the final accuracy: the mean of the last evaluations, on the tuning prompts"
+MAY_GROW = ("trials",)
+NOT_COMPARED = ("report_seeds",)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Constraints on a trial; None: no limit. A trial beyond one is shown, and never the best."""
+
+    response_tokens: float | None = None  # mean tokens per answer at the last evaluations
+    truncated_share: float | None = None  # share of answers cut off there
+    collapse: float | None = 0.5  # least final accuracy of a seed, as a share of the accuracy before training
+
+    def unknown(self) -> dict[str, float]:
+        """The same constraints of a trial without a value: some samplers want every trial to have them."""
+        return {name: 0.0 for name, limit in asdict(self).items() if limit is not None}
+
+    def excess(self, facts: Mapping[str, Any]) -> dict[str, float]:
+        """How far beyond each limit the trial is; at most 0 where it is within."""
+        beyond = {}
+        if self.response_tokens is not None:
+            beyond["response_tokens"] = facts["response_tokens"] - self.response_tokens
+        if self.truncated_share is not None:
+            beyond["truncated_share"] = facts["truncated_share"] - self.truncated_share
+        if self.collapse is not None:
+            beyond["collapse"] = self.collapse * facts["start_accuracy"] - min(facts["values"])
+        return beyond
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search over one or several losses, each with the same number of trials, seeds, and tokens per run."""
+
+    study: Path
+    name: str  # in the storage: hosts without a common folder find each other by it
+    storage: str | None  # URL; None: a journal in the study's folder
+    preset: str
+    family: str
+    space: str
+    spaces: Mapping[str, Space]
+    settings: Mapping[str, Mapping[str, Any]]  # by loss: what is not searched, over the preset
+    sampler: Spec
+    sampler_seed: int
+    pruner: Spec
+    trials: int
+    seeds: tuple[int, ...]
+    report_seeds: tuple[int, ...]
+    limits: Limits
+
+    @property
+    def losses(self) -> list[str]:
+        """The losses in the order given."""
+        return list(self.spaces)
+
+    def design(self, loss: str) -> list[Values] | None:
+        """The settings of all trials, where the sampler's do not depend on results."""
+        return design(self.spaces[loss], self.sampler.name, self.trials, (self.sampler_seed, loss))
+
+    def config(self, loss: str, values: Mapping[str, Any], seed: int) -> Config:
+        """The settings of a run of a trial."""
+        return resolve({**self.settings[loss], **values, "seed": seed, "eval_split": "tune"}, self.preset)
+
+    def typical_config(self) -> Config:
+        """A run of the first loss with the preset's own values for what is searched: to measure and plan by."""
+        loss = self.losses[0]
+        return self.config(loss, self.spaces[loss].fixed, self.seeds[0])
+
+    def resolved(self, loss: str) -> dict[str, Any]:
+        """What is set and not searched, as the config has it, however the flags spelled it."""
+        flat = flatten(tree_of(self.config(loss, self.spaces[loss].fixed, self.seeds[0])))
+        return {name: flat[name] for name in self.settings[loss]}
+
+    def runs(self, loss: str, index: int, values: Mapping[str, Any]) -> list[PlannedRun]:
+        """The runs of a trial, one per tuning seed."""
+        arm = trial_name(loss, index)
+        return [PlannedRun(arm, seed, self.config(loss, values, seed), self.study) for seed in self.seeds]
+
+    def check(self) -> None:
+        """Raise UsageError unless settings all over every space are valid: before anything starts."""
+        for loss, space in self.spaces.items():
+            for values in space.corners():
+                try:
+                    self.config(loss, values, self.seeds[0])
+                except UsageError as error:
+                    raise UsageError(f"--space {self.space}, {loss}: {error} (in the searched range)") from None
+
+    def fingerprint(self, loss: str) -> str:
+        """Identity of the loss's part of the search, by which a storage knows it again: not its folder or size."""
+        described = self.described()
+        kept = {name: described[name] for name in ("seeds", "limits", "value", "pruner")}
+        kept["space"], kept["sampler"] = described["spaces"][loss], comparable(described["sampler"])
+        typical = self.config(loss, self.spaces[loss].fixed, self.seeds[0])
+        kept["settings"] = config_sha256(typical)
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+    def described(self) -> dict[str, Any]:
+        """As study.json has it."""
+        parameters = {loss: space.parameters for loss, space in self.spaces.items()}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "kind": "search",
+            "name": self.name,
+            "preset": self.preset,
+            "family": self.family,
+            "storage": without_password(self.storage) if self.storage else None,
+            "losses": self.losses,
+            "space": self.space,
+            "spaces": {loss: {n: one.described() for n, one in found.items()} for loss, found in parameters.items()},
+            "settings": {loss: self.resolved(loss) for loss in self.losses},
+            "sampler": {
+                "name": self.sampler.name,
+                "arguments": dict(self.sampler.arguments),
+                "seed": self.sampler_seed,
+            },
+            "pruner": {"name": self.pruner.name, "arguments": dict(self.pruner.arguments)},
+            "value": VALUE,
+            "trials": self.trials,
+            "seeds": list(self.seeds),
+            "report_seeds": list(self.report_seeds),
+            "token_budget": self.typical_config().run.token_budget,
+            "limits": asdict(self.limits),
+        }
+
+
+def trial_name(loss: str, index: int) -> str:
+    """The name of a trial, which begins those of its runs."""
+    return f"{loss}-trial{index:04d}"
+
+
+def check_same(new: Mapping[str, Any], study: Path) -> Mapping[str, Any] | None:
+    """What study.json says already, or None. Raises UsageError unless it is this search, with no fewer trials."""
+    old = read_json(study / "study.json")
+    if old is None:
+        refuse_foreign(study)
+        return None
+    if not isinstance(old, dict) or old.get("kind") != "search":
+        raise UsageError(f"--study: expected a search's folder or a new one, got {str(study)!r}: name another")
+    for field in [field for field in new if field not in (*NOT_COMPARED, *MAY_GROW)]:
+        ours, theirs = comparable(new[field]), comparable(old.get(field))
+        if ours != theirs:
+            place, ours, theirs = first_unequal(field, ours, theirs)
+            raise UsageError(
+                f"--study: expected this very search or a new folder, got {str(study)!r}, whose {place} is {theirs}, "
+                f"not {ours}: choose another --study"
+            )
+    if new["trials"] < old["trials"]:
+        raise UsageError(
+            f"--trials: expected at least the {old['trials']} that {str(study)!r} has, got {new['trials']}"
+        )
+    return old
+
+
+def refuse_foreign(study: Path) -> None:
+    """Raise UsageError where the folder holds something that no search left, or is a run's or inside one."""
+    own = (
+        "optuna.journal",
+        "claims.toml",
+        ".lock",
+        ".mirror",
+        "configs",
+        "logs",
+        "slots",
+    )  # of a search killed as it began
+    found = sorted(path.name for path in study.iterdir()) if study.is_dir() else []
+    if other := [name for name in found if not name.startswith(own)]:
+        raise UsageError(
+            f"--study: expected a new or empty folder, got {str(study)!r}, which holds {other[0]}: name another"
+        )
+    for parent in study.absolute().parents:
+        if (parent / "records.sha256").is_file():
+            raise UsageError(
+                f"--study: expected a folder outside runs, got {str(study)!r}, inside {parent}: name another"
+            )
+
+
+def first_unequal(place: str, ours: Any, theirs: Any) -> tuple[str, Any, Any]:
+    """The first entry in which two settings differ, with its place."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        for name in dict.fromkeys([*ours, *theirs]):
+            if ours.get(name) != theirs.get(name):
+                return first_unequal(f"{place}.{name}", ours.get(name), theirs.get(name))
+    return place, ours, theirs
+
+
+def comparable(value: Any) -> Any:
+    """A setting without what may differ between two starts of a search: Optuna's version, and how many random trials
+    the number of trials led to.
+    """
+    if isinstance(value, Mapping) and "arguments" in value:
+        arguments = {name: one for name, one in value["arguments"].items() if name != "n_startup_trials"}
+        return {**{name: one for name, one in value.items() if name != "optuna"}, "arguments": arguments}
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

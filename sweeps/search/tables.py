@@ -1,0 +1,173 @@
+"""What a search found, as its folder tells it: trials.parquet, importance.json, best/ (schema: docs/run_folder.md)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness import UsageError, flatten, tree_of, write_json, write_table
+from sweeps.search.spaces import Parameter
+from sweeps.search.spec import Search
+from sweeps.search.study import FrozenTrial, LossStudy, TrialState, is_lost
+from sweeps.search.trials import ACTED
+
+Row = dict[str, Any]
+FEWEST_FOR_IMPORTANCE = 4
+ENDED = ("finished", "pruned", "infeasible", "failed")  # states of a trial that is over
+CONSTRAINTS = ("response_tokens", "truncated_share", "collapse")
+PER_RUN = ("output_dir", "seed", "eval_split")
+
+
+def trial_rows(search: Search, studies: Mapping[str, LossStudy]) -> list[Row]:
+    """A row per trial of every loss."""
+    rows = []
+    for loss, study in studies.items():
+        found = study.counting_all(search.trials)
+        own = [row_of(search, loss, index, trial) for index, trial in found.items()]
+        ended = sorted(
+            (trial.user_attrs["ended"], index) for index, trial in found.items() if trial and has_ended(trial)
+        )
+        for place, (_, index) in enumerate(ended):
+            own[index]["ended"] = place
+        rows += own
+    return rows
+
+
+def has_ended(trial: FrozenTrial) -> bool:
+    """Whether the trial has ended and counts."""
+    return trial.state.is_finished() and "state" in trial.user_attrs and not is_lost(trial)
+
+
+def row_of(search: Search, loss: str, index: int, trial: FrozenTrial | None) -> Row:
+    """A trial's row. One that was lost with its controller waits to be made anew."""
+    row: Row = {"loss": loss, "trial": index, "state": "waiting", "attempts": 0}
+    if trial is None:
+        return row
+    attributes, facts = trial.user_attrs, trial.user_attrs.get("facts", {})
+    if trial.state == TrialState.RUNNING:
+        row["state"] = "running"
+    if has_ended(trial):
+        row["state"] = attributes["state"]
+    finished = row["state"] == "finished"
+    known = trial.system_attrs.get("fixed_params", {}) | trial.params
+    return row | {
+        "reason": attributes.get("reason"),
+        "value": trial.value if finished else None,
+        "feasible": is_feasible(trial) if has_ended(trial) else None,
+        **{name: facts.get(name) for name in FACTS},
+        **{f"param.{name}": shown(one, known[name]) for name, one in searched(search, loss) if name in known},
+        **{f"constraint.{name}": trial.constraints.get(name) if finished else None for name in CONSTRAINTS},
+        **{f"acted.{name}": share for name, share in facts.get("acted", {}).items()},
+        "attempts": attributes.get("deaths", 0),
+        "host": (attributes.get("holder") or {}).get("host"),
+    }
+
+
+FACTS = ("seeds", "values", "start_accuracy", "response_tokens", "truncated_share", "generated_tokens", "seconds")
+
+
+def is_feasible(trial: FrozenTrial) -> bool:
+    """Whether it has a value and every constraint holds."""
+    return trial.state == TrialState.COMPLETE and all(excess <= 0 for excess in trial.constraints.values())
+
+
+def searched(search: Search, loss: str) -> list[tuple[str, Parameter]]:
+    """The parameters that vary."""
+    return list(search.spaces[loss].searched.items())
+
+
+def is_number(one: Parameter) -> bool:
+    """Whether all its values are numbers."""
+    return one.kind != "choice" or all(type(value) in (int, float) for value in one.values)
+
+
+def shown(one: Parameter, value: Any) -> float | str:
+    """A parameter's value as the table holds it."""
+    if is_number(one):
+        return float(value)
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def schema_of(search: Search) -> pa.Schema:
+    """The columns, those of every loss's parameters in their own order."""
+    parameters = {name: one for loss in search.losses for name, one in searched(search, loss)}
+    acted = [name for name in parameters if name in ACTED]
+    return pa.schema(
+        {
+            "loss": pa.string(),
+            "trial": pa.int64(),
+            "state": pa.string(),
+            "reason": pa.string(),
+            "value": pa.float64(),
+            "feasible": pa.bool_(),
+            "seeds": pa.list_(pa.int64()),
+            "values": pa.list_(pa.float64()),
+            **{f"param.{name}": pa.float64() if is_number(one) else pa.string() for name, one in parameters.items()},
+            **{f"constraint.{name}": pa.float64() for name in CONSTRAINTS},
+            "start_accuracy": pa.float64(),
+            "response_tokens": pa.float64(),
+            "truncated_share": pa.float64(),
+            "generated_tokens": pa.int64(),
+            "seconds": pa.float64(),
+            **{f"acted.{name}": pa.float64() for name in acted},
+            "attempts": pa.int64(),
+            "host": pa.string(),
+            "ended": pa.int64(),
+        }
+    )
+
+
+def best_rows(rows: Sequence[Row]) -> dict[str, Row]:
+    """The best feasible trial of each loss that has one; of equals the first."""
+    best: dict[str, Row] = {}
+    for row in rows:
+        if row.get("feasible") and (row["loss"] not in best or row["value"] > best[row["loss"]]["value"]):
+            best[row["loss"]] = row
+    return best
+
+
+def write_trials(search: Search, rows: Sequence[Row]) -> None:
+    """trials.parquet."""
+    write_table(search.study / "trials.parquet", rows, schema_of(search))
+
+
+def write_findings(search: Search, studies: Mapping[str, LossStudy], rows: Sequence[Row]) -> None:
+    """importance.json, and the best settings of each loss as a preset."""
+    write_json(search.study / "importance.json", {loss: importance(study) for loss, study in studies.items()})
+    folder = search.study / "best"
+    folder.mkdir(exist_ok=True)
+    for loss, row in best_rows(rows).items():
+        write_json(folder / f"{loss}.json", preset_of(search, loss, studies[loss].counting_all(search.trials), row))
+
+
+def preset_of(search: Search, loss: str, trials: Mapping[int, Any], row: Row) -> dict[str, Any]:
+    """The complete settings of a trial, but for what belongs to a run."""
+    values = {**search.spaces[loss].fixed, **trials[row["trial"]].params}
+    settings = flatten(tree_of(search.config(loss, values, search.seeds[0])))
+    return {name: value for name, value in settings.items() if name not in PER_RUN}
+
+
+def importance(study: LossStudy) -> dict[str, Any]:
+    """Both importances of each parameter, or why there is none."""
+    count = sum(trial.state == TrialState.COMPLETE for trial in study.trials())
+    nothing = {"trials": count, "fanova": None, "ped_anova": None}
+    if count < FEWEST_FOR_IMPORTANCE:
+        return nothing | {"note": f"expected at least {FEWEST_FOR_IMPORTANCE} finished trials, got {count}"}
+    try:
+        found = study.importance()
+    except (ValueError, RuntimeError) as error:
+        return nothing | {"note": str(error)}
+    return {"trials": count, **found, "note": None}
+
+
+def read_trials(study: Path) -> list[Row]:
+    """The rows of trials.parquet. Raises UsageError where it is missing or damaged."""
+    path = study / "trials.parquet"
+    try:
+        rows: list[Row] = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        words = "none" if not path.exists() else str(error).splitlines()[0]
+        raise UsageError(f"expected a search's {path}, got {words}: start the search, which writes it anew") from None
+    return rows

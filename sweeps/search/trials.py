@@ -1,0 +1,117 @@
+"""What a trial's runs left, read from their folders."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from harness import HarnessError, tree_of
+from sweeps.study.folder import PlannedRun, read_json, read_lines
+from sweeps.workers.slots import latest_metrics
+
+ACTED: dict[str, tuple[str, ...]] = {  # by parameter: the metrics that say on which share of trained tokens it acted
+    "epsilon": ("loss/clip_fraction_low",),
+    "epsilon_high": ("loss/clip_fraction_high",),
+    "delta": ("loss/clip_fraction_dual",),
+    "fipo_clip_range": ("loss/influence_weight_at_high",),
+    "fipo_decay_rate": ("loss/influence_weight_moved",),
+    "fipo_safety_threshold": ("loss/safety_fraction",),
+}
+
+
+def check_recorded(run: PlannedRun) -> None:
+    """Raise HarnessError unless the run recorded the settings that were asked of it."""
+    if (difference := first_difference(run)) is not None:
+        raise HarnessError(
+            f"{run.folder}: it was asked for {difference}: the search ends, since its trials are not what they say"
+        )
+
+
+def recorded_as_asked(run: PlannedRun) -> bool:
+    """Whether the folder, if there is one, is of a run with these settings."""
+    return not (run.folder / "config.json").is_file() or first_difference(run) is None
+
+
+def first_difference(run: PlannedRun) -> str | None:
+    """The first setting that was recorded otherwise than asked, in words."""
+    recorded = (read_json(run.folder / "config.json") or {}).get("config", {})
+    for section, settings in tree_of(run.config).items():
+        for name, value in settings.items():
+            found = recorded.get(section, {}).get(name)
+            if name != "output_dir" and found != value:
+                return f"{name} {value!r} and recorded {found!r}"
+    return None
+
+
+def trial_facts(runs: Sequence[PlannedRun]) -> dict[str, Any]:
+    """Value and records of a trial whose runs have finished: the columns of trials.parquet."""
+    facts = [run_facts(run) for run in runs]
+    means = ("start_accuracy", "response_tokens", "truncated_share")
+    return {
+        "seeds": [run.seed for run in runs],
+        "values": [one["accuracy"] for one in facts],
+        **{name: fmean(one[name] for one in facts) for name in means},
+        "generated_tokens": sum(one["generated_tokens"] for one in facts),
+        "seconds": sum(one["seconds"] for one in facts),
+        "acted": mean_shares([one["acted"] for one in facts]),
+    }
+
+
+def mean_shares(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean share of each parameter over the seeds that trained on anything."""
+    names = dict.fromkeys(name for shares in seeds for name in shares)
+    return {name: fmean(shares[name] for shares in seeds if name in shares) for name in names}
+
+
+def spent(runs: Sequence[PlannedRun]) -> dict[str, Any]:
+    """What a trial without a value has cost: tokens and seconds up to the last line of each run."""
+    last = [metrics for run in runs if (metrics := latest_metrics(run.folder))]
+    return {
+        "generated_tokens": sum(int(line["ledger/generated_tokens"]) for line in last),
+        "seconds": sum(float(line["time/elapsed_s"]) for line in last),
+    }
+
+
+def run_facts(run: PlannedRun) -> dict[str, Any]:
+    """A finished run's accuracy and what it spent."""
+    tables = sorted((run.folder / "evals").glob("step_*.parquet"))
+    trained = tables[1:] or tables  # the first is from before training
+    last = [answers(table) for table in trained[-run.config.evaluation.final_evaluations :]]
+    lines = read_lines(run.folder / "metrics.jsonl")
+    return {
+        "accuracy": fmean(one["correct"] for one in last),
+        "start_accuracy": answers(tables[0])["correct"],
+        "response_tokens": fmean(one["response_tokens"] for one in last),
+        "truncated_share": fmean(one["truncated"] for one in last),
+        "generated_tokens": int(lines[-1]["ledger/generated_tokens"]),
+        "seconds": float(lines[-1]["time/elapsed_s"]),
+        "acted": acted(lines, two_sided=not run.config.loss.fipo_clip_high_only),
+    }
+
+
+def evaluations(run: PlannedRun, seen: int) -> list[tuple[int, float]]:
+    """Step and accuracy of the run's evaluations so far, the one before training and the `seen` next left out."""
+    tables = sorted((run.folder / "evals").glob("step_*.parquet"))[1 + seen :]
+    return [(int(table.stem.removeprefix("step_")), answers(table)["correct"]) for table in tables]
+
+
+def answers(table: Path) -> dict[str, float]:
+    """Means over an evaluation's answers; each prompt has the same number of them."""
+    columns = pq.read_table(table, columns=["correct", "response_tokens", "truncated"])
+    return {name: fmean(map(float, columns[name].to_pylist())) for name in columns.column_names}
+
+
+def acted(lines: Sequence[Mapping[str, Any]], two_sided: bool) -> dict[str, float]:
+    """The share of trained tokens, over all steps, on which each parameter acted; none that the loss does not have."""
+    tokens = [line["ledger/trained_tokens"] for line in lines]
+    trained = [later - earlier for earlier, later in zip([0, *tokens], tokens, strict=False)]
+    shares = {}
+    for parameter, metrics in ACTED.items():
+        if parameter == "fipo_clip_range" and two_sided:  # else the lower bound is 1, whatever the range
+            metrics = (*metrics, "loss/influence_weight_at_low")
+        if metrics[0] in lines[0] and sum(trained):
+            total = sum(n * (line[name] or 0.0) for n, line in zip(trained, lines, strict=True) for name in metrics)
+            shares[parameter] = total / sum(trained)
+    return shares

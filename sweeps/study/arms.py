@@ -1,0 +1,151 @@
+"""The arms of a comparison: named settings from a family file, over a preset and the user's flags."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness import (
+    LOSS_TYPES,
+    OWN_PREFIXES,
+    Config,
+    Difference,
+    UsageError,
+    differences,
+    parsed,
+    resolve,
+    section_of,
+)
+
+FAMILIES = Path(__file__).parents[1] / "families"
+SET_BY_COMPARE = ("loss_type", "seed", "control", "output_dir")
+PER_RUN = ("seed", "output_dir")
+
+
+ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # it becomes part of file names
+
+
+class Family(BaseModel):
+    """Which arms exist, and in which settings they may differ."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    description: str
+    allowed: frozenset[str]
+    confounds: bool = False  # whether other differences are admitted, as confounds
+    arms: Mapping[ArmName, Mapping[str, Any]]
+    controls: Mapping[ArmName, Mapping[str, Any]] = {}
+
+    def admits(self, field: str, values: Mapping[str, Any]) -> bool:
+        """Whether arms may differ so. A loss's own fields make the loss; only planted controls set a control."""
+        if field in ("control", "fipo_placebo"):
+            return all(value in ("none", None) for name, value in values.items() if name not in self.controls)
+        return field.startswith(OWN_PREFIXES) or field in self.allowed
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm with its seeds; `configs` has a complete Config for each."""
+
+    name: str
+    settings: Mapping[str, Any]
+    configs: Mapping[int, Config]
+
+    @property
+    def any_config(self) -> Config:
+        """The config of its first seed; the others differ in the seed alone."""
+        return next(iter(self.configs.values()))
+
+
+def differences_between(arms: Sequence[Arm], family: Family) -> list[Difference]:
+    """Every setting in which the arms' resolved configs differ, those that the family admits first."""
+    return differences({arm.name: arm.any_config for arm in arms}, family.admits, PER_RUN)
+
+
+def check_differences(differences: Sequence[Difference], family: Family) -> None:
+    """Raise UsageError on a difference that the family does not admit, unless it takes them as confounds."""
+    refused = [difference for difference in differences if not difference.allowed]
+    if refused and not family.confounds:
+        values = ", ".join(f"{name} {value}" for name, value in refused[0].values.items())
+        raise UsageError(
+            f"family {family.name!r}: arms may not differ in {refused[0].field} ({values}): give all arms one value, "
+            "or compare with --family recipe, which reports it as a confound"
+        )
+
+
+def load_family(name: str) -> Family:
+    """A shipped family (controlled, recipe), or one from a TOML file."""
+    path = FAMILIES / f"{name}.toml"
+    path = path if path.is_file() else Path(name)
+    shipped = ", ".join(sorted(file.stem for file in FAMILIES.glob("*.toml")))
+    try:
+        family = Family(**{"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError:
+        raise UsageError(f"--family: expected one of {shipped} or a TOML file, got {name!r}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--family {name}: expected TOML with description, allowed and arms, got: {error}") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise UsageError(f"--family {name}: {place}: {fault['msg']}: it needs description, allowed and arms") from None
+    known = section_of()
+    for field in family.allowed:
+        if field not in known:
+            raise UsageError(f"--family {name}: allowed names unknown setting {field!r}")
+    return family
+
+
+def arms_of(
+    family: Family, names: Mapping[str, int], preset: str, flags: Mapping[str, Any], first_seed: int = 0
+) -> list[Arm]:
+    """The named arms (or controls), each with its number of seeds, with the user's flags applied to all.
+
+    An arm may bring a preset of its own, which then stands in the place of `preset`.
+    """
+    for flag in flags:
+        if flag in SET_BY_COMPARE:
+            raise UsageError(f"--{flag} is set by the comparison itself: choose arms with --losses and --controls")
+    arms = []
+    for name, seeds in names.items():
+        settings = settings_of(family, name)
+        base = settings.pop("preset", None) or preset
+        clash = sorted(set(flags) & set(settings))
+        if clash:
+            raise UsageError(
+                f"--{clash[0]} is set by arm {name!r} of family {family.name!r} ({settings[clash[0]]}): "
+                "drop the flag, or give a family file of your own with --family"
+            )
+        numbers = range(first_seed, first_seed + seeds)
+        configs = {seed: resolve({**flags, **settings, "seed": seed}, base) for seed in numbers}
+        arms.append(Arm(name, settings, configs))
+    return arms
+
+
+def settings_of(family: Family, name: str) -> dict[str, Any]:
+    """An arm's own settings over those of the arm that it is `like`, and of the one that that is like."""
+    tables, merged, seen = {**family.arms, **family.controls}, dict[str, Any](), list[str]()
+    following: Any = name
+    while following is not None:
+        if following in seen:
+            raise UsageError(f"family {family.name!r}: arm {name!r} is like itself: {' -> '.join([*seen, following])}")
+        seen.append(following)
+        table = dict(table_of(tables, following, family))
+        following = table.pop("like", None)
+        merged = {**table, **merged}
+    for key in merged:
+        if key not in section_of() and key != "preset":
+            raise UsageError(f"family {family.name!r}: arm {name!r} sets {key!r}, which is no setting's name")
+    return {key: parsed(value) if isinstance(value, str) else value for key, value in merged.items()}
+
+
+def table_of(tables: Mapping[str, Mapping[str, Any]], name: str, family: Family) -> Mapping[str, Any]:
+    """The family's table of that name."""
+    if name in LOSS_TYPES and name not in tables and "dapo" in tables:  # a loss of one's own: DAPO's scaffold around it
+        return {"like": "dapo", "loss_type": name}
+    if name not in tables:
+        raise UsageError(f"family {family.name!r}: expected arms among {', '.join(tables)}, got {name!r}")
+    return tables[name]

@@ -1,0 +1,138 @@
+"""A study of several blocks: comparisons, each with its own arms, settings and at most one varied setting, run as one.
+
+Every (arm, settings) pair is a cell. What two blocks share is one cell and runs once, for the larger number of seeds.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harness import Config, UsageError, resolve, section_of
+from sweeps.study.arms import Arm, ArmName, Family, settings_of
+from sweeps.study.folder import identity
+
+DESIGNS = Path(__file__).parents[1] / "studies"
+SET_BY_STUDY = ("loss_type", "seed", "model_seed", "control", "fipo_placebo", "output_dir")
+Number = Annotated[int, Field(ge=1)]
+
+
+class Block(BaseModel):
+    """One question, and the runs that answer it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question: str
+    arms: tuple[ArmName, ...] = Field(min_length=1)
+    seeds: Number
+    first_seed: int = Field(default=0, ge=0)
+    settings: Mapping[str, Any] = {}
+    vary: Mapping[str, list[Any]] = Field(default={}, max_length=1)
+
+    @property
+    def levels(self) -> list[dict[str, Any]]:
+        """The varied setting's values, each as settings; a single empty one where nothing is varied."""
+        return [{name: value} for name, values in self.vary.items() for value in values] or [{}]
+
+
+class Design(BaseModel):
+    """The blocks of a study and what they share. Seed s starts from the warm start `model_seed` = s mod warm_starts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    family: str
+    preset: str
+    claims: str
+    warm_starts: Number
+    settings: Mapping[str, Any] = {}
+    blocks: Mapping[ArmName, Block] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def check_names(self) -> "Design":
+        """Refuse what is no setting, or set by the study itself."""
+        named = [self.settings, *(one for block in self.blocks.values() for one in (block.settings, block.vary))]
+        for settings in named:
+            for field in settings:
+                if field not in section_of() or field in SET_BY_STUDY:
+                    raise ValueError(f"{field!r} is no setting that a study may set")
+        return self
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the design."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An arm at a level of a block's varied setting, and the study's arm that holds its runs."""
+
+    arm: str
+    level: Any  # None where the block varies nothing
+    cell: str
+
+
+def load_design(name: str) -> Design:
+    """A shipped design (`standard`), or one from a TOML file."""
+    path = DESIGNS / f"{name}.toml"
+    path = path if path.is_file() else Path(name)
+    shipped = ", ".join(sorted(file.stem for file in DESIGNS.glob("*.toml")))
+    try:
+        return Design(**{"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError:
+        raise UsageError(f"--design: expected one of {shipped} or a TOML file, got {name!r}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--design {name}: expected TOML with title, family, preset and blocks, got: {error}"
+        ) from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        words = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"]
+        raise UsageError(f"--design {name}: {'.'.join(map(str, fault['loc'])) or 'blocks'}: {words}") from None
+
+
+def cells_of(
+    design: Design, family: Family, flags: Mapping[str, Any], most_seeds: int | None = None
+) -> tuple[list[Arm], dict[str, list[Cell]]]:
+    """The study's arms, one per cell, and the cells of each block; `flags` hold for every run.
+
+    most_seeds: no block runs more seeds than this.
+    """
+    check_flags(design, flags)
+    arms, blocks = dict[tuple[str, str], Arm](), dict[str, list[Cell]]()
+    for block_name, block in design.blocks.items():
+        blocks[block_name] = []
+        seeds = range(block.first_seed, block.first_seed + min(block.seeds, most_seeds or block.seeds))
+        for level in block.levels:
+            for arm in block.arms:
+                own = {**settings_of(family, arm), **level}
+                configs = {seed: config_of(design, block, {**flags, **own}, seed) for seed in seeds}
+                key = arm, identity(configs[seeds[0]])
+                name = ".".join([block_name, arm, *map(str, level.values())])
+                known = arms.setdefault(key, Arm(name, own, {}))
+                arms[key] = Arm(known.name, known.settings, {**known.configs, **configs})
+                blocks[block_name].append(Cell(arm, next(iter(level.values()), None), known.name))
+    return list(arms.values()), blocks
+
+
+def check_flags(design: Design, flags: Mapping[str, Any]) -> None:
+    """Raise UsageError on a flag that the study sets or varies itself."""
+    varied = {name for block in design.blocks.values() for name in block.vary}
+    for flag in flags:
+        if flag in SET_BY_STUDY or flag in varied:
+            raise UsageError(
+                f"--{flag} is set by the study itself: write a design of your own, and pass it as --design"
+            )
+
+
+def config_of(design: Design, block: Block, own: Mapping[str, Any], seed: int) -> Config:
+    """A run's complete settings: the block's over the design's over the preset's, the arm's and the flags on top."""
+    keyed = {"seed": seed, "model_seed": seed % design.warm_starts}
+    return resolve({**design.settings, **block.settings, **own, **keyed}, design.preset)

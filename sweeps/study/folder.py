@@ -1,0 +1,217 @@
+"""The study folder: what was planned, and which of its runs are there. Its schema is docs/run_folder.md."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from harness import Config, UsageError, config_sha256, read_config, tree_of, write_json
+from sweeps.study.arms import Arm, Family, differences_between
+
+SCHEMA_VERSION = 1
+PRIMARY_OUTCOME = "auc"  # mean training accuracy over the steps; fixed here, before any run
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of the study."""
+
+    arm: str
+    seed: int
+    config: Config
+    study: Path
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return f"{self.arm}-seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is recorded."""
+        return self.study / "runs" / self.name
+
+    @property
+    def config_file(self) -> Path:
+        """The settings handed to `harness train`."""
+        return self.study / "configs" / f"{self.name}.json"
+
+    @property
+    def log(self) -> Path:
+        """What the run printed."""
+        return self.study / "logs" / f"{self.name}.log"
+
+    @property
+    def reason_file(self) -> Path:
+        """Where the run's process leaves the code of how it ended."""
+        return self.study / "logs" / f"{self.name}.reason"
+
+    def reason_code(self) -> str | None:
+        """How the run's latest process says that it ended, or None where it said nothing."""
+        return (self.reason_file.read_text(encoding="utf-8").strip() or None) if self.reason_file.is_file() else None
+
+    @property
+    def can_be_resumed(self) -> bool:
+        """Whether an attempt was stopped or killed. One that failed would fail again, so it starts anew."""
+        return (self.folder / "config.json").is_file() and self.state() in ("running", "preempted", "unknown")
+
+    def state(self) -> str | None:
+        """What its status.json says, None where there is none, "unknown" where it is damaged."""
+        try:
+            status = read_json(self.folder / "status.json")
+        except UsageError:
+            return "unknown"
+        if status is None:
+            return None
+        state = status.get("state") if isinstance(status, dict) else None
+        return state if isinstance(state, str) else "unknown"
+
+
+def planned_runs(arms: Sequence[Arm], study: Path) -> list[PlannedRun]:
+    """Seed by seed, so that every arm has its first results early and an interrupted study is balanced."""
+    seeds = sorted({seed for arm in arms for seed in arm.configs})
+    return [
+        PlannedRun(arm.name, seed, arm.configs[seed], study) for seed in seeds for arm in arms if seed in arm.configs
+    ]
+
+
+def with_earlier_arms(study: Path, family: Family, preset: str, arms: Sequence[Arm]) -> list[Arm]:
+    """The arms together with those that the study already plans, so that nothing enters it uncompared.
+
+    Raises UsageError where the study is of another family or preset, or has an arm of that name with other settings.
+    """
+    described = read_json(study / "study.json")
+    if described is None:
+        return list(arms)
+    for field, value in (("family", family.name), ("preset", preset)):
+        if described[field] != value:
+            raise other_study(study, f"its {field} is {described[field]!r}, not {value!r}")
+    merged = {arm.name: arm for arm in arms}
+    for old in described["arms"]:
+        name, settings = old["name"], old["settings"]
+        files = {seed: str(study / "configs" / f"{name}-seed{seed}.json") for seed in old["seeds"]}
+        earlier = Arm(name, settings, {seed: read_config(Path(file)) for seed, file in files.items()})
+        new = merged.setdefault(name, earlier)
+        if identity(new.any_config) != identity(earlier.any_config):
+            raise other_study(study, f"its arm {name!r} has other settings")
+        merged[name] = Arm(name, new.settings, {**earlier.configs, **new.configs})
+    return list(merged.values())
+
+
+def other_study(study: Path, difference: str) -> UsageError:
+    """The refusal to mix two studies in one folder."""
+    return UsageError(
+        f"--study: expected a new folder or this very study, got {str(study)!r}: {difference}. "
+        "Choose another --study, or move that one away"
+    )
+
+
+def identity(config: Config) -> str:
+    """What the configs of an arm share: everything but the seed and the folder."""
+    return config_sha256(config.model_copy(update={"run": config.run.model_copy(update={"seed": 0})}))
+
+
+def set_aside(run: PlannedRun) -> None:
+    """Move what a failed attempt left to superseded/: nothing is overwritten."""
+    if not run.folder.exists():
+        return
+    kept = run.study / "superseded"
+    kept.mkdir(exist_ok=True)
+    number = 1
+    while (kept / f"{run.name}-{number}").exists():
+        number += 1
+    run.folder.rename(kept / f"{run.name}-{number}")
+
+
+def write_study(
+    study: Path,
+    family: Family,
+    preset: str,
+    arms: Sequence[Arm],
+    extra: Mapping[str, Any],
+) -> None:
+    """study.json, and the configs of its runs; `extra`: `claims` as sweeps.study.claims fixed them, and a design."""
+    differences = differences_between(arms, family)
+    (study / "configs").mkdir(exist_ok=True)
+    for run in planned_runs(arms, study):
+        write_json(run.config_file, tree_of(run.config))
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "family": family.name,
+        "family_description": family.description,
+        "preset": preset,
+        "primary_outcome": PRIMARY_OUTCOME,
+        "arms": [describe(arm, family) for arm in arms],
+        "differences": [asdict(difference) for difference in differences],
+        "confounds": [difference.field for difference in differences if not difference.allowed],
+        **extra,
+        "plans": plans_with(study, arms),
+    }
+    write_json(study / "study.json", content)
+
+
+def plans_with(study: Path, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """Every plan that the study has had, this one last: seeds that were added after looking must be seen as such."""
+    described = read_json(study / "study.json") or {}
+    plans: list[dict[str, Any]] = described.get("plans", [])
+    seeds = {arm.name: sorted(arm.configs) for arm in arms}
+    if plans and plans[-1]["seeds"] == seeds:
+        return plans
+    return [*plans, {"at": datetime.now(UTC).isoformat(timespec="seconds"), "seeds": seeds}]
+
+
+@contextmanager
+def locked(study: Path, name: str = ".lock") -> Iterator[None]:
+    """Hold the study's folder, made where it is missing: two comparisons in one would start each run twice."""
+    try:
+        study.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(study / name, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"--study: {str(study)!r} is being run by another process: wait for it, or stop it") from None
+    except OSError as error:
+        raise UsageError(
+            f"--study: expected a folder that can be written, got {str(study)!r}: {error.strerror}"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def describe(arm: Arm, family: Family) -> dict[str, Any]:
+    """An arm as study.json lists it; a control of the family that sets no control of the task goes by its own name."""
+    config = arm.any_config
+    control: str = config.task.control
+    if control == "none" and arm.name in family.controls:
+        control = arm.name
+    return {
+        "name": arm.name,
+        "loss_type": config.loss.loss_type,
+        "control": control,
+        "seeds": sorted(arm.configs),
+        "settings": dict(arm.settings),
+    }
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a journal such as metrics.jsonl. Raises UsageError where one is broken."""
+    try:
+        return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: expected a JSON object a line, got: {error}: restore it") from None
+
+
+def read_json(path: Path) -> Any:
+    """The file's content, or None where there is no such file. Raises UsageError where it is broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: expected JSON written by this program, got: {error}: move it away") from None
