@@ -67,6 +67,7 @@ def description(
             name: {
                 "question": block.question,
                 "first_seed": block.first_seed,
+                "baseline": block.baseline or block.arms[0],
                 "seeds": min(block.seeds, most_seeds or block.seeds),
                 "settings": dict(block.settings),
                 "varied": next(iter(block.vary), None),

@@ -14,7 +14,8 @@ CHOICES = {
     "role": ("primary", "exploratory"),
     "kind": ("superior", "equivalent"),
     "direction": ("higher", "lower"),
-    "metric": ("auc", "final_accuracy", "final_response_tokens", "length_slope", "own_best_accuracy", "rate_range"),
+    "metric": ("auc", "final_accuracy", "accuracy_at_equal_tokens", "final_response_tokens", "length_slope"),
+    "levels": (None, "own_best", "mean"),
 }
 TREND = ("parameter", "start", "end")
 ONE_ARM_METRICS = ("length_slope",)
@@ -26,7 +27,9 @@ class Claim:
 
     superior: in `metric`, `arm` lies above `baseline` (below, where direction is lower) by more than `margin`.
     equivalent: they lie within `margin` of each other. Without a baseline the arm's own value is meant, against 0.
-    With a parameter the effect is the change of `arm` from start to end along the trend of a designed grid.
+    With a parameter the effect is the change of `arm` from start to end along its trend over the levels of the setting
+    that a block varies.
+    levels: how a block's levels make one score per seed: the level that is best for the arm's other seeds, or the mean.
     margin: in the metric's unit, the smallest effect that would matter.
     """
 
@@ -41,6 +44,7 @@ class Claim:
     baseline: str | None = None
     direction: Literal["higher", "lower"] = "higher"
     parameter: str | None = None
+    levels: Literal["own_best", "mean"] | None = None
     start: float | None = None
     end: float | None = None
 
@@ -128,7 +132,8 @@ def _check_values(given: Mapping[str, Any], place: str) -> None:
     """Words from their lists, a margin that can be met, and a claim that is either about arms or about a grid."""
     for name, choices in CHOICES.items():
         if given.get(name, choices[0]) not in choices:
-            raise RecordsError(f"expected {name} to be one of {', '.join(choices)} in {place}, got {given[name]!r}")
+            words = ", ".join(filter(None, choices))
+            raise RecordsError(f"expected {name} to be one of {words} in {place}, got {given[name]!r}")
     margin, least = given["margin"], "above 0" if given["kind"] == "equivalent" else "0 or more"
     if not _is_number(margin) or margin < 0 or (margin == 0 and given["kind"] == "equivalent"):
         raise RecordsError(f"expected a margin {least} in {place}, got {margin!r}")
@@ -146,8 +151,8 @@ def _check_trend(given: Mapping[str, Any], some: Sequence[str], place: str) -> N
             f"expected parameter, from and to with 0 < from < to in {place}, got {', '.join(some)} = "
             f"{', '.join(repr(given[name]) for name in some)}"
         )
-    if given["metric"] != "final_accuracy":
-        raise RecordsError(f"expected metric final_accuracy for a trend in {place}, got {given['metric']!r}")
+    if given["metric"] not in ("auc", "final_accuracy"):
+        raise RecordsError(f"expected metric auc or final_accuracy for a trend in {place}, got {given['metric']!r}")
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

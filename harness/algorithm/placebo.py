@@ -3,6 +3,7 @@
 sign_mean       replaces each weight by the minibatch's mean weight over advantages of the same sign
 shuffle_within  permutes the weights among the tokens of each response
 shuffle_batch   permutes the weights among all tokens of the minibatch
+response_mean   replaces each weight by the mean weight of its response
 
 Each preserves the sum of the weights and does not depend on ranks or micro-batches. Permutations are keyed by seed,
 step and responses; all epochs of a step use the same ones.
@@ -20,7 +21,7 @@ from harness.algorithm.batching import MicroBatch
 from harness.backends.ranks import Ranks
 from harness.randomness import stream
 
-Placebo = Literal["none", "sign_mean", "shuffle_within", "shuffle_batch"]
+Placebo = Literal["none", "sign_mean", "shuffle_within", "shuffle_batch", "response_mean"]
 Key = tuple[int, str, int]  # step, prompt, sample
 Weights = Float[Tensor, "sequence token"]
 SentRow = tuple[Key, list[float], list[float]]  # a Row as it is sent between ranks
@@ -65,6 +66,8 @@ def replacement(kind: Placebo, seed: int, rows: Sequence[Row]) -> list[Tensor]:
         return []
     if kind == "sign_mean":
         return sign_means(rows)
+    if kind == "response_mean":
+        return [torch.full_like(row.weights, float(row.weights.double().mean())) for row in rows]
     if kind == "shuffle_within":
         return [row.weights[permutation(len(row.weights), seed, kind, row.key)] for row in rows]
     if kind == "shuffle_batch":

@@ -29,6 +29,7 @@ EVERYONE = WITHOUT_FIPO | FIPO_ALONE | {SWIFT}
 PLACEBOS = {
     "none": "",
     "sign_mean": ", then their mean per sign of A over the optimizer step (a placebo)",
+    "response_mean": ", then replaced by the mean weight of the response (a placebo)",
     "shuffle_within": ", then permuted within each response (a placebo)",
     "shuffle_batch": ", then permuted over the optimizer step (a placebo)",
 }

@@ -89,10 +89,10 @@ class LossSettings(Section):
     )
     fipo_filter_in_log_space: bool = setting(False, "Filter on log-ratios, as the authors do.")
     fipo_weight_bound: float | None = setting(None, "Largest weight (>= 1) without a clip range (the authors: 10).")
-    fipo_placebo: Literal["none", "sign_mean", "shuffle_within", "shuffle_batch"] = setting(
+    fipo_placebo: Literal["none", "sign_mean", "shuffle_within", "shuffle_batch", "response_mean"] = setting(
         "none",
-        "Take the credit out of the influence weights: their mean per sign of the advantage, or permuted within "
-        "each response or over the optimizer step.",
+        "Take the credit out of the influence weights: their mean per sign of the advantage or per response, or "
+        "permuted within each response or over the optimizer step.",
     )
 
     @model_validator(mode="before")

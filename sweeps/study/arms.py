@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness import (
     LOSS_TYPES,
@@ -23,6 +23,8 @@ from harness import (
 FAMILIES = Path(__file__).parents[1] / "families"
 SET_BY_COMPARE = ("loss_type", "seed", "control", "output_dir")
 PER_RUN = ("seed", "output_dir")
+ROLES = ("positive", "negative", "identical", "repeat", "placebo")
+ABOUT = ("label", "role", "against")  # what a family says of an arm besides its settings
 
 
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # it becomes part of file names
@@ -45,6 +47,24 @@ class Family(BaseModel):
         if field in ("control", "fipo_placebo"):
             return all(value in ("none", None) for name, value in values.items() if name not in self.controls)
         return field.startswith(OWN_PREFIXES) or field in self.allowed
+
+    @model_validator(mode="after")
+    def check_roles(self) -> "Family":
+        """Refuse a role that nothing is known of, and an arm held against one that the family has not."""
+        known = {**self.arms, **self.controls}
+        for name, table in known.items():
+            if table.get("role", "placebo") not in ROLES:
+                raise ValueError(f"{name!r}: expected role to be one of {', '.join(ROLES)}, got {table['role']!r}")
+            if table.get("against", name) not in known:
+                raise ValueError(f"{name!r}: expected against to name an arm of the family, got {table['against']!r}")
+        return self
+
+    def about(self, name: str) -> dict[str, Any]:
+        """What study.json says of an arm besides its settings; an arm is held against the one that it is like."""
+        table = {**self.arms, **self.controls}.get(name, {})
+        told = {field: table.get(field) for field in ABOUT}
+        told["against"] = told["against"] or table.get("like")
+        return {"like": table.get("like"), **told, "planted": name in self.controls}
 
 
 @dataclass(frozen=True)
@@ -135,6 +155,8 @@ def settings_of(family: Family, name: str) -> dict[str, Any]:
         seen.append(following)
         table = dict(table_of(tables, following, family))
         following = table.pop("like", None)
+        for field in ABOUT:
+            table.pop(field, None)
         merged = {**table, **merged}
     for key in merged:
         if key not in section_of() and key != "preset":

@@ -33,6 +33,7 @@ class Block(BaseModel):
     first_seed: int = Field(default=0, ge=0)
     settings: Mapping[str, Any] = {}
     vary: Mapping[str, list[Any]] = Field(default={}, max_length=1)
+    baseline: str | None = None  # the arm that the others' gains are taken over; by default the first
 
     @property
     def levels(self) -> list[dict[str, Any]]:
@@ -67,7 +68,9 @@ class Design(BaseModel):
     @property
     def sha256(self) -> str:
         """Identity of the design."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True).encode()
+        ).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -147,12 +147,20 @@ def write_study(
         "preset": preset,
         "primary_outcome": PRIMARY_OUTCOME,
         "arms": [describe(arm, family) for arm in arms],
+        "roles": {name: family.about(name) for name in named_in(arms, extra.get("design"))},
         "differences": [asdict(difference) for difference in differences],
         "confounds": [difference.field for difference in differences if not difference.allowed],
         **extra,
         "plans": plans_with(study, arms),
     }
     write_json(study / "study.json", content)
+
+
+def named_in(arms: Sequence[Arm], design: Mapping[str, Any] | None) -> list[str]:
+    """The family's names of the arms: in a study of several blocks, whose arms are cells, those of its blocks."""
+    if design is None:
+        return [arm.name for arm in arms]
+    return list(dict.fromkeys(cell["arm"] for block in design["blocks"].values() for cell in block["cells"]))
 
 
 def plans_with(study: Path, arms: Sequence[Arm]) -> list[dict[str, Any]]:

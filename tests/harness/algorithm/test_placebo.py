@@ -21,8 +21,8 @@ from tests.harness.responses import four_groups
 from tests.harness.tiny import small_config
 
 Replacement = Callable[[Placebo, int, Sequence[Row]], list[torch.Tensor]]
-KINDS: tuple[Placebo, ...] = ("sign_mean", "shuffle_within", "shuffle_batch")
-SHUFFLES = KINDS[1:]
+KINDS: tuple[Placebo, ...] = ("sign_mean", "response_mean", "shuffle_within", "shuffle_batch")
+SHUFFLES = KINDS[2:]
 
 
 def rows(step: int = 0) -> list[Row]:
@@ -41,6 +41,13 @@ def check_sign_mean(of: Replacement) -> None:
     assert first.tolist() == pytest.approx([positive] * 12)
     assert second.tolist() == pytest.approx([negative] * 8)
     assert third.tolist() == pytest.approx([positive, negative, 3.0])
+
+
+def check_response_mean(of: Replacement) -> None:
+    first, second, third = of("response_mean", 0, rows())
+    assert first.tolist() == pytest.approx([sum(range(1, 13)) / 12] * 12)
+    assert second.tolist() == pytest.approx([sum(range(20, 28)) / 8] * 8)
+    assert third.tolist() == pytest.approx([3.75 / 3] * 3)
 
 
 def check_shuffle_within(of: Replacement) -> None:
@@ -77,6 +84,10 @@ def check_keys(of: Replacement, kind: Placebo) -> None:
 
 def test_sign_mean_gives_every_sign_its_mean() -> None:
     check_sign_mean(replacement)
+
+
+def test_response_mean_gives_every_response_its_mean() -> None:
+    check_response_mean(replacement)
 
 
 def test_shuffle_within_permutes_each_response_by_itself() -> None:
