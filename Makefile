@@ -41,7 +41,7 @@ TRL = trl==1.16.0 transformers==5.19.0 accelerate==1.15.0
 VERL = verl==0.9.1
 BESIDE_VERL = transformers==5.10.4 tensordict==0.10.0 ray==2.60.0 hydra-core==1.3.8 codetiming==1.4.0 pillow==13.0.0
 
-.PHONY: setup demo compare ablate study sweep ui dashboard bench-search bench-statistics figures test test-faults test-deepspeed test-vllm test-examples mutants bench check lint format clean
+.PHONY: setup demo compare ablate study sweep ui dashboard bench-statistics figures test test-faults test-deepspeed test-vllm test-examples mutants bench check lint format clean
 
 setup: $(READY)
 
@@ -141,18 +141,14 @@ $(TRL_VENV)/.ready $(VERL_VENV)/.ready: pyproject.toml
 mutants: $(READY)
 	@$(PY) -m tests.losses.mutants
 
-# Speed and memory of training steps, sampling and losses beside TRL, transformers, ms-swift and the machine's limit: about
-# 20 minutes on two quiet cores, then docs/speed.md from it. make bench DEVICE=cuda on a GPU.
+# Speed and memory of training steps, sampling, losses and reports beside TRL, transformers, ms-swift and the machine's
+# limit: about 20 minutes on two quiet cores, then docs/speed.md from it. make bench DEVICE=cuda on a GPU.
 bench: $(READY) $(PEERS) $(if $(filter cpu,$(DEVICE)),$(TRL_VENV)/.ready)
 	@PYTHONPATH=$(PEERS) $(PY) -m benchmarks --device $(DEVICE) --save && $(PY) -m benchmarks.page
 
-# The search against a grid on the easy task, and two slots against one: most of an hour on two cores.
-bench-search: $(READY)
-	@$(PY) -m benchmarks.search --save
-
-# Whether intervals, tests and power hold what they promise, by simulation: half a minute; then reports on 1,000 runs.
+# Whether intervals, tests and power hold what they promise, by simulation: half a minute.
 bench-statistics: $(READY)
-	@$(PY) -m benchmarks.coverage --save && $(PY) -m benchmarks.report_scale --save
+	@$(PY) -m benchmarks.coverage --save
 
 # Only the source of ms-swift is read, so it comes without the hundred packages that it declares.
 $(PEERS):

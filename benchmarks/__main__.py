@@ -1,73 +1,58 @@
-"""python -m benchmarks [PART ...] [--device cuda] [--save]: figures and targets beside peers and the hardware."""
+"""python -m benchmarks [PART ...] [--device cuda] [--save]: figures beside peers and the hardware's limit."""
 
-import itertools
-import os
 import sys
 from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks import future_kl, gpu, logprobs, loss_cost, overhead, padding, recording, runs, sampling, size
-from benchmarks.step import page as step
-from benchmarks.table import Row, printed, saved
+from benchmarks import gpu, logprobs, losses, reports, sampling
+from benchmarks.frame import LOAD, Row, save, table
+from benchmarks.step import report as step
 from harness.backends.torch_setup import keep_freed_memory
 from harness.cli.parser import OneLineParser, run_command
 from harness.errors import UsageError
 
-
-def on_cpu(rows: Callable[[], Iterator[Row]]) -> Callable[[str], Iterator[Row]]:
-    """A part that has no rows on a GPU."""
-    return lambda device: rows() if device == "cpu" else iter(())
-
-
-PARTS: dict[str, Callable[[str], Iterator[Row]]] = {
-    "step": on_cpu(step.rows),
-    "sampling": on_cpu(sampling.rows),
-    "padding": on_cpu(padding.rows),
-    "size": on_cpu(size.rows),
-    "overhead": on_cpu(overhead.rows),
-    "future_kl": future_kl.rows,
-    "losses": lambda device: itertools.chain(
-        loss_cost.rows(device), loss_cost.share_of_step() if device == "cpu" else ()
-    ),
-    "logprobs": logprobs.rows,
-    "recording": on_cpu(recording.rows),
-    "gpu": gpu.rows,
-    "runs": on_cpu(runs.rows),
+THREADS = 2  # of parts that are not on one
+Part = Callable[[], Iterator[Row]]
+PARTS: dict[str, dict[str, Part]] = {
+    "cpu": {
+        "step": step.rows,
+        "sampling": sampling.rows,
+        "losses": lambda: losses.rows("cpu"),
+        "logprobs": logprobs.rows,
+        "reports": reports.rows,
+    },
+    "cuda": {"losses": lambda: losses.rows("cuda"), "gpu": gpu.rows},
 }
 
 
 def main(arguments: list[str]) -> None:
-    """Run the parts named, or all, and print the table of each as it ends."""
+    """Run the parts named, or all of the device's, and print the table of each as it ends."""
     parser = OneLineParser(
         prog="python -m benchmarks", allow_abbrev=False, description="Speed and memory beside peers."
     )
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)} (default: all)")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    names = "; ".join(f"{', '.join(parts)} on {device}" for device, parts in PARTS.items())
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{names} (default: all)")
+    parser.add_argument("--device", choices=list(PARTS), default="cpu")
     parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results")
     options = parser.parse_args(arguments)
-    unknown = [part for part in options.parts if part not in PARTS]
+    parts = PARTS[options.device]
+    unknown = [part for part in options.parts if part not in parts]
     if unknown:
-        raise UsageError(f"expected parts among {', '.join(PARTS)}, got {unknown[0]!r}")
+        raise UsageError(f"expected parts among {', '.join(parts)} on {options.device}, got {unknown[0]!r}")
     if options.save and options.parts:
         raise UsageError("--save keeps one record of all parts: leave the parts out")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: expected a CUDA device, found none: use --device cpu")
     keep_freed_memory()  # as a run does: else page faults of fresh memory are most of what is timed
-    load = os.getloadavg()[0]
-    print(f"load of the machine before the start: {load:.1f}" + (": the figures will suffer" if load > 0.5 else ""))
-    rows: dict[str, list[Row]] = {}
-    for part in options.parts or PARTS:
-        torch.set_num_threads(options.threads)  # a part that trains sets its own
-        rows[part] = list(PARTS[part](options.device))
-        if rows[part]:
-            print(f"\n{printed(rows[part])}\n", flush=True)
-    if len(rows) > 1:
-        print(printed([row for found in rows.values() for row in found]))
-    torch.set_num_threads(options.threads)
+    print(f"load of the machine before the start: {LOAD:.1f}" + (": the figures will suffer" if LOAD > 0.5 else ""))
+    found: dict[str, list[Row]] = {}
+    for part in options.parts or parts:
+        torch.set_num_threads(THREADS)
+        found[part] = list(parts[part]())
+        print(f"\n{table(found[part])}\n", flush=True)
     if options.save:
-        print(f"saved: {saved(rows, options.device, 'speed')}")
+        print(f"saved: {save(found, options.device)}")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.timing import cpu_seconds, one_thread
+from benchmarks.timing import interleaved, one_thread
 
-SQUARES = (256, 512, 1024)  # rows and columns of the products whose best rate is the machine's
+SQUARES = (256, 512, 1024)  # rows and columns of the products whose best rate is a CPU's
 FORWARD_AND_BACKWARD = 3  # times the forward pass: 2 FLOPs a weight and token, and 4 backward
 
 
@@ -44,14 +44,14 @@ def forward_flops(model: Any, groups: Sequence[Group]) -> float:
     return float(2 * body * (prompts + responses) + 2 * head.weight.numel() * responses + attention)
 
 
-def matrix_multiply_rate(rounds: int = 10) -> float:
+def cpu_rate() -> float:
     """FLOPs per second of the machine's best product of float32 matrices on one thread."""
     with one_thread():
-        return max(square_rate(size, rounds) for size in SQUARES)
+        return max(product_rate(torch.randn(size, size), rounds=3) for size in SQUARES)
 
 
-def square_rate(size: int, rounds: int) -> float:
-    """The same of squares of this size."""
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    result = torch.empty(size, size)
-    return 2.0 * size**3 / min(cpu_seconds(lambda: torch.mm(left, right, out=result)) for _ in range(rounds))
+def product_rate(square: torch.Tensor, rounds: int) -> float:
+    """FLOPs per second of the square's product with itself, at best."""
+    result = torch.empty_like(square)
+    run = {"": lambda: torch.mm(square, square, out=result)}
+    return 2.0 * len(square) ** 3 / interleaved(run, rounds, square.device.type)[""].minimum

@@ -1,25 +1,48 @@
 """Models of random weights, of the shapes that benchmarks measure, with the built-in task's tokenizer."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from harness.model.policy import Policy
-from harness.run.tiny_model import fresh_policy
+from harness.run.tiny_model import SHAPE, character_tokenizer
 
 NEVER = -1  # no token has this id
-FLAT = 0.02  # transformers' own spread of weights: every token, an end too, is about as likely
-LARGER: dict[str, Any] = {  # 1.06 million parameters
+# transformers' own spread of weights: every token, an end too, is about as likely
+TINY: dict[str, Any] = SHAPE | {"model_type": "qwen2", "initializer_range": 0.02}
+LARGER = TINY | {  # 1.06 million parameters
     "hidden_size": 128,
     "num_hidden_layers": 4,
-    "num_attention_heads": 4,
     "num_key_value_heads": 4,
     "intermediate_size": 512,
 }
+SMOLLM: dict[str, Any] = {  # HuggingFaceTB/SmolLM2-135M: 134.5 million parameters
+    "model_type": "llama",
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "intermediate_size": 1536,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+    "initializer_range": 0.02,
+}
 
 
-def random_policy(**changes: Any) -> Policy:
-    """The tiny model's shape with these changes and flat logits, the same weights every time."""
-    return fresh_policy(0, **{"initializer_range": FLAT} | changes)
+def random_policy(shape: Mapping[str, Any], device: str = "cpu", dtype: torch.dtype = torch.float32) -> Policy:
+    """A model of the shape, as its config.json has it, the same weights every time."""
+    import transformers
+
+    tokenizer = character_tokenizer()
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    settings = transformers.AutoConfig.for_model(**{"vocab_size": len(tokenizer)} | dict(shape) | ids)
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        torch.manual_seed(0)
+        model = transformers.AutoModelForCausalLM.from_config(settings)
+    return Policy(model.to(dtype).eval(), tokenizer, frozenset({tokenizer.eos_token_id}))
 
 
 def endless(policy: Policy) -> Policy:

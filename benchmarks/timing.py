@@ -1,4 +1,4 @@
-"""Times of functions that are run in turn, so that whatever else the machine does falls on all of them."""
+"""Times of functions that are called in turn, so that whatever else the machine does falls on all of them."""
 
 import statistics
 import time
@@ -9,41 +9,33 @@ from dataclasses import dataclass
 import torch
 
 Function = Callable[[], object]
-Clock = Callable[[Function], float]  # the seconds of a call
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call."""
+    """Seconds of one call, or of one unit of what a call made."""
 
     median: float
     minimum: float
 
 
-def interleaved(
-    functions: Mapping[str, Function], rounds: int, device: str = "cpu", clock: Clock | None = None
-) -> dict[str, Timing]:
+def interleaved(functions: Mapping[str, Function], rounds: int, device: str = "cpu") -> dict[str, Timing]:
     """The time of each function's calls: in each round each has one slow call, or quick ones for a tenth of a second.
 
     The first two calls warm up caches, kernels and the allocator, say how quick the function is, and are not counted.
-    The clock is by default the device's.
     """
-    measure = clock or (seconds_on_gpu if device == "cuda" else seconds)
     for run in functions.values():
         run()
-    calls = {name: max(1, min(100, int(0.1 / max(measure(run), 1e-9)))) for name, run in functions.items()}
+    calls = {name: max(1, min(100, int(0.1 / max(seconds(run, device), 1e-9)))) for name, run in functions.items()}
     taken: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, run in functions.items():
-            taken[name] += [measure(run) for _ in range(calls[name])]
+            taken[name] += [seconds(run, device) for _ in range(calls[name])]
     return {name: Timing(statistics.median(times), min(times)) for name, times in taken.items()}
 
 
 def interleaved_per_unit(functions: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, Timing]:
-    """CPU seconds per unit of each function's calls, each of which returns how many units it made.
-
-    The first call of each is not counted.
-    """
+    """CPU seconds per unit: each call returns how many units it made. The first call of each is not counted."""
     for run in functions.values():
         run()
     taken: dict[str, list[float]] = {name: [] for name in functions}
@@ -66,22 +58,12 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def seconds(run: Function) -> float:
-    """Wall seconds of a call."""
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
-
-
-def cpu_seconds(run: Function) -> float:
-    """Seconds that this process computed during a call, on all its threads."""
-    begin = time.process_time()
-    run()
-    return time.process_time() - begin
-
-
-def seconds_on_gpu(run: Function) -> float:
-    """Seconds between two events around a call on the current CUDA stream."""
+def seconds(run: Function, device: str) -> float:
+    """Wall seconds of a call, on a GPU between two events around it on the current stream."""
+    if device != "cuda":
+        begun = time.perf_counter()
+        run()
+        return time.perf_counter() - begun
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     begin.record()
     run()
@@ -91,19 +73,7 @@ def seconds_on_gpu(run: Function) -> float:
 
 
 def copy_seconds_per_byte(device: str, bytes_each: int = 2**28) -> float:
-    """The floor: seconds per byte moved by a streaming copy of a large array, best of 50; read and write both count."""
+    """Seconds per byte moved by a streaming copy of a large array, best of 50; read and write both count."""
     source = torch.ones(bytes_each // 4, device=device)
     target = torch.empty_like(source)
-    measure = seconds_on_gpu if device == "cuda" else seconds
-    return min(measure(lambda: target.copy_(source)) for _ in range(50)) / (2 * bytes_each)
-
-
-def launch_seconds() -> float:
-    """Seconds that a GPU takes from one small kernel to the next, best of 50 rows of 100."""
-    number = torch.ones(1, device="cuda")
-
-    def hundred() -> None:
-        for _ in range(100):
-            number.add_(1)
-
-    return min(seconds_on_gpu(hundred) for _ in range(50)) / 100
+    return min(seconds(lambda: target.copy_(source), device) for _ in range(50)) / (2 * bytes_each)

@@ -1,9 +1,8 @@
 """This project taking whole training steps on request, one thread: the real loop, and where its time goes.
 
-python -m benchmarks.step.own SPEC: a line of JSON for each line of input, the SPEC of `benchmarks.step.page`.
+python -m benchmarks.step.own SPEC: a line of JSON for each line of input, the SPEC of `benchmarks.step.report`.
 """
 
-import dataclasses
 import json
 import sys
 import tempfile
@@ -14,14 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from benchmarks.arithmetic import FORWARD_AND_BACKWARD, Group, forward_flops
 from benchmarks.models import endless
 from harness.algorithm.metrics import Stopwatch
 from harness.algorithm.state import Training, begin
 from harness.backends.phases import enter
-from harness.backends.torch_backend import TorchBackend
 from harness.backends.torch_setup import set_up_torch
 from harness.config.resolve import resolve
 from harness.config.schema import Config
@@ -64,20 +60,6 @@ class WatchedEngine(TorchEngine):
         return samples
 
 
-@dataclass(frozen=True)
-class WatchedBackend(TorchBackend):
-    """Keeps what each step of its optimizer took."""
-
-    taken: list[float] = field(default_factory=list)
-
-    def step(self, norm: Tensor) -> float:
-        """As it is."""
-        started = time.process_time()
-        moved = super().step(norm)
-        self.taken.append(time.process_time() - started)
-        return moved
-
-
 @dataclass
 class Stepper:
     """A run of which one step is taken at a time."""
@@ -85,38 +67,27 @@ class Stepper:
     config: Config
     training: Training
     engine: WatchedEngine
-    backend: WatchedBackend
     folder: RunFolder
     trained_tokens: int = 0
 
     def step(self) -> dict[str, Any]:
-        """Seconds of a whole step, of its parts, and the arithmetic that these needed."""
-        began = time.process_time(), time.perf_counter()
-        self.backend.taken.clear()
+        """CPU seconds of a whole step and of its phases, and the arithmetic that these needed, in FLOPs."""
+        began = time.process_time()
         metrics = run_step(self.config, self.training, self.folder)
         self.folder.add_metrics(metrics)
         self.training.steps_done += 1
-        cpu, wall = time.process_time() - began[0], time.perf_counter() - began[1]
+        cpu = time.process_time() - began
         before, self.trained_tokens = self.trained_tokens, int(metrics["ledger/trained_tokens"] or 0)
-        optimizer = sum(self.backend.taken)
-        parts = {
+        phases = {
             "generation": self.engine.cpu_s,
             "log-probabilities": float(metrics["time/logprobs_s"] or 0),
-            "update": float(metrics["time/update_s"] or 0) - optimizer,
-            "optimizer": optimizer,
+            "update": float(metrics["time/update_s"] or 0),
         }
         forward = forward_flops(self.training.policy.model, self.engine.groups)
-        return {
-            "cpu_s": cpu,
-            "wall_s": wall,
-            "trained_tokens": self.trained_tokens - before,
-            "parts": parts | {"everything else": cpu - sum(parts.values())},
-            "flops": {
-                "generation": forward,
-                "log-probabilities": forward,
-                "update": FORWARD_AND_BACKWARD * forward,
-            },
-        }
+        flops = {"generation": forward, "log-probabilities": forward, "update": FORWARD_AND_BACKWARD * forward}
+        tokens = self.trained_tokens - before
+        phases |= {"everything else": cpu - sum(phases.values())}
+        return {"cpu_s": cpu, "trained_tokens": tokens, "phases": phases, "flops": flops}
 
 
 def settings_of(spec: dict[str, Any]) -> Config:
@@ -149,15 +120,9 @@ def begun(spec: dict[str, Any], path: Path) -> Stepper:
     policy = load_policy(spec["model"])
     policy = policy if spec["is_free"] else endless(policy)
     training = begin(config, policy, None)
-    backend, engine = watched(training.updater.backend), WatchedEngine(policy)
-    training.updater = dataclasses.replace(training.updater, backend=backend)
+    engine = WatchedEngine(policy)
     training.actors, training.watch = Actors(engine), CPUWatch()
-    return Stepper(config, training, engine, backend, RunFolder.create(path, config, {}, None))
-
-
-def watched(backend: Any) -> WatchedBackend:
-    """The plain backend with its optimizer's steps timed."""
-    return WatchedBackend(**{one.name: getattr(backend, one.name) for one in dataclasses.fields(TorchBackend)})
+    return Stepper(config, training, engine, RunFolder.create(path, config, {}, None))
 
 
 def main(path: Path) -> None:

@@ -1,28 +1,17 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas  # noqa: F401  # pyarrow looks for it at its first table: once here, not in every fork
 import pytest
 
 from harness.backends.torch_setup import set_up_torch
-from harness.config.schema import Config
 from tests.faults.forked import forked, going_on
-from tests.faults.verdict import TOLL, Toll
+from tests.faults.verdict import Truth
 from tests.faults.writes import killed_at, listed_in
 from tests.harness.tiny import SCAFFOLD, cache_as_tiny, small_config
 
 SETTINGS = {"steps": 4, "checkpoint_every": 1, "eval_every": 2, "prompts_per_step": 2, "output_dir": "run"}
-
-
-class Truth(NamedTuple):
-    """A run that met no fault."""
-
-    config: Config
-    run: Path
-    writes: list[str]  # what it wrote, operation by operation
-    duration_s: float
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,6 +23,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("FIPO_HARNESS_CACHE", str(cache))
         cache_as_tiny(cache)
         yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the files of one fuzzed module."""
+    return tmp_path_factory.mktemp("fuzz")
 
 
 def run_without_fault(folder: Path, **changes: object) -> Truth:
@@ -69,11 +64,3 @@ def half(fipo: Truth, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "step_000002",
     ]
     return folder / "run"
-
-
-@pytest.fixture
-def toll(pytestconfig: pytest.Config) -> Iterator[Toll]:
-    """What the test's faults did; the table is of all tests."""
-    mine = Toll()
-    yield mine
-    pytestconfig.stash.setdefault(TOLL, Toll()).ended.update(mine.ended)

@@ -25,6 +25,8 @@ CHANGES = """below zero; squared; cubed; less; more; at most; short; pairs; tent
 per million; percent off; million; thousand; hundred; billion; dozen; percent; mod 3; times; over 7; half; negative"""
 WORDS = """east west north no yes odd even true false Monday Evelyn Briana red green stop listen triangle kite none
 never BAC AEBDC ABC PQRS CBAD Amy Dan tan"""
+MARKUP = r"**{}**@__{}__@`{}`@\({}\)@${}$@{}.@ {} @\displaystyle {}@\boldsymbol{{{}}}@\mathbf{{{}}}"
+MULTIPLIERS = (("hundred", 100), ("thousand", 1000), ("million", 10**6), ("billion", 10**9), ("dozen", 12))
 PRODUCTS = ("xy", "abc", "mn", "pq", "xyz", "2xy", "7abc", "3mnp", "uv", "ab")
 
 
@@ -42,54 +44,25 @@ def mutant(random: Random) -> Mutant:
     """One of a kind drawn at random, perhaps with markup around it."""
     made = random.choice(KINDS)(random)
     if random.random() < 0.3:
-        return Mutant(made.decision, made.gold, marked_up(random, made.answer), made.right)
+        return Mutant(made.decision, made.gold, random.choice(MARKUP.split("@")).format(made.answer), made.right)
     return made
 
 
-def marked_up(random: Random, answer: str) -> str:
-    """The same answer with markup around it, or in another style."""
-    forms = [
-        "**{}**",
-        "__{}__",
-        "`{}`",
-        r"\({}\)",
-        "${}$",
-        "{}.",
-        " {} ",
-        r"\displaystyle {}",
-        r"\boldsymbol{{{}}}",
-        r"\mathbf{{{}}}",
-    ]
-    return random.choice(forms).format(answer)
-
-
-def drawn(random: Random, decision: str, gold: str, right: list[str], wrong: list[str]) -> Mutant:
-    """One of the answers that are right, or wrong, as often."""
+def drawn(random: Random, decision: str, gold: str, right: str, wrong: str) -> Mutant:
+    """One of the answers that are right, or wrong, as often; both lists are separated by @."""
     is_right = random.random() < 0.5 or not wrong
-    return Mutant(decision, gold, random.choice(right if is_right else wrong), is_right)
+    return Mutant(decision, gold, random.choice((right if is_right else wrong).split("@")), is_right)
 
 
 def unit(random: Random) -> Mutant:
     """A number with a unit."""
     n, name = random.randrange(2, 50), random.choice(UNITS)
     if random.random() < 0.5:
-        right = [
-            rf"{n}\text{{ {name}}}",
-            f"{n} {name}",
-            rf"{n}\,\mathrm{{{name}}}",
-            rf"\${n}",
-            f"\u20ac{n}",
-            f"{n}\u00b0",
-        ]
-        wrong = [
-            rf"{n + 1}\text{{ {name}}}",
-            rf"{n}\text{{ {word(random)}}}",
-            f"{n} {word(random)}",
-            f"{n}{word(random)}",
-        ]
-        return drawn(random, "Units", str(n), right, [answer for answer in wrong if answer])
+        right = rf"{n}\text{{ {name}}}@{n} {name}@{n}\,\mathrm{{{name}}}@\${n}@" + f"\u20ac{n}@{n}\u00b0"
+        wrong = rf"{n + 1}\text{{ {name}}}@{n}\text{{ {word(random)}}}@{n} {word(random)}@{n}{word(random)}"
+        return drawn(random, "Units", str(n), right, wrong)
     one, other, third = random.choice(UNIT_SPELLINGS)
-    return drawn(random, "Units", f"{n}{one}", [f"{n}{other}", str(n), f"{n}{one}"], [f"{n}{third}", f"{n + 1}{other}"])
+    return drawn(random, "Units", f"{n}{one}", f"{n}{other}@{n}@{n}{one}", f"{n}{third}@{n + 1}{other}")
 
 
 def word(random: Random) -> str:
@@ -101,32 +74,26 @@ def word(random: Random) -> str:
 def suffix(random: Random) -> Mutant:
     """A number with a word that changes it, against the number."""
     n, change = random.randrange(2, 50), random.choice(CHANGES.split(";")).strip()
-    return Mutant(
-        "Units", str(n), random.choice([rf"{n}\text{{ {change}}}", f"{n} {change}", rf"\text{{{n} {change}}}"]), False
-    )
+    forms = rf"{n}\text{{ {change}}}@{n} {change}@\text{{{n} {change}}}"
+    return Mutant("Units", str(n), random.choice(forms.split("@")), False)
 
 
 def multiplier(random: Random) -> Mutant:
     """A number with a word for a number."""
     n = random.randrange(2, 60)
-    name, factor = random.choice(
-        [("hundred", 100), ("thousand", 1000), ("million", 10**6), ("billion", 10**9), ("dozen", 12)]
-    )
-    right = [rf"{n}\text{{ {name}}}", f"{n} {name}", rf"{n}\,\text{{{name}}}", f"{n} {name} people", rf"\${n} {name}"]
-    return drawn(
-        random, "Multipliers", str(n * factor), right, [str(n), rf"{n + 1}\text{{ {name}}}", f"{n * factor} {name}"]
-    )
+    name, factor = random.choice(MULTIPLIERS)
+    right = rf"{n}\text{{ {name}}}@{n} {name}@{n}\,\text{{{name}}}@{n} {name} people@\${n} {name}"
+    wrong = rf"{n}@{n + 1}\text{{ {name}}}@{n * factor} {name}"
+    return drawn(random, "Multipliers", str(n * factor), right, wrong)
 
 
 def percentage(random: Random) -> Mutant:
     """A percentage against its decimal, or against its number."""
     n = random.randrange(2, 99)
-    forms = [rf"{n}\%", f"{n}%", rf"{n}\text{{ percent}}", f"{n} percent", f"{n} per cent"]
+    forms = rf"{n}\%@{n}%@{n}\text{{ percent}}@{n} percent@{n} per cent"
     if random.random() < 0.5:
-        return Mutant("Percent", str(n), random.choice(forms), right=False)
-    return drawn(
-        random, "Percent", f"{n / 100}", [*forms, rf"\frac{{{n}}}{{100}}"], [str(n), rf"{n + 1}\%", rf"0.{n}\%"]
-    )
+        return Mutant("Percent", str(n), random.choice(forms.split("@")), right=False)
+    return drawn(random, "Percent", f"{n / 100}", rf"{forms}@\frac{{{n}}}{{100}}", rf"{n}@{n + 1}\%@0.{n}\%")
 
 
 def prose(random: Random) -> Mutant:
@@ -135,19 +102,12 @@ def prose(random: Random) -> Mutant:
     letters = list(gold)
     random.shuffle(letters)
     mixed, other = "".join(letters), random.choice(WORDS.split())
-    right = [rf"\text{{{gold}}}", gold, rf"\textbf{{{gold}}}", rf"\mathrm{{{gold}}}", f"({gold})"]
-    wrong = [
-        other,
-        rf"\text{{{other}}}",
-        gold + gold,
-        f"not {gold}",
-        gold[1:],
-        mixed,
-        rf"\text{{{mixed}}}",
-        rf"{gold}\text{{ {other}}}",
-    ]
-    wrong = [answer for answer in wrong if gold.lower() not in (answer.lower(), answer[6:-1].lower())]
-    return drawn(random, "Words", random.choice([gold, rf"\text{{{gold}}}"]), right, wrong)
+    right = rf"\text{{{gold}}}@{gold}@\textbf{{{gold}}}@\mathrm{{{gold}}}@({gold})"
+    wrong = (
+        rf"{other}@\text{{{other}}}@{gold}{gold}@not {gold}@{gold[1:]}@{mixed}@\text{{{mixed}}}@{gold}\text{{ {other}}}"
+    )
+    kept = [one for one in wrong.split("@") if gold.lower() not in (one.lower(), one[6:-1].lower())]
+    return drawn(random, "Words", random.choice([gold, rf"\text{{{gold}}}"]), right, "@".join(kept))
 
 
 def product(random: Random) -> Mutant:
@@ -155,8 +115,8 @@ def product(random: Random) -> Mutant:
     gold = random.choice(PRODUCTS)
     digits, letters = gold.rstrip("abcdmnpquvxyz"), list(gold.lstrip("0123456789"))
     random.shuffle(letters)
-    right = [digits + "".join(letters), digits + " ".join(letters), digits + r" \cdot ".join(letters)]
-    wrong = [gold + letters[0], gold[:-1], digits + "".join(letters).upper(), rf"\text{{{gold[::-1]}}}"]
+    right = "@".join(digits + between.join(letters) for between in ("", " ", r" \cdot "))
+    wrong = rf"{gold}{letters[0]}@{gold[:-1]}@{digits}{''.join(letters).upper()}@\text{{{gold[::-1]}}}"
     return drawn(random, "Words", gold, right, wrong)
 
 
@@ -168,14 +128,9 @@ def listed(random: Random) -> Mutant:
     right = [", ".join(text), ",".join(text), rf"\{{{','.join(text)}\}}", r"\text{ and }".join(text), " or ".join(text)]
     changed = [values[0] + 1, *values[1:]]
     wrong = [[*moved, moved[0]], moved[1:], changed, [*moved[1:], moved[1]] if moved[0] != moved[1] else moved[1:]]
-    chosen = random.choice(wrong)
-    bad = [
-        ", ".join(map(str, chosen)),
-        rf"\{{{','.join(map(str, chosen))}\}}",
-        f"({', '.join(text)})",
-        r"\ ".join(text),
-    ]
-    return drawn(random, "Lists", ", ".join(map(str, values)), right, bad)
+    chosen = [str(value) for value in random.choice(wrong)]
+    bad = [", ".join(chosen), rf"\{{{','.join(chosen)}\}}", f"({', '.join(text)})", r"\ ".join(text)]
+    return drawn(random, "Lists", ", ".join(map(str, values)), "@".join(right), "@".join(bad))
 
 
 def ordered(random: Random) -> Mutant:
@@ -183,89 +138,37 @@ def ordered(random: Random) -> Mutant:
     a, b = sorted(random.sample(range(-5, 15), 2))
     left, right = random.choice(["()", "(]", "[)", "[]"])
     other = "]" if right == ")" else ")"
-    good = [rf"\left{left}{a}, {b}\right{right}", f"{left}{a},{b}{right}", f"{left}{a}, \\frac{{{2 * b}}}{{2}}{right}"]
-    bad = [f"{left}{b},{a}{right}", f"{left}{a},{b}{other}", f"{left}{a},{b + 1}{right}", f"{a},{b}"]
+    good = rf"\left{left}{a}, {b}\right{right}@{left}{a},{b}{right}@{left}{a}, \frac{{{2 * b}}}{{2}}{right}"
+    bad = f"{left}{b},{a}{right}@{left}{a},{b}{other}@{left}{a},{b + 1}{right}@{a},{b}"
     return drawn(random, "Lists", f"{left}{a},{b}{right}", good, bad)
 
 
 def notation(random: Random) -> Mutant:
     """A number or a formula in another spelling."""
     n, k = random.randrange(2, 99), random.randrange(2, 9)
-    return random.choice(
-        [
-            drawn(
-                random,
-                "Notation",
-                f"{n}",
-                [str(n).translate(WIDE), f"{n}.0", rf"\frac{{{2 * n}}}{{2}}"],
-                [f"{n}5", f"{n}.5"],
-            ),
-            drawn(
-                random, "Notation", f"{-n}", [f"\u2212{n}", f"\u2013{n}", f"- {n}"], [f"{n}", f"--{n}", f"\u2212{n}0"]
-            ),
-            drawn(
-                random,
-                "Notation",
-                rf"\sqrt{{{n}}}",
-                [f"\u221a{n}", f"sqrt({n})", rf"\sqrt{{{n}}}"],
-                [f"\u221a{n}0", f"{n}"],
-            ),
-            drawn(
-                random,
-                "Notation",
-                f"x^{{{n}}}",
-                ["x" + str(n).translate(RAISED)],
-                [f"x{n}", f"{n}x", f"x^{n}"[:-1] + "z"],
-            ),
-            drawn(
-                random,
-                "Notation",
-                rf"\frac{{{k - 1}}}{{9}}",
-                [rf"0.\overline{{{k - 1}}}", rf"0.\dot{{{k - 1}}}"],
-                [f"0.{k - 1}"],
-            ),
-            drawn(
-                random,
-                "Notation",
-                f"{n}000",
-                [f"{n},000", f"{n}e3", rf"{n}\times10^3", f"{n}{{,}}000"],
-                [f"{n}e-3", f"{n} 000"],
-            ),
-            drawn(
-                random, "Notation", rf"{n}\pi", [f"{n}\u03c0", f"{n}pi", rf"\pi \cdot {n}"], [f"{n}p", f"{n}", f"{n}i"]
-            ),
-            drawn(random, "Notation", f"x={n}", [f"{n}", f"x = {n}", f"x={n}.0"], [f"y={n}", f"x={n + 1}", f"{n + 1}"]),
-        ]
+    wide, raised = str(n).translate(WIDE), str(n).translate(RAISED)
+    spellings = (
+        (f"{n}", rf"{wide}@{n}.0@\frac{{{2 * n}}}{{2}}", f"{n}5@{n}.5"),
+        (f"{-n}", f"\u2212{n}@\u2013{n}@- {n}", f"{n}@--{n}@\u2212{n}0"),
+        (rf"\sqrt{{{n}}}", f"\u221a{n}@sqrt({n})" + rf"@\sqrt{{{n}}}", f"\u221a{n}0@{n}"),
+        (f"x^{{{n}}}", f"x{raised}", f"x{n}@{n}x@x^{str(n)[:-1]}z"),
+        (rf"\frac{{{k - 1}}}{{9}}", rf"0.\overline{{{k - 1}}}@0.\dot{{{k - 1}}}", f"0.{k - 1}"),
+        (f"{n}000", rf"{n},000@{n}e3@{n}\times10^3@{n}{{,}}000", f"{n}e-3@{n} 000"),
+        (rf"{n}\pi", f"{n}\u03c0@{n}pi" + rf"@\pi \cdot {n}", f"{n}p@{n}@{n}i"),
+        (f"x={n}", f"{n}@x = {n}@x={n}.0", f"y={n}@x={n + 1}@{n + 1}"),
     )
+    return random.choice([drawn(random, "Notation", *spelling) for spelling in spellings])
 
 
 def joined(random: Random) -> Mutant:
     """Two numbers side by side, against their sum and against one of them."""
     a, b = random.sample(range(2, 20), 2)
     gold = random.choice([a, b, a + b])
-    forms = [
-        "{} {}",
-        "{}{{{}}}",
-        "{}({})",
-        r"{}\text{{{}}}",
-        r"{}\mathbf{{{}}}",
-        "{} or {}",
-        r"{}\text{{ and }}{}",
-        r"{}\pm {}",
-        "{};{}",
-    ]
-    return Mutant("Marks", str(gold), random.choice(forms).format(a, b), False)
+    forms = r"{} {}@{}{{{}}}@{}({})@{}\text{{{}}}@{}\mathbf{{{}}}@{} or {}@{}\text{{ and }}{}@{}\pm {}@{};{}"
+    return Mutant("Marks", str(gold), random.choice(forms.split("@")).format(a, b), False)
 
 
 KINDS: tuple[Callable[[Random], Mutant], ...] = (
-    unit,
-    suffix,
-    multiplier,
-    percentage,
-    prose,
-    product,
-    listed,
-    ordered,
-    notation,
-    joined,
+    *(unit, suffix, multiplier, percentage, prose),
+    *(product, listed, ordered, notation, joined),
 )

@@ -1,10 +1,19 @@
 """What may have become of a file: bytes flipped, cut, put in or doubled, and values of other types."""
 
+import contextlib
+import json
+from collections.abc import Iterator
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
+from harness.errors import HarnessError, UsageError
+from tests.faults.amount import amount
+from tests.harness.tiny import small_config
+
+CONFIG = small_config(beta=0.1, loss_type="fipo", delta=10.0, sequence_filter=True, fipo_clip_range=None)
 NUMBERS = st.integers() | st.floats() | st.sampled_from([0, 1, -1, 0.5, 2**31, 2**63, 2**64, 1e308, -0.0])
 WORDS = st.text(max_size=6) | st.sampled_from(
     ["none", "None", "null", "true", "1", "1e3", "nan", "-inf", "tiny", "fipo"]
@@ -49,3 +58,38 @@ def confused(draw: DrawFn, tree: Any) -> Any:
         case "more":
             changed.append(draw(JSON))
     return changed
+
+
+def as_json(tree: object) -> bytes:
+    return json.dumps(tree).encode()
+
+
+def fuzzed(short: int, thorough: int) -> settings:
+    """So many examples; each is a file or two."""
+    return settings(
+        max_examples=amount(short, thorough), deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
+
+
+@contextlib.contextmanager
+def or_one_line(kind: type[HarnessError] = UsageError) -> Iterator[None]:
+    """What is inside goes well, or is refused in one line of words."""
+    said = "nothing of it"
+    try:
+        yield
+    except kind as error:
+        said = str(error)
+    assert len(said) > 10
+    assert "\n" not in said
+
+
+def is_as_given(value: Any, found: Any) -> bool:
+    """Whether a setting is what was asked for, however that was spelled; None leaves it to its default."""
+    if value is None or isinstance(found, str):
+        return value is None or value == found
+    if isinstance(found, bool):
+        return str(value).strip().lower() in (("true", "1", "1.0", "yes", "y", "on", "t") if found else FALSE)
+    return value in ("none", "None") if found is None else float(value) == found
+
+
+FALSE = "false", "0", "0.0", "-0.0", "no", "n", "off", "f"

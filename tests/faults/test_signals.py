@@ -1,5 +1,4 @@
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +9,10 @@ import pytest
 
 from harness.algorithm.metrics import Metrics
 from harness.run.environment import ROOT
-from harness.run.lock import lock_path
 from tests.faults.amount import amount, spread
-from tests.faults.conftest import SETTINGS, Truth
+from tests.faults.conftest import SETTINGS
 from tests.faults.forked import Ended, ended, forked, going_on, start
-from tests.faults.verdict import Toll, verdict
+from tests.faults.verdict import SURVIVED, Truth, lost, struck, verdict
 from tests.faults.writes import signalled_at
 from tests.harness.runs import read_json
 from tests.harness.tiny import SCAFFOLD, small_flags
@@ -48,56 +46,35 @@ def checkpoints(run: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("number", STOPPING)
-def test_a_signal_stops_a_run_at_a_step_boundary_to_be_resumed(
-    fipo: Truth, tmp_path: Path, toll: Toll, number: signal.Signals
+@pytest.mark.parametrize("is_sent_twice", [False, True])
+def test_a_signal_stops_a_run_to_be_resumed(
+    fipo: Truth, tmp_path: Path, number: signal.Signals, is_sent_twice: bool
 ) -> None:
+    """One at the next step boundary with a checkpoint, a second one at once without."""
     run, log = tmp_path / "run", tmp_path / "log"
-    stopped = forked(going_on(fipo.config, run, after_step(1, send(number))), log)
+    stopped = forked(going_on(fipo.config, run, after_step(1, send(*[number] * (1 + is_sent_twice)))), log)
     message = f"stopped by {number.name} after 2 of 4 steps; resume with: python -m harness resume {run}"
-    assert stopped == Ended(75, f"{message}\n")
-    status = {"state": "preempted", "reason_code": "stopped", "reason": message, "exit_code": 75, "steps_done": 2}
-    assert read_json(run / "status.json") == status
-    assert checkpoints(run) == ["step_000001", "step_000002"]
-    toll.add("a signal", number.name, verdict(run, fipo.run, forked(going_on(fipo.config, run), log)))
-    toll.check()
-
-
-@pytest.mark.parametrize("number", STOPPING)
-def test_a_second_signal_ends_a_run_at_once_to_be_resumed(
-    fipo: Truth, tmp_path: Path, toll: Toll, number: signal.Signals
-) -> None:
-    run, log = tmp_path / "run", tmp_path / "log"
-    stopped = forked(going_on(fipo.config, run, after_step(1, send(number, number))), log)
-    assert stopped == Ended(75, "interrupted\n")
-    status = {
+    assert stopped == Ended(75, "interrupted\n" if is_sent_twice else f"{message}\n")
+    assert read_json(run / "status.json") == {
         "state": "preempted",
         "reason_code": "stopped",
-        "reason": "interrupted within a step",
+        "reason": "interrupted within a step" if is_sent_twice else message,
         "exit_code": 75,
         "steps_done": 2,
     }
-    assert read_json(run / "status.json") == status
-    assert checkpoints(run) == ["step_000001"]
-    toll.add("a second signal", number.name, verdict(run, fipo.run, forked(going_on(fipo.config, run), log)))
-    toll.check()
+    assert checkpoints(run) == ["step_000001", "step_000002"][: 1 if is_sent_twice else 2]
+    assert verdict(run, fipo.run, forked(going_on(fipo.config, run), log)) == SURVIVED
 
 
 @pytest.mark.parametrize("signals", [STOPPING[:1], [signal.SIGUSR1, signal.SIGINT]], ids=["one", "two"])
-def test_a_signal_at_any_write_costs_nothing(
-    fipo: Truth, tmp_path: Path, toll: Toll, signals: list[signal.Signals]
-) -> None:
-    kind = "a signal at a write" if len(signals) == 1 else "two signals at a write"
+def test_a_signal_at_any_write_costs_nothing(fipo: Truth, tmp_path: Path, signals: list[signal.Signals]) -> None:
+    endings = {}
     for number in spread(len(fipo.writes), short=5)[:: amount(short=1, thorough=4)]:
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        go_on = going_on(fipo.config, folder / "run")
-        stopped = forked(go_on, folder / "stopped", signalled_at(number, *signals))
+        stopped, ending = struck(fipo, tmp_path / str(number), signalled_at(number, *signals))
         # after the last step one signal does nothing; once the lock is let go, it does what it does to any program
         is_known = stopped.code in (0, 75, -signals[0]) and stopped.printed.count("\n") <= 1
-        ending = verdict(folder / "run", fipo.run, forked(go_on, folder / "log"))
-        toll.add(kind, f"{number} {fipo.writes[number]}", ending if is_known else f"{stopped}")
-        shutil.rmtree(folder)
-    toll.check()
+        endings[f"{number} {fipo.writes[number]}"] = ending if is_known else f"{stopped}"
+    assert lost(endings) == {}
 
 
 @pytest.mark.parametrize("number", STOPPING[: amount(short=1, thorough=3)])
@@ -118,9 +95,7 @@ def test_a_signal_stops_the_command(tmp_path: Path, number: signal.Signals) -> N
 
 
 @pytest.mark.parametrize("name", ["run", "a link to the run"])
-def test_a_second_process_is_refused_while_the_first_one_lives(
-    fipo: Truth, tmp_path: Path, toll: Toll, name: str
-) -> None:
+def test_a_second_process_is_refused_while_the_first_one_lives(fipo: Truth, tmp_path: Path, name: str) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     (tmp_path / "a link to the run").symlink_to("run")
     pid = start(going_on(fipo.config, run, after_step(1, send(signal.SIGSTOP))), log)
@@ -131,19 +106,4 @@ def test_a_second_process_is_refused_while_the_first_one_lives(
         os.kill(pid, signal.SIGCONT)
     assert (second.code, second.printed.count("\n")) == (2, 1)
     assert second.printed.startswith(f"error: {tmp_path / name}: process {pid} on ")
-    toll.add("a second process", name, verdict(run, fipo.run, ended(pid, log)))
-    toll.check()
-
-
-@pytest.mark.parametrize("left", ["of a killed process", "empty", "torn"])
-def test_a_lock_that_nobody_holds_does_not_block(
-    fipo: Truth, half: Path, tmp_path: Path, toll: Toll, left: str
-) -> None:
-    run = tmp_path / "run"
-    held = lock_path(half).read_bytes()
-    lock_path(run).write_bytes({"empty": b"", "torn": held[: len(held) // 2]}.get(left, held))
-    shutil.copytree(half, run)
-    resumed = forked(going_on(fipo.config, run), tmp_path / "log")
-    toll.add("a lock left behind", left, verdict(run, fipo.run, resumed))
-    toll.check()
-    assert not lock_path(run).exists()
+    assert verdict(run, fipo.run, ended(pid, log)) == SURVIVED

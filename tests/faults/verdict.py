@@ -2,53 +2,45 @@
 
 import hashlib
 import json
-from collections import Counter
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import pytest
+from harness.config.schema import Config
+from tests.faults.forked import Ended, forked, going_on
+from tests.faults.writes import Fault
+from tests.harness.runs import read_json
 
-from tests.faults.forked import Ended
-
-SURVIVED, REFUSED, LOST = "survived bit-identically", "refused in words", "lost"
+SURVIVED, REFUSED = "survived bit-identically", "refused in words"
 OF_THE_MACHINE = "environment.json", "resumes.jsonl"  # when and how the run was started
 
 
-def content(run: Path) -> dict[str, Any]:
-    """What a run's folder holds by file, without what tells the time; checkpoints by their tensors."""
-    files = {str(file.relative_to(run)): file for file in run.rglob("*") if file.is_file()}
-    kept = {name: file.read_bytes() for name, file in files.items() if is_of_the_run(name)}
-    lines = [json.loads(line) for line in files["metrics.jsonl"].read_bytes().splitlines()]
-    records = files["records.sha256"].read_text(encoding="utf-8").splitlines()
-    return kept | {
-        "metrics.jsonl": [{key: line[key] for key in line if not key.startswith("time/")} for line in lines],
-        "records.sha256": [line for line in records if not line.endswith(OF_THE_MACHINE)],
-    }
+class Truth(NamedTuple):
+    """A run that met no fault."""
+
+    config: Config
+    run: Path
+    writes: list[str]  # what it wrote, operation by operation
+    duration_s: float
 
 
-def is_of_the_run(name: str) -> bool:
-    """Whether two runs of one config agree in the file to the last bit."""
-    top, _, below = name.partition("/")
-    if top == "checkpoints" and below.startswith("step_"):
-        return name.endswith(".safetensors")
-    return top != "superseded" and name not in OF_THE_MACHINE
+def struck(truth: Truth, folder: Path, fault: Fault, half: Path | None = None) -> tuple[Ended, str]:
+    """How a run from its start, or on from its half, ended under the fault; the verdict once it was carried on."""
+    folder.mkdir()
+    if half:
+        shutil.copytree(half, folder / "run")
+    go_on = going_on(truth.config, folder / "run")
+    ended = forked(go_on, folder / "struck", fault)
+    broken = broken_checkpoints(folder / "run")
+    ending = broken or verdict(folder / "run", truth.run, forked(go_on, folder / "log"))
+    shutil.rmtree(folder)
+    return ended, ending
 
 
-def not_as_recorded(run: Path) -> list[str]:
-    """The files that `sha256sum -c records.sha256` complains of."""
-    lines = (run / "records.sha256").read_text(encoding="utf-8").splitlines()
-    pairs = [line.split("  ", 1) for line in lines]
-    return [name for digest, name in pairs if hashlib.sha256((run / name).read_bytes()).hexdigest() != digest]
-
-
-def is_read(journal: Path) -> bool:
-    """Whether each of its lines, where it exists, is JSON."""
-    try:
-        for line in journal.read_bytes().splitlines() if journal.exists() else []:
-            json.loads(line)
-    except ValueError:
-        return False
-    return True
+def lost(endings: Mapping[str, str]) -> dict[str, str]:
+    """The cases that neither survived nor were refused, and why."""
+    return {case: ending for case, ending in endings.items() if ending not in (SURVIVED, REFUSED)}
 
 
 def verdict(run: Path, truth: Path, ended: Ended, apart_from: str | None = None, may_be_refused: bool = False) -> str:
@@ -73,33 +65,52 @@ def verdict(run: Path, truth: Path, ended: Ended, apart_from: str | None = None,
     return f"left {', '.join(leftovers)}" if leftovers else SURVIVED
 
 
-class Toll:
-    """How many faults of each kind ended how, and the story of those that were lost."""
-
-    def __init__(self) -> None:
-        self.ended: Counter[tuple[str, str]] = Counter()
-        self.lost: list[str] = []
-
-    def add(self, kind: str, case: str, ending: str) -> None:
-        """Count one in; whatever is neither SURVIVED nor REFUSED is lost."""
-        known = ending in (SURVIVED, REFUSED)
-        self.ended[kind, ending if known else LOST] += 1
-        if not known:
-            self.lost.append(f"{kind}, {case}: {ending}")
-
-    def check(self) -> None:
-        """Nothing was lost."""
-        assert not self.lost, "\n".join(self.lost)
-
-    def table(self) -> list[str]:
-        """Its lines."""
-        heads = "injected", SURVIVED, REFUSED, LOST
-        lines = [f"{'kind of fault':40} | {' | '.join(heads)}"]
-        for kind in dict.fromkeys(kind for kind, _ in self.ended):
-            counts = [self.ended[kind, head] for head in heads[1:]]
-            cells = (f"{count:>{len(head)}}" for count, head in zip([sum(counts), *counts], heads, strict=True))
-            lines.append(f"{kind:40} | {' | '.join(cells)}")
-        return lines
+def content(run: Path) -> dict[str, Any]:
+    """What a run's folder holds by file, without what tells the time; checkpoints by their tensors."""
+    files = {str(file.relative_to(run)): file for file in run.rglob("*") if file.is_file()}
+    kept = {name: file.read_bytes() for name, file in files.items() if is_of_the_run(name)}
+    lines = [json.loads(line) for line in files["metrics.jsonl"].read_bytes().splitlines()]
+    records = files["records.sha256"].read_text(encoding="utf-8").splitlines()
+    return kept | {
+        "metrics.jsonl": [{key: line[key] for key in line if not key.startswith("time/")} for line in lines],
+        "records.sha256": [line for line in records if not line.endswith(OF_THE_MACHINE)],
+    }
 
 
-TOLL = pytest.StashKey[Toll]()  # of all tests of a session
+def is_of_the_run(name: str) -> bool:
+    """Whether two runs of one config agree in the file to the last bit."""
+    top, _, below = name.partition("/")
+    if top == "checkpoints" and below.startswith("step_"):
+        return name.endswith(".safetensors")
+    return top != "superseded" and name not in OF_THE_MACHINE
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def not_as_recorded(run: Path) -> list[str]:
+    """The files that `sha256sum -c records.sha256` complains of."""
+    pairs = [line.split("  ", 1) for line in (run / "records.sha256").read_text(encoding="utf-8").splitlines()]
+    return [name for recorded, name in pairs if digest(run / name) != recorded]
+
+
+def broken_checkpoints(run: Path) -> str | None:
+    """The checkpoints that are in place and not whole."""
+    broken = {
+        str(manifest.parent)
+        for manifest in run.glob("checkpoints/[!.]*/manifest.json")
+        for name, recorded in read_json(manifest).items()
+        if digest(manifest.parent / name) != recorded
+    }
+    return f"broken: {', '.join(sorted(broken))}" if broken else None
+
+
+def is_read(journal: Path) -> bool:
+    """Whether each of its lines, where it exists, is JSON."""
+    try:
+        for line in journal.read_bytes().splitlines() if journal.exists() else []:
+            json.loads(line)
+    except ValueError:
+        return False
+    return True

@@ -24,23 +24,17 @@ ROOM_MAKING = "unlink", "rmdir", "truncate"
 
 def killed_at(number: int, half_done: bool = False) -> Fault:
     """SIGKILL just before the operation of that number, which is just after the one before it; or in the middle."""
+    return signalled_at(number, signal.SIGKILL, half_done=half_done)
+
+
+def signalled_at(number: int, *signals: signal.Signals, half_done: bool = False) -> Fault:
+    """Those signals just before the operation of that number, or in the middle."""
     count = itertools.count()
 
     def fault(_operation: str, do_half: Callable[[], object]) -> None:
         if next(count) == number:
             if half_done:
                 do_half()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return fault
-
-
-def signalled_at(number: int, *signals: signal.Signals) -> Fault:
-    """Those signals just before the operation of that number."""
-    count = itertools.count()
-
-    def fault(_operation: str, _do_half: Callable[[], object]) -> None:
-        if next(count) == number:
             for one in signals:
                 os.kill(os.getpid(), one)
 

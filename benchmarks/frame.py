@@ -1,0 +1,163 @@
+"""What a benchmark found: figures beside a peer's and a limit, as one table, and kept as one record."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.errors import UsageError
+
+LOAD = os.getloadavg()[0]  # of the machine, before anything was measured
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+TRL = ROOT / ".venv-trl"
+HEADER = ("figure", "ours", "peer", "limit", "unit", "times the peer", "share of the limit", "target")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure, and where there are such, that of a peer and the limit that hardware or mathematics sets.
+
+    `target` is the least that `ratio` may be; without a peer, the least that ours may be, or of a cost the most.
+    """
+
+    figure: str
+    ours: float
+    unit: str = ""
+    peer: float | None = None
+    limit: float | None = None
+    target: float | None = None
+    is_cost: bool = False  # less is better
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times better than the peer's."""
+        return self.times_better_than(self.peer)
+
+    @property
+    def share(self) -> float | None:
+        """How much of what the limit allows is reached, at best 1."""
+        return self.times_better_than(self.limit)
+
+    def times_better_than(self, other: float | None) -> float | None:
+        """The quotient of the two that is above 1 where ours is better."""
+        if other is None:
+            return None
+        return other / self.ours if self.is_cost else self.ours / other
+
+    @property
+    def verdict(self) -> str:
+        """Whether the target is met."""
+        if self.target is None:
+            return ""
+        if self.ratio is None and self.is_cost:
+            return "met" if self.ours <= self.target else "NOT MET"
+        return "met" if (self.ours if self.ratio is None else self.ratio) >= self.target else "NOT MET"
+
+    def cells(self) -> tuple[str, ...]:
+        """The row under HEADER."""
+        numbers = map(significant, (self.ours, self.peer, self.limit))
+        bound = "at most" if self.is_cost and self.peer is None else "at least"
+        target = "" if self.target is None else f"{bound} {self.target:,g}: {self.verdict}"
+        return (self.figure, *numbers, self.unit, significant(self.ratio), significant(self.share), target)
+
+
+def significant(value: float | None) -> str:
+    """Three significant digits without an exponent; nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{float(f'{value:.3g}'):.10g}"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Rows in Markdown, aligned; columns that no row fills are left out."""
+    columns = [column for column in zip(HEADER, *(row.cells() for row in rows), strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    lines = [
+        " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        for line in zip(*columns, strict=True)
+    ]
+    lines.insert(1, " | ".join("-" * width for width in widths))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+@dataclass(frozen=True)
+class Record:
+    """Rows by the part of the benchmarks that found them, and the machine that they were found on."""
+
+    name: str  # of its file
+    machine: Mapping[str, Any]
+    parts: Mapping[str, Sequence[Row]]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Of all parts."""
+        return [row for rows in self.parts.values() for row in rows]
+
+
+def save(parts: Mapping[str, Sequence[Row]], device: str) -> Path:
+    """The file in benchmarks/results, named by the device, that the rows and the machine were written to."""
+    about = machine(device)
+    name = "".join(c if c.isalnum() else "-" for c in str(about["device"]).lower()).strip("-")
+    path = RESULTS / f"speed-{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    kept = {part: [asdict(row) for row in rows] for part, rows in parts.items() if rows}
+    path.write_text(json.dumps({"machine": about, "parts": kept}, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def read(path: Path) -> Record:
+    """The record in this file. Raises UsageError where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        parts = {part: [Row(**row) for row in rows] for part, rows in content["parts"].items()}
+        return Record(path.name, content["machine"], parts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"expected a record of make bench, got {path}: {error!r}: run make bench") from None
+
+
+def newest() -> Record:
+    """What was measured last. Raises UsageError where nothing was."""
+    records = [read(path) for path in RESULTS.glob("speed-*.json")]
+    if not records:
+        raise UsageError(f"expected a record {RESULTS}/speed-*.json, found none: run make bench")
+    return max(records, key=lambda record: (record.machine["measured_at"], record.name))
+
+
+def machine(device: str) -> dict[str, object]:
+    """The hardware and versions that the figures belong to, and the commit."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    described = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False)
+    trl = importlib.metadata.distributions(name="trl", path=[str(path) for path in TRL.glob("lib/*/site-packages")])
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "load_at_start": LOAD,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": importlib.metadata.version("transformers"),
+        "trl": next((found.version for found in trl), None),
+        "cuda": torch.version.cuda if device == "cuda" else None,
+        "commit": described.stdout.strip() or "no git",
+        "measured_at": datetime.now().isoformat(timespec="minutes"),
+        "command": " ".join(["python", *sys.orig_argv[1:]]),
+    }
+
+
+def processor() -> str:
+    """Its name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

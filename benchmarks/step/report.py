@@ -1,0 +1,156 @@
+"""A whole training step beside TRL's, each in a process of its own, in turn, and where our time goes."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.arithmetic import cpu_rate
+from benchmarks.frame import ROOT, TRL, Row
+from benchmarks.models import LARGER, SMOLLM, TINY, random_policy
+from harness.errors import HarnessError, UsageError
+from harness.model.policy import write_policy
+from harness.randomness import stream
+from harness.tasks.chain_sum import CHAIN_SUMS
+from harness.tasks.task import TRAINED_ON
+
+OURS = [sys.executable, "-m", "benchmarks.step.own"]
+THEIRS = [str(TRL / "bin" / "python"), "-P", "benchmarks/step/trl.py"]  # -P: else its folder hides the package trl
+GROUP_SIZE, MINIBATCHES = 8, 4
+LR = 1e-6  # so small that weights, and with them lengths, stay what they were
+SEED = 0  # of a run by default: with it both draw the same prompts
+
+Step = dict[str, Any]  # a child's answer
+
+
+@dataclass(frozen=True)
+class Form:
+    """A model, a batch and how long responses are."""
+
+    name: str
+    shape: dict[str, Any]
+    prompts: int
+    max_tokens: int
+    is_free: bool  # whether the end token ends a response
+    target: float  # times TRL's tokens per second
+    warm: int  # steps of each that are not counted
+    steps: int  # that are
+
+
+FORMS = (
+    Form("tiny model, 64 tokens each", TINY, 16, 64, False, 1.7, 2, 9),
+    Form("tiny model, lengths vary", TINY, 16, 72, True, 3.2, 2, 9),
+    Form("1.06 M parameters, 64 tokens each", LARGER, 32, 64, False, 1.7, 2, 5),
+    Form("1.06 M parameters, lengths vary", LARGER, 32, 64, True, 3.2, 2, 5),
+    Form("134.5 M parameters, 64 tokens each", SMOLLM, 4, 64, False, 1.7, 1, 3),
+)
+
+
+def rows(forms: tuple[Form, ...] = FORMS) -> Iterator[Row]:
+    """Every form's figures."""
+    if not (TRL / ".ready").is_file():
+        raise UsageError("expected TRL 1.16.0 in an environment of its own, found none: run make .venv-trl/.ready")
+    for form in forms:
+        taken = form.warm + form.steps
+        print(f"training steps, {form.name}, {taken} of ours and of TRL's in turn ...", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            spec = write_spec(form, Path(folder))
+            ours, theirs = in_turn([[*OURS, str(spec)], [*THEIRS, str(spec)]], taken)
+        yield from figures(form, ours[form.warm :], theirs[form.warm :], cpu_rate())
+
+
+def figures(form: Form, ours: list[Step], theirs: list[Step], rate: float) -> Iterator[Row]:
+    """Trained tokens per CPU second, medians; of each phase its share of our time, and beside it what the arithmetic
+    that it needs would take at the machine's rate, FLOPs per second."""
+    speeds = [statistics.median(step["trained_tokens"] / step["cpu_s"] for step in steps) for steps in (ours, theirs)]
+    limit = rate * statistics.median(step["trained_tokens"] / sum(step["flops"].values()) for step in ours)
+    yield Row(form.name, speeds[0], "tokens/s", speeds[1], limit, form.target)
+    whole = sum(step["cpu_s"] for step in ours)
+    for phase in ours[0]["phases"]:
+        spent = 100 * sum(step["phases"][phase] for step in ours) / whole
+        needed = 100 * sum(step["flops"].get(phase, 0.0) for step in ours) / rate / whole
+        yield Row(f"{form.name}: {phase}", spent, "%", limit=needed or None, is_cost=True)
+
+
+def write_spec(form: Form, folder: Path) -> Path:
+    """The file that tells both children the same: model, prompts step by step, sizes."""
+    policy = random_policy(form.shape)
+    (folder / "model").mkdir()
+    write_policy(folder / "model", policy)
+    spec = {
+        "model": str(folder / "model"),
+        "prompts": [drawn_prompts(step, form.prompts) for step in range(form.warm + form.steps)],
+        "group_size": GROUP_SIZE,
+        "minibatches": MINIBATCHES,
+        "max_tokens": form.max_tokens,
+        "lr": LR,
+        "is_free": form.is_free,
+        "end_ids": sorted(policy.end_ids),
+    }
+    path = folder / "spec.json"
+    path.write_text(json.dumps(spec), encoding="utf-8")
+    return path
+
+
+def drawn_prompts(step: int, count: int) -> list[str]:
+    """The prompts that a run's step draws by itself."""
+    task, generator = CHAIN_SUMS["graded_chain_sum"], stream(SEED, "data", step, 0)
+    return [problem.prompt for problem in task.draw_problems(TRAINED_ON["report"], count, generator, set())]
+
+
+def in_turn(commands: list[list[str]], steps: int) -> list[list[Step]]:
+    """The answers of one child per command, which take their steps one after the other."""
+    with ExitStack() as stack:
+        children = [stack.enter_context(Child(command)) for command in commands]
+        answers: list[list[Step]] = [[] for _ in children]
+        for _ in range(steps):
+            for child, answered in zip(children, answers, strict=True):
+                answered.append(child.step())
+        return answers
+
+
+class Child:
+    """A process that takes one step for each line of input and answers with one of JSON."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.name = " ".join(command[1:3])
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  (closed by __exit__)
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            text=True,
+            bufsize=1,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+        )
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def step(self) -> Step:
+        """The answer to one line. Raises HarnessError where the child has ended."""
+        assert self.process.stdin
+        assert self.process.stdout
+        try:
+            self.process.stdin.write("\n")
+            answer: Step = json.loads(next(line for line in self.process.stdout if line.startswith('{"')))
+            return answer
+        except (BrokenPipeError, StopIteration):
+            self.process.wait()
+            self.errors.seek(0)
+            last = self.errors.read().strip().splitlines() or ["nothing said"]
+            raise HarnessError(f"{self.name}: expected a step's answer, got its end: {last[-1]}") from None
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self.errors.close()

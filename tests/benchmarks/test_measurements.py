@@ -1,0 +1,183 @@
+"""The benchmarks compare like with like: the same values, prompts, lengths and arithmetic. No timing is asserted."""
+
+import dataclasses
+import io
+import json
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import gpu, logprobs, losses, reports, sampling
+from benchmarks.arithmetic import Group, forward_flops, product_rate
+from benchmarks.models import LARGER, SMOLLM, TINY, endless, random_policy
+from benchmarks.published import chunked_matrix, ms_swift
+from benchmarks.step import own
+from benchmarks.step import report as step
+from benchmarks.timing import interleaved_per_unit
+from harness.config.resolve import resolve
+from harness.errors import HarnessError, UsageError
+from harness.model.logprobs import token_logprobs
+from harness.model.policy import load_policy, write_policy
+from harness.plan.shapes import SHAPES
+from harness.rollouts.collect import collect
+from losses import future_kl
+from tests.harness.agreement import agree
+from tests.harness.tiny import cache_as_tiny, context
+
+SMALL = step.Form("small", TINY, prompts=4, max_tokens=5, is_free=False, target=1.5, warm=1, steps=1)
+
+
+@pytest.mark.parametrize(("shape", "millions"), [(TINY, 0.1008), (LARGER, 1.06), (SMOLLM, 134.5)])
+def test_a_model_has_the_size_that_its_rows_say(shape: dict[str, object], millions: float) -> None:
+    with torch.device("meta"):
+        found = sum(p.numel() for p in random_policy(shape, "meta").model.parameters())
+    assert found / 1e6 == pytest.approx(millions, rel=5e-3)
+
+
+def test_the_needed_arithmetic_is_that_of_linear_layers_and_of_causal_attention() -> None:
+    # prompt of 3: 1 + 2 + 3 = 6; behind it 2 tokens see 4 + 5, and 4 tokens 4 + 5 + 6 + 7
+    assert Group(3, [2, 4]).pairs == 6 + 9 + 22
+    model = random_policy(LARGER).model
+    body = 4 * (4 * 128 * 128 + 3 * 128 * 512)  # layers of attention's four matrices and the MLP's three
+    head = 128 * model.config.vocab_size
+    assert forward_flops(model, [Group(3, [2, 4])]) == 2 * body * 9 + 2 * head * 6 + 4 * 4 * 128 * 37
+
+
+@pytest.mark.parametrize("tokens", [1, 127, 128, 129, 400])
+@pytest.mark.parametrize("delta", [None, 1.2])
+def test_the_chunked_matrix_is_the_same_future_kl(tokens: int, delta: float | None) -> None:
+    generator = torch.Generator().manual_seed(tokens)
+    log_ratio = 0.2 * torch.randn(3, tokens, generator=generator, dtype=torch.float64)
+    mask = torch.rand(3, tokens, generator=generator) > 0.2
+    for decay_rate in (1.0, 32.0, 256.0):
+        plain = chunked_matrix(log_ratio, mask, decay_rate, delta)
+        assert agree(future_kl(log_ratio, mask, decay_rate, delta), plain, "network")
+
+
+def test_losses_reach_their_table_and_a_wrong_peer_does_not() -> None:
+    rows = list(losses.rows("cpu", lengths=(64, 256), rounds=1))
+    assert [row.figure for row in rows if row.target is None] == [
+        f"Future-KL of 16 x {length} tokens beside the chunked matrix" for length in (64, 256)
+    ]
+    assert rows[-1].target == 0.6
+    assert all(row.ours > 0 and row.peer for row in rows)
+    with pytest.raises(HarnessError, match="wrong: expected Future-KL"):
+        list(losses.beside_published({"wrong": lambda x, *_: x}, 64, 1, "cpu", 1e-9))
+
+
+def test_without_ms_swift_its_peer_says_what_to_install() -> None:
+    with pytest.raises(ImportError, match=r"expected ms-swift 4\.6\.0, found none: pip install"):
+        ms_swift()
+
+
+def test_the_plain_log_probabilities_are_the_same() -> None:
+    hidden, head, tokens = logprobs.drawn(7, 50)
+    results = []
+    for function in (logprobs.plain, token_logprobs):
+        values, entropy = function(hidden, head, tokens, 0.7)
+        results.append([values, entropy, *torch.autograd.grad(values.sum(), (hidden, head))])
+    for plain, chunked in zip(*results, strict=True):
+        assert agree(chunked.detach(), plain.detach(), "network")
+
+
+def test_log_probabilities_are_measured_in_processes_of_their_own() -> None:
+    memory, seconds = logprobs.rows(tokens=300, vocabulary=30_000, runs=1)
+    # the logits, their log-softmax and the gradient of one of them, at least
+    assert memory.peer
+    assert memory.peer > 3 * 4 * 300 * 30_000 / 1e6
+    assert seconds.ours > 0
+
+
+def test_costs_per_unit_are_of_what_each_call_made() -> None:
+    calls: list[int] = []
+
+    def run() -> int:
+        calls.append(1)
+        return 10**9  # units: so many that each is free
+
+    assert interleaved_per_unit({"a": run}, rounds=3)["a"].median < 1e-6
+    assert len(calls) == 4
+
+
+def test_ours_and_generate_draw_as_many_tokens_and_lengths_of_one_distribution(tmp_path: Path) -> None:
+    policy = random_policy(TINY)
+    write_policy(tmp_path, policy)
+    fixed = sampling.Asked(endless(policy), tmp_path, sampling.prompts_of(policy, 2), 5)
+    assert sum(fixed.drawn()) == 2 * sampling.GROUP_SIZE * 5
+    assert {sampling.generate(fixed, cache)() for cache in sampling.CACHES} == {2 * sampling.GROUP_SIZE * 5}
+    torch.manual_seed(0)
+    free = sampling.Asked(policy, tmp_path, sampling.prompts_of(policy, 32), 30)
+    # of 256 lengths with a standard deviation of about 11: the difference's is 1 token
+    means = [tokens / 256 for tokens in (sum(free.drawn()), sampling.generate(free, "dynamic")())]
+    assert abs(means[0] - means[1]) < 4
+    assert max(means) < 25  # some do end
+
+
+def test_sampling_reaches_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIPO_HARNESS_CACHE", str(tmp_path))
+    cache_as_tiny(tmp_path)
+    rows = list(sampling.rows(rounds=1))
+    assert [row.target for row in rows if row.peer and row.limit] == [1.7, 2.5]
+
+
+def test_a_run_draws_the_prompts_that_trl_is_given() -> None:
+    config = resolve({"prompts_per_step": 4, "group_size": 2, "max_response_tokens": 2, "minibatches": 4})
+    for number in (0, 3):
+        groups = collect(context(endless(random_policy(TINY)), config), number).kept
+        assert [group[0].problem.prompt for group in groups] == step.drawn_prompts(number, 4)
+
+
+def test_own_steps_train_on_every_token_and_say_where_time_goes(tmp_path: Path) -> None:
+    spec = json.loads(step.write_spec(SMALL, tmp_path).read_text(encoding="utf-8"))
+    model = load_policy(spec["model"]).model
+    stepper = own.begun(spec, tmp_path / "run")
+    for number in (0, 1):
+        answer = stepper.step()
+        assert answer["trained_tokens"] == 4 * step.GROUP_SIZE * 5
+        assert sum(answer["phases"].values()) == pytest.approx(answer["cpu_s"])
+        groups = [Group(len(prompt), [5] * step.GROUP_SIZE) for prompt in spec["prompts"][number]]
+        assert answer["flops"]["generation"] == forward_flops(model, groups)
+        assert answer["flops"]["update"] == 3 * answer["flops"]["log-probabilities"]
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_own_steps_are_taken_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n"))
+    own.main(step.write_spec(dataclasses.replace(SMALL, is_free=True), tmp_path))
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(answers) == 2
+    assert 0 < answers[0]["trained_tokens"] < 4 * step.GROUP_SIZE * 5  # some have ended
+
+
+def test_children_answer_in_turn_and_their_end_is_told() -> None:
+    echo = "import sys\nfor n, _ in enumerate(sys.stdin): print('noise'); print('{\"n\": %d}' % n, flush=True)"
+    assert step.in_turn([[sys.executable, "-c", echo]] * 2, steps=3) == [[{"n": 0}, {"n": 1}, {"n": 2}]] * 2
+    with pytest.raises(HarnessError, match=r"expected a step's answer, got its end: no such thing$"):
+        step.in_turn([[sys.executable, "-c", "import sys; sys.exit('no such thing')"]], steps=1)
+
+
+def test_without_trl_a_step_says_what_to_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "TRL", tmp_path)
+    with pytest.raises(UsageError, match=r"run make \.venv-trl/\.ready$"):
+        next(step.rows())
+
+
+@pytest.mark.parametrize("name", gpu.MODELS)
+def test_the_gpus_figures_are_of_the_shapes_that_they_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "ROUNDS", 1)
+    small = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128, "num_attention_heads": 4}
+    policy = random_policy(tomllib.loads(SHAPES.read_text(encoding="utf-8"))[name] | small | {"vocab_size": 500})
+    batch = gpu.random_batch(policy, 2, 40)
+    assert len(batch.tokens) == 2 * (gpu.PROMPT + 40)
+    rate = product_rate(torch.randn(64, 64), 1)
+    rows = gpu.update(name, policy, batch, rate), gpu.sampling(name, policy, 40, rate)
+    assert all(row.ours > 0 and row.limit for row in rows)
+
+
+def test_a_made_up_study_is_reported() -> None:
+    assert [row.figure for row in reports.rows({2: 60.0})] == ["report on 2 runs of 200 steps"]

@@ -1,0 +1,167 @@
+"""The table, the record and docs/speed.md say what was measured and nothing else."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import __main__ as command
+from benchmarks import frame, page
+from benchmarks.frame import Record, Row, newest, significant, table
+from benchmarks.step import report as step
+from tests.harness.command_line import outcome
+
+MISSED = Row("report on 23 runs", 6.5, "s", target=6.0, is_cost=True)
+MACHINE = {
+    "device": "Some CPU",
+    "cpu_capability": "AVX512",
+    "cores": 2,
+    "threads": 1,
+    "torch": "2.13.0",
+    "transformers": "5.19.0",
+    "python": "3.11.7",
+    "commit": "0123456789ab-dirty",
+    "measured_at": "2026-01-02T03:04",
+}
+
+
+@pytest.fixture
+def record() -> Record:
+    """Made up: ours trains 100 tokens in 1, 2 and 4 seconds, TRL half as many; FLOPs fit a limit of 400 tokens/s."""
+    flops = {"generation": 1e9, "update": 3e9}
+    ours = [
+        {"trained_tokens": 100, "cpu_s": s, "phases": {"generation": s / 4, "update": 3 * s / 4}, "flops": flops}
+        for s in (1.0, 2.0, 4.0)
+    ]
+    theirs = [{"trained_tokens": 50, "cpu_s": s} for s in (1.0, 2.0, 4.0)]
+    rows = list(step.figures(step.FORMS[0], ours, theirs, rate=16e9))
+    loss = Row("Future-KL beside another", 0.5, "ms", 1000.0, 0.05, is_cost=True)
+    return Record("speed-some-cpu.json", MACHINE, {"step": rows, "losses": [loss], "reports": [MISSED]})
+
+
+def kept(record: Record, folder: Path, name: str) -> None:
+    """The record in a file there."""
+    parts = {part: [dataclasses.asdict(row) for row in rows] for part, rows in record.parts.items()}
+    (folder / name).write_text(json.dumps({"machine": dict(record.machine), "parts": parts}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("row", "ratio", "share", "target"),
+    [
+        (Row("a", 10.0, peer=5.0, limit=40.0, target=2.0), 2.0, 0.25, "at least 2: met"),
+        (Row("a", 10.0, peer=5.1, target=2.0), 10 / 5.1, None, "at least 2: NOT MET"),
+        (Row("a", 5.0, peer=10.0, limit=1.0, target=2.0, is_cost=True), 2.0, 0.2, "at least 2: met"),
+        (Row("a", 5.1, peer=10.0, target=2.0, is_cost=True), 10 / 5.1, None, "at least 2: NOT MET"),
+        (Row("a", 6.0, target=6.0, is_cost=True), None, None, "at most 6: met"),
+        (MISSED, None, None, "at most 6: NOT MET"),
+        (Row("a", 1999.0, target=2000.0), None, None, "at least 2,000: NOT MET"),
+        (Row("a", 1.0), None, None, ""),
+    ],
+)
+def test_ours_is_compared_so_that_more_is_better(
+    row: Row, ratio: float | None, share: float | None, target: str
+) -> None:
+    assert (row.ratio, row.share) == (ratio, share)
+    assert row.cells()[-1] == target
+
+
+def test_columns_that_no_row_fills_are_left_out() -> None:
+    assert (
+        table([Row("a", 1.25, "s")]) == "| figure | ours | unit |\n| ------ | ---- | ---- |\n| a      | 1.25 | s    |"
+    )
+
+
+def test_a_step_is_set_beside_trls_and_the_machines_limit(record: Record) -> None:
+    first, generation, update = record.parts["step"]
+    assert (first.ours, first.peer, first.ratio) == (50.0, 25.0, 2.0)
+    assert first.limit == 16e9 * 100 / 4e9
+    assert (generation.ours, update.ours) == (25.0, 75.0)
+    assert generation.limit == pytest.approx(100 * 3 * 1e9 / 16e9 / 7.0)
+
+
+def test_the_page_says_what_the_record_says(record: Record) -> None:
+    text = page.page(record)
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [page.SECTIONS[part][0] for part in record.parts]
+    top = " ".join(text.partition("\n## ")[0].split())
+    for words in (
+        "2026-01-02 at 03:04, commit `0123456789ab-dirty`: Some CPU (AVX512), 2 cores, 1 threads",
+        "Python 3.11.7, torch 2.13.0, transformers 5.19.0. What",
+        "benchmarks/results/speed-some-cpu.json",
+        "1 of 2 targets are missed.",
+    ):
+        assert words in top
+    assert "None" not in text
+    for row in record.rows:
+        assert significant(row.ours) in text
+    assert "| tiny model, 64 tokens each | 25 (2.68) | 75 (8.04) |" in text
+
+
+def test_the_same_record_gives_the_same_bytes(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame, "RESULTS", tmp_path)
+    kept(record, tmp_path, record.name)
+    found = []
+    for name in ("one", "other"):
+        page.main(["--folder", str(tmp_path / name)])
+        found.append({path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.*")})
+    assert found[0] == found[1]
+    assert set(found[0]) == {"speed.md", "speed_peers.png"}
+
+
+def test_the_repositorys_page_is_that_of_its_newest_record() -> None:
+    docs = frame.ROOT / "docs"
+    assert (docs / "speed.md").read_text(encoding="utf-8") == page.page(newest())
+    assert len((docs / "speed.md").read_text(encoding="utf-8").split()) <= 900
+    assert [path.name for path in (docs / "figures").glob("speed_*")] == [f"{page.FIGURE}.png"]
+
+
+def test_the_newest_record_is_what_was_measured_last(
+    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame, "RESULTS", tmp_path)
+    kept(record, tmp_path, "speed-z.json")
+    later = dataclasses.replace(record, machine=MACHINE | {"measured_at": "2026-01-03T00:00"}, name="speed-a.json")
+    kept(later, tmp_path, "speed-a.json")
+    assert newest() == later
+
+
+def test_what_is_saved_is_read_again_with_hardware_and_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame, "RESULTS", tmp_path)
+    path = frame.save({"losses": [MISSED], "gpu": []}, "cpu")
+    found = frame.read(path)
+    assert found.parts == {"losses": [MISSED]}
+    assert found.machine["torch"] == torch.__version__
+    assert found.machine["device"]
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"machine": {}, "parts": {"step": [{"figure": "a"}]}}'])
+def test_without_a_record_there_is_no_page(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(frame, "RESULTS", tmp_path)
+    if content:
+        (tmp_path / "speed-a.json").write_text(content, encoding="utf-8")
+    refused = outcome(page.main, [], capsys)
+    assert (refused.exit_code, len(refused.errors)) == (2, 1)
+    assert refused.errors[0].startswith("error: expected a record")
+    assert refused.errors[0].endswith("run make bench")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["nothing"], "expected parts among step, sampling, losses, logprobs, reports on cpu, got 'nothing'"),
+        (["losses", "--save"], "--save keeps one record of all parts: leave the parts out"),
+    ],
+)
+def test_wrong_use_is_one_line(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = outcome(command.main, words, capsys)
+    assert (refused.exit_code, refused.errors) == (2, [f"error: {expected}"])
+
+
+def test_every_part_has_a_section() -> None:
+    assert {part for parts in command.PARTS.values() for part in parts} == set(page.SECTIONS)
