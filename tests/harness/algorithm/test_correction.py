@@ -6,14 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from harness.algorithm.batching import plan_minibatches
 from harness.algorithm.correction import SamplerGap, correction_weights
 from harness.algorithm.state import make_updater
 from harness.algorithm.update import known_logprobs
 from harness.config.schema import EngineSettings
 from harness.model.policy import Policy
-from harness.tasks.chain_sum import GRADED
-from tests.harness.responses import four_groups
+from tests.harness.algorithm.steps import one_minibatch
 from tests.harness.tiny import small_config
 
 GAP = torch.tensor([[0.0, 0.5, 2.0], [-2.0, -0.5, 9.0]])
@@ -31,10 +29,7 @@ def test_weights_by_hand() -> None:
     assert torch.allclose(correction_weights(GAP, MASK, settings("truncate")), expected)
     expected = torch.tensor([[1.0, half, 0.0], [0.0, 1 / half, 1.0]])
     assert torch.allclose(correction_weights(GAP, MASK, settings("mask")), expected)
-
-
-def test_padding_of_any_value_has_a_finite_weight() -> None:
-    gap = torch.full_like(GAP, torch.inf)
+    gap = torch.full_like(GAP, torch.inf)  # padding of any value has a finite weight
     assert correction_weights(gap, torch.zeros_like(MASK), settings("truncate")).isfinite().all()
 
 
@@ -57,7 +52,7 @@ def test_it_multiplies_every_loss_alike(random_policy: Policy, loss_type: str) -
     norms = {}
     for kind, cap in (("none", 2.0), ("truncate", 4.0), ("truncate", 1.5), ("mask", 1.5)):
         config = small_config(**plain, sampler_correction=kind, sampler_correction_cap=cap)
-        (minibatch,) = plan_minibatches(four_groups(random_policy), random_policy, GRADED, config)
+        minibatch = one_minibatch(random_policy)
         (known,) = known_logprobs(random_policy, None, [minibatch], 1.0)
         drawn = [
             dataclasses.replace(batch, sampler_logprobs=one.old - torch.tensor(2.0).log())

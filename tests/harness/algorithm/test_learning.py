@@ -9,6 +9,7 @@ import transformers
 
 from harness.algorithm.correction import SamplerGap, check_sampler_agrees
 from harness.algorithm.learning import can_learn_from, likely_reason
+from harness.config.schema import Config
 from harness.errors import HarnessError
 from harness.loop import Beginning, train
 from harness.model.policy import Policy, load_policy
@@ -75,19 +76,18 @@ def test_responses_that_stand_in_no_loss_are_nothing_to_learn_from(random_policy
     assert not can_learn_from(cut, small_config(overlong_filter=True))
 
 
-def hopeless(folder: Path, **changes: Any) -> Any:
-    """A run of a random model on questions, all of whose responses are cut."""
-    data = {"task": "math", **material.data_files(folder), "max_prompt_tokens": 400, "max_response_tokens": 8}
-    shape = {"steps": 4, "eval_every": 4, "give_up_after": 3, "checkpoint_every": 1}
-    return small_config(save_network(folder / "model"), **data | shape | changes)
+def hopeless(model: str, **changes: Any) -> Config:
+    """A run all of whose responses are cut: two tokens hold no end token."""
+    shape = {"max_response_tokens": 2, "steps": 4, "eval_every": 4, "give_up_after": 3, "checkpoint_every": 1}
+    return small_config(model, **shape | changes)
 
 
 @pytest.mark.train
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_a_run_that_cannot_learn_says_so_at_once_and_gives_up(
-    dynamic: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dynamic: bool, model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = hopeless(tmp_path, dynamic_sampling=dynamic)
+    config = hopeless(model_folder, dynamic_sampling=dynamic)
     with pytest.raises(HarnessError, match=r"gave up after 3 steps: .*--max_response_tokens"):
         train(config, tmp_path / "run", runs.ignore)
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
@@ -100,18 +100,20 @@ def test_a_run_that_cannot_learn_says_so_at_once_and_gives_up(
 
 
 @pytest.mark.train
-def test_it_gives_up_where_it_would_have_without_a_stop(tmp_path: Path) -> None:
+def test_it_gives_up_where_it_would_have_without_a_stop(model_folder: str, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="stopped after 2 steps"):
-        train(hopeless(tmp_path), tmp_path / "run", stop_after(2))
+        train(hopeless(model_folder), tmp_path / "run", stop_after(2))
     with pytest.raises(HarnessError, match="gave up after 3 steps"):
         resume(tmp_path / "run", runs.ignore, print)
 
 
 @pytest.mark.train
 @pytest.mark.parametrize("changes", [{"give_up_after": None}, {"control": "random_reward"}])
-def test_it_goes_on_where_it_is_told_to_or_something_was_learned(changes: dict[str, Any], tmp_path: Path) -> None:
-    config = hopeless(tmp_path, **changes)
-    assert runs.read_json(runs.trained(config, tmp_path / "run").path / "status.json")["state"] == "finished"
+def test_it_goes_on_where_it_is_told_to_or_something_was_learned(
+    changes: dict[str, Any], model_folder: str, tmp_path: Path
+) -> None:
+    run = runs.trained(hopeless(model_folder, **changes), tmp_path / "run")
+    assert runs.read_json(run.path / "status.json")["state"] == "finished"
 
 
 def test_a_sampler_that_is_not_the_trainer_is_refused() -> None:
@@ -135,8 +137,9 @@ def test_it_is_held_against_the_trainer_in_the_first_step(tmp_path: Path) -> Non
     change_json(Path(model) / "config.json", rope_parameters=changed, original_max_position_embeddings=130)
     network = transformers.AutoModelForCausalLM.from_pretrained(model).eval()
     own = Beginning(dataclasses.replace(load_policy(model), model=network))
+    data = {"task": "math", **material.data_files(tmp_path), "max_prompt_tokens": 400}
     with pytest.raises(HarnessError, match="expected the sampler's log-probabilities"):
-        train(hopeless(tmp_path, max_response_tokens=64), tmp_path / "run", runs.ignore, beginning=own)
+        train(small_config(model, **data, max_response_tokens=64), tmp_path / "run", runs.ignore, beginning=own)
     assert not (tmp_path / "run" / "rollouts").exists()
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from harness import loop
-from harness.algorithm.batching import MicroBatch, plan_minibatches
+from harness.algorithm.batching import MicroBatch
 from harness.algorithm.loss_metrics import LossRecord, metric_names
 from harness.algorithm.noise import Noise, checked_noise, noise_metrics, tolerance
 from harness.algorithm.nonfinite import NonFinite
@@ -14,17 +14,11 @@ from harness.algorithm.update import KnownLogprobs, known_logprobs
 from harness.config.schema import OptimizerSettings
 from harness.errors import HarnessError
 from harness.model.policy import Policy, load_policy
-from harness.run.record import RunFolder
-from harness.tasks.chain_sum import GRADED
 from tests.harness import runs
-from tests.harness.responses import four_groups
+from tests.harness.algorithm.steps import one_minibatch, planned
 from tests.harness.tiny import small_config
 
 Known = list[list[KnownLogprobs]]
-
-
-def planned(policy: Policy) -> list[list[MicroBatch]]:
-    return plan_minibatches(four_groups(policy), policy, GRADED, small_config())
 
 
 def found(policy: Policy, minibatches: list[list[MicroBatch]], known: Known, **changes: object) -> Noise:
@@ -77,8 +71,7 @@ def test_noise_that_is_no_number_is_refused_by_the_update_which_keeps_the_batch(
 def test_other_micro_batches_in_bfloat16_are_named(model_folder: str) -> None:
     policy = load_policy(model_folder, "bfloat16")
     minibatches = planned(policy)
-    config = small_config(micro_batch_size=1)
-    alone = known_logprobs(policy, None, plan_minibatches(four_groups(policy), policy, GRADED, config), 1.0)
+    alone = known_logprobs(policy, None, planned(policy, micro_batch_size=1), 1.0)
     width = [minibatch[0].tokens.mask.shape[1] for minibatch in minibatches]
     known = [
         [KnownLogprobs(torch.cat([torch.nn.functional.pad(k.old, (0, w - k.old.shape[1])) for k in part]), None)]
@@ -91,14 +84,6 @@ def test_other_micro_batches_in_bfloat16_are_named(model_folder: str) -> None:
 def test_before_it_is_measured_it_is_null() -> None:
     assert noise_metrics(None, ["token_loss"]) == {"noise/ratio": None}
     assert noise_metrics(None, ["influence_weight"]) == {"noise/ratio": None, "noise/influence_weight": None}
-
-
-@pytest.mark.train
-def test_every_line_has_the_runs_noise(runs_by_loss: dict[str, RunFolder]) -> None:
-    for loss, folder in runs_by_loss.items():
-        for line in runs.metrics(folder):
-            assert line["noise/ratio"] == 0.0
-            assert line.get("noise/influence_weight") == (0.0 if loss == "fipo" else None)
 
 
 @pytest.mark.train
@@ -137,3 +122,15 @@ def test_tolerances_are_those_of_the_help(device: str, dtype: str, expected: flo
     assert tolerance(device, dtype) == expected
     text = OptimizerSettings.model_fields["noise_tolerance"].description or ""
     assert "0 on the CPU, 1e-5 in float32 and 1e-3 in bfloat16 on a GPU" in text
+
+
+def test_it_is_measured_on_what_is_trained(random_policy: Policy) -> None:
+    """A micro-batch of cut responses alone has no token to measure on; a step of such has no noise yet."""
+    flags = {"overlong_filter": True, "micro_batch_size": 1}
+    minibatch = one_minibatch(random_policy, **flags)
+    (known,) = known_logprobs(random_policy, None, [minibatch], 1.0)
+    assert found(random_policy, [minibatch], [known], **flags) == Noise(0.0, 0.0)
+    cut = [index for index, batch in enumerate(minibatch) if not batch.tokens.mask.any()]
+    assert cut
+    empty = [[minibatch[index] for index in cut]], [[known[index] for index in cut]]
+    assert found(random_policy, *empty, **flags) is None
