@@ -11,7 +11,7 @@ from tests.harness.command_line import outcome
 LOSSES = ("grpo", "dapo", "fipo")
 # of each loss, a value that is neither the default nor the recipe's
 CHANGES: dict[str, object] = {"averaging": "constant", "epsilon": 0.1, "epsilon_high": 0.4, "delta": 7.0}
-CHANGES |= {"beta": 0.04, "log_ratio_clamp": 15.0}
+CHANGES |= {"beta": 0.04, "log_ratio_clamp": 15.0, "fipo_clip_range": 0.5}
 CHANGES |= {"sequence_filter": False, "advantage_scale": "batch", "advantage_std_eps": 1e-3, "fipo_decay_rate": 8.0}
 CHANGES |= {
     "fipo_clip_range": 0.5,
