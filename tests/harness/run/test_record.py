@@ -26,6 +26,9 @@ def names(path: Path) -> list[str]:
 
 def test_every_file_of_the_contract_is_there_and_no_other(folder: RunFolder) -> None:
     files = [name for name in names(folder.path) if not name.startswith("checkpoints")]
+    finished = {"state": "finished", "reason_code": "finished", "reason": None, "exit_code": 0, "steps_done": 2}
+    assert runs.read_json(folder.path / "status.json") == finished
+    assert list(runs.read_json(folder.path / "environment.json")) == contract.columns("environment.json")
     assert files == [
         "config.json",
         "environment.json",
@@ -54,17 +57,6 @@ def test_metrics_have_the_contracts_keys(folder: RunFolder) -> None:
         assert None not in line.values()
 
 
-def test_status_is_finished(folder: RunFolder) -> None:
-    status = runs.read_json(folder.path / "status.json")
-    assert status == {
-        "state": "finished",
-        "reason_code": "finished",
-        "reason": None,
-        "exit_code": 0,
-        "steps_done": 2,
-    }
-
-
 def test_recorded_config_is_the_requested_one(folder: RunFolder, model_folder: str) -> None:
     requested = small_config(model_folder, loss_type=folder.path.name, **SCAFFOLD)
     recorded = runs.read_json(folder.path / "config.json")
@@ -72,11 +64,6 @@ def test_recorded_config_is_the_requested_one(folder: RunFolder, model_folder: s
     assert recorded["config"] == tree_of(requested)
     assert recorded["sha256"] == config_sha256(requested)
     assert resolve({}, config_file=str(folder.path / "config.json")) == requested
-
-
-def test_environment_has_the_contracts_keys(folder: RunFolder) -> None:
-    environment = runs.read_json(folder.path / "environment.json")
-    assert list(environment) == contract.columns("environment.json")
 
 
 def test_manifest_hashes_every_file_of_the_weights(folder: RunFolder) -> None:
