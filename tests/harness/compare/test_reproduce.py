@@ -225,7 +225,7 @@ def test_nothing_is_claimed_of_what_the_run_has_lost(copied: Path, reproduce: Re
     assert code == 0
     assert printed[-1].startswith("identical: metrics of 2 steps: ")
     assert printed[-2] == (
-        "not compared, since not both runs have them: rollouts of step 1, evaluations of step 1, final weights"
+        "not compared, since not both runs have them: rollouts of step 1; evaluations of step 1; final weights"
     )
 
 

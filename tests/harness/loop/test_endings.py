@@ -14,19 +14,19 @@ from tests.harness.tiny import small_config
 pytestmark = pytest.mark.train
 
 
+def status_of(path: Path) -> tuple[str, str, str | None, int, int]:
+    """What status.json holds, in the order of docs/run_folder.md."""
+    status = runs.read_json(path / "status.json")
+    return tuple(status[name] for name in ("state", "reason_code", "reason", "exit_code", "steps_done"))
+
+
 def test_a_failing_run_says_so_in_its_status(model_folder: str, tmp_path: Path) -> None:
     config = small_config(
         model_folder, group_size=2, dynamic_sampling=True, max_sampling_rounds=1, unfilled="stop", max_response_tokens=2
     )
     with pytest.raises(HarnessError, match="step 0: expected 4 groups") as raised:
         runs.trained(config, tmp_path / "run")
-    assert runs.read_json(tmp_path / "run" / "status.json") == {
-        "state": "failed",
-        "reason_code": "failed",
-        "reason": f"HarnessError: {raised.value}",
-        "exit_code": 1,
-        "steps_done": 0,
-    }
+    assert status_of(tmp_path / "run") == ("failed", "failed", f"HarnessError: {raised.value}", 1, 0)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -37,13 +37,7 @@ def test_an_unforeseen_error_is_a_failure_too(model_folder: str, tmp_path: Path)
 
     with pytest.raises(ZeroDivisionError):
         train(small_config(model_folder, steps=3), tmp_path / "run", trip)
-    assert runs.read_json(tmp_path / "run" / "status.json") == {
-        "state": "failed",
-        "reason_code": "failed",
-        "reason": "ZeroDivisionError: on purpose",
-        "exit_code": 1,
-        "steps_done": 2,
-    }
+    assert status_of(tmp_path / "run") == ("failed", "failed", "ZeroDivisionError: on purpose", 1, 2)
 
 
 def test_a_batch_without_an_informative_group_is_recorded_and_changes_nothing(
@@ -53,6 +47,8 @@ def test_a_batch_without_an_informative_group_is_recorded_and_changes_nothing(
     config = small_config(model_folder, dynamic_sampling=True, max_sampling_rounds=2, max_response_tokens=2)
     folder = runs.trained(config, tmp_path / "run")
     for line in runs.metrics(folder):
+        assert set(line) == contract.metric_keys(fipo=False, beta=False)
+        assert {value for key, value in line.items() if key.startswith("loss/")} == {None}
         assert line["rollout/unfilled_groups"] == 4
         assert line["rollout/truncated_share"] == 1.0
         assert (line["optimizer/grad_norm"], line["rollout/length_weighted_advantage"]) == (None, None)
@@ -60,13 +56,6 @@ def test_a_batch_without_an_informative_group_is_recorded_and_changes_nothing(
         assert line["ledger/discarded_tokens"] == line["ledger/generated_tokens"] > 0
     assert {row["trained"] for row in runs.rows(folder, "rollouts")} == {False}
     assert runs.weights(folder) == (Path(model_folder) / "model.safetensors").read_bytes()
-
-
-def test_what_a_step_without_updates_did_not_have_is_null(model_folder: str, tmp_path: Path) -> None:
-    config = small_config(model_folder, steps=1, dynamic_sampling=True, max_response_tokens=2)
-    (line,) = runs.metrics(runs.trained(config, tmp_path / "run"))
-    assert set(line) == contract.metric_keys(fipo=False, beta=False)
-    assert {value for key, value in line.items() if key.startswith("loss/")} == {None}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
@@ -82,13 +71,7 @@ def test_a_signal_stops_the_run_at_a_step_boundary(
     path = tmp_path / "run"
     message = f"stopped by {number.name} after 1 of 3 steps; resume with: python -m harness resume {path}"
     assert capsys.readouterr().err == f"{message}\n"
-    assert runs.read_json(tmp_path / "run" / "status.json") == {
-        "state": "preempted",
-        "reason_code": "stopped",
-        "reason": message,
-        "exit_code": 75,
-        "steps_done": 1,
-    }
+    assert status_of(tmp_path / "run") == ("preempted", "stopped", message, 75, 1)
     assert (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").count("\n") == 1
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
 
@@ -101,5 +84,5 @@ def test_a_second_signal_does_not_wait(model_folder: str, tmp_path: Path, capsys
     config = small_config(model_folder, steps=3)
     assert run_command(lambda _: train(config, tmp_path / "run", stop_at_once), []) == 75
     assert capsys.readouterr().err == "interrupted\n"
-    status = runs.read_json(tmp_path / "run" / "status.json")
-    assert (status["state"], status["exit_code"], status["steps_done"]) == ("preempted", 75, 1)
+    state, _, _, exit_code, steps_done = status_of(tmp_path / "run")
+    assert (state, exit_code, steps_done) == ("preempted", 75, 1)

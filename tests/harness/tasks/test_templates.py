@@ -9,7 +9,7 @@ import transformers
 
 from harness.config.task import DataSettings
 from harness.errors import UsageError
-from harness.model.policy import load_policy
+from harness.model.policy import Policy, load_policy
 from harness.tasks.math.prompts import prompts_of
 from harness.tasks.math.questions import Question
 from tests.harness.model.networks import change_json, chat_tokenizer, save_network
@@ -43,6 +43,7 @@ REFUSED = {
     "no system role": "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system role') }}{% endif %}",
     "broken": "{% for message in messages %}{{ message.content }}",
     "undefined": "{{ messages[0].content.missing.more }}",
+    "draws": "{{ range(1000) | list | random }}" + material.TEMPLATE,
     "drops": "{% for m in messages if m.role == 'user' %}<|im_start|>user\n{{ m.content }}{% endfor %}",
 }
 
@@ -54,6 +55,7 @@ REFUSED = {
         ("no system role", "turns of system, user, got one that does not .*No system role"),
         ("broken", "renders turns of system, user"),
         ("undefined", "renders turns of system, user"),
+        ("draws", "expected the same prompt each time"),
         ("drops", "expected a different prompt for each question"),
     ],
 )
@@ -65,21 +67,23 @@ def test_a_template_that_does_not_make_prompts_is_one_line(name: str, says: str,
     assert "\n" not in str(raised.value)
 
 
-def test_several_templates_are_saved_and_the_default_is_taken(tmp_path: Path) -> None:
-    names = ("tool_use", "default", "rag")
-    save_network(tmp_path, tokenizer=chat_tokenizer())
-    (tmp_path / "chat_template.jinja").unlink()
-    listed = [{"name": name, "template": name + material.TEMPLATE} for name in names]
-    change_json(tmp_path / "tokenizer_config.json", chat_template=listed)
-    policy = load_policy(str(tmp_path))
-    (problem,) = prompts_of([Question(PROMPT, "2")], DataSettings(), policy)[0].values()
-    assert problem.prompt.startswith("default<|im_start|>")
+def with_templates(folder: Path, template: object) -> Policy:
+    """A network whose tokenizer's configuration holds the template or templates, as files of older versions do."""
+    save_network(folder, tokenizer=chat_tokenizer())
+    (folder / "chat_template.jinja").unlink()
+    change_json(folder / "tokenizer_config.json", chat_template=template)
+    return load_policy(str(folder))
 
 
-def test_several_templates_without_a_default_are_one_line(tmp_path: Path) -> None:
-    tokenizer = chat_tokenizer()
-    tokenizer.chat_template = {"rag": material.TEMPLATE, "tool_use": material.TEMPLATE}
-    policy = load_policy(save_network(tmp_path, tokenizer=tokenizer))
+def test_of_several_templates_the_default_is_taken_and_line_ends_do_not_matter(tmp_path: Path) -> None:
+    listed = [{"name": name, "template": name + material.TEMPLATE} for name in ("tool_use", "default", "rag")]
+    for name, template in (("several", listed), ("windows", "default" + material.TEMPLATE.replace("\n", "\r\n"))):
+        policy = with_templates(tmp_path / name, template)
+        assert "\r" not in str(policy.tokenizer.chat_template) or name == "windows"
+        (problem,) = prompts_of([Question(PROMPT, "2")], DataSettings(), policy)[0].values()
+        assert problem.prompt.startswith("default<|im_start|>")
+        assert "\r" not in problem.prompt
+    policy = with_templates(tmp_path / "none", [one for one in listed if one["name"] != "default"])
     with pytest.raises(UsageError, match=r"^--prompt_template chat: .*multiple chat templates") as raised:
         prompts_of([Question(PROMPT, "2")], DataSettings(), policy)
     assert "\n" not in str(raised.value)
@@ -107,24 +111,6 @@ def test_a_token_that_opens_the_answer_may_be_an_end_token(tmp_path: Path) -> No
     assert policy.end_ids == {4, opens}
     (problem,) = prompts_of([Question(PROMPT, "2")], DataSettings(), policy)[0].values()
     assert problem.prompt.endswith("</s>\n<|im_start|>\n")
-
-
-def test_a_template_that_makes_random_choices_is_refused(tmp_path: Path) -> None:
-    template = "{{ range(1000) | list | random }}" + material.TEMPLATE
-    policy = load_policy(save_network(tmp_path, tokenizer=chat_tokenizer(template)))
-    with pytest.raises(UsageError, match="expected the same prompt each time"):
-        prompts_of([Question(f"{PROMPT} {number}", "2") for number in range(4)], DataSettings(), policy)
-
-
-def test_line_ends_of_a_template_do_not_matter(tmp_path: Path) -> None:
-    template = material.TEMPLATE.replace("\n", "\r\n")
-    save_network(tmp_path, tokenizer=chat_tokenizer())
-    (tmp_path / "chat_template.jinja").unlink()
-    change_json(tmp_path / "tokenizer_config.json", chat_template=template)
-    policy = load_policy(str(tmp_path))
-    assert "\r" in policy.tokenizer.chat_template
-    (problem,) = prompts_of([Question(PROMPT, "2")], DataSettings(), policy)[0].values()
-    assert "\r" not in problem.prompt
 
 
 @pytest.mark.parametrize("listed", [-1, [0, 423], None])
