@@ -1,11 +1,9 @@
 """The trainer's weights in an engine of its own: the proof after a sync, and what fails it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import Tensor
 
 from harness.algorithm.state import Training, begin
 from harness.algorithm.sync import sync
@@ -54,40 +52,28 @@ def training(direct_policy: Policy, config: Config) -> Training:
     return training
 
 
-def test_an_engine_that_takes_the_weights_passes(training: Training, config: Config) -> None:
+def test_an_engine_that_takes_the_weights_passes_and_the_trainers_own_model_needs_none(
+    training: Training, direct_policy: Policy, config: Config
+) -> None:
     gap = sync(training, config)
     assert gap is not None
     assert gap < 1e-5
+    assert sync(begin(config, direct_policy.copy(), None), config) is None
 
 
-@pytest.mark.parametrize("kept", ["", "model.layers.1", "model.norm"])
+@pytest.mark.parametrize("kept", ["", "model.layers.1", "model.norm", "head"])
 def test_a_stale_or_half_loaded_engine_stops_the_run(training: Training, config: Config, kept: str) -> None:
     policy = training.actors.engine.policy  # type: ignore[attr-defined]
-    training.actors = Actors(Stale(policy, needs_weights=True, kept=kept))
-    with pytest.raises(
-        HarnessError, match=r"expected the rollout engine to hold the trainer's weights after step 0, got"
-    ):
-        sync(training, config)
-
-
-def test_a_tied_head_that_was_not_loaded_stops_the_run(training: Training, config: Config) -> None:
-    policy = training.actors.engine.policy  # type: ignore[attr-defined]
     assert policy.model.config.tie_word_embeddings
-    training.actors = Actors(OldHead(policy, needs_weights=True))
-    with pytest.raises(HarnessError, match="stale or half loaded"):
+    stale = OldHead(policy, needs_weights=True) if kept == "head" else Stale(policy, needs_weights=True, kept=kept)
+    training.actors = Actors(stale)
+    with pytest.raises(HarnessError, match=r"the trainer's weights after step 0, got.*stale or half loaded"):
         sync(training, config)
 
 
 def test_weights_that_are_no_numbers_stop_the_run(training: Training, config: Config) -> None:
-    def poisoned() -> Iterator[tuple[str, Tensor]]:
-        yield from ((name, tensor * float("nan")) for name, tensor in training.updater.backend.weights())
-
-    training.actors.engine.load_weights(poisoned())
-    training.actors = Actors(replace(training.actors.engine, needs_weights=True))  # type: ignore[type-var]
-    training.actors.engine.load_weights = lambda _weights: None  # type: ignore[method-assign]
+    engine = training.actors.engine
+    engine.load_weights((name, tensor * float("nan")) for name, tensor in training.updater.backend.weights())
+    engine.load_weights = lambda _weights: None  # type: ignore[method-assign]
     with pytest.raises(HarnessError, match="got log-probabilities up to nan"):
         sync(training, config)
-
-
-def test_the_trainers_own_model_needs_no_sync(direct_policy: Policy, config: Config) -> None:
-    assert sync(begin(config, direct_policy.copy(), None), config) is None

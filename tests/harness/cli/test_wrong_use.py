@@ -112,7 +112,7 @@ def test_an_output_folder_that_cannot_be_is_one_line(
     ("words", "named"),
     [
         ("train --config list.json --output_dir run", "list.json"),
-        ("train --config . --output_dir run", "--config"),
+        ("train --config . --output_dir run", ".: expected a readable TOML or JSON file"),
         ("train --task math --output_dir out", "--task math needs --model"),
         ("evaluate missing --output_dir out --samples 0", "--samples"),
         ("evaluate missing --output_dir out --samples two", "--samples"),

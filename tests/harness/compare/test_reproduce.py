@@ -2,6 +2,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -182,10 +183,12 @@ def test_what_was_tampered_with_is_found(copied: Path, reproduce: Reproduce, nam
     assert "  from no recorded setting, random stream or part of the environment" in printed
 
 
-@pytest.mark.parametrize("name", ["token", "answer", "final"])
-@pytest.mark.parametrize("command", ["reproduce", "diff", "replay"])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [*product(("reproduce", "diff", "replay"), ("token", "answer", "final")), ("evaluate", "final")],
+)
 def test_what_is_not_what_was_written_is_refused_before_anything_starts(
-    original: Path, copied: Path, name: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    original: Path, copied: Path, command: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     TAMPERS[name][0](copied)
     more = [original] if command == "diff" else ["--output_dir", tmp_path / "new"]

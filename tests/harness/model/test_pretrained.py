@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -195,45 +196,50 @@ def test_recomputed_activations_change_no_bit_and_know_no_dropout(random_policy:
         assert torch.equal(kept, recomputed)
 
 
-def test_an_end_token_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
-    save_network(tmp_path, more_rows=0)
-    change_json(tmp_path / "generation_config.json", eos_token_id=100_000)
-    change_json(tmp_path / "tokenizer_config.json", eos_token=None)
-    with pytest.raises(UsageError, match="end-of-sequence token, got token 100000, but its output layer ends at"):
-        load_policy(str(tmp_path))
-
-
-@pytest.mark.parametrize("kind", ["qwen2", "longrope"])  # of the one transformers makes up an empty tokenizer
-def test_a_missing_tokenizer_is_named(kind: str, tmp_path: Path) -> None:
-    save_network(tmp_path, kind)
+def without_tokenizer(folder: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        (tmp_path / name).unlink()
-    with pytest.raises(UsageError, match=r"^--model: could not load a tokenizer from .*copy them there") as raised:
-        load_policy(str(tmp_path))
+        (folder / name).unlink()
+
+
+def with_end_tokens(listed: object) -> Callable[[Path], object]:
+    return lambda folder: change_json(folder / "generation_config.json", eos_token_id=listed)
+
+
+def with_end_token_out_of_reach(folder: Path) -> None:
+    with_end_tokens(100_000)(folder)
+    change_json(folder / "tokenizer_config.json", eos_token=None)
+
+
+FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "end token": (
+        "qwen2",
+        with_end_token_out_of_reach,
+        "end-of-sequence token, got token 100000, but its output layer ends at",
+    ),
+    "no tokenizer": ("qwen2", without_tokenizer, r"could not load a tokenizer from .*copy them there"),
+    # of this one transformers makes up an empty tokenizer
+    "an empty tokenizer": ("longrope", without_tokenizer, r"could not load a tokenizer from .*copy them there"),
+    "no JSON": (
+        "qwen2",
+        lambda folder: (folder / "generation_config.json").write_text("{", encoding="utf-8"),
+        r"expected JSON in .*generation_config.json: ",
+    ),
+    "other shapes": (
+        "qwen2",
+        lambda folder: change_json(folder / "config.json", vocab_size=300),
+        r"expected .*embed_tokens.weight of shape \[300, 32\]",
+    ),
+} | {repr(listed): ("qwen2", with_end_tokens(listed), "eos_token_id") for listed in ("a", [[1]], True, 1.5)}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_model_that_is_not_whole_is_one_line(name: str, tmp_path: Path) -> None:
+    kind, fault, words = FAULTS[name]
+    model = save_network(tmp_path, kind)
+    fault(tmp_path)
+    with pytest.raises(UsageError, match=rf"^--model: .*{words}") as raised:
+        load_policy(model)
     assert not str(raised.value).endswith(":")
-    assert "\n" not in str(raised.value)
-
-
-def test_a_damaged_generation_config_is_not_passed_over(tmp_path: Path) -> None:
-    model = save_network(tmp_path)
-    (tmp_path / "generation_config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"^--model: expected JSON in .*generation_config.json: "):
-        load_policy(model)
-
-
-def test_weights_of_other_shapes_are_named(tmp_path: Path) -> None:
-    model = save_network(tmp_path)
-    change_json(tmp_path / "config.json", vocab_size=300)
-    with pytest.raises(UsageError, match=r"^--model: expected .*embed_tokens.weight of shape \[300, 32\]"):
-        load_policy(model)
-
-
-@pytest.mark.parametrize("listed", ["a", [[1]], True, 1.5])
-def test_end_tokens_that_are_no_numbers_are_one_line(listed: object, tmp_path: Path) -> None:
-    model = save_network(tmp_path)
-    change_json(tmp_path / "generation_config.json", eos_token_id=listed)
-    with pytest.raises(UsageError, match=r"^--model: .*eos_token_id") as raised:
-        load_policy(model)
     assert "\n" not in str(raised.value)
 
 

@@ -69,13 +69,6 @@ def test_a_second_holder_is_refused_in_words(tmp_path: Path) -> None:
         assert is_free(tmp_path / "other")
 
 
-def test_this_process_itself_is_refused_too(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    with locked(folder), pytest.raises(UsageError, match=f"process {os.getpid()} on "):
-        is_free(folder)
-    assert is_free(folder)
-
-
 def test_other_spellings_of_the_folder_meet_the_same_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in ("other", "run/sub"):
         (tmp_path / folder).mkdir(parents=True)
