@@ -5,7 +5,7 @@ import torch
 
 from harness.algorithm.batching import MicroBatch
 from harness.algorithm.loss_metrics import LossRecord, metric_names
-from harness.algorithm.noise import Noise, checked_noise, noise_metrics, tolerance
+from harness.algorithm.noise import Noise, checked_noise, tolerance
 from harness.algorithm.nonfinite import NonFinite
 from harness.algorithm.state import make_updater
 from harness.algorithm.update import KnownLogprobs, known_logprobs
@@ -70,11 +70,6 @@ def test_other_micro_batches_in_bfloat16_are_named(model_folder: str) -> None:
     ]
     with pytest.raises(HarnessError, match="bfloat16 rounds differently in batches of other shapes"):
         found(policy, minibatches, known)
-
-
-def test_before_it_is_measured_it_is_null() -> None:
-    assert noise_metrics(None, ["token_loss"]) == {"noise/ratio": None}
-    assert noise_metrics(None, ["influence_weight"]) == {"noise/ratio": None, "noise/influence_weight": None}
 
 
 def test_the_second_pass_is_one_with_gradients(random_policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:

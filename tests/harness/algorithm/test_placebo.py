@@ -7,12 +7,10 @@ import torch
 
 from harness.algorithm.batching import MicroBatch
 from harness.algorithm.placebo import Placebo, Row, SentRow, placebo_weights, replacement, rows_of
-from harness.algorithm.state import make_ledger
 from harness.algorithm.update import KnownLogprobs, known_logprobs
 from harness.backends.ranks import ALONE
 from harness.model.policy import Policy
 from tests.harness.algorithm.steps import one_minibatch, stepped
-from tests.harness.tiny import small_config
 
 KINDS: tuple[Placebo, ...] = ("sign_mean", "response_mean", "shuffle_within", "shuffle_batch")
 
@@ -67,11 +65,6 @@ def test_the_sum_of_the_weights_is_kept_and_draws_are_keyed_by_seed_and_step(kin
     if kind.startswith("shuffle"):
         assert drawn(1, 2) != drawn(2, 2)
         assert drawn(1, 2) != drawn(1, 3)
-
-
-def test_an_unknown_placebo_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected a placebo, got 'none'"):
-        replacement("none", 0, rows())
 
 
 WIDE = {"loss_type": "fipo", "fipo_clip_range": 0.5, "fipo_clip_high_only": False, "epsilon": 0.9, "epsilon_high": 0.9}
@@ -165,12 +158,3 @@ def test_the_record_holds_the_weights_that_were_used(random_policy: Policy) -> N
     used = output.diagnostics["influence_weight"]
     for sign in (-1, 1):
         assert len(used[(batch.advantages.sign() == sign) & output.mask].unique()) == 1
-
-
-def test_the_ledger_counts_the_placebos_forward_pass(random_policy: Policy) -> None:
-    counts = [
-        make_ledger(small_config(**WIDE, allow_inert=True, epochs=2, fipo_placebo=kind), random_policy).forwards
-        for kind in ("none", "sign_mean")
-    ]
-    assert counts == [1, 3]
-    assert make_ledger(small_config(fipo_placebo="sign_mean"), random_policy).forwards == 1  # of another loss: idle

@@ -213,12 +213,3 @@ def test_an_environment_of_another_job_is_one_line(
     assert (code, printed, len(errors)) == (2, [], 1)
     assert expected in errors[0]
     assert not (tmp_path / "run").exists()
-
-
-def test_a_used_folder_is_refused_before_any_rank_is_started(
-    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").write_text("mine", encoding="utf-8")
-    code, printed, errors = outcome(main, ["train", *flags(model_folder, tmp_path)], capsys)
-    assert (code, printed, len(errors)) == (2, [], 1)
-    assert "expected a new or empty folder" in errors[0]

@@ -3,38 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from torch import Tensor
 
 from harness.errors import UsageError
-from harness.model.packing import pack_batch
-from harness.model.policy import Policy, load_policy, response_logprobs
+from harness.model.policy import Policy, load_policy
 from harness.run.tiny_model import fresh_policy
-from tests.harness.agreement import agree
 from tests.harness.tiny import save_direct_answers
-
-TEXTS = [("a1b2c3d4e0f1:", "a1b2=3#3$"), ("a4:", "#4$"), ("a0b0c0d0e0f0g0h0i0:", "a0b0c0=0d0e0=0f0")]
-
-
-def encoded(policy: Policy, texts: list[tuple[str, str]] = TEXTS) -> tuple[list[list[int]], list[list[int]]]:
-    return [policy.encode(prompt) for prompt, _ in texts], [policy.encode(response) for _, response in texts]
-
-
-@torch.no_grad()
-def plain_logprobs(policy: Policy, prompt: list[int], response: list[int], temperature: float) -> list[float]:
-    """From one pass over the whole unpadded text, token by token."""
-    logits: Tensor = policy.model(input_ids=torch.tensor([prompt + response])).logits[0].double()
-    logprobs = torch.log_softmax(logits / temperature, dim=-1)
-    return [float(logprobs[len(prompt) + place - 1, token]) for place, token in enumerate(response)]
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-@torch.no_grad()
-def test_logprobs_are_those_of_a_plain_pass(random_policy: Policy, temperature: float) -> None:
-    prompts, responses = encoded(random_policy)
-    ours, _ = response_logprobs(random_policy, pack_batch(prompts, responses, random_policy.device), temperature)
-    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        plain = plain_logprobs(random_policy, prompt, response, temperature)
-        assert agree(ours[row, : len(response)], plain, "network")
 
 
 def test_text_ends_in_characters(random_policy: Policy) -> None:
@@ -50,18 +23,6 @@ def test_a_saved_policy_is_loaded_as_it_was(model_folder: str, direct_policy: Po
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert (loaded.end_ids, loaded.pad_id) == (direct_policy.end_ids, direct_policy.pad_id)
     assert not loaded.model.training
-
-
-def test_every_end_token_of_the_generation_config_ends_a_response(tmp_path: Path) -> None:
-    save_direct_answers(tmp_path)
-    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [1, 5]}', encoding="utf-8")
-    assert load_policy(str(tmp_path)).end_ids == {1, 5}
-
-
-def test_dtype_of_the_weights(model_folder: str) -> None:
-    assert {parameter.dtype for parameter in load_policy(model_folder, "bfloat16").model.parameters()} == {
-        torch.bfloat16
-    }
 
 
 def test_a_folder_that_is_no_model_or_without_weights_is_one_line(tmp_path: Path) -> None:

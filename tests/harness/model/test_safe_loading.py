@@ -81,10 +81,6 @@ def test_weights_that_are_missing_are_not_made_up(model: Path) -> None:
         load_policy(str(model))
 
 
-def code_that_leaves(file: Path) -> str:
-    return f"import pathlib\npathlib.Path({str(file)!r}).touch()\nclass Anything:\n    pass\n"
-
-
 @pytest.mark.parametrize("model_type", ["qwen2", "own"])
 def test_code_that_a_model_brings_is_not_run(
     model: Path, model_type: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
+from harness.resume import resume
 from harness.run import lock
 from harness.run.lock import lock_path, locked
+from tests.harness import runs
 from tests.harness.tiny import small_config
 
 
@@ -39,13 +41,14 @@ def is_free(folder: Path) -> bool:
         return lost() is None
 
 
-def claimed_from(host: str, folder: Path) -> None:
-    """A lock as a process on that host would have left it."""
+def claimed(folder: Path, **fields: object) -> None:
+    """A lock as a dead process would have left it, but for these fields."""
     with held_by_another(folder):
         text = lock_path(folder).read_text(encoding="ascii")
-    lines = [f"host={host}" if line.startswith("host=") else line for line in text.splitlines()]
-    assert lines != text.splitlines()
-    lock_path(folder).write_text("\n".join(lines) + "\n", encoding="ascii")
+    lines = dict(line.split("=", 1) for line in text.splitlines())
+    assert fields.keys() <= lines.keys()
+    text = "".join(f"{name}={value}\n" for name, value in (lines | fields).items())
+    lock_path(folder).write_text(text, encoding="ascii")
 
 
 def test_the_lock_lies_beside_the_folder_and_is_gone_afterwards(tmp_path: Path) -> None:
@@ -67,6 +70,8 @@ def test_a_second_holder_is_refused_in_words(tmp_path: Path) -> None:
         assert "\n" not in str(raised.value)
         assert lock_path(folder).exists()
         assert is_free(tmp_path / "other")
+    with locked(folder), pytest.raises(UsageError, match=f"process {os.getpid()} on "):
+        is_free(folder)
 
 
 def test_other_spellings_of_the_folder_meet_the_same_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,29 +103,15 @@ def test_a_lock_that_names_nobody_is_replaced(tmp_path: Path, content: bytes) ->
 def test_a_dead_holder_on_another_host_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    claimed(tmp_path / "run", host="elsewhere")
     monkeypatch.setattr(lock, "LEASE_S", 0.5)
-    claimed_from("elsewhere", tmp_path / "run")
-    assert is_free(tmp_path / "run")
-    assert "on elsewhere: waiting a minute to see whether it is alive" in capsys.readouterr().out
-
-
-def test_a_holder_that_renews_at_another_pace_is_refused_in_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    claimed_from("elsewhere", tmp_path / "run")
-    monkeypatch.setattr(lock, "LEASE_S", 0.5)
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError):  # which renews at another pace
         is_free(tmp_path / "run")
-
-
-def test_a_host_whose_name_begins_like_this_one_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    claimed_from(f"{socket.gethostname()}9", tmp_path / "run")
-    text = lock_path(tmp_path / "run").read_text(encoding="ascii")
-    lines = [f"pid={os.getpid()}" if line.startswith("pid=") else line for line in text.splitlines()]
-    lines = ["duration=0.5" if line.startswith("duration=") else line for line in lines]
-    lock_path(tmp_path / "run").write_text("\n".join(lines) + "\n", encoding="ascii")
-    monkeypatch.setattr(lock, "LEASE_S", 0.5)
-    assert is_free(tmp_path / "run")
+    # a host whose name begins like this one's is another, also where it has a process of this id
+    for host in ("elsewhere", f"{socket.gethostname()}9"):
+        claimed(tmp_path / "run", host=host, pid=os.getpid(), duration=0.5)
+        assert is_free(tmp_path / "run")
+        assert f"on {host}: waiting a minute to see whether it is alive" in capsys.readouterr().out
 
 
 def test_the_loss_of_the_lock_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,9 +133,6 @@ def test_a_folder_that_cannot_be_locked_is_refused_in_words(tmp_path: Path) -> N
 
 @pytest.mark.train
 def test_a_run_that_is_being_written_is_neither_trained_into_nor_resumed(model_folder: str, tmp_path: Path) -> None:
-    from harness.resume import resume
-    from tests.harness import runs
-
     run = runs.trained(small_config(model_folder, steps=1), tmp_path / "run").path
     with held_by_another(run), pytest.raises(UsageError, match="is writing to it"):
         resume(run, runs.ignore, print)
