@@ -14,8 +14,8 @@ from harness.tasks.task import Problem, belongs_to
 from tests.harness.agreement import agree
 from tests.harness.responses import group
 from tests.harness.tiny import context, small_config
-from tests.losses import golden
-from tests.losses.golden import GOLDEN
+from tests.losses.published import golden
+from tests.losses.published.golden import GOLDEN
 
 
 def keys(rollouts: Rollouts, round_number: int = 0) -> list[tuple[str, int, list[int]]]:

@@ -11,8 +11,8 @@ from torch.multiprocessing import spawn
 
 from losses import AVERAGING_MODES
 from tests.losses.agreement import agree
-from tests.losses.ranks import DTYPES, WORLDS, Results, one_rank
-from tests.losses.steps import (
+from tests.losses.splits.ranks import DTYPES, WORLDS, Results, one_rank
+from tests.losses.splits.steps import (
     EMPTY,
     LOSSES,
     RESPONSES,

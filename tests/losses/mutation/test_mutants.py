@@ -10,9 +10,9 @@ from losses.averaging import mask_totals
 from losses.discounted_sum import block_weights, blocked_sum
 from losses.future_kl import future_kl, unsafe, weight_bounds
 from losses.surrogate import clip_diagnostics, clipped_surrogate, policy_log_ratio
-from tests.losses import golden
-from tests.losses.comparisons import COMPARISONS, FIPOS, LOSSES, noticed
-from tests.losses.mutation import mutated
+from tests.losses.mutation.mutated import mutated
+from tests.losses.published import golden
+from tests.losses.published.comparisons import COMPARISONS, FIPOS, LOSSES, noticed
 
 # function, its code, the mutant's code, the comparisons that must notice; those that most vectors notice come first
 MUTANTS = [

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, distributed
 
 from losses import AVERAGING_MODES
-from tests.losses.steps import LOSSES, RESPONSES, drawn_step, loss_and_gradient, responses
+from tests.losses.splits.steps import LOSSES, RESPONSES, drawn_step, loss_and_gradient, responses
 
 WORLDS = (2, 4)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

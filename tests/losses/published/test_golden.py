@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.losses import golden
 from tests.losses.agreement import agree
-from tests.losses.comparisons import COMPARISONS
+from tests.losses.published import golden
+from tests.losses.published.comparisons import COMPARISONS
 
 # the harness's tests use these
 OF_THE_HARNESS = {"overlong_32b", "official__dapo_group_kept"}

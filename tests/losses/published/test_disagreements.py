@@ -10,9 +10,9 @@ import pytest
 from torch import Tensor
 
 from losses import DAPO, FIPO, token_weights
-from tests.losses import authors, golden, page
 from tests.losses.agreement import agree, bitwise_equal
-from tests.losses.comparisons import advantage_numbers
+from tests.losses.published import authors, golden, page
+from tests.losses.published.comparisons import advantage_numbers
 
 
 def arrays(ours: golden.Numbers, vector: golden.Vector) -> set[str]:

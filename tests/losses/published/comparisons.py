@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import torch
 
 from losses import group_advantages
-from tests.losses import authors, golden, page
 from tests.losses.agreement import Numbers
+from tests.losses.published import authors, golden, page
 
 # what each recorded array of group advantages is, in our settings
 ADVANTAGES = {
