@@ -37,13 +37,13 @@ WRONG: dict[str | None, str] = {
         \frac{1}{2^{60}} | \frac{1}{3^{60}} @ x=1 | y=1 @ (1,2) | (2,1) @ (1,2) | (1,2]
     """,
     "several values": r"5 | 5 or 6 @ 5 | 5\text{ or }6 @ 5 | 5\text{or six} @ 5 | 5;6 @ 4 | 5\pm1",
-    "a relation": r"5 | 5=6 @ 5 | 6=5 @ 5 | x=y=5 @ 5 | 5\approx 6 @ \frac{3}{4} | 3:4 @ (-\infty,3) | x<3",
+    "a relation": r"5 | 5=6 @ 5 | 6=5 @ 5 | x=y=5 @ 5 | 5\approx 6 @ \frac{3}{4} | 3:4 @ (-\infty,3) | x<3 @ 6 | \sum_{k=1}^{3} k",
     "an ellipsis": r"1,2,3 | 1,2,3,\ldots",
     "two numbers side by side": r"11 | 5 6 @ 11 | 5\quad 6",
     "words": r"5 | \text{not }5 @ 5 | 5\text{ is wrong}",
     "a base": r"5 | 5_{6}+0 @ 5 | __import__('os').system('exit 1')",
     "another unit": r"101_2 | 101_3 @ 5\text{ cm} | 5\text{ m}",
-    "an operation": r"6 | \sum_{k}k @ 6 | \sum_{k=1}^{3} k",
+    "an operation": r"6 | \sum_{k}k",
     "another kind": r"(1,2) | 1,2 @ 1,2 | (1,2)",
     "unreadable": r"5 | ((",
 }
