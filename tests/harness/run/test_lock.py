@@ -2,7 +2,6 @@ import contextlib
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from harness.run import lock
 from harness.run.lock import lock_path, locked
 from tests.harness import runs
 from tests.harness.tiny import small_config
+from tests.waiting import wait_until
 
 
 @contextlib.contextmanager
@@ -118,10 +118,7 @@ def test_the_loss_of_the_lock_is_noticed(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(lock, "LEASE_S", 0.3)
     with locked(tmp_path / "run") as lost:
         lock_path(tmp_path / "run").unlink()
-        for _ in range(200):
-            if lost():
-                break
-            time.sleep(0.05)
+        wait_until(lambda: lost() is not None, "the loss was not noticed")
         assert lost() == "its lock was lost (marker-missing)"
 
 
