@@ -45,10 +45,11 @@ def claimed(folder: Path, **fields: object) -> None:
     """A lock as a dead process would have left it, but for these fields."""
     with held_by_another(folder):
         text = lock_path(folder).read_text(encoding="ascii")
-    lines = dict(line.split("=", 1) for line in text.splitlines())
-    assert fields.keys() <= lines.keys()
-    text = "".join(f"{name}={value}\n" for name, value in (lines | fields).items())
-    lock_path(folder).write_text(text, encoding="ascii")
+    names = [line.partition("=")[0] for line in text.splitlines()]
+    assert fields.keys() <= set(names)
+    pairs = zip(names, text.splitlines(), strict=True)
+    lines = [f"{name}={fields[name]}" if name in fields else line for name, line in pairs]
+    lock_path(folder).write_text("\n".join(lines) + "\n", encoding="ascii")
 
 
 def test_the_lock_lies_beside_the_folder_and_is_gone_afterwards(tmp_path: Path) -> None:
