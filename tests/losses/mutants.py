@@ -20,7 +20,7 @@ import numpy
 import pytest
 import torch
 
-from tests.losses.small_changes import small_changes
+from tests.losses.mutation.small_changes import small_changes
 
 ROOT = Path(__file__).parents[2]
 EXPLAINED = Path(__file__).with_name("equivalent_mutants.toml")
@@ -28,7 +28,7 @@ FORK = get_context("fork")
 PROCESSES = 2
 LIMIT_S = 300.0
 # these notice most in the shortest time; the others are read and run only where they all pass
-FIRST = ("by_hand", "settings", "future_kl", "advantages", "averaging", "golden_page")
+FIRST = ("by_hand", "settings", "future_kl", "advantages", "averaging", "golden")
 LEFT_OUT = ("implementations",)  # it needs more of the repository than losses/
 IMPORTED = (hypothesis, numpy, torch)  # once, before the processes are forked
 
@@ -37,7 +37,7 @@ Key = tuple[str, str, str]
 
 def stages(tree: Path, module: str) -> list[list[str]]:
     """The copy's test files in the order in which they are run: those named like the module come first."""
-    names = {path.stem.removeprefix("test_"): str(path) for path in sorted((tree / "tests/losses").glob("test_*.py"))}
+    names = {path.stem.removeprefix("test_"): str(path) for path in sorted((tree / "tests/losses").rglob("test_*.py"))}
     first = sorted(FIRST, key=lambda name: name not in module)
     return [[names[name] for name in first], [path for name, path in names.items() if name not in FIRST + LEFT_OUT]]
 

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from losses import DAPO, FIPO, GRPO, LossBatch, LossOutput, sequence_filter, token_weights
-from losses.surrogate import clip_diagnostics, clipped_surrogate, kl_to_reference
+from losses.surrogate import clip_diagnostics, clipped_surrogate
 from tests.losses.agreement import agree
-from tests.losses.mutation import mutated
 
 
 def tensor(*values: float) -> Tensor:
@@ -146,15 +145,6 @@ def test_k3() -> None:
     output = k3_example()
     assert agree(output.diagnostics["kl_to_reference"], K3, "float64")
     assert agree(output.token_loss, K3 / 2, "float64")
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [("- capped", "+ capped"), (" - 1", " + 1"), ("logprobs - batch.policy", "logprobs + batch.policy")],
-)
-def test_k3_mutants_are_noticed(old: str, new: str) -> None:
-    with mutated(kl_to_reference, old, new):
-        assert not agree(k3_example().token_loss, K3 / 2, "float64")
 
 
 def test_beta_without_reference_is_refused() -> None:

@@ -49,16 +49,6 @@ def test_padding_has_no_effect(batch: LossBatch, loss: GRPO, value: float, names
 
 
 @pytest.mark.parametrize("value", PADDING)
-@pytest.mark.parametrize("name", INPUTS)
-@pytest.mark.parametrize("loss", ALL)
-def test_padding_has_no_effect_before_between_and_after_tokens(loss: GRPO, name: str, value: float) -> None:
-    inputs = torch.linspace(-2.0, 1.0, 48, dtype=torch.float64).reshape(4, 2, 6)
-    mask = torch.tensor([[0, 1, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0]], dtype=torch.bool)
-    plain = LossBatch(inputs[0], inputs[1].flip(1), inputs[2], mask, inputs[3])
-    assert_same_but_for_padding(loss, plain, padded(plain, value, (name,)))
-
-
-@pytest.mark.parametrize("value", PADDING)
 def test_padding_has_no_effect_on_the_sequence_filter(value: float) -> None:
     log_ratio = torch.full((2, 3), 3.0)
     mask = torch.tensor([[1, 1, 0], [1, 0, 0]], dtype=torch.bool)

@@ -1,24 +1,29 @@
-"""What comes in bfloat16 is computed in float32, what comes in float64 stays there."""
+"""What comes in bfloat16 is computed in float32, what comes in float64 stays there, whatever products may round."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from losses import DAPO, FIPO, GRPO, LossBatch, future_kl, token_weights
+from losses import DAPO, FIPO, GRPO, LossBatch, LossOutput, future_kl, token_weights
+from losses.discounted_sum import BLOCK, block_weights, discounted_future_sum
 from tests.losses.agreement import agree, bitwise_equal
 
 HALF = [torch.bfloat16, torch.float16]
 ALL = [GRPO(beta=0.04), DAPO(delta=10.0), FIPO(delta=10.0, clip_range=None)]
 
+each_loss = pytest.mark.parametrize("loss", ALL)
 
-def drawn(dtype: torch.dtype, tokens: int = 200) -> LossBatch:
+
+def drawn(dtype: torch.dtype) -> LossBatch:
     """Log-probabilities rounded to the dtype."""
-    generator = torch.Generator().manual_seed(3)
-    old, shift, advantages, reference = (torch.randn(2, tokens, generator=generator) for _ in range(4))
+    generator = torch.Generator().manual_seed(8)
+    old, shift, advantages, reference = (torch.randn(3, 300, generator=generator) for _ in range(4))
+    mask = torch.rand(3, 300, generator=generator) > 0.1
     policy = (old + 0.1 * shift).to(dtype).requires_grad_()
-    mask = torch.rand(2, tokens, generator=generator) > 0.1
     return LossBatch(policy, old.to(dtype), advantages.to(dtype), mask, reference.to(dtype))
 
 
@@ -31,78 +36,110 @@ def widened(batch: LossBatch, dtype: torch.dtype) -> LossBatch:
     return LossBatch(policy, old, advantages, batch.mask, reference)
 
 
-def constant_shift(decay_rate: float, dtype: torch.dtype) -> Tensor:
-    """The Future-KL of 512 equal shifts."""
-    log_ratio = torch.full((1, 512), 0.01, dtype=dtype)
-    return future_kl(log_ratio, torch.ones(1, 512, dtype=torch.bool), decay_rate)
+def with_gradient(loss: GRPO, batch: LossBatch) -> tuple[LossOutput, Tensor]:
+    """What the loss gives, and the gradient of its token mean."""
+    output = loss(batch)
+    scalar = (output.token_loss * token_weights(batch.mask, "token_mean")).sum()
+    return output, torch.autograd.grad(scalar, batch.policy_logprobs)[0]
 
 
-@pytest.mark.parametrize("dtype", HALF)
-def test_decay_rates_128_and_256_differ(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("decay_rate", [128.0, 256.0])
+@pytest.mark.parametrize(("dtype", "autocast"), [*((half, False) for half in HALF), (torch.float32, True)])
+def test_gamma_is_not_rounded(dtype: torch.dtype, autocast: bool, decay_rate: float) -> None:
     # 2^(-1/128) = 0.9946 and 2^(-1/256) = 0.9973: bfloat16, whose step below 1 is 0.0039, hardly tells them apart
-    slow, fast = constant_shift(256.0, dtype), constant_shift(128.0, dtype)
-    assert slow[0, 0] > 1.5 * fast[0, 0]
-    shift = torch.tensor(0.01, dtype=dtype).double()
-    for decay_rate, future in ((256.0, slow), (128.0, fast)):
-        gamma = 2 ** (-1 / decay_rate)
-        assert future.dtype == torch.float32
-        assert agree(future[0, 0], shift * (1 - gamma**512) / (1 - gamma), "float32")
+    gamma = 2 ** (-1 / decay_rate)
+    log_ratio = torch.full((1, 512), 0.01, dtype=dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        future = future_kl(log_ratio, torch.ones(1, 512, dtype=torch.bool), decay_rate)
+    assert future.dtype == torch.float32
+    assert agree(future[0, 0], log_ratio[0, 0].double() * (1 - gamma**512) / (1 - gamma), "float32")
 
 
 @pytest.mark.parametrize("dtype", HALF)
-@pytest.mark.parametrize("loss", ALL)
-def test_half_precision_inputs_are_computed_in_float32(loss: GRPO, dtype: torch.dtype) -> None:
+@each_loss
+def test_half_precision_is_computed_in_float32_and_its_gradient_rounded_once(loss: GRPO, dtype: torch.dtype) -> None:
     batch = drawn(dtype)
-    wide = widened(batch, torch.float32)
-    output, expected = loss(batch), loss(wide)
+    (output, gradient), (expected, wide) = (
+        with_gradient(loss, each) for each in (batch, widened(batch, torch.float32))
+    )
     assert bitwise_equal(output.token_loss, expected.token_loss)
     for name, values in expected.diagnostics.items():
         assert bitwise_equal(output.diagnostics[name], values)
+    assert bitwise_equal(gradient, wide.to(dtype))
 
 
-@pytest.mark.parametrize("dtype", HALF)
-@pytest.mark.parametrize("loss", ALL)
-def test_gradient_of_half_precision_inputs_is_rounded_once(loss: GRPO, dtype: torch.dtype) -> None:
-    batch = drawn(dtype)
-    wide = widened(batch, torch.float32)
-    weights = token_weights(batch.mask, "token_mean")
-    gradients = [
-        torch.autograd.grad((result.token_loss * weights).sum(), source.policy_logprobs)[0]
-        for result, source in ((loss(batch), batch), (loss(wide), wide))
-    ]
-    assert bitwise_equal(gradients[0], gradients[1].to(dtype))
-
-
-@pytest.mark.parametrize("loss", ALL)
-def test_float64_stays_float64(loss: GRPO) -> None:
+@each_loss
+def test_float64_stays_float64_and_float32_is_float64_rounded(loss: GRPO) -> None:
     output = loss(drawn(torch.float64))
     assert output.token_loss.dtype == torch.float64
     assert {values.dtype for values in output.diagnostics.values()} == {torch.float64, torch.bool}
-
-
-@pytest.mark.parametrize("loss", ALL)
-def test_float32_is_float64_rounded(loss: GRPO) -> None:
     batch = drawn(torch.float32)
     assert agree(loss(batch).token_loss, loss(widened(batch, torch.float64)).token_loss, "float32_sum")
 
 
-def test_weights_of_a_long_step_are_float64_on_the_cpu() -> None:
-    # float32 sums of millions of weights would not be 1
-    weights = token_weights(torch.ones(4, 3, dtype=torch.bool), "token_mean")
-    assert weights.dtype == torch.float64
-
-
-@pytest.mark.parametrize("loss", ALL)
-def test_the_wider_of_two_log_probabilities_decides(loss: GRPO) -> None:
+@each_loss
+def test_the_wider_of_two_log_probabilities_decides_and_nothing_else(loss: GRPO) -> None:
     batch = drawn(torch.bfloat16)
-    for name in ("policy_logprobs", "old_logprobs"):
+    for name, expected in (
+        ("policy_logprobs", widened(batch, torch.float64)),
+        ("old_logprobs", widened(batch, torch.float64)),
+        ("advantages", batch),
+        ("reference_logprobs", batch),
+    ):
         output = loss(replace(batch, **{name: getattr(batch, name).double()}))
-        assert bitwise_equal(output.token_loss, loss(widened(batch, torch.float64)).token_loss)
+        assert bitwise_equal(output.token_loss, loss(expected).token_loss), name
 
 
-@pytest.mark.parametrize("loss", ALL)
-def test_advantages_and_reference_decide_nothing(loss: GRPO) -> None:
-    batch = drawn(torch.bfloat16)
-    for name in ("advantages", "reference_logprobs"):
-        output = loss(replace(batch, **{name: getattr(batch, name).double()}))
-        assert bitwise_equal(output.token_loss, loss(batch).token_loss)
+@contextmanager
+def product_precision(precision: str) -> Iterator[None]:
+    """Let float32 products round their factors, and take it back."""
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = precision
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
+
+
+def shifts() -> Tensor:
+    return torch.randn(5, 300, generator=torch.Generator().manual_seed(9))
+
+
+def in_float64() -> Tensor:
+    return discounted_future_sum(shifts().double(), 32.0).float()
+
+
+def test_products_are_float64_where_float32_ones_are_rounded() -> None:
+    # whether a processor does round depends on the processor; that we do not rely on it does not
+    for precision in ("bf16", "tf32"):
+        with product_precision(precision):
+            assert bitwise_equal(discounted_future_sum(shifts(), 32.0), in_float64())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (shifts() @ shifts().T).dtype == torch.bfloat16
+        assert bitwise_equal(discounted_future_sum(shifts(), 32.0), in_float64())
+
+
+@pytest.mark.parametrize("precision", ["ieee", "none"])
+def test_products_are_plain_elsewhere(precision: str) -> None:
+    with product_precision(precision):
+        total = discounted_future_sum(shifts(), 32.0)
+        assert total.dtype == torch.float32
+        assert not bitwise_equal(total, in_float64())
+        assert agree(total, in_float64(), "float32_sum")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@each_loss
+def test_autocast_changes_neither_loss_nor_gradient(loss: GRPO, dtype: torch.dtype) -> None:
+    batch = drawn(dtype)
+    plain, gradient = with_gradient(loss, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, cast = with_gradient(loss, batch)
+    assert output.token_loss.dtype == torch.float32
+    assert agree(output.token_loss, plain.token_loss, "float32_sum")
+    assert agree(cast, gradient, "float32_sum" if dtype == torch.float32 else "exact")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_of_a_block_have_the_dtype_of_what_they_weigh(dtype: torch.dtype) -> None:
+    assert [weights.dtype for weights in block_weights(BLOCK, 32.0, dtype, torch.device("cpu"))] == [dtype, dtype]

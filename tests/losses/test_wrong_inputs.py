@@ -1,19 +1,77 @@
 """Inputs that would give a wrong number without a word are refused, and none but the policy gets a gradient."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import jaxtyping
 import pytest
 import torch
+from beartype import beartype
+from jaxtyping import TypeCheckError, jaxtyped
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from losses import DAPO, FIPO, GRPO, LossBatch, future_kl, group_advantages, mask_totals, token_weights
+from losses import (
+    DAPO,
+    FIPO,
+    GRPO,
+    LossBatch,
+    future_kl,
+    group_advantages,
+    influence_weights,
+    mask_totals,
+    sequence_filter,
+    token_weights,
+)
 from losses.discounted_sum import block_weights
+from losses.surrogate import clip_diagnostics, clipped_surrogate, masked
 from tests.losses.agreement import bitwise_equal
 
 ONES = torch.ones(3, 3)
 MASK = ONES.bool()
+NARROW, FLAT, BOUNDS = ONES[:, :2], ONES[0], (0.0, 2.0)
+
+# Shapes stand in the types. Each call has one argument of a wrong shape or dtype.
+WRONG: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
+    (future_kl, (NARROW, MASK, 32.0)),
+    (future_kl, (ONES, ONES, 32.0)),
+    (influence_weights, (ONES, NARROW, ONES, BOUNDS)),
+    (influence_weights, (ONES, ONES, NARROW, BOUNDS)),
+    (sequence_filter, (NARROW, ONES, MASK, 10.0)),
+    (sequence_filter, (ONES, NARROW, MASK, 10.0)),
+    (token_weights, (FLAT.bool(), "token_mean")),
+    (token_weights, (ONES, "token_mean")),
+    (group_advantages, (FLAT, torch.zeros(2, dtype=torch.int64))),
+    (group_advantages, (FLAT, FLAT)),
+    (clipped_surrogate, (ONES, NARROW, 0.2, 0.2, None)),
+    (clip_diagnostics, (ONES, ONES, NARROW, 0.2, 0.2, None)),
+    (masked, (NARROW, MASK)),
+]
+
+
+@pytest.mark.parametrize(("function", "arguments"), WRONG)
+def test_wrong_shape_or_dtype_is_refused_wherever_types_are_checked(
+    function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    with pytest.raises(TypeCheckError):
+        jaxtyped(function, typechecker=beartype)(*arguments)
+
+
+@jaxtyped(typechecker=beartype)
+@dataclass(frozen=True)
+class CheckedBatch(LossBatch):
+    """LossBatch with its types checked, also where pytest was started without the option that does it."""
+
+
+def test_a_batch_with_one_wrong_shape_or_dtype_is_refused_wherever_types_are_checked() -> None:
+    right = dict.fromkeys(("policy_logprobs", "old_logprobs", "reference_logprobs", "advantages"), ONES)
+    right["mask"] = MASK
+    assert CheckedBatch(**right).mask is MASK
+    for name, values in right.items():
+        for wrong in (values[:, :2], values.int()):
+            with pytest.raises(TypeCheckError):
+                CheckedBatch(**right | {name: wrong})
 
 
 @pytest.fixture
@@ -27,14 +85,8 @@ def as_outside_of_tests() -> Iterator[None]:
 @pytest.mark.usefixtures("as_outside_of_tests")
 @pytest.mark.parametrize("name", ["old_logprobs", "advantages", "mask", "reference_logprobs", "influence_weights"])
 def test_shapes_that_would_broadcast_are_refused(name: str) -> None:
-    inputs = {
-        "policy_logprobs": ONES,
-        "old_logprobs": ONES,
-        "advantages": ONES,
-        "mask": MASK,
-        "reference_logprobs": ONES,
-        "influence_weights": ONES,
-    }
+    names = ("policy_logprobs", "old_logprobs", "advantages", "reference_logprobs", "influence_weights")
+    inputs = dict.fromkeys(names, ONES) | {"mask": MASK}
     for part in (inputs[name][:1], inputs[name][:, :1], inputs[name][0]):
         with pytest.raises(ValueError, match=r"one shape \[sequence, token\], got \(3, 3\) and"):
             LossBatch(**inputs | {name: part})

@@ -1,15 +1,12 @@
 import dataclasses
-import inspect
-from typing import Any
 
 import pytest
 
-from harness.algorithm import batching, controls
 from harness.algorithm.batching import plan_minibatches, token_advantages
 from harness.model.policy import Policy
 from harness.tasks.chain_sum import GRADED
 from harness.tasks.task import Problem
-from tests.harness.responses import four_groups, group, response
+from tests.harness.responses import group, response
 from tests.harness.tiny import small_config
 
 PROBLEM = Problem("a2b4c3:", "4")  # 2 + 4 + 3 = 9 = 4 mod 5
@@ -30,23 +27,25 @@ BLAMED = [
 ]
 
 
+def credited(policy: Policy, text: str, advantage: float, control: str, **changes: int) -> list[float]:
+    """The advantages of a response's tokens under the control."""
+    one = response(policy, PROBLEM, text, reward=-1.0)
+    one = dataclasses.replace(one, step=changes.pop("step", 0))
+    return token_advantages(one, advantage, policy, GRADED, small_config(control=control, **changes))
+
+
 @pytest.mark.parametrize(("text", "blamed"), BLAMED)
-def test_negative_advantage_falls_on_the_first_wrong_step(random_policy: Policy, text: str, blamed: str) -> None:
-    one = response(random_policy, PROBLEM, text, reward=-1.0)
-    advantages = token_advantages(one, -0.7, random_policy, GRADED, small_config(control="blame"))
-    assert advantages == [-0.7 if mark == "X" else 0.0 for mark in blamed]
-
-
-@pytest.mark.parametrize("text", [text for text, _ in BLAMED])
-@pytest.mark.parametrize(
-    ("advantage", "control"),
-    [(0.7, "blame"), (0.0, "blame"), (0.7, "damp"), (0.7, "random_blame"), (-0.7, "none"), (-0.7, "random_reward")],
-)
-def test_other_advantages_are_left_alone(random_policy: Policy, text: str, advantage: float, control: str) -> None:
-    one = response(random_policy, PROBLEM, text)
-    assert token_advantages(one, advantage, random_policy, GRADED, small_config(control=control)) == [advantage] * len(
-        text
-    )
+def test_negative_advantage_falls_on_the_first_wrong_step_or_is_spread_by_damp(
+    random_policy: Policy, text: str, blamed: str
+) -> None:
+    blame = credited(random_policy, text, -0.7, "blame")
+    assert blame == [-0.7 if mark == "X" else 0.0 for mark in blamed]
+    assert credited(random_policy, text, -0.7, "damp") == pytest.approx([sum(blame) / len(text)] * len(text))
+    for advantage, control in (
+        *((0.7, control) for control in ("blame", "damp", "random_blame")),
+        *((0.0, "blame"), (-0.7, "none"), (-0.7, "random_reward")),
+    ):
+        assert credited(random_policy, text, advantage, control) == [advantage] * len(text), control
 
 
 def test_blame_reaches_the_minibatches(random_policy: Policy) -> None:
@@ -59,22 +58,6 @@ def test_blame_reaches_the_minibatches(random_policy: Policy) -> None:
     assert [bool((row > 0).any()) for row in batch.advantages] == [True, False, False, False]
 
 
-def test_blame_changes_no_weight(random_policy: Policy) -> None:
-    groups = four_groups(random_policy)
-    blamed, plain = (
-        plan_minibatches(groups, random_policy, GRADED, small_config(control=control)) for control in ("blame", "none")
-    )
-    for (ours,), (theirs,) in zip(blamed, plain, strict=True):
-        assert not ours.advantages.equal(theirs.advantages)
-
-
-@pytest.mark.parametrize(("text", "blamed"), BLAMED)
-def test_damp_spreads_blames_sum_over_the_response(random_policy: Policy, text: str, blamed: str) -> None:
-    one = response(random_policy, PROBLEM, text, reward=-1.0)
-    advantages = token_advantages(one, -0.7, random_policy, GRADED, small_config(control="damp"))
-    assert advantages == pytest.approx([-0.7 * blamed.count("X") / len(text)] * len(text))
-
-
 STEPS = [
     ("a2b4=2c3=0#0$", ["XXXXXX.......", "......XXXX...", "..........XXX"]),
     ("#3$", ["XXX"]),
@@ -83,62 +66,17 @@ STEPS = [
 
 
 @pytest.mark.parametrize(("text", "steps"), STEPS)
-def test_random_blame_lays_blames_sum_on_one_step(random_policy: Policy, text: str, steps: list[str]) -> None:
-    seen = set()
-    for seed in range(40):
-        one = response(random_policy, PROBLEM, text, reward=-1.0)
-        config = small_config(control="random_blame", seed=seed)
-        advantages = token_advantages(one, -0.7, random_policy, GRADED, config)
-        assert advantages == token_advantages(one, -0.7, random_policy, GRADED, config)
-        blame = token_advantages(one, -0.7, random_policy, GRADED, small_config(control="blame"))
-        assert sum(advantages) == pytest.approx(sum(blame))
-        seen.add("".join("X" if value else "." for value in advantages))
-    assert seen == set(steps)
-
-
-def test_the_random_step_depends_on_the_training_step(random_policy: Policy) -> None:
-    one = response(random_policy, PROBLEM, STEPS[2][0], reward=-1.0)
-    config = small_config(control="random_blame")
-    drawn = {
-        tuple(token_advantages(dataclasses.replace(one, step=step), -0.7, random_policy, GRADED, config))
-        for step in range(40)
-    }
-    assert len(drawn) == len(STEPS[2][1])
-
-
-def test_random_blame_spares_a_response_whose_steps_are_right(random_policy: Policy) -> None:
-    one = response(random_policy, PROBLEM, "a2b4=1c3=4#4$", reward=-1.0)
-    for control in ("damp", "random_blame"):
-        assert set(token_advantages(one, -0.7, random_policy, GRADED, small_config(control=control))) == {0.0}
-
-
-# a change of the controls' source that a test above must notice
-MUTANTS = [
-    ("total = advantage * sum(blamed)", "total = advantage"),
-    ("[total / len(blamed)] * len(blamed)", "[total] * len(blamed)"),
-    ("total / count if it", "total if it"),
-    ("task.steps(response.text)", "task.steps(response.text)[:1]"),
-    ("response.step, *response.key", "0, *response.key"),
-    ('stream(seed, "random_blame"', 'stream(0, "random_blame"'),
-]
-
-
-@pytest.mark.parametrize(("code", "mutant"), MUTANTS)
-def test_a_mutant_of_the_controls_is_caught(
-    random_policy: Policy, monkeypatch: pytest.MonkeyPatch, code: str, mutant: str
+def test_random_blame_lays_blames_sum_on_one_step_drawn_by_seed_and_step(
+    random_policy: Policy, text: str, steps: list[str]
 ) -> None:
-    source = inspect.getsource(controls)
-    assert code in source
-    changed: dict[str, Any] = {"__name__": "harness.controls_mutant"}
-    exec(compile(source.replace(code, mutant), "mutant", "exec", dont_inherit=True), changed)
-    monkeypatch.setattr(batching, "credited", changed["credited"])
-    with pytest.raises(AssertionError):
-        check_controls(random_policy)
+    blame = sum(credited(random_policy, text, -0.7, "blame"))
+    for key in ("seed", "step"):
+        drawn = [credited(random_policy, text, -0.7, "random_blame", **{key: number}) for number in range(40)]
+        assert drawn[3] == credited(random_policy, text, -0.7, "random_blame", **{key: 3})
+        assert [sum(advantages) for advantages in drawn] == pytest.approx([blame] * 40)
+        assert {"".join("X" if value else "." for value in advantages) for advantages in drawn} == set(steps)
 
 
-def check_controls(policy: Policy) -> None:
-    for text, blamed in BLAMED:
-        test_damp_spreads_blames_sum_over_the_response(policy, text, blamed)
-    for text, steps in STEPS:
-        test_random_blame_lays_blames_sum_on_one_step(policy, text, steps)
-    test_the_random_step_depends_on_the_training_step(policy)
+def test_a_response_whose_steps_are_right_is_spared(random_policy: Policy) -> None:
+    for control in ("damp", "random_blame"):
+        assert set(credited(random_policy, "a2b4=1c3=4#4$", -0.7, control)) == {0.0}

@@ -9,85 +9,76 @@ import transformers
 
 from harness.algorithm.correction import SamplerGap, check_sampler_agrees
 from harness.algorithm.learning import can_learn_from, likely_reason
+from harness.config.schema import Config
 from harness.errors import HarnessError
 from harness.loop import Beginning, train
 from harness.model.policy import Policy, load_policy
 from harness.resume import resume
-from harness.rollouts.collect import Rollouts, collect
+from harness.rollouts.collect import Group, Rollouts
+from harness.tasks.task import Grade
 from tests.harness import runs
 from tests.harness.backends.pairings import stop_after
 from tests.harness.model.networks import LONG_ROPE, change_json, save_network
+from tests.harness.responses import four_groups
 from tests.harness.tasks import math_material as material
-from tests.harness.tiny import context, small_config
+from tests.harness.tiny import small_config
 
 
-def rollouts(policy: Policy, right: list[bool], cut: bool = False) -> Rollouts:
+def graded(policy: Policy, right: list[bool], cut: bool = False) -> Group:
     """A group of four, of which those are right that are listed as such."""
-    drawn = collect(context(policy, small_config(prompts_per_step=2, minibatches=1)), 0)
-    graded = [
-        [
-            dataclasses.replace(
-                response,
-                grade=dataclasses.replace(response.grade, outcome="right" if correct else "wrong"),
-                reward=1.0 if correct else -1.0,
-                truncated=cut,
-            )
-            for response, correct in zip(group, right, strict=True)
-        ]
-        for group in drawn.kept
+    drawn = four_groups(policy)[0]
+    return [
+        dataclasses.replace(
+            response,
+            grade=Grade("right" if correct else "wrong"),
+            reward=1.0 if correct else -1.0,
+            truncated=cut,
+        )
+        for response, correct in zip(drawn, right, strict=True)
     ]
-    return Rollouts([graded], graded, 0)
 
 
-@pytest.mark.parametrize(
-    ("right", "cut", "settings"),
-    [
-        ([False] * 4, True, ["--max_response_tokens 24", "--prompt_template"]),
-        ([False] * 4, False, ["--prompt_template", "--max_response_tokens", "rollouts/"]),
-        ([True] * 4, False, ["--train_data", "--temperature"]),
-    ],
-)
-def test_a_step_without_signal_names_the_settings_to_look_at(
-    right: list[bool], cut: bool, settings: list[str], random_policy: Policy
-) -> None:
-    found = rollouts(random_policy, right, cut)
-    assert not can_learn_from(found.kept, small_config())
-    assert [name for name in settings if name not in likely_reason(found, small_config())] == []
+def reason(*groups: Group, **flags: Any) -> str:
+    return likely_reason(Rollouts([list(groups)], list(groups), 0), small_config(**flags))
 
 
-def test_groups_that_are_all_right_or_all_wrong_ask_for_more_responses(random_policy: Policy) -> None:
-    right, wrong = rollouts(random_policy, [True] * 4).kept[0], rollouts(random_policy, [False] * 4).kept[1]
-    assert not can_learn_from([right, wrong], small_config())
-    assert "--group_size" in likely_reason(Rollouts([[right, wrong]], [right, wrong], 0), small_config())
-    mixed = rollouts(random_policy, [True, False, False, False]).kept[0]
+def test_a_step_without_signal_names_the_settings_to_look_at(random_policy: Policy) -> None:
+    right, wrong = (graded(random_policy, [correct] * 4) for correct in (True, False))
+    cut = graded(random_policy, [False] * 4, cut=True)
+    for groups, settings in (
+        ([cut], ["--max_response_tokens 24", "--prompt_template"]),
+        ([wrong], ["--prompt_template", "--max_response_tokens", "rollouts/"]),
+        ([right], ["--train_data", "--temperature"]),
+        ([right, wrong], ["--group_size"]),
+    ):
+        assert not can_learn_from(groups, small_config())
+        assert [name for name in settings if name not in reason(*groups)] == []
+    assert "--answer_format" not in reason(wrong)
+    assert "--answer_format" in reason(wrong, task="math")  # only questions have one
+
+
+def test_what_there_is_to_learn_from(random_policy: Policy) -> None:
+    wrong, mixed = graded(random_policy, [False] * 4), graded(random_policy, [True, False, False, False])
     assert can_learn_from([wrong, mixed], small_config())
-
-
-def test_an_overlong_penalty_alone_is_something_to_learn_from(random_policy: Policy) -> None:
-    group = rollouts(random_policy, [False] * 4).kept[0]
-    penalized = [dataclasses.replace(group[0], reward=-1.5), *group[1:]]
+    penalized = [dataclasses.replace(wrong[0], reward=-1.5), *wrong[1:]]  # an overlong penalty alone
     assert can_learn_from([penalized], small_config())
+    cut = graded(random_policy, [True, False, False, False], cut=True)
+    assert can_learn_from([cut], small_config())
+    assert not can_learn_from([cut], small_config(overlong_filter=True))  # stands in no loss
 
 
-def test_responses_that_stand_in_no_loss_are_nothing_to_learn_from(random_policy: Policy) -> None:
-    cut = rollouts(random_policy, [True, False, False, False], cut=True).kept
-    assert can_learn_from(cut, small_config())
-    assert not can_learn_from(cut, small_config(overlong_filter=True))
-
-
-def hopeless(folder: Path, **changes: Any) -> Any:
-    """A run of a random model on questions, all of whose responses are cut."""
-    data = {"task": "math", **material.data_files(folder), "max_prompt_tokens": 400, "max_response_tokens": 8}
-    shape = {"steps": 4, "eval_every": 4, "give_up_after": 3, "checkpoint_every": 1}
-    return small_config(save_network(folder / "model"), **data | shape | changes)
+def hopeless(model: str, **changes: Any) -> Config:
+    """A run all of whose responses are cut: two tokens hold no end token."""
+    shape = {"max_response_tokens": 2, "steps": 4, "eval_every": 4, "give_up_after": 3, "checkpoint_every": 1}
+    return small_config(model, **shape | changes)
 
 
 @pytest.mark.train
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_a_run_that_cannot_learn_says_so_at_once_and_gives_up(
-    dynamic: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dynamic: bool, model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = hopeless(tmp_path, dynamic_sampling=dynamic)
+    config = hopeless(model_folder, dynamic_sampling=dynamic)
     with pytest.raises(HarnessError, match=r"gave up after 3 steps: .*--max_response_tokens"):
         train(config, tmp_path / "run", runs.ignore)
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
@@ -100,18 +91,20 @@ def test_a_run_that_cannot_learn_says_so_at_once_and_gives_up(
 
 
 @pytest.mark.train
-def test_it_gives_up_where_it_would_have_without_a_stop(tmp_path: Path) -> None:
+def test_it_gives_up_where_it_would_have_without_a_stop(model_folder: str, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="stopped after 2 steps"):
-        train(hopeless(tmp_path), tmp_path / "run", stop_after(2))
+        train(hopeless(model_folder), tmp_path / "run", stop_after(2))
     with pytest.raises(HarnessError, match="gave up after 3 steps"):
         resume(tmp_path / "run", runs.ignore, print)
 
 
 @pytest.mark.train
 @pytest.mark.parametrize("changes", [{"give_up_after": None}, {"control": "random_reward"}])
-def test_it_goes_on_where_it_is_told_to_or_something_was_learned(changes: dict[str, Any], tmp_path: Path) -> None:
-    config = hopeless(tmp_path, **changes)
-    assert runs.read_json(runs.trained(config, tmp_path / "run").path / "status.json")["state"] == "finished"
+def test_it_goes_on_where_it_is_told_to_or_something_was_learned(
+    changes: dict[str, Any], model_folder: str, tmp_path: Path
+) -> None:
+    run = runs.trained(hopeless(model_folder, **changes), tmp_path / "run")
+    assert runs.read_json(run.path / "status.json")["state"] == "finished"
 
 
 def test_a_sampler_that_is_not_the_trainer_is_refused() -> None:
@@ -135,12 +128,7 @@ def test_it_is_held_against_the_trainer_in_the_first_step(tmp_path: Path) -> Non
     change_json(Path(model) / "config.json", rope_parameters=changed, original_max_position_embeddings=130)
     network = transformers.AutoModelForCausalLM.from_pretrained(model).eval()
     own = Beginning(dataclasses.replace(load_policy(model), model=network))
+    data = {"task": "math", **material.data_files(tmp_path), "max_prompt_tokens": 400}
     with pytest.raises(HarnessError, match="expected the sampler's log-probabilities"):
-        train(hopeless(tmp_path, max_response_tokens=64), tmp_path / "run", runs.ignore, beginning=own)
+        train(small_config(model, **data, max_response_tokens=64), tmp_path / "run", runs.ignore, beginning=own)
     assert not (tmp_path / "run" / "rollouts").exists()
-
-
-def test_only_questions_have_an_answer_format(random_policy: Policy) -> None:
-    found = rollouts(random_policy, [False] * 4)
-    assert "--answer_format" not in likely_reason(found, small_config())
-    assert "--answer_format" in likely_reason(found, small_config(task="math"))

@@ -1,30 +1,21 @@
 import dataclasses
-from pathlib import Path
 
 import pytest
 import torch
 
-from harness import loop
-from harness.algorithm.batching import MicroBatch, plan_minibatches
+from harness.algorithm.batching import MicroBatch
 from harness.algorithm.loss_metrics import LossRecord, metric_names
-from harness.algorithm.noise import Noise, checked_noise, noise_metrics, tolerance
+from harness.algorithm.noise import Noise, checked_noise, tolerance
 from harness.algorithm.nonfinite import NonFinite
 from harness.algorithm.state import make_updater
 from harness.algorithm.update import KnownLogprobs, known_logprobs
 from harness.config.schema import OptimizerSettings
 from harness.errors import HarnessError
 from harness.model.policy import Policy, load_policy
-from harness.run.record import RunFolder
-from harness.tasks.chain_sum import GRADED
-from tests.harness import runs
-from tests.harness.responses import four_groups
+from tests.harness.algorithm.steps import one_minibatch, planned
 from tests.harness.tiny import small_config
 
 Known = list[list[KnownLogprobs]]
-
-
-def planned(policy: Policy) -> list[list[MicroBatch]]:
-    return plan_minibatches(four_groups(policy), policy, GRADED, small_config())
 
 
 def found(policy: Policy, minibatches: list[list[MicroBatch]], known: Known, **changes: object) -> Noise:
@@ -35,12 +26,6 @@ def found(policy: Policy, minibatches: list[list[MicroBatch]], known: Known, **c
 def shifted(known: Known, shift: float) -> Known:
     """Old log-probabilities lower by the shift."""
     return [[dataclasses.replace(one, old=one.old - shift) for one in minibatch] for minibatch in known]
-
-
-def test_on_the_cpu_there_is_none(random_policy: Policy) -> None:
-    minibatches = planned(random_policy)
-    known = known_logprobs(random_policy, None, minibatches, 1.0)
-    assert found(random_policy, minibatches, known) == Noise(0.0, 0.0)
 
 
 def test_the_largest_distances_from_1_are_found(random_policy: Policy) -> None:
@@ -77,8 +62,7 @@ def test_noise_that_is_no_number_is_refused_by_the_update_which_keeps_the_batch(
 def test_other_micro_batches_in_bfloat16_are_named(model_folder: str) -> None:
     policy = load_policy(model_folder, "bfloat16")
     minibatches = planned(policy)
-    config = small_config(micro_batch_size=1)
-    alone = known_logprobs(policy, None, plan_minibatches(four_groups(policy), policy, GRADED, config), 1.0)
+    alone = known_logprobs(policy, None, planned(policy, micro_batch_size=1), 1.0)
     width = [minibatch[0].tokens.mask.shape[1] for minibatch in minibatches]
     known = [
         [KnownLogprobs(torch.cat([torch.nn.functional.pad(k.old, (0, w - k.old.shape[1])) for k in part]), None)]
@@ -86,31 +70,6 @@ def test_other_micro_batches_in_bfloat16_are_named(model_folder: str) -> None:
     ]
     with pytest.raises(HarnessError, match="bfloat16 rounds differently in batches of other shapes"):
         found(policy, minibatches, known)
-
-
-def test_before_it_is_measured_it_is_null() -> None:
-    assert noise_metrics(None, ["token_loss"]) == {"noise/ratio": None}
-    assert noise_metrics(None, ["influence_weight"]) == {"noise/ratio": None, "noise/influence_weight": None}
-
-
-@pytest.mark.train
-def test_every_line_has_the_runs_noise(runs_by_loss: dict[str, RunFolder]) -> None:
-    for loss, folder in runs_by_loss.items():
-        for line in runs.metrics(folder):
-            assert line["noise/ratio"] == 0.0
-            assert line.get("noise/influence_weight") == (0.0 if loss == "fipo" else None)
-
-
-@pytest.mark.train
-def test_a_noisy_run_fails_before_its_first_update(
-    model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "known_logprobs", lambda *inputs: shifted(known_logprobs(*inputs), 0.05))
-    with pytest.raises(HarnessError, match=r"within 0 of 1, got 0\.05"):
-        runs.trained(small_config(model_folder), tmp_path / "run")
-    status = runs.read_json(tmp_path / "run" / "status.json")
-    assert (status["state"], status["steps_done"]) == ("failed", 0)
-    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def test_the_second_pass_is_one_with_gradients(random_policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +83,7 @@ def test_the_second_pass_is_one_with_gradients(random_policy: Policy, monkeypatc
         return forward(*inputs, **settings)
 
     monkeypatch.setattr(random_policy.model.base_model, "forward", watched)
-    found(random_policy, minibatches, known)
+    assert found(random_policy, minibatches, known) == Noise(0.0, 0.0)  # on the CPU
     assert modes
     assert all(modes)
 
@@ -137,3 +96,15 @@ def test_tolerances_are_those_of_the_help(device: str, dtype: str, expected: flo
     assert tolerance(device, dtype) == expected
     text = OptimizerSettings.model_fields["noise_tolerance"].description or ""
     assert "0 on the CPU, 1e-5 in float32 and 1e-3 in bfloat16 on a GPU" in text
+
+
+def test_it_is_measured_on_what_is_trained(random_policy: Policy) -> None:
+    """A micro-batch of cut responses alone has no token to measure on; a step of such has no noise yet."""
+    flags = {"overlong_filter": True, "micro_batch_size": 1}
+    minibatch = one_minibatch(random_policy, **flags)
+    (known,) = known_logprobs(random_policy, None, [minibatch], 1.0)
+    assert found(random_policy, [minibatch], [known], **flags) == Noise(0.0, 0.0)
+    cut = [index for index, batch in enumerate(minibatch) if not batch.tokens.mask.any()]
+    assert cut
+    empty = [[minibatch[index] for index in cut]], [[known[index] for index in cut]]
+    assert found(random_policy, *empty, **flags) is None

@@ -1,18 +1,21 @@
-"""The trainer's weights in an engine of its own: the proof after a sync, and what fails it."""
+"""Sampler against trainer: the proof that it has the weights, what is recorded, and the weight beside every loss."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from harness.algorithm.state import Training, begin
+from harness.algorithm.correction import SamplerGap, correction_weights
+from harness.algorithm.state import Training, begin, make_updater
 from harness.algorithm.sync import sync
-from harness.config.schema import Config
+from harness.algorithm.update import known_logprobs
+from harness.config.schema import Config, EngineSettings
 from harness.errors import HarnessError
 from harness.model.policy import Policy
 from harness.rollouts.engine import Actors, TorchEngine, Weights, own_engine
+from tests.harness.algorithm.steps import one_minibatch
 from tests.harness.tiny import small_config
 
 
@@ -54,40 +57,78 @@ def training(direct_policy: Policy, config: Config) -> Training:
     return training
 
 
-def test_an_engine_that_takes_the_weights_passes(training: Training, config: Config) -> None:
+def test_an_engine_that_takes_the_weights_passes_and_the_trainers_own_model_needs_none(
+    training: Training, direct_policy: Policy, config: Config
+) -> None:
     gap = sync(training, config)
     assert gap is not None
     assert gap < 1e-5
+    assert sync(begin(config, direct_policy.copy(), None), config) is None
 
 
-@pytest.mark.parametrize("kept", ["", "model.layers.1", "model.norm"])
+@pytest.mark.parametrize("kept", ["", "model.layers.1", "model.norm", "head"])
 def test_a_stale_or_half_loaded_engine_stops_the_run(training: Training, config: Config, kept: str) -> None:
     policy = training.actors.engine.policy  # type: ignore[attr-defined]
-    training.actors = Actors(Stale(policy, needs_weights=True, kept=kept))
-    with pytest.raises(
-        HarnessError, match=r"expected the rollout engine to hold the trainer's weights after step 0, got"
-    ):
-        sync(training, config)
-
-
-def test_a_tied_head_that_was_not_loaded_stops_the_run(training: Training, config: Config) -> None:
-    policy = training.actors.engine.policy  # type: ignore[attr-defined]
     assert policy.model.config.tie_word_embeddings
-    training.actors = Actors(OldHead(policy, needs_weights=True))
-    with pytest.raises(HarnessError, match="stale or half loaded"):
+    stale = OldHead(policy, needs_weights=True) if kept == "head" else Stale(policy, needs_weights=True, kept=kept)
+    training.actors = Actors(stale)
+    with pytest.raises(HarnessError, match=r"the trainer's weights after step 0, got.*stale or half loaded"):
         sync(training, config)
 
 
 def test_weights_that_are_no_numbers_stop_the_run(training: Training, config: Config) -> None:
-    def poisoned() -> Iterator[tuple[str, Tensor]]:
-        yield from ((name, tensor * float("nan")) for name, tensor in training.updater.backend.weights())
-
-    training.actors.engine.load_weights(poisoned())
-    training.actors = Actors(replace(training.actors.engine, needs_weights=True))  # type: ignore[type-var]
-    training.actors.engine.load_weights = lambda _weights: None  # type: ignore[method-assign]
+    engine = training.actors.engine
+    engine.load_weights((name, tensor * float("nan")) for name, tensor in training.updater.backend.weights())
+    engine.load_weights = lambda _weights: None  # type: ignore[method-assign]
     with pytest.raises(HarnessError, match="got log-probabilities up to nan"):
         sync(training, config)
 
 
-def test_the_trainers_own_model_needs_no_sync(direct_policy: Policy, config: Config) -> None:
-    assert sync(begin(config, direct_policy.copy(), None), config) is None
+GAP = torch.tensor([[0.0, 0.5, 2.0], [-2.0, -0.5, 9.0]])
+MASK = torch.tensor([[True, True, True], [True, True, False]])
+
+
+def settings(kind: str) -> EngineSettings:
+    return EngineSettings(engine="vllm", sampler_correction=kind, sampler_correction_cap=2.0)  # type: ignore[arg-type]
+
+
+def test_weights_by_hand() -> None:
+    half = float(torch.tensor(0.5).exp())
+    assert correction_weights(GAP, MASK, settings("none")).tolist() == [[1, 1, 1], [1, 1, 1]]
+    expected = torch.tensor([[1.0, half, 2.0], [0.1353353, 1 / half, 1.0]])
+    assert torch.allclose(correction_weights(GAP, MASK, settings("truncate")), expected)
+    expected = torch.tensor([[1.0, half, 0.0], [0.0, 1 / half, 1.0]])
+    assert torch.allclose(correction_weights(GAP, MASK, settings("mask")), expected)
+    gap = torch.full_like(GAP, torch.inf)  # padding of any value has a finite weight
+    assert correction_weights(gap, torch.zeros_like(MASK), settings("truncate")).isfinite().all()
+
+
+def test_what_is_recorded_by_hand() -> None:
+    gap = SamplerGap()
+    assert gap.metrics() == {"sampler/logprob_gap_mean": None, "sampler/logprob_gap_max": None, "sampler/kl": None}
+    gap.add(GAP, MASK)
+    found = gap.metrics()
+    values = [0.0, 0.5, 2.0, -2.0, -0.5]
+    assert found["sampler/logprob_gap_mean"] == pytest.approx(1.0)
+    assert found["sampler/logprob_gap_max"] == 2.0
+    k3 = sum(float(torch.tensor(value).double().exp()) - 1 - value for value in values) / 5
+    assert found["sampler/kl"] == pytest.approx(k3)
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dapo", "fipo"])
+def test_it_multiplies_every_loss_alike(random_policy: Policy, loss_type: str) -> None:
+    """A sampler that gave each token half the trainer's probability doubles the gradient, where the cap allows it."""
+    plain: dict[str, Any] = {"loss_type": loss_type, "minibatches": 1, "allow_inert": True, "engine": "vllm"}
+    norms = {}
+    for kind, cap in (("none", 2.0), ("truncate", 4.0), ("truncate", 1.5), ("mask", 1.5)):
+        config = small_config(**plain, sampler_correction=kind, sampler_correction_cap=cap)
+        minibatch = one_minibatch(random_policy)
+        (known,) = known_logprobs(random_policy, None, [minibatch], 1.0)
+        drawn = [
+            dataclasses.replace(batch, sampler_logprobs=one.old - torch.tensor(2.0).log())
+            for batch, one in zip(minibatch, known, strict=True)
+        ]
+        norms[kind, cap] = float(make_updater(config, random_policy.copy()).gradient(drawn, known).norm)
+    assert norms["truncate", 4.0] == pytest.approx(2 * norms["none", 2.0], rel=1e-5)
+    assert norms["truncate", 1.5] == pytest.approx(1.5 * norms["none", 2.0], rel=1e-5)
+    assert norms["mask", 1.5] == 0.0

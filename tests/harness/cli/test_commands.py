@@ -21,10 +21,13 @@ def train_help(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
-def test_help_lists_every_setting_with_its_description(train_help: str) -> None:
+def test_help_lists_every_setting_with_its_description_and_what_it_takes(train_help: str) -> None:
     for section in sections().values():
         for name, field in section.model_fields.items():
             assert f"--{name} {kind(field.annotation)} {field.description}" in train_help
+    for shown in ("--loss_type grpo|dapo|fipo ", "--steps int ", "--delta float|none ", "--overlong_buffer int|none "):
+        assert shown in train_help
+    assert "--fipo_clip_high_only true|false " in train_help
 
 
 def test_help_shows_defaults_as_flags_spell_them(train_help: str) -> None:
@@ -35,19 +38,12 @@ def test_help_shows_defaults_as_flags_spell_them(train_help: str) -> None:
     assert shown.keys() == section_of().keys()
 
 
-def test_help_shows_what_a_flag_takes(train_help: str) -> None:
-    for shown in ("--loss_type grpo|dapo|fipo ", "--steps int ", "--delta float|none ", "--overlong_buffer int|none "):
-        assert shown in train_help
-    assert "--fipo_clip_high_only true|false " in train_help
-
-
 @pytest.mark.train
-@pytest.mark.parametrize("none", ["none", "None"])
-def test_the_published_pages_spelling_works(
-    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], none: str
+def test_the_published_pages_spelling_works_and_what_was_trained_is_not_trained_over(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = small_flags(model_folder, loss_type="fipo", steps=1, eval_every=2, output_dir=tmp_path / "run")
-    page = ["--fipo_clip_high_only", "true", "--delta", none, "--fipo_decay_rate", "32.0", "--epsilon", "0.2"]
+    page = ["--fipo_clip_high_only", "true", "--delta", "None", "--fipo_decay_rate", "32.0", "--epsilon", "0.2"]
     code, printed, errors = outcome(main, ["train", *flags, *page], capsys)
     assert (code, errors) == (0, [])
     assert sum("--delta 10" in line for line in printed) == 1
@@ -55,41 +51,23 @@ def test_the_published_pages_spelling_works(
     assert printed[-1] == f"finished: {tmp_path / 'run'}"
     recorded = runs.read_json(tmp_path / "run" / "config.json")["config"]["loss"]
     assert (recorded["delta"], recorded["fipo_clip_high_only"], recorded["fipo_decay_rate"]) == (None, True, 32.0)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    code, printed, errors = outcome(main, ["train", *flags], capsys)
+    assert (code, [line for line in printed if not line.startswith("note: ")], len(errors)) == (2, [], 1)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.train
 def test_notes_are_given_where_they_concern_the_run(
     model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = small_flags(model_folder, steps=1, eval_every=2, delta=10.0)
-    fipo = outcome(main, ["train", *flags, "--loss_type", "fipo", "--output_dir", tmp_path / "fipo"], capsys)
-    dapo = outcome(
-        main,
-        ["train", *flags, "--loss_type", "dapo", "--fipo_decay_rate", "8", "--output_dir", tmp_path / "dapo"],
-        capsys,
-    )
-    notes = [[line for line in done.printed if line.startswith("note: ")] for done in (fipo, dapo)]
-    assert notes == [[], ["note: --fipo_decay_rate has no effect with --loss_type dapo"]]
-
-
-@pytest.mark.train
-def test_inert_fipo_runs_where_it_is_allowed(
-    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    flags = small_flags(model_folder, loss_type="fipo", steps=1, minibatches=1, output_dir=tmp_path / "run")
-    assert outcome(main, ["train", *flags, "--allow_inert", "true"], capsys).exit_code == 0
-
-
-@pytest.mark.train
-def test_a_finished_run_is_not_trained_over(
-    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["train", *small_flags(model_folder, steps=1, output_dir=tmp_path / "run")]
-    assert outcome(main, arguments, capsys).exit_code == 0
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    code, printed, errors = outcome(main, arguments, capsys)
-    assert (code, printed, len(errors)) == (2, [], 1)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    small = {"steps": 1, "eval_every": 2, "delta": 10.0, "fipo_decay_rate": 8}
+    notes = {}
+    for loss in ("fipo", "dapo"):
+        flags = small_flags(model_folder, **small, loss_type=loss, output_dir=tmp_path / loss)
+        done = outcome(main, ["train", *flags], capsys)
+        notes[loss] = [line for line in done.printed if line.startswith("note: ")]
+    assert notes == {"fipo": [], "dapo": ["note: --fipo_decay_rate has no effect with --loss_type dapo"]}
 
 
 @pytest.mark.train

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from harness.__main__ import main
-from harness.algorithm.metrics import Metrics
 from harness.backends.torch_setup import set_up_torch
 from harness.compare.divergence import common_length, first_divergence, logprob_agreement
 from harness.errors import Stopped
 from harness.loop import train
 from harness.run.history import read_history
 from tests.harness import runs
+from tests.harness.backends.pairings import stop_after
 from tests.harness.command_line import outcome
 from tests.harness.tiny import small_config
 
@@ -104,15 +104,18 @@ def test_a_run_is_the_same_as_its_copy(trained: Trained, compared: Compared, tmp
 def test_the_shorter_run_decides_how_far_is_compared(
     trained: Trained, compared: Compared, model_folder: str, tmp_path: Path
 ) -> None:
-    def stop(_metrics: Metrics) -> None:
-        raise Stopped("on purpose")
-
     with pytest.raises(Stopped):
-        train(small_config(model_folder, loss_type="dapo", temperature=1.5), tmp_path / "run", stop)
-    for pair in ((tmp_path / "run", trained()), (trained(), tmp_path / "run")):
-        *_, gaps, same = compared(*pair)
-        assert gaps == "not compared, since not both runs have them: final weights"
-        assert same == "the same over 1 steps: metrics, rollouts, evaluations"
+        train(small_config(model_folder, loss_type="dapo", temperature=1.5), tmp_path / "run", stop_after(1))
+    longer = trained(steps=3)  # which also answers fewer times before training
+    for ours, theirs, steps in (
+        (tmp_path / "run", trained(), 1),
+        (trained(), tmp_path / "run", 1),
+        (trained(), longer, 2),
+    ):
+        assert compared(ours, theirs)[-2:] == [
+            "not compared, since not both runs have them: final weights",
+            f"the same over {steps} steps: metrics, rollouts, evaluations",
+        ]
 
 
 @pytest.mark.train
@@ -130,28 +133,26 @@ def row(prompt: str, tokens: list[int], logprobs: list[float] | None, sample: in
     return {"prompt_id": prompt, "sample": sample, "tokens": tokens, "old_logprobs": logprobs}
 
 
-def test_log_probabilities_agree_up_to_the_first_flipped_token() -> None:
-    ours = [row("p", [5, 6, 7, 8], [-1.0, -2.0, -3.0, -4.0])]
-    theirs = [row("p", [5, 6, 9, 8], [-1.0, -2.25, -30.0, -40.0])]
-    assert logprob_agreement(ours, theirs) == (0.25, 2)  # of |0| and |-2 + 2.25|; the flip is at token 2
-    assert logprob_agreement(theirs, ours) == (0.25, 2)
-
-
-def test_log_probabilities_are_paired_by_prompt_and_sample() -> None:
-    ours = [row("p", [1], [-1.0]), row("p", [2], [-2.0], sample=1), row("q", [3], [-3.0])]
-    theirs = [row("q", [3], [-3.5]), row("p", [2], [-2.125], sample=1), row("r", [1], [-9.0])]
-    assert logprob_agreement(ours, theirs) == (0.5, 2)
-
-
-def test_a_longer_response_agrees_as_far_as_the_shorter_goes() -> None:
-    assert logprob_agreement([row("p", [1, 2], [-1.0, -2.0])], [row("p", [1], [-1.5])]) == (0.5, 1)
+THREE = [row("p", [1], [-1.0]), row("p", [2], [-2.0], sample=1), row("q", [3], [-3.0])]
 
 
 @pytest.mark.parametrize(
-    "theirs", [[], [row("p", [1], None)], [row("p", [9], [-1.0])], [row("q", [1], [-1.0])]], ids=str
+    ("ours", "theirs", "agreement"),
+    [
+        # |0| and |-2 + 2.25| up to the first flipped token, the third
+        ([row("p", [5, 6, 7], [-1.0, -2.0, -3.0])], [row("p", [5, 6, 9], [-1.0, -2.25, -30.0])], (0.25, 2)),
+        # paired by prompt and sample
+        (THREE, [row("q", [3], [-3.5]), row("p", [2], [-2.125], sample=1), row("r", [1], [-9.0])], (0.5, 2)),
+        # as far as the shorter goes
+        ([row("p", [1, 2], [-1.0, -2.0])], [row("p", [1], [-1.5])], (0.5, 1)),
+        # without a token in common
+        *((THREE[:1], other, None) for other in ([], [row("p", [1], None)], [row("p", [9], [-1.0])], THREE[2:])),
+    ],
 )
-def test_without_a_token_in_common_there_is_no_agreement(theirs: list[dict[str, Any]]) -> None:
-    assert logprob_agreement([row("p", [1], [-1.0])], theirs) is None
+def test_log_probabilities_agree_where_tokens_do(
+    ours: list[Any], theirs: list[Any], agreement: tuple[float, int] | None
+) -> None:
+    assert logprob_agreement(ours, theirs) == logprob_agreement(theirs, ours) == agreement
 
 
 @pytest.mark.parametrize(
@@ -159,12 +160,3 @@ def test_without_a_token_in_common_there_is_no_agreement(theirs: list[dict[str, 
 )
 def test_common_length(a: list[int], b: list[int], length: int) -> None:
     assert common_length(a, b) == common_length(b, a) == length
-
-
-@pytest.mark.train
-def test_finished_runs_of_different_length_are_compared_as_far_as_both_go(trained: Trained, compared: Compared) -> None:
-    printed = compared(trained(), trained(steps=3))  # which also answers fewer times before training
-    assert printed[-2:] == [
-        "not compared, since not both runs have them: final weights",
-        "the same over 2 steps: metrics, rollouts, evaluations",
-    ]

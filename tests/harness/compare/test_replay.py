@@ -166,12 +166,8 @@ def test_the_command_says_what_differs_and_writes_every_update(
     code, printed, errors = outcome(main, arguments, capsys)
     assert (code, errors) == (0, [])
     assert {"loss_type: dapo in the run, fipo in the replay"} <= set(printed)
-    assert [line.partition(":")[0] for line in printed if ": cosine " in line] == [
-        "step 0",
-        "step 1",
-        "step 2",
-        "all 3 steps",
-    ]
+    names = [line.partition(":")[0] for line in printed if ": cosine " in line]
+    assert names == ["step 0", "step 1", "step 2", "all 3 steps"]
     assert EXACT in printed
     lines = [json.loads(line) for line in (tmp_path / "out" / "replay.jsonl").read_bytes().splitlines()]
     assert [(line["step"], line["update"]) for line in lines] == [(s, u) for s in range(3) for u in range(4)]
@@ -179,33 +175,19 @@ def test_the_command_says_what_differs_and_writes_every_update(
 
 
 @pytest.mark.parametrize(
-    ("flags", "named"),
+    "flags",
     [
-        ("--lr 1", "--lr"),
-        ("--seed 1", "--seed"),
-        ("--loss_type ppo", "--loss_type"),
-        ("--epsilon 0", "--epsilon"),
-        ("--first_step 3", "--first_step"),
-        ("--first_step -1", "--first_step"),
-        ("--steps 4", "--steps"),
-        ("--steps 0", "--steps"),
-        ("--first_step 2 --steps 2", "--steps"),
-        ("--sequence_filter true --delta none", "--sequence_filter"),
+        *("--lr 1", "--seed 1", "--loss_type ppo", "--epsilon 0", "--first_step 3", "--first_step -1", "--steps 4"),
+        *("--steps 0", "--steps 2 --first_step 2", "--sequence_filter true --delta none", "--output_dir RUN"),
     ],
 )
 def test_wrong_use_is_one_line_and_writes_nothing(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: str, named: str
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: str
 ) -> None:
-    arguments = ["replay", run, *flags.split(), "--output_dir", tmp_path / "out"]
-    code, printed, errors = outcome(main, arguments, capsys)
-    assert (code, printed, len(errors)) == (2, [], 1)
-    assert named in errors[0]
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_used_folder_is_left_as_it_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = hashes(run)
-    code, _, errors = outcome(main, ["replay", run, "--output_dir", run], capsys)
-    assert (code, len(errors)) == (2, 1)
-    assert "--output_dir" in errors[0]
+    words = [run if word == "RUN" else word for word in flags.split()]
+    code, printed, errors = outcome(main, ["replay", run, "--output_dir", tmp_path / "out", *words], capsys)
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert flags.split()[0] in errors[0]
+    assert not (tmp_path / "out").exists()
     assert hashes(run) == before

@@ -9,92 +9,24 @@ from harness.errors import UsageError
 from losses import LOSSES
 
 # a value for every setting that is not its default, as the command line spells it
-OTHER = {
-    "seed": "3",
-    "steps": "7",
-    "token_budget": "1000",
-    "threads": "2",
-    "record_rollouts": "none",
-    "output_dir": "elsewhere",
-    "model": "owner/name",
-    "model_seed": "5",
-    "dtype": "bfloat16",
-    "task": "math",
-    "wrong_reward": "-0.5",
-    "overlong_filter": "true",
-    "train_data": "dapo-math-17k",
-    "eval_data": "aime24,aime25",
-    "prompt_template": "plain",
-    "answer_format": "boxed",
-    "prompt_date": "2024-07-26",
-    "max_prompt_tokens": "512",
-    "context_tokens": "32768",
-    "prompts_per_round": "32",
-    "overlong_buffer": "12",
-    "overlong_factor": "0.5",
-    "control": "random_reward",
-    "checkpoint_every": "3",
-    "give_up_after": "7",
-    "model_revision": "0123abc",
-    "skip_nonfinite": "2",
-    "device": "cpu",
-    "lora_rank": "8",
-    "lora_alpha": "32",
-    "gradient_checkpointing": "true",
-    "engine": "vllm",
-    "engine_memory": "0.3",
-    "sync_tolerance": "0.01",
-    "sampler_correction": "truncate",
-    "sampler_correction_cap": "3.0",
-    "backend": "deepspeed",
-    "nproc": "2",
-    "zero_stage": "3",
-    "offload": "all",
-    "zero_bucket_size": "1000",
-    "phase_deadline_s": "60.0",
-    "prompts_per_step": "16",
-    "group_size": "4",
-    "max_response_tokens": "64",
-    "temperature": "0.7",
-    "dynamic_sampling": "true",
-    "max_sampling_rounds": "5",
-    "unfilled": "stop",
-    "loss_type": "fipo",
-    "averaging": "constant",
-    "epsilon": "0.1",
-    "epsilon_high": "0.28",
-    "delta": "10.0",
-    "beta": "0.04",
-    "log_ratio_clamp": "20.0",
-    "sequence_filter": "true",
-    "advantage_scale": "none",
-    "advantage_std_eps": "0.0001",
-    "fipo_decay_rate": "16.0",
-    "fipo_clip_range": "0.3",
-    "fipo_clip_high_only": "false",
-    "fipo_safety_threshold": "10.0",
-    "fipo_filter_in_log_space": "true",
-    "fipo_weight_bound": "9.0",
-    "fipo_placebo": "sign_mean",
-    "lr": "0.001",
-    "warmup_steps": "0",
-    "weight_decay": "0.0",
-    "grad_clip": "0.5",
-    "minibatches": "4",
-    "epochs": "2",
-    "micro_batch_size": "2",
-    "noise_tolerance": "0.5",
-    "allow_inert": "true",
-    "eval_every": "5",
-    "eval_prompts": "64",
-    "eval_split": "tune",
-    "eval_samples": "2",
-    "final_evaluations": "1",
-    "final_eval_samples": "16",
-    "eval_temperature": "0.5",
-    "eval_top_p": "0.7",
-}
-
+OTHER_WORDS = """
+seed=3 steps=7 token_budget=1000 threads=2 record_rollouts=none output_dir=elsewhere model=owner/name model_seed=5
+dtype=bfloat16 task=math wrong_reward=-0.5 overlong_filter=true train_data=dapo-math-17k eval_data=aime24,aime25
+prompt_template=plain answer_format=boxed prompt_date=2024-07-26 max_prompt_tokens=512 context_tokens=32768
+prompts_per_round=32 overlong_buffer=12 overlong_factor=0.5 control=random_reward checkpoint_every=3
+give_up_after=7 model_revision=0123abc skip_nonfinite=2 device=cpu lora_rank=8 lora_alpha=32
+gradient_checkpointing=true engine=vllm engine_memory=0.3 sync_tolerance=0.01 sampler_correction=truncate
+sampler_correction_cap=3.0 backend=deepspeed nproc=2 zero_stage=3 offload=all zero_bucket_size=1000
+phase_deadline_s=60.0 prompts_per_step=16 group_size=4 max_response_tokens=64 temperature=0.7
+dynamic_sampling=true max_sampling_rounds=5 unfilled=stop loss_type=fipo averaging=constant epsilon=0.1
+epsilon_high=0.28 delta=10.0 beta=0.04 log_ratio_clamp=20.0 sequence_filter=true advantage_scale=none
+advantage_std_eps=0.0001 fipo_decay_rate=16.0 fipo_clip_range=0.3 fipo_clip_high_only=false
+fipo_safety_threshold=10.0 fipo_filter_in_log_space=true fipo_weight_bound=9.0 fipo_placebo=sign_mean lr=0.001
+warmup_steps=0 weight_decay=0.0 grad_clip=0.5 minibatches=4 epochs=2 micro_batch_size=2 noise_tolerance=0.5
+allow_inert=true eval_every=5 eval_prompts=64 eval_split=tune eval_samples=2 final_evaluations=1
+final_eval_samples=16 eval_temperature=0.5 eval_top_p=0.7
+"""
+OTHER: dict[str, str] = dict(word.split("=") for word in OTHER_WORDS.split())
 INSTEAD = {"micro_batch_tokens": "4096"}  # of micro_batch_size: both at once are refused
 
 
@@ -126,11 +58,8 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) ->
     file.write_text("[run]\nsteps = 4\n[optimizer]\nlr = 0.2", encoding="utf-8")
     config = resolve({"steps": "5"}, str(preset), str(file))
     assert (config.run.steps, config.optimizer.lr, config.run.seed) == (5, 0.2, 1)
-
-
-def test_a_flag_takes_back_what_the_preset_set() -> None:
     assert resolve({}, "demo").loss.delta == 10.0
-    assert resolve({"delta": None}, "demo").loss.delta is None
+    assert resolve({"delta": None}, "demo").loss.delta is None  # a flag takes back what the preset set
 
 
 @pytest.mark.parametrize(
@@ -145,14 +74,6 @@ def test_a_flag_takes_back_what_the_preset_set() -> None:
 def test_defaults_that_depend_are_written_out(flags: dict[str, str], averaging: str, epsilon_high: float) -> None:
     loss = tree_of(resolve(flags))["loss"]
     assert (loss["averaging"], loss["epsilon_high"]) == (averaging, epsilon_high)
-
-
-def test_defaults_are_the_published_pages() -> None:
-    loss = resolve({"loss_type": "fipo"}).loss
-    page = (loss.delta, loss.epsilon, loss.fipo_decay_rate, loss.fipo_clip_range, loss.fipo_clip_high_only)
-    assert page == (None, 0.2, 32.0, 0.2, True)
-    assert loss.fipo_safety_threshold == 4.0
-    assert resolve({}).loss.loss_type == "grpo"
 
 
 def test_every_field_of_a_loss_is_a_setting_with_the_losss_default() -> None:
@@ -189,16 +110,8 @@ def test_a_recorded_config_reads_back_as_itself(tmp_path: Path) -> None:
     assert resolve({}, config_file=str(folder.path / "config.json")) == config
 
 
-def test_settings_cannot_change_once_built() -> None:
-    config = resolve({})
-    with pytest.raises(ValueError, match="frozen"):
-        config.run.steps = 3
-
-
-@pytest.mark.parametrize(
-    "flags", [{"loss_type": "fipo", "minibatches": 1}, {"loss_type": "fipo", "minibatches": 1, "epochs": 1}]
-)
-def test_inert_fipo_needs_leave(flags: dict[str, object]) -> None:
+def test_inert_fipo_needs_leave() -> None:
+    flags = {"loss_type": "fipo", "minibatches": 1}
     with pytest.raises(UsageError, match="is inert: with one update per rollout every ratio is 1"):
         resolve(flags)
     assert resolve(flags | {"allow_inert": "true"}).updates_per_rollout == 1

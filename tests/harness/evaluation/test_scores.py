@@ -47,12 +47,6 @@ def test_majority_by_hand(given: tuple[str | None, ...], value: float) -> None:
     assert majority(answers(*given)) == value
 
 
-def test_answers_that_are_right_in_several_forms_are_several_answers() -> None:
-    given = answers("1/2", "0.5", "0.5", "3", "3", right="0.5")
-    given[0] = Answer(**{**vars(given[0]), "correct": True})
-    assert majority(given) == 0.5  # of 0.5 and 3, both given twice
-
-
 def test_a_problems_result_by_hand() -> None:
     assert problem_result(answers("5", "6", "5", "-")) == ProblemResult("p", 4, 2, 1.0, 25.0, 1)
 
@@ -65,16 +59,6 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer(n: int) -> None:
             subsets = [any(subset) for subset in combinations(drawn, k)]
             assert agree([of(correct, n).pass_at(k)], [sum(subsets) / len(subsets)], "float64")
             assert agree([of(correct, n).pass_at(k)], [pass_at_k(n, correct, k)], "float64")  # the reports' own
-
-
-@pytest.mark.parametrize("p", [0.05, 0.4, 0.9])
-def test_the_estimate_of_pass_at_k_does_not_depend_on_the_number_of_samples(p: float) -> None:
-    """Its expectation over n answers, each right with chance p, is 1 - (1 - p)^k for every n; of pass@1 it is p."""
-    for k in (1, 2, 4):
-        for n in (4, 5, 8, 32, 64):
-            chances = [math.comb(n, c) * p**c * (1 - p) ** (n - c) for c in range(n + 1)]
-            expected = sum(chance * of(c, n).pass_at(k) for c, chance in enumerate(chances))
-            assert agree([expected], [1 - (1 - p) ** k], "float64")
 
 
 def test_scores_are_means_over_problems_with_their_standard_errors() -> None:

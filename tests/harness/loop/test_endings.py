@@ -1,3 +1,5 @@
+"""How a run ends, and what it leaves."""
+
 import os
 import signal
 from pathlib import Path
@@ -8,10 +10,17 @@ from harness.algorithm.metrics import Metrics
 from harness.cli.parser import run_command
 from harness.errors import HarnessError, Stopped
 from harness.loop import train
+from harness.run.record import RunFolder
 from tests.harness import contract, runs
 from tests.harness.tiny import small_config
 
 pytestmark = pytest.mark.train
+
+
+def status_of(path: Path) -> tuple[str, str, str | None, int, int]:
+    """What status.json holds, in the order of docs/run_folder.md."""
+    status = runs.read_json(path / "status.json")
+    return tuple(status[name] for name in ("state", "reason_code", "reason", "exit_code", "steps_done"))
 
 
 def test_a_failing_run_says_so_in_its_status(model_folder: str, tmp_path: Path) -> None:
@@ -20,13 +29,7 @@ def test_a_failing_run_says_so_in_its_status(model_folder: str, tmp_path: Path) 
     )
     with pytest.raises(HarnessError, match="step 0: expected 4 groups") as raised:
         runs.trained(config, tmp_path / "run")
-    assert runs.read_json(tmp_path / "run" / "status.json") == {
-        "state": "failed",
-        "reason_code": "failed",
-        "reason": f"HarnessError: {raised.value}",
-        "exit_code": 1,
-        "steps_done": 0,
-    }
+    assert status_of(tmp_path / "run") == ("failed", "failed", f"HarnessError: {raised.value}", 1, 0)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -37,13 +40,7 @@ def test_an_unforeseen_error_is_a_failure_too(model_folder: str, tmp_path: Path)
 
     with pytest.raises(ZeroDivisionError):
         train(small_config(model_folder, steps=3), tmp_path / "run", trip)
-    assert runs.read_json(tmp_path / "run" / "status.json") == {
-        "state": "failed",
-        "reason_code": "failed",
-        "reason": "ZeroDivisionError: on purpose",
-        "exit_code": 1,
-        "steps_done": 2,
-    }
+    assert status_of(tmp_path / "run") == ("failed", "failed", "ZeroDivisionError: on purpose", 1, 2)
 
 
 def test_a_batch_without_an_informative_group_is_recorded_and_changes_nothing(
@@ -53,6 +50,8 @@ def test_a_batch_without_an_informative_group_is_recorded_and_changes_nothing(
     config = small_config(model_folder, dynamic_sampling=True, max_sampling_rounds=2, max_response_tokens=2)
     folder = runs.trained(config, tmp_path / "run")
     for line in runs.metrics(folder):
+        assert set(line) == contract.metric_keys(fipo=False, beta=False)
+        assert {value for key, value in line.items() if key.startswith("loss/")} == {None}
         assert line["rollout/unfilled_groups"] == 4
         assert line["rollout/truncated_share"] == 1.0
         assert (line["optimizer/grad_norm"], line["rollout/length_weighted_advantage"]) == (None, None)
@@ -60,13 +59,6 @@ def test_a_batch_without_an_informative_group_is_recorded_and_changes_nothing(
         assert line["ledger/discarded_tokens"] == line["ledger/generated_tokens"] > 0
     assert {row["trained"] for row in runs.rows(folder, "rollouts")} == {False}
     assert runs.weights(folder) == (Path(model_folder) / "model.safetensors").read_bytes()
-
-
-def test_what_a_step_without_updates_did_not_have_is_null(model_folder: str, tmp_path: Path) -> None:
-    config = small_config(model_folder, steps=1, dynamic_sampling=True, max_response_tokens=2)
-    (line,) = runs.metrics(runs.trained(config, tmp_path / "run"))
-    assert set(line) == contract.metric_keys(fipo=False, beta=False)
-    assert {value for key, value in line.items() if key.startswith("loss/")} == {None}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
@@ -82,13 +74,7 @@ def test_a_signal_stops_the_run_at_a_step_boundary(
     path = tmp_path / "run"
     message = f"stopped by {number.name} after 1 of 3 steps; resume with: python -m harness resume {path}"
     assert capsys.readouterr().err == f"{message}\n"
-    assert runs.read_json(tmp_path / "run" / "status.json") == {
-        "state": "preempted",
-        "reason_code": "stopped",
-        "reason": message,
-        "exit_code": 75,
-        "steps_done": 1,
-    }
+    assert status_of(tmp_path / "run") == ("preempted", "stopped", message, 75, 1)
     assert (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").count("\n") == 1
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
 
@@ -101,5 +87,31 @@ def test_a_second_signal_does_not_wait(model_folder: str, tmp_path: Path, capsys
     config = small_config(model_folder, steps=3)
     assert run_command(lambda _: train(config, tmp_path / "run", stop_at_once), []) == 75
     assert capsys.readouterr().err == "interrupted\n"
-    status = runs.read_json(tmp_path / "run" / "status.json")
-    assert (status["state"], status["exit_code"], status["steps_done"]) == ("preempted", 75, 1)
+    state, _, _, exit_code, steps_done = status_of(tmp_path / "run")
+    assert (state, exit_code, steps_done) == ("preempted", 75, 1)
+
+
+@pytest.fixture(scope="module")
+def unlimited(model_folder: str, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return runs.trained(small_config(model_folder, steps=4), tmp_path_factory.mktemp("budget") / "unlimited")
+
+
+def test_a_budget_ends_the_run_after_the_step_that_spends_it(
+    unlimited: RunFolder, model_folder: str, tmp_path: Path
+) -> None:
+    spent = [line["ledger/generated_tokens"] for line in runs.metrics(unlimited)]
+    for budget, steps in ((spent[1], 2), (spent[1] + 1, 3), (spent[-1] + 1, 4)):
+        config = small_config(model_folder, steps=4, token_budget=budget, final_evaluations=1, final_eval_samples=4)
+        folder = runs.trained(config, tmp_path / str(budget))
+        assert runs.timeless(folder) == runs.timeless(unlimited)[:steps]
+        assert runs.read_json(folder.path / "status.json") == {
+            "state": "finished",
+            "reason_code": "finished",
+            "reason": None,
+            "exit_code": 0,
+            "steps_done": steps,
+        }
+        # the last evaluation is made wherever the run ends, with the answers of a last one
+        answers = runs.rows(folder, "evals")
+        assert max(row["step"] for row in answers) == steps
+        assert sum(row["step"] == steps for row in answers) == 8 * 4

@@ -46,20 +46,13 @@ def test_it_begins_as_the_model_itself_and_trains_adapters_alone(direct_policy: 
     assert all(torch.equal(found[name], plain[name]) for name in plain)
 
 
-def test_initial_weights_that_a_run_keeps_are_a_plain_model(direct_policy: Policy, tmp_path: Path) -> None:
+def test_its_first_factor_is_drawn_by_the_model_seed_and_what_a_run_keeps_is_a_plain_model(
+    direct_policy: Policy, tmp_path: Path
+) -> None:
     config = small_config(lora_rank=4)
     folder = RunFolder.create(tmp_path / "run", config, {}, adapted(direct_policy))
     again = with_adapters(load_policy(str(folder.path / "checkpoints" / "initial")), config.model)
-    assert model_sha256(again) == model_sha256(adapted(direct_policy))
-
-
-def test_its_first_factor_is_drawn_by_the_model_seed(direct_policy: Policy) -> None:
-    first, again, other = (
-        dict(adapted(direct_policy, seed).model.named_parameters())["model.layers.0.mlp.up_proj.lora_A.default.weight"]
-        for seed in (0, 0, 1)
-    )
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    assert model_sha256(again) == model_sha256(adapted(direct_policy)) != model_sha256(adapted(direct_policy, 1))
 
 
 @pytest.mark.train
@@ -83,11 +76,3 @@ def test_a_trained_run_leaves_a_plain_model_and_resumes_bit_identically(model_fo
     assert all("_proj.weight" in name for name in changed)  # no bias, norm or embedding
     recorded = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert recorded[-1]["sampler/logprob_gap_max"] < 1e-5
-
-
-@pytest.mark.train
-def test_recomputed_activations_change_no_bit(model_folder: str, tmp_path: Path) -> None:
-    for name, recompute in (("kept", False), ("recomputed", True)):
-        settings = {"loss_type": "fipo", "gradient_checkpointing": recompute}
-        train(small_config(model_folder, **settings), tmp_path / name, runs.ignore)
-    assert final(tmp_path / "kept") == final(tmp_path / "recomputed")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 import transformers
 
+from harness.algorithm.update import known_logprobs
 from harness.config.schema import Config, ModelSettings
 from harness.errors import UsageError
 from harness.model.lora import check_export, exported, with_adapters
@@ -21,6 +23,7 @@ from harness.rollouts.engine import own_engine
 from harness.rollouts.sampler import Sampling, sample
 from harness.run.initial_model import initial_policy, pretrained_policy
 from tests.harness import runs
+from tests.harness.algorithm.steps import one_minibatch, stepped
 from tests.harness.backends.pairings import stop_after
 from tests.harness.model.networks import KINDS, change_json, save_network
 from tests.harness.tasks import math_material as material
@@ -180,59 +183,63 @@ def test_a_resumed_run_keeps_its_longest_text(tmp_path: Path) -> None:
     assert torch.equal(logprobs(pretrained_policy(model, config)), logprobs(load_policy(model, longest=430)))
 
 
-@pytest.mark.train
-def test_activations_are_recomputed_without_dropout(tmp_path: Path) -> None:
-    model = save_network(tmp_path / "model", "gpt2 with dropout")
-    assert load_policy(model).model.config.resid_pdrop > 0
-    made = {"control": "random_reward", "weight_decay": 0.0}
-    for name, recompute in (("kept", False), ("recomputed", True)):
-        runs.trained(math_config(tmp_path, model, gradient_checkpointing=recompute, **made), tmp_path / name)
-    kept, recomputed = (
-        tmp_path / name / "checkpoints" / "final" / "model.safetensors" for name in ("kept", "recomputed")
-    )
-    assert kept.read_bytes() == recomputed.read_bytes()
-    assert kept.read_bytes() != (tmp_path / "model" / "model.safetensors").read_bytes()
+def test_recomputed_activations_change_no_bit_and_know_no_dropout(random_policy: Policy, tmp_path: Path) -> None:
+    with_dropout = load_policy(save_network(tmp_path, "gpt2 with dropout"))
+    assert with_dropout.model.config.resid_pdrop > 0
+    for policy in (random_policy, with_dropout):
+        minibatch = one_minibatch(policy)
+        (known,) = known_logprobs(policy, None, [minibatch], 1.0)
+        kept, recomputed = (
+            stepped(policy, minibatch, known, loss_type="fipo", gradient_checkpointing=on)[0] for on in (False, True)
+        )
+        assert kept.any()
+        assert torch.equal(kept, recomputed)
 
 
-def test_an_end_token_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
-    save_network(tmp_path, more_rows=0)
-    change_json(tmp_path / "generation_config.json", eos_token_id=100_000)
-    change_json(tmp_path / "tokenizer_config.json", eos_token=None)
-    with pytest.raises(UsageError, match="end-of-sequence token, got token 100000, but its output layer ends at"):
-        load_policy(str(tmp_path))
-
-
-@pytest.mark.parametrize("kind", ["qwen2", "longrope"])  # of the one transformers makes up an empty tokenizer
-def test_a_missing_tokenizer_is_named(kind: str, tmp_path: Path) -> None:
-    save_network(tmp_path, kind)
+def without_tokenizer(folder: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        (tmp_path / name).unlink()
-    with pytest.raises(UsageError, match=r"^--model: could not load a tokenizer from .*copy them there") as raised:
-        load_policy(str(tmp_path))
+        (folder / name).unlink()
+
+
+def with_end_tokens(listed: object) -> Callable[[Path], object]:
+    return lambda folder: change_json(folder / "generation_config.json", eos_token_id=listed)
+
+
+def with_end_token_out_of_reach(folder: Path) -> None:
+    with_end_tokens(100_000)(folder)
+    change_json(folder / "tokenizer_config.json", eos_token=None)
+
+
+FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "end token": (
+        "qwen2",
+        with_end_token_out_of_reach,
+        "end-of-sequence token, got token 100000, but its output layer ends at",
+    ),
+    "no tokenizer": ("qwen2", without_tokenizer, r"could not load a tokenizer from .*copy them there"),
+    # of this one transformers makes up an empty tokenizer
+    "an empty tokenizer": ("longrope", without_tokenizer, r"could not load a tokenizer from .*copy them there"),
+    "no JSON": (
+        "qwen2",
+        lambda folder: (folder / "generation_config.json").write_text("{", encoding="utf-8"),
+        r"expected JSON in .*generation_config.json: ",
+    ),
+    "other shapes": (
+        "qwen2",
+        lambda folder: change_json(folder / "config.json", vocab_size=300),
+        r"expected .*embed_tokens.weight of shape \[300, 32\]",
+    ),
+} | {repr(listed): ("qwen2", with_end_tokens(listed), "eos_token_id") for listed in ("a", [[1]], True, 1.5)}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_model_that_is_not_whole_is_one_line(name: str, tmp_path: Path) -> None:
+    kind, fault, words = FAULTS[name]
+    model = save_network(tmp_path, kind)
+    fault(tmp_path)
+    with pytest.raises(UsageError, match=rf"^--model: .*{words}") as raised:
+        load_policy(model)
     assert not str(raised.value).endswith(":")
-    assert "\n" not in str(raised.value)
-
-
-def test_a_damaged_generation_config_is_not_passed_over(tmp_path: Path) -> None:
-    model = save_network(tmp_path)
-    (tmp_path / "generation_config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"^--model: expected JSON in .*generation_config.json: "):
-        load_policy(model)
-
-
-def test_weights_of_other_shapes_are_named(tmp_path: Path) -> None:
-    model = save_network(tmp_path)
-    change_json(tmp_path / "config.json", vocab_size=300)
-    with pytest.raises(UsageError, match=r"^--model: expected .*embed_tokens.weight of shape \[300, 32\]"):
-        load_policy(model)
-
-
-@pytest.mark.parametrize("listed", ["a", [[1]], True, 1.5])
-def test_end_tokens_that_are_no_numbers_are_one_line(listed: object, tmp_path: Path) -> None:
-    model = save_network(tmp_path)
-    change_json(tmp_path / "generation_config.json", eos_token_id=listed)
-    with pytest.raises(UsageError, match=r"^--model: .*eos_token_id") as raised:
-        load_policy(model)
     assert "\n" not in str(raised.value)
 
 

@@ -18,7 +18,6 @@ from harness.model.policy import Policy, response_logprobs
 from harness.plan.job import Job, find_gpu, make_job
 from harness.plan.memory import CONTEXT, Pass, held, rollout, trainer
 from harness.plan.shapes import shape_from
-from harness.rollouts.decoding import read_prompts
 from harness.rollouts.sampler import Sampling, sample
 from tests.harness.plan.live_memory import LiveMemory
 
@@ -134,15 +133,6 @@ def test_a_budget_keeps_what_shorter_texts_save_that_fill_it(responses: tuple[in
     assert is_close(one.kept, saved_bytes(policy, batch))
 
 
-def test_a_shared_prompt_saves_less() -> None:
-    """Than one of its own behind each response, for which is planned."""
-    values, config = values_of(1), settings_of(64, 32, micro_batch_size=2)
-    policy = Policy(network(values), None, frozenset({0}))
-    make_backend(config, policy, ALONE)
-    batch = pack_batch([[1] * 64] * 2, [[1] * 32] * 2, torch.device("cpu"))
-    assert saved_bytes(policy, batch) < saved_bytes(policy, random_batch(2, 64, 32))
-
-
 @pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize("is_tied", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -196,12 +186,6 @@ def test_the_samplers_peak_is_what_lives_at_most(
     beside = ("gradients", "optimizer", "CUDA context")  # no step has been made here
     planned = [sum(size for part, size in moment.parts.items() if part not in beside) for moment in drawn]
     assert is_close(max(planned), live.peak)
-
-
-def test_keys_and_values_are_as_many_as_the_cache_holds() -> None:
-    values = values_of(0)
-    decoding, _ = read_prompts(network(values), [[1] * 24, [1] * 20], per_prompt=3, limit=8)
-    assert decoding.cache_bytes == 6 * (24 + 8) * shape_from(values, "small").cache_bytes(4)
 
 
 @pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16"}, {"dtype": "bfloat16", "lora_rank": 4}])

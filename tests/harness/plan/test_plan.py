@@ -41,17 +41,11 @@ def job_of(preset: str, gpus: int, **flags: Any) -> Job:
 @pytest.mark.parametrize("name", [*KNOWN, "tiny"])
 def test_parameters_are_as_many_as_transformers_counts(name: str) -> None:
     shape = shape_of(ModelSettings(model=name))
-    settings = transformers.Qwen2Config(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        intermediate_size=shape.intermediate,
-        tie_word_embeddings=shape.is_tied,
-    )
+    values = {"vocab_size": shape.vocabulary, "hidden_size": shape.hidden, "num_hidden_layers": shape.layers}
+    values |= {"num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads}
+    values |= {"intermediate_size": shape.intermediate, "tie_word_embeddings": shape.is_tied}
     with torch.device("meta"):
-        model = transformers.Qwen2ForCausalLM(settings)
+        model = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**values))
     assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -114,18 +108,18 @@ def test_what_does_not_fit_is_said_with_the_setting_that_matters(
     assert peaks(changed)[phase].total < peak.total
 
 
-def test_a_phase_that_does_not_fit_is_said_with_its_size() -> None:
+def test_vllm_without_room_does_not_fit() -> None:
     said = " ".join(verdict(job_of("recipe/fipo-32b", 128)).split())
     assert "rollout needs" in said
     assert "trainer needs" not in said
     assert "--engine_memory (" in said
-
-
-def test_vllm_without_room_for_a_response_does_not_fit() -> None:
     one = job_of("recipe/fipo-7b", 64, engine_memory=0.2)
     assert all(moment.total <= one.gpu.memory for moment in peaks(one).values())
     assert "vLLM has room for only 0.00 of a response" in verdict(one)
     assert "--engine_memory" in verdict(one).splitlines()[-1]
+    # 0.6 x 79.6 GiB less 14.19 GiB of weights and 2 GiB; a response is 12,288 x 57,344 bytes = 0.656 GiB
+    enough = job_of("recipe/fipo-7b", 64)
+    assert responses_at_once(enough) == pytest.approx((0.6 * 79.6 - 14.185 - 2) / 0.65625, rel=1e-3)
 
 
 @pytest.mark.parametrize("task", get_args(TaskSettings.model_fields["task"].annotation))
@@ -140,17 +134,12 @@ def test_every_task_has_prompts_of_a_length(task: str) -> None:
         assert (mean, longest) == (40.0, 40)
 
 
-@pytest.mark.parametrize(
-    ("flags", "forwards"),
-    [
-        ({}, 1),  # old log-probabilities
-        ({"beta": 0.1, "epochs": 3}, 2),  # and the reference's, once
-        # and in each epoch the sequence filter's and the placebo's
-        ({"loss_type": "fipo", "delta": 10.0, "sequence_filter": True, "epochs": 2, "fipo_placebo": "sign_mean"}, 5),
-    ],
-)
-def test_forward_passes_without_gradient(flags: dict[str, Any], forwards: int) -> None:
-    assert resolve(flags).forwards_per_token == forwards
+def test_forward_passes_without_gradient() -> None:
+    assert resolve({}).forwards_per_token == 1  # old log-probabilities
+    assert resolve({"beta": 0.1, "epochs": 3}).forwards_per_token == 2  # and the reference's, once
+    # and in each epoch the sequence filter's and the placebo's
+    fipo = {"loss_type": "fipo", "delta": 10.0, "sequence_filter": True, "epochs": 2, "fipo_placebo": "sign_mean"}
+    assert resolve(fipo).forwards_per_token == 5
 
 
 def test_flops_and_hours_worked_by_hand() -> None:
@@ -177,12 +166,6 @@ def test_flops_and_hours_worked_by_hand() -> None:
     launches = 100 * 2 * 0.6e-3
     assert drawing.tokens == 320
     assert drawing.seconds == pytest.approx((100 * 4048 + 320 * 30 * 32) / 5e5 + launches)
-
-
-def test_room_for_responses_is_what_vllm_has_left() -> None:
-    one = job_of("recipe/fipo-7b", 64)
-    # 0.6 x 79.6 GiB less 14.19 GiB of weights and 2 GiB; a response is 12,288 x 57,344 bytes = 0.656 GiB
-    assert responses_at_once(one) == pytest.approx((0.6 * 79.6 - 14.185 - 2) / 0.65625, rel=1e-3)
 
 
 @pytest.mark.parametrize("preset", PLANNED)

@@ -1,15 +1,21 @@
+"""The responses of a step: prompts, rounds, rewards."""
+
 import dataclasses
 
+import numpy as np
 import pytest
 
-from harness.config.schema import Config
+from harness.config.schema import Config, TaskSettings
 from harness.errors import HarnessError, UsageError
 from harness.model.policy import Policy
 from harness.rollouts.collect import Rollouts, collect, informative
+from harness.rollouts.scoring import overlong_penalty, score
 from harness.tasks.task import Problem, belongs_to
+from tests.harness.agreement import agree
 from tests.harness.responses import group
 from tests.harness.tiny import context, small_config
-from tests.losses import golden
+from tests.losses.published import golden
+from tests.losses.published.golden import GOLDEN
 
 
 def keys(rollouts: Rollouts, round_number: int = 0) -> list[tuple[str, int, list[int]]]:
@@ -70,11 +76,6 @@ def test_an_unfilled_batch_can_stop_the_run(direct_policy: Policy) -> None:
     assert not isinstance(raised.value, UsageError)
 
 
-def test_first_round_is_the_same_with_and_without_dynamic_sampling(direct_policy: Policy) -> None:
-    with_it, without = (collect(context(direct_policy, config), 1) for config in (dynamic(), small_config()))
-    assert keys(with_it) == keys(without)
-
-
 @pytest.mark.parametrize("other", [{"seed": 1}, {"step": 1}])
 def test_prompts_and_noise_are_keyed_by_seed_and_step(direct_policy: Policy, other: dict[str, int]) -> None:
     first = collect(context(direct_policy, small_config()), 0)
@@ -109,17 +110,14 @@ def test_dynamic_sampling_looks_at_the_score_without_penalty(random_policy: Poli
     assert not informative(punished)
 
 
-@pytest.mark.parametrize("name", golden.ADVANTAGE_VECTORS)
-def test_filter_keeps_the_groups_that_dapo_keeps(random_policy: Policy, name: str) -> None:
-    vector = golden.load(name)
-    rewards = vector["in__rewards"].tolist()
-    groups = [group(random_policy, Problem("a1:", "1"), ["#1$"] * len(row), row) for row in rewards]
-    assert [informative(group) for group in groups] == vector["official__dapo_group_kept"].tolist()
-
-
-def test_reference_groups_hold_some_that_are_not_kept() -> None:
-    kept = [golden.load(name)["official__dapo_group_kept"] for name in golden.ADVANTAGE_VECTORS]
-    assert {value for values in kept for value in values.tolist()} == {True, False}
+def test_filter_keeps_the_groups_that_dapo_keeps(random_policy: Policy) -> None:
+    seen = set()
+    for vector in map(golden.load, golden.ADVANTAGE_VECTORS):
+        rewards, kept = vector["in__rewards"].tolist(), vector["official__dapo_group_kept"].tolist()
+        groups = [group(random_policy, Problem("a1:", "1"), ["#1$"] * len(row), row) for row in rewards]
+        assert [informative(group) for group in groups] == kept
+        seen |= set(kept)
+    assert seen == {True, False}
 
 
 def test_a_round_may_ask_more_prompts_than_are_trained_on(direct_policy: Policy) -> None:
@@ -131,9 +129,38 @@ def test_a_round_may_ask_more_prompts_than_are_trained_on(direct_policy: Policy)
     assert keys(small) == keys(rollouts)[: len(keys(small))]  # the first of them are the same
     plain = collect(context(direct_policy, small_config(prompts_per_round=24)), 0)
     assert len(plain.rounds[0]) == 4  # nothing is filtered, so nothing more is asked
+    assert keys(plain) == keys(small)
 
 
 @pytest.mark.parametrize("wrong_reward", [-1.0, 0.0, -0.5])
 def test_a_wrong_answer_is_paid_as_the_recipe_says(direct_policy: Policy, wrong_reward: float) -> None:
     responses = collect(context(direct_policy, small_config(wrong_reward=wrong_reward)), 0).responses
     assert {(one.correct, one.reward) for one in responses} == {(True, 1.0), (False, wrong_reward)}
+
+
+COIN = TaskSettings(control="random_reward")
+
+
+def test_overlong_penalty_is_the_authors_under_their_32b_settings() -> None:
+    with np.load(GOLDEN / "overlong_32b.npz") as arrays:
+        buffer, factor, limit = (arrays[f"cfg__{name}"].item() for name in ("buffer", "factor", "max_len"))
+        lengths, expected = arrays["in__length"].tolist(), arrays["official__penalty"]
+    settings = TaskSettings(overlong_buffer=int(buffer), overlong_factor=float(factor))
+    assert expected.min() < -0.5
+    assert agree([overlong_penalty(length, int(limit), settings) for length in lengths], expected, "float64")
+
+
+def test_overlong_penalty_by_hand() -> None:
+    # limit 20, buffer 8: free up to 12 tokens, then an eighth of the factor per token
+    settings = TaskSettings(overlong_buffer=8, overlong_factor=0.5)
+    assert [overlong_penalty(tokens, 20, settings) for tokens in (1, 12, 14, 16, 20)] == [0, 0, -0.125, -0.25, -0.5]
+    assert overlong_penalty(20, 20, TaskSettings()) == 0.0
+
+
+def test_random_reward_is_a_keyed_coin_whatever_the_answer() -> None:
+    keys = [(0, step, "prompt", sample) for step in range(100) for sample in range(20)]
+    tosses = [score(True, COIN, *key) for key in keys]
+    assert tosses == [score(False, COIN, *key) for key in keys]
+    assert set(tosses) == {-1.0, 1.0}
+    assert abs(np.mean(tosses)) < 4 / np.sqrt(len(keys))
+    assert tosses != [score(True, COIN, 1, *key[1:]) for key in keys]

@@ -37,10 +37,5 @@ def test_model_hash_changes_with_any_weight() -> None:
         hashes.add(model_sha256(policy))
     assert len(hashes) == 1 + len(list(policy.model.parameters()))
     assert model_sha256(fresh_policy(0)) == model_sha256(fresh_policy(0)) in hashes
-
-
-def test_model_hash_takes_bfloat16() -> None:
-    policy = fresh_policy(0)
-    before = model_sha256(policy)
     policy.model.to(torch.bfloat16)
-    assert model_sha256(policy) != before
+    assert model_sha256(policy) not in hashes

@@ -2,16 +2,18 @@ import contextlib
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UsageError
+from harness.resume import resume
 from harness.run import lock
 from harness.run.lock import lock_path, locked
+from tests.harness import runs
 from tests.harness.tiny import small_config
+from tests.waiting import wait_until
 
 
 @contextlib.contextmanager
@@ -39,12 +41,14 @@ def is_free(folder: Path) -> bool:
         return lost() is None
 
 
-def claimed_from(host: str, folder: Path) -> None:
-    """A lock as a process on that host would have left it."""
+def claimed(folder: Path, **fields: object) -> None:
+    """A lock as a dead process would have left it, but for these fields."""
     with held_by_another(folder):
         text = lock_path(folder).read_text(encoding="ascii")
-    lines = [f"host={host}" if line.startswith("host=") else line for line in text.splitlines()]
-    assert lines != text.splitlines()
+    names = [line.partition("=")[0] for line in text.splitlines()]
+    assert fields.keys() <= set(names)
+    pairs = zip(names, text.splitlines(), strict=True)
+    lines = [f"{name}={fields[name]}" if name in fields else line for name, line in pairs]
     lock_path(folder).write_text("\n".join(lines) + "\n", encoding="ascii")
 
 
@@ -54,13 +58,9 @@ def test_the_lock_lies_beside_the_folder_and_is_gone_afterwards(tmp_path: Path) 
         assert [path.name for path in folder.parent.iterdir()] == [".run.lock"]
         assert lost() is None
     assert list(folder.parent.iterdir()) == []
-
-
-def test_it_is_released_by_an_error_too(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), locked(tmp_path / "run"):
+    with pytest.raises(ZeroDivisionError), locked(folder):
         raise ZeroDivisionError
-    assert list(tmp_path.iterdir()) == []
-    assert is_free(tmp_path / "run")
+    assert list(folder.parent.iterdir()) == []
 
 
 def test_a_second_holder_is_refused_in_words(tmp_path: Path) -> None:
@@ -71,36 +71,21 @@ def test_a_second_holder_is_refused_in_words(tmp_path: Path) -> None:
         assert "\n" not in str(raised.value)
         assert lock_path(folder).exists()
         assert is_free(tmp_path / "other")
-
-
-def test_this_process_itself_is_refused_too(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
     with locked(folder), pytest.raises(UsageError, match=f"process {os.getpid()} on "):
         is_free(folder)
-    assert is_free(folder)
 
 
-@pytest.mark.parametrize(
-    ("place", "name"),
-    [
-        (".", "run"),
-        (".", "./run"),
-        (".", "other/../run"),
-        ("other", "../run"),
-        ("run", "."),
-        (".", "link"),
-        ("run/sub", ".."),
-    ],
-)
-def test_other_spellings_of_the_folder_meet_the_same_lock(
-    tmp_path: Path, place: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_spellings_of_the_folder_meet_the_same_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in ("other", "run/sub"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "link").symlink_to("run")
-    monkeypatch.chdir(tmp_path / place)
-    with held_by_another(tmp_path / "run"), pytest.raises(UsageError, match="is writing to it"):
-        is_free(Path(name))
+    spellings = {".": ("run", "./run", "other/../run", "link"), "other": ("../run",), "run": (".",), "run/sub": ("..",)}
+    with held_by_another(tmp_path / "run"):
+        for place, names in spellings.items():
+            monkeypatch.chdir(tmp_path / place)
+            for name in names:
+                with pytest.raises(UsageError, match="is writing to it"):
+                    is_free(Path(name))
 
 
 def test_a_dead_holder_is_replaced(tmp_path: Path) -> None:
@@ -119,39 +104,22 @@ def test_a_lock_that_names_nobody_is_replaced(tmp_path: Path, content: bytes) ->
 def test_a_dead_holder_on_another_host_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    claimed(tmp_path / "run", host="elsewhere")
     monkeypatch.setattr(lock, "LEASE_S", 0.5)
-    claimed_from("elsewhere", tmp_path / "run")
-    assert is_free(tmp_path / "run")
-    assert "on elsewhere: waiting a minute to see whether it is alive" in capsys.readouterr().out
-
-
-def test_a_holder_that_renews_at_another_pace_is_refused_in_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    claimed_from("elsewhere", tmp_path / "run")
-    monkeypatch.setattr(lock, "LEASE_S", 0.5)
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError):  # which renews at another pace
         is_free(tmp_path / "run")
-
-
-def test_a_host_whose_name_begins_like_this_one_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    claimed_from(f"{socket.gethostname()}9", tmp_path / "run")
-    text = lock_path(tmp_path / "run").read_text(encoding="ascii")
-    lines = [f"pid={os.getpid()}" if line.startswith("pid=") else line for line in text.splitlines()]
-    lines = ["duration=0.5" if line.startswith("duration=") else line for line in lines]
-    lock_path(tmp_path / "run").write_text("\n".join(lines) + "\n", encoding="ascii")
-    monkeypatch.setattr(lock, "LEASE_S", 0.5)
-    assert is_free(tmp_path / "run")
+    # a host whose name begins like this one's is another, also where it has a process of this id
+    for host in ("elsewhere", f"{socket.gethostname()}9"):
+        claimed(tmp_path / "run", host=host, pid=os.getpid(), duration=0.5)
+        assert is_free(tmp_path / "run")
+        assert f"on {host}: waiting a minute to see whether it is alive" in capsys.readouterr().out
 
 
 def test_the_loss_of_the_lock_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "LEASE_S", 0.3)
     with locked(tmp_path / "run") as lost:
         lock_path(tmp_path / "run").unlink()
-        for _ in range(200):
-            if lost():
-                break
-            time.sleep(0.05)
+        wait_until(lambda: lost() is not None, "the loss was not noticed")
         assert lost() == "its lock was lost (marker-missing)"
 
 
@@ -163,9 +131,6 @@ def test_a_folder_that_cannot_be_locked_is_refused_in_words(tmp_path: Path) -> N
 
 @pytest.mark.train
 def test_a_run_that_is_being_written_is_neither_trained_into_nor_resumed(model_folder: str, tmp_path: Path) -> None:
-    from harness.resume import resume
-    from tests.harness import runs
-
     run = runs.trained(small_config(model_folder, steps=1), tmp_path / "run").path
     with held_by_another(run), pytest.raises(UsageError, match="is writing to it"):
         resume(run, runs.ignore, print)

@@ -4,10 +4,12 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.__main__ import main
+from harness.config.schema import Config
 from harness.loop import train
 from tests.harness import runs
 from tests.harness.backends.pairings import stop_after
@@ -44,27 +46,20 @@ def other_questions(folder: Path) -> None:
     material.write_parquet(folder / "train.parquet", material.dapo_rows(material.problems(500, 96), times=2))
 
 
+def math_config(folder: Path, **changes: Any) -> Config:
+    """A LoRA run, whose checkpoints hold neither model nor tokenizer."""
+    task = {"task": "math", **material.data_files(folder), "max_prompt_tokens": 400, "max_response_tokens": 8}
+    shape = {"lora_rank": 2, "control": "random_reward", "steps": 3, "checkpoint_every": 1}
+    return small_config(str(folder / "model"), **task | shape | changes)
+
+
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LoRA run, whose checkpoints hold neither model nor tokenizer, stopped after two of three steps."""
+    """A folder with a model, data and such a run, stopped after two of three steps."""
     folder = tmp_path_factory.mktemp("stopped")
-    return made(folder)
-
-
-def made(folder: Path) -> Path:
-    """The folder with a model, data and that run."""
-    model = material.save_model(folder / "model")
-    settings = {
-        "task": "math",
-        **material.data_files(folder),
-        "lora_rank": 2,
-        "max_prompt_tokens": 400,
-        "steps": 3,
-        "checkpoint_every": 1,
-    }
-    config = small_config(model, **settings, control="random_reward", max_response_tokens=8)
+    material.save_model(folder / "model")
     with pytest.raises(Exception, match="stopped after 2 steps"):
-        train(config, folder / "run", stop_after(2))
+        train(math_config(folder), folder / "run", stop_after(2))
     return folder
 
 
@@ -77,39 +72,29 @@ def made(folder: Path) -> Path:
         (other_questions, "--train_data|train_prompts"),
     ],
 )
-@pytest.mark.parametrize("command", ["resume", "reproduce"])
 def test_other_prompts_are_refused_before_anything_is_drawn(
-    command: str, change: Change, named: str, stopped: Path, capsys: pytest.CaptureFixture[str]
+    change: Change, named: str, stopped: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = stopped.with_name("kept")
     shutil.copytree(stopped, kept)
     try:
         change(stopped)
-        again = [] if command == "resume" else ["--output_dir", stopped / "again"]
-        done = outcome(main, [command, stopped / "run", *again], capsys)
+        for command in (["resume", stopped / "run"], ["reproduce", stopped / "run", "--output_dir", stopped / "again"]):
+            done = outcome(main, command, capsys)
+            assert (done.exit_code, len(done.errors)) == (2, 1)
+            assert any(name in done.errors[0] for name in named.split("|"))
         assert not (stopped / "again").exists()
         assert len(list((stopped / "run" / "rollouts").iterdir())) == 2
     finally:
         shutil.rmtree(stopped)
         kept.rename(stopped)
-    assert done.exit_code == 2
-    (error,) = done.errors
-    assert any(name in error for name in named.split("|"))
 
 
 def test_the_difference_is_named(stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "other").mkdir()
     shutil.copytree(stopped / "model", tmp_path / "other" / "model")
     other_template(tmp_path / "other")
-    settings = {
-        "task": "math",
-        **material.data_files(tmp_path / "other"),
-        "lora_rank": 2,
-        "max_prompt_tokens": 400,
-        "steps": 1,
-        "prompt_date": "2024-07-26",
-    }
-    config = small_config(str(tmp_path / "other" / "model"), **settings, control="random_reward", max_response_tokens=8)
+    config = math_config(tmp_path / "other", steps=1, prompt_date="2024-07-26")
     other = runs.trained(config, tmp_path / "run").path
     printed = outcome(main, ["diff", stopped / "run", other], capsys).printed
     for name in ("prompt_date", "train_prompts_sha256", "eval_prompts_sha256", "eval_tokens_sha256"):

@@ -1,6 +1,5 @@
 import dataclasses
-import subprocess
-import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -17,18 +16,10 @@ from harness.run.tiny_model import (
     tiny_model_folder,
     warm_started,
 )
-from harness.tasks.chain_sum import CHAIN_SUMS
+from harness.tasks.chain_sum import CHAIN_SUMS, DIRECT, GRADED, Stage
+from tests.waiting import LONG_S
 
-# builds the tiny model of a task that takes two steps, and prints its folder
-BUILDER = """
-import dataclasses
-from harness.tasks.chain_sum import DIRECT, GRADED, CHAIN_SUMS, Stage
-from harness.backends.torch_setup import set_up_torch
-from harness.run.tiny_model import tiny_model_folder
-set_up_torch(1)
-CHAIN_SUMS["short"] = dataclasses.replace(GRADED, stages=(Stage((6, 8), ((1.0, DIRECT),), steps=2, lr=1e-3),))
-print(tiny_model_folder("short", 0, 1))
-"""
+FORK = get_context("fork")
 
 
 @pytest.fixture
@@ -37,16 +28,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "tiny"
 
 
-@pytest.mark.train
-def test_two_builders_at_once_get_one_whole_model(cache: Path) -> None:
-    builders = [
-        subprocess.Popen([sys.executable, "-c", BUILDER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    printed = [builder.communicate() for builder in builders]
-    assert [builder.returncode for builder in builders] == [0, 0], printed
-    (folder,) = {Path(out.strip()) for out, _ in printed}
-    assert sorted(path.name for path in cache.iterdir() if path.suffix != ".lock") == [folder.name]
+def test_two_builders_at_once_get_one_whole_model(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage((6, 8), ((1.0, DIRECT),), steps=2, lr=1e-3)
+    monkeypatch.setitem(CHAIN_SUMS, "short", dataclasses.replace(GRADED, stages=(stage,)))
+    builders = [FORK.Process(target=tiny_model_folder, args=("short", 0, 1)) for _ in range(2)]
+    for builder in builders:
+        builder.start()
+    for builder in builders:
+        builder.join(LONG_S)
+    assert [builder.exitcode for builder in builders] == [0, 0]
+    (folder,) = (path for path in cache.iterdir() if path.suffix != ".lock")
+    assert folder == tiny_model_folder("short", 0, 1)
     trained, fresh = load_policy(str(folder)).model.state_dict(), fresh_policy(0).model.state_dict()
     assert trained.keys() == fresh.keys()
     assert any(not trained[name].equal(fresh[name]) for name in fresh)
@@ -70,13 +62,10 @@ def test_whatever_determines_the_model_is_in_its_key() -> None:
     assert len({cache_key(*key) for key in [base, *others]}) == 4
 
 
-def test_initial_weights_are_keyed_by_the_model_seed() -> None:
+def test_initial_weights_are_keyed_by_the_model_seed_and_as_many_as_the_documents_name() -> None:
     first, again, other = (fresh_policy(seed).model.state_dict() for seed in (0, 0, 1))
     assert all(first[name].equal(again[name]) for name in first)
     assert not first["model.embed_tokens.weight"].equal(other["model.embed_tokens.weight"])
-
-
-def test_the_tiny_model_has_the_size_that_the_documents_name() -> None:
     assert sum(parameter.numel() for parameter in fresh_policy(0).model.parameters()) == 100_800
 
 

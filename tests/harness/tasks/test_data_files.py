@@ -8,13 +8,15 @@ from pathlib import Path
 from threading import Thread
 
 import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.tasks.math.data import read_data
 from harness.tasks.math.files import data_file, rows_of, shipped
-from tests.harness.tasks.math_material import dapo_rows, write_jsonl, write_parquet
+from tests.harness.tasks.math_material import write_jsonl
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = json.dumps({"problem": "What?", "answer": "5"}).encode() + b"\n"
@@ -68,6 +70,13 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
+def empty_parquet() -> bytes:
+    """A table with columns and no rows."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"problem": pa.array([], pa.string())}), sink)
+    return bytes(sink.getvalue())
+
+
 def refusal(given: str) -> str:
     """The line that refuses it."""
     with pytest.raises(UsageError) as refused:
@@ -101,17 +110,14 @@ def test_what_the_hub_refuses_is_said_in_one_line(given: str, words: str) -> Non
 
 
 @pytest.mark.usefixtures("hub")
-def test_without_network_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert "cannot be reached, and it is not in the cache: connect, or give the path of a copy" in refusal("aime25")
-
-
-@pytest.mark.usefixtures("hub")
-def test_a_file_in_the_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_what_is_in_the_cache_is_read_and_else_one_line_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     given = f"owner/open:test.jsonl@{COMMIT}"
     first = data_file(given, "eval_data")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert data_file(given, "eval_data") == first
+    assert "cannot be reached, and it is not in the cache: connect, or give the path of a copy" in refusal("aime25")
 
 
 def test_shipped_data_sets_are_pinned() -> None:
@@ -131,6 +137,7 @@ def test_shipped_data_sets_are_pinned() -> None:
         ("data.jsonl", b"\xff\xfe\n", "damaged file at row 1"),
         ("data.parquet", b"PAR1 is how it began", "damaged file at row 1"),
         ("data.parquet", b"", "damaged file at row 1"),
+        ("data.parquet", empty_parquet(), "without rows"),
         ("data.csv", b"problem,answer\n", "expected a .parquet, .jsonl or .json file"),
         ("data.jsonl.gz", b"\x1f\x8b", "expected a .parquet, .jsonl or .json file, got"),
         ("data.jsonl", CONTENT.strip() + b",\n" + CONTENT, "damaged file at row 1"),
@@ -171,16 +178,6 @@ def test_bytes_that_are_no_text_are_refused_by_row_and_column(tmp_path: Path) ->
     (tmp_path / "data.jsonl").write_bytes(CONTENT + CONTENT.replace(b"What", b"Wh\xff"))
     with pytest.raises(UsageError, match=r"data.jsonl, row 2: expected text in problem, got '\\udcff' in it"):
         read_data(DataSettings(eval_data=str(tmp_path / "data.jsonl")), trains=False)
-
-
-def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:
-    whole = dapo_rows([("What?", "5")])
-    path = write_parquet(tmp_path / "data.parquet", whole)
-    import pyarrow.parquet as pq
-
-    pq.write_table(pq.read_table(path).slice(0, 0), path)
-    with pytest.raises(UsageError, match="without rows"):
-        list(rows_of(data_file(path, "train_data"), "train_data"))
 
 
 @pytest.mark.parametrize("given", ["aime23", "missing.parquet", "owner/name", ""])

@@ -45,32 +45,13 @@ NO_ANSWERS = {
     r"\boxed{" + 2001 * "1" + "}": "too long",
 }
 
-LINES = {
-    "5": (
-        "**Answer:** 5",
-        "**Answer:**\n\n5",
-        "**Answer:**5",
-        "Answer: **5**",
-        "**Answer: 5**",
-        "**Answer**: 5",
-        "*Answer: 5*",
-        "_Answer:_ 5",
-        "**Final Answer: $5$.**",
-        "Answer: ***5***",
-        "Answer: __5__",
-        "Answer: `5`",
-        'Answer: "5"',
-        "Answer\uff1a5",
-        r"Answer: \[5\]",
-        "Answer:\n\\[\n5\n\\]",
-        "Answer: $$5$$",
-        r"Answer: \(5\)",
-        r"Answer: **\boxed{5}**",
-        "Answer: 5</s>",
-        "Answer: 5<end_of_turn>",
-        "Answer: 5<|im_end|>\n<|im_start|>user",
-        "Answer: 5<eos>",
-        "Answer: 5<\uff5cend\u2581of\u2581sentence\uff5c>",
+# what an answer line's answer is: lines
+LINES: dict[str, tuple[str, ...]] = {
+    "5": tuple(
+        r"""**Answer:** 5 @ **Answer:**5 @ Answer: **5** @ **Answer: 5** @ **Answer**: 5 @ *Answer: 5* @ _Answer:_ 5
+        @ **Final Answer: $5$.** @ Answer: ***5*** @ Answer: __5__ @ Answer: `5` @ Answer: "5" @ Answer: \[5\]
+        @ Answer: $$5$$ @ Answer: \(5\) @ Answer: **\boxed{5}** @ Answer: 5</s> @ Answer: 5<end_of_turn>
+        @ Answer: 5<eos>""".replace("\n        @ ", " @ ").split(" @ ")
     ),
     "6": ("Answer: 5<|im_end|>Answer: 6", "Answer: 5\n**Answer:** 6"),
     "**5** or **6**": ("Answer: **5** or **6**",),
@@ -79,6 +60,8 @@ LINES = {
     "$$5$$ or $$6$$": ("Answer: $$5$$ or $$6$$",),
     "x^*": ("Answer: x^*",),
 }
+LINES["5"] += ("**Answer:**\n\n5", "Answer:\n\\[\n5\n\\]", "Answer: 5<|im_end|>\n<|im_start|>user", "Answer\uff1a5")
+LINES["5"] += ("Answer: 5<\uff5cend\u2581of\u2581sentence\uff5c>",)
 
 HOSTILE = {
     r"\boxed{" + 1_000_000 * "{": "too long",

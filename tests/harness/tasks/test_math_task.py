@@ -63,19 +63,10 @@ def test_so_many_prompts_are_taken_of_each_benchmark(task: MathTask) -> None:
     assert first == (*task.suites["aime24"][:3], *task.suites["aime25"][:3])
 
 
-@pytest.mark.parametrize(
-    ("response", "outcome"),
-    [
-        ("It is.\nAnswer: 2", "right"),
-        ("Answer: 2<|im_end|>", "right"),
-        ("Answer: $\\frac{4}{2}$", "right"),
-        ("Answer: 1", "wrong"),
-        ("2", "wrong"),
-    ],
-)
-def test_answers_are_graded_by_the_recipes_line(task: MathTask, response: str, outcome: str) -> None:
-    (grade,) = task.grade([(Problem("What?", "2"), response)])
-    assert grade.outcome == outcome
+def test_answers_are_graded_by_the_recipes_line(task: MathTask) -> None:
+    right = ["It is.\nAnswer: 2", "Answer: 2<|im_end|>", "Answer: $\\frac{4}{2}$"]
+    grades = task.grade([(Problem("What?", "2"), response) for response in [*right, "Answer: 1", "2"]])
+    assert [grade.outcome for grade in grades] == ["right"] * 3 + ["wrong"] * 2
 
 
 def test_self_test_passes_in_both_forms(task: MathTask, policy: Policy, tmp_path: Path) -> None:
@@ -83,12 +74,8 @@ def test_self_test_passes_in_both_forms(task: MathTask, policy: Policy, tmp_path
     settings = settings_of(tmp_path, answer_format="boxed")
     with closing(math_task(read_data(settings), settings, policy)) as boxed:
         boxed.self_test()
-        assert [
-            one.outcome for one in boxed.grade([(Problem("", "2"), "\\boxed{2}"), (Problem("", "2"), "Answer: 2")])
-        ] == [
-            "right",
-            "wrong",
-        ]
+        found = boxed.grade([(Problem("", "2"), "\\boxed{2}"), (Problem("", "2"), "Answer: 2")])
+        assert [grade.outcome for grade in found] == ["right", "wrong"]
 
 
 def test_what_is_evaluated_on_is_not_trained_on_and_reported(policy: Policy, tmp_path: Path) -> None:
@@ -122,28 +109,20 @@ def test_two_benchmarks_may_not_differ_in_an_answer(tmp_path: Path) -> None:
         read_data(DataSettings(eval_data=","), trains=False)
 
 
-def test_two_benchmarks_spellings_of_an_answer_are_one_problem(policy: Policy, tmp_path: Path) -> None:
-    answers = {"a": "033", "b": "33", "c": "\\frac{66}{2}"}
-    given = ",".join(
-        material.write_jsonl(tmp_path / f"{name}.jsonl", [{"problem": "What?", "answer": answer}])
-        for name, answer in answers.items()
-    )
-    settings = DataSettings(eval_data=given)
+def test_two_benchmarks_spellings_of_an_answer_are_one_problem_and_rows_without_one_are_reported(
+    policy: Policy, tmp_path: Path
+) -> None:
+    rows = {name: [{"question": "What?", "answer": f"#### {text}"}] for name, text in (("a", "033"), ("b", "33"))}
+    rows["b"] += [{"question": "1?", "answer": "####"}]
+    given = [material.write_jsonl(tmp_path / f"{name}.jsonl", each) for name, each in rows.items()]
+    settings = DataSettings(eval_data=",".join(given))
     with closing(math_task(read_data(settings, trains=False), settings, policy)) as task:
-        assert list(task.suites) == ["a", "b", "c"]
+        assert list(task.suites) == ["a", "b"]
         (problem,) = task.held_out("report", 8)
+        assert task.facts["data"]["evaluation"]["b"]["incomplete"] == 1
+        said = f"b: 1 prompts of 2 rows ({given[1]}), 1 left out without a question or an answer"
+        assert data_lines(task.facts)[1] == said
     assert problem.answer == "033"
-
-
-def test_rows_without_an_answer_are_reported(policy: Policy, tmp_path: Path) -> None:
-    rows = [{"question": f"{n} + 1?", "answer": f"#### {n + 1}"} for n in range(3)]
-    given = material.write_jsonl(tmp_path / "mine.jsonl", [*rows, {"question": "1?", "answer": "####"}])
-    settings = DataSettings(eval_data=given)
-    with closing(math_task(read_data(settings, trains=False), settings, policy)) as task:
-        assert task.facts["data"]["evaluation"]["mine"]["incomplete"] == 1
-        assert data_lines(task.facts) == [
-            f"mine: 3 prompts of 4 rows ({given}), 1 left out without a question or an answer"
-        ]
 
 
 def test_what_is_evaluated_on_is_not_trained_on_under_another_system_message(tmp_path: Path) -> None:

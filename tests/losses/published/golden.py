@@ -11,7 +11,7 @@ from torch import Tensor
 from losses import LossBatch
 from tests.losses.agreement import Numbers, disagreements
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 Vector = dict[str, Any]
 

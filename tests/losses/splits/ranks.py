@@ -1,4 +1,4 @@
-"""One step over one, two and four processes that each hold only their own responses, joined by gloo."""
+"""One step over two and four processes that each hold only their own responses, joined by gloo."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, distributed
 
 from losses import AVERAGING_MODES
-from tests.losses.steps import LOSSES, RESPONSES, drawn_step, loss_and_gradient, responses
+from tests.losses.splits.steps import LOSSES, RESPONSES, drawn_step, loss_and_gradient, responses
 
-WORLDS = (1, 2, 4)
+WORLDS = (2, 4)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 Results = dict[tuple[int, str, str, str], tuple[Tensor, Tensor]]

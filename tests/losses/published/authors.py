@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor
 
 from losses import DAPO, FIPO, sequence_filter, token_weights
-from tests.losses import golden
 from tests.losses.agreement import Numbers
+from tests.losses.published import golden
 
 SETTINGS = {"log_ratio_clamp": 20.0, "filter_in_log_space": True, "weight_bound": 10.0}
 DENOMINATOR_EPSILON = 1e-8  # verl's masked mean divides by n + 1e-8

@@ -1,6 +1,6 @@
 """The measured tables of docs/implementations.md: the published implementations against ours, and each other.
 
-`python -m tests.losses.implementations` writes them into the page.
+`python -m tests.losses.published.implementations` writes them into the page.
 """
 
 from collections import Counter
@@ -13,11 +13,11 @@ from typing import Any
 
 from torch import Tensor
 
-from tests.losses import authors, golden
 from tests.losses.agreement import LEVELS, Numbers
-from tests.losses.comparisons import COMPARISONS
+from tests.losses.published import authors, golden
+from tests.losses.published.comparisons import COMPARISONS
 
-PAGE = Path(__file__).parents[2] / "docs" / "implementations.md"
+PAGE = Path(__file__).parents[3] / "docs" / "implementations.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 VECTORS = golden.LOSS_VECTORS + golden.ADVANTAGE_VECTORS

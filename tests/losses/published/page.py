@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from losses import DAPO, FIPO, influence_weights, token_weights
-from tests.losses import golden
 from tests.losses.agreement import Numbers
+from tests.losses.published import golden
 
 
 def averages(mask: Tensor) -> dict[str, Tensor]:
