@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.records.outcomes import token_curves
-from analysis.records.records import Study
+from analysis.records.study import Study
 from analysis.statistics.intervals import welch
 
 FEWEST_RUNGS = 3

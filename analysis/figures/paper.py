@@ -14,7 +14,7 @@ from analysis.figures.training import small_multiples
 from analysis.formatting import listed
 from analysis.records.curves import mean_curves, seed_curves
 from analysis.records.published import benchmarks, comparable
-from analysis.records.records import Study
+from analysis.records.study import Study
 from analysis.verdict.findings import Findings, seed_counts
 
 ACCURACY, LENGTH, ENTROPY = "evaluation/accuracy", "rollout/response_tokens_mean", "rollout/entropy"
