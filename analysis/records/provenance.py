@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.records.records import ENVIRONMENT_FIELDS, Study
+from analysis.records.run_files import ENVIRONMENT_FIELDS
+from analysis.records.study import Study
 
 SUMMARISED = [field for field in ENVIRONMENT_FIELDS if field not in ("commit", "dirty_diff_sha256", "started_at")]
 

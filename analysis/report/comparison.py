@@ -8,7 +8,7 @@ from pathlib import Path
 from analysis.figures.charts import ALL_CHARTS, charts
 from analysis.records.outcomes import OUTCOMES
 from analysis.records.provenance import Source, commits, confounds, source_of
-from analysis.records.records import Study
+from analysis.records.study import Study
 from analysis.report.claim_tables import claims_table, control_table, evidence_table, sources
 from analysis.report.files import Asked, write_charts, write_files
 from analysis.report.page import Section, Shown, box, bullets, figure, page, paragraph

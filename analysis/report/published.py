@@ -10,7 +10,7 @@ from analysis.figures.style import arm_label
 from analysis.formatting import listed, plain, signed, with_interval
 from analysis.records.published import comparability, comparable, published
 from analysis.records.published_items import Item, items
-from analysis.records.records import Study
+from analysis.records.study import Study
 from analysis.report.page import bullets, paragraph
 from analysis.report.tables import table
 from analysis.statistics.intervals import Interval

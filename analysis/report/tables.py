@@ -9,7 +9,7 @@ from analysis.figures.style import arm_label, arm_styles
 from analysis.formatting import p_value, with_interval
 from analysis.records.outcomes import OUTCOMES, summary
 from analysis.records.provenance import commits, environment_rows, not_used
-from analysis.records.records import Study
+from analysis.records.study import Study
 from analysis.report.page import Section, paragraph
 from analysis.statistics.intervals import Interval
 from analysis.verdict.findings import Findings

@@ -6,7 +6,7 @@ from functools import cached_property
 import pandas as pd
 
 from analysis.records.outcomes import final_evaluations, outcomes
-from analysis.records.records import Study
+from analysis.records.study import Study
 from analysis.records.tokens import read_tokens
 from analysis.statistics.length import within_prompt, within_prompt_table
 from analysis.verdict.verdicts import Verdict, verdict

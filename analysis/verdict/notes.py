@@ -5,7 +5,7 @@ import pandas as pd
 from analysis.formatting import counted, listed
 from analysis.records.outcomes import PRIMARY
 from analysis.records.provenance import confounds
-from analysis.records.records import COUNTING, Study
+from analysis.records.study import COUNTING, Study
 from analysis.verdict.controls import collapsed
 
 
