@@ -46,6 +46,7 @@ SEARCH: Makers = {
     "importance": importance_figures,
     "expected_maximum": maximum_figures,
 }
+NAMES = tuple(sorted([*STUDY, *PAPER, *SEARCH], key=len, reverse=True))
 OF_SEVERAL_BLOCKS = ("claims", "levels", "gains", "learning_curves", "outcomes")  # what their report shows
 
 
@@ -69,8 +70,7 @@ def check_names(names: Sequence[str], of_search: bool) -> None:
 
 def group_of(name: str) -> str:
     """The name that --only takes for a figure of this name."""
-    known = [*STUDY, *PAPER, *SEARCH]
-    return next((group for group in sorted(known, key=len, reverse=True) if name.startswith(group)), name)
+    return next((group for group in NAMES if name.startswith(group)), name)
 
 
 def _made(makers: Mapping[str, Any], found: Any, names: Sequence[str]) -> Iterator[Figure]:

@@ -44,8 +44,8 @@ def _figure(study: Study, name: str, items: Sequence[Verdict]) -> Figure:
     return Figure(
         name,
         f"{what} and their effects",
-        "Dots: seeds. Thick bar: the interval that decides. Thin bar: warm starts as units. Shaded: where the claim "
-        "holds.",
+        "Dots: seeds. Thick bar: the interval that decides; thin bar: with warm starts as units. Filled marks: primary "
+        "claims. Shaded: where the claim holds.",
         draw_claims(rows, seeds),
         {"verdict": rows, "seeds": seeds},
         f"A forest plot of {len(items)} claims. {told}.",
@@ -55,7 +55,7 @@ def _figure(study: Study, name: str, items: Sequence[Verdict]) -> Figure:
 
 def compared_words(study: Study, item: Verdict) -> str:
     """What is compared, in the arms' labels and, where there are several, their blocks: `tuned: FIPO - DAPO`."""
-    words = " - ".join(study.label(arm) for _, arm in item.sides)
+    words = " \N{MINUS SIGN} ".join(study.label(arm) for _, arm in item.sides)
     if item.claim.parameter:
         words += f", {item.claim.parameter} {item.claim.start:g} to {item.claim.end:g}"
     return f"{item.sides[0][0]}: {words}" if len(study.blocks) > 1 else words
@@ -96,11 +96,11 @@ def draw_claims(rows: pd.DataFrame, seeds: pd.DataFrame) -> Drawing:
     for ax, unit in zip(axes[:, 0], units, strict=True):
         of_unit = rows[rows["unit"] == unit].reset_index(drop=True)
         _axes(ax, of_unit, seeds[seeds["key"].isin(of_unit["key"])])
-        ax.set_xlabel(f"difference in {unit}", labelpad=1)
+        ax.set_xlabel(f"difference in {unit}" if of_unit["baseline"].notna().any() else unit, labelpad=1)
     marks = [
         handle("interval that decides", color=INK, marker="o", linewidth=2.2),
         handle("one seed", color=SOFT, marker="o", markersize=3, linestyle="", alpha=0.6),
-        handle("warm starts as units", color=SOFT, linewidth=0.9),
+        *([handle("warm starts as units", color=SOFT, linewidth=0.9)] if rows["starts_low"].notna().any() else []),
         Patch(color=HOLDS, label="where the claim holds"),
     ]
     drawing.legend(handles=marks, loc="outside upper center", ncols=4, handlelength=1.6, columnspacing=1.2)

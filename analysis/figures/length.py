@@ -136,6 +136,7 @@ def _pooled(ax: Axes, pooled: pd.DataFrame, styles: Styles) -> None:
     counts = [f"{count / 1000:.1f}k" if count >= 1000 else str(count) for count in n]
     ax.set_xticks(range(len(labels)), [f"{a}\n{b}" for a, b in zip(labels, counts, strict=True)], fontsize=6.5)
     ax.set(xlabel="response tokens (bins by quantile); below: answers", ylabel="share of answers correct")
+    ax.set_ylim(-0.02, 1.02)
     ax.set_title("a  Pooled: confounded by difficulty")
 
 
