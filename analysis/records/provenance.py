@@ -68,7 +68,9 @@ def not_used(study: Study) -> pd.DataFrame:
 
 
 def confounds(study: Study) -> list[str]:
-    """What differs between the arms and is not the loss's, as the study itself says."""
+    """What differs between the arms and is not the loss's, as the study itself says; blocks differ on purpose."""
+    if not study.is_comparison:
+        return []
     named = [item if isinstance(item, str) else json.dumps(item) for item in study.description.get("confounds", [])]
     fields = [item["field"] for item in study.description.get("differences", []) if not item.get("allowed", True)]
     return [*named, *(field for field in fields if not any(field in words for words in named))]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ class Study:
 
     def label(self, arm: str) -> str:
         """The arm's name as a reader meets it."""
-        return self.role(arm).label or self._family_name(arm)
+        name = self._family_name(arm)
+        is_loss = any(one.loss_type == name for one in self.arms)  # written as papers write it
+        return self.role(arm).label or (name.upper() if is_loss else name)
 
     @property
     def has_roles(self) -> bool:
@@ -87,6 +90,11 @@ class Study:
     def diverged(self) -> list[str]:
         """The runs that ended because a number was no longer finite."""
         return [str(run) for run in self.runs.loc[self.runs["state"] == DIVERGED, "run"]]
+
+    @cached_property
+    def steps_of(self) -> dict[str, pd.DataFrame]:
+        """The rows of `metrics` by run."""
+        return {str(run): rows for run, rows in self.metrics.groupby("run", observed=True)}
 
     @property
     def planned_scores(self) -> int:

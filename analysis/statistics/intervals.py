@@ -4,6 +4,7 @@ Left out on purpose: the percentile bootstrap, whose nominal 95 % interval over 
 prompts alone, which call equal arms different in a third of the cases.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, nan, sqrt
@@ -111,11 +112,13 @@ def seeds_needed(
     if a.size < 2 or (b is not None and b.size < 2) or effect <= 0:
         return None
     var_a, var_b = float(a.var(ddof=1)), 0.0 if b is None else float(b.var(ddof=1))
-    n = np.arange(2, MOST_SEEDS + 1)
     spread = (var_a + var_b) ** 2 / (var_a**2 + var_b**2) if var_a + var_b > 0 else 1.0
-    quantiles = stats.t.ppf(1 - alpha / 2, spread * (n - 1)) + stats.t.ppf(power, spread * (n - 1))
-    enough = quantiles * np.sqrt((var_a + var_b) / n) <= effect
-    return int(n[np.argmax(enough)]) if enough.any() else None
+
+    def detects(n: int) -> bool:
+        return _quantiles(spread * (n - 1), alpha, power) * sqrt((var_a + var_b) / n) <= effect
+
+    found = bisect_left(range(2, MOST_SEEDS + 1), True, key=detects) + 2
+    return found if found <= MOST_SEEDS else None
 
 
 def _standard_error(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

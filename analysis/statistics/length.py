@@ -170,7 +170,7 @@ def _label(edges: NDArray[np.int_], index: int) -> str:
 
 
 def length_ceiling(answers: pd.DataFrame) -> float:
-    """Mean tokens of answers that were all right, where the prompt determines how long a right answer is; else infinite.
+    """Mean tokens of right answers to every prompt, where the prompt determines how long those are; else infinite.
 
     A right answer's usual length is the commonest one among the right answers to its prompt. Where most of them have
     just that length, no loss can make right answers longer: what is left is to answer more prompts right. answers:

@@ -19,7 +19,7 @@ KINDS: tuple[RoleName, ...] = ("positive", "negative", "identical", "repeat")
 
 @dataclass(frozen=True)
 class Control:
-    """A control's answer. passed: None where the runs cannot say. evidence: of its difference from `against`, if any."""
+    """A control's answer. passed: None where the runs cannot say. evidence: of its difference from `against`."""
 
     key: str
     arm: str
@@ -36,9 +36,9 @@ class Control:
 
 
 def controls(study: Study, scores: pd.DataFrame) -> list[Control]:
-    """Every arm whose role is one of KINDS and that has runs in a block that varies nothing, C1, C2, ... in that order."""
+    """Every arm whose role is one of KINDS and that has runs in a block that varies nothing, as C1, C2, ..."""
     answer = {"positive": _positive, "negative": _negative, "identical": _identical, "repeat": _repeat}
-    found = []
+    found: list[Control] = []
     for kind in KINDS:
         for arm, role in study.roles.items():
             block = _block_of(study, scores, arm, role.against)
@@ -91,7 +91,7 @@ def _placement(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> st
             f"; it is not distinguishable from its placebo {listed(alike)}, so most of that effect may be damping, and "
             "nothing here shows that an effect of token placement could have been seen"
         )
-    return f"; it is distinguishable from its placebo {listed(list(words.values()))} too, so that holds for token placement"
+    return f"; it is distinguishable from {listed(list(words.values()))} too, so that holds for token placement itself"
 
 
 def _negative(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> Answer:
@@ -116,7 +116,7 @@ def _negative(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> Ans
     return None, f"Not known: whether {label} raises accuracy is not settled ({numbers}).", None
 
 
-def _identical(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> Answer:
+def _identical(study: Study, _: pd.DataFrame, block: Block, arm: str) -> Answer:
     """Is it the other arm bit for bit, in every recorded step and answer of every seed?"""
     against = study.role(arm).against or block.baseline
     cells = {cell.arm: cell.cell for cell in study.cells if cell.block == block.name}

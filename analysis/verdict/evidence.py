@@ -39,10 +39,10 @@ class Evidence:
     """What the seeds say to a claim.
 
     n: seeds of the arm and of the baseline (0 where there is none). pairs: seeds that both have; a score of its own,
-    held against 0, is a pair too. method: `paired` (t test of the differences by seed) wherever 5 seeds are shared,
-    or all of fewer, else `welch`; where a run collapsed `signed-rank` (pseudo-median of the differences, exact interval) and
-    `rank-sum`, which such a run cannot move far. level: the interval's confidence, low and high its ends, not a number
-    where the seeds are too few for one. p: two-sided about the margin, None with fewer than 5 seeds.
+    held against 0, is a pair too. method: `paired` (t test of the differences by seed) wherever 5 seeds are shared, or
+    all of fewer, else `welch`; where a run collapsed `signed-rank` (pseudo-median of the differences, exact interval)
+    and `rank-sum`, which such a run cannot move far. level: the interval's confidence, low and high its ends, not a
+    number where the seeds are too few for one. p: two-sided about the margin, None with fewer than 5 seeds.
     smallest_detectable: the true effect (for an equivalence the margin at no true effect) at which such seeds decide
     the claim in 80 % of the studies; seeds_needed: so that they do for an effect of one margin beyond the margin (for
     an equivalence at no effect). Both by the t test's formula from the spread that the deciding test sees.
@@ -93,7 +93,7 @@ def evidence(
         first, second = a, b
     test = _test(is_paired, robust)
     found = test(first, second, level)
-    spread = (first - second, None) if is_paired else (first, second)
+    spread: tuple[Array, Array | None] = (first - second, None) if is_paired else (first, second)
     shown = Evidence(
         n=(len(a), 0 if baseline is None else len(b)),
         pairs=len(shared),

@@ -43,9 +43,13 @@ def identical(study: Study, arm: str, other: str) -> list[bool]:
 def _same_run(study: Study, run: str, other: str) -> bool:
     if run == other:
         return True
-    columns = [name for name in study.metrics if str(name).startswith(TRAINING)]
-    steps = [study.metrics.loc[study.metrics["run"] == name, ["step", *columns]] for name in (run, other)]
-    both = [name for name in steps[0] if steps[0][name].notna().any() and steps[1][name].notna().any()]
+    if run not in study.steps_of or other not in study.steps_of:
+        return False
+    steps = [study.steps_of[name] for name in (run, other)]
+    if not _equal(*(table[["rollout/accuracy"]] for table in steps)):  # most runs differ already there
+        return False
+    recorded = ["step", *(name for name in study.metrics if str(name).startswith(TRAINING))]
+    both = [name for name in recorded if all(table[name].notna().any() for table in steps)]
     if not _equal(*(table[both] for table in steps)):
         return False
     answered = ["step", "prompt_id", "sample", "correct", "response_tokens"]

@@ -1,4 +1,4 @@
-"""Blocks that vary a setting: one score per seed from its levels, at the level chosen on other seeds or along a line."""
+"""Blocks that vary a setting: one score per seed, at the level that is best for other seeds or along a line."""
 
 from math import log2
 from typing import Any
@@ -54,7 +54,7 @@ def own_best(table: pd.DataFrame) -> pd.Series:
 
 
 def trend(table: pd.DataFrame, start: float, end: float) -> pd.Series:
-    """A score [seed, value] -> by seed, the change from start to end along its own straight line over log2 of the value.
+    """A score [seed, value] -> by seed, the change from start to end along its own line over log2 of the value.
 
     A hump or dip in between does not enter it. Empty with fewer than two values or no seed that has all.
     """
