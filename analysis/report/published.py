@@ -1,4 +1,4 @@
-"""The report's section on published numbers: what was measured beside them, all of them, and what makes ours."""
+"""The report's section on published numbers: what was measured beside them, and all of them; docs/published.md says what makes ours."""
 
 from html import escape
 from math import isnan
@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.figures.paper import FIGURES, missing_paper_figures
 from analysis.formatting import listed, plain, signed, with_interval
-from analysis.records.published import comparability, comparable, items, published
+from analysis.records.published import comparability, comparable, published
 from analysis.records.study import Study
 from analysis.report.page import bullets, folded, paragraph
 from analysis.report.tables import Table
@@ -25,8 +25,8 @@ READING = (
 
 
 def published_section(study: Study) -> str:
-    """Measured beside published where there is anything, then everything published, then the commands."""
-    return "\n".join([_beside(study), _all_published(study), _items()])
+    """Measured beside published where there is anything, then everything published."""
+    return _beside(study) + _all_published(study)
 
 
 def _beside(study: Study) -> str:
@@ -117,10 +117,3 @@ def _all_published(study: Study) -> str:
     absent = [f"Figure {number.replace('_', ' ')}, {why}" for number, why in missing.items()]
     numbers = folded(f"{len(rows)} published numbers", Table(head, rows, words=5).html)
     return numbers + paragraph(words, "soft") + bullets(absent)
-
-
-def _items() -> str:
-    """Which commands make each table and figure of the papers here."""
-    rows = [[item.name, item.shows, "; ".join([*item.commands, *([item.note] if item.note else [])])] for item in items()]
-    table = Table(["Published", "What it shows", "What makes ours"], rows, words=3)
-    return folded("What makes each table and figure of the papers here", table.html)
