@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.figures.canvas import Axes, Drawing, grid, legend
+from analysis.figures.canvas import Axes, Drawing, grid, legend, scale_to
 from analysis.figures.figure import Figure
 from analysis.figures.style import INK, ArmStyle, Styles, arm_styles, paper
 from analysis.formatting import plain
@@ -19,6 +19,7 @@ from analysis.verdict.inert import acted_table
 from analysis.verdict.levels import values_of
 
 METRIC = "final_accuracy"
+About = tuple[Block, dict[str, dict[str, str]], Styles]  # the block, its tick labels by setting, the arms' styles
 SPREAD = 0.34  # of a level's place, shared by the arms
 
 
@@ -38,7 +39,7 @@ def level_figures(found: Findings) -> Iterator[Figure]:
             f"levels_{block.name}",
             f"{block.name.replace('_', ' ')}: over {' and '.join(block.varied)}",
             f"{_caption(block, styles)} {scores['seed'].nunique()} seeds.",
-            draw(table, (block, names, styles)),
+            draw(table, scores, (block, names, styles)),
             {"seeds": scores[["arm", "level", "seed", METRIC, "collapsed"]].astype({"level": str}), "levels": table},
             f"Final accuracy by level: {told}.",
             f"{block.question} Collapsed: the run diverged or ended no better than it began. Never acted: in no run did the "
@@ -50,7 +51,7 @@ def _caption(block: Block, styles: Styles) -> str:
     if len(block.varied) > 1:
         return "Mean final accuracy over seeds at each pair of values."
     right = f"; right: each arm minus {styles[block.baseline].label}, seed by seed" if len(block.arms) > 1 else ""
-    return f"Final accuracy over the values of {block.varied[0]}: mean and 95 % t interval over seeds{right}."
+    return f"Final accuracy over the values of {block.varied[0]}: seeds as thin lines, mean and 95 % t interval{right}."
 
 
 def levels(scores: pd.DataFrame, block: Block) -> pd.DataFrame:
@@ -86,8 +87,11 @@ def level_word(level: Any) -> str:
 
 
 @paper()
-def draw_levels(table: pd.DataFrame, about: tuple[Block, dict[str, dict[str, str]], Styles]) -> Drawing:
-    """Over one setting: final accuracy, beside it the differences to the baseline, below them what collapsed."""
+def draw_levels(table: pd.DataFrame, scores: pd.DataFrame, about: About) -> Drawing:
+    """Over one setting: final accuracy, beside it the differences to the baseline, below them what collapsed.
+
+    table: as `levels` gives it. scores: those of the block, drawn as a thin line per seed.
+    """
     block, names, styles = about
     arms = {arm: styles[arm] for arm in block.arms if table["arm"].eq(arm).any()}
     fell = bool(table["collapsed"].any())
@@ -97,11 +101,13 @@ def draw_levels(table: pd.DataFrame, about: tuple[Block, dict[str, dict[str, str
         rows = table[table["arm"] == arm]
         x = rows["place"] + SPREAD * (place / max(1, len(arms) - 1) - 0.5) * (len(arms) > 1)
         _line(above[0], x, rows[["mean", "low", "high"]], style)
+        _seed_lines(above[0], scores[scores["arm"] == arm], style)
         if arm != block.baseline:
             _line(above[-1], x, rows[["difference", "difference_low", "difference_high"]], style)
         if fell:
             below[0].bar(x, rows["collapsed"], width=0.8 * SPREAD / len(arms), color=style.color)
     above[0].set_ylabel(OUTCOMES[METRIC].unit)
+    scale_to(above[0], scores[METRIC])
     if len(arms) > 1:
         above[1].axhline(0.0, color=INK, linewidth=0.8)
         above[1].set_ylabel(f"minus {styles[block.baseline].label}, paired")
@@ -124,8 +130,13 @@ def _line(ax: Axes, x: pd.Series, rows: pd.DataFrame, style: ArmStyle) -> None:
     ax.plot(x, mean, zorder=3, **look)  # type: ignore[arg-type]
 
 
+def _seed_lines(ax: Axes, scores: pd.DataFrame, style: ArmStyle) -> None:
+    for _, of_seed in scores.sort_values("place").groupby("seed"):
+        ax.plot(of_seed["place"], of_seed[METRIC], ".-", color=style.color, linewidth=0.5, markersize=3, alpha=0.35)
+
+
 @paper()
-def draw_map(table: pd.DataFrame, about: tuple[Block, dict[str, dict[str, str]], Styles]) -> Drawing:
+def draw_map(table: pd.DataFrame, _: pd.DataFrame, about: About) -> Drawing:
     """Over two settings: a heat map per arm, each cell with its mean."""
     block, names, styles = about
     arms = list(dict.fromkeys(table["arm"]))

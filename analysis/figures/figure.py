@@ -45,6 +45,11 @@ def compared_blocks(found: Findings) -> Iterator[tuple[str, Study]]:
             yield "" if len(names) == 1 else f"_{name}", study
 
 
+def of_block(title: str, ending: str) -> str:
+    """The title of a figure whose name has this ending, with its block where there are several."""
+    return f"{title}: {ending.strip('_').replace('_', ' ')}" if ending else title
+
+
 def baseline_of(study: Study) -> str:
     """What the arms of a study of one block are compared with."""
     (block,) = study.blocks.values()

@@ -23,12 +23,14 @@ def gain_figures(found: Findings) -> Iterator[Figure]:
             f"{styles[row['arm']].label} {signed(row['mean'])} {bracket(row['low'], row['high'])}"
             for _, row in item.means.iterrows()
         ]
+        bounded = not shares.empty and bool(shares["low"].notna().any())
+        right = f"; right: its share of the gain of {styles[item.whole].label}" if bounded else ""
         yield Figure(
             f"gains_{item.block}",
             f"{item.block.replace('_', ' ')}: what is left of a gain in a placebo",
             f"Gain over {styles[item.baseline].label}, seed by seed, with mean and 95 % t interval of the paired "
-            f"differences; right: its share of the gain of {styles[item.whole].label}.",
-            draw_gains(item, shares, styles),
+            f"differences{right}.",
+            draw_gains(item, shares if bounded else None, styles),
             {"gains": item.gains, "means": item.means, "shares": shares, "course": item.course},
             f"Gains over {styles[item.baseline].label}: {'; '.join(told)}.",
             "Shares are ratios of two paired mean gains, with Fieller's interval (1954); where the gain itself is not "
@@ -37,17 +39,16 @@ def gain_figures(found: Findings) -> Iterator[Figure]:
 
 
 @paper()
-def draw_gains(item: Gains, shares: pd.DataFrame, styles: Styles) -> Drawing:
-    """A row per arm; shares: arm, share, low, high, beside them where one has an interval."""
-    arms = list(item.means["arm"])
-    bounded = not shares.empty and bool(shares["low"].notna().any())
-    drawing, axes = grid(1, 1 + bounded, 0.9 + 0.42 * len(arms), sharey=bounded)
+def draw_gains(item: Gains, shares: pd.DataFrame | None, styles: Styles) -> Drawing:
+    """A row per arm; shares: arm, share, low, high, beside them where there are any."""
+    arms, columns = list(item.means["arm"]), 1 if shares is None else 2
+    drawing, axes = grid(1, columns, 0.9 + 0.42 * len(arms), sharey=columns == 2)
     for y, arm in enumerate(arms):
         values = list(item.gains.loc[item.gains["arm"] == arm, "gain"])
         draw_row(axes[0], y, item.means[item.means["arm"] == arm].iloc[0], values, styles[arm])
     zero_line(axes[0])
     axes[0].set_xlabel(f"gain in {OUTCOMES[item.metric].unit}")
-    if bounded:
+    if shares is not None:
         _shares(axes[1], shares.rename(columns={"share": "mean"}), arms, styles)
         axes[1].set_xlabel(f"share of the gain of {styles[item.whole].label}")
     name_rows(axes[0], [styles[arm].label for arm in arms])

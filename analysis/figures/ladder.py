@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures.canvas import Axes, Drawing, draw_row, grid, name_rows, seed_and_mean, zero_line
-from analysis.figures.figure import Figure, compared_blocks, seed_words
+from analysis.figures.figure import Figure, compared_blocks, of_block, seed_words
 from analysis.figures.style import Styles, arm_styles, paper
 from analysis.formatting import bracket, signed
 from analysis.records.curves import evaluation_curves, spent
@@ -49,7 +49,7 @@ def ladder_figures(found: Findings) -> Iterator[Figure]:
         ]
         yield Figure(
             f"ladder{ending}",
-            "One switch at a time",
+            of_block("One switch at a time", ending),
             "Each arm minus the arm named in brackets, from which it differs in the setting shown: every seed, mean and "
             f"95 % t interval of the paired differences, uncorrected. {seed_words(study)}.",
             draw_ladder(table, seeds, (steps, arm_styles(found.study))),

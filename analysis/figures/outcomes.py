@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis.figures.canvas import Axes, Drawing, draw_row, grid, name_rows, seed_and_mean
-from analysis.figures.figure import Figure, compared_blocks, seed_words
+from analysis.figures.figure import Figure, compared_blocks, of_block, seed_words
 from analysis.figures.style import Styles, arm_styles, paper
 from analysis.records.outcomes import OUTCOMES, scores_of, summary_table
 from analysis.verdict.findings import Findings
@@ -25,7 +25,7 @@ def outcome_figures(found: Findings) -> Iterator[Figure]:
         told = "; ".join(f"{styles[row['arm']].label} {row['mean']:.3f}" for _, row in aucs.iterrows())
         yield Figure(
             f"outcomes{ending}",
-            "Outcomes of each arm",
+            of_block("Outcomes of each arm", ending),
             "Every seed, mean and 95 % t interval; on the right without negative controls. Whether two arms differ is "
             f"decided by their paired difference, not by overlap. {seed_words(study)}.",
             draw_outcomes(seeds, means, styles),

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.ticker import EngFormatter
 
 from analysis.figures.canvas import Axes, Drawing, draw_curves, grid, handle, legend, whole_steps
-from analysis.figures.figure import Figure, baseline_of, compared_blocks, seed_words
+from analysis.figures.figure import Figure, baseline_of, compared_blocks, of_block, seed_words
 from analysis.figures.style import INK, SOFT, Styles, arm_styles, paper
 from analysis.formatting import plain
 from analysis.records.curves import bands, mean_curves, seed_curves
@@ -124,7 +124,7 @@ def course_figures(found: Findings, course: Course) -> Iterator[Figure]:
         negative = f" {NEGATIVE_WORDS}" if any(styles[arm.name].background for arm in study.arms_with_runs) else ""
         yield Figure(
             course.name + ending,
-            course.title,
+            of_block(course.title, ending),
             f"{EVERY_SEED}. {course.caption} {seed_words(study)}.",
             small_multiples(curves, means, shown, (styles, found.axis)),
             {"seeds": curves, "means": means},
@@ -146,7 +146,7 @@ def token_figures(found: Findings) -> Iterator[Figure]:
         budget = token_budget(study, scores_of(found.scores, next(iter(study.blocks))))
         yield Figure(
             f"accuracy_against_tokens{ending}",
-            "Accuracy against generated tokens",
+            of_block("Accuracy against generated tokens", ending),
             f"{EVERY_SEED}. Equal steps flatter an arm that writes longer or discards more; equal tokens do not. "
             f"{seed_words(study)}.",
             small_multiples(curves, means, (ACCURACY, EVALUATION), (styles, axis)),

@@ -19,7 +19,7 @@ h2 { font-size: 1.1rem; margin: 0; display: inline; } h3 { font-size: 1rem; marg
 p { max-width: 60rem; overflow-wrap: anywhere; margin: .5rem 0; } li { overflow-wrap: anywhere; }
 .soft, figcaption, .soft p { color: var(--soft); font-size: .85rem; }
 header p { margin: 0 0 .6rem; }
-.screen { display: grid; grid-template-columns: 1fr; gap: 0 1.6rem; align-items: start; }
+.screen { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0 1.6rem; align-items: start; }
 @media (min-width: 60rem) { .screen { grid-template-columns: minmax(0, 5fr) minmax(0, 7fr); } }
 .verdict { border-left: 4px solid var(--accent); background: #f3f7fa; padding: .5rem .9rem; margin: 0 0 .7rem; }
 .verdict p { margin: .25rem 0; }

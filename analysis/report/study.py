@@ -21,7 +21,7 @@ from analysis.verdict.findings import Findings
 from analysis.verdict.sentences import control_sentences, cost, headline, limits, statement, what_it_would_take
 
 MAIN_FIGURE = "claims"
-MOST_SENTENCES = 6
+MOST_SENTENCES, MOST_NOT_TESTED = 6, 2
 # group of figures: (entry in the contents, heading)
 GROUPS = {
     "claims": ("More claims", "Exploratory claims"),
@@ -104,9 +104,7 @@ def _latex_tables(found: Findings) -> dict[str, tuple[Table, str]]:
 
 def study_page(found: Findings, shown: Sequence[Shown], source: Source) -> str:
     """The whole page."""
-    study = found.study
-    title = str(study.description.get("design", {}).get("title") or f"Report on {study.name}")
-    return page(title, _subtitle(found), first_screen(found, shown, source), study_sections(found, shown, source))
+    return page(_title(found.study), _subtitle(found), first_screen(found, shown, source), study_sections(found, shown, source))
 
 
 def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str:
@@ -120,7 +118,7 @@ def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str
         box("verdict", f"<p><b>{escape(headline(found))}</b></p>" + bullets(said)),
         folded(f"{len(more)} exploratory claims", bullets(more)),
         paragraph(f"Cost: {cost(found)}."),
-        paragraph(_not_tested(found)),
+        _not_tested(found),
         folded("What the controls show", bullets(control_sentences(found))),
         folded("What this is conditional on, and what it would take", bullets([limits(found), what_it_would_take(found)])),
         box("warning", folded(f"{len(open_notes)} notes on the runs", bullets(open_notes)) if open_notes else ""),
@@ -194,13 +192,18 @@ def _warning(found: Findings) -> str:
     return f" CONFOUNDED: the arms also differ in {', '.join(others)}." if others else ""
 
 
+def _title(study: Study) -> str:
+    return str(study.description.get("design", {}).get("title") or f"Report on {study.name}")
+
+
 def _subtitle(found: Findings) -> str:
     study, given = found.study, found.study.description
     counting = f"{len(study.folders)} of {len(study.runs)} runs count"
     diverged = f", {len(study.diverged)} of them diverged" if study.diverged else ""
     flags = "".join(f", --{name} {value}" for name, value in given.get("design", {}).get("flags", {}).items())
     head = f"Family {given.get('family', 'not named')}, preset {given.get('preset', 'not named')}{flags}"
-    return f"{found.question}. {head}; {counting}{diverged}; {commits(study.environments)}."
+    question = "" if found.question == _title(study) else f"{found.question.rstrip('.')}. "
+    return f"{question}{head}; {counting}{diverged}; {commits(study.environments)}."
 
 
 def _unfinished(found: Findings) -> list[str]:
@@ -211,9 +214,12 @@ def _unfinished(found: Findings) -> list[str]:
 
 
 def _not_tested(found: Findings) -> str:
-    if not found.not_tested:
-        return "Not tested: none of the claims was left out."
-    return "Not tested: " + "; ".join(f"{text} ({why})" for text, why in found.not_tested) + "."
+    said = [f"{text} ({why})" for text, why in found.not_tested]
+    if not said:
+        return paragraph("Not tested: none, every claim had runs.")
+    if len(said) <= MOST_NOT_TESTED:
+        return paragraph(f"Not tested: {'; '.join(said)}.")
+    return folded(f"Not tested: {len(said)} claims", bullets(said))
 
 
 def _left_out(study: Study) -> str:

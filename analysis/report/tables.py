@@ -170,7 +170,7 @@ def share_table(study: Study, item: Gains) -> Table:
         ]
         for _, row in item.means.iterrows()
     ]
-    head = ["Arm", f"Gain over {study.label(item.baseline)}", f"Share of {study.label(item.whole)}'s gain"]
+    head = ["Arm", f"Gain over {study.label(item.baseline)}", f"Share of the gain of {study.label(item.whole)}"]
     return Table(head, rows)
 
 
