@@ -1,4 +1,4 @@
-"""Blocks that vary one or two settings: every arm over the levels, and its paired difference to the block's baseline."""
+"""Blocks that vary one or two settings: every arm over the levels, and its paired difference to the baseline."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -42,8 +42,8 @@ def level_figures(found: Findings) -> Iterator[Figure]:
             draw(table, scores, (block, names, styles)),
             {"seeds": scores[["arm", "level", "seed", METRIC, "collapsed"]].astype({"level": str}), "levels": table},
             f"Final accuracy by level: {told}.",
-            f"{block.question} Collapsed: the run diverged or ended no better than it began. Never acted: in no run did the "
-            "setting change the loss of a token at that value.",
+            f"{block.question} Collapsed: the run diverged or ended no better than it began. Never acted: in no run "
+            "did the setting change the loss of a token at that value.",
         )
 
 
@@ -138,7 +138,7 @@ def _seed_lines(ax: Axes, scores: pd.DataFrame, style: ArmStyle) -> None:
 @paper()
 def draw_map(table: pd.DataFrame, _: pd.DataFrame, about: About) -> Drawing:
     """Over two settings: a heat map per arm, each cell with its mean."""
-    block, names, styles = about
+    _block, names, styles = about
     arms = list(dict.fromkeys(table["arm"]))
     (first, xs), (second, ys) = ((setting, list(values)) for setting, values in names.items())
     drawing, axes = grid(1, len(arms), 0.42 * len(ys) + 1.2)

@@ -19,10 +19,10 @@ HOLDS, ROW = "#dfeaf3", 0.36
 MOST_IN_ONE = 8
 DETAILS = (
     "Small dots: the differences of single seeds. Thick bar: the interval that decides; for primary claims at level "
-    "1 - .05/m (Bonferroni; for an equivalence twice the error, as two one-sided tests have it), for exploratory ones at "
-    "95 %. Thin bar: the same effect with the warm starts as units. A claim is supported where the thick bar lies wholly "
-    "in the shaded region, contradicted where it lies wholly outside, else undecided; with fewer than 5 seeds it is "
-    "undecided whatever the bar."
+    "1 - .05/m (Bonferroni; for an equivalence twice the error, as two one-sided tests have it), for exploratory ones "
+    "at 95 %. Thin bar: the same effect with the warm starts as units. A claim is supported where the thick bar lies "
+    "wholly in the shaded region, contradicted where it lies wholly outside, else undecided; with fewer than 5 seeds "
+    "it is undecided whatever the bar."
 )
 
 
@@ -116,9 +116,13 @@ def _axes(ax: Axes, rows: pd.DataFrame, seeds: pd.DataFrame) -> None:
         _shade(ax, row, place)
         color = WORD_COLORS.get(row["decision"], INK)
         _row(ax, row, (place, color), seeds.loc[seeds["key"] == row["key"], "difference"])
-        ax.text(1.01, place, row["decision"], color=color, weight="bold" if row["role"] == "primary" else "normal", **beside)
+        ax.text(
+            1.01, place, row["decision"], color=color, weight="bold" if row["role"] == "primary" else "normal", **beside
+        )
     zero_line(ax)
-    ax.set_yticks(range(len(rows)), [f"{key}  {words}" for key, words in zip(rows["key"], rows["compared"], strict=True)])
+    ax.set_yticks(
+        range(len(rows)), [f"{key}  {words}" for key, words in zip(rows["key"], rows["compared"], strict=True)]
+    )
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0, labelsize=7)

@@ -44,19 +44,17 @@ def ladder_figures(found: Findings) -> Iterator[Figure]:
         same = {rung.arm for rung in steps if _is_identical(study, rung)}
         table = table.assign(identical=table["arm"].isin(same))
         rows = table[table["outcome"] == "auc"]
-        words = [
-            f"{row['arm']} {signed(row['mean'])} {bracket(row['low'], row['high'])}" for _, row in rows.iterrows()
-        ]
+        words = [f"{row['arm']} {signed(row['mean'])} {bracket(row['low'], row['high'])}" for _, row in rows.iterrows()]
         yield Figure(
             f"ladder{ending}",
             of_block("One switch at a time", ending),
-            "Each arm minus the arm named in brackets, from which it differs in the setting shown: every seed, mean and "
-            f"95 % t interval of the paired differences, uncorrected. {seed_words(study)}.",
+            "Each arm minus the arm named in brackets, from which it differs in the setting shown: every seed, mean "
+            f"and 95 % t interval of the paired differences, uncorrected. {seed_words(study)}.",
             draw_ladder(table, seeds, (steps, arm_styles(found.study))),
             {"gains": table, "seeds": seeds},
             f"A row per switch. Gains in AUC: {'; '.join(words)}.",
-            "Right: evaluation accuracy where the more frugal run of the two arms ends, counting every generated token: a "
-            "switch that generates more pays for it there. Exploratory, unless a claim names the pair.",
+            "Right: evaluation accuracy where the more frugal run of the two arms ends, counting every generated "
+            "token: a switch that generates more pays for it there. Exploratory, unless a claim names the pair.",
         )
 
 

@@ -15,12 +15,13 @@ from analysis.verdict.findings import Findings
 
 STAGE_MARKS = ("o", "^", "s", "D")  # quarters of training, as the FIPO paper's Figure 3f has them
 VIEW_DETAILS = (
-    f"(a) Share correct per quantile bin of length; bars: 95 % t interval over seeds; bins of fewer than {SMALLEST_BIN} "
-    "answers are hidden, and answers cut off at the limit stand apart. Hard prompts have longer answers: do not read an "
-    "effect of length from it. (b) Share of answers that are correct and no longer than the budget. (c) Among answers of "
-    "one policy to one prompt, the probability that a right one is longer than a wrong one; at 0.5 length says nothing. "
-    "(d) Slope of a conditional (fixed-effect) logit of being right on log tokens, which removes what each prompt "
-    "contributes. c and d: mean and 95 % t interval over seeds, without answers that were cut off."
+    "(a) Share correct per quantile bin of length; bars: 95 % t interval over seeds; bins of fewer than "
+    f"{SMALLEST_BIN} answers are hidden, and answers cut off at the limit stand apart. Hard prompts have longer "
+    "answers: do not read an effect of length from it. (b) Share of answers that are correct and no longer than the "
+    "budget. (c) Among answers of one policy to one prompt, the probability that a right one is longer than a wrong "
+    "one; at 0.5 length says nothing. (d) Slope of a conditional (fixed-effect) logit of being right on log tokens, "
+    "which removes what each prompt contributes. c and d: mean and 95 % t interval over seeds, without answers that "
+    "were cut off."
 )
 
 
@@ -35,12 +36,12 @@ def length_figures(found: Findings) -> Iterator[Figure]:
     yield Figure(
         "accuracy_against_length",
         "Accuracy against response length",
-        "Of each run's last evaluations. Length follows from the policy, so this describes and explains nothing; view a "
-        f"is confounded by difficulty. {seed_words(found.study)}.",
+        "Of each run's last evaluations. Length follows from the policy, so this describes and explains nothing; view "
+        f"a is confounded by difficulty. {seed_words(found.study)}.",
         draw_views((pooled, within, curves, means), styles),
         {"pooled": pooled, "within_prompt": within, "anytime": curves, "anytime_means": means},
-        "Four views of accuracy against length. Probability that the right one of two answers to a prompt is the longer: "
-        f"{told}.",
+        "Four views of accuracy against length. Probability that the right one of two answers to a prompt is the "
+        f"longer: {told}.",
         VIEW_DETAILS,
     )
 
@@ -53,8 +54,8 @@ def path_figures(found: Findings) -> Iterator[Figure]:
     yield Figure(
         "length_path",
         "The path of length and accuracy over training",
-        "Mean length and accuracy at each evaluation, a line per seed, a mark per quarter of training (the FIPO paper's "
-        f"Figure 3f). What happened in training, not what longer answers do. {seed_words(found.study)}.",
+        "Mean length and accuracy at each evaluation, a line per seed, a mark per quarter of training (the FIPO "
+        f"paper's Figure 3f). What happened in training, not what longer answers do. {seed_words(found.study)}.",
         draw_paths(points, arm_styles(found.study)),
         {"points": points},
         "Paths of mean response length and accuracy over training, for each arm.",

@@ -29,13 +29,14 @@ def microscope_figures(found: Findings) -> Iterator[Figure]:
     yield Figure(
         "microscope",
         "Influence weights, token by token",
-        f"Responses of {run} at steps {steps}: right ones on the left, wrong ones on the right. White is a weight of 1; "
-        "each response has its own scale of log-ratio and Future-KL.",
+        f"Responses of {run} at steps {steps}: right ones on the left, wrong ones on the right. White is a weight of "
+        "1; each response has its own scale of log-ratio and Future-KL.",
         draw_tokens(tokens, max(0.05, float((weights - 1).abs().max()))),
         {"tokens": tokens[[*COLUMNS, "influence_weight", "advantage"]]},
-        f"Tokens of {run} coloured by influence weight, from {weights.min():.2f} to {weights.max():.2f}, at steps {steps}.",
-        "Chosen by rule: of the first arm with weights the run of the lowest seed; the first, the middle and the last step "
-        "that kept a right and a wrong response, and there the first of each, of one prompt where there is one. "
+        f"Tokens of {run} coloured by influence weight, from {weights.min():.2f} to {weights.max():.2f}, at steps "
+        f"{steps}.",
+        "Chosen by rule: of the first arm with weights the run of the lowest seed; the first, the middle and the last "
+        "step that kept a right and a wrong response, and there the first of each, of one prompt where there is one. "
         f"{KEPT} A: the response's advantage.",
     )
 

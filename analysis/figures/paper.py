@@ -10,7 +10,6 @@ import pandas as pd
 
 from analysis.figures import training
 from analysis.figures.figure import Figure, seed_words
-from analysis.figures.ladder import settings_of
 from analysis.figures.style import arm_styles
 from analysis.figures.training import ENTROPY, EVALUATION, LENGTH, LENGTHS, WEIGHT
 from analysis.records.published import benchmarks, comparable
@@ -55,7 +54,9 @@ def paper_figures(found: Findings, figure: PaperFigure) -> Iterator[Figure]:
     study, number = found.study, figure.number.replace("_", " ")
     arms, panels = arms_for(study, figure), _by_benchmark(study, figure)
     tables = training.course_tables(study, panels, found.axis) if arms else ()
-    curves, means = (table[table["arm"].isin(arms)].reset_index(drop=True) for table in tables) if arms else (None, None)
+    curves, means = (
+        (table[table["arm"].isin(arms)].reset_index(drop=True) for table in tables) if arms else (None, None)
+    )
     if curves is None or means is None or curves.empty:
         return
     look = (arm_styles(study), found.axis)
@@ -77,9 +78,9 @@ def arms_for(study: Study, figure: PaperFigure) -> list[str]:
     compared = study.compared_arms
     if figure.differ is None:
         return [arm.name for arm in compared]
-    settings = settings_of(study)
-    weighted = [arm.name for arm in compared if arm.loss_type == "fipo"]
-    alike = [arm for arm in weighted if figure.differ == ANY or _differ(settings, weighted[0], arm) <= {figure.differ}]
+    settings = {arm.name: _settings(study, arm.name) for arm in compared if arm.loss_type == "fipo"}
+    first = next(iter(settings), "")
+    alike = [arm for arm in settings if figure.differ == ANY or _differ(settings, first, arm) <= {figure.differ}]
     return alike if len(alike) > 1 else []
 
 
@@ -92,8 +93,15 @@ def missing_paper_figures(study: Study) -> dict[str, str]:
     }
 
 
+def _settings(study: Study, arm: str) -> dict[str, object]:
+    """The settings of an arm's first run, by name, but for those of the run itself, such as its seed."""
+    run = study.runs.loc[(study.runs["arm"] == arm) & study.runs["run"].isin(study.folders), "run"].iloc[0]
+    sections = {section: named for section, named in study.configs[run].items() if section != "run"}
+    return {name: value for named in sections.values() for name, value in named.items()}
+
+
 def _differ(settings: dict[str, dict[str, object]], one: str, other: str) -> set[str]:
-    return {name for name, value in settings[one].items() if settings[other][name] != value}
+    return {name for name, value in settings[one].items() if settings[other].get(name) != value}
 
 
 def _by_benchmark(study: Study, figure: PaperFigure) -> list[str]:

@@ -49,9 +49,11 @@ def history_figures(found: SearchFindings) -> Iterator[Figure]:
         "numbers that rises even among equally good trials.",
         draw_history(trials, seeds, loss_styles(found.search.losses)),
         {"trials": trials, "seeds": seeds},
-        "Values of trials in order. Best so far: " + "; ".join(f"{loss} {plain(best)}" for loss, best in last.items()) + ".",
-        "Trials without a value stand in the strip below: infeasible (diverged or out of memory), failed (the process died "
-        f"or ended in an error) or pruned. {trial_counts(found.search)}",
+        "Values of trials in order. Best so far: "
+        + "; ".join(f"{loss} {plain(best)}" for loss, best in last.items())
+        + ".",
+        "Trials without a value stand in the strip below: infeasible (diverged or out of memory), failed (the process "
+        f"died or ended in an error) or pruned. {trial_counts(found.search)}",
     )
 
 
@@ -63,16 +65,16 @@ def maximum_figures(found: SearchFindings) -> Iterator[Figure]:
     yield Figure(
         "expected_maximum",
         "Best found against trials spent",
-        "Expected best value of n trials drawn without replacement from those that were run; band: 5 % to 95 % of draws. "
-        "Compare losses at the same n.",
+        "Expected best value of n trials drawn without replacement from those that were run; band: 5 % to 95 % of "
+        "draws. Compare losses at the same n.",
         draw_maximum(curves, loss_styles(found.search.losses)),
         {"curves": curves},
         "Expected best value over trials spent. With all trials: "
         + "; ".join(f"{loss} {plain(value)}" for loss, value in ends.items())
         + ".",
-        "After Dodge et al. 2019 (arXiv 1909.03004), there with replacement. A trial without a feasible value is a trial "
-        "spent: it counts as the accuracy before training, as does any trial below it. The band closes at the right "
-        f"because there is one way to draw all trials; seed noise is not in it. {LEARNS if learns else DRAWN} "
+        "After Dodge et al. 2019 (arXiv 1909.03004), there with replacement. A trial without a feasible value is a "
+        "trial spent: it counts as the accuracy before training, as does any trial below it. The band closes at the "
+        f"right because there is one way to draw all trials; seed noise is not in it. {LEARNS if learns else DRAWN} "
         f"{trial_counts(found.search)}",
     )
 
@@ -103,14 +105,14 @@ def importance_figures(found: SearchFindings) -> Iterator[Figure]:
     yield Figure(
         "importance",
         "Importance of the parameters",
-        f"Bars: fANOVA, the one to read; hollow marks: PED-ANOVA. Both describe these trials and have no interval.{words}",
+        "Bars: fANOVA, the one to read; hollow marks: PED-ANOVA. Both describe these trials and have no "
+        f"interval.{words}",
         draw_importance(table, loss_styles(found.search.losses)),
         {"values": table},
         "Importances. Most important by fANOVA: " + "; ".join(f"{loss} {name}" for loss, name in top.items()) + ".",
-        "PED-ANOVA alone ranked a parameter that does nothing first in 7 of 12 studies in which the truth was known (60 "
-        "noisy trials); fANOVA ranked the real one first in 12 of 12, but drops conditional parameters. Trials used: "
-        + ", ".join(f"{loss} {n}" for loss, n in counts.items())
-        + ".",
+        "PED-ANOVA alone ranked a parameter that does nothing first in 7 of 12 studies in which the truth was known "
+        "(60 noisy trials); fANOVA ranked the real one first in 12 of 12, but drops conditional parameters. Trials "
+        "used: " + ", ".join(f"{loss} {n}" for loss, n in counts.items()) + ".",
     )
 
 
@@ -123,7 +125,7 @@ def importance_table(search: Search) -> pd.DataFrame:
         }
         if len(search.searched(loss)) < 2 or not any(known.values()):
             continue
-        order = sorted(search.searched(loss), key=lambda name: -known["fanova"].get(name, -1.0))  # noqa: B023
+        order = sorted(search.searched(loss), key=lambda name: -known["fanova"].get(name, -1.0))
         trials = int(search.importance[loss].get("trials") or 0)
         rows += [(loss, name, method, known[method].get(name, np.nan), trials) for name in order for method in METHODS]
     return pd.DataFrame(rows, columns=["loss", "parameter", "method", "importance", "trials"])

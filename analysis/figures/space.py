@@ -9,8 +9,16 @@ from analysis.figures.canvas import Drawing, grid
 from analysis.figures.figure import Figure
 from analysis.figures.search import trial_counts
 from analysis.figures.style import ArmStyle, loss_styles, paper
-from analysis.figures.trials import VALUE, WITHOUT_VALUE, draw_trials, over_parameter, parameter_axis, scale_of
-from analysis.figures.trials import trial_legend, value_axis
+from analysis.figures.trials import (
+    VALUE,
+    WITHOUT_VALUE,
+    draw_trials,
+    over_parameter,
+    parameter_axis,
+    scale_of,
+    trial_legend,
+    value_axis,
+)
 from analysis.formatting import plain
 from analysis.records.search import Search
 from analysis.verdict.search import SearchFindings
@@ -32,8 +40,8 @@ def slice_figures(found: SearchFindings) -> Iterator[Figure]:
         yield Figure(
             f"slices_{loss}",
             f"Value over each parameter: {style.label}",
-            "Every trial and its seeds. The other parameters vary too, and a search looks where it found much: a slope along "
-            "the points is no effect.",
+            "Every trial and its seeds. The other parameters vary too, and a search looks where it found much: a "
+            "slope along the points is no effect.",
             draw_slices(rows, scales, style),
             {"trials": rows},
             f"Values of {rows['trial'].nunique()} trials of {style.label} over {', '.join(scales)}.",
@@ -52,8 +60,8 @@ def contour_figures(found: SearchFindings) -> Iterator[Figure]:
         yield Figure(
             f"contour_{loss}",
             f"{PAIR[0]} and {PAIR[1]}: {style.label}",
-            "Trials in the colours of the surface between them, which is linear, unsmoothed and without an interval: that one "
-            "place is better than another does not follow from it.",
+            "Trials in the colours of the surface between them, which is linear, unsmoothed and without an interval: "
+            "that one place is better than another does not follow from it.",
             draw_contour(trials, (scale_of(found.search, loss, PAIR[0]), scale_of(found.search, loss, PAIR[1]))),
             {"trials": trials},
             f"{len(valued)} trials over {PAIR[0]} and {PAIR[1]}; the highest value, {plain(best['value'])}, at "
@@ -103,7 +111,9 @@ def draw_contour(trials: pd.DataFrame, scales: tuple[str, str]) -> Drawing:
         parameter_axis(ax, which, trials.assign(parameter=name, label=labels), scale)  # type: ignore[arg-type]
     look = {"cmap": "viridis", "vmin": levels[0], "vmax": levels[-1]}
     drawn = ax.tricontourf(valued["x"], valued["y"], valued["value"], levels, **look)
-    ax.scatter(valued["x"], valued["y"], c=valued["value"], s=34, edgecolors="#222222", linewidths=0.8, zorder=4, **look)
+    ax.scatter(
+        valued["x"], valued["y"], c=valued["value"], s=34, edgecolors="#222222", linewidths=0.8, zorder=4, **look
+    )
     for state, (marker, color) in WITHOUT_VALUE.items():
         rows = trials[trials["outcome"] == state]
         ax.plot(rows["x"], rows["y"], linestyle="", marker=marker, color=color, markersize=6.5, markeredgewidth=1.5)

@@ -1,4 +1,4 @@
-"""The look of every figure: one style file, and a colour, marker and line style that an arm keeps in the whole report."""
+"""The look of every figure: one style file, and a colour, marker and line style that an arm keeps in a report."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

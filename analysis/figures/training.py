@@ -89,9 +89,9 @@ COURSES = (
             *("rollout/sampling_rounds", "rollout/length_weighted_advantage", "rollout/truncated_share"),
         ),
         "Values of losses are not comparable and not shown.",
-        "Reward includes the overlong penalty. KL: mean of log pi_old - log pi over trained tokens. Informative prompts: "
-        "those whose responses do not all score the same. Length-weighted advantage: sum of advantages over trained "
-        "tokens by their number.",
+        "Reward includes the overlong penalty. KL: mean of log pi_old - log pi over trained tokens. Informative "
+        "prompts: those whose responses do not all score the same. Length-weighted advantage: sum of advantages over "
+        "trained tokens by their number.",
     ),
     Course(
         "response_lengths",

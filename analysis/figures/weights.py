@@ -98,7 +98,9 @@ def draw_weights(tables: dict[str, pd.DataFrame], styles: Styles) -> Drawing:
             ax.plot(rows["position"], rows["mean"], color=style.color, marker=style.marker)
         for sign, dash in DASHES.items():
             look = {"color": style.color, "linestyle": dash}
-            rows, spread = (t[(t["arm"] == arm) & (t["sign"] == sign)] for t in (tables["sign"], tables["distribution"]))
+            rows, spread = (
+                t[(t["arm"] == arm) & (t["sign"] == sign)] for t in (tables["sign"], tables["distribution"])
+            )
             axes[2].plot(rows["step"], rows["mean"], **look)
             axes[2].fill_between(rows["step"], rows["low"], rows["high"], color=style.color, alpha=0.1, linewidth=0)
             axes[3].plot(spread["weight"], spread["share"], **look)

@@ -143,7 +143,8 @@ def figure(shown: Shown, source: Source, warning: str = "") -> str:
     return (
         f'<figure><div class="picture" role="region" tabindex="0" aria-label="{escape(shown.title)}">'
         f'<img src="data:image/png;base64,{b64encode(shown.image).decode("ascii")}" alt="{escape(shown.alt)}"></div>\n'
-        f"<figcaption>{paragraph(shown.caption + warning)}{folded('Details, data and source', more)}</figcaption></figure>"
+        f"<figcaption>{paragraph(shown.caption + warning)}{folded('Details, data and source', more)}</figcaption>"
+        "</figure>"
     )
 
 

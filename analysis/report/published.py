@@ -1,6 +1,5 @@
-"""The report's section on published numbers: what was measured beside them, and all of them; docs/published.md says what makes ours."""
+"""Published numbers: what was measured beside them, and all of them; docs/published.md says what makes ours."""
 
-from html import escape
 from math import isnan
 
 import pandas as pd
@@ -35,8 +34,13 @@ def _beside(study: Study) -> str:
     if not compared:
         return paragraph(_why_none(study))
     head = ["Benchmark", "Arm", "Metric", "Source", "Published", "Final", "n", "Peak", "Published - final"]
-    parts = [paragraph(comparability(study.configs)), Table([*head, "One standard error"], [_row(study, one) for one in compared], 4).html]
-    return "\n".join([*parts, paragraph(READING, "soft"), "<h3>Differences of protocol</h3>", _differences(study, compared)])
+    parts = [
+        paragraph(comparability(study.configs)),
+        Table([*head, "One standard error"], [_row(study, one) for one in compared], 4).html,
+    ]
+    return "\n".join(
+        [*parts, paragraph(READING, "soft"), "<h3>Differences of protocol</h3>", _differences(study, compared)]
+    )
 
 
 def _why_none(study: Study) -> str:

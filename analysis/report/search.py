@@ -83,9 +83,7 @@ def search_source(search: Search, given: str) -> Source:
     return Source(runs, made, claims, given, NAMES)
 
 
-def search_page(
-    found: SearchFindings, shown: tuple[Sequence[Shown], Sequence[Shown]], link: str, asked: Asked
-) -> str:
+def search_page(found: SearchFindings, shown: tuple[Sequence[Shown], Sequence[Shown]], link: str, asked: Asked) -> str:
     """The whole page. shown: the winners' effects, and the figures of the trials; link: to the winners' report."""
     search, source = found.search, search_source(found.search, asked.given)
     effects, trials = shown
@@ -220,7 +218,9 @@ def settings_table(search: Search) -> Table:
 
 def _words_of(value: object) -> str:
     if isinstance(value, Mapping):
-        parts = [f"{key} ({_words_of(v)})" if isinstance(v, Mapping) else f"{key} {_words_of(v)}" for key, v in value.items()]
+        parts = [
+            f"{key} ({_words_of(v)})" if isinstance(v, Mapping) else f"{key} {_words_of(v)}" for key, v in value.items()
+        ]
         return ", ".join(part for part in parts if not part.endswith("()")) or "none"
     if isinstance(value, list):
         return ", ".join(map(_words_of, value)) or "none"

@@ -1,4 +1,4 @@
-"""A study -> its report: verdict, effects and cost on the first screen; everything else by what the study has, folded."""
+"""A study -> its report: verdict, effects and cost on the first screen, the rest folded, by what the study has."""
 
 import json
 from collections.abc import Sequence
@@ -41,14 +41,14 @@ GROUPS = {
 }
 METHOD = (
     "The unit of every test is the training seed. Runs of one seed share warm start, prompts and random numbers, so "
-    "wherever at least 5 seeds are shared the paired differences decide; Welch's test, which takes arms as independent, "
-    "stands beside.",
+    "wherever at least 5 seeds are shared the paired differences decide; Welch's test, which takes arms as "
+    "independent, stands beside.",
     "A primary claim is decided at level 1 - .05/m, for m primary claims; where a scored run collapsed (diverged, or "
-    "ended no better than it began) the exact signed-rank interval decides, from at least 8 seeds. Exploratory claims are "
-    "decided at 5 % each, with Benjamini and Hochberg's p beside.",
-    "p of the margin: two-sided, that the true effect lies at the margin; for an equivalence the larger of two one-sided "
-    "ones. Detectable: the true effect that such seeds would find in 80 % of studies. Seeds for the margin: for a true "
-    "effect one margin beyond the margin, never for the effect that was observed.",
+    "ended no better than it began) the exact signed-rank interval decides, from at least 8 seeds. Exploratory claims "
+    "are decided at 5 % each, with Benjamini and Hochberg's p beside.",
+    "p of the margin: two-sided, that the true effect lies at the margin; for an equivalence the larger of two "
+    "one-sided ones. Detectable: the true effect that such seeds would find in 80 % of studies. Seeds for the margin: "
+    "for a true effect one margin beyond the margin, never for the effect that was observed.",
     "Own best: each seed is scored at the level that is best in the mean of the other seeds.",
     "Peak accuracy is a maximum over all evaluations and biased upwards by that; it is never compared.",
 )
@@ -104,7 +104,9 @@ def _latex_tables(found: Findings) -> dict[str, tuple[Table, str]]:
 
 def study_page(found: Findings, shown: Sequence[Shown], source: Source) -> str:
     """The whole page."""
-    return page(_title(found.study), _subtitle(found), first_screen(found, shown, source), study_sections(found, shown, source))
+    return page(
+        _title(found.study), _subtitle(found), first_screen(found, shown, source), study_sections(found, shown, source)
+    )
 
 
 def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str:
@@ -120,7 +122,9 @@ def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str
         paragraph(f"Cost: {cost(found)}."),
         _not_tested(found),
         folded("What the controls show", bullets(control_sentences(found))),
-        folded("What this is conditional on, and what it would take", bullets([limits(found), what_it_would_take(found)])),
+        folded(
+            "What this is conditional on, and what it would take", bullets([limits(found), what_it_would_take(found)])
+        ),
         box("warning", folded(f"{len(open_notes)} notes on the runs", bullets(open_notes)) if open_notes else ""),
     ]
     main = [figure(item, source, _warning(found)) for item in shown if item.name == MAIN_FIGURE]

@@ -66,8 +66,8 @@ class Table:
         )
         label = escape(f"Table: {', '.join(self.head[:3])}")
         return (
-            f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table><thead><tr>{heads}</tr></thead>\n'
-            f"<tbody>{body}</tbody></table></div>"
+            f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table>'
+            f"<thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>"
         )
 
 
