@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.figures.ladder import Rung, gains, rungs
 from analysis.records.outcomes import outcomes
-from analysis.records.records import Study, read_study
+from analysis.records.study import Study, read_study
 from analysis.statistics.intervals import welch
 from tests.analysis import folders
 from tests.analysis.agreement import agree

@@ -1,11 +1,7 @@
-from math import nan
-
 import numpy as np
 import pandas as pd
-import pytest
 
 from analysis.figures.length import stage_fits, stage_summary, stages_of
-from analysis.statistics.pass_at_k import pass_at_k, pass_table
 from tests.analysis.agreement import agree
 
 
@@ -52,27 +48,3 @@ def test_too_few_points_have_no_line() -> None:
     points = pd.DataFrame({"arm": "a", "seed": 0, "stage": 1, "response_tokens": [1.0, 2.0], "accuracy": [0.1, 0.2]})
     assert np.isnan(stage_fits(points)["slope"]).all()
     assert stage_summary(stage_fits(points)).empty
-
-
-@pytest.mark.parametrize(("n", "c", "k"), [(5, 2, 1), (5, 2, 2), (5, 0, 3), (5, 5, 5), (6, 4, 3), (4, 1, 4)])
-def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer(n: int, c: int, k: int) -> None:
-    from itertools import combinations
-
-    subsets = list(combinations([1] * c + [0] * (n - c), k))
-    assert agree(pass_at_k(n, c, k), np.mean([max(subset) for subset in subsets]))
-
-
-def test_pass_at_k_needs_as_many_answers() -> None:
-    with pytest.raises(ValueError, match="expected 0 <= c <= n and 1 <= k <= n"):
-        pass_at_k(4, 2, 5)
-
-
-def test_pass_at_one_is_the_accuracy_whatever_the_number_of_answers() -> None:
-    few = pd.DataFrame({"prompt_id": list("ppqq"), "correct": [1, 0, 1, 1]})
-    many = pd.concat([few, few])
-    for table in (few, many):
-        found = pass_table(table.assign(run="r", arm="a", seed=0, step=1))
-        assert agree(found.loc[found["k"] == 1, "mean"], [0.75])
-    assert list(found["k"]) == [1, 2, 4]
-    assert agree(found.loc[found["k"] == 4, "mean"], [1.0])
-    assert agree(found["low"], [nan] * 3)  # one seed has no interval

@@ -6,7 +6,7 @@ import pytest
 
 from analysis.errors import RecordsError
 from analysis.figures.weights import by_position, by_sign, chosen_responses, quantiles_by_sign
-from analysis.records.records import read_study
+from analysis.records.study import read_study
 from analysis.records.tokens import read_tokens
 from analysis.statistics.intervals import t_interval
 from tests.analysis.agreement import agree

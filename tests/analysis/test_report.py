@@ -21,7 +21,7 @@ from analysis.figures.chart import Chart
 from analysis.figures.charts import charts
 from analysis.records.outcomes import OUTCOMES
 from analysis.records.provenance import source_of
-from analysis.records.records import read_study
+from analysis.records.study import read_study
 from analysis.report.comparison import report_html
 from analysis.report.page import MOST_CSV_BYTES, Shown
 from analysis.report.saving import with_palette

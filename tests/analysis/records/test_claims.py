@@ -19,6 +19,7 @@ baseline = "dapo"
 metric = "auc"
 margin = 0.01
 """
+METRICS = ("auc", "accuracy_at_equal_tokens", "final_accuracy")
 TREND = """
 [[claim]]
 id = "flat"
@@ -55,13 +56,35 @@ def test_the_papers_claims_are_all_asked() -> None:
     assert "safety_threshold_helps" in asked
 
 
-def test_a_claim_is_about_the_arms_or_the_grid_that_it_names(tmp_path: Path) -> None:
-    claims = read_claims(written(tmp_path, CLAIM + TREND))
-    assert [claim.id for claim in claims.about_arms(["dapo", "fipo", "grpo"])] == ["better"]
-    assert claims.about_arms(["fipo"]) == []
-    (trend,) = claims.about_grid("fipo", "fipo_decay_rate")
-    assert (trend.start, trend.end, trend.is_trend) == (8, 256, True)
-    assert claims.about_grid("fipo", "lr") == claims.about_grid("dapo", "fipo_decay_rate") == []
+@pytest.mark.parametrize("name", ["fipo-paper", "controlled"])
+def test_beside_speed_of_learning_stand_equal_tokens_and_the_end(name: str) -> None:
+    """AUC is called what it is, and every pair that it is asked of is asked the other two questions too."""
+    claims = read_claims(claims_file(name)).claims
+    asked = {metric: {claim.arms for claim in claims if claim.metric == metric} for metric in METRICS}
+    assert asked["auc"] == asked["accuracy_at_equal_tokens"] == asked["final_accuracy"] - {("fipo",)}
+    for claim in claims:
+        assert (claim.metric == "auc") == ("faster" in claim.text)
+        assert claim.role == "exploratory" or claim.metric not in METRICS[1:] or claim.is_trend
+
+
+def test_in_one_scaffold_dapo_is_called_what_it_differs_by() -> None:
+    (claim,) = (
+        claim
+        for claim in read_claims(claims_file("controlled")).claims
+        if claim.arms == ("dapo", "grpo") and claim.role == "primary"
+    )
+    assert claim.text == "DAPO's token mean and clip-higher learn faster than GRPO"
+
+
+def test_names_of_older_studies_are_read_and_what_is_gone_says_what_to_use(tmp_path: Path) -> None:
+    own_best = CLAIM.replace('"auc"', '"own_best_accuracy"')
+    (claim,) = read_claims(written(tmp_path, own_best)).claims
+    assert (claim.metric, claim.levels) == ("final_accuracy", "own_best")
+    gone = written(tmp_path, CLAIM.replace('"auc"', '"rate_range"').replace("better", "gone") + own_best)
+    with pytest.raises(RecordsError, match='is gone: ask for metric = "final_accuracy" with levels = "own_best"'):
+        read_claims(gone)
+    old = read_claims(gone, is_old=True)  # of a study that has begun
+    assert (len(old.claims), old.gone) == (1, (("FIPO is more accurate than DAPO", "rate_range is gone"),))
 
 
 def test_the_hash_is_of_the_bytes(tmp_path: Path) -> None:
@@ -90,7 +113,10 @@ WRONG = {
     "a baseline too many": (edited('"auc"', '"length_slope"'), "expected no baseline"),
     "half a trend": (lambda: TREND.replace("to = 256", ""), "expected parameter, from and to"),
     "a trend backwards": (lambda: TREND.replace("to = 256", "to = 4"), "0 < from < to"),
-    "a trend of something else": (lambda: TREND.replace('"final_accuracy"', '"auc"'), "expected metric final_accuracy"),
+    "a trend of something else": (
+        lambda: TREND.replace("final_accuracy", "final_response_tokens"),
+        "expected metric auc or",
+    ),
 }
 
 

@@ -6,10 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.__main__ import main
 from analysis.errors import RecordsError
-from analysis.records.alike import alike
-from analysis.records.records import read_study
+from analysis.records.study import read
 from tests.analysis import folders
 
 RUN = "fipo-seed1"
@@ -81,17 +79,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "words"), DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_run_is_one_line_that_names_the_file(
-    damage: Callable[[Path], None], words: str, study: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_run_is_one_line_that_names_the_file(damage: Callable[[Path], None], words: str, study: Path) -> None:
     damage(study / "runs" / RUN)
-    assert main(["report", str(study)]) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert RUN in error
-    assert error.count("\n") == 1
-    assert not (study / "report").exists()
-    rest = read_study(study, skip_bad=True)
+    with pytest.raises(RecordsError) as caught:
+        read([study])
+    assert words in str(caught.value)
+    assert RUN in str(caught.value)
+    assert "\n" not in str(caught.value)
+    rest = read([study], skip_bad=True)
     row = rest.runs.set_index("run").loc[RUN]
     assert row["state"] == "unreadable"
     assert words in row["reason"]
@@ -99,19 +94,11 @@ def test_a_damaged_run_is_one_line_that_names_the_file(
     assert RUN not in set(rest.metrics["run"])
 
 
-def test_the_rest_is_drawn_and_the_bad_run_is_named(study: Path) -> None:
-    edit_line(1, "{")(study / "runs" / RUN)
-    assert main(["report", str(study), "--skip_bad"]) == 0
-    page = (study / "report/report.html").read_text()
-    assert f"{RUN} (unreadable)" in page
-    assert main(["verify", str(study / "report")]) == 0
-
-
 def test_a_study_of_nothing_but_damage_is_refused(study: Path) -> None:
     for run in (study / "runs").iterdir():
         written("status.json", b"{")(run)
     with pytest.raises(RecordsError, match="at least one finished run"):
-        read_study(study, skip_bad=True)
+        read([study], skip_bad=True)
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "evals/step_000000.parquet", "config.json", "status.json"])
@@ -121,7 +108,7 @@ def test_a_file_cut_anywhere_reads_or_is_named(name: str, study: Path) -> None:
     whole = path.read_bytes()
     for end in range(0, len(whole), max(1, len(whole) // 40)):
         path.write_bytes(whole[:end])
-        rest = read_study(study, skip_bad=True)  # any other exception than RecordsError ends the test
+        rest = read([study], skip_bad=True)  # any other exception than RecordsError ends the test
         row = rest.runs.set_index("run").loc[RUN]
         assert (row["state"] == "unreadable" and RUN in row["reason"]) or (
             name == "metrics.jsonl" and RUN in rest.folders
@@ -131,11 +118,10 @@ def test_a_file_cut_anywhere_reads_or_is_named(name: str, study: Path) -> None:
 def test_a_run_that_diverged_at_once_has_its_first_evaluation(study: Path) -> None:
     run = study / "runs" / RUN
     folders.let_diverge(run, 0)
-    records = read_study(study)
+    records = read([study])
     assert records.diverged == [RUN]
     assert RUN in set(records.evals["run"])
     assert RUN not in set(records.metrics["run"])
-    assert main(["report", str(study)]) == 0
 
 
 def mixed(study: Path, **changes: object) -> None:
@@ -151,15 +137,11 @@ def mixed(study: Path, **changes: object) -> None:
         ({"threads": 2}, "other numbers of threads"),
     ],
 )
-def test_mixed_runs_are_refused(
-    changes: dict[str, object], words: str, study: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mixed_runs_are_refused(changes: dict[str, object], words: str, study: Path) -> None:
     mixed(study, **changes)
-    assert main(["report", str(study)]) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert RUN in error
-    assert "report them apart" in error
+    with pytest.raises(RecordsError, match=f"{words} in .*report them apart") as caught:
+        read([study])
+    assert RUN in str(caught.value)
 
 
 @pytest.mark.parametrize("section", ["evaluation", "task"])
@@ -169,9 +151,4 @@ def test_runs_that_answer_otherwise_are_refused(section: str, study: Path) -> No
     content["config"][section] = {"eval_top_p": 0.7, "task": "another"}
     folders.write_json(path, content)
     with pytest.raises(RecordsError, match="expected runs that can be compared"):
-        alike(read_study(study))
-
-
-def test_runs_that_are_alike_may_be_compared(study: Path) -> None:
-    records = read_study(study)
-    assert alike(records) is records
+        read([study])

@@ -44,22 +44,6 @@ def test_scores_without_spread_are_equal_or_not(test) -> None:  # type: ignore[n
     assert test([0.6] * 5, [0.5] * 5).p == 0.0
 
 
-def test_exact_permutation_by_hand() -> None:
-    # 5 against 5 without overlap: only the two extreme relabellings of 252 reach the difference.
-    assert agree(statistics.exact_permutation_p([6, 7, 8, 9, 10], [1, 2, 3, 4, 5]), 2 / 252)
-    # {1, 4} against {2, 3}: difference 0, reached by all six.
-    assert statistics.exact_permutation_p([1, 4], [2, 3]) == 1.0
-
-
-def test_exact_permutation_is_scipys() -> None:
-    theirs = stats.permutation_test((A, B), lambda a, b: np.mean(a) - np.mean(b), n_resamples=np.inf)
-    assert agree(statistics.exact_permutation_p(A, B), theirs.pvalue)
-
-
-def test_too_many_relabellings_are_declined() -> None:
-    assert statistics.exact_permutation_p([1.0] * 15, [2.0] * 15) is None
-
-
 def test_holm_by_hand_and_by_statsmodels() -> None:
     # sorted .01 .02 .04 -> 3 x .01, 2 x .02, then .04 is raised to the one before
     assert agree(statistics.holm([0.04, 0.01, 0.02]), [0.04, 0.03, 0.04])
@@ -115,3 +99,30 @@ def test_benjamini_hochberg_is_statsmodels() -> None:
     raw = [0.5, 0.001, 0.02, 0.02, 0.9]
     assert agree(statistics.benjamini_hochberg(raw), multipletests(raw, method="fdr_bh")[1])
     assert statistics.benjamini_hochberg([]) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "direction", "low", "high", "word"),
+    [
+        ("superior", "higher", 0.02, 0.05, "supported"),
+        ("superior", "higher", 0.00, 0.05, "undecided"),
+        ("superior", "higher", -0.05, 0.005, "contradicted"),  # an advantage below the margin is none
+        ("superior", "higher", 0.01, 0.05, "undecided"),  # touching the margin is not beyond it
+        ("superior", "lower", -0.05, -0.02, "supported"),
+        ("superior", "lower", -0.005, 0.05, "contradicted"),
+        ("equivalent", "higher", -0.009, 0.009, "supported"),
+        ("equivalent", "higher", -0.009, 0.02, "undecided"),
+        ("equivalent", "higher", 0.02, 0.05, "contradicted"),
+        ("equivalent", "higher", -0.05, -0.02, "contradicted"),
+        ("superior", "higher", float("nan"), float("nan"), "undecided"),
+        ("equivalent", "higher", float("nan"), float("nan"), "undecided"),
+    ],
+)
+def test_the_interval_decides(kind: str, direction: str, low: float, high: float, word: str) -> None:
+    assert statistics.decide(kind, direction, 0.01, low, high) == word
+
+
+def test_the_level_is_bonferronis_and_for_equivalence_that_of_two_one_sided_tests() -> None:
+    assert agree(
+        [statistics.level_of("superior", 4), statistics.level_of("equivalent", 4)], [1 - 0.05 / 4, 1 - 0.10 / 4]
+    )

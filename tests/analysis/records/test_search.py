@@ -6,9 +6,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.__main__ import main
 from analysis.errors import RecordsError
-from analysis.records.search import is_search, read_search
+from analysis.records.search import is_search, open_trials, read_search, word
 from tests.analysis import search_folders
 from tests.analysis.search_folders import SearchTruth
 
@@ -97,14 +96,12 @@ def test_damaged_trials_are_one_line(search: Path, columns: dict[str, Any], word
     assert "\n" not in str(caught.value)
 
 
-def test_a_broken_table_is_one_line_and_writes_nothing(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_table_is_one_line(search: Path) -> None:
     for content in (b"not a table", (search / "trials.parquet").read_bytes()[:-40], b""):
         (search / "trials.parquet").write_bytes(content)
-        assert main(["report", str(search)]) == 2
-        error = capsys.readouterr().err
-        assert "expected a table in" in error
-        assert error.count("\n") == 1
-    assert not (search / "report").exists()
+        with pytest.raises(RecordsError, match="expected a table in") as caught:
+            read_search(search)
+        assert "\n" not in str(caught.value)
 
 
 def test_columns_that_are_missing_are_named(search: Path) -> None:
@@ -113,11 +110,26 @@ def test_columns_that_are_missing_are_named(search: Path) -> None:
         read_search(search)
 
 
-def test_without_a_finished_trial_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_finished_trial_there_is_one_line(tmp_path: Path) -> None:
     ends = {("fipo", 0): ("running", ""), ("fipo", 1): ("failed", "killed")}
     folder = search_folders.write_search(tmp_path / "s", replace(SearchTruth(trials=2), ends=ends))
-    assert main(["report", str(folder)]) == 2
-    assert "got 1 running, 1 failed: report again when one has ended" in capsys.readouterr().err
+    with pytest.raises(RecordsError, match="got 1 running, 1 failed: report again when one has ended"):
+        read_search(folder)
     (folder / "trials.parquet").unlink()
-    assert main(["figures", str(folder)]) == 2
-    assert "it is written when the first trial ends" in capsys.readouterr().err
+    with pytest.raises(RecordsError, match="it is written when the first trial ends"):
+        read_search(folder)
+
+
+def test_open_trials_are_those_of_the_plan_that_have_not_ended(tmp_path: Path) -> None:
+    ends = {("fipo", 1): ("running", ""), ("fipo", 2): ("waiting", "")}
+    search = read_search(search_folders.write_search(tmp_path, SearchTruth(trials=4, ends=ends)))
+    assert open_trials(search) == {"fipo": 2}
+    assert open_trials(replace(search, trials=search.trials[search.trials["trial"] == 0])) == {"fipo": 3}
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [(True, "true"), ("True", "true"), (None, "none"), (3e-4, "0.0003"), (32.0, "32"), ("5.0", "5")],
+)
+def test_values_are_named_as_their_flags_take_them(value: object, wanted: str) -> None:
+    assert word(value) == wanted

@@ -2,18 +2,20 @@
 
 import json
 from dataclasses import replace
+from itertools import combinations
 from math import isnan, sqrt
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.__main__ import main
 from analysis.errors import RecordsError
-from analysis.records.benchmark import majority, problem_scores
+from analysis.records.benchmark import majority, pass_at_k, problem_scores
 from analysis.records.published import protocol
-from analysis.records.records import read_runs
+from analysis.records.study import read
 from analysis.report.published import published_section
 from analysis.statistics.intervals import t_interval
 from analysis.verdict.paper_protocol import setting_differences
@@ -37,7 +39,7 @@ COURSE = {0: NONE, 2: PEAK, 4: LAST, 6: LAST, 8: LAST}
 def compared(tmp_path: Path, seeds: int = 1, **changes: Any) -> dict[tuple[str, str, str], Compared]:
     """What a study of FIPO alone gives, by source, benchmark and metric."""
     runs = [write_math_run(tmp_path / f"fipo-seed{seed}", config_with(**changes), COURSE) for seed in range(seeds)]
-    return {(one.source, one.benchmark, one.metric): one for one in paper_comparison(read_runs(runs))}
+    return {(one.source, one.benchmark, one.metric): one for one in paper_comparison(read(runs))}
 
 
 def test_scores_of_one_benchmark_out_of_two(tmp_path: Path) -> None:
@@ -69,14 +71,14 @@ def test_scores_of_fewer_answers_than_there_are() -> None:
 def test_more_answers_than_published_give_the_published_quantities(tmp_path: Path) -> None:
     # 33 answers, the last one right: avg 1/33; the first 32 are wrong; pass@32 1 - C(32,32)/C(33,32)
     run = write_math_run(tmp_path / "fipo-seed0", FIPO_32B, {2: {"a1": ["!1"] * 32 + ["2"]}})
-    found = {one.metric: one for one in paper_comparison(read_runs([run]))[1:]}
+    found = {one.metric: one for one in paper_comparison(read([run]))[1:]}
     assert {name: one.k for name, one in found.items()} == {"avg": 33, "cons": 32, "pass": 32}
     assert agree([found[name].final.mean for name in ("avg", "cons", "pass")], [1 / 33, 0.0, 32 / 33])
     assert agree(found["pass"].difference, 0.83 - 32 / 33)
     assert "answers to a problem: 33 here, 32 published" in found["avg"].differences
     # of one problem there is no error over problems
     assert isnan(found["avg"].error)
-    assert "no standard error from one problem" in published_section(read_runs([run]))
+    assert "no standard error from one problem" in published_section(read([run]))
 
 
 def test_the_peak_is_no_final_value(tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_one_seed_has_no_interval_and_several_have(tmp_path: Path) -> None:
         write_math_run(tmp_path / "two" / f"fipo-seed{seed}", FIPO_32B, {0: NONE, 2: last})
         for seed, last in enumerate((LAST, PEAK))
     ]
-    study = read_runs(runs)
+    study = read(runs)
     two = next(one for one in paper_comparison(study) if one.benchmark == "AIME 2024")
     assert (two.final.n, two.final) == (2, t_interval([0.5, 1.0]))
     assert "one run in the paper, 2 seeds here" in two.differences
@@ -108,14 +110,14 @@ def test_one_seed_has_no_interval_and_several_have(tmp_path: Path) -> None:
     assert agree(two.error, sqrt(0.125**2 + 0.25**2))
     words = published_section(study)
     assert "one seed: no interval" not in words
-    assert "one seed: no interval" in published_section(read_runs(runs[:1]))
+    assert "one seed: no interval" in published_section(read(runs[:1]))
 
 
 def test_a_run_that_diverged_counts_at_its_last_evaluation(tmp_path: Path) -> None:
     run = write_math_run(tmp_path / "fipo-seed0", FIPO_32B, {0: NONE, 2: PEAK, 4: LAST})
     status = {"state": "failed", "reason": "expected finite numbers, got nan", "exit_code": 1, "steps_done": 4}
     (run / "status.json").write_text(json.dumps(status))
-    one = paper_comparison(read_runs([run]))[0]
+    one = paper_comparison(read([run]))[0]
     assert agree(one.final.mean, 0.5)
     assert "1 run here diverged: counted at the last evaluation" in one.differences
 
@@ -123,36 +125,34 @@ def test_a_run_that_diverged_counts_at_its_last_evaluation(tmp_path: Path) -> No
 def test_peaks_of_cons_are_among_evaluations_with_as_many_answers(tmp_path: Path) -> None:
     short = {prompt: given[:1] for prompt, given in PEAK.items()}
     run = write_math_run(tmp_path / "fipo-seed0", FIPO_32B, {0: NONE, 2: short, 4: LAST, 6: LAST, 8: LAST})
-    peaks = {one.metric: one.peak for one in paper_comparison(read_runs([run])) if one.benchmark == "AIME 2024"}
+    peaks = {one.metric: one.peak for one in paper_comparison(read([run])) if one.benchmark == "AIME 2024"}
     assert agree([peaks["avg"], peaks["cons"]], [1.0, 2 / 3])
 
 
 def test_arms_without_published_rows_and_other_models(tmp_path: Path) -> None:
     other = write_math_run(tmp_path / "mine-seed0", FIPO_32B, COURSE)
-    study = read_runs([other])
+    study = read([other])
     assert paper_comparison(study) == []
     assert "though model and benchmark are the same: they are of " in published_section(study)
     smaller = write_math_run(tmp_path / "fipo-seed0", config_with(model="Qwen/Qwen2.5-0.5B"), COURSE)
-    study = read_runs([smaller])
+    study = read([smaller])
     assert paper_comparison(study) == []
     words = "None of the published numbers can be set beside these runs (model Qwen/Qwen2.5-0.5B on aime24 and aime25)"
     assert words in published_section(study)
     tuned = write_math_run(tmp_path / "fipo-seed1", config_with(eval_split="tune"), COURSE)
-    assert paper_comparison(read_runs([tuned])) == []
+    assert paper_comparison(read([tuned])) == []
 
 
 def test_decay_rates_stand_beside_runs_of_the_same_rate_alone(tmp_path: Path) -> None:
     at_7b = {"model": "Qwen/Qwen2.5-Math-7B"}
     config = config_with(**at_7b, fipo_decay_rate=256.0)
     named = write_math_run(tmp_path / "fipo_256-seed0", config, COURSE)
-    (avg, other) = paper_comparison(read_runs([named]))
+    (avg, other) = paper_comparison(read([named]))
     assert (avg.source, avg.benchmark, avg.published) == ("FIPO paper, Table 6", "AIME 2024", 0.42)
     assert not any("decay rate" in words for words in avg.differences)
     assert agree(other.published, 0.16)
     plain = write_math_run(tmp_path / "fipo-seed0", config, COURSE)
-    (tables,) = [
-        one for one in paper_comparison(read_runs([plain])) if "Table 4" in one.source and "2024" in one.benchmark
-    ]
+    (tables,) = [one for one in paper_comparison(read([plain])) if "Table 4" in one.source and "2024" in one.benchmark]
     assert tables.source == "FIPO paper, Table 4; Table 5"
     assert "decay rate: 256 here, 32 published" in tables.differences
 
@@ -269,4 +269,15 @@ def test_a_damaged_environment_is_one_line(tmp_path: Path) -> None:
     environment = json.loads((run / "environment.json").read_text())
     (run / "environment.json").write_text(json.dumps(environment | {"data": {"evaluation": {"aime24": {}}}}))
     with pytest.raises(RecordsError, match="expected the prompt_ids of each benchmark"):
-        read_runs([run])
+        read([run])
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(5, 2, 1), (5, 2, 2), (5, 0, 3), (5, 5, 5), (6, 4, 3), (4, 1, 4)])
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer(n: int, c: int, k: int) -> None:
+    subsets = list(combinations([1] * c + [0] * (n - c), k))
+    assert agree(pass_at_k(n, c, k), np.mean([max(subset) for subset in subsets]))
+
+
+def test_pass_at_k_needs_as_many_answers() -> None:
+    with pytest.raises(ValueError, match="expected 0 <= c <= n and 1 <= k <= n"):
+        pass_at_k(4, 2, 5)

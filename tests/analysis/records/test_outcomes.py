@@ -3,10 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from analysis.records.curves import bands, on_common_grid, seed_curves
-from analysis.records.outcomes import final_evaluations, outcomes, token_curves
-from analysis.records.records import read_study
+from analysis.records.curves import bands, on_common_grid, seed_curves, spent
+from analysis.records.outcomes import OUTCOMES, final_evaluations, outcomes
+from analysis.records.study import read
 from analysis.statistics.intervals import t_interval
 from tests.analysis import folders
 from tests.analysis.agreement import agree
@@ -38,7 +39,7 @@ def _one_run(folder: Path) -> Path:
 
 
 def test_outcomes_by_hand(tmp_path: Path) -> None:
-    row = outcomes(read_study(_one_run(tmp_path))).iloc[0]
+    row = outcomes(read([_one_run(tmp_path)])).iloc[0]
     assert agree(row["auc"], 0.5)
     assert agree(row["final_accuracy"], (0.25 + 0.75 + 0.5) / 3)
     assert agree(row["final_response_tokens"], (15 + 40) / 2)
@@ -47,18 +48,44 @@ def test_outcomes_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_policy_stands_at_the_tokens_it_has_learned_from(tmp_path: Path) -> None:
-    curves = token_curves(read_study(_one_run(tmp_path)))
-    assert list(curves["generated_tokens"]) == [0, 100, 200, 300, 400]
-    assert agree(curves["rollout_accuracy"], [0.2, 0.4, 0.6, 0.8, np.nan])
-    assert agree(curves["evaluation_accuracy"], [0, 1, 0.25, 0.75, 0.5])
+    table = spent(read([_one_run(tmp_path)]), "generated_tokens").sort_values("step")
+    assert list(table["x"]) == [0, 100, 200, 300, 400]
 
 
 def test_the_evaluation_before_training_is_never_among_the_last(study: Path) -> None:
-    assert set(final_evaluations(read_study(study).evals)["step"]) == {2}
+    records = read([study])
+    assert set(final_evaluations(records.evals, records.configs)["step"]) == {2}
+
+
+@pytest.mark.parametrize(("count", "wanted"), [(1, 0.5), (2, (0.75 + 0.5) / 2), (4, (1 + 0.25 + 0.75 + 0.5) / 4)])
+def test_final_accuracy_is_over_as_many_evaluations_as_the_runs_config_says(
+    count: int, wanted: float, tmp_path: Path
+) -> None:
+    folder = _one_run(tmp_path)
+    path = folder / "runs/dapo-seed0/config.json"
+    content = json.loads(path.read_text())
+    content["config"]["evaluation"] = {"final_evaluations": count}
+    path.write_text(json.dumps(content))
+    assert agree(outcomes(read([folder]))["final_accuracy"], [wanted])
+
+
+def test_a_row_per_block_arm_level_and_seed(block_study: Path) -> None:
+    study = read([block_study])
+    scores = outcomes(study)
+    assert len(scores) == study.planned_scores
+    assert not scores.duplicated(["block", "arm", "place", "seed"]).any()
+    assert set(OUTCOMES) <= set(scores)
+    again = scores[scores["block"] == "again"]
+    assert list(again["seed"]) == list(range(102, 108))
+    assert list(again["warm_start"]) == [0, 1, 2, 0, 1, 2]
+    rates = scores[(scores["block"] == "rates") & (scores["arm"] == "dapo")]
+    assert set(zip(rates["place"], rates["level"], strict=True)) == {(0, 1e-4), (1, 2e-4), (2, 4e-4)}
+    assert agree(scores.loc[scores["arm"] == "fipo", "safety_share"], 0.01)
+    assert not scores.loc[scores["arm"] == "dapo", "collapsed"].any()
 
 
 def test_accuracy_at_equal_tokens_is_read_where_the_most_frugal_run_ends(study: Path) -> None:
-    records = read_study(study)
+    records = read([study])
     table = outcomes(records).set_index("run")
     frugal = table["generated_tokens"].idxmin()
     evaluations = records.evals[(records.evals["run"] == frugal) & (records.evals["step"] == 2)]
@@ -75,7 +102,7 @@ def test_bands_are_t_intervals_over_seeds() -> None:
 
 
 def test_token_curves_end_where_the_arms_shortest_run_ends(study: Path) -> None:
-    curves = seed_curves(read_study(study), ("rollout/accuracy", "evaluation/accuracy"), "generated_tokens")
+    curves = seed_curves(read([study]), ("rollout/accuracy", "evaluation/accuracy"), "generated_tokens")
     ends = curves[curves["quantity"] == "rollout/accuracy"].groupby(["arm", "run"])["x"].max().groupby("arm").min()
     grid = on_common_grid(curves[curves["quantity"] == "rollout/accuracy"])
     assert agree(grid.groupby("arm")["x"].max(), ends)
