@@ -1,7 +1,7 @@
 """The pieces that figures are drawn from: a grid of axes, curves with bands, dots with intervals, legends."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,7 @@ def draw_curves(ax: Axes, curves: pd.DataFrame, bands: pd.DataFrame, styles: Sty
         ax.fill_between(mean["x"], mean["low"], mean["high"], color=style.color, alpha=band, linewidth=0, zorder=1)
         # Markers at other places for other arms, so that arms on top of each other stay visible.
         every = max(1, len(mean) // MARKS)
-        marks = {"marker": style.marker, "markevery": (place % every, every)}
+        marks: dict[str, Any] = {"marker": style.marker, "markevery": (place % every, every)}
         ax.plot(mean["x"], mean["mean"], color=style.color, linestyle=style.linestyle, zorder=3, **marks)
     ax.margins(x=0.02)
     front = [arm for arm in arms if not styles[arm].background] or arms

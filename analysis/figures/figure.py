@@ -37,7 +37,7 @@ def seed_words(study: Study) -> str:
 
 
 def compared_blocks(found: Findings) -> Iterator[tuple[str, Study]]:
-    """The blocks that vary nothing and have runs of several arms: what their figures' names end in, and a study of each."""
+    """The blocks that vary nothing and have several arms with runs: their figures' names' ending, and each alone."""
     names = [block.name for block in found.study.blocks.values() if not block.varied]
     for name in names:
         study = found.study.block(name)

@@ -54,7 +54,8 @@ def ladder_figures(found: Findings) -> Iterator[Figure]:
             {"gains": table, "seeds": seeds},
             f"A row per switch. Gains in AUC: {'; '.join(words)}.",
             "Right: evaluation accuracy where the more frugal run of the two arms ends, counting every generated "
-            "token: a switch that generates more pays for it there. Exploratory, unless a claim names the pair.",
+            "token: a switch that generates more pays for it there. Identical: both arms are the same "
+            "runs bit for bit, so the switch never acted. Exploratory, unless a claim names the pair.",
         )
 
 
@@ -140,13 +141,14 @@ def draw_ladder(table: pd.DataFrame, seeds: pd.DataFrame, about: tuple[list[Rung
     name_rows(axes[0], names)
     axes[0].tick_params(axis="y", labelsize=7)
     axes[1].grid(visible=False, axis="y")
+    axes[1].tick_params(axis="y", length=0)
     drawing.legend(handles=seed_and_mean("mean gain, 95 % t interval"), loc="outside upper center", ncols=2)
     return drawing
 
 
 def _row(ax: Axes, y: int, row: pd.Series, dots: pd.DataFrame, styles: Styles) -> None:
     if row["identical"]:
-        ax.text(0.0, y, "  identical: the switch never acted", va="center", size=7, color=styles[row["arm"]].color)
+        ax.text(0.0, y, "  identical", va="center", size=7, color=styles[row["arm"]].color)
         ax.plot(0.0, y, "|", color=styles[row["arm"]].color)
         return
     draw_row(ax, y, row, list(dots["gain"]), styles[row["arm"]])

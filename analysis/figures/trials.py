@@ -1,7 +1,7 @@
 """The trials of a search as the tables and marks that its figures share."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
@@ -57,7 +57,12 @@ def draw_trials(ax: Axes, trials: pd.DataFrame, seeds: pd.DataFrame, style: ArmS
     ax.plot(seeds["x"], seeds["seed_value"], ".", color=style.color, markersize=2.6, alpha=0.6, zorder=2)
     for outcome, face, edge in (("feasible", style.color, "white"), ("over a limit", "white", style.color)):
         rows = trials[trials["outcome"] == outcome]
-        look = {"marker": style.marker, "markerfacecolor": face, "markeredgecolor": edge, "markersize": 4.8}
+        look: dict[str, Any] = {
+            "marker": style.marker,
+            "markerfacecolor": face,
+            "markeredgecolor": edge,
+            "markersize": 4.8,
+        }
         ax.plot(rows["x"], rows["value"], linestyle="", zorder=4, **look)
     for state, (marker, color) in WITHOUT_VALUE.items():
         x = trials.loc[trials["outcome"] == state, "x"]

@@ -1,4 +1,3 @@
-import inspect
 import json
 import os
 import re
@@ -12,13 +11,11 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
-from analysis.figures import figures_grid, figures_space, search_panels
-from analysis.figures import search as figures_search
 from tests.analysis import folders, search_folders
 from tests.analysis.page_check import check_page
-from tests.analysis.search_folders import SearchTruth, grid_truth
+from tests.analysis.search_folders import SearchTruth
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ENDS: dict[tuple[str, int], tuple[str, str | None]] = {
     ("fipo", 3): ("infeasible", "loss is <nan> at step 7"),
     ("fipo", 5): ("failed", "killed three times"),
@@ -27,7 +24,7 @@ ENDS: dict[tuple[str, int], tuple[str, str | None]] = {
     ("dapo", 8): ("failed", None),
     ("dapo", 7): ("running", ""),
 }
-FIGURES = {"history", "expected_maximum", "slices_dapo", "slices_fipo", "contour_fipo", "importance"}
+FIGURES = {"claims", "history", "expected_maximum", "slices_dapo", "slices_fipo", "contour_fipo", "importance"}
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +73,16 @@ def test_failed_trials_are_marked_and_not_dropped(search: Path, html: str) -> No
         "loss is &lt;nan&gt; at step 7",
         "killed three times",
         "stopped by asha",
-        "not said",
+        "not recorded",
         "response_tokens 4.500 beyond",
     ):
         assert cell in without
 
 
 def test_the_first_screen_says_what_was_found_and_what_to_quote(search: Path, html: str) -> None:
-    first = html.split("<section")[0]
+    first, subtitle = html.split("<nav")[0], html.split("<main")[0]
+    assert "Sampler tpe, 10 trials of DAPO and 10 trials of FIPO, each on 2 tuning seeds" in subtitle
     for words in (
-        "Sampler tpe, 10 trials of DAPO and 10 trials of FIPO, each on 2 tuning seeds",
         "Not finished: 1 trial of DAPO still open",
         "FIPO: the best of 10 trials is trial",
         "biased upwards",
@@ -104,24 +101,24 @@ def test_search_json_is_the_summary(search: Path) -> None:
     best = {item["loss"]: item for item in summary["best"]}
     trials = pd.read_parquet(search / "trials.parquet")
     assert best["fipo"]["value"] == trials.loc[trials["loss"] == "fipo", "value"].max()
-    assert [winner["loss"] for winner in summary["winners"]] == ["dapo", "fipo"]
-    assert summary["winners"][1]["tuned"] == best["fipo"]["value"]
-    assert summary["winners"][1]["n"] == 5
-    verdict = json.loads((search / "winners/report/verdict.json").read_text())
-    assert verdict["sentence"] in (search / "report/report.html").read_text().replace("\N{MINUS SIGN}", "-")
+    assert summary["winners"] == {
+        key: value
+        for key, value in json.loads((search / "winners/report/verdict.json").read_text()).items()
+        if key not in ("complete", "headline")
+    }
     assert {item["parameter"]: item["word"] for item in summary["acted"]}["fipo_safety_threshold"] == "never acted"
 
 
 def test_the_printed_lines_are_the_sentences_and_the_path(search: Path) -> None:
     lines = (search / "printed.txt").read_text().splitlines()
-    assert lines[0].startswith("DAPO: the best of 9 trials is trial")
+    assert "best settings on 5 fresh seeds" in lines[0]
+    assert lines[2].startswith("DAPO: the best of 9 trials is trial")
     assert lines[-1] == str(search / "report/report.html")
 
 
 def test_the_page_is_whole_and_needs_no_network(html: str) -> None:
     check_page(html)
     assert html.count("<figure>") == len(FIGURES)
-    assert html.count(f"commit {folders.COMMIT}") == len(FIGURES)
 
 
 def test_same_records_same_figures_in_a_process_with_other_hashes(search: Path, tmp_path: Path) -> None:
@@ -145,18 +142,6 @@ def test_same_records_same_figures_in_a_process_with_other_hashes(search: Path, 
     assert again == {name: (search / "report/figures" / name).read_bytes() for name in again}
 
 
-def test_a_grid_without_winners_gets_its_trend(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = search_folders.write_search(tmp_path / "grid", grid_truth(ends={("fipo", 4): ("infeasible", "diverged")}))
-    assert main(["report", str(folder)]) == 0
-    assert "per doubling, p " in capsys.readouterr().out
-    page = (folder / "report/report.html").read_text()
-    assert "no trend is supported" in page.split("<section")[0]
-    assert "have not been run on fresh seeds yet" in page
-    assert "only one parameter was searched" in page
-    missing = pd.read_csv(folder / "report/figures/designed_grid_fipo_without_value.csv")
-    assert missing[["x", "outcome"]].to_numpy().tolist() == [[512, "infeasible"]]
-
-
 def test_winners_that_have_not_finished_are_a_note(tmp_path: Path) -> None:
     folder = search_folders.write_search(tmp_path / "one", SearchTruth(trials=1, seeds=1))
     arms = [{"name": "fipo", "loss_type": "fipo", "control": "none", "seeds": [0], "settings": {}}]
@@ -164,7 +149,6 @@ def test_winners_that_have_not_finished_are_a_note(tmp_path: Path) -> None:
     assert main(["report", str(folder)]) == 0
     page = (folder / "report/report.html").read_text()
     assert "The runs on fresh seeds cannot be reported: expected at least one finished run" in page
-    assert "fewer than 4 trials" in page
     assert not (folder / "winners/report").exists()
 
 
@@ -172,15 +156,6 @@ def test_figures_of_the_other_kind_are_one_line(
     search: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["figures", str(search), "--only", "outcomes"]) == 2
-    assert "expected figures of a search (designed_grid, " in capsys.readouterr().err
+    assert "expected figures among history, " in capsys.readouterr().err
     assert main(["figures", str(search / "winners"), "--only", "slices", "--output_dir", str(tmp_path)]) == 2
-    assert "expected figures of a comparison (learning_curves, " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("module", [figures_grid, figures_search, figures_space, search_panels])
-def test_figures_compute_no_statistic_read_nothing_and_save_nothing(module: object) -> None:
-    source = inspect.getsource(module)  # type: ignore[arg-type]
-    sources = (
-        r"analysis\.(statistics|search_statistics|search_records|search_views|search_grid|surface)|scipy|savefig|read_"
-    )
-    assert not re.search(sources + r"|\.(mean|std|median|quantile)\(", source)
+    assert "expected figures among claims, " in capsys.readouterr().err

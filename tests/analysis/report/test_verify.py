@@ -3,13 +3,11 @@ import re
 import shutil
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from PIL import Image
 
 from analysis.__main__ import main
-from analysis.figures.search_charts import SEARCH_CHARTS
-from analysis.report.latex import escaped, latex_table
+from analysis.figures.catalogue import SEARCH
 from analysis.report.manifest import sha256_of
 from tests.analysis import folders, search_folders
 from tests.analysis.search_folders import SearchTruth
@@ -50,7 +48,7 @@ def test_a_changed_run_and_what_follows_from_it_are_named(report: Path, capsys: 
     path.write_text(json.dumps(json.loads(first) | {"rollout/accuracy": 0.99}) + "\n" + "".join(rest))
     found = lines(capsys, report)
     assert "runs/dapo-seed1/metrics.jsonl: changed since the report" in found
-    assert "verdict.json: sentence: " in found
+    assert "verdict.json: claims.0.effect: " in found
     assert "0.99 made anew" in found
 
 
@@ -88,11 +86,11 @@ def test_every_changed_number_is_named(report: Path, capsys: Printed) -> None:
     text = path.read_text().replace('"dapo","auc",0', '"dapo","auc",9').replace('"fipo","auc",0', '"fipo","auc",8')
     path.write_text(text)
     verdict = json.loads((report / "verdict.json").read_text())
-    (report / "verdict.json").write_text(json.dumps(verdict | {"question": "Why?", "sentence": "All is well."}))
+    (report / "verdict.json").write_text(json.dumps(verdict | {"question": "Why?", "headline": "All is well."}))
     found = lines(capsys, report).splitlines()
     assert len([line for line in found if line.startswith("figures/outcomes_means.csv: line ")]) == 2
     assert any(line.startswith("verdict.json: question: Why? in the report, ") for line in found)
-    assert any(line.startswith("verdict.json: sentence: All is well. in the report, ") for line in found)
+    assert any(line.startswith("verdict.json: headline: All is well. in the report, ") for line in found)
     assert not any(line.startswith("verdict.json: claims") for line in found)
 
 
@@ -174,7 +172,7 @@ def test_every_figure_of_a_search_is_drawn_again_by_a_command_that_exists(tmp_pa
     page = (folder / "report/report.html").read_text()
     commands = re.findall(r"python -m analysis figures \S+ --only (\w+)", page)
     assert "slices" in commands
-    assert set(commands) <= set(SEARCH_CHARTS)
+    assert set(commands) <= set(SEARCH)
 
 
 def test_what_an_earlier_report_had_and_this_one_has_not_is_removed(report: Path, capsys: Printed) -> None:
@@ -202,24 +200,7 @@ def test_a_search_is_verified_and_its_folder_left_as_it_is(
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_a_latex_table_is_whole_whatever_stands_in_it() -> None:
-    frame = pd.DataFrame({"a_b & c": ["50 % of #1", "x_1 ~ {y} \\ $"], "n": [0.12345, float("nan")]})
-    text = latex_table(frame, "100 % sure", "tab:x", ["commit abc"])
-    assert text.startswith("% commit abc\n")
-    assert r"\begin{tabular}{lr}" in text
-    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert rows[1] == r"50 \% of \#1 & 0.1235 \\"
-    assert rows[2].endswith(r"& -- \\")
-    assert all(row.replace(r"\&", "").count("&") == 1 for row in rows)
-    long = latex_table(pd.DataFrame({"claim": ["x" * 60], "interval": ["-0.5 [-7.5, 41.5]"], "low": [-0.25]}), "c", "l")
-    assert r"\begin{tabular}{p{0.28\linewidth}lr}" in long
-    assert r"& $-$0.5 [$-$7.5, 41.5] & $-$0.25 \\" in long
-    plain = text.replace(r"\{", "").replace(r"\}", "")
-    assert plain.count("{") == plain.count("}")
-    assert escaped("a^b") == r"a\textasciicircum{}b"
-
-
 def test_the_reports_tables_are_written_as_latex(report: Path) -> None:
     names = {path.name for path in (report / "tables").iterdir()}
-    assert names == {"outcomes.tex", "verdict.tex", "within_prompt.tex"}
+    assert names == {"outcomes.tex", "verdict.tex"}
     assert all(path.read_text().startswith("% commit ") for path in (report / "tables").iterdir())
