@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
@@ -13,7 +14,7 @@ from analysis.records.search import ENDED, PARAMETER, Search, seed_values, word
 VALUE = "final accuracy (tuning prompts)"
 # state: (marker, colour)
 WITHOUT_VALUE = {"infeasible": ("x", "#D55E00"), "failed": ("+", "#000000"), "pruned": ("1", "#7A5195")}
-STRIP, MOST_TICKS, LOG_FACTOR = 0.1, 7, 5.0
+STRIP, CLOSEST_TICKS, LOG_FACTOR = 0.1, 0.12, 5.0
 
 
 def ended_trials(search: Search) -> pd.DataFrame:
@@ -83,7 +84,7 @@ def value_axis(axes: Sequence[Axes], values: pd.Series, outcomes: set[str]) -> N
 
 
 def parameter_axis(ax: Axes, which: Literal["x", "y"], rows: pd.DataFrame, scale: str) -> None:
-    """The axis of a parameter; a tick per value where there are few. rows: parameter, label and x or y."""
+    """The axis of a parameter; a tick per value where they have room. rows: parameter, label and x or y."""
     axis = getattr(ax, f"{which}axis")
     ax.set(**{f"{which}label": str(rows["parameter"].iloc[0])})
     if scale == "log":
@@ -92,7 +93,8 @@ def parameter_axis(ax: Axes, which: Literal["x", "y"], rows: pd.DataFrame, scale
         axis.set_major_locator(LogLocator(subs=(1, 3), numticks=12))
         axis.set_major_formatter(lambda value, _: f"{value:.4g}")
     values = rows.drop_duplicates(which).sort_values(which)
-    if scale == "words" or len(values) <= MOST_TICKS:
+    places = np.log(values[which]) if scale == "log" else values[which]
+    if scale == "words" or places.diff().min() > CLOSEST_TICKS * np.ptp(places):
         axis.set_ticks(list(values[which]), labels=list(values["label"]))
     axis.set_minor_formatter(NullFormatter())
     ax.margins(x=0.07) if which == "x" else ax.margins(y=0.07)
