@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.figures.canvas import Axes, Drawing, grid, legend, scale_to
 from analysis.figures.figure import Figure
-from analysis.figures.style import INK, ArmStyle, Styles, arm_styles, paper
+from analysis.figures.style import INK, ArmStyle, Look, Styles, arm_styles, paper
 from analysis.formatting import plain
 from analysis.records.outcomes import OUTCOMES, scores_of
 from analysis.records.search import word
@@ -126,8 +126,8 @@ def draw_levels(table: pd.DataFrame, scores: pd.DataFrame, about: About) -> Draw
 def _line(ax: Axes, x: pd.Series, rows: pd.DataFrame, style: ArmStyle) -> None:
     mean, low, high = (rows[name] for name in rows)
     ax.vlines(x, low, high, color=style.color, linewidth=1.6, zorder=2)
-    look = {"color": style.color, "linestyle": style.linestyle, "marker": style.marker, "linewidth": 1.0}
-    ax.plot(x, mean, zorder=3, **look)  # type: ignore[arg-type]
+    look: Look = {"color": style.color, "linestyle": style.linestyle, "marker": style.marker, "linewidth": 1.0}
+    ax.plot(x, mean, zorder=3, **look)
 
 
 def _seed_lines(ax: Axes, scores: pd.DataFrame, style: ArmStyle) -> None:

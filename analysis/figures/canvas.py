@@ -1,7 +1,7 @@
 """The pieces that figures are drawn from: a grid of axes, curves with bands, dots with intervals, legends."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.style import INK, SOFT, ArmStyle, Styles
+from analysis.figures.style import INK, SOFT, ArmStyle, Look, Styles
 
 WIDTH = 7.2
 MARKS = 5
@@ -45,7 +45,7 @@ def draw_curves(ax: Axes, curves: pd.DataFrame, bands: pd.DataFrame, styles: Sty
         ax.fill_between(mean["x"], mean["low"], mean["high"], color=style.color, alpha=band, linewidth=0, zorder=1)
         # Markers at other places for other arms, so that arms on top of each other stay visible.
         every = max(1, len(mean) // MARKS)
-        marks: dict[str, Any] = {"marker": style.marker, "markevery": (place % every, every)}
+        marks: Look = {"marker": style.marker, "markevery": (place % every, every)}
         ax.plot(mean["x"], mean["mean"], color=style.color, linestyle=style.linestyle, zorder=3, **marks)
     ax.margins(x=0.02)
     front = [arm for arm in arms if not styles[arm].background] or arms
@@ -71,12 +71,12 @@ def scale_to(ax: Axes, values: pd.Series) -> None:
 def draw_row(ax: Axes, y: float, row: pd.Series, values: Sequence[float], style: ArmStyle) -> None:
     """A mean with its interval (row: mean, low, high) at height y, and every seed as an open dot below it."""
     if not np.isnan(row["low"]):
-        bar = {"color": style.color, "linewidth": 2.2, "solid_capstyle": "butt"}
-        ax.plot([row["low"], row["high"]], [y, y], zorder=2, **bar)  # type: ignore[arg-type]
+        bar: Look = {"color": style.color, "linewidth": 2.2, "solid_capstyle": "butt"}
+        ax.plot([row["low"], row["high"]], [y, y], zorder=2, **bar)
     ax.plot(row["mean"], y, style.marker, color=style.color, markersize=6.5, markeredgecolor="white", zorder=4)
     heights = y + 0.3 + (np.linspace(-0.08, 0.08, len(values)) if len(values) > 1 else np.zeros(len(values)))
-    dots = {"color": style.color, "markerfacecolor": "none", "markersize": 3.5, "markeredgewidth": 0.9}
-    ax.plot(values, heights, "o", zorder=3, **dots)  # type: ignore[arg-type]
+    dots: Look = {"color": style.color, "markerfacecolor": "none", "markersize": 3.5, "markeredgewidth": 0.9}
+    ax.plot(values, heights, "o", zorder=3, **dots)
 
 
 def name_rows(ax: Axes, labels: Sequence[str]) -> None:

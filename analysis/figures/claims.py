@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.canvas import WIDTH, Axes, Drawing, handle, zero_line
 from analysis.figures.figure import Figure
-from analysis.figures.style import INK, SOFT, paper
+from analysis.figures.style import INK, SOFT, Look, paper
 from analysis.records.study import Study
 from analysis.verdict.findings import Findings
 from analysis.verdict.verdicts import Verdict
@@ -110,7 +110,7 @@ def draw_claims(rows: pd.DataFrame, seeds: pd.DataFrame) -> Drawing:
 def _axes(ax: Axes, rows: pd.DataFrame, seeds: pd.DataFrame) -> None:
     low, high = _limits(rows, seeds)
     ax.set_xlim(low, high)
-    beside = {"transform": ax.get_yaxis_transform(), "va": "center", "size": 7}
+    beside: Look = {"transform": ax.get_yaxis_transform(), "va": "center", "size": 7}
     for y, row in rows.iterrows():
         place = float(str(y))
         _shade(ax, row, place)
@@ -131,8 +131,8 @@ def _axes(ax: Axes, rows: pd.DataFrame, seeds: pd.DataFrame) -> None:
 
 def _row(ax: Axes, row: pd.Series, look: tuple[float, str], differences: pd.Series) -> None:
     place, color = look
-    dots = {"color": SOFT, "markersize": 3, "alpha": 0.6, "markeredgewidth": 0, "zorder": 2}
-    ax.plot(differences, np.full(len(differences), place + 0.24), "o", **dots)  # type: ignore[arg-type]
+    dots: Look = {"color": SOFT, "markersize": 3, "alpha": 0.6, "markeredgewidth": 0, "zorder": 2}
+    ax.plot(differences, np.full(len(differences), place + 0.24), "o", **dots)
     if np.isfinite(row["starts_low"]):
         ax.plot([row["starts_low"], row["starts_high"]], [place - 0.22] * 2, color=SOFT, linewidth=0.9, zorder=2)
     if np.isfinite(row["low"]) and not row["identical"]:

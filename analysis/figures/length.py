@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.figures.canvas import Axes, Drawing, draw_curves, draw_row, grid, handle, legend, name_rows, zero_line
 from analysis.figures.figure import Figure, seed_words
-from analysis.figures.style import INK, Styles, arm_styles, paper
+from analysis.figures.style import INK, Look, Styles, arm_styles, paper
 from analysis.records.curves import bands, evaluation_curves
 from analysis.records.study import Study
 from analysis.statistics.length import SMALLEST_BIN, anytime, pooled_by_length
@@ -107,7 +107,7 @@ def draw_paths(points: pd.DataFrame, styles: Styles) -> Drawing:
         for _, path in of_arm.groupby("run", sort=False, observed=True):
             ax.plot(path["response_tokens"], path["accuracy"], color=color, linewidth=0.5, alpha=0.4)
         for stage, rows_of in of_arm.groupby("stage"):
-            look = {"linestyle": "", "marker": STAGE_MARKS[int(str(stage)) - 1], "markersize": 3, "alpha": 0.75}
+            look: Look = {"linestyle": "", "marker": STAGE_MARKS[int(str(stage)) - 1], "markersize": 3, "alpha": 0.75}
             ax.plot(rows_of["response_tokens"], rows_of["accuracy"], color=color, **look)
         ax.set_title(styles[arm].label)
         ax.set_xlabel("mean response tokens")

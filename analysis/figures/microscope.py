@@ -52,8 +52,8 @@ def chosen_responses(tokens: pd.DataFrame) -> pd.DataFrame:
     run = of_arm[of_arm["seed"] == of_arm["seed"].min()]
     pairs = {step: pair for step, rows in run.groupby("step", sort=True) if (pair := _pair(rows)) is not None}
     steps = list(pairs)
-    places = np.linspace(0, len(steps) - 1, TIMES).round().astype(int) if steps else []
-    picked = sorted({steps[place] for place in places})
+    places = np.linspace(0, len(steps) - 1, TIMES).round().astype(int)
+    picked = sorted({steps[place] for place in places}) if steps else []
     parts = [pairs[step].assign(time=time) for time, step in enumerate(picked)]
     return pd.concat(parts, ignore_index=True) if parts else run.iloc[:0]
 

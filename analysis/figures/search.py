@@ -9,7 +9,7 @@ from matplotlib.ticker import NullLocator
 
 from analysis.figures.canvas import Axes, Drawing, grid, handle, whole_steps
 from analysis.figures.figure import Figure
-from analysis.figures.style import ArmStyle, Styles, loss_styles, paper
+from analysis.figures.style import ArmStyle, Look, Styles, loss_styles, paper
 from analysis.figures.trials import VALUE, draw_trials, ended_trials, trial_legend, value_axis
 from analysis.formatting import counted, plain
 from analysis.records.search import ENDED, Search, seed_values
@@ -161,8 +161,8 @@ def draw_maximum(curves: pd.DataFrame, styles: Styles) -> Drawing:
     for loss, style in styles.items():
         rows = curves[curves["loss"] == loss]
         ax.fill_between(rows["trials"], rows["low"], rows["high"], color=style.color, alpha=0.13, linewidth=0)
-        marks = {"marker": style.marker, "markevery": [n - 1 for n in ROUND_NUMBERS if n <= len(rows)]}
-        look = {"color": style.color, "linestyle": style.linestyle, "label": style.label}
+        marks: Look = {"marker": style.marker, "markevery": [n - 1 for n in ROUND_NUMBERS if n <= len(rows)]}
+        look: Look = {"color": style.color, "linestyle": style.linestyle, "label": style.label}
         ax.plot(rows["trials"], rows["mean"], **look, **marks)
     # The means set the scale: the band of a single trial reaches down to the model before training.
     low, high = curves["mean"].min(), curves["high"].max()

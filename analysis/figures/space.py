@@ -56,7 +56,7 @@ def contour_figures(found: SearchFindings) -> Iterator[Figure]:
         valued = trials.dropna(subset=["value"]) if len(trials) else trials
         if len(valued) < FEWEST_FOR_CONTOUR or valued[["x", "y"]].nunique().min() < 3:
             continue
-        best = valued.loc[valued["value"].idxmax()]
+        best = valued.sort_values("value").iloc[-1]
         yield Figure(
             f"contour_{loss}",
             f"{PAIR[0]} and {PAIR[1]}: {style.label}",

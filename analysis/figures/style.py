@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib.style
 
@@ -32,6 +32,7 @@ class ArmStyle:
 
 
 Styles = dict[str, ArmStyle]
+Look = dict[str, Any]  # keywords of a line or a text
 
 
 def arm_styles(study: Study) -> Styles:

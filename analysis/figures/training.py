@@ -8,7 +8,7 @@ from matplotlib.ticker import EngFormatter
 
 from analysis.figures.canvas import Axes, Drawing, draw_curves, grid, handle, legend, whole_steps
 from analysis.figures.figure import Figure, baseline_of, compared_blocks, of_block, seed_words
-from analysis.figures.style import INK, SOFT, Styles, arm_styles, paper
+from analysis.figures.style import INK, SOFT, Look, Styles, arm_styles, paper
 from analysis.formatting import plain
 from analysis.records.curves import bands, mean_curves, seed_curves
 from analysis.records.outcomes import scores_of, token_budget
@@ -240,7 +240,7 @@ def _references(ax: Axes, rows: pd.DataFrame) -> None:
     for number, (_, row) in enumerate(rows.iterrows()):
         ax.axhline(row["value"], color=SOFT, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
         x, side = ((0.02, "left"), (0.98, "right"))[number % 2]  # neighbours may lie close together
-        where = {"transform": ax.get_yaxis_transform(), "va": "bottom", "ha": side}
+        where: Look = {"transform": ax.get_yaxis_transform(), "va": "bottom", "ha": side}
         ax.text(x, row["value"], row["label"], size=6, color=SOFT, **where)
         low, high = ax.get_ylim()
         ax.set_ylim(min(low, row["value"] - 0.02), max(high, row["value"] + 0.04))

@@ -1,14 +1,14 @@
 """The trials of a search as the tables and marks that its figures share."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from analysis.figures.canvas import Axes, Drawing, Line2D, handle
-from analysis.figures.style import ArmStyle
+from analysis.figures.style import ArmStyle, Look
 from analysis.records.search import ENDED, PARAMETER, Search, seed_values, word
 
 VALUE = "final accuracy (tuning prompts)"
@@ -58,7 +58,7 @@ def draw_trials(ax: Axes, trials: pd.DataFrame, seeds: pd.DataFrame, style: ArmS
     ax.plot(seeds["x"], seeds["seed_value"], ".", color=style.color, markersize=2.6, alpha=0.6, zorder=2)
     for outcome, face, edge in (("feasible", style.color, "white"), ("over a limit", "white", style.color)):
         rows = trials[trials["outcome"] == outcome]
-        look: dict[str, Any] = {
+        look: Look = {
             "marker": style.marker,
             "markerfacecolor": face,
             "markeredgecolor": edge,
@@ -67,8 +67,8 @@ def draw_trials(ax: Axes, trials: pd.DataFrame, seeds: pd.DataFrame, style: ArmS
         ax.plot(rows["x"], rows["value"], linestyle="", zorder=4, **look)
     for state, (marker, color) in WITHOUT_VALUE.items():
         x = trials.loc[trials["outcome"] == state, "x"]
-        look = {"marker": marker, "color": color, "markersize": 5.5, "markeredgewidth": 1.3}
-        ax.plot(x, [STRIP / 2] * len(x), transform=ax.get_xaxis_transform(), linestyle="", zorder=5, **look)
+        mark: Look = {"marker": marker, "color": color, "markersize": 5.5, "markeredgewidth": 1.3}
+        ax.plot(x, [STRIP / 2] * len(x), transform=ax.get_xaxis_transform(), linestyle="", zorder=5, **mark)
 
 
 def value_axis(axes: Sequence[Axes], values: pd.Series, outcomes: set[str]) -> None:

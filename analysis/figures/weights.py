@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.figures.canvas import Drawing, grid, handle, whole_steps
 from analysis.figures.figure import Figure
-from analysis.figures.style import INK, SOFT, LineStyle, Styles, arm_styles, paper
+from analysis.figures.style import INK, SOFT, LineStyle, Look, Styles, arm_styles, paper
 from analysis.statistics.intervals import t_interval
 from analysis.verdict.findings import Findings
 
@@ -97,7 +97,7 @@ def draw_weights(tables: dict[str, pd.DataFrame], styles: Styles) -> Drawing:
             ax.fill_between(rows["position"], rows["low"], rows["high"], color=style.color, alpha=0.15, linewidth=0)
             ax.plot(rows["position"], rows["mean"], color=style.color, marker=style.marker)
         for sign, dash in DASHES.items():
-            look = {"color": style.color, "linestyle": dash}
+            look: Look = {"color": style.color, "linestyle": dash}
             rows, spread = (
                 t[(t["arm"] == arm) & (t["sign"] == sign)] for t in (tables["sign"], tables["distribution"])
             )

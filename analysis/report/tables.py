@@ -211,11 +211,11 @@ def within_table(study: Study, within: pd.DataFrame) -> Table:
             f"{row['n']}",
             with_interval(_interval(row)),
             p_value(row["p"]),
-            with_interval(_interval(slope.loc[arm]), 2),
+            with_interval(_interval(of_slope), 2),
             f"{row['informative_share']:.0%} of {row['prompts']:,}",
             f"{row['truncated_share']:.2%}",
         ]
-        for arm, row in concordance.iterrows()
+        for (arm, row), (_, of_slope) in zip(concordance.iterrows(), slope.iterrows(), strict=True)
     ]
     head = ["Arm", "Seeds", "P(right answer is longer)", "Permutation p, these policies", "Logit slope per log token"]
     return Table([*head, "Prompts with right and wrong", "Cut off"], rows)

@@ -15,6 +15,7 @@ from analysis.figures.search import spending
 from analysis.figures.training import paired_differences
 from analysis.figures.trials import ended_trials, over_parameter, scale_of
 from analysis.figures.weights import FEWEST_TOKENS, by_position, by_sign, distribution
+from analysis.records.curves import AXES, mean_curves, seed_curves
 from analysis.records.search import read_search
 from analysis.records.study import read
 from analysis.records.tokens import read_tokens
@@ -112,6 +113,24 @@ def test_the_papers_figures_are_drawn_where_their_arms_are_there(
     missing = missing_paper_figures(read([demo_study]))
     assert missing["09"] == "With and without the filter: needs arms of FIPO that differ in delta"
     assert set(missing) < {figure.number for figure in FIGURES}
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_every_axis_has_each_policy_where_it_was_reached(axis: str, study: Path) -> None:
+    records = read([study])
+    records.metrics["ledger/prompts"] = 32 * (records.metrics["step"] + 1)
+    records.metrics["ledger/flops"] = 1e9 * (records.metrics["step"] + 1)
+    curves = seed_curves(records, ("rollout/accuracy", "evaluation/accuracy"), axis)
+    one = curves[(curves["run"] == "dapo-seed0") & (curves["quantity"] == "evaluation/accuracy")]
+    lines = records.metrics[records.metrics["run"] == "dapo-seed0"]
+    column = AXES[axis]
+    wanted = [0, 2] if column is None else [0, lines[column].iloc[-1]]
+    assert agree(one["x"], wanted)
+    assert mean_curves(curves, axis)["n"].eq(5).all()
+
+
+def test_an_axis_that_was_not_recorded_leaves_panels_empty(study: Path) -> None:
+    assert seed_curves(read([study]), ("rollout/accuracy",), "flops").empty
 
 
 def test_a_quantity_that_a_run_lacks_is_no_crash(tmp_path: Path) -> None:
