@@ -16,7 +16,7 @@ from analysis.figures.outcomes import outcome_figures
 from analysis.figures.paper import FIGURES, paper_figures
 from analysis.figures.search import history_figures, importance_figures, maximum_figures
 from analysis.figures.space import contour_figures, slice_figures
-from analysis.figures.training import COURSES, course_figures, token_figures
+from analysis.figures.training import COURSES, course_figures
 from analysis.figures.weights import weight_figures
 from analysis.verdict.findings import Findings
 from analysis.verdict.search import SearchFindings
@@ -31,7 +31,7 @@ STUDY: Makers = {
     "learning_curves": _COURSES.pop("learning_curves"),
     "ladder": ladder_figures,
     "outcomes": outcome_figures,
-    "accuracy_against_tokens": token_figures,
+    "accuracy_against_tokens": _COURSES.pop("accuracy_against_tokens"),
     "accuracy_against_length": length_figures,
     "length_path": path_figures,
     **_COURSES,

@@ -9,9 +9,7 @@ from matplotlib.ticker import EngFormatter
 from analysis.figures.canvas import Axes, Drawing, draw_curves, grid, handle, legend, whole_steps
 from analysis.figures.figure import Figure, baseline_of, compared_blocks, of_block, seed_words
 from analysis.figures.style import INK, SOFT, Look, Styles, arm_styles, paper
-from analysis.formatting import plain
 from analysis.records.curves import bands, mean_curves, seed_curves
-from analysis.records.outcomes import scores_of, token_budget
 from analysis.records.study import Study
 from analysis.verdict.findings import Findings
 
@@ -59,28 +57,41 @@ AXIS_LABELS = {
 
 @dataclass(frozen=True)
 class Course:
-    """A figure of several quantities: what it is called, what it shows and what its reader must know."""
+    """A figure of several quantities: what it is called, what it shows and what its reader must know.
+
+    axis: what it is drawn over, whatever the axis of the others; None as they are.
+    """
 
     name: str
     title: str
     quantities: tuple[str, ...]
     caption: str
     details: str
+    axis: str | None = None
 
 
 LENGTHS = tuple(f"rollout/response_tokens_{part}" for part in ("min", "q25", "median", "mean", "q75", "max"))
 WEIGHTS = ("influence_weight", "influence_weight_at_low", "influence_weight_at_high", "influence_weight_moved")
-LEARNING = Course(
-    "learning_curves",
-    "Learning curves",
-    (ACCURACY, DIFFERENCE, EVALUATION, LENGTH, ENTROPY, WEIGHT),
-    "Second: each arm minus the baseline, seed by seed.",
-    "Rollout quantities are over the first sampling round of a step, whose prompts and random numbers are the same in "
-    "every arm. The speed of learning (AUC) is the mean of the first curve over the steps. A loss without influence "
-    "weights has weights of 1.",
-)
 COURSES = (
-    LEARNING,
+    Course(
+        "learning_curves",
+        "Learning curves",
+        (ACCURACY, DIFFERENCE, EVALUATION, LENGTH, ENTROPY, WEIGHT),
+        "Second: each arm minus the baseline, seed by seed.",
+        "Rollout quantities are over the first sampling round of a step, whose prompts and random numbers are the "
+        "same in every arm. The speed of learning (AUC) is the mean of the first curve over the steps. A loss without "
+        "influence weights has weights of 1.",
+    ),
+    Course(
+        "accuracy_against_tokens",
+        "Accuracy against generated tokens",
+        (ACCURACY, EVALUATION),
+        "Equal steps flatter an arm that writes longer or discards more; equal tokens do not.",
+        "The x axis counts every token that was sampled for training, those of discarded groups too, until the policy "
+        "was reached; evaluations are left out. Accuracy at equal tokens is read off where the most frugal compared "
+        "run ends.",
+        "generated_tokens",
+    ),
     Course(
         "training_dynamics",
         "Training dynamics",
@@ -117,44 +128,19 @@ COURSES = (
 
 def course_figures(found: Findings, course: Course) -> Iterator[Figure]:
     """The figure of each block that varies nothing."""
-    styles = arm_styles(found.study)
+    styles, axis = arm_styles(found.study), course.axis or found.axis
     for ending, study in compared_blocks(found):
-        curves, means = course_tables(study, course.quantities, found.axis)
+        curves, means = course_tables(study, course.quantities, axis)
         shown = [name for name in course.quantities if curves["quantity"].eq(name).any()]
         negative = f" {NEGATIVE_WORDS}" if any(styles[arm.name].background for arm in study.arms_with_runs) else ""
         yield Figure(
             course.name + ending,
             of_block(course.title, ending),
             f"{EVERY_SEED}. {course.caption} {seed_words(study)}.",
-            small_multiples(curves, means, shown, (styles, found.axis)),
+            small_multiples(curves, means, shown, (styles, axis)),
             {"seeds": curves, "means": means},
-            in_words(means, shown, (styles, found.axis)),
+            in_words(means, shown, (styles, axis)),
             f"{course.details}{negative} Seeds set the scale, and a band that leaves it is cut.",
-        )
-
-
-def learning_figures(found: Findings) -> Iterator[Figure]:
-    """Accuracy, paired differences, length, entropy and influence weight: the first look."""
-    return course_figures(found, LEARNING)
-
-
-def token_figures(found: Findings) -> Iterator[Figure]:
-    """Accuracy over generated tokens, whatever the axis of the others."""
-    styles, axis = arm_styles(found.study), "generated_tokens"
-    for ending, study in compared_blocks(found):
-        curves, means = course_tables(study, (ACCURACY, EVALUATION), axis)
-        budget = token_budget(study, scores_of(found.scores, next(iter(study.blocks))))
-        yield Figure(
-            f"accuracy_against_tokens{ending}",
-            of_block("Accuracy against generated tokens", ending),
-            f"{EVERY_SEED}. Equal steps flatter an arm that writes longer or discards more; equal tokens do not. "
-            f"{seed_words(study)}.",
-            small_multiples(curves, means, (ACCURACY, EVALUATION), (styles, axis)),
-            {"seeds": curves, "means": means},
-            in_words(means, (EVALUATION,), (styles, axis)),
-            "The x axis counts every token that was sampled for training, those of discarded groups too, until the "
-            "policy was reached; evaluations are left out. Every run of the compared arms has generated at least "
-            f"{plain(budget / 1000, 0)} thousand tokens: accuracy at equal tokens is read off there.",
         )
 
 

@@ -24,7 +24,6 @@ from analysis.verdict.search import (
     SearchFindings,
     best_sentence,
     found_sentences,
-    parameters_of,
     searched_sentence,
     unfinished_note,
     winner_sentences,
@@ -140,11 +139,9 @@ def _figure_sections(shown: Sequence[Shown], source: Source) -> Iterator[Section
 def _table_sections(found: SearchFindings) -> list[Section]:
     search = found.search
     trials = [f"<h3>{escape(search.label(loss))}</h3>{trials_table(search, loss).html}" for loss in search.losses]
-    without = without_value_table(search).html or paragraph("None: every ended trial has a value within all limits.")
     acted = acted_table(found).html + paragraph(ACTED_NOTE, "soft")
     return [
         Section("acted", "What acted", "Which parameters acted", acted),
-        Section("without-value", "Without a value", "Trials that ended without a value or over a limit", without),
         Section("trials", "All trials", "All trials, best first", "\n".join(trials)),
         Section("settings", "Settings", "Settings of the search", settings_table(search).html),
     ]
@@ -165,27 +162,12 @@ def trials_table(search: Search, loss: str) -> Table:
             plain(row["generated_tokens"] / 1000, 0),
             plain(row["seconds"], 0),
             plain(row["attempts"], 0),
+            _reason(row),
         ]
         for _, row in rows.sort_values(["rank", "value", "trial"], ascending=[True, False, True]).iterrows()
     ]
     head = ["Trial", "State", *names, "Value", "Seeds' values", "Response tokens", "Generated tokens, thousands"]
-    return Table([*head, "Seconds", "Restarts"], cells, words=2)
-
-
-def without_value_table(search: Search) -> Table:
-    """A row per ended trial that has no value or violates a constraint, with the reason."""
-    rows = search.trials[search.trials["outcome"].isin(ENDED) & search.trials["outcome"].ne("feasible")]
-    cells = [
-        [
-            search.label(str(row["loss"])),
-            str(row["trial"]),
-            str(row["outcome"]),
-            _reason(row),
-            ", ".join(f"{name} {value}" for name, value in parameters_of(search, row).items()),
-        ]
-        for _, row in rows.iterrows()
-    ]
-    return Table(["Loss", "Trial", "Ended", "Reason", "Parameters"], cells, words=5)
+    return Table([*head, "Seconds", "Restarts", "Reason"], cells, words=2)
 
 
 def acted_table(found: SearchFindings) -> Table:
@@ -228,8 +210,9 @@ def _words_of(value: object) -> str:
 
 
 def _reason(row: pd.Series) -> str:
+    """Why a trial has no value or is over a limit."""
     if row["outcome"] != "over a limit":
-        return "not recorded" if pd.isna(row["reason"]) else str(row["reason"])
+        return "" if row["outcome"] == "feasible" or pd.isna(row["reason"]) else str(row["reason"])
     beyond = {str(name).removeprefix(CONSTRAINT): row[name] for name in row.index if str(name).startswith(CONSTRAINT)}
     words = [f"{name} {plain(value)} beyond its limit" for name, value in beyond.items() if value > 0]
-    return ", ".join(words) or "not recorded"
+    return ", ".join(words)
