@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from analysis.figures.canvas import grid
 from analysis.figures.style import paper
-from analysis.report.saving import png
+from analysis.report.files import png
 from benchmarks.page_panels import (
     OURS,
     TEXT,

@@ -52,7 +52,7 @@ OF_SEVERAL_BLOCKS = ("claims", "levels", "gains", "learning_curves", "outcomes")
 
 def study_figures(found: Findings, names: Sequence[str] = ()) -> Iterator[Figure]:
     """The figures of a study's report, or those named, one at a time; one without data is left out."""
-    shown = list(STUDY) if len(found.study.blocks) == 1 else OF_SEVERAL_BLOCKS
+    shown = list(STUDY) if found.study.is_comparison else OF_SEVERAL_BLOCKS
     return _made({**STUDY, **PAPER}, found, names or shown)
 
 

@@ -27,7 +27,7 @@ VIEW_DETAILS = (
 
 def length_figures(found: Findings) -> Iterator[Figure]:
     """Pooled, at every budget, and within prompts; of a comparison alone."""
-    if len(found.study.blocks) > 1:
+    if not found.study.is_comparison:
         return
     pooled, curves, styles = pooled_by_length(found.answers), anytime(found.answers), arm_styles(found.study)
     means, within = bands(curves), found.within_prompt
@@ -49,7 +49,7 @@ def length_figures(found: Findings) -> Iterator[Figure]:
 def path_figures(found: Findings) -> Iterator[Figure]:
     """Mean length against accuracy at each evaluation, joined in the order of training; of a comparison alone."""
     points = path_points(found.study)
-    if len(found.study.blocks) > 1 or points.empty:
+    if not found.study.is_comparison or points.empty:
         return
     yield Figure(
         "length_path",

@@ -73,7 +73,7 @@ def paper_figures(found: Findings, figure: PaperFigure) -> Iterator[Figure]:
 
 def arms_for(study: Study, figure: PaperFigure) -> list[str]:
     """The arms with runs that the figure compares, none where they are fewer than it needs."""
-    if len(study.blocks) > 1:
+    if not study.is_comparison:
         return []
     compared = study.compared_arms
     if figure.differ is None:

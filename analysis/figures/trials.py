@@ -48,7 +48,11 @@ def scale_of(search: Search, loss: str, name: str) -> str:
     space = search.searched(loss)[name]
     if not search.is_numeric(name):
         return "words"
-    values = [float(value) for value in space.get("values", [])] if space.get("kind") == "choice" else []
+    values = (
+        [float(value) for value in space.get("values", []) if value is not None]
+        if space.get("kind") == "choice"
+        else []
+    )
     far = bool(values) and min(values) > 0 and max(values) / min(values) > LOG_FACTOR
     return "log" if space.get("kind") == "log" or far else "linear"
 

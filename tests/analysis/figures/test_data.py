@@ -92,15 +92,15 @@ def test_a_trial_without_a_feasible_value_is_a_trial_spent(tmp_path: Path) -> No
 
 def test_words_have_places_and_far_choices_a_log_scale(tmp_path: Path) -> None:
     space = {
-        "delta": {"kind": "choice", "values": [3.0, 10.0, None]},
+        "averaging": {"kind": "choice", "values": ["token_mean", "sequence_mean"]},
         "lr": {"kind": "choice", "values": [1e-4, 1e-3]},
         "beta": {"kind": "choice", "values": [0.1, 0.2]},
     }
     truth = SearchTruth(spaces={"fipo": space}, trials=12)
     search = read_search(search_folders.write_search(tmp_path / "s", truth))
     assert [scale_of(search, "fipo", name) for name in space] == ["words", "log", "linear"]
-    rows = over_parameter(search, "fipo", "delta").drop_duplicates("x").set_index("label")["x"]
-    assert rows.to_dict() == {"3": 0.0, "10": 1.0, "none": 2.0}
+    rows = over_parameter(search, "fipo", "averaging").drop_duplicates("x").set_index("label")["x"]
+    assert rows.to_dict() == {"token_mean": 0.0, "sequence_mean": 1.0}
 
 
 def test_the_papers_figures_are_drawn_where_their_arms_are_there(
