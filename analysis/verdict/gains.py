@@ -128,7 +128,13 @@ def _is_placebo_of(study: Study, arm: str, whole: str) -> bool:
 def _metric(study: Study, block: Block, whole: str) -> str:
     """The one in which the study's first claim about the arm in this block is asked, else the primary one."""
     for claim in study.claims.claims if study.claims else ():
-        if claim.baseline is not None and claim.parameter is None and (block.name, whole) in sides_of(study, claim):
+        sides = sides_of(study, claim)
+        if (
+            len(claim.arms) > 1
+            and claim.parameter is None
+            and not isinstance(sides, str)
+            and (block.name, whole) in sides
+        ):
             return claim.metric
     return PRIMARY
 
