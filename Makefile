@@ -150,9 +150,9 @@ bench: $(READY) $(PEERS) $(if $(filter cpu,$(DEVICE)),$(TRL_VENV)/.ready)
 bench-search: $(READY)
 	@$(PY) -m benchmarks.search --save
 
-# Whether intervals, tests and power hold what they promise, by simulation: half a minute; then reports on 1,000 runs.
+# Whether intervals, tests and power hold what they promise, by simulation: half a minute.
 bench-statistics: $(READY)
-	@$(PY) -m benchmarks.coverage --save && $(PY) -m benchmarks.report_scale --save
+	@$(PY) -m tests.analysis.statistics.coverage --save
 
 # Only the source of ms-swift is read, so it comes without the hundred packages that it declares.
 $(PEERS):

@@ -49,12 +49,6 @@ def published() -> pd.DataFrame:
     return table.assign(value=table["value"] / 100, at=pd.to_numeric(table["at"]))
 
 
-@cache
-def published_settings() -> pd.DataFrame:
-    """The settings that the papers used: parameter, at, label, source."""
-    return pd.DataFrame(_file()["setting"])
-
-
 def protocol(source: str, model: str, arm: str) -> dict[str, Any]:
     """The settings, by name, of a published row's runs, as far as anything says."""
     found: dict[str, Any] = {}

@@ -6,6 +6,7 @@ from analysis.formatting import counted, listed
 from analysis.records.outcomes import PRIMARY
 from analysis.records.provenance import confounds
 from analysis.records.study import COUNTING, Study
+from analysis.verdict.inert import never_acted
 
 
 def notes(study: Study, scores: pd.DataFrame) -> list[str]:
@@ -18,6 +19,7 @@ def notes(study: Study, scores: pd.DataFrame) -> list[str]:
         *_unlike_records(study),
         *_left_out(study),
         *_collapsed(study, scores),
+        *_inert(study, scores),
     ]
 
 
@@ -104,3 +106,17 @@ def _collapsed(study: Study, scores: pd.DataFrame) -> list[str]:
         "With such runs t intervals cover far less than they say, so claims about them rest on medians of the "
         "differences and on exact ranks."
     ]
+
+
+def _inert(study: Study, scores: pd.DataFrame) -> list[str]:
+    """Values of a varied setting at which nothing could differ."""
+    found = []
+    for block in study.blocks.values():
+        for setting in block.varied:
+            for arm in block.arms:
+                values, everywhere = never_acted(scores, block, arm, setting)
+                at = "at any value" if everywhere else f"at {listed(values)}"
+                if values:
+                    words = f"{setting} never acted {at} in {study.label(arm)}: on 0 % of the tokens of every run."
+                    found.append(f"{block.name}: {words}")
+    return found

@@ -6,7 +6,7 @@ interval holds for the warm starts that were used; beside it stands the one in w
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isnan
+from math import inf, isnan
 
 import numpy as np
 import pandas as pd
@@ -204,18 +204,14 @@ def _inert(study: Study, scores: pd.DataFrame, claim: Claim, sides: tuple[Side, 
 
 
 def _at_ceiling(study: Study, scores: pd.DataFrame, claim: Claim, sides: tuple[Side, ...]) -> bool:
-    """Whether answers of the baseline could be longer by no more than the margin; see `length_ceiling`."""
+    """Whether an arm's answers could be longer by no more than the margin; see `length_ceiling`."""
     if claim.metric != "final_response_tokens" or claim.kind != "superior" or claim.direction != "higher":
         return False
     runs = {run for side in sides for run in scores_of(scores, *side)["run"]}
     answers = final_evaluations(study.evals[study.evals["run"].isin(runs)], study.configs)
-    of_baseline = set(scores_of(scores, *sides[-1])["run"])
-    limits = [study.configs[run].get("rollout", {}).get("max_response_tokens") for run in of_baseline]
-    ceiling = length_ceiling(answers)
-    if all(limit is not None for limit in limits):
-        ceiling = min(ceiling, float(min(limits)))
-    mean = float(scores_of(scores, *sides[-1])["final_response_tokens"].mean())
-    return bool(ceiling - mean <= claim.margin)
+    limits = [study.configs[run].get("rollout", {}).get("max_response_tokens", inf) for run in runs]
+    longest = max(float(scores_of(scores, *side)["final_response_tokens"].mean()) for side in sides)
+    return bool(min(length_ceiling(answers), *limits) - longest <= claim.margin)
 
 
 def _is_against_placebo(study: Study, row: Verdict) -> bool:

@@ -71,6 +71,8 @@ def test_a_setting_that_never_acted_decides_nothing(shares: tuple[float, ...], w
         {"fipo": levels}, "fipo", ("fipo_safety_threshold",), (2.0, 4.0, 8.0), columns={"safety_share": shares}
     )
     assert only(TREND, block).word == word
+    said = [note for note in notes(*study_of({"a": block}, [TREND])) if "never acted" in note]
+    assert len(said) == (0.0 in shares)
 
 
 def answers(study: Any, tokens: dict[str, list[int]]) -> Any:
