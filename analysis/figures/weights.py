@@ -84,6 +84,7 @@ def over_seeds(tokens: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
             row = dict(zip(["arm", *by], key, strict=True))
             rows.append(row | {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": len(group)})
     table = pd.DataFrame(rows, columns=["arm", *by, "mean", "low", "high", "n"])
+    table = table.astype(dict.fromkeys([*by, "n"], int) | dict.fromkeys(["mean", "low", "high"], float))
     return table.sort_values(["arm", *by], ignore_index=True, kind="stable")
 
 
