@@ -148,7 +148,7 @@ bench: $(READY) $(PEERS) $(if $(filter cpu,$(DEVICE)),$(TRL_VENV)/.ready)
 
 # Whether intervals, tests and power hold what they promise, by simulation: half a minute.
 bench-statistics: $(READY)
-	@$(PY) -m benchmarks.coverage --save
+	@$(PY) -m tests.analysis.statistics.coverage --save
 
 # Only the source of ms-swift is read, so it comes without the hundred packages that it declares.
 $(PEERS):

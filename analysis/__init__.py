@@ -7,15 +7,14 @@ from importlib import import_module
 from typing import Any
 
 WHERE = {
+    "Findings": "verdict.findings",
     "RecordsError": "errors",
-    "Study": "records.records",
-    "Verdict": "verdict.verdicts",
+    "Study": "records.study",
+    "findings": "verdict.findings",
     "outcomes": "records.outcomes",
-    "read": "records.records",
+    "read": "records.study",
     "summary": "records.outcomes",
-    "verdict": "verdict.verdicts",
-    "write_figures": "report.comparison",
-    "write_report": "report.comparison",
+    "write_report": "report.build",
 }
 __all__ = list(WHERE)
 

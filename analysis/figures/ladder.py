@@ -1,16 +1,25 @@
-"""A ladder of arms, each differing from an earlier one in one setting: what each switch brought."""
+"""Arms that each differ from an earlier one in one setting: what every switch brought, seed by seed."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.records.outcomes import token_curves
-from analysis.records.records import Study
-from analysis.statistics.intervals import welch
+from analysis.figures.canvas import Axes, Drawing, draw_row, grid, name_rows, seed_and_mean, zero_line
+from analysis.figures.figure import Figure, compared_blocks, of_block, seed_words
+from analysis.figures.style import Styles, arm_styles, paper
+from analysis.formatting import bracket, signed
+from analysis.records.curves import evaluation_curves, spent
+from analysis.records.outcomes import scores_of
+from analysis.records.study import Study
+from analysis.statistics.intervals import t_interval
+from analysis.verdict.findings import Findings
+from analysis.verdict.inert import identical
 
 FEWEST_RUNGS = 3
+GAINS = {"auc": ("At equal steps", "gain in AUC"), "at_equal_tokens": ("At equal tokens", "gain in final accuracy")}
 
 
 @dataclass(frozen=True)
@@ -19,90 +28,130 @@ class Rung:
 
     arm: str
     parent: str
-    field: str
+    setting: str
     before: Any
     after: Any
 
-    @property
-    def label(self) -> str:
-        """`epsilon_high 0.2 > 0.28`."""
-        return f"{self.field} {_word(self.before)} \N{RIGHTWARDS ARROW} {_word(self.after)}"
+
+def ladder_figures(found: Findings) -> Iterator[Figure]:
+    """The paired gain of each switch over the arm that it was made on; none where the study is no ladder."""
+    for ending, study in compared_blocks(found):
+        steps = rungs(study)
+        if len(steps) < FEWEST_RUNGS:
+            continue
+        (block,) = study.blocks
+        table, seeds = gains(study, scores_of(found.scores, block), steps)
+        same = {rung.arm for rung in steps if _is_identical(study, rung)}
+        table = table.assign(identical=table["arm"].isin(same))
+        rows = table[table["outcome"] == "auc"]
+        words = [f"{row['arm']} {signed(row['mean'])} {bracket(row['low'], row['high'])}" for _, row in rows.iterrows()]
+        yield Figure(
+            f"ladder{ending}",
+            of_block("One switch at a time", ending),
+            "Each arm minus the arm named in brackets, from which it differs in the setting shown: every seed, mean "
+            f"and 95 % t interval of the paired differences, uncorrected. {seed_words(study)}.",
+            draw_ladder(table, seeds, (steps, arm_styles(found.study))),
+            {"gains": table, "seeds": seeds},
+            f"A row per switch. Gains in AUC: {'; '.join(words)}.",
+            "Right: evaluation accuracy where the more frugal run of the two arms ends, counting every generated "
+            "token: a switch that generates more pays for it there. Identical: both arms are the same "
+            "runs bit for bit, so the switch never acted. Exploratory, unless a claim names the pair.",
+        )
+
+
+def settings_of(study: Study) -> dict[str, dict[str, Any]]:
+    """What differs between the arms, by arm and setting, as study.json says."""
+    fields = {item["field"]: item["values"] for item in study.description.get("differences", [])}
+    return {arm.name: {name: values.get(arm.name) for name, values in fields.items()} for arm in study.arms}
 
 
 def rungs(study: Study) -> list[Rung]:
-    """The rungs among the arms with runs, in the study's order; none where the study is no ladder.
+    """The arms in the study's order that differ from an earlier one, the nearest such, in exactly one setting.
 
-    An arm's parent is the nearest earlier arm that differs from it in exactly one setting. A loss brings its own
-    settings (fipo_*) with its name: where the losses differ these are no differences beside it.
+    A loss brings its own settings (fipo_*) with its name: where the losses differ these are no differences beside it.
     """
-    fields = {item["field"]: item["values"] for item in study.description.get("differences", [])}
-    arms = study.compared_arms
-    found = []
+    settings, arms, found = settings_of(study), study.compared_arms, []
     for place, arm in enumerate(arms):
         for parent in reversed(arms[:place]):
-            differing = _differing(fields, (parent.loss_type, arm.loss_type), parent.name, arm.name)
-            if len(differing) == 1:
-                (field,) = differing
-                found.append(Rung(arm.name, parent.name, field, fields[field][parent.name], fields[field][arm.name]))
+            own = () if arm.loss_type == parent.loss_type else (f"{arm.loss_type}_", f"{parent.loss_type}_")
+            before, after = settings[parent.name], settings[arm.name]
+            differ = [name for name in after if after[name] != before[name] and not (own and name.startswith(own))]
+            if len(differ) == 1:
+                found.append(Rung(arm.name, parent.name, differ[0], before[differ[0]], after[differ[0]]))
                 break
-    return found if len(found) >= FEWEST_RUNGS else []
+    return found
 
 
-def gains(study: Study, table: pd.DataFrame, steps: list[Rung]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Each rung's gain over its parent, and the same seed by seed.
+def gains(study: Study, scores: pd.DataFrame, steps: list[Rung]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Paired gain of each rung (arm, parent, outcome, mean, low, high, n) and seed by seed (arm, outcome, seed, gain).
 
-    The first: arm, parent, label, outcome, difference, low, high (Welch, 95 %, over seeds), n_arm, n_parent, tokens.
-    outcome: `auc` at equal steps, `at_equal_tokens` evaluation accuracy where the more frugal arm of the two had
-    spent its `tokens`. The second: arm, outcome, seed, difference.
+    outcome: `auc` at equal steps; `at_equal_tokens` is evaluation accuracy where the more frugal run of both arms ends.
     """
-    curves = token_curves(study).dropna(subset=["evaluation_accuracy"])
+    evaluated = evaluation_curves(study.evals)[["run", "arm", "seed", "step", "accuracy"]]
+    curves = evaluated.merge(spent(study, "generated_tokens"), on=["run", "step"]).sort_values(["run", "x"])
     rows, seeds = [], []
     for rung in steps:
-        budget = _budget(curves, (rung.arm, rung.parent))
-        for outcome in ("auc", "at_equal_tokens"):
-            a, b = (_scores(table, curves, name, outcome, budget) for name in (rung.arm, rung.parent))
-            found = welch(a.to_numpy(float), b.to_numpy(float))
-            head = {"arm": rung.arm, "parent": rung.parent, "label": rung.label, "outcome": outcome}
-            numbers = {"difference": found.difference, "low": found.low, "high": found.high}
-            tokens = budget if outcome == "at_equal_tokens" else np.nan
-            rows.append(head | numbers | {"n_arm": len(a), "n_parent": len(b), "tokens": tokens})
-            paired = (a - b).dropna()
-            seeds += [{"arm": rung.arm, "outcome": outcome, "seed": s, "difference": d} for s, d in paired.items()]
-    return pd.DataFrame(rows), pd.DataFrame(seeds, columns=["arm", "outcome", "seed", "difference"])
+        both = curves[curves["arm"].isin((rung.arm, rung.parent))]
+        budget = float(both.groupby("run", observed=True)["x"].max().min())
+        for outcome in GAINS:
+            arm, parent = (_by_seed(scores, both, name, None if outcome == "auc" else budget) for name in _pair(rung))
+            paired = (arm - parent).dropna()
+            head = {"arm": rung.arm, "parent": rung.parent, "outcome": outcome}
+            rows.append(head | vars(t_interval(paired.to_numpy(float))))
+            seeds += [{"arm": rung.arm, "outcome": outcome, "seed": s, "gain": gain} for s, gain in paired.items()]
+    return pd.DataFrame(rows), pd.DataFrame(seeds, columns=["arm", "outcome", "seed", "gain"])
 
 
-def _differing(fields: dict[str, dict[str, Any]], losses: tuple[str, str], one: str, other: str) -> list[str]:
-    """The settings in which two arms differ; those of a loss that only one of them has come with `loss_type`."""
-    shared = losses[0] if losses[0] == losses[1] else None
-    return [
-        name
-        for name, values in fields.items()
-        if values.get(one) != values.get(other)
-        and (shared is not None or not name.startswith(tuple(_prefixes(losses))))
+def _is_identical(study: Study, rung: Rung) -> bool:
+    same = identical(study, *_pair(rung))
+    return bool(same) and all(same)
+
+
+def _pair(rung: Rung) -> tuple[str, str]:
+    return rung.arm, rung.parent
+
+
+def _by_seed(scores: pd.DataFrame, curves: pd.DataFrame, arm: str, budget: float | None) -> pd.Series:
+    """An arm's AUC by seed, or its evaluation accuracy at a budget of tokens."""
+    if budget is None:
+        return scores[scores["arm"] == arm].set_index("seed")["auc"]
+    by_seed = curves[curves["arm"] == arm].groupby("seed")
+    at = {seed: np.interp(budget, rows["x"], rows["accuracy"]) for seed, rows in by_seed}
+    return pd.Series(at, dtype=float)
+
+
+@paper()
+def draw_ladder(table: pd.DataFrame, seeds: pd.DataFrame, about: tuple[list[Rung], Styles]) -> Drawing:
+    """A row per rung, axes per outcome; tables as `gains` gives them, and whether both arms are `identical`."""
+    steps, styles = about
+    drawing, axes = grid(1, len(GAINS), 0.44 * len(steps) + 0.8, sharey=True)
+    for ax, (outcome, (title, label)) in zip(axes, GAINS.items(), strict=True):
+        rows, dots = (one[one["outcome"] == outcome] for one in (table, seeds))
+        for y, rung in enumerate(steps):
+            _row(ax, y, rows[rows["arm"] == rung.arm].iloc[0], dots[dots["arm"] == rung.arm], styles)
+        ax.set_title(title)
+        ax.set_xlabel(label)
+        zero_line(ax)
+        ax.margins(x=0.06)
+    names = [
+        f"{styles[rung.arm].label} ({styles[rung.parent].label})\n{rung.setting} {_word(rung.before)} "
+        f"\N{RIGHTWARDS ARROW} {_word(rung.after)}"
+        for rung in steps
     ]
+    name_rows(axes[0], names)
+    axes[0].tick_params(axis="y", labelsize=7)
+    axes[1].grid(visible=False, axis="y")
+    axes[1].tick_params(axis="y", length=0)
+    drawing.legend(handles=seed_and_mean("mean gain, 95 % t interval"), loc="outside upper center", ncols=2)
+    return drawing
 
 
-def _prefixes(losses: tuple[str, str]) -> list[str]:
-    return [f"{loss}_" for loss in losses]
-
-
-def _budget(curves: pd.DataFrame, arms: tuple[str, str]) -> float:
-    of_arms = curves[curves["arm"].isin(arms)]
-    return float(of_arms.groupby("run", observed=True)["generated_tokens"].max().min())
-
-
-def _scores(table: pd.DataFrame, curves: pd.DataFrame, arm: str, outcome: str, budget: float) -> pd.Series:
-    """An arm's scores by seed."""
-    if outcome == "auc":
-        return table[table["arm"] == arm].set_index("seed")["auc"].sort_index()
-    of_arm = curves[curves["arm"] == arm]
-    return pd.Series(
-        {
-            seed: float(np.interp(budget, rows["generated_tokens"], rows["evaluation_accuracy"]))
-            for seed, rows in of_arm.groupby("seed")
-        },
-        dtype=float,
-    )
+def _row(ax: Axes, y: int, row: pd.Series, dots: pd.DataFrame, styles: Styles) -> None:
+    if row["identical"]:
+        ax.text(0.0, y, "  identical", va="center", size=7, color=styles[row["arm"]].color)
+        ax.plot(0.0, y, "|", color=styles[row["arm"]].color)
+        return
+    draw_row(ax, y, row, list(dots["gain"]), styles[row["arm"]])
 
 
 def _word(value: Any) -> str:

@@ -1,47 +1,58 @@
-"""The figure of the outcomes: each arm's seeds with mean and interval.
+"""The outcomes of each arm: every seed, mean and interval."""
 
-A function from tidy tables to a matplotlib Figure: no reading, no statistics, no saving.
-"""
+from collections.abc import Iterator
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from analysis.figures.canvas import draw_dots, draw_interval, grid, name_rows
-from analysis.figures.style import arm_styles, paper
+from analysis.figures.canvas import Axes, Drawing, draw_row, grid, name_rows, seed_and_mean
+from analysis.figures.figure import Figure, compared_blocks, of_block, seed_words
+from analysis.figures.style import Styles, arm_styles, paper
+from analysis.records.outcomes import OUTCOMES, scores_of, summary_table
+from analysis.verdict.findings import Findings
 
-AXIS = {"auc": "AUC (mean training accuracy)", "final_accuracy": "final accuracy (last evaluations)"}
+SHOWN = ("auc", "final_accuracy")
+
+
+def outcome_figures(found: Findings) -> Iterator[Figure]:
+    """All arms of a block on the left; on the right, magnified, without negative controls."""
+    styles = arm_styles(found.study)
+    for ending, study in compared_blocks(found):
+        (block,) = study.blocks
+        rows = scores_of(found.scores, block)
+        seeds = rows.melt(id_vars=["run", "arm", "seed"], value_vars=list(SHOWN), var_name="outcome")
+        means = summary_table(rows, list(SHOWN))
+        aucs = means[means["outcome"] == "auc"]
+        told = "; ".join(f"{styles[row['arm']].label} {row['mean']:.3f}" for _, row in aucs.iterrows())
+        yield Figure(
+            f"outcomes{ending}",
+            of_block("Outcomes of each arm", ending),
+            "Every seed, mean and 95 % t interval; on the right without negative controls. Whether two arms differ is "
+            f"decided by their paired difference, not by overlap. {seed_words(study)}.",
+            draw_outcomes(seeds, means, styles),
+            {"seeds": seeds, "means": means},
+            f"Dots and intervals per arm. AUC: {told}.",
+            f"AUC: {OUTCOMES['auc'].label}. Final accuracy: {OUTCOMES['final_accuracy'].label}.",
+        )
 
 
 @paper()
-def outcomes_per_arm(seeds: pd.DataFrame, means: pd.DataFrame, close: list[str]) -> Figure:
-    """Every seed, mean and interval: all arms on the left, the arms `close` together magnified on the right.
-
-    seeds: arm, outcome, value. means: arm, outcome, mean, low, high.
-    """
+def draw_outcomes(seeds: pd.DataFrame, means: pd.DataFrame, styles: Styles) -> Drawing:
+    """A row of axes per outcome. seeds: arm, outcome, value. means: arm, outcome, mean, low, high."""
     arms = list(dict.fromkeys(means["arm"]))
-    heights = [0.36 * len(arms) + 0.6] * len(AXIS)
-    options = {"gridspec_kw": {"width_ratios": [1, 1.15]}}
-    figure, axes = grid(len(AXIS), 2, sum(heights) + 0.5, **options)
-    for row, outcome in enumerate(AXIS):
-        for ax, shown in zip(axes[2 * row : 2 * row + 2], (arms, close), strict=True):
-            _outcome(ax, seeds[seeds["outcome"] == outcome], means[means["outcome"] == outcome], shown)
-            ax.set_xlabel(AXIS[outcome])
-        axes[2 * row].set_title("Primary outcome" if outcome == "auc" else "Secondary outcome")
-        axes[2 * row + 1].set_title("the same, magnified")
-    handles = [
-        Line2D([], [], color="#555555", marker="o", markersize=6.5, markeredgecolor="white", linewidth=2.2),
-        Line2D([], [], color="#555555", marker="o", markerfacecolor="none", markersize=3.5, linestyle=""),
-    ]
-    figure.legend(handles, ["mean and 95 % t interval", "one seed"], loc="outside upper center", ncols=2)
-    return figure
+    close = [arm for arm in arms if not styles[arm].background]
+    columns = [arms, close] if 0 < len(close) < len(arms) else [arms]
+    drawing, axes = grid(len(SHOWN), len(columns), len(SHOWN) * (0.36 * len(arms) + 0.6) + 0.4)
+    for place, ax in enumerate(axes):
+        outcome, shown = SHOWN[place // len(columns)], columns[place % len(columns)]
+        _rows(ax, seeds[seeds["outcome"] == outcome], means[means["outcome"] == outcome], {a: styles[a] for a in shown})
+        ax.set_xlabel(OUTCOMES[outcome].unit)
+    drawing.legend(handles=seed_and_mean(), loc="outside upper center", ncols=2)
+    return drawing
 
 
-def _outcome(ax: Axes, seeds: pd.DataFrame, means: pd.DataFrame, arms: list[str]) -> None:
-    styles = arm_styles(list(means["arm"]))
-    for y, arm in enumerate(arms):
-        draw_dots(ax, list(seeds.loc[seeds["arm"] == arm, "value"]), y, styles[arm])
-        draw_interval(ax, means[means["arm"] == arm].iloc[0], y, styles[arm])
-    name_rows(ax, [styles[arm].label for arm in arms])
+def _rows(ax: Axes, seeds: pd.DataFrame, means: pd.DataFrame, styles: Styles) -> None:
+    for y, (arm, style) in enumerate(styles.items()):
+        values = list(seeds.loc[seeds["arm"] == arm, "value"])
+        draw_row(ax, y, means[means["arm"] == arm].iloc[0], values, style)
+    name_rows(ax, [style.label for style in styles.values()])
     ax.margins(x=0.06)

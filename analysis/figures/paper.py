@@ -1,110 +1,114 @@
-"""The panels of the FIPO paper's Figures 1 to 12 from our runs, under the paper's numbers.
+"""The FIPO paper's Figures 1 to 12 from our runs, under the paper's numbers.
 
 Left out: Figure 3f, which is `length_path`, and 13 to 16, which are case studies (`microscope` shows ours).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.figures.chart import Chart
-from analysis.figures.charts_training import EVERY_SEED, LENGTHS, alt
-from analysis.figures.training import small_multiples
-from analysis.formatting import listed
-from analysis.records.curves import mean_curves, seed_curves
+from analysis.figures import training
+from analysis.figures.figure import Figure, seed_words
+from analysis.figures.style import arm_styles
+from analysis.figures.training import ENTROPY, EVALUATION, LENGTH, LENGTHS, WEIGHT
 from analysis.records.published import benchmarks, comparable
-from analysis.records.records import Study
-from analysis.verdict.findings import Findings, seed_counts
+from analysis.records.study import Study
+from analysis.verdict.findings import Findings
 
-ACCURACY, LENGTH, ENTROPY = "evaluation/accuracy", "rollout/response_tokens_mean", "rollout/entropy"
-KL, NORM = "loss/kl_to_old", "optimizer/grad_norm"
-ADVANTAGE = "rollout/length_weighted_advantage"
+KL, NORM, ADVANTAGE = "loss/kl_to_old", "optimizer/grad_norm", "rollout/length_weighted_advantage"
 LOW, HIGH, DUAL = (f"loss/clip_fraction_{which}" for which in ("low", "high", "dual"))
-WEIGHT, AT_HIGH = "loss/influence_weight", "loss/influence_weight_at_high"
-SIDED = ("fipo_two_sided", "fipo_one_sided")  # at 32B weights are one-sided, at 7B two-sided
-VARIANTS = ("fipo_two_sided", "fipo_no_safety", "fipo_clip_high", "fipo_long")
+ANY = "any of its settings"
 
 
 @dataclass(frozen=True)
 class PaperFigure:
-    """A figure of the paper: its panels here, and which arms it compares.
+    """A figure of the paper: what it shows here, and the setting in which the arms of FIPO that it compares differ.
 
-    arms: those it is about, two of which must be there; all compared arms where empty. differ: the setting by which
-    it tells FIPO's arms apart.
+    differ: None where it compares all arms.
     """
 
     number: str
     title: str
-    panels: tuple[str, ...]
-    arms: tuple[str, ...] = ()
+    quantities: tuple[str, ...]
     differ: str | None = None
 
 
 FIGURES = (
-    PaperFigure("01", "Accuracy over training", (ACCURACY,)),
-    PaperFigure("02", "FIPO without its filter", (LOW, KL, NORM, LENGTH), ("fipo", "fipo_no_filter")),
+    PaperFigure("01", "Accuracy over training", (EVALUATION,)),
+    PaperFigure("02", "FIPO without its filter", (LOW, KL, NORM, LENGTH), "delta"),
     PaperFigure("03", "Response lengths (a-e; f is length_path)", LENGTHS[:5]),
     PaperFigure("04", "Reward, sampling, advantage", ("rollout/reward_mean", "rollout/sampling_rounds", ADVANTAGE)),
     PaperFigure("05_and_07", "KL, gradient norm, entropy", (KL, NORM, ENTROPY)),
     PaperFigure("06", "Length-weighted advantage and length", (ADVANTAGE, LENGTH)),
-    PaperFigure("08", "Variants of FIPO", (LENGTH, ENTROPY, ACCURACY), ("fipo", *VARIANTS)),
-    PaperFigure("09", "With and without the filter", (WEIGHT, DUAL, LOW, HIGH), ("fipo", "fipo_no_filter")),
-    PaperFigure("10", "One-sided against two-sided weights", (ENTROPY, LENGTH), ("fipo", *SIDED)),
-    PaperFigure("11", "Decay rates", (WEIGHT, AT_HIGH, ENTROPY), differ="fipo_decay_rate"),
-    PaperFigure("12", "Mini-batches", (LENGTH, HIGH, NORM, ENTROPY, ACCURACY), differ="minibatches"),
+    PaperFigure("08", "Variants of FIPO", (LENGTH, ENTROPY, EVALUATION), ANY),
+    PaperFigure("09", "With and without the filter", (WEIGHT, DUAL, LOW, HIGH), "delta"),
+    PaperFigure("10", "One-sided against two-sided weights", (ENTROPY, LENGTH), "fipo_clip_high_only"),
+    PaperFigure("11", "Decay rates", (WEIGHT, "loss/influence_weight_at_high", ENTROPY), "fipo_decay_rate"),
+    PaperFigure("12", "Mini-batches", (LENGTH, HIGH, NORM, ENTROPY, EVALUATION), "minibatches"),
 )
 
 
-def paper_chart(found: Findings, figure: PaperFigure) -> Chart | None:
-    """One figure of the paper from the arms that it compares; None where fewer than two of them have runs."""
-    arms = arms_for(found.study, figure)
-    if not arms:
-        return None
-    panels = _by_benchmark(found.study, figure)
-    curves = seed_curves(found.study, panels, found.axis)
-    curves = curves[curves["arm"].isin(arms)].reset_index(drop=True)
-    if curves.empty:
-        return None
-    means = mean_curves(curves, found.axis)
-    return Chart(
+def paper_figures(found: Findings, figure: PaperFigure) -> Iterator[Figure]:
+    """One figure of the paper from the arms that it compares; none where fewer than two of them have runs."""
+    study, number = found.study, figure.number.replace("_", " ")
+    arms, panels = arms_for(study, figure), _by_benchmark(study, figure)
+    tables = training.course_tables(study, panels, found.axis) if arms else ()
+    curves, means = (
+        (table[table["arm"].isin(arms)].reset_index(drop=True) for table in tables) if arms else (None, None)
+    )
+    if curves is None or means is None or curves.empty:
+        return
+    look = (arm_styles(study), found.axis)
+    yield Figure(
         f"paper_figure_{figure.number}",
-        f"The paper's Figure {figure.number.replace('_', ' ')}: {figure.title}",
-        f"The panels of the FIPO paper's Figure {figure.number.replace('_', ' ')} (arXiv 2603.19835) from these runs: "
-        "another model and task unless the report says otherwise, several seeds where the paper has one run, and the "
-        f"mean over seeds where it has a curve. {EVERY_SEED} {seed_counts(found)}",
-        small_multiples(curves, means, panels, found.axis, _references(found.study, panels, arms)),
+        f"The paper's Figure {number}: {figure.title}",
+        f"As Figure {number} of the FIPO paper (arXiv 2603.19835) from these runs: another model and task unless the "
+        f"report says otherwise. {training.EVERY_SEED}. {seed_words(study)}.",
+        training.small_multiples(curves, means, panels, look, _references(study, panels, arms)),
         {"seeds": curves, "means": means},
-        alt(means, panels, found.axis),
+        training.in_words(means, panels, look),
     )
 
 
 def arms_for(study: Study, figure: PaperFigure) -> list[str]:
     """The arms with runs that the figure compares, none where they are fewer than it needs."""
-    compared = [arm.name for arm in study.compared_arms]
-    if figure.differ is not None:
-        values = {arm: _setting(study, arm, figure.differ) for arm in compared if arm.startswith("fipo")}
-        return list(values) if len(set(values.values())) > 1 else []
-    arms = [arm for arm in compared if arm in figure.arms] if figure.arms else compared
-    return arms if not figure.arms or len(arms) > 1 else []
+    if not study.is_comparison:
+        return []
+    compared = study.compared_arms
+    if figure.differ is None:
+        return [arm.name for arm in compared]
+    settings = {arm.name: _settings(study, arm.name) for arm in compared if arm.loss_type == "fipo"}
+    first = next(iter(settings), "")
+    alike = [arm for arm in settings if figure.differ == ANY or _differ(settings, first, arm) <= {figure.differ}]
+    return alike if len(alike) > 1 else []
 
 
 def missing_paper_figures(study: Study) -> dict[str, str]:
     """The paper's figures that these runs cannot draw, and what they would need."""
-    missing = {}
-    for figure in FIGURES:
-        if not arms_for(study, figure):
-            arms = f"two of {listed(list(figure.arms))}" if len(figure.arms) > 2 else " and ".join(figure.arms)
-            needed = f"arms of FIPO that differ in {figure.differ}" if figure.differ else arms
-            missing[figure.number] = f"{figure.title}: needs {needed}"
-    return missing
+    return {
+        figure.number: f"{figure.title}: needs arms of FIPO that differ in {figure.differ}"
+        for figure in FIGURES
+        if not arms_for(study, figure)
+    }
+
+
+def _settings(study: Study, arm: str) -> dict[str, object]:
+    """The settings of an arm's first run, by name, but for those of the run itself, such as its seed."""
+    run = study.runs.loc[(study.runs["arm"] == arm) & study.runs["run"].isin(study.folders), "run"].iloc[0]
+    sections = {section: named for section, named in study.configs[run].items() if section != "run"}
+    return {name: value for named in sections.values() for name, value in named.items()}
+
+
+def _differ(settings: dict[str, dict[str, object]], one: str, other: str) -> set[str]:
+    return {name for name, value in settings[one].items() if settings[other].get(name) != value}
 
 
 def _by_benchmark(study: Study, figure: PaperFigure) -> list[str]:
-    """The figure's panels, that of accuracy once for each benchmark where the runs have several."""
+    """The figure's quantities, accuracy once for each benchmark where the runs have several."""
     suites = list(_known(study))
-    accuracy = [f"{ACCURACY}: {suite}" for suite in suites] if len(suites) > 1 else [ACCURACY]
-    return [name for panel in figure.panels for name in (accuracy if panel == ACCURACY else [panel])]
+    accuracy = [f"{EVALUATION}: {suite}" for suite in suites] if len(suites) > 1 else [EVALUATION]
+    return [name for one in figure.quantities for name in (accuracy if one == EVALUATION else [one])]
 
 
 def _known(study: Study) -> dict[str, str | None]:
@@ -118,7 +122,7 @@ def _known(study: Study) -> dict[str, str | None]:
 
 
 def _references(study: Study, panels: Sequence[str], arms: Sequence[str]) -> pd.DataFrame | None:
-    """The FIPO paper's accuracies as lines, in panels of the same benchmark, where the runs are of the same model.
+    """The FIPO paper's accuracies as lines beside those of the same benchmark, where the runs are of the same model.
 
     Of the arms that the figure shows, and of the other systems in the paper's Figure 1.
     """
@@ -130,20 +134,7 @@ def _references(study: Study, panels: Sequence[str], arms: Sequence[str]) -> pd.
         {"quantity": panel, "label": f"published: {' and '.join(same['arm'])}", "value": value}
         for suite, name in known.items()
         for panel in panels
-        if panel in (ACCURACY, f"{ACCURACY}: {suite}")
+        if panel in (EVALUATION, f"{EVALUATION}: {suite}")
         for value, same in rows[rows["benchmark"] == name].groupby("value")
     ]
     return pd.DataFrame(lines) if lines else None
-
-
-def _setting(study: Study, arm: str, name: str) -> object:
-    """A setting of an arm, from the config of its first run."""
-    run = study.runs.loc[(study.runs["arm"] == arm) & study.runs["run"].isin(study.folders), "run"].iloc[0]
-    return next((section[name] for section in study.configs[run].values() if name in section), None)
-
-
-def _maker(figure: PaperFigure) -> Callable[[Findings], Chart | None]:
-    return lambda found: paper_chart(found, figure)
-
-
-PAPER_CHARTS = {f"paper_figure_{figure.number}": _maker(figure) for figure in FIGURES}

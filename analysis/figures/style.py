@@ -1,68 +1,64 @@
-"""The look of every figure: one style file, and a colour, marker and line style that an arm keeps everywhere."""
+"""The look of every figure: one style file, and a colour, marker and line style that an arm keeps in a report."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib.style
 
+from analysis.records.study import Study
+
 STYLE_FILE = Path(__file__).with_name("paper.mplstyle")
 LineStyle = Literal["-"] | tuple[float, tuple[float, ...]]
+INK, SOFT, NEGATIVE = "#333333", "#777777", "#888888"
+# The colours of Okabe and Ito (2008), which every common colour blindness keeps apart. The losses have theirs for good.
+LOSSES = {"grpo": "#0072B2", "dapo": "#E69F00", "fipo": "#009E73"}
+COLORS = ("#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8C6D1F", *LOSSES.values())
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+LINES: tuple[LineStyle, ...] = ("-", (0, (4, 1.2)), (0, (6, 1, 1.5, 1)), (0, (2.2, 1)), (0, (1, 1)))
 
 
 @dataclass(frozen=True)
 class ArmStyle:
-    """How one arm is named and drawn."""
+    """How one arm is named and drawn; a negative control stays in the background: it sets no scale."""
 
     label: str
     color: str
     marker: str
     linestyle: LineStyle
+    background: bool = False
 
 
-# Colours of Okabe and Ito (2008), told apart with every common colour blindness; grey for the arm that must not learn.
-KNOWN_ARMS = {
-    "grpo": ArmStyle("GRPO", "#0072B2", "o", "-"),
-    "dapo": ArmStyle("DAPO", "#E69F00", "s", (0, (4, 1.2))),
-    "fipo": ArmStyle("FIPO", "#009E73", "^", (0, (6, 1, 1.5, 1))),
-    "blame": ArmStyle("blame (positive control)", "#CC79A7", "D", (0, (2.2, 1))),
-    "random_reward": ArmStyle("random reward (negative control)", "#666666", "v", (0, (1, 1))),
-}
-# What a study of blocks has besides: arms that stand in one figure are told apart, not every one from every other.
-STUDY_ARMS = {
-    "damp": ArmStyle("blame, spread out", "#D55E00", "P", (0, (4, 1.2))),
-    "random_blame": ArmStyle("blame on a random step", "#56B4E9", "X", (0, (1, 1))),
-    "dapo_again": ArmStyle("DAPO again, other seeds", "#B8860B", "s", (0, (1, 1))),
-    "fipo_wide": ArmStyle("FIPO, wide weights", "#D55E00", "D", (0, (2.2, 1))),
-    "wide_sign_mean": ArmStyle("wide, mean per sign", "#000000", "P", (0, (1, 1))),
-    "wide_shuffle_within": ArmStyle("wide, shuffled in response", "#56B4E9", "<", (0, (4, 1.2))),
-    "wide_shuffle_batch": ArmStyle("wide, shuffled in batch", "#666666", "X", (0, (1, 1))),
-}
-NAMED_ARMS = KNOWN_ARMS | STUDY_ARMS
-OTHER_COLORS = ("#D55E00", "#56B4E9", "#000000")
-OTHER_MARKERS = ("P", "*", "h", "X")
-OTHER_LINESTYLES: tuple[LineStyle, ...] = ("-", (0, (4, 1.2)), (0, (1, 1)))
+Styles = dict[str, ArmStyle]
+Look = dict[str, Any]  # keywords of a line or a text
 
 
-def arm_label(arm: str) -> str:
-    """The arm's name as a reader meets it in a sentence, without its role."""
-    return arm_styles([arm])[arm].label.split(" (")[0]
+def arm_styles(study: Study) -> Styles:
+    """A style for each arm of the study: no two arms that share a block share a colour while there are enough."""
+    styles = Styles()
+    groups = [block.arms for block in study.blocks.values()]
+    for place, arm in enumerate(dict.fromkeys(arm for arms in groups for arm in arms)):
+        beside = {styles[other].color for arms in groups if arm in arms for other in arms if other in styles}
+        background = study.role(arm).role == "negative"
+        if background:
+            color = NEGATIVE
+        else:
+            free = [one for one in COLORS if one not in beside and one not in LOSSES.values()]
+            color = LOSSES.get(arm) or (free or [one for one in COLORS if one not in beside] or list(COLORS))[0]
+        marker, line = MARKERS[place % len(MARKERS)], LINES[place % len(LINES)]
+        styles[arm] = ArmStyle(study.label(arm), color, marker, line, background)
+    return styles
 
 
-def arm_styles(arms: Sequence[str]) -> dict[str, ArmStyle]:
-    """A style for each arm: the named ones always the same, others by their place among those without a name here."""
-    unknown = [arm for arm in arms if arm not in NAMED_ARMS]
-    taken = {NAMED_ARMS[arm].color for arm in arms if arm in NAMED_ARMS}
-    free = tuple(color for color in OTHER_COLORS if color not in taken) or OTHER_COLORS
-    return {arm: NAMED_ARMS.get(arm) or _other(arm, unknown.index(arm), free) for arm in arms}
-
-
-def _other(arm: str, place: int, colors: Sequence[str]) -> ArmStyle:
-    markers, linestyles = OTHER_MARKERS, OTHER_LINESTYLES
-    linestyle = linestyles[(place // len(colors)) % len(linestyles)]
-    return ArmStyle(arm, colors[place % len(colors)], markers[place % len(markers)], linestyle)
+def loss_styles(losses: Sequence[str]) -> Styles:
+    """The style of each loss of a search."""
+    others = [color for color in COLORS if color not in LOSSES.values()]
+    return {
+        loss: ArmStyle(loss.upper(), LOSSES.get(loss, others[place % len(others)]), MARKERS[place], LINES[place % 5])
+        for place, loss in enumerate(losses)
+    }
 
 
 @contextmanager

@@ -1,44 +1,50 @@
-"""Figures of the course of training: quantities over steps, prompts, tokens, seconds or FLOPs, a panel each.
+"""The course of training: quantities over steps, prompts, tokens, seconds or FLOPs, and paired differences by step."""
 
-Each is a function from tidy tables to a matplotlib Figure: no reading, no statistics, no saving.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from analysis.figures.canvas import draw_curves, grid, legend, percent, whole_steps
-from analysis.figures.style import arm_styles, paper
+from analysis.figures.canvas import Axes, Drawing, draw_curves, grid, handle, legend, whole_steps
+from analysis.figures.figure import Figure, baseline_of, compared_blocks, of_block, seed_words
+from analysis.figures.style import INK, SOFT, Look, Styles, arm_styles, paper
+from analysis.records.curves import bands, mean_curves, seed_curves
+from analysis.records.study import Study
+from analysis.verdict.findings import Findings
 
-# quantity: (title, unit on the y axis, ticks in percent)
-PANELS = {
-    "rollout/accuracy": ("Training accuracy", "share of rollouts correct", False),
-    "evaluation/accuracy": ("Evaluation accuracy", "share of answers correct", False),
-    "rollout/reward_mean": ("Reward", "mean per response", False),
-    "rollout/response_tokens_mean": ("Response length", "tokens per response", False),
-    "rollout/response_tokens_min": ("Shortest response", "tokens", False),
-    "rollout/response_tokens_q25": ("Lower quartile of length", "tokens", False),
-    "rollout/response_tokens_median": ("Median length", "tokens", False),
-    "rollout/response_tokens_q75": ("Upper quartile of length", "tokens", False),
-    "rollout/response_tokens_max": ("Longest response", "tokens", False),
-    "rollout/entropy": ("Entropy", "nats per token", False),
-    "loss/influence_weight": ("Mean influence weight", "weight (1 = no change)", False),
-    "loss/influence_weight_at_low": ("Weights cut at lower bound", "trained tokens", True),
-    "loss/influence_weight_at_high": ("Weights cut at upper bound", "trained tokens", True),
-    "loss/influence_weight_moved": ("Weights further than .001 from 1", "trained tokens", True),
-    "loss/safety_fraction": ("Safety rule acts", "trained tokens", True),
-    "loss/kl_to_old": ("KL to the old policy", "nats per token", False),
-    "optimizer/grad_norm": ("Gradient norm", "norm before clipping", False),
-    "rollout/informative_groups_share": ("Informative prompts", "share of prompts", False),
-    "rollout/length_weighted_advantage": ("Length-weighted advantage", "mean over trained tokens", False),
-    "loss/clip_fraction_low": ("Stopped by lower clip", "trained tokens", True),
-    "loss/clip_fraction_high": ("Stopped by upper clip", "trained tokens", True),
-    "loss/clip_fraction_dual": ("Stopped by dual clip", "trained tokens", True),
-    "rollout/sampling_rounds": ("Sampling rounds", "rounds per step", False),
-    "rollout/truncated_share": ("Cut off at the limit", "responses", True),
+ACCURACY, LENGTH, WEIGHT = "rollout/accuracy", "rollout/response_tokens_mean", "loss/influence_weight"
+EVALUATION, ENTROPY, DIFFERENCE = "evaluation/accuracy", "rollout/entropy", "difference"
+COLUMNS, ROW_HEIGHT, MOST_NAMES = 3, 2.05, 6
+EVERY_SEED = "Thin lines: seeds; thick line and band: their mean and 95 % t interval"
+NEGATIVE_WORDS = "A negative control is a thin grey line that sets no scale."
+# quantity: (title, unit on the y axis)
+QUANTITIES = {
+    ACCURACY: ("Training accuracy", "share of rollouts correct"),
+    EVALUATION: ("Evaluation accuracy", "share of answers correct"),
+    DIFFERENCE: ("Training accuracy, paired", "difference of a seed's runs"),
+    "rollout/reward_mean": ("Reward", "mean per response"),
+    LENGTH: ("Response length", "tokens per response"),
+    "rollout/response_tokens_min": ("Shortest response", "tokens"),
+    "rollout/response_tokens_q25": ("Lower quartile of length", "tokens"),
+    "rollout/response_tokens_median": ("Median length", "tokens"),
+    "rollout/response_tokens_q75": ("Upper quartile of length", "tokens"),
+    "rollout/response_tokens_max": ("Longest response", "tokens"),
+    ENTROPY: ("Entropy", "nats per token"),
+    WEIGHT: ("Mean influence weight", "weight (1: as without)"),
+    "loss/influence_weight_at_low": ("Weights at lower bound", "% of trained tokens"),
+    "loss/influence_weight_at_high": ("Weights at upper bound", "% of trained tokens"),
+    "loss/influence_weight_moved": ("Weights .001 off 1", "% of trained tokens"),
+    "loss/safety_fraction": ("Safety rule acts", "% of trained tokens"),
+    "loss/kl_to_old": ("KL to the old policy", "nats per token"),
+    "optimizer/grad_norm": ("Gradient norm", "norm before clipping"),
+    "rollout/informative_groups_share": ("Informative prompts", "share of prompts"),
+    "rollout/length_weighted_advantage": ("Length-weighted advantage", "mean over trained tokens"),
+    "loss/clip_fraction_low": ("Stopped by lower clip", "% of trained tokens"),
+    "loss/clip_fraction_high": ("Stopped by upper clip", "% of trained tokens"),
+    "loss/clip_fraction_dual": ("Stopped by dual clip", "% of trained tokens"),
+    "rollout/sampling_rounds": ("Sampling rounds", "rounds per step"),
+    "rollout/truncated_share": ("Cut off at the limit", "% of responses"),
 }
 AXIS_LABELS = {
     "steps": "training step",
@@ -47,98 +53,192 @@ AXIS_LABELS = {
     "seconds": "seconds",
     "flops": "FLOPs (estimated)",
 }
-COLUMNS, ROW_HEIGHT, MOST_IN_PANEL = 3, 2.05, 6
 
 
-def panel(quantity: str) -> tuple[str, str, bool]:
-    """Title, unit, and whether ticks are in percent; `quantity: benchmark` is what a quantity is on that one alone."""
-    name, _, benchmark = quantity.partition(": ")
-    title, unit, in_percent = PANELS[name]
-    return (f"{title}, {benchmark}" if benchmark else title), unit, in_percent
+@dataclass(frozen=True)
+class Course:
+    """A figure of several quantities: what it is called, what it shows and what its reader must know.
+
+    axis: what it is drawn over, whatever the axis of the others; None as they are.
+    """
+
+    name: str
+    title: str
+    quantities: tuple[str, ...]
+    caption: str
+    details: str
+    axis: str | None = None
 
 
-@paper()
-def learning_curves(curves: pd.DataFrame, bands: pd.DataFrame, quantities: Sequence[str], axis: str) -> Figure:
-    """The small multiples of a first look, with the place of the losses that have no influence weight marked."""
-    figure, axes = _panels(curves, bands, quantities, axis)
-    weight = axes[list(quantities).index("loss/influence_weight")]
-    if not curves["quantity"].eq("loss/influence_weight").any():
-        weight.set_title("Influence weight: FIPO only")
-        return figure
-    weight.axhline(1.0, color="#333333", linewidth=0.8, linestyle=":")
-    low, high = weight.get_ylim()
-    weight.set_ylim(min(low, 1.0 - 0.1 * (high - 1.0)), high)
-    place = weight.get_yaxis_transform()
-    weight.text(0.98, 1.0, "other losses: 1 by definition", transform=place, ha="right", va="bottom", size=6.5)
-    return figure
+LENGTHS = tuple(f"rollout/response_tokens_{part}" for part in ("min", "q25", "median", "mean", "q75", "max"))
+WEIGHTS = ("influence_weight", "influence_weight_at_low", "influence_weight_at_high", "influence_weight_moved")
+COURSES = (
+    Course(
+        "learning_curves",
+        "Learning curves",
+        (ACCURACY, DIFFERENCE, EVALUATION, LENGTH, ENTROPY, WEIGHT),
+        "Second: each arm minus the baseline, seed by seed.",
+        "Rollout quantities are over the first sampling round of a step, whose prompts and random numbers are the "
+        "same in every arm. The speed of learning (AUC) is the mean of the first curve over the steps. A loss without "
+        "influence weights has weights of 1.",
+    ),
+    Course(
+        "accuracy_against_tokens",
+        "Accuracy against generated tokens",
+        (ACCURACY, EVALUATION),
+        "Equal steps flatter an arm that writes longer or discards more; equal tokens do not.",
+        "The x axis counts every token that was sampled for training, those of discarded groups too, until the policy "
+        "was reached; evaluations are left out. Accuracy at equal tokens is read off where the most frugal compared "
+        "run ends.",
+        "generated_tokens",
+    ),
+    Course(
+        "training_dynamics",
+        "Training dynamics",
+        (
+            *("rollout/reward_mean", "loss/kl_to_old", "optimizer/grad_norm", "rollout/informative_groups_share"),
+            *("rollout/sampling_rounds", "rollout/length_weighted_advantage", "rollout/truncated_share"),
+        ),
+        "Values of losses are not comparable and not shown.",
+        "Reward includes the overlong penalty. KL: mean of log pi_old - log pi over trained tokens. Informative "
+        "prompts: those whose responses do not all score the same. Length-weighted advantage: sum of advantages over "
+        "trained tokens by their number.",
+    ),
+    Course(
+        "response_lengths",
+        "Response lengths",
+        LENGTHS,
+        "Lengths of the first sampling round's responses.",
+        "The end token and responses cut off at the limit are included.",
+    ),
+    Course(
+        "clipping_and_weights",
+        "Clips and influence weights",
+        (
+            *(f"loss/clip_fraction_{which}" for which in ("low", "high", "dual")),
+            *(f"loss/{name}" for name in WEIGHTS),
+            "loss/safety_fraction",
+        ),
+        "Shares of trained tokens, over all updates of a step.",
+        "Stopped by a clip: tokens whose gradient that clip stopped. The first update of a step has no influence "
+        "weights, since all ratios are 1 there.",
+    ),
+)
+
+
+def course_figures(found: Findings, course: Course) -> Iterator[Figure]:
+    """The figure of each block that varies nothing."""
+    styles, axis = arm_styles(found.study), course.axis or found.axis
+    for ending, study in compared_blocks(found):
+        curves, means = course_tables(study, course.quantities, axis)
+        shown = [name for name in course.quantities if curves["quantity"].eq(name).any()]
+        negative = f" {NEGATIVE_WORDS}" if any(styles[arm.name].background for arm in study.arms_with_runs) else ""
+        yield Figure(
+            course.name + ending,
+            of_block(course.title, ending),
+            f"{EVERY_SEED}. {course.caption} {seed_words(study)}.",
+            small_multiples(curves, means, shown, (styles, axis)),
+            {"seeds": curves, "means": means},
+            in_words(means, shown, (styles, axis)),
+            f"{course.details}{negative} Seeds set the scale, and a band that leaves it is cut.",
+        )
+
+
+def course_tables(study: Study, quantities: Sequence[str], axis: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every seed's curves, and their means with intervals; paired differences are over steps whatever the axis."""
+    curves = seed_curves(study, [name for name in quantities if name != DIFFERENCE], axis)
+    means = mean_curves(curves, axis)
+    if DIFFERENCE in quantities:
+        paired = paired_differences(study)
+        curves, means = (pd.concat(both, ignore_index=True) for both in ((curves, paired), (means, bands(paired))))
+    return curves, means
+
+
+def paired_differences(study: Study) -> pd.DataFrame:
+    """Training accuracy of each arm minus the baseline's by step, of the seeds that both have; as `seed_curves`."""
+    curves = seed_curves(study, (ACCURACY,))
+    baseline = curves[curves["arm"] == baseline_of(study)][["seed", "x", "value"]]
+    paired = curves[curves["arm"] != baseline_of(study)].merge(baseline, on=["seed", "x"], suffixes=("", "_baseline"))
+    paired = paired.assign(value=paired["value"] - paired["value_baseline"], quantity=DIFFERENCE)
+    return paired[curves.columns]
 
 
 @paper()
 def small_multiples(
     curves: pd.DataFrame,
-    bands: pd.DataFrame,
+    means: pd.DataFrame,
     quantities: Sequence[str],
-    axis: str,
+    look: tuple[Styles, str],
     references: pd.DataFrame | None = None,
-) -> Figure:
-    """A panel per quantity over one axis, the legend in the last. references: quantity, label, value, as grey lines."""
-    figure, axes = _panels(curves, bands, quantities, axis)
-    if references is not None:
-        for number, (_, row) in enumerate(references.iterrows()):
-            ax = axes[list(quantities).index(row["quantity"])]
-            ax.axhline(row["value"], color="#777777", linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
-            place = ax.get_yaxis_transform()
-            x, side = ((0.02, "left"), (0.98, "right"))[number % 2]  # neighbours may lie close together
-            ax.text(x, row["value"], row["label"], transform=place, va="bottom", ha=side, size=6, color="#555555")
-            low, high = ax.get_ylim()
-            ax.set_ylim(min(low, row["value"] - 0.02), max(high, row["value"] + 0.04))
-    return figure
+) -> Drawing:
+    """Axes per quantity; the legend in free ones, or above where it has no room. look: styles, and the x axis.
 
-
-@paper()
-def accuracy_against_tokens(curves: pd.DataFrame, bands: pd.DataFrame) -> Figure:
-    """Training and evaluation accuracy over the tokens generated until then."""
-    figure, axes = grid(1, 2, 3.2, sharey=True)
-    styles = arm_styles(list(dict.fromkeys(curves["arm"])))
-    for ax, quantity in zip(axes, ("rollout/accuracy", "evaluation/accuracy"), strict=True):
-        draw_curves(ax, curves[curves["quantity"] == quantity], bands[bands["quantity"] == quantity], styles)
-        _label(ax, quantity)
-        ax.set_xlabel("generated tokens, discarded ones included")
-        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    legend(figure, styles)
-    return figure
-
-
-def _panels(
-    curves: pd.DataFrame, bands: pd.DataFrame, quantities: Sequence[str], axis: str
-) -> tuple[Figure, list[Axes]]:
-    """Panels in rows of three; the legend stands in a free one, or above where it has no room."""
-    styles = arm_styles(list(dict.fromkeys(curves["arm"])))
-    rows, places = -(-len(quantities) // COLUMNS), -len(quantities) % COLUMNS
-    above = not places or len(styles) > MOST_IN_PANEL
-    figure, axes = grid(rows, COLUMNS, height=ROW_HEIGHT * rows + (0.4 + 0.16 * -(-len(styles) // 3) if above else 0.2))
+    references: quantity, label, value, as dashed grey lines.
+    """
+    styles = {arm: style for arm, style in look[0].items() if curves["arm"].eq(arm).any()}
+    columns = min(COLUMNS, len(quantities))
+    rows, free = -(-len(quantities) // columns), -len(quantities) % columns
+    above = not free or len(styles) > MOST_NAMES
+    height = (ROW_HEIGHT if columns == COLUMNS else 2.6) * rows + (0.3 + 0.16 * -(-len(styles) // 3) if above else 0.2)
+    drawing, axes = grid(rows, columns, height)
     for ax, quantity in zip(axes, quantities, strict=False):
-        draw_curves(ax, curves[curves["quantity"] == quantity], bands[bands["quantity"] == quantity], styles)
-        _label(ax, quantity)
-        if ax.get_lines():
-            _label_axis(ax, axis)
+        of_quantity = (curves[curves["quantity"] == quantity], means[means["quantity"] == quantity])
+        draw_curves(ax, *of_quantity, styles)
+        _label(ax, quantity, look[1])
+        if references is not None:
+            _references(ax, references[references["quantity"] == quantity])
     for ax in axes[len(quantities) :]:
         ax.axis("off")
-    legend(figure, styles, None if above else axes[len(quantities)])
-    return figure, axes
+    seed = handle("one seed", color="#888888", linewidth=0.6)
+    legend(drawing, styles, [seed], None if above else axes[len(quantities)])
+    return drawing
 
 
-def _label(ax: Axes, quantity: str) -> None:
-    title, unit, in_percent = panel(quantity)
+def title_of(quantity: str) -> tuple[str, str]:
+    """Title and unit; `quantity: benchmark` is what a quantity is on that benchmark alone."""
+    name, _, benchmark = quantity.partition(": ")
+    title, unit = QUANTITIES[name]
+    return (f"{title}, {benchmark}" if benchmark else title), unit
+
+
+def _label(ax: Axes, quantity: str, axis: str) -> None:
+    title, unit = title_of(quantity)
     ax.set_title(title)
     ax.set_ylabel(unit)
-    if in_percent and ax.get_lines():
-        percent(ax)
-
-
-def _label_axis(ax: Axes, axis: str) -> None:
+    if not ax.get_lines():
+        return
+    if unit.startswith("%"):
+        ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}")
+    if quantity in (DIFFERENCE, WEIGHT):
+        nothing = float(quantity == WEIGHT)
+        ax.axhline(nothing, color=INK, linewidth=0.8, linestyle=":")
+        low, high = ax.get_ylim()
+        ax.set_ylim(min(low, nothing - 0.05 * (high - low)), max(high, nothing + 0.05 * (high - low)))
+    axis = "steps" if quantity == DIFFERENCE else axis
     ax.set_xlabel(AXIS_LABELS[axis])
     if axis == "steps":
         whole_steps(ax)
     else:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _references(ax: Axes, rows: pd.DataFrame) -> None:
+    for number, (_, row) in enumerate(rows.iterrows()):
+        ax.axhline(row["value"], color=SOFT, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
+        x, side = ((0.02, "left"), (0.98, "right"))[number % 2]  # neighbours may lie close together
+        where: Look = {"transform": ax.get_yaxis_transform(), "va": "bottom", "ha": side}
+        ax.text(x, row["value"], row["label"], size=6, color=SOFT, **where)
+        low, high = ax.get_ylim()
+        ax.set_ylim(min(low, row["value"] - 0.02), max(high, row["value"] + 0.04))
+
+
+def in_words(means: pd.DataFrame, quantities: Sequence[str], look: tuple[Styles, str]) -> str:
+    """What is shown, and where the first quantity of each arm begins and ends."""
+    titles = ", ".join(title_of(name)[0].lower() for name in quantities) or "nothing that was recorded"
+    rows = means[means["quantity"] == quantities[0]] if len(quantities) else means.iloc[:0]
+    ends = [
+        f"{look[0][str(arm)].label} from {of_arm['mean'].iloc[0]:.3g} to {of_arm['mean'].iloc[-1]:.3g}"
+        for arm, of_arm in rows.groupby("arm", sort=False, observed=True)
+    ]
+    first = f" {title_of(quantities[0])[0]}: {'; '.join(ends)}." if ends else ""
+    return f"Curves over the {AXIS_LABELS[look[1]]}: {titles}.{first}"

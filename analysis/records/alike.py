@@ -1,10 +1,12 @@
 """Whether runs may be compared at all: same model, same questions, same way of answering, same arithmetic."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
 
 from analysis.errors import RecordsError
-from analysis.records.records import Study
 
 MUST_AGREE = {
     "model_sha256": "initial weights",
@@ -13,34 +15,31 @@ MUST_AGREE = {
 }
 
 
-def alike(study: Study) -> Study:
-    """The study, if its runs may be compared.
+def check_alike(environments: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise RecordsError naming two runs that differ in what would be taken for a difference between losses.
 
-    Raises RecordsError naming two runs that differ in initial weights, evaluation prompts or settings, task or number
-    of threads: such a difference would be taken for one of the losses.
+    environments: a row per run with the fields of environment.json. configs: settings by run and section.
     """
-    for what, values in _identities(study):
-        first, *others = values
-        for run in others:
-            if values[run] != values[first]:
+    for what, values in _identities(environments, configs):
+        first = next(iter(values))
+        for run, value in values.items():
+            if value != values[first]:
                 raise RecordsError(
-                    f"expected runs that can be compared, got other {what} in {run} ({_short(values[run])}) than in "
+                    f"expected runs that can be compared, got other {what} in {run} ({_short(value)}) than in "
                     f"{first} ({_short(values[first])}): report them apart"
                 )
-    return study
 
 
-def _identities(study: Study) -> Iterator[tuple[str, dict[str, object]]]:
+def _identities(
+    environments: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, dict[str, object]]]:
     """What must be one, by run."""
-    runs = list(study.environments["run"])
     for field, what in MUST_AGREE.items():
-        yield (
-            what,
-            dict(zip(runs, study.environments[field].astype(object).where(lambda x: x.notna(), None), strict=True)),
-        )
+        known = environments[field].astype(object).where(environments[field].notna(), None)
+        yield what, dict(zip(environments["run"], known, strict=True))
     for section, names in (("evaluation", None), ("task", ("task",))):
         what = "evaluation settings" if names is None else "task"
-        yield what, {run: _settings(config.get(section, {}), names) for run, config in study.configs.items()}
+        yield what, {run: _settings(config.get(section, {}), names) for run, config in configs.items()}
 
 
 def _settings(section: dict[str, object], names: tuple[str, ...] | None) -> str:

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Collection
+from math import comb
 
 import pandas as pd
 
-from analysis.records.records import Study
-from analysis.statistics.pass_at_k import pass_at_k
+from analysis.records.study import Study
 
 KEYS = ["run", "step", "prompt_id"]
 
@@ -57,3 +57,10 @@ def fewest_answers(answers: pd.DataFrame) -> pd.Series:
     """By run and step, how many answers the problem with the fewest has."""
     sizes = answers.groupby(KEYS, observed=True).size()
     return sizes.groupby(["run", "step"]).min()
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """1 - C(n - c, k) / C(n, k): of n answers c are right (Chen et al. 2021, arXiv 2107.03374). Needs n >= k."""
+    if not 0 <= c <= n or not 1 <= k <= n:
+        raise ValueError(f"expected 0 <= c <= n and 1 <= k <= n, got n = {n}, c = {c}, k = {k}")
+    return 1.0 - comb(n - c, k) / comb(n, k)

@@ -7,8 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.records.benchmark import answers_to
-from analysis.records.outcomes import evaluation_curves
-from analysis.records.records import Study
+from analysis.records.study import Study
 
 LEARNING = (
     "rollout/accuracy",
@@ -47,6 +46,14 @@ def seed_curves(study: Study, quantities: Sequence[str], axis: str = "steps") ->
     long = long.dropna(subset=["value"])
     long = long.assign(x=long["step"]) if AXES[axis] is None else long.merge(spent(study, axis), on=["run", "step"])
     return _ordered(long, study)
+
+
+def evaluation_curves(evals: pd.DataFrame) -> pd.DataFrame:
+    """A row per run and evaluation: accuracy and response tokens, each prompt counting the same."""
+    keys = ["run", "arm", "seed", "step"]
+    per_prompt = evals.groupby([*keys, "prompt_id"], sort=False, observed=True)[["correct", "response_tokens"]].mean()
+    means = per_prompt.groupby(keys, sort=False, observed=True).mean().reset_index()
+    return means.rename(columns={"correct": "accuracy"}).sort_values(["run", "step"], ignore_index=True)
 
 
 def spent(study: Study, axis: str) -> pd.DataFrame:

@@ -1,63 +1,97 @@
-"""What each run is judged by: one number per run and outcome, the primary one fixed before the runs.
+"""What each run is judged by: one table of scores, a row per block, arm, level and seed.
 
 Left out on purpose: choosing the best checkpoint. The peak is listed and named as what it is, a maximum over looks
 that is biased upwards.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.records.records import Study
+from analysis.records.curves import evaluation_curves, spent
+from analysis.records.study import Study
+from analysis.statistics.best_of import peak_inflation
 from analysis.statistics.intervals import Interval, t_interval
 from analysis.statistics.length import grouped, length_slope
-from analysis.statistics.peak import peak_inflation
 
-FINAL_EVALUATIONS = 3
 PRIMARY = "auc"
+FINAL_EVALUATIONS = 3  # of runs whose config does not say
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """An outcome's name with its unit, and the digits and the scale it is shown with."""
+    """An outcome's name, its unit in a sentence, and the digits and the scale it is shown with."""
 
     label: str
+    unit: str
     digits: int = 3
     scale: float = 1.0
 
 
 OUTCOMES = {
-    "auc": Outcome("area under the training curve (AUC: mean rollout accuracy over the steps)"),
-    "final_accuracy": Outcome(f"final accuracy (mean of the last {FINAL_EVALUATIONS} evaluations)"),
-    "start_accuracy": Outcome("accuracy before training"),
-    "accuracy_at_equal_tokens": Outcome("evaluation accuracy at equal generated tokens"),
-    "final_response_tokens": Outcome("response tokens at the last evaluations", digits=1),
-    "generated_tokens": Outcome("generated tokens, discarded ones included (thousands)", digits=0, scale=1e-3),
-    "discarded_tokens": Outcome("of these generated and not trained on (thousands)", digits=0, scale=1e-3),
-    "seconds": Outcome("seconds", digits=1),
-    "peak_accuracy": Outcome("peak of the evaluations (biased upwards)"),
-    "peak_inflation": Outcome("by how much luck alone would lift that peak, were the skill constant"),
-    "length_slope": Outcome(
-        "log-odds of being right per unit of log tokens, within prompt, last evaluations", digits=2
+    "auc": Outcome("speed of learning (AUC: mean rollout accuracy over the steps)", "AUC"),
+    "final_accuracy": Outcome("final accuracy (mean of the last evaluations)", "final accuracy"),
+    "start_accuracy": Outcome("accuracy before training", "accuracy before training"),
+    "accuracy_at_equal_tokens": Outcome(
+        "evaluation accuracy at equal generated tokens", "accuracy at equal generated tokens"
     ),
+    "final_response_tokens": Outcome("response tokens at the last evaluations", "tokens per answer", digits=1),
+    "generated_tokens": Outcome(
+        "generated tokens, discarded ones included (thousands)", "thousand generated tokens", digits=0, scale=1e-3
+    ),
+    "discarded_tokens": Outcome(
+        "of these generated and not trained on (thousands)", "thousand discarded tokens", digits=0, scale=1e-3
+    ),
+    "seconds": Outcome("seconds", "seconds", digits=1),
+    "peak_accuracy": Outcome("peak of the evaluations (biased upwards)", "peak accuracy"),
+    "peak_inflation": Outcome("by how much luck alone would lift that peak, were the skill constant", "accuracy"),
+    "length_slope": Outcome(
+        "log-odds of being right per unit of log tokens, within prompt, last evaluations", "log-odds", digits=2
+    ),
+}
+COURSE = {  # means over a run's steps, of what its updates looked like
+    "gradient_norm": "optimizer/grad_norm",
+    "clipped_share": "optimizer/clipped_share",
+    "step_norm": "optimizer/step_norm",
+    "kl_to_old": "loss/kl_to_old",
+    "influence_weight": "loss/influence_weight",
+    "moved_share": "loss/influence_weight_moved",
+    "low_share": "loss/influence_weight_at_low",
+    "high_share": "loss/influence_weight_at_high",
+    "safety_share": "loss/safety_fraction",
+    "clip_low_share": "loss/clip_fraction_low",
+    "clip_high_share": "loss/clip_fraction_high",
+    "dual_clip_share": "loss/clip_fraction_dual",
 }
 
 
 def outcomes(study: Study) -> pd.DataFrame:
-    """A row per run that counts: run, arm, seed, and a column for each of OUTCOMES."""
-    runs = study.runs[study.runs["run"].isin(study.folders)].set_index("run")[["arm", "seed"]]
-    columns = {
-        "auc": study.metrics.groupby("run")["rollout/accuracy"].mean(),
-        **_evaluation_outcomes(study.evals),
-        **_ledger_outcomes(study.metrics),
-        "accuracy_at_equal_tokens": accuracy_at_equal_tokens(study),
+    """The scores: block, arm (of the family), level, place, seed, cell, run, warm_start, collapsed, OUTCOMES, COURSE.
+
+    A row per block, arm, level and seed whose run counts, in the study's order. place: of the level in its block.
+    collapsed: the run diverged or ended no better than it began. Names of COURSE that no run recorded have no column.
+    """
+    table = _by_run(study)
+    rows = pd.DataFrame([vars(cell) for cell in study.cells]).merge(
+        table.rename(columns={"arm": "cell"}), on="cell", how="inner"
+    )
+    planned = {arm.name: arm.seeds for arm in study.arms}
+    keys = zip(rows["block"], rows["cell"], rows["seed"], strict=True)
+    counted = {
+        (cell.block, cell.cell, seed) for cell in study.cells for seed in study.seeds_in(cell, planned[cell.cell])
     }
-    table = runs.join(pd.DataFrame(columns))[["arm", "seed", *OUTCOMES]]
-    for run in study.diverged:
-        _at_last_evaluation(table, study, run)
-    return table.reset_index()
+    rows = rows[[key in counted for key in keys]].reset_index(drop=True)
+    budgets = {block: token_budget(study, rows[rows["block"] == block]) for block in study.blocks}
+    return rows.assign(accuracy_at_equal_tokens=_at_budgets(study, rows, budgets))
+
+
+def scores_of(scores: pd.DataFrame, block: str, arm: str | None = None) -> pd.DataFrame:
+    """The rows of a block, or of one arm in it."""
+    rows = scores[scores["block"] == block]
+    return rows if arm is None else rows[rows["arm"] == arm]
 
 
 def summary(table: pd.DataFrame, outcome: str) -> dict[str, Interval]:
@@ -67,64 +101,64 @@ def summary(table: pd.DataFrame, outcome: str) -> dict[str, Interval]:
 
 def summary_table(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """The same as a tidy table: arm, outcome, mean, low, high, n, sd, median."""
-    rows = [
-        {"arm": arm, "outcome": name, **vars(interval), **_spread(table, arm, name)}
-        for name in names
-        for arm, interval in summary(table, name).items()
-    ]
+    rows = []
+    for name in names:
+        for arm, interval in summary(table, name).items():
+            scores = table.loc[table["arm"] == arm, name]
+            spread = {"sd": float(scores.std(ddof=1)), "median": float(scores.median())}
+            rows.append({"arm": arm, "outcome": name, **vars(interval), **spread})
     return pd.DataFrame(rows)
 
 
-def evaluation_curves(evals: pd.DataFrame) -> pd.DataFrame:
-    """A row per run and evaluation: accuracy and response tokens, each prompt counting the same."""
-    keys = ["run", "arm", "seed", "step"]
-    per_prompt = evals.groupby([*keys, "prompt_id"], sort=False)[["correct", "response_tokens"]].mean()
-    means = per_prompt.groupby(keys, sort=False).mean().reset_index()
-    return means.rename(columns={"correct": "accuracy"}).sort_values(["run", "step"], ignore_index=True)
+def final_evaluations(evals: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The rows of each run's last evaluations, as many as its own config says takes more answers.
 
-
-def final_evaluations(evals: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each run's last evaluations, the one before training never among them unless it is all there is."""
-    return _per_run(evals, lambda steps: ([step for step in steps if step > 0] or steps)[-FINAL_EVALUATIONS:])
-
-
-def accuracy_at_equal_tokens(study: Study) -> pd.Series:
-    """Evaluation accuracy of each run where it had generated `token_budget`; not a number if it never did."""
-    curves = token_curves(study)
-    budget = token_budget(study, curves)
-    return pd.Series(
-        {
-            str(run): float(np.interp(budget, rows["generated_tokens"], rows["evaluation_accuracy"], right=np.nan))
-            for run, rows in curves.dropna(subset=["evaluation_accuracy"]).groupby("run")
-        },
-        dtype=float,
-    )
-
-
-def token_budget(study: Study, curves: pd.DataFrame) -> float:
-    """What the most frugal run of the compared arms generated in total; planted controls do not set the budget."""
-    arms = [arm.name for arm in study.compared_arms]
-    compared = curves[curves["arm"].isin(arms) & ~curves["run"].isin(study.diverged)]
-    rows = curves if compared.empty else compared
-    return float(rows.groupby("run")["generated_tokens"].max().min())
-
-
-def token_curves(study: Study) -> pd.DataFrame:
-    """A row per run and step: the accuracies of the policy after `step` steps, and the tokens generated until then.
-
-    The line of step s counts its own rollouts too, which the policy of step s has not learned from: so each policy
-    stands at the total of the line before.
+    The evaluation before training is never among them unless it is all there is.
     """
-    lines = study.metrics[["run", "arm", "seed", "step", "rollout/accuracy", "ledger/generated_tokens"]]
-    before = lines.assign(step=lines["step"] + 1)[["run", "step", "ledger/generated_tokens"]]
-    policies = before.rename(columns={"ledger/generated_tokens": "generated_tokens"})
-    start = pd.DataFrame({"run": lines["run"].unique(), "step": 0, "generated_tokens": 0.0})
-    curves = pd.concat([start, policies]).merge(lines.drop_duplicates("run")[["run", "arm", "seed"]], on="run")
-    rollout = lines[["run", "step", "rollout/accuracy"]].rename(columns={"rollout/accuracy": "rollout_accuracy"})
-    evaluation = evaluation_curves(study.evals)[["run", "step", "accuracy"]]
-    evaluation = evaluation.rename(columns={"accuracy": "evaluation_accuracy"})
-    curves = curves.merge(rollout, on=["run", "step"], how="left").merge(evaluation, on=["run", "step"], how="left")
-    return curves.sort_values(["run", "step"], ignore_index=True)
+    wanted = []
+    for run, steps in evals.groupby("run", sort=False, observed=True)["step"].unique().items():
+        count = int(configs[str(run)].get("evaluation", {}).get("final_evaluations", FINAL_EVALUATIONS))
+        ordered = sorted(int(step) for step in steps)
+        wanted += [(run, step) for step in ([step for step in ordered if step > 0] or ordered)[-count:]]
+    return evals[pd.MultiIndex.from_frame(evals[["run", "step"]]).isin(pd.MultiIndex.from_tuples(wanted))]
+
+
+def token_budget(study: Study, rows: pd.DataFrame) -> float:
+    """What the most frugal compared run of a block generated in total; planted controls do not set the budget."""
+    planted = rows["arm"].map(lambda arm: study.role(arm).planted)
+    compared = rows[~planted.astype(bool) & ~rows["run"].isin(study.diverged)]
+    return float((rows if compared.empty else compared)["generated_tokens"].min())
+
+
+def _at_budgets(study: Study, rows: pd.DataFrame, budgets: Mapping[str, float]) -> list[float]:
+    """Evaluation accuracy of each row's run where it had generated its block's budget; not a number if it never did."""
+    evaluated = evaluation_curves(study.evals)[["run", "step", "accuracy"]]
+    curves = evaluated.merge(spent(study, "generated_tokens"), on=["run", "step"]).sort_values(["run", "x"])
+    by_run = {run: (of_run["x"], of_run["accuracy"]) for run, of_run in curves.groupby("run", observed=True)}
+    last = dict(zip(rows["run"], rows["final_accuracy"], strict=True))
+    return [
+        float(last[run]) if run in study.diverged else float(np.interp(budgets[block], *by_run[run], right=np.nan))
+        for run, block in zip(rows["run"], rows["block"], strict=True)
+    ]
+
+
+def _by_run(study: Study) -> pd.DataFrame:
+    """A row per run that counts: run, arm (the cell), seed, warm_start, collapsed, the outcomes and COURSE."""
+    runs = study.runs[study.runs["run"].isin(study.folders)].set_index("run")[["arm", "seed"]]
+    recorded = {name: key for name, key in COURSE.items() if key in study.metrics}
+    course = study.metrics.groupby("run")[list(recorded.values())].mean()
+    columns = {
+        "auc": study.metrics.groupby("run")["rollout/accuracy"].mean(),
+        **_evaluation_outcomes(study),
+        **_ledger_outcomes(study.metrics),
+        **{name: course[key] for name, key in recorded.items()},
+    }
+    table = runs.join(pd.DataFrame(columns))
+    for run in study.diverged:
+        if run in table.index:
+            _at_last_evaluation(table, study, run)
+    fell = (table["final_accuracy"] <= table["start_accuracy"]) | table.index.isin(study.diverged)
+    return table.assign(collapsed=fell, warm_start=table["seed"] % study.warm_starts).reset_index()
 
 
 def _at_last_evaluation(table: pd.DataFrame, study: Study, run: str) -> None:
@@ -133,18 +167,17 @@ def _at_last_evaluation(table: pd.DataFrame, study: Study, run: str) -> None:
     last = float(curve["accuracy"].iloc[-1])
     recorded = study.metrics.loc[study.metrics["run"] == run, "rollout/accuracy"].dropna()
     planned = max(int(study.configs[run]["run"]["steps"]), len(recorded))
-    table.loc[run, ["final_accuracy", "accuracy_at_equal_tokens"]] = last
+    table.loc[run, "final_accuracy"] = last
     table.loc[run, "auc"] = (recorded.sum() + (planned - len(recorded)) * last) / planned
 
 
-def _evaluation_outcomes(evals: pd.DataFrame) -> dict[str, pd.Series]:
-    curves = evaluation_curves(evals)
-    last = final_evaluations(evals)
+def _evaluation_outcomes(study: Study) -> dict[str, pd.Series]:
+    curves, last = evaluation_curves(study.evals), final_evaluations(study.evals, study.configs)
     final = evaluation_curves(last).groupby("run")
-    trained = dict(iter(evals[evals["step"] > 0].groupby("run", observed=True)))
+    trained = dict(iter(study.evals[study.evals["step"] > 0].groupby("run", observed=True)))
     return {
-        "length_slope": _by_run(last[~last["truncated"].astype(bool)], lambda rows: length_slope(*grouped(rows))),
-        "peak_inflation": _by_run(last, lambda rows: peak_inflation(trained.get(rows["run"].iloc[0], rows), rows)),
+        "length_slope": _per_run(last[~last["truncated"].astype(bool)], lambda rows: length_slope(*grouped(rows))),
+        "peak_inflation": _per_run(last, lambda rows: peak_inflation(trained.get(rows["run"].iloc[0], rows), rows)),
         "final_accuracy": final["accuracy"].mean(),
         "final_response_tokens": final["response_tokens"].mean(),
         "start_accuracy": curves[curves["step"] == 0].set_index("run")["accuracy"],
@@ -152,7 +185,7 @@ def _evaluation_outcomes(evals: pd.DataFrame) -> dict[str, pd.Series]:
     }
 
 
-def _by_run(rows: pd.DataFrame, number: Callable[[pd.DataFrame], float]) -> pd.Series:
+def _per_run(rows: pd.DataFrame, number: Callable[[pd.DataFrame], float]) -> pd.Series:
     """A number from each run's rows."""
     return pd.Series({run: number(of_run) for run, of_run in rows.groupby("run", observed=True)}, dtype=float)
 
@@ -165,15 +198,3 @@ def _ledger_outcomes(metrics: pd.DataFrame) -> dict[str, pd.Series]:
         "seconds": "time/elapsed_s",
     }
     return {name: last.reindex(columns=[key])[key] for name, key in wanted.items()}
-
-
-def _per_run(evals: pd.DataFrame, choose: Callable[[list[int]], list[int]]) -> pd.DataFrame:
-    steps = evals.groupby("run")["step"].unique()
-    chosen = {run: set(choose(sorted(int(step) for step in of_run))) for run, of_run in steps.items()}
-    wanted = pd.MultiIndex.from_tuples([(run, step) for run, of_run in chosen.items() for step in of_run])
-    return evals[pd.MultiIndex.from_frame(evals[["run", "step"]]).isin(wanted)]
-
-
-def _spread(table: pd.DataFrame, arm: str, name: str) -> dict[str, float]:
-    scores = table.loc[table["arm"] == arm, name]
-    return {"sd": float(scores.std(ddof=1)), "median": float(scores.median())}

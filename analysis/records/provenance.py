@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.records.records import ENVIRONMENT_FIELDS, Study
+from analysis.records.run_files import ENVIRONMENT_FIELDS
+from analysis.records.study import Study
 
 SUMMARISED = [field for field in ENVIRONMENT_FIELDS if field not in ("commit", "dirty_diff_sha256", "started_at")]
 
@@ -67,7 +68,9 @@ def not_used(study: Study) -> pd.DataFrame:
 
 
 def confounds(study: Study) -> list[str]:
-    """What differs between the arms and is not the loss's, as the study itself says."""
+    """What differs between the arms and is not the loss's, as the study itself says; blocks differ on purpose."""
+    if not study.is_comparison:
+        return []
     named = [item if isinstance(item, str) else json.dumps(item) for item in study.description.get("confounds", [])]
     fields = [item["field"] for item in study.description.get("differences", []) if not item.get("allowed", True)]
     return [*named, *(field for field in fields if not any(field in words for words in named))]

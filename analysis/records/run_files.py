@@ -1,6 +1,9 @@
 """One run folder's files, each read and checked; what is wrong with one is said in words."""
 
 import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,62 @@ ANSWER_SCHEMA = pa.schema(
 )
 EARLY_ENDS = ("diverged", "gave_up")  # reason codes of runs that ended by themselves: results, not faults
 OLDER = ("expected finite numbers", "gave up after ")  # the same in the words of folders from before there were codes
+RUN_NAME = re.compile(r"(?P<arm>.+)-seed(?P<seed>\d+)")
+ENVIRONMENT_FIELDS = (
+    "commit",
+    "dirty_diff_sha256",
+    "python",
+    "packages",
+    "platform",
+    "cpu",
+    "cpu_capability",
+    "threads",
+    "model_sha256",
+    "eval_prompts_sha256",
+    "started_at",
+)
 NEEDED_METRICS = ("step", "rollout/accuracy", "ledger/generated_tokens", "time/elapsed_s")
+
+
+@dataclass(frozen=True)
+class RunRecords:
+    """All records of one run; the tables with its name, arm and seed in every row."""
+
+    run: str
+    folder: Path
+    metrics: pd.DataFrame
+    evals: pd.DataFrame
+    environment: dict[str, Any]
+    config: dict[str, Any]
+    suites: dict[str, tuple[str, ...]]
+
+
+def named_seed(name: str) -> tuple[str, int]:
+    """Arm and seed in a name like `fipo-seed3`; of another name itself and -1."""
+    match = RUN_NAME.fullmatch(name)
+    return (match["arm"], int(match["seed"])) if match else (name, -1)
+
+
+def read_run(path: Path, key: Mapping[str, Any], must_have_steps: bool) -> RunRecords:
+    """One run's records, labelled by the run, arm and seed of `key`. Raises RecordsError naming the damaged file."""
+    config = read_json(path / "config.json", versioned=True).get("config")
+    if not isinstance(config, dict) or not all(isinstance(section, dict) for section in config.values()):
+        raise RecordsError(f"expected sections of settings in {path / 'config.json'}, got none: restore the file")
+    metrics = read_metrics(path)
+    if metrics.empty and must_have_steps:
+        raise RecordsError(f"expected lines in {path / 'metrics.jsonl'} of a finished run, got none: restore it")
+    environment = read_json(path / "environment.json")
+    kept = {field: environment.get(field) for field in ENVIRONMENT_FIELDS}
+    labels = {name: key[name] for name in ("run", "arm", "seed")}
+    return RunRecords(
+        run=str(key["run"]),
+        folder=path,
+        metrics=metrics.assign(**labels),
+        evals=read_evals(path).assign(**labels),
+        environment={"run": key["run"], **kept},
+        config=config,
+        suites=suites_of(environment, path / "environment.json"),
+    )
 
 
 def read_json(path: Path, versioned: bool = False) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from analysis.records.run_files import read_json
 PARAMETER, ACTED, CONSTRAINT = "param.", "acted.", "constraint."
 COLUMNS = ("loss", "trial", "state", "reason", "value", "feasible", "seeds", "values", "ended")
 MEASURED = ("start_accuracy", "response_tokens", "truncated_share", "generated_tokens", "seconds", "attempts")
+ENDED = ("feasible", "over a limit", "infeasible", "failed", "pruned")
+WITH_VALUE = ("feasible", "over a limit")
 FIELDS = ("losses", "spaces", "seeds", "sampler")
 
 
@@ -58,6 +60,10 @@ class Search:
             for name, space in spaces.items()
             if space.get("kind") != "fixed" and PARAMETER + name in self.trials
         }
+
+    def label(self, loss: str) -> str:
+        """The loss's name as papers write it."""
+        return loss.upper()
 
     def planned(self, loss: str) -> int | None:
         """How many trials of a loss the search was to run, where it says so."""
@@ -164,3 +170,31 @@ def _outcomes(table: pd.DataFrame) -> pd.Series:
 def _environments(folder: Path) -> list[dict[str, Any]]:
     found = sorted(path for path in (folder / "runs").glob("*/environment.json") if path.is_file())
     return [{"run": path.parent.name, **read_json(path)} for path in found]
+
+
+def open_trials(search: Search) -> dict[str, int]:
+    """By loss, how many trials of the plan have not ended."""
+    going = search.trials["outcome"].isin(["running", "waiting"])
+    counts = {loss: int(going[search.trials["loss"] == loss].sum()) for loss in search.losses}
+    for loss in search.losses:
+        planned = search.planned(loss)
+        if planned is not None:
+            counts[loss] = max(counts[loss], planned - int((~going[search.trials["loss"] == loss]).sum()))
+    return counts
+
+
+def seed_values(search: Search) -> pd.DataFrame:
+    """A row per seed of a trial that has a value: loss, trial, seed, seed_value."""
+    rows = search.trials[search.trials["outcome"].isin(WITH_VALUE)]
+    long = rows[["loss", "trial", "seeds", "values"]].explode(["seeds", "values"])
+    long = long.rename(columns={"seeds": "seed", "values": "seed_value"}).dropna(subset=["seed"])
+    return long.astype({"seed": int, "seed_value": float}).reset_index(drop=True)
+
+
+def word(value: Any) -> str:
+    """A parameter's value as its flag takes it: `true`, `none`, `0.0003`."""
+    text = str(value).lower()
+    try:
+        return text if isinstance(value, bool) else f"{float(text):.4g}"
+    except ValueError:
+        return text

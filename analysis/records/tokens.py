@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.errors import RecordsError
-from analysis.records.records import Study
+from analysis.records.study import Study
 
 TOKEN_COLUMNS = ["step", "prompt_id", "sample", "position", "text", "log_ratio", "future_kl", "influence_weight"]
 RESPONSE_COLUMNS = ["prompt_id", "sample", "prompt", "target", "correct", "advantage", "trained"]

@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from string import Template
@@ -11,39 +12,41 @@ from analysis.records.provenance import Source
 STYLE = """
 :root { --ink: #1c1c1c; --soft: #5c5c5c; --line: #dcdcdc; --accent: #0b5c8f; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1.2rem 4rem; max-width: 62rem; color: var(--ink); background: #fff;
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .2rem; }
-h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; padding-top: .9rem; border-top: 1px solid var(--line); }
-p { max-width: 46rem; overflow-wrap: anywhere; }
-.soft, figcaption, .soft p { color: var(--soft); font-size: .875rem; }
-.verdict { border-left: 4px solid var(--accent); background: #f3f7fa; padding: .8rem 1rem; margin: 1rem 0; }
-.verdict p { margin: 0; max-width: none; } .verdict p + p { margin-top: .6rem; font-size: .9rem; color: var(--soft); }
-.warning { border-left: 4px solid #d55e00; background: #fdf4ee; padding: .6rem 1rem; margin: 1rem 0; }
-.question { font-size: 1.05rem; font-weight: 600; margin: .6rem 0 0; }
-.verdict ul, .warning ul { margin: 0; padding-left: 1.1rem; }
-nav ul { list-style: none; padding: 0; margin: .8rem 0; display: flex; flex-wrap: wrap; gap: .2rem 1.1rem;
-  font-size: .9rem; }
+body { margin: 0 auto; padding: 1rem 1.2rem 4rem; max-width: 80rem; color: var(--ink); background: #fff;
+  font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+h1 { font-size: 1.35rem; line-height: 1.2; margin: 0 0 .2rem; }
+h2 { font-size: 1.1rem; margin: 0; display: inline; } h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
+p { max-width: 60rem; overflow-wrap: anywhere; margin: .5rem 0; } li { overflow-wrap: anywhere; }
+.soft, figcaption, .soft p { color: var(--soft); font-size: .85rem; }
+header p { margin: 0 0 .6rem; }
+.screen { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0 1.6rem; align-items: start; }
+@media (min-width: 60rem) { .screen { grid-template-columns: minmax(0, 5fr) minmax(0, 7fr); } }
+.verdict { border-left: 4px solid var(--accent); background: #f3f7fa; padding: .5rem .9rem; margin: 0 0 .7rem; }
+.verdict p { margin: .25rem 0; }
+.warning { border-left: 4px solid #d55e00; background: #fdf4ee; padding: .3rem .9rem; margin: .6rem 0; }
+ul, ol { margin: .2rem 0; padding-left: 1.2rem; } .verdict li { margin: .25rem 0; }
+nav { border-bottom: 1px solid var(--line); margin: .8rem 0 0; }
+nav ul { list-style: none; padding: 0 0 .5rem; display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; font-size: .85rem; }
 a { color: var(--accent); }
-figure { margin: 1.2rem 0; } figure img { width: 100%; height: auto; max-width: 58rem; }
-.picture { overflow-x: auto; } .picture img { min-width: 36rem; }
-figcaption { max-width: 54rem; } figcaption p { margin: .4rem 0; max-width: none; }
+section > details { border-bottom: 1px solid var(--line); padding: .55rem 0; }
+figure { margin: .3rem 0 .8rem; } figure img { width: 100%; height: auto; max-width: 58rem; display: block; }
+.picture { overflow-x: auto; } .picture img { min-width: 34rem; }
+figcaption { max-width: 58rem; } figcaption p { margin: .3rem 0; max-width: none; }
 details { margin: .3rem 0; } summary { cursor: pointer; }
-.scroll { overflow-x: auto; margin: .8rem 0; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; min-width: 100%; }
-th, td { padding: .35rem .7rem .35rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+.scroll { overflow-x: auto; margin: .6rem 0; }
+table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+td { max-width: 22rem; overflow-wrap: break-word; }
 th { font-weight: 600; vertical-align: bottom; } thead th { border-bottom: 1.5px solid #888; }
-td.number, th.number { text-align: right; white-space: nowrap; padding-left: .5rem; } th.number { white-space: normal; }
+td.number, th.number { text-align: right; white-space: nowrap; } th.number { white-space: normal; max-width: 9rem; }
 .skip { position: absolute; left: -999rem; } .skip:focus { left: 1rem; background: #fff; padding: .4rem; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-caption { text-align: left; padding: .2rem 0; color: var(--soft); }
 code { overflow-wrap: anywhere; }
 @page { margin: 15mm; }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } nav, .skip { display: none; }
-  figure, tr, .verdict, .warning { break-inside: avoid; } h2, h3 { break-after: avoid; }
+  .screen { display: block; } figure, tr, .verdict, .warning { break-inside: avoid; } h2, h3 { break-after: avoid; }
   details::details-content { content-visibility: visible; display: block; }
-  .scroll, .picture { overflow: visible; } .picture img { min-width: 0; }
-  table { font-size: 7.5pt; }
+  .scroll, .picture { overflow: visible; } .picture img { min-width: 0; } table { font-size: 7.5pt; }
   figure img { max-height: 220mm; object-fit: contain; } }
 """
 
@@ -61,7 +64,6 @@ PAGE = Template("""<!DOCTYPE html>
 <h1>$title</h1>
 <p class="soft">$subtitle</p>
 </header>
-$contents
 <main id="main">
 $body
 </main>
@@ -69,13 +71,12 @@ $body
 </html>
 """)
 
-
 MOST_CSV_BYTES = 24_000  # of a table that is kept inside the page
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What is left of a chart once it is written: its words, its PNG, and its tables by file name.
+    """What is left of a figure once it is written: its words, its PNG, and its tables by file name.
 
     A table is None where it is too large to be kept inside the page.
     """
@@ -83,6 +84,7 @@ class Shown:
     name: str
     title: str
     caption: str
+    details: str
     alt: str
     image: bytes
     tables: dict[str, bytes | None]
@@ -90,7 +92,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page with an entry in its table of contents."""
+    """A part of the page that unfolds, with an entry in its table of contents; none where `html` is empty."""
 
     anchor: str
     short: str
@@ -98,47 +100,51 @@ class Section:
     html: str
 
 
-def page(title: str, subtitle: str, first_screen: str, sections: list[Section]) -> str:
-    """The whole document: the first screen, the table of contents, the sections."""
-    entries = "".join(f'<li><a href="#{item.anchor}">{escape(item.short)}</a></li>' for item in sections)
+def page(title: str, subtitle: str, first_screen: str, sections: Sequence[Section]) -> str:
+    """The whole document: the first screen, the table of contents, the folded sections."""
+    shown = [item for item in sections if item.html]
+    entries = "".join(f'<li><a href="#{item.anchor}">{escape(item.short)}</a></li>' for item in shown)
     contents = f'<nav aria-label="Contents"><ul>{entries}</ul></nav>'
+    # The anchor lies inside of what is folded: following a link to it unfolds it.
     parts = [
-        f'<section id="{item.anchor}" aria-labelledby="{item.anchor}-title">\n<h2 id="{item.anchor}-title">'
-        f"{escape(item.title)}</h2>\n{item.html}\n</section>"
-        for item in sections
+        f"<section><details><summary><h2>{escape(item.title)}</h2></summary>\n"
+        f'<div id="{item.anchor}">{item.html}</div></details></section>'
+        for item in shown
     ]
-    body = _minus_signs("\n".join([first_screen, *parts]))
-    head = {"title": escape(title), "subtitle": escape(subtitle), "style": STYLE, "contents": contents}
-    return PAGE.substitute(head, body=body)
+    body = _minus_signs("\n".join([first_screen, contents, *parts]))
+    return PAGE.substitute(title=escape(title), subtitle=escape(subtitle), style=STYLE, body=body)
 
 
-def paragraph(text: str) -> str:
+def paragraph(text: str, kind: str = "") -> str:
     """A paragraph of plain text."""
-    return f"<p>{escape(text)}</p>"
+    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
 def box(kind: str, html: str) -> str:
-    """A box that stands out: `verdict` or `warning`."""
-    return f'<div class="{kind}">{html}</div>'
+    """A box that stands out: `verdict` or `warning`; nothing where there is nothing in it."""
+    return f'<div class="{kind}">{html}</div>' if html else ""
 
 
-def bullets(texts: list[str]) -> str:
-    """A list of plain texts."""
-    return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"
+def bullets(texts: Sequence[str]) -> str:
+    """A list of plain texts, or nothing."""
+    return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>" if texts else ""
+
+
+def folded(summary: str, html: str) -> str:
+    """Content behind a line that unfolds it, or nothing."""
+    return f"<details><summary>{escape(summary)}</summary>{html}</details>" if html else ""
 
 
 def figure(shown: Shown, source: Source, warning: str = "") -> str:
     """An image inside the page with its text for those who do not see it, its caption, its data and its source."""
-    data = b64encode(shown.image).decode("ascii")
     links = ", ".join(_link(name, content) for name, content in shown.tables.items())
-    origin = f"{source.commits}; {source.claims}"
+    command = f"<p>Drawn again by <code>{escape(source.command(shown.name))}</code></p>"
+    more = f"{paragraph(shown.details) if shown.details else ''}<p>Data: {links}.</p>{command}"
     return (
         f'<figure><div class="picture" role="region" tabindex="0" aria-label="{escape(shown.title)}">'
-        f'<img src="data:image/png;base64,{data}" alt="{escape(shown.alt or shown.title)}"></div>\n'
-        f"<figcaption>{paragraph(shown.caption + warning)}<p>Data: {links}.</p>"
-        f"<details><summary>Made from {len(source.runs)} runs</summary><p>{escape(origin)}.</p>"
-        f"<p>Drawn again by <code>{escape(source.command(shown.name))}</code></p>"
-        f"<p>{escape(', '.join(source.runs))}</p></details></figcaption></figure>"
+        f'<img src="data:image/png;base64,{b64encode(shown.image).decode("ascii")}" alt="{escape(shown.alt)}"></div>\n'
+        f"<figcaption>{paragraph(shown.caption + warning)}{folded('Details, data and source', more)}</figcaption>"
+        "</figure>"
     )
 
 

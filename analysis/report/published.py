@@ -1,18 +1,15 @@
-"""The report's section on published numbers: what was measured beside them, all of them, and what makes ours."""
+"""Published numbers: what was measured beside them, and all of them; docs/published.md says what makes ours."""
 
-from html import escape
 from math import isnan
 
 import pandas as pd
 
 from analysis.figures.paper import FIGURES, missing_paper_figures
-from analysis.figures.style import arm_label
 from analysis.formatting import listed, plain, signed, with_interval
 from analysis.records.published import comparability, comparable, published
-from analysis.records.published_items import Item, items
-from analysis.records.records import Study
-from analysis.report.page import bullets, paragraph
-from analysis.report.tables import table
+from analysis.records.study import Study
+from analysis.report.page import bullets, folded, paragraph
+from analysis.report.tables import Table
 from analysis.statistics.intervals import Interval
 from analysis.verdict.published import Compared, paper_comparison
 
@@ -27,8 +24,8 @@ READING = (
 
 
 def published_section(study: Study) -> str:
-    """Measured beside published where there is anything, then everything published, then the commands."""
-    return "\n".join([_beside(study), *_all_published(study), _items()])
+    """Measured beside published where there is anything, then everything published."""
+    return _beside(study) + _all_published(study)
 
 
 def _beside(study: Study) -> str:
@@ -37,9 +34,13 @@ def _beside(study: Study) -> str:
     if not compared:
         return paragraph(_why_none(study))
     head = ["Benchmark", "Arm", "Metric", "Source", "Published", "Final", "n", "Peak", "Published - final"]
-    parts = [paragraph(comparability(study.configs)), table([*head, "One standard error"], [*map(_row, compared)], 4)]
-    parts += [f'<p class="soft">{escape(READING)}</p>', "<h3>Differences of protocol</h3>", _differences(compared)]
-    return "\n".join(parts)
+    parts = [
+        paragraph(comparability(study.configs)),
+        Table([*head, "One standard error"], [_row(study, one) for one in compared], 4).html,
+    ]
+    return "\n".join(
+        [*parts, paragraph(READING, "soft"), "<h3>Differences of protocol</h3>", _differences(study, compared)]
+    )
 
 
 def _why_none(study: Study) -> str:
@@ -54,12 +55,12 @@ def _why_none(study: Study) -> str:
     )
 
 
-def _row(one: Compared) -> list[str]:
+def _row(study: Study, one: Compared) -> list[str]:
     asked = f"{one.metric}@{one.asked}"
     percent = Interval(100 * one.final.mean, 100 * one.final.low, 100 * one.final.high, one.final.n)
     return [
         one.benchmark,
-        arm_label(one.arm),
+        study.label(one.arm),
         asked if one.k == one.asked else f"{asked}, here {one.metric}@{one.k}",
         one.source,
         plain(100 * one.published, 0),
@@ -83,11 +84,11 @@ def _against_noise(one: Compared) -> str:
     return f"{points}, {place} standard error{'' if errors <= 1 else 's'}"
 
 
-def _differences(compared: list[Compared]) -> str:
+def _differences(study: Study, compared: list[Compared]) -> str:
     """For each arm and source whose published runs differ from ours alike, the differences as a list."""
     groups: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
     for one in compared:
-        named = groups.setdefault((arm_label(one.arm), one.source, one.differences), [])
+        named = groups.setdefault((study.label(one.arm), one.source, one.differences), [])
         if one.benchmark not in named:
             named.append(one.benchmark)
     return "\n".join(
@@ -96,7 +97,7 @@ def _differences(compared: list[Compared]) -> str:
     )
 
 
-def _all_published(study: Study) -> list[str]:
+def _all_published(study: Study) -> str:
     """Every published number, apart from what was measured, and which of the paper's figures these runs can mirror."""
     rows = [
         [
@@ -118,28 +119,5 @@ def _all_published(study: Study) -> list[str]:
         "paper_figure_NN."
     )
     absent = [f"Figure {number.replace('_', ' ')}, {why}" for number, why in missing.items()]
-    return [
-        f"<details><summary>{len(rows)} published numbers</summary>{table(head, rows, texts=5)}</details>",
-        f'<p class="soft">{escape(words)}</p>',
-        bullets(absent),
-    ]
-
-
-def _items() -> str:
-    """Which commands make each table and figure of the papers here."""
-    rows = "".join(
-        f"<tr><td>{escape(item.name)}</td><td>{escape(item.shows)}</td><td>{_made_by(item)}</td></tr>\n"
-        for item in items()
-    )
-    heads = "".join(f'<th scope="col">{words}</th>' for words in ("Published", "What it shows", "What makes ours"))
-    label = "What makes each table and figure of the papers here"
-    return (
-        f'<details><summary>{label}</summary><div class="scroll" role="region" tabindex="0" aria-label="{label}">'
-        f"<table><thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table></div></details>"
-    )
-
-
-def _made_by(item: Item) -> str:
-    """A command to a line, then what a reader must know."""
-    lines = [*(f"<code>{escape(command)}</code>" for command in item.commands), escape(item.note)]
-    return "".join(f"<div>{line}</div>" for line in lines if line)
+    numbers = folded(f"{len(rows)} published numbers", Table(head, rows, words=5).html)
+    return numbers + paragraph(words, "soft") + bullets(absent)

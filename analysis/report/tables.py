@@ -1,83 +1,213 @@
-"""The report's tables as HTML: numbers in, escaped cells out."""
+"""The tables of a study's report: findings in, cells of text out, for the page and for LaTeX alike."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+from math import isnan
 
 import pandas as pd
 
-from analysis.figures.style import arm_label, arm_styles
-from analysis.formatting import p_value, with_interval
-from analysis.records.outcomes import OUTCOMES, summary
-from analysis.records.provenance import commits, environment_rows, not_used
-from analysis.records.records import Study
-from analysis.report.page import Section, paragraph
+from analysis.figures.claims import compared_words
+from analysis.formatting import bracket, p_value, plain, signed, with_interval
+from analysis.records.claims import Claim
+from analysis.records.outcomes import OUTCOMES, scores_of, summary
+from analysis.records.provenance import environment_rows, not_used
+from analysis.records.search import word
+from analysis.records.study import Block, Study
 from analysis.statistics.intervals import Interval
 from analysis.verdict.findings import Findings
+from analysis.verdict.gains import Gains
+from analysis.verdict.levels import levels_table
+from analysis.verdict.verdicts import Verdict
 
-MAIN = ("auc", "final_accuracy", "final_response_tokens", "generated_tokens", "seconds")
-MORE = ("start_accuracy", "accuracy_at_equal_tokens", "discarded_tokens", "peak_accuracy", "peak_inflation")
+MAIN = ("auc", "final_accuracy", "accuracy_at_equal_tokens", "final_response_tokens", "generated_tokens", "seconds")
+MORE = ("start_accuracy", "discarded_tokens", "peak_accuracy", "peak_inflation", "length_slope")
 HEADINGS = {
-    "auc": "AUC (primary)",
+    "auc": "Speed of learning (AUC)",
     "final_accuracy": "Final accuracy",
     "final_response_tokens": "Response tokens",
     "generated_tokens": "Generated tokens, thousands",
     "seconds": "Seconds",
     "start_accuracy": "Accuracy before training",
-    "accuracy_at_equal_tokens": "Accuracy at equal generated tokens",
+    "accuracy_at_equal_tokens": "Accuracy at equal tokens",
     "discarded_tokens": "Discarded tokens, thousands",
     "peak_accuracy": "Peak accuracy (biased upwards)",
     "peak_inflation": "Peak: luck alone gives up to",
     "length_slope": "Length slope within prompt",
 }
+COURSE_HEADINGS = {
+    "gradient_norm": "Gradient norm",
+    "clipped_share": "Updates clipped",
+    "step_norm": "Step of Adam",
+    "kl_to_old": "KL to the old policy",
+    "influence_weight": "Mean weight",
+    "moved_share": "Weights off 1",
+}
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1, name: str = "") -> str:
-    """An HTML table that scrolls where the page is narrower; the first `texts` columns hold words, not numbers."""
-    heads = "".join(f'<th scope="col"{_kind(place, texts)}>{escape(title)}</th>' for place, title in enumerate(head))
-    body = "".join(
-        "<tr>" + "".join(f"<td{_kind(place, texts)}>{escape(cell)}</td>" for place, cell in enumerate(row)) + "</tr>\n"
-        for row in rows
-    )
-    label = escape(name or f"Table: {', '.join(head[:3])}")
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table><thead><tr>{heads}</tr></thead>\n'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+@dataclass(frozen=True)
+class Table:
+    """Cells of text; the first `words` columns hold words, the others numbers."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: int = 1
+
+    @property
+    def html(self) -> str:
+        """A table that scrolls where the page is narrower; nothing without rows."""
+        if not self.rows:
+            return ""
+        kinds = ["" if place < self.words else ' class="number"' for place in range(len(self.head))]
+        heads = "".join(f'<th scope="col"{k}>{escape(title)}</th>' for k, title in zip(kinds, self.head, strict=True))
+        body = "".join(
+            "<tr>" + "".join(f"<td{k}>{escape(cell)}</td>" for k, cell in zip(kinds, row, strict=True)) + "</tr>\n"
+            for row in self.rows
+        )
+        label = escape(f"Table: {', '.join(self.head[:3])}")
+        return (
+            f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table>'
+            f"<thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+        )
 
 
-def outcome_table(found: Findings, names: Sequence[str]) -> str:
-    """A row per arm: seeds, and mean with t interval of each outcome."""
-    by_outcome = {name: summary(found.outcomes, name) for name in names}
-    counts = found.outcomes.groupby("arm", sort=False).size()
-    styles = arm_styles([str(arm) for arm in counts.index])
-    rows = [
-        [style.label, str(counts[arm]), *(_outcome_cell(by_outcome[name][arm], name) for name in names)]
-        for arm, style in styles.items()
+def verdict_table(found: Findings) -> Table:
+    """A row per claim, then those that cannot be tested, then a row per control."""
+    rows = [_verdict_row(found.study, item) for item in found.verdicts]
+    rows += [["", text, "not tested", why, "", "", ""] for text, why in found.not_tested]
+    rows += [[item.key, item.sentence, item.word, "", "", "", ""] for item in found.controls]
+    head = ["Row", "Claim", "Verdict", "Effect [interval that decides]", "Holds if", "Warm starts as units", "Seeds"]
+    return Table(head, rows, words=6)
+
+
+def _verdict_row(study: Study, item: Verdict) -> list[str]:
+    digits, starts = OUTCOMES[item.claim.metric].digits, item.over_starts
+    return [
+        item.key,
+        item.claim.text + ("" if item.is_primary else " (exploratory)"),
+        item.word,
+        item.effect if item.identical else f"{item.effect} {item.unit}",
+        margin_words(item.claim),
+        "one warm start" if study.warm_starts < 2 else "" if starts is None else _numbers(starts, digits),
+        str(len(item.differences)),
     ]
-    return table(["Arm", "n", *(HEADINGS[name] for name in names)], rows)
 
 
-def difference_table(study: Study) -> str:
-    """A row per setting that differs between the arms, and whether the family allows it."""
-    differences = study.description.get("differences", [])
-    arms = [arm.name for arm in study.arms]
+def evidence_table(found: Findings) -> Table:
+    """A row per claim: how it was decided, and how far to trust its effect."""
+    rows = []
+    for item in found.verdicts:
+        shown, digits = item.evidence, OUTCOMES[item.claim.metric].digits
+        rows.append(
+            [
+                item.key,
+                compared_words(found.study, item),
+                shown.method,
+                f"{100 * shown.level:.4g} %",
+                p_value(shown.p),
+                p_value(item.p_corrected),
+                "n/a" if shown.welch is None else f"{_numbers(shown.welch, digits)}, p {p_value(shown.welch.p)}",
+                plain(shown.smallest_detectable, digits),
+                "n/a" if shown.seeds_needed is None else f"{shown.seeds_needed:,}",
+                str(len(item.collapsed)),
+            ]
+        )
+    head = ["Row", "Arms", "Test", "Level", "p of the margin", "Corrected p", "Welch's difference", "Detectable"]
+    return Table([*head, "Seeds for the margin", "Collapsed runs"], rows, words=3)
+
+
+def margin_words(claim: Claim) -> str:
+    """What the effect must be for the claim to hold."""
+    if claim.kind == "equivalent":
+        return f"within \N{PLUS-MINUS SIGN}{claim.margin:g}"
+    return f"above {claim.margin:g}" if claim.direction == "higher" else f"below {-claim.margin:g}"
+
+
+def outcome_table(found: Findings, block: str, names: Sequence[str]) -> Table:
+    """A row per arm of a block that varies nothing: seeds, and mean with t interval of each outcome."""
+    rows = scores_of(found.scores, block)
+    by_outcome, counts = {name: summary(rows, name) for name in names}, rows.groupby("arm", sort=False).size()
+    cells = [
+        [found.study.label(str(arm)), str(n), *(_outcome(by_outcome[name][str(arm)], name) for name in names)]
+        for arm, n in counts.items()
+    ]
+    return Table(["Arm", "Seeds", *(HEADINGS[name] for name in names)], cells)
+
+
+def level_table(found: Findings, block: Block, metric: str = "final_accuracy") -> Table:
+    """A row per arm of a block that varies settings: its accuracy at each level, and at its own best one."""
+    table = levels_table(found.scores, block, metric)
+    levels = list(dict.fromkeys(table["level"]))
+    collapsed = scores_of(found.scores, block.name).groupby("arm")["collapsed"].sum()
     rows = [
         [
-            str(item["field"]),
-            "yes" if item.get("allowed", True) else "CONFOUND",
-            *(str(item["values"].get(arm, "not compared")) for arm in arms),
+            found.study.label(str(arm)),
+            *(with_interval(_interval(row)) for _, row in of_arm.iterrows()),
+            str(int(collapsed[arm])),
         ]
-        for item in differences
+        for arm, of_arm in table.groupby("arm", sort=False)
     ]
-    return table(["Setting", "Admitted", *arms], rows, texts=2 + len(arms))
+    return Table(["Arm", *(_level(level) for level in levels), "Collapsed runs"], rows)
 
 
-def within_prompt_rows(within: pd.DataFrame) -> str:
-    """A row per arm of the within-prompt view."""
+def course_table(study: Study, item: Gains) -> Table:
+    """How hard each arm of a block trained: damping can look like credit."""
+    known = [name for name in COURSE_HEADINGS if name in item.course and item.course[name].notna().any()]
+    rows = [
+        [study.label(row["arm"]), *(plain(row[name]) for name in known), f"{row['collapsed']:.0f}"]
+        for _, row in item.course.iterrows()
+    ]
+    return Table(["Arm", *(COURSE_HEADINGS[name] for name in known), "Collapsed runs"], rows)
+
+
+def share_table(study: Study, item: Gains) -> Table:
+    """A row per arm: its gain over the baseline, and its share of the gain of the arm that the placebos stand for."""
+    rows = [
+        [
+            study.label(row["arm"]),
+            f"{signed(row['mean'])} {bracket(row['low'], row['high'])}",
+            item.shares[row["arm"]].words if row["arm"] in item.shares else "1",
+        ]
+        for _, row in item.means.iterrows()
+    ]
+    head = ["Arm", f"Gain over {study.label(item.baseline)}", f"Share of the gain of {study.label(item.whole)}"]
+    return Table(head, rows)
+
+
+def block_table(found: Findings) -> Table:
+    """What was run, a row per block."""
+    rows = [
+        [
+            block.name,
+            block.question,
+            ", ".join(found.study.label(arm) for arm in block.arms),
+            ", ".join(f"{name} {value}" for name, value in block.settings.items()),
+            f"{' and '.join(block.varied)}: {', '.join(map(_level, block.levels))}" if block.varied else "",
+            str(block.seeds),
+            str(len(scores_of(found.scores, block.name))),
+        ]
+        for block in found.study.blocks.values()
+    ]
+    return Table(["Block", "Question", "Arms", "Settings", "Varied", "Seeds", "Scores"], rows, words=5)
+
+
+def difference_table(study: Study) -> Table:
+    """A row per setting that differs between the arms of a comparison, and whether the family allows it."""
+    arms = [arm.name for arm in study.arms]
+    rows = [
+        [str(item["field"]), "yes" if item.get("allowed", True) else "CONFOUND"]
+        + [word(item["values"].get(arm, "not compared")) for arm in arms]
+        for item in study.description.get("differences", [])
+    ]
+    return Table(["Setting", "Allowed", *(study.label(arm) for arm in arms)], rows, words=2 + len(arms))
+
+
+def within_table(study: Study, within: pd.DataFrame) -> Table:
+    """A row per arm of the view within prompts."""
     concordance, slope = (within[within["measure"] == name].set_index("arm") for name in ("concordance", "slope"))
     rows = [
         [
-            arm_label(str(arm)),
+            study.label(str(arm)),
             f"{row['n']}",
             with_interval(_interval(row)),
             p_value(row["p"]),
@@ -87,55 +217,35 @@ def within_prompt_rows(within: pd.DataFrame) -> str:
         ]
         for (arm, row), (_, of_slope) in zip(concordance.iterrows(), slope.iterrows(), strict=True)
     ]
-    head = ["Arm", "n", "P(right answer is longer)", "Permutation p, these policies", "Logit slope per log token"]
-    return table([*head, "Prompts with right and wrong", "Cut off"], rows)
+    head = ["Arm", "Seeds", "P(right answer is longer)", "Permutation p, these policies", "Logit slope per log token"]
+    return Table([*head, "Prompts with right and wrong", "Cut off"], rows)
 
 
-def pass_rows(passed: pd.DataFrame) -> str:
-    """A row per arm, a column per k; k = 1 is the mean accuracy."""
-    ks = [int(k) for k in dict.fromkeys(passed["k"])]
-    rows = [
-        [
-            arm_label(str(arm)),
-            str(of_arm["n"].iloc[0]),
-            *(with_interval(_interval(row)) for _, row in of_arm.iterrows()),
-        ]
-        for arm, of_arm in passed.groupby("arm", sort=False)
-    ]
-    return table(["Arm", "n", *(f"pass@{k}" for k in ks)], rows)
-
-
-def not_used_table(study: Study) -> str:
-    """The runs that did not enter the comparison, or a line that says there are none."""
+def left_out_table(study: Study) -> Table:
+    """The runs that did not enter."""
     rows = [[str(cell) for cell in row] for row in not_used(study).itertuples(index=False)]
-    if not rows:
-        return "<p>None: every planned run finished.</p>"
-    return table(["Run", "State", "Steps done", "Reason"], rows, texts=4)
+    return Table(["Run", "State", "Steps done", "Reason"], rows, words=4)
 
 
-def environment_table(study: Study) -> str:
+def environment_table(study: Study) -> Table:
     """What the runs ran on."""
-    return table(["Field", "Value"], environment_rows(study), texts=2)
+    return Table(["Field", "Value"], environment_rows(study), words=2)
 
 
-def _outcome_cell(interval: Interval, name: str) -> str:
+def _outcome(interval: Interval, name: str) -> str:
     outcome = OUTCOMES[name]
     mean, low, high = (value * outcome.scale for value in (interval.mean, interval.low, interval.high))
     return with_interval(Interval(mean, low, high, interval.n), outcome.digits)
 
 
-def _interval(row: pd.Series) -> Interval:
-    return Interval(row["mean"], row["low"], row["high"], row["n"])
+def _interval(row: Mapping[str, float] | pd.Series) -> Interval:
+    return Interval(row["mean"], row["low"], row["high"], int(row["n"]))
 
 
-def _kind(place: int, texts: int) -> str:
-    return "" if place < texts else ' class="number"'
+def _numbers(found: object, digits: int) -> str:
+    difference, low, high = (float(getattr(found, name)) for name in ("difference", "low", "high"))
+    return signed(difference, digits) + ("" if isnan(low) else f" {bracket(low, high, digits)}")
 
 
-def record_sections(study: Study) -> list[Section]:
-    """What every report says of its records: which runs did not enter, and where the others ran."""
-    where = paragraph(commits(study.environments) + ".") + environment_table(study)
-    return [
-        Section("not-used", "Runs left out", "Runs that did not enter", not_used_table(study)),
-        Section("environment", "Environment", "Where it ran", where),
-    ]
+def _level(level: object) -> str:
+    return " and ".join(map(word, level)) if isinstance(level, tuple) else word(level)

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from math import isclose
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -112,42 +111,31 @@ def _compared(name: str, files: tuple[Path, Path], tolerance: float) -> list[str
         return []
     if not name.endswith(AS_NUMBERS):
         return [f"{name}: other bytes when made anew"]
-    found = list(_rows(ours, again, tolerance) if name.endswith(".csv") else _keys(ours, again, tolerance))
-    same = [] if tolerance else ["the same numbers in other bytes"]
-    return [f"{name}: {words}" for words in found or same]
-
-
-def _rows(ours: Path, again: Path, tolerance: float) -> Iterator[str]:
-    """A line per row that differs, with its columns and both values."""
-    a, b = (list(csv.reader(io.StringIO(path.read_text(encoding="utf-8")))) for path in (ours, again))
-    if len(a) != len(b):
-        yield f"{len(a)} lines in the report, {len(b)} made anew"
-    for number, (row, other) in enumerate(zip(a, b, strict=False), start=1):
-        cells = [
-            f"{column}: {_value(cell)} in the report, {_value(anew)} made anew"
-            for column, cell, anew in zip_longest(a[0], row, other)
-            if not _same(cell, anew, tolerance)
-        ]
-        if cells:
-            yield f"line {number}, {'; '.join(cells)}"
-
-
-def _keys(ours: Path, again: Path, tolerance: float) -> Iterator[str]:
-    """A line per value that differs, with its keys."""
     try:
-        trees = [json.loads(path.read_text(encoding="utf-8")) for path in (ours, again)]
+        mine, anew = (_csv_cells(path) if name.endswith(".csv") else _json_values(path) for path in files)
     except ValueError as error:
-        yield f"no JSON ({error})"
-        return
-    a, b = (dict(_leaves(tree, "")) for tree in trees)
-    for place in {**a, **b}:
-        mine, anew = a.get(place, ABSENT), b.get(place, ABSENT)
-        if not _same(mine, anew, tolerance):
-            yield f"{place}: {_value(mine)} in the report, {_value(anew)} made anew"
+        return [f"{name}: no JSON ({error})"]
+    found = [
+        f"{name}: {place}: {_value(mine.get(place, ABSENT))} in the report, {_value(anew.get(place, ABSENT))} made anew"
+        for place in {**mine, **anew}
+        if not _same(mine.get(place, ABSENT), anew.get(place, ABSENT), tolerance)
+    ]
+    return found if found or tolerance else [f"{name}: the same numbers in other bytes"]
+
+
+def _csv_cells(path: Path) -> dict[str, Any]:
+    """Every cell of a table by `line 2, mean`."""
+    head, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
+    numbered = enumerate(rows, start=2)
+    return {f"line {n}, {column}": cell for n, row in numbered for column, cell in zip(head, row, strict=False)}
+
+
+def _json_values(path: Path) -> dict[str, Any]:
+    """Every value of a JSON tree that is no object or list, or an empty one, by its keys."""
+    return dict(_leaves(json.loads(path.read_text(encoding="utf-8")), ""))
 
 
 def _leaves(tree: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Every value of a JSON tree that is no object or list, or an empty one, by its keys."""
     if isinstance(tree, dict | list) and tree:
         pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
         for key, value in pairs:

@@ -1,12 +1,13 @@
-"""Values of trials -> what n trials bring, how lucky the best is, and whether the value rises with a parameter."""
+"""Values of trials or evaluations -> what the best of several is worth, and how much of it is luck."""
 
-from math import inf, log2, nan, sqrt
+from math import nan, sqrt
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy import integrate, special, stats
+from scipy import special, stats
 
-from analysis.statistics.intervals import Difference, Scores, paired_t
+from analysis.statistics.intervals import Scores
 
 ROUNDING = 1e-12
 
@@ -55,32 +56,33 @@ def seed_noise(values: NDArray[np.float64]) -> float:
 
 def luck_of_the_best(noise: float, trials: int, seeds: int) -> float:
     """How far the best of so many equally good trials lies above their common truth: noise / sqrt(seeds) E[max z]."""
-    return noise / sqrt(seeds) * _expected_maximum_of_normals(trials)
+    return noise / sqrt(seeds) * expected_maximum_of_normals(np.ones(trials))
 
 
-def _expected_maximum_of_normals(n: int) -> float:
-    """E[max of n standard normals] = integral of x n phi(x) Phi(x)^(n - 1)."""
-    return float(integrate.quad(lambda x: x * n * stats.norm.pdf(x) * stats.norm.cdf(x) ** (n - 1), -inf, inf)[0])
+def peak_inflation(evaluations: pd.DataFrame, final: pd.DataFrame) -> float:
+    """E[max over t of an evaluation's sampling error], were the skill that of the last evaluations all along.
 
-
-def contrast(x: Scores, values: NDArray[np.float64], degree: int) -> Difference:
-    """The leading coefficient of each seed's polynomial in x, tested against 0 by a t test over seeds.
-
-    values: [seed, x]. Every seed is a block of its own: what it adds to all its values drops out of its slope.
+    evaluations, final: the answers of one run at all evaluations after training began, and at the last ones (step,
+    prompt_id, correct). An evaluation's error has variance sum_p q_p (1 - q_p) / (K P^2), K answers to each of P
+    prompts; q_p (1 - q_p) without bias from the last evaluations. Where accuracy rose on the way, this is more than
+    luck gave. Not a number where no prompt has two answers.
     """
-    each = slopes(x, values, degree)
-    return paired_t(each, np.zeros_like(each))
+    prompts = final.groupby("prompt_id", observed=True)["correct"].agg(["mean", "count"])
+    prompts = prompts[prompts["count"] > 1]
+    if prompts.empty:
+        return nan
+    share, k = prompts["mean"].to_numpy(float), prompts["count"].to_numpy(float)
+    variance = float((share * (1 - share) * k / (k - 1)).mean())
+    answers = evaluations.groupby("step").size().to_numpy(float)
+    return expected_maximum_of_normals(np.sqrt(variance / answers))
 
 
-def slopes(x: Scores, values: NDArray[np.float64], degree: int = 1) -> NDArray[np.float64]:
-    """The leading coefficient of each seed's least-squares polynomial in x. values: [seed, x]."""
-    places = np.asarray(x, dtype=float)
-    each = np.polyfit(places, values.T, degree)[0]
-    # What rounding leaves of an exact 0 would pass for a slope that all seeds agree on.
-    each[np.abs(each) * np.ptp(places) ** degree < ROUNDING] = 0.0
-    return np.asarray(each)
-
-
-def doublings(values: Scores) -> NDArray[np.float64]:
-    """log2 of each value, so that a slope is per doubling."""
-    return np.array([log2(value) for value in values])
+def expected_maximum_of_normals(deviations: NDArray[np.float64]) -> float:
+    """E[max] of independent normals about 0: the integral of 1 - F over x > 0 less that of F over x < 0."""
+    largest = float(deviations.max()) if deviations.size else 0.0
+    if largest == 0:
+        return 0.0
+    x = np.linspace(0.0, 9.0 * largest, 4001)
+    scaled = x[:, None] / np.maximum(deviations, 1e-300)
+    above, below = stats.norm.cdf(scaled).prod(axis=1), stats.norm.cdf(-scaled).prod(axis=1)
+    return float(np.trapezoid(1 - above - below, x))

@@ -5,7 +5,7 @@ are their own category throughout, never silently "wrong and long".
 """
 
 from dataclasses import asdict, dataclass
-from math import nan, sqrt
+from math import inf, nan, sqrt
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from analysis.statistics.logit import conditional_slope
 
 BINS = 6
 SMALLEST_BIN = 20
+MOST = 0.5
 Matrix = NDArray[np.float64]
 
 
@@ -166,3 +167,18 @@ def _label(edges: NDArray[np.int_], index: int) -> str:
         return "cut off"
     low, high = int(edges[index]), int(edges[index + 1]) - 1
     return str(low) if low == high else f"{low}-{high}"
+
+
+def length_ceiling(answers: pd.DataFrame) -> float:
+    """Mean tokens of right answers to every prompt, where the prompt determines how long those are; else infinite.
+
+    A right answer's usual length is the commonest one among the right answers to its prompt. Where most of them have
+    just that length, no loss can make right answers longer: what is left is to answer more prompts right. answers:
+    prompt_id, correct, response_tokens, of all arms that are compared. Prompts that nobody answered right are left out.
+    """
+    right = answers[answers["correct"].astype(bool)].assign(prompt_id=lambda rows: rows["prompt_id"].astype(object))
+    if right.empty:
+        return inf
+    usual = right.groupby("prompt_id")["response_tokens"].agg(lambda lengths: int(lengths.mode().iloc[0]))
+    share = float((right["response_tokens"] == right["prompt_id"].map(usual)).mean())
+    return float(usual.mean()) if share > MOST else inf

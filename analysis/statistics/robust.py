@@ -46,6 +46,11 @@ def shift_interval_of_one(scores: Scores, confidence: float = 0.95) -> Differenc
     return Difference(float(np.median(means)), float(low), float(high), p)
 
 
+def fewest_pairs(level: float) -> int:
+    """The smallest number of pairs of which the exact signed-rank test can reject anything at confidence `level`."""
+    return next(n for n in range(1, 200) if 2 * 0.5**n <= 1 - level + 1e-12)
+
+
 def rank_sum_distribution(n: int, m: int) -> NDArray[np.float64]:
     """P(U = u), u = 0..nm: the number of pairs in which the first of two equal arms without ties is the smaller."""
     counts = np.zeros((m + 1, n * m + 1))

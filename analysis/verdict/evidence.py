@@ -1,25 +1,35 @@
-"""Scores by seed and a claim -> the interval that decides it, and beside it all that says how far to trust that."""
+"""Scores by seed and a claim -> the interval that decides it, and beside it what says how far to trust that."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isnan
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.records.claims import Claim
-from analysis.statistics.decisions import FEWEST_SEEDS, Decision, decide, level_of
 from analysis.statistics.intervals import (
+    FEWEST_SEEDS,
+    Decision,
     Difference,
-    exact_permutation_p,
+    decide,
+    level_of,
     paired_t,
     seeds_needed,
     smallest_detectable_difference,
     welch,
 )
-from analysis.statistics.robust import shift_interval, shift_interval_of_one
+from analysis.statistics.robust import fewest_pairs, shift_interval, shift_interval_of_one
 
 POWER = 0.8
+FEWEST_FOR_RANKS = 8  # of a primary claim: below, the exact test can hardly reject anything
+METHODS = {  # by whether the seeds are paired and whether a run collapsed
+    (True, False): "paired",
+    (True, True): "signed-rank",
+    (False, False): "welch",
+    (False, True): "rank-sum",
+}
 Array = NDArray[np.float64]
 Test = Callable[[Array, Array, float], Difference]
 
@@ -28,25 +38,26 @@ Test = Callable[[Array, Array, float], Difference]
 class Evidence:
     """What the seeds say to a claim.
 
-    n: seeds of the arm and of the baseline (0 where there is none). level: the interval's confidence, low and high its
-    ends. method: `t` (Welch's, or one arm's own), or `shift` (median of the pairwise differences with its exact rank
-    interval), which a diverged run cannot move far. Every p is about the margin, and None with fewer than 5 seeds in an
-    arm: no significance is claimed from so few. p_paired is over the `pairs` seeds that both arms have.
+    n: seeds of the arm and of the baseline (0 where there is none). pairs: seeds that both have; a score of its own,
+    held against 0, is a pair too. method: `paired` (t test of the differences by seed) wherever 5 seeds are shared, or
+    all of fewer, else `welch`; where a run collapsed `signed-rank` (pseudo-median of the differences, exact interval)
+    and `rank-sum`, which such a run cannot move far. level: the interval's confidence, low and high its ends, not a
+    number where the seeds are too few for one. p: two-sided about the margin, None with fewer than 5 seeds.
     smallest_detectable: the true effect (for an equivalence the margin at no true effect) at which such seeds decide
-    the claim in 80 % of the studies; seeds_needed: per arm, so that they do for an effect of one margin beyond the
-    margin (for an equivalence at no effect). Both None where the method is not t.
+    the claim in 80 % of the studies; seeds_needed: so that they do for an effect of one margin beyond the margin (for
+    an equivalence at no effect). Both by the t test's formula from the spread that the deciding test sees.
+    welch: Welch's difference, interval and p, which take the arms as independent; None for one arm.
     """
 
     n: tuple[int, int]
+    pairs: int
     method: str
     effect: float
     level: float
     low: float
     high: float
     p: float | None
-    p_paired: float | None
-    pairs: int
-    p_permutation: float | None
+    welch: Difference | None
     smallest_detectable: float | None
     seeds_needed: int | None
     decision: Decision
@@ -54,92 +65,94 @@ class Evidence:
     @property
     def has_enough_seeds(self) -> bool:
         """Whether anything may be claimed from so many."""
-        return enough(self.n)
+        if self.method in ("paired", "signed-rank"):
+            return self.pairs >= FEWEST_SEEDS
+        return min(self.n) >= FEWEST_SEEDS
+
+    @property
+    def by_ranks(self) -> bool:
+        """Whether ranks stand for means, since a run collapsed."""
+        return self.method in ("signed-rank", "rank-sum")
 
 
-def evidence(claim: Claim, scores: pd.Series, baseline: pd.Series | None, primary: int, robust: bool) -> Evidence:
-    """The evidence on a claim from the scores by seed of its arm and baseline.
+def evidence(
+    claim: Claim, scores: pd.Series, baseline: pd.Series | None, primary: int, robust: bool = False
+) -> Evidence:
+    """The evidence on a claim from the scores by seed of its arm and baseline; without one they are held against 0.
 
     primary: the number of primary claims that the study can test; 1 for a claim outside of them.
-    robust: whether a run of these arms diverged.
+    robust: whether a run of these arms collapsed.
     """
     level = level_of(claim.kind, primary)
-    a, b = scores.to_numpy(float), None if baseline is None else baseline.to_numpy(float)
-    n = (len(a), 0 if b is None else len(b))
-    test = _test(b is None, robust)
-    found = test(a, _or_zero(b), level)
-    shared = scores.index.intersection(scores.index if baseline is None else baseline.index)
-    enough_seeds = enough(n)
-    may_decide = enough_seeds and not np.isnan(found.low)
-    return Evidence(
-        n=n,
-        method="shift" if robust else "t",
+    shared = scores.index if baseline is None else scores.index.intersection(baseline.index)
+    is_paired = baseline is None or 0 < min(FEWEST_SEEDS, len(scores), len(baseline)) <= len(shared)
+    a, b = scores.to_numpy(float), np.zeros(len(scores)) if baseline is None else baseline.to_numpy(float)
+    if is_paired:
+        first, second = scores[shared].to_numpy(float), b if baseline is None else baseline[shared].to_numpy(float)
+    else:
+        first, second = a, b
+    test = _test(is_paired, robust)
+    found = test(first, second, level)
+    spread: tuple[Array, Array | None] = (first - second, None) if is_paired else (first, second)
+    shown = Evidence(
+        n=(len(a), 0 if baseline is None else len(b)),
+        pairs=len(shared),
+        method=METHODS[is_paired, robust],
         effect=found.difference,
         level=level,
         low=found.low,
         high=found.high,
-        p=_p(claim, a, b, test) if enough_seeds else None,
-        p_paired=_paired_p(claim, scores, baseline, shared) if enough_seeds else None,
-        pairs=0 if baseline is None else len(shared),
-        p_permutation=_permutation_p(claim, a, b) if enough_seeds and b is not None else None,
-        smallest_detectable=None if robust else _smallest_detectable(claim, a, b, level),
-        seeds_needed=None if robust else _seeds_needed(claim, a, b, level),
-        decision=decide(claim.kind, claim.direction, claim.margin, found.low, found.high)
-        if may_decide
-        else "undecided",
+        p=None,
+        welch=None if baseline is None else _welch(claim, a, b, level),
+        smallest_detectable=_smallest_detectable(claim, *spread, level),
+        seeds_needed=seeds_needed(*spread, claim.margin, 1 - level, _power(claim)),
+        decision="undecided",
     )
+    if not shown.has_enough_seeds:
+        return shown
+    p = claim_p(claim, lambda shift: test(first - shift, second, 0.95))
+    word = decide(claim.kind, claim.direction, claim.margin, found.low, found.high)
+    may_decide = not isnan(found.low) and not lacks_ranks(claim, shown)
+    return Evidence(**{**vars(shown), "p": p, "decision": word if may_decide else "undecided"})
 
 
-def enough(n: tuple[int, int]) -> bool:
-    """Whether significance may be claimed from so many seeds of arm and baseline (0: there is no baseline)."""
-    return n[0] >= FEWEST_SEEDS and (n[1] == 0 or n[1] >= FEWEST_SEEDS)
+def fewest_for_ranks(claim: Claim, level: float) -> int:
+    """Seeds that ranks need to decide the claim: enough for the exact test, and at least 8 for a primary claim."""
+    return max(FEWEST_FOR_RANKS if claim.role == "primary" else FEWEST_SEEDS, fewest_pairs(level))
 
 
-def _test(one_arm: bool, robust: bool) -> Test:
-    if one_arm:
-        return (lambda a, _, level: shift_interval_of_one(a, level)) if robust else paired_t
-    return shift_interval if robust else welch
-
-
-def _or_zero(baseline: Array | None) -> Array:
-    """What an arm without a baseline is held against; a paired t test against it is the t test of one sample."""
-    return np.zeros(1) if baseline is None else baseline
-
-
-def _p(claim: Claim, a: Array, b: Array | None, test: Test) -> float:
-    """Two-sided p of the claim's margin; for an equivalence the larger of the two one-sided tests (TOST)."""
-    return claim_p(claim, lambda shift: test(a - shift, _or_zero(b), 0.95))
+def lacks_ranks(claim: Claim, found: Evidence) -> bool:
+    """Whether ranks would decide and the seeds are too few for them."""
+    seeds = found.pairs if found.method == "signed-rank" else min(found.n)
+    return found.by_ranks and seeds < fewest_for_ranks(claim, found.level)
 
 
 def claim_p(claim: Claim, shifted: Callable[[float], Difference]) -> float:
-    """The same from any test of `scores - shift` against the baseline."""
+    """Two-sided p of the claim's margin; for an equivalence the larger of the two one-sided tests (TOST).
+
+    shifted: any test of `scores - shift` against the baseline.
+    """
     if claim.kind == "superior":
         return shifted(claim.margin if claim.direction == "higher" else -claim.margin).p
     lower, upper = shifted(-claim.margin), shifted(claim.margin)
     return max(_one_sided(lower.p, lower.difference > 0), _one_sided(upper.p, upper.difference < 0))
 
 
+def _test(is_paired: bool, robust: bool) -> Test:
+    if is_paired:
+        return (lambda a, b, level: shift_interval_of_one(a - b, level)) if robust else paired_t
+    return shift_interval if robust else welch
+
+
+def _welch(claim: Claim, a: Array, b: Array, level: float) -> Difference:
+    """Welch's interval at the level, and p about the margin."""
+    found = welch(a, b, level)
+    p = claim_p(claim, lambda shift: welch(a - shift, b)) if min(len(a), len(b)) >= FEWEST_SEEDS else np.nan
+    return Difference(found.difference, found.low, found.high, p)
+
+
 def _one_sided(p: float, on_this_side: bool) -> float:
     return p / 2 if on_this_side else 1 - p / 2
-
-
-def _paired_p(claim: Claim, scores: pd.Series, baseline: pd.Series | None, shared: pd.Index) -> float | None:
-    if baseline is None or len(shared) < FEWEST_SEEDS:
-        return None
-    a, b = scores[shared].to_numpy(float), baseline[shared].to_numpy(float)
-    return claim_p(claim, lambda shift: paired_t(a - shift, b))
-
-
-def _permutation_p(claim: Claim, a: Array, b: Array) -> float | None:
-    if exact_permutation_p(a, b) is None:
-        return None
-
-    def shifted(shift: float) -> Difference:
-        p = exact_permutation_p(a - shift, b)
-        difference = float((a - shift).mean() - b.mean())
-        return Difference(difference, np.nan, np.nan, 1.0 if p is None else p)
-
-    return claim_p(claim, shifted)
 
 
 def _power(claim: Claim) -> float:
@@ -152,7 +165,3 @@ def _smallest_detectable(claim: Claim, a: Array, b: Array | None, level: float) 
     if distance is None or claim.kind == "equivalent":
         return distance
     return claim.margin + distance
-
-
-def _seeds_needed(claim: Claim, a: Array, b: Array | None, level: float) -> int | None:
-    return seeds_needed(a, b, claim.margin, 1 - level, _power(claim))

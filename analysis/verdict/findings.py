@@ -1,57 +1,137 @@
-"""A study with what its figures, tables and sentences share, computed once."""
+"""All that a study shows, computed once for its page, its figures and its files."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
 from analysis.records.outcomes import final_evaluations, outcomes
-from analysis.records.records import Study
+from analysis.records.study import Study
 from analysis.records.tokens import read_tokens
 from analysis.statistics.length import within_prompt, within_prompt_table
-from analysis.verdict.verdicts import Verdict, verdict
+from analysis.verdict.controls import Control, controls, sees_effects
+from analysis.verdict.gains import Gains, gains
+from analysis.verdict.inert import acted_table
+from analysis.verdict.notes import notes
+from analysis.verdict.verdicts import Verdict, not_tested, verdicts
+
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Findings:
-    """A study with what was computed from it once: outcomes per run, verdict, and the within-prompt view.
+    """A study with what was computed from it.
 
-    answers: those of the last evaluations, in the study's order of arms.
+    scores: a row per block, arm, level and seed; see `outcomes`. not_tested: text of a claim and what is missing.
     axis: what the course of training is drawn over, one of curves.AXES.
     """
 
     study: Study
-    outcomes: pd.DataFrame
-    verdict: Verdict
-    within_prompt: pd.DataFrame
-    answers: pd.DataFrame
+    scores: pd.DataFrame
+    verdicts: list[Verdict]
+    not_tested: list[tuple[str, str]]
+    controls: list[Control]
+    gains: list[Gains]
+    notes: list[str]
     axis: str = "steps"
+
+    @property
+    def primary(self) -> list[Verdict]:
+        """The verdicts that may be quoted."""
+        return [row for row in self.verdicts if row.is_primary]
+
+    @property
+    def question(self) -> str:
+        """What the study asks."""
+        if self.study.claims:
+            return self.study.claims.title
+        return "Pairs of arms, all exploratory: no claims were fixed before the runs"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every planned run counts."""
+        return len(self.scores) == self.study.planned_scores
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """The answers of the last evaluations, in the study's order of arms."""
+        rows = final_evaluations(self.study.evals, self.study.configs)
+        place = {arm.name: index for index, arm in enumerate(self.study.arms)}
+        ordered = rows.assign(place=rows["arm"].map(place), truncated=rows["truncated"].astype(bool))
+        return ordered.sort_values(["place", "seed", "step", "prompt_id", "sample"], ignore_index=True)
+
+    @cached_property
+    def within_prompt(self) -> pd.DataFrame:
+        """Length against being right within prompts, a row per arm and measure."""
+        return within_prompt_table(within_prompt(self.answers))
 
     @cached_property
     def tokens(self) -> pd.DataFrame:
         """The tokens that runs with influence weights kept, read when first asked for."""
         return read_tokens(self.study)
 
+    def verdict(self, claim: str) -> Verdict | None:
+        """The verdict on a claim by its id."""
+        return next((row for row in self.verdicts if row.claim.id == claim), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for a machine; not-a-numbers become null."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "question": self.question,
+            "claims": [_as_json(row) for row in self.verdicts],
+            "not_tested": dict(self.not_tested),
+            "controls": [asdict(row) | {"word": row.word} for row in self.controls],
+            "gains": [_gains_as_json(item) for item in self.gains],
+            "never_acted": [
+                {"block": block.name, **row}
+                for block in self.study.blocks.values()
+                for row in acted_table(self.scores, block).query("share == 0").drop(columns="share").to_dict("records")
+            ],
+            "notes": self.notes,
+        }
+        return dict(without_nan(content))
+
 
 def findings(study: Study, axis: str = "steps") -> Findings:
-    """All that the figures, tables and sentences of a report share."""
-    table = outcomes(study)
-    order = {arm.name: place for place, arm in enumerate(study.arms)}
-    table = table.sort_values(["arm", "seed"], key=lambda column: column.map(order) if column.name == "arm" else column)
-    answers = final_answers(study)
-    within = within_prompt_table(within_prompt(answers))
-    return Findings(study, table.reset_index(drop=True), verdict(study, table), within, answers, axis)
+    """Compute everything."""
+    scores = outcomes(study)
+    planted = controls(study, scores)
+    found = verdicts(study, scores, sees_effects(planted))
+    missing = not_tested(study, scores)
+    return Findings(study, scores, found, missing, planted, gains(study, scores), notes(study, scores), axis)
 
 
-def final_answers(study: Study) -> pd.DataFrame:
-    """The answers of the last evaluations, in the study's order of arms."""
-    answers = final_evaluations(study.evals)
-    place = {arm.name: index for index, arm in enumerate(study.arms)}
-    ordered = answers.assign(place=answers["arm"].map(place), truncated=answers["truncated"].astype(bool))
-    return ordered.sort_values(["place", "seed", "step", "prompt_id", "sample"], ignore_index=True)
+def without_nan(value: Any) -> Any:
+    """Replace NaN by null, since JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
 
 
-def seed_counts(found: Findings) -> str:
-    """How many seeds each arm has, for captions."""
-    counts = found.outcomes.groupby("arm", sort=False).size()
-    return "n (seeds): " + ", ".join(f"{arm} {count}" for arm, count in counts.items()) + "."
+def _as_json(row: Verdict) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        **asdict(row.claim),
+        **asdict(row.evidence),
+        "decision": row.decision,
+        "word": row.word,
+        "over_warm_starts": None if row.over_starts is None else asdict(row.over_starts),
+        "p_corrected": row.p_corrected,
+        "differences": {str(seed): float(value) for seed, value in row.differences.items()},
+        "collapsed": list(row.collapsed),
+    }
+
+
+def _gains_as_json(item: Gains) -> dict[str, Any]:
+    return {
+        "block": item.block,
+        "baseline": item.baseline,
+        "whole": item.whole,
+        "metric": item.metric,
+        "means": item.means.to_dict("records"),
+        "shares": {arm: asdict(share) for arm, share in item.shares.items()},
+    }

@@ -5,18 +5,22 @@ import pandas as pd
 from analysis.formatting import counted, listed
 from analysis.records.outcomes import PRIMARY
 from analysis.records.provenance import confounds
-from analysis.records.records import COUNTING, Study
-from analysis.verdict.controls import collapsed
+from analysis.records.study import COUNTING, Study
+from analysis.verdict.inert import never_acted
 
 
-def notes(study: Study, table: pd.DataFrame) -> list[str]:
-    """The notes on a study and its table of outcomes; empty where nothing is amiss."""
-    return [*_confounds(study), *notes_on_records(study), *_collapsed(study, table)]
-
-
-def notes_on_records(study: Study) -> list[str]:
-    """The notes that any study's records give rise to: when claims and seeds were fixed, and what was left out."""
-    return [*_claims(study), *_plans(study), *_unlike_records(study), *_left_out(study)]
+def notes(study: Study, scores: pd.DataFrame) -> list[str]:
+    """When claims and seeds were fixed, what was left out, what collapsed; empty where nothing is amiss."""
+    return [
+        *_confounds(study),
+        *_claims(study),
+        *_plans(study),
+        *_roles(study),
+        *_unlike_records(study),
+        *_left_out(study),
+        *_collapsed(study, scores),
+        *_inert(study, scores),
+    ]
 
 
 def _confounds(study: Study) -> list[str]:
@@ -53,6 +57,17 @@ def _plans(study: Study) -> list[str]:
     ]
 
 
+def _roles(study: Study) -> list[str]:
+    """An older study.json does not say what its controls are for."""
+    planted = [name for name in study.roles if study.role(name).planted]
+    if study.has_roles or not study.description or not planted:
+        return []
+    return [
+        f"study.json does not say what {listed(planted)} {'is' if len(planted) == 1 else 'are'} for, so no control is "
+        "reported: run the command that began the study again, which adds the roles and trains nothing that is done."
+    ]
+
+
 def _unlike_records(study: Study) -> list[str]:
     found = []
     named = study.description.get("primary_outcome", PRIMARY)
@@ -60,7 +75,7 @@ def _unlike_records(study: Study) -> list[str]:
         found.append(f"study.json names {named!r} as primary outcome, which this report does not compute: it uses AUC.")
     finished = study.metrics[~study.metrics["run"].isin(study.diverged)]
     steps = finished.groupby("run", observed=True)["step"].nunique()
-    if steps.nunique() > 1:
+    if study.is_comparison and steps.nunique() > 1:
         short = ", ".join(f"{run} ({count})" for run, count in steps[steps < steps.max()].items())
         found.append(f"Not all runs recorded {steps.max()} steps, so their outcomes are not quite comparable: {short}.")
     return found
@@ -69,20 +84,39 @@ def _unlike_records(study: Study) -> list[str]:
 def _left_out(study: Study) -> list[str]:
     planned = study.runs["arm"].isin([arm.name for arm in study.arms])
     lost = study.runs[~study.runs["state"].isin(COUNTING) & planned]
-    if lost.empty:
-        return []
-    names = ", ".join(f"{row.run} ({row.state})" for row in lost.itertuples())
-    return [f"Runs left out: {names}. If they failed because of what they were, the rest flatters their arm."]
+    open_ = lost["state"].isin(["not started", "running"])
+    found = []
+    if open_.any():
+        found.append(f"The study is not complete: {counted(int(open_.sum()), 'run')} of {int(planned.sum())} to come.")
+    if (~open_).any():
+        names = ", ".join(f"{row.run} ({row.state})" for row in lost[~open_].itertuples())
+        found.append(f"Runs left out: {names}. If they failed because of what they were, the rest flatters their arm.")
+    return found
 
 
-def _collapsed(study: Study, table: pd.DataFrame) -> list[str]:
-    compared = table[table["arm"].isin([arm.name for arm in study.compared_arms])]
-    runs = collapsed(study, compared)
+def _collapsed(study: Study, scores: pd.DataFrame) -> list[str]:
+    compared = scores[~scores["arm"].map(lambda arm: study.role(arm).planted).astype(bool)]
+    runs = list(dict.fromkeys(compared.loc[compared["collapsed"], "run"]))
     if not runs:
         return []
-    ended = f", of which {listed(study.diverged)} ended before their last step" if study.diverged else ""
+    cut = [run for run in runs if run in study.diverged]
+    ended = f", of which {listed(cut)} ended before the last step" if cut else ""
     return [
         f"Diverged or ended no better than they began: {listed(runs)}{ended}. They count at their last evaluation. "
-        "With such runs t intervals cover far less than they say, so claims about their arms rest on the median of the "
-        "pairwise differences and on exact ranks; the estimate without them stands beside."
+        "With such runs t intervals cover far less than they say, so claims about them rest on medians of the "
+        "differences and on exact ranks."
     ]
+
+
+def _inert(study: Study, scores: pd.DataFrame) -> list[str]:
+    """Values of a varied setting at which nothing could differ."""
+    found = []
+    for block in study.blocks.values():
+        for setting in block.varied:
+            for arm in block.arms:
+                values, everywhere = never_acted(scores, block, arm, setting)
+                at = "at any value" if everywhere else f"at {listed(values)}"
+                if values:
+                    words = f"{setting} never acted {at} in {study.label(arm)}: on 0 % of the tokens of every run."
+                    found.append(f"{block.name}: {words}")
+    return found

@@ -12,8 +12,8 @@ import pandas as pd
 from analysis.records.benchmark import answers_to, fewest_answers, problem_scores
 from analysis.records.outcomes import final_evaluations
 from analysis.records.published import benchmarks, comparable, protocol
-from analysis.records.records import Arm, Study
 from analysis.records.run_files import read_answers
+from analysis.records.study import Arm, Study
 from analysis.statistics.intervals import Interval, t_interval
 from analysis.verdict.paper_protocol import (
     benchmark_differences,
@@ -118,7 +118,7 @@ def _measured(study: Study, arm: Arm, benchmark: str, rows: pd.DataFrame) -> Mea
     wanted = rows[(rows["benchmark"] == benchmark) & (rows["arm"] == arm.name)]
     if wanted["metric"].str.startswith("cons").any():
         evals = _with_answers(study, evals)
-    final = final_evaluations(evals)
+    final = final_evaluations(evals, study.configs)
     # a run that diverged counts at its last evaluation
     last = final.groupby("run")["step"].transform("max")
     fell = final["run"].isin(study.diverged)

@@ -1,140 +1,219 @@
-"""What the evidence supports and what it does not: a word per claim, and the sentences that say it."""
+"""Claims -> verdicts: one kind for a comparison, a study of blocks and a search's winners.
 
-from dataclasses import asdict, dataclass
-from typing import Any
+A seed's runs share warm start, prompts and random numbers in every arm, so two arms are compared seed by seed. The
+interval holds for the warm starts that were used; beside it stands the one in which each warm start's mean is a unit.
+"""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import inf, isnan
+
+import numpy as np
 import pandas as pd
 
-from analysis.formatting import bracket, counted, plain, signed
-from analysis.records.outcomes import OUTCOMES
-from analysis.records.provenance import confounds
-from analysis.records.records import Study
-from analysis.statistics.decisions import FEWEST_SEEDS
-from analysis.verdict.claim_verdicts import UNFIXED, ClaimVerdict, claim_verdicts, not_tested
-from analysis.verdict.controls import Control, negative_control, positive_control
-from analysis.verdict.evidence import Evidence
-from analysis.verdict.notes import notes
+from analysis.formatting import bracket, listed, signed
+from analysis.records.claims import Claim
+from analysis.records.outcomes import OUTCOMES, final_evaluations, scores_of
+from analysis.records.study import Study
+from analysis.statistics.intervals import (
+    FEWEST_SEEDS,
+    LEVEL,
+    Difference,
+    benjamini_hochberg,
+    decide,
+    holm,
+    level_of,
+    paired_t,
+)
+from analysis.statistics.length import length_ceiling
+from analysis.verdict.evidence import Evidence, evidence, fewest_for_ranks, lacks_ranks
+from analysis.verdict.inert import identical, never_acted
+from analysis.verdict.questions import Side, asked_of, lacking, scored, sides_of
 
-ONE_START = "All seeds share one warm start, so the intervals say nothing about other warm starts."
-NOTHING = "There is nothing to compare: no claim's arms have runs."
+BLIND = "undecided: the positive control was not distinguishable"
+CEILING = "not testable here: at the ceiling of length"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer of a study: its sentences first, then the numbers that they are made from.
+    """A claim and what the seeds say to it.
 
-    not_tested: claims of the study's file that it cannot test, by their text, and what is missing.
+    key: how sentences refer to it, P1, P2, ... of primary claims and E1, ... of exploratory ones. sides: block and arm
+    of arm and baseline. differences: by the seeds that both have (of one arm its scores). over_starts: the same with a
+    warm start's mean as the unit, None with one warm start. p_corrected: Holm's over the primary claims, Benjamini and
+    Hochberg's over the exploratory ones. collapsed: scored runs that diverged or ended no better than they began.
+    identical: both arms are one run bit for bit in every seed. inert: where the claim's parameter never acted, in
+    words. reason: the word in place of a decision, empty where the evidence decides.
     """
 
-    question: str
-    sentence: str
-    what_it_would_take: str
-    claims: list[ClaimVerdict]
-    not_tested: dict[str, str]
-    positive: Control
-    negative: Control
-    notes: list[str]
+    key: str
+    claim: Claim
+    evidence: Evidence
+    sides: tuple[Side, ...]
+    differences: pd.Series
+    over_starts: Difference | None
+    collapsed: tuple[str, ...] = ()
+    identical: bool = False
+    inert: str = ""
+    reason: str = ""
+    p_corrected: float | None = None
 
     @property
-    def primary(self) -> list[ClaimVerdict]:
-        """Those that may be quoted."""
-        return [item for item in self.claims if item.is_primary]
+    def is_primary(self) -> bool:
+        """Whether it may be quoted; exploratory claims say where to look next."""
+        return self.claim.role == "primary"
 
-    def as_json(self) -> dict[str, Any]:
-        """The same for a machine; not-a-numbers become null, as JSON has none."""
-        content = asdict(self)
-        for row, item in zip(content["claims"], self.claims, strict=True):
-            row["verdict"], row["reason"] = item.evidence.decision, item.reason
-        return dict(without_nan(content))
+    @property
+    def decision(self) -> str:
+        """`supported`, `contradicted`, `undecided`, `identical` or `not testable`, without what qualifies it."""
+        if self.identical:
+            return "identical"
+        return self.reason.partition(":")[0].removesuffix(" here") if self.reason else self.evidence.decision
 
+    @property
+    def word(self) -> str:
+        """What the evidence says, and what qualifies it."""
+        if self.identical:
+            return "identical: the switch never acted"
+        if self.reason:
+            return self.reason
+        if not self.evidence.has_enough_seeds:
+            return f"undecided: fewer than {FEWEST_SEEDS} seeds"
+        if lacks_ranks(self.claim, self.evidence):
+            return f"undecided: ranks need at least {fewest_for_ranks(self.claim, self.evidence.level)} seeds"
+        return ", ".join(filter(None, (self.evidence.decision, *self._qualified)))
 
-def verdict(study: Study, table: pd.DataFrame) -> Verdict:
-    """The verdict on a study from its table of outcomes."""
-    found = claim_verdicts(study, table)
-    positive, negative = positive_control(study, table), negative_control(study, table)
-    return Verdict(
-        question=study.claims.title if study.claims else f"Pairs of arms, all exploratory: {UNFIXED}",
-        sentence=_sentence(study, found, (positive, negative)),
-        what_it_would_take=_what_it_would_take(found),
-        claims=found,
-        not_tested={claim.text: words for claim, words in not_tested(study)},
-        positive=positive,
-        negative=negative,
-        notes=notes(study, table),
-    )
-
-
-def effect_words(found: Evidence, metric: str) -> str:
-    """The effect with the interval that decides: `+0.012 [-0.003, +0.027]`, in the metric's own digits."""
-    digits = OUTCOMES[metric].digits
-    return f"{signed(found.effect, digits)} {bracket(found.low, found.high, digits)}"
-
-
-def _sentence(study: Study, found: list[ClaimVerdict], controls: tuple[Control, Control]) -> str:
-    if not found:
-        return NOTHING
-    positive, negative = controls
-    clauses = [positive.clause] + ([negative.clause] if negative.passed is False else [])
-    caveat = " (the arms differ in more than the loss)" if confounds(study) else ""
-    return f"{_headline(found)}{caveat}. {_capital(', and '.join(clauses))}."
-
-
-def _headline(found: list[ClaimVerdict]) -> str:
-    """The primary claims by word; without any, the exploratory ones, as what they are."""
-    items = [item for item in found if item.is_primary] or found
-    kind = "primary claim" if items[0].is_primary else "exploratory comparison"
-    if not any(item.evidence.has_enough_seeds for item in items):
-        seeds = max(max(item.evidence.n) for item in items)
+    @property
+    def _qualified(self) -> Sequence[str]:
+        found = self.evidence.decision != "undecided"
+        lost = found and not self.is_primary and self.p_corrected is not None and self.p_corrected >= LEVEL
         return (
-            f"Insufficient seeds: at most {seeds} per arm, and no significance is claimed from fewer than "
-            f"{FEWEST_SEEDS}, so {counted(len(items), kind)} {'is' if len(items) == 1 else 'are'} undecided"
+            "by ranks, since runs collapsed" if self.evidence.by_ranks else "",
+            self.inert,
+            "but not after correction for the number of questions" if lost else "",
+            "with seeds as units but not with warm starts as units" if found and not self.holds_over_starts else "",
         )
-    parts = []
-    for word in ("supported", "contradicted", "undecided"):
-        named = [
-            f"{_quoted(item)} ({effect_words(item.evidence, item.claim.metric)})"
-            for item in items
-            if item.evidence.decision == word
-        ]
-        if named:
-            parts.append(f"{word}: {'; '.join(named)}")
-    return f"Of {counted(len(items), kind)}, {'. '.join(_capital(part) if i else part for i, part in enumerate(parts))}"
+
+    @property
+    def holds_over_starts(self) -> bool:
+        """Whether the interval with warm starts as units decides the same; True where there is none."""
+        beside, claim = self.over_starts, self.claim
+        if beside is None:
+            return True
+        return decide(claim.kind, claim.direction, claim.margin, beside.low, beside.high) == self.evidence.decision
+
+    @property
+    def unit(self) -> str:
+        """Of the effect, in words."""
+        levels = {"own_best": " at its own best level", "mean": " in the mean over levels", None: ""}
+        return OUTCOMES[self.claim.metric].unit + levels[self.claim.levels]
+
+    @property
+    def effect(self) -> str:
+        """`+0.012 [-0.003, +0.027]`, the interval that decides."""
+        digits, found = OUTCOMES[self.claim.metric].digits, self.evidence
+        if self.identical:
+            return "no difference in any number"
+        ends = "[no interval from so few seeds]" if isnan(found.low) else bracket(found.low, found.high, digits)
+        return f"{signed(found.effect, digits)} {ends}"
 
 
-def _what_it_would_take(found: list[ClaimVerdict]) -> str:
-    undecided = [item for item in found if item.is_primary and item.evidence.decision == "undecided"]
-    if not undecided:
-        return f"What it would take to know more: other warm starts. {ONE_START}"
-    needs = "; ".join(f"{_quoted(item)}: {_need(item)}" for item in undecided)
-    return (
-        "What it would take to decide these (80 % power, for a true effect one margin from the margin; for an "
-        f"equivalence, for none): {needs}. {ONE_START}"
-    )
+def verdicts(study: Study, scores: pd.DataFrame, sees_effects: bool | None = None) -> list[Verdict]:
+    """Every claim that the runs can test, the primary ones first.
+
+    sees_effects: whether the positive control is distinguishable from what it is held against; where it is not, claims
+    against a placebo are undecided. None where nobody knows.
+    """
+    asked = asked_of(study)
+    primary = [claim for claim in asked if claim.role == "primary" and not isinstance(sides_of(study, claim), str)]
+    exploratory = [claim for claim in asked if claim.role != "primary" and not isinstance(sides_of(study, claim), str)]
+    # A claim whose arms have no run yet was asked all the same: it keeps its place among the primary ones.
+    found = [*_of_role(study, scores, primary, "P"), *_of_role(study, scores, exploratory, "E")]
+    if sees_effects is not False:
+        return found
+    return [replace(one, reason=one.reason or BLIND) if _is_against_placebo(study, one) else one for one in found]
 
 
-def _need(item: ClaimVerdict) -> str:
-    found, digits = item.evidence, OUTCOMES[item.claim.metric].digits
-    if item.claim.margin == 0:
-        detectable = plain(found.smallest_detectable, digits)
-        return f"no margin was declared; these seeds would find an effect of {detectable}"
-    if found.seeds_needed is None:
-        return "not to be said from these runs"
-    now = f" (now detectable: {plain(found.smallest_detectable, digits)})" if found.has_enough_seeds else ""
-    return f"about {max(found.seeds_needed, FEWEST_SEEDS):,} seeds per arm{now}"
+def not_tested(study: Study, scores: pd.DataFrame) -> list[tuple[str, str]]:
+    """The text of each claim of the study's file that its runs cannot test, and what is missing."""
+    if study.claims is None:
+        return []
+    missing = [(claim.text, lacking(study, scores, claim)) for claim in study.claims.claims]
+    return [*((text, why) for text, why in missing if why), *study.claims.gone]
 
 
-def _quoted(item: ClaimVerdict) -> str:
-    return f"\N{LEFT DOUBLE QUOTATION MARK}{item.claim.text}\N{RIGHT DOUBLE QUOTATION MARK}"
+def over_warm_starts(differences: pd.Series, starts: int, level: float) -> Difference | None:
+    """The mean with a t interval in which each warm start is one unit: seed s starts from s mod `starts`."""
+    if starts < 2 or differences.empty:
+        return None
+    means = differences.groupby(differences.index.to_numpy() % starts).mean().to_numpy(float)
+    return paired_t(means, np.zeros_like(means), level)
 
 
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
+def _of_role(study: Study, scores: pd.DataFrame, claims: Sequence[Claim], letter: str) -> list[Verdict]:
+    m = max(1, len(claims)) if letter == "P" else 1
+    tested = [(place, claim) for place, claim in enumerate(claims, 1) if not lacking(study, scores, claim)]
+    rows = [_decided(study, scores, claim, f"{letter}{place}", m) for place, claim in tested]
+    raw = [1.0 if row.evidence.p is None else row.evidence.p for row in rows]
+    corrected = holm([*raw, *[1.0] * (len(claims) - len(rows))]) if letter == "P" else benjamini_hochberg(raw)
+    return [
+        replace(row, p_corrected=None if row.evidence.p is None else p) for row, p in zip(rows, corrected, strict=False)
+    ]
 
 
-def without_nan(value: Any) -> Any:
-    """Replace NaN by null, since JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and value != value else value
+def _decided(study: Study, scores: pd.DataFrame, claim: Claim, key: str, m: int) -> Verdict:
+    """m: the number of claims among which the level is shared."""
+    sides = sides_of(study, claim)
+    assert not isinstance(sides, str)  # such a claim is not tested
+    of = [scored(study, scores, side, claim) for side in sides]
+    arm, baseline = of[0].scores, of[1].scores if len(of) > 1 else None
+    fell = set(scores.loc[scores["collapsed"], "run"])
+    collapsed = tuple(dict.fromkeys(run for one in of for run in one.runs if run in fell))
+    shown = evidence(claim, arm, baseline, m, robust=bool(collapsed))
+    differences = arm if baseline is None else (arm - baseline).dropna()
+    if len(sides) > 1 and _same_runs(study, sides):
+        shown = replace(shown, p=None, decision="undecided", smallest_detectable=None, seeds_needed=None)
+        return Verdict(key, claim, shown, sides, differences, None, collapsed, identical=True)
+    inert, reason = _inert(study, scores, claim, sides)
+    if not reason and shown.decision != "supported" and _at_ceiling(study, scores, claim, sides):
+        reason = CEILING
+    beside = over_warm_starts(differences, study.warm_starts, level_of(claim.kind, m))
+    return Verdict(key, claim, shown, sides, differences, beside, collapsed, False, inert, reason)
+
+
+def _same_runs(study: Study, sides: tuple[Side, ...]) -> bool:
+    """Whether the arms are bit for bit the same in every seed, at every level."""
+    cells = [{cell.place: cell.cell for cell in study.cells if (cell.block, cell.arm) == side} for side in sides]
+    same = [
+        one for place in cells[0] if place in cells[1] for one in identical(study, cells[0][place], cells[1][place])
+    ]
+    return bool(same) and all(same) and len(cells[0]) == len(cells[1])
+
+
+def _inert(study: Study, scores: pd.DataFrame, claim: Claim, sides: tuple[Side, ...]) -> tuple[str, str]:
+    """Where the claim's parameter never acted, in words; and the word for the claim where it acted nowhere."""
+    if claim.parameter is None:
+        return "", ""
+    block, arm = sides[0]
+    values, everywhere = never_acted(scores, study.blocks[block], arm, claim.parameter)
+    if not values:
+        return "", ""
+    if everywhere:
+        return f"{claim.parameter} never acted", f"undecided: {claim.parameter} never acted"
+    return f"though {claim.parameter} never acted at {listed(values)}", ""
+
+
+def _at_ceiling(study: Study, scores: pd.DataFrame, claim: Claim, sides: tuple[Side, ...]) -> bool:
+    """Whether an arm's answers could be longer by no more than the margin; see `length_ceiling`."""
+    if claim.metric != "final_response_tokens" or claim.kind != "superior" or claim.direction != "higher":
+        return False
+    runs = {run for side in sides for run in scores_of(scores, *side)["run"]}
+    answers = final_evaluations(study.evals[study.evals["run"].isin(runs)], study.configs)
+    limits = [study.configs[run].get("rollout", {}).get("max_response_tokens", inf) for run in runs]
+    longest = max(float(scores_of(scores, *side)["final_response_tokens"].mean()) for side in sides)
+    return bool(min(length_ceiling(answers), *limits) - longest <= claim.margin)
+
+
+def _is_against_placebo(study: Study, row: Verdict) -> bool:
+    """Whether the claim holds an arm against the same without what is claimed to act."""
+    return len(row.sides) > 1 and study.role(row.sides[1][1]).role == "placebo"

@@ -9,6 +9,17 @@ from typing import Any
 from tests.analysis import folders
 
 RATES = (1e-4, 2e-4, 4e-4)
+ROLES: dict[str, dict[str, Any]] = {
+    "dapo": {"label": "DAPO"},
+    "fipo": {"label": "FIPO"},
+    "dapo_again": {"label": "DAPO, other seeds", "like": "dapo", "role": "repeat", "planted": True},
+    "fipo_wide": {"label": "FIPO, wide weights"},
+    "blame": {"label": "blame", "like": "dapo", "role": "positive", "against": "dapo", "planted": True},
+    "damp": {"label": "spread blame", "like": "dapo", "role": "placebo", "against": "blame", "planted": True},
+    "sign_mean": {"label": "mean per sign", "role": "placebo", "against": "fipo_wide", "planted": True},
+    "random_reward": {"label": "random reward", "like": "dapo", "role": "negative", "against": "dapo", "planted": True},
+    "unit_weights": {"label": "weights of 1", "like": "fipo", "role": "identical", "against": "dapo", "planted": True},
+}
 
 
 @dataclass(frozen=True)
@@ -16,7 +27,7 @@ class BlockTruth:
     """Where each arm ends, at every level of what the block varies."""
 
     ends: Mapping[str, tuple[float, ...]]
-    varied: str | None = None
+    varied: str | list[str] | None = None
     levels: tuple[Any, ...] = (None,)
     seeds: int = 6
     first_seed: int = 0
@@ -24,16 +35,16 @@ class BlockTruth:
 
 STANDARD = {
     "preset": BlockTruth({"dapo": (0.80,), "fipo": (0.80,)}),
-    "controls": BlockTruth({"dapo": (0.80,), "blame": (0.93,), "damp": (0.88,), "random_blame": (0.82,)}),
-    "negative": BlockTruth(
-        {"dapo": (0.80,), "fipo": (0.80,), "random_reward": (0.2,), "unit_weights": (0.80,)}, seeds=3
-    ),
+    "controls": BlockTruth({"dapo": (0.80,), "blame": (0.93,), "damp": (0.88,)}),
+    "negative": BlockTruth({"dapo": (0.80,), "random_reward": (0.2,), "unit_weights": (0.80,)}, seeds=3),
     "again": BlockTruth({"dapo_again": (0.80,)}, first_seed=102),
-    "rates": BlockTruth({"dapo": (0.6, 0.8, 0.3), "fipo": (0.6, 0.8, 0.3), "fipo_wide": (0.6, 0.8, 0.8)}, "lr", RATES),
-    "stress": BlockTruth(
-        {"dapo": (0.6,), "fipo": (0.6,), "fipo_wide": (0.85,), "wide_sign_mean": (0.85,), "wide_shuffle_batch": (0.65,)}
+    "rates": BlockTruth({"dapo": (0.6, 0.8, 0.3), "fipo": (0.6, 0.8, 0.2)}, "lr", RATES),
+    "stress": BlockTruth({"dapo": (0.6,), "fipo_wide": (0.85,), "sign_mean": (0.83,)}),
+    "pair": BlockTruth(
+        {"fipo_wide": (0.8, 0.8, 0.8, 0.8)},
+        ["fipo_clip_range", "fipo_safety_threshold"],
+        ([0.2, 3.0], [0.2, 10.0], [0.4, 3.0], [0.4, 10.0]),
     ),
-    "decay_rate": BlockTruth({"fipo_wide": (0.8, 0.8, 0.8)}, "fipo_decay_rate", (2.0, 32.0, 512.0)),
 }
 
 CLAIM = """
@@ -52,7 +63,7 @@ margin = {margin}
 def claim(name: str, arm: str, baseline: str | None, metric: str, **changes: Any) -> str:
     """A claim of a claims file."""
     values = {"id": name, "role": "primary", "kind": "superior", "arm": arm, "metric": metric, "margin": 0.0}
-    extra = {key: changes.pop(key) for key in ("from", "to", "parameter", "direction") if key in changes}
+    extra = {key: changes.pop(key) for key in ("from", "to", "parameter", "direction", "levels") if key in changes}
     extra |= {"baseline": baseline} if baseline else {}
     return CLAIM.format(**values | changes) + "".join(f"{key} = {json.dumps(value)}\n" for key, value in extra.items())
 
@@ -61,28 +72,10 @@ CLAIMS = "".join(
     [
         claim("fipo_above_dapo", "preset/fipo", "preset/dapo", "auc"),
         claim("wide_above_dapo_under_stress", "stress/fipo_wide", "stress/dapo", "final_accuracy"),
-        claim("token_weights_above_sign_means", "stress/fipo_wide", "stress/wide_sign_mean", "final_accuracy"),
-        claim("placement_of_blame", "controls/blame", "controls/random_blame", "auc"),
-        claim("wide_holds_over_more_rates", "rates/fipo_wide", "rates/dapo", "rate_range"),
-        claim("fipo_above_dapo_at_own_best", "rates/fipo", "rates/dapo", "own_best_accuracy"),
-        claim(
-            "token_weights_above_shuffled",
-            "stress/fipo_wide",
-            "stress/wide_shuffle_batch",
-            "final_accuracy",
-            role="exploratory",
-        ),
-        claim(
-            "decay_rate_matters_little",
-            "decay_rate/fipo_wide",
-            None,
-            "final_accuracy",
-            role="exploratory",
-            kind="equivalent",
-            margin=0.2,
-            parameter="fipo_decay_rate",
-            **{"from": 2.0, "to": 512.0},
-        ),
+        claim("token_weights_above_sign_means", "stress/fipo_wide", "stress/sign_mean", "final_accuracy"),
+        claim("fipo_above_dapo_at_own_best", "rates/fipo", "rates/dapo", "final_accuracy", levels="own_best"),
+        claim("unit_weights_do_nothing", "negative/unit_weights", "negative/dapo", "auc", role="exploratory"),
+        claim("not_run", "preset/grpo", "preset/dapo", "auc", role="exploratory"),
     ]
 )
 
@@ -97,21 +90,22 @@ def write_block_study(
         listed = []
         for place, level in enumerate(block.levels):
             for arm, ends in block.ends.items():
-                cell = f"{name}.{arm}" if level is None else f"{name}.{arm}.{level}"
-                same = name in ("preset", "controls", "negative") and arm in ("dapo", "unit_weights", "fipo")
-                key = ("dapo" if arm != "fipo" else "fipo") if same else ""
-                cells[cell] = truth_of(arm, ends[place], block, cell, key)
+                cell = f"{name}.{arm}" if level is None else f"{name}.{arm}.{place}"
+                same = name in ("preset", "controls", "negative") and arm in ("dapo", "unit_weights")
+                cells[cell] = truth_of(arm, ends[place], block, cell, "dapo" if same else "")
                 listed.append({"arm": arm, "level": level, "cell": cell})
         settings = {"question": f"What of {name}?", "settings": {}, "varied": block.varied, "cells": listed}
-        design[name] = settings | {"seeds": block.seeds, "first_seed": block.first_seed}
+        baseline = "dapo" if "dapo" in block.ends else next(iter(block.ends))
+        design[name] = settings | {"seeds": block.seeds, "first_seed": block.first_seed, "baseline": baseline}
     described = {"name": "made", "title": "A made study", "warm_starts": 3, "blocks": design}
-    truth = folders.StudyTruth(tuple(cells.values()), fields={"design": described}, claims=claims)
+    fields = {"design": described, "roles": ROLES}
+    truth = folders.StudyTruth(tuple(cells.values()), fields=fields, claims=claims)
     return folders.write_study(folder, folders.smaller(truth, **sizes))
 
 
 def truth_of(arm: str, end: float, block: BlockTruth, cell: str, key: str) -> folders.ArmTruth:
     """What the cell's runs do."""
     control = arm if arm in ("blame", "random_reward") else "none"
-    loss = "fipo" if arm.startswith(("fipo", "wide")) else "grpo" if arm == "grpo" else "dapo"
+    loss = "fipo" if arm.startswith(("fipo", "sign")) else "dapo"
     base = folders.ArmTruth(cell, loss, control, block.seeds, end=end, pace=1.0, key=key)
     return replace(base, first_seed=block.first_seed)

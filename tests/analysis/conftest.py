@@ -8,7 +8,7 @@ import pytest
 from analysis.__main__ import main
 from tests.analysis import folders
 from tests.analysis.block_folders import write_block_study
-from tests.analysis.test_claims import CLAIM
+from tests.analysis.records.test_claims import CLAIM
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from analysis.records.published_items import Item, items
+from analysis.records.published import Item, items
 
 PAGE = Path(__file__).parents[2] / "docs" / "published.md"
 HEAD = "| published | what it shows | what makes ours |\n|---|---|---|\n"

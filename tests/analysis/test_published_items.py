@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from analysis.cli import add_commands
-from analysis.figures.charts import ALL_CHARTS
+from analysis.figures.catalogue import PAPER, STUDY
 from analysis.figures.paper import FIGURES, arms_for
-from analysis.records.published_items import items
-from analysis.records.records import read_runs
+from analysis.records.published import items
+from analysis.records.study import read
 from harness.__main__ import main as harness
 from harness.cli.commands import COMMANDS as HARNESS
 from harness.cli.parser import OneLineParser
@@ -68,7 +68,7 @@ def test_a_command_of_the_analysis(words: list[str]) -> None:
     parser = argparse.ArgumentParser(exit_on_error=False)
     add_commands(parser)
     given = parser.parse_args(words)
-    assert set(getattr(given, "only", [])) <= set(ALL_CHARTS)
+    assert set(getattr(given, "only", [])) <= {*STUDY, *PAPER}
 
 
 @pytest.mark.parametrize("words", of("harness", "train"), ids=" ".join)
@@ -136,7 +136,7 @@ def test_runs_named_so_are_the_arms_of_the_figure(words: list[str], tmp_path: Pa
         changes = {name: float(value) for name, value in named.items() if value.replace(".", "").isdigit()}
         runs.append(write_math_run(tmp_path / Path(folder).name, config_with(**changes), {0: {"a1": ["5"]}}))
     (figure,) = [one for one in FIGURES if words[-1] == f"paper_figure_{one.number}"]
-    assert len(arms_for(read_runs(runs), figure)) == len(runs)
+    assert len(arms_for(read(runs), figure)) == len(runs)
 
 
 def test_what_serves_several_tables_is_made_by_one() -> None:

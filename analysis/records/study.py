@@ -1,0 +1,281 @@
+"""Study and run folders -> one Study of tidy tables; `docs/run_folder.md` is all that it relies on."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.errors import RecordsError
+from analysis.records.alike import check_alike
+from analysis.records.claims import Claims, claims_of
+from analysis.records.design import Arm, Block, Cell, Plan, Role, plan_of, plan_of_arms, planted_control
+from analysis.records.run_files import RunRecords, named_seed, read_json, read_run, read_status
+
+READERS = 4
+FINISHED, DIVERGED = "finished", "diverged"
+COUNTING = (FINISHED, DIVERGED)
+
+__all__ = ["Arm", "Block", "Cell", "Role", "Study", "is_study", "read"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was planned, what became of it, and the records of the runs that count as tidy tables.
+
+    Runs count that finished, and those that diverged: to leave them out would flatter their arm.
+    runs: a row per run, started or only planned: run, arm, seed, state, reason, steps_done.
+    metrics: a row per run that counts and step: run, arm, seed, and the keys of metrics.jsonl.
+    evals: a row per held-out answer: run, arm, seed, step, prompt_id, sample, correct, response_tokens, truncated.
+    environments: a row per run that counts: run and the fields of environment.json.
+    description: study.json; empty where loose runs were read.
+    folders, configs: of the runs that count, where they lie and their settings by section.
+    claims: what the study was to decide; None where no claims were fixed before its runs.
+    suites: the prompt ids of each benchmark, by run; of runs whose task has none, none.
+    blocks, cells: a comparison has one block; in a study of blocks an arm of `arms` and of every table is a cell.
+    roles: by the family's name of an arm. warm_starts: seed s starts from warm start s mod `warm_starts`.
+    """
+
+    name: str
+    arms: tuple[Arm, ...]
+    runs: pd.DataFrame
+    metrics: pd.DataFrame
+    evals: pd.DataFrame
+    environments: pd.DataFrame
+    description: dict[str, Any]
+    folders: dict[str, Path]
+    configs: dict[str, dict[str, Any]]
+    claims: Claims | None
+    suites: dict[str, dict[str, tuple[str, ...]]]
+    blocks: Mapping[str, Block]
+    cells: tuple[Cell, ...]
+    roles: Mapping[str, Role]
+    warm_starts: int = 1
+
+    def role(self, arm: str) -> Role:
+        """What an arm is for, by the family's name or a cell's."""
+        return self.roles.get(arm) or self.roles.get(self._family_name(arm)) or Role()
+
+    def label(self, arm: str) -> str:
+        """The arm's name as a reader meets it."""
+        name = self._family_name(arm)
+        is_loss = any(one.loss_type == name for one in self.arms)  # written as papers write it
+        return self.role(arm).label or (name.upper() if is_loss else name)
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether study.json says what its arms are for; it does not where an older commit wrote it."""
+        return "roles" in self.description
+
+    @property
+    def is_comparison(self) -> bool:
+        """Whether it has no design of several blocks."""
+        return "design" not in self.description
+
+    @property
+    def compared_arms(self) -> list[Arm]:
+        """The arms that a claim may be made about: those that are no planted control and have a run that counts."""
+        return [arm for arm in self.arms_with_runs if not self.role(arm.name).planted]
+
+    @property
+    def arms_with_runs(self) -> list[Arm]:
+        """The arms with at least one run that counts, in the study's order."""
+        counting = set(self.runs.loc[self.runs["state"].isin(COUNTING), "arm"])
+        return [arm for arm in self.arms if arm.name in counting]
+
+    @property
+    def diverged(self) -> list[str]:
+        """The runs that ended because a number was no longer finite."""
+        return [str(run) for run in self.runs.loc[self.runs["state"] == DIVERGED, "run"]]
+
+    @cached_property
+    def steps_of(self) -> dict[str, pd.DataFrame]:
+        """The rows of `metrics` by run."""
+        return {str(run): rows for run, rows in self.metrics.groupby("run", observed=True)}
+
+    @property
+    def planned_scores(self) -> int:
+        """How many rows its table of outcomes has once every planned run counts."""
+        seeds = {arm.name: arm.seeds for arm in self.arms}
+        return sum(len(self.seeds_in(cell, seeds[cell.cell])) for cell in self.cells)
+
+    def seeds_in(self, cell: Cell, seeds: Sequence[int]) -> list[int]:
+        """Those of a cell's seeds that its block counts: blocks that share a cell may ask for fewer seeds of it."""
+        block = self.blocks[cell.block]
+        if self.is_comparison:
+            return list(seeds)
+        return [seed for seed in seeds if block.first_seed <= seed < block.first_seed + block.seeds]
+
+    def block(self, name: str) -> "Study":
+        """The same study restricted to one block that varies nothing, its cells named as the family names the arms."""
+        if self.is_comparison:
+            return self
+        block, arms = self.blocks[name], {arm.name: arm for arm in self.arms}
+        cells = [cell for cell in self.cells if cell.block == name and cell.cell in arms]
+        own = {cell.cell: cell for cell in cells}
+        seeds = {cell.cell: set(self.seeds_in(cell, arms[cell.cell].seeds)) for cell in cells}
+
+        def kept(table: pd.DataFrame) -> pd.DataFrame:
+            inside = [seed in seeds.get(arm, ()) for arm, seed in zip(table["arm"], table["seed"], strict=True)]
+            return table[inside].assign(arm=lambda rows: rows["arm"].map({key: one.arm for key, one in own.items()}))
+
+        runs = kept(self.runs)
+        names = set(runs["run"])
+        return replace(
+            self,
+            arms=tuple(replace(arms[c.cell], name=c.arm, seeds=tuple(sorted(seeds[c.cell]))) for c in cells),
+            runs=runs.reset_index(drop=True),
+            metrics=kept(self.metrics).reset_index(drop=True),
+            evals=kept(self.evals).reset_index(drop=True),
+            environments=self.environments[self.environments["run"].isin(names)].reset_index(drop=True),
+            folders={run: path for run, path in self.folders.items() if run in names},
+            configs={run: config for run, config in self.configs.items() if run in names},
+            suites={run: suites for run, suites in self.suites.items() if run in names},
+            blocks={name: block},
+            cells=tuple(replace(cell, cell=cell.arm) for cell in cells),
+        )
+
+    def _family_name(self, arm: str) -> str:
+        return next((cell.arm for cell in self.cells if cell.cell == arm), arm)
+
+
+def is_study(folder: Path) -> bool:
+    """Whether the folder is a study's, and no run's."""
+    return (folder / "study.json").is_file() and not (folder / "config.json").exists()
+
+
+def read(paths: Sequence[Path], skip_bad: bool = False) -> Study:
+    """One study folder, of a comparison or of blocks, or any number of run folders.
+
+    skip_bad: leave out runs that cannot be read, with the reason in `runs`, instead of raising RecordsError. Raises it
+    also where runs that start from the same warm start cannot be compared.
+    """
+    if len(paths) == 1 and not (paths[0] / "config.json").exists():
+        study = _read_study(paths[0], skip_bad)
+    else:
+        study = _read_runs(paths, skip_bad)
+    for start in range(study.warm_starts):
+        rows = study.runs[(study.runs["seed"] % study.warm_starts == start) & study.runs["run"].isin(study.folders)]
+        if own := set(rows["run"]):
+            environments = study.environments[study.environments["run"].isin(own)]
+            check_alike(environments, {run: config for run, config in study.configs.items() if run in own})
+    return study
+
+
+def _read_study(folder: Path, skip_bad: bool) -> Study:
+    """The arms of study.json, and every run under runs/ or planned and missing there."""
+    path = folder / "study.json"
+    if not path.is_file():
+        raise RecordsError(f"expected a study folder with study.json, got {folder}: give the folder `sweeps` printed")
+    description = read_json(path, versioned=True)
+    plan = plan_of(description, path)
+    found = sorted((path for path in (folder / "runs").glob("*") if path.is_dir()), key=lambda p: named_seed(p.name))
+    planned = {f"{arm.name}-seed{seed}": (arm.name, seed) for arm in plan.arms for seed in arm.seeds}
+    rows = [_run_row(path, planned.get(path.name), skip_bad) for path in found]
+    present = {path.name for path in found}
+    rows += [_missing_row(run, *key) for run, key in planned.items() if run not in present]
+    paths = {path.name: path for path in found}
+    parts = _records(rows, paths, folder.resolve().name, skip_bad)
+    claims = claims_of(folder, description)
+    return _study(folder.resolve().name, plan, rows, parts, description=description, claims=claims)
+
+
+def _read_runs(folders: Sequence[Path], skip_bad: bool) -> Study:
+    """Loose run folders. Arm and seed come from a name like `fipo-seed3`, else from the name and the config's seed."""
+    paths = {path.resolve().name: path for path in folders}
+    if len(paths) < len(folders):
+        raise RecordsError("two of the run folders have the same name, so figures could not name them: rename one")
+    rows, arms = [], dict[str, Arm]()
+    for name, path in paths.items():
+        try:
+            arm = _loose_arm(path)
+        except RecordsError as error:
+            if not skip_bad:
+                raise
+            key = named_seed(name)
+            rows.append({"run": name, "arm": key[0], "seed": key[1]} | _unreadable(str(error)))
+            continue
+        known = arms[arm.name].seeds if arm.name in arms else ()
+        arms[arm.name] = replace(arm, seeds=(*known, *arm.seeds))
+        rows.append(_run_row(path, (arm.name, arm.seeds[0]), skip_bad))
+    return _study("runs", plan_of_arms(tuple(arms.values()), {}), rows, _records(rows, paths, "runs", skip_bad))
+
+
+def _study(name: str, plan: Plan, rows: list[dict[str, Any]], parts: list[RunRecords], **given: Any) -> Study:
+    about: dict[str, Any] = {"description": {}, "claims": None} | given
+    return Study(
+        name=name,
+        **vars(plan),
+        **about,
+        runs=pd.DataFrame(rows),
+        metrics=_joined([part.metrics for part in parts]),
+        evals=_joined([part.evals for part in parts]),
+        environments=pd.DataFrame([part.environment for part in parts]),
+        folders={part.run: part.folder for part in parts},
+        configs={part.run: part.config for part in parts},
+        suites={part.run: part.suites for part in parts},
+    )
+
+
+def _records(rows: list[dict[str, Any]], paths: dict[str, Path], name: str, skip_bad: bool) -> list[RunRecords]:
+    """The records of the runs that count; the row of one that cannot be read says why."""
+    counting = [row for row in rows if row["state"] in COUNTING]
+    parts = []
+    with ThreadPoolExecutor(READERS) as readers:  # parsing happens outside of Python's lock
+        read_all = readers.map(_records_or_fault, counting, [paths[row["run"]] for row in counting])
+        for row, part in zip(counting, read_all, strict=True):
+            if isinstance(part, RunRecords):
+                parts.append(part)
+            elif skip_bad:
+                row.update(_unreadable(str(part)))
+            else:
+                raise part
+    if not parts:
+        states = ", ".join(f"{row['run']} {row['state']}" for row in rows[:5]) or "no run folder"
+        raise RecordsError(f"expected at least one finished run in {name}, got {states}: run or resume the study first")
+    return parts
+
+
+def _records_or_fault(row: dict[str, Any], path: Path) -> RunRecords | RecordsError:
+    try:
+        return read_run(path, row, must_have_steps=row["state"] == FINISHED)
+    except RecordsError as error:
+        return error
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([table for table in tables if len(table)], ignore_index=True)
+
+
+def _unreadable(reason: str) -> dict[str, Any]:
+    return {"state": "unreadable", "reason": reason, "steps_done": 0}
+
+
+def _run_row(path: Path, key: tuple[str, int] | None, skip_bad: bool) -> dict[str, Any]:
+    """A run's state; a folder that the study did not plan is listed and never compared."""
+    arm, seed = key or named_seed(path.name)
+    row: dict[str, Any] = {"run": path.resolve().name, "arm": arm, "seed": seed}
+    try:
+        row |= read_status(path)
+    except RecordsError as error:
+        if not skip_bad:
+            raise
+        row |= _unreadable(str(error))
+    return row if key else row | {"state": "not planned", "reason": f"study.json has no such run; it is {row['state']}"}
+
+
+def _missing_row(run: str, arm: str, seed: int) -> dict[str, Any]:
+    return {"run": run, "arm": arm, "seed": seed, "state": "not started", "reason": "no folder", "steps_done": 0}
+
+
+def _loose_arm(path: Path) -> Arm:
+    """The arm that a loose run belongs to, with the run's seed alone."""
+    config = read_json(path / "config.json", versioned=True).get("config")
+    sections = [one for one in config.values() if isinstance(one, dict)] if isinstance(config, dict) else []
+    settings = {key: value for section in sections for key, value in section.items()}
+    arm, seed = named_seed(path.resolve().name)
+    seed = int(settings.get("seed") or 0) if seed < 0 else seed
+    return Arm(arm, str(settings.get("loss_type") or arm), planted_control(settings.get("control")), (seed,))

@@ -1,0 +1,218 @@
+"""A search -> its report: what its winners reached on fresh seeds first, then the exploratory part about its trials."""
+
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from html import escape
+from math import isnan
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.figures.catalogue import NAMES, group_of, search_figures, study_figures
+from analysis.formatting import plain
+from analysis.records.provenance import Source, commits
+from analysis.records.search import CONSTRAINT, ENDED, PARAMETER, Search, word
+from analysis.report.files import Asked, write_figures, write_files
+from analysis.report.page import Section, Shown, box, bullets, figure, folded, page, paragraph
+from analysis.report.study import study_source, write_study_report
+from analysis.report.tables import Table
+from analysis.verdict.search import (
+    EXPLORATORY,
+    SearchFindings,
+    best_sentence,
+    found_sentences,
+    searched_sentence,
+    unfinished_note,
+    winner_sentences,
+)
+from analysis.verdict.sentences import headline, statement
+
+# group of figures: (entry in the contents, heading)
+GROUPS = {
+    "history": ("History", "Optimisation history"),
+    "slices": ("Slices", "Value over each parameter"),
+    "contour": ("Contour", "Two parameters together"),
+    "importance": ("Importance", "Importance of the parameters"),
+    "expected_maximum": ("Trials spent", "Best found against trials spent"),
+}
+RANK = ("feasible", "over a limit", "pruned", "infeasible", "failed", "running", "waiting")
+ACTED_NOTE = (
+    "The share of trained tokens, over all steps and seeds of a trial, on which the parameter made a difference to the "
+    "loss. Where it never acted, every difference between its values is chance."
+)
+
+
+def write_search_report(found: SearchFindings, output: Path, asked: Asked, stands_in: Path | None = None) -> list[str]:
+    """Write the report, search.json and the figures into `output`, and hand back the sentences of what was found.
+
+    The winners' own report is written beside their runs, unless the page is made again: stands_in is then the folder
+    that it will stand in, from where its links lead on.
+    """
+    winners = found.search.folder / "winners" / "report"
+    if found.winners is not None and stands_in is None:
+        own = replace(asked, folders=(winners.parent,), given=f"{asked.given}/winners", name="")
+        write_study_report(found.winners, winners, own)
+    shown = write_figures(search_figures(found), output, search_source(found.search, asked.given))
+    effects = list[Shown]()
+    if found.winners is not None:
+        source = study_source(found.winners.study, f"{asked.given}/winners")
+        effects = write_figures(study_figures(found.winners, ["claims"]), output, source)
+    link = os.path.relpath(winners / "report.html", stands_in or output).replace(os.sep, "/")
+    texts = {
+        "report.html": search_page(found, (effects, shown), link, asked),
+        "search.json": json.dumps(found.as_json(), indent=2, ensure_ascii=False, allow_nan=False, default=float) + "\n",
+    }
+    write_files(texts, [*effects, *shown], output, asked)
+    return found_sentences(found)
+
+
+def search_source(search: Search, given: str) -> Source:
+    """The source of every figure of a search."""
+    runs = [
+        f"{row['loss']}-trial{row['trial']:04d}-seed{int(seed)}"
+        for _, row in search.trials.iterrows()
+        for seed in row["seeds"]
+    ]
+    recorded = search.description.get("claims")
+    claims = f"claims {recorded['name']}, sha256 {recorded['sha256']}" if recorded else "no claims were fixed"
+    made = "no commit named" if search.environments.empty else commits(search.environments)
+    return Source(runs, made, claims, given, NAMES)
+
+
+def search_page(found: SearchFindings, shown: tuple[Sequence[Shown], Sequence[Shown]], link: str, asked: Asked) -> str:
+    """The whole page. shown: the winners' effects, and the figures of the trials; link: to the winners' report."""
+    search, source = found.search, search_source(found.search, asked.given)
+    effects, trials = shown
+    given = [str(search.description.get(name) or "not named") for name in ("preset", "space")]
+    subtitle = f"{searched_sentence(search)} Preset {given[0]}, space {given[1]}; {source.commits}."
+    winners = study_source(found.winners.study, f"{asked.given}/winners") if found.winners else source
+    main = [figure(item, winners) for item in effects[:1]] or [figure(trials[0], source)]
+    return page(
+        f"Search {search.name}",
+        subtitle,
+        f'<div class="screen"><div>{_words(found, link)}</div>\n<div>{"".join(main)}</div></div>',
+        [*_figure_sections(trials, source), *_table_sections(found)],
+    )
+
+
+def _words(found: SearchFindings, link: str) -> str:
+    """The first screen's words: fresh seeds, then what was found in tuning and what it may be taken for."""
+    winners, commands = found.winners, list(_commands(found))
+    note = unfinished_note(found.search)
+    fresh = bullets(winner_sentences(found))
+    if winners is not None:
+        fresh = f"<p><b>On fresh seeds: {escape(headline(winners))}</b></p>{fresh}"
+        fresh += folded("Every claim about the winners", bullets([statement(item) for item in winners.verdicts]))
+        fresh += f'<p><a href="{escape(link)}">The full report of these runs</a></p>'
+    inert = [item.sentence for item in found.acted if item.sentence]
+    return "".join(
+        [
+            box("warning", paragraph(note) if note else ""),
+            box("verdict", fresh),
+            "<h3>In tuning</h3>",
+            bullets([best_sentence(found.search, best) for best in found.bests]),
+            folded("What did nothing here", bullets(inert)),
+            folded("How far to trust this", paragraph(EXPLORATORY)),
+            folded("How to train with these settings", "".join(commands)),
+        ]
+    )
+
+
+def _commands(found: SearchFindings) -> Iterator[str]:
+    for best in found.bests:
+        if best.preset is not None:
+            command = f"python -m harness train --preset {shlex.quote(best.preset)}"
+            yield f"<p>{escape(found.search.label(best.loss))}: <code>{escape(command)}</code></p>"
+
+
+def _figure_sections(shown: Sequence[Shown], source: Source) -> Iterator[Section]:
+    for group, (short, title) in GROUPS.items():
+        items = [item for item in shown if group_of(item.name) == group]
+        heads = [f"<h3>{escape(item.title)}</h3>" if len(items) > 1 else "" for item in items]
+        html = "\n".join(head + figure(item, source) for head, item in zip(heads, items, strict=True))
+        yield Section(group.replace("_", "-"), short, title, html)
+
+
+def _table_sections(found: SearchFindings) -> list[Section]:
+    search = found.search
+    trials = [f"<h3>{escape(search.label(loss))}</h3>{trials_table(search, loss).html}" for loss in search.losses]
+    acted = acted_table(found).html + paragraph(ACTED_NOTE, "soft")
+    return [
+        Section("acted", "What acted", "Which parameters acted", acted),
+        Section("trials", "All trials", "All trials, best first", "\n".join(trials)),
+        Section("settings", "Settings", "Settings of the search", settings_table(search).html),
+    ]
+
+
+def trials_table(search: Search, loss: str) -> Table:
+    """A row per trial of a loss, best first, those without a value after them."""
+    names = list(search.searched(loss))
+    rows = search.of(loss).assign(rank=lambda table: table["outcome"].map(RANK.index))
+    cells = [
+        [
+            str(row["trial"]),
+            str(row["outcome"]),
+            *("n/a" if pd.isna(row[PARAMETER + name]) else word(row[PARAMETER + name]) for name in names),
+            plain(row["value"]),
+            " ".join(plain(value) for value in row["values"]) or "n/a",
+            plain(row["response_tokens"], 1),
+            plain(row["generated_tokens"] / 1000, 0),
+            plain(row["seconds"], 0),
+            plain(row["attempts"], 0),
+            _reason(row),
+        ]
+        for _, row in rows.sort_values(["rank", "value", "trial"], ascending=[True, False, True]).iterrows()
+    ]
+    head = ["Trial", "State", *names, "Value", "Seeds' values", "Response tokens", "Generated tokens, thousands"]
+    return Table([*head, "Seconds", "Restarts", "Reason"], cells, words=2)
+
+
+def acted_table(found: SearchFindings) -> Table:
+    """A row per loss and parameter: on which share of trained tokens it acted, in the lowest and the highest trial."""
+    rows = [
+        [
+            item.parameter,
+            found.search.label(item.loss),
+            item.word,
+            "n/a" if isnan(item.low) else f"{100 * item.low:.3g}% to {100 * item.high:.3g}%",
+            str(item.trials),
+        ]
+        for item in found.acted
+    ]
+    return Table(["Parameter", "Loss", "In this range", "Share of trained tokens", "Trials"], rows, words=3)
+
+
+def settings_table(search: Search) -> Table:
+    """What the search was asked to do, and the tokens that it spent on each loss."""
+    given, rows = search.description, list[list[str]]()
+    for loss in search.losses:
+        rows += [[f"{search.label(loss)}: {name}", _words_of(space)] for name, space in given["spaces"][loss].items()]
+    shown = ("sampler", "pruner", "limits", "value", "preset", "space", "settings", "seeds", "report_seeds", "trials")
+    rows += [[name.replace("_", " "), _words_of(given[name])] for name in (*shown, "token_budget") if name in given]
+    for loss in search.losses:
+        spent = search.of(loss).loc[search.of(loss)["outcome"].isin(ENDED), "generated_tokens"]
+        rows.append([f"tokens generated for {search.label(loss)}", f"{spent.sum():,.0f}"])
+    return Table(["Field", "Value"], rows, words=2)
+
+
+def _words_of(value: object) -> str:
+    if isinstance(value, Mapping):
+        parts = [
+            f"{key} ({_words_of(v)})" if isinstance(v, Mapping) else f"{key} {_words_of(v)}" for key, v in value.items()
+        ]
+        return ", ".join(part for part in parts if not part.endswith("()")) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(_words_of, value)) or "none"
+    return value if isinstance(value, str) else f"{value:,}" if type(value) is int else word(value)
+
+
+def _reason(row: pd.Series) -> str:
+    """Why a trial has no value or is over a limit."""
+    if row["outcome"] != "over a limit":
+        return "" if row["outcome"] == "feasible" or pd.isna(row["reason"]) else str(row["reason"])
+    beyond = {str(name).removeprefix(CONSTRAINT): row[name] for name in row.index if str(name).startswith(CONSTRAINT)}
+    words = [f"{name} {plain(value)} beyond its limit" for name, value in beyond.items() if value > 0]
+    return ", ".join(words)

@@ -1,0 +1,245 @@
+"""A study -> its report: verdict, effects and cost on the first screen, the rest folded, by what the study has."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from html import escape
+from pathlib import Path
+
+from analysis.figures.catalogue import NAMES, group_of, study_figures
+from analysis.records.outcomes import OUTCOMES
+from analysis.records.provenance import Source, commits, confounds, source_of
+from analysis.records.study import Study
+from analysis.report import tables
+from analysis.report.files import Asked, write_figures, write_files
+from analysis.report.latex import latex_table
+from analysis.report.page import Section, Shown, box, bullets, figure, folded, page, paragraph
+from analysis.report.published import published_section
+from analysis.report.tables import Table
+from analysis.verdict.findings import Findings
+from analysis.verdict.sentences import control_sentences, cost, headline, limits, statement, what_it_would_take
+
+MAIN_FIGURE = "claims"
+MOST_SENTENCES, MOST_NOT_TESTED = 6, 2
+# group of figures: (entry in the contents, heading)
+GROUPS = {
+    "claims": ("More claims", "Exploratory claims"),
+    "levels": ("Levels", "Settings that were varied"),
+    "gains": ("Placebos", "What is left of a gain in a placebo"),
+    "ladder": ("Ladder", "One switch at a time"),
+    "learning_curves": ("Learning", "Learning curves"),
+    "outcomes": ("Outcomes", "Outcomes of each arm"),
+    "accuracy_against_tokens": ("Tokens", "Accuracy against generated tokens"),
+    "accuracy_against_length": ("Length", "Accuracy against response length"),
+    "length_path": ("Path", "The path of length and accuracy"),
+    "training_dynamics": ("Dynamics", "Training dynamics"),
+    "response_lengths": ("Lengths", "Response lengths"),
+    "clipping_and_weights": ("Clips", "Clips and influence weights"),
+    "influence_weights": ("Weights", "Influence weights by place, sign and time"),
+    "microscope": ("Microscope", "Influence weights, token by token"),
+}
+METHOD = (
+    "The unit of every test is the training seed. Runs of one seed share warm start, prompts and random numbers, so "
+    "wherever at least 5 seeds are shared the paired differences decide; Welch's test, which takes arms as "
+    "independent, stands beside.",
+    "A primary claim is decided at level 1 - .05/m, for m primary claims; where a scored run collapsed (diverged, or "
+    "ended no better than it began) the exact signed-rank interval decides, from at least 8 seeds. Exploratory claims "
+    "are decided at 5 % each, with Benjamini and Hochberg's p beside.",
+    "p of the margin: two-sided, that the true effect lies at the margin; for an equivalence the larger of two "
+    "one-sided ones. Detectable: the true effect that such seeds would find in 80 % of studies. Seeds for the margin: "
+    "for a true effect one margin beyond the margin, never for the effect that was observed.",
+    "Own best: each seed is scored at the level that is best in the mean of the other seeds.",
+    "Peak accuracy is a maximum over all evaluations and biased upwards by that; it is never compared.",
+)
+COURSE_NOTE = (
+    "Means over all steps and seeds. A placebo that damps the gradient or the step may gain by that alone: read a gain "
+    "beside the gradient's norm, the share of updates that were clipped and the size of Adam's step."
+)
+
+
+def write_study_report(found: Findings, output: Path, asked: Asked) -> list[str]:
+    """Write report.html, verdict.json, scores.csv, tables and figures into `output`, and hand back what was found."""
+    source = study_source(found.study, asked.spelled)
+    shown = write_figures(study_figures(found), output, source)
+    texts = {"report.html": study_page(found, shown, source), **study_files(found, source)}
+    write_files(texts, shown, output, asked)
+    return study_lines(found)
+
+
+def study_source(study: Study, given: str) -> Source:
+    """The source of every figure of a study."""
+    return replace(source_of(study, given), groups=NAMES)
+
+
+def study_lines(found: Findings) -> list[str]:
+    """What the terminal shows: notes, the headline, a sentence a claim, what it would take."""
+    sentences = [statement(item) for item in found.verdicts]
+    return [*found.notes, headline(found), *sentences, what_it_would_take(found)]
+
+
+def study_files(found: Findings, source: Source) -> dict[str, str]:
+    """The files beside the page, by name."""
+    answer = {"complete": found.is_complete, "headline": headline(found), **found.as_json()}
+    scores = found.scores.astype({"level": str}) if found.scores["level"].notna().any() else found.scores
+    texts = {
+        "verdict.json": json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n",
+        "scores.csv": scores.to_csv(index=False, float_format="%.10g"),
+    }
+    about = [source.commits, source.claims, f"made by: python -m analysis report {source.given}"]
+    for name, (table, caption) in _latex_tables(found).items():
+        texts[f"tables/{name}.tex"] = latex_table(table, caption, f"tab:{name}", about)
+    return texts
+
+
+def _latex_tables(found: Findings) -> dict[str, tuple[Table, str]]:
+    made = {"verdict": (tables.verdict_table(found), "Claims, the intervals that decide them, and the verdicts.")}
+    for block in found.study.blocks.values():
+        name = "outcomes" if found.study.is_comparison else f"outcomes_{block.name}"
+        if not block.varied:
+            table = tables.outcome_table(found, block.name, tables.MAIN)
+            made[name] = (table, "Outcomes per arm: mean over seeds and 95 % t interval.")
+    return {name: (table, caption) for name, (table, caption) in made.items() if table.rows}
+
+
+def study_page(found: Findings, shown: Sequence[Shown], source: Source) -> str:
+    """The whole page."""
+    return page(
+        _title(found.study), _subtitle(found), first_screen(found, shown, source), study_sections(found, shown, source)
+    )
+
+
+def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str:
+    """Beside each other: the verdict, a sentence a claim, the cost and what was not tested; and the effects."""
+    primary, rest = ([item for item in found.verdicts if item.is_primary is which] for which in (True, False))
+    said, more = ([statement(item) for item in items] for items in (primary, rest))
+    if len(said) + len(more) <= MOST_SENTENCES:
+        said, more = [*said, *more], []
+    open_notes = [*_unfinished(found), *found.notes]
+    words = [
+        box("verdict", f"<p><b>{escape(headline(found))}</b></p>" + bullets(said)),
+        folded(f"{len(more)} exploratory claims", bullets(more)),
+        paragraph(f"Cost: {cost(found)}."),
+        _not_tested(found),
+        folded("What the controls show", bullets(control_sentences(found))),
+        folded(
+            "What this is conditional on, and what it would take", bullets([limits(found), what_it_would_take(found)])
+        ),
+        box("warning", folded(f"{len(open_notes)} notes on the runs", bullets(open_notes)) if open_notes else ""),
+    ]
+    main = [figure(item, source, _warning(found)) for item in shown if item.name == MAIN_FIGURE]
+    return f'<div class="screen"><div>{"".join(words)}</div>\n<div>{"".join(main)}</div></div>'
+
+
+def study_sections(found: Findings, shown: Sequence[Shown], source: Source) -> list[Section]:
+    """Everything below the first screen; a section without content is left out by the page."""
+    study, items = found.study, [item for item in shown if item.name != MAIN_FIGURE]
+    parts = [Section("verdicts", "Verdicts", "Every claim and control", _verdicts(found))]
+    for group, (short, title) in GROUPS.items():
+        of_group = [item for item in items if group_of(item.name) == group]
+        drawn = [_headed(item, len(of_group) > 1) + figure(item, source, _warning(found)) for item in of_group]
+        parts.append(Section(group.replace("_", "-"), short, title, "".join(drawn) + _tables_of(found, group)))
+    where = paragraph(commits(study.environments) + ".") + tables.environment_table(study).html
+    return [
+        *parts,
+        Section("published", "Published", "Published numbers", published_section(study) if study.is_comparison else ""),
+        Section("arms", "Arms", "What differs between the arms", _arms(found)),
+        Section("not-used", "Runs left out", "Runs that did not enter", _left_out(study)),
+        Section("runs", "Runs", "Where it ran, and the runs it was made from", where + _runs(source)),
+        Section("method", "Method", "How it was computed", bullets([*_outcome_labels(), *METHOD])),
+    ]
+
+
+def _headed(item: Shown, several: bool) -> str:
+    return f"<h3>{escape(item.title)}</h3>" if several else ""
+
+
+def _tables_of(found: Findings, group: str) -> str:
+    """The tables that stand below a group of figures."""
+    study, unvaried = found.study, [block for block in found.study.blocks.values() if not block.varied]
+    parts = []
+    if group == "levels":
+        varied = [block for block in study.blocks.values() if block.varied]
+        parts = [f"<h3>{escape(block.name)}</h3>{tables.level_table(found, block).html}" for block in varied]
+    elif group == "gains":
+        for item in found.gains:
+            both = tables.share_table(study, item).html + tables.course_table(study, item).html
+            parts.append(f"<h3>{escape(item.block)}</h3>{both}{paragraph(COURSE_NOTE, 'soft')}")
+    elif group == "outcomes":
+        for block in unvaried:
+            parts.append(f"<h3>{escape(block.name)}</h3>" if len(study.blocks) > 1 else "")
+            parts += [tables.outcome_table(found, block.name, names).html for names in (tables.MAIN, tables.MORE)]
+    elif group == "accuracy_against_length" and study.is_comparison:
+        parts = [tables.within_table(study, found.within_prompt).html]
+    return "".join(parts)
+
+
+def _verdicts(found: Findings) -> str:
+    claimed = [f"{item.key} {item.claim.text}: {item.claim.source}" for item in found.verdicts]
+    return (
+        tables.verdict_table(found).html
+        + tables.evidence_table(found).html
+        + folded("Where the claims were made", bullets(claimed))
+    )
+
+
+def _arms(found: Findings) -> str:
+    if not found.study.is_comparison:
+        return tables.block_table(found).html
+    if others := confounds(found.study):
+        return box("warning", paragraph(f"Confounds: {', '.join(others)}.")) + tables.difference_table(found.study).html
+    return tables.difference_table(found.study).html
+
+
+def _warning(found: Findings) -> str:
+    others = confounds(found.study)
+    return f" CONFOUNDED: the arms also differ in {', '.join(others)}." if others else ""
+
+
+def _title(study: Study) -> str:
+    return str(study.description.get("design", {}).get("title") or f"Report on {study.name}")
+
+
+def _subtitle(found: Findings) -> str:
+    study, given = found.study, found.study.description
+    counting = f"{len(study.folders)} of {len(study.runs)} runs count"
+    diverged = f", {len(study.diverged)} of them diverged" if study.diverged else ""
+    flags = "".join(f", --{name} {value}" for name, value in given.get("design", {}).get("flags", {}).items())
+    head = f"Family {given.get('family', 'not named')}, preset {given.get('preset', 'not named')}{flags}"
+    question = "" if found.question == _title(study) else f"{found.question.rstrip('.')}. "
+    return f"{question}{head}; {counting}{diverged}; {commits(study.environments)}."
+
+
+def _unfinished(found: Findings) -> list[str]:
+    if found.is_complete or found.study.is_comparison:
+        return []
+    scores, planned = len(found.scores), found.study.planned_scores
+    return [f"Not complete: {scores} of {planned} scores. The same command goes on; nothing here may be quoted yet."]
+
+
+def _not_tested(found: Findings) -> str:
+    said = [f"{text} ({why})" for text, why in found.not_tested]
+    if not said:
+        return paragraph("Not tested: none, every claim had runs.")
+    if len(said) <= MOST_NOT_TESTED:
+        return paragraph(f"Not tested: {'; '.join(said)}.")
+    return folded(f"Not tested: {len(said)} claims", bullets(said))
+
+
+def _left_out(study: Study) -> str:
+    return tables.left_out_table(study).html or paragraph("None: every planned run finished.")
+
+
+def _runs(source: Source) -> str:
+    """The one list of runs, with a hash by which figures in other places can be told to be of the same."""
+    digest = sha256("\n".join(source.runs).encode()).hexdigest()[:12]
+    return folded(f"{len(source.runs)} runs (list sha256 {digest}); {source.claims}", paragraph(", ".join(source.runs)))
+
+
+def _outcome_labels() -> list[str]:
+    return [f"{name}: {outcome.label}" for name, outcome in OUTCOMES.items()]
+
+
+def _plain(value: object) -> object:
+    """What numpy has for a number."""
+    return value.item() if hasattr(value, "item") else str(value)

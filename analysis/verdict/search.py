@@ -1,0 +1,185 @@
+"""What a search found: the best trial of each loss and how lucky it is, what never acted, and its winners' study."""
+
+from dataclasses import asdict, dataclass
+from math import isnan, nan
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.errors import RecordsError
+from analysis.formatting import counted, listed, plain, with_interval
+from analysis.records.outcomes import summary
+from analysis.records.search import ENDED, PARAMETER, Search, open_trials, seed_values, word
+from analysis.records.study import read
+from analysis.statistics.best_of import luck_of_the_best, seed_noise
+from analysis.statistics.intervals import Interval, t_interval
+from analysis.verdict.findings import SCHEMA_VERSION, Findings, findings, without_nan
+from analysis.verdict.inert import Acted, acted_in_search
+
+EXPLORATORY = (
+    "A search explores: the best of n trials is biased upwards, since it was chosen for its value, and its interval "
+    "over tuning seeds does not know of that. No loss is called better from this. The number to quote is the final "
+    "accuracy of the best settings on fresh seeds."
+)
+NOT_RUN = "The best settings have not been run on fresh seeds yet: until then there is no number to quote."
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best feasible trial of a loss; `trial` is None where no trial is feasible.
+
+    luck: by how much the best of as many equally good trials would exceed their common truth by seed noise alone; not
+    a number where fewer than two trials share two seeds.
+    preset: path of the complete settings; None where `sweeps` has not written them.
+    """
+
+    loss: str
+    trial: int | None
+    value: float
+    low: float
+    high: float
+    seeds: int
+    parameters: dict[str, str]
+    preset: str | None
+    ended: int
+    feasible: int
+    luck: float
+
+
+@dataclass(frozen=True)
+class SearchFindings:
+    """What was computed from a search once. winners: of the study of its best settings on fresh seeds.
+
+    note: why there are none, in words; empty where there are.
+    """
+
+    search: Search
+    bests: list[Best]
+    acted: list[Acted]
+    winners: Findings | None
+    note: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for a machine; not-a-numbers become null, as JSON has none."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.search.name,
+            "trials": {loss: _counts(self.search, loss) for loss in self.search.losses},
+            "best": [asdict(best) for best in self.bests],
+            "acted": [asdict(item) for item in self.acted],
+            "winners": self.winners.as_json() if self.winners else None,
+        }
+        return dict(without_nan(content))
+
+
+def search_findings(search: Search, axis: str = "steps") -> SearchFindings:
+    """Everything that is said of a search."""
+    winners, note = _winners(search.folder / "winners", axis)
+    bests = [best_of(search, loss) for loss in search.losses]
+    return SearchFindings(search, bests, acted_in_search(search), winners, note)
+
+
+def best_of(search: Search, loss: str) -> Best:
+    """The feasible trial of the highest value; of equals the first."""
+    trials = search.of(loss)
+    ended, feasible = int(trials["outcome"].isin(ENDED).sum()), trials[trials["outcome"] == "feasible"]
+    if feasible.empty:
+        return Best(loss, None, nan, nan, nan, 0, {}, None, ended, 0, nan)
+    row = feasible.iloc[int(feasible["value"].argmax())]
+    interval = t_interval(row["values"])
+    preset = search.folder / "best" / f"{loss}.json"
+    return Best(
+        loss=loss,
+        trial=int(row["trial"]),
+        value=float(row["value"]),
+        low=interval.low,
+        high=interval.high,
+        seeds=interval.n,
+        parameters=parameters_of(search, row),
+        preset=str(Path(search.given or search.folder) / "best" / preset.name) if preset.is_file() else None,
+        ended=ended,
+        feasible=len(feasible),
+        luck=_luck(search, loss),
+    )
+
+
+def parameters_of(search: Search, row: pd.Series) -> dict[str, str]:
+    """A trial's searched parameters as words, those left out that it does not have."""
+    names = search.searched(str(row["loss"]))
+    return {name: word(row[PARAMETER + name]) for name in names if not pd.isna(row[PARAMETER + name])}
+
+
+def found_sentences(found: SearchFindings) -> list[str]:
+    """The winners' final accuracy, what each loss found, and each parameter that did not act."""
+    inert = [item.sentence for item in found.acted if item.sentence]
+    return [*winner_sentences(found), *(best_sentence(found.search, best) for best in found.bests), *inert]
+
+
+def winner_sentences(found: SearchFindings) -> list[str]:
+    """Each loss's best settings on fresh seeds, beside the value that chose them; or why there are none."""
+    if found.winners is None:
+        return [found.note]
+    study, tuned = found.winners.study, {best.loss: best.value for best in found.bests}
+    accuracy = summary(found.winners.scores, "final_accuracy")
+    return [
+        f"{study.label(arm.name)}'s best settings on {counted(accuracy[arm.name].n, 'fresh seed')}: final accuracy "
+        f"{with_interval(accuracy[arm.name])} (in tuning {plain(tuned.get(arm.loss_type, nan))}, on other prompts and "
+        "seeds)."
+        for arm in study.compared_arms
+    ]
+
+
+def best_sentence(search: Search, best: Best) -> str:
+    """A loss's best trial, its value, and what luck alone would add to it."""
+    name = search.label(best.loss)
+    if best.trial is None:
+        return f"{name}: none of {counted(best.ended, 'ended trial')} has a value within the limits."
+    value = with_interval(Interval(best.value, best.low, best.high, best.seeds))
+    at = ", ".join(f"{parameter} {value}" for parameter, value in best.parameters.items())
+    head = f"{name}: the best of {counted(best.ended, 'trial')} is trial {best.trial}, {value} over "
+    luck = (
+        f" Were all {best.feasible} feasible trials equally good, seed noise alone would lift the best by "
+        f"{plain(best.luck)}."
+    )
+    return f"{head}{counted(best.seeds, 'tuning seed')}, at {at}.{'' if isnan(best.luck) else luck}"
+
+
+def searched_sentence(search: Search) -> str:
+    """What was searched: losses, parameters, sampler, trials and seeds."""
+    names = {loss: listed(list(search.searched(loss))) or "nothing" for loss in search.losses}
+    by_loss = [f"{search.label(loss)} over {searched}" for loss, searched in names.items()]
+    counts = [f"{counted(len(search.of(loss)), 'trial')} of {search.label(loss)}" for loss in search.losses]
+    seeds = counted(len(search.description["seeds"]), "tuning seed")
+    sampler = search.description["sampler"].get("name", "not named")
+    return f"Searched: {'; '.join(by_loss)}. Sampler {sampler}, {listed(counts)}, each on {seeds}."
+
+
+def unfinished_note(search: Search) -> str:
+    """That the search still goes on, or an empty string."""
+    words = [f"{counted(n, 'trial')} of {search.label(loss)}" for loss, n in open_trials(search).items() if n]
+    return f"Not finished: {listed(words)} still open. What follows will change." if words else ""
+
+
+def _counts(search: Search, loss: str) -> dict[str, int]:
+    """By outcome, how many trials of a loss have it."""
+    return {str(outcome): int(n) for outcome, n in search.of(loss)["outcome"].value_counts().sort_index().items()}
+
+
+def _winners(folder: Path, axis: str) -> tuple[Findings | None, str]:
+    if not (folder / "study.json").is_file():
+        return None, NOT_RUN
+    try:
+        return findings(read([folder]), axis), ""
+    except RecordsError as error:
+        return None, f"The runs on fresh seeds cannot be reported: {error}."
+
+
+def _luck(search: Search, loss: str) -> float:
+    values = seed_values(search)
+    feasible = search.trials[(search.trials["loss"] == loss) & (search.trials["outcome"] == "feasible")]
+    values = values[(values["loss"] == loss) & values["trial"].isin(feasible["trial"])]
+    matrix = values.pivot_table(index="trial", columns="seed", values="seed_value").dropna().to_numpy(float)
+    if not matrix.size:
+        return nan
+    return luck_of_the_best(seed_noise(matrix), len(matrix), matrix.shape[1])

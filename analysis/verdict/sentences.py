@@ -1,0 +1,128 @@
+"""What a study found, in sentences; each claims no more than its interval does."""
+
+from math import isnan
+
+from analysis.formatting import counted, listed, plain
+from analysis.records.outcomes import OUTCOMES
+from analysis.records.provenance import confounds
+from analysis.statistics.intervals import FEWEST_SEEDS
+from analysis.verdict.findings import Findings
+from analysis.verdict.verdicts import Verdict
+
+NOTHING = "There is nothing to compare: no claim's arms have runs."
+TESTS = {
+    "paired": "paired t",
+    "signed-rank": "signed ranks",
+    "welch": "Welch's t",
+    "rank-sum": "rank sums",
+}
+
+
+def first_screen(found: Findings) -> list[str]:
+    """A sentence per claim, the primary ones first."""
+    return [statement(row) for row in found.verdicts] or [NOTHING]
+
+
+def statement(row: Verdict) -> str:
+    """The word, the claim, its effect with the interval that decides, and on what it rests."""
+    word = f"{row.word[:1].upper()}{row.word[1:]}"
+    if row.identical:
+        return f"{word}. {row.claim.text}: the two arms are the same runs bit for bit [{row.key}]."
+    seeds = row.evidence.pairs if row.evidence.method in ("paired", "signed-rank") else max(row.evidence.n)
+    test = TESTS[row.evidence.method].replace("paired", "one-sample" if row.claim.baseline is None else "paired")
+    numbers = f"{row.effect} {row.unit}, {counted(seeds, 'seed')}, {test}"
+    return f"{word}. {row.claim.text}: {numbers} [{row.key}]."
+
+
+def control_sentences(found: Findings) -> list[str]:
+    """What the controls show, or that none was planted."""
+    if not found.controls:
+        return ["No control was run, so nothing shows which effects could have been seen here."]
+    return [f"{control.sentence.rstrip('.')} [{control.key}]." for control in found.controls]
+
+
+def headline(found: Findings) -> str:
+    """How many primary claims have which word; without any, how many exploratory ones."""
+    rows = found.primary or found.verdicts
+    if not rows:
+        return NOTHING
+    kind = "primary claim" if found.primary else "exploratory comparison"
+    caveat = " The arms differ in more than the loss." if confounds(found.study) else ""
+    if not any(row.evidence.has_enough_seeds for row in rows):
+        seeds = max(max(row.evidence.n) for row in rows)
+        return (
+            f"Fewer than {FEWEST_SEEDS} seeds: {counted(len(rows), kind)} {_are(len(rows))} undecided, since no "
+            f"significance is claimed from {counted(seeds, 'seed')}.{caveat}"
+        )
+    counts = dict[str, int]()
+    for row in rows:
+        counts[row.decision] = counts.get(row.decision, 0) + 1
+    parts = [f"{count} {_are(count)} {word}" for word, count in counts.items()]
+    return f"Of {counted(len(rows), kind)} {listed(parts)}.{caveat}"
+
+
+def what_it_would_take(found: Findings) -> str:
+    """Seeds that would decide the undecided primary claims, from the spread that the deciding test sees."""
+    undecided = [row for row in found.primary if row.decision == "undecided"]
+    if not undecided:
+        return "What it would take to know more: other warm starts."
+    needs = "; ".join(f"{row.claim.text}: {_need(row)}" for row in undecided)
+    return (
+        "What it would take to decide these (80 % power, for a true effect one margin from the margin; for an "
+        f"equivalence, for none): {needs}."
+    )
+
+
+def detectable(row: Verdict) -> str:
+    """The effect that such seeds would have found in four studies of five."""
+    if row.evidence.smallest_detectable is None or isnan(row.evidence.low):
+        return "so few seeds can decide nothing at this level"
+    kind = "a margin" if row.claim.kind == "equivalent" else "an effect"
+    how = ", by the t test's formula" if row.evidence.by_ranks else ""
+    digits = OUTCOMES[row.claim.metric].digits
+    return f"{kind} of {plain(row.evidence.smallest_detectable, digits)} would be found four times in five{how}"
+
+
+def limits(found: Findings) -> str:
+    """What the intervals are conditional on, and what holds only here."""
+    study, starts = found.study, found.study.warm_starts
+    seeds_only = [row.key for row in found.verdicts if row.decision in _DECIDED and not row.holds_over_starts]
+    if starts < 2:
+        units = "All seeds share one warm start, so the intervals say nothing about other warm starts."
+    else:
+        units = f"All intervals are conditional on these {starts} warm starts."
+        if seeds_only:
+            units += f" With warm starts as units in place of seeds, {listed(seeds_only)} would not be decided."
+    steps = sorted({int(config["run"]["steps"]) for config in study.configs.values() if "steps" in config["run"]})
+    models = sorted({str(config["model"]["model"]) for config in study.configs.values() if config.get("model")})
+    about = f"model {listed(models)} and " if models else ""
+    return f"{units} All of it is about this task, {about}{listed([f'{count:,}' for count in steps])} steps."
+
+
+def cost(found: Findings) -> str:
+    """Runs, generated tokens, and the hours that the runs took."""
+    runs = found.scores.drop_duplicates("run")
+    threads = found.study.environments.set_index("run")["threads"].reindex(runs["run"]).fillna(1).to_numpy(float)
+    hours = float(runs["seconds"].sum()) / 3600
+    cpu = float((runs["seconds"].to_numpy(float) * threads).sum()) / 3600
+    tokens = float(runs["generated_tokens"].sum())
+    return (
+        f"{counted(len(runs), 'run')}, {tokens / 1e6:,.1f} million generated tokens, {hours:,.2f} hours of training "
+        f"({cpu:,.2f} CPU-hours)"
+    )
+
+
+_DECIDED = ("supported", "contradicted")
+
+
+def _need(row: Verdict) -> str:
+    if row.claim.margin == 0:
+        return f"no margin was declared; {detectable(row)}"
+    if row.evidence.seeds_needed is None:
+        return "not to be said from these runs"
+    now = f" ({detectable(row)} now)" if row.evidence.has_enough_seeds else ""
+    return f"about {max(row.evidence.seeds_needed, FEWEST_SEEDS):,} seeds per arm{now}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

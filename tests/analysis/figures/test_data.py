@@ -1,0 +1,140 @@
+"""The tables behind the figures."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.__main__ import main
+from analysis.figures.figure import baseline_of
+from analysis.figures.length import path_points
+from analysis.figures.microscope import chosen_responses
+from analysis.figures.paper import FIGURES, missing_paper_figures
+from analysis.figures.search import spending
+from analysis.figures.training import paired_differences
+from analysis.figures.trials import ended_trials, over_parameter, scale_of
+from analysis.figures.weights import FEWEST_TOKENS, by_position, by_sign, distribution
+from analysis.records.curves import AXES, mean_curves, seed_curves
+from analysis.records.search import read_search
+from analysis.records.study import read
+from analysis.records.tokens import read_tokens
+from tests.analysis import folders, search_folders
+from tests.analysis.agreement import agree
+from tests.analysis.search_folders import SearchTruth
+
+
+def test_differences_by_step_are_paired_with_the_baseline(demo_study: Path) -> None:
+    study = read([demo_study])
+    paired = paired_differences(study)
+    assert baseline_of(study) not in set(paired["arm"])
+    metrics = study.metrics.set_index(["run", "step"])["rollout/accuracy"]
+    row = paired[(paired["run"] == "fipo-seed3") & (paired["x"] == 2)].iloc[0]
+    assert agree(row["value"], metrics["fipo-seed3", 2] - metrics[f"{baseline_of(study)}-seed3", 2])
+
+
+def test_stages_are_quarters_of_training(demo_study: Path) -> None:
+    points = path_points(read([demo_study]))
+    one = points[points["run"] == "fipo-seed0"]
+    assert list(one["step"]) == [0, 2, 4, 6]
+    assert list(one["stage"]) == [1, 2, 3, 4]
+
+
+def test_responses_are_chosen_by_rule(demo_study: Path) -> None:
+    chosen = chosen_responses(read_tokens(read([demo_study])))
+    assert set(chosen["run"]) == {"fipo-seed0"}
+    assert list(dict.fromkeys(chosen["step"])) == [0, 2, 5]
+    heads = chosen.drop_duplicates(["time", "verdict"])
+    assert list(heads["verdict"]) == ["right", "wrong"] * 3
+    assert list(heads["sample"]) == [0, 2] * 3
+    assert heads["prompt_id"].nunique() == 1
+
+
+def tokens(count: int) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {"arm": "fipo", "seed": rng.integers(0, 3, count), "step": rng.integers(0, 20, count), "position": 0}
+        | {"advantage": rng.choice([-1.0, 0.0, 1.0], count), "influence_weight": rng.uniform(1, 1.2, count)}
+    )
+
+
+def test_weights_are_means_of_seeds_and_bins_of_few_tokens_are_hidden() -> None:
+    table = tokens(600)
+    position = pd.Series(np.where(np.arange(600) < FEWEST_TOKENS - 1, 40, 0))
+    found = by_position(table, position)
+    assert list(found["position"]) == [0]
+    kept = table[position == 0]
+    assert agree(found["mean"], [kept.groupby("seed")["influence_weight"].mean().mean()])
+    assert set(by_sign(tokens(5000))["sign"]) == {-1, 1}
+    spread = distribution(table)
+    up = table.loc[table["advantage"] > 0, "influence_weight"]
+    assert agree(spread.loc[(spread["sign"] == 1) & (spread["share"] == 0.5), "weight"], [up.median()])
+
+
+ENDS: dict[tuple[str, int], tuple[str, str | None]] = {
+    ("fipo", 1): ("infeasible", "diverged"),
+    ("fipo", 3): ("over", ""),
+}
+
+
+def test_a_trial_without_a_feasible_value_is_a_trial_spent(tmp_path: Path) -> None:
+    search = read_search(search_folders.write_search(tmp_path / "s", SearchTruth(trials=6, ends=ENDS)))
+    curves = spending(search)
+    values = search.of("fipo").query("outcome == 'feasible'")["value"]
+    assert len(curves) == 6
+    assert agree(curves["floor"], [0.26] * 6)
+    assert agree(curves["mean"].iloc[0], np.mean([*values, 0.26, 0.26]))
+    assert agree(curves["mean"].iloc[-1], values.max())
+    trials = ended_trials(search)
+    assert list(trials["order"]) == [1, 2, 3, 4, 5, 6]
+    assert trials["best"].iloc[1] == trials["best"].iloc[0]
+
+
+def test_words_have_places_and_far_choices_a_log_scale(tmp_path: Path) -> None:
+    space = {
+        "averaging": {"kind": "choice", "values": ["token_mean", "sequence_mean"]},
+        "lr": {"kind": "choice", "values": [1e-4, 1e-3]},
+        "beta": {"kind": "choice", "values": [0.1, 0.2]},
+    }
+    truth = SearchTruth(spaces={"fipo": space}, trials=12)
+    search = read_search(search_folders.write_search(tmp_path / "s", truth))
+    assert [scale_of(search, "fipo", name) for name in space] == ["words", "log", "linear"]
+    rows = over_parameter(search, "fipo", "averaging").drop_duplicates("x").set_index("label")["x"]
+    assert rows.to_dict() == {"token_mean": 0.0, "sequence_mean": 1.0}
+
+
+def test_the_papers_figures_are_drawn_where_their_arms_are_there(
+    demo_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = ["--only", "paper_figure_01", "--only", "paper_figure_09", "--only", "paper_figure_06"]
+    assert main(["figures", str(demo_study), *only, "--axis", "generated_tokens", "--output_dir", str(tmp_path)]) == 0
+    names = [Path(line).stem for line in capsys.readouterr().out.splitlines()]
+    assert names == ["paper_figure_01", "paper_figure_06"]
+    missing = missing_paper_figures(read([demo_study]))
+    assert missing["09"] == "With and without the filter: needs arms of FIPO that differ in delta"
+    assert set(missing) < {figure.number for figure in FIGURES}
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_every_axis_has_each_policy_where_it_was_reached(axis: str, study: Path) -> None:
+    records = read([study])
+    records.metrics["ledger/prompts"] = 32 * (records.metrics["step"] + 1)
+    records.metrics["ledger/flops"] = 1e9 * (records.metrics["step"] + 1)
+    curves = seed_curves(records, ("rollout/accuracy", "evaluation/accuracy"), axis)
+    one = curves[(curves["run"] == "dapo-seed0") & (curves["quantity"] == "evaluation/accuracy")]
+    lines = records.metrics[records.metrics["run"] == "dapo-seed0"]
+    column = AXES[axis]
+    wanted = [0, 2] if column is None else [0, lines[column].iloc[-1]]
+    assert agree(one["x"], wanted)
+    assert mean_curves(curves, axis)["n"].eq(5).all()
+
+
+def test_an_axis_that_was_not_recorded_leaves_panels_empty(study: Path) -> None:
+    assert seed_curves(read([study]), ("rollout/accuracy",), "flops").empty
+
+
+def test_a_quantity_that_a_run_lacks_is_no_crash(tmp_path: Path) -> None:
+    truth = folders.smaller(folders.StudyTruth((folders.ArmTruth("dapo", seeds=1),)), steps=2, prompts=4)
+    folder = folders.write_study(tmp_path / "s", truth)
+    only = ["--only", "clipping_and_weights", "--only", "response_lengths"]
+    assert main(["figures", str(folder), *only]) == 0

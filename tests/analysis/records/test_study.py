@@ -1,0 +1,197 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from analysis.errors import RecordsError
+from analysis.records.run_files import read_status
+from analysis.records.study import read
+from tests.analysis import folders
+
+
+def test_tidy_tables_hold_every_finished_run(study: Path) -> None:
+    records = read([study])
+    assert [arm.name for arm in records.compared_arms] == ["dapo", "fipo"]
+    assert len(records.metrics) == 2 * 5 * 2
+    assert len(records.evals) == 2 * 5 * 2 * 4 * 2
+    assert set(records.metrics["run"]) == set(records.environments["run"])
+
+
+def test_runs_that_are_not_finished_do_not_enter(study: Path) -> None:
+    status = {"state": "failed", "reason": "diverged", "exit_code": 1, "steps_done": 1}
+    folders.write_json(study / "runs/fipo-seed1/status.json", status)
+    (study / "runs/fipo-seed2/status.json").unlink()
+    shutil.rmtree(study / "runs/fipo-seed3")
+    (study / "runs/notes").mkdir()
+    shutil.move(study / "runs/dapo-seed4", study / "superseded/dapo-seed4")
+    records = read([study])
+    states = records.runs.set_index("run")["state"]
+    assert states["fipo-seed1"] == "failed"
+    assert states["fipo-seed2"] == "unknown"
+    assert states["fipo-seed3"] == states["dapo-seed4"] == "not started"
+    assert states["notes"] == "not planned"
+    assert set(records.metrics["run"]) == {f"dapo-seed{k}" for k in range(4)} | {"fipo-seed0", "fipo-seed4"}
+    assert set(records.evals["run"]) == set(records.metrics["run"])
+
+
+def test_a_torn_last_line_is_left_out(study: Path) -> None:
+    path = study / "runs/dapo-seed0/metrics.jsonl"
+    path.write_text(path.read_text()[:-40])
+    metrics = read([study]).metrics
+    assert list(metrics.loc[metrics["run"] == "dapo-seed0", "step"]) == [0]
+
+
+def test_a_torn_line_in_the_middle_is_an_error(study: Path) -> None:
+    path = study / "runs/dapo-seed0/metrics.jsonl"
+    path.write_text(path.read_text()[60:])
+    with pytest.raises(RecordsError, match="line 1 of"):
+        read([study])
+
+
+@pytest.mark.parametrize("file", ["study.json", "runs/dapo-seed0/config.json"])
+def test_an_unknown_schema_version_is_refused(study: Path, file: str) -> None:
+    content = json.loads((study / file).read_text())
+    folders.write_json(study / file, content | {"schema_version": 2})
+    with pytest.raises(RecordsError, match=r"expected schema_version 1 .*, got 2: use the analysis"):
+        read([study])
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "environment.json", "config.json"])
+def test_a_finished_run_must_be_complete(study: Path, file: str) -> None:
+    (study / "runs/dapo-seed0" / file).unlink()
+    with pytest.raises(RecordsError, match=file):
+        read([study])
+
+
+def test_evaluations_must_be_there_and_have_their_columns(study: Path) -> None:
+    evals = study / "runs/dapo-seed0/evals"
+    pd.DataFrame({"step": [0]}).to_parquet(evals / "step_000002.parquet")
+    with pytest.raises(RecordsError, match=r"prompt_id.*step_000002|step_000002"):
+        read([study])
+    shutil.rmtree(evals)
+    with pytest.raises(RecordsError, match="evaluations"):
+        read([study])
+
+
+def test_loose_runs_are_read_by_their_names_and_configs(study: Path) -> None:
+    shutil.move(study / "runs/dapo-seed0", study / "runs/mine")
+    records = read([study / "runs/mine", study / "runs/fipo-seed3"])
+    assert {(arm.name, arm.loss_type, arm.seeds) for arm in records.arms} == {
+        ("mine", "dapo", (0,)),
+        ("fipo", "fipo", (3,)),
+    }
+    with pytest.raises(RecordsError, match="same name"):
+        read([study / "runs/mine", study / "runs/mine"])
+
+
+def test_without_a_finished_run_there_is_nothing_to_read(study: Path) -> None:
+    shutil.rmtree(study / "runs")
+    with pytest.raises(RecordsError, match="at least one finished run"):
+        read([study])
+
+
+@pytest.mark.parametrize(
+    ("recorded", "state"),
+    [
+        ({"reason_code": "diverged"}, "diverged"),
+        ({"reason_code": "gave_up"}, "diverged"),
+        ({"reason_code": "failed", "reason": "it expected finite numbers"}, "failed"),
+        ({"reason": "HarnessError: step 3: expected finite numbers, got nan"}, "diverged"),  # folders without codes
+        ({"reason": "GaveUp: gave up after 5 steps: none had a group"}, "diverged"),
+        ({"reason": "HarnessError: step 3: expected 4 groups"}, "failed"),
+    ],
+)
+def test_a_run_that_ended_itself_counts(recorded: dict[str, str], state: str, tmp_path: Path) -> None:
+    status = {"state": "failed", "exit_code": 1, "steps_done": 1, **recorded}
+    (tmp_path / "status.json").write_text(json.dumps(status), encoding="utf-8")
+    assert read_status(tmp_path)["state"] == state
+
+
+# ---- roles and blocks ----
+
+ROLES = {
+    "dapo": {"like": None, "label": "DAPO", "role": None, "against": None, "planted": False},
+    "fipo": {"like": None, "label": "FIPO", "role": None, "against": None, "planted": False},
+    "odd": {"like": "dapo", "label": "an odd one", "role": "positive", "against": "dapo", "planted": True},
+}
+
+
+def with_roles(folder: Path, roles: dict[str, Any]) -> Path:
+    folders.write_json(folder / "study.json", json.loads((folder / "study.json").read_text()) | {"roles": roles})
+    return folder
+
+
+def odd_study(folder: Path) -> Path:
+    """Two losses and a control whose name and config say nothing of it."""
+    arms = (folders.ArmTruth("fipo", "fipo"), folders.ArmTruth("dapo"), folders.ArmTruth("odd"))
+    return folders.write_study(folder / "odd", folders.smaller(folders.StudyTruth(arms), steps=2, prompts=4))
+
+
+def test_what_is_planted_and_how_arms_are_called_is_what_study_json_says(tmp_path: Path) -> None:
+    folder = odd_study(tmp_path)
+    assert [arm.name for arm in read([folder]).compared_arms] == ["fipo", "dapo", "odd"]
+    study = read([with_roles(folder, ROLES)])
+    assert [arm.name for arm in study.compared_arms] == ["fipo", "dapo"]
+    assert [study.label(name) for name in ("odd", "fipo", "unknown")] == ["an odd one", "FIPO", "unknown"]
+    assert study.has_roles
+
+
+def test_a_comparison_is_a_study_of_one_block_whose_baseline_most_controls_name(tmp_path: Path) -> None:
+    (block,) = read([with_roles(odd_study(tmp_path), ROLES)]).blocks.values()
+    assert (block.name, block.arms, block.baseline) == ("comparison", ("fipo", "dapo", "odd"), "dapo")
+    assert (block.varied, block.levels, block.seeds) == ((), (None,), 5)
+
+
+def test_an_older_study_json_still_knows_its_planted_arms(tmp_path: Path) -> None:
+    arms = (folders.ArmTruth("dapo"), folders.ArmTruth("blame", control="blame"))
+    folder = folders.write_study(tmp_path / "s", folders.smaller(folders.StudyTruth(arms), steps=2, prompts=4))
+    study = read([folder])
+    assert [arm.name for arm in study.compared_arms] == ["dapo"]
+    assert not study.has_roles
+
+
+def test_a_block_is_a_study_with_the_familys_names_and_its_own_seeds(block_study: Path) -> None:
+    study = read([block_study])
+    negative = study.block("negative")
+    assert [arm.name for arm in negative.arms] == ["dapo", "fipo", "random_reward", "unit_weights"]
+    assert set(negative.runs["seed"]) == {0, 1, 2}
+    assert set(negative.metrics["arm"]) == set(negative.evals["arm"]) == {arm.name for arm in negative.arms}
+    assert len(negative.folders) == len(negative.configs) == 12
+    assert negative.block("negative").runs.equals(negative.runs)
+
+
+def test_two_varied_settings_have_levels_of_two_values(block_study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "two"
+    shutil.copytree(block_study, folder)
+    content = json.loads((folder / "study.json").read_text())
+    block = content["design"]["blocks"]["rates"]
+    block["varied"] = ["lr", "epochs"]
+    for cell in block["cells"]:
+        cell["level"] = [cell["level"], 2]
+    folders.write_json(folder / "study.json", content)
+    found = read([folder]).blocks["rates"]
+    assert (found.varied, found.levels) == (("lr", "epochs"), ((1e-4, 2), (2e-4, 2), (4e-4, 2)))
+
+
+def test_runs_of_one_warm_start_that_cannot_be_compared_are_refused(block_study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(block_study, folder)
+    for path in folder.glob("runs/*/environment.json"):  # another warm start may have another model
+        if int(path.parent.name.rpartition("seed")[2]) % 3 == 1:
+            folders.write_json(path, json.loads(path.read_text()) | {"model_sha256": "c" * 64})
+    assert len(read([folder]).folders) == len(list(folder.glob("runs/*")))
+    path = folder / "runs/preset.fipo-seed3/environment.json"
+    folders.write_json(path, json.loads(path.read_text()) | {"model_sha256": "d" * 64})
+    with pytest.raises(RecordsError, match="other initial weights"):
+        read([folder])
+
+
+def test_a_design_without_cells_is_refused(block_study: Path, tmp_path: Path) -> None:
+    content = json.loads((block_study / "study.json").read_text())
+    del content["design"]["blocks"]["preset"]["cells"]
+    folders.write_json(tmp_path / "study.json", content)
+    with pytest.raises(RecordsError, match="expected blocks with cells"):
+        read([tmp_path])

@@ -1,0 +1,59 @@
+"""Published numbers in a report: what is said of one problem, one seed, another model."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.__main__ import main
+from analysis.records.study import read
+from analysis.report.published import published_section
+from tests.analysis.agreement import agree
+from tests.analysis.math_folders import FIPO_32B, config_with, write_math_run
+from tests.analysis.page_check import check_page
+from tests.analysis.verdict.test_published import COURSE, LAST, NONE, PEAK
+
+
+def test_what_there_is_too_little_of_is_said(tmp_path: Path) -> None:
+    one = write_math_run(tmp_path / "a/fipo-seed0", FIPO_32B, {2: {"a1": ["!1"] * 32 + ["2"]}})
+    assert "no standard error from one problem" in published_section(read([one]))
+    runs = [
+        write_math_run(tmp_path / "b" / f"fipo-seed{seed}", FIPO_32B, {0: NONE, 2: last})
+        for seed, last in enumerate((LAST, PEAK))
+    ]
+    assert "one seed: no interval" not in published_section(read(runs))
+    assert "one seed: no interval" in published_section(read(runs[:1]))
+
+
+def test_why_there_is_none_is_said(tmp_path: Path) -> None:
+    other = write_math_run(tmp_path / "mine-seed0", FIPO_32B, COURSE)
+    assert "though model and benchmark are the same: they are of " in published_section(read([other]))
+    smaller = write_math_run(tmp_path / "fipo-seed0", config_with(model="Qwen/Qwen2.5-0.5B"), COURSE)
+    words = "None of the published numbers can be set beside these runs (model Qwen/Qwen2.5-0.5B on aime24 and aime25)"
+    assert words in published_section(read([smaller]))
+
+
+def test_a_whole_report_sets_them_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dapo = config_with(loss_type="dapo", minibatches=16)
+    runs = [
+        write_math_run(tmp_path / f"{arm}-seed{seed}", config, COURSE)
+        for arm, config in (("dapo", dapo), ("fipo", FIPO_32B))
+        for seed in range(2)
+    ]
+    given = [str(run) for run in runs]
+    assert main(["report", *given, "--output_dir", str(tmp_path / "report")]) == 0
+    html = (tmp_path / "report" / "report.html").read_text()
+    check_page(html)
+    section = html.split('<section id="published"')[1].split("</section>")[0]
+    first, second, third = (
+        section.index(words) for words in ("Differences of protocol", "published numbers</", "What makes")
+    )
+    assert first < second < third
+    assert "<td>avg@32, here avg@4</td>" in section
+    assert "none: cons@4 is another quantity" in section
+    only = ["--only", "paper_figure_01", "--output_dir", str(tmp_path / "figures")]
+    assert main(["figures", *given, *only]) == 0
+    curves = pd.read_csv(tmp_path / "figures/figures/paper_figure_01_means.csv")
+    ends = curves[(curves["arm"] == "fipo") & (curves["x"] == 8)].set_index("quantity")["mean"]
+    assert agree([ends["evaluation/accuracy: aime24"], ends["evaluation/accuracy: aime25"]], [0.5, 0.0])
+    capsys.readouterr()

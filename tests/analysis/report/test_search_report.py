@@ -1,0 +1,160 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.__main__ import main
+from tests.analysis import folders, search_folders
+from tests.analysis.page_check import check_page
+from tests.analysis.search_folders import SearchTruth
+
+ROOT = Path(__file__).parents[3]
+ENDS: dict[tuple[str, int], tuple[str, str | None]] = {
+    ("fipo", 3): ("infeasible", "loss is <nan> at step 7"),
+    ("fipo", 5): ("failed", "killed three times"),
+    ("dapo", 2): ("over", ""),
+    ("dapo", 6): ("pruned", "stopped by asha"),
+    ("dapo", 8): ("failed", None),
+    ("dapo", 7): ("running", ""),
+}
+FIGURES = {"claims", "history", "expected_maximum", "slices_dapo", "slices_fipo", "contour_fipo", "importance"}
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search over two losses with its winners, reported."""
+    folder = tmp_path_factory.mktemp("search") / "both"
+    truth = SearchTruth(losses=("dapo", "fipo"), trials=10, ends=ENDS, acted={"fipo_safety_threshold": 0.0})
+    search_folders.write_search(folder, truth)
+    arms = (folders.ArmTruth("dapo"), folders.ArmTruth("fipo", "fipo"))
+    winners = folders.smaller(folders.StudyTruth(arms), steps=2, prompts=4, final_samples=2)
+    folders.write_study(folder / "winners", winners)
+    with redirect_stdout(StringIO()) as printed:
+        assert main(["report", str(folder)]) == 0
+    (folder / "printed.txt").write_text(printed.getvalue())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(search: Path) -> str:
+    return (search / "report/report.html").read_text()
+
+
+def test_every_figure_is_written_as_png_pdf_and_csv(search: Path) -> None:
+    names = {path.name for path in (search / "report/figures").iterdir()}
+    assert {name.split(".")[0] for name in names if name.endswith("png")} == FIGURES
+    for name in FIGURES:
+        assert f"{name}.pdf" in names
+        assert any(re.fullmatch(rf"{name}_\w+\.csv", other) for other in names)
+
+
+def test_failed_trials_are_marked_and_not_dropped(search: Path, html: str) -> None:
+    history = pd.read_csv(search / "report/figures/history_trials.csv")
+    assert history[history["loss"] == "fipo"]["outcome"].value_counts().to_dict() == {
+        "feasible": 8,
+        "infeasible": 1,
+        "failed": 1,
+    }
+    slices = pd.read_csv(search / "report/figures/slices_fipo_trials.csv")
+    assert set(slices.loc[slices["seed"].isna(), "outcome"]) == {"infeasible", "failed"}
+    contour = pd.read_csv(search / "report/figures/contour_fipo_trials.csv")
+    assert len(contour) == 10
+    spent = pd.read_csv(search / "report/figures/expected_maximum_curves.csv")
+    assert spent.groupby("loss")["trials"].max().to_dict() == {"dapo": 9, "fipo": 10}
+    without = html.split('id="trials"')[1].split("</section>")[0]
+    for cell in (
+        "loss is &lt;nan&gt; at step 7",
+        "killed three times",
+        "stopped by asha",
+        "response_tokens 4.500 beyond",
+    ):
+        assert cell in without
+
+
+def test_the_first_screen_says_what_was_found_and_what_to_quote(search: Path, html: str) -> None:
+    first, subtitle = html.split("<nav")[0], html.split("<main")[0]
+    assert "Sampler tpe, 10 trials of DAPO and 10 trials of FIPO, each on 2 tuning seeds" in subtitle
+    for words in (
+        "Not finished: 1 trial of DAPO still open",
+        "FIPO: the best of 10 trials is trial",
+        "biased upwards",
+        f"python -m harness train --preset {search}/best/fipo.json",
+        "FIPO&#x27;s best settings on 5 fresh seeds: final accuracy",
+        'href="../winners/report/report.html"',
+        "fipo_safety_threshold never acted",
+    ):
+        assert words in first
+    assert (search / "winners/report/report.html").is_file()
+
+
+def test_search_json_is_the_summary(search: Path) -> None:
+    summary = json.loads((search / "report/search.json").read_text())
+    assert summary["trials"]["dapo"] == {"failed": 1, "feasible": 6, "over a limit": 1, "pruned": 1, "running": 1}
+    best = {item["loss"]: item for item in summary["best"]}
+    trials = pd.read_parquet(search / "trials.parquet")
+    assert best["fipo"]["value"] == trials.loc[trials["loss"] == "fipo", "value"].max()
+    assert summary["winners"] == {
+        key: value
+        for key, value in json.loads((search / "winners/report/verdict.json").read_text()).items()
+        if key not in ("complete", "headline")
+    }
+    assert {item["parameter"]: item["word"] for item in summary["acted"]}["fipo_safety_threshold"] == "never acted"
+
+
+def test_the_printed_lines_are_the_sentences_and_the_path(search: Path) -> None:
+    lines = (search / "printed.txt").read_text().splitlines()
+    assert "best settings on 5 fresh seeds" in lines[0]
+    assert lines[2].startswith("DAPO: the best of 9 trials is trial")
+    assert lines[-1] == str(search / "report/report.html")
+
+
+def test_the_page_is_whole_and_needs_no_network(html: str) -> None:
+    check_page(html)
+    assert html.count("<figure>") == len(FIGURES)
+
+
+def test_same_records_same_figures_in_a_process_with_other_hashes(search: Path, tmp_path: Path) -> None:
+    only = ["--only", "contour"]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "analysis",
+        "figures",
+        str(search),
+        *only,
+        "--output_dir",
+        str(tmp_path),
+    ]
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    again = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    assert len(again) == 2 + 2
+    assert again == {name: (search / "report/figures" / name).read_bytes() for name in again}
+
+
+def test_winners_that_have_not_finished_are_a_note(tmp_path: Path) -> None:
+    folder = search_folders.write_search(tmp_path / "one", SearchTruth(trials=1, seeds=1))
+    arms = [{"name": "fipo", "loss_type": "fipo", "control": "none", "seeds": [0], "settings": {}}]
+    folders.write_json(folder / "winners/study.json", {"schema_version": 1, "arms": arms})
+    assert main(["report", str(folder)]) == 0
+    page = (folder / "report/report.html").read_text()
+    assert "The runs on fresh seeds cannot be reported: expected at least one finished run" in page
+    assert not (folder / "winners/report").exists()
+
+
+def test_figures_of_the_other_kind_are_one_line(
+    search: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["figures", str(search), "--only", "outcomes"]) == 2
+    assert "expected figures among history, " in capsys.readouterr().err
+    assert main(["figures", str(search / "winners"), "--only", "slices", "--output_dir", str(tmp_path)]) == 2
+    assert "expected figures among claims, " in capsys.readouterr().err

@@ -1,0 +1,86 @@
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.records.search import Search, read_search
+from analysis.verdict.inert import acted_in_search
+from analysis.verdict.search import NOT_RUN, best_of, best_sentence, found_sentences, search_findings, unfinished_note
+from tests.analysis import folders, search_folders
+from tests.analysis.search_folders import SearchTruth
+
+NEVER = {"fipo_safety_threshold": 0.0}
+
+
+def search_with(folder: Path, values: list[float | None], **changes: Any) -> Search:
+    """A search over few trials whose values are given; None is a trial that diverged."""
+    ends = {("fipo", i): ("infeasible", "diverged") for i, value in enumerate(values) if value is None}
+    truth = SearchTruth(trials=len(values), seeds=1, ends=ends | changes.pop("ends", {}), **changes)
+    search_folders.write_search(folder, truth)
+    table = pd.read_parquet(folder / "trials.parquet")
+    given = [table["value"][i] is not None and not pd.isna(table["value"][i]) for i in range(len(values))]
+    table["value"] = [value if has else None for value, has in zip(values, given, strict=True)]
+    table["values"] = [[value] if has else None for value, has in zip(values, given, strict=True)]
+    table.to_parquet(folder / "trials.parquet")
+    return read_search(folder)
+
+
+def test_the_best_is_feasible_and_of_equals_the_first(tmp_path: Path) -> None:
+    best = best_of(search_with(tmp_path, [0.6, 0.8, 0.9, 0.8], ends={("fipo", 2): ("over", None)}), "fipo")
+    assert (best.trial, best.value, best.ended, best.feasible) == (1, 0.8, 4, 3)
+    assert best.preset == str(tmp_path / "best/fipo.json")
+    assert set(best.parameters) == set(search_folders.SPACE)
+
+
+def test_a_loss_without_a_feasible_trial_says_so(tmp_path: Path) -> None:
+    search = search_with(tmp_path, [0.6], ends={("fipo", 0): ("over", None)})
+    best = best_of(search, "fipo")
+    assert best_sentence(search, best) == "FIPO: none of 1 ended trial has a value within the limits."
+
+
+def test_a_parameter_that_never_acted_is_inert(tmp_path: Path) -> None:
+    truth = SearchTruth(acted=NEVER | {"fipo_clip_range": 0.0009, "fipo_decay_rate": 0.2})
+    items = {
+        item.parameter: item for item in acted_in_search(read_search(search_folders.write_search(tmp_path, truth)))
+    }
+    inert = items["fipo_safety_threshold"]
+    assert inert.word == "never acted"
+    assert "no negative token's ratio exceeded it in any trial; in this range" in inert.sentence
+    assert inert.sentence.endswith("it is inert.")
+    assert items["fipo_clip_range"].word == "hardly acted"
+    assert "at most 0.09% of the trained tokens" in items["fipo_clip_range"].sentence
+    assert (items["fipo_decay_rate"].word, items["fipo_decay_rate"].sentence) == ("acted", "")
+    assert (items["lr"].word, items["lr"].trials) == ("not recorded", 0)
+
+
+def test_an_unfinished_search_says_so(tmp_path: Path) -> None:
+    ends = {("fipo", 1): ("running", ""), ("fipo", 2): ("waiting", "")}
+    search = read_search(search_folders.write_search(tmp_path, SearchTruth(trials=4, ends=ends)))
+    assert unfinished_note(search) == "Not finished: 2 trials of FIPO still open. What follows will change."
+
+
+def test_the_winners_are_a_study_of_their_own_and_the_number_to_quote(tmp_path: Path) -> None:
+    folder = search_folders.write_search(tmp_path / "s", SearchTruth(losses=("dapo", "fipo"), trials=3))
+    assert found_sentences(search_findings(read_search(folder)))[0] == NOT_RUN
+    arms = (folders.ArmTruth("dapo"), folders.ArmTruth("fipo", "fipo"))
+    folders.write_study(folder / "winners", folders.smaller(folders.StudyTruth(arms), steps=2, prompts=4))
+    found = search_findings(read_search(folder))
+    assert found.winners is not None
+    mean = found.winners.scores.groupby("arm")["final_accuracy"].mean()["fipo"]
+    said = found_sentences(found)
+    assert [words.partition(":")[0] for words in said[:2]] == [
+        f"{name}'s best settings on 5 fresh seeds" for name in ("DAPO", "FIPO")
+    ]
+    assert f"final accuracy {mean:.3f} [" in said[1]
+    assert f"(in tuning {found.bests[1].value:.3f}" in said[1]
+    content = found.as_json()
+    assert content["trials"] == {"dapo": {"feasible": 3}, "fipo": {"feasible": 3}}
+    assert len(content["winners"]["claims"]) == 1
+
+
+def test_winners_that_cannot_be_read_are_a_note(tmp_path: Path) -> None:
+    folder = search_folders.write_search(tmp_path / "s", SearchTruth(trials=3))
+    folders.write_json(folder / "winners/study.json", {"schema_version": 1, "arms": []})
+    found = search_findings(read_search(folder))
+    assert found.winners is None
+    assert "cannot be reported: expected at least one finished run" in found.note
