@@ -88,15 +88,17 @@ sweep: $(READY)
 	  $(if $(TRACKING_URI),--tracking_uri $(TRACKING_URI)) $(ARGS); code=$$?; \
 	  [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) || exit $$?; \
 	  [ "$(TRACKING_URI)" = none ] || \
-	  $(PY) -m sweeps mirror $(STUDY) $(if $(TRACKING_URI),--tracking_uri $(TRACKING_URI)) || true; exit $$code
+	  $(PY) -m sweeps track $(STUDY) $(if $(TRACKING_URI),--tracking_uri $(TRACKING_URI)) || true; exit $$code
 
-# MLflow's page of the mirrored studies, and Optuna's of one search (STUDY=): on this machine's loopback only.
+# MLflow's own page of the studies in runs/, and Optuna's of one search (STUDY=), on this machine alone. Neither asks for a
+# password, so from another machine: ssh -N -L 5000:127.0.0.1:5000 HOST
 ui: $(READY)
-	@$(PY) -m sweeps ui $(if $(PORT),--port $(PORT)) $(ARGS)
+	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false $(VENV)/bin/mlflow server \
+	  --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1 --backend-store-uri $(or $(TRACKING_URI),sqlite:///runs/mlflow.db)
 
 dashboard: STUDY = runs/sweep-$(LOSS)-$(notdir $(SPACE))
 dashboard: $(READY)
-	@$(PY) -m sweeps dashboard $(STUDY) $(if $(STORAGE),--storage $(STORAGE)) $(if $(PORT),--port $(PORT))
+	@$(VENV)/bin/optuna-dashboard --host 127.0.0.1 --port $(or $(PORT),8080) $(or $(STORAGE),$(STUDY)/optuna.journal)
 
 # The figures alone, the paper's too, over AXIS= steps, prompts, generated_tokens, seconds or flops.
 figures: $(READY)

@@ -1,4 +1,4 @@
-"""python -m sweeps compare | ablate | study | search | plan | status | mirror | ui | dashboard"""
+"""python -m sweeps compare | ablate | study | search | plan | status | track"""
 
 import argparse
 import sys
@@ -10,8 +10,7 @@ from sweeps.run_study import study_command
 from sweeps.search.flags import add_effect, add_search_flags
 from sweeps.status import status_command
 from sweeps.study.claims import add_claims
-from sweeps.tracking.mirror import add_mirror
-from sweeps.tracking.pages import add_dashboard, add_ui
+from sweeps.tracking.log import add_track
 
 USAGE = "%(prog)s [--setting value ...]"
 
@@ -19,7 +18,7 @@ USAGE = "%(prog)s [--setting value ...]"
 def main(arguments: list[str]) -> None:
     """Hand the arguments to the command they name."""
     parser = OneLineParser(allow_abbrev=False, prog="python -m sweeps", description="Many training runs.")
-    names = "compare | ablate | study | search | plan | status | mirror | ui | dashboard"
+    names = "compare | ablate | study | search | plan | status | track"
     subparsers = parser.add_subparsers(dest="command", required=True, metavar=names)
     add_compare(subparsers, "compare", "train arms x seeds under one family's rules", CONTROLLED)
     add_compare(subparsers, "ablate", "GRPO turned into DAPO into FIPO, one switch at a time", LADDER)
@@ -33,8 +32,7 @@ def main(arguments: list[str]) -> None:
     status = subparsers.add_parser("status", allow_abbrev=False, help="what a study has done and is doing")
     status.add_argument("study", metavar="STUDY", help="a search's or comparison's folder")
     status.set_defaults(start=status_command)
-    for add in (add_mirror, add_ui, add_dashboard):
-        add(subparsers)
+    add_track(subparsers)
     options = parser.parse_args(arguments)
     options.start(options)
 
