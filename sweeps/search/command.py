@@ -40,7 +40,7 @@ def search_command(options: argparse.Namespace) -> None:
     with locked(search.study, lock), storage_errors():
         studies = opened(search, fixed_claims(search.study, options.claims, DEFAULT_CLAIMS), console.print)
         with held_slots(search.study, groups) as slots, tracked(search.study, options, console.print):
-            if search.storage is None and any([study.fail_running() for study in studies.values()]):
+            if search.storage is None and sum(study.fail_running() for study in studies.values()):
                 console.print("trials whose controller had died go on")
             prepare_model(search, console)
             speed = speed_here(search, console.print)

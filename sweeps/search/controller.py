@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness import HarnessError, memory_kills, tree_of, write_json
-from sweeps.search.spec import Caps, Search, trial_name
+from sweeps.search.spec import Caps, Search
 from sweeps.search.study import BEAT_S, Asked, FrozenTrial, LossStudy
 from sweeps.search.trials import evaluations, recorded_otherwise, spent, trial_facts
 from sweeps.study.folder import PlannedRun, set_aside

@@ -165,12 +165,12 @@ class LossStudy:
             deaths = max((trial.user_attrs.get("deaths", 0) for trial in lost), default=0)
             self.study.enqueue_trial(known, user_attrs={"index": index, "deaths": deaths})
 
-    def fail_running(self) -> bool:
-        """Fail the trials under way, which no living controller can run; whether there were any."""
+    def fail_running(self) -> int:
+        """Fail the trials under way, which no living controller can run; how many there were."""
         running = [trial for trial in self.trials() if trial.state == TrialState.RUNNING]
         for trial in running:
             self.lose(trial._trial_id)
-        return bool(running)
+        return len(running)
 
     def ask(self, space: Space, key: int) -> Asked | None:
         """The next waiting trial with its settings, or None. `key`: the search's seed."""
@@ -183,7 +183,7 @@ class LossStudy:
             with quiet():
                 trial = self.study.ask({name: distribution(one) for name, one in space.searched.items()})
             self.beat(trial._trial_id)
-            index = trial.user_attrs.get("index")  # None: another took the last one, and Optuna made a new trial
+            index = trial.user_attrs.get("index", -1)  # -1: another took the last one, and Optuna made a new trial
             trial.set_user_attr("host", platform.node())
             counts = first_that_counts(self.of_index().get(index, []))
             if counts is not None and counts.number == trial.number:

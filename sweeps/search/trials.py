@@ -32,12 +32,14 @@ def recorded_otherwise(run: PlannedRun) -> str | None:
 
 def trial_facts(runs: Sequence[PlannedRun]) -> dict[str, Any]:
     """Values and records of a trial whose runs have finished: columns of trials.parquet."""
-    facts = [run_facts(run) for run in runs]
+    facts, means = [run_facts(run) for run in runs], ("start_accuracy", "response_tokens", "truncated_share")
     acted = dict.fromkeys(name for one in facts for name in one["acted"])
     return {
         "seeds": [run.seed for run in runs],
         "values": [one["accuracy"] for one in facts],
-        **{name: fmean(one[name] for one in facts) for name in ("start_accuracy", "response_tokens", "truncated_share")},
+        **{
+            name: fmean(one[name] for one in facts) for name in ("start_accuracy", "response_tokens", "truncated_share")
+        },
         **{name: sum(one[name] for one in facts) for name in ("generated_tokens", "seconds")},
         "acted": {name: fmean(one["acted"][name] for one in facts if name in one["acted"]) for name in acted},
     }

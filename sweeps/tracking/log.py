@@ -58,7 +58,7 @@ def asked_uri(options: argparse.Namespace, study: Path) -> str:
 
 @contextmanager
 def tracked(study: Path, options: argparse.Namespace, say: Callable[[str], None]) -> Iterator[None]:
-    """Have the study, of which study.json is there, logged while what is inside goes on."""
+    """Have the study logged while what is inside goes on."""
     uri = asked_uri(options, study)
     if uri == "none":
         yield
@@ -88,7 +88,8 @@ def tracked(study: Path, options: argparse.Namespace, say: Callable[[str], None]
 def track_command(options: argparse.Namespace) -> None:
     """Log what is missing, once or on and on."""
     study, started = Path(options.study), time.monotonic()
-    study_nodes(study)  # a folder that is no study is refused before anything is imported or written
+    if not options.follow:
+        study_nodes(study)  # a folder that is no study is refused before anything is imported or written
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from sweeps.tracking.store import Store  # this imports mlflow, which takes seconds
@@ -107,7 +108,8 @@ def follow(log: Callable[[], int], study: Path) -> None:
     while not select.select([sys.stdin], [], [], rest_s)[0]:
         started = time.monotonic()
         try:
-            log()
+            if (study / "study.json").is_file():  # a study that begins has none yet
+                log()
         except HarnessError as error:
             if not has_failed:
                 print(f"note: {error}: tried again, and by python -m sweeps track {study}", file=sys.stderr, flush=True)
