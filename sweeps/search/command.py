@@ -40,8 +40,9 @@ def search_command(options: argparse.Namespace) -> None:
     with locked(search.study, lock), storage_errors():
         studies = opened(search, fixed_claims(search.study, options.claims, DEFAULT_CLAIMS), console.print)
         with held_slots(search.study, groups) as slots, tracked(search.study, options, console.print):
-            if search.storage is None and sum(study.fail_running() for study in studies.values()):
-                console.print("trials whose controller had died go on")
+            lost = 0 if search.storage else sum([study.fail_running() for study in studies.values()])
+            if lost:
+                console.print(f"{lost} trials whose controller had died go on")
             prepare_model(search, console)
             speed = speed_here(search, console.print)
             rows = trial_rows(search, studies)

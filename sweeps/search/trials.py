@@ -37,9 +37,7 @@ def trial_facts(runs: Sequence[PlannedRun]) -> dict[str, Any]:
     return {
         "seeds": [run.seed for run in runs],
         "values": [one["accuracy"] for one in facts],
-        **{
-            name: fmean(one[name] for one in facts) for name in ("start_accuracy", "response_tokens", "truncated_share")
-        },
+        **{name: fmean(one[name] for one in facts) for name in means},
         **{name: sum(one[name] for one in facts) for name in ("generated_tokens", "seconds")},
         "acted": {name: fmean(one["acted"][name] for one in facts if name in one["acted"]) for name in acted},
     }
