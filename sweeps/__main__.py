@@ -5,9 +5,8 @@ import sys
 from typing import Any
 
 from harness import OneLineParser, add_setting_flags, run_command
-from sweeps.comparison import compare_command
-from sweeps.run_study import study_command
-from sweeps.search.flags import add_effect, add_search_flags
+from sweeps.comparison import compare_command, study_command
+from sweeps.search.flags import add_search_flags
 from sweeps.status import status_command
 from sweeps.study.claims import add_claims
 from sweeps.tracking.mirror import add_mirror
@@ -29,7 +28,6 @@ def main(arguments: list[str]) -> None:
     for command, start in ((search, "search_command"), (plan, "plan_command")):
         add_search_flags(command)
         command.set_defaults(start=lambda options, start=start: search_module(start, options))
-    add_effect(plan)
     status = subparsers.add_parser("status", allow_abbrev=False, help="what a study has done and is doing")
     status.add_argument("study", metavar="STUDY", help="a search's or comparison's folder")
     status.set_defaults(start=status_command)
@@ -54,6 +52,7 @@ def add_study(subparsers: Any) -> None:
     parser.add_argument(
         "--design", default="standard", metavar="D", help="a name in sweeps/studies, or a TOML file (default: standard)"
     )
+    parser.add_argument("--preset", metavar="NAME", help="what all runs share (default: the design's)")
     parser.add_argument(
         "--seeds", type=int, metavar="N", help="at most so many seeds in any block (default: the design's)"
     )

@@ -8,13 +8,11 @@ from typing import Any
 from rich.table import Table
 
 from harness import UsageError
-from sweeps.plan import minutes
 from sweeps.search.progress import best_line, tally, values_line
 from sweeps.search.tables import ENDED, Row, read_trials
-from sweeps.study.folder import read_json
-from sweeps.workers.leases import may_be_taken
-from sweeps.workers.progress import make_console
-from sweeps.workers.slots import latest_metrics
+from sweeps.study.folder import is_held, read_json
+from sweeps.workers.attempts import latest_metrics
+from sweeps.workers.progress import make_console, minutes
 
 
 def status_command(options: argparse.Namespace) -> None:
@@ -93,8 +91,8 @@ def time_left(rows: Sequence[Row]) -> str:
 def at_work(study: Path, rows: Sequence[Row]) -> list[str]:
     """A line where trials are left and nobody runs them here: what says that it is running then was killed."""
     left = any(row["state"] not in ENDED for row in rows)
-    held = [path for path in (study / "slots").glob("*.json") if not may_be_taken(path)]
-    return ["no controller is at work in this folder: the same command again goes on"] if left and not held else []
+    at_work = any(is_held(path) for path in study.glob(".lock*"))
+    return ["nothing is at work here: the same command again goes on"] if left and not at_work else []
 
 
 def trouble(rows: Sequence[Row]) -> list[str]:

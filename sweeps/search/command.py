@@ -4,14 +4,12 @@ import argparse
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from harness import HarnessError, tree_of, write_json
 from sweeps.comparison import end_like_ctrl_c, prepare
-from sweeps.power import SHIPPED, effect_lines, read_parts
 from sweeps.search.controller import Controller
 from sweeps.search.journal import repair
 from sweeps.search.options import Plan, plan_of
@@ -22,13 +20,14 @@ from sweeps.search.spec import Search, check_same
 from sweeps.search.study import VERSION, LossStudy, open_storage, storage_errors
 from sweeps.search.tables import ENDED, Row, best_rows, has_ended, read_trials, trial_rows, write_findings, write_trials
 from sweeps.search.winners import check_comparable, run_winners
+from sweeps.study.arms import DEFAULT_CLAIMS
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked
 from sweeps.tracking.log import mirrored
 from sweeps.workers.estimate import Speed, cached, probed
-from sweeps.workers.host_slots import gpu_groups, held_slots
+from sweeps.workers.gpus import gpu_groups
 from sweeps.workers.progress import make_console
-from sweeps.workers.slots import Slot
+from sweeps.workers.slots import Slot, held_slots
 
 Studies = Mapping[str, LossStudy]
 
@@ -37,23 +36,22 @@ def search_command(options: argparse.Namespace) -> None:
     """Say the plan, carry it out, run the winners again, and write what was found."""
     plan, console = checked_plan(options), make_console()
     search = plan.search
-    if options.launcher == "slurm":
-        import sweeps.workers.slurm  # submitit is imported for those who use it
-
-        if options.dry_run:
-            sweeps.workers.slurm.print_scripts(search, options, print)
-            return
-        sweeps.workers.slurm.check_slurm(search.study, options)
-    gpu_groups(options)
+    groups = groups_of(options) or [()] * plan.slots
     with locked(search.study, lock_name(search)), storage_errors():
-        studies = opened(search, fixed_claims(search.study, options.claims), console.print)
-        with held_slots(search.study, options, plan.slots) as slots, mirrored(search.study, options, console.print):
+        studies = opened(search, fixed_claims(search.study, options.claims, DEFAULT_CLAIMS), console.print)
+        with held_slots(search.study, groups) as slots, mirrored(search.study, options, console.print):
             if cached(search.typical_config()) is None:
                 prepare_model(search, console)  # what is not known yet is measured, which needs the model
             for line in lines_of(plan, studies, console.print):
                 console.print(line)
             prepare_model(search, console)
             run_and_report(plan, studies, slots, console)
+
+
+def groups_of(options: argparse.Namespace) -> list[tuple[str, ...]]:
+    """The GPUs of each slot; none where trials run on the CPU."""
+    size = options.gpus_per_trial
+    return gpu_groups(options.gpus, size, options.slots) if size else []
 
 
 def run_and_report(plan: Plan, studies: Studies, slots: Sequence[Slot], console: Console) -> None:
@@ -88,7 +86,6 @@ def winners_beyond(plan: Plan, rows: Sequence[Row], spent_s: float, slots: int) 
 
 def plan_command(options: argparse.Namespace) -> None:
     """Say what a search would take, and run nothing but a probe of a few steps where no step has been measured."""
-    parts = None if options.effect is None else read_parts(Path(options.variance) if options.variance else SHIPPED)
     plan, console = checked_plan(options), make_console()
     search = plan.search
     left = all_runs(search)
@@ -97,7 +94,7 @@ def plan_command(options: argparse.Namespace) -> None:
         left -= len(ended) * len(search.seeds)
     speed = speed_here(search, console.print)
     lines = plan_lines(search, left, plan.slots, speed, plan.caps)
-    for line in [*lines, *(effect_lines(options.effect, parts, search.typical_config(), speed) if parts else [])]:
+    for line in lines:
         console.print(line)
 
 
@@ -106,7 +103,7 @@ def checked_plan(options: argparse.Namespace) -> Plan:
     end_like_ctrl_c()
     plan = plan_of(options)
     plan.search.check()
-    check_claims(options.claims)
+    check_claims(options.claims or DEFAULT_CLAIMS)
     check_comparable(plan.search)
     check_same(plan.search.described(), plan.search.study)
     return plan

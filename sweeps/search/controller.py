@@ -13,8 +13,10 @@ from sweeps.search.spec import Search, trial_name
 from sweeps.search.study import BEAT_S, Asked, LossStudy
 from sweeps.search.trials import check_recorded, evaluations, recorded_as_asked, spent, trial_facts
 from sweeps.study.folder import PlannedRun, set_aside
+from sweeps.workers.attempts import Attempt, latest_metrics
 from sweeps.workers.endings import Ending, ending_of
-from sweeps.workers.slots import GRACE_S, POLL_S, Attempt, Slot, latest_metrics, stop_all
+from sweeps.workers.sessions import GRACE_S
+from sweeps.workers.slots import POLL_S, Slot, stop_all
 
 MOST_DEATHS = 3  # of a trial's processes, after which it is not started again
 HELD_S = 20.0  # before a run is tried again whose folder another process holds
@@ -105,23 +107,18 @@ class Controller:
         """Give every free slot something to do, trials that are under way first."""
         busy = [slot for slot, _ in self.running.values()]
         for slot in [slot for slot in self.slots if slot not in busy]:
-            trial = next((trial for trial in self.open if self.runnable(trial, slot)), None) or self.next_trial()
+            trial = next((trial for trial in self.open if self.runnable(trial)), None) or self.next_trial()
             if trial is None:
                 return
-            if not trial.todo:
-                continue
-            runs = list(trial.todo) if slot.takes_whole_trials else [trial.todo[0]]
-            for run in runs:
-                trial.todo.remove(run)
-            for attempt in slot.start(runs):
-                self.running[attempt] = (slot, trial)
+            if trial.todo:
+                self.running[slot.start(trial.todo.pop(0))] = (slot, trial)
 
-    def runnable(self, trial: OpenTrial, slot: Slot) -> bool:
+    def runnable(self, trial: OpenTrial) -> bool:
         """Whether the trial has a run to start. Under a pruner the first seed goes ahead of the others."""
         if trial.outcome or not trial.todo or time.monotonic() < trial.not_before:
             return False
         under_way = any(other is trial for _, other in self.running.values())
-        return not under_way or (self.search.pruner.name == "none" and not slot.takes_whole_trials)
+        return not under_way or self.search.pruner.name == "none"
 
     def next_trial(self) -> OpenTrial | None:
         """A new trial, of the loss that has the fewest under way."""
@@ -242,8 +239,6 @@ class Controller:
         if time.monotonic() - self.beaten < BEAT_S:
             return
         self.beaten = time.monotonic()
-        for slot in self.slots:
-            slot.renew()
         for trial in self.open:
             if self.studies[trial.loss].still_held(trial.asked):
                 trial.asked.note(beat=time.time())

@@ -1,7 +1,6 @@
 """The flags of `search` and `plan`."""
 
 import argparse
-import math
 
 from harness import add_setting_flags
 from sweeps.study.claims import add_claims
@@ -13,26 +12,6 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
     add_limits(parser.add_argument_group("limits", "Where trials are no candidates, and where the search ends."))
     add_where(parser.add_argument_group("where", "Slots, storage and tracking."))
     add_setting_flags(parser)
-
-
-def add_effect(parser: argparse.ArgumentParser) -> None:
-    """What a plan is to find, beside what it says of the search."""
-    parser.add_argument(
-        "--effect", type=positive, metavar="E", help="say which comparison of two losses finds it most cheaply"
-    )
-    parser.add_argument(
-        "--variance",
-        metavar="FILE",
-        help="measured parts of the variance, from a study's report (default: those of docs/study)",
-    )
-
-
-def positive(text: str) -> float:
-    """A number above 0."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return value
 
 
 def add_what(group: argparse._ArgumentGroup) -> None:
@@ -88,7 +67,7 @@ def add_limits(group: argparse._ArgumentGroup) -> None:
 
 
 def add_where(group: argparse._ArgumentGroup) -> None:
-    """Slots, storage, launcher, tracking."""
+    """Slots, storage, tracking."""
     group.add_argument("--study", metavar="DIR", help="study folder (default: runs/search-<time>)")
     group.add_argument(
         "--storage",
@@ -105,14 +84,6 @@ def add_where(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--gpus_per_trial", type=int, default=0, metavar="N", help="GPUs of a run; 0: train on the CPU (default: 0)"
     )
-    group.add_argument("--launcher", choices=["local", "slurm"], default="local", help="(default: local)")
-    group.add_argument(
-        "--slurm",
-        default="",
-        metavar="K=V,..",
-        help="sbatch's options, such as partition=gpu,time=120,mem=32GB (time in minutes)",
-    )
-    group.add_argument("--dry_run", action="store_true", help="with slurm: print the scripts, submit nothing")
     group.add_argument(
         "--tracking_uri", metavar="URI", help="MLflow's; none: no copy (default: sqlite beside the study's folder)"
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from harness import UsageError, resolve, settings_in
-from sweeps.comparison import usable_cores
 from sweeps.search.controller import Caps
 from sweeps.search.designs import design
 from sweeps.search.samplers import pruner_spec, sampler_spec
@@ -16,6 +15,7 @@ from sweeps.search.spaces import Space, load_space
 from sweeps.search.spec import Limits, Search
 from sweeps.study.arms import load_family, settings_of
 from sweeps.study.folder import read_json
+from sweeps.workers.slots import usable_cores
 
 SET_BY_SEARCH = ("loss_type", "seed", "control", "output_dir", "eval_split")
 FIRST_TUNING_SEED = 1000  # far from those that report, which begin at 0
@@ -33,8 +33,6 @@ class Plan:
 
 def plan_of(options: argparse.Namespace) -> Plan:
     """The search that the flags ask for. Raises UsageError on what does not fit together."""
-    if options.dry_run and options.launcher != "slurm":
-        raise UsageError("--dry_run: expected together with --launcher slurm, got it alone: `sweeps plan` runs nothing")
     if options.slots < 0:
         raise UsageError(f"--slots: expected 0 (one per core) or more, got {options.slots}")
     check_numbers(options)

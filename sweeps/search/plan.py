@@ -8,10 +8,10 @@ from pathlib import Path
 from scipy import stats
 
 from harness import Config
-from sweeps.plan import minutes
 from sweeps.search.controller import Caps
 from sweeps.search.spec import Search
 from sweeps.workers.estimate import Speed
+from sweeps.workers.progress import minutes
 
 GIGABYTE = 1e9
 ALPHA, POWER = 0.05, 0.8

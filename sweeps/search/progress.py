@@ -10,12 +10,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from sweeps.plan import minutes
 from sweeps.search.spec import Search
 from sweeps.search.study import LossStudy
 from sweeps.search.tables import ENDED, Row, best_rows, trial_rows, write_trials
 from sweeps.workers.estimate import Speed, remember, speed_of
-from sweeps.workers.progress import PLAIN_EVERY_S, steps_done
+from sweeps.workers.progress import PLAIN_EVERY_S, minutes, steps_done
 
 if TYPE_CHECKING:
     from sweeps.search.controller import Controller, OpenTrial

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from harness import HarnessError, tree_of
 from sweeps.study.folder import PlannedRun, read_json, read_lines
-from sweeps.workers.slots import latest_metrics
+from sweeps.workers.attempts import latest_metrics
 
 ACTED: dict[str, tuple[str, ...]] = {  # by parameter: the metrics that say on which share of trained tokens it acted
     "epsilon": ("loss/clip_fraction_low",),

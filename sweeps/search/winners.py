@@ -28,8 +28,7 @@ def run_winners(search: Search, studies: Mapping[str, LossStudy], slots: Sequenc
         console.print("no trial found feasible settings: there is nothing to run again")
         return
     family, study = tuned_family(search, arms), search.study / "winners"
-    differences = differences_between(arms, family)
-    check_differences(differences, family)
+    check_differences(differences_between(arms, family), family)
     console.print(f"winners: {', '.join(arm.name for arm in arms)} on {len(search.report_seeds)} fresh seeds")
     with locked(search.study, ".lock-winners"):  # hosts that share the folder come here one after the other
         set_aside_others(study, arms)
@@ -37,7 +36,7 @@ def run_winners(search: Search, studies: Mapping[str, LossStudy], slots: Sequenc
         claims = (read_json(search.study / "study.json") or {}).get("claims")  # fixed before the first trial
         if claims:
             shutil.copyfile(search.study / FILE, study / FILE)
-        compare(Comparison(study, family, search.preset, arms, differences, claims), slots)
+        compare(Comparison(study, family, search.preset, arms, claims), slots)
 
 
 def winning_arms(search: Search, studies: Mapping[str, LossStudy]) -> list[Arm]:

@@ -21,6 +21,7 @@ from harness import (
 )
 
 FAMILIES = Path(__file__).parents[1] / "families"
+DEFAULT_CLAIMS = "fipo-paper"
 SET_BY_COMPARE = ("loss_type", "seed", "control", "output_dir")
 PER_RUN = ("seed", "output_dir")
 ROLES = ("positive", "negative", "identical", "repeat", "placebo")
@@ -39,6 +40,7 @@ class Family(BaseModel):
     description: str
     allowed: frozenset[str]
     confounds: bool = False  # whether other differences are admitted, as confounds
+    claims: str = DEFAULT_CLAIMS  # what a comparison of these arms is to decide, where no flag says it
     arms: Mapping[ArmName, Mapping[str, Any]]
     controls: Mapping[ArmName, Mapping[str, Any]] = {}
 

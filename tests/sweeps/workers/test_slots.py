@@ -1,8 +1,5 @@
 import json
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import psutil
@@ -10,7 +7,8 @@ import pytest
 
 from harness import Config
 from sweeps.study.folder import PlannedRun, set_aside
-from sweeps.workers.slots import LocalSlot, end_left_behind, latest_metrics, run_all, start
+from sweeps.workers.attempts import latest_metrics
+from sweeps.workers.slots import Slot, run_all
 from tests.harness.tiny import save_direct_answers, small_settings
 from tests.waiting import LONG_S, wait_until
 
@@ -43,8 +41,8 @@ def planned(study: Path, name: str = "dapo") -> PlannedRun:
     return run
 
 
-def local_slots(count: int) -> list[LocalSlot]:
-    return [LocalSlot(str(number)) for number in range(count)]
+def places(count: int) -> list[Slot]:
+    return [Slot(str(number)) for number in range(count)]
 
 
 def test_what_an_attempt_left_is_set_aside_under_a_new_name(tmp_path: Path) -> None:
@@ -65,7 +63,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(model_folder: str, tmp_path
     for run, prompts in ((quick, 4), (slow, 64)):
         settings = small_settings(model_folder, steps=20, eval_every=100, prompts_per_step=prompts)
         run.config_file.write_text(json.dumps(settings), encoding="utf-8")
-    going = run_all([slow, quick], local_slots(2))
+    going = run_all([slow, quick], places(2))
     while latest_metrics(slow.folder) is None:
         next(going)
     going.close()
@@ -74,7 +72,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(model_folder: str, tmp_path
     status = json.loads((slow.folder / "status.json").read_text(encoding="utf-8"))
     assert status["reason"].startswith("stopped by SIGTERM")  # once: the second would have interrupted its step
     assert (status["reason_code"], slow.reason_code()) == ("stopped", "stopped")
-    assert [attempt.failure for _, ended in run_all([slow], local_slots(1)) for attempt in ended] == [None]
+    assert [attempt.failure for _, ended in run_all([slow], places(1)) for attempt in ended] == [None]
     assert slow.state() == "finished"
     (resumed,) = (slow.folder / "resumes.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(resumed)["steps_done"] == done["step"] + 1
@@ -90,17 +88,8 @@ def test_a_run_whose_status_is_damaged_can_be_resumed(tmp_path: Path, status: st
     assert run.can_be_resumed
 
 
-def test_a_run_that_has_finished_meanwhile_is_kept(tmp_path: Path) -> None:
-    run = planned(tmp_path)
-    run.folder.mkdir(parents=True)
-    (run.folder / "status.json").write_text('{"state": "finished"}', encoding="utf-8")
-    assert start(run, {}).wait() == 0
-    assert [path.name for path in run.folder.iterdir()] == ["status.json"]
-    assert not run.log.exists()
-
-
 def test_no_process_is_left_when_the_comparison_is_given_up(tmp_path: Path) -> None:
-    going = run_all([planned(tmp_path, "dapo"), planned(tmp_path, "fipo"), planned(tmp_path, "grpo")], local_slots(2))
+    going = run_all([planned(tmp_path, "dapo"), planned(tmp_path, "fipo"), planned(tmp_path, "grpo")], places(2))
     running, ended = next(going)
     assert [attempt.run.arm for attempt in running] == ["dapo", "fipo"]
     assert ended == []
@@ -110,41 +99,14 @@ def test_no_process_is_left_when_the_comparison_is_given_up(tmp_path: Path) -> N
     assert not (tmp_path / "logs" / "grpo-seed0.log").exists()
 
 
-SLEEPER = "import sys, time; print('ready', flush=True); time.sleep(600)"
-
-
-def left_behind(folder: Path, run: str) -> subprocess.Popen[bytes]:
-    """A session that looks like a run's, started in the folder with the run's path as it is spelled from there."""
-    command = [sys.executable, "-c", SLEEPER, "harness", "train", "--output_dir", run]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, start_new_session=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    return process
-
-
-def test_what_a_dead_controller_left_running_is_ended_and_another_checkouts_run_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    for folder in (here, there):
-        folder.mkdir()
-    run = Path("runs/sweep/runs/fipo-trial0000-seed1000")  # the same words in both
-    monkeypatch.chdir(here)
-    with left_behind(here, str(run)) as ours, left_behind(there, str(run)) as theirs:
-        end_left_behind(run)
-        assert ours.wait(LONG_S) == -signal.SIGTERM
-        assert theirs.poll() is None
-        theirs.kill()
-
-
 @pytest.mark.train
 def test_ending_a_trial_ends_its_ranks_which_lead_sessions_of_their_own(tmp_path: Path) -> None:
-    run, slot = planned(tmp_path), LocalSlot("0")
+    run, slot = planned(tmp_path), Slot("0")
     settings = small_settings(save_direct_answers(tmp_path), steps=400, backend="deepspeed", nproc=2)
     run.config_file.write_text(json.dumps(settings), encoding="utf-8")
-    slot.start([run])
+    attempt = slot.start(run)
     wait_until((run.folder / "metrics.jsonl").exists, "no step")
-    ranks = psutil.Process(slot.process.pid).children() if slot.process else []
+    ranks = psutil.Process(attempt.process.pid).children()
     assert [os.getsid(rank.pid) for rank in ranks] == [rank.pid for rank in ranks]
     assert len(ranks) == 2
     slot.clear()  # SIGKILL to the session of the command
