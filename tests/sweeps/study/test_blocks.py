@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from sweeps.run_study import check_block
 
 from harness import UsageError
 from sweeps import load_family
-from sweeps.run_study import check_block
 from sweeps.study.blocks import DESIGNS, Design, cells_of, load_design
 
 STUDY = load_family("study")

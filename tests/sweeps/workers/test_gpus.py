@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from sweeps.workers.host_slots import gpu_groups, held_slots
+from sweeps.workers.leases import acquire, read_lease
 
 from harness import HarnessError, UsageError
 from harness.config.schema import Config
@@ -13,8 +15,6 @@ from sweeps.study.folder import PlannedRun
 from sweeps.workers import slots
 from sweeps.workers.gpus import listed_gpus
 from sweeps.workers.holders import Holder
-from sweeps.workers.host_slots import gpu_groups, held_slots
-from sweeps.workers.leases import acquire, read_lease
 from sweeps.workers.slots import LocalSlot
 from tests.harness.tiny import small_settings
 from tests.sweeps.processes import dead_holder, wait_for
