@@ -157,8 +157,9 @@ def read_space(path: Path, is_included: bool = False) -> Space:
             included = dict(read_space(file, is_included=True).parameters)
         own = {name: parameter(name, table) for name, table in content.parameters.items()}
     except ValidationError as error:
-        place, words = ".".join(map(str, error.errors()[0]["loc"])), error.errors()[0]["msg"]
-        raise UsageError(f"--space {path}: {place}: {words}") from None
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UsageError(f"--space {path}: {place}: {first['msg']}, got {first['input']!r}") from None
     except (ValueError, OSError) as error:  # tomllib's and Unicode's are ValueErrors
         raise UsageError(f"--space {path}: {error}") from None
     return Space({**included, **own}, tuple(content.losses) if content.losses else None)

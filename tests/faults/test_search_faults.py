@@ -19,7 +19,7 @@ from sweeps.search.spaces import load_space
 from sweeps.workers.holders import session_members
 from tests.faults.amount import THOROUGH
 from tests.sweeps.processes import wait_for
-from tests.sweeps.searching import arguments, controller, rows, starts_of
+from tests.sweeps.search.searching import arguments, controller, rows, starts_of
 
 pytestmark = pytest.mark.train
 

@@ -1,21 +1,16 @@
-"""What a plan says, worked by hand."""
+"""From flags to a checked search, and what its plan says, worked by hand."""
 
-import argparse
 import json
-import math
 from pathlib import Path
 
 import pytest
-from scipy import stats
 
 from harness import OneLineParser, UsageError
-from sweeps.search.controller import Caps
-from sweeps.search.flags import add_search_flags
-from sweeps.search.options import plan_of
-from sweeps.search.plan import designed_levels, detectable, most_tokens, plan_lines, quantiles
-from sweeps.search.spec import check_same
+from sweeps.search.command import plan_lines
+from sweeps.search.options import add_search_flags, search_of
+from sweeps.search.spec import Search, check_same
 from sweeps.workers.estimate import Speed, key_of
-from tests.sweeps.searching import started
+from tests.sweeps.search.searching import started
 
 SPEED = Speed(
     start_s=5.0,
@@ -29,71 +24,37 @@ SPEED = Speed(
 )
 
 
-def options(*flags: str) -> argparse.Namespace:
-    """The flags of a search as the command line reads them."""
+def asked(*flags: str) -> Search:
+    """The search of these flags, as the command line reads them."""
     parser = OneLineParser(allow_abbrev=False)
     add_search_flags(parser)
-    return parser.parse_args(list(flags))
+    return search_of(parser.parse_args(list(flags)))
 
 
 def test_runs_tokens_time_and_disk_add_up(tmp_path: Path) -> None:
-    flags = ["--losses", "grpo,dapo", "--trials", "4", "--seeds", "3", "--report_seeds", "5", "--slots", "2"]
-    plan = plan_of(options(*flags, "--study", str(tmp_path / "s"), "--token_budget", "1000000"))
-    config = plan.search.typical_config()
+    flags = ["--losses", "grpo,dapo", "--trials", "4", "--seeds", "3", "--report_seeds", "5"]
+    search = asked(*flags, "--study", str(tmp_path / "s"), "--token_budget", "1000000")
+    config = search.typical_config()
     # 20 steps, evaluations of 128 prompts: 2 answers at 0, 2, ..., 14 and 8 at 16, 18, 20
     answers = 128 * (8 * 2 + 3 * 8)
     assert SPEED.seconds(config) == pytest.approx(5 + 20 + 0.001 * answers)
     assert SPEED.bytes(config) == pytest.approx(4e6 + 20e6 + 100 * answers)
-    lines = "\n".join(plan_lines(plan.search, 24, 2, SPEED, plan.caps))
-    runs = 2 * 4 * 3 + 2 * 5
-    assert "grpo, dapo: 4 trials each by tpe x 3 seeds = 24 runs of at most 20 steps" in lines
+    lines = "\n".join(plan_lines(search, ended=2, slots=2, speed=SPEED))
+    runs = (2 * 4 - 2) * 3 + 2 * 5
+    assert "grpo, dapo: 4 trials each by tpe x 3 seeds = 24 runs of at most 20 steps, 6 of them ended before" in lines
     assert "winners: run again on 5 fresh seeds each, on the reporting prompts: 10 runs" in lines
     assert f"tokens: about {runs * 20 * 1000 / 1e6:.3g} million generated" in lines
     assert f"time: about {runs * SPEED.seconds(config) / 2 / 60:.0f} min with 2 at a time" in lines
     assert f"disk: about {runs * SPEED.bytes(config) / 1e9:.2f} GB" in lines
-    assert "cap:" not in lines
 
 
 def test_a_budget_of_tokens_shortens_runs(tmp_path: Path) -> None:
-    plan = plan_of(options("--study", str(tmp_path / "s"), "--token_budget", "5000"))
-    config = plan.search.typical_config()
+    config = asked("--study", str(tmp_path / "s"), "--token_budget", "5000").typical_config()
     assert SPEED.steps(config) == 5.5  # half a step beyond, on average
-    # at most: the budget, and a step of three full rounds that passes it
-    assert most_tokens(config) == 5000 + 3 * 32 * 8 * 72
-
-
-def test_caps_say_what_they_will_cut_off(tmp_path: Path) -> None:
-    plan = plan_of(options("--study", str(tmp_path / "s"), "--max_hours", "0.01", "--max_tokens", "1e12"))
-    assert plan.caps == Caps(0.01, 1e12)
-    lines = "\n".join(plan_lines(plan.search, 24, 2, SPEED, plan.caps))
-    assert "cap: --max_hours 0.01: expected to end it at about " in lines
-    assert "cap: --max_tokens 1e+12: not expected to matter" in lines
-
-
-def test_what_winners_can_tell_apart(tmp_path: Path) -> None:
-    search = plan_of(options("--losses", "grpo,dapo,fipo", "--study", str(tmp_path / "s"))).search
-    # three pairs, five seeds: (t_{1 - .05/6, 8} + t_{.8, 8}) sqrt(2/5)
-    expected = (stats.t.ppf(1 - 0.05 / 6, 8) + stats.t.ppf(0.8, 8)) * math.sqrt(2 / 5)
-    assert f"differences between winners of {expected:.2f} seed sd (5 seeds" in detectable(search)
-
-
-def test_what_a_designed_grid_can_find(tmp_path: Path) -> None:
-    search = plan_of(options("--space", "decay_rate", "--study", str(tmp_path / "s"))).search
-    assert (search.trials, len(search.seeds), search.report_seeds) == (5, 5, ())
-    assert designed_levels(search) == [1, 3, 5, 7, 9]
-    # slope per doubling: sum (x - mean)^2 = 40, five seeds: sd / sqrt(5 * 40), 4 degrees of freedom
-    slope = quantiles(4) / math.sqrt(200)
-    assert f"a trend of {slope:.2f} seed sd per doubling, {8 * slope:.2f} from one end to the other" in detectable(
-        search
-    )
-
-
-def test_one_search_compares_nothing(tmp_path: Path) -> None:
-    assert detectable(plan_of(options("--study", str(tmp_path / "s"))).search).startswith("nothing is compared here")
 
 
 def test_losses_are_given_the_same(tmp_path: Path) -> None:
-    search = plan_of(options("--losses", "grpo,dapo,fipo", "--study", str(tmp_path / "s"))).search
+    search = asked("--losses", "grpo,dapo,fipo", "--study", str(tmp_path / "s"))
     configs = [search.config(loss, next(search.spaces[loss].corners()), 1000) for loss in search.losses]
     assert {config.run.token_budget for config in configs} == {20 * 32 * 8 * 72}
     assert {config.run.steps for config in configs} == {20}
@@ -103,9 +64,9 @@ def test_losses_are_given_the_same(tmp_path: Path) -> None:
 
 def test_speeds_are_kept_by_what_decides_them(tmp_path: Path) -> None:
     def key(*flags: str) -> str:
-        return key_of(plan_of(options("--study", str(tmp_path / "s"), *flags)).search.typical_config())
+        return key_of(asked("--study", str(tmp_path / "s"), *flags).typical_config())
 
-    assert key() == key("--losses", "grpo") == key("--steps", "40") == key("--lr", "1e-5", "--space", "decay_rate")
+    assert key() == key("--losses", "grpo") == key("--steps", "40") == key("--epsilon", "0.3")
     assert len({key(), key("--group_size", "4"), key("--minibatches", "4"), key("--threads", "2")}) == 4
 
 
@@ -116,13 +77,12 @@ def test_speeds_are_kept_by_what_decides_them(tmp_path: Path) -> None:
         (("--losses", ""), "--losses: expected different losses"),
         (("--losses", "ppo"), "family 'controlled': expected arms among grpo, dapo, fipo"),
         (("--trials", "0"), "--trials: expected 1 or more, got 0"),
-        (("--seeds", "0"), "--seeds, --report_seeds: expected counts, got 0"),
-        (("--report_seeds", "-1"), "--seeds, --report_seeds: expected counts"),
+        (("--seeds", "0"), "--seeds: expected 1 or more, got 0"),
+        (("--report_seeds", "-1"), "--report_seeds: expected 0 or more, got -1"),
         (("--first_report_seed", "998"), "--first_report_seed: expected seeds other than those of tuning"),
         (("--sampler", "cma"), "--sampler: expected one of tpe"),
-        (("--sampler", "grid"), "--sampler grid: expected choices or steps, got a log range for lr"),
         (("--pruner", "median"), "--pruner: expected one of none, asha, got 'median'"),
-        (("--space", "decay_rate", "--trials", "3"), "--trials: a grid has as many as it has combinations, 5, got 3"),
+        (("--space", "standard"), "got 'standard', whose values are all compared: use python -m sweeps study"),
         (("--lr", "1e-3"), "--lr is searched: drop it"),
         (("--seed", "3"), "--seed is set by the search itself"),
         (("--epsilon_high", "0.3"), "--epsilon_high is set by arm 'fipo' of family 'controlled' (0.28)"),
@@ -136,14 +96,13 @@ def test_speeds_are_kept_by_what_decides_them(tmp_path: Path) -> None:
         (("--max_tokens", "nan"), "--max_tokens: expected a number above 0, got nan"),
         (("--limit_collapse", "7"), "--limit_collapse: expected a share from 0 to 1, got 7.0"),
         (("--storage", "sqlite://"), "--storage: expected a database that outlives this process"),
-        (("--dry_run",), "--dry_run: expected together with --launcher slurm"),
-        (("--slots", "-1"), "--slots: expected 0 (one per core) or more, got -1"),
+        (("--slots", "-1"), "--slots: expected 0 or more, got -1"),
         (("--space", "fipo", "--losses", "dapo"), "it is meant for fipo, got loss 'dapo'"),
     ],
 )
 def test_what_does_not_fit_together_is_one_line(tmp_path: Path, flags: tuple[str, ...], words: str) -> None:
     with pytest.raises(UsageError) as raised:
-        plan_of(options("--study", str(tmp_path / "s"), *flags))
+        asked("--study", str(tmp_path / "s"), *flags)
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "s").exists()
@@ -153,16 +112,16 @@ def test_a_range_that_reaches_what_is_not_valid_is_refused_before_anything_start
     file = tmp_path / "wide.toml"
     file.write_text("[parameters]\nfipo_clip_range = { log = [0.1, 2.0] }\n", encoding="utf-8")
     flags = ["--space", str(file), "--study", str(tmp_path / "s")]
-    plan_of(options(*flags)).search.check()
+    asked(*flags).check()
     file.write_text(
         "[parameters]\nfipo_clip_range = { log = [0.1, 2.0] }\nfipo_clip_high_only = { fixed = false }\n",
         encoding="utf-8",
     )
-    plan = plan_of(options(*flags[:3], str(tmp_path / "s"), "--family", own_family(tmp_path)))
+    search = asked(*flags, "--family", own_family(tmp_path))
     with pytest.raises(
         UsageError, match=r"--fipo_clip_range: .*below 1 when two-sided, got 2.0 \(in the searched range"
     ):
-        plan.search.check()
+        search.check()
 
 
 def own_family(folder: Path) -> str:
@@ -172,28 +131,12 @@ def own_family(folder: Path) -> str:
     return str(path)
 
 
-def test_a_folder_that_holds_something_else_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
-    thesis, run = tmp_path / "thesis", tmp_path / "run"
-    for folder, name in ((thesis, "thesis.tex"), (run, "records.sha256")):
-        folder.mkdir()
-        (folder / name).write_text("mine", encoding="utf-8")
-    for study, words in (
-        (thesis, "which holds thesis.tex"),
-        (run, "which holds records.sha256"),
-        (run / "s", "inside"),
-    ):
-        described = plan_of(options("--study", str(study))).search.described()
-        with pytest.raises(UsageError, match=words):
-            check_same(described, study)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["records.sha256", "run", "thesis", "thesis.tex"]
-
-
 def test_a_search_whose_folder_was_moved_is_still_itself(tmp_path: Path) -> None:
-    described = plan_of(options("--study", str(tmp_path / "first"), "--steps", "2")).search.described()
+    described = asked("--study", str(tmp_path / "first"), "--steps", "2").described()
     moved = tmp_path / "second"
     moved.mkdir()
     (moved / "study.json").write_text(json.dumps(described), encoding="utf-8")
-    again = plan_of(options("--study", str(moved), "--steps", "02")).search.described()  # however it is spelled
+    again = asked("--study", str(moved), "--steps", "02").described()  # however it is spelled
     assert check_same(again, moved) == described
 
 
@@ -206,7 +149,7 @@ def test_a_search_whose_folder_was_moved_is_still_itself(tmp_path: Path) -> None
     ],
 )
 def test_passwords_are_neither_shown_nor_written(tmp_path: Path, url: str, shown: str) -> None:
-    search = plan_of(options("--study", str(tmp_path / "s"), "--storage", url)).search
+    search = asked("--study", str(tmp_path / "s"), "--storage", url)
     assert search.described()["storage"] == shown
 
 

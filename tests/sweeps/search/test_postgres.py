@@ -12,7 +12,7 @@ import pytest
 from harness import free_port
 from sweeps.search.samplers import Spec
 from sweeps.search.study import LossStudy, open_storage
-from tests.sweeps.searching import arguments, controller, finished, rows
+from tests.sweeps.search.searching import arguments, controller, finished, rows
 from tests.waiting import LONG_S
 
 pytestmark = pytest.mark.train

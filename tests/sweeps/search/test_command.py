@@ -11,7 +11,7 @@ from harness import resolve
 from sweeps.study.folder import locked
 from tests.harness.command_line import Outcome
 from tests.sweeps.processes import processes_that_name
-from tests.sweeps.searching import arguments, read, rows, runs_of, started
+from tests.sweeps.search.searching import arguments, read, rows, runs_of, started
 
 pytestmark = pytest.mark.train
 
