@@ -47,6 +47,7 @@ def quiet() -> Iterator[None]:
 
 def open_storage(url: str | None, folder: Path, attempts: int = OPEN_ATTEMPTS) -> Storage:
     """The storage at the URL, or the journal in the study's folder. Raises UsageError where it cannot be opened."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url is None:
         return open_journal(folder / "optuna.journal")
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}

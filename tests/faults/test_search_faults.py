@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweeps.search.designs import design
+from sweeps.search.samplers import design
 from sweeps.search.spaces import load_space
 from sweeps.workers.holders import session_members
 from tests.faults.amount import THOROUGH
