@@ -114,7 +114,7 @@ def test_a_wrong_design_is_refused(tmp_path: Path, content: str, said: str) -> N
 
 
 def test_a_design_that_is_not_there_is_refused() -> None:
-    with pytest.raises(UsageError, match="expected one of .*standard or a TOML file, got 'nope'"):
+    with pytest.raises(UsageError, match=r"expected one of .*standard or a TOML file, got 'nope'"):
         load_design("nope")
 
 
