@@ -72,16 +72,22 @@ ablate: $(READY)
 	@$(PY) -m sweeps ablate --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)) --study $(STUDY) $(ARGS); code=$$?; \
 	  [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) && exit $$code
 
-# The standard study: controls, placebos, mechanism and robustness, 382 runs; the same command again goes on.
+# The standard study: controls, placebos, mechanism and robustness, 375 runs; the same command again goes on.
 study: STUDY = runs/study
 study: $(READY)
 	@$(PY) -m sweeps study --study $(STUDY) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS); code=$$?; \
 	  [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) && exit $$code
 
 # An Optuna search for one loss, or several with the same budget: make sweep LOSS=fipo [SPACE= TRIALS= SEEDS= WORKERS=
-# STORAGE= PRESET= GPUS_PER_TRIAL= STUDY= TRACKING_URI= ARGS=]. SPACE=decay_rate runs its designed grid.
+# STORAGE= PRESET= GPUS_PER_TRIAL= STUDY= TRACKING_URI= ARGS=]. SPACE=decay_rate, clip_range, safety_threshold or
+# clip_and_safety is a design of sweeps/studies instead, every value on the same seeds: make sweep SPACE=decay_rate
+# [PRESET= SEEDS= WORKERS= STUDY= ARGS=], SEEDS at most.
+DESIGN := $(wildcard sweeps/studies/$(SPACE).toml)
 sweep: STUDY = runs/sweep-$(LOSS)-$(notdir $(SPACE))
-sweep: $(READY)
+sweep: $(if $(DESIGN),design,search)
+
+.PHONY: search design
+search: $(READY)
 	@$(PY) -m sweeps search --losses $(LOSS) --space $(SPACE) --preset $(PRESET) --study $(STUDY) \
 	  $(if $(TRIALS),--trials $(TRIALS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--slots $(WORKERS)) \
 	  $(if $(STORAGE),--storage $(STORAGE)) $(if $(GPUS_PER_TRIAL),--gpus_per_trial $(GPUS_PER_TRIAL)) \
@@ -89,6 +95,13 @@ sweep: $(READY)
 	  [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) || exit $$?; \
 	  [ "$(TRACKING_URI)" = none ] || \
 	  $(PY) -m sweeps track $(STUDY) $(if $(TRACKING_URI),--tracking_uri $(TRACKING_URI)) || true; exit $$code
+
+design: $(READY)
+	@[ "$(LOSS)" = fipo ] || { echo "error: expected LOSS=fipo with SPACE=$(SPACE), which varies what FIPO alone has, got" \
+	  "LOSS=$(LOSS): leave LOSS out" >&2; exit 2; }
+	@$(PY) -m sweeps study --design $(SPACE) --preset $(PRESET) --study $(STUDY) $(if $(SEEDS),--seeds $(SEEDS)) \
+	  $(if $(WORKERS),--slots $(WORKERS)) $(ARGS); code=$$?; \
+	  [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) && exit $$code
 
 # MLflow's own page of the studies in runs/, and Optuna's of one search (STUDY=), on this machine alone. Neither asks for a
 # password, so from another machine: ssh -N -L 5000:127.0.0.1:5000 HOST

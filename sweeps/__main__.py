@@ -9,7 +9,7 @@ from sweeps.comparison import compare_command, study_command
 from sweeps.search.options import add_search_flags
 from sweeps.status import status_command
 from sweeps.study.claims import add_claims
-from sweeps.tracking.log import add_track
+from sweeps.tracking.log import add_track, add_tracking_uri
 
 USAGE = "%(prog)s [--setting value ...]"
 
@@ -57,6 +57,7 @@ def add_study(subparsers: Any) -> None:
     add_claims(parser, "the design's")
     parser.add_argument("--slots", type=int, default=0, metavar="N", help="runs at a time (default: one per core)")
     parser.add_argument("--study", metavar="DIR", help="study folder (default: runs/study-<design>)")
+    add_tracking_uri(parser)
     add_setting_flags(parser)
     parser.set_defaults(start=study_command)
 
@@ -84,6 +85,7 @@ def add_compare(subparsers: Any, name: str, purpose: str, defaults: dict[str, st
     add_claims(parser)
     parser.add_argument("--slots", type=int, default=0, metavar="N", help="runs at a time (default: one per core)")
     parser.add_argument("--study", metavar="DIR", help=f"study folder (default: runs/{name}-<time>)")
+    add_tracking_uri(parser)
     add_setting_flags(parser)
     parser.set_defaults(start=compare_command, **defaults)
 

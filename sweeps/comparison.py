@@ -21,6 +21,7 @@ from sweeps.study.blocks import cells_of, check_blocks, check_same_design, descr
 from sweeps.study.claims import check_claims, few_seeds, fixed_claims
 from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
 from sweeps.study.tables import blocks_table, differences_table
+from sweeps.tracking.log import tracked
 from sweeps.workers.endings import early_end, is_data
 from sweeps.workers.estimate import guessed_seconds
 from sweeps.workers.progress import Progress, make_console, minutes
@@ -86,7 +87,7 @@ def carry_out(asked: Comparison, options: argparse.Namespace, claims: str) -> No
             check_differences(differences_between(arms, asked.family), asked.family)
         fixed = fixed_claims(study, options.claims, claims)
         count = options.slots or own_slots(arms[0].any_config)
-        with held_slots(study, [()] * count) as slots:
+        with held_slots(study, [()] * count) as slots, tracked(study, options, print):
             compare(replace(asked, arms=arms, claims=fixed), slots)
 
 

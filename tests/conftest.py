@@ -1,5 +1,6 @@
-"""What all tests share: SIGINT as in a terminal, and the table of faults that several processes add up to."""
+"""What all tests share: SIGINT as in a terminal, no MLflow, and the table of faults that several processes add up to."""
 
+import os
 import signal
 from typing import Any
 
@@ -10,6 +11,8 @@ from tests.faults.verdict import TOLL, Toll
 
 # A shell has its background jobs ignore SIGINT, and tests of Ctrl-C could not send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+os.environ["MLFLOW_TRACKING_URI"] = "none"  # but for the tests of tracking: a logger beside each study takes seconds
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -146,11 +146,10 @@ class Progress:
 
     def line(self, attempt: Attempt) -> str:
         """What became of a run."""
-        run, failure = attempt.run, attempt.failure
-        if failure:
-            word = (early_end(run) or "failed").upper()
-            word = "will be started again" if self.to_be_repeated(run) else word
-            return f"{run.name}: {word}: {failure} (log: {run.log})"
+        run, early = attempt.run, early_end(attempt.run)
+        if early or (run.name not in self.settled and attempt.failure):
+            word = "will be started again" if self.to_be_repeated(run) else (early or "failed").upper()
+            return f"{run.name}: {word}: {attempt.failure} (log: {run.log})"
         metrics = attempt.metrics or {}
         return (
             f"{run.name}: accuracy {metrics['rollout/accuracy']:.2f}, "

@@ -2,7 +2,6 @@ import hashlib
 import json
 import os
 import signal
-from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -12,10 +11,11 @@ import pytest
 
 from harness import resolve, run_command
 from sweeps.__main__ import main
-from sweeps.comparison import Comparison, compare, own_slots, usable_cores
+from sweeps.comparison import Comparison, compare, own_slots
 from sweeps.study.arms import arms_of, load_family
 from sweeps.study.folder import PlannedRun, locked
-from sweeps.workers.slots import Attempt, LocalSlot
+from sweeps.workers.attempts import Attempt
+from sweeps.workers.slots import Slot, usable_cores
 from tests.harness.command_line import Outcome
 from tests.harness.tiny import small_settings
 from tests.sweeps.family_files import written
@@ -24,6 +24,7 @@ from tests.sweeps.processes import processes_that_name
 pytestmark = pytest.mark.train
 
 FAMILY = """
+claims = "CLAIMS"
 description = "two losses, an arm whose batches cannot be filled, and one that diverges"
 allowed = [
     "loss_type", "averaging", "dynamic_sampling", "max_sampling_rounds", "unfilled", "max_response_tokens",
@@ -44,7 +45,20 @@ max_response_tokens = 2
 like = "grpo"
 lr = 3e37
 """
-ROOT = Path(__file__).parents[2]
+CLAIMS = """
+title = "for a test"
+source = "a test"
+[[claim]]
+id = "gains"
+text = "FIPO gains"
+source = "a test"
+role = "primary"
+kind = "superior"
+arm = "fipo"
+baseline = "grpo"
+metric = "auc"
+margin = 0.01
+"""
 FINISHED = ["grpo-seed0", "fipo-seed0", "grpo-seed1", "fipo-seed1"]
 
 
@@ -88,7 +102,9 @@ def compared(model_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Com
         "--slots",
         "2",
     ]
-    arguments += ["--family", written(folder, FAMILY), "--preset", str(folder / "preset.toml")]
+    (folder / "mine.toml").write_text(CLAIMS, encoding="utf-8")
+    family = FAMILY.replace("CLAIMS", str(folder / "mine.toml"))
+    arguments += ["--family", written(folder, family), "--preset", str(folder / "preset.toml")]
     arguments += ["--study", str(folder / "study")]
     return Compared(folder / "study", arguments, started(arguments))
 
@@ -183,24 +199,30 @@ def test_started_again_only_what_failed_runs(compared: Compared) -> None:
     assert read(compared.study / "runs" / "broken-seed0" / "status.json")["state"] == "failed"
 
 
+def test_too_few_seeds_for_ranks_are_said_at_the_plan(compared: Compared) -> None:
+    lines = compared.first.printed
+    note = next(
+        place for place, line in enumerate(lines) if line.startswith("note: a primary claim has 2 seeds an arm")
+    )
+    assert note < next(place for place, line in enumerate(lines) if "-seed0: " in line)
+
+
 def test_claims_are_fixed_before_the_runs(compared: Compared) -> None:
     study = read(compared.study / "study.json")
-    shipped = (ROOT / "analysis/claims/fipo-paper.toml").read_bytes()
-    assert (compared.study / "claims.toml").read_bytes() == shipped
-    assert study["claims"]["name"] == "fipo-paper"
-    assert study["claims"]["sha256"] == hashlib.sha256(shipped).hexdigest()
+    assert (compared.study / "claims.toml").read_text() == CLAIMS
+    assert study["claims"]["name"] == "mine"  # the family's, since no flag names others
+    assert study["claims"]["sha256"] == hashlib.sha256(CLAIMS.encode()).hexdigest()
     began = [read(compared.study / "runs" / name / "environment.json")["started_at"] for name in FINISHED]
     assert study["claims"]["fixed_at"] <= min(began)
 
 
 def test_other_claims_for_a_study_that_has_begun_are_refused(compared: Compared, tmp_path: Path) -> None:
-    text = (compared.study / "claims.toml").read_text()
-    (tmp_path / "mine.toml").write_text(text.replace("margin = 0.01", "margin = 0.0"))
+    (tmp_path / "mine.toml").write_text(CLAIMS.replace("margin = 0.01", "margin = 0.0"))
     before = contents(compared.study)
     for other in (str(tmp_path / "mine.toml"), "none"):
         code, printed, errors = started([*compared.arguments, "--claims", other])
         assert (code, printed, len(errors)) == (2, [], 1)
-        assert "it was begun with fipo-paper, and claims are fixed before the runs start" in errors[0]
+        assert "it was begun with mine, and claims are fixed before the runs start" in errors[0]
     assert contents(compared.study) == before
 
 
@@ -214,15 +236,15 @@ def test_claims_that_cannot_be_decided_start_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "study").exists()
 
 
-class KilledAtFirst(LocalSlot):
+class KilledAtFirst(Slot):
     """A slot whose first run is killed as it begins."""
 
-    def start(self, runs: Sequence[PlannedRun]) -> list[Attempt]:
-        attempts = super().start(runs)
+    def start(self, run: PlannedRun) -> Attempt:
+        attempt = super().start(run)
         if not self.before:
             self.before = {"killed": 1}
-            os.killpg(attempts[0].process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
-        return attempts
+            os.killpg(attempt.process.pid, signal.SIGKILL)
+        return attempt
 
 
 def test_a_run_that_is_killed_is_started_again(model_folder: str, tmp_path: Path) -> None:
@@ -232,8 +254,10 @@ def test_a_run_that_is_killed_is_started_again(model_folder: str, tmp_path: Path
     arms = arms_of(family, {"dapo": 1}, str(tmp_path / "preset.toml"), {})
     study = tmp_path / "study"
     study.mkdir()
-    with redirect_stdout(StringIO()):
-        compare(Comparison(study, family, "preset.toml", arms, []), [KilledAtFirst("0")])
+    with redirect_stdout(StringIO()) as printed:
+        compare(Comparison(study, family, "preset.toml", arms), [KilledAtFirst("0")])
+    assert "dapo-seed0: will be started again: killed by SIGKILL" in printed.getvalue()
+    assert "FAILED" not in printed.getvalue()
     assert read(study / "runs/dapo-seed0/status.json")["state"] == "finished"
     assert (study / "logs/dapo-seed0.log").read_text().count("$ python -m harness ") == 2
 

@@ -1,6 +1,7 @@
 """The command `study`, from its design to its report."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -9,10 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from analysis.__main__ import main as analysis
 from harness import run_command
 from sweeps.__main__ import main
-from tests.analysis.block_folders import claim
 from tests.harness.command_line import Outcome
 from tests.harness.tiny import small_settings
 
@@ -36,8 +35,22 @@ arms = ["fipo_wide"]
 seeds = 1
 vary = {{ fipo_decay_rate = [8.0, 32.0] }}
 """
-TREND = {"parameter": "fipo_decay_rate", "from": 8.0, "to": 32.0}
-CLAIMS = claim("rises", "two/fipo_wide", None, "final_accuracy", **TREND)
+CLAIMS = """
+title = "for a test"
+source = "a test"
+[[claim]]
+id = "rises"
+text = "Accuracy rises with the decay rate"
+source = "a test"
+role = "primary"
+kind = "superior"
+arm = "two/fipo_wide"
+parameter = "fipo_decay_rate"
+from = 8.0
+to = 32.0
+metric = "final_accuracy"
+margin = 0.01
+"""
 
 
 class Studied(NamedTuple):
@@ -83,6 +96,8 @@ def test_the_questions_are_printed_first(studied: Studied) -> None:
 
 def test_the_design_and_the_claims_are_fixed_in_the_study(studied: Studied) -> None:
     content = json.loads((studied.study / "study.json").read_text())
+    assert content["design"]["blocks"]["one"]["varied"] == []
+    assert content["design"]["blocks"]["two"]["varied"] == ["fipo_decay_rate"]
     assert content["design"]["blocks"]["two"]["cells"] == [
         {"arm": "fipo_wide", "level": 8.0, "cell": "two.fipo_wide.8.0"},
         {"arm": "fipo_wide", "level": 32.0, "cell": "one.fipo_wide"},
@@ -117,6 +132,7 @@ def test_other_designs_flags_and_seeds_are_refused_in_the_same_folder(studied: S
         (arguments(other, studied.study), "begun with another design"),
         (arguments(studied.design, studied.study, "--threads", "2"), "begun with other settings on the command line"),
         (arguments(studied.design, studied.study, "--seeds", "1"), "begun with another --seeds"),
+        (arguments(studied.design, studied.study, "--preset", "demo"), "begun with --preset "),
     ):
         refused = started([*asked, "--claims", "none"])
         assert (refused.exit_code, len(refused.errors)) == (2, 1)
@@ -138,7 +154,33 @@ def test_wrong_use_is_one_line_and_starts_nothing(studied: Studied, tmp_path: Pa
     assert not (tmp_path / "new").exists()
 
 
-def test_the_report_of_it_is_made_and_says_that_seeds_are_too_few(studied: Studied) -> None:
-    assert analysis(["report", str(studied.study)]) == 0
-    verdict = json.loads((studied.study / "report" / "verdict.json").read_text())
-    assert [row["verdict"] for row in verdict["claims"]] == ["undecided, insufficient seeds"]
+def test_another_preset_takes_the_designs_place_and_is_recorded(studied: Studied, tmp_path: Path) -> None:
+    preset = studied.design.parent / "other.toml"
+    preset.write_text((studied.design.parent / "preset.toml").read_text() + "\nweight_decay = 0.5\n")
+    asked = arguments(studied.design, tmp_path / "study", "--preset", str(preset), "--claims", "none")
+    assert started(asked).exit_code == 0
+    assert json.loads((tmp_path / "study" / "study.json").read_text())["preset"] == str(preset)
+    config = json.loads((tmp_path / "study/runs/one.fipo_wide-seed0/config.json").read_text())["config"]
+    assert config["optimizer"]["weight_decay"] == 0.5
+    assert "begun with --preset" in started(arguments(studied.design, tmp_path / "study")).errors[0]
+
+
+def test_a_folder_of_an_older_version_goes_on_and_gets_what_it_lacks(studied: Studied, tmp_path: Path) -> None:
+    old = tmp_path / "study"
+    shutil.copytree(studied.study, old)
+    content = json.loads((old / "study.json").read_text())
+    del content["roles"]
+    for block in content["design"]["blocks"].values():
+        block["varied"] = next(iter(block["varied"]), None)
+        del block["baseline"]
+    (old / "study.json").write_text(json.dumps(content))
+    assert started(arguments(studied.design, old)).exit_code == 0
+    now = json.loads((old / "study.json").read_text())
+    assert now["roles"]["fipo_wide"]["label"] == "FIPO, wide weights"
+    assert now["design"]["blocks"]["two"]["varied"] == ["fipo_decay_rate"]
+
+
+def test_a_comparison_does_not_enter_the_study(studied: Studied) -> None:
+    refused = started(["compare", "--losses", "dapo", "--seeds", "1", "--study", str(studied.study)])
+    assert (refused.exit_code, len(refused.errors)) == (2, 1)
+    assert "it was made by `sweeps study`" in refused.errors[0]

@@ -43,7 +43,9 @@ def searched(model_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Sea
 def test_trials_of_every_loss_end_and_what_diverged_is_infeasible(searched: Searched) -> None:
     assert (searched.first.exit_code, searched.first.errors) == (0, [])
     found = rows(searched.study)
-    assert [(row["loss"], row["trial"]) for row in found] == [(loss, trial) for loss in ("grpo", "fipo") for trial in (0, 1)]
+    assert [(row["loss"], row["trial"]) for row in found] == [
+        (loss, trial) for loss in ("grpo", "fipo") for trial in (0, 1)
+    ]
     for loss in ("grpo", "fipo"):
         states = {row["param.lr"]: row["state"] for row in found if row["loss"] == loss}
         assert states == {1e-3: "finished", 1e37: "infeasible"}

@@ -27,7 +27,7 @@ def write_run(folder: Path, loss: str, steps: int, state: str = "finished") -> N
     write(folder / "status.json", {"state": state, "reason": None, "exit_code": 0, "steps_done": steps})
     lines = [line(step) for step in range(steps)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines) + '{"step": 99, "ro')
-    for step in range(0, steps + 1, 2):
+    for step in range(0, steps + 1, 2):  # before the line of the step in which it is made
         write_evaluation(folder / "evals" / f"step_{step:06d}.parquet", [step < 2, True, False, False])
 
 
@@ -74,11 +74,13 @@ def write_search(study: Path, trials: Sequence[Mapping[str, Any]], seeds: int, s
         "preset": "demo",
         "storage": None,
         "losses": ["fipo"],
+        "spaces": {"fipo": {"fipo_decay_rate": {"kind": "log", "low": 2.0, "high": 512.0}}},
         "space": "fipo",
         "sampler": {"name": "TPESampler", "arguments": {"seed": 0}},
         "value": "mean final accuracy",
         "trials": len(trials),
         "seeds": list(range(seeds)),
+        "report_seeds": [0],
     }
     write(study / "study.json", described)
     rows = [trial_row(number, seeds) | dict(trial) for number, trial in enumerate(trials)]

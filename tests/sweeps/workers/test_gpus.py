@@ -1,30 +1,25 @@
 """GPU slots, from a given list of UUIDs and a stand-in for nvidia-smi: no GPU is needed."""
 
-import argparse
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from sweeps.workers.host_slots import gpu_groups, held_slots
-from sweeps.workers.leases import acquire, read_lease
 
 from harness import HarnessError, UsageError
 from harness.config.schema import Config
 from sweeps.study.folder import PlannedRun
 from sweeps.workers import slots
-from sweeps.workers.gpus import listed_gpus
-from sweeps.workers.holders import Holder
-from sweeps.workers.slots import LocalSlot
+from sweeps.workers.gpus import gpu_groups, listed_gpus
+from sweeps.workers.slots import Slot, held_slots
 from tests.harness.tiny import small_settings
-from tests.sweeps.processes import dead_holder, wait_for
+from tests.sweeps.processes import wait_for
 
+ROOT = Path(__file__).parents[3]
 UUIDS = [f"GPU-{number:08d}-0000-0000-0000-000000000000" for number in range(8)]
-
-
-def options(**changes: object) -> argparse.Namespace:
-    given = {"gpus": ",".join(UUIDS), "gpus_per_trial": 2, "slots": 0, "launcher": "local"}
-    return argparse.Namespace(**given | changes)
 
 
 @pytest.fixture
@@ -51,33 +46,38 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "study"
 
 
-def test_eight_gpus_are_four_slots_of_two_each_under_leases(study: Path, tmp_path: Path) -> None:
-    leases = tmp_path / "cache" / "leases"
-    with held_slots(study, options(), 0) as found:
-        assert [slot.gpus for slot in found] == [tuple(UUIDS[n : n + 2]) for n in (0, 2, 4, 6)]  # type: ignore[attr-defined]
-        assert {path.stem for path in leases.iterdir()} == set(UUIDS)
-        # another search on this host gets none of them
-        with pytest.raises(UsageError, match="every slot is held by another search"), held_slots(study, options(), 0):
+GROUPS = gpu_groups(",".join(UUIDS), 2)
+HOLDER = """
+import sys, time
+from pathlib import Path
+from sweeps.workers.slots import held_slots
+with held_slots(Path("other"), [tuple(sys.argv[1:])]):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.usefixtures("study")
+def test_gpus_that_another_study_of_the_host_uses_are_left_to_it_until_it_ends(study: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, *GROUPS[0]]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with held_slots(study, GROUPS) as found:
+            assert [slot.gpus for slot in found] == GROUPS[1:]
+        half = (UUIDS[1], UUIDS[2])  # of which one is held: none is taken
+        with pytest.raises(UsageError, match="every GPU is held by another study"), held_slots(study, [half]):
             pass
-    assert list(leases.iterdir()) == []
+        with held_slots(study, [(UUIDS[2],), (), ()]) as found:
+            assert [slot.gpus for slot in found] == [(UUIDS[2],), (), ()]
+        other.kill()
+    with held_slots(study, GROUPS) as found:
+        assert [slot.gpus for slot in found] == GROUPS
 
 
-def test_what_another_search_holds_is_left_to_it_and_what_a_dead_one_held_is_not(study: Path, tmp_path: Path) -> None:
-    leases = tmp_path / "cache" / "leases"
-    theirs = acquire(leases / f"{UUIDS[1]}.json")
-    (leases / f"{UUIDS[4]}.json").write_text(json.dumps({"holder": dead_holder().written()}), encoding="utf-8")
-    with held_slots(study, options(), 0) as found:
-        assert [slot.gpus[0] for slot in found] == [UUIDS[2], UUIDS[4], UUIDS[6]]  # type: ignore[attr-defined]
-    assert theirs is not None
-    assert [path.stem for path in leases.iterdir()] == [UUIDS[1]]
-
-
-@pytest.mark.parametrize(
-    ("changes", "groups"),
-    [({}, 4), ({"slots": 3}, 3), ({"gpus_per_trial": 3}, 2), ({"gpus_per_trial": 8}, 1), ({"gpus_per_trial": 0}, 0)],
-)
-def test_groups(changes: dict[str, object], groups: int) -> None:
-    found = gpu_groups(options(**changes))
+@pytest.mark.parametrize(("size", "most", "groups"), [(2, 0, 4), (2, 3, 3), (3, 0, 2), (8, 0, 1)])
+def test_groups(size: int, most: int, groups: int) -> None:
+    found = gpu_groups(",".join(UUIDS), size, most)
     assert len(found) == groups
     assert len({uuid for group in found for uuid in group}) == sum(map(len, found))
 
@@ -90,7 +90,7 @@ def test_gpus_that_are_no_list_are_refused(given: str) -> None:
 
 def test_too_few_gpus_are_refused() -> None:
     with pytest.raises(UsageError, match=r"^--gpus_per_trial 9: expected at least so many GPUs, got 8"):
-        gpu_groups(options(gpus_per_trial=9))
+        gpu_groups(",".join(UUIDS), 9)
 
 
 def test_without_nvidia_smi_gpus_must_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -122,31 +122,19 @@ def planned(study: Path, model: str, name: str) -> PlannedRun:
 @pytest.mark.train
 @pytest.mark.usefixtures("nvidia_smi")
 def test_a_killed_run_leaves_nothing_and_its_slot_is_used_again(model_folder: str, tmp_path: Path) -> None:
-    path = tmp_path / "slots" / "gpus.json"
-    leases = [lease for lease in [acquire(path)] if lease]
-    used, other = LocalSlot("a", tuple(UUIDS[:2]), leases), LocalSlot("b", tuple(UUIDS[2:4]))
-    (first,), (beside,) = (
-        slot.start([planned(tmp_path, model_folder, name)]) for slot, name in ((used, "one"), (other, "two"))
+    used, other = Slot("a", tuple(UUIDS[:2])), Slot("b", tuple(UUIDS[2:4]))
+    first, beside = (
+        slot.start(planned(tmp_path, model_folder, name)) for slot, name in ((used, "one"), (other, "two"))
     )
-    assert used.process is not None
-    assert other.process is not None
-    seen = [environment_of(slot.process.pid) for slot in (used, other) if slot.process]
+    seen = [environment_of(attempt.process.pid) for attempt in (first, beside)]
     assert [one["CUDA_VISIBLE_DEVICES"] for one in seen] == [",".join(UUIDS[:2]), ",".join(UUIDS[2:4])]
     assert seen[0]["MASTER_PORT"] != seen[1]["MASTER_PORT"]
-    assert [os.getsid(slot.process.pid) for slot in (used, other) if slot.process] == [
-        used.process.pid,
-        other.process.pid,
-    ]
-    lease = read_lease(path)
-    assert (lease["run"], lease["gpus"], lease["port"]) == ("one-seed0", UUIDS[:2], int(seen[0]["MASTER_PORT"]))
-    assert lease["runner"] == Holder.of(used.process.pid).written()
-    used.process.kill()
+    assert [os.getsid(attempt.process.pid) for attempt in (first, beside)] == [first.process.pid, beside.process.pid]
+    os.kill(first.process.pid, signal.SIGKILL)
     wait_for(lambda: first.process.poll() is not None)
     used.clear()
-    assert read_lease(path) == {"holder": Holder.this().written()}
-    (again,) = used.start([planned(tmp_path, model_folder, "three")])
-    assert used.process is not None
-    assert environment_of(used.process.pid)["CUDA_VISIBLE_DEVICES"] == ",".join(UUIDS[:2])
+    again = used.start(planned(tmp_path, model_folder, "three"))
+    assert environment_of(again.process.pid)["CUDA_VISIBLE_DEVICES"] == ",".join(UUIDS[:2])
     slots.stop_all([used, other])
     assert None not in [again.process.poll(), beside.process.poll()]
 
@@ -156,8 +144,8 @@ def test_a_slot_whose_gpu_memory_is_not_given_back_is_not_used_again(
     model_folder: str, tmp_path: Path, nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slots, "GPU_WAIT_S", 0.5)
-    slot = LocalSlot("a", tuple(UUIDS[:2]))
-    slot.start([planned(tmp_path, model_folder, "one")])
+    slot = Slot("a", tuple(UUIDS[:2]))
+    slot.start(planned(tmp_path, model_folder, "one"))
     nvidia_smi.write_text("5000", encoding="utf-8")
     slot.ask_to_stop()
     with pytest.raises(HarnessError, match="GPU memory was not given back: 4990 MiB on GPU-00000000"):

@@ -12,18 +12,18 @@ import psutil
 import pytest
 
 from harness.run.history import read_history
-from sweeps.workers.processes import LOST, Forked, environment, fork
-from sweeps.workers.slots import harness_process, works_on
+from sweeps.workers.processes import LOST, Forked, environment, fork, start_process
+from sweeps.workers.sessions import works_in
 from tests.harness.tiny import small_flags
 from tests.waiting import LONG_S, wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LONG = {"steps": 100_000, "eval_every": 100_000}
 
 
 def started(arguments: list[str], log: Path, **extra: str) -> Forked:
     with log.open("ab") as output:
-        process = fork(arguments, 1, output, extra)
+        process = fork(arguments, output, environment(1, extra))
     assert process is not None
     return process
 
@@ -66,9 +66,10 @@ def test_it_is_a_process_as_any_other(model_folder: str, tmp_path: Path) -> None
     process = started(arguments, tmp_path / "log", MARK="here")
     assert process.poll() is None
     assert os.getsid(process.pid) == process.pid
-    (found,) = [one for one in psutil.process_iter(["cmdline"]) if one.pid == process.pid]
-    assert works_on(found, folder.resolve())
-    assert not works_on(found, tmp_path)
+    found = psutil.Process(process.pid)
+    assert works_in(found, folder.resolve())
+    assert works_in(found, tmp_path.resolve())
+    assert not works_in(found, tmp_path.resolve() / "another")
     while not (folder / "metrics.jsonl").exists():
         time.sleep(0.05)
         assert process.poll() is None, (tmp_path / "log").read_text(encoding="utf-8")
@@ -118,8 +119,8 @@ def test_signals_to_the_server_end_neither_it_nor_its_runs(tmp_path: Path) -> No
 
 def test_the_server_ends_with_what_starts_runs() -> None:
     script = (
-        "from sweeps.workers.processes import fork; import psutil, time\n"
-        "log = open('/dev/null', 'ab'); fork(['train', '--lr', 'fast'], 1, log, {}).wait()\n"
+        "from sweeps.workers.processes import environment, fork; import psutil, time\n"
+        "log = open('/dev/null', 'ab'); fork(['train', '--lr', 'fast'], log, environment(1, {})).wait()\n"
         "print(*[one.pid for one in psutil.Process().children()], flush=True); time.sleep(999)"
     )
     starter = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -146,6 +147,6 @@ def test_nothing_is_forked_beside_a_thread() -> None:
 
 def test_a_run_with_gpus_of_its_own_is_started_afresh(tmp_path: Path) -> None:
     with (tmp_path / "log").open("ab") as output:
-        process = harness_process(["show", "nothing"], 1, output, {"CUDA_VISIBLE_DEVICES": "0"})
+        process = start_process(["show", "nothing"], output, environment(1, {"CUDA_VISIBLE_DEVICES": "0"}))
     assert isinstance(process, subprocess.Popen)
     assert process.wait(LONG_S) == 2

@@ -1,13 +1,15 @@
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from harness import Difference, resolve, write_json
+from harness import resolve, write_json
 from sweeps import Arm, arms_of, load_family
-from sweeps.study.folder import planned_runs
-from sweeps.workers.progress import Progress, differences_table, make_console
-from sweeps.workers.slots import Attempt
+from sweeps.study.folder import PlannedRun, planned_runs
+from sweeps.workers.attempts import Attempt
+from sweeps.workers.progress import Progress, make_console
+from sweeps.workers.sessions import Session
 
 
 @pytest.mark.parametrize(
@@ -22,44 +24,53 @@ def test_a_failing_runs_last_words_are_printed_as_they_are(capsys: pytest.Captur
     assert capsys.readouterr().out == f"dapo-seed0: FAILED: {message}\n"
 
 
-def test_differences_that_the_family_does_not_admit_are_marked(capsys: pytest.CaptureFixture[str]) -> None:
-    differences = [
-        Difference("averaging", {"grpo": "sequence_mean", "dapo": "token_mean"}, allowed=True),
-        Difference("beta", {"grpo": 0.04, "dapo": 0.0}, allowed=False),
-    ]
-    make_console().print(differences_table(differences))
-    lines = [line for line in capsys.readouterr().out.splitlines() if "averaging" in line or "beta" in line]
-    assert ["CONFOUND" in line for line in lines] == [False, True]
-    assert all(word in lines[1] for word in ("0.04", "0.0"))
+def recorded(run: PlannedRun, steps: int, state: str = "running") -> None:
+    """What a run has left after so many steps."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_json(run.folder / "status.json", {"state": state})
+    (run.folder / "config.json").write_text("{}", encoding="utf-8")
+    line = {"step": steps - 1, "rollout/accuracy": 0.5, "rollout/response_tokens_mean": 9.0, "time/elapsed_s": 1.0}
+    (run.folder / "metrics.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
 
 
-def test_a_finished_run_whose_process_still_ends_is_counted_once(tmp_path: Path) -> None:
+def attempt(run: PlannedRun, code: str) -> Attempt:
+    """A process of the run that has ended so."""
+    process = subprocess.Popen(["sh", "-c", code])
+    process.wait()
+    return Attempt(run, Session(process, None))
+
+
+def test_a_killed_run_is_no_failed_one_until_it_is_given_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run,) = planned_runs(arms_of(load_family("controlled"), {"dapo": 1}, "demo", {}), tmp_path)
-    run.folder.mkdir(parents=True)
-    write_json(run.folder / "status.json", {"state": "running"})
-    (run.folder / "metrics.jsonl").write_text('{"step": 0}\n', encoding="utf-8")
-    with subprocess.Popen(["sleep", "5"]) as process:
-        progress = Progress([run], make_console(), running=[Attempt(run, process)])
-        begun = progress.seconds_left()
-        write_json(run.folder / "status.json", {"state": "finished"})
-        ended = progress.seconds_left()
-        process.kill()
-    assert begun is not None
-    assert begun > 0
-    assert ended == 0
+    progress = Progress([run], make_console(), attempts=2)
+    assert progress.seconds_left() is None
+    recorded(run, steps=10)
+    progress.update([], [attempt(run, "kill -9 $$")])
+    assert capsys.readouterr().out.startswith("dapo-seed0: will be started again: killed by SIGKILL")
+    assert progress.to_be_repeated(run)
+    assert "failed" not in progress.cells("dapo")[0]
+    left = progress.seconds_left()
+    assert left is not None
+    assert left > 0
+    recorded(run, steps=5)  # resumed from an earlier checkpoint
+    progress.update([], [attempt(run, "kill -9 $$")])
+    assert capsys.readouterr().out.startswith("dapo-seed0: FAILED: killed by SIGKILL")
+    assert not progress.to_be_repeated(run)
+    assert progress.cells("dapo")[0] == "0/1, 1 failed"
+    assert progress.seconds_left() == 0
 
 
-def test_many_arms_are_listed_by_what_they_differ_in(capsys: pytest.CaptureFixture[str]) -> None:
-    names = [f"arm{number}" for number in range(8)]
-    differences = [
-        Difference("averaging", {name: "token_mean" if name == "arm1" else "sequence_mean" for name in names}, True),
-        Difference("beta", {name: 0.04 if name == "arm7" else None for name in names}, False),
-    ]
-    make_console().print(differences_table(differences))
-    lines = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if "arm" in line and "│" in line}
-    assert "averaging token_mean" in lines["arm1"]
-    assert "beta 0.04 CONFOUND" in lines["arm7"]
-    assert "averaging" not in lines["arm7"] + lines["arm2"]
+def test_a_finished_run_whose_process_was_killed_is_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run,) = planned_runs(arms_of(load_family("controlled"), {"dapo": 1}, "demo", {}), tmp_path)
+    progress = Progress([run], make_console(), attempts=2)
+    recorded(run, run.config.run.steps, "finished")
+    progress.update([], [attempt(run, "kill -9 $$")])
+    assert capsys.readouterr().out == "dapo-seed0: accuracy 0.50, 9 tokens, 1 s (1 of 1 runs)\n"
+    assert progress.cells("dapo")[0] == "1/1"
+    assert progress.seconds_left() == 0
+    assert not progress.to_be_repeated(run)
 
 
 def test_of_very_many_arms_those_at_work_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,10 +78,8 @@ def test_of_very_many_arms_those_at_work_are_shown(tmp_path: Path, capsys: pytes
     runs = planned_runs(arms, tmp_path)
     runs[3].folder.mkdir(parents=True)
     write_json(runs[3].folder / "status.json", {"state": "finished"})
-    with subprocess.Popen(["sleep", "5"]) as process:
-        console = make_console()
-        console.print(Progress(runs, console, running=[Attempt(runs[7], process)]).table())
-        process.kill()
+    console = make_console()
+    console.print(Progress(runs, console, running=[attempt(runs[7], "exit 0")]).table())
     printed = capsys.readouterr().out
     assert [name for name in (f"arm{number} " for number in range(30)) if name in printed] == ["arm7 "]
-    assert "1 of 30 runs finished; of 30 arms, those at work" in " ".join(printed.split())
+    assert "1 of 30 runs; of 30 arms, those at work" in " ".join(printed.split())
