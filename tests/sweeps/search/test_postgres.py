@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness import free_port
-from sweeps.search.samplers import Spec
+from sweeps.search.samplers import Spec, design
+from sweeps.search.spaces import load_space
 from sweeps.search.study import LossStudy, open_storage
 from tests.sweeps.search.searching import arguments, controller, finished, rows
 from tests.waiting import LONG_S
@@ -62,7 +63,7 @@ def database(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Conf
 
 
 def test_two_controllers_share_a_search_and_one_is_killed(database: str, model_folder: str, tmp_path: Path) -> None:
-    hosts = [tmp_path / "one", tmp_path / "two"]
+    hosts = [tmp_path / "one", tmp_path / "two"]  # two folders, since both are on this host
     for host in hosts:
         host.mkdir()
     changes = {"trials": 3, "steps": 3, "slots": 1, "storage": database, "study_name": "shared", "sampler": "qmc"}
@@ -79,10 +80,10 @@ def test_two_controllers_share_a_search_and_one_is_killed(database: str, model_f
     assert second.wait(LONG_S) == 0, (hosts[1] / "log").read_text(encoding="utf-8")
     found = rows(hosts[1] / "study")
     assert [row["state"] for row in found] == ["finished"] * 3
-    assert len({row["param.lr"] for row in found}) == 3
+    space = load_space(str(hosts[0] / "space.toml"), "dapo")
+    planned = design(space, "qmc", 3, (0, "dapo")) or []
+    assert [row["param.lr"] for row in found] == [values["lr"] for values in planned]
     # what each has finished is what the storage counts: none ran on both but the one that was taken over
-    both = finished(hosts[0] / "study") & finished(hosts[1] / "study")
-    assert len(both) <= 1
-    storage = open_storage(database, tmp_path)
-    study = LossStudy(storage, "shared/dapo", Spec("qmc"), Spec("none"))
+    assert len(finished(hosts[0] / "study") & finished(hosts[1] / "study")) <= 1
+    study = LossStudy(open_storage(database, tmp_path), "shared/dapo", Spec("qmc"), Spec("none"))
     assert sum(trial.state.name == "COMPLETE" for trial in study.trials()) == 3

@@ -1,4 +1,4 @@
-"""What MLflow has of a study: all that its folders say, once, however often and at whatever moment logging was killed."""
+"""What MLflow has of a study: all that its folders say, once, however often logging was begun or killed."""
 
 import functools
 import json
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 
 from harness import run_command
 from sweeps.__main__ import main
-from tests.sweeps.processes import processes_that_name
 from tests.sweeps.tracking.study_folders import KEYS, line, write_comparison, write_run, write_search
 from tests.waiting import wait_until
 
@@ -113,7 +113,7 @@ def test_a_seed_has_the_settings_and_the_numbers_of_its_folder(comparison: Path)
     run = logged(comparison.parent, "demo")["runs/fipo-seed1"]
     recorded = json.loads((comparison / "runs/fipo-seed1/config.json").read_text())["config"]
     assert run.params.keys() == {name for section in recorded.values() for name in section}
-    assert (run.params["lr"], run.params["loss_type"], run.params["dynamic_sampling"]) == ("0.0003", "fipo", "false")
+    assert (run.params["lr"], run.params["loss_type"], run.params["dynamic_sampling"]) == ("0.0003", "fipo", "true")
     for key in (*KEYS, "rollout/accuracy"):
         assert run.points[key] == [(step, line(step)[key]) for step in range(3)]
     assert run.points["eval/accuracy"] == [(0, 0.5), (2, 0.25)]
@@ -277,38 +277,36 @@ with tracked(Path(sys.argv[1]), options, print):
 """
 
 
-def test_a_command_does_not_wait_for_its_logger(tmp_path: Path, mute_server: int) -> None:
-    study = tmp_path / "demo"
+def with_logger(study: Path, uri: str) -> subprocess.Popen[str]:
+    """A command that tracks the study until it reads a line, and has begun to."""
     write_comparison(study, ["dapo"], seeds=1, steps=1)
-    command = [sys.executable, "-c", STUDY, str(study), f"http://127.0.0.1:{mute_server}"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        wait_until(lambda: processes_that_name(str(study)), "no logger was started")
+    command = [sys.executable, "-c", STUDY, str(study), uri]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_command_does_not_wait_for_its_logger(tmp_path: Path, mute_server: int) -> None:
+    process = with_logger(tmp_path / "demo", f"http://127.0.0.1:{mute_server}")
+    (logger,) = psutil.Process(process.pid).children()
+    try:
         said, _ = process.communicate("\n")
         assert (process.returncode, said) == (0, "")
-        loggers = [line for line in processes_that_name(str(study)) if " track " in line]
-    assert len(loggers) == 1, "the command waited for the logger, or ended it"
-    wait_until(lambda: not processes_that_name(str(study)), "the logger did not end of itself")
+        assert logger.is_running(), "the command waited for the logger, or ended it"
+    finally:
+        logger.kill()
 
 
 def test_a_logger_that_died_is_said_when_the_study_has_ended(tmp_path: Path) -> None:
+    process = with_logger(tmp_path / "demo", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (logger,) = psutil.Process(process.pid).children()
+    logger.kill()
+    wait_until(lambda: logger.status() == psutil.STATUS_ZOMBIE, "it lives on")
+    said, _ = process.communicate("\n")
     study = tmp_path / "demo"
-    write_comparison(study, ["dapo"], seeds=1, steps=1)
-    command = [sys.executable, "-c", STUDY, str(study), "sqlite:///x.db"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        kill_loggers(study)
-        said, _ = process.communicate("\n")
     assert process.returncode == 0
     assert said == f"note: not all is in MLflow (see {study}/logs/track.log): python -m sweeps track {study}\n"
-
-
-def kill_loggers(study: Path) -> None:
-    """SIGKILL to every process that logs the study, which are zombies of its command then."""
-    subprocess.run(["pkill", "-KILL", "-f", f"sweeps track {study}"], check=True)
-    wait_until(lambda: not [line for line in processes_that_name(str(study)) if " track " in line], "it lives on")
 
 
 def test_mlflow_is_imported_by_the_first_pass_only() -> None:
