@@ -48,7 +48,8 @@ def search_command(options: argparse.Namespace) -> None:
             rows = trial_rows(search, studies)
             for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), len(slots), speed):
                 console.print(line)
-            run_and_report(search, studies, slots, Caps(options.max_hours, options.max_tokens), console, speed)
+            progress = SearchProgress(search, studies, console, speed)
+            run_and_report(progress, slots, Caps(options.max_hours, options.max_tokens))
 
 
 def plan_command(options: argparse.Namespace) -> None:
@@ -132,11 +133,9 @@ def plan_lines(search: Search, ended: int, slots: int, speed: Speed) -> list[str
     ]
 
 
-def run_and_report(
-    search: Search, studies: Studies, slots: Sequence[Slot], caps: Caps, console: Console, speed: Speed
-) -> None:
+def run_and_report(progress: SearchProgress, slots: Sequence[Slot], caps: Caps) -> None:
     """All trials, what they found, and the winners. Raises HarnessError where no trial has a value."""
-    progress = SearchProgress(search, studies, console, speed)
+    search, studies, console = progress.search, progress.studies, progress.console
     with progress.display.shown():
         cap = Controller(search, studies, slots, caps, console.print, progress.update).run()
     progress.refresh()

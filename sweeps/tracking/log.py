@@ -90,6 +90,9 @@ def track_command(options: argparse.Namespace) -> None:
     study, started = Path(options.study), time.monotonic()
     if not options.follow:
         study_nodes(study)  # a folder that is no study is refused before anything is imported or written
+    if asked_uri(options, study) == "none":
+        print("nothing is logged: the tracking URI is none")
+        return
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from sweeps.tracking.store import Store  # this imports mlflow, which takes seconds
