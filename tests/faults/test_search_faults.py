@@ -17,8 +17,8 @@ import pytest
 from sweeps.search.samplers import design
 from sweeps.search.spaces import load_space
 from tests.faults.amount import THOROUGH
-from tests.sweeps.processes import wait_for
 from tests.sweeps.search.searching import arguments, controller, rows, starts_of
+from tests.waiting import LONG_S, wait_until
 
 pytestmark = pytest.mark.train
 
@@ -51,7 +51,7 @@ def told(study: Path) -> list[tuple[object, ...]]:
     return [(row["trial"], row["state"], row["param.lr"], row["param.epsilon"], row["values"]) for row in rows(study)]
 
 
-def ended(process: subprocess.Popen[bytes], timeout_s: float = 240.0) -> int:
+def ended(process: subprocess.Popen[bytes], timeout_s: float = LONG_S) -> int:
     return process.wait(timeout_s)
 
 
@@ -120,18 +120,14 @@ def test_a_search_that_is_struck_ends_with_every_trial_once(model: str, tmp_path
     changes = CHANGES | ranks | {"trials": 2, "tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
     command = arguments(tmp_path, model, **changes)
     process = controller(command, tmp_path / "log")
-    wait_for(lambda: loggers_of(study))
+    wait_until(lambda: loggers_of(study), "no logger was started")
     os.kill(loggers_of(study)[0], signal.SIGKILL)
-    wait_for(lambda: list(study.glob("runs/*/checkpoints/step_*")))
+    wait_until(lambda: list(study.glob("runs/*/checkpoints/step_*")), "no checkpoint was written")
     (port, rank), *_ = ranks_of(study)
     os.kill(rank, signal.SIGKILL)
-    wait_for(
-        lambda: (
-            "killed by signal 9; started again at most 3 times, this was 1"
-            in (tmp_path / "log").read_text(encoding="utf-8")
-        )
-    )
-    wait_for(lambda: ranks_of(study))
+    words = "killed by signal 9; started again at most 3 times, this was 1"
+    wait_until(lambda: words in (tmp_path / "log").read_text(encoding="utf-8"), "the death was not noticed")
+    wait_until(lambda: ranks_of(study), "the trial was not started again")
     assert port not in {port for port, _ in ranks_of(study)}
     strike("journal", process, study, draw)
     seen = finished_runs(study)
