@@ -104,8 +104,9 @@ design: $(READY)
 # MLflow's own page of the studies in runs/, and Optuna's of one search (STUDY=), on this machine alone. Neither asks for a
 # password, so from another machine: ssh -N -L 5000:127.0.0.1:5000 HOST
 ui: $(READY)
-	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false $(VENV)/bin/mlflow server \
-	  --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1 --backend-store-uri $(or $(TRACKING_URI),sqlite:///runs/mlflow.db)
+	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
+	  MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow server --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1 \
+	  --backend-store-uri $(or $(TRACKING_URI),sqlite:///runs/mlflow.db)
 
 dashboard: STUDY = runs/sweep-$(LOSS)-$(notdir $(SPACE))
 dashboard: $(READY)
