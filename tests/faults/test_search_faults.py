@@ -16,7 +16,7 @@ import pytest
 
 from sweeps.search.samplers import design
 from sweeps.search.spaces import load_space
-from sweeps.workers.holders import session_members
+from sweeps.workers.sessions import members as session_members
 from tests.faults.amount import THOROUGH
 from tests.sweeps.processes import wait_for
 from tests.sweeps.search.searching import arguments, controller, rows, starts_of
