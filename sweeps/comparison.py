@@ -25,7 +25,7 @@ from sweeps.tracking.log import tracked
 from sweeps.workers.endings import early_end, is_data
 from sweeps.workers.estimate import guessed_seconds
 from sweeps.workers.progress import Progress, make_console, minutes
-from sweeps.workers.sessions import start_session
+from sweeps.workers.sessions import running_session
 from sweeps.workers.slots import POLL_S, Slot, held_slots, run_all, usable_cores
 
 DEFAULT_PRESET = "demo"
@@ -186,19 +186,14 @@ def prepare(runs: Sequence[PlannedRun], study: Path, console: Console) -> None:
 
 def prepare_one(run: PlannedRun, log: Path, console: Console) -> None:
     """Build one, and show how far it is. Raises HarnessError where that fails."""
-    shown = 0
-    with log.open("wb") as output:
-        process = start_session(["prepare", "--config", str(run.config_file)], run.config.run.threads, output)
-    try:
-        while process.poll() is None:
+    shown, arguments = 0, ["prepare", "--config", str(run.config_file)]
+    with log.open("wb") as output, running_session(arguments, run.config.run.threads, output) as session:
+        while session.poll() is None:
             time.sleep(POLL_S)
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
             whole = [line.rstrip() for line in lines if line.endswith("\n")]
             for line in whole[shown:]:
                 console.print(line)
             shown = len(whole)
-    finally:
-        process.ask_to_end()
-        code = process.end()
-    if code:
+    if session.poll():
         raise HarnessError(f"the warm start failed: see {log}")

@@ -73,7 +73,7 @@ class Controller:
                     return None
                 time.sleep(POLL_S)
         finally:
-            stop_all([slot for slot, _ in self.running.values()])
+            stop_all(self.slots)
             for trial in self.open:  # so that the next controller need not wait for its heartbeat to grow old
                 self.studies[trial.loss].lose(trial.asked.trial._trial_id)
 

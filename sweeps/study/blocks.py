@@ -5,17 +5,16 @@ Every (arm, settings) pair is a cell. What two blocks share is one cell and runs
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness import Config, UsageError, resolve, section_of
-from sweeps.study.arms import Arm, ArmName, Family, check_differences, differences_between, settings_of
+from sweeps.study.arms import Arm, ArmName, Family, check_differences, differences_between, load_toml, settings_of
 from sweeps.study.folder import identity, other_study, read_json
 
 DESIGNS = Path(__file__).parents[1] / "studies"
@@ -88,21 +87,7 @@ class Cell:
 
 def load_design(name: str) -> Design:
     """A shipped design (`standard`), or one from a TOML file."""
-    path = DESIGNS / f"{name}.toml"
-    path = path if path.is_file() else Path(name)
-    shipped = ", ".join(sorted(file.stem for file in DESIGNS.glob("*.toml")))
-    try:
-        return Design(**{"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError:
-        raise UsageError(f"--design: expected one of {shipped} or a TOML file, got {name!r}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--design {name}: expected TOML with title, family, preset and blocks, got: {error}"
-        ) from None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        words = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"]
-        raise UsageError(f"--design {name}: {'.'.join(map(str, fault['loc'])) or 'blocks'}: {words}") from None
+    return load_toml(Design, name, DESIGNS, "--design")
 
 
 def cells_of(
@@ -165,26 +150,18 @@ def description(
     design: Design, blocks: Mapping[str, Sequence[Cell]], flags: Mapping[str, Any], most_seeds: int | None
 ) -> dict[str, Any]:
     """What study.json says of the design."""
-    return {
-        "name": design.name,
-        "title": design.title,
-        "sha256": design.sha256,
-        "warm_starts": design.warm_starts,
-        "flags": dict(flags),
-        "most_seeds": most_seeds,
-        "blocks": {
-            name: {
-                "question": block.question,
-                "first_seed": block.first_seed,
-                "baseline": block.baseline or block.arms[0],
-                "seeds": min(block.seeds, most_seeds or block.seeds),
-                "settings": dict(block.settings),
-                "varied": list(block.vary),
-                "cells": [asdict(cell) for cell in blocks[name]],
-            }
-            for name, block in design.blocks.items()
-        },
+    shared = {"name": design.name, "title": design.title, "sha256": design.sha256, "warm_starts": design.warm_starts}
+    described = {
+        name: {
+            **block.model_dump(mode="json", include={"question", "first_seed", "settings"}),
+            "baseline": block.baseline or block.arms[0],
+            "seeds": min(block.seeds, most_seeds or block.seeds),
+            "varied": list(block.vary),
+            "cells": [asdict(cell) for cell in blocks[name]],
+        }
+        for name, block in design.blocks.items()
     }
+    return {**shared, "flags": dict(flags), "most_seeds": most_seeds, "blocks": described}
 
 
 def check_same_design(study: Path, described: Mapping[str, Any], preset: str) -> None:

@@ -23,7 +23,7 @@ from harness import (
     write_json,
 )
 from sweeps.study.folder import read_json, read_lines
-from sweeps.workers.sessions import start_session
+from sweeps.workers.sessions import running_session
 
 # Measured with the demo preset on 2 cores of an AMD EPYC, one thread a run. Only a first guess: as soon as runs report
 # steps, the time left is computed from them.
@@ -159,12 +159,8 @@ def probed(config: Config) -> Speed:
 def finish(arguments: list[str], threads: int) -> None:
     """Run the harness command to its end. Raises UsageError or HarnessError with its last words where it fails."""
     with tempfile.TemporaryFile() as output:
-        process = start_session(arguments, threads, output)
-        try:
-            process.process.wait()
-        finally:
-            process.ask_to_end()
-            code = process.end()
+        with running_session(arguments, threads, output) as session:
+            code = session.process.wait()
         if code:
             output.seek(0)
             lines = output.read().decode(errors="replace").strip().splitlines() or ["without a word"]

@@ -18,7 +18,7 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 import numpy as np
 import setproctitle
@@ -30,18 +30,6 @@ NO_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_t
 ENDING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
 LOST, NO_SERVER = -9, 255  # our exit code for a run whose server was killed, and multiprocessing's
 SERVER = multiprocessing.get_context("forkserver")
-
-
-class Process(Protocol):
-    """The part of subprocess.Popen that we use."""
-
-    pid: int
-
-    def poll(self) -> int | None:
-        """Exit code, negative for a signal; None while it runs."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for the exit code. Raises subprocess.TimeoutExpired."""
 
 
 @dataclass(eq=False)
@@ -62,6 +50,9 @@ class Forked:
         if (code := self.poll()) is None:
             raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
         return code
+
+
+Process = subprocess.Popen[bytes] | Forked
 
 
 def start_process(arguments: Sequence[str], output: IO[bytes], own: Mapping[str, str]) -> Process:
@@ -95,10 +86,9 @@ def fork(arguments: Sequence[str], output: IO[bytes], own: Mapping[str, str]) ->
         with server_environment():
             SERVER.set_forkserver_preload(["harness.preload"])
             forkserver.ensure_running()
-        with uninterrupted():
-            process.start()
-            beginning.close()
-            began.poll(None)  # until the child has closed its end
+        process.start()
+        beginning.close()
+        began.poll(None)  # until the child has closed its end
     except (OSError, EOFError):
         return None
     finally:
@@ -132,12 +122,16 @@ def run_forked(arguments: list[str], own: dict[str, str], folder: str, output: s
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold back signals, so that no run is started without our knowing its process."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    """Hold back signals, so that no process is started without our knowing it; whichever thread they come to."""
+    arrived: list[int] = []
+    before = {number: signal.signal(number, lambda came, _: arrived.append(came)) for number in ENDING}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for came in arrived:
+            signal.raise_signal(came)
 
 
 @contextmanager

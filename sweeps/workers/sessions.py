@@ -4,8 +4,8 @@ import os
 import re
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -13,7 +13,7 @@ from typing import IO
 import psutil
 
 from harness import HarnessError
-from sweeps.workers.processes import Process, environment, start_process
+from sweeps.workers.processes import Process, environment, start_process, uninterrupted
 
 GRACE_S = 30.0  # between asking a run to stop and killing it
 KILLED_S = 30.0  # for killed processes to be gone
@@ -54,6 +54,20 @@ def start_session(
     """`python -m harness ARGUMENTS` with its thread count and `extra` in its environment."""
     process = start_process(arguments, output, environment(threads, extra or {}))
     return Session(process, living(process.pid))
+
+
+@contextmanager
+def running_session(arguments: Sequence[str], threads: int, output: IO[bytes]) -> Iterator[Session]:
+    """The same, while what is inside goes on; nothing of it is left afterwards."""
+    session = None
+    try:
+        with uninterrupted():
+            session = start_session(arguments, threads, output)
+        yield session
+    finally:
+        if session:
+            session.ask_to_end()
+            session.end()
 
 
 def living(pid: int) -> psutil.Process | None:

@@ -13,6 +13,7 @@ from harness import HarnessError, UsageError, cache_folder, free_port
 from sweeps.study.folder import PlannedRun
 from sweeps.workers.attempts import Attempt, start
 from sweeps.workers.gpus import memory_used_mib
+from sweeps.workers.processes import uninterrupted
 from sweeps.workers.sessions import GRACE_S, end_left_behind
 
 POLL_S = 0.25
@@ -33,8 +34,9 @@ class Slot:
         """Start or resume the run here."""
         self.before = self.before or memory_used_mib(self.gpus)
         devices = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {}
-        self.attempt = start(run, {"MASTER_PORT": str(free_port()), **devices})
-        return self.attempt
+        with uninterrupted():
+            self.attempt = attempt = start(run, {"MASTER_PORT": str(free_port()), **devices})
+        return attempt
 
     def ask_to_stop(self) -> None:
         """Ask what runs here to save and end."""
@@ -115,7 +117,7 @@ def run_all(runs: Sequence[PlannedRun], slots: Sequence[Slot]) -> Generator[tupl
             yield list(running), ended
             time.sleep(POLL_S if running else 0)
     finally:
-        stop_all(list(running.values()))
+        stop_all(slots)  # one may have begun what `running` does not have yet
 
 
 def stop_all(slots: Sequence[Slot]) -> None:

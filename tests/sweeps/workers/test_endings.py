@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Config, HarnessError, tree_of
-from sweeps.search.spec import Limits
-from sweeps.search.trials import acted, check_recorded
+from harness import Config
 from sweeps.study.folder import PlannedRun
 from sweeps.workers.endings import early_end, ending_of, is_data
 
@@ -92,36 +90,3 @@ def test_a_run_that_ended_by_itself_is_a_result(tmp_path: Path, recorded: dict[s
     run = run_of(tmp_path, {"state": "failed", **recorded})
     assert early_end(run) == end
     assert is_data(run) == (end is not None)
-
-
-def test_a_run_that_recorded_other_settings_ends_the_search(tmp_path: Path) -> None:
-    run = run_of(tmp_path, state("finished"))
-    recorded = tree_of(run.config)
-    path = run.folder / "config.json"
-    path.write_text(json.dumps({"config": recorded | {"run": recorded["run"] | {"output_dir": "x"}}}), encoding="utf-8")
-    check_recorded(run)
-    path.write_text(json.dumps({"config": recorded | {"optimizer": {"lr": 1e-5}}}), encoding="utf-8")
-    with pytest.raises(HarnessError, match=r"it was asked for lr 0.0003 and recorded 1e-05: the search ends"):
-        check_recorded(run)
-
-
-def test_the_share_of_tokens_that_a_parameter_acted_on_is_over_all_steps() -> None:
-    names = ("loss/clip_fraction_low", "loss/influence_weight_at_high", "loss/influence_weight_at_low")
-    lines = [
-        {"ledger/trained_tokens": tokens, **dict.fromkeys(names, share)} for tokens, share in ((100, 0.1), (400, 0.5))
-    ]
-    lines.append({"ledger/trained_tokens": 400, **dict.fromkeys(names)})  # a step that trained on nothing
-    expected = (100 * 0.1 + 300 * 0.5) / 400
-    assert acted(lines, two_sided=False) == {"epsilon": expected, "fipo_clip_range": expected}
-    assert acted(lines, two_sided=True)["fipo_clip_range"] == 2 * expected  # the lower bound is the range's too
-    assert acted([{"ledger/trained_tokens": 0, names[0]: None}], two_sided=False) == {}
-
-
-def test_limits_are_exceeded_above_0() -> None:
-    facts = {"response_tokens": 30.0, "truncated_share": 0.25, "start_accuracy": 0.4, "values": [0.5, 0.1]}
-    assert Limits(32.0, 0.25, 0.5).excess(facts) == {
-        "response_tokens": -2.0,
-        "truncated_share": 0.0,
-        "collapse": pytest.approx(0.1),  # the worst seed's .1 against half of .4
-    }
-    assert Limits(None, None, None).excess(facts) == {}

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import psutil
 import pytest
 
 from harness.run.history import read_history
-from sweeps.workers.processes import LOST, Forked, environment, fork, start_process
+from sweeps.workers.processes import LOST, Forked, environment, fork, start_process, uninterrupted
 from sweeps.workers.sessions import works_in
 from tests.harness.tiny import small_flags
 from tests.waiting import LONG_S, wait_until
@@ -40,6 +41,25 @@ def recorded(folder: Path) -> tuple[list[dict[str, object]], str, list[object]]:
 def test_a_run_is_no_rank_of_the_job_that_its_search_is_a_part_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     assert "RANK" not in environment(1, {})
+
+
+def test_a_signal_waits_until_what_was_begun_is_known_whichever_thread_it_comes_to() -> None:
+    begun, waiting = [], threading.Event()
+    other = threading.Thread(target=waiting.wait)
+    other.start()
+
+    def begin() -> None:
+        with uninterrupted():
+            signal.pthread_kill(other.ident or 0, signal.SIGINT)
+            time.sleep(0.1)
+            begun.append("a process")
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    waiting.set()
+    other.join()
+    assert begun == ["a process"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.train
