@@ -22,6 +22,11 @@ GPUS_PER_TRIAL ?=
 TRACKING_URI ?=
 PORT ?=
 
+# After a study that ended with or without failed runs: its report, and the report's copy in MLflow.
+REPORT = code=$$?; [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) || exit $$?; \
+  [ "$(TRACKING_URI)" = none ] || $(PY) -m sweeps track $(STUDY) $(TRACKING) || true; exit $$code
+TRACKING = $(if $(TRACKING_URI),--tracking_uri $(TRACKING_URI))
+
 AXIS ?=
 DEVICE ?= cpu
 # Packages whose own functions the benchmarks time; nothing else here imports them.
@@ -59,8 +64,7 @@ $(READY): pyproject.toml
 # The whole comparison on this machine: three losses and the positive control over five seeds, random reward over three.
 demo: $(READY)
 	@$(PY) -m sweeps compare --losses grpo,dapo,fipo --controls blame,random_reward:3 --seeds 5 --preset demo \
-	  --study $(STUDY); code=$$?; [ $$code -le 1 ] || exit $$code; \
-	  $(PY) -m analysis report $(STUDY) && exit $$code
+	  --study $(STUDY) $(TRACKING); $(REPORT)
 
 # A comparison of your own: make compare ARGS="--losses dapo,fipo --seeds 10 --lr 1e-4"
 compare: $(READY)
@@ -69,34 +73,44 @@ compare: $(READY)
 # GRPO turned into DAPO into FIPO one switch at a time, with planted controls: 58 runs of the demo's size.
 ablate: STUDY = runs/ablate
 ablate: $(READY)
-	@$(PY) -m sweeps ablate --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)) --study $(STUDY) $(ARGS); code=$$?; \
-	  [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) && exit $$code
+	@$(PY) -m sweeps ablate --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)) --study $(STUDY) $(TRACKING) $(ARGS); $(REPORT)
 
-# The standard study: controls, placebos, mechanism and robustness, 382 runs; the same command again goes on.
+# The standard study: controls, placebos, mechanism and robustness, 375 runs; the same command again goes on.
 study: STUDY = runs/study
 study: $(READY)
-	@$(PY) -m sweeps study --study $(STUDY) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS); code=$$?; \
-	  [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) && exit $$code
+	@$(PY) -m sweeps study --study $(STUDY) $(if $(SEEDS),--seeds $(SEEDS)) $(TRACKING) $(ARGS); $(REPORT)
 
 # An Optuna search for one loss, or several with the same budget: make sweep LOSS=fipo [SPACE= TRIALS= SEEDS= WORKERS=
-# STORAGE= PRESET= GPUS_PER_TRIAL= STUDY= TRACKING_URI= ARGS=]. SPACE=decay_rate runs its designed grid.
+# STORAGE= PRESET= GPUS_PER_TRIAL= STUDY= TRACKING_URI= ARGS=]. SPACE=decay_rate, clip_range, safety_threshold or
+# clip_and_safety is a design of sweeps/studies instead, every value on the same seeds: make sweep SPACE=decay_rate
+# [PRESET= SEEDS= WORKERS= STUDY= ARGS=], SEEDS at most.
+DESIGN := $(wildcard sweeps/studies/$(SPACE).toml)
 sweep: STUDY = runs/sweep-$(LOSS)-$(notdir $(SPACE))
-sweep: $(READY)
+sweep: $(if $(DESIGN),design,search)
+
+.PHONY: search design
+search: $(READY)
 	@$(PY) -m sweeps search --losses $(LOSS) --space $(SPACE) --preset $(PRESET) --study $(STUDY) \
 	  $(if $(TRIALS),--trials $(TRIALS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--slots $(WORKERS)) \
 	  $(if $(STORAGE),--storage $(STORAGE)) $(if $(GPUS_PER_TRIAL),--gpus_per_trial $(GPUS_PER_TRIAL)) \
-	  $(if $(TRACKING_URI),--tracking_uri $(TRACKING_URI)) $(ARGS); code=$$?; \
-	  [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) || exit $$?; \
-	  [ "$(TRACKING_URI)" = none ] || \
-	  $(PY) -m sweeps mirror $(STUDY) $(if $(TRACKING_URI),--tracking_uri $(TRACKING_URI)) || true; exit $$code
+	  $(TRACKING) $(ARGS); $(REPORT)
 
-# MLflow's page of the mirrored studies, and Optuna's of one search (STUDY=): on this machine's loopback only.
+design: $(READY)
+	@[ "$(LOSS)" = fipo ] || { echo "error: expected LOSS=fipo with SPACE=$(SPACE), which varies what FIPO alone has, got" \
+	  "LOSS=$(LOSS): leave LOSS out" >&2; exit 2; }
+	@$(PY) -m sweeps study --design $(SPACE) --preset $(PRESET) --study $(STUDY) $(if $(SEEDS),--seeds $(SEEDS)) \
+	  $(if $(WORKERS),--slots $(WORKERS)) $(TRACKING) $(ARGS); $(REPORT)
+
+# MLflow's own page of the studies in runs/, and Optuna's of one search (STUDY=), on this machine alone. Neither asks for a
+# password, so from another machine: ssh -N -L 5000:127.0.0.1:5000 HOST
 ui: $(READY)
-	@$(PY) -m sweeps ui $(if $(PORT),--port $(PORT)) $(ARGS)
+	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
+	  MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow server --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1 \
+	  --backend-store-uri $(or $(TRACKING_URI),sqlite:///runs/mlflow.db)
 
 dashboard: STUDY = runs/sweep-$(LOSS)-$(notdir $(SPACE))
 dashboard: $(READY)
-	@$(PY) -m sweeps dashboard $(STUDY) $(if $(STORAGE),--storage $(STORAGE)) $(if $(PORT),--port $(PORT))
+	@$(VENV)/bin/optuna-dashboard --host 127.0.0.1 --port $(or $(PORT),8080) $(or $(STORAGE),$(STUDY)/optuna.journal)
 
 # The figures alone, the paper's too, over AXIS= steps, prompts, generated_tokens, seconds or flops.
 figures: $(READY)

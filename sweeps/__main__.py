@@ -1,17 +1,15 @@
-"""python -m sweeps compare | ablate | study | search | plan | status | mirror | ui | dashboard"""
+"""python -m sweeps compare | ablate | study | search | plan | status | track"""
 
 import argparse
 import sys
 from typing import Any
 
 from harness import OneLineParser, add_setting_flags, run_command
-from sweeps.comparison import compare_command
-from sweeps.run_study import study_command
-from sweeps.search.flags import add_effect, add_search_flags
+from sweeps.comparison import compare_command, study_command
+from sweeps.search.options import add_search_flags
 from sweeps.status import status_command
 from sweeps.study.claims import add_claims
-from sweeps.tracking.mirror import add_mirror
-from sweeps.tracking.pages import add_dashboard, add_ui
+from sweeps.tracking.log import add_track, add_tracking_uri
 
 USAGE = "%(prog)s [--setting value ...]"
 
@@ -19,7 +17,7 @@ USAGE = "%(prog)s [--setting value ...]"
 def main(arguments: list[str]) -> None:
     """Hand the arguments to the command they name."""
     parser = OneLineParser(allow_abbrev=False, prog="python -m sweeps", description="Many training runs.")
-    names = "compare | ablate | study | search | plan | status | mirror | ui | dashboard"
+    names = "compare | ablate | study | search | plan | status | track"
     subparsers = parser.add_subparsers(dest="command", required=True, metavar=names)
     add_compare(subparsers, "compare", "train arms x seeds under one family's rules", CONTROLLED)
     add_compare(subparsers, "ablate", "GRPO turned into DAPO into FIPO, one switch at a time", LADDER)
@@ -29,12 +27,10 @@ def main(arguments: list[str]) -> None:
     for command, start in ((search, "search_command"), (plan, "plan_command")):
         add_search_flags(command)
         command.set_defaults(start=lambda options, start=start: search_module(start, options))
-    add_effect(plan)
     status = subparsers.add_parser("status", allow_abbrev=False, help="what a study has done and is doing")
     status.add_argument("study", metavar="STUDY", help="a search's or comparison's folder")
     status.set_defaults(start=status_command)
-    for add in (add_mirror, add_ui, add_dashboard):
-        add(subparsers)
+    add_track(subparsers)
     options = parser.parse_args(arguments)
     options.start(options)
 
@@ -54,12 +50,14 @@ def add_study(subparsers: Any) -> None:
     parser.add_argument(
         "--design", default="standard", metavar="D", help="a name in sweeps/studies, or a TOML file (default: standard)"
     )
+    parser.add_argument("--preset", metavar="NAME", help="what all runs share (default: the design's)")
     parser.add_argument(
         "--seeds", type=int, metavar="N", help="at most so many seeds in any block (default: the design's)"
     )
     add_claims(parser, "the design's")
     parser.add_argument("--slots", type=int, default=0, metavar="N", help="runs at a time (default: one per core)")
     parser.add_argument("--study", metavar="DIR", help="study folder (default: runs/study-<design>)")
+    add_tracking_uri(parser)
     add_setting_flags(parser)
     parser.set_defaults(start=study_command)
 
@@ -87,6 +85,7 @@ def add_compare(subparsers: Any, name: str, purpose: str, defaults: dict[str, st
     add_claims(parser)
     parser.add_argument("--slots", type=int, default=0, metavar="N", help="runs at a time (default: one per core)")
     parser.add_argument("--study", metavar="DIR", help=f"study folder (default: runs/{name}-<time>)")
+    add_tracking_uri(parser)
     add_setting_flags(parser)
     parser.set_defaults(start=compare_command, **defaults)
 

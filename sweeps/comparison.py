@@ -1,30 +1,36 @@
-"""The command `compare`: arms x seeds under one family's rules."""
+"""Arms x seeds under one family's rules: the commands compare, ablate and study, which take one path.
+
+A comparison is a study with one block. What differs is how its arms are made: from --losses, or from a design's blocks.
+"""
 
 import argparse
-import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
 
-from harness import Config, Difference, HarnessError, UsageError, settings_in
-from sweeps.plan import plan_lines
+from harness import Config, HarnessError, UsageError, settings_in
 from sweeps.study.arms import Arm, Family, arms_of, check_differences, differences_between, load_family
-from sweeps.study.claims import check_claims, fixed_claims
+from sweeps.study.blocks import cells_of, check_blocks, check_same_design, description, load_design
+from sweeps.study.claims import check_claims, few_seeds, fixed_claims
 from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
+from sweeps.study.tables import blocks_table, differences_table
+from sweeps.tracking.log import tracked
 from sweeps.workers.endings import early_end, is_data
-from sweeps.workers.progress import Progress, blocks_table, differences_table, make_console
-from sweeps.workers.slots import POLL_S, LocalSlot, Slot, harness_process, run_all, stop_process
+from sweeps.workers.estimate import guessed_seconds
+from sweeps.workers.progress import Progress, make_console, minutes
+from sweeps.workers.sessions import running_session
+from sweeps.workers.slots import POLL_S, Slot, held_slots, run_all, usable_cores
 
 DEFAULT_PRESET = "demo"
 ATTEMPTS = 3  # processes at most that one call starts for a run that is killed
+WARM_START_S = 45.0
 
 
 @dataclass(frozen=True)
@@ -35,33 +41,97 @@ class Comparison:
     family: Family
     preset: str
     arms: Sequence[Arm]
-    differences: Sequence[Difference]
     claims: Mapping[str, Any] | None = None
     design: Mapping[str, Any] | None = None  # of a study of several blocks
 
 
 def compare_command(options: argparse.Namespace) -> None:
-    """Print what differs, refuse what may not, run what is not finished yet."""
+    """`compare` and `ablate`: refuse what may not differ, run what is not finished yet."""
+    family = load_family(options.family)
+    preset = preset_of(family, options.preset)
+    flags = settings_in(vars(options))
+    arms = arms_of(family, arm_seeds(options), options.preset, flags, options.first_seed)
+    check_differences(differences_between(arms, family), family)
+    study = Path(options.study or f"runs/{options.command}-{datetime.now():%Y%m%d-%H%M%S}")
+    carry_out(Comparison(study, family, preset, arms), options, family.claims)
+
+
+def study_command(options: argparse.Namespace) -> None:
+    """`study`: all blocks of a design; the same command again goes on."""
+    if options.seeds is not None and options.seeds < 1:
+        raise UsageError(f"--seeds: expected 1 or more, got {options.seeds}")
+    design, flags = load_design(options.design), settings_in(vars(options))
+    family, preset = load_family(design.family), options.preset or design.preset
+    arms, blocks = cells_of(design.model_copy(update={"preset": preset}), family, flags, options.seeds)
+    check_blocks(blocks, arms, family)
+    study = Path(options.study or f"runs/study-{design.name}")
+    described = description(design, blocks, flags, options.seeds)
+    carry_out(Comparison(study, family, preset, arms, design=described), options, design.claims)
+
+
+def carry_out(asked: Comparison, options: argparse.Namespace, claims: str) -> None:
+    """Run what is asked for in its folder; `claims`: what is to be decided where no flag says it."""
     end_like_ctrl_c()
+    study = asked.study
     if options.slots < 0:
         raise UsageError(f"--slots: expected 0 (one per core) or more, got {options.slots}")
-    family = load_family(options.family)
-    flags = settings_in(vars(options))
-    preset = preset_of(family, options.preset)
-    arms = arms_of(family, arm_seeds(options), options.preset, flags, options.first_seed)
-    study = Path(options.study or f"runs/{options.command}-{datetime.now():%Y%m%d-%H%M%S}")
-    check_differences(differences_between(arms, family), family)
     if (study / "config.json").exists():
         raise UsageError(f"--study: expected a folder of its own, got {str(study)!r}, which holds a run: name another")
-    check_claims(options.claims)
+    check_claims(options.claims or claims)
     with locked(study):
-        arms = with_earlier_arms(study, family, preset, arms)
-        differences = differences_between(arms, family)
-        check_differences(differences, family)
-        slots = options.slots or own_slots(arms[0].any_config)
-        claims = fixed_claims(study, options.claims)
-        comparison = Comparison(study, family, preset, arms, differences, claims)
-        compare(comparison, [LocalSlot(str(number)) for number in range(slots)])
+        if asked.design:
+            check_same_design(study, asked.design, asked.preset)
+            arms = asked.arms
+        else:
+            arms = with_earlier_arms(study, asked.family, asked.preset, asked.arms)
+            check_differences(differences_between(arms, asked.family), asked.family)
+        fixed = fixed_claims(study, options.claims, claims)
+        count = options.slots or own_slots(arms[0].any_config)
+        with held_slots(study, [()] * count) as slots, tracked(study, options, print):
+            compare(replace(asked, arms=arms, claims=fixed), slots)
+
+
+def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:
+    """Say the plan, then carry it out; what is killed is tried again. Raises HarnessError if a run has no outcome."""
+    console, study = make_console(), comparison.study
+    runs = planned_runs(comparison.arms, study)
+    unfinished = [run for run in runs if not is_data(run)]
+    print_plan(comparison, unfinished, len(slots), console)
+    extra = {"design": dict(comparison.design)} if comparison.design else {}
+    write_study(study, comparison.family, comparison.preset, comparison.arms, {"claims": comparison.claims, **extra})
+    prepare(unfinished, study, console)
+    progress = Progress(runs, console, ATTEMPTS)
+    again = unfinished
+    while again:
+        with progress.display.shown(), closing(run_all(again, slots)) as events:
+            for running, ended in events:
+                progress.update(running, ended)
+        again = [run for run in again if progress.to_be_repeated(run)]
+    console.print(f"study: {study}")
+    for name in sorted({end for run in runs if (end := early_end(run))}):
+        ended_so = ", ".join(run.name for run in runs if early_end(run) == name)
+        console.print(f"{name}, which is a result and counts as one: {ended_so}")
+    if failed := sum(not is_data(run) for run in unfinished):
+        raise HarnessError(f"{failed} of {len(runs)} runs failed; the others are complete. Start again to retry them")
+
+
+def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int, console: Console) -> None:
+    """What is asked, what differs between the arms, and the phases of the work, each with its size and minutes."""
+    family, arms = comparison.family, comparison.arms
+    console.print(f"family {family.name}: {family.description}")
+    if comparison.design:
+        console.print(blocks_table(comparison.design))
+    elif differences := differences_between(arms, family):
+        console.print(differences_table(differences))
+    known = [seconds for run in runs if (seconds := guessed_seconds(run.config)) is not None]
+    time_s = f"about {minutes(sum(known) / slots)}" if len(known) == len(runs) else "time unknown until the first steps"
+    finished = sum(len(arm.configs) for arm in arms) - len(runs)
+    skipped = f" ({finished} finished before and skipped)" if finished else ""
+    steps = runs[0].config.run.steps if runs else 0
+    console.print(f"1. warm start of the model: about {minutes(WARM_START_S)}, or nothing where it is cached")
+    console.print(f"2. training: {len(runs)} runs of {steps} steps{skipped}, {slots} at a time: {time_s}")
+    if comparison.claims and (note := few_seeds(comparison.study, arms, comparison.design)):
+        console.print(note)
 
 
 def preset_of(family: Family, asked: str) -> str:
@@ -76,47 +146,11 @@ def preset_of(family: Family, asked: str) -> str:
     return "each arm's own"
 
 
-def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:
-    """Say the plan, then carry it out; what is killed is tried again. Raises HarnessError if a run has no outcome."""
-    console, study, family = make_console(), comparison.study, comparison.family
-    runs = planned_runs(comparison.arms, study)
-    unfinished = [run for run in runs if not is_data(run)]
-    console.print(f"family {family.name}: {family.description}")
-    if comparison.design:
-        console.print(blocks_table(comparison.design))
-    elif comparison.differences:
-        console.print(differences_table(comparison.differences))
-    for line in plan_lines(unfinished, len(runs) - len(unfinished), len(slots)):
-        console.print(line)
-    extra = {"design": dict(comparison.design)} if comparison.design else {}
-    write_study(study, family, comparison.preset, comparison.arms, {"claims": comparison.claims, **extra})
-    prepare(unfinished, study, console)
-    progress = Progress(runs, console)
-    for _ in range(ATTEMPTS):
-        run_with_progress(progress, unfinished, slots)
-        unfinished = [run for run in unfinished if not is_data(run)]
-        if not unfinished or not all(progress.was_killed(run) for run in unfinished):
-            break
-    console.print(f"study: {study}")
-    for name in sorted({end for run in runs if (end := early_end(run))}):
-        ended = ", ".join(run.name for run in runs if early_end(run) == name)
-        console.print(f"{name}, which is a result and counts as one: {ended}")
-    if unfinished:
-        count = f"{len(unfinished)} of {len(runs)} runs failed"
-        raise HarnessError(f"{count}; the others are complete. Start again to retry them")
-
-
 def own_slots(config: Config) -> int:
     """How many of such runs at a time: one per core, but one alone of those that several processes or a GPU make."""
     if config.backend.nproc > 1 or config.task.task == "math":
         return 1
     return max(1, usable_cores() // config.run.threads)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def end_like_ctrl_c() -> None:
@@ -151,30 +185,15 @@ def prepare(runs: Sequence[PlannedRun], study: Path, console: Console) -> None:
 
 
 def prepare_one(run: PlannedRun, log: Path, console: Console) -> None:
-    """Build one, and show how far it is."""
-    shown = 0
-    with log.open("wb") as output:
-        process = harness_process(["prepare", "--config", str(run.config_file)], run.config.run.threads, output)
-    try:
-        while process.poll() is None:
+    """Build one, and show how far it is. Raises HarnessError where that fails."""
+    shown, arguments = 0, ["prepare", "--config", str(run.config_file)]
+    with log.open("wb") as output, running_session(arguments, run.config.run.threads, output) as session:
+        while session.poll() is None:
             time.sleep(POLL_S)
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
             whole = [line.rstrip() for line in lines if line.endswith("\n")]
             for line in whole[shown:]:
                 console.print(line)
             shown = len(whole)
-    finally:
-        stop_process(process)
-    if process.poll():
+    if session.poll():
         raise HarnessError(f"the warm start failed: see {log}")
-
-
-def run_with_progress(progress: Progress, runs: Sequence[PlannedRun], slots: Sequence[Slot]) -> None:
-    """Run everything and show it."""
-    terminal = progress.console.is_terminal
-    display = Live(console=progress.console, refresh_per_second=2) if terminal else nullcontext()
-    with display as live, closing(run_all(runs, slots)) as events:
-        for running, ended in events:
-            progress.update(live, running, ended)
-    if not terminal:
-        progress.console.print(progress.table())

@@ -1,21 +1,18 @@
-"""What a person sees while a search goes on: a live table on a terminal, a plain line per event elsewhere."""
+"""What a person sees while a search goes on: a line per trial that has ended, and a table."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
-from sweeps.plan import minutes
 from sweeps.search.spec import Search
 from sweeps.search.study import LossStudy
 from sweeps.search.tables import ENDED, Row, best_rows, trial_rows, write_trials
 from sweeps.workers.estimate import Speed, remember, speed_of
-from sweeps.workers.progress import PLAIN_EVERY_S, steps_done
+from sweeps.workers.progress import PLAIN_EVERY_S, Display, minutes, steps_done
 
 if TYPE_CHECKING:
     from sweeps.search.controller import Controller, OpenTrial
@@ -23,94 +20,68 @@ if TYPE_CHECKING:
 
 @dataclass
 class SearchProgress:
-    """The state of a search, and its display."""
+    """The state of a search, and its display. trials.parquet is written anew whenever a trial ends."""
 
     search: Search
     studies: Mapping[str, LossStudy]
     console: Console
-    slots: int
-    speed: Speed | None
-    live: Live | None = None
-    rows: Sequence[Row] = ()
-    drawn: float = 0.0
-    refreshed: float = 0.0
+    speed: Speed
+    controller: "Controller | None" = None
+    read: float = 0.0
 
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Show the table while what is inside goes on."""
-        self.rows = trial_rows(self.search, self.studies)
-        if not self.console.is_terminal:
-            yield
-            return
-        with Live(console=self.console, refresh_per_second=2) as self.live:
-            yield
+    def __post_init__(self) -> None:
+        self.display = Display(self.console, self.table)
+        self.refresh()
 
-    def say(self, text: str) -> None:
-        """A line."""
-        self.console.print(text)
+    def refresh(self) -> None:
+        """Read all trials, and write their table."""
+        self.read = time.monotonic()
+        self.rows: Sequence[Row] = trial_rows(self.search, self.studies)
+        write_trials(self.search, self.rows)
 
     def update(self, controller: "Controller", trial: "OpenTrial | None") -> None:
-        """Take in that a trial has ended, or that time has passed."""
+        """Take in that a trial has ended, or that time has passed, in which others may have ended elsewhere."""
+        self.controller = controller
+        if trial is not None or time.monotonic() - self.read > PLAIN_EVERY_S:
+            self.refresh()
         if trial is not None:
-            self.rows = trial_rows(self.search, self.studies)
-            write_trials(self.search, self.rows)
             row = next(row for row in self.rows if (row["loss"], row["trial"]) == (trial.loss, trial.asked.index))
-            if row["state"] == "finished":
-                self.measure(trial)
-            self.say(f"{line_of(row)} ({self.count()}, {self.left(controller)})")
-        if not controller.alone and time.monotonic() - self.refreshed > PLAIN_EVERY_S:
-            self.refreshed = time.monotonic()  # trials end on other hosts too
-            self.rows = trial_rows(self.search, self.studies)
-            write_trials(self.search, self.rows)
-        every = 1.0 if self.live else PLAIN_EVERY_S
-        if time.monotonic() - self.drawn > every:
-            self.drawn = time.monotonic()
-            table = self.table(controller)
-            self.live.update(table) if self.live else self.console.print(table)
-
-    def measure(self, trial: "OpenTrial") -> None:
-        """Correct the estimate by a finished run, and keep it for later plans."""
-        run = trial.runs[-1]
-        before = self.speed
-        found = speed_of(run.folder, run.config, wall_s=0.0, source="a run on this machine")
-        start_s = before.start_s if before else 0.0
-        self.speed = Speed(**{**vars(found), "start_s": start_s})
-        remember(self.search.typical_config(), self.speed)
+            if row["state"] == "finished":  # what it took corrects the estimate, and is kept for later plans
+                run = trial.runs[-1]
+                found = speed_of(run.folder, run.config, wall_s=0.0, source="a run on this machine")
+                self.speed = Speed(**{**vars(found), "start_s": self.speed.start_s})
+                remember(self.search.typical_config(), self.speed)
+            self.console.print(f"{line_of(row)} ({self.count()})")
+        self.display.tick()
 
     def count(self) -> str:
-        """How many trials have ended."""
-        return f"{sum(row['state'] in ENDED for row in self.rows)} of {len(self.rows)} trials"
+        """How many trials have ended, and how long the others take at the measured pace."""
+        left = sum(row["state"] not in ENDED for row in self.rows) * len(self.search.seeds)
+        seconds = left * self.speed.seconds(self.search.typical_config())
+        slots = 1
+        if self.controller:
+            done = [run for trial in self.controller.open for run in trial.runs if run.state() == "finished"]
+            seconds -= len(done) * self.speed.seconds(self.search.typical_config())
+            seconds -= sum(steps_done(attempt) * self.speed.step_s for attempt in self.controller.running)
+            slots = max(1, len(self.controller.slots))
+        ended = f"{len(self.rows) - left // len(self.search.seeds)} of {len(self.rows)} trials"
+        return f"{ended}, {minutes(max(0.0, seconds) / slots)} left"
 
-    def left(self, controller: "Controller") -> str:
-        """Time left at the measured pace."""
-        if self.speed is None:
-            return "time left unknown"
-        return f"{minutes(seconds_left(self.search, self.rows, self.speed, controller) / self.slots)} left"
-
-    def table(self, controller: "Controller") -> Table:
+    def table(self) -> Table:
         """A line per loss."""
-        table = Table(title=f"{self.count()}, {self.left(controller)}", title_justify="left")
+        table = Table(title=self.count(), title_justify="left")
         for column in ("loss", "trials", "running", "best so far"):
             table.add_column(column)
+        running = self.controller.running if self.controller else {}
         for loss in self.search.losses:
             rows = [row for row in self.rows if row["loss"] == loss]
             going = [
                 f"{attempt.run.name.removeprefix(f'{loss}-')}: {steps_done(attempt)}/{attempt.run.config.run.steps}"
-                for attempt, (_, trial) in controller.running.items()
+                for attempt, (_, trial) in running.items()
                 if trial.loss == loss
             ]
             table.add_row(loss, tally(rows), ", ".join(going), best_line(rows, loss))
         return table
-
-
-def seconds_left(search: Search, rows: Sequence[Row], speed: Speed, controller: "Controller") -> float:
-    """Slot-seconds of the runs that are left, those under way by their steps."""
-    whole = speed.seconds(search.typical_config())
-    open_rows = [row for row in rows if row["state"] not in ENDED]
-    left = len(open_rows) * len(search.seeds) * whole
-    for trial in controller.open:
-        left -= sum(run.state() == "finished" for run in trial.runs) * whole
-    return max(0.0, left - sum(steps_done(attempt) * speed.step_s for attempt in controller.running))
 
 
 def tally(rows: Sequence[Row]) -> str:

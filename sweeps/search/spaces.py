@@ -9,29 +9,31 @@ delta = { fixed = 10.0 }                  not searched, but set
 
 import math
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from harness import UsageError, is_anothers, parsed, section_of
+from sweeps.study.blocks import DESIGNS
 
 SPACES = Path(__file__).parents[1] / "spaces"
 NOT_SEARCHED = ("loss_type", "control", "task")
 FIXED_SECTIONS = ("run", "model", "evaluation")  # what decides whether two trials can be compared
 MOST_STEPS = 10_000
-KINDS = ("log", "step", "choice", "fixed")
 
-Value = Any  # a setting: number, text, true or false, or None
-Values = dict[str, Value]
+Kind = Literal["log", "step", "choice", "fixed"]
+Values = dict[str, Any]  # settings by name
 
 
 @dataclass(frozen=True)
 class Parameter:
     """One setting's range. `values`: low and high (log), low, high and step (step), the choices, or the one value."""
 
-    kind: Literal["log", "step", "choice", "fixed"]
+    kind: Kind
     values: tuple[Any, ...]
 
     def described(self) -> dict[str, Any]:
@@ -42,38 +44,45 @@ class Parameter:
         return {"kind": self.kind, **dict(zip(names, self.values, strict=True))}
 
     @property
-    def listed(self) -> tuple[Value, ...] | None:
+    def listed(self) -> tuple[Any, ...] | None:
         """All values, where they can be listed."""
-        if self.kind in ("choice", "fixed"):
-            return self.values
-        if self.kind == "log":
-            return None
+        if self.kind != "step":
+            return None if self.kind == "log" else self.values
         low, high, step = self.values
         count = math.floor((high - low) / step + 1e-9) + 1
         return tuple(round(low + place * step, 12) for place in range(count))
 
-    @property
-    def extremes(self) -> tuple[Value, ...]:
-        """The values at the ends of the range: all, where they are choices."""
-        return self.values if self.kind in ("choice", "fixed") else self.values[:2]
-
-    def at(self, share: float) -> Value:
+    def at(self, share: float) -> Any:
         """The value so far through the range, `share` in [0, 1)."""
         if self.listed is not None:
             return self.listed[int(share * len(self.listed))]
         low, high = (math.log(bound) for bound in self.values)
         return math.exp(low + share * (high - low))
 
+    def check(self) -> None:
+        """Raise ValueError unless the values make a range of the kind."""
+        values, got = self.values, f"got {list(self.values)}"
+        if self.kind == "fixed" and len(values) != 1:
+            raise ValueError(f"expected one fixed value, {got}")
+        if self.kind == "choice" and (len(values) < 2 or len(set(map(repr, values))) < len(values)):
+            raise ValueError(f"expected two or more different choices, {got}")
+        if self.kind in ("choice", "fixed"):
+            return
+        numbers = all(type(value) in (int, float) and math.isfinite(value) for value in values)
+        if self.kind == "log" and not (numbers and len(values) == 2 and 0 < values[0] < values[1]):
+            raise ValueError(f"expected log = [low, high], 0 < low < high, {got}")
+        if self.kind == "step" and not (numbers and len(values) == 3 and values[0] < values[1] and values[2] > 0):
+            raise ValueError(f"expected step = [low, high, step], low < high, step > 0, {got}")
+        if self.kind == "step" and (values[1] - values[0]) / values[2] > MOST_STEPS:
+            raise ValueError(f"expected at most {MOST_STEPS} steps, {got}: use log, or larger steps")
+
 
 @dataclass(frozen=True)
 class Space:
-    """The parameters of one loss's search, and the design that the file asks for."""
+    """The parameters of one loss's search."""
 
-    name: str
     parameters: Mapping[str, Parameter]
     losses: tuple[str, ...] | None = None  # for which it is meant; None: any
-    sampler: str | None = None
-    seeds: int | None = None
 
     @property
     def searched(self) -> dict[str, Parameter]:
@@ -88,7 +97,7 @@ class Space:
     def corners(self) -> Iterator[Values]:
         """Settings in the middle of the ranges and at their ends: all combinations, or if too many each by itself."""
         yield self.fixed | {name: one.at(0.5) for name, one in self.searched.items()}
-        ends = {name: one.extremes for name, one in self.searched.items()}
+        ends = {name: one.values if one.kind == "choice" else one.values[:2] for name, one in self.searched.items()}
         if math.prod(map(len, ends.values())) <= 64:
             for values in product(*ends.values()):
                 yield self.fixed | dict(zip(ends, values, strict=True))
@@ -97,11 +106,27 @@ class Space:
             yield from (first | {name: value} for name, values in ends.items() for value in values)
 
 
+class SpaceFile(BaseModel):
+    """What a space's TOML file may hold."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    description: str = ""
+    include: str | None = None  # another space, whose parameters this one adds to
+    losses: list[str] | None = None
+    parameters: dict[str, dict[Kind, Any]] = {}
+
+
 def load_space(name: str, loss: str) -> Space:
     """The loss's own space (`default`), a shipped one by name, or one from a TOML file. Raises UsageError.
 
     A loss that has none of its own is searched in what all losses share.
     """
+    if (DESIGNS / f"{name}.toml").is_file():
+        raise UsageError(
+            f"--space: expected ranges to search, got {name!r}, whose values are all compared: "
+            f"use python -m sweeps study --design {name}"
+        )
     own = SPACES / f"{loss}.toml"
     default = own if own.is_file() else SPACES / "shared.toml"
     path = default if name == "default" else SPACES / f"{name}.toml"
@@ -112,88 +137,47 @@ def load_space(name: str, loss: str) -> Space:
     space = read_space(path)
     if space.losses is not None and loss not in space.losses:
         raise UsageError(f"--space {name}: it is meant for {', '.join(space.losses)}, got loss {loss!r}")
-    for name in space.searched:
-        if is_anothers(name, loss):
-            raise UsageError(f"--space {path}: {name} does nothing under loss {loss!r}: search it apart")
+    if foreign := [setting for setting in space.searched if is_anothers(setting, loss)]:
+        raise UsageError(f"--space {path}: {foreign[0]} does nothing under loss {loss!r}: search it apart")
     if not space.searched:
         raise UsageError(f"--space {name}: expected at least one parameter that is not fixed, got none")
     return space
 
 
-def read_space(path: Path, within: tuple[Path, ...] = ()) -> Space:
-    """A space file with those that it includes beneath it; `within`: the files that include this one."""
-    if path in within:
-        raise fault(path, "include: a space cannot include itself")
+def read_space(path: Path, is_included: bool = False) -> Space:
+    """A space file over the one that it includes, which includes no other. Raises UsageError."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise fault(path, f"expected TOML with parameters, got: {error}") from None
-    unknown = sorted(set(content) - {"description", "include", "losses", "sampler", "seeds", "parameters"})
-    if unknown:
-        raise fault(path, f"expected description, include, losses, sampler, seeds and parameters, got {unknown[0]!r}")
-    included = (
-        {} if "include" not in content else read_space(beside(path, content["include"]), (*within, path)).parameters
-    )
-    tables = content.get("parameters", {})
-    if not isinstance(tables, Mapping):
-        raise fault(path, f"expected a table of parameters, got {tables!r}")
-    own = {name: parameter(path, name, table) for name, table in tables.items()}
-    losses, seeds = content.get("losses"), content.get("seeds")
-    if losses is not None and not (isinstance(losses, list) and all(isinstance(one, str) for one in losses)):
-        raise fault(path, f"expected losses as a list of names, got {losses!r}")
-    if seeds is not None and not (type(seeds) is int and seeds > 0):
-        raise fault(path, f"expected seeds as a whole number above 0, got {seeds!r}")
-    if not isinstance(content.get("sampler", ""), str):
-        raise fault(path, f"expected sampler as a name, got {content['sampler']!r}")
-    return Space(
-        path.stem,
-        {**included, **own},
-        tuple(losses) if losses else None,
-        content.get("sampler"),
-        seeds,
-    )
+        content = SpaceFile(**tomllib.loads(path.read_text(encoding="utf-8")))
+        included = dict[str, Parameter]()
+        if content.include is not None:
+            found = [folder / f"{content.include}.toml" for folder in (path.parent, SPACES)]
+            file = next((one for one in found if one.is_file() and one != path), None)
+            if file is None or is_included:
+                raise ValueError(f"include: expected the name of a space without include, got {content.include!r}")
+            included = dict(read_space(file, is_included=True).parameters)
+        own = {name: parameter(name, table) for name, table in content.parameters.items()}
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UsageError(f"--space {path}: {place}: {first['msg']}, got {first['input']!r}") from None
+    except (ValueError, OSError) as error:  # tomllib's and Unicode's are ValueErrors
+        raise UsageError(f"--space {path}: {error}") from None
+    return Space({**included, **own}, tuple(content.losses) if content.losses else None)
 
 
-def beside(path: Path, name: object) -> Path:
-    """The file that a space includes: shipped, or in the same folder."""
-    found = [folder / f"{name}.toml" for folder in (path.parent, SPACES)]
-    for candidate in found:
-        if candidate.is_file() and candidate != path:
-            return candidate
-    raise fault(path, f"include: expected the name of a space, got {name!r}")
-
-
-def parameter(path: Path, name: str, table: object) -> Parameter:
-    """One line of a space file, checked."""
+def parameter(name: str, table: Mapping[Kind, Any]) -> Parameter:
+    """One line of a space file. Raises ValueError where it says nothing that can be searched."""
     if name not in section_of():
-        raise fault(path, f"expected settings' names, got {name!r}: see python -m harness train --help")
+        raise ValueError(f"expected settings' names, got {name!r}: see python -m harness train --help")
     if name in NOT_SEARCHED or section_of()[name] in FIXED_SECTIONS:
-        raise fault(path, f"{name} cannot be searched: trials that differ in it are not comparable")
-    if not isinstance(table, Mapping) or len(table) != 1 or next(iter(table)) not in KINDS:
-        raise fault(path, f"{name}: expected one of {{ log|step|choice|fixed = ... }}, got {table!r}")
+        raise ValueError(f"{name} cannot be searched: trials that differ in it are not comparable")
+    if len(table) != 1:
+        raise ValueError(f"{name}: expected one of {{ log|step|choice|fixed = ... }}, got {dict(table)}")
     kind, given = next(iter(table.items()))
-    values = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
-    values = tuple(parsed(value) if isinstance(value, str) else value for value in values)
-    if kind in ("log", "step"):
-        check_range(path, name, kind, values)
-    if kind == "choice" and (len(values) < 2 or len({repr(value) for value in values}) < len(values)):
-        raise fault(path, f"{name}: expected two or more different choices, got {list(values)}")
-    if kind == "fixed" and len(values) != 1:
-        raise fault(path, f"{name}: expected one fixed value, got {list(values)}")
-    return Parameter(kind, values)
-
-
-def check_range(path: Path, name: str, kind: str, values: tuple[Any, ...]) -> None:
-    """Raise UsageError unless the numbers make a range."""
-    count = {"log": 2, "step": 3}[kind]
-    numbers = len(values) == count and all(type(value) in (int, float) and math.isfinite(value) for value in values)
-    if numbers and kind == "step" and values[2] > 0 and (values[1] - values[0]) / values[2] > MOST_STEPS:
-        raise fault(path, f"{name}: expected at most {MOST_STEPS} steps, got {list(values)}: use log, or larger steps")
-    if not numbers or not values[0] < values[1] or (values[0] if kind == "log" else values[2]) <= 0:
-        expected = "[low, high], 0 < low < high" if kind == "log" else "[low, high, step], low < high, step > 0"
-        raise fault(path, f"{name}: expected {kind} = {expected}, got {list(values)}")
-
-
-def fault(path: Path, words: str) -> UsageError:
-    """What is wrong with a space file."""
-    return UsageError(f"--space {path}: {words}")
+    values = tuple(given) if isinstance(given, list) else (given,)
+    one = Parameter(kind, tuple(parsed(value) if isinstance(value, str) else value for value in values))
+    try:
+        one.check()
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return one

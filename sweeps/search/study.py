@@ -2,12 +2,16 @@
 
 All trials of a search are made at once, waiting, each with its number as `index`; asking takes the next one. So no more
 can ever exist than were planned, and which settings a designed sampler gives was settled before anything ran. A trial
-whose controller died is failed (of those who try, one alone succeeds) and made anew under the same index and settings;
-where two controllers make the same one, that with the lower number counts.
+whose controller died is failed and made anew under the same index and settings: by Optuna's heartbeat where several
+controllers share a database, at the start where the journal is this controller's alone. Where two make the same one,
+that with the lower number counts.
 """
 
+import os
+import platform
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,43 +20,46 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from harness import HarnessError, UsageError
-from sweeps.search.designs import seed_of
-from sweeps.search.samplers import Spec
+from sweeps.search.samplers import Spec, seed_of
 from sweeps.search.spaces import Parameter, Space, Values
 from sweeps.tracking.addresses import with_driver, without_password
-from sweeps.workers.holders import Holder
 
-__all__ = [
-    "BEAT_S",
-    "VERSION",
-    "Asked",
-    "FrozenTrial",
-    "LossStudy",
-    "TrialState",
-    "is_lost",
-    "open_storage",
-    "storage_errors",
-]
+__all__ = ["BEAT_S", "VERSION", "Asked", "FrozenTrial", "LossStudy", "TrialState", "is_lost", "open_storage"]
 
 VERSION = optuna.__version__
-LEASE_S = 60.0  # a holder on another host whose heartbeat has not changed for so long is taken for dead
-BEAT_S = 15.0
+BEAT_S, GRACE_S = 15, 60  # between heartbeats; without one for so long a controller is taken for dead
 OPEN_ATTEMPTS = 3
+Storage = JournalStorage | RDBStorage
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Optuna's warnings that heartbeats are experimental and meant for its own loop."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
-def open_storage(url: str | None, folder: Path, attempts: int = OPEN_ATTEMPTS) -> optuna.storages.BaseStorage:
+def open_storage(url: str | None, folder: Path, attempts: int = OPEN_ATTEMPTS) -> Storage:
     """The storage at the URL, or the journal in the study's folder. Raises UsageError where it cannot be opened."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url is None:
-        return optuna.storages.JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
+        return open_journal(folder / "optuna.journal")
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     try:
-        return optuna.storages.RDBStorage(with_driver(url), engine_kwargs=options)
+        with quiet():
+            return RDBStorage(
+                with_driver(url),
+                engine_kwargs=options,
+                heartbeat_interval=BEAT_S,
+                grace_period=GRACE_S,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            )
     except ImportError as error:
         raise UsageError(f"--storage {without_password(url)}: its driver is not installed: {error}") from None
     except Exception as error:  # sqlalchemy raises whatever the driver does
@@ -61,6 +68,34 @@ def open_storage(url: str | None, folder: Path, attempts: int = OPEN_ATTEMPTS) -
             raise UsageError(f"--storage {without_password(url)}: could not be opened: {words}") from None
     time.sleep(1.0)  # two hosts that make its tables at once are in each other's way once
     return open_storage(url, folder, attempts - 1)
+
+
+def open_journal(journal: Path) -> JournalStorage:
+    """The journal, of which no other process may be a writer: a torn last line of a killed one is moved beside.
+
+    Optuna 5 glues the next line onto a torn one, after which the journal cannot be read.
+    """
+    for leftover in journal.parent.glob(f"{journal.name}.lock*"):  # a symlink; a writer that was killed left it
+        leftover.unlink()
+    content = journal.read_bytes() if journal.is_file() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        journal.with_name(f"{journal.name}.torn-{time.time_ns()}").write_bytes(content[whole:])
+        os.truncate(journal, whole)
+    try:
+        return JournalStorage(JournalFileBackend(str(journal)))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UsageError(f"{journal}: expected JSON in every line, got: {error}: restore it from a backup") from None
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Say in one line that the storage failed: a database that went away is no fault of the search."""
+    try:
+        yield
+    except optuna.exceptions.StorageInternalError as error:
+        words = str(error.__cause__ or error).splitlines()[0]
+        raise HarnessError(f"the storage failed: {words}: mend it, and start the same command again") from None
 
 
 @dataclass(frozen=True)
@@ -73,15 +108,9 @@ class Asked:
 
     def note(self, **facts: Any) -> None:
         """Keep facts with the trial."""
-        with suppress(UpdateFinishedTrialError):  # another controller took it: `still_held` says so
+        with suppress(UpdateFinishedTrialError):  # another controller took it, while this one stood still
             for name, value in facts.items():
                 self.trial.set_user_attr(name, value)
-
-    def exceed(self, constraints: Mapping[str, float]) -> None:
-        """Say how far beyond each limit the trial is."""
-        with suppress(UpdateFinishedTrialError):
-            for name, excess in constraints.items():
-                self.trial.set_constraint(name, excess)
 
     def report(self, step: int, value: float) -> bool:
         """Tell the pruner of the first seed's accuracy at a step; whether the trial should stop."""
@@ -93,18 +122,22 @@ class Asked:
 class LossStudy:
     """The trials of one loss in the storage."""
 
-    def __init__(self, storage: optuna.storages.BaseStorage, name: str, sampler: Spec, pruner: Spec) -> None:
+    def __init__(self, storage: Storage, name: str, sampler: Spec, pruner: Spec) -> None:
         self.storage, self.name, self.sampler = storage, name, sampler
-        self.is_shared = isinstance(storage, optuna.storages.RDBStorage)
+        asha = optuna.pruners.SuccessiveHalvingPruner
         self.study = optuna.create_study(
             storage=storage,
             study_name=name,
             direction="maximize",
             load_if_exists=True,
             sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: each trial gets its own
-            pruner=make_pruner(pruner),
+            pruner=asha(**pruner.arguments) if pruner.name == "asha" else optuna.pruners.NopPruner(),
         )
-        self.beats: dict[int, tuple[Any, float]] = {}  # what others' heartbeats said, and since when
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other controllers may be at work on it."""
+        return isinstance(self.storage, RDBStorage)
 
     def claim(self, fingerprint: str) -> None:
         """Mark the study as this search's. Raises UsageError where it is another's of the same name."""
@@ -119,11 +152,13 @@ class LossStudy:
 
     def make_trials(self, count: int, design: Sequence[Values] | None) -> None:
         """Make the trials that are missing: those never made, and those whose controllers died."""
+        if self.is_shared:
+            with quiet():
+                optuna.storages.fail_stale_trials(self.study)
         made = self.of_index()
         for index in range(count):
-            trials = made.get(index, [])
-            lost = [trial for trial in trials if is_lost(trial)]
-            if len(lost) < len(trials):
+            lost = [trial for trial in made.get(index, []) if is_lost(trial)]
+            if len(lost) < len(made.get(index, [])):
                 continue
             known = design[index] if design is not None else {}
             for trial in lost:
@@ -131,77 +166,54 @@ class LossStudy:
             deaths = max((trial.user_attrs.get("deaths", 0) for trial in lost), default=0)
             self.study.enqueue_trial(known, user_attrs={"index": index, "deaths": deaths})
 
+    def fail_running(self) -> int:
+        """Fail the trials under way, which no living controller can run; how many there were."""
+        running = [trial for trial in self.trials() if trial.state == TrialState.RUNNING]
+        for trial in running:
+            self.lose(trial._trial_id)
+        return len(running)
+
     def ask(self, space: Space, key: int) -> Asked | None:
         """The next waiting trial with its settings, or None. `key`: the search's seed."""
         while waiting := self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             index = waiting[0].user_attrs["index"]
             # hosts that ask at the same time must not draw the same
-            place = str(Holder.this()) if self.is_shared else ""
+            place = f"{platform.node()} {os.getpid()}" if self.is_shared else ""
             self.study.sampler = make_sampler(self.sampler, seed_of(key, self.name.rpartition("/")[2], index, place))
-            trial = self.study.ask({name: distribution(one) for name, one in space.searched.items()})
-            if "index" not in trial.user_attrs:  # another took the last one, and Optuna made a new trial
-                self.lose(trial.number, trial._trial_id, "surplus")
-                continue
-            index = trial.user_attrs["index"]
-            trial.set_user_attr("holder", Holder.this().written())
-            counts = first_that_counts(self.of_index()[index])
-            if counts is None or counts.number != trial.number:
-                self.lose(trial.number, trial._trial_id, "made twice")
-                continue
-            return Asked(index, {**space.fixed, **trial.params}, trial)
+            self.beat(waiting[0]._trial_id)  # first: a trial without a heartbeat is never taken for lost
+            with quiet():
+                trial = self.study.ask({name: distribution(one) for name, one in space.searched.items()})
+            self.beat(trial._trial_id)
+            index = trial.user_attrs.get("index", -1)  # -1: another took the last one, and Optuna made a new trial
+            trial.set_user_attr("host", platform.node())
+            counts = first_that_counts(self.of_index().get(index, []))
+            if counts is not None and counts.number == trial.number:
+                return Asked(index, {**space.fixed, **trial.params}, trial)
+            self.lose(trial._trial_id)
         return None
 
     def tell(self, asked: Asked, value: float | None, constraints: Mapping[str, float], state: str) -> None:
         """End a trial: `finished` with its value, else `pruned`, `infeasible` or `failed` without."""
         asked.note(state=state, ended=time.time())
-        asked.exceed({**constraints, "infeasible": 1.0 if state == "infeasible" else -1.0})
-        if state == "infeasible" and self.sampler.name == "gp":
-            value = self.worst()  # a Gaussian process learns from trials with a value alone
-        if value is not None:
-            self.study.tell(asked.trial, value, skip_if_finished=True)
-        else:
-            without = TrialState.FAIL if state == "failed" else TrialState.PRUNED
-            self.study.tell(asked.trial, state=without, skip_if_finished=True)
+        with suppress(UpdateFinishedTrialError):
+            for name, excess in {**constraints, "infeasible": 1.0 if state == "infeasible" else -1.0}.items():
+                asked.trial.set_constraint(name, excess)
+        if state == "infeasible" and self.sampler.name == "gp":  # it learns from trials with a value alone
+            known = [trial.value or 0.0 for trial in self.trials() if trial.state == TrialState.COMPLETE]
+            value = min(known, default=0.0)
+        without = TrialState.FAIL if state == "failed" else TrialState.PRUNED
+        ended = {"values": value} if value is not None else {"state": without}
+        self.study.tell(asked.trial, **ended, skip_if_finished=True)
 
-    def worst(self) -> float:
-        """The lowest value of all trials so far, or 0."""
-        values = [trial.value for trial in self.trials() if trial.state == TrialState.COMPLETE]
-        return min((value for value in values if value is not None), default=0.0)
+    def beat(self, trial_id: int) -> None:
+        """Show other controllers that this one lives."""
+        if isinstance(self.storage, RDBStorage):
+            self.storage.record_heartbeat(trial_id)
 
-    def take_over(self, alone: bool, own: Collection[int] = ()) -> bool:
-        """Fail the trials whose controllers are dead, so that they can be made anew; whether there were any.
-
-        `alone`: no other controller can be at work. `own`: the numbers of the trials that this one runs.
-        """
-        others = [trial for trial in self.running() if trial.number not in own]
-        lost = [trial for trial in others if alone or self.is_abandoned(trial)]
-        for trial in lost:
-            self.lose(trial.number, trial._trial_id, "its controller died")
-        return bool(lost)
-
-    def is_abandoned(self, trial: FrozenTrial) -> bool:
-        """Whether the trial's controller is dead: known at once of this host, by a heartbeat that stands still else."""
-        holder = Holder.read(trial.user_attrs.get("holder"))
-        if holder is not None and holder.is_here:
-            return holder == Holder.this() or not holder.lives()
-        beat = (trial.user_attrs.get("holder"), trial.user_attrs.get("beat"))
-        seen, since = self.beats.get(trial.number, (None, 0.0))
-        if beat != seen:
-            self.beats[trial.number] = (beat, time.monotonic())
-            return False
-        return time.monotonic() - since > LEASE_S
-
-    def lose(self, number: int, trial_id: int, why: str) -> None:
+    def lose(self, trial_id: int) -> None:
         """Fail a trial that is not to count, unless it has ended meanwhile."""
-        try:
-            self.storage.set_trial_user_attr(trial_id, "lost", why)
+        with suppress(UpdateFinishedTrialError):
             self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
-        except UpdateFinishedTrialError:
-            self.beats.pop(number, None)
-
-    def still_held(self, asked: Asked) -> bool:
-        """Whether the trial is still this process's: another host may have taken it while this one stood still."""
-        return self.storage.get_trial(asked.trial._trial_id).state == TrialState.RUNNING
 
     def of_index(self) -> dict[int, list[FrozenTrial]]:
         """Every trial by the index under which it was made."""
@@ -212,13 +224,9 @@ class LossStudy:
         return made
 
     def counting_all(self, count: int) -> dict[int, FrozenTrial | None]:
-        """Per index the first completed trial, otherwise the latest lost one; None if there was none."""
+        """Per index the first trial that was not lost, otherwise the latest lost one; None if there was none."""
         made = self.of_index()
         return {index: first_that_counts(made.get(index, [])) for index in range(count)}
-
-    def running(self) -> list[FrozenTrial]:
-        """The trials under way, here or elsewhere."""
-        return [trial for trial in self.trials() if trial.state == TrialState.RUNNING]
 
     def trials(self) -> list[FrozenTrial]:
         """All trials as they now are."""
@@ -230,10 +238,8 @@ class LossStudy:
             "fanova": optuna.importance.FanovaImportanceEvaluator(seed=0),
             "ped_anova": optuna.importance.PedAnovaImportanceEvaluator(),
         }
-        return {
-            name: dict(optuna.importance.get_param_importances(self.study, evaluator=evaluator))
-            for name, evaluator in evaluators.items()
-        }
+        importances = optuna.importance.get_param_importances
+        return {name: dict(importances(self.study, evaluator=evaluator)) for name, evaluator in evaluators.items()}
 
 
 def first_that_counts(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
@@ -241,35 +247,15 @@ def first_that_counts(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     return next((trial for trial in trials if not is_lost(trial)), trials[-1] if trials else None)
 
 
-@contextmanager
-def storage_errors() -> Iterator[None]:
-    """Say in one line that the storage failed: a database that went away is no fault of the search."""
-    try:
-        yield
-    except optuna.exceptions.StorageInternalError as error:
-        words = str(error.__cause__ or error).splitlines()[0]
-        raise HarnessError(f"the storage failed: {words}: mend it, and start the same command again") from None
-
-
 def is_lost(trial: FrozenTrial) -> bool:
-    """Whether the trial ended without counting."""
-    return trial.state == TrialState.FAIL and "lost" in trial.user_attrs
+    """Whether the trial ended without counting; folders of an older version say `lost`."""
+    return trial.state == TrialState.FAIL and ("lost" in trial.user_attrs or trial.user_attrs.get("state") != "failed")
 
 
 def make_sampler(spec: Spec, seed: int) -> optuna.samplers.BaseSampler:
     """The sampler for one trial; a designed one's values are fixed beforehand, so it is never asked for any."""
-    if spec.name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, **spec.arguments)
-    if spec.name == "gp":
-        return optuna.samplers.GPSampler(seed=seed, **spec.arguments)
-    return optuna.samplers.RandomSampler(seed=seed)
-
-
-def make_pruner(spec: Spec) -> optuna.pruners.BasePruner:
-    """The pruner with its arguments."""
-    if spec.name == "asha":
-        return optuna.pruners.SuccessiveHalvingPruner(**spec.arguments)
-    return optuna.pruners.NopPruner()
+    kinds = {"tpe": optuna.samplers.TPESampler, "gp": optuna.samplers.GPSampler}
+    return kinds[spec.name](seed=seed, **spec.arguments) if spec.name in kinds else optuna.samplers.RandomSampler(seed)
 
 
 def distribution(one: Parameter) -> BaseDistribution:

@@ -17,6 +17,15 @@ Row = dict[str, Any]
 FEWEST_FOR_IMPORTANCE = 4
 ENDED = ("finished", "pruned", "infeasible", "failed")  # states of a trial that is over
 CONSTRAINTS = ("response_tokens", "truncated_share", "collapse")
+FACTS = {
+    "seeds": pa.list_(pa.int64()),
+    "values": pa.list_(pa.float64()),
+    "start_accuracy": pa.float64(),
+    "response_tokens": pa.float64(),
+    "truncated_share": pa.float64(),
+    "generated_tokens": pa.int64(),
+    "seconds": pa.float64(),
+}
 PER_RUN = ("output_dir", "seed", "eval_split")
 
 
@@ -26,10 +35,8 @@ def trial_rows(search: Search, studies: Mapping[str, LossStudy]) -> list[Row]:
     for loss, study in studies.items():
         found = study.counting_all(search.trials)
         own = [row_of(search, loss, index, trial) for index, trial in found.items()]
-        ended = sorted(
-            (trial.user_attrs["ended"], index) for index, trial in found.items() if trial and has_ended(trial)
-        )
-        for place, (_, index) in enumerate(ended):
+        times = {index: trial.user_attrs["ended"] for index, trial in found.items() if trial and has_ended(trial)}
+        for place, index in enumerate(sorted(times, key=lambda index: (times[index], index))):
             own[index]["ended"] = place
         rows += own
     return rows
@@ -50,32 +57,20 @@ def row_of(search: Search, loss: str, index: int, trial: FrozenTrial | None) -> 
         row["state"] = "running"
     if has_ended(trial):
         row["state"] = attributes["state"]
+        row["feasible"] = trial.state == TrialState.COMPLETE and max(trial.constraints.values(), default=0) <= 0
     finished = row["state"] == "finished"
     known = trial.system_attrs.get("fixed_params", {}) | trial.params
+    searched = search.spaces[loss].searched
     return row | {
         "reason": attributes.get("reason"),
         "value": trial.value if finished else None,
-        "feasible": is_feasible(trial) if has_ended(trial) else None,
         **{name: facts.get(name) for name in FACTS},
-        **{f"param.{name}": shown(one, known[name]) for name, one in searched(search, loss) if name in known},
+        **{f"param.{name}": shown(one, known[name]) for name, one in searched.items() if name in known},
         **{f"constraint.{name}": trial.constraints.get(name) if finished else None for name in CONSTRAINTS},
         **{f"acted.{name}": share for name, share in facts.get("acted", {}).items()},
         "attempts": attributes.get("deaths", 0),
-        "host": (attributes.get("holder") or {}).get("host"),
+        "host": attributes.get("host") or attributes.get("holder", {}).get("host"),  # as an older version wrote it
     }
-
-
-FACTS = ("seeds", "values", "start_accuracy", "response_tokens", "truncated_share", "generated_tokens", "seconds")
-
-
-def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether it has a value and every constraint holds."""
-    return trial.state == TrialState.COMPLETE and all(excess <= 0 for excess in trial.constraints.values())
-
-
-def searched(search: Search, loss: str) -> list[tuple[str, Parameter]]:
-    """The parameters that vary."""
-    return list(search.spaces[loss].searched.items())
 
 
 def is_number(one: Parameter) -> bool:
@@ -90,33 +85,20 @@ def shown(one: Parameter, value: Any) -> float | str:
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def schema_of(search: Search) -> pa.Schema:
-    """The columns, those of every loss's parameters in their own order."""
-    parameters = {name: one for loss in search.losses for name, one in searched(search, loss)}
-    acted = [name for name in parameters if name in ACTED]
-    return pa.schema(
-        {
-            "loss": pa.string(),
-            "trial": pa.int64(),
-            "state": pa.string(),
-            "reason": pa.string(),
-            "value": pa.float64(),
-            "feasible": pa.bool_(),
-            "seeds": pa.list_(pa.int64()),
-            "values": pa.list_(pa.float64()),
-            **{f"param.{name}": pa.float64() if is_number(one) else pa.string() for name, one in parameters.items()},
-            **{f"constraint.{name}": pa.float64() for name in CONSTRAINTS},
-            "start_accuracy": pa.float64(),
-            "response_tokens": pa.float64(),
-            "truncated_share": pa.float64(),
-            "generated_tokens": pa.int64(),
-            "seconds": pa.float64(),
-            **{f"acted.{name}": pa.float64() for name in acted},
-            "attempts": pa.int64(),
-            "host": pa.string(),
-            "ended": pa.int64(),
-        }
-    )
+def write_trials(search: Search, rows: Sequence[Row]) -> None:
+    """trials.parquet, with the columns of every loss's parameters in their own order."""
+    parameters = {name: one for space in search.spaces.values() for name, one in space.searched.items()}
+    text, number, count = pa.string(), pa.float64(), pa.int64()
+    columns = {
+        **{"loss": text, "trial": count, "state": text, "reason": text, "value": number, "feasible": pa.bool_()},
+        **{name: FACTS[name] for name in ("seeds", "values")},
+        **{f"param.{name}": number if is_number(one) else text for name, one in parameters.items()},
+        **{f"constraint.{name}": number for name in CONSTRAINTS},
+        **{name: kind for name, kind in FACTS.items() if name not in ("seeds", "values")},
+        **{f"acted.{name}": number for name in parameters if name in ACTED},
+        **{"attempts": count, "host": text, "ended": count},
+    }
+    write_table(search.study / "trials.parquet", rows, pa.schema(columns))
 
 
 def best_rows(rows: Sequence[Row]) -> dict[str, Row]:
@@ -128,25 +110,23 @@ def best_rows(rows: Sequence[Row]) -> dict[str, Row]:
     return best
 
 
-def write_trials(search: Search, rows: Sequence[Row]) -> None:
-    """trials.parquet."""
-    write_table(search.study / "trials.parquet", rows, schema_of(search))
+def best_values(search: Search, studies: Mapping[str, LossStudy]) -> dict[str, dict[str, Any]]:
+    """The searched and fixed settings of each loss's best feasible trial."""
+    best = {}
+    for loss, row in best_rows(trial_rows(search, studies)).items():
+        trial = studies[loss].counting_all(search.trials)[row["trial"]]
+        best[loss] = {**search.spaces[loss].fixed, **(trial.params if trial else {})}
+    return best
 
 
-def write_findings(search: Search, studies: Mapping[str, LossStudy], rows: Sequence[Row]) -> None:
-    """importance.json, and the best settings of each loss as a preset."""
+def write_findings(search: Search, studies: Mapping[str, LossStudy]) -> None:
+    """importance.json, and the best settings of each loss as a preset: all but what belongs to a run."""
     write_json(search.study / "importance.json", {loss: importance(study) for loss, study in studies.items()})
     folder = search.study / "best"
     folder.mkdir(exist_ok=True)
-    for loss, row in best_rows(rows).items():
-        write_json(folder / f"{loss}.json", preset_of(search, loss, studies[loss].counting_all(search.trials), row))
-
-
-def preset_of(search: Search, loss: str, trials: Mapping[int, Any], row: Row) -> dict[str, Any]:
-    """The complete settings of a trial, but for what belongs to a run."""
-    values = {**search.spaces[loss].fixed, **trials[row["trial"]].params}
-    settings = flatten(tree_of(search.config(loss, values, search.seeds[0])))
-    return {name: value for name, value in settings.items() if name not in PER_RUN}
+    for loss, values in best_values(search, studies).items():
+        settings = flatten(tree_of(search.config(loss, values, search.seeds[0])))
+        write_json(folder / f"{loss}.json", {name: value for name, value in settings.items() if name not in PER_RUN})
 
 
 def importance(study: LossStudy) -> dict[str, Any]:
@@ -156,10 +136,9 @@ def importance(study: LossStudy) -> dict[str, Any]:
     if count < FEWEST_FOR_IMPORTANCE:
         return nothing | {"note": f"expected at least {FEWEST_FOR_IMPORTANCE} finished trials, got {count}"}
     try:
-        found = study.importance()
+        return {"trials": count, **study.importance(), "note": None}
     except (ValueError, RuntimeError) as error:
         return nothing | {"note": str(error)}
-    return {"trials": count, **found, "note": None}
 
 
 def read_trials(study: Path) -> list[Row]:

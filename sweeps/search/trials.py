@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from harness import HarnessError, tree_of
+from harness import flatten, tree_of
 from sweeps.study.folder import PlannedRun, read_json, read_lines
-from sweeps.workers.slots import latest_metrics
+from sweeps.workers.attempts import latest_metrics
 
 ACTED: dict[str, tuple[str, ...]] = {  # by parameter: the metrics that say on which share of trained tokens it acted
     "epsilon": ("loss/clip_fraction_low",),
@@ -21,48 +21,26 @@ ACTED: dict[str, tuple[str, ...]] = {  # by parameter: the metrics that say on w
 }
 
 
-def check_recorded(run: PlannedRun) -> None:
-    """Raise HarnessError unless the run recorded the settings that were asked of it."""
-    if (difference := first_difference(run)) is not None:
-        raise HarnessError(
-            f"{run.folder}: it was asked for {difference}: the search ends, since its trials are not what they say"
-        )
-
-
-def recorded_as_asked(run: PlannedRun) -> bool:
-    """Whether the folder, if there is one, is of a run with these settings."""
-    return not (run.folder / "config.json").is_file() or first_difference(run) is None
-
-
-def first_difference(run: PlannedRun) -> str | None:
-    """The first setting that was recorded otherwise than asked, in words."""
-    recorded = (read_json(run.folder / "config.json") or {}).get("config", {})
-    for section, settings in tree_of(run.config).items():
-        for name, value in settings.items():
-            found = recorded.get(section, {}).get(name)
-            if name != "output_dir" and found != value:
-                return f"{name} {value!r} and recorded {found!r}"
+def recorded_otherwise(run: PlannedRun) -> str | None:
+    """The first setting that the run's folder, if there is one, records otherwise than it was asked for, in words."""
+    recorded = flatten((read_json(run.folder / "config.json") or {}).get("config", {}))
+    for name, value in flatten(tree_of(run.config)).items():
+        if name != "output_dir" and recorded.get(name, value) != value:
+            return f"{name} {value!r} and recorded {recorded[name]!r}"
     return None
 
 
 def trial_facts(runs: Sequence[PlannedRun]) -> dict[str, Any]:
-    """Value and records of a trial whose runs have finished: the columns of trials.parquet."""
-    facts = [run_facts(run) for run in runs]
-    means = ("start_accuracy", "response_tokens", "truncated_share")
+    """Values and records of a trial whose runs have finished: columns of trials.parquet."""
+    facts, means = [run_facts(run) for run in runs], ("start_accuracy", "response_tokens", "truncated_share")
+    acted = dict.fromkeys(name for one in facts for name in one["acted"])
     return {
         "seeds": [run.seed for run in runs],
         "values": [one["accuracy"] for one in facts],
         **{name: fmean(one[name] for one in facts) for name in means},
-        "generated_tokens": sum(one["generated_tokens"] for one in facts),
-        "seconds": sum(one["seconds"] for one in facts),
-        "acted": mean_shares([one["acted"] for one in facts]),
+        **{name: sum(one[name] for one in facts) for name in ("generated_tokens", "seconds")},
+        "acted": {name: fmean(one["acted"][name] for one in facts if name in one["acted"]) for name in acted},
     }
-
-
-def mean_shares(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean share of each parameter over the seeds that trained on anything."""
-    names = dict.fromkeys(name for shares in seeds for name in shares)
-    return {name: fmean(shares[name] for shares in seeds if name in shares) for name in names}
 
 
 def spent(runs: Sequence[PlannedRun]) -> dict[str, Any]:

@@ -14,50 +14,45 @@ from harness import read_config, resolve
 from sweeps.comparison import Comparison, compare
 from sweeps.search.spec import Search
 from sweeps.search.study import LossStudy
-from sweeps.search.tables import best_rows, trial_rows
+from sweeps.search.tables import best_values
 from sweeps.study.arms import Arm, Family, check_differences, differences_between, load_family
 from sweeps.study.claims import FILE
-from sweeps.study.folder import identity, locked, read_json
+from sweeps.study.folder import identity, is_held, locked, read_json
 from sweeps.workers.slots import Slot
+
+LOCK = ".lock-winners"
 
 
 def run_winners(search: Search, studies: Mapping[str, LossStudy], slots: Sequence[Slot], console: Console) -> None:
     """Run the best settings of each loss on the reporting seeds, as a comparison in STUDY/winners."""
-    arms = winning_arms(search, studies)
-    if not arms:
-        console.print("no trial found feasible settings: there is nothing to run again")
+    best = best_values(search, studies)
+    if not best or is_held(search.study / LOCK):
+        words = "another host runs them" if best else "no trial found feasible settings: there is nothing to run again"
+        console.print(f"winners: {words}")
         return
-    family, study = tuned_family(search, arms), search.study / "winners"
-    differences = differences_between(arms, family)
-    check_differences(differences, family)
+    arms, study = [arm_of(search, loss, values, search.report_seeds) for loss, values in best.items()], search.study
+    family = tuned_family(search, arms)
+    check_differences(differences_between(arms, family), family)
     console.print(f"winners: {', '.join(arm.name for arm in arms)} on {len(search.report_seeds)} fresh seeds")
-    with locked(search.study, ".lock-winners"):  # hosts that share the folder come here one after the other
-        set_aside_others(study, arms)
-        study.mkdir(exist_ok=True)
-        claims = (read_json(search.study / "study.json") or {}).get("claims")  # fixed before the first trial
+    with locked(study, LOCK):
+        set_aside_others(study / "winners", arms)
+        (study / "winners").mkdir(exist_ok=True)
+        claims = (read_json(study / "study.json") or {}).get("claims")  # fixed before the first trial
         if claims:
-            shutil.copyfile(search.study / FILE, study / FILE)
-        compare(Comparison(study, family, search.preset, arms, differences, claims), slots)
+            shutil.copyfile(study / FILE, study / "winners" / FILE)
+        compare(Comparison(study / "winners", family, search.preset, arms, claims), slots)
 
 
-def winning_arms(search: Search, studies: Mapping[str, LossStudy]) -> list[Arm]:
-    """An arm per loss that has a feasible trial."""
-    arms = []
-    for loss, row in best_rows(trial_rows(search, studies)).items():
-        trial = studies[loss].counting_all(search.trials)[row["trial"]]
-        values = {**search.spaces[loss].fixed, **(trial.params if trial else {})}
-        settings = {**search.settings[loss], **values}
-        configs = {seed: resolve({**settings, "seed": seed}, search.preset) for seed in search.report_seeds}
-        arms.append(Arm(loss, own_settings(search, loss, settings), configs))
-    return arms
-
-
-def own_settings(search: Search, loss: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that not every loss has alike."""
+def arm_of(search: Search, loss: str, values: Mapping[str, Any], seeds: Sequence[int]) -> Arm:
+    """The loss with these values of what is searched; its own settings are those that not every loss has alike."""
+    settings = {**search.settings[loss], **values}
     shared = set.intersection(*({(n, repr(v)) for n, v in one.items()} for one in search.settings.values()))
-    searched = search.spaces[loss].parameters
-    alone = len(search.losses) == 1
-    return {n: v for n, v in settings.items() if n in searched or alone or (n, repr(v)) not in shared}
+    own = {
+        name: value
+        for name, value in settings.items()
+        if name in values or len(search.losses) == 1 or (name, repr(value)) not in shared
+    }
+    return Arm(loss, own, {seed: resolve({**settings, "seed": seed}, search.preset) for seed in seeds})
 
 
 def tuned_family(search: Search, arms: Sequence[Arm]) -> Family:
@@ -75,25 +70,18 @@ def tuned_family(search: Search, arms: Sequence[Arm]) -> Family:
 
 def check_comparable(search: Search) -> None:
     """Raise UsageError where the losses differ in what their family does not admit: before anything is searched."""
-    arms = []
-    for loss, space in search.spaces.items():
-        settings = {**search.settings[loss], **next(space.corners())}
-        arms.append(Arm(loss, settings, {0: resolve({**settings, "seed": 0}, search.preset)}))
+    arms = [arm_of(search, loss, next(space.corners()), [0]) for loss, space in search.spaces.items()]
     family = tuned_family(search, arms)
     check_differences(differences_between(arms, family), family)
 
 
 def set_aside_others(study: Path, arms: Sequence[Arm]) -> None:
     """Move winners of an earlier, shorter search out of the way, where other settings have won since."""
-    described = read_json(study / "study.json")
-    if described is None:
-        return
-    for arm in described["arms"]:
-        config = next((one.any_config for one in arms if one.name == arm["name"]), None)
+    known = {arm.name: identity(arm.any_config) for arm in arms}
+    for arm in (read_json(study / "study.json") or {"arms": []})["arms"]:
         file = study / "configs" / f"{arm['name']}-seed{arm['seeds'][0]}.json"
-        if config is None or identity(config) != identity(read_config(file)):
+        if known.get(arm["name"]) != identity(read_config(file)):
             kept = study.parent / "superseded"
             kept.mkdir(exist_ok=True)
-            number = 1 + sum(1 for _ in kept.glob("winners-*"))
-            study.rename(kept / f"winners-{number}")
+            study.rename(kept / f"winners-{1 + sum(1 for _ in kept.glob('winners-*'))}")
             return

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,6 +21,7 @@ from harness import (
 )
 
 FAMILIES = Path(__file__).parents[1] / "families"
+DEFAULT_CLAIMS = "fipo-paper"
 SET_BY_COMPARE = ("loss_type", "seed", "control", "output_dir")
 PER_RUN = ("seed", "output_dir")
 ROLES = ("positive", "negative", "identical", "repeat", "placebo")
@@ -39,6 +40,7 @@ class Family(BaseModel):
     description: str
     allowed: frozenset[str]
     confounds: bool = False  # whether other differences are admitted, as confounds
+    claims: str = DEFAULT_CLAIMS  # what a comparison of these arms is to decide, where no flag says it
     arms: Mapping[ArmName, Mapping[str, Any]]
     controls: Mapping[ArmName, Mapping[str, Any]] = {}
 
@@ -99,24 +101,35 @@ def check_differences(differences: Sequence[Difference], family: Family) -> None
 
 def load_family(name: str) -> Family:
     """A shipped family (controlled, recipe), or one from a TOML file."""
-    path = FAMILIES / f"{name}.toml"
-    path = path if path.is_file() else Path(name)
-    shipped = ", ".join(sorted(file.stem for file in FAMILIES.glob("*.toml")))
-    try:
-        family = Family(**{"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError:
-        raise UsageError(f"--family: expected one of {shipped} or a TOML file, got {name!r}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--family {name}: expected TOML with description, allowed and arms, got: {error}") from None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"]))
-        raise UsageError(f"--family {name}: {place}: {fault['msg']}: it needs description, allowed and arms") from None
-    known = section_of()
+    family = load_toml(Family, name, FAMILIES, "--family")
     for field in family.allowed:
-        if field not in known:
+        if field not in section_of():
             raise UsageError(f"--family {name}: allowed names unknown setting {field!r}")
     return family
+
+
+Content = TypeVar("Content", bound=BaseModel)
+
+
+def load_toml(model: type[Content], name: str, shipped: Path, flag: str) -> Content:
+    """What a TOML file says, of the folder `shipped` by its name or the user's by its path. Raises UsageError."""
+    path = shipped / f"{name}.toml"
+    path = path if path.is_file() else Path(name)
+    try:
+        return model(**{"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError:
+        names = ", ".join(sorted(file.stem for file in shipped.glob("*.toml")))
+        raise UsageError(f"{flag}: expected one of {names} or a TOML file, got {name!r}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{flag} {name}: expected TOML, got: {error}") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        words = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"]
+        needed = ", ".join(
+            field for field, info in model.model_fields.items() if info.is_required() and field != "name"
+        )
+        place = ".".join(map(str, fault["loc"])) or "file"
+        raise UsageError(f"{flag} {name}: {place}: {words}: it needs {needed}") from None
 
 
 def arms_of(

@@ -1,21 +1,21 @@
-"""A study of several blocks: comparisons, each with its own arms, settings and at most one varied setting, run as one.
+"""A study of several blocks: comparisons, each with its own arms, settings and up to two varied settings, run as one.
 
 Every (arm, settings) pair is a cell. What two blocks share is one cell and runs once, for the larger number of seeds.
 """
 
 import hashlib
 import json
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness import Config, UsageError, resolve, section_of
-from sweeps.study.arms import Arm, ArmName, Family, settings_of
-from sweeps.study.folder import identity
+from sweeps.study.arms import Arm, ArmName, Family, check_differences, differences_between, load_toml, settings_of
+from sweeps.study.folder import identity, other_study, read_json
 
 DESIGNS = Path(__file__).parents[1] / "studies"
 SET_BY_STUDY = ("loss_type", "seed", "model_seed", "control", "fipo_placebo", "output_dir")
@@ -32,13 +32,13 @@ class Block(BaseModel):
     seeds: Number
     first_seed: int = Field(default=0, ge=0)
     settings: Mapping[str, Any] = {}
-    vary: Mapping[str, list[Any]] = Field(default={}, max_length=1)
+    vary: Mapping[str, list[Any]] = Field(default={}, max_length=2)
     baseline: str | None = None  # the arm that the others' gains are taken over; by default the first
 
     @property
     def levels(self) -> list[dict[str, Any]]:
-        """The varied setting's values, each as settings; a single empty one where nothing is varied."""
-        return [{name: value} for name, values in self.vary.items() for value in values] or [{}]
+        """Every combination of the varied settings' values; a single empty one where nothing is varied."""
+        return [dict(zip(self.vary, values, strict=True)) for values in product(*self.vary.values())]
 
 
 class Design(BaseModel):
@@ -75,30 +75,19 @@ class Design(BaseModel):
 
 @dataclass(frozen=True)
 class Cell:
-    """An arm at a level of a block's varied setting, and the study's arm that holds its runs."""
+    """An arm at a level of what its block varies, and the study's arm that holds its runs.
+
+    level: the varied setting's value, a list of both where two are varied, None where none is.
+    """
 
     arm: str
-    level: Any  # None where the block varies nothing
+    level: Any
     cell: str
 
 
 def load_design(name: str) -> Design:
     """A shipped design (`standard`), or one from a TOML file."""
-    path = DESIGNS / f"{name}.toml"
-    path = path if path.is_file() else Path(name)
-    shipped = ", ".join(sorted(file.stem for file in DESIGNS.glob("*.toml")))
-    try:
-        return Design(**{"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError:
-        raise UsageError(f"--design: expected one of {shipped} or a TOML file, got {name!r}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--design {name}: expected TOML with title, family, preset and blocks, got: {error}"
-        ) from None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        words = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"]
-        raise UsageError(f"--design {name}: {'.'.join(map(str, fault['loc'])) or 'blocks'}: {words}") from None
+    return load_toml(Design, name, DESIGNS, "--design")
 
 
 def cells_of(
@@ -121,8 +110,14 @@ def cells_of(
                 name = ".".join([block_name, arm, *map(str, level.values())])
                 known = arms.setdefault(key, Arm(name, own, {}))
                 arms[key] = Arm(known.name, known.settings, {**known.configs, **configs})
-                blocks[block_name].append(Cell(arm, next(iter(level.values()), None), known.name))
+                blocks[block_name].append(Cell(arm, one_value(level), known.name))
     return list(arms.values()), blocks
+
+
+def one_value(level: Mapping[str, Any]) -> Any:
+    """A level as study.json has it."""
+    values = list(level.values())
+    return values if len(values) > 1 else next(iter(values), None)
 
 
 def check_flags(design: Design, flags: Mapping[str, Any]) -> None:
@@ -139,3 +134,50 @@ def config_of(design: Design, block: Block, own: Mapping[str, Any], seed: int) -
     """A run's complete settings: the block's over the design's over the preset's, the arm's and the flags on top."""
     keyed = {"seed": seed, "model_seed": seed % design.warm_starts}
     return resolve({**design.settings, **block.settings, **own, **keyed}, design.preset)
+
+
+def check_blocks(blocks: Mapping[str, Sequence[Cell]], arms: Sequence[Arm], family: Family) -> None:
+    """Raise UsageError where the arms of a block differ, at one level, in more than the family admits."""
+    by_name = {arm.name: arm for arm in arms}
+    for cells in blocks.values():
+        for level in {repr(cell.level) for cell in cells}:
+            at_level = [(cell.arm, by_name[cell.cell]) for cell in cells if repr(cell.level) == level]
+            renamed = [Arm(name, arm.settings, arm.configs) for name, arm in at_level]
+            check_differences(differences_between(renamed, family), family)
+
+
+def description(
+    design: Design, blocks: Mapping[str, Sequence[Cell]], flags: Mapping[str, Any], most_seeds: int | None
+) -> dict[str, Any]:
+    """What study.json says of the design."""
+    shared = {"name": design.name, "title": design.title, "sha256": design.sha256, "warm_starts": design.warm_starts}
+    described = {
+        name: {
+            **block.model_dump(mode="json", include={"question", "first_seed", "settings"}),
+            "baseline": block.baseline or block.arms[0],
+            "seeds": min(block.seeds, most_seeds or block.seeds),
+            "varied": list(block.vary),
+            "cells": [asdict(cell) for cell in blocks[name]],
+        }
+        for name, block in design.blocks.items()
+    }
+    return {**shared, "flags": dict(flags), "most_seeds": most_seeds, "blocks": described}
+
+
+def check_same_design(study: Path, described: Mapping[str, Any], preset: str) -> None:
+    """Raise UsageError where the folder holds another study, or none that this command made."""
+    recorded = read_json(study / "study.json")
+    if recorded is None:
+        return
+    before = recorded.get("design") if isinstance(recorded, dict) else None
+    if not isinstance(before, dict):
+        raise other_study(study, "it was not made by `sweeps study`")
+    if recorded.get("preset") != preset:
+        raise other_study(study, f"it was begun with --preset {recorded.get('preset')}")
+    for field, words in (
+        ("sha256", "another design"),
+        ("flags", "other settings on the command line"),
+        ("most_seeds", "another --seeds"),
+    ):
+        if before.get(field) != described[field]:
+            raise other_study(study, f"it was begun with {words}")

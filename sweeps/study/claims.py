@@ -4,21 +4,23 @@ import argparse
 import hashlib
 import subprocess
 import sys
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from harness import UsageError
+from sweeps.study.arms import Arm
 from sweeps.study.folder import other_study, read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "analysis" / "claims"
-DEFAULT = "fipo-paper"
 FILE = "claims.toml"
+RANKED_SEEDS = 8  # fewest per arm with which ranks can decide
 
 
-def add_claims(parser: argparse._ActionsContainer, default: str = DEFAULT) -> None:
+def add_claims(parser: argparse._ActionsContainer, default: str = "the family's") -> None:
     """The flag that says what the study is to decide."""
     parser.add_argument(
         "--claims",
@@ -28,11 +30,11 @@ def add_claims(parser: argparse._ActionsContainer, default: str = DEFAULT) -> No
     )
 
 
-def check_claims(name: str | None) -> None:
+def check_claims(name: str) -> None:
     """Raise UsageError unless `name` is none or a claims file that analysis can decide by."""
     if name == "none":
         return
-    file = claims_file(name or DEFAULT)
+    file = claims_file(name)
     # In a process of its own: sweeps does not import analysis, and a comparison has no other use for its libraries.
     checked = subprocess.run(
         [sys.executable, "-m", "analysis", "claims", str(file)], cwd=ROOT, capture_output=True, text=True
@@ -41,19 +43,21 @@ def check_claims(name: str | None) -> None:
         raise UsageError(f"--claims: {checked.stderr.strip() or 'python -m analysis claims failed'}")
 
 
-def fixed_claims(study: Path, name: str | None) -> Mapping[str, Any] | None:
+def fixed_claims(study: Path, asked: str | None, default: str) -> Mapping[str, Any] | None:
     """The study's claims as study.json names them, None without; copied into the folder of a study that begins.
 
     Raises UsageError where other claims are asked of a study that has begun.
     """
     described = read_json(study / "study.json")
     if described is None:
-        return None if name == "none" else copied(study, name or DEFAULT)
+        name = asked or default
+        return None if name == "none" else copied(study, name)
     recorded: Mapping[str, Any] | None = described.get("claims")
-    asked = None if name == "none" else sha256_of(claims_file(name or DEFAULT))
-    if name is not None and asked != (recorded or {}).get("sha256"):
-        words = recorded["name"] if recorded else "no claims"
-        raise other_study(study, f"it was begun with {words}, and claims are fixed before the runs start")
+    if asked is not None:
+        sha256 = None if asked == "none" else sha256_of(claims_file(asked))
+        if sha256 != (recorded or {}).get("sha256"):
+            words = recorded["name"] if recorded else "no claims"
+            raise other_study(study, f"it was begun with {words}, and claims are fixed before the runs start")
     return recorded
 
 
@@ -77,3 +81,20 @@ def sha256_of(file: Path) -> str:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
         raise UsageError(f"--claims: expected a shipped name or a TOML file, got {str(file)!r}: {error}") from None
+
+
+def few_seeds(study: Path, arms: Sequence[Arm], design: Mapping[str, Any] | None) -> str | None:
+    """A note where ranks, which decide if runs collapse, could not decide a primary claim of the study."""
+    seeds = {arm.name: len(arm.configs) for arm in arms}
+    for name, block in (design or {"blocks": {}})["blocks"].items():
+        seeds |= {f"{name}/{cell['arm']}": block["seeds"] for cell in block["cells"]}
+    claims = tomllib.loads((study / FILE).read_text(encoding="utf-8"))["claim"]
+    primary = [claim for claim in claims if claim.get("role") == "primary"]
+    named = [[claim[end] for end in ("arm", "baseline") if claim.get(end)] for claim in primary]
+    fewest = min((seeds[arm] for pair in named if set(pair) <= set(seeds) for arm in pair), default=RANKED_SEEDS)
+    if fewest >= RANKED_SEEDS:
+        return None
+    return (
+        f"note: a primary claim has {fewest} seeds an arm: if runs collapse, ranks decide, and they need at least "
+        f"{RANKED_SEEDS} seeds"
+    )

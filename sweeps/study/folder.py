@@ -88,9 +88,11 @@ def with_earlier_arms(study: Path, family: Family, preset: str, arms: Sequence[A
     described = read_json(study / "study.json")
     if described is None:
         return list(arms)
+    if "design" in described:
+        raise other_study(study, "it was made by `sweeps study`")
     for field, value in (("family", family.name), ("preset", preset)):
-        if described[field] != value:
-            raise other_study(study, f"its {field} is {described[field]!r}, not {value!r}")
+        if described.get(field) != value:
+            raise other_study(study, f"its {field} is {described.get(field)!r}, not {value!r}")
     merged = {arm.name: arm for arm in arms}
     for old in described["arms"]:
         name, settings = old["name"], old["settings"]
@@ -178,7 +180,7 @@ def locked(study: Path, name: str = ".lock") -> Iterator[None]:
     """Hold the study's folder, made where it is missing: two comparisons in one would start each run twice."""
     try:
         study.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(study / name, timeout=0)
+        lock = FileLock(study / name, timeout=0.2)  # `status` holds it for a moment
         lock.acquire()
     except Timeout:
         raise UsageError(f"--study: {str(study)!r} is being run by another process: wait for it, or stop it") from None
@@ -190,6 +192,15 @@ def locked(study: Path, name: str = ".lock") -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process of this host holds the lock."""
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def describe(arm: Arm, family: Family) -> dict[str, Any]:

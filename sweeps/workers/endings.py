@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sweeps.study.folder import PlannedRun, read_json
-from sweeps.workers.slots import last_words
+from sweeps.workers.attempts import last_words
 
 Kind = Literal["finished", "stopped", "held", "died", "infeasible", "failed", "wrong_use", "disk_full"]
 

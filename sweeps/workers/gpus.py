@@ -23,6 +23,15 @@ def listed_gpus(given: str) -> list[str]:
     return [uuid for uuid, index in rows if names is None or uuid in names or index in names]
 
 
+def gpu_groups(given: str, size: int, most: int = 0) -> list[tuple[str, ...]]:
+    """The GPUs of each slot: groups of `size`, at most so many (0: all). Raises UsageError where they make no group."""
+    gpus = listed_gpus(given)
+    if len(gpus) < size:
+        raise UsageError(f"--gpus_per_trial {size}: expected at least so many GPUs, got {len(gpus)}")
+    groups = [tuple(gpus[start : start + size]) for start in range(0, len(gpus) - size + 1, size)]
+    return groups[: most or None]
+
+
 def memory_used_mib(uuids: Sequence[str]) -> dict[str, int]:
     """Memory in use on each of the GPUs; nothing of one that nvidia-smi does not know."""
     used = {row[0]: row[1] for row in query("--query-gpu=uuid,memory.used")}

@@ -1,8 +1,8 @@
-"""Runs forked by a server that has already imported everything, so that a start takes milliseconds, not seconds.
+"""Starts `python -m harness` by forking a server that has already imported everything: milliseconds instead of seconds.
 
 The server is multiprocessing's forkserver; it imports harness/preload.py and never runs anything itself, so no run
 depends on the runs before it. Left out on purpose: GPUs, whose driver does not survive a fork, and systems other than
-Linux.
+Linux; what cannot be forked is started from scratch.
 """
 
 import multiprocessing
@@ -18,32 +18,18 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 import numpy as np
-import psutil
 import setproctitle
 
 from harness import run_command
-from sweeps.workers.holders import Holder
 
 # Threads that NumPy and pyarrow would start while being imported, before any fork; a run has no use for them.
 NO_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 ENDING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
 LOST, NO_SERVER = -9, 255  # our exit code for a run whose server was killed, and multiprocessing's
 SERVER = multiprocessing.get_context("forkserver")
-
-
-class Process(Protocol):
-    """The part of subprocess.Popen that we use."""
-
-    pid: int
-
-    def poll(self) -> int | None:
-        """Exit code, negative for a signal; None while it runs."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for the exit code. Raises subprocess.TimeoutExpired."""
 
 
 @dataclass(eq=False)
@@ -66,35 +52,43 @@ class Forked:
         return code
 
 
-@dataclass
-class Finished:
-    """In place of a process, where there is nothing left to run."""
-
-    pid: int = 0
-
-    def poll(self) -> int:
-        return 0
-
-    def wait(self, timeout: float | None = None) -> int:  # noqa: ARG002
-        return 0
+Process = subprocess.Popen[bytes] | Forked
 
 
-def fork(arguments: Sequence[str], threads: int, output: IO[bytes], extra: Mapping[str, str]) -> Forked | None:
-    """Fork `python -m harness ARGUMENTS` as the leader of its own session, appending to `output`; None if we cannot."""
+def start_process(arguments: Sequence[str], output: IO[bytes], own: Mapping[str, str]) -> Process:
+    """`python -m harness ARGUMENTS` with the environment `own`, appending to `output`, as leader of its own session."""
+    forked = None if "CUDA_VISIBLE_DEVICES" in own or Path("/dev/nvidiactl").exists() else fork(arguments, output, own)
+    return forked or subprocess.Popen(
+        [sys.executable, "-m", "harness", *arguments],
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        env=dict(own),
+        start_new_session=True,
+    )
+
+
+def environment(threads: int, extra: Mapping[str, str]) -> dict[str, str]:
+    """Environment of a harness process: never a rank of a job that the controller itself is part of."""
+    own = {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", **NO_THREADS}
+    return {name: value for name, value in os.environ.items() if name != "RANK"} | own | dict(extra)
+
+
+def fork(arguments: Sequence[str], output: IO[bytes], own: Mapping[str, str]) -> Forked | None:
+    """The same, forked; None where that cannot be."""
     is_private = sys.version_info >= (3, 11, 1)  # before, any user of the host could reach the server (CVE-2022-42919)
-    if sys.platform != "linux" or not is_private or Path("/dev/nvidiactl").exists():
+    if sys.platform != "linux" or not is_private:
         return None
     began, beginning = SERVER.Pipe(duplex=False)
-    command = (list(arguments), environment(threads, extra), str(Path.cwd()))
-    process = SERVER.Process(target=run_forked, args=(*command, f"/proc/{os.getpid()}/fd/{output.fileno()}", beginning))
+    command = (list(arguments), dict(own), str(Path.cwd()), f"/proc/{os.getpid()}/fd/{output.fileno()}")
+    process = SERVER.Process(target=run_forked, args=(*command, beginning))
     try:
         with server_environment():
             SERVER.set_forkserver_preload(["harness.preload"])
             forkserver.ensure_running()
-        with uninterrupted():
-            process.start()
-            beginning.close()
-            began.poll(None)  # until the child has closed its end
+        process.start()
+        beginning.close()
+        began.poll(None)  # until the child has closed its end
     except (OSError, EOFError):
         return None
     finally:
@@ -128,12 +122,16 @@ def run_forked(arguments: list[str], own: dict[str, str], folder: str, output: s
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold back signals, so that no run is started without our knowing its process."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    """Hold back signals, so that no process is started without our knowing it; whichever thread they come to."""
+    arrived: list[int] = []
+    before = {number: signal.signal(number, lambda came, _: arrived.append(came)) for number in ENDING}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for came in arrived:
+            signal.raise_signal(came)
 
 
 @contextmanager
@@ -147,17 +145,3 @@ def server_environment() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def environment(threads: int, extra: Mapping[str, str]) -> dict[str, str]:
-    """Environment of a harness process: never a rank of a job that the search itself is part of."""
-    own = {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", **NO_THREADS}
-    return {name: value for name, value in os.environ.items() if name != "RANK"} | own | dict(extra)
-
-
-def holder_of(pid: int) -> Holder | None:
-    """The process as a holder; None if it has ended already."""
-    try:
-        return Holder.of(pid)
-    except psutil.NoSuchProcess:
-        return None

@@ -1,7 +1,8 @@
-"""What a person sees while runs go on: a live line per arm on a terminal, a plain line per event elsewhere."""
+"""What a person sees while runs go on: a live table on a terminal, a plain line per event elsewhere."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,14 +10,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from harness import Difference
-from sweeps.plan import minutes
 from sweeps.study.folder import PlannedRun
-from sweeps.workers.endings import early_end
-from sweeps.workers.slots import Attempt, latest_metrics
+from sweeps.workers.attempts import Attempt, latest_metrics
+from sweeps.workers.endings import early_end, is_data
 
 PLAIN_EVERY_S = 30.0
-MOST_COLUMNS = 6  # arms side by side
+LIVE_EVERY_S = 0.5
 MOST_ROWS = 20  # arms below each other
 
 
@@ -26,85 +25,105 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, markup=False, width=140)
 
 
-def differences_table(differences: Sequence[Difference]) -> Table:
-    """What differs between the arms, with what the family does not admit marked."""
-    if differences and len(differences[0].values) > MOST_COLUMNS:
-        return differences_by_arm(differences)
-    table = Table(title="what differs between the arms", title_justify="left")
-    table.add_column("setting")
-    for name in differences[0].values if differences else []:
-        table.add_column(name)
-    table.add_column("")
-    for difference in differences:
-        cells = ["-" if value is None else str(value) for value in difference.values.values()]
-        table.add_row(difference.field, *cells, "" if difference.allowed else "CONFOUND")
-    return table
+def minutes(seconds: float) -> str:
+    """A duration in words a person plans by."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def differences_by_arm(differences: Sequence[Difference]) -> Table:
-    """The same of many arms: for each the settings in which it differs from the first."""
-    first, *others = differences[0].values
-    table = Table(title="what differs between the arms", title_justify="left")
-    table.add_column("arm")
-    table.add_column(f"differs from {first} in")
-    for name in others:
-        words = [
-            f"{one.field} {'-' if one.values[name] is None else one.values[name]}{'' if one.allowed else ' CONFOUND'}"
-            for one in differences
-            if one.values[name] != one.values[first]
-        ]
-        table.add_row(name, ", ".join(words))
-    return table
+@dataclass
+class Display:
+    """Shows a table now and then: in its place on a terminal, printed again every half minute elsewhere."""
 
+    console: Console
+    table: Callable[[], Table]
+    live: Live | None = None
+    drawn: float = field(default_factory=time.monotonic)
 
-def blocks_table(design: Mapping[str, Any]) -> Table:
-    """The blocks of a study: what each asks, of which arms, over what."""
-    table = Table(title=str(design["title"]), title_justify="left")
-    for column in ("block", "question", "arms", "varied", "seeds"):
-        table.add_column(column)
-    for name, block in design["blocks"].items():
-        levels = list(dict.fromkeys(str(cell["level"]) for cell in block["cells"]))
-        varied = f"{block['varied']}: {', '.join(levels)}" if block["varied"] else ""
-        arms = ", ".join(dict.fromkeys(cell["arm"] for cell in block["cells"]))
-        table.add_row(name, block["question"], arms, varied, str(block["seeds"]))
-    return table
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the table while what is inside goes on, and its last state."""
+        if self.console.is_terminal:
+            with Live(console=self.console, refresh_per_second=2) as self.live:
+                yield
+                self.live.update(self.table())
+        else:
+            yield
+            self.console.print(self.table())
+
+    def tick(self) -> None:
+        """Draw the table anew if it is time."""
+        if time.monotonic() - self.drawn < (LIVE_EVERY_S if self.live else PLAIN_EVERY_S):
+            return
+        self.drawn = time.monotonic()
+        self.live.update(self.table()) if self.live else self.console.print(self.table())
 
 
 @dataclass
 class Progress:
-    """The state of a comparison, and its display."""
+    """The state of a comparison's runs, and its display. `attempts`: how often a run that is killed is started."""
 
     runs: Sequence[PlannedRun]
     console: Console
-    ended: list[Attempt] = field(default_factory=list)
-    running: list[Attempt] = field(default_factory=list)
+    attempts: int = 1
+    running: Sequence[Attempt] = ()
+    failures: dict[str, list[int]] = field(default_factory=dict)  # by run: exit codes of its processes, if not 0
+    latest: dict[str, dict[str, Any]] = field(default_factory=dict)  # by run: its last metrics
+    settled: set[str] = field(default_factory=set)  # runs that have an outcome
     started: float = field(default_factory=time.monotonic)
-    already_done: int = 0  # steps of runs that were finished before
-    last_plain: float = field(default_factory=time.monotonic)
+    before: int = 0  # steps that were recorded before this start
 
     def __post_init__(self) -> None:
-        self.already_done = sum(run.config.run.steps for run in self.runs if run.state() == "finished")
+        for run in self.runs:
+            self.look_at(run)
+        self.before = sum(map(steps_in, self.latest.values()))
+        self.display = Display(self.console, self.table)
+
+    def look_at(self, run: PlannedRun) -> None:
+        """Take in what the run has recorded."""
+        if metrics := latest_metrics(run.folder):
+            self.latest[run.name] = metrics
+        if is_data(run):
+            self.settled.add(run.name)
+
+    def update(self, running: Sequence[Attempt], ended: Sequence[Attempt]) -> None:
+        """Take in what happened and show it."""
+        self.running = running
+        for attempt in (*running, *ended):
+            self.look_at(attempt.run)
+        for attempt in ended:
+            if code := attempt.process.poll():
+                self.failures.setdefault(attempt.run.name, []).append(code)
+            self.console.print(self.line(attempt))
+        self.display.tick()
+
+    def to_be_repeated(self, run: PlannedRun) -> bool:
+        """Whether the run has no outcome since a signal ended its process, and may be tried again."""
+        codes = self.failures.get(run.name, [])
+        return run.name not in self.settled and 0 < len(codes) < self.attempts and codes[-1] < 0
+
+    def is_given_up(self, run: PlannedRun) -> bool:
+        """Whether the run failed, and is not tried again by this start."""
+        return run.name in self.failures and run.name not in self.settled and not self.to_be_repeated(run)
 
     def seconds_left(self) -> float | None:
-        """At the pace so far; None before the first step."""
-        total = sum(run.config.run.steps for run in self.runs)
-        done = sum(run.config.run.steps for run in self.runs if run.state() == "finished")
-        done += sum(attempt.run.config.run.steps for attempt in self.ended if attempt.failure)
-        done += sum(steps_done(attempt) for attempt in self.running if attempt.run.state() != "finished")
-        fresh = done - self.already_done
-        return (time.monotonic() - self.started) / fresh * (total - done) if fresh > 0 else None
+        """At the pace of this start; None before its first step."""
+        done = sum(map(steps_in, self.latest.values())) - self.before
+        left = sum(
+            max(0, run.config.run.steps - steps_in(self.latest.get(run.name)))
+            for run in self.runs
+            if run.name not in self.settled and not self.is_given_up(run)
+        )
+        return (time.monotonic() - self.started) / done * left if done > 0 else None
 
     def table(self) -> Table:
         """A line per arm."""
         left = self.seconds_left()
-        title = f"{minutes(left)} left" if left is not None else "starting"
-        table = Table(title=title, title_justify="left")
+        table = Table(title="starting" if left is None else f"{minutes(left)} left", title_justify="left")
         for column in ("arm", "runs", "running", "accuracy of the last rollouts (seeds)", "response tokens"):
             table.add_column(column)
         arms = list(dict.fromkeys(run.arm for run in self.runs))
         if len(arms) > MOST_ROWS:
-            done = sum(run.state() == "finished" for run in self.runs)
-            table.caption = f"{done} of {len(self.runs)} runs finished; of {len(arms)} arms, those at work"
+            table.caption = f"{self.count()}; of {len(arms)} arms, those at work"
             going = {attempt.run.arm for attempt in self.running}
             arms = [arm for arm in arms if arm in going]
         for arm in arms:
@@ -114,48 +133,39 @@ class Progress:
     def cells(self, arm: str) -> tuple[str, str, str, str]:
         """An arm's line."""
         runs = [run for run in self.runs if run.arm == arm]
-        finished = sum(run.state() == "finished" for run in runs)
-        failed = sum(attempt.run.arm == arm and attempt.failure is not None for attempt in self.ended)
         going = [attempt for attempt in self.running if attempt.run.arm == arm]
+        failed = sum(map(self.is_given_up, runs))
+        count = f"{sum(run.name in self.settled for run in runs)}/{len(runs)}" + (
+            f", {failed} failed" if failed else ""
+        )
         steps = ", ".join(f"seed {a.run.seed}: {steps_done(a)}/{a.run.config.run.steps}" for a in going)
-        latest = [metrics for run in runs if (metrics := latest_metrics(run.folder))]
+        latest = [self.latest[run.name] for run in runs if run.name in self.latest]
         accuracies = " ".join(f"{metrics['rollout/accuracy']:.2f}" for metrics in latest)
         lengths = " ".join(f"{metrics['rollout/response_tokens_mean']:.0f}" for metrics in latest)
-        return f"{finished}/{len(runs)}" + (f", {failed} failed" if failed else ""), steps, accuracies, lengths
-
-    def update(self, live: Live | None, running: list[Attempt], ended: list[Attempt]) -> None:
-        """Take in what happened and show it."""
-        self.running = running
-        self.ended += ended
-        for attempt in ended:
-            self.console.print(self.line(attempt))
-        if live:
-            live.update(self.table())
-        elif time.monotonic() - self.last_plain > PLAIN_EVERY_S:
-            self.last_plain = time.monotonic()
-            self.console.print(self.table())
-
-    def was_killed(self, run: PlannedRun) -> bool:
-        """Whether the run's last process was ended by a signal and not by an error of its own."""
-        codes = [attempt.process.poll() for attempt in self.ended if attempt.run is run]
-        return bool(codes) and (codes[-1] or 0) < 0
+        return count, steps, accuracies, lengths
 
     def line(self, attempt: Attempt) -> str:
         """What became of a run."""
-        number = sum(run.state() == "finished" for run in self.runs)
-        if end := early_end(attempt.run):
-            return f"{attempt.run.name}: {end.upper()}: {attempt.failure} (log: {attempt.run.log})"
-        if attempt.failure:
-            return f"{attempt.run.name}: FAILED: {attempt.failure} (log: {attempt.run.log})"
+        run, early = attempt.run, early_end(attempt.run)
+        if early or (run.name not in self.settled and attempt.failure):
+            word = "will be started again" if self.to_be_repeated(run) else (early or "failed").upper()
+            return f"{run.name}: {word}: {attempt.failure} (log: {run.log})"
         metrics = attempt.metrics or {}
         return (
-            f"{attempt.run.name}: accuracy {metrics['rollout/accuracy']:.2f}, "
-            f"{metrics['rollout/response_tokens_mean']:.0f} tokens, {metrics['time/elapsed_s']:.0f} s "
-            f"({number} of {len(self.runs)} runs)"
+            f"{run.name}: accuracy {metrics['rollout/accuracy']:.2f}, "
+            f"{metrics['rollout/response_tokens_mean']:.0f} tokens, {metrics['time/elapsed_s']:.0f} s ({self.count()})"
         )
+
+    def count(self) -> str:
+        """How many runs have an outcome."""
+        return f"{len(self.settled)} of {len(self.runs)} runs"
+
+
+def steps_in(metrics: dict[str, Any] | None) -> int:
+    """Training steps that a run has reported."""
+    return int(metrics["step"]) + 1 if metrics else 0
 
 
 def steps_done(attempt: Attempt) -> int:
-    """Training steps that a running process has reported."""
-    metrics = attempt.metrics
-    return int(metrics["step"]) + 1 if metrics else 0
+    """The same of a running process."""
+    return steps_in(attempt.metrics)

@@ -15,11 +15,10 @@ from harness.__main__ import main as harness
 from harness.cli.commands import COMMANDS as HARNESS
 from harness.cli.parser import OneLineParser
 from harness.tasks.math.files import shipped
-from sweeps.__main__ import CONTROLLED, LADDER, add_compare
+from sweeps.__main__ import CONTROLLED, LADDER, add_compare, add_study
 from sweeps.comparison import arm_seeds
-from sweeps.search.flags import add_search_flags
-from sweeps.search.options import plan_of
 from sweeps.study.arms import arms_of, check_differences, differences_between, load_family
+from sweeps.study.blocks import cells_of, load_design
 from tests.analysis.math_folders import config_with, write_math_run
 from tests.analysis.published_page import PAGE, table, with_table
 from tests.harness.command_line import outcome
@@ -58,7 +57,7 @@ def test_every_command_is_of_a_kind_that_is_tried_here() -> None:
     tried = [
         *of("analysis", "report", "figures"),
         *of("harness", "train", "show", "evaluate"),
-        *of("sweeps", "compare", "ablate", "search"),
+        *of("sweeps", "compare", "ablate", "study"),
     ]
     assert sorted(map(" ".join, tried)) == sorted({" ".join(words[3:]) for words in COMMANDS})
 
@@ -112,18 +111,17 @@ def test_a_comparison_has_its_arms(words: list[str]) -> None:
     assert len(arms) == len(arm_seeds(given))
 
 
-@pytest.mark.parametrize("words", of("sweeps", "search"), ids=" ".join)
-def test_a_search_can_be_planned(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("words", of("sweeps", "study"), ids=" ".join)
+def test_a_study_has_its_cells(words: list[str]) -> None:
     parser = OneLineParser(allow_abbrev=False)
-    add_search_flags(parser)
-    search = plan_of(parser.parse_args(words[1:])).search
-    search.check()
-    assert set(search.spaces["fipo"].parameters) == {"fipo_decay_rate"}
+    add_study(parser.add_subparsers(dest="command", required=True))
+    given = parser.parse_args(words)
+    design = load_design(given.design).model_copy(update={"preset": given.preset})
+    arms, _ = cells_of(design, load_family(design.family), {})
+    configs = [config for arm in arms for config in arm.configs.values()]
     # what the entry says of it
-    config = search.typical_config()
-    assert (config.evaluation.eval_split, config.loss.fipo_clip_high_only) == ("tune", True)
-    assert config.loss.fipo_safety_threshold == 10.0
+    assert {config.loss.fipo_decay_rate for config in configs if config.loss.fipo_decay_rate} == {2, 8, 32, 128, 512}
+    assert {config.loss.fipo_safety_threshold for config in configs if config.loss.loss_type == "fipo"} == {10.0}
 
 
 @pytest.mark.parametrize("words", [words for words in of("analysis", "figures") if "-seed" in words[1]], ids=" ".join)

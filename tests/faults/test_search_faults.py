@@ -14,12 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweeps.search.designs import design
+from sweeps.search.samplers import design
 from sweeps.search.spaces import load_space
-from sweeps.workers.holders import session_members
 from tests.faults.amount import THOROUGH
-from tests.sweeps.processes import wait_for
-from tests.sweeps.searching import arguments, controller, rows, starts_of
+from tests.sweeps.search.searching import arguments, controller, rows, starts_of
+from tests.waiting import LONG_S, wait_until
 
 pytestmark = pytest.mark.train
 
@@ -52,7 +51,7 @@ def told(study: Path) -> list[tuple[object, ...]]:
     return [(row["trial"], row["state"], row["param.lr"], row["param.epsilon"], row["values"]) for row in rows(study)]
 
 
-def ended(process: subprocess.Popen[bytes], timeout_s: float = 240.0) -> int:
+def ended(process: subprocess.Popen[bytes], timeout_s: float = LONG_S) -> int:
     return process.wait(timeout_s)
 
 
@@ -70,9 +69,9 @@ def runs_under_way(study: Path) -> list[int]:
     return processes_of("harness", study)
 
 
-def mirrors_of(study: Path) -> list[int]:
-    """The processes that mirror the study."""
-    return processes_of("mirror", study)
+def loggers_of(study: Path) -> list[int]:
+    """The processes that log the study to MLflow."""
+    return processes_of("track", study)
 
 
 def processes_of(command: str, study: Path) -> list[int]:
@@ -115,27 +114,21 @@ def finished_runs(study: Path) -> dict[str, bytes]:
 
 
 def test_a_search_that_is_struck_ends_with_every_trial_once(model: str, tmp_path: Path) -> None:
-    """The short form of what follows: mirror, a rank of a trial, and the controller with its journal, one by one."""
+    """The short form of what follows: logger, a rank of a trial, and the controller with its journal, one by one."""
     study, draw = tmp_path / "study", random.Random(0)
     ranks = {"backend": "deepspeed", "nproc": 2, "slots": 1}
     changes = CHANGES | ranks | {"trials": 2, "tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
     command = arguments(tmp_path, model, **changes)
     process = controller(command, tmp_path / "log")
-    wait_for(lambda: mirrors_of(study))
-    os.kill(mirrors_of(study)[0], signal.SIGKILL)
-    wait_for(lambda: list(study.glob("runs/*/checkpoints/step_*")))
-    slots = slot_files(study)
+    wait_until(lambda: loggers_of(study), "no logger was started")
+    os.kill(loggers_of(study)[0], signal.SIGKILL)
+    wait_until(lambda: list(study.glob("runs/*/checkpoints/step_*")), "no checkpoint was written")
     (port, rank), *_ = ranks_of(study)
     os.kill(rank, signal.SIGKILL)
-    wait_for(
-        lambda: (
-            "killed by signal 9; started again at most 3 times, this was 1"
-            in (tmp_path / "log").read_text(encoding="utf-8")
-        )
-    )
-    wait_for(lambda: ranks_of(study))
+    words = "killed by signal 9; started again at most 3 times, this was 1"
+    wait_until(lambda: words in (tmp_path / "log").read_text(encoding="utf-8"), "the death was not noticed")
+    wait_until(lambda: ranks_of(study), "the trial was not started again")
     assert port not in {port for port, _ in ranks_of(study)}
-    assert slot_files(study) == slots, "the slot was not used again"
     strike("journal", process, study, draw)
     seen = finished_runs(study)
     last = controller(command, tmp_path / "log")
@@ -148,10 +141,8 @@ def test_a_search_that_is_struck_ends_with_every_trial_once(model: str, tmp_path
     assert seen.items() <= finished_runs(study).items()
     assert set(starts_of(study).values()) == {1}, "a run was finished twice"
     assert runs_under_way(study) == []
-    copied = sqlite3.connect(tmp_path / "mlflow.db").execute("select status from runs").fetchall()
-    assert len(copied) >= 2
-    assert set(copied) == {("FINISHED",)}
     assert reported(study)
+    assert logged_after_all(study, changes["tracking_uri"]) == [("FINISHED",)] * (1 + 2 * 2)
 
 
 def ranks_of(study: Path) -> list[tuple[str, int]]:
@@ -165,9 +156,13 @@ def ranks_of(study: Path) -> list[tuple[str, int]]:
     return [(port, pid) for _, port, pid in sorted(found, reverse=True)]
 
 
-def slot_files(study: Path) -> list[str]:
-    """The slots that the search holds."""
-    return sorted(path.name for path in (study / "slots").glob("*.json"))
+def logged_after_all(study: Path, uri: str) -> list[tuple[str]]:
+    """The status of each run in MLflow: of the study, its trials, and a seed of each."""
+    subprocess.run([sys.executable, "-m", "sweeps", "track", str(study), "--tracking_uri", uri], check=True)
+    found: list[tuple[str]] = (
+        sqlite3.connect(uri.removeprefix("sqlite:///")).execute("select status from runs").fetchall()
+    )
+    return found
 
 
 def reported(study: Path) -> bool:
@@ -226,7 +221,7 @@ def test_a_trial_whose_process_dies_goes_on_from_its_checkpoint_and_its_slot_is_
     leader = next(pid for pid in runs_under_way(study) if "trial0000" in Path(f"/proc/{pid}/cmdline").read_text())
     os.kill(leader, signal.SIGKILL)
     assert ended(process) == 0
-    assert session_members(leader) == []
+    assert runs_under_way(study) == []
     assert told(study) == told(truth)
     assert rows(study)[0]["attempts"] == 1
     assert (study / "runs" / "dapo-trial0000-seed1000" / "resumes.jsonl").is_file()
@@ -273,19 +268,3 @@ def test_a_full_disk_is_named_and_with_room_the_search_goes_on(model: str, tmp_p
         assert kept.items() <= finished_runs(study).items()
     finally:
         subprocess.run(["umount", "-l", str(study)], check=False)
-
-
-@thorough_alone
-def test_a_killed_mirror_costs_the_search_nothing(truth: Path, model: str, tmp_path: Path) -> None:
-    study = tmp_path / "study"
-    changes = CHANGES | {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
-    process = controller(arguments(tmp_path, model, **changes), tmp_path / "log")
-    wait_for(lambda: mirrors_of(study))
-    os.kill(mirrors_of(study)[0], signal.SIGKILL)
-    assert ended(process) == 0
-    assert told(study) == told(truth)
-    assert "the MLflow copy is not complete" in (tmp_path / "log").read_text(encoding="utf-8")
-    command = [sys.executable, "-m", "sweeps", "mirror", str(study), "--tracking_uri", changes["tracking_uri"]]
-    assert subprocess.run(command, check=False).returncode == 0
-    rebuilt = sqlite3.connect(tmp_path / "mlflow.db").execute("select status from runs").fetchall()
-    assert rebuilt == [("FINISHED",)] * (1 + 2 * TRIALS)  # the study, its trials, and a seed of each

@@ -1,4 +1,4 @@
-"""Processes for tests: sessions that live until they are ended, and holders that are dead."""
+"""Processes for tests: sessions that live until they are ended, and who is alive."""
 
 import subprocess
 import sys
@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from sweeps.workers.holders import Holder
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
 PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {DEAF!r}]).wait()"
@@ -24,12 +22,6 @@ def session(code: str = PARENT) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
-
-
-def dead_holder() -> Holder:
-    """A process of this host that has ended."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        return Holder.of(process.pid)
 
 
 def wait_for(condition: object, timeout_s: float = 180.0) -> None:

@@ -12,9 +12,11 @@ import psutil
 import pytest
 from torch.distributed.run import parse_args
 
-from harness import free_port
+from harness import OneLineParser, free_port
 from harness.__main__ import main
 from harness.backends.rendezvous import is_loopback
+from sweeps.search.options import add_search_flags, search_of
+from sweeps.search.winners import check_comparable
 from tests.harness.backends.pairings import listening
 from tests.harness.command_line import outcome
 from tests.harness.tiny import small_flags
@@ -23,7 +25,7 @@ from tests.waiting import LONG_S, wait_until
 PAGE = (Path(__file__).parents[3] / "docs" / "cluster.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^python -m harness (train .*)$", PAGE, re.MULTILINE)
 (TORCHRUN,) = re.findall(r"^torchrun (.*)$", PAGE, re.MULTILINE)
-(SBATCH,) = re.findall(r"^```\n(#!/bin/bash\n.*?)```$", PAGE, re.MULTILINE | re.DOTALL)
+SBATCH, ARRAY = re.findall(r"^```\n(#!/bin/bash\n.*?)```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def check_dry(words: list[str], start: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,6 +81,24 @@ def test_the_slurm_script_starts_resumes_and_is_queued_again_when_preempted(
         (run / "config.json").touch()
     assert found.training_script_args == ["resume", "runs/fipo"]
     assert (work / "requeued").read_text(encoding="utf-8") == "requeue 45\n"
+
+
+def test_the_array_of_a_search_is_one_command_that_shares_folder_and_database(tmp_path: Path) -> None:
+    srun = tmp_path / "srun"
+    srun.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\" > words\n", encoding="utf-8")
+    srun.chmod(0o755)
+    subprocess.run(["bash", "-c", ARRAY], cwd=tmp_path, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
+    words = (tmp_path / "words").read_text(encoding="utf-8").splitlines()
+    assert words[:4] == ["python", "-m", "sweeps", "search"]
+    parser = OneLineParser(allow_abbrev=False)
+    add_search_flags(parser)
+    options = parser.parse_args(words[4:])
+    search = search_of(options)
+    search.check()
+    check_comparable(search)
+    assert (search.storage, str(search.study)) == ("postgresql://me@dbhost/optuna", "runs/sweep")
+    assert {config["nproc"] for config in search.settings.values()} == {1}
+    assert f"python -m sweeps track {search.study}" in PAGE
 
 
 @pytest.mark.train

@@ -1,0 +1,56 @@
+"""What a person is shown of a plan: what differs between the arms, or what the blocks ask."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from harness import Difference
+
+MOST_COLUMNS = 6  # arms side by side
+
+
+def differences_table(differences: Sequence[Difference]) -> Table:
+    """What differs between the arms, with what the family does not admit marked."""
+    table = Table(title="what differs between the arms", title_justify="left")
+    if len(differences[0].values) > MOST_COLUMNS:
+        return differences_by_arm(differences, table)
+    for name in ("setting", *differences[0].values, ""):
+        table.add_column(name)
+    for difference in differences:
+        cells = map(shown, difference.values.values())
+        table.add_row(difference.field, *cells, "" if difference.allowed else "CONFOUND")
+    return table
+
+
+def differences_by_arm(differences: Sequence[Difference], table: Table) -> Table:
+    """The same of many arms: for each the settings in which it differs from the first."""
+    first, *others = differences[0].values
+    for name in ("arm", f"differs from {first} in"):
+        table.add_column(name)
+    for name in others:
+        words = [
+            f"{one.field} {shown(one.values[name])}{'' if one.allowed else ' CONFOUND'}"
+            for one in differences
+            if one.values[name] != one.values[first]
+        ]
+        table.add_row(name, ", ".join(words))
+    return table
+
+
+def blocks_table(design: Mapping[str, Any]) -> Table:
+    """The blocks of a study: what each asks, of which arms, over what."""
+    table = Table(title=str(design["title"]), title_justify="left")
+    for column in ("block", "question", "arms", "varied", "seeds"):
+        table.add_column(column)
+    for name, block in design["blocks"].items():
+        levels = list(dict.fromkeys(str(cell["level"]) for cell in block["cells"]))
+        varied = f"{', '.join(block['varied'])}: {', '.join(levels)}" if block["varied"] else ""
+        arms = ", ".join(dict.fromkeys(cell["arm"] for cell in block["cells"]))
+        table.add_row(name, block["question"], arms, varied, str(block["seeds"]))
+    return table
+
+
+def shown(value: object) -> str:
+    """A setting's value; a dash where the arm's loss has no such setting."""
+    return "-" if value is None else str(value)

@@ -1,0 +1,133 @@
+"""A harness command with all that it starts: a session of processes, of which nothing is left when it is ended."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from harness import HarnessError
+from sweeps.workers.processes import Process, environment, start_process, uninterrupted
+
+GRACE_S = 30.0  # between asking a run to stop and killing it
+KILLED_S = 30.0  # for killed processes to be gone
+ON_FOLDER = re.compile(r"(?:^| )harness (?:train .*--output_dir|resume|prepare --config) (.+)$")
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """A process, and the session that it leads. None in its place: it had ended before we could look."""
+
+    process: Process
+    leader: psutil.Process | None
+
+    @property
+    def pid(self) -> int:
+        """The process's number, which is the session's too."""
+        return self.process.pid
+
+    def poll(self) -> int | None:
+        """The process's exit code, negative for a signal; None while it runs."""
+        return self.process.poll()
+
+    def ask_to_end(self) -> None:
+        """SIGTERM to the process and those of its group."""
+        if self.leader and self.poll() is None:
+            terminate(self.leader)
+
+    def end(self, grace_s: float = GRACE_S) -> int:
+        """The exit code, when no process of the session is left: ended of itself within the grace, else killed."""
+        if self.leader:
+            end_session(self.leader, grace_s)
+        return self.process.wait()
+
+
+def start_session(
+    arguments: Sequence[str], threads: int, output: IO[bytes], extra: Mapping[str, str] | None = None
+) -> Session:
+    """`python -m harness ARGUMENTS` with its thread count and `extra` in its environment."""
+    process = start_process(arguments, output, environment(threads, extra or {}))
+    return Session(process, living(process.pid))
+
+
+@contextmanager
+def running_session(arguments: Sequence[str], threads: int, output: IO[bytes]) -> Iterator[Session]:
+    """The same, while what is inside goes on; nothing of it is left afterwards."""
+    session = None
+    try:
+        with uninterrupted():
+            session = start_session(arguments, threads, output)
+        yield session
+    finally:
+        if session:
+            session.ask_to_end()
+            session.end()
+
+
+def living(pid: int) -> psutil.Process | None:
+    """The process of that number, if there is one."""
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def members(session: int) -> list[psutil.Process]:
+    """The living processes of a session, whatever became of the one that began it."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def terminate(leader: psutil.Process) -> None:
+    """SIGTERM to the process and those of its group, if it lives."""
+    if leader.is_running():
+        with suppress(ProcessLookupError):
+            os.killpg(leader.pid, signal.SIGTERM)
+
+
+def end_session(leader: psutil.Process, grace_s: float = 0.0) -> None:
+    """See that every process of the session ends: of itself within the grace, else killed.
+
+    A session outlives its leader, whose number is free for another process only when the session has ended.
+    Raises HarnessError where the kernel does not let go of one.
+    """
+    if psutil.pid_exists(leader.pid) and not leader.is_running():  # the number is another process's now
+        return
+    deadline = time.monotonic() + grace_s
+    while left := members(leader.pid):
+        if time.monotonic() > deadline + KILLED_S:
+            raise HarnessError(f"processes {[process.pid for process in left]} cannot be killed: reboot the host")
+        if time.monotonic() >= deadline:
+            for process in left:
+                with suppress(psutil.Error):
+                    process.kill()
+        time.sleep(0.05)
+
+
+def end_left_behind(study: Path) -> None:
+    """End what a killed controller of the study left running on this host."""
+    left = [process for process in psutil.process_iter() if works_in(process, study.resolve())]
+    for process in left:
+        terminate(process)
+    for process in left:
+        end_session(process, GRACE_S)
+
+
+def works_in(process: psutil.Process, study: Path) -> bool:
+    """Whether it leads a session and runs or prepares something in this very folder, however that is spelled."""
+    with suppress(psutil.Error, OSError):
+        # A forked process has one string, padded with blanks, in place of its arguments; the folder comes last in both.
+        words = ON_FOLDER.search(" ".join(process.cmdline()).rstrip())
+        if words and os.getsid(process.pid) == process.pid:
+            return Path(process.cwd(), words[1]).resolve().is_relative_to(study)
+    return False

@@ -1,0 +1,180 @@
+"""A search from its command line to its folder."""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+import pytest
+
+from harness import resolve
+from sweeps.study.folder import locked
+from tests.harness.command_line import Outcome
+from tests.sweeps.processes import processes_that_name
+from tests.sweeps.search.searching import arguments, read, rows, runs_of, started
+
+pytestmark = pytest.mark.train
+
+# the highest rate makes weights infinite within a step: that trial has no value
+DIVERGING = """
+description = "for a test"
+[parameters]
+lr = { choice = [1e-3, 1e37] }
+"""
+
+
+class Searched(NamedTuple):
+    """A search that has ended, and how to start it again."""
+
+    study: Path
+    command: list[str]
+    first: Outcome
+
+
+@pytest.fixture(scope="module")
+def searched(model_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    """Two losses at two rates of which one diverges, and the winners run again."""
+    folder = tmp_path_factory.mktemp("search")
+    changes = {"losses": "grpo,fipo", "sampler": "qmc", "trials": 2, "report_seeds": 1}
+    command = arguments(folder, model_folder, DIVERGING, **changes)
+    return Searched(folder / "study", command, started(command))
+
+
+def test_trials_of_every_loss_end_and_what_diverged_is_infeasible(searched: Searched) -> None:
+    assert (searched.first.exit_code, searched.first.errors) == (0, [])
+    found = rows(searched.study)
+    assert [(row["loss"], row["trial"]) for row in found] == [
+        (loss, trial) for loss in ("grpo", "fipo") for trial in (0, 1)
+    ]
+    for loss in ("grpo", "fipo"):
+        states = {row["param.lr"]: row["state"] for row in found if row["loss"] == loss}
+        assert states == {1e-3: "finished", 1e37: "infeasible"}
+    for row in found:
+        finished = row["state"] == "finished"
+        assert row["feasible"] == finished
+        assert (row["value"] is None) != finished
+        assert (row["reason"] is None) == finished
+        assert row["seeds"] == ([1000] if finished else None)
+        assert finished or "diverged: " in row["reason"]
+    assert [row["ended"] for row in found if row["loss"] == "fipo"] in ([0, 1], [1, 0])
+
+
+def test_the_same_budget_and_prompts_that_do_not_report(searched: Searched) -> None:
+    described = read(searched.study / "study.json")
+    budget = 1 * 4 * 4 * 24  # steps x prompts x group x response tokens
+    assert (described["kind"], described["token_budget"], described["trials"]) == ("search", budget, 2)
+    recorded = [read(path)["config"] for path in searched.study.glob("runs/*/config.json")]
+    assert len(recorded) == 4
+    assert {config["run"]["token_budget"] for config in recorded} == {budget}
+    assert {config["evaluation"]["eval_split"] for config in recorded} == {"tune"}
+    assert {config["run"]["seed"] for config in recorded} == {1000}
+    winners = [read(path)["config"] for path in searched.study.glob("winners/runs/*/config.json")]
+    assert {config["evaluation"]["eval_split"] for config in winners} == {"report"}
+    assert {config["run"]["seed"] for config in winners} == {0}
+    assert {config["optimizer"]["lr"] for config in winners} == {1e-3}
+    assert {config["loss"]["loss_type"] for config in winners} == {"grpo", "fipo"}
+
+
+def test_recorded_settings_are_the_requested_ones(searched: Searched) -> None:
+    for path in searched.study.glob("runs/*/config.json"):
+        recorded, asked = read(path)["config"], read(searched.study / "configs" / f"{path.parent.name}.json")
+        recorded["run"].pop("output_dir")
+        asked["run"].pop("output_dir")
+        assert recorded == asked
+
+
+def test_the_best_is_a_preset_ready_to_run(searched: Searched) -> None:
+    config = resolve({}, preset=str(searched.study / "best" / "fipo.json"))
+    winner = read(next(searched.study.glob("winners/runs/fipo-*/config.json")))["config"]
+    assert config.model_dump(mode="json") == {**winner, "run": {**winner["run"], "output_dir": None}}
+
+
+def test_the_table_says_what_acted(searched: Searched) -> None:
+    described = read(searched.study / "study.json")
+    assert described["sampler"]["optuna"].startswith("5.")
+    assert described["spaces"]["fipo"] == {"lr": {"kind": "choice", "values": [1e-3, 1e37]}}
+    assert set(read(searched.study / "importance.json")) == {"grpo", "fipo"}
+
+
+def test_the_plan_comes_first(searched: Searched) -> None:
+    lines = searched.first.printed
+    plan = next(
+        place for place, line in enumerate(lines) if line.startswith("search: grpo, fipo: 2 trials each by qmc")
+    )
+    first = next(place for place, line in enumerate(lines) if " trial 0: accuracy" in line)
+    assert plan < first
+    head = "\n".join(lines[plan:first])
+    for word in ("tokens: about", "time: about", "disk: about", "winners: run again"):
+        assert word in head
+
+
+def test_nothing_is_left_running(searched: Searched) -> None:
+    assert processes_that_name(str(searched.study)) == []
+
+
+def test_the_same_command_again_runs_nothing(searched: Searched) -> None:
+    before = (runs_of(searched.study), runs_of(searched.study / "winners"))
+    again = started(searched.command)
+    assert again.exit_code == 0
+    assert (runs_of(searched.study), runs_of(searched.study / "winners")) == before
+    assert "4 of them ended before" in "\n".join(again.printed)
+
+
+def test_status_shows_what_ended_and_why(searched: Searched) -> None:
+    code, printed, _ = started(["status", str(searched.study)])
+    text = "\n".join(printed)
+    assert code == 0
+    assert "all 4 trials have ended" in text
+    assert re.search("fipo trial [01]: infeasible: diverged: ", text.replace("\n", " "))
+    assert "2/2, 1 infeasible" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (("--seeds", "2"), "whose seeds is [1000], not [1000, 1001]"),
+        (("--losses", "fipo"), "whose losses is ['grpo', 'fipo'], not ['fipo']"),
+        (("--sampler_seed", "1"), "whose sampler.seed is 0, not 1"),
+        (("--grad_clip", "2"), "whose settings.grpo.grad_clip is None, not 2.0"),
+    ],
+)
+def test_another_search_in_its_folder_is_refused(searched: Searched, changes: tuple[str, str], words: str) -> None:
+    before = read(searched.study / "study.json")
+    code, printed, errors = started([*searched.command, *changes])
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert words in errors[0]
+    assert read(searched.study / "study.json") == before
+
+
+def test_a_search_that_is_under_way_is_refused(searched: Searched) -> None:
+    with locked(searched.study):
+        code, printed, errors = started(searched.command)
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert "another process" in errors[0]
+
+
+def test_a_cap_ends_the_search_and_a_larger_one_goes_on(model_folder: str, tmp_path: Path) -> None:
+    command = arguments(tmp_path, model_folder, trials=2, sampler="random", seeds=2)
+    capped = started([*command, "--max_tokens", "100"])  # a run's answers are about 48 tokens
+    assert capped.exit_code == 0
+    assert re.search("--max_tokens 100 reached after [012] of 2 trials", " ".join(capped.printed))
+    first = runs_of(tmp_path / "study")
+    done = started([*command, "--trials", "3"])  # and one more than was planned
+    assert done.exit_code == 0
+    assert [row["state"] for row in rows(tmp_path / "study")] == ["finished"] * 3
+    assert first.items() <= runs_of(tmp_path / "study").items()
+    for row in rows(tmp_path / "study"):
+        means = [final_accuracy(tmp_path / "study" / "runs" / run_name(row, seed)) for seed in (1000, 1001)]
+        assert row["values"] == pytest.approx(means)
+        assert row["value"] == pytest.approx(sum(means) / 2)
+        assert (row["seeds"], row["feasible"]) == ([1000, 1001], row["constraint.collapse"] <= 0)
+
+
+def run_name(row: dict[str, Any], seed: int) -> str:
+    return f"{row['loss']}-trial{row['trial']:04d}-seed{seed}"
+
+
+def final_accuracy(run: Path) -> float:
+    """The mean of the last three evaluations, the one before training left out."""
+    tables = [pq.read_table(table)["correct"].to_pylist() for table in sorted((run / "evals").iterdir())[1:][-3:]]
+    return sum(sum(each) / len(each) for each in tables) / len(tables)

@@ -1,0 +1,160 @@
+"""From flags to a checked search, and what its plan says, worked by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness import OneLineParser, UsageError
+from sweeps.search.command import plan_lines
+from sweeps.search.options import add_search_flags, search_of
+from sweeps.search.spec import Search, check_same
+from sweeps.workers.estimate import Speed, key_of
+from tests.sweeps.search.searching import started
+
+SPEED = Speed(
+    start_s=5.0,
+    step_s=1.0,
+    answer_s=0.001,
+    step_tokens=1000.0,
+    step_bytes=1e6,
+    answer_bytes=100.0,
+    checkpoint_bytes=1e6,
+    source="a test",
+)
+
+
+def asked(*flags: str) -> Search:
+    """The search of these flags, as the command line reads them."""
+    parser = OneLineParser(allow_abbrev=False)
+    add_search_flags(parser)
+    return search_of(parser.parse_args(list(flags)))
+
+
+def test_runs_tokens_time_and_disk_add_up(tmp_path: Path) -> None:
+    flags = ["--losses", "grpo,dapo", "--trials", "4", "--seeds", "3", "--report_seeds", "5"]
+    search = asked(*flags, "--study", str(tmp_path / "s"), "--token_budget", "1000000")
+    config = search.typical_config()
+    # 20 steps, evaluations of 128 prompts: 2 answers at 0, 2, ..., 14 and 8 at 16, 18, 20
+    answers = 128 * (8 * 2 + 3 * 8)
+    assert SPEED.seconds(config) == pytest.approx(5 + 20 + 0.001 * answers)
+    assert SPEED.bytes(config) == pytest.approx(4e6 + 20e6 + 100 * answers)
+    lines = "\n".join(plan_lines(search, ended=2, slots=2, speed=SPEED))
+    runs = (2 * 4 - 2) * 3 + 2 * 5
+    assert "grpo, dapo: 4 trials each by tpe x 3 seeds = 24 runs of at most 20 steps, 6 of them ended before" in lines
+    assert "winners: run again on 5 fresh seeds each, on the reporting prompts: 10 runs" in lines
+    assert f"tokens: about {runs * 20 * 1000 / 1e6:.3g} million generated" in lines
+    assert f"time: about {runs * SPEED.seconds(config) / 2 / 60:.0f} min with 2 at a time" in lines
+    assert f"disk: about {runs * SPEED.bytes(config) / 1e9:.2f} GB" in lines
+
+
+def test_a_budget_of_tokens_shortens_runs(tmp_path: Path) -> None:
+    config = asked("--study", str(tmp_path / "s"), "--token_budget", "5000").typical_config()
+    assert SPEED.steps(config) == 5.5  # half a step beyond, on average
+
+
+def test_losses_are_given_the_same(tmp_path: Path) -> None:
+    search = asked("--losses", "grpo,dapo,fipo", "--study", str(tmp_path / "s"))
+    configs = [search.config(loss, next(search.spaces[loss].corners()), 1000) for loss in search.losses]
+    assert {config.run.token_budget for config in configs} == {20 * 32 * 8 * 72}
+    assert {config.run.steps for config in configs} == {20}
+    assert {config.evaluation.eval_split for config in configs} == {"tune"}
+    assert set(search.seeds).isdisjoint(search.report_seeds)
+
+
+def test_speeds_are_kept_by_what_decides_them(tmp_path: Path) -> None:
+    def key(*flags: str) -> str:
+        return key_of(asked("--study", str(tmp_path / "s"), *flags).typical_config())
+
+    assert key() == key("--losses", "grpo") == key("--steps", "40") == key("--epsilon", "0.3")
+    assert len({key(), key("--group_size", "4"), key("--minibatches", "4"), key("--threads", "2")}) == 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--losses", "grpo,grpo"), "--losses: expected different losses"),
+        (("--losses", ""), "--losses: expected different losses"),
+        (("--losses", "ppo"), "family 'controlled': expected arms among grpo, dapo, fipo"),
+        (("--trials", "0"), "--trials: expected 1 or more, got 0"),
+        (("--seeds", "0"), "--seeds: expected 1 or more, got 0"),
+        (("--report_seeds", "-1"), "--report_seeds: expected 0 or more, got -1"),
+        (("--first_report_seed", "998"), "--first_report_seed: expected seeds other than those of tuning"),
+        (("--sampler", "cma"), "--sampler: expected one of tpe"),
+        (("--pruner", "median"), "--pruner: expected one of none, asha, got 'median'"),
+        (("--space", "standard"), "got 'standard', whose values are all compared: use python -m sweeps study"),
+        (("--lr", "1e-3"), "--lr is searched: drop it"),
+        (("--seed", "3"), "--seed is set by the search itself"),
+        (("--epsilon_high", "0.3"), "--epsilon_high is set by arm 'fipo' of family 'controlled' (0.28)"),
+        (
+            ("--family", "own"),
+            "--family: expected one of controlled, controlled-32b, controlled-7b, ladder, recipe, ",
+        ),
+        (("--family", "controlled-7b"), "got 'fipo' with controlled/fipo-7b: a search has one for all"),
+        (("--preset", "nothing"), "--preset: expected one of controlled/dapo-32b"),
+        (("--max_hours", "-1"), "--max_hours: expected a number above 0, got -1.0"),
+        (("--max_tokens", "nan"), "--max_tokens: expected a number above 0, got nan"),
+        (("--limit_collapse", "7"), "--limit_collapse: expected a share from 0 to 1, got 7.0"),
+        (("--storage", "sqlite://"), "--storage: expected a database that outlives this process"),
+        (("--slots", "-1"), "--slots: expected 0 or more, got -1"),
+        (("--space", "fipo", "--losses", "dapo"), "it is meant for fipo, got loss 'dapo'"),
+    ],
+)
+def test_what_does_not_fit_together_is_one_line(tmp_path: Path, flags: tuple[str, ...], words: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        asked("--study", str(tmp_path / "s"), *flags)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_range_that_reaches_what_is_not_valid_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    file = tmp_path / "wide.toml"
+    file.write_text("[parameters]\nfipo_clip_range = { log = [0.1, 2.0] }\n", encoding="utf-8")
+    flags = ["--space", str(file), "--study", str(tmp_path / "s")]
+    asked(*flags).check()
+    file.write_text(
+        "[parameters]\nfipo_clip_range = { log = [0.1, 2.0] }\nfipo_clip_high_only = { fixed = false }\n",
+        encoding="utf-8",
+    )
+    search = asked(*flags, "--family", own_family(tmp_path))
+    with pytest.raises(
+        UsageError, match=r"--fipo_clip_range: .*below 1 when two-sided, got 2.0 \(in the searched range"
+    ):
+        search.check()
+
+
+def own_family(folder: Path) -> str:
+    """A family whose arm sets nothing that the space does."""
+    path = folder / "family.toml"
+    path.write_text('description = "own"\nallowed = []\n[arms.fipo]\nloss_type = "fipo"\n', encoding="utf-8")
+    return str(path)
+
+
+def test_a_search_whose_folder_was_moved_is_still_itself(tmp_path: Path) -> None:
+    described = asked("--study", str(tmp_path / "first"), "--steps", "2").described()
+    moved = tmp_path / "second"
+    moved.mkdir()
+    (moved / "study.json").write_text(json.dumps(described), encoding="utf-8")
+    again = asked("--study", str(moved), "--steps", "02").described()  # however it is spelled
+    assert check_same(again, moved) == described
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:secret@h/db", "postgresql://u@h/db"),
+        ("postgresql://u@h/db?password=secret&x=1", "postgresql://u@h/db?password=***&x=1"),
+        ("sqlite:///runs/x.db", "sqlite:///runs/x.db"),
+    ],
+)
+def test_passwords_are_neither_shown_nor_written(tmp_path: Path, url: str, shown: str) -> None:
+    search = asked("--study", str(tmp_path / "s"), "--storage", url)
+    assert search.described()["storage"] == shown
+
+
+def test_a_refused_search_leaves_a_foreign_folder_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine", encoding="utf-8")
+    outcome = started(["search", "--study", str(tmp_path), "--tracking_uri", "none"])
+    assert (outcome.exit_code, outcome.printed, len(outcome.errors)) == (2, [], 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

@@ -1,0 +1,115 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from harness import UsageError, resolve
+from sweeps.search.spaces import SPACES, Space, load_space, read_space
+from sweeps.study.arms import load_family, settings_of
+
+SHIPPED = sorted(path.stem for path in SPACES.glob("*.toml"))
+HEAD = "[parameters]\n"
+
+
+def space(folder: Path, content: str) -> Space:
+    """A space written by hand."""
+    path = folder / "own.toml"
+    path.write_text(content, encoding="utf-8")
+    return load_space(str(path), "fipo")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_corner_of_a_shipped_space_is_a_valid_setting(name: str) -> None:
+    found = read_space(SPACES / f"{name}.toml")
+    losses = found.losses or ((name,) if name in ("grpo", "dapo", "fipo") else ("grpo", "dapo", "fipo"))
+    for loss in losses:
+        arm = settings_of(load_family("controlled"), loss)
+        for values in found.corners():
+            config = resolve({**arm, **values}, "demo")
+            recorded = {**config.loss.model_dump(), **config.optimizer.model_dump()}
+            assert {key: recorded[key] for key in values if key != "epsilon_high"} == {
+                key: value for key, value in values.items() if key != "epsilon_high"
+            }
+
+
+def test_losses_share_the_ranges_of_what_they_share() -> None:
+    shared = read_space(SPACES / "shared.toml").parameters
+    for loss in ("grpo", "dapo", "fipo"):
+        own = load_space("default", loss).parameters
+        assert {name: own[name] for name in shared} == shared
+
+
+def test_fipo_is_searched_over_what_the_paper_varies_and_a_threshold_that_can_act() -> None:
+    parameters = load_space("default", "fipo").parameters
+    assert set(parameters) == {"lr", "fipo_clip_range", "fipo_safety_threshold", "fipo_decay_rate"}
+    assert parameters["fipo_safety_threshold"].described() == {"kind": "log", "low": 1.05, "high": 10.0}
+
+
+def test_the_four_kinds(tmp_path: Path) -> None:
+    found = space(
+        tmp_path,
+        HEAD
+        + "lr = { log = [1e-4, 1e-2] }\nepsilon = { step = [0.1, 0.35, 0.1] }\n"
+        + 'averaging = { choice = ["token_mean", "sequence_mean"] }\ndelta = { fixed = "none" }\n',
+    )
+    lr, epsilon, averaging = (found.parameters[name] for name in ("lr", "epsilon", "averaging"))
+    assert math.isclose(float(str(lr.at(0.5))), 1e-3)
+    assert (lr.listed, epsilon.listed) == (None, (0.1, 0.2, 0.3))
+    assert [epsilon.at(share) for share in (0.0, 0.34, 0.999)] == [0.1, 0.2, 0.3]
+    assert [averaging.at(share) for share in (0.0, 0.5)] == ["token_mean", "sequence_mean"]
+    assert found.fixed == {"delta": None}
+    assert list(found.searched) == ["lr", "epsilon", "averaging"]
+    assert len(list(found.corners())) == 1 + 8
+
+
+def test_a_space_of_many_parameters_has_each_end_checked_by_itself(tmp_path: Path) -> None:
+    names = ["lr", "epsilon", "fipo_decay_rate", "weight_decay", "grad_clip", "fipo_clip_range", "temperature"]
+    found = space(tmp_path, HEAD + "".join(f"{name} = {{ log = [0.1, 0.2] }}\n" for name in names))
+    corners = list(found.corners())
+    assert len(corners) == 1 + 2 * len(names)
+    assert all({corner[name] for corner in corners} >= {0.1, 0.2} for name in names)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[parameters", "own.toml: "),
+        ("", "at least one parameter that is not fixed"),
+        (HEAD + "lr = { fixed = 1e-4 }", "at least one parameter that is not fixed"),
+        (HEAD + "learning_rate = { log = [1e-4, 1e-3] }", "expected settings' names, got 'learning_rate'"),
+        (HEAD + "seed = { choice = [1, 2] }", "seed cannot be searched"),
+        (HEAD + "steps = { choice = [2, 4] }", "steps cannot be searched: trials that differ in it"),
+        (HEAD + "eval_prompts = { choice = [2, 4] }", "eval_prompts cannot be searched"),
+        (HEAD + "fipo_decay_rate = { step = [1.0, 512.0, 1e-9] }", "at most 10000 steps"),
+        ("losses = 5\n" + HEAD, "losses: Input should be a valid list"),
+        ('include = "own"\n' + HEAD, "include: expected the name of a space without include, got 'own'"),
+        (HEAD + "lr = { log = [1e-3, 1e-4] }", "0 < low < high"),
+        (HEAD + "lr = { log = [0, 1e-4] }", "0 < low < high"),
+        (HEAD + "lr = { log = [1e-4] }", "log = [low, high]"),
+        (HEAD + 'lr = { log = ["a", "b"] }', "log = [low, high]"),
+        (HEAD + "lr = { log = [true, 2] }", "log = [low, high]"),
+        (HEAD + "epsilon = { step = [0.1, 0.2, 0] }", "step > 0"),
+        (HEAD + "epsilon = { step = [0.1, 0.2] }", "step = [low, high, step]"),
+        (HEAD + "epsilon = { choice = [0.1] }", "two or more different choices"),
+        (HEAD + "epsilon = { choice = [0.1, 0.1] }", "two or more different choices"),
+        (HEAD + "epsilon = { linear = [0.1, 0.2] }", "'log', 'step', 'choice' or 'fixed'"),
+        (HEAD + "epsilon = { choice = [0.1, 0.2], fixed = 0.1 }", "expected one of { log|step|choice|fixed"),
+        (HEAD + "epsilon = 0.1", "epsilon: Input should be a valid dictionary"),
+        ("parameters = 3", "parameters: Input should be a valid dictionary"),
+        ('losses = ["grpo"]\n' + HEAD + "lr = { log = [1e-4, 1e-3] }", "it is meant for grpo, got loss 'fipo'"),
+        ('include = "nothing"\n' + HEAD, "include: expected the name of a space"),
+        ("sampler = 1\n" + HEAD, "sampler: Extra inputs are not permitted"),
+    ],
+)
+def test_a_file_that_is_no_space_is_one_line(tmp_path: Path, content: str, words: str) -> None:
+    with pytest.raises(UsageError, match=r"^--space ") as raised:
+        space(tmp_path, content)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_space_names_the_shipped_ones_and_a_design_its_command() -> None:
+    with pytest.raises(UsageError, match=r"expected one of default, dapo, fipo, grpo, shared, or a TOML.*got 'decay'"):
+        load_space("decay", "fipo")
+    with pytest.raises(UsageError, match=r"got 'standard'.*: use python -m sweeps study --design standard$"):
+        load_space("standard", "fipo")

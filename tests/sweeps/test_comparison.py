@@ -1,0 +1,279 @@
+import hashlib
+import json
+import os
+import signal
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from harness import resolve, run_command
+from sweeps.__main__ import main
+from sweeps.comparison import Comparison, compare, own_slots
+from sweeps.study.arms import arms_of, load_family
+from sweeps.study.folder import PlannedRun, locked
+from sweeps.workers.attempts import Attempt
+from sweeps.workers.slots import Slot, usable_cores
+from tests.harness.command_line import Outcome
+from tests.harness.tiny import small_settings
+from tests.sweeps.family_files import written
+from tests.sweeps.processes import processes_that_name
+
+pytestmark = pytest.mark.train
+
+FAMILY = """
+claims = "CLAIMS"
+description = "two losses, an arm whose batches cannot be filled, and one that diverges"
+allowed = [
+    "loss_type", "averaging", "dynamic_sampling", "max_sampling_rounds", "unfilled", "max_response_tokens",
+    "fipo_filter_in_log_space", "fipo_decay_rate", "fipo_clip_range", "fipo_clip_high_only", "fipo_safety_threshold",
+    "lr",
+]
+[arms.grpo]
+loss_type = "grpo"
+[arms.fipo]
+loss_type = "fipo"
+[controls.broken]
+like = "grpo"
+dynamic_sampling = true
+max_sampling_rounds = 1
+unfilled = "stop"
+max_response_tokens = 2
+[controls.exploded]
+like = "grpo"
+lr = 3e37
+"""
+CLAIMS = """
+title = "for a test"
+source = "a test"
+[[claim]]
+id = "gains"
+text = "FIPO gains"
+source = "a test"
+role = "primary"
+kind = "superior"
+arm = "fipo"
+baseline = "grpo"
+metric = "auc"
+margin = 0.01
+"""
+FINISHED = ["grpo-seed0", "fipo-seed0", "grpo-seed1", "fipo-seed1"]
+
+
+class Compared(NamedTuple):
+    """A study in which one run of six failed and one diverged, and how to start it again."""
+
+    study: Path
+    arguments: list[str]
+    first: Outcome
+
+
+def started(arguments: list[str]) -> Outcome:
+    """What the command left; its lines may be broken at 140 characters."""
+    with redirect_stdout(StringIO()) as printed, redirect_stderr(StringIO()) as errors:
+        code = run_command(lambda given: main(list(given)), arguments)
+    return Outcome(code, printed.getvalue().splitlines(), errors.getvalue().splitlines())
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def compared(model_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Compared:
+    """The comparison after its first start."""
+    folder = tmp_path_factory.mktemp("compare")
+    lines = [f"{name} = {json.dumps(value)}" for name, value in small_settings(model_folder, steps=1).items()]
+    (folder / "preset.toml").write_text("\n".join(lines), encoding="utf-8")
+    arguments = [
+        "compare",
+        "--losses",
+        "grpo,fipo",
+        "--controls",
+        "broken:1,exploded:1",
+        "--seeds",
+        "2",
+        "--slots",
+        "2",
+    ]
+    (folder / "mine.toml").write_text(CLAIMS, encoding="utf-8")
+    family = FAMILY.replace("CLAIMS", str(folder / "mine.toml"))
+    arguments += ["--family", written(folder, family), "--preset", str(folder / "preset.toml")]
+    arguments += ["--study", str(folder / "study")]
+    return Compared(folder / "study", arguments, started(arguments))
+
+
+def test_a_failing_run_is_shown_and_the_rest_goes_on(compared: Compared) -> None:
+    code, printed, errors = compared.first
+    assert code == 1
+    assert errors == [
+        "error: 1 of 6 runs failed; the others are complete. Start again to retry them",
+    ]
+    text = "".join(printed)
+    assert "broken-seed0: FAILED: error: step 0: expected 4 groups with both right and wrong answers, got 0" in text
+    states = {path.parent.name: read(path)["state"] for path in compared.study.glob("runs/*/status.json")}
+    assert states == {**dict.fromkeys(FINISHED, "finished"), "broken-seed0": "failed", "exploded-seed0": "failed"}
+    assert "exploded-seed0: DIVERGED: error: step 0: expected finite numbers" in text
+    assert "diverged, which is a result and counts as one: exploded-seed0" in text
+    assert all(sum(line.startswith(f"{name}: accuracy ") for line in printed) == 1 for name in FINISHED)
+
+
+def test_what_differs_and_the_plan_are_printed_first(compared: Compared) -> None:
+    lines = compared.first.printed
+    table = next(place for place, line in enumerate(lines) if "what differs between the arms" in line)
+    plan = next(place for place, line in enumerate(lines) if line.startswith("2. training: 6 runs of 1 steps, 2 at"))
+    first_run = next(place for place, line in enumerate(lines) if "-seed0: " in line)
+    assert table < plan < first_run
+    assert {"loss_type", "averaging", "dynamic_sampling", "unfilled"} <= {
+        word for line in lines[table:plan] for word in line.split()
+    }
+
+
+def test_study_file_follows_the_contract(compared: Compared) -> None:
+    study = read(compared.study / "study.json")
+    assert study["schema_version"] == 1
+    assert (study["family"], study["primary_outcome"]) == ("own", "auc")
+    assert study["preset"] == compared.arguments[compared.arguments.index("--preset") + 1]
+    arms = {arm["name"]: (arm["loss_type"], arm["control"], arm["seeds"]) for arm in study["arms"]}
+    assert arms == {
+        "grpo": ("grpo", "none", [0, 1]),
+        "fipo": ("fipo", "none", [0, 1]),
+        "broken": ("grpo", "broken", [0]),
+        "exploded": ("grpo", "exploded", [0]),
+    }
+    assert study["arms"][1]["settings"] == {"loss_type": "fipo"}
+    for difference in study["differences"]:
+        assert list(difference) == ["field", "values", "allowed"]
+        assert list(difference["values"]) == ["grpo", "fipo", "broken", "exploded"]
+        assert difference["allowed"]
+    assert study["confounds"] == []
+
+
+def test_runs_have_the_settings_that_were_planned(compared: Compared) -> None:
+    for name in FINISHED:
+        recorded = read(compared.study / "runs" / name / "config.json")["config"]
+        planned = read(compared.study / "configs" / f"{name}.json")
+        assert recorded["run"].pop("output_dir") == str(compared.study / "runs" / name)
+        assert planned["run"].pop("output_dir") is None
+        assert recorded == planned
+        assert f"{recorded['loss']['loss_type']}-seed{recorded['run']['seed']}" == name
+
+
+def test_arms_share_the_first_rounds_prompts(compared: Compared) -> None:
+    environments = [read(compared.study / "runs" / name / "environment.json") for name in FINISHED]
+    assert len({one["model_sha256"] for one in environments}) == 1
+    assert len({one["eval_prompts_sha256"] for one in environments}) == 1
+
+
+def test_another_setting_for_the_same_study_is_refused(compared: Compared) -> None:
+    before = contents(compared.study)
+    code, printed, errors = started([*compared.arguments, "--weight_decay", "0.5"])
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert "arm 'grpo' has other settings" in errors[0]
+    assert contents(compared.study) == before
+
+
+def test_the_refusal_names_the_flag_of_this_command(compared: Compared) -> None:
+    (error,) = started([*compared.arguments, "--weight_decay", "0.5"]).errors
+    assert "--study" in error
+    assert "--output_dir" not in error
+
+
+def test_started_again_only_what_failed_runs(compared: Compared) -> None:
+    before = contents(compared.study / "runs")
+    code, printed, _ = started(compared.arguments)
+    assert code == 1
+    assert any(line.startswith("2. training: 1 runs of 1 steps (5 finished before and skipped)") for line in printed)
+    after = contents(compared.study / "runs")
+    finished = [name for name in before if not name.startswith("broken")]  # what diverged is data, and stays
+    assert {name: after[name] for name in finished} == {name: before[name] for name in finished}
+    earlier = {name: content for name, content in before.items() if name.startswith("broken-seed0/")}
+    kept = contents(compared.study / "superseded" / "broken-seed0-1")
+    assert {f"broken-seed0/{name}": content for name, content in kept.items()} == earlier
+    assert read(compared.study / "runs" / "broken-seed0" / "status.json")["state"] == "failed"
+
+
+def test_too_few_seeds_for_ranks_are_said_at_the_plan(compared: Compared) -> None:
+    lines = compared.first.printed
+    note = next(
+        place for place, line in enumerate(lines) if line.startswith("note: a primary claim has 2 seeds an arm")
+    )
+    assert note < next(place for place, line in enumerate(lines) if "-seed0: " in line)
+
+
+def test_claims_are_fixed_before_the_runs(compared: Compared) -> None:
+    study = read(compared.study / "study.json")
+    assert (compared.study / "claims.toml").read_text() == CLAIMS
+    assert study["claims"]["name"] == "mine"  # the family's, since no flag names others
+    assert study["claims"]["sha256"] == hashlib.sha256(CLAIMS.encode()).hexdigest()
+    began = [read(compared.study / "runs" / name / "environment.json")["started_at"] for name in FINISHED]
+    assert study["claims"]["fixed_at"] <= min(began)
+
+
+def test_other_claims_for_a_study_that_has_begun_are_refused(compared: Compared, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(CLAIMS.replace("margin = 0.01", "margin = 0.0"))
+    before = contents(compared.study)
+    for other in (str(tmp_path / "mine.toml"), "none"):
+        code, printed, errors = started([*compared.arguments, "--claims", other])
+        assert (code, printed, len(errors)) == (2, [], 1)
+        assert "it was begun with mine, and claims are fixed before the runs start" in errors[0]
+    assert contents(compared.study) == before
+
+
+def test_claims_that_cannot_be_decided_start_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[[claim]]\nid = 'a'\n")
+    arguments = ["compare", "--study", str(tmp_path / "study"), "--claims", str(tmp_path / "mine.toml")]
+    code, printed, errors = started(arguments)
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert "--claims" in errors[0]
+    assert "got none for text" in errors[0]
+    assert not (tmp_path / "study").exists()
+
+
+class KilledAtFirst(Slot):
+    """A slot whose first run is killed as it begins."""
+
+    def start(self, run: PlannedRun) -> Attempt:
+        attempt = super().start(run)
+        if not self.before:
+            self.before = {"killed": 1}
+            os.killpg(attempt.process.pid, signal.SIGKILL)
+        return attempt
+
+
+def test_a_run_that_is_killed_is_started_again(model_folder: str, tmp_path: Path) -> None:
+    family = load_family("controlled")
+    settings = small_settings(model_folder, steps=1).items()
+    (tmp_path / "preset.toml").write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in settings))
+    arms = arms_of(family, {"dapo": 1}, str(tmp_path / "preset.toml"), {})
+    study = tmp_path / "study"
+    study.mkdir()
+    with redirect_stdout(StringIO()) as printed:
+        compare(Comparison(study, family, "preset.toml", arms), [KilledAtFirst("0")])
+    assert "dapo-seed0: will be started again: killed by SIGKILL" in printed.getvalue()
+    assert "FAILED" not in printed.getvalue()
+    assert read(study / "runs/dapo-seed0/status.json")["state"] == "finished"
+    assert (study / "logs/dapo-seed0.log").read_text().count("$ python -m harness ") == 2
+
+
+def test_no_process_is_left_behind(compared: Compared) -> None:
+    assert processes_that_name(str(compared.study)) == []
+
+
+def test_a_study_that_is_being_run_is_refused(compared: Compared) -> None:
+    with locked(compared.study):
+        code, printed, errors = started(list(compared.arguments))
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert "another process" in errors[0]
+
+
+def test_runs_on_gpus_have_the_machine_to_themselves() -> None:
+    assert own_slots(resolve({"threads": 1}, "demo")) == usable_cores()
+    assert own_slots(resolve({"threads": 2 * usable_cores()}, "demo")) == 1
+    assert own_slots(resolve({}, "one-gpu/fipo-0.5b")) == own_slots(resolve({}, "one-node/fipo-7b")) == 1

@@ -1,0 +1,314 @@
+"""What MLflow has of a study: all that its folders say, once, however often logging was begun or killed."""
+
+import functools
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+
+from harness import run_command
+from sweeps.__main__ import main
+from tests.sweeps.tracking.study_folders import KEYS, line, write_comparison, write_run, write_search
+from tests.waiting import wait_until
+
+pytestmark = [
+    pytest.mark.filterwarnings(*words)
+    for words in (  # of MLflow's own code, and of the databases that it leaves open
+        ("ignore::DeprecationWarning:mlflow",),
+        ("ignore::FutureWarning:mlflow",),
+        ("ignore::ResourceWarning",),
+        ("ignore::pytest.PytestUnraisableExceptionWarning",),
+    )
+]
+
+
+class Logged(NamedTuple):
+    """A run as MLflow has it."""
+
+    status: str
+    parent: str | None
+    params: dict[str, str]
+    points: dict[str, list[tuple[int, float]]]
+    files: list[str]
+
+
+def logged(folder: Path, experiment: str) -> dict[str, Logged]:
+    """What MLflow has of a study, by path; no path twice."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    found = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([found.experiment_id], max_results=1000) if found else []
+    paths = {each.info.run_id: each.data.tags["fipo.path"] for each in runs}
+    assert len(set(paths.values())) == len(runs), "a run was logged twice"
+    return {paths[each.info.run_id]: logged_run(client, each, paths) for each in runs}
+
+
+def logged_run(client: Any, each: Any, paths: dict[str, str]) -> Logged:
+    histories = {key: client.get_metric_history(each.info.run_id, key) for key in each.data.metrics}
+    return Logged(
+        each.info.status,
+        paths.get(each.data.tags.get("mlflow.parentRunId", "")),
+        dict(each.data.params),
+        {key: [(point.step, point.value) for point in history] for key, history in histories.items()},
+        sorted(file.path for file in client.list_artifacts(each.info.run_id)),
+    )
+
+
+@functools.cache
+def empty_database() -> bytes:
+    """MLflow's database before anything is in it: its fifty migrations take seconds."""
+    from mlflow import MlflowClient
+
+    with tempfile.TemporaryDirectory() as folder:
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+        return Path(folder, "mlflow.db").read_bytes()
+
+
+def track(study: Path, *arguments: object) -> int:
+    """The command's exit code; the environment, which is the tests' too, stays as it was."""
+    database = study.parent / "mlflow.db"
+    if not database.exists():
+        database.write_bytes(empty_database())
+    before = dict(os.environ)
+    try:
+        del os.environ["MLFLOW_TRACKING_URI"]
+        return run_command(main, ["track", str(study), *map(str, arguments)])
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison that was logged."""
+    study = tmp_path_factory.mktemp("runs") / "demo"
+    write_comparison(study, ["dapo", "fipo"], seeds=2, steps=3)
+    assert track(study) == 0
+    return study
+
+
+def test_a_comparison_is_an_experiment_of_study_arms_and_seeds(comparison: Path) -> None:
+    found = logged(comparison.parent, "demo")
+    assert {path: (run.parent, run.status) for path, run in found.items()} == {
+        ".": (None, "FINISHED"),
+        "dapo": (".", "FINISHED"),
+        "fipo": (".", "FINISHED"),
+        **{f"runs/{arm}-seed{seed}": (arm, "FINISHED") for arm in ("dapo", "fipo") for seed in (0, 1)},
+    }
+    assert found["fipo"].params == {"lr": "0.0001"}
+    assert found["."].params["family"] == "controlled"
+    assert found["."].files == ["figures", "study.json"]
+
+
+def test_a_seed_has_the_settings_and_the_numbers_of_its_folder(comparison: Path) -> None:
+    run = logged(comparison.parent, "demo")["runs/fipo-seed1"]
+    recorded = json.loads((comparison / "runs/fipo-seed1/config.json").read_text())["config"]
+    assert run.params.keys() == {name for section in recorded.values() for name in section}
+    assert (run.params["lr"], run.params["loss_type"], run.params["dynamic_sampling"]) == ("0.0003", "fipo", "true")
+    for key in (*KEYS, "rollout/accuracy"):
+        assert run.points[key] == [(step, line(step)[key]) for step in range(3)]
+    assert run.points["eval/accuracy"] == [(0, 0.5), (2, 0.25)]
+    assert run.points["rollout/avg_at_32"] == [(step, step / 50) for step in range(3)]
+    assert "loss/future_kl" not in run.points
+    assert [step for step, _ in run.points["optimizer/grad_norm"]] == [0, 2], "what is not finite is left out"
+
+
+def test_a_study_that_grows_is_logged_once_and_what_is_begun_anew_replaces_what_was(tmp_path: Path) -> None:
+    study, whole = tmp_path / "grown" / "demo", tmp_path / "whole" / "demo"
+    write_comparison(study, ["dapo"], seeds=1, steps=1)
+    write_run(study / "runs" / "dapo-seed0", "dapo", 2, state="running")
+    assert track(study) == 0
+    assert logged(study.parent, "demo")["runs/dapo-seed0"].status == "RUNNING"
+    forget_what_was_logged(study.parent)  # as if it was killed after the points and before the mark
+    for folder in (study, whole):
+        write_comparison(folder, ["dapo", "fipo"], seeds=2, steps=4)
+        assert track(folder) == 0
+    assert track(study) == 0
+    assert logged(study.parent, "demo") == logged(whole.parent, "demo")
+    again = study / "runs" / "dapo-seed0"
+    (again / "environment.json").write_text('{"started_at": "2026-11-22T10:00:00+00:00"}')
+    (again / "metrics.jsonl").write_text('{"step": 0, "rollout/accuracy": 0.75, "time/elapsed_s": 1.0}\n')
+    assert track(study) == 0
+    found = logged(study.parent, "demo")["runs/dapo-seed0"]
+    assert (found.parent, found.points["rollout/accuracy"]) == ("dapo", [(0, 0.75)])
+    assert KEYS[0] not in found.points
+
+
+def forget_what_was_logged(folder: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    for each in client.search_runs([client.get_experiment_by_name("demo").experiment_id]):
+        if "fipo.lines" in each.data.tags:
+            client.delete_tag(each.info.run_id, "fipo.lines")
+
+
+def test_a_search_is_an_experiment_of_study_trials_and_seeds(tmp_path: Path) -> None:
+    study = tmp_path / "search"
+    trials: list[dict[str, Any]] = [
+        {"value": 0.3},
+        {"state": "pruned", "reason": "below the median", "value": None, "feasible": False},
+        {"state": "infeasible", "reason": "out of memory", "value": None, "feasible": False},
+        {"state": "running", "value": None, "feasible": None, "ended": None},
+        {"state": "waiting", "value": None, "feasible": None, "ended": None},
+    ]
+    write_search(study, trials, seeds=2, steps=2)
+    write_comparison(study / "winners", ["fipo"], seeds=1, steps=1)
+    assert track(study) == 0
+    found = logged(tmp_path, "search")
+    statuses = {path: found[path].status for path in found if path.startswith("fipo-trial")}
+    ended = ["FINISHED", "KILLED", "FAILED", "RUNNING"]  # nothing of the one that waits
+    assert statuses == {f"fipo-trial{number:04d}": status for number, status in enumerate(ended)}
+    for path in statuses:  # also while it runs
+        assert (found[path].parent, found[path].params) == (".", {"fipo_decay_rate": "32.0"})
+    trial = found["fipo-trial0000"]
+    assert (trial.points["value"], trial.points["constraint.collapse"]) == ([(0, 0.3)], [(0, -0.5)])
+    assert not found["fipo-trial0003"].points
+    assert found["runs/fipo-trial0000-seed1"].parent == "fipo-trial0000"
+    assert (found["."].status, found["."].parent) == ("RUNNING", None)
+    assert (found["winners/fipo"].parent, found["winners/fipo"].status) == (".", "FINISHED")
+    assert found["winners/runs/fipo-seed0"].parent == "winners/fipo"
+
+
+def test_studies_of_one_name_are_two_experiments_in_one_database(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(empty_database())
+    for place in ("here", "there"):
+        write_comparison(tmp_path / place / "demo", ["dapo"], seeds=1, steps=1)
+        assert track(tmp_path / place / "demo", "--tracking_uri", f"sqlite:///{tmp_path / 'mlflow.db'}") == 0
+    other = next(path.name for path in (tmp_path / "there" / "mlartifacts").iterdir())
+    assert logged(tmp_path, "demo") == logged(tmp_path, other)
+
+
+def test_a_damaged_run_is_named_and_the_others_are_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = tmp_path / "demo"
+    write_comparison(study, ["dapo"], seeds=2, steps=1)
+    (study / "runs" / "dapo-seed0" / "metrics.jsonl").write_text("no json\n")
+    assert track(study) == 1
+    error = capsys.readouterr().err
+    assert "dapo-seed0/metrics.jsonl, line 1: expected metrics" in error
+    assert error.count("\n") == 1
+    assert "runs/dapo-seed1" in logged(tmp_path, "demo")
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("http://me:secret@127.0.0.1:{port}", "Connection refused"),
+        ("nonsense://me:secret@nowhere", "not reached"),
+        ("sqlite:////proc/none/mlflow.db", "not reached"),
+    ],
+)
+def test_an_address_that_cannot_be_reached_is_one_line_without_its_password(
+    comparison: Path, closed_port: int, capsys: pytest.CaptureFixture[str], uri: str, words: str
+) -> None:
+    assert track(comparison, "--tracking_uri", uri.format(port=closed_port)) == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert "secret" not in error
+    assert error.count("\n") == 1
+
+
+def test_the_study_must_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert track(tmp_path) == 2
+    assert "expected a study folder with a study.json" in capsys.readouterr().err
+
+
+def follower(study: Path, uri: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "sweeps", "track", str(study), "--follow", "--tracking_uri", uri]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.STDOUT, stdout=subprocess.PIPE)
+
+
+def test_runs_are_logged_while_they_train_and_a_killed_logger_costs_no_point(tmp_path: Path) -> None:
+    study, whole = tmp_path / "one" / "demo", tmp_path / "two" / "demo"
+    write_comparison(study, ["dapo"], seeds=2, steps=2)
+    write_run(study / "runs" / "dapo-seed0", "dapo", 2, state="running")
+    (study.parent / "mlflow.db").write_bytes(empty_database())
+    uri = f"sqlite:///{study.parent / 'mlflow.db'}"
+
+    def points(steps: int) -> bool:
+        run = logged(study.parent, "demo").get("runs/dapo-seed0")
+        return run is not None and len(run.points.get("rollout/accuracy", [])) == steps
+
+    first = follower(study, uri)
+    wait_until(lambda: logged(study.parent, "demo").get("."), "nothing was logged")
+    first.kill()  # amid its writes, most likely
+    first.communicate()
+    second = follower(study, uri)
+    wait_until(lambda: points(2), "the run was not logged while it trained")
+    for folder in (study, whole):
+        write_comparison(folder, ["dapo", "fipo"], seeds=2, steps=5)
+    said, _ = second.communicate()  # its standard input ends, as when the study does
+    assert said == b""
+    for folder in (study, study, whole):
+        assert track(folder) == 0
+    assert logged(study.parent, "demo") == logged(whole.parent, "demo")
+
+
+@pytest.fixture
+def mute_server() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield int(server.getsockname()[1])
+
+
+STUDY = """
+import argparse, sys
+from pathlib import Path
+from sweeps.tracking.log import tracked
+options = argparse.Namespace(tracking_uri=sys.argv[2])
+with tracked(Path(sys.argv[1]), options, print):
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def with_logger(study: Path, uri: str) -> subprocess.Popen[str]:
+    """A command that tracks the study until it reads a line, and has begun to."""
+    write_comparison(study, ["dapo"], seeds=1, steps=1)
+    command = [sys.executable, "-c", STUDY, str(study), uri]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_command_does_not_wait_for_its_logger(tmp_path: Path, mute_server: int) -> None:
+    process = with_logger(tmp_path / "demo", f"http://127.0.0.1:{mute_server}")
+    (logger,) = psutil.Process(process.pid).children()
+    try:
+        said, _ = process.communicate("\n")
+        assert (process.returncode, said) == (0, "")
+        assert logger.is_running(), "the command waited for the logger, or ended it"
+    finally:
+        logger.kill()
+
+
+def test_a_logger_that_died_is_said_when_the_study_has_ended(tmp_path: Path) -> None:
+    process = with_logger(tmp_path / "demo", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (logger,) = psutil.Process(process.pid).children()
+    logger.kill()
+    wait_until(lambda: logger.status() == psutil.STATUS_ZOMBIE, "it lives on")
+    said, _ = process.communicate("\n")
+    study = tmp_path / "demo"
+    assert process.returncode == 0
+    assert said == f"note: not all is in MLflow (see {study}/logs/track.log): python -m sweeps track {study}\n"
+
+
+def test_mlflow_is_imported_by_the_first_pass_only() -> None:
+    code = "import sys, sweeps.__main__; print({'mlflow', 'optuna', 'sqlalchemy', 'torch'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"

@@ -1,0 +1,85 @@
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness import resolve, write_json
+from sweeps import Arm, arms_of, load_family
+from sweeps.study.folder import PlannedRun, planned_runs
+from sweeps.workers.attempts import Attempt
+from sweeps.workers.progress import Progress, make_console
+from sweeps.workers.sessions import Session
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:124] can't allocate memory",
+        "error: could not read [/data/model]",
+    ],
+)
+def test_a_failing_runs_last_words_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], message: str) -> None:
+    make_console().print(f"dapo-seed0: FAILED: {message}")
+    assert capsys.readouterr().out == f"dapo-seed0: FAILED: {message}\n"
+
+
+def recorded(run: PlannedRun, steps: int, state: str = "running") -> None:
+    """What a run has left after so many steps."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_json(run.folder / "status.json", {"state": state})
+    (run.folder / "config.json").write_text("{}", encoding="utf-8")
+    line = {"step": steps - 1, "rollout/accuracy": 0.5, "rollout/response_tokens_mean": 9.0, "time/elapsed_s": 1.0}
+    (run.folder / "metrics.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+
+
+def attempt(run: PlannedRun, code: str) -> Attempt:
+    """A process of the run that has ended so."""
+    process = subprocess.Popen(["sh", "-c", code])
+    process.wait()
+    return Attempt(run, Session(process, None))
+
+
+def test_a_killed_run_is_no_failed_one_until_it_is_given_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run,) = planned_runs(arms_of(load_family("controlled"), {"dapo": 1}, "demo", {}), tmp_path)
+    progress = Progress([run], make_console(), attempts=2)
+    assert progress.seconds_left() is None
+    recorded(run, steps=10)
+    progress.update([], [attempt(run, "kill -9 $$")])
+    assert capsys.readouterr().out.startswith("dapo-seed0: will be started again: killed by SIGKILL")
+    assert progress.to_be_repeated(run)
+    assert "failed" not in progress.cells("dapo")[0]
+    left = progress.seconds_left()
+    assert left is not None
+    assert left > 0
+    recorded(run, steps=5)  # resumed from an earlier checkpoint
+    progress.update([], [attempt(run, "kill -9 $$")])
+    assert capsys.readouterr().out.startswith("dapo-seed0: FAILED: killed by SIGKILL")
+    assert not progress.to_be_repeated(run)
+    assert progress.cells("dapo")[0] == "0/1, 1 failed"
+    assert progress.seconds_left() == 0
+
+
+def test_a_finished_run_whose_process_was_killed_is_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run,) = planned_runs(arms_of(load_family("controlled"), {"dapo": 1}, "demo", {}), tmp_path)
+    progress = Progress([run], make_console(), attempts=2)
+    recorded(run, run.config.run.steps, "finished")
+    progress.update([], [attempt(run, "kill -9 $$")])
+    assert capsys.readouterr().out == "dapo-seed0: accuracy 0.50, 9 tokens, 1 s (1 of 1 runs)\n"
+    assert progress.cells("dapo")[0] == "1/1"
+    assert progress.seconds_left() == 0
+    assert not progress.to_be_repeated(run)
+
+
+def test_of_very_many_arms_those_at_work_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arms = [Arm(f"arm{number}", {}, {0: resolve({}, "demo")}) for number in range(30)]
+    runs = planned_runs(arms, tmp_path)
+    runs[3].folder.mkdir(parents=True)
+    write_json(runs[3].folder / "status.json", {"state": "finished"})
+    console = make_console()
+    console.print(Progress(runs, console, running=[attempt(runs[7], "exit 0")]).table())
+    printed = capsys.readouterr().out
+    assert [name for name in (f"arm{number} " for number in range(30)) if name in printed] == ["arm7 "]
+    assert "1 of 30 runs; of 30 arms, those at work" in " ".join(printed.split())
