@@ -55,7 +55,7 @@ def ladder_figures(found: Findings) -> Iterator[Figure]:
             f"A row per switch. Gains in AUC: {'; '.join(words)}.",
             "Right: evaluation accuracy where the more frugal run of the two arms ends, counting every generated "
             "token: a switch that generates more pays for it there. Identical: both arms are the same "
-            "runs bit for bit, so the switch never acted. Exploratory, unless a claim names the pair.",
+            "runs bit for bit, so the switch changed no update. Exploratory, unless a claim names the pair.",
         )
 
 

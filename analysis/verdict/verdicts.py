@@ -74,7 +74,7 @@ class Verdict:
     def word(self) -> str:
         """What the evidence says, and what qualifies it."""
         if self.identical:
-            return "identical: the switch never acted"
+            return "identical: the switch changed no update"
         if self.reason:
             return self.reason
         if not self.evidence.has_enough_seeds:

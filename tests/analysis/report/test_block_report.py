@@ -70,7 +70,7 @@ def test_the_first_screen_has_a_sentence_a_claim_the_cost_and_what_was_not_teste
     first = text_of(page.split("<nav")[0])
     for words in ("fipo_above_dapo is so", "Cost: ", "generated tokens", "Not tested: not_run is so", "[P1]"):
         assert words in first
-    assert "Identical: the switch never acted. unit_weights_do_nothing is so" in first
+    assert "Identical: the switch changed no update. unit_weights_do_nothing is so" in first
     assert page.split("<nav")[0].count("<img ") == 1
 
 

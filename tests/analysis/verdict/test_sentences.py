@@ -42,7 +42,7 @@ def test_a_sentence_has_word_claim_effect_interval_seeds_and_test() -> None:
 
 def test_identical_arms_have_no_number() -> None:
     found = found_in({"a": Made({"dapo": BASE, "fipo": BASE})}, [CLAIM])
-    head = "Identical: the switch never acted. FIPO learns faster than DAPO: "
+    head = "Identical: the switch changed no update. FIPO learns faster than DAPO: "
     assert first_screen(found) == [f"{head}the two arms are the same runs bit for bit [P1]."]
     assert headline(found) == "Of 1 primary claim 1 is identical."
 

@@ -51,7 +51,7 @@ def test_the_interval_of_the_pairs_decides(shift: float, margin: float, word: st
 
 def test_arms_that_are_bit_for_bit_the_same_are_called_identical() -> None:
     found = only(replace(CLAIM, kind="equivalent", margin=0.1), Made({"dapo": BASE, "fipo": BASE}))
-    assert (found.word, found.decision) == ("identical: the switch never acted", "identical")
+    assert (found.word, found.decision) == ("identical: the switch changed no update", "identical")
     assert found.effect == "no difference in any number"
     assert found.evidence.p is None
     assert not only(CLAIM, Made({"dapo": BASE, "fipo": [*BASE[:8], 0.8]})).identical
