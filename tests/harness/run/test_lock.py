@@ -110,8 +110,8 @@ def test_a_dead_holder_on_another_host_is_waited_for(
         is_free(tmp_path / "run")
     # a host whose name begins like this one's is another, also where it has a process of this id
     for host in ("elsewhere", f"{socket.gethostname()}9"):
-        claimed(tmp_path / "run", host=host, pid=os.getpid(), duration=0.5)
-        assert is_free(tmp_path / "run")
+        claimed(tmp_path / host, host=host, pid=os.getpid())
+        assert is_free(tmp_path / host)
         assert f"on {host}: waiting a minute to see whether it is alive" in capsys.readouterr().out
 
 
