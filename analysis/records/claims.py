@@ -51,11 +51,6 @@ class Claim:
     end: float | None = None
 
     @property
-    def is_trend(self) -> bool:
-        """Whether the claim is about a parameter's grid, not about arms of a comparison."""
-        return self.parameter is not None
-
-    @property
     def arms(self) -> tuple[str, ...]:
         """The arms that it names."""
         return (self.arm,) if self.baseline is None else (self.arm, self.baseline)

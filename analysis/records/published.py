@@ -3,7 +3,6 @@
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,30 +10,12 @@ from typing import Any
 import pandas as pd
 
 FILE = Path(__file__).with_name("published.toml")
-ITEMS = Path(__file__).with_name("published_items.toml")
 COLUMNS = ["source", "model", "benchmark", "metric", "arm", "parameter", "at", "value", "note"]
 HUB = re.compile(r"[\w.-]+/(?P<name>[\w.-]+):(?P<file>[^@]+)")  # a file of the hub
 BENCHMARK = re.compile(r"aime(?:20)?(2[45])")  # in a squeezed name
 DATA_SUFFIXES = (".parquet", ".jsonl", ".json")
 
 Config = Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Item:
-    """A table or figure: what it shows, the commands that make ours, in order, and what a reader must know of them."""
-
-    name: str
-    shows: str
-    commands: tuple[str, ...]
-    note: str
-
-
-@cache
-def items() -> tuple[Item, ...]:
-    """The tables and figures of the papers, in their order."""
-    rows = tomllib.loads(ITEMS.read_text(encoding="utf-8"))["item"]
-    return tuple(Item(row["name"], row["shows"], tuple(row.get("commands", ())), row.get("note", "")) for row in rows)
 
 
 @cache

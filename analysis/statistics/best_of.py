@@ -5,7 +5,7 @@ from math import nan, sqrt
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from analysis.statistics.intervals import Scores
 
@@ -83,6 +83,5 @@ def expected_maximum_of_normals(deviations: NDArray[np.float64]) -> float:
     if largest == 0:
         return 0.0
     x = np.linspace(0.0, 9.0 * largest, 4001)
-    scaled = x[:, None] / np.maximum(deviations, 1e-300)
-    above, below = stats.norm.cdf(scaled).prod(axis=1), stats.norm.cdf(-scaled).prod(axis=1)
-    return float(np.trapezoid(1 - above - below, x))
+    within = special.ndtr(x[:, None] / np.maximum(deviations, 1e-300))
+    return float(np.trapezoid(1 - within.prod(axis=1) - (1 - within).prod(axis=1), x))

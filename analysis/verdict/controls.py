@@ -88,8 +88,8 @@ def _placement(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> st
         return "; how much of it is placement on tokens is not known, since no placebo of it was run on enough seeds"
     if alike := [words[name] for name, one in known.items() if not one.low > 0]:
         return (
-            f"; it is not distinguishable from its placebo {listed(alike)}, so most of that effect may be damping, and "
-            "nothing here shows that an effect of token placement could have been seen"
+            f"; it is not distinguishable from its placebo {listed(alike)}, so most of that effect may be what a "
+            "placebo keeps, and nothing here shows that an effect of token placement could have been seen"
         )
     return f"; it is distinguishable from {listed(list(words.values()))} too, so that holds for token placement itself"
 

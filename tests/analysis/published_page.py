@@ -1,11 +1,30 @@
 """The table of docs/published.md, which `python -m tests.analysis.published_page` writes."""
 
+import tomllib
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from analysis.records.published import Item, items
-
+ITEMS = Path(__file__).with_name("published_items.toml")
 PAGE = Path(__file__).parents[2] / "docs" / "published.md"
 HEAD = "| published | what it shows | what makes ours |\n|---|---|---|\n"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A table or figure: what it shows, the commands that make ours, in order, and what a reader must know of them."""
+
+    name: str
+    shows: str
+    commands: tuple[str, ...]
+    note: str
+
+
+@cache
+def items() -> tuple[Item, ...]:
+    """The tables and figures of the papers, in their order."""
+    rows = tomllib.loads(ITEMS.read_text(encoding="utf-8"))["item"]
+    return tuple(Item(row["name"], row["shows"], tuple(row.get("commands", ())), row.get("note", "")) for row in rows)
 
 
 def table() -> str:

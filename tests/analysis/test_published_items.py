@@ -9,7 +9,6 @@ import pytest
 from analysis.cli import add_commands
 from analysis.figures.catalogue import PAPER, STUDY
 from analysis.figures.paper import FIGURES, arms_for
-from analysis.records.published import items
 from analysis.records.study import read
 from harness.__main__ import main as harness
 from harness.cli.commands import COMMANDS as HARNESS
@@ -21,7 +20,7 @@ from sweeps.search.flags import add_search_flags
 from sweeps.search.options import plan_of
 from sweeps.study.arms import arms_of, check_differences, differences_between, load_family
 from tests.analysis.math_folders import config_with, write_math_run
-from tests.analysis.published_page import PAGE, table, with_table
+from tests.analysis.published_page import PAGE, items, table, with_table
 from tests.harness.command_line import outcome
 
 COMMANDS = [shlex.split(command) for item in items() for command in item.commands]

@@ -64,7 +64,7 @@ def test_beside_speed_of_learning_stand_equal_tokens_and_the_end(name: str) -> N
     assert asked["auc"] == asked["accuracy_at_equal_tokens"] == asked["final_accuracy"] - {("fipo",)}
     for claim in claims:
         assert (claim.metric == "auc") == ("faster" in claim.text)
-        assert claim.role == "exploratory" or claim.metric not in METRICS[1:] or claim.is_trend
+        assert claim.role == "exploratory" or claim.metric not in METRICS[1:] or claim.parameter
 
 
 def test_in_one_scaffold_dapo_is_called_what_it_differs_by() -> None:

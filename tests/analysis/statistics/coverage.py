@@ -5,7 +5,7 @@ of repetitions is computed by the project's functions too and must agree to 1e-9
 docs/statistics_table.md.
 """
 
-import argparse
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -40,17 +40,13 @@ class Cell:
     high: float | None = None
 
     @property
-    def error(self) -> float:
-        """Two Monte Carlo standard errors, percentage points."""
-        return 200 * float(np.sqrt(self.value / 100 * (1 - self.value / 100) / self.repetitions))
-
-    @property
     def row(self) -> str:
-        """As the page shows it."""
+        """As the page shows it, with two Monte Carlo standard errors in percentage points."""
+        error = 200 * float(np.sqrt(self.value / 100 * (1 - self.value / 100) / self.repetitions))
         target = "" if self.low is None else f"{self.low:g} to {self.high:g}"
         met = self.low is None or self.high is None or self.low <= self.value <= self.high
         word = "as measured" if self.low is None else "met" if met else "MISSED"
-        numbers = f"{self.n} | {self.value:.1f} | {self.error:.1f} | {target}"
+        numbers = f"{self.n} | {self.value:.1f} | {error:.1f} | {target}"
         return f"| {self.what} | {self.scores} | {numbers} | {word} |"
 
 
@@ -88,18 +84,16 @@ def levels(rng: np.random.Generator, repetitions: int) -> Iterator[Cell]:
     for name, draw in {"normal": normal, "near the ceiling": ceiling}.items():
         for n in SEEDS:
             a, b = draw(rng, (2, repetitions, n))
-            p = many_welch(a, b)
-            yield Cell("A/A by Welch", f"{name}, seeds not shared", n, percent(p < 0.05), repetitions, 2.5, 5.5)
-            p = many_paired(a - b)[2]
-            yield Cell("A/A by the paired t", name, n, percent(p < 0.05), repetitions, 4.5, 5.5)
+            welch_p, paired_p = percent(many_welch(a, b) < 0.05), percent(many_paired(a - b)[2] < 0.05)
+            yield Cell("A/A by Welch", f"{name}, seeds not shared", n, welch_p, repetitions, 2.5, 5.5)
+            yield Cell("A/A by the paired t", name, n, paired_p, repetitions, 4.5, 5.5)
     for shared in SHARED[1:]:
         for n in SEEDS:
             a, b = pairs(rng, (repetitions, n), shared)
             name = f"normal, seeds shared, correlation {shared}"
-            p = many_paired(a - b)[2]
-            yield Cell("A/A by the paired t, which decides", name, n, percent(p < 0.05), repetitions, 4.5, 5.5)
-            p = many_welch(a, b)
-            yield Cell("A/A by Welch, beside it", name, n, percent(p < 0.05), repetitions)
+            welch_p, paired_p = percent(many_welch(a, b) < 0.05), percent(many_paired(a - b)[2] < 0.05)
+            yield Cell("A/A by the paired t, which decides", name, n, paired_p, repetitions, 4.5, 5.5)
+            yield Cell("A/A by Welch, beside it", name, n, welch_p, repetitions)
 
 
 def families(rng: np.random.Generator, repetitions: int) -> Iterator[Cell]:
@@ -147,8 +141,8 @@ def divergence(rng: np.random.Generator, repetitions: int) -> Iterator[Cell]:
         d = diverging(rng, (repetitions, n)) - normal(rng, (repetitions, n))
         for test, shifted in (("paired t", many_paired), ("signed ranks, which decide", many_signed_ranks)):
             low, high, *_ = shifted(d)
-            held = percent((low <= 0) & (high >= 0))
-            yield Cell(f"shift of the seeds that do not, held by {test}", name, n, held, repetitions)
+            held = f"shift of the seeds that do not, held by {test}"
+            yield Cell(held, name, n, percent((low <= 0) & (high >= 0)), repetitions)
             found = percent(shifted(d + effect)[0] > 0)
             yield Cell(f"a shift of {effect} found by {test}", name, n, found, repetitions)
         low, high = many_signed_ranks(rng.normal(0, SD, (repetitions, n)))
@@ -221,13 +215,9 @@ def page(found: list[Cell]) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(allow_abbrev=False, description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=REPETITIONS, help=f"per cell (default: {REPETITIONS:,})")
-    parser.add_argument("--save", action="store_true", help=f"write {PAGE.name}")
-    options = parser.parse_args()
     measured = []
-    for one in cells(options.repetitions):
+    for one in cells(REPETITIONS):
         measured.append(one)
         print(one.row, flush=True)
-    if options.save:
+    if "--save" in sys.argv[1:]:
         PAGE.write_text(page(measured), encoding="utf-8")

@@ -88,16 +88,20 @@ def answers(study: Any, tokens: dict[str, list[int]]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "word"),
+    ("tokens", "limit", "word"),
     [
-        ({"dapo": [20, 30, 40], "fipo": [20, 30, 40]}, CEILING),  # the prompt says how long a right answer is
-        ({"dapo": [20, 30, 40], "fipo": [27, 35, 48]}, "contradicted"),  # it does not, and there is no difference
+        ({"dapo": [20, 30, 40], "fipo": [20, 30, 40]}, 72, CEILING),  # the prompt says how long a right answer is
+        ({"dapo": [20, 30, 40], "fipo": [27, 35, 48]}, 72, "contradicted"),  # it does not, and there is no difference
+        ({"dapo": [20, 30, 40], "fipo": [27, 35, 48]}, 31, CEILING),  # no answer may be longer
     ],
 )
-def test_a_claim_of_longer_answers_at_the_ceiling_is_not_testable(tokens: dict[str, list[int]], word: str) -> None:
+def test_a_claim_of_longer_answers_at_the_ceiling_is_not_testable(
+    tokens: dict[str, list[int]], limit: int, word: str
+) -> None:
     length = {"final_response_tokens": {"dapo": 30.0, "fipo": 30.0}}
     study, scores = study_of({"a": two(0.0, columns=length)}, [LENGTH])
-    (found,) = verdicts(answers(study, tokens), scores)
+    configs = {run: {"rollout": {"max_response_tokens": limit}} for run in study.configs}
+    (found,) = verdicts(replace(answers(study, tokens), configs=configs), scores)
     assert found.word == word
 
 
