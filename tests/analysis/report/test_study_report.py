@@ -66,7 +66,8 @@ def test_the_first_screen_has_verdict_effects_cost_and_what_was_not_tested(demo_
     assert all(statement(item) in shown for item in found.verdicts)
     assert "Cost: 23 runs, " in shown
     assert "Not tested: " in shown
-    assert "Runs left out: grpo-seed5 (failed), grpo-seed6 (not started)" in shown
+    assert "Runs left out: grpo-seed5 (failed)." in shown
+    assert "The study is not complete: 1 run of " in shown
 
 
 def test_everything_else_is_folded(page: str) -> None:
@@ -151,9 +152,9 @@ def test_loose_runs_get_figures_without_a_study(
 ) -> None:
     runs = [str(study / "runs/dapo-seed0"), str(study / "runs/dapo-seed1")]
     only = ["--only", "outcomes", "--only", "claims"]
-    assert main(["figures", *runs, *only, "--output_dir", str(tmp_path)]) == 0
+    assert main(["figures", *runs, *only, "--output_dir", str(tmp_path / "out")]) == 0
     # One arm alone has no claim to draw.
-    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "figures/outcomes.png")]
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "out/figures/outcomes.png")]
 
 
 def test_a_study_of_before_roles_is_reported_and_says_what_adds_them(
