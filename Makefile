@@ -81,7 +81,7 @@ study: $(READY)
 # An Optuna search for one loss, or several with the same budget: make sweep LOSS=fipo [SPACE= TRIALS= SEEDS= WORKERS=
 # STORAGE= PRESET= GPUS_PER_TRIAL= STUDY= TRACKING_URI= ARGS=]. SPACE=decay_rate, clip_range, safety_threshold or
 # clip_and_safety is a design of sweeps/studies instead, every value on the same seeds: make sweep SPACE=decay_rate
-# [PRESET= SEEDS= WORKERS= STUDY= ARGS=], SEEDS at most.
+# [PRESET= SEEDS= WORKERS= STUDY= TRACKING_URI= ARGS=], SEEDS at most.
 DESIGN := $(wildcard sweeps/studies/$(SPACE).toml)
 sweep: STUDY = runs/sweep-$(LOSS)-$(notdir $(SPACE))
 sweep: $(if $(DESIGN),design,search)
@@ -100,7 +100,7 @@ design: $(READY)
 	@[ "$(LOSS)" = fipo ] || { echo "error: expected LOSS=fipo with SPACE=$(SPACE), which varies what FIPO alone has, got" \
 	  "LOSS=$(LOSS): leave LOSS out" >&2; exit 2; }
 	@$(PY) -m sweeps study --design $(SPACE) --preset $(PRESET) --study $(STUDY) $(if $(SEEDS),--seeds $(SEEDS)) \
-	  $(if $(WORKERS),--slots $(WORKERS)) $(ARGS); code=$$?; \
+	  $(if $(WORKERS),--slots $(WORKERS)) $(if $(TRACKING_URI),--tracking_uri $(TRACKING_URI)) $(ARGS); code=$$?; \
 	  [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) && exit $$code
 
 # MLflow's own page of the studies in runs/, and Optuna's of one search (STUDY=), on this machine alone. Neither asks for a
