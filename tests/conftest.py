@@ -1,4 +1,4 @@
-"""What all tests share: SIGINT as in a terminal, no MLflow, and the table of faults that several processes add up to."""
+"""What all tests share: SIGINT as in a terminal, no MLflow, and the table of faults that processes add up to."""
 
 import os
 import signal
