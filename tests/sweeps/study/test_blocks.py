@@ -7,6 +7,7 @@ import pytest
 from harness import UsageError
 from sweeps import load_family
 from sweeps.study.blocks import DESIGNS, Design, cells_of, check_blocks, load_design
+from sweeps.study.claims import claims_file
 
 STUDY = load_family("study")
 HEAD = 'title = "t"\nfamily = "study"\npreset = "demo"\nclaims = "none"\nwarm_starts = 3\n'
@@ -27,6 +28,7 @@ def test_shipped_designs_resolve_and_differ_only_where_they_may(name: str) -> No
     design = load_design(name)
     arms, blocks = cells_of(design, load_family(design.family), {})
     check_blocks(blocks, arms, load_family(design.family))
+    assert design.claims == "none" or claims_file(design.claims).is_file()
     assert {arm.name for arm in arms} == {cell.cell for cells in blocks.values() for cell in cells}
 
 

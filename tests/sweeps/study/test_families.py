@@ -6,6 +6,7 @@ from harness import UsageError, flatten, resolve, tree_of
 from sweeps import arms_of, check_differences, differences_between, load_family
 from sweeps.__main__ import LADDER
 from sweeps.study.arms import FAMILIES
+from sweeps.study.claims import claims_file
 from tests.sweeps.family_files import ARMS, HEAD, written
 
 NAMES = sorted(path.stem for path in FAMILIES.glob("*.toml"))
@@ -24,6 +25,7 @@ def test_shipped_families_load_and_all_their_arms_resolve(name: str) -> None:
         assert list(arm.configs) == [0, 1]
         assert [config.run.seed for config in arm.configs.values()] == [0, 1]
     check_differences(differences_between(arms, family), family)
+    assert claims_file(family.claims).is_file()
 
 
 def test_controlled_arms_differ_only_in_what_makes_the_loss() -> None:
