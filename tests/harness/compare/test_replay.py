@@ -11,7 +11,7 @@ from harness.__main__ import main
 from harness.algorithm.batching import plan_minibatches
 from harness.algorithm.state import make_updater
 from harness.algorithm.update import known_logprobs
-from harness.cli.replay import other_config
+from harness.cli.compare import other_config
 from harness.compare.replay import Line, replay_run
 from harness.config.schema import Config
 from harness.errors import UsageError
