@@ -58,7 +58,7 @@ def run_reproduce(options: argparse.Namespace) -> None:
     out = output_folder(options, "reproduced")
     if by_ranks(history.config, [*options.arguments, "--output_dir", str(out)], out, is_new=True):
         return
-    divergence = reproduce(history, out, steps, step_printer(steps), say)
+    divergence = reproduce(history, out, steps, step_printer(steps))
     if not ranks_of(history.config).is_first:
         return
     if divergence:
@@ -104,7 +104,7 @@ def run_replay(options: argparse.Namespace) -> None:
     set_up_torch(history.config.run.threads)
     out = output_folder(options, "replayed")
     compared = []
-    for lines in replay_run(history, other, steps, out, say):
+    for lines in replay_run(history, other, steps, out):
         compared += lines
         say(summary(f"step {lines[0]['step']}" if lines else "a step without updates", lines))
     say(summary(f"all {len(steps)} steps", compared))

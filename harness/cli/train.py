@@ -58,7 +58,7 @@ def run_resume(options: argparse.Namespace) -> None:
     from harness.resume import resume
 
     gc.freeze()
-    folder = resume(path, step_printer(config.run.steps), say)
+    folder = resume(path, step_printer(config.run.steps))
     say(f"finished: {folder.path}")
 
 

@@ -24,7 +24,7 @@ from harness.algorithm.update import KnownLogprobs, Updater, known_logprobs
 from harness.config.resolve import tree_of
 from harness.config.scale import BackendSettings
 from harness.config.schema import Config
-from harness.console import Say
+from harness.console import say
 from harness.errors import UsageError
 from harness.files import Journal, write_json
 from harness.model.lora import exported
@@ -51,14 +51,14 @@ class Replay:
     off: float = 0.0  # largest difference from the recorded old log-probabilities; 0 for an exact replay
 
 
-def replay_run(history: History, other: Config, steps: range, out: Path, say: Say) -> Iterator[list[Line]]:
-    """Yield each step's lines, one per update, and write them to `out`/replay.jsonl; at the end `say` how exact it was.
+def replay_run(history: History, other: Config, steps: range, out: Path) -> Iterator[list[Line]]:
+    """Yield each step's lines, one per update, and write them to `out`/replay.jsonl; at the end says how exact it was.
 
     Starts at the newest checkpoint before the first step, or at the initial weights. Raises UsageError if those are not
     available or the rollouts of a step are not stored.
     """
     refuse_used_folder(out)
-    replay = begin_replay(history, other, steps.start, say)
+    replay = begin_replay(history, other, steps.start)
     check_rollouts(history, range(replay.training.steps_done, steps.stop))
     make_folder(out)
     settings = {"own": tree_of(history.config), "other": tree_of(other)}
@@ -74,10 +74,10 @@ def replay_run(history: History, other: Config, steps: range, out: Path, say: Sa
     say(exactness(replay))
 
 
-def begin_replay(history: History, other: Config, first_step: int, say: Say) -> Replay:
+def begin_replay(history: History, other: Config, first_step: int) -> Replay:
     history, other = replace(history, config=in_this_process(history.config)), in_this_process(other)
     with_reference = history.config.loss.needs_reference or other.loss.needs_reference
-    training = training_at(history, recorded_initial_policy(history, say) if with_reference else None, first_step, say)
+    training = training_at(history, recorded_initial_policy(history) if with_reference else None, first_step)
     own = training.updater
     return Replay(history, training, Updater(own.backend, make_loss(other), other))
 
@@ -88,7 +88,7 @@ def in_this_process(config: Config) -> Config:
     return config.model_copy(update={"backend": BackendSettings(), "engine": engine})
 
 
-def training_at(history: History, reference: Policy | None, step: int, say: Say) -> Training:
+def training_at(history: History, reference: Policy | None, step: int) -> Training:
     """The run's state at the newest usable checkpoint of at most `step` steps, or at its start."""
     for folder in kept_checkpoints(history.path / CHECKPOINTS):
         try:
@@ -97,7 +97,7 @@ def training_at(history: History, reference: Policy | None, step: int, say: Say)
                 return load_checkpoint(folder, state, history.config, reference)
         except FolderFault as fault:
             say(f"note: {fault}; {folder.name} is not used")
-    return begin(history.config, recorded_initial_policy(history, say), reference)
+    return begin(history.config, recorded_initial_policy(history), reference)
 
 
 def replay_step(replay: Replay) -> Iterator[Line]:
