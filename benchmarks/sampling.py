@@ -16,7 +16,7 @@ from benchmarks.arithmetic import Group, cpu_rate, forward_flops
 from benchmarks.frame import Row
 from benchmarks.models import TINY, endless, random_policy
 from benchmarks.timing import interleaved_per_unit, one_thread
-from harness.cli.output import print_warm_start
+from harness.cli.train import print_warm_start
 from harness.model.policy import Policy, load_policy, write_policy
 from harness.randomness import stream
 from harness.rollouts.sampler import Sampling, sample

@@ -2,9 +2,6 @@
 
 import os
 import sys
-from collections.abc import Callable
-
-Say = Callable[[str], None]
 
 _is_silent = False
 

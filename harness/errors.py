@@ -43,21 +43,15 @@ class HarnessError(Exception):
 
 
 class UsageError(HarnessError):
-    """A flag, file or value is invalid. Raised before anything starts."""
-
     exit_code = 2
     code = "wrong_use"
 
 
 class FolderHeld(UsageError):
-    """Another process is writing to the run's folder."""
-
     code = "held"
 
 
 class Stopped(HarnessError):
-    """A signal asked the run to end."""
-
     exit_code = 75
     code = "stopped"
 
@@ -78,32 +72,22 @@ class PeerLost(HarnessError):
 
 
 class GaveUp(HarnessError):
-    """No step so far had anything to learn from, so the weights have not changed."""
-
     code = "gave_up"
 
 
 class Diverged(HarnessError):
-    """A loss, gradient or weight is infinite or not a number."""
-
     code = "diverged"
 
 
 class OutOfMemory(HarnessError):
-    """The device or the host ran out of memory."""
-
     code = "out_of_memory"
 
 
 class DiskFull(HarnessError):
-    """A write failed because the disk is full."""
-
     code = "disk_full"
 
 
 class LockLost(HarnessError):
-    """Another process took over the run's folder, because this one did not renew its lock in time."""
-
     code = "held"
 
 

@@ -17,7 +17,7 @@ from harness.algorithm.loss_metrics import LossRecord, metric_names
 from harness.algorithm.metrics import Metrics, rollout_metrics, training_metrics
 from harness.algorithm.noise import checked_noise, noise_metrics
 from harness.algorithm.nonfinite import NonFinite, check_weights
-from harness.algorithm.state import Training, begin, on_gpu
+from harness.algorithm.state import Training, begin, make_task, on_gpu
 from harness.algorithm.step_updates import StepUpdates
 from harness.algorithm.sync import sync
 from harness.algorithm.update import KnownLogprobs, known_logprobs
@@ -51,7 +51,6 @@ from harness.run.lock import locked
 from harness.run.record import NullRunFolder, RunFolder, refuse_used_folder
 from harness.run.tiny_model import Progress
 from harness.tasks.math.data import data_lines, read_data
-from harness.tasks.registry import make_task
 
 OnStep = Callable[[Metrics], None]
 StopRequested = Callable[[], str | None]

@@ -12,7 +12,7 @@ from harness.algorithm.state import Training, begin
 from harness.backends.ranks import ALONE, Ranks
 from harness.backends.signals import stop_requests
 from harness.backends.torch_setup import set_up_torch
-from harness.console import Say
+from harness.console import say
 from harness.files import Journal, prefix_at, sha256_of, sync, whole_file
 from harness.loop import OnStep, carry_on, held, ranks_of
 from harness.model.policy import Policy
@@ -28,8 +28,8 @@ from harness.tasks.task import prompt_hashes
 RECORD = re.compile(rf"([0-9a-f]{{64}})  ((?:{'|'.join(KINDS)})/step_\d{{6,}}\.parquet|{'|'.join(STARTING)})")
 
 
-def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
-    """Continue the run in the folder with bit-identical results, as if it had never stopped; `say` prints notes.
+def resume(path: Path, on_step: OnStep) -> RunFolder:
+    """Continue the run in the folder with bit-identical results, as if it had never stopped.
 
     With a different number of ranks, sums over ranks may differ in their last bits. Raises UsageError if the folder
     holds no run, the run has finished, or another process is writing to it.
@@ -38,13 +38,13 @@ def resume(path: Path, on_step: OnStep, say: Say) -> RunFolder:
     with stop_requests() as requested, held(path, requested, ranks) as stop_requested:
         history = unfinished(path)
         set_up_torch(history.config.run.threads)
-        reference = recorded_initial_policy(history, say) if history.config.loss.needs_reference else None
-        check_starting(path, say)
-        start = newest_start(history, reference, say, ranks)
+        reference = recorded_initial_policy(history) if history.config.loss.needs_reference else None
+        check_starting(path)
+        start = newest_start(history, reference, ranks)
         check_same_origins(history, start.training, ranks)
         if ranks.is_first:
             keep_until(path, start)
-            note_resume(history, start.training.steps_done, ranks, say)
+            note_resume(history, start.training.steps_done, ranks)
         folder = RunFolder(path) if ranks.is_first else NullRunFolder(path)
         carry_on(history.config, start.training, folder, on_step, stop_requested)
     return folder
@@ -68,7 +68,7 @@ class Start:
     checkpoint: Path | None  # None: the beginning of the run
 
 
-def check_starting(path: Path, say: Say) -> None:
+def check_starting(path: Path) -> None:
     """Print a note for each initial file of the run that has changed since; `read_history` checks the config itself."""
     for line in starting_records(path).splitlines():
         digest, _, name = line.partition("  ")
@@ -76,7 +76,7 @@ def check_starting(path: Path, say: Say) -> None:
             say(f"note: {path / name}: has changed since it was written, so it may describe the run's start wrongly")
 
 
-def newest_start(history: History, reference: Policy | None, say: Say, ranks: Ranks = ALONE) -> Start:
+def newest_start(history: History, reference: Policy | None, ranks: Ranks = ALONE) -> Start:
     """The state at the newest valid checkpoint, or before the first step if there is none."""
     for folder in kept_checkpoints(history.path / CHECKPOINTS):
         try:
@@ -89,7 +89,7 @@ def newest_start(history: History, reference: Policy | None, say: Say, ranks: Ra
             say(f"resuming {history.path} after {training.steps_done} of {history.config.run.steps} steps")
             return Start(training, kept, folder)
     say(f"resuming {history.path} from its start")
-    policy = recorded_initial_policy(history, say)
+    policy = recorded_initial_policy(history)
     kept = {METRICS: b"", RECORDS: starting_records(history.path).encode()}
     return Start(begin(history.config, policy, reference, ranks), kept, None)
 
@@ -162,7 +162,7 @@ def new_folder(parent: Path) -> Path:
     return parent / str(number)
 
 
-def note_resume(history: History, steps_done: int, ranks: Ranks, say: Say) -> None:
+def note_resume(history: History, steps_done: int, ranks: Ranks) -> None:
     """Record when the run was resumed and how the environment differs from the original one; print the differences."""
     differences = differences_here(history.environment, history.config.run.threads, ranks.world)
     for name, (then, now) in differences.items():

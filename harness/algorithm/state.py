@@ -14,7 +14,8 @@ from harness.config.schema import Config
 from harness.model.checkpointing import enable_checkpointing
 from harness.model.policy import Policy
 from harness.rollouts.engine import Actors, Engine, SamplerContext, TorchEngine, own_engine
-from harness.tasks.registry import make_task
+from harness.tasks.chain_sum import CHAIN_SUMS
+from harness.tasks.math.data import MathData, read_data
 from harness.tasks.task import Task
 from losses import LOSSES, Loss
 
@@ -53,6 +54,15 @@ def begin(
             one.model.cuda()
     updater = make_updater(config, policy, ranks)
     return Training(policy, task, reference, updater, Actors(engine, ranks), ledger, Stopwatch())
+
+
+def make_task(config: Config, policy: Policy, data: MathData | None = None) -> Task:
+    """The task, with prompts formatted for the policy's tokenizer. Reads the data files unless `data` is given."""
+    if config.task.task != "math":
+        return CHAIN_SUMS[config.task.task]
+    from harness.tasks.math.task import math_task
+
+    return math_task(data or read_data(config.data), config.data, policy)
 
 
 def on_gpu(config: Config) -> bool:

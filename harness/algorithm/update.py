@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -16,8 +15,7 @@ from harness.algorithm.placebo import placebo_weights
 from harness.backends.backend import Backend
 from harness.backends.phases import progress
 from harness.config.schema import Config
-from harness.model.packing import TokenBatch
-from harness.model.policy import Logprobs, Policy
+from harness.model.policy import Policy
 from losses import Loss, LossBatch, mask_totals, sequence_filter, token_weights
 
 InfluenceWeights = Float[Tensor, "sequence token"]
@@ -31,16 +29,9 @@ class KnownLogprobs:
     reference: Float[Tensor, "sequence token"] | None
 
 
-class Scorer(Protocol):
-    """Anything that computes log-probabilities: a policy or a backend."""
-
-    def logprobs(self, tokens: TokenBatch, temperature: float, /) -> Logprobs:
-        """Log-probabilities and entropies of each response's tokens."""
-
-
 @torch.no_grad()
 def known_logprobs(
-    policy: Scorer, reference: Policy | None, minibatches: list[list[MicroBatch]], temperature: float
+    policy: Policy | Backend, reference: Policy | None, minibatches: list[list[MicroBatch]], temperature: float
 ) -> list[list[KnownLogprobs]]:
     """Old and reference log-probabilities, in the updates' micro-batches, so that the first ratios are exactly 1."""
 

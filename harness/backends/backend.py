@@ -39,7 +39,7 @@ class Backend(Protocol):
         """Whether the tensors from `weights` are reused, so that they must be copied before they are kept."""
 
     def logprobs(self, tokens: TokenBatch, temperature: float) -> Logprobs:
-        """`response_logprobs` under the current weights."""
+        """`Policy.logprobs` under the current weights."""
 
     def zero_grad(self) -> None:
         """Begin an optimizer step."""

@@ -1,1 +1,1 @@
-"""The commands of `python -m harness`, one per file."""
+"""The commands of `python -m harness`."""

@@ -77,13 +77,12 @@ def of_model(options: argparse.Namespace, flags: dict[str, Any]) -> tuple[Config
 
 def answer(asked: Config, weights: str, step: int) -> None:
     """Draw the answers in this process, regardless of the backend that trained the weights, and print the scores."""
-    from harness.algorithm.state import make_engine, on_gpu
+    from harness.algorithm.state import make_engine, make_task, on_gpu
     from harness.backends.torch_setup import set_up_torch
     from harness.evaluation.benchmark import evaluate_model, result_lines
     from harness.rollouts.engine import Actors, SamplerContext
     from harness.run.initial_model import pretrained_policy
     from harness.tasks.math.data import read_data
-    from harness.tasks.registry import make_task
 
     config = asked.model_copy(update={"backend": BackendSettings()})
     out = Path(str(config.run.output_dir))

@@ -2,23 +2,19 @@
 
 import argparse
 import os
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from harness.backends.rendezvous import STORE
-from harness.cli.parser import OneLineParser, Subparsers, add_setting_flags
+from harness.cli.parser import OneLineParser, Start, Subparsers, add_command, add_setting_flags
 from harness.config.resolve import resolve, settings_in
 from harness.config.schema import Config, is_anothers
-
-Start = Callable[[argparse.Namespace], None]
 
 
 def add_with_settings(subparsers: Subparsers, name: str, purpose: str, start: Start) -> OneLineParser:
     """Add a command that takes every setting: from a preset, from a file, or from its own flag."""
-    usage = "%(prog)s [--setting value ...]"
-    parser: OneLineParser = subparsers.add_parser(name, allow_abbrev=False, usage=usage, help=purpose)
-    parser.set_defaults(start=start)
+    parser = add_command(subparsers, name, purpose, start)
+    parser.usage = "%(prog)s [--setting value ...]"
     parser.add_argument("--preset", metavar="NAME", help="settings shipped in harness/presets, or a TOML file")
     parser.add_argument("--config", metavar="FILE", help="settings from TOML, or from a run's config.json")
     add_setting_flags(parser)

@@ -19,6 +19,7 @@ from harness.files import is_disk_full
 
 ROOT = Path(__file__).resolve().parents[2]
 Subparsers = Any  # argparse does not name this type
+Start = Callable[[argparse.Namespace], None]
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -31,6 +32,12 @@ class OneLineParser(argparse.ArgumentParser):
         # no suggestion if the flag is itself a setting, one that this command does not take
         hint = f"did you mean --{near[0]}?" if unknown and near not in ([], [unknown[1]]) else f"see {self.prog} --help"
         raise UsageError(f"{message}: {hint}")
+
+
+def add_command(subparsers: Subparsers, name: str, purpose: str, start: Start) -> OneLineParser:
+    parser: OneLineParser = subparsers.add_parser(name, allow_abbrev=False, help=purpose)
+    parser.set_defaults(start=start)
+    return parser
 
 
 def add_setting_flags(parser: argparse.ArgumentParser, only: str | None = None) -> None:

@@ -2,8 +2,6 @@
 
 import importlib.util
 import os
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +9,6 @@ from harness.backends.launch import launch
 from harness.backends.phases import be_a_rank
 from harness.backends.rendezvous import own_place
 from harness.config.schema import Config
-from harness.console import say
 from harness.errors import RanksFailed, Stopped, UsageError
 from harness.files import json_object, write_json
 from harness.run.folder import METRICS, STATUS
@@ -59,10 +56,3 @@ def noted(failed: RanksFailed, folder: Path) -> RanksFailed:
     if failed.is_final or failed.exit_code == Stopped.exit_code:
         return failed
     return RanksFailed(f"{failed}; resume with: python -m harness resume {folder}", failed.exit_code, failed.code)
-
-
-def print_start(config: Config, arguments: Sequence[str]) -> None:
-    """Print the command that would be run, and on how many ranks."""
-    nproc = config.backend.nproc
-    ranks = "one process" if config.backend.backend == "torch" else f"{nproc} rank{'s' * (nproc > 1)}"
-    say(f"{ranks} on this host: {shlex.join([sys.executable, '-m', 'harness', *arguments])}")

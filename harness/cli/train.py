@@ -1,28 +1,45 @@
-"""`train`: train a model and record the run."""
+"""`train`, `resume` and `prepare`: begin a run, continue a stopped one, build the tiny model that runs start from."""
 
 import argparse
 import gc
+import shlex
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from harness.algorithm.metrics import Metrics
 from harness.cli.flags import add_with_settings, default_folder, resolved
-from harness.cli.output import print_warm_start, step_printer
-from harness.cli.parser import Subparsers
-from harness.cli.ranks import by_ranks, print_start
+from harness.cli.parser import Subparsers, add_command
+from harness.cli.ranks import by_ranks
+from harness.config.resolve import resolve
+from harness.config.schema import Config
 from harness.console import say
+from harness.errors import UsageError
+from harness.run.history import unfinished
 
 
 def add(subparsers: Subparsers) -> None:
-    parser = add_with_settings(subparsers, "train", "train a model under one loss and record the run", run)
+    parser = add_with_settings(subparsers, "train", "train a model under one loss and record the run", run_train)
     parser.add_argument("--dry_run", action="store_true", help="print the command that would be run, and exit")
+    parser = add_command(subparsers, "resume", "continue a stopped run as if it had never stopped", run_resume)
+    parser.add_argument("run", metavar="RUN", help="folder of an unfinished run")
+    parser.add_argument(
+        "--nproc", type=int, metavar="int", help="ranks to start on this host (default: as recorded in the run)"
+    )
+    parser = add_command(subparsers, "prepare", "build and cache the tiny model for a config", run_prepare)
+    parser.add_argument("--config", metavar="FILE", required=True, help="settings from TOML or JSON")
 
 
-def run(options: argparse.Namespace) -> None:
+def run_train(options: argparse.Namespace) -> None:
     config = resolved(options)
     given = config.run.output_dir
     path = Path(given) if given else default_folder(f"{config.loss.loss_type}-seed{config.run.seed}")
     arguments = [*options.arguments, "--output_dir", str(path)]
     if options.dry_run:
-        print_start(config, [word for word in arguments if word != "--dry_run"])
+        nproc = config.backend.nproc
+        ranks = "one process" if config.backend.backend == "torch" else f"{nproc} rank{'s' * (nproc > 1)}"
+        words = [word for word in arguments if word != "--dry_run"]
+        say(f"{ranks} on this host: {shlex.join([sys.executable, '-m', 'harness', *words])}")
         return
     if by_ranks(config, arguments, path, is_new=True):
         return
@@ -31,3 +48,58 @@ def run(options: argparse.Namespace) -> None:
     gc.freeze()  # imports never become garbage; without this every full collection would scan them
     folder = train(config, path, step_printer(config.run.steps), print_warm_start)
     say(f"finished: {folder.path}")
+
+
+def run_resume(options: argparse.Namespace) -> None:
+    path = Path(options.run)
+    config = with_nproc(unfinished(path).config, options.nproc)
+    if by_ranks(config, options.arguments, path, is_new=False):
+        return
+    from harness.resume import resume
+
+    gc.freeze()
+    folder = resume(path, step_printer(config.run.steps))
+    say(f"finished: {folder.path}")
+
+
+def with_nproc(config: Config, nproc: int | None) -> Config:
+    """The config with another number of ranks. Raises UsageError for several ranks under --backend torch."""
+    if nproc is None:
+        return config
+    if nproc < 1 or (nproc > 1 and config.backend.backend == "torch"):
+        expected = "1 or more" if nproc < 1 else "1 for a run with --backend torch, which is one process"
+        raise UsageError(f"--nproc: expected {expected}, got {nproc}")
+    return config.model_copy(update={"backend": config.backend.model_copy(update={"nproc": nproc})})
+
+
+def run_prepare(options: argparse.Namespace) -> None:
+    """Build and cache the config's tiny model, so that many runs can start at the same time without waiting for it."""
+    config = resolve({}, config_file=options.config)
+    from harness.backends.torch_setup import set_up_torch
+    from harness.run.initial_model import initial_policy
+
+    set_up_torch(config.run.threads)
+    initial_policy(config, print_warm_start)
+    print("ready")
+
+
+def print_warm_start(done: int, total: int) -> None:
+    if done == 1 or done % max(1, total // 10) == 0:
+        say(f"warm start: step {done}/{total}")
+
+
+def step_printer(steps: int) -> Callable[[Metrics], None]:
+    """A function that prints a line per training step, with the time left at the pace so far."""
+
+    def show(metrics: Metrics) -> None:
+        done = int(metrics["step"] or 0) + 1
+        left = float(metrics["time/elapsed_s"] or 0) / done * (steps - done)
+        share = metrics["rollout/unchecked_share"]
+        unchecked = f"unchecked {share:.1%}  " if share else ""
+        say(
+            f"step {done}/{steps}  accuracy {metrics['rollout/accuracy']:.3f}  "
+            f"tokens {metrics['rollout/response_tokens_mean']:.1f}  entropy {metrics['rollout/entropy']:.3f}  "
+            f"rounds {metrics['rollout/sampling_rounds']}  {unchecked}{left:.0f} s left"
+        )
+
+    return show

@@ -6,17 +6,15 @@ determine the next weights. After the first differing token everything differs, 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from harness.config.differences import settings_that_differ
 from harness.config.resolve import tree_of
-from harness.errors import UsageError
+from harness.errors import as_usage_error
 from harness.run.environment import differing
 from harness.run.history import History, Row
 
@@ -128,11 +126,18 @@ def metrics_differ(step: int, line: Row, other: Row) -> Iterator[Divergence]:
 
 
 def weights_differ(ours: History, theirs: History) -> Divergence | None:
-    """The first tensor of the final weights that differs, or None; compared only if both runs have finished."""
+    """The first tensor of the final weights that differs, or None; compared only if both runs have finished.
+
+    Raises UsageError if a file is damaged.
+    """
     files = [run.final_weights / "model.safetensors" for run in (ours, theirs)]
     if not all(file.is_file() for file in files):
         return None
-    a, b = (read_weights(file) for file in files)
+    loaded: list[dict[str, torch.Tensor]] = []
+    for file in files:
+        with as_usage_error(f"{file}: expected weights in safetensors, got"):
+            loaded.append(load_file(file))
+    a, b = loaded
     for name in sorted({**a, **b}):
         if name not in a or name not in b or a[name].shape != b[name].shape:
             return Divergence(None, FINAL_WEIGHTS, f"{name} is not in both with the same shape")
@@ -140,14 +145,6 @@ def weights_differ(ours: History, theirs: History) -> Divergence | None:
             largest = float((a[name].double() - b[name].double()).abs().max())
             return Divergence(None, FINAL_WEIGHTS, f"{name} differs by up to {largest:.3g}")
     return None
-
-
-def read_weights(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors in a safetensors file, by name. Raises UsageError if the file is damaged."""
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise UsageError(f"{file}: expected weights in safetensors, got: {error}") from None
 
 
 def explained(ours: History, theirs: History, divergence: Divergence) -> list[str]:

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,19 @@ from harness.algorithm.update import KnownLogprobs, Updater, known_logprobs
 from harness.config.resolve import tree_of
 from harness.config.scale import BackendSettings
 from harness.config.schema import Config
-from harness.console import Say
+from harness.console import say
+from harness.errors import UsageError
 from harness.files import Journal, write_json
 from harness.model.lora import exported
 from harness.model.policy import Policy, load_policy
+from harness.rollouts.collect import Group, Response
 from harness.run.checkpoint import kept_checkpoints, load_checkpoint, read_state
 from harness.run.environment import tensors_sha256
 from harness.run.folder import CHECKPOINTS, FolderFault, check_manifest
 from harness.run.history import History, Row
 from harness.run.initial_model import recorded_initial_policy
 from harness.run.record import make_folder, refuse_used_folder
-from harness.run.recorded_rollouts import check_rollouts, groups_of, trained_rows
+from harness.tasks.task import Grade, Problem
 
 Line = dict[str, Any]
 
@@ -48,14 +51,14 @@ class Replay:
     off: float = 0.0  # largest difference from the recorded old log-probabilities; 0 for an exact replay
 
 
-def replay_run(history: History, other: Config, steps: range, out: Path, say: Say) -> Iterator[list[Line]]:
-    """Yield each step's lines, one per update, and write them to `out`/replay.jsonl; at the end `say` how exact it was.
+def replay_run(history: History, other: Config, steps: range, out: Path) -> Iterator[list[Line]]:
+    """Yield each step's lines, one per update, and write them to `out`/replay.jsonl; at the end says how exact it was.
 
     Starts at the newest checkpoint before the first step, or at the initial weights. Raises UsageError if those are not
     available or the rollouts of a step are not stored.
     """
     refuse_used_folder(out)
-    replay = begin_replay(history, other, steps.start, say)
+    replay = begin_replay(history, other, steps.start)
     check_rollouts(history, range(replay.training.steps_done, steps.stop))
     make_folder(out)
     settings = {"own": tree_of(history.config), "other": tree_of(other)}
@@ -71,10 +74,10 @@ def replay_run(history: History, other: Config, steps: range, out: Path, say: Sa
     say(exactness(replay))
 
 
-def begin_replay(history: History, other: Config, first_step: int, say: Say) -> Replay:
+def begin_replay(history: History, other: Config, first_step: int) -> Replay:
     history, other = replace(history, config=in_this_process(history.config)), in_this_process(other)
     with_reference = history.config.loss.needs_reference or other.loss.needs_reference
-    training = training_at(history, recorded_initial_policy(history, say) if with_reference else None, first_step, say)
+    training = training_at(history, recorded_initial_policy(history) if with_reference else None, first_step)
     own = training.updater
     return Replay(history, training, Updater(own.backend, make_loss(other), other))
 
@@ -85,7 +88,7 @@ def in_this_process(config: Config) -> Config:
     return config.model_copy(update={"backend": BackendSettings(), "engine": engine})
 
 
-def training_at(history: History, reference: Policy | None, step: int, say: Say) -> Training:
+def training_at(history: History, reference: Policy | None, step: int) -> Training:
     """The run's state at the newest usable checkpoint of at most `step` steps, or at its start."""
     for folder in kept_checkpoints(history.path / CHECKPOINTS):
         try:
@@ -94,7 +97,7 @@ def training_at(history: History, reference: Policy | None, step: int, say: Say)
                 return load_checkpoint(folder, state, history.config, reference)
         except FolderFault as fault:
             say(f"note: {fault}; {folder.name} is not used")
-    return begin(history.config, recorded_initial_policy(history, say), reference)
+    return begin(history.config, recorded_initial_policy(history), reference)
 
 
 def replay_step(replay: Replay) -> Iterator[Line]:
@@ -168,3 +171,47 @@ def exactness(replay: Replay) -> str:
     final = load_policy(str(history.final_weights), history.config.model.dtype)
     same = tensors_sha256(exported(final.model)) == tensors_sha256(exported(replay.training.policy.model))
     return f"{followed}; the final weights are {'identical to' if same else 'not'} those of the run"
+
+
+def check_rollouts(history: History, steps: range) -> None:
+    """Raise UsageError unless the rollouts of all these steps are stored."""
+    missing = [step for step in steps if not history.has_table("rollouts", step)]
+    if missing:
+        raise UsageError(
+            f"{history.path}: expected stored rollouts of steps {steps.start} to {steps.stop - 1}, got none of step "
+            f"{missing[0]}: use a run made with --record_rollouts all, or start at a checkpoint with --first_step"
+        )
+
+
+def trained_rows(history: History, step: int) -> list[Row]:
+    """The rows of the responses that a step trained on, in the order of their prompts."""
+    rows = history.table("rollouts", step) or []
+    if rows and "old_logprobs" not in rows[0]:
+        raise UsageError(
+            f"{history.path}: expected rollouts with old_logprobs and target, got those of an older version"
+        )
+    return [row for row in rows if row["trained"]]
+
+
+def groups_of(rows: Sequence[Row], policy: Policy) -> list[Group]:
+    """The responses, grouped by prompt. Scores and entropies are not recorded, so they are NaN."""
+    groups = groupby(rows, key=lambda row: str(row["prompt_id"]))
+    return [[response_of(row, policy) for row in group] for _, group in groups]
+
+
+def response_of(row: Row, policy: Policy) -> Response:
+    return Response(
+        problem=Problem(row["prompt"], row["target"]),
+        step=row["step"],
+        sample=row["sample"],
+        round=row["round"],
+        prompt_tokens=policy.encode(row["prompt"]),
+        tokens=row["tokens"],
+        text=row["text"],
+        entropy_sum=math.nan,
+        sampler_logprobs=row.get("sampler_logprobs") or [math.nan] * len(row["tokens"]),
+        truncated=row["truncated"],
+        grade=Grade(row["outcome"], None, row["why"]),
+        score=math.nan,
+        reward=row["reward"],
+    )

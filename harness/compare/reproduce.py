@@ -5,7 +5,7 @@ from pathlib import Path
 from harness.algorithm.metrics import Metrics
 from harness.backends.torch_setup import set_up_torch
 from harness.compare.divergence import Divergence, first_divergence, shown
-from harness.console import Say
+from harness.console import say
 from harness.errors import GaveUp, Stopped, UsageError
 from harness.loop import Beginning, OnStep, ranks_of, train
 from harness.run.environment import FINGERPRINT, differences_here
@@ -17,7 +17,7 @@ class FarEnough(Stopped):
     """All steps to be compared are done."""
 
 
-def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Say) -> Divergence | None:
+def reproduce(run: History, out: Path, until: int, on_step: OnStep) -> Divergence | None:
     """Repeat the run's first `until` steps in `out`; returns the first difference from the recorded ones, or None.
 
     Prints differences of the environment first. Raises UsageError if the initial weights are not available.
@@ -28,7 +28,7 @@ def reproduce(run: History, out: Path, until: int, on_step: OnStep, say: Say) ->
     if any(name in differences for name in FINGERPRINT):
         say("so results may differ here in the last bits, and a single flipped token changes everything after it")
     set_up_torch(run.config.run.threads)
-    policy = recorded_initial_policy(run, say)
+    policy = recorded_initial_policy(run)
 
     def stop_there(metrics: Metrics) -> None:
         on_step(metrics)

@@ -26,18 +26,6 @@ AUTHORS, VERL, SWIFT = "the authors' code", "verl (vanilla)", "ms-swift 4.6.0"
 TRL, TRL_PR, SLIME = "TRL 1.16.0", "TRL PR 5434", "slime PR 1801"
 WITHOUT_FIPO, FIPO_ALONE = {VERL, TRL}, {AUTHORS, TRL_PR, SLIME}
 EVERYONE = WITHOUT_FIPO | FIPO_ALONE | {SWIFT}
-PLACEBOS = {
-    "none": "",
-    "sign_mean": ", then their mean per sign of A over the optimizer step (a placebo)",
-    "response_mean": ", then replaced by the mean weight of the response (a placebo)",
-    "shuffle_within": ", then permuted within each response (a placebo)",
-    "shuffle_batch": ", then permuted over the optimizer step (a placebo)",
-}
-AVERAGES = {
-    "token_mean": "sum of L over the optimizer step / its response tokens",
-    "sequence_mean": "mean over the optimizer step's responses of each one's mean L",
-    "constant": "sum of L over the optimizer step / (its responses x the response limit)",
-}
 
 
 @dataclass(frozen=True)
@@ -138,7 +126,7 @@ def influence_weight(loss: LossSettings) -> Step:
     low, high = weight_bounds(loss.fipo_clip_range, loss.fipo_clip_high_only, loss.fipo_weight_bound)
     weight = f"clip(exp(F), {low:g}, {high:g})" if high < float("inf") else f"exp(F), F cut at {EXPONENT:.1f}"
     ours = "no bound" if loss.fipo_weight_bound is None else f"at most {loss.fipo_weight_bound:g}"
-    formula = f"f = {weight}{PLACEBOS[loss.fipo_placebo]}; no gradient"
+    formula = f"f = {weight}{FACTS['influence weight']['placebos'][loss.fipo_placebo]}; no gradient"
     return described("influence weight", loss, formula, ours, EVERYONE if loss.fipo_clip_range else ())
 
 
@@ -172,7 +160,9 @@ def response_filter(loss: LossSettings) -> Step:
 
 
 def averaging(loss: LossSettings) -> Step:
-    step = described("averaging", loss, f"{AVERAGES[loss.averaging]}; all micro-batches and ranks together")
+    step = described(
+        "averaging", loss, f"{FACTS['averaging']['formulas'][loss.averaging]}; all micro-batches and ranks together"
+    )
     mean = "mean of the responses' means" if loss.averaging == "sequence_mean" else "token mean"
     return replace(step, elsewhere=tuple(line.format(mean=mean) for line in step.elsewhere))
 

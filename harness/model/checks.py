@@ -93,7 +93,7 @@ def require_supported_attention(network: Any, model: str) -> None:
 def require_linear_head(network: Any, model: str) -> None:
     """Raise UsageError unless the logits are a linear function of the last hidden states.
 
-    `response_logprobs` assumes it. Compares our logits with those of the model's own forward pass and attention.
+    `Policy.logprobs` assumes it. Compares our logits with those of the model's own forward pass and attention.
     """
     head = network.get_output_embeddings()
     prompt, responses = [0, 1, 2], [[2, 1, 0], [1, 1, 2, 0]]

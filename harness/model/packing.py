@@ -82,12 +82,6 @@ class Packed:
                 start += width
         return torch.from_numpy(seats).to(self.device)
 
-    @property
-    def padding(self) -> float:
-        """Padding cells per real cell."""
-        real = sum(map(len, self.texts))
-        return sum(rows * width for rows, width in self.shapes) / real - 1
-
     def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:  # noqa: ARG002
         """The output [1, place, head, size] of causal attention within each text."""
         if len(self.texts) == 1:

@@ -53,7 +53,16 @@ class Policy:
         return replace(self, model=copy.deepcopy(self.model))
 
     def logprobs(self, batch: TokenBatch, temperature: float) -> Logprobs:
-        return response_logprobs(self, batch, temperature)
+        """log pi(token | prefix) of each response token, and the entropy (nats, no gradient) of its distribution.
+
+        Both are taken at the sampling temperature, are float32 regardless of the model's dtype, and are 0 past the end
+        of a response.
+        """
+        states = last_hidden_states(self.model, batch.tokens[None], batch.positions[None], batch.layout)[0]
+        head: Tensor = self.model.get_output_embeddings().weight
+        before = states.index_select(0, batch.predictors)
+        logprobs, entropy = token_logprobs(before, head, batch.targets, temperature)
+        return batch.spread(logprobs), batch.spread(entropy)
 
     def encode(self, text: str) -> list[int]:
         """The prompt's tokens, including special tokens that the tokenizer prepends but not those that it appends.
@@ -85,19 +94,6 @@ def encoded(tokenizer: Any, text: str) -> tuple[int, ...]:
     read = tokenizer(text, return_special_tokens_mask=True)
     own = [place for place, is_added in enumerate(read["special_tokens_mask"]) if not is_added]
     return tuple(read["input_ids"][: own[-1] + 1 if own else 0])
-
-
-def response_logprobs(policy: Policy, batch: TokenBatch, temperature: float) -> Logprobs:
-    """log pi(token | prefix) of each response token, and the entropy (nats, no gradient) of its distribution.
-
-    Both are taken at the sampling temperature, are float32 regardless of the model's dtype, and are 0 past the end of a
-    response.
-    """
-    states = last_hidden_states(policy.model, batch.tokens[None], batch.positions[None], batch.layout)[0]
-    head: Tensor = policy.model.get_output_embeddings().weight
-    before = states.index_select(0, batch.predictors)
-    logprobs, entropy = token_logprobs(before, head, batch.targets, temperature)
-    return batch.spread(logprobs), batch.spread(entropy)
 
 
 def own_tensors(module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -100,10 +100,6 @@ class Decoding:
                 store[layer] = kept.new_empty(rows, heads, columns, size)
                 store[layer][:, :, : self.column] = kept[:, :, : self.column]
 
-    @property
-    def cache_bytes(self) -> int:
-        return sum(kept.nbytes for kept in (*self.keys, *self.values))
-
 
 def read_prompts(
     model: Any, prompts: list[list[int]], per_prompt: int, limit: int

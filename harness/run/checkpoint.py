@@ -16,7 +16,6 @@ from harness.algorithm.state import Training, begin
 from harness.backends.backend import MOMENTS, Tensors, trained_parameters
 from harness.backends.ranks import ALONE, Ranks
 from harness.config.schema import Config
-from harness.console import say
 from harness.errors import UsageError
 from harness.files import Mark, write_json
 from harness.model.policy import Policy, write_policy
@@ -162,7 +161,7 @@ def load_checkpoint(
 def load_trained(folder: Path, config: Config) -> tuple[Policy, Tensors]:
     """The policy of a checkpoint, and its adapters or master weights; empty if there are none."""
     lora = config.model.lora_rank
-    initial = recorded_initial_policy(read_history(folder.parents[1]), say) if lora else None
+    initial = recorded_initial_policy(read_history(folder.parents[1])) if lora else None
     policy = initial or pretrained_policy(str(folder), config)
     if not (folder / TRAINED).is_file():
         return policy, {}

@@ -1,7 +1,7 @@
 """Loads the policy that a run starts from, or trains it for the tiny model."""
 
 from harness.config.schema import Config
-from harness.console import Say
+from harness.console import say
 from harness.errors import UsageError
 from harness.model.checkpointing import check_checkpointing
 from harness.model.lora import check_export, note_frozen_experts, with_adapters
@@ -51,7 +51,7 @@ def pretrained_policy(model: str, config: Config) -> Policy:
     return policy
 
 
-def recorded_initial_policy(history: History, say: Say) -> Policy:
+def recorded_initial_policy(history: History) -> Policy:
     """The policy that a recorded run started from: as the run saved it, or else rebuilt or loaded again.
 
     Raises UsageError if the weights differ from those that the run recorded.

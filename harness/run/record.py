@@ -238,15 +238,9 @@ class NullRunFolder(RunFolder):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def set_status(
-        self, state: str, reason: str | None, exit_code: int | None, steps_done: int, code: str | None = None
-    ) -> None: ...
+    def ignore(self, *_: Any, **__: Any) -> None: ...
 
-    def add_metrics(self, metrics: Metrics) -> None: ...
-
-    def add_table(self, kind: str, step: int, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None: ...
-
-    def add_step(self, step: int, rollouts: Rollouts, record: LossRecord, trained: Trained, policy: Policy) -> None: ...
+    set_status = add_metrics = add_table = add_step = ignore
 
     def add_nonfinite(self, step: int, update: int, fault: NonFinite, minibatch: list[MicroBatch]) -> Path:  # noqa: ARG002
         return self.path / NONFINITE  # only the first rank saves its share of the batch

@@ -11,7 +11,7 @@ from analysis.figures.catalogue import PAPER, STUDY
 from analysis.figures.paper import FIGURES, arms_for
 from analysis.records.study import read
 from harness.__main__ import main as harness
-from harness.cli.commands import COMMANDS as HARNESS
+from harness.cli import evaluate
 from harness.cli.parser import OneLineParser
 from harness.tasks.math.files import shipped
 from sweeps.__main__ import CONTROLLED, LADDER, add_compare, add_study
@@ -91,8 +91,7 @@ def test_a_command_that_prints_settings(words: list[str], capsys: pytest.Capture
 def test_a_command_that_evaluates(words: list[str]) -> None:
     parser = OneLineParser(allow_abbrev=False)
     subparsers = parser.add_subparsers(dest="command", required=True)
-    for command in HARNESS:
-        command.add(subparsers)
+    evaluate.add(subparsers)
     given = parser.parse_args(words)
     assert set(given.suite.split(",")) <= set(shipped())
 

@@ -62,6 +62,6 @@ def going_on(config: Config, run: Path, on_step: OnStep = ignore) -> Callable[[]
         if not run.exists():
             train(config, run, on_step)
         elif not status.exists() or b'"finished"' not in status.read_bytes():
-            resume(run, on_step, print)
+            resume(run, on_step)
 
     return go_on

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from harness.cli.output import print_warm_start
+from harness.cli.train import print_warm_start
 from harness.config.resolve import resolve
 from harness.loop import train
 from tests.harness.runs import ignore

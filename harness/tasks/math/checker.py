@@ -7,7 +7,10 @@ unchecked  unknown: the comparison hung, crashed, needed too much memory, or was
 
 import importlib.util
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UsageError
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 Verdict = tuple[Outcome, str | None]
 
+ANSWERS = Path(__file__).with_name("known_answers.toml")
 CACHED = 100_000
 # A tower of exponents, an exponent of seven digits, the factorial of a five-digit number or of a factorial.
 TOO_LARGE = re.compile(
@@ -47,23 +51,21 @@ class MathChecker:
                 "run python -m pip install math-verify==0.9.0"
             )
         self.busy = busy
-        self.started: MathWorkers | None = None
         self.answer_format: AnswerFormat = answer_format
         self.known: dict[tuple[str, str], Verdict] = {}
 
-    @property
+    @cached_property
     def workers(self) -> "MathWorkers":
         """The pool of workers, which is started on first use."""
         from harness.tasks.math.workers import MathWorkers
 
-        self.started = self.started or MathWorkers(self.busy)
-        return self.started
+        return MathWorkers(self.busy)
 
     def close(self) -> None:
         """Stop the workers, if they were started."""
-        if self.started:
-            self.started.close()
-            self.started = None
+        if "workers" in vars(self):
+            self.workers.close()
+            del self.workers
 
     def check(self, pairs: Iterable[tuple[str, str]]) -> list[Grade]:
         """The grade of each (gold answer, response) pair, in order."""
@@ -114,51 +116,11 @@ def graded(verdict: Verdict, answer: str) -> Grade:
     return Grade(verdict[0], answer, verdict[1])
 
 
-# Known answers, graded before training: with a checker that fails silently every response would get the same reward.
-Known = tuple[str, str, Outcome]  # gold answer, response, outcome
-
-BOXED: tuple[Known, ...] = (
-    ("5", r"\boxed{5}", "right"),
-    ("5", r"<think>\boxed{6}, no: \boxed{7}</think> So $\boxed{5}$.", "right"),
-    (r"\frac{1}{2}", r"\boxed{0.5}", "right"),
-    ("x^2+2x+1", r"\boxed{(x+1)^2}", "right"),
-    ("(1,2]", r"\boxed{(1, \frac{4}{2}]}", "right"),
-    ("1,2", r"\boxed{\{2, 1\}}", "right"),
-    ("12345", r"\boxed{12,345}", "right"),
-    ("1", r"\boxed{x = 1}", "right"),
-    ("5", r"\boxed{5\text{ cm}}", "right"),
-    ("5000000", r"\boxed{5\text{ million}}", "right"),
-    ("5", r"\boxed{5\text{ million}}", "wrong"),
-    (r"\text{east}", r"\boxed{\text{seat}}", "wrong"),
-    ("5", r"\boxed{6}", "wrong"),
-    ("5", "The answer is 5.", "wrong"),
-    ("5", r"<think>\boxed{5}</think> I am not sure.", "wrong"),
-    ("5", r"\boxed{5} or \boxed{6}", "wrong"),
-    ("5", r"\boxed{6 = 5}", "wrong"),
-    ("11", r"\boxed{5 6}", "wrong"),
-    ("1/3", r"\boxed{.3333}", "wrong"),
-    ("(1,2)", r"\boxed{(2,1)}", "wrong"),
-    ("1275", r"\boxed{\sum_{i=1}^{50} i}", "wrong"),
-    ("5", rf"\boxed{{{500 * '-'}5}}", "unchecked"),  # too deep for the parser
-    ("5", r"\boxed{9^{9^{9^{9}}}}", "unchecked"),
-)
-ANSWER_LINE: tuple[Known, ...] = (
-    ("5", "So it is five.\nAnswer: 5", "right"),
-    ("5", "Answer: 6, no.\nAnswer: $5$.", "right"),
-    ("5", r"**answer:** none yet" "\n" r"Answer: \boxed{5}", "right"),
-    ("5", "**Answer:** `5`</s>", "right"),
-    ("5", "Answer:\n\n5", "right"),
-    ("5", "The answer is 5.", "wrong"),
-    ("5", "Answer: 6", "wrong"),
-    ("5", "Answer: 5\nAnswer: 6", "wrong"),
-    ("5", r"\boxed{5}", "wrong"),
-    ("5", f"Answer: 5\n{'It is so. ' * 31}", "wrong"),  # too far from the end
-    ("5", "Answer: 9^{9^{9^{9}}}", "unchecked"),
-)
-KNOWN: dict[AnswerFormat, tuple[Known, ...]] = {"boxed": BOXED, "answer_line": ANSWER_LINE}
+Known = Sequence[tuple[str, str, Outcome]]  # gold answer, response, outcome
+KNOWN: dict[AnswerFormat, Known] = tomllib.loads(ANSWERS.read_text(encoding="utf-8"))  # type: ignore[assignment]
 
 
-def self_test(check: Callable[[Sequence[tuple[str, str]]], list[Grade]], known: Sequence[Known] = BOXED) -> None:
+def self_test(check: Callable[[Sequence[tuple[str, str]]], list[Grade]], known: Known = KNOWN["boxed"]) -> None:
     """Raise HarnessError if a known answer is not graded as expected."""
     grades = check([(gold, response) for gold, response, _ in known])
     for (gold, response, outcome), grade in zip(known, grades, strict=True):

@@ -1,4 +1,4 @@
-r"""Recognizes the unit of an answer. Only the units listed here count.
+r"""Recognizes the unit of an answer. Only the units listed in units.toml count.
 
 A unit stands at the end of a list element, or before it if it is a currency sign. All spellings of a unit are equal:
 5 km/h is 5 kilometers per hour. Units are never converted: 5 cm is not 50 mm. A word that changes the number
@@ -6,28 +6,15 @@ A unit stands at the end of a list element, or before it if it is a currency sig
 """
 
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from harness.tasks.math.words import PROSE
 
+UNITS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 PREFIXES = {"": "", "k": "kilo", "M": "mega", "G": "giga", "d": "deci", "c": "centi", "m": "milli", "n": "nano"}
-METRIC = """m meter metre; g gram gramme; L l liter litre; s second; N newton; J joule; W watt; V volt; A ampere amp;
-Pa pascal; Hz hertz; eV electronvolt; mol mole; cal calorie"""
-# Spellings of each unit, the canonical one first; plurals are added.
-OTHERS = """inch in inches; foot ft feet; yard yd; mile mi; mile/h mph; km/h kmh kph kmph; acre; hectare ha; ton tonne
-t; pound lb; ounce oz; gallon gal; quart qt; pint pt; cup; teaspoon tsp; tablespoon tbsp; s sec; minute min; h hour hr;
-day; week wk; month; year yr; degree deg; radian rad; ohm; coulomb; bit; byte; unit; dollar USD; cent; euro EUR;
-pound GBP; penny pence pennies; yen JPY; yuan CNY; rupee INR Rs"""
-COUNTED = """apple; orange; banana; egg; cookie; cake; pie; pizza; slice; piece; candy candies; ticket; book; page;
-card; coin; marble; ball; balloon; sticker; toy; box; bag; bottle; flower; tree; animal; dog; cat; cow;
-chicken; fish; bird; car; bus; person people; child children; student; teacher; boy; girl; man men; woman
-women; worker; player; team; class; family families; house; room; seat; chair; table; point; mark; goal;
-game; vote; step; side; edge; vertex vertices; diagonal; triangle; tile; block; integer; digit; solution;
-way; arrangement; permutation; combination; outcome; subset; can; pencil; fruit; pack; leg; pen; stamp;
-customer; kid; cupcake; question; pet; wheel; word; tomato; friend; crayon; plant; shirt; item; pill; leaf
-leaves; doll; letter; trip; passenger; glass; bead; rose; photo; sheet; song; sandwich; brownie; employee;
-serving; picture; movie; jar; notebook; member; goat; duck; lemon; seed; brick"""
 SIGNS = {r"\$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
 
 # Outside \text these are products of variables, as is any other pair of letters without a space before it.
@@ -37,10 +24,10 @@ ATTACHED = frozenset(("km", "cm", "mm", "kg", "ft", "lb", "oz", "hr"))
 
 def spellings() -> Iterator[tuple[str, str]]:
     """Pairs of a spelling and the unit's canonical name."""
-    for group in f"{OTHERS};{COUNTED}".split(";"):
+    for group in (*UNITS["others"], *UNITS["counted"]):
         first, *others = group.split()
         yield from ((spelling, first) for word in (first, *others) for spelling in (word, f"{word}s", f"{word}es"))
-    for group in METRIC.split(";"):
+    for group in UNITS["metric"]:
         first, *others = group.split()
         for short, long in PREFIXES.items():
             yield short + first, short + first

@@ -95,7 +95,7 @@ def test_it_gives_up_where_it_would_have_without_a_stop(model_folder: str, tmp_p
     with pytest.raises(Exception, match="stopped after 2 steps"):
         train(hopeless(model_folder), tmp_path / "run", stop_after(2))
     with pytest.raises(HarnessError, match="gave up after 3 steps"):
-        resume(tmp_path / "run", runs.ignore, print)
+        resume(tmp_path / "run", runs.ignore)
 
 
 @pytest.mark.train

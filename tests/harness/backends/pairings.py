@@ -148,7 +148,7 @@ def main(folder: Path, names: list[str]) -> None:
             refuse_to_step(str(folder / "model"), int(stage), offload)
             (folder / f"{name}-rank{os.environ['RANK']}").touch()
         elif name.endswith("+"):
-            resume(path, ignore, print)
+            resume(path, ignore)
         elif name.endswith("!"):
             with suppress(Stopped):
                 train(config_of(str(folder / "model"), plain, world), path, stop_after(3))

@@ -1,6 +1,8 @@
 import hashlib
+import io
 import json
 import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from harness.__main__ import main
 from harness.algorithm.batching import plan_minibatches
 from harness.algorithm.state import make_updater
 from harness.algorithm.update import known_logprobs
-from harness.cli.replay import other_config
+from harness.cli.compare import other_config
 from harness.compare.replay import Line, replay_run
 from harness.config.schema import Config
 from harness.errors import UsageError
@@ -45,11 +47,12 @@ def copied(run: Path, tmp_path: Path) -> Path:
 
 def replayed(run: Path, out: Path, steps: range | None = None, **flags: Any) -> tuple[list[Line], str]:
     """The lines, and what was said of how exact they are."""
-    history, said = read_history(run), []
+    history = read_history(run)
     given = {name: str(value) for name, value in flags.items()}
     steps = steps or range(history.steps_done)
-    replay = replay_run(history, other_config(history.config, given), steps, out, said.append)
-    return [line for lines in replay for line in lines], said[-1]
+    with redirect_stdout(io.StringIO()) as said:
+        replay = list(replay_run(history, other_config(history.config, given), steps, out))
+    return [line for lines in replay for line in lines], said.getvalue().splitlines()[-1]
 
 
 def hashes(folder: Path) -> dict[Path, str]:

@@ -26,8 +26,7 @@ def drift(reference: Path, out: Path) -> list[str]:
     run = read_history(reference)
     here = differences_here(run.environment, run.config.run.threads)
     decisive = {name: here[name] for name in FINGERPRINT if name in here}
-    said: list[str] = []
-    divergence = reproduce(run, out, 1 if decisive else run.steps_done, ignore, said.append)
+    divergence = reproduce(run, out, 1 if decisive else run.steps_done, ignore)
     again = read_history(out)
     if not decisive:
         return explained(run, again, divergence) if divergence else []

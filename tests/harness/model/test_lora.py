@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from harness.loop import train
 from harness.model.lora import exported, with_adapters
 from harness.model.packing import pack_batch
-from harness.model.policy import Policy, load_policy, response_logprobs
+from harness.model.policy import Policy, load_policy
 from harness.resume import resume
 from harness.run.environment import model_sha256
 from harness.run.record import RunFolder
@@ -31,7 +31,7 @@ def final(run: Path) -> bytes:
 
 def logprobs(policy: Policy) -> torch.Tensor:
     batch = pack_batch([policy.encode("a2b4c3:")], [policy.encode("a2b4=1c3=4#4$")], policy.device)
-    return response_logprobs(policy, batch, 1.0)[0]
+    return policy.logprobs(batch, 1.0)[0]
 
 
 def test_it_begins_as_the_model_itself_and_trains_adapters_alone(direct_policy: Policy) -> None:
@@ -61,7 +61,7 @@ def test_a_trained_run_leaves_a_plain_model_and_resumes_bit_identically(model_fo
     train(config, tmp_path / "whole", runs.ignore)
     with pytest.raises(Exception, match="stopped after 3 steps"):
         train(config, tmp_path / "stopped", stop_after(3))
-    resume(tmp_path / "stopped", runs.ignore, print)
+    resume(tmp_path / "stopped", runs.ignore)
     assert final(tmp_path / "whole") == final(tmp_path / "stopped")
     checkpoint = tmp_path / "whole" / "checkpoints" / "step_000002"
     assert not (checkpoint / "model.safetensors").exists()

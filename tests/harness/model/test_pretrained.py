@@ -71,7 +71,7 @@ def test_such_a_model_is_trained_stopped_and_resumed(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="stopped after 2 steps"):
         runs.train(config, tmp_path / "run", stop_after(2))
     shutil.rmtree(tmp_path / "model")  # nothing that is saved later comes from there
-    resume(tmp_path / "run", runs.ignore, print)
+    resume(tmp_path / "run", runs.ignore)
     assert (tmp_path / "run" / "checkpoints" / "final" / "generation_config.json").is_file()
 
 

@@ -242,7 +242,7 @@ def test_the_commit_of_a_hub_model_is_recorded_and_taken_again_or_as_it_is_asked
     assert history.environment["model_revision"] == COMMITS[0]
     (hub / "refs" / "main").write_text(COMMITS[1], encoding="ascii")
     assert model_sha256(load_policy("owner/name")) != history.environment["model_sha256"]
-    assert model_sha256(recorded_initial_policy(history, print)) == history.environment["model_sha256"]
+    assert model_sha256(recorded_initial_policy(history)) == history.environment["model_sha256"]
     config = small_config("owner/name", steps=1, model_revision=COMMITS[0])
     asked = read_history(runs.trained(config, tmp_path / "asked").path)
     assert asked.environment["model_revision"] == COMMITS[0]

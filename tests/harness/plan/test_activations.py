@@ -14,7 +14,7 @@ from harness.config.schema import Config
 from harness.model.checkpointing import checkpointing
 from harness.model.lora import with_adapters
 from harness.model.packing import TokenBatch, pack_batch
-from harness.model.policy import Policy, response_logprobs
+from harness.model.policy import Policy
 from harness.plan.job import Job, find_gpu, make_job
 from harness.plan.memory import CONTEXT, Pass, held, rollout, trainer
 from harness.plan.shapes import shape_from
@@ -77,7 +77,7 @@ def saved_bytes(policy: Policy, batch: TokenBatch) -> int:
         return tensor
 
     with checkpointing(policy.model), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        kept, _ = response_logprobs(policy, batch, 1.0)
+        kept, _ = policy.logprobs(batch, 1.0)
     assert kept.requires_grad
     return sum(saved.values())
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from harness.cli import plan
+from harness.cli import show
 from harness.cli.parser import OneLineParser
 from harness.config.resolve import PRESETS, resolve
 from harness.config.schema import ModelSettings
@@ -205,7 +205,7 @@ def planned(capsys: pytest.CaptureFixture[str], *arguments: object) -> Outcome:
 
     def main(words: list[str]) -> None:
         parser = OneLineParser(prog="python -m harness", allow_abbrev=False)
-        plan.add(parser.add_subparsers())
+        show.add(parser.add_subparsers())
         options = parser.parse_args(words)
         options.start(options)
 

@@ -133,7 +133,7 @@ def test_a_folder_that_cannot_be_locked_is_refused_in_words(tmp_path: Path) -> N
 def test_a_run_that_is_being_written_is_neither_trained_into_nor_resumed(model_folder: str, tmp_path: Path) -> None:
     run = runs.trained(small_config(model_folder, steps=1), tmp_path / "run").path
     with held_by_another(run), pytest.raises(UsageError, match="is writing to it"):
-        resume(run, runs.ignore, print)
+        resume(run, runs.ignore)
     with held_by_another(tmp_path / "new"), pytest.raises(UsageError, match="is writing to it"):
         runs.trained(small_config(model_folder, steps=1), tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.tasks.math.answers import AnswerFormat
-from harness.tasks.math.checker import BOXED, MathChecker, self_test
+from harness.tasks.math.checker import KNOWN, MathChecker, self_test
 from harness.tasks.task import Grade
 
 # gold: answers that are right, answers that are wrong
@@ -131,7 +131,7 @@ def test_each_decision(checker: MathChecker, monkeypatch: pytest.MonkeyPatch, an
 
 @pytest.mark.parametrize("outcome", ["wrong", "unchecked"])
 def test_self_test_names_the_first_pair_that_comes_out_otherwise(checker: MathChecker, outcome: str) -> None:
-    pairs = [BOXED[0], ("7", r"\boxed{7}", outcome), ("8", r"\boxed{8}", outcome)]
+    pairs = [tuple(KNOWN["boxed"][0]), ("7", r"\boxed{7}", outcome), ("8", r"\boxed{8}", outcome)]
     with pytest.raises(HarnessError, match=rf"boxed\{{7\}}' to be {outcome} for the gold answer '7', got right"):
         self_test(checker.check, pairs)
 
