@@ -22,11 +22,6 @@ class Attempt:
     process: Session
 
     @property
-    def metrics(self) -> dict[str, Any] | None:
-        """Its latest line of metrics, or None before the first."""
-        return latest_metrics(self.run.folder)
-
-    @property
     def failure(self) -> str | None:
         """Why it failed, in its own last words; None while it goes on or where it finished."""
         code = self.process.poll()
