@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness import Config, HarnessError, UsageError, settings_in
 from sweeps.study.arms import Arm, Family, arms_of, check_differences, differences_between, load_family
-from sweeps.study.blocks import cells_of, check_blocks, check_same_design, description, load_design
+from sweeps.study.blocks import cells_of, check_same_design, description, load_design
 from sweeps.study.claims import check_claims, few_seeds, fixed_claims
 from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
 from sweeps.study.tables import blocks_table, differences_table
@@ -62,7 +62,6 @@ def study_command(options: argparse.Namespace) -> None:
     design, flags = load_design(options.design), settings_in(vars(options))
     family, preset = load_family(design.family), options.preset or design.preset
     arms, blocks = cells_of(design.model_copy(update={"preset": preset}), family, flags, options.seeds)
-    check_blocks(blocks, arms, family)
     study = Path(options.study or f"runs/study-{design.name}")
     described = description(design, blocks, flags, options.seeds)
     carry_out(Comparison(study, family, preset, arms, design=described), options, design.claims)

@@ -72,7 +72,7 @@ def run_to_end(arguments: Sequence[str], threads: int, log: Path, say: Callable[
                 for line in lines[said:]:
                     say(line.rstrip())
                 said = len(lines)
-            return session.end()
+            return session.process.wait()
         finally:
             if session:
                 session.ask_to_end()

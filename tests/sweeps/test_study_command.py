@@ -2,18 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from harness import run_command
-from sweeps.__main__ import main
 from tests.harness.command_line import Outcome
 from tests.harness.tiny import small_settings
+from tests.sweeps.search.searching import started
 
 pytestmark = pytest.mark.train
 
@@ -59,12 +55,6 @@ class Studied(NamedTuple):
     study: Path
     design: Path
     first: Outcome
-
-
-def started(arguments: Sequence[str]) -> Outcome:
-    with redirect_stdout(StringIO()) as printed, redirect_stderr(StringIO()) as errors:
-        code = run_command(lambda given: main(list(given)), list(arguments))
-    return Outcome(code, printed.getvalue().splitlines(), errors.getvalue().splitlines())
 
 
 def arguments(design: Path, study: Path, *more: str) -> list[str]:

@@ -63,25 +63,23 @@ def test_what_the_comparison_sets_is_no_flag(flag: str) -> None:
         arms_of(load_family("controlled"), {"dapo": 1}, "demo", {flag: "1"})
 
 
-def test_an_unknown_arm_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"expected arms among grpo, dapo, fipo, blame, .*shuffle_batch, got 'ppo'"):
-        arms_of(load_family("controlled"), {"ppo": 1}, "demo", {})
-
-
 def test_an_arm_may_take_everything_from_the_preset(tmp_path: Path) -> None:
     family = load_family(written(tmp_path, HEAD + ARMS + "[arms.plain]\n"))
     (plain,) = arms_of(family, {"plain": 1}, "demo", {})
     assert plain.any_config.loss.loss_type == "grpo"
 
 
-def test_a_control_like_an_arm_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    family = load_family(written(tmp_path, HEAD + ARMS + '[controls.three]\nlike = "missing"\n'))
-    with pytest.raises(UsageError, match="missing"):
-        arms_of(family, {"three": 1}, "demo", {})
-
-
-def test_an_unknown_setting_of_an_arm_is_blamed_on_the_family(tmp_path: Path) -> None:
-    family = load_family(written(tmp_path, HEAD + ARMS + "learning_rate = 1\n"))
-    with pytest.raises(UsageError, match="'learning_rate'") as raised:
-        arms_of(family, {"two": 1}, "demo", {})
-    assert "'own'" in str(raised.value)
+@pytest.mark.parametrize(
+    ("more", "arm", "named"),
+    [
+        ("", "ppo", "expected arms among one, two, got 'ppo'"),
+        ('[controls.three]\nlike = "missing"', "three", "expected arms among one, two, three, got 'missing'"),
+        ("learning_rate = 1", "two", "arm 'two' sets 'learning_rate', which is no setting's name"),
+        ('like = "two"', "two", "arm 'two' is like itself: two -> two"),
+        ('like = "three"\n[arms.three]\nlike = "two"', "two", "arm 'two' is like itself: two -> three -> two"),
+    ],
+)
+def test_a_wrong_arm_is_blamed_on_its_family_in_one_line(tmp_path: Path, more: str, arm: str, named: str) -> None:
+    family = load_family(written(tmp_path, HEAD + ARMS + more))
+    with pytest.raises(UsageError, match=f"^family 'own': {named}$"):
+        arms_of(family, {arm: 1}, "demo", {})

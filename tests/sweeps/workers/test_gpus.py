@@ -16,7 +16,7 @@ from sweeps.workers import slots
 from sweeps.workers.gpus import gpu_groups, listed_gpus
 from sweeps.workers.slots import Slot, held_slots
 from tests.harness.tiny import small_settings
-from tests.sweeps.processes import wait_for
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 UUIDS = [f"GPU-{number:08d}-0000-0000-0000-000000000000" for number in range(8)]
@@ -131,7 +131,7 @@ def test_a_killed_run_leaves_nothing_and_its_slot_is_used_again(model_folder: st
     assert seen[0]["MASTER_PORT"] != seen[1]["MASTER_PORT"]
     assert [os.getsid(attempt.process.pid) for attempt in (first, beside)] == [first.process.pid, beside.process.pid]
     os.kill(first.process.pid, signal.SIGKILL)
-    wait_for(lambda: first.process.poll() is not None)
+    wait_until(lambda: first.process.poll() is not None, "it goes on")
     used.clear()
     again = used.start(planned(tmp_path, model_folder, "three"))
     assert environment_of(again.process.pid)["CUDA_VISIBLE_DEVICES"] == ",".join(UUIDS[:2])
@@ -163,5 +163,5 @@ def environment_of(pid: int) -> dict[str, str]:
         found.update(word.decode().split("=", 1) for word in words if b"=" in word)
         return "MASTER_PORT" in found
 
-    wait_for(read)
+    wait_until(read, "no environment")
     return found
