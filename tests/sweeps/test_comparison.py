@@ -193,16 +193,6 @@ def test_other_claims_for_a_study_that_has_begun_are_refused(compared: Compared,
     assert contents(compared.study) == before
 
 
-def test_claims_that_cannot_be_decided_start_nothing(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text("[[claim]]\nid = 'a'\n")
-    arguments = ["compare", "--study", str(tmp_path / "study"), "--claims", str(tmp_path / "mine.toml")]
-    code, printed, errors = started(arguments)
-    assert (code, printed, len(errors)) == (2, [], 1)
-    assert "--claims" in errors[0]
-    assert "got none for text" in errors[0]
-    assert not (tmp_path / "study").exists()
-
-
 class KilledAtFirst(Slot):
     """A slot whose first run is killed as it begins."""
 

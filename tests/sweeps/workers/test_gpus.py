@@ -82,21 +82,19 @@ def test_groups(size: int, most: int, groups: int) -> None:
     assert len({uuid for group in found for uuid in group}) == sum(map(len, found))
 
 
-@pytest.mark.parametrize("given", ["", ",", "GPU-a,GPU-a"])
-def test_gpus_that_are_no_list_are_refused(given: str) -> None:
-    with pytest.raises(UsageError, match=r"^--gpus: expected different UUIDs"):
-        listed_gpus(given)
-
-
-def test_too_few_gpus_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"^--gpus_per_trial 9: expected at least so many GPUs, got 8"):
-        gpu_groups(",".join(UUIDS), 9)
-
-
-def test_without_nvidia_smi_gpus_must_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match=r"^--gpus all: expected GPUs that nvidia-smi lists, got none"):
-        listed_gpus("all")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("", "--gpus: expected different UUIDs"),
+        ("GPU-a,GPU-a", "--gpus: expected different UUIDs"),
+        (",".join(UUIDS), "--gpus_per_trial 9: expected at least so many GPUs, got 8"),
+        ("all", "--gpus all: expected GPUs that nvidia-smi lists, got none"),
+    ],
+)
+def test_wrong_gpus_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, said: str) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # without nvidia-smi
+    with pytest.raises(UsageError, match=f"^{said}"):
+        gpu_groups(given, 9)
 
 
 @pytest.mark.usefixtures("nvidia_smi")
