@@ -38,16 +38,16 @@ def status_command(options: argparse.Namespace) -> None:
         console.print("nothing is at work in this folder: the same command again goes on")
 
 
-def states(folders: Iterable[Path]) -> dict[Path, str | None]:
-    """What each run says of itself; None before it has begun."""
-    return {folder: (read_json(folder / "status.json") or {}).get("state") for folder in folders}
-
-
-def steps(folder: Path) -> str:
-    """Training steps done of all."""
-    config = read_json(folder / "config.json") or {}
-    done = int((latest_metrics(folder) or {"step": -1})["step"]) + 1
-    return f"{done}/{config.get('config', {}).get('run', {}).get('steps', '?')}"
+def runs_of(study: Path, name: str, seeds: Iterable[int]) -> list[tuple[int, str | None, str]]:
+    """Of the run of each seed: the seed, its state (None before it has begun), and steps done of all."""
+    found = []
+    for seed in seeds:
+        folder = study / "runs" / f"{name}-seed{seed}"
+        state = (read_json(folder / "status.json") or {}).get("state")
+        config = (read_json(folder / "config.json") or {}).get("config", {})
+        done = int((latest_metrics(folder) or {"step": -1})["step"]) + 1 if state == "running" else 0
+        found.append((seed, state, f"{done}/{config.get('run', {}).get('steps', '?')}"))
+    return found
 
 
 def comparison_table(study: Path, described: Mapping[str, Any]) -> Table:
@@ -56,12 +56,11 @@ def comparison_table(study: Path, described: Mapping[str, Any]) -> Table:
     for column in ("arm", "finished", "running", "other"):
         table.add_column(column)
     for arm in described["arms"]:
-        found = states(study / "runs" / f"{arm['name']}-seed{seed}" for seed in arm["seeds"])
-        seeds = {folder: f"seed {seed}" for folder, seed in zip(found, arm["seeds"], strict=True)}
-        going = [f"{seeds[folder]}: {steps(folder)}" for folder, state in found.items() if state == "running"]
-        rest = [f"{seeds[folder]}: {s}" for folder, s in found.items() if s not in ("finished", "running", None)]
-        done = f"{list(found.values()).count('finished')}/{len(found)}"
-        table.add_row(arm["name"], done, ", ".join(going), ", ".join(rest))
+        runs = runs_of(study, arm["name"], arm["seeds"])
+        finished = sum(state == "finished" for _, state, _ in runs)
+        going = [f"seed {seed}: {steps}" for seed, state, steps in runs if state == "running"]
+        rest = [f"seed {seed}: {state}" for seed, state, _ in runs if state not in ("finished", "running", None)]
+        table.add_row(arm["name"], f"{finished}/{len(runs)}", ", ".join(going), ", ".join(rest))
     return table
 
 
@@ -69,11 +68,10 @@ def live_rows(study: Path, described: Mapping[str, Any]) -> list[Row]:
     """The trials as their table has them, each with `going`: a line for each of its runs that is under way."""
     rows = read_trials(study)
     for row in rows:
-        name = f"{row['loss']}-trial{row['trial']:04d}"
-        found = states(study / "runs" / f"{name}-seed{seed}" for seed in described["seeds"])
-        going = [folder for folder, state in found.items() if state == "running"]
-        row["going"] = [f"{folder.name.removeprefix(row['loss'] + '-')}: {steps(folder)}" for folder in going]
-        if going and row["state"] == "waiting":
+        name = f"trial{row['trial']:04d}"
+        runs = runs_of(study, f"{row['loss']}-{name}", described["seeds"])
+        row["going"] = [f"{name}-seed{seed}: {steps}" for seed, state, steps in runs if state == "running"]
+        if row["going"] and row["state"] == "waiting":
             row["state"] = "running"
     return rows
 
