@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import UsageError, add_setting_flags, resolve, settings_in
-from sweeps.search.samplers import pruner_spec, sampler_spec
+from sweeps.search.samplers import sampler_of
 from sweeps.search.spaces import Space, load_space
 from sweeps.search.spec import Limits, Search
 from sweeps.study.arms import load_family, settings_of
@@ -26,15 +26,8 @@ FLAGS: dict[str, tuple[type, Any, str, str]] = {  # type, default, what stands f
     "seeds": (int, 2, "N", "tuning seeds per trial, from 1000"),
     "report_seeds": (int, 5, "N", "fresh seeds for the winners"),
     "first_report_seed": (int, 0, "N", "the lowest of them"),
-    "sampler": (str, "tpe", "S", "tpe, gp, qmc or random"),
+    "sampler": (str, "tpe", "S", "tpe, qmc or random"),
     "sampler_seed": (int, 0, "N", "keys its draws"),
-    "pruner": (
-        str,
-        "none",
-        "P",
-        "none, or asha: stop a trial whose first seed is in the worse half at an evaluation. It trusts early accuracy: "
-        "learning curves cross, so a range that was pruned away is no evidence against it",
-    ),
     "limit_response_tokens": (float, None, "N", "mean tokens per answer beyond which a trial is never the best"),
     "limit_truncated_share": (float, None, "S", "the same of answers cut off"),
     "limit_collapse": (float, 0.5, "S", "least final accuracy of every seed, as a share of that before training"),
@@ -69,6 +62,7 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
 def search_of(options: argparse.Namespace) -> Search:
     """The search that the flags ask for. Raises UsageError on what does not fit together."""
     check_numbers(options)
+    resolve({}, options.preset)  # raises where there is none of that name
     losses = [name for name in options.losses.split(",") if name]
     if not losses or len(set(losses)) < len(losses):
         raise UsageError(f"--losses: expected different losses among grpo, dapo and fipo, got {options.losses!r}")
@@ -82,7 +76,6 @@ def search_of(options: argparse.Namespace) -> Search:
     spaces = {loss: load_space(options.space, loss) for loss in losses}
     settings = settings_by_loss(options, arms, spaces)
     study = Path(options.study or f"runs/search-{datetime.now():%Y%m%d-%H%M%S}")
-    shared = {name: value for name, value in settings_in(vars(options)).items() if name == "eval_every"}
     first = options.first_report_seed
     return Search(
         study=study,
@@ -93,9 +86,7 @@ def search_of(options: argparse.Namespace) -> Search:
         space=options.space,
         spaces=spaces,
         settings=settings,
-        sampler=sampler_spec(options.sampler, options.trials),
-        sampler_seed=options.sampler_seed,
-        pruner=pruner_spec(options.pruner, resolve(shared, options.preset).evaluation.eval_every),
+        sampler=sampler_of(options.sampler, options.trials, options.sampler_seed),
         trials=options.trials,
         seeds=tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + options.seeds)),
         report_seeds=tuple(range(first, first + options.report_seeds)),
