@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from harness import UsageError
-from sweeps.search.progress import line_of, search_table, state_of, steps
+from sweeps.search.progress import line_of, runs_of, search_table
 from sweeps.search.tables import ENDED, read_trials
 from sweeps.study.folder import is_held, read_json
 from sweeps.workers.progress import make_console
@@ -47,11 +47,9 @@ def comparison_table(study: Path, described: Mapping[str, Any]) -> Table:
     for column in ("arm", "finished", "running", "other"):
         table.add_column(column)
     for arm in described["arms"]:
-        folders = [study / "runs" / f"{arm['name']}-seed{seed}" for seed in arm["seeds"]]
-        found = {folder: state_of(folder) for folder in folders}
-        seeds = {folder: f"seed {seed}" for folder, seed in zip(found, arm["seeds"], strict=True)}
-        going = [f"{seeds[folder]}: {steps(folder)}" for folder, state in found.items() if state == "running"]
-        rest = [f"{seeds[folder]}: {s}" for folder, s in found.items() if s not in ("finished", "running", None)]
-        done = f"{list(found.values()).count('finished')}/{len(found)}"
-        table.add_row(arm["name"], done, ", ".join(going), ", ".join(rest))
+        runs = runs_of(study, arm["name"], arm["seeds"])
+        finished = sum(state == "finished" for _, state, _ in runs)
+        going = [f"seed {seed}: {steps}" for seed, state, steps in runs if state == "running"]
+        rest = [f"seed {seed}: {state}" for seed, state, _ in runs if state not in ("finished", "running", None)]
+        table.add_row(arm["name"], f"{finished}/{len(runs)}", ", ".join(going), ", ".join(rest))
     return table

@@ -19,7 +19,7 @@ from sweeps.search.spec import Search, check_same
 from sweeps.search.study import LossStudy, open_storage, storage_errors
 from sweeps.search.tables import ENDED, best_rows, read_trials, trial_rows, write_findings
 from sweeps.search.winners import check_comparable, run_winners
-from sweeps.study.arms import DEFAULT_CLAIMS
+from sweeps.study.arms import load_family
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked
 from sweeps.tracking.log import tracked
@@ -39,7 +39,9 @@ def search_command(options: argparse.Namespace) -> None:
     # one controller per study and host; hosts that share a storage may share the folder
     lock = ".lock" if search.storage is None else f".lock-{platform.node()}"
     with locked(search.study, lock), storage_errors():
-        studies = opened(search, fixed_claims(search.study, options.claims, DEFAULT_CLAIMS), console.print)
+        studies = opened(
+            search, fixed_claims(search.study, options.claims, load_family(search.family).claims), console.print
+        )
         with held_slots(search.study, groups) as slots, tracked(search.study, options, console.print):
             lost = 0 if search.storage else sum([study.fail_running() for study in studies.values()])
             if lost:
@@ -66,7 +68,7 @@ def checked_search(options: argparse.Namespace) -> Search:
     """What the flags ask for, with all that can be refused refused before anything is written."""
     search = search_of(options)
     search.check()
-    check_claims(options.claims or DEFAULT_CLAIMS)
+    check_claims(options.claims or load_family(search.family).claims)
     check_comparable(search)
     check_same(search.described(), search.study)
     return search

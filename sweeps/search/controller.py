@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 from harness import HarnessError, memory_kills, tree_of, write_json
 from sweeps.search.samplers import design
 from sweeps.search.spec import Search
-from sweeps.search.study import BEAT_S, Asked, LossStudy
+from sweeps.search.study import Asked, LossStudy
 from sweeps.search.trials import is_recorded_otherwise, spent, trial_facts
 from sweeps.study.folder import PlannedRun, set_aside
 from sweeps.workers.attempts import Attempt, latest_metrics
@@ -24,7 +24,7 @@ from sweeps.workers.slots import POLL_S, Slot, stop_all
 
 MOST_DEATHS = 3  # of a trial's processes, after which it is not started again
 HELD_S = 20.0  # before a run is tried again whose folder another process holds
-LOOK_S = 5.0  # between looks for trials whose controllers died
+LOOK_S = 5.0  # between signs of life, and looks for trials whose controllers died
 
 
 @dataclass(eq=False)
@@ -57,7 +57,6 @@ class Controller:
     tokens: float = 0.0  # of ended trials, here and elsewhere
     started: float = field(default_factory=time.monotonic)
     looked: float = 0.0
-    beaten: float = 0.0
     kills: int = field(default_factory=memory_kills)
 
     def run(self) -> str | None:
@@ -70,7 +69,6 @@ class Controller:
                 self.fill_slots()
                 self.settle()
                 self.conclude()
-                self.beat()
                 self.on_trial(None)
                 if not self.open and all(trial.state.is_finished() for trial in self.trials()):
                     return None
@@ -85,10 +83,12 @@ class Controller:
         return [trial for study in self.studies.values() for trial in study.trials()]
 
     def look(self) -> None:
-        """Now and then: make the trials that are missing, also those whose controllers died, and count tokens."""
+        """Now and then: show others that this one lives, make the trials that are missing, and count tokens."""
         if self.looked and time.monotonic() - self.looked < LOOK_S:
             return
         self.looked = time.monotonic()
+        for trial in self.open:
+            self.studies[trial.loss].beat(trial.asked.trial._trial_id)
         for loss, study in self.studies.items():
             sampler, space, count = self.search.sampler, self.search.spaces[loss], self.search.trials
             study.make_trials(count, design(space, sampler.name, count, (sampler.seed, loss)))
@@ -189,13 +189,6 @@ class Controller:
                 study.tell(trial.asked, fmean(facts["values"]), self.search.limits.excess(facts), "finished")
             self.open.remove(trial)
             self.on_trial(trial)
-
-    def beat(self) -> None:
-        """Show other controllers that this one lives."""
-        if time.monotonic() - self.beaten > BEAT_S:
-            self.beaten = time.monotonic()
-            for trial in self.open:
-                self.studies[trial.loss].beat(trial.asked.trial._trial_id)
 
     def cap_reached(self) -> str | None:
         """Which cap has been reached, if one has."""

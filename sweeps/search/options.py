@@ -24,8 +24,7 @@ FLAGS: dict[str, tuple[type, Any, str, str]] = {  # type, default, what stands f
     "family": (str, "controlled", "F", "whose arms the losses are"),
     "trials": (int, 12, "N", "trials per loss"),
     "seeds": (int, 2, "N", "tuning seeds per trial, from 1000"),
-    "report_seeds": (int, 5, "N", "fresh seeds for the winners"),
-    "first_report_seed": (int, 0, "N", "the lowest of them"),
+    "report_seeds": (int, 5, "N", "fresh seeds for the winners, from 0"),
     "sampler": (str, "tpe", "S", "tpe, qmc or random"),
     "sampler_seed": (int, 0, "N", "keys its draws"),
     "limit_response_tokens": (float, None, "N", "mean tokens per answer beyond which a trial is never the best"),
@@ -76,7 +75,6 @@ def search_of(options: argparse.Namespace) -> Search:
     spaces = {loss: load_space(options.space, loss) for loss in losses}
     settings = settings_by_loss(options, arms, spaces)
     study = Path(options.study or f"runs/search-{datetime.now():%Y%m%d-%H%M%S}")
-    first = options.first_report_seed
     return Search(
         study=study,
         name=options.study_name or recorded_name(study) or study.resolve().name,
@@ -89,13 +87,13 @@ def search_of(options: argparse.Namespace) -> Search:
         sampler=sampler_of(options.sampler, options.trials, options.sampler_seed),
         trials=options.trials,
         seeds=tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + options.seeds)),
-        report_seeds=tuple(range(first, first + options.report_seeds)),
+        report_seeds=tuple(range(options.report_seeds)),
         limits=Limits(options.limit_response_tokens, options.limit_truncated_share, options.limit_collapse),
     )
 
 
 def check_numbers(options: argparse.Namespace) -> None:
-    """Raise UsageError on a number that no search can keep, and on a storage that a process takes with it."""
+    """Raise UsageError on a number that no search can keep."""
     for name, least in (("trials", 1), ("seeds", 1), ("report_seeds", 0), ("slots", 0), ("gpus_per_trial", 0)):
         if getattr(options, name) < least:
             raise UsageError(f"--{name}: expected {least} or more, got {getattr(options, name)}")
@@ -104,12 +102,9 @@ def check_numbers(options: argparse.Namespace) -> None:
         if value is not None and not (0 < value < math.inf if most == math.inf else 0 <= value <= 1):
             expected = "a number above 0" if most == math.inf else "a share from 0 to 1"
             raise UsageError(f"--{name}: expected {expected}, got {value}: leave it out for none")
-    reporting = range(options.first_report_seed, options.first_report_seed + options.report_seeds)
-    if set(reporting) & set(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + options.seeds)):
-        raise UsageError("--first_report_seed: expected seeds other than those of tuning (1000, 1001, ...)")
-    if options.storage in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
+    if options.report_seeds > FIRST_TUNING_SEED:
         raise UsageError(
-            f"--storage: expected a database that outlives this process, got {options.storage!r}: name a file"
+            f"--report_seeds: expected at most {FIRST_TUNING_SEED}, got {options.report_seeds}: those of tuning follow"
         )
 
 

@@ -1,7 +1,7 @@
 """What a person sees of a search, while it goes on and after: a table with a line per loss, and a line per trial."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,23 +64,25 @@ def search_table(study: Path, described: Mapping[str, Any], rows: Sequence[Row])
 
 def under_way(study: Path, loss: str, seeds: Sequence[int], rows: Sequence[Row]) -> list[str]:
     """The loss's runs that their folders say are under way, with their steps."""
-    left = [row["trial"] for row in rows if row["loss"] == loss and row["state"] not in ENDED]
-    names = [f"trial{trial:04d}-seed{seed}" for trial in left for seed in seeds]
-    folders = {name: study / "runs" / f"{loss}-{name}" for name in names}
-    return [f"{name}: {steps(folder)}" for name, folder in folders.items() if state_of(folder) == "running"]
+    names = [f"trial{row['trial']:04d}" for row in rows if row["loss"] == loss and row["state"] not in ENDED]
+    return [
+        f"{name}-seed{seed}: {steps}"
+        for name in names
+        for seed, state, steps in runs_of(study, f"{loss}-{name}", seeds)
+        if state == "running"
+    ]
 
 
-def state_of(folder: Path) -> str | None:
-    """What a run says of itself; None before it has begun."""
-    state: str | None = (read_json(folder / "status.json") or {}).get("state")
-    return state
-
-
-def steps(folder: Path) -> str:
-    """A run's training steps done of all."""
-    config = read_json(folder / "config.json") or {}
-    done = int((latest_metrics(folder) or {"step": -1})["step"]) + 1
-    return f"{done}/{config.get('config', {}).get('run', {}).get('steps', '?')}"
+def runs_of(study: Path, name: str, seeds: Iterable[int]) -> list[tuple[int, str | None, str]]:
+    """Of the run of each seed: the seed, its state (None before it has begun), and steps done of all."""
+    found = []
+    for seed in seeds:
+        folder = study / "runs" / f"{name}-seed{seed}"
+        state = (read_json(folder / "status.json") or {}).get("state")
+        config = (read_json(folder / "config.json") or {}).get("config", {})
+        done = int((latest_metrics(folder) or {"step": -1})["step"]) + 1 if state == "running" else 0
+        found.append((seed, state, f"{done}/{config.get('run', {}).get('steps', '?')}"))
+    return found
 
 
 def time_left(rows: Sequence[Row], at_once: int) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -214,21 +213,6 @@ def test_a_torn_journal_is_repaired_and_can_be_written_again(written: bytes, tmp
     assert all(json.loads(line) for line in journal.read_bytes().splitlines())
     values = [trial.value for trial in journal_study(tmp_path).trials() if trial.state == TrialState.COMPLETE]
     assert (values[0], values[-1]) == (0.25, 0.75)
-
-
-def test_without_repair_the_torn_journal_is_lost(written: bytes, tmp_path: Path) -> None:
-    # why it is repaired: should Optuna do so, that can go
-    journal = tmp_path / "optuna.journal"
-    journal.write_bytes(written[:-7])
-    backend = optuna.storages.journal.JournalFileBackend
-
-    def written_and_reopened() -> None:
-        for _ in range(2):
-            storage = optuna.storages.JournalStorage(backend(str(journal)))
-            optuna.create_study(storage=storage, study_name="own/fipo", load_if_exists=True).enqueue_trial({})
-
-    with pytest.raises((AttributeError, ValueError, KeyError)):
-        written_and_reopened()
 
 
 def test_damage_before_the_last_line_is_named(written: bytes, tmp_path: Path) -> None:
