@@ -7,14 +7,14 @@ from hashlib import sha256
 from html import escape
 from pathlib import Path
 
-from analysis.figures.catalogue import NAMES, group_of, study_figures
+from analysis.figures.catalogue import NAMES, STUDY, study_figures
 from analysis.records.outcomes import OUTCOMES
 from analysis.records.provenance import Source, commits, confounds, source_of
 from analysis.records.study import Study
 from analysis.report import tables
 from analysis.report.files import Asked, write_figures, write_files
 from analysis.report.latex import latex_table
-from analysis.report.page import Section, Shown, box, bullets, figure, folded, page, paragraph
+from analysis.report.page import Section, Shown, box, bullets, figure, figures, folded, page, paragraph
 from analysis.report.published import published_section
 from analysis.report.tables import Table
 from analysis.verdict.findings import Findings
@@ -22,23 +22,6 @@ from analysis.verdict.sentences import control_sentences, cost, headline, limits
 
 MAIN_FIGURE = "claims"
 MOST_SENTENCES, MOST_NOT_TESTED = 6, 2
-# group of figures: (entry in the contents, heading)
-GROUPS = {
-    "claims": ("More claims", "Exploratory claims"),
-    "levels": ("Levels", "Settings that were varied"),
-    "gains": ("Placebos", "What is left of a gain in a placebo"),
-    "ladder": ("Ladder", "One switch at a time"),
-    "learning_curves": ("Learning", "Learning curves"),
-    "outcomes": ("Outcomes", "Outcomes of each arm"),
-    "accuracy_against_tokens": ("Tokens", "Accuracy against generated tokens"),
-    "accuracy_against_length": ("Length", "Accuracy against response length"),
-    "length_path": ("Path", "The path of length and accuracy"),
-    "training_dynamics": ("Dynamics", "Training dynamics"),
-    "response_lengths": ("Lengths", "Response lengths"),
-    "clipping_and_weights": ("Clips", "Clips and influence weights"),
-    "influence_weights": ("Weights", "Influence weights by place, sign and time"),
-    "microscope": ("Microscope", "Influence weights, token by token"),
-}
 METHOD = (
     "The unit of every test is the training seed. Runs of one seed share warm start, prompts and random numbers, so "
     "wherever at least 5 seeds are shared the paired differences decide; Welch's test, which takes arms as "
@@ -135,10 +118,9 @@ def study_sections(found: Findings, shown: Sequence[Shown], source: Source) -> l
     """Everything below the first screen; a section without content is left out by the page."""
     study, items = found.study, [item for item in shown if item.name != MAIN_FIGURE]
     parts = [Section("verdicts", "Verdicts", "Every claim and control", _verdicts(found))]
-    for group, (short, title) in GROUPS.items():
-        of_group = [item for item in items if group_of(item.name) == group]
-        drawn = [_headed(item, len(of_group) > 1) + figure(item, source, _warning(found)) for item in of_group]
-        parts.append(Section(group.replace("_", "-"), short, title, "".join(drawn) + _tables_of(found, group)))
+    for name, group in STUDY.items():
+        drawn = figures(items, name, source, _warning(found))
+        parts.append(Section(name.replace("_", "-"), group.short, group.title, drawn + _tables_of(found, name)))
     where = paragraph(commits(study.environments) + ".") + tables.environment_table(study).html
     return [
         *parts,
@@ -148,10 +130,6 @@ def study_sections(found: Findings, shown: Sequence[Shown], source: Source) -> l
         Section("runs", "Runs", "Where it ran, and the runs it was made from", where + _runs(source)),
         Section("method", "Method", "How it was computed", bullets([*_outcome_labels(), *METHOD])),
     ]
-
-
-def _headed(item: Shown, several: bool) -> str:
-    return f"<h3>{escape(item.title)}</h3>" if several else ""
 
 
 def _tables_of(found: Findings, group: str) -> str:

@@ -9,12 +9,11 @@ import pytest
 from analysis.__main__ import main
 from analysis.figures.figure import baseline_of
 from analysis.figures.length import path_points
-from analysis.figures.microscope import chosen_responses
 from analysis.figures.paper import FIGURES, missing_paper_figures
 from analysis.figures.search import spending
 from analysis.figures.training import paired_differences
 from analysis.figures.trials import ended_trials, over_parameter, scale_of
-from analysis.figures.weights import FEWEST_TOKENS, by_position, by_sign, distribution
+from analysis.figures.weights import FEWEST_TOKENS, by_position, by_sign, chosen_responses, distribution
 from analysis.records.curves import AXES, mean_curves, seed_curves
 from analysis.records.search import read_search
 from analysis.records.study import read
