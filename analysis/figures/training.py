@@ -70,10 +70,7 @@ AXIS_LABELS = {
 
 @dataclass(frozen=True)
 class Course:
-    """A figure of several quantities: what it is called, what it shows and what its reader must know.
-
-    axis: what it is drawn over, whatever the axis of the others; None as they are.
-    """
+    """A figure of several quantities, over `axis` whatever the others are drawn over; None as they are."""
 
     name: str
     title: str

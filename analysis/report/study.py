@@ -9,7 +9,7 @@ from pathlib import Path
 
 from analysis.figures.catalogue import NAMES, STUDY, study_figures
 from analysis.records.outcomes import OUTCOMES
-from analysis.records.provenance import Source, commits, confounds, source_of
+from analysis.records.provenance import Source, commits, confounds, environment_rows, not_used, source_of
 from analysis.records.study import Study
 from analysis.report import tables
 from analysis.report.files import Asked, write_figures, write_files
@@ -66,7 +66,10 @@ def study_files(found: Findings, source: Source) -> dict[str, str]:
     answer = {"complete": found.is_complete, "headline": headline(found), **found.as_json()}
     scores = found.scores.astype({"level": str}) if found.scores["level"].notna().any() else found.scores
     texts = {
-        "verdict.json": json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n",
+        "verdict.json": json.dumps(
+            answer, indent=2, ensure_ascii=False, allow_nan=False, default=lambda number: number.item()
+        )
+        + "\n",
         "scores.csv": scores.to_csv(index=False, float_format="%.10g"),
     }
     about = [source.commits, source.claims, f"made by: python -m analysis report {source.given}"]
@@ -87,9 +90,8 @@ def _latex_tables(found: Findings) -> dict[str, tuple[Table, str]]:
 
 def study_page(found: Findings, shown: Sequence[Shown], source: Source) -> str:
     """The whole page."""
-    return page(
-        _title(found.study), _subtitle(found), first_screen(found, shown, source), study_sections(found, shown, source)
-    )
+    parts = first_screen(found, shown, source), study_sections(found, shown, source)
+    return page(_title(found.study), _subtitle(found), *parts)
 
 
 def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str:
@@ -121,14 +123,16 @@ def study_sections(found: Findings, shown: Sequence[Shown], source: Source) -> l
     for name, group in STUDY.items():
         drawn = figures(items, name, source, _warning(found))
         parts.append(Section(name.replace("_", "-"), group.short, group.title, drawn + _tables_of(found, name)))
-    where = paragraph(commits(study.environments) + ".") + tables.environment_table(study).html
+    outcomes = [f"{name}: {outcome.label}" for name, outcome in OUTCOMES.items()]
+    where = Table(["Field", "Value"], environment_rows(study), words=2).html
+    where = paragraph(f"{commits(study.environments)}.") + where + _runs(source)
     return [
         *parts,
         Section("published", "Published", "Published numbers", published_section(study) if study.is_comparison else ""),
         Section("arms", "Arms", "What differs between the arms", _arms(found)),
         Section("not-used", "Runs left out", "Runs that did not enter", _left_out(study)),
-        Section("runs", "Runs", "Where it ran, and the runs it was made from", where + _runs(source)),
-        Section("method", "Method", "How it was computed", bullets([*_outcome_labels(), *METHOD])),
+        Section("runs", "Runs", "Where it ran, and the runs it was made from", where),
+        Section("method", "Method", "How it was computed", bullets([*outcomes, *METHOD])),
     ]
 
 
@@ -164,9 +168,9 @@ def _verdicts(found: Findings) -> str:
 def _arms(found: Findings) -> str:
     if not found.study.is_comparison:
         return tables.block_table(found).html
-    if others := confounds(found.study):
-        return box("warning", paragraph(f"Confounds: {', '.join(others)}.")) + tables.difference_table(found.study).html
-    return tables.difference_table(found.study).html
+    others = confounds(found.study)
+    warned = box("warning", paragraph(f"Confounds: {', '.join(others)}.")) if others else ""
+    return warned + tables.difference_table(found.study).html
 
 
 def _warning(found: Findings) -> str:
@@ -205,19 +209,12 @@ def _not_tested(found: Findings) -> str:
 
 
 def _left_out(study: Study) -> str:
-    return tables.left_out_table(study).html or paragraph("None: every planned run finished.")
+    rows = [[str(cell) for cell in row] for row in not_used(study).itertuples(index=False)]
+    table = Table(["Run", "State", "Steps done", "Reason"], rows, words=4)
+    return table.html or paragraph("None: every planned run finished.")
 
 
 def _runs(source: Source) -> str:
     """The one list of runs, with a hash by which figures in other places can be told to be of the same."""
     digest = sha256("\n".join(source.runs).encode()).hexdigest()[:12]
     return folded(f"{len(source.runs)} runs (list sha256 {digest}); {source.claims}", paragraph(", ".join(source.runs)))
-
-
-def _outcome_labels() -> list[str]:
-    return [f"{name}: {outcome.label}" for name, outcome in OUTCOMES.items()]
-
-
-def _plain(value: object) -> object:
-    """What numpy has for a number."""
-    return value.item() if hasattr(value, "item") else str(value)

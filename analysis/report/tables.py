@@ -11,7 +11,6 @@ from analysis.figures.claims import compared_words
 from analysis.formatting import bracket, p_value, plain, signed, with_interval
 from analysis.records.claims import Claim
 from analysis.records.outcomes import OUTCOMES, scores_of, summary
-from analysis.records.provenance import environment_rows, not_used
 from analysis.records.search import word
 from analysis.records.study import Block, Study
 from analysis.statistics.intervals import Interval
@@ -219,17 +218,6 @@ def within_table(study: Study, within: pd.DataFrame) -> Table:
     ]
     head = ["Arm", "Seeds", "P(right answer is longer)", "Permutation p, these policies", "Logit slope per log token"]
     return Table([*head, "Prompts with right and wrong", "Cut off"], rows)
-
-
-def left_out_table(study: Study) -> Table:
-    """The runs that did not enter."""
-    rows = [[str(cell) for cell in row] for row in not_used(study).itertuples(index=False)]
-    return Table(["Run", "State", "Steps done", "Reason"], rows, words=4)
-
-
-def environment_table(study: Study) -> Table:
-    """What the runs ran on."""
-    return Table(["Field", "Value"], environment_rows(study), words=2)
 
 
 def _outcome(interval: Interval, name: str) -> str:
