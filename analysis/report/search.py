@@ -1,6 +1,5 @@
 """A search -> its report: what its winners reached on fresh seeds first, then the exploratory part about its trials."""
 
-import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from analysis.figures.catalogue import NAMES, SEARCH, search_figures, study_figu
 from analysis.formatting import plain
 from analysis.records.provenance import Source, commits
 from analysis.records.search import CONSTRAINT, ENDED, PARAMETER, Search, word
-from analysis.report.files import Asked, write_figures, write_files
+from analysis.report.files import Asked, json_text, write_figures, write_files
 from analysis.report.page import Section, Shown, box, bullets, figure, figures, folded, page, paragraph
 from analysis.report.study import study_source, write_study_report
 from analysis.report.tables import Table
@@ -55,7 +54,7 @@ def write_search_report(found: SearchFindings, output: Path, asked: Asked, stand
     link = os.path.relpath(winners / "report.html", stands_in or output).replace(os.sep, "/")
     texts = {
         "report.html": search_page(found, (effects, shown), link, asked),
-        "search.json": json.dumps(found.as_json(), indent=2, ensure_ascii=False, allow_nan=False, default=float) + "\n",
+        "search.json": json_text(found.as_json()),
     }
     write_files(texts, [*effects, *shown], output, asked)
     return found_sentences(found)

@@ -1,6 +1,5 @@
 """A study -> its report: verdict, effects and cost on the first screen, the rest folded, by what the study has."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -12,7 +11,7 @@ from analysis.records.outcomes import OUTCOMES
 from analysis.records.provenance import Source, commits, confounds, environment_rows, not_used, source_of
 from analysis.records.study import Study
 from analysis.report import tables
-from analysis.report.files import Asked, write_figures, write_files
+from analysis.report.files import Asked, json_text, write_figures, write_files
 from analysis.report.latex import latex_table
 from analysis.report.page import Section, Shown, box, bullets, figure, figures, folded, page, paragraph
 from analysis.report.published import published_section
@@ -66,10 +65,7 @@ def study_files(found: Findings, source: Source) -> dict[str, str]:
     answer = {"complete": found.is_complete, "headline": headline(found), **found.as_json()}
     scores = found.scores.astype({"level": str}) if found.scores["level"].notna().any() else found.scores
     texts = {
-        "verdict.json": json.dumps(
-            answer, indent=2, ensure_ascii=False, allow_nan=False, default=lambda number: number.item()
-        )
-        + "\n",
+        "verdict.json": json_text(answer),
         "scores.csv": scores.to_csv(index=False, float_format="%.10g"),
     }
     about = [source.commits, source.claims, f"made by: python -m analysis report {source.given}"]

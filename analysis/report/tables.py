@@ -7,6 +7,7 @@ from math import isnan
 
 import pandas as pd
 
+from analysis.figures.blocks import level_word
 from analysis.figures.claims import compared_words
 from analysis.formatting import bracket, p_value, plain, signed, with_interval
 from analysis.records.claims import Claim
@@ -146,7 +147,7 @@ def level_table(found: Findings, block: Block, metric: str = "final_accuracy") -
         ]
         for arm, of_arm in table.groupby("arm", sort=False)
     ]
-    return Table(["Arm", *(_level(level) for level in levels), "Collapsed runs"], rows)
+    return Table(["Arm", *(level_word(level) for level in levels), "Collapsed runs"], rows)
 
 
 def course_table(study: Study, item: Gains) -> Table:
@@ -181,7 +182,7 @@ def block_table(found: Findings) -> Table:
             block.question,
             ", ".join(found.study.label(arm) for arm in block.arms),
             ", ".join(f"{name} {value}" for name, value in block.settings.items()),
-            f"{' and '.join(block.varied)}: {', '.join(map(_level, block.levels))}" if block.varied else "",
+            f"{' and '.join(block.varied)}: {', '.join(map(level_word, block.levels))}" if block.varied else "",
             str(block.seeds),
             str(len(scores_of(found.scores, block.name))),
         ]
@@ -233,7 +234,3 @@ def _interval(row: Mapping[str, float] | pd.Series) -> Interval:
 def _numbers(found: object, digits: int) -> str:
     difference, low, high = (float(getattr(found, name)) for name in ("difference", "low", "high"))
     return signed(difference, digits) + ("" if isnan(low) else f" {bracket(low, high, digits)}")
-
-
-def _level(level: object) -> str:
-    return " and ".join(map(word, level)) if isinstance(level, tuple) else word(level)
