@@ -6,17 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.figures.canvas import (
-    Axes,
-    Drawing,
-    draw_row,
-    grid,
-    legend,
-    name_rows,
-    scale_to,
-    seed_and_mean,
-    zero_line,
-)
+from analysis.figures.canvas import Axes, Drawing, draw_row, grid, legend, name_rows, scale_to, seed_and_mean, zero_line
 from analysis.figures.figure import Figure
 from analysis.figures.style import INK, SOFT, ArmStyle, Look, Styles, arm_styles, paper
 from analysis.formatting import bracket, plain, signed

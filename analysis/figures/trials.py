@@ -50,15 +50,11 @@ def over_parameter(search: Search, loss: str, name: str) -> pd.DataFrame:
 
 def scale_of(search: Search, loss: str, name: str) -> str:
     """`words`; `log` where it was searched so, or where its choices are positive and lie far apart; else `linear`."""
-    space = search.searched(loss)[name]
     if not search.is_numeric(name):
         return "words"
-    values = (
-        [float(value) for value in space.get("values", []) if value is not None]
-        if space.get("kind") == "choice"
-        else []
-    )
-    far = bool(values) and min(values) > 0 and max(values) / min(values) > LOG_FACTOR
+    space = search.searched(loss)[name]
+    values = [float(value) for value in space.get("values", []) if value is not None] or [1.0]
+    far = min(values) > 0 and max(values) / min(values) > LOG_FACTOR
     return "log" if space.get("kind") == "log" or far else "linear"
 
 
@@ -67,12 +63,7 @@ def draw_trials(ax: Axes, trials: pd.DataFrame, seeds: pd.DataFrame, style: ArmS
     ax.plot(seeds["x"], seeds["seed_value"], ".", color=style.color, markersize=2.6, alpha=0.6, zorder=2)
     for outcome, face, edge in (("feasible", style.color, "white"), ("over a limit", "white", style.color)):
         rows = trials[trials["outcome"] == outcome]
-        look: Look = {
-            "marker": style.marker,
-            "markerfacecolor": face,
-            "markeredgecolor": edge,
-            "markersize": 4.8,
-        }
+        look: Look = {"marker": style.marker, "markerfacecolor": face, "markeredgecolor": edge, "markersize": 4.8}
         ax.plot(rows["x"], rows["value"], linestyle="", zorder=4, **look)
     for state, (marker, color) in WITHOUT_VALUE.items():
         x = trials.loc[trials["outcome"] == state, "x"]

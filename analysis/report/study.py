@@ -64,10 +64,7 @@ def study_files(found: Findings, source: Source) -> dict[str, str]:
     """The files beside the page, by name."""
     answer = {"complete": found.is_complete, "headline": headline(found), **found.as_json()}
     scores = found.scores.astype({"level": str}) if found.scores["level"].notna().any() else found.scores
-    texts = {
-        "verdict.json": json_text(answer),
-        "scores.csv": scores.to_csv(index=False, float_format="%.10g"),
-    }
+    texts = {"verdict.json": json_text(answer), "scores.csv": scores.to_csv(index=False, float_format="%.10g")}
     about = [source.commits, source.claims, f"made by: python -m analysis report {source.given}"]
     for name, (table, caption) in _latex_tables(found).items():
         texts[f"tables/{name}.tex"] = latex_table(table, caption, f"tab:{name}", about)
