@@ -15,24 +15,9 @@ from pyarrow import json as arrow_json
 from analysis.errors import RecordsError
 
 SCHEMA_VERSION = 1
-EVAL_SCHEMA = pa.schema(
-    {
-        "step": pa.int32(),
-        "prompt_id": pa.dictionary(pa.int32(), pa.string()),
-        "sample": pa.int32(),
-        "correct": pa.bool_(),
-        "response_tokens": pa.int32(),
-        "truncated": pa.bool_(),
-    }
-)
-ANSWER_SCHEMA = pa.schema(
-    {
-        "step": pa.int32(),
-        "prompt_id": pa.dictionary(pa.int32(), pa.string()),
-        "sample": pa.int32(),
-        "answer": pa.dictionary(pa.int32(), pa.string()),
-    }
-)
+ANSWER_KEYS = {"step": pa.int32(), "prompt_id": pa.dictionary(pa.int32(), pa.string()), "sample": pa.int32()}
+EVAL_SCHEMA = pa.schema(ANSWER_KEYS | {"correct": pa.bool_(), "response_tokens": pa.int32(), "truncated": pa.bool_()})
+ANSWER_SCHEMA = pa.schema(ANSWER_KEYS | {"answer": pa.dictionary(pa.int32(), pa.string())})
 EARLY_ENDS = ("diverged", "gave_up")  # reason codes of runs that ended by themselves: results, not faults
 OLDER = ("expected finite numbers", "gave up after ")  # the same in the words of folders from before there were codes
 RUN_NAME = re.compile(r"(?P<arm>.+)-seed(?P<seed>\d+)")

@@ -66,11 +66,6 @@ class Study:
         return self.role(arm).label or (name.upper() if is_loss else name)
 
     @property
-    def has_roles(self) -> bool:
-        """Whether study.json says what its arms are for; it does not where an older commit wrote it."""
-        return "roles" in self.description
-
-    @property
     def is_comparison(self) -> bool:
         """Whether it has no design of several blocks."""
         return "design" not in self.description

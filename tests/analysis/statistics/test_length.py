@@ -17,6 +17,11 @@ def answers(rows: list[tuple[str, int, bool]], seed: int = 0, **more: object) ->
     return table.assign(**(head | more))
 
 
+def of_a(table: pd.DataFrame) -> pd.DataFrame:
+    """The view within prompts of arm a, by measure."""
+    return length.within_prompt(table).set_index("measure")
+
+
 def test_concordance_by_hand() -> None:
     # p: right 9 against wrong 5 and 9: longer, tie -> (1 + .5) / 2. q: right 3, 8 against wrong 4: .5. r says nothing.
     tokens, correct = length.grouped(
@@ -30,17 +35,17 @@ def test_concordance_by_hand() -> None:
 def test_within_prompt_by_hand() -> None:
     one = answers([("p", 9, True), ("p", 5, False), ("q", 3, True), ("q", 8, True)], seed=0)
     other = answers([("p", 4, True), ("p", 5, False), ("q", 7, True), ("q", 6, False)], seed=1)
-    view = length.within_prompt(pd.concat([one, other]))["a"]
-    assert agree(view.concordance.mean, (1.0 + 0.5) / 2)
-    assert (view.prompts, view.informative_share) == (4, 0.75)
+    view = of_a(pd.concat([one, other]))
+    assert agree(view.at["concordance", "mean"], (1.0 + 0.5) / 2)
+    assert tuple(view.loc["concordance", ["prompts", "informative_share"]]) == (4, 0.75)
 
 
 def test_truncated_answers_are_not_wrong_and_long() -> None:
     rows = answers([("p", 9, True), ("p", 5, False), ("p", 72, False)])
     rows.loc[2, "truncated"] = True
-    view = length.within_prompt(rows)["a"]
-    assert view.concordance.mean == 1.0
-    assert agree(view.truncated_share, 1 / 3)
+    view = of_a(rows)
+    assert view.at["concordance", "mean"] == 1.0
+    assert agree(view.at["concordance", "truncated_share"], 1 / 3)
 
 
 def test_permutation_p_agrees_with_drawn_permutations() -> None:
@@ -118,8 +123,8 @@ def test_pooled_view_and_within_prompt_view_disagree_when_difficulty_confounds()
         parts.append(answers(rows, seed=seed))
     table = pd.concat(parts)
     pooled = length.pooled_by_length(table, bins=4)
-    view = length.within_prompt(table)["a"]
+    view = of_a(table)
     assert pooled["mean"].iloc[0] > pooled["mean"].iloc[-1] + 0.3
-    assert view.concordance.low > 0.55
-    assert view.slope.low > 0
-    assert view.p < 1e-6
+    assert view.at["concordance", "low"] > 0.55
+    assert view.at["slope", "low"] > 0
+    assert view.at["concordance", "p"] < 1e-6
