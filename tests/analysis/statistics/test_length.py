@@ -108,23 +108,3 @@ def test_pooled_bins_hide_small_ones_and_set_cut_off_answers_apart() -> None:
     assert agree(pooled["mean"], [1.0, 5 / 35, 0.0])
     hidden = length.pooled_by_length(rows.head(41), bins=4)
     assert list(hidden["n"]) == [30]
-
-
-def test_pooled_view_and_within_prompt_view_disagree_when_difficulty_confounds() -> None:
-    """Simpson: hard prompts have long answers, so pooled accuracy falls with length; within each prompt it rises."""
-    rng = np.random.default_rng(3)
-    parts = []
-    for seed in range(3):
-        hard = np.repeat(rng.random(200) < 0.5, 8)
-        longer = rng.random(1600) < 0.5
-        correct = rng.random(1600) < np.where(hard, 0.15, 0.7) + 0.2 * longer
-        prompt = np.repeat(np.arange(200), 8)
-        rows = list(zip(prompt, 20 + 20 * hard + 5 * longer, correct, strict=True))
-        parts.append(answers(rows, seed=seed))
-    table = pd.concat(parts)
-    pooled = length.pooled_by_length(table, bins=4)
-    view = of_a(table)
-    assert pooled["mean"].iloc[0] > pooled["mean"].iloc[-1] + 0.3
-    assert view.at["concordance", "low"] > 0.55
-    assert view.at["slope", "low"] > 0
-    assert view.at["concordance", "p"] < 1e-6
