@@ -43,7 +43,7 @@ class Engine(Protocol):
 
 
 @dataclass
-class TorchEngine(Engine):
+class TorchEngine:
     """Our own sampler, on the trainer's policy, or on a full copy if the ranks hold only parts of it."""
 
     policy: Policy
@@ -57,6 +57,15 @@ class TorchEngine(Engine):
         own = dict(self.policy.model.named_parameters()) | dict(self.policy.model.named_buffers())
         for name, tensor in weights:
             own[name].copy_(tensor)
+
+    def sleep(self) -> None:
+        """Nothing: the trainer uses the same memory."""
+
+    def wake(self) -> None:
+        """Nothing: it never slept."""
+
+    def close(self) -> None:
+        """Nothing to shut down."""
 
 
 def own_engine(policy: Policy, is_gpu: bool) -> TorchEngine:

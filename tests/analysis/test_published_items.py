@@ -13,7 +13,6 @@ from analysis.figures.catalogue import PAPER, STUDY
 from analysis.figures.paper import FIGURES, arms_for
 from analysis.records.study import read
 from harness.__main__ import main as harness
-from harness.cli import evaluate
 from harness.cli.parser import OneLineParser
 from harness.tasks.math.files import shipped
 from sweeps.__main__ import CONTROLLED, LADDER, add_compare, add_study
