@@ -42,6 +42,7 @@ def searched(model_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Sea
 
 def test_trials_of_every_loss_end_and_what_diverged_is_infeasible(searched: Searched) -> None:
     assert (searched.first.exit_code, searched.first.errors) == (0, [])
+    assert processes_that_name(str(searched.study)) == []
     found = rows(searched.study)
     assert [(row["loss"], row["trial"]) for row in found] == [
         (loss, trial) for loss in ("grpo", "fipo") for trial in (0, 1)
@@ -106,10 +107,6 @@ def test_the_plan_comes_first(searched: Searched) -> None:
     head = "\n".join(lines[plan:first])
     for word in ("tokens: about", "time: about", "disk: about", "winners: run again"):
         assert word in head
-
-
-def test_nothing_is_left_running(searched: Searched) -> None:
-    assert processes_that_name(str(searched.study)) == []
 
 
 def test_the_same_command_again_runs_nothing(searched: Searched) -> None:
