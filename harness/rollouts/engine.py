@@ -43,7 +43,7 @@ class Engine(Protocol):
 
 
 @dataclass
-class TorchEngine(Engine):
+class TorchEngine:
     """Our own sampler, on the trainer's policy, or on a full copy if the ranks hold only parts of it."""
 
     policy: Policy
@@ -57,6 +57,13 @@ class TorchEngine(Engine):
         own = dict(self.policy.model.named_parameters()) | dict(self.policy.model.named_buffers())
         for name, tensor in weights:
             own[name].copy_(tensor)
+
+    def sleep(self) -> None:
+        """No-op."""
+
+    def wake(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def own_engine(policy: Policy, is_gpu: bool) -> TorchEngine:
