@@ -83,7 +83,7 @@ study: $(READY)
 # An Optuna search for one loss, or several with the same budget: make sweep LOSS=fipo [SPACE= TRIALS= SEEDS= WORKERS=
 # STORAGE= PRESET= GPUS_PER_TRIAL= STUDY= TRACKING_URI= ARGS=]. SPACE=decay_rate, clip_range, safety_threshold or
 # clip_and_safety is a design of sweeps/studies instead, every value on the same seeds: make sweep SPACE=decay_rate
-# [PRESET= SEEDS= WORKERS= STUDY= ARGS=], SEEDS at most.
+# [PRESET= SEEDS= WORKERS= STUDY= TRACKING_URI= ARGS=], SEEDS at most.
 DESIGN := $(wildcard sweeps/studies/$(SPACE).toml)
 sweep: STUDY = runs/sweep-$(LOSS)-$(notdir $(SPACE))
 sweep: $(if $(DESIGN),design,search)

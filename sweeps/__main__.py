@@ -54,12 +54,17 @@ def add_study(subparsers: Any) -> None:
     parser.add_argument(
         "--seeds", type=int, metavar="N", help="at most so many seeds in any block (default: the design's)"
     )
-    add_claims(parser, "the design's")
+    add_shared(parser, "design", "study-<design>")
+    parser.set_defaults(start=study_command)
+
+
+def add_shared(parser: argparse.ArgumentParser, owner: str, folder: str) -> None:
+    """The flags of every command that trains arms; `owner`: who says what is to be decided, where no flag does."""
+    add_claims(parser, f"the {owner}'s")
     parser.add_argument("--slots", type=int, default=0, metavar="N", help="runs at a time (default: one per core)")
-    parser.add_argument("--study", metavar="DIR", help="study folder (default: runs/study-<design>)")
+    parser.add_argument("--study", metavar="DIR", help=f"study folder (default: runs/{folder})")
     add_tracking_uri(parser)
     add_setting_flags(parser)
-    parser.set_defaults(start=study_command)
 
 
 CONTROLLED = {"losses": "grpo,dapo,fipo", "controls": "", "family": "controlled"}
@@ -82,11 +87,7 @@ def add_compare(subparsers: Any, name: str, purpose: str, defaults: dict[str, st
     parser.add_argument("--first_seed", type=int, default=0, metavar="N", help="the lowest seed (default: 0)")
     parser.add_argument("--family", metavar="F", help=f"controlled, recipe, ladder, or a TOML file {family}")
     parser.add_argument("--preset", default="demo", metavar="NAME", help="what all arms share (default: demo)")
-    add_claims(parser)
-    parser.add_argument("--slots", type=int, default=0, metavar="N", help="runs at a time (default: one per core)")
-    parser.add_argument("--study", metavar="DIR", help=f"study folder (default: runs/{name}-<time>)")
-    add_tracking_uri(parser)
-    add_setting_flags(parser)
+    add_shared(parser, "family", f"{name}-<time>")
     parser.set_defaults(start=compare_command, **defaults)
 
 

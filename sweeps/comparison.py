@@ -5,7 +5,6 @@ A comparison is a study with one block. What differs is how its arms are made: f
 
 import argparse
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from rich.console import Console
 
 from harness import Config, HarnessError, UsageError, settings_in
 from sweeps.study.arms import Arm, Family, arms_of, check_differences, differences_between, load_family
-from sweeps.study.blocks import cells_of, check_blocks, check_same_design, description, load_design
+from sweeps.study.blocks import cells_of, check_same_design, description, load_design
 from sweeps.study.claims import check_claims, few_seeds, fixed_claims
 from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
 from sweeps.study.tables import blocks_table, differences_table
@@ -25,8 +24,8 @@ from sweeps.tracking.log import tracked
 from sweeps.workers.endings import early_end, is_data
 from sweeps.workers.estimate import guessed_seconds
 from sweeps.workers.progress import Progress, make_console, minutes
-from sweeps.workers.sessions import running_session
-from sweeps.workers.slots import POLL_S, Slot, held_slots, run_all, usable_cores
+from sweeps.workers.sessions import run_to_end
+from sweeps.workers.slots import Slot, held_slots, run_all, usable_cores
 
 DEFAULT_PRESET = "demo"
 ATTEMPTS = 3  # processes at most that one call starts for a run that is killed
@@ -63,7 +62,6 @@ def study_command(options: argparse.Namespace) -> None:
     design, flags = load_design(options.design), settings_in(vars(options))
     family, preset = load_family(design.family), options.preset or design.preset
     arms, blocks = cells_of(design.model_copy(update={"preset": preset}), family, flags, options.seeds)
-    check_blocks(blocks, arms, family)
     study = Path(options.study or f"runs/study-{design.name}")
     described = description(design, blocks, flags, options.seeds)
     carry_out(Comparison(study, family, preset, arms, design=described), options, design.claims)
@@ -174,26 +172,13 @@ def arm_seeds(options: argparse.Namespace) -> dict[str, int]:
 
 
 def prepare(runs: Sequence[PlannedRun], study: Path, console: Console) -> None:
-    """Have each tiny model built once, before runs that would wait for each other to build it."""
+    """Have each tiny model built once, before runs that would wait for each other. Raises HarnessError."""
     tiny = {
         (run.config.model.model_seed, run.config.task.task): run for run in runs if run.config.model.model == "tiny"
     }
     (study / "logs").mkdir(exist_ok=True)
     for (model_seed, _), run in sorted(tiny.items(), key=lambda item: item[0]):
-        name = "prepare" if len(tiny) == 1 else f"prepare-{model_seed}"
-        prepare_one(run, study / "logs" / f"{name}.log", console)
-
-
-def prepare_one(run: PlannedRun, log: Path, console: Console) -> None:
-    """Build one, and show how far it is. Raises HarnessError where that fails."""
-    shown, arguments = 0, ["prepare", "--config", str(run.config_file)]
-    with log.open("wb") as output, running_session(arguments, run.config.run.threads, output) as session:
-        while session.poll() is None:
-            time.sleep(POLL_S)
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-            whole = [line.rstrip() for line in lines if line.endswith("\n")]
-            for line in whole[shown:]:
-                console.print(line)
-            shown = len(whole)
-    if session.poll():
-        raise HarnessError(f"the warm start failed: see {log}")
+        log = study / "logs" / ("prepare.log" if len(tiny) == 1 else f"prepare-{model_seed}.log")
+        arguments = ["prepare", "--config", str(run.config_file)]
+        if run_to_end(arguments, run.config.run.threads, log, console.print):
+            raise HarnessError(f"the warm start failed: see {log}")

@@ -29,11 +29,7 @@ def grid(rows: int, columns: int, height: float, **options: object) -> tuple[Dra
 
 
 def draw_curves(ax: Axes, curves: pd.DataFrame, bands: pd.DataFrame, styles: Styles) -> None:
-    """Every seed as a thin line, the mean as a thick one, its interval as a band; `not recorded` where nothing is."""
-    if curves.empty:
-        ax.text(0.5, 0.5, "not recorded", transform=ax.transAxes, ha="center", va="center", color=SOFT)
-        ax.set(xticks=[], yticks=[])
-        return
+    """Every seed as a thin line, the mean as a thick one, its interval as a band."""
     arms = [arm for arm in styles if curves["arm"].eq(arm).any()]
     for place, arm in enumerate(arms):
         style, of_arm, mean = styles[arm], curves[curves["arm"] == arm], bands[bands["arm"] == arm]

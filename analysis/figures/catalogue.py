@@ -1,77 +1,89 @@
 """The figures in the order of the report, by the name that --only takes; a name may stand for several figures."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from analysis.errors import RecordsError
-from analysis.figures.blocks import level_figures
+from analysis.figures.blocks import gain_figures, level_figures
 from analysis.figures.claims import claim_figures
 from analysis.figures.figure import Figure
-from analysis.figures.gains import gain_figures
 from analysis.figures.ladder import ladder_figures
 from analysis.figures.length import length_figures, path_figures
-from analysis.figures.microscope import microscope_figures
-from analysis.figures.outcomes import outcome_figures
 from analysis.figures.paper import FIGURES, paper_figures
 from analysis.figures.search import history_figures, importance_figures, maximum_figures
-from analysis.figures.space import contour_figures, slice_figures
-from analysis.figures.training import COURSES, course_figures
-from analysis.figures.weights import weight_figures
+from analysis.figures.training import COURSES, course_figures, outcome_figures
+from analysis.figures.trials import contour_figures, slice_figures
+from analysis.figures.weights import microscope_figures, weight_figures
 from analysis.verdict.findings import Findings
 from analysis.verdict.search import SearchFindings
 
-Makers = Mapping[str, Callable[[Any], Iterator[Figure]]]
+
+@dataclass(frozen=True)
+class Group:
+    """The figures of one name: what makes them, and their entry in the report's contents and heading.
+
+    of_blocks: whether the report of a study of several blocks shows them.
+    """
+
+    make: Callable[[Any], Iterator[Figure]]
+    short: str
+    title: str
+    of_blocks: bool = False
+
 
 _COURSES = {course.name: partial(course_figures, course=course) for course in COURSES}
-STUDY: Makers = {
-    "claims": claim_figures,
-    "levels": level_figures,
-    "gains": gain_figures,
-    "learning_curves": _COURSES.pop("learning_curves"),
-    "ladder": ladder_figures,
-    "outcomes": outcome_figures,
-    "accuracy_against_tokens": _COURSES.pop("accuracy_against_tokens"),
-    "accuracy_against_length": length_figures,
-    "length_path": path_figures,
-    **_COURSES,
-    "influence_weights": weight_figures,
-    "microscope": microscope_figures,
+STUDY = {
+    "claims": Group(claim_figures, "More claims", "Exploratory claims", of_blocks=True),
+    "levels": Group(level_figures, "Levels", "Settings that were varied", of_blocks=True),
+    "gains": Group(gain_figures, "Placebos", "What is left of a gain in a placebo", of_blocks=True),
+    "learning_curves": Group(_COURSES["learning_curves"], "Learning", "Learning curves", of_blocks=True),
+    "ladder": Group(ladder_figures, "Ladder", "One switch at a time"),
+    "outcomes": Group(outcome_figures, "Outcomes", "Outcomes of each arm", of_blocks=True),
+    "accuracy_against_tokens": Group(
+        _COURSES["accuracy_against_tokens"], "Tokens", "Accuracy against generated tokens"
+    ),
+    "accuracy_against_length": Group(length_figures, "Length", "Accuracy against response length"),
+    "length_path": Group(path_figures, "Path", "The path of length and accuracy"),
+    "training_dynamics": Group(_COURSES["training_dynamics"], "Dynamics", "Training dynamics"),
+    "response_lengths": Group(_COURSES["response_lengths"], "Lengths", "Response lengths"),
+    "clipping_and_weights": Group(_COURSES["clipping_and_weights"], "Clips", "Clips and influence weights"),
+    "influence_weights": Group(weight_figures, "Weights", "Influence weights by place, sign and time"),
+    "microscope": Group(microscope_figures, "Microscope", "Influence weights, token by token"),
 }
-PAPER: Makers = {f"paper_figure_{figure.number}": partial(paper_figures, figure=figure) for figure in FIGURES}
-SEARCH: Makers = {
-    "history": history_figures,
-    "slices": slice_figures,
-    "contour": contour_figures,
-    "importance": importance_figures,
-    "expected_maximum": maximum_figures,
+PAPER = {
+    f"paper_figure_{figure.number}": Group(partial(paper_figures, figure=figure), "", figure.title)
+    for figure in FIGURES
+}
+SEARCH = {
+    "history": Group(history_figures, "History", "Optimisation history"),
+    "slices": Group(slice_figures, "Slices", "Value over each parameter"),
+    "contour": Group(contour_figures, "Contour", "Two parameters together"),
+    "importance": Group(importance_figures, "Importance", "Importance of the parameters"),
+    "expected_maximum": Group(maximum_figures, "Trials spent", "Best found against trials spent"),
 }
 NAMES = tuple(sorted([*STUDY, *PAPER, *SEARCH], key=len, reverse=True))
-OF_SEVERAL_BLOCKS = ("claims", "levels", "gains", "learning_curves", "outcomes")  # what their report shows
 
 
 def study_figures(found: Findings, names: Sequence[str] = ()) -> Iterator[Figure]:
     """The figures of a study's report, or those named, one at a time; one without data is left out."""
-    shown = list(STUDY) if found.study.is_comparison else OF_SEVERAL_BLOCKS
-    return _made({**STUDY, **PAPER}, found, names or shown)
+    shown = [name for name, group in STUDY.items() if group.of_blocks or found.study.is_comparison]
+    return (figure for name in names or shown for figure in {**STUDY, **PAPER}[name].make(found))
 
 
 def search_figures(found: SearchFindings, names: Sequence[str] = ()) -> Iterator[Figure]:
     """The same of a search."""
-    return _made(SEARCH, found, names or list(SEARCH))
+    return (figure for name in names or SEARCH for figure in SEARCH[name].make(found))
 
 
 def check_names(names: Sequence[str], of_search: bool) -> None:
     """Raise RecordsError where --only names no figure of such a report."""
-    makers = SEARCH if of_search else {**STUDY, **PAPER}
-    if wrong := [name for name in names if name not in makers]:
-        raise RecordsError(f"expected figures among {', '.join(makers)}, got --only {wrong[0]}: choose from these")
+    known = SEARCH if of_search else {**STUDY, **PAPER}
+    if wrong := [name for name in names if name not in known]:
+        raise RecordsError(f"expected figures among {', '.join(known)}, got --only {wrong[0]}: choose from these")
 
 
 def group_of(name: str) -> str:
     """The name that --only takes for a figure of this name."""
     return next((group for group in NAMES if name.startswith(group)), name)
-
-
-def _made(makers: Mapping[str, Any], found: Any, names: Sequence[str]) -> Iterator[Figure]:
-    return (figure for name in names for figure in makers[name](found))

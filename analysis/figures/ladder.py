@@ -32,6 +32,11 @@ class Rung:
     before: Any
     after: Any
 
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Both arms."""
+        return self.arm, self.parent
+
 
 def ladder_figures(found: Findings) -> Iterator[Figure]:
     """The paired gain of each switch over the arm that it was made on; none where the study is no ladder."""
@@ -41,8 +46,8 @@ def ladder_figures(found: Findings) -> Iterator[Figure]:
             continue
         (block,) = study.blocks
         table, seeds = gains(study, scores_of(found.scores, block), steps)
-        same = {rung.arm for rung in steps if _is_identical(study, rung)}
-        table = table.assign(identical=table["arm"].isin(same))
+        same = {rung.arm: identical(study, *rung.pair) for rung in steps}
+        table = table.assign(identical=[bool(same[arm]) and all(same[arm]) for arm in table["arm"]])
         rows = table[table["outcome"] == "auc"]
         words = [f"{row['arm']} {signed(row['mean'])} {bracket(row['low'], row['high'])}" for _, row in rows.iterrows()]
         yield Figure(
@@ -91,24 +96,15 @@ def gains(study: Study, scores: pd.DataFrame, steps: list[Rung]) -> tuple[pd.Dat
     curves = evaluated.merge(spent(study, "generated_tokens"), on=["run", "step"]).sort_values(["run", "x"])
     rows, seeds = [], []
     for rung in steps:
-        both = curves[curves["arm"].isin((rung.arm, rung.parent))]
+        both = curves[curves["arm"].isin(rung.pair)]
         budget = float(both.groupby("run", observed=True)["x"].max().min())
         for outcome in GAINS:
-            arm, parent = (_by_seed(scores, both, name, None if outcome == "auc" else budget) for name in _pair(rung))
+            arm, parent = (_by_seed(scores, both, name, None if outcome == "auc" else budget) for name in rung.pair)
             paired = (arm - parent).dropna()
             head = {"arm": rung.arm, "parent": rung.parent, "outcome": outcome}
             rows.append(head | vars(t_interval(paired.to_numpy(float))))
             seeds += [{"arm": rung.arm, "outcome": outcome, "seed": s, "gain": gain} for s, gain in paired.items()]
     return pd.DataFrame(rows), pd.DataFrame(seeds, columns=["arm", "outcome", "seed", "gain"])
-
-
-def _is_identical(study: Study, rung: Rung) -> bool:
-    same = identical(study, *_pair(rung))
-    return bool(same) and all(same)
-
-
-def _pair(rung: Rung) -> tuple[str, str]:
-    return rung.arm, rung.parent
 
 
 def _by_seed(scores: pd.DataFrame, curves: pd.DataFrame, arm: str, budget: float | None) -> pd.Series:

@@ -59,6 +59,7 @@ def paper_figures(found: Findings, figure: PaperFigure) -> Iterator[Figure]:
     )
     if curves is None or means is None or curves.empty:
         return
+    panels = [name for name in panels if curves["quantity"].eq(name).any()]
     look = (arm_styles(study), found.axis)
     yield Figure(
         f"paper_figure_{figure.number}",

@@ -10,8 +10,8 @@ from matplotlib.ticker import NullLocator
 from analysis.figures.canvas import Axes, Drawing, grid, handle, whole_steps
 from analysis.figures.figure import Figure
 from analysis.figures.style import ArmStyle, Look, Styles, loss_styles, paper
-from analysis.figures.trials import VALUE, draw_trials, ended_trials, trial_legend, value_axis
-from analysis.formatting import counted, plain
+from analysis.figures.trials import VALUE, draw_trials, ended_trials, trial_counts, trial_legend, value_axis
+from analysis.formatting import plain
 from analysis.records.search import ENDED, Search, seed_values
 from analysis.statistics.best_of import expected_maximum, maximum_quantile
 from analysis.verdict.search import SearchFindings
@@ -24,16 +24,6 @@ LEARNS = (
     "The sampler learns from earlier trials, so they are not exchangeable: the curve describes these trials and "
     "estimates nothing about another search."
 )
-
-
-def trial_counts(search: Search, losses: list[str] | None = None) -> str:
-    """How many trials there are, by loss and by what became of them."""
-    parts = []
-    for loss in losses or search.losses:
-        counts = search.of(loss)["outcome"].value_counts()
-        words = [f"{counts[outcome]} {outcome}" for outcome in (*ENDED, "running", "waiting") if outcome in counts]
-        parts.append(f"{loss} {', '.join(words) or 'none yet'}")
-    return f"Trials of {counted(len(search.description['seeds']), 'tuning seed')}: {'; '.join(parts)}."
 
 
 def history_figures(found: SearchFindings) -> Iterator[Figure]:

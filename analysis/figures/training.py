@@ -1,4 +1,4 @@
-"""The course of training: quantities over steps, prompts, tokens, seconds or FLOPs, and paired differences by step."""
+"""The course of training and where it ends: quantities over steps, tokens or time, paired differences, outcomes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,15 +6,28 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.ticker import EngFormatter
 
-from analysis.figures.canvas import Axes, Drawing, draw_curves, grid, handle, legend, whole_steps
+from analysis.figures.canvas import (
+    Axes,
+    Drawing,
+    draw_curves,
+    draw_row,
+    grid,
+    handle,
+    legend,
+    name_rows,
+    seed_and_mean,
+    whole_steps,
+)
 from analysis.figures.figure import Figure, baseline_of, compared_blocks, of_block, seed_words
 from analysis.figures.style import INK, SOFT, Look, Styles, arm_styles, paper
 from analysis.records.curves import bands, mean_curves, seed_curves
+from analysis.records.outcomes import OUTCOMES, scores_of, summary_table
 from analysis.records.study import Study
 from analysis.verdict.findings import Findings
 
 ACCURACY, LENGTH, WEIGHT = "rollout/accuracy", "rollout/response_tokens_mean", "loss/influence_weight"
 EVALUATION, ENTROPY, DIFFERENCE = "evaluation/accuracy", "rollout/entropy", "difference"
+SHOWN_OUTCOMES = ("auc", "final_accuracy")
 COLUMNS, ROW_HEIGHT, MOST_NAMES = 3, 2.05, 6
 EVERY_SEED = "Thin lines: seeds; thick line and band: their mean and 95 % t interval"
 NEGATIVE_WORDS = "A negative control is a thin grey line that sets no scale."
@@ -57,10 +70,7 @@ AXIS_LABELS = {
 
 @dataclass(frozen=True)
 class Course:
-    """A figure of several quantities: what it is called, what it shows and what its reader must know.
-
-    axis: what it is drawn over, whatever the axis of the others; None as they are.
-    """
+    """A figure of several quantities, over `axis` whatever the others are drawn over; None as they are."""
 
     name: str
     title: str
@@ -132,6 +142,8 @@ def course_figures(found: Findings, course: Course) -> Iterator[Figure]:
     for ending, study in compared_blocks(found):
         curves, means = course_tables(study, course.quantities, axis)
         shown = [name for name in course.quantities if curves["quantity"].eq(name).any()]
+        if not shown:
+            continue
         negative = f" {NEGATIVE_WORDS}" if any(styles[arm.name].background for arm in study.arms_with_runs) else ""
         yield Figure(
             course.name + ending,
@@ -205,8 +217,6 @@ def _label(ax: Axes, quantity: str, axis: str) -> None:
     title, unit = title_of(quantity)
     ax.set_title(title)
     ax.set_ylabel(unit)
-    if not ax.get_lines():
-        return
     if unit.startswith("%"):
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}")
     if quantity in (DIFFERENCE, WEIGHT):
@@ -234,11 +244,55 @@ def _references(ax: Axes, rows: pd.DataFrame) -> None:
 
 def in_words(means: pd.DataFrame, quantities: Sequence[str], look: tuple[Styles, str]) -> str:
     """What is shown, and where the first quantity of each arm begins and ends."""
-    titles = ", ".join(title_of(name)[0].lower() for name in quantities) or "nothing that was recorded"
-    rows = means[means["quantity"] == quantities[0]] if len(quantities) else means.iloc[:0]
+    titles = ", ".join(title_of(name)[0].lower() for name in quantities)
+    rows = means[means["quantity"] == quantities[0]]
     ends = [
         f"{look[0][str(arm)].label} from {of_arm['mean'].iloc[0]:.3g} to {of_arm['mean'].iloc[-1]:.3g}"
         for arm, of_arm in rows.groupby("arm", sort=False, observed=True)
     ]
-    first = f" {title_of(quantities[0])[0]}: {'; '.join(ends)}." if ends else ""
-    return f"Curves over the {AXIS_LABELS[look[1]]}: {titles}.{first}"
+    return f"Curves over the {AXIS_LABELS[look[1]]}: {titles}. {title_of(quantities[0])[0]}: {'; '.join(ends)}."
+
+
+def outcome_figures(found: Findings) -> Iterator[Figure]:
+    """All arms of a block on the left; on the right, magnified, without negative controls."""
+    styles = arm_styles(found.study)
+    for ending, study in compared_blocks(found):
+        (block,) = study.blocks
+        rows = scores_of(found.scores, block)
+        seeds = rows.melt(id_vars=["run", "arm", "seed"], value_vars=list(SHOWN_OUTCOMES), var_name="outcome")
+        means = summary_table(rows, list(SHOWN_OUTCOMES))
+        aucs = means[means["outcome"] == "auc"]
+        told = "; ".join(f"{styles[row['arm']].label} {row['mean']:.3f}" for _, row in aucs.iterrows())
+        yield Figure(
+            f"outcomes{ending}",
+            of_block("Outcomes of each arm", ending),
+            "Every seed, mean and 95 % t interval; on the right without negative controls. Whether two arms differ is "
+            f"decided by their paired difference, not by overlap. {seed_words(study)}.",
+            draw_outcomes(seeds, means, styles),
+            {"seeds": seeds, "means": means},
+            f"Dots and intervals per arm. AUC: {told}.",
+            f"AUC: {OUTCOMES['auc'].label}. Final accuracy: {OUTCOMES['final_accuracy'].label}.",
+        )
+
+
+@paper()
+def draw_outcomes(seeds: pd.DataFrame, means: pd.DataFrame, styles: Styles) -> Drawing:
+    """A row of axes per outcome. seeds: arm, outcome, value. means: arm, outcome, mean, low, high."""
+    arms = list(dict.fromkeys(means["arm"]))
+    close = [arm for arm in arms if not styles[arm].background]
+    columns = [arms, close] if 0 < len(close) < len(arms) else [arms]
+    drawing, axes = grid(len(SHOWN_OUTCOMES), len(columns), len(SHOWN_OUTCOMES) * (0.36 * len(arms) + 0.6) + 0.4)
+    for place, ax in enumerate(axes):
+        outcome, shown = SHOWN_OUTCOMES[place // len(columns)], columns[place % len(columns)]
+        _rows(ax, seeds[seeds["outcome"] == outcome], means[means["outcome"] == outcome], {a: styles[a] for a in shown})
+        ax.set_xlabel(OUTCOMES[outcome].unit)
+    drawing.legend(handles=seed_and_mean(), loc="outside upper center", ncols=2)
+    return drawing
+
+
+def _rows(ax: Axes, seeds: pd.DataFrame, means: pd.DataFrame, styles: Styles) -> None:
+    for y, (arm, style) in enumerate(styles.items()):
+        values = list(seeds.loc[seeds["arm"] == arm, "value"])
+        draw_row(ax, y, means[means["arm"] == arm].iloc[0], values, style)
+    name_rows(ax, [style.label for style in styles.values()])
+    ax.margins(x=0.06)

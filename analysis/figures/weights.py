@@ -1,13 +1,15 @@
-"""Influence weights by position, by sign of the advantage and over training, from the tokens that runs kept."""
+"""Influence weights of the tokens that runs kept: by position, sign and time, and chosen responses token by token."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 
-from analysis.figures.canvas import Drawing, grid, handle, whole_steps
+from analysis.figures.canvas import WIDTH, Axes, Drawing, grid, handle, whole_steps
 from analysis.figures.figure import Figure
-from analysis.figures.style import INK, SOFT, LineStyle, Look, Styles, arm_styles, paper
+from analysis.figures.style import INK, LOSSES, SOFT, LineStyle, Look, Styles, arm_styles, paper
 from analysis.statistics.intervals import t_interval
 from analysis.verdict.findings import Findings
 
@@ -17,6 +19,10 @@ KEPT = (
 )
 MOST_TIMES, BIN_TOKENS, FEWEST_TOKENS = 8, 6, 100
 SIGNS = {1: "advantage above 0", -1: "advantage below 0"}
+TIMES, MOST_LETTERS = 3, 48
+DARK = 0.35  # of the colour scale, from its middle: beyond it black letters are hard to read
+COLORS = "PuOr_r"  # diverging, kept apart by every common colour blindness; white is a weight of 1
+COLUMNS = ("run", "time", "verdict", "step", "prompt_id", "sample", "position", "text", "log_ratio", "future_kl")
 DASHES: dict[int, LineStyle] = {1: "-", -1: (0, (2, 1.2))}
 
 
@@ -121,3 +127,106 @@ def draw_weights(tables: dict[str, pd.DataFrame], styles: Styles) -> Drawing:
     names += [handle(SIGNS[sign], color=SOFT, linestyle=dash) for sign, dash in DASHES.items()]
     drawing.legend(handles=names, loc="outside upper center", ncols=3)
     return drawing
+
+
+def microscope_figures(found: Findings) -> Iterator[Figure]:
+    """Right and wrong responses of one run at three steps; none where no run kept weights."""
+    tokens = chosen_responses(found.tokens)
+    if tokens.empty:
+        return
+    run, weights = str(tokens["run"].iloc[0]), tokens["influence_weight"]
+    steps = ", ".join(str(step) for step in dict.fromkeys(tokens["step"]))
+    yield Figure(
+        "microscope",
+        "Influence weights, token by token",
+        f"Responses of {run} at steps {steps}: right ones on the left, wrong ones on the right. White is a weight of "
+        "1; each response has its own scale of log-ratio and Future-KL.",
+        draw_tokens(tokens, max(0.05, float((weights - 1).abs().max()))),
+        {"tokens": tokens[[*COLUMNS, "influence_weight", "advantage"]]},
+        f"Tokens of {run} coloured by influence weight, from {weights.min():.2f} to {weights.max():.2f}, at steps "
+        f"{steps}.",
+        "Chosen by rule: of the first arm with weights the run of the lowest seed; the first, the middle and the last "
+        "step that kept a right and a wrong response, and there the first of each, of one prompt where there is one. "
+        f"{KEPT} A: the response's advantage.",
+    )
+
+
+def chosen_responses(tokens: pd.DataFrame) -> pd.DataFrame:
+    """The tokens of a right and a wrong response at three steps, by a rule, so that nobody can have picked them.
+
+    Adds `time` (0, 1, 2) and `verdict` (right, wrong); empty where there are none.
+    """
+    if tokens.empty:
+        return tokens
+    of_arm = tokens[tokens["arm"] == tokens["arm"].iloc[0]]
+    run = of_arm[of_arm["seed"] == of_arm["seed"].min()]
+    pairs = {step: pair for step, rows in run.groupby("step", sort=True) if (pair := _pair(rows)) is not None}
+    steps = list(pairs)
+    places = np.linspace(0, len(steps) - 1, TIMES).round().astype(int)
+    picked = sorted({steps[place] for place in places}) if steps else []
+    parts = [pairs[step].assign(time=time) for time, step in enumerate(picked)]
+    return pd.concat(parts, ignore_index=True) if parts else run.iloc[:0]
+
+
+def _pair(rows: pd.DataFrame) -> pd.DataFrame | None:
+    """A right and a wrong response of one step, of one prompt where there is one; None where one kind is missing."""
+    heads = rows.drop_duplicates(["prompt_id", "sample"])
+    right, wrong = heads[heads["correct"].eq(True)], heads[heads["correct"].eq(False)]
+    if right.empty or wrong.empty:
+        return None
+    shared = [prompt for prompt in right["prompt_id"] if prompt in set(wrong["prompt_id"])]
+    parts = []
+    for verdict, kind in (("right", right), ("wrong", wrong)):
+        head = (kind[kind["prompt_id"] == shared[0]] if shared else kind).iloc[0]
+        same = (rows["prompt_id"] == head["prompt_id"]) & (rows["sample"] == head["sample"])
+        parts.append(rows[same].sort_values("position").assign(verdict=verdict))
+    both: pd.DataFrame = pd.concat(parts)
+    return both
+
+
+@paper()
+def draw_tokens(tokens: pd.DataFrame, reach: float) -> Drawing:
+    """Two rows of axes per time, right beside wrong. reach: the distance from 1 at which the colour is full."""
+    times = list(dict.fromkeys(tokens["time"]))
+    drawing = Drawing(figsize=(WIDTH, 1.55 * len(times) + 0.5), layout="constrained")
+    axes = drawing.subplots(2 * len(times), 2, squeeze=False, gridspec_kw={"height_ratios": [0.5, 1] * len(times)})
+    norm = Normalize(1 - reach, 1 + reach)
+    for row, time in enumerate(times):
+        for column, verdict in enumerate(("right", "wrong")):
+            rows = tokens[(tokens["time"] == time) & (tokens["verdict"] == verdict)].iloc[:MOST_LETTERS]
+            _cells(axes[2 * row, column], rows, norm)
+            _traces(axes[2 * row + 1, column], rows)
+    bar = drawing.colorbar(ScalarMappable(norm, COLORS), ax=axes, location="right", shrink=0.5, aspect=30, pad=0.01)
+    bar.set_label("influence weight")
+    lines = [
+        handle("Future-KL", color=INK, linewidth=1.2),
+        handle("log-ratio", color=LOSSES["grpo"], linewidth=3, alpha=0.6),
+    ]
+    drawing.legend(handles=lines, loc="outside upper center", ncols=2)
+    return drawing
+
+
+def _cells(ax: Axes, rows: pd.DataFrame, norm: Normalize) -> None:
+    weights = rows["influence_weight"].to_numpy(float)[None, :]
+    ax.imshow(weights, cmap=COLORS, norm=norm, aspect="auto", extent=(-0.5, len(rows) - 0.5, 0, 1))
+    for place, (text, shade) in enumerate(zip(rows["text"], norm(weights[0]), strict=True)):
+        letters = "\N{OPEN BOX}" if str(text).isspace() else str(text).replace("$", r"\$")[:4]
+        label = ax.text(place, 0.48, letters, ha="center", va="center", size=6.5, family="DejaVu Sans Mono")
+        label.set_color("white" if abs(float(shade) - 0.5) > DARK else "black")
+    head, cut = rows.iloc[0], ", cut" if len(rows) == MOST_LETTERS else ""
+    prompt = str(head["prompt"]).replace("$", r"\$").strip(":")
+    prompt = prompt if len(prompt) <= 24 else f"{prompt[:23]}\N{HORIZONTAL ELLIPSIS}"
+    words = f"{prompt} = {head['target']}, A {float(head['advantage']):+.2f}"
+    ax.set_title(f"step {head['step']}, {head['verdict']}{cut}: {words}", fontsize=6.5)
+    ax.set(xlim=(-0.5, MOST_LETTERS - 0.5), xticks=[], yticks=[])
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+
+
+def _traces(ax: Axes, rows: pd.DataFrame) -> None:
+    limit = 1.1 * float(np.nanmax(np.abs(rows[["log_ratio", "future_kl"]].to_numpy(float)))) or 1.0
+    ax.bar(np.arange(len(rows)), rows["log_ratio"], color=LOSSES["grpo"], alpha=0.6, width=0.8)
+    ax.plot(np.arange(len(rows)), rows["future_kl"], color=INK, linewidth=1.0)
+    ax.axhline(0.0, color=INK, linewidth=0.6)
+    ax.set(xlim=(-0.5, MOST_LETTERS - 0.5), ylim=(-limit, limit), xticks=[])
+    ax.tick_params(labelsize=6)

@@ -1,7 +1,7 @@
 """Whether runs may be compared at all: same model, same questions, same way of answering, same arithmetic."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -20,31 +20,19 @@ def check_alike(environments: pd.DataFrame, configs: Mapping[str, Mapping[str, A
 
     environments: a row per run with the fields of environment.json. configs: settings by run and section.
     """
-    for what, values in _identities(environments, configs):
-        first = next(iter(values))
+    by_run = environments.set_index("run").astype(object)
+    alike = {what: by_run[field].where(by_run[field].notna(), None) for field, what in MUST_AGREE.items()}
+    evaluation = {run: json.dumps(config.get("evaluation", {}), sort_keys=True) for run, config in configs.items()}
+    task = {run: json.dumps({"task": config.get("task", {}).get("task")}) for run, config in configs.items()}
+    alike |= {"evaluation settings": pd.Series(evaluation), "task": pd.Series(task)}
+    for what, values in alike.items():
+        first, wanted = values.index[0], values.iloc[0]
         for run, value in values.items():
-            if value != values[first]:
+            if value != wanted:
                 raise RecordsError(
                     f"expected runs that can be compared, got other {what} in {run} ({_short(value)}) than in "
-                    f"{first} ({_short(values[first])}): report them apart"
+                    f"{first} ({_short(wanted)}): report them apart"
                 )
-
-
-def _identities(
-    environments: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]
-) -> Iterator[tuple[str, dict[str, object]]]:
-    """What must be one, by run."""
-    for field, what in MUST_AGREE.items():
-        known = environments[field].astype(object).where(environments[field].notna(), None)
-        yield what, dict(zip(environments["run"], known, strict=True))
-    for section, names in (("evaluation", None), ("task", ("task",))):
-        what = "evaluation settings" if names is None else "task"
-        yield what, {run: _settings(config.get(section, {}), names) for run, config in configs.items()}
-
-
-def _settings(section: dict[str, object], names: tuple[str, ...] | None) -> str:
-    kept = section if names is None else {name: section.get(name) for name in names}
-    return json.dumps(kept, sort_keys=True)
 
 
 def _short(value: object) -> str:

@@ -24,19 +24,17 @@ def problem_scores(answers: pd.DataFrame, metric: str, k: int) -> pd.DataFrame:
     avg is over all answers, whatever k: its expectation does not depend on their number. pass is without bias from
     all of them. cons is of the first k.
     """
+    if metric == "cons":
+        answers = answers.sort_values([*KEYS, "sample"]).groupby(KEYS, sort=True, observed=True).head(k)
     groups = answers.groupby(KEYS, sort=True, observed=True)
     if metric == "avg":
-        return groups["correct"].mean().rename("score").reset_index()
-    if metric == "pass":
-        counts = groups["correct"].agg(["size", "sum"]).reset_index()
-        scores = [pass_at_k(int(n), int(c), k) for n, c in zip(counts["size"], counts["sum"], strict=True)]
-        return counts[KEYS].assign(score=scores)
-    voting = answers.sort_values([*KEYS, "sample"]).groupby(KEYS, sort=True, observed=True).head(k)
-    rows = [
-        (*key, majority(of_one["answer"].tolist(), of_one["correct"].tolist()))
-        for key, of_one in voting.groupby(KEYS, sort=True, observed=True)
-    ]
-    return pd.DataFrame(rows, columns=[*KEYS, "score"])
+        scores = groups["correct"].mean()
+    elif metric == "pass":
+        scores = groups["correct"].agg(lambda right: pass_at_k(len(right), int(right.sum()), k))
+    else:
+        votes = groups[["answer", "correct"]]
+        scores = votes.apply(lambda one: majority(one["answer"].tolist(), one["correct"].tolist()))
+    return scores.rename("score").reset_index()
 
 
 def majority(answers: list[str | None], correct: list[bool]) -> float:
@@ -55,12 +53,9 @@ def majority(answers: list[str | None], correct: list[bool]) -> float:
 
 def fewest_answers(answers: pd.DataFrame) -> pd.Series:
     """By run and step, how many answers the problem with the fewest has."""
-    sizes = answers.groupby(KEYS, observed=True).size()
-    return sizes.groupby(["run", "step"]).min()
+    return answers.groupby(KEYS, observed=True).size().groupby(["run", "step"]).min()
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
     """1 - C(n - c, k) / C(n, k): of n answers c are right (Chen et al. 2021, arXiv 2107.03374). Needs n >= k."""
-    if not 0 <= c <= n or not 1 <= k <= n:
-        raise ValueError(f"expected 0 <= c <= n and 1 <= k <= n, got n = {n}, c = {c}, k = {k}")
     return 1.0 - comb(n - c, k) / comb(n, k)

@@ -9,13 +9,6 @@ from scipy import stats
 from analysis.records.benchmark import answers_to
 from analysis.records.study import Study
 
-LEARNING = (
-    "rollout/accuracy",
-    "evaluation/accuracy",
-    "rollout/response_tokens_mean",
-    "rollout/entropy",
-    "loss/influence_weight",
-)
 # What a policy had cost when it was reached, by the axis it may be drawn on; steps need no column.
 AXES = {
     "steps": None,

@@ -22,11 +22,6 @@ def commits(environments: pd.DataFrame) -> str:
     return words + (f"; {dirty} of {len(environments)} runs from a tree with uncommitted changes" if dirty else "")
 
 
-def run_ids(study: Study) -> list[str]:
-    """The runs that every figure is made from."""
-    return [str(run) for run in study.environments["run"]]
-
-
 @dataclass(frozen=True)
 class Source:
     """Where a figure comes from: the runs, their commit, the claims file, and the folders and flags as they were given.
@@ -54,7 +49,7 @@ class Source:
 def source_of(study: Study, given: str) -> Source:
     """The source of every figure of a study."""
     claims = f"claims {study.claims.name}, sha256 {study.claims.sha256}" if study.claims else "no claims were fixed"
-    return Source(run_ids(study), commits(study.environments), claims, given)
+    return Source([str(run) for run in study.environments["run"]], commits(study.environments), claims, given)
 
 
 def environment_rows(study: Study) -> list[tuple[str, str]]:

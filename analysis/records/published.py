@@ -49,10 +49,8 @@ def suite_of(given: str) -> str:
 def benchmark_of(given: str) -> str | None:
     """The published benchmark that an entry of --eval_data is, by its file's name or its data set's; None of others."""
     hub = HUB.match(given)
-    for name in (suite_of(given), hub["name"] if hub else ""):
-        if found := BENCHMARK.fullmatch(_squeezed(name)):
-            return f"AIME 20{found[1]}"
-    return None
+    squeezed = (re.sub(r"[\W_]", "", name.lower()) for name in (suite_of(given), hub["name"] if hub else ""))
+    return next((f"AIME 20{found[1]}" for name in squeezed if (found := BENCHMARK.fullmatch(name))), None)
 
 
 def benchmarks(config: Config) -> dict[str, str | None]:
@@ -104,7 +102,3 @@ def _asked(config: Config) -> str:
 def _name(model: object) -> str:
     """A model's name without its owner or folder: `Qwen/Qwen2.5-32B` and `/models/Qwen2.5-32B/` are one."""
     return str(model).rstrip("/").rsplit("/", 1)[-1].lower()
-
-
-def _squeezed(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())

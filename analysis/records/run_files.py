@@ -15,24 +15,9 @@ from pyarrow import json as arrow_json
 from analysis.errors import RecordsError
 
 SCHEMA_VERSION = 1
-EVAL_SCHEMA = pa.schema(
-    {
-        "step": pa.int32(),
-        "prompt_id": pa.dictionary(pa.int32(), pa.string()),
-        "sample": pa.int32(),
-        "correct": pa.bool_(),
-        "response_tokens": pa.int32(),
-        "truncated": pa.bool_(),
-    }
-)
-ANSWER_SCHEMA = pa.schema(
-    {
-        "step": pa.int32(),
-        "prompt_id": pa.dictionary(pa.int32(), pa.string()),
-        "sample": pa.int32(),
-        "answer": pa.dictionary(pa.int32(), pa.string()),
-    }
-)
+ANSWER_KEYS = {"step": pa.int32(), "prompt_id": pa.dictionary(pa.int32(), pa.string()), "sample": pa.int32()}
+EVAL_SCHEMA = pa.schema(ANSWER_KEYS | {"correct": pa.bool_(), "response_tokens": pa.int32(), "truncated": pa.bool_()})
+ANSWER_SCHEMA = pa.schema(ANSWER_KEYS | {"answer": pa.dictionary(pa.int32(), pa.string())})
 EARLY_ENDS = ("diverged", "gave_up")  # reason codes of runs that ended by themselves: results, not faults
 OLDER = ("expected finite numbers", "gave up after ")  # the same in the words of folders from before there were codes
 RUN_NAME = re.compile(r"(?P<arm>.+)-seed(?P<seed>\d+)")
@@ -143,11 +128,7 @@ def read_metrics(run: Path) -> pd.DataFrame:
 
 def read_evals(run: Path) -> pd.DataFrame:
     """All evaluations of a run, a row per answer."""
-    files = sorted((run / "evals").glob("step_*.parquet"))
-    if not files:
-        raise RecordsError(f"expected evaluations in {run / 'evals'}, got none: a comparison needs them")
-    table: pd.DataFrame = pa.concat_tables([_read_eval(file) for file in files]).to_pandas()
-    return table
+    return _read_evals(run, EVAL_SCHEMA, may_be_missing=False)
 
 
 def read_answers(run: Path) -> pd.DataFrame:
@@ -155,9 +136,7 @@ def read_answers(run: Path) -> pd.DataFrame:
 
     Apart from `read_evals`, since hardly anything needs them and there are as many different ones as a model writes.
     """
-    files = sorted((run / "evals").glob("step_*.parquet"))
-    table: pd.DataFrame = pa.concat_tables([_read_table(file, ANSWER_SCHEMA) for file in files]).to_pandas()
-    return table
+    return _read_evals(run, ANSWER_SCHEMA, may_be_missing=True)
 
 
 def suites_of(environment: dict[str, Any], path: Path) -> dict[str, tuple[str, ...]]:
@@ -173,12 +152,17 @@ def suites_of(environment: dict[str, Any], path: Path) -> dict[str, tuple[str, .
         ) from None
 
 
-def _read_eval(file: Path) -> pa.Table:
-    table = _read_table(file, EVAL_SCHEMA)
-    if not table.num_rows or any(column.null_count for column in table.columns):
-        what = "holes" if table.num_rows else "no row"
-        raise RecordsError(f"expected answers in {file}, got {what}: restore the file")
-    return table
+def _read_evals(run: Path, schema: pa.Schema, may_be_missing: bool) -> pd.DataFrame:
+    """These columns of all evaluations of a run. may_be_missing: whether a cell may be empty."""
+    tables = {file: _read_table(file, schema) for file in sorted((run / "evals").glob("step_*.parquet"))}
+    if not tables:
+        raise RecordsError(f"expected evaluations in {run / 'evals'}, got none: a comparison needs them")
+    for file, table in tables.items():
+        if not table.num_rows or (not may_be_missing and any(column.null_count for column in table.columns)):
+            what = "holes" if table.num_rows else "no row"
+            raise RecordsError(f"expected answers in {file}, got {what}: restore the file")
+    joined: pd.DataFrame = pa.concat_tables(tables.values()).to_pandas()
+    return joined
 
 
 def _read_table(file: Path, schema: pa.Schema) -> pa.Table:

@@ -66,11 +66,6 @@ class Study:
         return self.role(arm).label or (name.upper() if is_loss else name)
 
     @property
-    def has_roles(self) -> bool:
-        """Whether study.json says what its arms are for; it does not where an older commit wrote it."""
-        return "roles" in self.description
-
-    @property
     def is_comparison(self) -> bool:
         """Whether it has no design of several blocks."""
         return "design" not in self.description
@@ -176,7 +171,10 @@ def _read_study(folder: Path, skip_bad: bool) -> Study:
     planned = {f"{arm.name}-seed{seed}": (arm.name, seed) for arm in plan.arms for seed in arm.seeds}
     rows = [_run_row(path, planned.get(path.name), skip_bad) for path in found]
     present = {path.name for path in found}
-    rows += [_missing_row(run, *key) for run, key in planned.items() if run not in present]
+    missing = {"state": "not started", "reason": "no folder", "steps_done": 0}
+    rows += [
+        {"run": run, "arm": arm, "seed": seed, **missing} for run, (arm, seed) in planned.items() if run not in present
+    ]
     paths = {path.name: path for path in found}
     parts = _records(rows, paths, folder.resolve().name, skip_bad)
     claims = claims_of(folder, description)
@@ -265,10 +263,6 @@ def _run_row(path: Path, key: tuple[str, int] | None, skip_bad: bool) -> dict[st
             raise
         row |= _unreadable(str(error))
     return row if key else row | {"state": "not planned", "reason": f"study.json has no such run; it is {row['state']}"}
-
-
-def _missing_row(run: str, arm: str, seed: int) -> dict[str, Any]:
-    return {"run": run, "arm": arm, "seed": seed, "state": "not started", "reason": "no folder", "steps_done": 0}
 
 
 def _loose_arm(path: Path) -> Arm:

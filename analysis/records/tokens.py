@@ -18,15 +18,12 @@ def read_tokens(study: Study) -> pd.DataFrame:
 
     Empty where no run has any.
     """
-    keys = {str(row.run): (str(row.arm), int(row.seed)) for row in study.runs.itertuples()}  # type: ignore[arg-type]
-    parts = []
-    for run, folder in study.folders.items():
-        table = _of_run(folder)
-        if table["influence_weight"].notna().any():
-            arm, seed = keys[run]
-            parts.append(table.assign(run=run, arm=arm, seed=seed))
     columns = ["run", "arm", "seed", *TOKEN_COLUMNS, *RESPONSE_COLUMNS[2:]]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    tables = [_of_run(folder).assign(run=run) for run, folder in study.folders.items()]
+    weighted = [table for table in tables if table["influence_weight"].notna().any()]
+    if not weighted:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(weighted).merge(study.runs[["run", "arm", "seed"]], on="run", how="left")[columns]
 
 
 def _of_run(folder: Path) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The files of a report, byte for byte the same for the same records: PNG, PDF, CSV, texts, and report.json."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -74,6 +75,11 @@ def write_files(texts: Mapping[str, str], shown: Sequence[Shown], output: Path, 
     for item in shown:
         written += [output / "figures" / name for name in (f"{item.name}.png", f"{item.name}.pdf", *item.tables)]
     write_manifest(output, asked.folders, asked.options, written)
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """The content as a JSON file has it, numpy's numbers as JSON's."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=lambda value: value.item()) + "\n"
 
 
 def save_figure(drawing: Drawing, folder: Path, name: str, about: str) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from string import Template
 
+from analysis.figures.catalogue import group_of
 from analysis.records.provenance import Source
 
 STYLE = """
@@ -146,6 +147,13 @@ def figure(shown: Shown, source: Source, warning: str = "") -> str:
         f"<figcaption>{paragraph(shown.caption + warning)}{folded('Details, data and source', more)}</figcaption>"
         "</figure>"
     )
+
+
+def figures(shown: Sequence[Shown], group: str, source: Source, warning: str = "") -> str:
+    """All figures of a group, each under its title where they are several."""
+    of_group = [item for item in shown if group_of(item.name) == group]
+    heads = [f"<h3>{escape(item.title)}</h3>" if len(of_group) > 1 else "" for item in of_group]
+    return "".join(head + figure(item, source, warning) for head, item in zip(heads, of_group, strict=True))
 
 
 def _link(name: str, content: bytes | None) -> str:

@@ -1,6 +1,5 @@
 """A search -> its report: what its winners reached on fresh seeds first, then the exploratory part about its trials."""
 
-import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.figures.catalogue import NAMES, group_of, search_figures, study_figures
+from analysis.figures.catalogue import NAMES, SEARCH, search_figures, study_figures
 from analysis.formatting import plain
 from analysis.records.provenance import Source, commits
 from analysis.records.search import CONSTRAINT, ENDED, PARAMETER, Search, word
-from analysis.report.files import Asked, write_figures, write_files
-from analysis.report.page import Section, Shown, box, bullets, figure, folded, page, paragraph
+from analysis.report.files import Asked, json_text, write_figures, write_files
+from analysis.report.page import Section, Shown, box, bullets, figure, figures, folded, page, paragraph
 from analysis.report.study import study_source, write_study_report
 from analysis.report.tables import Table
 from analysis.verdict.search import (
@@ -30,14 +29,6 @@ from analysis.verdict.search import (
 )
 from analysis.verdict.sentences import headline, statement
 
-# group of figures: (entry in the contents, heading)
-GROUPS = {
-    "history": ("History", "Optimisation history"),
-    "slices": ("Slices", "Value over each parameter"),
-    "contour": ("Contour", "Two parameters together"),
-    "importance": ("Importance", "Importance of the parameters"),
-    "expected_maximum": ("Trials spent", "Best found against trials spent"),
-}
 RANK = ("feasible", "over a limit", "pruned", "infeasible", "failed", "running", "waiting")
 ACTED_NOTE = (
     "The share of trained tokens, over all steps and seeds of a trial, on which the parameter made a difference to the "
@@ -63,7 +54,7 @@ def write_search_report(found: SearchFindings, output: Path, asked: Asked, stand
     link = os.path.relpath(winners / "report.html", stands_in or output).replace(os.sep, "/")
     texts = {
         "report.html": search_page(found, (effects, shown), link, asked),
-        "search.json": json.dumps(found.as_json(), indent=2, ensure_ascii=False, allow_nan=False, default=float) + "\n",
+        "search.json": json_text(found.as_json()),
     }
     write_files(texts, [*effects, *shown], output, asked)
     return found_sentences(found)
@@ -94,7 +85,13 @@ def search_page(found: SearchFindings, shown: tuple[Sequence[Shown], Sequence[Sh
         f"Search {search.name}",
         subtitle,
         f'<div class="screen"><div>{_words(found, link)}</div>\n<div>{"".join(main)}</div></div>',
-        [*_figure_sections(trials, source), *_table_sections(found)],
+        [
+            *(
+                Section(name.replace("_", "-"), group.short, group.title, figures(trials, name, source))
+                for name, group in SEARCH.items()
+            ),
+            *_table_sections(found),
+        ],
     )
 
 
@@ -126,14 +123,6 @@ def _commands(found: SearchFindings) -> Iterator[str]:
         if best.preset is not None:
             command = f"python -m harness train --preset {shlex.quote(best.preset)}"
             yield f"<p>{escape(found.search.label(best.loss))}: <code>{escape(command)}</code></p>"
-
-
-def _figure_sections(shown: Sequence[Shown], source: Source) -> Iterator[Section]:
-    for group, (short, title) in GROUPS.items():
-        items = [item for item in shown if group_of(item.name) == group]
-        heads = [f"<h3>{escape(item.title)}</h3>" if len(items) > 1 else "" for item in items]
-        html = "\n".join(head + figure(item, source) for head, item in zip(heads, items, strict=True))
-        yield Section(group.replace("_", "-"), short, title, html)
 
 
 def _table_sections(found: SearchFindings) -> list[Section]:

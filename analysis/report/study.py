@@ -1,20 +1,19 @@
 """A study -> its report: verdict, effects and cost on the first screen, the rest folded, by what the study has."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from html import escape
 from pathlib import Path
 
-from analysis.figures.catalogue import NAMES, group_of, study_figures
+from analysis.figures.catalogue import NAMES, STUDY, study_figures
 from analysis.records.outcomes import OUTCOMES
-from analysis.records.provenance import Source, commits, confounds, source_of
+from analysis.records.provenance import Source, commits, confounds, environment_rows, not_used, source_of
 from analysis.records.study import Study
 from analysis.report import tables
-from analysis.report.files import Asked, write_figures, write_files
+from analysis.report.files import Asked, json_text, write_figures, write_files
 from analysis.report.latex import latex_table
-from analysis.report.page import Section, Shown, box, bullets, figure, folded, page, paragraph
+from analysis.report.page import Section, Shown, box, bullets, figure, figures, folded, page, paragraph
 from analysis.report.published import published_section
 from analysis.report.tables import Table
 from analysis.verdict.findings import Findings
@@ -22,23 +21,6 @@ from analysis.verdict.sentences import control_sentences, cost, headline, limits
 
 MAIN_FIGURE = "claims"
 MOST_SENTENCES, MOST_NOT_TESTED = 6, 2
-# group of figures: (entry in the contents, heading)
-GROUPS = {
-    "claims": ("More claims", "Exploratory claims"),
-    "levels": ("Levels", "Settings that were varied"),
-    "gains": ("Placebos", "What is left of a gain in a placebo"),
-    "ladder": ("Ladder", "One switch at a time"),
-    "learning_curves": ("Learning", "Learning curves"),
-    "outcomes": ("Outcomes", "Outcomes of each arm"),
-    "accuracy_against_tokens": ("Tokens", "Accuracy against generated tokens"),
-    "accuracy_against_length": ("Length", "Accuracy against response length"),
-    "length_path": ("Path", "The path of length and accuracy"),
-    "training_dynamics": ("Dynamics", "Training dynamics"),
-    "response_lengths": ("Lengths", "Response lengths"),
-    "clipping_and_weights": ("Clips", "Clips and influence weights"),
-    "influence_weights": ("Weights", "Influence weights by place, sign and time"),
-    "microscope": ("Microscope", "Influence weights, token by token"),
-}
 METHOD = (
     "The unit of every test is the training seed. Runs of one seed share warm start, prompts and random numbers, so "
     "wherever at least 5 seeds are shared the paired differences decide; Welch's test, which takes arms as "
@@ -82,10 +64,7 @@ def study_files(found: Findings, source: Source) -> dict[str, str]:
     """The files beside the page, by name."""
     answer = {"complete": found.is_complete, "headline": headline(found), **found.as_json()}
     scores = found.scores.astype({"level": str}) if found.scores["level"].notna().any() else found.scores
-    texts = {
-        "verdict.json": json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n",
-        "scores.csv": scores.to_csv(index=False, float_format="%.10g"),
-    }
+    texts = {"verdict.json": json_text(answer), "scores.csv": scores.to_csv(index=False, float_format="%.10g")}
     about = [source.commits, source.claims, f"made by: python -m analysis report {source.given}"]
     for name, (table, caption) in _latex_tables(found).items():
         texts[f"tables/{name}.tex"] = latex_table(table, caption, f"tab:{name}", about)
@@ -104,9 +83,8 @@ def _latex_tables(found: Findings) -> dict[str, tuple[Table, str]]:
 
 def study_page(found: Findings, shown: Sequence[Shown], source: Source) -> str:
     """The whole page."""
-    return page(
-        _title(found.study), _subtitle(found), first_screen(found, shown, source), study_sections(found, shown, source)
-    )
+    parts = first_screen(found, shown, source), study_sections(found, shown, source)
+    return page(_title(found.study), _subtitle(found), *parts)
 
 
 def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str:
@@ -135,23 +113,20 @@ def study_sections(found: Findings, shown: Sequence[Shown], source: Source) -> l
     """Everything below the first screen; a section without content is left out by the page."""
     study, items = found.study, [item for item in shown if item.name != MAIN_FIGURE]
     parts = [Section("verdicts", "Verdicts", "Every claim and control", _verdicts(found))]
-    for group, (short, title) in GROUPS.items():
-        of_group = [item for item in items if group_of(item.name) == group]
-        drawn = [_headed(item, len(of_group) > 1) + figure(item, source, _warning(found)) for item in of_group]
-        parts.append(Section(group.replace("_", "-"), short, title, "".join(drawn) + _tables_of(found, group)))
-    where = paragraph(commits(study.environments) + ".") + tables.environment_table(study).html
+    for name, group in STUDY.items():
+        drawn = figures(items, name, source, _warning(found))
+        parts.append(Section(name.replace("_", "-"), group.short, group.title, drawn + _tables_of(found, name)))
+    outcomes = [f"{name}: {outcome.label}" for name, outcome in OUTCOMES.items()]
+    where = Table(["Field", "Value"], environment_rows(study), words=2).html
+    where = paragraph(f"{commits(study.environments)}.") + where + _runs(source)
     return [
         *parts,
         Section("published", "Published", "Published numbers", published_section(study) if study.is_comparison else ""),
         Section("arms", "Arms", "What differs between the arms", _arms(found)),
         Section("not-used", "Runs left out", "Runs that did not enter", _left_out(study)),
-        Section("runs", "Runs", "Where it ran, and the runs it was made from", where + _runs(source)),
-        Section("method", "Method", "How it was computed", bullets([*_outcome_labels(), *METHOD])),
+        Section("runs", "Runs", "Where it ran, and the runs it was made from", where),
+        Section("method", "Method", "How it was computed", bullets([*outcomes, *METHOD])),
     ]
-
-
-def _headed(item: Shown, several: bool) -> str:
-    return f"<h3>{escape(item.title)}</h3>" if several else ""
 
 
 def _tables_of(found: Findings, group: str) -> str:
@@ -186,9 +161,9 @@ def _verdicts(found: Findings) -> str:
 def _arms(found: Findings) -> str:
     if not found.study.is_comparison:
         return tables.block_table(found).html
-    if others := confounds(found.study):
-        return box("warning", paragraph(f"Confounds: {', '.join(others)}.")) + tables.difference_table(found.study).html
-    return tables.difference_table(found.study).html
+    others = confounds(found.study)
+    warned = box("warning", paragraph(f"Confounds: {', '.join(others)}.")) if others else ""
+    return warned + tables.difference_table(found.study).html
 
 
 def _warning(found: Findings) -> str:
@@ -227,19 +202,12 @@ def _not_tested(found: Findings) -> str:
 
 
 def _left_out(study: Study) -> str:
-    return tables.left_out_table(study).html or paragraph("None: every planned run finished.")
+    rows = [[str(cell) for cell in row] for row in not_used(study).itertuples(index=False)]
+    table = Table(["Run", "State", "Steps done", "Reason"], rows, words=4)
+    return table.html or paragraph("None: every planned run finished.")
 
 
 def _runs(source: Source) -> str:
     """The one list of runs, with a hash by which figures in other places can be told to be of the same."""
     digest = sha256("\n".join(source.runs).encode()).hexdigest()[:12]
     return folded(f"{len(source.runs)} runs (list sha256 {digest}); {source.claims}", paragraph(", ".join(source.runs)))
-
-
-def _outcome_labels() -> list[str]:
-    return [f"{name}: {outcome.label}" for name, outcome in OUTCOMES.items()]
-
-
-def _plain(value: object) -> object:
-    """What numpy has for a number."""
-    return value.item() if hasattr(value, "item") else str(value)

@@ -7,11 +7,11 @@ from math import isnan
 
 import pandas as pd
 
+from analysis.figures.blocks import level_word
 from analysis.figures.claims import compared_words
 from analysis.formatting import bracket, p_value, plain, signed, with_interval
 from analysis.records.claims import Claim
 from analysis.records.outcomes import OUTCOMES, scores_of, summary
-from analysis.records.provenance import environment_rows, not_used
 from analysis.records.search import word
 from analysis.records.study import Block, Study
 from analysis.statistics.intervals import Interval
@@ -147,7 +147,7 @@ def level_table(found: Findings, block: Block, metric: str = "final_accuracy") -
         ]
         for arm, of_arm in table.groupby("arm", sort=False)
     ]
-    return Table(["Arm", *(_level(level) for level in levels), "Collapsed runs"], rows)
+    return Table(["Arm", *(level_word(level) for level in levels), "Collapsed runs"], rows)
 
 
 def course_table(study: Study, item: Gains) -> Table:
@@ -182,7 +182,7 @@ def block_table(found: Findings) -> Table:
             block.question,
             ", ".join(found.study.label(arm) for arm in block.arms),
             ", ".join(f"{name} {value}" for name, value in block.settings.items()),
-            f"{' and '.join(block.varied)}: {', '.join(map(_level, block.levels))}" if block.varied else "",
+            f"{' and '.join(block.varied)}: {', '.join(map(level_word, block.levels))}" if block.varied else "",
             str(block.seeds),
             str(len(scores_of(found.scores, block.name))),
         ]
@@ -221,17 +221,6 @@ def within_table(study: Study, within: pd.DataFrame) -> Table:
     return Table([*head, "Prompts with right and wrong", "Cut off"], rows)
 
 
-def left_out_table(study: Study) -> Table:
-    """The runs that did not enter."""
-    rows = [[str(cell) for cell in row] for row in not_used(study).itertuples(index=False)]
-    return Table(["Run", "State", "Steps done", "Reason"], rows, words=4)
-
-
-def environment_table(study: Study) -> Table:
-    """What the runs ran on."""
-    return Table(["Field", "Value"], environment_rows(study), words=2)
-
-
 def _outcome(interval: Interval, name: str) -> str:
     outcome = OUTCOMES[name]
     mean, low, high = (value * outcome.scale for value in (interval.mean, interval.low, interval.high))
@@ -245,7 +234,3 @@ def _interval(row: Mapping[str, float] | pd.Series) -> Interval:
 def _numbers(found: object, digits: int) -> str:
     difference, low, high = (float(getattr(found, name)) for name in ("difference", "low", "high"))
     return signed(difference, digits) + ("" if isnan(low) else f" {bracket(low, high, digits)}")
-
-
-def _level(level: object) -> str:
-    return " and ".join(map(word, level)) if isinstance(level, tuple) else word(level)

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from analysis.errors import RecordsError
+from analysis.report.build import rebuild
 from analysis.report.manifest import code_commit, inputs_of, read_manifest, sha256_of, versions
 
-Rebuild = Callable[[Sequence[Path], Mapping[str, Any], Path], None]
 AS_NUMBERS = (".csv", ".json")
 OF_EITHER = ("study.json", "config.json")  # one of which a study or run has
 ABSENT = object()  # the value of a key that one of two files lacks
@@ -30,11 +30,11 @@ class Verified:
     compared: int
 
 
-def verify(report: Path, runs: Sequence[Path], rebuild: Rebuild) -> Verified:
+def verify(report: Path, runs: Sequence[Path]) -> Verified:
     """Compare a report's inputs with its folders, its files with its manifest, and all with what is made anew.
 
-    runs: where the folders are now; by default where the manifest says. rebuild: writes the report of the folders with
-    the manifest's options into a folder. Figures are compared byte for byte where the versions agree, else their data.
+    runs: where the folders are now; by default where the manifest says. Figures are compared byte for byte where the
+    versions agree, else their data.
     """
     manifest = read_manifest(report)
     folders = _folders(manifest, report, runs)
@@ -112,7 +112,7 @@ def _compared(name: str, files: tuple[Path, Path], tolerance: float) -> list[str
     if not name.endswith(AS_NUMBERS):
         return [f"{name}: other bytes when made anew"]
     try:
-        mine, anew = (_csv_cells(path) if name.endswith(".csv") else _json_values(path) for path in files)
+        mine, anew = (_values(path) for path in files)
     except ValueError as error:
         return [f"{name}: no JSON ({error})"]
     found = [
@@ -123,19 +123,17 @@ def _compared(name: str, files: tuple[Path, Path], tolerance: float) -> list[str
     return found if found or tolerance else [f"{name}: the same numbers in other bytes"]
 
 
-def _csv_cells(path: Path) -> dict[str, Any]:
-    """Every cell of a table by `line 2, mean`."""
-    head, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
-    numbered = enumerate(rows, start=2)
-    return {f"line {n}, {column}": cell for n, row in numbered for column, cell in zip(head, row, strict=False)}
-
-
-def _json_values(path: Path) -> dict[str, Any]:
-    """Every value of a JSON tree that is no object or list, or an empty one, by its keys."""
-    return dict(_leaves(json.loads(path.read_text(encoding="utf-8")), ""))
+def _values(path: Path) -> dict[str, Any]:
+    """Every cell of a table by `line 2, mean`, or every value of a JSON tree by its keys."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return dict(_leaves(json.loads(text), ""))
+    rows = enumerate(csv.DictReader(io.StringIO(text)), start=2)
+    return {f"line {number}, {column}": cell for number, row in rows for column, cell in row.items()}
 
 
 def _leaves(tree: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Every value that is no object or list, or an empty one."""
     if isinstance(tree, dict | list) and tree:
         pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
         for key, value in pairs:

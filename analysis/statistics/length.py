@@ -4,7 +4,6 @@ A pooled curve mixes the effect of length with that of the prompt: hard prompts 
 are their own category throughout, never silently "wrong and long".
 """
 
-from dataclasses import asdict, dataclass
 from math import inf, nan, sqrt
 
 import numpy as np
@@ -19,23 +18,6 @@ BINS = 6
 SMALLEST_BIN = 20
 MOST = 0.5
 Matrix = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class WithinPrompt:
-    """What prompts that hold right and wrong answers of one policy say about length.
-
-    concordance: over seeds, P(the right answer is the longer one | same prompt, seed, policy), ties a half.
-    slope: over seeds, the change of the log-odds of being right per unit of log tokens, prompt effects removed.
-    p: permutation of the verdicts inside each prompt; about these policies, not about other seeds.
-    """
-
-    concordance: Interval
-    slope: Interval
-    p: float
-    informative_share: float
-    truncated_share: float
-    prompts: int
 
 
 def pooled_by_length(answers: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
@@ -57,19 +39,15 @@ def pooled_by_length(answers: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "bin", "label", "mean", "low", "high", "n"])
 
 
-def within_prompt(answers: pd.DataFrame) -> dict[str, WithinPrompt]:
-    """The within-prompt view of each arm; a group is one prompt under one policy (run and evaluation)."""
-    return {str(arm): _of_arm(rows) for arm, rows in answers.groupby("arm", sort=False)}
+def within_prompt(answers: pd.DataFrame) -> pd.DataFrame:
+    """What prompts that hold right and wrong answers of one policy (run and evaluation) say about length, by arm.
 
-
-def within_prompt_table(views: dict[str, WithinPrompt]) -> pd.DataFrame:
-    """The same as a tidy table: a row per arm and measure (concordance, slope)."""
-    rows = []
-    for arm, view in views.items():
-        rest = {key: value for key, value in vars(view).items() if not isinstance(value, Interval)}
-        rows.append({"arm": arm, "measure": "concordance"} | asdict(view.concordance) | rest)
-        rows.append({"arm": arm, "measure": "slope"} | asdict(view.slope) | rest | {"p": nan})
-    return pd.DataFrame(rows)
+    A row per arm and measure: arm, measure, mean, low, high, n (t over seeds), p, informative_share, truncated_share,
+    prompts. concordance: P(the right answer is the longer one | same prompt, seed, policy), ties a half; its p is of
+    the permutation of the verdicts inside each prompt, about these policies, not about other seeds. slope: the change
+    of the log-odds of being right per unit of log tokens, prompt effects removed; without a p.
+    """
+    return pd.DataFrame([row for arm, rows in answers.groupby("arm", sort=False) for row in _of_arm(str(arm), rows)])
 
 
 def anytime(answers: pd.DataFrame) -> pd.DataFrame:
@@ -132,7 +110,7 @@ def grouped(answers: pd.DataFrame) -> tuple[Matrix, Matrix]:
     return tokens, correct
 
 
-def _of_arm(answers: pd.DataFrame) -> WithinPrompt:
+def _of_arm(arm: str, answers: pd.DataFrame) -> list[dict[str, object]]:
     complete = answers[~answers["truncated"]]
     concordances, slopes = [], []
     for _, rows in complete.groupby("seed", sort=True):
@@ -143,14 +121,18 @@ def _of_arm(answers: pd.DataFrame) -> WithinPrompt:
             slopes.append(length_slope(tokens, correct))
     tokens, correct = grouped(complete)
     prompts = answers.groupby(["run", "step", "prompt_id"]).ngroups
-    return WithinPrompt(
-        concordance=t_interval(concordances),
-        slope=t_interval([slope for slope in slopes if not np.isnan(slope)]),
-        p=permutation_p(tokens, correct),
-        informative_share=float((~np.isnan(concordance(tokens, correct))).sum() / prompts),
-        truncated_share=float(answers["truncated"].mean()),
-        prompts=prompts,
-    )
+    shares = {
+        "informative_share": float((~np.isnan(concordance(tokens, correct))).sum() / prompts),
+        "truncated_share": float(answers["truncated"].mean()),
+        "prompts": prompts,
+    }
+    measures = {
+        "concordance": (t_interval(concordances), permutation_p(tokens, correct)),
+        "slope": (t_interval([slope for slope in slopes if not np.isnan(slope)]), nan),
+    }
+    return [
+        {"arm": arm, "measure": name, **vars(interval), "p": p, **shares} for name, (interval, p) in measures.items()
+    ]
 
 
 def _quantile_edges(lengths: NDArray[np.int_], bins: int) -> NDArray[np.int_]:

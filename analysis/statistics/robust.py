@@ -22,12 +22,9 @@ def shift_interval(scores: Scores, baseline: Scores, confidence: float = 0.95) -
     differences = np.sort(np.subtract.outer(a, b).ravel())
     if not differences.size:
         return Difference(nan, nan, nan, nan)
-    tail = rank_sum_distribution(a.size, b.size).cumsum()
-    # The largest count of pairs below a shift that is still rejected: P(U <= u) <= (1 - confidence) / 2.
-    rejected = int(np.searchsorted(tail, (1 - confidence) / 2 + 1e-12, side="right"))
-    low, high = (differences[rejected - 1], differences[-rejected]) if rejected else (nan, nan)
+    low, high = _ends(differences, rank_sum_distribution(a.size, b.size), confidence)
     p = float(stats.mannwhitneyu(a, b, alternative="two-sided", method="exact").pvalue)
-    return Difference(float(np.median(differences)), float(low), float(high), p)
+    return Difference(float(np.median(differences)), low, high, p)
 
 
 def shift_interval_of_one(scores: Scores, confidence: float = 0.95) -> Difference:
@@ -37,13 +34,18 @@ def shift_interval_of_one(scores: Scores, confidence: float = 0.95) -> Differenc
     means = np.sort((values[i] + values[j]) / 2)
     if not means.size:
         return Difference(nan, nan, nan, nan)
-    tail = signed_rank_distribution(values.size).cumsum()
-    rejected = int(np.searchsorted(tail, (1 - confidence) / 2 + 1e-12, side="right"))
-    low, high = (means[rejected - 1], means[-rejected]) if rejected else (nan, nan)
+    distribution = signed_rank_distribution(values.size)
+    low, high = _ends(means, distribution, confidence)
     positive = float((stats.rankdata(np.abs(values)) * (values > 0)).sum())
     smaller = min(positive, values.size * (values.size + 1) / 2 - positive)
-    p = min(1.0, 2 * float(tail[int(smaller)]))
-    return Difference(float(np.median(means)), float(low), float(high), p)
+    p = min(1.0, 2 * float(distribution.cumsum()[int(smaller)]))
+    return Difference(float(np.median(means)), low, high, p)
+
+
+def _ends(ordered: NDArray[np.float64], distribution: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    """The outermost of the ordered shifts that are not rejected: P(count of those below) <= (1 - confidence) / 2."""
+    rejected = int(np.searchsorted(distribution.cumsum(), (1 - confidence) / 2 + 1e-12, side="right"))
+    return (float(ordered[rejected - 1]), float(ordered[-rejected])) if rejected else (nan, nan)
 
 
 def fewest_pairs(level: float) -> int:

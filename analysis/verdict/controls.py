@@ -109,7 +109,8 @@ def _negative(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> Ans
     if gain.low > 0:
         said = f"{label} raised accuracy too ({numbers}), so gains here are not all learning from the reward."
         return False, f"The negative control failed: {said}", None
-    others = [float(gains.get_group(name).mean()) for name in block.arms if _is_compared(study, rows, name)]
+    means = gains.mean()
+    others = [float(means[name]) for name in block.arms if name in means and not study.role(name).planted]
     if others and gain.high < min(others) / 2:
         limit = f"by at most {plain(max(gain.high, 0.0))} (95 %), less than half of what any compared arm gained"
         return True, f"The negative control passed: {label} raised accuracy {limit} ({numbers}).", None
@@ -157,10 +158,6 @@ def _twin(study: Study, scores: pd.DataFrame, block: Block, against: str) -> Blo
         if not one.varied and dict(one.settings) == dict(block.settings) and against in one.arms
     ]
     return max(same, key=lambda one: len(scores_of(scores, one.name, against)), default=None)
-
-
-def _is_compared(study: Study, rows: pd.DataFrame, name: str) -> bool:
-    return not study.role(name).planted and bool((rows["arm"] == name).any())
 
 
 def _by_seed(scores: pd.DataFrame, block: str, arm: str) -> pd.Series:

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.records.outcomes import final_evaluations, outcomes
 from analysis.records.study import Study
 from analysis.records.tokens import read_tokens
-from analysis.statistics.length import within_prompt, within_prompt_table
+from analysis.statistics.length import within_prompt
 from analysis.verdict.controls import Control, controls, sees_effects
 from analysis.verdict.gains import Gains, gains
 from analysis.verdict.inert import acted_table
@@ -64,7 +64,7 @@ class Findings:
     @cached_property
     def within_prompt(self) -> pd.DataFrame:
         """Length against being right within prompts, a row per arm and measure."""
-        return within_prompt_table(within_prompt(self.answers))
+        return within_prompt(self.answers)
 
     @cached_property
     def tokens(self) -> pd.DataFrame:

@@ -101,7 +101,8 @@ def _gains(study: Study, scores: pd.DataFrame, block: Block, ends: tuple[str, st
     table = rows.pivot(index="seed", columns="arm", values=metric)
     if not {baseline, whole} <= set(table):
         return None
-    placebos = [arm for arm in block.arms if arm in table and _is_placebo_of(study, arm, whole)]
+    roles = {arm: study.role(arm) for arm in block.arms if arm in table}
+    placebos = [arm for arm, role in roles.items() if role.role == "placebo" and role.against == whole]
     arms = [whole, *placebos]
     gains = {arm: (table[arm] - table[baseline]).dropna() for arm in arms}
     shared = {arm: gains[arm].index.intersection(gains[whole].index) for arm in placebos}
@@ -119,10 +120,6 @@ def _gains(study: Study, scores: pd.DataFrame, block: Block, ends: tuple[str, st
         },
         course=_course(rows, [baseline, *arms]),
     )
-
-
-def _is_placebo_of(study: Study, arm: str, whole: str) -> bool:
-    return study.role(arm).role == "placebo" and study.role(arm).against == whole
 
 
 def _metric(study: Study, block: Block, whole: str) -> str:

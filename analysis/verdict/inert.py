@@ -116,13 +116,12 @@ def _acted(search: Search, loss: str, name: str) -> Acted:
     tried = [word(value) for value in rows.loc[shares.index, PARAMETER + name].dropna().sort_values().unique()]
     trials = counted(len(shares), "trial")
     where = f"({tried[0]} to {tried[-1]}, {trials})" if tried else f"({trials})"
-    subject = f"{search.label(loss)}: {name}"
+    said = ""
     if high == 0:
         never = NEVER.get(name, "it touched no token")
-        sentence = f"{subject} never acted: {never} in any trial; in this range {where} it is inert."
-        return Acted(loss, name, low, high, len(shares), "never acted", sentence)
-    if high < HARDLY:
+        said = f"never acted: {never} in any trial; in this range {where} it is inert."
+    elif high < HARDLY:
         share = f"on at most {100 * high:.2g}% of the trained tokens in any trial"
-        sentence = f"{subject} hardly acted: {share} {where}, too few to expect a difference from it."
-        return Acted(loss, name, low, high, len(shares), "hardly acted", sentence)
-    return Acted(loss, name, low, high, len(shares), "acted", "")
+        said = f"hardly acted: {share} {where}, too few to expect a difference from it."
+    acted = said.partition(":")[0] or "acted"
+    return Acted(loss, name, low, high, len(shares), acted, said and f"{search.label(loss)}: {name} {said}")

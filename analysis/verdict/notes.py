@@ -1,5 +1,8 @@
 """What a careful reader must know beside a verdict's numbers."""
 
+from collections.abc import Iterator
+from itertools import product
+
 import pandas as pd
 
 from analysis.formatting import counted, listed
@@ -23,100 +26,85 @@ def notes(study: Study, scores: pd.DataFrame) -> list[str]:
     ]
 
 
-def _confounds(study: Study) -> list[str]:
-    names = confounds(study)
-    if not names:
-        return []
-    return [f"The arms differ in more than the loss: {listed(names)}. No difference can be put down to the loss alone."]
+def _confounds(study: Study) -> Iterator[str]:
+    if names := confounds(study):
+        others = listed(names)
+        yield f"The arms differ in more than the loss: {others}. No difference can be put down to the loss alone."
 
 
-def _claims(study: Study) -> list[str]:
+def _claims(study: Study) -> Iterator[str]:
     """Claims that were fixed after a run had begun could have been fitted to it."""
     if study.claims is None:
-        return ["No claims were fixed before the runs, so everything here is exploratory."]
+        yield "No claims were fixed before the runs, so everything here is exploratory."
+        return
     fixed, began = str(study.description["claims"].get("fixed_at")), study.environments["started_at"].dropna()
     early = study.environments.loc[began[began < fixed].index, "run"]
-    if early.empty:
-        return []
-    return [f"The claims were fixed at {fixed}, after {counted(len(early), 'run')} had begun, {early.iloc[0]} first."]
+    if not early.empty:
+        yield f"The claims were fixed at {fixed}, after {counted(len(early), 'run')} had begun, {early.iloc[0]} first."
 
 
-def _plans(study: Study) -> list[str]:
+def _plans(study: Study) -> Iterator[str]:
     """Seeds that were added after a look at the others make every p smaller than it is."""
     plans = study.description.get("plans", [])
-    if len(plans) < 2:
-        return []
-    began = study.environments["started_at"].dropna()
-    before = int((began < plans[-1]["at"]).sum())
-    if not before:
-        return []
-    return [
-        f"The plan was changed {counted(len(plans) - 1, 'time')}, last at {plans[-1]['at']}, when "
-        f"{counted(before, 'run')} had begun. If seeds were added because of what was seen, intervals and p values are "
-        "too narrow and too small: they hold for a number of seeds that was fixed in advance."
-    ]
+    if len(plans) > 1 and (before := int((study.environments["started_at"].dropna() < plans[-1]["at"]).sum())):
+        yield (
+            f"The plan was changed {counted(len(plans) - 1, 'time')}, last at {plans[-1]['at']}, when "
+            f"{counted(before, 'run')} had begun. If seeds were added because of what was seen, intervals and p values "
+            "are too narrow and too small: they hold for a number of seeds that was fixed in advance."
+        )
 
 
-def _roles(study: Study) -> list[str]:
+def _roles(study: Study) -> Iterator[str]:
     """An older study.json does not say what its controls are for."""
     planted = [name for name in study.roles if study.role(name).planted]
-    if study.has_roles or not study.description or not planted:
-        return []
-    return [
-        f"study.json does not say what {listed(planted)} {'is' if len(planted) == 1 else 'are'} for, so no control is "
-        "reported: run the command that began the study again, which adds the roles and trains nothing that is done."
-    ]
+    if planted and study.description and "roles" not in study.description:
+        yield (
+            f"study.json does not say what {listed(planted)} {'is' if len(planted) == 1 else 'are'} for, so no control "
+            "is reported: run the command that began the study again, which adds the roles and trains nothing that is "
+            "done."
+        )
 
 
-def _unlike_records(study: Study) -> list[str]:
-    found = []
+def _unlike_records(study: Study) -> Iterator[str]:
     named = study.description.get("primary_outcome", PRIMARY)
     if PRIMARY not in str(named).lower() and "rollout/accuracy" not in str(named):
-        found.append(f"study.json names {named!r} as primary outcome, which this report does not compute: it uses AUC.")
+        yield f"study.json names {named!r} as primary outcome, which this report does not compute: it uses AUC."
     finished = study.metrics[~study.metrics["run"].isin(study.diverged)]
     steps = finished.groupby("run", observed=True)["step"].nunique()
     if study.is_comparison and steps.nunique() > 1:
         short = ", ".join(f"{run} ({count})" for run, count in steps[steps < steps.max()].items())
-        found.append(f"Not all runs recorded {steps.max()} steps, so their outcomes are not quite comparable: {short}.")
-    return found
+        yield f"Not all runs recorded {steps.max()} steps, so their outcomes are not quite comparable: {short}."
 
 
-def _left_out(study: Study) -> list[str]:
+def _left_out(study: Study) -> Iterator[str]:
     planned = study.runs["arm"].isin([arm.name for arm in study.arms])
     lost = study.runs[~study.runs["state"].isin(COUNTING) & planned]
     open_ = lost["state"].isin(["not started", "running"])
-    found = []
     if open_.any():
-        found.append(f"The study is not complete: {counted(int(open_.sum()), 'run')} of {int(planned.sum())} to come.")
+        yield f"The study is not complete: {counted(int(open_.sum()), 'run')} of {int(planned.sum())} to come."
     if (~open_).any():
         names = ", ".join(f"{row.run} ({row.state})" for row in lost[~open_].itertuples())
-        found.append(f"Runs left out: {names}. If they failed because of what they were, the rest flatters their arm.")
-    return found
+        yield f"Runs left out: {names}. If they failed because of what they were, the rest flatters their arm."
 
 
-def _collapsed(study: Study, scores: pd.DataFrame) -> list[str]:
+def _collapsed(study: Study, scores: pd.DataFrame) -> Iterator[str]:
     compared = scores[~scores["arm"].map(lambda arm: study.role(arm).planted).astype(bool)]
-    runs = list(dict.fromkeys(compared.loc[compared["collapsed"], "run"]))
-    if not runs:
-        return []
-    cut = [run for run in runs if run in study.diverged]
-    ended = f", of which {listed(cut)} ended before the last step" if cut else ""
-    return [
-        f"Diverged or ended no better than they began: {listed(runs)}{ended}. They count at their last evaluation. "
-        "With such runs t intervals cover far less than they say, so claims about them rest on medians of the "
-        "differences and on exact ranks."
-    ]
+    if runs := list(dict.fromkeys(compared.loc[compared["collapsed"], "run"])):
+        cut = [run for run in runs if run in study.diverged]
+        ended = f", of which {listed(cut)} ended before the last step" if cut else ""
+        yield (
+            f"Diverged or ended no better than they began: {listed(runs)}{ended}. They count at their last evaluation. "
+            "With such runs t intervals cover far less than they say, so claims about them rest on medians of the "
+            "differences and on exact ranks."
+        )
 
 
-def _inert(study: Study, scores: pd.DataFrame) -> list[str]:
+def _inert(study: Study, scores: pd.DataFrame) -> Iterator[str]:
     """Values of a varied setting at which nothing could differ."""
-    found = []
     for block in study.blocks.values():
-        for setting in block.varied:
-            for arm in block.arms:
-                values, everywhere = never_acted(scores, block, arm, setting)
+        for setting, arm in product(block.varied, block.arms):
+            values, everywhere = never_acted(scores, block, arm, setting)
+            if values:
                 at = "at any value" if everywhere else f"at {listed(values)}"
-                if values:
-                    words = f"{setting} never acted {at} in {study.label(arm)}: on 0 % of the tokens of every run."
-                    found.append(f"{block.name}: {words}")
-    return found
+                words = f"{setting} never acted {at} in {study.label(arm)}: on 0 % of the tokens of every run."
+                yield f"{block.name}: {words}"

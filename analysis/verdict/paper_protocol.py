@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import isclose
 from typing import Any
 
-from analysis.formatting import counted, scientific
+from analysis.formatting import scientific
 from analysis.records.published import Config, suite_of
 
 SETTINGS = {  # by the name in published.toml, what a sentence calls it
@@ -54,34 +54,6 @@ def setting_differences(config: Config, published: Mapping[str, Any]) -> list[st
     if ours.get("lora_rank"):
         phrases.append(f"LoRA adapters of rank {ours['lora_rank']} are trained here, all weights in the paper")
     return phrases + ([str(published["says"])] if "says" in published else [])
-
-
-def evaluation_differences(seeds: int, diverged: int, evaluations: int, published: Mapping[str, Any]) -> list[str]:
-    """Of which checkpoints and how many runs both numbers are."""
-    final = f"the final value here is {_mean_of(evaluations)}, wherever the peak lay"
-    if published.get("checkpoint") == "peak":
-        phrases = [f"the published value is a peak, chosen by the benchmark itself; {final}"]
-    else:
-        phrases = [f"of which checkpoint the published value is, is not stated; {final}"]
-    if seeds > 1:
-        phrases.append(f"one run in the paper, {counted(seeds, 'seed')} here")
-    if diverged:
-        phrases.append(f"{counted(diverged, 'run')} here diverged: counted at the last evaluation")
-    return phrases
-
-
-def benchmark_differences(answers: int, problems: int, published: Mapping[str, Any]) -> list[str]:
-    """How many answers to how many problems."""
-    both = {"answers to a problem": (answers, "answers"), "problems": (problems, "problems")}
-    return [
-        f"{words}: {ours} here, {published[name]} published"
-        for words, (ours, name) in both.items()
-        if name in published and ours != published[name]
-    ]
-
-
-def _mean_of(evaluations: int) -> str:
-    return "that of the last evaluation" if evaluations == 1 else f"the mean of the last {evaluations} evaluations"
 
 
 def _same(mine: Any, theirs: Any) -> bool:

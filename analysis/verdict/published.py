@@ -3,24 +3,21 @@
 Left out on purpose: a test and a verdict. A single published run has no spread, and a peak is no final value.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import hypot, nan, sqrt
 from typing import Any
 
 import pandas as pd
 
+from analysis.formatting import counted
 from analysis.records.benchmark import answers_to, fewest_answers, problem_scores
 from analysis.records.outcomes import final_evaluations
 from analysis.records.published import benchmarks, comparable, protocol
 from analysis.records.run_files import read_answers
 from analysis.records.study import Arm, Study
 from analysis.statistics.intervals import Interval, t_interval
-from analysis.verdict.paper_protocol import (
-    benchmark_differences,
-    evaluation_differences,
-    setting_differences,
-    settings_of,
-)
+from analysis.verdict.paper_protocol import setting_differences, settings_of
 
 
 @dataclass(frozen=True)
@@ -50,35 +47,19 @@ class Compared:
         return nan if self.metric != "avg" and self.k != self.asked else self.published - self.final.mean
 
 
-@dataclass(frozen=True)
-class Measured:
-    """An arm's answers to one benchmark: at all evaluations, and at each run's last ones; how many runs diverged."""
-
-    answers: pd.DataFrame
-    final: pd.DataFrame
-    diverged: int
-
-    def fewest(self) -> int:
-        """Answers that every problem has at the last evaluations."""
-        return int(fewest_answers(self.final).min())
-
-
 def paper_comparison(study: Study) -> list[Compared]:
     """Every published number that has a counterpart among the runs, in the order of the papers."""
-    rows = comparable(study.configs)
-    found: dict[tuple[str, str], Measured | None] = {}
-    compared = []
-    for _, row in rows.iterrows():
-        for arm in study.compared_arms:
-            config = config_of(study, arm)
-            if not _is_row_of(row, arm, settings_of(config)):
-                continue
-            key = (arm.name, str(row["benchmark"]))
-            if key not in found:
-                found[key] = _measured(study, arm, str(row["benchmark"]), rows)
-            if (measured := found[key]) is not None:
-                compared.append(_compared(row, arm, measured, config))
-    return _once_each(compared)
+    rows, compared = comparable(study.configs), list[tuple[Any, Compared]]()
+    for arm in study.compared_arms:
+        config = _config_of(study, arm)
+        settings = settings_of(config)
+        is_own = [_is_row_of(row, arm, settings) for _, row in rows.iterrows()]
+        own = rows[pd.Series(is_own, index=rows.index, dtype=bool)]
+        for benchmark, of_benchmark in own.groupby("benchmark"):
+            answers = _answers(study, arm, [name for name, known in benchmarks(config).items() if known == benchmark])
+            if not answers.empty:
+                compared += [(place, _compared(study, row, arm, answers)) for place, row in of_benchmark.iterrows()]
+    return _once_each([one for _, one in sorted(compared, key=lambda placed: placed[0])])
 
 
 def _once_each(compared: list[Compared]) -> list[Compared]:
@@ -94,7 +75,7 @@ def _once_each(compared: list[Compared]) -> list[Compared]:
     return list(found.values())
 
 
-def config_of(study: Study, arm: Arm) -> dict[str, Any]:
+def _config_of(study: Study, arm: Arm) -> dict[str, Any]:
     """The settings of an arm, those of its first run that counts."""
     run = study.runs.loc[(study.runs["arm"] == arm.name) & study.runs["run"].isin(study.folders), "run"].iloc[0]
     return study.configs[run]
@@ -108,52 +89,31 @@ def _is_row_of(row: pd.Series, arm: Arm, settings: dict[str, Any]) -> bool:
     return arm.name in names and settings.get(row["parameter"]) == row["at"]
 
 
-def _measured(study: Study, arm: Arm, benchmark: str, rows: pd.DataFrame) -> Measured | None:
-    """The arm's answers to the benchmark; None where its records do not say which they are."""
-    names = [name for name, known in benchmarks(config_of(study, arm)).items() if known == benchmark]
-    evals = answers_to(study, names)
+def _answers(study: Study, arm: Arm, suites: list[str]) -> pd.DataFrame:
+    """The arm's answers to the problems of these benchmarks, with what each says; none where no record names those."""
+    evals = answers_to(study, suites)
     evals = evals[evals["arm"] == arm.name].assign(prompt_id=lambda table: table["prompt_id"].astype(object))
-    if evals.empty:
-        return None
-    wanted = rows[(rows["benchmark"] == benchmark) & (rows["arm"] == arm.name)]
-    if wanted["metric"].str.startswith("cons").any():
-        evals = _with_answers(study, evals)
-    final = final_evaluations(evals, study.configs)
-    # a run that diverged counts at its last evaluation
-    last = final.groupby("run")["step"].transform("max")
-    fell = final["run"].isin(study.diverged)
-    return Measured(evals, final[~fell | (final["step"] == last)], final.loc[fell, "run"].nunique())
-
-
-def _with_answers(study: Study, evals: pd.DataFrame) -> pd.DataFrame:
-    """The same rows with what each answer says."""
-    parts = [
-        rows.merge(
-            read_answers(study.folders[str(run)]).astype({"prompt_id": object, "answer": object}),
-            on=["step", "prompt_id", "sample"],
-            how="left",
-        )
-        for run, rows in evals.groupby("run", sort=False)
+    said = [
+        read_answers(study.folders[run]).astype({"prompt_id": object, "answer": object}).assign(run=run)
+        for run in evals["run"].unique()
     ]
-    return pd.concat(parts, ignore_index=True)
+    return evals.merge(pd.concat(said), on=["run", "step", "prompt_id", "sample"], how="left") if said else evals
 
 
-def _compared(row: pd.Series, arm: Arm, measured: Measured, config: dict[str, Any]) -> Compared:
-    """One published number beside the arm's."""
+def _compared(study: Study, row: pd.Series, arm: Arm, answers: pd.DataFrame) -> Compared:
+    """One published number beside the arm's; a run that diverged counts at its last evaluation."""
+    final = final_evaluations(answers, study.configs)
+    fell = final["run"].isin(study.diverged)
+    final = final[~fell | (final["step"] == final.groupby("run")["step"].transform("max"))]
     name, _, asked = str(row["metric"]).partition("@")
-    fewest = measured.fewest()
+    fewest = int(fewest_answers(final).min())
     k = fewest if name == "avg" else min(fewest, int(asked))
-    scores = problem_scores(measured.final, name, k)
-    final = t_interval(_by_run(scores).to_numpy(float))
+    scores = problem_scores(final, name, k)
+    interval = t_interval(_by_run(scores).to_numpy(float))
     stated = protocol(str(row["source"]), str(row["model"]), str(row["arm"]))
     if not pd.isna(row["at"]):
         stated[str(row["parameter"])] = row["at"]
-    evaluations = int(scores.groupby("run")["step"].nunique().max())
-    differences = [
-        *evaluation_differences(final.n, measured.diverged, evaluations, stated),
-        *benchmark_differences(fewest, scores["prompt_id"].nunique(), stated),
-        *setting_differences(config, stated),
-    ]
+    diverged = final.loc[final["run"].isin(study.diverged), "run"].nunique()
     return Compared(
         source=str(row["source"]),
         benchmark=str(row["benchmark"]),
@@ -162,11 +122,31 @@ def _compared(row: pd.Series, arm: Arm, measured: Measured, config: dict[str, An
         asked=int(asked),
         published=float(row["value"]),
         k=k,
-        final=final,
-        peak=_peak(measured.answers, name, k),
-        error=_error(scores, final),
-        differences=tuple(differences),
+        final=interval,
+        peak=_peak(answers, name, k),
+        error=_error(scores, interval),
+        differences=(
+            *_differences(scores, fewest, diverged, stated),
+            *setting_differences(_config_of(study, arm), stated),
+        ),
     )
+
+
+def _differences(scores: pd.DataFrame, fewest: int, diverged: int, stated: Mapping[str, Any]) -> Iterator[str]:
+    """Of which checkpoints, of how many runs, and of how many answers to how many problems both numbers are."""
+    seeds, evaluations = scores["run"].nunique(), int(scores.groupby("run")["step"].nunique().max())
+    last = "that of the last evaluation" if evaluations == 1 else f"the mean of the last {evaluations} evaluations"
+    peak = "the published value is a peak, chosen by the benchmark itself"
+    of = peak if stated.get("checkpoint") == "peak" else "of which checkpoint the published value is, is not stated"
+    yield f"{of}; the final value here is {last}, wherever the peak lay"
+    if seeds > 1:
+        yield f"one run in the paper, {counted(seeds, 'seed')} here"
+    if diverged:
+        yield f"{counted(diverged, 'run')} here diverged: counted at the last evaluation"
+    counts = {"answers": ("answers to a problem", fewest), "problems": ("problems", scores["prompt_id"].nunique())}
+    for name, (words, ours) in counts.items():
+        if stated.get(name, ours) != ours:
+            yield f"{words}: {ours} here, {stated[name]} published"
 
 
 def _by_run(scores: pd.DataFrame) -> pd.Series:

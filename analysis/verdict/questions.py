@@ -1,6 +1,5 @@
 """Claims -> the arms and blocks that they ask about, the scores that answer them, and what no runs can answer."""
 
-from dataclasses import dataclass
 from itertools import combinations
 
 import pandas as pd
@@ -12,14 +11,6 @@ from analysis.verdict.levels import best_levels, by_level, by_value, own_best, t
 
 UNFIXED = "no claims were fixed before the runs"
 Side = tuple[str, str]  # block and arm
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Scores by seed of one side of a claim, and the runs that they are made from."""
-
-    scores: pd.Series
-    runs: tuple[str, ...]
 
 
 def asked_of(study: Study) -> list[Claim]:
@@ -61,25 +52,24 @@ def lacking(study: Study, scores: pd.DataFrame, claim: Claim) -> str:
     absent = [arm for block, arm in sides if scores_of(scores, block, arm).empty]
     if absent:
         return f"needs runs of {' and '.join(absent)}"
-    empty = [side[1] for side in sides if scored(study, scores, side, claim).scores.empty]
+    empty = [side[1] for side in sides if scored(study, scores, side, claim)[0].empty]
     return f"no seed of {' and '.join(empty)} has every score" if empty else ""
 
 
-def scored(study: Study, scores: pd.DataFrame, side: Side, claim: Claim) -> Scored:
-    """The scores by seed under the claim's metric, its levels and its parameter."""
-    block, arm = study.blocks[side[0]], side[1]
-    rows = scores_of(scores, *side)
+def scored(study: Study, scores: pd.DataFrame, side: Side, claim: Claim) -> tuple[pd.Series, list[str]]:
+    """A side's scores by seed under the claim's metric, levels and parameter, and the runs that they are made from."""
+    block, rows = study.blocks[side[0]], scores_of(scores, *side)
     if claim.parameter is not None:
-        table = by_value(scores, block, arm, claim.metric, claim.parameter)
+        table = by_value(scores, block, side[1], claim.metric, claim.parameter)
         changes = trend(table, float(claim.start or 1.0), float(claim.end or 1.0))
-        return Scored(changes, tuple(rows.loc[rows["seed"].isin(table.index), "run"]))
-    if claim.levels is not None and len(block.levels) > 1:
-        table = by_level(scores, block, arm, claim.metric)
-        if claim.levels == "mean":
-            return Scored(table.mean(axis=1), tuple(rows.loc[rows["seed"].isin(table.index), "run"]))
-        chosen = rows["seed"].map(best_levels(table))
-        return Scored(own_best(table), tuple(rows.loc[rows["place"] == chosen, "run"]))
-    return Scored(rows.set_index("seed")[claim.metric].dropna().sort_index(), tuple(rows["run"]))
+        return changes, list(rows.loc[rows["seed"].isin(table.index), "run"])
+    if claim.levels is None or len(block.levels) == 1:
+        return rows.set_index("seed")[claim.metric].dropna().sort_index(), list(rows["run"])
+    table = by_level(scores, block, side[1], claim.metric)
+    if claim.levels == "mean":
+        return table.mean(axis=1), list(rows.loc[rows["seed"].isin(table.index), "run"])
+    chosen = rows["seed"].map(best_levels(table))
+    return own_best(table), list(rows.loc[rows["place"] == chosen, "run"])
 
 
 def _fits(varied: tuple[str, ...], claim: Claim) -> bool:

@@ -166,9 +166,9 @@ def _decided(study: Study, scores: pd.DataFrame, claim: Claim, key: str, m: int)
     sides = sides_of(study, claim)
     assert not isinstance(sides, str)  # such a claim is not tested
     of = [scored(study, scores, side, claim) for side in sides]
-    arm, baseline = of[0].scores, of[1].scores if len(of) > 1 else None
+    arm, baseline = of[0][0], of[1][0] if len(of) > 1 else None
     fell = set(scores.loc[scores["collapsed"], "run"])
-    collapsed = tuple(dict.fromkeys(run for one in of for run in one.runs if run in fell))
+    collapsed = tuple(dict.fromkeys(run for _, runs in of for run in runs if run in fell))
     shown = evidence(claim, arm, baseline, m, robust=bool(collapsed))
     differences = arm if baseline is None else (arm - baseline).dropna()
     if len(sides) > 1 and _same_runs(study, sides):

@@ -59,11 +59,13 @@ class TorchEngine:
             own[name].copy_(tensor)
 
     def sleep(self) -> None:
-        """No-op."""
+        """Nothing: the trainer uses the same memory."""
 
-    def wake(self) -> None: ...
+    def wake(self) -> None:
+        """Nothing: it never slept."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Nothing to shut down."""
 
 
 def own_engine(policy: Policy, is_gpu: bool) -> TorchEngine:

@@ -4,8 +4,10 @@ import argparse
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import optuna
 from rich.console import Console
 
 from harness import HarnessError, tree_of, write_json
@@ -13,12 +15,11 @@ from sweeps.comparison import end_like_ctrl_c, prepare
 from sweeps.search.controller import Controller
 from sweeps.search.options import search_of
 from sweeps.search.progress import SearchProgress, values_line
-from sweeps.search.samplers import Spec
-from sweeps.search.spec import Caps, Search, check_same
-from sweeps.search.study import VERSION, LossStudy, open_storage, storage_errors
+from sweeps.search.spec import Search, check_same
+from sweeps.search.study import LossStudy, open_storage, storage_errors
 from sweeps.search.tables import ENDED, best_rows, read_trials, trial_rows, write_findings
 from sweeps.search.winners import check_comparable, run_winners
-from sweeps.study.arms import DEFAULT_CLAIMS
+from sweeps.study.arms import load_family
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked
 from sweeps.tracking.log import tracked
@@ -38,7 +39,9 @@ def search_command(options: argparse.Namespace) -> None:
     # one controller per study and host; hosts that share a storage may share the folder
     lock = ".lock" if search.storage is None else f".lock-{platform.node()}"
     with locked(search.study, lock), storage_errors():
-        studies = opened(search, fixed_claims(search.study, options.claims, DEFAULT_CLAIMS), console.print)
+        studies = opened(
+            search, fixed_claims(search.study, options.claims, load_family(search.family).claims), console.print
+        )
         with held_slots(search.study, groups) as slots, tracked(search.study, options, console.print):
             lost = 0 if search.storage else sum([study.fail_running() for study in studies.values()])
             if lost:
@@ -48,8 +51,7 @@ def search_command(options: argparse.Namespace) -> None:
             rows = trial_rows(search, studies)
             for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), len(slots), speed):
                 console.print(line)
-            progress = SearchProgress(search, studies, console, speed)
-            run_and_report(progress, slots, Caps(options.max_hours, options.max_tokens))
+            run_and_report(SearchProgress(search, studies, console, len(slots)), slots, options)
 
 
 def plan_command(options: argparse.Namespace) -> None:
@@ -66,7 +68,7 @@ def checked_search(options: argparse.Namespace) -> Search:
     """What the flags ask for, with all that can be refused refused before anything is written."""
     search = search_of(options)
     search.check()
-    check_claims(options.claims or DEFAULT_CLAIMS)
+    check_claims(options.claims or load_family(search.family).claims)
     check_comparable(search)
     check_same(search.described(), search.study)
     return search
@@ -81,18 +83,18 @@ def slot_groups(search: Search, options: argparse.Namespace) -> list[tuple[str, 
 
 def opened(search: Search, claims: Mapping[str, Any] | None, say: Callable[[str], None]) -> Studies:
     """The search's studies in its storage, made where they are missing; study.json says what they are."""
-    described = search.described()
-    described["sampler"]["optuna"] = VERSION
-    old = check_same(described, search.study)
-    if old and old["sampler"].get("optuna") != VERSION:
-        say(f"note: the search was begun with Optuna {old['sampler'].get('optuna')}, this is {VERSION}")
-    sampler = Spec(search.sampler.name, old["sampler"]["arguments"]) if old else search.sampler
+    described, version = search.described(), optuna.__version__
+    described["sampler"]["optuna"] = version
+    if old := check_same(described, search.study):  # a search that grows keeps its sampler
+        described["sampler"] = old["sampler"]
+        if (begun := old["sampler"].get("optuna")) != version:
+            say(f"note: the search was begun with Optuna {begun}, this is {version}")
+    sampler = replace(search.sampler, arguments=described["sampler"]["arguments"])
     storage = open_storage(search.storage, search.study)
-    studies = {loss: LossStudy(storage, f"{search.name}/{loss}", sampler, search.pruner) for loss in search.losses}
+    studies = {loss: LossStudy(storage, f"{search.name}/{loss}", sampler) for loss in search.losses}
     for loss, study in studies.items():
         study.claim(search.fingerprint(loss))
-    kept = {"sampler": old["sampler"]} if old else {}
-    write_json(search.study / "study.json", described | kept | {"claims": claims})
+    write_json(search.study / "study.json", described | {"claims": claims})
     return studies
 
 
@@ -133,11 +135,12 @@ def plan_lines(search: Search, ended: int, slots: int, speed: Speed) -> list[str
     ]
 
 
-def run_and_report(progress: SearchProgress, slots: Sequence[Slot], caps: Caps) -> None:
+def run_and_report(progress: SearchProgress, slots: Sequence[Slot], options: argparse.Namespace) -> None:
     """All trials, what they found, and the winners. Raises HarnessError where no trial has a value."""
     search, studies, console = progress.search, progress.studies, progress.console
     with progress.display.shown():
-        cap = Controller(search, studies, slots, caps, console.print, progress.update).run()
+        caps = options.max_hours, options.max_tokens
+        cap = Controller(search, studies, slots, *caps, console.print, progress.update).run()
     progress.refresh()
     rows = progress.rows
     write_findings(search, studies)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import UsageError, add_setting_flags, resolve, settings_in
-from sweeps.search.samplers import pruner_spec, sampler_spec
+from sweeps.search.samplers import sampler_of
 from sweeps.search.spaces import Space, load_space
 from sweeps.search.spec import Limits, Search
 from sweeps.study.arms import load_family, settings_of
@@ -24,17 +24,9 @@ FLAGS: dict[str, tuple[type, Any, str, str]] = {  # type, default, what stands f
     "family": (str, "controlled", "F", "whose arms the losses are"),
     "trials": (int, 12, "N", "trials per loss"),
     "seeds": (int, 2, "N", "tuning seeds per trial, from 1000"),
-    "report_seeds": (int, 5, "N", "fresh seeds for the winners"),
-    "first_report_seed": (int, 0, "N", "the lowest of them"),
-    "sampler": (str, "tpe", "S", "tpe, gp, qmc or random"),
+    "report_seeds": (int, 5, "N", "fresh seeds for the winners, from 0"),
+    "sampler": (str, "tpe", "S", "tpe, qmc or random"),
     "sampler_seed": (int, 0, "N", "keys its draws"),
-    "pruner": (
-        str,
-        "none",
-        "P",
-        "none, or asha: stop a trial whose first seed is in the worse half at an evaluation. It trusts early accuracy: "
-        "learning curves cross, so a range that was pruned away is no evidence against it",
-    ),
     "limit_response_tokens": (float, None, "N", "mean tokens per answer beyond which a trial is never the best"),
     "limit_truncated_share": (float, None, "S", "the same of answers cut off"),
     "limit_collapse": (float, 0.5, "S", "least final accuracy of every seed, as a share of that before training"),
@@ -69,6 +61,7 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
 def search_of(options: argparse.Namespace) -> Search:
     """The search that the flags ask for. Raises UsageError on what does not fit together."""
     check_numbers(options)
+    resolve({}, options.preset)  # raises where there is none of that name
     losses = [name for name in options.losses.split(",") if name]
     if not losses or len(set(losses)) < len(losses):
         raise UsageError(f"--losses: expected different losses among grpo, dapo and fipo, got {options.losses!r}")
@@ -82,8 +75,6 @@ def search_of(options: argparse.Namespace) -> Search:
     spaces = {loss: load_space(options.space, loss) for loss in losses}
     settings = settings_by_loss(options, arms, spaces)
     study = Path(options.study or f"runs/search-{datetime.now():%Y%m%d-%H%M%S}")
-    shared = {name: value for name, value in settings_in(vars(options)).items() if name == "eval_every"}
-    first = options.first_report_seed
     return Search(
         study=study,
         name=options.study_name or recorded_name(study) or study.resolve().name,
@@ -93,18 +84,16 @@ def search_of(options: argparse.Namespace) -> Search:
         space=options.space,
         spaces=spaces,
         settings=settings,
-        sampler=sampler_spec(options.sampler, options.trials),
-        sampler_seed=options.sampler_seed,
-        pruner=pruner_spec(options.pruner, resolve(shared, options.preset).evaluation.eval_every),
+        sampler=sampler_of(options.sampler, options.trials, options.sampler_seed),
         trials=options.trials,
         seeds=tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + options.seeds)),
-        report_seeds=tuple(range(first, first + options.report_seeds)),
+        report_seeds=tuple(range(options.report_seeds)),
         limits=Limits(options.limit_response_tokens, options.limit_truncated_share, options.limit_collapse),
     )
 
 
 def check_numbers(options: argparse.Namespace) -> None:
-    """Raise UsageError on a number that no search can keep, and on a storage that a process takes with it."""
+    """Raise UsageError on a number that no search can keep."""
     for name, least in (("trials", 1), ("seeds", 1), ("report_seeds", 0), ("slots", 0), ("gpus_per_trial", 0)):
         if getattr(options, name) < least:
             raise UsageError(f"--{name}: expected {least} or more, got {getattr(options, name)}")
@@ -113,12 +102,9 @@ def check_numbers(options: argparse.Namespace) -> None:
         if value is not None and not (0 < value < math.inf if most == math.inf else 0 <= value <= 1):
             expected = "a number above 0" if most == math.inf else "a share from 0 to 1"
             raise UsageError(f"--{name}: expected {expected}, got {value}: leave it out for none")
-    reporting = range(options.first_report_seed, options.first_report_seed + options.report_seeds)
-    if set(reporting) & set(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + options.seeds)):
-        raise UsageError("--first_report_seed: expected seeds other than those of tuning (1000, 1001, ...)")
-    if options.storage in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
+    if options.report_seeds > FIRST_TUNING_SEED:
         raise UsageError(
-            f"--storage: expected a database that outlives this process, got {options.storage!r}: name a file"
+            f"--report_seeds: expected at most {FIRST_TUNING_SEED}, got {options.report_seeds}: those of tuning follow"
         )
 
 

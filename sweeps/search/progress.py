@@ -1,21 +1,21 @@
-"""What a person sees while a search goes on: a line per trial that has ended, and a table."""
+"""What a person sees of a search, while it goes on and after: a table with a line per loss, and a line per trial."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from sweeps.search.controller import OpenTrial
 from sweeps.search.spec import Search
 from sweeps.search.study import LossStudy
 from sweeps.search.tables import ENDED, Row, best_rows, trial_rows, write_trials
-from sweeps.workers.estimate import Speed, remember, speed_of
-from sweeps.workers.progress import PLAIN_EVERY_S, Display, minutes, steps_done
-
-if TYPE_CHECKING:
-    from sweeps.search.controller import Controller, OpenTrial
+from sweeps.study.folder import read_json
+from sweeps.workers.attempts import latest_metrics
+from sweeps.workers.progress import PLAIN_EVERY_S, Display, minutes
 
 
 @dataclass
@@ -25,12 +25,11 @@ class SearchProgress:
     search: Search
     studies: Mapping[str, LossStudy]
     console: Console
-    speed: Speed
-    controller: "Controller | None" = None
-    read: float = 0.0
+    slots: int  # runs at a time
 
     def __post_init__(self) -> None:
-        self.display = Display(self.console, self.table)
+        described = self.search.described()
+        self.display = Display(self.console, lambda: search_table(self.search.study, described, self.rows))
         self.refresh()
 
     def refresh(self) -> None:
@@ -39,49 +38,61 @@ class SearchProgress:
         self.rows: Sequence[Row] = trial_rows(self.search, self.studies)
         write_trials(self.search, self.rows)
 
-    def update(self, controller: "Controller", trial: "OpenTrial | None") -> None:
+    def update(self, trial: OpenTrial | None) -> None:
         """Take in that a trial has ended, or that time has passed, in which others may have ended elsewhere."""
-        self.controller = controller
         if trial is not None or time.monotonic() - self.read > PLAIN_EVERY_S:
             self.refresh()
         if trial is not None:
             row = next(row for row in self.rows if (row["loss"], row["trial"]) == (trial.loss, trial.asked.index))
-            if row["state"] == "finished":  # what it took corrects the estimate, and is kept for later plans
-                run = trial.runs[-1]
-                found = speed_of(run.folder, run.config, wall_s=0.0, source="a run on this machine")
-                self.speed = Speed(**{**vars(found), "start_s": self.speed.start_s})
-                remember(self.search.typical_config(), self.speed)
-            self.console.print(f"{line_of(row)} ({self.count()})")
+            self.console.print(f"{line_of(row)} ({time_left(self.rows, self.slots)})")
         self.display.tick()
 
-    def count(self) -> str:
-        """How many trials have ended, and how long the others take at the measured pace."""
-        left = sum(row["state"] not in ENDED for row in self.rows) * len(self.search.seeds)
-        seconds = left * self.speed.seconds(self.search.typical_config())
-        slots = 1
-        if self.controller:
-            done = [run for trial in self.controller.open for run in trial.runs if run.state() == "finished"]
-            seconds -= len(done) * self.speed.seconds(self.search.typical_config())
-            seconds -= sum(steps_done(attempt) * self.speed.step_s for attempt in self.controller.running)
-            slots = max(1, len(self.controller.slots))
-        ended = f"{len(self.rows) - left // len(self.search.seeds)} of {len(self.rows)} trials"
-        return f"{ended}, {minutes(max(0.0, seconds) / slots)} left"
 
-    def table(self) -> Table:
-        """A line per loss."""
-        table = Table(title=self.count(), title_justify="left")
-        for column in ("loss", "trials", "running", "best so far"):
-            table.add_column(column)
-        running = self.controller.running if self.controller else {}
-        for loss in self.search.losses:
-            rows = [row for row in self.rows if row["loss"] == loss]
-            going = [
-                f"{attempt.run.name.removeprefix(f'{loss}-')}: {steps_done(attempt)}/{attempt.run.config.run.steps}"
-                for attempt, (_, trial) in running.items()
-                if trial.loss == loss
-            ]
-            table.add_row(loss, tally(rows), ", ".join(going), best_line(rows, loss))
-        return table
+def search_table(study: Path, described: Mapping[str, Any], rows: Sequence[Row]) -> Table:
+    """A line per loss, with the runs under way, the best so far and the time left; `described`: its study.json."""
+    going = {loss: under_way(study, loss, described["seeds"], rows) for loss in described["losses"]}
+    title = f"{described['name']}: {time_left(rows, sum(map(len, going.values())))}"
+    table = Table(title=title, title_justify="left")
+    for column in ("loss", "trials", "running", "best so far"):
+        table.add_column(column)
+    best = {loss: f"{row['value']:.3f}: {values_line(row)}" for loss, row in best_rows(rows).items()}
+    for loss, lines in going.items():
+        own = [row for row in rows if row["loss"] == loss]
+        table.add_row(loss, tally(own), "\n".join(lines), best.get(loss, ""))
+    return table
+
+
+def under_way(study: Path, loss: str, seeds: Sequence[int], rows: Sequence[Row]) -> list[str]:
+    """The loss's runs that their folders say are under way, with their steps."""
+    names = [f"trial{row['trial']:04d}" for row in rows if row["loss"] == loss and row["state"] not in ENDED]
+    return [
+        f"{name}-seed{seed}: {steps}"
+        for name in names
+        for seed, state, steps in runs_of(study, f"{loss}-{name}", seeds)
+        if state == "running"
+    ]
+
+
+def runs_of(study: Path, name: str, seeds: Iterable[int]) -> list[tuple[int, str | None, str]]:
+    """Of the run of each seed: the seed, its state (None before it has begun), and steps done of all."""
+    found = []
+    for seed in seeds:
+        folder = study / "runs" / f"{name}-seed{seed}"
+        state = (read_json(folder / "status.json") or {}).get("state")
+        config = (read_json(folder / "config.json") or {}).get("config", {})
+        done = int((latest_metrics(folder) or {"step": -1})["step"]) + 1 if state == "running" else 0
+        found.append((seed, state, f"{done}/{config.get('run', {}).get('steps', '?')}"))
+    return found
+
+
+def time_left(rows: Sequence[Row], at_once: int) -> str:
+    """How much is left, from what the ended trials took; `at_once`: how many runs are under way."""
+    left = sum(row["state"] not in ENDED for row in rows)
+    if not left:
+        return f"all {len(rows)} trials have ended"
+    took = [row["seconds"] for row in rows if row.get("seconds")]
+    about = f", about {minutes(left * sum(took) / len(took) / max(1, at_once))}" if took else ""
+    return f"{left} of {len(rows)} trials left{about}"
 
 
 def tally(rows: Sequence[Row]) -> str:
@@ -91,14 +102,8 @@ def tally(rows: Sequence[Row]) -> str:
     return ", ".join([f"{sum(counts.values())}/{len(rows)}", *without])
 
 
-def best_line(rows: Sequence[Row], loss: str) -> str:
-    """The best feasible trial's value and settings."""
-    row = best_rows(rows).get(loss)
-    return "" if row is None else f"{row['value']:.3f}: {values_line(row)}"
-
-
-def line_of(row: Mapping[str, Any]) -> str:
-    """What became of a trial."""
+def line_of(row: Row) -> str:
+    """What became of a trial that has ended."""
     name = f"{row['loss']} trial {row['trial']}"
     if row["state"] != "finished":
         return f"{name}: {row['state']}: {row['reason']}; {values_line(row)}"
@@ -107,7 +112,7 @@ def line_of(row: Mapping[str, Any]) -> str:
     return f"{name}: accuracy {row['value']:.3f} [{seeds}]{beyond}, {values_line(row)}"
 
 
-def values_line(row: Mapping[str, Any]) -> str:
+def values_line(row: Row) -> str:
     """The searched settings of a trial."""
     values = {name.removeprefix("param."): value for name, value in row.items() if name.startswith("param.")}
     shown = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in values.items()}

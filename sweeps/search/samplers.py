@@ -1,11 +1,8 @@
-"""How trials are chosen: samplers that learn from results, and designs that are drawn before anything runs.
-
-Every argument of Optuna's samplers and pruners is given, since their defaults change between versions.
-"""
+"""How trials are chosen: by TPE, which learns from results, or by a design that is drawn before anything runs."""
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,37 +15,26 @@ STARTUP_BY_DEFAULT = 10  # Optuna's own
 
 
 @dataclass(frozen=True)
-class Spec:
-    """A sampler or pruner by name, with every argument."""
+class Sampler:
+    """How trials are chosen, as study.json has it. Its random numbers are keyed by seed, loss and trial."""
 
     name: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any]
+    seed: int
 
 
-def sampler_spec(name: str, trials: int) -> Spec:
-    """The sampler for a search of so many trials. Its random numbers are keyed by loss and trial."""
+def sampler_of(name: str, trials: int, seed: int) -> Sampler:
+    """The sampler for a search of so many trials, with every argument: Optuna's defaults change between versions."""
     startup = STARTUP_BY_DEFAULT if trials >= 4 * STARTUP_BY_DEFAULT else max(4, trials // 4)
     tpe = {"n_ei_candidates": 24, "multivariate": True, "group": False, "constant_liar": True}
-    samplers: dict[str, dict[str, Any]] = {
+    known: dict[str, dict[str, Any]] = {
         "tpe": {"n_startup_trials": startup, **tpe},
-        "gp": {"n_startup_trials": startup, "deterministic_objective": False},
         "qmc": {"type": "sobol", "scramble": True},
         "random": {},
     }
-    return chosen("sampler", name, samplers)
-
-
-def pruner_spec(name: str, eval_every: int) -> Spec:
-    """The pruner; ASHA's resource is the training step of the first seed's evaluations."""
-    asha = {"min_resource": eval_every, "reduction_factor": 2, "min_early_stopping_rate": 0, "bootstrap_count": 0}
-    return chosen("pruner", name, {"none": {}, "asha": asha})
-
-
-def chosen(flag: str, name: str, known: Mapping[str, Mapping[str, Any]]) -> Spec:
-    """The one of that name. Raises UsageError where there is none."""
     if name not in known:
-        raise UsageError(f"--{flag}: expected one of {', '.join(known)}, got {name!r}")
-    return Spec(name, known[name])
+        raise UsageError(f"--sampler: expected one of {', '.join(known)}, got {name!r}")
+    return Sampler(name, known[name], seed)
 
 
 def design(space: Space, sampler: str, count: int, key: tuple[int, str]) -> list[Values] | None:

@@ -25,6 +25,13 @@ NOT_SEARCHED = ("loss_type", "control", "task")
 FIXED_SECTIONS = ("run", "model", "evaluation")  # what decides whether two trials can be compared
 MOST_STEPS = 10_000
 
+EXPECTED = {
+    "fixed": "one fixed value",
+    "choice": "two or more different choices",
+    "log": "log = [low, high], 0 < low < high",
+    "step": "step = [low, high, step], low < high, step > 0",
+}
+
 Kind = Literal["log", "step", "choice", "fixed"]
 Values = dict[str, Any]  # settings by name
 
@@ -62,17 +69,15 @@ class Parameter:
     def check(self) -> None:
         """Raise ValueError unless the values make a range of the kind."""
         values, got = self.values, f"got {list(self.values)}"
-        if self.kind == "fixed" and len(values) != 1:
-            raise ValueError(f"expected one fixed value, {got}")
-        if self.kind == "choice" and (len(values) < 2 or len(set(map(repr, values))) < len(values)):
-            raise ValueError(f"expected two or more different choices, {got}")
-        if self.kind in ("choice", "fixed"):
-            return
         numbers = all(type(value) in (int, float) and math.isfinite(value) for value in values)
-        if self.kind == "log" and not (numbers and len(values) == 2 and 0 < values[0] < values[1]):
-            raise ValueError(f"expected log = [low, high], 0 < low < high, {got}")
-        if self.kind == "step" and not (numbers and len(values) == 3 and values[0] < values[1] and values[2] > 0):
-            raise ValueError(f"expected step = [low, high, step], low < high, step > 0, {got}")
+        is_sound = {
+            "fixed": len(values) == 1,
+            "choice": 1 < len(values) == len(set(map(repr, values))),
+            "log": numbers and len(values) == 2 and 0 < values[0] < values[1],
+            "step": numbers and len(values) == 3 and values[0] < values[1] and values[2] > 0,
+        }
+        if not is_sound[self.kind]:
+            raise ValueError(f"expected {EXPECTED[self.kind]}, {got}")
         if self.kind == "step" and (values[1] - values[0]) / values[2] > MOST_STEPS:
             raise ValueError(f"expected at most {MOST_STEPS} steps, {got}: use log, or larger steps")
 

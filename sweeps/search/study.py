@@ -1,4 +1,4 @@
-"""Optuna's part: which trials there are and which settings each has. The only module that imports optuna.
+"""Optuna's part: which trials there are and which settings each has.
 
 All trials of a search are made at once, waiting, each with its number as `index`; asking takes the next one. So no more
 can ever exist than were planned, and which settings a designed sampler gives was settled before anything ran. A trial
@@ -19,30 +19,20 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from harness import HarnessError, UsageError
-from sweeps.search.samplers import Spec, seed_of
+from sweeps.search.samplers import Sampler, seed_of
 from sweeps.search.spaces import Parameter, Space, Values
 from sweeps.tracking.addresses import with_driver, without_password
 
-__all__ = ["BEAT_S", "VERSION", "Asked", "FrozenTrial", "LossStudy", "TrialState", "is_lost", "open_storage"]
-
-VERSION = optuna.__version__
 BEAT_S, GRACE_S = 15, 60  # between heartbeats; without one for so long a controller is taken for dead
 OPEN_ATTEMPTS = 3
 Storage = JournalStorage | RDBStorage
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without Optuna's warnings that heartbeats are experimental and meant for its own loop."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def open_storage(url: str | None, folder: Path, attempts: int = OPEN_ATTEMPTS) -> Storage:
@@ -50,16 +40,17 @@ def open_storage(url: str | None, folder: Path, attempts: int = OPEN_ATTEMPTS) -
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url is None:
         return open_journal(folder / "optuna.journal")
+    # they are experimental, and meant for Optuna's own loop
+    warnings.filterwarnings("ignore", "(?i).*(heartbeat|fail_stale_trials)")
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     try:
-        with quiet():
-            return RDBStorage(
-                with_driver(url),
-                engine_kwargs=options,
-                heartbeat_interval=BEAT_S,
-                grace_period=GRACE_S,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-            )
+        return RDBStorage(
+            with_driver(url),
+            engine_kwargs=options,
+            heartbeat_interval=BEAT_S,
+            grace_period=GRACE_S,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+        )
     except ImportError as error:
         raise UsageError(f"--storage {without_password(url)}: its driver is not installed: {error}") from None
     except Exception as error:  # sqlalchemy raises whatever the driver does
@@ -93,7 +84,7 @@ def storage_errors() -> Iterator[None]:
     """Say in one line that the storage failed: a database that went away is no fault of the search."""
     try:
         yield
-    except optuna.exceptions.StorageInternalError as error:
+    except StorageInternalError as error:
         words = str(error.__cause__ or error).splitlines()[0]
         raise HarnessError(f"the storage failed: {words}: mend it, and start the same command again") from None
 
@@ -112,32 +103,13 @@ class Asked:
             for name, value in facts.items():
                 self.trial.set_user_attr(name, value)
 
-    def report(self, step: int, value: float) -> bool:
-        """Tell the pruner of the first seed's accuracy at a step; whether the trial should stop."""
-        with suppress(UpdateFinishedTrialError):
-            self.trial.report(value, step)
-        return self.trial.should_prune()
-
 
 class LossStudy:
     """The trials of one loss in the storage."""
 
-    def __init__(self, storage: Storage, name: str, sampler: Spec, pruner: Spec) -> None:
+    def __init__(self, storage: Storage, name: str, sampler: Sampler) -> None:
         self.storage, self.name, self.sampler = storage, name, sampler
-        asha = optuna.pruners.SuccessiveHalvingPruner
-        self.study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            direction="maximize",
-            load_if_exists=True,
-            sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: each trial gets its own
-            pruner=asha(**pruner.arguments) if pruner.name == "asha" else optuna.pruners.NopPruner(),
-        )
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether other controllers may be at work on it."""
-        return isinstance(self.storage, RDBStorage)
+        self.study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
 
     def claim(self, fingerprint: str) -> None:
         """Mark the study as this search's. Raises UsageError where it is another's of the same name."""
@@ -152,18 +124,17 @@ class LossStudy:
 
     def make_trials(self, count: int, design: Sequence[Values] | None) -> None:
         """Make the trials that are missing: those never made, and those whose controllers died."""
-        if self.is_shared:
-            with quiet():
-                optuna.storages.fail_stale_trials(self.study)
+        if isinstance(self.storage, RDBStorage):
+            optuna.storages.fail_stale_trials(self.study)
         made = self.of_index()
         for index in range(count):
-            lost = [trial for trial in made.get(index, []) if is_lost(trial)]
-            if len(lost) < len(made.get(index, [])):
+            found = made.get(index, [])
+            if not all(map(is_lost, found)):
                 continue
-            known = design[index] if design is not None else {}
-            for trial in lost:
-                known = {**known, **trial.params}
-            deaths = max((trial.user_attrs.get("deaths", 0) for trial in lost), default=0)
+            known = dict(design[index]) if design is not None else {}
+            for lost in found:
+                known |= lost.params
+            deaths = max((lost.user_attrs.get("deaths", 0) for lost in found), default=0)
             self.study.enqueue_trial(known, user_attrs={"index": index, "deaths": deaths})
 
     def fail_running(self) -> int:
@@ -173,16 +144,12 @@ class LossStudy:
             self.lose(trial._trial_id)
         return len(running)
 
-    def ask(self, space: Space, key: int) -> Asked | None:
-        """The next waiting trial with its settings, or None. `key`: the search's seed."""
+    def ask(self, space: Space) -> Asked | None:
+        """The next waiting trial with its settings, or None."""
         while waiting := self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            index = waiting[0].user_attrs["index"]
-            # hosts that ask at the same time must not draw the same
-            place = f"{platform.node()} {os.getpid()}" if self.is_shared else ""
-            self.study.sampler = make_sampler(self.sampler, seed_of(key, self.name.rpartition("/")[2], index, place))
+            self.study.sampler = self.sampler_for(waiting[0].user_attrs["index"])
             self.beat(waiting[0]._trial_id)  # first: a trial without a heartbeat is never taken for lost
-            with quiet():
-                trial = self.study.ask({name: distribution(one) for name, one in space.searched.items()})
+            trial = self.study.ask({name: distribution(one) for name, one in space.searched.items()})
             self.beat(trial._trial_id)
             index = trial.user_attrs.get("index", -1)  # -1: another took the last one, and Optuna made a new trial
             trial.set_user_attr("host", platform.node())
@@ -192,16 +159,20 @@ class LossStudy:
             self.lose(trial._trial_id)
         return None
 
+    def sampler_for(self, index: int) -> optuna.samplers.BaseSampler:
+        """The sampler of one trial; of a design, whose values are fixed beforehand, it is never asked for any."""
+        # hosts that ask at the same time must not draw the same
+        place = f"{platform.node()} {os.getpid()}" if isinstance(self.storage, RDBStorage) else ""
+        seed = seed_of(self.sampler.seed, self.name.rpartition("/")[2], index, place)
+        return TPESampler(seed=seed, **self.sampler.arguments) if self.sampler.name == "tpe" else RandomSampler(seed)
+
     def tell(self, asked: Asked, value: float | None, constraints: Mapping[str, float], state: str) -> None:
-        """End a trial: `finished` with its value, else `pruned`, `infeasible` or `failed` without."""
+        """End a trial: `finished` with its value, else `infeasible` or `failed` without."""
         asked.note(state=state, ended=time.time())
         with suppress(UpdateFinishedTrialError):
             for name, excess in {**constraints, "infeasible": 1.0 if state == "infeasible" else -1.0}.items():
                 asked.trial.set_constraint(name, excess)
-        if state == "infeasible" and self.sampler.name == "gp":  # it learns from trials with a value alone
-            known = [trial.value or 0.0 for trial in self.trials() if trial.state == TrialState.COMPLETE]
-            value = min(known, default=0.0)
-        without = TrialState.FAIL if state == "failed" else TrialState.PRUNED
+        without = TrialState.FAIL if state == "failed" else TrialState.PRUNED  # TPE learns from what it calls pruned
         ended = {"values": value} if value is not None else {"state": without}
         self.study.tell(asked.trial, **ended, skip_if_finished=True)
 
@@ -223,23 +194,14 @@ class LossStudy:
                 made.setdefault(trial.user_attrs["index"], []).append(trial)
         return made
 
-    def counting_all(self, count: int) -> dict[int, FrozenTrial | None]:
+    def counting_all(self, count: int) -> list[FrozenTrial | None]:
         """Per index the first trial that was not lost, otherwise the latest lost one; None if there was none."""
         made = self.of_index()
-        return {index: first_that_counts(made.get(index, [])) for index in range(count)}
+        return [first_that_counts(made.get(index, [])) for index in range(count)]
 
     def trials(self) -> list[FrozenTrial]:
         """All trials as they now are."""
         return self.study.get_trials(deepcopy=False)
-
-    def importance(self) -> dict[str, dict[str, float]]:
-        """Each method's importance of the parameters. Raises ValueError or RuntimeError with too few trials."""
-        evaluators = {
-            "fanova": optuna.importance.FanovaImportanceEvaluator(seed=0),
-            "ped_anova": optuna.importance.PedAnovaImportanceEvaluator(),
-        }
-        importances = optuna.importance.get_param_importances
-        return {name: dict(importances(self.study, evaluator=evaluator)) for name, evaluator in evaluators.items()}
 
 
 def first_that_counts(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
@@ -250,12 +212,6 @@ def first_that_counts(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
 def is_lost(trial: FrozenTrial) -> bool:
     """Whether the trial ended without counting; folders of an older version say `lost`."""
     return trial.state == TrialState.FAIL and ("lost" in trial.user_attrs or trial.user_attrs.get("state") != "failed")
-
-
-def make_sampler(spec: Spec, seed: int) -> optuna.samplers.BaseSampler:
-    """The sampler for one trial; a designed one's values are fixed beforehand, so it is never asked for any."""
-    kinds = {"tpe": optuna.samplers.TPESampler, "gp": optuna.samplers.GPSampler}
-    return kinds[spec.name](seed=seed, **spec.arguments) if spec.name in kinds else optuna.samplers.RandomSampler(seed)
 
 
 def distribution(one: Parameter) -> BaseDistribution:

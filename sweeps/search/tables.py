@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
+from optuna.trial import FrozenTrial, TrialState
 
 from harness import UsageError, flatten, tree_of, write_json, write_table
 from sweeps.search.spaces import Parameter
 from sweeps.search.spec import Search
-from sweeps.search.study import FrozenTrial, LossStudy, TrialState, is_lost
+from sweeps.search.study import LossStudy, is_lost
 from sweeps.search.trials import ACTED
 
 Row = dict[str, Any]
@@ -34,9 +36,9 @@ def trial_rows(search: Search, studies: Mapping[str, LossStudy]) -> list[Row]:
     rows = []
     for loss, study in studies.items():
         found = study.counting_all(search.trials)
-        own = [row_of(search, loss, index, trial) for index, trial in found.items()]
-        times = {index: trial.user_attrs["ended"] for index, trial in found.items() if trial and has_ended(trial)}
-        for place, index in enumerate(sorted(times, key=lambda index: (times[index], index))):
+        own = [row_of(search, loss, index, trial) for index, trial in enumerate(found)]
+        times = [(trial.user_attrs["ended"], index) for index, trial in enumerate(found) if trial and has_ended(trial)]
+        for place, (_, index) in enumerate(sorted(times)):
             own[index]["ended"] = place
         rows += own
     return rows
@@ -135,10 +137,16 @@ def importance(study: LossStudy) -> dict[str, Any]:
     nothing = {"trials": count, "fanova": None, "ped_anova": None}
     if count < FEWEST_FOR_IMPORTANCE:
         return nothing | {"note": f"expected at least {FEWEST_FOR_IMPORTANCE} finished trials, got {count}"}
+    evaluators = {
+        "fanova": optuna.importance.FanovaImportanceEvaluator(seed=0),
+        "ped_anova": optuna.importance.PedAnovaImportanceEvaluator(),
+    }
+    importances = optuna.importance.get_param_importances
     try:
-        return {"trials": count, **study.importance(), "note": None}
+        found = {name: dict(importances(study.study, evaluator=one)) for name, one in evaluators.items()}
     except (ValueError, RuntimeError) as error:
         return nothing | {"note": str(error)}
+    return {"trials": count, **found, "note": None}
 
 
 def read_trials(study: Path) -> list[Row]:

@@ -21,13 +21,11 @@ ACTED: dict[str, tuple[str, ...]] = {  # by parameter: the metrics that say on w
 }
 
 
-def recorded_otherwise(run: PlannedRun) -> str | None:
-    """The first setting that the run's folder, if there is one, records otherwise than it was asked for, in words."""
+def is_recorded_otherwise(run: PlannedRun) -> bool:
+    """Whether the run's folder, if there is one, records other settings than are asked for."""
     recorded = flatten((read_json(run.folder / "config.json") or {}).get("config", {}))
-    for name, value in flatten(tree_of(run.config)).items():
-        if name != "output_dir" and recorded.get(name, value) != value:
-            return f"{name} {value!r} and recorded {recorded[name]!r}"
-    return None
+    asked = flatten(tree_of(run.config))
+    return any(name != "output_dir" and recorded.get(name, value) != value for name, value in asked.items())
 
 
 def trial_facts(runs: Sequence[PlannedRun]) -> dict[str, Any]:
@@ -67,12 +65,6 @@ def run_facts(run: PlannedRun) -> dict[str, Any]:
         "seconds": float(lines[-1]["time/elapsed_s"]),
         "acted": acted(lines, two_sided=not run.config.loss.fipo_clip_high_only),
     }
-
-
-def evaluations(run: PlannedRun, seen: int) -> list[tuple[int, float]]:
-    """Step and accuracy of the run's evaluations so far, the one before training and the `seen` next left out."""
-    tables = sorted((run.folder / "evals").glob("step_*.parquet"))[1 + seen :]
-    return [(int(table.stem.removeprefix("step_")), answers(table)["correct"]) for table in tables]
 
 
 def answers(table: Path) -> dict[str, float]:

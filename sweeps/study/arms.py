@@ -21,7 +21,6 @@ from harness import (
 )
 
 FAMILIES = Path(__file__).parents[1] / "families"
-DEFAULT_CLAIMS = "fipo-paper"
 SET_BY_COMPARE = ("loss_type", "seed", "control", "output_dir")
 PER_RUN = ("seed", "output_dir")
 ROLES = ("positive", "negative", "identical", "repeat", "placebo")
@@ -40,7 +39,7 @@ class Family(BaseModel):
     description: str
     allowed: frozenset[str]
     confounds: bool = False  # whether other differences are admitted, as confounds
-    claims: str = DEFAULT_CLAIMS  # what a comparison of these arms is to decide, where no flag says it
+    claims: str = "fipo-paper"  # what a comparison of these arms is to decide, where no flag says it
     arms: Mapping[ArmName, Mapping[str, Any]]
     controls: Mapping[ArmName, Mapping[str, Any]] = {}
 
@@ -166,7 +165,11 @@ def settings_of(family: Family, name: str) -> dict[str, Any]:
         if following in seen:
             raise UsageError(f"family {family.name!r}: arm {name!r} is like itself: {' -> '.join([*seen, following])}")
         seen.append(following)
-        table = dict(table_of(tables, following, family))
+        if following not in tables and following in LOSS_TYPES and "dapo" in tables:
+            tables[following] = {"like": "dapo", "loss_type": following}  # one's own loss: DAPO's scaffold around it
+        if following not in tables:
+            raise UsageError(f"family {family.name!r}: expected arms among {', '.join(tables)}, got {following!r}")
+        table = dict(tables[following])
         following = table.pop("like", None)
         for field in ABOUT:
             table.pop(field, None)
@@ -175,12 +178,3 @@ def settings_of(family: Family, name: str) -> dict[str, Any]:
         if key not in section_of() and key != "preset":
             raise UsageError(f"family {family.name!r}: arm {name!r} sets {key!r}, which is no setting's name")
     return {key: parsed(value) if isinstance(value, str) else value for key, value in merged.items()}
-
-
-def table_of(tables: Mapping[str, Mapping[str, Any]], name: str, family: Family) -> Mapping[str, Any]:
-    """The family's table of that name."""
-    if name in LOSS_TYPES and name not in tables and "dapo" in tables:  # a loss of one's own: DAPO's scaffold around it
-        return {"like": "dapo", "loss_type": name}
-    if name not in tables:
-        raise UsageError(f"family {family.name!r}: expected arms among {', '.join(tables)}, got {name!r}")
-    return tables[name]

@@ -95,7 +95,8 @@ def cells_of(
 ) -> tuple[list[Arm], dict[str, list[Cell]]]:
     """The study's arms, one per cell, and the cells of each block; `flags` hold for every run.
 
-    most_seeds: no block runs more seeds than this.
+    most_seeds: no block runs more seeds than this. Raises UsageError where the arms of a block differ, at one level, in
+    more than the family admits.
     """
     check_flags(design, flags)
     arms, blocks = dict[tuple[str, str], Arm](), dict[str, list[Cell]]()
@@ -103,14 +104,17 @@ def cells_of(
         blocks[block_name] = []
         seeds = range(block.first_seed, block.first_seed + min(block.seeds, most_seeds or block.seeds))
         for level in block.levels:
+            at_level = []
             for arm in block.arms:
                 own = {**settings_of(family, arm), **level}
                 configs = {seed: config_of(design, block, {**flags, **own}, seed) for seed in seeds}
+                at_level.append(Arm(arm, own, configs))
                 key = arm, identity(configs[seeds[0]])
                 name = ".".join([block_name, arm, *map(str, level.values())])
                 known = arms.setdefault(key, Arm(name, own, {}))
                 arms[key] = Arm(known.name, known.settings, {**known.configs, **configs})
                 blocks[block_name].append(Cell(arm, one_value(level), known.name))
+            check_differences(differences_between(at_level, family), family)
     return list(arms.values()), blocks
 
 
@@ -134,16 +138,6 @@ def config_of(design: Design, block: Block, own: Mapping[str, Any], seed: int) -
     """A run's complete settings: the block's over the design's over the preset's, the arm's and the flags on top."""
     keyed = {"seed": seed, "model_seed": seed % design.warm_starts}
     return resolve({**design.settings, **block.settings, **own, **keyed}, design.preset)
-
-
-def check_blocks(blocks: Mapping[str, Sequence[Cell]], arms: Sequence[Arm], family: Family) -> None:
-    """Raise UsageError where the arms of a block differ, at one level, in more than the family admits."""
-    by_name = {arm.name: arm for arm in arms}
-    for cells in blocks.values():
-        for level in {repr(cell.level) for cell in cells}:
-            at_level = [(cell.arm, by_name[cell.cell]) for cell in cells if repr(cell.level) == level]
-            renamed = [Arm(name, arm.settings, arm.configs) for name, arm in at_level]
-            check_differences(differences_between(renamed, family), family)
 
 
 def description(

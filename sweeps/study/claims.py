@@ -49,9 +49,13 @@ def fixed_claims(study: Path, asked: str | None, default: str) -> Mapping[str, A
     Raises UsageError where other claims are asked of a study that has begun.
     """
     described = read_json(study / "study.json")
+    if described is None and (asked or default) == "none":
+        return None
     if described is None:
-        name = asked or default
-        return None if name == "none" else copied(study, name)
+        file = claims_file(asked or default)
+        (study / FILE).write_bytes(file.read_bytes())
+        fixed_at = datetime.now(UTC).isoformat(timespec="seconds")
+        return {"name": file.stem, "sha256": sha256_of(file), "fixed_at": fixed_at}
     recorded: Mapping[str, Any] | None = described.get("claims")
     if asked is not None:
         sha256 = None if asked == "none" else sha256_of(claims_file(asked))
@@ -59,14 +63,6 @@ def fixed_claims(study: Path, asked: str | None, default: str) -> Mapping[str, A
             words = recorded["name"] if recorded else "no claims"
             raise other_study(study, f"it was begun with {words}, and claims are fixed before the runs start")
     return recorded
-
-
-def copied(study: Path, name: str) -> Mapping[str, Any]:
-    """Copy the claims file into the study, and say which it was, of what content, and when."""
-    file = claims_file(name)
-    (study / FILE).write_bytes(file.read_bytes())
-    fixed_at = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"name": file.stem, "sha256": sha256_of(file), "fixed_at": fixed_at}
 
 
 def claims_file(name: str) -> Path:

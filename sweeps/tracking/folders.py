@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness import UsageError, flatten
-from sweeps.study.folder import read_json
+from sweeps.study.folder import read_json, read_lines
 
 LONGEST = 500  # characters of a parameter; study.json, an artifact, has the rest
 STATES = {"finished": "FINISHED", "preempted": "KILLED", "pruned": "KILLED", "infeasible": "FAILED", "failed": "FAILED"}
@@ -75,16 +75,16 @@ def group_node(
         return replace(above(Node(path, "."), seeds, len(arm["seeds"])), params=shown(arm["settings"]))
     loss, _, number = path.rpartition("-trial")
     row = next((row for row in rows if (row["loss"], f"{row['trial']:04d}") == (loss, number)), {})
+    state = STATES.get(row.get("state", ""))
+    planned = len(described["report_seeds"]) if path.startswith("winners/") else 0 if state else len(seeds) + 1
     searched = described.get("spaces", {}).get(loss, ())
     params = {name: value for name, value in seeds[0].params.items() if name in searched}
-    if path.startswith("winners/"):
-        return replace(above(Node(path, "."), seeds, len(described["report_seeds"])), params=params)
-    if row.get("state") not in STATES:
-        return replace(above(Node(path, "."), seeds, len(seeds) + 1), params=params)
-    node = above(Node(path, "."), seeds, 0)
-    found = points({key: row[key] for key in row if key not in ("trial", "ended")}, 0, node.started_ms)
-    found = [point for point in found if not point.key.startswith("param.")]
-    return replace(node, status=STATES[row["state"]], params=params, size=1, entries=lambda: [found])
+    node = replace(above(Node(path, "."), seeds, planned), params=params)
+    if state is None:
+        return node
+    kept = {key: row[key] for key in row if key not in ("trial", "ended") and not key.startswith("param.")}
+    found = points(kept, 0, node.started_ms)
+    return replace(node, status=state, size=1, entries=lambda: [found])
 
 
 def above(node: Node, parts: Sequence[Node], planned: int) -> Node:
@@ -99,11 +99,8 @@ def above(node: Node, parts: Sequence[Node], planned: int) -> Node:
 def seed_node(study: Path, folder: Path) -> Node:
     """The node of one training run."""
     status, metrics, path = folder / "status.json", folder / "metrics.jsonl", folder.relative_to(study).as_posix()
-    try:
-        begun = read_json(folder / "environment.json")["started_at"]
-        started_ms = int(datetime.fromisoformat(begun).timestamp() * 1000)
-    except (ValueError, TypeError, KeyError):
-        raise UsageError(f"{folder}/environment.json: expected a time as started_at: restore the file") from None
+    begun = read_json(folder / "environment.json")["started_at"]
+    started_ms = int(datetime.fromisoformat(begun).timestamp() * 1000)
     state = STATES.get(str((read_json(status) or {}).get("state")), "RUNNING")
     return Node(
         path=path,
@@ -121,13 +118,9 @@ def seed_node(study: Path, folder: Path) -> Node:
 def metric_entries(folder: Path, started_ms: int) -> list[list[Point]]:
     """The points of each whole line of metrics.jsonl, with those of the evaluations that were made until then."""
     path, found = folder / "metrics.jsonl", list[list[Point]]()
-    content = path.read_bytes() if path.is_file() else b""
-    for number, text in enumerate(content.split(b"\n")[:-1]):  # what follows the last newline is still being written
-        try:
-            line = json.loads(text)
-            step, time_ms = int(line.pop("step")), started_ms + int(1000 * line["time/elapsed_s"])
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise UsageError(f"{path}, line {number + 1}: expected metrics with a step, got something else") from None
+    for line in read_lines(path) if path.is_file() else ():
+        step = int(line.pop("step"))
+        time_ms = started_ms + int(1000 * line["time/elapsed_s"])
         entry = points(line, step, time_ms)
         for done in (0, 1) if step == 0 else (step + 1,):
             rows = table_rows(folder / "evals" / f"step_{done:06d}.parquet", list(MEANS))

@@ -22,11 +22,6 @@ class Attempt:
     process: Session
 
     @property
-    def metrics(self) -> dict[str, Any] | None:
-        """Its latest line of metrics, or None before the first."""
-        return latest_metrics(self.run.folder)
-
-    @property
     def failure(self) -> str | None:
         """Why it failed, in its own last words; None while it goes on or where it finished."""
         code = self.process.poll()
@@ -39,7 +34,11 @@ class Attempt:
 
 def start(run: PlannedRun, extra: Mapping[str, str]) -> Attempt:
     """Start or resume the run, its output going to the run's log."""
-    arguments = command_of(run)
+    if run.can_be_resumed:
+        arguments = ["resume", str(run.folder)]
+    else:
+        set_aside(run)  # what a failed attempt left
+        arguments = ["train", "--config", str(run.config_file), "--output_dir", str(run.folder)]
     run.log.parent.mkdir(exist_ok=True)
     run.reason_file.write_text(" " * 16, encoding="utf-8")  # room for a code, whatever becomes of the disk
     extra = {**extra, REASON_FILE: str(run.reason_file.absolute())}
@@ -47,14 +46,6 @@ def start(run: PlannedRun, extra: Mapping[str, str]) -> Attempt:
         log.write(f"{STARTED}{' '.join(arguments)}\n".encode())
         log.flush()
         return Attempt(run, start_session(arguments, run.config.run.threads, log, extra))
-
-
-def command_of(run: PlannedRun) -> list[str]:
-    """The harness command that goes on with the run, or begins it; what a failed attempt left is moved away first."""
-    if run.can_be_resumed:
-        return ["resume", str(run.folder)]
-    set_aside(run)
-    return ["train", "--config", str(run.config_file), "--output_dir", str(run.folder)]
 
 
 def last_words(run: PlannedRun) -> str:

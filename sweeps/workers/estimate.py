@@ -5,11 +5,9 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from harness import (
     CHECKPOINTS,
@@ -18,12 +16,13 @@ from harness import (
     UsageError,
     cache_folder,
     evaluation_answers,
+    flatten,
     resolve,
     tree_of,
     write_json,
 )
 from sweeps.study.folder import read_json, read_lines
-from sweeps.workers.sessions import running_session
+from sweeps.workers.sessions import run_to_end
 
 # Measured with the demo preset on 2 cores of an AMD EPYC, one thread a run. Only a first guess: as soon as runs report
 # steps, the time left is computed from them.
@@ -103,39 +102,28 @@ def size_of(folder: Path) -> int:
 
 def cached(config: Config) -> Speed | None:
     """What runs of these sizes took on this machine, if any were measured."""
-    content = read_cache().get(key_of(config))
-    try:
-        return Speed(**content) if isinstance(content, Mapping) else None
-    except TypeError:
-        return None
+    with suppress(UsageError, TypeError):  # a damaged file can be made again
+        return Speed(**read_json(cache_file(config)))
+    return None
 
 
 def remember(config: Config, speed: Speed) -> None:
     """Keep what was measured for later plans, where that can be written."""
     with suppress(OSError):
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        write_json(cache_file(), {**read_cache(), key_of(config): asdict(speed)})
+        cache_file(config).parent.mkdir(parents=True, exist_ok=True)
+        write_json(cache_file(config), asdict(speed))
 
 
-def cache_file() -> Path:
-    """Where measured speeds are kept."""
-    return cache_folder() / "speeds.json"
-
-
-def read_cache() -> dict[str, Any]:
-    """All that was measured; nothing where the file is damaged: it can be made again."""
-    try:
-        content = read_json(cache_file())
-    except UsageError:
-        return {}
-    return content if isinstance(content, dict) else {}
+def cache_file(config: Config) -> Path:
+    """Where the speed of runs of these sizes is kept."""
+    return cache_folder() / "speeds" / f"{key_of(config)}.json"
 
 
 def key_of(config: Config) -> str:
     """Hash of what decides how long a step takes: sizes, and the machine."""
     tree = tree_of(config)
     decisive = {name: tree[name] for name in DECISIVE}
-    flat = {name: value for section in tree.values() for name, value in section.items() if name in DECISIVE_SETTINGS}
+    flat = {name: value for name, value in flatten(tree).items() if name in DECISIVE_SETTINGS}
     machine = (platform.node(), platform.machine(), platform.processor())
     return hashlib.sha256(json.dumps([decisive, flat, machine], sort_keys=True).encode()).hexdigest()[:16]
 
@@ -143,26 +131,22 @@ def key_of(config: Config) -> str:
 def probed(config: Config) -> Speed:
     """A run of a few steps, measured and thrown away. Raises UsageError where its settings cannot be run."""
     changes = {"steps": PROBE_STEPS, "eval_every": PROBE_STEPS, "token_budget": None, "output_dir": None}
-    flat = {name: value for section in tree_of(config).values() for name, value in section.items()}
-    short = resolve(flat | changes)
+    short = resolve(flatten(tree_of(config)) | changes)
     with tempfile.TemporaryDirectory() as scratch:
         folder, file = Path(scratch) / "probe", Path(scratch) / "probe.json"
         write_json(file, tree_of(short))
-        finish(["prepare", "--config", str(file)], short.run.threads)  # a warm start is no part of a run
+        finish(["prepare", "--config", str(file)], short)  # a warm start is no part of a run
         begun = time.monotonic()
-        finish(["train", "--config", str(file), "--output_dir", str(folder)], short.run.threads)
+        finish(["train", "--config", str(file), "--output_dir", str(folder)], short)
         speed = speed_of(folder, short, time.monotonic() - begun, f"a probe of {PROBE_STEPS} steps")
     remember(config, speed)
     return speed
 
 
-def finish(arguments: list[str], threads: int) -> None:
+def finish(arguments: list[str], config: Config) -> None:
     """Run the harness command to its end. Raises UsageError or HarnessError with its last words where it fails."""
-    with tempfile.TemporaryFile() as output:
-        with running_session(arguments, threads, output) as session:
-            code = session.process.wait()
-        if code:
-            output.seek(0)
-            lines = output.read().decode(errors="replace").strip().splitlines() or ["without a word"]
+    said: list[str] = []
+    with tempfile.NamedTemporaryFile() as log:
+        if code := run_to_end(arguments, config.run.threads, Path(log.name), said.append):
             error = UsageError if code == UsageError.exit_code else HarnessError
-            raise error(f"the probe of {PROBE_STEPS} steps failed: {lines[-1]}")
+            raise error(f"the probe of {PROBE_STEPS} steps failed: {said[-1] if said else 'without a word'}")

@@ -135,9 +135,7 @@ class Progress:
         runs = [run for run in self.runs if run.arm == arm]
         going = [attempt for attempt in self.running if attempt.run.arm == arm]
         failed = sum(map(self.is_given_up, runs))
-        count = f"{sum(run.name in self.settled for run in runs)}/{len(runs)}" + (
-            f", {failed} failed" if failed else ""
-        )
+        count = f"{sum(run.name in self.settled for run in runs)}/{len(runs)}{f', {failed} failed' if failed else ''}"
         steps = ", ".join(f"seed {a.run.seed}: {steps_done(a)}/{a.run.config.run.steps}" for a in going)
         latest = [self.latest[run.name] for run in runs if run.name in self.latest]
         accuracies = " ".join(f"{metrics['rollout/accuracy']:.2f}" for metrics in latest)
@@ -150,7 +148,7 @@ class Progress:
         if early or (run.name not in self.settled and attempt.failure):
             word = "will be started again" if self.to_be_repeated(run) else (early or "failed").upper()
             return f"{run.name}: {word}: {attempt.failure} (log: {run.log})"
-        metrics = attempt.metrics or {}
+        metrics = self.latest[run.name]
         return (
             f"{run.name}: accuracy {metrics['rollout/accuracy']:.2f}, "
             f"{metrics['rollout/response_tokens_mean']:.0f} tokens, {metrics['time/elapsed_s']:.0f} s ({self.count()})"
@@ -168,4 +166,4 @@ def steps_in(metrics: dict[str, Any] | None) -> int:
 
 def steps_done(attempt: Attempt) -> int:
     """The same of a running process."""
-    return steps_in(attempt.metrics)
+    return steps_in(latest_metrics(attempt.run.folder))

@@ -4,8 +4,8 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -17,6 +17,7 @@ from sweeps.workers.processes import Process, environment, start_process, uninte
 
 GRACE_S = 30.0  # between asking a run to stop and killing it
 KILLED_S = 30.0  # for killed processes to be gone
+LOOK_S = 0.25
 ON_FOLDER = re.compile(r"(?:^| )harness (?:train .*--output_dir|resume|prepare --config) (.+)$")
 
 
@@ -53,29 +54,29 @@ def start_session(
 ) -> Session:
     """`python -m harness ARGUMENTS` with its thread count and `extra` in its environment."""
     process = start_process(arguments, output, environment(threads, extra or {}))
-    return Session(process, living(process.pid))
+    with suppress(psutil.NoSuchProcess):
+        return Session(process, psutil.Process(process.pid))
+    return Session(process, None)
 
 
-@contextmanager
-def running_session(arguments: Sequence[str], threads: int, output: IO[bytes]) -> Iterator[Session]:
-    """The same, while what is inside goes on; nothing of it is left afterwards."""
-    session = None
-    try:
-        with uninterrupted():
-            session = start_session(arguments, threads, output)
-        yield session
-    finally:
-        if session:
-            session.ask_to_end()
-            session.end()
-
-
-def living(pid: int) -> psutil.Process | None:
-    """The process of that number, if there is one."""
-    try:
-        return psutil.Process(pid)
-    except psutil.NoSuchProcess:
-        return None
+def run_to_end(arguments: Sequence[str], threads: int, log: Path, say: Callable[[str], None]) -> int:
+    """The same, its output going to the log and each line to `say`; its exit code. Nothing of it is left afterwards."""
+    session, said = None, 0
+    with log.open("wb") as output:
+        try:
+            with uninterrupted():
+                session = start_session(arguments, threads, output)
+            while session.poll() is None:
+                time.sleep(LOOK_S)
+                *lines, _ = log.read_text(encoding="utf-8", errors="replace").split("\n")
+                for line in lines[said:]:
+                    say(line.rstrip())
+                said = len(lines)
+            return session.process.wait()
+        finally:
+            if session:
+                session.ask_to_end()
+                session.end()
 
 
 def members(session: int) -> list[psutil.Process]:

@@ -63,7 +63,9 @@ margin = {margin}
 def claim(name: str, arm: str, baseline: str | None, metric: str, **changes: Any) -> str:
     """A claim of a claims file."""
     values = {"id": name, "role": "primary", "kind": "superior", "arm": arm, "metric": metric, "margin": 0.0}
-    extra = {key: changes.pop(key) for key in ("from", "to", "parameter", "direction", "levels") if key in changes}
+    extra: dict[str, Any] = {
+        key: changes.pop(key) for key in ("from", "to", "parameter", "direction", "levels") if key in changes
+    }
     extra |= {"baseline": baseline} if baseline else {}
     return CLAIM.format(**values | changes) + "".join(f"{key} = {json.dumps(value)}\n" for key, value in extra.items())
 
@@ -94,7 +96,12 @@ def write_block_study(
                 same = name in ("preset", "controls", "negative") and arm in ("dapo", "unit_weights")
                 cells[cell] = truth_of(arm, ends[place], block, cell, "dapo" if same else "")
                 listed.append({"arm": arm, "level": level, "cell": cell})
-        settings = {"question": f"What of {name}?", "settings": {}, "varied": block.varied, "cells": listed}
+        settings: dict[str, Any] = {
+            "question": f"What of {name}?",
+            "settings": {},
+            "varied": block.varied,
+            "cells": listed,
+        }
         baseline = "dapo" if "dapo" in block.ends else next(iter(block.ends))
         design[name] = settings | {"seeds": block.seeds, "first_seed": block.first_seed, "baseline": baseline}
     described = {"name": "made", "title": "A made study", "warm_starts": 3, "blocks": design}

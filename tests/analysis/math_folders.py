@@ -20,12 +20,7 @@ FIPO_32B: dict[str, dict[str, Any]] = {
         "answer_format": "answer_line",
         "prompt_template": "chat",
     },
-    "rollout": {
-        "max_response_tokens": 20480,
-        "prompts_per_step": 512,
-        "group_size": 16,
-        "dynamic_sampling": True,
-    },
+    "rollout": {"max_response_tokens": 20480, "prompts_per_step": 512, "group_size": 16, "dynamic_sampling": True},
     "loss": {
         "loss_type": "fipo",
         "epsilon_high": 0.28,

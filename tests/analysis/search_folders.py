@@ -1,6 +1,5 @@
 """Synthetic search folders after docs/run_folder.md, with a truth that is known."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pandas as pd
 from tests.analysis.folders import environment, write_json
 
 Parameters = dict[str, Any]
-Truth = Callable[[Parameters], float]
 SPACE = {
     "lr": {"kind": "log", "low": 5e-5, "high": 2e-3},
     "fipo_clip_range": {"kind": "log", "low": 0.05, "high": 0.8},
@@ -38,7 +36,6 @@ class SearchTruth:
     noise: float = 0.008
     ends: dict[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)
     acted: dict[str, float] = field(default_factory=dict)
-    truth: Truth | None = None
 
 
 def landscape(given: Parameters) -> float:
@@ -102,7 +99,7 @@ def loss_rows(loss: str, truth: SearchTruth, space: dict[str, Any]) -> list[dict
     for trial in range(truth.trials):
         given = drawn(space, trial, rng)
         state, reason = truth.ends.get((loss, trial), ("finished", None))
-        level = (truth.truth or landscape)(given)
+        level = landscape(given)
         values = [float(np.clip(level + a + rng.normal(0, truth.noise), 0.02, 0.99)) for a in by_seed]
         row = trial_row(loss, trial, (state, reason), values, truth)
         row |= {f"param.{name}": given.get(name) for of_loss in SPACES.values() for name in of_loss}
@@ -167,19 +164,3 @@ def importance(loss: str, truth: SearchTruth, space: dict[str, Any]) -> dict[str
     shares = np.random.default_rng(crc32(loss.encode())).dirichlet(np.arange(len(names), 0, -1), 2)
     by_method = [dict(zip(names, map(float, row), strict=True)) for row in shares]
     return {"trials": truth.trials, "fanova": by_method[0], "ped_anova": by_method[1], "note": None}
-
-
-GRID = {"fipo": {"fipo_decay_rate": {"kind": "choice", "values": [2.0, 8.0, 32.0, 128.0, 512.0]}}}
-
-PAIR = {
-    "fipo": {
-        "fipo_clip_range": {"kind": "choice", "values": [0.1, 0.2, 0.4]},
-        "fipo_safety_threshold": {"kind": "choice", "values": [1.5, 3.0, 10.0]},
-    }
-}
-
-
-def grid_truth(**changes: Any) -> SearchTruth:
-    """The designed grid over the decay rate: 5 values x 5 seeds."""
-    given: dict[str, Any] = {"spaces": GRID, "trials": 5, "seeds": 5, "sampler": "grid", "truth": lambda _: 0.85}
-    return SearchTruth(**(given | changes))

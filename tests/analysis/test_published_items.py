@@ -1,8 +1,10 @@
-"""Every table and figure of the papers has an entry, and every command of an entry is one that exists."""
+"""docs/published.md has a row for every table and figure of the papers, and every command of a row exists."""
 
 import argparse
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,6 @@ from analysis.figures.catalogue import PAPER, STUDY
 from analysis.figures.paper import FIGURES, arms_for
 from analysis.records.study import read
 from harness.__main__ import main as harness
-from harness.cli import evaluate
 from harness.cli.parser import OneLineParser
 from harness.tasks.math.files import shipped
 from sweeps.__main__ import CONTROLLED, LADDER, add_compare, add_study
@@ -19,10 +20,17 @@ from sweeps.comparison import arm_seeds
 from sweeps.study.arms import arms_of, check_differences, differences_between, load_family
 from sweeps.study.blocks import cells_of, load_design
 from tests.analysis.math_folders import config_with, write_math_run
-from tests.analysis.published_page import PAGE, items, table, with_table
 from tests.harness.command_line import outcome
 
-COMMANDS = [shlex.split(command) for item in items() for command in item.commands]
+PAGE = Path(__file__).parents[2] / "docs" / "published.md"
+HEAD = "| published | what it shows | what makes ours |\n|---|---|---|\n"
+# name: (what it shows, the commands that make ours in order and what a reader must know of them)
+ROWS = {
+    name: (shows, made.split("<br>"))
+    for row in PAGE.read_text(encoding="utf-8").split(HEAD)[1].split("\n\n")[0].splitlines()
+    for name, shows, made in [row.strip("| ").split(" | ")]
+}
+COMMANDS = [shlex.split(one.strip("`")) for _, made in ROWS.values() for one in made if one.startswith("`python -m ")]
 
 
 def of(package: str, *commands: str) -> list[list[str]]:
@@ -31,25 +39,22 @@ def of(package: str, *commands: str) -> list[list[str]]:
     return [words[3:] for words in found.values() if words[3] in commands]
 
 
-def test_every_table_and_figure_is_there() -> None:
-    names = {item.name for item in items()}
-    assert names >= {f"FIPO paper, Table {number}" for number in range(1, 7)}
-    assert names >= {f"FIPO paper, Figure {number}" for number in range(1, 13)}
-    assert names >= {"FIPO paper, Figures 13 to 16", "DAPO paper, Table 1"}
-    assert len(names) == len(items()) == 20
-    assert all(item.shows and (item.commands or item.note) for item in items())
+def parsed(words: list[str], *add: Callable[[Any], object]) -> argparse.Namespace:
+    """The words as a parser with these commands takes them."""
+    parser = OneLineParser(allow_abbrev=False)
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    for one in add:
+        one(subparsers)
+    return parser.parse_args(words)
 
 
-def test_what_is_not_reproduced_says_what_there_is_instead() -> None:
-    (none,) = [item for item in items() if not item.commands]
-    assert none.note.startswith("qualitative, not reproduced: ")
-    assert "rollouts/*.parquet" in none.note
-
-
-def test_the_page_has_the_same_table() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert table() in page
-    assert with_table(page) == page
+def test_every_table_and_figure_has_a_row() -> None:
+    wanted = [f"FIPO paper, Table {number}" for number in range(1, 7)]
+    wanted += [f"FIPO paper, Figure {number}" for number in range(1, 13)]
+    assert set(ROWS) == {*wanted, "FIPO paper, Figures 13 to 16", "DAPO paper, Table 1"}
+    assert all(shows and made for shows, made in ROWS.values())
+    (none,) = [made for _, made in ROWS.values() if not made[0].startswith("`python -m ")]
+    assert none[0].startswith("qualitative, not reproduced: ")
 
 
 def test_every_command_is_of_a_kind_that_is_tried_here() -> None:
@@ -61,48 +66,40 @@ def test_every_command_is_of_a_kind_that_is_tried_here() -> None:
     assert sorted(map(" ".join, tried)) == sorted({" ".join(words[3:]) for words in COMMANDS})
 
 
-@pytest.mark.parametrize("words", of("analysis", "report", "figures"), ids=" ".join)
-def test_a_command_of_the_analysis(words: list[str]) -> None:
+def test_figures_are_drawn_by_names_that_exist_from_folders_that_a_command_makes() -> None:
+    made = {words[words.index(flag) + 1] for words in COMMANDS for flag in ("--study", "--output_dir") if flag in words}
     parser = argparse.ArgumentParser(exit_on_error=False)
     add_commands(parser)
-    given = parser.parse_args(words)
-    assert set(getattr(given, "only", [])) <= {*STUDY, *PAPER}
+    for words in of("analysis", "report", "figures"):
+        given = parser.parse_args(words)
+        assert set(getattr(given, "only", [])) <= {*STUDY, *PAPER}
+        assert {str(folder) for folder in given.folders if "/" in str(folder)} <= made
 
 
-@pytest.mark.parametrize("words", of("harness", "train"), ids=" ".join)
+@pytest.mark.parametrize("words", of("harness", "train", "show"), ids=" ".join)
 def test_a_training_command_starts_what_it_says(
     words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = outcome(harness, [*words, "--dry_run"], capsys)
+    done = outcome(harness, [*words, "--dry_run"] if words[0] == "train" else words, capsys)
     assert (done.exit_code, done.errors) == (0, [])
-    assert [line for line in done.printed if line.startswith("8 ranks on this host: ")] == done.printed[-1:]
+    if words[0] == "train":
+        assert [line for line in done.printed if line.startswith("8 ranks on this host: ")] == done.printed[-1:]
+    else:
+        assert any("minibatches" in line and "CONFOUND" in line for line in done.printed)
     assert list(Path().iterdir()) == []
 
 
-@pytest.mark.parametrize("words", of("harness", "show"), ids=" ".join)
-def test_a_command_that_prints_settings(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    done = outcome(harness, words, capsys)
-    assert (done.exit_code, done.errors) == (0, [])
-    assert any("minibatches" in line and "CONFOUND" in line for line in done.printed)
-
-
-@pytest.mark.parametrize("words", of("harness", "evaluate"), ids=" ".join)
-def test_a_command_that_evaluates(words: list[str]) -> None:
-    parser = OneLineParser(allow_abbrev=False)
-    subparsers = parser.add_subparsers(dest="command", required=True)
-    evaluate.add(subparsers)
-    given = parser.parse_args(words)
-    assert set(given.suite.split(",")) <= set(shipped())
+def test_an_evaluation_is_on_benchmarks_that_are_shipped() -> None:
+    for words in of("harness", "evaluate"):
+        given = parsed(words, *(command.add for command in HARNESS))
+        assert set(given.suite.split(",")) <= set(shipped())
 
 
 @pytest.mark.parametrize("words", of("sweeps", "compare", "ablate"), ids=" ".join)
 def test_a_comparison_has_its_arms(words: list[str]) -> None:
-    parser = OneLineParser(allow_abbrev=False)
-    subparsers = parser.add_subparsers(dest="command", required=True)
-    add_compare(subparsers, "compare", "", CONTROLLED)
-    add_compare(subparsers, "ablate", "", LADDER)
-    given = parser.parse_args(words)
+    families = {"compare": CONTROLLED, "ablate": LADDER}
+    given = parsed(words, lambda commands: add_compare(commands, words[0], "", families[words[0]]))
     family = load_family(given.family)
     arms = arms_of(family, arm_seeds(given), given.preset, {})
     check_differences(differences_between(arms, family), family)
@@ -111,9 +108,7 @@ def test_a_comparison_has_its_arms(words: list[str]) -> None:
 
 @pytest.mark.parametrize("words", of("sweeps", "study"), ids=" ".join)
 def test_a_study_has_its_cells(words: list[str]) -> None:
-    parser = OneLineParser(allow_abbrev=False)
-    add_study(parser.add_subparsers(dest="command", required=True))
-    given = parser.parse_args(words)
+    given = parsed(words, add_study)
     design = load_design(given.design).model_copy(update={"preset": given.preset})
     arms, _ = cells_of(design, load_family(design.family), {})
     configs = [config for arm in arms for config in arm.configs.values()]
@@ -133,11 +128,3 @@ def test_runs_named_so_are_the_arms_of_the_figure(words: list[str], tmp_path: Pa
         runs.append(write_math_run(tmp_path / Path(folder).name, config_with(**changes), {0: {"a1": ["5"]}}))
     (figure,) = [one for one in FIGURES if words[-1] == f"paper_figure_{one.number}"]
     assert len(arms_for(read(runs), figure)) == len(runs)
-
-
-def test_what_serves_several_tables_is_made_by_one() -> None:
-    """Folders that figures are drawn from are made by some command."""
-    made = {words[words.index(flag) + 1] for words in COMMANDS for flag in ("--study", "--output_dir") if flag in words}
-    for words in of("analysis", "report", "figures"):
-        folders = [word for word in words[1 : words.index("--only") if "--only" in words else None] if "/" in word]
-        assert set(folders) <= made

@@ -2,18 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from harness import run_command
-from sweeps.__main__ import main
 from tests.harness.command_line import Outcome
 from tests.harness.tiny import small_settings
+from tests.sweeps.search.searching import started
 
 pytestmark = pytest.mark.train
 
@@ -59,12 +55,6 @@ class Studied(NamedTuple):
     study: Path
     design: Path
     first: Outcome
-
-
-def started(arguments: Sequence[str]) -> Outcome:
-    with redirect_stdout(StringIO()) as printed, redirect_stderr(StringIO()) as errors:
-        code = run_command(lambda given: main(list(given)), list(arguments))
-    return Outcome(code, printed.getvalue().splitlines(), errors.getvalue().splitlines())
 
 
 def arguments(design: Path, study: Path, *more: str) -> list[str]:
@@ -141,8 +131,10 @@ def test_other_designs_flags_and_seeds_are_refused_in_the_same_folder(studied: S
 
 def test_wrong_use_is_one_line_and_starts_nothing(studied: Studied, tmp_path: Path) -> None:
     run = studied.study / "runs" / "one.fipo_wide-seed0"
+    (tmp_path / "mine.toml").write_text("[[claim]]\nid = 'a'\n")
     for more, said in (
         (["--seeds", "0"], "--seeds: expected 1 or more, got 0"),
+        (["--claims", str(tmp_path / "mine.toml")], "got none for text"),
         (["--slots", "-1"], "--slots: expected 0"),
         (["--fipo_decay_rate", "4"], "--fipo_decay_rate is set by the study itself"),
         (["--claims", str(tmp_path / "none.toml")], "--claims: "),
@@ -152,6 +144,7 @@ def test_wrong_use_is_one_line_and_starts_nothing(studied: Studied, tmp_path: Pa
         assert (refused.exit_code, len(refused.errors)) == (2, 1), more
         assert said in refused.errors[0]
     assert not (tmp_path / "new").exists()
+    assert not (run / ".lock").exists()
 
 
 def test_another_preset_takes_the_designs_place_and_is_recorded(studied: Studied, tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ from tests.harness.command_line import outcome
 WRONG = [
     ("--losses grpo,ppo", "'ppo'"),
     ("--losses grpo --controls blame:two", "--controls"),
+    ("--losses grpo --controls blame:-1", "--controls"),
+    ("--losses grpo --controls blame:0", "--losses"),
+    ("--losses ,", "--losses"),
     ("--seeds 0", "--seeds"),
     ("--slots -1", "--slots"),
     ("--seeds many", "--seeds"),
@@ -21,6 +24,8 @@ WRONG = [
     ("--prompts_per_step 30", "--prompts_per_step 30"),
     ("--loss_type fipo", "--loss_type is set by the comparison"),
     ("--seed 3", "--seed is set by the comparison"),
+    ("--control blame", "--control is set by the comparison"),
+    ("--output_dir x", "--output_dir is set by the comparison"),
     ("--epsilon_high 0.3", "--epsilon_high is set by arm 'grpo'"),
     ("--losses fipo --fipo_decay_rate 8", "--fipo_decay_rate is set by arm 'fipo'"),
     ("--loses grpo", "--loses"),
@@ -45,11 +50,3 @@ def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert [name for name in section_of() if f"--{name} " not in text] == []
-
-
-def test_the_folder_of_a_run_is_no_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
-    code, printed, errors = outcome(main, ["compare", "--losses", "grpo", "--study", tmp_path], capsys)
-    assert (code, printed, len(errors)) == (2, [], 1)
-    assert "which holds a run" in errors[0]
-    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]

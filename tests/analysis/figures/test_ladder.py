@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -74,4 +73,3 @@ def test_arms_whose_runs_are_the_same_are_called_identical(tmp_path: Path) -> No
     assert main(["figures", str(folder), "--only", "ladder"]) == 0
     same = [line for line in (folder / "report/figures/ladder_gains.csv").read_text().splitlines() if "true" in line]
     assert [line.split(",")[0] for line in same] == ['"fipo_two_sided"'] * 2
-    assert json.loads((folder / "study.json").read_text())["family"] == "controlled"

@@ -67,15 +67,6 @@ def test_beside_speed_of_learning_stand_equal_tokens_and_the_end(name: str) -> N
         assert claim.role == "exploratory" or claim.metric not in METRICS[1:] or claim.parameter
 
 
-def test_in_one_scaffold_dapo_is_called_what_it_differs_by() -> None:
-    (claim,) = (
-        claim
-        for claim in read_claims(claims_file("controlled")).claims
-        if claim.arms == ("dapo", "grpo") and claim.role == "primary"
-    )
-    assert claim.text == "DAPO's token mean and clip-higher learn faster than GRPO"
-
-
 def test_names_of_older_studies_are_read_and_what_is_gone_says_what_to_use(tmp_path: Path) -> None:
     own_best = CLAIM.replace('"auc"', '"own_best_accuracy"')
     (claim,) = read_claims(written(tmp_path, own_best)).claims

@@ -3,7 +3,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from analysis.errors import RecordsError
@@ -44,35 +43,10 @@ def test_a_torn_last_line_is_left_out(study: Path) -> None:
     assert list(metrics.loc[metrics["run"] == "dapo-seed0", "step"]) == [0]
 
 
-def test_a_torn_line_in_the_middle_is_an_error(study: Path) -> None:
-    path = study / "runs/dapo-seed0/metrics.jsonl"
-    path.write_text(path.read_text()[60:])
-    with pytest.raises(RecordsError, match="line 1 of"):
-        read([study])
-
-
-@pytest.mark.parametrize("file", ["study.json", "runs/dapo-seed0/config.json"])
-def test_an_unknown_schema_version_is_refused(study: Path, file: str) -> None:
-    content = json.loads((study / file).read_text())
-    folders.write_json(study / file, content | {"schema_version": 2})
+def test_an_unknown_schema_version_is_refused(study: Path) -> None:
+    content = json.loads((study / "study.json").read_text())
+    folders.write_json(study / "study.json", content | {"schema_version": 2})
     with pytest.raises(RecordsError, match=r"expected schema_version 1 .*, got 2: use the analysis"):
-        read([study])
-
-
-@pytest.mark.parametrize("file", ["metrics.jsonl", "environment.json", "config.json"])
-def test_a_finished_run_must_be_complete(study: Path, file: str) -> None:
-    (study / "runs/dapo-seed0" / file).unlink()
-    with pytest.raises(RecordsError, match=file):
-        read([study])
-
-
-def test_evaluations_must_be_there_and_have_their_columns(study: Path) -> None:
-    evals = study / "runs/dapo-seed0/evals"
-    pd.DataFrame({"step": [0]}).to_parquet(evals / "step_000002.parquet")
-    with pytest.raises(RecordsError, match=r"prompt_id.*step_000002|step_000002"):
-        read([study])
-    shutil.rmtree(evals)
-    with pytest.raises(RecordsError, match="evaluations"):
         read([study])
 
 
@@ -85,12 +59,6 @@ def test_loose_runs_are_read_by_their_names_and_configs(study: Path) -> None:
     }
     with pytest.raises(RecordsError, match="same name"):
         read([study / "runs/mine", study / "runs/mine"])
-
-
-def test_without_a_finished_run_there_is_nothing_to_read(study: Path) -> None:
-    shutil.rmtree(study / "runs")
-    with pytest.raises(RecordsError, match="at least one finished run"):
-        read([study])
 
 
 @pytest.mark.parametrize(
@@ -136,7 +104,6 @@ def test_what_is_planted_and_how_arms_are_called_is_what_study_json_says(tmp_pat
     study = read([with_roles(folder, ROLES)])
     assert [arm.name for arm in study.compared_arms] == ["fipo", "dapo"]
     assert [study.label(name) for name in ("odd", "fipo", "unknown")] == ["an odd one", "FIPO", "unknown"]
-    assert study.has_roles
 
 
 def test_a_comparison_is_a_study_of_one_block_whose_baseline_most_controls_name(tmp_path: Path) -> None:
@@ -150,7 +117,6 @@ def test_an_older_study_json_still_knows_its_planted_arms(tmp_path: Path) -> Non
     folder = folders.write_study(tmp_path / "s", folders.smaller(folders.StudyTruth(arms), steps=2, prompts=4))
     study = read([folder])
     assert [arm.name for arm in study.compared_arms] == ["dapo"]
-    assert not study.has_roles
 
 
 def test_a_block_is_a_study_with_the_familys_names_and_its_own_seeds(block_study: Path) -> None:

@@ -80,11 +80,6 @@ def test_gains_stand_beside_how_hard_it_trained(page: str) -> None:
         assert words in section
 
 
-def test_the_report_verifies(report: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", str(report)]) == 0
-    assert "verified" in capsys.readouterr().out
-
-
 def test_a_study_that_is_not_complete_says_so_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = {"stress": BlockTruth({"dapo": (0.2,), "fipo_wide": (0.2,), "sign_mean": (0.2,)})}
     folder = write_block_study(tmp_path / "s", truth, steps=4, prompts=8)

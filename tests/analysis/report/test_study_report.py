@@ -13,11 +13,9 @@ from PIL import Image
 
 from analysis.__main__ import main
 from analysis.figures.catalogue import STUDY, study_figures
-from analysis.records.outcomes import OUTCOMES
 from analysis.records.study import read
 from analysis.report.page import Shown
 from analysis.report.study import study_page, study_source
-from analysis.report.tables import HEADINGS
 from analysis.verdict.findings import findings
 from analysis.verdict.sentences import headline, statement
 from tests.analysis import folders
@@ -38,10 +36,14 @@ def page(demo_report: Path) -> str:
 
 
 def test_every_figure_is_written_as_png_pdf_and_csv_and_stands_in_the_page_once(demo_report: Path, page: str) -> None:
+    check_page(page)
+    own = {"report.html", "report.json", "verdict.json", "scores.csv", "figures", "tables"}
+    assert {path.name for path in demo_report.iterdir()} == own
     names = {path.name for path in (demo_report / "figures").iterdir()}
     assert {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")} <= names
     for name in FIGURES:
         assert any(re.fullmatch(rf"{name}_\w+\.csv", other) for other in names)
+    assert all(name.split(".")[0].startswith(tuple(FIGURES)) for name in names)
     assert page.count("<figure>") == len(FIGURES)
     assert page.count(" --only ") == len(FIGURES)
 
@@ -96,10 +98,6 @@ def test_runs_are_listed_once_with_their_claims_and_those_left_out_with_the_reas
     assert "grpo-seed6</td><td>not started" in left_out
 
 
-def test_the_report_is_whole_and_needs_no_network(page: str) -> None:
-    check_page(page)
-
-
 def test_the_terminal_shows_the_sentences_and_the_path(demo_study: Path, demo_report: Path) -> None:
     lines = (demo_study / "printed.txt").read_text().splitlines()
     found = findings(read([demo_study]))
@@ -121,12 +119,6 @@ def test_confounds_and_unclean_trees_are_said_plainly(study: Path) -> None:
     assert html.count("CONFOUNDED: the arms also differ in delta &lt;10&gt;.") == 2
     assert "2 different commits" in html
     assert "1 of 10 runs from a tree with uncommitted changes" in html
-
-
-def test_regenerating_touches_only_its_own_files(demo_report: Path) -> None:
-    own = {"report.html", "report.json", "verdict.json", "scores.csv", "figures", "tables"}
-    assert {path.name for path in demo_report.iterdir()} == own
-    assert all(name.split(".")[0].startswith(tuple(FIGURES)) for name in files_of(demo_report / "figures"))
 
 
 def test_what_no_report_wrote_is_left_alone(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,17 +181,3 @@ def test_wrong_use_gets_one_line(arguments: list[str], words: str, capsys: pytes
     assert code == 2
     assert words in error
     assert error.count("\n") == 1
-
-
-def test_an_unknown_schema_version_is_one_line_and_writes_nothing(
-    study: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    description = json.loads((study / "study.json").read_text())
-    folders.write_json(study / "study.json", description | {"schema_version": 99})
-    assert main(["report", str(study)]) == 2
-    assert "expected schema_version 1" in capsys.readouterr().err
-    assert not (study / "report").exists()
-
-
-def test_every_outcome_has_a_heading() -> None:
-    assert set(HEADINGS) == set(OUTCOMES)

@@ -39,11 +39,6 @@ def test_inflation_is_that_of_the_sampling_error_within_prompts() -> None:
     assert np.isnan(peak_inflation(evaluations, final.drop_duplicates("prompt_id")))
 
 
-def test_expected_maximum_by_hand() -> None:
-    # one: (1 + 2 + 4) / 3; two: (1, 2) -> 2, (1, 4) -> 4, (2, 4) -> 4; three: 4
-    assert agree([expected_maximum([4, 1, 2], n) for n in (1, 2, 3)], [7 / 3, 10 / 3, 4])
-
-
 def test_expected_maximum_is_the_mean_over_all_draws() -> None:
     values = np.random.default_rng(0).normal(size=8)
     values[3] = values[5]

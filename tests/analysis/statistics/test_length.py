@@ -17,6 +17,11 @@ def answers(rows: list[tuple[str, int, bool]], seed: int = 0, **more: object) ->
     return table.assign(**(head | more))
 
 
+def of_a(table: pd.DataFrame) -> pd.DataFrame:
+    """The view within prompts of arm a, by measure."""
+    return length.within_prompt(table).set_index("measure")
+
+
 def test_concordance_by_hand() -> None:
     # p: right 9 against wrong 5 and 9: longer, tie -> (1 + .5) / 2. q: right 3, 8 against wrong 4: .5. r says nothing.
     tokens, correct = length.grouped(
@@ -30,17 +35,17 @@ def test_concordance_by_hand() -> None:
 def test_within_prompt_by_hand() -> None:
     one = answers([("p", 9, True), ("p", 5, False), ("q", 3, True), ("q", 8, True)], seed=0)
     other = answers([("p", 4, True), ("p", 5, False), ("q", 7, True), ("q", 6, False)], seed=1)
-    view = length.within_prompt(pd.concat([one, other]))["a"]
-    assert agree(view.concordance.mean, (1.0 + 0.5) / 2)
-    assert (view.prompts, view.informative_share) == (4, 0.75)
+    view = of_a(pd.concat([one, other]))
+    assert agree(view.at["concordance", "mean"], (1.0 + 0.5) / 2)
+    assert tuple(view.loc["concordance", ["prompts", "informative_share"]]) == (4, 0.75)
 
 
 def test_truncated_answers_are_not_wrong_and_long() -> None:
     rows = answers([("p", 9, True), ("p", 5, False), ("p", 72, False)])
     rows.loc[2, "truncated"] = True
-    view = length.within_prompt(rows)["a"]
-    assert view.concordance.mean == 1.0
-    assert agree(view.truncated_share, 1 / 3)
+    view = of_a(rows)
+    assert view.at["concordance", "mean"] == 1.0
+    assert agree(view.at["concordance", "truncated_share"], 1 / 3)
 
 
 def test_permutation_p_agrees_with_drawn_permutations() -> None:
@@ -103,23 +108,3 @@ def test_pooled_bins_hide_small_ones_and_set_cut_off_answers_apart() -> None:
     assert agree(pooled["mean"], [1.0, 5 / 35, 0.0])
     hidden = length.pooled_by_length(rows.head(41), bins=4)
     assert list(hidden["n"]) == [30]
-
-
-def test_pooled_view_and_within_prompt_view_disagree_when_difficulty_confounds() -> None:
-    """Simpson: hard prompts have long answers, so pooled accuracy falls with length; within each prompt it rises."""
-    rng = np.random.default_rng(3)
-    parts = []
-    for seed in range(3):
-        hard = np.repeat(rng.random(200) < 0.5, 8)
-        longer = rng.random(1600) < 0.5
-        correct = rng.random(1600) < np.where(hard, 0.15, 0.7) + 0.2 * longer
-        prompt = np.repeat(np.arange(200), 8)
-        rows = list(zip(prompt, 20 + 20 * hard + 5 * longer, correct, strict=True))
-        parts.append(answers(rows, seed=seed))
-    table = pd.concat(parts)
-    pooled = length.pooled_by_length(table, bins=4)
-    view = length.within_prompt(table)["a"]
-    assert pooled["mean"].iloc[0] > pooled["mean"].iloc[-1] + 0.3
-    assert view.concordance.low > 0.55
-    assert view.slope.low > 0
-    assert view.p < 1e-6

@@ -185,7 +185,9 @@ def test_fewer_prompts_a_step_make_smaller_mini_batches() -> None:
     assert found == ["prompts a step: 64 here, 512 published", "mini-batch, prompts: 8 here, 64 published"]
 
 
-def test_what_was_not_recorded_is_said() -> None:
+def test_what_was_not_recorded_or_is_stated_nowhere_is_said() -> None:
+    of_grpo = protocol("FIPO paper, Table 4", "Qwen/Qwen2.5-Math-7B", "grpo")
+    assert "in which settings the published GRPO was trained is stated nowhere" in setting_differences({}, of_grpo)
     config = {**FIPO_32B, "evaluation": {"eval_temperature": 1.0}}
     assert setting_differences(config, PUBLISHED) == ["top-p of the answers: not recorded here, 0.7 published"]
 
@@ -193,11 +195,6 @@ def test_what_was_not_recorded_is_said() -> None:
 def test_answers_and_problems_that_are_fewer_are_said(tmp_path: Path) -> None:
     one = compared(tmp_path)["FIPO paper, Table 1", "AIME 2024", "avg"]
     assert one.differences[1:] == ("answers to a problem: 4 here, 32 published", "problems: 2 here, 30 published")
-
-
-def test_what_no_paper_states_is_said() -> None:
-    of_grpo = protocol("FIPO paper, Table 4", "Qwen/Qwen2.5-Math-7B", "grpo")
-    assert "in which settings the published GRPO was trained is stated nowhere" in setting_differences({}, of_grpo)
 
 
 @pytest.mark.parametrize(
@@ -239,8 +236,3 @@ def test_a_damaged_environment_is_one_line(tmp_path: Path) -> None:
 def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer(n: int, c: int, k: int) -> None:
     subsets = list(combinations([1] * c + [0] * (n - c), k))
     assert agree(pass_at_k(n, c, k), np.mean([max(subset) for subset in subsets]))
-
-
-def test_pass_at_k_needs_as_many_answers() -> None:
-    with pytest.raises(ValueError, match="expected 0 <= c <= n and 1 <= k <= n"):
-        pass_at_k(4, 2, 5)

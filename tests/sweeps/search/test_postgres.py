@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import free_port
-from sweeps.search.samplers import Spec, design
+from sweeps.search.samplers import design, sampler_of
 from sweeps.search.spaces import load_space
 from sweeps.search.study import LossStudy, open_storage
 from tests.sweeps.search.searching import arguments, controller, finished, rows
@@ -85,5 +85,5 @@ def test_two_controllers_share_a_search_and_one_is_killed(database: str, model_f
     assert [row["param.lr"] for row in found] == [values["lr"] for values in planned]
     # what each has finished is what the storage counts: none ran on both but the one that was taken over
     assert len(finished(hosts[0] / "study") & finished(hosts[1] / "study")) <= 1
-    study = LossStudy(open_storage(database, tmp_path), "shared/dapo", Spec("qmc"), Spec("none"))
+    study = LossStudy(open_storage(database, tmp_path), "shared/dapo", sampler_of("qmc", 3, 0))
     assert sum(trial.state.name == "COMPLETE" for trial in study.trials()) == 3

@@ -6,7 +6,8 @@ import pytest
 
 from harness import UsageError
 from sweeps import load_family
-from sweeps.study.blocks import DESIGNS, Design, cells_of, check_blocks, load_design
+from sweeps.study.blocks import DESIGNS, Design, cells_of, load_design
+from sweeps.study.claims import claims_file
 
 STUDY = load_family("study")
 HEAD = 'title = "t"\nfamily = "study"\npreset = "demo"\nclaims = "none"\nwarm_starts = 3\n'
@@ -26,7 +27,7 @@ def design_of(folder: Path, content: str) -> Design:
 def test_shipped_designs_resolve_and_differ_only_where_they_may(name: str) -> None:
     design = load_design(name)
     arms, blocks = cells_of(design, load_family(design.family), {})
-    check_blocks(blocks, arms, load_family(design.family))
+    assert design.claims == "none" or claims_file(design.claims).is_file()
     assert {arm.name for arm in arms} == {cell.cell for cells in blocks.values() for cell in cells}
 
 
@@ -124,18 +125,9 @@ def test_flags_that_the_study_sets_itself_are_refused(flag: str) -> None:
         cells_of(load_design("standard"), STUDY, {flag: 1})
 
 
-def test_arms_of_a_block_may_differ_only_in_what_the_family_admits(tmp_path: Path) -> None:
-    family = STUDY.model_copy(update={"arms": {**STUDY.arms, "other": {"like": "dapo", "temperature": 0.5}}})
-    content = HEAD + '[blocks.one]\nquestion = "?"\narms = ["dapo", "other"]\nseeds = 1\n'
-    arms, blocks = cells_of(design_of(tmp_path, content), family, {})
-    with pytest.raises(UsageError, match="arms may not differ in temperature"):
-        check_blocks(blocks, arms, family)
-
-
-def test_placebos_are_controls_and_no_arms(tmp_path: Path) -> None:
-    arms = {**STUDY.arms, "sly": {"like": "fipo", "fipo_placebo": "sign_mean"}}
-    family = STUDY.model_copy(update={"arms": arms})
-    content = HEAD + '[blocks.one]\nquestion = "?"\narms = ["fipo", "sly"]\nseeds = 1\n'
-    made, blocks = cells_of(design_of(tmp_path, content), family, {})
-    with pytest.raises(UsageError, match="arms may not differ in fipo_placebo"):
-        check_blocks(blocks, made, family)
+@pytest.mark.parametrize("setting", [{"temperature": 0.5}, {"fipo_placebo": "sign_mean"}])  # placebos are controls
+def test_arms_of_a_block_may_differ_only_in_what_the_family_admits(tmp_path: Path, setting: dict[str, object]) -> None:
+    family = STUDY.model_copy(update={"arms": {**STUDY.arms, "other": {"like": "fipo", **setting}}})
+    content = HEAD + '[blocks.one]\nquestion = "?"\narms = ["fipo", "other"]\nseeds = 1\n'
+    with pytest.raises(UsageError, match=f"arms may not differ in {next(iter(setting))}"):
+        cells_of(design_of(tmp_path, content), family, {})

@@ -3,9 +3,11 @@ from pathlib import Path
 import pytest
 
 from harness import UsageError, flatten, resolve, tree_of
-from sweeps import arms_of, check_differences, differences_between, load_family
+from sweeps import Family, arms_of, check_differences, differences_between, load_family
 from sweeps.__main__ import LADDER
+from sweeps.comparison import preset_of
 from sweeps.study.arms import FAMILIES
+from sweeps.study.claims import claims_file
 from tests.sweeps.family_files import ARMS, HEAD, written
 
 NAMES = sorted(path.stem for path in FAMILIES.glob("*.toml"))
@@ -24,6 +26,7 @@ def test_shipped_families_load_and_all_their_arms_resolve(name: str) -> None:
         assert list(arm.configs) == [0, 1]
         assert [config.run.seed for config in arm.configs.values()] == [0, 1]
     check_differences(differences_between(arms, family), family)
+    assert claims_file(family.claims).is_file()
 
 
 def test_controlled_arms_differ_only_in_what_makes_the_loss() -> None:
@@ -38,15 +41,6 @@ def test_controlled_arms_differ_only_in_what_makes_the_loss() -> None:
     assert values["averaging"] == {**dict.fromkeys(names, "token_mean"), "grpo": "sequence_mean"}
 
 
-@pytest.mark.parametrize(("control", "like"), [("blame", "dapo"), ("random_reward", "dapo")])
-def test_a_planted_control_is_its_model_but_for_the_control(control: str, like: str) -> None:
-    family = load_family("controlled")
-    differences = differences_between(arms_of(family, {control: 1, like: 1}, "demo", {}), family)
-    assert [(difference.field, difference.values) for difference in differences] == [
-        ("control", {control: control, like: "none"})
-    ]
-
-
 RUNGS = ["grpo", "token_mean", "clip_higher", "dynamic_sampling", "dapo", "fipo"]
 SWITCHES = ["averaging", "epsilon_high", "dynamic_sampling", "overlong_buffer", "loss_type"]
 VARIANTS = {
@@ -55,18 +49,20 @@ VARIANTS = {
     "fipo_no_safety": "fipo_safety_threshold",
     "unit_weights": "fipo_clip_range",
 }
+PLANTED = [("blame", "dapo", "control"), ("random_reward", "dapo", "control")]
 STEPS = [
-    *zip(RUNGS[1:], RUNGS, SWITCHES, strict=False),
-    *((name, "fipo", field) for name, field in VARIANTS.items()),
-    ("blame", "dapo", "control"),
-    ("random_reward", "dapo", "control"),
+    *(("ladder", *step) for step in zip(RUNGS[1:], RUNGS, SWITCHES, strict=False)),
+    *(("ladder", name, "fipo", field) for name, field in VARIANTS.items()),
+    *((family, *step) for family in ("ladder", "controlled") for step in PLANTED),
 ]
 
 
-@pytest.mark.parametrize(("rung", "before", "switch"), STEPS)
-def test_each_rung_differs_from_the_one_before_in_exactly_one_field(rung: str, before: str, switch: str) -> None:
+@pytest.mark.parametrize(("family", "arm", "like", "switch"), STEPS)
+def test_each_rung_and_control_differs_from_its_model_in_one_field(
+    family: str, arm: str, like: str, switch: str
+) -> None:
     # of all fields of the resolved settings, those of other losses included
-    configs = [arm.any_config for arm in arms_of(load_family("ladder"), {rung: 1, before: 1}, "demo", {})]
+    configs = [arm.any_config for arm in arms_of(load_family(family), {arm: 1, like: 1}, "demo", {})]
     ours, theirs = (flatten(tree_of(config)) for config in configs)
     assert [field for field in ours if ours[field] != theirs[field]] == [switch]
 
@@ -87,14 +83,6 @@ def test_ablate_runs_every_rung_and_the_planted_controls() -> None:
     family = load_family("ladder")
     assert LADDER["losses"].split(",") == list(family.arms)
     assert [name.partition(":")[0] for name in LADDER["controls"].split(",")] == list(family.controls)
-    arms = arms_of(family, dict.fromkeys([*family.arms, *family.controls], 1), "demo", {})
-    check_differences(differences_between(arms, family), family)
-
-
-def test_an_arm_that_is_like_itself_is_refused(tmp_path: Path) -> None:
-    family = load_family(written(tmp_path, HEAD + '[arms.one]\nlike = "two"\n[arms.two]\nlike = "one"\n'))
-    with pytest.raises(UsageError, match="arm 'one' is like itself: one -> two -> one"):
-        arms_of(family, {"one": 1}, "demo", {})
 
 
 def test_recipes_report_the_other_differences_as_confounds() -> None:
@@ -119,22 +107,24 @@ def test_fipo_of_the_recipes_is_the_32b_preset() -> None:
 def test_a_difference_that_is_not_allowed_is_refused_or_admitted_as_a_confound(tmp_path: Path) -> None:
     arms = ARMS + "lr = 1e-2\n"
     strict = load_family(written(tmp_path, HEAD + arms))
-    differences = differences_between(arms_of(strict, {"one": 1, "two": 1}, "demo", {}), strict)
-    with pytest.raises(
-        UsageError, match=r"^family 'own': arms may not differ in lr \(one 0.0003, two 0.01\): "
-    ) as raised:
-        check_differences(differences, strict)
-    assert "\n" not in str(raised.value)
-    open_minded = load_family(written(tmp_path, HEAD + "confounds = true\n" + arms))
-    check_differences(
-        differences_between(arms_of(open_minded, {"one": 1, "two": 1}, "demo", {}), open_minded), open_minded
-    )
+    refused = r"^family 'own': arms may not differ in lr \(one 0.0003, two 0.01\): [^\n]*$"
+    with pytest.raises(UsageError, match=refused):
+        checked(strict)
+    checked(load_family(written(tmp_path, HEAD + "confounds = true\n" + arms)))
+
+
+def checked(family: Family) -> None:
+    """The differences between the arms of a family written by hand."""
+    check_differences(differences_between(arms_of(family, {"one": 1, "two": 1}, "demo", {}), family), family)
 
 
 def test_an_arm_that_is_no_planted_control_may_not_set_one(tmp_path: Path) -> None:
     family = load_family(written(tmp_path, HEAD + ARMS + 'control = "blame"\n'))
     with pytest.raises(UsageError, match="may not differ in control"):
-        check_differences(differences_between(arms_of(family, {"one": 1, "two": 1}, "demo", {}), family), family)
+        checked(family)
+
+
+NAMED = 'description = "mine"\n'
 
 
 @pytest.mark.parametrize(
@@ -145,6 +135,12 @@ def test_an_arm_that_is_no_planted_control_may_not_set_one(tmp_path: Path) -> No
         (HEAD, "arms"),
         (ARMS + HEAD, "description"),
         (HEAD.replace("averaging", "average") + ARMS, "unknown setting 'average'"),
+        (NAMED + 'allowed = ["lr"]\n[arms."../../elsewhere"]\nlr = 1e-3', "arms.../../elsewhere"),
+        (NAMED + 'allowed = ["lr"]\n[arms]\ngrpo = 3', "arms.grpo"),
+        (NAMED + 'allowed = "lr"\n[arms.grpo]\nlr = 1e-3', "allowed"),
+        (NAMED + 'allowed = []\narm = 1\n[arms.grpo]\nloss_type = "grpo"', "arm"),
+        (HEAD + ARMS + 'role = "hero"', "expected role to be one of positive"),
+        (HEAD + ARMS + 'against = "three"', "expected against to name an arm of the family"),
     ],
 )
 def test_a_file_that_is_no_family_is_one_line(tmp_path: Path, content: str, named: str) -> None:
@@ -159,20 +155,20 @@ def test_an_unknown_family_names_the_shipped_ones() -> None:
         load_family("mine")
 
 
-@pytest.mark.parametrize(
-    ("content", "named"),
-    [
-        ('allowed = ["lr"]\n[arms."../../elsewhere"]\nlr = 1e-3', "arms.../../elsewhere"),
-        ('allowed = ["lr"]\n[arms]\ngrpo = 3', "arms.grpo"),
-        ('allowed = "lr"\n[arms.grpo]\nlr = 1e-3', "allowed"),
-        ("allowed = []", "arms"),
-        ('allowed = []\narm = 1\n[arms.grpo]\nloss_type = "grpo"', "arm"),
-    ],
-)
-def test_a_family_file_that_is_none_is_refused_in_one_line(tmp_path: Path, content: str, named: str) -> None:
-    file = tmp_path / "mine.toml"
-    file.write_text(f'description = "mine"\n{content}', encoding="utf-8")
-    with pytest.raises(UsageError) as refused:
-        load_family(str(file))
-    assert f"{file}: {named}" in str(refused.value)
-    assert "\n" not in str(refused.value)
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("b")])
+def test_published_families_differ_as_they_say(name: str) -> None:
+    family = load_family(name)
+    arms = arms_of(family, dict.fromkeys([*family.arms, *family.controls], 1), "demo", {"steps": "7"})
+    confounds = {one.field for one in differences_between(arms, family) if not one.allowed}
+    assert bool(confounds) == ("minibatches" in confounds) == name.startswith("recipe")
+    assert {arm.any_config.model.model for arm in arms} == {
+        "Qwen/Qwen2.5-32B" if "32b" in name else "Qwen/Qwen2.5-Math-7B"
+    }
+    assert {arm.any_config.run.steps for arm in arms} == {7}  # flags go to all arms over their presets
+
+
+def test_a_preset_that_no_arm_would_take_is_refused() -> None:
+    assert preset_of(load_family("controlled-7b"), "demo") == "each arm's own"
+    assert preset_of(load_family("controlled"), "recipe/fipo-7b") == "recipe/fipo-7b"
+    with pytest.raises(UsageError, match=r"--preset one-gpu/fipo-0\.5b: expected none with --family controlled-7b"):
+        preset_of(load_family("controlled-7b"), "one-gpu/fipo-0.5b")

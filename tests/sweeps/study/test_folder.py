@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from harness import UsageError
-from sweeps.study.arms import Arm, arms_of, check_differences, differences_between, load_family
+from sweeps.study.arms import Arm, Family, arms_of, check_differences, differences_between, load_family
 from sweeps.study.folder import planned_runs, read_json, with_earlier_arms, write_study
 
 CONTROLLED = load_family("controlled")
@@ -30,23 +30,23 @@ def test_more_seeds_of_an_arm_join_those_before(tmp_path: Path) -> None:
     assert [run.name for run in planned_runs([arm], tmp_path)] == [f"dapo-seed{seed}" for seed in (0, 1, 5, 6)]
 
 
-def test_seeds_with_other_settings_do_not_join_an_arm(tmp_path: Path) -> None:
-    recorded(tmp_path, {"dapo": 1}, lr="1e-4")
-    with pytest.raises(UsageError, match="arm 'dapo' has other settings"):
-        with_earlier_arms(tmp_path, CONTROLLED, "demo", arms_of(CONTROLLED, {"dapo": 1}, "demo", {}, 5))
+RECIPE = load_family("recipe")
 
 
-def test_another_family_is_another_study(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("family", "preset", "flags", "said"),
+    [
+        (CONTROLLED, "demo", {"lr": "1e-3"}, "its arm 'dapo' has other settings"),
+        (RECIPE, "demo", {}, "its family is 'controlled', not 'recipe'"),
+        (CONTROLLED, "other.toml", {}, "its preset is 'demo', not 'other.toml'"),
+    ],
+)
+def test_another_study_is_refused(
+    tmp_path: Path, family: Family, preset: str, flags: dict[str, str], said: str
+) -> None:
     recorded(tmp_path, {"dapo": 1})
-    recipe = load_family("recipe")
-    with pytest.raises(UsageError, match="its family is 'controlled', not 'recipe'"):
-        with_earlier_arms(tmp_path, recipe, "demo", arms_of(recipe, {"grpo": 1}, "demo", {}))
-
-
-def test_another_preset_is_another_study(tmp_path: Path) -> None:
-    arms = recorded(tmp_path, {"dapo": 1})
-    with pytest.raises(UsageError, match=r"its preset is 'demo', not 'other\.toml'"):
-        with_earlier_arms(tmp_path, CONTROLLED, "other.toml", arms)
+    with pytest.raises(UsageError, match=said):
+        with_earlier_arms(tmp_path, family, preset, arms_of(family, {"dapo": 1}, "demo", flags, 5))
 
 
 def test_a_broken_study_is_one_line(tmp_path: Path) -> None:

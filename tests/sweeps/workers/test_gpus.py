@@ -16,7 +16,7 @@ from sweeps.workers import slots
 from sweeps.workers.gpus import gpu_groups, listed_gpus
 from sweeps.workers.slots import Slot, held_slots
 from tests.harness.tiny import small_settings
-from tests.sweeps.processes import wait_for
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 UUIDS = [f"GPU-{number:08d}-0000-0000-0000-000000000000" for number in range(8)]
@@ -82,21 +82,19 @@ def test_groups(size: int, most: int, groups: int) -> None:
     assert len({uuid for group in found for uuid in group}) == sum(map(len, found))
 
 
-@pytest.mark.parametrize("given", ["", ",", "GPU-a,GPU-a"])
-def test_gpus_that_are_no_list_are_refused(given: str) -> None:
-    with pytest.raises(UsageError, match=r"^--gpus: expected different UUIDs"):
-        listed_gpus(given)
-
-
-def test_too_few_gpus_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"^--gpus_per_trial 9: expected at least so many GPUs, got 8"):
-        gpu_groups(",".join(UUIDS), 9)
-
-
-def test_without_nvidia_smi_gpus_must_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match=r"^--gpus all: expected GPUs that nvidia-smi lists, got none"):
-        listed_gpus("all")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("", "--gpus: expected different UUIDs"),
+        ("GPU-a,GPU-a", "--gpus: expected different UUIDs"),
+        (",".join(UUIDS), "--gpus_per_trial 9: expected at least so many GPUs, got 8"),
+        ("all", "--gpus all: expected GPUs that nvidia-smi lists, got none"),
+    ],
+)
+def test_wrong_gpus_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, said: str) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # without nvidia-smi
+    with pytest.raises(UsageError, match=f"^{said}"):
+        gpu_groups(given, 9)
 
 
 @pytest.mark.usefixtures("nvidia_smi")
@@ -131,7 +129,7 @@ def test_a_killed_run_leaves_nothing_and_its_slot_is_used_again(model_folder: st
     assert seen[0]["MASTER_PORT"] != seen[1]["MASTER_PORT"]
     assert [os.getsid(attempt.process.pid) for attempt in (first, beside)] == [first.process.pid, beside.process.pid]
     os.kill(first.process.pid, signal.SIGKILL)
-    wait_for(lambda: first.process.poll() is not None)
+    wait_until(lambda: first.process.poll() is not None, "it goes on")
     used.clear()
     again = used.start(planned(tmp_path, model_folder, "three"))
     assert environment_of(again.process.pid)["CUDA_VISIBLE_DEVICES"] == ",".join(UUIDS[:2])
@@ -163,5 +161,5 @@ def environment_of(pid: int) -> dict[str, str]:
         found.update(word.decode().split("=", 1) for word in words if b"=" in word)
         return "MASTER_PORT" in found
 
-    wait_for(read)
+    wait_until(read, "no environment")
     return found

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from sweeps.workers.sessions import Session, end_left_behind, end_session, members
-from tests.sweeps.processes import session, wait_for
-from tests.waiting import LONG_S
+from tests.sweeps.processes import session
+from tests.waiting import LONG_S, wait_until
 
 SLEEPER = "import sys, time; print('ready', flush=True); time.sleep(600)"
 
@@ -35,7 +35,7 @@ def test_another_process_of_the_same_number_is_left_alone() -> None:
         end_session(other)
         assert len(members(process.pid)) == 2
         end_session(psutil.Process(process.pid))
-        wait_for(lambda: members(process.pid) == [])
+        wait_until(lambda: members(process.pid) == [], "it goes on")
 
 
 def started(cwd: Path, *words: str, leads: bool = True) -> subprocess.Popen[bytes]:

@@ -20,18 +20,14 @@ from tests.waiting import LONG_S, wait_until
         (b'{"step": 0}\n{"step": 1}\n{"st', 1),  # torn: still being written
         (b'{"step": 0}\n{"step": 1}', 0),
         (b'{"step": 0}\n{"text": "\xc3', 0),  # torn within a character
+        (b'{"step": 0', None),
+        (b"", None),
     ],
 )
-def test_latest_metrics_are_the_last_whole_line(tmp_path: Path, written: bytes, step: int) -> None:
-    (tmp_path / "metrics.jsonl").write_bytes(written)
-    assert latest_metrics(tmp_path) == {"step": step}
-
-
-@pytest.mark.parametrize("written", [None, b"", b'{"step": 0'])
-def test_before_the_first_line_there_are_none(tmp_path: Path, written: bytes | None) -> None:
-    if written is not None:
-        (tmp_path / "metrics.jsonl").write_bytes(written)
+def test_latest_metrics_are_the_last_whole_line(tmp_path: Path, written: bytes, step: int | None) -> None:
     assert latest_metrics(tmp_path) is None
+    (tmp_path / "metrics.jsonl").write_bytes(written)
+    assert latest_metrics(tmp_path) == (None if step is None else {"step": step})
 
 
 def planned(study: Path, name: str = "dapo") -> PlannedRun:
