@@ -122,10 +122,10 @@ def test_an_older_study_json_still_knows_its_planted_arms(tmp_path: Path) -> Non
 def test_a_block_is_a_study_with_the_familys_names_and_its_own_seeds(block_study: Path) -> None:
     study = read([block_study])
     negative = study.block("negative")
-    assert [arm.name for arm in negative.arms] == ["dapo", "fipo", "random_reward", "unit_weights"]
+    assert [arm.name for arm in negative.arms] == ["dapo", "random_reward", "unit_weights"]
     assert set(negative.runs["seed"]) == {0, 1, 2}
     assert set(negative.metrics["arm"]) == set(negative.evals["arm"]) == {arm.name for arm in negative.arms}
-    assert len(negative.folders) == len(negative.configs) == 12
+    assert len(negative.folders) == len(negative.configs) == 9
     assert negative.block("negative").runs.equals(negative.runs)
 
 

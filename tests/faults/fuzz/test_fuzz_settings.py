@@ -15,7 +15,7 @@ from harness.cli.parser import run_command
 from harness.config.resolve import PRESETS, resolve, tree_of, tree_sha256
 from harness.config.schema import Config, section_of
 from harness.errors import UsageError
-from tests.faults.mutations import (
+from tests.faults.fuzz.mutations import (
     CONFIG,
     JSON,
     LEAVES,

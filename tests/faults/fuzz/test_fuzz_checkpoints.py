@@ -20,7 +20,7 @@ from harness.files import Mark
 from harness.run.checkpoint import State, load_checkpoint, read_state, save_checkpoint
 from harness.run.folder import FolderFault
 from harness.run.tiny_model import fresh_policy
-from tests.faults.mutations import CONFIG, as_json, confused, damaged, fuzzed, is_as_given, or_one_line
+from tests.faults.fuzz.mutations import CONFIG, as_json, confused, damaged, fuzzed, is_as_given, or_one_line
 
 STATE = State(
     steps_done=1,

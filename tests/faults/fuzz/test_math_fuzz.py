@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from harness.tasks.math.checker import MathChecker
 from harness.tasks.task import Grade
 from tests.faults.amount import amount
-from tests.faults.math_agreement import plain
-from tests.faults.math_mutations import mutant
+from tests.faults.fuzz.math_agreement import plain
+from tests.faults.fuzz.math_mutations import mutant
 
 BATCH = 20
-DECISIONS = Path(__file__).parents[2] / "docs" / "math-answers.md"
+DECISIONS = Path(__file__).parents[3] / "docs" / "math-answers.md"
 
 PIECES = r"""
 \frac \sqrt \boxed \fbox \text \mathrm \left( \right) \pi \infty \cup \pm \times \cdot \% \$ \{ \} \\ \sum_{k=1}^{9}

@@ -15,7 +15,7 @@ from harness.config.resolve import tree_of, tree_sha256
 from harness.config.schema import Config
 from harness.run.history import read_history, read_lines
 from harness.run.record import ROLLOUT_SCHEMA, RunFolder
-from tests.faults.mutations import CONFIG, JSON, as_json, confused, damaged, fuzzed, or_one_line
+from tests.faults.fuzz.mutations import CONFIG, JSON, as_json, confused, damaged, fuzzed, or_one_line
 
 ENVIRONMENT = {"commit": "0" * 40, "packages": {"torch": "2.0"}, "cpu": "one", "threads": 1, "model_revision": None}
 

@@ -1,4 +1,4 @@
-"""How our grades agree with plain math-verify on mutants of right answers: python -m tests.faults.math_agreement [N]
+"""How our grades agree with math-verify on mutants of right answers: python -m tests.faults.fuzz.math_agreement [N]
 
 Plain is verify(parse(gold), parse(whole response)). What is true follows from how each mutant was made.
 """
@@ -13,7 +13,7 @@ from random import Random
 from math_verify import parse, verify
 
 from harness.tasks.math.checker import MathChecker
-from tests.faults.math_mutations import mutant
+from tests.faults.fuzz.math_mutations import mutant
 
 COLUMNS = ("mutants", "both", "only ours", "only plain", "neither", "wrong paid", "by plain", "right not")
 
