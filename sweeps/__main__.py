@@ -85,7 +85,7 @@ def add_compare(subparsers: Any, name: str, purpose: str, defaults: dict[str, st
     )
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="training seeds per arm (default: 5)")
     parser.add_argument("--first_seed", type=int, default=0, metavar="N", help="the lowest seed (default: 0)")
-    parser.add_argument("--family", metavar="F", help=f"controlled, recipe, ladder, or a TOML file {family}")
+    parser.add_argument("--family", metavar="F", help=f"a name in sweeps/families, or a TOML file {family}")
     parser.add_argument("--preset", default="demo", metavar="NAME", help="what all arms share (default: demo)")
     add_shared(parser, "family", f"{name}-<time>")
     parser.set_defaults(start=compare_command, **defaults)

@@ -35,10 +35,10 @@ def status_command(options: argparse.Namespace) -> None:
             console.print(line_of(row))
     for row in rows:
         if row["attempts"]:
-            console.print(f"{row['loss']} trial {row['trial']}: its processes died {row['attempts']} times")
+            console.print(f"{row['loss']} trial {row['trial']}: processes that died: {row['attempts']}")
     left = any(row["state"] not in ENDED for row in rows)
     if left and not any(is_held(path) for path in study.glob(".lock*")):
-        console.print("nothing is at work in this folder: the same command again goes on")
+        console.print("no process is working in this folder: run the same command again to continue")
 
 
 def comparison_table(study: Path, described: Mapping[str, Any]) -> Table:

@@ -73,7 +73,8 @@ def _positive(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> Ans
         few = f"The positive control {study.label(arm)} has too few seeds to show what could have been seen"
         return None, f"{few} ({_numbers(shown)}).", shown
     if not (shown.p < POSITIVE_LEVEL and shown.effect > 0):
-        return False, f"The positive control failed: {names.format('is not')}, so no null here says anything.", shown
+        failed = f"The positive control failed: {names.format('is not')}"
+        return False, f"{failed}, so an undecided claim is no evidence that there is no effect.", shown
     head = f"The positive control passed: {names.format('is')}, so an effect of that size could have been seen"
     return True, f"{head}{_placement(study, scores, block, arm)}.", shown
 
@@ -87,10 +88,13 @@ def _placement(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> st
     if not known:
         return "; how much of it is placement on tokens is not known, since no placebo of it was run on enough seeds"
     if alike := [words[name] for name, one in known.items() if not one.low > 0]:
-        return (
-            f"; it is not distinguishable from its placebo {listed(alike)}, so most of that effect may be what a "
-            "placebo keeps, and nothing here shows that an effect of token placement could have been seen"
+        others = [words[name] for name, one in known.items() if one.low > 0]
+        seen = (
+            f"; it is distinguishable from {listed(others)}"
+            if others
+            else ", so these runs do not show that an effect of token placement can be seen"
         )
+        return f"; it is not distinguishable from its placebo {listed(alike)}, which may keep most of that effect{seen}"
     return f"; it is distinguishable from {listed(list(words.values()))} too, so that holds for token placement itself"
 
 
@@ -112,8 +116,9 @@ def _negative(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> Ans
     means = gains.mean()
     others = [float(means[name]) for name in block.arms if name in means and not study.role(name).planted]
     if others and gain.high < min(others) / 2:
-        limit = f"by at most {plain(max(gain.high, 0.0))} (95 %), less than half of what any compared arm gained"
-        return True, f"The negative control passed: {label} raised accuracy {limit} ({numbers}).", None
+        limit = f"raised accuracy by at most {plain(gain.high)} (95 %), less than half of what any compared arm gained"
+        said = limit if gain.high > 0 else "did not raise accuracy"
+        return True, f"The negative control passed: {label} {said} ({numbers}).", None
     return None, f"Not known: whether {label} raises accuracy is not settled ({numbers}).", None
 
 
@@ -145,7 +150,7 @@ def _repeat(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> Answe
     if shown is None or shown.p is None:
         return None, f"Not known: {label} has too few seeds ({_numbers(shown)}).", shown
     passed = shown.decision == "undecided"
-    tail = "" if passed else ", as about 1 report in 20 would say of equal arms"
+    tail = "" if passed else "; about 1 report in 20 shows this for equal arms"
     names = f"{label} {'is not' if passed else 'is'} distinguishable from {study.label(against)}"
     return passed, f"{names} ({_numbers(shown)}){tail}.", shown
 

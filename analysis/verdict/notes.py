@@ -94,8 +94,8 @@ def _collapsed(study: Study, scores: pd.DataFrame) -> Iterator[str]:
         ended = f", of which {listed(cut)} ended before the last step" if cut else ""
         yield (
             f"Diverged or ended no better than they began: {listed(runs)}{ended}. They count at their last evaluation. "
-            "With such runs t intervals cover far less than they say, so claims about them rest on medians of the "
-            "differences and on exact ranks."
+            "One such run can dominate a mean, so claims about them rest on medians of the differences and on exact "
+            "ranks."
         )
 
 

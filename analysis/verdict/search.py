@@ -18,9 +18,9 @@ from analysis.verdict.findings import SCHEMA_VERSION, Findings, findings, withou
 from analysis.verdict.inert import Acted, acted_in_search
 
 EXPLORATORY = (
-    "A search explores: the best of n trials is biased upwards, since it was chosen for its value, and its interval "
-    "over tuning seeds does not know of that. No loss is called better from this. The number to quote is the final "
-    "accuracy of the best settings on fresh seeds."
+    "A search is exploratory: the best of n trials was chosen for its value, so that value is biased upwards, and its "
+    "interval does not correct for the choice. It does not show that one loss is better. The number to quote is the "
+    "final accuracy of the best settings on fresh seeds."
 )
 NOT_RUN = "The best settings have not been run on fresh seeds yet: until then there is no number to quote."
 

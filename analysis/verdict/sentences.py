@@ -68,8 +68,8 @@ def what_it_would_take(found: Findings) -> str:
         return "What it would take to know more: other warm starts."
     needs = "; ".join(f"{row.claim.text}: {_need(row)}" for row in undecided)
     return (
-        "What it would take to decide these (80 % power, for a true effect one margin from the margin; for an "
-        f"equivalence, for none): {needs}."
+        "What it would take to decide these (80 % power, if the true effect exceeds the margin by one margin; "
+        f"for an equivalence, if there is no effect): {needs}."
     )
 
 
@@ -119,7 +119,7 @@ def _need(row: Verdict) -> str:
     if row.claim.margin == 0:
         return f"no margin was declared; {detectable(row)}"
     if row.evidence.seeds_needed is None:
-        return "not to be said from these runs"
+        return "cannot be estimated from these runs"
     now = f" ({detectable(row)} now)" if row.evidence.has_enough_seeds else ""
     return f"about {max(row.evidence.seeds_needed, FEWEST_SEEDS):,} seeds per arm{now}"
 

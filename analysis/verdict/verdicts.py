@@ -30,7 +30,7 @@ from analysis.verdict.evidence import Evidence, evidence, fewest_for_ranks, lack
 from analysis.verdict.inert import identical, never_acted
 from analysis.verdict.questions import Side, asked_of, lacking, scored, sides_of
 
-BLIND = "undecided: the positive control was not distinguishable"
+BLIND = "undecided: the positive control did not differ from its baseline"
 CEILING = "not testable here: at the ceiling of length"
 
 

@@ -45,7 +45,7 @@ def search_command(options: argparse.Namespace) -> None:
         with held_slots(search.study, groups) as slots, tracked(search.study, options, console.print):
             lost = 0 if search.storage else sum([study.fail_running() for study in studies.values()])
             if lost:
-                console.print(f"{lost} trials whose controller had died go on")
+                console.print(f"resuming the trials of a controller that died: {lost}")
             prepare_model(search, console)
             speed = speed_here(search, console.print)
             rows = trial_rows(search, studies)

@@ -64,7 +64,9 @@ def search_of(options: argparse.Namespace) -> Search:
     resolve({}, options.preset)  # raises where there is none of that name
     losses = [name for name in options.losses.split(",") if name]
     if not losses or len(set(losses)) < len(losses):
-        raise UsageError(f"--losses: expected different losses among grpo, dapo and fipo, got {options.losses!r}")
+        raise UsageError(
+            f"--losses: expected one or more different losses, separated by commas, got {options.losses!r}"
+        )
     family = load_family(options.family)
     arms = {loss: settings_of(family, loss) for loss in losses}
     if bringing := [loss for loss, arm in arms.items() if "preset" in arm]:

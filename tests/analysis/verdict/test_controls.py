@@ -44,7 +44,7 @@ def test_the_positive_control_must_be_distinguishable_from_what_it_is_held_again
     ("even", "words"),
     [
         (0.0, "so that holds for token placement itself"),
-        (0.05, "nothing here shows that an effect of token placement could have been seen"),
+        (0.05, "so these runs do not show that an effect of token placement can be seen"),
         (None, "how much of it is placement on tokens is not known"),
     ],
 )
@@ -55,7 +55,7 @@ def test_placement_could_be_seen_only_where_it_is_distinguishable_from_its_place
     found = one(Made(arms, "base"))
     assert found.passed
     assert words in found.sentence
-    assert ("token placement could have been seen" in found.sentence) == (even == 0.05)
+    assert ("do not show that an effect of token placement" in found.sentence) == (even == 0.05)
 
 
 def test_four_seeds_do_not_say_what_could_have_been_seen() -> None:
