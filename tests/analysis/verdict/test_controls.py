@@ -96,7 +96,7 @@ def test_an_identical_arm_must_be_the_same_run_in_every_seed(ones: list[float], 
     ("twin", "passed", "words"),
     [
         (above(0.0), True, "Twin is not distinguishable from Base"),
-        (above(0.1), False, "as about 1 report in 20 would say"),
+        (above(0.1), False, "about 1 report in 20 shows this"),
         (above(0.0)[:4], None, "too few seeds"),
     ],
 )
