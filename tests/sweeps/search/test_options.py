@@ -73,8 +73,8 @@ def test_speeds_are_kept_by_what_decides_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--losses", "grpo,grpo"), "--losses: expected different losses"),
-        (("--losses", ""), "--losses: expected different losses"),
+        (("--losses", "grpo,grpo"), "--losses: expected one or more different losses"),
+        (("--losses", ""), "--losses: expected one or more different losses"),
         (("--losses", "ppo"), "family 'controlled': expected arms among grpo, dapo, fipo"),
         (("--trials", "0"), "--trials: expected 1 or more, got 0"),
         (("--seeds", "0"), "--seeds: expected 1 or more, got 0"),
