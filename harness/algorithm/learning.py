@@ -6,7 +6,9 @@ from harness.algorithm.state import Training
 from harness.config.schema import Config
 from harness.console import say
 from harness.errors import GaveUp
-from harness.rollouts.collect import Group, Rollouts
+from harness.rollouts.collect import Group, Response, Rollouts
+
+NEARLY_ALL = 0.9  # share of cut responses from which a run is warned
 
 
 def can_learn_from(groups: Sequence[Group], config: Config) -> bool:
@@ -19,13 +21,22 @@ def can_learn_from(groups: Sequence[Group], config: Config) -> bool:
 
 
 def track_learning(training: Training, rollouts: Rollouts, config: Config) -> None:
-    """Update `training.has_learned`. Prints a note if the first step has nothing to learn from."""
+    """Update `training.has_learned`. Prints a note if the first step has nothing, or no right answer, to learn from."""
     training.has_learned = training.has_learned or can_learn_from(rollouts.kept, config)
-    if training.has_learned:
+    if not training.has_learned:
+        training.idle_reason = likely_reason(rollouts, config)
+    if training.steps_done > 0:
         return
-    training.idle_reason = likely_reason(rollouts, config)
-    if training.steps_done == 0:
+    if not training.has_learned:
         say(f"note: the first step has nothing to learn from: {training.idle_reason}")
+    elif is_hopeless(rollouts.responses):
+        say(f"note: the first step: {likely_reason(rollouts, config)}")
+
+
+def is_hopeless(responses: Sequence[Response]) -> bool:
+    """Whether no response is right, or nearly all were cut at the limit."""
+    cut = sum(response.truncated for response in responses)
+    return cut >= NEARLY_ALL * len(responses) or not any(response.correct for response in responses)
 
 
 def give_up_if_idle(training: Training, config: Config) -> None:
@@ -46,14 +57,17 @@ def likely_reason(rollouts: Rollouts, config: Config) -> str:
     form = f"--answer_format {config.data.answer_format}, " if config.task.task == "math" else ""
     if not responses:
         return "no prompts were left to ask: see --train_data, or lower --prompts_per_step"
-    if cut == len(responses):
+    if cut >= NEARLY_ALL * len(responses):
         return (
-            f"all {cut} responses were cut at --max_response_tokens {config.rollout.max_response_tokens}: raise it, "
-            "and see whether --prompt_template makes a prompt after which this --model ends its answers"
+            f"{cut} of {len(responses)} responses were cut at --max_response_tokens "
+            f"{config.rollout.max_response_tokens}: raise it, and see whether --prompt_template makes a prompt after "
+            "which this --model ends its answers"
         )
     if right == 0:
+        lenient = sum(response.grade.is_right_leniently for response in responses)
+        read = f" ({lenient} if their answers are read leniently)" if lenient else ""
         return (
-            f"none of {len(responses)} responses was right, {cut} of them cut: see {form}--prompt_template and "
+            f"none of {len(responses)} responses was right{read}, {cut} of them cut: see {form}--prompt_template and "
             "--max_response_tokens, and read the responses in the run's rollouts/"
         )
     if right == len(responses):

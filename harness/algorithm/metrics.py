@@ -25,6 +25,7 @@ def rollout_metrics(rollouts: Rollouts) -> Metrics:
     low, q25, median, q75, high = np.percentile(tokens, [0, 25, 50, 75, 100])
     return {
         "rollout/accuracy": float(np.mean([response.correct for response in responses])),
+        "rollout/lenient_accuracy": float(np.mean([response.grade.is_right_leniently for response in responses])),
         "rollout/reward_mean": float(np.mean([response.reward for response in responses])),
         "rollout/response_tokens_min": low,
         "rollout/response_tokens_q25": q25,

@@ -1,5 +1,6 @@
 """Settings of the task, its data and its rewards."""
 
+import re
 from datetime import date
 from typing import Annotated, Literal
 
@@ -8,6 +9,7 @@ from pydantic import AfterValidator
 from harness.config.base import Count, Positive, Section, setting
 
 TaskName = Literal["graded_chain_sum", "keyed_chain_sum", "math"]
+ANSWER_FORMATS = "answer_line", "boxed", "hash", "last_number"
 
 
 class TaskSettings(Section):
@@ -37,6 +39,20 @@ def iso_date(value: str) -> str:
         raise ValueError(f"--prompt_date: expected a day as YYYY-MM-DD, got {value!r}") from None
 
 
+def known_format(value: str) -> str:
+    """Refuse an answer format that is neither a name nor a regular expression with a group."""
+    try:
+        is_known = value in ANSWER_FORMATS or re.compile(value).groups > 0
+    except re.error:
+        is_known = False
+    if not is_known:
+        raise ValueError(
+            f"--answer_format: expected {', '.join(ANSWER_FORMATS)} or a regular expression with a group, such as "
+            f"'The answer is (-?[0-9]+)', got {value!r}"
+        )
+    return value
+
+
 class DataSettings(Section):
     """The problems of task math: a shipped data set's name, OWNER/NAME:FILE, or a path."""
 
@@ -50,8 +66,10 @@ class DataSettings(Section):
     prompt_date: Annotated[str, AfterValidator(iso_date)] = setting(
         "2026-01-01", "The day (ISO 8601) that chat templates print as today's: the same in every run."
     )
-    answer_format: Literal["answer_line", "boxed"] = setting(
-        "answer_line", "Format of answers, which the prompt asks for: a last line 'Answer: 5', or \\boxed{5}."
+    answer_format: Annotated[str, AfterValidator(known_format)] = setting(
+        "answer_line",
+        "Where the answer is read. answer_line: a last line 'Answer: 5'; boxed: \\boxed{5}; the prompt asks for these. "
+        "hash: after ####; last_number; or a regular expression, whose first group it is.",
     )
     max_prompt_tokens: Count = setting(2048, "Longer prompts are left out, and counted.")
 

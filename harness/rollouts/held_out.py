@@ -22,6 +22,7 @@ class Answer:
     outcome: Outcome
     response_tokens: int
     truncated: bool
+    correct_leniently: bool  # read as harness/tasks/math/formats.py says; `correct` for tasks with one reading
 
 
 def evaluate(context: SamplerContext, step: int, samples: int) -> list[Answer]:
@@ -56,6 +57,7 @@ def answers_to(problems: Sequence[Problem], context: SamplerContext, asked: tupl
             outcome=grade.outcome,
             response_tokens=len(one.tokens),
             truncated=one.truncated,
+            correct_leniently=grade.is_right_leniently,
         )
         for (problem, j), one, (text, grade) in zip(questions, drawn, read, strict=True)
     ]

@@ -75,7 +75,7 @@ def schema_of(columns: str) -> pa.Schema:
 ROLLOUT_SCHEMA = schema_of("""
     step int32, round int32, prompt_id string, sample int32, prompt string, target string, text string, tokens int32[],
     old_logprobs float[], sampler_logprobs float[], response_tokens int32, truncated bool, correct bool, outcome string,
-    why string, reward double, trained bool, advantage double, influence_weight double
+    why string, correct_leniently bool, reward double, trained bool, advantage double, influence_weight double
 """)
 TOKEN_SCHEMA = schema_of("""
     step int32, prompt_id string, sample int32, position int32, token int32, text string, log_ratio double,
@@ -83,7 +83,7 @@ TOKEN_SCHEMA = schema_of("""
 """)
 EVAL_SCHEMA = schema_of("""
     step int32, prompt_id string, sample int32, text string, answer string, correct bool, outcome string,
-    response_tokens int32, truncated bool
+    response_tokens int32, truncated bool, correct_leniently bool
 """)
 
 
@@ -177,6 +177,7 @@ class RunFolder:
                     "correct": response.correct,
                     "outcome": response.grade.outcome,
                     "why": response.grade.why,
+                    "correct_leniently": response.grade.is_right_leniently,
                     "reward": response.reward,
                     "trained": known is not None,
                     "advantage": known.advantage if known else None,

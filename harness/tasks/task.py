@@ -42,6 +42,11 @@ class Grade:
     outcome: Outcome
     answer: str | None = None  # as spelled in the response
     why: str | None = None  # why it is wrong or unchecked, if known: "no answer", "time"
+    lenient: bool | None = None  # whether it is right when its answer is read leniently; None: as by `outcome`
+
+    @property
+    def is_right_leniently(self) -> bool:
+        return self.outcome == "right" if self.lenient is None else self.lenient
 
 
 class Task(Protocol):

@@ -16,14 +16,11 @@ Words are compared as words (words.py). docs/math-answers.md lists these decisio
 """
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Iterator
 
 from harness.tasks.math.notation import notation
 from harness.tasks.math.units import ANGLE, elements, without_units
 from harness.tasks.math.words import PROSE, WORD_SYMBOL, spoken, unspaced, worded
-
-AnswerFormat = Literal["answer_line", "boxed"]
 
 MAX_ANSWER_CHARACTERS = 2_000
 
@@ -137,9 +134,6 @@ def unpaired_removed(line: str) -> str:
         if line.count(mark) % 2:
             line = re.sub(rf"^{re.escape(mark)}|(?<![\^_{{]){re.escape(mark)}(?=\.?$)", "", line).strip()
     return line
-
-
-EXTRACTORS: dict[AnswerFormat, Callable[[str], str]] = {"boxed": extract, "answer_line": extract_line}
 
 
 # Each mark may occur in an answer only if it occurs in the gold answer.

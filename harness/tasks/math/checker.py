@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UsageError
 from harness.tasks.math.answers import (
-    EXTRACTORS,
     MAX_ANSWER_CHARACTERS,
     SPECIAL,
-    AnswerFormat,
     NoAnswer,
     excess,
     same_terms,
     same_text,
     tidy,
 )
+from harness.tasks.math.formats import extractor_of, read_leniently
 from harness.tasks.math.words import caseless, unspaced
 from harness.tasks.task import Grade, Outcome
 
@@ -35,6 +34,7 @@ Verdict = tuple[Outcome, str | None]
 
 ANSWERS = Path(__file__).with_name("known_answers.toml")
 CACHED = 100_000
+INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 # A tower of exponents, an exponent of seven digits, the factorial of a five-digit number or of a factorial.
 TOO_LARGE = re.compile(
     r"(?:\^[\s{(]*[^\s{}()^]+[\s{(]*){2}\^|\^[\s{(]*-?\d{7}|\d{5}[\s})]*!|![\s})]*!|\\(?:uparrow|Uparrow)"
@@ -44,14 +44,14 @@ TOO_LARGE = re.compile(
 class MathChecker:
     """Grades responses against gold answers, `busy` at a time. Raises UsageError if math-verify is not installed."""
 
-    def __init__(self, busy: int = 2, answer_format: AnswerFormat = "boxed") -> None:
+    def __init__(self, busy: int = 2, answer_format: str = "boxed") -> None:
         if importlib.util.find_spec("math_verify") is None:
             raise UsageError(
                 "checking mathematical answers: expected the package math-verify, found none: "
                 "run python -m pip install math-verify==0.9.0"
             )
         self.busy = busy
-        self.answer_format: AnswerFormat = answer_format
+        self.answer_format = answer_format
         self.known: dict[tuple[str, str], Verdict] = {}
 
     @cached_property
@@ -68,13 +68,19 @@ class MathChecker:
             del self.workers
 
     def check(self, pairs: Iterable[tuple[str, str]]) -> list[Grade]:
-        """The grade of each (gold answer, response) pair, in order."""
+        """The grade of each (gold answer, response) pair, in order, by the strict and by the lenient reading."""
         read = [(tidy(gold), *read_answer(response, self.answer_format)) for gold, response in pairs]
-        self.learn((gold, answer) for gold, answer, _ in read if answer is not None)
+        self.learn((gold, one) for gold, *answers, _ in read for one in answers if one is not None)
         return [
-            Grade("wrong", None, why) if answer is None else graded(self.known[gold, answer], answer)
-            for gold, answer, why in read
+            Grade("wrong", None, why, self.is_right(gold, lenient))
+            if answer is None
+            else graded(self.known[gold, answer], answer)
+            for gold, answer, lenient, why in read
         ]
+
+    def is_right(self, gold: str, answer: str | None) -> bool:
+        """Whether an answer that `learn` has seen is right."""
+        return answer is not None and self.known[gold, answer][0] == "right"
 
     def learn(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Add the verdict on each (gold, answer) pair to the cache `known`."""
@@ -88,18 +94,24 @@ class MathChecker:
             self.known |= dict(zip(open_pairs, verdicts, strict=True))
 
 
-def read_answer(response: str, answer_format: AnswerFormat) -> tuple[str | None, str | None]:
-    """(answer, None), or (None, reason) if there is no valid answer. Special tokens of chats count as line breaks."""
+def read_answer(response: str, answer_format: str) -> tuple[str | None, str | None, str | None]:
+    """(strict answer, None, None), or (None, lenient answer if any, reason) if the format has no valid answer.
+
+    Special tokens of chats count as line breaks.
+    """
+    text = SPECIAL.sub("\n", response)
     try:
-        return EXTRACTORS[answer_format](SPECIAL.sub("\n", response)), None
+        return extractor_of(answer_format)(text), None, None
     except NoAnswer as none:
-        return None, str(none)
+        return None, read_leniently(text), str(none)
 
 
 def by_text(gold: str, answer: str) -> Verdict | None:
     """The verdict if it can be decided from the text alone, else None."""
     if answer == gold:
         return "right", None
+    if INTEGER.fullmatch(gold) and INTEGER.fullmatch(answer):
+        return ("right" if int(gold) == int(answer) else "wrong"), None
     if len(gold) > MAX_ANSWER_CHARACTERS:
         return "unchecked", "gold too long"
     if same_text(gold, answer):
@@ -117,7 +129,7 @@ def graded(verdict: Verdict, answer: str) -> Grade:
 
 
 Known = Sequence[tuple[str, str, Outcome]]  # gold answer, response, outcome
-KNOWN: dict[AnswerFormat, Known] = tomllib.loads(ANSWERS.read_text(encoding="utf-8"))  # type: ignore[assignment]
+KNOWN: dict[str, Known] = tomllib.loads(ANSWERS.read_text(encoding="utf-8"))
 
 
 def self_test(check: Callable[[Sequence[tuple[str, str]]], list[Grade]], known: Known = KNOWN["boxed"]) -> None:

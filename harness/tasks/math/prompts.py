@@ -62,10 +62,11 @@ def check_open(questions: Sequence[Question], texts: Sequence[str], settings: Da
 
 
 def messages_of(question: Question, settings: DataSettings) -> list[Message]:
+    """The question's messages; the formats answer_line and boxed add their instructions to the last."""
     asked = {
         "answer_line": f"{DAPO_BEFORE}{question.text}{DAPO_AFTER}",
         "boxed": f"{question.text}{BOXED_AFTER}",
-    }[settings.answer_format]
+    }.get(settings.answer_format, question.text)
     return [*question.before, ("user", asked)]
 
 

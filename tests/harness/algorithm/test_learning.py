@@ -8,7 +8,7 @@ import pytest
 import transformers
 
 from harness.algorithm.correction import SamplerGap, check_sampler_agrees
-from harness.algorithm.learning import can_learn_from, likely_reason
+from harness.algorithm.learning import can_learn_from, is_hopeless, likely_reason
 from harness.config.schema import Config
 from harness.errors import HarnessError
 from harness.loop import Beginning, train
@@ -57,6 +57,16 @@ def test_a_step_without_signal_names_the_settings_to_look_at(random_policy: Poli
     assert "--answer_format" in reason(wrong, task="math")  # only questions have one
 
 
+def test_a_first_step_without_a_right_answer_is_told_although_rewards_differ(random_policy: Policy) -> None:
+    """Under an overlong penalty rewards differ without a right answer; a lenient reading says whether it is format."""
+    wrong, mixed = graded(random_policy, [False] * 4), graded(random_policy, [True, False, False, False])
+    assert is_hopeless(wrong)
+    assert is_hopeless(graded(random_policy, [True] * 4, cut=True))
+    assert not is_hopeless(mixed)
+    lenient = [dataclasses.replace(one, grade=Grade("wrong", None, "no answer", lenient=True)) for one in wrong]
+    assert "(4 if their answers are read leniently)" in reason(lenient)
+
+
 def test_what_there_is_to_learn_from(random_policy: Policy) -> None:
     wrong, mixed = graded(random_policy, [False] * 4), graded(random_policy, [True, False, False, False])
     assert can_learn_from([wrong, mixed], small_config())
@@ -83,7 +93,7 @@ def test_a_run_that_cannot_learn_says_so_at_once_and_gives_up(
         train(config, tmp_path / "run", runs.ignore)
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
     assert len(notes) == 1
-    assert notes[0].startswith("note: the first step has nothing to learn from: all ")
+    assert "the first step has nothing to learn from: " in notes[0] and "responses were cut" in notes[0]
     status = runs.read_json(tmp_path / "run" / "status.json")
     assert (status["state"], status["reason_code"]) == ("failed", "gave_up")
     assert (status["steps_done"], status["exit_code"]) == (3, 1)

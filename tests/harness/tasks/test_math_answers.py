@@ -82,7 +82,7 @@ def test_answer_is_what_stands_in_the_only_box(response: str, answer: str) -> No
 
 @pytest.mark.parametrize(("answer", "response"), [(answer, line) for answer, lines in LINES.items() for line in lines])
 def test_markup_is_no_part_of_an_answer_line(answer: str, response: str) -> None:
-    assert read_answer(response, "answer_line") == (answer, None)
+    assert read_answer(response, "answer_line") == (answer, None, None)
 
 
 @pytest.mark.parametrize(("response", "why"), NO_ANSWERS.items())

@@ -7,7 +7,6 @@ from contextlib import closing
 import pytest
 
 from harness.errors import HarnessError
-from harness.tasks.math.answers import AnswerFormat
 from harness.tasks.math.checker import KNOWN, MathChecker, self_test
 from harness.tasks.task import Grade
 
@@ -120,7 +119,7 @@ def checker() -> Iterator[MathChecker]:
 
 
 @pytest.mark.parametrize("answer_format", ["boxed", "answer_line"])
-def test_each_decision(checker: MathChecker, monkeypatch: pytest.MonkeyPatch, answer_format: AnswerFormat) -> None:
+def test_each_decision(checker: MathChecker, monkeypatch: pytest.MonkeyPatch, answer_format: str) -> None:
     monkeypatch.setattr(checker, "answer_format", answer_format)
     form = {"boxed": r"So \boxed{%s}.", "answer_line": "Answer: %s"}[answer_format]
     grades = checker.check([(gold, form.replace("%s", answer)) for gold, answer, _ in CASES])
