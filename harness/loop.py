@@ -50,7 +50,9 @@ from harness.run.initial_model import initial_policy
 from harness.run.lock import locked
 from harness.run.record import NullRunFolder, RunFolder, refuse_used_folder
 from harness.run.tiny_model import Progress
+from harness.tasks.code import code_facts
 from harness.tasks.math.data import data_lines, read_data
+from harness.tasks.rewards import rewards_of
 
 OnStep = Callable[[Metrics], None]
 StopRequested = Callable[[], str | None]
@@ -80,8 +82,11 @@ def train(
     if ranks.is_first:
         refuse_used_folder(path)
     set_up_torch(config.run.threads)
-    if config.task.task == "math" and config.model.model == "tiny":
-        raise UsageError("--task math needs --model, got 'tiny', which can only do chain sums: name a model")
+    if config.model.model == "tiny" and not config.task.is_chain_sum:
+        raise UsageError(
+            f"--task {config.task.task} needs --model, got 'tiny', which can only do chain sums: name a model"
+        )
+    rewards_of(config.task.reward)  # its errors come before anything starts
     data = read_data(config.data) if config.task.task == "math" else None
     with stop_requests() as requested, ExitStack() as stack:
 
@@ -99,7 +104,8 @@ def train(
         for line in data_lines(task.facts) if ranks.is_first else ():
             say(line)
         held_out = task.held_out(settings.eval_split, settings.eval_prompts)
-        surroundings = environment(policy, held_out, config.run.threads, ranks.world) | dict(task.facts)
+        surroundings = environment(policy, held_out, config.run.threads, ranks.world)
+        surroundings |= {**task.facts, **code_facts(config)}
         check_origins(surroundings, ranks, beginning.environment if beginning else {})
         if config.backend.backend == "deepspeed":
             surroundings["deepspeed"] = deepspeed_settings(config, is_gpu=on_gpu(config))

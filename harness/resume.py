@@ -22,10 +22,13 @@ from harness.run.folder import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, 
 from harness.run.history import History, read_history, unfinished
 from harness.run.initial_model import recorded_initial_policy
 from harness.run.record import NullRunFolder, RunFolder
+from harness.tasks.code import CODE, code_facts, recorded_code
 from harness.tasks.math.data import check_same_data
 from harness.tasks.task import prompt_hashes
 
-RECORD = re.compile(rf"([0-9a-f]{{64}})  ((?:{'|'.join(KINDS)})/step_\d{{6,}}\.parquet|{'|'.join(STARTING)})")
+RECORD = re.compile(
+    rf"([0-9a-f]{{64}})  ((?:{'|'.join(KINDS)})/step_\d{{6,}}\.parquet|{'|'.join(STARTING)}|{CODE}/[^/]+\.py)"
+)
 
 
 def resume(path: Path, on_step: OnStep) -> RunFolder:
@@ -35,7 +38,7 @@ def resume(path: Path, on_step: OnStep) -> RunFolder:
     holds no run, the run has finished, or another process is writing to it.
     """
     ranks = ranks_of(read_history(path).config)  # fails before a lock file is made if the folder holds no run
-    with stop_requests() as requested, held(path, requested, ranks) as stop_requested:
+    with stop_requests() as requested, held(path, requested, ranks) as stop_requested, recorded_code(path):
         history = unfinished(path)
         set_up_torch(history.config.run.threads)
         reference = recorded_initial_policy(history) if history.config.loss.needs_reference else None
@@ -56,6 +59,7 @@ def check_same_origins(history: History, training: Training, ranks: Ranks) -> No
     held_out = training.task.held_out(settings.eval_split, settings.eval_prompts)
     check_same_data(history.environment, facts)
     now = {"model_config_sha256": model_config_sha256(training.policy)}
+    now |= code_facts(history.config)
     check_origins({**facts, **now, **prompt_hashes(training.policy, held_out, "eval")}, ranks, history.environment)
 
 
@@ -103,7 +107,7 @@ def kept_records(path: Path, state: State) -> dict[str, bytes]:
     for line in (kept[RECORDS] or b"").decode().splitlines():
         match = RECORD.fullmatch(line)
         intact = match and (path / match[2]).is_file() and sha256_of(path / match[2]) == match[1]
-        if not intact and not (match and match[2] in STARTING):  # the initial files do not affect the state
+        if not intact and not (match and match[2] in STARTING):  # these initial files do not affect the state
             raise FolderFault(f"{path / (match[2] if match else RECORDS)}: has changed since it was written")
     return {name: content or b"" for name, content in kept.items()}
 
@@ -111,10 +115,11 @@ def kept_records(path: Path, state: State) -> dict[str, bytes]:
 def starting_records(path: Path) -> str:
     """The lines of records.sha256 for the run's initial files; recomputed if the recorded ones are damaged."""
     content = (path / RECORDS).read_bytes() if (path / RECORDS).is_file() else b""
-    lines = content.decode(errors="replace").splitlines()[: len(STARTING)]
+    names = [*STARTING, *(file.relative_to(path).as_posix() for file in sorted((path / CODE).glob("*.py")))]
+    lines = content.decode(errors="replace").splitlines()[: len(names)]
     found = [match[2] for line in lines if (match := RECORD.fullmatch(line))]
-    if found != list(STARTING):
-        lines = [f"{sha256_of(path / name)}  {name}" for name in STARTING]
+    if sorted(found) != sorted(names):
+        lines = [f"{sha256_of(path / name)}  {name}" for name in names]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -39,6 +39,7 @@ def rollout_metrics(rollouts: Rollouts) -> Metrics:
         "rollout/informative_groups_share": float(np.mean([informative(group) for group in groups])),
         "rollout/sampling_rounds": len(rollouts.rounds),
         "rollout/unfilled_groups": rollouts.missing,
+        **{f"reward/{name}": float(np.mean([one.rewards[name] for one in responses])) for name in responses[0].rewards},
     }
 
 

@@ -15,7 +15,9 @@ from harness.model.checkpointing import enable_checkpointing
 from harness.model.policy import Policy
 from harness.rollouts.engine import Actors, Engine, SamplerContext, TorchEngine, own_engine
 from harness.tasks.chain_sum import CHAIN_SUMS
+from harness.tasks.drawn import drawn_task
 from harness.tasks.math.data import MathData, read_data
+from harness.tasks.rewards import Rewards, rewards_of
 from harness.tasks.task import Task
 from losses import LOSSES, Loss
 
@@ -31,6 +33,7 @@ class Training:
     actors: Actors
     ledger: Ledger
     watch: Stopwatch
+    rewards: Rewards
     noise: Noise | None = None
     steps_done: int = 0
     has_learned: bool = False  # whether any step so far had something to learn from
@@ -38,7 +41,7 @@ class Training:
     sampler_checked: bool = False  # whether this process has compared the sampler with the trainer
 
     def sampler_context(self, config: Config) -> SamplerContext:
-        return SamplerContext(self.policy, self.task, config, self.actors)
+        return SamplerContext(self.policy, self.task, config, self.actors, self.rewards)
 
 
 def begin(
@@ -53,16 +56,19 @@ def begin(
         if one is not None and on_gpu(config):
             one.model.cuda()
     updater = make_updater(config, policy, ranks)
-    return Training(policy, task, reference, updater, Actors(engine, ranks), ledger, Stopwatch())
+    rewards = rewards_of(config.task.reward)
+    return Training(policy, task, reference, updater, Actors(engine, ranks), ledger, Stopwatch(), rewards)
 
 
 def make_task(config: Config, policy: Policy, data: MathData | None = None) -> Task:
     """The task, with prompts formatted for the policy's tokenizer. Reads the data files unless `data` is given."""
-    if config.task.task != "math":
+    if config.task.is_chain_sum:
         return CHAIN_SUMS[config.task.task]
-    from harness.tasks.math.task import math_task
+    if config.task.task == "math":
+        from harness.tasks.math.task import math_task
 
-    return math_task(data or read_data(config.data), config.data, policy)
+        return math_task(data or read_data(config.data), config.data, policy)
+    return drawn_task(config, policy)
 
 
 def on_gpu(config: Config) -> bool:

@@ -11,6 +11,7 @@ from harness.loop import Beginning, OnStep, ranks_of, train
 from harness.run.environment import FINGERPRINT, differences_here
 from harness.run.history import History, read_history
 from harness.run.initial_model import recorded_initial_policy
+from harness.tasks.code import recorded_code
 
 
 class FarEnough(Stopped):
@@ -36,7 +37,8 @@ def reproduce(run: History, out: Path, until: int, on_step: OnStep) -> Divergenc
             raise FarEnough(f"stopped after the {until} steps that are compared")
 
     try:
-        train(run.config, out, stop_there, beginning=Beginning(policy, run.environment))
+        with recorded_code(run.path):
+            train(run.config, out, stop_there, beginning=Beginning(policy, run.environment))
     except (FarEnough, GaveUp) as stop:
         say(str(stop))
     return first_divergence(run, read_history(out)) if ranks_of(run.config).is_first else None

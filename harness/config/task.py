@@ -1,22 +1,75 @@
 """Settings of the task, its data and its rewards."""
 
+import json
 import re
+from collections.abc import Callable
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
 from harness.config.base import Count, Positive, Section, setting
 
-TaskName = Literal["graded_chain_sum", "keyed_chain_sum", "math"]
+CHAIN_SUM_TASKS = "graded_chain_sum", "keyed_chain_sum"
+TASKS = (*CHAIN_SUM_TASKS, "worked_sums", "math")
 ANSWER_FORMATS = "answer_line", "boxed", "hash", "last_number"
+
+
+def known_task(value: str) -> str:
+    """Refuse a task that is neither built in nor named as FILE.py:CLASS or reasoning_gym:NAME."""
+    if value in TASKS or re.fullmatch(r"reasoning_gym:\w+|.+\.py:\w+", value):
+        return value
+    raise ValueError(
+        f"--task: expected {', '.join(TASKS)}, reasoning_gym:NAME or FILE.py:CLASS, got {value!r}: name one of them"
+    )
+
+
+def task_settings(text: str | None) -> dict[str, Any]:
+    """The arguments in --task_settings. Raises ValueError unless the text is a JSON object."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f'--task_settings: expected a JSON object, such as {{"largest": 20}}, got {text!r}')
+    return found
+
+
+def reward_weights(spec: str) -> dict[str, float]:
+    """The weight of each name in FILE.py:NAME=WEIGHT,... Raises ValueError for any other form."""
+    file, _, listed = spec.partition(".py:")
+    pairs = [re.fullmatch(r"\s*(\w+)\s*=\s*([-+0-9.eE]+)\s*", part) for part in listed.split(",")]
+    try:
+        weights = {pair[1]: float(pair[2]) for pair in pairs if pair}
+    except ValueError:
+        weights = {}
+    if not file or not weights or len(weights) < len(pairs):
+        raise ValueError(
+            f"--reward: expected FILE.py:NAME=WEIGHT,... such as my_rewards.py:correct=1.0,brevity=0.2, got {spec!r}"
+        )
+    return weights
+
+
+def checked_text(check: Callable[[str], Any]) -> AfterValidator:
+    """A validator of optional text that keeps it as it is if `check` does not raise."""
+    return AfterValidator(lambda text: text if text is None or check(text) is not None else text)
 
 
 class TaskSettings(Section):
     """The problems, and the reward of an answer."""
 
-    task: TaskName = setting(
-        "graded_chain_sum", "Problem generator (the keyed one is easier), or math: the problems of --train_data."
+    task: Annotated[str, AfterValidator(known_task)] = setting(
+        "graded_chain_sum",
+        "Built in: chain sums (the keyed ones are easier), worked_sums, or math: the problems of --train_data. "
+        "reasoning_gym:NAME, or FILE.py:CLASS: a task of your own.",
+    )
+    task_settings: Annotated[str | None, checked_text(task_settings)] = setting(
+        None, "Arguments of the task as a JSON object, such as '{\"largest\": 20}'."
+    )
+    reward: Annotated[str | None, checked_text(reward_weights)] = setting(
+        None,
+        "Rewards of your own, FILE.py:NAME=WEIGHT,...: functions of prompt, response and answer. The name correct is "
+        "the task's reward, which is the only one by default.",
     )
     wrong_reward: float = setting(-1.0, "Reward of a wrong answer; a right one gets 1.", le=0)
     overlong_buffer: Count | None = setting(
@@ -30,6 +83,16 @@ class TaskSettings(Section):
         "sum is spread over the response; random_blame: it falls on a step at random. random_reward: the reward is "
         "a coin toss.",
     )
+
+
+    @property
+    def is_chain_sum(self) -> bool:
+        return self.task in CHAIN_SUM_TASKS
+
+    @property
+    def needs_steps(self) -> bool:
+        """Whether the control needs a task whose individual steps can be checked."""
+        return self.control in ("blame", "damp", "random_blame")
 
 
 def iso_date(value: str) -> str:
@@ -81,11 +144,13 @@ def check_task(task: TaskSettings, data: DataSettings, max_response_tokens: int)
         raise ValueError(
             f"--overlong_buffer {buffer} must be below --max_response_tokens {max_response_tokens}: lower it"
         )
-    if task.task == "math" and task.control not in ("none", "random_reward"):
+    if task.task == "math" and task.needs_steps:
         raise ValueError(
             f"--control {task.control} needs a task whose individual steps can be checked, got math: "
             "use a chain sum, or --control random_reward"
         )
+    if task.task_settings and (task.is_chain_sum or task.task == "math"):
+        raise ValueError(f"--task_settings needs a task with arguments, got {task.task}: leave it out")
     if task.task != "math" and (data.train_data or data.eval_data):
         flag = "train_data" if data.train_data else "eval_data"
         raise ValueError(f"--{flag} needs --task math, got {task.task}, which makes its own problems: pass it")

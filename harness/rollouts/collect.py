@@ -1,14 +1,14 @@
 """Collects a step's rollouts: draws prompts, samples and scores responses and, with dynamic sampling, repeats."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.backends.phases import enter
 from harness.errors import HarnessError
 from harness.randomness import stream
 from harness.rollouts.engine import Key, SamplerContext
 from harness.rollouts.sampler import Sampling
-from harness.rollouts.scoring import grade_samples, overlong_penalty, score
+from harness.rollouts.scoring import grade_samples, overlong_penalty, rewarded
 from harness.tasks.task import TRAINED_ON, Grade, Problem
 
 
@@ -27,6 +27,7 @@ class Response:
     grade: Grade
     score: float  # reward without overlong penalty; dynamic sampling compares scores
     reward: float  # score plus overlong penalty
+    rewards: dict[str, float] = field(default_factory=dict)  # under --reward, each by name, not weighted
 
     @property
     def correct(self) -> bool:
@@ -111,7 +112,8 @@ def answer_share(context: SamplerContext, place: tuple[int, int], problems: Sequ
 
     def scored(index: int) -> Response:
         (problem, j), drawn, (text, grade) = asked[index], samples[index], read[index]
-        points = score(grade.outcome == "right", config.task, seed, step, problem.prompt_id, j)
+        key = (seed, step, problem.prompt_id, j)
+        points, parts = rewarded(context.rewards, problem, (text, grade), config.task, key)
         penalty = overlong_penalty(len(drawn.tokens), limit, config.task)
         return Response(
             problem=problem,
@@ -127,6 +129,7 @@ def answer_share(context: SamplerContext, place: tuple[int, int], problems: Sequ
             grade=grade,
             score=points,
             reward=points + penalty,
+            rewards=parts,
         )
 
     starts = range(0, len(asked), rollout.group_size)

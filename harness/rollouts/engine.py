@@ -15,6 +15,7 @@ from harness.model.policy import Policy
 from harness.model.rope import copy_rope
 from harness.randomness import uniforms
 from harness.rollouts.sampler import Sample, Sampling, sample
+from harness.tasks.rewards import Rewards
 from harness.tasks.task import Task
 
 Key = tuple[int | str, ...]  # key of one response's random stream
@@ -91,9 +92,10 @@ class Actors:
 
 @dataclass(frozen=True)
 class SamplerContext:
-    """Policy, task, config and engines used to collect answers."""
+    """Policy, task, config, engines and rewards used to collect answers."""
 
     policy: Policy
     task: Task
     config: Config
     actors: Actors
+    rewards: Rewards = field(default_factory=Rewards)

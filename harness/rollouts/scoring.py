@@ -1,4 +1,4 @@
-"""Grades and rewards sampled responses: correctness, the overlong penalty, and the random-reward control."""
+"""Grades and rewards sampled responses: correctness, own rewards, the overlong penalty, the random-reward control."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ from harness.config.task import TaskSettings
 from harness.model.policy import Policy
 from harness.randomness import stream
 from harness.rollouts.sampler import Sample
+from harness.tasks.rewards import Rewards
 from harness.tasks.task import Grade, Problem, Task
 
 RIGHT = 1.0  # DAPO eq. 7
@@ -24,6 +25,21 @@ def grade_samples(
     return [
         (text, TRUNCATED if sample.truncated else next(grades)) for text, sample in zip(texts, samples, strict=True)
     ]
+
+
+def rewarded(
+    rewards: Rewards, problem: Problem, response: tuple[str, Grade], settings: TaskSettings, key: Sequence[int | str]
+) -> tuple[float, dict[str, float]]:
+    """The response's score and, under --reward, each reward by name. response: text and grade; key: as `score` takes it.
+
+    Raises HarnessError if a function of --reward fails.
+    """
+    text, grade = response
+    correct = score(grade.outcome == "right", settings, *key)
+    if settings.reward is None or settings.control == "random_reward":
+        return correct, {}
+    parts = rewards.parts(problem.prompt, text, problem.answer, correct)
+    return rewards.total(parts), parts
 
 
 def score(correct: bool, settings: TaskSettings, *key: int | str) -> float:

@@ -66,6 +66,8 @@ ORIGINS = (
     "train_tokens_sha256",
     "eval_prompts_sha256",
     "eval_tokens_sha256",
+    "task_code_sha256",
+    "reward_code_sha256",
 )
 NOT_COMPUTED_WITH = ("transformers_version", "dtype", "architectures", "_name_or_path")  # fields of a model's config
 
@@ -85,7 +87,7 @@ def check_origins(facts: Mapping[str, Any], ranks: Ranks, recorded: Mapping[str,
             raise UsageError(
                 f"expected the {name.split('_')[0]} {name.split('_')[1]} that the run began with ({name} "
                 f"{str(recorded[name])[:12]}...), got others ({str(facts.get(name))[:12]}...): the data, model config, "
-                "chat template or tokenizer has changed: restore it"
+                "chat template, tokenizer or file of --task or --reward has changed: restore it"
             )
     if len(set(ranks.gather("".join(str(facts.get(name)) for name in ORIGINS), str))) > 1:
         raise UsageError(

@@ -37,12 +37,12 @@ def pretrained_policy(model: str, config: Config) -> Policy:
 
     Raises UsageError if the longest prompt and response together exceed the model's number of positions.
     """
-    settings, data, is_math = config.model, config.data, config.task.task == "math"
-    prompt = data.max_prompt_tokens if is_math else CHAIN_SUM_PROMPT_TOKENS
+    settings, data, is_bounded = config.model, config.data, not config.task.is_chain_sum
+    prompt = data.max_prompt_tokens if is_bounded else CHAIN_SUM_PROMPT_TOKENS
     longest = prompt + config.rollout.max_response_tokens
     policy = load_policy(model, settings.dtype, settings.model_revision, settings.context_tokens, longest)
     has = getattr(policy.model.config, "max_position_embeddings", None)
-    if is_math and has is not None and longest > has:
+    if is_bounded and has is not None and longest > has:
         raise UsageError(
             f"--max_prompt_tokens {data.max_prompt_tokens} and --max_response_tokens "
             f"{config.rollout.max_response_tokens} need {longest} positions, got a model with {has}: lower them, or "

@@ -26,6 +26,7 @@ from harness.rollouts.collect import Rollouts
 from harness.rollouts.held_out import Answer
 from harness.run.checkpoint import gather_tensors, prune, save_checkpoint, save_weights, whole_weights
 from harness.run.folder import CHECKPOINTS, METRICS, NONFINITE, RECORDS, SCHEMA_VERSION, STATUS
+from harness.tasks.code import CODE, own_files
 from losses import LossOutput
 
 TOKEN_ROWS = 4  # responses per step that are recorded token by token
@@ -77,6 +78,7 @@ ROLLOUT_SCHEMA = schema_of("""
     old_logprobs float[], sampler_logprobs float[], response_tokens int32, truncated bool, correct bool, outcome string,
     why string, correct_leniently bool, reward double, trained bool, advantage double, influence_weight double
 """)
+ROLLOUT_SCHEMA = ROLLOUT_SCHEMA.append(pa.field("rewards", pa.map_(pa.string(), pa.float64())))
 TOKEN_SCHEMA = schema_of("""
     step int32, prompt_id string, sample int32, position int32, token int32, text string, log_ratio double,
     future_kl double, influence_weight double
@@ -113,6 +115,8 @@ class RunFolder:
         content = {"schema_version": SCHEMA_VERSION, "sha256": config_sha256(config), "config": tree_of(config)}
         folder.add_json("config.json", content)
         folder.add_json("environment.json", environment)
+        for file in own_files(config).values():
+            folder.add_code(file)
         folder.set_status("running", None, None, 0)
         if initial:
             save_weights(unfinished / CHECKPOINTS / "initial", initial, dict(exported(initial.model)))
@@ -139,6 +143,14 @@ class RunFolder:
         """Write a JSON file and record its sha256: it must not change afterwards."""
         write_json(self.path / name, content)
         self.add_hash(name)
+
+    def add_code(self, file: Path) -> None:
+        """Keep a copy of a file of --task or --reward, which resuming and reproducing the run load."""
+        (self.path / CODE).mkdir(exist_ok=True)
+        kept = self.path / CODE / file.name
+        if not kept.exists():  # task and rewards may share a file
+            shutil.copyfile(file, kept)
+            self.add_hash(f"{CODE}/{file.name}")
 
     def add_table(self, kind: str, step: int, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
         name = f"{kind}/step_{step:06d}.parquet"
@@ -179,6 +191,7 @@ class RunFolder:
                     "why": response.grade.why,
                     "correct_leniently": response.grade.is_right_leniently,
                     "reward": response.reward,
+                    "rewards": response.rewards,
                     "trained": known is not None,
                     "advantage": known.advantage if known else None,
                     "influence_weight": sum(weights) / len(weights) if weights else None,

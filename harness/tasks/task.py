@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -24,8 +25,40 @@ SPLITS: dict[Split, range] = {
 TRAINED_ON: dict[str, Split] = {"report": "train", "tune": "tuning_train"}  # evaluation split to training split
 
 
+Message = tuple[str, str]  # role, content
+
+
+@dataclass(frozen=True)
+class Question:
+    """A problem without instructions, its answer, and the messages that precede it in the data set."""
+
+    text: str
+    answer: str
+    before: tuple[Message, ...] = ()  # a system message, earlier turns
+
+    @property
+    def words(self) -> str:
+        """The problem's text with normalized spacing, without the messages before it."""
+        return one_line(self.text)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return (*self.before, ("user", self.text))
+
+    @property
+    def identity(self) -> str:
+        """A key that is equal for equal questions: all messages and the problem, one line each, spacing normalized."""
+        return "\n".join(map(one_line, (*chain(*self.before), self.text)))
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 @dataclass(frozen=True)
 class Problem:
+    """A question as the model sees it, and its right answer."""
+
     prompt: str
     answer: str
 

@@ -15,10 +15,12 @@ from decimal import Decimal
 from itertools import chain
 from typing import Any
 
+from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.tasks.math.answers import tidy
 from harness.tasks.math.checker import MathChecker
 from harness.tasks.math.files import DataFile, decoded, encodable, plain_decimal, rows_of, text_of
+from harness.tasks.task import Message, Question, one_line
 
 # DAPO's instructions around a problem. Its data set contains them; --answer_format answer_line adds them to others.
 DAPO_BEFORE = (
@@ -33,31 +35,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 
 CHAT = "expected prompt to be chat messages {role, content} that end with the user's"
 
-Message = tuple[str, str]  # role, content
 Pair = tuple[str, str]  # two answers to one question
-
-
-@dataclass(frozen=True)
-class Question:
-    """A problem without instructions, its answer, and the messages that precede it in the data set."""
-
-    text: str
-    answer: str
-    before: tuple[Message, ...] = ()  # a system message, earlier turns
-
-    @property
-    def words(self) -> str:
-        """The problem's text with normalized spacing, without the messages before it."""
-        return one_line(self.text)
-
-    @property
-    def identity(self) -> str:
-        """A key that is equal for equal questions: all messages and the problem, one line each, spacing normalized."""
-        return "\n".join(map(one_line, (*chain(*self.before), self.text)))
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 @dataclass(frozen=True)
@@ -186,6 +164,15 @@ def bare(text: str) -> str:
         if text.startswith(start) and text.endswith(end):
             return text[len(start) : -len(end)].strip()
     return text
+
+
+def messages_of(question: Question, settings: DataSettings) -> list[Message]:
+    """The question's messages; the formats answer_line and boxed add their instructions to the last."""
+    asked = {
+        "answer_line": f"{DAPO_BEFORE}{question.text}{DAPO_AFTER}",
+        "boxed": f"{question.text}{BOXED_AFTER}",
+    }.get(settings.answer_format, question.text)
+    return [*question.before, ("user", asked)]
 
 
 def overlap(training: Questions, evaluation: Questions) -> tuple[Question, ...]:

@@ -11,8 +11,9 @@ from harness.errors import UsageError
 from harness.model.policy import Policy
 from harness.tasks.math.checker import KNOWN, MathChecker, self_test
 from harness.tasks.math.data import MathData, file_facts
-from harness.tasks.math.prompts import prompts_of
-from harness.tasks.task import Grade, Problem, Split, belongs_to, prompt_hashes
+from harness.tasks.math.questions import messages_of
+from harness.tasks.prompts import prompts_of
+from harness.tasks.task import Grade, Problem, Question, Split, belongs_to, prompt_hashes
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class MathTask:
 
 def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTask:
     """The task with prompts formatted for the policy. Raises UsageError if all prompts exceed the length limit."""
-    training, too_long = prompts_of(data.trained_on(), settings, policy)
+    training, too_long = asked(data.trained_on(), settings, policy)
     if data.training and not training:
         raise UsageError(
             f"--max_prompt_tokens {settings.max_prompt_tokens}: expected prompts of --train_data within it, but all "
@@ -82,7 +83,7 @@ def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTas
         facts["training"] = file_facts(data.training) | counts
     suites = {}
     for name, questions in data.suites.items():
-        problems, left_out = prompts_of(questions.distinct, settings, policy)
+        problems, left_out = asked(questions.distinct, settings, policy)
         suites[name] = tuple(problems.values())
         facts["evaluation"][name] = file_facts(questions) | {
             "too_long": left_out,
@@ -101,3 +102,8 @@ def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTas
         {"data": facts} | (prompt_hashes(policy, training.values(), "train") if training else {}),
         MathChecker(answer_format=settings.answer_format),
     )
+
+
+def asked(questions: Sequence[Question], settings: DataSettings, policy: Policy) -> tuple[dict[str, Problem], int]:
+    """The problems by question identity, with instructions for the answer format; and how many are too long."""
+    return prompts_of(questions, [messages_of(question, settings) for question in questions], settings, policy)

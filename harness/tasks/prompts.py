@@ -1,4 +1,4 @@
-"""Formats questions as prompts: instructions for the answer format, chat template, length limit."""
+"""Formats questions as prompts: chat template and length limit."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -7,20 +7,25 @@ from typing import Any
 from harness.config.task import DataSettings
 from harness.errors import UsageError, as_usage_error
 from harness.model.policy import Policy, encoded
-from harness.tasks.math.questions import BOXED_AFTER, DAPO_AFTER, DAPO_BEFORE, Message, Question
-from harness.tasks.task import Problem
+from harness.tasks.task import Message, Problem, Question
 
 RENDERED_TWICE = 16  # prompts rendered again, to detect a template with random choices
 
+Messages = Sequence[Message]
 
-def prompts_of(questions: Sequence[Question], settings: DataSettings, policy: Policy) -> tuple[dict[str, Problem], int]:
+
+def prompts_of(
+    questions: Sequence[Question], messages: Sequence[Messages], settings: DataSettings, policy: Policy
+) -> tuple[dict[str, Problem], int]:
     """The problems by question identity, and how many were left out because their prompts are too long.
+
+    messages: of each question, as the model is to see them.
 
     Raises UsageError unless the chat template renders a distinct prompt for each question that leaves room to answer.
     """
-    texts = [rendered(messages_of(question, settings), settings, policy.tokenizer) for question in questions]
-    check_repeatable(questions, texts, settings, policy)
-    check_open(questions, texts, settings, policy)
+    texts = [rendered(one, settings, policy.tokenizer) for one in messages]
+    check_repeatable(messages, texts, settings, policy)
+    check_open(messages, texts, settings, policy)
     problems = {
         question.identity: Problem(text, question.answer)
         for question, text in zip(questions, texts, strict=True)
@@ -35,39 +40,30 @@ def prompts_of(questions: Sequence[Question], settings: DataSettings, policy: Po
 
 
 def check_repeatable(
-    questions: Sequence[Question], texts: Sequence[str], settings: DataSettings, policy: Policy
+    messages: Sequence[Messages], texts: Sequence[str], settings: DataSettings, policy: Policy
 ) -> None:
     """Raise UsageError if a prompt changes when it is rendered a second time."""
-    for question, text in zip(questions[:RENDERED_TWICE], texts, strict=False):
-        if rendered(messages_of(question, settings), settings, policy.tokenizer) != text:
+    for one, text in zip(messages[:RENDERED_TWICE], texts, strict=False):
+        if rendered(one, settings, policy.tokenizer) != text:
             raise UsageError(
                 f"--prompt_template {settings.prompt_template}: expected the same prompt each time, got others: the "
                 "chat template makes a random choice; use --prompt_template plain, or another model"
             )
 
 
-def check_open(questions: Sequence[Question], texts: Sequence[str], settings: DataSettings, policy: Policy) -> None:
+def check_open(messages: Sequence[Messages], texts: Sequence[str], settings: DataSettings, policy: Policy) -> None:
     """Raise UsageError if a prompt ends with an end token that does not open the assistant's turn (Phi-3's does)."""
     ends = tuple(filter(None, policy.tokenizer.convert_ids_to_tokens(sorted(policy.end_ids))))
-    closed = next((pair for pair in zip(questions, texts, strict=True) if pair[1].rstrip().endswith(ends)), None)
+    closed = next((pair for pair in zip(messages, texts, strict=True) if pair[1].rstrip().endswith(ends)), None)
     if closed is None:
         return
-    question, text = closed
-    if text == rendered(messages_of(question, settings), settings, policy.tokenizer, opens_answer=False):
+    one, text = closed
+    if text == rendered(one, settings, policy.tokenizer, opens_answer=False):
         raise UsageError(
             f"--prompt_template {settings.prompt_template}: expected prompts that the model can continue, got one that "
             f"ends with an end token, ...{text[-40:]!r}: use a model whose chat template opens the assistant's turn "
             "(add_generation_prompt), or --prompt_template plain"
         )
-
-
-def messages_of(question: Question, settings: DataSettings) -> list[Message]:
-    """The question's messages; the formats answer_line and boxed add their instructions to the last."""
-    asked = {
-        "answer_line": f"{DAPO_BEFORE}{question.text}{DAPO_AFTER}",
-        "boxed": f"{question.text}{BOXED_AFTER}",
-    }.get(settings.answer_format, question.text)
-    return [*question.before, ("user", asked)]
 
 
 def rendered(messages: Sequence[Message], settings: DataSettings, tokenizer: Any, opens_answer: bool = True) -> str:

@@ -1,0 +1,51 @@
+"""Rewards of the user's own: functions of prompt, response and answer, weighted, each recorded by name."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from harness.config.task import reward_weights
+from harness.errors import HarnessError
+from harness.tasks.code import load, naming, shortened
+
+Reward = Callable[[str, str, str], float]  # prompt, response, right answer
+
+CORRECT = "correct"  # the task's own reward: 1 if the answer is right, else --wrong_reward
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """A weighted sum of the task's own reward and the user's functions."""
+
+    weights: dict[str, float] = field(default_factory=lambda: {CORRECT: 1.0})
+    functions: dict[str, Reward] = field(default_factory=dict)
+    source: str = ""  # the file, for messages
+
+    def parts(self, prompt: str, response: str, answer: str, correct: float) -> dict[str, float]:
+        """Each reward by name, not weighted. Raises HarnessError naming the function that fails or gives no number."""
+        return {
+            name: correct if name == CORRECT else self.one(name, (prompt, response, answer)) for name in self.weights
+        }
+
+    def total(self, parts: dict[str, float]) -> float:
+        return sum(weight * parts[name] for name, weight in self.weights.items())
+
+    def one(self, name: str, texts: tuple[str, str, str]) -> float:
+        what = f"--reward: {name} of {self.source}"
+        with naming(what, texts[1]):
+            value = self.functions[name](*texts)
+        if isinstance(value, bool | int | float) and math.isfinite(value):
+            return float(value)
+        raise HarnessError(
+            f"{what}: expected a finite number for the response {shortened(texts[1])}, got {value!r:.60}: return a float"
+        )
+
+
+def rewards_of(spec: str | None) -> Rewards:
+    """The rewards that --reward FILE.py:NAME=WEIGHT,... names; without it, the task's own."""
+    if spec is None:
+        return Rewards()
+    weights = reward_weights(spec)
+    names = [name for name in weights if name != CORRECT]
+    functions = dict(zip(names, load(spec, names, "reward"), strict=True))
+    return Rewards(weights, functions, spec.partition(":")[0])
