@@ -28,8 +28,7 @@ class SearchProgress:
     slots: int  # runs at a time
 
     def __post_init__(self) -> None:
-        described = self.search.described()
-        self.display = Display(self.console, lambda: search_table(self.search.study, described, self.rows))
+        self.display = Display(self.console, self.text)
         self.refresh()
 
     def refresh(self) -> None:
@@ -37,6 +36,12 @@ class SearchProgress:
         self.read = time.monotonic()
         self.rows: Sequence[Row] = trial_rows(self.search, self.studies)
         write_trials(self.search, self.rows)
+
+    def text(self) -> str:
+        """The trials left, and the runs under way with their steps."""
+        study, seeds = self.search.study, self.search.seeds
+        going = [run for loss in self.search.losses for run in under_way(study, loss, seeds, self.rows)]
+        return "; ".join([time_left(self.rows, self.slots), *going])
 
     def update(self, trial: OpenTrial | None) -> None:
         """Take in that a trial has ended, or that time has passed, in which others may have ended elsewhere."""
@@ -66,7 +71,7 @@ def under_way(study: Path, loss: str, seeds: Sequence[int], rows: Sequence[Row])
     """The loss's runs that their folders say are under way, with their steps."""
     names = [f"trial{row['trial']:04d}" for row in rows if row["loss"] == loss and row["state"] not in ENDED]
     return [
-        f"{name}-seed{seed}: {steps}"
+        f"{loss}-{name}-seed{seed} {steps}"
         for name in names
         for seed, state, steps in runs_of(study, f"{loss}-{name}", seeds)
         if state == "running"

@@ -105,7 +105,7 @@ def test_the_plan_comes_first(searched: Searched) -> None:
     first = next(place for place, line in enumerate(lines) if " trial 0: accuracy" in line)
     assert plan < first
     head = "\n".join(lines[plan:first])
-    for word in ("tokens: about", "time: about", "disk: about", "winners: run again"):
+    for word in ("tokens: at most", "time: unknown", "winners: run again"):
         assert word in head
 
 
