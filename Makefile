@@ -155,10 +155,10 @@ $(TRL_VENV)/.ready $(VERL_VENV)/.ready: pyproject.toml
 mutants: $(READY)
 	@$(PY) -m tests.losses.mutants
 
-# Speed and memory of training steps, sampling, losses and reports beside TRL, transformers, ms-swift and the machine's
+# Speed and memory of training steps, sampling and losses beside TRL, transformers, ms-swift and the machine's
 # limit: about 20 minutes on two quiet cores, then docs/speed.md from it. make bench DEVICE=cuda on a GPU.
 bench: $(READY) $(PEERS) $(if $(filter cpu,$(DEVICE)),$(TRL_VENV)/.ready)
-	@PYTHONPATH=$(PEERS) $(PY) -m benchmarks --device $(DEVICE) --save && $(PY) -m benchmarks.page
+	@PYTHONPATH=$(PEERS) $(PY) -m benchmarks --device $(DEVICE) --save
 
 # Whether intervals, tests and power hold what they promise, by simulation: half a minute.
 bench-statistics: $(READY)

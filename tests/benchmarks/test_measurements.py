@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, logprobs, losses, reports, sampling
+from benchmarks import gpu, logprobs, losses, sampling
 from benchmarks.arithmetic import Group, forward_flops, product_rate
 from benchmarks.models import LARGER, SMOLLM, TINY, endless, random_policy
 from benchmarks.published import chunked_matrix, ms_swift
@@ -177,7 +177,3 @@ def test_the_gpus_figures_are_of_the_shapes_that_they_name(name: str, monkeypatc
     rate = product_rate(torch.randn(64, 64), 1)
     rows = gpu.update(name, policy, batch, rate), gpu.sampling(name, policy, 40, rate)
     assert all(row.ours > 0 and row.limit for row in rows)
-
-
-def test_a_made_up_study_is_reported() -> None:
-    assert [row.figure for row in reports.rows({2: 60.0})] == ["report on 2 runs of 200 steps"]
