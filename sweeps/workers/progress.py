@@ -117,11 +117,7 @@ class Progress:
         left, failed = self.seconds_left(), sum(map(self.is_given_up, self.runs))
         parts = [self.count(), *([f"{failed} failed"] if failed else [])]
         parts += ["starting" if left is None else f"{minutes(left)} left"]
-        steps = (
-            f"{one.run.name} {steps_in(self.latest.get(one.run.name))}/{one.run.config.run.steps}"
-            for one in self.running
-        )
-        return "; ".join([", ".join(parts), *steps])
+        return "; ".join([", ".join(parts), *map(steps_of, self.running)])
 
     def line(self, attempt: Attempt) -> str:
         """What became of a run."""
@@ -143,3 +139,8 @@ class Progress:
 def steps_in(metrics: dict[str, Any] | None) -> int:
     """Training steps that a run has reported."""
     return int(metrics["step"]) + 1 if metrics else 0
+
+
+def steps_of(attempt: Attempt) -> str:
+    """A running process's run, with the steps that it has made of all."""
+    return f"{attempt.run.name} {steps_in(latest_metrics(attempt.run.folder))}/{attempt.run.config.run.steps}"

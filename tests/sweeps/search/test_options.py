@@ -12,6 +12,7 @@ from sweeps.search.spec import Search, check_same
 from sweeps.workers.estimate import guessed_seconds, most_tokens
 from tests.sweeps.search.searching import started
 
+
 def asked(*flags: str) -> Search:
     """The search of these flags, as the command line reads them."""
     parser = OneLineParser(allow_abbrev=False)
