@@ -45,7 +45,7 @@ def beside_published(peer: Callable[..., Tensor], length: int, rounds: int, devi
     log_ratio = (0.1 * torch.randn(SEQUENCES, length, generator=generator)).to(device)
     mask = torch.ones_like(log_ratio, dtype=torch.bool)
     expected = future_kl(log_ratio.double(), mask, DECAY_RATE, DELTA)
-    calls = {
+    calls: dict[str, Callable[[], Tensor]] = {
         "ours": lambda: future_kl(log_ratio, mask, DECAY_RATE, DELTA),
         "peer": lambda: peer(log_ratio, mask, DECAY_RATE, DELTA),
     }
