@@ -18,11 +18,10 @@ from sweeps.workers.sessions import GRACE_S, end_left_behind
 POLL_S = 0.25
 
 
-@dataclass
+@dataclass(eq=False)
 class Slot:
     """A share of this host: CPU threads, or GPUs by UUID."""
 
-    name: str
     gpus: tuple[str, ...] = ()
     attempt: Attempt | None = None
 
@@ -61,7 +60,7 @@ def held_slots(study: Path, groups: Sequence[tuple[str, ...]]) -> Iterator[list[
     """
     end_left_behind(study)
     with ExitStack() as stack:
-        slots = [Slot(f"slot {number}", gpus) for number, gpus in enumerate(groups) if hold(gpus, stack)]
+        slots = [Slot(gpus) for gpus in groups if hold(gpus, stack)]
         if not slots:
             raise UsageError(f"{study}: every GPU is held by another study of this host: wait for it, or stop it")
         yield slots

@@ -111,7 +111,7 @@ def planned(study: Path, model: str, name: str) -> PlannedRun:
 @pytest.mark.train
 @pytest.mark.usefixtures("nvidia_smi")
 def test_a_killed_run_leaves_nothing_and_its_slot_is_used_again(model_folder: str, tmp_path: Path) -> None:
-    used, other = Slot("a", tuple(UUIDS[:2])), Slot("b", tuple(UUIDS[2:4]))
+    used, other = Slot(tuple(UUIDS[:2])), Slot(tuple(UUIDS[2:4]))
     first, beside = (
         slot.start(planned(tmp_path, model_folder, name)) for slot, name in ((used, "one"), (other, "two"))
     )
