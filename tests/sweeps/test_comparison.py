@@ -111,7 +111,6 @@ def test_what_differs_and_the_plan_are_printed_first(compared: Compared) -> None
     first_run = next(place for place, line in enumerate(lines) if "-seed0: " in line)
     assert table < plan < first_run
     assert {"loss_type", "averaging", "dynamic_sampling", "unfilled"} <= set(" ".join(lines[table:plan]).split())
-    assert any(line.startswith("note: a primary claim has 2 seeds an arm") for line in lines[plan:first_run])
 
 
 def test_study_file_follows_the_contract(compared: Compared) -> None:
