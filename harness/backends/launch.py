@@ -31,14 +31,14 @@ def launch(config: Config, words: list[str]) -> None:
     fault = None
     try:
         with stop_requests() as requested:
-            agent = make_agent(config.backend.nproc, words, folder, requested)
+            agent = make_agent(config.backend.nproc, words, folder, config.backend.phase_deadline_s, requested)
             kills = memory_kills()
             try:
                 failures = agent.run().failures
             finally:
                 agent.send(signal.SIGKILL)  # to processes that the ranks started and left running
         if failures:
-            endings = [ending_of(rank, one, folder) for rank, one in failures.items()]
+            endings = [ending_of(rank, one, folder, one.pid in agent.stopped) for rank, one in failures.items()]
             fault = first_fault(endings, memory_kills() > kills, requested())
             raise fault
     finally:
@@ -53,6 +53,7 @@ class Ending:
     rank: int
     code: int  # exit code; below 0, the number of the signal that killed it
     time: int  # Unix time at which it failed
+    was_stopped: bool  # the agent killed it because it was suspended
     phase: str
     log: Path
     text: str  # content of the log
@@ -68,6 +69,8 @@ class Ending:
     @property
     def hung(self) -> str | None:
         """How long the rank made no progress, and where, if it was ended because it hung; else None."""
+        if self.was_stopped:
+            return "half of --phase_deadline_s because a signal had stopped it"
         _, timeout, dump = self.text.rpartition("Timeout (")
         if not timeout or self.code != 1:
             return None
@@ -76,19 +79,19 @@ class Ending:
         return f"{dump.partition(')')[0]} ({ours})"
 
 
-def ending_of(rank: int, failure: Any, folder: Path) -> Ending:
+def ending_of(rank: int, failure: Any, folder: Path, was_stopped: bool) -> Ending:
     """Collect an ending from torch's ProcessFailure and the rank's files."""
     own = next(folder.glob(f"*/*/{rank}"))
     log, phase = own / "stderr.log", own / PHASE
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     named = phase.read_text(encoding="utf-8") if phase.is_file() else "start"
     reason = (own / REASON).read_text(encoding="utf-8").strip() if (own / REASON).is_file() else None
-    return Ending(rank, failure.exitcode, failure.timestamp, named, log, text, reason)
+    return Ending(rank, failure.exitcode, failure.timestamp, was_stopped, named, log, text, reason)
 
 
 def first_fault(endings: list[Ending], is_memory: bool, requested: str | None) -> RanksFailed:
     """The failure that caused the others: a rank that hung, else the first that was not a victim of another rank."""
-    first = min(endings, key=lambda one: (not one.hung, one.code in VICTIMS, one.time, one.rank))
+    first = min(endings, key=lambda one: (not one.was_stopped, not one.hung, one.code in VICTIMS, one.time, one.rank))
     where, code = f"rank {first.rank} in phase {first.phase}", first.code
     if first.hung:
         log = f"; its log: {first.log}" if first.text else ""

@@ -18,7 +18,7 @@ from pydantic_core import to_json
 from torch import Tensor, distributed
 
 from harness.backends.phases import waiting
-from harness.backends.rendezvous import listen_on_loopback, meet, own_place
+from harness.backends.rendezvous import choose_interfaces, meet, own_place
 from harness.console import be_silent
 from harness.errors import HarnessError, PeerLost, first_line
 
@@ -137,7 +137,7 @@ def connect(timeout: timedelta) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store = meet(place)
     store.set_timeout(timeout)
-    listen_on_loopback(place)
+    choose_interfaces(place)
     distributed.init_process_group(backend, store=store, rank=place.rank, world_size=place.world, timeout=timeout)
 
 

@@ -1,8 +1,8 @@
 """How the ranks of a run find each other, without listening on more network interfaces than necessary.
 
 They meet through a file, or through the store of the user's torchrun. On a single host gloo and NCCL listen on the
-loopback interface; on several hosts they choose for themselves. GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME take
-precedence.
+loopback interface. On several hosts gloo listens on the interface that reaches MASTER_ADDR. GLOO_SOCKET_IFNAME and
+NCCL_SOCKET_IFNAME take precedence.
 """
 
 import ipaddress
@@ -28,6 +28,7 @@ class Place:
 
     rank: int
     world: int  # number of ranks
+    address: str  # of rank 0's host
     is_one_host: bool  # whether all ranks are on this host
 
 
@@ -43,7 +44,7 @@ def own_place() -> Place:
             "ranks with torchrun, or unset RANK and WORLD_SIZE and let --nproc start them"
         )
     address = os.environ.get("MASTER_ADDR", LOOPBACK)
-    return Place(rank, world, is_one_host=local == world or is_loopback(address))
+    return Place(rank, world, address, is_one_host=local == world or is_loopback(address))
 
 
 def meet(place: Place) -> Store:
@@ -65,13 +66,31 @@ def is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
-def listen_on_loopback(place: Place) -> None:
-    """Make gloo and NCCL listen on the loopback interface only, if all ranks are on one host."""
-    if place.is_one_host:
-        interfaces = psutil.net_if_addrs().items()
-        name = next(name for name, found in interfaces if LOOPBACK in [one.address for one in found])
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+def choose_interfaces(place: Place) -> None:
+    """Make gloo, and on a single host NCCL, listen on one interface only: loopback, or the one towards MASTER_ADDR."""
+    name = interface_to(LOOPBACK if place.is_one_host else place.address)
+    if name is None:
+        return
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+    if place.is_one_host:  # between hosts NCCL should be free to use several interfaces
         os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={name}")  # "=": an exact name, not a prefix
+
+
+def interface_to(host: str) -> str | None:
+    """The network interface from which the host is reached; None if there is no route."""
+    for family, *_, address in socket.getaddrinfo(host, 1, type=socket.SOCK_DGRAM):
+        if is_loopback(str(address[0])) and not is_loopback(host):
+            continue  # on the host itself its own name may resolve to 127.0.1.1
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(address)  # on a datagram socket this looks up the route and sends nothing
+            except OSError:
+                continue
+            own = str(probe.getsockname()[0])
+        for name, found in psutil.net_if_addrs().items():
+            if own in [one.address for one in found]:
+                return str(name)
+    return None
 
 
 def free_port() -> int:

@@ -38,9 +38,8 @@ def started(arguments: list[str]) -> subprocess.Popen[str]:
 
 
 def ranks_of(launcher: int) -> dict[str, psutil.Process]:
-    """The launcher's processes by rank; one that it has only just forked has no rank yet."""
-    children = {child.environ().get("RANK"): child for child in psutil.Process(launcher).children()}
-    return {rank: child for rank, child in children.items() if rank is not None}
+    """The launcher's processes by rank."""
+    return {child.environ()["RANK"]: child for child in psutil.Process(launcher).children()}
 
 
 def only_line(errors: str) -> str:
@@ -124,7 +123,7 @@ def test_a_killed_launcher_leaves_nothing(model_folder: str, tmp_path: Path) -> 
         ("unable", 1, "rank 1: unable to go on: raise --lr"),
         ("surprised", 1, "rank 1 in phase update failed: ValueError: surprised; its log: "),
         ("hangs", 1, f"rank 1 in phase update showed no progress for 0:00:{DEADLINE_S:.0f} (File "),
-        ("suspended", 137, "rank 1 in phase update was killed by SIGKILL"),
+        ("stopped", 1, "rank 1 in phase update showed no progress for half of --phase_deadline_s because a signal"),
     ],
 )
 def test_the_rank_that_failed_is_named(fault: str, code: int, words: str, tmp_path: Path) -> None:
@@ -151,7 +150,7 @@ def ending(folder: Path, rank: int, code: int, stderr: str) -> Ending:
     own = folder / "run" / "attempt_0" / str(rank)
     own.mkdir(parents=True)
     (own / "stderr.log").write_text(stderr, encoding="utf-8")
-    return ending_of(rank, ProcessFailure(rank, 1, code, "none"), folder)
+    return ending_of(rank, ProcessFailure(rank, 1, code, "none"), folder, was_stopped=False)
 
 
 def test_the_fault_that_is_named_is_the_first_ranks_own(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from harness.algorithm.correction import SamplerGap
 from harness.algorithm.loss_metrics import ByResponse
 from harness.algorithm.placebo import SentRow
 from harness.backends.ranks import read
-from harness.backends.rendezvous import Place, listen_on_loopback
+from harness.backends.rendezvous import Place, choose_interfaces
 from harness.errors import HarnessError
 from harness.model.policy import Policy
 from harness.rollouts.collect import Group
@@ -59,14 +59,11 @@ def test_what_has_another_type_is_refused_in_a_line() -> None:
 
 
 def test_an_interface_that_the_user_names_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(0, 2, is_one_host=True)
+    place = Place(0, 2, "127.0.0.1", is_one_host=True)
     monkeypatch.setattr(os, "environ", {"NCCL_SOCKET_IFNAME": "mine"})
-    listen_on_loopback(place)
+    choose_interfaces(place)
     assert os.environ["GLOO_SOCKET_IFNAME"] in ("lo", "lo0")
     assert os.environ["NCCL_SOCKET_IFNAME"] == "mine"
     monkeypatch.setattr(os, "environ", {"GLOO_SOCKET_IFNAME": "mine"})
-    listen_on_loopback(place)
+    choose_interfaces(place)
     assert os.environ == {"GLOO_SOCKET_IFNAME": "mine", "NCCL_SOCKET_IFNAME": os.environ["NCCL_SOCKET_IFNAME"]}
-    monkeypatch.setattr(os, "environ", {})
-    listen_on_loopback(Place(0, 2, is_one_host=False))
-    assert os.environ == {}
