@@ -29,8 +29,6 @@ TRACKING = $(if $(TRACKING_URI),--tracking_uri $(TRACKING_URI))
 
 AXIS ?=
 DEVICE ?= cpu
-# Packages whose own functions the benchmarks time; nothing else here imports them.
-PEERS = .peers
 
 # vLLM pins packages otherwise than pyproject.toml does: what the harness needs beside it comes unpinned.
 VLLM_VENV = .venv-vllm
@@ -155,19 +153,14 @@ $(TRL_VENV)/.ready $(VERL_VENV)/.ready: pyproject.toml
 mutants: $(READY)
 	@$(PY) -m tests.losses.mutants
 
-# Speed and memory of training steps, sampling, losses and reports beside TRL, transformers, ms-swift and the machine's
+# Speed and memory of training steps, sampling and losses beside TRL, transformers, the paper's algorithm and the machine's
 # limit: about 20 minutes on two quiet cores, then docs/speed.md from it. make bench DEVICE=cuda on a GPU.
-bench: $(READY) $(PEERS) $(if $(filter cpu,$(DEVICE)),$(TRL_VENV)/.ready)
-	@PYTHONPATH=$(PEERS) $(PY) -m benchmarks --device $(DEVICE) --save && $(PY) -m benchmarks.page
+bench: $(READY) $(if $(filter cpu,$(DEVICE)),$(TRL_VENV)/.ready)
+	@$(PY) -m benchmarks --device $(DEVICE) --save
 
 # Whether intervals, tests and power hold what they promise, by simulation: half a minute.
 bench-statistics: $(READY)
 	@$(PY) -m tests.analysis.statistics.coverage --save
-
-# Only the source of ms-swift is read, so it comes without the hundred packages that it declares.
-$(PEERS):
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --target $@ ms-swift==4.6.0 || \
-	  { rm -rf $@; echo "note: ms-swift could not be installed: the benchmarks run without it"; }
 
 # Format, lint, strict types, import contracts, fast tests.
 check: lint
@@ -181,4 +174,4 @@ format: $(READY)
 
 # Removes what setup made. What runs/ holds is yours and stays.
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) $(TRL_VENV) $(VERL_VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(TRL_VENV) $(VERL_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

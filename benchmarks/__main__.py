@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks import gpu, logprobs, losses, reports, sampling
-from benchmarks.frame import LOAD, Row, save, table
+from benchmarks import gpu, logprobs, losses, sampling
+from benchmarks.frame import LOAD, ROOT, Row, save, table
+from benchmarks.page import page
 from benchmarks.step import report as step
 from harness.backends.torch_setup import keep_freed_memory
 from harness.cli.parser import OneLineParser, run_command
@@ -20,7 +21,6 @@ PARTS: dict[str, dict[str, Part]] = {
         "sampling": sampling.rows,
         "losses": lambda: losses.rows("cpu"),
         "logprobs": logprobs.rows,
-        "reports": reports.rows,
     },
     "cuda": {"losses": lambda: losses.rows("cuda"), "gpu": gpu.rows},
 }
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     names = "; ".join(f"{', '.join(parts)} on {device}" for device, parts in PARTS.items())
     parser.add_argument("parts", nargs="*", metavar="part", help=f"{names} (default: all)")
     parser.add_argument("--device", choices=list(PARTS), default="cpu")
-    parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results")
+    parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results and docs/speed.md")
     options = parser.parse_args(arguments)
     parts = PARTS[options.device]
     unknown = [part for part in options.parts if part not in parts]
@@ -52,7 +52,9 @@ def main(arguments: list[str]) -> None:
         found[part] = list(parts[part]())
         print(f"\n{table(found[part])}\n", flush=True)
     if options.save:
-        print(f"saved: {save(found, options.device)}")
+        record = save(found, options.device)
+        (ROOT / "docs" / "speed.md").write_text(page(record), encoding="utf-8")
+        print(f"saved: docs/speed.md, benchmarks/results/{record.name}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from harness.errors import UsageError
+from harness.run.environment import cpu_name
 
 LOAD = os.getloadavg()[0]  # of the machine, before anything was measured
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +28,7 @@ HEADER = ("figure", "ours", "peer", "limit", "unit", "times the peer", "share of
 class Row:
     """One figure, and where there are such, that of a peer and the limit that hardware or mathematics sets.
 
-    `target` is the least that `ratio` may be; without a peer, the least that ours may be, or of a cost the most.
+    `target` is the least that `ratio` may be.
     """
 
     figure: str
@@ -56,18 +57,15 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Whether the target is met."""
-        if self.target is None:
+        """Whether the target is met; nothing without one."""
+        if self.target is None or self.ratio is None:
             return ""
-        if self.ratio is None and self.is_cost:
-            return "met" if self.ours <= self.target else "NOT MET"
-        return "met" if (self.ours if self.ratio is None else self.ratio) >= self.target else "NOT MET"
+        return "met" if self.ratio >= self.target else "NOT MET"
 
     def cells(self) -> tuple[str, ...]:
         """The row under HEADER."""
         numbers = map(significant, (self.ours, self.peer, self.limit))
-        bound = "at most" if self.is_cost and self.peer is None else "at least"
-        target = "" if self.target is None else f"{bound} {self.target:,g}: {self.verdict}"
+        target = f"at least {self.target:,g}: {self.verdict}" if self.verdict else ""
         return (self.figure, *numbers, self.unit, significant(self.ratio), significant(self.share), target)
 
 
@@ -104,15 +102,15 @@ class Record:
         return [row for rows in self.parts.values() for row in rows]
 
 
-def save(parts: Mapping[str, Sequence[Row]], device: str) -> Path:
-    """The file in benchmarks/results, named by the device, that the rows and the machine were written to."""
+def save(parts: Mapping[str, Sequence[Row]], device: str) -> Record:
+    """The record of the rows and the machine, written to a file in benchmarks/results that is named by the device."""
     about = machine(device)
     name = "".join(c if c.isalnum() else "-" for c in str(about["device"]).lower()).strip("-")
     path = RESULTS / f"speed-{name}.json"
     path.parent.mkdir(exist_ok=True)
     kept = {part: [asdict(row) for row in rows] for part, rows in parts.items() if rows}
     path.write_text(json.dumps({"machine": about, "parts": kept}, indent=1) + "\n", encoding="utf-8")
-    return path
+    return read(path)
 
 
 def read(path: Path) -> Record:
@@ -125,21 +123,13 @@ def read(path: Path) -> Record:
         raise UsageError(f"expected a record of make bench, got {path}: {error!r}: run make bench") from None
 
 
-def newest() -> Record:
-    """What was measured last. Raises UsageError where nothing was."""
-    records = [read(path) for path in RESULTS.glob("speed-*.json")]
-    if not records:
-        raise UsageError(f"expected a record {RESULTS}/speed-*.json, found none: run make bench")
-    return max(records, key=lambda record: (record.machine["measured_at"], record.name))
-
-
 def machine(device: str) -> dict[str, object]:
     """The hardware and versions that the figures belong to, and the commit."""
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     described = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False)
     trl = importlib.metadata.distributions(name="trl", path=[str(path) for path in TRL.glob("lib/*/site-packages")])
     return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "load_at_start": LOAD,
@@ -153,11 +143,3 @@ def machine(device: str) -> dict[str, object]:
         "measured_at": datetime.now().isoformat(timespec="minutes"),
         "command": " ".join(["python", *sys.orig_argv[1:]]),
     }
-
-
-def processor() -> str:
-    """Its name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

@@ -9,10 +9,9 @@ from harness.config.schedule import evaluation_answers
 from harness.config.schema import LOSS_TYPES, OWN_PREFIXES, Config, is_anothers, section_of
 from harness.errors import REASON_FILE, HarnessError, UsageError, memory_kills
 from harness.files import write_json, write_table
-from harness.run.folder import CHECKPOINTS, cache_folder
+from harness.run.folder import cache_folder
 
 __all__ = [
-    "CHECKPOINTS",
     "LOSS_TYPES",
     "OWN_PREFIXES",
     "REASON_FILE",

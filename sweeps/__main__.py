@@ -1,4 +1,4 @@
-"""python -m sweeps compare | ablate | study | search | plan | status | track"""
+"""python -m sweeps compare | ablate | study | search | plan | track"""
 
 import argparse
 import sys
@@ -7,7 +7,6 @@ from typing import Any
 from harness import OneLineParser, add_setting_flags, run_command
 from sweeps.comparison import compare_command, study_command
 from sweeps.search.options import add_search_flags
-from sweeps.status import status_command
 from sweeps.study.claims import add_claims
 from sweeps.tracking.log import add_track, add_tracking_uri
 
@@ -17,7 +16,7 @@ USAGE = "%(prog)s [--setting value ...]"
 def main(arguments: list[str]) -> None:
     """Hand the arguments to the command they name."""
     parser = OneLineParser(allow_abbrev=False, prog="python -m sweeps", description="Many training runs.")
-    names = "compare | ablate | study | search | plan | status | track"
+    names = "compare | ablate | study | search | plan | track"
     subparsers = parser.add_subparsers(dest="command", required=True, metavar=names)
     add_compare(subparsers, "compare", "train arms x seeds under one family's rules", CONTROLLED)
     add_compare(subparsers, "ablate", "GRPO turned into DAPO into FIPO, one switch at a time", LADDER)
@@ -27,9 +26,6 @@ def main(arguments: list[str]) -> None:
     for command, start in ((search, "search_command"), (plan, "plan_command")):
         add_search_flags(command)
         command.set_defaults(start=lambda options, start=start: search_module(start, options))
-    status = subparsers.add_parser("status", allow_abbrev=False, help="what a study has done and is doing")
-    status.add_argument("study", metavar="STUDY", help="a search's or comparison's folder")
-    status.set_defaults(start=status_command)
     add_track(subparsers)
     options = parser.parse_args(arguments)
     options.start(options)

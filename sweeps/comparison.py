@@ -17,7 +17,7 @@ from rich.console import Console
 from harness import Config, HarnessError, UsageError, settings_in
 from sweeps.study.arms import Arm, Family, arms_of, check_differences, differences_between, load_family
 from sweeps.study.blocks import cells_of, check_same_design, description, load_design
-from sweeps.study.claims import check_claims, few_seeds, fixed_claims
+from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
 from sweeps.study.tables import blocks_table, differences_table
 from sweeps.tracking.log import tracked
@@ -128,8 +128,6 @@ def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int, c
     steps = runs[0].config.run.steps if runs else 0
     console.print(f"1. warm start of the model: about {minutes(WARM_START_S)}, or nothing where it is cached")
     console.print(f"2. training: {len(runs)} runs of {steps} steps{skipped}, {slots} at a time: {time_s}")
-    if comparison.claims and (note := few_seeds(comparison.study, arms, comparison.design)):
-        console.print(note)
 
 
 def preset_of(family: Family, asked: str) -> str:

@@ -1,4 +1,4 @@
-"""Finds where two runs diverge: the first step and quantity that differ, in causal order, and the likely cause.
+"""Finds where two runs diverge: the first step and quantity that differ, in causal order.
 
 At each step the weights determine rollouts and evaluations; rollouts determine rewards, advantages and updates; updates
 determine the next weights. After the first differing token everything differs, so nothing is claimed about later steps.
@@ -12,28 +12,22 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from harness.config.differences import settings_that_differ
-from harness.config.resolve import tree_of
 from harness.errors import as_usage_error
-from harness.run.environment import differing
 from harness.run.history import History, Row
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A recorded quantity, and what it depends on besides earlier quantities. Names are separated by spaces."""
+    """A recorded quantity, and the columns of the table that record it, separated by spaces."""
 
     name: str
-    columns: str = ""  # columns of the table that record it
-    stream: str | None = None  # the random stream, keyed by the seed, that it is drawn from
-    settings: str = ""  # settings that it depends on
-    is_learned: bool = False  # also depends on the settings of loss and optimizer
+    columns: str = ""
 
     def compare(self, step: int, a: Sequence[Row], b: Sequence[Row]) -> "Iterator[Divergence]":
         """Yield a divergence if the rows differ in these columns."""
         columns = self.columns.split()
         if pair := first_row(a, b, columns):
-            yield Divergence(step, self, row_detail(pair, columns))
+            yield Divergence(step, self.name, row_detail(pair, columns))
 
 
 @dataclass(frozen=True)
@@ -41,37 +35,19 @@ class Divergence:
     """The first difference between two runs."""
 
     step: int | None  # None: after the last step
-    quantity: Quantity
+    quantity: str
     detail: str
 
 
 SAMPLED = (
-    Quantity(
-        "prompts",
-        "round prompt_id sample prompt target",
-        "data",
-        "task prompts_per_step group_size dynamic_sampling max_sampling_rounds",
-    ),
-    Quantity(
-        "tokens",
-        "tokens text response_tokens truncated",
-        "rollout",
-        "temperature max_response_tokens model model_revision model_seed dtype threads",
-    ),
-    Quantity("rewards", "correct outcome reward", "random reward", "control overlong_buffer overlong_factor"),
+    Quantity("prompts", "round prompt_id sample prompt target"),
+    Quantity("tokens", "tokens text response_tokens truncated"),
+    Quantity("rewards", "correct outcome reward"),
 )
-ADVANTAGES = Quantity("advantages", "trained advantage", None, "advantage_scale advantage_std_eps unfilled")
-OLD_LOGPROBS = Quantity("old log-probabilities", "old_logprobs", None, "micro_batch_size minibatches dtype threads")
-EVALUATION = Quantity(
-    "evaluation",
-    "prompt_id sample text answer correct outcome response_tokens truncated",
-    "eval",
-    "eval_prompts eval_samples final_evaluations final_eval_samples eval_temperature eval_top_p eval_every steps",
-)
-WEIGHTS = Quantity("influence weights", "influence_weight", is_learned=True)
-UPDATES = Quantity("updates", is_learned=True)
-TOKENS = Quantity("tokens at the last update", "position log_ratio future_kl influence_weight", is_learned=True)
-FINAL_WEIGHTS = Quantity("final weights", is_learned=True)
+ADVANTAGES = Quantity("advantages", "trained advantage")
+EVALUATION = Quantity("evaluation", "prompt_id sample text answer correct outcome response_tokens truncated")
+WEIGHTS = Quantity("influence weights", "influence_weight")
+TOKENS = Quantity("tokens at the last update", "position log_ratio future_kl influence_weight")
 
 
 def first_divergence(ours: History, theirs: History) -> Divergence | None:
@@ -111,10 +87,10 @@ def rollouts_differ(step: int, a: list[Row], b: list[Row]) -> Iterator[Divergenc
         for quantity in SAMPLED:
             yield from quantity.compare(step, ours, theirs)
     yield from ADVANTAGES.compare(step, a, b)
-    if first_row(a, b, [OLD_LOGPROBS.columns]):
+    if first_row(a, b, ["old_logprobs"]):
         found = logprob_agreement(a, b)
         apart = f"up to {found[0]:.3g} apart over {found[1]:,} tokens" if found else "only one run has them"
-        yield Divergence(step, OLD_LOGPROBS, apart)
+        yield Divergence(step, "old log-probabilities", apart)
 
 
 def metrics_differ(step: int, line: Row, other: Row) -> Iterator[Divergence]:
@@ -122,7 +98,7 @@ def metrics_differ(step: int, line: Row, other: Row) -> Iterator[Divergence]:
     keys = [key for key in line if key in other and not key.startswith("time/") and not same(line[key], other[key])]
     if keys:
         values = f"{shown(line[keys[0]])} and {shown(other[keys[0]])}"
-        yield Divergence(step, UPDATES, f"{keys[0]} {values}, {len(keys)} metrics in all")
+        yield Divergence(step, "updates", f"{keys[0]} {values}, {len(keys)} metrics in all")
 
 
 def weights_differ(ours: History, theirs: History) -> Divergence | None:
@@ -140,20 +116,18 @@ def weights_differ(ours: History, theirs: History) -> Divergence | None:
     a, b = loaded
     for name in sorted({**a, **b}):
         if name not in a or name not in b or a[name].shape != b[name].shape:
-            return Divergence(None, FINAL_WEIGHTS, f"{name} is not in both with the same shape")
+            return Divergence(None, "final weights", f"{name} is not in both with the same shape")
         if not torch.equal(*(each[name].reshape(-1).view(torch.uint8) for each in (a, b))):
             largest = float((a[name].double() - b[name].double()).abs().max())
-            return Divergence(None, FINAL_WEIGHTS, f"{name} differs by up to {largest:.3g}")
+            return Divergence(None, "final weights", f"{name} differs by up to {largest:.3g}")
     return None
 
 
 def explained(ours: History, theirs: History, divergence: Divergence) -> list[str]:
-    """Lines that say where two runs diverge, and why."""
+    """Lines that say where two runs diverge, and how far log-probabilities agree there."""
     step = divergence.step
     where = "after the last step" if step is None else f"step {step}"
-    reasons = list(causes(ours, theirs, divergence.quantity)) or suspects(ours, theirs)
-    lines = [f"first difference: {where}, {divergence.quantity.name}: {divergence.detail}"]
-    lines += [f"  from {reason}" for reason in reasons]
+    lines = [f"first difference: {where}, {divergence.quantity}: {divergence.detail}"]
     rollouts = both(ours, theirs, "rollouts", step) if step is not None else None
     if rollouts and (found := logprob_agreement(*rollouts)):
         lines.append(
@@ -161,27 +135,6 @@ def explained(ours: History, theirs: History, divergence: Divergence) -> list[st
             f"within {found[0]:.3g} over {found[1]:,} tokens"
         )
     return [*lines, "nothing is claimed about what comes after it"]
-
-
-def causes(ours: History, theirs: History, quantity: Quantity) -> Iterator[str]:
-    """The inputs of a quantity that differ: its random stream, its settings, the initial weights."""
-    settings, tree = settings_that_differ(ours.config, theirs.config), tree_of(ours.config)
-    if quantity.stream and (seeds := settings.get("seed")):
-        yield f"the random stream (seed, {quantity.stream!r}, ...): seeds {seeds[0]} and {seeds[1]}"
-    learning = {*tree["loss"], *tree["optimizer"], "control"} if quantity.is_learned else set()
-    for flag, (mine, other) in settings.items():
-        if flag in learning | {*quantity.settings.split()}:
-            yield f"the setting --{flag}: {mine} and {other}"
-    if "model_sha256" in differing(ours.environment, theirs.environment):
-        yield "the initial weights"
-
-
-def suspects(ours: History, theirs: History) -> list[str]:
-    """Every setting and part of the environment that differs, for when none of the quantity's known inputs does."""
-    settings = {f"--{flag}": pair for flag, pair in settings_that_differ(ours.config, theirs.config).items()}
-    differences = settings | differing(ours.environment, theirs.environment)
-    found = [f"{name}: {shown(mine)} and {shown(other)}" for name, (mine, other) in differences.items()]
-    return found or ["no recorded setting, random stream or part of the environment"]
 
 
 def agreement(ours: History, theirs: History, steps: int) -> list[str]:

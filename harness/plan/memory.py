@@ -1,9 +1,9 @@
 """Estimates a rank's GPU memory by phase. A phase's peak is the largest of several moments, each a sum of parts.
 
 The activations follow transformers' modeling_qwen2.py, model/packing.py and model/logprobs.py;
-tests/harness/plan/test_activations.py compares them, to the byte, with what autograd saves on a CPU. On a GPU float32
-attention repeats keys and values for every query head. Left out: fragmentation, padding of sums, padding of texts of
-different length (at most a tenth more cells than tokens), and the mask of a sliding window.
+tests/harness/plan/test_peaks.py compares the peaks with those of live tensors on a CPU. On a GPU float32 attention
+repeats keys and values for every query head. Left out: fragmentation, whatever is small beside a layer's activations,
+padding of texts of different length (at most a tenth more cells than tokens), and the mask of a sliding window.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,11 @@ LIVE_PARAMETERS = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters, and i
 # (probabilities, sorted, order, mask of the rest, zeros, masked, scattered), without the sort's own workspace.
 SAMPLER_BYTES, NUCLEUS_BYTES = 16, 49
 
-Parts = dict[str, int]  # bytes by name
+Parts = dict[str, int]  # bytes by name, one of PARTS
+PARTS = (
+    *("weights", "gradients", "optimizer", "DeepSpeed's buffers", "reference policy", "activations", "logits and head"),
+    *("engine's weights", "KV cache", "engine's work", "optimizer's work", "CUDA context"),
+)
 
 
 @dataclass(frozen=True)
@@ -37,28 +41,19 @@ class Moment:
 class Pass:
     """Activation bytes of the largest micro-batch: texts of full length, each with its own prompt."""
 
-    def __init__(self, job: Job, is_on_gpu: bool = True) -> None:
+    def __init__(self, job: Job) -> None:
         shape, w, rank, tokens = job.shape, job.width, job.config.model.lora_rank, job.micro_batch_tokens
         is_checkpointed = job.config.model.gradient_checkpointing
-        texts = -(-tokens // job.full_tokens)
         responses = -(-tokens * job.longest_response // job.full_tokens)  # response tokens among them
-
-        # Kept from the forward to the backward pass: each layer's activations, or with checkpointing only its input.
-        self.layer = tokens * layer_bytes(job, texts, is_on_gpu)
-        # Shared by all layers: cosines and sines of the positions and, with several texts, the gather indices.
-        self.shared = tokens * (2 * w * shape.head_dim + 16 * (texts > 1))
-        # Before and after the layers: token ids and the last norm; the head's input, index, normaliser and mask.
-        norm = 4 * shape.hidden + 4 + (0 if rank else w * shape.hidden)
-        self.ends = tokens * (8 + norm) + responses * (w * shape.hidden + 13) + self.shared
-        # Nothing is trained before the first adapter, so the first norm keeps nothing.
-        first_norm = tokens * (4 * shape.hidden + 4) if rank else 0
-        inputs = shape.layers * tokens * w * shape.hidden
-        self.kept = self.ends + (inputs if is_checkpointed else shape.layers * self.layer - first_norm)
-
+        # Kept from the forward to the backward pass: each layer's activations, or with checkpointing only its input;
+        # and behind the layers the last norm and the head's input.
+        layer = tokens * layer_bytes(job)
+        each = tokens * w * shape.hidden if is_checkpointed else layer
+        self.kept = shape.layers * each + tokens * (4 + 2 * w) * shape.hidden
         # A layer's backward pass also needs recomputed activations, gradients of gate and up, and two gradients of the
         # residual stream; with adapters on a bfloat16 model these are in float32.
         in_flight = tokens * (8 if rank and w == 2 else 2 * w) * (shape.intermediate + shape.hidden)
-        self.layer_work = in_flight + (self.layer if is_checkpointed else 0)
+        self.layer_work = in_flight + (layer if is_checkpointed else 0)
         # The head's backward pass needs float32 copies of head and gradient, and two chunks of logits; forward three.
         chunk = min(CHUNK_BYTES, 4 * responses * shape.vocabulary)
         copy, gradient = (4, 6) if w == 2 else (0, 4)
@@ -66,34 +61,28 @@ class Pass:
         self.head_forward = copy * shape.embedding + 3 * chunk
 
 
-def layer_bytes(job: Job, texts: int, is_on_gpu: bool) -> int:
-    """Bytes per token that a layer keeps for its backward pass.
+def layer_bytes(job: Job) -> int:
+    """Bytes per token that a layer keeps for its backward pass, within a few percent.
 
-    For the two norms: inputs, normalised states, roots and outputs. For attention: queries, keys, values and the output
-    (twice if several texts are gathered back). For the MLP: gate, silu(gate), up and their product. Frozen weights need
-    neither inputs nor normalised states, but each adapter keeps its input in float32 and `rank` numbers.
+    For the two norms: inputs, normalised states and outputs. For attention: queries, keys, values and output. For the
+    MLP: gate, silu(gate), up and their product. Frozen weights need neither inputs nor normalised states, but each
+    adapter keeps its input in float32.
     """
-    shape, w, rank = job.shape, job.width, job.config.model.lora_rank
-    is_copied = texts > 1 and not (rank and w == 2)
-    key = shape.query if w == 4 and is_on_gpu else shape.key
-    attention = w * ((2 + is_copied) * shape.query + 2 * key) + 4 * shape.heads
-    if not rank:
-        return (8 + 4 * w) * shape.hidden + 8 + attention + 4 * w * shape.intermediate
+    shape, w = job.shape, job.width
+    key = shape.query if w == 4 else shape.key
+    attention = w * (2 * shape.query + 2 * key)
+    if not job.config.model.lora_rank:
+        return (8 + 4 * w) * shape.hidden + attention + 4 * w * shape.intermediate
     # In float32 query, key and value share one input, so do gate and up, and the output map's is attention's output.
     shared = 2 * shape.hidden + shape.intermediate
     inputs = shared if w == 4 else sum(width for width, _ in shape.linears)
-    return 8 * shape.hidden + 8 + attention + 3 * w * shape.intermediate + 4 * (inputs + rank * len(shape.linears))
+    return 8 * shape.hidden + attention + 3 * w * shape.intermediate + 4 * inputs
 
 
 def peaks(job: Job) -> dict[str, Moment]:
     """The largest moment of each phase."""
     phases = {"start": start(job), "rollout": rollout(job), "trainer": trainer(job)}
     return {name: max(moments, key=lambda moment: moment.total) for name, moments in phases.items()}
-
-
-def fits(job: Job) -> bool:
-    """Whether every phase fits into memory, and vLLM's cache holds at least one response of full length."""
-    return all(moment.total <= job.gpu.memory for moment in peaks(job).values()) and responses_at_once(job) >= 1
 
 
 def held(job: Job) -> Parts:

@@ -1,16 +1,13 @@
-"""Formats a plan as text: memory per GPU by part, cost of a step and of the run, and what does not fit."""
+"""Formats a plan as text: memory per GPU by part, cost of a step and of the run, and whether it fits."""
 
 import textwrap
-from collections import defaultdict
 from collections.abc import Iterator
 
 from harness.plan.cost import LAUNCH_S, Assumptions, Work, step_work
 from harness.plan.job import GIB, Job
-from harness.plan.memory import CONTEXT, Moment, Parts, fits, peaks, responses_at_once
+from harness.plan.memory import CONTEXT, PARTS, peaks, responses_at_once
 
 WIDTH = 110
-BAR = 30  # characters that stand for the GPU's whole memory
-TIGHT = 0.9  # share of the memory above which fragmentation may use up the rest
 
 
 def plan_text(job: Job, given: Assumptions, name: str) -> str:
@@ -33,7 +30,7 @@ def head(job: Job, name: str) -> str:
 
 
 def memory_text(job: Job) -> str:
-    """A table with a row per part and a column per phase (at its peak), and a bar per phase."""
+    """A table with a row per part and a column per phase at its peak, then which moment each peak is."""
     phases = peaks(job)
     is_small = all(moment.total - CONTEXT < GIB for moment in phases.values())
     unit, name = (2**20, "MiB") if is_small else (GIB, "GiB")
@@ -42,18 +39,12 @@ def memory_text(job: Job) -> str:
         return f"  {part:<20}" + "".join(f"{size / unit:>10.2f}" for size in sizes)
 
     lines = [f"Memory per GPU, {name}   " + "".join(f"{name:>10}" for name in phases)]
-    rows = {part: [moment.parts.get(part, 0) for moment in phases.values()] for part in levers(job)}
+    rows = {part: [moment.parts.get(part, 0) for moment in phases.values()] for part in PARTS}
     lines += [row(part, sizes) for part, sizes in rows.items() if any(sizes)]
     lines.append(row("together", [moment.total for moment in phases.values()]))
-    return "\n".join(lines + [bar(name, moment, job) for name, moment in phases.items()])
-
-
-def bar(name: str, moment: Moment, job: Job) -> str:
-    """A bar that shows how much of the GPU's memory a phase needs at its peak, and at which moment."""
-    share = moment.total / job.gpu.memory
-    drawn = ("#" * min(BAR, round(BAR * share))).ljust(BAR, ".")
-    said = "DOES NOT FIT" if share > 1 else "tight" if share > TIGHT else "fits"
-    return f"{name:<8}[{drawn}] {share:>4.0%} {said}: {moment.when}"
+    shares = "".join(f"{moment.total / job.gpu.memory:>10.0%}" for moment in phases.values())
+    lines.append(f"  {'of the GPU':<20}{shares}")
+    return "\n".join([*lines, *(f"  peak of {name}: {moment.when}" for name, moment in phases.items())])
 
 
 def rollout_text(job: Job) -> str:
@@ -106,11 +97,9 @@ def assumptions_text(job: Job, given: Assumptions) -> str:
 
 
 def verdict(job: Job) -> str:
-    """Whether the run fits; if not, by how much, and which two settings matter most."""
-    if fits(job):
-        return "Fits."
-    lines = [f"Does not fit: {'; '.join(shortages(job))}.", f"What matters most: {what_matters(job)}."]
-    return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in lines)
+    """Whether the run fits, and if not, by how much."""
+    lacking = "; ".join(shortages(job))
+    return textwrap.fill(f"Does not fit: {lacking}." if lacking else "Fits.", WIDTH, subsequent_indent="  ")
 
 
 def shortages(job: Job) -> Iterator[str]:
@@ -121,47 +110,3 @@ def shortages(job: Job) -> Iterator[str]:
             yield f"{name} needs {total:.1f} of {job.gpu.memory_gib:g} GiB, {more:.1f} too much ({moment.when})"
     if responses_at_once(job) < 1:
         yield f"vLLM has room for only {responses_at_once(job):.2f} of a response of full length"
-
-
-def what_matters(job: Job) -> str:
-    """The two settings that affect most of the largest peak, with the parts that each would shrink."""
-    phase, peak = max(peaks(job).items(), key=lambda one: one[1].total)
-    if peak.total <= job.gpu.memory:
-        return "--engine_memory and --max_response_tokens"
-    settings = levers(job)
-    if phase == "start":  # every rank holds the whole policy then, even if it is partitioned later
-        settings |= {"weights": "", "DeepSpeed's buffers": "--zero_stage"}
-    by_setting = defaultdict[str, Parts](dict)
-    for part, size in peak.parts.items():
-        if settings[part] and size:
-            by_setting[settings[part]][part] = size
-    most = sorted(by_setting.items(), key=lambda one: -sum(one[1].values()))[:2]
-    found = (f"{name} ({sum(parts.values()) / GIB:.1f} GiB: {', '.join(parts)})" for name, parts in most)
-    return " and ".join(found) or "the size of --model, which no other setting makes up for"
-
-
-def levers(job: Job) -> dict[str, str]:
-    """The setting that shrinks each part of the memory, in the table's order; "" if it depends only on the model."""
-    optimizer = job.config.optimizer
-    batch = "--micro_batch_size" if optimizer.micro_batch_tokens is None else "--micro_batch_tokens"
-    passes = batch if job.rows > 1 else "--max_response_tokens"
-
-    def spread(stage: int) -> str:
-        if not job.is_deepspeed:
-            return "" if job.config.model.lora_rank else "--lora_rank"
-        return "--zero_stage" if job.zero_stage < stage and job.gpus > 1 else "--offload"
-
-    return {
-        "weights": spread(3) if job.is_deepspeed else "",
-        "gradients": spread(2),
-        "optimizer": spread(1),
-        "DeepSpeed's buffers": "--zero_bucket_size",
-        "reference policy": "--beta",
-        "activations": passes if job.config.model.gradient_checkpointing else "--gradient_checkpointing",
-        "logits and head": "",
-        "engine's weights": "",
-        "KV cache": "--engine_memory" if job.is_vllm else "--engine",
-        "engine's work": "" if job.is_vllm else "--engine",
-        "optimizer's work": spread(1),
-        "CUDA context": "",
-    }

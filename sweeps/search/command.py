@@ -2,7 +2,6 @@
 
 import argparse
 import platform
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,7 +22,7 @@ from sweeps.study.arms import load_family
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked
 from sweeps.tracking.log import tracked
-from sweeps.workers.estimate import Speed, cached, probed
+from sweeps.workers.estimate import guessed_seconds, most_tokens
 from sweeps.workers.gpus import gpu_groups
 from sweeps.workers.progress import make_console, minutes
 from sweeps.workers.slots import Slot, held_slots, usable_cores
@@ -47,20 +46,19 @@ def search_command(options: argparse.Namespace) -> None:
             if lost:
                 console.print(f"resuming the trials of a controller that died: {lost}")
             prepare_model(search, console)
-            speed = speed_here(search, console.print)
             rows = trial_rows(search, studies)
-            for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), len(slots), speed):
+            for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), len(slots)):
                 console.print(line)
             run_and_report(SearchProgress(search, studies, console, len(slots)), slots, options)
 
 
 def plan_command(options: argparse.Namespace) -> None:
-    """Say what a search would take, and run nothing but a probe of a few steps where no step has been measured."""
+    """Say what a search would take, and run nothing."""
     search, console = checked_search(options), make_console()
     groups = slot_groups(search, options)
     begun = (search.study / "study.json").is_file()
     ended = sum(row["state"] in ENDED for row in read_trials(search.study)) if begun else 0
-    for line in plan_lines(search, ended, len(groups), speed_here(search, console.print)):
+    for line in plan_lines(search, ended, len(groups)):
         console.print(line)
 
 
@@ -77,7 +75,7 @@ def checked_search(options: argparse.Namespace) -> Search:
 def slot_groups(search: Search, options: argparse.Namespace) -> list[tuple[str, ...]]:
     """The GPUs of each slot, or nothing for each share of the CPU."""
     if options.gpus_per_trial:
-        return gpu_groups(options.gpus, options.gpus_per_trial, options.slots)
+        return gpu_groups(options.gpus_per_trial, options.slots)
     return [()] * (options.slots or max(1, usable_cores() // search.typical_config().run.threads))
 
 
@@ -106,32 +104,21 @@ def prepare_model(search: Search, console: Console) -> None:
     prepare([run], search.study, console)
 
 
-def speed_here(search: Search, say: Callable[[str], None]) -> Speed:
-    """How fast runs of these sizes are: measured before, or by a probe now."""
-    config = search.typical_config()
-    found = cached(config)
-    if found is None:
-        say("no step of these sizes has been measured on this machine: a probe of a few steps")
-        found = probed(config)
-    return found
-
-
-def plan_lines(search: Search, ended: int, slots: int, speed: Speed) -> list[str]:
-    """Trials, runs, tokens, time and disk; `ended`: trials that need no run any more."""
+def plan_lines(search: Search, ended: int, slots: int) -> list[str]:
+    """Trials, runs, tokens and time; `ended`: trials that need no run any more."""
     config, losses, seeds = search.typical_config(), len(search.losses), len(search.seeds)
     winners = losses * len(search.report_seeds)
     runs = (losses * search.trials - ended) * seeds + winners
-    nearest = next(parent for parent in (search.study, *search.study.absolute().parents) if parent.exists())
     again = f"run again on {len(search.report_seeds)} fresh seeds each, on the reporting prompts: {winners} runs"
+    seconds = guessed_seconds(config)
+    time_s = "unknown until the first trial ends" if seconds is None else f"about {minutes(runs * seconds / slots)}"
     return [
         f"search: {', '.join(search.losses)}: {search.trials} trials each by {search.sampler.name} x {seeds} seeds = "
         f"{losses * search.trials * seeds} runs of at most {config.run.steps} steps"
         + (f", {ended * seeds} of them ended before" if ended else ""),
         f"winners: {again if winners else 'not run again: the best of a search is biased upwards, so quote no value'}",
-        f"tokens: about {runs * speed.tokens(config) / 1e6:.3g} million generated",
-        f"time: about {minutes(runs * speed.seconds(config) / slots)} with {slots} at a time "
-        f"({speed.seconds(config):.0f} s a run; from {speed.source})",
-        f"disk: about {runs * speed.bytes(config) / 1e9:.2f} GB of {shutil.disk_usage(nearest).free / 1e9:.0f} GB free",
+        f"tokens: at most {runs * most_tokens(config) / 1e6:.3g} million generated",
+        f"time: {time_s} with {slots} at a time",
     ]
 
 

@@ -41,8 +41,7 @@ FLAGS: dict[str, tuple[type, Any, str, str]] = {  # type, default, what stands f
     ),
     "study_name": (str, None, "NAME", "in the storage, the same on every host (default: the folder's name)"),
     "slots": (int, 0, "N", "runs at a time; 0: one per core"),
-    "gpus": (str, "all", "UUIDS", "UUIDs of nvidia-smi -L, or all"),
-    "gpus_per_trial": (int, 0, "N", "GPUs of a run; 0: train on the CPU"),
+    "gpus_per_trial": (int, 0, "N", "GPUs of a run, of those that CUDA_VISIBLE_DEVICES names; 0: train on the CPU"),
 }
 
 

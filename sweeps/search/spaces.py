@@ -117,7 +117,6 @@ class SpaceFile(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     description: str = ""
-    include: str | None = None  # another space, whose parameters this one adds to
     losses: list[str] | None = None
     parameters: dict[str, dict[Kind, Any]] = {}
 
@@ -149,25 +148,18 @@ def load_space(name: str, loss: str) -> Space:
     return space
 
 
-def read_space(path: Path, is_included: bool = False) -> Space:
-    """A space file over the one that it includes, which includes no other. Raises UsageError."""
+def read_space(path: Path) -> Space:
+    """The space in a file. Raises UsageError."""
     try:
         content = SpaceFile(**tomllib.loads(path.read_text(encoding="utf-8")))
-        included = dict[str, Parameter]()
-        if content.include is not None:
-            found = [folder / f"{content.include}.toml" for folder in (path.parent, SPACES)]
-            file = next((one for one in found if one.is_file() and one != path), None)
-            if file is None or is_included:
-                raise ValueError(f"include: expected the name of a space without include, got {content.include!r}")
-            included = dict(read_space(file, is_included=True).parameters)
-        own = {name: parameter(name, table) for name, table in content.parameters.items()}
+        parameters = {name: parameter(name, table) for name, table in content.parameters.items()}
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise UsageError(f"--space {path}: {place}: {first['msg']}, got {first['input']!r}") from None
     except (ValueError, OSError) as error:  # tomllib's and Unicode's are ValueErrors
         raise UsageError(f"--space {path}: {error}") from None
-    return Space({**included, **own}, tuple(content.losses) if content.losses else None)
+    return Space(parameters, tuple(content.losses) if content.losses else None)
 
 
 def parameter(name: str, table: Mapping[Kind, Any]) -> Parameter:

@@ -4,20 +4,17 @@ import argparse
 import hashlib
 import subprocess
 import sys
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from harness import UsageError
-from sweeps.study.arms import Arm
 from sweeps.study.folder import other_study, read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "analysis" / "claims"
 FILE = "claims.toml"
-RANKED_SEEDS = 8  # fewest per arm with which ranks can decide
 
 
 def add_claims(parser: argparse._ActionsContainer, default: str = "the family's") -> None:
@@ -77,20 +74,3 @@ def sha256_of(file: Path) -> str:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
         raise UsageError(f"--claims: expected a shipped name or a TOML file, got {str(file)!r}: {error}") from None
-
-
-def few_seeds(study: Path, arms: Sequence[Arm], design: Mapping[str, Any] | None) -> str | None:
-    """A note where ranks, which decide if runs collapse, could not decide a primary claim of the study."""
-    seeds = {arm.name: len(arm.configs) for arm in arms}
-    for name, block in (design or {"blocks": {}})["blocks"].items():
-        seeds |= {f"{name}/{cell['arm']}": block["seeds"] for cell in block["cells"]}
-    claims = tomllib.loads((study / FILE).read_text(encoding="utf-8"))["claim"]
-    primary = [claim for claim in claims if claim.get("role") == "primary"]
-    named = [[claim[end] for end in ("arm", "baseline") if claim.get(end)] for claim in primary]
-    fewest = min((seeds[arm] for pair in named if set(pair) <= set(seeds) for arm in pair), default=RANKED_SEEDS)
-    if fewest >= RANKED_SEEDS:
-        return None
-    return (
-        f"note: a primary claim has {fewest} seeds an arm: if runs collapse, ranks decide, and they need at least "
-        f"{RANKED_SEEDS} seeds"
-    )

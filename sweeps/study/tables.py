@@ -7,30 +7,16 @@ from rich.table import Table
 
 from harness import Difference
 
-MOST_COLUMNS = 6  # arms side by side
-
 
 def differences_table(differences: Sequence[Difference]) -> Table:
-    """What differs between the arms, with what the family does not admit marked."""
-    table = Table(title="what differs between the arms", title_justify="left")
-    if len(differences[0].values) > MOST_COLUMNS:
-        return differences_by_arm(differences, table)
-    for name in ("setting", *differences[0].values, ""):
-        table.add_column(name)
-    for difference in differences:
-        cells = map(shown, difference.values.values())
-        table.add_row(difference.field, *cells, "" if difference.allowed else "CONFOUND")
-    return table
-
-
-def differences_by_arm(differences: Sequence[Difference], table: Table) -> Table:
-    """The same of many arms: for each the settings in which it differs from the first."""
+    """For each arm the settings in which it differs from the first, with what the family does not admit marked."""
     first, *others = differences[0].values
+    table = Table(title="what differs between the arms", title_justify="left")
     for name in ("arm", f"differs from {first} in"):
         table.add_column(name)
     for name in others:
         words = [
-            f"{one.field} {shown(one.values[name])}{'' if one.allowed else ' CONFOUND'}"
+            f"{one.field} {shown(one.values[name])} ({shown(one.values[first])}){'' if one.allowed else ' CONFOUND'}"
             for one in differences
             if one.values[name] != one.values[first]
         ]

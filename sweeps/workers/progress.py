@@ -1,4 +1,4 @@
-"""What a person sees while runs go on: a live table on a terminal, a plain line per event elsewhere."""
+"""What a person sees while runs go on: a line per event, and how far all are, in one place where it is a terminal."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
+from rich.status import Status
 
 from sweeps.study.folder import PlannedRun
 from sweeps.workers.attempts import Attempt, latest_metrics
@@ -16,7 +15,6 @@ from sweeps.workers.endings import early_end, is_data
 
 PLAIN_EVERY_S = 30.0
 LIVE_EVERY_S = 0.5
-MOST_ROWS = 20  # arms below each other
 
 
 def make_console() -> Console:
@@ -32,30 +30,29 @@ def minutes(seconds: float) -> str:
 
 @dataclass
 class Display:
-    """Shows a table now and then: in its place on a terminal, printed again every half minute elsewhere."""
+    """Shows a text now and then: below all else on a terminal, printed every half minute elsewhere."""
 
     console: Console
-    table: Callable[[], Table]
-    live: Live | None = None
+    text: Callable[[], str]
+    status: Status | None = None
     drawn: float = field(default_factory=time.monotonic)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show the table while what is inside goes on, and its last state."""
-        if self.console.is_terminal:
-            with Live(console=self.console, refresh_per_second=2) as self.live:
-                yield
-                self.live.update(self.table())
-        else:
+        """Show the text while what is inside goes on."""
+        with self.console.status(self.text()) as self.status:
             yield
-            self.console.print(self.table())
 
     def tick(self) -> None:
-        """Draw the table anew if it is time."""
-        if time.monotonic() - self.drawn < (LIVE_EVERY_S if self.live else PLAIN_EVERY_S):
+        """Show the text anew if it is time."""
+        is_live = self.status is not None and self.console.is_terminal
+        if time.monotonic() - self.drawn < (LIVE_EVERY_S if is_live else PLAIN_EVERY_S):
             return
         self.drawn = time.monotonic()
-        self.live.update(self.table()) if self.live else self.console.print(self.table())
+        if self.status and is_live:
+            self.status.update(self.text())
+        else:
+            self.console.print(self.text())
 
 
 @dataclass
@@ -76,7 +73,7 @@ class Progress:
         for run in self.runs:
             self.look_at(run)
         self.before = sum(map(steps_in, self.latest.values()))
-        self.display = Display(self.console, self.table)
+        self.display = Display(self.console, self.text)
 
     def look_at(self, run: PlannedRun) -> None:
         """Take in what the run has recorded."""
@@ -115,32 +112,12 @@ class Progress:
         )
         return (time.monotonic() - self.started) / done * left if done > 0 else None
 
-    def table(self) -> Table:
-        """A line per arm."""
-        left = self.seconds_left()
-        table = Table(title="starting" if left is None else f"{minutes(left)} left", title_justify="left")
-        for column in ("arm", "runs", "running", "accuracy of the last rollouts (seeds)", "response tokens"):
-            table.add_column(column)
-        arms = list(dict.fromkeys(run.arm for run in self.runs))
-        if len(arms) > MOST_ROWS:
-            table.caption = f"{self.count()}; of {len(arms)} arms, those at work"
-            going = {attempt.run.arm for attempt in self.running}
-            arms = [arm for arm in arms if arm in going]
-        for arm in arms:
-            table.add_row(arm, *self.cells(arm))
-        return table
-
-    def cells(self, arm: str) -> tuple[str, str, str, str]:
-        """An arm's line."""
-        runs = [run for run in self.runs if run.arm == arm]
-        going = [attempt for attempt in self.running if attempt.run.arm == arm]
-        failed = sum(map(self.is_given_up, runs))
-        count = f"{sum(run.name in self.settled for run in runs)}/{len(runs)}{f', {failed} failed' if failed else ''}"
-        steps = ", ".join(f"seed {a.run.seed}: {steps_done(a)}/{a.run.config.run.steps}" for a in going)
-        latest = [self.latest[run.name] for run in runs if run.name in self.latest]
-        accuracies = " ".join(f"{metrics['rollout/accuracy']:.2f}" for metrics in latest)
-        lengths = " ".join(f"{metrics['rollout/response_tokens_mean']:.0f}" for metrics in latest)
-        return count, steps, accuracies, lengths
+    def text(self) -> str:
+        """How many runs have an outcome or failed, the time left, and the steps of those under way."""
+        left, failed = self.seconds_left(), sum(map(self.is_given_up, self.runs))
+        parts = [self.count(), *([f"{failed} failed"] if failed else [])]
+        parts += ["starting" if left is None else f"{minutes(left)} left"]
+        return "; ".join([", ".join(parts), *map(steps_of, self.running)])
 
     def line(self, attempt: Attempt) -> str:
         """What became of a run."""
@@ -164,6 +141,6 @@ def steps_in(metrics: dict[str, Any] | None) -> int:
     return int(metrics["step"]) + 1 if metrics else 0
 
 
-def steps_done(attempt: Attempt) -> int:
-    """The same of a running process."""
-    return steps_in(latest_metrics(attempt.run.folder))
+def steps_of(attempt: Attempt) -> str:
+    """A running process's run, with the steps that it has made of all."""
+    return f"{attempt.run.name} {steps_in(latest_metrics(attempt.run.folder))}/{attempt.run.config.run.steps}"

@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,27 +12,21 @@ from filelock import FileLock, Timeout
 from harness import HarnessError, UsageError, cache_folder, free_port
 from sweeps.study.folder import PlannedRun
 from sweeps.workers.attempts import Attempt, start
-from sweeps.workers.gpus import memory_used_mib
 from sweeps.workers.processes import uninterrupted
 from sweeps.workers.sessions import GRACE_S, end_left_behind
 
 POLL_S = 0.25
-GPU_WAIT_S = 60.0  # for a dead process's GPU memory to be given back
-GPU_MARGIN_MIB = 256
 
 
-@dataclass
+@dataclass(eq=False)
 class Slot:
     """A share of this host: CPU threads, or GPUs by UUID."""
 
-    name: str
     gpus: tuple[str, ...] = ()
     attempt: Attempt | None = None
-    before: Mapping[str, int] = field(default_factory=dict)  # memory in use on the GPUs while nothing ran here, MiB
 
     def start(self, run: PlannedRun) -> Attempt:
         """Start or resume the run here."""
-        self.before = self.before or memory_used_mib(self.gpus)
         devices = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {}
         with uninterrupted():
             self.attempt = attempt = start(run, {"MASTER_PORT": str(free_port()), **devices})
@@ -44,25 +38,11 @@ class Slot:
             self.attempt.process.ask_to_end()
 
     def clear(self, grace_s: float = 0.0) -> None:
-        """Leave nothing running here, and wait for its GPU memory. Raises HarnessError where that is not given back."""
+        """Leave nothing running here. Raises HarnessError where a process cannot be killed."""
         if self.attempt is None:
             return
         self.attempt.process.end(grace_s)
         self.attempt = None
-        deadline = time.monotonic() + GPU_WAIT_S
-        while used := self.still_used():
-            if time.monotonic() > deadline:
-                raise HarnessError(f"GPU memory was not given back: {used}: end what holds it (nvidia-smi)")
-            time.sleep(1.0)
-
-    def still_used(self) -> str:
-        """Which GPUs hold more than before anything ran here, in words."""
-        over = {
-            uuid: mib - self.before[uuid]
-            for uuid, mib in memory_used_mib(self.gpus).items()
-            if mib > self.before.get(uuid, mib) + GPU_MARGIN_MIB
-        }
-        return ", ".join(f"{mib} MiB on {uuid}" for uuid, mib in over.items())
 
 
 def usable_cores() -> int:
@@ -80,7 +60,7 @@ def held_slots(study: Path, groups: Sequence[tuple[str, ...]]) -> Iterator[list[
     """
     end_left_behind(study)
     with ExitStack() as stack:
-        slots = [Slot(f"slot {number}", gpus) for number, gpus in enumerate(groups) if hold(gpus, stack)]
+        slots = [Slot(gpus) for gpus in groups if hold(gpus, stack)]
         if not slots:
             raise UsageError(f"{study}: every GPU is held by another study of this host: wait for it, or stop it")
         yield slots

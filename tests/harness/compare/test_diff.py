@@ -48,26 +48,26 @@ def compared(capsys: pytest.CaptureFixture[str]) -> Compared:
 
 @pytest.mark.train
 @pytest.mark.parametrize(
-    ("changes", "place", "cause"),
+    ("changes", "place", "setting"),
     [
-        ({"seed": 1}, "step 0, prompts: ", "the random stream (seed, 'data', ...): seeds 0 and 1"),
-        ({"temperature": 1.2}, "step 0, tokens: ", "the setting --temperature: 1.5 and 1.2"),
-        ({"control": "random_reward"}, "step 0, rewards: ", "the setting --control: none and random_reward"),
-        ({"overlong_buffer": 23}, "step 0, rewards: ", "the setting --overlong_buffer: None and 23"),
-        ({"advantage_scale": "none"}, "step 0, advantages: ", "the setting --advantage_scale: group and none"),
-        ({"loss_type": "fipo"}, "step 0, influence weights: ", "the setting --loss_type: dapo and fipo"),
-        ({"loss_type": "grpo"}, "step 0, updates: ", "the setting --loss_type: dapo and grpo"),
-        ({"lr": 1e-3}, "step 0, updates: ", "the setting --lr: 0.01 and 0.001"),
-        ({"eval_temperature": 0.5}, "step 0, evaluation: ", "the setting --eval_temperature: 1.0 and 0.5"),
+        ({"seed": 1}, "step 0, prompts: ", "seed: 0 | 1"),
+        ({"temperature": 1.2}, "step 0, tokens: ", "temperature: 1.5 | 1.2"),
+        ({"control": "random_reward"}, "step 0, rewards: ", "control: 'none' | 'random_reward'"),
+        ({"overlong_buffer": 23}, "step 0, rewards: ", "overlong_buffer: None | 23"),
+        ({"advantage_scale": "none"}, "step 0, advantages: ", "advantage_scale: 'group' | 'none'"),
+        ({"loss_type": "fipo"}, "step 0, influence weights: ", "loss_type: 'dapo' | 'fipo'"),
+        ({"loss_type": "grpo"}, "step 0, updates: ", "loss_type: 'dapo' | 'grpo'"),
+        ({"lr": 1e-3}, "step 0, updates: ", "lr: 0.01 | 0.001"),
+        ({"eval_temperature": 0.5}, "step 0, evaluation: ", "eval_temperature: 1 | 0.5"),
     ],
 )
-def test_the_first_difference_and_its_cause(
-    trained: Trained, compared: Compared, changes: dict[str, Any], place: str, cause: str
+def test_what_differs_in_settings_and_first_in_the_records(
+    trained: Trained, compared: Compared, changes: dict[str, Any], place: str, setting: str
 ) -> None:
     printed = compared(trained(), trained(**changes))
     (difference,) = [line for line in printed if line.startswith("first difference: ")]
     assert difference.startswith(f"first difference: {place}")
-    assert f"  from {cause}" in printed
+    assert f"  {setting}" in printed
     assert printed[-1] == "nothing is claimed about what comes after it"
 
 
@@ -88,7 +88,6 @@ def test_a_planted_control_of_the_credit_shows_in_the_updates(trained: Trained, 
     hot = {"temperature": 3.0, "overlong_buffer": 23}  # responses of several steps
     printed = compared(trained(**hot), trained(control="blame", **hot))
     assert [line for line in printed if line.startswith("first difference: step 0, updates: ")]
-    assert "  from the setting --control: none and blame" in printed
 
 
 @pytest.mark.train
@@ -125,7 +124,7 @@ def test_threads_are_named_in_settings_and_environment(trained: Trained, compare
     set_up_torch(threads=1)
     printed = compared(ours, theirs)
     assert printed[:4] == ["settings:", "  threads: 1 | 2", "environment:", "  threads: 1 | 2"]
-    said = [line for line in printed if line.startswith("  from ") and line.endswith("threads: 1 and 2")]
+    said = [line for line in printed if line.startswith("first difference: ")]
     assert bool(said) == (first_divergence(read_history(ours), read_history(theirs)) is not None)
 
 

@@ -180,7 +180,6 @@ def test_what_was_tampered_with_is_found(copied: Path, reproduce: Reproduce, nam
     (difference,) = [line for line in printed if line.startswith("first difference: ")]
     found = found.replace("PROMPT", row["prompt_id"]).replace("SAMPLE", str(row["sample"]))
     assert difference.startswith(f"first difference: {found}")
-    assert "  from no recorded setting, random stream or part of the environment" in printed
 
 
 @pytest.mark.parametrize(
@@ -210,14 +209,6 @@ def test_what_differs_in_the_environment_is_said(original: Path, copied: Path, r
         f"packages.torch: '0.1' in the run, {here['packages']['torch']!r} here",
         f"commit: '{'0' * 40}' in the run, {here['commit']!r} here",
     }
-
-
-def test_what_differs_in_the_environment_is_offered_as_the_cause(copied: Path, reproduce: Reproduce) -> None:
-    edited(copied / "environment.json", cpu="an abacus")
-    TAMPERS["metric"][0](copied)
-    code, printed, _ = reproduce(copied)
-    assert code == 1
-    assert [line for line in printed if line.startswith("  from cpu: 'an abacus' and ")]
 
 
 def test_nothing_is_claimed_of_what_the_run_has_lost(copied: Path, reproduce: Reproduce) -> None:

@@ -9,19 +9,8 @@ from harness import OneLineParser, UsageError
 from sweeps.search.command import plan_lines
 from sweeps.search.options import add_search_flags, search_of
 from sweeps.search.spec import Search, check_same
-from sweeps.workers.estimate import Speed, key_of
+from sweeps.workers.estimate import guessed_seconds, most_tokens
 from tests.sweeps.search.searching import started
-
-SPEED = Speed(
-    start_s=5.0,
-    step_s=1.0,
-    answer_s=0.001,
-    step_tokens=1000.0,
-    step_bytes=1e6,
-    answer_bytes=100.0,
-    checkpoint_bytes=1e6,
-    source="a test",
-)
 
 
 def asked(*flags: str) -> Search:
@@ -31,26 +20,27 @@ def asked(*flags: str) -> Search:
     return search_of(parser.parse_args(list(flags)))
 
 
-def test_runs_tokens_time_and_disk_add_up(tmp_path: Path) -> None:
+def test_runs_tokens_and_time_add_up(tmp_path: Path) -> None:
     flags = ["--losses", "grpo,dapo", "--trials", "4", "--seeds", "3", "--report_seeds", "5"]
-    search = asked(*flags, "--study", str(tmp_path / "s"), "--token_budget", "1000000")
-    config = search.typical_config()
-    # 20 steps, evaluations of 128 prompts: 2 answers at 0, 2, ..., 14 and 8 at 16, 18, 20
-    answers = 128 * (8 * 2 + 3 * 8)
-    assert SPEED.seconds(config) == pytest.approx(5 + 20 + 0.001 * answers)
-    assert SPEED.bytes(config) == pytest.approx(4e6 + 20e6 + 100 * answers)
-    lines = "\n".join(plan_lines(search, ended=2, slots=2, speed=SPEED))
+    search = asked(*flags, "--study", str(tmp_path / "s"), "--token_budget", "100000")
+    lines = "\n".join(plan_lines(search, ended=2, slots=2))
     runs = (2 * 4 - 2) * 3 + 2 * 5
     assert "grpo, dapo: 4 trials each by tpe x 3 seeds = 24 runs of at most 20 steps, 6 of them ended before" in lines
     assert "winners: run again on 5 fresh seeds each, on the reporting prompts: 10 runs" in lines
-    assert f"tokens: about {runs * 20 * 1000 / 1e6:.3g} million generated" in lines
-    assert f"time: about {runs * SPEED.seconds(config) / 2 / 60:.0f} min with 2 at a time" in lines
-    assert f"disk: about {runs * SPEED.bytes(config) / 1e9:.2f} GB" in lines
+    # the budget, and a step of 32 prompts, 8 responses, 72 tokens and as many rounds as a step may have
+    config = search.typical_config()
+    step = 32 * 8 * 72 * config.rollout.max_sampling_rounds
+    assert f"tokens: at most {runs * (100_000 + step) / 1e6:.3g} million generated" in lines
+    seconds = guessed_seconds(config)
+    assert seconds
+    assert f"time: about {runs * seconds / 2 / 60:.0f} min with 2 at a time" in lines
+    other = asked("--study", str(tmp_path / "s"), "--model", "owner/name")
+    assert "time: unknown until the first trial ends with 1 at a time" in plan_lines(other, ended=0, slots=1)
 
 
-def test_a_budget_of_tokens_shortens_runs(tmp_path: Path) -> None:
-    config = asked("--study", str(tmp_path / "s"), "--token_budget", "5000").typical_config()
-    assert SPEED.steps(config) == 5.5  # half a step beyond, on average
+def test_a_run_without_a_budget_generates_at_most_full_responses_in_all_steps(tmp_path: Path) -> None:
+    search = asked("--study", str(tmp_path / "s"), "--dynamic_sampling", "false", "--family", own_family(tmp_path))
+    assert most_tokens(search.typical_config()) == 20 * 32 * 8 * 72
 
 
 def test_losses_are_given_the_same(tmp_path: Path) -> None:
@@ -60,14 +50,6 @@ def test_losses_are_given_the_same(tmp_path: Path) -> None:
     assert {config.run.steps for config in configs} == {20}
     assert {config.evaluation.eval_split for config in configs} == {"tune"}
     assert set(search.seeds).isdisjoint(search.report_seeds)
-
-
-def test_speeds_are_kept_by_what_decides_them(tmp_path: Path) -> None:
-    def key(*flags: str) -> str:
-        return key_of(asked("--study", str(tmp_path / "s"), *flags).typical_config())
-
-    assert key() == key("--losses", "grpo") == key("--steps", "40") == key("--epsilon", "0.3")
-    assert len({key(), key("--group_size", "4"), key("--minibatches", "4"), key("--threads", "2")}) == 4
 
 
 @pytest.mark.parametrize(

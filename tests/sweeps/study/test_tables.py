@@ -5,18 +5,7 @@ from sweeps.study.tables import blocks_table, differences_table
 from sweeps.workers.progress import make_console
 
 
-def test_differences_that_the_family_does_not_admit_are_marked(capsys: pytest.CaptureFixture[str]) -> None:
-    differences = [
-        Difference("averaging", {"grpo": "sequence_mean", "dapo": "token_mean"}, allowed=True),
-        Difference("beta", {"grpo": 0.04, "dapo": 0.0}, allowed=False),
-    ]
-    make_console().print(differences_table(differences))
-    lines = [line for line in capsys.readouterr().out.splitlines() if "averaging" in line or "beta" in line]
-    assert ["CONFOUND" in line for line in lines] == [False, True]
-    assert all(word in lines[1] for word in ("0.04", "0.0"))
-
-
-def test_many_arms_are_listed_by_what_they_differ_in(capsys: pytest.CaptureFixture[str]) -> None:
+def test_arms_are_listed_by_what_they_differ_in_and_confounds_are_marked(capsys: pytest.CaptureFixture[str]) -> None:
     names = [f"arm{number}" for number in range(8)]
     differences = [
         Difference("averaging", {name: "token_mean" if name == "arm1" else "sequence_mean" for name in names}, True),
@@ -24,8 +13,9 @@ def test_many_arms_are_listed_by_what_they_differ_in(capsys: pytest.CaptureFixtu
     ]
     make_console().print(differences_table(differences))
     lines = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if "arm" in line and "│" in line}
-    assert "averaging token_mean" in lines["arm1"]
-    assert "beta 0.04 CONFOUND" in lines["arm7"]
+    assert "averaging token_mean (sequence_mean)" in lines["arm1"]
+    assert "CONFOUND" not in lines["arm1"]
+    assert "beta 0.04 (-) CONFOUND" in lines["arm7"]
     assert "averaging" not in lines["arm7"] + lines["arm2"]
 
 

@@ -1,11 +1,12 @@
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from harness import resolve, write_json
-from sweeps import Arm, arms_of, load_family
+from harness import write_json
+from sweeps import arms_of, load_family
 from sweeps.study.folder import PlannedRun, planned_runs
 from sweeps.workers.attempts import Attempt
 from sweeps.workers.progress import Progress, make_console
@@ -42,7 +43,7 @@ def test_a_killed_run_is_no_failed_one_until_it_is_given_up(tmp_path: Path, caps
     progress.update([], [attempt(run, "kill -9 $$")])
     assert capsys.readouterr().out.startswith("dapo-seed0: will be started again: killed by SIGKILL")
     assert progress.to_be_repeated(run)
-    assert "failed" not in progress.cells("dapo")[0]
+    assert "failed" not in progress.text()
     left = progress.seconds_left()
     assert left is not None
     assert left > 0
@@ -50,7 +51,7 @@ def test_a_killed_run_is_no_failed_one_until_it_is_given_up(tmp_path: Path, caps
     progress.update([], [attempt(run, "kill -9 $$")])
     assert capsys.readouterr().out.startswith("dapo-seed0: FAILED: killed by SIGKILL")
     assert not progress.to_be_repeated(run)
-    assert progress.cells("dapo")[0] == "0/1, 1 failed"
+    assert progress.text() == "0 of 1 runs, 1 failed, 0 s left"
     assert progress.seconds_left() == 0
 
 
@@ -62,18 +63,14 @@ def test_a_finished_run_whose_process_was_killed_is_finished(
     recorded(run, run.config.run.steps, "finished")
     progress.update([], [attempt(run, "kill -9 $$")])
     assert capsys.readouterr().out == "dapo-seed0: accuracy 0.50, 9 tokens, 1 s (1 of 1 runs)\n"
-    assert progress.cells("dapo")[0] == "1/1"
+    assert progress.text() == "1 of 1 runs, 0 s left"
     assert progress.seconds_left() == 0
     assert not progress.to_be_repeated(run)
 
 
-def test_of_very_many_arms_those_at_work_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arms = [Arm(f"arm{number}", {}, {0: resolve({}, "demo")}) for number in range(30)]
-    runs = planned_runs(arms, tmp_path)
-    runs[3].folder.mkdir(parents=True)
-    write_json(runs[3].folder / "status.json", {"state": "finished"})
-    console = make_console()
-    console.print(Progress(runs, console, running=[attempt(runs[7], "exit 0")]).table())
-    printed = capsys.readouterr().out
-    assert [name for name in (f"arm{number} " for number in range(30)) if name in printed] == ["arm7 "]
-    assert "1 of 30 runs; of 30 arms, those at work" in " ".join(printed.split())
+def test_runs_under_way_are_shown_with_their_steps(tmp_path: Path) -> None:
+    runs = planned_runs(arms_of(load_family("controlled"), {"dapo": 2}, "demo", {}), tmp_path)
+    progress = Progress(runs, make_console())
+    recorded(runs[1], steps=3)
+    progress.update([attempt(runs[1], "exit 0")], [])
+    assert re.fullmatch(r"0 of 2 runs, \d+ (s|min) left; dapo-seed1 3/20", progress.text())

@@ -38,7 +38,7 @@ def planned(study: Path, name: str = "dapo") -> PlannedRun:
 
 
 def places(count: int) -> list[Slot]:
-    return [Slot(str(number)) for number in range(count)]
+    return [Slot() for _ in range(count)]
 
 
 def test_what_an_attempt_left_is_set_aside_under_a_new_name(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_no_process_is_left_when_the_comparison_is_given_up(tmp_path: Path) -> N
 
 @pytest.mark.train
 def test_ending_a_trial_ends_its_ranks_which_lead_sessions_of_their_own(tmp_path: Path) -> None:
-    run, slot = planned(tmp_path), Slot("0")
+    run, slot = planned(tmp_path), Slot()
     settings = small_settings(save_direct_answers(tmp_path), steps=400, backend="deepspeed", nproc=2)
     run.config_file.write_text(json.dumps(settings), encoding="utf-8")
     attempt = slot.start(run)
