@@ -51,8 +51,14 @@ def reward_weights(spec: str) -> dict[str, float]:
 
 
 def checked_text(check: Callable[[str], Any]) -> AfterValidator:
-    """A validator of optional text that keeps it as it is if `check` does not raise."""
-    return AfterValidator(lambda text: text if text is None or check(text) is not None else text)
+    """A validator of optional text: `check` raises ValueError for text that is not as expected."""
+
+    def validate(text: str | None) -> str | None:
+        if text is not None:
+            check(text)
+        return text
+
+    return AfterValidator(validate)
 
 
 class TaskSettings(Section):
@@ -83,7 +89,6 @@ class TaskSettings(Section):
         "sum is spread over the response; random_blame: it falls on a step at random. random_reward: the reward is "
         "a coin toss.",
     )
-
 
     @property
     def is_chain_sum(self) -> bool:

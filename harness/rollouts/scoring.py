@@ -30,9 +30,9 @@ def grade_samples(
 def rewarded(
     rewards: Rewards, problem: Problem, response: tuple[str, Grade], settings: TaskSettings, key: Sequence[int | str]
 ) -> tuple[float, dict[str, float]]:
-    """The response's score and, under --reward, each reward by name. response: text and grade; key: as `score` takes it.
+    """The response's score and, under --reward, each reward by name.
 
-    Raises HarnessError if a function of --reward fails.
+    response: text and grade. key: as `score` takes it. Raises HarnessError if a function of --reward fails.
     """
     text, grade = response
     correct = score(grade.outcome == "right", settings, *key)

@@ -1,7 +1,7 @@
 """Tasks whose questions are drawn one by one: the user's own, and those that ship with the harness.
 
-A class needs two methods, `question` and `grade` (Maker); docs/your-own-task.md shows one. Prompts are rendered with the
-model's chat template, split by their hash into training and evaluation, and graded one by one.
+A class needs two methods, `question` and `grade` (Maker); docs/your-own-task.md shows one. Prompts are rendered with
+the model's chat template, split by their hash into training and evaluation, and graded one by one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -89,11 +89,11 @@ class DrawnTask:
         first, second = (self.draw(stream("self-test")) for _ in range(2))
         if first != second:
             raise HarnessError(
-                f"--task {self.name}: expected the same question from the same generator, got {shortened(first.prompt)} "
-                f"and {shortened(second.prompt)}: draw every random number from the generator"
+                f"--task {self.name}: expected the same question from the same generator, got "
+                f"{shortened(first.prompt)} and {shortened(second.prompt)}: draw every random number from the generator"
             )
         if self.graded(self.questions[first.prompt_id], "").outcome == "right":
-            raise HarnessError(f"--task {self.name}: expected an empty response to be wrong, but grade() says it is right")
+            raise HarnessError(f"--task {self.name}: expected grade() to find an empty response wrong, but it is right")
 
     def first_wrong_step(self, problem: Problem, response: str) -> Span | None:
         with naming(f"--task {self.name}: first_wrong_step", response):
@@ -117,7 +117,7 @@ def drawn_task(config: Config, policy: Policy) -> DrawnTask:
     needed = ["question", "grade"] + (["steps", "first_wrong_step"] if settings.needs_steps else [])
     missing = [method for method in needed if not callable(getattr(maker, method, None))]
     if missing:
-        raise UsageError(f"--task {name}: expected the methods {', '.join(needed)}, got none named {missing[0]}: add it")
+        raise UsageError(f"--task {name}: expected the methods {', '.join(needed)}, got no {missing[0]}: add it")
     return DrawnTask(name, maker, config.data, policy)
 
 

@@ -37,7 +37,7 @@ class Rewards:
         if isinstance(value, bool | int | float) and math.isfinite(value):
             return float(value)
         raise HarnessError(
-            f"{what}: expected a finite number for the response {shortened(texts[1])}, got {value!r:.60}: return a float"
+            f"{what}: expected a finite number for the response {shortened(texts[1])}, got {value!r:.60}"
         )
 
 

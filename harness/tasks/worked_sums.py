@@ -1,4 +1,4 @@
-"""Sums worked out in steps, small enough for a model of 135 million parameters: `3 + 8 + 5` is `3 + 8 = 11`, `11 + 5 = 16`.
+"""Sums worked out in steps, for a model of 135 million parameters: `3 + 8 + 5` is `3 + 8 = 11`, then `11 + 5 = 16`.
 
 A step is right if it adds the next number to the last result; so the first wrong step of a response is known.
 """
@@ -35,7 +35,7 @@ class WorkedSums:
         return [match.span() for match in STEP.finditer(response)]
 
     def first_wrong_step(self, question: Question, response: str) -> tuple[int, int] | None:
-        """The first line that does not add the next number to the result so far, or the last one if numbers are left."""
+        """The first line that does not add the next number to the result so far; else the last, if numbers are left."""
         result, *numbers = map(int, question.text.split(" + "))
         spans = self.steps(response)
         for span in spans:

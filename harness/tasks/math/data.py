@@ -7,7 +7,8 @@ from typing import Any
 from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.tasks.math.files import data_file
-from harness.tasks.math.questions import Question, Questions, conflicting_pairs, overlap, read_questions
+from harness.tasks.math.questions import Questions, conflicting_pairs, overlap, read_questions
+from harness.tasks.task import Question
 
 
 @dataclass(frozen=True)

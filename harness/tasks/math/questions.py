@@ -20,7 +20,7 @@ from harness.errors import UsageError
 from harness.tasks.math.answers import tidy
 from harness.tasks.math.checker import MathChecker
 from harness.tasks.math.files import DataFile, decoded, encodable, plain_decimal, rows_of, text_of
-from harness.tasks.task import Message, Question, one_line
+from harness.tasks.task import Message, Question
 
 # DAPO's instructions around a problem. Its data set contains them; --answer_format answer_line adds them to others.
 DAPO_BEFORE = (
