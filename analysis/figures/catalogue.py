@@ -14,7 +14,7 @@ from analysis.figures.length import length_figures, path_figures
 from analysis.figures.paper import FIGURES, paper_figures
 from analysis.figures.search import history_figures, importance_figures, maximum_figures
 from analysis.figures.training import COURSES, course_figures, outcome_figures
-from analysis.figures.trials import contour_figures, slice_figures
+from analysis.figures.trials import slice_figures
 from analysis.figures.weights import microscope_figures, weight_figures
 from analysis.verdict.findings import Findings
 from analysis.verdict.search import SearchFindings
@@ -59,7 +59,6 @@ PAPER = {
 SEARCH = {
     "history": Group(history_figures, "History", "Optimisation history"),
     "slices": Group(slice_figures, "Slices", "Value over each parameter"),
-    "contour": Group(contour_figures, "Contour", "Two parameters together"),
     "importance": Group(importance_figures, "Importance", "Importance of the parameters"),
     "expected_maximum": Group(maximum_figures, "Trials spent", "Best found against trials spent"),
 }

@@ -1,10 +1,9 @@
 """A search's course: its history, what n trials bring, and the importance of its parameters."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from analysis.figures.canvas import Axes, Drawing, grid, handle, whole_steps
@@ -16,7 +15,6 @@ from analysis.records.search import ENDED, Search, seed_values
 from analysis.statistics.best_of import expected_maximum, maximum_quantile
 from analysis.verdict.search import SearchFindings
 
-METHODS = ("fanova", "ped_anova")
 FEWEST_FOR_IMPORTANCE = 20
 ROUND_NUMBERS = tuple(factor * 10**power for power in range(4) for factor in (1, 2, 5))
 DRAWN = "The trials were drawn without regard to results, so the curve also estimates what another such search finds."
@@ -84,41 +82,38 @@ def spending(search: Search) -> pd.DataFrame:
 
 
 def importance_figures(found: SearchFindings) -> Iterator[Figure]:
-    """fANOVA and PED-ANOVA of each loss with several searched parameters; none where neither could be computed."""
+    """fANOVA of each loss with several searched parameters; none where it could not be computed."""
     table = importance_table(found.search)
     if table.empty:
         return
     counts = {str(loss): int(n) for loss, n in table.groupby("loss", sort=False)["trials"].first().items()}
     few = any(n < FEWEST_FOR_IMPORTANCE for n in counts.values())
-    words = f" Fewer than {FEWEST_FOR_IMPORTANCE} trials: neither is worth much." if few else ""
-    top = table[table["method"] == "fanova"].groupby("loss", sort=False)["parameter"].first()
+    words = f" Fewer than {FEWEST_FOR_IMPORTANCE} trials: it is not worth much." if few else ""
+    top = table.groupby("loss", sort=False)["parameter"].first()
     yield Figure(
         "importance",
         "Importance of the parameters",
-        "Bars: fANOVA, the one to read; hollow marks: PED-ANOVA. Both describe these trials and have no "
-        f"interval.{words}",
+        f"fANOVA: shares of the variance of the value between these trials, without an interval.{words}",
         draw_importance(table, loss_styles(found.search.losses)),
         {"values": table},
         "Importances. Most important by fANOVA: " + "; ".join(f"{loss} {name}" for loss, name in top.items()) + ".",
-        "PED-ANOVA alone ranked a parameter that does nothing first in 7 of 12 studies in which the truth was known "
-        "(60 noisy trials); fANOVA ranked the real one first in 12 of 12, but drops conditional parameters. Trials "
-        "used: " + ", ".join(f"{loss} {n}" for loss, n in counts.items()) + ".",
+        "Conditional parameters are left out of it. Trials used: "
+        + ", ".join(f"{loss} {n}" for loss, n in counts.items())
+        + ".",
     )
 
 
 def importance_table(search: Search) -> pd.DataFrame:
-    """loss, parameter, method, importance (nan where unknown), trials; the most important by fANOVA first."""
+    """loss, parameter, importance (by fANOVA, nan where unknown), trials; the most important first."""
     rows = []
     for loss in search.losses:
-        known: Mapping[str, Mapping[str, float]] = {
-            method: (search.importance.get(loss) or {}).get(method) or {} for method in METHODS
-        }
-        if len(search.searched(loss)) < 2 or not any(known.values()):
-            continue
-        order = sorted(search.searched(loss), key=lambda name: -known["fanova"].get(name, -1.0))
-        trials = int(search.importance[loss].get("trials") or 0)
-        rows += [(loss, name, method, known[method].get(name, np.nan), trials) for name in order for method in METHODS]
-    return pd.DataFrame(rows, columns=["loss", "parameter", "method", "importance", "trials"])
+        recorded = search.importance.get(loss) or {}
+        known = recorded.get("fanova") or {}
+        names = search.searched(loss)
+        if len(names) > 1 and known:
+            order = sorted(names, key=lambda name: -known.get(name, -1.0))
+            rows += [(loss, name, known.get(name, np.nan), int(recorded.get("trials") or 0)) for name in order]
+    return pd.DataFrame(rows, columns=["loss", "parameter", "importance", "trials"])
 
 
 @paper()
@@ -176,21 +171,16 @@ def draw_importance(table: pd.DataFrame, styles: Styles) -> Drawing:
     drawing, axes = grid(len(losses), 1, 0.27 * sum(counts) + 0.55 * len(losses) + 0.75, **options)
     for ax, loss in zip(axes, losses, strict=True):
         _bars(ax, table[table["loss"] == loss], styles[loss])
-    axes[-1].set_xlabel("importance (shares of each method, summing to 1)")
-    bar = Patch(color="#555555", alpha=0.8, label="fANOVA")
-    mark = handle("PED-ANOVA", linestyle="", marker="D", markerfacecolor="none", color="black")
-    drawing.legend(handles=[bar, mark], loc="outside upper center", ncols=2)
+    axes[-1].set_xlabel("importance by fANOVA (shares that sum to 1)")
     return drawing
 
 
 def _bars(ax: Axes, rows: pd.DataFrame, style: ArmStyle) -> None:
-    fanova, ped = (rows[rows["method"] == method].set_index("parameter")["importance"] for method in METHODS)
-    ax.barh(list(fanova.index), fanova.fillna(0.0), color=style.color, height=0.6, alpha=0.8)
-    ax.plot(ped, list(ped.index), "D", markerfacecolor="none", markeredgecolor="black", markersize=5)
-    for place, value in enumerate(fanova):
+    ax.barh(rows["parameter"], rows["importance"].fillna(0.0), color=style.color, height=0.6, alpha=0.8)
+    for place, value in enumerate(rows["importance"]):
         if np.isnan(value):
             ax.text(0.005, place, "no fANOVA", va="center", size=6.5)
-    ax.set(ylim=(len(fanova) - 0.4, -0.6), xlim=(0.0, 1.02))
+    ax.set(ylim=(len(rows) - 0.4, -0.6), xlim=(0.0, 1.02))
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")
     ax.set_title(f"{style.label}, {int(rows['trials'].iloc[0])} trials")

@@ -160,7 +160,6 @@ def drawn(space: dict[str, Any], trial: int, rng: np.random.Generator) -> Parame
 def importance(loss: str, truth: SearchTruth, space: dict[str, Any]) -> dict[str, Any]:
     names = [name for name, one in space.items() if one["kind"] != "fixed"]
     if truth.trials < 4:
-        return {"trials": truth.trials, "fanova": None, "ped_anova": None, "note": "fewer than 4 trials"}
-    shares = np.random.default_rng(crc32(loss.encode())).dirichlet(np.arange(len(names), 0, -1), 2)
-    by_method = [dict(zip(names, map(float, row), strict=True)) for row in shares]
-    return {"trials": truth.trials, "fanova": by_method[0], "ped_anova": by_method[1], "note": None}
+        return {"trials": truth.trials, "fanova": None, "note": "fewer than 4 trials"}
+    shares = np.random.default_rng(crc32(loss.encode())).dirichlet(np.arange(len(names), 0, -1))
+    return {"trials": truth.trials, "fanova": dict(zip(names, map(float, shares), strict=True)), "note": None}
