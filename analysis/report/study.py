@@ -144,8 +144,6 @@ def _tables_of(found: Findings, group: str) -> str:
         for block in unvaried:
             parts.append(f"<h3>{escape(block.name)}</h3>" if len(study.blocks) > 1 else "")
             parts += [tables.outcome_table(found, block.name, names).html for names in (tables.MAIN, tables.MORE)]
-    elif group == "accuracy_against_length" and study.is_comparison:
-        parts = [tables.within_table(study, found.within_prompt).html]
     return "".join(parts)
 
 

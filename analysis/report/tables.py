@@ -202,25 +202,6 @@ def difference_table(study: Study) -> Table:
     return Table(["Setting", "Allowed", *(study.label(arm) for arm in arms)], rows, words=2 + len(arms))
 
 
-def within_table(study: Study, within: pd.DataFrame) -> Table:
-    """A row per arm of the view within prompts."""
-    concordance, slope = (within[within["measure"] == name].set_index("arm") for name in ("concordance", "slope"))
-    rows = [
-        [
-            study.label(str(arm)),
-            f"{row['n']}",
-            with_interval(_interval(row)),
-            p_value(row["p"]),
-            with_interval(_interval(of_slope), 2),
-            f"{row['informative_share']:.0%} of {row['prompts']:,}",
-            f"{row['truncated_share']:.2%}",
-        ]
-        for (arm, row), (_, of_slope) in zip(concordance.iterrows(), slope.iterrows(), strict=True)
-    ]
-    head = ["Arm", "Seeds", "P(right answer is longer)", "Permutation p, these policies", "Logit slope per log token"]
-    return Table([*head, "Prompts with right and wrong", "Cut off"], rows)
-
-
 def _outcome(interval: Interval, name: str) -> str:
     outcome = OUTCOMES[name]
     mean, low, high = (value * outcome.scale for value in (interval.mean, interval.low, interval.high))

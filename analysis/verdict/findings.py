@@ -9,7 +9,6 @@ import pandas as pd
 from analysis.records.outcomes import final_evaluations, outcomes
 from analysis.records.study import Study
 from analysis.records.tokens import read_tokens
-from analysis.statistics.length import within_prompt
 from analysis.verdict.controls import Control, controls, sees_effects
 from analysis.verdict.gains import Gains, gains
 from analysis.verdict.inert import acted_table
@@ -60,11 +59,6 @@ class Findings:
         place = {arm.name: index for index, arm in enumerate(self.study.arms)}
         ordered = rows.assign(place=rows["arm"].map(place), truncated=rows["truncated"].astype(bool))
         return ordered.sort_values(["place", "seed", "step", "prompt_id", "sample"], ignore_index=True)
-
-    @cached_property
-    def within_prompt(self) -> pd.DataFrame:
-        """Length against being right within prompts, a row per arm and measure."""
-        return within_prompt(self.answers)
 
     @cached_property
     def tokens(self) -> pd.DataFrame:
