@@ -25,7 +25,9 @@ def length_figures(found: Findings) -> Iterator[Figure]:
         return
     curves, styles = anytime(found.answers), arm_styles(found.study)
     seeds = found.scores[["run", "arm", "seed", SLOPE]]
-    intervals = {arm: t_interval(rows[SLOPE].dropna().to_numpy(float)) for arm, rows in seeds.groupby("arm", sort=False)}
+    intervals = {
+        arm: t_interval(rows[SLOPE].dropna().to_numpy(float)) for arm, rows in seeds.groupby("arm", sort=False)
+    }
     means, slopes = bands(curves), pd.DataFrame([{"arm": arm, **vars(one)} for arm, one in intervals.items()])
     told = "; ".join(f"{styles[row['arm']].label} {plain(row['mean'], 2)}" for _, row in slopes.iterrows())
     yield Figure(

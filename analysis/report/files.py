@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from matplotlib import rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from pyarrow import csv as arrow_csv
 
 from analysis.figures.canvas import Drawing
 from analysis.figures.figure import Figure
@@ -23,7 +21,6 @@ from analysis.records.provenance import Source
 from analysis.report.manifest import write_manifest
 from analysis.report.page import MOST_CSV_BYTES, Shown
 
-WITHOUT_QUOTES = arrow_csv.WriteOptions(quoting_style="needed", quoting_header="none")
 COLORS = 256  # lines, bands and letters need no more, and a palette makes the files a third as large
 EXACT = 64  # of them are the most frequent colours as they are
 
@@ -133,20 +130,7 @@ def with_palette(image: Image.Image) -> Image.Image:
 
 def save_tables(tables: Mapping[str, pd.DataFrame], folder: Path, name: str) -> list[Path]:
     """Write NAME_<part>.csv for each part of the data behind a figure, numbers to ten digits."""
-    written = []
-    for part, table in tables.items():
-        path = folder / f"{name}_{part}.csv"
-        arrow = pa.Table.from_pandas(table.apply(_ten_digits), preserve_index=False)
-        arrow_csv.write_csv(arrow.replace_schema_metadata(), path, WITHOUT_QUOTES)
-        written.append(path)
-    return written
-
-
-def _ten_digits(column: pd.Series) -> pd.Series:
-    if not pd.api.types.is_float_dtype(column):
-        return column.astype(str).where(column.notna(), None) if column.dtype == object else column
-    values = column.to_numpy(float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = 10.0 ** (9 - np.floor(np.log10(np.abs(values))))
-        rounded = np.where(np.isfinite(scale) & (scale > 0), np.round(values * scale) / scale, values)
-    return pd.Series(rounded, index=column.index)
+    paths = {folder / f"{name}_{part}.csv": table for part, table in tables.items()}
+    for path, table in paths.items():
+        table.to_csv(path, index=False, float_format="%.10g")
+    return list(paths)

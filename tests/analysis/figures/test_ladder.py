@@ -71,5 +71,5 @@ def test_bars_and_dots_are_of_the_same_pairs(tmp_path: Path) -> None:
 def test_arms_whose_runs_are_the_same_are_called_identical(tmp_path: Path) -> None:
     folder = write(tmp_path)
     assert main(["figures", str(folder), "--only", "ladder"]) == 0
-    same = [line for line in (folder / "report/figures/ladder_gains.csv").read_text().splitlines() if "true" in line]
-    assert [line.split(",")[0] for line in same] == ['"fipo_two_sided"'] * 2
+    same = [line for line in (folder / "report/figures/ladder_gains.csv").read_text().splitlines() if "True" in line]
+    assert [line.split(",")[0] for line in same] == ["fipo_two_sided"] * 2

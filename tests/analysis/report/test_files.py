@@ -21,7 +21,7 @@ def test_tables_hold_ten_digits_of_every_number_and_all_words(tmp_path: Path) ->
     assert agree(again["number"], numbers)
     assert list(again["word"]) == words
     assert list(again["count"]) == list(range(6))
-    assert path.read_text().splitlines()[1].startswith("0.3333333333,")
+    assert "0.3333333333," in path.read_text()
 
 
 def test_a_figures_bytes_are_its_own() -> None:
