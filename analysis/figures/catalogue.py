@@ -12,7 +12,7 @@ from analysis.figures.figure import Figure
 from analysis.figures.ladder import ladder_figures
 from analysis.figures.length import length_figures, path_figures
 from analysis.figures.paper import FIGURES, paper_figures
-from analysis.figures.search import history_figures, importance_figures, maximum_figures
+from analysis.figures.search import history_figures, importance_figures
 from analysis.figures.training import COURSES, course_figures, outcome_figures
 from analysis.figures.trials import slice_figures
 from analysis.figures.weights import microscope_figures, weight_figures
@@ -60,7 +60,6 @@ SEARCH = {
     "history": Group(history_figures, "History", "Optimisation history"),
     "slices": Group(slice_figures, "Slices", "Value over each parameter"),
     "importance": Group(importance_figures, "Importance", "Importance of the parameters"),
-    "expected_maximum": Group(maximum_figures, "Trials spent", "Best found against trials spent"),
 }
 NAMES = tuple(sorted([*STUDY, *PAPER, *SEARCH], key=len, reverse=True))
 

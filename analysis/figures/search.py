@@ -1,27 +1,19 @@
-"""A search's course: its history, what n trials bring, and the importance of its parameters."""
+"""A search's course: its history, and the importance of its parameters."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import NullLocator
 
 from analysis.figures.canvas import Axes, Drawing, grid, handle, whole_steps
 from analysis.figures.figure import Figure
-from analysis.figures.style import ArmStyle, Look, Styles, loss_styles, paper
+from analysis.figures.style import ArmStyle, Styles, loss_styles, paper
 from analysis.figures.trials import VALUE, draw_trials, ended_trials, trial_counts, trial_legend, value_axis
 from analysis.formatting import plain
-from analysis.records.search import ENDED, Search, seed_values
-from analysis.statistics.best_of import expected_maximum, maximum_quantile
+from analysis.records.search import Search, seed_values
 from analysis.verdict.search import SearchFindings
 
 FEWEST_FOR_IMPORTANCE = 20
-ROUND_NUMBERS = tuple(factor * 10**power for power in range(4) for factor in (1, 2, 5))
-DRAWN = "The trials were drawn without regard to results, so the curve also estimates what another such search finds."
-LEARNS = (
-    "The sampler learns from earlier trials, so they are not exchangeable: the curve describes these trials and "
-    "estimates nothing about another search."
-)
 
 
 def history_figures(found: SearchFindings) -> Iterator[Figure]:
@@ -43,42 +35,6 @@ def history_figures(found: SearchFindings) -> Iterator[Figure]:
         "Trials without a value stand in the strip below: infeasible (diverged or out of memory), failed (the process "
         f"died or ended in an error) or pruned. {trial_counts(found.search)}",
     )
-
-
-def maximum_figures(found: SearchFindings) -> Iterator[Figure]:
-    """What n trials drawn from those that were run bring."""
-    curves = spending(found.search)
-    learns = found.search.description["sampler"].get("name") in ("tpe", "gp")
-    ends = curves.groupby("loss", sort=False)["mean"].last()
-    yield Figure(
-        "expected_maximum",
-        "Best found against trials spent",
-        "Expected best value of n trials drawn without replacement from those that were run; band: 5 % to 95 % of "
-        "draws. Compare losses at the same n.",
-        draw_maximum(curves, loss_styles(found.search.losses)),
-        {"curves": curves},
-        "Expected best value over trials spent. With all trials: "
-        + "; ".join(f"{loss} {plain(value)}" for loss, value in ends.items())
-        + ".",
-        "After Dodge et al. 2019 (arXiv 1909.03004), there with replacement. A trial without a feasible value is a "
-        "trial spent: it counts as the accuracy before training, as does any trial below it. The band closes at the "
-        f"right because there is one way to draw all trials; seed noise is not in it. {LEARNS if learns else DRAWN} "
-        f"{trial_counts(found.search)}",
-    )
-
-
-def spending(search: Search) -> pd.DataFrame:
-    """Per loss and n: trials, mean, low, high, floor: the accuracy before training, which no trial counts below."""
-    rows = []
-    for loss in search.losses:
-        ended = search.of(loss)[search.of(loss)["outcome"].isin(ENDED)]
-        start = ended["start_accuracy"].dropna()
-        floor = float(start.mean()) if len(start) else 0.0
-        kept = np.maximum(ended["value"].where(ended["outcome"] == "feasible", floor).to_numpy(float), floor)
-        for n in range(1, len(kept) + 1):
-            low, high = (maximum_quantile(kept, n, share) for share in (0.05, 0.95))
-            rows.append((loss, n, expected_maximum(kept, n), low, high, floor))
-    return pd.DataFrame(rows, columns=["loss", "trials", "mean", "low", "high", "floor"])
 
 
 def importance_figures(found: SearchFindings) -> Iterator[Figure]:
@@ -136,29 +92,6 @@ def draw_history(trials: pd.DataFrame, seeds: pd.DataFrame, styles: Styles) -> D
     value_axis(axes[: len(losses)], pd.concat([trials["value"], seeds["seed_value"]]), outcomes)
     best = handle("best so far", color="#555555", drawstyle="steps-post", linewidth=1.4)
     trial_legend(drawing, outcomes, [best])
-    return drawing
-
-
-@paper()
-def draw_maximum(curves: pd.DataFrame, styles: Styles) -> Drawing:
-    """All losses in one. curves: loss, trials, mean, low, high."""
-    drawing, (ax,) = grid(1, 1, 3.2)
-    for loss, style in styles.items():
-        rows = curves[curves["loss"] == loss]
-        ax.fill_between(rows["trials"], rows["low"], rows["high"], color=style.color, alpha=0.13, linewidth=0)
-        marks: Look = {"marker": style.marker, "markevery": [n - 1 for n in ROUND_NUMBERS if n <= len(rows)]}
-        look: Look = {"color": style.color, "linestyle": style.linestyle, "label": style.label}
-        ax.plot(rows["trials"], rows["mean"], **look, **marks)
-    # The means set the scale: the band of a single trial reaches down to the model before training.
-    low, high = curves["mean"].min(), curves["high"].max()
-    ax.set_ylim(low - 0.15 * (high - low or 0.02), high + 0.08 * (high - low or 0.02))
-    most = int(curves["trials"].max())
-    ax.set_xscale("log")
-    ax.set_xticks([*(n for n in ROUND_NUMBERS if n < 0.8 * most), most], minor=False)
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set(xlabel="trials spent, those without a value included", ylabel=f"best of n: {VALUE}")
-    drawing.legend(loc="outside upper center", ncols=3)
     return drawing
 
 
