@@ -58,7 +58,7 @@ def test_an_arm_whose_parent_never_ran_is_on_no_rung(tmp_path: Path) -> None:
 def test_bars_and_dots_are_of_the_same_pairs(tmp_path: Path) -> None:
     study = ladder(tmp_path)
     scores = outcomes(study)
-    table, seeds = gains(study, scores, rungs(study))
+    table, seeds = gains(scores, rungs(study))
     by_seed = scores.pivot(index="seed", columns="arm", values="auc")
     wanted = by_seed["dapo"] - by_seed["token_mean"]
     dots = seeds[(seeds["arm"] == "dapo") & (seeds["outcome"] == "auc")].set_index("seed")["gain"]
