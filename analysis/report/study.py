@@ -12,7 +12,6 @@ from analysis.records.provenance import Source, commits, confounds, environment_
 from analysis.records.study import Study
 from analysis.report import tables
 from analysis.report.files import Asked, json_text, write_figures, write_files
-from analysis.report.latex import latex_table
 from analysis.report.page import Section, Shown, box, bullets, figure, figures, folded, page, paragraph
 from analysis.report.published import published_section
 from analysis.report.tables import Table
@@ -41,10 +40,10 @@ COURSE_NOTE = (
 
 
 def write_study_report(found: Findings, output: Path, asked: Asked) -> list[str]:
-    """Write report.html, verdict.json, scores.csv, tables and figures into `output`, and hand back what was found."""
+    """Write report.html, verdict.json, scores.csv and figures into `output`, and hand back what was found."""
     source = study_source(found.study, asked.spelled)
     shown = write_figures(study_figures(found), output, source)
-    texts = {"report.html": study_page(found, shown, source), **study_files(found, source)}
+    texts = {"report.html": study_page(found, shown, source), **study_files(found)}
     write_files(texts, shown, output, asked)
     return study_lines(found)
 
@@ -60,25 +59,11 @@ def study_lines(found: Findings) -> list[str]:
     return [*found.notes, headline(found), *sentences, what_it_would_take(found)]
 
 
-def study_files(found: Findings, source: Source) -> dict[str, str]:
+def study_files(found: Findings) -> dict[str, str]:
     """The files beside the page, by name."""
     answer = {"complete": found.is_complete, "headline": headline(found), **found.as_json()}
     scores = found.scores.astype({"level": str}) if found.scores["level"].notna().any() else found.scores
-    texts = {"verdict.json": json_text(answer), "scores.csv": scores.to_csv(index=False, float_format="%.10g")}
-    about = [source.commits, source.claims, f"made by: python -m analysis report {source.given}"]
-    for name, (table, caption) in _latex_tables(found).items():
-        texts[f"tables/{name}.tex"] = latex_table(table, caption, f"tab:{name}", about)
-    return texts
-
-
-def _latex_tables(found: Findings) -> dict[str, tuple[Table, str]]:
-    made = {"verdict": (tables.verdict_table(found), "Claims, the intervals that decide them, and the verdicts.")}
-    for block in found.study.blocks.values():
-        name = "outcomes" if found.study.is_comparison else f"outcomes_{block.name}"
-        if not block.varied:
-            table = tables.outcome_table(found, block.name, tables.MAIN)
-            made[name] = (table, "Outcomes per arm: mean over seeds and 95 % t interval.")
-    return {name: (table, caption) for name, (table, caption) in made.items() if table.rows}
+    return {"verdict.json": json_text(answer), "scores.csv": scores.to_csv(index=False, float_format="%.10g")}
 
 
 def study_page(found: Findings, shown: Sequence[Shown], source: Source) -> str:

@@ -1,4 +1,4 @@
-"""The tables of a study's report: findings in, cells of text out, for the page and for LaTeX alike."""
+"""The tables of a study's report: findings in, cells of text out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from analysis.verdict.levels import levels_table
 from analysis.verdict.verdicts import Verdict
 
 MAIN = ("auc", "final_accuracy", "accuracy_at_equal_tokens", "final_response_tokens", "generated_tokens", "seconds")
-MORE = ("start_accuracy", "discarded_tokens", "peak_accuracy", "peak_inflation", "length_slope")
+MORE = ("start_accuracy", "discarded_tokens", "peak_accuracy", "length_slope")
 HEADINGS = {
     "auc": "Speed of learning (AUC)",
     "final_accuracy": "Final accuracy",
@@ -32,7 +32,6 @@ HEADINGS = {
     "accuracy_at_equal_tokens": "Accuracy at equal tokens",
     "discarded_tokens": "Discarded tokens, thousands",
     "peak_accuracy": "Peak accuracy (biased upwards)",
-    "peak_inflation": "Peak: luck alone gives up to",
     "length_slope": "Length slope within prompt",
 }
 COURSE_HEADINGS = {

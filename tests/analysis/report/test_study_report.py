@@ -37,7 +37,7 @@ def page(demo_report: Path) -> str:
 
 def test_every_figure_is_written_as_png_pdf_and_csv_and_stands_in_the_page_once(demo_report: Path, page: str) -> None:
     check_page(page)
-    own = {"report.html", "report.json", "verdict.json", "scores.csv", "figures", "tables"}
+    own = {"report.html", "report.json", "verdict.json", "scores.csv", "figures"}
     assert {path.name for path in demo_report.iterdir()} == own
     names = {path.name for path in (demo_report / "figures").iterdir()}
     assert {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")} <= names

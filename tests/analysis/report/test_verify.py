@@ -26,10 +26,7 @@ def lines(capsys: Printed, report: Path, *more: str, code: int = 1) -> str:
 
 
 def test_what_nobody_touched_is_verified(report: Path, capsys: Printed) -> None:
-    outputs = json.loads((report / "report.json").read_text())["outputs"]
-    count = len(outputs)
-    assert {name for name in outputs if name.startswith("tables/")} == {"tables/outcomes.tex", "tables/verdict.tex"}
-    assert (report / "tables/verdict.tex").read_text().startswith("% commit ")
+    count = len(json.loads((report / "report.json").read_text())["outputs"])
     assert lines(capsys, report, code=0) == f"verified: {count} files are what the folders give\n"
 
 
