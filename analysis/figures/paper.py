@@ -3,16 +3,14 @@
 Left out: Figure 3f, which is `length_path`, and 13 to 16, which are case studies (`microscope` shows ours).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-
-import pandas as pd
 
 from analysis.figures import training
 from analysis.figures.figure import Figure, seed_words
 from analysis.figures.style import arm_styles
 from analysis.figures.training import ENTROPY, EVALUATION, LENGTH, LENGTHS, WEIGHT
-from analysis.records.published import benchmarks, comparable
+from analysis.records.published import benchmarks
 from analysis.records.study import Study
 from analysis.verdict.findings import Findings
 
@@ -66,7 +64,7 @@ def paper_figures(found: Findings, figure: PaperFigure) -> Iterator[Figure]:
         f"The paper's Figure {number}: {figure.title}",
         f"As Figure {number} of the FIPO paper (arXiv 2603.19835) from these runs: another model and task unless the "
         f"report says otherwise. {training.EVERY_SEED}. {seed_words(study)}.",
-        training.small_multiples(curves, means, panels, look, _references(study, panels, arms)),
+        training.small_multiples(curves, means, panels, look),
         {"seeds": curves, "means": means},
         training.in_words(means, panels, look),
     )
@@ -95,10 +93,9 @@ def missing_paper_figures(study: Study) -> dict[str, str]:
 
 
 def _settings(study: Study, arm: str) -> dict[str, object]:
-    """The settings of an arm's first run, by name, but for those of the run itself, such as its seed."""
-    run = study.runs.loc[(study.runs["arm"] == arm) & study.runs["run"].isin(study.folders), "run"].iloc[0]
-    sections = {section: named for section, named in study.configs[run].items() if section != "run"}
-    return {name: value for named in sections.values() for name, value in named.items()}
+    """The settings of an arm by name, but for those of the run itself, such as its seed."""
+    sections = [named for section, named in study.config_of(arm).items() if section != "run"]
+    return {name: value for named in sections for name, value in named.items()}
 
 
 def _differ(settings: dict[str, dict[str, object]], one: str, other: str) -> set[str]:
@@ -120,22 +117,3 @@ def _known(study: Study) -> dict[str, str | None]:
         for suite, name in benchmarks(config).items()
         if suite in study.suites.get(run, {})
     }
-
-
-def _references(study: Study, panels: Sequence[str], arms: Sequence[str]) -> pd.DataFrame | None:
-    """The FIPO paper's accuracies as lines beside those of the same benchmark, where the runs are of the same model.
-
-    Of the arms that the figure shows, and of the other systems in the paper's Figure 1.
-    """
-    rows, known = comparable(study.configs), _known(study)
-    shown = rows["arm"].isin(arms) | rows["source"].eq("FIPO paper, Figure 1")
-    rows = rows[shown & (rows["metric"] == "avg@32") & rows["parameter"].isna()]
-    rows = rows[rows["source"].str.startswith("FIPO paper")].drop_duplicates(["arm", "benchmark", "value"])
-    lines = [
-        {"quantity": panel, "label": f"published: {' and '.join(same['arm'])}", "value": value}
-        for suite, name in known.items()
-        for panel in panels
-        if panel in (EVALUATION, f"{EVALUATION}: {suite}")
-        for value, same in rows[rows["benchmark"] == name].groupby("value")
-    ]
-    return pd.DataFrame(lines) if lines else None

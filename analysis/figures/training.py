@@ -19,7 +19,7 @@ from analysis.figures.canvas import (
     whole_steps,
 )
 from analysis.figures.figure import Figure, baseline_of, compared_blocks, of_block, seed_words
-from analysis.figures.style import INK, SOFT, Look, Styles, arm_styles, paper
+from analysis.figures.style import INK, Styles, arm_styles, paper
 from analysis.records.curves import bands, mean_curves, seed_curves
 from analysis.records.outcomes import OUTCOMES, scores_of, summary_table
 from analysis.records.study import Study
@@ -177,16 +177,9 @@ def paired_differences(study: Study) -> pd.DataFrame:
 
 @paper()
 def small_multiples(
-    curves: pd.DataFrame,
-    means: pd.DataFrame,
-    quantities: Sequence[str],
-    look: tuple[Styles, str],
-    references: pd.DataFrame | None = None,
+    curves: pd.DataFrame, means: pd.DataFrame, quantities: Sequence[str], look: tuple[Styles, str]
 ) -> Drawing:
-    """Axes per quantity; the legend in free ones, or above where it has no room. look: styles, and the x axis.
-
-    references: quantity, label, value, as dashed grey lines.
-    """
+    """Axes per quantity; the legend in free ones, or above where it has no room. look: styles, and the x axis."""
     styles = {arm: style for arm, style in look[0].items() if curves["arm"].eq(arm).any()}
     columns = min(COLUMNS, len(quantities))
     rows, free = -(-len(quantities) // columns), -len(quantities) % columns
@@ -197,8 +190,6 @@ def small_multiples(
         of_quantity = (curves[curves["quantity"] == quantity], means[means["quantity"] == quantity])
         draw_curves(ax, *of_quantity, styles)
         _label(ax, quantity, look[1])
-        if references is not None:
-            _references(ax, references[references["quantity"] == quantity])
     for ax in axes[len(quantities) :]:
         ax.axis("off")
     seed = handle("one seed", color="#888888", linewidth=0.6)
@@ -230,16 +221,6 @@ def _label(ax: Axes, quantity: str, axis: str) -> None:
         whole_steps(ax)
     else:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-
-
-def _references(ax: Axes, rows: pd.DataFrame) -> None:
-    for number, (_, row) in enumerate(rows.iterrows()):
-        ax.axhline(row["value"], color=SOFT, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
-        x, side = ((0.02, "left"), (0.98, "right"))[number % 2]  # neighbours may lie close together
-        where: Look = {"transform": ax.get_yaxis_transform(), "va": "bottom", "ha": side}
-        ax.text(x, row["value"], row["label"], size=6, color=SOFT, **where)
-        low, high = ax.get_ylim()
-        ax.set_ylim(min(low, row["value"] - 0.02), max(high, row["value"] + 0.04))
 
 
 def in_words(means: pd.DataFrame, quantities: Sequence[str], look: tuple[Styles, str]) -> str:

@@ -19,7 +19,7 @@ READERS = 4
 FINISHED, DIVERGED = "finished", "diverged"
 COUNTING = (FINISHED, DIVERGED)
 
-__all__ = ["Arm", "Block", "Cell", "Role", "Study", "is_study", "read"]
+__all__ = ["Arm", "Block", "Cell", "Role", "Study", "read"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,10 @@ class Study:
         counting = set(self.runs.loc[self.runs["state"].isin(COUNTING), "arm"])
         return [arm for arm in self.arms if arm.name in counting]
 
+    def config_of(self, arm: str) -> dict[str, Any]:
+        """The settings of an arm by section: those of its first run that counts."""
+        return self.configs[next(run for run in self.runs.loc[self.runs["arm"] == arm, "run"] if run in self.configs)]
+
     @property
     def diverged(self) -> list[str]:
         """The runs that ended because a number was no longer finite."""
@@ -135,11 +139,6 @@ class Study:
 
     def _family_name(self, arm: str) -> str:
         return next((cell.arm for cell in self.cells if cell.cell == arm), arm)
-
-
-def is_study(folder: Path) -> bool:
-    """Whether the folder is a study's, and no run's."""
-    return (folder / "study.json").is_file() and not (folder / "config.json").exists()
 
 
 def read(paths: Sequence[Path], skip_bad: bool = False) -> Study:
