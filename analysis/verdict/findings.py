@@ -65,10 +65,6 @@ class Findings:
         """The tokens that runs with influence weights kept, read when first asked for."""
         return read_tokens(self.study)
 
-    def verdict(self, claim: str) -> Verdict | None:
-        """The verdict on a claim by its id."""
-        return next((row for row in self.verdicts if row.claim.id == claim), None)
-
     def as_json(self) -> dict[str, Any]:
         """The same for a machine; not-a-numbers become null."""
         content = {

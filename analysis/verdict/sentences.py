@@ -18,11 +18,6 @@ TESTS = {
 }
 
 
-def first_screen(found: Findings) -> list[str]:
-    """A sentence per claim, the primary ones first."""
-    return [statement(row) for row in found.verdicts] or [NOTHING]
-
-
 def statement(row: Verdict) -> str:
     """The word, the claim, its effect with the interval that decides, and on what it rests."""
     word = f"{row.word[:1].upper()}{row.word[1:]}"
