@@ -14,7 +14,6 @@ TESTS = {
     "paired": "paired t",
     "signed-rank": "signed ranks",
     "welch": "Welch's t",
-    "rank-sum": "rank sums",
 }
 
 

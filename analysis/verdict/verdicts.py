@@ -81,6 +81,8 @@ class Verdict:
             return f"undecided: fewer than {FEWEST_SEEDS} seeds"
         if lacks_ranks(self.claim, self.evidence):
             return f"undecided: ranks need at least {fewest_for_ranks(self.claim, self.evidence.level)} seeds"
+        if self.collapsed and self.evidence.method == "welch":
+            return "undecided: runs collapsed, and the arms share too few seeds"
         return ", ".join(filter(None, (self.evidence.decision, *self._qualified)))
 
     @property

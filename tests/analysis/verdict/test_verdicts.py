@@ -112,6 +112,13 @@ def test_primary_claims_by_ranks_need_eight_seeds() -> None:
     assert few.collapsed == enough.collapsed == ("a.fipo.0-seed1",)
 
 
+def test_collapsed_runs_without_shared_seeds_decide_nothing_and_say_so() -> None:
+    apart = Made({"fipo": above(0.5)}, first_seed=50, collapsed=frozenset({("fipo", 51)}))
+    claim = replace(CLAIM, arm="b/fipo", baseline="a/dapo")
+    found = only(claim, Made({"dapo": BASE}), apart)
+    assert found.word == "undecided: runs collapsed, and the arms share too few seeds"
+
+
 def test_fewer_than_five_seeds_claim_nothing_however_large_the_difference() -> None:
     assert only(CLAIM, two(0.5, 4)).word == "undecided: fewer than 5 seeds"
 
