@@ -3,19 +3,17 @@
 Left out: Figure 3f, which is `length_path`, and 13 to 16, which are case studies (`microscope` shows ours).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from analysis.figures import training
 from analysis.figures.figure import Figure, seed_words
 from analysis.figures.style import arm_styles
-from analysis.figures.training import ENTROPY, EVALUATION, LENGTH, LENGTHS, WEIGHT
+from analysis.figures.training import EVALUATION
 from analysis.records.published import benchmarks
 from analysis.records.study import Study
 from analysis.verdict.findings import Findings
 
-KL, NORM, ADVANTAGE = "loss/kl_to_old", "optimizer/grad_norm", "rollout/length_weighted_advantage"
-LOW, HIGH, DUAL = (f"loss/clip_fraction_{which}" for which in ("low", "high", "dual"))
 ANY = "any of its settings"
 
 
@@ -28,34 +26,20 @@ class PaperFigure:
 
     number: str
     title: str
-    quantities: tuple[str, ...]
+    quantities: Sequence[str]
     differ: str | None = None
 
 
-FIGURES = (
-    PaperFigure("01", "Accuracy over training", (EVALUATION,)),
-    PaperFigure("02", "FIPO without its filter", (LOW, KL, NORM, LENGTH), "delta"),
-    PaperFigure("03", "Response lengths (a-e; f is length_path)", LENGTHS[:5]),
-    PaperFigure("04", "Reward, sampling, advantage", ("rollout/reward_mean", "rollout/sampling_rounds", ADVANTAGE)),
-    PaperFigure("05_and_07", "KL, gradient norm, entropy", (KL, NORM, ENTROPY)),
-    PaperFigure("06", "Length-weighted advantage and length", (ADVANTAGE, LENGTH)),
-    PaperFigure("08", "Variants of FIPO", (LENGTH, ENTROPY, EVALUATION), ANY),
-    PaperFigure("09", "With and without the filter", (WEIGHT, DUAL, LOW, HIGH), "delta"),
-    PaperFigure("10", "One-sided against two-sided weights", (ENTROPY, LENGTH), "fipo_clip_high_only"),
-    PaperFigure("11", "Decay rates", (WEIGHT, "loss/influence_weight_at_high", ENTROPY), "fipo_decay_rate"),
-    PaperFigure("12", "Mini-batches", (LENGTH, HIGH, NORM, ENTROPY, EVALUATION), "minibatches"),
-)
+FIGURES = tuple(PaperFigure(**one) for one in training.DATA["paper"])
 
 
 def paper_figures(found: Findings, figure: PaperFigure) -> Iterator[Figure]:
     """One figure of the paper from the arms that it compares; none where fewer than two of them have runs."""
     study, number = found.study, figure.number.replace("_", " ")
     arms, panels = arms_for(study, figure), _by_benchmark(study, figure)
-    tables = training.course_tables(study, panels, found.axis) if arms else ()
-    curves, means = (
-        (table[table["arm"].isin(arms)].reset_index(drop=True) for table in tables) if arms else (None, None)
-    )
-    if curves is None or means is None or curves.empty:
+    tables = training.course_tables(study, panels, found.axis)
+    curves, means = (table[table["arm"].isin(arms)].reset_index(drop=True) for table in tables)
+    if curves.empty:
         return
     panels = [name for name in panels if curves["quantity"].eq(name).any()]
     look = (arm_styles(study), found.axis)
