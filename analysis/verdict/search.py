@@ -68,7 +68,6 @@ class SearchFindings:
             "trials": {loss: _counts(self.search, loss) for loss in self.search.losses},
             "best": [asdict(best) for best in self.bests],
             "acted": [asdict(item) for item in self.acted],
-            "winners": self.winners.as_json() if self.winners else None,
         }
         return dict(without_nan(content))
 
