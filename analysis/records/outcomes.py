@@ -98,13 +98,11 @@ def summary(table: pd.DataFrame, outcome: str) -> dict[str, Interval]:
 
 
 def summary_table(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """The same as a tidy table: arm, outcome, mean, low, high, n, sd, median."""
+    """The same as a tidy table: arm, outcome, mean, low, high, n."""
     rows = []
     for name in names:
         for arm, interval in summary(table, name).items():
-            scores = table.loc[table["arm"] == arm, name]
-            spread = {"sd": float(scores.std(ddof=1)), "median": float(scores.median())}
-            rows.append({"arm": arm, "outcome": name, **vars(interval), **spread})
+            rows.append({"arm": arm, "outcome": name, **vars(interval)})
     return pd.DataFrame(rows)
 
 

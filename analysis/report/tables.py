@@ -7,17 +7,17 @@ from math import isnan
 
 import pandas as pd
 
-from analysis.figures.blocks import level_word
+from analysis.figures.blocks import METRIC, level_word, levels
 from analysis.figures.claims import compared_words
 from analysis.formatting import bracket, p_value, plain, signed, with_interval
 from analysis.records.claims import Claim
 from analysis.records.outcomes import OUTCOMES, scores_of, summary
 from analysis.records.search import word
 from analysis.records.study import Block, Study
-from analysis.statistics.intervals import Interval
+from analysis.statistics.intervals import Interval, t_interval
 from analysis.verdict.findings import Findings
 from analysis.verdict.gains import Gains
-from analysis.verdict.levels import levels_table
+from analysis.verdict.levels import by_level, own_best
 from analysis.verdict.verdicts import Verdict
 
 MAIN = ("auc", "final_accuracy", "accuracy_at_equal_tokens", "final_response_tokens", "generated_tokens", "seconds")
@@ -133,20 +133,18 @@ def outcome_table(found: Findings, block: str, names: Sequence[str]) -> Table:
     return Table(["Arm", "Seeds", *(HEADINGS[name] for name in names)], cells)
 
 
-def level_table(found: Findings, block: Block, metric: str = "final_accuracy") -> Table:
+def level_table(found: Findings, block: Block) -> Table:
     """A row per arm of a block that varies settings: its accuracy at each level, and at its own best one."""
-    table = levels_table(found.scores, block, metric)
-    levels = list(dict.fromkeys(table["level"]))
-    collapsed = scores_of(found.scores, block.name).groupby("arm")["collapsed"].sum()
-    rows = [
-        [
-            found.study.label(str(arm)),
-            *(with_interval(_interval(row)) for _, row in of_arm.iterrows()),
-            str(int(collapsed[arm])),
-        ]
-        for arm, of_arm in table.groupby("arm", sort=False)
-    ]
-    return Table(["Arm", *(level_word(level) for level in levels), "Collapsed runs"], rows)
+    scores = scores_of(found.scores, block.name)
+    table = levels(scores, block)
+    rows = []
+    for arm, of_arm in table.groupby("arm", sort=False):
+        best = own_best(by_level(scores, block, str(arm), METRIC)).to_numpy(float)
+        at = {row["place"]: with_interval(_interval(row)) for _, row in of_arm.iterrows()}
+        cells = [at.get(place, "n/a") for place in range(len(block.levels))]
+        best_cell = with_interval(t_interval(best))
+        rows.append([found.study.label(str(arm)), *cells, best_cell, str(of_arm["collapsed"].sum())])
+    return Table(["Arm", *map(level_word, block.levels), "own best", "Collapsed runs"], rows)
 
 
 def course_table(study: Study, item: Gains) -> Table:
