@@ -50,5 +50,5 @@ def rebuild(folders: Sequence[Path], options: Mapping[str, Any], output: Path) -
 
 
 def _study(asked: Asked) -> Study:
-    study = read(asked.folders, asked.skip_bad)
+    study = read(asked.folders)
     return replace(study, name=asked.name) if asked.name else study

@@ -27,7 +27,7 @@ EXACT = 64  # of them are the most frequent colours as they are
 
 @dataclass(frozen=True)
 class Asked:
-    """What a report was asked for: the folders, how they were spelled, the axis of training, and what is let pass.
+    """What a report was asked for: the folders, how they were spelled, and the axis of training.
 
     name: of the study, where it is not its folder's, as when a report is made again elsewhere.
     """
@@ -35,19 +35,18 @@ class Asked:
     folders: tuple[Path, ...]
     given: str
     axis: str = "steps"
-    skip_bad: bool = False
     name: str = ""
 
     @property
     def spelled(self) -> str:
         """Folders and flags as a command has them."""
         axis = "" if self.axis == "steps" else f" --axis {self.axis}"
-        return f"{self.given}{axis}{' --skip_bad' if self.skip_bad else ''}"
+        return f"{self.given}{axis}"
 
     @property
     def options(self) -> dict[str, Any]:
         """What report.json keeps of it."""
-        return {"given": self.given, "axis": self.axis, "skip_bad": self.skip_bad, "name": self.name}
+        return {"given": self.given, "axis": self.axis, "name": self.name}
 
 
 def write_figures(wanted: Iterable[Figure], output: Path, source: Source) -> list[Shown]:
