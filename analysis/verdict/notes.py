@@ -18,7 +18,6 @@ def notes(study: Study, scores: pd.DataFrame) -> list[str]:
         *_confounds(study),
         *_claims(study),
         *_plans(study),
-        *_roles(study),
         *_unlike_records(study),
         *_left_out(study),
         *_collapsed(study, scores),
@@ -51,17 +50,6 @@ def _plans(study: Study) -> Iterator[str]:
             f"The plan was changed {counted(len(plans) - 1, 'time')}, last at {plans[-1]['at']}, when "
             f"{counted(before, 'run')} had begun. If seeds were added because of what was seen, intervals and p values "
             "are too narrow and too small: they hold for a number of seeds that was fixed in advance."
-        )
-
-
-def _roles(study: Study) -> Iterator[str]:
-    """An older study.json does not say what its controls are for."""
-    planted = [name for name in study.roles if study.role(name).planted]
-    if planted and study.description and "roles" not in study.description:
-        yield (
-            f"study.json does not say what {listed(planted)} {'is' if len(planted) == 1 else 'are'} for, so no control "
-            "is reported: run the command that began the study again, which adds the roles and trains nothing that is "
-            "done."
         )
 
 

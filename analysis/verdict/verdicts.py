@@ -141,7 +141,7 @@ def not_tested(study: Study, scores: pd.DataFrame) -> list[tuple[str, str]]:
     if study.claims is None:
         return []
     missing = [(claim.text, lacking(study, scores, claim)) for claim in study.claims.claims]
-    return [*((text, why) for text, why in missing if why), *study.claims.gone]
+    return [(text, why) for text, why in missing if why]
 
 
 def over_warm_starts(differences: pd.Series, starts: int, level: float) -> Difference | None:

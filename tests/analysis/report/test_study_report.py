@@ -149,17 +149,6 @@ def test_loose_runs_get_figures_without_a_study(
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "out/figures/outcomes.png")]
 
 
-def test_a_study_of_before_roles_is_reported_and_says_what_adds_them(
-    study: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    description = json.loads((study / "study.json").read_text())
-    assert "roles" not in description
-    description["arms"][0]["control"] = "blame"
-    folders.write_json(study / "study.json", description)
-    assert main(["report", str(study)]) == 0
-    assert "study.json does not say what dapo is for" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

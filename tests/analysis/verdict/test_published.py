@@ -101,7 +101,7 @@ def test_one_seed_has_no_interval_and_several_have(tmp_path: Path) -> None:
 
 def test_a_run_that_diverged_counts_at_its_last_evaluation(tmp_path: Path) -> None:
     run = write_math_run(tmp_path / "fipo-seed0", FIPO_32B, {0: NONE, 2: PEAK, 4: LAST})
-    status = {"state": "failed", "reason": "expected finite numbers, got nan", "exit_code": 1, "steps_done": 4}
+    status = {"state": "failed", "reason_code": "diverged", "reason": "nan", "exit_code": 1, "steps_done": 4}
     (run / "status.json").write_text(json.dumps(status))
     one = paper_comparison(read([run]))[0]
     assert agree(one.final.mean, 0.5)
