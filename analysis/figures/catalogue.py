@@ -80,8 +80,3 @@ def check_names(names: Sequence[str], of_search: bool) -> None:
     known = SEARCH if of_search else {**STUDY, **PAPER}
     if wrong := [name for name in names if name not in known]:
         raise RecordsError(f"expected figures among {', '.join(known)}, got --only {wrong[0]}: choose from these")
-
-
-def group_of(name: str) -> str:
-    """The name that --only takes for a figure of this name."""
-    return next((group for group in NAMES if name.startswith(group)), name)

@@ -11,6 +11,7 @@ from analysis.figures.figure import Figure, compared_blocks, of_block, seed_word
 from analysis.figures.style import Styles, arm_styles, paper
 from analysis.formatting import bracket, signed
 from analysis.records.outcomes import scores_of
+from analysis.records.search import word
 from analysis.records.study import Study
 from analysis.statistics.intervals import t_interval
 from analysis.verdict.findings import Findings
@@ -115,8 +116,8 @@ def draw_ladder(table: pd.DataFrame, seeds: pd.DataFrame, about: tuple[list[Rung
         zero_line(ax)
         ax.margins(x=0.06)
     names = [
-        f"{styles[rung.arm].label} ({styles[rung.parent].label})\n{rung.setting} {_word(rung.before)} "
-        f"\N{RIGHTWARDS ARROW} {_word(rung.after)}"
+        f"{styles[rung.arm].label} ({styles[rung.parent].label})\n{rung.setting} {word(rung.before)} "
+        f"\N{RIGHTWARDS ARROW} {word(rung.after)}"
         for rung in steps
     ]
     name_rows(axes[0], names)
@@ -133,7 +134,3 @@ def _row(ax: Axes, y: int, row: pd.Series, dots: pd.DataFrame, styles: Styles) -
         ax.plot(0.0, y, "|", color=styles[row["arm"]].color)
         return
     draw_row(ax, y, row, list(dots["gain"]), styles[row["arm"]])
-
-
-def _word(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).lower()

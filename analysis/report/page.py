@@ -8,7 +8,6 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from analysis.figures.catalogue import group_of
 from analysis.records.provenance import Source
 
 PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
@@ -91,7 +90,7 @@ def figure(shown: Shown, source: Source, warning: str = "") -> str:
 
 def figures(shown: Sequence[Shown], group: str, source: Source, warning: str = "") -> str:
     """All figures of a group, each under its title where they are several."""
-    of_group = [item for item in shown if group_of(item.name) == group]
+    of_group = [item for item in shown if source.group(item.name) == group]
     heads = [f"<h3>{escape(item.title)}</h3>" if len(of_group) > 1 else "" for item in of_group]
     return "".join(head + figure(item, source, warning) for head, item in zip(heads, of_group, strict=True))
 

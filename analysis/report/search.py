@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html import escape
-from math import isnan
 from pathlib import Path
 
 import pandas as pd
@@ -31,10 +30,6 @@ from analysis.verdict.search import (
 from analysis.verdict.sentences import headline
 
 RANK = ("feasible", "over a limit", "pruned", "infeasible", "failed", "running", "waiting")
-ACTED_NOTE = (
-    "The share of trained tokens, over all steps and seeds of a trial, on which the parameter made a difference to the "
-    "loss. Where it never acted, every difference between its values is chance."
-)
 
 
 def write_search_report(found: SearchFindings, output: Path, asked: Asked, stands_in: Path | None = None) -> list[str]:
@@ -119,9 +114,7 @@ def _commands(found: SearchFindings) -> Iterator[str]:
 def _table_sections(found: SearchFindings) -> list[Section]:
     search = found.search
     trials = [f"<h3>{escape(search.label(loss))}</h3>{trials_table(search, loss).html}" for loss in search.losses]
-    acted = acted_table(found).html + paragraph(ACTED_NOTE, "soft")
     return [
-        Section("acted", "What acted", "Which parameters acted", acted),
         Section("trials", "All trials", "All trials, best first", "\n".join(trials)),
         Section("settings", "Settings", "Settings of the search", settings_table(search).html),
     ]
@@ -148,21 +141,6 @@ def trials_table(search: Search, loss: str) -> Table:
     ]
     head = ["Trial", "State", *names, "Value", "Seeds' values", "Response tokens", "Generated tokens, thousands"]
     return Table([*head, "Seconds", "Restarts", "Reason"], cells, words=2)
-
-
-def acted_table(found: SearchFindings) -> Table:
-    """A row per loss and parameter: on which share of trained tokens it acted, in the lowest and the highest trial."""
-    rows = [
-        [
-            item.parameter,
-            found.search.label(item.loss),
-            item.word,
-            "n/a" if isnan(item.low) else f"{100 * item.low:.3g}% to {100 * item.high:.3g}%",
-            str(item.trials),
-        ]
-        for item in found.acted
-    ]
-    return Table(["Parameter", "Loss", "In this range", "Share of trained tokens", "Trials"], rows, words=3)
 
 
 def settings_table(search: Search) -> Table:

@@ -78,7 +78,6 @@ def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str
     said, more = ([statement(item) for item in items] for items in (primary, rest))
     if len(said) + len(more) <= MOST_SENTENCES:
         said, more = [*said, *more], []
-    open_notes = [*_unfinished(found), *found.notes]
     words = [
         box("verdict", f"<p><b>{escape(headline(found))}</b></p>" + bullets(said)),
         folded(f"{len(more)} exploratory claims", bullets(more)),
@@ -88,7 +87,7 @@ def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str
         folded(
             "What this is conditional on, and what it would take", bullets([limits(found), what_it_would_take(found)])
         ),
-        box("warning", folded(f"{len(open_notes)} notes on the runs", bullets(open_notes)) if open_notes else ""),
+        box("warning", folded(f"{len(found.notes)} notes on the runs", bullets(found.notes)) if found.notes else ""),
     ]
     main = [figure(item, source, _warning(found)) for item in shown if item.name == MAIN_FIGURE]
     return f'<div class="screen"><div>{"".join(words)}</div>\n<div>{"".join(main)}</div></div>'
@@ -166,13 +165,6 @@ def _subtitle(found: Findings) -> str:
     head = f"Family {given.get('family', 'not named')}, preset {given.get('preset', 'not named')}{flags}"
     question = "" if found.question == _title(study) else f"{found.question.rstrip('.')}. "
     return f"{question}{head}; {counting}{diverged}; {commits(study.environments)}."
-
-
-def _unfinished(found: Findings) -> list[str]:
-    if found.is_complete or found.study.is_comparison:
-        return []
-    scores, planned = len(found.scores), found.study.planned_scores
-    return [f"Not complete: {scores} of {planned} scores. The same command goes on; nothing here may be quoted yet."]
 
 
 def _not_tested(found: Findings) -> str:

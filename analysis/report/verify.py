@@ -66,20 +66,14 @@ def _folders(manifest: Mapping[str, Any], report: Path, runs: Sequence[Path]) ->
 def _inputs(manifest: Mapping[str, Any], folders: Sequence[Path]) -> Iterator[str]:
     for folder, recorded in zip(folders, manifest["inputs"], strict=True):
         present = inputs_of(folder)
-        gone = sorted(set(recorded) - set(present))
-        runs = {_run(name) for name in recorded} - {_run(name) for name in present} - {""}
         of = "" if "study.json" in recorded else f"{folder.name}/"
-        yield from (f"{run}: the run is gone from {folder}" for run in sorted(runs))
-        yield from (f"{of}{name}: missing from {folder}" for name in gone if _run(name) not in runs)
-        yield from (f"{of}{name}: not there when the report was made" for name in sorted(set(present) - set(recorded)))
-        same = set(recorded) & set(present)
-        yield from (f"{of}{name}: changed since the report" for name in sorted(same) if recorded[name] != present[name])
-
-
-def _run(name: str) -> str:
-    """The run folder that a file of a study, or of a search's winners, lies in; empty for another file."""
-    match = re.match(r"((?:winners/)?runs/[^/]+)/", name)
-    return match[1] if match else ""
+        for name in sorted({*recorded, *present}):
+            if name not in present:
+                yield f"{of}{name}: missing from {folder}"
+            elif name not in recorded:
+                yield f"{of}{name}: not there when the report was made"
+            elif recorded[name] != present[name]:
+                yield f"{of}{name}: changed since the report"
 
 
 def _written(manifest: Mapping[str, Any], report: Path) -> Iterator[str]:

@@ -6,7 +6,6 @@ from itertools import product
 import pandas as pd
 
 from analysis.formatting import counted, listed
-from analysis.records.outcomes import PRIMARY
 from analysis.records.provenance import confounds
 from analysis.records.study import COUNTING, Study
 from analysis.verdict.inert import never_acted
@@ -54,9 +53,6 @@ def _plans(study: Study) -> Iterator[str]:
 
 
 def _unlike_records(study: Study) -> Iterator[str]:
-    named = study.description.get("primary_outcome", PRIMARY)
-    if PRIMARY not in str(named).lower() and "rollout/accuracy" not in str(named):
-        yield f"study.json names {named!r} as primary outcome, which this report does not compute: it uses AUC."
     finished = study.metrics[~study.metrics["run"].isin(study.diverged)]
     steps = finished.groupby("run", observed=True)["step"].nunique()
     if study.is_comparison and steps.nunique() > 1:
@@ -69,7 +65,8 @@ def _left_out(study: Study) -> Iterator[str]:
     lost = study.runs[~study.runs["state"].isin(COUNTING) & planned]
     open_ = lost["state"].isin(["not started", "running"])
     if open_.any():
-        yield f"The study is not complete: {counted(int(open_.sum()), 'run')} of {int(planned.sum())} to come."
+        to_come = f"{counted(int(open_.sum()), 'run')} of {int(planned.sum())} to come"
+        yield f"The study is not complete: {to_come}, so nothing here may be quoted yet."
     if (~open_).any():
         names = ", ".join(f"{row.run} ({row.state})" for row in lost[~open_].itertuples())
         yield f"Runs left out: {names}. If they failed because of what they were, the rest flatters their arm."

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.formatting import scientific
 from analysis.records.published import Config, setting_words, suite_of
 
 MISSING = object()
@@ -43,5 +42,5 @@ def _shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "on", False: "off"}[value]
     if isinstance(value, float | int):
-        return scientific(value) if 0 < abs(value) < 1e-3 else f"{value:.10g}"
+        return f"{value:.10g}"
     return str(value)

@@ -98,5 +98,5 @@ def test_a_study_that_is_not_complete_says_so_first(tmp_path: Path, capsys: pyte
     assert capsys.readouterr().out.startswith("The study is not complete: 1 run of 18")
     assert json.loads((folder / "report/verdict.json").read_text())["complete"] is False
     page = text_of((folder / "report/report.html").read_text())
-    assert "Not complete: 17 of 18 scores" in page
+    assert "1 run of 18 to come, so nothing here may be quoted yet." in page
     assert "ranks need at least 8 seeds" in page

@@ -50,7 +50,7 @@ def test_changed_missing_and_new_runs_are_named_and_what_follows_from_them(repor
     runs = report.parent / "runs"
     shutil.move(runs / "fipo-seed4", runs / "fipo-seed9")
     found = lines(capsys, report)
-    assert "runs/fipo-seed4: the run is gone from" in found
+    assert "runs/fipo-seed4/status.json: missing from" in found
     assert "runs/fipo-seed9/status.json: not there when the report was made" in found
 
 
