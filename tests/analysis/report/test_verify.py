@@ -88,6 +88,12 @@ def test_last_digits_may_differ_under_other_versions_and_more_may_not(report: Pa
         assert "made with numpy 1.0, here is" in found
 
 
+def test_a_report_with_options_of_other_code_is_one_line(report: Path, capsys: Printed) -> None:
+    manifest = json.loads((report / "report.json").read_text())
+    folders.write_json(report / "report.json", manifest | {"options": manifest["options"] | {"skip": True}})
+    assert "cannot be made again: its option skip is not of this code" in lines(capsys, report)
+
+
 def test_loose_runs_are_named(study: Path, tmp_path: Path, capsys: Printed) -> None:
     runs = [study / "runs/dapo-seed0", study / "runs/dapo-seed1"]
     assert main(["report", *map(str, runs), "--output_dir", str(tmp_path / "loose")]) == 0
