@@ -33,9 +33,6 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", type=Path, nargs="+", metavar="RUNS", help="a study folder, or run folders")
     parser.add_argument("--output_dir", type=Path, metavar="DIR", help="where to (default: STUDY/report, or ./report)")
-    parser.add_argument(
-        "--skip_bad", action="store_true", help="leave out runs that cannot be read, name them, and draw the rest"
-    )
     words = "what training is drawn over; tokens include discarded ones (default: steps)"
     parser.add_argument("--axis", choices=AXES, default="steps", help=words)
 
@@ -91,7 +88,7 @@ def asked_of(given: argparse.Namespace) -> "Asked":
     from analysis.report.files import Asked
 
     spelled = " ".join(shlex.quote(str(folder)) for folder in given.folders)
-    return Asked(tuple(given.folders), spelled, given.axis, given.skip_bad)
+    return Asked(tuple(given.folders), spelled, given.axis)
 
 
 def output_of(given: argparse.Namespace) -> Path:

@@ -44,9 +44,3 @@ def counted(n: int, noun: str) -> str:
 def listed(words: list[str]) -> str:
     """`a, b and c`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
-
-
-def scientific(value: float) -> str:
-    """A learning rate as `3e-4`, `7.5e-5`."""
-    digits, _, exponent = f"{value:.2e}".partition("e")
-    return f"{float(digits):g}e{int(exponent)}"

@@ -12,9 +12,9 @@ from analysis.figures.figure import Figure
 from analysis.figures.ladder import ladder_figures
 from analysis.figures.length import length_figures, path_figures
 from analysis.figures.paper import FIGURES, paper_figures
-from analysis.figures.search import history_figures, importance_figures, maximum_figures
+from analysis.figures.search import history_figures, importance_figures
 from analysis.figures.training import COURSES, course_figures, outcome_figures
-from analysis.figures.trials import contour_figures, slice_figures
+from analysis.figures.trials import slice_figures
 from analysis.figures.weights import microscope_figures, weight_figures
 from analysis.verdict.findings import Findings
 from analysis.verdict.search import SearchFindings
@@ -59,9 +59,7 @@ PAPER = {
 SEARCH = {
     "history": Group(history_figures, "History", "Optimisation history"),
     "slices": Group(slice_figures, "Slices", "Value over each parameter"),
-    "contour": Group(contour_figures, "Contour", "Two parameters together"),
     "importance": Group(importance_figures, "Importance", "Importance of the parameters"),
-    "expected_maximum": Group(maximum_figures, "Trials spent", "Best found against trials spent"),
 }
 NAMES = tuple(sorted([*STUDY, *PAPER, *SEARCH], key=len, reverse=True))
 
@@ -82,8 +80,3 @@ def check_names(names: Sequence[str], of_search: bool) -> None:
     known = SEARCH if of_search else {**STUDY, **PAPER}
     if wrong := [name for name in names if name not in known]:
         raise RecordsError(f"expected figures among {', '.join(known)}, got --only {wrong[0]}: choose from these")
-
-
-def group_of(name: str) -> str:
-    """The name that --only takes for a figure of this name."""
-    return next((group for group in NAMES if name.startswith(group)), name)

@@ -4,22 +4,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.figures.canvas import Axes, Drawing, draw_row, grid, name_rows, seed_and_mean, zero_line
 from analysis.figures.figure import Figure, compared_blocks, of_block, seed_words
 from analysis.figures.style import Styles, arm_styles, paper
 from analysis.formatting import bracket, signed
-from analysis.records.curves import evaluation_curves, spent
 from analysis.records.outcomes import scores_of
+from analysis.records.search import word
 from analysis.records.study import Study
 from analysis.statistics.intervals import t_interval
 from analysis.verdict.findings import Findings
 from analysis.verdict.inert import identical
 
 FEWEST_RUNGS = 3
-GAINS = {"auc": ("At equal steps", "gain in AUC"), "at_equal_tokens": ("At equal tokens", "gain in final accuracy")}
+GAINS = {"auc": ("At equal steps", "gain in AUC"), "accuracy_at_equal_tokens": ("At equal tokens", "gain in accuracy")}
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def ladder_figures(found: Findings) -> Iterator[Figure]:
         if len(steps) < FEWEST_RUNGS:
             continue
         (block,) = study.blocks
-        table, seeds = gains(study, scores_of(found.scores, block), steps)
+        table, seeds = gains(scores_of(found.scores, block), steps)
         same = {rung.arm: identical(study, *rung.pair) for rung in steps}
         table = table.assign(identical=[bool(same[arm]) and all(same[arm]) for arm in table["arm"]])
         rows = table[table["outcome"] == "auc"]
@@ -58,8 +57,8 @@ def ladder_figures(found: Findings) -> Iterator[Figure]:
             draw_ladder(table, seeds, (steps, arm_styles(found.study))),
             {"gains": table, "seeds": seeds},
             f"A row per switch. Gains in AUC: {'; '.join(words)}.",
-            "Right: evaluation accuracy where the more frugal run of the two arms ends, counting every generated "
-            "token: a switch that generates more pays for it there. Identical: both arms are the same "
+            "Right: evaluation accuracy where the most frugal compared run ends, counting every generated token: a "
+            "switch that generates more pays for it there. Identical: both arms are the same "
             "runs bit for bit, so the switch changed no update. Exploratory, unless a claim names the pair.",
         )
 
@@ -87,33 +86,20 @@ def rungs(study: Study) -> list[Rung]:
     return found
 
 
-def gains(study: Study, scores: pd.DataFrame, steps: list[Rung]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def gains(scores: pd.DataFrame, steps: list[Rung]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Paired gain of each rung (arm, parent, outcome, mean, low, high, n) and seed by seed (arm, outcome, seed, gain).
 
-    outcome: `auc` at equal steps; `at_equal_tokens` is evaluation accuracy where the more frugal run of both arms ends.
+    scores: of one block. outcome: one of GAINS.
     """
-    evaluated = evaluation_curves(study.evals)[["run", "arm", "seed", "step", "accuracy"]]
-    curves = evaluated.merge(spent(study, "generated_tokens"), on=["run", "step"]).sort_values(["run", "x"])
     rows, seeds = [], []
     for rung in steps:
-        both = curves[curves["arm"].isin(rung.pair)]
-        budget = float(both.groupby("run", observed=True)["x"].max().min())
         for outcome in GAINS:
-            arm, parent = (_by_seed(scores, both, name, None if outcome == "auc" else budget) for name in rung.pair)
+            arm, parent = (scores[scores["arm"] == name].set_index("seed")[outcome] for name in rung.pair)
             paired = (arm - parent).dropna()
             head = {"arm": rung.arm, "parent": rung.parent, "outcome": outcome}
             rows.append(head | vars(t_interval(paired.to_numpy(float))))
             seeds += [{"arm": rung.arm, "outcome": outcome, "seed": s, "gain": gain} for s, gain in paired.items()]
     return pd.DataFrame(rows), pd.DataFrame(seeds, columns=["arm", "outcome", "seed", "gain"])
-
-
-def _by_seed(scores: pd.DataFrame, curves: pd.DataFrame, arm: str, budget: float | None) -> pd.Series:
-    """An arm's AUC by seed, or its evaluation accuracy at a budget of tokens."""
-    if budget is None:
-        return scores[scores["arm"] == arm].set_index("seed")["auc"]
-    by_seed = curves[curves["arm"] == arm].groupby("seed")
-    at = {seed: np.interp(budget, rows["x"], rows["accuracy"]) for seed, rows in by_seed}
-    return pd.Series(at, dtype=float)
 
 
 @paper()
@@ -130,8 +116,8 @@ def draw_ladder(table: pd.DataFrame, seeds: pd.DataFrame, about: tuple[list[Rung
         zero_line(ax)
         ax.margins(x=0.06)
     names = [
-        f"{styles[rung.arm].label} ({styles[rung.parent].label})\n{rung.setting} {_word(rung.before)} "
-        f"\N{RIGHTWARDS ARROW} {_word(rung.after)}"
+        f"{styles[rung.arm].label} ({styles[rung.parent].label})\n{rung.setting} {word(rung.before)} "
+        f"\N{RIGHTWARDS ARROW} {word(rung.after)}"
         for rung in steps
     ]
     name_rows(axes[0], names)
@@ -148,7 +134,3 @@ def _row(ax: Axes, y: int, row: pd.Series, dots: pd.DataFrame, styles: Styles) -
         ax.plot(0.0, y, "|", color=styles[row["arm"]].color)
         return
     draw_row(ax, y, row, list(dots["gain"]), styles[row["arm"]])
-
-
-def _word(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).lower()

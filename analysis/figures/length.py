@@ -1,48 +1,46 @@
-"""Accuracy against response length: four views of the last answers, and the path over training."""
+"""Accuracy against response length: of the last answers, and the path of both over training."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from analysis.figures.canvas import Axes, Drawing, draw_curves, draw_row, grid, handle, legend, name_rows, zero_line
+from analysis.figures.canvas import Drawing, draw_curves, draw_row, grid, handle, legend, name_rows, zero_line
 from analysis.figures.figure import Figure, seed_words
 from analysis.figures.style import INK, Look, Styles, arm_styles, paper
+from analysis.formatting import plain
 from analysis.records.curves import bands, evaluation_curves
 from analysis.records.study import Study
-from analysis.statistics.length import SMALLEST_BIN, anytime, pooled_by_length
+from analysis.statistics.intervals import t_interval
+from analysis.statistics.length import anytime
 from analysis.verdict.findings import Findings
 
 STAGE_MARKS = ("o", "^", "s", "D")  # quarters of training, as the FIPO paper's Figure 3f has them
-VIEW_DETAILS = (
-    "(a) Share correct per quantile bin of length; bars: 95 % t interval over seeds; bins of fewer than "
-    f"{SMALLEST_BIN} answers are hidden, and answers cut off at the limit stand apart. Hard prompts have longer "
-    "answers: do not read an effect of length from it. (b) Share of answers that are correct and no longer than the "
-    "budget. (c) Among answers of one policy to one prompt, the probability that a right one is longer than a wrong "
-    "one; at 0.5 length says nothing. (d) Slope of a conditional (fixed-effect) logit of being right on log tokens, "
-    "which removes what each prompt contributes. c and d: mean and 95 % t interval over seeds, without answers that "
-    "were cut off."
-)
+SLOPE = "length_slope"
 
 
 def length_figures(found: Findings) -> Iterator[Figure]:
-    """Pooled, at every budget, and within prompts; of a comparison alone."""
+    """At every budget of tokens, and within prompts; of a comparison alone."""
     if not found.study.is_comparison:
         return
-    pooled, curves, styles = pooled_by_length(found.answers), anytime(found.answers), arm_styles(found.study)
-    means, within = bands(curves), found.within_prompt
-    rows = within[within["measure"] == "concordance"]
-    told = "; ".join(f"{styles[row['arm']].label} {row['mean']:.2f}" for _, row in rows.iterrows())
+    curves, styles = anytime(found.answers), arm_styles(found.study)
+    seeds = found.scores[["run", "arm", "seed", SLOPE]]
+    intervals = {
+        arm: t_interval(rows[SLOPE].dropna().to_numpy(float)) for arm, rows in seeds.groupby("arm", sort=False)
+    }
+    means, slopes = bands(curves), pd.DataFrame([{"arm": arm, **vars(one)} for arm, one in intervals.items()])
+    told = "; ".join(f"{styles[row['arm']].label} {plain(row['mean'], 2)}" for _, row in slopes.iterrows())
     yield Figure(
         "accuracy_against_length",
         "Accuracy against response length",
-        "Of each run's last evaluations. Length follows from the policy, so this describes and explains nothing; view "
-        f"a is confounded by difficulty. {seed_words(found.study)}.",
-        draw_views((pooled, within, curves, means), styles),
-        {"pooled": pooled, "within_prompt": within, "anytime": curves, "anytime_means": means},
-        "Four views of accuracy against length. Probability that the right one of two answers to a prompt is the "
-        f"longer: {told}.",
-        VIEW_DETAILS,
+        "Of each run's last evaluations. Left: answers that are correct and no longer than the budget. Right: whether "
+        f"the longer answer to the same prompt is more often right. {seed_words(found.study)}.",
+        draw_views((curves, means, seeds, slopes), styles),
+        {"anytime": curves, "anytime_means": means, "slopes": seeds, "slope_means": slopes},
+        f"Accuracy over the budget of tokens, and log-odds of being right per unit of log tokens: {told}.",
+        "Length follows from the policy, so this describes and explains nothing. Right: slope of a conditional "
+        "(fixed-effect) logit of being right on log tokens, which removes what each prompt contributes, of answers "
+        "that were not cut off; at 0 length says nothing. Mean and 95 % t interval over seeds.",
     )
 
 
@@ -76,21 +74,22 @@ def path_points(study: Study) -> pd.DataFrame:
 
 @paper()
 def draw_views(tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame], styles: Styles) -> Drawing:
-    """tables: pooled bins, measures within prompts, anytime curves, and the means of these."""
-    pooled, within, curves, means = tables
-    drawing, axes = grid(2, 2, 6.0)
-    styles = {arm: style for arm, style in styles.items() if curves["arm"].eq(arm).any()}
-    _pooled(axes[0], pooled, styles)
-    draw_curves(axes[1], curves, means, styles)
-    axes[1].set_title("b  At every budget")
-    axes[1].set(xlabel="budget: tokens per response at most", ylabel="share correct and within budget")
-    _within(axes[2], within[within["measure"] == "concordance"], styles, 0.5)
-    axes[2].set_title("c  Within prompt: concordance")
-    axes[2].set_xlabel("P(right answer is the longer | prompt, policy)")
-    _within(axes[3], within[within["measure"] == "slope"], styles, 0.0)
-    axes[3].set_title("d  Within prompt: logit slope")
-    axes[3].set_xlabel("log-odds of being right per unit of log tokens")
-    axes[3].set_yticklabels([])
+    """tables: anytime curves and their means, the slopes within prompts by seed and their means."""
+    curves, means, seeds, slopes = tables
+    arms = [arm for arm in styles if curves["arm"].eq(arm).any()]
+    styles = {arm: styles[arm] for arm in arms}
+    drawing, (left, right) = grid(1, 2, 3.2)
+    draw_curves(left, curves, means, styles)
+    left.set_title("At every budget")
+    left.set(xlabel="budget: tokens per response at most", ylabel="share correct and within budget")
+    for y, arm in enumerate(arms):
+        values = list(seeds.loc[seeds["arm"] == arm, SLOPE])
+        draw_row(right, y, slopes[slopes["arm"] == arm].iloc[0], values, styles[arm])
+    name_rows(right, [style.label for style in styles.values()])
+    zero_line(right)
+    right.margins(x=0.1)
+    right.set_title("Within prompt")
+    right.set_xlabel("log-odds of being right per unit of log tokens")
     legend(drawing, styles)
     return drawing
 
@@ -122,30 +121,3 @@ def draw_paths(points: pd.DataFrame, styles: Styles) -> Drawing:
     ]
     drawing.legend(handles=marks, loc="outside upper center", ncols=len(marks))
     return drawing
-
-
-def _pooled(ax: Axes, pooled: pd.DataFrame, styles: Styles) -> None:
-    """Bins of equal width on the axis, since their edges are quantiles; arms side by side within each."""
-    labels = pooled.drop_duplicates("bin").sort_values("bin").set_index("bin")["label"]
-    place = {index: float(position) for position, index in enumerate(labels.index)}
-    for shift, (arm, style) in zip(np.linspace(-0.28, 0.28, len(styles)), styles.items(), strict=True):
-        rows = pooled[pooled["arm"] == arm]
-        x = rows["bin"].map(place) + shift
-        ax.vlines(x, rows["low"], rows["high"], color=style.color, linewidth=1.2)
-        ax.plot(x, rows["mean"], linestyle="", marker=style.marker, color=style.color, markersize=3.5)
-    n = pooled.groupby("bin")["n"].sum()
-    counts = [f"{count / 1000:.1f}k" if count >= 1000 else str(count) for count in n]
-    ax.set_xticks(range(len(labels)), [f"{a}\n{b}" for a, b in zip(labels, counts, strict=True)], fontsize=6.5)
-    ax.set(xlabel="response tokens (bins by quantile); below: answers", ylabel="share of answers correct")
-    ax.set_ylim(-0.02, 1.02)
-    ax.set_title("a  Pooled: confounded by difficulty")
-
-
-def _within(ax: Axes, rows: pd.DataFrame, styles: Styles, nothing: float) -> None:
-    """Mean and interval per arm, beside the value at which length says nothing."""
-    arms = [arm for arm in styles if rows["arm"].eq(arm).any()]
-    for y, arm in enumerate(arms):
-        draw_row(ax, y, rows[rows["arm"] == arm].iloc[0], [], styles[arm])
-    name_rows(ax, [styles[arm].label for arm in arms])
-    zero_line(ax, nothing)
-    ax.margins(x=0.1)

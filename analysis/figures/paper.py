@@ -6,18 +6,14 @@ Left out: Figure 3f, which is `length_path`, and 13 to 16, which are case studie
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 from analysis.figures import training
 from analysis.figures.figure import Figure, seed_words
 from analysis.figures.style import arm_styles
-from analysis.figures.training import ENTROPY, EVALUATION, LENGTH, LENGTHS, WEIGHT
-from analysis.records.published import benchmarks, comparable
+from analysis.figures.training import EVALUATION
+from analysis.records.published import benchmarks
 from analysis.records.study import Study
 from analysis.verdict.findings import Findings
 
-KL, NORM, ADVANTAGE = "loss/kl_to_old", "optimizer/grad_norm", "rollout/length_weighted_advantage"
-LOW, HIGH, DUAL = (f"loss/clip_fraction_{which}" for which in ("low", "high", "dual"))
 ANY = "any of its settings"
 
 
@@ -30,34 +26,20 @@ class PaperFigure:
 
     number: str
     title: str
-    quantities: tuple[str, ...]
+    quantities: Sequence[str]
     differ: str | None = None
 
 
-FIGURES = (
-    PaperFigure("01", "Accuracy over training", (EVALUATION,)),
-    PaperFigure("02", "FIPO without its filter", (LOW, KL, NORM, LENGTH), "delta"),
-    PaperFigure("03", "Response lengths (a-e; f is length_path)", LENGTHS[:5]),
-    PaperFigure("04", "Reward, sampling, advantage", ("rollout/reward_mean", "rollout/sampling_rounds", ADVANTAGE)),
-    PaperFigure("05_and_07", "KL, gradient norm, entropy", (KL, NORM, ENTROPY)),
-    PaperFigure("06", "Length-weighted advantage and length", (ADVANTAGE, LENGTH)),
-    PaperFigure("08", "Variants of FIPO", (LENGTH, ENTROPY, EVALUATION), ANY),
-    PaperFigure("09", "With and without the filter", (WEIGHT, DUAL, LOW, HIGH), "delta"),
-    PaperFigure("10", "One-sided against two-sided weights", (ENTROPY, LENGTH), "fipo_clip_high_only"),
-    PaperFigure("11", "Decay rates", (WEIGHT, "loss/influence_weight_at_high", ENTROPY), "fipo_decay_rate"),
-    PaperFigure("12", "Mini-batches", (LENGTH, HIGH, NORM, ENTROPY, EVALUATION), "minibatches"),
-)
+FIGURES = tuple(PaperFigure(**one) for one in training.DATA["paper"])
 
 
 def paper_figures(found: Findings, figure: PaperFigure) -> Iterator[Figure]:
     """One figure of the paper from the arms that it compares; none where fewer than two of them have runs."""
     study, number = found.study, figure.number.replace("_", " ")
     arms, panels = arms_for(study, figure), _by_benchmark(study, figure)
-    tables = training.course_tables(study, panels, found.axis) if arms else ()
-    curves, means = (
-        (table[table["arm"].isin(arms)].reset_index(drop=True) for table in tables) if arms else (None, None)
-    )
-    if curves is None or means is None or curves.empty:
+    tables = training.course_tables(study, panels, found.axis)
+    curves, means = (table[table["arm"].isin(arms)].reset_index(drop=True) for table in tables)
+    if curves.empty:
         return
     panels = [name for name in panels if curves["quantity"].eq(name).any()]
     look = (arm_styles(study), found.axis)
@@ -66,7 +48,7 @@ def paper_figures(found: Findings, figure: PaperFigure) -> Iterator[Figure]:
         f"The paper's Figure {number}: {figure.title}",
         f"As Figure {number} of the FIPO paper (arXiv 2603.19835) from these runs: another model and task unless the "
         f"report says otherwise. {training.EVERY_SEED}. {seed_words(study)}.",
-        training.small_multiples(curves, means, panels, look, _references(study, panels, arms)),
+        training.small_multiples(curves, means, panels, look),
         {"seeds": curves, "means": means},
         training.in_words(means, panels, look),
     )
@@ -95,10 +77,9 @@ def missing_paper_figures(study: Study) -> dict[str, str]:
 
 
 def _settings(study: Study, arm: str) -> dict[str, object]:
-    """The settings of an arm's first run, by name, but for those of the run itself, such as its seed."""
-    run = study.runs.loc[(study.runs["arm"] == arm) & study.runs["run"].isin(study.folders), "run"].iloc[0]
-    sections = {section: named for section, named in study.configs[run].items() if section != "run"}
-    return {name: value for named in sections.values() for name, value in named.items()}
+    """The settings of an arm by name, but for those of the run itself, such as its seed."""
+    sections = [named for section, named in study.config_of(arm).items() if section != "run"]
+    return {name: value for named in sections for name, value in named.items()}
 
 
 def _differ(settings: dict[str, dict[str, object]], one: str, other: str) -> set[str]:
@@ -120,22 +101,3 @@ def _known(study: Study) -> dict[str, str | None]:
         for suite, name in benchmarks(config).items()
         if suite in study.suites.get(run, {})
     }
-
-
-def _references(study: Study, panels: Sequence[str], arms: Sequence[str]) -> pd.DataFrame | None:
-    """The FIPO paper's accuracies as lines beside those of the same benchmark, where the runs are of the same model.
-
-    Of the arms that the figure shows, and of the other systems in the paper's Figure 1.
-    """
-    rows, known = comparable(study.configs), _known(study)
-    shown = rows["arm"].isin(arms) | rows["source"].eq("FIPO paper, Figure 1")
-    rows = rows[shown & (rows["metric"] == "avg@32") & rows["parameter"].isna()]
-    rows = rows[rows["source"].str.startswith("FIPO paper")].drop_duplicates(["arm", "benchmark", "value"])
-    lines = [
-        {"quantity": panel, "label": f"published: {' and '.join(same['arm'])}", "value": value}
-        for suite, name in known.items()
-        for panel in panels
-        if panel in (EVALUATION, f"{EVALUATION}: {suite}")
-        for value, same in rows[rows["benchmark"] == name].groupby("value")
-    ]
-    return pd.DataFrame(lines) if lines else None

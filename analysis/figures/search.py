@@ -1,29 +1,19 @@
-"""A search's course: its history, what n trials bring, and the importance of its parameters."""
+"""A search's course: its history, and the importance of its parameters."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from matplotlib.patches import Patch
-from matplotlib.ticker import NullLocator
 
 from analysis.figures.canvas import Axes, Drawing, grid, handle, whole_steps
 from analysis.figures.figure import Figure
-from analysis.figures.style import ArmStyle, Look, Styles, loss_styles, paper
+from analysis.figures.style import ArmStyle, Styles, loss_styles, paper
 from analysis.figures.trials import VALUE, draw_trials, ended_trials, trial_counts, trial_legend, value_axis
 from analysis.formatting import plain
-from analysis.records.search import ENDED, Search, seed_values
-from analysis.statistics.best_of import expected_maximum, maximum_quantile
+from analysis.records.search import Search, seed_values
 from analysis.verdict.search import SearchFindings
 
-METHODS = ("fanova", "ped_anova")
 FEWEST_FOR_IMPORTANCE = 20
-ROUND_NUMBERS = tuple(factor * 10**power for power in range(4) for factor in (1, 2, 5))
-DRAWN = "The trials were drawn without regard to results, so the curve also estimates what another such search finds."
-LEARNS = (
-    "The sampler learns from earlier trials, so they are not exchangeable: the curve describes these trials and "
-    "estimates nothing about another search."
-)
 
 
 def history_figures(found: SearchFindings) -> Iterator[Figure]:
@@ -47,78 +37,39 @@ def history_figures(found: SearchFindings) -> Iterator[Figure]:
     )
 
 
-def maximum_figures(found: SearchFindings) -> Iterator[Figure]:
-    """What n trials drawn from those that were run bring."""
-    curves = spending(found.search)
-    learns = found.search.description["sampler"].get("name") in ("tpe", "gp")
-    ends = curves.groupby("loss", sort=False)["mean"].last()
-    yield Figure(
-        "expected_maximum",
-        "Best found against trials spent",
-        "Expected best value of n trials drawn without replacement from those that were run; band: 5 % to 95 % of "
-        "draws. Compare losses at the same n.",
-        draw_maximum(curves, loss_styles(found.search.losses)),
-        {"curves": curves},
-        "Expected best value over trials spent. With all trials: "
-        + "; ".join(f"{loss} {plain(value)}" for loss, value in ends.items())
-        + ".",
-        "After Dodge et al. 2019 (arXiv 1909.03004), there with replacement. A trial without a feasible value is a "
-        "trial spent: it counts as the accuracy before training, as does any trial below it. The band closes at the "
-        f"right because there is one way to draw all trials; seed noise is not in it. {LEARNS if learns else DRAWN} "
-        f"{trial_counts(found.search)}",
-    )
-
-
-def spending(search: Search) -> pd.DataFrame:
-    """Per loss and n: trials, mean, low, high, floor: the accuracy before training, which no trial counts below."""
-    rows = []
-    for loss in search.losses:
-        ended = search.of(loss)[search.of(loss)["outcome"].isin(ENDED)]
-        start = ended["start_accuracy"].dropna()
-        floor = float(start.mean()) if len(start) else 0.0
-        kept = np.maximum(ended["value"].where(ended["outcome"] == "feasible", floor).to_numpy(float), floor)
-        for n in range(1, len(kept) + 1):
-            low, high = (maximum_quantile(kept, n, share) for share in (0.05, 0.95))
-            rows.append((loss, n, expected_maximum(kept, n), low, high, floor))
-    return pd.DataFrame(rows, columns=["loss", "trials", "mean", "low", "high", "floor"])
-
-
 def importance_figures(found: SearchFindings) -> Iterator[Figure]:
-    """fANOVA and PED-ANOVA of each loss with several searched parameters; none where neither could be computed."""
+    """fANOVA of each loss with several searched parameters; none where it could not be computed."""
     table = importance_table(found.search)
     if table.empty:
         return
     counts = {str(loss): int(n) for loss, n in table.groupby("loss", sort=False)["trials"].first().items()}
     few = any(n < FEWEST_FOR_IMPORTANCE for n in counts.values())
-    words = f" Fewer than {FEWEST_FOR_IMPORTANCE} trials: neither is worth much." if few else ""
-    top = table[table["method"] == "fanova"].groupby("loss", sort=False)["parameter"].first()
+    words = f" Fewer than {FEWEST_FOR_IMPORTANCE} trials: it is not worth much." if few else ""
+    top = table.groupby("loss", sort=False)["parameter"].first()
     yield Figure(
         "importance",
         "Importance of the parameters",
-        "Bars: fANOVA, the one to read; hollow marks: PED-ANOVA. Both describe these trials and have no "
-        f"interval.{words}",
+        f"fANOVA: shares of the variance of the value between these trials, without an interval.{words}",
         draw_importance(table, loss_styles(found.search.losses)),
         {"values": table},
         "Importances. Most important by fANOVA: " + "; ".join(f"{loss} {name}" for loss, name in top.items()) + ".",
-        "PED-ANOVA alone ranked a parameter that does nothing first in 7 of 12 studies in which the truth was known "
-        "(60 noisy trials); fANOVA ranked the real one first in 12 of 12, but drops conditional parameters. Trials "
-        "used: " + ", ".join(f"{loss} {n}" for loss, n in counts.items()) + ".",
+        "Conditional parameters are left out of it. Trials used: "
+        + ", ".join(f"{loss} {n}" for loss, n in counts.items())
+        + ".",
     )
 
 
 def importance_table(search: Search) -> pd.DataFrame:
-    """loss, parameter, method, importance (nan where unknown), trials; the most important by fANOVA first."""
+    """loss, parameter, importance (by fANOVA, nan where unknown), trials; the most important first."""
     rows = []
     for loss in search.losses:
-        known: Mapping[str, Mapping[str, float]] = {
-            method: (search.importance.get(loss) or {}).get(method) or {} for method in METHODS
-        }
-        if len(search.searched(loss)) < 2 or not any(known.values()):
-            continue
-        order = sorted(search.searched(loss), key=lambda name: -known["fanova"].get(name, -1.0))
-        trials = int(search.importance[loss].get("trials") or 0)
-        rows += [(loss, name, method, known[method].get(name, np.nan), trials) for name in order for method in METHODS]
-    return pd.DataFrame(rows, columns=["loss", "parameter", "method", "importance", "trials"])
+        recorded = search.importance.get(loss) or {}
+        known = recorded.get("fanova") or {}
+        names = search.searched(loss)
+        if len(names) > 1 and known:
+            order = sorted(names, key=lambda name: -known.get(name, -1.0))
+            rows += [(loss, name, known.get(name, np.nan), int(recorded.get("trials") or 0)) for name in order]
+    return pd.DataFrame(rows, columns=["loss", "parameter", "importance", "trials"])
 
 
 @paper()
@@ -145,29 +96,6 @@ def draw_history(trials: pd.DataFrame, seeds: pd.DataFrame, styles: Styles) -> D
 
 
 @paper()
-def draw_maximum(curves: pd.DataFrame, styles: Styles) -> Drawing:
-    """All losses in one. curves: loss, trials, mean, low, high."""
-    drawing, (ax,) = grid(1, 1, 3.2)
-    for loss, style in styles.items():
-        rows = curves[curves["loss"] == loss]
-        ax.fill_between(rows["trials"], rows["low"], rows["high"], color=style.color, alpha=0.13, linewidth=0)
-        marks: Look = {"marker": style.marker, "markevery": [n - 1 for n in ROUND_NUMBERS if n <= len(rows)]}
-        look: Look = {"color": style.color, "linestyle": style.linestyle, "label": style.label}
-        ax.plot(rows["trials"], rows["mean"], **look, **marks)
-    # The means set the scale: the band of a single trial reaches down to the model before training.
-    low, high = curves["mean"].min(), curves["high"].max()
-    ax.set_ylim(low - 0.15 * (high - low or 0.02), high + 0.08 * (high - low or 0.02))
-    most = int(curves["trials"].max())
-    ax.set_xscale("log")
-    ax.set_xticks([*(n for n in ROUND_NUMBERS if n < 0.8 * most), most], minor=False)
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set(xlabel="trials spent, those without a value included", ylabel=f"best of n: {VALUE}")
-    drawing.legend(loc="outside upper center", ncols=3)
-    return drawing
-
-
-@paper()
 def draw_importance(table: pd.DataFrame, styles: Styles) -> Drawing:
     """Axes per loss. table: as `importance_table` gives it."""
     losses = list(dict.fromkeys(table["loss"]))
@@ -176,21 +104,16 @@ def draw_importance(table: pd.DataFrame, styles: Styles) -> Drawing:
     drawing, axes = grid(len(losses), 1, 0.27 * sum(counts) + 0.55 * len(losses) + 0.75, **options)
     for ax, loss in zip(axes, losses, strict=True):
         _bars(ax, table[table["loss"] == loss], styles[loss])
-    axes[-1].set_xlabel("importance (shares of each method, summing to 1)")
-    bar = Patch(color="#555555", alpha=0.8, label="fANOVA")
-    mark = handle("PED-ANOVA", linestyle="", marker="D", markerfacecolor="none", color="black")
-    drawing.legend(handles=[bar, mark], loc="outside upper center", ncols=2)
+    axes[-1].set_xlabel("importance by fANOVA (shares that sum to 1)")
     return drawing
 
 
 def _bars(ax: Axes, rows: pd.DataFrame, style: ArmStyle) -> None:
-    fanova, ped = (rows[rows["method"] == method].set_index("parameter")["importance"] for method in METHODS)
-    ax.barh(list(fanova.index), fanova.fillna(0.0), color=style.color, height=0.6, alpha=0.8)
-    ax.plot(ped, list(ped.index), "D", markerfacecolor="none", markeredgecolor="black", markersize=5)
-    for place, value in enumerate(fanova):
+    ax.barh(rows["parameter"], rows["importance"].fillna(0.0), color=style.color, height=0.6, alpha=0.8)
+    for place, value in enumerate(rows["importance"]):
         if np.isnan(value):
             ax.text(0.005, place, "no fANOVA", va="center", size=6.5)
-    ax.set(ylim=(len(fanova) - 0.4, -0.6), xlim=(0.0, 1.02))
+    ax.set(ylim=(len(rows) - 0.4, -0.6), xlim=(0.0, 1.02))
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")
     ax.set_title(f"{style.label}, {int(rows['trials'].iloc[0])} trials")

@@ -1,7 +1,9 @@
 """The course of training and where it ends: quantities over steps, tokens or time, paired differences, outcomes."""
 
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 from matplotlib.ticker import EngFormatter
@@ -19,7 +21,7 @@ from analysis.figures.canvas import (
     whole_steps,
 )
 from analysis.figures.figure import Figure, baseline_of, compared_blocks, of_block, seed_words
-from analysis.figures.style import INK, SOFT, Look, Styles, arm_styles, paper
+from analysis.figures.style import INK, Styles, arm_styles, paper
 from analysis.records.curves import bands, mean_curves, seed_curves
 from analysis.records.outcomes import OUTCOMES, scores_of, summary_table
 from analysis.records.study import Study
@@ -31,34 +33,8 @@ SHOWN_OUTCOMES = ("auc", "final_accuracy")
 COLUMNS, ROW_HEIGHT, MOST_NAMES = 3, 2.05, 6
 EVERY_SEED = "Thin lines: seeds; thick line and band: their mean and 95 % t interval"
 NEGATIVE_WORDS = "A negative control is a thin grey line that sets no scale."
-# quantity: (title, unit on the y axis)
-QUANTITIES = {
-    ACCURACY: ("Training accuracy", "share of rollouts correct"),
-    EVALUATION: ("Evaluation accuracy", "share of answers correct"),
-    DIFFERENCE: ("Training accuracy, paired", "difference of a seed's runs"),
-    "rollout/reward_mean": ("Reward", "mean per response"),
-    LENGTH: ("Response length", "tokens per response"),
-    "rollout/response_tokens_min": ("Shortest response", "tokens"),
-    "rollout/response_tokens_q25": ("Lower quartile of length", "tokens"),
-    "rollout/response_tokens_median": ("Median length", "tokens"),
-    "rollout/response_tokens_q75": ("Upper quartile of length", "tokens"),
-    "rollout/response_tokens_max": ("Longest response", "tokens"),
-    ENTROPY: ("Entropy", "nats per token"),
-    WEIGHT: ("Mean influence weight", "weight (1: as without)"),
-    "loss/influence_weight_at_low": ("Weights at lower bound", "% of trained tokens"),
-    "loss/influence_weight_at_high": ("Weights at upper bound", "% of trained tokens"),
-    "loss/influence_weight_moved": ("Weights .001 off 1", "% of trained tokens"),
-    "loss/safety_fraction": ("Safety rule acts", "% of trained tokens"),
-    "loss/kl_to_old": ("KL to the old policy", "nats per token"),
-    "optimizer/grad_norm": ("Gradient norm", "norm before clipping"),
-    "rollout/informative_groups_share": ("Informative prompts", "share of prompts"),
-    "rollout/length_weighted_advantage": ("Length-weighted advantage", "mean over trained tokens"),
-    "loss/clip_fraction_low": ("Stopped by lower clip", "% of trained tokens"),
-    "loss/clip_fraction_high": ("Stopped by upper clip", "% of trained tokens"),
-    "loss/clip_fraction_dual": ("Stopped by dual clip", "% of trained tokens"),
-    "rollout/sampling_rounds": ("Sampling rounds", "rounds per step"),
-    "rollout/truncated_share": ("Cut off at the limit", "% of responses"),
-}
+DATA = tomllib.loads(Path(__file__).with_name("courses.toml").read_text(encoding="utf-8"))
+QUANTITIES = {name: (str(title), str(unit)) for name, (title, unit) in DATA["quantities"].items()}
 AXIS_LABELS = {
     "steps": "training step",
     "prompts": "prompts",
@@ -74,66 +50,13 @@ class Course:
 
     name: str
     title: str
-    quantities: tuple[str, ...]
+    quantities: Sequence[str]
     caption: str
     details: str
     axis: str | None = None
 
 
-LENGTHS = tuple(f"rollout/response_tokens_{part}" for part in ("min", "q25", "median", "mean", "q75", "max"))
-WEIGHTS = ("influence_weight", "influence_weight_at_low", "influence_weight_at_high", "influence_weight_moved")
-COURSES = (
-    Course(
-        "learning_curves",
-        "Learning curves",
-        (ACCURACY, DIFFERENCE, EVALUATION, LENGTH, ENTROPY, WEIGHT),
-        "Second: each arm minus the baseline, seed by seed.",
-        "Rollout quantities are over the first sampling round of a step, whose prompts and random numbers are the "
-        "same in every arm. The speed of learning (AUC) is the mean of the first curve over the steps. A loss without "
-        "influence weights has weights of 1.",
-    ),
-    Course(
-        "accuracy_against_tokens",
-        "Accuracy against generated tokens",
-        (ACCURACY, EVALUATION),
-        "Equal steps flatter an arm that writes longer or discards more; equal tokens do not.",
-        "The x axis counts every token that was sampled for training, those of discarded groups too, until the policy "
-        "was reached; evaluations are left out. Accuracy at equal tokens is read off where the most frugal compared "
-        "run ends.",
-        "generated_tokens",
-    ),
-    Course(
-        "training_dynamics",
-        "Training dynamics",
-        (
-            *("rollout/reward_mean", "loss/kl_to_old", "optimizer/grad_norm", "rollout/informative_groups_share"),
-            *("rollout/sampling_rounds", "rollout/length_weighted_advantage", "rollout/truncated_share"),
-        ),
-        "Values of losses are not comparable and not shown.",
-        "Reward includes the overlong penalty. KL: mean of log pi_old - log pi over trained tokens. Informative "
-        "prompts: those whose responses do not all score the same. Length-weighted advantage: sum of advantages over "
-        "trained tokens by their number.",
-    ),
-    Course(
-        "response_lengths",
-        "Response lengths",
-        LENGTHS,
-        "Lengths of the first sampling round's responses.",
-        "The end token and responses cut off at the limit are included.",
-    ),
-    Course(
-        "clipping_and_weights",
-        "Clips and influence weights",
-        (
-            *(f"loss/clip_fraction_{which}" for which in ("low", "high", "dual")),
-            *(f"loss/{name}" for name in WEIGHTS),
-            "loss/safety_fraction",
-        ),
-        "Shares of trained tokens, over all updates of a step.",
-        "Stopped by a clip: tokens whose gradient that clip stopped. The first update of a step has no influence "
-        "weights, since all ratios are 1 there.",
-    ),
-)
+COURSES = tuple(Course(**one) for one in DATA["course"])
 
 
 def course_figures(found: Findings, course: Course) -> Iterator[Figure]:
@@ -177,16 +100,9 @@ def paired_differences(study: Study) -> pd.DataFrame:
 
 @paper()
 def small_multiples(
-    curves: pd.DataFrame,
-    means: pd.DataFrame,
-    quantities: Sequence[str],
-    look: tuple[Styles, str],
-    references: pd.DataFrame | None = None,
+    curves: pd.DataFrame, means: pd.DataFrame, quantities: Sequence[str], look: tuple[Styles, str]
 ) -> Drawing:
-    """Axes per quantity; the legend in free ones, or above where it has no room. look: styles, and the x axis.
-
-    references: quantity, label, value, as dashed grey lines.
-    """
+    """Axes per quantity; the legend in free ones, or above where it has no room. look: styles, and the x axis."""
     styles = {arm: style for arm, style in look[0].items() if curves["arm"].eq(arm).any()}
     columns = min(COLUMNS, len(quantities))
     rows, free = -(-len(quantities) // columns), -len(quantities) % columns
@@ -197,8 +113,6 @@ def small_multiples(
         of_quantity = (curves[curves["quantity"] == quantity], means[means["quantity"] == quantity])
         draw_curves(ax, *of_quantity, styles)
         _label(ax, quantity, look[1])
-        if references is not None:
-            _references(ax, references[references["quantity"] == quantity])
     for ax in axes[len(quantities) :]:
         ax.axis("off")
     seed = handle("one seed", color="#888888", linewidth=0.6)
@@ -230,16 +144,6 @@ def _label(ax: Axes, quantity: str, axis: str) -> None:
         whole_steps(ax)
     else:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-
-
-def _references(ax: Axes, rows: pd.DataFrame) -> None:
-    for number, (_, row) in enumerate(rows.iterrows()):
-        ax.axhline(row["value"], color=SOFT, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
-        x, side = ((0.02, "left"), (0.98, "right"))[number % 2]  # neighbours may lie close together
-        where: Look = {"transform": ax.get_yaxis_transform(), "va": "bottom", "ha": side}
-        ax.text(x, row["value"], row["label"], size=6, color=SOFT, **where)
-        low, high = ax.get_ylim()
-        ax.set_ylim(min(low, row["value"] - 0.02), max(high, row["value"] + 0.04))
 
 
 def in_words(means: pd.DataFrame, quantities: Sequence[str], look: tuple[Styles, str]) -> str:

@@ -1,7 +1,6 @@
-"""The trials of a search over its parameters, one by one and two together, and the marks that its figures share."""
+"""The trials of a search over its parameters, one by one, and the marks that its figures share."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -10,15 +9,13 @@ from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 from analysis.figures.canvas import Axes, Drawing, Line2D, grid, handle
 from analysis.figures.figure import Figure
 from analysis.figures.style import ArmStyle, Look, loss_styles, paper
-from analysis.formatting import counted, plain
+from analysis.formatting import counted
 from analysis.records.search import ENDED, PARAMETER, Search, seed_values, word
 from analysis.verdict.search import SearchFindings
 
 VALUE = "final accuracy (tuning prompts)"
 # state: (marker, colour)
 WITHOUT_VALUE = {"infeasible": ("x", "#D55E00"), "failed": ("+", "#000000"), "pruned": ("1", "#7A5195")}
-PAIR = ("fipo_clip_range", "fipo_safety_threshold")
-FEWEST_FOR_CONTOUR, LEVELS = 6, 11
 STRIP, CLOSEST_TICKS, LOG_FACTOR = 0.1, 0.12, 5.0
 
 
@@ -83,21 +80,20 @@ def value_axis(axes: Sequence[Axes], values: pd.Series, outcomes: set[str]) -> N
             ax.axhline(STRIP, color="#bbbbbb", linewidth=0.7, zorder=1).set_transform(ax.transAxes)
 
 
-def parameter_axis(ax: Axes, which: Literal["x", "y"], rows: pd.DataFrame, scale: str) -> None:
-    """The axis of a parameter; a tick per value where they have room. rows: parameter, label and x or y."""
-    axis = getattr(ax, f"{which}axis")
-    ax.set(**{f"{which}label": str(rows["parameter"].iloc[0])})
+def parameter_axis(ax: Axes, rows: pd.DataFrame, scale: str) -> None:
+    """The x axis of a parameter; a tick per value where they have room. rows: parameter, x, label."""
+    ax.set_xlabel(str(rows["parameter"].iloc[0]))
     if scale == "log":
-        ax.set(**{f"{which}scale": "log"})
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_locator(LogLocator(subs=(1, 3), numticks=12))
-        axis.set_major_formatter(lambda value, _: f"{value:.4g}")
-    values = rows.drop_duplicates(which).sort_values(which)
-    places = np.log(values[which]) if scale == "log" else values[which]
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=12))
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
+    values = rows.drop_duplicates("x").sort_values("x")
+    places = np.log(values["x"]) if scale == "log" else values["x"]
     if scale == "words" or places.diff().min() > CLOSEST_TICKS * np.ptp(places):
-        axis.set_ticks(list(values[which]), labels=list(values["label"]))
-    axis.set_minor_formatter(NullFormatter())
-    ax.margins(x=0.07) if which == "x" else ax.margins(y=0.07)
+        ax.set_xticks(list(values["x"]), labels=list(values["label"]))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.margins(x=0.07)
 
 
 def trial_legend(drawing: Drawing, outcomes: set[str], others: Sequence[Line2D] = ()) -> None:
@@ -150,36 +146,6 @@ def slice_figures(found: SearchFindings) -> Iterator[Figure]:
         )
 
 
-def contour_figures(found: SearchFindings) -> Iterator[Figure]:
-    """One of each loss that searched both of PAIR and has trials enough that span an area."""
-    for loss, style in loss_styles(found.search.losses).items():
-        trials = pairs(found.search, loss) if set(PAIR) <= set(found.search.searched(loss)) else pd.DataFrame()
-        valued = trials.dropna(subset=["value"]) if len(trials) else trials
-        if len(valued) < FEWEST_FOR_CONTOUR or valued[["x", "y"]].nunique().min() < 3:
-            continue
-        best = valued.sort_values("value").iloc[-1]
-        yield Figure(
-            f"contour_{loss}",
-            f"{PAIR[0]} and {PAIR[1]}: {style.label}",
-            "Trials in the colours of the surface between them, which is linear, unsmoothed and without an interval: "
-            "that one place is better than another does not follow from it.",
-            draw_contour(trials, (scale_of(found.search, loss, PAIR[0]), scale_of(found.search, loss, PAIR[1]))),
-            {"trials": trials},
-            f"{len(valued)} trials over {PAIR[0]} and {PAIR[1]}; the highest value, {plain(best['value'])}, at "
-            f"{best['x']:.3g} and {best['y']:.3g}.",
-            f"Other searched parameters vary too. Trials with one of the two switched off have no place here. "
-            f"{trial_counts(found.search, [loss])}",
-        )
-
-
-def pairs(search: Search, loss: str) -> pd.DataFrame:
-    """The ended trials that have numbers for both of PAIR: trial, outcome, value, x, y."""
-    x, y = (over_parameter(search, loss, name).drop_duplicates("trial").set_index("trial") for name in PAIR)
-    both = x[["outcome", "value"]].assign(x=pd.to_numeric(x["label"], errors="coerce"))
-    both = both.join(pd.to_numeric(y["label"], errors="coerce").rename("y"))
-    return both.dropna(subset=["x", "y"]).reset_index()
-
-
 @paper()
 def draw_slices(rows: pd.DataFrame, scales: dict[str, str], style: ArmStyle) -> Drawing:
     """Axes per parameter. rows: as `over_parameter` gives them; scales: `log`, `linear` or `words` by parameter."""
@@ -190,34 +156,11 @@ def draw_slices(rows: pd.DataFrame, scales: dict[str, str], style: ArmStyle) -> 
     for ax, (parameter, scale) in zip(axes, scales.items(), strict=False):
         of_parameter = rows[rows["parameter"] == parameter]
         draw_trials(ax, of_parameter.drop_duplicates("trial"), of_parameter, style)
-        parameter_axis(ax, "x", of_parameter.drop_duplicates("trial"), scale)
+        parameter_axis(ax, of_parameter.drop_duplicates("trial"), scale)
     for ax in axes[len(scales) :]:
         ax.axis("off")
     for ax in axes[::columns]:
         ax.set_ylabel("final accuracy")
     value_axis(axes[: len(scales)], pd.concat([rows["value"], rows["seed_value"]]), outcomes)
     trial_legend(drawing, outcomes)
-    return drawing
-
-
-@paper()
-def draw_contour(trials: pd.DataFrame, scales: tuple[str, str]) -> Drawing:
-    """A filled contour between the trials, nothing outside their hull. trials: x, y, value, outcome."""
-    drawing, (ax,) = grid(1, 1, 4.0)
-    valued = trials.dropna(subset=["value"]).groupby(["x", "y"], as_index=False)["value"].mean()
-    low, high = float(valued["value"].min()), float(valued["value"].max())
-    levels = np.linspace(low, high if high > low else low + 0.01, LEVELS)
-    for which, name, scale in zip("xy", PAIR, scales, strict=True):
-        labels = [f"{value:.4g}" for value in trials[which]]
-        parameter_axis(ax, which, trials.assign(parameter=name, label=labels), scale)  # type: ignore[arg-type]
-    look = {"cmap": "viridis", "vmin": levels[0], "vmax": levels[-1]}
-    drawn = ax.tricontourf(valued["x"], valued["y"], valued["value"], levels, **look)
-    ax.scatter(
-        valued["x"], valued["y"], c=valued["value"], s=34, edgecolors="#222222", linewidths=0.8, zorder=4, **look
-    )
-    for state, (marker, color) in WITHOUT_VALUE.items():
-        rows = trials[trials["outcome"] == state]
-        ax.plot(rows["x"], rows["y"], linestyle="", marker=marker, color=color, markersize=6.5, markeredgewidth=1.5)
-    ax.grid(visible=False)
-    drawing.colorbar(drawn, ax=ax, label=VALUE, format=lambda value, _: f"{value:.3f}")
     return drawing

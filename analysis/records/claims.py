@@ -19,8 +19,6 @@ CHOICES = {
 }
 TREND = ("parameter", "start", "end")
 ONE_ARM_METRICS = ("length_slope",)
-OLDER = {"own_best_accuracy": {"metric": "final_accuracy", "levels": "own_best"}}  # names in claims of older studies
-GONE = {"rate_range": 'ask for metric = "final_accuracy" with levels = "own_best" or "mean"'}
 
 
 @dataclass(frozen=True)
@@ -58,23 +56,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class Claims:
-    """A claims file: its name, the sha256 of its bytes and its claims in its order.
-
-    gone: text and reason of the claims of an older study that nothing here can decide any more.
-    """
+    """A claims file: its name, the sha256 of its bytes and its claims in its order."""
 
     name: str
     sha256: str
     title: str
     claims: tuple[Claim, ...]
-    gone: tuple[tuple[str, str], ...] = ()
 
 
-def read_claims(path: Path, name: str | None = None, is_old: bool = False) -> Claims:
-    """The claims in a TOML file. Raises RecordsError, with the claim's id, for anything that could not be decided.
-
-    is_old: keep a claim whose metric is gone as such, since the file of a study that has begun cannot be mended.
-    """
+def read_claims(path: Path, name: str | None = None) -> Claims:
+    """The claims in a TOML file. Raises RecordsError, with the claim's id, for anything that could not be decided."""
     try:
         content = path.read_bytes()
         tree = tomllib.loads(content.decode("utf-8"))
@@ -83,13 +74,12 @@ def read_claims(path: Path, name: str | None = None, is_old: bool = False) -> Cl
     rows = tree.get("claim")
     if not isinstance(rows, list) or not rows:
         raise RecordsError(f"expected [[claim]] tables in {path}, got none: see {SHIPPED / 'fipo-paper.toml'}")
-    gone = tuple((str(row.get("text")), f"{row['metric']} is gone") for row in rows if is_old and _is_gone(row))
-    claims = tuple(_claim(row, path) for row in rows if not (is_old and _is_gone(row)))
+    claims = tuple(_claim(row, path) for row in rows)
     ids = [claim.id for claim in claims]
     if twice := sorted({each for each in ids if ids.count(each) > 1}):
         raise RecordsError(f"expected each id once in {path}, got {twice[0]!r} twice: rename one")
     title = str(tree.get("title", path.stem))
-    return Claims(name or path.stem, hashlib.sha256(content).hexdigest(), title, claims, gone)
+    return Claims(name or path.stem, hashlib.sha256(content).hexdigest(), title, claims)
 
 
 def claims_of(folder: Path, description: Mapping[str, Any]) -> Claims | None:
@@ -97,7 +87,7 @@ def claims_of(folder: Path, description: Mapping[str, Any]) -> Claims | None:
     recorded = description.get("claims")
     if recorded is None:
         return None
-    claims = read_claims(folder / "claims.toml", str(recorded.get("name")), is_old=True)
+    claims = read_claims(folder / "claims.toml", str(recorded.get("name")))
     if claims.sha256 != recorded.get("sha256"):
         raise RecordsError(
             f"expected {folder / 'claims.toml'} as it was fixed before the runs, got sha256 {claims.sha256[:12]}... "
@@ -114,7 +104,6 @@ def claims_file(name: str) -> Path:
 
 def _claim(row: Mapping[str, Any], path: Path) -> Claim:
     given = {{"from": "start", "to": "end"}.get(key, key): value for key, value in row.items()}
-    given |= OLDER.get(str(given.get("metric")), {})
     place = f"claim {given.get('id', '?')!r} of {path}"
     known = {field.name for field in fields(Claim)}
     needed = [field.name for field in fields(Claim) if field.default is MISSING]
@@ -128,10 +117,6 @@ def _claim(row: Mapping[str, Any], path: Path) -> Claim:
 
 def _check_values(given: Mapping[str, Any], place: str) -> None:
     """Words from their lists, a margin that can be met, and a claim that is either about arms or about a grid."""
-    if _is_gone(given):
-        raise RecordsError(
-            f"expected a metric in {place}, got {given['metric']!r}, which is gone: {GONE[given['metric']]}"
-        )
     for name, choices in CHOICES.items():
         if given.get(name, choices[0]) not in choices:
             words = ", ".join(filter(None, choices))
@@ -155,10 +140,6 @@ def _check_trend(given: Mapping[str, Any], some: Sequence[str], place: str) -> N
         )
     if given["metric"] not in ("auc", "final_accuracy"):
         raise RecordsError(f"expected metric auc or final_accuracy for a trend in {place}, got {given['metric']!r}")
-
-
-def _is_gone(row: Mapping[str, Any]) -> bool:
-    return isinstance(row, Mapping) and row.get("metric") in GONE
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

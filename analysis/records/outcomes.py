@@ -4,7 +4,7 @@ Left out on purpose: choosing the best checkpoint. The peak is listed and named 
 that is biased upwards.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ import pandas as pd
 
 from analysis.records.curves import evaluation_curves, spent
 from analysis.records.study import Study
-from analysis.statistics.best_of import peak_inflation
 from analysis.statistics.intervals import Interval, t_interval
 from analysis.statistics.length import grouped, length_slope
 
@@ -47,7 +46,6 @@ OUTCOMES = {
     ),
     "seconds": Outcome("seconds", "seconds", digits=1),
     "peak_accuracy": Outcome("peak of the evaluations (biased upwards)", "peak accuracy"),
-    "peak_inflation": Outcome("by how much luck alone would lift that peak, were the skill constant", "accuracy"),
     "length_slope": Outcome(
         "log-odds of being right per unit of log tokens, within prompt, last evaluations", "log-odds", digits=2
     ),
@@ -100,13 +98,11 @@ def summary(table: pd.DataFrame, outcome: str) -> dict[str, Interval]:
 
 
 def summary_table(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """The same as a tidy table: arm, outcome, mean, low, high, n, sd, median."""
+    """The same as a tidy table: arm, outcome, mean, low, high, n."""
     rows = []
     for name in names:
         for arm, interval in summary(table, name).items():
-            scores = table.loc[table["arm"] == arm, name]
-            spread = {"sd": float(scores.std(ddof=1)), "median": float(scores.median())}
-            rows.append({"arm": arm, "outcome": name, **vars(interval), **spread})
+            rows.append({"arm": arm, "outcome": name, **vars(interval)})
     return pd.DataFrame(rows)
 
 
@@ -173,21 +169,17 @@ def _at_last_evaluation(table: pd.DataFrame, study: Study, run: str) -> None:
 
 def _evaluation_outcomes(study: Study) -> dict[str, pd.Series]:
     curves, last = evaluation_curves(study.evals), final_evaluations(study.evals, study.configs)
-    final = evaluation_curves(last).groupby("run")
-    trained = dict(iter(study.evals[study.evals["step"] > 0].groupby("run", observed=True)))
+    final, whole = (
+        evaluation_curves(last).groupby("run"),
+        last[~last["truncated"].astype(bool)].groupby("run", observed=True),
+    )
     return {
-        "length_slope": _per_run(last[~last["truncated"].astype(bool)], lambda rows: length_slope(*grouped(rows))),
-        "peak_inflation": _per_run(last, lambda rows: peak_inflation(trained.get(rows["run"].iloc[0], rows), rows)),
+        "length_slope": pd.Series({run: length_slope(*grouped(rows)) for run, rows in whole}, dtype=float),
         "final_accuracy": final["accuracy"].mean(),
         "final_response_tokens": final["response_tokens"].mean(),
         "start_accuracy": curves[curves["step"] == 0].set_index("run")["accuracy"],
         "peak_accuracy": curves.groupby("run")["accuracy"].max(),
     }
-
-
-def _per_run(rows: pd.DataFrame, number: Callable[[pd.DataFrame], float]) -> pd.Series:
-    """A number from each run's rows."""
-    return pd.Series({run: number(of_run) for run, of_run in rows.groupby("run", observed=True)}, dtype=float)
 
 
 def _ledger_outcomes(metrics: pd.DataFrame) -> dict[str, pd.Series]:

@@ -35,10 +35,13 @@ class Source:
     given: str
     groups: tuple[str, ...] = ()
 
+    def group(self, name: str) -> str:
+        """The name that --only takes for a figure of this name."""
+        return next((group for group in self.groups if name.startswith(group)), name)
+
     def command(self, name: str) -> str:
         """What draws the figure of this name again."""
-        only = next((group for group in self.groups if name.startswith(group)), name)
-        return f"python -m analysis figures {self.given} --only {only}"
+        return f"python -m analysis figures {self.given} --only {self.group(name)}"
 
     def about(self, name: str) -> str:
         """All of it in one line, as the figure's file carries it."""

@@ -39,6 +39,11 @@ def protocol(source: str, model: str, arm: str) -> dict[str, Any]:
     return found
 
 
+def setting_words() -> dict[str, str]:
+    """By the name in `protocol`, what a sentence calls a setting."""
+    return dict(_file()["words"])
+
+
 def suite_of(given: str) -> str:
     """The name that records give to a benchmark of --eval_data: the shipped name, else the file's stem."""
     if hub := HUB.match(given):

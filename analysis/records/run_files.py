@@ -19,7 +19,6 @@ ANSWER_KEYS = {"step": pa.int32(), "prompt_id": pa.dictionary(pa.int32(), pa.str
 EVAL_SCHEMA = pa.schema(ANSWER_KEYS | {"correct": pa.bool_(), "response_tokens": pa.int32(), "truncated": pa.bool_()})
 ANSWER_SCHEMA = pa.schema(ANSWER_KEYS | {"answer": pa.dictionary(pa.int32(), pa.string())})
 EARLY_ENDS = ("diverged", "gave_up")  # reason codes of runs that ended by themselves: results, not faults
-OLDER = ("expected finite numbers", "gave up after ")  # the same in the words of folders from before there were codes
 RUN_NAME = re.compile(r"(?P<arm>.+)-seed(?P<seed>\d+)")
 ENVIRONMENT_FIELDS = (
     "commit",
@@ -103,12 +102,10 @@ def read_status(run: Path) -> dict[str, Any]:
     if not (run / "status.json").exists():
         return {"state": "unknown", "reason": "no status.json", "steps_done": 0}
     status = read_json(run / "status.json")
-    reason = status.get("reason") or ""
-    state, code = status.get("state", "unknown"), status.get("reason_code")
-    is_early = code in EARLY_ENDS if code else any(words in str(reason) for words in OLDER)
-    if state == "failed" and is_early:
+    state = status.get("state", "unknown")
+    if state == "failed" and status.get("reason_code") in EARLY_ENDS:
         state = "diverged"
-    return {"state": state, "reason": str(reason), "steps_done": status.get("steps_done") or 0}
+    return {"state": state, "reason": str(status.get("reason") or ""), "steps_done": status.get("steps_done") or 0}
 
 
 def read_metrics(run: Path) -> pd.DataFrame:

@@ -19,7 +19,7 @@ READERS = 4
 FINISHED, DIVERGED = "finished", "diverged"
 COUNTING = (FINISHED, DIVERGED)
 
-__all__ = ["Arm", "Block", "Cell", "Role", "Study", "is_study", "read"]
+__all__ = ["Arm", "Block", "Cell", "Role", "Study", "read"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,10 @@ class Study:
         counting = set(self.runs.loc[self.runs["state"].isin(COUNTING), "arm"])
         return [arm for arm in self.arms if arm.name in counting]
 
+    def config_of(self, arm: str) -> dict[str, Any]:
+        """The settings of an arm by section: those of its first run that counts."""
+        return self.configs[next(run for run in self.runs.loc[self.runs["arm"] == arm, "run"] if run in self.configs)]
+
     @property
     def diverged(self) -> list[str]:
         """The runs that ended because a number was no longer finite."""
@@ -137,21 +141,13 @@ class Study:
         return next((cell.arm for cell in self.cells if cell.cell == arm), arm)
 
 
-def is_study(folder: Path) -> bool:
-    """Whether the folder is a study's, and no run's."""
-    return (folder / "study.json").is_file() and not (folder / "config.json").exists()
-
-
-def read(paths: Sequence[Path], skip_bad: bool = False) -> Study:
+def read(paths: Sequence[Path]) -> Study:
     """One study folder, of a comparison or of blocks, or any number of run folders.
 
-    skip_bad: leave out runs that cannot be read, with the reason in `runs`, instead of raising RecordsError. Raises it
-    also where runs that start from the same warm start cannot be compared.
+    Raises RecordsError for a damaged file, and where runs that start from the same warm start cannot be compared.
     """
-    if len(paths) == 1 and not (paths[0] / "config.json").exists():
-        study = _read_study(paths[0], skip_bad)
-    else:
-        study = _read_runs(paths, skip_bad)
+    is_run = len(paths) > 1 or (paths[0] / "config.json").exists()
+    study = _read_runs(paths) if is_run else _read_study(paths[0])
     for start in range(study.warm_starts):
         rows = study.runs[(study.runs["seed"] % study.warm_starts == start) & study.runs["run"].isin(study.folders)]
         if own := set(rows["run"]):
@@ -160,7 +156,7 @@ def read(paths: Sequence[Path], skip_bad: bool = False) -> Study:
     return study
 
 
-def _read_study(folder: Path, skip_bad: bool) -> Study:
+def _read_study(folder: Path) -> Study:
     """The arms of study.json, and every run under runs/ or planned and missing there."""
     path = folder / "study.json"
     if not path.is_file():
@@ -169,37 +165,30 @@ def _read_study(folder: Path, skip_bad: bool) -> Study:
     plan = plan_of(description, path)
     found = sorted((path for path in (folder / "runs").glob("*") if path.is_dir()), key=lambda p: named_seed(p.name))
     planned = {f"{arm.name}-seed{seed}": (arm.name, seed) for arm in plan.arms for seed in arm.seeds}
-    rows = [_run_row(path, planned.get(path.name), skip_bad) for path in found]
+    rows = [_run_row(path, planned.get(path.name)) for path in found]
     present = {path.name for path in found}
     missing = {"state": "not started", "reason": "no folder", "steps_done": 0}
     rows += [
         {"run": run, "arm": arm, "seed": seed, **missing} for run, (arm, seed) in planned.items() if run not in present
     ]
     paths = {path.name: path for path in found}
-    parts = _records(rows, paths, folder.resolve().name, skip_bad)
+    parts = _records(rows, paths, folder.resolve().name)
     claims = claims_of(folder, description)
     return _study(folder.resolve().name, plan, rows, parts, description=description, claims=claims)
 
 
-def _read_runs(folders: Sequence[Path], skip_bad: bool) -> Study:
+def _read_runs(folders: Sequence[Path]) -> Study:
     """Loose run folders. Arm and seed come from a name like `fipo-seed3`, else from the name and the config's seed."""
     paths = {path.resolve().name: path for path in folders}
     if len(paths) < len(folders):
         raise RecordsError("two of the run folders have the same name, so figures could not name them: rename one")
     rows, arms = [], dict[str, Arm]()
-    for name, path in paths.items():
-        try:
-            arm = _loose_arm(path)
-        except RecordsError as error:
-            if not skip_bad:
-                raise
-            key = named_seed(name)
-            rows.append({"run": name, "arm": key[0], "seed": key[1]} | _unreadable(str(error)))
-            continue
+    for path in paths.values():
+        arm = _loose_arm(path)
         known = arms[arm.name].seeds if arm.name in arms else ()
         arms[arm.name] = replace(arm, seeds=(*known, *arm.seeds))
-        rows.append(_run_row(path, (arm.name, arm.seeds[0]), skip_bad))
-    return _study("runs", plan_of_arms(tuple(arms.values()), {}), rows, _records(rows, paths, "runs", skip_bad))
+        rows.append(_run_row(path, (arm.name, arm.seeds[0])))
+    return _study("runs", plan_of_arms(tuple(arms.values()), {}), rows, _records(rows, paths, "runs"))
 
 
 def _study(name: str, plan: Plan, rows: list[dict[str, Any]], parts: list[RunRecords], **given: Any) -> Study:
@@ -218,50 +207,24 @@ def _study(name: str, plan: Plan, rows: list[dict[str, Any]], parts: list[RunRec
     )
 
 
-def _records(rows: list[dict[str, Any]], paths: dict[str, Path], name: str, skip_bad: bool) -> list[RunRecords]:
-    """The records of the runs that count; the row of one that cannot be read says why."""
+def _records(rows: list[dict[str, Any]], paths: dict[str, Path], name: str) -> list[RunRecords]:
+    """The records of the runs that count."""
     counting = [row for row in rows if row["state"] in COUNTING]
-    parts = []
-    with ThreadPoolExecutor(READERS) as readers:  # parsing happens outside of Python's lock
-        read_all = readers.map(_records_or_fault, counting, [paths[row["run"]] for row in counting])
-        for row, part in zip(counting, read_all, strict=True):
-            if isinstance(part, RunRecords):
-                parts.append(part)
-            elif skip_bad:
-                row.update(_unreadable(str(part)))
-            else:
-                raise part
-    if not parts:
+    if not counting:
         states = ", ".join(f"{row['run']} {row['state']}" for row in rows[:5]) or "no run folder"
         raise RecordsError(f"expected at least one finished run in {name}, got {states}: run or resume the study first")
-    return parts
-
-
-def _records_or_fault(row: dict[str, Any], path: Path) -> RunRecords | RecordsError:
-    try:
-        return read_run(path, row, must_have_steps=row["state"] == FINISHED)
-    except RecordsError as error:
-        return error
+    with ThreadPoolExecutor(READERS) as readers:  # parsing happens outside of Python's lock
+        return list(readers.map(lambda row: read_run(paths[row["run"]], row, row["state"] == FINISHED), counting))
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([table for table in tables if len(table)], ignore_index=True)
 
 
-def _unreadable(reason: str) -> dict[str, Any]:
-    return {"state": "unreadable", "reason": reason, "steps_done": 0}
-
-
-def _run_row(path: Path, key: tuple[str, int] | None, skip_bad: bool) -> dict[str, Any]:
+def _run_row(path: Path, key: tuple[str, int] | None) -> dict[str, Any]:
     """A run's state; a folder that the study did not plan is listed and never compared."""
     arm, seed = key or named_seed(path.name)
-    row: dict[str, Any] = {"run": path.resolve().name, "arm": arm, "seed": seed}
-    try:
-        row |= read_status(path)
-    except RecordsError as error:
-        if not skip_bad:
-            raise
-        row |= _unreadable(str(error))
+    row: dict[str, Any] = {"run": path.resolve().name, "arm": arm, "seed": seed, **read_status(path)}
     return row if key else row | {"state": "not planned", "reason": f"study.json has no such run; it is {row['state']}"}
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from analysis.errors import RecordsError
 from analysis.figures.catalogue import check_names, search_figures, study_figures
 from analysis.records.search import is_search, read_search
 from analysis.records.study import Study, read
@@ -41,6 +42,8 @@ def write_only(asked: Asked, output: Path, names: Sequence[str]) -> list[str]:
 
 def rebuild(folders: Sequence[Path], options: Mapping[str, Any], output: Path) -> None:
     """Write the report of the folders into `output` with the options that report.json kept, and nothing elsewhere."""
+    if other := set(options) ^ set(Asked((), "").options):
+        raise RecordsError(f"its option {min(other)} is not of this code; use the analysis of the commit that wrote it")
     asked = Asked(tuple(folders), **options)
     if is_search(folders[0]):
         search = replace(read_search(folders[0]), given=asked.given)
@@ -50,5 +53,5 @@ def rebuild(folders: Sequence[Path], options: Mapping[str, Any], output: Path) -
 
 
 def _study(asked: Asked) -> Study:
-    study = read(asked.folders, asked.skip_bad)
+    study = read(asked.folders)
     return replace(study, name=asked.name) if asked.name else study

@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from matplotlib import rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from pyarrow import csv as arrow_csv
 
 from analysis.figures.canvas import Drawing
 from analysis.figures.figure import Figure
@@ -23,14 +21,13 @@ from analysis.records.provenance import Source
 from analysis.report.manifest import write_manifest
 from analysis.report.page import MOST_CSV_BYTES, Shown
 
-WITHOUT_QUOTES = arrow_csv.WriteOptions(quoting_style="needed", quoting_header="none")
 COLORS = 256  # lines, bands and letters need no more, and a palette makes the files a third as large
 EXACT = 64  # of them are the most frequent colours as they are
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a report was asked for: the folders, how they were spelled, the axis of training, and what is let pass.
+    """What a report was asked for: the folders, how they were spelled, and the axis of training.
 
     name: of the study, where it is not its folder's, as when a report is made again elsewhere.
     """
@@ -38,19 +35,18 @@ class Asked:
     folders: tuple[Path, ...]
     given: str
     axis: str = "steps"
-    skip_bad: bool = False
     name: str = ""
 
     @property
     def spelled(self) -> str:
         """Folders and flags as a command has them."""
         axis = "" if self.axis == "steps" else f" --axis {self.axis}"
-        return f"{self.given}{axis}{' --skip_bad' if self.skip_bad else ''}"
+        return f"{self.given}{axis}"
 
     @property
     def options(self) -> dict[str, Any]:
         """What report.json keeps of it."""
-        return {"given": self.given, "axis": self.axis, "skip_bad": self.skip_bad, "name": self.name}
+        return {"given": self.given, "axis": self.axis, "name": self.name}
 
 
 def write_figures(wanted: Iterable[Figure], output: Path, source: Source) -> list[Shown]:
@@ -133,20 +129,7 @@ def with_palette(image: Image.Image) -> Image.Image:
 
 def save_tables(tables: Mapping[str, pd.DataFrame], folder: Path, name: str) -> list[Path]:
     """Write NAME_<part>.csv for each part of the data behind a figure, numbers to ten digits."""
-    written = []
-    for part, table in tables.items():
-        path = folder / f"{name}_{part}.csv"
-        arrow = pa.Table.from_pandas(table.apply(_ten_digits), preserve_index=False)
-        arrow_csv.write_csv(arrow.replace_schema_metadata(), path, WITHOUT_QUOTES)
-        written.append(path)
-    return written
-
-
-def _ten_digits(column: pd.Series) -> pd.Series:
-    if not pd.api.types.is_float_dtype(column):
-        return column.astype(str).where(column.notna(), None) if column.dtype == object else column
-    values = column.to_numpy(float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = 10.0 ** (9 - np.floor(np.log10(np.abs(values))))
-        rounded = np.where(np.isfinite(scale) & (scale > 0), np.round(values * scale) / scale, values)
-    return pd.Series(rounded, index=column.index)
+    paths = {folder / f"{name}_{part}.csv": table for part, table in tables.items()}
+    for path, table in paths.items():
+        table.to_csv(path, index=False, float_format="%.10g")
+    return list(paths)

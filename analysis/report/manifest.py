@@ -35,11 +35,10 @@ def check_output(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise RecordsError(f"expected a folder for the report, got the file {output}: name another --output_dir")
     names = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    pages = "report.html" in names and bool(names & {"verdict.json", "search.json"})
     drawn = names == {"figures"} and all(_is_ours(path) for path in (output / "figures").glob("*.png"))
     if FILE in names:
         read_manifest(output)
-    elif names and not pages and not drawn:
+    elif names and not drawn:
         raise RecordsError(
             f"expected a new folder or an earlier report's, got {output}, which holds {sorted(names)[0]}: name another "
             "--output_dir"

@@ -16,10 +16,8 @@ from analysis.verdict.published import Compared, paper_comparison
 READING = (
     "Percent. Final: mean over seeds of each one's last evaluations, on the benchmark's own problems, with the 95 % t "
     "interval over seeds. Peak: the highest evaluation of each seed, averaged; a maximum over looks, biased upwards, "
-    "and what a published peak is like. One standard error: over these problems, in the place of the published run's "
-    "spread, which nobody knows, and over our seeds where there are several. It is no test: both answered the same "
-    "problems, by how much a single run strays is not published, and a peak lies above what its run ends at. So "
-    "nothing here is a verdict on a paper; what else differs is listed below."
+    "and what a published peak is like. By how much a single published run strays is not known, and a peak lies above "
+    "what its run ends at. So nothing here is a verdict on a paper; what else differs is listed below."
 )
 
 
@@ -36,7 +34,7 @@ def _beside(study: Study) -> str:
     head = ["Benchmark", "Arm", "Metric", "Source", "Published", "Final", "n", "Peak", "Published - final"]
     parts = [
         paragraph(comparability(study.configs)),
-        Table([*head, "One standard error"], [_row(study, one) for one in compared], 4).html,
+        Table(head, [_row(study, one) for one in compared], 4).html,
     ]
     return "\n".join(
         [*parts, paragraph(READING, "soft"), "<h3>Differences of protocol</h3>", _differences(study, compared)]
@@ -67,21 +65,8 @@ def _row(study: Study, one: Compared) -> list[str]:
         with_interval(percent, 1) + (", one seed: no interval" if isnan(percent.low) else ""),
         str(one.final.n),
         f"{plain(100 * one.peak, 1)} (peak)",
-        _against_noise(one),
-        plain(100 * one.error, 1),
+        f"none: {one.metric}@{one.k} is another quantity" if isnan(one.difference) else signed(100 * one.difference, 1),
     ]
-
-
-def _against_noise(one: Compared) -> str:
-    """The difference in points, and how many standard errors it is."""
-    if isnan(one.difference):
-        return f"none: {one.metric}@{one.k} is another quantity"
-    points = signed(100 * one.difference, 1)
-    if isnan(one.error):
-        return f"{points}, no standard error from one problem"
-    errors = abs(one.difference) / one.error if one.error else (float("inf") if one.difference else 0.0)
-    place = "within one" if errors <= 1 else "between one and two" if errors <= 2 else "beyond two"
-    return f"{points}, {place} standard error{'' if errors <= 1 else 's'}"
 
 
 def _differences(study: Study, compared: list[Compared]) -> str:

@@ -1,22 +1,22 @@
 """A search -> its report: what its winners reached on fresh seeds first, then the exploratory part about its trials."""
 
+import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html import escape
-from math import isnan
 from pathlib import Path
 
 import pandas as pd
 
-from analysis.figures.catalogue import NAMES, SEARCH, search_figures, study_figures
+from analysis.figures.catalogue import NAMES, SEARCH, search_figures
 from analysis.formatting import plain
 from analysis.records.provenance import Source, commits
 from analysis.records.search import CONSTRAINT, ENDED, PARAMETER, Search, word
 from analysis.report.files import Asked, json_text, write_figures, write_files
 from analysis.report.page import Section, Shown, box, bullets, figure, figures, folded, page, paragraph
-from analysis.report.study import study_source, write_study_report
+from analysis.report.study import write_study_report
 from analysis.report.tables import Table
 from analysis.verdict.search import (
     EXPLORATORY,
@@ -27,13 +27,9 @@ from analysis.verdict.search import (
     unfinished_note,
     winner_sentences,
 )
-from analysis.verdict.sentences import headline, statement
+from analysis.verdict.sentences import headline
 
 RANK = ("feasible", "over a limit", "pruned", "infeasible", "failed", "running", "waiting")
-ACTED_NOTE = (
-    "The share of trained tokens, over all steps and seeds of a trial, on which the parameter made a difference to the "
-    "loss. Where it never acted, every difference between its values is chance."
-)
 
 
 def write_search_report(found: SearchFindings, output: Path, asked: Asked, stands_in: Path | None = None) -> list[str]:
@@ -47,16 +43,12 @@ def write_search_report(found: SearchFindings, output: Path, asked: Asked, stand
         own = replace(asked, folders=(winners.parent,), given=f"{asked.given}/winners", name="")
         write_study_report(found.winners, winners, own)
     shown = write_figures(search_figures(found), output, search_source(found.search, asked.given))
-    effects = list[Shown]()
-    if found.winners is not None:
-        source = study_source(found.winners.study, f"{asked.given}/winners")
-        effects = write_figures(study_figures(found.winners, ["claims"]), output, source)
     link = os.path.relpath(winners / "report.html", stands_in or output).replace(os.sep, "/")
     texts = {
-        "report.html": search_page(found, (effects, shown), link, asked),
+        "report.html": search_page(found, shown, link, asked),
         "search.json": json_text(found.as_json()),
     }
-    write_files(texts, [*effects, *shown], output, asked)
+    write_files(texts, shown, output, asked)
     return found_sentences(found)
 
 
@@ -73,23 +65,18 @@ def search_source(search: Search, given: str) -> Source:
     return Source(runs, made, claims, given, NAMES)
 
 
-def search_page(found: SearchFindings, shown: tuple[Sequence[Shown], Sequence[Shown]], link: str, asked: Asked) -> str:
-    """The whole page. shown: the winners' effects, and the figures of the trials; link: to the winners' report."""
+def search_page(found: SearchFindings, shown: Sequence[Shown], link: str, asked: Asked) -> str:
+    """The whole page. shown: the figures of the trials, their history first; link: to the winners' report."""
     search, source = found.search, search_source(found.search, asked.given)
-    effects, trials = shown
     given = [str(search.description.get(name) or "not named") for name in ("preset", "space")]
     subtitle = f"{searched_sentence(search)} Preset {given[0]}, space {given[1]}; {source.commits}."
-    winners = study_source(found.winners.study, f"{asked.given}/winners") if found.winners else source
-    main = [figure(item, winners) for item in effects[:1]] or [figure(trials[0], source)]
+    groups = [(name, group, figures(shown[1:], name, source)) for name, group in SEARCH.items()]
     return page(
         f"Search {search.name}",
         subtitle,
-        f'<div class="screen"><div>{_words(found, link)}</div>\n<div>{"".join(main)}</div></div>',
+        f'<div class="screen"><div>{_words(found, link)}</div>\n<div>{figure(shown[0], source)}</div></div>',
         [
-            *(
-                Section(name.replace("_", "-"), group.short, group.title, figures(trials, name, source))
-                for name, group in SEARCH.items()
-            ),
+            *(Section(name.replace("_", "-"), group.short, group.title, html) for name, group, html in groups),
             *_table_sections(found),
         ],
     )
@@ -102,7 +89,6 @@ def _words(found: SearchFindings, link: str) -> str:
     fresh = bullets(winner_sentences(found))
     if winners is not None:
         fresh = f"<p><b>On fresh seeds: {escape(headline(winners))}</b></p>{fresh}"
-        fresh += folded("Every claim about the winners", bullets([statement(item) for item in winners.verdicts]))
         fresh += f'<p><a href="{escape(link)}">The full report of these runs</a></p>'
     inert = [item.sentence for item in found.acted if item.sentence]
     return "".join(
@@ -128,9 +114,7 @@ def _commands(found: SearchFindings) -> Iterator[str]:
 def _table_sections(found: SearchFindings) -> list[Section]:
     search = found.search
     trials = [f"<h3>{escape(search.label(loss))}</h3>{trials_table(search, loss).html}" for loss in search.losses]
-    acted = acted_table(found).html + paragraph(ACTED_NOTE, "soft")
     return [
-        Section("acted", "What acted", "Which parameters acted", acted),
         Section("trials", "All trials", "All trials, best first", "\n".join(trials)),
         Section("settings", "Settings", "Settings of the search", settings_table(search).html),
     ]
@@ -159,21 +143,6 @@ def trials_table(search: Search, loss: str) -> Table:
     return Table([*head, "Seconds", "Restarts", "Reason"], cells, words=2)
 
 
-def acted_table(found: SearchFindings) -> Table:
-    """A row per loss and parameter: on which share of trained tokens it acted, in the lowest and the highest trial."""
-    rows = [
-        [
-            item.parameter,
-            found.search.label(item.loss),
-            item.word,
-            "n/a" if isnan(item.low) else f"{100 * item.low:.3g}% to {100 * item.high:.3g}%",
-            str(item.trials),
-        ]
-        for item in found.acted
-    ]
-    return Table(["Parameter", "Loss", "In this range", "Share of trained tokens", "Trials"], rows, words=3)
-
-
 def settings_table(search: Search) -> Table:
     """What the search was asked to do, and the tokens that it spent on each loss."""
     given, rows = search.description, list[list[str]]()
@@ -188,14 +157,7 @@ def settings_table(search: Search) -> Table:
 
 
 def _words_of(value: object) -> str:
-    if isinstance(value, Mapping):
-        parts = [
-            f"{key} ({_words_of(v)})" if isinstance(v, Mapping) else f"{key} {_words_of(v)}" for key, v in value.items()
-        ]
-        return ", ".join(part for part in parts if not part.endswith("()")) or "none"
-    if isinstance(value, list):
-        return ", ".join(map(_words_of, value)) or "none"
-    return value if isinstance(value, str) else f"{value:,}" if type(value) is int else word(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _reason(row: pd.Series) -> str:

@@ -12,7 +12,6 @@ from analysis.records.provenance import Source, commits, confounds, environment_
 from analysis.records.study import Study
 from analysis.report import tables
 from analysis.report.files import Asked, json_text, write_figures, write_files
-from analysis.report.latex import latex_table
 from analysis.report.page import Section, Shown, box, bullets, figure, figures, folded, page, paragraph
 from analysis.report.published import published_section
 from analysis.report.tables import Table
@@ -41,10 +40,10 @@ COURSE_NOTE = (
 
 
 def write_study_report(found: Findings, output: Path, asked: Asked) -> list[str]:
-    """Write report.html, verdict.json, scores.csv, tables and figures into `output`, and hand back what was found."""
+    """Write report.html, verdict.json, scores.csv and figures into `output`, and hand back what was found."""
     source = study_source(found.study, asked.spelled)
     shown = write_figures(study_figures(found), output, source)
-    texts = {"report.html": study_page(found, shown, source), **study_files(found, source)}
+    texts = {"report.html": study_page(found, shown, source), **study_files(found)}
     write_files(texts, shown, output, asked)
     return study_lines(found)
 
@@ -60,25 +59,11 @@ def study_lines(found: Findings) -> list[str]:
     return [*found.notes, headline(found), *sentences, what_it_would_take(found)]
 
 
-def study_files(found: Findings, source: Source) -> dict[str, str]:
+def study_files(found: Findings) -> dict[str, str]:
     """The files beside the page, by name."""
     answer = {"complete": found.is_complete, "headline": headline(found), **found.as_json()}
     scores = found.scores.astype({"level": str}) if found.scores["level"].notna().any() else found.scores
-    texts = {"verdict.json": json_text(answer), "scores.csv": scores.to_csv(index=False, float_format="%.10g")}
-    about = [source.commits, source.claims, f"made by: python -m analysis report {source.given}"]
-    for name, (table, caption) in _latex_tables(found).items():
-        texts[f"tables/{name}.tex"] = latex_table(table, caption, f"tab:{name}", about)
-    return texts
-
-
-def _latex_tables(found: Findings) -> dict[str, tuple[Table, str]]:
-    made = {"verdict": (tables.verdict_table(found), "Claims, the intervals that decide them, and the verdicts.")}
-    for block in found.study.blocks.values():
-        name = "outcomes" if found.study.is_comparison else f"outcomes_{block.name}"
-        if not block.varied:
-            table = tables.outcome_table(found, block.name, tables.MAIN)
-            made[name] = (table, "Outcomes per arm: mean over seeds and 95 % t interval.")
-    return {name: (table, caption) for name, (table, caption) in made.items() if table.rows}
+    return {"verdict.json": json_text(answer), "scores.csv": scores.to_csv(index=False, float_format="%.10g")}
 
 
 def study_page(found: Findings, shown: Sequence[Shown], source: Source) -> str:
@@ -93,7 +78,6 @@ def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str
     said, more = ([statement(item) for item in items] for items in (primary, rest))
     if len(said) + len(more) <= MOST_SENTENCES:
         said, more = [*said, *more], []
-    open_notes = [*_unfinished(found), *found.notes]
     words = [
         box("verdict", f"<p><b>{escape(headline(found))}</b></p>" + bullets(said)),
         folded(f"{len(more)} exploratory claims", bullets(more)),
@@ -103,7 +87,7 @@ def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str
         folded(
             "What this is conditional on, and what it would take", bullets([limits(found), what_it_would_take(found)])
         ),
-        box("warning", folded(f"{len(open_notes)} notes on the runs", bullets(open_notes)) if open_notes else ""),
+        box("warning", folded(f"{len(found.notes)} notes on the runs", bullets(found.notes)) if found.notes else ""),
     ]
     main = [figure(item, source, _warning(found)) for item in shown if item.name == MAIN_FIGURE]
     return f'<div class="screen"><div>{"".join(words)}</div>\n<div>{"".join(main)}</div></div>'
@@ -144,8 +128,6 @@ def _tables_of(found: Findings, group: str) -> str:
         for block in unvaried:
             parts.append(f"<h3>{escape(block.name)}</h3>" if len(study.blocks) > 1 else "")
             parts += [tables.outcome_table(found, block.name, names).html for names in (tables.MAIN, tables.MORE)]
-    elif group == "accuracy_against_length" and study.is_comparison:
-        parts = [tables.within_table(study, found.within_prompt).html]
     return "".join(parts)
 
 
@@ -183,13 +165,6 @@ def _subtitle(found: Findings) -> str:
     head = f"Family {given.get('family', 'not named')}, preset {given.get('preset', 'not named')}{flags}"
     question = "" if found.question == _title(study) else f"{found.question.rstrip('.')}. "
     return f"{question}{head}; {counting}{diverged}; {commits(study.environments)}."
-
-
-def _unfinished(found: Findings) -> list[str]:
-    if found.is_complete or found.study.is_comparison:
-        return []
-    scores, planned = len(found.scores), found.study.planned_scores
-    return [f"Not complete: {scores} of {planned} scores. The same command goes on; nothing here may be quoted yet."]
 
 
 def _not_tested(found: Findings) -> str:

@@ -1,4 +1,4 @@
-"""The tables of a study's report: findings in, cells of text out, for the page and for LaTeX alike."""
+"""The tables of a study's report: findings in, cells of text out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ from math import isnan
 
 import pandas as pd
 
-from analysis.figures.blocks import level_word
+from analysis.figures.blocks import METRIC, level_word, levels
 from analysis.figures.claims import compared_words
 from analysis.formatting import bracket, p_value, plain, signed, with_interval
 from analysis.records.claims import Claim
 from analysis.records.outcomes import OUTCOMES, scores_of, summary
 from analysis.records.search import word
 from analysis.records.study import Block, Study
-from analysis.statistics.intervals import Interval
+from analysis.statistics.intervals import Interval, t_interval
 from analysis.verdict.findings import Findings
 from analysis.verdict.gains import Gains
-from analysis.verdict.levels import levels_table
+from analysis.verdict.levels import by_level, own_best
 from analysis.verdict.verdicts import Verdict
 
 MAIN = ("auc", "final_accuracy", "accuracy_at_equal_tokens", "final_response_tokens", "generated_tokens", "seconds")
-MORE = ("start_accuracy", "discarded_tokens", "peak_accuracy", "peak_inflation", "length_slope")
+MORE = ("start_accuracy", "discarded_tokens", "peak_accuracy", "length_slope")
 HEADINGS = {
     "auc": "Speed of learning (AUC)",
     "final_accuracy": "Final accuracy",
@@ -32,7 +32,6 @@ HEADINGS = {
     "accuracy_at_equal_tokens": "Accuracy at equal tokens",
     "discarded_tokens": "Discarded tokens, thousands",
     "peak_accuracy": "Peak accuracy (biased upwards)",
-    "peak_inflation": "Peak: luck alone gives up to",
     "length_slope": "Length slope within prompt",
 }
 COURSE_HEADINGS = {
@@ -134,20 +133,18 @@ def outcome_table(found: Findings, block: str, names: Sequence[str]) -> Table:
     return Table(["Arm", "Seeds", *(HEADINGS[name] for name in names)], cells)
 
 
-def level_table(found: Findings, block: Block, metric: str = "final_accuracy") -> Table:
+def level_table(found: Findings, block: Block) -> Table:
     """A row per arm of a block that varies settings: its accuracy at each level, and at its own best one."""
-    table = levels_table(found.scores, block, metric)
-    levels = list(dict.fromkeys(table["level"]))
-    collapsed = scores_of(found.scores, block.name).groupby("arm")["collapsed"].sum()
-    rows = [
-        [
-            found.study.label(str(arm)),
-            *(with_interval(_interval(row)) for _, row in of_arm.iterrows()),
-            str(int(collapsed[arm])),
-        ]
-        for arm, of_arm in table.groupby("arm", sort=False)
-    ]
-    return Table(["Arm", *(level_word(level) for level in levels), "Collapsed runs"], rows)
+    scores = scores_of(found.scores, block.name)
+    table = levels(scores, block)
+    rows = []
+    for arm, of_arm in table.groupby("arm", sort=False):
+        best = own_best(by_level(scores, block, str(arm), METRIC)).to_numpy(float)
+        at = {row["place"]: with_interval(_interval(row)) for _, row in of_arm.iterrows()}
+        cells = [at.get(place, "n/a") for place in range(len(block.levels))]
+        best_cell = with_interval(t_interval(best))
+        rows.append([found.study.label(str(arm)), *cells, best_cell, str(of_arm["collapsed"].sum())])
+    return Table(["Arm", *map(level_word, block.levels), "own best", "Collapsed runs"], rows)
 
 
 def course_table(study: Study, item: Gains) -> Table:
@@ -200,25 +197,6 @@ def difference_table(study: Study) -> Table:
         for item in study.description.get("differences", [])
     ]
     return Table(["Setting", "Allowed", *(study.label(arm) for arm in arms)], rows, words=2 + len(arms))
-
-
-def within_table(study: Study, within: pd.DataFrame) -> Table:
-    """A row per arm of the view within prompts."""
-    concordance, slope = (within[within["measure"] == name].set_index("arm") for name in ("concordance", "slope"))
-    rows = [
-        [
-            study.label(str(arm)),
-            f"{row['n']}",
-            with_interval(_interval(row)),
-            p_value(row["p"]),
-            with_interval(_interval(of_slope), 2),
-            f"{row['informative_share']:.0%} of {row['prompts']:,}",
-            f"{row['truncated_share']:.2%}",
-        ]
-        for (arm, row), (_, of_slope) in zip(concordance.iterrows(), slope.iterrows(), strict=True)
-    ]
-    head = ["Arm", "Seeds", "P(right answer is longer)", "Permutation p, these policies", "Logit slope per log token"]
-    return Table([*head, "Prompts with right and wrong", "Cut off"], rows)
 
 
 def _outcome(interval: Interval, name: str) -> str:

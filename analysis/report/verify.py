@@ -1,11 +1,9 @@
 """A report made again from its folders, and every difference named."""
 
-import csv
-import io
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import isclose
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +15,7 @@ from analysis.report.manifest import code_commit, inputs_of, read_manifest, sha2
 
 AS_NUMBERS = (".csv", ".json")
 OF_EITHER = ("study.json", "config.json")  # one of which a study or run has
-ABSENT = object()  # the value of a key that one of two files lacks
+NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
 TOLERANCE = 1e-8  # of numbers, where other versions of what computes them may have other last digits
 
 
@@ -68,20 +66,14 @@ def _folders(manifest: Mapping[str, Any], report: Path, runs: Sequence[Path]) ->
 def _inputs(manifest: Mapping[str, Any], folders: Sequence[Path]) -> Iterator[str]:
     for folder, recorded in zip(folders, manifest["inputs"], strict=True):
         present = inputs_of(folder)
-        gone = sorted(set(recorded) - set(present))
-        runs = {_run(name) for name in recorded} - {_run(name) for name in present} - {""}
         of = "" if "study.json" in recorded else f"{folder.name}/"
-        yield from (f"{run}: the run is gone from {folder}" for run in sorted(runs))
-        yield from (f"{of}{name}: missing from {folder}" for name in gone if _run(name) not in runs)
-        yield from (f"{of}{name}: not there when the report was made" for name in sorted(set(present) - set(recorded)))
-        same = set(recorded) & set(present)
-        yield from (f"{of}{name}: changed since the report" for name in sorted(same) if recorded[name] != present[name])
-
-
-def _run(name: str) -> str:
-    """The run folder that a file of a study, or of a search's winners, lies in; empty for another file."""
-    match = re.match(r"((?:winners/)?runs/[^/]+)/", name)
-    return match[1] if match else ""
+        for name in sorted({*recorded, *present}):
+            if name not in present:
+                yield f"{of}{name}: missing from {folder}"
+            elif name not in recorded:
+                yield f"{of}{name}: not there when the report was made"
+            elif recorded[name] != present[name]:
+                yield f"{of}{name}: changed since the report"
 
 
 def _written(manifest: Mapping[str, Any], report: Path) -> Iterator[str]:
@@ -103,7 +95,7 @@ def _other_versions(recorded: Mapping[str, str]) -> list[str]:
 
 
 def _compared(name: str, files: tuple[Path, Path], tolerance: float) -> list[str]:
-    """How the report's file differs from the one made anew; numbers may by `tolerance`, relative to their size."""
+    """How the report's file differs from the one made anew, of tables and JSON line by line."""
     ours, again = files
     if not again.is_file():
         return [f"{name}: not among what is made anew"]
@@ -111,47 +103,19 @@ def _compared(name: str, files: tuple[Path, Path], tolerance: float) -> list[str
         return []
     if not name.endswith(AS_NUMBERS):
         return [f"{name}: other bytes when made anew"]
-    try:
-        mine, anew = (_values(path) for path in files)
-    except ValueError as error:
-        return [f"{name}: no JSON ({error})"]
-    found = [
-        f"{name}: {place}: {_value(mine.get(place, ABSENT))} in the report, {_value(anew.get(place, ABSENT))} made anew"
-        for place in {**mine, **anew}
-        if not _same(mine.get(place, ABSENT), anew.get(place, ABSENT), tolerance)
+    lines = zip_longest(*(path.read_text(encoding="utf-8").splitlines() for path in files), fillvalue="nothing")
+    return [
+        f"{name}: line {number}: {mine.strip()} in the report, {anew.strip()} made anew"
+        for number, (mine, anew) in enumerate(lines, start=1)
+        if not _same(mine, anew, tolerance)
     ]
-    return found if found or tolerance else [f"{name}: the same numbers in other bytes"]
 
 
-def _values(path: Path) -> dict[str, Any]:
-    """Every cell of a table by `line 2, mean`, or every value of a JSON tree by its keys."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".json":
-        return dict(_leaves(json.loads(text), ""))
-    rows = enumerate(csv.DictReader(io.StringIO(text)), start=2)
-    return {f"line {number}, {column}": cell for number, row in rows for column, cell in row.items()}
-
-
-def _leaves(tree: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Every value that is no object or list, or an empty one."""
-    if isinstance(tree, dict | list) and tree:
-        pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
-        for key, value in pairs:
-            yield from _leaves(value, f"{place}.{key}" if place else str(key))
-    else:
-        yield place, tree
-
-
-def _value(value: Any) -> str:
-    """The value in a sentence."""
-    return "nothing" if value is None or value is ABSENT else str(value)
-
-
-def _same(mine: Any, anew: Any, tolerance: float) -> bool:
-    """Whether two cells or JSON values are equal, or are numbers as near as the tolerance admits."""
-    if mine == anew and isinstance(mine, bool) == isinstance(anew, bool):
-        return True
-    try:
-        return tolerance > 0 and isclose(float(mine), float(anew), rel_tol=tolerance, abs_tol=1e-12)
-    except (TypeError, ValueError):
-        return False
+def _same(mine: str, anew: str, tolerance: float) -> bool:
+    """Whether two lines are equal, their numbers up to `tolerance` relative to their size."""
+    parts = [NUMBER.split(line) for line in (mine, anew)]  # words at even places, numbers at odd ones
+    if mine == anew or tolerance == 0 or len(parts[0]) != len(parts[1]):
+        return mine == anew
+    numbers = zip(parts[0][1::2], parts[1][1::2], strict=True)
+    near = all(isclose(float(a), float(b), rel_tol=tolerance, abs_tol=1e-12) for a, b in numbers)
+    return near and parts[0][::2] == parts[1][::2]

@@ -20,16 +20,10 @@ from analysis.statistics.intervals import (
     smallest_detectable_difference,
     welch,
 )
-from analysis.statistics.robust import fewest_pairs, shift_interval, shift_interval_of_one
+from analysis.statistics.robust import fewest_pairs, shift_interval
 
 POWER = 0.8
 FEWEST_FOR_RANKS = 8  # of a primary claim: below, the exact test can hardly reject anything
-METHODS = {  # by whether the seeds are paired and whether a run collapsed
-    (True, False): "paired",
-    (True, True): "signed-rank",
-    (False, False): "welch",
-    (False, True): "rank-sum",
-}
 Array = NDArray[np.float64]
 Test = Callable[[Array, Array, float], Difference]
 
@@ -40,9 +34,10 @@ class Evidence:
 
     n: seeds of the arm and of the baseline (0 where there is none). pairs: seeds that both have; a score of its own,
     held against 0, is a pair too. method: `paired` (t test of the differences by seed) wherever 5 seeds are shared, or
-    all of fewer, else `welch`; where a run collapsed `signed-rank` (pseudo-median of the differences, exact interval)
-    and `rank-sum`, which such a run cannot move far. level: the interval's confidence, low and high its ends, not a
-    number where the seeds are too few for one. p: two-sided about the margin, None with fewer than 5 seeds.
+    all of fewer; where a run collapsed `signed-rank` (pseudo-median of the differences, exact interval), which such a
+    run cannot move far; else `welch`, which decides nothing where a run collapsed. level: the interval's confidence,
+    low and high its ends, not a number where the seeds are too few for one. p: two-sided about the margin, None with
+    fewer than 5 seeds.
     smallest_detectable: the true effect (for an equivalence the margin at no true effect) at which such seeds decide
     the claim in 80 % of the studies; seeds_needed: so that they do for an effect of one margin beyond the margin (for
     an equivalence at no effect). Both by the t test's formula from the spread that the deciding test sees.
@@ -72,7 +67,7 @@ class Evidence:
     @property
     def by_ranks(self) -> bool:
         """Whether ranks stand for means, since a run collapsed."""
-        return self.method in ("signed-rank", "rank-sum")
+        return self.method == "signed-rank"
 
 
 def evidence(
@@ -97,7 +92,7 @@ def evidence(
     shown = Evidence(
         n=(len(a), 0 if baseline is None else len(b)),
         pairs=len(shared),
-        method=METHODS[is_paired, robust],
+        method=("signed-rank" if robust else "paired") if is_paired else "welch",
         effect=found.difference,
         level=level,
         low=found.low,
@@ -112,7 +107,7 @@ def evidence(
         return shown
     p = claim_p(claim, lambda shift: test(first - shift, second, 0.95))
     word = decide(claim.kind, claim.direction, claim.margin, found.low, found.high)
-    may_decide = not isnan(found.low) and not lacks_ranks(claim, shown)
+    may_decide = not isnan(found.low) and not lacks_ranks(claim, shown) and (is_paired or not robust)
     return Evidence(**{**vars(shown), "p": p, "decision": word if may_decide else "undecided"})
 
 
@@ -123,8 +118,7 @@ def fewest_for_ranks(claim: Claim, level: float) -> int:
 
 def lacks_ranks(claim: Claim, found: Evidence) -> bool:
     """Whether ranks would decide and the seeds are too few for them."""
-    seeds = found.pairs if found.method == "signed-rank" else min(found.n)
-    return found.by_ranks and seeds < fewest_for_ranks(claim, found.level)
+    return found.by_ranks and found.pairs < fewest_for_ranks(claim, found.level)
 
 
 def claim_p(claim: Claim, shifted: Callable[[float], Difference]) -> float:
@@ -140,8 +134,8 @@ def claim_p(claim: Claim, shifted: Callable[[float], Difference]) -> float:
 
 def _test(is_paired: bool, robust: bool) -> Test:
     if is_paired:
-        return (lambda a, b, level: shift_interval_of_one(a - b, level)) if robust else paired_t
-    return shift_interval if robust else welch
+        return (lambda a, b, level: shift_interval(a - b, level)) if robust else paired_t
+    return welch
 
 
 def _welch(claim: Claim, a: Array, b: Array, level: float) -> Difference:

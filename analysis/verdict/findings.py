@@ -9,7 +9,6 @@ import pandas as pd
 from analysis.records.outcomes import final_evaluations, outcomes
 from analysis.records.study import Study
 from analysis.records.tokens import read_tokens
-from analysis.statistics.length import within_prompt
 from analysis.verdict.controls import Control, controls, sees_effects
 from analysis.verdict.gains import Gains, gains
 from analysis.verdict.inert import acted_table
@@ -62,18 +61,9 @@ class Findings:
         return ordered.sort_values(["place", "seed", "step", "prompt_id", "sample"], ignore_index=True)
 
     @cached_property
-    def within_prompt(self) -> pd.DataFrame:
-        """Length against being right within prompts, a row per arm and measure."""
-        return within_prompt(self.answers)
-
-    @cached_property
     def tokens(self) -> pd.DataFrame:
         """The tokens that runs with influence weights kept, read when first asked for."""
         return read_tokens(self.study)
-
-    def verdict(self, claim: str) -> Verdict | None:
-        """The verdict on a claim by its id."""
-        return next((row for row in self.verdicts if row.claim.id == claim), None)
 
     def as_json(self) -> dict[str, Any]:
         """The same for a machine; not-a-numbers become null."""

@@ -8,7 +8,6 @@ import pandas as pd
 
 from analysis.records.design import Block
 from analysis.records.outcomes import scores_of
-from analysis.statistics.intervals import t_interval
 
 ROUNDING = 1e-12
 
@@ -65,23 +64,3 @@ def trend(table: pd.DataFrame, start: float, end: float) -> pd.Series:
     # What rounding leaves of an exact 0 would pass for a slope that all seeds agree on.
     per_doubling[np.abs(per_doubling) * np.ptp(places) < ROUNDING] = 0.0
     return pd.Series(per_doubling * log2(end / start), index=table.index)
-
-
-def levels_table(scores: pd.DataFrame, block: Block, metric: str) -> pd.DataFrame:
-    """A row per arm and level: arm, place, level, mean, low, high, n (95 % t), chosen (by how many seeds, as own best).
-
-    A last row per arm has level `own best`, place -1: each seed scored at the level that is best for the others.
-    """
-    rows = []
-    for arm in block.arms:
-        table = by_level(scores, block, arm, metric)
-        if table.empty:
-            continue
-        chosen = list(best_levels(table).values())
-        head = {"arm": arm}
-        for place, level in enumerate(block.levels):
-            interval = t_interval(table[place].to_numpy(float))
-            rows.append(head | {"place": place, "level": level, **vars(interval), "chosen": chosen.count(place)})
-        best = t_interval(own_best(table).to_numpy(float))
-        rows.append(head | {"place": -1, "level": "own best", **vars(best), "chosen": len(chosen)})
-    return pd.DataFrame(rows, columns=["arm", "place", "level", "mean", "low", "high", "n", "chosen"])

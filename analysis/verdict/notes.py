@@ -6,7 +6,6 @@ from itertools import product
 import pandas as pd
 
 from analysis.formatting import counted, listed
-from analysis.records.outcomes import PRIMARY
 from analysis.records.provenance import confounds
 from analysis.records.study import COUNTING, Study
 from analysis.verdict.inert import never_acted
@@ -18,7 +17,6 @@ def notes(study: Study, scores: pd.DataFrame) -> list[str]:
         *_confounds(study),
         *_claims(study),
         *_plans(study),
-        *_roles(study),
         *_unlike_records(study),
         *_left_out(study),
         *_collapsed(study, scores),
@@ -54,21 +52,7 @@ def _plans(study: Study) -> Iterator[str]:
         )
 
 
-def _roles(study: Study) -> Iterator[str]:
-    """An older study.json does not say what its controls are for."""
-    planted = [name for name in study.roles if study.role(name).planted]
-    if planted and study.description and "roles" not in study.description:
-        yield (
-            f"study.json does not say what {listed(planted)} {'is' if len(planted) == 1 else 'are'} for, so no control "
-            "is reported: run the command that began the study again, which adds the roles and trains nothing that is "
-            "done."
-        )
-
-
 def _unlike_records(study: Study) -> Iterator[str]:
-    named = study.description.get("primary_outcome", PRIMARY)
-    if PRIMARY not in str(named).lower() and "rollout/accuracy" not in str(named):
-        yield f"study.json names {named!r} as primary outcome, which this report does not compute: it uses AUC."
     finished = study.metrics[~study.metrics["run"].isin(study.diverged)]
     steps = finished.groupby("run", observed=True)["step"].nunique()
     if study.is_comparison and steps.nunique() > 1:
@@ -81,7 +65,8 @@ def _left_out(study: Study) -> Iterator[str]:
     lost = study.runs[~study.runs["state"].isin(COUNTING) & planned]
     open_ = lost["state"].isin(["not started", "running"])
     if open_.any():
-        yield f"The study is not complete: {counted(int(open_.sum()), 'run')} of {int(planned.sum())} to come."
+        to_come = f"{counted(int(open_.sum()), 'run')} of {int(planned.sum())} to come"
+        yield f"The study is not complete: {to_come}, so nothing here may be quoted yet."
     if (~open_).any():
         names = ", ".join(f"{row.run} ({row.state})" for row in lost[~open_].itertuples())
         yield f"Runs left out: {names}. If they failed because of what they were, the rest flatters their arm."

@@ -1,32 +1,10 @@
 """How the runs that were measured differ from those that a paper reports on, in words, from the records of both."""
 
 from collections.abc import Mapping
-from math import isclose
 from typing import Any
 
-from analysis.formatting import scientific
-from analysis.records.published import Config, suite_of
+from analysis.records.published import Config, setting_words, suite_of
 
-SETTINGS = {  # by the name in published.toml, what a sentence calls it
-    "eval_temperature": "temperature of the answers",
-    "eval_top_p": "top-p of the answers",
-    "max_response_tokens": "response limit, tokens",
-    "overlong_buffer": "overlong buffer, tokens",
-    "steps": "training steps (the published ones are read off a figure)",
-    "prompts_per_step": "prompts a step",
-    "group_size": "group size",
-    "minibatch_prompts": "mini-batch, prompts",
-    "lr": "learning rate",
-    "dynamic_sampling": "dynamic sampling",
-    "epsilon_high": "upper clip",
-    "delta": "dual clip",
-    "weights": "bounds of the influence weights",
-    "fipo_decay_rate": "decay rate",
-    "fipo_safety_threshold": "safety threshold",
-    "train_data": "training data",
-    "answer_format": "format of the answer asked for",
-    "prompt_template": "prompt template",
-}
 MISSING = object()
 
 
@@ -48,21 +26,12 @@ def setting_differences(config: Config, published: Mapping[str, Any]) -> list[st
     """A phrase for each setting that differs from what a paper states, or that the run did not record."""
     ours = settings_of(config)
     phrases = []
-    for name, words in SETTINGS.items():
-        if name in published and not _same(mine := ours.get(name, MISSING), published[name]):
+    for name, words in setting_words().items():
+        if name in published and (mine := ours.get(name, MISSING)) != published[name]:
             phrases.append(f"{words}: {_shown(mine)} here, {_shown(published[name])} published")
     if ours.get("lora_rank"):
         phrases.append(f"LoRA adapters of rank {ours['lora_rank']} are trained here, all weights in the paper")
     return phrases + ([str(published["says"])] if "says" in published else [])
-
-
-def _same(mine: Any, theirs: Any) -> bool:
-    """Whether two settings are equal, numbers up to rounding."""
-    if isinstance(theirs, list):
-        return isinstance(mine, list) and all(map(_same, mine, theirs))
-    if isinstance(theirs, bool) or isinstance(mine, bool) or not isinstance(mine, int | float):
-        return bool(mine == theirs)
-    return isinstance(theirs, int | float) and isclose(mine, theirs)
 
 
 def _shown(value: Any) -> str:
@@ -73,5 +42,5 @@ def _shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "on", False: "off"}[value]
     if isinstance(value, float | int):
-        return scientific(value) if 0 < abs(value) < 1e-3 else f"{value:.10g}"
+        return f"{value:.10g}"
     return str(value)

@@ -4,8 +4,8 @@ Left out on purpose: a test and a verdict. A single published run has no spread,
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from math import hypot, nan, sqrt
+from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import pandas as pd
@@ -26,7 +26,7 @@ class Compared:
 
     metric: `avg`, `cons` or `pass`; asked, k: of how many answers, there and here. final: over seeds, each the mean of
     its last evaluations. peak: the mean over seeds of each one's highest evaluation, among those with k answers.
-    error: one standard error, over these problems and over seeds together. differences: of protocol, in words.
+    differences: of protocol, in words.
     """
 
     source: str
@@ -38,7 +38,6 @@ class Compared:
     k: int
     final: Interval
     peak: float
-    error: float
     differences: tuple[str, ...]
 
     @property
@@ -49,36 +48,17 @@ class Compared:
 
 def paper_comparison(study: Study) -> list[Compared]:
     """Every published number that has a counterpart among the runs, in the order of the papers."""
-    rows, compared = comparable(study.configs), list[tuple[Any, Compared]]()
-    for arm in study.compared_arms:
-        config = _config_of(study, arm)
-        settings = settings_of(config)
-        is_own = [_is_row_of(row, arm, settings) for _, row in rows.iterrows()]
-        own = rows[pd.Series(is_own, index=rows.index, dtype=bool)]
-        for benchmark, of_benchmark in own.groupby("benchmark"):
-            answers = _answers(study, arm, [name for name, known in benchmarks(config).items() if known == benchmark])
-            if not answers.empty:
-                compared += [(place, _compared(study, row, arm, answers)) for place, row in of_benchmark.iterrows()]
-    return _once_each([one for _, one in sorted(compared, key=lambda placed: placed[0])])
-
-
-def _once_each(compared: list[Compared]) -> list[Compared]:
-    """What several tables of a paper repeat, once, with all of its sources."""
-    found: dict[tuple[object, ...], Compared] = {}
-    for one in compared:
-        key = (one.benchmark, one.arm, one.metric, one.published, one.differences)
-        if key in found:
-            paper, _, place = one.source.partition(", ")
-            earlier = found[key].source
-            one = replace(one, source=f"{earlier}; {place if earlier.startswith(paper) else one.source}")
-        found[key] = one
-    return list(found.values())
-
-
-def _config_of(study: Study, arm: Arm) -> dict[str, Any]:
-    """The settings of an arm, those of its first run that counts."""
-    run = study.runs.loc[(study.runs["arm"] == arm.name) & study.runs["run"].isin(study.folders), "run"].iloc[0]
-    return study.configs[run]
+    rows, answers, found = comparable(study.configs), dict[tuple[str, str], pd.DataFrame](), list[Compared]()
+    for _, row in rows.iterrows():
+        for arm in study.compared_arms:
+            if not _is_row_of(row, arm, settings_of(study.config_of(arm.name))):
+                continue
+            key = arm.name, str(row["benchmark"])
+            if key not in answers:
+                answers[key] = _answers(study, *key)
+            if not answers[key].empty:
+                found.append(_compared(study, row, arm, answers[key]))
+    return found
 
 
 def _is_row_of(row: pd.Series, arm: Arm, settings: dict[str, Any]) -> bool:
@@ -89,10 +69,11 @@ def _is_row_of(row: pd.Series, arm: Arm, settings: dict[str, Any]) -> bool:
     return arm.name in names and settings.get(row["parameter"]) == row["at"]
 
 
-def _answers(study: Study, arm: Arm, suites: list[str]) -> pd.DataFrame:
-    """The arm's answers to the problems of these benchmarks, with what each says; none where no record names those."""
+def _answers(study: Study, arm: str, benchmark: str) -> pd.DataFrame:
+    """The arm's answers to a benchmark's problems, with what each says; none where no record names those."""
+    suites = [suite for suite, known in benchmarks(study.config_of(arm)).items() if known == benchmark]
     evals = answers_to(study, suites)
-    evals = evals[evals["arm"] == arm.name].assign(prompt_id=lambda table: table["prompt_id"].astype(object))
+    evals = evals[evals["arm"] == arm].assign(prompt_id=lambda table: table["prompt_id"].astype(object))
     said = [
         read_answers(study.folders[run]).astype({"prompt_id": object, "answer": object}).assign(run=run)
         for run in evals["run"].unique()
@@ -109,7 +90,7 @@ def _compared(study: Study, row: pd.Series, arm: Arm, answers: pd.DataFrame) -> 
     fewest = int(fewest_answers(final).min())
     k = fewest if name == "avg" else min(fewest, int(asked))
     scores = problem_scores(final, name, k)
-    interval = t_interval(_by_run(scores).to_numpy(float))
+    by_run = scores.groupby(["run", "step"])["score"].mean().groupby("run").mean()
     stated = protocol(str(row["source"]), str(row["model"]), str(row["arm"]))
     if not pd.isna(row["at"]):
         stated[str(row["parameter"])] = row["at"]
@@ -122,12 +103,11 @@ def _compared(study: Study, row: pd.Series, arm: Arm, answers: pd.DataFrame) -> 
         asked=int(asked),
         published=float(row["value"]),
         k=k,
-        final=interval,
+        final=t_interval(by_run.to_numpy(float)),
         peak=_peak(answers, name, k),
-        error=_error(scores, interval),
         differences=(
             *_differences(scores, fewest, diverged, stated),
-            *setting_differences(_config_of(study, arm), stated),
+            *setting_differences(study.config_of(arm.name), stated),
         ),
     )
 
@@ -149,11 +129,6 @@ def _differences(scores: pd.DataFrame, fewest: int, diverged: int, stated: Mappi
             yield f"{words}: {ours} here, {stated[name]} published"
 
 
-def _by_run(scores: pd.DataFrame) -> pd.Series:
-    """The mean over problems, then over evaluations, of each run."""
-    return scores.groupby(["run", "step"])["score"].mean().groupby("run").mean()
-
-
 def _peak(answers: pd.DataFrame, metric: str, k: int) -> float:
     """The mean over runs of the highest evaluation; `cons` and `pass` of those with k answers to every problem."""
     if metric != "avg":
@@ -161,15 +136,3 @@ def _peak(answers: pd.DataFrame, metric: str, k: int) -> float:
         answers = answers.merge(enough[enough["fewest"] >= k][["run", "step"]], on=["run", "step"])
     scores = problem_scores(answers, metric, k)
     return float(scores.groupby(["run", "step"])["score"].mean().groupby("run").max().mean())
-
-
-def _error(scores: pd.DataFrame, final: Interval) -> float:
-    """One standard error: over the problems, of each one's mean, and over seeds, together; none of one problem.
-
-    That over problems stands in for the spread of the published run, of which nothing is known. One seed has none.
-    """
-    problems = scores.groupby("prompt_id")["score"].mean()
-    if len(problems) < 2:
-        return nan
-    seeds = float(_by_run(scores).std(ddof=1)) / sqrt(final.n) if final.n > 1 else 0.0
-    return hypot(float(problems.std(ddof=1)) / sqrt(len(problems)), seeds)

@@ -68,7 +68,6 @@ class SearchFindings:
             "trials": {loss: _counts(self.search, loss) for loss in self.search.losses},
             "best": [asdict(best) for best in self.bests],
             "acted": [asdict(item) for item in self.acted],
-            "winners": self.winners.as_json() if self.winners else None,
         }
         return dict(without_nan(content))
 
@@ -96,18 +95,14 @@ def best_of(search: Search, loss: str) -> Best:
         low=interval.low,
         high=interval.high,
         seeds=interval.n,
-        parameters=parameters_of(search, row),
+        parameters={
+            name: word(row[PARAMETER + name]) for name in search.searched(loss) if not pd.isna(row[PARAMETER + name])
+        },
         preset=str(Path(search.given or search.folder) / "best" / preset.name) if preset.is_file() else None,
         ended=ended,
         feasible=len(feasible),
         luck=_luck(search, loss),
     )
-
-
-def parameters_of(search: Search, row: pd.Series) -> dict[str, str]:
-    """A trial's searched parameters as words, those left out that it does not have."""
-    names = search.searched(str(row["loss"]))
-    return {name: word(row[PARAMETER + name]) for name in names if not pd.isna(row[PARAMETER + name])}
 
 
 def found_sentences(found: SearchFindings) -> list[str]:

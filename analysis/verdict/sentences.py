@@ -14,13 +14,7 @@ TESTS = {
     "paired": "paired t",
     "signed-rank": "signed ranks",
     "welch": "Welch's t",
-    "rank-sum": "rank sums",
 }
-
-
-def first_screen(found: Findings) -> list[str]:
-    """A sentence per claim, the primary ones first."""
-    return [statement(row) for row in found.verdicts] or [NOTHING]
 
 
 def statement(row: Verdict) -> str:

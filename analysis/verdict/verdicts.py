@@ -81,6 +81,8 @@ class Verdict:
             return f"undecided: fewer than {FEWEST_SEEDS} seeds"
         if lacks_ranks(self.claim, self.evidence):
             return f"undecided: ranks need at least {fewest_for_ranks(self.claim, self.evidence.level)} seeds"
+        if self.collapsed and self.evidence.method == "welch":
+            return "undecided: runs collapsed, and the arms share too few seeds"
         return ", ".join(filter(None, (self.evidence.decision, *self._qualified)))
 
     @property
@@ -139,7 +141,7 @@ def not_tested(study: Study, scores: pd.DataFrame) -> list[tuple[str, str]]:
     if study.claims is None:
         return []
     missing = [(claim.text, lacking(study, scores, claim)) for claim in study.claims.claims]
-    return [*((text, why) for text, why in missing if why), *study.claims.gone]
+    return [(text, why) for text, why in missing if why]
 
 
 def over_warm_starts(differences: pd.Series, starts: int, level: float) -> Difference | None:

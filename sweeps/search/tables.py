@@ -132,21 +132,17 @@ def write_findings(search: Search, studies: Mapping[str, LossStudy]) -> None:
 
 
 def importance(study: LossStudy) -> dict[str, Any]:
-    """Both importances of each parameter, or why there is none."""
+    """The importance of each parameter by fANOVA, or why there is none."""
     count = sum(trial.state == TrialState.COMPLETE for trial in study.trials())
-    nothing = {"trials": count, "fanova": None, "ped_anova": None}
+    nothing = {"trials": count, "fanova": None}
     if count < FEWEST_FOR_IMPORTANCE:
         return nothing | {"note": f"expected at least {FEWEST_FOR_IMPORTANCE} finished trials, got {count}"}
-    evaluators = {
-        "fanova": optuna.importance.FanovaImportanceEvaluator(seed=0),
-        "ped_anova": optuna.importance.PedAnovaImportanceEvaluator(),
-    }
-    importances = optuna.importance.get_param_importances
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     try:
-        found = {name: dict(importances(study.study, evaluator=one)) for name, one in evaluators.items()}
+        found = optuna.importance.get_param_importances(study.study, evaluator=evaluator)
     except (ValueError, RuntimeError) as error:
         return nothing | {"note": str(error)}
-    return {"trials": count, **found, "note": None}
+    return {"trials": count, "fanova": dict(found), "note": None}
 
 
 def read_trials(study: Path) -> list[Row]:

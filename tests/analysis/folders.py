@@ -110,7 +110,8 @@ def let_diverge(run: Path, step: int) -> None:
         if int(path.stem.removeprefix("step_")) > step:
             path.unlink()
     reason = "expected finite numbers, got nan in the loss"
-    write_json(run / "status.json", {"state": "failed", "reason": reason, "exit_code": 1, "steps_done": step})
+    about = {"state": "failed", "reason_code": "diverged", "reason": reason, "exit_code": 1, "steps_done": step}
+    write_json(run / "status.json", about)
 
 
 def write_run(run: Path, arm: ArmTruth, seed: int, truth: StudyTruth) -> Path:

@@ -139,28 +139,22 @@ def trial_row(
 
 
 def drawn(space: dict[str, Any], trial: int, rng: np.random.Generator) -> Parameters:
-    """One setting: log and step at random, choices in turn, so that a search over choices alone is a grid.
-
-    The choices are gone through as a number whose digits they are, the last parameter fastest.
-    """
+    """One setting: log and step at random, choices in turn."""
     given: Parameters = {}
-    choices = {name: one["values"] for name, one in space.items() if one["kind"] == "choice"}
-    for name, values in reversed(choices.items()):
-        trial, place = divmod(trial, len(values))
-        given[name] = values[place]
     for name, one in space.items():
-        if one["kind"] == "log":
+        if one["kind"] == "choice":
+            given[name] = one["values"][trial % len(one["values"])]
+        elif one["kind"] == "log":
             given[name] = float(np.exp(rng.uniform(np.log(one["low"]), np.log(one["high"]))))
         elif one["kind"] == "step":
             count = round((one["high"] - one["low"]) / one["step"]) + 1
             given[name] = round(one["low"] + one["step"] * float(rng.integers(count)), 12)
-    return {name: given[name] for name in space if name in given}
+    return given
 
 
 def importance(loss: str, truth: SearchTruth, space: dict[str, Any]) -> dict[str, Any]:
     names = [name for name, one in space.items() if one["kind"] != "fixed"]
     if truth.trials < 4:
-        return {"trials": truth.trials, "fanova": None, "ped_anova": None, "note": "fewer than 4 trials"}
-    shares = np.random.default_rng(crc32(loss.encode())).dirichlet(np.arange(len(names), 0, -1), 2)
-    by_method = [dict(zip(names, map(float, row), strict=True)) for row in shares]
-    return {"trials": truth.trials, "fanova": by_method[0], "ped_anova": by_method[1], "note": None}
+        return {"trials": truth.trials, "fanova": None, "note": "fewer than 4 trials"}
+    shares = np.random.default_rng(crc32(loss.encode())).dirichlet(np.arange(len(names), 0, -1))
+    return {"trials": truth.trials, "fanova": dict(zip(names, map(float, shares), strict=True)), "note": None}

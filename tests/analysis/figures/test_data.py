@@ -10,7 +10,6 @@ from analysis.__main__ import main
 from analysis.figures.figure import baseline_of
 from analysis.figures.length import path_points
 from analysis.figures.paper import FIGURES, missing_paper_figures
-from analysis.figures.search import spending
 from analysis.figures.training import paired_differences
 from analysis.figures.trials import ended_trials, over_parameter, scale_of
 from analysis.figures.weights import FEWEST_TOKENS, by_position, by_sign, chosen_responses, distribution
@@ -76,17 +75,12 @@ ENDS: dict[tuple[str, int], tuple[str, str | None]] = {
 }
 
 
-def test_a_trial_without_a_feasible_value_is_a_trial_spent(tmp_path: Path) -> None:
+def test_the_best_so_far_is_of_feasible_trials_alone(tmp_path: Path) -> None:
     search = read_search(search_folders.write_search(tmp_path / "s", SearchTruth(trials=6, ends=ENDS)))
-    curves = spending(search)
-    values = search.of("fipo").query("outcome == 'feasible'")["value"]
-    assert len(curves) == 6
-    assert agree(curves["floor"], [0.26] * 6)
-    assert agree(curves["mean"].iloc[0], np.mean([*values, 0.26, 0.26]))
-    assert agree(curves["mean"].iloc[-1], values.max())
     trials = ended_trials(search)
     assert list(trials["order"]) == [1, 2, 3, 4, 5, 6]
     assert trials["best"].iloc[1] == trials["best"].iloc[0]
+    assert trials["best"].iloc[-1] == search.of("fipo").query("outcome == 'feasible'")["value"].max()
 
 
 def test_words_have_places_and_far_choices_a_log_scale(tmp_path: Path) -> None:

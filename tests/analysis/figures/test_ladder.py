@@ -58,7 +58,7 @@ def test_an_arm_whose_parent_never_ran_is_on_no_rung(tmp_path: Path) -> None:
 def test_bars_and_dots_are_of_the_same_pairs(tmp_path: Path) -> None:
     study = ladder(tmp_path)
     scores = outcomes(study)
-    table, seeds = gains(study, scores, rungs(study))
+    table, seeds = gains(scores, rungs(study))
     by_seed = scores.pivot(index="seed", columns="arm", values="auc")
     wanted = by_seed["dapo"] - by_seed["token_mean"]
     dots = seeds[(seeds["arm"] == "dapo") & (seeds["outcome"] == "auc")].set_index("seed")["gain"]
@@ -71,5 +71,5 @@ def test_bars_and_dots_are_of_the_same_pairs(tmp_path: Path) -> None:
 def test_arms_whose_runs_are_the_same_are_called_identical(tmp_path: Path) -> None:
     folder = write(tmp_path)
     assert main(["figures", str(folder), "--only", "ladder"]) == 0
-    same = [line for line in (folder / "report/figures/ladder_gains.csv").read_text().splitlines() if "true" in line]
-    assert [line.split(",")[0] for line in same] == ['"fipo_two_sided"'] * 2
+    same = [line for line in (folder / "report/figures/ladder_gains.csv").read_text().splitlines() if "True" in line]
+    assert [line.split(",")[0] for line in same] == ["fipo_two_sided"] * 2

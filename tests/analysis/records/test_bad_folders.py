@@ -86,19 +86,6 @@ def test_a_damaged_run_is_one_line_that_names_the_file(damage: Callable[[Path], 
     assert words in str(caught.value)
     assert RUN in str(caught.value)
     assert "\n" not in str(caught.value)
-    rest = read([study], skip_bad=True)
-    row = rest.runs.set_index("run").loc[RUN]
-    assert row["state"] == "unreadable"
-    assert words in row["reason"]
-    assert len(rest.folders) == 9
-    assert RUN not in set(rest.metrics["run"])
-
-
-def test_a_study_of_nothing_but_damage_is_refused(study: Path) -> None:
-    for run in (study / "runs").iterdir():
-        written("status.json", b"{")(run)
-    with pytest.raises(RecordsError, match="at least one finished run"):
-        read([study], skip_bad=True)
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "evals/step_000000.parquet", "config.json", "status.json"])
@@ -106,13 +93,14 @@ def test_a_file_cut_anywhere_reads_or_is_named(name: str, study: Path) -> None:
     """Never another exception, and never a run without one of its files."""
     path = study / "runs" / RUN / name
     whole = path.read_bytes()
-    for end in range(0, len(whole), max(1, len(whole) // 40)):
+    for end in range(0, len(whole), max(1, len(whole) // 10)):
         path.write_bytes(whole[:end])
-        rest = read([study], skip_bad=True)  # any other exception than RecordsError ends the test
-        row = rest.runs.set_index("run").loc[RUN]
-        assert (row["state"] == "unreadable" and RUN in row["reason"]) or (
-            name == "metrics.jsonl" and RUN in rest.folders
-        )
+        said, read_runs = "", set[str]()
+        try:
+            read_runs = set(read([study / "runs" / RUN]).folders)
+        except RecordsError as error:
+            said = str(error)
+        assert RUN in said or (name == "metrics.jsonl" and RUN in read_runs)
 
 
 def test_a_run_that_diverged_at_once_has_its_first_evaluation(study: Path) -> None:

@@ -67,17 +67,6 @@ def test_beside_speed_of_learning_stand_equal_tokens_and_the_end(name: str) -> N
         assert claim.role == "exploratory" or claim.metric not in METRICS[1:] or claim.parameter
 
 
-def test_names_of_older_studies_are_read_and_what_is_gone_says_what_to_use(tmp_path: Path) -> None:
-    own_best = CLAIM.replace('"auc"', '"own_best_accuracy"')
-    (claim,) = read_claims(written(tmp_path, own_best)).claims
-    assert (claim.metric, claim.levels) == ("final_accuracy", "own_best")
-    gone = written(tmp_path, CLAIM.replace('"auc"', '"rate_range"').replace("better", "gone") + own_best)
-    with pytest.raises(RecordsError, match='is gone: ask for metric = "final_accuracy" with levels = "own_best"'):
-        read_claims(gone)
-    old = read_claims(gone, is_old=True)  # of a study that has begun
-    assert (len(old.claims), old.gone) == (1, (("FIPO is more accurate than DAPO", "rate_range is gone"),))
-
-
 def test_the_hash_is_of_the_bytes(tmp_path: Path) -> None:
     first = read_claims(written(tmp_path, CLAIM)).sha256
     assert read_claims(written(tmp_path, CLAIM + "# a word\n")).sha256 != first

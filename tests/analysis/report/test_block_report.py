@@ -66,6 +66,16 @@ def test_levels_are_paired_with_the_baseline_at_the_same_level(report: Path) -> 
     assert levels.loc[("fipo", 2), "collapsed"] > 0
 
 
+def test_the_table_of_levels_ends_with_the_own_best_one(report: Path, page: str) -> None:
+    table = text_of(page.split('id="levels"')[1].split("</section>")[0])
+    scores = pd.read_csv(report / "scores.csv")
+    rates = scores[(scores["block"] == "rates") & (scores["arm"] == "dapo")]
+    at = rates.pivot(index="seed", columns="place", values="final_accuracy")
+    means = [f"{value:.3f}" for value in [*at.mean(), at[1].mean()]]  # each seed's others like the second level best
+    head = "Arm 0.0001 0.0002 0.0004 own best Collapsed runs"
+    assert re.search(rf"{re.escape(head)} DAPO {' .*?'.join(means)} ", table)
+
+
 def test_the_first_screen_has_a_sentence_a_claim_the_cost_and_what_was_not_tested(page: str) -> None:
     first = text_of(page.split("<nav")[0])
     for words in ("fipo_above_dapo is so", "Cost: ", "generated tokens", "Not tested: not_run is so", "[P1]"):
@@ -88,5 +98,5 @@ def test_a_study_that_is_not_complete_says_so_first(tmp_path: Path, capsys: pyte
     assert capsys.readouterr().out.startswith("The study is not complete: 1 run of 18")
     assert json.loads((folder / "report/verdict.json").read_text())["complete"] is False
     page = text_of((folder / "report/report.html").read_text())
-    assert "Not complete: 17 of 18 scores" in page
+    assert "1 run of 18 to come, so nothing here may be quoted yet." in page
     assert "ranks need at least 8 seeds" in page

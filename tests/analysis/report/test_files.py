@@ -6,7 +6,6 @@ from PIL import Image
 
 from analysis.figures.canvas import grid
 from analysis.report.files import png, save_tables, with_palette
-from analysis.report.latex import escaped, latex_table
 from analysis.report.tables import Table
 from tests.analysis.agreement import agree
 
@@ -21,7 +20,7 @@ def test_tables_hold_ten_digits_of_every_number_and_all_words(tmp_path: Path) ->
     assert agree(again["number"], numbers)
     assert list(again["word"]) == words
     assert list(again["count"]) == list(range(6))
-    assert path.read_text().splitlines()[1].startswith("0.3333333333,")
+    assert "0.3333333333," in path.read_text()
 
 
 def test_a_figures_bytes_are_its_own() -> None:
@@ -42,20 +41,6 @@ def test_a_palette_keeps_frequent_colors_and_comes_near_to_rare_ones() -> None:
     drawn = np.asarray(with_palette(Image.fromarray(many)).convert("RGB"))
     assert (drawn[:30] == many[:30]).all()
     assert np.abs(drawn.astype(int) - many).max() <= 64
-
-
-def test_a_latex_table_is_whole_whatever_stands_in_it() -> None:
-    table = Table(["a_b & c", "n"], [["50 % of #1", "-0.25"], ["x_1 ~ {y} \\ $", "n/a"]])
-    text = latex_table(table, "100 % sure", "tab:x", ["commit abc"])
-    assert text.startswith("% commit abc\n")
-    assert r"\begin{tabular}{lr}" in text
-    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert rows[1] == r"50 \% of \#1 & $-$0.25 \\"
-    assert all(row.replace(r"\&", "").count("&") == 1 for row in rows)
-    plain = text.replace(r"\{", "").replace(r"\}", "")
-    assert plain.count("{") == plain.count("}")
-    assert escaped("a^b") == r"a\textasciicircum{}b"
-    assert r"{p{0.24\linewidth}}" in latex_table(Table(["claim"], [["x" * 60]]), "c", "l")
 
 
 def test_an_html_table_escapes_its_cells_and_is_nothing_without_rows() -> None:

@@ -37,7 +37,7 @@ def page(demo_report: Path) -> str:
 
 def test_every_figure_is_written_as_png_pdf_and_csv_and_stands_in_the_page_once(demo_report: Path, page: str) -> None:
     check_page(page)
-    own = {"report.html", "report.json", "verdict.json", "scores.csv", "figures", "tables"}
+    own = {"report.html", "report.json", "verdict.json", "scores.csv", "figures"}
     assert {path.name for path in demo_report.iterdir()} == own
     names = {path.name for path in (demo_report / "figures").iterdir()}
     assert {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")} <= names
@@ -147,17 +147,6 @@ def test_loose_runs_get_figures_without_a_study(
     assert main(["figures", *runs, *only, "--output_dir", str(tmp_path / "out")]) == 0
     # One arm alone has no claim to draw.
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "out/figures/outcomes.png")]
-
-
-def test_a_study_of_before_roles_is_reported_and_says_what_adds_them(
-    study: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    description = json.loads((study / "study.json").read_text())
-    assert "roles" not in description
-    description["arms"][0]["control"] = "blame"
-    folders.write_json(study / "study.json", description)
-    assert main(["report", str(study)]) == 0
-    assert "study.json does not say what dapo is for" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from scipy import stats
 
 from analysis.statistics.best_of import expected_maximum_of_normals
 from analysis.statistics.intervals import holm, paired_t, seeds_needed, smallest_detectable_difference, welch
-from analysis.statistics.robust import shift_interval_of_one, signed_rank_distribution
+from analysis.statistics.robust import shift_interval, signed_rank_distribution
 
 Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
@@ -171,13 +171,13 @@ def many_paired(d: Array, confidence: float = 0.95) -> tuple[Array, Array, Array
 
 
 def many_signed_ranks(d: Array, confidence: float = 0.95) -> tuple[Array, Array]:
-    """The ends of `shift_interval_of_one` over many repetitions."""
+    """The ends of `shift_interval` over many repetitions."""
     i, j = np.triu_indices(d.shape[1])
     means = np.sort((d[:, i] + d[:, j]) / 2, axis=1)
     tail = signed_rank_distribution(d.shape[1]).cumsum()
     rejected = int(np.searchsorted(tail, (1 - confidence) / 2 + 1e-12, side="right"))
     low, high = means[:, rejected - 1], means[:, -rejected]
-    ours = [shift_interval_of_one(row, confidence) for row in d[:CHECKED]]
+    ours = [shift_interval(row, confidence) for row in d[:CHECKED]]
     agree(low[:CHECKED], [one.low for one in ours])
     agree(high[:CHECKED], [one.high for one in ours])
     return low, high

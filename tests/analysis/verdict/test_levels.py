@@ -4,13 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.verdict.levels import best_levels, by_value, levels_table, own_best, trend
+from analysis.verdict.levels import best_levels, by_value, own_best, trend
 from tests.analysis.agreement import agree
 from tests.analysis.verdict.made import Made, study_of
-
-RATES = Made(
-    {"dapo": ([0.5, 0.6, 0.6], [0.9, 0.5, 0.5])}, varied=("lr",), levels=(1e-4, 2e-4)
-)  # the first seed alone likes 2e-4
 
 
 def test_no_seed_has_a_say_in_the_level_that_it_is_scored_at() -> None:
@@ -45,11 +41,3 @@ def test_one_of_two_settings_is_averaged_over_the_other_and_none_is_on_no_line()
     for setting, wanted in (("clip", {0.1: 0.2, 0.5: (0.5 + 0.9 + 0.2) / 3}), ("threshold", {2.0: 0.3, 8.0: 0.6})):
         found = by_value(scores, study.blocks["grid"], "dapo", "auc", setting).iloc[0].to_dict()
         assert found == pytest.approx(wanted)
-
-
-def test_the_table_has_a_row_per_level_and_the_own_best() -> None:
-    study, scores = study_of({"rates": RATES})
-    table = levels_table(scores, study.blocks["rates"], "auc")
-    assert list(table["level"]) == [1e-4, 2e-4, "own best"]
-    assert agree(table["mean"], [1.7 / 3, 1.9 / 3, 0.5])
-    assert list(table["chosen"]) == [1, 2, 3]

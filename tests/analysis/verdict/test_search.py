@@ -75,12 +75,3 @@ def test_the_winners_are_a_study_of_their_own_and_the_number_to_quote(tmp_path: 
     assert f"(in tuning {found.bests[1].value:.3f}" in said[1]
     content = found.as_json()
     assert content["trials"] == {"dapo": {"feasible": 3}, "fipo": {"feasible": 3}}
-    assert len(content["winners"]["claims"]) == 1
-
-
-def test_winners_that_cannot_be_read_are_a_note(tmp_path: Path) -> None:
-    folder = search_folders.write_search(tmp_path / "s", SearchTruth(trials=3))
-    folders.write_json(folder / "winners/study.json", {"schema_version": 1, "arms": []})
-    found = search_findings(read_search(folder))
-    assert found.winners is None
-    assert "cannot be reported: expected at least one finished run" in found.note

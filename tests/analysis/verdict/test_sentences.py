@@ -14,7 +14,6 @@ from analysis.verdict.notes import notes
 from analysis.verdict.sentences import (
     control_sentences,
     cost,
-    first_screen,
     headline,
     limits,
     statement,
@@ -41,7 +40,7 @@ def test_a_sentence_has_word_claim_effect_interval_seeds_and_test() -> None:
 def test_identical_arms_have_no_number() -> None:
     found = found_in({"a": Made({"dapo": BASE, "fipo": BASE})}, [CLAIM])
     head = "Identical: the switch changed no update. FIPO learns faster than DAPO: "
-    assert first_screen(found) == [f"{head}the two arms are the same runs bit for bit [P1]."]
+    assert statement(found.verdicts[0]) == f"{head}the two arms are the same runs bit for bit [P1]."
     assert headline(found) == "Of 1 primary claim 1 is identical."
 
 
@@ -79,7 +78,7 @@ def test_limits_name_the_claims_that_warm_starts_as_units_do_not_decide() -> Non
     moved = [base + shift for base, shift in zip(BASE, [0.01, 0.05, 0.09] * 3, strict=True)]
     found = found_in({"a": Made({"dapo": BASE, "fipo": moved})}, [CLAIM], warm_starts=3)
     assert "With warm starts as units in place of seeds, P1 would not be decided." in limits(found)
-    assert "not with warm starts as units" in first_screen(found)[0]
+    assert "not with warm starts as units" in statement(found.verdicts[0])
 
 
 def test_the_cost_counts_a_shared_run_once() -> None:

@@ -12,7 +12,7 @@ from analysis.statistics.intervals import paired_t
 from analysis.verdict.notes import notes
 from analysis.verdict.verdicts import BLIND, CEILING, Verdict, not_tested, over_warm_starts, verdicts
 from tests.analysis.agreement import agree
-from tests.analysis.verdict.made import CLAIM, ROLES, Made, study_of
+from tests.analysis.verdict.made import CLAIM, Made, study_of
 
 BASE = [0.70, 0.72, 0.69, 0.74, 0.71, 0.73, 0.68, 0.70, 0.75]
 NOISE = [0.004, -0.003, 0.001, 0.002, -0.004, 0.0, 0.003, -0.002, -0.001]
@@ -110,6 +110,13 @@ def test_primary_claims_by_ranks_need_eight_seeds() -> None:
     assert few.word == "undecided: ranks need at least 8 seeds"
     assert enough.word == "supported, by ranks, since runs collapsed"
     assert few.collapsed == enough.collapsed == ("a.fipo.0-seed1",)
+
+
+def test_collapsed_runs_without_shared_seeds_decide_nothing_and_say_so() -> None:
+    apart = Made({"fipo": above(0.5)}, first_seed=50, collapsed=frozenset({("fipo", 51)}))
+    claim = replace(CLAIM, arm="b/fipo", baseline="a/dapo")
+    found = only(claim, Made({"dapo": BASE}), apart)
+    assert found.word == "undecided: runs collapsed, and the arms share too few seeds"
 
 
 def test_fewer_than_five_seeds_claim_nothing_however_large_the_difference() -> None:
@@ -231,13 +238,13 @@ def test_without_fixed_claims_every_pair_is_exploratory() -> None:
 
 
 def test_what_is_amiss_is_noted() -> None:
-    study, scores = study_of({"a": two(0.0, collapsed=frozenset({("fipo", 2)}))}, [CLAIM], {**ROLES})
+    study, scores = study_of({"a": two(0.0, collapsed=frozenset({("fipo", 2)}))}, [CLAIM])
     runs = study.runs.copy()
     runs.loc[0, "state"], runs.loc[1, "state"] = "preempted", "not started"
-    study = replace(study, runs=runs, description={"claims": {"fixed_at": "2026-01-02"}, "primary_outcome": "beauty"})
+    study = replace(study, runs=runs, description={"claims": {"fixed_at": "2026-01-02"}})
     began = study.environments.assign(started_at=["2026-01-01", *["2026-01-03"] * 17])
     said = "\n".join(notes(replace(study, environments=began), scores))
-    for words in ("'beauty'", "(preempted)", "1 run of 18 to come", "after 1 run had begun", "does not say what blame"):
+    for words in ("(preempted)", "1 run of 18 to come", "after 1 run had begun"):
         assert words in said
     assert "a.fipo.0-seed2. They count at their last evaluation" in said
 
