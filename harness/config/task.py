@@ -24,7 +24,7 @@ def known_task(value: str) -> str:
     )
 
 
-def task_settings(text: str | None) -> dict[str, Any]:
+def task_arguments(text: str | None) -> dict[str, Any]:
     """The arguments in --task_settings. Raises ValueError unless the text is a JSON object."""
     try:
         found = json.loads(text or "{}")
@@ -69,7 +69,7 @@ class TaskSettings(Section):
         "Built in: chain sums (the keyed ones are easier), worked_sums, or math: the problems of --train_data. "
         "reasoning_gym:NAME, or FILE.py:CLASS: a task of your own.",
     )
-    task_settings: Annotated[str | None, checked_text(task_settings)] = setting(
+    task_settings: Annotated[str | None, checked_text(task_arguments)] = setting(
         None, "Arguments of the task as a JSON object, such as '{\"largest\": 20}'."
     )
     reward: Annotated[str | None, checked_text(reward_weights)] = setting(

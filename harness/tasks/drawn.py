@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from harness.config.schema import Config
-from harness.config.task import DataSettings, task_settings
+from harness.config.task import DataSettings, task_arguments
 from harness.errors import HarnessError, UsageError, as_usage_error
 from harness.model.policy import Policy
 from harness.randomness import stream
@@ -111,7 +111,7 @@ class DrawnTask:
 def drawn_task(config: Config, policy: Policy) -> DrawnTask:
     """The config's task with questions drawn one by one. Raises UsageError if it cannot be made."""
     settings, name = config.task, config.task.task
-    made = task_settings(settings.task_settings)
+    made = task_arguments(settings.task_settings)
     with as_usage_error(f"--task {name} with --task_settings {settings.task_settings or '{}'}"):
         maker = maker_class(name)(**made)
     needed = ["question", "grade"] + (["steps", "first_wrong_step"] if settings.needs_steps else [])

@@ -70,7 +70,7 @@ class MathTask:
 
 def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTask:
     """The task with prompts formatted for the policy. Raises UsageError if all prompts exceed the length limit."""
-    training, too_long = asked(data.trained_on(), settings, policy)
+    training, too_long = math_prompts(data.trained_on(), settings, policy)
     if data.training and not training:
         raise UsageError(
             f"--max_prompt_tokens {settings.max_prompt_tokens}: expected prompts of --train_data within it, but all "
@@ -83,7 +83,7 @@ def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTas
         facts["training"] = file_facts(data.training) | counts
     suites = {}
     for name, questions in data.suites.items():
-        problems, left_out = asked(questions.distinct, settings, policy)
+        problems, left_out = math_prompts(questions.distinct, settings, policy)
         suites[name] = tuple(problems.values())
         facts["evaluation"][name] = file_facts(questions) | {
             "too_long": left_out,
@@ -104,6 +104,6 @@ def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTas
     )
 
 
-def asked(questions: Sequence[Question], settings: DataSettings, policy: Policy) -> tuple[dict[str, Problem], int]:
+def math_prompts(questions: Sequence[Question], settings: DataSettings, policy: Policy) -> tuple[dict[str, Problem], int]:
     """The problems by question identity, with instructions for the answer format; and how many are too long."""
     return prompts_of(questions, [messages_of(question, settings) for question in questions], settings, policy)

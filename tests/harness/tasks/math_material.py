@@ -16,8 +16,9 @@ from harness.backends.torch_setup import set_up_torch
 from harness.config.resolve import resolve
 from harness.model.packing import pack_batch
 from harness.model.policy import Policy, write_policy
-from harness.tasks.math.prompts import prompts_of
-from harness.tasks.math.questions import DAPO_AFTER, DAPO_BEFORE, Question
+from harness.tasks.math.task import math_prompts
+from harness.tasks.math.questions import DAPO_AFTER, DAPO_BEFORE
+from harness.tasks.task import Question
 
 END, TURN, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 # as Qwen2.5's tokenizers have it, base models' too
@@ -131,7 +132,7 @@ def teach(policy: Policy) -> None:
     for step in range(TAUGHT_STEPS):
         settings, form = shown[step % 2]
         questions = [Question(problem, answer) for problem, answer in problems(300 + 16 * step, 16)]
-        prompts, _ = prompts_of(questions, settings, policy)
+        prompts, _ = math_prompts(questions, settings, policy)
         answers = [form(index % ANSWERS) for index in range(len(prompts))]
         batch = pack_batch(
             [policy.encode(problem.prompt) for problem in prompts.values()],

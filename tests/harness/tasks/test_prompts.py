@@ -11,8 +11,9 @@ import transformers
 from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.model.policy import Policy, load_policy
-from harness.tasks.math.prompts import prompts_of, rendered
-from harness.tasks.math.questions import Question
+from harness.tasks.math.task import math_prompts
+from harness.tasks.prompts import rendered
+from harness.tasks.task import Question
 from tests.harness.model.networks import change_json, chat_tokenizer, save_network
 from tests.harness.tasks import math_material as material
 
@@ -38,7 +39,7 @@ def policy() -> Policy:
 
 def text(policy: Policy, question: Question = ASKED, **settings: Any) -> str:
     """The prompt of one question."""
-    (problem,) = prompts_of([question], DataSettings(**settings), policy)[0].values()
+    (problem,) = math_prompts([question], DataSettings(**settings), policy)[0].values()
     assert problem.answer == question.answer
     return problem.prompt
 
@@ -46,7 +47,7 @@ def text(policy: Policy, question: Question = ASKED, **settings: Any) -> str:
 def refusal(policy: Policy, *questions: Question) -> str:
     """The line that refuses a template."""
     with pytest.raises(UsageError) as raised:
-        prompts_of(questions or [ASKED], DataSettings(), policy)
+        math_prompts(questions or [ASKED], DataSettings(), policy)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -72,7 +73,7 @@ def test_prompts_over_the_limit_are_counted_and_left_out_never_cut(policy: Polic
     long = Question("What is " + "1 + " * 100 + "1?", "101")
     lengths = [len(policy.encode(text(policy, one))) for one in (ASKED, long)]
     for limit, kept in ((lengths[0] - 1, 0), (lengths[0], 1), (lengths[1] - 1, 1), (lengths[1], 2)):
-        found, left_out = prompts_of([ASKED, long], DataSettings(max_prompt_tokens=limit), policy)
+        found, left_out = math_prompts([ASKED, long], DataSettings(max_prompt_tokens=limit), policy)
         assert list(found) == [question.identity for question in (ASKED, long)[:kept]]
         assert left_out == 2 - kept
 

@@ -1,0 +1,194 @@
+"""A task and rewards of the user's own: the page's example, what is recorded of them, and how they fail."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.compare.reproduce import reproduce
+from harness.config.resolve import resolve
+from harness.errors import HarnessError, UsageError
+from harness.loop import train
+from harness.resume import resume
+from harness.run.history import read_history
+from harness.run.record import RunFolder
+from harness.tasks.drawn import drawn_task
+from harness.tasks.rewards import rewards_of
+from harness.tasks.task import belongs_to
+from harness.tasks.worked_sums import WorkedSums
+from tests.harness import runs
+from tests.harness.tasks import math_material as material
+
+PAGE = Path(__file__).parents[3] / "docs/your-own-task.md"
+TASK, REWARDS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+SMALL: dict[str, Any] = {"prompts_per_step": 4, "group_size": 4, "minibatches": 2, "steps": 2, "eval_prompts": 4}
+SMALL |= {"max_prompt_tokens": 200, "max_response_tokens": 6, "final_eval_samples": 1, "give_up_after": None}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return material.save_model(tmp_path_factory.mktemp("own") / "model")
+
+
+def settings(folder: Path, model: str, **changes: Any) -> dict[str, Any]:
+    """Flags of a run of the page's task and reward, whose files are written into the folder."""
+    (folder / "my_task.py").write_text(TASK, encoding="utf-8")
+    (folder / "my_rewards.py").write_text(REWARDS, encoding="utf-8")
+    own = {"task": f"{folder}/my_task.py:Multiples", "reward": f"{folder}/my_rewards.py:correct=1.0,brevity=0.5"}
+    return SMALL | {"loss_type": "fipo", "model": model} | own | changes
+
+
+def spoil(folder: Path) -> None:
+    """The user goes on editing."""
+    (folder / "my_task.py").write_text("raise SystemError", encoding="utf-8")
+    (folder / "my_rewards.py").unlink()
+
+
+@pytest.mark.train
+def test_the_pages_task_and_reward_are_trained_recorded_reproduced_and_resumed(tmp_path: Path, model: str) -> None:
+    config = resolve(settings(tmp_path, model))
+    run = runs.trained(config, tmp_path / "run")
+    assert (run.path / "code/my_task.py").read_text(encoding="utf-8") == TASK
+    rows = runs.rows(run, "rollouts")
+    for row in rows:
+        brevity = max(0.0, 1.0 - len(row["text"]) / 200)
+        assert dict(row["rewards"]) == {"correct": 1.0 if row["correct"] else -1.0, "brevity": brevity}
+        assert row["reward"] == pytest.approx(dict(row["rewards"])["correct"] + 0.5 * brevity)
+    means = [line["reward/brevity"] for line in runs.metrics(run)]
+    of_first = [dict(row["rewards"])["brevity"] for row in rows if row["step"] == 0]
+    assert means[0] == pytest.approx(sum(of_first) / len(of_first))
+
+    stopped = stop_after_one(settings(tmp_path, model, checkpoint_every=1), tmp_path / "stopped")
+    spoil(tmp_path)
+    assert reproduce(read_history(run.path), tmp_path / "again", 2, runs.ignore) is None
+    again = resume(stopped, runs.ignore)
+    assert [row["text"] for row in runs.rows(again, "rollouts")] == [row["text"] for row in rows]
+
+    (tmp_path / "again/code/my_task.py").write_text(TASK + "\n", encoding="utf-8")
+    (tmp_path / "again/status.json").write_text('{"state": "preempted"}', encoding="utf-8")
+    with pytest.raises(UsageError, match="expected the task code that the run began with"):
+        resume(tmp_path / "again", runs.ignore)
+
+
+def stop_after_one(flags: dict[str, Any], path: Path) -> Path:
+    class Enough(Exception): ...
+
+    def stop(_metrics: Any) -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        train(resolve(flags), path, stop)
+    return path
+
+
+def test_drawn_questions_are_split_and_the_same_for_a_seed() -> None:
+    task = drawn_task(resolve(SMALL | {"task": "worked_sums", "model": "any"}), material.answering_policy())
+    held_out = task.held_out("report", 8)
+    assert held_out == task.held_out("report", 8)
+    assert all(belongs_to(problem, "report") for problem in held_out)
+    assert "You add numbers." in held_out[0].prompt
+
+
+@pytest.mark.parametrize(
+    ("response", "right", "wrong_step"),
+    [
+        ("3 + 8 = 11\n11 + 5 = 16", True, None),
+        ("3 + 8 = 12\n12 + 5 = 17", False, "3 + 8 = 12\n"),
+        ("3 + 8 = 11\n11 + 4 = 15", False, "11 + 4 = 15"),
+        ("3 + 8 = 11", False, "3 + 8 = 11"),
+        ("16", True, "16"),
+        ("3 + 8 = 11\nso\n16", True, "so\n"),
+        ("", False, None),
+    ],
+)
+def test_worked_sums(response: str, right: bool, wrong_step: str | None) -> None:
+    from harness.tasks.task import Question
+
+    task, question = WorkedSums(), Question("3 + 8 + 5", "16")
+    assert task.grade(question, response) is right
+    span = task.first_wrong_step(question, response)
+    assert (span and response[slice(*span)]) == wrong_step
+    assert "".join(response[slice(*step)] for step in task.steps(response)) == response
+
+
+QUESTION = "    def question(self, generator):\n        return Question(str(generator.integers(9999)), '1')\n"
+GRADE = "    def grade(self, question, response):\n        return response == '1'\n"
+HEAD = "import random\nfrom harness.tasks.task import Question\nclass Mine:\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "words"),
+    [
+        (None, "Mine", "does not exist"),
+        ("import nothing_of_the_name", "Mine", r"does not run: ModuleNotFoundError: .*, line 1"),
+        ("x = (", "Mine", "does not run: SyntaxError: .*, line 1"),
+        (HEAD + QUESTION + GRADE, "Other", "expected Other in .*my.py, which has .*Mine: name one"),
+        (HEAD + QUESTION, "Mine", "expected the methods question, grade, got no grade"),
+        (HEAD + "    def question(self, generator):\n        1 / 0\n" + GRADE, "Mine", "ZeroDivisionError.*, line 5"),
+        (HEAD + "    def question(self, generator):\n        return 'x'\n" + GRADE, "Mine", "to return a Question"),
+        (HEAD + QUESTION.replace("generator.int", "random.randr").replace("egers", "ange"), "Mine", "got no grade"),
+        (
+            HEAD + QUESTION.replace("generator.integers(9999)", "random.random()") + GRADE,
+            "Mine",
+            "the same question from the same generator",
+        ),
+        (HEAD + QUESTION + GRADE.replace("response == '1'", "True"), "Mine", "an empty response wrong"),
+        (HEAD + QUESTION + GRADE.replace("response == '1'", "len(response)"), "Mine", "True, False or a Grade"),
+        (HEAD + QUESTION + GRADE.replace("== '1'", ".nothing"), "Mine", "grade failed on '': AttributeError"),
+    ],
+)
+def test_a_faulty_task_is_refused_in_a_line(tmp_path: Path, code: str | None, name: str, words: str) -> None:
+    if code is not None:
+        (tmp_path / "my.py").write_text(code, encoding="utf-8")
+    with pytest.raises(HarnessError, match=words) as raised:
+        drawn_task(
+            resolve(SMALL | {"task": f"{tmp_path}/my.py:{name}", "model": "any"}), material.answering_policy()
+        ).self_test()
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("1 / 0", "--reward: mine of .*my.py failed on 'so it is': ZeroDivisionError: division by zero, line 2"),
+        ("return float('nan')", "expected a finite number for the response 'so it is', got nan"),
+        ("return [1.0]", r"expected a finite number for the response 'so it is', got \[1.0\]"),
+        ("pass", "got None"),
+    ],
+)
+def test_a_faulty_reward_ends_the_run_naming_function_and_response(tmp_path: Path, body: str, words: str) -> None:
+    (tmp_path / "my.py").write_text(f"def mine(prompt, response, answer):\n    {body}\n", encoding="utf-8")
+    rewards = rewards_of(f"{tmp_path}/my.py:mine=1,correct=2")
+    with pytest.raises(HarnessError, match=words) as raised:
+        rewards.parts("What?", "so it is", "5", 1.0)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"task": "maths"}, "--task: expected graded_chain_sum, .*FILE.py:CLASS, got 'maths'"),
+        ({"task": "my_task.py"}, "FILE.py:CLASS"),
+        ({"task": "worked_sums", "task_settings": "[1]"}, "--task_settings: expected a JSON object"),
+        ({"task_settings": "{}"}, "--task_settings needs a task with arguments, got graded_chain_sum"),
+        ({"reward": "my.py"}, "--reward: expected FILE.py:NAME=WEIGHT"),
+        ({"reward": "my.py:brevity"}, "--reward: expected FILE.py:NAME=WEIGHT"),
+        ({"reward": "my.py:brevity=much"}, "--reward: expected FILE.py:NAME=WEIGHT"),
+    ],
+)
+def test_mistyped_flags(flags: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        resolve(flags)
+
+
+def test_arguments_that_a_task_does_not_have_are_refused() -> None:
+    config = resolve({"task": "worked_sums", "task_settings": '{"smallest": 1}', "model": "any"})
+    with pytest.raises(UsageError, match="--task worked_sums with --task_settings .*smallest"):
+        drawn_task(config, material.answering_policy())
+
+
+def test_a_folder_of_a_run_without_own_files_has_no_code(tmp_path: Path, model: str) -> None:
+    config = resolve(SMALL | {"loss_type": "dapo", "model": model, "task": "worked_sums"})
+    folder = RunFolder.create(tmp_path / "run", config, {}, None)
+    assert not (folder.path / "code").exists()
