@@ -28,7 +28,7 @@ from harness.backends.signals import stop_requests
 from harness.backends.torch_setup import set_up_torch
 from harness.config.schedule import is_due, samples_at
 from harness.config.schema import Config
-from harness.console import say
+from harness.console import doing, output, say
 from harness.errors import (
     MEMORY_ADVICE,
     DiskFull,
@@ -191,6 +191,7 @@ def run_steps(
         sync(training, config)
     if training.steps_done == 0 and not actors.ranks.gather(folder.has_evaluation(0), bool)[0]:
         enter("evaluation")
+        output.part = "evaluation before training"
         folder.add_evaluation(evaluate(training.sampler_context(config), 0, samples_at(0, config)))
     for _ in range(training.steps_done, config.run.steps):
         if is_spent(config, training):
@@ -210,6 +211,7 @@ def run_steps(
 def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
     """One step of the algorithm: sample, score, filter, update, synchronize, evaluate, record."""
     policy, watch, actors, step = training.policy, training.watch, training.actors, training.steps_done
+    output.part = f"step {step + 1}/{config.run.steps}"
     with watch.phase("rollout"):
         rollouts = collect(training.sampler_context(config), step)
         actors.engine.sleep()
@@ -221,6 +223,7 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
     training.ledger.add(rollouts, record)
     answers = []
     if is_spent(config, training) or is_due(step + 1, config):
+        output.part = f"evaluation after step {step + 1}/{config.run.steps}"
         with watch.phase("evaluation"):
             answers = evaluate(training.sampler_context(config), step + 1, samples_after(step + 1, config, training))
     with watch.phase("record"):
@@ -249,8 +252,9 @@ def train_on(groups: list[Group], config: Config, training: Training, folder: Ru
             gap = updates.sampler_gap().merged(training.actors.ranks)
             training.sampler_checked = check_sampler_agrees(gap, config)
     with watch.phase("update"):
-        for _ in range(config.optimizer.epochs):
-            for minibatch, logprobs in zip(minibatches, known, strict=True):
+        for epoch in range(config.optimizer.epochs):
+            for number, (minibatch, logprobs) in enumerate(zip(minibatches, known, strict=True), start=1):
+                doing(f"update {epoch * len(minibatches) + number} of {config.optimizer.epochs * len(minibatches)}")
                 update(training, minibatch, logprobs, updates.record, folder)
     return updates
 

@@ -15,6 +15,7 @@ from harness.backends.phases import enter
 from harness.rollouts.collect import Rollouts, informative
 
 Metrics = dict[str, float | int | None]
+PHASES = "rollout", "logprobs", "update", "sync", "evaluation", "record"  # of a step, each timed
 
 
 def rollout_metrics(rollouts: Rollouts) -> Metrics:
@@ -132,8 +133,7 @@ class Stopwatch:
 
     def lap(self) -> Metrics:
         """The step's seconds by phase and the run's elapsed seconds; resets the phases for the next step."""
-        names = ("rollout", "logprobs", "update", "sync", "evaluation", "record")
-        lap: Metrics = {f"time/{name}_s": round(self.seconds[name], 4) for name in names}
+        lap: Metrics = {f"time/{name}_s": round(self.seconds[name], 4) for name in PHASES}
         lap["time/elapsed_s"] = round(self.elapsed_s(), 4)
         self.seconds.clear()
         return lap

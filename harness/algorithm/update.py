@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,7 @@ from harness.algorithm.placebo import placebo_weights
 from harness.backends.backend import Backend
 from harness.backends.phases import progress
 from harness.config.schema import Config
+from harness.console import doing
 from harness.model.policy import Policy
 from losses import Loss, LossBatch, mask_totals, sequence_filter, token_weights
 
@@ -35,8 +37,12 @@ def known_logprobs(
 ) -> list[list[KnownLogprobs]]:
     """Old and reference log-probabilities, in the updates' micro-batches, so that the first ratios are exactly 1."""
 
+    done = count(1)
+    batches = sum(map(len, minibatches))
+
     def known(batch: MicroBatch) -> KnownLogprobs:
         progress()
+        doing(f"log-probabilities: micro-batch {next(done)} of {batches}")
         old, _ = policy.logprobs(batch.tokens, temperature)
         return KnownLogprobs(old, reference.logprobs(batch.tokens, temperature)[0] if reference else None)
 

@@ -58,7 +58,7 @@ def run_reproduce(options: argparse.Namespace) -> None:
     out = output_folder(options, "reproduced")
     if by_ranks(history.config, [*options.arguments, "--output_dir", str(out)], out, is_new=True):
         return
-    divergence = reproduce(history, out, steps, step_printer(steps))
+    divergence = reproduce(history, out, steps, step_printer(history.config, steps))
     if not ranks_of(history.config).is_first:
         return
     if divergence:

@@ -4,16 +4,17 @@ import argparse
 import gc
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.algorithm.metrics import Metrics
+from harness.algorithm.metrics import PHASES, Metrics
 from harness.cli.flags import add_with_settings, default_folder, resolved
 from harness.cli.parser import Subparsers, add_command
 from harness.cli.ranks import by_ranks
 from harness.config.resolve import resolve
+from harness.config.schedule import is_due, samples_at
 from harness.config.schema import Config
-from harness.console import say
+from harness.console import expect, in_words, say
 from harness.errors import UsageError
 from harness.run.history import unfinished
 
@@ -46,7 +47,7 @@ def run_train(options: argparse.Namespace) -> None:
     from harness.loop import train
 
     gc.freeze()  # imports never become garbage; without this every full collection would scan them
-    folder = train(config, path, step_printer(config.run.steps), print_warm_start)
+    folder = train(config, path, step_printer(config), print_warm_start)
     say(f"finished: {folder.path}")
 
 
@@ -58,7 +59,7 @@ def run_resume(options: argparse.Namespace) -> None:
     from harness.resume import resume
 
     gc.freeze()
-    folder = resume(path, step_printer(config.run.steps))
+    folder = resume(path, step_printer(config))
     say(f"finished: {folder.path}")
 
 
@@ -88,18 +89,37 @@ def print_warm_start(done: int, total: int) -> None:
         say(f"warm start: step {done}/{total}")
 
 
-def step_printer(steps: int) -> Callable[[Metrics], None]:
-    """A function that prints a line per training step, with the time left at the pace so far."""
+def time_left(config: Config, done: Sequence[Metrics], steps: int | None = None) -> float:
+    """Seconds that a run still takes: its steps as long as the last three, its evaluations as the last, by answers.
+
+    done: the metrics of the steps made in this process, newest last. steps: where it ends, if before the last step.
+    """
+    step, end = int(done[-1]["step"] or 0) + 1, steps or config.run.steps
+    spent = [{name: float(metrics[f"time/{name}_s"] or 0) for name in PHASES} for metrics in done]
+    own = [sum(seconds.values()) - seconds["evaluation"] for seconds in spent[-3:]]
+    rates = [
+        seconds["evaluation"] / samples_at(int(metrics["step"] or 0) + 1, config)
+        for seconds, metrics in zip(spent, done, strict=True)
+        if seconds["evaluation"]
+    ]
+    answers = sum(samples_at(later, config) for later in range(step + 1, end + 1) if is_due(later, config))
+    return sum(own) / len(own) * (end - step) + (rates[-1] if rates else 0.0) * answers
+
+
+def step_printer(config: Config, steps: int | None = None) -> Callable[[Metrics], None]:
+    """A function that prints a line per training step, with the time left until `steps` are done (default: all)."""
+    seconds: list[Metrics] = []
 
     def show(metrics: Metrics) -> None:
-        done = int(metrics["step"] or 0) + 1
-        left = float(metrics["time/elapsed_s"] or 0) / done * (steps - done)
+        seconds.append(metrics)
+        done, left = int(metrics["step"] or 0) + 1, time_left(config, seconds, steps)
+        expect(left)
         share = metrics["rollout/unchecked_share"]
         unchecked = f"unchecked {share:.1%}  " if share else ""
         say(
-            f"step {done}/{steps}  accuracy {metrics['rollout/accuracy']:.3f}  "
+            f"step {done}/{steps or config.run.steps}  accuracy {metrics['rollout/accuracy']:.3f}  "
             f"tokens {metrics['rollout/response_tokens_mean']:.1f}  entropy {metrics['rollout/entropy']:.3f}  "
-            f"rounds {metrics['rollout/sampling_rounds']}  {unchecked}{left:.0f} s left"
+            f"rounds {metrics['rollout/sampling_rounds']}  {unchecked}{in_words(left)} left"
         )
 
     return show

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from harness.backends.phases import enter
+from harness.console import doing
 from harness.errors import HarnessError
 from harness.randomness import stream
 from harness.rollouts.engine import Key, SamplerContext
@@ -107,6 +108,7 @@ def answer_share(context: SamplerContext, place: tuple[int, int], problems: Sequ
     keys: list[Key] = [(seed, "rollout", step, problem.prompt_id, j) for problem, j in asked]
     samples = context.actors.generate(prompts, keys, Sampling(limit, rollout.temperature))
     enter("reward")
+    doing(f"scoring {len(samples):,} responses")
     read = grade_samples(policy, task, [problem for problem, _ in asked], samples)
     enter("rollout")
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from harness.console import doing
 from harness.model.policy import Policy
 from harness.rollouts.decoding import read_prompts
 
@@ -51,13 +52,15 @@ def sample(
     lengths = torch.zeros(len(uniforms), dtype=torch.int64, device=policy.device)
     rows = torch.arange(len(uniforms), device=policy.device)  # rows that are still in the batch
     going = torch.ones(len(uniforms), dtype=torch.bool, device=policy.device)  # which of them have not ended
+    left, drawn = len(uniforms), 0  # responses that have not ended, tokens so far
     for step in range(sampling.max_tokens):
         chosen, step_logprobs, step_entropy = choose(head(states), draws[rows, step], sampling)
         tokens[rows, step], logprobs[rows, step] = chosen, step_logprobs
         entropy[rows] += step_entropy * going
         lengths[rows] += going
         going &= torch.isin(chosen, ends, invert=True)
-        left = int(going.sum())
+        left, drawn = int(going.sum()), drawn + left
+        doing(f"sampling: {len(uniforms) - left:,} of {len(uniforms):,} responses, {drawn:,} tokens")
         if left == 0 or step + 1 == sampling.max_tokens:
             break
         if left <= (1 - ENDED) * len(rows):

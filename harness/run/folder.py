@@ -63,6 +63,15 @@ def check_manifest(folder: Path) -> None:
             raise FolderFault(f"{file}: has changed since it was written: its sha256 differs from the {MANIFEST}")
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether the folder is as `save_folder` wrote it."""
+    try:
+        check_manifest(folder)
+    except FolderFault:
+        return False
+    return True
+
+
 def files_of(folder: Path) -> dict[str, Path]:
     """All files and empty folders below `folder` by relative path, except the manifest."""
     files = (file for file in sorted(folder.rglob("*")) if file != folder / MANIFEST)

@@ -9,6 +9,7 @@ from harness.model.policy import Policy, load_policy
 from harness.run.environment import model_sha256
 from harness.run.folder import FolderFault, check_manifest
 from harness.run.history import History
+from harness.run.packaged_model import model_source
 from harness.run.tiny_model import Progress, tiny_model_folder
 
 CHAIN_SUM_PROMPT_TOKENS = 64  # upper bound: prompts of chain sums have at most 25 characters
@@ -40,7 +41,7 @@ def pretrained_policy(model: str, config: Config) -> Policy:
     settings, data, is_bounded = config.model, config.data, not config.task.is_chain_sum
     prompt = data.max_prompt_tokens if is_bounded else CHAIN_SUM_PROMPT_TOKENS
     longest = prompt + config.rollout.max_response_tokens
-    policy = load_policy(model, settings.dtype, settings.model_revision, settings.context_tokens, longest)
+    policy = load_policy(model_source(model), settings.dtype, settings.model_revision, settings.context_tokens, longest)
     has = getattr(policy.model.config, "max_position_embeddings", None)
     if is_bounded and has is not None and longest > has:
         raise UsageError(

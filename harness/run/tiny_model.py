@@ -16,7 +16,7 @@ from harness.model.packing import pack_batch
 from harness.model.policy import Policy, write_policy
 from harness.randomness import stream
 from harness.rollouts.sampler import Sampling, sample
-from harness.run.folder import FolderFault, cache_folder, check_manifest, save_folder
+from harness.run.folder import cache_folder, is_whole, save_folder
 from harness.tasks.chain_sum import CHAIN_SUMS, CHARACTERS, ChainSum, Stage
 from harness.tasks.task import belongs_to, draw_distinct
 
@@ -63,14 +63,6 @@ def tiny_model_folder(task: str, model_seed: int, threads: int, progress: Progre
             shutil.rmtree(folder, ignore_errors=True)
             save_folder(folder, lambda unfinished: write_policy(unfinished, policy))
     return folder
-
-
-def is_whole(folder: Path) -> bool:
-    try:
-        check_manifest(folder)
-    except FolderFault:
-        return False
-    return True
 
 
 def cache_key(task: str, model_seed: int, threads: int) -> str:

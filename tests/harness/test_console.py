@@ -1,11 +1,11 @@
+import io
 import os
 import subprocess
 import sys
 
 import pytest
 
-from harness import console as lines
-from harness.console import be_silent, say
+from harness.console import Output, in_words, say
 
 
 def test_a_line_that_nobody_reads_any_more_stops_nothing() -> None:
@@ -40,10 +40,42 @@ def test_a_terminal_that_knows_ascii_alone_ends_no_command() -> None:
     assert done.stdout.splitlines() == ["1 \\xb1 2", "0"]
 
 
-def test_a_process_that_is_to_be_silent_prints_nothing(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lines, "_is_silent", False)
-    be_silent()
-    say("one")
+def test_a_process_that_is_to_be_silent_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    output = Output(clock=lambda: 0.0)
+    output.is_silent = True
+    output.say("one")
+    output.doing("two")
     assert capfd.readouterr().out == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "printed"),
+    [
+        (io.StringIO(), "begun\nstep 1/2: update 3, 3 min left\ndone\n"),
+        (Terminal(), "begun\nstep 1/2: update 2, 4 min left\r\x1b[Kstep 1/2: update 3, 3 min left\r\x1b[Kdone\n"),
+    ],
+)
+def test_what_is_going_on_moves_on_a_terminal_and_is_a_line_a_minute_elsewhere(
+    stream: io.StringIO, printed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", stream)
+    now = [0.0]
+    output = Output(clock=lambda: now[0])
+    output.say("begun")
+    output.part = "step 1/2"
+    output.expect(241)
+    for number, seconds in ((1, 0.1), (2, 1.0), (3, 61.0)):
+        now[0] = seconds
+        output.doing(f"update {number}")
+    output.say("done")
+    assert stream.getvalue() == printed
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(-3, "0 s"), (95.4, "95 s"), (720, "12 min"), (12600, "3.5 h")])
+def test_a_duration_in_words(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words

@@ -16,8 +16,8 @@ from harness.backends.torch_setup import set_up_torch
 from harness.config.resolve import resolve
 from harness.model.packing import pack_batch
 from harness.model.policy import Policy, write_policy
-from harness.tasks.math.task import math_prompts
 from harness.tasks.math.questions import DAPO_AFTER, DAPO_BEFORE
+from harness.tasks.math.task import math_prompts
 from harness.tasks.task import Question
 
 END, TURN, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"

