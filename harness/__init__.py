@@ -6,13 +6,14 @@ from harness.config.base import parsed
 from harness.config.differences import Difference, differences
 from harness.config.resolve import config_sha256, flatten, read_config, resolve, settings_in, tree_of
 from harness.config.schedule import evaluation_answers
-from harness.config.schema import LOSS_TYPES, OWN_PREFIXES, Config, is_anothers, section_of
+from harness.config.schema import LOSS_TYPES, MADE_HERE, OWN_PREFIXES, Config, is_anothers, section_of
 from harness.errors import REASON_FILE, HarnessError, UsageError, memory_kills
 from harness.files import write_json, write_table
 from harness.run.folder import cache_folder
 
 __all__ = [
     "LOSS_TYPES",
+    "MADE_HERE",
     "OWN_PREFIXES",
     "REASON_FILE",
     "Config",

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from harness import Config, HarnessError, UsageError, settings_in
+from harness import MADE_HERE, Config, HarnessError, UsageError, settings_in
 from sweeps.study.arms import Arm, Family, arms_of, check_differences, differences_between, load_family
 from sweeps.study.blocks import cells_of, check_same_design, description, load_design
 from sweeps.study.claims import check_claims, fixed_claims
@@ -126,7 +126,9 @@ def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int, c
     finished = sum(len(arm.configs) for arm in arms) - len(runs)
     skipped = f" ({finished} finished before and skipped)" if finished else ""
     steps = runs[0].config.run.steps if runs else 0
-    console.print(f"1. warm start of the model: about {minutes(WARM_START_S)}, or nothing where it is cached")
+    is_tiny = any(run.config.model.model == "tiny" for run in runs)
+    made = f"warm start of the model: about {minutes(WARM_START_S)}" if is_tiny else "the model"
+    console.print(f"1. {made}, or nothing where it is cached")
     console.print(f"2. training: {len(runs)} runs of {steps} steps{skipped}, {slots} at a time: {time_s}")
 
 
@@ -170,13 +172,13 @@ def arm_seeds(options: argparse.Namespace) -> dict[str, int]:
 
 
 def prepare(runs: Sequence[PlannedRun], study: Path, console: Console) -> None:
-    """Have each tiny model built once, before runs that would wait for each other. Raises HarnessError."""
-    tiny = {
-        (run.config.model.model_seed, run.config.task.task): run for run in runs if run.config.model.model == "tiny"
+    """Have each model that is made here built once, before runs that would wait for each other. Raises HarnessError."""
+    made = {
+        (run.config.model.model_seed, run.config.task.task): run for run in runs if run.config.model.model in MADE_HERE
     }
     (study / "logs").mkdir(exist_ok=True)
-    for (model_seed, _), run in sorted(tiny.items(), key=lambda item: item[0]):
-        log = study / "logs" / ("prepare.log" if len(tiny) == 1 else f"prepare-{model_seed}.log")
+    for (model_seed, _), run in sorted(made.items(), key=lambda item: item[0]):
+        log = study / "logs" / ("prepare.log" if len(made) == 1 else f"prepare-{model_seed}.log")
         arguments = ["prepare", "--config", str(run.config_file)]
         if run_to_end(arguments, run.config.run.threads, log, console.print):
-            raise HarnessError(f"the warm start failed: see {log}")
+            raise HarnessError(f"the model could not be made: see {log}")

@@ -12,7 +12,10 @@ MUST_AGREE = {
     "model_sha256": "initial weights",
     "eval_prompts_sha256": "evaluation prompts",
     "threads": "numbers of threads",
+    "task_code_sha256": "contents of the file of --task",
+    "reward_code_sha256": "contents of the file of --reward",
 }
+TASK = "task", "task_settings", "reward"  # settings that must agree
 
 
 def check_alike(environments: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -23,8 +26,8 @@ def check_alike(environments: pd.DataFrame, configs: Mapping[str, Mapping[str, A
     by_run = environments.set_index("run").astype(object)
     alike = {what: by_run[field].where(by_run[field].notna(), None) for field, what in MUST_AGREE.items()}
     evaluation = {run: json.dumps(config.get("evaluation", {}), sort_keys=True) for run, config in configs.items()}
-    task = {run: json.dumps({"task": config.get("task", {}).get("task")}) for run, config in configs.items()}
-    alike |= {"evaluation settings": pd.Series(evaluation), "task": pd.Series(task)}
+    task = {run: json.dumps([config.get("task", {}).get(name) for name in TASK]) for run, config in configs.items()}
+    alike |= {"evaluation settings": pd.Series(evaluation), "task or rewards": pd.Series(task)}
     for what, values in alike.items():
         first, wanted = values.index[0], values.iloc[0]
         for run, value in values.items():

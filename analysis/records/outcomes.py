@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.records.curves import evaluation_curves, spent
+from analysis.records.run_files import LENIENT
 from analysis.records.study import Study
 from analysis.statistics.intervals import Interval, t_interval
 from analysis.statistics.length import grouped, length_slope
@@ -70,7 +71,8 @@ def outcomes(study: Study) -> pd.DataFrame:
     """The scores: block, arm (of the family), level, place, seed, cell, run, warm_start, collapsed, OUTCOMES, COURSE.
 
     A row per block, arm, level and seed whose run counts, in the study's order. place: of the level in its block.
-    collapsed: the run diverged or ended no better than it began. Names of COURSE that no run recorded have no column.
+    lenient_start, lenient_final: accuracy where answers are read leniently. collapsed: the run diverged or ended no
+    better than it began. Names of COURSE that no run recorded have no column.
     """
     table = _by_run(study)
     rows = pd.DataFrame([vars(cell) for cell in study.cells]).merge(
@@ -169,6 +171,7 @@ def _at_last_evaluation(table: pd.DataFrame, study: Study, run: str) -> None:
 
 def _evaluation_outcomes(study: Study) -> dict[str, pd.Series]:
     curves, last = evaluation_curves(study.evals), final_evaluations(study.evals, study.configs)
+    lenient, lenient_last = (_leniently(evals) for evals in (study.evals, last))
     final, whole = (
         evaluation_curves(last).groupby("run"),
         last[~last["truncated"].astype(bool)].groupby("run", observed=True),
@@ -179,7 +182,14 @@ def _evaluation_outcomes(study: Study) -> dict[str, pd.Series]:
         "final_response_tokens": final["response_tokens"].mean(),
         "start_accuracy": curves[curves["step"] == 0].set_index("run")["accuracy"],
         "peak_accuracy": curves.groupby("run")["accuracy"].max(),
+        "lenient_start": lenient[lenient["step"] == 0].set_index("run")["accuracy"],
+        "lenient_final": lenient_last.groupby("run")["accuracy"].mean(),
     }
+
+
+def _leniently(evals: pd.DataFrame) -> pd.DataFrame:
+    """The evaluation curves where answers are read leniently."""
+    return evaluation_curves(evals.assign(correct=evals[LENIENT]))
 
 
 def _ledger_outcomes(metrics: pd.DataFrame) -> dict[str, pd.Series]:

@@ -16,7 +16,9 @@ from analysis.errors import RecordsError
 
 SCHEMA_VERSION = 1
 ANSWER_KEYS = {"step": pa.int32(), "prompt_id": pa.dictionary(pa.int32(), pa.string()), "sample": pa.int32()}
-EVAL_SCHEMA = pa.schema(ANSWER_KEYS | {"correct": pa.bool_(), "response_tokens": pa.int32(), "truncated": pa.bool_()})
+LENIENT = "correct_leniently"
+GRADED = {"correct": pa.bool_(), "response_tokens": pa.int32(), "truncated": pa.bool_(), LENIENT: pa.bool_()}
+EVAL_SCHEMA = pa.schema(ANSWER_KEYS | GRADED)
 ANSWER_SCHEMA = pa.schema(ANSWER_KEYS | {"answer": pa.dictionary(pa.int32(), pa.string())})
 EARLY_ENDS = ("diverged", "gave_up")  # reason codes of runs that ended by themselves: results, not faults
 RUN_NAME = re.compile(r"(?P<arm>.+)-seed(?P<seed>\d+)")
@@ -31,6 +33,8 @@ ENVIRONMENT_FIELDS = (
     "threads",
     "model_sha256",
     "eval_prompts_sha256",
+    "task_code_sha256",
+    "reward_code_sha256",
     "started_at",
 )
 NEEDED_METRICS = ("step", "rollout/accuracy", "ledger/generated_tokens", "time/elapsed_s")
@@ -166,6 +170,8 @@ def _read_table(file: Path, schema: pa.Schema) -> pa.Table:
     """The columns of a table of answers."""
     try:
         table = pq.ParquetFile(file).read(columns=list(schema.names))
+        if LENIENT in schema.names and LENIENT not in table.column_names and "correct" in table.column_names:
+            table = table.append_column(LENIENT, table["correct"])  # of a run from before there was a lenient reading
         if missing := [name for name in schema.names if name not in table.column_names]:
             raise RecordsError(f"expected the column {missing[0]} in {file}, got a table without: restore the file")
         return table.select(schema.names).cast(schema)

@@ -29,7 +29,8 @@ class Study:
     Runs count that finished, and those that diverged: to leave them out would flatter their arm.
     runs: a row per run, started or only planned: run, arm, seed, state, reason, steps_done.
     metrics: a row per run that counts and step: run, arm, seed, and the keys of metrics.jsonl.
-    evals: a row per held-out answer: run, arm, seed, step, prompt_id, sample, correct, response_tokens, truncated.
+    evals: a row per held-out answer: run, arm, seed, step, prompt_id, sample, correct, response_tokens, truncated,
+        correct_leniently.
     environments: a row per run that counts: run and the fields of environment.json.
     description: study.json; empty where loose runs were read.
     folders, configs: of the runs that count, where they lie and their settings by section.

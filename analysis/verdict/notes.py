@@ -10,6 +10,8 @@ from analysis.records.provenance import confounds
 from analysis.records.study import COUNTING, Study
 from analysis.verdict.inert import never_acted
 
+FORMAT = 0.01  # difference between the gains in accuracy by the strict and by the lenient reading that is told
+
 
 def notes(study: Study, scores: pd.DataFrame) -> list[str]:
     """When claims and seeds were fixed, what was left out, what collapsed; empty where nothing is amiss."""
@@ -20,6 +22,7 @@ def notes(study: Study, scores: pd.DataFrame) -> list[str]:
         *_unlike_records(study),
         *_left_out(study),
         *_collapsed(study, scores),
+        *_format(study, scores),
         *_inert(study, scores),
     ]
 
@@ -82,6 +85,16 @@ def _collapsed(study: Study, scores: pd.DataFrame) -> Iterator[str]:
             "One such run can dominate a mean, so claims about them rest on medians of the differences and on exact "
             "ranks."
         )
+
+
+def _format(study: Study, scores: pd.DataFrame) -> Iterator[str]:
+    """What of the gains is that answers come in the format asked for."""
+    rows = scores.drop_duplicates("run")
+    gained = (rows["final_accuracy"] - rows["start_accuracy"]).groupby(rows["arm"], sort=False).mean()
+    apart = (rows["lenient_final"] - rows["lenient_start"]).groupby(rows["arm"], sort=False).mean()
+    if ((gained - apart).abs() >= FORMAT).any():
+        each = [f"{study.label(arm)} {gained[arm]:+.3f}, leniently {apart[arm]:+.3f}" for arm in gained.index]
+        yield f"Part of the gain in accuracy is format: {'; '.join(each)}, where answers are read in any format."
 
 
 def _inert(study: Study, scores: pd.DataFrame) -> Iterator[str]:

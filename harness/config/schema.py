@@ -19,6 +19,7 @@ DEFAULT_AVERAGING: dict[str, Averaging] = {
     "dapo": "token_mean",  # DAPO eq. 12
     "fipo": "token_mean",
 }
+MADE_HERE = "tiny", "smollm2-135m"  # models that a run's first start builds in the cache
 OWN_PREFIXES = tuple(f"{name}_" for name in LOSS_TYPES)  # prefixes of settings that belong to one loss
 
 
@@ -40,7 +41,10 @@ class RunSettings(Section):
 class ModelSettings(Section):
     """The model to train, its precision and adapters."""
 
-    model: str = setting("tiny", "'tiny' (made here), a transformers folder or a hub name.")
+    model: str = setting(
+        "tiny",
+        "'tiny' (made here), smollm2-135m (from the package index), a transformers folder or a hub name.",
+    )
     model_revision: str | None = setting(None, "Commit of a hub model. Default: the newest, recorded.")
     model_seed: int = setting(0, "Keys the initial weights and the warm start of 'tiny'.", ge=0)
     context_tokens: Count | None = setting(

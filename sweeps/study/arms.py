@@ -23,6 +23,7 @@ from harness import (
 FAMILIES = Path(__file__).parents[1] / "families"
 SET_BY_COMPARE = ("loss_type", "seed", "control", "output_dir")
 PER_RUN = ("seed", "output_dir")
+TASK = ("task", "task_settings", "reward")  # arms that differ in these cannot be compared
 ROLES = ("positive", "negative", "identical", "repeat", "placebo")
 ABOUT = ("label", "role", "against")  # what a family says of an arm besides its settings
 
@@ -90,6 +91,9 @@ def differences_between(arms: Sequence[Arm], family: Family) -> list[Difference]
 def check_differences(differences: Sequence[Difference], family: Family) -> None:
     """Raise UsageError on a difference that the family does not admit, unless it takes them as confounds."""
     refused = [difference for difference in differences if not difference.allowed]
+    if other := next((difference for difference in differences if difference.field in TASK), None):
+        values = ", ".join(f"{name} {value}" for name, value in other.values.items())
+        raise UsageError(f"expected arms with the same --{other.field}, got {values}: compare losses on one task")
     if refused and not family.confounds:
         values = ", ".join(f"{name} {value}" for name, value in refused[0].values.items())
         raise UsageError(

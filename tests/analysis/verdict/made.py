@@ -81,6 +81,8 @@ def _row(cell: Cell, seed: int, score: float, made: Made) -> dict[str, Any]:
         **vars(cell),
         **dict.fromkeys(OUTCOMES, score),
         "start_accuracy": 0.1,
+        "lenient_start": 0.1,
+        "lenient_final": score,
         "seed": seed,
         "run": f"{cell.cell}-seed{seed}",
         "collapsed": (cell.arm, seed) in made.collapsed,

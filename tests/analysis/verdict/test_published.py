@@ -177,7 +177,7 @@ def test_the_majority_is_the_harness_own() -> None:
     from harness.evaluation.scores import majority as theirs
     from harness.rollouts.held_out import Answer
 
-    blank = Answer(0, "p", 0, "", None, False, "wrong", 1, False)
+    blank = Answer(0, "p", 0, "", None, False, "wrong", 1, False, False)
     for given in (LAST["a1"], LAST["a2"], ["!6", "5", "5", "!6"], [None, None, None, "!1"]):
         right = [answer is not None and not answer.startswith("!") for answer in given]
         answers = [
