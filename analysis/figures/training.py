@@ -29,6 +29,7 @@ from analysis.verdict.findings import Findings
 
 ACCURACY, LENGTH, WEIGHT = "rollout/accuracy", "rollout/response_tokens_mean", "loss/influence_weight"
 EVALUATION, ENTROPY, DIFFERENCE = "evaluation/accuracy", "rollout/entropy", "difference"
+REWARDS = "reward/*"  # stands for every reward of the user's own
 SHOWN_OUTCOMES = ("auc", "final_accuracy")
 COLUMNS, ROW_HEIGHT, MOST_NAMES = 3, 2.05, 6
 EVERY_SEED = "Thin lines: seeds; thick line and band: their mean and 95 % t interval"
@@ -63,8 +64,9 @@ def course_figures(found: Findings, course: Course) -> Iterator[Figure]:
     """The figure of each block that varies nothing."""
     styles, axis = arm_styles(found.study), course.axis or found.axis
     for ending, study in compared_blocks(found):
-        curves, means = course_tables(study, course.quantities, axis)
-        shown = [name for name in course.quantities if curves["quantity"].eq(name).any()]
+        quantities = with_rewards(study, course.quantities)
+        curves, means = course_tables(study, quantities, axis)
+        shown = [name for name in quantities if curves["quantity"].eq(name).any()]
         if not shown:
             continue
         negative = f" {NEGATIVE_WORDS}" if any(styles[arm.name].background for arm in study.arms_with_runs) else ""
@@ -77,6 +79,12 @@ def course_figures(found: Findings, course: Course) -> Iterator[Figure]:
             in_words(means, shown, (styles, axis)),
             f"{course.details}{negative} Seeds set the scale, and a band that leaves it is cut.",
         )
+
+
+def with_rewards(study: Study, quantities: Sequence[str]) -> list[str]:
+    """The quantities, with each reward of --reward in the place of REWARDS."""
+    rewards = [name for name in map(str, study.metrics) if name.startswith("reward/")]
+    return [name for one in quantities for name in (rewards if one == REWARDS else [one])]
 
 
 def course_tables(study: Study, quantities: Sequence[str], axis: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -123,6 +131,8 @@ def small_multiples(
 def title_of(quantity: str) -> tuple[str, str]:
     """Title and unit; `quantity: benchmark` is what a quantity is on that benchmark alone."""
     name, _, benchmark = quantity.partition(": ")
+    if name.startswith("reward/"):
+        return f"Reward {name.removeprefix('reward/')}", QUANTITIES[REWARDS][1]
     title, unit = QUANTITIES[name]
     return (f"{title}, {benchmark}" if benchmark else title), unit
 

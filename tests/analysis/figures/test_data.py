@@ -1,5 +1,6 @@
 """The tables behind the figures."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,14 @@ from analysis.__main__ import main
 from analysis.figures.figure import baseline_of
 from analysis.figures.length import path_points
 from analysis.figures.paper import FIGURES, missing_paper_figures
-from analysis.figures.training import paired_differences
+from analysis.figures.training import COURSES, course_figures, paired_differences
 from analysis.figures.trials import ended_trials, over_parameter, scale_of
 from analysis.figures.weights import FEWEST_TOKENS, by_position, by_sign, chosen_responses, distribution
 from analysis.records.curves import AXES, mean_curves, seed_curves
 from analysis.records.search import read_search
 from analysis.records.study import read
 from analysis.records.tokens import read_tokens
+from analysis.verdict.findings import findings
 from tests.analysis import folders, search_folders
 from tests.analysis.agreement import agree
 from tests.analysis.search_folders import SearchTruth
@@ -128,3 +130,15 @@ def test_a_quantity_that_a_run_lacks_is_no_crash(tmp_path: Path) -> None:
     folder = folders.write_study(tmp_path / "s", truth)
     only = ["--only", "clipping_and_weights", "--only", "response_lengths"]
     assert main(["figures", str(folder), *only]) == 0
+
+
+def test_rewards_of_ones_own_are_drawn_by_name(study: Path) -> None:
+    for file in study.glob("runs/*/metrics.jsonl"):
+        lines = [json.loads(line) | {"reward/brevity": 0.5} for line in file.read_text().splitlines()]
+        file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    found = findings(read([study]))
+    (course,) = (one for one in COURSES if one.name == "training_dynamics")
+    (figure,) = course_figures(found, course)
+    drawn = figure.tables["seeds"]
+    assert drawn.loc[drawn["quantity"] == "reward/brevity", "value"].eq(0.5).any()
+    assert "reward brevity" in figure.alt
