@@ -62,7 +62,7 @@ def runs_under_way(study: Path) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            words = path.read_bytes().decode(errors="replace").split("\0")
+            words = path.read_bytes().decode(errors="replace").replace("\0", " ").split()  # forks have one title
             if "harness" in words and any(word.startswith(str(study)) for word in words):
                 found.append(int(path.parent.name))
     return found
