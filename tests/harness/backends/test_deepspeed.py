@@ -55,7 +55,7 @@ def started(ranks: int, folder: Path, names: list[str]) -> None:
 def alone(scale: Path) -> dict[str, Path]:
     """Each run under torch alone, with its own micro-batches."""
     found: dict[str, Path] = {}
-    for run in pairings.RUNS if THOROUGH else ("grpo", "dapo", "fipo", "lora"):
+    for run in pairings.RUNS if THOROUGH else ("dapo", "fipo", "lora"):
         name = next(name for name, (key, _) in (pairings.PAIRINGS | pairings.MORE).items() if key == run)
         found[run] = scale / f"{run}-torch"
         train(pairings.config_of(str(scale / "model"), name, nproc=0), found[run], runs.ignore)
