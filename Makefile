@@ -129,9 +129,9 @@ test: $(READY)
 test-faults: $(READY)
 	@THOROUGH=1 $(PY) -m pytest tests/faults tests/sweeps/test_adding_a_loss.py
 
-# Every pairing of stages, accumulations and losses on one rank and two: most of an hour on two cores.
+# Every pairing of stages, accumulations and losses on one rank and two, and two nodes: most of an hour on two cores.
 test-deepspeed: $(READY)
-	@THOROUGH=1 $(PY) -m pytest tests/harness/backends/test_deepspeed.py tests/harness/backends/test_launch.py
+	@THOROUGH=1 $(PY) -m pytest tests/harness/backends
 
 # vLLM in an environment of its own, 3.5 GB: its CPU build wants AVX-512. On a GPU: make test-vllm VLLM=vllm==0.32.0
 test-vllm: $(VLLM_VENV)/.ready

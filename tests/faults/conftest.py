@@ -1,4 +1,3 @@
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from tests.faults.writes import killed_at, listed_in
 from tests.harness.tiny import SCAFFOLD, cache_as_tiny, small_config
 
 SETTINGS = {"steps": 4, "checkpoint_every": 1, "eval_every": 2, "prompts_per_step": 2, "output_dir": "run"}
+SETTINGS |= {"loss_type": "fipo", "beta": 0.05}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,25 +31,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz")
 
 
-def run_without_fault(folder: Path, **changes: object) -> Truth:
-    config = small_config(**SCAFFOLD | SETTINGS | changes)
-    begun = time.monotonic()
-    ended = forked(going_on(config, folder / "run"), folder / "log", listed_in(folder / "writes"))
-    assert ended.code == 0, ended.printed
-    writes = (folder / "writes").read_text(encoding="utf-8").splitlines()
-    return Truth(config, folder / "run", writes, time.monotonic() - begun)
-
-
 @pytest.fixture(scope="session")
 def fipo(tmp_path_factory: pytest.TempPathFactory) -> Truth:
     """FIPO with a reference policy."""
-    return run_without_fault(tmp_path_factory.mktemp("fipo"), loss_type="fipo", beta=0.05)
-
-
-@pytest.fixture(scope="session")
-def dapo(tmp_path_factory: pytest.TempPathFactory) -> Truth:
-    """DAPO, without one."""
-    return run_without_fault(tmp_path_factory.mktemp("dapo"), loss_type="dapo")
+    folder = tmp_path_factory.mktemp("fipo")
+    config = small_config(**SCAFFOLD | SETTINGS)
+    ended = forked(going_on(config, folder / "run"), folder / "log", listed_in(folder / "writes"))
+    assert ended.code == 0, ended.printed
+    writes = (folder / "writes").read_text(encoding="utf-8").splitlines()
+    return Truth(config, folder / "run", writes)
 
 
 @pytest.fixture(scope="session")

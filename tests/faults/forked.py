@@ -25,10 +25,11 @@ class Ended(NamedTuple):
     printed: str
 
 
-def start(action: Callable[[], object], log: Path, fault: Fault | None = None) -> int:
-    """The id of a process that does the action as a command would, and all its writes under the fault."""
+def forked(action: Callable[[], object], log: Path, fault: Fault | None = None) -> Ended:
+    """How a process of its own ended that did the action as a command would, all its writes under the fault."""
     if pid := os.fork():
-        return pid
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return Ended(code, log.read_text(encoding="utf-8") if log.exists() else "")
     code = UNFORESEEN
     with log.open("w", encoding="utf-8", buffering=1) as printed, contextlib.suppress(BaseException):
         try:
@@ -41,17 +42,6 @@ def start(action: Callable[[], object], log: Path, fault: Fault | None = None) -
         except BaseException:
             traceback.print_exc()
     os._exit(code)
-
-
-def ended(pid: int, log: Path) -> Ended:
-    """The same process, waited for."""
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return Ended(code, log.read_text(encoding="utf-8") if log.exists() else "")
-
-
-def forked(action: Callable[[], object], log: Path, fault: Fault | None = None) -> Ended:
-    """An action in a process of its own, from start to end."""
-    return ended(start(action, log, fault), log)
 
 
 def going_on(config: Config, run: Path, on_step: OnStep = ignore) -> Callable[[], object]:

@@ -1,5 +1,3 @@
-import json
-import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +7,7 @@ import pytest
 
 from tests.faults.amount import THOROUGH, amount
 from tests.faults.forked import Ended, forked, going_on
-from tests.faults.verdict import REFUSED, SURVIVED, Truth, digest, lost, verdict
-from tests.harness.runs import read_json
+from tests.faults.verdict import SURVIVED, Truth, lost, verdict
 
 pytestmark = pytest.mark.train
 
@@ -99,47 +96,3 @@ def test_without_a_valid_checkpoint_the_run_starts_from_its_initial_weights(
         "step_000001 is not used",
     ]
     assert f"resuming {tmp_path / 'run'} from its start" in ended.printed
-
-
-class Planted:
-    """Its pickle leaves a file where it is loaded."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
-        return Path.touch, (self.trace,)
-
-
-def plant(checkpoint: Path, trace: Path) -> None:
-    (checkpoint / "pytorch_model.bin").write_bytes(pickle.dumps(Planted(trace)))
-
-
-def plant_in_the_manifest(checkpoint: Path, trace: Path) -> None:
-    """In the place of the weights."""
-    plant(checkpoint, trace)
-    (checkpoint / "model.safetensors").unlink()
-    manifest = read_json(checkpoint / "manifest.json")
-    del manifest["model.safetensors"]
-    manifest["pytorch_model.bin"] = digest(checkpoint / "pytorch_model.bin")
-    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
-
-
-def name_a_file_outside(checkpoint: Path, _: Path) -> None:
-    outside = {"../../config.json": digest(checkpoint / "../../config.json")}
-    manifest = checkpoint / "manifest.json"
-    manifest.write_text(json.dumps(read_json(manifest) | outside))
-
-
-@pytest.mark.parametrize("tamper", [plant, plant_in_the_manifest, name_a_file_outside])
-def test_a_checkpoint_that_was_tampered_with_is_not_used_and_no_pickle_loaded(
-    fipo: Truth, half: Path, tmp_path: Path, tamper: Callable[[Path, Path], None]
-) -> None:
-    trace = tmp_path / "loaded"
-    pickle.loads(pickle.dumps(Planted(trace)))
-    trace.unlink()  # so it would be seen
-    folder = tmp_path / "resumed"
-    ended = resumed(half, fipo, folder, lambda run: tamper(run / "checkpoints" / "step_000002", trace))
-    ending = verdict(folder / "run", fipo.run, ended, may_be_refused=tamper is not name_a_file_outside)
-    assert ending == REFUSED or (ending == SURVIVED and "step_000002 is not used" in ended.printed)
-    assert not trace.exists()

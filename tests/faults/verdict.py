@@ -22,7 +22,6 @@ class Truth(NamedTuple):
     config: Config
     run: Path
     writes: list[str]  # what it wrote, operation by operation
-    duration_s: float
 
 
 def struck(truth: Truth, folder: Path, fault: Fault, half: Path | None = None) -> tuple[Ended, str]:

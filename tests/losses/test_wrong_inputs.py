@@ -1,7 +1,6 @@
 """Inputs that would give a wrong number without a word are refused, and none but the policy gets a gradient."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import jaxtyping
@@ -56,22 +55,6 @@ def test_wrong_shape_or_dtype_is_refused_wherever_types_are_checked(
 ) -> None:
     with pytest.raises(TypeCheckError):
         jaxtyped(function, typechecker=beartype)(*arguments)
-
-
-@jaxtyped(typechecker=beartype)
-@dataclass(frozen=True)
-class CheckedBatch(LossBatch):
-    """LossBatch with its types checked, also where pytest was started without the option that does it."""
-
-
-def test_a_batch_with_one_wrong_shape_or_dtype_is_refused_wherever_types_are_checked() -> None:
-    right = dict.fromkeys(("policy_logprobs", "old_logprobs", "reference_logprobs", "advantages"), ONES)
-    right["mask"] = MASK
-    assert CheckedBatch(**right).mask is MASK
-    for name, values in right.items():
-        for wrong in (values[:, :2], values.int()):
-            with pytest.raises(TypeCheckError):
-                CheckedBatch(**right | {name: wrong})
 
 
 @pytest.fixture
@@ -154,14 +137,13 @@ def test_only_the_policy_gets_a_gradient(loss: GRPO) -> None:
     assert gradient.any()
 
 
-@pytest.mark.parametrize("tokens", [3, 300])
-def test_tracing_leaves_nothing_behind(tokens: int) -> None:
+def test_tracing_leaves_nothing_behind() -> None:
     def run() -> Tensor:
-        ones = torch.ones(2, tokens)
+        ones = torch.ones(2, 300)
         return FIPO(decay_rate=7.25)(LossBatch(ones, 1.1 * ones, ones, ones.bool())).token_loss
 
     with FakeTensorMode():
-        assert run().shape == (2, tokens)
+        assert run().shape == (2, 300)
     assert run().isfinite().all()
     kept = block_weights.cache_info().hits
     run()

@@ -59,7 +59,7 @@ CHANGED = st.tuples(st.just("state.json"), changes(SMALL["state.json"])) | st.tu
 )
 
 
-@fuzzed(300, 10_000)
+@fuzzed(100, 10_000)
 @given(CHANGED)
 def test_a_checkpoint_whose_files_changed_is_refused(small: Path, file: tuple[str, bytes]) -> None:
     files = SMALL | {"manifest.json": MANIFEST} | dict([file])
@@ -71,7 +71,7 @@ def test_a_checkpoint_whose_files_changed_is_refused(small: Path, file: tuple[st
         assert json.loads(files["manifest.json"]) == json.loads(MANIFEST)
 
 
-@fuzzed(300, 10_000)
+@fuzzed(100, 10_000)
 @given(changes(SMALL["state.json"]))
 def test_a_state_is_read_as_written_or_refused(small: Path, content: bytes) -> None:
     (small / "state.json").write_bytes(content)
@@ -137,13 +137,13 @@ def check_moments(training: Training) -> None:
         assert {key: value.shape for key, value in state.items()} == shapes
 
 
-@fuzzed(20, 600)
+@fuzzed(10, 600)
 @given(st.data(), st.sampled_from(["optimizer.safetensors", "model.safetensors"]))
 def test_tensors_are_loaded_whole_or_refused(checkpoint: Path, data: st.DataObject, name: str) -> None:
     check_loading(checkpoint, name, data.draw(damaged((checkpoint / name).read_bytes())))
 
 
-@fuzzed(20, 600)
+@fuzzed(10, 600)
 @given(st.data())
 def test_a_ledger_fits_the_run_or_is_refused(checkpoint: Path, data: st.DataObject) -> None:
     state = json.loads((checkpoint / "state.json").read_bytes())

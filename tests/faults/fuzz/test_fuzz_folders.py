@@ -55,7 +55,7 @@ def but_for_the_place(config: Config) -> dict[str, Any]:
     return tree | {"run": tree["run"] | {"output_dir": None}}
 
 
-@fuzzed(300, 12_000)
+@fuzzed(100, 12_000)
 @given(damaged_files())
 def test_a_run_folder_is_read_as_written_or_refused(run: Path, file: tuple[str, bytes]) -> None:
     name, content = file
@@ -88,7 +88,7 @@ FILES_OF_LINES = damaged(b"\n".join(LINES) + b"\n") | st.tuples(MIXED, st.sample
 )
 
 
-@fuzzed(300, 15_000)
+@fuzzed(100, 15_000)
 @given(FILES_OF_LINES)
 @example(b"")
 @example(b"\n")
@@ -122,7 +122,7 @@ def test_a_text_that_is_no_text_is_refused(run: Path) -> None:
         read_history(run).table("rollouts", 0)
 
 
-@fuzzed(100, 4_000)
+@fuzzed(50, 4_000)
 @given(damaged(as_parquet(ROWS)))
 def test_a_table_is_read_or_refused(run: Path, content: bytes) -> None:
     (run / "rollouts").mkdir(exist_ok=True)

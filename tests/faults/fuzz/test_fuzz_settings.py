@@ -77,7 +77,7 @@ COMMAND_LINES = st.tuples(
 ).map(lambda parts: [word for part in (parts[0], *parts[1]) for word in part])
 
 
-@fuzzed(100, 3_000)
+@fuzzed(30, 3_000)
 @given(COMMAND_LINES)
 def test_a_command_line_is_carried_out_or_one_line(words: list[str]) -> None:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as errors:

@@ -99,7 +99,7 @@ def test_no_trap_is_right(checker: MathChecker, pairs: list[tuple[str, str]]) ->
     assert not caught
 
 
-@fuzz(1_000, 100_000)
+@fuzz(400, 100_000)
 @given(st.randoms(use_true_random=False))
 def test_a_mutant_is_right_only_as_documented(checker: MathChecker, random: Random) -> None:
     mutants = [mutant(random) for _ in range(BATCH)]

@@ -72,22 +72,6 @@ def test_other_micro_batches_in_bfloat16_are_named(model_folder: str) -> None:
         found(policy, minibatches, known)
 
 
-def test_the_second_pass_is_one_with_gradients(random_policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    minibatches = planned(random_policy)
-    known = known_logprobs(random_policy, None, minibatches, 1.0)
-    modes: list[bool] = []
-    forward = random_policy.model.base_model.forward
-
-    def watched(*inputs: object, **settings: object) -> object:
-        modes.append(torch.is_grad_enabled())
-        return forward(*inputs, **settings)
-
-    monkeypatch.setattr(random_policy.model.base_model, "forward", watched)
-    assert found(random_policy, minibatches, known) == Noise(0.0, 0.0)  # on the CPU
-    assert modes
-    assert all(modes)
-
-
 @pytest.mark.parametrize(
     ("device", "dtype", "expected"),
     [("cpu", "float32", 0.0), ("cpu", "bfloat16", 0.0), ("cuda", "float32", 1e-5), ("cuda", "bfloat16", 1e-3)],

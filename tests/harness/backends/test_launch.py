@@ -25,6 +25,7 @@ from tests.harness.tiny import small_flags
 from tests.waiting import LONG_S, wait_until
 
 pytestmark = pytest.mark.train
+THOROUGH = bool(os.environ.get("THOROUGH"))
 DEEPSPEED = ["--backend", "deepspeed", "--nproc", "2", "--loss_type", "dapo"]
 
 
@@ -117,16 +118,16 @@ def test_a_killed_launcher_leaves_nothing(model_folder: str, tmp_path: Path) -> 
     wait_until(lambda: left(run) == [], "ranks live on")
 
 
-@pytest.mark.parametrize(
-    ("fault", "code", "words"),
-    [
-        ("unable", 1, "rank 1: unable to go on: raise --lr"),
-        ("surprised", 1, "rank 1 in phase update failed: ValueError: surprised; its log: "),
-        ("hangs", 1, f"rank 1 in phase update showed no progress for 0:00:{DEADLINE_S:.0f} (File "),
-        ("stopped", 1, "rank 1 in phase update showed no progress for half of --phase_deadline_s because a signal"),
-    ],
-)
-def test_the_rank_that_failed_is_named(fault: str, code: int, words: str, tmp_path: Path) -> None:
+FAULTS = {
+    "hangs": f"rank 1 in phase update showed no progress for 0:00:{DEADLINE_S:.0f} (File ",
+    "unable": "rank 1: unable to go on: raise --lr",
+    "surprised": "rank 1 in phase update failed: ValueError: surprised; its log: ",
+    "stopped": "rank 1 in phase update showed no progress for half of --phase_deadline_s because a signal",
+}
+
+
+@pytest.mark.parametrize("fault", list(FAULTS) if THOROUGH else ["hangs", "unable"])
+def test_the_rank_that_failed_is_named(fault: str, tmp_path: Path) -> None:
     code_of_launch = (
         "from harness.backends.launch import launch; from harness.config.resolve import resolve; "
         "from harness.cli.parser import run_command; import sys; "
@@ -138,7 +139,8 @@ def test_the_rank_that_failed_is_named(fault: str, code: int, words: str, tmp_pa
     command = [sys.executable, "-c", code_of_launch]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_S, check=False, env=kept)
     line = only_line(done.stderr)
-    assert (done.returncode, line.removeprefix("error: ")[: len(words)]) == (code, words)
+    assert done.returncode == 1
+    assert line.removeprefix("error: ").startswith(FAULTS[fault])
     assert ("failing.py" in line) == (fault == "hangs")
     logs = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("stderr.log") if str(path) in line]
     assert any(words in "".join(logs) for words in ("Traceback", "Timeout")) == (fault in ("surprised", "hangs"))

@@ -160,15 +160,3 @@ def test_a_mistyped_flag_names_its_nearest(empty_place: Path, capsys: pytest.Cap
     assert len(errors) == 2
     assert errors[1].endswith("did you mean --group_size?")
     assert list(empty_place.iterdir()) == []
-
-
-def test_a_row_that_no_tokenizer_can_read_is_one_line(
-    empty_place: Path, capsys: pytest.CaptureFixture[str], model_folder: str
-) -> None:
-    (empty_place / "half.jsonl").write_text('{"problem": "What \\ud83d?", "answer": "2"}', encoding="utf-8")
-    arguments = ["train", "--task", "math", "--model", model_folder, "--output_dir", "out"]
-    arguments += ["--train_data", "half.jsonl", "--eval_data", "half.jsonl"]
-    code, printed, errors = outcome(main, arguments, capsys)
-    assert (code, printed, len(errors)) == (2, [], 1)
-    assert "--train_data: half.jsonl, row 1: expected text in problem, got '\\ud83d' in it" in errors[0]
-    assert [path.name for path in empty_place.iterdir()] == ["half.jsonl"]

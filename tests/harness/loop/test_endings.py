@@ -1,14 +1,12 @@
 """How a run ends, and what it leaves."""
 
-import os
 import signal
 from pathlib import Path
 
 import pytest
 
 from harness.algorithm.metrics import Metrics
-from harness.cli.parser import run_command
-from harness.errors import HarnessError, Stopped
+from harness.errors import HarnessError
 from harness.loop import train
 from harness.run.record import RunFolder
 from tests.harness import contract, runs
@@ -33,13 +31,17 @@ def test_a_failing_run_says_so_in_its_status(model_folder: str, tmp_path: Path) 
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_an_unforeseen_error_is_a_failure_too(model_folder: str, tmp_path: Path) -> None:
+def test_an_unforeseen_error_is_a_failure_too_and_signals_are_handled_as_before(
+    model_folder: str, tmp_path: Path
+) -> None:
     def trip(metrics: Metrics) -> None:
         if metrics["step"] == 1:
             raise ZeroDivisionError("on purpose")
 
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(ZeroDivisionError):
         train(small_config(model_folder, steps=3), tmp_path / "run", trip)
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert status_of(tmp_path / "run") == ("failed", "failed", "ZeroDivisionError: on purpose", 1, 2)
 
 
@@ -59,36 +61,6 @@ def test_a_batch_without_an_informative_group_is_recorded_and_changes_nothing(
         assert line["ledger/discarded_tokens"] == line["ledger/generated_tokens"] > 0
     assert {row["trained"] for row in runs.rows(folder, "rollouts")} == {False}
     assert runs.weights(folder) == (Path(model_folder) / "model.safetensors").read_bytes()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_a_signal_stops_the_run_at_a_step_boundary(
-    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals
-) -> None:
-    def stop(_metrics: Metrics) -> None:
-        os.kill(os.getpid(), number)
-
-    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    config = small_config(model_folder, steps=3)
-    assert run_command(lambda _: train(config, tmp_path / "run", stop), []) == Stopped.exit_code == 75
-    path = tmp_path / "run"
-    message = f"stopped by {number.name} after 1 of 3 steps; resume with: python -m harness resume {path}"
-    assert capsys.readouterr().err == f"{message}\n"
-    assert status_of(tmp_path / "run") == ("preempted", "stopped", message, 75, 1)
-    assert (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").count("\n") == 1
-    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
-
-
-def test_a_second_signal_does_not_wait(model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def stop_at_once(_metrics: Metrics) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    config = small_config(model_folder, steps=3)
-    assert run_command(lambda _: train(config, tmp_path / "run", stop_at_once), []) == 75
-    assert capsys.readouterr().err == "interrupted\n"
-    state, _, _, exit_code, steps_done = status_of(tmp_path / "run")
-    assert (state, exit_code, steps_done) == ("preempted", 75, 1)
 
 
 @pytest.fixture(scope="module")

@@ -49,13 +49,8 @@ def test_fipo_whose_weights_are_all_one_is_dapo(model_folder: str, tmp_path: Pat
     assert runs.weights(fipo) != runs.weights(dapo)
 
 
-@pytest.mark.parametrize(("temperature", "micro_batch_size"), [(1.0, None), (0.7, 4)])
-def test_log_ratio_of_the_first_update_is_exactly_0(
-    model_folder: str, tmp_path: Path, temperature: float, micro_batch_size: int | None
-) -> None:
-    config = small_config(
-        model_folder, loss_type="dapo", minibatches=1, temperature=temperature, micro_batch_size=micro_batch_size
-    )
+def test_log_ratio_of_the_first_update_is_exactly_0(model_folder: str, tmp_path: Path) -> None:
+    config = small_config(model_folder, loss_type="dapo", minibatches=1, temperature=0.7, micro_batch_size=4)
     folder = runs.trained(config, tmp_path / "run")
     assert [line["loss/kl_to_old"] for line in runs.metrics(folder)] == [0.0, 0.0]
     assert {token["log_ratio"] for token in runs.rows(folder, "tokens")} == {0.0}

@@ -1,4 +1,4 @@
-"""Every published experiment from data to report, a step of it, on small data of the same form."""
+"""The published experiments from data to evaluation, a step of each kind, on small data of the same form."""
 
 import json
 import re
@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.__main__ import main as analysis
 from harness.__main__ import main
 from harness.config.resolve import resolve, tree_sha256
 from harness.files import write_table
@@ -19,12 +18,14 @@ from harness.run.record import ROLLOUT_SCHEMA, RunFolder
 from tests.harness import runs
 from tests.harness.agreement import agree
 from tests.harness.command_line import outcome
-from tests.harness.config.test_recipes import PUBLISHED
 from tests.harness.tasks import math_material as material
 
 SMALL: dict[str, Any] = {"context_tokens": None, "dtype": "float32", "backend": "torch", "nproc": 1, "engine": "torch"}
 SMALL |= {"max_prompt_tokens": 400, "max_response_tokens": 12, "prompts_per_step": 16, "group_size": 4, "steps": 1}
 SMALL |= {"eval_samples": 2, "final_eval_samples": 4, "lr": 1e-3, "warmup_steps": 0, "unfilled": "train"}
+
+# the others differ from these in sizes and settings, which no code of their own reads
+KINDS = [*(f"recipe/{name}" for name in ("fipo-7b", "dapo-7b", "grpo-7b", "fipo-32b")), "one-gpu/fipo-1.5b-lora"]
 
 ANSWERS_PAGE = Path(__file__).parents[3] / "docs" / "math-answers.md"
 FORM = re.compile(r"(?:Answer: |\\boxed\{)(\d)\}?")  # what the model was shown
@@ -61,8 +62,8 @@ def trained(small: dict[str, Any], folder: Path) -> Callable[[str], RunFolder]:
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("preset", PUBLISHED)
-def test_a_step_of_every_published_experiment(
+@pytest.mark.parametrize("preset", KINDS)
+def test_a_step_of_each_kind_of_published_experiment(
     preset: str, small: dict[str, Any], trained: Callable[[str], RunFolder]
 ) -> None:
     config, run = resolve(shrunk(preset, small), preset), trained(preset)
@@ -76,18 +77,6 @@ def test_a_step_of_every_published_experiment(
     asked = {prompt for one in data["evaluation"].values() for prompt in one["prompt_ids"]}
     assert {row["prompt_id"] for row in evals} == asked
     assert not asked & {row["prompt_id"] for row in rollouts}
-
-
-@pytest.mark.train
-def test_a_report_of_three_of_them(
-    trained: Callable[[str], RunFolder], folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = [str(trained(f"recipe/{loss}-7b").path) for loss in ("fipo", "dapo", "grpo")]
-    assert analysis(["report", *made, "--output_dir", str(folder / "report")]) == 0
-    page = (folder / "report" / "report.html").read_text(encoding="utf-8")
-    assert "None of the published numbers can be set beside these runs" in page
-    assert all(Path(run).name in page for run in made)
-    capsys.readouterr()
 
 
 def check_rewards(rollouts: list[dict[str, Any]], buffer: int | None, limit: int) -> None:
@@ -202,21 +191,3 @@ def test_the_pages_query_lists_answers_on_which_text_and_grade_disagree(run: Run
         exec(query.replace("RUN", str(folder)), found)
     assert found["given"]["answer"].tolist() == ["\\frac{4}{2}", "2", "3", "\\frac{4}{2}"]
     assert found["disagree"][["answer", "outcome"]].values.tolist() == [["\\frac{4}{2}", "right"]] * 2
-
-
-@pytest.mark.train
-def test_a_resumed_run_refuses_other_data(
-    run: RunFolder, small: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    copy, aime24 = folder / "stopped", Path(small["eval_data"].split(",")[0])
-    shutil.copytree(run.path, copy)
-    status = runs.read_json(copy / "status.json") | {"state": "preempted"}
-    (copy / "status.json").write_text(json.dumps(status), encoding="utf-8")
-    before = aime24.read_bytes()
-    material.write_parquet(aime24, material.dapo_rows(material.problems(50, 4)))
-    try:
-        refused = outcome(main, ["resume", copy], capsys)
-    finally:
-        aime24.write_bytes(before)
-    assert (refused.exit_code, len(refused.errors)) == (2, 1)
-    assert "aime24: expected the data that the run began with" in refused.errors[0]

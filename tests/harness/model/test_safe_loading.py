@@ -1,6 +1,6 @@
-import ast
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,17 +21,6 @@ from harness.run.initial_model import recorded_initial_policy
 from tests.harness import runs
 from tests.harness.command_line import outcome
 from tests.harness.tiny import small_config
-
-# names that run code hidden in what they read
-UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml", "multiprocessing"}
-# What the forkserver of runs pickles comes from the process that started it, through a pipe that it inherited.
-PRIVATE = {"sweeps/workers/processes.py": {"multiprocessing"}}
-UNSAFE_CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "np.load", "numpy.load", "torch.hub.load"}
-UNSAFE_NAMES = {  # of functions, wherever they are taken from: what they return was a pickle
-    *("all_gather_object", "gather_object", "scatter_object_list", "broadcast_object_list"),
-    *("send_object_list", "recv_object_list", "read_pickle"),
-}
-UNSAFE_KEYWORDS = {"allow_pickle", "trust_remote_code", "shell"}
 
 
 @pytest.fixture
@@ -153,65 +142,11 @@ def test_a_folder_that_is_not_its_manifest_is_refused(weights: Path, tamper: str
     assert len(str(raised.value).splitlines()) == 1
 
 
-def dotted(node: ast.expr) -> str:
-    """`a.b.c` of such an expression."""
-    if isinstance(node, ast.Attribute):
-        return f"{dotted(node.value)}.{node.attr}"
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def unsafe(tree: ast.AST) -> list[str]:
-    """What a module does that could run code hidden in what it reads."""
-    found = []
-    for node in ast.walk(tree):
-        match node:
-            case ast.Import(names=names):
-                found += [name.name for name in names if name.name.split(".")[0] in UNSAFE_MODULES]
-            case ast.ImportFrom(module=str(module), names=names):
-                imported = {module.split(".")[0], *(f"{module}.{name.name}" for name in names)}
-                found += sorted(imported & (UNSAFE_MODULES | UNSAFE_CALLS))
-            case ast.Call(func=function, keywords=keywords):
-                is_unsafe = dotted(function) in UNSAFE_CALLS or dotted(function).rpartition(".")[2] in UNSAFE_NAMES
-                found += [dotted(function)] if is_unsafe else []
-                given = [word for word in keywords if word.arg in UNSAFE_KEYWORDS]
-                found += [str(word.arg) for word in given if not is_false(word.value)]
-    return found
-
-
-def is_false(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is False
-
-
-UNSAFE = """
-import pickle
-from pickle import loads
-import yaml as y
-from torch import load
-torch.load(path)
-eval(text)
-exec(text)
-numpy.load(path, allow_pickle=True)
-run(words, shell=True)
-distributed.all_gather_object(found, own)
-import multiprocessing
-load(name, trust_remote_code=True)
-load(name, trust_remote_code=trust)
-"""
-
-
-def test_what_is_unsafe_would_be_found_and_what_is_safe_is_not() -> None:
-    assert [line for line in UNSAFE.strip().splitlines() if not unsafe(ast.parse(line))] == []
-    safe = ("model.eval()", "load_file(path)", "load(name, trust_remote_code=False)")
-    assert [line for line in safe if unsafe(ast.parse(line))] == []
-
-
-@pytest.mark.parametrize("package", ["losses", "harness", "sweeps", "analysis"])
-def test_nothing_here_loads_what_could_run_code(package: str) -> None:
-    modules = sorted((ROOT / package).rglob("*.py"))
-    assert len(modules) > 5
-    names = {path: path.relative_to(ROOT).as_posix() for path in modules}
-    found = {names[path]: set(unsafe(ast.parse(path.read_text(encoding="utf-8")))) for path in modules}
-    assert {name: what for name, what in found.items() if what - PRIVATE.get(name, set())} == {}
+def test_nothing_here_trusts_what_it_loads() -> None:
+    """Beside the imports and calls that pyproject.toml has ruff refuse: no keyword that lets what is read run code."""
+    trusting = re.compile(r'(trust_remote_code|allow_pickle)"?\s*[=:](?!\s*False\b)')
+    modules = [path for name in ("losses", "harness", "sweeps", "analysis") for path in (ROOT / name).rglob("*.py")]
+    assert [path for path in modules if trusting.search(path.read_text(encoding="utf-8"))] == []
 
 
 COMMITS = "0" * 39 + "a", "0" * 39 + "b"

@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 
 from harness.model.policy import Policy
@@ -114,11 +113,3 @@ def test_entropy_is_that_of_the_untruncated_distribution(top_p: float) -> None:
     logits = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.5, 0.25, 0.25, 0.0]], dtype=torch.float64).log()
     _, _, entropy = choose(logits, torch.tensor([0.5, 0.5]), Sampling(1, top_p=top_p))
     assert agree(entropy, [math.log(4), 1.5 * math.log(2)], "float64")
-
-
-def test_frequencies_are_those_of_the_softmax() -> None:
-    generator = stream(0, "frequencies")
-    logits = torch.from_numpy(generator.normal(size=12))
-    drawn, _, _ = choose(logits.expand(20_000, -1), torch.from_numpy(generator.random(20_000)), Sampling(1, 1.3))
-    expected = 20_000 * torch.softmax(logits / 1.3, dim=0).numpy()
-    assert scipy.stats.chisquare(np.bincount(drawn.numpy(), minlength=12), expected).pvalue > 0.01

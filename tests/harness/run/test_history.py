@@ -39,11 +39,6 @@ def test_a_run_is_read_as_it_was_written(run: Path) -> None:
 def test_one_torn_last_line_is_expected(tmp_path: Path, torn: bytes) -> None:
     assert read(tmp_path, LINES + torn) == ROWS
     assert read(tmp_path, torn) == []
-
-
-def test_every_prefix_of_the_lines_is_read(tmp_path: Path) -> None:
-    for length in range(len(LINES) + 1):
-        assert read(tmp_path, LINES[:length]) == ROWS[: LINES[:length].count(b"\n")]
     assert read_lines(tmp_path / "missing.jsonl") == []
 
 

@@ -1,4 +1,3 @@
-import hashlib
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -62,15 +61,6 @@ def test_recorded_config_is_the_requested_one(folder: RunFolder, model_folder: s
     assert recorded["config"] == tree_of(requested)
     assert recorded["sha256"] == config_sha256(requested)
     assert resolve({}, config_file=str(folder.path / "config.json")) == requested
-
-
-def test_manifest_hashes_every_file_of_the_weights(folder: RunFolder) -> None:
-    final = folder.path / "checkpoints" / "final"
-    manifest = runs.read_json(final / "manifest.json")
-    assert sorted([*manifest, "manifest.json"]) == names(final)
-    assert "model.safetensors" in manifest
-    for name, digest in manifest.items():
-        assert hashlib.sha256((final / name).read_bytes()).hexdigest() == digest
 
 
 def test_evaluations_answer_every_prompt_as_often_as_asked(folder: RunFolder) -> None:

@@ -67,9 +67,9 @@ def fipo_numbers(
     return numbers
 
 
-def slime_numbers(vector: golden.Vector, mask: Tensor | None = None) -> Numbers:
+def slime_numbers(vector: golden.Vector) -> Numbers:
     """The numbers of `slime_fipo`: the authors' settings without their sequence filter, which slime's never applies."""
-    batch = golden.batch(vector, mask)
+    batch = golden.batch(vector)
     loss = FIPO(**golden.fipo_settings(vector) | SETTINGS)(batch).token_loss
     numbers = {"slime_fipo__sample_mean__loss_mat_masked": loss}
     for name, weights in slime_averages(batch.mask).items():

@@ -18,11 +18,11 @@ ADVANTAGES = {
 }
 
 
-def advantage_numbers(vector: golden.Vector, **changes: float) -> Numbers:
-    """The recorded advantages as ours, the changes made to each setting."""
+def advantage_numbers(vector: golden.Vector) -> Numbers:
+    """The recorded advantages as ours."""
     rewards = vector["in__rewards"]
     groups = torch.arange(len(rewards)).repeat_interleave(rewards.shape[1])
-    return {name: group_advantages(rewards.flatten(), groups, **own | changes) for name, own in ADVANTAGES.items()}
+    return {name: group_advantages(rewards.flatten(), groups, **own) for name, own in ADVANTAGES.items()}
 
 
 # a comparison's numbers of ours, and the vectors on which they are compared

@@ -3,7 +3,6 @@
 `python -m tests.losses.published.implementations` writes them into the page.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -70,7 +69,6 @@ REASONS = {
     "weight_bound": "weight bound",
     "denominator_epsilon": "n + 1e-8",
 }
-FATES = ("compared", "left out: holds NaN", "left out: a clip fraction with a tie", "left out: text of an error")
 REASON_SHARE = 0.1  # a reason is named where, changed alone, it moves ours by this share of the difference or more
 
 
@@ -210,15 +208,6 @@ def effect(vector: str, where: Place, position: Position, change: Position) -> f
     return apart(before[where.quantity], after[where.quantity])
 
 
-def fate(name: str, vector: str) -> str:
-    """What becomes of a recorded array."""
-    values = golden.recorded(golden.load(vector))[name]
-    if isinstance(values, str):
-        return FATES[3]
-    compared = any(name in arrays for arrays in theirs(vector).values())
-    return FATES[0 if compared else 1 if values.isnan().any() else 2]
-
-
 def rows() -> list[tuple[str, str]]:
     """Each algorithm's quantities, in the order of the tables."""
     averages = ["", *(f", {average}" for average in dict.fromkeys(AVERAGES.values()))]
@@ -274,20 +263,9 @@ def their_table() -> str:
     return table(header, lines)
 
 
-def left_out_table() -> str:
-    """What of the recorded numbers is compared, and what is not."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for vector in VECTORS:
-        names = golden.recorded(golden.load(vector)).keys() - OF_THE_HARNESS
-        counts.update((fate(name, vector), place(name).implementation) for name in names)
-    whos = list(IMPLEMENTATIONS.values())
-    return table(["recorded arrays", *whos], [[what, *(str(counts[what, who]) for who in whos)] for what in FATES])
-
-
 def measured() -> str:
     """The measured part of the page."""
-    ours_and_theirs = f"### This project against each\n{our_table()}\n\n### Each against the others\n{their_table()}"
-    return f"{ours_and_theirs}\n\n### What is left out\n{left_out_table()}"
+    return f"### This project against each\n{our_table()}\n\n### Each against the others\n{their_table()}"
 
 
 def page_with(text: str) -> str:

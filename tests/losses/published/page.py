@@ -34,10 +34,10 @@ def dapo_numbers(vector: golden.Vector) -> Numbers:
     return numbers
 
 
-def fipo_numbers(vector: golden.Vector, **changes: float | bool) -> Numbers:
-    """The numbers of `swift_fipo` and `ref`, under the vector's settings but for the changes."""
+def fipo_numbers(vector: golden.Vector) -> Numbers:
+    """The numbers of `swift_fipo` and `ref`, under the vector's settings."""
     batch = golden.batch(vector)
-    settings = golden.fipo_settings(vector) | changes
+    settings = golden.fipo_settings(vector)
     output = FIPO(**settings)(batch)
     per_token = {
         "loss_mat": output.token_loss,

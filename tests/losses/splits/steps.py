@@ -1,6 +1,5 @@
 """One optimizer step under a small policy: responses that can be reordered, padded and split, and their gradient."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cache
 
@@ -23,7 +22,7 @@ LOSSES: dict[str, tuple[GRPO, bool]] = {
     "fipo without bounds": (FIPO(clip_range=None, decay_rate=4.0), False),
 }
 RESPONSES, TOKENS, ACTIONS, FEATURES = 8, 150, 5, 3  # some longer than what is summed by one product, some not
-EMPTY = (3, 7)  # responses without tokens: every fourth, so that one of four ranks has nothing else
+EMPTY = (3, 7)  # responses without tokens
 LIMIT = 160  # of response tokens
 
 
@@ -41,7 +40,7 @@ class Step:
 
 @cache
 def drawn_step(dtype: torch.dtype) -> tuple[Step, Tensor]:
-    """The same responses in every process, and the policy's parameter: some ratios lie beyond each bound."""
+    """The responses, and the policy's parameter: some ratios lie beyond each bound."""
     generator = torch.Generator().manual_seed(5)
     shape = (RESPONSES, TOKENS)
     features = torch.randn(*shape, FEATURES, generator=generator, dtype=torch.float64).to(dtype)
@@ -81,24 +80,18 @@ def widened(step: Step, columns: int, padding: float) -> Step:
     return Step(**wide | {name: wide[name].masked_fill(~wide["mask"], padding) for name in padded})
 
 
-def loss_and_gradient(
-    parts: list[Step],
-    parameter: Tensor,
-    name: str,
-    mode: str,
-    over_ranks: Callable[[Tensor], Tensor] = lambda numbers: numbers,
-) -> tuple[Tensor, Tensor]:
-    """The loss of a step and its gradient by the parameter; the parts are micro-batches, summed also over ranks."""
+def loss_and_gradient(parts: list[Step], parameter: Tensor, name: str, mode: str) -> tuple[Tensor, Tensor]:
+    """The loss of a step and its gradient by the parameter; the parts are micro-batches."""
     loss, filtered = LOSSES[name]
     parameter = parameter.detach().requires_grad_()
     batches = [batch(part, parameter) for part in parts]
     if filtered:
         batches = [replace(each, mask=kept(each, loss.delta)) for each in batches]
-    totals = over_ranks(torch.stack([mask_totals(each.mask) for each in batches]).sum(dim=0))
+    totals = torch.stack([mask_totals(each.mask) for each in batches]).sum(dim=0)
     losses = [(loss(each).token_loss * token_weights(each.mask, mode, LIMIT, totals)).sum() for each in batches]
     scalar = torch.stack(losses).sum()
     (gradient,) = torch.autograd.grad(scalar, parameter)
-    return over_ranks(scalar.detach()), over_ranks(gradient)
+    return scalar.detach(), gradient
 
 
 def batch(step: Step, parameter: Tensor) -> LossBatch:

@@ -1,17 +1,14 @@
-"""The same responses reordered, padded, split into micro-batches or over ranks give the same loss and gradient."""
+"""The same responses reordered, padded or split into micro-batches give the same loss and gradient."""
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
-from torch.multiprocessing import spawn
 
 from losses import AVERAGING_MODES
 from tests.losses.agreement import agree
-from tests.losses.splits.ranks import DTYPES, WORLDS, Results, one_rank
 from tests.losses.splits.steps import (
     EMPTY,
     LOSSES,
@@ -26,6 +23,7 @@ from tests.losses.splits.steps import (
 )
 
 NAN = float("nan")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def micro_batches(count: int) -> Callable[[Step], list[Step]]:
@@ -65,25 +63,6 @@ def test_how_a_step_is_laid_out_changes_nothing(parts: str, name: str, mode: str
     assert agree(split_gradient, gradient, f"{dtype}_split")
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """What the processes found: four are started once, of which steps of fewer ranks use the first ones."""
-    folder: Path = tmp_path_factory.mktemp("ranks")
-    spawn(one_rank, (folder,), nprocs=max(WORLDS))
-    return torch.load(folder / "results.pt")
-
-
-@each_dtype
-@each_mode
-@each_loss
-@pytest.mark.parametrize("world", WORLDS)
-def test_ranks_change_nothing(results: Results, world: int, name: str, mode: str, dtype: str) -> None:
-    scalar, gradient = in_one_piece(dtype, name, mode)
-    found, found_gradient = results[world, dtype, name, mode]
-    assert agree(found, scalar, f"{dtype}_split")
-    assert agree(found_gradient, gradient, f"{dtype}_split")
-
-
 def test_the_drawn_step_has_what_could_go_wrong() -> None:
     step, parameter = drawn_step(torch.float64)
     dropped = kept(batch(step, parameter), 3.0).any(dim=1) != step.mask.any(dim=1)
@@ -91,7 +70,6 @@ def test_the_drawn_step_has_what_could_go_wrong() -> None:
     lengths = [responses(step, [row]).mask.shape[1] for row in range(RESPONSES)]
     assert min(lengths) == 0
     assert len(set(lengths)) > 4
-    assert list(EMPTY) == list(range(max(WORLDS) - 1, RESPONSES, max(WORLDS)))  # the last of four ranks has no tokens
     assert not step.mask[list(EMPTY)].any()
 
 
