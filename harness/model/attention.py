@@ -16,6 +16,7 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "fipo_harness"
 NO_MASK = torch.empty(1, 1, 1, 1)  # transformers uses a mask with four dimensions unchanged
+KNOWN = {"scaling", "sliding_window", "position_ids", "dropout"}  # dropout is 0, since models are in eval mode
 
 Heads = Float[Tensor, "row head token size"]
 
@@ -44,10 +45,17 @@ def attention(
     layout: Layout | None = None,
     **settings: Any,
 ) -> tuple[Tensor, None]:
-    """The attention function registered with transformers: uses the layout if there is one, else plain SDPA."""
+    """The attention function registered with transformers: uses the layout if there is one, else plain SDPA.
+
+    Raises ValueError if a model does not pass the layout on, or asks for what no layout does, such as a soft cap.
+    """
     if layout is None:
+        if attention_mask is NO_MASK:
+            raise ValueError("its layers pass no keyword arguments on to their attention")
         found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
         return found
+    if more := [name for name, value in settings.items() if name not in KNOWN and not isinstance(value, bool | None)]:
+        raise ValueError(f"its attention uses {more[0]}, which packed texts do not support")
     kind = Kind(settings["scaling"], settings.get("sliding_window"))
     return layout.attend(module.layer_idx, (query, key, value), kind), None
 

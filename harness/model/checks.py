@@ -1,7 +1,8 @@
 """What a model must satisfy before a run begins. Each check raises a one-line UsageError."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ from torch import Tensor
 
 from harness.errors import UsageError, as_usage_error
 from harness.model.attention import last_hidden_states
-from harness.model.packing import pack_batch
+from harness.model.packing import Reading, pack_batch
+
+SUPPORTED = "Qwen, Llama, Mistral; docs/models.md lists more"
+LOGIT_CHANGES = "final_logit_softcapping", "logit_scale", "logits_scaling"  # Gemma 2, Cohere and Granite
+SHORT_WINDOW = 3  # tokens
 
 
 def check_source(model: str, folder: Path) -> None:
@@ -59,12 +64,12 @@ def override_positions(config: Any, context_tokens: int) -> None:
 
     Raises UsageError for dynamic NTK scaling, whose frequencies depend on that number.
     """
-    if "dynamic" in json.dumps(getattr(config, "rope_parameters", None), default=str):
+    if "dynamic" in json.dumps(getattr(config.get_text_config(), "rope_parameters", None), default=str):
         raise UsageError(
             f"--context_tokens {context_tokens}: expected a model whose rotary embedding does not depend on the "
             "context length, got dynamic NTK scaling: omit it"
         )
-    config.max_position_embeddings = context_tokens
+    config.get_text_config().max_position_embeddings = context_tokens
 
 
 @torch.no_grad()
@@ -78,41 +83,59 @@ def require_supported_attention(network: Any, model: str) -> None:
     """Raise UsageError unless attention can be replaced and every layer uses full or sliding-window attention."""
     if not network._can_set_attn_implementation():
         raise UsageError(
-            f"--model: expected a model that takes its attention from transformers' AttentionInterface (Qwen, Llama, "
-            f"Mistral), got {model!r}, which does not"
+            f"--model: expected a model that takes its attention from transformers' AttentionInterface "
+            f"({SUPPORTED}), got {model!r}, which does not"
         )
-    kinds = set(getattr(network.config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-    if kinds or getattr(network.config, "attention_chunk_size", None):
+    config = network.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if kinds or getattr(config, "attention_chunk_size", None):
         raise UsageError(
-            f"--model: expected a model whose layers attend to whole texts or a sliding window (Qwen2, Llama, "
-            f"Mistral), got {model!r}, which has {', '.join(sorted(kinds)) or 'chunked attention'}"
+            f"--model: expected a model whose layers attend to whole texts or a sliding window "
+            f"({SUPPORTED}), got {model!r}, which has {', '.join(sorted(kinds)) or 'chunked attention'}"
         )
 
 
 @torch.no_grad()
-def require_linear_head(network: Any, model: str) -> None:
-    """Raise UsageError unless the logits are a linear function of the last hidden states.
+def require_exact_logits(network: Any, model: str) -> None:
+    """Raise UsageError unless packed texts have the logits of the model's own forward pass, linear in the last states.
 
-    `Policy.logprobs` assumes it. Compares our logits with those of the model's own forward pass and attention.
+    `Policy.logprobs` and the sampler assume it. Two responses to one prompt show whether one text sees another.
     """
-    head = network.get_output_embeddings()
+    head, config = network.get_output_embeddings(), network.config.get_text_config()
     prompt, responses = [0, 1, 2], [[2, 1, 0], [1, 1, 2, 0]]
-    with as_usage_error(f"--model: expected a model that runs on packed texts (Qwen, Llama, Mistral), got {model!r}"):
-        whole = [network(torch.tensor([prompt + response])).logits[0, 2:-1] for response in responses]
-        logits = torch.cat(whole)
+    expected = f"--model: expected a model that runs on packed texts ({SUPPORTED}), got {model!r}"
+    with as_usage_error(expected), short_windows(network):
+        texts = [torch.tensor([prompt + response]) for response in responses]
+        logits = torch.cat([network(text, use_cache=False).logits[0, 2:-1] for text in texts])
         batch = pack_batch([prompt] * 2, responses, logits.device)
-        states = last_hidden_states(network, batch.tokens[None], batch.positions[None], batch.layout)[0]
+        layout = Reading(batch.layout)
+        states = last_hidden_states(network, batch.tokens[None], batch.positions[None], layout)[0]
         linear = states.index_select(0, batch.predictors) @ head.weight.T
     tolerance = 1e-3 if linear.dtype == torch.float32 else 0.1  # different kernels round differently
-    changes = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # Gemma, Cohere and Granite
-    changed = any(getattr(network.config, name, None) not in (None, 1, 1.0) for name in changes)
-    # The comparison alone would miss a soft cap, which leaves small logits unchanged, and an untrained bias (0). It
-    # uses two responses to one prompt because unsupported layers would let one see the other.
-    if changed or head.bias is not None or not agree(linear, logits, tolerance):
+    # The comparison would miss a soft cap, which leaves small logits unchanged, and an untrained bias (0).
+    changes = {name: getattr(config, name, None) for name in LOGIT_CHANGES}
+    found = [f"{name} {value}" for name, value in changes.items() if value not in (None, 1, 1.0)]
+    found += [] if head.bias is None else ["a bias in its output layer"]
+    found += [] if agree(linear, logits, tolerance) else ["other logits on packed texts than on one text alone"]
+    if found:
         raise UsageError(
-            f"--model: expected a model whose logits are a linear layer of its last hidden states (Qwen, Llama, "
-            f"Mistral), got {model!r}, whose own logits differ from those"
+            f"--model: expected a model whose logits are a linear layer of its last hidden states ({SUPPORTED}), got "
+            f"{model!r} with {found[0]}"
         )
+
+
+@contextmanager
+def short_windows(network: Any) -> Iterator[None]:
+    """Shorten all sliding windows for a while, so that few tokens show whether the model's masks are those we use."""
+    holders = [network.config.get_text_config(), *network.modules()]
+    windows = [(holder, window) for holder in holders if (window := getattr(holder, "sliding_window", None))]
+    try:
+        for holder, _ in windows:
+            holder.sliding_window = SHORT_WINDOW
+        yield
+    finally:
+        for holder, window in windows:
+            holder.sliding_window = window
 
 
 def agree(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:

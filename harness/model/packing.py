@@ -5,7 +5,7 @@ of its longest text; padding adds at most the share PADDING.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 
@@ -95,6 +95,24 @@ class Packed:
             query, key, value = (part.view(rows, width, *part.shape[1:]).transpose(1, 2) for part in block)
             seen.append(causal((query, key, value), kind).transpose(1, 2).reshape(rows * width, heads, size))
         return gathered(torch.cat(seen), self.seats)[None]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A layout for reading packed prompts that keeps their keys and values."""
+
+    packed: Packed
+    kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # per layer: keys, values
+
+    def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:
+        """As `Packed`. Raises ValueError unless each layer attends once, in order, as `kept` assumes."""
+        if layer != len(self.kept):
+            raise ValueError(
+                f"expected each layer to attend once, in order, got layer {layer} as number {len(self.kept)}"
+            )
+        _, key, value = states
+        self.kept.append((key[0].transpose(0, 1), value[0].transpose(0, 1)))
+        return self.packed.attend(layer, states, kind)
 
 
 def gathered(rows: Float[Tensor, "row head size"], places: Int[Tensor, " place"]) -> Float[Tensor, "place head size"]:

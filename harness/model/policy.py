@@ -126,7 +126,7 @@ def load_policy(
     fix_rope(network, longest)
     checks.copy_out_of_mapped_file(network)
     checks.require_supported_attention(network, model)
-    checks.require_linear_head(network.eval(), model)
+    checks.require_exact_logits(network.eval(), model)
     ends = checks.end_ids(network, tokenizer, model)
     with as_usage_error(f"--model: expected a model that can be saved, got {model!r}"):
         companions = companion_files(network, tokenizer)

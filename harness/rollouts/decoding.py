@@ -4,7 +4,7 @@ The cache holds rows x columns x layers x 2 x key heads x head size numbers. It 
 longest possible text. A prompt is read only once, however many texts begin with it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.model.attention import Heads, Kind, Layout, last_hidden_states
-from harness.model.packing import Packed, Text
+from harness.model.packing import Packed, Reading, Text
 
 FIRST_COLUMNS = 64  # initial number of columns for new tokens
 GROWTH = 1.5
@@ -21,19 +21,6 @@ LLAMA_FAMILY = "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"
 
 Store = Float[Tensor, "row head column size"]
 Angles = tuple[Float[Tensor, "position size"], Float[Tensor, "position size"]]  # cosines and sines
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A layout for reading packed prompts that keeps their keys and values."""
-
-    packed: Packed
-    kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # per layer: keys, values
-
-    def attend(self, layer: int, states: tuple[Heads, Heads, Heads], kind: Kind) -> Tensor:
-        _, key, value = states
-        self.kept.append((key[0].transpose(0, 1), value[0].transpose(0, 1)))
-        return self.packed.attend(layer, states, kind)
 
 
 @dataclass

@@ -41,8 +41,9 @@ def pretrained_policy(model: str, config: Config) -> Policy:
     settings, data, is_bounded = config.model, config.data, not config.task.is_chain_sum
     prompt = data.max_prompt_tokens if is_bounded else CHAIN_SUM_PROMPT_TOKENS
     longest = prompt + config.rollout.max_response_tokens
-    policy = load_policy(model_source(model), settings.dtype, settings.model_revision, settings.context_tokens, longest)
-    has = getattr(policy.model.config, "max_position_embeddings", None)
+    source = model_source(model)
+    policy = load_policy(source, settings.dtype, settings.model_revision, settings.context_tokens, longest)
+    has = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None)
     if is_bounded and has is not None and longest > has:
         raise UsageError(
             f"--max_prompt_tokens {data.max_prompt_tokens} and --max_response_tokens "

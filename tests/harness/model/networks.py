@@ -40,12 +40,17 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def save_network(folder: Path, kind: str = "qwen2", tokenizer: Any = None, more_rows: int = 0) -> str:
+def save_network(
+    folder: Path, kind: str | tuple[str, dict[str, Any]] = "qwen2", tokenizer: Any = None, more_rows: int = 0
+) -> str:
     """A network of the kind with random weights, large enough for every fault to show, and its tokenizer."""
     own = tokenizer or material.tokenizer()
-    name, shape = KINDS[kind]
+    name, shape = KINDS[kind] if isinstance(kind, str) else kind
     ends = {"bos_token_id": own.bos_token_id, "eos_token_id": own.eos_token_id, "pad_token_id": own.pad_token_id}
-    settings = transformers.AutoConfig.for_model(name, vocab_size=len(own) + more_rows, **ends, **shape)
+    ends |= {"vocab_size": len(own) + more_rows}
+    if "text_config" in shape:
+        shape = shape | {"text_config": shape["text_config"] | ends}
+    settings = transformers.AutoConfig.for_model(name, **shape | ends)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = transformers.AutoModelForCausalLM.from_config(settings)
@@ -53,6 +58,8 @@ def save_network(folder: Path, kind: str = "qwen2", tokenizer: Any = None, more_
             for parameter in network.parameters():
                 if parameter.ndim > 1:
                     parameter.normal_(0, 0.3)
+                else:
+                    parameter.add_(torch.randn_like(parameter) * 0.1)
     network.save_pretrained(folder)
     own.save_pretrained(folder)
     return str(folder)
