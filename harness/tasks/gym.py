@@ -1,8 +1,8 @@
-"""Tasks of Reasoning Gym, reasoning_gym:NAME: generated questions with verifiers (github.com/open-thought/reasoning-gym).
+"""Tasks of Reasoning Gym, reasoning_gym:NAME: questions made by a program, and their verifiers.
 
-The answer is read as Reasoning Gym reads it, between the last <answer> and </answer>; its own system prompt asks for
-that. It is right if the verifier gives it the full score. Leniently, a response without the tags is right if its last
-line or the whole of it is.
+The answer is read as Reasoning Gym (github.com/open-thought/reasoning-gym) reads it, between the last <answer> and
+</answer>; its own system prompt asks for that. It is right if the verifier gives it the full score. Leniently, a
+response without the tags is right if its last line or the whole of it is.
 """
 
 import importlib.util

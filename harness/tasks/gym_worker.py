@@ -38,10 +38,13 @@ def check(name: str, settings: dict[str, Any]) -> tuple[str, str]:
     known = [field.name for field in fields(DATASETS[name][1]) if field.name not in ("seed", "size")]
     if other := sorted(settings.keys() - set(known)):
         return "refused", f"expected settings among {', '.join(known)}, got {other[0]!r}: name one of these"
+    given = json.dumps(settings)
     try:
-        drawn(name, json.dumps(settings), 0)
+        entry = drawn(name, given, 0)
     except Exception as fault:  # whatever the data set raises
         return "refused", f"expected settings that {name} accepts: {str(fault) or type(fault).__name__}"
+    if is_right(name, given, entry, "nonsense"):
+        return "refused", f"expected a verifier that refuses the answer 'nonsense', got {name}'s: choose another task"
     return "known", SYSTEM_PROMPTS["default"]
 
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-
 CPU_S = 5.0  # CPU time per request; all but adversarial ones take less than a tenth of a second
 START_S, REPLY_S = 600.0, 600.0  # wall-clock limits, for a worker that sleeps instead of computing
 STARTS = 3  # failed starts in a row before giving up
@@ -136,7 +135,7 @@ class Worker:
 
         raise HarnessError(
             f"expected the worker of {self.script.name} to start, but it exited with code {code}: "
-            f"run {sys.executable} {self.script} to see why"
+            f"run {sys.executable} -P {__file__} {self.script} to see why"
         )
 
 

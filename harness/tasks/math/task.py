@@ -104,6 +104,8 @@ def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTas
     )
 
 
-def math_prompts(questions: Sequence[Question], settings: DataSettings, policy: Policy) -> tuple[dict[str, Problem], int]:
+def math_prompts(
+    questions: Sequence[Question], settings: DataSettings, policy: Policy
+) -> tuple[dict[str, Problem], int]:
     """The problems by question identity, with instructions for the answer format; and how many are too long."""
     return prompts_of(questions, [messages_of(question, settings) for question in questions], settings, policy)

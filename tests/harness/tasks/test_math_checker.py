@@ -153,9 +153,7 @@ def test_workers_killed_idle_are_replaced(workers: Workers) -> None:
     assert workers.replies([("1", "1")]) == [("right", None)]
 
 
-def test_an_interrupted_batch_leaves_no_reply_for_the_next(
-    workers: Workers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_batch_leaves_no_reply_for_the_next(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "limit_s", 1.0)
     workers.replies([("1", "1")])
     usual = signal.signal(signal.SIGALRM, signal.default_int_handler)
