@@ -49,13 +49,13 @@ class Gym:
 
     def question(self, generator: np.random.Generator) -> GymQuestion:
         seed = int(generator.integers(2**31))
-        outcome, text, *answer = self.ask(seed, None)
+        outcome, text, answer = (*self.ask(seed, None), "")[:3]
         if outcome != "question":
             raise HarnessError(
                 f"--task reasoning_gym:{self.name}: expected a question for seed {seed}, got none ({text}): "
                 "choose easier --task_settings"
             )
-        return GymQuestion(text, *answer, self.introduction, seed)
+        return GymQuestion(text, answer, self.introduction, seed)
 
     def grade(self, question: GymQuestion, response: str) -> Grade:
         outcome, why, *read = self.ask(question.seed, SPECIAL.sub("\n", response))

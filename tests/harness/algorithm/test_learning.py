@@ -93,7 +93,8 @@ def test_a_run_that_cannot_learn_says_so_at_once_and_gives_up(
         train(config, tmp_path / "run", runs.ignore)
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
     assert len(notes) == 1
-    assert "the first step has nothing to learn from: " in notes[0] and "responses were cut" in notes[0]
+    assert "the first step has nothing to learn from: " in notes[0]
+    assert "responses were cut" in notes[0]
     status = runs.read_json(tmp_path / "run" / "status.json")
     assert (status["state"], status["reason_code"]) == ("failed", "gave_up")
     assert (status["steps_done"], status["exit_code"]) == (3, 1)

@@ -184,7 +184,7 @@ def test_mistyped_flags(flags: dict[str, Any], words: str) -> None:
 
 def test_arguments_that_a_task_does_not_have_are_refused() -> None:
     config = resolve({"task": "worked_sums", "task_settings": '{"smallest": 1}', "model": "any"})
-    with pytest.raises(UsageError, match="--task worked_sums with --task_settings .*smallest"):
+    with pytest.raises(UsageError, match=r"--task worked_sums with --task_settings .*smallest"):
         drawn_task(config, material.answering_policy())
 
 
