@@ -44,7 +44,7 @@ TRL = trl==1.16.0 transformers==5.19.0 accelerate==1.15.0
 VERL = verl==0.9.1
 BESIDE_VERL = transformers==5.10.4 tensordict==0.10.0 ray==2.60.0 hydra-core==1.3.8 codetiming==1.4.0 pillow==13.0.0
 
-.PHONY: setup demo real compare ablate study sweep ui dashboard bench-statistics figures test test-faults test-deepspeed test-vllm test-examples mutants bench check lint format clean
+.PHONY: setup demo real compare ablate study sweep ui dashboard bench-statistics figures test test-faults test-deepspeed test-gym test-vllm test-examples mutants bench check lint format clean
 
 setup: $(READY)
 
@@ -132,6 +132,11 @@ test-faults: $(READY)
 # Every pairing of stages, accumulations and losses on one rank and two, and two nodes: most of an hour on two cores.
 test-deepspeed: $(READY)
 	@THOROUGH=1 $(PY) -m pytest tests/harness/backends
+
+# Tasks of Reasoning Gym, 45 MB more in .venv. One of its packages is built with a C compiler, so setup leaves it out.
+test-gym: $(READY)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e ".[tasks]"
+	@$(PY) -m pytest tests/harness/tasks/test_gym.py
 
 # vLLM in an environment of its own, 3.5 GB: its CPU build wants AVX-512. On a GPU: make test-vllm VLLM=vllm==0.32.0
 test-vllm: $(VLLM_VENV)/.ready

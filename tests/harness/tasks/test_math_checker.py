@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError, UsageError
-from harness.tasks.math import workers as math_workers
+from harness.tasks import workers as worker_processes
 from harness.tasks.math.answers import MAX_ANSWER_CHARACTERS
-from harness.tasks.math.checker import MathChecker
-from harness.tasks.math.workers import MathWorkers
+from harness.tasks.math.checker import EQUALITY, MathChecker
 from harness.tasks.task import Grade
+from harness.tasks.workers import Workers
 from tests.waiting import wait_until
 
 HUNG = "(" * 40 + "x" + ")" * 40  # seconds of CPU time for the parser
@@ -75,8 +75,8 @@ def hurried(checker: MathChecker, monkeypatch: pytest.MonkeyPatch) -> MathChecke
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[MathWorkers]:
-    with closing(MathWorkers(busy=1, limit_s=60)) as workers:
+def workers() -> Iterator[Workers]:
+    with closing(Workers(EQUALITY, busy=1, limit_s=60)) as workers:
         yield workers
 
 
@@ -117,7 +117,7 @@ def test_a_known_verdict_needs_no_worker(checker: MathChecker, monkeypatch: pyte
 
 @pytest.mark.parametrize(("kills", "why"), [(1, "time"), (2, "crash")])
 def test_an_answer_whose_worker_is_killed_is_tried_once_more(
-    workers: MathWorkers, monkeypatch: pytest.MonkeyPatch, kills: int, why: str
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, kills: int, why: str
 ) -> None:
     (worker,) = workers.workers
 
@@ -131,9 +131,9 @@ def test_an_answer_whose_worker_is_killed_is_tried_once_more(
     monkeypatch.setattr(workers, "limit_s", 1.0)
     killer = threading.Thread(target=kill_busy)
     killer.start()
-    assert workers.compare([("x", HUNG)]) == [("unchecked", why)]
+    assert workers.replies([("x", HUNG)]) == [("unchecked", why)]
     killer.join()
-    assert workers.compare([("1", "1")]) == [("right", None)]
+    assert workers.replies([("1", "1")]) == [("right", None)]
 
 
 def test_a_busy_machine_gives_the_same_verdicts(checker: MathChecker) -> None:
@@ -146,44 +146,42 @@ def test_a_busy_machine_gives_the_same_verdicts(checker: MathChecker) -> None:
     assert [grade.outcome for grade in grades] == ["right", "wrong"]
 
 
-def test_workers_killed_idle_are_replaced(workers: MathWorkers) -> None:
+def test_workers_killed_idle_are_replaced(workers: Workers) -> None:
     for worker in workers.workers:
         worker.process.kill()
         worker.process.wait()
-    assert workers.compare([("1", "1")]) == [("right", None)]
+    assert workers.replies([("1", "1")]) == [("right", None)]
 
 
-def test_an_interrupted_batch_leaves_no_reply_for_the_next(
-    workers: MathWorkers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_batch_leaves_no_reply_for_the_next(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "limit_s", 1.0)
-    workers.compare([("1", "1")])
+    workers.replies([("1", "1")])
     usual = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.3)
     with pytest.raises(KeyboardInterrupt):
-        workers.compare([("x", HUNG)])
+        workers.replies([("x", HUNG)])
     signal.signal(signal.SIGALRM, usual)
-    assert workers.compare([("1", "2"), ("1", "1")]) == [("wrong", None), ("right", None)]
+    assert workers.replies([("1", "2"), ("1", "1")]) == [("wrong", None), ("right", None)]
 
 
 def test_workers_that_cannot_start_are_an_error(tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("raise SystemExit(3)")
-    with closing(MathWorkers(script=broken)) as workers, pytest.raises(HarnessError, match="exited with code 3"):
-        workers.compare([("1", "1")])
+    with closing(Workers(broken)) as workers, pytest.raises(HarnessError, match="exited with code 3"):
+        workers.replies([("1", "1")])
 
 
 def test_a_worker_that_sleeps_is_ended_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asleep = tmp_path / "asleep.py"
-    asleep.write_text("print('ready', flush=True); input(); input()")
-    monkeypatch.setattr(math_workers, "REPLY_S", 0.1)
-    with closing(MathWorkers(script=asleep)) as workers:
-        assert workers.compare([("1", "1")]) == [("unchecked", "no reply")]
+    asleep.write_text("def reply(*_): input()")
+    monkeypatch.setattr(worker_processes, "REPLY_S", 0.1)
+    with closing(Workers(asleep)) as workers:
+        assert workers.replies([("1", "1")]) == [("unchecked", "no reply")]
 
 
 def test_memory_is_bounded_and_its_want_is_noticed() -> None:
     code = f"""
-import sys; sys.path.insert(0, {str(ROOT / "harness/tasks/math")!r})
+import sys; sys.path.append({str(ROOT / "harness/tasks")!r})
 import workers as memory
 memory.bound_memory()
 for size in (memory.MEMORY, memory.MEMORY * 6 // 10):
@@ -201,11 +199,12 @@ print("noticed" if memory.exhausted() else "missed")
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_no_worker_outlives_its_parent_busy_or_idle() -> None:
     code = f"""
-from harness.tasks.math.workers import MathWorkers
-workers = MathWorkers(limit_s=1)
-workers.compare([("1", "1")])
+from harness.tasks.math.checker import EQUALITY
+from harness.tasks.workers import Workers
+workers = Workers(EQUALITY, limit_s=1)
+workers.replies([("1", "1")])
 print(*[worker.process.pid for worker in workers.workers], flush=True)
-workers.compare(2 * [("x", {HUNG!r})])
+workers.replies(2 * [("x", {HUNG!r})])
 """
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
