@@ -108,6 +108,7 @@ def read_gguf(path: Path) -> Policy:
     import torch
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
     source: Any = {"gguf_file": path.name, "local_files_only": True}
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(path.parent, **source)
     read: Any = transformers.AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **source)
