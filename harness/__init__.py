@@ -10,6 +10,7 @@ from harness.config.schema import LOSS_TYPES, MADE_HERE, OWN_PREFIXES, Config, i
 from harness.errors import REASON_FILE, HarnessError, UsageError, memory_kills
 from harness.files import write_json, write_table
 from harness.run.folder import cache_folder
+from harness.tasks.own_files import own_code_hashes
 
 __all__ = [
     "LOSS_TYPES",
@@ -30,6 +31,7 @@ __all__ = [
     "free_port",
     "is_anothers",
     "memory_kills",
+    "own_code_hashes",
     "parsed",
     "read_config",
     "resolve",

@@ -1,4 +1,4 @@
-"""Prints lines, and between them what is going on and how long it still takes; only the first rank prints."""
+"""Prints lines and, between them, progress and the time left; only the first rank prints."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 MOVING_S = 0.2  # seconds between two states of the moving line on a terminal
-LINES_S = 60.0  # seconds without a line, elsewhere, after which one says what is going on
+LINES_S = 60.0  # elsewhere: seconds without output before a line of progress
 
 
 class Output:
@@ -38,6 +38,11 @@ class Output:
             self.is_moving = True
         else:
             self.write(f"{line}\n")
+
+    def clear(self) -> None:
+        """Take the moving line away, before something else is printed."""
+        if self.is_moving:
+            self.write("")
 
     def expect(self, seconds: float) -> None:
         """Set how long the run still takes."""

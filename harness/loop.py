@@ -22,13 +22,13 @@ from harness.algorithm.step_updates import StepUpdates
 from harness.algorithm.sync import sync
 from harness.algorithm.update import KnownLogprobs, known_logprobs
 from harness.backends.deepspeed_backend import deepspeed_settings
-from harness.backends.phases import LAUNCHER, enter, own
+from harness.backends.phases import LAUNCHER, own
 from harness.backends.ranks import ALONE, Ranks, join_ranks, peer_lost
 from harness.backends.signals import stop_requests
 from harness.backends.torch_setup import set_up_torch
 from harness.config.schedule import is_due, samples_at
 from harness.config.schema import Config
-from harness.console import doing, output, say
+from harness.console import output, say
 from harness.errors import (
     MEMORY_ADVICE,
     DiskFull,
@@ -50,8 +50,8 @@ from harness.run.initial_model import initial_policy
 from harness.run.lock import locked
 from harness.run.record import NullRunFolder, RunFolder, refuse_used_folder
 from harness.run.tiny_model import Progress
-from harness.tasks.code import code_facts
 from harness.tasks.math.data import data_lines, read_data
+from harness.tasks.own_files import own_code_hashes, own_files
 from harness.tasks.rewards import rewards_of
 
 OnStep = Callable[[Metrics], None]
@@ -82,11 +82,7 @@ def train(
     if ranks.is_first:
         refuse_used_folder(path)
     set_up_torch(config.run.threads)
-    if config.model.model == "tiny" and not config.task.is_chain_sum:
-        raise UsageError(
-            f"--task {config.task.task} needs --model, got 'tiny', which can only do chain sums: name a model"
-        )
-    rewards_of(config.task.reward)  # its errors come before anything starts
+    check_task(config)
     data = read_data(config.data) if config.task.task == "math" else None
     with stop_requests() as requested, ExitStack() as stack:
 
@@ -105,7 +101,7 @@ def train(
             say(line)
         held_out = task.held_out(settings.eval_split, settings.eval_prompts)
         surroundings = environment(policy, held_out, config.run.threads, ranks.world)
-        surroundings |= {**task.facts, **code_facts(config)}
+        surroundings |= {**task.facts, **own_code_hashes(config)}
         check_origins(surroundings, ranks, beginning.environment if beginning else {})
         if config.backend.backend == "deepspeed":
             surroundings["deepspeed"] = deepspeed_settings(config, is_gpu=on_gpu(config))
@@ -115,6 +111,16 @@ def train(
             folder = RunFolder.create(path, config, surroundings, initial) if ranks.is_first else NullRunFolder(path)
             carry_on(config, begin(config, policy, reference, ranks, task), folder, on_step, stop_requested)
     return folder
+
+
+def check_task(config: Config) -> None:
+    """Raise UsageError, before anything starts, if the model cannot do the task or the user's files cannot be used."""
+    if config.model.model == "tiny" and not config.task.is_chain_sum:
+        raise UsageError(
+            f"--task {config.task.task} needs --model, got 'tiny', which can only do chain sums: name a model"
+        )
+    rewards_of(config.task.reward)
+    own_files(config)
 
 
 def ranks_of(config: Config) -> Ranks:
@@ -190,9 +196,9 @@ def run_steps(
     with training.watch.phase("sync"):
         sync(training, config)
     if training.steps_done == 0 and not actors.ranks.gather(folder.has_evaluation(0), bool)[0]:
-        enter("evaluation")
         output.part = "evaluation before training"
-        folder.add_evaluation(evaluate(training.sampler_context(config), 0, samples_at(0, config)))
+        with training.watch.phase("evaluation"):
+            folder.add_evaluation(evaluate(training.sampler_context(config), 0, samples_at(0, config)))
     for _ in range(training.steps_done, config.run.steps):
         if is_spent(config, training):
             break
@@ -251,10 +257,11 @@ def train_on(groups: list[Group], config: Config, training: Training, folder: Ru
         if not training.sampler_checked:
             gap = updates.sampler_gap().merged(training.actors.ranks)
             training.sampler_checked = check_sampler_agrees(gap, config)
+    step = output.part
     with watch.phase("update"):
         for epoch in range(config.optimizer.epochs):
             for number, (minibatch, logprobs) in enumerate(zip(minibatches, known, strict=True), start=1):
-                doing(f"update {epoch * len(minibatches) + number} of {config.optimizer.epochs * len(minibatches)}")
+                output.part = f"{step}, update {epoch * len(minibatches) + number} of {config.updates_per_rollout}"
                 update(training, minibatch, logprobs, updates.record, folder)
     return updates
 

@@ -22,8 +22,8 @@ from harness.run.folder import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, 
 from harness.run.history import History, read_history, unfinished
 from harness.run.initial_model import recorded_initial_policy
 from harness.run.record import NullRunFolder, RunFolder
-from harness.tasks.code import CODE, code_facts, recorded_code
 from harness.tasks.math.data import check_same_data
+from harness.tasks.own_files import CODE, own_code_hashes, recorded_code
 from harness.tasks.task import prompt_hashes
 
 RECORD = re.compile(
@@ -59,7 +59,7 @@ def check_same_origins(history: History, training: Training, ranks: Ranks) -> No
     held_out = training.task.held_out(settings.eval_split, settings.eval_prompts)
     check_same_data(history.environment, facts)
     now = {"model_config_sha256": model_config_sha256(training.policy)}
-    now |= code_facts(history.config)
+    now |= own_code_hashes(history.config)
     check_origins({**facts, **now, **prompt_hashes(training.policy, held_out, "eval")}, ranks, history.environment)
 
 

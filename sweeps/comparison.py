@@ -127,7 +127,7 @@ def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int, c
     skipped = f" ({finished} finished before and skipped)" if finished else ""
     steps = runs[0].config.run.steps if runs else 0
     is_tiny = any(run.config.model.model == "tiny" for run in runs)
-    made = f"warm start of the model: about {minutes(WARM_START_S)}" if is_tiny else "the model"
+    made = f"warm start of the model: about {minutes(WARM_START_S)}" if is_tiny else "the model, about a minute"
     console.print(f"1. {made}, or nothing where it is cached")
     console.print(f"2. training: {len(runs)} runs of {steps} steps{skipped}, {slots} at a time: {time_s}")
 
@@ -173,11 +173,10 @@ def arm_seeds(options: argparse.Namespace) -> dict[str, int]:
 
 def prepare(runs: Sequence[PlannedRun], study: Path, console: Console) -> None:
     """Have each model that is made here built once, before runs that would wait for each other. Raises HarnessError."""
-    made = {
-        (run.config.model.model_seed, run.config.task.task): run for run in runs if run.config.model.model in MADE_HERE
-    }
+    models = [(run.config.model, run) for run in runs if run.config.model.model in MADE_HERE]
+    made = {(model.model, model.model_seed, run.config.task.task): run for model, run in models}
     (study / "logs").mkdir(exist_ok=True)
-    for (model_seed, _), run in sorted(made.items(), key=lambda item: item[0]):
+    for (_, model_seed, _), run in sorted(made.items(), key=lambda item: item[0]):
         log = study / "logs" / ("prepare.log" if len(made) == 1 else f"prepare-{model_seed}.log")
         arguments = ["prepare", "--config", str(run.config_file)]
         if run_to_end(arguments, run.config.run.threads, log, console.print):

@@ -166,6 +166,7 @@ def _at_last_evaluation(table: pd.DataFrame, study: Study, run: str) -> None:
     recorded = study.metrics.loc[study.metrics["run"] == run, "rollout/accuracy"].dropna()
     planned = max(int(study.configs[run]["run"]["steps"]), len(recorded))
     table.loc[run, "final_accuracy"] = last
+    table.loc[run, "lenient_final"] = _leniently(study.evals[study.evals["run"] == run])["accuracy"].iloc[-1]
     table.loc[run, "auc"] = (recorded.sum() + (planned - len(recorded)) * last) / planned
 
 

@@ -33,6 +33,7 @@ ENVIRONMENT_FIELDS = (
     "threads",
     "model_sha256",
     "eval_prompts_sha256",
+    "train_prompts_sha256",
     "task_code_sha256",
     "reward_code_sha256",
     "started_at",

@@ -10,7 +10,7 @@ from analysis.records.provenance import confounds
 from analysis.records.study import COUNTING, Study
 from analysis.verdict.inert import never_acted
 
-FORMAT = 0.01  # difference between the gains in accuracy by the strict and by the lenient reading that is told
+FORMAT = 0.01  # smallest difference between the strict and the lenient gain that is reported
 
 
 def notes(study: Study, scores: pd.DataFrame) -> list[str]:
@@ -92,9 +92,10 @@ def _format(study: Study, scores: pd.DataFrame) -> Iterator[str]:
     rows = scores.drop_duplicates("run")
     gained = (rows["final_accuracy"] - rows["start_accuracy"]).groupby(rows["arm"], sort=False).mean()
     apart = (rows["lenient_final"] - rows["lenient_start"]).groupby(rows["arm"], sort=False).mean()
-    if ((gained - apart).abs() >= FORMAT).any():
-        each = [f"{study.label(arm)} {gained[arm]:+.3f}, leniently {apart[arm]:+.3f}" for arm in gained.index]
-        yield f"Part of the gain in accuracy is format: {'; '.join(each)}, where answers are read in any format."
+    arms = [arm for arm in gained.index if gained[arm] > 0 and gained[arm] - apart[arm] >= FORMAT]
+    if arms:
+        each = "; ".join(f"{study.label(arm)} {gained[arm]:+.3f}, of which {apart[arm]:+.3f} remains" for arm in arms)
+        yield f"Part of the gain in accuracy is format: {each} when answers are read in any format."
 
 
 def _inert(study: Study, scores: pd.DataFrame) -> Iterator[str]:

@@ -30,7 +30,7 @@ def track_learning(training: Training, rollouts: Rollouts, config: Config) -> No
     if not training.has_learned:
         say(f"note: the first step has nothing to learn from: {training.idle_reason}")
     elif is_hopeless(rollouts.responses):
-        say(f"note: the first step: {likely_reason(rollouts, config)}")
+        say(f"note: in the first step, {likely_reason(rollouts, config)}")
 
 
 def is_hopeless(responses: Sequence[Response]) -> bool:
@@ -54,9 +54,11 @@ def likely_reason(rollouts: Rollouts, config: Config) -> str:
     responses = rollouts.responses
     right = sum(response.correct for response in responses)
     cut = sum(response.truncated for response in responses)
-    form = f"--answer_format {config.data.answer_format}, " if config.task.task == "math" else ""
+    form = f"--answer_format {config.data.answer_format}, " if config.task.task == "math" else "--task_settings, "
+    form = "" if config.task.is_chain_sum else form
+    data = "--train_data" if config.task.task == "math" else "--task_settings"
     if not responses:
-        return "no prompts were left to ask: see --train_data, or lower --prompts_per_step"
+        return f"no prompts were left to ask: see {data}, or lower --prompts_per_step"
     if cut >= NEARLY_ALL * len(responses):
         return (
             f"{cut} of {len(responses)} responses were cut at --max_response_tokens "
@@ -71,7 +73,9 @@ def likely_reason(rollouts: Rollouts, config: Config) -> str:
             "--max_response_tokens, and read the responses in the run's rollouts/"
         )
     if right == len(responses):
-        return f"all {right} responses were right: take harder questions (--train_data), or raise --temperature"
+        return f"all {right} responses were right: take harder questions ({data}), or raise --temperature"
+    if config.task.reward:
+        return "the rewards were equal within each group: see --reward, or raise --group_size or --prompts_per_step"
     return (
         f"each prompt's responses were all right or all wrong ({right} of {len(responses)} right): raise --group_size, "
         "--prompts_per_step or --temperature"

@@ -100,6 +100,7 @@ class Updater:
         loss, forwards = 0.0, list[Forward]()
         for batch, logprobs, mask, instead in zip(minibatch, known, masks, given, strict=True):
             progress()
+            doing(f"micro-batch {len(forwards) + 1} of {len(minibatch)}")
             forward = self.forward(batch, logprobs, mask, instead)
             limit = self.config.rollout.max_response_tokens
             weights = token_weights(mask, self.config.loss.averaging, limit, totals)

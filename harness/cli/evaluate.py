@@ -1,7 +1,7 @@
 """`evaluate`: benchmark scores of a run's final weights or of any model."""
 
 import argparse
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,12 @@ from harness.cli.parser import Subparsers
 from harness.config.resolve import build, flatten, layered, preset_settings, tree_of
 from harness.config.scale import BackendSettings
 from harness.config.schema import Config
+from harness.console import say
 from harness.errors import UsageError
 from harness.run.history import History, read_history
+from harness.tasks.own_files import recorded_code
 
+BENCHMARK = {"task": "math", "train_data": None, "task_settings": None, "reward": None}  # whatever the run's task was
 PUBLISHED = "evaluation"  # preset with the published protocol
 # the part of the protocol that also applies to the weights of a run
 PROTOCOL = ("eval_samples", "eval_prompts", "eval_temperature", "eval_top_p")
@@ -37,14 +40,15 @@ def run(options: argparse.Namespace) -> None:
     is_run = (source / "config.json").is_file() and (source / "status.json").is_file()
     flags: dict[str, Any] = given_flags(options)
     if suite := options.suite or flags.get("eval_data"):
-        flags = {"eval_split": "report"} | flags | {"task": "math", "eval_data": suite, "train_data": None}
+        flags = {"eval_split": "report"} | flags | BENCHMARK | {"eval_data": suite}
     if options.samples is not None:
         flags["eval_samples"] = options.samples
     if "output_dir" not in vars(options):
         raise UsageError("evaluate: expected --output_dir, got none: name a folder; the same command resumes it")
     history = read_history(source) if is_run else None
     config, weights = of_run(history, flags) if history else of_model(options, flags)
-    answer(config, weights, history.steps_done if history else 0)
+    with recorded_code(source) if history else nullcontext():
+        answer(config, weights, history.steps_done if history else 0)
 
 
 def of_run(history: History, flags: dict[str, Any]) -> tuple[Config, str]:
@@ -98,5 +102,5 @@ def answer(asked: Config, weights: str, step: int) -> None:
             SamplerContext(policy, task, config, Actors(engine)), step, config.evaluation.eval_samples, out
         )
     for line in result_lines(results):
-        print(line)
-    print(f"answers and results: {out}")
+        say(line)
+    say(f"answers and results: {out}")

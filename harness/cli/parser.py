@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origi
 
 from harness.config.base import spelled
 from harness.config.schema import section_of, sections
+from harness.console import output
 from harness.errors import DiskFull, HarnessError, OutOfMemory, Stopped, UsageError, is_out_of_memory, note_reason
 from harness.files import is_disk_full
 
@@ -82,6 +83,12 @@ def escape_unprintable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def complain(text: str) -> None:
+    """Print a line to stderr, below whatever stands on stdout."""
+    output.clear()
+    print(text, file=sys.stderr)
+
+
 def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: Sequence[str] = ()) -> int:
     """Run a command and return its exit code: 0 done, 1 failed, 2 wrong use, 75 stopped by a signal.
 
@@ -95,11 +102,11 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: 
         note_reason(error.code)
         text = " ".join(str(error).split("\n"))
         if text:
-            print(f"error: {text}" if error.exit_code != 75 else text, file=sys.stderr)
+            complain(f"error: {text}" if error.exit_code != 75 else text)
         return error.exit_code
     except KeyboardInterrupt:
         note_reason(Stopped.code)
-        print("interrupted", file=sys.stderr)
+        complain("interrupted")
         return 75
     except BrokenPipeError:
         # nobody reads our output any more: keep the interpreter from failing again when it flushes stdout
@@ -108,9 +115,9 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: 
     except Exception as error:
         if is_disk_full(error):
             note_reason(DiskFull.code)
-            print(f"error: the disk is full, free some space: {error}", file=sys.stderr)
+            complain(f"error: the disk is full, free some space: {error}")
         elif isinstance(error, OSError) and error.filename:
-            print(f"error: {error}", file=sys.stderr)
+            complain(f"error: {error}")
         else:
             note_reason(OutOfMemory.code if is_out_of_memory(error) else HarnessError.code)
             raise

@@ -90,29 +90,35 @@ def print_warm_start(done: int, total: int) -> None:
 
 
 def time_left(config: Config, done: Sequence[Metrics], steps: int | None = None) -> float:
-    """Seconds that a run still takes: its steps as long as the last three, its evaluations as the last, by answers.
+    """Estimated seconds left: a step as the mean of the last three, an evaluation's answer as in the last evaluation.
 
     done: the metrics of the steps made in this process, newest last. steps: where it ends, if before the last step.
     """
     step, end = int(done[-1]["step"] or 0) + 1, steps or config.run.steps
     spent = [{name: float(metrics[f"time/{name}_s"] or 0) for name in PHASES} for metrics in done]
     own = [sum(seconds.values()) - seconds["evaluation"] for seconds in spent[-3:]]
-    rates = [
-        seconds["evaluation"] / samples_at(int(metrics["step"] or 0) + 1, config)
+    evaluated = [
+        seconds["evaluation"] / answers_in(int(metrics["step"] or 0), config)
         for seconds, metrics in zip(spent, done, strict=True)
         if seconds["evaluation"]
     ]
-    answers = sum(samples_at(later, config) for later in range(step + 1, end + 1) if is_due(later, config))
-    return sum(own) / len(own) * (end - step) + (rates[-1] if rates else 0.0) * answers
+    answers = sum(answers_in(later, config) for later in range(step, end))
+    return sum(own) / len(own) * (end - step) + (evaluated[-1] if evaluated else 0.0) * answers
+
+
+def answers_in(step: int, config: Config) -> int:
+    """Answers per prompt in the evaluations of a step; the first step's include the one before training."""
+    before = samples_at(0, config) if step == 0 else 0
+    return before + (samples_at(step + 1, config) if is_due(step + 1, config) else 0)
 
 
 def step_printer(config: Config, steps: int | None = None) -> Callable[[Metrics], None]:
     """A function that prints a line per training step, with the time left until `steps` are done (default: all)."""
-    seconds: list[Metrics] = []
+    made: list[Metrics] = []
 
     def show(metrics: Metrics) -> None:
-        seconds.append(metrics)
-        done, left = int(metrics["step"] or 0) + 1, time_left(config, seconds, steps)
+        made.append(metrics)
+        done, left = int(metrics["step"] or 0) + 1, time_left(config, made, steps)
         expect(left)
         share = metrics["rollout/unchecked_share"]
         unchecked = f"unchecked {share:.1%}  " if share else ""

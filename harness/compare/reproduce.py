@@ -11,7 +11,7 @@ from harness.loop import Beginning, OnStep, ranks_of, train
 from harness.run.environment import FINGERPRINT, differences_here
 from harness.run.history import History, read_history
 from harness.run.initial_model import recorded_initial_policy
-from harness.tasks.code import recorded_code
+from harness.tasks.own_files import recorded_code
 
 
 class FarEnough(Stopped):

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import date
+from math import isfinite
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
@@ -43,9 +44,12 @@ def reward_weights(spec: str) -> dict[str, float]:
         weights = {pair[1]: float(pair[2]) for pair in pairs if pair}
     except ValueError:
         weights = {}
-    if not file or not weights or len(weights) < len(pairs):
+    if weights and len(weights) < sum(pair is not None for pair in pairs):
+        raise ValueError(f"--reward: expected each name once, got {listed!r}")
+    if not file or not any(weights.values()) or len(weights) < len(pairs) or not all(map(isfinite, weights.values())):
         raise ValueError(
-            f"--reward: expected FILE.py:NAME=WEIGHT,... such as my_rewards.py:correct=1.0,brevity=0.2, got {spec!r}"
+            f"--reward: expected FILE.py:NAME=WEIGHT,... such as my_rewards.py:correct=1.0,brevity=0.2, with a finite "
+            f"weight other than 0, got {spec!r}"
         )
     return weights
 

@@ -23,11 +23,12 @@ from harness.rollouts.engine import SamplerContext
 from harness.rollouts.held_out import Answer, answers_to
 from harness.run.environment import environment
 from harness.run.record import EVAL_SCHEMA, make_folder, refuse_used_folder
+from harness.tasks.own_files import own_code_hashes
 from harness.tasks.task import Problem
 
 PART_ANSWERS = 256
 EVALUATION, ANSWERS, RESULTS = "evaluation.json", "answers", "results.json"
-IDENTITY = ("model_sha256", "config_sha256", "samples", "step", "suites", "targets")  # must be equal to resume
+IDENTITY = ("model_sha256", "config_sha256", "samples", "step", "suites", "targets", "code")  # must be equal to resume
 
 
 def evaluate_model(context: SamplerContext, step: int, samples: int, out: Path) -> dict[str, Any]:
@@ -75,6 +76,7 @@ def description(
         "targets": {problem.prompt_id: problem.answer for problem in problems},
         "config": tree_of(config),
         "environment": where | dict(context.task.facts),
+        "code": own_code_hashes(config),
     }
 
 
@@ -88,7 +90,7 @@ def begin(out: Path, wanted: dict[str, Any]) -> None:
         write_json(out / EVALUATION, wanted)
         return
     for name in IDENTITY:
-        if kept.get(name) != wanted[name]:
+        if kept.get(name, {}) != wanted[name]:
             raise UsageError(
                 f"--output_dir: expected the evaluation in {str(out)!r} to be continued, got one with another "
                 f"{changed(kept, wanted) if name == 'config_sha256' else name}: name a new folder"

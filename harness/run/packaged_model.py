@@ -104,7 +104,7 @@ def downloaded(name: str, packaged: Packaged, folder: Path) -> Path:
 
 
 def read_gguf(path: Path) -> Policy:
-    """The model and tokenizer in a GGUF file. Only the file's own dtype is changed, to float32."""
+    """The model and tokenizer in a GGUF file, dequantized to float32."""
     import torch
     import transformers
 

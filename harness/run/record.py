@@ -26,7 +26,7 @@ from harness.rollouts.collect import Rollouts
 from harness.rollouts.held_out import Answer
 from harness.run.checkpoint import gather_tensors, prune, save_checkpoint, save_weights, whole_weights
 from harness.run.folder import CHECKPOINTS, METRICS, NONFINITE, RECORDS, SCHEMA_VERSION, STATUS
-from harness.tasks.code import CODE, own_files
+from harness.tasks.own_files import CODE, content, own_files
 from losses import LossOutput
 
 TOKEN_ROWS = 4  # responses per step that are recorded token by token
@@ -149,7 +149,7 @@ class RunFolder:
         (self.path / CODE).mkdir(exist_ok=True)
         kept = self.path / CODE / file.name
         if not kept.exists():  # task and rewards may share a file
-            shutil.copyfile(file, kept)
+            kept.write_bytes(content(file.resolve()))
             self.add_hash(f"{CODE}/{file.name}")
 
     def add_table(self, kind: str, step: int, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:

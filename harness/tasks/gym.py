@@ -34,7 +34,7 @@ class Gym:
         if importlib.util.find_spec("reasoning_gym") is None:
             raise UsageError(
                 f"--task reasoning_gym:{name}: expected the package reasoning-gym, found none: "
-                "run .venv/bin/python -m pip install reasoning-gym==0.1.25"
+                "run python -m pip install reasoning-gym==0.1.25"
             )
         self.name, self.settings = name, json.dumps(settings)
         self.workers = Workers(WORKER, busy=1, limit_s=LIMIT_S)

@@ -3,10 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Real
+
+import numpy as np
 
 from harness.config.task import reward_weights
 from harness.errors import HarnessError
-from harness.tasks.code import load, naming, shortened
+from harness.tasks.own_files import errors_naming, load, shortened
 
 Reward = Callable[[str, str, str], float]  # prompt, response, right answer
 
@@ -19,26 +22,27 @@ class Rewards:
 
     weights: dict[str, float] = field(default_factory=lambda: {CORRECT: 1.0})
     functions: dict[str, Reward] = field(default_factory=dict)
-    source: str = ""  # the file, for messages
+    spec: str = ""  # the flag's value
 
     def parts(self, prompt: str, response: str, answer: str, correct: float) -> dict[str, float]:
         """Each reward by name, not weighted. Raises HarnessError naming the function that fails or gives no number."""
-        return {
-            name: correct if name == CORRECT else self.one(name, (prompt, response, answer)) for name in self.weights
-        }
+        texts = (prompt, response, answer)
+        return {name: correct if name == CORRECT else self.value_of(name, texts) for name in self.weights}
 
     def total(self, parts: dict[str, float]) -> float:
         return sum(weight * parts[name] for name, weight in self.weights.items())
 
-    def one(self, name: str, texts: tuple[str, str, str]) -> float:
-        what = f"--reward: {name} of {self.source}"
-        with naming(what, texts[1]):
+    def value_of(self, name: str, texts: tuple[str, str, str]) -> float:
+        """The value of a function of the user's for prompt, response and answer."""
+        what = f"--reward: {name}"
+        with errors_naming(what, self.spec, on=texts[1]):
             value = self.functions[name](*texts)
-        if isinstance(value, bool | int | float) and math.isfinite(value):
-            return float(value)
-        raise HarnessError(
-            f"{what}: expected a finite number for the response {shortened(texts[1])}, got {value!r:.60}"
-        )
+            number = float(value) if isinstance(value, Real | np.bool_) else math.nan
+        if not math.isfinite(number):
+            raise HarnessError(
+                f"{what}: expected a finite number for the response {shortened(texts[1])}, got {shortened(value, 60)}"
+            )
+        return number
 
 
 def rewards_of(spec: str | None) -> Rewards:
@@ -48,4 +52,4 @@ def rewards_of(spec: str | None) -> Rewards:
     weights = reward_weights(spec)
     names = [name for name in weights if name != CORRECT]
     functions = dict(zip(names, load(spec, names, "reward"), strict=True))
-    return Rewards(weights, functions, spec.partition(":")[0])
+    return Rewards(weights, functions, spec)

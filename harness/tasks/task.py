@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
+from harness.console import doing
 from harness.model.policy import Policy
 
 Split = Literal["train", "tuning_train", "report", "tune"]
@@ -22,6 +23,7 @@ SPLITS: dict[Split, range] = {
     "train": range(1, PARTS),
     "tuning_train": range(2, PARTS),
 }
+MOST_MISSES = 2000  # draws in a row without a new prompt, after which a task has no more
 TRAINED_ON: dict[str, Split] = {"report": "train", "tune": "tuning_train"}  # evaluation split to training split
 
 
@@ -78,6 +80,12 @@ class Grade:
     lenient: bool | None = None  # whether it is right when its answer is read leniently; None: as by `outcome`
 
     @property
+    def is_valid(self) -> bool:
+        """Whether the fields hold what they should; a grade may come from a task of the user's own."""
+        is_text = all(one is None or isinstance(one, str) for one in (self.answer, self.why))
+        return self.outcome in get_args(Outcome) and is_text and self.lenient in (None, True, False)
+
+    @property
     def is_right_leniently(self) -> bool:
         return self.outcome == "right" if self.lenient is None else self.lenient
 
@@ -123,18 +131,25 @@ def draw_distinct(
 ) -> list[Problem]:
     """Draw `count` distinct problems of the split that are not in `seen`, and add their ids to `seen`.
 
-    Raises ValueError if not enough are found in 1000 draws per problem.
+    Raises ValueError if too few are found.
     """
     seen = set() if seen is None else seen
     problems: list[Problem] = []
-    for _ in range(1000 * count):
+    misses = 0
+    while len(problems) < count:
+        doing(f"drawing questions: {len(problems)} of {count}")
         problem = task.draw(generator)
+        misses += 1
         if belongs_to(problem, split) and problem.prompt_id not in seen:
             seen.add(problem.prompt_id)
             problems.append(problem)
-            if len(problems) == count:
-                return problems
-    raise ValueError(f"the task has too few {split} prompts: expected {count} new ones, found {len(problems)}")
+            misses = 0
+        if misses == MOST_MISSES:
+            raise ValueError(
+                f"expected {count} different prompts of the split {split}, found {len(problems)} and no other in "
+                f"{MOST_MISSES} draws: lower --eval_prompts or --prompts_per_step, or make more questions"
+            )
+    return problems
 
 
 def prompt_hashes(policy: Policy, problems: Iterable[Problem], kind: str) -> dict[str, str]:

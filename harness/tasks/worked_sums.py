@@ -11,7 +11,7 @@ import numpy as np
 from harness.tasks.task import Question
 
 STEP = re.compile(r"[^\n]+\n?|\n")
-SUM = re.compile(r"\s*(\d+) \+ (\d+) = (\d+)\s*", re.ASCII)
+SUM = re.compile(r"\s*(\d{1,9}) ?\+ ?(\d{1,9}) ?= ?(\d{1,9})\s*", re.ASCII)
 INTRODUCTION = (("system", "You add numbers."), ("user", "3 + 8 + 5"), ("assistant", "3 + 8 = 11\n11 + 5 = 16"))
 
 
@@ -20,7 +20,7 @@ class WorkedSums:
     """Sums of `terms` numbers from 1 to `largest`."""
 
     terms: int = 3
-    largest: int = 9
+    largest: int = 40
 
     def question(self, generator: np.random.Generator) -> Question:
         numbers = generator.integers(1, self.largest + 1, size=self.terms).tolist()

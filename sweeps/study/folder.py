@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness import Config, UsageError, config_sha256, read_config, tree_of, write_json
+from harness import Config, UsageError, config_sha256, own_code_hashes, read_config, tree_of, write_json
 from sweeps.study.arms import Arm, Family, differences_between
 
 SCHEMA_VERSION = 1
@@ -137,7 +137,16 @@ def write_study(
     arms: Sequence[Arm],
     extra: Mapping[str, Any],
 ) -> None:
-    """study.json, and the configs of its runs; `extra`: `claims` as sweeps.study.claims fixed them, and a design."""
+    """study.json, and the configs of its runs; `extra`: `claims` as sweeps.study.claims fixed them, and a design.
+
+    Raises UsageError if a file of --task or --reward has changed since the study began.
+    """
+    code = own_code_hashes(arms[0].any_config)
+    if (read_json(study / "study.json") or {}).get("code", code) != code:
+        raise UsageError(
+            f"{study}: expected the files of --task and --reward that the study began with, got others: restore them, "
+            "or name a new study"
+        )
     differences = differences_between(arms, family)
     (study / "configs").mkdir(exist_ok=True)
     for run in planned_runs(arms, study):
@@ -153,6 +162,7 @@ def write_study(
         "differences": [asdict(difference) for difference in differences],
         "confounds": [difference.field for difference in differences if not difference.allowed],
         **extra,
+        "code": code,
         "plans": plans_with(study, arms),
     }
     write_json(study / "study.json", content)

@@ -1,9 +1,10 @@
-"""How long runs of the tiny model take, before any step is measured: later the time left comes from the steps made."""
+"""How long runs of known models take, before any step is measured: later the time left comes from the steps made."""
 
 from harness import Config, evaluation_answers
 
-# Measured with the demo preset on 2 cores of an AMD EPYC, one thread a run.
-TINY_S_PER_1000_RESPONSES, TINY_START_S = 1.9, 6.0
+# By model, seconds for 1000 responses and for the start: measured with `make demo` and `make real` on 2 cores of an AMD
+# EPYC, one thread a run.
+MEASURED_S = {"tiny": (1.9, 6.0), "smollm2-135m": (600.0, 25.0)}
 
 
 def most_sampling_rounds(config: Config) -> int:
@@ -12,12 +13,13 @@ def most_sampling_rounds(config: Config) -> int:
 
 
 def guessed_seconds(config: Config) -> float | None:
-    """About how many seconds a run of the tiny model takes; None for another model."""
-    if config.model.model != "tiny":
+    """About how many seconds a run takes; None for a model that was not measured."""
+    if config.model.model not in MEASURED_S:
         return None
+    each, start = MEASURED_S[config.model.model]
     rounds = (1 + most_sampling_rounds(config)) / 2
     responses = config.run.steps * config.responses_per_step * rounds + 0.4 * evaluation_answers(config)
-    return TINY_START_S + TINY_S_PER_1000_RESPONSES * responses / 1000
+    return start + each * responses / 1000
 
 
 def most_tokens(config: Config) -> float:

@@ -12,13 +12,17 @@ that finds an answer. What a run gains by the strict reading alone is format.
 import re
 from collections.abc import Callable
 
-from harness.tasks.math.answers import NoAnswer, extract, extract_line, tidy
+from harness.tasks.math.answers import MAX_ANSWER_CHARACTERS, NoAnswer, extract, extract_line, tidy
 
 Extractor = Callable[[str], str]
 
-HASH = re.compile(r"####[^\S\n]*([^\n]+)")
-# A minus after a digit, a letter or a bracket subtracts; a fraction is one number.
-LAST_NUMBER = re.compile(r"(?<![\d.,/])((?:(?<![\w)\]}])-)?)\$?((?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?)")
+HASH = re.compile(r"(?<!#)####(?!#)[^\S\n]*([^\n]+)")
+HASH_NUMBER = re.compile(r"(?<!#)####(?!#)\s*\$?(-?[\d.,]*\d)", re.ASCII)  # not a heading of markdown
+# A minus after a digit, a letter or a bracket subtracts; a fraction is one number; commas group three digits.
+LAST_NUMBER = re.compile(
+    r"(?<![\d./])((?:(?<![\w)\]}])[-\u2212])?)\$?((?:\d{1,3}(?:,\d{3})+(?![\d,]*\d)|\d+|(?=\.\d))(?:\.\d+)?(?:/\d+)?)",
+    re.ASCII,
+)
 
 
 def last_of(pattern: re.Pattern[str]) -> Extractor:
@@ -26,7 +30,9 @@ def last_of(pattern: re.Pattern[str]) -> Extractor:
 
     def read(response: str) -> str:
         matches = list(pattern.finditer(response))
-        found = next(filter(None, matches[-1].groups()), "") if matches else ""
+        found: str = next(filter(None, matches[-1].groups()), "") if matches else ""
+        if len(found) > MAX_ANSWER_CHARACTERS:
+            raise NoAnswer("too long")
         if not (answer := tidy(found)):
             raise NoAnswer("no answer")
         return answer
@@ -40,7 +46,7 @@ def extract_last_number(response: str) -> str:
     if not numbers:
         raise NoAnswer("no answer")
     sign, number = numbers[-1]
-    return f"{sign}{number.replace(',', '')}"
+    return f"{'-' if sign else ''}{number.replace(',', '')}"
 
 
 EXTRACTORS: dict[str, Extractor] = {
@@ -58,7 +64,7 @@ def extractor_of(answer_format: str) -> Extractor:
 
 def read_leniently(response: str) -> str | None:
     """The answer in the first format that finds one, or None."""
-    for extractor in EXTRACTORS.values():
+    for extractor in (extract, extract_line, last_of(HASH_NUMBER), extract_last_number):
         try:
             return extractor(response)
         except NoAnswer:

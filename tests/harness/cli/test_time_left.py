@@ -14,7 +14,7 @@ def step(number: int, seconds: float, evaluation: float = 0.0) -> Metrics:
 
 
 def test_steps_count_as_the_last_three_and_evaluations_by_their_answers() -> None:
-    assert time_left(CONFIG, [step(0, 60.0)]) == 9 * 60
+    assert time_left(CONFIG, [step(0, 60.0, evaluation=20.0)]) == 9 * 60 + (1 + 1 + 4) * 20  # the one before training
     made = [step(0, 100.0), step(1, 30.0), step(2, 30.0), step(3, 30.0, evaluation=20.0)]
     assert time_left(CONFIG, made) == 6 * 30 + (1 + 4) * 20
     assert time_left(CONFIG, [*made, step(4, 60.0)]) == 5 * 40 + (1 + 4) * 20  # the last evaluation was at step 4

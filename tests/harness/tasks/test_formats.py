@@ -42,6 +42,12 @@ def test_what_is_no_format_is_refused(answer_format: str) -> None:
         ("from 3-4", "4"),
         ("about -.5", "-.5"),
         ("v1.2.3", "1.2"),
+        ("1,2,3", "3"),
+        ("May 5,2020", "2020"),
+        ("x = \u22125", "-5"),
+        ("#### Step 2\n2 + 3 = 5", "5"),
+        ("##### Answer: 5", "5"),
+        ("\u0663", None),
         ("none", None),
     ],
 )

@@ -14,6 +14,7 @@ from harness.resume import resume
 from harness.run.history import read_history
 from harness.run.record import RunFolder
 from harness.tasks.drawn import drawn_task
+from harness.tasks.own_files import own_files
 from harness.tasks.rewards import rewards_of
 from harness.tasks.task import belongs_to
 from harness.tasks.worked_sums import WorkedSums
@@ -114,19 +115,23 @@ def test_worked_sums(response: str, right: bool, wrong_step: str | None) -> None
 
 QUESTION = "    def question(self, generator):\n        return Question(str(generator.integers(9999)), '1')\n"
 GRADE = "    def grade(self, question, response):\n        return response == '1'\n"
-HEAD = "import random\nfrom harness.tasks.task import Question\nclass Mine:\n"
+HEAD = "import random\nfrom harness.tasks.task import Grade, Question\nclass Mine:\n"
 
 
 @pytest.mark.parametrize(
     ("code", "name", "words"),
     [
-        (None, "Mine", "does not exist"),
+        (None, "Mine", "No such file or directory"),
         ("import nothing_of_the_name", "Mine", r"does not run: ModuleNotFoundError: .*, line 1"),
         ("x = (", "Mine", "does not run: SyntaxError: .*, line 1"),
-        (HEAD + QUESTION + GRADE, "Other", "expected Other in .*my.py, which has .*Mine: name one"),
+        (HEAD + QUESTION + GRADE, "Other", "expected Other in .*my.py, which has Mine: name one"),
         (HEAD + QUESTION, "Mine", "expected the methods question, grade, got no grade"),
         (HEAD + "    def question(self, generator):\n        1 / 0\n" + GRADE, "Mine", "ZeroDivisionError.*, line 5"),
-        (HEAD + "    def question(self, generator):\n        return 'x'\n" + GRADE, "Mine", "to return a Question"),
+        (
+            HEAD + "    def question(self, generator):\n        return 'x'\n" + GRADE,
+            "Mine",
+            "to return a Question of two texts",
+        ),
         (HEAD + QUESTION.replace("generator.int", "random.randr").replace("egers", "ange"), "Mine", "got no grade"),
         (
             HEAD + QUESTION.replace("generator.integers(9999)", "random.random()") + GRADE,
@@ -134,11 +139,23 @@ HEAD = "import random\nfrom harness.tasks.task import Question\nclass Mine:\n"
             "the same question from the same generator",
         ),
         (HEAD + QUESTION + GRADE.replace("response == '1'", "True"), "Mine", "an empty response wrong"),
-        (HEAD + QUESTION + GRADE.replace("response == '1'", "len(response)"), "Mine", "True, False or a Grade"),
-        (HEAD + QUESTION + GRADE.replace("== '1'", ".nothing"), "Mine", "grade failed on '': AttributeError"),
+        (HEAD + QUESTION + GRADE.replace("response == '1'", "Grade('correct')"), "Mine", "a valid Grade for ''"),
+        (HEAD + QUESTION.replace("str(generator.integers(9999))", "5") + GRADE, "Mine", "a Question of two texts"),
+        ("import sys\nsys.exit(3)", "Mine", "does not run: SystemExit: 3, line 2"),
+        ("import beside", "Mine", "imports beside from its own folder"),
+        (HEAD + QUESTION + GRADE.replace("response == '1'", "len(response)"), "Mine", "True, False or a valid Grade"),
+        (
+            HEAD + QUESTION + GRADE.replace("== '1'", ".nothing"),
+            "Mine",
+            "grade.. failed on '': AttributeError.*, line 7",
+        ),
     ],
 )
-def test_a_faulty_task_is_refused_in_a_line(tmp_path: Path, code: str | None, name: str, words: str) -> None:
+def test_a_faulty_task_is_refused_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str | None, name: str, words: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "beside.py").touch()
     if code is not None:
         (tmp_path / "my.py").write_text(code, encoding="utf-8")
     with pytest.raises(HarnessError, match=words) as raised:
@@ -148,10 +165,19 @@ def test_a_faulty_task_is_refused_in_a_line(tmp_path: Path, code: str | None, na
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(("value", "number"), [("numpy.float32(0.5)", 0.5), ("numpy.int64(2)", 2.0), ("True", 1.0)])
+def test_numbers_of_any_kind_are_rewards(tmp_path: Path, value: str, number: float) -> None:
+    (tmp_path / "my.py").write_text(f"import numpy\ndef mine(prompt, response, answer):\n    return {value}\n")
+    assert rewards_of(f"{tmp_path}/my.py:mine=2").parts("", "", "", 1.0) == {"mine": number}
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("1 / 0", "--reward: mine of .*my.py failed on 'so it is': ZeroDivisionError: division by zero, line 2"),
+        ("1 / 0", "--reward: mine failed on 'so it is': ZeroDivisionError: division by zero, line 2"),
+        ("import json; json.loads(response)", "JSONDecodeError: Expecting value.*, line 2$"),
+        ("return 10**400", "OverflowError"),
+        ("import numpy; return numpy.zeros((2, 2))", "expected a finite number .*, got array"),
         ("return float('nan')", "expected a finite number for the response 'so it is', got nan"),
         ("return [1.0]", r"expected a finite number for the response 'so it is', got \[1.0\]"),
         ("pass", "got None"),
@@ -174,6 +200,9 @@ def test_a_faulty_reward_ends_the_run_naming_function_and_response(tmp_path: Pat
         ({"task_settings": "{}"}, "--task_settings needs a task with arguments, got graded_chain_sum"),
         ({"reward": "my.py"}, "--reward: expected FILE.py:NAME=WEIGHT"),
         ({"reward": "my.py:brevity"}, "--reward: expected FILE.py:NAME=WEIGHT"),
+        ({"reward": "my.py:brevity=0"}, "a finite weight other than 0"),
+        ({"reward": "my.py:brevity=1e999"}, "a finite weight other than 0"),
+        ({"reward": "my.py:a=1,a=2"}, "expected each name once"),
         ({"reward": "my.py:brevity=much"}, "--reward: expected FILE.py:NAME=WEIGHT"),
     ],
 )
@@ -192,3 +221,35 @@ def test_a_folder_of_a_run_without_own_files_has_no_code(tmp_path: Path, model: 
     config = resolve(SMALL | {"loss_type": "dapo", "model": model, "task": "worked_sums"})
     folder = RunFolder.create(tmp_path / "run", config, {}, None)
     assert not (folder.path / "code").exists()
+
+
+def test_files_of_one_name_in_two_folders_are_refused(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").touch()
+    config = resolve({"model": "any", "task": f"{tmp_path}/a/mine.py:T", "reward": f"{tmp_path}/b/mine.py:r=1"})
+    with pytest.raises(UsageError, match="named otherwise than --task's, got two named mine.py"):
+        own_files(config)
+
+
+def test_held_out_questions_do_not_depend_on_how_the_path_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_task.py").write_text(TASK, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    spelled = [f"{tmp_path}/my_task.py:Multiples", "my_task.py:Multiples", "./my_task.py:Multiples"]
+    drawn = [drawn_task(resolve({"task": name, "model": "any"}), material.answering_policy()) for name in spelled]
+    first, *others = [task.held_out("report", 256) for task in drawn]  # as many as by default
+    assert others == [first, first]
+
+
+def test_a_task_with_too_few_questions_names_the_settings() -> None:
+    config = resolve({"task": "worked_sums", "task_settings": '{"largest": 3}', "model": "any"})
+    with pytest.raises(UsageError, match="lower --eval_prompts or --prompts_per_step, or make more questions"):
+        drawn_task(config, material.answering_policy()).held_out("report", 64)
+
+
+def test_prompts_that_are_too_long_are_drawn_again_or_refused() -> None:
+    config = resolve({"task": "worked_sums", "max_prompt_tokens": 8, "model": "any"})
+    with pytest.raises(UsageError, match="--max_prompt_tokens 8: expected prompts within it, got 100 longer ones"):
+        drawn_task(config, material.answering_policy()).held_out("report", 4)
