@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from harness.__main__ import main
 from harness.compare.reproduce import reproduce
 from harness.config.resolve import resolve
 from harness.errors import HarnessError, UsageError
@@ -63,6 +64,11 @@ def test_the_pages_task_and_reward_are_trained_recorded_reproduced_and_resumed(t
     stopped = stop_after_one(settings(tmp_path, model, checkpoint_every=1), tmp_path / "stopped")
     spoil(tmp_path)
     assert reproduce(read_history(run.path), tmp_path / "again", 2, runs.ignore) is None
+    evaluated = ["evaluate", run.path, "--samples", "1", "--eval_prompts", "4", "--output_dir"]
+    main([*map(str, evaluated), str(tmp_path / "scores")])
+    suite = material.data_files(tmp_path)["eval_data"].split(",")[0]
+    main([*map(str, evaluated), str(tmp_path / "suite"), "--suite", suite, "--max_prompt_tokens", "400"])
+    assert all((tmp_path / name / "results.json").is_file() for name in ("scores", "suite"))
     again = resume(stopped, runs.ignore)
     assert [row["text"] for row in runs.rows(again, "rollouts")] == [row["text"] for row in rows]
 
@@ -147,7 +153,7 @@ HEAD = "import random\nfrom harness.tasks.task import Grade, Question\nclass Min
         (
             HEAD + QUESTION + GRADE.replace("== '1'", ".nothing"),
             "Mine",
-            "grade.. failed on '': AttributeError.*, line 7",
+            "failed on '': AttributeError.*, line 7",
         ),
     ],
 )
@@ -228,7 +234,7 @@ def test_files_of_one_name_in_two_folders_are_refused(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mine.py").touch()
     config = resolve({"model": "any", "task": f"{tmp_path}/a/mine.py:T", "reward": f"{tmp_path}/b/mine.py:r=1"})
-    with pytest.raises(UsageError, match="named otherwise than --task's, got two named mine.py"):
+    with pytest.raises(UsageError, match=r"named otherwise than --task's, got two named mine\.py"):
         own_files(config)
 
 
