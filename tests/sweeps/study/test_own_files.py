@@ -27,5 +27,5 @@ def test_a_study_goes_on_with_the_files_it_began_with_alone(tmp_path: Path) -> N
 def test_arms_with_other_tasks_or_rewards_are_refused_even_as_confounds() -> None:
     family = load_family("recipe")
     arms = [*arms_of(family, {"dapo": 1}, "demo", {}), *arms_of(family, {"fipo": 1}, "demo", {"reward": "r.py:a=1"})]
-    with pytest.raises(UsageError, match="expected arms with the same --reward, got dapo None, fipo r.py:a=1"):
+    with pytest.raises(UsageError, match=r"expected arms with the same --reward, got dapo None, fipo r\.py:a=1"):
         check_differences(differences_between(arms, family), family)
