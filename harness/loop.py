@@ -17,7 +17,7 @@ from harness.algorithm.loss_metrics import LossRecord, metric_names
 from harness.algorithm.metrics import Metrics, rollout_metrics, training_metrics
 from harness.algorithm.noise import checked_noise, noise_metrics
 from harness.algorithm.nonfinite import NonFinite, check_weights
-from harness.algorithm.state import Training, begin, make_task, on_gpu
+from harness.algorithm.state import Training, begin, check_task, make_task, on_gpu
 from harness.algorithm.step_updates import StepUpdates
 from harness.algorithm.sync import sync
 from harness.algorithm.update import KnownLogprobs, known_logprobs
@@ -37,7 +37,6 @@ from harness.errors import (
     LockLost,
     OutOfMemory,
     Stopped,
-    UsageError,
     first_line,
     is_out_of_memory,
 )
@@ -51,8 +50,7 @@ from harness.run.lock import locked
 from harness.run.record import NullRunFolder, RunFolder, refuse_used_folder
 from harness.run.tiny_model import Progress
 from harness.tasks.math.data import data_lines, read_data
-from harness.tasks.own_files import own_code_hashes, own_files
-from harness.tasks.rewards import rewards_of
+from harness.tasks.own_files import own_code_hashes
 
 OnStep = Callable[[Metrics], None]
 StopRequested = Callable[[], str | None]
@@ -111,16 +109,6 @@ def train(
             folder = RunFolder.create(path, config, surroundings, initial) if ranks.is_first else NullRunFolder(path)
             carry_on(config, begin(config, policy, reference, ranks, task), folder, on_step, stop_requested)
     return folder
-
-
-def check_task(config: Config) -> None:
-    """Raise UsageError, before anything starts, if the model cannot do the task or the user's files cannot be used."""
-    if config.model.model == "tiny" and not config.task.is_chain_sum:
-        raise UsageError(
-            f"--task {config.task.task} needs --model, got 'tiny', which can only do chain sums: name a model"
-        )
-    rewards_of(config.task.reward)
-    own_files(config)
 
 
 def ranks_of(config: Config) -> Ranks:

@@ -11,12 +11,14 @@ from harness.backends.backend import Backend
 from harness.backends.ranks import ALONE, Ranks
 from harness.backends.torch_backend import torch_backend
 from harness.config.schema import Config
+from harness.errors import UsageError
 from harness.model.checkpointing import enable_checkpointing
 from harness.model.policy import Policy
 from harness.rollouts.engine import Actors, Engine, SamplerContext, TorchEngine, own_engine
 from harness.tasks.chain_sum import CHAIN_SUMS
 from harness.tasks.drawn import drawn_task
 from harness.tasks.math.data import MathData, read_data
+from harness.tasks.own_files import own_files
 from harness.tasks.rewards import Rewards, rewards_of
 from harness.tasks.task import Task
 from losses import LOSSES, Loss
@@ -58,6 +60,16 @@ def begin(
     updater = make_updater(config, policy, ranks)
     rewards = rewards_of(config.task.reward)
     return Training(policy, task, reference, updater, Actors(engine, ranks), ledger, Stopwatch(), rewards)
+
+
+def check_task(config: Config) -> None:
+    """Raise UsageError, before anything starts, if the model cannot do the task or the user's files cannot be used."""
+    if config.model.model == "tiny" and not config.task.is_chain_sum:
+        raise UsageError(
+            f"--task {config.task.task} needs --model, got 'tiny', which can only do chain sums: name a model"
+        )
+    rewards_of(config.task.reward)
+    own_files(config)
 
 
 def make_task(config: Config, policy: Policy, data: MathData | None = None) -> Task:

@@ -48,13 +48,14 @@ def test_a_step_without_signal_names_the_settings_to_look_at(random_policy: Poli
     for groups, settings in (
         ([cut], ["--max_response_tokens 24", "--prompt_template"]),
         ([wrong], ["--prompt_template", "--max_response_tokens", "rollouts/"]),
-        ([right], ["--train_data", "--temperature"]),
+        ([right], ["--task", "--temperature"]),
         ([right, wrong], ["--group_size"]),
     ):
         assert not can_learn_from(groups, small_config())
         assert [name for name in settings if name not in reason(*groups)] == []
     assert "--answer_format" not in reason(wrong)
     assert "--answer_format" in reason(wrong, task="math")  # only questions have one
+    assert "--train_data" in reason(right, task="math")
 
 
 def test_a_first_step_without_a_right_answer_is_told_although_rewards_differ(random_policy: Policy) -> None:

@@ -45,5 +45,5 @@ def test_evaluate_wants_what_it_names(
 
 def test_every_preset_is_on_the_page() -> None:
     names = {str(path.relative_to(PRESETS).with_suffix("")) for path in PRESETS.glob("*/*.toml")}
-    named = set(re.findall(r"`((?:recipe|one-gpu|one-node)/[\w.-]+)`", PAGE))
+    named = set(re.findall(r"`((?:cpu|recipe|one-gpu|one-node)/[\w.-]+)`", PAGE))
     assert named == {name for name in names if not name.startswith("controlled/")}

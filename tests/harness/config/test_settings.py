@@ -24,10 +24,11 @@ advantage_std_eps=0.0001 fipo_decay_rate=16.0 fipo_clip_range=0.3 fipo_clip_high
 fipo_safety_threshold=10.0 fipo_filter_in_log_space=true fipo_weight_bound=9.0 fipo_placebo=sign_mean lr=0.001
 warmup_steps=0 weight_decay=0.0 grad_clip=0.5 minibatches=4 epochs=2 micro_batch_size=2 noise_tolerance=0.5
 allow_inert=true eval_every=5 eval_prompts=64 eval_split=tune eval_samples=2 final_evaluations=1
-final_eval_samples=16 eval_temperature=0.5 eval_top_p=0.7
+final_eval_samples=16 eval_temperature=0.5 eval_top_p=0.7 reward=mine.py:correct=1,short=0.5
 """
-OTHER: dict[str, str] = dict(word.split("=") for word in OTHER_WORDS.split())
-INSTEAD = {"micro_batch_tokens": "4096"}  # of micro_batch_size: both at once are refused
+OTHER: dict[str, str] = dict(word.split("=", 1) for word in OTHER_WORDS.split())
+INSTEAD = {"micro_batch_tokens": "4096", "task_settings": '{"largest":20}'}  # of WITHOUT: both at once are refused
+WITHOUT = {"micro_batch_size": None, "train_data": None, "eval_data": None, "task": "mine.py:Mine"}
 
 
 def spelled(value: object) -> str:
@@ -37,7 +38,7 @@ def spelled(value: object) -> str:
 def test_every_setting_is_recorded_as_it_was_requested() -> None:
     assert OTHER.keys() | INSTEAD.keys() == section_of().keys()
     defaults = flatten(tree_of(Config()))
-    for requested in (OTHER | dict.fromkeys(INSTEAD), OTHER | INSTEAD | {"micro_batch_size": None}):
+    for requested in (OTHER | dict.fromkeys(INSTEAD), OTHER | INSTEAD | WITHOUT):
         recorded = flatten(tree_of(resolve(requested)))
         assert {name: spelled(value) for name, value in recorded.items()} == {
             name: spelled(value) for name, value in requested.items()
@@ -105,7 +106,7 @@ def test_hash_is_that_of_every_setting_but_the_output_folder() -> None:
 def test_a_recorded_config_reads_back_as_itself(tmp_path: Path) -> None:
     from harness.run.record import RunFolder
 
-    config = resolve(OTHER)
+    config = resolve(OTHER | {"reward": None})
     folder = RunFolder.create(tmp_path / "run", config, {}, None)
     assert resolve({}, config_file=str(folder.path / "config.json")) == config
 
