@@ -64,7 +64,7 @@ demo: $(READY)
 	@$(PY) -m sweeps compare --losses grpo,dapo,fipo --controls blame,random_reward:3 --seeds 5 --preset demo \
 	  --study $(STUDY) $(TRACKING); $(REPORT)
 
-# A pretrained model of 135 million parameters, two losses and random reward over three seeds: about 40 minutes on two quiet
+# A pretrained model of 135 million parameters, two losses and random reward over three seeds: about 50 minutes on two
 # cores. The same command again goes on.
 real: STUDY = runs/real
 real: $(READY)
