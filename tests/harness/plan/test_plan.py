@@ -41,7 +41,8 @@ def test_parameters_are_as_many_as_transformers_counts(name: str) -> None:
     values |= {"num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads}
     values |= {"intermediate_size": shape.intermediate, "tie_word_embeddings": shape.is_tied}
     with torch.device("meta"):
-        model = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**values))
+        config = transformers.AutoConfig.for_model(KNOWN.get(name, {}).get("model_type", "qwen2"), **values)
+        model = transformers.AutoModelForCausalLM.from_config(config)
     assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
 
 
