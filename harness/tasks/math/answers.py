@@ -118,7 +118,9 @@ def unpaired_removed(line: str) -> str:
     return line
 
 
-MARKS = {name: re.compile(mark.replace("<END>", END)) for name, mark in TABLES["marks"].items()}
+MARKS: dict[str, re.Pattern[str]] = {
+    name: re.compile(mark.replace("<END>", END)) for name, mark in TABLES["marks"].items()
+}
 NUMBER_WITH_COMMAS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?=(?:\.\d+)?(?:\\%|\\times *1[^,]*)?$)")
 NAMED = re.compile(
     rf"(?P<name>(?!{PROSE}?not?\b)\\?{PROSE}?[a-zA-Z]+(?:_(?:\w|\{{\w+\}}))?(?:\([a-zA-Z]\))?)\s*=(?P<value>[^=]*)"
