@@ -6,8 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from harness.cli.flags import default_folder, given_flags
-from harness.cli.parser import Subparsers, add_command, add_setting_flags
+from harness.cli.parser import Subparsers, add_command, add_setting_flags, default_folder, given_flags
 from harness.cli.ranks import by_ranks
 from harness.cli.train import step_printer
 from harness.config.differences import settings_that_differ
@@ -40,11 +39,7 @@ def add(subparsers: Subparsers) -> None:
 
 
 def output_folder(options: argparse.Namespace, done: str) -> Path:
-    return (
-        Path(options.output_dir)
-        if options.output_dir
-        else default_folder(f"{done}-{Path(options.run).absolute().name}")
-    )
+    return Path(options.output_dir or default_folder(f"{done}-{Path(options.run).absolute().name}"))
 
 
 def run_reproduce(options: argparse.Namespace) -> None:

@@ -5,8 +5,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-from harness.cli.flags import add_with_settings, given_flags
-from harness.cli.parser import Subparsers
+from harness.cli.parser import Subparsers, add_with_settings, given_flags
 from harness.config.resolve import build, flatten, layered, preset_settings, tree_of
 from harness.config.scale import BackendSettings
 from harness.config.schema import Config

@@ -1,4 +1,4 @@
-"""Building blocks of all commands: a flag per setting, one line per error, and the exit codes."""
+"""Building blocks of all commands: a flag per setting and the config that they give, one line per error, exit codes."""
 
 import argparse
 import difflib
@@ -8,12 +8,15 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
+from harness.backends.rendezvous import STORE
 from harness.config.base import spelled
-from harness.config.schema import section_of, sections
+from harness.config.resolve import resolve, settings_in
+from harness.config.schema import Config, is_anothers, section_of, sections
 from harness.console import output
 from harness.errors import DiskFull, HarnessError, OutOfMemory, Stopped, UsageError, is_out_of_memory, note_reason
 from harness.files import is_disk_full
@@ -62,6 +65,47 @@ def kind(annotation: Any) -> str:
     if get_origin(annotation) is Annotated:
         return kind(parts[0])
     return {bool: "true|false", str: "text", int: "int", float: "float"}[annotation]
+
+
+def add_with_settings(subparsers: Subparsers, name: str, purpose: str, start: Start) -> OneLineParser:
+    """Add a command that takes every setting: from a preset, from a file, or from its own flag."""
+    parser = add_command(subparsers, name, purpose, start)
+    parser.usage = "%(prog)s [--setting value ...]"
+    parser.add_argument("--preset", metavar="NAME", help="settings shipped in harness/presets, or a TOML file")
+    parser.add_argument("--config", metavar="FILE", help="settings from TOML, or from a run's config.json")
+    add_setting_flags(parser)
+    return parser
+
+
+def resolved(options: argparse.Namespace) -> Config:
+    """The validated config. Prints a note for each flag that has no effect. Raises UsageError for invalid settings."""
+    flags = given_flags(options)
+    config = resolve(flags, options.preset, options.config)
+    warn_unused_flags(flags, config)
+    return config
+
+
+def default_folder(name: str) -> Path:
+    return Path(f"runs/{datetime.now():%Y%m%d-%H%M%S}-{name}")
+
+
+def given_flags(options: argparse.Namespace) -> dict[str, str | None]:
+    return settings_in(vars(options))
+
+
+def warn_unused_flags(flags: dict[str, str | None], config: Config) -> None:
+    """Print a note for each flag that has less effect than the user may expect."""
+    if STORE in os.environ:  # this is a rank, and its launcher has printed the notes
+        return
+    loss = config.loss
+    if loss.loss_type == "fipo" and loss.delta is None:
+        print(
+            "note: --delta none means neither dual clip nor Future-KL filter, which the FIPO paper found unstable; "
+            "its recipes have --delta 10"
+        )
+    for flag in flags:
+        if is_anothers(flag, loss.loss_type):
+            print(f"note: --{flag} has no effect with --loss_type {loss.loss_type}")
 
 
 def check_checkout(*packages: str) -> None:

@@ -2,8 +2,7 @@
 
 import argparse
 
-from harness.cli.flags import add_with_settings, given_flags, resolved
-from harness.cli.parser import Subparsers
+from harness.cli.parser import Subparsers, add_with_settings, given_flags, resolved
 from harness.config.differences import differences_text
 from harness.config.explain import loss_text
 from harness.config.resolve import resolve

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.algorithm.metrics import PHASES, Metrics
-from harness.cli.flags import add_with_settings, default_folder, resolved
-from harness.cli.parser import Subparsers, add_command
+from harness.cli.parser import Subparsers, add_command, add_with_settings, default_folder, resolved
 from harness.cli.ranks import by_ranks
 from harness.config.resolve import resolve
 from harness.config.schedule import is_due, samples_at
@@ -33,8 +32,7 @@ def add(subparsers: Subparsers) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     config = resolved(options)
-    given = config.run.output_dir
-    path = Path(given) if given else default_folder(f"{config.loss.loss_type}-seed{config.run.seed}")
+    path = Path(config.run.output_dir or default_folder(f"{config.loss.loss_type}-seed{config.run.seed}"))
     arguments = [*options.arguments, "--output_dir", str(path)]
     if options.dry_run:
         nproc = config.backend.nproc

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from harness.config.resolve import config_sha256, flatten, tree_of
 from harness.console import say
-from harness.errors import UsageError
+from harness.errors import UsageError, first_line
 from harness.evaluation.scores import problem_result, scores
 from harness.files import json_object, make_synced, write_json, write_table
 from harness.rollouts.engine import SamplerContext
@@ -125,8 +125,7 @@ def read_part(path: Path) -> list[Answer]:
     try:
         return [Answer(**row) for row in pq.read_table(path).to_pylist()]
     except (OSError, ValueError, TypeError, pa.ArrowException) as error:
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"{path}: expected answers, got: {cause}: delete it to draw them again") from None
+        raise UsageError(f"{path}: expected answers, got: {first_line(error)}: delete it to draw them again") from None
 
 
 def results_of(answers: Sequence[Answer], suites: dict[str, list[str]]) -> dict[str, Any]:

@@ -80,7 +80,8 @@ def collect(context: SamplerContext, step: int) -> Rollouts:
         problems = context.task.draw_problems(split, asked, generator, seen)
         if not problems:
             break
-        rounds.append(answer_all(context, (step, len(rounds)), problems))
+        ranks = context.actors.ranks
+        rounds.append(ranks.merged(answer_share(context, (step, len(rounds)), ranks.share(problems)), list[Group]))
         kept += [group for group in rounds[-1] if informative(group) or not rollout.dynamic_sampling]
     missing = max(0, wanted - len(kept))
     if missing and rollout.unfilled == "stop":
@@ -89,12 +90,6 @@ def collect(context: SamplerContext, step: int) -> Rollouts:
             f"{len(rounds)} rounds: raise --max_sampling_rounds, or train on smaller batches with --unfilled train"
         )
     return Rollouts(rounds, kept[:wanted], missing)
-
-
-def answer_all(context: SamplerContext, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
-    """A group of scored responses per problem, from all ranks; `place` is (step, sampling round). Collective."""
-    ranks = context.actors.ranks
-    return ranks.merged(answer_share(context, place, ranks.share(problems)), list[Group])
 
 
 def answer_share(context: SamplerContext, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:

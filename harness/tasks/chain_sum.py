@@ -9,12 +9,15 @@ once makes a response short but often wrong.
 """
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from harness.errors import HarnessError
 from harness.randomness import stream
@@ -29,7 +32,7 @@ STEP = re.compile(r"#.*|\??[^=#?]*=.?|.[^=#?]*", re.DOTALL)
 class Style:
     """How demonstrations merge terms: relative probabilities of the step sizes 1, 2, ...; empty for a direct answer."""
 
-    sizes: tuple[float, ...] = ()
+    sizes: tuple[int, ...] = ()
     checked: float = 0.0  # share of demonstrations that go through the terms a second time, one by one
 
     def draw_size(self, generator: np.random.Generator) -> int:
@@ -130,7 +133,7 @@ class ChainSum:
         if generator.random() < style.checked:
             if generator.random() < 0.4:
                 passes = self.with_slip(passes, generator)
-            passes += "?" + self.one_pass(terms, Style((1.0,)), generator)
+            passes += "?" + self.one_pass(terms, Style((1,)), generator)
         return f"{passes}#{problem.answer}"
 
     def one_pass(self, terms: list[tuple[str, int]], style: Style, generator: np.random.Generator) -> str:
@@ -162,47 +165,7 @@ def terms_of(text: str) -> list[tuple[str, int]]:
     return [(pair[0], int(pair[1])) for pair in re.findall(r"[a-z]\d", run[0] if run else "")]
 
 
-DIRECT = Style()
-CAREFUL, MIDDLE, HASTY = Style((8, 2, 0, 0, 0)), Style((3, 4, 3, 0, 0)), Style((0, 1, 2, 2, 1))
-COARSE, MEDIUM, FINE = (0, 0, 1, 1, 1), (0, 1, 1), (1,)
-
-GRADED = ChainSum(
-    name="graded_chain_sum",
-    modulus=5,
-    terms=(6, 12),
-    stages=(
-        Stage((1, 5), ((0.1, DIRECT), (0.5, CAREFUL), (0.4, MIDDLE)), steps=200, lr=2e-3),
-        Stage(
-            (6, 12),
-            ((0.1, DIRECT), (0.35, CAREFUL), (0.35, MIDDLE), (0.2, HASTY)),
-            steps=1500,
-            lr=2e-3,
-            until_accuracy=0.38,
-        ),
-        Stage((6, 12), ((0.2, DIRECT), (0.05, CAREFUL), (0.15, MIDDLE), (0.6, HASTY)), steps=100, lr=5e-4),
-    ),
-)
-
-KEYED = ChainSum(
-    name="keyed_chain_sum",
-    modulus=10,
-    terms=(6, 8),
-    stages=(
-        Stage((1, 4), ((0.1, DIRECT), (0.4, Style(MEDIUM)), (0.5, Style(FINE))), steps=300, lr=2e-3),
-        Stage(
-            (5, 8),
-            ((0.2, DIRECT), (0.3, Style(COARSE, 0.2)), (0.3, Style(MEDIUM, 0.2)), (0.2, Style(FINE, 0.2))),
-            steps=2500,
-            lr=2e-3,
-            until_accuracy=0.35,
-        ),
-        Stage(
-            (6, 8),
-            ((0.42, DIRECT), (0.35, Style(COARSE, 0.05)), (0.2, Style(MEDIUM, 0.05)), (0.03, Style(FINE, 0.05))),
-            steps=100,
-            lr=5e-4,
-        ),
-    ),
-)
-
+CAREFUL = Style((8, 2, 0, 0, 0))
+SHIPPED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))["tasks"]
+GRADED, KEYED = TypeAdapter(list[ChainSum]).validate_python(SHIPPED)
 CHAIN_SUMS = {task.name: task for task in (GRADED, KEYED)}

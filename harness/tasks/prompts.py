@@ -24,7 +24,12 @@ def prompts_of(
     Raises UsageError unless the chat template renders a distinct prompt for each question that leaves room to answer.
     """
     texts = [rendered(one, settings, policy.tokenizer) for one in messages]
-    check_repeatable(messages, texts, settings, policy)
+    again = [rendered(one, settings, policy.tokenizer) for one in messages[:RENDERED_TWICE]]
+    if again != texts[:RENDERED_TWICE]:
+        raise UsageError(
+            f"--prompt_template {settings.prompt_template}: expected the same prompt each time, got others: the chat "
+            "template makes a random choice; use --prompt_template plain, or another model"
+        )
     check_open(messages, texts, settings, policy)
     problems = {
         question.identity: Problem(text, question.answer)
@@ -37,18 +42,6 @@ def prompts_of(
             "same for several: the chat template leaves out the question or the system message that distinguishes them"
         )
     return problems, len(questions) - len(problems)
-
-
-def check_repeatable(
-    messages: Sequence[Messages], texts: Sequence[str], settings: DataSettings, policy: Policy
-) -> None:
-    """Raise UsageError if a prompt changes when it is rendered a second time."""
-    for one, text in zip(messages[:RENDERED_TWICE], texts, strict=False):
-        if rendered(one, settings, policy.tokenizer) != text:
-            raise UsageError(
-                f"--prompt_template {settings.prompt_template}: expected the same prompt each time, got others: the "
-                "chat template makes a random choice; use --prompt_template plain, or another model"
-            )
 
 
 def check_open(messages: Sequence[Messages], texts: Sequence[str], settings: DataSettings, policy: Policy) -> None:

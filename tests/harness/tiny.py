@@ -12,9 +12,9 @@ from harness.model.policy import Policy, write_policy
 from harness.rollouts.engine import Actors, SamplerContext, TorchEngine
 from harness.run.folder import save_folder
 from harness.run.tiny_model import cache_key, warm_started
-from harness.tasks.chain_sum import DIRECT, GRADED, Stage
+from harness.tasks.chain_sum import GRADED, Stage, Style
 
-DIRECT_ANSWERS = dataclasses.replace(GRADED, stages=(Stage((6, 12), ((1.0, DIRECT),), steps=40, lr=5e-3),))
+DIRECT_ANSWERS = dataclasses.replace(GRADED, stages=(Stage((6, 12), ((1.0, Style()),), steps=40, lr=5e-3),))
 
 
 # what the runs of `runs_by_loss` share; hot enough for responses of several lengths

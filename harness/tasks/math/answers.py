@@ -1,24 +1,17 @@
 r"""Extracts the answer from a response and compares its form with the gold answer's. Strict: leniency gets exploited.
 
-boxed        the content of the only \boxed{...} after the reasoning. `\boxed 5` without braces, or a box that never
-             closes, leaves the response without an answer; \fbox does not count. A box inside a box counts only if it
-             fills it. The same answer given twice is one answer; two different answers are none.
-answer_line  the rest of the line after the last "Answer:", within the last 300 characters: DAPO's format, parsed as its
-             authors do. A display \[...\] may follow on the next lines. A box around the whole answer is removed.
-
-In both formats special tokens of chats count as line breaks, and markup around the whole answer (`**5**`, backticks,
-dollars, quotes) is removed.
-
 math-verify is too lenient for a reward: it reads "5 6" as 11 and "5 \approx 6" as 5, and drops a \text{...} at the end.
 So an answer may contain a mark (a list, a relation, words, ...) only if the gold answer contains it as well. The two
 may differ in notation (notation.py), a name ("x = 5" for 5), a unit on one of them (units.py) and thousands separators.
-Words are compared as words (words.py). docs/math-answers.md lists these decisions.
+Words are compared as words (words.py). docs/math-answers.md lists these decisions; answers.toml has the tables.
 """
 
 import re
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
-from harness.tasks.math.notation import notation
+from harness.tasks.math.notation import END, notation
 from harness.tasks.math.units import ANGLE, elements, without_units
 from harness.tasks.math.words import PROSE, WORD_SYMBOL, spoken, unspaced, worded
 
@@ -40,23 +33,9 @@ SPECIAL = re.compile(
 )
 FINAL_STOP = re.compile(r"(?<![.\\])[.\u3002]$")
 SPACES = re.compile(r"[^\S\u2008\u2009\u202f]+")  # except thin spaces, which separate thousands
-# Markup around a whole text; the content must not close it earlier.
-ENCLOSED = [
-    re.compile(rf"{left}\s*((?:(?!{right}).)+?)\s*{right}", re.DOTALL)
-    for left, right in (
-        (r"\*{2,3}", r"\*{2,3}"),
-        (r"\*", r"\*"),
-        ("__", "__"),
-        ("_", "_"),
-        ("`+", "`+"),
-        (r"\$\$", r"(?<!\\)\$\$"),
-        (r"\$", r"(?<!\\)\$"),
-        (r"\\\(", r"\\\)"),
-        (r"\\\[", r"\\\]"),
-        ('"', '"'),
-        ("“", "”"),
-    )
-]
+TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+# The content of markup must not close it earlier.
+ENCLOSED = [re.compile(rf"{left}\s*((?:(?!{right}).)+?)\s*{right}", re.DOTALL) for left, right in TABLES["enclosed"]]
 EMPHASIS = ("**", "__", "*", "_", "`")
 
 
@@ -65,7 +44,10 @@ class NoAnswer(Exception):
 
 
 def extract(response: str) -> str:
-    """The boxed answer, found in linear time. Raises NoAnswer if there is none, or several."""
+    """The content of the only box after the reasoning, found in linear time. Raises NoAnswer if there is none.
+
+    The same answer given twice is one answer; a box inside a box counts only if it fills it.
+    """
     conclusion = response.rpartition("</think>")[2]
     answer = ""
     for box in () if "<think>" in conclusion else boxes(conclusion):
@@ -81,7 +63,7 @@ def extract(response: str) -> str:
 
 
 def extract_line(response: str) -> str:
-    """The answer after the last "Answer:". Raises NoAnswer if there is none."""
+    """The answer after the last "Answer:" in the last 300 characters (DAPO's). Raises NoAnswer if there is none."""
     lines = ANSWER_LINE.findall(response[-LAST_CHARACTERS:])
     line = tidy(unpaired_removed(lines[-1].strip())) if lines else ""
     answer = tidy(unnested(inner[1]) if (inner := NESTED.fullmatch(line)) else line)
@@ -136,22 +118,9 @@ def unpaired_removed(line: str) -> str:
     return line
 
 
-# Each mark may occur in an answer only if it occurs in the gold answer.
-MARKS = {
-    "several values": r"[,;]|\\(?:pm|mp|cup|cap|vee|lor|wedge|land)(?![a-zA-Z])",
-    "a relation": r"[=<>:]|\\(?:le|ge|ne|in|notin|approx|sim|simeq|cong|equiv|propto|to|rightarrow|Rightarrow|implies"
-    r"|iff|mid|colon)(?![a-zA-Z])",
-    "an ellipsis": r"\\[lcdv]?dots|\.\.|…",
-    "another unit": r"\\text\{unit [^}]*\}$",
-    "a base": r"[^a-zA-Z ] *_",
-    "words": r"\\(?:text|operatorname)",
-    "two numbers side by side": r"[\d.}] +[\d.]|(?<![_a-zA-Z\d])\d+ *[({] *(?:[\d.]+(?:/\d+)?"
-    r"|\\frac *\{\d+\} *\{\d+\}) *[)}]",  # 5(7) and 5{7} too: the parser reads a mixed number
-    "a prime": r"'|\\prime(?![a-zA-Z])",  # the parser would drop it
-    # An operation that was not carried out, as when the answer repeats the question.
-    "an operation": r"\\(?:sum|prod|i*o?int|lim|limsup|liminf|p?mod|bmod|gcd|lcm|det|max|min)(?![a-zA-Z])",
+MARKS: dict[str, re.Pattern[str]] = {
+    name: re.compile(mark.replace("<END>", END)) for name, mark in TABLES["marks"].items()
 }
-
 NUMBER_WITH_COMMAS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?=(?:\.\d+)?(?:\\%|\\times *1[^,]*)?$)")
 NAMED = re.compile(
     rf"(?P<name>(?!{PROSE}?not?\b)\\?{PROSE}?[a-zA-Z]+(?:_(?:\w|\{{\w+\}}))?(?:\([a-zA-Z]\))?)\s*=(?P<value>[^=]*)"
@@ -210,6 +179,6 @@ def same_text(gold: str, answer: str) -> bool:
 def excess(gold: str, answer: str) -> str | None:
     """A mark that the answer has and the gold answer lacks, or None. Both must come from `same_terms`."""
     for name, mark in MARKS.items():
-        if re.search(mark, answer) and (name == "another unit" or not re.search(mark, gold)):
+        if mark.search(answer) and (name == "another unit" or not mark.search(gold)):
             return name
     return "other words" if WORD_SYMBOL.search(gold + answer) else None

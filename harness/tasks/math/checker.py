@@ -67,16 +67,14 @@ class MathChecker:
         """The grade of each (gold answer, response) pair, in order, by the strict and by the lenient reading."""
         read = [(tidy(gold), *read_answer(response, self.answer_format)) for gold, response in pairs]
         self.learn((gold, one) for gold, *answers, _ in read for one in answers if one is not None)
-        return [
-            Grade("wrong", None, why, self.is_right(gold, lenient))
-            if answer is None
-            else graded(self.known[gold, answer], answer)
-            for gold, answer, lenient, why in read
-        ]
+        return [self.grade(*one) for one in read]
 
-    def is_right(self, gold: str, answer: str | None) -> bool:
-        """Whether an answer that `learn` has seen is right."""
-        return answer is not None and self.known[gold, answer][0] == "right"
+    def grade(self, gold: str, answer: str | None, lenient: str | None, why: str | None) -> Grade:
+        """The grade of a response as `read_answer` reads it; `learn` must have seen its answer."""
+        if answer is None:
+            return Grade("wrong", None, why, lenient is not None and self.known[gold, lenient][0] == "right")
+        outcome, because = self.known[gold, answer]
+        return Grade(outcome, answer, because)
 
     def learn(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Add the verdict on each (gold, answer) pair to the cache `known`."""
@@ -118,10 +116,6 @@ def by_text(gold: str, answer: str) -> Verdict | None:
     if (mark := excess(gold, answer)) is not None:
         return "wrong", mark
     return ("unchecked", "too large") if TOO_LARGE.search(answer) else None
-
-
-def graded(verdict: Verdict, answer: str) -> Grade:
-    return Grade(verdict[0], answer, verdict[1])
 
 
 Known = Sequence[tuple[str, str, Outcome]]  # gold answer, response, outcome

@@ -57,18 +57,19 @@ def agreed(suites: Mapping[str, Questions]) -> dict[str, Questions]:
     if not suites:
         raise UsageError("--eval_data: expected the names of benchmarks, got none: name aime24,aime25, or files")
     first: dict[str, tuple[str, str]] = {}  # the first benchmark with the question, and its answer
-    shared = [
-        (first.setdefault(question.identity, (name, question.answer)), (name, question.answer))
-        for name, questions in suites.items()
-        for question in questions.distinct
-    ]
-    differ = conflicting_pairs((answer, other) for (_, answer), (_, other) in shared if answer != other)
-    for (where, answer), (name, other) in shared:
-        if (answer, other) in differ:
-            raise UsageError(
-                f"--eval_data: expected one answer to a question, got {answer!r} in {where} and {other!r} in {name}: "
-                "leave one of them out"
-            )
+    pairs: dict[tuple[str, str], tuple[str, str]] = {}  # two answers to a question: the benchmarks that have them
+    for name, questions in suites.items():
+        for question in questions.distinct:
+            where, answer = first.setdefault(question.identity, (name, question.answer))
+            if answer != question.answer:
+                pairs.setdefault((answer, question.answer), (where, name))
+    if differ := conflicting_pairs(pairs):
+        answer, other = next(pair for pair in pairs if pair in differ)
+        where, name = pairs[answer, other]
+        raise UsageError(
+            f"--eval_data: expected one answer to a question, got {answer!r} in {where} and {other!r} in {name}: "
+            "leave one of them out"
+        )
     return {
         name: replace(
             questions, distinct=tuple(replace(one, answer=first[one.identity][1]) for one in questions.distinct)

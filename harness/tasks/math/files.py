@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.errors import UsageError
+from harness.errors import UsageError, first_line
 from harness.files import sha256_of
 
-SHIPPED = Path(__file__).with_name("datasets.toml")
+# repository, file and commit of each data set that can be named by a short name
+SHIPPED: dict[str, dict[str, str]] = tomllib.loads(
+    Path(__file__).with_name("datasets.toml").read_text(encoding="utf-8")
+)
+FAULTS = Path(__file__).with_name("hub_faults.toml")
 HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<file>[^@:]+)(?:@(?P<revision>\S+))?")
 BATCH_ROWS = 8192
 
@@ -39,25 +42,17 @@ class DataFile:
         return sha256_of(self.path)
 
 
-@cache
-def shipped() -> dict[str, dict[str, str]]:
-    """Repository, file and commit of each data set that can be named by a short name."""
-    table: dict[str, dict[str, str]] = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
-    return table
-
-
 def data_file(given: str, flag: str) -> DataFile:
     """The file that a flag's value names, downloaded if necessary. Raises UsageError if it cannot be found."""
     name, _, revision = given.partition("@")
-    if name in shipped():
-        known = shipped()[name]
+    if known := SHIPPED.get(name):
         return hub_file(name, known["repo"], known["file"], revision or known["revision"], flag)
     if (path := Path(given).expanduser()).is_file():
         return DataFile(path.stem, path, given, None)
     if hub := HUB.fullmatch(given):
         return hub_file(Path(hub["file"]).stem, hub["repo"], hub["file"], hub["revision"] or "main", flag)
     raise UsageError(
-        f"--{flag}: expected one of {', '.join(shipped())}, a hub file as OWNER/NAME:FILE@COMMIT, or a .parquet, "
+        f"--{flag}: expected one of {', '.join(SHIPPED)}, a hub file as OWNER/NAME:FILE@COMMIT, or a .parquet, "
         f".jsonl or .json file, got {given!r}, which is none of these: check the name or path"
     )
 
@@ -68,35 +63,14 @@ def hub_file(name: str, repo: str, file: str, revision: str, flag: str) -> DataF
     from huggingface_hub import errors
 
     huggingface_hub.utils.logging.set_verbosity_error()
-    where = f"{repo}:{file}@{revision}"
     try:
         path = Path(huggingface_hub.hf_hub_download(repo, file, repo_type="dataset", revision=revision))
-    except errors.GatedRepoError:
-        fault = f"expected access to {where}, which is gated: accept its terms on its page, then run hf auth login"
-    except errors.RevisionNotFoundError:
-        fault = f"expected a commit of {repo}, got {revision!r}: name one that its page lists, or leave out @COMMIT"
-    except errors.LocalEntryNotFoundError:  # no network; a subclass of EntryNotFoundError
-        fault = offline(where, "")
-    except errors.EntryNotFoundError:
-        fault = f"expected a file of {repo} at {revision}, got {file!r}: see its page for the files it has"
-    except errors.RepositoryNotFoundError:
-        fault = f"expected a hub data set, got {repo!r}: check the name, or run hf auth login if it is private"
-    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
-        fault = offline(where, error)
-    except errors.HFValidationError as error:
-        fault = f"expected OWNER/NAME:FILE@COMMIT, got {where!r}: {str(error).splitlines()[0]}"
-    else:
-        return DataFile(name, path, f"{repo}:{file}", path.parts[-1 - len(Path(file).parts)])
-    raise UsageError(f"--{flag}: {fault}")
-
-
-def offline(where: str, cause: object) -> str:
-    first = str(cause).strip().partition("\n")[0][:120]
-    said = f" ({first})" if first else ""
-    return (
-        f"expected {where} from the hub, which cannot be reached, and it is not in the cache: connect, or give the "
-        f"path of a copy{said}"
-    )
+    except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.HFValidationError, OSError) as error:
+        faults = tomllib.loads(FAULTS.read_text(encoding="utf-8"))
+        fault = next(faults[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in faults)
+        names = {"repo": repo, "file": file, "revision": revision, "where": f"{repo}:{file}@{revision}"}
+        raise UsageError(f"--{flag}: {fault.format(**names, cause=first_line(error))}") from None
+    return DataFile(name, path, f"{repo}:{file}", path.parts[-1 - len(Path(file).parts)])
 
 
 def rows_of(file: DataFile, flag: str) -> Iterator[Row]:
@@ -112,10 +86,9 @@ def rows_of(file: DataFile, flag: str) -> Iterator[Row]:
             yield row
             count += 1
     except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise UsageError(
-            f"--{flag}: {file.source}: expected rows of problems, got a damaged file at row {count + 1} ({cause}): "
-            "download or write it again"
+            f"--{flag}: {file.source}: expected rows of problems, got a damaged file at row {count + 1} "
+            f"({first_line(error):.160}): download or write it again"
         ) from None
     if count == 0:
         raise UsageError(f"--{flag}: {file.source}: expected problems, got a file without rows: download it again")

@@ -3,32 +3,22 @@ r"""Normalizes notation to plain TeX, so that two answers can be compared as tex
 
 Unicode becomes TeX (√2, x², ½, π, full-width digits), style commands are dropped (\boldsymbol, \left, \dfrac,
 dollars), and numbers in scientific or repeating notation become exact: 1e-05 is 1\times10^{-5}, 0.\overline{3} is
-\frac{3}{9}. Words stay; words.py reads them.
+\frac{3}{9}. Words stay; words.py reads them. notation.toml has the tables.
 """
 
 import re
+import tomllib
 import unicodedata
+from pathlib import Path
 
 RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789+-=()ni", strict=True))
 LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙₓ", "0123456789+-=()nx", strict=True))
 VULGAR_FRACTION = re.compile("[¼-¾⅐-⅞]")
 GREEK = re.compile("[Α-ΡΣ-Ωα-ω]")
 
+TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 CHARACTERS = str.maketrans(
-    dict.fromkeys("−–—‐‑‒", "-")
-    | dict.fromkeys("\u00ad\u200b\u200c\u200d\u2060\u2061\u2062\ufeff\ue000", "")
-    | dict.fromkeys("\u2008\u2009\u202f", r"\,")
-    | dict.fromkeys("°º˚", r"^\circ ")
-    | dict.fromkeys("·⋅∙", r"\cdot ")
-    | dict.fromkeys("⁄∕", "/")
-    | dict.fromkeys("′’", "'")
-    | dict.fromkeys("≤⩽", r"\le ")
-    | dict.fromkeys("≥⩾", r"\ge ")
-    | {"∼": r"\sim ", "∝": r"\propto "}
-    | {"∗": "*", "×": r"\times ", "÷": r"\div ", "±": r"\pm ", "∓": r"\mp ", "≠": r"\ne ", "≈": r"\approx "}
-    | {"∈": r"\in ", "∉": r"\notin ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "∞": r"\infty "}
-    | {letter: rf"\mathbb{{{plain}}} " for letter, plain in zip("ℝℕℤℚℂ", "RNZQC", strict=True)}
-    | {"→": r"\to ", "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ", "∠": r"\angle ", "△": r"\triangle "}
+    {character: spelling for spelling, characters in TABLES["characters"].items() for character in characters}
 )
 
 END = "(?![a-zA-Z])"  # end of a TeX command's name
@@ -40,41 +30,9 @@ STYLED = re.compile(
     r"\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
 )
 
-# Applied once each, in this order.
 SPELLINGS = [
-    (re.compile(pattern), spelling)
-    for pattern, spelling in (
-        (r"(?<!\\)\\[()\[\]]", " "),
-        (r"^\s*~\s*(?=\S)", r"\\approx "),  # anywhere else ~ is a space
-        (rf"\\(?:left|right)\s*\.|\\(?:left|right|middle|[bB]igg?[lrm]?){END}\s*", ""),
-        (rf"\\(?:display|text|script|scriptscript)style{END}|\\(?:bf|rm|it|sf|limits){END}", " "),
-        (rf"\\[dtc]frac{END}", r"\\frac"),
-        (rf"\\text(?:bf|it|rm|sf|tt|sl|up|md|normal){END}|\\(?:mbox|emph|mathrm){END}", r"\\text"),
-        (rf"\\(?:leqslant|leqq|leq){END}", r"\\le "),
-        (rf"\\(?:geqslant|geqq|geq){END}", r"\\ge "),
-        (rf"\\neq{END}", r"\\ne "),
-        (rf"\\lt{END}", "<"),
-        (rf"\\gt{END}", ">"),
-        (rf"\\lbrace{END}\s*", r"\\{"),
-        (rf"\\rbrace{END}", r"\\}"),
-        (rf"\\varnothing{END}|\\\{{\s*\\\}}", r"\\emptyset "),
-        (rf"\^\s*\{{\s*\\(?:circ|degree)\s*\}}|\^\s*\\(?:circ|degree){END}\s*|\\degree{END}", r"^\\circ "),
-        (r"\s*\\?%", r"\\%"),
-        (rf"{ALONE}(pi|infinity){END}", r"\\\1 "),
-        (r"\\infinity ", r"\\infty "),
-        (rf"{ALONE}((?:arc)?(?:sin|cos|tan)|cot|csc|log|ln){END}(?!\s*(?:[)}}]|$))", r"\\\1"),
-        (rf"{ALONE}sqrt{END}|\\sqrt{END}(?=\s*\()", "√"),
-        (r"√\s*\(((?:[^()]|\([^()]*\))*)\)", r"\\sqrt{\1}"),
-        (rf"√\s*(\d+(?:\.\d+)?|\\[a-z]+|[a-zA-Z]{END})", r"\\sqrt{\1}"),
-        ("√", r"\\sqrt"),
-        (r"∛\s*(\w+)", r"\\sqrt[3]{\1}"),
-        (r"(\d)\u0307", r"\\dot{\1}"),
-        (r"((?:\d\u0305)+)", r"\\overline{\1}"),
-        ("\u0305", ""),
-        (r"(?<![\w.])(\d+(?:\.\d*)?|\.\d+)[eE]\+?(-?)0*(\d+)(?![\w.])", r"\1\\times10^{\2\3}"),
-        (r"(?<=\d)(?:\{,\}|,?\\[!,]){1,2}(?=\d{3}(?!\d))", ""),  # separators of thousands
-        (rf"(?<!\\)\\(?:[,;:!\s]|q?quad{END})|~", " "),
-    )
+    (re.compile(pattern.replace("<END>", END).replace("<ALONE>", ALONE)), spelling)
+    for pattern, spelling in TABLES["spellings"]
 ]
 
 # 0.(3) repeats, but 0.1(6) may be a product.

@@ -6,12 +6,10 @@ plain   `problem` or `question`, and `answer` (AIME 2025, MATH-500; in GSM8K the
 Rows without a question or an answer, and questions with contradicting answers, are counted and left out.
 """
 
-import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from decimal import Decimal
 from itertools import chain
 from typing import Any
 
@@ -19,7 +17,7 @@ from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.tasks.math.answers import tidy
 from harness.tasks.math.checker import MathChecker
-from harness.tasks.math.files import DataFile, decoded, encodable, plain_decimal, rows_of, text_of
+from harness.tasks.math.files import DataFile, decoded, encodable, rows_of, text_of
 from harness.tasks.task import Message, Question
 
 # DAPO's instructions around a problem. Its data set contains them; --answer_format answer_line adds them to others.
@@ -30,8 +28,6 @@ DAPO_BEFORE = (
 DAPO_AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
 # Qwen2.5-Math's instruction, placed after the problem because a base model's template may have its own system message.
 BOXED_AFTER = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
-
-NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 
 CHAT = "expected prompt to be chat messages {role, content} that end with the user's"
 
@@ -88,31 +84,13 @@ def no_question(row: Mapping[str, Any]) -> str:
 
 
 def conflicting_pairs(pairs: Iterable[Pair]) -> set[Pair]:
-    """The pairs whose answers differ: numbers by value, others unless the checker accepts each for the other."""
-    differ: set[Pair] = set()
-    unsure: dict[Pair, Pair] = {}
-    for pair in pairs:
-        first, other = canonical(pair[0]), canonical(pair[1])
-        if first == other:
-            continue
-        if NUMBER.fullmatch(first) and NUMBER.fullmatch(other):
-            differ.add(pair)
-        else:
-            unsure[pair] = first, other
-    if not unsure:
-        return differ
+    """The pairs whose answers differ: the checker does not accept each for the other."""
+    both = {(first, other): ((tidy(first), tidy(other)), (tidy(other), tidy(first))) for first, other in pairs}
+    if not both:
+        return set()
     with closing(MathChecker()) as checker:
-        checker.learn(unsure.values())
-        accepted = {pair: (b, a) for pair, (a, b) in unsure.items() if checker.known[a, b][0] == "right"}
-        checker.learn(accepted.values())
-        same = {pair for pair, turned in accepted.items() if checker.known[turned][0] == "right"}
-    return differ | (unsure.keys() - same)
-
-
-def canonical(answer: str) -> str:
-    """The answer as `tidy` returns it, with numbers as plain decimals."""
-    text = tidy(answer)
-    return plain_decimal(Decimal(text)) if NUMBER.fullmatch(text) else text
+        checker.learn(chain(*both.values()))
+        return {pair for pair, turned in both.items() if any(checker.known[one][0] != "right" for one in turned)}
 
 
 def question_of(row: Mapping[str, Any]) -> Question:

@@ -94,16 +94,14 @@ def without_unit(text: str) -> tuple[str, str]:
 def split_tail(text: str) -> tuple[str, str]:
     """Split the text at its longest ending that is a unit: the value, and the unit's canonical name or ""."""
     tail = TAIL.search(text)
-    for start in starts(text, tail.start()) if tail and len(tail[0]) <= LONGEST else ():
+    for part in PART.finditer(text, tail.start()) if tail and len(tail[0]) <= LONGEST else ():
+        if not (part["word"] or part["degree"] or part["over"]):
+            continue
+        start = part.start()
         value, unit = text[:start].strip(), unit_name(text[start:], spaced=text[start - 1].isspace())
         if unit and VALUE.fullmatch(value) and not ("degree" in unit and ANGLE.search(value)):
             return value, unit
     return text, ""
-
-
-def starts(text: str, first: int) -> Iterator[int]:
-    """The positions at which a unit may begin: words, degree signs and slashes."""
-    return (part.start() for part in PART.finditer(text, first) if part["word"] or part["degree"] or part["over"])
 
 
 def unit_name(text: str, *, spaced: bool) -> str:
@@ -120,7 +118,8 @@ def unit_name(text: str, *, spaced: bool) -> str:
             modifier = MODIFIERS[word]
         elif part["degree"] or word:
             sure = bool(part["prose"]) or (sign < 0 and last != "")
-            name = "degree" if part["degree"] else scale(last, word) or unit_word(word, sure, spaced or last != "")
+            scale = SCALES.get(word if word in SCALES else word.lower()) if last == "degree" and word else None
+            name = scale or ("degree" if part["degree"] else unit_word(word, sure, spaced or last != ""))
             if not name:
                 return ""
             if name in SCALES.values():
@@ -141,11 +140,6 @@ def joined(powers: Counter[str]) -> str:
     return " ".join(name for name, power in raised if power > 0) + "".join(
         f"/{name}" for name, power in raised if power < 0
     )
-
-
-def scale(last: str, word: str) -> str:
-    """The temperature scale that the word names after "degree", else ""."""
-    return SCALES.get(word if word in SCALES else word.lower(), "") if last == "degree" else ""
 
 
 def unit_word(word: str, sure: bool, spaced: bool) -> str:

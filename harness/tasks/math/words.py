@@ -7,6 +7,8 @@ from words, and keeps math-verify from reading the symbol as a product of its le
 
 import re
 
+from harness.tasks.math.notation import TABLES
+
 PROSE = "\ue000"  # precedes each run of letters from \text{...}; a private-use character, which answers do not contain
 NAME, WORD = "1", "2"  # names, such as AB or nRT, may occur in a formula; words and phrases may not
 
@@ -16,14 +18,7 @@ LETTERS = re.compile(RUN)
 COMMAND_OR_LETTERS = re.compile(rf"\\[a-zA-Z]+|{RUN}")
 SEPARATOR = re.compile(rf"\s*,?\s*(?<![a-zA-Z\\{PROSE}]){PROSE}?(?:and|or)(?![a-zA-Z])\s*")
 
-MULTIPLIERS = {
-    "hundred": r"\times10^{2}",
-    "thousand": r"\times10^{3}",
-    "million": r"\times10^{6}",
-    "billion": r"\times10^{9}",
-    "trillion": r"\times10^{12}",
-    "dozen": r"\times12",
-}
+MULTIPLIERS: dict[str, str] = TABLES["multipliers"]
 MULTIPLIER = re.compile(rf"(?<=[\d.)}}\]])\s*{PROSE}?({'|'.join(MULTIPLIERS)})(?![a-zA-Z])", re.IGNORECASE)
 PERCENT = re.compile(rf"(?<=[\d.)}}\]])\s*{PROSE}?(?:percent|per {PROSE}?cent|pct)(?![a-zA-Z])", re.IGNORECASE)
 

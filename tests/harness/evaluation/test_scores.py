@@ -18,6 +18,7 @@ def answers(*given: str | None, right: str = "5") -> list[Answer]:
             text="",
             answer=None if one in (None, "-") else one,
             correct=one == right,
+            correct_leniently=one == right,
             outcome="right" if one == right else "wrong",
             response_tokens=10 * (j + 1),
             truncated=one == "-",

@@ -16,7 +16,7 @@ from harness.run.tiny_model import (
     tiny_model_folder,
     warm_started,
 )
-from harness.tasks.chain_sum import CHAIN_SUMS, DIRECT, GRADED, Stage
+from harness.tasks.chain_sum import CHAIN_SUMS, GRADED, Stage, Style
 from tests.waiting import LONG_S
 
 FORK = get_context("fork")
@@ -29,7 +29,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_two_builders_at_once_get_one_whole_model(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = Stage((6, 8), ((1.0, DIRECT),), steps=2, lr=1e-3)
+    stage = Stage((6, 8), ((1.0, Style()),), steps=2, lr=1e-3)
     monkeypatch.setitem(CHAIN_SUMS, "short", dataclasses.replace(GRADED, stages=(stage,)))
     builders = [FORK.Process(target=tiny_model_folder, args=("short", 0, 1)) for _ in range(2)]
     for builder in builders:

@@ -15,7 +15,7 @@ import pytest
 from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.tasks.math.data import read_data
-from harness.tasks.math.files import data_file, rows_of, shipped
+from harness.tasks.math.files import SHIPPED, data_file, rows_of
 from tests.harness.tasks.math_material import write_jsonl
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -121,8 +121,8 @@ def test_without_network_what_is_in_the_cache_is_read_and_else_one_line_says_wha
 
 
 def test_shipped_data_sets_are_pinned() -> None:
-    assert set(shipped()) == {"dapo-math-17k", "aime24", "aime25", "math500", "gsm8k", "gsm8k-train"}
-    for one in shipped().values():
+    assert set(SHIPPED) == {"dapo-math-17k", "aime24", "aime25", "math500", "gsm8k", "gsm8k-train"}
+    for one in SHIPPED.values():
         assert set(one) == {"repo", "file", "revision"}
         assert re.fullmatch(r"[0-9a-f]{40}", one["revision"])
 
