@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from harness.errors import UsageError
 from harness.run.environment import cpu_name
 
 LOAD = os.getloadavg()[0]  # of the machine, before anything was measured
@@ -114,13 +113,10 @@ def save(parts: Mapping[str, Sequence[Row]], device: str) -> Record:
 
 
 def read(path: Path) -> Record:
-    """The record in this file. Raises UsageError where there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        parts = {part: [Row(**row) for row in rows] for part, rows in content["parts"].items()}
-        return Record(path.name, content["machine"], parts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"expected a record of make bench, got {path}: {error!r}: run make bench") from None
+    """The record in this file."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    parts = {part: [Row(**row) for row in rows] for part, rows in content["parts"].items()}
+    return Record(path.name, content["machine"], parts)
 
 
 def machine(device: str) -> dict[str, object]:

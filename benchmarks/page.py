@@ -1,52 +1,28 @@
 """docs/speed.md from a record of `make bench`. The same record gives the same bytes."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from benchmarks.frame import Record, Row, significant, table
 
-SECTIONS = {
-    "step": (
-        "A training step beside TRL",
-        "The real training loop beside TRL's `GRPOTrainer`: the same random weights, prompts, batch and number of "
-        "updates, each in a process of its own on one thread, steps in turn. Trained tokens per CPU second, medians. "
-        "The limit is what the needed arithmetic allows at the rate of the machine's best product of float32 matrices.",
-    ),
-    "sampling": (
-        "Sampling beside transformers' generate",
-        "Tokens per CPU second on one thread, medians of calls in turn; `generate` with the better of its static and "
-        "its dynamic cache, without torch.compile. It returns tokens alone, ours their log-probabilities and entropies "
-        "too.",
-    ),
-    "losses": (
-        "Losses beside published code",
-        "Minima of calls in turn. The chunked matrix is the FIPO paper's algorithm, written here; ms-swift's own "
-        "method, which earlier records have, takes about the same time. The limit is a streaming copy of the "
-        "log-ratios.",
-    ),
-    "logprobs": (
-        "Log-probabilities and entropy",
-        "Forward and backward with the output head of Qwen2.5-0.5B, beside the whole matrix of logits, each in a "
-        "process of its own.",
-    ),
-    "gpu": (
-        "On a GPU",
-        "Models of random weights in bfloat16. The limit is what the needed arithmetic allows at the rate of matrix "
-        "products that was measured in the same run.",
-    ),
-}
+TEMPLATE = Path(__file__).with_name("page.md")  # a section ends with the part of the benchmarks that it shows
 
 
 def page(record: Record) -> str:
     """The whole page; a part that was not measured has no section."""
     judged = [row for row in record.rows if row.verdict]
-    missed = sum(row.verdict != "met" for row in judged)
-    blocks = ["# Speed", wrapped(measured(record)), f"{missed} of {len(judged)} targets are missed."]
-    for part, (title, words) in SECTIONS.items():
-        if record.parts.get(part):
-            blocks += [f"## {title}", wrapped(words), *tables(record.parts[part])]
-    return "\n\n".join(blocks) + "\n"
+    missed = f"{sum(row.verdict != 'met' for row in judged)} of {len(judged)} targets are missed."
+    shown = {part: "\n\n".join(tables(rows)) for part, rows in record.parts.items() if rows}
+    shown |= {"measured": wrapped(measured(record)), "missed": missed}
+    sections = TEMPLATE.read_text(encoding="utf-8").strip().split("\n\n## ")
+    return "\n\n## ".join(section.format(**shown) for section in sections if part_of(section) in shown) + "\n"
+
+
+def part_of(section: str) -> str:
+    """The name in the template's last braces."""
+    return section.rpartition("{")[2].removesuffix("}")
 
 
 def wrapped(words: str) -> str:

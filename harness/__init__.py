@@ -8,7 +8,7 @@ from harness.config.resolve import config_sha256, flatten, read_config, resolve,
 from harness.config.schedule import evaluation_answers
 from harness.config.schema import LOSS_TYPES, MADE_HERE, OWN_PREFIXES, Config, is_anothers, section_of
 from harness.errors import REASON_FILE, HarnessError, UsageError, memory_kills
-from harness.files import write_json, write_table
+from harness.files import json_object, write_json, write_table
 from harness.run.folder import cache_folder
 from harness.tasks.own_files import own_code_hashes
 
@@ -30,6 +30,7 @@ __all__ = [
     "flatten",
     "free_port",
     "is_anothers",
+    "json_object",
     "memory_kills",
     "own_code_hashes",
     "parsed",

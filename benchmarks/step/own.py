@@ -7,8 +7,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from benchmarks.arithmetic import FORWARD_AND_BACKWARD, Group, forward_flops
 from benchmarks.models import endless
 from harness.algorithm.metrics import Stopwatch
 from harness.algorithm.state import Training, begin
-from harness.backends.phases import enter
 from harness.backends.torch_setup import set_up_torch
 from harness.config.resolve import resolve
 from harness.config.schema import Config
@@ -28,18 +26,6 @@ from harness.rollouts.sampler import Sample, Sampling
 from harness.run.record import RunFolder
 
 NEVER = 10**6  # steps: no evaluation and no checkpoint comes
-
-
-class CPUWatch(Stopwatch):
-    """CPU seconds by phase in place of the wall's, which others on the machine lengthen."""
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Time what is done inside."""
-        started = time.process_time()
-        enter(name)
-        yield
-        self.seconds[name] += time.process_time() - started
 
 
 @dataclass
@@ -121,7 +107,8 @@ def begun(spec: dict[str, Any], path: Path) -> Stepper:
     policy = policy if spec["is_free"] else endless(policy)
     training = begin(config, policy, None)
     engine = WatchedEngine(policy)
-    training.actors, training.watch = Actors(engine), CPUWatch()
+    # CPU seconds in place of the wall's, which others on the machine lengthen
+    training.actors, training.watch = Actors(engine), Stopwatch(time.process_time)
     return Stepper(config, training, engine, RunFolder.create(path, config, {}, None))
 
 

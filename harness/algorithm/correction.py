@@ -76,13 +76,8 @@ class SamplerGap:
         if ranks.world == 1:
             return self
         parts = ranks.gather(self, SamplerGap)
-        return SamplerGap(
-            tokens=sum(part.tokens for part in parts),
-            advantages=sum(part.advantages for part in parts),
-            absolute=sum(part.absolute for part in parts),
-            largest=max(part.largest for part in parts),
-            kl=sum(part.kl for part in parts),
-        )
+        totals = {name: sum(getattr(part, name) for part in parts) for name in vars(self)}
+        return SamplerGap(**totals | {"largest": max(part.largest for part in parts)})
 
     def metrics(self) -> dict[str, float | None]:
         """Means per token, and the largest; None without tokens."""

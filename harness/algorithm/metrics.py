@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -114,22 +114,26 @@ class Ledger:
 class Stopwatch:
     """Seconds per phase within a step."""
 
-    started: float = field(default_factory=time.perf_counter)
+    clock: Callable[[], float] = time.perf_counter
+    started: float = 0.0
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        begin = time.perf_counter()
+        begin = self.clock()
         enter(name)
         yield
-        self.seconds[name] += time.perf_counter() - begin
+        self.seconds[name] += self.clock() - begin
 
     def elapsed_s(self) -> float:
         """Seconds of training since the run began, without the time between a stop and its resumption."""
-        return time.perf_counter() - self.started
+        return self.clock() - self.started
 
     def resume(self, elapsed_s: float) -> None:
-        self.started = time.perf_counter() - elapsed_s
+        self.started = self.clock() - elapsed_s
 
     def lap(self) -> Metrics:
         """The step's seconds by phase and the run's elapsed seconds; resets the phases for the next step."""

@@ -15,6 +15,11 @@ from harness.algorithm.metrics import Metrics
 from harness.algorithm.update import KnownLogprobs, Updater
 from harness.errors import HarnessError
 
+LIKELY_CAUSE = {
+    "float32": "the two passes differ in dtype, kernels or micro-batches, compute both in the same way",
+    "bfloat16": "bfloat16 rounds differently in batches of other shapes, compute both in the same micro-batches",
+}
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -42,7 +47,7 @@ def checked_noise(
     if found > allowed:
         raise HarnessError(
             f"expected old and new log-probabilities of the same weights to give ratios and influence weights within "
-            f"{allowed:g} of 1, got {found:.2g} off: {likely_cause(dtype)}; or raise --noise_tolerance"
+            f"{allowed:g} of 1, got {found:.2g} off: {LIKELY_CAUSE[dtype]}; or raise --noise_tolerance"
         )
     return noise
 
@@ -81,10 +86,3 @@ def noise_metrics(noise: Noise | None, loss_metrics: list[str]) -> Metrics:
     if "influence_weight" in loss_metrics:
         metrics["noise/influence_weight"] = noise.influence_weight if noise else None
     return metrics
-
-
-def likely_cause(dtype: str) -> str:
-    """The most frequent reason why two passes with the same weights differ, and what to do."""
-    if dtype != "float32":
-        return f"{dtype} rounds differently in batches of other shapes, compute both in the same micro-batches"
-    return "the two passes differ in dtype, kernels or micro-batches, compute both in the same way"

@@ -232,16 +232,12 @@ class DeepSpeedBackend:
     def make_room(self, moments: Tensors) -> None:
         """Create the moments, which the optimizer would otherwise create at its first step."""
         steps = next(tensor for key, tensor in moments.items() if key.endswith("/step"))
-        for group in self.masters():
+        # this rank's flat partitions of the float32 weights, the parameters of torch's optimizer
+        partitions = "fp32_partitioned_groups_flat" if self.zero_stage == 3 else "single_partition_of_fp32_groups"
+        for group in getattr(self.engine.optimizer, partitions):
             self.inner.state[group] = {
                 "step": steps.clone(),
                 **{name: torch.zeros_like(group) for name in MOMENTS if name != "step"},
             }
         if hasattr(self.engine.optimizer, "_lazy_init_hp_params_optimizer_state"):
             self.engine.optimizer._lazy_init_hp_params_optimizer_state()
-
-    def masters(self) -> list[Tensor]:
-        """This rank's flat partitions of the float32 weights, the parameters of torch's optimizer."""
-        optimizer = self.engine.optimizer
-        name = "fp32_partitioned_groups_flat" if self.zero_stage == 3 else "single_partition_of_fp32_groups"
-        return list(getattr(optimizer, name))

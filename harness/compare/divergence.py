@@ -17,20 +17,6 @@ from harness.run.history import History, Row
 
 
 @dataclass(frozen=True)
-class Quantity:
-    """A recorded quantity, and the columns of the table that record it, separated by spaces."""
-
-    name: str
-    columns: str = ""
-
-    def compare(self, step: int, a: Sequence[Row], b: Sequence[Row]) -> "Iterator[Divergence]":
-        """Yield a divergence if the rows differ in these columns."""
-        columns = self.columns.split()
-        if pair := first_row(a, b, columns):
-            yield Divergence(step, self.name, row_detail(pair, columns))
-
-
-@dataclass(frozen=True)
 class Divergence:
     """The first difference between two runs."""
 
@@ -39,15 +25,16 @@ class Divergence:
     detail: str
 
 
-SAMPLED = (
-    Quantity("prompts", "round prompt_id sample prompt target"),
-    Quantity("tokens", "tokens text response_tokens truncated"),
-    Quantity("rewards", "correct outcome reward"),
-)
-ADVANTAGES = Quantity("advantages", "trained advantage")
-EVALUATION = Quantity("evaluation", "prompt_id sample text answer correct outcome response_tokens truncated")
-WEIGHTS = Quantity("influence weights", "influence_weight")
-TOKENS = Quantity("tokens at the last update", "position log_ratio future_kl influence_weight")
+SAMPLED = "prompts", "tokens", "rewards"
+COLUMNS = {  # that record each quantity in its table
+    "prompts": "round prompt_id sample prompt target",
+    "tokens": "tokens text response_tokens truncated",
+    "rewards": "correct outcome reward",
+    "advantages": "trained advantage",
+    "evaluation": "prompt_id sample text answer correct outcome response_tokens truncated",
+    "influence weights": "influence_weight",
+    "tokens at the last update": "position log_ratio future_kl influence_weight",
+}
 
 
 def first_divergence(ours: History, theirs: History) -> Divergence | None:
@@ -65,13 +52,13 @@ def divergences(ours: History, theirs: History, step: int, is_trained: bool) -> 
     if rollouts:
         yield from rollouts_differ(step, *rollouts)
     if evals := both(ours, theirs, "evals", step):
-        yield from EVALUATION.compare(step, *in_both(*evals))
+        yield from rows_differ(step, "evaluation", *in_both(*evals))
     if rollouts:
-        yield from WEIGHTS.compare(step, *rollouts)
+        yield from rows_differ(step, "influence weights", *rollouts)
     if is_trained:
         yield from metrics_differ(step, ours.metrics[step], theirs.metrics[step])
         if tokens := both(ours, theirs, "tokens", step):
-            yield from TOKENS.compare(step, *tokens)
+            yield from rows_differ(step, "tokens at the last update", *tokens)
 
 
 def both(ours: History, theirs: History, kind: str, step: int) -> tuple[list[Row], list[Row]] | None:
@@ -80,13 +67,20 @@ def both(ours: History, theirs: History, kind: str, step: int) -> tuple[list[Row
     return None if a is None or b is None else (a, b)
 
 
+def rows_differ(step: int, quantity: str, a: Sequence[Row], b: Sequence[Row]) -> Iterator[Divergence]:
+    """Yield a divergence if the rows differ in the quantity's columns."""
+    columns = COLUMNS[quantity].split()
+    if pair := first_row(a, b, columns):
+        yield Divergence(step, quantity, row_detail(pair, columns))
+
+
 def rollouts_differ(step: int, a: list[Row], b: list[Row]) -> Iterator[Divergence]:
     """Differences of the rollouts, round by round, since a round depends on the outcome of the previous one."""
     for number in sorted({row["round"] for row in (*a, *b)}):
         ours, theirs = ([row for row in rows if row["round"] == number] for rows in (a, b))
         for quantity in SAMPLED:
-            yield from quantity.compare(step, ours, theirs)
-    yield from ADVANTAGES.compare(step, a, b)
+            yield from rows_differ(step, quantity, ours, theirs)
+    yield from rows_differ(step, "advantages", a, b)
     if first_row(a, b, ["old_logprobs"]):
         found = logprob_agreement(a, b)
         apart = f"up to {found[0]:.3g} apart over {found[1]:,} tokens" if found else "only one run has them"

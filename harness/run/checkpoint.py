@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -48,24 +47,19 @@ def save_weights(path: Path, policy: Policy, weights: Tensors | None = None) -> 
     save_folder(path, lambda folder: write_policy(folder, policy, weights))
 
 
-@dataclass(frozen=True)
-class CheckpointTensors:
-    """The tensors of a checkpoint; empty on ranks other than the first."""
+def gather_tensors(training: Training) -> tuple[Tensors | None, Tensors | None, Tensors]:
+    """A checkpoint's model weights, its adapters or master weights, and its moments, gathered from all ranks.
 
-    weights: Tensors | None  # the model's weights; None if none of them are trained (LoRA)
-    trained: Tensors | None  # adapters or master weights; None if `weights` includes everything that is trained
-    moments: Tensors
-
-
-def gather_tensors(training: Training, config: Config) -> CheckpointTensors:
-    """The tensors of a checkpoint, gathered from all ranks. Collective: every rank must call it."""
-    backend = training.updater.backend
-    trained, moments = backend.state()
+    Weights are None if none of them are trained (LoRA); adapters or masters are None if the weights include everything
+    that is trained. All are empty on ranks other than the first. Collective: every rank must call it.
+    """
+    config = training.updater.config
+    trained, moments = training.updater.backend.state()
     if config.model.lora_rank:
-        return CheckpointTensors(None, trained, moments)
+        return None, trained, moments
     weights = whole_weights(training)
     masters = config.backend.backend == "deepspeed" and config.model.dtype != "float32"
-    return CheckpointTensors(weights, trained if masters else None, moments)
+    return weights, trained if masters else None, moments
 
 
 def whole_weights(training: Training) -> Tensors:
@@ -77,7 +71,7 @@ def whole_weights(training: Training) -> Tensors:
 
 def save_checkpoint(checkpoints: Path, training: Training, metrics: Mark, records: Mark) -> None:
     """Save what a resumed run needs in a folder named by the number of steps done, and delete old checkpoints."""
-    tensors = gather_tensors(training, training.updater.config)
+    weights, trained, moments = gather_tensors(training)
     state = State(
         steps_done=training.steps_done,
         updates=training.updater.backend.schedule.last_epoch,
@@ -90,11 +84,11 @@ def save_checkpoint(checkpoints: Path, training: Training, metrics: Mark, record
     )
 
     def fill(folder: Path) -> None:
-        if tensors.weights is not None:
-            write_policy(folder, training.policy, tensors.weights)
-        if tensors.trained is not None:
-            save_file(tensors.trained, folder / TRAINED)
-        save_file(tensors.moments, folder / OPTIMIZER)
+        if weights is not None:
+            write_policy(folder, training.policy, weights)
+        if trained is not None:
+            save_file(trained, folder / TRAINED)
+        save_file(moments, folder / OPTIMIZER)
         write_json(folder / STATE, state.model_dump(mode="json"))
 
     path = checkpoints / f"step_{training.steps_done:06d}"

@@ -6,7 +6,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.errors import HarnessError
+from filelock import FileLock
+
+from harness.errors import HarnessError, as_usage_error
 from harness.files import make_synced, sha256_of, sync, write_json
 
 SCHEMA_VERSION = 1
@@ -46,6 +48,22 @@ def save_folder(path: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     sync(path.parent)
+
+
+def cached(folder: Path, flag: str, fill: Callable[[Path], None]) -> Path:
+    """The folder in the cache, written by `fill` unless it is whole; other processes wait for the one that writes.
+
+    Raises UsageError, which names the flag, if the cache cannot be written.
+    """
+    if is_whole(folder):
+        return folder
+    with as_usage_error(f"{flag}: expected a folder that can be written, got {str(folder.parent)!r}"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not is_whole(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            save_folder(folder, fill)
+    return folder
 
 
 def check_manifest(folder: Path) -> None:

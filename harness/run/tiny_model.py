@@ -2,21 +2,19 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError
 from harness.model.packing import pack_batch
 from harness.model.policy import Policy, write_policy
 from harness.randomness import stream
 from harness.rollouts.sampler import Sampling, sample
-from harness.run.folder import cache_folder, is_whole, save_folder
+from harness.run.folder import cache_folder, cached
 from harness.tasks.chain_sum import CHAIN_SUMS, CHARACTERS, ChainSum, Stage
 from harness.tasks.task import belongs_to, draw_distinct
 
@@ -49,20 +47,8 @@ def tiny_model_folder(task: str, model_seed: int, threads: int, progress: Progre
     each step `progress(done, total)` is called. Raises UsageError if the cache cannot be written.
     """
     folder = cache_folder() / "tiny" / f"{task}-{cache_key(task, model_seed, threads)}"
-    if is_whole(folder):
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"FIPO_HARNESS_CACHE: expected a folder that can be written, got {str(folder.parent)!r}: {error.strerror}"
-        ) from None
-    with FileLock(f"{folder}.lock"):
-        if not is_whole(folder):
-            policy = warm_started(CHAIN_SUMS[task], model_seed, progress)
-            shutil.rmtree(folder, ignore_errors=True)
-            save_folder(folder, lambda unfinished: write_policy(unfinished, policy))
-    return folder
+    recipe = CHAIN_SUMS[task], model_seed, progress
+    return cached(folder, "FIPO_HARNESS_CACHE", lambda new: write_policy(new, warm_started(*recipe)))
 
 
 def cache_key(task: str, model_seed: int, threads: int) -> str:

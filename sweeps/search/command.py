@@ -16,11 +16,11 @@ from sweeps.search.options import search_of
 from sweeps.search.progress import SearchProgress, values_line
 from sweeps.search.spec import Search, check_same
 from sweeps.search.study import LossStudy, open_storage, storage_errors
-from sweeps.search.tables import ENDED, best_rows, read_trials, trial_rows, write_findings
+from sweeps.search.tables import ENDED, best_rows, trial_rows, write_findings
 from sweeps.search.winners import check_comparable, run_winners
 from sweeps.study.arms import load_family
 from sweeps.study.claims import check_claims, fixed_claims
-from sweeps.study.folder import PlannedRun, locked
+from sweeps.study.folder import PlannedRun, locked, read_rows
 from sweeps.tracking.log import tracked
 from sweeps.workers.estimate import guessed_seconds, most_tokens
 from sweeps.workers.gpus import gpu_groups
@@ -56,8 +56,7 @@ def plan_command(options: argparse.Namespace) -> None:
     """Say what a search would take, and run nothing."""
     search, console = checked_search(options), make_console()
     groups = slot_groups(search, options)
-    begun = (search.study / "study.json").is_file()
-    ended = sum(row["state"] in ENDED for row in read_trials(search.study)) if begun else 0
+    ended = sum(row["state"] in ENDED for row in read_rows(search.study / "trials.parquet"))
     for line in plan_lines(search, ended, len(groups)):
         console.print(line)
 
@@ -130,7 +129,7 @@ def run_and_report(progress: SearchProgress, slots: Sequence[Slot], options: arg
         cap = Controller(search, studies, slots, *caps, console.print, progress.update).run()
     progress.refresh()
     rows = progress.rows
-    write_findings(search, studies)
+    write_findings(search, studies, rows)
     done = sum(row["state"] in ENDED for row in rows)
     for loss, row in best_rows(rows).items():
         tried = sum(one["loss"] == loss and one["state"] in ENDED for one in rows)
@@ -143,4 +142,4 @@ def run_and_report(progress: SearchProgress, slots: Sequence[Slot], options: arg
         reason = next((row["reason"] for row in rows if row.get("reason")), "none was run")
         raise HarnessError(f"no trial has a value; the first: {reason}: mend it, and search in a new --study")
     elif search.report_seeds:
-        run_winners(search, studies, slots, console)
+        run_winners(search, rows, slots, console)

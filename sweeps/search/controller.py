@@ -117,7 +117,7 @@ class Controller:
                 run.config_file.parent.mkdir(exist_ok=True)
                 write_json(run.config_file, tree_of(run.config))
                 if is_recorded_otherwise(run):  # a storage that was replaced gives a trial other settings
-                    set_aside(run)
+                    set_aside(run.folder, run.study)
             todo = [run for run in runs if run.state() != "finished"]
             trial = OpenTrial(loss, asked, runs, todo, asked.trial.user_attrs.get("deaths", 0))
             self.open.append(trial)

@@ -210,8 +210,8 @@ def first_that_counts(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
 
 
 def is_lost(trial: FrozenTrial) -> bool:
-    """Whether the trial ended without counting; folders of an older version say `lost`."""
-    return trial.state == TrialState.FAIL and ("lost" in trial.user_attrs or trial.user_attrs.get("state") != "failed")
+    """Whether the trial ended without counting."""
+    return trial.state == TrialState.FAIL and trial.user_attrs.get("state") != "failed"
 
 
 def distribution(one: Parameter) -> BaseDistribution:

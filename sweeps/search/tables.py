@@ -1,15 +1,13 @@
 """What a search found, as its folder tells it: trials.parquet, importance.json, best/ (schema: docs/run_folder.md)."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
 import pyarrow as pa
-import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial, TrialState
 
-from harness import UsageError, flatten, tree_of, write_json, write_table
+from harness import flatten, tree_of, write_json, write_table
 from sweeps.search.spaces import Parameter
 from sweeps.search.spec import Search
 from sweeps.search.study import LossStudy, is_lost
@@ -50,7 +48,10 @@ def has_ended(trial: FrozenTrial) -> bool:
 
 
 def row_of(search: Search, loss: str, index: int, trial: FrozenTrial | None) -> Row:
-    """A trial's row. One that was lost with its controller waits to be made anew."""
+    """A trial's row. One that was lost with its controller waits to be made anew.
+
+    `settings`, what a run of it is given, are no column of the table.
+    """
     row: Row = {"loss": loss, "trial": index, "state": "waiting", "attempts": 0}
     if trial is None:
         return row
@@ -64,6 +65,7 @@ def row_of(search: Search, loss: str, index: int, trial: FrozenTrial | None) -> 
     known = trial.system_attrs.get("fixed_params", {}) | trial.params
     searched = search.spaces[loss].searched
     return row | {
+        "settings": search.spaces[loss].fixed | trial.params,
         "reason": attributes.get("reason"),
         "value": trial.value if finished else None,
         **{name: facts.get(name) for name in FACTS},
@@ -71,7 +73,7 @@ def row_of(search: Search, loss: str, index: int, trial: FrozenTrial | None) -> 
         **{f"constraint.{name}": trial.constraints.get(name) if finished else None for name in CONSTRAINTS},
         **{f"acted.{name}": share for name, share in facts.get("acted", {}).items()},
         "attempts": attributes.get("deaths", 0),
-        "host": attributes.get("host") or attributes.get("holder", {}).get("host"),  # as an older version wrote it
+        "host": attributes.get("host"),
     }
 
 
@@ -112,22 +114,13 @@ def best_rows(rows: Sequence[Row]) -> dict[str, Row]:
     return best
 
 
-def best_values(search: Search, studies: Mapping[str, LossStudy]) -> dict[str, dict[str, Any]]:
-    """The searched and fixed settings of each loss's best feasible trial."""
-    best = {}
-    for loss, row in best_rows(trial_rows(search, studies)).items():
-        trial = studies[loss].counting_all(search.trials)[row["trial"]]
-        best[loss] = {**search.spaces[loss].fixed, **(trial.params if trial else {})}
-    return best
-
-
-def write_findings(search: Search, studies: Mapping[str, LossStudy]) -> None:
+def write_findings(search: Search, studies: Mapping[str, LossStudy], rows: Sequence[Row]) -> None:
     """importance.json, and the best settings of each loss as a preset: all but what belongs to a run."""
     write_json(search.study / "importance.json", {loss: importance(study) for loss, study in studies.items()})
     folder = search.study / "best"
     folder.mkdir(exist_ok=True)
-    for loss, values in best_values(search, studies).items():
-        settings = flatten(tree_of(search.config(loss, values, search.seeds[0])))
+    for loss, row in best_rows(rows).items():
+        settings = flatten(tree_of(search.config(loss, row["settings"], search.seeds[0])))
         write_json(folder / f"{loss}.json", {name: value for name, value in settings.items() if name not in PER_RUN})
 
 
@@ -143,14 +136,3 @@ def importance(study: LossStudy) -> dict[str, Any]:
     except (ValueError, RuntimeError) as error:
         return nothing | {"note": str(error)}
     return {"trials": count, "fanova": dict(found), "note": None}
-
-
-def read_trials(study: Path) -> list[Row]:
-    """The rows of trials.parquet. Raises UsageError where it is missing or damaged."""
-    path = study / "trials.parquet"
-    try:
-        rows: list[Row] = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        words = "none" if not path.exists() else str(error).splitlines()[0]
-        raise UsageError(f"expected a search's {path}, got {words}: start the search, which writes it anew") from None
-    return rows

@@ -13,19 +13,18 @@ from rich.console import Console
 from harness import read_config, resolve
 from sweeps.comparison import Comparison, compare
 from sweeps.search.spec import Search
-from sweeps.search.study import LossStudy
-from sweeps.search.tables import best_values
+from sweeps.search.tables import Row, best_rows
 from sweeps.study.arms import Arm, Family, check_differences, differences_between, load_family
 from sweeps.study.claims import FILE
-from sweeps.study.folder import identity, is_held, locked, read_json
+from sweeps.study.folder import identity, is_held, locked, read_json, set_aside
 from sweeps.workers.slots import Slot
 
 LOCK = ".lock-winners"
 
 
-def run_winners(search: Search, studies: Mapping[str, LossStudy], slots: Sequence[Slot], console: Console) -> None:
+def run_winners(search: Search, rows: Sequence[Row], slots: Sequence[Slot], console: Console) -> None:
     """Run the best settings of each loss on the reporting seeds, as a comparison in STUDY/winners."""
-    best = best_values(search, studies)
+    best = {loss: row["settings"] for loss, row in best_rows(rows).items()}
     if not best or is_held(search.study / LOCK):
         words = "another host runs them" if best else "no trial found feasible settings: there is nothing to run again"
         console.print(f"winners: {words}")
@@ -81,7 +80,5 @@ def set_aside_others(study: Path, arms: Sequence[Arm]) -> None:
     for arm in (read_json(study / "study.json") or {"arms": []})["arms"]:
         file = study / "configs" / f"{arm['name']}-seed{arm['seeds'][0]}.json"
         if known.get(arm["name"]) != identity(read_config(file)):
-            kept = study.parent / "superseded"
-            kept.mkdir(exist_ok=True)
-            study.rename(kept / f"winners-{1 + sum(1 for _ in kept.glob('winners-*'))}")
+            set_aside(study, study.parent)
             return

@@ -105,6 +105,8 @@ def cells_of(
         seeds = range(block.first_seed, block.first_seed + min(block.seeds, most_seeds or block.seeds))
         for level in block.levels:
             at_level = []
+            values = list(level.values())
+            recorded = values if len(values) > 1 else next(iter(values), None)
             for arm in block.arms:
                 own = {**settings_of(family, arm), **level}
                 configs = {seed: config_of(design, block, {**flags, **own}, seed) for seed in seeds}
@@ -113,15 +115,9 @@ def cells_of(
                 name = ".".join([block_name, arm, *map(str, level.values())])
                 known = arms.setdefault(key, Arm(name, own, {}))
                 arms[key] = Arm(known.name, known.settings, {**known.configs, **configs})
-                blocks[block_name].append(Cell(arm, one_value(level), known.name))
+                blocks[block_name].append(Cell(arm, recorded, known.name))
             check_differences(differences_between(at_level, family), family)
     return list(arms.values()), blocks
-
-
-def one_value(level: Mapping[str, Any]) -> Any:
-    """A level as study.json has it."""
-    values = list(level.values())
-    return values if len(values) > 1 else next(iter(values), None)
 
 
 def check_flags(design: Design, flags: Mapping[str, Any]) -> None:

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from harness import Config, UsageError, config_sha256, own_code_hashes, read_config, tree_of, write_json
+from harness import Config, UsageError, config_sha256, json_object, own_code_hashes, read_config, tree_of, write_json
 from sweeps.study.arms import Arm, Family, differences_between
 
 SCHEMA_VERSION = 1
@@ -60,16 +62,16 @@ class PlannedRun:
         """Whether an attempt was stopped or killed. One that failed would fail again, so it starts anew."""
         return (self.folder / "config.json").is_file() and self.state() in ("running", "preempted", "unknown")
 
+    def status(self) -> dict[str, Any]:
+        """Its status.json; empty where there is none or it is damaged."""
+        return json_object(self.folder / "status.json") or {}
+
     def state(self) -> str | None:
         """What its status.json says, None where there is none, "unknown" where it is damaged."""
-        try:
-            status = read_json(self.folder / "status.json")
-        except UsageError:
-            return "unknown"
-        if status is None:
-            return None
-        state = status.get("state") if isinstance(status, dict) else None
-        return state if isinstance(state, str) else "unknown"
+        state = self.status().get("state")
+        if isinstance(state, str):
+            return state
+        return "unknown" if (self.folder / "status.json").exists() else None
 
 
 def planned_runs(arms: Sequence[Arm], study: Path) -> list[PlannedRun]:
@@ -118,16 +120,16 @@ def identity(config: Config) -> str:
     return config_sha256(config.model_copy(update={"run": config.run.model_copy(update={"seed": 0})}))
 
 
-def set_aside(run: PlannedRun) -> None:
-    """Move what a failed attempt left to superseded/: nothing is overwritten."""
-    if not run.folder.exists():
+def set_aside(folder: Path, study: Path) -> None:
+    """Move a folder that is to be made anew, if it is there, to the study's superseded/: nothing is overwritten."""
+    if not folder.exists():
         return
-    kept = run.study / "superseded"
+    kept = study / "superseded"
     kept.mkdir(exist_ok=True)
     number = 1
-    while (kept / f"{run.name}-{number}").exists():
+    while (kept / f"{folder.name}-{number}").exists():
         number += 1
-    run.folder.rename(kept / f"{run.name}-{number}")
+    folder.rename(kept / f"{folder.name}-{number}")
 
 
 def write_study(
@@ -234,6 +236,15 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: expected a JSON object a line, got: {error}: restore it") from None
+
+
+def read_rows(table: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    """The rows of a table, or none where there is no such file. Raises UsageError where it is broken."""
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(table, columns=columns).to_pylist() if table.is_file() else []
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{table}: expected a table written by this program, got: {error}: move it away") from None
+    return rows
 
 
 def read_json(path: Path) -> Any:

@@ -10,11 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from harness import UsageError, flatten
-from sweeps.study.folder import read_json, read_lines
+from sweeps.study.folder import read_json, read_lines, read_rows
 
 LONGEST = 500  # characters of a parameter; study.json, an artifact, has the rest
 STATES = {"finished": "FINISHED", "preempted": "KILLED", "pruned": "KILLED", "infeasible": "FAILED", "failed": "FAILED"}
@@ -51,7 +48,7 @@ def study_nodes(study: Path) -> list[Node]:
     described = read_json(study / "study.json")
     if not isinstance(described, dict):
         raise UsageError(f"expected a study folder with a study.json, got {str(study)!r}: name the study's folder")
-    rows = table_rows(study / "trials.parquet")
+    rows = read_rows(study / "trials.parquet")
     begun = [
         file.parent for prefix in ("", "winners/") for file in sorted(study.glob(f"{prefix}runs/*/environment.json"))
     ]
@@ -123,7 +120,7 @@ def metric_entries(folder: Path, started_ms: int) -> list[list[Point]]:
         time_ms = started_ms + int(1000 * line["time/elapsed_s"])
         entry = points(line, step, time_ms)
         for done in (0, 1) if step == 0 else (step + 1,):
-            rows = table_rows(folder / "evals" / f"step_{done:06d}.parquet", list(MEANS))
+            rows = read_rows(folder / "evals" / f"step_{done:06d}.parquet", list(MEANS))
             means = {f"eval/{key}": fmean(float(row[name]) for row in rows) for name, key in MEANS.items() if rows}
             entry += points(means, done, time_ms)
         found.append(entry)
@@ -137,15 +134,6 @@ def points(values: Mapping[str, Any], step: int, time_ms: int) -> list[Point]:
         for key, value in values.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     ]
-
-
-def table_rows(table: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
-    """The rows of a table, or none where there is no such file."""
-    try:
-        rows: list[dict[str, Any]] = pq.read_table(table, columns=columns).to_pylist() if table.is_file() else []
-    except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{table}: expected a table written by this program, got: {error}: move it away") from None
-    return rows
 
 
 def shown(settings: Mapping[str, Any]) -> dict[str, str]:

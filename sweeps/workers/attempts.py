@@ -37,7 +37,7 @@ def start(run: PlannedRun, extra: Mapping[str, str]) -> Attempt:
     if run.can_be_resumed:
         arguments = ["resume", str(run.folder)]
     else:
-        set_aside(run)  # what a failed attempt left
+        set_aside(run.folder, run.study)  # what a failed attempt left
         arguments = ["train", "--config", str(run.config_file), "--output_dir", str(run.folder)]
     run.log.parent.mkdir(exist_ok=True)
     run.reason_file.write_text(" " * 16, encoding="utf-8")  # room for a code, whatever becomes of the disk

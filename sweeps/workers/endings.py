@@ -1,10 +1,9 @@
 """How a run's process ended, and what is to be done about it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from sweeps.study.folder import PlannedRun, read_json
+from sweeps.study.folder import PlannedRun
 from sweeps.workers.attempts import last_words
 
 Kind = Literal["finished", "stopped", "held", "died", "infeasible", "failed", "wrong_use", "disk_full"]
@@ -13,7 +12,6 @@ WRONG_USE, STOPPED = 2, 75
 SIGNALLED = 128  # plus the signal: how a launcher says that a rank was killed
 EARLY_ENDS = {"diverged": "diverged", "gave_up": "gave up"}  # results, which the same run would give again
 INFEASIBLE = {"out_of_memory": "out of memory", **EARLY_ENDS}
-OLDER = {"expected finite numbers": "diverged", "gave up after ": "gave_up"}
 
 
 @dataclass(frozen=True)
@@ -31,12 +29,12 @@ class Ending:
 
 def ending_of(run: PlannedRun, exit_code: int, out_of_memory: bool = False) -> Ending:
     """How the run ended; `out_of_memory`: the kernel killed something for memory meanwhile."""
-    status = status_of(run)
+    status = run.status()
     words = last_words(run)
     reason = str(status.get("reason") or "") or words
     if status.get("state") == "finished":  # written last: a process killed after it has done all
         return Ending("finished")
-    code = run.reason_code() or reason_code(status)
+    code = run.reason_code() or status.get("reason_code")
     if code == "out_of_memory" or (exit_code in (-9, SIGNALLED + 9) and out_of_memory):
         return Ending("infeasible", f"out of memory: {reason or 'killed by the kernel'}")
     if exit_code < 0 or exit_code > SIGNALLED:
@@ -54,24 +52,10 @@ def ending_of(run: PlannedRun, exit_code: int, out_of_memory: bool = False) -> E
     return Ending("failed", reason or f"exit code {exit_code} without a word")
 
 
-def status_of(run: PlannedRun) -> dict[str, Any]:
-    """The run's status.json; empty where there is none or it is damaged."""
-    status = read_json(run.folder / "status.json") if run.state() != "unknown" else None
-    return status or {}
-
-
-def reason_code(status: Mapping[str, Any]) -> str | None:
-    """How the run ended by itself, or None. A folder of an older version has no code: its reason's words tell."""
-    if "reason_code" in status or status.get("state") != "failed":
-        return status.get("reason_code")
-    reason = str(status.get("reason"))
-    return next((code for words, code in OLDER.items() if words in reason), "failed")
-
-
 def early_end(run: PlannedRun) -> str | None:
     """How the run ended by itself before its last step, if it did: it diverged, or had nothing to learn from."""
-    status = status_of(run)
-    return EARLY_ENDS.get(str(reason_code(status))) if status.get("state") == "failed" else None
+    status = run.status()
+    return EARLY_ENDS.get(str(status.get("reason_code"))) if status.get("state") == "failed" else None
 
 
 def is_data(run: PlannedRun) -> bool:

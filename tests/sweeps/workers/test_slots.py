@@ -47,7 +47,7 @@ def test_what_an_attempt_left_is_set_aside_under_a_new_name(tmp_path: Path) -> N
         run.folder.mkdir(parents=True)
         (run.folder / "status.json").write_text(f'{{"state": "{attempt}"}}', encoding="utf-8")
         assert run.state() == attempt
-        set_aside(run)
+        set_aside(run.folder, run.study)
         assert run.state() is None
     left = {path.parent.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("superseded/*/status.json")}
     assert left == {"dapo-seed0-1": '{"state": "first"}', "dapo-seed0-2": '{"state": "second"}'}
