@@ -18,7 +18,7 @@ class Output:
         self.is_silent = False
         self.part = ""  # of the run, such as "step 3/20"
         self.ends_at: float | None = None  # when the run is expected to end
-        self.printed_at = clock()
+        self.printed_at: float | None = None  # not before the first output: a forked process was imported long ago
         self.is_moving = False  # whether the cursor stands behind a moving line
 
     def say(self, text: str) -> None:
@@ -27,6 +27,8 @@ class Output:
 
     def doing(self, text: str) -> None:
         """Say what is going on: on a terminal in a line that moves, elsewhere in a line a minute."""
+        if self.printed_at is None:
+            self.printed_at = self.clock()
         is_terminal = sys.stdout.isatty()
         if self.is_silent or self.clock() - self.printed_at < (MOVING_S if is_terminal else LINES_S):
             return

@@ -19,8 +19,11 @@ from harness.run.environment import code_facts
 
 LAZY = ("AutoModelForCausalLM", "AutoTokenizer", "PreTrainedTokenizerFast", "Qwen2Config", "Qwen2ForCausalLM")
 
+# The last two are scripts of worker processes, whose packages a run does not import.
+NOT_HERE = (__name__, "harness.__main__", "harness.tasks.gym_worker", "harness.tasks.math.equality")
+
 for module in pkgutil.walk_packages(harness.__path__, "harness."):
-    if module.name not in (__name__, "harness.__main__"):
+    if module.name not in NOT_HERE:
         importlib.import_module(module.name)
 for name in LAZY:
     getattr(transformers, name)

@@ -19,8 +19,8 @@ DEFAULT_AVERAGING: dict[str, Averaging] = {
     "dapo": "token_mean",  # DAPO eq. 12
     "fipo": "token_mean",
 }
-MADE_HERE = "tiny", "smollm2-135m"  # models that a run's first start builds in the cache
 OWN_PREFIXES = tuple(f"{name}_" for name in LOSS_TYPES)  # prefixes of settings that belong to one loss
+MADE_HERE = "tiny", "smollm2-135m"  # models that a run's first start builds in the cache
 
 
 class RunSettings(Section):

@@ -38,7 +38,7 @@ def bits(value: Any) -> str:
         (SamplerGap(3, math.nan, 1.5, math.inf, -0.0), SamplerGap),
         ([((4, "12,3", 0), HARD, [1.0])], list[SentRow]),
         (({"a": 1.0, "": math.nan}, {}, [(("12,3", 1), HARD)]), tuple[dict[str, float], dict[str, float], ByResponse]),
-        ([[Answer(1, "x", 0, "\\boxed{1}", None, False, "unchecked", 3, True)]], list[list[Answer]]),
+        ([[Answer(1, "x", 0, "\\boxed{1}", None, False, "unchecked", 3, True, False)]], list[list[Answer]]),
     ],
 )
 def test_what_a_rank_sends_arrives_bit_for_bit(value: Any, kind: Any) -> None:

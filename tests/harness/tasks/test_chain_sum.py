@@ -42,7 +42,7 @@ def test_drawn_problems_are_distinct_within_and_across_rounds() -> None:
 
 
 def test_a_task_that_runs_out_of_prompts_says_so() -> None:
-    with pytest.raises(ValueError, match="too few train prompts: expected 20 new ones"):
+    with pytest.raises(ValueError, match="expected 20 different prompts of the split train, found"):
         draw_distinct(ChainSum(name="small", modulus=2, terms=(3, 3), stages=()), "train", 20, stream(0, "data"))
 
 
