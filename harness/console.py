@@ -16,10 +16,14 @@ class Output:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.is_silent = False
+        self.is_moving = False  # whether the cursor stands behind a moving line
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was printed of another run, or by the process that this one was forked from."""
         self.part = ""  # of the run, such as "step 3/20"
         self.ends_at: float | None = None  # when the run is expected to end
-        self.printed_at: float | None = None  # not before the first output: a forked process was imported long ago
-        self.is_moving = False  # whether the cursor stands behind a moving line
+        self.printed_at = self.clock()
 
     def say(self, text: str) -> None:
         """Print a line and flush it; if the output is gone (closed terminal, broken pipe), nothing."""
@@ -27,8 +31,6 @@ class Output:
 
     def doing(self, text: str) -> None:
         """Say what is going on: on a terminal in a line that moves, elsewhere in a line a minute."""
-        if self.printed_at is None:
-            self.printed_at = self.clock()
         is_terminal = sys.stdout.isatty()
         if self.is_silent or self.clock() - self.printed_at < (MOVING_S if is_terminal else LINES_S):
             return

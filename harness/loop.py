@@ -76,6 +76,7 @@ def train(
     Raises UsageError before anything is written if the folder is in use or cannot be created, the model cannot be
     loaded, or the prompts differ from those of `beginning`. A later failure leaves its reason in status.json.
     """
+    output.begin()
     ranks = ranks_of(config)
     if ranks.is_first:
         refuse_used_folder(path)
@@ -92,12 +93,11 @@ def train(
 
         policy = beginning.policy if beginning else initial_policy(config, go_on)
         reference = policy.copy() if config.loss.needs_reference else None
-        settings = config.evaluation
         task = stack.enter_context(closing(make_task(config, policy, data)))
         task.self_test()
         for line in data_lines(task.facts) if ranks.is_first else ():
             say(line)
-        held_out = task.held_out(settings.eval_split, settings.eval_prompts)
+        held_out = task.held_out(config.evaluation.eval_split, config.evaluation.eval_prompts)
         surroundings = environment(policy, held_out, config.run.threads, ranks.world)
         surroundings |= {**task.facts, **own_code_hashes(config)}
         check_origins(surroundings, ranks, beginning.environment if beginning else {})

@@ -12,7 +12,7 @@ from harness.algorithm.state import Training, begin
 from harness.backends.ranks import ALONE, Ranks
 from harness.backends.signals import stop_requests
 from harness.backends.torch_setup import set_up_torch
-from harness.console import say
+from harness.console import output, say
 from harness.files import Journal, prefix_at, sha256_of, sync, whole_file
 from harness.loop import OnStep, carry_on, held, ranks_of
 from harness.model.policy import Policy
@@ -37,6 +37,7 @@ def resume(path: Path, on_step: OnStep) -> RunFolder:
     With a different number of ranks, sums over ranks may differ in their last bits. Raises UsageError if the folder
     holds no run, the run has finished, or another process is writing to it.
     """
+    output.begin()
     ranks = ranks_of(read_history(path).config)  # fails before a lock file is made if the folder holds no run
     with stop_requests() as requested, held(path, requested, ranks) as stop_requested, recorded_code(path):
         history = unfinished(path)

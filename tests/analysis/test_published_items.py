@@ -15,7 +15,7 @@ from analysis.records.study import read
 from harness.__main__ import main as harness
 from harness.cli import evaluate
 from harness.cli.parser import OneLineParser
-from harness.tasks.math.files import shipped
+from harness.tasks.math.files import SHIPPED
 from sweeps.__main__ import CONTROLLED, LADDER, add_compare, add_study
 from sweeps.comparison import arm_seeds
 from sweeps.study.arms import arms_of, check_differences, differences_between, load_family
@@ -94,7 +94,7 @@ def test_a_training_command_starts_what_it_says(
 def test_an_evaluation_is_on_benchmarks_that_are_shipped() -> None:
     for words in of("harness", "evaluate"):
         given = parsed(words, evaluate.add)
-        assert set(given.suite.split(",")) <= set(shipped())
+        assert set(given.suite.split(",")) <= set(SHIPPED)
 
 
 @pytest.mark.parametrize("words", of("sweeps", "compare", "ablate"), ids=" ".join)
