@@ -185,7 +185,12 @@ def check_rollouts(history: History, steps: range) -> None:
 
 def trained_rows(history: History, step: int) -> list[Row]:
     """The rows of the responses that a step trained on, in the order of their prompts."""
-    return [row for row in history.table("rollouts", step) or [] if row["trained"]]
+    rows = history.table("rollouts", step) or []
+    if rows and "old_logprobs" not in rows[0]:
+        raise UsageError(
+            f"{history.path}: expected rollouts with old_logprobs and target, got those of an older version"
+        )
+    return [row for row in rows if row["trained"]]
 
 
 def groups_of(rows: Sequence[Row], policy: Policy) -> list[Group]:
