@@ -10,8 +10,8 @@ from harness.cli.parser import Subparsers, add_command, add_setting_flags, defau
 from harness.cli.ranks import by_ranks
 from harness.cli.train import step_printer
 from harness.config.differences import settings_that_differ
-from harness.config.resolve import build, flatten, tree_of
-from harness.config.schema import Config, LossSettings
+from harness.config.resolve import with_loss
+from harness.config.schema import LossSettings
 from harness.console import say
 from harness.errors import HarnessError, UsageError
 from harness.run.history import History, read_history
@@ -88,7 +88,7 @@ def run_diff(options: argparse.Namespace) -> None:
 def run_replay(options: argparse.Namespace) -> None:
     history = read_history(Path(options.run))
     flags = {name: value for name, value in given_flags(options).items() if name in LossSettings.model_fields}
-    other = other_config(history.config, flags)
+    other = with_loss(history.config, flags)
     steps = chosen_steps(history, options.first_step, options.steps)
     history.check_records()
     from harness.backends.torch_setup import set_up_torch
@@ -104,14 +104,6 @@ def run_replay(options: argparse.Namespace) -> None:
         say(summary(f"step {lines[0]['step']}" if lines else "a step without updates", lines))
     say(summary(f"all {len(steps)} steps", compared))
     say(f"update by update: {out / 'replay.jsonl'}")
-
-
-def other_config(config: Config, flags: dict[str, str | None]) -> Config:
-    """The run's config with the given loss settings; a new --loss_type also resets averaging to its default."""
-    recorded = flatten(tree_of(config))
-    if "loss_type" in flags:
-        del recorded["averaging"]
-    return build(recorded | flags)
 
 
 def chosen_steps(history: History, first: int, count: int | None) -> range:

@@ -7,48 +7,29 @@ old log-probabilities; the other loss's gradient is measured but not applied.
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from harness.algorithm.batching import MicroBatch, plan_minibatches
 from harness.algorithm.loss_metrics import LossRecord, metric_names
 from harness.algorithm.nonfinite import NonFinite
-from harness.algorithm.state import Training, begin, make_loss
-from harness.algorithm.step_updates import StepUpdates
-from harness.algorithm.update import KnownLogprobs, Updater, known_logprobs
+from harness.algorithm.state import make_loss
+from harness.algorithm.update import KnownLogprobs, Updater
+from harness.compare.repeat import Repeat, begin_repeat, check_rollouts, in_this_process
 from harness.config.resolve import tree_of
-from harness.config.scale import BackendSettings
 from harness.config.schema import Config
 from harness.console import say
-from harness.errors import UsageError
 from harness.files import Journal, write_json
 from harness.model.lora import exported
-from harness.model.policy import Policy, load_policy
-from harness.rollouts.collect import Group, Response
-from harness.run.checkpoint import kept_checkpoints, load_checkpoint, read_state
+from harness.model.policy import load_policy
 from harness.run.environment import tensors_sha256
-from harness.run.folder import CHECKPOINTS, FolderFault, check_manifest
-from harness.run.history import History, Row
-from harness.run.initial_model import recorded_initial_policy
+from harness.run.folder import check_manifest
+from harness.run.history import History
 from harness.run.record import make_folder, refuse_used_folder
-from harness.tasks.task import Grade, Problem
 
 Line = dict[str, Any]
-
-
-@dataclass
-class Replay:
-    """A run that is being repeated, and the updater of the other loss."""
-
-    history: History
-    training: Training
-    other: Updater
-    off: float = 0.0  # largest difference from the recorded old log-probabilities; 0 for an exact replay
 
 
 def replay_run(history: History, other: Config, steps: range, out: Path) -> Iterator[list[Line]]:
@@ -58,69 +39,39 @@ def replay_run(history: History, other: Config, steps: range, out: Path) -> Iter
     available or the rollouts of a step are not stored.
     """
     refuse_used_folder(out)
-    replay = begin_replay(history, other, steps.start)
-    check_rollouts(history, range(replay.training.steps_done, steps.stop))
+    other = in_this_process(other)
+    repeat = begin_repeat(history, steps.start, other.loss.needs_reference)
+    check_rollouts(history, range(repeat.training.steps_done, steps.stop))
     make_folder(out)
     settings = {"own": tree_of(history.config), "other": tree_of(other)}
     write_json(out / "replay.json", {"run": str(history.path.absolute()), **settings})
     journal = Journal(out / "replay.jsonl")
-    while replay.training.steps_done < steps.stop:
-        lines = list(replay_step(replay))
-        if replay.training.steps_done > steps.start:
+    while repeat.training.steps_done < steps.stop:
+        lines = list(replay_step(repeat, Updater(repeat.training.updater.backend, make_loss(other), other)))
+        if repeat.training.steps_done > steps.start:
             for line in lines:
                 finite = {key: value if value is None or math.isfinite(value) else None for key, value in line.items()}
                 journal.append(json.dumps(finite, allow_nan=False))
             yield lines
-    say(exactness(replay))
+    say(exactness(repeat))
 
 
-def begin_replay(history: History, other: Config, first_step: int) -> Replay:
-    history, other = replace(history, config=in_this_process(history.config)), in_this_process(other)
-    with_reference = history.config.loss.needs_reference or other.loss.needs_reference
-    training = training_at(history, recorded_initial_policy(history) if with_reference else None, first_step)
-    own = training.updater
-    return Replay(history, training, Updater(own.backend, make_loss(other), other))
-
-
-def in_this_process(config: Config) -> Config:
-    """The config, changed to a single process with torch's engine."""
-    engine = config.engine.model_copy(update={"engine": "torch"})
-    return config.model_copy(update={"backend": BackendSettings(), "engine": engine})
-
-
-def training_at(history: History, reference: Policy | None, step: int) -> Training:
-    """The run's state at the newest usable checkpoint of at most `step` steps, or at its start."""
-    for folder in kept_checkpoints(history.path / CHECKPOINTS):
-        try:
-            state = read_state(folder)
-            if state.steps_done <= step:
-                return load_checkpoint(folder, state, history.config, reference)
-        except FolderFault as fault:
-            say(f"note: {fault}; {folder.name} is not used")
-    return begin(history.config, recorded_initial_policy(history), reference)
-
-
-def replay_step(replay: Replay) -> Iterator[Line]:
+def replay_step(repeat: Repeat, other: Updater) -> Iterator[Line]:
     """Repeat the updates of the run's next step; yield a line for each."""
-    training, own, other = replay.training, replay.training.updater, replay.other
-    config, step = own.config, training.steps_done
-    task, rows = training.task, trained_rows(replay.history, step)
-    groups = groups_of(rows, training.policy)
-    minibatches, others = (plan_minibatches(groups, training.policy, task, each) for each in (config, other.config))
-    known = known_logprobs(own.backend, training.reference, minibatches, config.rollout.temperature)
-    replay.off = float(np.max([replay.off, distance(rows, minibatches, known)]))  # unlike max, np.max propagates NaN
-    updates = [batch for _ in range(config.optimizer.epochs) for batch in zip(minibatches, others, known, strict=True)]
-    for number, (ours, theirs, logprobs) in enumerate(updates):
-        measured = measure(other, theirs, logprobs)
+    training, own, step = repeat.training, repeat.training.updater, repeat.next_step()
+    others = plan_minibatches(step.groups, training.policy, training.task, other.config)
+    for number, index in step.updates(repeat.config.optimizer.epochs):
+        logprobs = step.known[index]
+        measured = measure(other, others[index], logprobs)
         direction = [p.grad.clone() for p in training.policy.model.parameters() if p.grad is not None]
-        gradient, record = own.gradient(ours, logprobs), LossRecord(metric_names(own.loss))
+        gradient, record = own.gradient(step.minibatches[index], logprobs), LossRecord(metric_names(own.loss))
         cosine = cosine_of(direction, [p.grad for p in training.policy.model.parameters() if p.grad is not None])
         try:
-            own.apply(gradient, ours, record)
+            own.apply(gradient, step.minibatches[index], record)
         except NonFinite:
             continue  # no step is taken, as in the run
         yield {
-            "step": step,
+            "step": step.number,
             "update": number,
             "cosine": cosine,
             "norm": float(gradient.norm),
@@ -128,7 +79,7 @@ def replay_step(replay: Replay) -> Iterator[Line]:
             **{f"own/{name}": value for name, value in record.means().items()},
             **{f"other/{name}": value for name, value in measured.means().items()},
         }
-    training.steps_done = step + 1
+    training.steps_done = step.number + 1
 
 
 def measure(updater: Updater, minibatch: list[MicroBatch], known: list[KnownLogprobs]) -> LossRecord:
@@ -150,68 +101,13 @@ def cosine_of(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> float | N
     return cosine if math.isfinite(cosine) else None
 
 
-def distance(rows: Sequence[Row], minibatches: list[list[MicroBatch]], known: list[list[KnownLogprobs]]) -> float:
-    """The largest difference between recorded and recomputed old log-probabilities."""
-    again = StepUpdates(minibatches, known, LossRecord(())).trained()
-    differences = [
-        abs(ours - theirs)
-        for row in rows
-        for ours, theirs in zip(again[row["prompt_id"], row["sample"]].old_logprobs, row["old_logprobs"], strict=True)
-    ]
-    return float(np.max(differences, initial=0.0))
-
-
-def exactness(replay: Replay) -> str:
+def exactness(repeat: Repeat) -> str:
     """A phrase that says how closely the replay followed the run."""
-    history = replay.history
-    followed = f"old log-probabilities within {replay.off:.3g} of those recorded"
-    if replay.training.steps_done < history.config.run.steps or not history.final_weights.is_dir():
+    history = repeat.history
+    followed = f"old log-probabilities within {repeat.off:.3g} of those recorded"
+    if repeat.training.steps_done < history.config.run.steps or not history.final_weights.is_dir():
         return followed
     check_manifest(history.final_weights)
     final = load_policy(str(history.final_weights), history.config.model.dtype)
-    same = tensors_sha256(exported(final.model)) == tensors_sha256(exported(replay.training.policy.model))
+    same = tensors_sha256(exported(final.model)) == tensors_sha256(exported(repeat.training.policy.model))
     return f"{followed}; the final weights are {'identical to' if same else 'not'} those of the run"
-
-
-def check_rollouts(history: History, steps: range) -> None:
-    """Raise UsageError unless the rollouts of all these steps are stored."""
-    missing = [step for step in steps if not history.has_table("rollouts", step)]
-    if missing:
-        raise UsageError(
-            f"{history.path}: expected stored rollouts of steps {steps.start} to {steps.stop - 1}, got none of step "
-            f"{missing[0]}: use a run made with --record_rollouts all, or start at a checkpoint with --first_step"
-        )
-
-
-def trained_rows(history: History, step: int) -> list[Row]:
-    """The rows of the responses that a step trained on, in the order of their prompts."""
-    rows = history.table("rollouts", step) or []
-    if rows and "old_logprobs" not in rows[0]:
-        raise UsageError(
-            f"{history.path}: expected rollouts with old_logprobs and target, got those of an older version"
-        )
-    return [row for row in rows if row["trained"]]
-
-
-def groups_of(rows: Sequence[Row], policy: Policy) -> list[Group]:
-    """The responses, grouped by prompt. Scores and entropies are not recorded, so they are NaN."""
-    groups = groupby(rows, key=lambda row: str(row["prompt_id"]))
-    return [[response_of(row, policy) for row in group] for _, group in groups]
-
-
-def response_of(row: Row, policy: Policy) -> Response:
-    return Response(
-        problem=Problem(row["prompt"], row["target"]),
-        step=row["step"],
-        sample=row["sample"],
-        round=row["round"],
-        prompt_tokens=policy.encode(row["prompt"]),
-        tokens=row["tokens"],
-        text=row["text"],
-        entropy_sum=math.nan,
-        sampler_logprobs=row.get("sampler_logprobs") or [math.nan] * len(row["tokens"]),
-        truncated=row["truncated"],
-        grade=Grade(row["outcome"], None, row["why"]),
-        score=math.nan,
-        reward=row["reward"],
-    )

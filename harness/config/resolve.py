@@ -66,6 +66,14 @@ def build(flat: Mapping[str, Any]) -> Config:
     return config
 
 
+def with_loss(config: Config, flags: dict[str, str | None]) -> Config:
+    """The run's config with the given loss settings; a new --loss_type also resets averaging to its default."""
+    recorded = flatten(tree_of(config))
+    if "loss_type" in flags:
+        del recorded["averaging"]
+    return build(recorded | flags)
+
+
 def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by flag, from a tree that may or may not group them into sections (config.json does)."""
     tree = values["config"] if isinstance(values.get("config"), Mapping) else values

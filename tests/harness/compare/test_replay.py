@@ -13,8 +13,8 @@ from harness.__main__ import main
 from harness.algorithm.batching import plan_minibatches
 from harness.algorithm.state import make_updater
 from harness.algorithm.update import known_logprobs
-from harness.cli.compare import other_config
 from harness.compare.replay import Line, replay_run
+from harness.config.resolve import with_loss
 from harness.config.schema import Config
 from harness.errors import UsageError
 from harness.model.policy import Policy, load_policy
@@ -51,7 +51,7 @@ def replayed(run: Path, out: Path, steps: range | None = None, **flags: Any) -> 
     given = {name: str(value) for name, value in flags.items()}
     steps = steps or range(history.steps_done)
     with redirect_stdout(io.StringIO()) as said:
-        replay = list(replay_run(history, other_config(history.config, given), steps, out))
+        replay = list(replay_run(history, with_loss(history.config, given), steps, out))
     return [line for lines in replay for line in lines], said.getvalue().splitlines()[-1]
 
 
@@ -119,7 +119,7 @@ def test_another_loss_sees_the_same_batch_at_the_same_weights(
     config = read_history(run).config
     policy = load_policy(model_folder)
     own = flat_gradient(config, policy)
-    other = flat_gradient(other_config(config, {name: str(value) for name, value in flags.items()}), policy)
+    other = flat_gradient(with_loss(config, {name: str(value) for name, value in flags.items()}), policy)
     assert line["norm"] == pytest.approx(float(own.norm()), rel=1e-6)
     assert line["other_norm"] == pytest.approx(float(other.norm()), rel=1e-6)
     assert line["cosine"] == pytest.approx(float(torch.dot(own, other) / own.norm() / other.norm()), abs=1e-9)

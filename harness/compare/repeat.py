@@ -1,0 +1,143 @@
+"""Repeats the updates of a recorded run from its stored rollouts, in this process and with torch's engine."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+
+from harness.algorithm.batching import MicroBatch, plan_minibatches
+from harness.algorithm.loss_metrics import LossRecord
+from harness.algorithm.state import Training, begin
+from harness.algorithm.step_updates import StepUpdates
+from harness.algorithm.update import KnownLogprobs, known_logprobs
+from harness.config.scale import BackendSettings
+from harness.config.schema import Config
+from harness.console import say
+from harness.errors import UsageError
+from harness.model.policy import Policy
+from harness.rollouts.collect import Group, Response
+from harness.run.checkpoint import kept_checkpoints, load_checkpoint, read_state
+from harness.run.folder import CHECKPOINTS, FolderFault
+from harness.run.history import History, Row
+from harness.run.initial_model import recorded_initial_policy
+from harness.tasks.task import Grade, Problem
+
+
+@dataclass(frozen=True)
+class Step:
+    """The batch of one step of the run, as it was before the step's first update."""
+
+    number: int
+    groups: list[Group]
+    minibatches: list[list[MicroBatch]]
+    known: list[list[KnownLogprobs]]
+
+    def updates(self, epochs: int) -> Iterator[tuple[int, int]]:
+        """The step's updates, each as (its number within the step, the index of its minibatch)."""
+        return ((number, number % len(self.minibatches)) for number in range(epochs * len(self.minibatches)))
+
+
+@dataclass
+class Repeat:
+    """A run that is being repeated."""
+
+    history: History
+    training: Training
+    off: float = 0.0  # largest difference from the recorded old log-probabilities; 0 for an exact repetition
+
+    @property
+    def config(self) -> Config:
+        return self.training.updater.config
+
+    def next_step(self) -> Step:
+        """The run's next step, before its first update."""
+        training, updater = self.training, self.training.updater
+        rows = trained_rows(self.history, training.steps_done)
+        groups = groups_of(rows, training.policy)
+        minibatches = plan_minibatches(groups, training.policy, training.task, self.config)
+        temperature = self.config.rollout.temperature
+        known = known_logprobs(updater.backend, training.reference, minibatches, temperature)
+        self.off = float(np.max([self.off, distance(rows, minibatches, known)]))  # unlike max, np.max propagates NaN
+        return Step(training.steps_done, groups, minibatches, known)
+
+
+def begin_repeat(history: History, first_step: int, with_reference: bool = False) -> Repeat:
+    """The run at the newest usable checkpoint of at most `first_step` steps, or at its start."""
+    history = replace(history, config=in_this_process(history.config))
+    reference = recorded_initial_policy(history) if with_reference or history.config.loss.needs_reference else None
+    return Repeat(history, training_at(history, reference, first_step))
+
+
+def in_this_process(config: Config) -> Config:
+    """The config, changed to a single process with torch's engine."""
+    engine = config.engine.model_copy(update={"engine": "torch"})
+    return config.model_copy(update={"backend": BackendSettings(), "engine": engine})
+
+
+def training_at(history: History, reference: Policy | None, step: int) -> Training:
+    """The run's state at the newest usable checkpoint of at most `step` steps, or at its start."""
+    for folder in kept_checkpoints(history.path / CHECKPOINTS):
+        try:
+            state = read_state(folder)
+            if state.steps_done <= step:
+                return load_checkpoint(folder, state, history.config, reference)
+        except FolderFault as fault:
+            say(f"note: {fault}; {folder.name} is not used")
+    return begin(history.config, recorded_initial_policy(history), reference)
+
+
+def distance(rows: Sequence[Row], minibatches: list[list[MicroBatch]], known: list[list[KnownLogprobs]]) -> float:
+    """The largest difference between recorded and recomputed old log-probabilities."""
+    again = StepUpdates(minibatches, known, LossRecord(())).trained()
+    differences = [
+        abs(ours - theirs)
+        for row in rows
+        for ours, theirs in zip(again[row["prompt_id"], row["sample"]].old_logprobs, row["old_logprobs"], strict=True)
+    ]
+    return float(np.max(differences, initial=0.0))
+
+
+def check_rollouts(history: History, steps: range) -> None:
+    """Raise UsageError unless the rollouts of all these steps are stored."""
+    missing = [step for step in steps if not history.has_table("rollouts", step)]
+    if missing:
+        raise UsageError(
+            f"{history.path}: expected stored rollouts of steps {steps.start} to {steps.stop - 1}, got none of step "
+            f"{missing[0]}: use a run made with --record_rollouts all, or start at a checkpoint with --first_step"
+        )
+
+
+def trained_rows(history: History, step: int) -> list[Row]:
+    """The rows of the responses that a step trained on, in the order of their prompts."""
+    rows = history.table("rollouts", step) or []
+    if rows and "old_logprobs" not in rows[0]:
+        raise UsageError(
+            f"{history.path}: expected rollouts with old_logprobs and target, got those of an older version"
+        )
+    return [row for row in rows if row["trained"]]
+
+
+def groups_of(rows: Sequence[Row], policy: Policy) -> list[Group]:
+    """The responses, grouped by prompt. Scores and entropies are not recorded, so they are NaN."""
+    groups = groupby(rows, key=lambda row: str(row["prompt_id"]))
+    return [[response_of(row, policy) for row in group] for _, group in groups]
+
+
+def response_of(row: Row, policy: Policy) -> Response:
+    return Response(
+        problem=Problem(row["prompt"], row["target"]),
+        step=row["step"],
+        sample=row["sample"],
+        round=row["round"],
+        prompt_tokens=policy.encode(row["prompt"]),
+        tokens=row["tokens"],
+        text=row["text"],
+        entropy_sum=math.nan,
+        sampler_logprobs=row.get("sampler_logprobs") or [math.nan] * len(row["tokens"]),
+        truncated=row["truncated"],
+        grade=Grade(row["outcome"], None, row["why"]),
+        score=math.nan,
+        reward=row["reward"],
+    )
