@@ -17,7 +17,7 @@ from harness.config.schema import Config
 from harness.console import say
 from harness.errors import UsageError
 from harness.model.policy import Policy
-from harness.rollouts.collect import Group, Response
+from harness.rollouts.collect import Group, Response, problems_of
 from harness.run.checkpoint import kept_checkpoints, load_checkpoint, read_state
 from harness.run.folder import CHECKPOINTS, FolderFault
 from harness.run.history import History, Row
@@ -55,6 +55,9 @@ class Repeat:
         """The run's next step, before its first update."""
         training, updater = self.training, self.training.updater
         rows = trained_rows(self.history, training.steps_done)
+        seen = set[str]()
+        for number in range(1 + max((row["round"] for row in rows), default=-1)):  # a drawn task must know its problems
+            problems_of(training.sampler_context(self.config), training.steps_done, number, seen)
         groups = groups_of(rows, training.policy)
         minibatches = plan_minibatches(groups, training.policy, training.task, self.config)
         temperature = self.config.rollout.temperature

@@ -66,12 +66,12 @@ def build(flat: Mapping[str, Any]) -> Config:
     return config
 
 
-def with_loss(config: Config, flags: dict[str, str | None]) -> Config:
-    """The run's config with the given loss settings; a new --loss_type also resets averaging to its default."""
+def with_loss(config: Config, flags: Mapping[str, Any]) -> Config:
+    """The config with other settings of the loss; a new --loss_type also resets averaging to its default."""
     recorded = flatten(tree_of(config))
     if "loss_type" in flags:
         del recorded["averaging"]
-    return build(recorded | flags)
+    return build({**recorded, **flags})
 
 
 def flatten(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,16 +68,14 @@ def collect(context: SamplerContext, step: int) -> Rollouts:
 
     Raises HarnessError under --unfilled stop if the sampling rounds do not fill the batch.
     """
-    config, rollout = context.config, context.config.rollout
-    wanted, split = rollout.prompts_per_step, TRAINED_ON[config.evaluation.eval_split]
-    asked = (rollout.prompts_per_round or wanted) if rollout.dynamic_sampling else wanted
+    rollout = context.config.rollout
+    wanted = rollout.prompts_per_step
     rounds: list[list[Group]] = []
     kept: list[Group] = []
     seen: set[str] = set()
     limit = rollout.max_sampling_rounds if rollout.dynamic_sampling else 1
     while len(kept) < wanted and len(rounds) < limit:
-        generator = stream(config.run.seed, "data", step, len(rounds))
-        problems = context.task.draw_problems(split, asked, generator, seen)
+        problems = problems_of(context, step, len(rounds), seen)
         if not problems:
             break
         ranks = context.actors.ranks
@@ -90,6 +88,14 @@ def collect(context: SamplerContext, step: int) -> Rollouts:
             f"{len(rounds)} rounds: raise --max_sampling_rounds, or train on smaller batches with --unfilled train"
         )
     return Rollouts(rounds, kept[:wanted], missing)
+
+
+def problems_of(context: SamplerContext, step: int, round_number: int, seen: set[str]) -> list[Problem]:
+    """The problems of a sampling round; `seen` has the ids of the step's earlier ones, and gets theirs."""
+    config, rollout = context.config, context.config.rollout
+    asked = (rollout.prompts_per_round if rollout.dynamic_sampling else None) or rollout.prompts_per_step
+    generator = stream(config.run.seed, "data", step, round_number)
+    return context.task.draw_problems(TRAINED_ON[config.evaluation.eval_split], asked, generator, seen)
 
 
 def answer_share(context: SamplerContext, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:

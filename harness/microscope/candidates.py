@@ -1,0 +1,179 @@
+"""Candidates: losses, their placebos and what could be had, each with its gradient on the same minibatch.
+
+They ship in candidates.toml, which says what each is for. A loss of the user's own is FILE.py:CLASS: a class without
+required arguments that is a `losses.Loss`.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from harness.algorithm.batching import MicroBatch, plan_minibatches
+from harness.algorithm.state import make_loss
+from harness.algorithm.update import KnownLogprobs, Updater
+from harness.config.resolve import with_loss
+from harness.config.schema import Config
+from harness.errors import UsageError
+from harness.microscope.values import Credit
+from harness.rollouts.collect import Group
+from harness.tasks.own_files import content, file_of, load
+from harness.tasks.task import Task
+from losses import DAPO, FIPO, Loss, influence_weights
+from losses.future_kl import weight_bounds
+
+Kind = Literal["loss", "placebo", "variant", "polarity", "control", "truth"]
+LOW, HIGH = 0.5, 1.5  # bounds of the weights of `truth = "ranks"`
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What differs from the run's own loss. `like`: the candidate that it changes, and is compared with."""
+
+    kind: Kind
+    label: str
+    like: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    control: str = "none"
+    negatives: float = 1.0  # factor of negative advantages
+    weights: Literal["own", "signed"] | None = None  # instead of FIPO's weights
+    truth: Literal["advantages", "ranks"] | None = None
+    own_loss: str | None = None  # FILE.py:CLASS
+    code_sha256: str | None = None  # of that file
+
+
+SHIPPED: dict[str, Candidate] = TypeAdapter(dict[str, Candidate]).validate_python(
+    tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+)
+
+
+def chosen_candidates(names: str, has_steps: bool) -> dict[str, Candidate]:
+    """The candidates in a comma-separated list of names and FILE.py:CLASS, or `all`; DAPO first, as the reference.
+
+    Raises UsageError for a name that is not known. Without steps that can be checked, `all` leaves the controls out.
+    """
+    if names == "all":
+        return {name: one for name, one in SHIPPED.items() if has_steps or one.kind != "control"}
+    found = {"dapo": SHIPPED["dapo"]}
+    for name in filter(None, map(str.strip, names.split(","))):
+        if ".py:" in name:
+            label = name.rpartition(":")[2]
+            load(name, [label], "losses")
+            digest = hashlib.sha256(content(file_of(name).resolve())).hexdigest()
+            found[label] = Candidate("loss", label, own_loss=name, code_sha256=digest)
+        elif name in SHIPPED:
+            found[name] = SHIPPED[name]
+        else:
+            raise UsageError(
+                f"--losses: expected all, FILE.py:CLASS or names among {', '.join(SHIPPED)}, got {name!r}: name one"
+            )
+    if wanting := [name for name, one in found.items() if one.kind == "control" and not has_steps]:
+        raise UsageError(f"--losses {wanting[0]}: expected a task whose steps can be checked: leave it out")
+    return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A candidate's gradient, which is in the parameters' .grad, and by response what its loss saw of each token."""
+
+    norm: float
+    tokens: dict[tuple[str, int], dict[str, np.ndarray]]  # prompt and sample; weight, log_ratio, future_kl by token
+
+    @property
+    def columns(self) -> list[str]:
+        return list(next(iter(self.tokens.values())))
+
+    def of(self, column: str) -> dict[tuple[str, int], np.ndarray]:
+        return {key: row[column] for key, row in self.tokens.items()}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A candidate with its updater, on the minibatches of a step."""
+
+    candidate: Candidate
+    updater: Updater
+    minibatches: list[list[MicroBatch]]
+
+    def measure(self, index: int, known: list[KnownLogprobs], credit: Mapping[tuple[str, int], Credit]) -> Measured:
+        """The gradient on one minibatch under the current weights."""
+        minibatch = [
+            replace(batch, advantages=self.advantages(batch, logprobs, credit))
+            for batch, logprobs in zip(self.minibatches[index], known, strict=True)
+        ]
+        gradient = self.updater.gradient(minibatch, known)
+        tokens = {}
+        for batch, forward in zip(minibatch, gradient.forwards, strict=True):
+            seen = forward.output.diagnostics
+            whole = batch.advantages.new_tensor(batch.group_advantages)[:, None]
+            given = seen.get("influence_weight", torch.ones_like(batch.advantages))
+            columns = {"weight": given * torch.where(whole == 0, 1.0, batch.advantages / whole)}
+            columns |= {"future_kl": seen["future_kl"]} if "future_kl" in seen else {}
+            columns |= {"log_ratio": -seen["kl_to_old"]} if "kl_to_old" in seen else {}
+            for row, response in enumerate(batch.responses):
+                count = len(response.tokens)
+                tokens[response.key] = {name: values[row, :count].cpu().numpy() for name, values in columns.items()}
+        return Measured(float(gradient.norm), tokens)
+
+    def advantages(self, batch: MicroBatch, known: KnownLogprobs, credit: Mapping[tuple[str, int], Credit]) -> Tensor:
+        """The advantage of each token, with the candidate's changes."""
+        whole = batch.advantages
+        if self.candidate.weights:
+            return whole * self.own_weights(batch, known)
+        if self.candidate.truth is None:
+            return torch.where(whole < 0, whole * self.candidate.negatives, whole)
+        rows = [credit[response.key].by_token(len(response.tokens)) for response in batch.responses]
+        if self.candidate.truth == "ranks":
+            rows = [
+                advantage * ranked(np.sign(advantage) * row)
+                for advantage, row in zip(batch.group_advantages, rows, strict=True)
+            ]
+        flat = np.concatenate(rows) if rows else np.zeros(0)
+        return batch.tokens.spread(torch.tensor(flat, dtype=whole.dtype, device=whole.device))
+
+    @torch.no_grad()
+    def own_weights(self, batch: MicroBatch, known: KnownLogprobs) -> Tensor:
+        """FIPO's weights with the token's own log-ratio, or sign(A) F, in place of the Future-KL F."""
+        fipo = FIPO(**self.updater.config.loss.loss_fields())
+        seen = replace(self.updater, loss=fipo).forward(batch, known, batch.tokens.mask).output.diagnostics
+        log_ratio = -seen["kl_to_old"]
+        exponent = log_ratio if self.candidate.weights == "own" else batch.advantages.sign() * seen["future_kl"]
+        bounds = weight_bounds(fipo.clip_range, fipo.clip_high_only, fipo.weight_bound)
+        return influence_weights(exponent, log_ratio.exp(), batch.advantages, bounds)
+
+
+def ranked(values: np.ndarray) -> np.ndarray:
+    """Weights from LOW to HIGH by rank; equal values have the mean of their ranks."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts + 1) / 2)[places]
+    return LOW + (HIGH - LOW) * ranks / max(1, len(values) - 1)
+
+
+def probes(candidates: Mapping[str, Candidate], groups: Sequence[Group], task: Task, own: Updater) -> dict[str, Probe]:
+    """Each candidate on a step's groups of responses; `own`: the run's updater."""
+    found = {}
+    for name, candidate in candidates.items():
+        config = config_of(candidate, own.config)
+        if candidate.own_loss:
+            loss: Loss = load(candidate.own_loss, [candidate.own_loss.rpartition(":")[2]], "losses")[0]()
+        elif candidate.weights:  # put on DAPO's advantages
+            fields = config.loss.loss_fields()
+            loss = DAPO(**{field: fields[field] for field in DAPO.__dataclass_fields__})
+        else:
+            loss = make_loss(config)
+        minibatches = plan_minibatches(list(groups), own.policy, task, config)
+        found[name] = Probe(candidate, replace(own, loss=loss, config=config), minibatches)
+    return found
+
+
+def config_of(candidate: Candidate, config: Config) -> Config:
+    """The run's config under a candidate. Raises UsageError if a setting of the run excludes it."""
+    inherited = SHIPPED[candidate.like].settings if candidate.like else {}
+    return with_loss(config, {**inherited, **candidate.settings, "control": candidate.control, "allow_inert": True})

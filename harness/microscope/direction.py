@@ -1,0 +1,102 @@
+"""The direction that a training step should have: the gradient of accuracy itself, estimated on fresh responses.
+
+For P prompts of the training split with K responses each, of which r_i is 1 for a right one and 0 otherwise,
+
+    grad J  ~  1/(P K)  sum_i  (r_i - mean of r over the prompt's other responses)  sum_t grad log pi(y_it)
+
+which is unbiased for the gradient of the expected accuracy: a response's baseline does not depend on that response
+(Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free!"). Two independent halves are estimated: their
+product is unbiased for the squared norm, and their cosine is the ceiling of any other direction's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.microscope.completions import Completion, completions
+from harness.model.packing import pack_batch
+from harness.randomness import stream
+from harness.rollouts.engine import Key, SamplerContext
+from harness.tasks.task import TRAINED_ON, Problem
+
+Direction = list[Tensor]  # shaped as the trained parameters
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Two independent estimates of the gradient of -accuracy, which is what a loss would descend."""
+
+    halves: tuple[Direction, Direction]
+    accuracy: float  # of the fresh responses
+
+    @property
+    def norms(self) -> tuple[float, float]:
+        first, second = (dot(half, half) ** 0.5 for half in self.halves)
+        return first, second
+
+    @property
+    def product(self) -> float:
+        """The halves' inner product, unbiased for the squared norm of the true gradient."""
+        return dot(*self.halves)
+
+
+def reference(context: SamplerContext, prompts: int, samples: int, key: Key) -> Reference:
+    """Both halves, each from `prompts` training prompts with `samples` responses; `key`: of the random numbers."""
+    split = TRAINED_ON[context.config.evaluation.eval_split]
+    problems = context.task.draw_problems(split, 2 * prompts, stream(*key, "prompts"), set())
+    halves, rights = [], []
+    for half in (problems[::2], problems[1::2]):
+        groups = list(completions(context, [(problem, ()) for problem in half], samples, (*key, "direction")))
+        right = np.array([[is_right for _, is_right in group] for group in groups], dtype=float)
+        halves.append(accuracy_gradient(context, half, groups, leave_one_out(right) / right.size))
+        rights.append(right.mean())
+    return Reference((halves[0], halves[1]), float(np.mean(rights)))
+
+
+def leave_one_out(right: Float[np.ndarray, "*prompt sample"]) -> Float[np.ndarray, "*prompt sample"]:
+    """Each response's advantage over the mean of the prompt's other responses."""
+    count = right.shape[-1]
+    advantages: np.ndarray = (right - right.mean(axis=-1, keepdims=True)) * count / (count - 1)
+    return advantages
+
+
+def accuracy_gradient(
+    context: SamplerContext,
+    problems: Sequence[Problem],
+    groups: Sequence[Sequence[Completion]],
+    weights: Float[np.ndarray, "prompt sample"],
+) -> Direction:
+    """The gradient of -(sum over responses of weight times log-probability), a minibatch's responses at a time."""
+    policy, config = context.policy, context.config
+    asked = [problem for problem, group in zip(problems, groups, strict=True) for _ in group]
+    rows = list(zip(asked, [sample for group in groups for sample, _ in group], weights.ravel(), strict=True))
+    parameters = trained(policy.model)
+    total = [torch.zeros_like(parameter) for parameter in parameters]
+    size = config.optimizer.micro_batch_size or -(-config.responses_per_step // config.optimizer.minibatches)
+    rows = [row for row in rows if row[2]]
+    for batch in (rows[start : start + size] for start in range(0, len(rows), size)):
+        prompts = [policy.encode(problem.prompt) for problem, _, _ in batch]
+        packed = pack_batch(prompts, [sample.tokens for _, sample, _ in batch], policy.device)
+        logprobs, _ = policy.logprobs(packed, config.rollout.temperature)
+        factors = torch.tensor([weight for _, _, weight in batch], dtype=logprobs.dtype, device=policy.device)
+        parts = torch.autograd.grad(-(logprobs.sum(dim=1) * factors).sum(), parameters, allow_unused=True)
+        for sum_, part in zip(total, parts, strict=True):
+            if part is not None:
+                sum_ += part
+    return total
+
+
+def trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def dot(a: Sequence[Tensor | None], b: Sequence[Tensor]) -> float:
+    """The inner product over all parameters, in float64; None counts as 0."""
+    products = (
+        float(torch.dot(x.flatten().double(), y.flatten().double())) for x, y in zip(a, b, strict=True) if x is not None
+    )
+    return sum(products)

@@ -1,0 +1,140 @@
+import json
+import shutil
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from harness.__main__ import main
+from harness.microscope.candidates import SHIPPED, ranked
+from harness.microscope.measure import Plan
+from tests.harness import runs
+from tests.harness.command_line import outcome
+from tests.harness.tiny import SCAFFOLD, small_config
+
+pytestmark = pytest.mark.train
+
+SMALL = "--steps 1,2 --updates 4 --responses 32 --group 4 --prefixes 3 --continuations 4".split()
+OWN_LOSS = """
+from dataclasses import dataclass
+from losses import DAPO
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(DAPO):
+    epsilon_high: float = 0.28
+    delta: float = 10.0
+"""
+
+
+@pytest.fixture(scope="module")
+def run(model_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three steps of DAPO with four updates each."""
+    changes = {"loss_type": "dapo", "epsilon_high": 0.28, "steps": 3}
+    config = small_config(model_folder, **SCAFFOLD | changes)
+    return runs.trained(config, tmp_path_factory.mktemp("runs") / "dapo").path
+
+
+@pytest.fixture(scope="module")
+def looked(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the microscope wrote about it, with every candidate and a loss of one's own."""
+    folder = tmp_path_factory.mktemp("microscope")
+    (folder / "mine.py").write_text(OWN_LOSS, encoding="utf-8")
+    names = f"{','.join(SHIPPED)},{folder / 'mine.py'}:Mine"
+    main(["microscope", str(run), *SMALL, "--losses", names, "--output_dir", str(folder / "out")])
+    return folder / "out"
+
+
+def lines(folder: Path, step: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / f"step_{step:06d}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def table(folder: Path, step: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(folder / f"tokens_{step:06d}.parquet").to_pylist()
+    return rows
+
+
+def test_the_runs_own_loss_has_the_gradient_that_the_run_took(run: Path, looked: Path) -> None:
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    for step in (1, 2):
+        norms = [line["norm"] for line in lines(looked, step) if line["candidate"] == "dapo"]
+        assert fmean(norms) == pytest.approx(metrics[step]["optimizer/grad_norm"], rel=1e-12)
+
+
+def test_candidates_that_are_the_same_have_the_same_gradient(looked: Path) -> None:
+    for line in lines(looked, 1) + lines(looked, 2):
+        if line["candidate"] == "dapo":
+            dapo = line
+        if line["candidate"] == "Mine":
+            assert {**line, "candidate": "dapo"} == dapo
+        if line["candidate"] == "fipo_wide":
+            is_same = line["along_first"] == dapo["along_first"]
+            assert is_same == (line["update"] == 0)  # where every ratio is 1
+
+
+def test_rows_say_what_each_segment_was_worth_and_weighted_by(looked: Path) -> None:
+    rows = table(looked, 2)
+    for row in rows:
+        assert row["weight/dapo"] == 1
+        assert row["weight/negatives_half"] == (0.5 if row["advantage"] < 0 else 1)
+        assert 0.5 <= row["weight/fipo_wide"] <= 1.5
+        assert {row["credit_first"], row["credit_second"]} <= {half / 2 for half in range(-2, 3)}
+    first = [row for row in rows if (row["prompt_id"], row["sample"]) == (rows[0]["prompt_id"], rows[0]["sample"])]
+    of_update = [row for row in first if row["update"] == rows[0]["update"]]
+    assert sum(row["tokens"] for row in of_update) == rows[0]["response_tokens"]
+    assert [row["start"] for row in of_update] == sorted({row["start"] for row in of_update})
+
+
+def test_the_same_command_goes_on(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["microscope", run, *SMALL, "--losses", "fipo", "--output_dir", tmp_path / "out"]
+    assert outcome(main, command, capsys).exit_code == 0
+    whole = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    (tmp_path / "out" / "step_000002.json").unlink()
+    ended = outcome(main, command, capsys)
+    assert "1 of 2 steps" in ended.printed[0]
+    assert "old log-probabilities within 0 of those recorded" in ended.printed
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == whole
+    other = outcome(main, [*command, "--continuations", "6"], capsys)
+    assert other.exit_code == 2
+    assert "another plan: name another with --output_dir" in other.errors[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--steps", "3"], "--steps: expected numbers of steps, 0 to 2 in"),
+        (["--losses", "ppo"], "--losses: expected all, FILE.py:CLASS or names among grpo, dapo"),
+        (["--losses", "nowhere.py:Mine"], "--losses: expected a Python file, got 'nowhere.py'"),
+        (["--continuations", "3"], "--continuations: expected an even number of them, got 3"),
+        (["--responses", "33"], "--responses 33 and --group 4: expected two halves of whole groups"),
+        (["--updates", "0"], "--updates: expected 1 or more, got 0"),
+    ],
+)
+def test_wrong_use_writes_nothing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    ended = outcome(main, ["microscope", run, *SMALL, *flags, "--output_dir", tmp_path / "out"], capsys)
+    assert ended.exit_code == 2
+    assert said in ended.errors[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_rollouts_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copied = shutil.copytree(run, tmp_path / "run")
+    (copied / "rollouts" / "step_000001.parquet").unlink()
+    ended = outcome(main, ["microscope", copied, *SMALL], capsys)
+    assert ended.exit_code == 2
+    assert "expected stored rollouts" in ended.errors[0]
+
+
+@pytest.mark.parametrize(
+    ("updates", "looked_at"), [(1, [0]), (4, [0, 1, 2, 3]), (16, [1, 5, 10, 15]), (8, [1, 3, 5, 7])]
+)
+def test_updates_are_spread_over_the_step(updates: int, looked_at: list[int]) -> None:
+    assert Plan((0,), 4, 32, 4, 3, 4).looked_at(updates) == looked_at
+
+
+def test_equal_credit_has_equal_weight() -> None:
+    assert ranked([0.2, 0.0, 0.0, 0.5, 0.0]).tolist() == [1.25, 0.75, 0.75, 1.5, 0.75]
