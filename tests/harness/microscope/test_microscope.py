@@ -16,7 +16,8 @@ from tests.harness.tiny import SCAFFOLD, small_config
 
 pytestmark = pytest.mark.train
 
-SMALL = "--steps 1,2 --updates 4 --responses 32 --group 4 --prefixes 3 --continuations 4".split()
+BUDGET = {"steps": "1,2", "updates": 4, "responses": 32, "group": 4, "prefixes": 3, "continuations": 4}
+SMALL = [word for name, value in BUDGET.items() for word in (f"--{name}", str(value))]
 OWN_LOSS = """
 from dataclasses import dataclass
 from losses import DAPO
