@@ -44,7 +44,7 @@ TRL = trl==1.16.0 transformers==5.19.0 accelerate==1.15.0
 VERL = verl==0.9.1
 BESIDE_VERL = transformers==5.10.4 tensordict==0.10.0 ray==2.60.0 hydra-core==1.3.8 codetiming==1.4.0 pillow==13.0.0
 
-.PHONY: setup demo real compare ablate study sweep ui dashboard bench-statistics figures test test-faults test-deepspeed test-gym test-vllm test-examples mutants bench check lint format clean
+.PHONY: setup demo real credit compare ablate study sweep ui dashboard bench-statistics figures test test-faults test-deepspeed test-gym test-vllm test-examples mutants bench check lint format clean
 
 setup: $(READY)
 
@@ -70,6 +70,14 @@ real: STUDY = runs/real
 real: $(READY)
 	@$(PY) -m sweeps compare --losses dapo,fipo --controls random_reward --seeds 3 --preset cpu/smollm2-135m \
 	  --study $(STUDY) $(TRACKING); $(REPORT)
+
+# Is it credit? Five DAPO runs looked at through the microscope, two at a time: gradients of all losses and placebos beside
+# the true one, their token weights beside true credit. The same command again goes on.
+credit: STUDY = runs/credit
+credit: $(READY)
+	@$(PY) -m sweeps study --design credit --study $(STUDY) $(TRACKING)
+	@ls -d $(STUDY)/runs/* | xargs -P 2 -I{} $(PY) -m harness microscope {} $(ARGS)
+	@$(PY) -m analysis report $(STUDY)
 
 # A comparison of your own: make compare ARGS="--losses dapo,fipo --seeds 10 --lr 1e-4"
 compare: $(READY)

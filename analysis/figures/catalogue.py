@@ -8,6 +8,7 @@ from typing import Any
 from analysis.errors import RecordsError
 from analysis.figures.blocks import gain_figures, level_figures
 from analysis.figures.claims import claim_figures
+from analysis.figures.credit import credit_figures
 from analysis.figures.figure import Figure
 from analysis.figures.ladder import ladder_figures
 from analysis.figures.length import length_figures, path_figures
@@ -36,6 +37,7 @@ class Group:
 _COURSES = {course.name: partial(course_figures, course=course) for course in COURSES}
 STUDY = {
     "claims": Group(claim_figures, "More claims", "Exploratory claims", of_blocks=True),
+    "credit": Group(credit_figures, "Credit", "Is it credit?", of_blocks=True),
     "levels": Group(level_figures, "Levels", "Settings that were varied", of_blocks=True),
     "gains": Group(gain_figures, "Placebos", "What is left of a gain in a placebo", of_blocks=True),
     "learning_curves": Group(_COURSES["learning_curves"], "Learning", "Learning curves", of_blocks=True),

@@ -10,15 +10,15 @@ from typing import Any, Literal, TypeGuard
 from analysis.errors import RecordsError
 
 SHIPPED = Path(__file__).parents[1] / "claims"
+ONE_ARM_METRICS = "length_slope", "credit/polarity", "credit/response", "credit/placement", "credit/headroom"
 CHOICES = {
     "role": ("primary", "exploratory"),
     "kind": ("superior", "equivalent"),
     "direction": ("higher", "lower"),
-    "metric": ("auc", "final_accuracy", "accuracy_at_equal_tokens", "final_response_tokens", "length_slope"),
+    "metric": ("auc", "final_accuracy", "accuracy_at_equal_tokens", "final_response_tokens", *ONE_ARM_METRICS),
     "levels": (None, "own_best", "mean"),
 }
 TREND = ("parameter", "start", "end")
-ONE_ARM_METRICS = ("length_slope",)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.records.credit import PARTS, read_microscope
 from analysis.records.curves import evaluation_curves, spent
 from analysis.records.run_files import LENIENT
 from analysis.records.study import Study
@@ -51,6 +52,7 @@ OUTCOMES = {
         "log-odds of being right per unit of log tokens, within prompt, last evaluations", "log-odds", digits=2
     ),
 }
+OUTCOMES |= {f"credit/{key}": Outcome(f"credit: {text}", "cosine") for key, (text, *_) in PARTS.items()}
 COURSE = {  # means over a run's steps, of what its updates looked like
     "gradient_norm": "optimizer/grad_norm",
     "clipped_share": "optimizer/clipped_share",
@@ -151,7 +153,8 @@ def _by_run(study: Study) -> pd.DataFrame:
         **_ledger_outcomes(study.metrics),
         **{name: course[key] for name, key in recorded.items()},
     }
-    table = runs.join(pd.DataFrame(columns))
+    microscope = read_microscope(study)
+    table = runs.join(pd.DataFrame(columns)).join(microscope.parts() if microscope else pd.DataFrame())
     for run in study.diverged:
         if run in table.index:
             _at_last_evaluation(table, study, run)

@@ -122,6 +122,7 @@ def _of_run(run: Path, tables: Sequence[str] = TABLES) -> Iterator[Path]:
     yield from _present(run, OF_RUN)
     for table in tables:
         yield from sorted((run / table).glob("step_*.parquet"))
+    yield from sorted(file for file in (run / "microscope").glob("*") if file.suffix in (".json", ".parquet"))
 
 
 def _is_ours(figure: Path) -> bool:

@@ -18,7 +18,6 @@ from analysis.report.tables import Table
 from analysis.verdict.findings import Findings
 from analysis.verdict.sentences import control_sentences, cost, headline, limits, statement, what_it_would_take
 
-MAIN_FIGURE = "claims"
 MOST_SENTENCES, MOST_NOT_TESTED = 6, 2
 METHOD = (
     "The unit of every test is the training seed. Runs of one seed share warm start, prompts and random numbers, so "
@@ -56,7 +55,8 @@ def study_source(study: Study, given: str) -> Source:
 def study_lines(found: Findings) -> list[str]:
     """What the terminal shows: notes, the headline, a sentence a claim, what it would take."""
     sentences = [statement(item) for item in found.verdicts]
-    return [*found.notes, headline(found), *sentences, what_it_would_take(found)]
+    credit = found.credit.sentences if found.credit else []
+    return [*found.notes, headline(found), *sentences, *credit, what_it_would_take(found)]
 
 
 def study_files(found: Findings) -> dict[str, str]:
@@ -81,6 +81,7 @@ def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str
     words = [
         box("verdict", f"<p><b>{escape(headline(found))}</b></p>" + bullets(said)),
         folded(f"{len(more)} exploratory claims", bullets(more)),
+        box("verdict", f"<p><b>Is it credit?</b></p>{bullets(found.credit.sentences)}" if found.credit else ""),
         paragraph(f"Cost: {cost(found)}."),
         _not_tested(found),
         folded("What the controls show", bullets(control_sentences(found))),
@@ -89,13 +90,18 @@ def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str
         ),
         box("warning", folded(f"{len(found.notes)} notes on the runs", bullets(found.notes)) if found.notes else ""),
     ]
-    main = [figure(item, source, _warning(found)) for item in shown if item.name == MAIN_FIGURE]
+    main = [figure(item, source, _warning(found)) for item in shown if item.name == main_figure(found)]
     return f'<div class="screen"><div>{"".join(words)}</div>\n<div>{"".join(main)}</div></div>'
+
+
+def main_figure(found: Findings) -> str:
+    """The figure of the first screen."""
+    return "claims" if found.verdicts or not found.credit else "credit"
 
 
 def study_sections(found: Findings, shown: Sequence[Shown], source: Source) -> list[Section]:
     """Everything below the first screen; a section without content is left out by the page."""
-    study, items = found.study, [item for item in shown if item.name != MAIN_FIGURE]
+    study, items = found.study, [item for item in shown if item.name != main_figure(found)]
     parts = [Section("verdicts", "Verdicts", "Every claim and control", _verdicts(found))]
     for name, group in STUDY.items():
         drawn = figures(items, name, source, _warning(found))
@@ -124,6 +130,8 @@ def _tables_of(found: Findings, group: str) -> str:
         for item in found.gains:
             both = tables.share_table(study, item).html + tables.course_table(study, item).html
             parts.append(f"<h3>{escape(item.block)}</h3>{both}{paragraph(COURSE_NOTE, 'soft')}")
+    elif group == "credit" and found.credit:
+        parts = [tables.credit_table(found.credit).html, tables.agreement_table(found.credit).html]
     elif group == "outcomes":
         for block in unvaried:
             parts.append(f"<h3>{escape(block.name)}</h3>" if len(study.blocks) > 1 else "")

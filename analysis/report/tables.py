@@ -15,6 +15,7 @@ from analysis.records.outcomes import OUTCOMES, scores_of, summary
 from analysis.records.search import word
 from analysis.records.study import Block, Study
 from analysis.statistics.intervals import Interval, t_interval
+from analysis.verdict.credit import CreditFindings
 from analysis.verdict.findings import Findings
 from analysis.verdict.gains import Gains
 from analysis.verdict.levels import by_level, own_best
@@ -212,3 +213,30 @@ def _interval(row: Mapping[str, float] | pd.Series) -> Interval:
 def _numbers(found: object, digits: int) -> str:
     difference, low, high = (float(getattr(found, name)) for name in ("difference", "low", "high"))
     return signed(difference, digits) + ("" if isnan(low) else f" {bracket(low, high, digits)}")
+
+
+def credit_table(credit: CreditFindings) -> Table:
+    """A row per candidate: how near to the true gradient it points, and what it changes."""
+    known = credit.microscope.candidates
+    changed = {name: known[one.like].label if one.like in known else one.like for name, one in known.items()}
+    rows = [
+        [
+            row["label"],
+            f"{row['kind']}, of {changed[row['candidate']]}" if changed[row["candidate"]] else row["kind"],
+            plain(row["cosine"]),
+            signed(row["minus_dapo"]),
+            bracket(row["low"], row["high"]),
+            p_value(row["p_holm"]),
+        ]
+        for row in credit.directions.to_dict("records")
+    ]
+    return Table(["Candidate", "Kind", "Cosine", "Minus DAPO", "95 %", "p (Holm)"], rows, words=2)
+
+
+def agreement_table(credit: CreditFindings) -> Table:
+    """A row per quantity and sign: whether it lies where the credit lies."""
+    rows = [
+        [row["label"], row["of"], signed(row["correlation"]), bracket(row["low"], row["high"]), str(row["responses"])]
+        for row in credit.agreement.to_dict("records")
+    ]
+    return Table(["Quantity", "Within", "Rank correlation", "95 %", "Responses"], rows, words=2)

@@ -6,10 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.records.credit import read_microscope
 from analysis.records.outcomes import final_evaluations, outcomes
 from analysis.records.study import Study
 from analysis.records.tokens import read_tokens
 from analysis.verdict.controls import Control, controls, sees_effects
+from analysis.verdict.credit import CreditFindings, credit_findings
 from analysis.verdict.gains import Gains, gains
 from analysis.verdict.inert import acted_table
 from analysis.verdict.notes import notes
@@ -65,6 +67,11 @@ class Findings:
         """The tokens that runs with influence weights kept, read when first asked for."""
         return read_tokens(self.study)
 
+    @cached_property
+    def credit(self) -> CreditFindings | None:
+        """What a microscope showed; None where no run was looked at."""
+        return credit_findings(read_microscope(self.study))
+
     def as_json(self) -> dict[str, Any]:
         """The same for a machine; not-a-numbers become null."""
         content = {
@@ -79,6 +86,7 @@ class Findings:
                 for block in self.study.blocks.values()
                 for row in acted_table(self.scores, block).query("share == 0").drop(columns="share").to_dict("records")
             ],
+            "credit": self.credit.as_json() if self.credit else None,
             "notes": self.notes,
         }
         return dict(without_nan(content))

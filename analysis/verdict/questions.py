@@ -52,6 +52,8 @@ def lacking(study: Study, scores: pd.DataFrame, claim: Claim) -> str:
     absent = [arm for block, arm in sides if scores_of(scores, block, arm).empty]
     if absent:
         return f"needs runs of {' and '.join(absent)}"
+    if claim.metric not in scores:
+        return "needs runs looked at by harness microscope"
     empty = [side[1] for side in sides if scored(study, scores, side, claim)[0].empty]
     return f"no seed of {' and '.join(empty)} has every score" if empty else ""
 

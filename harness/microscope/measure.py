@@ -66,11 +66,11 @@ def run_microscope(history: History, plan: Plan, losses: str, out: Path) -> Iter
     say(cost(history, plan, missing, len(candidates)))
     while missing:
         step = repeat.next_step()
-        output.part = f"step {step.number}"
+        output.part = f"{history.path.name}, step {step.number}"
         if step.number == missing[0]:
             lines, rows = measured(repeat, step, plan, candidates)
             write_table(out / f"tokens_{step.number:06d}.parquet", rows, schema_of(rows))
-            write_json(out / f"step_{step.number:06d}.json", lines)
+            write_json(out / f"step_{step.number:06d}.json", {"lines": lines})
             missing = missing[1:]
             yield lines
         else:
@@ -127,7 +127,7 @@ def measured(
 ) -> tuple[list[Line], list[Line]]:
     """The step's lines, one per candidate and update, and its rows, one per segment and update; takes its updates."""
     training, own = repeat.training, repeat.training.updater
-    context = training.sampler_context(repeat.config)
+    context, name = training.sampler_context(repeat.config), repeat.history.path.name
     key: Key = (repeat.config.run.seed, "microscope", step.number)
     responses = [response for group in step.groups for response in group]
     found = monte_carlo_credit(context, responses, plan.segments, plan.continuations, key)
@@ -139,7 +139,7 @@ def measured(
     rows: list[Line] = []
     for number, index in numbers:
         if number in chosen:
-            output.part = f"step {step.number}, update {number + 1} of {len(numbers)}"
+            output.part = f"{name}, step {step.number}, update {number + 1} of {len(numbers)}"
             truth = reference(context, plan.responses // plan.group // 2, plan.group, (*key, number))
             here = {"step": step.number, "update": number}
             seen, more = looked(step, index, truth, probed, credit)

@@ -48,8 +48,8 @@ def looked(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lines(folder: Path, step: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((folder / f"step_{step:06d}.json").read_text(encoding="utf-8"))
-    return found
+    found: dict[str, list[dict[str, Any]]] = json.loads((folder / f"step_{step:06d}.json").read_text(encoding="utf-8"))
+    return found["lines"]
 
 
 def table(folder: Path, step: int) -> list[dict[str, Any]]:

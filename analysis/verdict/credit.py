@@ -1,0 +1,215 @@
+"""Which losses point nearer to the true gradient, and which weights lie where the true credit lies.
+
+The units of every interval are runs, each the mean over its steps and updates; of a single run, its steps. Updates are
+never units: those of one step share responses and weights.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.formatting import bracket, counted, signed
+from analysis.records.credit import PARTS, REFERENCE, RESPONSE, UPDATE, Microscope
+from analysis.statistics.intervals import Difference, holm, paired_t, t_interval
+
+FEWEST_SEGMENTS = 6  # of a response, for a rank correlation
+PLACES = 10  # parts of a response
+SIGNS = {1: "right answers", -1: "wrong answers"}
+COLUMNS = {"log_ratio": "own shift, log r", "future_kl": "Future-KL"}
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A difference of two candidates' cosines over the units."""
+
+    key: str
+    text: str
+    candidate: str
+    against: str
+    effect: float
+    low: float
+    high: float
+    p: float
+    values: tuple[float, ...]  # by unit
+
+    @property
+    def numbers(self) -> str:
+        return f"{signed(self.effect)} {bracket(self.low, self.high)}"
+
+
+@dataclass(frozen=True)
+class CreditFindings:
+    """A microscope's results with their intervals."""
+
+    microscope: Microscope
+
+    @property
+    def unit(self) -> str:
+        return "run" if len(self.microscope.runs) > 1 else "step"
+
+    @cached_property
+    def cosines(self) -> pd.DataFrame:
+        """Mean cosine by unit (rows) and candidate (columns)."""
+        return self.microscope.cosines(self.unit)
+
+    @cached_property
+    def ceiling(self) -> float:
+        """The cosine that the true gradient itself would have to its estimate: sqrt(2c / (1 + c)), c of two halves."""
+        half = float(self.microscope.gradients["ceiling"].mean())
+        return float(np.sqrt(max(0.0, 2 * half / (1 + half))))
+
+    @cached_property
+    def directions(self) -> pd.DataFrame:
+        """A row per candidate: its cosine, and minus DAPO's with interval and p, Holm's over all candidates beside."""
+        rows = []
+        for name, one in self.microscope.candidates.items():
+            if name not in self.cosines:
+                continue
+            own, shown = t_interval(self.cosines[name].to_numpy()), self._difference(name, REFERENCE)
+            rows.append(
+                {"candidate": name, "kind": one.kind, "label": one.label, "units": own.n}
+                | {"cosine": own.mean, "cosine_low": own.low, "cosine_high": own.high}
+                | {"minus_dapo": shown.difference, "low": shown.low, "high": shown.high, "p": shown.p}
+            )
+        table = pd.DataFrame(rows)
+        others = table["candidate"] != REFERENCE
+        table.loc[others, "p_holm"] = holm(table.loc[others, "p"].tolist())
+        return table
+
+    @cached_property
+    def contrasts(self) -> list[Contrast]:
+        """The parts of a gain whose two candidates were both looked at."""
+        found = []
+        for key, (text, candidate, against) in PARTS.items():
+            if {candidate, against} <= set(self.cosines):
+                shown = self._difference(candidate, against)
+                values = tuple(self.cosines[candidate] - self.cosines[against])
+                numbers = shown.difference, shown.low, shown.high, shown.p
+                found.append(Contrast(key, text, candidate, against, *numbers, values))
+        return found
+
+    def _difference(self, candidate: str, against: str) -> Difference:
+        both = self.cosines[[candidate, against]].dropna() if candidate != against else self.cosines[[candidate]]
+        return paired_t(both[candidate].to_numpy(), both[against].to_numpy())
+
+    @cached_property
+    def agreement(self) -> pd.DataFrame:
+        """Within responses, the rank correlation of sign(A) times credit with what a loss weights by.
+
+        Above 0 is the right way round for either sign: the token that deserves its advantage most has the most weight.
+        A row per quantity and sign of the advantage: mean over the units, interval.
+        """
+        rows = []
+        for column, label in self._weighed_by():
+            by_response = rank_correlations(self.microscope.segments, column)
+            for sign, words in SIGNS.items():
+                of_sign = by_response[by_response["sign"] == sign]
+                shown = t_interval(of_sign.groupby(self.unit)["correlation"].mean().to_numpy())
+                rows.append(
+                    {"quantity": column, "label": label, "sign": sign, "of": words, "responses": len(of_sign)}
+                    | {"correlation": shown.mean, "low": shown.low, "high": shown.high, "units": shown.n}
+                )
+        return pd.DataFrame(rows)
+
+    def _weighed_by(self) -> Sequence[tuple[str, str]]:
+        """The quantities of a token that differ within responses, with their labels."""
+        weights = [
+            (f"weight/{name}", one.label)
+            for name, one in self.microscope.candidates.items()
+            if one.kind in ("loss", "placebo", "variant")
+        ]
+        return [item for item in (*COLUMNS.items(), *weights) if varies(self.microscope.segments, item[0])]
+
+    @cached_property
+    def reliability(self) -> float:
+        """Of the credit within responses: the rank correlation of its halves, stepped up (Spearman and Brown)."""
+        halves = rank_correlations(self.microscope.segments, "credit_second", "credit_first")
+        half = float((halves["correlation"] * halves["sign"]).groupby(halves[self.unit]).mean().mean())
+        return 2 * half / (1 + half)
+
+    @cached_property
+    def places(self) -> pd.DataFrame:
+        """By part of a response and sign: root mean square of the credit, and the mean distance of a weight from 1.
+
+        The square's estimate is the product of the credit's halves, which is unbiased.
+        """
+        rows = self.microscope.segments
+        middle = (rows["start"] + rows["tokens"] / 2) / rows["response_tokens"]
+        place = np.minimum((middle * PLACES).astype(int), PLACES - 1)
+        weight = f"weight/{next((n for n in ('fipo_wide', 'fipo') if f'weight/{n}' in rows), REFERENCE)}"
+        table = pd.DataFrame(
+            {
+                "place": (place + 0.5) / PLACES,
+                "sign": np.sign(rows["advantage"]).astype(int),
+                "square": rows["credit_first"] * rows["credit_second"],
+                "distance": (rows[weight] - 1).abs(),
+                self.unit: rows[self.unit],
+            }
+        )
+        means = table[table["sign"] != 0].groupby([self.unit, "sign", "place"], as_index=False).mean()
+        means["credit"] = np.sqrt(means["square"].clip(lower=0))
+        return means.groupby(["sign", "place"], as_index=False)[["credit", "distance"]].mean()
+
+    @property
+    def sentences(self) -> list[str]:
+        """What was found, each with its interval."""
+        units = counted(len(self.cosines), self.unit)
+        contrasts = [f"{item.text[0].upper()}{item.text[1:]}: {item.numbers} in cosine." for item in self.contrasts]
+        cosine = float(self.cosines[REFERENCE].mean())
+        head = (
+            f"DAPO's gradient on a minibatch has a cosine of {cosine:.3f} to the true gradient of accuracy, of at most "
+            f"{self.ceiling:.2f} that the estimate allows ({units}, off-policy updates)."
+        )
+        return [head, *contrasts, *self._agreement_sentences()]
+
+    def _agreement_sentences(self) -> list[str]:
+        table = self.agreement[self.agreement["quantity"].isin(COLUMNS)]
+        return [
+            f"Within {row['of']}, {row['label']} has a rank correlation of {signed(row['correlation'], 2)} "
+            f"{bracket(row['low'], row['high'], 2)} with what a token deserves."
+            for row in table.to_dict("records")
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "units": list(map(str, self.cosines.index)),
+            "unit": self.unit,
+            "plan": self.microscope.plan,
+            "ceiling": self.ceiling,
+            "reliability": self.reliability,
+            "directions": self.directions.to_dict("records"),
+            "contrasts": [asdict(item) for item in self.contrasts],
+            "agreement": self.agreement.to_dict("records"),
+        }
+
+
+def rank_correlations(segments: pd.DataFrame, column: str, of: str | None = None) -> pd.DataFrame:
+    """Spearman's correlation of a column with sign(A) times the credit in each response: run, step, update, sign, it.
+
+    of: instead of the mean of both halves of the credit. Responses with few segments, or without any difference in one
+    of the two, are left out.
+    """
+    credit = segments[of] if of else (segments["credit_first"] + segments["credit_second"]) / 2
+    sign = np.sign(segments["advantage"]).astype(int)
+    keys = segments[RESPONSE].assign(sign=sign)
+    pair = keys.assign(a=credit * sign, b=segments[column])
+    groups = pair.groupby([*RESPONSE, "sign"], sort=False)
+    ranks = groups[["a", "b"]].rank()
+    ranks -= ranks.groupby([keys[name] for name in (*RESPONSE, "sign")], sort=False).transform("mean")
+    products = keys.assign(ab=ranks["a"] * ranks["b"], aa=ranks["a"] ** 2, bb=ranks["b"] ** 2, count=1)
+    sums = products.groupby([*RESPONSE, "sign"], sort=False, as_index=False).sum()
+    known = sums[(sums["count"] >= FEWEST_SEGMENTS) & (sums["aa"] > 0) & (sums["bb"] > 0) & (sums["sign"] != 0)]
+    return known[[*UPDATE, "sign"]].assign(correlation=known["ab"] / np.sqrt(known["aa"] * known["bb"]))
+
+
+def varies(segments: pd.DataFrame, column: str) -> bool:
+    """Whether the column differs within any response."""
+    return column in segments and bool((segments.groupby(RESPONSE, sort=False)[column].nunique() > 1).any())
+
+
+def credit_findings(microscope: Microscope | None) -> CreditFindings | None:
+    return None if microscope is None or REFERENCE not in microscope.candidates else CreditFindings(microscope)

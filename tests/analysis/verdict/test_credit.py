@@ -1,0 +1,162 @@
+"""The microscope's verdict on folders with a truth that is known."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.errors import RecordsError
+from analysis.figures.catalogue import study_figures
+from analysis.records.study import read
+from analysis.statistics.intervals import paired_t
+from analysis.verdict.credit import CreditFindings
+from analysis.verdict.findings import findings
+from tests.analysis import folders
+from tests.analysis.page_check import check_page
+
+COSINES = {"dapo": 0.10, "fipo_wide": 0.15, "wide_shuffled": 0.14, "wide_sign_mean": 0.13, "true_ranks": 0.30}
+KINDS = {"fipo_wide": "loss", "dapo": "loss", "true_ranks": "truth"}
+LIKE = {"wide_shuffled": "fipo_wide", "wide_sign_mean": "fipo_wide", "true_ranks": "dapo"}
+TOKENS, NORM = 12, 2.0
+CLAIM = """
+[[claim]]
+id = "{metric}"
+text = "{metric} is above 0"
+source = "a test"
+role = "primary"
+kind = "superior"
+arm = "dapo"
+metric = "{metric}"
+margin = 0.0
+"""
+
+
+def write_microscope(run: Path, seed: int, steps: tuple[int, ...] = (1, 4), **plan: Any) -> None:
+    """Cosines of COSINES plus what the seed shares plus noise; weights of fipo_wide in the order of sign(A) credit."""
+    rng = np.random.default_rng(seed)
+    folder = run / "microscope"
+    candidates = {
+        name: {"kind": KINDS.get(name, "placebo"), "label": name.replace("_", " "), "like": LIKE.get(name)}
+        for name in COSINES
+    }
+    described = {"plan": {"steps": list(steps), **plan}, "candidates": candidates}
+    folders.write_json(folder / "microscope.json", described)
+    for step in steps:
+        lines, rows = [], []
+        for update in (3, 9):
+            shared = rng.normal(0, 0.02)
+            for name, cosine in COSINES.items():
+                # two halves of norm 1 with cosine 0.5: their sum has norm sqrt(3)
+                along = (cosine + shared + rng.normal(0, 0.001)) * NORM * 3**0.5 / 2
+                line = {"step": step, "update": update, "candidate": name, "norm": NORM, "accuracy": 0.5}
+                halves = {"first_norm": 1.0, "second_norm": 1.0, "product": 0.5}
+                lines.append(line | halves | {"along_first": along + 0.1, "along_second": along - 0.1})
+            for response in range(8):
+                advantage = 1.0 if response % 2 else -1.0
+                credit = rng.permutation(TOKENS) / TOKENS - 0.4
+                rows += [
+                    {"step": step, "update": update, "prompt_id": str(response), "sample": 0, "start": place}
+                    | {"tokens": 1, "response_tokens": TOKENS, "advantage": advantage, "value": 0.5}
+                    | {"credit_first": one, "credit_second": one, "log_ratio": one, "future_kl": rng.normal()}
+                    | {
+                        "weight/dapo": 1.0,
+                        "weight/fipo_wide": 1 + 0.1 * advantage * one,
+                        "weight/wide_shuffled": rng.random(),
+                    }
+                    for place, one in enumerate(credit)
+                ]
+        folders.write_json(folder / f"step_{step:06d}.json", {"lines": lines})
+        pd.DataFrame(rows).to_parquet(folder / f"tokens_{step:06d}.parquet")
+
+
+def looked_study(folder: Path, seeds: int = 5, claims: str = "") -> Path:
+    truth = folders.StudyTruth((folders.ArmTruth("dapo", seeds=seeds),), claims=claims)
+    study = folders.write_study(folder, folders.smaller(truth, steps=2, prompts=4, final_samples=2))
+    for seed in range(seeds):
+        write_microscope(study / "runs" / f"dapo-seed{seed}", seed)
+    return study
+
+
+@pytest.fixture(scope="module")
+def credit(tmp_path_factory: pytest.TempPathFactory) -> CreditFindings:
+    found = findings(read([looked_study(tmp_path_factory.mktemp("looked") / "study")])).credit
+    assert found is not None
+    return found
+
+
+def test_cosines_and_differences_are_the_truth_over_runs(credit: CreditFindings) -> None:
+    assert credit.unit == "run"
+    assert len(credit.cosines) == 5
+    table = credit.directions.set_index("candidate")
+    for name, cosine in COSINES.items():
+        assert table.loc[name, "cosine"] == pytest.approx(cosine, abs=0.03)
+        assert table.loc[name, "minus_dapo"] == pytest.approx(cosine - COSINES["dapo"], abs=0.002)
+    each = credit.microscope.gradients.groupby(["run", "candidate"])["cosine"].mean().unstack()
+    shown = paired_t(each["true_ranks"].to_numpy(), each["dapo"].to_numpy())
+    assert table.loc["true_ranks", "low"] == pytest.approx(shown.low)
+    assert table.loc["true_ranks", "p_holm"] >= table.loc["true_ranks", "p"]
+    assert credit.ceiling == pytest.approx((2 * 0.5 / 1.5) ** 0.5)
+    assert (credit.microscope.gradients["ceiling"] - 0.5).abs().max() < 1e-12
+
+
+def test_a_gain_is_split_into_its_parts(credit: CreditFindings) -> None:
+    parts = {item.key: item for item in credit.contrasts}
+    assert set(parts) == {"polarity", "placement", "whole", "headroom", "missed"}
+    assert parts["placement"].effect == pytest.approx(0.01, abs=0.002)
+    assert parts["polarity"].effect == pytest.approx(0.03, abs=0.002)
+    assert parts["whole"].low < 0.05 < parts["whole"].high
+
+
+def test_weights_that_lie_where_credit_lies_agree_for_either_sign(credit: CreditFindings) -> None:
+    table = credit.agreement.set_index(["quantity", "sign"])["correlation"]
+    assert table["weight/fipo_wide", 1] == pytest.approx(1)
+    assert table["weight/fipo_wide", -1] == pytest.approx(1)
+    assert table["log_ratio", 1] == pytest.approx(1)
+    assert table["log_ratio", -1] == pytest.approx(-1)  # the wrong way round
+    assert abs(table["weight/wide_shuffled", 1]) < 0.15
+    assert "weight/dapo" not in table
+    assert credit.reliability == pytest.approx(1)
+
+
+def test_of_a_single_run_steps_are_the_units(tmp_path: Path) -> None:
+    found = findings(read([looked_study(tmp_path / "study", seeds=1)])).credit
+    assert found is not None
+    assert found.unit == "step"
+    assert list(found.cosines.index) == [1, 4]
+
+
+def test_runs_looked_at_in_different_ways_are_refused_and_half_ones_left_out(tmp_path: Path) -> None:
+    study = looked_study(tmp_path / "study", seeds=3)
+    (study / "runs/dapo-seed2/microscope/step_000004.json").unlink()
+    found = findings(read([study])).credit
+    assert found is not None
+    assert found.microscope.runs == ["dapo-seed0", "dapo-seed1"]
+    write_microscope(study / "runs/dapo-seed2", 2, continuations=4)
+    with pytest.raises(RecordsError, match="expected one plan and one list of candidates in all microscopes"):
+        findings(read([study]))
+
+
+def test_a_claim_about_credit_is_decided_by_the_microscope(tmp_path: Path) -> None:
+    claims = "".join(CLAIM.format(metric=f"credit/{name}") for name in ("placement", "headroom", "response"))
+    found = findings(read([looked_study(tmp_path / "study", claims=claims)]))
+    assert {item.claim.metric: item.decision for item in found.verdicts} == {
+        "credit/placement": "supported",
+        "credit/headroom": "supported",
+    }
+    assert found.not_tested == [("credit/response is above 0", "needs runs looked at by harness microscope")]
+
+
+def test_the_report_shows_it_first_and_says_it_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from analysis.__main__ import main
+
+    study = looked_study(tmp_path / "study")
+    assert main(["report", str(study)]) == 0
+    assert "placement on tokens within responses: +0.01" in capsys.readouterr().out.lower()
+    page = (study / "report" / "report.html").read_text(encoding="utf-8")
+    check_page(page)
+    assert page.index("Is it credit?") < page.index("<nav")
+    (drawn,) = study_figures(findings(read([study])), ["credit"])
+    assert set(drawn.tables) == {"directions", "units", "agreement", "places"}
+    assert main(["verify", str(study / "report")]) == 0
