@@ -22,6 +22,7 @@ from harness.run.checkpoint import kept_checkpoints, load_checkpoint, read_state
 from harness.run.folder import CHECKPOINTS, FolderFault
 from harness.run.history import History, Row
 from harness.run.initial_model import recorded_initial_policy
+from harness.tasks.own_files import recorded_code
 from harness.tasks.task import Grade, Problem
 
 
@@ -70,7 +71,8 @@ def begin_repeat(history: History, first_step: int, with_reference: bool = False
     """The run at the newest usable checkpoint of at most `first_step` steps, or at its start."""
     history = replace(history, config=in_this_process(history.config))
     reference = recorded_initial_policy(history) if with_reference or history.config.loss.needs_reference else None
-    return Repeat(history, training_at(history, reference, first_step))
+    with recorded_code(history.path):
+        return Repeat(history, training_at(history, reference, first_step))
 
 
 def in_this_process(config: Config) -> Config:

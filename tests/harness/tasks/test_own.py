@@ -69,6 +69,9 @@ def test_the_pages_task_and_reward_are_trained_recorded_reproduced_and_resumed(t
     suite = material.data_files(tmp_path)["eval_data"].split(",")[0]
     main([*map(str, evaluated), str(tmp_path / "suite"), "--suite", suite, "--max_prompt_tokens", "400"])
     assert all((tmp_path / name / "results.json").is_file() for name in ("scores", "suite"))
+    looked = ["microscope", run.path, "--losses", "fipo_wide", "--steps", "1", "--updates", "1", "--continuations", "2"]
+    main([*map(str, looked), "--responses", "16", "--group", "4", "--prefixes", "2"])
+    assert (run.path / "microscope/step_000001.json").is_file()
     again = resume(stopped, runs.ignore)
     assert [row["text"] for row in runs.rows(again, "rollouts")] == [row["text"] for row in rows]
 
