@@ -96,7 +96,7 @@ def _agreement(ax: Axes, table: pd.DataFrame) -> None:
     name_rows(ax, labels)
     ax.tick_params(axis="y", labelsize=6.5)
     ax.set_xlabel("rank correlation with credit")
-    ax.set_title("blue: right answers; orange: wrong ones", size=7)
+    ax.set_title("blue: right; orange: wrong answers", size=7)
 
 
 def _places(ax: Axes, table: pd.DataFrame) -> None:

@@ -10,7 +10,10 @@ from typing import Any, Literal, TypeGuard
 from analysis.errors import RecordsError
 
 SHIPPED = Path(__file__).parents[1] / "claims"
-ONE_ARM_METRICS = "length_slope", "credit/polarity", "credit/response", "credit/placement", "credit/headroom"
+ONE_ARM_METRICS = (
+    "length_slope",
+    *(f"credit/{part}" for part in ("polarity", "response", "placement", "headroom", "blame")),
+)
 CHOICES = {
     "role": ("primary", "exploratory"),
     "kind": ("superior", "equivalent"),

@@ -30,9 +30,9 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--responses",
         type=int,
-        default=1024,
+        default=2048,
         metavar="N",
-        help="drawn for each true gradient (default: 1024)",
+        help="drawn for each true gradient (default: 2048)",
     )
     parser.add_argument("--group", type=int, default=16, metavar="N", help="of these to a prompt (default: 16)")
     parser.add_argument(
