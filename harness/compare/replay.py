@@ -18,7 +18,7 @@ import torch
 from harness.algorithm.batching import MicroBatch, plan_minibatches
 from harness.algorithm.loss_metrics import LossRecord, metric_names
 from harness.algorithm.nonfinite import NonFinite
-from harness.algorithm.state import Training, begin, make_loss
+from harness.algorithm.state import Training, make_loss
 from harness.algorithm.step_updates import StepUpdates
 from harness.algorithm.update import KnownLogprobs, Updater, known_logprobs
 from harness.config.resolve import tree_of
@@ -26,19 +26,20 @@ from harness.config.scale import BackendSettings
 from harness.config.schema import Config
 from harness.console import say
 from harness.errors import UsageError
-from harness.files import Journal, write_json
+from harness.files import Journal, Mark, write_json
 from harness.model.lora import exported
 from harness.model.policy import Policy, load_policy
 from harness.rollouts.collect import Group, Response
-from harness.run.checkpoint import kept_checkpoints, load_checkpoint, read_state
+from harness.run.checkpoint import begin_run, load_checkpoint, read_state, save_state
 from harness.run.environment import tensors_sha256
-from harness.run.folder import CHECKPOINTS, FolderFault, check_manifest
+from harness.run.folder import CHECKPOINTS, FolderFault, check_manifest, kept_checkpoints
 from harness.run.history import History, Row
 from harness.run.initial_model import recorded_initial_policy
 from harness.run.record import make_folder, refuse_used_folder
 from harness.tasks.task import Grade, Problem
 
 Line = dict[str, Any]
+NOWHERE = Mark(0, "")  # a checkpoint of its own belongs to no journal
 
 
 @dataclass
@@ -74,6 +75,24 @@ def replay_run(history: History, other: Config, steps: range, out: Path) -> Iter
     say(exactness(replay))
 
 
+def write_checkpoint(history: History, step: int, out: Path) -> str:
+    """Write the run's state after `step` steps as a folder for --start_from, and return how exact it is.
+
+    Updates since the newest checkpoint before it are repeated. Raises UsageError if it cannot be reached or `out` is in
+    use.
+    """
+    refuse_used_folder(out)
+    history.check_reachable(step)
+    replay = begin_replay(history, history.config, step)
+    check_rollouts(history, range(replay.training.steps_done, step))
+    repeated = step - replay.training.steps_done
+    while replay.training.steps_done < step:
+        for _ in replay_step(replay):
+            pass
+    save_state(out, replay.training, NOWHERE, NOWHERE)
+    return f"{repeated} of {step} steps repeated, {exactness(replay)}"
+
+
 def begin_replay(history: History, other: Config, first_step: int) -> Replay:
     history, other = replace(history, config=in_this_process(history.config)), in_this_process(other)
     with_reference = history.config.loss.needs_reference or other.loss.needs_reference
@@ -97,7 +116,7 @@ def training_at(history: History, reference: Policy | None, step: int) -> Traini
                 return load_checkpoint(folder, state, history.config, reference)
         except FolderFault as fault:
             say(f"note: {fault}; {folder.name} is not used")
-    return begin(history.config, recorded_initial_policy(history), reference)
+    return begin_run(history.config, recorded_initial_policy(history), reference)
 
 
 def replay_step(replay: Replay) -> Iterator[Line]:
@@ -105,7 +124,7 @@ def replay_step(replay: Replay) -> Iterator[Line]:
     training, own, other = replay.training, replay.training.updater, replay.other
     config, step = own.config, training.steps_done
     task, rows = training.task, trained_rows(replay.history, step)
-    groups = groups_of(rows, training.policy)
+    groups = groups_of(rows, training)
     minibatches, others = (plan_minibatches(groups, training.policy, task, each) for each in (config, other.config))
     known = known_logprobs(own.backend, training.reference, minibatches, config.rollout.temperature)
     replay.off = float(np.max([replay.off, distance(rows, minibatches, known)]))  # unlike max, np.max propagates NaN
@@ -193,19 +212,19 @@ def trained_rows(history: History, step: int) -> list[Row]:
     return [row for row in rows if row["trained"]]
 
 
-def groups_of(rows: Sequence[Row], policy: Policy) -> list[Group]:
+def groups_of(rows: Sequence[Row], training: Training) -> list[Group]:
     """The responses, grouped by prompt. Scores and entropies are not recorded, so they are NaN."""
     groups = groupby(rows, key=lambda row: str(row["prompt_id"]))
-    return [[response_of(row, policy) for row in group] for _, group in groups]
+    return [[response_of(row, training) for row in group] for _, group in groups]
 
 
-def response_of(row: Row, policy: Policy) -> Response:
+def response_of(row: Row, training: Training) -> Response:
     return Response(
         problem=Problem(row["prompt"], row["target"]),
-        step=row["step"],
+        step=training.first_step + row["step"],
         sample=row["sample"],
         round=row["round"],
-        prompt_tokens=policy.encode(row["prompt"]),
+        prompt_tokens=training.policy.encode(row["prompt"]),
         tokens=row["tokens"],
         text=row["text"],
         entropy_sum=math.nan,

@@ -16,7 +16,7 @@ from harness.tasks.task import TRAINED_ON, Grade, Problem
 @dataclass(frozen=True)
 class Response:
     problem: Problem
-    step: int  # training step
+    step: int  # training step in the keys of its draws, which counts those before --start_from
     sample: int  # index among the prompt's responses
     round: int  # sampling round of the step
     prompt_tokens: list[int]
@@ -68,7 +68,7 @@ def collect(context: SamplerContext, step: int) -> Rollouts:
 
     Raises HarnessError under --unfilled stop if the sampling rounds do not fill the batch.
     """
-    config, rollout = context.config, context.config.rollout
+    config, rollout, keyed = context.config, context.config.rollout, context.first_step + step
     wanted, split = rollout.prompts_per_step, TRAINED_ON[config.evaluation.eval_split]
     asked = (rollout.prompts_per_round or wanted) if rollout.dynamic_sampling else wanted
     rounds: list[list[Group]] = []
@@ -76,12 +76,12 @@ def collect(context: SamplerContext, step: int) -> Rollouts:
     seen: set[str] = set()
     limit = rollout.max_sampling_rounds if rollout.dynamic_sampling else 1
     while len(kept) < wanted and len(rounds) < limit:
-        generator = stream(config.run.seed, "data", step, len(rounds))
+        generator = stream(config.run.seed, "data", keyed, len(rounds))
         problems = context.task.draw_problems(split, asked, generator, seen)
         if not problems:
             break
         ranks = context.actors.ranks
-        rounds.append(ranks.merged(answer_share(context, (step, len(rounds)), ranks.share(problems)), list[Group]))
+        rounds.append(ranks.merged(answer_share(context, (keyed, len(rounds)), ranks.share(problems)), list[Group]))
         kept += [group for group in rounds[-1] if informative(group) or not rollout.dynamic_sampling]
     missing = max(0, wanted - len(kept))
     if missing and rollout.unfilled == "stop":

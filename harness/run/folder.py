@@ -17,6 +17,8 @@ NONFINITE = "nonfinite"
 KINDS = "rollouts", "tokens", "evals"
 STARTING = "config.json", "environment.json"
 MANIFEST = "manifest.json"
+STATE, OPTIMIZER = "state.json", "optimizer.safetensors"  # of a checkpoint
+TRAINED = "trained.safetensors"  # adapters or float32 master weights, which a transformers folder cannot hold
 
 
 class FolderFault(HarnessError):
@@ -88,6 +90,17 @@ def is_whole(folder: Path) -> bool:
     except FolderFault:
         return False
     return True
+
+
+def kept_checkpoints(checkpoints: Path) -> list[Path]:
+    """The checkpoint folders, newest first; they may be damaged."""
+    return sorted((folder for folder in checkpoints.glob("step_*") if step_of(folder) >= 0), key=step_of, reverse=True)
+
+
+def step_of(folder: Path) -> int:
+    """The number of steps done, read from a checkpoint's name; -1 for any other name."""
+    digits = folder.name.removeprefix("step_")
+    return int(digits) if digits.isdecimal() else -1
 
 
 def files_of(folder: Path) -> dict[str, Path]:

@@ -14,7 +14,18 @@ from harness.config.resolve import resolve_tree, tree_sha256
 from harness.config.schema import Config
 from harness.errors import UsageError
 from harness.files import json_object, sha256_of
-from harness.run.folder import CHECKPOINTS, KINDS, METRICS, RECORDS, SCHEMA_VERSION, STATUS, FolderFault, check_manifest
+from harness.run.folder import (
+    CHECKPOINTS,
+    KINDS,
+    METRICS,
+    RECORDS,
+    SCHEMA_VERSION,
+    STATUS,
+    FolderFault,
+    check_manifest,
+    kept_checkpoints,
+    step_of,
+)
 
 Row = dict[str, Any]
 
@@ -68,6 +79,20 @@ class History:
         path = self.path / RECORDS
         content = path.read_bytes().decode(errors="replace") if path.is_file() else ""
         return content[: content.rfind("\n") + 1]
+
+    def check_reachable(self, step: int) -> None:
+        """Raise UsageError unless the state after `step` steps can be had from checkpoints and stored rollouts."""
+        settings = self.config
+        if not 0 <= step <= self.steps_done:
+            raise UsageError(f"expected a step among the {self.steps_done} that {self.path} has done, got {step}")
+        if settings.backend.backend != "torch" or settings.model.lora_rank:
+            raise UsageError(f"{self.path}: expected a run of one process that trains whole weights, got another")
+        kept = [step_of(folder) for folder in kept_checkpoints(self.path / CHECKPOINTS) if step_of(folder) <= step]
+        if missing := [at for at in range(max(kept, default=0), step) if not self.has_table("rollouts", at)]:
+            raise UsageError(
+                f"{self.path}: expected a checkpoint after {step} steps, or stored rollouts that lead there, got none "
+                f"of step {missing[0]}: use a run made with --record_rollouts all"
+            )
 
     def has_table(self, kind: str, step: int) -> bool:
         """Whether the step's table is stored; `kind` is rollouts, tokens or evals."""
