@@ -1,6 +1,7 @@
-"""Arms x seeds under one family's rules: the commands compare, ablate and study, which take one path.
+"""Arms x seeds under one family's rules: the commands compare, ablate, study and fork, which take one path.
 
-A comparison is a study with one block. What differs is how its arms are made: from --losses, or from a design's blocks.
+A comparison is a study with one block. What differs is how its arms are made: from --losses, from a design's blocks, or
+over the settings of recorded runs, which all arms continue.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from sweeps.study.arms import Arm, Family, arms_of, check_differences, differenc
 from sweeps.study.blocks import cells_of, check_same_design, description, load_design
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
+from sweeps.study.forks import State, check_same_states, described, forked_arms, states_of
 from sweeps.study.tables import blocks_table, differences_table
 from sweeps.tracking.log import tracked
 from sweeps.workers.endings import early_end, is_data
@@ -42,6 +44,14 @@ class Comparison:
     arms: Sequence[Arm]
     claims: Mapping[str, Any] | None = None
     design: Mapping[str, Any] | None = None  # of a study of several blocks
+    states: Sequence[State] = ()  # of recorded runs, that all arms continue
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What study.json has beside what every comparison has."""
+        if self.states:
+            return {"fork": described(self.states, self.arms, self.family)}
+        return {"design": dict(self.design)} if self.design else {}
 
 
 def compare_command(options: argparse.Namespace) -> None:
@@ -63,8 +73,22 @@ def study_command(options: argparse.Namespace) -> None:
     family, preset = load_family(design.family), options.preset or design.preset
     arms, blocks = cells_of(design.model_copy(update={"preset": preset}), family, flags, options.seeds)
     study = Path(options.study or f"runs/study-{design.name}")
-    described = description(design, blocks, flags, options.seeds)
-    carry_out(Comparison(study, family, preset, arms, design=described), options, design.claims)
+    design_of = description(design, blocks, flags, options.seeds)
+    carry_out(Comparison(study, family, preset, arms, design=design_of), options, design.claims)
+
+
+def fork_command(options: argparse.Namespace) -> None:
+    """`fork`: every arm from the same states of recorded runs; the same command again goes on."""
+    family, flags = load_family(options.family), settings_in(vars(options))
+    if "steps" not in flags or options.noise < 1:
+        raise UsageError(f"--steps, --noise: expected 1 or more of each, got {flags.get('steps')} and {options.noise}")
+    study = Path(options.study or f"runs/fork-{datetime.now():%Y%m%d-%H%M%S}")
+    states = states_of(options.runs, options.at)
+    options.seeds = options.noise * len(states)
+    arms = forked_arms(family, arm_seeds(options), states, flags, study)
+    check_differences(differences_between(arms, family), family)
+    preset = f"of {', '.join(dict.fromkeys(state.run.name for state in states))}"
+    carry_out(Comparison(study, family, preset, arms, states=states), options, family.claims)
 
 
 def carry_out(asked: Comparison, options: argparse.Namespace, claims: str) -> None:
@@ -81,6 +105,7 @@ def carry_out(asked: Comparison, options: argparse.Namespace, claims: str) -> No
             check_same_design(study, asked.design, asked.preset)
             arms = asked.arms
         else:
+            check_same_states(study, asked.states)
             arms = with_earlier_arms(study, asked.family, asked.preset, asked.arms)
             check_differences(differences_between(arms, asked.family), asked.family)
         fixed = fixed_claims(study, options.claims, claims)
@@ -95,9 +120,12 @@ def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:
     runs = planned_runs(comparison.arms, study)
     unfinished = [run for run in runs if not is_data(run)]
     print_plan(comparison, unfinished, len(slots), console)
-    extra = {"design": dict(comparison.design)} if comparison.design else {}
-    write_study(study, comparison.family, comparison.preset, comparison.arms, {"claims": comparison.claims, **extra})
-    prepare(unfinished, study, console)
+    extra = {"claims": comparison.claims, **comparison.described}
+    write_study(study, comparison.family, comparison.preset, comparison.arms, extra)
+    if comparison.states:
+        prepare_states(comparison.states if unfinished else (), study, console)
+    else:
+        prepare(unfinished, study, console)
     progress = Progress(runs, console, ATTEMPTS)
     again = unfinished
     while again:
@@ -128,6 +156,8 @@ def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int, c
     steps = runs[0].config.run.steps if runs else 0
     is_tiny = any(run.config.model.model == "tiny" for run in runs)
     made = f"warm start of the model: about {minutes(WARM_START_S)}" if is_tiny else "the model, about a minute"
+    if comparison.states:
+        made = f"{len(comparison.states)} states {comparison.preset}, by repeating recorded updates"
     console.print(f"1. {made}, or nothing where it is cached")
     console.print(f"2. training: {len(runs)} runs of {steps} steps{skipped}, {slots} at a time: {time_s}")
 
@@ -181,3 +211,14 @@ def prepare(runs: Sequence[PlannedRun], study: Path, console: Console) -> None:
         arguments = ["prepare", "--config", str(run.config_file)]
         if run_to_end(arguments, run.config.run.threads, log, console.print):
             raise HarnessError(f"the model could not be made: see {log}")
+
+
+def prepare_states(states: Sequence[State], study: Path, console: Console) -> None:
+    """Have each state that forks start from reached once. Raises HarnessError."""
+    (study / "logs").mkdir(exist_ok=True)
+    for state in (state for state in states if not state.folder(study).exists()):
+        folder = state.folder(study)
+        log = study / "logs" / f"{folder.name}.log"
+        arguments = ["checkpoint", str(state.run), "--step", str(state.step), "--output_dir", str(folder)]
+        if run_to_end(arguments, state.config.run.threads, log, console.print):
+            raise HarnessError(f"the run's state could not be reached: see {log}")

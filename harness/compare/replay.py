@@ -30,9 +30,9 @@ from harness.files import Journal, Mark, write_json
 from harness.model.lora import exported
 from harness.model.policy import Policy, load_policy
 from harness.rollouts.collect import Group, Response
-from harness.run.checkpoint import begin_run, load_checkpoint, read_state, save_state
+from harness.run.checkpoint import begin_run, kept_checkpoints, load_checkpoint, read_state, save_state
 from harness.run.environment import tensors_sha256
-from harness.run.folder import CHECKPOINTS, FolderFault, check_manifest, kept_checkpoints
+from harness.run.folder import CHECKPOINTS, FolderFault, check_manifest
 from harness.run.history import History, Row
 from harness.run.initial_model import recorded_initial_policy
 from harness.run.record import make_folder, refuse_used_folder

@@ -18,15 +18,7 @@ from harness.config.schema import Config
 from harness.errors import UsageError
 from harness.files import Mark, write_json
 from harness.model.policy import Policy, write_policy
-from harness.run.folder import (
-    OPTIMIZER,
-    STATE,
-    TRAINED,
-    FolderFault,
-    check_manifest,
-    kept_checkpoints,
-    save_folder,
-)
+from harness.run.folder import OPTIMIZER, STATE, TRAINED, FolderFault, check_manifest, save_folder
 from harness.run.history import read_history
 from harness.run.initial_model import pretrained_policy, recorded_initial_policy
 from harness.tasks.task import Task
@@ -117,6 +109,17 @@ def prune(checkpoints: Path) -> None:
         shutil.rmtree(gone, ignore_errors=True)
         old.rename(gone)
         shutil.rmtree(gone)
+
+
+def kept_checkpoints(checkpoints: Path) -> list[Path]:
+    """The checkpoint folders, newest first; they may be damaged."""
+    return sorted((folder for folder in checkpoints.glob("step_*") if step_of(folder) >= 0), key=step_of, reverse=True)
+
+
+def step_of(folder: Path) -> int:
+    """The number of steps done, read from a checkpoint's name; -1 for any other name."""
+    digits = folder.name.removeprefix("step_")
+    return int(digits) if digits.isdecimal() else -1
 
 
 def read_state(folder: Path) -> State:

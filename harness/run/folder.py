@@ -92,17 +92,6 @@ def is_whole(folder: Path) -> bool:
     return True
 
 
-def kept_checkpoints(checkpoints: Path) -> list[Path]:
-    """The checkpoint folders, newest first; they may be damaged."""
-    return sorted((folder for folder in checkpoints.glob("step_*") if step_of(folder) >= 0), key=step_of, reverse=True)
-
-
-def step_of(folder: Path) -> int:
-    """The number of steps done, read from a checkpoint's name; -1 for any other name."""
-    digits = folder.name.removeprefix("step_")
-    return int(digits) if digits.isdecimal() else -1
-
-
 def files_of(folder: Path) -> dict[str, Path]:
     """All files and empty folders below `folder` by relative path, except the manifest."""
     files = (file for file in sorted(folder.rglob("*")) if file != folder / MANIFEST)

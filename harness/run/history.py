@@ -14,18 +14,7 @@ from harness.config.resolve import resolve_tree, tree_sha256
 from harness.config.schema import Config
 from harness.errors import UsageError
 from harness.files import json_object, sha256_of
-from harness.run.folder import (
-    CHECKPOINTS,
-    KINDS,
-    METRICS,
-    RECORDS,
-    SCHEMA_VERSION,
-    STATUS,
-    FolderFault,
-    check_manifest,
-    kept_checkpoints,
-    step_of,
-)
+from harness.run.folder import CHECKPOINTS, KINDS, METRICS, RECORDS, SCHEMA_VERSION, STATUS, FolderFault, check_manifest
 
 Row = dict[str, Any]
 
@@ -87,11 +76,13 @@ class History:
             raise UsageError(f"expected a step among the {self.steps_done} that {self.path} has done, got {step}")
         if settings.backend.backend != "torch" or settings.model.lora_rank:
             raise UsageError(f"{self.path}: expected a run of one process that trains whole weights, got another")
-        kept = [step_of(folder) for folder in kept_checkpoints(self.path / CHECKPOINTS) if step_of(folder) <= step]
-        if missing := [at for at in range(max(kept, default=0), step) if not self.has_table("rollouts", at)]:
+        at = step
+        while at and not (self.path / CHECKPOINTS / f"step_{at:06d}").is_dir() and self.has_table("rollouts", at - 1):
+            at -= 1
+        if at and not (self.path / CHECKPOINTS / f"step_{at:06d}").is_dir():
             raise UsageError(
                 f"{self.path}: expected a checkpoint after {step} steps, or stored rollouts that lead there, got none "
-                f"of step {missing[0]}: use a run made with --record_rollouts all"
+                f"of step {at - 1}: use a run made with --record_rollouts all"
             )
 
     def has_table(self, kind: str, step: int) -> bool:
