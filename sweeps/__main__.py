@@ -66,8 +66,7 @@ def add_fork(subparsers: Any) -> None:
     parser.add_argument("--losses", default="dapo,fipo", metavar="A,B", help="arms (default: dapo,fipo)")
     parser.add_argument("--controls", default="", metavar="C,D", help="planted controls (default: none)")
     parser.add_argument("--noise", type=int, default=2, metavar="K", help="sampling seeds per state (default: 2)")
-    words = "a name in sweeps/families, or a TOML file (default: controlled)"
-    parser.add_argument("--family", default="controlled", metavar="F", help=words)
+    parser.add_argument("--family", default="controlled", metavar="F", help="as of compare (default: controlled)")
     add_shared(parser, "family", "fork-<time>")
     parser.set_defaults(start=fork_command)
 

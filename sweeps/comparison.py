@@ -20,7 +20,7 @@ from sweeps.study.arms import Arm, Family, arms_of, check_differences, differenc
 from sweeps.study.blocks import cells_of, check_same_design, description, load_design
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
-from sweeps.study.forks import State, check_same_states, described, forked_arms, states_of
+from sweeps.study.forks import State, check_same_states, fork_description, forked_arms, states_of
 from sweeps.study.tables import blocks_table, differences_table
 from sweeps.tracking.log import tracked
 from sweeps.workers.endings import early_end, is_data
@@ -46,13 +46,6 @@ class Comparison:
     design: Mapping[str, Any] | None = None  # of a study of several blocks
     states: Sequence[State] = ()  # of recorded runs, that all arms continue
 
-    @property
-    def described(self) -> dict[str, Any]:
-        """What study.json has beside what every comparison has."""
-        if self.states:
-            return {"fork": described(self.states, self.arms, self.family)}
-        return {"design": dict(self.design)} if self.design else {}
-
 
 def compare_command(options: argparse.Namespace) -> None:
     """`compare` and `ablate`: refuse what may not differ, run what is not finished yet."""
@@ -73,8 +66,8 @@ def study_command(options: argparse.Namespace) -> None:
     family, preset = load_family(design.family), options.preset or design.preset
     arms, blocks = cells_of(design.model_copy(update={"preset": preset}), family, flags, options.seeds)
     study = Path(options.study or f"runs/study-{design.name}")
-    design_of = description(design, blocks, flags, options.seeds)
-    carry_out(Comparison(study, family, preset, arms, design=design_of), options, design.claims)
+    described = description(design, blocks, flags, options.seeds)
+    carry_out(Comparison(study, family, preset, arms, design=described), options, design.claims)
 
 
 def fork_command(options: argparse.Namespace) -> None:
@@ -120,12 +113,11 @@ def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:
     runs = planned_runs(comparison.arms, study)
     unfinished = [run for run in runs if not is_data(run)]
     print_plan(comparison, unfinished, len(slots), console)
-    extra = {"claims": comparison.claims, **comparison.described}
-    write_study(study, comparison.family, comparison.preset, comparison.arms, extra)
+    extra: dict[str, Any] = {"design": dict(comparison.design)} if comparison.design else {}
     if comparison.states:
-        prepare_states(comparison.states if unfinished else (), study, console)
-    else:
-        prepare(unfinished, study, console)
+        extra = {"fork": fork_description(comparison.states, comparison.arms, comparison.family)}
+    write_study(study, comparison.family, comparison.preset, comparison.arms, {"claims": comparison.claims, **extra})
+    prepare(unfinished, comparison.states, study, console)
     progress = Progress(runs, console, ATTEMPTS)
     again = unfinished
     while again:
@@ -156,8 +148,7 @@ def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int, c
     steps = runs[0].config.run.steps if runs else 0
     is_tiny = any(run.config.model.model == "tiny" for run in runs)
     made = f"warm start of the model: about {minutes(WARM_START_S)}" if is_tiny else "the model, about a minute"
-    if comparison.states:
-        made = f"{len(comparison.states)} states {comparison.preset}, by repeating recorded updates"
+    made = f"{len(comparison.states)} states {comparison.preset}, by repeating updates" if comparison.states else made
     console.print(f"1. {made}, or nothing where it is cached")
     console.print(f"2. training: {len(runs)} runs of {steps} steps{skipped}, {slots} at a time: {time_s}")
 
@@ -201,24 +192,20 @@ def arm_seeds(options: argparse.Namespace) -> dict[str, int]:
     return seeds
 
 
-def prepare(runs: Sequence[PlannedRun], study: Path, console: Console) -> None:
-    """Have each model that is made here built once, before runs that would wait for each other. Raises HarnessError."""
-    models = [(run.config.model, run) for run in runs if run.config.model.model in MADE_HERE]
-    made = {(model.model, model.model_seed, run.config.task.task): run for model, run in models}
+def prepare(runs: Sequence[PlannedRun], states: Sequence[State], study: Path, console: Console) -> None:
+    """Have each state of recorded runs, or else each model made here, built once for all runs. Raises HarnessError."""
     (study / "logs").mkdir(exist_ok=True)
-    for (_, model_seed, _), run in sorted(made.items(), key=lambda item: item[0]):
-        log = study / "logs" / ("prepare.log" if len(made) == 1 else f"prepare-{model_seed}.log")
-        arguments = ["prepare", "--config", str(run.config_file)]
-        if run_to_end(arguments, run.config.run.threads, log, console.print):
-            raise HarnessError(f"the model could not be made: see {log}")
 
+    def made(name: str, threads: int, *arguments: object) -> None:
+        log = study / "logs" / f"{name}.log"
+        if run_to_end([str(word) for word in arguments], threads, log, console.print):
+            raise HarnessError(f"what runs start from could not be made: see {log}")
 
-def prepare_states(states: Sequence[State], study: Path, console: Console) -> None:
-    """Have each state that forks start from reached once. Raises HarnessError."""
-    (study / "logs").mkdir(exist_ok=True)
-    for state in (state for state in states if not state.folder(study).exists()):
-        folder = state.folder(study)
-        log = study / "logs" / f"{folder.name}.log"
-        arguments = ["checkpoint", str(state.run), "--step", str(state.step), "--output_dir", str(folder)]
-        if run_to_end(arguments, state.config.run.threads, log, console.print):
-            raise HarnessError(f"the run's state could not be reached: see {log}")
+    for state in states if runs else ():
+        if not (out := state.folder(study)).exists():
+            made(out.name, state.config.run.threads, "checkpoint", state.run, "--step", state.step, "--output_dir", out)
+    models = [(run.config.model, run) for run in runs if run.config.model.model in MADE_HERE and not states]
+    each = {(model.model, model.model_seed, run.config.task.task): run for model, run in models}
+    for (_, model_seed, _), run in sorted(each.items(), key=lambda item: item[0]):
+        name = "prepare" if len(each) == 1 else f"prepare-{model_seed}"
+        made(name, run.config.run.threads, "prepare", "--config", run.config_file)

@@ -16,23 +16,14 @@ from analysis.report.page import Section, Shown, box, bullets, figure, figures, 
 from analysis.report.published import published_section
 from analysis.report.tables import Table
 from analysis.verdict.findings import Findings
-from analysis.verdict.sentences import (
-    control_sentences,
-    cost,
-    headline,
-    limits,
-    runs_from_scratch,
-    statement,
-    what_it_would_take,
-)
+from analysis.verdict.sentences import control_sentences, cost, headline, limits, statement, what_it_would_take
 
 MAIN_FIGURE = "claims"
 MOST_SENTENCES, MOST_NOT_TESTED = 6, 2
 METHOD = (
     "The unit of every test is the training seed, or the fork where runs continue states of recorded runs. Runs of one "
-    "seed or fork share warm start or state, prompts and random numbers, so "
-    "wherever at least 5 seeds are shared the paired differences decide; Welch's test, which takes arms as "
-    "independent, stands beside.",
+    "seed or fork share warm start or state, prompts and random numbers, so wherever at least 5 seeds are shared the "
+    "paired differences decide; Welch's test, which takes arms as independent, stands beside.",
     "A primary claim is decided at level 1 - .05/m, for m primary claims; where a scored run collapsed (diverged, or "
     "ended no better than it began) the exact signed-rank interval decides, from at least 8 seeds. Exploratory claims "
     "are decided at 5 % each, with Benjamini and Hochberg's p beside.",
@@ -65,7 +56,7 @@ def study_source(study: Study, given: str) -> Source:
 def study_lines(found: Findings) -> list[str]:
     """What the terminal shows: notes, the headline, a sentence a claim, what it would take."""
     sentences = [statement(item) for item in found.verdicts]
-    return [*found.notes, headline(found), *sentences, what_it_would_take(found), *runs_from_scratch(found)]
+    return [*found.notes, headline(found), *sentences, what_it_would_take(found)]
 
 
 def study_files(found: Findings) -> dict[str, str]:
@@ -94,8 +85,7 @@ def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str
         _not_tested(found),
         folded("What the controls show", bullets(control_sentences(found))),
         folded(
-            "What this is conditional on, and what it would take",
-            bullets([limits(found), what_it_would_take(found), *runs_from_scratch(found)]),
+            "What this is conditional on, and what it would take", bullets([limits(found), what_it_would_take(found)])
         ),
         box("warning", folded(f"{len(found.notes)} notes on the runs", bullets(found.notes)) if found.notes else ""),
     ]

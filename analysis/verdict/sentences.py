@@ -3,6 +3,7 @@
 from math import isnan, sqrt
 
 import numpy as np
+from scipy.stats import f
 
 from analysis.formatting import counted, listed, plain
 from analysis.records.outcomes import OUTCOMES
@@ -45,10 +46,10 @@ def headline(found: Findings) -> str:
     kind = "primary claim" if found.primary else "exploratory comparison"
     caveat = " The arms differ in more than the loss." if confounds(found.study) else ""
     if not any(row.evidence.has_enough_seeds for row in rows):
-        seeds = max(max(row.evidence.n) for row in rows)
+        seeds, unit = max(max(row.evidence.n) for row in rows), found.study.units[0]
         return (
-            f"Fewer than {FEWEST_SEEDS} seeds: {counted(len(rows), kind)} {_are(len(rows))} undecided, since no "
-            f"significance is claimed from {counted(seeds, 'seed')}.{caveat}"
+            f"Fewer than {FEWEST_SEEDS} {unit}s: {counted(len(rows), kind)} {_are(len(rows))} undecided, since no "
+            f"significance is claimed from {counted(seeds, unit)}.{caveat}"
         )
     counts = dict[str, int]()
     for row in rows:
@@ -60,13 +61,14 @@ def headline(found: Findings) -> str:
 def what_it_would_take(found: Findings) -> str:
     """Seeds that would decide the undecided primary claims, from the spread that the deciding test sees."""
     undecided = [row for row in found.primary if row.decision == "undecided"]
-    if not undecided:
-        return f"What it would take to know more: other {found.study.units[1]}s."
     needs = "; ".join(f"{row.claim.text}: {_need(row)}" for row in undecided)
-    return (
+    words = (
         "What it would take to decide these (80 % power, if the true effect exceeds the margin by one margin; "
         f"for an equivalence, if there is no effect): {needs}."
     )
+    if not undecided:
+        words = f"What it would take to know more: other {found.study.units[1]}s."
+    return " ".join([words, *runs_from_scratch(found)])
 
 
 def detectable(row: Verdict) -> str:
@@ -98,7 +100,8 @@ def limits(found: Findings) -> str:
 def runs_from_scratch(found: Findings) -> list[str]:
     """By claim on speed, the runs from scratch that would be as precise; none where the states are of no comparison.
 
-    Over the windows of steps that the forks continue, the mean of the variance of paired differences over seeds.
+    Over the windows of steps that the forks continue, the mean of the variance of paired differences over seeds, with
+    an F interval as if the windows were one.
     """
     fork = found.study.description.get("fork") or {}
     windows = [(state["step"], state["step"] + fork["steps"]) for state in fork.get("states", ())]
@@ -112,10 +115,11 @@ def runs_from_scratch(found: Findings) -> list[str]:
             continue
         means = [[np.mean([a - b for a, b in pair[slice(*window)]]) for pair in pairs] for window in inside]
         var = float(np.var(means, axis=1, ddof=1).mean())
+        runs, (low, high) = 2 * count * var / own, f.interval(0.95, len(pairs) - 1, count - 1)
         said.append(
-            f"{row.key}: {count} pairs of forks, whose differences have sd {sqrt(own):.4f}, are as precise as about "
-            f"{round(2 * count * var / own)} runs from scratch, whose paired differences over the same steps have sd "
-            f"{sqrt(var):.4f} ({len(pairs)} seeds). Forks show the effect of {fork['steps']} steps alone."
+            f"{row.key}: {count} pairs of forks (sd {sqrt(own):.4f}) are as precise as about {runs:.0f} runs from "
+            f"scratch ({runs / high:.0f} to {runs / low:.0f}, 95 %), whose paired differences over the same steps have "
+            f"sd {sqrt(var):.4f} ({len(pairs)} seeds). Forks show the effect of {fork['steps']} steps alone."
         )
     return said
 
@@ -142,7 +146,7 @@ def _need(row: Verdict) -> str:
     if row.evidence.seeds_needed is None:
         return "cannot be estimated from these runs"
     now = f" ({detectable(row)} now)" if row.evidence.has_enough_seeds else ""
-    return f"about {max(row.evidence.seeds_needed, FEWEST_SEEDS):,} seeds per arm{now}"
+    return f"about {max(row.evidence.seeds_needed, FEWEST_SEEDS):,} {row.units[0]}s per arm{now}"
 
 
 def _are(count: int) -> str:

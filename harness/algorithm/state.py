@@ -38,7 +38,7 @@ class Training:
     rewards: Rewards
     noise: Noise | None = None
     steps_done: int = 0
-    first_step: int = 0  # where this run's draws begin: the steps done before it, if it started from a checkpoint
+    first_step: int = 0  # steps done before the run, with --start_from: where its draws begin
     has_learned: bool = False  # whether any step so far had something to learn from
     idle_reason: str = ""  # likeliest reason why no step so far had anything to learn from
     sampler_checked: bool = False  # whether this process has compared the sampler with the trainer

@@ -78,8 +78,7 @@ def replay_run(history: History, other: Config, steps: range, out: Path) -> Iter
 def write_checkpoint(history: History, step: int, out: Path) -> str:
     """Write the run's state after `step` steps as a folder for --start_from, and return how exact it is.
 
-    Updates since the newest checkpoint before it are repeated. Raises UsageError if it cannot be reached or `out` is in
-    use.
+    Updates since the newest checkpoint are repeated. Raises UsageError if it cannot be reached or `out` is in use.
     """
     refuse_used_folder(out)
     history.check_reachable(step)
@@ -87,8 +86,7 @@ def write_checkpoint(history: History, step: int, out: Path) -> str:
     check_rollouts(history, range(replay.training.steps_done, step))
     repeated = step - replay.training.steps_done
     while replay.training.steps_done < step:
-        for _ in replay_step(replay):
-            pass
+        list(replay_step(replay))
     save_state(out, replay.training, NOWHERE, NOWHERE)
     return f"{repeated} of {step} steps repeated, {exactness(replay)}"
 

@@ -35,9 +35,7 @@ class RunSettings(Section):
     give_up_after: Count | None = setting(
         5, "Fail if no group of the first N steps had different rewards; none: never."
     )
-    start_from: str | None = setting(
-        None, "Checkpoint folder to begin from: its weights, optimizer, schedule and place in the random draws."
-    )
+    start_from: str | None = setting(None, "Checkpoint folder to begin from, with its optimizer and random draws.")
     output_dir: str | None = setting(None, "Run folder. Default: runs/<time>-<loss>-seed<seed>.")
 
 

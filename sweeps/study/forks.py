@@ -77,7 +77,7 @@ def config_of(states: Sequence[State], n: int, own: Mapping[str, Any], study: Pa
     return resolve({**recorded, "model_seed": 0, "output_dir": None, **own, **place})
 
 
-def described(states: Sequence[State], arms: Sequence[Arm], family: Family) -> dict[str, Any]:
+def fork_description(states: Sequence[State], arms: Sequence[Arm], family: Family) -> dict[str, Any]:
     """What study.json says of the forks; `scratch`: how runs from scratch went, if the states are of a comparison."""
     places = [{"run": str(state.run), "step": state.step} for state in states]
     return {"states": places, "steps": arms[0].any_config.run.steps, "scratch": scratch(states, arms, family)}

@@ -107,7 +107,9 @@ def test_runs_from_scratch_are_counted_by_the_spread_over_the_same_steps() -> No
     fipo = {"0": [0.5, 0.5, 0.7, 0.9], "1": [0.5, 0.9, 0.7, 0.5]}
     shift = [0.01, 0.05, 0.09] * 3  # of variance .0012: 18 runs of forks are 18 * .02 / .0012 = 300 runs from scratch
     (said,) = runs_from_scratch(forks_in({"dapo": dapo, "fipo": fipo}, shift))
-    assert said.startswith("P1: 9 pairs of forks, whose differences have sd 0.0346, are as precise as about 300 runs")
+    assert said.startswith(
+        "P1: 9 pairs of forks (sd 0.0346) are as precise as about 300 runs from scratch (40 to 286997"
+    )
     assert "sd 0.1414 (2 seeds)" in said
     assert runs_from_scratch(forks_in({"dapo": dapo, "fipo": {"0": [0.5] * 4}}, shift)) == []
 

@@ -174,7 +174,7 @@ def test_wrong_use_is_one_line_and_writes_nothing(
         (["train", *flags(start_from=tmp_path / "none"), *out], "--start_from"),
         (["train", *flags(start_from=trunk.path / "checkpoints" / "final"), *out], "expected state.json"),
         (["checkpoint", str(trunk.path), "--step", "5", *out], "expected a step among the 4"),
-        (["checkpoint", str(bare), "--step", "2", *out], "got none of step 0"),
+        (["checkpoint", str(bare), "--step", "2", *out], "got none of step 1"),
         (["checkpoint", str(trunk.path), "--step", "2", "--output_dir", str(state)], "expected a new or empty folder"),
     ):
         refused = outcome(main, arguments, capsys)
