@@ -46,7 +46,7 @@ def _figure(study: Study, name: str, items: Sequence[Verdict]) -> Figure:
         f"{what} and their effects",
         f"Dots: {seed}s. Thick bar: the interval that decides; thin bar: with {start}s as units. Filled marks: primary "
         "claims. Shaded: where the claim holds.",
-        draw_claims(rows, seeds),
+        draw_claims(rows, seeds, study.units),
         {"verdict": rows, "seeds": seeds},
         f"A forest plot of {len(items)} claims. {told}.",
         DETAILS,
@@ -86,8 +86,8 @@ def seed_frame(items: Sequence[Verdict]) -> pd.DataFrame:
 
 
 @paper()
-def draw_claims(rows: pd.DataFrame, seeds: pd.DataFrame) -> Drawing:
-    """Axes per metric, a row per claim. rows: as `claims_frame` gives them; seeds: as `seed_frame`."""
+def draw_claims(rows: pd.DataFrame, seeds: pd.DataFrame, said: tuple[str, str] = ("seed", "warm start")) -> Drawing:
+    """Axes per metric, a row per claim. rows: as `claims_frame` gives them; seeds: as `seed_frame`; said: `units`."""
     units = list(dict.fromkeys(rows["unit"]))
     counts = [int((rows["unit"] == unit).sum()) for unit in units]
     height = ROW * sum(counts) + 0.6 * len(units) + 0.4
@@ -99,8 +99,8 @@ def draw_claims(rows: pd.DataFrame, seeds: pd.DataFrame) -> Drawing:
         ax.set_xlabel(f"difference in {unit}" if of_unit["baseline"].notna().any() else unit, labelpad=1)
     marks = [
         handle("interval that decides", color=INK, marker="o", linewidth=2.2),
-        handle("one seed", color=SOFT, marker="o", markersize=3, linestyle="", alpha=0.6),
-        *([handle("starts as units", color=SOFT, linewidth=0.9)] if rows["starts_low"].notna().any() else []),
+        handle(f"one {said[0]}", color=SOFT, marker="o", markersize=3, linestyle="", alpha=0.6),
+        *([handle(f"{said[1]}s as units", color=SOFT, linewidth=0.9)] if rows["starts_low"].notna().any() else []),
         Patch(color=HOLDS, label="where the claim holds"),
     ]
     drawing.legend(handles=marks, loc="outside upper center", ncols=4, handlelength=1.6, columnspacing=1.2)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,9 @@ import pytest
 
 from analysis.records.outcomes import outcomes
 from analysis.records.study import read
+from harness import UsageError
+from sweeps.study.arms import load_family
+from sweeps.study.forks import forked_arms, states_of
 from tests.harness.command_line import Outcome
 from tests.sweeps.search.searching import preset, started
 
@@ -93,6 +97,24 @@ def test_the_same_command_goes_on(forked: Forked) -> None:
     more = started([*forked.command, "--losses", "grpo"])
     assert more.exit_code == 0
     assert len(list(forked.study.glob("runs/grpo-seed*/status.json"))) == 4
+
+
+def test_runs_of_other_seeds_are_forked_together_and_of_other_settings_apart(forked: Forked, tmp_path: Path) -> None:
+    family, runs = load_family("controlled"), [forked.trunks / "runs" / f"dapo-seed{seed}" for seed in (0, 1)]
+    states = states_of(runs, "1,2")
+    (arm,) = forked_arms(family, {"fipo": 8}, states, {"steps": 3}, tmp_path)
+    assert [config.run.seed for config in arm.configs.values()] == [0, 0, 1, 1, 1000, 1000, 1001, 1001]
+    assert len({config.run.start_from for config in arm.configs.values()}) == 4
+    assert {(config.run.steps, config.loss.loss_type, config.loss.epsilon_high) for config in arm.configs.values()} == {
+        (3, "fipo", 0.28)
+    }
+    config = states[0].config
+    other = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"lr": 0.5})})
+    with pytest.raises(UsageError, match="expected runs with the same --lr, got fork 0"):
+        forked_arms(family, {"fipo": 4}, [replace(states[0], config=other), *states[1:]], {"steps": 3}, tmp_path)
+    planted = config.model_copy(update={"task": config.task.model_copy(update={"control": "blame"})})
+    (arm,) = forked_arms(family, {"dapo": 1}, [replace(states[0], config=planted)], {"steps": 3}, tmp_path)
+    assert arm.any_config.task.control == "none"
 
 
 def test_what_cannot_be_is_refused_before_anything_starts(forked: Forked, tmp_path: Path) -> None:
