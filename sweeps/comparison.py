@@ -148,7 +148,7 @@ def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int, c
     steps = runs[0].config.run.steps if runs else 0
     is_tiny = any(run.config.model.model == "tiny" for run in runs)
     made = f"warm start of the model: about {minutes(WARM_START_S)}" if is_tiny else "the model, about a minute"
-    made = f"{len(comparison.states)} states {comparison.preset}, by repeating updates" if comparison.states else made
+    made = f"states {comparison.preset} ({len(comparison.states)}), by repeating updates" if comparison.states else made
     console.print(f"1. {made}, or nothing where it is cached")
     console.print(f"2. training: {len(runs)} runs of {steps} steps{skipped}, {slots} at a time: {time_s}")
 
