@@ -85,8 +85,8 @@ def fork_description(states: Sequence[State], arms: Sequence[Arm], family: Famil
 
 def scratch(states: Sequence[State], arms: Sequence[Arm], family: Family) -> dict[str, dict[int, list[float]]] | None:
     """Rollout accuracy by arm, seed and step of the finished runs of the one comparison that all states are of."""
-    folder = states[0].run.parents[1]
-    study = read_json(folder / "study.json") if {state.run.parents[1] for state in states} == {folder} else None
+    folder = states[0].run.parent.parent
+    study = read_json(folder / "study.json") if {state.run.parent.parent for state in states} == {folder} else None
     if study is None or "design" in study or study.get("family") != family.name:
         return None
     found, names = dict[str, dict[int, list[float]]](), {arm.name for arm in arms}
