@@ -10,6 +10,7 @@ from harness.config.schema import LOSS_TYPES, MADE_HERE, OWN_PREFIXES, Config, i
 from harness.errors import REASON_FILE, HarnessError, UsageError, memory_kills
 from harness.files import json_object, write_json, write_table
 from harness.run.folder import cache_folder
+from harness.run.history import read_history
 from harness.tasks.own_files import own_code_hashes
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "own_code_hashes",
     "parsed",
     "read_config",
+    "read_history",
     "resolve",
     "run_command",
     "section_of",

@@ -17,7 +17,7 @@ from harness.algorithm.loss_metrics import LossRecord, metric_names
 from harness.algorithm.metrics import Metrics, rollout_metrics, training_metrics
 from harness.algorithm.noise import checked_noise, noise_metrics
 from harness.algorithm.nonfinite import NonFinite, check_weights
-from harness.algorithm.state import Training, begin, check_task, make_task, on_gpu
+from harness.algorithm.state import Training, check_task, make_task, on_gpu
 from harness.algorithm.step_updates import StepUpdates
 from harness.algorithm.sync import sync
 from harness.algorithm.update import KnownLogprobs, known_logprobs
@@ -44,8 +44,9 @@ from harness.files import is_disk_full
 from harness.model.policy import Policy
 from harness.rollouts.collect import Group, collect
 from harness.rollouts.held_out import evaluate
+from harness.run.checkpoint import begin_run
 from harness.run.environment import check_origins, environment
-from harness.run.initial_model import initial_policy
+from harness.run.initial_model import initial_policy, start_facts
 from harness.run.lock import locked
 from harness.run.record import NullRunFolder, RunFolder, refuse_used_folder
 from harness.run.tiny_model import Progress
@@ -99,7 +100,7 @@ def train(
             say(line)
         held_out = task.held_out(config.evaluation.eval_split, config.evaluation.eval_prompts)
         surroundings = environment(policy, held_out, config.run.threads, ranks.world)
-        surroundings |= {**task.facts, **own_code_hashes(config)}
+        surroundings |= {**task.facts, **own_code_hashes(config), **start_facts(config)}
         check_origins(surroundings, ranks, beginning.environment if beginning else {})
         if config.backend.backend == "deepspeed":
             surroundings["deepspeed"] = deepspeed_settings(config, is_gpu=on_gpu(config))
@@ -107,7 +108,7 @@ def train(
         with held(path, requested, ranks) as stop_requested:
             initial = policy if config.model.model == "tiny" else None
             folder = RunFolder.create(path, config, surroundings, initial) if ranks.is_first else NullRunFolder(path)
-            carry_on(config, begin(config, policy, reference, ranks, task), folder, on_step, stop_requested)
+            carry_on(config, begin_run(config, policy, reference, ranks, task), folder, on_step, stop_requested)
     return folder
 
 
@@ -225,9 +226,8 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
             folder.add_evaluation(answers)
         if config.run.record_rollouts == "all":
             folder.add_step(step, rollouts, record, updates.trained(actors.ranks), policy)
-    metrics: Metrics = (
-        {"step": step} | rollout_metrics(rollouts) | training_metrics(sampled, record, config.optimizer.grad_clip)
-    )
+    metrics: Metrics = {"step": step} | rollout_metrics(rollouts)
+    metrics |= training_metrics(sampled, record, config.optimizer.grad_clip)
     metrics |= noise_metrics(training.noise, list(record.names))
     metrics |= {"sync/logprob_gap": gap} if actors.engine.needs_weights else {}
     return metrics | training.ledger.metrics() | watch.lap()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from json import dumps
 from pathlib import Path
 
-from harness.algorithm.state import Training, begin
+from harness.algorithm.state import Training
 from harness.backends.ranks import ALONE, Ranks
 from harness.backends.signals import stop_requests
 from harness.backends.torch_setup import set_up_torch
@@ -16,7 +16,7 @@ from harness.console import output, say
 from harness.files import Journal, prefix_at, sha256_of, sync, whole_file
 from harness.loop import OnStep, carry_on, held, ranks_of
 from harness.model.policy import Policy
-from harness.run.checkpoint import State, kept_checkpoints, load_checkpoint, read_state, step_of
+from harness.run.checkpoint import State, begin_run, kept_checkpoints, load_checkpoint, read_state, step_of
 from harness.run.environment import check_origins, differences_here, model_config_sha256
 from harness.run.folder import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, STARTING, FolderFault
 from harness.run.history import History, read_history, unfinished
@@ -96,7 +96,7 @@ def newest_start(history: History, reference: Policy | None, ranks: Ranks = ALON
     say(f"resuming {history.path} from its start")
     policy = recorded_initial_policy(history)
     kept = {METRICS: b"", RECORDS: starting_records(history.path).encode()}
-    return Start(begin(history.config, policy, reference, ranks), kept, None)
+    return Start(begin_run(history.config, policy, reference, ranks), kept, None)
 
 
 def kept_records(path: Path, state: State) -> dict[str, bytes]:

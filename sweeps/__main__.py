@@ -1,11 +1,12 @@
-"""python -m sweeps compare | ablate | study | search | plan | track"""
+"""python -m sweeps compare | ablate | study | fork | search | plan | track"""
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from harness import OneLineParser, add_setting_flags, run_command
-from sweeps.comparison import compare_command, study_command
+from sweeps.comparison import compare_command, fork_command, study_command
 from sweeps.search.options import add_search_flags
 from sweeps.study.claims import add_claims
 from sweeps.tracking.log import add_track, add_tracking_uri
@@ -16,11 +17,12 @@ USAGE = "%(prog)s [--setting value ...]"
 def main(arguments: list[str]) -> None:
     """Hand the arguments to the command they name."""
     parser = OneLineParser(allow_abbrev=False, prog="python -m sweeps", description="Many training runs.")
-    names = "compare | ablate | study | search | plan | track"
+    names = "compare | ablate | study | fork | search | plan | track"
     subparsers = parser.add_subparsers(dest="command", required=True, metavar=names)
     add_compare(subparsers, "compare", "train arms x seeds under one family's rules", CONTROLLED)
     add_compare(subparsers, "ablate", "GRPO turned into DAPO into FIPO, one switch at a time", LADDER)
     add_study(subparsers)
+    add_fork(subparsers)
     search = subparsers.add_parser("search", allow_abbrev=False, usage=USAGE, help="search settings with Optuna")
     plan = subparsers.add_parser("plan", allow_abbrev=False, usage=USAGE, help="what a search would take; runs nothing")
     for command, start in ((search, "search_command"), (plan, "plan_command")):
@@ -52,6 +54,21 @@ def add_study(subparsers: Any) -> None:
     )
     add_shared(parser, "design", "study-<design>")
     parser.set_defaults(start=study_command)
+
+
+def add_fork(subparsers: Any) -> None:
+    """Arms that continue from the same states of recorded runs."""
+    usage = "%(prog)s RUN [RUN ...] --at A,B --steps N [--setting value ...]"
+    purpose = "continue recorded runs under each of several losses, from the same states"
+    parser = subparsers.add_parser("fork", allow_abbrev=False, usage=usage, help=purpose)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    parser.add_argument("--at", required=True, metavar="A,B", help="training steps done where the arms part")
+    parser.add_argument("--losses", default="dapo,fipo", metavar="A,B", help="arms (default: dapo,fipo)")
+    parser.add_argument("--controls", default="", metavar="C,D", help="planted controls (default: none)")
+    parser.add_argument("--noise", type=int, default=2, metavar="K", help="sampling seeds per state (default: 2)")
+    parser.add_argument("--family", default="controlled", metavar="F", help="as of compare (default: controlled)")
+    add_shared(parser, "family", "fork-<time>")
+    parser.set_defaults(start=fork_command)
 
 
 def add_shared(parser: argparse.ArgumentParser, owner: str, folder: str) -> None:

@@ -1,6 +1,7 @@
-"""Arms x seeds under one family's rules: the commands compare, ablate and study, which take one path.
+"""Arms x seeds under one family's rules: the commands compare, ablate, study and fork, which take one path.
 
-A comparison is a study with one block. What differs is how its arms are made: from --losses, or from a design's blocks.
+A comparison is a study with one block. What differs is how its arms are made: from --losses, from a design's blocks, or
+over the settings of recorded runs, which all arms continue.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from sweeps.study.arms import Arm, Family, arms_of, check_differences, differenc
 from sweeps.study.blocks import cells_of, check_same_design, description, load_design
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
+from sweeps.study.forks import State, check_same_states, fork_description, forked_arms, states_of
 from sweeps.study.tables import blocks_table, differences_table
 from sweeps.tracking.log import tracked
 from sweeps.workers.endings import early_end, is_data
@@ -42,6 +44,7 @@ class Comparison:
     arms: Sequence[Arm]
     claims: Mapping[str, Any] | None = None
     design: Mapping[str, Any] | None = None  # of a study of several blocks
+    states: Sequence[State] = ()  # of recorded runs, that all arms continue
 
 
 def compare_command(options: argparse.Namespace) -> None:
@@ -67,6 +70,20 @@ def study_command(options: argparse.Namespace) -> None:
     carry_out(Comparison(study, family, preset, arms, design=described), options, design.claims)
 
 
+def fork_command(options: argparse.Namespace) -> None:
+    """`fork`: every arm from the same states of recorded runs; the same command again goes on."""
+    family, flags = load_family(options.family), settings_in(vars(options))
+    if "steps" not in flags or options.noise < 1:
+        raise UsageError(f"--steps, --noise: expected 1 or more of each, got {flags.get('steps')} and {options.noise}")
+    study = Path(options.study or f"runs/fork-{datetime.now():%Y%m%d-%H%M%S}")
+    states = states_of(options.runs, options.at)
+    options.seeds = options.noise * len(states)
+    arms = forked_arms(family, arm_seeds(options), states, flags, study)
+    check_differences(differences_between(arms, family), family)
+    preset = f"of {', '.join(dict.fromkeys(state.run.name for state in states))}"
+    carry_out(Comparison(study, family, preset, arms, states=states), options, family.claims)
+
+
 def carry_out(asked: Comparison, options: argparse.Namespace, claims: str) -> None:
     """Run what is asked for in its folder; `claims`: what is to be decided where no flag says it."""
     end_like_ctrl_c()
@@ -81,6 +98,7 @@ def carry_out(asked: Comparison, options: argparse.Namespace, claims: str) -> No
             check_same_design(study, asked.design, asked.preset)
             arms = asked.arms
         else:
+            check_same_states(study, asked.states)
             arms = with_earlier_arms(study, asked.family, asked.preset, asked.arms)
             check_differences(differences_between(arms, asked.family), asked.family)
         fixed = fixed_claims(study, options.claims, claims)
@@ -95,9 +113,11 @@ def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:
     runs = planned_runs(comparison.arms, study)
     unfinished = [run for run in runs if not is_data(run)]
     print_plan(comparison, unfinished, len(slots), console)
-    extra = {"design": dict(comparison.design)} if comparison.design else {}
+    extra: dict[str, Any] = {"design": dict(comparison.design)} if comparison.design else {}
+    if comparison.states:
+        extra = {"fork": fork_description(comparison.states, comparison.arms, comparison.family)}
     write_study(study, comparison.family, comparison.preset, comparison.arms, {"claims": comparison.claims, **extra})
-    prepare(unfinished, study, console)
+    prepare(unfinished, comparison.states, study, console)
     progress = Progress(runs, console, ATTEMPTS)
     again = unfinished
     while again:
@@ -128,6 +148,7 @@ def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int, c
     steps = runs[0].config.run.steps if runs else 0
     is_tiny = any(run.config.model.model == "tiny" for run in runs)
     made = f"warm start of the model: about {minutes(WARM_START_S)}" if is_tiny else "the model, about a minute"
+    made = f"states {comparison.preset} ({len(comparison.states)}), by repeating updates" if comparison.states else made
     console.print(f"1. {made}, or nothing where it is cached")
     console.print(f"2. training: {len(runs)} runs of {steps} steps{skipped}, {slots} at a time: {time_s}")
 
@@ -171,13 +192,20 @@ def arm_seeds(options: argparse.Namespace) -> dict[str, int]:
     return seeds
 
 
-def prepare(runs: Sequence[PlannedRun], study: Path, console: Console) -> None:
-    """Have each model that is made here built once, before runs that would wait for each other. Raises HarnessError."""
-    models = [(run.config.model, run) for run in runs if run.config.model.model in MADE_HERE]
-    made = {(model.model, model.model_seed, run.config.task.task): run for model, run in models}
+def prepare(runs: Sequence[PlannedRun], states: Sequence[State], study: Path, console: Console) -> None:
+    """Have each state of recorded runs, or else each model made here, built once for all runs. Raises HarnessError."""
     (study / "logs").mkdir(exist_ok=True)
-    for (_, model_seed, _), run in sorted(made.items(), key=lambda item: item[0]):
-        log = study / "logs" / ("prepare.log" if len(made) == 1 else f"prepare-{model_seed}.log")
-        arguments = ["prepare", "--config", str(run.config_file)]
-        if run_to_end(arguments, run.config.run.threads, log, console.print):
-            raise HarnessError(f"the model could not be made: see {log}")
+
+    def made(name: str, threads: int, *arguments: object) -> None:
+        log = study / "logs" / f"{name}.log"
+        if run_to_end([str(word) for word in arguments], threads, log, console.print):
+            raise HarnessError(f"what runs start from could not be made: see {log}")
+
+    for state in states if runs else ():
+        if not (out := state.folder(study)).exists():
+            made(out.name, state.config.run.threads, "checkpoint", state.run, "--step", state.step, "--output_dir", out)
+    models = [(run.config.model, run) for run in runs if run.config.model.model in MADE_HERE and not states]
+    each = {(model.model, model.model_seed, run.config.task.task): run for model, run in models}
+    for (_, model_seed, _), run in sorted(each.items(), key=lambda item: item[0]):
+        name = "prepare" if len(each) == 1 else f"prepare-{model_seed}"
+        made(name, run.config.run.threads, "prepare", "--config", run.config_file)

@@ -20,9 +20,9 @@ MOST_IN_ONE = 8
 DETAILS = (
     "Small dots: the differences of single seeds. Thick bar: the interval that decides; for primary claims at level "
     "1 - .05/m (Bonferroni; for an equivalence twice the error, as two one-sided tests have it), for exploratory ones "
-    "at 95 %. Thin bar: the same effect with the warm starts as units. A claim is supported where the thick bar lies "
-    "wholly in the shaded region, contradicted where it lies wholly outside, else undecided; with fewer than 5 seeds "
-    "it is undecided whatever the bar."
+    "at 95 %. Thin bar: the same effect with starts as units: warm starts, or states of forks. A claim is supported "
+    "where the thick bar lies wholly in the shaded region, contradicted where it lies wholly outside, else undecided; "
+    "with fewer than 5 seeds it is undecided whatever the bar."
 )
 
 
@@ -39,14 +39,14 @@ def claim_figures(found: Findings) -> Iterator[Figure]:
 
 def _figure(study: Study, name: str, items: Sequence[Verdict]) -> Figure:
     told = "; ".join(f"{item.key} {item.claim.text}: {item.word}, {item.effect}" for item in items)
-    rows, seeds = claims_frame(study, items), seed_frame(items)
+    rows, seeds, (seed, start) = claims_frame(study, items), seed_frame(items), study.units
     what = "The exploratory claims" if name != "claims" else "The claims"
     return Figure(
         name,
         f"{what} and their effects",
-        "Dots: seeds. Thick bar: the interval that decides; thin bar: with warm starts as units. Filled marks: primary "
+        f"Dots: {seed}s. Thick bar: the interval that decides; thin bar: with {start}s as units. Filled marks: primary "
         "claims. Shaded: where the claim holds.",
-        draw_claims(rows, seeds),
+        draw_claims(rows, seeds, study.units),
         {"verdict": rows, "seeds": seeds},
         f"A forest plot of {len(items)} claims. {told}.",
         DETAILS,
@@ -86,8 +86,8 @@ def seed_frame(items: Sequence[Verdict]) -> pd.DataFrame:
 
 
 @paper()
-def draw_claims(rows: pd.DataFrame, seeds: pd.DataFrame) -> Drawing:
-    """Axes per metric, a row per claim. rows: as `claims_frame` gives them; seeds: as `seed_frame`."""
+def draw_claims(rows: pd.DataFrame, seeds: pd.DataFrame, said: tuple[str, str] = ("seed", "warm start")) -> Drawing:
+    """Axes per metric, a row per claim. rows: as `claims_frame` gives them; seeds: as `seed_frame`; said: `units`."""
     units = list(dict.fromkeys(rows["unit"]))
     counts = [int((rows["unit"] == unit).sum()) for unit in units]
     height = ROW * sum(counts) + 0.6 * len(units) + 0.4
@@ -99,8 +99,8 @@ def draw_claims(rows: pd.DataFrame, seeds: pd.DataFrame) -> Drawing:
         ax.set_xlabel(f"difference in {unit}" if of_unit["baseline"].notna().any() else unit, labelpad=1)
     marks = [
         handle("interval that decides", color=INK, marker="o", linewidth=2.2),
-        handle("one seed", color=SOFT, marker="o", markersize=3, linestyle="", alpha=0.6),
-        *([handle("warm starts as units", color=SOFT, linewidth=0.9)] if rows["starts_low"].notna().any() else []),
+        handle(f"one {said[0]}", color=SOFT, marker="o", markersize=3, linestyle="", alpha=0.6),
+        *([handle(f"{said[1]}s as units", color=SOFT, linewidth=0.9)] if rows["starts_low"].notna().any() else []),
         Patch(color=HOLDS, label="where the claim holds"),
     ]
     drawing.legend(handles=marks, loc="outside upper center", ncols=4, handlelength=1.6, columnspacing=1.2)

@@ -10,6 +10,7 @@ from analysis.errors import RecordsError
 
 MUST_AGREE = {
     "model_sha256": "initial weights",
+    "start_from_sha256": "states",
     "eval_prompts_sha256": "evaluation prompts",
     "threads": "numbers of threads",
     "train_prompts_sha256": "training prompts",

@@ -92,7 +92,8 @@ def plan_of(description: Mapping[str, Any], path: Path) -> Plan:
         ) from error
     design = description.get("design")
     if not isinstance(design, dict):
-        return plan_of_arms(arms, roles)
+        forked = description.get("fork", {}).get("states", [None])  # a state stands where a warm start does
+        return replace(plan_of_arms(arms, roles), warm_starts=len(forked))
     try:
         blocks, cells = _blocks(design["blocks"])
         starts = int(design["warm_starts"])

@@ -158,7 +158,8 @@ def _by_run(study: Study) -> pd.DataFrame:
     for run in study.diverged:
         if run in table.index:
             _at_last_evaluation(table, study, run)
-    fell = (table["final_accuracy"] <= table["start_accuracy"]) | table.index.isin(study.diverged)
+    fell = (table["final_accuracy"] <= table["start_accuracy"]) & ("fork" not in study.description)  # forks are short
+    fell |= table.index.isin(study.diverged)
     return table.assign(collapsed=fell, warm_start=table["seed"] % study.warm_starts).reset_index()
 
 

@@ -32,6 +32,7 @@ ENVIRONMENT_FIELDS = (
     "cpu_capability",
     "threads",
     "model_sha256",
+    "start_from_sha256",
     "eval_prompts_sha256",
     "train_prompts_sha256",
     "task_code_sha256",

@@ -37,7 +37,8 @@ class Study:
     claims: what the study was to decide; None where no claims were fixed before its runs.
     suites: the prompt ids of each benchmark, by run; of runs whose task has none, none.
     blocks, cells: a comparison has one block; in a study of blocks an arm of `arms` and of every table is a cell.
-    roles: by the family's name of an arm. warm_starts: seed s starts from warm start s mod `warm_starts`.
+    roles: by the family's name of an arm. warm_starts: seed s starts from warm start s mod `warm_starts`. In a study of
+        forks a seed is a fork, and a warm start is a state of a recorded run.
     """
 
     name: str
@@ -65,6 +66,11 @@ class Study:
         name = self._family_name(arm)
         is_loss = any(one.loss_type == name for one in self.arms)  # written as papers write it
         return self.role(arm).label or (name.upper() if is_loss else name)
+
+    @property
+    def units(self) -> tuple[str, str]:
+        """What its pairs are, and what pairs have in common."""
+        return ("fork", "state") if "fork" in self.description else ("seed", "warm start")
 
     @property
     def is_comparison(self) -> bool:

@@ -20,9 +20,9 @@ from analysis.verdict.sentences import control_sentences, cost, headline, limits
 
 MOST_SENTENCES, MOST_NOT_TESTED = 6, 2
 METHOD = (
-    "The unit of every test is the training seed. Runs of one seed share warm start, prompts and random numbers, so "
-    "wherever at least 5 seeds are shared the paired differences decide; Welch's test, which takes arms as "
-    "independent, stands beside.",
+    "The unit of every test is the training seed, or the fork where runs continue states of recorded runs. Runs of one "
+    "seed or fork share warm start or state, prompts and random numbers, so wherever at least 5 seeds are shared the "
+    "paired differences decide; Welch's test, which takes arms as independent, stands beside.",
     "A primary claim is decided at level 1 - .05/m, for m primary claims; where a scored run collapsed (diverged, or "
     "ended no better than it began) the exact signed-rank interval decides, from at least 8 seeds. Exploratory claims "
     "are decided at 5 % each, with Benjamini and Hochberg's p beside.",

@@ -76,7 +76,8 @@ def verdict_table(found: Findings) -> Table:
     rows = [_verdict_row(found.study, item) for item in found.verdicts]
     rows += [["", text, "not tested", why, "", "", ""] for text, why in found.not_tested]
     rows += [[item.key, item.sentence, item.word, "", "", "", ""] for item in found.controls]
-    head = ["Row", "Claim", "Verdict", "Effect [interval that decides]", "Holds if", "Warm starts as units", "Seeds"]
+    seed, start = (word.capitalize() for word in found.study.units)
+    head = ["Row", "Claim", "Verdict", "Effect [interval that decides]", "Holds if", f"{start}s as units", f"{seed}s"]
     return Table(head, rows, words=6)
 
 
@@ -88,7 +89,7 @@ def _verdict_row(study: Study, item: Verdict) -> list[str]:
         item.word,
         item.effect if item.identical else f"{item.effect} {item.unit}",
         margin_words(item.claim),
-        "one warm start" if study.warm_starts < 2 else "" if starts is None else _numbers(starts, digits),
+        f"one {study.units[1]}" if study.warm_starts < 2 else "" if starts is None else _numbers(starts, digits),
         str(len(item.differences)),
     ]
 

@@ -1,6 +1,9 @@
 """What a study found, in sentences; each claims no more than its interval does."""
 
-from math import isnan
+from math import isnan, sqrt
+
+import numpy as np
+from scipy.stats import f
 
 from analysis.formatting import counted, listed, plain
 from analysis.records.outcomes import OUTCOMES
@@ -24,7 +27,7 @@ def statement(row: Verdict) -> str:
         return f"{word}. {row.claim.text}: the two arms are the same runs bit for bit [{row.key}]."
     seeds = row.evidence.pairs if row.evidence.method in ("paired", "signed-rank") else max(row.evidence.n)
     test = TESTS[row.evidence.method].replace("paired", "one-sample" if row.claim.baseline is None else "paired")
-    numbers = f"{row.effect} {row.unit}, {counted(seeds, 'seed')}, {test}"
+    numbers = f"{row.effect} {row.unit}, {counted(seeds, row.units[0])}, {test}"
     return f"{word}. {row.claim.text}: {numbers} [{row.key}]."
 
 
@@ -43,10 +46,10 @@ def headline(found: Findings) -> str:
     kind = "primary claim" if found.primary else "exploratory comparison"
     caveat = " The arms differ in more than the loss." if confounds(found.study) else ""
     if not any(row.evidence.has_enough_seeds for row in rows):
-        seeds = max(max(row.evidence.n) for row in rows)
+        seeds, unit = max(max(row.evidence.n) for row in rows), found.study.units[0]
         return (
-            f"Fewer than {FEWEST_SEEDS} seeds: {counted(len(rows), kind)} {_are(len(rows))} undecided, since no "
-            f"significance is claimed from {counted(seeds, 'seed')}.{caveat}"
+            f"Fewer than {FEWEST_SEEDS} {unit}s: {counted(len(rows), kind)} {_are(len(rows))} undecided, since no "
+            f"significance is claimed from {counted(seeds, unit)}.{caveat}"
         )
     counts = dict[str, int]()
     for row in rows:
@@ -58,13 +61,14 @@ def headline(found: Findings) -> str:
 def what_it_would_take(found: Findings) -> str:
     """Seeds that would decide the undecided primary claims, from the spread that the deciding test sees."""
     undecided = [row for row in found.primary if row.decision == "undecided"]
-    if not undecided:
-        return "What it would take to know more: other warm starts."
     needs = "; ".join(f"{row.claim.text}: {_need(row)}" for row in undecided)
-    return (
+    words = (
         "What it would take to decide these (80 % power, if the true effect exceeds the margin by one margin; "
         f"for an equivalence, if there is no effect): {needs}."
     )
+    if not undecided:
+        words = f"What it would take to know more: other {found.study.units[1]}s."
+    return " ".join([words, *runs_from_scratch(found)])
 
 
 def detectable(row: Verdict) -> str:
@@ -79,18 +83,45 @@ def detectable(row: Verdict) -> str:
 
 def limits(found: Findings) -> str:
     """What the intervals are conditional on, and what holds only here."""
-    study, starts = found.study, found.study.warm_starts
+    study, starts, (seed, start) = found.study, found.study.warm_starts, found.study.units
     seeds_only = [row.key for row in found.verdicts if row.decision in _DECIDED and not row.holds_over_starts]
     if starts < 2:
-        units = "All seeds share one warm start, so the intervals say nothing about other warm starts."
+        units = f"All {seed}s share one {start}, so the intervals say nothing about other {start}s."
     else:
-        units = f"All intervals are conditional on these {starts} warm starts."
+        units = f"All intervals are conditional on these {starts} {start}s."
         if seeds_only:
-            units += f" With warm starts as units in place of seeds, {listed(seeds_only)} would not be decided."
+            units += f" With {start}s as units in place of {seed}s, {listed(seeds_only)} would not be decided."
     steps = sorted({int(config["run"]["steps"]) for config in study.configs.values() if "steps" in config["run"]})
     models = sorted({str(config["model"]["model"]) for config in study.configs.values() if config.get("model")})
     about = f"model {listed(models)} and " if models else ""
     return f"{units} All of it is about this task, {about}{listed([f'{count:,}' for count in steps])} steps."
+
+
+def runs_from_scratch(found: Findings) -> list[str]:
+    """By claim on speed, the runs from scratch that would be as precise; none where the states are of no comparison.
+
+    Over the windows of steps that the forks continue, the mean of the variance of paired differences over seeds, with
+    an F interval as if the windows were one.
+    """
+    fork = found.study.description.get("fork") or {}
+    windows = [(state["step"], state["step"] + fork["steps"]) for state in fork.get("states", ())]
+    said = []
+    for row in (row for row in found.verdicts if row.claim.metric == "auc" and len(row.sides) == 2):
+        arm, baseline = ((fork.get("scratch") or {}).get(name, {}) for _, name in row.sides)
+        pairs = [list(zip(arm[seed], baseline[seed], strict=False)) for seed in arm if seed in baseline]
+        inside = [window for window in windows if pairs and window[1] <= min(map(len, pairs))]
+        own, count = float(row.differences.var()), len(row.differences)
+        if len(pairs) < 2 or not inside or not own > 0:
+            continue
+        means = [[np.mean([a - b for a, b in pair[slice(*window)]]) for pair in pairs] for window in inside]
+        var = float(np.var(means, axis=1, ddof=1).mean())
+        runs, (low, high) = 2 * count * var / own, f.interval(0.95, len(pairs) - 1, count - 1)
+        said.append(
+            f"{row.key}: {count} pairs of forks (sd {sqrt(own):.4f}) are as precise as about {runs:.0f} runs from "
+            f"scratch ({runs / high:.0f} to {runs / low:.0f}, 95 %), whose paired differences over the same steps have "
+            f"sd {sqrt(var):.4f} ({len(pairs)} seeds). Forks show the effect of {fork['steps']} steps alone."
+        )
+    return said
 
 
 def cost(found: Findings) -> str:
@@ -115,7 +146,7 @@ def _need(row: Verdict) -> str:
     if row.evidence.seeds_needed is None:
         return "cannot be estimated from these runs"
     now = f" ({detectable(row)} now)" if row.evidence.has_enough_seeds else ""
-    return f"about {max(row.evidence.seeds_needed, FEWEST_SEEDS):,} seeds per arm{now}"
+    return f"about {max(row.evidence.seeds_needed, FEWEST_SEEDS):,} {row.units[0]}s per arm{now}"
 
 
 def _are(count: int) -> str:

@@ -43,7 +43,7 @@ class Verdict:
     warm start's mean as the unit, None with one warm start. p_corrected: Holm's over the primary claims, Benjamini and
     Hochberg's over the exploratory ones. collapsed: scored runs that diverged or ended no better than they began.
     identical: both arms are one run bit for bit in every seed. inert: where the claim's parameter never acted, in
-    words. reason: the word in place of a decision, empty where the evidence decides.
+    words. reason: the word in place of a decision, empty where the evidence decides. units: the study's, in words.
     """
 
     key: str
@@ -57,6 +57,7 @@ class Verdict:
     inert: str = ""
     reason: str = ""
     p_corrected: float | None = None
+    units: tuple[str, str] = ("seed", "warm start")
 
     @property
     def is_primary(self) -> bool:
@@ -78,7 +79,7 @@ class Verdict:
         if self.reason:
             return self.reason
         if not self.evidence.has_enough_seeds:
-            return f"undecided: fewer than {FEWEST_SEEDS} seeds"
+            return f"undecided: fewer than {FEWEST_SEEDS} {self.units[0]}s"
         if lacks_ranks(self.claim, self.evidence):
             return f"undecided: ranks need at least {fewest_for_ranks(self.claim, self.evidence.level)} seeds"
         if self.collapsed and self.evidence.method == "welch":
@@ -87,13 +88,13 @@ class Verdict:
 
     @property
     def _qualified(self) -> Sequence[str]:
-        found = self.evidence.decision != "undecided"
+        found, (seed, start) = self.evidence.decision != "undecided", self.units
         lost = found and not self.is_primary and self.p_corrected is not None and self.p_corrected >= LEVEL
         return (
             "by ranks, since runs collapsed" if self.evidence.by_ranks else "",
             self.inert,
             "but not after correction for the number of questions" if lost else "",
-            "with seeds as units but not with warm starts as units" if found and not self.holds_over_starts else "",
+            f"with {seed}s as units but not with {start}s as units" if found and not self.holds_over_starts else "",
         )
 
     @property
@@ -175,12 +176,12 @@ def _decided(study: Study, scores: pd.DataFrame, claim: Claim, key: str, m: int)
     differences = arm if baseline is None else (arm - baseline).dropna()
     if len(sides) > 1 and _same_runs(study, sides):
         shown = replace(shown, p=None, decision="undecided", smallest_detectable=None, seeds_needed=None)
-        return Verdict(key, claim, shown, sides, differences, None, collapsed, identical=True)
+        return Verdict(key, claim, shown, sides, differences, None, collapsed, identical=True, units=study.units)
     inert, reason = _inert(study, scores, claim, sides)
     if not reason and shown.decision != "supported" and _at_ceiling(study, scores, claim, sides):
         reason = CEILING
     beside = over_warm_starts(differences, study.warm_starts, level_of(claim.kind, m))
-    return Verdict(key, claim, shown, sides, differences, beside, collapsed, False, inert, reason)
+    return Verdict(key, claim, shown, sides, differences, beside, collapsed, False, inert, reason, units=study.units)
 
 
 def _same_runs(study: Study, sides: tuple[Side, ...]) -> bool:

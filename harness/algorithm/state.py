@@ -38,12 +38,13 @@ class Training:
     rewards: Rewards
     noise: Noise | None = None
     steps_done: int = 0
+    first_step: int = 0  # steps done before the run, with --start_from: where its draws begin
     has_learned: bool = False  # whether any step so far had something to learn from
     idle_reason: str = ""  # likeliest reason why no step so far had anything to learn from
     sampler_checked: bool = False  # whether this process has compared the sampler with the trainer
 
     def sampler_context(self, config: Config) -> SamplerContext:
-        return SamplerContext(self.policy, self.task, config, self.actors, self.rewards)
+        return SamplerContext(self.policy, self.task, config, self.actors, self.rewards, self.first_step)
 
 
 def begin(

@@ -1,4 +1,4 @@
-"""`train`, `resume` and `prepare`: begin a run, continue a stopped one, build the tiny model that runs start from."""
+"""`train`, `resume`, `prepare`, `checkpoint`: begin a run, continue one, and make what runs start from."""
 
 import argparse
 import gc
@@ -15,7 +15,7 @@ from harness.config.schedule import is_due, samples_at
 from harness.config.schema import Config
 from harness.console import expect, in_words, say
 from harness.errors import UsageError
-from harness.run.history import unfinished
+from harness.run.history import read_history, unfinished
 
 
 def add(subparsers: Subparsers) -> None:
@@ -28,6 +28,11 @@ def add(subparsers: Subparsers) -> None:
     )
     parser = add_command(subparsers, "prepare", "build and cache the tiny model for a config", run_prepare)
     parser.add_argument("--config", metavar="FILE", required=True, help="settings from TOML or JSON")
+    purpose = "write a run's state after some step as a folder for --start_from"
+    parser = add_command(subparsers, "checkpoint", purpose, run_checkpoint)
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("--step", type=int, required=True, help="training steps done")
+    parser.add_argument("--output_dir", metavar="DIR", required=True, help="new folder")
 
 
 def run_train(options: argparse.Namespace) -> None:
@@ -80,6 +85,18 @@ def run_prepare(options: argparse.Namespace) -> None:
     set_up_torch(config.run.threads)
     initial_policy(config, print_warm_start)
     print("ready")
+
+
+def run_checkpoint(options: argparse.Namespace) -> None:
+    history, out = read_history(Path(options.run)), Path(options.output_dir)
+    history.check_records()
+    from harness.backends.torch_setup import set_up_torch
+    from harness.compare.repeat import write_checkpoint
+    from harness.tasks.own_files import recorded_code
+
+    set_up_torch(history.config.run.threads)
+    with recorded_code(history.path):
+        say(f"{out}: {write_checkpoint(history, options.step, out)}")
 
 
 def print_warm_start(done: int, total: int) -> None:

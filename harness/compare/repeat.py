@@ -2,28 +2,37 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 
 from harness.algorithm.batching import MicroBatch, plan_minibatches
-from harness.algorithm.loss_metrics import LossRecord
-from harness.algorithm.state import Training, begin
+from harness.algorithm.loss_metrics import LossRecord, metric_names
+from harness.algorithm.nonfinite import NonFinite
+from harness.algorithm.state import Training
 from harness.algorithm.step_updates import StepUpdates
 from harness.algorithm.update import KnownLogprobs, known_logprobs
 from harness.config.scale import BackendSettings
 from harness.config.schema import Config
 from harness.console import say
 from harness.errors import UsageError
-from harness.model.policy import Policy
+from harness.files import Mark
+from harness.model.lora import exported
+from harness.model.policy import Policy, load_policy
 from harness.rollouts.collect import Group, Response, problems_of
-from harness.run.checkpoint import kept_checkpoints, load_checkpoint, read_state
-from harness.run.folder import CHECKPOINTS, FolderFault
+from harness.run.checkpoint import begin_run, kept_checkpoints, load_checkpoint, read_state, save_state
+from harness.run.environment import tensors_sha256
+from harness.run.folder import CHECKPOINTS, FolderFault, check_manifest
 from harness.run.history import History, Row
 from harness.run.initial_model import recorded_initial_policy
+from harness.run.record import refuse_used_folder
 from harness.tasks.own_files import recorded_code
 from harness.tasks.task import Grade, Problem
+
+NOWHERE = Mark(0, "")  # a checkpoint of its own belongs to no journal
 
 
 @dataclass(frozen=True)
@@ -56,15 +65,28 @@ class Repeat:
         """The run's next step, before its first update."""
         training, updater = self.training, self.training.updater
         rows = trained_rows(self.history, training.steps_done)
-        seen = set[str]()
+        seen, keyed = set[str](), training.first_step + training.steps_done
         for number in range(1 + max((row["round"] for row in rows), default=-1)):  # a drawn task must know its problems
-            problems_of(training.sampler_context(self.config), training.steps_done, number, seen)
-        groups = groups_of(rows, training.policy)
+            problems_of(training.sampler_context(self.config), keyed, number, seen)
+        groups = groups_of(rows, training)
         minibatches = plan_minibatches(groups, training.policy, training.task, self.config)
         temperature = self.config.rollout.temperature
         known = known_logprobs(updater.backend, training.reference, minibatches, temperature)
         self.off = float(np.max([self.off, distance(rows, minibatches, known)]))  # unlike max, np.max propagates NaN
         return Step(training.steps_done, groups, minibatches, known)
+
+    def update(self, step: Step, index: int) -> None:
+        """Take the run's own update on a minibatch; none where the run took none."""
+        own = self.training.updater
+        with suppress(NonFinite):
+            own.step(step.minibatches[index], step.known[index], LossRecord(metric_names(own.loss)))
+
+    def advance(self) -> None:
+        """Take all updates of the next step."""
+        step = self.next_step()
+        for _, index in step.updates(self.config.optimizer.epochs):
+            self.update(step, index)
+        self.training.steps_done += 1
 
 
 def begin_repeat(history: History, first_step: int, with_reference: bool = False) -> Repeat:
@@ -90,7 +112,35 @@ def training_at(history: History, reference: Policy | None, step: int) -> Traini
                 return load_checkpoint(folder, state, history.config, reference)
         except FolderFault as fault:
             say(f"note: {fault}; {folder.name} is not used")
-    return begin(history.config, recorded_initial_policy(history), reference)
+    return begin_run(history.config, recorded_initial_policy(history), reference)
+
+
+def write_checkpoint(history: History, step: int, out: Path) -> str:
+    """Write the run's state after `step` steps as a folder for --start_from, and return how exact it is.
+
+    Updates since the newest checkpoint are repeated. Raises UsageError if it cannot be reached or `out` is in use.
+    """
+    refuse_used_folder(out)
+    history.check_reachable(step)
+    repeat = begin_repeat(history, step)
+    check_rollouts(history, range(repeat.training.steps_done, step))
+    repeated = step - repeat.training.steps_done
+    for _ in range(repeated):
+        repeat.advance()
+    save_state(out, repeat.training, NOWHERE, NOWHERE)
+    return f"{repeated} of {step} steps repeated, {exactness(repeat)}"
+
+
+def exactness(repeat: Repeat) -> str:
+    """A phrase that says how closely the replay followed the run."""
+    history = repeat.history
+    followed = f"old log-probabilities within {repeat.off:.3g} of those recorded"
+    if repeat.training.steps_done < history.config.run.steps or not history.final_weights.is_dir():
+        return followed
+    check_manifest(history.final_weights)
+    final = load_policy(str(history.final_weights), history.config.model.dtype)
+    same = tensors_sha256(exported(final.model)) == tensors_sha256(exported(repeat.training.policy.model))
+    return f"{followed}; the final weights are {'identical to' if same else 'not'} those of the run"
 
 
 def distance(rows: Sequence[Row], minibatches: list[list[MicroBatch]], known: list[list[KnownLogprobs]]) -> float:
@@ -124,19 +174,19 @@ def trained_rows(history: History, step: int) -> list[Row]:
     return [row for row in rows if row["trained"]]
 
 
-def groups_of(rows: Sequence[Row], policy: Policy) -> list[Group]:
+def groups_of(rows: Sequence[Row], training: Training) -> list[Group]:
     """The responses, grouped by prompt. Scores and entropies are not recorded, so they are NaN."""
     groups = groupby(rows, key=lambda row: str(row["prompt_id"]))
-    return [[response_of(row, policy) for row in group] for _, group in groups]
+    return [[response_of(row, training) for row in group] for _, group in groups]
 
 
-def response_of(row: Row, policy: Policy) -> Response:
+def response_of(row: Row, training: Training) -> Response:
     return Response(
         problem=Problem(row["prompt"], row["target"]),
-        step=row["step"],
+        step=training.first_step + row["step"],
         sample=row["sample"],
         round=row["round"],
-        prompt_tokens=policy.encode(row["prompt"]),
+        prompt_tokens=training.policy.encode(row["prompt"]),
         tokens=row["tokens"],
         text=row["text"],
         entropy_sum=math.nan,

@@ -17,15 +17,11 @@ from harness.algorithm.loss_metrics import LossRecord, metric_names
 from harness.algorithm.nonfinite import NonFinite
 from harness.algorithm.state import make_loss
 from harness.algorithm.update import KnownLogprobs, Updater
-from harness.compare.repeat import Repeat, begin_repeat, check_rollouts, in_this_process
+from harness.compare.repeat import Repeat, begin_repeat, check_rollouts, exactness, in_this_process
 from harness.config.resolve import tree_of
 from harness.config.schema import Config
 from harness.console import say
 from harness.files import Journal, write_json
-from harness.model.lora import exported
-from harness.model.policy import load_policy
-from harness.run.environment import tensors_sha256
-from harness.run.folder import check_manifest
 from harness.run.history import History
 from harness.run.record import make_folder, refuse_used_folder
 
@@ -99,15 +95,3 @@ def cosine_of(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> float | N
     )
     cosine = dot / math.sqrt(aa * bb) if aa * bb > 0 else math.nan
     return cosine if math.isfinite(cosine) else None
-
-
-def exactness(repeat: Repeat) -> str:
-    """A phrase that says how closely the replay followed the run."""
-    history = repeat.history
-    followed = f"old log-probabilities within {repeat.off:.3g} of those recorded"
-    if repeat.training.steps_done < history.config.run.steps or not history.final_weights.is_dir():
-        return followed
-    check_manifest(history.final_weights)
-    final = load_policy(str(history.final_weights), history.config.model.dtype)
-    same = tensors_sha256(exported(final.model)) == tensors_sha256(exported(repeat.training.policy.model))
-    return f"{followed}; the final weights are {'identical to' if same else 'not'} those of the run"

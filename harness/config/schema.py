@@ -4,7 +4,7 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import model_validator
 
-from harness.config.base import Count, Positive, Section, setting
+from harness.config.base import Count, Positive, Section, setting, spelled
 from harness.config.scale import BackendSettings, EngineSettings, check_scale
 from harness.config.task import DataSettings, TaskSettings, check_task
 from harness.errors import UsageError
@@ -35,6 +35,7 @@ class RunSettings(Section):
     give_up_after: Count | None = setting(
         5, "Fail if no group of the first N steps had different rewards; none: never."
     )
+    start_from: str | None = setting(None, "Checkpoint folder to begin from, with its optimizer and random draws.")
     output_dir: str | None = setting(None, "Run folder. Default: runs/<time>-<loss>-seed<seed>.")
 
 
@@ -241,6 +242,12 @@ class Config(Section):
         if self.model.lora_alpha and self.model.lora_rank is None:
             raise ValueError("--lora_alpha needs --lora_rank, got none: pass --lora_rank 16, or leave it out")
         check_task(self.task, self.data, self.rollout.max_response_tokens)
+        is_whole = self.model.lora_rank is None and self.backend.backend == "torch" and not self.loss.needs_reference
+        if self.run.start_from and not is_whole:
+            raise ValueError(
+                "--start_from needs --lora_rank none, --backend torch and --beta 0, got "
+                f"{spelled(self.model.lora_rank)}, {self.backend.backend} and {self.loss.beta}: set these"
+            )
         if self.loss.sequence_filter and self.loss.delta is None:
             raise ValueError(
                 "--sequence_filter true needs --delta, got none: it drops responses with two or more tokens whose "

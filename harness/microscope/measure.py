@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from harness.algorithm.loss_metrics import LossRecord, metric_names
-from harness.algorithm.nonfinite import NonFinite
 from harness.compare.repeat import Repeat, Step, begin_repeat, check_rollouts, trained_rows
 from harness.console import doing, output, say
 from harness.errors import UsageError
@@ -64,19 +62,14 @@ def run_microscope(history: History, plan: Plan, losses: str, out: Path) -> Iter
     check_rollouts(history, range(repeat.training.steps_done, 1 + max(missing, default=-1)))
     keep_plan(out, history, plan, candidates)
     say(cost(history, plan, missing, len(candidates)))
-    while missing:
-        step = repeat.next_step()
-        output.part = f"{history.path.name}, step {step.number}"
-        if step.number == missing[0]:
-            lines, rows = measured(repeat, step, plan, candidates)
-            write_table(out / f"tokens_{step.number:06d}.parquet", rows, schema_of(rows))
-            write_json(out / f"step_{step.number:06d}.json", {"lines": lines})
-            missing = missing[1:]
-            yield lines
-        else:
-            for _, index in step.updates(repeat.config.optimizer.epochs):
-                update(repeat, step, index)
+    for number in missing:
+        while repeat.training.steps_done < number:
+            repeat.advance()
+        lines, rows = measured(repeat, repeat.next_step(), plan, candidates)
         repeat.training.steps_done += 1
+        write_table(out / f"tokens_{number:06d}.parquet", rows, schema_of(rows))
+        write_json(out / f"step_{number:06d}.json", {"lines": lines})
+        yield lines
     say(f"old log-probabilities within {repeat.off:.3g} of those recorded")
 
 
@@ -127,7 +120,8 @@ def measured(
 ) -> tuple[list[Line], list[Line]]:
     """The step's lines, one per candidate and update, and its rows, one per segment and update; takes its updates."""
     training, own = repeat.training, repeat.training.updater
-    context, name = training.sampler_context(repeat.config), repeat.history.path.name
+    context, name = training.sampler_context(repeat.config), f"{repeat.history.path.name}, step {step.number}"
+    output.part = name
     key: Key = (repeat.config.run.seed, "microscope", step.number)
     responses = [response for group in step.groups for response in group]
     found = monte_carlo_credit(context, responses, plan.segments, plan.continuations, key)
@@ -139,13 +133,13 @@ def measured(
     rows: list[Line] = []
     for number, index in numbers:
         if number in chosen:
-            output.part = f"{name}, step {step.number}, update {number + 1} of {len(numbers)}"
+            output.part = f"{name}, update {number + 1} of {len(numbers)}"
             truth = reference(context, plan.responses // plan.group // 2, plan.group, (*key, number))
             here = {"step": step.number, "update": number}
             seen, more = looked(step, index, truth, probed, credit)
             lines += [here | line for line in seen]
             rows += [here | row for row in more]
-        update(repeat, step, index)
+        repeat.update(step, index)
     return lines, rows
 
 
@@ -201,12 +195,3 @@ WHOLE = "step", "update", "sample", "start", "tokens", "response_tokens"
 def schema_of(rows: Sequence[Line]) -> pa.Schema:
     types = {"prompt_id": pa.string()} | dict.fromkeys(WHOLE, pa.int32())
     return pa.schema([(name, types.get(name, pa.float64())) for name in (rows[0] if rows else ())])
-
-
-def update(repeat: Repeat, step: Step, index: int) -> None:
-    """Take the run's own update on a minibatch; none is taken where the run took none."""
-    own, minibatch, known = repeat.training.updater, step.minibatches[index], step.known[index]
-    try:
-        own.step(minibatch, known, LossRecord(metric_names(own.loss)))
-    except NonFinite:
-        return

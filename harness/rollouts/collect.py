@@ -16,7 +16,7 @@ from harness.tasks.task import TRAINED_ON, Grade, Problem
 @dataclass(frozen=True)
 class Response:
     problem: Problem
-    step: int  # training step
+    step: int  # training step in the keys of its draws, which counts those before --start_from
     sample: int  # index among the prompt's responses
     round: int  # sampling round of the step
     prompt_tokens: list[int]
@@ -68,18 +68,18 @@ def collect(context: SamplerContext, step: int) -> Rollouts:
 
     Raises HarnessError under --unfilled stop if the sampling rounds do not fill the batch.
     """
-    rollout = context.config.rollout
+    rollout, keyed = context.config.rollout, context.first_step + step
     wanted = rollout.prompts_per_step
     rounds: list[list[Group]] = []
     kept: list[Group] = []
     seen: set[str] = set()
     limit = rollout.max_sampling_rounds if rollout.dynamic_sampling else 1
     while len(kept) < wanted and len(rounds) < limit:
-        problems = problems_of(context, step, len(rounds), seen)
+        problems = problems_of(context, keyed, len(rounds), seen)
         if not problems:
             break
         ranks = context.actors.ranks
-        rounds.append(ranks.merged(answer_share(context, (step, len(rounds)), ranks.share(problems)), list[Group]))
+        rounds.append(ranks.merged(answer_share(context, (keyed, len(rounds)), ranks.share(problems)), list[Group]))
         kept += [group for group in rounds[-1] if informative(group) or not rollout.dynamic_sampling]
     missing = max(0, wanted - len(kept))
     if missing and rollout.unfilled == "stop":
@@ -90,11 +90,14 @@ def collect(context: SamplerContext, step: int) -> Rollouts:
     return Rollouts(rounds, kept[:wanted], missing)
 
 
-def problems_of(context: SamplerContext, step: int, round_number: int, seen: set[str]) -> list[Problem]:
-    """The problems of a sampling round; `seen` has the ids of the step's earlier ones, and gets theirs."""
+def problems_of(context: SamplerContext, keyed: int, round_number: int, seen: set[str]) -> list[Problem]:
+    """The problems of a sampling round; `seen` has the ids of the step's earlier ones, and gets theirs.
+
+    keyed: the step in the keys of its draws.
+    """
     config, rollout = context.config, context.config.rollout
     asked = (rollout.prompts_per_round if rollout.dynamic_sampling else None) or rollout.prompts_per_step
-    generator = stream(config.run.seed, "data", step, round_number)
+    generator = stream(config.run.seed, "data", keyed, round_number)
     return context.task.draw_problems(TRAINED_ON[config.evaluation.eval_split], asked, generator, seen)
 
 

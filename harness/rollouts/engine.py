@@ -99,3 +99,4 @@ class SamplerContext:
     config: Config
     actors: Actors
     rewards: Rewards = field(default_factory=Rewards)
+    first_step: int = 0  # added to a step in the keys of its draws; see `Training`

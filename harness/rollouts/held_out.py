@@ -43,7 +43,8 @@ def answers_to(problems: Sequence[Problem], context: SamplerContext, asked: tupl
     settings = config.evaluation
     sampling = Sampling(config.rollout.max_response_tokens, settings.eval_temperature, settings.eval_top_p)
     questions = [(problem, j) for problem in problems for j in range(samples)]
-    keys: list[Key] = [(config.run.seed, "eval", step, problem.prompt_id, j) for problem, j in questions]
+    place = context.first_step + step
+    keys: list[Key] = [(config.run.seed, "eval", place, problem.prompt_id, j) for problem, j in questions]
     drawn = context.actors.generate([policy.encode(problem.prompt) for problem in problems], keys, sampling)
     read = grade_samples(policy, context.task, [problem for problem, _ in questions], drawn)
     answers = [

@@ -18,12 +18,11 @@ from harness.config.schema import Config
 from harness.errors import UsageError
 from harness.files import Mark, write_json
 from harness.model.policy import Policy, write_policy
-from harness.run.folder import FolderFault, check_manifest, save_folder
+from harness.run.folder import OPTIMIZER, STATE, TRAINED, FolderFault, check_manifest, save_folder
 from harness.run.history import read_history
 from harness.run.initial_model import pretrained_policy, recorded_initial_policy
+from harness.tasks.task import Task
 
-STATE, OPTIMIZER = "state.json", "optimizer.safetensors"
-TRAINED = "trained.safetensors"  # adapters or float32 master weights, which a transformers folder cannot hold
 KEPT = 2  # number of checkpoints to keep
 
 
@@ -33,6 +32,7 @@ class State(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     steps_done: int = Field(ge=0)
+    first_step: int = Field(default=0, ge=0)  # of a run that started from a checkpoint: the steps done before it
     updates: int = Field(ge=0)  # optimizer updates, the position of the learning-rate schedule
     ledger: dict[str, int | float]
     noise: Noise | None
@@ -71,9 +71,16 @@ def whole_weights(training: Training) -> Tensors:
 
 def save_checkpoint(checkpoints: Path, training: Training, metrics: Mark, records: Mark) -> None:
     """Save what a resumed run needs in a folder named by the number of steps done, and delete old checkpoints."""
+    save_state(checkpoints / f"step_{training.steps_done:06d}", training, metrics, records)
+    prune(checkpoints)
+
+
+def save_state(path: Path, training: Training, metrics: Mark, records: Mark) -> None:
+    """Save weights, optimizer and state as a folder, unless it exists, as where the run was resumed from it."""
     weights, trained, moments = gather_tensors(training)
     state = State(
         steps_done=training.steps_done,
+        first_step=training.first_step,
         updates=training.updater.backend.schedule.last_epoch,
         ledger=dataclasses.asdict(training.ledger),
         noise=training.noise,
@@ -91,10 +98,8 @@ def save_checkpoint(checkpoints: Path, training: Training, metrics: Mark, record
         save_file(moments, folder / OPTIMIZER)
         write_json(folder / STATE, state.model_dump(mode="json"))
 
-    path = checkpoints / f"step_{training.steps_done:06d}"
-    if not path.exists():  # it exists if the run was resumed from it
+    if not path.exists():
         save_folder(path, fill)
-    prune(checkpoints)
 
 
 def prune(checkpoints: Path) -> None:
@@ -147,7 +152,26 @@ def load_checkpoint(
     training.updater.backend.load_state(trained, moments)
     fast_forward(training.updater.backend.schedule, state.updates)
     training.noise, training.has_learned, training.steps_done = state.noise, state.has_learned, state.steps_done
+    training.first_step = state.first_step
     training.watch.resume(state.elapsed_s)
+    return training
+
+
+def begin_run(
+    config: Config, policy: Policy, reference: Policy | None, ranks: Ranks = ALONE, task: Task | None = None
+) -> Training:
+    """A run before its first step, with the optimizer, schedule and place of --start_from, if any.
+
+    Ledger, clock and noise begin anew, since they are of this run.
+    """
+    training = begin(config, policy, reference, ranks, task)
+    if config.run.start_from:
+        folder = Path(config.run.start_from)
+        state, moments = read_state(folder), load_file(folder / OPTIMIZER)
+        check_moments(folder, moments, policy, state.updates)
+        training.updater.backend.load_state({}, moments)
+        fast_forward(training.updater.backend.schedule, state.updates)
+        training.first_step = state.first_step + state.steps_done
     return training
 
 

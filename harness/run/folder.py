@@ -17,6 +17,8 @@ NONFINITE = "nonfinite"
 KINDS = "rollouts", "tokens", "evals"
 STARTING = "config.json", "environment.json"
 MANIFEST = "manifest.json"
+STATE, OPTIMIZER = "state.json", "optimizer.safetensors"  # of a checkpoint
+TRAINED = "trained.safetensors"  # adapters or float32 master weights, which a transformers folder cannot hold
 
 
 class FolderFault(HarnessError):

@@ -69,6 +69,22 @@ class History:
         content = path.read_bytes().decode(errors="replace") if path.is_file() else ""
         return content[: content.rfind("\n") + 1]
 
+    def check_reachable(self, step: int) -> None:
+        """Raise UsageError unless the state after `step` steps can be had from checkpoints and stored rollouts."""
+        settings = self.config
+        if not 0 <= step <= self.steps_done:
+            raise UsageError(f"expected a step among the {self.steps_done} that {self.path} has done, got {step}")
+        if settings.backend.backend != "torch" or settings.model.lora_rank:
+            raise UsageError(f"{self.path}: expected a run of one process that trains whole weights, got another")
+        at = step
+        while at and not (self.path / CHECKPOINTS / f"step_{at:06d}").is_dir() and self.has_table("rollouts", at - 1):
+            at -= 1
+        if at and not (self.path / CHECKPOINTS / f"step_{at:06d}").is_dir():
+            raise UsageError(
+                f"{self.path}: expected a checkpoint after {step} steps, or stored rollouts that lead there, got none "
+                f"of step {at - 1}: use a run made with --record_rollouts all"
+            )
+
     def has_table(self, kind: str, step: int) -> bool:
         """Whether the step's table is stored; `kind` is rollouts, tokens or evals."""
         return self.table_path(kind, step).is_file()

@@ -1,13 +1,16 @@
 """Loads the policy that a run starts from, or trains it for the tiny model."""
 
+from pathlib import Path
+
 from harness.config.schema import Config
 from harness.console import say
 from harness.errors import UsageError
+from harness.files import sha256_of
 from harness.model.checkpointing import check_checkpointing
 from harness.model.lora import check_export, note_frozen_experts, with_adapters
 from harness.model.policy import Policy, load_policy
 from harness.run.environment import model_sha256
-from harness.run.folder import FolderFault, check_manifest
+from harness.run.folder import MANIFEST, OPTIMIZER, STATE, TRAINED, FolderFault, check_manifest
 from harness.run.history import History
 from harness.run.packaged_model import model_source
 from harness.run.tiny_model import Progress, tiny_model_folder
@@ -16,11 +19,15 @@ CHAIN_SUM_PROMPT_TOKENS = 64  # upper bound: prompts of chain sums have at most 
 
 
 def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Policy:
-    """The config's model with its adapters, if any. The tiny model is warm-started first unless it is cached.
+    """The config's model with its adapters, if any, or that of --start_from.
 
-    Raises UsageError if the model cannot be loaded or does not fit the config.
+    The tiny model is warm-started first unless it is cached. Raises UsageError if the model cannot be loaded or does
+    not fit the config.
     """
     settings = config.model
+    if config.run.start_from:
+        check_start(Path(config.run.start_from))
+        return pretrained_policy(config.run.start_from, config)
     if settings.model == "tiny":
         folder = tiny_model_folder(config.task.task, settings.model_seed, config.run.threads, on_warm_start)
         return with_adapters(load_policy(str(folder), settings.dtype), settings)
@@ -31,6 +38,22 @@ def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Pol
     if settings.gradient_checkpointing:
         check_checkpointing(policy.model)
     return policy
+
+
+def check_start(folder: Path) -> None:
+    """Raise UsageError unless the folder is a checkpoint with all that is trained in its weights."""
+    try:
+        check_manifest(folder)
+        if not (folder / STATE).is_file() or not (folder / OPTIMIZER).is_file() or (folder / TRAINED).is_file():
+            raise FolderFault(f"{folder}: expected {STATE}, {OPTIMIZER} and no {TRAINED}, got other files")
+    except FolderFault as fault:
+        raise UsageError(f"--start_from {fault}: name a folder written by python -m harness checkpoint") from None
+
+
+def start_facts(config: Config) -> dict[str, str]:
+    """What environment.json says of --start_from, if any: the hash of its manifest, which has that of every file."""
+    folder = config.run.start_from
+    return {"start_from_sha256": sha256_of(Path(folder) / MANIFEST)} if folder else {}
 
 
 def pretrained_policy(model: str, config: Config) -> Policy:
@@ -60,6 +83,13 @@ def recorded_initial_policy(history: History) -> Policy:
     """
     config, kept = history.config, history.initial_weights
     settings = config.model
+    if config.run.start_from:
+        check_start(Path(config.run.start_from))
+        if start_facts(config)["start_from_sha256"] != history.environment.get("start_from_sha256"):
+            raise UsageError(
+                f"{history.path}: expected the checkpoint that the run recorded (start_from_sha256), got another in "
+                f"{config.run.start_from}: restore it"
+            )
     recorded = settings.model_revision or history.environment.get("model_revision")
     config = config.model_copy(update={"model": settings.model_copy(update={"model_revision": recorded})})
     try:

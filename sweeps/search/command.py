@@ -100,7 +100,7 @@ def prepare_model(search: Search, console: Console) -> None:
     run = PlannedRun("prepare", search.seeds[0], search.typical_config(), search.study)
     run.config_file.parent.mkdir(exist_ok=True)
     write_json(run.config_file, tree_of(run.config))
-    prepare([run], search.study, console)
+    prepare([run], (), search.study, console)
 
 
 def plan_lines(search: Search, ended: int, slots: int) -> list[str]:

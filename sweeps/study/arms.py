@@ -22,7 +22,7 @@ from harness import (
 
 FAMILIES = Path(__file__).parents[1] / "families"
 SET_BY_COMPARE = ("loss_type", "seed", "control", "output_dir")
-PER_RUN = ("seed", "output_dir")
+PER_RUN = ("seed", "output_dir", "start_from")
 TASK = ("task", "task_settings", "reward")  # arms that differ in these cannot be compared
 ROLES = ("positive", "negative", "identical", "repeat", "placebo")
 ABOUT = ("label", "role", "against")  # what a family says of an arm besides its settings
@@ -142,23 +142,28 @@ def arms_of(
 
     An arm may bring a preset of its own, which then stands in the place of `preset`.
     """
-    for flag in flags:
-        if flag in SET_BY_COMPARE:
-            raise UsageError(f"--{flag} is set by the comparison itself: choose arms with --losses and --controls")
     arms = []
     for name, seeds in names.items():
-        settings = settings_of(family, name)
+        settings = checked_settings(family, name, flags)
         base = settings.pop("preset", None) or preset
-        clash = sorted(set(flags) & set(settings))
-        if clash:
-            raise UsageError(
-                f"--{clash[0]} is set by arm {name!r} of family {family.name!r} ({settings[clash[0]]}): "
-                "drop the flag, or give a family file of your own with --family"
-            )
         numbers = range(first_seed, first_seed + seeds)
         configs = {seed: resolve({**flags, **settings, "seed": seed}, base) for seed in numbers}
         arms.append(Arm(name, settings, configs))
     return arms
+
+
+def checked_settings(family: Family, name: str, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """An arm's own settings, which no flag may set as well. Raises UsageError."""
+    settings = settings_of(family, name)
+    for flag in flags:
+        if flag in SET_BY_COMPARE:
+            raise UsageError(f"--{flag} is set by the comparison itself: choose arms with --losses and --controls")
+    if clash := sorted(set(flags) & set(settings)):
+        raise UsageError(
+            f"--{clash[0]} is set by arm {name!r} of family {family.name!r} ({settings[clash[0]]}): "
+            "drop the flag, or give a family file of your own with --family"
+        )
+    return settings
 
 
 def settings_of(family: Family, name: str) -> dict[str, Any]:

@@ -116,8 +116,9 @@ def other_study(study: Path, difference: str) -> UsageError:
 
 
 def identity(config: Config) -> str:
-    """What the configs of an arm share: everything but the seed and the folder."""
-    return config_sha256(config.model_copy(update={"run": config.run.model_copy(update={"seed": 0})}))
+    """What the configs of an arm share: everything but the seed, what a fork starts from and the folder."""
+    run = config.run.model_copy(update={"seed": 0, "start_from": None})
+    return config_sha256(config.model_copy(update={"run": run}))
 
 
 def set_aside(folder: Path, study: Path) -> None:
