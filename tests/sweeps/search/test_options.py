@@ -77,7 +77,7 @@ def test_losses_are_given_the_same(tmp_path: Path) -> None:
         (("--max_tokens", "nan"), "--max_tokens: expected a number above 0, got nan"),
         (("--limit_collapse", "7"), "--limit_collapse: expected a share from 0 to 1, got 7.0"),
         (("--slots", "-1"), "--slots: expected 0 or more, got -1"),
-        (("--space", "fipo", "--losses", "dapo"), "it is meant for fipo, got loss 'dapo'"),
+        (("--space", "fipo", "--losses", "dapo"), "fipo_clip_range does nothing under loss 'dapo': search it apart"),
     ],
 )
 def test_what_does_not_fit_together_is_one_line(tmp_path: Path, flags: tuple[str, ...], words: str) -> None:
