@@ -25,7 +25,7 @@ from sweeps.tracking.log import tracked
 from sweeps.workers.estimate import guessed_seconds, most_tokens
 from sweeps.workers.gpus import gpu_groups
 from sweeps.workers.progress import make_console, minutes
-from sweeps.workers.slots import Slot, held_slots, usable_cores
+from sweeps.workers.slots import Slot, free_slots, usable_cores
 
 Studies = Mapping[str, LossStudy]
 
@@ -41,7 +41,8 @@ def search_command(options: argparse.Namespace) -> None:
         studies = opened(
             search, fixed_claims(search.study, options.claims, load_family(search.family).claims), console.print
         )
-        with held_slots(search.study, groups) as slots, tracked(search.study, options, console.print):
+        slots = free_slots(search.study, groups)
+        with tracked(search.study, options, console.print):
             lost = 0 if search.storage else sum([study.fail_running() for study in studies.values()])
             if lost:
                 console.print(f"resuming the trials of a controller that died: {lost}")

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,11 +12,10 @@ from harness.config.schema import Config
 from sweeps.study.folder import PlannedRun
 from sweeps.workers import slots
 from sweeps.workers.gpus import gpu_groups, visible_gpus
-from sweeps.workers.slots import Slot, held_slots
+from sweeps.workers.slots import Slot
 from tests.harness.tiny import small_settings
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[3]
 UUIDS = [f"GPU-{number:08d}-0000-0000-0000-000000000000" for number in range(8)]
 
 
@@ -32,42 +29,6 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-
-
-@pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A search's folder, with a cache of the test's own."""
-    monkeypatch.setenv("FIPO_HARNESS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "study"
-
-
-GROUPS = [(UUIDS[place], UUIDS[place + 1]) for place in range(0, 8, 2)]
-HOLDER = """
-import sys, time
-from pathlib import Path
-from sweeps.workers.slots import held_slots
-with held_slots(Path("other"), [tuple(sys.argv[1:])]):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.mark.usefixtures("study")
-def test_gpus_that_another_study_of_the_host_uses_are_left_to_it_until_it_ends(study: Path) -> None:
-    command = [sys.executable, "-c", HOLDER, *GROUPS[0]]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"held\n"
-        with held_slots(study, GROUPS) as found:
-            assert [slot.gpus for slot in found] == GROUPS[1:]
-        half = (UUIDS[1], UUIDS[2])  # of which one is held: none is taken
-        with pytest.raises(UsageError, match="every GPU is held by another study"), held_slots(study, [half]):
-            pass
-        with held_slots(study, [(UUIDS[2],), (), ()]) as found:
-            assert [slot.gpus for slot in found] == [(UUIDS[2],), (), ()]
-        other.kill()
-    with held_slots(study, GROUPS) as found:
-        assert [slot.gpus for slot in found] == GROUPS
 
 
 @pytest.mark.usefixtures("nvidia_smi")
