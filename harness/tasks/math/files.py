@@ -4,7 +4,6 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain
@@ -173,11 +172,3 @@ def encodable(text: str, column: str) -> str:
             "is not UTF-8: fix it"
         ) from None
     return text
-
-
-def decoded(value: Any) -> Any:
-    """Parse text that holds a JSON list or object (nested columns of an export); return other values unchanged."""
-    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
-        with suppress(ValueError, RecursionError):
-            return json.loads(value)
-    return value

@@ -17,7 +17,7 @@ from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.tasks.math.answers import tidy
 from harness.tasks.math.checker import MathChecker
-from harness.tasks.math.files import DataFile, decoded, encodable, rows_of, text_of
+from harness.tasks.math.files import DataFile, encodable, rows_of, text_of
 from harness.tasks.task import Message, Question
 
 # DAPO's instructions around a problem. Its data set contains them; --answer_format answer_line adds them to others.
@@ -95,24 +95,22 @@ def conflicting_pairs(pairs: Iterable[Pair]) -> set[Pair]:
 
 def question_of(row: Mapping[str, Any]) -> Question:
     """The question in a row; missing text or answer is left empty. Raises ValueError if the row cannot be read."""
-    prompt = decoded(row.get("prompt"))
-    if is_chat(prompt, row):
-        return from_messages(prompt, text_of(ground_truth(row), "reward_model.ground_truth").strip())
+    if is_chat(row):
+        return from_messages(row["prompt"], text_of(ground_truth(row), "reward_model.ground_truth").strip())
     column = next((name for name in ("problem", "question", "prompt") if name in row), "problem")
     answer = text_of(row.get("answer", ground_truth(row)), "answer").rpartition("####")[2]
     return Question(text_of(row.get(column), column).strip(), answer.strip())
 
 
 def ground_truth(row: Mapping[str, Any]) -> Any:
-    truth = decoded(row.get("reward_model"))
+    truth = row.get("reward_model")
     return truth.get("ground_truth") if isinstance(truth, Mapping) else None
 
 
-def is_chat(prompt: Any, row: Mapping[str, Any]) -> bool:
-    """Whether the prompt is a list of chat messages (possibly as JSON text) and not a problem that begins with "["."""
-    if not isinstance(prompt, list) or ("reward_model" not in row and ("problem" in row or "question" in row)):
-        return False
-    return isinstance(row["prompt"], list) or any(isinstance(turn, Mapping) and "role" in turn for turn in prompt)
+def is_chat(row: Mapping[str, Any]) -> bool:
+    """Whether the prompt is a list of chat messages that counts: beside a plain question it needs `reward_model`."""
+    is_plain = "reward_model" not in row and ("problem" in row or "question" in row)
+    return isinstance(row.get("prompt"), list) and not is_plain
 
 
 def from_messages(messages: list[Any], answer: str) -> Question:
