@@ -7,7 +7,7 @@ Rows without a question or an answer, and questions with contradicting answers, 
 """
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -30,8 +30,6 @@ DAPO_AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
 BOXED_AFTER = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 CHAT = "expected prompt to be chat messages {role, content} that end with the user's"
-
-Pair = tuple[str, str]  # two answers to one question
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,7 @@ def read_questions(file: DataFile, flag: str) -> Questions:
             others.setdefault(key, {})[question.answer] = None
     if not found:
         raise UsageError(f"--{flag}: {file.source}: {no_question(row)}")
-    pairs = {key: [(found[key].answer, other) for other in answers] for key, answers in others.items()}
-    differ = conflicting_pairs(chain(*pairs.values()))
-    conflicting = {key for key, compared in pairs.items() if not differ.isdisjoint(compared)}
+    conflicting = conflicts({key: [found[key].answer, *answers] for key, answers in others.items()})
     distinct = tuple(question for key, question in found.items() if key not in conflicting)
     if not distinct:
         raise UsageError(f"--{flag}: {file.source}: expected questions with one answer each, got none: see its rows")
@@ -83,14 +79,17 @@ def no_question(row: Mapping[str, Any]) -> str:
     )
 
 
-def conflicting_pairs(pairs: Iterable[Pair]) -> set[Pair]:
-    """The pairs whose answers differ: the checker does not accept each for the other."""
-    both = {(first, other): ((tidy(first), tidy(other)), (tidy(other), tidy(first))) for first, other in pairs}
-    if not both:
+def conflicts(answers: Mapping[str, Sequence[str]]) -> set[str]:
+    """The questions whose answers differ: the checker does not accept each one for the first and the first for it."""
+    pairs = {
+        key: [pair for one in map(tidy, others) for pair in ((tidy(first), one), (one, tidy(first)))]
+        for key, (first, *others) in answers.items()
+    }
+    if not pairs:
         return set()
     with closing(MathChecker()) as checker:
-        checker.learn(chain(*both.values()))
-        return {pair for pair, turned in both.items() if any(checker.known[one][0] != "right" for one in turned)}
+        checker.learn(chain(*pairs.values()))
+        return {key for key, some in pairs.items() if any(checker.known[pair][0] != "right" for pair in some)}
 
 
 def question_of(row: Mapping[str, Any]) -> Question:
