@@ -1,20 +1,12 @@
 """GPU slots, from a given list of UUIDs and a stand-in for nvidia-smi: no GPU is needed."""
 
-import json
 import os
-import signal
 from pathlib import Path
 
 import pytest
 
 from harness import UsageError
-from harness.config.schema import Config
-from sweeps.study.folder import PlannedRun
-from sweeps.workers import slots
 from sweeps.workers.gpus import gpu_groups, visible_gpus
-from sweeps.workers.slots import Slot
-from tests.harness.tiny import small_settings
-from tests.waiting import wait_until
 
 UUIDS = [f"GPU-{number:08d}-0000-0000-0000-000000000000" for number in range(8)]
 
@@ -59,44 +51,3 @@ def test_a_search_takes_the_gpus_that_its_process_may_see(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert visible_gpus() == expected
-
-
-def planned(study: Path, model: str, name: str) -> PlannedRun:
-    """A run of many steps."""
-    run = PlannedRun(name, 0, Config(), study)
-    run.config_file.parent.mkdir(parents=True, exist_ok=True)
-    run.config_file.write_text(json.dumps(small_settings(model, steps=1000, eval_every=1000)), encoding="utf-8")
-    return run
-
-
-@pytest.mark.train
-@pytest.mark.usefixtures("nvidia_smi")
-def test_a_killed_run_leaves_nothing_and_its_slot_is_used_again(model_folder: str, tmp_path: Path) -> None:
-    used, other = Slot(tuple(UUIDS[:2])), Slot(tuple(UUIDS[2:4]))
-    first, beside = (
-        slot.start(planned(tmp_path, model_folder, name)) for slot, name in ((used, "one"), (other, "two"))
-    )
-    seen = [environment_of(attempt.process.pid) for attempt in (first, beside)]
-    assert [one["CUDA_VISIBLE_DEVICES"] for one in seen] == [",".join(UUIDS[:2]), ",".join(UUIDS[2:4])]
-    assert seen[0]["MASTER_PORT"] != seen[1]["MASTER_PORT"]
-    assert [os.getsid(attempt.process.pid) for attempt in (first, beside)] == [first.process.pid, beside.process.pid]
-    os.kill(first.process.pid, signal.SIGKILL)
-    wait_until(lambda: first.process.poll() is not None, "it goes on")
-    used.clear()
-    again = used.start(planned(tmp_path, model_folder, "three"))
-    assert environment_of(again.process.pid)["CUDA_VISIBLE_DEVICES"] == ",".join(UUIDS[:2])
-    slots.stop_all([used, other])
-    assert None not in [again.process.poll(), beside.process.poll()]
-
-
-def environment_of(pid: int) -> dict[str, str]:
-    """The variables that a process was started with."""
-    found: dict[str, str] = {}
-
-    def read() -> bool:
-        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        found.update(word.decode().split("=", 1) for word in words if b"=" in word)
-        return "MASTER_PORT" in found
-
-    wait_until(read, "no environment")
-    return found
