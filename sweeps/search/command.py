@@ -2,7 +2,7 @@
 
 import argparse
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,9 +38,7 @@ def search_command(options: argparse.Namespace) -> None:
     # one controller per study and host; hosts that share a storage may share the folder
     lock = ".lock" if search.storage is None else f".lock-{platform.node()}"
     with locked(search.study, lock), storage_errors():
-        studies = opened(
-            search, fixed_claims(search.study, options.claims, load_family(search.family).claims), console.print
-        )
+        studies = opened(search, fixed_claims(search.study, options.claims, load_family(search.family).claims))
         slots = free_slots(search.study, groups)
         with tracked(search.study, options, console.print):
             lost = 0 if search.storage else sum([study.fail_running() for study in studies.values()])
@@ -79,14 +77,12 @@ def slot_groups(search: Search, options: argparse.Namespace) -> list[tuple[str, 
     return [()] * (options.slots or max(1, usable_cores() // search.typical_config().run.threads))
 
 
-def opened(search: Search, claims: Mapping[str, Any] | None, say: Callable[[str], None]) -> Studies:
+def opened(search: Search, claims: Mapping[str, Any] | None) -> Studies:
     """The search's studies in its storage, made where they are missing; study.json says what they are."""
-    described, version = search.described(), optuna.__version__
-    described["sampler"]["optuna"] = version
+    described = search.described()
+    described["sampler"]["optuna"] = optuna.__version__
     if old := check_same(described, search.study):  # a search that grows keeps its sampler
         described["sampler"] = old["sampler"]
-        if (begun := old["sampler"].get("optuna")) != version:
-            say(f"note: the search was begun with Optuna {begun}, this is {version}")
     sampler = replace(search.sampler, arguments=described["sampler"]["arguments"])
     storage = open_storage(search.storage, search.study)
     studies = {loss: LossStudy(storage, f"{search.name}/{loss}", sampler) for loss in search.losses}

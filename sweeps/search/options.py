@@ -13,7 +13,6 @@ from sweeps.search.spaces import Space, load_space
 from sweeps.search.spec import Limits, Search
 from sweeps.study.arms import load_family, settings_of
 from sweeps.study.claims import add_claims
-from sweeps.study.folder import read_json
 from sweeps.tracking.log import add_tracking_uri
 
 SET_BY_SEARCH = ("loss_type", "seed", "control", "output_dir", "eval_split")
@@ -76,7 +75,7 @@ def search_of(options: argparse.Namespace) -> Search:
     study = Path(options.study or f"runs/search-{datetime.now():%Y%m%d-%H%M%S}")
     return Search(
         study=study,
-        name=options.study_name or recorded_name(study) or study.resolve().name,
+        name=options.study_name or study.resolve().name,
         storage=None if options.storage == "journal" else options.storage,
         preset=options.preset,
         family=options.family,
@@ -107,13 +106,6 @@ def check_numbers(options: argparse.Namespace) -> None:
         raise UsageError(
             f"--report_seeds: expected at most {FIRST_TUNING_SEED}, got {options.report_seeds}: those of tuning follow"
         )
-
-
-def recorded_name(study: Path) -> str | None:
-    """The name that the search in the folder has, wherever the folder was moved."""
-    described = read_json(study / "study.json")
-    name = described.get("name") if isinstance(described, dict) else None
-    return name if isinstance(name, str) else None
 
 
 def settings_by_loss(
