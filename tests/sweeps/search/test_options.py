@@ -10,7 +10,10 @@ from sweeps.search.command import plan_lines
 from sweeps.search.options import add_search_flags, search_of
 from sweeps.search.spec import Search, check_same
 from sweeps.workers.estimate import guessed_seconds, most_tokens
+from tests.sweeps.family_files import written
 from tests.sweeps.search.searching import started
+
+OWN_FAMILY = 'description = "its arm sets nothing"\nallowed = []\n[arms.fipo]\nloss_type = "fipo"\n'
 
 
 def asked(*flags: str) -> Search:
@@ -39,7 +42,9 @@ def test_runs_tokens_and_time_add_up(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_budget_generates_at_most_full_responses_in_all_steps(tmp_path: Path) -> None:
-    search = asked("--study", str(tmp_path / "s"), "--dynamic_sampling", "false", "--family", own_family(tmp_path))
+    search = asked(
+        "--study", str(tmp_path / "s"), "--dynamic_sampling", "false", "--family", written(tmp_path, OWN_FAMILY)
+    )
     assert most_tokens(search.typical_config()) == 20 * 32 * 8 * 72
 
 
@@ -96,18 +101,11 @@ def test_a_range_that_reaches_what_is_not_valid_is_refused_before_anything_start
         "[parameters]\nfipo_clip_range = { log = [0.1, 2.0] }\nfipo_clip_high_only = { fixed = false }\n",
         encoding="utf-8",
     )
-    search = asked(*flags, "--family", own_family(tmp_path))
+    search = asked(*flags, "--family", written(tmp_path, OWN_FAMILY))
     with pytest.raises(
         UsageError, match=r"--fipo_clip_range: .*below 1 when two-sided, got 2.0 \(in the searched range"
     ):
         search.check()
-
-
-def own_family(folder: Path) -> str:
-    """A family whose arm sets nothing that the space does."""
-    path = folder / "family.toml"
-    path.write_text('description = "own"\nallowed = []\n[arms.fipo]\nloss_type = "fipo"\n', encoding="utf-8")
-    return str(path)
 
 
 def test_a_search_is_itself_however_its_settings_are_spelled(tmp_path: Path) -> None:

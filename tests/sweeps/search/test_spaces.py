@@ -6,6 +6,7 @@ import pytest
 from harness import UsageError, resolve
 from sweeps.search.spaces import SPACES, Space, load_space, read_space
 from sweeps.study.arms import load_family, settings_of
+from tests.sweeps.family_files import written
 
 SHIPPED = sorted(path.stem for path in SPACES.glob("*.toml"))
 HEAD = "[parameters]\n"
@@ -13,9 +14,7 @@ HEAD = "[parameters]\n"
 
 def space(folder: Path, content: str) -> Space:
     """A space written by hand."""
-    path = folder / "own.toml"
-    path.write_text(content, encoding="utf-8")
-    return load_space(str(path), "fipo")
+    return load_space(written(folder, content), "fipo")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
