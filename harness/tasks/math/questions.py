@@ -143,11 +143,8 @@ def bare(text: str) -> str:
 
 def messages_of(question: Question, settings: DataSettings) -> list[Message]:
     """The question's messages; the formats answer_line and boxed add their instructions to the last."""
-    asked = {
-        "answer_line": f"{DAPO_BEFORE}{question.text}{DAPO_AFTER}",
-        "boxed": f"{question.text}{BOXED_AFTER}",
-    }.get(settings.answer_format, question.text)
-    return [*question.before, ("user", asked)]
+    forms = {"answer_line": f"{DAPO_BEFORE}{question.text}{DAPO_AFTER}", "boxed": f"{question.text}{BOXED_AFTER}"}
+    return [*question.before, ("user", forms.get(settings.answer_format, question.text))]
 
 
 def overlap(training: Questions, evaluation: Questions) -> tuple[Question, ...]:

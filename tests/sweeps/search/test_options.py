@@ -72,10 +72,7 @@ def test_losses_are_given_the_same(tmp_path: Path) -> None:
         (("--lr", "1e-3"), "--lr is searched: drop it"),
         (("--seed", "3"), "--seed is set by the search itself"),
         (("--epsilon_high", "0.3"), "--epsilon_high is set by arm 'fipo' of family 'controlled' (0.28)"),
-        (
-            ("--family", "own"),
-            "--family: expected one of controlled, controlled-32b, controlled-7b, ladder, recipe, ",
-        ),
+        (("--family", "own"), "--family: expected one of controlled, controlled-32b, controlled-7b, ladder, recipe, "),
         (("--family", "controlled-7b"), "got 'fipo' with controlled/fipo-7b: a search has one for all"),
         (("--preset", "nothing"), "--preset: expected one of controlled/dapo-32b"),
         (("--limit_response_tokens", "nan"), "--limit_response_tokens: expected a number above 0, got nan"),
