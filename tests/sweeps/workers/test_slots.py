@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -86,17 +88,17 @@ def test_a_run_whose_status_is_damaged_can_be_resumed(tmp_path: Path, status: st
 
 def test_each_run_has_gpus_of_its_own_and_no_process_is_left_when_they_are_given_up(tmp_path: Path) -> None:
     runs, gpus = [planned(tmp_path, name) for name in ("dapo", "fipo", "grpo")], [("GPU-1", "GPU-2"), ("GPU-3",)]
-    going = run_all(runs, [Slot(each) for each in gpus])
-    running, ended = next(going)
-    assert [attempt.run.arm for attempt in running] == ["dapo", "fipo"]
-    assert ended == []
-    assert [attempt.process.poll() for attempt in running] == [None, None]
-    pids = [attempt.process.pid for attempt in running]
-    seen = [environment_of(pid) for pid in pids]
-    assert [one["CUDA_VISIBLE_DEVICES"] for one in seen] == ["GPU-1,GPU-2", "GPU-3"]
-    assert seen[0]["MASTER_PORT"] != seen[1]["MASTER_PORT"]
-    assert [os.getsid(pid) for pid in pids] == pids
-    going.close()
+    with closing(run_all(runs, [Slot(each) for each in gpus])) as going:
+        running, ended = next(going)
+        assert [attempt.run.arm for attempt in running] == ["dapo", "fipo"]
+        assert ended == []
+        assert [attempt.process.poll() for attempt in running] == [None, None]
+        assert all(isinstance(attempt.process.process, subprocess.Popen) for attempt in running)  # a fork gets no GPU
+        pids = [attempt.process.pid for attempt in running]
+        seen = [environment_of(pid) for pid in pids]
+        assert [one["CUDA_VISIBLE_DEVICES"] for one in seen] == ["GPU-1,GPU-2", "GPU-3"]
+        assert seen[0]["MASTER_PORT"] != seen[1]["MASTER_PORT"]
+        assert [os.getsid(pid) for pid in pids] == pids
     assert None not in [attempt.process.poll() for attempt in running]
     assert not (tmp_path / "logs" / "grpo-seed0.log").exists()
 
