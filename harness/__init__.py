@@ -9,7 +9,6 @@ from harness.config.schedule import evaluation_answers
 from harness.config.schema import LOSS_TYPES, MADE_HERE, OWN_PREFIXES, Config, is_anothers, section_of
 from harness.errors import REASON_FILE, HarnessError, UsageError, memory_kills
 from harness.files import json_object, write_json, write_table
-from harness.run.folder import cache_folder
 from harness.run.history import read_history
 from harness.tasks.own_files import own_code_hashes
 
@@ -24,7 +23,6 @@ __all__ = [
     "OneLineParser",
     "UsageError",
     "add_setting_flags",
-    "cache_folder",
     "config_sha256",
     "differences",
     "evaluation_answers",

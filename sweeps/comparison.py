@@ -27,7 +27,7 @@ from sweeps.workers.endings import early_end, is_data
 from sweeps.workers.estimate import guessed_seconds
 from sweeps.workers.progress import Progress, make_console, minutes
 from sweeps.workers.sessions import run_to_end
-from sweeps.workers.slots import Slot, held_slots, run_all, usable_cores
+from sweeps.workers.slots import Slot, free_slots, run_all, usable_cores
 
 DEFAULT_PRESET = "demo"
 ATTEMPTS = 3  # processes at most that one call starts for a run that is killed
@@ -103,7 +103,8 @@ def carry_out(asked: Comparison, options: argparse.Namespace, claims: str) -> No
             check_differences(differences_between(arms, asked.family), asked.family)
         fixed = fixed_claims(study, options.claims, claims)
         count = options.slots or own_slots(arms[0].any_config)
-        with held_slots(study, [()] * count) as slots, tracked(study, options, print):
+        slots = free_slots(study, [()] * count)
+        with tracked(study, options, print):
             compare(replace(asked, arms=arms, claims=fixed), slots)
 
 

@@ -1,6 +1,5 @@
 """The report's page: one HTML file that needs no network, reads well on paper and on a phone."""
 
-import re
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ def page(title: str, subtitle: str, first_screen: str, sections: Sequence[Sectio
         f'<div id="{item.anchor}">{item.html}</div></details></section>'
         for item in shown
     ]
-    body = _minus_signs("\n".join([first_screen, contents, *parts]))
+    body = "\n".join([first_screen, contents, *parts])
     return PAGE.substitute(title=escape(title), subtitle=escape(subtitle), body=body)
 
 
@@ -101,12 +100,3 @@ def _link(name: str, content: bytes | None) -> str:
         target = f"data:text/csv;base64,{b64encode(content).decode('ascii')}"
         return f'<a download="{escape(name)}" href="{target}">{escape(name)}</a>'
     return f'<a href="figures/{escape(name)}">{escape(name)}</a> (beside this page)'
-
-
-def _minus_signs(html: str) -> str:
-    """Minus signs instead of hyphens before numbers and between names, in text alone, never inside a tag."""
-    pieces = re.split(r"(<[^>]*>)", html)
-    return "".join(
-        piece if piece.startswith("<") else re.sub(r"(?<![\w.-])-(?=[\d \u00a0])", "\N{MINUS SIGN}", piece)
-        for piece in pieces
-    )

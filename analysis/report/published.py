@@ -32,10 +32,7 @@ def _beside(study: Study) -> str:
     if not compared:
         return paragraph(_why_none(study))
     head = ["Benchmark", "Arm", "Metric", "Source", "Published", "Final", "n", "Peak", "Published - final"]
-    parts = [
-        paragraph(comparability(study.configs)),
-        Table(head, [_row(study, one) for one in compared], 4).html,
-    ]
+    parts = [paragraph(comparability(study.configs)), Table(head, [_row(study, one) for one in compared], 4).html]
     return "\n".join(
         [*parts, paragraph(READING, "soft"), "<h3>Differences of protocol</h3>", _differences(study, compared)]
     )

@@ -44,10 +44,7 @@ def write_search_report(found: SearchFindings, output: Path, asked: Asked, stand
         write_study_report(found.winners, winners, own)
     shown = write_figures(search_figures(found), output, search_source(found.search, asked.given))
     link = os.path.relpath(winners / "report.html", stands_in or output).replace(os.sep, "/")
-    texts = {
-        "report.html": search_page(found, shown, link, asked),
-        "search.json": json_text(found.as_json()),
-    }
+    texts = {"report.html": search_page(found, shown, link, asked), "search.json": json_text(found.as_json())}
     write_files(texts, shown, output, asked)
     return found_sentences(found)
 

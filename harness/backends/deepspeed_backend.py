@@ -1,4 +1,4 @@
-"""Training with DeepSpeed: ZeRO 0 to 3, float32 or bfloat16, on GPUs or, through gloo, on CPUs.
+"""Training with DeepSpeed: ZeRO 1 to 3, float32 or bfloat16, on GPUs or, through gloo, on CPUs.
 
 DeepSpeed divides gradients by the number of ranks and by its accumulation steps. Our loss is already this rank's share
 of the whole minibatch's loss, so `backward` multiplies by the number of ranks. For accumulation DeepSpeed is configured
@@ -105,11 +105,7 @@ class DeepSpeedBackend:
     schedule: torch.optim.lr_scheduler.LambdaLR
     engine: Any
     zero_stage: int
-
-    @property
-    def must_copy_weights(self) -> bool:
-        """True under ZeRO, which keeps weights as views of its buffers or gathers them temporarily."""
-        return self.zero_stage > 0
+    must_copy_weights = True  # ZeRO keeps weights as views of its buffers or gathers them temporarily
 
     def logprobs(self, tokens: TokenBatch, temperature: float) -> Logprobs:
         with checkpointing(self.policy.model):
@@ -129,10 +125,6 @@ class DeepSpeedBackend:
     def gradient_norm(self) -> Tensor:
         """The norm that the optimizer will use for clipping; NaN if the gradient is not finite."""
         optimizer = self.engine.optimizer
-        if self.is_plain:
-            return torch.nn.utils.get_total_norm(
-                [p.grad for p in self.inner.param_groups[0]["params"] if p.grad is not None]
-            )
         if hasattr(optimizer, "_get_norm_groups"):  # stage 3
             parts = [torch.as_tensor(norm) for norm in optimizer._get_norm_groups()]
         else:  # stages 1 and 2
@@ -148,9 +140,6 @@ class DeepSpeedBackend:
     def discard(self) -> None:
         """Drop the gradient. ZeRO optimizers only do so in a step with a non-finite gradient, so take such a step."""
         optimizer = self.engine.optimizer
-        if self.is_plain:
-            self.engine.zero_grad()
-            return
         for parts in optimizer.averaged_gradients.values():
             for part in parts or ():
                 part.fill_(torch.nan)  # the gradient may be finite although the loss is not
@@ -171,11 +160,13 @@ class DeepSpeedBackend:
 
     def state(self) -> tuple[Tensors, Tensors]:
         """The float32 weights and the moments, gathered from all ranks one tensor at a time."""
+        from deepspeed.utils import safe_get_full_fp32_param
+
         weights: Tensors = {}
         moments: Tensors = {}
         has_moments = self.schedule.last_epoch > 0
         for name, parameter in trained_parameters(self.policy.model):
-            found = {"": self.master(parameter)}
+            found = {"": safe_get_full_fp32_param(parameter)}
             if has_moments:
                 found |= {f"/{moment}": self.moment(parameter, moment) for moment in MOMENTS}
             if self.ranks.is_first:
@@ -183,51 +174,28 @@ class DeepSpeedBackend:
                 moments |= {f"{name}{key}": tensor.detach().cpu().clone() for key, tensor in found.items()}
         return weights, moments
 
-    def master(self, parameter: Tensor) -> Tensor:
-        from deepspeed.utils import safe_get_full_fp32_param
-
-        whole = safe_get_full_fp32_param(parameter)
-        return parameter if whole is None else whole
-
     def moment(self, parameter: Tensor, moment: str) -> Tensor:
         """One AdamW moment of a parameter, gathered from all ranks; `step` is the same for all parameters."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        if self.is_plain:
-            found: Tensor = self.inner.state[parameter][moment]
-            return found
         if moment == "step":
             return torch.tensor(float(self.schedule.last_epoch))
         whole: Tensor = safe_get_full_optimizer_state(parameter, moment)
         return whole
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the engine steps torch's optimizer directly on the model's parameters."""
-        return self.engine.optimizer is self.inner
-
-    @property
-    def inner(self) -> torch.optim.Optimizer:
-        own: torch.optim.Optimizer = getattr(self.engine.optimizer, "optimizer", self.engine.optimizer)
-        return own
 
     def load_state(self, weights: Tensors, moments: Tensors) -> None:
         """Restore from whole tensors, of which each rank takes its part; the number of ranks may have changed."""
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
         parameters = dict(trained_parameters(self.policy.model))
-        if not self.is_plain:
-            for name, tensor in weights.items():
-                safe_set_full_fp32_param(parameters[name], tensor.to(parameters[name].device))
-        if moments and not self.is_plain:
+        for name, tensor in weights.items():
+            safe_set_full_fp32_param(parameters[name], tensor.to(parameters[name].device))
+        if moments:
             self.make_room(moments)
         for key, tensor in moments.items():
             name, _, moment = key.rpartition("/")
-            parameter = parameters[name]
-            if self.is_plain:
-                self.inner.state[parameter][moment] = tensor.clone().to("cpu" if moment == "step" else parameter.device)
-            elif moment != "step":
-                safe_set_full_optimizer_state(parameter, tensor.to(parameter.device), moment)
+            if moment != "step":
+                safe_set_full_optimizer_state(parameters[name], tensor.to(parameters[name].device), moment)
 
     def make_room(self, moments: Tensors) -> None:
         """Create the moments, which the optimizer would otherwise create at its first step."""
@@ -235,7 +203,7 @@ class DeepSpeedBackend:
         # this rank's flat partitions of the float32 weights, the parameters of torch's optimizer
         partitions = "fp32_partitioned_groups_flat" if self.zero_stage == 3 else "single_partition_of_fp32_groups"
         for group in getattr(self.engine.optimizer, partitions):
-            self.inner.state[group] = {
+            self.engine.optimizer.optimizer.state[group] = {
                 "step": steps.clone(),
                 **{name: torch.zeros_like(group) for name in MOMENTS if name != "step"},
             }

@@ -39,10 +39,10 @@ class BackendSettings(Section):
         le=1024,
     )
     zero_stage: int = setting(
-        2, "What DeepSpeed shards over the ranks: 0 nothing, 1 moments, 2 gradients too, 3 weights too.", ge=0, le=3
+        2, "What DeepSpeed shards over the ranks: 1 moments, 2 gradients too, 3 weights too.", ge=1, le=3
     )
     offload: Literal["none", "optimizer", "all"] = setting(
-        "none", "Keep moments (zero_stage 1 up), or weights too (3), in the host's memory."
+        "none", "Keep moments, or weights too (zero_stage 3), in the host's memory."
     )
     zero_bucket_size: Count | None = setting(
         None, "Elements per collective. Default: 2000000 on the CPU, 500000000 on a GPU."
@@ -52,20 +52,15 @@ class BackendSettings(Section):
     )
 
 
-def check_scale(backend: BackendSettings, engine: EngineSettings, dtype: str) -> None:
-    """Raise ValueError for combinations of backend, engine and dtype that are not supported."""
+def check_scale(backend: BackendSettings, engine: EngineSettings) -> None:
+    """Raise ValueError for combinations of backend and engine that are not supported."""
     if backend.backend == "torch" and backend.nproc > 1:
         raise ValueError(
             f"--nproc {backend.nproc} needs --backend deepspeed, got torch, which is one process: pass it, or leave "
             "--nproc out"
         )
-    if backend.backend == "deepspeed" and backend.zero_stage == 0 and dtype == "bfloat16":
-        raise ValueError("--zero_stage 0 with --dtype bfloat16 keeps no float32 weights to step: use --zero_stage 1")
-    least = {"none": 0, "optimizer": 1, "all": 3}[backend.offload]
-    if backend.backend == "deepspeed" and backend.zero_stage < least:
-        raise ValueError(
-            f"--offload {backend.offload} needs --zero_stage {least} or above, got {backend.zero_stage}: raise it"
-        )
+    if backend.backend == "deepspeed" and backend.offload == "all" and backend.zero_stage < 3:
+        raise ValueError(f"--offload all needs --zero_stage 3, got {backend.zero_stage}: raise it")
     if engine.sampler_correction != "none" and engine.engine == "torch":
         raise ValueError(
             f"--sampler_correction {engine.sampler_correction} with --engine torch would count the same weights "

@@ -238,7 +238,7 @@ class Config(Section):
     @model_validator(mode="after")
     def check_combinations(self) -> Self:
         """Reject combinations of settings that are not supported."""
-        check_scale(self.backend, self.engine, self.model.dtype)
+        check_scale(self.backend, self.engine)
         if self.model.lora_alpha and self.model.lora_rank is None:
             raise ValueError("--lora_alpha needs --lora_rank, got none: pass --lora_rank 16, or leave it out")
         check_task(self.task, self.data, self.rollout.max_response_tokens)

@@ -218,8 +218,7 @@ def step_parts(job: Job) -> Parts:
     if job.zero_stage == 0:
         rank = job.config.model.lora_rank
         largest = rank * job.shape.intermediate if rank else job.shape.embedding
-        work = job.trained * job.trained_width if job.is_deepspeed else (2 * job.trained_width + 8) * largest
-        return {"optimizer's work": work}
+        return {"optimizer's work": (2 * job.trained_width + 8) * largest}
     if job.config.backend.offload != "none":
         return {}
     share = job.trained_per_rank

@@ -2,7 +2,7 @@
 
 import argparse
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from sweeps.tracking.log import tracked
 from sweeps.workers.estimate import guessed_seconds, most_tokens
 from sweeps.workers.gpus import gpu_groups
 from sweeps.workers.progress import make_console, minutes
-from sweeps.workers.slots import Slot, held_slots, usable_cores
+from sweeps.workers.slots import Slot, free_slots, usable_cores
 
 Studies = Mapping[str, LossStudy]
 
@@ -38,10 +38,9 @@ def search_command(options: argparse.Namespace) -> None:
     # one controller per study and host; hosts that share a storage may share the folder
     lock = ".lock" if search.storage is None else f".lock-{platform.node()}"
     with locked(search.study, lock), storage_errors():
-        studies = opened(
-            search, fixed_claims(search.study, options.claims, load_family(search.family).claims), console.print
-        )
-        with held_slots(search.study, groups) as slots, tracked(search.study, options, console.print):
+        studies = opened(search, fixed_claims(search.study, options.claims, load_family(search.family).claims))
+        slots = free_slots(search.study, groups)
+        with tracked(search.study, options, console.print):
             lost = 0 if search.storage else sum([study.fail_running() for study in studies.values()])
             if lost:
                 console.print(f"resuming the trials of a controller that died: {lost}")
@@ -49,7 +48,7 @@ def search_command(options: argparse.Namespace) -> None:
             rows = trial_rows(search, studies)
             for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), len(slots)):
                 console.print(line)
-            run_and_report(SearchProgress(search, studies, console, len(slots)), slots, options)
+            run_and_report(SearchProgress(search, studies, console, len(slots)), slots)
 
 
 def plan_command(options: argparse.Namespace) -> None:
@@ -78,14 +77,12 @@ def slot_groups(search: Search, options: argparse.Namespace) -> list[tuple[str, 
     return [()] * (options.slots or max(1, usable_cores() // search.typical_config().run.threads))
 
 
-def opened(search: Search, claims: Mapping[str, Any] | None, say: Callable[[str], None]) -> Studies:
+def opened(search: Search, claims: Mapping[str, Any] | None) -> Studies:
     """The search's studies in its storage, made where they are missing; study.json says what they are."""
-    described, version = search.described(), optuna.__version__
-    described["sampler"]["optuna"] = version
+    described = search.described()
+    described["sampler"]["optuna"] = optuna.__version__
     if old := check_same(described, search.study):  # a search that grows keeps its sampler
         described["sampler"] = old["sampler"]
-        if (begun := old["sampler"].get("optuna")) != version:
-            say(f"note: the search was begun with Optuna {begun}, this is {version}")
     sampler = replace(search.sampler, arguments=described["sampler"]["arguments"])
     storage = open_storage(search.storage, search.study)
     studies = {loss: LossStudy(storage, f"{search.name}/{loss}", sampler) for loss in search.losses}
@@ -121,25 +118,21 @@ def plan_lines(search: Search, ended: int, slots: int) -> list[str]:
     ]
 
 
-def run_and_report(progress: SearchProgress, slots: Sequence[Slot], options: argparse.Namespace) -> None:
+def run_and_report(progress: SearchProgress, slots: Sequence[Slot]) -> None:
     """All trials, what they found, and the winners. Raises HarnessError where no trial has a value."""
     search, studies, console = progress.search, progress.studies, progress.console
     with progress.display.shown():
-        caps = options.max_hours, options.max_tokens
-        cap = Controller(search, studies, slots, *caps, console.print, progress.update).run()
+        Controller(search, studies, slots, console.print, progress.update).run()
     progress.refresh()
     rows = progress.rows
     write_findings(search, studies, rows)
-    done = sum(row["state"] in ENDED for row in rows)
     for loss, row in best_rows(rows).items():
         tried = sum(one["loss"] == loss and one["state"] in ENDED for one in rows)
         value = f"accuracy {row['value']:.3f} on tuning prompts"
         console.print(f"{loss}: best of {tried} trials: {value} with {values_line(row)}")
     console.print(f"study: {search.study}")
-    if cap:
-        console.print(f"{cap} reached after {done} of {len(rows)} trials: raise it and start the same command again")
-    elif not any(row["state"] == "finished" for row in rows):
+    if not any(row["state"] == "finished" for row in rows):
         reason = next((row["reason"] for row in rows if row.get("reason")), "none was run")
         raise HarnessError(f"no trial has a value; the first: {reason}: mend it, and search in a new --study")
-    elif search.report_seeds:
+    if search.report_seeds:
         run_winners(search, rows, slots, console)

@@ -87,7 +87,6 @@ class Space:
     """The parameters of one loss's search."""
 
     parameters: Mapping[str, Parameter]
-    losses: tuple[str, ...] | None = None  # for which it is meant; None: any
 
     @property
     def searched(self) -> dict[str, Parameter]:
@@ -117,7 +116,6 @@ class SpaceFile(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     description: str = ""
-    losses: list[str] | None = None
     parameters: dict[str, dict[Kind, Any]] = {}
 
 
@@ -139,8 +137,6 @@ def load_space(name: str, loss: str) -> Space:
         shipped = ", ".join(["default", *sorted(file.stem for file in SPACES.glob("*.toml"))])
         raise UsageError(f"--space: expected one of {shipped}, or a TOML file, got {name!r}")
     space = read_space(path)
-    if space.losses is not None and loss not in space.losses:
-        raise UsageError(f"--space {name}: it is meant for {', '.join(space.losses)}, got loss {loss!r}")
     if foreign := [setting for setting in space.searched if is_anothers(setting, loss)]:
         raise UsageError(f"--space {path}: {foreign[0]} does nothing under loss {loss!r}: search it apart")
     if not space.searched:
@@ -152,14 +148,13 @@ def read_space(path: Path) -> Space:
     """The space in a file. Raises UsageError."""
     try:
         content = SpaceFile(**tomllib.loads(path.read_text(encoding="utf-8")))
-        parameters = {name: parameter(name, table) for name, table in content.parameters.items()}
+        return Space({name: parameter(name, table) for name, table in content.parameters.items()})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise UsageError(f"--space {path}: {place}: {first['msg']}, got {first['input']!r}") from None
     except (ValueError, OSError) as error:  # tomllib's and Unicode's are ValueErrors
         raise UsageError(f"--space {path}: {error}") from None
-    return Space(parameters, tuple(content.losses) if content.losses else None)
 
 
 def parameter(name: str, table: Mapping[Kind, Any]) -> Parameter:

@@ -31,7 +31,6 @@ def run_winners(search: Search, rows: Sequence[Row], slots: Sequence[Slot], cons
         return
     arms, study = [arm_of(search, loss, values, search.report_seeds) for loss, values in best.items()], search.study
     family = tuned_family(search, arms)
-    check_differences(differences_between(arms, family), family)
     console.print(f"winners: {', '.join(arm.name for arm in arms)} on {len(search.report_seeds)} fresh seeds")
     with locked(study, LOCK):
         set_aside_others(study / "winners", arms)
@@ -55,23 +54,27 @@ def arm_of(search: Search, loss: str, values: Mapping[str, Any], seeds: Sequence
 
 
 def tuned_family(search: Search, arms: Sequence[Arm]) -> Family:
-    """What may differ between winners: what may between the family's arms, and what was searched."""
+    """What may differ between winners: what may between the family's arms, and what was searched.
+
+    Raises UsageError where these arms differ in more.
+    """
     family = load_family(search.family)
     searched = {name for space in search.spaces.values() for name in space.parameters}
-    return Family(
+    tuned = Family(
         name="tuned",
         description=f"the best settings of each loss out of {search.trials} trials; what was searched may differ",
         allowed=family.allowed | searched,
         confounds=family.confounds,
         arms={arm.name: arm.settings for arm in arms},
     )
+    check_differences(differences_between(arms, tuned), tuned)
+    return tuned
 
 
 def check_comparable(search: Search) -> None:
     """Raise UsageError where the losses differ in what their family does not admit: before anything is searched."""
     arms = [arm_of(search, loss, next(space.corners()), [0]) for loss, space in search.spaces.items()]
-    family = tuned_family(search, arms)
-    check_differences(differences_between(arms, family), family)
+    tuned_family(search, arms)
 
 
 def set_aside_others(study: Path, arms: Sequence[Arm]) -> None:

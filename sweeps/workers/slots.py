@@ -2,14 +2,11 @@
 
 import os
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from harness import HarnessError, UsageError, cache_folder, free_port
+from harness import HarnessError, free_port
 from sweeps.study.folder import PlannedRun
 from sweeps.workers.attempts import Attempt, start
 from sweeps.workers.processes import uninterrupted
@@ -51,34 +48,13 @@ def usable_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-@contextmanager
-def held_slots(study: Path, groups: Sequence[tuple[str, ...]]) -> Iterator[list[Slot]]:
-    """A slot for each group of GPUs that no other study of this host uses; for an empty group a share of the CPU.
+def free_slots(study: Path, groups: Sequence[tuple[str, ...]]) -> list[Slot]:
+    """A slot for each group of GPUs; for an empty group a share of the CPU.
 
     To be called under the study's lock: what a killed controller of it left running on this host is ended first.
-    Raises UsageError where no group is free.
     """
     end_left_behind(study)
-    with ExitStack() as stack:
-        slots = [Slot(gpus) for gpus in groups if hold(gpus, stack)]
-        if not slots:
-            raise UsageError(f"{study}: every GPU is held by another study of this host: wait for it, or stop it")
-        yield slots
-
-
-def hold(gpus: tuple[str, ...], stack: ExitStack) -> bool:
-    """Whether this process now holds the lock of each of the GPUs, until the stack is left."""
-    folder = cache_folder() / "gpus"
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as attempted:
-        for uuid in gpus:
-            lock = FileLock(folder / f"{uuid}.lock", timeout=0)
-            try:
-                attempted.enter_context(lock)
-            except Timeout:
-                return False
-        stack.push(attempted.pop_all())
-    return True
+    return [Slot(gpus) for gpus in groups]
 
 
 def run_all(runs: Sequence[PlannedRun], slots: Sequence[Slot]) -> Generator[tuple[list[Attempt], list[Attempt]]]:

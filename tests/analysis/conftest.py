@@ -38,9 +38,8 @@ def demo_report(demo_study: Path) -> Path:
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    """A fresh small study for a test that damages it: two losses, five seeds, little data."""
-    truth = folders.StudyTruth((folders.ArmTruth("dapo"), folders.ArmTruth("fipo", "fipo")))
-    return folders.write_study(tmp_path / "study", folders.smaller(truth, steps=2, prompts=4, final_samples=2))
+    """A fresh small study for a test that damages it."""
+    return folders.write_small_study(tmp_path / "study")
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,12 @@ def smaller(truth: StudyTruth, **changes: Any) -> StudyTruth:
     return replace(truth, **{"steps": 6, "prompts": 24, "final_samples": 4} | changes)
 
 
+def write_small_study(folder: Path) -> Path:
+    """A study of two losses, five seeds, little data."""
+    truth = StudyTruth((ArmTruth("dapo"), ArmTruth("fipo", "fipo")))
+    return write_study(folder, smaller(truth, steps=2, prompts=4, final_samples=2))
+
+
 def write_study(folder: Path, truth: StudyTruth) -> Path:
     """A study folder with all of its runs finished."""
     arms = [

@@ -16,6 +16,7 @@ from sweeps.search.samplers import design
 from sweeps.search.spaces import load_space
 from tests.faults.amount import THOROUGH
 from tests.harness.tiny import save_direct_answers
+from tests.sweeps.processes import processes_that_name
 from tests.sweeps.search.searching import arguments, controller, rows, starts_of
 from tests.waiting import LONG_S, wait_until
 
@@ -57,15 +58,9 @@ def truth(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "study"
 
 
-def runs_under_way(study: Path) -> list[int]:
-    """The numbers of the living processes of the study's runs."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            words = path.read_bytes().decode(errors="replace").replace("\0", " ").split()  # forks have one title
-            if "harness" in words and any(word.startswith(str(study)) for word in words):
-                found.append(int(path.parent.name))
-    return found
+def runs_under_way(study: Path, trial: str = "") -> list[int]:
+    """The numbers of the living processes of the study's runs, or of a trial's."""
+    return processes_that_name("-m harness ", f"{study}/", trial)
 
 
 def strike(kind: str, process: subprocess.Popen[bytes], study: Path, draw: random.Random) -> None:
@@ -173,11 +168,10 @@ def test_a_trial_that_dies_too_often_has_failed_and_the_others_go_on(model: str,
     process = controller(arguments(tmp_path, model, **CHANGES | {"trials": 2}), tmp_path / "log")
     struck: set[int] = set()
     while process.poll() is None:
-        for pid in runs_under_way(study):
+        for pid in set(runs_under_way(study, "trial0001")) - struck:
             with suppress(OSError):
-                if "trial0001" in Path(f"/proc/{pid}/cmdline").read_text() and pid not in struck:
-                    os.kill(pid, signal.SIGKILL)
-                    struck.add(pid)
+                os.kill(pid, signal.SIGKILL)
+                struck.add(pid)
         time.sleep(0.05)
     assert process.returncode == 0
     first, second = rows(study)

@@ -7,7 +7,7 @@ from tests.harness import tiny
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Leases and measured speeds go to a cache of the tests' own."""
+    """What a study caches goes to a folder of the tests' own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FIPO_HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -1,4 +1,4 @@
-"""Family files written by hand."""
+"""TOML files written by hand, and a family."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ ARMS = '[arms.one]\nloss_type = "grpo"\n[arms.two]\nloss_type = "dapo"\n'
 
 
 def written(folder: Path, content: str) -> str:
-    """The file's path as --family takes it."""
+    """The file's path as --family and --space take it."""
     path = folder / "own.toml"
     path.write_text(content, encoding="utf-8")
     return str(path)

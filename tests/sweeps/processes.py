@@ -4,7 +4,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+import psutil
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
 PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {DEAF!r}]).wait()"
@@ -23,14 +24,7 @@ def session(code: str = PARENT) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def processes_that_name(text: str) -> list[str]:
-    """The command lines of living processes in which the text stands."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:  # it has ended
-            continue
-        if text in line:
-            found.append(line)
-    return found
+def processes_that_name(*texts: str) -> list[int]:
+    """The living processes in whose command lines all of the texts stand."""
+    lines = {one.pid: " ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])}
+    return [pid for pid, line in lines.items() if all(text in line for text in texts)]

@@ -13,15 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.errors import HarnessError, UsageError
-from harness.tasks.math.answers import (
-    MAX_ANSWER_CHARACTERS,
-    SPECIAL,
-    NoAnswer,
-    excess,
-    same_terms,
-    same_text,
-    tidy,
-)
+from harness.tasks.math.answers import MAX_ANSWER_CHARACTERS, SPECIAL, NoAnswer, excess, same_terms, same_text, tidy
 from harness.tasks.math.formats import extractor_of, read_leniently
 from harness.tasks.math.words import caseless, unspaced
 from harness.tasks.task import Grade, Outcome

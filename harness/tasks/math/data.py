@@ -1,13 +1,13 @@
 """The questions of a run: training questions and benchmarks, which never share a question."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.tasks.math.files import data_file
-from harness.tasks.math.questions import Questions, conflicting_pairs, overlap, read_questions
+from harness.tasks.math.questions import Questions, overlap, read_questions
 from harness.tasks.task import Question
 
 
@@ -41,7 +41,7 @@ def read_data(settings: DataSettings, trains: bool = True) -> MathData:
         if (name := questions.file.name) in suites:
             raise UsageError(f"--eval_data: expected each benchmark once, got {name!r} twice: rename one of the files")
         suites[name] = questions
-    suites = agreed(suites)
+    check_agreement(suites)
     both = {name: overlap(training, questions) if training else () for name, questions in suites.items()}
     data = MathData(training, suites, both)
     if training and not data.trained_on():
@@ -49,33 +49,19 @@ def read_data(settings: DataSettings, trains: bool = True) -> MathData:
     return data
 
 
-def agreed(suites: Mapping[str, Questions]) -> dict[str, Questions]:
-    """The benchmarks, with the same answer text for a question that several contain, so that it is one problem.
-
-    Raises UsageError if there is no benchmark or two of them disagree on an answer.
-    """
+def check_agreement(suites: Mapping[str, Questions]) -> None:
+    """Raise UsageError if there is no benchmark, or if two of them have different answers to a question."""
     if not suites:
         raise UsageError("--eval_data: expected the names of benchmarks, got none: name aime24,aime25, or files")
     first: dict[str, tuple[str, str]] = {}  # the first benchmark with the question, and its answer
-    pairs: dict[tuple[str, str], tuple[str, str]] = {}  # two answers to a question: the benchmarks that have them
     for name, questions in suites.items():
         for question in questions.distinct:
             where, answer = first.setdefault(question.identity, (name, question.answer))
             if answer != question.answer:
-                pairs.setdefault((answer, question.answer), (where, name))
-    if differ := conflicting_pairs(pairs):
-        answer, other = next(pair for pair in pairs if pair in differ)
-        where, name = pairs[answer, other]
-        raise UsageError(
-            f"--eval_data: expected one answer to a question, got {answer!r} in {where} and {other!r} in {name}: "
-            "leave one of them out"
-        )
-    return {
-        name: replace(
-            questions, distinct=tuple(replace(one, answer=first[one.identity][1]) for one in questions.distinct)
-        )
-        for name, questions in suites.items()
-    }
+                raise UsageError(
+                    f"--eval_data: expected one answer to a question, got {answer!r} in {where} and "
+                    f"{question.answer!r} in {name}: leave one of them out"
+                )
 
 
 def file_facts(questions: Questions) -> dict[str, Any]:

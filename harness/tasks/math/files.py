@@ -4,7 +4,6 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain
@@ -113,17 +112,16 @@ def with_floats(field: pa.Field, as_: pa.DataType) -> pa.Field:
 
 
 def json_rows(path: Path) -> Iterator[Row]:
-    """The objects of one array, or one per line, or a single object on several lines.
+    """The objects of one array, or one per line.
 
     Bytes that are not UTF-8 become surrogates, so that an error can name their row and column.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         lines = (line for line in file if line.strip())
         first = next(lines, "").strip()
-        if first.startswith("[") or first == "{":
+        if first.startswith("["):
             file.seek(0)
-            whole = json.load(file)
-            rows = iter(whole if isinstance(whole, list) else [whole])
+            rows = json.load(file)
         else:
             rows = map(json.loads, chain([first] if first else [], lines))
         for row in rows:
@@ -173,11 +171,3 @@ def encodable(text: str, column: str) -> str:
             "is not UTF-8: fix it"
         ) from None
     return text
-
-
-def decoded(value: Any) -> Any:
-    """Parse text that holds a JSON list or object (nested columns of an export); return other values unchanged."""
-    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
-        with suppress(ValueError, RecursionError):
-            return json.loads(value)
-    return value

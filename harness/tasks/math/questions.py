@@ -7,7 +7,7 @@ Rows without a question or an answer, and questions with contradicting answers, 
 """
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -17,7 +17,7 @@ from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.tasks.math.answers import tidy
 from harness.tasks.math.checker import MathChecker
-from harness.tasks.math.files import DataFile, decoded, encodable, rows_of, text_of
+from harness.tasks.math.files import DataFile, encodable, rows_of, text_of
 from harness.tasks.task import Message, Question
 
 # DAPO's instructions around a problem. Its data set contains them; --answer_format answer_line adds them to others.
@@ -30,8 +30,6 @@ DAPO_AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
 BOXED_AFTER = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 CHAT = "expected prompt to be chat messages {role, content} that end with the user's"
-
-Pair = tuple[str, str]  # two answers to one question
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,7 @@ def read_questions(file: DataFile, flag: str) -> Questions:
             others.setdefault(key, {})[question.answer] = None
     if not found:
         raise UsageError(f"--{flag}: {file.source}: {no_question(row)}")
-    pairs = {key: [(found[key].answer, other) for other in answers] for key, answers in others.items()}
-    differ = conflicting_pairs(chain(*pairs.values()))
-    conflicting = {key for key, compared in pairs.items() if not differ.isdisjoint(compared)}
+    conflicting = conflicts({key: [found[key].answer, *answers] for key, answers in others.items()})
     distinct = tuple(question for key, question in found.items() if key not in conflicting)
     if not distinct:
         raise UsageError(f"--{flag}: {file.source}: expected questions with one answer each, got none: see its rows")
@@ -83,36 +79,37 @@ def no_question(row: Mapping[str, Any]) -> str:
     )
 
 
-def conflicting_pairs(pairs: Iterable[Pair]) -> set[Pair]:
-    """The pairs whose answers differ: the checker does not accept each for the other."""
-    both = {(first, other): ((tidy(first), tidy(other)), (tidy(other), tidy(first))) for first, other in pairs}
-    if not both:
+def conflicts(answers: Mapping[str, Sequence[str]]) -> set[str]:
+    """The questions whose answers differ: the checker does not accept each one for the first and the first for it."""
+    pairs = {
+        key: [pair for one in map(tidy, others) for pair in ((tidy(first), one), (one, tidy(first)))]
+        for key, (first, *others) in answers.items()
+    }
+    if not pairs:
         return set()
     with closing(MathChecker()) as checker:
-        checker.learn(chain(*both.values()))
-        return {pair for pair, turned in both.items() if any(checker.known[one][0] != "right" for one in turned)}
+        checker.learn(chain(*pairs.values()))
+        return {key for key, some in pairs.items() if any(checker.known[pair][0] != "right" for pair in some)}
 
 
 def question_of(row: Mapping[str, Any]) -> Question:
     """The question in a row; missing text or answer is left empty. Raises ValueError if the row cannot be read."""
-    prompt = decoded(row.get("prompt"))
-    if is_chat(prompt, row):
-        return from_messages(prompt, text_of(ground_truth(row), "reward_model.ground_truth").strip())
+    if is_chat(row):
+        return from_messages(row["prompt"], text_of(ground_truth(row), "reward_model.ground_truth").strip())
     column = next((name for name in ("problem", "question", "prompt") if name in row), "problem")
     answer = text_of(row.get("answer", ground_truth(row)), "answer").rpartition("####")[2]
     return Question(text_of(row.get(column), column).strip(), answer.strip())
 
 
 def ground_truth(row: Mapping[str, Any]) -> Any:
-    truth = decoded(row.get("reward_model"))
+    truth = row.get("reward_model")
     return truth.get("ground_truth") if isinstance(truth, Mapping) else None
 
 
-def is_chat(prompt: Any, row: Mapping[str, Any]) -> bool:
-    """Whether the prompt is a list of chat messages (possibly as JSON text) and not a problem that begins with "["."""
-    if not isinstance(prompt, list) or ("reward_model" not in row and ("problem" in row or "question" in row)):
-        return False
-    return isinstance(row["prompt"], list) or any(isinstance(turn, Mapping) and "role" in turn for turn in prompt)
+def is_chat(row: Mapping[str, Any]) -> bool:
+    """Whether the prompt is a list of chat messages that counts: beside a plain question it needs `reward_model`."""
+    is_plain = "reward_model" not in row and ("problem" in row or "question" in row)
+    return isinstance(row.get("prompt"), list) and not is_plain
 
 
 def from_messages(messages: list[Any], answer: str) -> Question:
@@ -146,11 +143,8 @@ def bare(text: str) -> str:
 
 def messages_of(question: Question, settings: DataSettings) -> list[Message]:
     """The question's messages; the formats answer_line and boxed add their instructions to the last."""
-    asked = {
-        "answer_line": f"{DAPO_BEFORE}{question.text}{DAPO_AFTER}",
-        "boxed": f"{question.text}{BOXED_AFTER}",
-    }.get(settings.answer_format, question.text)
-    return [*question.before, ("user", asked)]
+    forms = {"answer_line": f"{DAPO_BEFORE}{question.text}{DAPO_AFTER}", "boxed": f"{question.text}{BOXED_AFTER}"}
+    return [*question.before, ("user", forms.get(settings.answer_format, question.text))]
 
 
 def overlap(training: Questions, evaluation: Questions) -> tuple[Question, ...]:

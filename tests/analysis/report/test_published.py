@@ -1,4 +1,4 @@
-"""Published numbers in a report: what is said of one problem, one seed, another model."""
+"""Published numbers in a whole report, and the paper's figures beside it."""
 
 from pathlib import Path
 
@@ -6,29 +6,10 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
-from analysis.records.study import read
-from analysis.report.published import published_section
 from tests.analysis.agreement import agree
 from tests.analysis.math_folders import FIPO_32B, config_with, write_math_run
 from tests.analysis.page_check import check_page
-from tests.analysis.verdict.test_published import COURSE, LAST, NONE, PEAK
-
-
-def test_what_there_is_too_little_of_is_said(tmp_path: Path) -> None:
-    runs = [
-        write_math_run(tmp_path / "b" / f"fipo-seed{seed}", FIPO_32B, {0: NONE, 2: last})
-        for seed, last in enumerate((LAST, PEAK))
-    ]
-    assert "one seed: no interval" not in published_section(read(runs))
-    assert "one seed: no interval" in published_section(read(runs[:1]))
-
-
-def test_why_there_is_none_is_said(tmp_path: Path) -> None:
-    other = write_math_run(tmp_path / "mine-seed0", FIPO_32B, COURSE)
-    assert "though model and benchmark are the same: they are of " in published_section(read([other]))
-    smaller = write_math_run(tmp_path / "fipo-seed0", config_with(model="Qwen/Qwen2.5-0.5B"), COURSE)
-    words = "None of the published numbers can be set beside these runs (model Qwen/Qwen2.5-0.5B on aime24 and aime25)"
-    assert words in published_section(read([smaller]))
+from tests.analysis.verdict.test_published import COURSE
 
 
 def test_a_whole_report_sets_them_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

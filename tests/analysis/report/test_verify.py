@@ -1,5 +1,7 @@
 import json
 import shutil
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,18 @@ from tests.analysis.search_folders import SearchTruth
 Printed = pytest.CaptureFixture[str]
 
 
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small study with its report, of which each test has a copy to damage."""
+    study = folders.write_small_study(tmp_path_factory.mktemp("verify") / "study")
+    with redirect_stdout(StringIO()):
+        assert main(["report", str(study)]) == 0
+    return study
+
+
 @pytest.fixture
-def report(study: Path, capsys: Printed) -> Path:
-    assert main(["report", str(study)]) == 0
-    capsys.readouterr()
-    return study / "report"
+def report(reported: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(reported, tmp_path / "study") / "report"
 
 
 def lines(capsys: Printed, report: Path, *more: str, code: int = 1) -> str:

@@ -14,6 +14,7 @@ from analysis.errors import RecordsError
 from analysis.records.benchmark import majority, pass_at_k
 from analysis.records.published import protocol
 from analysis.records.study import read
+from analysis.report.published import published_section
 from analysis.statistics.intervals import t_interval
 from analysis.verdict.paper_protocol import setting_differences
 from analysis.verdict.published import Compared, paper_comparison
@@ -86,6 +87,8 @@ def test_one_seed_has_no_interval_and_several_have(tmp_path: Path) -> None:
         for seed, last in enumerate((LAST, PEAK))
     ]
     study = read(runs)
+    assert "one seed: no interval" not in published_section(study)
+    assert "one seed: no interval" in published_section(read(runs[:1]))
     two = next(one for one in paper_comparison(study) if one.benchmark == "AIME 2024")
     assert (two.final.n, two.final) == (2, t_interval([0.5, 1.0]))
     assert "one run in the paper, 2 seeds here" in two.differences
@@ -111,9 +114,12 @@ def test_arms_without_published_rows_and_other_models(tmp_path: Path) -> None:
     other = write_math_run(tmp_path / "mine-seed0", FIPO_32B, COURSE)
     study = read([other])
     assert paper_comparison(study) == []
+    assert "though model and benchmark are the same: they are of " in published_section(study)
     smaller = write_math_run(tmp_path / "fipo-seed0", config_with(model="Qwen/Qwen2.5-0.5B"), COURSE)
     study = read([smaller])
     assert paper_comparison(study) == []
+    words = "None of the published numbers can be set beside these runs (model Qwen/Qwen2.5-0.5B on aime24 and aime25)"
+    assert words in published_section(study)
     tuned = write_math_run(tmp_path / "fipo-seed1", config_with(eval_split="tune"), COURSE)
     assert paper_comparison(read([tuned])) == []
 

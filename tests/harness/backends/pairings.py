@@ -58,7 +58,7 @@ PAIRINGS: dict[str, tuple[str, dict[str, Any]]] = {
 MORE = {
     f"{run}-zero{stage}-micro{size}": (run, {"zero_stage": stage, "micro_batch_size": size})
     for run in RUNS
-    for stage in range(4)
+    for stage in (1, 2, 3)
     for size in (1, 2, 4, 8)
 } | {
     "fipo-offload": ("fipo", {"zero_stage": 2, "offload": "optimizer"}),
@@ -66,7 +66,7 @@ MORE = {
     "fipo-small-buckets": ("fipo", {"zero_stage": 2, "zero_bucket_size": 1000}),
 }
 REFUSALS = ("refuse-2-none", "refuse-3-none")  # by stage and offload: what `refuse_to_step` looks at
-MORE_REFUSALS = ("refuse-0-none", "refuse-1-none", "refuse-2-optimizer", "refuse-3-optimizer", "refuse-3-all")
+MORE_REFUSALS = ("refuse-1-none", "refuse-2-optimizer", "refuse-3-optimizer", "refuse-3-all")
 RESUMED = ("fipo-zero3",)  # pairings that are also stopped after three steps
 MORE_RESUMED = ("fipo-zero2",)
 BFLOAT16: dict[str, dict[str, Any]] = {

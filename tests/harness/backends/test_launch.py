@@ -22,6 +22,7 @@ from tests.harness.backends.failing import DEADLINE_S
 from tests.harness.backends.pairings import listening
 from tests.harness.command_line import outcome
 from tests.harness.tiny import small_flags
+from tests.sweeps.processes import processes_that_name
 from tests.waiting import LONG_S, wait_until
 
 pytestmark = pytest.mark.train
@@ -47,11 +48,6 @@ def only_line(errors: str) -> str:
     lines = errors.splitlines()
     assert len(lines) == 1, errors
     return lines[0]
-
-
-def left(run: Path) -> list[int]:
-    """Processes that still name the run."""
-    return [one.pid for one in psutil.process_iter(["cmdline"]) if str(run) in (one.info["cmdline"] or [])]
 
 
 def status(run: Path) -> dict[str, Any]:
@@ -83,7 +79,7 @@ def test_a_killed_rank_ends_the_group_and_the_run_goes_on_until_a_signal_stops_a
     line = only_line(errors)
     assert line.startswith("error: rank 1 in phase ")
     assert line.endswith(f" was killed by SIGKILL; resume with: python -m harness resume {run}")
-    assert (left(run), status(run)["state"]) == ([], "preempted")
+    assert (processes_that_name(str(run)), status(run)["state"]) == ([], "preempted")
     assert status(run)["reason"] in line
 
     process = started(["resume", str(run)])
@@ -95,7 +91,7 @@ def test_a_killed_rank_ends_the_group_and_the_run_goes_on_until_a_signal_stops_a
     line = only_line(errors)
     assert line.startswith("stopped by SIGUSR1 after ")
     assert line.endswith(f"; resume with: python -m harness resume {run}")
-    assert (left(run), status(run)["state"]) == ([], "preempted")
+    assert (processes_that_name(str(run)), status(run)["state"]) == ([], "preempted")
     assert (run / "checkpoints" / f"step_{steps(run):06d}").is_dir()
 
 
@@ -115,7 +111,7 @@ def test_a_killed_launcher_leaves_nothing(model_folder: str, tmp_path: Path) -> 
     wait_until(lambda: len(ranks_of(process.pid)) == 2, "no ranks")  # which have not even imported anything
     process.kill()
     process.communicate(timeout=LONG_S)
-    wait_until(lambda: left(run) == [], "ranks live on")
+    wait_until(lambda: processes_that_name(str(run)) == [], "ranks live on")
 
 
 FAULTS = {

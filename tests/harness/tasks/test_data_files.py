@@ -170,8 +170,6 @@ def test_json_is_read_in_every_layout(tmp_path: Path, name: str, start: bytes) -
     for layout, content in contents.items():
         (tmp_path / name).write_bytes(start + content.encode())
         assert list(rows_of(data_file(str(tmp_path / name), "x"), "x")) == rows, layout
-    (tmp_path / name).write_bytes(start + json.dumps(rows[0], indent=2).encode())
-    assert list(rows_of(data_file(str(tmp_path / name), "x"), "x")) == rows[:1]
 
 
 def test_bytes_that_are_no_text_are_refused_by_row_and_column(tmp_path: Path) -> None:

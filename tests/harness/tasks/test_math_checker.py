@@ -62,12 +62,6 @@ UNCHECKED = [
 ]
 
 
-@pytest.fixture(scope="module")
-def checker() -> Iterator[MathChecker]:
-    with closing(MathChecker()) as checker:
-        yield checker
-
-
 @pytest.fixture
 def hurried(checker: MathChecker, monkeypatch: pytest.MonkeyPatch) -> MathChecker:
     monkeypatch.setattr(checker.workers, "limit_s", 1.0)

@@ -1,9 +1,6 @@
 # ruff: noqa: RUF001 - the characters are its subject
 """What an answer may differ in from the gold answer (docs/math-answers.md), and what the self-test says of failures."""
 
-from collections.abc import Iterator
-from contextlib import closing
-
 import pytest
 
 from harness.errors import HarnessError
@@ -110,12 +107,6 @@ CASES = [
     for outcome, some in zip(("right", "wrong"), answers, strict=True)
     for answer in some.split(" @ ")
 ]
-
-
-@pytest.fixture(scope="module")
-def checker() -> Iterator[MathChecker]:
-    with closing(MathChecker()) as checker:
-        yield checker
 
 
 @pytest.mark.parametrize("answer_format", ["boxed", "answer_line"])

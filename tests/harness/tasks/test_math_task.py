@@ -81,18 +81,21 @@ def test_self_test_passes_in_both_forms(task: MathTask, policy: Policy, tmp_path
 def test_what_is_evaluated_on_is_not_trained_on_and_reported(policy: Policy, tmp_path: Path) -> None:
     training = material.write_parquet(tmp_path / "train.parquet", material.dapo_rows(material.problems(0, 20)))
     rows = [{"problem": problem, "answer": answer} for problem, answer in material.problems(17, 5)]
-    settings = DataSettings(train_data=training, eval_data=material.write_jsonl(tmp_path / "mine.jsonl", rows))
+    mine = material.write_jsonl(tmp_path / "mine.jsonl", [*rows, {"question": "1?", "answer": "####"}])
+    again = material.write_jsonl(tmp_path / "again.jsonl", rows[:1])
+    settings = DataSettings(train_data=training, eval_data=f"{mine},{again}")
     with closing(math_task(read_data(settings), settings, policy)) as task:
         assert len(task.training) == 17
-        data = task.facts["data"]
-        lines = data_lines(task.facts)
+        assert len(task.held_out("report", 8)) == 5  # one problem of both benchmarks counts once
+        data, lines = task.facts["data"], data_lines(task.facts)
     assert (data["training"]["distinct"], data["training"]["evaluated_on"], data["training"]["prompts"]) == (20, 3, 17)
     assert (data["evaluation"]["mine"]["in_training_data"], data["evaluation"]["mine"]["prompts"]) == (3, 5)
     assert data["evaluation"]["mine"]["prompt_ids"] == [problem.prompt_id for problem in task.suites["mine"]]
     assert lines == [
         f"training: 17 prompts of 20 rows ({training}), 3 left out that are in a benchmark",
-        f"mine: 5 prompts of 5 rows ({settings.eval_data}), "
+        f"mine: 5 prompts of 6 rows ({mine}), 1 left out without a question or an answer, "
         "3 of them also in the training data, where they are left out",
+        f"again: 1 prompts of 1 rows ({again}), 1 of them also in the training data, where they are left out",
     ]
 
 
@@ -107,22 +110,6 @@ def test_two_benchmarks_may_not_differ_in_an_answer(tmp_path: Path) -> None:
     assert list(read_data(DataSettings(eval_data=f"{tmp_path / 'a.jsonl'},{same}"), trains=False).suites) == ["a", "c"]
     with pytest.raises(UsageError, match="expected the names of benchmarks, got none"):
         read_data(DataSettings(eval_data=","), trains=False)
-
-
-def test_two_benchmarks_spellings_of_an_answer_are_one_problem_and_rows_without_one_are_reported(
-    policy: Policy, tmp_path: Path
-) -> None:
-    rows = {name: [{"question": "What?", "answer": f"#### {text}"}] for name, text in (("a", "033"), ("b", "33"))}
-    rows["b"] += [{"question": "1?", "answer": "####"}]
-    given = [material.write_jsonl(tmp_path / f"{name}.jsonl", each) for name, each in rows.items()]
-    settings = DataSettings(eval_data=",".join(given))
-    with closing(math_task(read_data(settings, trains=False), settings, policy)) as task:
-        assert list(task.suites) == ["a", "b"]
-        (problem,) = task.held_out("report", 8)
-        assert task.facts["data"]["evaluation"]["b"]["incomplete"] == 1
-        said = f"b: 1 prompts of 2 rows ({given[1]}), 1 left out without a question or an answer"
-        assert data_lines(task.facts)[1] == said
-    assert problem.answer == "033"
 
 
 def test_what_is_evaluated_on_is_not_trained_on_under_another_system_message(tmp_path: Path) -> None:

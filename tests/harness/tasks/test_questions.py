@@ -1,4 +1,3 @@
-import json
 import math
 from decimal import Decimal
 from functools import reduce
@@ -74,13 +73,10 @@ SCHEMAS: list[tuple[Row, Question]] = [
     (plain("What?", 5) | {"id": "0"}, WHAT),
     ({"question": "What?", "answer": "2+3 = <<2+3=5>>5\n#### 5"}, WHAT),
     ({"question": "What?", "answer": "#### 4\n#### 5"}, WHAT),
-    # nested columns as text, and contents in parts, as exports have them
-    ({"prompt": json.dumps([ASKED]), "reward_model": json.dumps({"ground_truth": 5})}, WHAT),
+    # contents in parts, as exports have them
     ({"prompt": [{"role": "user", "content": PARTS}], "reward_model": {"ground_truth": ["5"]}}, WHAT),
     ({"prompt": [{"role": "system", "content": None}, ASKED], **TRUTH}, WHAT),
-    # a problem that begins with a bracket is no list of messages
     ({"prompt": "[asy]draw(A);[/asy] What?", "answer": "5"}, Question("[asy]draw(A);[/asy] What?", "5")),
-    ({"prompt": "[1, 2]", "answer": "5"}, Question("[1, 2]", "5")),
     ({"prompt": [ASKED], **plain("What?")}, WHAT),
 ]
 

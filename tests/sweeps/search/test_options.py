@@ -10,7 +10,10 @@ from sweeps.search.command import plan_lines
 from sweeps.search.options import add_search_flags, search_of
 from sweeps.search.spec import Search, check_same
 from sweeps.workers.estimate import guessed_seconds, most_tokens
+from tests.sweeps.family_files import written
 from tests.sweeps.search.searching import started
+
+OWN_FAMILY = 'description = "its arm sets nothing"\nallowed = []\n[arms.fipo]\nloss_type = "fipo"\n'
 
 
 def asked(*flags: str) -> Search:
@@ -39,7 +42,9 @@ def test_runs_tokens_and_time_add_up(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_budget_generates_at_most_full_responses_in_all_steps(tmp_path: Path) -> None:
-    search = asked("--study", str(tmp_path / "s"), "--dynamic_sampling", "false", "--family", own_family(tmp_path))
+    search = asked(
+        "--study", str(tmp_path / "s"), "--dynamic_sampling", "false", "--family", written(tmp_path, OWN_FAMILY)
+    )
     assert most_tokens(search.typical_config()) == 20 * 32 * 8 * 72
 
 
@@ -67,17 +72,13 @@ def test_losses_are_given_the_same(tmp_path: Path) -> None:
         (("--lr", "1e-3"), "--lr is searched: drop it"),
         (("--seed", "3"), "--seed is set by the search itself"),
         (("--epsilon_high", "0.3"), "--epsilon_high is set by arm 'fipo' of family 'controlled' (0.28)"),
-        (
-            ("--family", "own"),
-            "--family: expected one of controlled, controlled-32b, controlled-7b, ladder, recipe, ",
-        ),
+        (("--family", "own"), "--family: expected one of controlled, controlled-32b, controlled-7b, ladder, recipe, "),
         (("--family", "controlled-7b"), "got 'fipo' with controlled/fipo-7b: a search has one for all"),
         (("--preset", "nothing"), "--preset: expected one of controlled/dapo-32b"),
-        (("--max_hours", "-1"), "--max_hours: expected a number above 0, got -1.0"),
-        (("--max_tokens", "nan"), "--max_tokens: expected a number above 0, got nan"),
+        (("--limit_response_tokens", "nan"), "--limit_response_tokens: expected a number above 0, got nan"),
         (("--limit_collapse", "7"), "--limit_collapse: expected a share from 0 to 1, got 7.0"),
         (("--slots", "-1"), "--slots: expected 0 or more, got -1"),
-        (("--space", "fipo", "--losses", "dapo"), "it is meant for fipo, got loss 'dapo'"),
+        (("--space", "fipo", "--losses", "dapo"), "fipo_clip_range does nothing under loss 'dapo': search it apart"),
     ],
 )
 def test_what_does_not_fit_together_is_one_line(tmp_path: Path, flags: tuple[str, ...], words: str) -> None:
@@ -97,27 +98,17 @@ def test_a_range_that_reaches_what_is_not_valid_is_refused_before_anything_start
         "[parameters]\nfipo_clip_range = { log = [0.1, 2.0] }\nfipo_clip_high_only = { fixed = false }\n",
         encoding="utf-8",
     )
-    search = asked(*flags, "--family", own_family(tmp_path))
+    search = asked(*flags, "--family", written(tmp_path, OWN_FAMILY))
     with pytest.raises(
         UsageError, match=r"--fipo_clip_range: .*below 1 when two-sided, got 2.0 \(in the searched range"
     ):
         search.check()
 
 
-def own_family(folder: Path) -> str:
-    """A family whose arm sets nothing that the space does."""
-    path = folder / "family.toml"
-    path.write_text('description = "own"\nallowed = []\n[arms.fipo]\nloss_type = "fipo"\n', encoding="utf-8")
-    return str(path)
-
-
-def test_a_search_whose_folder_was_moved_is_still_itself(tmp_path: Path) -> None:
-    described = asked("--study", str(tmp_path / "first"), "--steps", "2").described()
-    moved = tmp_path / "second"
-    moved.mkdir()
-    (moved / "study.json").write_text(json.dumps(described), encoding="utf-8")
-    again = asked("--study", str(moved), "--steps", "02").described()  # however it is spelled
-    assert check_same(again, moved) == described
+def test_a_search_is_itself_however_its_settings_are_spelled(tmp_path: Path) -> None:
+    first, again = (asked("--study", str(tmp_path), "--steps", steps).described() for steps in ("2", "02"))
+    (tmp_path / "study.json").write_text(json.dumps(first), encoding="utf-8")
+    assert check_same(again, tmp_path) == first
 
 
 @pytest.mark.parametrize(

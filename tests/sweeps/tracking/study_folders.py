@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness import resolve, tree_of
+from tests.analysis import search_folders
+from tests.analysis.folders import write_json as write
+from tests.analysis.search_folders import SearchTruth
 
 KEYS = [f"loss/number_{index}" for index in range(40)]
-
-
-def write(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
 
 
 def write_run(folder: Path, loss: str, steps: int, state: str = "finished") -> None:
@@ -65,48 +63,9 @@ def write_comparison(study: Path, losses: Sequence[str], seeds: int, steps: int)
     (study / "report" / "figures" / "curves.png").write_bytes(b"\x89PNG made up")
 
 
-def write_search(study: Path, trials: Sequence[Mapping[str, Any]], seeds: int, steps: int) -> None:
-    """A search for fipo; each trial says what is not the usual of it."""
-    described = {
-        "schema_version": 1,
-        "kind": "search",
-        "name": "fipo-search",
-        "preset": "demo",
-        "storage": None,
-        "losses": ["fipo"],
-        "spaces": {"fipo": {"fipo_decay_rate": {"kind": "log", "low": 2.0, "high": 512.0}}},
-        "space": "fipo",
-        "sampler": {"name": "TPESampler", "arguments": {"seed": 0}},
-        "value": "mean final accuracy",
-        "trials": len(trials),
-        "seeds": list(range(seeds)),
-        "report_seeds": [0],
-    }
-    write(study / "study.json", described)
-    rows = [trial_row(number, seeds) | dict(trial) for number, trial in enumerate(trials)]
-    pq.write_table(pa.Table.from_pylist(rows), study / "trials.parquet")
-    for row in rows:
-        for seed in range(seeds) if row["state"] != "waiting" else ():
-            write_run(study / "runs" / f"fipo-trial{row['trial']:04d}-seed{seed}", "fipo", steps)
-
-
-def trial_row(number: int, seeds: int) -> dict[str, Any]:
-    return {
-        "loss": "fipo",
-        "trial": number,
-        "state": "finished",
-        "reason": None,
-        "value": 0.1 * number,
-        "feasible": True,
-        "seeds": list(range(seeds)),
-        "values": [0.1 * number] * seeds,
-        "param.lr": 1e-4 * (number + 1),
-        "param.fipo_clip_high_only": "true",
-        "param.delta": None,
-        "constraint.collapse": -0.5,
-        "generated_tokens": 1000,
-        "seconds": 12.5,
-        "attempts": 0,
-        "host": "here",
-        "ended": number,
-    }
+def write_search(study: Path, truth: SearchTruth, steps: int) -> None:
+    """A search for fipo, with the runs of each trial that does not wait."""
+    search_folders.write_search(study, truth)
+    for trial in range(truth.trials):
+        for seed in range(truth.seeds) if truth.ends.get(("fipo", trial), ("",))[0] != "waiting" else ():
+            write_run(study / "runs" / f"fipo-trial{trial:04d}-seed{100 + seed}", "fipo", steps)

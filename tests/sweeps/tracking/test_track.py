@@ -10,10 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow.parquet as pq
 import pytest
 
 from harness import run_command
 from sweeps.__main__ import main
+from tests.analysis.search_folders import SPACE, SearchTruth
 from tests.sweeps.tracking.study_folders import KEYS, line, write_comparison, write_run, write_search
 from tests.waiting import wait_until
 
@@ -152,15 +154,14 @@ def forget_what_was_logged(folder: Path) -> None:
 
 def test_a_search_is_an_experiment_of_study_trials_and_seeds(tmp_path: Path) -> None:
     study = tmp_path / "search"
-    trials: list[dict[str, Any]] = [
-        {"value": 0.3},
-        {"state": "pruned", "reason": "below the median", "value": None, "feasible": False},
-        {"state": "infeasible", "reason": "out of memory", "value": None, "feasible": False},
-        {"state": "running", "value": None, "feasible": None, "ended": None},
-        {"state": "waiting", "value": None, "feasible": None, "ended": None},
-    ]
-    write_search(study, trials, seeds=2, steps=2)
-    write_comparison(study / "winners", ["fipo"], seeds=1, steps=1)
+    ends = [("pruned", "below the median"), ("infeasible", "out of memory"), ("running", ""), ("waiting", "")]
+    truth = SearchTruth(
+        trials=5,
+        spaces={"fipo": {"fipo_decay_rate": SPACE["fipo_decay_rate"]}},
+        ends={("fipo", trial): end for trial, end in enumerate(ends, start=1)},
+    )
+    write_search(study, truth, steps=2)
+    write_comparison(study / "winners", ["fipo"], seeds=5, steps=1)
     assert track(study) == 0
     found = logged(tmp_path, "search")
     statuses = {path: found[path].status for path in found if path.startswith("fipo-trial")}
@@ -169,9 +170,10 @@ def test_a_search_is_an_experiment_of_study_trials_and_seeds(tmp_path: Path) -> 
     for path in statuses:  # also while it runs
         assert (found[path].parent, found[path].params) == (".", {"fipo_decay_rate": "32.0"})
     trial = found["fipo-trial0000"]
-    assert (trial.points["value"], trial.points["constraint.collapse"]) == ([(0, 0.3)], [(0, -0.5)])
+    value = pq.read_table(study / "trials.parquet")["value"][0].as_py()
+    assert (trial.points["value"], trial.points["constraint.response_tokens"]) == ([(0, value)], [(0, -20.0)])
     assert not found["fipo-trial0003"].points
-    assert found["runs/fipo-trial0000-seed1"].parent == "fipo-trial0000"
+    assert found["runs/fipo-trial0000-seed101"].parent == "fipo-trial0000"
     assert (found["."].status, found["."].parent) == ("RUNNING", None)
     assert (found["winners/fipo"].parent, found["winners/fipo"].status) == (".", "FINISHED")
     assert found["winners/runs/fipo-seed0"].parent == "winners/fipo"

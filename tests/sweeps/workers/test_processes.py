@@ -104,13 +104,6 @@ def test_its_exit_code_and_its_words_are_its_own(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text(encoding="utf-8").startswith("error: ")
 
 
-def test_one_that_is_killed_says_so(model_folder: str, tmp_path: Path) -> None:
-    arguments = ["train", *small_flags(model_folder, **LONG), "--output_dir", str(tmp_path / "run")]
-    process = started(arguments, tmp_path / "log")
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait(LONG_S) == -signal.SIGKILL
-
-
 def server() -> psutil.Process:
     """The forkserver of this process."""
     (found,) = [one for one in psutil.Process().children() if "forkserver" in " ".join(one.cmdline())]

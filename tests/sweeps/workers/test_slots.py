@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -84,15 +86,34 @@ def test_a_run_whose_status_is_damaged_can_be_resumed(tmp_path: Path, status: st
     assert run.can_be_resumed
 
 
-def test_no_process_is_left_when_the_comparison_is_given_up(tmp_path: Path) -> None:
-    going = run_all([planned(tmp_path, "dapo"), planned(tmp_path, "fipo"), planned(tmp_path, "grpo")], places(2))
-    running, ended = next(going)
-    assert [attempt.run.arm for attempt in running] == ["dapo", "fipo"]
-    assert ended == []
-    assert [attempt.process.poll() for attempt in running] == [None, None]
-    going.close()
+def test_each_run_has_gpus_of_its_own_and_no_process_is_left_when_they_are_given_up(tmp_path: Path) -> None:
+    runs, gpus = [planned(tmp_path, name) for name in ("dapo", "fipo", "grpo")], [("GPU-1", "GPU-2"), ("GPU-3",)]
+    with closing(run_all(runs, [Slot(each) for each in gpus])) as going:
+        running, ended = next(going)
+        assert [attempt.run.arm for attempt in running] == ["dapo", "fipo"]
+        assert ended == []
+        assert [attempt.process.poll() for attempt in running] == [None, None]
+        assert all(isinstance(attempt.process.process, subprocess.Popen) for attempt in running)  # a fork gets no GPU
+        pids = [attempt.process.pid for attempt in running]
+        seen = [environment_of(pid) for pid in pids]
+        assert [one["CUDA_VISIBLE_DEVICES"] for one in seen] == ["GPU-1,GPU-2", "GPU-3"]
+        assert seen[0]["MASTER_PORT"] != seen[1]["MASTER_PORT"]
+        assert [os.getsid(pid) for pid in pids] == pids
     assert None not in [attempt.process.poll() for attempt in running]
     assert not (tmp_path / "logs" / "grpo-seed0.log").exists()
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """The variables that a process was started with."""
+    found: dict[str, str] = {}
+
+    def read() -> bool:
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        found.update(word.decode().split("=", 1) for word in words if b"=" in word)
+        return "MASTER_PORT" in found
+
+    wait_until(read, "no environment")
+    return found
 
 
 @pytest.mark.train
