@@ -48,7 +48,7 @@ def search_command(options: argparse.Namespace) -> None:
             rows = trial_rows(search, studies)
             for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), len(slots)):
                 console.print(line)
-            run_and_report(SearchProgress(search, studies, console, len(slots)), slots)
+            run_and_report(SearchProgress(search, studies, console, len(slots)), slots, options)
 
 
 def plan_command(options: argparse.Namespace) -> None:
@@ -118,21 +118,25 @@ def plan_lines(search: Search, ended: int, slots: int) -> list[str]:
     ]
 
 
-def run_and_report(progress: SearchProgress, slots: Sequence[Slot]) -> None:
+def run_and_report(progress: SearchProgress, slots: Sequence[Slot], options: argparse.Namespace) -> None:
     """All trials, what they found, and the winners. Raises HarnessError where no trial has a value."""
     search, studies, console = progress.search, progress.studies, progress.console
     with progress.display.shown():
-        Controller(search, studies, slots, console.print, progress.update).run()
+        caps = options.max_hours, options.max_tokens
+        cap = Controller(search, studies, slots, *caps, console.print, progress.update).run()
     progress.refresh()
     rows = progress.rows
     write_findings(search, studies, rows)
+    done = sum(row["state"] in ENDED for row in rows)
     for loss, row in best_rows(rows).items():
         tried = sum(one["loss"] == loss and one["state"] in ENDED for one in rows)
         value = f"accuracy {row['value']:.3f} on tuning prompts"
         console.print(f"{loss}: best of {tried} trials: {value} with {values_line(row)}")
     console.print(f"study: {search.study}")
-    if not any(row["state"] == "finished" for row in rows):
+    if cap:
+        console.print(f"{cap} reached after {done} of {len(rows)} trials: raise it and start the same command again")
+    elif not any(row["state"] == "finished" for row in rows):
         reason = next((row["reason"] for row in rows if row.get("reason")), "none was run")
         raise HarnessError(f"no trial has a value; the first: {reason}: mend it, and search in a new --study")
-    if search.report_seeds:
+    elif search.report_seeds:
         run_winners(search, rows, slots, console)

@@ -29,6 +29,8 @@ FLAGS: dict[str, tuple[type, Any, str, str]] = {  # type, default, what stands f
     "limit_response_tokens": (float, None, "N", "mean tokens per answer beyond which a trial is never the best"),
     "limit_truncated_share": (float, None, "S", "the same of answers cut off"),
     "limit_collapse": (float, 0.5, "S", "least final accuracy of every seed, as a share of that before training"),
+    "max_hours": (float, None, "H", "end this start's trials after so long"),
+    "max_tokens": (float, None, "N", "end the trials when so many tokens are generated"),
     "study": (str, None, "DIR", "study folder (default: runs/search-<time>)"),
     "storage": (
         str,
@@ -95,13 +97,11 @@ def check_numbers(options: argparse.Namespace) -> None:
     for name, least in (("trials", 1), ("seeds", 1), ("report_seeds", 0), ("slots", 0), ("gpus_per_trial", 0)):
         if getattr(options, name) < least:
             raise UsageError(f"--{name}: expected {least} or more, got {getattr(options, name)}")
-    limit = options.limit_response_tokens
-    if limit is not None and not 0 < limit < math.inf:
-        raise UsageError(f"--limit_response_tokens: expected a number above 0, got {limit}: leave it out for none")
-    for name in ("limit_truncated_share", "limit_collapse"):
-        share = getattr(options, name)
-        if share is not None and not 0 <= share <= 1:
-            raise UsageError(f"--{name}: expected a share from 0 to 1, got {share}: leave it out for none")
+    for name in ("max_hours", "max_tokens", "limit_response_tokens", "limit_truncated_share", "limit_collapse"):
+        value, most = getattr(options, name), 1 if name in ("limit_truncated_share", "limit_collapse") else math.inf
+        if value is not None and not (0 < value < math.inf if most == math.inf else 0 <= value <= 1):
+            expected = "a number above 0" if most == math.inf else "a share from 0 to 1"
+            raise UsageError(f"--{name}: expected {expected}, got {value}: leave it out for none")
     if options.report_seeds > FIRST_TUNING_SEED:
         raise UsageError(
             f"--report_seeds: expected at most {FIRST_TUNING_SEED}, got {options.report_seeds}: those of tuning follow"

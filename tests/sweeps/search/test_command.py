@@ -133,12 +133,15 @@ def test_a_search_that_is_under_way_is_refused(searched: Searched) -> None:
     assert "another process" in errors[0]
 
 
-def test_a_search_that_grows_keeps_its_trials(model_folder: str, tmp_path: Path) -> None:
-    command = arguments(tmp_path, model_folder, trials=1, sampler="random", seeds=2)
-    assert started(command).exit_code == 0
+def test_a_cap_ends_the_search_and_a_larger_one_goes_on(model_folder: str, tmp_path: Path) -> None:
+    command = arguments(tmp_path, model_folder, trials=2, sampler="random", seeds=2)
+    capped = started([*command, "--max_tokens", "100"])  # a run's answers are about 48 tokens
+    assert capped.exit_code == 0
+    assert re.search("--max_tokens 100 reached after [012] of 2 trials", " ".join(capped.printed))
     first = runs_of(tmp_path / "study")
-    assert started([*command, "--trials", "2"]).exit_code == 0
-    assert [row["state"] for row in rows(tmp_path / "study")] == ["finished"] * 2
+    done = started([*command, "--trials", "3"])  # and one more than was planned
+    assert done.exit_code == 0
+    assert [row["state"] for row in rows(tmp_path / "study")] == ["finished"] * 3
     assert first.items() <= runs_of(tmp_path / "study").items()
     for row in rows(tmp_path / "study"):
         name = f"dapo-trial{row['trial']:04d}-seed"
