@@ -1,4 +1,4 @@
-"""GSM8K's rows, from file to two steps of a small model.
+"""GSM8K's rows, from file to ten steps of a small model.
 
 The rows are written here in GSM8K's form, with its calculator annotations and thousands separators. With GSM8K_DATA,
 the folder of train.jsonl and test.jsonl of github.com/openai/grade-school-math, GSM8K's own rows are read as well.
@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
 
 from harness.config.resolve import resolve
+from harness.model.policy import Policy, write_policy
 from harness.tasks.math.checker import MathChecker
 from harness.tasks.math.files import data_file
 from harness.tasks.math.questions import read_questions
@@ -65,10 +68,10 @@ def test_gold_answers_are_gsm8ks_and_its_solutions_are_right(rows: dict[str, lis
 
 
 @pytest.mark.train
-def test_a_model_is_trained_on_such_rows(rows: dict[str, list[Row]], tmp_path: Path) -> None:
+def test_a_model_of_a_million_parameters_takes_ten_steps(rows: dict[str, list[Row]], tmp_path: Path) -> None:
     files = {name: material.write_jsonl(tmp_path / f"{name}.jsonl", split) for name, split in rows.items()}
     flags: dict[str, Any] = {"task": "math", "train_data": files["train"], "eval_data": files["test"]}
-    flags |= {"loss_type": "fipo", "model": material.save_model(tmp_path / "model"), "steps": 2, "temperature": 3.0}
+    flags |= {"loss_type": "fipo", "model": million_parameters(tmp_path / "model", rows["train"]), "steps": 10}
     flags |= {"answer_format": "hash", "prompts_per_step": 4, "group_size": 4, "minibatches": 2, "eval_prompts": 12}
     flags |= {"max_prompt_tokens": 700, "max_response_tokens": 12, "final_eval_samples": 1, "give_up_after": None}
     (tmp_path / "brief.py").write_text("def brief(prompt, response, answer):\n    return -len(response) / 100\n")
@@ -77,7 +80,7 @@ def test_a_model_is_trained_on_such_rows(rows: dict[str, list[Row]], tmp_path: P
     data = runs.read_json(run.path / "environment.json")["data"]
     assert (data["training"]["rows"], data["evaluation"]["test"]["prompts"]) == (40, 12)
     lines = runs.metrics(run)
-    assert len(lines) == 2
+    assert len(lines) == 10
     assert all(math.isfinite(value) for line in lines for value in line.values() if isinstance(value, float))
     assert all(line["optimizer/grad_norm"] > 0 for line in lines)
     assert all({"rollout/accuracy", "rollout/lenient_accuracy"} <= line.keys() for line in lines)
@@ -85,3 +88,27 @@ def test_a_model_is_trained_on_such_rows(rows: dict[str, list[Row]], tmp_path: P
     responses = runs.rows(run, "rollouts")
     assert all(any(question in row["prompt"] for question in asked) for row in responses)
     assert all(isinstance(row[reading], bool) for row in responses for reading in ("correct", "correct_leniently"))
+
+
+def million_parameters(folder: Path, rows: list[Row]) -> str:
+    """A Qwen2 with random weights and a byte-level tokenizer trained on the rows."""
+    own = material.trained_tokenizer([text for row in rows for text in row.values()])
+    shape = transformers.Qwen2Config(
+        vocab_size=len(own),
+        hidden_size=128,
+        num_hidden_layers=5,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=384,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        pad_token_id=own.pad_token_id,
+        eos_token_id=own.eos_token_id,
+        bos_token_id=None,
+    )
+    torch.manual_seed(0)
+    model = transformers.Qwen2ForCausalLM(shape)
+    assert 0.9e6 < model.num_parameters() < 1.1e6
+    folder.mkdir()
+    write_policy(folder, Policy(model.eval(), own, frozenset({own.eos_token_id})))
+    return str(folder)
