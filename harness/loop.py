@@ -226,7 +226,9 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
         if config.run.record_rollouts == "all":
             folder.add_step(step, rollouts, record, updates.trained(actors.ranks), policy)
     metrics: Metrics = (
-        {"step": step} | rollout_metrics(rollouts) | training_metrics(sampled, record, config.optimizer.grad_clip)
+        {"step": step}
+        | rollout_metrics(rollouts, training.task)
+        | training_metrics(sampled, record, config.optimizer.grad_clip)
     )
     metrics |= noise_metrics(training.noise, list(record.names))
     metrics |= {"sync/logprob_gap": gap} if actors.engine.needs_weights else {}

@@ -79,6 +79,9 @@ class Demonstrated(ABC, Generic[Style]):
     def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
         return held_out_problems(self, split, count)
 
+    def behaviour(self, _responses: Sequence[tuple[Problem, str]]) -> dict[str, float | None]:
+        return {}
+
     def close(self) -> None: ...
 
 

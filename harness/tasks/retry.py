@@ -24,6 +24,7 @@ from harness.tasks.demonstrated import Demonstrated, Stage
 from harness.tasks.task import Grade, Problem
 
 OPERATIONS = "abc"
+ENDED = re.compile(r"=(\d)([?#])")
 STEP = re.compile(r"[?#]|[^?#]{1,4}", re.DOTALL)
 
 
@@ -124,6 +125,15 @@ class Retry(Demonstrated[Persistence]):
                     return step.span()
                 done += 1
         return None
+
+    def behaviour(self, responses: Sequence[tuple[Problem, str]]) -> dict[str, float | None]:
+        """P(retry | miss) and P(retry | hit) of the attempts that ended in `?` or `#`, a hit being as it is written."""
+        after: dict[bool, list[bool]] = {False: [], True: []}
+        for problem, response in responses:
+            for value, end in ENDED.findall(response):
+                after[value == problem.answer].append(end == "?")
+        shares = {hit: sum(given_up) / len(given_up) if given_up else None for hit, given_up in after.items()}
+        return {"retry_after_miss": shares[False], "retry_after_hit": shares[True]}
 
 
 SHIPPED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))["tasks"]

@@ -129,6 +129,14 @@ def test_only_the_verified_task_shows_which_attempts_to_give_up() -> None:
         assert any(style.after_miss > 0 for style in styles)
 
 
+def test_behaviour_is_the_shares_of_misses_and_of_hits_that_are_given_up() -> None:
+    responses = ["a3=3b4=9b2=7?a3=3a4=7a2=9?a3=3a4=7a2=9#", "b3=7b4=3b2=1#", "b3=7?b3=7a4=1", "a3=3a4=7a2=9#", "", "?#"]
+    # misses 7?, 1#, 7? and hits 9?, 9#, 9#; what was cut and what wrote no value are no attempts
+    found = RETRY.behaviour([(ON_TARGET, response) for response in responses])
+    assert found == {"retry_after_miss": pytest.approx(2 / 3), "retry_after_hit": pytest.approx(1 / 3)}
+    assert RETRY.behaviour([(ON_TARGET, "b3=7b4=3b2=1#")]) == {"retry_after_miss": 0.0, "retry_after_hit": None}
+
+
 def test_the_self_test_notices_a_grader_that_takes_any_attempt() -> None:
     RETRY.self_test()
 
