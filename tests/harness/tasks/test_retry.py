@@ -2,13 +2,20 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 
+from harness.backends.torch_setup import set_up_torch
 from harness.errors import HarnessError
+from harness.model.policy import write_policy
 from harness.randomness import stream
+from harness.run.tiny_model import warm_started
+from harness.tasks.demonstrated import Stage
 from harness.tasks.retry import OPERATIONS, RETRIES, Persistence, Retry
 from harness.tasks.task import Problem, draw_distinct
+from tests.harness import runs
+from tests.harness.tiny import small_config
 
 RETRY = RETRIES["retry"]
 PROBLEM = Problem("342=7:", "7")  # 0 + 3 = 3, 3 x 4 = 12 = 2, 2 - 2 = 0; 0 + 3 + 4 = 7, 7 x 2 = 14 = 4
@@ -135,6 +142,23 @@ def test_behaviour_is_the_shares_of_misses_and_of_hits_that_are_given_up() -> No
     found = RETRY.behaviour([(ON_TARGET, response) for response in responses])
     assert found == {"retry_after_miss": pytest.approx(2 / 3), "retry_after_hit": pytest.approx(1 / 3)}
     assert RETRY.behaviour([(ON_TARGET, "b3=7b4=3b2=1#")]) == {"retry_after_miss": 0.0, "retry_after_hit": None}
+
+
+@pytest.mark.train
+def test_a_run_records_the_shares_of_its_responses_and_blames_a_step(tmp_path: Path) -> None:
+    set_up_torch(threads=1)
+    (tmp_path / "model").mkdir()
+    stage = Stage((3, 3), ((1.0, Persistence(3, 0.9, 0.9)),), steps=40, lr=5e-3)
+    write_policy(tmp_path / "model", warm_started(dataclasses.replace(RETRY, stages=(stage,)), 0))
+    changes = {"task": "retry", "control": "blame", "max_response_tokens": 60, "loss_type": "dapo"}
+    run = runs.trained(small_config(str(tmp_path / "model"), **changes, give_up_after=None), tmp_path / "run")
+    responses = runs.rows(run, "rollouts")
+    for line in runs.metrics(run):
+        texts = [row for row in responses if row["step"] == line["step"] and row["round"] == 0]
+        pairs = [(Problem(row["prompt"], row["target"]), row["text"]) for row in texts]
+        found = {f"task/{name}": value for name, value in RETRY.behaviour(pairs).items()}
+        assert found == {name: line[name] for name in found}
+    assert any(line["task/retry_after_miss"] for line in runs.metrics(run))
 
 
 def test_the_self_test_notices_a_grader_that_takes_any_attempt() -> None:
