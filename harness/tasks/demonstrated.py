@@ -1,6 +1,6 @@
 """The interface of tasks that come with demonstrations, from which the tiny model learns their notation."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from harness.randomness import stream
-from harness.tasks.task import Grade, Problem, Split, draw_distinct
+from harness.tasks.task import Problem, Split, Task, draw_distinct
 
 LETTERS = "abcdefghijklmn"
 CHARACTERS = ":=#?" + "0123456789" + LETTERS  # of every prompt and response of every such task
@@ -33,7 +33,7 @@ class Stage(Generic[Style]):
 
 
 @dataclass(frozen=True)
-class Demonstrated(ABC, Generic[Style]):
+class Demonstrated(Task, Generic[Style]):
     """A task that makes its own problems and demonstrates answers. Its repr is part of the cached model's key."""
 
     name: str
@@ -53,18 +53,6 @@ class Demonstrated(ABC, Generic[Style]):
     @abstractmethod
     def demonstration(self, problem: Problem, style: Style, generator: np.random.Generator) -> str:
         """A response in the given style."""
-
-    @abstractmethod
-    def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]: ...
-
-    @abstractmethod
-    def self_test(self) -> None: ...
-
-    @abstractmethod
-    def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None: ...
-
-    @abstractmethod
-    def steps(self, response: str) -> list[tuple[int, int]]: ...
 
     @property
     def facts(self) -> Mapping[str, Any]:
