@@ -39,6 +39,13 @@ def test_targets_can_be_reached_and_prompts_are_as_long_as_said(name: str) -> No
         assert int(target) in values
 
 
+def test_attempts_at_random_hit_about_one_time_in_six() -> None:
+    generator, tries = stream(0, "attempts"), 4000
+    problems = [RETRY.draw(generator) for _ in range(tries)]
+    hits = sum(RETRY.attempt(one.prompt[:3], generator).endswith(one.answer) for one in problems)
+    assert hits / tries == pytest.approx(0.176, abs=0.025)  # four standard errors; docs/retry.md rounds to .18
+
+
 # of ON_TARGET: response, whether it is right, the answer that was read
 GRADED = [
     ("a3=3a4=7a2=9#", True, "9"),
