@@ -21,7 +21,7 @@ from harness.model.policy import Policy, load_policy, write_policy
 from harness.randomness import stream
 from harness.rollouts.sampler import Sampling, sample
 from harness.run.tiny_model import tiny_model_folder
-from harness.tasks.chain_sum import CHAIN_SUMS
+from harness.tasks.tiny import DEMONSTRATED
 
 TASK, PROMPTS, GROUP_SIZE = "graded_chain_sum", 16, 8
 CACHES = ("dynamic", "static")
@@ -63,7 +63,7 @@ def rows(rounds: int = 9, task: str = TASK) -> Iterator[Row]:
 
 def prompts_of(policy: Policy, count: int = PROMPTS) -> list[list[int]]:
     """Prompts of the built-in task."""
-    problems = CHAIN_SUMS[TASK].draw_problems("train", count, stream("sampling benchmark", count), set())
+    problems = DEMONSTRATED[TASK].draw_problems("train", count, stream("sampling benchmark", count), set())
     return [policy.encode(problem.prompt) for problem in problems]
 
 

@@ -226,7 +226,7 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
             folder.add_evaluation(answers)
         if config.run.record_rollouts == "all":
             folder.add_step(step, rollouts, record, updates.trained(actors.ranks), policy)
-    metrics: Metrics = {"step": step} | rollout_metrics(rollouts)
+    metrics: Metrics = {"step": step} | rollout_metrics(rollouts, training.task)
     metrics |= training_metrics(sampled, record, config.optimizer.grad_clip)
     metrics |= noise_metrics(training.noise, list(record.names))
     metrics |= {"sync/logprob_gap": gap} if actors.engine.needs_weights else {}

@@ -46,10 +46,11 @@ STUDY = {
     "accuracy_against_tokens": Group(
         _COURSES["accuracy_against_tokens"], "Tokens", "Accuracy against generated tokens"
     ),
-    "accuracy_against_length": Group(length_figures, "Length", "Accuracy against response length"),
-    "length_path": Group(path_figures, "Path", "The path of length and accuracy"),
+    "accuracy_against_length": Group(length_figures, "Length", "Accuracy against response length", of_blocks=True),
+    "length_path": Group(path_figures, "Path", "The path of length and accuracy", of_blocks=True),
     "training_dynamics": Group(_COURSES["training_dynamics"], "Dynamics", "Training dynamics"),
     "response_lengths": Group(_COURSES["response_lengths"], "Lengths", "Response lengths"),
+    "retries": Group(_COURSES["retries"], "Retries", "Attempts given up", of_blocks=True),
     "clipping_and_weights": Group(_COURSES["clipping_and_weights"], "Clips", "Clips and influence weights"),
     "influence_weights": Group(weight_figures, "Weights", "Influence weights by place, sign and time"),
     "microscope": Group(microscope_figures, "Microscope", "Influence weights, token by token"),

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures.canvas import Drawing, draw_curves, draw_row, grid, handle, legend, name_rows, zero_line
-from analysis.figures.figure import Figure, seed_words
+from analysis.figures.figure import Figure, compared_blocks, of_block, seed_words
 from analysis.figures.style import INK, Look, Styles, arm_styles, paper
 from analysis.formatting import plain
 from analysis.records.curves import bands, evaluation_curves
+from analysis.records.outcomes import final_evaluations, scores_of
 from analysis.records.study import Study
 from analysis.statistics.intervals import t_interval
 from analysis.statistics.length import anytime
@@ -20,45 +21,63 @@ SLOPE = "length_slope"
 
 
 def length_figures(found: Findings) -> Iterator[Figure]:
-    """At every budget of tokens, and within prompts; of a comparison alone."""
-    if not found.study.is_comparison:
-        return
-    curves, styles = anytime(found.answers), arm_styles(found.study)
-    seeds = found.scores[["run", "arm", "seed", SLOPE]]
-    intervals = {
-        arm: t_interval(rows[SLOPE].dropna().to_numpy(float)) for arm, rows in seeds.groupby("arm", sort=False)
-    }
-    means, slopes = bands(curves), pd.DataFrame([{"arm": arm, **vars(one)} for arm, one in intervals.items()])
-    told = "; ".join(f"{styles[row['arm']].label} {plain(row['mean'], 2)}" for _, row in slopes.iterrows())
-    yield Figure(
-        "accuracy_against_length",
-        "Accuracy against response length",
-        "Of each run's last evaluations. Left: answers that are correct and no longer than the budget. Right: whether "
-        f"the longer answer to the same prompt is more often right. {seed_words(found.study)}.",
-        draw_views((curves, means, seeds, slopes), styles),
-        {"anytime": curves, "anytime_means": means, "slopes": seeds, "slope_means": slopes},
-        f"Accuracy over the budget of tokens, and log-odds of being right per unit of log tokens: {told}.",
-        "Length follows from the policy, so this describes and explains nothing. Right: slope of a conditional "
-        "(fixed-effect) logit of being right on log tokens, which removes what each prompt contributes, of answers "
-        "that were not cut off; at 0 length says nothing. Mean and 95 % t interval over seeds.",
-    )
+    """At every budget of tokens, and within prompts."""
+    styles = arm_styles(found.study)
+    for ending, study in about_length(found):
+        curves = anytime(last_answers(study))
+        seeds = scores_of(found.scores, next(iter(study.blocks)))[["run", "arm", "seed", SLOPE]]
+        intervals = {
+            arm: t_interval(rows[SLOPE].dropna().to_numpy(float)) for arm, rows in seeds.groupby("arm", sort=False)
+        }
+        means, slopes = bands(curves), pd.DataFrame([{"arm": arm, **vars(one)} for arm, one in intervals.items()])
+        told = "; ".join(f"{styles[row['arm']].label} {plain(row['mean'], 2)}" for _, row in slopes.iterrows())
+        yield Figure(
+            "accuracy_against_length" + ending,
+            of_block("Accuracy against response length", ending),
+            "Of each run's last evaluations. Left: answers that are correct and no longer than the budget. Right: "
+            f"whether the longer answer to the same prompt is more often right. {seed_words(study)}.",
+            draw_views((curves, means, seeds, slopes), styles),
+            {"anytime": curves, "anytime_means": means, "slopes": seeds, "slope_means": slopes},
+            f"Accuracy over the budget of tokens, and log-odds of being right per unit of log tokens: {told}.",
+            "Length follows from the policy, so this describes and explains nothing. Right: slope of a conditional "
+            "(fixed-effect) logit of being right on log tokens, which removes what each prompt contributes, of answers "
+            "that were not cut off; at 0 length says nothing. Mean and 95 % t interval over seeds.",
+        )
 
 
 def path_figures(found: Findings) -> Iterator[Figure]:
-    """Mean length against accuracy at each evaluation, joined in the order of training; of a comparison alone."""
-    points = path_points(found.study)
-    if not found.study.is_comparison or points.empty:
-        return
-    yield Figure(
-        "length_path",
-        "The path of length and accuracy over training",
-        "Mean length and accuracy at each evaluation, a line per seed, a mark per quarter of training (the FIPO "
-        f"paper's Figure 3f). What happened in training, not what longer answers do. {seed_words(found.study)}.",
-        draw_paths(points, arm_styles(found.study)),
-        {"points": points},
-        "Paths of mean response length and accuracy over training, for each arm.",
-        "The points of a run are not independent: prompts, policy and length change together along the path.",
-    )
+    """Mean length against accuracy at each evaluation, joined in the order of training."""
+    for ending, study in about_length(found):
+        points = path_points(study)
+        if points.empty:
+            continue
+        yield Figure(
+            "length_path" + ending,
+            of_block("The path of length and accuracy over training", ending),
+            "Mean length and accuracy at each evaluation, a line per seed, a mark per quarter of training (the FIPO "
+            f"paper's Figure 3f). What happened in training, not what longer answers do. {seed_words(study)}.",
+            draw_paths(points, arm_styles(found.study)),
+            {"points": points},
+            "Paths of mean response length and accuracy over training, for each arm.",
+            "The points of a run are not independent: prompts, policy and length change together along the path.",
+        )
+
+
+def about_length(found: Findings) -> Iterator[tuple[str, Study]]:
+    """A comparison; of a study of several blocks those whose length a claim asks about. As `compared_blocks`."""
+    claims = found.study.claims.claims if found.study.claims else ()
+    asked = {claim.arm.partition("/")[0] for claim in claims if claim.metric == "final_response_tokens"}
+    for ending, study in compared_blocks(found):
+        if found.study.is_comparison or asked & set(study.blocks):
+            yield ending, study
+
+
+def last_answers(study: Study) -> pd.DataFrame:
+    """The answers of the last evaluations, in the study's order of arms."""
+    rows = final_evaluations(study.evals, study.configs)
+    place = {arm.name: index for index, arm in enumerate(study.arms)}
+    ordered = rows.assign(place=rows["arm"].map(place), truncated=rows["truncated"].astype(bool))
+    return ordered.sort_values(["place", "seed", "step", "prompt_id", "sample"], ignore_index=True)
 
 
 def path_points(study: Study) -> pd.DataFrame:

@@ -22,6 +22,7 @@ CHOICES = {
     "levels": (None, "own_best", "mean"),
 }
 TREND = ("parameter", "start", "end")
+TREND_METRICS = ("auc", "final_accuracy", "final_response_tokens")
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,10 @@ def _check_trend(given: Mapping[str, Any], some: Sequence[str], place: str) -> N
             f"expected parameter, from and to with 0 < from < to in {place}, got {', '.join(some)} = "
             f"{', '.join(repr(given[name]) for name in some)}"
         )
-    if given["metric"] not in ("auc", "final_accuracy"):
-        raise RecordsError(f"expected metric auc or final_accuracy for a trend in {place}, got {given['metric']!r}")
+    if given["metric"] not in TREND_METRICS:
+        raise RecordsError(
+            f"expected one of {', '.join(TREND_METRICS)} as metric for a trend in {place}, got {given['metric']!r}"
+        )
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

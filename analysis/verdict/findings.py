@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.records.credit import read_microscope
-from analysis.records.outcomes import final_evaluations, outcomes
+from analysis.records.outcomes import outcomes
 from analysis.records.study import Study
 from analysis.records.tokens import read_tokens
 from analysis.verdict.controls import Control, controls, sees_effects
@@ -53,14 +53,6 @@ class Findings:
     def is_complete(self) -> bool:
         """Whether every planned run counts."""
         return len(self.scores) == self.study.planned_scores
-
-    @cached_property
-    def answers(self) -> pd.DataFrame:
-        """The answers of the last evaluations, in the study's order of arms."""
-        rows = final_evaluations(self.study.evals, self.study.configs)
-        place = {arm.name: index for index, arm in enumerate(self.study.arms)}
-        ordered = rows.assign(place=rows["arm"].map(place), truncated=rows["truncated"].astype(bool))
-        return ordered.sort_values(["place", "seed", "step", "prompt_id", "sample"], ignore_index=True)
 
     @cached_property
     def tokens(self) -> pd.DataFrame:

@@ -18,8 +18,8 @@ from benchmarks.models import LARGER, SMOLLM, TINY, random_policy
 from harness.errors import HarnessError, UsageError
 from harness.model.policy import write_policy
 from harness.randomness import stream
-from harness.tasks.chain_sum import CHAIN_SUMS
 from harness.tasks.task import TRAINED_ON
+from harness.tasks.tiny import DEMONSTRATED
 
 OURS = [sys.executable, "-m", "benchmarks.step.own"]
 THEIRS = [str(TRL / "bin" / "python"), "-P", "benchmarks/step/trl.py"]  # -P: else its folder hides the package trl
@@ -101,7 +101,7 @@ def write_spec(form: Form, folder: Path) -> Path:
 
 def drawn_prompts(step: int, count: int) -> list[str]:
     """The prompts that a run's step draws by itself."""
-    task, generator = CHAIN_SUMS["graded_chain_sum"], stream(SEED, "data", step, 0)
+    task, generator = DEMONSTRATED["graded_chain_sum"], stream(SEED, "data", step, 0)
     return [problem.prompt for problem in task.draw_problems(TRAINED_ON["report"], count, generator, set())]
 
 

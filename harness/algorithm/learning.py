@@ -54,7 +54,7 @@ def likely_reason(rollouts: Rollouts, config: Config) -> str:
     responses = rollouts.responses
     right = sum(response.correct for response in responses)
     cut = sum(response.truncated for response in responses)
-    is_math, own = config.task.task == "math", "" if config.task.is_chain_sum else "--task_settings, "
+    is_math, own = config.task.task == "math", "" if config.task.is_demonstrated else "--task_settings, "
     form = f"--answer_format {config.data.answer_format}, " if is_math else own
     data = "--train_data" if is_math else "--task"
     if not responses:

@@ -13,12 +13,13 @@ from harness.algorithm.correction import SamplerGap
 from harness.algorithm.loss_metrics import LossRecord
 from harness.backends.phases import enter
 from harness.rollouts.collect import Rollouts, informative
+from harness.tasks.task import Task
 
 Metrics = dict[str, float | int | None]
 PHASES = "rollout", "logprobs", "update", "sync", "evaluation", "record"  # of a step, each timed
 
 
-def rollout_metrics(rollouts: Rollouts) -> Metrics:
+def rollout_metrics(rollouts: Rollouts, task: Task) -> Metrics:
     """Metrics of the first sampling round, before any filter: all arms have the same prompts and noise there."""
     groups = rollouts.rounds[0]
     responses = [response for group in groups for response in group]
@@ -41,6 +42,10 @@ def rollout_metrics(rollouts: Rollouts) -> Metrics:
         "rollout/sampling_rounds": len(rollouts.rounds),
         "rollout/unfilled_groups": rollouts.missing,
         **{f"reward/{name}": float(np.mean([one.rewards[name] for one in responses])) for name in responses[0].rewards},
+        **{
+            f"task/{name}": value
+            for name, value in task.behaviour([(one.problem, one.text) for one in responses]).items()
+        },
     }
 
 

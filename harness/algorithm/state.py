@@ -15,12 +15,12 @@ from harness.errors import UsageError
 from harness.model.checkpointing import enable_checkpointing
 from harness.model.policy import Policy
 from harness.rollouts.engine import Actors, Engine, SamplerContext, TorchEngine, own_engine
-from harness.tasks.chain_sum import CHAIN_SUMS
 from harness.tasks.drawn import drawn_task
 from harness.tasks.math.data import MathData, read_data
 from harness.tasks.own_files import own_files
 from harness.tasks.rewards import Rewards, rewards_of
 from harness.tasks.task import Task
+from harness.tasks.tiny import DEMONSTRATED
 from losses import LOSSES, Loss
 
 
@@ -65,9 +65,10 @@ def begin(
 
 def check_task(config: Config) -> None:
     """Raise UsageError, before anything starts, if the model cannot do the task or the user's files cannot be used."""
-    if config.model.model == "tiny" and not config.task.is_chain_sum:
+    if config.model.model == "tiny" and not config.task.is_demonstrated:
         raise UsageError(
-            f"--task {config.task.task} needs --model, got 'tiny', which can only do chain sums: name a model"
+            f"--task {config.task.task} needs --model, got 'tiny', which can only do {', '.join(DEMONSTRATED)}: "
+            "name a model"
         )
     rewards_of(config.task.reward)
     own_files(config)
@@ -75,8 +76,8 @@ def check_task(config: Config) -> None:
 
 def make_task(config: Config, policy: Policy, data: MathData | None = None) -> Task:
     """The task, with prompts formatted for the policy's tokenizer. Reads the data files unless `data` is given."""
-    if config.task.is_chain_sum:
-        return CHAIN_SUMS[config.task.task]
+    if config.task.is_demonstrated:
+        return DEMONSTRATED[config.task.task]
     if config.task.task == "math":
         from harness.tasks.math.task import math_task
 

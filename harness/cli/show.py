@@ -9,7 +9,7 @@ from harness.config.resolve import resolve
 from harness.errors import UsageError
 
 ASSUMPTIONS = {
-    "mean_prompt_tokens": "mean tokens per prompt (default: 200 for task math, exact for a chain sum)",
+    "mean_prompt_tokens": "mean tokens per prompt (default: 200 for task math, exact for a task of the tiny model)",
     "mean_response_tokens": "mean tokens per response (default: half of --max_response_tokens)",
     "sampling_rounds": "rounds of dynamic sampling per step (default: as needed if half of all groups are kept)",
     "compute_share": "share of the GPU's peak FLOP/s that training reaches (default: 0.4)",

@@ -11,8 +11,8 @@ from pydantic import AfterValidator
 
 from harness.config.base import Count, Positive, Section, setting
 
-CHAIN_SUM_TASKS = "graded_chain_sum", "keyed_chain_sum"
-TASKS = (*CHAIN_SUM_TASKS, "worked_sums", "math")
+DEMONSTRATED = "graded_chain_sum", "keyed_chain_sum", "retry", "retry_unverified"  # what the tiny model is taught
+TASKS = (*DEMONSTRATED, "worked_sums", "math")
 ANSWER_FORMATS = "answer_line", "boxed", "hash", "last_number"
 
 
@@ -70,7 +70,8 @@ class TaskSettings(Section):
 
     task: Annotated[str, AfterValidator(known_task)] = setting(
         "graded_chain_sum",
-        "Built in: chain sums (the keyed ones are easier), worked_sums, or math: the problems of --train_data. "
+        "Built in: chain sums (the keyed ones are easier), retry, in which longer responses can be more often right, "
+        "worked_sums, or math: the problems of --train_data. "
         "reasoning_gym:NAME, or FILE.py:CLASS: a task of your own.",
     )
     task_settings: Annotated[str | None, checked_text(task_arguments)] = setting(
@@ -95,8 +96,9 @@ class TaskSettings(Section):
     )
 
     @property
-    def is_chain_sum(self) -> bool:
-        return self.task in CHAIN_SUM_TASKS
+    def is_demonstrated(self) -> bool:
+        """Whether the task comes with demonstrations, from which the tiny model learns it."""
+        return self.task in DEMONSTRATED
 
     @property
     def needs_steps(self) -> bool:
@@ -156,9 +158,9 @@ def check_task(task: TaskSettings, data: DataSettings, max_response_tokens: int)
     if task.task == "math" and task.needs_steps:
         raise ValueError(
             f"--control {task.control} needs a task whose individual steps can be checked, got math: "
-            "use a chain sum, or --control random_reward"
+            "use a task of the tiny model, or --control random_reward"
         )
-    if task.task_settings and (task.is_chain_sum or task.task == "math"):
+    if task.task_settings and (task.is_demonstrated or task.task == "math"):
         raise ValueError(f"--task_settings needs a task with arguments, got {task.task}: leave it out")
     if task.task != "math" and (data.train_data or data.eval_data):
         flag = "train_data" if data.train_data else "eval_data"

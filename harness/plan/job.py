@@ -8,7 +8,7 @@ from harness.backends.deepspeed_backend import GPU_BUCKET
 from harness.config.schema import Config
 from harness.errors import UsageError
 from harness.plan.shapes import ModelShape
-from harness.tasks.chain_sum import CHAIN_SUMS
+from harness.tasks.tiny import DEMONSTRATED
 
 GPUS = Path(__file__).with_name("gpus.toml")
 GIB = 2**30
@@ -70,9 +70,9 @@ class Job:
 
 
 def prompt_lengths(config: Config) -> tuple[float, int]:
-    """Tokens of the average and of the longest prompt. A chain sum `a2b0...:` has two per term, and a colon."""
-    if sums := CHAIN_SUMS.get(config.task.task):
-        return sum(sums.terms) + 1.0, 2 * sums.terms[1] + 1
+    """Tokens of the average and of the longest prompt."""
+    if config.task.is_demonstrated:
+        return DEMONSTRATED[config.task.task].prompt_tokens
     longest = config.data.max_prompt_tokens
     return float(min(TYPICAL_PROMPT, longest)), longest
 

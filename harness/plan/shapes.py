@@ -73,7 +73,7 @@ def shape_of(settings: ModelSettings) -> ModelShape:
     """The model's shape, from shapes.toml or its config.json. Raises UsageError if it is not available locally."""
     if settings.model == "tiny":
         from harness.run.tiny_model import END, PAD, SHAPE
-        from harness.tasks.chain_sum import CHARACTERS
+        from harness.tasks.demonstrated import CHARACTERS
 
         return shape_from(SHAPE | {"model_type": "qwen2", "vocab_size": len(PAD + END + CHARACTERS)}, "tiny")
     known = tomllib.loads(SHAPES.read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from harness.run.history import History
 from harness.run.packaged_model import model_source
 from harness.run.tiny_model import Progress, tiny_model_folder
 
-CHAIN_SUM_PROMPT_TOKENS = 64  # upper bound: prompts of chain sums have at most 25 characters
+DEMONSTRATED_PROMPT_TOKENS = 64  # upper bound: prompts of the tiny model's tasks have at most 25 characters
 
 
 def initial_policy(config: Config, on_warm_start: Progress | None = None) -> Policy:
@@ -61,8 +61,8 @@ def pretrained_policy(model: str, config: Config) -> Policy:
 
     Raises UsageError if the longest prompt and response together exceed the model's number of positions.
     """
-    settings, data, is_bounded = config.model, config.data, not config.task.is_chain_sum
-    prompt = data.max_prompt_tokens if is_bounded else CHAIN_SUM_PROMPT_TOKENS
+    settings, data, is_bounded = config.model, config.data, not config.task.is_demonstrated
+    prompt = data.max_prompt_tokens if is_bounded else DEMONSTRATED_PROMPT_TOKENS
     longest = prompt + config.rollout.max_response_tokens
     source = model_source(model)
     policy = load_policy(source, settings.dtype, settings.model_revision, settings.context_tokens, longest)

@@ -15,8 +15,9 @@ from harness.model.policy import Policy, write_policy
 from harness.randomness import stream
 from harness.rollouts.sampler import Sampling, sample
 from harness.run.folder import cache_folder, cached
-from harness.tasks.chain_sum import CHAIN_SUMS, CHARACTERS, ChainSum, Stage
+from harness.tasks.demonstrated import CHARACTERS, Demonstrated, Stage
 from harness.tasks.task import belongs_to, draw_distinct
+from harness.tasks.tiny import DEMONSTRATED
 
 PAD, END = "_", "$"
 SHAPE: dict[str, Any] = {
@@ -47,7 +48,7 @@ def tiny_model_folder(task: str, model_seed: int, threads: int, progress: Progre
     each step `progress(done, total)` is called. Raises UsageError if the cache cannot be written.
     """
     folder = cache_folder() / "tiny" / f"{task}-{cache_key(task, model_seed, threads)}"
-    recipe = CHAIN_SUMS[task], model_seed, progress
+    recipe = DEMONSTRATED[task], model_seed, progress
     return cached(folder, "FIPO_HARNESS_CACHE", lambda new: write_policy(new, warm_started(*recipe)))
 
 
@@ -57,7 +58,7 @@ def cache_key(task: str, model_seed: int, threads: int) -> str:
     import transformers
 
     recipe = {
-        "task": repr(CHAIN_SUMS[task]),
+        "task": repr(DEMONSTRATED[task]),
         "model_seed": model_seed,
         "version": RECIPE_VERSION,
         "torch": torch.__version__,
@@ -70,7 +71,7 @@ def cache_key(task: str, model_seed: int, threads: int) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def warm_started(task: ChainSum, model_seed: int, progress: Progress | None = None) -> Policy:
+def warm_started(task: Demonstrated[Any], model_seed: int, progress: Progress | None = None) -> Policy:
     """A new policy, trained on the task's stages of demonstrations. Raises HarnessError if a stage falls short."""
     policy = fresh_policy(model_seed)
     total, done = sum(stage.steps for stage in task.stages), 0
@@ -98,7 +99,7 @@ def warm_started(task: ChainSum, model_seed: int, progress: Progress | None = No
     return policy
 
 
-def is_good_enough(policy: Policy, task: ChainSum, stage: Stage, key: tuple[int, int, int]) -> bool:
+def is_good_enough(policy: Policy, task: Demonstrated[Any], stage: Stage[Any], key: tuple[int, int, int]) -> bool:
     """Whether the policy has reached `until_accuracy`; checked on training prompts, every CHECK_EVERY steps."""
     if stage.until_accuracy is None or key[2] % CHECK_EVERY:
         return False
@@ -106,10 +107,8 @@ def is_good_enough(policy: Policy, task: ChainSum, stage: Stage, key: tuple[int,
     problems = draw_distinct(task, "train", CHECK_PROMPTS, generator)
     prompts = [policy.encode(problem.prompt) for problem in problems]
     drawn = sample(policy, prompts, generator.random((CHECK_PROMPTS, CHECK_TOKENS)), Sampling(CHECK_TOKENS))
-    right = [
-        task.extract_answer(policy.decode(one.tokens)) == problem.answer
-        for problem, one in zip(problems, drawn, strict=True)
-    ]
+    texts = [policy.decode(one.tokens) for one in drawn]
+    right = [grade.outcome == "right" for grade in task.grade(list(zip(problems, texts, strict=True)))]
     return sum(right) / len(right) >= stage.until_accuracy
 
 
@@ -132,7 +131,7 @@ def fresh_policy(model_seed: int, **changes: Any) -> Policy:
 
 
 def character_tokenizer() -> Any:
-    """A transformers tokenizer with one token per character of the task."""
+    """A transformers tokenizer with one token per character of the tasks."""
     import tokenizers
     import transformers
 
@@ -143,10 +142,12 @@ def character_tokenizer() -> Any:
     return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=PAD, eos_token=END)
 
 
-Demonstration = tuple[list[int], list[int]]  # tokens of a prompt and of a right response
+Demonstration = tuple[list[int], list[int]]  # tokens of a prompt and of a response
 
 
-def demonstrations(policy: Policy, task: ChainSum, stage: Stage, key: tuple[int, int, int]) -> list[Demonstration]:
+def demonstrations(
+    policy: Policy, task: Demonstrated[Any], stage: Stage[Any], key: tuple[int, int, int]
+) -> list[Demonstration]:
     """A batch of demonstrations for training prompts; held-out prompts are never used."""
     generator = stream("warm start", *key)
     shares = [share for share, _ in stage.styles]

@@ -10,21 +10,18 @@ once makes a response short but often wrong.
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from harness.errors import HarnessError
 from harness.randomness import stream
-from harness.tasks.task import Grade, Problem, Split, draw_distinct
+from harness.tasks.demonstrated import LETTERS, Demonstrated, Stage
+from harness.tasks.task import Grade, Problem
 
-LETTERS = "abcdefghijklmn"
-CHARACTERS = ":=#?" + "0123456789" + LETTERS
 STEP = re.compile(r"#.*|\??[^=#?]*=.?|.[^=#?]*", re.DOTALL)
 
 
@@ -40,43 +37,14 @@ class Style:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A stage of the warm start: problems, demonstration styles and optimizer steps.
-
-    With `until_accuracy` the stage ends as soon as the model is that accurate, which must happen within `steps`. Sums
-    are learned in sharp transitions, which occur at different steps on different machines.
-    """
-
-    terms: tuple[int, int]  # minimum and maximum
-    styles: tuple[tuple[float, Style], ...]  # share of the demonstrations, style
-    steps: int
-    lr: float
-    until_accuracy: float | None = None
-
-
-@dataclass(frozen=True)
-class ChainSum:
+class ChainSum(Demonstrated[Style]):
     """A chain-sum task, with the warm-start stages that teach its notation to a new model."""
 
-    name: str
-    modulus: int
-    terms: tuple[int, int]  # minimum and maximum number of terms in a prompt
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage[Style], ...]
 
     @property
-    def facts(self) -> Mapping[str, Any]:
-        return {}
-
-    def draw(self, generator: np.random.Generator) -> Problem:
-        return self.draw_with(generator, self.terms)
-
-    def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
-        return draw_distinct(self, split, count, generator, seen)
-
-    def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
-        return held_out_problems(self, split, count)
-
-    def close(self) -> None: ...
+    def prompt_tokens(self) -> tuple[float, int]:
+        return sum(self.terms) + 1.0, 2 * self.terms[1] + 1
 
     def draw_with(self, generator: np.random.Generator, terms: tuple[int, int]) -> Problem:
         """A problem with uniform digits; the number of terms is uniform between `terms[0]` and `terms[1]`."""
@@ -151,12 +119,6 @@ class ChainSum:
         place = int(generator.choice(sums))
         slip = (int(written[place]) + generator.integers(1, self.modulus)) % self.modulus
         return f"{written[:place]}{slip}{written[place + 1 :]}"
-
-
-@lru_cache
-def held_out_problems(task: ChainSum, split: Split, count: int) -> tuple[Problem, ...]:
-    key = "held-out prompts" if split == "report" else f"held-out prompts, {split}"
-    return tuple(draw_distinct(task, split, count, stream(key, task.name)))
 
 
 def terms_of(text: str) -> list[tuple[str, int]]:

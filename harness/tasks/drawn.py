@@ -141,6 +141,9 @@ class DrawnTask:
             f"{self.flag}: expected the start and end of a step of {shortened(response)}, got {shortened(span)}"
         )
 
+    def behaviour(self, _responses: Sequence[tuple[Problem, str]]) -> dict[str, float | None]:
+        return {}
+
     def close(self) -> None:
         getattr(self.maker, "close", lambda: None)()
 

@@ -113,6 +113,9 @@ class Task(Protocol):
     def steps(self, response: str) -> list[tuple[int, int]]:
         """The character spans [start, end) of all steps, in order, without gaps or overlaps."""
 
+    def behaviour(self, responses: Sequence[tuple[Problem, str]]) -> Mapping[str, float | None]:
+        """What else metrics.jsonl records about a step's responses, by name; None where it is not defined."""
+
     def close(self) -> None:
         """Stop the task's worker processes, if any."""
 

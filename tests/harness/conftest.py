@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,7 @@ from harness.backends.torch_setup import set_up_torch
 from harness.model.policy import Policy
 from harness.run.record import RunFolder
 from harness.run.tiny_model import fresh_policy
+from harness.tasks.math.checker import MathChecker
 from tests.harness import runs, tiny
 
 
@@ -41,3 +44,9 @@ def runs_by_loss(model_folder: str, tmp_path_factory: pytest.TempPathFactory) ->
         loss: runs.trained(tiny.small_config(model_folder, loss_type=loss, **tiny.SCAFFOLD), folder / loss)
         for loss in ("grpo", "dapo", "fipo")
     }
+
+
+@pytest.fixture(scope="session")
+def checker() -> Iterator[MathChecker]:
+    with closing(MathChecker()) as checker:
+        yield checker

@@ -64,6 +64,9 @@ class MathTask:
     def steps(self, response: str) -> list[tuple[int, int]]:
         return [(0, len(response))]
 
+    def behaviour(self, _responses: Sequence[tuple[Problem, str]]) -> dict[str, float | None]:
+        return {}
+
     def close(self) -> None:
         self.checker.close()
 

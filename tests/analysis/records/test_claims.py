@@ -94,8 +94,8 @@ WRONG = {
     "half a trend": (lambda: TREND.replace("to = 256", ""), "expected parameter, from and to"),
     "a trend backwards": (lambda: TREND.replace("to = 256", "to = 4"), "0 < from < to"),
     "a trend of something else": (
-        lambda: TREND.replace("final_accuracy", "final_response_tokens"),
-        "expected metric auc or",
+        lambda: TREND.replace("final_accuracy", "accuracy_at_equal_tokens"),
+        "expected one of auc, final_accuracy, final_response_tokens as metric for a trend",
     ),
 }
 

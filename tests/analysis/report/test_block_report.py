@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
-from tests.analysis.block_folders import BlockTruth, write_block_study
+from tests.analysis.block_folders import BlockTruth, claim, write_block_study
 from tests.analysis.page_check import check_page
 
 
@@ -44,6 +44,17 @@ def test_every_block_has_the_figures_that_it_can_have_and_no_others(report: Path
     assert page.count("<img ") == len(drawn)
     check_page(page)
     assert "nan" not in text_of(page).lower().split()
+
+
+def test_blocks_whose_length_a_claim_asks_about_show_accuracy_against_it(tmp_path: Path) -> None:
+    blocks = {name: BlockTruth({"dapo": (0.8,), "fipo": (0.9,)}, seeds=2) for name in ("preset", "controls")}
+    asked = claim("longer", "preset/fipo", "preset/dapo", "final_response_tokens")
+    folder = write_block_study(tmp_path / "s", blocks, asked, steps=4, prompts=8)
+    assert main(["report", str(folder)]) == 0
+    drawn = {path.stem for path in (folder / "report/figures").glob("*.png") if "length" in path.stem}
+    assert drawn == {"accuracy_against_length_preset", "length_path_preset"}
+    points = pd.read_csv(folder / "report/figures/length_path_preset_points.csv")
+    assert points["run"].nunique() == 4
 
 
 def test_a_setting_that_never_acted_is_marked_at_its_values(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tomllib
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from harness.cli import show
 from harness.cli.parser import OneLineParser
 from harness.config.resolve import PRESETS, resolve
 from harness.config.schema import ModelSettings
-from harness.config.task import TaskSettings
+from harness.config.task import TASKS
 from harness.errors import UsageError
 from harness.plan.cost import assumed, step_work
 from harness.plan.job import Job, find_gpu, make_job, prompt_lengths
@@ -20,7 +20,7 @@ from harness.plan.memory import PARTS, Pass, held, layer_bytes, peaks, responses
 from harness.plan.shapes import SHAPES, ModelShape, shape_from, shape_of
 from harness.plan.text import verdict
 from harness.randomness import stream
-from harness.tasks.chain_sum import CHAIN_SUMS
+from harness.tasks.tiny import DEMONSTRATED
 from tests.harness.command_line import Outcome, outcome
 
 KNOWN = tomllib.loads(SHAPES.read_text(encoding="utf-8"))
@@ -106,12 +106,12 @@ def test_every_part_of_every_phase_is_in_the_table() -> None:
     assert named == set(PARTS)
 
 
-@pytest.mark.parametrize("task", get_args(TaskSettings.model_fields["task"].annotation))
+@pytest.mark.parametrize("task", TASKS)
 def test_every_task_has_prompts_of_a_length(task: str) -> None:
-    data = {"train_data": "a.jsonl", "eval_data": "b.jsonl"} if task not in CHAIN_SUMS else {}
+    data = {"train_data": "a.jsonl", "eval_data": "b.jsonl"} if task == "math" else {}
     mean, longest = prompt_lengths(resolve({"task": task, "max_prompt_tokens": 40} | data))
-    if task in CHAIN_SUMS:
-        prompts = [len(CHAIN_SUMS[task].draw(stream("lengths", number)).prompt) for number in range(2000)]
+    if task in DEMONSTRATED:
+        prompts = [len(DEMONSTRATED[task].draw(stream("lengths", number)).prompt) for number in range(2000)]
         assert max(prompts) == longest
         assert mean == pytest.approx(sum(prompts) / len(prompts), rel=0.02)
     else:

@@ -16,7 +16,8 @@ from harness.run.tiny_model import (
     tiny_model_folder,
     warm_started,
 )
-from harness.tasks.chain_sum import CHAIN_SUMS, GRADED, Stage, Style
+from harness.tasks.chain_sum import GRADED, Stage, Style
+from harness.tasks.tiny import DEMONSTRATED
 from tests.waiting import LONG_S
 
 FORK = get_context("fork")
@@ -30,7 +31,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_two_builders_at_once_get_one_whole_model(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage((6, 8), ((1.0, Style()),), steps=2, lr=1e-3)
-    monkeypatch.setitem(CHAIN_SUMS, "short", dataclasses.replace(GRADED, stages=(stage,)))
+    monkeypatch.setitem(DEMONSTRATED, "short", dataclasses.replace(GRADED, stages=(stage,)))
     builders = [FORK.Process(target=tiny_model_folder, args=("short", 0, 1)) for _ in range(2)]
     for builder in builders:
         builder.start()
@@ -70,15 +71,22 @@ def test_initial_weights_are_keyed_by_the_model_seed_and_as_many_as_the_document
 
 
 # By version: the sum of the first batch's tokens, and the loss on it after three steps of each stage.
-RECIPES = {1: {"graded_chain_sum": (11809, 1.35948), "keyed_chain_sum": (11100, 1.20355)}}
+RECIPES = {
+    1: {
+        "graded_chain_sum": (11809, 1.35948),
+        "keyed_chain_sum": (11100, 1.20355),
+        "retry": (11140, 1.44595),
+        "retry_unverified": (11140, 1.44614),
+    }
+}
 
 
-@pytest.mark.parametrize("name", sorted(CHAIN_SUMS))
+@pytest.mark.parametrize("name", sorted(DEMONSTRATED))
 def test_other_weights_need_another_version(name: str) -> None:
     """Where this fails, raise RECIPE_VERSION and record what the new recipe gives; never the same version twice."""
-    stages = tuple(dataclasses.replace(stage, steps=3, until_accuracy=None) for stage in CHAIN_SUMS[name].stages)
-    policy = warm_started(dataclasses.replace(CHAIN_SUMS[name], stages=stages), 0, lambda _done, _total: None)
-    batch = demonstrations(policy, CHAIN_SUMS[name], stages[0], (0, 0, 0))
+    stages = tuple(dataclasses.replace(stage, steps=3, until_accuracy=None) for stage in DEMONSTRATED[name].stages)
+    policy = warm_started(dataclasses.replace(DEMONSTRATED[name], stages=stages), 0, lambda _done, _total: None)
+    batch = demonstrations(policy, DEMONSTRATED[name], stages[0], (0, 0, 0))
     tokens, loss = RECIPES[RECIPE_VERSION][name]
     assert sum(sum(prompt) + sum(response) for prompt, response in batch) == tokens
     assert demonstration_loss(policy, batch).item() == pytest.approx(loss, rel=1e-5)

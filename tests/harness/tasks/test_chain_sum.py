@@ -9,13 +9,14 @@ from harness.randomness import stream
 from harness.run.tiny_model import BATCH, demonstrations
 from harness.tasks.chain_sum import CHAIN_SUMS, GRADED, KEYED, ChainSum, Style, terms_of
 from harness.tasks.task import TRAINED_ON, Problem, Split, belongs_to, draw_distinct
+from harness.tasks.tiny import DEMONSTRATED
 
 
-@pytest.mark.parametrize("task", CHAIN_SUMS)
+@pytest.mark.parametrize("task", DEMONSTRATED)
 @pytest.mark.parametrize("split", ["report", "tune"])
 def test_training_and_evaluation_share_no_prompt(task: str, split: Split) -> None:
-    training = draw_distinct(CHAIN_SUMS[task], TRAINED_ON[split], 2000, stream(0, "data"))
-    held_out = CHAIN_SUMS[task].held_out(split, 256)
+    training = draw_distinct(DEMONSTRATED[task], TRAINED_ON[split], 2000, stream(0, "data"))
+    held_out = DEMONSTRATED[task].held_out(split, 256)
     assert {problem.prompt_id for problem in training}.isdisjoint(problem.prompt_id for problem in held_out)
     assert not any(belongs_to(problem, split) for problem in training)
     assert all(belongs_to(problem, split) for problem in held_out)
@@ -146,10 +147,10 @@ def test_a_style_decides_the_sizes_of_steps(name: str) -> None:
     assert {len(terms_of(part.lstrip("0123456789"))) for part in by_twos[:-1]} == {2}
 
 
-@pytest.mark.parametrize("name", CHAIN_SUMS)
+@pytest.mark.parametrize("name", DEMONSTRATED)
 def test_warm_start_shows_no_held_out_prompt(name: str, random_policy: Policy) -> None:
-    stage = CHAIN_SUMS[name].stages[0]
-    batches = [demonstrations(random_policy, CHAIN_SUMS[name], stage, (0, 0, step)) for step in range(10)]
+    stage = DEMONSTRATED[name].stages[0]
+    batches = [demonstrations(random_policy, DEMONSTRATED[name], stage, (0, 0, step)) for step in range(10)]
     shown = [random_policy.tokenizer.decode(prompt) for batch in batches for prompt, _ in batch]
     assert len(shown) == 10 * BATCH
     assert all(belongs_to(Problem(prompt, ""), "train") for prompt in shown)

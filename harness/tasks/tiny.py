@@ -1,0 +1,9 @@
+"""The tasks that the tiny model is taught, by name."""
+
+from typing import Any
+
+from harness.tasks.chain_sum import CHAIN_SUMS
+from harness.tasks.demonstrated import Demonstrated
+from harness.tasks.retry import RETRIES
+
+DEMONSTRATED: dict[str, Demonstrated[Any]] = {**CHAIN_SUMS, **RETRIES}
