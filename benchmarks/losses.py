@@ -1,4 +1,4 @@
-"""Future-KL beside the paper's algorithm and the rate of a streaming copy, and FIPO's whole loss beside DAPO's."""
+"""Future-KL beside the paper's algorithm and the rate of a streaming copy."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmarks.frame import Row
 from benchmarks.timing import copy_seconds_per_byte, interleaved
 from harness.errors import HarnessError
-from losses import DAPO, FIPO, Loss, LossBatch, future_kl, token_weights
+from losses import future_kl
 
 SEQUENCES, DECAY_RATE, DELTA = 16, 32.0, 10.0
 LENGTHS = (4096, 16384)  # tokens of a response
@@ -21,8 +21,6 @@ def rows(device: str, lengths: tuple[int, ...] = LENGTHS, rounds: int = 7) -> It
     for length in lengths:
         print(f"Future-KL, {SEQUENCES} x {length} tokens ...", flush=True)
         yield beside_published(chunked_matrix, length, rounds, device, per_byte)
-    print("FIPO's loss beside DAPO's ...", flush=True)
-    yield beside_dapo(device, lengths[0], 6 * rounds)
 
 
 def chunked_matrix(log_ratio: Tensor, mask: Tensor, decay_rate: float, delta: float | None = None) -> Tensor:
@@ -57,30 +55,3 @@ def beside_published(peer: Callable[..., Tensor], length: int, rounds: int, devi
     limit = 1e3 * 8 * SEQUENCES * length * per_byte
     figure = f"Future-KL of {SEQUENCES} x {length:,} tokens beside the chunked matrix"
     return Row(figure, times["ours"], "ms", times["peer"], limit, is_cost=True)
-
-
-def beside_dapo(device: str, length: int, rounds: int) -> Row:
-    """Forward and backward, log-probabilities given."""
-    losses = {"FIPO": FIPO(epsilon_high=0.28, delta=DELTA), "DAPO": DAPO(epsilon_high=0.28, delta=DELTA)}
-    batch = drawn(length, device)
-    times = interleaved({name: forward_and_backward(loss, batch) for name, loss in losses.items()}, rounds, device)
-    ours, peer = (1e3 * times[name].minimum for name in losses)
-    figure = f"FIPO's loss of {SEQUENCES} x {length:,} tokens beside DAPO's"
-    return Row(figure, ours, "ms", peer, target=0.6, is_cost=True)
-
-
-def drawn(length: int, device: str) -> LossBatch:
-    """Responses of half to the whole length."""
-    generator = torch.Generator().manual_seed(0)
-    old = -torch.rand(SEQUENCES, length, generator=generator)
-    policy = old + 0.1 * torch.randn(SEQUENCES, length, generator=generator)
-    advantages = torch.randn(SEQUENCES, 1, generator=generator).expand(SEQUENCES, length).contiguous()
-    ends = torch.randint(length // 2, length + 1, (SEQUENCES, 1), generator=generator)
-    mask = torch.arange(length) < ends
-    return LossBatch(policy.to(device).requires_grad_(), old.to(device), advantages.to(device), mask.to(device))
-
-
-def forward_and_backward(loss: Loss, batch: LossBatch) -> Callable[[], object]:
-    """A call of the loss and the gradient of its token mean."""
-    weights = token_weights(batch.mask, "token_mean")
-    return lambda: torch.autograd.grad((loss(batch).token_loss * weights).sum(), batch.policy_logprobs)

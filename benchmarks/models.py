@@ -18,18 +18,6 @@ LARGER = TINY | {  # 1.06 million parameters
     "num_key_value_heads": 4,
     "intermediate_size": 512,
 }
-SMOLLM: dict[str, Any] = {  # HuggingFaceTB/SmolLM2-135M: 134.5 million parameters
-    "model_type": "llama",
-    "vocab_size": 49152,
-    "hidden_size": 576,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "intermediate_size": 1536,
-    "max_position_embeddings": 8192,
-    "tie_word_embeddings": True,
-    "initializer_range": 0.02,
-}
 
 
 def random_policy(shape: Mapping[str, Any], device: str = "cpu", dtype: torch.dtype = torch.float32) -> Policy:

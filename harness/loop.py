@@ -238,13 +238,13 @@ def train_on(groups: list[Group], config: Config, training: Training, folder: Ru
     updater, watch = training.updater, training.watch
     with watch.phase("logprobs"):
         minibatches = plan_minibatches(groups, training.policy, training.task, config, updater.backend.ranks)
-        known = known_logprobs(updater.backend, training.reference, minibatches, config.rollout.temperature)
+        temperature, is_exact = config.rollout.temperature, training.is_exact
+        known = known_logprobs(updater.backend, training.reference, minibatches, temperature, is_exact)
         if training.noise is None and minibatches:
             training.noise = checked_noise(updater, minibatches, known)  # None if it is NaN
         updates = StepUpdates(minibatches, known, LossRecord(metric_names(updater.loss)))
         if not training.sampler_checked:
-            gap = updates.sampler_gap().merged(training.actors.ranks)
-            training.sampler_checked = check_sampler_agrees(gap, config)
+            training.sampler_checked = check_sampler_agrees(updates.sampler_gap().merged(training.actors.ranks), config)
     step = output.part
     with watch.phase("update"):
         for epoch in range(config.optimizer.epochs):

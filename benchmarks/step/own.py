@@ -25,8 +25,6 @@ from harness.rollouts.engine import Actors, Key, TorchEngine
 from harness.rollouts.sampler import Sample, Sampling
 from harness.run.record import RunFolder
 
-NEVER = 10**6  # steps: no evaluation and no checkpoint comes
-
 
 @dataclass
 class WatchedEngine(TorchEngine):
@@ -69,41 +67,23 @@ class Stepper:
             "log-probabilities": float(metrics["time/logprobs_s"] or 0),
             "update": float(metrics["time/update_s"] or 0),
         }
-        forward = forward_flops(self.training.policy.model, self.engine.groups)
-        flops = {"generation": forward, "log-probabilities": forward, "update": FORWARD_AND_BACKWARD * forward}
+        model, groups = self.training.policy.model, self.engine.groups
+        forward = forward_flops(model, groups)
+        # the first update gives the old log-probabilities of its own groups
+        later = forward_flops(model, groups[len(groups) // self.config.optimizer.minibatches :])
+        flops = {"generation": forward, "log-probabilities": later, "update": FORWARD_AND_BACKWARD * forward}
         tokens = self.trained_tokens - before
         phases |= {"everything else": cpu - sum(phases.values())}
-        return {"cpu_s": cpu, "trained_tokens": tokens, "phases": phases, "flops": flops}
-
-
-def settings_of(spec: dict[str, Any]) -> Config:
-    """What the spec asks for. Rewards are tosses of a coin: responses of random weights are all wrong."""
-    return resolve(
-        {
-            "model": spec["model"],
-            "loss_type": "dapo",
-            "epsilon_high": 0.28,
-            "dynamic_sampling": False,
-            "control": "random_reward",
-            "prompts_per_step": len(spec["prompts"][0]),
-            "group_size": spec["group_size"],
-            "max_response_tokens": spec["max_tokens"],
-            "minibatches": spec["minibatches"],
-            "lr": spec["lr"],
-            "warmup_steps": 0,
-            "steps": NEVER,
-            "eval_every": NEVER,
-            "checkpoint_every": NEVER,
-            "record_rollouts": "none",
-        }
-    )
+        prompts = sum(group.prompt * len(group.responses) for group in groups)
+        told = {"cpu_s": cpu, "trained_tokens": tokens, "prompt_tokens": prompts}
+        return told | {"phases": phases, "flops": flops}
 
 
 def begun(spec: dict[str, Any], path: Path) -> Stepper:
     """The run before its first step, recorded in a new folder."""
     set_up_torch(threads=1)
-    config = settings_of(spec)
-    policy = load_policy(spec["model"])
+    config = resolve(spec["settings"])
+    policy = load_policy(config.model.model)
     policy = policy if spec["is_free"] else endless(policy)
     training = begin(config, policy, None)
     engine = WatchedEngine(policy)

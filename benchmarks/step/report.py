@@ -14,18 +14,22 @@ from typing import Any
 
 from benchmarks.arithmetic import cpu_rate
 from benchmarks.frame import ROOT, TRL, Row
-from benchmarks.models import LARGER, SMOLLM, TINY, random_policy
+from benchmarks.models import LARGER, TINY, random_policy
+from harness.algorithm.state import make_task
+from harness.config.resolve import resolve
+from harness.config.schema import Config
 from harness.errors import HarnessError, UsageError
-from harness.model.policy import write_policy
+from harness.model.policy import Policy, load_policy, write_policy
 from harness.randomness import stream
+from harness.run.packaged_model import NAME as PACKAGED
+from harness.run.packaged_model import model_source
 from harness.tasks.task import TRAINED_ON
-from harness.tasks.tiny import DEMONSTRATED
 
 OURS = [sys.executable, "-m", "benchmarks.step.own"]
 THEIRS = [str(TRL / "bin" / "python"), "-P", "benchmarks/step/trl.py"]  # -P: else its folder hides the package trl
 GROUP_SIZE, MINIBATCHES = 8, 4
 LR = 1e-6  # so small that weights, and with them lengths, stay what they were
-SEED = 0  # of a run by default: with it both draw the same prompts
+NEVER = 10**6  # steps: no evaluation and no checkpoint comes
 
 Step = dict[str, Any]  # a child's answer
 
@@ -35,7 +39,7 @@ class Form:
     """A model, a batch and how long responses are."""
 
     name: str
-    shape: dict[str, Any]
+    shape: dict[str, Any] | None  # of random weights, asked for chain sums; None: SmolLM2-135M, asked for worked sums
     prompts: int
     max_tokens: int
     is_free: bool  # whether the end token ends a response
@@ -49,7 +53,8 @@ FORMS = (
     Form("tiny model, lengths vary", TINY, 16, 72, True, 3.2, 2, 9),
     Form("1.06 M parameters, 64 tokens each", LARGER, 32, 64, False, 1.7, 2, 5),
     Form("1.06 M parameters, lengths vary", LARGER, 32, 64, True, 3.2, 2, 5),
-    Form("134.5 M parameters, 64 tokens each", SMOLLM, 4, 64, False, 1.7, 1, 3),
+    Form("SmolLM2-135M, 64 tokens each", None, 4, 64, False, 2.0, 1, 1),
+    Form("SmolLM2-135M, lengths vary", None, 4, 64, True, 3.0, 1, 2),
 )
 
 
@@ -63,6 +68,7 @@ def rows(forms: tuple[Form, ...] = FORMS) -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as folder:
             spec = write_spec(form, Path(folder))
             ours, theirs = in_turn([[*OURS, str(spec)], [*THEIRS, str(spec)]], taken)
+        check_prompts(ours, theirs)
         yield from figures(form, ours[form.warm :], theirs[form.warm :], cpu_rate())
 
 
@@ -81,16 +87,13 @@ def figures(form: Form, ours: list[Step], theirs: list[Step], rate: float) -> It
 
 def write_spec(form: Form, folder: Path) -> Path:
     """The file that tells both children the same: model, prompts step by step, sizes."""
-    policy = random_policy(form.shape)
+    policy = random_policy(form.shape) if form.shape else load_policy(model_source(PACKAGED))
     (folder / "model").mkdir()
     write_policy(folder / "model", policy)
+    settings = settings_of(form, str(folder / "model"))
     spec = {
-        "model": str(folder / "model"),
-        "prompts": [drawn_prompts(step, form.prompts) for step in range(form.warm + form.steps)],
-        "group_size": GROUP_SIZE,
-        "minibatches": MINIBATCHES,
-        "max_tokens": form.max_tokens,
-        "lr": LR,
+        "settings": settings,
+        "prompts": drawn_prompts(resolve(settings), policy, form.warm + form.steps),
         "is_free": form.is_free,
         "end_ids": sorted(policy.end_ids),
     }
@@ -99,10 +102,40 @@ def write_spec(form: Form, folder: Path) -> Path:
     return path
 
 
-def drawn_prompts(step: int, count: int) -> list[str]:
-    """The prompts that a run's step draws by itself."""
-    task, generator = DEMONSTRATED["graded_chain_sum"], stream(SEED, "data", step, 0)
-    return [problem.prompt for problem in task.draw_problems(TRAINED_ON["report"], count, generator, set())]
+def settings_of(form: Form, model: str) -> dict[str, Any]:
+    """Our run's. Rewards are tosses of a coin: responses of random weights are all wrong."""
+    return {
+        "model": model,
+        "task": "graded_chain_sum" if form.shape else "worked_sums",
+        "loss_type": "dapo",
+        "epsilon_high": 0.28,
+        "dynamic_sampling": False,
+        "control": "random_reward",
+        "prompts_per_step": form.prompts,
+        "group_size": GROUP_SIZE,
+        "max_response_tokens": form.max_tokens,
+        "minibatches": MINIBATCHES,
+        "lr": LR,
+        "warmup_steps": 0,
+        "steps": NEVER,
+        "eval_every": NEVER,
+        "checkpoint_every": NEVER,
+        "record_rollouts": "none",
+    }
+
+
+def drawn_prompts(config: Config, policy: Policy, steps: int) -> list[list[str]]:
+    """The prompts that each step of a run draws by itself."""
+    task, asked, split = make_task(config, policy), config.rollout.prompts_per_step, TRAINED_ON["report"]
+    draws = [task.draw_problems(split, asked, stream(config.run.seed, "data", step, 0), set()) for step in range(steps)]
+    return [[problem.prompt for problem in drawn] for drawn in draws]
+
+
+def check_prompts(ours: list[Step], theirs: list[Step]) -> None:
+    """Raise HarnessError unless both read as many tokens of prompts in every step."""
+    read, read_by_trl = ([step["prompt_tokens"] for step in steps] for steps in (ours, theirs))
+    if read != read_by_trl:
+        raise HarnessError(f"expected TRL to be asked the same, got prompts of {read_by_trl} tokens beside our {read}")
 
 
 def in_turn(commands: list[list[str]], steps: int) -> list[list[Step]]:

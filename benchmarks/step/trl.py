@@ -21,13 +21,14 @@ with warnings.catch_warnings():
 
 
 class Counting(GRPOTrainer):  # type: ignore[misc]
-    """Counts the tokens that it trains on."""
+    """Counts the tokens that it trains on, and those of their prompts."""
 
-    trained = 0
+    trained = prompted = 0
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         outputs = super()._generate_and_score_completions(inputs)
         self.trained += int(outputs["completion_mask"].sum())
+        self.prompted += int(outputs["prompt_mask"].sum())
         return outputs
 
 
@@ -47,7 +48,7 @@ class OnRequest(transformers.TrainerCallback):
             self.tell()
         if not sys.stdin.readline():
             control.should_training_stop = True
-        self.trainer.trained = 0
+        self.trainer.trained = self.trainer.prompted = 0
         self.began = time.process_time()
         return control
 
@@ -56,10 +57,9 @@ class OnRequest(transformers.TrainerCallback):
         self.tell()
 
     def tell(self) -> None:
-        """CPU seconds and trained tokens since the step began."""
-        print(
-            json.dumps({"cpu_s": time.process_time() - self.began, "trained_tokens": self.trainer.trained}), flush=True
-        )
+        """CPU seconds and tokens since the step began."""
+        counts = {"trained_tokens": self.trainer.trained, "prompt_tokens": self.trainer.prompted}
+        print(json.dumps({"cpu_s": time.process_time() - self.began} | counts), flush=True)
 
 
 def constant(completions: list[str], **_: Any) -> list[float]:
@@ -69,19 +69,20 @@ def constant(completions: list[str], **_: Any) -> list[float]:
 
 def trainer(spec: dict[str, Any], folder: Path) -> GRPOTrainer:
     """The trainer that the spec asks for."""
-    rows = len(spec["prompts"][0]) * spec["group_size"] // spec["minibatches"]
+    settings = spec["settings"]
+    updates = settings["minibatches"]
     arguments = GRPOConfig(
         output_dir=str(folder),
         loss_type="dapo",
-        per_device_train_batch_size=rows,
+        per_device_train_batch_size=settings["prompts_per_step"] * settings["group_size"] // updates,
         gradient_accumulation_steps=1,
-        steps_per_generation=spec["minibatches"],
-        num_generations=spec["group_size"],
-        max_completion_length=spec["max_tokens"],
-        max_steps=len(spec["prompts"]) * spec["minibatches"],
+        steps_per_generation=updates,
+        num_generations=settings["group_size"],
+        max_completion_length=settings["max_response_tokens"],
+        max_steps=len(spec["prompts"]) * updates,
         temperature=1.0,
-        epsilon_high=0.28,
-        learning_rate=spec["lr"],
+        epsilon_high=settings["epsilon_high"],
+        learning_rate=settings["lr"],
         weight_decay=0.1,
         lr_scheduler_type="constant",
         generation_kwargs={} if spec["is_free"] else {"suppress_tokens": spec["end_ids"]},
@@ -94,10 +95,10 @@ def trainer(spec: dict[str, Any], folder: Path) -> GRPOTrainer:
         use_cpu=True,
         bf16=False,
     )
-    model = transformers.AutoModelForCausalLM.from_pretrained(spec["model"], dtype=torch.float32)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(spec["model"])
+    model = transformers.AutoModelForCausalLM.from_pretrained(settings["model"], dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(settings["model"])
     data = datasets.Dataset.from_dict({"prompt": [prompt for prompts in spec["prompts"] for prompt in prompts]})
-    callback = OnRequest(spec["minibatches"])
+    callback = OnRequest(updates)
     made = Counting(model, constant, arguments, data, processing_class=tokenizer, callbacks=[callback])
     callback.trainer = made
     return made

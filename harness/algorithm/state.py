@@ -43,6 +43,11 @@ class Training:
     idle_reason: str = ""  # likeliest reason why no step so far had anything to learn from
     sampler_checked: bool = False  # whether this process has compared the sampler with the trainer
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether passes with and without gradients were found to agree in every bit, and the sampler with them."""
+        return self.sampler_checked and self.noise is not None and self.noise.ratio == 0
+
     def sampler_context(self, config: Config) -> SamplerContext:
         return SamplerContext(self.policy, self.task, config, self.actors, self.rewards, self.first_step)
 

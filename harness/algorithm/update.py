@@ -17,36 +17,43 @@ from harness.backends.backend import Backend
 from harness.backends.phases import progress
 from harness.config.schema import Config
 from harness.console import doing
-from harness.model.policy import Policy
+from harness.model.policy import Logprobs, Policy
 from losses import Loss, LossBatch, mask_totals, sequence_filter, token_weights
 
 InfluenceWeights = Float[Tensor, "sequence token"]
+NOT_YET = torch.empty(0, 0)
 
 
-@dataclass(frozen=True)
+@dataclass
 class KnownLogprobs:
-    """Log-probabilities of a micro-batch, computed before the step's first update."""
+    """Log-probabilities of a micro-batch under the weights before the step's first update."""
 
-    old: Float[Tensor, "sequence token"]
+    old: Float[Tensor, "sequence token"]  # NOT_YET until the first update's own forward pass gives them
     reference: Float[Tensor, "sequence token"] | None
 
 
 @torch.no_grad()
 def known_logprobs(
-    policy: Policy | Backend, reference: Policy | None, minibatches: list[list[MicroBatch]], temperature: float
+    policy: Policy | Backend,
+    reference: Policy | None,
+    minibatches: list[list[MicroBatch]],
+    temperature: float,
+    skips_first: bool = False,
 ) -> list[list[KnownLogprobs]]:
-    """Old and reference log-probabilities, in the updates' micro-batches, so that the first ratios are exactly 1."""
+    """Old and reference log-probabilities, in the updates' micro-batches, so that the first ratios are exactly 1.
 
+    With `skips_first` the old ones of the first minibatch are left to its update, which computes the same.
+    """
     done = count(1)
     batches = sum(map(len, minibatches))
 
-    def known(batch: MicroBatch) -> KnownLogprobs:
+    def known(batch: MicroBatch, is_skipped: bool) -> KnownLogprobs:
         progress()
         doing(f"log-probabilities: micro-batch {next(done)} of {batches}")
-        old, _ = policy.logprobs(batch.tokens, temperature)
+        old = NOT_YET if is_skipped else policy.logprobs(batch.tokens, temperature)[0]
         return KnownLogprobs(old, reference.logprobs(batch.tokens, temperature)[0] if reference else None)
 
-    return [[known(batch) for batch in minibatch] for minibatch in minibatches]
+    return [[known(batch, skips_first and n == 0) for batch in part] for n, part in enumerate(minibatches)]
 
 
 @dataclass(frozen=True)
@@ -117,10 +124,17 @@ class Updater:
         self, batch: MicroBatch, logprobs: KnownLogprobs, mask: Mask, weights: InfluenceWeights | None = None
     ) -> Forward:
         """The micro-batch's loss under the current policy."""
-        policy_logprobs, entropy = self.backend.logprobs(batch.tokens, self.config.rollout.temperature)
+        policy_logprobs, entropy = self.logprobs(batch, logprobs)
         known = (logprobs.old, batch.advantages, mask, logprobs.reference)
         output = self.loss(LossBatch(policy_logprobs, *known, weights))
         return Forward(output, policy_logprobs.detach(), logprobs.old, entropy)
+
+    def logprobs(self, batch: MicroBatch, known: KnownLogprobs) -> Logprobs:
+        """Log-probabilities and entropies under the current policy, and known.old if it is NOT_YET."""
+        policy_logprobs, entropy = self.backend.logprobs(batch.tokens, self.config.rollout.temperature)
+        if known.old is NOT_YET:
+            known.old = policy_logprobs.detach().clone()  # files of tensors refuse shared memory
+        return policy_logprobs, entropy
 
     @torch.no_grad()
     def trained_masks(self, minibatch: list[MicroBatch], known: list[KnownLogprobs]) -> list[Mask]:
@@ -135,7 +149,7 @@ class Updater:
             return masks
         kept = []
         for batch, logprobs, mask in zip(minibatch, known, masks, strict=True):
-            policy_logprobs, _ = self.backend.logprobs(batch.tokens, self.config.rollout.temperature)
+            policy_logprobs, _ = self.logprobs(batch, logprobs)
             clamp = self.config.loss.log_ratio_clamp
             log_ratio = policy_logprobs - logprobs.old
             log_ratio = log_ratio if clamp is None else log_ratio.clamp(-clamp, clamp)

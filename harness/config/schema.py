@@ -205,7 +205,8 @@ class Config(Section):
     def forwards_per_token(self) -> int:
         """Forward passes without gradient over each trained token of a step.
 
-        Old and reference log-probabilities once, sequence filter and placebo in every epoch.
+        Old and reference log-probabilities once, sequence filter and placebo in every epoch. The pass that is left out
+        where the first update gives the old ones is counted.
         """
         loss = self.loss
         return 1 + loss.needs_reference + self.optimizer.epochs * (loss.sequence_filter + loss.has_placebo)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK_BYTES = 2**26  # size of the float32 logits computed at a time
+KEPT_BYTES = 2**29  # at most; kept probabilities save the backward pass a matrix product
 
 
 def token_logprobs(
@@ -22,51 +23,55 @@ def token_logprobs(
 ) -> tuple[Float[Tensor, " token"], Float[Tensor, " token"]]:
     """log softmax(head @ hidden / temperature) at each token, and that distribution's entropy (nats, no gradient).
 
-    The logits are computed in chunks of tokens and recomputed in the backward pass. This takes four matrix products
-    instead of three, but memory for a few chunks of logits instead of several full matrices. Logits and log-softmax are
-    in float32 regardless of the model's dtype and of autocast; TensorFloat-32, if enabled, applies to them as well. A
-    bfloat16 model additionally needs a float32 copy of its head.
+    The logits are computed in chunks of tokens, and beyond KEPT_BYTES again in the backward pass. That takes four
+    matrix products instead of three, but memory for a few chunks of logits instead of several full matrices. Logits and
+    log-softmax are in float32 regardless of the model's dtype and of autocast; TensorFloat-32, if enabled, applies to
+    them as well. A bfloat16 model additionally needs a float32 copy of its head.
     """
+    keeps = torch.is_grad_enabled() and 4 * len(hidden) * len(head) <= KEPT_BYTES
     with torch.autocast(hidden.device.type, enabled=False):
-        logprobs, entropy = TokenLogprobs.apply(hidden, head, tokens, temperature)  # type: ignore[no-untyped-call]
+        logprobs, entropy = TokenLogprobs.apply(hidden, head, tokens, temperature, keeps)  # type: ignore[no-untyped-call]
     return logprobs, entropy
 
 
 class TokenLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and entropies. Saves each token's log normaliser for the backward pass, not its logits."""
+    def forward(
+        ctx: Any, hidden: Tensor, head: Tensor, tokens: Tensor, temperature: float, keeps: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies. Saves all probabilities if it `keeps` them, else their normalisers alone."""
         logprobs, entropy, normaliser = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
-        wide = head.float()
+        wide, kept = head.float(), list[Tensor]()
         for chunk in chunks(len(hidden), len(head)):
             logits = (hidden[chunk].float() @ wide.T).div_(temperature)
             normaliser[chunk] = logits.logsumexp(dim=1)
             logprobs[chunk] = logits.gather(1, tokens[chunk, None]).squeeze(1) - normaliser[chunk]
             probabilities = (logits - normaliser[chunk, None]).exp_()
             entropy[chunk] = normaliser[chunk] - torch.linalg.vecdot(probabilities, logits)
-        ctx.save_for_backward(hidden, head, tokens, normaliser)
+            kept += [probabilities] if keeps else []
+        ctx.save_for_backward(hidden, head, tokens, normaliser, *kept)
         ctx.temperature = temperature
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor, _entropy: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, upstream: Tensor, _entropy: Tensor) -> tuple[Tensor | None, ...]:
         """d log p / d logit_v = ([v is the token] - p_v) / temperature; no gradient for a frozen head."""
-        hidden, head, tokens, normaliser = ctx.saved_tensors
+        hidden, head, tokens, normaliser, *kept = ctx.saved_tensors
         hidden_gradient = torch.empty_like(hidden)
         head_gradient = torch.zeros_like(head, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         with torch.autocast(hidden.device.type, enabled=False):
             wide = head.float()
             for chunk in chunks(len(hidden), len(head)):
-                scale = upstream[chunk, None] / ctx.temperature
+                scale, shift = upstream[chunk, None] / ctx.temperature, normaliser[chunk, None]
                 rows = hidden[chunk].float()
-                gradient = (rows @ wide.T).div_(ctx.temperature).sub_(normaliser[chunk, None]).exp_().mul_(-scale)
-                gradient.scatter_add_(1, tokens[chunk, None], scale)
+                gradient = kept.pop(0) if kept else (rows @ wide.T).div_(ctx.temperature).sub_(shift).exp_()
+                gradient.mul_(-scale).scatter_add_(1, tokens[chunk, None], scale)
                 hidden_gradient[chunk] = (gradient @ wide).to(hidden.dtype)
                 if head_gradient is not None:
                     head_gradient.addmm_(gradient.T, rows)
-        return hidden_gradient, None if head_gradient is None else head_gradient.to(head.dtype), None, None
+        return hidden_gradient, None if head_gradient is None else head_gradient.to(head.dtype), None, None, None
 
 
 def chunks(tokens: int, vocabulary: int) -> Iterator[slice]:

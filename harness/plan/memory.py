@@ -8,7 +8,7 @@ padding of texts of different length (at most a tenth more cells than tokens), a
 
 from dataclasses import dataclass
 
-from harness.model.logprobs import CHUNK_BYTES
+from harness.model.logprobs import CHUNK_BYTES, KEPT_BYTES
 from harness.plan.job import GIB, Job
 from harness.rollouts.decoding import FIRST_COLUMNS
 
@@ -54,11 +54,13 @@ class Pass:
         # residual stream; with adapters on a bfloat16 model these are in float32.
         in_flight = tokens * (8 if rank and w == 2 else 2 * w) * (shape.intermediate + shape.hidden)
         self.layer_work = in_flight + (layer if is_checkpointed else 0)
-        # The head's backward pass needs float32 copies of head and gradient, and two chunks of logits; forward three.
-        chunk = min(CHUNK_BYTES, 4 * responses * shape.vocabulary)
+        # The head's backward pass needs float32 copies of head and gradient, and kept probabilities or two chunks of
+        # logits; the forward pass two chunks besides, or three.
+        whole = 4 * responses * shape.vocabulary
+        chunk, kept = min(CHUNK_BYTES, whole), whole if whole <= KEPT_BYTES else 0
         copy, gradient = (4, 6) if w == 2 else (0, 4)
-        self.head_work = (copy + (0 if rank else gradient)) * shape.embedding + 2 * chunk
-        self.head_forward = copy * shape.embedding + 3 * chunk
+        self.head_work = (copy + (0 if rank else gradient)) * shape.embedding + max(kept, 2 * chunk)
+        self.head_forward = copy * shape.embedding + max(kept, chunk) + 2 * chunk
 
 
 def layer_bytes(job: Job) -> int:

@@ -1,19 +1,24 @@
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from harness.algorithm.batching import MicroBatch
 from harness.algorithm.loss_metrics import LossRecord, metric_names
+from harness.algorithm.metrics import Metrics
 from harness.algorithm.noise import Noise, checked_noise, tolerance
 from harness.algorithm.nonfinite import NonFinite
-from harness.algorithm.state import make_updater
+from harness.algorithm.state import begin, make_updater
 from harness.algorithm.update import KnownLogprobs, known_logprobs
 from harness.config.schema import OptimizerSettings
 from harness.errors import HarnessError
+from harness.loop import run_step
 from harness.model.policy import Policy, load_policy
+from harness.run.record import NullRunFolder
 from tests.harness.algorithm.steps import one_minibatch, planned
-from tests.harness.tiny import small_config
+from tests.harness.tiny import SCAFFOLD, direct_answers, small_config
 
 Known = list[list[KnownLogprobs]]
 
@@ -92,3 +97,37 @@ def test_it_is_measured_on_what_is_trained(random_policy: Policy) -> None:
     assert cut
     empty = [[minibatch[index] for index in cut]], [[known[index] for index in cut]]
     assert found(random_policy, *empty, **flags) is None
+
+
+def two_steps(tmp_path: Path, is_left_to_update: bool, **changes: Any) -> tuple[int, Metrics]:
+    """How many passes over whole texts the second step takes, and its metrics."""
+    changes |= {"dynamic_sampling": False, "micro_batch_size": 4}
+    config, policy = small_config(**SCAFFOLD | changes), direct_answers().copy()
+    training = begin(config, policy, policy.copy() if config.loss.needs_reference else None)
+    passes: list[None] = []
+    for step in range(2):
+        assert training.is_exact == (step == 1)
+        training.steps_done = step
+        training.sampler_checked = training.sampler_checked and is_left_to_update
+        passes.clear()
+        with policy.model.base_model.register_forward_hook(lambda *_: passes.append(None)):
+            found = run_step(config, training, NullRunFolder(tmp_path))
+    return len(passes), {name: value for name, value in found.items() if not name.startswith("time/")}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss_type": "grpo", "beta": 0.1},
+        {"loss_type": "fipo", "fipo_placebo": "shuffle_batch"},
+        {"loss_type": "dapo", "sequence_filter": True},
+    ],
+    ids=lambda changes: changes["loss_type"],
+)
+def test_without_noise_the_first_update_gives_its_old_log_probabilities(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    (fewer, found), (passes, expected) = (two_steps(tmp_path, each, **changes) for each in (True, False))
+    assert passes - fewer == 2  # micro-batches of the first of 2 minibatches: 8 responses, 4 at a time
+    assert found == expected
+    assert found["loss/kl_to_old"] != 0

@@ -61,12 +61,19 @@ def test_large_logits_do_not_overflow() -> None:
     assert all(values.isfinite().all() for values in (logprobs, entropy, hidden.grad, head.grad))
 
 
-def test_no_matrix_of_all_logits_is_kept_for_backward() -> None:
-    hidden, head, tokens = inputs()
-    kept: list[Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        token_logprobs(hidden, head, tokens, 1.0)
-    assert sum(tensor.numel() for tensor in kept) == hidden.numel() + head.numel() + 2 * TOKENS
+@pytest.mark.usefixtures("chunk")
+def test_probabilities_are_kept_for_backward_where_they_fit_and_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    gradients = []
+    for room, kept_cells in ((4 * TOKENS * VOCABULARY, TOKENS * VOCABULARY), (4 * TOKENS * VOCABULARY - 1, 0)):
+        monkeypatch.setattr(chunked, "KEPT_BYTES", room)
+        hidden, head, tokens = inputs()
+        kept: list[Tensor] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one) or one, lambda one: one):  # noqa: B023
+            logprobs, _ = token_logprobs(hidden, head, tokens, 0.7)
+        assert sum(one.numel() for one in kept) == hidden.numel() + head.numel() + 2 * TOKENS + kept_cells
+        gradients.append(torch.autograd.grad(logprobs.sum(), (hidden, head)))
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_autocast_does_not_round_the_logits() -> None:
