@@ -27,14 +27,14 @@ DETAILS = (
     "Every candidate's gradient is taken on the same minibatch, at the same weights, of a recorded run. The true "
     "gradient is estimated from fresh responses, twice; the cosine that the true gradient itself would have to that "
     "estimate is {ceiling:.2f}. True credit: the change of the chance of a right answer from token to token, by Monte "
-    "Carlo continuations of every prefix; its reliability within responses is {reliability:.2f}. Signs are such that a "
-    "correlation above 0 is the right way round: the token that deserves its advantage most has the most weight. "
+    "Carlo continuations of prefixes; its reliability within responses is about {reliability:.2f}. A "
+    "correlation above 0 means that weight is on the tokens that earned their advantage, for either sign of it. "
     "Intervals: t, 95 %, over {units}."
 )
 
 
 def credit_figures(found: Findings) -> Iterator[Figure]:
-    """One figure; none where no run was looked at through the microscope."""
+    """One figure; none where no run was measured by the microscope."""
     credit = found.credit
     if credit is None:
         return
@@ -96,7 +96,7 @@ def _agreement(ax: Axes, table: pd.DataFrame) -> None:
     name_rows(ax, labels)
     ax.tick_params(axis="y", labelsize=6.5)
     ax.set_xlabel("rank correlation with credit")
-    ax.set_title("blue: right; orange: wrong answers", size=7)
+    ax.set_title("blue: A > 0; orange: A < 0", size=7)
 
 
 def _places(ax: Axes, table: pd.DataFrame) -> None:

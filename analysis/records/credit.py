@@ -1,20 +1,22 @@
 """What `harness microscope` wrote about a study's runs: gradients beside the true one, weights beside true credit."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from math import nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.errors import RecordsError
 from analysis.records.run_files import read_json
 from analysis.records.study import Study
 
 FOLDER, SETTINGS = "microscope", "microscope.json"
-UPDATE = ["run", "step", "update"]
+NUMBERS = "norm", "cosine", "projection", "halves_cosine", "accuracy"
+UPDATE = ["run", "seed", "step", "update"]
 RESPONSE = [*UPDATE, "prompt_id", "sample"]
 REFERENCE = "dapo"
 
@@ -32,7 +34,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A loss, a placebo, or what could be had; `like`: the candidate that it changes."""
+    """A loss, a placebo, or an upper bound from true credit; `like`: the candidate that it changes."""
 
     kind: str
     label: str
@@ -41,29 +43,40 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Microscope:
-    """All runs of the study that were looked at in full.
+    """The runs of a study that were measured in full, under one plan.
 
-    gradients: a row per run, step, update and candidate: cosine to the mean of two estimates of the true gradient;
-        along: expected gain in accuracy per unit of a step's length; ceiling: cosine of the two estimates.
-    segments: a row per run, step, update, response and segment; docs/run_folder.md names the columns.
+    gradients: a row per run, step, update and candidate: norm; cosine to the mean of two estimates of the true
+        gradient; projection: expected gain in accuracy per unit of a step's length; halves_cosine: of both estimates.
+    left_out: runs that were measured in part or otherwise. off: the largest difference of repeated log-probabilities.
     """
 
     candidates: dict[str, Candidate]
     plan: dict[str, Any]
     gradients: pd.DataFrame
-    segments: pd.DataFrame
+    folders: dict[str, Path]
+    seeds: dict[str, int]
+    left_out: list[str]
+    off: float
 
-    @property
-    def runs(self) -> list[str]:
-        return list(dict.fromkeys(self.gradients["run"]))
+    @cached_property
+    def segments(self) -> pd.DataFrame:
+        """A row per run, seed, step, update, response and segment; docs/run_folder.md names the columns."""
+        tables = []
+        for run, folder in self.folders.items():
+            files = [pq.read_table(folder / f"tokens_{step:06d}.parquet") for step in self.plan["steps"]]
+            rows: pd.DataFrame = pa.concat_tables([one for one in files if one.num_rows] or files[:1]).to_pandas()
+            tables.append(rows.assign(run=run, seed=self.seeds[run]))
+        joined: pd.DataFrame = pd.concat(tables, ignore_index=True)
+        return joined
 
     def cosines(self, unit: str) -> pd.DataFrame:
-        """Mean cosine to the true gradient, a row per run (or step) and a column per candidate.
+        """Mean cosine to the true gradient, a row per run, seed or step and a column per candidate.
 
         A gradient of 0 has no direction and is left out.
         """
         table = self.gradients.pivot_table(index=unit, columns="candidate", values="cosine", aggfunc="mean")
-        return table[[name for name in self.candidates if name in table]]
+        known: pd.DataFrame = table.reindex(columns=list(self.candidates))
+        return known
 
     def parts(self) -> pd.DataFrame:
         """The outcomes `credit/...` of each run: differences of cosines, as PARTS defines them."""
@@ -73,56 +86,29 @@ class Microscope:
 
 
 def read_microscope(study: Study) -> Microscope | None:
-    """None where no run was looked at in full. Raises RecordsError where runs were looked at in different ways."""
+    """None where no run was measured in full. Of several plans, the one that most runs were measured under."""
     described = {
         run: read_json(folder / FOLDER / SETTINGS)
         for run, folder in study.folders.items()
         if (folder / FOLDER / SETTINGS).is_file()
     }
-    whole = {run: one for run, one in described.items() if all(path.is_file() for path in _files(study, run, one))}
-    if not whole:
+    plans = {run: (one["plan"], one["candidates"]) for run, one in described.items() if _is_whole(study, run, one)}
+    if not plans:
         return None
-    first, *others = whole
-    for run in others:
-        if any(whole[run][name] != whole[first][name] for name in ("plan", "candidates")):
-            raise RecordsError(
-                f"expected one plan and one list of candidates in all microscopes, got others in {first} and {run}: "
-                "look at one of them again"
-            )
-    gradients = pd.concat([_gradients(study.folders[run] / FOLDER, run, whole[run]) for run in whole])
-    segments = pd.concat([_segments(study.folders[run] / FOLDER, run, whole[run]) for run in whole])
-    names = {
-        name: Candidate(one["kind"], one["label"], one["like"]) for name, one in whole[first]["candidates"].items()
-    }
-    return Microscope(names, whole[first]["plan"], gradients.reset_index(drop=True), segments.reset_index(drop=True))
+    plan, named = max(plans.values(), key=list(plans.values()).count)
+    folders = {run: study.folders[run] / FOLDER for run, its in plans.items() if its == (plan, named)}
+    content = [(run, read_json(at / f"step_{step:06d}.json")) for run, at in folders.items() for step in plan["steps"]]
+    lines = pd.DataFrame([{"run": run, **line} for run, step in content for line in step["lines"]])
+    if lines.empty:
+        return None
+    names = {name: Candidate(one["kind"], one["label"], one["like"]) for name, one in named.items()}
+    seeds = {str(run): int(seed) for run, seed in zip(study.runs["run"], study.runs["seed"], strict=True)}
+    gradients = lines.assign(seed=lines["run"].map(seeds)).astype(dict.fromkeys(NUMBERS, float))
+    off = float(np.max([nan if step["off"] is None else step["off"] for _, step in content]))
+    left_out = [run for run in described if run not in folders]
+    return Microscope(names, plan, gradients, folders, seeds, left_out, off)
 
 
-def _files(study: Study, run: str, described: dict[str, Any]) -> Iterator[Path]:
-    for step in described["plan"]["steps"]:
-        yield study.folders[run] / FOLDER / f"step_{step:06d}.json"
-        yield study.folders[run] / FOLDER / f"tokens_{step:06d}.parquet"
-
-
-def _gradients(folder: Path, run: str, described: dict[str, Any]) -> pd.DataFrame:
-    lines = [
-        line for step in described["plan"]["steps"] for line in read_json(folder / f"step_{step:06d}.json")["lines"]
-    ]
-    rows = pd.DataFrame(lines)
-    first, second, product = (rows[name] for name in ("first_norm", "second_norm", "product"))
-    along = (rows["along_first"] + rows["along_second"]) / 2 / rows["norm"].where(rows["norm"] > 0)
-    mean_norm = (first**2 + second**2 + 2 * product).clip(lower=0) ** 0.5 / 2
-    return pd.DataFrame(
-        {
-            "run": run,
-            **{name: rows[name] for name in ("step", "update", "candidate", "norm", "accuracy")},
-            "along": along,
-            "cosine": along / mean_norm.where(mean_norm > 0),
-            "ceiling": product / (first * second).where(first * second > 0),
-        }
-    )
-
-
-def _segments(folder: Path, run: str, described: dict[str, Any]) -> pd.DataFrame:
-    tables = [pq.read_table(folder / f"tokens_{step:06d}.parquet") for step in described["plan"]["steps"]]
-    joined: pd.DataFrame = pa.concat_tables(tables).to_pandas().assign(run=run)
-    return joined
+def _is_whole(study: Study, run: str, described: dict[str, Any]) -> bool:
+    names = {f"{kind}_{step:06d}" for step in described["plan"]["steps"] for kind in ("step", "tokens")}
+    return names <= {file.stem for file in (study.folders[run] / FOLDER).iterdir()}

@@ -1,7 +1,7 @@
 """Which losses point nearer to the true gradient, and which weights lie where the true credit lies.
 
-The units of every interval are runs, each the mean over its steps and updates; of a single run, its steps. Updates are
-never units: those of one step share responses and weights.
+The units of every interval are training seeds, each the mean over its runs, steps and updates; of a single seed, the
+steps. Updates are never units: those of one step share responses and weights.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,10 @@ from analysis.formatting import bracket, counted, signed
 from analysis.records.credit import PARTS, REFERENCE, RESPONSE, UPDATE, Microscope
 from analysis.statistics.intervals import Difference, holm, paired_t, t_interval
 
-FEWEST_SEGMENTS = 6  # of a response, for a rank correlation
+FEWEST_SEGMENTS = 6  # of a response: with fewer, a rank correlation is hardly more than a sign
 PLACES = 10  # parts of a response
-SIGNS = {1: "right answers", -1: "wrong answers"}
+SIGNS = {1: "responses with positive advantage", -1: "responses with negative advantage"}
+AGREEMENT = ["quantity", "label", "sign", "of", "responses", "correlation", "low", "high", "units"]
 COLUMNS = {"log_ratio": "own shift, log r", "future_kl": "Future-KL"}
 
 
@@ -49,7 +50,7 @@ class CreditFindings:
 
     @property
     def unit(self) -> str:
-        return "run" if len(self.microscope.runs) > 1 else "step"
+        return "seed" if self.microscope.gradients["seed"].nunique() > 1 else "step"
 
     @cached_property
     def cosines(self) -> pd.DataFrame:
@@ -58,34 +59,31 @@ class CreditFindings:
 
     @cached_property
     def ceiling(self) -> float:
-        """The cosine that the true gradient itself would have to its estimate: sqrt(2c / (1 + c)), c of two halves."""
-        half = float(self.microscope.gradients["ceiling"].mean())
-        return float(np.sqrt(max(0.0, 2 * half / (1 + half))))
+        """The true gradient's own cosine to its estimate: sqrt(2c / (1 + c)), c the mean cosine of two estimates."""
+        half = float(self.microscope.gradients["halves_cosine"].mean())
+        return float(np.sqrt(np.clip(2 * half / (1 + half), 0, 1)))
 
     @cached_property
     def directions(self) -> pd.DataFrame:
         """A row per candidate: its cosine, and minus DAPO's with interval and p, Holm's over all candidates beside."""
         rows = []
         for name, one in self.microscope.candidates.items():
-            if name not in self.cosines:
-                continue
-            own, shown = t_interval(self.cosines[name].to_numpy()), self._difference(name, REFERENCE)
+            own, shown = t_interval(self.cosines[name].dropna().to_numpy()), self._difference(name, REFERENCE)
             rows.append(
                 {"candidate": name, "kind": one.kind, "label": one.label, "units": own.n}
                 | {"cosine": own.mean, "cosine_low": own.low, "cosine_high": own.high}
                 | {"minus_dapo": shown.difference, "low": shown.low, "high": shown.high, "p": shown.p}
             )
         table = pd.DataFrame(rows)
-        others = table["candidate"] != REFERENCE
-        table.loc[others, "p_holm"] = holm(table.loc[others, "p"].tolist())
-        return table
+        tested = (table["candidate"] != REFERENCE) & table["p"].notna()
+        return table.assign(p_holm=pd.Series(holm(table.loc[tested, "p"].tolist()), table.index[tested], dtype=float))
 
     @cached_property
     def contrasts(self) -> list[Contrast]:
-        """The parts of a gain whose two candidates were both looked at."""
+        """The parts of a gain whose two candidates were both measured."""
         found = []
         for key, (text, candidate, against) in PARTS.items():
-            if {candidate, against} <= set(self.cosines):
+            if {candidate, against} <= set(self.microscope.candidates):
                 shown = self._difference(candidate, against)
                 values = tuple(self.cosines[candidate] - self.cosines[against])
                 numbers = shown.difference, shown.low, shown.high, shown.p
@@ -100,8 +98,8 @@ class CreditFindings:
     def agreement(self) -> pd.DataFrame:
         """Within responses, the rank correlation of sign(A) times credit with what a loss weights by.
 
-        Above 0 is the right way round for either sign: the token that deserves its advantage most has the most weight.
-        A row per quantity and sign of the advantage: mean over the units, interval.
+        Positive means that weight is on the tokens that earned their advantage, for either sign of it. A row per
+        quantity and sign of the advantage: mean over the units, interval.
         """
         rows = []
         for column, label in self._weighed_by():
@@ -113,7 +111,7 @@ class CreditFindings:
                     {"quantity": column, "label": label, "sign": sign, "of": words, "responses": len(of_sign)}
                     | {"correlation": shown.mean, "low": shown.low, "high": shown.high, "units": shown.n}
                 )
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows, columns=AGREEMENT)
 
     def _weighed_by(self) -> Sequence[tuple[str, str]]:
         """The quantities of a token that differ within responses, with their labels."""
@@ -126,7 +124,7 @@ class CreditFindings:
 
     @cached_property
     def reliability(self) -> float:
-        """Of the credit within responses: the rank correlation of its halves, stepped up (Spearman and Brown)."""
+        """Of the credit within responses, about: the rank correlation of its halves, stepped up (Spearman-Brown)."""
         halves = rank_correlations(self.microscope.segments, "credit_second", "credit_first")
         half = float((halves["correlation"] * halves["sign"]).groupby(halves[self.unit]).mean().mean())
         return 2 * half / (1 + half)
@@ -135,24 +133,23 @@ class CreditFindings:
     def places(self) -> pd.DataFrame:
         """By part of a response and sign: root mean square of the credit, and the mean distance of a weight from 1.
 
-        The square's estimate is the product of the credit's halves, which is unbiased.
+        The mean square is estimated by the product of the credit's halves, which is unbiased, over tokens, then units.
         """
         rows = self.microscope.segments
         middle = (rows["start"] + rows["tokens"] / 2) / rows["response_tokens"]
         place = np.minimum((middle * PLACES).astype(int), PLACES - 1)
         weight = f"weight/{next((n for n in ('fipo_wide', 'fipo') if f'weight/{n}' in rows), REFERENCE)}"
-        table = pd.DataFrame(
-            {
-                "place": (place + 0.5) / PLACES,
-                "sign": np.sign(rows["advantage"]).astype(int),
-                "square": rows["credit_first"] * rows["credit_second"],
-                "distance": (rows[weight] - 1).abs(),
-                self.unit: rows[self.unit],
-            }
+        tokens = rows["tokens"]
+        table = rows[[self.unit]].assign(
+            place=(place + 0.5) / PLACES,
+            sign=np.sign(rows["advantage"]).astype(int),
+            square=rows["credit_first"] * rows["credit_second"] * tokens,
+            distance=(rows[weight] - 1).abs() * tokens,
+            tokens=tokens,
         )
-        means = table[table["sign"] != 0].groupby([self.unit, "sign", "place"], as_index=False).mean()
-        means["credit"] = np.sqrt(means["square"].clip(lower=0))
-        return means.groupby(["sign", "place"], as_index=False)[["credit", "distance"]].mean()
+        sums = table[table["sign"] != 0].groupby([self.unit, "sign", "place"]).sum()
+        means = sums[["square", "distance"]].div(sums["tokens"], axis=0).groupby(["sign", "place"]).mean().reset_index()
+        return means.assign(credit=np.sqrt(means["square"].clip(lower=0))).drop(columns="square")
 
     @property
     def sentences(self) -> list[str]:
@@ -161,8 +158,8 @@ class CreditFindings:
         contrasts = [f"{item.text[0].upper()}{item.text[1:]}: {item.numbers} in cosine." for item in self.contrasts]
         cosine = float(self.cosines[REFERENCE].mean())
         head = (
-            f"DAPO's gradient on a minibatch has a cosine of {cosine:.3f} to the true gradient of accuracy, of at most "
-            f"{self.ceiling:.2f} that the estimate allows ({units}, off-policy updates)."
+            f"DAPO's gradient on a minibatch has a cosine of {cosine:.3f} to the true gradient of accuracy; its "
+            f"estimate allows at most {self.ceiling:.2f} ({units})."
         )
         return [head, *contrasts, *self._agreement_sentences()]
 
@@ -170,7 +167,7 @@ class CreditFindings:
         table = self.agreement[self.agreement["quantity"].isin(COLUMNS)]
         return [
             f"Within {row['of']}, {row['label']} has a rank correlation of {signed(row['correlation'], 2)} "
-            f"{bracket(row['low'], row['high'], 2)} with what a token deserves."
+            f"{bracket(row['low'], row['high'], 2)} with the token's credit."
             for row in table.to_dict("records")
         ]
 
@@ -212,4 +209,6 @@ def varies(segments: pd.DataFrame, column: str) -> bool:
 
 
 def credit_findings(microscope: Microscope | None) -> CreditFindings | None:
-    return None if microscope is None or REFERENCE not in microscope.candidates else CreditFindings(microscope)
+    """None without a microscope, or where DAPO's gradient never had a direction or the true one was never seen."""
+    found = None if microscope is None else CreditFindings(microscope)
+    return None if found is None or found.cosines[REFERENCE].isna().all() else found

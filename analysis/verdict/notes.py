@@ -6,10 +6,12 @@ from itertools import product
 import pandas as pd
 
 from analysis.formatting import counted, listed
+from analysis.records.credit import read_microscope
 from analysis.records.provenance import confounds
 from analysis.records.study import COUNTING, Study
 from analysis.verdict.inert import never_acted
 
+INEXACT = 1e-4  # nats: beyond it a repeated run is another one
 FORMAT = 0.01  # smallest difference between the strict and the lenient gain that is reported
 
 
@@ -23,8 +25,21 @@ def notes(study: Study, scores: pd.DataFrame) -> list[str]:
         *_left_out(study),
         *_collapsed(study, scores),
         *_format(study, scores),
+        *_microscope(study),
         *_inert(study, scores),
     ]
+
+
+def _microscope(study: Study) -> Iterator[str]:
+    """What of the microscope's measurements is left out, or not quite of the run."""
+    microscope = read_microscope(study)
+    if microscope and microscope.left_out:
+        yield f"Measured by the microscope in part, or under another plan, and left out: {listed(microscope.left_out)}."
+    if microscope and not microscope.off <= INEXACT:
+        yield (
+            f"The microscope repeated runs inexactly, with log-probabilities up to {microscope.off:.2g} nats off those "
+            "recorded, so its gradients are not quite those of the runs."
+        )
 
 
 def _confounds(study: Study) -> Iterator[str]:

@@ -1,10 +1,9 @@
 """`microscope`: where a loss's gradient points, and where credit truly lies, at chosen steps of a recorded run."""
 
 import argparse
-import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,21 +25,15 @@ def add(subparsers: Subparsers) -> None:
         metavar="A,B",
         help="names in harness/microscope/candidates.toml, or FILE.py:CLASS, a loss of your own (default: all)",
     )
-    parser.add_argument("--updates", type=int, default=4, metavar="N", help="updates in each step (default: 4)")
-    parser.add_argument(
-        "--responses",
-        type=int,
-        default=2048,
-        metavar="N",
-        help="drawn for each true gradient (default: 2048)",
-    )
-    parser.add_argument("--group", type=int, default=16, metavar="N", help="of these to a prompt (default: 16)")
-    parser.add_argument(
-        "--prefixes", type=int, default=64, metavar="N", help="of a response, at most, to value (default: 64)"
-    )
-    parser.add_argument(
-        "--continuations", type=int, default=24, metavar="K", help="from each prefix, half by half (default: 24)"
-    )
+    numbers = {
+        "updates": (4, "N", "updates measured in each step"),
+        "responses": (2048, "N", "fresh responses for the true gradient at each update"),
+        "group": (16, "N", "of these, responses per prompt"),
+        "prefixes": (64, "N", "prefixes valued per response, at most"),
+        "continuations": (24, "K", "continuations per prefix, split into two halves"),
+    }
+    for name, (default, kind, words) in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=default, metavar=kind, help=f"{words} (default: {default})")
     parser.add_argument("--output_dir", metavar="DIR", help="folder of the results (default: RUN/microscope)")
 
 
@@ -50,38 +43,30 @@ def run(options: argparse.Namespace) -> None:
     check_numbers(options)
     history.check_records()
     from harness.backends.torch_setup import set_up_torch
-    from harness.microscope.measure import Plan, run_microscope
+    from harness.microscope.measure import Plan, missing_steps, run_microscope
+    from harness.tasks.own_files import recorded_code
 
     set_up_torch(history.config.run.threads)
     plan = Plan(steps, options.updates, options.responses, options.group, options.prefixes, options.continuations)
     out = Path(options.output_dir or history.path / "microscope")
-    began = time.monotonic()
-    for done, lines in enumerate(run_microscope(history, plan, options.losses, out), start=1):
-        expect((time.monotonic() - began) / done * (len(steps) - done))
-        say("\n".join(summary(lines)))
+    missing, began = missing_steps(plan, out), time.monotonic()
+    with recorded_code(history.path):
+        for done, lines in enumerate(run_microscope(history, plan, options.losses, out), start=1):
+            expect((time.monotonic() - began) / done * (len(missing) - done))
+            say("\n".join(summary(lines)) if lines else "a step without updates")
     say(f"microscope: {out}")
 
 
 def summary(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """A step's mean cosine of each candidate to the true gradient, and the cosine of two estimates of that."""
-    ceiling = mean(ratio(line["product"], line["first_norm"] * line["second_norm"]) for line in lines)
-    yield f"step {lines[0]['step']}: cosine to the true gradient; two estimates of it: {ceiling:.3f}"
+    """A step's mean cosine of each candidate to the true gradient."""
     found = defaultdict[str, list[float]](list)
     for line in lines:
-        whole = math.sqrt(max(0.0, line["first_norm"] ** 2 + line["second_norm"] ** 2 + 2 * line["product"]))
-        found[line["candidate"]].append(ratio(line["along_first"] + line["along_second"], line["norm"] * whole))
-    dapo = mean(found["dapo"])
-    yield from (f"  {name:20} {mean(of):+.3f}  DAPO {mean(of) - dapo:+.3f}" for name, of in found.items())
-
-
-def ratio(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
-
-
-def mean(values: Iterable[float]) -> float:
-    """The mean of those that are known: a gradient of 0 has no direction."""
-    known = [value for value in values if math.isfinite(value)]
-    return fmean(known) if known else math.nan
+        if line["cosine"] is not None:
+            found[line["candidate"]].append(line["cosine"])
+    yield f"step {lines[0]['step']}: cosine to the true gradient, and the difference from DAPO's"
+    for name, cosines in found.items():
+        difference = f"{fmean(cosines) - fmean(found['dapo']):+.3f}" if found["dapo"] else "-"
+        yield f"  {name:20} {fmean(cosines):+.3f}  {difference}"
 
 
 def chosen_steps(text: str, history: History) -> tuple[int, ...]:

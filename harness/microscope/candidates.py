@@ -1,10 +1,11 @@
-"""Candidates: losses, their placebos and what could be had, each with its gradient on the same minibatch.
+"""Candidates: losses, their placebos, and upper bounds from true credit, each with its gradient on the same minibatch.
 
 They ship in candidates.toml, which says what each is for. A loss of the user's own is FILE.py:CLASS: a class without
 required arguments that is a `losses.Loss`.
 """
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,9 +22,10 @@ from harness.algorithm.state import make_loss
 from harness.algorithm.update import KnownLogprobs, Updater
 from harness.config.resolve import with_loss
 from harness.config.schema import Config
-from harness.errors import UsageError
+from harness.errors import UsageError, first_line
 from harness.microscope.values import Credit
 from harness.rollouts.collect import Group
+from harness.tasks.drawn import maker_class
 from harness.tasks.own_files import content, file_of, load
 from harness.tasks.task import Task
 from losses import DAPO, FIPO, Loss, influence_weights
@@ -31,6 +33,11 @@ from losses.future_kl import weight_bounds
 
 Kind = Literal["loss", "placebo", "variant", "polarity", "control", "truth"]
 LOW, HIGH = 0.5, 1.5  # bounds of the weights of `truth = "ranks"`
+PUBLISHED = {
+    "fipo_decay_rate": 32.0,
+    "fipo_weight_bound": None,
+    "fipo_filter_in_log_space": False,
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,9 @@ def chosen_candidates(names: str, has_steps: bool) -> dict[str, Candidate]:
     for name in filter(None, map(str.strip, names.split(","))):
         if ".py:" in name:
             label = name.rpartition(":")[2]
-            load(name, [label], "losses")
+            if label in SHIPPED or label in found:
+                raise UsageError(f"--losses {name}: expected a name that no other candidate has: rename the class")
+            own_loss(name)
             digest = hashlib.sha256(content(file_of(name).resolve())).hexdigest()
             found[label] = Candidate("loss", label, own_loss=name, code_sha256=digest)
         elif name in SHIPPED:
@@ -74,9 +83,29 @@ def chosen_candidates(names: str, has_steps: bool) -> dict[str, Candidate]:
             raise UsageError(
                 f"--losses: expected all, FILE.py:CLASS or names among {', '.join(SHIPPED)}, got {name!r}: name one"
             )
-    if wanting := [name for name, one in found.items() if one.kind == "control" and not has_steps]:
-        raise UsageError(f"--losses {wanting[0]}: expected a task whose steps can be checked: leave it out")
+    controls = [name for name, one in found.items() if one.kind == "control"]
+    if controls and not has_steps:
+        raise UsageError(f"--losses {controls[0]}: expected a task whose steps can be checked: leave it out")
     return found
+
+
+def has_steps(config: Config) -> bool:
+    """Whether the run's task can tell the first wrong step of a response."""
+    if config.task.is_demonstrated:
+        return True
+    return config.task.task != "math" and callable(getattr(maker_class(config.task.task), "first_wrong_step", None))
+
+
+def own_loss(spec: str) -> Loss:
+    """The loss in FILE.py:CLASS. Raises UsageError if it cannot be made without arguments."""
+    made = load(spec, [spec.rpartition(":")[2]], "losses")[0]
+    try:
+        loss: Loss = made()
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"--losses {spec}: expected a class that needs no arguments, got: {first_line(error)}"
+        ) from None
+    return loss
 
 
 @dataclass(frozen=True)
@@ -117,9 +146,10 @@ class Probe:
             columns = {"weight": given * torch.where(whole == 0, 1.0, batch.advantages / whole)}
             columns |= {"future_kl": seen["future_kl"]} if "future_kl" in seen else {}
             columns |= {"log_ratio": -seen["kl_to_old"]} if "kl_to_old" in seen else {}
-            for row, response in enumerate(batch.responses):
+            rows = {name: values.detach().cpu().numpy() for name, values in columns.items()}
+            for place, response in enumerate(batch.responses):
                 count = len(response.tokens)
-                tokens[response.key] = {name: values[row, :count].cpu().numpy() for name, values in columns.items()}
+                tokens[response.key] = {name: values[place, :count] for name, values in rows.items()}
         return Measured(float(gradient.norm), tokens)
 
     def advantages(self, batch: MicroBatch, known: KnownLogprobs, credit: Mapping[tuple[str, int], Credit]) -> Tensor:
@@ -144,16 +174,21 @@ class Probe:
         fipo = FIPO(**self.updater.config.loss.loss_fields())
         seen = replace(self.updater, loss=fipo).forward(batch, known, batch.tokens.mask).output.diagnostics
         log_ratio = -seen["kl_to_old"]
-        exponent = log_ratio if self.candidate.weights == "own" else batch.advantages.sign() * seen["future_kl"]
+        ratio, filtered = log_ratio.exp(), math.inf if fipo.delta is None else fipo.delta
+        own = torch.where(ratio > filtered, 0.0, log_ratio)
+        exponent = own if self.candidate.weights == "own" else batch.advantages.sign() * seen["future_kl"]
         bounds = weight_bounds(fipo.clip_range, fipo.clip_high_only, fipo.weight_bound)
-        return influence_weights(exponent, log_ratio.exp(), batch.advantages, bounds)
+        return influence_weights(exponent, ratio, batch.advantages, bounds, fipo.safety_threshold)
 
 
 def ranked(values: np.ndarray) -> np.ndarray:
-    """Weights from LOW to HIGH by rank; equal values have the mean of their ranks."""
+    """Weights from LOW to HIGH by rank; equal values have the mean of their ranks, a single one the weight 1."""
+    if len(values) == 1:
+        return np.ones(1)
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts + 1) / 2)[places]
-    return LOW + (HIGH - LOW) * ranks / max(1, len(values) - 1)
+    weights: np.ndarray = LOW + (HIGH - LOW) * ranks / (len(values) - 1)
+    return weights
 
 
 def probes(candidates: Mapping[str, Candidate], groups: Sequence[Group], task: Task, own: Updater) -> dict[str, Probe]:
@@ -162,7 +197,7 @@ def probes(candidates: Mapping[str, Candidate], groups: Sequence[Group], task: T
     for name, candidate in candidates.items():
         config = config_of(candidate, own.config)
         if candidate.own_loss:
-            loss: Loss = load(candidate.own_loss, [candidate.own_loss.rpartition(":")[2]], "losses")[0]()
+            loss = own_loss(candidate.own_loss)
         elif candidate.weights:  # put on DAPO's advantages
             fields = config.loss.loss_fields()
             loss = DAPO(**{field: fields[field] for field in DAPO.__dataclass_fields__})
@@ -175,5 +210,6 @@ def probes(candidates: Mapping[str, Candidate], groups: Sequence[Group], task: T
 
 def config_of(candidate: Candidate, config: Config) -> Config:
     """The run's config under a candidate. Raises UsageError if a setting of the run excludes it."""
-    inherited = SHIPPED[candidate.like].settings if candidate.like else {}
-    return with_loss(config, {**inherited, **candidate.settings, "control": candidate.control, "allow_inert": True})
+    changed = SHIPPED[candidate.like].settings if candidate.like else {}
+    own = {"control": candidate.control, "allow_inert": True}
+    return with_loss(config, {"fipo_placebo": "none", **PUBLISHED, **changed, **candidate.settings, **own})

@@ -5,8 +5,9 @@ For P prompts of the training split with K responses each, of which r_i is 1 for
     grad J  ~  1/(P K)  sum_i  (r_i - mean of r over the prompt's other responses)  sum_t grad log pi(y_it)
 
 which is unbiased for the gradient of the expected accuracy: a response's baseline does not depend on that response
-(Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free!"). Two independent halves are estimated: their
-product is unbiased for the squared norm, and their cosine is the ceiling of any other direction's.
+(Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free!"). Two independent estimates are made: their inner
+product is unbiased for the squared norm, and from their cosine c follows that of the true gradient to their mean,
+sqrt(2 c / (1 + c)), the ceiling of any other direction's.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harness.errors import UsageError, as_usage_error
 from harness.microscope.completions import Completion, completions
 from harness.model.packing import pack_batch
 from harness.randomness import stream
@@ -28,7 +30,7 @@ Direction = list[Tensor]  # shaped as the trained parameters
 
 @dataclass(frozen=True)
 class Reference:
-    """Two independent estimates of the gradient of -accuracy, which is what a loss would descend."""
+    """Two independent estimates of the gradient of -accuracy, which a loss should descend."""
 
     halves: tuple[Direction, Direction]
     accuracy: float  # of the fresh responses
@@ -45,16 +47,28 @@ class Reference:
 
 
 def reference(context: SamplerContext, prompts: int, samples: int, key: Key) -> Reference:
-    """Both halves, each from `prompts` training prompts with `samples` responses; `key`: of the random numbers."""
-    split = TRAINED_ON[context.config.evaluation.eval_split]
-    problems = context.task.draw_problems(split, 2 * prompts, stream(*key, "prompts"), set())
+    """Both estimates, each from `prompts` training prompts with `samples` responses; `key`: of the random numbers."""
     halves, rights = [], []
-    for half in (problems[::2], problems[1::2]):
-        groups = list(completions(context, [(problem, ()) for problem in half], samples, (*key, "direction")))
+    for number in range(2):
+        own: Key = (*key, "direction", number)
+        problems = fresh_problems(context, prompts, own)
+        groups = list(completions(context, [(problem, ()) for problem in problems], samples, own))
         right = np.array([[is_right for _, is_right in group] for group in groups], dtype=float)
-        halves.append(accuracy_gradient(context, half, groups, leave_one_out(right) / right.size))
+        halves.append(accuracy_gradient(context, problems, groups, leave_one_out(right) / right.size))
         rights.append(right.mean())
     return Reference((halves[0], halves[1]), float(np.mean(rights)))
+
+
+def fresh_problems(context: SamplerContext, count: int, key: Key) -> list[Problem]:
+    """Training problems, drawn without regard to any others. Raises UsageError if the task has fewer."""
+    split = TRAINED_ON[context.config.evaluation.eval_split]
+    with as_usage_error(f"--responses: expected {count} training prompts for each estimate"):
+        problems = context.task.draw_problems(split, count, stream(*key, "prompts"), set())
+    if len(problems) < count:
+        raise UsageError(
+            f"--responses: expected {count} training prompts for each estimate, got {len(problems)}: lower it"
+        )
+    return problems
 
 
 def leave_one_out(right: Float[np.ndarray, "*prompt sample"]) -> Float[np.ndarray, "*prompt sample"]:
@@ -75,8 +89,8 @@ def accuracy_gradient(
     asked = [problem for problem, group in zip(problems, groups, strict=True) for _ in group]
     rows = list(zip(asked, [sample for group in groups for sample, _ in group], weights.ravel(), strict=True))
     parameters = trained(policy.model)
-    total = [torch.zeros_like(parameter) for parameter in parameters]
-    size = config.optimizer.micro_batch_size or -(-config.responses_per_step // config.optimizer.minibatches)
+    total = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in parameters]
+    size = responses_at_a_time(context, problems)
     rows = [row for row in rows if row[2]]
     for batch in (rows[start : start + size] for start in range(0, len(rows), size)):
         prompts = [policy.encode(problem.prompt) for problem, _, _ in batch]
@@ -88,6 +102,15 @@ def accuracy_gradient(
             if part is not None:
                 sum_ += part
     return total
+
+
+def responses_at_a_time(context: SamplerContext, problems: Sequence[Problem]) -> int:
+    """As many as a micro-batch of training has, all of them as long as they may be."""
+    config, optimizer = context.config, context.config.optimizer
+    if optimizer.micro_batch_tokens:
+        prompt = max(len(context.policy.encode(problem.prompt)) for problem in problems)
+        return max(1, optimizer.micro_batch_tokens // (prompt + config.rollout.max_response_tokens))
+    return optimizer.micro_batch_size or -(-config.responses_per_step // optimizer.minibatches)
 
 
 def trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:

@@ -1,4 +1,4 @@
-"""Looks at chosen steps of a recorded run: the gradient of every candidate, the true direction, and the true credit.
+"""Compares candidates at chosen steps of a run: their gradients with the true one, their weights with true credit.
 
 The run is repeated from its stored rollouts, so every candidate sees the weights, responses and old log-probabilities
 that the run's own loss saw. Credit is that under the policy which sampled the responses. A step's results are two
@@ -7,24 +7,30 @@ files, written when the step is done; a step that has both is not measured again
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite, nan, sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from harness.algorithm.batching import MicroBatch
 from harness.compare.repeat import Repeat, Step, begin_repeat, check_rollouts, trained_rows
+from harness.config.resolve import config_sha256
 from harness.console import doing, output, say
 from harness.errors import UsageError
-from harness.files import json_object, write_json, write_table
-from harness.microscope.candidates import Candidate, Probe, chosen_candidates, config_of, probes
-from harness.microscope.direction import Reference, dot, reference, trained
+from harness.files import json_object, sha256_of, write_json, write_table
+from harness.microscope.candidates import Candidate, Probe, chosen_candidates, config_of, has_steps, probes
+from harness.microscope.direction import Reference, dot, fresh_problems, reference, trained
 from harness.microscope.values import Credit, monte_carlo_credit
 from harness.rollouts.engine import Key
 from harness.run.history import History
 
 Line = dict[str, Any]
 Column = Mapping[tuple[str, int], np.ndarray]  # values by token, by prompt and sample
+Credits = Mapping[tuple[str, int], Credit]
+INTEGERS = "step", "update", "sample", "start", "tokens", "response_tokens"
+FIXED = (*INTEGERS, "prompt_id", "advantage", "value", "credit_first", "credit_second")
 
 
 @dataclass(frozen=True)
@@ -32,57 +38,70 @@ class Plan:
     """What is measured, and at what cost."""
 
     steps: tuple[int, ...]
-    updates: int  # looked at in each step
-    responses: int  # fresh ones for the true direction at each update
-    group: int  # of them to a prompt
-    segments: int  # of a response at most, for the true credit
-    continuations: int  # from the start of each
+    updates: int  # of each step
+    responses: int  # fresh ones for both estimates of the true gradient, at each update
+    group: int  # of these, per prompt
+    prefixes: int  # valued per response, at most
+    continuations: int  # per prefix
 
-    def looked_at(self, updates: int) -> list[int]:
-        """Which of a step's updates: spread evenly over those whose minibatch has seen another update before.
+    @property
+    def prompts(self) -> int:
+        """Of each estimate of the true gradient."""
+        return self.responses // self.group // 2
 
-        At a step's first update all ratios are 1, so there FIPO is DAPO.
+    def chosen(self, updates: int) -> list[int]:
+        """Which of a step's updates are measured: spread evenly over all but the first, where FIPO is DAPO.
+
+        Of a step with a single update, which is on-policy, that one.
         """
-        if updates <= self.updates:
-            return list(range(updates))
+        if updates <= self.updates + 1:
+            return list(range(1, updates)) or [0]
         return sorted({1 + (updates - 2) * index // max(1, self.updates - 1) for index in range(self.updates)})
+
+
+def missing_steps(plan: Plan, out: Path) -> list[int]:
+    """The steps of the plan that `out` does not have yet."""
+    return [step for step in plan.steps if not all(file.exists() for file in files_of_step(out, step))]
+
+
+def files_of_step(out: Path, step: int) -> tuple[Path, Path]:
+    return out / f"tokens_{step:06d}.parquet", out / f"step_{step:06d}.json"
 
 
 def run_microscope(history: History, plan: Plan, losses: str, out: Path) -> Iterator[list[Line]]:
     """Measure each step of the plan that `out` does not have yet; yields its lines, one per candidate and update.
 
-    losses: as `chosen_candidates` takes them. Raises UsageError if `out` holds another plan, or if the run's rollouts
-    or the weights to start from are missing.
+    losses: as `chosen_candidates` takes them. Raises UsageError if `out` holds another plan, if the run's rollouts or
+    the weights to start from are missing, or if the task has too few prompts.
     """
-    missing = [step for step in plan.steps if not is_done(out, step)]
-    repeat = begin_repeat(history, (missing or plan.steps)[0])
-    candidates = chosen_candidates(losses, has_steps(repeat))
+    candidates = chosen_candidates(losses, has_steps(history.config))
     for candidate in candidates.values():
-        config_of(candidate, repeat.config)  # refuses what the run's settings exclude
-    check_rollouts(history, range(repeat.training.steps_done, 1 + max(missing, default=-1)))
+        config_of(candidate, history.config)  # refuses what the run's settings exclude
+    check_plan(out, history, plan, candidates)
+    missing = missing_steps(plan, out)
+    if not missing:
+        return
+    repeat = begin_repeat(history, missing[0])
+    check_rollouts(history, range(repeat.training.steps_done, missing[-1] + 1))
+    fresh_problems(repeat.training.sampler_context(repeat.config), plan.prompts, ("microscope",))
     keep_plan(out, history, plan, candidates)
     say(cost(history, plan, missing, len(candidates)))
     for number in missing:
         while repeat.training.steps_done < number:
             repeat.advance()
-        lines, rows = measured(repeat, repeat.next_step(), plan, candidates)
+        lines, rows = measure_step(repeat, repeat.next_step(), plan, candidates)
         repeat.training.steps_done += 1
-        write_table(out / f"tokens_{number:06d}.parquet", rows, schema_of(rows))
-        write_json(out / f"step_{number:06d}.json", {"lines": lines})
+        tokens, results = files_of_step(out, number)
+        write_table(tokens, rows, schema_of(rows))
+        write_json(results, {"off": finite(repeat.off), "lines": lines})
         yield lines
     say(f"old log-probabilities within {repeat.off:.3g} of those recorded")
-
-
-def has_steps(repeat: Repeat) -> bool:
-    """Whether the task can tell the first wrong step of a response."""
-    maker = getattr(repeat.training.task, "maker", repeat.training.task)
-    return repeat.config.task.task != "math" and callable(getattr(maker, "first_wrong_step", None))
 
 
 def cost(history: History, plan: Plan, steps: Sequence[int], candidates: int) -> str:
     """What is still to be done, and how many responses it takes."""
     lengths = [len(row["tokens"]) for step in steps for row in trained_rows(history, step)]
-    prefixes = sum(min(length, plan.segments) for length in lengths)
+    prefixes = sum(min(length, plan.prefixes) for length in lengths)
     fresh = len(steps) * plan.updates * plan.responses
     return (
         f"microscope of {history.path}: {candidates} candidates at {len(steps)} of {len(plan.steps)} steps, "
@@ -91,107 +110,122 @@ def cost(history: History, plan: Plan, steps: Sequence[int], candidates: int) ->
     )
 
 
-def keep_plan(out: Path, history: History, plan: Plan, candidates: Mapping[str, Candidate]) -> None:
-    """Write microscope.json, or check that the folder's is the same."""
-    asked = {
+def described(history: History, plan: Plan, candidates: Mapping[str, Candidate]) -> dict[str, Any]:
+    """The content of microscope.json."""
+    tables = {step: history.table_path("rollouts", step) for step in plan.steps}
+    return {
         "run": history.path.name,
-        "seed": history.config.run.seed,
+        "config_sha256": config_sha256(history.config),
+        "rollouts_sha256": {str(step): sha256_of(path) for step, path in tables.items() if path.is_file()},
         "plan": asdict(plan) | {"steps": list(plan.steps)},
         "candidates": {name: asdict(candidate) for name, candidate in candidates.items()},
     }
-    path = out / "microscope.json"
-    if not path.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(path, asked)
-    elif (kept := json_object(path)) != asked:
-        differ = [name for name in asked if (kept or {}).get(name) != asked[name]]
+
+
+def check_plan(out: Path, history: History, plan: Plan, candidates: Mapping[str, Candidate]) -> None:
+    """Raise UsageError if `out` holds the results of another run or plan."""
+    asked, kept = described(history, plan, candidates), json_object(out / "microscope.json")
+    if kept is None and not (out / "microscope.json").exists():
+        return
+    if differ := [name for name in asked if (kept or {}).get(name) != asked[name]]:
         raise UsageError(
             f"{out}: expected a new folder or one of this very plan, got another {' and '.join(differ)}: name another "
             "with --output_dir"
         )
 
 
-def is_done(out: Path, step: int) -> bool:
-    return (out / f"step_{step:06d}.json").exists()
+def keep_plan(out: Path, history: History, plan: Plan, candidates: Mapping[str, Candidate]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "microscope.json").exists():
+        write_json(out / "microscope.json", described(history, plan, candidates))
 
 
-def measured(
+def measure_step(
     repeat: Repeat, step: Step, plan: Plan, candidates: Mapping[str, Candidate]
 ) -> tuple[list[Line], list[Line]]:
     """The step's lines, one per candidate and update, and its rows, one per segment and update; takes its updates."""
     training, own = repeat.training, repeat.training.updater
     context, name = training.sampler_context(repeat.config), f"{repeat.history.path.name}, step {step.number}"
     output.part = name
-    key: Key = (repeat.config.run.seed, "microscope", step.number)
+    key: Key = (repeat.config.run.seed, "microscope", training.first_step + step.number)
     responses = [response for group in step.groups for response in group]
-    found = monte_carlo_credit(context, responses, plan.segments, plan.continuations, key)
-    credit = {response.key: one for response, one in zip(responses, found, strict=True)}
-    probed = probes(candidates, step.groups, training.task, own)
-    numbers = list(step.updates(repeat.config.optimizer.epochs))
-    chosen = plan.looked_at(len(numbers))
+    found = monte_carlo_credit(context, responses, plan.prefixes, plan.continuations, key)
+    credits = {response.key: credit for response, credit in zip(responses, found, strict=True)}
+    of_step = probes(candidates, step.groups, training.task, own)
+    updates = list(step.updates(repeat.config.optimizer.epochs))
     lines: list[Line] = []
     rows: list[Line] = []
-    for number, index in numbers:
-        if number in chosen:
-            output.part = f"{name}, update {number + 1} of {len(numbers)}"
-            truth = reference(context, plan.responses // plan.group // 2, plan.group, (*key, number))
+    for number, index in updates:
+        if number in plan.chosen(len(updates)):
+            output.part = f"{name}, update {number + 1} of {len(updates)}"
+            truth = reference(context, plan.prompts, plan.group, (*key, number))
             here = {"step": step.number, "update": number}
-            seen, more = looked(step, index, truth, probed, credit)
-            lines += [here | line for line in seen]
-            rows += [here | row for row in more]
+            known = step.known[index]
+            compared, columns = compare_candidates(index, truth, of_step, (known, credits))
+            lines += [here | line for line in compared]
+            rows += [here | row for batch in step.minibatches[index] for row in segments(batch, credits, columns)]
         repeat.update(step, index)
     return lines, rows
 
 
-def looked(
-    step: Step, index: int, truth: Reference, probed: Mapping[str, Probe], credit: Mapping[tuple[str, int], Credit]
-) -> tuple[list[Line], list[Line]]:
-    """Every candidate on one minibatch: its gradient beside the true direction, and its weights beside the credit."""
+def compare_candidates(
+    index: int, truth: Reference, of_step: Mapping[str, Probe], given: tuple[Any, Credits]
+) -> tuple[list[Line], dict[str, Column]]:
+    """A line per candidate about its gradient on a minibatch, and what the candidates saw of each token by column.
+
+    given: the minibatch's known log-probabilities, and the credit of its responses.
+    """
     lines, columns = [], dict[str, Column]()
-    for name, probe in probed.items():
+    (first_norm, second_norm), product = truth.norms, truth.product
+    mean_norm = sqrt(max(0.0, first_norm**2 + second_norm**2 + 2 * product)) / 2
+    halves_cosine = ratio(product, first_norm * second_norm)
+    for name, probe in of_step.items():
         doing(f"gradient of {name}")
-        found = probe.measure(index, step.known[index], credit)
+        found = probe.measure(index, *given)
         gradient = [parameter.grad for parameter in trained(probe.updater.policy.model)]
-        first, second = (dot(gradient, half) for half in truth.halves)
-        lines.append({"candidate": name, "norm": found.norm, "along_first": first, "along_second": second})
+        projection = ratio(sum(dot(gradient, half) for half in truth.halves) / 2, found.norm)
+        line = {"norm": found.norm, "cosine": ratio(projection, mean_norm), "projection": projection}
+        line |= {"halves_cosine": halves_cosine, "halves_product": product, "accuracy": truth.accuracy}
+        lines.append({"candidate": name} | {key: finite(value) for key, value in line.items()})
         for column in found.columns:
             columns.setdefault(f"weight/{name}" if column == "weight" else column, found.of(column))
-    norms = dict(zip(("first_norm", "second_norm"), truth.norms, strict=True))
-    of_all = norms | {"product": truth.product, "accuracy": truth.accuracy}
-    rows = [
-        row
-        for batch in step.minibatches[index]
-        for response, advantage in zip(batch.responses, batch.group_advantages, strict=True)
-        for row in segments(response.key, advantage, credit[response.key], columns)
-    ]
-    return [line | of_all for line in lines], rows
+    return lines, columns
 
 
-def segments(key: tuple[str, int], advantage: float, credit: Credit, columns: Mapping[str, Column]) -> Iterator[Line]:
-    """A row per segment of a response, each column its mean over the segment's tokens."""
-    values = {name: of[key] for name, of in columns.items()}
-    count = len(next(iter(values.values())))
-    lengths = credit.lengths(count)
-    means = {name: np.add.reduceat(one, credit.starts) / lengths for name, one in values.items()}
-    for place, start in enumerate(credit.starts):
-        first, second = credit.advantages[:, place]
-        yield {
-            "prompt_id": key[0],
-            "sample": key[1],
-            "start": start,
-            "tokens": lengths[place],
-            "response_tokens": count,
-            "advantage": advantage,
-            "value": float(credit.values[:, place].mean()),
-            "credit_first": first,
-            "credit_second": second,
-            **{name: float(mean[place]) for name, mean in means.items()},
+def segments(batch: MicroBatch, credits: Credits, columns: Mapping[str, Column]) -> Iterator[Line]:
+    """A row per segment of each response that is trained on, each column its mean over the segment's tokens."""
+    trains = batch.tokens.mask.any(dim=1).tolist()
+    for response, advantage, is_trained in zip(batch.responses, batch.group_advantages, trains, strict=True):
+        credit, count = credits[response.key], len(response.tokens)
+        lengths = credit.lengths(count)
+        means = {
+            name: np.add.reduceat(column[response.key], credit.starts) / lengths for name, column in columns.items()
         }
-
-
-WHOLE = "step", "update", "sample", "start", "tokens", "response_tokens"
+        for place, start in enumerate(credit.starts if is_trained else ()):
+            first, second = credit.advantages[:, place]
+            yield {
+                "prompt_id": response.problem.prompt_id,
+                "sample": response.sample,
+                "start": start,
+                "tokens": lengths[place],
+                "response_tokens": count,
+                "advantage": advantage,
+                "value": float(credit.values[:, place].mean()),
+                "credit_first": first,
+                "credit_second": second,
+                **{name: float(mean[place]) for name, mean in means.items()},
+            }
 
 
 def schema_of(rows: Sequence[Line]) -> pa.Schema:
-    types = {"prompt_id": pa.string()} | dict.fromkeys(WHOLE, pa.int32())
-    return pa.schema([(name, types.get(name, pa.float64())) for name in (rows[0] if rows else ())])
+    types = {"prompt_id": pa.string()} | dict.fromkeys(INTEGERS, pa.int32())
+    return pa.schema([(name, types.get(name, pa.float64())) for name in (rows[0] if rows else FIXED)])
+
+
+def ratio(part: float, whole: float) -> float:
+    return part / whole if whole else nan
+
+
+def finite(value: float) -> float | None:
+    """The value, or None where JSON has no number for it."""
+    return value if isfinite(value) else None

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from harness.errors import UsageError
 from harness.microscope.completions import completions
 from harness.microscope.direction import accuracy_gradient, dot, leave_one_out, reference, trained
-from harness.microscope.values import monte_carlo_credit, segment_starts
+from harness.microscope.values import Credit, monte_carlo_credit, segment_starts
 from harness.rollouts.sampler import Sample
 from harness.tasks.task import Problem
 from tests.harness.microscope import enumerable as small
@@ -44,19 +45,21 @@ def test_the_gradient_of_accuracy_is_unbiased(problem: Problem) -> None:
 def test_a_prefix_is_continued_as_the_model_would(problem: Problem, prefix: tuple[int, ...]) -> None:
     """Each continuation is drawn on a box of uniform numbers whose volume is its chance; so values are unbiased."""
     listed = small.responses(prefix)
-    chances, uniforms = [], np.zeros((len(listed), small.LIMIT))
+    chances, ends = [], np.zeros((2, len(listed), small.LIMIT))
     with torch.no_grad():
         for row, tokens in enumerate(listed):
             chance = 1.0
             for place in range(len(prefix), len(tokens)):
                 following = [(*tokens[:place], token) for token in range(5)]
                 each = small.logprobs(problem, following).double()[:, place].exp()
-                uniforms[row, place - len(prefix)] = float(each[: tokens[place]].sum() + each[tokens[place]] / 2)
+                low = float(each[: tokens[place]].sum())
+                ends[:, row, place - len(prefix)] = low + 1e-6, low + float(each[tokens[place]]) - 1e-6
                 chance *= float(each[tokens[place]])
             chances.append(chance)
-    (drawn,) = completions(small.context(uniforms), [(problem, prefix)], len(listed), ("any",))
-    assert [tuple(sample.tokens) for sample, _ in drawn] == listed
-    assert [right for _, right in drawn] == [small.is_right(problem, tokens) for tokens in listed]
+    for uniforms in ends:  # the lower corner of each box, and the upper one
+        (drawn,) = completions(small.context(uniforms), [(problem, prefix)], len(listed), ("any",))
+        assert [tuple(sample.tokens) for sample, _ in drawn] == listed
+        assert [right for _, right in drawn] == [small.is_right(problem, tokens) for tokens in listed]
     found = sum(chance for chance, (_, right) in zip(chances, drawn, strict=True) if right)
     assert found == pytest.approx(small.value(problem, prefix), abs=1e-6)
 
@@ -79,15 +82,37 @@ def test_credit_is_the_change_of_the_chance_of_a_right_answer() -> None:
         assert not np.array_equal(*credit.values) or len(tokens) == 1
 
 
-def test_both_halves_estimate_the_gradient() -> None:
-    truth = reference(small.context(), 1, 20000, ("direction",))
-    for half, problem in zip(truth.halves, small.PROBLEMS, strict=True):
-        true = true_gradient(problem)
+def test_true_credit_as_advantages_gives_the_true_gradient() -> None:
+    """Over every response, its chance times the sum of credit times grad log pi: the policy gradient theorem."""
+    problem = small.PROBLEMS[1]
+    listed = small.responses()
+    credit = torch.zeros(len(listed), small.LIMIT, dtype=torch.float64)
+    for row, tokens in enumerate(listed):
+        values = np.array([small.value(problem, tokens[:place]) for place in range(len(tokens))])
+        exact = Credit(list(range(len(tokens))), np.stack([values, values]), small.is_right(problem, tokens))
+        credit[row, : len(tokens)] = torch.from_numpy(exact.by_token(len(tokens)))
+    logprobs = small.logprobs(problem, listed).double()
+    chances = logprobs.detach().sum(dim=1, keepdim=True).exp()
+    found = torch.autograd.grad(-(chances * credit * logprobs).sum(), trained(small.policy().model))
+    for ours, true in zip(found, true_gradient(problem), strict=True):
+        torch.testing.assert_close(ours, true, rtol=0, atol=1e-6)
+
+
+def test_both_estimates_are_of_the_gradient_and_independent() -> None:
+    truth = reference(small.context(), 2, 20000, ("direction",))
+    each = zip(*(true_gradient(problem) for problem in small.PROBLEMS), strict=True)
+    true = [sum(parts) / len(small.PROBLEMS) for parts in each]
+    for half in truth.halves:
         assert dot(half, true) / math.sqrt(dot(half, half) * dot(true, true)) > 0.99
-        assert dot(half, true) == pytest.approx(dot(true, true), rel=0.3)
+        assert dot(half, true) == pytest.approx(dot(true, true), rel=0.2)
+    assert dot(truth.halves[0], truth.halves[0]) != dot(*truth.halves)
     accuracy = np.mean([small.value(problem, ()) for problem in small.PROBLEMS])
     assert truth.accuracy == pytest.approx(accuracy, abs=0.02)
-    assert truth.product == pytest.approx(dot(*truth.halves))
+
+
+def test_a_task_with_too_few_prompts_is_refused() -> None:
+    with pytest.raises(UsageError, match="--responses: expected 3 training prompts for each estimate, got 2: lower it"):
+        reference(small.context(), 3, 4, ("direction",))
 
 
 @pytest.mark.parametrize(("tokens", "most", "starts"), [(5, 8, [0, 1, 2, 3, 4]), (10, 4, [0, 2, 5, 7]), (1, 1, [0])])

@@ -1,15 +1,20 @@
 import json
 import shutil
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from harness.__main__ import main
-from harness.microscope.candidates import SHIPPED, ranked
-from harness.microscope.measure import Plan
+from harness.compare.repeat import begin_repeat
+from harness.compare.replay import replay_run
+from harness.microscope.candidates import SHIPPED, config_of, probes, ranked
+from harness.microscope.measure import Plan, run_microscope
+from harness.microscope.values import Credit
+from harness.run.history import read_history
 from tests.harness import runs
 from tests.harness.command_line import outcome
 from tests.harness.tiny import SCAFFOLD, small_config
@@ -26,6 +31,9 @@ from losses import DAPO
 class Mine(DAPO):
     epsilon_high: float = 0.28
     delta: float = 10.0
+
+class Needy:
+    def __init__(self, epsilon): ...
 """
 
 
@@ -57,11 +65,12 @@ def table(folder: Path, step: int) -> list[dict[str, Any]]:
     return rows
 
 
-def test_the_runs_own_loss_has_the_gradient_that_the_run_took(run: Path, looked: Path) -> None:
-    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    for step in (1, 2):
-        norms = [line["norm"] for line in lines(looked, step) if line["candidate"] == "dapo"]
-        assert fmean(norms) == pytest.approx(metrics[step]["optimizer/grad_norm"], rel=1e-12)
+def test_the_runs_own_loss_has_the_gradient_that_the_run_took(run: Path, looked: Path, tmp_path: Path) -> None:
+    history = read_history(run)
+    replayed = list(replay_run(history, history.config, range(1, 3), tmp_path / "replay"))
+    norms = {(line["step"], line["update"]): line["norm"] for step in replayed for line in step if line["update"] > 0}
+    found = lines(looked, 1) + lines(looked, 2)
+    assert {(x["step"], x["update"]): x["norm"] for x in found if x["candidate"] == "dapo"} == norms
 
 
 def test_candidates_that_are_the_same_have_the_same_gradient(looked: Path) -> None:
@@ -71,8 +80,7 @@ def test_candidates_that_are_the_same_have_the_same_gradient(looked: Path) -> No
         if line["candidate"] == "Mine":
             assert {**line, "candidate": "dapo"} == dapo
         if line["candidate"] == "fipo_wide":
-            is_same = line["along_first"] == dapo["along_first"]
-            assert is_same == (line["update"] == 0)  # where every ratio is 1
+            assert line["norm"] != dapo["norm"]
 
 
 def test_rows_say_what_each_segment_was_worth_and_weighted_by(looked: Path) -> None:
@@ -108,14 +116,23 @@ def test_the_same_command_goes_on(run: Path, tmp_path: Path, capsys: pytest.Capt
         (["--steps", "3"], "--steps: expected numbers of steps, 0 to 2 in"),
         (["--losses", "ppo"], "--losses: expected all, FILE.py:CLASS or names among grpo, dapo"),
         (["--losses", "nowhere.py:Mine"], "--losses: expected a Python file, got 'nowhere.py'"),
+        (["--losses", "mine.py:Needy"], "Needy: expected a class that needs no arguments, got: "),
+        (["--losses", "mine.py:dapo"], "dapo: expected a name that no other candidate has: rename the class"),
         (["--continuations", "3"], "--continuations: expected an even number of them, got 3"),
         (["--responses", "33"], "--responses 33 and --group 4: expected two halves of whole groups"),
         (["--updates", "0"], "--updates: expected 1 or more, got 0"),
     ],
 )
 def test_wrong_use_writes_nothing(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    said: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN_LOSS, encoding="utf-8")
     ended = outcome(main, ["microscope", run, *SMALL, *flags, "--output_dir", tmp_path / "out"], capsys)
     assert ended.exit_code == 2
     assert said in ended.errors[0]
@@ -130,12 +147,64 @@ def test_a_run_without_rollouts_is_refused(run: Path, tmp_path: Path, capsys: py
     assert "expected stored rollouts" in ended.errors[0]
 
 
-@pytest.mark.parametrize(
-    ("updates", "looked_at"), [(1, [0]), (4, [0, 1, 2, 3]), (16, [1, 5, 10, 15]), (8, [1, 3, 5, 7])]
-)
-def test_updates_are_spread_over_the_step(updates: int, looked_at: list[int]) -> None:
-    assert Plan((0,), 4, 32, 4, 3, 4).looked_at(updates) == looked_at
+@pytest.mark.parametrize(("updates", "chosen"), [(1, [0]), (4, [1, 2, 3]), (16, [1, 5, 10, 15]), (8, [1, 3, 5, 7])])
+def test_updates_are_spread_over_the_step(updates: int, chosen: list[int]) -> None:
+    assert Plan((0,), 4, 32, 4, 3, 4).chosen(updates) == chosen
 
 
 def test_equal_credit_has_equal_weight() -> None:
-    assert ranked([0.2, 0.0, 0.0, 0.5, 0.0]).tolist() == [1.25, 0.75, 0.75, 1.5, 0.75]
+    assert ranked(np.array([0.2, 0.0, 0.0, 0.5, 0.0])).tolist() == [1.25, 0.75, 0.75, 1.5, 0.75]
+    assert ranked(np.array([0.2])).tolist() == [1.0]
+
+
+def test_what_each_candidate_multiplies_advantages_by(run: Path) -> None:
+    """At an off-policy minibatch, with credit that rises from token to token of every response."""
+    repeat = begin_repeat(read_history(run), 1)
+    step = repeat.next_step()
+    repeat.update(step, 0)
+    names = ("dapo", "fipo_wide", "wide_own", "wide_signed", "true_ranks", "true_advantages", "negatives_none")
+    candidates = {name: SHIPPED[name] for name in names}
+    found = probes(candidates, step.groups, repeat.training.task, repeat.training.updater)
+    credits = {
+        response.key: Credit(list(range(count)), np.tile(np.linspace(0, 0.5, count) ** 2, (2, 1)), outcome=True)
+        for group in step.groups
+        for response in group
+        for count in [len(response.tokens)]
+    }
+    seen = {name: probe.measure(1, step.known[1], credits) for name, probe in found.items()}
+    (batch,) = step.minibatches[1]
+    for response, advantage in zip(batch.responses, batch.group_advantages, strict=True):
+        weights = {name: of.tokens[response.key]["weight"] for name, of in seen.items()}
+        log_ratio, future = (seen["fipo_wide"].tokens[response.key][name] for name in ("log_ratio", "future_kl"))
+        sign = np.sign(advantage)
+        np.testing.assert_allclose(weights["fipo_wide"], np.exp(future).clip(0.5, 1.5), rtol=1e-5)
+        np.testing.assert_allclose(weights["wide_own"], np.exp(log_ratio).clip(0.5, 1.5), rtol=1e-5)
+        np.testing.assert_allclose(weights["wide_signed"], np.exp(sign * future).clip(0.5, 1.5), rtol=1e-5)
+        np.testing.assert_allclose(weights["negatives_none"], float(sign > 0))
+        own = credits[response.key].by_token(len(response.tokens))
+        np.testing.assert_allclose(weights["true_advantages"] * advantage, own, rtol=1e-5)
+        if len(own) > 1:
+            best, worst = (weights["true_ranks"][place(sign * own)] for place in (np.argmax, np.argmin))
+            assert (best, worst) == (pytest.approx(1.5), pytest.approx(0.5))
+
+
+def test_a_run_with_a_placebo_is_measured_with_the_losses_own_weights(model_folder: str, tmp_path: Path) -> None:
+    changes = {"loss_type": "fipo", "fipo_placebo": "sign_mean", "fipo_decay_rate": 4.0}
+    config = small_config(model_folder, **SCAFFOLD | changes)
+    assert config_of(SHIPPED["fipo"], config).loss.fipo_placebo == "none"
+    assert config_of(SHIPPED["fipo"], config).loss.fipo_decay_rate == 32
+    assert config_of(SHIPPED["wide_sign_mean"], config).loss.fipo_placebo == "sign_mean"
+    folder = runs.trained(config, tmp_path / "run")
+    main(["microscope", str(folder.path), *SMALL, "--steps", "1", "--losses", "wide_own,wide_signed,wide_sign_mean"])
+    assert lines(folder.path / "microscope", 1)
+
+
+def test_a_step_without_updates_is_written_as_such(run: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(run, tmp_path / "run")
+    path = copied / "rollouts" / "step_000002.parquet"
+    rows = pq.read_table(path)
+    untrained = rows.set_column(rows.column_names.index("trained"), "trained", pa.array([False] * len(rows)))
+    pq.write_table(untrained, path)
+    plan = Plan((2,), 4, 32, 4, 3, 4)
+    assert list(run_microscope(read_history(copied), plan, "fipo", tmp_path / "out")) == [[]]
+    assert pq.read_table(tmp_path / "out" / "tokens_000002.parquet").num_rows == 0
