@@ -71,8 +71,8 @@ real: $(READY)
 	@$(PY) -m sweeps compare --losses dapo,fipo --controls random_reward --seeds 3 --preset cpu/smollm2-135m \
 	  --study $(STUDY) $(TRACKING); $(REPORT)
 
-# Is it credit? Five DAPO runs looked at through the microscope, two at a time: gradients of all losses and placebos beside
-# the true one, their token weights beside true credit. The same command again goes on.
+# Is it credit? Eight DAPO runs, then the microscope on each, two at a time: gradients of all losses and placebos beside the
+# true one, their token weights beside true credit. About 20 minutes on two cores; the same command again goes on.
 credit: STUDY = runs/credit
 credit: $(READY)
 	@$(PY) -m sweeps study --design credit --study $(STUDY) $(TRACKING)
