@@ -44,8 +44,14 @@ TRL = trl==1.16.0 transformers==5.19.0 accelerate==1.15.0
 VERL = verl==0.9.1
 BESIDE_VERL = transformers==5.10.4 tensordict==0.10.0 ray==2.60.0 hydra-core==1.3.8 codetiming==1.4.0 pillow==13.0.0
 
-.PHONY: setup demo real credit compare ablate study sweep ui dashboard bench-statistics figures test test-faults test-deepspeed test-gym test-vllm test-examples mutants bench check lint format clean
+.PHONY: help setup demo real credit compare ablate study sweep ui dashboard bench-statistics figures test test-faults test-deepspeed test-gym test-vllm test-examples mutants bench check lint format clean
 
+# This list.
+help:
+	@awk '/^# /{ if (!said) { said = substr($$0, 3); sub(/[.:;] .*/, "", said) } next } \
+	  /^[a-z-]+:/{ if (said) { sub(/:.*/, ""); printf "make %-17s %s\n", $$0, said } said = ""; next } { said = "" }' Makefile
+
+# .venv with everything pinned in pyproject.toml; every target below does this by itself.
 setup: $(READY)
 
 $(READY): pyproject.toml
@@ -64,7 +70,7 @@ demo: $(READY)
 	@$(PY) -m sweeps compare --losses grpo,dapo,fipo --controls blame,random_reward:3 --seeds 5 --preset demo \
 	  --study $(STUDY) $(TRACKING); $(REPORT)
 
-# A pretrained model of 135 million parameters, two losses and random reward over three seeds: about 50 minutes on two
+# A pretrained model of 135 million parameters, two losses and random reward; three seeds, about 50 minutes on two
 # cores. The same command again goes on.
 real: STUDY = runs/real
 real: $(READY)
@@ -129,7 +135,7 @@ dashboard: $(READY)
 figures: $(READY)
 	@$(PY) -m analysis figures $(RUNS) $(if $(AXIS),--axis $(AXIS)) $(ARGS)
 
-# Two processes: most tests wait for processes of their own.
+# All tests, in two processes; most of them wait for processes of their own.
 test: $(READY)
 	@$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
