@@ -74,7 +74,8 @@ def outcomes(study: Study) -> pd.DataFrame:
 
     A row per block, arm, level and seed whose run counts, in the study's order. place: of the level in its block.
     lenient_start, lenient_final: accuracy where answers are read leniently. collapsed: the run diverged or ended no
-    better than it began. Names of COURSE that no run recorded have no column.
+    better than it began. Names of COURSE that no run recorded have no column, nor `credit/...` where no microscope
+    measured any.
     """
     table = _by_run(study)
     rows = pd.DataFrame([vars(cell) for cell in study.cells]).merge(
