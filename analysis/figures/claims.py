@@ -56,6 +56,8 @@ def _figure(study: Study, name: str, items: Sequence[Verdict]) -> Figure:
 def compared_words(study: Study, item: Verdict) -> str:
     """What is compared, in the arms' labels and, where there are several, their blocks: `tuned: FIPO - DAPO`."""
     words = " \N{MINUS SIGN} ".join(study.label(arm) for _, arm in item.sides)
+    if item.claim.metric.startswith("credit/"):
+        words = f"{words}: {item.claim.metric.partition('/')[2]}"
     if item.claim.parameter:
         words += f", {item.claim.parameter} {item.claim.start:g} to {item.claim.end:g}"
     return f"{item.sides[0][0]}: {words}" if len(study.blocks) > 1 else words

@@ -18,6 +18,7 @@ from analysis.report.tables import Table
 from analysis.verdict.findings import Findings
 from analysis.verdict.sentences import control_sentences, cost, headline, limits, statement, what_it_would_take
 
+MAIN_FIGURES = "claims", "credit"
 MOST_SENTENCES, MOST_NOT_TESTED = 6, 2
 METHOD = (
     "The unit of every test is the training seed, or the fork where runs continue states of recorded runs. Runs of one "
@@ -81,7 +82,7 @@ def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str
     words = [
         box("verdict", f"<p><b>{escape(headline(found))}</b></p>" + bullets(said)),
         folded(f"{len(more)} exploratory claims", bullets(more)),
-        box("verdict", f"<p><b>Is it credit?</b></p>{bullets(found.credit.sentences)}" if found.credit else ""),
+        folded("Is it credit?", bullets(found.credit.sentences)) if found.credit else "",
         paragraph(f"Cost: {cost(found)}."),
         _not_tested(found),
         folded("What the controls show", bullets(control_sentences(found))),
@@ -90,18 +91,13 @@ def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str
         ),
         box("warning", folded(f"{len(found.notes)} notes on the runs", bullets(found.notes)) if found.notes else ""),
     ]
-    main = [figure(item, source, _warning(found)) for item in shown if item.name == main_figure(found)]
+    main = [figure(item, source, _warning(found)) for item in shown if item.name in MAIN_FIGURES]
     return f'<div class="screen"><div>{"".join(words)}</div>\n<div>{"".join(main)}</div></div>'
-
-
-def main_figure(found: Findings) -> str:
-    """The figure of the first screen."""
-    return "claims" if found.verdicts or not found.credit else "credit"
 
 
 def study_sections(found: Findings, shown: Sequence[Shown], source: Source) -> list[Section]:
     """Everything below the first screen; a section without content is left out by the page."""
-    study, items = found.study, [item for item in shown if item.name != main_figure(found)]
+    study, items = found.study, [item for item in shown if item.name not in MAIN_FIGURES]
     parts = [Section("verdicts", "Verdicts", "Every claim and control", _verdicts(found))]
     for name, group in STUDY.items():
         drawn = figures(items, name, source, _warning(found))
@@ -171,7 +167,8 @@ def _subtitle(found: Findings) -> str:
     diverged = f", {len(study.diverged)} of them diverged" if study.diverged else ""
     flags = "".join(f", --{name} {value}" for name, value in given.get("design", {}).get("flags", {}).items())
     head = f"Family {given.get('family', 'not named')}, preset {given.get('preset', 'not named')}{flags}"
-    question = "" if found.question == _title(study) else f"{found.question.rstrip('.')}. "
+    asked = found.question if found.question.endswith("?") else f"{found.question.rstrip('.')}."
+    question = "" if found.question == _title(study) else f"{asked} "
     return f"{question}{head}; {counting}{diverged}; {commits(study.environments)}."
 
 
