@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import isnan
+from typing import Any
 
 import pandas as pd
 
@@ -220,6 +221,10 @@ def credit_table(credit: CreditFindings) -> Table:
     """A row per candidate: how near to the true gradient it points, and what it changes."""
     known = credit.microscope.candidates
     changed = {name: known[one.like].label if one.like in known else one.like for name, one in known.items()}
+
+    def beside(row: Mapping[Any, Any]) -> str:
+        return f"{signed(row['minus_like'])} {bracket(row['like_low'], row['like_high'])}"
+
     rows = [
         [
             row["label"],
@@ -228,10 +233,13 @@ def credit_table(credit: CreditFindings) -> Table:
             signed(row["minus_dapo"]),
             bracket(row["low"], row["high"]),
             p_value(row["p_holm"]),
+            beside(row) if known[row["candidate"]].like in known else "",
         ]
         for row in credit.directions.to_dict("records")
     ]
-    return Table(["Candidate", "Kind", "Cosine", "Minus DAPO", "95 %", "p (Holm)"], rows, words=2)
+    return Table(
+        ["Candidate", "Kind", "Cosine", "Minus DAPO", "95 %", "p (Holm)", "Minus what it changes"], rows, words=2
+    )
 
 
 def agreement_table(credit: CreditFindings) -> Table:

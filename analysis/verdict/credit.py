@@ -65,7 +65,7 @@ class CreditFindings:
 
     @cached_property
     def directions(self) -> pd.DataFrame:
-        """A row per candidate: its cosine, and minus DAPO's with interval and p, Holm's over all candidates beside."""
+        """A row per candidate: its cosine; minus DAPO's, with p and Holm's; minus that of the candidate it changes."""
         rows = []
         for name, one in self.microscope.candidates.items():
             own, shown = t_interval(self.cosines[name].dropna().to_numpy()), self._difference(name, REFERENCE)
@@ -74,6 +74,8 @@ class CreditFindings:
                 | {"cosine": own.mean, "cosine_low": own.low, "cosine_high": own.high}
                 | {"minus_dapo": shown.difference, "low": shown.low, "high": shown.high, "p": shown.p}
             )
+            changed = self._difference(name, one.like if one.like in self.microscope.candidates else name)
+            rows[-1] |= {"minus_like": changed.difference, "like_low": changed.low, "like_high": changed.high}
         table = pd.DataFrame(rows)
         tested = (table["candidate"] != REFERENCE) & table["p"].notna()
         return table.assign(p_holm=pd.Series(holm(table.loc[tested, "p"].tolist()), table.index[tested], dtype=float))

@@ -160,7 +160,7 @@ def check_rollouts(history: History, steps: range) -> None:
     if missing:
         raise UsageError(
             f"{history.path}: expected stored rollouts of steps {steps.start} to {steps.stop - 1}, got none of step "
-            f"{missing[0]}: use a run made with --record_rollouts all, or start at a checkpoint with --first_step"
+            f"{missing[0]}: use a run made with --record_rollouts all, or steps after a checkpoint that is kept"
         )
 
 

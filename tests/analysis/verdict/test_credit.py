@@ -9,6 +9,9 @@ import pandas as pd
 import pytest
 
 from analysis.figures.catalogue import study_figures
+from analysis.records.claims import ONE_ARM_METRICS
+from analysis.records.credit import PARTS
+from analysis.records.outcomes import OUTCOMES
 from analysis.records.study import read
 from analysis.statistics.intervals import paired_t
 from analysis.verdict.credit import CreditFindings
@@ -91,6 +94,8 @@ def test_cosines_and_differences_are_the_truth_over_runs(credit: CreditFindings)
     for name, cosine in COSINES.items():
         assert table.loc[name, "cosine"] == pytest.approx(cosine, abs=0.03)
         assert table.loc[name, "minus_dapo"] == pytest.approx(cosine - COSINES["dapo"], abs=0.002)
+    assert table.loc["wide_shuffled", "minus_like"] == pytest.approx(-0.01, abs=0.002)
+    assert table.loc["true_ranks", "minus_like"] == table.loc["true_ranks", "minus_dapo"]
     each = credit.microscope.gradients.groupby(["seed", "candidate"])["cosine"].mean().unstack()
     shown = paired_t(each["true_ranks"].to_numpy(), each["dapo"].to_numpy())
     assert table.loc["true_ranks", "low"] == pytest.approx(shown.low)
@@ -160,6 +165,12 @@ def test_gradients_without_direction_and_weights_that_never_differ_are_no_error(
     assert credit.agreement.empty
     assert credit.directions.set_index("candidate")["cosine"].isna().to_dict()["true_ranks"]
     assert credit.sentences
+
+
+def test_every_metric_of_credit_that_a_claim_may_name_is_measured() -> None:
+    named = {metric for metric in ONE_ARM_METRICS if metric.startswith("credit/")}
+    assert named <= {f"credit/{part}" for part in PARTS}
+    assert named <= set(OUTCOMES)
 
 
 def test_a_claim_about_credit_is_decided_by_the_microscope(tmp_path: Path) -> None:
