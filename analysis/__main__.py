@@ -1,10 +1,11 @@
 """The command line: `python -m analysis report | figures | verify | claims`; each command imports what it needs."""
 
 import argparse
+import difflib
 import io
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from analysis.errors import RecordsError
 
@@ -14,15 +15,25 @@ WRONG_USE = 2
 class _OneLineParser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage that --help shows."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but what a command does not know is the command's own error, with its own --help."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], self._option_string_actions, n=1)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}" + f": did you mean {near[0]}?" * bool(near))
+        return known, unknown
+
     def error(self, message: str) -> NoReturn:
-        self.exit(WRONG_USE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(WRONG_USE, f"error: {message} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command: 0 when done, 2 with one line on stderr when something given is wrong."""
     from analysis.cli import add_commands
 
-    parser = _OneLineParser(prog="analysis", description="Run and study folders -> figures, tables and a report.")
+    parser = _OneLineParser(
+        prog="python -m analysis", description="Run and study folders -> figures, tables and a report."
+    )
     add_commands(parser)
     given = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # no character may end a command on a terminal that does not know it
@@ -31,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(given.start(given))
     except (RecordsError, OSError) as error:
-        print(f"analysis {given.command}: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return WRONG_USE
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @contextmanager
@@ -45,8 +45,11 @@ def write_json(path: Path, content: Any) -> None:
         file.write(json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
 
 
-def write_table(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+def write_table(path: Path, rows: Sequence[dict[str, Any]], schema: "pa.Schema") -> None:
     """Write the rows as a parquet file, atomically."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with whole_file(path) as file:
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), file)
 

@@ -10,12 +10,12 @@ import os
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
-
-import psutil
-from torch.distributed import FileStore, Store  # type: ignore[attr-defined]
-from torch.distributed.rendezvous import rendezvous
+from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch.distributed import Store  # type: ignore[attr-defined]
 
 STORE = "HARNESS_STORE"  # environment variable: the file through which ranks of `--nproc` meet, private to this user
 MEETING = timedelta(minutes=10)  # how long the first rank to arrive waits for the last
@@ -47,8 +47,11 @@ def own_place() -> Place:
     return Place(rank, world, address, is_one_host=local == world or is_loopback(address))
 
 
-def meet(place: Place) -> Store:
+def meet(place: Place) -> "Store":
     """The store through which the ranks find each other; returns once all ranks have arrived."""
+    from torch.distributed import FileStore  # type: ignore[attr-defined]
+    from torch.distributed.rendezvous import rendezvous
+
     if STORE in os.environ:
         store: Store = FileStore(os.environ[STORE], place.world)
     else:
@@ -78,6 +81,8 @@ def choose_interfaces(place: Place) -> None:
 
 def interface_to(host: str) -> str | None:
     """The network interface from which the host is reached; None if there is no route."""
+    import psutil
+
     for family, *_, address in socket.getaddrinfo(host, 1, type=socket.SOCK_DGRAM):
         if is_loopback(str(address[0])) and not is_loopback(host):
             continue  # on the host itself its own name may resolve to 127.0.1.1

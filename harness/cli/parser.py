@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origi
 
 from harness.backends.rendezvous import STORE
 from harness.config.base import spelled
+from harness.config.names import ALSO, ANSWERS, OURS
 from harness.config.resolve import resolve, settings_in
-from harness.config.schema import Config, is_anothers, section_of, sections
+from harness.config.schema import Config, is_anothers, sections
 from harness.console import output
 from harness.errors import DiskFull, HarnessError, OutOfMemory, Stopped, UsageError, is_out_of_memory, note_reason
 from harness.files import is_disk_full
@@ -29,13 +30,21 @@ Start = Callable[[argparse.Namespace], None]
 class OneLineParser(argparse.ArgumentParser):
     """An ArgumentParser that raises one-line errors without usage text. Create it with allow_abbrev=False."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but what a command does not know is the command's own error, with its own --help."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError instead of exiting; for an unknown flag, suggest the most similar setting."""
-        unknown = re.match(r"unrecognized arguments: --(\w+)", message)
-        near = difflib.get_close_matches(unknown[1], section_of(), n=1) if unknown else []
-        # no suggestion if the flag is itself a setting, one that this command does not take
-        hint = f"did you mean --{near[0]}?" if unknown and near not in ([], [unknown[1]]) else f"see {self.prog} --help"
-        raise UsageError(f"{message}: {hint}")
+        """Raise UsageError instead of exiting; for an unknown word, say what it is here or which one is similar."""
+        unknown = re.match(r"unrecognized arguments: (\S+)|.*invalid choice: '(\S+)' \(choose from (.*)\)", message)
+        word, choice, choices = unknown.groups("") if unknown else ("", "", "")
+        known = re.findall(r"[\w-]+", choices) or list(self._option_string_actions)
+        near = difflib.get_close_matches(word or choice, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
+        raise UsageError(f"{message}: {ANSWERS.get(word.removeprefix('--'), hint)}")
 
 
 def add_command(subparsers: Subparsers, name: str, purpose: str, start: Start) -> OneLineParser:
@@ -52,7 +61,15 @@ def add_setting_flags(parser: argparse.ArgumentParser, only: str | None = None) 
         group = parser.add_argument_group(section, (model.__doc__ or "").splitlines()[0])
         for name, field in model.model_fields.items():
             text = f"{field.description} (default: {spelled(field.default)})".replace("%", "%%")
-            group.add_argument(f"--{name}", metavar=kind(field.annotation), default=argparse.SUPPRESS, help=text)
+            bare: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+            group.add_argument(
+                f"--{name}", metavar=kind(field.annotation), default=argparse.SUPPRESS, help=text, **bare
+            )
+            for other in ALSO.get(name, ()):
+                group.add_argument(f"--{other}", dest=name, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **bare)
+    if only is None:
+        also = ", ".join(f"--{theirs} for --{ours}" for theirs, ours in OURS.items())
+        parser.epilog = f"Names of TRL, ms-swift and verl are understood: {also}."
 
 
 def kind(annotation: Any) -> str:

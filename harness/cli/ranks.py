@@ -13,7 +13,6 @@ from harness.errors import RanksFailed, Stopped, UsageError
 from harness.files import json_object, write_json
 from harness.run.folder import METRICS, STATUS
 from harness.run.history import read_lines
-from harness.run.record import refuse_used_folder
 
 
 def by_ranks(config: Config, arguments: Sequence[str], folder: Path, is_new: bool) -> bool:
@@ -33,6 +32,8 @@ def by_ranks(config: Config, arguments: Sequence[str], folder: Path, is_new: boo
             flag = "--engine" if name == "vllm" else "--backend"
             raise UsageError(f"{flag} {name}: expected the package {name}, but it is not installed: install it")
     if is_new:
+        from harness.run.record import refuse_used_folder
+
         refuse_used_folder(folder)
     try:
         launch(config, ["-m", "harness", *arguments])

@@ -4,7 +4,6 @@ import argparse
 
 from harness.cli.parser import Subparsers, add_with_settings, given_flags, resolved
 from harness.config.differences import differences_text
-from harness.config.explain import loss_text
 from harness.config.resolve import resolve
 from harness.errors import UsageError
 
@@ -43,6 +42,8 @@ def run_show(options: argparse.Namespace) -> None:
             raise UsageError(f"show: expected one preset, got {options.preset_name!r} and --preset {options.preset}")
         options.preset = options.preset_name
     if options.against is None:
+        from harness.config.explain import loss_text
+
         print(loss_text(resolved(options)))
         return
     ours = resolve(given_flags(options), options.preset, options.config)

@@ -6,8 +6,8 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.algorithm.metrics import PHASES, Metrics
 from harness.cli.parser import Subparsers, add_command, add_with_settings, default_folder, resolved
 from harness.cli.ranks import by_ranks
 from harness.config.resolve import resolve
@@ -16,6 +16,9 @@ from harness.config.schema import Config
 from harness.console import expect, in_words, say
 from harness.errors import UsageError
 from harness.run.history import read_history, unfinished
+
+if TYPE_CHECKING:
+    from harness.algorithm.metrics import Metrics
 
 
 def add(subparsers: Subparsers) -> None:
@@ -104,11 +107,13 @@ def print_warm_start(done: int, total: int) -> None:
         say(f"warm start: step {done}/{total}")
 
 
-def time_left(config: Config, done: Sequence[Metrics], steps: int | None = None) -> float:
+def time_left(config: Config, done: "Sequence[Metrics]", steps: int | None = None) -> float:
     """Estimated seconds left: a step as the mean of the last three, an evaluation's answer as in the last evaluation.
 
     done: the metrics of the steps made in this process, newest last. steps: where it ends, if before the last step.
     """
+    from harness.algorithm.metrics import PHASES
+
     step, end = int(done[-1]["step"] or 0) + 1, steps or config.run.steps
     spent = [{name: float(metrics[f"time/{name}_s"] or 0) for name in PHASES} for metrics in done]
     own = [sum(seconds.values()) - seconds["evaluation"] for seconds in spent[-3:]]
@@ -127,11 +132,11 @@ def answers_in(step: int, config: Config) -> int:
     return before + (samples_at(step + 1, config) if is_due(step + 1, config) else 0)
 
 
-def step_printer(config: Config, steps: int | None = None) -> Callable[[Metrics], None]:
+def step_printer(config: Config, steps: int | None = None) -> "Callable[[Metrics], None]":
     """A function that prints a line per training step, with the time left until `steps` are done (default: all)."""
     made: list[Metrics] = []
 
-    def show(metrics: Metrics) -> None:
+    def show(metrics: "Metrics") -> None:
         made.append(metrics)
         done, left = int(metrics["step"] or 0) + 1, time_left(config, made, steps)
         expect(left)

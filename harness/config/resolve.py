@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.config.base import parsed
+from harness.config.names import ANSWERS, OURS
 from harness.config.schema import Config, section_of, sections
 from harness.errors import UsageError
-from losses import LOSSES, LossSettingError
 
 LARGEST = 2**63
 REMOVED = {"hostfile"}  # settings that only older versions recorded; they said where a run was started
@@ -59,6 +59,8 @@ def build(flat: Mapping[str, Any]) -> Config:
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise UsageError(one_line(error)) from None
+    from losses import LOSSES, LossSettingError  # seconds to import, which --help and wrong flags need not wait for
+
     try:
         LOSSES[config.loss.loss_type](**config.loss.loss_fields())
     except LossSettingError as error:
@@ -102,14 +104,18 @@ def settings_in(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checked_keys(flat: dict[str, Any], source: str) -> dict[str, Any]:
-    """The settings, unchanged. Raises UsageError for an unknown name, with the most similar one."""
-    known = section_of()
-    for key in flat:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+    """The settings under our names. Raises UsageError for an unknown name, with the most similar one."""
+    known, ours = section_of(), {}
+    for key, value in flat.items():
+        name = OURS.get(key, key)
+        if name not in known:
+            near = difflib.get_close_matches(name, [*known, *OURS], n=1)
             hint = f"did you mean {near[0]!r}?" if near else "see python -m harness train --help"
-            raise UsageError(f"{source}: expected a setting's name, got unknown key {key!r}: {hint}")
-    return flat
+            raise UsageError(f"{source}: expected a setting's name, got unknown key {key!r}: {ANSWERS.get(key, hint)}")
+        if name in ours:
+            raise UsageError(f"{source}: expected every setting once, got {name} and another name for it")
+        ours[name] = value
+    return ours
 
 
 def preset_settings(preset: str, above: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from harness.config.base import Count, Positive, Section, setting, spelled
 from harness.config.scale import BackendSettings, EngineSettings, check_scale
 from harness.config.task import DataSettings, TaskSettings, check_task
 from harness.errors import UsageError
-from losses import LOSSES
-from losses.advantages import AdvantageScale
-from losses.averaging import Averaging
 
+# The names that losses/ has, written again because importing it takes torch and thus seconds; a test compares them.
 LossType = Literal["grpo", "dapo", "fipo"]
+Averaging = Literal["token_mean", "sequence_mean", "constant"]
+AdvantageScale = Literal["group", "batch", "none"]
 LOSS_TYPES: tuple[str, ...] = get_args(LossType)
 DEFAULT_AVERAGING: dict[str, Averaging] = {
     "grpo": "sequence_mean",  # DeepSeekMath eq. 3
@@ -128,6 +128,8 @@ class LossSettings(Section):
 
     def loss_fields(self) -> dict[str, Any]:
         """The keyword arguments of `LOSSES[loss_type]`. Raises UsageError if one of its fields has no setting."""
+        from losses import LOSSES
+
         fields = LOSSES[self.loss_type].__dataclass_fields__
         try:
             return {field: getattr(self, self.flag(field)) for field in fields}

@@ -7,9 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from harness.config.resolve import resolve_tree, tree_sha256
 from harness.config.schema import Config
 from harness.errors import UsageError
@@ -97,6 +94,9 @@ class History:
         path = self.table_path(kind, step)
         if not path.is_file():
             return None
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
             rows: list[Row] = pq.read_table(path).to_pylist()
         except (OSError, ValueError, pa.ArrowException) as error:

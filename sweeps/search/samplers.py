@@ -5,9 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from scipy.stats import qmc
-
 from harness import UsageError
 from sweeps.search.spaces import Space, Values
 
@@ -44,6 +41,9 @@ def design(space: Space, sampler: str, count: int, key: tuple[int, str]) -> list
     """
     if sampler not in ("qmc", "random"):
         return None
+    import numpy as np
+    from scipy.stats import qmc
+
     dimensions, rng = len(space.searched), np.random.default_rng(seed_of(*key, sampler))
     if sampler == "qmc":
         exponent = max(0, (count - 1).bit_length())  # Sobol points are balanced in powers of two

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from harness import Config, UsageError, config_sha256, json_object, own_code_hashes, read_config, tree_of, write_json
@@ -241,6 +239,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def read_rows(table: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
     """The rows of a table, or none where there is no such file. Raises UsageError where it is broken."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         rows: list[dict[str, Any]] = pq.read_table(table, columns=columns).to_pylist() if table.is_file() else []
     except (pa.ArrowException, OSError) as error:

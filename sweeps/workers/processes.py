@@ -20,7 +20,6 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import setproctitle
 
 from harness import run_command
@@ -111,12 +110,14 @@ def run_forked(arguments: list[str], own: dict[str, str], folder: str, output: s
     setproctitle.setproctitle(" ".join(words))  # before the environment moves in memory
     os.environ.clear()
     os.environ.update(own)
+    import numpy as np
+
+    from harness.__main__ import main
+
     random.seed()  # a run's draws do not depend on these, but no two processes should share them
     np.random.seed()
     sys.argv, sys.orig_argv = words[2:], words
     beginning.close()
-    from harness.__main__ import main
-
     sys.exit(run_command(main, arguments, needs=("losses", "harness")))
 
 

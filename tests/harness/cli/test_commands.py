@@ -24,10 +24,11 @@ def train_help(capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_lists_every_setting_with_its_description_and_what_it_takes(train_help: str) -> None:
     for section in sections().values():
         for name, field in section.model_fields.items():
-            assert f"--{name} {kind(field.annotation)} {field.description}" in train_help
+            takes = f"[{kind(field.annotation)}]" if field.annotation is bool else kind(field.annotation)
+            assert f"--{name} {takes} {field.description}" in train_help
     for shown in ("--loss_type grpo|dapo|fipo ", "--steps int ", "--delta float|none ", "--overlong_buffer int|none "):
         assert shown in train_help
-    assert "--fipo_clip_high_only true|false " in train_help
+    assert "--fipo_clip_high_only [true|false] " in train_help
 
 
 def test_help_shows_defaults_as_flags_spell_them(train_help: str) -> None:

@@ -153,10 +153,23 @@ def test_a_process_leaves_the_code_of_its_end_where_it_was_told_to(
     assert (tmp_path / "reason").read_text(encoding="utf-8").strip() == reason
 
 
-def test_a_mistyped_flag_names_its_nearest(empty_place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(main, ["train", "--learning_rat", "1", "--lrr", "3"]) == 2
-    assert run_command(main, ["train", "--group_sise", "4"]) == 2
-    errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 2
-    assert errors[1].endswith("did you mean --group_size?")
+@pytest.mark.parametrize(
+    ("words", "ending"),
+    [
+        ("train --group_sise 4", "did you mean --group_size?"),
+        ("train --learning_rat 1", "did you mean --learning_rate?"),
+        ("train --dryrun", "did you mean --dry_run?"),
+        ("train --max_steps 3", ": --steps (theirs counts optimizer steps, ours rounds of rollouts)"),
+        ("train --zzz 3", "see python -m harness train --help"),
+        ("microscope x --prefixs 3", "did you mean --prefixes?"),
+        ("diff a b c", "see python -m harness diff --help"),
+        ("trian", "did you mean train?"),
+    ],
+)
+def test_what_is_mistyped_names_its_nearest_or_the_commands_own_page(
+    empty_place: Path, capsys: pytest.CaptureFixture[str], words: str, ending: str
+) -> None:
+    code, printed, errors = outcome(main, words.split(), capsys)
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert errors[0].endswith(ending)
     assert list(empty_place.iterdir()) == []

@@ -4,9 +4,17 @@ from pathlib import Path
 import pytest
 
 from harness.config.resolve import PRESETS, config_sha256, flatten, resolve, resolve_tree, tree_of
-from harness.config.schema import DEFAULT_AVERAGING, LOSS_TYPES, Config, LossSettings, section_of
+from harness.config.schema import (
+    DEFAULT_AVERAGING,
+    LOSS_TYPES,
+    AdvantageScale,
+    Averaging,
+    Config,
+    LossSettings,
+    section_of,
+)
 from harness.errors import UsageError
-from losses import LOSSES
+from losses import LOSSES, advantages, averaging
 
 # a value for every setting that is not its default, as the command line spells it
 OTHER_WORDS = """
@@ -82,6 +90,7 @@ def test_defaults_that_depend_are_written_out(flags: dict[str, str], averaging: 
 
 def test_every_field_of_a_loss_is_a_setting_with_the_losss_default() -> None:
     assert tuple(LOSSES) == LOSS_TYPES
+    assert (Averaging, AdvantageScale) == (averaging.Averaging, advantages.AdvantageScale)
     for name, loss in LOSSES.items():
         settings = LossSettings(loss_type=name)
         assert settings.loss_fields() == vars(loss())

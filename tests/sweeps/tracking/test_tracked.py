@@ -61,8 +61,3 @@ def test_a_logger_that_died_is_said_when_the_study_has_ended(tmp_path: Path) -> 
     study = tmp_path / "demo"
     assert process.returncode == 0
     assert said == f"note: not all is in MLflow (see {study}/logs/track.log): python -m sweeps track {study}\n"
-
-
-def test_mlflow_is_imported_by_the_first_pass_only() -> None:
-    code = "import sys, sweeps.__main__; print({'mlflow', 'sqlalchemy'} & set(sys.modules))"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
