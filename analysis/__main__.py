@@ -27,13 +27,11 @@ class _OneLineParser(argparse.ArgumentParser):
         self.exit(WRONG_USE, f"error: {message} (see {self.prog} --help)\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m analysis") -> int:
     """Run one command: 0 when done, 2 with one line on stderr when something given is wrong."""
     from analysis.cli import add_commands
 
-    parser = _OneLineParser(
-        prog="python -m analysis", description="Run and study folders -> figures, tables and a report."
-    )
+    parser = _OneLineParser(prog=prog, description="Run and study folders -> figures, tables and a report.")
     add_commands(parser)
     given = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # no character may end a command on a terminal that does not know it

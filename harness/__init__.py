@@ -2,7 +2,7 @@
 
 from harness.backends.rendezvous import free_port
 from harness.cli.parser import OneLineParser, add_setting_flags, run_command
-from harness.config.base import parsed
+from harness.config.base import parsed, spelled
 from harness.config.differences import Difference, differences
 from harness.config.resolve import config_sha256, flatten, read_config, resolve, settings_in, tree_of
 from harness.config.schedule import evaluation_answers
@@ -39,6 +39,7 @@ __all__ = [
     "run_command",
     "section_of",
     "settings_in",
+    "spelled",
     "tree_of",
     "write_json",
     "write_table",

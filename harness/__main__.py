@@ -7,9 +7,9 @@ from harness.cli import compare, evaluate, microscope, show, train
 from harness.cli.parser import OneLineParser, run_command
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], prog: str = "python -m harness") -> None:
     """Hand the arguments to the command they name."""
-    parser = OneLineParser(allow_abbrev=False, prog="python -m harness", description="One training run.")
+    parser = OneLineParser(allow_abbrev=False, prog=prog, description="One training run.")
     subparsers = parser.add_subparsers(dest="command", required=True)
     for module in (train, compare, microscope, evaluate, show):
         module.add(subparsers)

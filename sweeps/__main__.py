@@ -14,9 +14,9 @@ from sweeps.tracking.log import add_track, add_tracking_uri
 USAGE = "%(prog)s [--setting value ...]"
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], prog: str = "python -m sweeps") -> None:
     """Hand the arguments to the command they name."""
-    parser = OneLineParser(allow_abbrev=False, prog="python -m sweeps", description="Many training runs.")
+    parser = OneLineParser(allow_abbrev=False, prog=prog, description="Many training runs.")
     names = "compare | ablate | study | fork | search | plan | track"
     subparsers = parser.add_subparsers(dest="command", required=True, metavar=names)
     add_compare(subparsers, "compare", "train arms x seeds under one family's rules", CONTROLLED)
@@ -24,7 +24,8 @@ def main(arguments: list[str]) -> None:
     add_study(subparsers)
     add_fork(subparsers)
     search = subparsers.add_parser("search", allow_abbrev=False, usage=USAGE, help="search settings with Optuna")
-    plan = subparsers.add_parser("plan", allow_abbrev=False, usage=USAGE, help="what a search would take; runs nothing")
+    words = "what a search would take; runs nothing"  # `fipo-harness plan` is harness's
+    plan = subparsers.add_parser("search-plan", aliases=["plan"], allow_abbrev=False, usage=USAGE, help=words)
     for command, start in ((search, "search_command"), (plan, "plan_command")):
         add_search_flags(command)
         command.set_defaults(start=lambda options, start=start: search_module(start, options))

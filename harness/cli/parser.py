@@ -132,8 +132,8 @@ def check_checkout(*packages: str) -> None:
         origin = Path(found.origin).resolve() if found and found.origin else None
         if origin is None or ROOT not in origin.parents:
             raise UsageError(
-                f"package {package!r}: expected the one in this checkout, {ROOT / package}, got {origin}: "
-                "run from the checkout, or remove the other one from PYTHONPATH and the environment"
+                f"package {package!r}: expected the one beside harness, {ROOT / package}, got {origin}: "
+                "run it elsewhere, or remove the other one from PYTHONPATH and the environment"
             )
 
 

@@ -56,7 +56,19 @@ def surroundings(threads: int, world: int = 1) -> dict[str, Any]:
 @cache
 def code_facts() -> Mapping[str, str | None]:
     """The code's commit and a hash of the uncommitted changes, as of the first call in this process."""
+    if not (ROOT / ".git").exists():  # installed: a repository that holds the environment says nothing about the code
+        return {"commit": installed_commit(), "dirty_diff_sha256": None}
     return {"commit": git("rev-parse", "HEAD"), "dirty_diff_sha256": dirty_diff_sha256()}
+
+
+def installed_commit() -> str | None:
+    """The commit that pip installed, where it was given the address of a git repository."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        installed = importlib.metadata.distribution("fipo-harness")
+        if Path(str(installed.locate_file("harness"))).resolve() == ROOT / "harness":
+            origin = json.loads(installed.read_text("direct_url.json") or "{}")
+            return str(origin["vcs_info"]["commit_id"]) if "vcs_info" in origin else None
+    return None
 
 
 # These must be equal when a run is resumed or reproduced. Only tasks with a data set record training prompts.
