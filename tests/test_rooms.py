@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/architecture.md"
-PACKAGES = ("losses", "harness", "sweeps", "analysis", "benchmarks", "tests")
+PACKAGES = ("fipo_harness", "losses", "harness", "sweeps", "analysis", "benchmarks", "tests")
 FILES = {package: sorted((ROOT / package).rglob("*.py")) for package in PACKAGES}
 
 
