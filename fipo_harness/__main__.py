@@ -87,7 +87,7 @@ def foreign(package: str) -> str | None:
 
 def own_imports() -> dict[str, str]:
     """What a process must have in its environment to import what this one imports, whatever folder it starts in."""
-    return {"PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path), "PYTHONSAFEPATH": "1"}
+    return {"PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path), "PYTHONSAFEPATH": "1"}
 
 
 def complain(text: str) -> int:

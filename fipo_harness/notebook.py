@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -108,7 +107,7 @@ def _run(command: str, *words: str, **flags: Any) -> list[str]:
 
     for name, value in flags.items():
         given = ",".join(map(str, value)) if isinstance(value, list | tuple) else spelled(value)
-        words += (f"--{name}={given}",)
+        words += (f"--{name}", given)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "fipo_harness", command, *words],
@@ -117,30 +116,37 @@ def _run(command: str, *words: str, **flags: Any) -> list[str]:
             env={**os.environ, **own_imports(), "PYTHONIOENCODING": "utf-8"},
             encoding="utf-8",
         )
-        lines = list(_printed(process))
-        errors.seek(0)
-        said = errors.read().splitlines()
-    failure = said.pop() if process.returncode and said else f"{command} ended with {process.returncode}"
-    for line in said:
-        print(line, file=sys.stderr)
+        try:
+            lines = _printed(process)
+        finally:
+            errors.seek(0)
+            said = errors.read().splitlines()
+            print(*said, sep="\n", end="\n" * bool(said), file=sys.stderr)
     if process.returncode:
         kind = UsageError if process.returncode == UsageError.exit_code else HarnessError
-        raise kind(failure.removeprefix("error: "))
+        raise kind(said[-1].removeprefix("error: ") if said else f"{command} ended with {process.returncode}")
     return lines
 
 
-def _printed(process: subprocess.Popen[str]) -> Iterator[str]:
-    """Print what the process prints, until it has ended.
+def _printed(process: subprocess.Popen[str]) -> list[str]:
+    """Print what the process prints until it has ended, and hand it back.
 
-    An interrupt reaches it too: it saves what it can, and we wait. A second one ends it.
+    An interrupt reaches the process too, which saves what it can, and we wait for that; a second one ends it.
     """
-    assert process.stdout
-    try:
-        for line in process.stdout:
+    lines: list[str] = []
+
+    def go_on() -> None:
+        for line in process.stdout or ():
             print(line, end="", flush=True)
-            yield line.rstrip("\n")
+            lines.append(line.rstrip("\n"))
+
+    try:
+        with process:
+            try:
+                go_on()
+            except KeyboardInterrupt:
+                go_on()
+                raise
     finally:
-        try:
-            process.wait()
-        finally:
-            process.terminate()
+        process.terminate()
+    return lines

@@ -8,7 +8,15 @@ HEAVY = {"torch", "transformers", "numpy", "scipy", "pandas", "pyarrow", "matplo
 
 @pytest.mark.parametrize(
     "words",
-    ["harness train --help", "harness train --zzz", "sweeps search --help", "sweeps compare --zzz", "analysis --help"],
+    [
+        "fipo_harness --help",
+        "fipo_harness train --help",
+        "harness train --help",
+        "harness train --zzz",
+        "sweeps search --help",
+        "sweeps compare --zzz",
+        "analysis --help",
+    ],
 )
 def test_a_command_that_computes_nothing_imports_nothing_heavy(words: str) -> None:
     package, *arguments = words.split()
