@@ -51,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Hand the arguments to the package that has the command; its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
-        print(help_text())
+        try:
+            print(help_text(), flush=True)
+        except BrokenPipeError:  # nobody reads on: keep the interpreter from failing again when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     package = next((name for name, commands in COMMANDS.items() if words[0] in commands), None)
     if package is None:

@@ -67,10 +67,11 @@ class Report:
     findings: tuple[str, ...]
 
     def _repr_html_(self) -> str:
-        figure = re.search(r"<img [^>]*>", self.path.read_text(encoding="utf-8"))
+        figure = re.search(r"<img ([^>]*)>", self.path.read_text(encoding="utf-8"))
+        image = f'<img style="max-width: 100%" {figure[1]}>' if figure else ""
         found = "".join(f"<li>{escape(finding)}</li>" for finding in self.findings)
         written = f"<p><code>{escape(str(self.path))}</code></p>"
-        return f"<ul>{found}</ul>{figure[0] if figure else ''}{written}"
+        return f"<ul>{found}</ul>{image}{written}"
 
 
 def train(**settings: Any) -> Recorded:
