@@ -12,6 +12,7 @@ import tomllib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +123,18 @@ def test_help_and_errors_name_what_was_typed(installed: Installed) -> None:
     assert "(see fipo-harness report --help)" in installed.command("report").stderr
 
 
-@pytest.mark.parametrize("package", ["losses", "harness"])
-def test_a_package_that_shadows_one_is_named_in_one_line(installed: Installed, tmp_path: Path, package: str) -> None:
+RUN_HARNESS = "import runpy; runpy.run_module('harness', run_name='__main__', alter_sys=True)"
+
+
+@pytest.mark.parametrize(("package", "is_module"), [("losses", False), ("harness", False), ("losses", True)])
+def test_a_package_that_shadows_one_is_named_in_one_line(
+    installed: Installed, tmp_path: Path, package: str, is_module: bool
+) -> None:
     (tmp_path / package).mkdir()
     (tmp_path / package / "__init__.py").touch()
-    ended = installed.command("show", "demo", PYTHONPATH=f"{tmp_path}{os.pathsep}{installed.packages}")
+    path, words = f"{tmp_path}{os.pathsep}{installed.packages}", ("show", "demo")
+    run = partial(installed.python, RUN_HARNESS) if is_module else installed.command
+    ended = run(*words, PYTHONPATH=path)
     assert (ended.returncode, ended.stdout) == (2, "")
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"error: package {package!r}")
