@@ -1,1 +1,1 @@
-"""Compares two runs: reproduction, replay with another loss, first difference."""
+"""Repeats a run, in whole or its updates alone, and finds the first difference between two runs."""

@@ -89,10 +89,10 @@ class Repeat:
         self.training.steps_done += 1
 
 
-def begin_repeat(history: History, first_step: int, with_reference: bool = False) -> Repeat:
+def begin_repeat(history: History, first_step: int) -> Repeat:
     """The run at the newest usable checkpoint of at most `first_step` steps, or at its start."""
     history = replace(history, config=in_this_process(history.config))
-    reference = recorded_initial_policy(history) if with_reference or history.config.loss.needs_reference else None
+    reference = recorded_initial_policy(history) if history.config.loss.needs_reference else None
     with recorded_code(history.path):
         return Repeat(history, training_at(history, reference, first_step))
 
@@ -132,7 +132,7 @@ def write_checkpoint(history: History, step: int, out: Path) -> str:
 
 
 def exactness(repeat: Repeat) -> str:
-    """A phrase that says how closely the replay followed the run."""
+    """A phrase that says how closely the repetition followed the run."""
     history = repeat.history
     followed = f"old log-probabilities within {repeat.off:.3g} of those recorded"
     if repeat.training.steps_done < history.config.run.steps or not history.final_weights.is_dir():

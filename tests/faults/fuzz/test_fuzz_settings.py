@@ -72,7 +72,7 @@ WORD = st.sampled_from(["show", "train", "RUN", "--steps", "--config", "--run", 
     lambda word: "\n" not in word and word.strip("-") not in ("h", "he", "hel", "help")
 )
 COMMAND_LINES = st.tuples(
-    st.sampled_from([["show"], ["show", "--preset", "demo"], ["evaluate", "RUN"], ["diff", "RUN"], ["replay"], []]),
+    st.sampled_from([["show"], ["show", "--preset", "demo"], ["evaluate", "RUN"], ["diff", "RUN"], []]),
     st.lists(ONE_FLAG | WORD.map(lambda word: [word]), max_size=3),
 ).map(lambda parts: [word for part in (parts[0], *parts[1]) for word in part])
 

@@ -184,7 +184,7 @@ def test_what_was_tampered_with_is_found(copied: Path, reproduce: Reproduce, nam
 
 @pytest.mark.parametrize(
     ("command", "name"),
-    [*product(("reproduce", "diff", "replay"), ("token", "answer", "final")), ("evaluate", "final")],
+    [*product(("reproduce", "diff"), ("token", "answer", "final")), ("evaluate", "final")],
 )
 def test_what_is_not_what_was_written_is_refused_before_anything_starts(
     original: Path, copied: Path, command: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

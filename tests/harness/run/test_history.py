@@ -91,7 +91,7 @@ def test_a_damaged_file_is_one_line_that_names_it(
     run: Path, capsys: pytest.CaptureFixture[str], name: str, damage: str
 ) -> None:
     DAMAGES[damage](run / name)
-    for arguments in (["resume", run], ["reproduce", run], ["diff", run, run], ["replay", run]):
+    for arguments in (["resume", run], ["reproduce", run], ["diff", run, run]):
         code, printed, errors = outcome(main, arguments, capsys)
         assert (code, printed, len(errors)) == (2, [], 1)
         assert name in errors[0]
