@@ -179,8 +179,8 @@ $(TRL_VENV)/.ready $(VERL_VENV)/.ready: pyproject.toml
 mutants: $(READY)
 	@$(PY) -m tests.losses.mutants
 
-# Speed and memory of training steps, sampling and losses beside TRL, transformers, the paper's algorithm and the machine's
-# limit: about 25 minutes on two quiet cores, then docs/speed.md from it. Loads the model of make real (93 MB) where it is
+# Speed of training steps beside TRL and the machine's limit, on a GPU also memory and sampling: about 20 minutes on two
+# quiet cores, then docs/speed.md from it. Loads the model of make real (93 MB) where it is
 # not cached. make bench DEVICE=cuda on a GPU.
 bench: $(READY) $(if $(filter cpu,$(DEVICE)),$(TRL_VENV)/.ready)
 	@$(PY) -m benchmarks --device $(DEVICE) --save

@@ -50,7 +50,7 @@ def random_batch(policy: Policy, texts: int, tokens: int) -> TokenBatch:
 
 def update(about: str, policy: Policy, batch: TokenBatch, rate: float) -> Row:
     """Forward and backward pass of an update."""
-    taken = interleaved({"": lambda: forward_and_backward(policy, batch)}, ROUNDS, policy.device.type)[""].minimum
+    taken = interleaved({"": lambda: forward_and_backward(policy, batch)}, ROUNDS, policy.device.type)[""]
     groups = [Group(PROMPT, [len(text.response)]) for text in batch.layout.texts]
     needed = FORWARD_AND_BACKWARD * forward_flops(policy.model, groups)
     tokens = len(batch.tokens)
@@ -84,6 +84,6 @@ def sampling(about: str, policy: Policy, tokens: int, rate: float) -> Row:
         for name, count in (("all", sampled), ("one", 1))
     }
     taken = interleaved(functions, ROUNDS, policy.device.type)
-    seconds, drawn = taken["all"].minimum - taken["one"].minimum, texts * (sampled - 1)
+    seconds, drawn = taken["all"] - taken["one"], texts * (sampled - 1)
     needed = texts * forward_flops(policy.model, [Group(0, [sampled - 1])])
     return Row(f"{about}: sampling of {texts} texts", drawn / seconds, "tokens/s", limit=drawn * rate / needed)

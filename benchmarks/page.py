@@ -37,8 +37,8 @@ def measured(record: Record) -> str:
     versions = ", ".join(f"{name} {about[key]}" for key, name in names.items() if about.get(key))
     return (
         f"`make bench` on {str(about['measured_at']).replace('T', ' at ')}, commit `{about['commit']}`: "
-        f"{about['device']} ({about['cpu_capability']}), {about['cores']} cores, {about['threads']} threads where one "
-        f"is not said; {versions}. What changed after that commit is not in these figures. {about.get('note', '')} "
+        f"{about['device']} ({about['cpu_capability']}), {about['cores']} cores; "
+        f"{versions}. What changed after that commit is not in these figures. {about.get('note', '')} "
         "Above 1 times the peer, ours is better; a share of the limit is at best 1. Targets bound the ratio. Written "
         f"from benchmarks/results/{record.name}."
     )

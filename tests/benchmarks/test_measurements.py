@@ -10,22 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, logprobs, losses, sampling
+from benchmarks import gpu
 from benchmarks.arithmetic import Group, forward_flops, product_rate
-from benchmarks.losses import chunked_matrix
 from benchmarks.models import LARGER, TINY, endless, random_policy
 from benchmarks.step import own
 from benchmarks.step import report as step
-from benchmarks.timing import interleaved_per_unit
 from harness.config.resolve import resolve
 from harness.errors import HarnessError, UsageError
-from harness.model.logprobs import token_logprobs
-from harness.model.policy import load_policy, write_policy
+from harness.model.policy import load_policy
 from harness.plan.shapes import SHAPES
 from harness.rollouts.collect import collect
-from losses import future_kl
-from tests.harness.agreement import agree
-from tests.harness.tiny import cache_as_tiny, context
+from tests.harness.tiny import context
 
 SMALL = step.Form("small", TINY, prompts=4, max_tokens=5, is_free=False, target=1.5, warm=1, steps=1)
 
@@ -44,77 +39,6 @@ def test_the_needed_arithmetic_is_that_of_linear_layers_and_of_causal_attention(
     body = 4 * (4 * 128 * 128 + 3 * 128 * 512)  # layers of attention's four matrices and the MLP's three
     head = 128 * model.config.vocab_size
     assert forward_flops(model, [Group(3, [2, 4])]) == 2 * body * 9 + 2 * head * 6 + 4 * 4 * 128 * 37
-
-
-@pytest.mark.parametrize("tokens", [1, 127, 128, 129, 400])
-@pytest.mark.parametrize("delta", [None, 1.2])
-def test_the_chunked_matrix_is_the_same_future_kl(tokens: int, delta: float | None) -> None:
-    generator = torch.Generator().manual_seed(tokens)
-    log_ratio = 0.2 * torch.randn(3, tokens, generator=generator, dtype=torch.float64)
-    mask = torch.rand(3, tokens, generator=generator) > 0.2
-    for decay_rate in (1.0, 32.0, 256.0):
-        plain = chunked_matrix(log_ratio, mask, decay_rate, delta)
-        assert agree(future_kl(log_ratio, mask, decay_rate, delta), plain, "network")
-
-
-def test_losses_reach_their_table_and_a_wrong_peer_does_not() -> None:
-    rows = list(losses.rows("cpu", lengths=(64, 256), rounds=1))
-    assert [row.figure for row in rows] == [
-        f"Future-KL of 16 x {length} tokens beside the chunked matrix" for length in (64, 256)
-    ]
-    assert all(row.ours > 0 and row.peer for row in rows)
-    with pytest.raises(HarnessError, match="peer: expected Future-KL"):
-        losses.beside_published(lambda x, *_: x, 64, 1, "cpu", 1e-9)
-
-
-def test_the_plain_log_probabilities_are_the_same() -> None:
-    hidden, head, tokens = logprobs.drawn(7, 50)
-    results = []
-    for function in (logprobs.plain, token_logprobs):
-        values, entropy = function(hidden, head, tokens, 0.7)
-        results.append([values, entropy, *torch.autograd.grad(values.sum(), (hidden, head))])
-    for plain, chunked in zip(*results, strict=True):
-        assert agree(chunked.detach(), plain.detach(), "network")
-
-
-def test_log_probabilities_are_measured_in_processes_of_their_own() -> None:
-    memory, seconds = logprobs.rows(tokens=300, vocabulary=30_000, runs=1)
-    # the logits, their log-softmax and the gradient of one of them, at least
-    assert memory.peer
-    assert memory.peer > 3 * 4 * 300 * 30_000 / 1e6
-    assert seconds.ours > 0
-
-
-def test_costs_per_unit_are_of_what_each_call_made() -> None:
-    calls: list[int] = []
-
-    def run() -> int:
-        calls.append(1)
-        return 10**9  # units: so many that each is free
-
-    assert interleaved_per_unit({"a": run}, rounds=3)["a"].median < 1e-6
-    assert len(calls) == 4
-
-
-def test_ours_and_generate_draw_as_many_tokens_and_lengths_of_one_distribution(tmp_path: Path) -> None:
-    policy = random_policy(TINY)
-    write_policy(tmp_path, policy)
-    fixed = sampling.Asked(endless(policy), tmp_path, sampling.prompts_of(policy, 2), 5)
-    assert sum(fixed.drawn()) == 2 * sampling.GROUP_SIZE * 5
-    assert {sampling.generate(fixed, cache)() for cache in sampling.CACHES} == {2 * sampling.GROUP_SIZE * 5}
-    torch.manual_seed(0)
-    free = sampling.Asked(policy, tmp_path, sampling.prompts_of(policy, 32), 30)
-    # of 256 lengths with a standard deviation of about 11: the difference's is 1 token
-    means = [tokens / 256 for tokens in (sum(free.drawn()), sampling.generate(free, "dynamic")())]
-    assert abs(means[0] - means[1]) < 4
-    assert max(means) < 25  # some do end
-
-
-def test_sampling_reaches_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FIPO_HARNESS_CACHE", str(tmp_path))
-    cache_as_tiny(tmp_path)
-    rows = list(sampling.rows(rounds=1))
-    assert [row.target for row in rows if row.peer and row.limit] == [1.7, 2.5]
 
 
 def test_a_run_draws_the_prompts_that_trl_is_given() -> None:

@@ -29,7 +29,6 @@ PROCESSES = 2
 LIMIT_S = 300.0
 # these notice most in the shortest time; the others are read and run only where they all pass
 FIRST = ("by_hand", "settings", "future_kl", "advantages", "averaging", "golden")
-LEFT_OUT = ("implementations",)  # it needs more of the repository than losses/
 IMPORTED = (hypothesis, numpy, torch)  # once, before the processes are forked
 
 Key = tuple[str, str, str]
@@ -39,7 +38,7 @@ def stages(tree: Path, module: str) -> list[list[str]]:
     """The copy's test files in the order in which they are run: those named like the module come first."""
     names = {path.stem.removeprefix("test_"): str(path) for path in sorted((tree / "tests/losses").rglob("test_*.py"))}
     first = sorted(FIRST, key=lambda name: name not in module)
-    return [[names[name] for name in first], [path for name, path in names.items() if name not in FIRST + LEFT_OUT]]
+    return [[names[name] for name in first], [path for name, path in names.items() if name not in FIRST]]
 
 
 def copy_of_the_repository() -> Path:

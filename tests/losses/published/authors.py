@@ -1,7 +1,5 @@
 """What losses/ gives for a reference vector under the authors' semantics: their code's, the TRL PR's, and slime's."""
 
-from typing import Any
-
 from torch import Tensor
 
 from losses import DAPO, FIPO, sequence_filter, token_weights
@@ -12,13 +10,13 @@ SETTINGS = {"log_ratio_clamp": 20.0, "filter_in_log_space": True, "weight_bound"
 DENOMINATOR_EPSILON = 1e-8  # verl's masked mean divides by n + 1e-8
 
 
-def averages(mask: Tensor, denominator_epsilon: float = DENOMINATOR_EPSILON) -> dict[str, Tensor]:
+def averages(mask: Tensor) -> dict[str, Tensor]:
     """The weights per token of verl's `agg_loss` modes, made of ours: verl divides by all rows or by none."""
     length = mask.shape[1]
     has_tokens = mask.any(dim=1).double()
     tokens = mask.sum().double()
     return {
-        "token_mean": token_weights(mask, "token_mean") * tokens / (tokens + denominator_epsilon),
+        "token_mean": token_weights(mask, "token_mean") * tokens / (tokens + DENOMINATOR_EPSILON),
         "seq_mean_token_mean": token_weights(mask, "sequence_mean"),
         "seq_mean_token_sum": token_weights(mask, "constant", 1) * has_tokens.mean(),
         "seq_mean_token_sum_norm": token_weights(mask, "constant", length) * has_tokens.sum(),
@@ -41,15 +39,10 @@ def kept_by_filter(vector: golden.Vector) -> Tensor:
     return batch.mask if delta is None else sequence_filter(log_ratio, batch.advantages, batch.mask, delta)
 
 
-def fipo_numbers(
-    vector: golden.Vector,
-    kept: Tensor | None = None,
-    denominator_epsilon: float = DENOMINATOR_EPSILON,
-    **changes: Any,
-) -> Numbers:
-    """The numbers of `official_fipo` and `trlpr_fipo`, under the authors' settings but for the changes."""
-    kept = kept_by_filter(vector) if kept is None else kept
-    fipo = FIPO(**golden.fipo_settings(vector) | SETTINGS | changes)
+def fipo_numbers(vector: golden.Vector) -> Numbers:
+    """The numbers of `official_fipo` and `trlpr_fipo`, under the authors' settings."""
+    kept = kept_by_filter(vector)
+    fipo = FIPO(**golden.fipo_settings(vector) | SETTINGS)
     unfiltered, batch = fipo(golden.batch(vector)), golden.batch(vector, kept)
     loss = fipo(batch).token_loss
     per_token = {
@@ -58,7 +51,7 @@ def fipo_numbers(
         "exp_future_kl": unfiltered.diagnostics["future_kl"].exp(),
         "loss_mask": kept,
     }
-    weights = {f"official_fipo__{name}": values for name, values in averages(kept, denominator_epsilon).items()}
+    weights = {f"official_fipo__{name}": values for name, values in averages(kept).items()}
     weights["trlpr_fipo__local_token_mean"] = token_weights(kept, "token_mean")
     numbers = {}
     for name, values in weights.items():
