@@ -9,7 +9,7 @@ Numbers = dict[str, Tensor]
 # in others. `split` is for one step's loss and gradient in other orders and parts, `difference` for a gradient beside
 # differences over a millionth.
 LEVELS = {"exact": 0.0, "float64": 1e-9, "float32": 1e-6, "float64_sum": 1e-9, "float32_sum": 1e-6}
-LEVELS |= {"float64_split": 1e-12, "float32_split": 1e-6, "difference": 1e-7}
+LEVELS |= {"float64_split": 1e-12, "difference": 1e-7}
 OF_THE_LARGEST = ("_sum", "_split", "difference")
 
 

@@ -1,16 +1,26 @@
-"""Weights per token: each mode by hand, their sum, and metrics that add up over micro-batches."""
+"""Weights per token: each mode by hand, their sum, and losses and metrics that add up over micro-batches."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from inspect import unwrap
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from losses import AVERAGING_MODES, FIPO, LossBatch, token_weights
+from losses import AVERAGING_MODES, DAPO, FIPO, GRPO, LossBatch, mask_totals, token_weights
 from tests.losses.agreement import agree, bitwise_equal
 from tests.losses.drawn import batches, deterministic
+
+LOSSES = [
+    GRPO(beta=0.04),
+    DAPO(epsilon_high=0.28, delta=3.0),
+    FIPO(clip_high_only=False),
+    FIPO(delta=3.0, log_ratio_clamp=20.0, filter_in_log_space=True, weight_bound=10.0),
+    FIPO(clip_range=None, decay_rate=4.0),
+]
+ONE = torch.ones((), dtype=torch.float64)  # beside numbers that may all be 0
 
 
 def test_each_mode_by_hand() -> None:
@@ -37,11 +47,41 @@ def test_weights_sum_to_1_or_to_0_without_tokens(batch: LossBatch, mode: str) ->
     assert (weights[batch.mask] > 0).all()
 
 
-@pytest.mark.parametrize("mode", AVERAGING_MODES)
-def test_empty_rows_change_nothing(mode: str) -> None:
-    mask = torch.tensor([[1, 1, 0], [1, 1, 1]], dtype=torch.bool)
-    longer = torch.cat([torch.zeros(1, 3, dtype=torch.bool), mask, torch.zeros(2, 3, dtype=torch.bool)])
-    assert bitwise_equal(token_weights(longer, mode, 3)[1:3], token_weights(mask, mode, 3))
+def rows_of(batch: LossBatch, rows: list[int]) -> LossBatch:
+    """A micro-batch of these responses."""
+    return LossBatch(*(None if value is None else value[rows] for value in values_of(batch)))
+
+
+def values_of(batch: LossBatch) -> list[Tensor | None]:
+    return [getattr(batch, field.name) for field in fields(batch)]
+
+
+@deterministic
+@given(batches(), st.sampled_from(LOSSES), st.sampled_from(AVERAGING_MODES))
+def test_micro_batches_add_up_to_the_whole_in_any_order(batch: LossBatch, loss: GRPO, mode: str) -> None:
+    def scalar(parts: list[LossBatch]) -> Tensor:
+        totals = torch.stack([mask_totals(part.mask) for part in parts]).sum(dim=0)
+        return torch.stack([(loss(p).token_loss * token_weights(p.mask, mode, 6, totals)).sum() for p in parts]).sum()
+
+    rows, policy = range(len(batch.mask)), batch.policy_logprobs
+    apart = [rows_of(batch, [row]) for row in reversed(rows)]
+    empty = replace(batch, mask=torch.zeros_like(batch.mask))  # responses without tokens change nothing
+    whole, *others = (scalar(parts) for parts in ([batch], apart, [rows_of(batch, list(rows)[1:]), apart[-1], empty]))
+    (gradient,) = torch.autograd.grad(whole, policy, retain_graph=True)
+    for other in others:
+        assert agree(torch.stack([other, ONE]), torch.stack([whole, ONE]), "float64_split")
+        (own,) = torch.autograd.grad(other, policy, retain_graph=True)
+        assert agree(torch.cat([own.flatten(), ONE[None]]), torch.cat([gradient.flatten(), ONE[None]]), "float64_split")
+
+
+@pytest.mark.parametrize("mode", ["token_mean", "sequence_mean"])
+def test_totals_of_the_micro_batches_alone_would_change_the_loss(mode: str) -> None:
+    mask = torch.tensor([[1, 0, 0], [1, 1, 1], [1, 1, 0]], dtype=torch.bool)
+    parts = mask[:1], mask[1:]
+    alone = torch.cat([token_weights(part, mode) for part in parts]) / 2
+    together = [token_weights(part, mode, totals=mask_totals(mask)) for part in parts]
+    assert bitwise_equal(torch.cat(together), token_weights(mask, mode))
+    assert not agree(alone, token_weights(mask, mode), "float64")
 
 
 def test_metrics_of_micro_batches_add_up() -> None:
@@ -49,11 +89,7 @@ def test_metrics_of_micro_batches_add_up() -> None:
     policy, old, advantages = (torch.randn(4, 5, generator=generator, dtype=torch.float64) for _ in range(3))
     batch = LossBatch(policy, old, advantages, torch.rand(4, 5, generator=generator) > 0.3)
     loss = FIPO(delta=3.0)
-    values = [getattr(batch, field.name) for field in fields(batch)]
-    parts = [
-        loss(LossBatch(*(value if value is None else value[part] for value in values))).metrics
-        for part in (slice(0, 1), slice(1, 4))
-    ]
+    parts = [loss(rows_of(batch, rows)).metrics for rows in ([0], [1, 2, 3])]
     for name, (total, count) in loss(batch).metrics.items():
         assert agree(sum(part[name][0] for part in parts), total, "float64")
         assert sum(part[name][1] for part in parts) == count == batch.mask.sum()
