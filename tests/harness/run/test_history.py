@@ -1,9 +1,12 @@
+import io
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from harness.__main__ import main
@@ -127,7 +130,15 @@ def test_a_damaged_status_is_unknown(run: Path, content: bytes) -> None:
 
 def test_a_table_that_is_none_is_refused(run: Path) -> None:
     (run / "rollouts").mkdir()
-    for content in (b"", b"PAR1", b"PAR1PAR1", b"x" * 100):
+    no_text = io.BytesIO()
+    pq.write_table(pa.table({"text": ["a text"]}), no_text)
+    for content in (
+        b"",
+        b"PAR1",
+        b"PAR1PAR1",
+        b"x" * 100,
+        no_text.getvalue().replace(b"a text", b"a \xff\xff\xff\xff"),
+    ):
         (run / "rollouts" / "step_000000.parquet").write_bytes(content)
         with pytest.raises(UsageError, match="expected a parquet file, got: ") as raised:
             read_history(run).table("rollouts", 0)

@@ -1,5 +1,7 @@
 """Where an answer is read: each format, a regular expression, and the lenient reading beside it."""
 
+from contextlib import closing
+
 import pytest
 
 from harness.config.resolve import resolve
@@ -10,11 +12,16 @@ from harness.tasks.math.formats import EXTRACTORS, read_leniently
 
 @pytest.mark.parametrize("answer_format", EXTRACTORS)
 def test_known_answers_of_each_format(answer_format: str) -> None:
-    checker = MathChecker(answer_format=answer_format)
-    try:
+    with closing(MathChecker(answer_format=answer_format)) as checker:
         self_test(checker.check, KNOWN[answer_format])
-    finally:
-        checker.close()
+
+
+@pytest.mark.parametrize("answer", ["1,234", "-170", "18"])
+def test_gsm8ks_solutions_are_right_by_its_own_form_and_by_their_last_number(answer: str) -> None:
+    solution = f"The crates bring 9*13 = $<<9*13=117>>117.\nSo that is ${answer} left.\n#### {answer}"
+    for answer_format in ("hash", "last_number"):
+        with closing(MathChecker(answer_format=answer_format)) as checker:
+            assert checker.check([(answer, solution)])[0].outcome == "right"
 
 
 @pytest.mark.parametrize(
