@@ -77,14 +77,8 @@ def data_files(folder: Path) -> dict[str, str]:
 
 @cache
 def tokenizer() -> Any:
-    """Byte-level BPE trained on the problems."""
-    return trained_tokenizer(
-        [f"{DAPO_BEFORE}{problem}{DAPO_AFTER} \\boxed{{{answer}}}" for problem, answer in problems(0, 200)]
-    )
-
-
-def trained_tokenizer(texts: Sequence[str]) -> Any:
-    """Byte-level BPE trained on the texts, with Qwen's special tokens and chat template."""
+    """Byte-level BPE trained on the problems, with Qwen's special tokens and chat template."""
+    texts = [f"{DAPO_BEFORE}{problem}{DAPO_AFTER} \\boxed{{{answer}}}" for problem, answer in problems(0, 200)]
     backend = tokenizers.Tokenizer(tokenizers.models.BPE())
     backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = tokenizers.decoders.ByteLevel()
