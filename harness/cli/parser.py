@@ -53,11 +53,9 @@ def add_command(subparsers: Subparsers, name: str, purpose: str, start: Start) -
     return parser
 
 
-def add_setting_flags(parser: argparse.ArgumentParser, only: str | None = None) -> None:
-    """Add a flag for every setting of the config, or of the section `only`, grouped by section."""
+def add_setting_flags(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every setting of the config, grouped by section."""
     for section, model in sections().items():
-        if only not in (None, section):
-            continue
         group = parser.add_argument_group(section, (model.__doc__ or "").splitlines()[0])
         for name, field in model.model_fields.items():
             text = f"{field.description} (default: {spelled(field.default)})".replace("%", "%%")
@@ -67,9 +65,8 @@ def add_setting_flags(parser: argparse.ArgumentParser, only: str | None = None) 
             )
             for other in ALSO.get(name, ()):
                 group.add_argument(f"--{other}", dest=name, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **bare)
-    if only is None:
-        also = ", ".join(f"--{theirs} for --{ours}" for theirs, ours in OURS.items())
-        parser.epilog = f"Names of TRL, ms-swift and verl are understood: {also}."
+    also = ", ".join(f"--{theirs} for --{ours}" for theirs, ours in OURS.items())
+    parser.epilog = f"Names of TRL, ms-swift and verl are understood: {also}."
 
 
 def kind(annotation: Any) -> str:

@@ -8,7 +8,7 @@ from harness.backends.torch_setup import set_up_torch
 from tests.faults.forked import forked, going_on
 from tests.faults.verdict import Truth
 from tests.faults.writes import killed_at, listed_in
-from tests.harness.tiny import SCAFFOLD, cache_as_tiny, small_config
+from tests.harness.tiny import SCAFFOLD, as_tiny, small_config
 
 SETTINGS = {"steps": 4, "checkpoint_every": 1, "eval_every": 2, "prompts_per_step": 2, "output_dir": "run"}
 SETTINGS |= {"loss_type": "fipo", "beta": 0.05}
@@ -18,10 +18,7 @@ SETTINGS |= {"loss_type": "fipo", "beta": 0.05}
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The model `tiny` is one that is made in seconds."""
     set_up_torch(threads=1)
-    with pytest.MonkeyPatch.context() as patch:
-        cache = tmp_path_factory.mktemp("cache")
-        patch.setenv("FIPO_HARNESS_CACHE", str(cache))
-        cache_as_tiny(cache)
+    with as_tiny(tmp_path_factory.mktemp("cache")):
         yield
 
 

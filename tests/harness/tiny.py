@@ -1,9 +1,13 @@
 """The tiny model, taught in seconds to answer directly, and settings small enough to train it in a second."""
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from harness.backends.torch_setup import set_up_torch
 from harness.config.resolve import resolve
@@ -34,11 +38,15 @@ def save_direct_answers(folder: Path) -> str:
     return str(folder)
 
 
-def cache_as_tiny(cache: Path) -> None:
-    """Make that policy the model `tiny` of small configs, in a cache that $FIPO_HARNESS_CACHE names."""
+@contextmanager
+def as_tiny(cache: Path) -> Iterator[None]:
+    """Inside, that policy is the model `tiny` of small configs, in this cache."""
     config = small_config()
     key = cache_key(config.task.task, config.model.model_seed, config.run.threads)
     save_folder(cache / "tiny" / f"{config.task.task}-{key}", save_direct_answers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIPO_HARNESS_CACHE", str(cache))
+        yield
 
 
 def small_settings(model: str = "tiny", **changes: Any) -> dict[str, Any]:

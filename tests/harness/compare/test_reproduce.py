@@ -18,7 +18,7 @@ from harness.run.record import RunFolder
 from tests.harness import runs
 from tests.harness.backends.pairings import stop_after
 from tests.harness.command_line import Outcome, outcome
-from tests.harness.tiny import SCAFFOLD, cache_as_tiny, small_config
+from tests.harness.tiny import SCAFFOLD, as_tiny, small_config
 
 pytestmark = pytest.mark.train
 
@@ -29,10 +29,7 @@ Tamper = Callable[[Path], None]
 @pytest.fixture(scope="module", autouse=True)
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The model `tiny` is one that is made in seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        cache = tmp_path_factory.mktemp("cache")
-        patch.setenv("FIPO_HARNESS_CACHE", str(cache))
-        cache_as_tiny(cache)
+    with as_tiny(tmp_path_factory.mktemp("cache")):
         yield
 
 

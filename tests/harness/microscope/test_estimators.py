@@ -99,7 +99,7 @@ def test_true_credit_as_advantages_gives_the_true_gradient() -> None:
 
 
 def test_both_estimates_are_of_the_gradient_and_independent() -> None:
-    truth = reference(small.context(), 2, 20000, ("direction",))
+    truth = reference(small.context(), 2, 6000, ("direction",))
     each = zip(*(true_gradient(problem) for problem in small.PROBLEMS), strict=True)
     true = [sum(parts) / len(small.PROBLEMS) for parts in each]
     for half in truth.halves:

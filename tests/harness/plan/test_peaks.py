@@ -113,10 +113,14 @@ def test_the_trainers_peak_is_what_lives_at_most(
     assert is_close(step.total - CONTEXT, live.peak + unseen)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    ("vocabulary", "prompt", "response", "top_p"),
-    [(200, 48, 200, 1.0), (200, 300, 8, 1.0), (8000, 48, 48, 1.0), (8000, 48, 48, 0.7)],
+    ("dtype", "vocabulary", "prompt", "response", "top_p"),
+    [
+        ("float32", 200, 48, 200, 1.0),
+        ("bfloat16", 200, 300, 8, 1.0),
+        ("float32", 8000, 48, 48, 1.0),
+        ("bfloat16", 8000, 48, 48, 0.7),
+    ],
 )
 def test_the_samplers_peak_is_what_lives_at_most(
     dtype: str, vocabulary: int, prompt: int, response: int, top_p: float

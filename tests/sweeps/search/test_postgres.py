@@ -13,10 +13,14 @@ from harness import free_port
 from sweeps.search.samplers import design, sampler_of
 from sweeps.search.spaces import load_space
 from sweeps.search.study import LossStudy, open_storage
+from tests.faults.amount import THOROUGH
 from tests.sweeps.search.searching import arguments, controller, finished, rows
 from tests.waiting import LONG_S
 
-pytestmark = pytest.mark.train
+pytestmark = [
+    pytest.mark.train,
+    pytest.mark.skipif(not THOROUGH, reason="it waits a minute for a heartbeat: a part of make test-faults"),
+]
 
 
 def binaries() -> Path | None:
