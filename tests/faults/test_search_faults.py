@@ -179,27 +179,3 @@ def test_a_trial_that_dies_too_often_has_failed_and_the_others_go_on(model: str,
     assert (second["state"], second["attempts"]) == ("failed", 4)
     assert second["reason"] == "its processes died 4 times: killed by signal 9"
     assert len(struck) == 4
-
-
-@thorough_alone
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
-def test_a_full_disk_is_named_and_with_room_the_search_goes_on(model: str, tmp_path: Path) -> None:
-    study = tmp_path / "study"
-    study.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=800k", "tmpfs", str(study)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this sandbox mounts no tmpfs")
-    try:
-        command = arguments(tmp_path, model, **CHANGES | {"trials": 1})
-        process = controller(command, tmp_path / "log")
-        assert process.wait(LONG_S) == 1
-        words = (tmp_path / "log").read_text(encoding="utf-8")
-        assert "the disk is full" in words
-        assert "Traceback" not in words
-        kept = finished_runs(study)
-        subprocess.run(["mount", "-o", "remount,size=200m", str(study)], check=True)
-        assert controller(command, tmp_path / "log").wait(LONG_S) == 0, (tmp_path / "log").read_text(encoding="utf-8")
-        assert [row["state"] for row in rows(study)] == ["finished"]
-        assert kept.items() <= finished_runs(study).items()
-    finally:
-        subprocess.run(["umount", "-l", str(study)], check=False)

@@ -1,5 +1,4 @@
 import hashlib
-import json
 import os
 import signal
 from contextlib import redirect_stdout
@@ -16,10 +15,9 @@ from sweeps.study.folder import PlannedRun, locked
 from sweeps.workers.attempts import Attempt
 from sweeps.workers.slots import Slot, usable_cores
 from tests.harness.command_line import Outcome
-from tests.harness.tiny import small_settings
 from tests.sweeps.family_files import written
 from tests.sweeps.processes import processes_that_name
-from tests.sweeps.search.searching import read, started
+from tests.sweeps.search.searching import preset, read, started
 
 pytestmark = pytest.mark.train
 
@@ -78,13 +76,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 def compared(model_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Compared:
     """The comparison after its first start."""
     folder = tmp_path_factory.mktemp("compare")
-    lines = [f"{name} = {json.dumps(value)}" for name, value in small_settings(model_folder, steps=1).items()]
-    (folder / "preset.toml").write_text("\n".join(lines), encoding="utf-8")
     arguments = ["compare", "--losses", "grpo,fipo", "--controls", "broken:1,exploded:1"]
     arguments += ["--seeds", "2", "--slots", "2"]
     (folder / "mine.toml").write_text(CLAIMS, encoding="utf-8")
     family = FAMILY.replace("CLAIMS", str(folder / "mine.toml"))
-    arguments += ["--family", written(folder, family), "--preset", str(folder / "preset.toml")]
+    arguments += ["--family", written(folder, family), "--preset", str(preset(folder, model_folder))]
     arguments += ["--study", str(folder / "study")]
     return Compared(folder / "study", arguments, started(arguments))
 
@@ -207,9 +203,7 @@ class KilledAtFirst(Slot):
 
 def test_a_run_that_is_killed_is_started_again(model_folder: str, tmp_path: Path) -> None:
     family = load_family("controlled")
-    settings = small_settings(model_folder, steps=1).items()
-    (tmp_path / "preset.toml").write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in settings))
-    arms = arms_of(family, {"dapo": 1}, str(tmp_path / "preset.toml"), {})
+    arms = arms_of(family, {"dapo": 1}, str(preset(tmp_path, model_folder)), {})
     study = tmp_path / "study"
     study.mkdir()
     with redirect_stdout(StringIO()) as printed:

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.harness.command_line import Outcome
-from tests.harness.tiny import small_settings
-from tests.sweeps.search.searching import started
+from tests.sweeps.search.searching import preset, started
 
 pytestmark = pytest.mark.train
 
@@ -64,11 +63,9 @@ def arguments(design: Path, study: Path, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def studied(model_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Studied:
     folder = tmp_path_factory.mktemp("study")
-    lines = [f"{name} = {json.dumps(value)}" for name, value in small_settings(model_folder, steps=1).items()]
-    (folder / "preset.toml").write_text("\n".join(lines))
     (folder / "claims.toml").write_text(CLAIMS)
     design = folder / "small.toml"
-    design.write_text(DESIGN.format(preset=folder / "preset.toml", claims=folder / "claims.toml"))
+    design.write_text(DESIGN.format(preset=preset(folder, model_folder), claims=folder / "claims.toml"))
     return Studied(folder / "study", design, started(arguments(design, folder / "study")))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from harness.__main__ import main
 from harness.backends.torch_setup import set_up_torch
-from harness.compare.divergence import common_length, first_divergence, logprob_agreement
+from harness.compare.divergence import first_divergence, logprob_agreement
 from harness.errors import Stopped
 from harness.loop import train
 from harness.run.history import read_history
@@ -84,13 +84,6 @@ def test_with_dynamic_sampling_the_cause_comes_before_the_number_of_rounds(
 
 
 @pytest.mark.train
-def test_a_planted_control_of_the_credit_shows_in_the_updates(trained: Trained, compared: Compared) -> None:
-    hot = {"temperature": 3.0, "overlong_buffer": 23}  # responses of several steps
-    printed = compared(trained(**hot), trained(control="blame", **hot))
-    assert [line for line in printed if line.startswith("first difference: step 0, updates: ")]
-
-
-@pytest.mark.train
 def test_a_run_is_the_same_as_its_copy(trained: Trained, compared: Compared, tmp_path: Path) -> None:
     assert compared(trained(), Path(shutil.copytree(trained(), tmp_path / "copy"))) == [
         "settings: the same",
@@ -152,10 +145,3 @@ def test_log_probabilities_agree_where_tokens_do(
     ours: list[Any], theirs: list[Any], agreement: tuple[float, int] | None
 ) -> None:
     assert logprob_agreement(ours, theirs) == logprob_agreement(theirs, ours) == agreement
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "length"), [([], [], 0), ([1], [], 0), ([1, 2], [1, 3], 1), ([1, 2], [1, 2, 3], 2), ([1, 2], [1, 2], 2)]
-)
-def test_common_length(a: list[int], b: list[int], length: int) -> None:
-    assert common_length(a, b) == common_length(b, a) == length

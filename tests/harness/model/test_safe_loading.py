@@ -96,11 +96,6 @@ def replace_by_link(folder: Path) -> None:
     (folder / "config.json").symlink_to(folder.parent / "config.json")
 
 
-def replace_by_folder(folder: Path) -> None:
-    (folder / "config.json").unlink()
-    (folder / "config.json").mkdir()
-
-
 def name_in_manifest(folder: Path, name: str) -> None:
     """Of a file outside of the folder."""
     file = folder.parent / "outside"
@@ -119,10 +114,8 @@ def manifest_of(content: bytes) -> Callable[[Path], object]:
 
 TAMPERS: dict[str, Callable[[Path], object]] = {
     "a file planted": lambda folder: (folder / "planted.py").touch(),
-    "a hidden file planted": lambda folder: (folder / ".planted").touch(),
     "a folder planted": lambda folder: (folder / "planted").mkdir(),
     "a link in its place": replace_by_link,
-    "a folder in its place": replace_by_folder,
     "removed": lambda folder: (folder / "config.json").unlink(),
     "changed": lambda folder: edited(folder / "config.json", vocab_size=1),
     "named outside": lambda folder: name_in_manifest(folder, "../outside"),
@@ -130,7 +123,6 @@ TAMPERS: dict[str, Callable[[Path], object]] = {
     "names itself": lambda folder: edited(folder / "manifest.json", **{"manifest.json": "0" * 64}),
     "names a link to the outside": name_link_to_the_outside,
     "no hash": lambda folder: edited(folder / "manifest.json", **{"config.json": None}),
-    "deep": manifest_of(b"[" * 100_000),
 } | {repr(text): manifest_of(text) for text in (b"", b"{}", b"[]", b"null", b"\xff", b'"model.safetensors"')}
 
 

@@ -137,12 +137,6 @@ HEAD = "import random\nfrom harness.tasks.task import Grade, Question\nclass Min
         (HEAD + QUESTION, "Mine", "expected the methods question, grade, got no grade"),
         (HEAD + "    def question(self, generator):\n        1 / 0\n" + GRADE, "Mine", "ZeroDivisionError.*, line 5"),
         (
-            HEAD + "    def question(self, generator):\n        return 'x'\n" + GRADE,
-            "Mine",
-            "to return a Question of two texts",
-        ),
-        (HEAD + QUESTION.replace("generator.int", "random.randr").replace("egers", "ange"), "Mine", "got no grade"),
-        (
             HEAD + QUESTION.replace("generator.integers(9999)", "random.random()") + GRADE,
             "Mine",
             "the same question from the same generator",
@@ -152,7 +146,6 @@ HEAD = "import random\nfrom harness.tasks.task import Grade, Question\nclass Min
         (HEAD + QUESTION.replace("str(generator.integers(9999))", "5") + GRADE, "Mine", "a Question of two texts"),
         ("import sys\nsys.exit(3)", "Mine", "does not run: SystemExit: 3, line 2"),
         ("import beside", "Mine", "imports beside from its own folder"),
-        (HEAD + QUESTION + GRADE.replace("response == '1'", "len(response)"), "Mine", "True, False or a valid Grade"),
         (
             HEAD + QUESTION + GRADE.replace("== '1'", ".nothing"),
             "Mine",
@@ -184,8 +177,6 @@ def test_numbers_of_any_kind_are_rewards(tmp_path: Path, value: str, number: flo
     ("body", "words"),
     [
         ("1 / 0", "--reward: mine failed on 'so it is': ZeroDivisionError: division by zero, line 2"),
-        ("import json; json.loads(response)", "JSONDecodeError: Expecting value.*, line 2$"),
-        ("return 10**400", "OverflowError"),
         ("import numpy; return numpy.zeros((2, 2))", "expected a finite number .*, got array"),
         ("return float('nan')", "expected a finite number for the response 'so it is', got nan"),
         ("return [1.0]", r"expected a finite number for the response 'so it is', got \[1.0\]"),
@@ -207,8 +198,6 @@ def test_a_faulty_reward_ends_the_run_naming_function_and_response(tmp_path: Pat
         ({"task": "my_task.py"}, "FILE.py:CLASS"),
         ({"task": "worked_sums", "task_settings": "[1]"}, "--task_settings: expected a JSON object"),
         ({"task_settings": "{}"}, "--task_settings needs a task with arguments, got graded_chain_sum"),
-        ({"reward": "my.py"}, "--reward: expected FILE.py:NAME=WEIGHT"),
-        ({"reward": "my.py:brevity"}, "--reward: expected FILE.py:NAME=WEIGHT"),
         ({"reward": "my.py:brevity=0"}, "a finite weight other than 0"),
         ({"reward": "my.py:brevity=1e999"}, "a finite weight other than 0"),
         ({"reward": "my.py:a=1,a=2"}, "expected each name once"),
