@@ -24,7 +24,6 @@ COMMANDS = {  # by package
         "reproduce": "run a recorded run again and check that it is identical",
         "diff": "where two runs part: settings, environment, first step",
         "microscope": "losses' gradients and token weights beside the true ones",
-        "replay": "another loss on a run's stored rollouts at the same weights",
         "checkpoint": "a run's state after some step, as a folder to start from",
         "prepare": "build and cache the tiny model",
     },
