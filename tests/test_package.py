@@ -24,7 +24,7 @@ from fipo_harness.notebook import Recorded, Report
 from harness import UsageError
 from harness.__main__ import main
 from tests.harness.command_line import outcome
-from tests.harness.tiny import cache_as_tiny
+from tests.harness.tiny import as_tiny
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -70,10 +70,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     zipfile.ZipFile(wheel).extractall(packages)
     origin = {"url": "https://example.invalid/repository", "vcs_info": {"vcs": "git", "commit_id": COMMIT}}
     next(packages.glob("*.dist-info")).joinpath("direct_url.json").write_text(json.dumps(origin), encoding="utf-8")
-    cache = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FIPO_HARNESS_CACHE", str(cache))
-        cache_as_tiny(cache)
+    with as_tiny(tmp_path_factory.mktemp("cache")):
         return Installed(wheel, packages, place, {**os.environ, "PYTHONPATH": str(packages)})
 
 
