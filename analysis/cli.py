@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from analysis.report.files import Asked
 
 AXES = ("steps", "prompts", "generated_tokens", "seconds", "flops")
+WIDTHS = ("double", "single")
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +20,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     report.set_defaults(start=report_command)
     figures = commands.add_parser("figures", help="the figures alone")
     figures.add_argument("--only", action="append", default=[], metavar="F", help="this figure; may be repeated")
+    words = "double: a page of 7.2 inches; single: a paper's column of 3.3 inches, as NAME_single (default: double)"
+    figures.add_argument("--width", choices=WIDTHS, default="double", help=words)
     figures.set_defaults(start=figures_command)
     for command in (report, figures):
         _add_reading(command)
@@ -52,7 +56,7 @@ def figures_command(given: argparse.Namespace) -> int:
     from analysis.report.build import write_only
 
     output = output_of(given)
-    for name in write_only(asked_of(given), output, given.only):
+    for name in write_only(replace(asked_of(given), width=given.width), output, given.only):
         print(output / "figures" / f"{name}.png")
     return 0
 

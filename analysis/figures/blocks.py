@@ -6,7 +6,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.figures.canvas import Axes, Drawing, draw_row, grid, legend, name_rows, scale_to, seed_and_mean, zero_line
+from analysis.figures.canvas import (
+    Axes,
+    Drawing,
+    arm_handles,
+    draw_row,
+    grid,
+    legend,
+    name_rows,
+    scale_to,
+    seed_and_mean,
+    zero_line,
+)
 from analysis.figures.figure import Figure
 from analysis.figures.style import INK, SOFT, ArmStyle, Look, Styles, arm_styles, paper
 from analysis.formatting import bracket, plain, signed
@@ -96,7 +107,8 @@ def draw_levels(table: pd.DataFrame, scores: pd.DataFrame, about: About) -> Draw
     block, names, styles = about
     arms = {arm: styles[arm] for arm in block.arms if table["arm"].eq(arm).any()}
     fell = bool(table["collapsed"].any())
-    drawing, axes = grid(1 + fell, 2 if len(arms) > 1 else 1, 3.0 + 0.9 * fell, height_ratios=[3, 1][: 1 + fell])
+    columns, ratios = 2 if len(arms) > 1 else 1, [3, 1][: 1 + fell]
+    drawing, axes = grid((1 + fell) * columns, columns, 1.95 if fell else 2.7, 0.3, height_ratios=ratios)
     above, below = axes[: len(axes) // (1 + fell)], axes[len(axes) // 2 :] if fell else []
     for place, (arm, style) in enumerate(arms.items()):
         rows = table[table["arm"] == arm]
@@ -120,7 +132,7 @@ def draw_levels(table: pd.DataFrame, scores: pd.DataFrame, about: About) -> Draw
         ax.set_xticks(range(len(block.levels)), list(names[setting].values()))
         ax.set_xlim(-0.6, len(block.levels) - 0.4)
         ax.set_xlabel(setting)
-    legend(drawing, arms)
+    legend(drawing, arm_handles(arms))
     return drawing
 
 
@@ -142,7 +154,7 @@ def draw_map(table: pd.DataFrame, _: pd.DataFrame, about: About) -> Drawing:
     _block, names, styles = about
     arms = list(dict.fromkeys(table["arm"]))
     (first, xs), (second, ys) = ((setting, list(values)) for setting, values in names.items())
-    drawing, axes = grid(1, len(arms), 0.42 * len(ys) + 1.2)
+    drawing, axes = grid(len(arms), len(arms), 0.42 * len(ys) + 1.2)
     low, high = float(table["mean"].min()), float(table["mean"].max())
     for ax, arm in zip(axes, arms, strict=True):
         cells = table[table["arm"] == arm].set_index("level")["mean"]
@@ -188,7 +200,7 @@ def gain_figures(found: Findings) -> Iterator[Figure]:
 def draw_gains(item: Gains, shares: pd.DataFrame | None, styles: Styles) -> Drawing:
     """A row per arm; shares: arm, share, low, high, beside them where there are any."""
     arms, columns = list(item.means["arm"]), 1 if shares is None else 2
-    drawing, axes = grid(1, columns, 0.9 + 0.42 * len(arms), sharey=columns == 2)
+    drawing, axes = grid(columns, columns, 0.6 + 0.42 * len(arms), 0.3, sharey=columns == 2)
     for y, arm in enumerate(arms):
         values = list(item.gains.loc[item.gains["arm"] == arm, "gain"])
         draw_row(axes[0], y, item.means[item.means["arm"] == arm].iloc[0], values, styles[arm])
@@ -198,7 +210,7 @@ def draw_gains(item: Gains, shares: pd.DataFrame | None, styles: Styles) -> Draw
         _shares(axes[1], shares.rename(columns={"share": "mean"}), arms, styles)
         axes[1].set_xlabel(f"share of the gain of {styles[item.whole].label}")
     name_rows(axes[0], [styles[arm].label for arm in arms])
-    drawing.legend(handles=seed_and_mean("mean gain, 95 % interval"), loc="outside upper center", ncols=2)
+    legend(drawing, seed_and_mean("seed", "mean gain, 95 % interval"))
     return drawing
 
 

@@ -1,31 +1,65 @@
 """The pieces that figures are drawn from: a grid of axes, curves with bands, dots with intervals, legends."""
 
 from collections.abc import Sequence
-from typing import cast
+from textwrap import fill
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.style import INK, SOFT, ArmStyle, Look, Styles
+from analysis.figures.style import INK, PAGE_WIDTH, SOFT, ArmStyle, Look, Styles
 
-WIDTH = 7.2
 MARKS = 5
 MOST_POINTS = 20_000  # of all seeds in one panel; beyond that only every n-th point is drawn
 MANY_ARMS = 6  # from there on bands lie on each other
+NARROW = 5.0  # inches: on a narrower page fewer axes stand beside each other
+LETTERS, NARROW_LETTERS = 16, 19  # of a legend in an inch; of a title or label over narrow axes
 
-__all__ = ["WIDTH", "Axes", "Drawing", "Line2D"]
+__all__ = ["Axes", "Drawing", "Line2D"]
 
 
-def grid(rows: int, columns: int, height: float, **options: object) -> tuple[Drawing, list[Axes]]:
-    """A drawing of a page's width with rows x columns axes, in reading order."""
-    drawing = Drawing(figsize=(WIDTH, height), layout="constrained")
-    axes = drawing.subplots(rows, columns, squeeze=False, **options)  # type: ignore[call-overload]
-    return drawing, [cast(Axes, ax) for ax in np.asarray(axes).ravel()]
+def fitting(columns: int) -> int:
+    """How many of so many columns the page's width has room for."""
+    return columns if PAGE_WIDTH.get() > NARROW else -(-columns // 2)
+
+
+def sheet(height: float) -> Drawing:
+    """An empty drawing of the page's width."""
+    return Drawing(figsize=(PAGE_WIDTH.get(), height), layout="constrained")
+
+
+def grid(count: int, columns: int, row: float, room: float = 0.0, **options: Any) -> tuple[Drawing, list[Axes]]:
+    """A drawing with so many axes, in reading order in as many of the columns as fit, and those left free switched off.
+
+    row, room: inches of a row of axes, and above them all. options: of `subplots`; height_ratios are those of a page
+    that is wide enough.
+    """
+    columns = min(fitting(columns), count)
+    rows = -(-count // columns)
+    if ratios := options.pop("height_ratios", None):
+        options["height_ratios"] = np.repeat(ratios, rows // len(ratios))
+    drawing = sheet(rows * row + room)
+    axes = [cast(Axes, ax) for ax in drawing.subplots(rows, columns, squeeze=False, **options).ravel()]
+    for ax in axes[count:]:
+        ax.axis("off")
+    return drawing, axes[:count]
+
+
+def fold(words: str) -> str:
+    """The words on several lines where the page is narrow."""
+    return words if PAGE_WIDTH.get() > NARROW else fill(words, NARROW_LETTERS)
+
+
+def in_first_column(ax: Axes) -> bool:
+    """Whether the axes begin a row of their grid."""
+    place = ax.get_subplotspec()
+    return place is not None and place.is_first_col()
 
 
 def draw_curves(ax: Axes, curves: pd.DataFrame, bands: pd.DataFrame, styles: Styles) -> None:
@@ -33,9 +67,6 @@ def draw_curves(ax: Axes, curves: pd.DataFrame, bands: pd.DataFrame, styles: Sty
     arms = [arm for arm in styles if curves["arm"].eq(arm).any()]
     for place, arm in enumerate(arms):
         style, of_arm, mean = styles[arm], curves[curves["arm"] == arm], bands[bands["arm"] == arm]
-        if style.background:
-            ax.plot(mean["x"], mean["mean"], color=style.color, linestyle=style.linestyle, linewidth=1.0, zorder=1)
-            continue
         _seed_lines(ax, of_arm, style, len(arms))
         band = 0.13 if len(arms) <= MANY_ARMS else 0.04
         ax.fill_between(mean["x"], mean["low"], mean["high"], color=style.color, alpha=band, linewidth=0, zorder=1)
@@ -44,8 +75,7 @@ def draw_curves(ax: Axes, curves: pd.DataFrame, bands: pd.DataFrame, styles: Sty
         marks: Look = {"marker": style.marker, "markevery": (place % every, every)}
         ax.plot(mean["x"], mean["mean"], color=style.color, linestyle=style.linestyle, zorder=3, **marks)
     ax.margins(x=0.02)
-    front = [arm for arm in arms if not styles[arm].background] or arms
-    scale_to(ax, curves.loc[curves["arm"].isin(front), "value"])
+    scale_to(ax, curves.loc[curves["arm"].isin(arms), "value"])
 
 
 def _seed_lines(ax: Axes, of_arm: pd.DataFrame, style: ArmStyle, arms: int) -> None:
@@ -93,28 +123,56 @@ def handle(label: str, **look: object) -> Line2D:
     return Line2D([], [], label=label, **look)  # type: ignore[arg-type]
 
 
-def seed_and_mean(mean: str = "mean, 95 % t interval") -> list[Line2D]:
-    """The entries for the marks of `draw_row`."""
+def seed_and_mean(unit: str, mean: str = "mean, 95 % t interval") -> list[Line2D]:
+    """The entries for the marks of `draw_row`. unit: what a dot is one of."""
     return [
         handle(mean, color=SOFT, marker="o", markersize=6.5, markeredgecolor="white", linewidth=2.2),
-        handle("one seed", color=SOFT, marker="o", markerfacecolor="none", markersize=3.5, linestyle=""),
+        handle(f"one {unit}", color=SOFT, marker="o", markerfacecolor="none", markersize=3.5, linestyle=""),
     ]
 
 
-def legend(drawing: Drawing, styles: Styles, others: Sequence[Line2D] = (), ax: Axes | None = None) -> None:
-    """The arms' names, above everything or in axes that are left free for it: over no data."""
-    handles = [
+def arm_handles(styles: Styles) -> list[Artist]:
+    """An entry of a legend for each arm."""
+    return [
         handle(style.label, color=style.color, linestyle=style.linestyle, marker=style.marker)
         for style in styles.values()
-    ] + list(others)
-    if ax is None:
-        longest = max(len(str(item.get_label())) for item in handles)
-        columns = max(1, min(len(handles), 100 // (longest + 8)))
+    ]
+
+
+def legend(drawing: Drawing, handles: Sequence[Artist], free: Axes | None = None) -> None:
+    """The names of what is drawn, above everything or in axes that are left free for it: over no data."""
+    if free is None:
+        letters = [len(str(item.get_label())) + 7 for item in handles]
+        room = round(LETTERS * PAGE_WIDTH.get())
+        columns = len(handles) if sum(letters) <= room else max(1, room // max(letters))
         drawing.legend(handles=handles, loc="outside upper center", ncols=columns)
         return
-    ax.axis("off")
     # Out of the layout, so that long names do not make the other axes narrower.
-    ax.legend(handles=handles, loc="center left", borderaxespad=0.0, labelspacing=0.8).set_in_layout(False)
+    free.legend(handles=handles, loc="center left", borderaxespad=0.0, labelspacing=0.8).set_in_layout(False)
+
+
+def draw_limit(ax: Axes, limit: float | None, upright: bool = False) -> None:
+    """The longest response that a run may give, in axes whose data are drawn; beyond them an arrow points to it."""
+    if limit is None:
+        return
+    low, high = ax.get_xlim() if upright else ax.get_ylim()
+    inside = limit <= high + 0.1 * (high - low)
+    if inside:
+        look: Look = {"color": SOFT, "linewidth": 0.9, "linestyle": (0, (5, 3)), "zorder": 1}
+        (ax.axvline if upright else ax.axhline)(limit, **look)
+        (ax.set_xlim if upright else ax.set_ylim)(low, max(high, limit + 0.04 * (high - low)))
+    words: Look = {"color": SOFT, "size": 6.5, "ha": "right", "va": "bottom" if upright else "top"}
+    beyond = "\N{RIGHTWARDS ARROW}" if upright else "\N{UPWARDS ARROW}"
+    text = f"limit {limit:,.0f}" + ("" if inside else f" {beyond}")
+    across = ax.get_xaxis_transform() if upright else ax.get_yaxis_transform()
+    if not inside and upright:
+        ax.text(0.01, 0.98, text, transform=ax.transAxes, **words | {"ha": "left", "va": "top"})
+    elif not inside:
+        ax.text(0.99, 0.02, text, transform=ax.transAxes, **words | {"va": "bottom"})
+    elif upright:
+        ax.text(limit, 0.02, f"{text} ", transform=across, **words)
+    else:
+        ax.text(0.99, limit - 0.02 * (high - low), text, transform=across, **words)
 
 
 def whole_steps(ax: Axes) -> None:

@@ -12,10 +12,10 @@ from analysis.figures.credit import credit_figures
 from analysis.figures.figure import Figure
 from analysis.figures.ladder import ladder_figures
 from analysis.figures.length import length_figures, path_figures
+from analysis.figures.outcomes import outcome_figures
 from analysis.figures.paper import FIGURES, paper_figures
-from analysis.figures.search import history_figures, importance_figures
-from analysis.figures.training import COURSES, course_figures, outcome_figures
-from analysis.figures.trials import slice_figures
+from analysis.figures.search import history_figures, importance_figures, slice_figures
+from analysis.figures.training import COURSES, course_figures
 from analysis.figures.weights import microscope_figures, weight_figures
 from analysis.verdict.findings import Findings
 from analysis.verdict.search import SearchFindings
@@ -42,6 +42,9 @@ STUDY = {
     "gains": Group(gain_figures, "Placebos", "What is left of a gain in a placebo", of_blocks=True),
     "learning_curves": Group(_COURSES["learning_curves"], "Learning", "Learning curves", of_blocks=True),
     "ladder": Group(ladder_figures, "Ladder", "One switch at a time"),
+    "length_and_entropy": Group(
+        _COURSES["length_and_entropy"], "Entropy", "Length, entropy and influence weight", of_blocks=True
+    ),
     "outcomes": Group(outcome_figures, "Outcomes", "Outcomes of each arm", of_blocks=True),
     "accuracy_against_tokens": Group(
         _COURSES["accuracy_against_tokens"], "Tokens", "Accuracy against generated tokens"

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.canvas import WIDTH, Axes, Drawing, handle, zero_line
+from analysis.figures.canvas import Axes, Drawing, grid, handle, legend, zero_line
 from analysis.figures.figure import Figure
 from analysis.figures.style import INK, SOFT, Look, paper
 from analysis.records.study import Study
@@ -92,10 +92,9 @@ def draw_claims(rows: pd.DataFrame, seeds: pd.DataFrame, said: tuple[str, str] =
     """Axes per metric, a row per claim. rows: as `claims_frame` gives them; seeds: as `seed_frame`; said: `units`."""
     units = list(dict.fromkeys(rows["unit"]))
     counts = [int((rows["unit"] == unit).sum()) for unit in units]
-    height = ROW * sum(counts) + 0.6 * len(units) + 0.4
-    drawing = Drawing(figsize=(WIDTH, height), layout="constrained")
-    axes = drawing.subplots(len(units), 1, squeeze=False, gridspec_kw={"height_ratios": [n + 0.4 for n in counts]})
-    for ax, unit in zip(axes[:, 0], units, strict=True):
+    row, ratios = ROW * sum(counts) / len(units) + 0.6, [n + 0.4 for n in counts]
+    drawing, axes = grid(len(units), 1, row, 0.4, height_ratios=ratios)
+    for ax, unit in zip(axes, units, strict=True):
         of_unit = rows[rows["unit"] == unit].reset_index(drop=True)
         _axes(ax, of_unit, seeds[seeds["key"].isin(of_unit["key"])])
         ax.set_xlabel(f"difference in {unit}" if of_unit["baseline"].notna().any() else unit, labelpad=1)
@@ -105,7 +104,7 @@ def draw_claims(rows: pd.DataFrame, seeds: pd.DataFrame, said: tuple[str, str] =
         *([handle(f"{said[1]}s as units", color=SOFT, linewidth=0.9)] if rows["starts_low"].notna().any() else []),
         Patch(color=HOLDS, label="where the claim holds"),
     ]
-    drawing.legend(handles=marks, loc="outside upper center", ncols=4, handlelength=1.6, columnspacing=1.2)
+    legend(drawing, marks)
     return drawing
 
 

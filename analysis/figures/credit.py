@@ -6,7 +6,7 @@ from math import nan
 import numpy as np
 import pandas as pd
 
-from analysis.figures.canvas import WIDTH, Axes, Drawing, handle, name_rows, zero_line
+from analysis.figures.canvas import Axes, Drawing, fitting, handle, legend, name_rows, sheet, zero_line
 from analysis.figures.figure import Figure
 from analysis.figures.style import SOFT, Look, paper
 from analysis.formatting import counted
@@ -63,15 +63,20 @@ def credit_figures(found: Findings) -> Iterator[Figure]:
 def draw_credit(credit: CreditFindings) -> Drawing:
     """Left the directions, right above the agreement, right below the places."""
     rows = credit.directions[credit.directions["candidate"] != REFERENCE].reset_index(drop=True)
-    drawing = Drawing(figsize=(WIDTH, 0.24 * len(rows) + 1.1), layout="constrained")
-    places = drawing.subplot_mosaic([["left", "above"], ["left", "below"]], width_ratios=[1.1, 1], height_ratios=[3, 2])
+    height = 0.24 * len(rows) + 0.8
+    if fitting(2) == 2:
+        drawing, mosaic = sheet(height + 0.3), [["left", "above"], ["left", "below"]]
+        places = drawing.subplot_mosaic(mosaic, width_ratios=[1.1, 1], height_ratios=[3, 2])
+    else:
+        drawing, mosaic = sheet(2 * height + 0.8), [["left"], ["above"], ["below"]]
+        places = drawing.subplot_mosaic(mosaic, height_ratios=[5, 3, 2])
     _directions(places["left"], rows, credit.cosines)
     _agreement(places["above"], credit.agreement)
     _places(places["below"], credit.places)
     kinds = [
         handle(words, color=color, marker="o") for kind, (words, color) in KINDS.items() if kind in set(rows["kind"])
     ]
-    drawing.legend(handles=kinds, loc="outside upper center", ncols=3, handlelength=1.4, columnspacing=1.4)
+    legend(drawing, kinds)
     return drawing
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.figures.canvas import Drawing
+from analysis.formatting import counted
 from analysis.records.study import Study
 from analysis.verdict.findings import Findings
 
@@ -28,12 +29,18 @@ class Figure:
 
 
 def seed_words(study: Study) -> str:
-    """How many seeds count, and which arms have another number: `5 seeds per arm (random reward 3)`."""
+    """How many seeds or forks count, and which arms have another number: `5 seeds per arm (random reward 3)`."""
     counting = study.runs[study.runs["run"].isin(study.folders)]
     counts = {arm.name: int((counting["arm"] == arm.name).sum()) for arm in study.arms_with_runs}
     usual = max(counts.values(), key=list(counts.values()).count)
     others = ", ".join(f"{study.label(arm)} {n}" for arm, n in counts.items() if n != usual)
-    return f"{usual} {'seed' if usual == 1 else 'seeds'} per arm{f' ({others})' if others else ''}"
+    return f"{counted(usual, study.units[0])} per arm{f' ({others})' if others else ''}"
+
+
+def length_limit(study: Study) -> float | None:
+    """--max_response_tokens; None where the runs have several or do not say."""
+    limits = {config.get("rollout", {}).get("max_response_tokens") for config in study.configs.values()}
+    return limits.pop() if len(limits) == 1 else None
 
 
 def compared_blocks(found: Findings) -> Iterator[tuple[str, Study]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.figures.canvas import Axes, Drawing, draw_row, grid, name_rows, seed_and_mean, zero_line
+from analysis.figures.canvas import Axes, Drawing, draw_row, grid, legend, name_rows, seed_and_mean, zero_line
 from analysis.figures.figure import Figure, compared_blocks, of_block, seed_words
 from analysis.figures.style import Styles, arm_styles, paper
 from analysis.formatting import bracket, signed
@@ -106,7 +106,7 @@ def gains(scores: pd.DataFrame, steps: list[Rung]) -> tuple[pd.DataFrame, pd.Dat
 def draw_ladder(table: pd.DataFrame, seeds: pd.DataFrame, about: tuple[list[Rung], Styles]) -> Drawing:
     """A row per rung, axes per outcome; tables as `gains` gives them, and whether both arms are `identical`."""
     steps, styles = about
-    drawing, axes = grid(1, len(GAINS), 0.44 * len(steps) + 0.8, sharey=True)
+    drawing, axes = grid(len(GAINS), len(GAINS), 0.44 * len(steps) + 0.5, 0.3, sharey=True)
     for ax, (outcome, (title, label)) in zip(axes, GAINS.items(), strict=True):
         rows, dots = (one[one["outcome"] == outcome] for one in (table, seeds))
         for y, rung in enumerate(steps):
@@ -123,8 +123,8 @@ def draw_ladder(table: pd.DataFrame, seeds: pd.DataFrame, about: tuple[list[Rung
     name_rows(axes[0], names)
     axes[0].tick_params(axis="y", labelsize=7)
     axes[1].grid(visible=False, axis="y")
-    axes[1].tick_params(axis="y", length=0)
-    drawing.legend(handles=seed_and_mean("mean gain, 95 % t interval"), loc="outside upper center", ncols=2)
+    axes[1].tick_params(axis="y", length=0, labelsize=7)
+    legend(drawing, seed_and_mean("seed", "mean gain, 95 % t interval"))
     return drawing
 
 

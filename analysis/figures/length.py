@@ -5,8 +5,20 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from analysis.figures.canvas import Drawing, draw_curves, draw_row, grid, handle, legend, name_rows, zero_line
-from analysis.figures.figure import Figure, compared_blocks, of_block, seed_words
+from analysis.figures.canvas import (
+    Drawing,
+    arm_handles,
+    draw_curves,
+    draw_limit,
+    draw_row,
+    grid,
+    handle,
+    in_first_column,
+    legend,
+    name_rows,
+    zero_line,
+)
+from analysis.figures.figure import Figure, compared_blocks, length_limit, of_block, seed_words
 from analysis.figures.style import INK, Look, Styles, arm_styles, paper
 from analysis.formatting import plain
 from analysis.records.curves import bands, evaluation_curves
@@ -18,6 +30,7 @@ from analysis.verdict.findings import Findings
 
 STAGE_MARKS = ("o", "^", "s", "D")  # quarters of training, as the FIPO paper's Figure 3f has them
 SLOPE = "length_slope"
+Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]
 
 
 def length_figures(found: Findings) -> Iterator[Figure]:
@@ -36,12 +49,13 @@ def length_figures(found: Findings) -> Iterator[Figure]:
             of_block("Accuracy against response length", ending),
             "Of each run's last evaluations. Left: answers that are correct and no longer than the budget. Right: "
             f"whether the longer answer to the same prompt is more often right. {seed_words(study)}.",
-            draw_views((curves, means, seeds, slopes), styles),
+            draw_views((curves, means, seeds, slopes), styles, length_limit(study)),
             {"anytime": curves, "anytime_means": means, "slopes": seeds, "slope_means": slopes},
             f"Accuracy over the budget of tokens, and log-odds of being right per unit of log tokens: {told}.",
             "Length follows from the policy, so this describes and explains nothing. Right: slope of a conditional "
             "(fixed-effect) logit of being right on log tokens, which removes what each prompt contributes, of answers "
-            "that were not cut off; at 0 length says nothing. Mean and 95 % t interval over seeds.",
+            "that were not cut off; at 0 length says nothing. Mean and 95 % t interval over seeds. Dashed: "
+            "--max_response_tokens.",
         )
 
 
@@ -54,9 +68,9 @@ def path_figures(found: Findings) -> Iterator[Figure]:
         yield Figure(
             "length_path" + ending,
             of_block("The path of length and accuracy over training", ending),
-            "Mean length and accuracy at each evaluation, a line per seed, a mark per quarter of training (the FIPO "
-            f"paper's Figure 3f). What happened in training, not what longer answers do. {seed_words(study)}.",
-            draw_paths(points, arm_styles(found.study)),
+            f"Mean length and accuracy at each evaluation, a line per {study.units[0]}, a mark per quarter of training "
+            f"(the paper's Figure 3f). What happened in training, not what longer answers do. {seed_words(study)}.",
+            draw_paths(points, arm_styles(found.study), length_limit(study)),
             {"points": points},
             "Paths of mean response length and accuracy over training, for each arm.",
             "The points of a run are not independent: prompts, policy and length change together along the path.",
@@ -92,13 +106,14 @@ def path_points(study: Study) -> pd.DataFrame:
 
 
 @paper()
-def draw_views(tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame], styles: Styles) -> Drawing:
+def draw_views(tables: Tables, styles: Styles, limit: float | None) -> Drawing:
     """tables: anytime curves and their means, the slopes within prompts by seed and their means."""
     curves, means, seeds, slopes = tables
     arms = [arm for arm in styles if curves["arm"].eq(arm).any()]
     styles = {arm: styles[arm] for arm in arms}
-    drawing, (left, right) = grid(1, 2, 3.2)
+    drawing, (left, right) = grid(2, 2, 2.9, 0.3)
     draw_curves(left, curves, means, styles)
+    draw_limit(left, limit, upright=True)
     left.set_title("At every budget")
     left.set(xlabel="budget: tokens per response at most", ylabel="share correct and within budget")
     for y, arm in enumerate(arms):
@@ -108,19 +123,17 @@ def draw_views(tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFr
     zero_line(right)
     right.margins(x=0.1)
     right.set_title("Within prompt")
-    right.set_xlabel("log-odds of being right per unit of log tokens")
-    legend(drawing, styles)
+    right.set_xlabel("log-odds of being right\nper unit of log tokens")
+    legend(drawing, arm_handles(styles))
     return drawing
 
 
 @paper()
-def draw_paths(points: pd.DataFrame, styles: Styles) -> Drawing:
+def draw_paths(points: pd.DataFrame, styles: Styles, limit: float | None) -> Drawing:
     """Axes per arm. points: as `path_points` gives them."""
     arms = list(dict.fromkeys(points["arm"]))
-    columns = min(3, len(arms))
-    rows = -(-len(arms) // columns)
-    drawing, axes = grid(rows, columns, 2.2 * rows + 0.4, sharey=True)
-    for ax, arm in zip(axes, arms, strict=False):
+    drawing, axes = grid(len(arms), 3, 2.0, 0.3, sharey=True)
+    for ax, arm in zip(axes, arms, strict=True):
         of_arm, color = points[points["arm"] == arm], styles[arm].color
         for _, path in of_arm.groupby("run", sort=False, observed=True):
             ax.plot(path["response_tokens"], path["accuracy"], color=color, linewidth=0.5, alpha=0.4)
@@ -130,13 +143,11 @@ def draw_paths(points: pd.DataFrame, styles: Styles) -> Drawing:
         ax.set_title(styles[arm].label)
         ax.set_xlabel("mean response tokens")
         ax.margins(0.06)
-    for ax in axes[len(arms) :]:
-        ax.axis("off")
-    for ax in axes[::columns]:
-        ax.set_ylabel("evaluation accuracy")
+        ax.set_ylabel("evaluation accuracy" if in_first_column(ax) else "")
+        draw_limit(ax, limit, upright=True)
     marks = [
         handle(f"quarter {number} of training", linestyle="", marker=mark, color=INK, markersize=4)
         for number, mark in enumerate(STAGE_MARKS, start=1)
     ]
-    drawing.legend(handles=marks, loc="outside upper center", ncols=len(marks))
+    legend(drawing, marks)
     return drawing

@@ -36,21 +36,21 @@ FIGURES = tuple(PaperFigure(**one) for one in training.DATA["paper"])
 def paper_figures(found: Findings, figure: PaperFigure) -> Iterator[Figure]:
     """One figure of the paper from the arms that it compares; none where fewer than two of them have runs."""
     study, number = found.study, figure.number.replace("_", " ")
-    arms, panels = arms_for(study, figure), _by_benchmark(study, figure)
-    tables = training.course_tables(study, panels, found.axis)
+    arms, quantities = arms_for(study, figure), _by_benchmark(study, figure)
+    tables = training.course_tables(study, quantities, found.axis)
     curves, means = (table[table["arm"].isin(arms)].reset_index(drop=True) for table in tables)
     if curves.empty:
         return
-    panels = [name for name in panels if curves["quantity"].eq(name).any()]
-    look = (arm_styles(study), found.axis)
+    look = training.look_of(study, arm_styles(study), found.axis)
+    shown = training.panels_of(curves, quantities, (look.styles, ""))
     yield Figure(
         f"paper_figure_{figure.number}",
         f"The paper's Figure {number}: {figure.title}",
         f"As Figure {number} of the FIPO paper (arXiv 2603.19835) from these runs: another model and task unless the "
-        f"report says otherwise. {training.EVERY_SEED}. {seed_words(study)}.",
-        training.small_multiples(curves, means, panels, look),
+        f"report says otherwise. {look.lines}. {seed_words(study)}.",
+        training.small_multiples(curves, means, shown, look),
         {"seeds": curves, "means": means},
-        training.in_words(means, panels, look),
+        training.in_words(means, shown, look),
     )
 
 

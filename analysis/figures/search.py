@@ -1,19 +1,165 @@
-"""A search's course: its history, and the importance of its parameters."""
+"""A search's trials in the order in which they ended and over each parameter, and the importance of the parameters."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from analysis.figures.canvas import Axes, Drawing, grid, handle, whole_steps
+from analysis.figures.canvas import Axes, Drawing, Line2D, grid, handle, in_first_column, legend, whole_steps
 from analysis.figures.figure import Figure
-from analysis.figures.style import ArmStyle, Styles, loss_styles, paper
-from analysis.figures.trials import VALUE, draw_trials, ended_trials, trial_counts, trial_legend, value_axis
-from analysis.formatting import plain
-from analysis.records.search import Search, seed_values
+from analysis.figures.style import ArmStyle, Look, Styles, loss_styles, paper
+from analysis.formatting import counted, plain
+from analysis.records.search import ENDED, PARAMETER, Search, seed_values, word
 from analysis.verdict.search import SearchFindings
 
 FEWEST_FOR_IMPORTANCE = 20
+VALUE = "final accuracy (tuning prompts)"
+# state: (marker, colour)
+WITHOUT_VALUE = {"infeasible": ("x", "#D55E00"), "failed": ("+", "#000000"), "pruned": ("1", "#7A5195")}
+STRIP, CLOSEST_TICKS, LOG_FACTOR = 0.1, 0.12, 5.0
+
+
+def ended_trials(search: Search) -> pd.DataFrame:
+    """The trials that have ended with `order` (from 1, within a loss) and `best`, the best feasible value so far."""
+    rows = search.trials[search.trials["outcome"].isin(ENDED)]
+    place = {loss: index for index, loss in enumerate(search.losses)}
+    rows = rows.assign(place=rows["loss"].map(place)).sort_values(["place", "ended", "trial"], ignore_index=True)
+    feasible = rows["value"].where(rows["outcome"] == "feasible")
+    best = feasible.groupby(rows["loss"]).cummax().groupby(rows["loss"]).ffill()
+    return rows.assign(order=rows.groupby("loss").cumcount() + 1, best=best).drop(columns="place")
+
+
+def over_parameter(search: Search, loss: str, name: str) -> pd.DataFrame:
+    """A row per ended trial and seed: parameter, x, label, trial, outcome, value, seed_value.
+
+    x is the number, or the place of the word that `label` holds. A trial without a value has one row.
+    """
+    rows = search.of(loss)
+    rows = rows[rows["outcome"].isin(ENDED)].merge(seed_values(search), on=["loss", "trial"], how="left")
+    rows = rows.dropna(subset=[PARAMETER + name])
+    column = rows[PARAMETER + name]
+    label = column.map(word)
+    named = [word(value) for value in search.searched(loss)[name].get("values", [])]
+    words = list(dict.fromkeys([*named, *label]))
+    x = column.astype(float) if search.is_numeric(name) else label.map(words.index).astype(float)
+    return rows[["trial", "outcome", "value", "seed", "seed_value"]].assign(parameter=name, x=x, label=label)
+
+
+def scale_of(search: Search, loss: str, name: str) -> str:
+    """`words`; `log` where it was searched so, or where its choices are positive and lie far apart; else `linear`."""
+    if not search.is_numeric(name):
+        return "words"
+    space = search.searched(loss)[name]
+    values = [float(value) for value in space.get("values", []) if value is not None] or [1.0]
+    far = min(values) > 0 and max(values) / min(values) > LOG_FACTOR
+    return "log" if space.get("kind") == "log" or far else "linear"
+
+
+def draw_trials(ax: Axes, trials: pd.DataFrame, seeds: pd.DataFrame, style: ArmStyle) -> None:
+    """Trials at (x, value), hollow where over a limit, seeds as small dots; without a value in the strip below."""
+    ax.plot(seeds["x"], seeds["seed_value"], ".", color=style.color, markersize=2.6, alpha=0.6, zorder=2)
+    for outcome, face, edge in (("feasible", style.color, "white"), ("over a limit", "white", style.color)):
+        rows = trials[trials["outcome"] == outcome]
+        look: Look = {"marker": style.marker, "markerfacecolor": face, "markeredgecolor": edge, "markersize": 4.8}
+        ax.plot(rows["x"], rows["value"], linestyle="", zorder=4, **look)
+    for state, (marker, color) in WITHOUT_VALUE.items():
+        x = trials.loc[trials["outcome"] == state, "x"]
+        mark: Look = {"marker": marker, "color": color, "markersize": 5.5, "markeredgewidth": 1.3}
+        ax.plot(x, [STRIP / 2] * len(x), transform=ax.get_xaxis_transform(), linestyle="", zorder=5, **mark)
+
+
+def value_axis(axes: Sequence[Axes], values: pd.Series, outcomes: set[str]) -> None:
+    """One scale for all axes, with room below it for trials without a value where there are any."""
+    given, strip = values.dropna(), bool(outcomes & set(WITHOUT_VALUE))
+    span = float(given.max() - given.min()) or 0.02
+    low, high = float(given.min()) - 0.06 * span, float(given.max()) + 0.06 * span
+    for ax in axes:
+        ax.set_ylim(low - strip * STRIP / (1 - STRIP) * (high - low), high)
+        ax.set_yticks([tick for tick in ax.get_yticks() if low <= tick <= high])
+        if strip:
+            ax.axhline(STRIP, color="#bbbbbb", linewidth=0.7, zorder=1).set_transform(ax.transAxes)
+
+
+def parameter_axis(ax: Axes, rows: pd.DataFrame, scale: str) -> None:
+    """The x axis of a parameter; a tick per value where they have room. rows: parameter, x, label."""
+    ax.set_xlabel(str(rows["parameter"].iloc[0]))
+    if scale == "log":
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=12))
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
+    values = rows.drop_duplicates("x").sort_values("x")
+    places = np.log(values["x"]) if scale == "log" else values["x"]
+    if scale == "words" or places.diff().min() > CLOSEST_TICKS * np.ptp(places):
+        ax.set_xticks(list(values["x"]), labels=list(values["label"]))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.margins(x=0.07)
+
+
+def trial_legend(drawing: Drawing, outcomes: set[str], others: Sequence[Line2D] = ()) -> None:
+    """What the marks mean, of those that occur, above everything."""
+    mark = {"linestyle": "", "color": "#555555"}
+    handles = [
+        handle("trial (mean of its seeds)", marker="o", markersize=5.5, **mark),
+        handle("one seed", marker=".", markersize=3.5, alpha=0.6, **mark),
+        *others,
+    ]
+    if "over a limit" in outcomes:
+        handles.append(handle("trial over a limit", marker="o", markersize=5.5, markerfacecolor="white", **mark))
+    handles += [
+        handle(f"{state} (no value)", linestyle="", marker=marker, color=color, markeredgewidth=1.3)
+        for state, (marker, color) in WITHOUT_VALUE.items()
+        if state in outcomes
+    ]
+    legend(drawing, handles)
+
+
+def trial_counts(search: Search, losses: list[str] | None = None) -> str:
+    """How many trials there are, by loss and by what became of them."""
+    parts = []
+    for loss in losses or search.losses:
+        counts = search.of(loss)["outcome"].value_counts()
+        words = [f"{counts[outcome]} {outcome}" for outcome in (*ENDED, "running", "waiting") if outcome in counts]
+        parts.append(f"{loss} {', '.join(words) or 'none yet'}")
+    return f"Trials of {counted(len(search.description['seeds']), 'tuning seed')}: {'; '.join(parts)}."
+
+
+def slice_figures(found: SearchFindings) -> Iterator[Figure]:
+    """One of each loss that has a value: the value over each searched parameter."""
+    search = found.search
+    for loss, style in loss_styles(search.losses).items():
+        tables = [over_parameter(search, loss, name) for name in search.searched(loss)]
+        tables = [table for table in tables if table["value"].notna().any()]
+        if not tables:
+            continue
+        rows = pd.concat(tables, ignore_index=True)
+        scales = {name: scale_of(search, loss, name) for name in dict.fromkeys(rows["parameter"])}
+        yield Figure(
+            f"slices_{loss}",
+            f"Value over each parameter: {style.label}",
+            "Every trial and its seeds. The other parameters vary too, and a search looks where it found much: a "
+            "slope along the points is no effect.",
+            draw_slices(rows, scales, style),
+            {"trials": rows},
+            f"Values of {rows['trial'].nunique()} trials of {style.label} over {', '.join(scales)}.",
+            f"Trials without a value stand in the strip below, at the value they had. {trial_counts(search, [loss])}",
+        )
+
+
+@paper()
+def draw_slices(rows: pd.DataFrame, scales: dict[str, str], style: ArmStyle) -> Drawing:
+    """Axes per parameter. rows: as `over_parameter` gives them; scales: `log`, `linear` or `words` by parameter."""
+    outcomes = set(rows["outcome"])
+    drawing, axes = grid(len(scales), 2 if len(scales) == 4 else 3, 2.15, 0.7, sharey=True)
+    for ax, (parameter, scale) in zip(axes, scales.items(), strict=True):
+        of_parameter = rows[rows["parameter"] == parameter]
+        draw_trials(ax, of_parameter.drop_duplicates("trial"), of_parameter, style)
+        parameter_axis(ax, of_parameter.drop_duplicates("trial"), scale)
+        ax.set_ylabel("final accuracy" if in_first_column(ax) else "")
+    value_axis(axes, pd.concat([rows["value"], rows["seed_value"]]), outcomes)
+    trial_legend(drawing, outcomes)
+    return drawing
 
 
 def history_figures(found: SearchFindings) -> Iterator[Figure]:
@@ -76,20 +222,16 @@ def importance_table(search: Search) -> pd.DataFrame:
 def draw_history(trials: pd.DataFrame, seeds: pd.DataFrame, styles: Styles) -> Drawing:
     """Axes per loss. trials: loss, x, outcome, value, best. seeds: loss, x, seed_value."""
     losses, outcomes = list(dict.fromkeys(trials["loss"])), set(trials["outcome"])
-    columns = min(3, len(losses))
-    rows = -(-len(losses) // columns)
-    drawing, axes = grid(rows, columns, 2.4 * rows + 0.7, sharey=True)
-    for ax, loss in zip(axes, losses, strict=False):
+    drawing, axes = grid(len(losses), 3, 2.4, 0.7, sharey=True)
+    for ax, loss in zip(axes, losses, strict=True):
         of_loss, style = trials[trials["loss"] == loss], styles[loss]
         ax.plot(of_loss["x"], of_loss["best"], drawstyle="steps-post", color=style.color, linewidth=1.4, zorder=3)
         draw_trials(ax, of_loss, seeds[seeds["loss"] == loss], style)
         ax.set_title(style.label)
         ax.set_xlabel("trials ended")
         whole_steps(ax)
-    for ax in axes[len(losses) :]:
-        ax.axis("off")
     axes[0].set_ylabel(VALUE)
-    value_axis(axes[: len(losses)], pd.concat([trials["value"], seeds["seed_value"]]), outcomes)
+    value_axis(axes, pd.concat([trials["value"], seeds["seed_value"]]), outcomes)
     best = handle("best so far", color="#555555", drawstyle="steps-post", linewidth=1.4)
     trial_legend(drawing, outcomes, [best])
     return drawing
@@ -100,8 +242,8 @@ def draw_importance(table: pd.DataFrame, styles: Styles) -> Drawing:
     """Axes per loss. table: as `importance_table` gives it."""
     losses = list(dict.fromkeys(table["loss"]))
     counts = [table.loc[table["loss"] == loss, "parameter"].nunique() for loss in losses]
-    options = {"sharex": True, "gridspec_kw": {"height_ratios": [count + 0.8 for count in counts]}}
-    drawing, axes = grid(len(losses), 1, 0.27 * sum(counts) + 0.55 * len(losses) + 0.75, **options)
+    ratios = [count + 0.8 for count in counts]
+    drawing, axes = grid(len(losses), 1, 0.27 * np.mean(counts) + 0.55, 0.75, sharex=True, height_ratios=ratios)
     for ax, loss in zip(axes, losses, strict=True):
         _bars(ax, table[table["loss"] == loss], styles[loss])
     axes[-1].set_xlabel("importance by fANOVA (shares that sum to 1)")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from analysis.records.study import Study
 
 STYLE_FILE = Path(__file__).with_name("paper.mplstyle")
 LineStyle = Literal["-"] | tuple[float, tuple[float, ...]]
+WIDTHS = {"double": 7.2, "single": 3.3}  # inches: a page, or two columns of a paper; one column of it
+PAGE_WIDTH = ContextVar("PAGE_WIDTH", default=WIDTHS["double"])
 INK, SOFT, NEGATIVE = "#333333", "#777777", "#888888"
 # The colours of Okabe and Ito (2008), which every common colour blindness keeps apart. The losses have theirs for good.
 LOSSES = {"grpo": "#0072B2", "dapo": "#E69F00", "fipo": "#009E73"}
@@ -22,13 +25,18 @@ LINES: tuple[LineStyle, ...] = ("-", (0, (4, 1.2)), (0, (6, 1, 1.5, 1)), (0, (2.
 
 @dataclass(frozen=True)
 class ArmStyle:
-    """How one arm is named and drawn; a negative control stays in the background: it sets no scale."""
+    """How one arm is named and drawn. role: what it is planted for, as the study says; empty for what is compared."""
 
     label: str
     color: str
     marker: str
     linestyle: LineStyle
-    background: bool = False
+    role: str = ""
+
+    @property
+    def background(self) -> bool:
+        """Whether it is a negative control, which sets the scale of nothing but its own axes."""
+        return self.role == "negative"
 
 
 Styles = dict[str, ArmStyle]
@@ -41,14 +49,14 @@ def arm_styles(study: Study) -> Styles:
     groups = [block.arms for block in study.blocks.values()]
     for place, arm in enumerate(dict.fromkeys(arm for arms in groups for arm in arms)):
         beside = {styles[other].color for arms in groups if arm in arms for other in arms if other in styles}
-        background = study.role(arm).role == "negative"
-        if background:
+        role = study.role(arm).role or ""
+        if role == "negative":
             color = NEGATIVE
         else:
             free = [one for one in COLORS if one not in beside and one not in LOSSES.values()]
             color = LOSSES.get(arm) or (free or [one for one in COLORS if one not in beside] or list(COLORS))[0]
         marker, line = MARKERS[place % len(MARKERS)], LINES[place % len(LINES)]
-        styles[arm] = ArmStyle(study.label(arm), color, marker, line, background)
+        styles[arm] = ArmStyle(study.label(arm), color, marker, line, role)
     return styles
 
 
@@ -59,6 +67,16 @@ def loss_styles(losses: Sequence[str]) -> Styles:
         loss: ArmStyle(loss.upper(), LOSSES.get(loss, others[place % len(others)]), MARKERS[place], LINES[place % 5])
         for place, loss in enumerate(losses)
     }
+
+
+@contextmanager
+def page_width(name: str) -> Iterator[None]:
+    """Draw figures as wide as the one of WIDTHS."""
+    before = PAGE_WIDTH.set(WIDTHS[name])
+    try:
+        yield
+    finally:
+        PAGE_WIDTH.reset(before)
 
 
 @contextmanager

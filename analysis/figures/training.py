@@ -1,4 +1,4 @@
-"""The course of training and where it ends: quantities over steps, tokens or time, paired differences, outcomes."""
+"""The course of training: quantities over steps, tokens or time, and paired differences."""
 
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -11,29 +11,30 @@ from matplotlib.ticker import EngFormatter
 from analysis.figures.canvas import (
     Axes,
     Drawing,
+    arm_handles,
     draw_curves,
-    draw_row,
+    draw_limit,
+    fitting,
+    fold,
     grid,
     handle,
+    in_first_column,
     legend,
-    name_rows,
-    seed_and_mean,
     whole_steps,
 )
-from analysis.figures.figure import Figure, baseline_of, compared_blocks, of_block, seed_words
+from analysis.figures.figure import Figure, baseline_of, compared_blocks, length_limit, of_block, seed_words
 from analysis.figures.style import INK, Styles, arm_styles, paper
+from analysis.formatting import listed
 from analysis.records.curves import bands, mean_curves, seed_curves
-from analysis.records.outcomes import OUTCOMES, scores_of, summary_table
 from analysis.records.study import Study
 from analysis.verdict.findings import Findings
 
-ACCURACY, LENGTH, WEIGHT = "rollout/accuracy", "rollout/response_tokens_mean", "loss/influence_weight"
-EVALUATION, ENTROPY, DIFFERENCE = "evaluation/accuracy", "rollout/entropy", "difference"
+ACCURACY, WEIGHT = "rollout/accuracy", "loss/influence_weight"
+EVALUATION, DIFFERENCE = "evaluation/accuracy", "difference"
 REWARDS = "reward/*"  # stands for every reward of the user's own
-SHOWN_OUTCOMES = ("auc", "final_accuracy")
+NEGATIVE = "negative controls"  # stands for the training accuracy of these alone
+LENGTH = "rollout/response_tokens_"
 COLUMNS, ROW_HEIGHT, MOST_NAMES = 3, 2.05, 6
-EVERY_SEED = "Thin lines: seeds; thick line and band: their mean and 95 % t interval"
-NEGATIVE_WORDS = "A negative control is a thin grey line that sets no scale."
 DATA = tomllib.loads(Path(__file__).with_name("courses.toml").read_text(encoding="utf-8"))
 QUANTITIES = {name: (str(title), str(unit)) for name, (title, unit) in DATA["quantities"].items()}
 AXIS_LABELS = {
@@ -60,25 +61,77 @@ class Course:
 COURSES = tuple(Course(**one) for one in DATA["course"])
 
 
+@dataclass(frozen=True)
+class Look:
+    """How a course is drawn: the arms' styles, the x axis, what a thin line is one of, and the limit of length."""
+
+    styles: Styles
+    axis: str
+    unit: str
+    limit: float | None
+
+    @property
+    def lines(self) -> str:
+        """What the lines are, for a caption."""
+        return f"Thin lines: {self.unit}s; thick line and band: their mean and 95 % t interval"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Axes of a course: a quantity of some arms, under a title."""
+
+    quantity: str
+    arms: Sequence[str]
+    title: str
+
+
+def look_of(study: Study, styles: Styles, axis: str) -> Look:
+    """The look of the study's courses; styles: of all arms of the report."""
+    return Look({arm.name: styles[arm.name] for arm in study.arms_with_runs}, axis, study.units[0], length_limit(study))
+
+
 def course_figures(found: Findings, course: Course) -> Iterator[Figure]:
     """The figure of each block that varies nothing."""
-    styles, axis = arm_styles(found.study), course.axis or found.axis
+    styles = arm_styles(found.study)
     for ending, study in compared_blocks(found):
-        quantities = with_rewards(study, course.quantities)
-        curves, means = course_tables(study, quantities, axis)
-        shown = [name for name in quantities if curves["quantity"].eq(name).any()]
-        if not shown:
+        look, quantities = look_of(study, styles, course.axis or found.axis), with_rewards(study, course.quantities)
+        curves, means = course_tables(study, quantities, look.axis)
+        panels = panels_of(curves, quantities, (look.styles, baseline_of(study)))
+        if not panels:
             continue
-        negative = f" {NEGATIVE_WORDS}" if any(styles[arm.name].background for arm in study.arms_with_runs) else ""
         yield Figure(
             course.name + ending,
             of_block(course.title, ending),
-            f"{EVERY_SEED}. {course.caption} {seed_words(study)}.",
-            small_multiples(curves, means, shown, (styles, axis)),
+            f"{look.lines}. {course.caption} {seed_words(study)}.",
+            small_multiples(curves, means, panels, look),
             {"seeds": curves, "means": means},
-            in_words(means, shown, (styles, axis)),
-            f"{course.details}{negative} Seeds set the scale, and a band that leaves it is cut.",
+            in_words(means, panels, look),
+            f"{course.details} Negative controls are drawn among the learning curves alone, on axes of their own. A "
+            f"band that leaves the scale of the {look.unit}s is cut.",
         )
+
+
+def panels_of(curves: pd.DataFrame, quantities: Sequence[str], about: tuple[Styles, str]) -> list[Panel]:
+    """The panels that have data: one a quantity, of differences one an arm. about: the arms' styles, the baseline."""
+    styles, baseline = about
+    negative = [arm for arm, style in styles.items() if style.background]
+    front, panels = [arm for arm in styles if arm not in negative] or list(styles), list[Panel]()
+    for quantity in quantities:
+        if quantity == NEGATIVE:
+            names = [styles[arm].label for arm in negative if arm not in front]
+            panels.append(Panel(ACCURACY, [arm for arm in negative if arm not in front], f"Control: {listed(names)}"))
+        elif quantity == DIFFERENCE:
+            for arm in front:
+                control = " (control)" if styles[arm].role == "positive" else ""
+                title = f"{styles[arm].label}{control} \N{MINUS SIGN} {styles[baseline].label}"
+                panels.append(Panel(quantity, [arm], title))
+        else:
+            panels.append(Panel(quantity, front, title_of(quantity)[0]))
+    return [panel for panel in panels if not _of(panel, curves).empty]
+
+
+def _of(panel: Panel, table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["quantity"].eq(panel.quantity) & table["arm"].isin(panel.arms)]
 
 
 def with_rewards(study: Study, quantities: Sequence[str]) -> list[str]:
@@ -89,7 +142,7 @@ def with_rewards(study: Study, quantities: Sequence[str]) -> list[str]:
 
 def course_tables(study: Study, quantities: Sequence[str], axis: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every seed's curves, and their means with intervals; paired differences are over steps whatever the axis."""
-    curves = seed_curves(study, [name for name in quantities if name != DIFFERENCE], axis)
+    curves = seed_curves(study, [name for name in quantities if name not in (DIFFERENCE, NEGATIVE)], axis)
     means = mean_curves(curves, axis)
     if DIFFERENCE in quantities:
         paired = paired_differences(study)
@@ -107,24 +160,24 @@ def paired_differences(study: Study) -> pd.DataFrame:
 
 
 @paper()
-def small_multiples(
-    curves: pd.DataFrame, means: pd.DataFrame, quantities: Sequence[str], look: tuple[Styles, str]
-) -> Drawing:
-    """Axes per quantity; the legend in free ones, or above where it has no room. look: styles, and the x axis."""
-    styles = {arm: style for arm, style in look[0].items() if curves["arm"].eq(arm).any()}
-    columns = min(COLUMNS, len(quantities))
-    rows, free = -(-len(quantities) // columns), -len(quantities) % columns
-    above = not free or len(styles) > MOST_NAMES
-    height = (ROW_HEIGHT if columns == COLUMNS else 2.6) * rows + (0.3 + 0.16 * -(-len(styles) // 3) if above else 0.2)
-    drawing, axes = grid(rows, columns, height)
-    for ax, quantity in zip(axes, quantities, strict=False):
-        of_quantity = (curves[curves["quantity"] == quantity], means[means["quantity"] == quantity])
-        draw_curves(ax, *of_quantity, styles)
-        _label(ax, quantity, look[1])
-    for ax in axes[len(quantities) :]:
-        ax.axis("off")
-    seed = handle("one seed", color="#888888", linewidth=0.6)
-    legend(drawing, styles, [seed], None if above else axes[len(quantities)])
+def small_multiples(curves: pd.DataFrame, means: pd.DataFrame, panels: Sequence[Panel], look: Look) -> Drawing:
+    """Axes per panel, those of one quantity on one scale; the legend in free ones, or above where it has no room."""
+    shown = {arm for panel in panels for arm in panel.arms}
+    styles = {arm: style for arm, style in look.styles.items() if arm in shown}
+    columns = min(fitting(COLUMNS), len(panels))
+    above = not -len(panels) % columns or len(styles) > MOST_NAMES
+    row, room = ROW_HEIGHT if len(panels) >= COLUMNS else 2.6, 0.3 + 0.05 * len(styles)
+    drawing, axes = grid(len(panels), COLUMNS, row, room * above)
+    for ax, panel in zip(axes, panels, strict=True):
+        draw_curves(ax, _of(panel, curves), _of(panel, means), styles)
+        _label(ax, panel, look)
+    for quantity in {panel.quantity for panel in panels}:
+        alike = [ax for ax, panel in zip(axes, panels, strict=True) if panel.quantity == quantity]
+        low, high = (end(ax.get_ylim()[place] for ax in alike) for place, end in enumerate((min, max)))
+        for ax in alike:
+            ax.set_ylim(low, high)
+    handles = [*arm_handles(styles), handle(f"one {look.unit}", color="#888888", linewidth=0.6)]
+    legend(drawing, handles, None if above else drawing.axes[len(panels)])
     return drawing
 
 
@@ -137,76 +190,32 @@ def title_of(quantity: str) -> tuple[str, str]:
     return (f"{title}, {benchmark}" if benchmark else title), unit
 
 
-def _label(ax: Axes, quantity: str, axis: str) -> None:
-    title, unit = title_of(quantity)
-    ax.set_title(title)
-    ax.set_ylabel(unit)
+def _label(ax: Axes, panel: Panel, look: Look) -> None:
+    quantity, unit = panel.quantity, title_of(panel.quantity)[1]
+    ax.set_title(fold(panel.title))
+    ax.set_ylabel(unit if quantity != DIFFERENCE or in_first_column(ax) else "")
     if unit.startswith("%"):
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}")
+    if quantity.startswith(LENGTH):
+        draw_limit(ax, look.limit)
     if quantity in (DIFFERENCE, WEIGHT):
         nothing = float(quantity == WEIGHT)
         ax.axhline(nothing, color=INK, linewidth=0.8, linestyle=":")
         low, high = ax.get_ylim()
         ax.set_ylim(min(low, nothing - 0.05 * (high - low)), max(high, nothing + 0.05 * (high - low)))
-    axis = "steps" if quantity == DIFFERENCE else axis
-    ax.set_xlabel(AXIS_LABELS[axis])
+    axis = "steps" if quantity == DIFFERENCE else look.axis
+    ax.set_xlabel(fold(AXIS_LABELS[axis]))
     if axis == "steps":
         whole_steps(ax)
     else:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def in_words(means: pd.DataFrame, quantities: Sequence[str], look: tuple[Styles, str]) -> str:
+def in_words(means: pd.DataFrame, panels: Sequence[Panel], look: Look) -> str:
     """What is shown, and where the first quantity of each arm begins and ends."""
-    titles = ", ".join(title_of(name)[0].lower() for name in quantities)
-    rows = means[means["quantity"] == quantities[0]]
+    titles, first = ", ".join(panel.title for panel in panels), panels[0]
     ends = [
-        f"{look[0][str(arm)].label} from {of_arm['mean'].iloc[0]:.3g} to {of_arm['mean'].iloc[-1]:.3g}"
-        for arm, of_arm in rows.groupby("arm", sort=False, observed=True)
+        f"{look.styles[str(arm)].label} from {of_arm['mean'].iloc[0]:.3g} to {of_arm['mean'].iloc[-1]:.3g}"
+        for arm, of_arm in _of(first, means).groupby("arm", sort=False, observed=True)
     ]
-    return f"Curves over the {AXIS_LABELS[look[1]]}: {titles}. {title_of(quantities[0])[0]}: {'; '.join(ends)}."
-
-
-def outcome_figures(found: Findings) -> Iterator[Figure]:
-    """All arms of a block on the left; on the right, magnified, without negative controls."""
-    styles = arm_styles(found.study)
-    for ending, study in compared_blocks(found):
-        (block,) = study.blocks
-        rows = scores_of(found.scores, block)
-        seeds = rows.melt(id_vars=["run", "arm", "seed"], value_vars=list(SHOWN_OUTCOMES), var_name="outcome")
-        means = summary_table(rows, list(SHOWN_OUTCOMES))
-        aucs = means[means["outcome"] == "auc"]
-        told = "; ".join(f"{styles[row['arm']].label} {row['mean']:.3f}" for _, row in aucs.iterrows())
-        yield Figure(
-            f"outcomes{ending}",
-            of_block("Outcomes of each arm", ending),
-            "Every seed, mean and 95 % t interval; on the right without negative controls. Whether two arms differ is "
-            f"decided by their paired difference, not by overlap. {seed_words(study)}.",
-            draw_outcomes(seeds, means, styles),
-            {"seeds": seeds, "means": means},
-            f"Dots and intervals per arm. AUC: {told}.",
-            f"AUC: {OUTCOMES['auc'].label}. Final accuracy: {OUTCOMES['final_accuracy'].label}.",
-        )
-
-
-@paper()
-def draw_outcomes(seeds: pd.DataFrame, means: pd.DataFrame, styles: Styles) -> Drawing:
-    """A row of axes per outcome. seeds: arm, outcome, value. means: arm, outcome, mean, low, high."""
-    arms = list(dict.fromkeys(means["arm"]))
-    close = [arm for arm in arms if not styles[arm].background]
-    columns = [arms, close] if 0 < len(close) < len(arms) else [arms]
-    drawing, axes = grid(len(SHOWN_OUTCOMES), len(columns), len(SHOWN_OUTCOMES) * (0.36 * len(arms) + 0.6) + 0.4)
-    for place, ax in enumerate(axes):
-        outcome, shown = SHOWN_OUTCOMES[place // len(columns)], columns[place % len(columns)]
-        _rows(ax, seeds[seeds["outcome"] == outcome], means[means["outcome"] == outcome], {a: styles[a] for a in shown})
-        ax.set_xlabel(OUTCOMES[outcome].unit)
-    drawing.legend(handles=seed_and_mean(), loc="outside upper center", ncols=2)
-    return drawing
-
-
-def _rows(ax: Axes, seeds: pd.DataFrame, means: pd.DataFrame, styles: Styles) -> None:
-    for y, (arm, style) in enumerate(styles.items()):
-        values = list(seeds.loc[seeds["arm"] == arm, "value"])
-        draw_row(ax, y, means[means["arm"] == arm].iloc[0], values, style)
-    name_rows(ax, [style.label for style in styles.values()])
-    ax.margins(x=0.06)
+    return f"Curves over the {AXIS_LABELS[look.axis]}: {titles}. {first.title}: {'; '.join(ends)}."

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.canvas import WIDTH, Axes, Drawing, grid, handle, whole_steps
+from analysis.figures.canvas import Axes, Drawing, fitting, grid, handle, legend, sheet, whole_steps
 from analysis.figures.figure import Figure
 from analysis.figures.style import INK, LOSSES, SOFT, LineStyle, Look, Styles, arm_styles, paper
 from analysis.statistics.intervals import t_interval
@@ -97,7 +98,7 @@ def over_seeds(tokens: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 @paper()
 def draw_weights(tables: dict[str, pd.DataFrame], styles: Styles) -> Drawing:
     """tables: by position, from_end and sign, and the distribution, as the functions above give them."""
-    drawing, axes = grid(2, 2, 4.9)
+    drawing, axes = grid(4, 2, 2.3, 0.3)
     for arm, style in styles.items():
         for ax, name in zip(axes, ("position", "from_end"), strict=False):
             rows = tables[name][tables[name]["arm"] == arm]
@@ -123,9 +124,9 @@ def draw_weights(tables: dict[str, pd.DataFrame], styles: Styles) -> Drawing:
             low, high = float(tables[name]["mean"].min()), float(tables[name]["mean"].max())
             room = 0.15 * (high - low) or 0.01
             ax.set_ylim(min(low, 1.0) - room, max(high, 1.0) + room)
+    axes[3].xaxis.set_major_locator(MaxNLocator(5))
     names = [handle(style.label, color=style.color, marker=style.marker) for style in styles.values()]
-    names += [handle(SIGNS[sign], color=SOFT, linestyle=dash) for sign, dash in DASHES.items()]
-    drawing.legend(handles=names, loc="outside upper center", ncols=3)
+    legend(drawing, [*names, *(handle(SIGNS[sign], color=SOFT, linestyle=dash) for sign, dash in DASHES.items())])
     return drawing
 
 
@@ -187,22 +188,21 @@ def _pair(rows: pd.DataFrame) -> pd.DataFrame | None:
 @paper()
 def draw_tokens(tokens: pd.DataFrame, reach: float) -> Drawing:
     """Two rows of axes per time, right beside wrong. reach: the distance from 1 at which the colour is full."""
-    times = list(dict.fromkeys(tokens["time"]))
-    drawing = Drawing(figsize=(WIDTH, 1.55 * len(times) + 0.5), layout="constrained")
-    axes = drawing.subplots(2 * len(times), 2, squeeze=False, gridspec_kw={"height_ratios": [0.5, 1] * len(times)})
-    norm = Normalize(1 - reach, 1 + reach)
-    for row, time in enumerate(times):
-        for column, verdict in enumerate(("right", "wrong")):
-            rows = tokens[(tokens["time"] == time) & (tokens["verdict"] == verdict)].iloc[:MOST_LETTERS]
-            _cells(axes[2 * row, column], rows, norm)
-            _traces(axes[2 * row + 1, column], rows)
-    bar = drawing.colorbar(ScalarMappable(norm, COLORS), ax=axes, location="right", shrink=0.5, aspect=30, pad=0.01)
+    shown, columns, norm = tokens.groupby(["time", "verdict"]), fitting(2), Normalize(1 - reach, 1 + reach)
+    rows = 2 * -(-len(shown) // columns)
+    drawing = sheet(0.775 * rows + 0.5)
+    axes = drawing.subplots(rows, columns, squeeze=False, height_ratios=[0.5, 1] * (rows // 2))
+    for place, (_, response) in enumerate(shown):  # by time, and there the right one first
+        row, column = 2 * (place // columns), place % columns
+        _cells(axes[row, column], response.iloc[:MOST_LETTERS], norm)
+        _traces(axes[row + 1, column], response.iloc[:MOST_LETTERS])
+    bar = drawing.colorbar(ScalarMappable(norm, COLORS), ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.01)
     bar.set_label("influence weight")
     lines = [
         handle("Future-KL", color=INK, linewidth=1.2),
         handle("log-ratio", color=LOSSES["grpo"], linewidth=3, alpha=0.6),
     ]
-    drawing.legend(handles=lines, loc="outside upper center", ncols=2)
+    legend(drawing, lines)
     return drawing
 
 
@@ -215,7 +215,7 @@ def _cells(ax: Axes, rows: pd.DataFrame, norm: Normalize) -> None:
         label.set_color("white" if abs(float(shade) - 0.5) > DARK else "black")
     head, cut = rows.iloc[0], ", cut" if len(rows) == MOST_LETTERS else ""
     prompt = str(head["prompt"]).replace("$", r"\$").strip(":")
-    prompt = prompt if len(prompt) <= 24 else f"{prompt[:23]}\N{HORIZONTAL ELLIPSIS}"
+    prompt = prompt if len(prompt) <= 18 else f"{prompt[:17]}\N{HORIZONTAL ELLIPSIS}"
     words = f"{prompt} = {head['target']}, A {float(head['advantage']):+.2f}"
     ax.set_title(f"step {head['step']}, {head['verdict']}{cut}: {words}", fontsize=6.5)
     ax.set(xlim=(-0.5, MOST_LETTERS - 0.5), xticks=[], yticks=[])

@@ -7,6 +7,7 @@ from typing import Any
 
 from analysis.errors import RecordsError
 from analysis.figures.catalogue import check_names, search_figures, study_figures
+from analysis.figures.style import page_width
 from analysis.records.search import is_search, read_search
 from analysis.records.study import Study, read
 from analysis.report.files import Asked, write_figures
@@ -27,17 +28,23 @@ def write_report(asked: Asked, output: Path) -> list[str]:
 
 
 def write_only(asked: Asked, output: Path, names: Sequence[str]) -> list[str]:
-    """Write the figures alone into output/figures, all (the paper's only if named) or those named; their names."""
+    """Write the figures alone into output/figures, all (the paper's only if named) or those named; their names.
+
+    Those for a paper's column have names of their own, so that a report's figures stay.
+    """
     of_search = is_search(asked.folders[0])
     check_names(names, of_search)
     check_output(output)
     if of_search:
         search = read_search(asked.folders[0])
-        made, source = search_figures(search_findings(search, asked.axis), names), search_source(search, asked.given)
+        made, source = search_figures(search_findings(search, asked.axis), names), search_source(search, asked.spelled)
     else:
         study = _study(asked)
         made, source = study_figures(findings(study, asked.axis), names), study_source(study, asked.spelled)
-    return [item.name for item in write_figures(made, output, source)]
+    if asked.width != "double":
+        made = (replace(item, name=f"{item.name}_{asked.width}") for item in made)
+    with page_width(asked.width):
+        return [item.name for item in write_figures(made, output, source)]
 
 
 def rebuild(folders: Sequence[Path], options: Mapping[str, Any], output: Path) -> None:

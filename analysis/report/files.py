@@ -16,32 +16,34 @@ from PIL.PngImagePlugin import PngInfo
 
 from analysis.figures.canvas import Drawing
 from analysis.figures.figure import Figure
-from analysis.figures.style import paper
+from analysis.figures.style import PAGE_WIDTH, WIDTHS, paper
 from analysis.records.provenance import Source
 from analysis.report.manifest import write_manifest
-from analysis.report.page import MOST_CSV_BYTES, Shown
+from analysis.report.page import Shown
 
-COLORS = 256  # lines, bands and letters need no more, and a palette makes the files a third as large
-EXACT = 64  # of them are the most frequent colours as they are
+COLORS, EXACT = 256, 64  # of a PNG: lines, bands and letters need no more; the most frequent ones stay as they are
+PAGE_COLORS, PAGE_EXACT, PAGE_DPI = 64, 24, 120  # of an image inside the page, which has to be sent by mail
 
 
 @dataclass(frozen=True)
 class Asked:
     """What a report was asked for: the folders, how they were spelled, and the axis of training.
 
-    name: of the study, where it is not its folder's, as when a report is made again elsewhere.
+    name: of the study, where it is not its folder's, as when a report is made again elsewhere. width: one of WIDTHS.
     """
 
     folders: tuple[Path, ...]
     given: str
     axis: str = "steps"
     name: str = ""
+    width: str = "double"
 
     @property
     def spelled(self) -> str:
         """Folders and flags as a command has them."""
         axis = "" if self.axis == "steps" else f" --axis {self.axis}"
-        return f"{self.given}{axis}"
+        width = "" if self.width == "double" else f" --width {self.width}"
+        return f"{self.given}{axis}{width}"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -55,10 +57,9 @@ def write_figures(wanted: Iterable[Figure], output: Path, source: Source) -> lis
     folder.mkdir(parents=True, exist_ok=True)
     shown = []
     for item in wanted:
-        tables = save_tables(item.tables, folder, item.name)
-        kept = {path.name: path.read_bytes() if path.stat().st_size <= MOST_CSV_BYTES else None for path in tables}
+        tables = {path.name: path.read_bytes() for path in save_tables(item.tables, folder, item.name)}
         image = save_figure(item.drawing, folder, item.name, source.about(item.name))
-        shown.append(Shown(item.name, item.title, item.caption, item.details, item.alt, image, kept))
+        shown.append(Shown(item.name, item.title, item.caption, item.details, item.alt, image, tables))
     return shown
 
 
@@ -79,7 +80,7 @@ def json_text(content: Mapping[str, Any]) -> str:
 
 
 def save_figure(drawing: Drawing, folder: Path, name: str, about: str) -> bytes:
-    """Write NAME.png and NAME.pdf into the folder, each carrying `about` inside; the PNG's bytes are handed back."""
+    """Write NAME.png and NAME.pdf into the folder, each carrying `about` inside; the page's image is handed back."""
     image = png(drawing, about)
     # The layout stands now; to lay it out again for the PDF would take as long as drawing it.
     drawing.set_layout_engine("none")
@@ -87,43 +88,58 @@ def save_figure(drawing: Drawing, folder: Path, name: str, about: str) -> bytes:
     none = dict.fromkeys(("CreationDate", "Creator", "Producer"))
     with paper():
         drawing.savefig(folder / f"{name}.pdf", format="pdf", metadata={**none, "Subject": about})
-    return image
+    return webp(drawing)
 
 
 @paper()
 def png(drawing: Drawing, about: str) -> bytes:
     """The drawing as a PNG with a palette, and where it comes from as its description."""
-    dpi = float(rcParams["savefig.dpi"])
-    drawing.set_dpi(dpi)
-    canvas = FigureCanvasAgg(drawing)
-    canvas.draw()
-    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    dpi = float(rcParams["savefig.dpi"]) * WIDTHS["double"] / PAGE_WIDTH.get()
     info, buffer = PngInfo(), BytesIO()
     info.add_text("Description", about)
-    with_palette(pixels).save(buffer, format="png", dpi=(dpi, dpi), pnginfo=info, optimize=True)
+    image = with_palette(pixels(drawing, dpi))
+    image.save(buffer, format="png", dpi=(dpi, dpi), pnginfo=info, optimize=True)
     return buffer.getvalue()
 
 
-def with_palette(image: Image.Image) -> Image.Image:
-    """The image in 256 colours: the most frequent ones as they are, the others by those that come nearest to each.
+@paper()
+def webp(drawing: Drawing) -> bytes:
+    """The drawing as a page holds it: lossless WebP of few colours, a third of the PNG's size."""
+    buffer = BytesIO()
+    image = with_palette(pixels(drawing, PAGE_DPI), PAGE_COLORS, PAGE_EXACT)
+    image.convert("RGB").save(buffer, format="webp", lossless=True)
+    return buffer.getvalue()
+
+
+def pixels(drawing: Drawing, dpi: float) -> Image.Image:
+    """The drawing with so many pixels to an inch."""
+    drawing.set_dpi(dpi)
+    canvas = FigureCanvasAgg(drawing)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def with_palette(image: Image.Image, count: int = COLORS, exact: int = EXACT) -> Image.Image:
+    """The image in `count` colours: `exact` most frequent ones as they are, the others by what comes nearest to each.
 
     A palette by frequency alone (median cut) has thin lines off by 75 of 255, one by nearness alone tints grey bands.
     """
-    pixels = np.asarray(image)
-    codes = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    own = np.asarray(image)
+    codes = own.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
     _, first, inverse, counts = np.unique(codes, return_index=True, return_inverse=True, return_counts=True)
-    colors = pixels.reshape(-1, 3)[first]
+    colors = own.reshape(-1, 3)[first]
     order = np.argsort(-counts, kind="stable")
-    often, rest = order[:EXACT], order[EXACT:]
-    place, palette = np.empty(len(colors), dtype=np.uint8), colors[often].tobytes()
-    place[often] = np.arange(len(often))
+    palette, rest = colors[order[:exact]], order[exact:]
     if len(rest):
         strip = Image.fromarray(colors[rest][np.newaxis])
-        strip = strip.quantize(COLORS - EXACT, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        place[rest] = np.asarray(strip)[0] + EXACT
-        palette += bytes(strip.getpalette() or [])
+        method, none = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
+        found = strip.quantize(count - exact, method=method, dither=none, kmeans=4).getpalette() or []
+        palette = np.vstack([palette, np.array(found, dtype=np.uint8).reshape(-1, 3)])
+    place = np.empty(len(colors), dtype=np.uint8)
+    for some in np.array_split(np.arange(len(colors)), 1 + len(colors) // 10_000):
+        place[some] = ((colors[some, None].astype(int) - palette.astype(int)) ** 2).sum(axis=2).argmin(axis=1)
     indexed = Image.frombytes("P", image.size, place[inverse].tobytes())
-    indexed.putpalette(palette)
+    indexed.putpalette(palette.tobytes())
     return indexed
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zlib import ZLIB_RUNTIME_VERSION
 
 from matplotlib import ft2font
 
@@ -26,8 +27,8 @@ TABLES = ("evals", "tokens", "rollouts")
 
 def versions() -> dict[str, str]:
     """What the bytes of figures and the last digits of numbers depend on."""
-    freetype = str(ft2font.__freetype_version__)
-    return {"python": platform.python_version(), "freetype": freetype} | {name: version(name) for name in PACKAGES}
+    libraries = {"freetype": str(ft2font.__freetype_version__), "zlib": ZLIB_RUNTIME_VERSION}
+    return {"python": platform.python_version(), **libraries} | {name: version(name) for name in PACKAGES}
 
 
 def check_output(output: Path) -> None:

@@ -3,22 +3,21 @@
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from gzip import compress
 from html import escape
 from pathlib import Path
 from string import Template
 
+from analysis.formatting import listed
 from analysis.records.provenance import Source
 
 PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-MOST_CSV_BYTES = 24_000  # of a table that is kept inside the page
+MOST_BYTES = 8_000  # of a compressed table that is kept inside the page
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What is left of a figure once it is written: its words, its PNG, and its tables by file name.
-
-    A table is None where it is too large to be kept inside the page.
-    """
+    """What is left of a figure once it is written: its words, its image, and its tables by file name."""
 
     name: str
     title: str
@@ -26,7 +25,7 @@ class Shown:
     details: str
     alt: str
     image: bytes
-    tables: dict[str, bytes | None]
+    tables: dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,16 @@ def folded(summary: str, html: str) -> str:
 
 def figure(shown: Shown, source: Source, warning: str = "") -> str:
     """An image inside the page with its text for those who do not see it, its caption, its data and its source."""
-    links = ", ".join(_link(name, content) for name, content in shown.tables.items())
-    command = f"<p>Drawn again by <code>{escape(source.command(shown.name))}</code></p>"
-    more = f"{paragraph(shown.details) if shown.details else ''}<p>Data: {links}.</p>{command}"
+    packed = {name: compress(content, mtime=0) for name, content in shown.tables.items()}
+    links = [_link(name, content) for name, content in packed.items() if len(content) <= MOST_BYTES]
+    large = [f"figures/{name}" for name, content in packed.items() if len(content) > MOST_BYTES]
+    data = [f"Data: {', '.join(links)}."] if links else []
+    data += [f"Written by the command, too large for this page: {escape(listed(large))}."] if large else []
+    command = f"Drawn again by <code>{escape(source.command(shown.name))}</code>"
+    more = f"{paragraph(shown.details) if shown.details else ''}<p>{command}. {' '.join(data)}</p>"
     return (
         f'<figure><div class="picture" role="region" tabindex="0" aria-label="{escape(shown.title)}">'
-        f'<img src="data:image/png;base64,{b64encode(shown.image).decode("ascii")}" alt="{escape(shown.alt)}"></div>\n'
+        f'<img src="data:image/webp;base64,{b64encode(shown.image).decode("ascii")}" alt="{escape(shown.alt)}"></div>\n'
         f"<figcaption>{paragraph(shown.caption + warning)}{folded('Details, data and source', more)}</figcaption>"
         "</figure>"
     )
@@ -94,9 +97,7 @@ def figures(shown: Sequence[Shown], group: str, source: Source, warning: str = "
     return "".join(head + figure(item, source, warning) for head, item in zip(heads, of_group, strict=True))
 
 
-def _link(name: str, content: bytes | None) -> str:
-    """A table inside the page where it is small, else the file beside it."""
-    if content is not None:
-        target = f"data:text/csv;base64,{b64encode(content).decode('ascii')}"
-        return f'<a download="{escape(name)}" href="{target}">{escape(name)}</a>'
-    return f'<a href="figures/{escape(name)}">{escape(name)}</a> (beside this page)'
+def _link(name: str, packed: bytes) -> str:
+    """A table inside the page, which pandas reads as it is."""
+    target = f"data:application/gzip;base64,{b64encode(packed).decode('ascii')}"
+    return f'<a download="{escape(name)}.gz" href="{target}">{escape(name)}.gz</a>'

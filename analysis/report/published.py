@@ -88,12 +88,12 @@ def _all_published(study: Study) -> str:
             row["benchmark"],
             row["metric"],
             row["arm"] + ("" if pd.isna(row["at"]) else f", {row['parameter']} {row['at']:g}"),
-            plain(100 * row["value"], 0),
             row["note"],
+            plain(100 * row["value"], 0),
         ]
         for _, row in published().iterrows()
     ]
-    head = ["Source", "Model", "Benchmark", "Metric", "Arm", "Percent", "Note"]
+    head = ["Source", "Model", "Benchmark", "Metric", "Arm", "Note", "Percent"]
     missing = missing_paper_figures(study)
     drawn = [figure.number.replace("_", " ") for figure in FIGURES if figure.number not in missing]
     words = (
@@ -101,5 +101,5 @@ def _all_published(study: Study) -> str:
         "paper_figure_NN."
     )
     absent = [f"Figure {number.replace('_', ' ')}, {why}" for number, why in missing.items()]
-    numbers = folded(f"{len(rows)} published numbers", Table(head, rows, words=5).html)
+    numbers = folded(f"{len(rows)} published numbers", Table(head, rows, words=6).html)
     return numbers + paragraph(words, "soft") + bullets(absent)

@@ -197,6 +197,7 @@ def metric_lines(arm: ArmTruth, truth: StudyTruth, level: float, rng: np.random.
                 "step": step,
                 "rollout/accuracy": accuracy(arm, truth, step, level) + rng.normal(0, 0.02),
                 "rollout/response_tokens_mean": tokens,
+                "rollout/response_tokens_max": tokens + 5,
                 "rollout/entropy": 0.75 - 0.45 * risen + rng.normal(0, 0.01),
                 "rollout/informative_groups_share": 0.98 - 0.5 * risen + rng.normal(0, 0.03),
                 "rollout/sampling_rounds": rounds,

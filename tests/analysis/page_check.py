@@ -16,7 +16,7 @@ def check_page(html: str) -> None:
         if tag == "a" and str(given["href"]).startswith("#"):
             anchors.add(str(given["href"])[1:])
         if tag == "img":
-            assert str(given["src"]).startswith("data:image/png;base64,")
+            assert str(given["src"]).startswith("data:image/webp;base64,")
             assert given["alt"]
 
     def end(tag: str) -> None:

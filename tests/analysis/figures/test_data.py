@@ -11,8 +11,8 @@ from analysis.__main__ import main
 from analysis.figures.figure import baseline_of
 from analysis.figures.length import path_points
 from analysis.figures.paper import FIGURES, missing_paper_figures
+from analysis.figures.search import ended_trials, over_parameter, scale_of
 from analysis.figures.training import COURSES, course_figures, paired_differences
-from analysis.figures.trials import ended_trials, over_parameter, scale_of
 from analysis.figures.weights import FEWEST_TOKENS, by_position, by_sign, chosen_responses, distribution
 from analysis.records.curves import AXES, mean_curves, seed_curves
 from analysis.records.search import read_search
@@ -141,4 +141,4 @@ def test_rewards_of_ones_own_are_drawn_by_name(study: Path) -> None:
     (figure,) = course_figures(found, course)
     drawn = figure.tables["seeds"]
     assert drawn.loc[drawn["quantity"] == "reward/brevity", "value"].eq(0.5).any()
-    assert "reward brevity" in figure.alt
+    assert "Reward brevity" in figure.alt

@@ -40,6 +40,7 @@ def test_every_block_has_the_figures_that_it_can_have_and_no_others(report: Path
         "gains_stress",
         *unvaried,
         *(name.replace("outcomes", "learning_curves") for name in unvaried),
+        *(name.replace("outcomes", "length_and_entropy") for name in unvaried),
     }
     assert page.count("<img ") == len(drawn)
     check_page(page)
@@ -52,6 +53,7 @@ def test_blocks_whose_length_a_claim_asks_about_show_accuracy_against_it(tmp_pat
     folder = write_block_study(tmp_path / "s", blocks, asked, steps=4, prompts=8)
     assert main(["report", str(folder)]) == 0
     drawn = {path.stem for path in (folder / "report/figures").glob("*.png") if "length" in path.stem}
+    drawn -= {f"length_and_entropy_{block}" for block in blocks}
     assert drawn == {"accuracy_against_length_preset", "length_path_preset"}
     points = pd.read_csv(folder / "report/figures/length_path_preset_points.csv")
     assert points["run"].nunique() == 4

@@ -116,7 +116,7 @@ def test_confounds_and_unclean_trees_are_said_plainly(study: Path) -> None:
     drawn = study_figures(found, ["claims", "outcomes"])
     shown = [Shown(one.name, one.title, one.caption, one.details, one.alt, b"", {}) for one in drawn]
     html = study_page(found, shown, study_source(found.study, "study"))
-    assert html.count("CONFOUNDED: the arms also differ in delta &lt;10&gt;.") == 2
+    assert html.count("CONFOUNDED: the arms also differ in delta &lt;10&gt;.") == len(shown)
     assert "2 different commits" in html
     assert "1 of 10 runs from a tree with uncommitted changes" in html
 
