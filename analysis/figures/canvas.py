@@ -17,7 +17,7 @@ from analysis.figures.style import INK, PAGE_WIDTH, SOFT, ArmStyle, Look, Styles
 
 MARKS = 5
 MOST_POINTS = 20_000  # of all seeds in one panel; beyond that only every n-th point is drawn
-MANY_ARMS = 6  # from there on bands lie on each other
+MANY_ARMS = 6  # beyond it seeds and bands hide each other
 NARROW = 5.0  # inches: on a narrower page fewer axes stand beside each other
 LETTERS, NARROW_LETTERS = 16, 19  # of a legend in an inch; of a title or label over narrow axes
 
@@ -63,19 +63,21 @@ def in_first_column(ax: Axes) -> bool:
 
 
 def draw_curves(ax: Axes, curves: pd.DataFrame, bands: pd.DataFrame, styles: Styles) -> None:
-    """Every seed as a thin line, the mean as a thick one, its interval as a band."""
+    """Every seed as a thin line, the mean as a thick one, its interval as a band; of many arms the means alone."""
     arms = [arm for arm in styles if curves["arm"].eq(arm).any()]
+    crowded = len(arms) > MANY_ARMS
     for place, arm in enumerate(arms):
         style, of_arm, mean = styles[arm], curves[curves["arm"] == arm], bands[bands["arm"] == arm]
-        _seed_lines(ax, of_arm, style, len(arms))
-        band = 0.13 if len(arms) <= MANY_ARMS else 0.04
-        ax.fill_between(mean["x"], mean["low"], mean["high"], color=style.color, alpha=band, linewidth=0, zorder=1)
+        if not crowded:
+            _seed_lines(ax, of_arm, style, len(arms))
+            ax.fill_between(mean["x"], mean["low"], mean["high"], color=style.color, alpha=0.13, linewidth=0, zorder=1)
         # Markers at other places for other arms, so that arms on top of each other stay visible.
         every = max(1, len(mean) // MARKS)
         marks: Look = {"marker": style.marker, "markevery": (place % every, every)}
         ax.plot(mean["x"], mean["mean"], color=style.color, linestyle=style.linestyle, zorder=3, **marks)
     ax.margins(x=0.02)
-    scale_to(ax, curves.loc[curves["arm"].isin(arms), "value"])
+    shown, value = (bands, "mean") if crowded else (curves, "value")
+    scale_to(ax, shown.loc[shown["arm"].isin(arms), value])
 
 
 def _seed_lines(ax: Axes, of_arm: pd.DataFrame, style: ArmStyle, arms: int) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.ticker import EngFormatter
 
 from analysis.figures.canvas import (
+    MANY_ARMS,
     Axes,
     Drawing,
     arm_handles,
@@ -73,7 +74,10 @@ class Look:
     @property
     def lines(self) -> str:
         """What the lines are, for a caption."""
-        return f"Thin lines: {self.unit}s; thick line and band: their mean and 95 % t interval"
+        many = (
+            f"; of more than {MANY_ARMS} arms on the same axes the means alone" if len(self.styles) > MANY_ARMS else ""
+        )
+        return f"Thin lines: {self.unit}s; thick line and band: their mean and 95 % t interval{many}"
 
 
 @dataclass(frozen=True)

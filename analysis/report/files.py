@@ -22,7 +22,7 @@ from analysis.report.manifest import write_manifest
 from analysis.report.page import Shown
 
 COLORS, EXACT = 256, 64  # of a PNG: lines, bands and letters need no more; the most frequent ones stay as they are
-PAGE_COLORS, PAGE_EXACT, PAGE_DPI = 64, 24, 120  # of an image inside the page, which has to be sent by mail
+PAGE_COLORS, PAGE_EXACT, PAGE_DPI = 48, 24, 110  # of an image inside the page, which has to be sent by mail
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def webp(drawing: Drawing) -> bytes:
     """The drawing as a page holds it: lossless WebP of few colours, a third of the PNG's size."""
     buffer = BytesIO()
     image = with_palette(pixels(drawing, PAGE_DPI), PAGE_COLORS, PAGE_EXACT)
-    image.convert("RGB").save(buffer, format="webp", lossless=True)
+    image.convert("RGB").save(buffer, format="webp", lossless=True, quality=100, method=5)
     return buffer.getvalue()
 
 

@@ -1,22 +1,27 @@
 """The tables behind the figures."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from analysis.__main__ import main
-from analysis.figures.figure import baseline_of
+from analysis.figures.canvas import draw_limit, grid
+from analysis.figures.figure import baseline_of, length_limit
 from analysis.figures.length import path_points
+from analysis.figures.outcomes import outcome_figures
 from analysis.figures.paper import FIGURES, missing_paper_figures
 from analysis.figures.search import ended_trials, over_parameter, scale_of
-from analysis.figures.training import COURSES, course_figures, paired_differences
+from analysis.figures.style import WIDTHS, arm_styles
+from analysis.figures.training import COURSES, course_figures, course_tables, paired_differences, panels_of
 from analysis.figures.weights import FEWEST_TOKENS, by_position, by_sign, chosen_responses, distribution
 from analysis.records.curves import AXES, mean_curves, seed_curves
 from analysis.records.search import read_search
-from analysis.records.study import read
+from analysis.records.study import Role, read
 from analysis.records.tokens import read_tokens
 from analysis.verdict.findings import findings
 from tests.analysis import folders, search_folders
@@ -142,3 +147,60 @@ def test_rewards_of_ones_own_are_drawn_by_name(study: Path) -> None:
     drawn = figure.tables["seeds"]
     assert drawn.loc[drawn["quantity"] == "reward/brevity", "value"].eq(0.5).any()
     assert "Reward brevity" in figure.alt
+
+
+def test_negative_controls_and_paired_differences_have_axes_of_their_own(demo_study: Path) -> None:
+    roles = {"random_reward": Role("random reward", role="negative"), "blame": Role(role="positive")}
+    study = replace(read([demo_study]), roles=roles)
+    (course,) = (one for one in COURSES if one.name == "learning_curves")
+    curves, _ = course_tables(study, course.quantities, "steps")
+    panels = panels_of(curves, course.quantities, (arm_styles(study), baseline_of(study)))
+    assert [panel.title for panel in panels] == [
+        "Training accuracy",
+        "Evaluation accuracy",
+        "Control: random reward",
+        "DAPO \N{MINUS SIGN} GRPO",
+        "FIPO \N{MINUS SIGN} GRPO",
+        "blame (control) \N{MINUS SIGN} GRPO",
+    ]
+    assert [panel.arms for panel in panels if "random_reward" in panel.arms] == [["random_reward"]]
+
+
+def test_profiles_are_drawn_where_a_compared_run_collapsed(tmp_path: Path) -> None:
+    arms = (folders.ArmTruth("dapo", diverged=(1,)), folders.ArmTruth("fipo"))
+    found = findings(read([folders.write_study(tmp_path / "s", folders.smaller(folders.StudyTruth(arms), steps=4))]))
+    names = {figure.name: figure for figure in outcome_figures(found)}
+    assert set(names) == {"outcomes", "outcomes_profiles"}
+    better = names["outcomes_profiles"].tables["better"]
+    assert list(better["arm"]) == ["fipo"]
+    whole = replace(found, scores=found.scores.assign(collapsed=False))
+    assert [figure.name for figure in outcome_figures(whole)] == ["outcomes"]
+
+
+def test_the_limit_of_length_is_drawn_where_all_runs_have_one(study: Path) -> None:
+    records = read([study])
+    assert length_limit(records) is None  # their configs do not say
+    limits = [dict.fromkeys(records.configs, 72), {run: place for place, run in enumerate(records.configs)}]
+    configs = [{run: {"rollout": {"max_response_tokens": n}} for run, n in one.items()} for one in limits]
+    assert [length_limit(replace(records, configs=one)) for one in configs] == [72, None]
+    drawing, (ax,) = grid(1, 1, 2.0)
+    ax.plot([0, 1], [0, 10])
+    draw_limit(ax, 10)
+    assert [text.get_text() for text in ax.texts] == ["limit 10"]
+    draw_limit(ax, 70)
+    assert ax.texts[-1].get_text() == "limit 70 \N{UPWARDS ARROW}"
+    assert len(ax.lines) == 2
+    assert drawing.get_figwidth() == WIDTHS["double"]
+
+
+def test_a_papers_column_has_figures_of_its_width_and_names_of_its_own(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = ["--only", "claims", "--only", "learning_curves", "--only", "outcomes"]
+    assert main(["figures", str(study), *only, "--width", "single", "--output_dir", str(tmp_path / "out")]) == 0
+    drawn = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(path.stem.endswith("_single") for path in drawn)
+    for path in drawn:
+        with Image.open(path) as image:
+            assert abs(image.width / float(image.info["dpi"][0]) - WIDTHS["single"]) < 0.01
+            assert "--width single --only" in image.info["Description"]
