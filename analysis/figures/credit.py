@@ -64,15 +64,13 @@ def draw_credit(credit: CreditFindings) -> Drawing:
     """Left the directions, right above the agreement, right below the places."""
     rows = credit.directions[credit.directions["candidate"] != REFERENCE].reset_index(drop=True)
     height = 0.24 * len(rows) + 0.8
-    if fitting(2) == 2:
-        drawing, mosaic = sheet(height + 0.3), [["left", "above"], ["left", "below"]]
-        places = drawing.subplot_mosaic(mosaic, width_ratios=[1.1, 1], height_ratios=[3, 2])
-    else:
-        drawing, mosaic = sheet(2 * height + 0.8), [["left"], ["above"], ["below"]]
-        places = drawing.subplot_mosaic(mosaic, height_ratios=[5, 3, 2])
-    _directions(places["left"], rows, credit.cosines)
-    _agreement(places["above"], credit.agreement)
-    _places(places["below"], credit.places)
+    wide = fitting(2) == 2
+    drawing = sheet(height + 0.3 if wide else 2 * height + 0.8)
+    mosaic, ratios = ("DA;DP", [3, 2]) if wide else ("D;A;P", [5, 3, 2])
+    places = drawing.subplot_mosaic(mosaic, height_ratios=ratios)
+    _directions(places["D"], rows, credit.cosines)
+    _agreement(places["A"], credit.agreement)
+    _places(places["P"], credit.places)
     kinds = [
         handle(words, color=color, marker="o") for kind, (words, color) in KINDS.items() if kind in set(rows["kind"])
     ]
