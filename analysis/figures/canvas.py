@@ -19,7 +19,7 @@ MARKS = 5
 MOST_POINTS = 20_000  # of all seeds in one panel; beyond that only every n-th point is drawn
 MANY_ARMS = 6  # beyond it seeds and bands hide each other
 NARROW = 5.0  # inches: on a narrower page fewer axes stand beside each other
-LETTERS, NARROW_LETTERS = 16, 19  # of a legend in an inch; of a title or label over narrow axes
+LETTERS, NARROW_LETTERS = 16, 16  # of a legend in an inch; of a title or label over narrow axes
 
 __all__ = ["Axes", "Drawing", "Line2D"]
 

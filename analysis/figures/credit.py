@@ -6,7 +6,7 @@ from math import nan
 import numpy as np
 import pandas as pd
 
-from analysis.figures.canvas import Axes, Drawing, fitting, handle, legend, name_rows, sheet, zero_line
+from analysis.figures.canvas import Axes, Drawing, fitting, fold, handle, legend, name_rows, sheet, zero_line
 from analysis.figures.figure import Figure
 from analysis.figures.style import SOFT, Look, paper
 from analysis.formatting import counted
@@ -67,7 +67,7 @@ def draw_credit(credit: CreditFindings) -> Drawing:
     wide = fitting(2) == 2
     drawing = sheet(height + 0.3 if wide else 2 * height + 0.8)
     mosaic, ratios = ("DA;DP", [3, 2]) if wide else ("D;A;P", [5, 3, 2])
-    places = drawing.subplot_mosaic(mosaic, height_ratios=ratios)
+    places = drawing.subplot_mosaic(mosaic, height_ratios=ratios, width_ratios=[1.1, 1][: fitting(2)])
     _directions(places["D"], rows, credit.cosines)
     _agreement(places["A"], credit.agreement)
     _places(places["P"], credit.places)
@@ -87,7 +87,7 @@ def _directions(ax: Axes, rows: pd.DataFrame, cosines: pd.DataFrame) -> None:
         _interval(ax, y, row, "minus_dapo", color)
     zero_line(ax)
     name_rows(ax, list(rows["label"]))
-    ax.set_xlabel("cosine to the true gradient, minus DAPO's")
+    ax.set_xlabel(fold("cosine to the true gradient, minus DAPO's"))
 
 
 def _agreement(ax: Axes, table: pd.DataFrame) -> None:
@@ -98,7 +98,7 @@ def _agreement(ax: Axes, table: pd.DataFrame) -> None:
     zero_line(ax)
     name_rows(ax, labels)
     ax.tick_params(axis="y", labelsize=6.5)
-    ax.set_xlabel("rank correlation with credit")
+    ax.set_xlabel(fold("rank correlation with credit"))
     ax.set_title("blue: A > 0; orange: A < 0", size=7)
 
 
@@ -109,7 +109,7 @@ def _places(ax: Axes, table: pd.DataFrame) -> None:
         ax.plot(rows["place"], rows["distance"], color=SIGN_COLORS[sign], linestyle=(0, (2, 1.2)), linewidth=1.1)
     ax.set_xlabel("place in the response")
     ax.set_ylim(bottom=0)
-    ax.set_title("credit, and dashed |weight \N{MINUS SIGN} 1|", size=7)
+    ax.set_title(fold("credit, and dashed |weight \N{MINUS SIGN} 1|"), size=7)
 
 
 def _interval(ax: Axes, y: float, row: pd.Series, name: str, color: str, size: float = 5.5) -> None:
