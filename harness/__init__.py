@@ -2,12 +2,14 @@
 
 from harness.backends.rendezvous import free_port
 from harness.cli.parser import OneLineParser, add_setting_flags, run_command
+from harness.cli.track import track_later, tracking_uri
 from harness.config.base import parsed, spelled
 from harness.config.differences import Difference, differences
 from harness.config.resolve import config_sha256, flatten, read_config, resolve, settings_in, tree_of
 from harness.config.schedule import evaluation_answers
 from harness.config.schema import LOSS_TYPES, MADE_HERE, OWN_PREFIXES, Config, is_anothers, section_of
-from harness.errors import REASON_FILE, HarnessError, UsageError, memory_kills
+from harness.console import command
+from harness.errors import REASON_FILE, HarnessError, Stopped, UsageError, memory_kills
 from harness.files import json_object, write_json, write_table
 from harness.run.history import read_history
 from harness.tasks.own_files import own_code_hashes
@@ -21,8 +23,10 @@ __all__ = [
     "Difference",
     "HarnessError",
     "OneLineParser",
+    "Stopped",
     "UsageError",
     "add_setting_flags",
+    "command",
     "config_sha256",
     "differences",
     "evaluation_answers",
@@ -40,6 +44,8 @@ __all__ = [
     "section_of",
     "settings_in",
     "spelled",
+    "track_later",
+    "tracking_uri",
     "tree_of",
     "write_json",
     "write_table",

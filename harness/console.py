@@ -1,10 +1,12 @@
-"""Prints lines and, between them, progress and the time left; only the first rank prints."""
+"""Prints lines and, between them, progress and the time left; only the first rank prints. Spells our commands."""
 
 import os
+import shlex
 import shutil
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 MOVING_S = 0.2  # seconds between two states of the moving line on a terminal
 LINES_S = 60.0  # elsewhere: seconds without output before a line of progress
@@ -69,6 +71,17 @@ def in_words(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def command(package: str, *words: object) -> str:
+    """A command of ours as it can be pasted here, such as `.venv/bin/python -m harness resume runs/x`."""
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        spelled = str(python.relative_to(Path.cwd()))
+    else:
+        on_path = [name for name in ("python", "python3") if shutil.which(name) == str(python)]
+        spelled = on_path[0] if on_path else str(python)
+    return shlex.join([spelled, "-m", package, *map(str, words)])
 
 
 output = Output()

@@ -28,7 +28,7 @@ from harness.backends.signals import stop_requests
 from harness.backends.torch_setup import set_up_torch
 from harness.config.schedule import is_due, samples_at
 from harness.config.schema import Config
-from harness.console import output, say
+from harness.console import command, output, say
 from harness.errors import (
     MEMORY_ADVICE,
     DiskFull,
@@ -165,7 +165,7 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
         if is_disk_full(error):
             with suppress(OSError):
                 end("preempted", DiskFull.code, "the disk is full", 1)
-            raise DiskFull(f"the disk is full: make room, then: python -m harness resume {folder.path}") from None
+            raise DiskFull(f"the disk is full: make room, then: {command('harness', 'resume', folder.path)}") from None
         code = error.code if isinstance(error, HarnessError) else HarnessError.code
         end("failed", code, f"{type(error).__name__}: {error}", 1)
         raise
@@ -296,5 +296,5 @@ def save_or_stop(config: Config, training: Training, folder: RunFolder, stop: st
         training.actors.ranks.wait()  # the first rank to exit ends the others, which may still be writing
         raise Stopped(
             f"stopped by {stop} after {done} of {config.run.steps} steps; resume with: "
-            f"python -m harness resume {folder.path}"
+            f"{command('harness', 'resume', folder.path)}"
         )

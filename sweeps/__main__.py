@@ -1,4 +1,4 @@
-"""python -m sweeps compare | ablate | study | fork | search | plan | track"""
+"""python -m sweeps compare | ablate | study | fork | search | plan | track | ui"""
 
 import argparse
 import sys
@@ -10,6 +10,7 @@ from sweeps.comparison import compare_command, fork_command, study_command
 from sweeps.search.options import add_search_flags
 from sweeps.study.claims import add_claims
 from sweeps.tracking.log import add_track, add_tracking_uri
+from sweeps.tracking.page import add_ui
 
 USAGE = "%(prog)s [--setting value ...]"
 
@@ -17,7 +18,7 @@ USAGE = "%(prog)s [--setting value ...]"
 def main(arguments: list[str], prog: str = "python -m sweeps") -> None:
     """Hand the arguments to the command they name."""
     parser = OneLineParser(allow_abbrev=False, prog=prog, description="Many training runs.")
-    names = "compare | ablate | study | fork | search | plan | track"
+    names = "compare | ablate | study | fork | search | plan | track | ui"
     subparsers = parser.add_subparsers(dest="command", required=True, metavar=names)
     add_compare(subparsers, "compare", "train arms x seeds under one family's rules", CONTROLLED)
     add_compare(subparsers, "ablate", "GRPO turned into DAPO into FIPO, one switch at a time", LADDER)
@@ -30,7 +31,8 @@ def main(arguments: list[str], prog: str = "python -m sweeps") -> None:
         add_search_flags(command)
         command.set_defaults(start=lambda options, start=start: search_module(start, options))
     add_track(subparsers)
-    options = parser.parse_args(arguments)
+    add_ui(subparsers)
+    options = parser.parse_args(arguments, argparse.Namespace(arguments=arguments))
     options.start(options)
 
 

@@ -6,8 +6,8 @@ over the settings of recorded runs, which all arms continue.
 
 import argparse
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,14 +15,23 @@ from typing import Any
 
 from rich.console import Console
 
-from harness import MADE_HERE, Config, HarnessError, UsageError, settings_in
+from harness import (
+    MADE_HERE,
+    Config,
+    HarnessError,
+    Stopped,
+    UsageError,
+    command,
+    settings_in,
+    track_later,
+    tracking_uri,
+)
 from sweeps.study.arms import Arm, Family, arms_of, check_differences, differences_between, load_family
 from sweeps.study.blocks import cells_of, check_same_design, description, load_design
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
 from sweeps.study.forks import State, check_same_states, fork_description, forked_arms, states_of
 from sweeps.study.tables import blocks_table, differences_table
-from sweeps.tracking.log import tracked
 from sweeps.workers.endings import early_end, is_data
 from sweeps.workers.estimate import guessed_seconds
 from sweeps.workers.progress import Progress, make_console, minutes
@@ -86,14 +95,13 @@ def fork_command(options: argparse.Namespace) -> None:
 
 def carry_out(asked: Comparison, options: argparse.Namespace, claims: str) -> None:
     """Run what is asked for in its folder; `claims`: what is to be decided where no flag says it."""
-    end_like_ctrl_c()
     study = asked.study
     if options.slots < 0:
         raise UsageError(f"--slots: expected 0 (one per core) or more, got {options.slots}")
     if (study / "config.json").exists():
         raise UsageError(f"--study: expected a folder of its own, got {str(study)!r}, which holds a run: name another")
     check_claims(options.claims or claims)
-    with locked(study):
+    with locked(study), going_on(study, options):
         if asked.design:
             check_same_design(study, asked.design, asked.preset)
             arms = asked.arms
@@ -104,8 +112,7 @@ def carry_out(asked: Comparison, options: argparse.Namespace, claims: str) -> No
         fixed = fixed_claims(study, options.claims, claims)
         count = options.slots or own_slots(arms[0].any_config)
         slots = free_slots(study, [()] * count)
-        with tracked(study, options, print):
-            compare(replace(asked, arms=arms, claims=fixed), slots)
+        compare(replace(asked, arms=arms, claims=fixed), slots)
 
 
 def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:
@@ -173,11 +180,23 @@ def own_slots(config: Config) -> int:
     return max(1, usable_cores() // config.run.threads)
 
 
-def end_like_ctrl_c() -> None:
-    """Let SIGTERM and a closed terminal end the command as Ctrl-C does: leaving no process behind."""
+@contextmanager
+def going_on(study: Path, options: argparse.Namespace) -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end the command as Ctrl-C does, leaving no process behind; say what goes on.
+
+    Whatever its end, the study is logged to MLflow afterwards if an address is asked for.
+    """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's choice stands
             signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        words = options.arguments if "--study" in options.arguments else [*options.arguments, "--study", study]
+        raise Stopped(f"stopped; the same command goes on: {command('sweeps', *words)}") from None
+    finally:
+        if (study / "study.json").is_file():
+            track_later(study, tracking_uri(options.tracking_uri))
 
 
 def arm_seeds(options: argparse.Namespace) -> dict[str, int]:

@@ -12,7 +12,8 @@ import pandas as pd
 from analysis.errors import RecordsError
 from analysis.records.alike import check_alike
 from analysis.records.claims import Claims, claims_of
-from analysis.records.design import Arm, Block, Cell, Plan, Role, plan_of, plan_of_arms, planted_control
+from analysis.records.design import Arm, Block, Cell, Plan, Role, plan_of, plan_of_arms
+from analysis.records.loose import loose_arms
 from analysis.records.run_files import RunRecords, named_seed, read_json, read_run, read_status
 
 READERS = 4
@@ -63,9 +64,9 @@ class Study:
 
     def label(self, arm: str) -> str:
         """The arm's name as a reader meets it."""
-        name = self._family_name(arm)
+        name, space, settings = self._family_name(arm).partition(" ")
         is_loss = any(one.loss_type == name for one in self.arms)  # written as papers write it
-        return self.role(arm).label or (name.upper() if is_loss else name)
+        return self.role(arm).label or (name.upper() if is_loss else name) + space + settings
 
     @property
     def units(self) -> tuple[str, str]:
@@ -185,16 +186,15 @@ def _read_study(folder: Path) -> Study:
 
 
 def _read_runs(folders: Sequence[Path]) -> Study:
-    """Loose run folders. Arm and seed come from a name like `fipo-seed3`, else from the name and the config's seed."""
+    """Run folders of no study."""
     paths = {path.resolve().name: path for path in folders}
     if len(paths) < len(folders):
         raise RecordsError("two of the run folders have the same name, so figures could not name them: rename one")
     rows, arms = [], dict[str, Arm]()
-    for path in paths.values():
-        arm = _loose_arm(path)
+    for run, arm in loose_arms(paths).items():
         known = arms[arm.name].seeds if arm.name in arms else ()
         arms[arm.name] = replace(arm, seeds=(*known, *arm.seeds))
-        rows.append(_run_row(path, (arm.name, arm.seeds[0])))
+        rows.append(_run_row(paths[run], (arm.name, arm.seeds[0])))
     return _study("runs", plan_of_arms(tuple(arms.values()), {}), rows, _records(rows, paths, "runs"))
 
 
@@ -233,13 +233,3 @@ def _run_row(path: Path, key: tuple[str, int] | None) -> dict[str, Any]:
     arm, seed = key or named_seed(path.name)
     row: dict[str, Any] = {"run": path.resolve().name, "arm": arm, "seed": seed, **read_status(path)}
     return row if key else row | {"state": "not planned", "reason": f"study.json has no such run; it is {row['state']}"}
-
-
-def _loose_arm(path: Path) -> Arm:
-    """The arm that a loose run belongs to, with the run's seed alone."""
-    config = read_json(path / "config.json", versioned=True).get("config")
-    sections = [one for one in config.values() if isinstance(one, dict)] if isinstance(config, dict) else []
-    settings = {key: value for section in sections for key, value in section.items()}
-    arm, seed = named_seed(path.resolve().name)
-    seed = int(settings.get("seed") or 0) if seed < 0 else seed
-    return Arm(arm, str(settings.get("loss_type") or arm), planted_control(settings.get("control")), (seed,))

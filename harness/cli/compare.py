@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.cli.parser import Subparsers, add_command, default_folder
 from harness.cli.ranks import by_ranks
-from harness.cli.train import step_printer
+from harness.cli.run_lines import step_printer
 from harness.config.differences import settings_that_differ
 from harness.console import say
 from harness.errors import HarnessError

@@ -9,6 +9,7 @@ from harness.backends.launch import launch
 from harness.backends.phases import be_a_rank
 from harness.backends.rendezvous import own_place
 from harness.config.schema import Config
+from harness.console import command
 from harness.errors import RanksFailed, Stopped, UsageError
 from harness.files import json_object, write_json
 from harness.run.folder import METRICS, STATUS
@@ -56,4 +57,4 @@ def noted(failed: RanksFailed, folder: Path) -> RanksFailed:
         write_json(folder / STATUS, status | ending | {"steps_done": len(read_lines(folder / METRICS))})
     if failed.is_final or failed.exit_code == Stopped.exit_code:
         return failed
-    return RanksFailed(f"{failed}; resume with: python -m harness resume {folder}", failed.exit_code, failed.code)
+    return RanksFailed(f"{failed}; resume with: {command('harness', 'resume', folder)}", failed.exit_code, failed.code)

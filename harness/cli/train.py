@@ -2,20 +2,25 @@
 
 import argparse
 import gc
+import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.parser import Subparsers, add_command, add_with_settings, default_folder, resolved
 from harness.cli.ranks import by_ranks
+from harness.cli.run_lines import end_lines, is_of_study, start_lines, step_printer
+from harness.cli.track import track_later, tracking_uri
 from harness.config.resolve import resolve
-from harness.config.schedule import is_due, samples_at
 from harness.config.schema import Config
-from harness.console import expect, in_words, say
-from harness.errors import UsageError
+from harness.console import command, say
+from harness.errors import Stopped, UsageError
+from harness.run.folder import STATUS
 from harness.run.history import read_history, unfinished
+from harness.run.record import refuse_used_folder
 
 if TYPE_CHECKING:
     from harness.algorithm.metrics import Metrics
@@ -48,25 +53,48 @@ def run_train(options: argparse.Namespace) -> None:
         words = [word for word in arguments if word != "--dry_run"]
         say(f"{ranks} on this host: {shlex.join([sys.executable, '-m', 'harness', *words])}")
         return
-    if by_ranks(config, arguments, path, is_new=True):
-        return
-    from harness.loop import train
+    with ending(path):
+        if by_ranks(config, arguments, path, is_new=True):
+            return
+        from harness.loop import train
 
-    gc.freeze()  # imports never become garbage; without this every full collection would scan them
-    folder = train(config, path, step_printer(config), print_warm_start)
-    say(f"finished: {folder.path}")
+        gc.freeze()  # imports never become garbage; without this every full collection would scan them
+        if is_first_rank():
+            refuse_used_folder(path)
+            say("\n".join(start_lines(config, path)))
+        train(config, path, step_printer(config), print_warm_start)
+        say("\n".join(end_lines(path)))
 
 
 def run_resume(options: argparse.Namespace) -> None:
     path = Path(options.run)
     config = with_nproc(unfinished(path).config, options.nproc)
-    if by_ranks(config, options.arguments, path, is_new=False):
-        return
-    from harness.resume import resume
+    with ending(path):
+        if by_ranks(config, options.arguments, path, is_new=False):
+            return
+        from harness.resume import resume
 
-    gc.freeze()
-    folder = resume(path, step_printer(config))
-    say(f"finished: {folder.path}")
+        gc.freeze()
+        resume(path, step_printer(config))
+        say("\n".join(end_lines(path)))
+
+
+@contextmanager
+def ending(path: Path) -> Iterator[None]:
+    """Say how an interrupted run is resumed; log it to MLflow, if that is asked for and no study does so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (path / STATUS).exists():
+            raise
+        raise Stopped(f"interrupted within a step; resume with: {command('harness', 'resume', path)}") from None
+    finally:
+        if (path / STATUS).exists() and is_first_rank() and STORE not in os.environ and not is_of_study(path):
+            track_later(path, tracking_uri())
+
+
+def is_first_rank() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def with_nproc(config: Config, nproc: int | None) -> Config:
@@ -105,47 +133,3 @@ def run_checkpoint(options: argparse.Namespace) -> None:
 def print_warm_start(done: int, total: int) -> None:
     if done == 1 or done % max(1, total // 10) == 0:
         say(f"warm start: step {done}/{total}")
-
-
-def time_left(config: Config, done: "Sequence[Metrics]", steps: int | None = None) -> float:
-    """Estimated seconds left: a step as the mean of the last three, an evaluation's answer as in the last evaluation.
-
-    done: the metrics of the steps made in this process, newest last. steps: where it ends, if before the last step.
-    """
-    from harness.algorithm.metrics import PHASES
-
-    step, end = int(done[-1]["step"] or 0) + 1, steps or config.run.steps
-    spent = [{name: float(metrics[f"time/{name}_s"] or 0) for name in PHASES} for metrics in done]
-    own = [sum(seconds.values()) - seconds["evaluation"] for seconds in spent[-3:]]
-    evaluated = [
-        seconds["evaluation"] / answers_in(int(metrics["step"] or 0), config)
-        for seconds, metrics in zip(spent, done, strict=True)
-        if seconds["evaluation"]
-    ]
-    answers = sum(answers_in(later, config) for later in range(step, end))
-    return sum(own) / len(own) * (end - step) + (evaluated[-1] if evaluated else 0.0) * answers
-
-
-def answers_in(step: int, config: Config) -> int:
-    """Answers per prompt in the evaluations of a step; the first step's include the one before training."""
-    before = samples_at(0, config) if step == 0 else 0
-    return before + (samples_at(step + 1, config) if is_due(step + 1, config) else 0)
-
-
-def step_printer(config: Config, steps: int | None = None) -> "Callable[[Metrics], None]":
-    """A function that prints a line per training step, with the time left until `steps` are done (default: all)."""
-    made: list[Metrics] = []
-
-    def show(metrics: "Metrics") -> None:
-        made.append(metrics)
-        done, left = int(metrics["step"] or 0) + 1, time_left(config, made, steps)
-        expect(left)
-        share = metrics["rollout/unchecked_share"]
-        unchecked = f"unchecked {share:.1%}  " if share else ""
-        say(
-            f"step {done}/{steps or config.run.steps}  accuracy {metrics['rollout/accuracy']:.3f}  "
-            f"tokens {metrics['rollout/response_tokens_mean']:.1f}  entropy {metrics['rollout/entropy']:.3f}  "
-            f"rounds {metrics['rollout/sampling_rounds']}  {unchecked}{in_words(left)} left"
-        )
-
-    return show

@@ -10,7 +10,7 @@ import optuna
 from rich.console import Console
 
 from harness import HarnessError, tree_of, write_json
-from sweeps.comparison import end_like_ctrl_c, prepare
+from sweeps.comparison import going_on, prepare
 from sweeps.search.controller import Controller
 from sweeps.search.options import search_of
 from sweeps.search.progress import SearchProgress, values_line
@@ -21,7 +21,6 @@ from sweeps.search.winners import check_comparable, run_winners
 from sweeps.study.arms import load_family
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked, read_rows
-from sweeps.tracking.log import tracked
 from sweeps.workers.estimate import guessed_seconds, most_tokens
 from sweeps.workers.gpus import gpu_groups
 from sweeps.workers.progress import make_console, minutes
@@ -32,23 +31,21 @@ Studies = Mapping[str, LossStudy]
 
 def search_command(options: argparse.Namespace) -> None:
     """Say the plan, carry it out, run the winners again, and write what was found."""
-    end_like_ctrl_c()
     search, console = checked_search(options), make_console()
     groups = slot_groups(search, options)
     # one controller per study and host; hosts that share a storage may share the folder
     lock = ".lock" if search.storage is None else f".lock-{platform.node()}"
-    with locked(search.study, lock), storage_errors():
+    with locked(search.study, lock), going_on(search.study, options), storage_errors():
         studies = opened(search, fixed_claims(search.study, options.claims, load_family(search.family).claims))
         slots = free_slots(search.study, groups)
-        with tracked(search.study, options, console.print):
-            lost = 0 if search.storage else sum([study.fail_running() for study in studies.values()])
-            if lost:
-                console.print(f"resuming the trials of a controller that died: {lost}")
-            prepare_model(search, console)
-            rows = trial_rows(search, studies)
-            for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), len(slots)):
-                console.print(line)
-            run_and_report(SearchProgress(search, studies, console, len(slots)), slots, options)
+        lost = 0 if search.storage else sum([study.fail_running() for study in studies.values()])
+        if lost:
+            console.print(f"resuming the trials of a controller that died: {lost}")
+        prepare_model(search, console)
+        rows = trial_rows(search, studies)
+        for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), len(slots)):
+            console.print(line)
+        run_and_report(SearchProgress(search, studies, console, len(slots)), slots, options)
 
 
 def plan_command(options: argparse.Namespace) -> None:

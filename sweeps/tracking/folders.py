@@ -1,10 +1,13 @@
-"""A study's folders as the runs that MLflow shows: the study, below it its arms or trials, below these their seeds."""
+"""Folders as the runs that MLflow shows: those of a study beside one for the study itself, or plain runs.
+
+They lie flat, since MLflow draws no charts of runs below others; what belongs together has the same tag, `arm`.
+"""
 
 import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
@@ -13,6 +16,7 @@ from typing import Any, NamedTuple
 from harness import UsageError, flatten
 from sweeps.study.folder import read_json, read_lines, read_rows
 
+BEGAN = "environment.json"  # every run has it from its beginning
 LONGEST = 500  # characters of a parameter; study.json, an artifact, has the rest
 STATES = {"finished": "FINISHED", "preempted": "KILLED", "pruned": "KILLED", "infeasible": "FAILED", "failed": "FAILED"}
 MEANS = {"correct": "accuracy", "response_tokens": "response_tokens_mean", "truncated": "truncated_share"}
@@ -32,7 +36,7 @@ class Node:
     """One run as MLflow shows it. It is found again by `path`, within the study, and by when it began."""
 
     path: str
-    parent: str | None = None
+    arm: str | None = None  # of a study, or its trial
     begun: str = ""
     status: str = "RUNNING"
     started_ms: int = 0
@@ -43,65 +47,56 @@ class Node:
     files: Sequence[tuple[Path, int]] = ()  # artifacts, each with the time of its last change
 
 
-def study_nodes(study: Path) -> list[Node]:
-    """Every node of the study, parents first. Raises UsageError where the folder holds no study."""
+def tracked_folders(root: Path) -> list[Path]:
+    """A study itself; the folder that a run lies in; else the folder and its subfolders, those that have any."""
+    if (root / BEGAN).is_file():
+        return [root.resolve().parent]
+    if (root / "study.json").is_file():
+        return [root]
+    below = sorted(path for path in root.glob("*") if path.is_dir())
+    return [path for path in (root, *below) if (path / "study.json").is_file() or any(path.glob(f"*/{BEGAN}"))]
+
+
+def nodes_of(folder: Path) -> list[Node]:
+    """The nodes of a study, its own first, or of the plain runs in a folder."""
+    if not (folder / "study.json").is_file():
+        return [run_node(folder, path.parent) for path in sorted(folder.glob(f"*/{BEGAN}"))]
+    begun = [file.parent for prefix in ("", "winners/") for file in sorted(folder.glob(f"{prefix}runs/*/{BEGAN}"))]
+    runs = [run_node(folder, path) for path in begun]
+    return [study_node(folder, runs), *runs]
+
+
+def study_node(study: Path, runs: Sequence[Node]) -> Node:
+    """The study's own node: what it says of itself, and its report. It ends with the last of its planned runs."""
     described = read_json(study / "study.json")
     if not isinstance(described, dict):
-        raise UsageError(f"expected a study folder with a study.json, got {str(study)!r}: name the study's folder")
-    rows = read_rows(study / "trials.parquet")
-    begun = [
-        file.parent for prefix in ("", "winners/") for file in sorted(study.glob(f"{prefix}runs/*/environment.json"))
-    ]
-    seeds = [seed_node(study, folder) for folder in begun]
-    paths = dict.fromkeys(seed.parent or "" for seed in seeds)
-    groups = [group_node(path, [seed for seed in seeds if seed.parent == path], described, rows) for path in paths]
+        raise UsageError(f"expected a JSON object in {study / 'study.json'}, got something else: restore the file")
     names = "study.json", "claims.toml", "report/report.html", "report/verdict.json", "report/figures/*.png"
     files = [(file, file.stat().st_mtime_ns) for name in names for file in sorted(study.glob(name))]
-    planned = len(described.get("losses", ())) * described.get("trials", 0) or len(described.get("arms", ()))
+    trials = len(described.get("losses", ())) * described.get("trials", 0) * len(described.get("seeds", ()))
+    planned = trials or sum(len(arm["seeds"]) for arm in described.get("arms", ()))
+    ends = [run.ended_ms for run in runs if run.ended_ms is not None]
+    is_ended = planned <= len(ends) == len(runs)
     plain = {name: value for name, value in described.items() if isinstance(value, str | int) and name != "storage"}
-    root = replace(above(Node("."), groups, planned), params=shown(plain), files=files)
-    return [root, *groups, *seeds]
+    return Node(
+        ".",
+        status="FINISHED" if is_ended else "RUNNING",
+        started_ms=min((run.started_ms for run in runs), default=0),
+        ended_ms=max(ends, default=0) if is_ended else None,
+        params=shown(plain),
+        files=files,
+    )
 
 
-def group_node(
-    path: str, seeds: Sequence[Node], described: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
-) -> Node:
-    """The node of an arm, or of a trial: its searched settings at once, its value and constraints when it has ended."""
-    arm = next((arm for arm in described.get("arms", ()) if arm["name"] == path), None)
-    if arm is not None:
-        return replace(above(Node(path, "."), seeds, len(arm["seeds"])), params=shown(arm["settings"]))
-    loss, _, number = path.rpartition("-trial")
-    row = next((row for row in rows if (row["loss"], f"{row['trial']:04d}") == (loss, number)), {})
-    state = STATES.get(row.get("state", ""))
-    planned = len(described["report_seeds"]) if path.startswith("winners/") else 0 if state else len(seeds) + 1
-    searched = described.get("spaces", {}).get(loss, ())
-    params = {name: value for name, value in seeds[0].params.items() if name in searched}
-    node = replace(above(Node(path, "."), seeds, planned), params=params)
-    if state is None:
-        return node
-    kept = {key: row[key] for key in row if key not in ("trial", "ended") and not key.startswith("param.")}
-    found = points(kept, 0, node.started_ms)
-    return replace(node, status=state, size=1, entries=lambda: [found])
-
-
-def above(node: Node, parts: Sequence[Node], planned: int) -> Node:
-    """The node with the times of those below it; it ends with the last of those that are planned."""
-    started_ms = min((part.started_ms for part in parts), default=0)
-    if len(parts) < planned or not all(part.ended_ms for part in parts):
-        return replace(node, started_ms=started_ms)
-    ended_ms = max((part.ended_ms or 0 for part in parts), default=started_ms)
-    return replace(node, started_ms=started_ms, status="FINISHED", ended_ms=ended_ms)
-
-
-def seed_node(study: Path, folder: Path) -> Node:
-    """The node of one training run."""
-    status, metrics, path = folder / "status.json", folder / "metrics.jsonl", folder.relative_to(study).as_posix()
-    begun = read_json(folder / "environment.json")["started_at"]
+def run_node(place: Path, folder: Path) -> Node:
+    """The node of one training run in a study or in a folder of plain runs."""
+    status, metrics, path = folder / "status.json", folder / "metrics.jsonl", folder.relative_to(place).as_posix()
+    begun = read_json(folder / BEGAN)["started_at"]
     started_ms = int(datetime.fromisoformat(begun).timestamp() * 1000)
     state = STATES.get(str((read_json(status) or {}).get("state")), "RUNNING")
     return Node(
         path=path,
-        parent=re.sub(r"runs/(.*)-seed[0-9]+$", r"\1", path),
+        arm=re.sub(r"-seed[0-9]+$", "", path.replace("runs/", "")) if "/" in path else None,
         begun=begun,
         status=state,
         started_ms=started_ms,

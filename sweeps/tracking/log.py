@@ -1,30 +1,22 @@
-"""A study logged to MLflow while it runs: by a process beside it, which reads the folders and costs the runs nothing.
+"""Folders logged to MLflow, after the fact: they hold everything, so no run waits for MLflow and none fails with it.
 
-The command neither waits for that process nor fails with it. `python -m sweeps track STUDY` makes up what is missing.
+Where an address is asked for, commands log there as they end; `ui` (page.py) logs all folders while its page is open.
 """
 
 import argparse
 import os
-import select
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness import HarnessError
-from sweeps.tracking.folders import study_nodes
+from harness import HarnessError, UsageError, tracking_uri
+from sweeps.tracking.folders import tracked_folders
 
-PASS_S = 5.0  # between two passes
-SHARE = 20  # a pass of 3 s is followed by a rest of a minute: never more than a twentieth of a core
-LAST_PASS_S = 120  # after the study has ended
 ENVIRONMENT = {  # unless the user set them: patient with slow servers, and nothing is sent elsewhere
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
@@ -35,88 +27,54 @@ def add_tracking_uri(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--tracking_uri",
         metavar="URI",
-        help="MLflow's: a server, a database such as sqlite:////home/me/mlflow.db, or none "
-        "(default: $MLFLOW_TRACKING_URI, else mlflow.db and mlartifacts beside the study's folder)",
+        help="log to this MLflow too: a server, or a database such as sqlite:////home/me/mlflow.db; none: to no other "
+        "than that of `ui` (default: $MLFLOW_TRACKING_URI, else none)",
     )
 
 
 def add_track(subparsers: Any) -> None:
     """Add the command `track`."""
-    purpose = "log to MLflow what is missing there of a study"
+    purpose = "log to MLflow what is missing there"
     parser = subparsers.add_parser("track", allow_abbrev=False, help=purpose, description=f"{purpose}, as often as run")
-    parser.add_argument("study", metavar="STUDY", help="folder of a search, a comparison or a study")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a study, a run, or a folder of them, such as runs")
     add_tracking_uri(parser)
-    parser.add_argument("--follow", action="store_true", help="go on until standard input ends")
     parser.set_defaults(start=track_command)
 
 
-def asked_uri(options: argparse.Namespace, study: Path) -> str:
-    """The address that was asked for, `none` for none, else that of the database beside the study's folder."""
-    default = f"sqlite:///{study.resolve().parent / 'mlflow.db'}"
-    return options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default
-
-
-@contextmanager
-def tracked(study: Path, options: argparse.Namespace, say: Callable[[str], None]) -> Iterator[None]:
-    """Have the study logged while what is inside goes on."""
-    uri = asked_uri(options, study)
-    if uri == "none":
-        yield
-        return
-    (study / "logs").mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "sweeps", "track", str(study), "--follow"]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}  # a password does not belong in a command line
-    with (study / "logs" / "track.log").open("ab") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-    try:
-        yield
-    finally:
-        if process.poll() is not None:
-            say(f"note: not all is in MLflow (see {study}/logs/track.log): python -m sweeps track {study}")
-        if process.stdin:
-            process.stdin.close()  # by this it knows, and makes its last pass without us
-        process.returncode = process.returncode or 0  # nobody waits for it
-
-
 def track_command(options: argparse.Namespace) -> None:
-    """Log what is missing, once or on and on."""
-    study, started = Path(options.study), time.monotonic()
-    if not options.follow:
-        study_nodes(study)  # a folder that is no study is refused before anything is imported or written
-    if asked_uri(options, study) == "none":
-        print("nothing is logged: the tracking URI is none")
-        return
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    """Log what is missing of every study and plain run in the folder."""
+    folder, started = options.folder, time.monotonic()
+    uri = asked_uri(options, folder)
+    places = tracked_folders(folder)
+    if not places:  # refused before anything is imported or written
+        raise UsageError(f"expected a study, a run, or a folder of them, got {str(folder)!r}: name one")
+    set_environment()
+    os.nice(10)
     from sweeps.tracking.store import Store  # this imports mlflow, which takes seconds
 
-    log = Store(study, asked_uri(options, study)).update
-    if options.follow:
-        os.nice(10)
-        follow(log, study)
-    else:
-        print(f"logged: {log()} runs of {study} in {time.monotonic() - started:.1f} s")
-
-
-def follow(log: Callable[[], int], study: Path) -> None:
-    """Pass after pass until standard input ends, and once more then, for at most LAST_PASS_S."""
-    rest_s, has_failed = 0.0, False
-    while not select.select([sys.stdin], [], [], rest_s)[0]:
-        started = time.monotonic()
+    faults, count = list[str](), 0
+    for place in places:
         try:
-            if (study / "study.json").is_file():  # a study that begins has none yet
-                log()
+            count += Store(place, uri).update()
         except HarnessError as error:
-            if not has_failed:
-                print(f"note: {error}: tried again, and by python -m sweeps track {study}", file=sys.stderr, flush=True)
-            has_failed = True
-        rest_s = max(PASS_S, SHARE * (time.monotonic() - started))
-    signal.alarm(LAST_PASS_S)
-    log()
+            faults.append(str(error))
+    print(f"logged: {count} runs of {folder} in {time.monotonic() - started:.1f} s")
+    if faults:
+        raise HarnessError("; ".join(dict.fromkeys(faults)))
+
+
+def asked_uri(options: argparse.Namespace, folder: Path) -> str:
+    """The address that was asked for, else that of the database beside the studies and runs."""
+    beside = folder.resolve() if (folder / "mlflow.db").exists() or not is_one(folder) else folder.resolve().parent
+    return tracking_uri(options.tracking_uri) or f"sqlite:///{beside / 'mlflow.db'}"
+
+
+def is_one(folder: Path) -> bool:
+    """Whether the folder is a study or a run itself."""
+    return (folder / "study.json").is_file() or (folder / "config.json").is_file()
+
+
+def set_environment() -> None:
+    """What MLflow reads as it is imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)

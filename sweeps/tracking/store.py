@@ -1,7 +1,7 @@
-"""One study's runs in MLflow, brought up to what its folders say. The one module that imports mlflow, late.
+"""The runs of a study, or the plain runs of a folder, in MLflow, brought up to what the folders say.
 
-Runs are found by their tags and carry how many lines of metrics they hold, so that logging that was killed, made twice
-or begun anew in an empty database ends with the same content.
+This module alone imports mlflow, and is imported late. Runs are found by their tags and carry how many lines of metrics
+they hold, so that logging that was killed, made twice or begun anew in an empty database ends with the same content.
 """
 
 import hashlib
@@ -20,32 +20,30 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from harness import HarnessError
 from sweeps.tracking.addresses import with_driver, without_password
-from sweeps.tracking.folders import Node, study_nodes
+from sweeps.tracking.folders import Node, nodes_of
 
 FAULTS = (MlflowException, requests.RequestException, SQLAlchemyError, OSError, ImportError, Timeout)
 MOST_METRICS, MOST_PARAMS = 900, 100  # in one call
-PARENT, PATH, BEGUN, LINES, FILES = "mlflow.parentRunId", "fipo.path", "fipo.begun", "fipo.lines", "fipo.files"
+ARM, PATH, BEGUN, LINES, FILES = "arm", "fipo.path", "fipo.begun", "fipo.lines", "fipo.files"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # without it the page opens for agents and traces
 LOCK_S = 120
 
 
 class Store:
-    """The runs of one study at an address. `seen` are the nodes that need no second look."""
+    """The runs of one study, or of one folder of plain runs, at an address. `seen` need no second look."""
 
     def __init__(self, study: Path, uri: str) -> None:
         self.study, self.uri, self.seen = study, with_driver(uri), dict[str, Node]()
-        for name, level in (("alembic", logging.WARNING), ("mlflow", logging.ERROR)):
-            logging.getLogger(name).setLevel(level)  # what MLflow warns of is raised too, and said in one line
 
     def update(self) -> int:
         """Log what is missing; the number of runs. Raises HarnessError where MLflow or a folder cannot be read."""
         with reached(self.uri), FileLock(self.study / ".track.lock", timeout=LOCK_S):  # two at once would double runs
-            nodes, faults = study_nodes(self.study), list[str]()
+            nodes, faults = nodes_of(self.study), list[str]()
             changed = [node for node in nodes if self.seen.get(node.path) != node]
             runs = self.connect() if changed else {}
             for node in changed:
                 try:
-                    runs[node.path] = self.log(node, runs)
+                    self.log(node, runs.get(node.path))
                     self.seen[node.path] = node
                 except HarnessError as error:
                     faults.append(str(error))
@@ -55,8 +53,7 @@ class Store:
 
     def connect(self) -> dict[str, Run]:
         """Find or make the study's experiment; its runs by their path."""
-        with database_lock(self.uri):
-            self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        self.client = client_of(self.uri)
         self.experiment_id = self.experiment()
         found, page = dict[str, Run](), None
         while page != "":
@@ -70,6 +67,7 @@ class Store:
         folder = self.study.resolve()
         place = {"fipo.study": f"{platform.node()}:{folder}"}
         for name in (folder.name, f"{folder.name}-{hashlib.sha256(repr(place).encode()).hexdigest()[:8]}"):
+            self.name = name
             found = self.client.get_experiment_by_name(name)
             if found is None:
                 is_server = self.uri.startswith(("http", "databricks"))
@@ -79,17 +77,18 @@ class Store:
                 return str(found.experiment_id)
         raise HarnessError(f"expected an experiment of this study's own, got {name!r} of another: rename it in MLflow")
 
-    def log(self, node: Node, runs: dict[str, Run]) -> Run:
+    def log(self, node: Node, run: Run | None) -> None:
         """Make one run say what its folder says: parameters, metrics, files, and its status last."""
-        run = runs.get(node.path)
         if run and run.data.tags[BEGUN] != node.begun:  # its folder was set aside, and the run begun anew
             self.client.delete_run(run.info.run_id)
             run = None
         if run is None:
-            parent = {PARENT: runs[node.parent].info.run_id} if node.parent else {}
             name = self.study.resolve().name if node.path == "." else node.path.replace("runs/", "")
-            tags = {PATH: node.path, BEGUN: node.begun, **parent}
+            tags = {PATH: node.path, BEGUN: node.begun, **({ARM: node.arm} if node.arm else {})}
             run = self.client.create_run(self.experiment_id, node.started_ms, tags, name)
+        is_ended = node.ended_ms is not None and (run.info.status, run.info.end_time) == (node.status, node.ended_ms)
+        if is_ended and not node.files:
+            return  # its status was logged last
         missing = [Param(name, value) for name, value in node.params.items() if name not in run.data.params]
         for first in range(0, len(missing), MOST_PARAMS):
             self.client.log_batch(run.info.run_id, params=missing[first : first + MOST_PARAMS])
@@ -97,9 +96,8 @@ class Store:
         self.log_files(run, node)
         if node.ended_ms is None:
             self.client.update_run(run.info.run_id, node.status)
-        elif (run.info.status, run.info.end_time) != (node.status, node.ended_ms):
+        elif not is_ended:
             self.client.set_terminated(run.info.run_id, node.status, node.ended_ms)
-        return run
 
     def log_metrics(self, run: Run, node: Node) -> None:
         """The lines that the run does not hold, each call together with how many it holds then.
@@ -121,6 +119,20 @@ class Store:
             for file, _ in node.files:
                 self.client.log_artifact(run.info.run_id, str(file), "figures" if file.suffix == ".png" else None)
             self.client.set_tag(run.info.run_id, FILES, known)
+
+
+def client_of(uri: str) -> MlflowClient:
+    """MLflow at an address; its database is made where there is none."""
+    for name, level in (("alembic", logging.WARNING), ("mlflow", logging.ERROR)):
+        logging.getLogger(name).setLevel(level)  # what MLflow warns of is raised too, and said in one line
+    with database_lock(uri):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def make_database(uri: str) -> None:
+    """Make a database where there is none, as a server and others cannot at once. Raises HarnessError."""
+    with reached(uri):
+        client_of(with_driver(uri)).search_experiments(max_results=1)
 
 
 def database_lock(uri: str) -> FileLock | nullcontext[None]:

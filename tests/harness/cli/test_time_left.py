@@ -1,7 +1,7 @@
 """The time that a run still takes, from the steps it has made."""
 
 from harness.algorithm.metrics import PHASES, Metrics
-from harness.cli.train import time_left
+from harness.cli.run_lines import time_left
 from harness.config.resolve import resolve
 
 # evaluated after 0, 4, 8 and 10 steps with 1, 1, 1 and 4 answers a prompt
