@@ -74,6 +74,7 @@ def train(
 ) -> RunFolder:
     """Train as the config says and record the run in a new folder; `on_step` receives each step's metrics.
 
+    `on_warm_start` receives a warm start's steps, done and in all, and (0, 0) once all is checked and the run begins.
     Raises UsageError before anything is written if the folder is in use or cannot be created, the model cannot be
     loaded, or the prompts differ from those of `beginning`. A later failure leaves its reason in status.json.
     """
@@ -89,7 +90,7 @@ def train(
         def go_on(done: int = 0, total: int = 0) -> None:
             if name := requested():
                 raise Stopped(f"stopped by {name} before the run began: nothing was written")
-            if on_warm_start and total:
+            if on_warm_start:
                 on_warm_start(done, total)
 
         policy = beginning.policy if beginning else initial_policy(config, go_on)
@@ -294,7 +295,5 @@ def save_or_stop(config: Config, training: Training, folder: RunFolder, stop: st
             folder.add_checkpoint(training)
     if stop:
         training.actors.ranks.wait()  # the first rank to exit ends the others, which may still be writing
-        raise Stopped(
-            f"stopped by {stop} after {done} of {config.run.steps} steps; resume with: "
-            f"{command('harness', 'resume', folder.path)}"
-        )
+        going_on = command("harness", "resume", folder.path)
+        raise Stopped(f"stopped by {stop} after {done} of {config.run.steps} steps; resume with: {going_on}")

@@ -127,7 +127,7 @@ def step_line(metrics: Metrics, config: Config, steps: int) -> str:
 
     def number(name: str, form: str) -> str:
         value = metrics.get(name)
-        return format("-" if value is None else value, form if value is not None else form.partition(".")[0])
+        return format(value, form) if value is not None else format("-", ">" + form.partition(".")[0])
 
     clipped = [value for name, value in metrics.items() if name.startswith("loss/clip_fraction_") and value is not None]
     done = int(metrics["step"] or 0) + 1

@@ -5,7 +5,7 @@ import gc
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,6 @@ from harness.console import command, say
 from harness.errors import Stopped, UsageError
 from harness.run.folder import STATUS
 from harness.run.history import read_history, unfinished
-from harness.run.record import refuse_used_folder
 
 if TYPE_CHECKING:
     from harness.algorithm.metrics import Metrics
@@ -59,10 +58,7 @@ def run_train(options: argparse.Namespace) -> None:
         from harness.loop import train
 
         gc.freeze()  # imports never become garbage; without this every full collection would scan them
-        if is_first_rank():
-            refuse_used_folder(path)
-            say("\n".join(start_lines(config, path)))
-        train(config, path, step_printer(config), print_warm_start)
+        train(config, path, step_printer(config), start_printer(config, path))
         say("\n".join(end_lines(path)))
 
 
@@ -128,6 +124,18 @@ def run_checkpoint(options: argparse.Namespace) -> None:
     set_up_torch(history.config.run.threads)
     with recorded_code(history.path):
         say(f"{out}: {write_checkpoint(history, options.step, out)}")
+
+
+def start_printer(config: Config, path: Path) -> Callable[[int, int], None]:
+    """A function that prints the warm start, and then what the run is."""
+
+    def show(done: int, total: int) -> None:
+        if total:
+            print_warm_start(done, total)
+        else:
+            say("\n".join(start_lines(config, path)))
+
+    return show
 
 
 def print_warm_start(done: int, total: int) -> None:

@@ -67,22 +67,20 @@ def nodes_of(folder: Path) -> list[Node]:
 
 
 def study_node(study: Path, runs: Sequence[Node]) -> Node:
-    """The study's own node: what it says of itself, and its report. It ends with the last of its planned runs."""
+    """The study's own node: what it says of itself, and its report. It ends with the last run that has begun."""
     described = read_json(study / "study.json")
     if not isinstance(described, dict):
         raise UsageError(f"expected a JSON object in {study / 'study.json'}, got something else: restore the file")
     names = "study.json", "claims.toml", "report/report.html", "report/verdict.json", "report/figures/*.png"
     files = [(file, file.stat().st_mtime_ns) for name in names for file in sorted(study.glob(name))]
-    trials = len(described.get("losses", ())) * described.get("trials", 0) * len(described.get("seeds", ()))
-    planned = trials or sum(len(arm["seeds"]) for arm in described.get("arms", ()))
     ends = [run.ended_ms for run in runs if run.ended_ms is not None]
-    is_ended = planned <= len(ends) == len(runs)
+    is_ended = 0 < len(ends) == len(runs)
     plain = {name: value for name, value in described.items() if isinstance(value, str | int) and name != "storage"}
     return Node(
         ".",
         status="FINISHED" if is_ended else "RUNNING",
         started_ms=min((run.started_ms for run in runs), default=0),
-        ended_ms=max(ends, default=0) if is_ended else None,
+        ended_ms=max(ends) if is_ended else None,
         params=shown(plain),
         files=files,
     )

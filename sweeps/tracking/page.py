@@ -18,7 +18,6 @@ from sweeps.tracking.log import add_tracking_uri, asked_uri, set_environment
 
 REST_S = 5.0  # between two passes
 CHARTS = "runs?compareRunsMode=CHART&workflowType=machine_learning"  # else the page opens for agents and traces
-SHARE = 20  # a pass of 3 s is followed by a rest of a minute: never more than a twentieth of a core
 
 
 def add_ui(subparsers: Any) -> None:
@@ -55,9 +54,9 @@ def served(uri: str, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes] |
 
     make_database(uri)  # before the server would, which does not bear another that makes it
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", uri, "--uvicorn-opts", "--log-level warning"]
+    command += ["--backend-store-uri", uri, "--registry-store-uri", uri, "--uvicorn-opts", "--log-level warning"]
     quiet = {"MLFLOW_LOGGING_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore", **os.environ}
-    process = subprocess.Popen(command, env=quiet, start_new_session=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=quiet, start_new_session=True)
     try:
         wait_for(port, process)
         yield f"http://127.0.0.1:{port}", process
@@ -82,7 +81,6 @@ def keep_logging(root: Path, uri: str, address: str, server: subprocess.Popen[by
 
     stores, faults = dict[Path, Store](), set[str]()
     while server is None or server.poll() is None:
-        started = time.monotonic()
         for folder in tracked_folders(root):
             store = stores.get(folder) or Store(folder, uri)
             try:
@@ -96,6 +94,5 @@ def keep_logging(root: Path, uri: str, address: str, server: subprocess.Popen[by
                 link = f"{address}/#/experiments/{store.experiment_id}/{CHARTS}"
                 print(f"  {store.name} ({runs} runs): {link}", flush=True)
             stores[folder] = store
-        rest_s = max(REST_S, SHARE * (time.monotonic() - started))
         with suppress(subprocess.TimeoutExpired):
-            server.wait(rest_s) if server else time.sleep(rest_s)
+            server.wait(REST_S) if server else time.sleep(REST_S)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.algorithm.metrics import Metrics
+from harness.console import command
 from tests.faults.amount import amount, spread
 from tests.faults.forked import Ended, forked, going_on
 from tests.faults.verdict import SURVIVED, Truth, lost, struck, verdict
@@ -48,7 +49,7 @@ def test_a_signal_stops_a_run_to_be_resumed(
     """One at the next step boundary with a checkpoint, a second one at once without."""
     run, log = tmp_path / "run", tmp_path / "log"
     stopped = forked(going_on(fipo.config, run, after_step(1, send(*[number] * (1 + is_sent_twice)))), log)
-    message = f"stopped by {number.name} after 2 of 4 steps; resume with: python -m harness resume {run}"
+    message = f"stopped by {number.name} after 2 of 4 steps; resume with: {command('harness', 'resume', run)}"
     assert stopped == Ended(75, "interrupted\n" if is_sent_twice else f"{message}\n")
     assert read_json(run / "status.json") == {
         "state": "preempted",

@@ -50,15 +50,32 @@ def test_an_unknown_schema_version_is_refused(study: Path) -> None:
         read([study])
 
 
-def test_loose_runs_are_read_by_their_names_and_configs(study: Path) -> None:
-    shutil.move(study / "runs/dapo-seed0", study / "runs/mine")
+def test_runs_of_a_study_keep_its_arms_and_others_are_named_by_their_settings(study: Path) -> None:
+    shutil.move(study / "runs/dapo-seed1", study / "runs/mine")
     records = read([study / "runs/mine", study / "runs/fipo-seed3"])
-    assert {(arm.name, arm.loss_type, arm.seeds) for arm in records.arms} == {
-        ("mine", "dapo", (0,)),
-        ("fipo", "fipo", (3,)),
-    }
+    assert [(arm.name, arm.seeds) for arm in records.arms] == [("dapo", (1,)), ("fipo", (3,))]
     with pytest.raises(RecordsError, match="same name"):
         read([study / "runs/mine", study / "runs/mine"])
+
+
+def test_plain_runs_of_the_same_settings_are_seeds_of_one_arm(study: Path) -> None:
+    plain = study.parent / "plain"
+    made = {"a": ("fipo", 0, {}), "b": ("fipo", 1, {}), "c": ("fipo", 0, {"lr": 0.001}), "d": ("dapo", 0, {"delta": 9})}
+    made["e"] = made["a"]  # the same once more
+    for name, (loss, seed, changes) in made.items():
+        shutil.copytree(study / "runs" / f"{loss}-seed0", plain / name)
+        recorded = json.loads((plain / name / "config.json").read_text())
+        recorded["config"]["run"]["seed"] = seed
+        recorded["config"]["optimizer"] = {"lr": changes.get("lr", 0.1)}
+        recorded["config"]["loss"]["delta"] = changes.get("delta")  # of one loss only, so it needs no name
+        folders.write_json(plain / name / "config.json", recorded)
+    records = read([plain / name for name in made])
+    assert [(arm.name, arm.loss_type, arm.seeds, records.label(arm.name)) for arm in records.arms] == [
+        ("fipo lr=0.1", "fipo", (0, 1), "FIPO lr=0.1"),
+        ("fipo lr=0.001", "fipo", (0,), "FIPO lr=0.001"),
+        ("dapo lr=0.1", "dapo", (0,), "DAPO lr=0.1"),
+        ("fipo lr=0.1 #2", "fipo", (0,), "FIPO lr=0.1 #2"),
+    ]
 
 
 @pytest.mark.parametrize(

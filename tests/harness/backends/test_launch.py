@@ -17,6 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from harness.__main__ import main
 from harness.backends.launch import Ending, ending_of, first_fault
 from harness.backends.rendezvous import is_loopback
+from harness.console import command
 from harness.errors import is_out_of_memory
 from tests.harness.backends.failing import DEADLINE_S
 from tests.harness.backends.pairings import listening
@@ -78,7 +79,7 @@ def test_a_killed_rank_ends_the_group_and_the_run_goes_on_until_a_signal_stops_a
     assert process.returncode == 128 + signal.SIGKILL
     line = only_line(errors)
     assert line.startswith("error: rank 1 in phase ")
-    assert line.endswith(f" was killed by SIGKILL; resume with: python -m harness resume {run}")
+    assert line.endswith(f" was killed by SIGKILL; resume with: {command('harness', 'resume', run)}")
     assert (processes_that_name(str(run)), status(run)["state"]) == ([], "preempted")
     assert status(run)["reason"] in line
 
@@ -90,7 +91,7 @@ def test_a_killed_rank_ends_the_group_and_the_run_goes_on_until_a_signal_stops_a
     assert process.returncode == 75
     line = only_line(errors)
     assert line.startswith("stopped by SIGUSR1 after ")
-    assert line.endswith(f"; resume with: python -m harness resume {run}")
+    assert line.endswith(f"; resume with: {command('harness', 'resume', run)}")
     assert (processes_that_name(str(run)), status(run)["state"]) == ([], "preempted")
     assert (run / "checkpoints" / f"step_{steps(run):06d}").is_dir()
 

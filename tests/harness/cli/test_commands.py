@@ -1,5 +1,9 @@
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from statistics import fmean
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,6 +14,7 @@ from harness.config.schema import section_of, sections
 from tests.harness import runs
 from tests.harness.command_line import outcome
 from tests.harness.tiny import small_flags
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -48,14 +53,48 @@ def test_the_published_pages_spelling_works_and_what_was_trained_is_not_trained_
     code, printed, errors = outcome(main, ["train", *flags, *page], capsys)
     assert (code, errors) == (0, [])
     assert sum("--delta 10" in line for line in printed) == 1
-    assert sum(line.startswith("step 1/1  accuracy ") for line in printed) == 1
-    assert printed[-1] == f"finished: {tmp_path / 'run'}"
+    assert sum(line.startswith("step 1/1  reward ") for line in printed) == 1
+    assert sum(line.startswith(f"training {model_folder} (") for line in printed) == 1
     recorded = runs.read_json(tmp_path / "run" / "config.json")["config"]["loss"]
     assert (recorded["delta"], recorded["fipo_clip_high_only"], recorded["fipo_decay_rate"]) == (None, True, 32.0)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     code, printed, errors = outcome(main, ["train", *flags], capsys)
     assert (code, [line for line in printed if not line.startswith("note: ")], len(errors)) == (2, [], 1)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.train
+def test_what_may_follow_a_run_works_as_it_is_printed(
+    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    *_, finished, report, evaluate, ui = outcome(
+        main, ["train", *small_flags(model_folder, steps=2, output_dir=run)], capsys
+    ).printed
+    first, last = (
+        fmean(row["correct"] for row in pq.read_table(run / "evals" / f"step_00000{step}.parquet").to_pylist())
+        for step in (0, 2)
+    )
+    assert finished == f"finished: {run}; held-out accuracy {first:.3f} before, {last:.3f} after 2 steps"
+    for line in (report, evaluate):
+        subprocess.run(line.partition(":")[2], shell=True, check=True, capture_output=True)
+    assert (tmp_path / "run-report" / "report.html").is_file()
+    assert (tmp_path / "run-scores" / "results.json").is_file()
+    assert ui.endswith(f" -m sweeps ui {tmp_path}")
+
+
+@pytest.mark.train
+def test_a_stopped_run_goes_on_with_the_command_that_it_prints(model_folder: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = [sys.executable, "-m", "harness", "train", *small_flags(model_folder, steps=60, output_dir=run)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: (run / "metrics.jsonl").is_file() or process.poll() is not None, "no step")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 75
+    (resume,) = re.fullmatch(r"stopped by SIGINT after \d+ of 60 steps; resume with: (.*)\n", said).groups()
+    subprocess.run(resume, shell=True, check=True, capture_output=True)
+    assert runs.read_json(run / "status.json")["state"] == "finished"
 
 
 @pytest.mark.train

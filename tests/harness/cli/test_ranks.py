@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.ranks import noted
+from harness.console import command
 from harness.errors import RanksFailed
 
 RUNNING = {"state": "running", "reason_code": None, "reason": None, "exit_code": None, "steps_done": 0}
@@ -17,7 +18,7 @@ def test_a_failure_that_no_rank_recorded_is_recorded_with_the_steps_so_far(
     (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"step": 1}\n{"step"', encoding="utf-8")
     said = str(noted(RanksFailed("rank 1 was killed", 137, "rank_failed", is_final), tmp_path))
     assert said.removeprefix("rank 1 was killed") == (
-        "" if is_final else f"; resume with: python -m harness resume {tmp_path}"
+        "" if is_final else f"; resume with: {command('harness', 'resume', tmp_path)}"
     )
     assert json.loads((tmp_path / "status.json").read_text(encoding="utf-8")) == {
         "state": state,

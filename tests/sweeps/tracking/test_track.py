@@ -4,21 +4,18 @@ import functools
 import json
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow.parquet as pq
 import pytest
 
 from harness import run_command
 from sweeps.__main__ import main
 from tests.analysis.search_folders import SPACE, SearchTruth
 from tests.sweeps.tracking.study_folders import KEYS, line, write_comparison, write_run, write_search
-from tests.waiting import wait_until
 
+Capture = pytest.CaptureFixture[str]
 pytestmark = [
     pytest.mark.filterwarnings(*words)
     for words in (  # of MLflow's own code, and of the databases that it leaves open
@@ -34,7 +31,7 @@ class Logged(NamedTuple):
     """A run as MLflow has it."""
 
     status: str
-    parent: str | None
+    arm: str | None
     params: dict[str, str]
     points: dict[str, list[tuple[int, float]]]
     files: list[str]
@@ -49,14 +46,15 @@ def logged(folder: Path, experiment: str) -> dict[str, Logged]:
     runs = client.search_runs([found.experiment_id], max_results=1000) if found else []
     paths = {each.info.run_id: each.data.tags["fipo.path"] for each in runs}
     assert len(set(paths.values())) == len(runs), "a run was logged twice"
-    return {paths[each.info.run_id]: logged_run(client, each, paths) for each in runs}
+    assert not any("mlflow.parentRunId" in each.data.tags for each in runs), "MLflow draws nothing of runs below others"
+    return {paths[each.info.run_id]: logged_run(client, each) for each in runs}
 
 
-def logged_run(client: Any, each: Any, paths: dict[str, str]) -> Logged:
+def logged_run(client: Any, each: Any) -> Logged:
     histories = {key: client.get_metric_history(each.info.run_id, key) for key in each.data.metrics}
     return Logged(
         each.info.status,
-        paths.get(each.data.tags.get("mlflow.parentRunId", "")),
+        each.data.tags.get("arm"),
         dict(each.data.params),
         {key: [(point.step, point.value) for point in history] for key, history in histories.items()},
         sorted(file.path for file in client.list_artifacts(each.info.run_id)),
@@ -80,7 +78,6 @@ def track(study: Path, *arguments: object) -> int:
         database.write_bytes(empty_database())
     before = dict(os.environ)
     try:
-        del os.environ["MLFLOW_TRACKING_URI"]
         return run_command(main, ["track", str(study), *map(str, arguments)])
     finally:
         os.environ.clear()
@@ -96,15 +93,12 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return study
 
 
-def test_a_comparison_is_an_experiment_of_study_arms_and_seeds(comparison: Path) -> None:
+def test_a_comparison_is_an_experiment_of_its_runs_and_one_for_its_report(comparison: Path) -> None:
     found = logged(comparison.parent, "demo")
-    assert {path: (run.parent, run.status) for path, run in found.items()} == {
+    assert {path: (run.arm, run.status) for path, run in found.items()} == {
         ".": (None, "FINISHED"),
-        "dapo": (".", "FINISHED"),
-        "fipo": (".", "FINISHED"),
         **{f"runs/{arm}-seed{seed}": (arm, "FINISHED") for arm in ("dapo", "fipo") for seed in (0, 1)},
     }
-    assert found["fipo"].params == {"lr": "0.0001"}
     assert found["."].params["family"] == "controlled"
     assert found["."].files == ["figures", "study.json"]
 
@@ -127,7 +121,7 @@ def test_a_study_that_grows_is_logged_once_and_what_is_begun_anew_replaces_what_
     write_comparison(study, ["dapo"], seeds=1, steps=1)
     write_run(study / "runs" / "dapo-seed0", "dapo", 2, state="running")
     assert track(study) == 0
-    assert logged(study.parent, "demo")["runs/dapo-seed0"].status == "RUNNING"
+    assert {run.status for run in logged(study.parent, "demo").values()} == {"RUNNING"}  # the study's own too
     forget_what_was_logged(study.parent)  # as if it was killed after the points and before the mark
     for folder in (study, whole):
         write_comparison(folder, ["dapo", "fipo"], seeds=2, steps=4)
@@ -139,7 +133,7 @@ def test_a_study_that_grows_is_logged_once_and_what_is_begun_anew_replaces_what_
     (again / "metrics.jsonl").write_text('{"step": 0, "rollout/accuracy": 0.75, "time/elapsed_s": 1.0}\n')
     assert track(study) == 0
     found = logged(study.parent, "demo")["runs/dapo-seed0"]
-    assert (found.parent, found.points["rollout/accuracy"]) == ("dapo", [(0, 0.75)])
+    assert (found.arm, found.points["rollout/accuracy"]) == ("dapo", [(0, 0.75)])
     assert KEYS[0] not in found.points
 
 
@@ -152,31 +146,36 @@ def forget_what_was_logged(folder: Path) -> None:
             client.delete_tag(each.info.run_id, "fipo.lines")
 
 
-def test_a_search_is_an_experiment_of_study_trials_and_seeds(tmp_path: Path) -> None:
+def test_a_search_is_an_experiment_of_its_runs_by_trial(tmp_path: Path) -> None:
     study = tmp_path / "search"
-    ends = [("pruned", "below the median"), ("infeasible", "out of memory"), ("running", ""), ("waiting", "")]
+    ends = [("infeasible", "out of memory"), ("running", ""), ("waiting", "")]
     truth = SearchTruth(
-        trials=5,
+        trials=4,
         spaces={"fipo": {"fipo_decay_rate": SPACE["fipo_decay_rate"]}},
         ends={("fipo", trial): end for trial, end in enumerate(ends, start=1)},
     )
     write_search(study, truth, steps=2)
-    write_comparison(study / "winners", ["fipo"], seeds=5, steps=1)
+    write_comparison(study / "winners", ["fipo"], seeds=2, steps=1)
     assert track(study) == 0
     found = logged(tmp_path, "search")
-    statuses = {path: found[path].status for path in found if path.startswith("fipo-trial")}
-    ended = ["FINISHED", "KILLED", "FAILED", "RUNNING"]  # nothing of the one that waits
-    assert statuses == {f"fipo-trial{number:04d}": status for number, status in enumerate(ended)}
-    for path in statuses:  # also while it runs
-        assert (found[path].parent, found[path].params) == (".", {"fipo_decay_rate": "32.0"})
-    trial = found["fipo-trial0000"]
-    value = pq.read_table(study / "trials.parquet")["value"][0].as_py()
-    assert (trial.points["value"], trial.points["constraint.response_tokens"]) == ([(0, value)], [(0, -20.0)])
-    assert not found["fipo-trial0003"].points
-    assert found["runs/fipo-trial0000-seed101"].parent == "fipo-trial0000"
-    assert (found["."].status, found["."].parent) == ("RUNNING", None)
-    assert (found["winners/fipo"].parent, found["winners/fipo"].status) == (".", "FINISHED")
-    assert found["winners/runs/fipo-seed0"].parent == "winners/fipo"
+    trials = {f"fipo-trial{number:04d}" for number in range(3)}  # nothing of the one that waits
+    assert {run.arm for run in found.values()} == {None, *trials, "winners/fipo"}
+    assert found["runs/fipo-trial0000-seed101"].arm == "fipo-trial0000"
+    assert found["winners/runs/fipo-seed0"].arm == "winners/fipo"
+
+
+def test_plain_runs_and_studies_of_a_folder_are_logged_at_once(tmp_path: Path, capsys: Capture) -> None:
+    for name in ("mine", "other"):
+        write_run(tmp_path / "runs" / name, "fipo", 2)
+    write_comparison(tmp_path / "runs" / "demo", ["dapo"], seeds=1, steps=1)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    (tmp_path / "mlflow.db").write_bytes(empty_database())
+    assert track(tmp_path / "runs" / "mine", "--tracking_uri", uri) == 0  # a run alone: those beside it too
+    assert {path: run.arm for path, run in logged(tmp_path, "runs").items()} == {"mine": None, "other": None}
+    assert track(tmp_path / "runs", "--tracking_uri", uri) == 0
+    assert "logged: 4 runs of " in capsys.readouterr().out
+    assert logged(tmp_path, "runs")["mine"].points["rollout/accuracy"] == [(0, 0.0), (1, 0.01)]
+    assert logged(tmp_path, "demo").keys() == {".", "runs/dapo-seed0"}
 
 
 def test_studies_of_one_name_are_two_experiments_in_one_database(tmp_path: Path) -> None:
@@ -188,7 +187,7 @@ def test_studies_of_one_name_are_two_experiments_in_one_database(tmp_path: Path)
     assert logged(tmp_path, "demo") == logged(tmp_path, other)
 
 
-def test_a_damaged_run_is_named_and_the_others_are_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_run_is_named_and_the_others_are_logged(tmp_path: Path, capsys: Capture) -> None:
     study = tmp_path / "demo"
     write_comparison(study, ["dapo"], seeds=2, steps=1)
     (study / "runs" / "dapo-seed0" / "metrics.jsonl").write_text("no json\n")
@@ -214,7 +213,7 @@ def closed_port() -> int:
     ],
 )
 def test_an_address_that_cannot_be_reached_is_one_line_without_its_password(
-    comparison: Path, closed_port: int, capsys: pytest.CaptureFixture[str], uri: str, words: str
+    comparison: Path, closed_port: int, capsys: Capture, uri: str, words: str
 ) -> None:
     assert track(comparison, "--tracking_uri", uri.format(port=closed_port)) == 1
     error = capsys.readouterr().err
@@ -223,37 +222,6 @@ def test_an_address_that_cannot_be_reached_is_one_line_without_its_password(
     assert error.count("\n") == 1
 
 
-def test_the_study_must_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_there_must_be_something_to_log(tmp_path: Path, capsys: Capture) -> None:
     assert track(tmp_path) == 2
-    assert "expected a study folder with a study.json" in capsys.readouterr().err
-
-
-def follower(study: Path, uri: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "sweeps", "track", str(study), "--follow", "--tracking_uri", uri]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.STDOUT, stdout=subprocess.PIPE)
-
-
-def test_runs_are_logged_while_they_train_and_a_killed_logger_costs_no_point(tmp_path: Path) -> None:
-    study, whole = tmp_path / "one" / "demo", tmp_path / "two" / "demo"
-    write_comparison(study, ["dapo"], seeds=2, steps=2)
-    write_run(study / "runs" / "dapo-seed0", "dapo", 2, state="running")
-    (study.parent / "mlflow.db").write_bytes(empty_database())
-    uri = f"sqlite:///{study.parent / 'mlflow.db'}"
-
-    def points(steps: int) -> bool:
-        run = logged(study.parent, "demo").get("runs/dapo-seed0")
-        return run is not None and len(run.points.get("rollout/accuracy", [])) == steps
-
-    first = follower(study, uri)
-    wait_until(lambda: logged(study.parent, "demo").get("."), "nothing was logged")
-    first.kill()  # amid its writes, most likely
-    first.communicate()
-    second = follower(study, uri)
-    wait_until(lambda: points(2), "the run was not logged while it trained")
-    for folder in (study, whole):
-        write_comparison(folder, ["dapo", "fipo"], seeds=2, steps=5)
-    said, _ = second.communicate()  # its standard input ends, as when the study does
-    assert (second.returncode, said) == (0, b"")
-    for folder in (study, study, whole):
-        assert track(folder) == 0
-    assert logged(study.parent, "demo") == logged(whole.parent, "demo")
+    assert "expected a study, a run, or a folder of them" in capsys.readouterr().err

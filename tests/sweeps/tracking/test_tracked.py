@@ -1,15 +1,24 @@
-"""A command and the logger beside it: neither waits for the other."""
+"""Commands and MLflow: none waits for it or fails with it; its page has everything without a further command."""
 
+import json
+import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from tests.sweeps.tracking.study_folders import write_comparison
+from harness import free_port, track_later
+from harness.__main__ import main
+from tests.harness.command_line import outcome
+from tests.harness.tiny import small_flags
+from tests.sweeps.tracking.study_folders import write_comparison, write_run
+from tests.sweeps.tracking.test_track import empty_database, logged, pytestmark  # noqa: F401
 from tests.waiting import wait_until
 
 
@@ -20,44 +29,80 @@ def mute_server() -> Iterator[int]:
         yield int(server.getsockname()[1])
 
 
-STUDY = """
-import argparse, sys
-from pathlib import Path
-from sweeps.tracking.log import tracked
-options = argparse.Namespace(tracking_uri=sys.argv[2])
-with tracked(Path(sys.argv[1]), options, print):
-    print("ready", flush=True)
-    sys.stdin.readline()
-"""
-
-
-def with_logger(study: Path, uri: str) -> subprocess.Popen[str]:
-    """A command that tracks the study until it reads a line, and has begun to."""
-    write_comparison(study, ["dapo"], seeds=1, steps=1)
-    command = [sys.executable, "-c", STUDY, str(study), uri]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
 def test_a_command_does_not_wait_for_its_logger(tmp_path: Path, mute_server: int) -> None:
-    process = with_logger(tmp_path / "demo", f"http://127.0.0.1:{mute_server}")
-    (logger,) = psutil.Process(process.pid).children()
-    try:
-        said, _ = process.communicate("\n")
-        assert (process.returncode, said) == (0, "")
-        assert logger.is_running(), "the command waited for the logger, or ended it"
-    finally:
-        logger.kill()
-
-
-def test_a_logger_that_died_is_said_when_the_study_has_ended(tmp_path: Path) -> None:
-    process = with_logger(tmp_path / "demo", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    (logger,) = psutil.Process(process.pid).children()
+    write_comparison(tmp_path / "demo", ["dapo"], seeds=1, steps=1)
+    before = set(psutil.Process().children())
+    track_later(tmp_path / "demo", f"http://127.0.0.1:{mute_server}")
+    (logger,) = set(psutil.Process().children()) - before
+    assert logger.is_running()
     logger.kill()
-    wait_until(lambda: logger.status() == psutil.STATUS_ZOMBIE, "it lives on")
-    said, _ = process.communicate("\n")
-    study = tmp_path / "demo"
-    assert process.returncode == 0
-    assert said == f"note: not all is in MLflow (see {study}/logs/track.log): python -m sweeps track {study}\n"
+
+
+def test_nothing_is_started_where_no_address_is_asked_for(tmp_path: Path) -> None:
+    before = set(psutil.Process().children())
+    track_later(tmp_path, None)
+    assert set(psutil.Process().children()) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.train
+def test_a_run_is_logged_where_an_address_is_asked_for_and_a_broken_one_costs_it_nothing(
+    model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mlflow.db").write_bytes(empty_database())
+    log = tmp_path / "track.log"
+    for name, uri in (("broken", "nonsense://me:secret@nowhere"), ("good", f"sqlite:///{tmp_path / 'mlflow.db'}")):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        flags = small_flags(model_folder, steps=1, output_dir=tmp_path / name)
+        code, printed, errors = outcome(main, ["train", *flags], capsys)
+        assert (code, errors) == (0, [])
+        assert f"being logged to MLflow ({log})" in printed[-1]
+        wait_until(lambda name=name: ("error: " if name == "broken" else "\nlogged: ") in log.read_text(), "no end")
+    assert "secret" not in log.read_text()
+    assert logged(tmp_path, tmp_path.name).keys() == {"broken", "good"}
+
+
+def answer(address: str, path: str) -> Any:
+    with urllib.request.urlopen(f"{address}/ajax-api/2.0/mlflow/{path}") as reply:
+        return json.load(reply)
+
+
+def test_the_page_has_all_studies_and_runs_and_links_to_their_charts(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(empty_database())
+    write_run(tmp_path / "mine", "fipo", 2)
+    write_comparison(tmp_path / "demo", ["dapo"], seeds=1, steps=1)
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    words = [sys.executable, "-m", "sweeps", "ui", str(tmp_path), "--port", str(port)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            lines = [process.stdout.readline() for _ in range(3)]
+            assert lines[0].startswith(f"MLflow: {address} (Ctrl-C ends it)")
+            for line, name, runs in zip(lines[1:], (tmp_path.name, "demo"), (1, 2), strict=True):
+                link = line.split(f"  {name} ({runs} runs): ")[1]
+                start, _, view = link.strip().partition("/runs?")
+                assert view == "compareRunsMode=CHART&workflowType=machine_learning"
+                found = answer(address, f"experiments/get?experiment_id={start.rpartition('/')[2]}")["experiment"]
+                kind = {"key": "mlflow.experimentKind", "value": "custom_model_development"}
+                assert (found["name"], kind in found["tags"]) == (name, True)
+            write_run(tmp_path / "later", "dapo", 1)  # while the page is open
+            wait_until(lambda: "later" in logged(tmp_path, tmp_path.name), "it was not logged")
+            server = psutil.Process(process.pid).children(recursive=True)
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate()
+    assert (process.returncode, "Traceback" in errors) == (0, False)
+    wait_until(lambda: not any(one.is_running() for one in server), "the server was left behind")
+
+
+def test_a_port_in_use_and_a_folder_that_is_none_are_said(tmp_path: Path, mute_server: int) -> None:
+    for words, said in (
+        (["nowhere"], "expected a folder of studies and runs, got 'nowhere'"),
+        ([str(tmp_path), "--port", str(mute_server)], f"--port: expected a free one, got {mute_server}"),
+    ):
+        done = subprocess.run([sys.executable, "-m", "sweeps", "ui", *words], capture_output=True, text=True)
+        assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (2, True, 1)
+
+
+def test_mlflow_is_imported_by_the_first_pass_only() -> None:
+    code = "import sys, sweeps.__main__; print({'mlflow', 'sqlalchemy'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
