@@ -22,9 +22,9 @@ GPUS_PER_TRIAL ?=
 TRACKING_URI ?=
 PORT ?=
 
-# After a study that ended with or without failed runs: its report, and the report's copy in MLflow.
+# After a study that ended with or without failed runs: its report, and the report's copy in an MLflow that was asked for.
 REPORT = code=$$?; [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(STUDY) || exit $$?; \
-  [ "$(TRACKING_URI)" = none ] || $(PY) -m sweeps track $(STUDY) $(TRACKING) || true; exit $$code
+  case "$(or $(TRACKING_URI),$(MLFLOW_TRACKING_URI),none)" in none) ;; *) $(PY) -m sweeps track $(STUDY) $(TRACKING) ;; esac; exit $$code
 TRACKING = $(if $(TRACKING_URI),--tracking_uri $(TRACKING_URI))
 
 AXIS ?=
@@ -120,15 +120,15 @@ design: $(READY)
 	@$(PY) -m sweeps study --design $(SPACE) --preset $(PRESET) --study $(STUDY) $(if $(SEEDS),--seeds $(SEEDS)) \
 	  $(if $(WORKERS),--slots $(WORKERS)) $(TRACKING) $(ARGS); $(REPORT)
 
-# MLflow's own page of the studies in runs/, and Optuna's of one search (STUDY=), on this machine alone. Neither asks for a
-# password, so from another machine: ssh -N -L 5000:127.0.0.1:5000 HOST
+# MLflow's page of all studies and runs in runs/, with a link to the charts of each, and Optuna's of one search (STUDY=), on
+# this machine alone. Neither asks for a password, so from another machine: ssh -N -L 5000:127.0.0.1:5000 HOST
 ui: $(READY)
-	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
-	  MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow server --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1 \
-	  --backend-store-uri $(or $(TRACKING_URI),sqlite:///runs/mlflow.db)
+	@$(PY) -m sweeps ui $(if $(PORT),--port $(PORT)) $(TRACKING) $(ARGS)
 
 dashboard: STUDY = runs/sweep-$(LOSS)-$(notdir $(SPACE))
 dashboard: $(READY)
+	@[ -n "$(STORAGE)" ] || [ -e $(STUDY)/optuna.journal ] || { echo "error: expected a search in $(STUDY), found none: run" \
+	  "make sweep LOSS=$(LOSS), or name one with STUDY=" >&2; exit 2; }
 	@$(VENV)/bin/optuna-dashboard --host 127.0.0.1 --port $(or $(PORT),8080) $(or $(STORAGE),$(STUDY)/optuna.journal)
 
 # The figures alone, the paper's too, over AXIS= steps, prompts, generated_tokens, seconds or flops.

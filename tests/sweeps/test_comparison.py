@@ -1,6 +1,8 @@
+import argparse
 import hashlib
 import os
 import signal
+import subprocess
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -8,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from harness import resolve
-from sweeps.comparison import Comparison, compare, own_slots
+from harness import Stopped, command, resolve
+from sweeps.comparison import Comparison, compare, going_on, own_slots
 from sweeps.study.arms import arms_of, load_family
 from sweeps.study.folder import PlannedRun, locked
 from sweeps.workers.attempts import Attempt
@@ -17,7 +19,8 @@ from sweeps.workers.slots import Slot, usable_cores
 from tests.harness.command_line import Outcome
 from tests.sweeps.family_files import written
 from tests.sweeps.processes import processes_that_name
-from tests.sweeps.search.searching import preset, read, started
+from tests.sweeps.search.searching import controller, preset, read, started
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.train
 
@@ -229,3 +232,27 @@ def test_runs_on_gpus_have_the_machine_to_themselves() -> None:
     assert own_slots(resolve({"threads": 1}, "demo")) == usable_cores()
     assert own_slots(resolve({"threads": 2 * usable_cores()}, "demo")) == 1
     assert own_slots(resolve({}, "one-gpu/fipo-0.5b")) == own_slots(resolve({}, "one-node/fipo-7b")) == 1
+
+
+def test_a_stopped_study_goes_on_with_the_command_that_it_prints(model_folder: str, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    words = ["compare", "--losses", "dapo", "--seeds", "1", "--preset", str(preset(tmp_path, model_folder, steps=40))]
+    words += ["--study", str(study)]
+    log = tmp_path / "log"
+    process = controller(words, log)
+    metrics = study / "runs" / "dapo-seed0" / "metrics.jsonl"
+    wait_until(lambda: metrics.is_file() or process.poll() is not None, "no step")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 75, log.read_text()
+    again = command("sweeps", *words)
+    assert log.read_text().endswith(f"stopped; the same command goes on: {again}\n")
+    assert processes_that_name(str(study)) == []
+    subprocess.run(again, shell=True, check=True, capture_output=True)
+    assert read(study / "runs/dapo-seed0/status.json")["state"] == "finished"
+
+
+def test_a_study_without_a_name_of_its_own_is_named_when_it_stops(tmp_path: Path) -> None:
+    options = argparse.Namespace(arguments=["compare", "--seeds", "2"], tracking_uri=None)
+    with pytest.raises(Stopped) as stopped, going_on(tmp_path, options):
+        raise KeyboardInterrupt
+    assert str(stopped.value).endswith(f"sweeps compare --seeds 2 --study {tmp_path}")
