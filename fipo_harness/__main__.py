@@ -34,7 +34,8 @@ COMMANDS = {  # by package
         "fork": "continue recorded runs under several losses, from the same states",
         "search": "search settings with Optuna",
         "search-plan": "what a search would take; runs nothing",
-        "track": "log to MLflow what is missing there of a study",
+        "track": "log to MLflow what is missing there",
+        "ui": "MLflow's page of all studies and runs in a folder",
     },
     "analysis": {
         "report": "verdict, figures and tables of a study, as one page",

@@ -75,6 +75,8 @@ def in_words(seconds: float) -> str:
 
 def command(package: str, *words: object) -> str:
     """A command of ours as it can be pasted here, such as `.venv/bin/python -m harness resume runs/x`."""
+    if Path(sys.argv[0]).stem == "fipo-harness":  # as it is installed
+        return shlex.join(["fipo-harness", *map(str, words)])
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         spelled = str(python.relative_to(Path.cwd()))

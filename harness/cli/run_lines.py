@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.algorithm.metrics import PHASES, Metrics
 from harness.config.base import spelled
 from harness.config.resolve import tree_of
 from harness.config.schedule import is_due, samples_at
@@ -16,6 +15,9 @@ from harness.errors import UsageError
 from harness.files import json_object
 from harness.run.folder import METRICS, STATUS
 from harness.run.history import read_history, read_lines
+
+if TYPE_CHECKING:
+    from harness.algorithm.metrics import Metrics
 
 MAIN = "epsilon", "epsilon_high", "fipo_decay_rate", "fipo_clip_range"  # of a loss, said even at their defaults
 NEWEST = 20  # runs beside this one that may tell how long it takes
@@ -86,11 +88,13 @@ def size_of(tree: Any) -> dict[str, Any] | None:
     return {name: value for name, value in tree.items() if name not in ("loss", "optimizer")} | {"run": apart}
 
 
-def time_left(config: Config, done: Sequence[Metrics], steps: int | None = None) -> float:
+def time_left(config: Config, done: "Sequence[Metrics]", steps: int | None = None) -> float:
     """Estimated seconds left: a step as the mean of the last three, an evaluation's answer as in the last evaluation.
 
     done: the metrics of the steps made in this process, newest last. steps: where it ends, if before the last step.
     """
+    from harness.algorithm.metrics import PHASES
+
     step, end = int(done[-1]["step"] or 0) + 1, steps or config.run.steps
     spent = [{name: float(metrics[f"time/{name}_s"] or 0) for name in PHASES} for metrics in done]
     own = [sum(seconds.values()) - seconds["evaluation"] for seconds in spent[-3:]]
@@ -109,11 +113,11 @@ def answers_in(step: int, config: Config) -> int:
     return before + (samples_at(step + 1, config) if is_due(step + 1, config) else 0)
 
 
-def step_printer(config: Config, steps: int | None = None) -> Callable[[Metrics], None]:
+def step_printer(config: Config, steps: int | None = None) -> "Callable[[Metrics], None]":
     """A function that prints a line per training step, with the time left until `steps` are done (default: all)."""
     made: list[Metrics] = []
 
-    def show(metrics: Metrics) -> None:
+    def show(metrics: "Metrics") -> None:
         made.append(metrics)
         left = time_left(config, made, steps)
         expect(left)
@@ -122,7 +126,7 @@ def step_printer(config: Config, steps: int | None = None) -> Callable[[Metrics]
     return show
 
 
-def step_line(metrics: Metrics, config: Config, steps: int) -> str:
+def step_line(metrics: "Metrics", config: Config, steps: int) -> str:
     """A step's numbers, each under its name, in columns."""
 
     def number(name: str, form: str) -> str:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from harness.backends.rendezvous import STORE
 from harness.cli.parser import Subparsers, add_command, add_with_settings, default_folder, resolved
 from harness.cli.ranks import by_ranks
 from harness.cli.run_lines import end_lines, is_of_study, start_lines, step_printer
@@ -20,9 +20,6 @@ from harness.console import command, say
 from harness.errors import Stopped, UsageError
 from harness.run.folder import STATUS
 from harness.run.history import read_history, unfinished
-
-if TYPE_CHECKING:
-    from harness.algorithm.metrics import Metrics
 
 
 def add(subparsers: Subparsers) -> None:
