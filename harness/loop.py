@@ -74,7 +74,6 @@ def train(
 ) -> RunFolder:
     """Train as the config says and record the run in a new folder; `on_step` receives each step's metrics.
 
-    `on_warm_start` receives a warm start's steps, done and in all, and (0, 0) once all is checked and the run begins.
     Raises UsageError before anything is written if the folder is in use or cannot be created, the model cannot be
     loaded, or the prompts differ from those of `beginning`. A later failure leaves its reason in status.json.
     """
@@ -87,7 +86,7 @@ def train(
     data = read_data(config.data) if config.task.task == "math" else None
     with stop_requests() as requested, ExitStack() as stack:
 
-        def go_on(done: int = 0, total: int = 0) -> None:
+        def go_on(done: int = 0, total: int = 0) -> None:  # 0 of 0: the run begins
             if name := requested():
                 raise Stopped(f"stopped by {name} before the run began: nothing was written")
             if on_warm_start:
