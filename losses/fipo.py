@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from losses.contract import Diagnostics, LossBatch, LossOutput, LossSettingError
+from losses.contract import Diagnostics, LossSettingError
 from losses.dapo import DAPO
 from losses.future_kl import future_kl, influence_weights, unsafe, weight_bounds
-from losses.precision import capped_exp, exponent_limit
-from losses.surrogate import clip_diagnostics, clipped_surrogate, masked, policy_log_ratio, with_kl
+from losses.policy_loss import Terms
+from losses.precision import exponent_limit
+from losses.surrogate import clip_diagnostics, clipped_surrogate, masked
 
 MOVED = 1e-3  # a smaller distance from 1 is not counted: rounding alone moves a third of all weights
 
@@ -37,8 +38,7 @@ class FIPO(DAPO):
     def __post_init__(self) -> None:
         """Raise LossSettingError if a field is out of range."""
         super().__post_init__()
-        if not 0 < self.decay_rate < math.inf:
-            raise LossSettingError("decay_rate", f"must be a finite number of tokens above 0, got {self.decay_rate}")
+        self.require_positive("decay_rate")
         if self.clip_range is not None and not 0 <= self.clip_range < math.inf:
             raise LossSettingError("clip_range", f"must be finite, 0 or above, or none, got {self.clip_range}")
         if self.clip_range is not None and not self.clip_high_only and self.clip_range >= 1:
@@ -48,25 +48,20 @@ class FIPO(DAPO):
         if self.weight_bound is not None and not self.weight_bound >= 1:
             raise LossSettingError("weight_bound", f"must be 1 or above, or none, got {self.weight_bound}")
 
-    def __call__(self, batch: LossBatch) -> LossOutput:
-        """Token losses and diagnostics of one micro-batch."""
-        batch = batch.widened()
-        log_ratio = policy_log_ratio(batch, self.log_ratio_clamp)
-        ratio = capped_exp(log_ratio)
-        advantages = masked(batch.advantages, batch.mask)
-        future = future_kl(log_ratio, batch.mask, self.decay_rate, self.delta, self.filter_in_log_space)
+    def per_token(self, terms: Terms) -> tuple[Tensor, Diagnostics]:
+        """The clipped surrogate of weighted advantages, where its clip acts, and the weights."""
+        ratio, advantages = terms.ratio, terms.advantages
+        future = future_kl(terms.log_ratio, terms.mask, self.decay_rate, self.delta, self.filter_in_log_space)
         bounds = weight_bounds(self.clip_range, self.clip_high_only, self.weight_bound)
-        weights = batch.influence_weights
+        weights = terms.influence_weights
         if weights is None:
             weights = influence_weights(future, ratio, advantages, bounds, self.safety_threshold)
-        weights = masked(weights, batch.mask)
+        weights = masked(weights, terms.mask)
         clip = (self.epsilon_low, self.epsilon_high, self.delta)
-        token_loss = clipped_surrogate(ratio, advantages * weights, *clip)
-        diagnostics = clip_diagnostics(log_ratio, ratio, advantages, *clip)
-        diagnostics |= weight_diagnostics(future, weights, bounds)
-        diagnostics["influence_weight_moved"] = batch.mask & ((weights - 1).abs() > MOVED)
+        diagnostics = clip_diagnostics(ratio, advantages, *clip) | weight_diagnostics(future, weights, bounds)
+        diagnostics["influence_weight_moved"] = terms.mask & ((weights - 1).abs() > MOVED)
         diagnostics["safety_fraction"] = unsafe(ratio, advantages, self.safety_threshold)
-        return with_kl(batch, token_loss, diagnostics, self.beta)
+        return clipped_surrogate(ratio, advantages * weights, *clip), diagnostics
 
 
 def weight_diagnostics(

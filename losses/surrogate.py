@@ -1,10 +1,10 @@
-"""The parts that the three losses share: log-ratio, clipped surrogate, KL to a reference, and diagnostics."""
+"""The parts that losses share: log-ratio, clipped surrogate, KL to a reference, and where a clip acts."""
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from losses.contract import Diagnostics, LossBatch, LossOutput
+from losses.contract import Diagnostics, LossBatch
 from losses.precision import exponent_limit
 
 
@@ -55,34 +55,18 @@ def kl_to_reference(batch: LossBatch) -> Float[Tensor, "sequence token"]:
 
 
 def clip_diagnostics(
-    log_ratio: Float[Tensor, "sequence token"],
     ratio: Float[Tensor, "sequence token"],
     advantages: Float[Tensor, "sequence token"],
     epsilon_low: float,
     epsilon_high: float,
-    delta: float | None,
+    delta: float | None = None,
 ) -> Diagnostics:
-    """Per token: log pi_old - log pi_theta, and whether the lower, upper or dual clip stopped its gradient."""
-    log_ratio, ratio = log_ratio.detach(), ratio.detach()
+    """Per token: whether the lower, upper or dual clip of the surrogate stopped its gradient."""
+    ratio = ratio.detach()
     negative = advantages < 0
     dual = negative & (ratio > delta) if delta is not None else torch.zeros_like(negative)
     return {
-        "kl_to_old": -log_ratio,
         "clip_fraction_low": negative & (ratio < 1 - epsilon_low),
         "clip_fraction_high": (advantages > 0) & (ratio > 1 + epsilon_high),
         "clip_fraction_dual": dual,
     }
-
-
-def with_kl(
-    batch: LossBatch,
-    token_loss: Float[Tensor, "sequence token"],
-    diagnostics: Diagnostics,
-    beta: float,
-) -> LossOutput:
-    """The output of a loss: the token losses plus beta times the KL to the reference, and the diagnostics."""
-    if beta > 0:
-        kl = kl_to_reference(batch)
-        token_loss = token_loss + beta * kl
-        diagnostics = diagnostics | {"kl_to_reference": kl.detach()}
-    return LossOutput(token_loss, diagnostics, batch.mask)

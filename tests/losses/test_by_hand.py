@@ -175,7 +175,7 @@ def test_nothing_is_counted_as_clipped_at_the_bounds_themselves(advantage: float
     low, high, delta = log_ratio.exp()[0].tolist()
     assert (low, high) == (0.5, 1.5)
     advantages = torch.full_like(log_ratio, advantage)
-    counts = clip_diagnostics(log_ratio, log_ratio.exp(), advantages, 0.5, 0.5, delta)
+    counts = clip_diagnostics(log_ratio.exp(), advantages, 0.5, 0.5, delta)
     assert not counts["clip_fraction_low"].any()
     assert not counts["clip_fraction_dual"].any()
     assert counts["clip_fraction_high"].tolist() == [[0, 0, float(advantage > 0)]]

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from losses import AVERAGING_MODES, DAPO, FIPO, GRPO, LossBatch, sequence_filter, token_weights
+from losses import AVERAGING_MODES, CISPO, DAPO, FIPO, GRPO, GSPO, LOSSES, LossBatch, sequence_filter, token_weights
+from losses.policy_loss import PolicyLoss
 from tests.losses.agreement import bitwise_equal
 from tests.losses.drawn import batches, deterministic
 
@@ -16,6 +17,9 @@ ALL = [
     DAPO(epsilon_high=0.28, delta=10.0, beta=0.04, log_ratio_clamp=20.0),
     FIPO(beta=0.04),
     FIPO(beta=0.04, delta=10.0, clip_range=None, filter_in_log_space=True, weight_bound=10.0),
+    GSPO(token_level=True),
+    CISPO(ratio_min=0.9, ratio_max=0.95),
+    *(loss(beta=0.04) for name, loss in LOSSES.items() if name not in ("grpo", "dapo", "fipo")),
 ]
 PADDING = [float("nan"), float("inf"), float("-inf"), 1e30]
 INPUTS = ("policy_logprobs", "old_logprobs", "advantages", "reference_logprobs")
@@ -28,7 +32,7 @@ def padded(batch: LossBatch, value: float, names: tuple[str, ...]) -> LossBatch:
     return replace(batch, **inputs)
 
 
-def assert_same_but_for_padding(loss: GRPO, plain: LossBatch, other: LossBatch) -> None:
+def assert_same_but_for_padding(loss: PolicyLoss, plain: LossBatch, other: LossBatch) -> None:
     """Same losses, diagnostics and gradients, bit by bit; all 0 at masked positions."""
     results = []
     for batch in (plain, other):
@@ -44,7 +48,7 @@ def assert_same_but_for_padding(loss: GRPO, plain: LossBatch, other: LossBatch) 
 
 @deterministic
 @given(batches(), st.sampled_from(ALL), st.sampled_from(PADDING), st.sampled_from(ONE_OR_ALL))
-def test_padding_has_no_effect(batch: LossBatch, loss: GRPO, value: float, names: tuple[str, ...]) -> None:
+def test_padding_has_no_effect(batch: LossBatch, loss: PolicyLoss, value: float, names: tuple[str, ...]) -> None:
     assert_same_but_for_padding(loss, batch, padded(batch, value, names))
 
 
@@ -58,7 +62,7 @@ def test_padding_has_no_effect_on_the_sequence_filter(value: float) -> None:
 
 @deterministic
 @given(batches(), st.sampled_from(ALL))
-def test_inputs_are_left_as_they_were(batch: LossBatch, loss: GRPO) -> None:
+def test_inputs_are_left_as_they_were(batch: LossBatch, loss: PolicyLoss) -> None:
     batch = replace(batch, influence_weights=torch.full_like(batch.advantages, 1.25))
     before = {field.name: getattr(batch, field.name).detach().clone() for field in fields(batch)}
     loss(batch).token_loss.sum().backward()
@@ -71,7 +75,7 @@ def test_inputs_are_left_as_they_were(batch: LossBatch, loss: GRPO) -> None:
 
 @pytest.mark.parametrize("mode", AVERAGING_MODES)
 @pytest.mark.parametrize("loss", ALL)
-def test_no_tokens_no_loss_and_no_gradient(loss: GRPO, mode: str) -> None:
+def test_no_tokens_no_loss_and_no_gradient(loss: PolicyLoss, mode: str) -> None:
     # the others: an error from the authors' FIPO, NaN from ms-swift, 0 from TRL
     policy = torch.full((2, 4), float("nan"), requires_grad=True)
     batch = LossBatch(policy, policy.detach(), policy.detach(), torch.zeros(2, 4, dtype=torch.bool), policy.detach())
@@ -84,7 +88,7 @@ def test_no_tokens_no_loss_and_no_gradient(loss: GRPO, mode: str) -> None:
 
 
 @pytest.mark.parametrize("loss", ALL)
-def test_diagnostics_carry_no_gradient(loss: GRPO) -> None:
+def test_diagnostics_carry_no_gradient(loss: PolicyLoss) -> None:
     policy = torch.zeros(1, 2, requires_grad=True)
     ones = torch.ones(1, 2)
     output = loss(LossBatch(policy, -ones, ones, ones.bool(), -ones))

@@ -44,7 +44,7 @@ WRONG: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
     (group_advantages, (FLAT, torch.zeros(2, dtype=torch.int64))),
     (group_advantages, (FLAT, FLAT)),
     (clipped_surrogate, (ONES, NARROW, 0.2, 0.2, None)),
-    (clip_diagnostics, (ONES, ONES, NARROW, 0.2, 0.2, None)),
+    (clip_diagnostics, (ONES, NARROW, 0.2, 0.2, None)),
     (masked, (NARROW, MASK)),
 ]
 

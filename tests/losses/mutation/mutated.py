@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from losses import FIPO, GRPO
+from losses.policy_loss import PolicyLoss
 
 
 def mutant(function: Callable[..., Any], old: str, new: str) -> Callable[..., Any]:
@@ -28,7 +29,7 @@ def mutated(function: Callable[..., Any], old: str, new: str) -> Iterator[None]:
     replacement = mutant(function, old, new)
     modules = [module for name, module in sys.modules.items() if name.startswith(("losses", "tests.losses"))]
     with pytest.MonkeyPatch.context() as patch:
-        for owner in [*modules, GRPO, FIPO]:
+        for owner in [*modules, PolicyLoss, GRPO, FIPO]:
             for name, value in list(vars(owner).items()):
                 if value is function:
                     patch.setattr(owner, name, replacement)

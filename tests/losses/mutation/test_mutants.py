@@ -9,6 +9,7 @@ from losses import FIPO, group_advantages, influence_weights, sequence_filter, t
 from losses.averaging import mask_totals
 from losses.discounted_sum import block_weights, blocked_sum
 from losses.future_kl import future_kl, unsafe, weight_bounds
+from losses.policy_loss import PolicyLoss
 from losses.surrogate import clip_diagnostics, clipped_surrogate, policy_log_ratio
 from tests.losses.mutation.mutated import mutated
 from tests.losses.published.comparisons import FIPOS, LOSSES, noticed
@@ -26,13 +27,13 @@ MUTANTS = [
     (weight_bounds, "1.0 - clip_range", "1.0 + clip_range", FIPOS),
     (weight_bounds, "else weight_bound", "else -weight_bound", {"authors fipo"}),
     (influence_weights, "detach().to(", "detach().neg().to(", FIPOS),
-    (FIPO.__call__, "advantages * weights", "advantages / weights", FIPOS),
+    (FIPO.per_token, "advantages * weights", "advantages / weights", FIPOS),
     (clipped_surrogate, "-advantages * cut", "advantages * cut", LOSSES),
     (clipped_surrogate, "1 - epsilon_low", "1 + epsilon_low", LOSSES),
     (clipped_surrogate, "1 + epsilon_high", "1 - epsilon_high", LOSSES),
     (clipped_surrogate, "clamp(1 - epsilon_low, delta)", "clamp(1 - epsilon_low)", LOSSES),
     (clipped_surrogate, "advantages < 0", "advantages > 0", LOSSES),
-    (clip_diagnostics, "-log_ratio", "log_ratio", {"authors dapo"}),
+    (PolicyLoss.__call__, "-log_ratio", "log_ratio", {"authors dapo"}),
     (clip_diagnostics, "ratio > delta", "ratio < delta", {"authors dapo"}),
     (mask_totals, "mask.any(dim=1).sum()", "(~mask.any(dim=1)).sum()", LOSSES - {"authors dapo"}),
     (group_advantages, "rewards - mean", "rewards + mean", {"advantages"}),
