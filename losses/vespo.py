@@ -10,7 +10,7 @@ from losses.contract import Diagnostics
 from losses.policy_loss import PolicyLoss, Terms
 from losses.surrogate import masked
 
-LOWEST, HIGHEST = log(1e-8), 20.0  # of log W, in the authors' code
+LOWEST, HIGHEST = log(1e-8), 20.0  # of log W; the highest of a token's log-ratio too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,6 @@ class VESPO(PolicyLoss):
     lambda_positive: float = 3.0
     k_negative: float = 3.0  # where A < 0
     lambda_negative: float = 2.0
-    log_ratio_clamp: float | None = 20.0
 
     def __post_init__(self) -> None:
         """Raise LossSettingError if a field is out of range."""
@@ -37,7 +36,7 @@ class VESPO(PolicyLoss):
 
     def per_token(self, terms: Terms) -> tuple[Tensor, Diagnostics]:
         """The weighted log-probability."""
-        log_w = terms.log_ratio.detach().sum(dim=1, keepdim=True).clamp(LOWEST, HIGHEST)
+        log_w = terms.log_ratio.detach().clamp(-HIGHEST, HIGHEST).sum(dim=1, keepdim=True).clamp(LOWEST, HIGHEST)
         positive = self.k_positive * log_w + self.lambda_positive * (1 - log_w.exp())
         negative = self.k_negative * log_w + self.lambda_negative * (1 - log_w.exp())
         phi = torch.where(terms.advantages < 0, negative, positive).exp()

@@ -15,9 +15,10 @@ from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origi
 
 from harness.backends.rendezvous import STORE
 from harness.config.base import spelled
+from harness.config.loss import is_anothers
 from harness.config.names import ALSO, ANSWERS, OURS
 from harness.config.resolve import resolve, settings_in
-from harness.config.schema import Config, is_anothers, sections
+from harness.config.schema import Config, sections
 from harness.console import output
 from harness.errors import DiskFull, HarnessError, OutOfMemory, Stopped, UsageError, is_out_of_memory, note_reason
 from harness.files import is_disk_full

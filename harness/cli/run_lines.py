@@ -7,9 +7,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from harness.config.base import spelled
+from harness.config.loss import LossSettings, is_anothers
 from harness.config.resolve import tree_of
 from harness.config.schedule import is_due, samples_at
-from harness.config.schema import Config, LossSettings, is_anothers
+from harness.config.schema import Config
 from harness.console import command, expect, in_words, say
 from harness.errors import UsageError
 from harness.files import json_object

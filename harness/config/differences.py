@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config.base import spelled
+from harness.config.loss import is_anothers
 from harness.config.resolve import flatten, tree_of
-from harness.config.schema import Config, is_anothers, section_of
+from harness.config.schema import Config, section_of
 
 Values = dict[str, Any]
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from harness.config.base import spelled
-from harness.config.schema import Config, LossSettings, section_of
+from harness.config.loss import LossSettings
+from harness.config.schema import Config, section_of
 from losses import LOSSES
 from losses.future_kl import weight_bounds
 from losses.precision import exponent_limit

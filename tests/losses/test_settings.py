@@ -81,8 +81,7 @@ def test_losses_by_name_have_the_published_defaults() -> None:
         "dppo": common | {"divergence": "tv", "threshold_high": None, "threshold_low": None, "ratio_max": 1e4},
         "gmpo": common | {"log_clip_low": 0.4, "log_clip_high": 0.4},
         "reinforce": common,
-        "vespo": {"k_positive": 2.0, "lambda_positive": 3.0, "k_negative": 3.0, "lambda_negative": 2.0}
-        | {"beta": 0.0, "log_ratio_clamp": 20.0},
+        "vespo": common | {"k_positive": 2.0, "lambda_positive": 3.0, "k_negative": 3.0, "lambda_negative": 2.0},
     }
 
 

@@ -4,8 +4,9 @@ import pytest
 
 from harness.__main__ import main
 from harness.config.explain import AUTHORS, SLIME, SWIFT, TRL, TRL_PR, VERL, loss_steps, loss_text
+from harness.config.loss import LossSettings
 from harness.config.resolve import resolve
-from harness.config.schema import Config, LossSettings, OptimizerSettings
+from harness.config.schema import Config, OptimizerSettings
 from tests.harness.command_line import outcome
 
 LOSSES = ("grpo", "dapo", "fipo")

@@ -3,16 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.config.loss import DEFAULT_AVERAGING, LOSS_TYPES, AdvantageScale, Averaging, LossSettings
 from harness.config.resolve import PRESETS, config_sha256, flatten, resolve, resolve_tree, tree_of
-from harness.config.schema import (
-    DEFAULT_AVERAGING,
-    LOSS_TYPES,
-    AdvantageScale,
-    Averaging,
-    Config,
-    LossSettings,
-    section_of,
-)
+from harness.config.schema import Config, section_of
 from harness.errors import UsageError
 from losses import LOSSES, advantages, averaging
 
