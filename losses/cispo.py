@@ -14,7 +14,7 @@ class CISPO(PolicyLoss):
 
         L_t = -A sg(clip(r_t, ratio_min, ratio_max)) log pi_theta + beta k3_t
 
-    averaged by `token_mean`. No token loses its gradient, however far its ratio went. The paper sets no lower bound and
+    Averaged by `token_mean`. No token loses its gradient, however far its ratio went. The paper sets no lower bound and
     does not print the upper one; 5 is ScaleRL's (arXiv 2510.13786). TRL and ms-swift cut at `epsilon_high`, by default
     0.2, so every weight is 0.2 (`ratio_max` 0.2); verl cuts to [0.8, 1.2], and its example script to [0, 1.2].
     """

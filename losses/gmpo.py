@@ -17,7 +17,7 @@ class GMPO(PolicyLoss):
 
         L_t = -A exp(mean_t l'_t) + beta k3_t,   l' = min(l, log_clip_high) if A > 0, max(l, -log_clip_low) if A < 0
 
-    averaged by `sequence_mean`; A is the response's mean advantage. Each token is clipped before the mean (GSPO: after)
+    Averaged by `sequence_mean`; A is the response's mean advantage. Each token is clipped before the mean (GSPO: after)
     and on one side only. A token whose own advantage is 0 counts as l' = 0, as in verl, whose default bound is 0.2.
     """
 

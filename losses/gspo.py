@@ -16,7 +16,7 @@ class GSPO(PolicyLoss):
 
         L_t = max(-A s, -A clip(s, 1 - epsilon_low, 1 + epsilon_high)) + beta k3_t,   s = exp(mean_t l_t)
 
-    averaged by `sequence_mean`. The defaults are those of section 5.1, with four minibatches per batch of rollouts.
+    Averaged by `sequence_mean`. The defaults are those of section 5.1, with four minibatches per batch of rollouts.
     `token_level` is the paper's token variant (eq. 13): s_t = sg(s) pi_t / sg(pi_t), another loss only if advantages
     differ within a response. verl's `gspo` is that variant, and cuts log s at 10, without gradient beyond.
     """

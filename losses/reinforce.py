@@ -14,7 +14,7 @@ class REINFORCE(PolicyLoss):
 
         L_t = -A log pi_theta + beta k3_t
 
-    averaged by `sequence_mean`. After the first update on a batch of rollouts its gradient is biased, since nothing
+    Averaged by `sequence_mean`. After the first update on a batch of rollouts its gradient is biased, since nothing
     corrects for the policy's change. RGRA keeps a KL, with a beta that it does not print. verl calls this `gpg`.
     """
 

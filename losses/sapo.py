@@ -15,7 +15,7 @@ class SAPO(PolicyLoss):
 
         L_t = -A (4 / tau) sigmoid(tau (r_t - 1)) + beta k3_t,   tau = tau_positive if A > 0 else tau_negative
 
-    averaged by `sequence_mean`. The gradient is GRPO's at r = 1 and fades on both sides; the loss's value there is
+    Averaged by `sequence_mean`. The gradient is GRPO's at r = 1 and fades on both sides; the loss's value there is
     -2 A / tau. verl clamps log-ratios to +-20 (`log_ratio_clamp`); TRL rounds tau to float32.
     """
 

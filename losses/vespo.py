@@ -19,7 +19,7 @@ class VESPO(PolicyLoss):
 
         L_t = -sg(phi(W)) A log pi_theta + beta k3_t,   W = prod_t r_t,   phi(W) = W^k exp(lambda (1 - W))
 
-    averaged by `token_mean`. k and lambda depend on the sign of A; the defaults are those of the authors' scripts. W is
+    Averaged by `token_mean`. k and lambda depend on the sign of A; the defaults are those of the authors' scripts. W is
     not normalised by length: long off-policy responses are dropped outright. Log-ratios are cut to +-20 and log W to
     [log 1e-8, 20], as in the authors' code and TRL; the authors take the sign of a response's first column.
     """

@@ -121,9 +121,9 @@ def quantities(config: Config) -> dict[str, Any]:
 
 
 def own_formula(loss: LossSettings) -> Step:
-    """The step of a loss that is not in FORMULAS, from its class's docstring."""
+    """The step of a loss that is not in FORMULAS, from its class's docstring: source, formula, notes."""
     kind = LOSSES[loss.loss_type]
-    head, _, rest = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")
+    head, formula, *others = [*inspect.cleandoc(kind.__doc__ or "").split("\n\n"), ""]
     flags = tuple(flag for name in loss.loss_fields() if (flag := loss.flag(name)).startswith(f"{loss.loss_type}_"))
-    formula = rest.partition("\n\n")[0].strip() or f"{kind.__module__}.{kind.__name__}"
-    return Step("loss of a token", formula, head, flags, ())
+    formula = "; ".join(line.strip() for line in formula.splitlines()) or f"{kind.__module__}.{kind.__name__}"
+    return Step("loss of a token", formula, head.removesuffix(", per token:"), flags, tuple(filter(None, others)))

@@ -4,7 +4,7 @@ import pytest
 
 from harness.__main__ import main
 from harness.config.explain import AUTHORS, SLIME, SWIFT, TRL, TRL_PR, VERL, loss_steps, loss_text
-from harness.config.loss import LossSettings
+from harness.config.loss import LOSS_TYPES, LossSettings, is_anothers
 from harness.config.resolve import resolve
 from harness.config.schema import Config, OptimizerSettings
 from tests.harness.command_line import outcome
@@ -32,10 +32,18 @@ def elsewhere(config: Config) -> dict[str, list[str]]:
 def test_every_setting_of_the_loss_is_shown(loss_type: str) -> None:
     config = resolve({"loss_type": loss_type})
     flags = {flag for step in loss_steps(config) for flag in step.flags}
-    prefixed = {name for name in LossSettings.model_fields if name.startswith("fipo_")}
-    others = {"loss_type"} | (set() if loss_type == "fipo" else prefixed)
+    others = {"loss_type"} | {name for name in LossSettings.model_fields if is_anothers(name, loss_type)}
     assert flags == (LossSettings.model_fields.keys() - others) | {"minibatches", "epochs"}
     assert "minibatches" in OptimizerSettings.model_fields
+
+
+@pytest.mark.parametrize("loss_type", set(LOSS_TYPES) - set(LOSSES))
+def test_a_rival_is_explained_by_its_source_its_formula_and_its_own_settings(loss_type: str) -> None:
+    step = loss_steps(resolve({"loss_type": loss_type}))[2]
+    assert "arXiv 2" in step.source
+    assert step.formula.startswith("L_t = ")
+    assert step.elsewhere
+    assert set(step.flags) == {name for name in LossSettings.model_fields if name.startswith(f"{loss_type}_")}
 
 
 @pytest.mark.parametrize("flag", CHANGES)
@@ -47,7 +55,8 @@ def test_a_changed_setting_changes_the_formulas(flag: str) -> None:
 
 
 def test_every_flag_of_the_loss_is_changed_above() -> None:
-    assert CHANGES.keys() == LossSettings.model_fields.keys() - {"loss_type"}
+    others = {name for name in LossSettings.model_fields if is_anothers(name, "fipo")}
+    assert CHANGES.keys() == LossSettings.model_fields.keys() - others - {"loss_type"}
 
 
 def test_under_the_authors_recipe_they_differ_only_where_no_setting_follows_them() -> None:
