@@ -1,20 +1,20 @@
 """GRPO, DAPO, FIPO and their rivals as interchangeable losses per token. Needs only torch: no files, no randomness."""
 
-from losses.advantages import group_advantages
-from losses.averaging import AVERAGING_MODES, mask_totals, token_weights
 from losses.cispo import CISPO
 from losses.contract import Loss, LossBatch, LossOutput, LossSettingError
 from losses.dapo import DAPO
 from losses.dppo import DPPO
 from losses.fipo import FIPO
-from losses.future_kl import future_kl, influence_weights
 from losses.gmpo import GMPO
 from losses.grpo import GRPO
 from losses.gspo import GSPO
+from losses.parts.advantages import group_advantages
+from losses.parts.averaging import AVERAGING_MODES, mask_totals, token_weights
+from losses.parts.future_kl import future_kl, influence_weights
+from losses.parts.sequence_filter import sequence_filter
 from losses.policy_loss import PolicyLoss
 from losses.reinforce import REINFORCE
 from losses.sapo import SAPO
-from losses.sequence_filter import sequence_filter
 from losses.vespo import VESPO
 
 LOSSES: dict[str, type[PolicyLoss]] = {

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from losses.precision import computation_dtype
+from losses.parts.precision import computation_dtype
 
 
 class LossSettingError(ValueError):

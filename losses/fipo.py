@@ -9,10 +9,10 @@ from torch import Tensor
 
 from losses.contract import Diagnostics, LossSettingError
 from losses.dapo import DAPO
-from losses.future_kl import future_kl, influence_weights, unsafe, weight_bounds
+from losses.parts.future_kl import future_kl, influence_weights, unsafe, weight_bounds
+from losses.parts.precision import exponent_limit
+from losses.parts.surrogate import clip_diagnostics, clipped_surrogate, masked
 from losses.policy_loss import Terms
-from losses.precision import exponent_limit
-from losses.surrogate import clip_diagnostics, clipped_surrogate, masked
 
 MOVED = 1e-3  # a smaller distance from 1 is not counted: rounding alone moves a third of all weights
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from losses.contract import Diagnostics
+from losses.parts.precision import capped_exp
+from losses.parts.surrogate import masked
 from losses.policy_loss import PolicyLoss, Terms
-from losses.precision import capped_exp
-from losses.surrogate import masked
 
 
 @dataclass(frozen=True, kw_only=True)

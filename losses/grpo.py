@@ -6,8 +6,8 @@ from math import inf
 from torch import Tensor
 
 from losses.contract import Diagnostics, LossSettingError
+from losses.parts.surrogate import clip_diagnostics, clipped_surrogate
 from losses.policy_loss import PolicyLoss, Terms
-from losses.surrogate import clip_diagnostics, clipped_surrogate
 
 
 @dataclass(frozen=True, kw_only=True)

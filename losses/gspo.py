@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from losses.contract import Diagnostics, LossSettingError
+from losses.parts.precision import capped_exp
+from losses.parts.surrogate import clip_diagnostics, clipped_surrogate, masked
 from losses.policy_loss import PolicyLoss, Terms
-from losses.precision import capped_exp
-from losses.surrogate import clip_diagnostics, clipped_surrogate, masked
 
 
 @dataclass(frozen=True, kw_only=True)

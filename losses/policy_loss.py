@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from losses.contract import Diagnostics, LossBatch, LossOutput, LossSettingError
-from losses.precision import capped_exp
-from losses.surrogate import kl_to_reference, masked, policy_log_ratio
+from losses.parts.precision import capped_exp
+from losses.parts.surrogate import kl_to_reference, masked, policy_log_ratio
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from losses.contract import Diagnostics
+from losses.parts.surrogate import masked
 from losses.policy_loss import PolicyLoss, Terms
-from losses.surrogate import masked
 
 LOWEST, HIGHEST = log(1e-8), 20.0  # of log W; the highest of a token's log-ratio too
 

@@ -16,8 +16,8 @@ from harness.config.base import spelled
 from harness.config.loss import LossSettings
 from harness.config.schema import Config, section_of
 from losses import LOSSES
-from losses.future_kl import weight_bounds
-from losses.precision import exponent_limit
+from losses.parts.future_kl import weight_bounds
+from losses.parts.precision import exponent_limit
 
 WIDTH = 110
 FACTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))

@@ -29,7 +29,7 @@ from harness.tasks.drawn import maker_class
 from harness.tasks.own_files import content, file_of, load
 from harness.tasks.task import Task
 from losses import DAPO, FIPO, Loss, influence_weights
-from losses.future_kl import weight_bounds
+from losses.parts.future_kl import weight_bounds
 
 Kind = Literal["loss", "placebo", "variant", "polarity", "control", "truth"]
 LOW, HIGH = 0.5, 1.5  # bounds of the weights of `truth = "ranks"`

@@ -23,6 +23,7 @@ import torch
 from tests.losses.mutation.small_changes import small_changes
 
 ROOT = Path(__file__).parents[2]
+LOSSES = ROOT / "losses"
 EXPLAINED = Path(__file__).with_name("equivalent_mutants.toml")
 FORK = get_context("fork")
 PROCESSES = 2
@@ -78,7 +79,7 @@ def survives(module: str, code: str) -> bool:
     original = path.read_text()
     path.write_text(code)
     # python tells stale byte code by size and whole seconds, which a mutant need not change
-    shutil.rmtree(tree / "losses" / "__pycache__", ignore_errors=True)
+    shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
     passed = all(passes(tree, files) for files in stages(tree, module))
     path.write_text(original)
     return passed
@@ -114,14 +115,14 @@ def report(survivors: set[Key], modules: set[str]) -> int:
 
 def main(chosen: str) -> int:
     """Try the mutants of the modules whose name contains `chosen`."""
-    modules = {path.name: path.read_text() for path in (ROOT / "losses").glob("*.py") if chosen in path.name}
+    modules = {str(path.relative_to(LOSSES)): path.read_text() for path in LOSSES.rglob("*.py") if chosen in path.name}
     if not modules:
         print(f"error: expected part of the name of a file in losses/, got {chosen!r}: nothing was tried")
         return 2
     mutants = [(name, mutant) for name, source in modules.items() for mutant in small_changes(source)]
     survivors, explained = set(), explanations()
     with ProcessPoolExecutor(PROCESSES, mp_context=FORK) as pool:
-        if not pool.submit(survives, "__init__.py", (ROOT / "losses" / "__init__.py").read_text()).result():
+        if not pool.submit(survives, "__init__.py", (LOSSES / "__init__.py").read_text()).result():
             print("error: expected the tests to pass without a mutant, got a failure: run pytest tests/losses")
             return 2
         started = time.monotonic()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from losses import DAPO, FIPO, GRPO, LossBatch, LossOutput, sequence_filter, token_weights
-from losses.surrogate import clip_diagnostics, clipped_surrogate
+from losses.parts.surrogate import clip_diagnostics, clipped_surrogate
 from tests.losses.agreement import agree
 
 

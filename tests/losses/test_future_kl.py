@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from losses import future_kl, influence_weights
-from losses.future_kl import weight_bounds
+from losses.parts.future_kl import weight_bounds
 from tests.losses.agreement import agree, bitwise_equal
 
 

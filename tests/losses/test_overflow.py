@@ -21,8 +21,8 @@ from losses import (
     token_weights,
 )
 from losses.fipo import weight_diagnostics
-from losses.future_kl import weight_bounds
-from losses.precision import capped_exp, exponent_limit
+from losses.parts.future_kl import weight_bounds
+from losses.parts.precision import capped_exp, exponent_limit
 from tests.losses.agreement import agree, bitwise_equal
 from tests.losses.drawn import deterministic, tensors
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from losses import DAPO, FIPO, GRPO, LossBatch, LossOutput, future_kl, token_weights
-from losses.discounted_sum import BLOCK, block_weights, discounted_future_sum
+from losses.parts.discounted_sum import BLOCK, block_weights, discounted_future_sum
 from tests.losses.agreement import agree, bitwise_equal
 
 HALF = [torch.bfloat16, torch.float16]

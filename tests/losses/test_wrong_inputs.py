@@ -23,8 +23,8 @@ from losses import (
     sequence_filter,
     token_weights,
 )
-from losses.discounted_sum import block_weights
-from losses.surrogate import clip_diagnostics, clipped_surrogate, masked
+from losses.parts.discounted_sum import block_weights
+from losses.parts.surrogate import clip_diagnostics, clipped_surrogate, masked
 from tests.losses.agreement import bitwise_equal
 
 ONES = torch.ones(3, 3)

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from losses import FIPO, group_advantages, influence_weights, sequence_filter, token_weights
-from losses.averaging import mask_totals
-from losses.discounted_sum import block_weights, blocked_sum
-from losses.future_kl import future_kl, unsafe, weight_bounds
+from losses.parts.averaging import mask_totals
+from losses.parts.discounted_sum import block_weights, blocked_sum
+from losses.parts.future_kl import future_kl, unsafe, weight_bounds
+from losses.parts.surrogate import clip_diagnostics, clipped_surrogate, policy_log_ratio
 from losses.policy_loss import PolicyLoss
-from losses.surrogate import clip_diagnostics, clipped_surrogate, policy_log_ratio
 from tests.losses.mutation.mutated import mutated
 from tests.losses.published.comparisons import FIPOS, LOSSES, noticed
 

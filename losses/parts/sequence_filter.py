@@ -3,7 +3,7 @@
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from losses.precision import capped_exp, computation_dtype
+from losses.parts.precision import capped_exp, computation_dtype
 
 
 def sequence_filter(

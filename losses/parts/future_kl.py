@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from losses.discounted_sum import discounted_future_sum
-from losses.precision import capped_exp, computation_dtype
+from losses.parts.discounted_sum import discounted_future_sum
+from losses.parts.precision import capped_exp, computation_dtype
 
 
 def future_kl(

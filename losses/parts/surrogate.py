@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from losses.contract import Diagnostics, LossBatch
-from losses.precision import exponent_limit
+from losses.parts.precision import exponent_limit
 
 
 def masked(values: Float[Tensor, "sequence token"], mask: Bool[Tensor, "sequence token"]) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from losses.precision import computation_dtype
+from losses.parts.precision import computation_dtype
 
 AdvantageScale = Literal["group", "batch", "none"]
 

@@ -1,0 +1,1 @@
+"""What losses are composed of: small pure functions."""
