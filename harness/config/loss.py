@@ -9,7 +9,7 @@ from harness.errors import UsageError
 
 # The names that losses/ has, written again because importing it takes torch and thus seconds; a test compares them.
 LossType = Literal["grpo", "dapo", "fipo", "gspo", "cispo", "sapo", "dppo", "gmpo", "reinforce", "vespo"]
-Averaging = Literal["token_mean", "sequence_mean", "constant"]
+Averaging = Literal["token_mean", "sequence_mean", "constant", "sequence_sum"]
 AdvantageScale = Literal["group", "batch", "none"]
 LOSS_TYPES: tuple[str, ...] = get_args(LossType)
 DEFAULT_AVERAGING: dict[str, Averaging] = {
@@ -31,7 +31,7 @@ class LossSettings(Section):
     """The loss, with names and defaults of the published page. losses/ gives the sources."""
 
     loss_type: LossType = setting("grpo", "Per-token formula.")
-    averaging: Averaging = setting("sequence_mean", "Token weights. Default: sequence_mean for grpo, else token_mean.")
+    averaging: Averaging = setting("sequence_mean", "Token weights. Default: as the loss was published.")
     epsilon: float = setting(0.2, "Lower clip bound of the ratio, 1 - epsilon.")
     epsilon_high: float = setting(0.2, "Upper clip bound, 1 + epsilon_high. Default: epsilon.")
     delta: float | None = setting(None, "Dual clip for negative advantages; FIPO's token filter.")

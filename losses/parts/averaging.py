@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Averaging = Literal["token_mean", "sequence_mean", "constant"]
+Averaging = Literal["token_mean", "sequence_mean", "constant", "sequence_sum"]
 AVERAGING_MODES: tuple[Averaging, ...] = get_args(Averaging)
 
 
@@ -26,11 +26,13 @@ def token_weights(
         token_mean     1 / (all response tokens)                      DAPO eq. 12
         sequence_mean  1 / (responses x this response's tokens)       GRPO, DeepSeekMath eq. 3
         constant       1 / (responses x max_response_tokens)          Dr. GRPO
+        sequence_sum   1 / responses                                  LUSPO (arXiv 2602.05261)
 
     `totals` is the sum of `mask_totals` over all micro-batches and ranks of the optimizer step; by default `mask` is
     the whole step. Splitting a step therefore cannot change its gradient (means per micro-batch can: verl issue 5625).
-    The weights of a step sum to 1, or to 0 without tokens; under `constant` they sum to at most 1. Responses without
-    tokens are not counted. Raises ValueError for invalid arguments.
+    The weights of a step sum to 1, or to 0 without tokens; under `constant` they sum to at most 1, under
+    `sequence_sum` to the mean length. Responses without tokens are not counted. BNPO's averaging in TRL and ms-swift, the
+    token mean of each micro-batch, is `token_mean` where a step is not split. Raises ValueError for invalid arguments.
     """
     if mode not in AVERAGING_MODES:
         raise ValueError(f"averaging must be one of {', '.join(AVERAGING_MODES)}, got {mode!r}")
@@ -45,6 +47,7 @@ def token_weights(
         "token_mean": all_tokens,
         "sequence_mean": responses * mask.sum(dim=1, keepdim=True).clamp(min=1),
         "constant": responses * (max_response_tokens or 1),
+        "sequence_sum": responses,
     }
     weights: Tensor = mask.to(torch.float64 if mask.device.type == "cpu" else torch.float32) / divisor[mode]
     return weights

@@ -14,7 +14,7 @@ from harness import read_config, resolve
 from sweeps.comparison import Comparison, compare
 from sweeps.search.spec import Search
 from sweeps.search.tables import Row, best_rows
-from sweeps.study.arms import Arm, Family, check_differences, differences_between, load_family
+from sweeps.study.arms import ABOUT, Arm, Family, check_differences, differences_between, load_family
 from sweeps.study.claims import FILE
 from sweeps.study.folder import identity, is_held, locked, read_json, set_aside
 from sweeps.workers.slots import Slot
@@ -60,15 +60,25 @@ def tuned_family(search: Search, arms: Sequence[Arm]) -> Family:
     """
     family = load_family(search.family)
     searched = {name for space in search.spaces.values() for name in space.parameters}
+    tables = {arm.name: {**arm.settings, **told(family, arm.name, arms)} for arm in arms}
     tuned = Family(
         name="tuned",
         description=f"the best settings of each loss out of {search.trials} trials; what was searched may differ",
         allowed=family.allowed | searched,
         confounds=family.confounds,
-        arms={arm.name: arm.settings for arm in arms},
+        arms={name: table for name, table in tables.items() if name not in family.controls},
+        controls={name: table for name, table in tables.items() if name in family.controls},
     )
     check_differences(differences_between(arms, tuned), tuned)
     return tuned
+
+
+def told(family: Family, name: str, arms: Sequence[Arm]) -> dict[str, Any]:
+    """What the family says of an arm besides its settings, as far as it concerns these arms."""
+    about = {field: value for field, value in family.about(name).items() if field in ABOUT and value is not None}
+    if about.get("against") not in {arm.name for arm in arms}:
+        about.pop("against", None)
+    return about
 
 
 def check_comparable(search: Search) -> None:

@@ -30,6 +30,7 @@ def test_each_mode_by_hand() -> None:
         "token_mean": [[1 / 4, 0, 0], [1 / 4, 1 / 4, 1 / 4], [0, 0, 0]],
         "sequence_mean": [[1 / 2, 0, 0], [1 / 6, 1 / 6, 1 / 6], [0, 0, 0]],
         "constant": [[1 / 16, 0, 0], [1 / 16, 1 / 16, 1 / 16], [0, 0, 0]],
+        "sequence_sum": [[1 / 2, 0, 0], [1 / 2, 1 / 2, 1 / 2], [0, 0, 0]],
     }
     assert tuple(expected) == AVERAGING_MODES
     for mode, weights in expected.items():
@@ -97,5 +98,5 @@ def test_metrics_of_micro_batches_add_up() -> None:
 
 def test_an_unknown_mode_is_refused_with_those_that_there_are() -> None:
     # the function without the shape check of the tests, which also reads Literal types
-    with pytest.raises(ValueError, match="token_mean, sequence_mean, constant, got 'mean_of_means'"):
+    with pytest.raises(ValueError, match="token_mean, sequence_mean, constant, sequence_sum, got 'mean_of_means'"):
         unwrap(token_weights)(torch.ones(1, 1, dtype=torch.bool), "mean_of_means")
