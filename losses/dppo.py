@@ -56,6 +56,6 @@ def binary_tv(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
 
 def binary_kl(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
     """q log(q / p) + (1 - q) log((1 - q) / (1 - p)); infinite where p is 1 and q is not."""
-    rest, old_rest = -torch.expm1(logprobs), -torch.expm1(old_logprobs)
+    rest, old_rest = (-torch.expm1(values).clamp(max=0) for values in (logprobs, old_logprobs))
     of_rest = torch.where(old_rest > 0, old_rest * (old_rest.log() - rest.log()), 0.0)
     return old_logprobs.exp() * (old_logprobs - logprobs) + of_rest

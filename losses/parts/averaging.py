@@ -31,8 +31,8 @@ def token_weights(
     `totals` is the sum of `mask_totals` over all micro-batches and ranks of the optimizer step; by default `mask` is
     the whole step. Splitting a step therefore cannot change its gradient (means per micro-batch can: verl issue 5625).
     The weights of a step sum to 1, or to 0 without tokens; under `constant` they sum to at most 1, under `sequence_sum`
-    to the mean length. Responses without tokens are not counted. BNPO's averaging in TRL and ms-swift, the token mean of
-    each micro-batch, is `token_mean` where a step is not split. Raises ValueError for invalid arguments.
+    to the mean length. Responses without tokens are not counted. BNPO's averaging in TRL and ms-swift, the token mean
+    of each micro-batch, is `token_mean` where a step is not split. Raises ValueError for invalid arguments.
     """
     if mode not in AVERAGING_MODES:
         raise ValueError(f"averaging must be one of {', '.join(AVERAGING_MODES)}, got {mode!r}")

@@ -31,7 +31,12 @@ def test_help_lists_every_setting_with_its_description_and_what_it_takes(train_h
         for name, field in section.model_fields.items():
             takes = f"[{kind(field.annotation)}]" if field.annotation is bool else kind(field.annotation)
             assert f"--{name} {takes} {field.description}" in train_help
-    for shown in ("--loss_type grpo|dapo|fipo ", "--steps int ", "--delta float|none ", "--overlong_buffer int|none "):
+    for shown in (
+        "--loss_type grpo|dapo|fipo|gspo|",
+        "--steps int ",
+        "--delta float|none ",
+        "--overlong_buffer int|none ",
+    ):
         assert shown in train_help
     assert "--fipo_clip_high_only [true|false] " in train_help
 
