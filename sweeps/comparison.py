@@ -149,6 +149,8 @@ def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int, c
         console.print(blocks_table(comparison.design))
     elif differences := differences_between(arms, family):
         console.print(differences_table(differences))
+    if note := next((arm.any_config.on_policy_note for arm in arms), ""):
+        console.print(f"note: {note}")
     known = [seconds for run in runs if (seconds := guessed_seconds(run.config)) is not None]
     time_s = f"about {minutes(sum(known) / slots)}" if len(known) == len(runs) else "time unknown until the first steps"
     finished = sum(len(arm.configs) for arm in arms) - len(runs)

@@ -118,6 +118,8 @@ def warn_unused_flags(flags: dict[str, str | None], config: Config) -> None:
             "note: --delta none means neither dual clip nor Future-KL filter, which the FIPO paper found unstable; "
             "its recipes have --delta 10"
         )
+    if config.on_policy_note:
+        print(f"note: {config.on_policy_note}")
     for flag in flags:
         if is_anothers(flag, loss.loss_type):
             print(f"note: --{flag} has no effect with --loss_type {loss.loss_type}")

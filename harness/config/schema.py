@@ -124,6 +124,16 @@ class Config(Section):
         return self.optimizer.minibatches * self.optimizer.epochs
 
     @property
+    def on_policy_note(self) -> str:
+        """What to know of losses of a ratio that is always 1; empty where it is not."""
+        if self.updates_per_rollout > 1:
+            return ""
+        return (
+            "with one update per rollout every ratio is 1, where nearly all losses have GRPO's gradient and differ in "
+            "averaging and advantages alone: raise --minibatches or --epochs to compare losses"
+        )
+
+    @property
     def responses_per_step(self) -> int:
         """Responses in a full batch."""
         return self.rollout.prompts_per_step * self.rollout.group_size
