@@ -75,15 +75,12 @@ def in_words(seconds: float) -> str:
 
 def command(package: str, *words: object) -> str:
     """A command of ours as it can be pasted here, such as `.venv/bin/python -m harness resume runs/x`."""
-    if Path(sys.argv[0]).stem == "fipo-harness":  # as it is installed
-        return shlex.join(["fipo-harness", *map(str, words)])
-    python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
-        spelled = str(python.relative_to(Path.cwd()))
-    else:
-        on_path = [name for name in ("python", "python3") if shutil.which(name) == str(python)]
-        spelled = on_path[0] if on_path else str(python)
-    return shlex.join([spelled, "-m", package, *map(str, words)])
+    program, arguments = Path(sys.argv[0]).absolute(), list(map(str, words))
+    if program.stem != "fipo-harness":  # as it is installed
+        program, arguments = Path(sys.executable), ["-m", package, *arguments]
+    on_path = [name for name in ("python", "python3", program.name) if shutil.which(name) == str(program)]
+    spelled = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
+    return shlex.join([on_path[0] if on_path else str(spelled), *arguments])
 
 
 output = Output()
