@@ -18,7 +18,7 @@ COMMANDS = {  # by package
     "harness": {
         "train": "train a model under one loss and record the run",
         "resume": "continue a stopped run as if it had never stopped",
-        "evaluate": "score a run's final weights, or any model, on benchmarks",
+        "evaluate": "score a run's final weights, or any model",
         "show": "explain the loss that settings give, or compare two presets",
         "plan": "memory, tokens, FLOPs and hours of a run, and whether it fits",
         "reproduce": "run a recorded run again and check that it is identical",

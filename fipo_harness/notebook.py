@@ -108,7 +108,7 @@ def _run(command: str, *words: str, **flags: Any) -> list[str]:
 
     for name, value in flags.items():
         given = ",".join(map(str, value)) if isinstance(value, list | tuple) else spelled(value)
-        words += (f"--{name}", given)
+        words += (f"--{name}={given}",)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "fipo_harness", command, *words],

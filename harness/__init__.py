@@ -5,6 +5,7 @@ from harness.cli.parser import OneLineParser, add_setting_flags, run_command
 from harness.cli.track import track_later, tracking_uri
 from harness.config.base import parsed, spelled
 from harness.config.differences import Difference, differences
+from harness.config.estimate import guessed_seconds, most_tokens
 from harness.config.loss import LOSS_TYPES, OWN_PREFIXES, is_anothers
 from harness.config.resolve import config_sha256, flatten, read_config, resolve, settings_in, tree_of
 from harness.config.schedule import evaluation_answers
@@ -33,9 +34,11 @@ __all__ = [
     "evaluation_answers",
     "flatten",
     "free_port",
+    "guessed_seconds",
     "is_anothers",
     "json_object",
     "memory_kills",
+    "most_tokens",
     "own_code_hashes",
     "parsed",
     "read_config",

@@ -1,6 +1,6 @@
 """The training loop: sample, score, filter, advantages, loss, step, record.
 
-Left out on purpose: a value model, a reward model, an entropy bonus. None of the three losses has them.
+Left out on purpose: a value model, a reward model, an entropy bonus. None of the losses has them.
 """
 
 import os

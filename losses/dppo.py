@@ -19,9 +19,10 @@ class DPPO(PolicyLoss):
         L_t = -M_t sg(min(r_t, ratio_max)) A log pi_theta + beta k3_t
         M_t = 0 where A > 0, p > q and D > threshold, or A < 0, p < q and D > threshold; else 1
 
-    p and q are the sampled token's probabilities now and when it was sampled, D their distance as Bernoulli variables
-    (eq. 13, 14). The authors average by `constant`. Near p = 1, verl and the authors add 1e-8 inside the logarithms
-    and TRL cuts p at 1 - 1e-7; here 1 - p is exact. verl's default `ratio_max` is 3, TRL's 20, the authors' 10000.
+    p and q are the sampled token's probabilities now and under the old policy, recomputed by the trainer (the paper's q
+    is the sampler's), D their distance as Bernoulli variables (eq. 13, 14). verl's script averages by `constant`. Near
+    p = 1, verl and the authors add 1e-8 inside the logarithms and TRL cuts p at 1 - 1e-7; here 1 - p is exact.
+    `ratio_max` is 10000 in verl's script, 3 by its default, 20 in TRL, 10 in the authors' code.
     """
 
     divergence: Literal["tv", "kl"] = "tv"  # |p - q|, or the KL from q to p

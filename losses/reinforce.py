@@ -15,7 +15,7 @@ class REINFORCE(PolicyLoss):
         L_t = -A log pi_theta + beta k3_t
 
     Averaged by `sequence_mean`. After the first update on a batch of rollouts its gradient is biased, since nothing
-    corrects for the policy's change. RGRA keeps a KL, with a beta that it does not print. verl calls this `gpg`.
+    corrects for the policy's change. RGRA keeps a KL, whose beta was not found. verl calls this `gpg`.
     """
 
     def per_token(self, terms: Terms) -> tuple[Tensor, Diagnostics]:

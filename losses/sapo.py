@@ -11,7 +11,7 @@ from losses.policy_loss import PolicyLoss, Terms
 
 @dataclass(frozen=True, kw_only=True)
 class SAPO(PolicyLoss):
-    """Soft Adaptive Policy Optimization (arXiv 2511.20347, eq. 5-6), per token:
+    """Soft Adaptive Policy Optimization (arXiv 2511.20347), per token:
 
         L_t = -A (4 / tau) sigmoid(tau (r_t - 1)) + beta k3_t,   tau = tau_positive if A > 0 else tau_negative
 

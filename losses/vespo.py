@@ -19,9 +19,9 @@ class VESPO(PolicyLoss):
 
         L_t = -sg(phi(W)) A log pi_theta + beta k3_t,   W = prod_t r_t,   phi(W) = W^k exp(lambda (1 - W))
 
-    Averaged by `token_mean`. k and lambda depend on the sign of A; the defaults are those of the authors' scripts. W is
+    Averaged by `token_mean` in TRL. k and lambda depend on the sign of A, by default as in the authors' scripts. W is
     not normalised by length: long off-policy responses are dropped outright. Log-ratios are cut to +-20 and log W to
-    [log 1e-8, 20], as in the authors' code and TRL; the authors take the sign of a response's first column.
+    [log 1e-8, 20], as in the authors' code and TRL; the authors choose k and lambda by the first token's advantage.
     """
 
     k_positive: float = 2.0  # where A >= 0

@@ -6,6 +6,7 @@ over the settings of recorded runs, which all arms continue.
 
 import argparse
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from harness import (
     Stopped,
     UsageError,
     command,
+    guessed_seconds,
     settings_in,
     track_later,
     tracking_uri,
@@ -33,7 +35,6 @@ from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_a
 from sweeps.study.forks import State, check_same_states, fork_description, forked_arms, states_of
 from sweeps.study.tables import blocks_table, differences_table
 from sweeps.workers.endings import early_end, is_data
-from sweeps.workers.estimate import guessed_seconds
 from sweeps.workers.progress import Progress, make_console, minutes
 from sweeps.workers.sessions import run_to_end
 from sweeps.workers.slots import Slot, free_slots, run_all, usable_cores
@@ -195,9 +196,10 @@ def going_on(study: Path, options: argparse.Namespace) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         words = options.arguments if "--study" in options.arguments else [*options.arguments, "--study", study]
-        raise Stopped(f"stopped; the same command goes on: {command('sweeps', *words)}") from None
+        raise Stopped(f"stopped; resume with: {command('sweeps', *words)}") from None
     finally:
-        if (study / "study.json").is_file():
+        refused = isinstance(sys.exception(), UsageError)  # then what lies there is another study
+        if (study / "study.json").is_file() and not refused:
             track_later(study, tracking_uri(options.tracking_uri))
 
 

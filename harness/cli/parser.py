@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origi
 
 from harness.backends.rendezvous import STORE
 from harness.config.base import spelled
-from harness.config.loss import is_anothers
 from harness.config.names import ALSO, ANSWERS, OURS
 from harness.config.resolve import resolve, settings_in
 from harness.config.schema import Config, sections
@@ -45,7 +44,7 @@ class OneLineParser(argparse.ArgumentParser):
         known = re.findall(r"[\w-]+", choices) or list(self._option_string_actions)
         near = difflib.get_close_matches(word or choice, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
-        raise UsageError(f"{message}: {ANSWERS.get(word.removeprefix('--'), hint)}")
+        raise UsageError(f"{message}: {ANSWERS.get(word.removeprefix('--').partition('=')[0], hint)}")
 
 
 def add_command(subparsers: Subparsers, name: str, purpose: str, start: Start) -> OneLineParser:
@@ -121,7 +120,7 @@ def warn_unused_flags(flags: dict[str, str | None], config: Config) -> None:
     if config.on_policy_note:
         print(f"note: {config.on_policy_note}")
     for flag in flags:
-        if is_anothers(flag, loss.loss_type):
+        if flag in loss.unused:
             print(f"note: --{flag} has no effect with --loss_type {loss.loss_type}")
 
 
@@ -153,7 +152,7 @@ def complain(text: str) -> None:
 def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: Sequence[str] = ()) -> int:
     """Run a command and return its exit code: 0 done, 1 failed, 2 wrong use, 75 stopped by a signal.
 
-    Expected errors are printed on one line; unexpected ones rise. The packages in `needs` must come from this checkout.
+    Expected errors are printed on one line; unexpected ones rise. The packages in `needs` must lie beside this one.
     """
     escape_unprintable()
     try:

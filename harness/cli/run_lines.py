@@ -4,37 +4,32 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.config.base import spelled
-from harness.config.loss import LossSettings, is_anothers
-from harness.config.resolve import tree_of
+from harness.config.estimate import guessed_seconds
+from harness.config.loss import LossSettings
 from harness.config.schedule import is_due, samples_at
 from harness.config.schema import Config
 from harness.console import command, expect, in_words, say
 from harness.errors import UsageError
-from harness.files import json_object
-from harness.run.folder import METRICS, STATUS
-from harness.run.history import read_history, read_lines
+from harness.run.history import read_history
 
 if TYPE_CHECKING:
     from harness.algorithm.metrics import Metrics
-
-MAIN = "epsilon", "epsilon_high", "fipo_decay_rate", "fipo_clip_range"  # of a loss, said even at their defaults
-NEWEST = 20  # runs beside this one that may tell how long it takes
 
 
 def start_lines(config: Config, path: Path) -> Iterator[str]:
     """Model, task, device, loss, size, folder and time of a run that begins."""
     run, rollout = config.run, config.rollout
-    yield f"training {model_words(config)} on {config.task.task}, {device_words(config)}"
-    yield f"loss {loss_words(config.loss)}; lr {config.optimizer.lr:g}"
+    yield f"training {describe_model(config)} on {config.task.task}, {describe_device(config)}"
+    yield f"loss {describe_loss(config.loss)}; lr {config.optimizer.lr:g}"
     size = f"{run.steps} steps of {rollout.prompts_per_step} x {rollout.group_size} responses"
-    yield f"{size}, seed {run.seed}; time: {time_words(config, path)}"
+    yield f"{size}, seed {run.seed}; time: {describe_time(config)}"
     yield f"folder {path}"
 
 
-def model_words(config: Config) -> str:
+def describe_model(config: Config) -> str:
     """The model's name and its number of parameters, if its shape is known before it is loaded."""
     from harness.plan.shapes import shape_of  # this imports transformers
 
@@ -45,20 +40,18 @@ def model_words(config: Config) -> str:
     return config.model.model
 
 
-def loss_words(loss: LossSettings) -> str:
-    """The loss with its main settings and those that are not at their defaults."""
-    fields = type(loss).model_fields
-    shown = [
-        f"{name} {f'{value:g}' if isinstance(value, float) else spelled(value)}"
-        for name, value in loss
-        if name != "loss_type"
-        and not is_anothers(name, loss.loss_type)
-        and (name in MAIN or value != fields[name].default)
-    ]
-    return ", ".join([loss.loss_type, *shown])
+def describe_loss(loss: LossSettings) -> str:
+    """The loss, its averaging, the hyperparameters that its formula has, and what else is not at its default."""
+    formula = [loss.flag(name) for name in loss.loss_fields()]
+    values = {name: value for name, value in loss if name in formula or name == "averaging"}
+    changed = {name: value for name, value in loss if value != type(loss).model_fields[name].default}
+    shown = {name: value for name, value in values.items() if value is not None and value is not False and value != 0}
+    shown |= {name: value for name, value in changed.items() if name != "loss_type" and name not in loss.unused}
+    words = [f"{name} {f'{value:g}' if isinstance(value, float) else spelled(value)}" for name, value in shown.items()]
+    return ", ".join([loss.loss_type, *words])
 
 
-def device_words(config: Config) -> str:
+def describe_device(config: Config) -> str:
     """Where it computes, with threads and ranks."""
     import torch
 
@@ -70,23 +63,10 @@ def device_words(config: Config) -> str:
     return f"{device}, {threads} thread{'s' * (threads > 1)}{ranks}"
 
 
-def time_words(config: Config, path: Path) -> str:
-    """About how long it takes, as far as a run of the same size beside it tells."""
-    newest = sorted(path.parent.glob(f"*/{STATUS}"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in newest[:NEWEST]:
-        status, recorded = (json_object(file.with_name(name)) or {} for name in (STATUS, "config.json"))
-        if status.get("state") == "finished" and size_of(recorded.get("config")) == size_of(tree_of(config)):
-            seconds = read_lines(file.with_name(METRICS))[-1]["time/elapsed_s"]
-            return f"about {in_words(seconds)}, as {file.parent} took"
-    return "known after the first step"
-
-
-def size_of(tree: Any) -> dict[str, Any] | None:
-    """The settings on which the time depends most: all but those of loss and optimizer, seed and folder."""
-    if not isinstance(tree, dict) or not isinstance(run := tree.get("run"), dict):
-        return None
-    apart = {name: value for name, value in run.items() if name not in ("seed", "output_dir")}
-    return {name: value for name, value in tree.items() if name not in ("loss", "optimizer")} | {"run": apart}
+def describe_time(config: Config) -> str:
+    """About how long it takes, where models of its kind were measured."""
+    seconds = guessed_seconds(config)
+    return "known after the first step" if seconds is None else f"about {in_words(seconds)}"
 
 
 def time_left(config: Config, done: "Sequence[Metrics]", steps: int | None = None) -> float:
@@ -143,7 +123,7 @@ def step_line(metrics: "Metrics", config: Config, steps: int) -> str:
         f"tokens {number('rollout/response_tokens_mean', '6.1f')}",
         f"KL {number('loss/kl_to_old', '7.4f')}",
         *([f"to reference {number('loss/kl_to_reference', '6.4f')}"] if config.loss.needs_reference else []),
-        f"clipped {sum(clipped):5.1%}",
+        f"clipped {format(sum(clipped), '5.1%') if clipped else '    -'}",
         f"entropy {number('rollout/entropy', '5.3f')}",
         *([f"rounds {metrics['rollout/sampling_rounds']}"] if config.rollout.dynamic_sampling else []),
         *([f"unchecked {number('rollout/unchecked_share', '.1%')}"] if metrics["rollout/unchecked_share"] else []),
@@ -168,5 +148,5 @@ def end_lines(path: Path) -> Iterator[str]:
 
 
 def is_of_study(path: Path) -> bool:
-    """Whether the run is one of a study's, which says and logs what is to be said of it."""
+    """Whether the run belongs to a study, which reports and logs it."""
     return (path.parent.parent / "study.json").is_file()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from harness.console import command, say
@@ -19,7 +20,7 @@ def track_later(folder: Path, uri: str | None) -> None:
     if uri is None:
         return
     log = folder.parent / "track.log"
-    with log.open("ab") as output:
+    with suppress(OSError), log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "sweeps", "track", str(folder)],
             stdin=subprocess.DEVNULL,
@@ -28,5 +29,5 @@ def track_later(folder: Path, uri: str | None) -> None:
             env={**os.environ, "MLFLOW_TRACKING_URI": uri},  # a password does not belong in a command line
             start_new_session=True,
         )
-    process.returncode = 0  # nobody waits for it
-    say(f"being logged to MLflow ({log}); again at any time: {command('sweeps', 'track', folder)}")
+        process.returncode = 0  # nobody waits for it
+        say(f"logging to MLflow in the background (log: {log}); repeat with: {command('sweeps', 'track', folder)}")

@@ -82,7 +82,9 @@ def ending(path: Path) -> Iterator[None]:
             raise
         raise Stopped(f"interrupted within a step; resume with: {command('harness', 'resume', path)}") from None
     finally:
-        if (path / STATUS).exists() and is_first_rank() and STORE not in os.environ and not is_of_study(path):
+        refused = isinstance(sys.exception(), UsageError)  # then what lies there is another run
+        is_own = is_first_rank() and STORE not in os.environ and not is_of_study(path)
+        if (path / STATUS).exists() and is_own and not refused:
             track_later(path, tracking_uri())
 
 

@@ -18,12 +18,13 @@ DEFAULT_AVERAGING: dict[str, Averaging] = {
     "fipo": "token_mean",
     "gspo": "sequence_mean",  # GSPO eq. 5
     "cispo": "token_mean",  # MiniMax-M1 eq. 4
-    "sapo": "sequence_mean",  # SAPO eq. 5
-    "dppo": "constant",  # the authors' script
+    "sapo": "sequence_mean",  # SAPO
+    "dppo": "constant",  # verl's script
     "gmpo": "sequence_mean",  # GMPO section 3
     "reinforce": "sequence_mean",  # RGRA eq. 2
     "vespo": "token_mean",  # TRL
 }
+OF_ALL = {"loss_type", "averaging", "sequence_filter", "advantage_scale", "advantage_std_eps"}  # around the formula
 OWN_PREFIXES = tuple(f"{name}_" for name in LOSS_TYPES)  # prefixes of settings that belong to one loss
 
 
@@ -94,6 +95,13 @@ class LossSettings(Section):
     def has_placebo(self) -> bool:
         """Whether the loss's influence weights are replaced by a placebo."""
         return self.loss_type == "fipo" and self.fipo_placebo != "none"
+
+    @property
+    def unused(self) -> set[str]:
+        """The settings of losses that this loss does not read."""
+        read = {self.flag(name) for name in self.loss_fields()} | OF_ALL
+        read |= {"fipo_placebo"} if self.loss_type == "fipo" else set()
+        return type(self).model_fields.keys() - read - ({"delta"} if self.sequence_filter else set())
 
     def flag(self, field: str) -> str:
         """The flag that sets a field of the loss; fields of one loss only have its name as prefix."""

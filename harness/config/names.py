@@ -32,7 +32,7 @@ ANSWERS = {
     "warmup_ratio": "--warmup_steps",
     "lr_scheduler_type": "the rate is constant after --warmup_steps",
     "scale_rewards": "--advantage_scale group, batch or none",
-    "loss_agg_mode": "--averaging token_mean or sequence_mean",
+    "loss_agg_mode": "--averaging token_mean, sequence_mean, constant or sequence_sum",
     "kl_coef": "--beta",
     "bf16": "--dtype bfloat16",
     "use_vllm": "--engine vllm",

@@ -1,6 +1,6 @@
 """Log-probabilities and entropies of given tokens, without storing the full [token, vocabulary] matrix of logits.
 
-Left out on purpose: a gradient of the entropy, which none of the three losses uses.
+Left out on purpose: a gradient of the entropy, which none of the losses uses.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Group-relative advantages, shared by the three algorithms."""
+"""Group-relative advantages, shared by all losses."""
 
 from typing import Literal, get_args
 

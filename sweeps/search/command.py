@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from rich.console import Console
 
-from harness import HarnessError, tree_of, write_json
+from harness import HarnessError, guessed_seconds, most_tokens, tree_of, write_json
 from sweeps.comparison import going_on, prepare
 from sweeps.search.controller import Controller
 from sweeps.search.options import search_of
@@ -21,7 +21,6 @@ from sweeps.search.winners import check_comparable, run_winners
 from sweeps.study.arms import load_family
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked, read_rows
-from sweeps.workers.estimate import guessed_seconds, most_tokens
 from sweeps.workers.gpus import gpu_groups
 from sweeps.workers.progress import make_console, minutes
 from sweeps.workers.slots import Slot, free_slots, usable_cores

@@ -40,6 +40,7 @@ def ui_command(options: argparse.Namespace) -> None:
     with suppress(KeyboardInterrupt), served(uri, options.port) as (address, server):
         print(f"MLflow: {address} (Ctrl-C ends it); the charts of each study in {options.folder}:", flush=True)
         keep_logging(options.folder, uri, address, server)
+        raise HarnessError("MLflow's server ended: see above")
 
 
 @contextmanager
@@ -52,7 +53,7 @@ def served(uri: str, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes] |
         raise UsageError(f"--port: expected a free one, got {port}, which something listens on: --port {port + 1}")
     from sweeps.tracking.store import make_database
 
-    make_database(uri)  # before the server would, which does not bear another that makes it
+    make_database(uri)  # before the server would, which must not run concurrently
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", uri, "--registry-store-uri", uri, "--uvicorn-opts", "--log-level warning"]
     quiet = {"MLFLOW_LOGGING_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore", **os.environ}

@@ -136,7 +136,7 @@ def make_database(uri: str) -> None:
 
 
 def database_lock(uri: str) -> FileLock | nullcontext[None]:
-    """Hold a SQLite database while it is made: its migrations do not bear two processes at once."""
+    """Hold a SQLite database while it is made: its migrations must not run concurrently."""
     if not uri.startswith("sqlite:///"):
         return nullcontext()
     file = Path(uri.removeprefix("sqlite:///"))

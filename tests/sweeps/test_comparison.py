@@ -245,7 +245,7 @@ def test_a_stopped_study_goes_on_with_the_command_that_it_prints(model_folder: s
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 75, log.read_text()
     again = command("sweeps", *words)
-    assert log.read_text().endswith(f"stopped; the same command goes on: {again}\n")
+    assert log.read_text().endswith(f"stopped; resume with: {again}\n")
     assert processes_that_name(str(study)) == []
     subprocess.run(again, shell=True, check=True, capture_output=True)
     assert read(study / "runs/dapo-seed0/status.json")["state"] == "finished"

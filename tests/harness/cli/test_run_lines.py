@@ -1,6 +1,5 @@
 """What a run says of itself: what it is, each step in one line, the time that it still takes."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from harness.algorithm.metrics import PHASES, Metrics
 from harness.cli.run_lines import start_lines, step_line, time_left
 from harness.cli.train import ending
-from harness.config.resolve import resolve, tree_of
+from harness.config.resolve import resolve
 from harness.console import command
 from harness.errors import Stopped
 
@@ -69,22 +68,17 @@ def test_a_run_says_what_it_is_before_it_begins(tmp_path: Path) -> None:
     assert list(start_lines(config, tmp_path / "mine")) == [
         "training tiny (100,800 parameters) on graded_chain_sum, CPU, 1 thread",
         "loss fipo, averaging token_mean, epsilon 0.2, epsilon_high 0.2, delta 10, fipo_decay_rate 32, "
-        "fipo_clip_range 0.2; lr 0.001",
-        "7 steps of 32 x 8 responses, seed 3; time: known after the first step",
+        "fipo_clip_range 0.2, fipo_clip_high_only true, fipo_safety_threshold 4; lr 0.001",
+        "7 steps of 32 x 8 responses, seed 3; time: about 14 s",
         f"folder {tmp_path / 'mine'}",
     ]
 
 
-def test_a_finished_run_of_the_same_size_beside_it_tells_the_time(tmp_path: Path) -> None:
-    for name, changes, seconds in (("same", {"loss_type": "dapo", "seed": 1}, 95), ("longer", {"steps": 40}, 900)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps({"config": tree_of(resolve(changes))}))
-        (tmp_path / name / "status.json").write_text('{"state": "finished"}')
-        (tmp_path / name / "metrics.jsonl").write_text(json.dumps({"step": 0, "time/elapsed_s": seconds}) + "\n")
-    (tmp_path / "damaged").mkdir()
-    (tmp_path / "damaged" / "status.json").write_text("no json")
-    *_, size, _ = start_lines(resolve({"loss_type": "grpo"}), tmp_path / "new")
-    assert size.endswith(f"; time: about 95 s, as {tmp_path / 'same'} took")
+def test_a_loss_is_described_by_what_its_formula_reads(tmp_path: Path) -> None:
+    config = resolve({"loss_type": "gspo", "epsilon": 0.1, "model": "owner/name", "steps": 7, "device": "cpu"})
+    _, loss, size, _ = start_lines(config, tmp_path / "mine")
+    assert loss == "loss gspo, averaging sequence_mean, gspo_epsilon_low 0.0003, gspo_epsilon_high 0.0004; lr 0.0003"
+    assert size.endswith("time: known after the first step")
 
 
 def test_an_interrupted_run_says_how_it_goes_on_once_there_is_one(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from losses import LOSSES, LossBatch
 from losses.policy_loss import PolicyLoss
 
 FILES = sorted((Path(__file__).parents[2] / "golden" / "rivals").glob("*.npz"))
-SAME_GRADIENT = {"cispo", "dppo_tv", "dppo_kl", "reinforce", "vespo"}  # -A w log pi here, -A w r elsewhere
 TOLERANCE = 1e-9
 Settings = dict[str, Any]
 
@@ -96,8 +95,7 @@ def test_a_rival_is_what_its_implementations_computed(path: Path, name: str) -> 
         kept = vector["in__mask"] if departs is None else vector["in__mask"] & ~departs
         theirs = vector[f"{record['key']}__grad"]
         assert torch.allclose(gradient[kept], theirs[kept], rtol=TOLERANCE, atol=TOLERANCE * 1e-3), record["key"]
-        if name not in SAME_GRADIENT:
-            theirs = vector[f"{record['stem']}__loss_mat"]
-            assert torch.allclose(token_loss[kept], theirs[kept], rtol=TOLERANCE, atol=TOLERANCE), record["key"]
+        theirs = vector[f"{record['stem']}__loss_mat"]
+        assert torch.allclose(token_loss[kept], theirs[kept], rtol=TOLERANCE, atol=TOLERANCE), record["key"]
         compared += 1
     assert compared

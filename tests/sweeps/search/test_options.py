@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import OneLineParser, UsageError
+from harness import OneLineParser, UsageError, guessed_seconds, most_tokens
 from sweeps.search.command import plan_lines
 from sweeps.search.options import add_search_flags, search_of
 from sweeps.search.spec import Search, check_same
-from sweeps.workers.estimate import guessed_seconds, most_tokens
 from tests.sweeps.family_files import written
 from tests.sweeps.search.searching import started
 

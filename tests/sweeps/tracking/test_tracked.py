@@ -56,7 +56,7 @@ def test_a_run_is_logged_where_an_address_is_asked_for_and_a_broken_one_costs_it
         flags = small_flags(model_folder, steps=1, output_dir=tmp_path / name)
         code, printed, errors = outcome(main, ["train", *flags], capsys)
         assert (code, errors) == (0, [])
-        assert f"being logged to MLflow ({log})" in printed[-1]
+        assert f"logging to MLflow in the background (log: {log})" in printed[-1]
         wait_until(lambda name=name: ("error: " if name == "broken" else "\nlogged: ") in log.read_text(), "no end")
     assert "secret" not in log.read_text()
     assert logged(tmp_path, tmp_path.name).keys() == {"broken", "good"}

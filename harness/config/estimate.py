@@ -1,6 +1,7 @@
 """How long runs of known models take, before any step is measured: later the time left comes from the steps made."""
 
-from harness import Config, evaluation_answers
+from harness.config.schedule import evaluation_answers
+from harness.config.schema import Config
 
 # By model, seconds for 1000 responses and for the start: measured with `make demo` and `make real` on 2 cores of an AMD
 # EPYC, one thread a run.
