@@ -44,7 +44,7 @@ TRL = trl==1.16.0 transformers==5.19.0 accelerate==1.15.0
 VERL = verl==0.9.1
 BESIDE_VERL = transformers==5.10.4 tensordict==0.10.0 ray==2.60.0 hydra-core==1.3.8 codetiming==1.4.0 pillow==13.0.0
 
-.PHONY: help setup demo real credit compare ablate study sweep ui dashboard bench-statistics figures test test-faults test-deepspeed test-gym test-vllm test-examples mutants bench check lint format clean
+.PHONY: help setup demo real credit compare ablate study sweep ui dashboard bench-statistics figures rivals test test-faults test-deepspeed test-gym test-vllm test-examples mutants bench check lint format clean
 
 # This list.
 help:
@@ -99,11 +99,21 @@ study: STUDY = runs/study
 study: $(READY)
 	@$(PY) -m sweeps study --study $(STUDY) $(if $(SEEDS),--seeds $(SEEDS)) $(TRACKING) $(ARGS); $(REPORT)
 
+DESIGN := $(wildcard sweeps/studies/$(SPACE).toml)
+
+RIVALS = dapo,grpo,dr_grpo,lite_ppo,fipo,gspo,luspo,cispo,sapo,dppo_tv,dppo_kl,gmpo,reinforce,vespo,blame,random_reward
+
+# Published methods side by side: each one's learning rate searched alike (5 trials x 2 seeds), then all on 8 fresh seeds, with
+# a positive and a negative control: 288 runs, about an hour on two cores; the same command again goes on.
+rivals: STUDY = runs/rivals
+rivals: $(READY)
+	@$(PY) -m sweeps search --family rivals --losses $(RIVALS) --space shared --claims rivals --sampler qmc --trials $(or $(TRIALS),5) \
+	  --seeds 2 --report_seeds $(or $(SEEDS),8) --preset demo --epochs 2 --study $(STUDY) $(TRACKING) $(ARGS); $(REPORT)
+
 # An Optuna search for one loss, or several with the same budget: make sweep LOSS=fipo [SPACE= TRIALS= SEEDS= WORKERS=
 # STORAGE= PRESET= GPUS_PER_TRIAL= STUDY= TRACKING_URI= ARGS=]. SPACE=decay_rate, clip_range, safety_threshold or
 # clip_and_safety is a design of sweeps/studies instead, every value on the same seeds: make sweep SPACE=decay_rate
 # [PRESET= SEEDS= WORKERS= STUDY= TRACKING_URI= ARGS=], SEEDS at most.
-DESIGN := $(wildcard sweeps/studies/$(SPACE).toml)
 sweep: STUDY = runs/sweep-$(LOSS)-$(notdir $(SPACE))
 sweep: $(if $(DESIGN),design,search)
 
@@ -120,11 +130,12 @@ design: $(READY)
 	@$(PY) -m sweeps study --design $(SPACE) --preset $(PRESET) --study $(STUDY) $(if $(SEEDS),--seeds $(SEEDS)) \
 	  $(if $(WORKERS),--slots $(WORKERS)) $(TRACKING) $(ARGS); $(REPORT)
 
-# MLflow's page of all studies and runs in runs/, with a link to the charts of each, and Optuna's of one search (STUDY=), on
-# this machine alone. Neither asks for a password, so from another machine: ssh -N -L 5000:127.0.0.1:5000 HOST
+# MLflow's page of all studies and runs in runs/, with a link to the charts of each. On this machine alone and without a
+# password; from another machine: ssh -N -L 5000:127.0.0.1:5000 HOST
 ui: $(READY)
 	@$(PY) -m sweeps ui $(if $(PORT),--port $(PORT)) $(TRACKING) $(ARGS)
 
+# Optuna's page of one search: make dashboard LOSS=fipo, or STUDY=
 dashboard: STUDY = runs/sweep-$(LOSS)-$(notdir $(SPACE))
 dashboard: $(READY)
 	@[ -n "$(STORAGE)" ] || [ -e $(STUDY)/optuna.journal ] || { echo "error: expected a search in $(STUDY), found none: run" \
@@ -193,9 +204,11 @@ bench-statistics: $(READY)
 check: lint
 	@$(PY) -m pytest -m "not train"
 
+# Format, lint, strict types and import contracts.
 lint: $(READY)
 	@$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy && $(VENV)/bin/lint-imports --no-logo
 
+# Formats the code, and mends what ruff can.
 format: $(READY)
 	@$(PY) -m ruff format . && $(PY) -m ruff check --fix .
 

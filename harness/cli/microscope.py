@@ -13,12 +13,14 @@ from harness.console import expect, say
 from harness.errors import UsageError
 from harness.run.history import History, read_history
 
+DEFAULT_STEPS = 1, 4, 8
+
 
 def add(subparsers: Subparsers) -> None:
     purpose = "compare losses' gradients and token weights with the true gradient and credit, on a run's own batches"
     parser = add_command(subparsers, "microscope", purpose, run)
     parser.add_argument("run", metavar="RUN", help="folder of a run")
-    parser.add_argument("--steps", default="1,4,8", metavar="A,B", help="steps to look at (default: 1,4,8)")
+    parser.add_argument("--steps", metavar="A,B", help="steps to look at (default: of 1, 4, 8 those that are done)")
     parser.add_argument(
         "--losses",
         default="all",
@@ -54,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
         for done, lines in enumerate(run_microscope(history, plan, options.losses, out), start=1):
             expect((time.monotonic() - began) / done * (len(missing) - done))
             say("\n".join(summary(lines)) if lines else "a step without updates")
-    say(f"microscope: {out}")
+    say(f"one run has no interval: analysis report gives them over several; microscope: {out}")
 
 
 def summary(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -63,14 +65,18 @@ def summary(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
     for line in lines:
         if line["cosine"] is not None:
             found[line["candidate"]].append(line["cosine"])
-    yield f"step {lines[0]['step']}: cosine to the true gradient, and the difference from DAPO's"
+    agreed = [line["halves_cosine"] for line in lines if line["halves_cosine"] is not None]
+    noise = f"two estimates of which agree with {fmean(agreed):+.2f}" if agreed else "too few responses to estimate it"
+    yield f"step {lines[0]['step']}: cosine to the true gradient ({noise}), and the difference from DAPO's"
     for name, cosines in found.items():
         difference = f"{fmean(cosines) - fmean(found['dapo']):+.3f}" if found["dapo"] else "-"
         yield f"  {name:20} {fmean(cosines):+.3f}  {difference}"
 
 
-def chosen_steps(text: str, history: History) -> tuple[int, ...]:
+def chosen_steps(text: str | None, history: History) -> tuple[int, ...]:
     """The steps, in order. Raises UsageError unless the run has done them all."""
+    if text is None:
+        return tuple(step for step in DEFAULT_STEPS if step < history.steps_done) or (0,)
     try:
         steps = sorted({int(part) for part in text.split(",")})
     except ValueError:

@@ -117,6 +117,8 @@ def warn_unused_flags(flags: dict[str, str | None], config: Config) -> None:
             "note: --delta none means neither dual clip nor Future-KL filter, which the FIPO paper found unstable; "
             "its recipes have --delta 10"
         )
+    if loss.loss_type in ("dapo", "fipo") and loss.epsilon_high == loss.epsilon:
+        print(f"note: --epsilon_high {loss.epsilon_high:g} is the published page's default; DAPO and FIPO have 0.28")
     if config.on_policy_note:
         print(f"note: {config.on_policy_note}")
     for flag in flags:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from harness.config.base import parsed
 from harness.config.names import ANSWERS, OURS
 from harness.config.schema import Config, section_of, sections
+from harness.console import command
 from harness.errors import UsageError
 
 LARGEST = 2**63
@@ -110,7 +111,7 @@ def checked_keys(flat: dict[str, Any], source: str) -> dict[str, Any]:
         name = OURS.get(key, key)
         if name not in known:
             near = difflib.get_close_matches(name, [*known, *OURS], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see python -m harness train --help"
+            hint = f"did you mean {near[0]!r}?" if near else f"see {command('harness', 'train', '--help')}"
             raise UsageError(f"{source}: expected a setting's name, got unknown key {key!r}: {ANSWERS.get(key, hint)}")
         if name in ours:
             raise UsageError(f"{source}: expected every setting once, got {name} and another name for it")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from harness.config.schema import Config
-from harness.console import say
+from harness.console import command, say
 from harness.errors import UsageError
 from harness.files import sha256_of
 from harness.model.checkpointing import check_checkpointing
@@ -47,7 +47,7 @@ def check_start(folder: Path) -> None:
         if not (folder / STATE).is_file() or not (folder / OPTIMIZER).is_file() or (folder / TRAINED).is_file():
             raise FolderFault(f"{folder}: expected {STATE}, {OPTIMIZER} and no {TRAINED}, got other files")
     except FolderFault as fault:
-        raise UsageError(f"--start_from {fault}: name a folder written by python -m harness checkpoint") from None
+        raise UsageError(f"--start_from {fault}: name one written by {command('harness', 'checkpoint')}") from None
 
 
 def start_facts(config: Config) -> dict[str, str]:

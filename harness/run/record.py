@@ -18,6 +18,7 @@ from harness.algorithm.state import Training
 from harness.algorithm.step_updates import Trained
 from harness.config.resolve import config_sha256, tree_of
 from harness.config.schema import Config
+from harness.console import command
 from harness.errors import UsageError, as_usage_error
 from harness.files import Journal, make_synced, sha256_of, sync, write_json, write_table
 from harness.model.lora import exported
@@ -37,7 +38,7 @@ def refuse_used_folder(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
             f"--output_dir: expected a new or empty folder, got {str(folder)!r}, which holds a run or files: choose "
-            "another, or continue a stopped run with: python -m harness resume"
+            f"another, or continue a stopped run with: {command('harness', 'resume', folder)}"
         )
     above = [parent for parent in folder.resolve().parents if (parent / RECORDS).is_file()]
     if above:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness import UsageError, is_anothers, parsed, section_of
+from harness import UsageError, command, is_anothers, parsed, section_of
 from sweeps.study.blocks import DESIGNS
 
 SPACES = Path(__file__).parents[1] / "spaces"
@@ -127,7 +127,7 @@ def load_space(name: str, loss: str) -> Space:
     if (DESIGNS / f"{name}.toml").is_file():
         raise UsageError(
             f"--space: expected ranges to search, got {name!r}, whose values are all compared: "
-            f"use python -m sweeps study --design {name}"
+            f"use {command('sweeps', 'study', '--design', name)}"
         )
     own = SPACES / f"{loss}.toml"
     default = own if own.is_file() else SPACES / "shared.toml"
@@ -160,7 +160,7 @@ def read_space(path: Path) -> Space:
 def parameter(name: str, table: Mapping[Kind, Any]) -> Parameter:
     """One line of a space file. Raises ValueError where it says nothing that can be searched."""
     if name not in section_of():
-        raise ValueError(f"expected settings' names, got {name!r}: see python -m harness train --help")
+        raise ValueError(f"expected settings' names, got {name!r}: see {command('harness', 'train', '--help')}")
     if name in NOT_SEARCHED or section_of()[name] in FIXED_SECTIONS:
         raise ValueError(f"{name} cannot be searched: trials that differ in it are not comparable")
     if len(table) != 1:
