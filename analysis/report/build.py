@@ -44,7 +44,10 @@ def write_only(asked: Asked, output: Path, names: Sequence[str]) -> list[str]:
     if asked.width != "double":
         made = (replace(item, name=f"{item.name}_{asked.width}") for item in made)
     with page_width(asked.width):
-        return [item.name for item in write_figures(made, output, source)]
+        written = [item.name for item in write_figures(made, output, source)]
+    if not written:
+        raise RecordsError(f"expected runs with what {', '.join(names)} shows, got others: see docs/gallery.md")
+    return written
 
 
 def rebuild(folders: Sequence[Path], options: Mapping[str, Any], output: Path) -> None:

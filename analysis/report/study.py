@@ -13,7 +13,6 @@ from analysis.records.study import Study
 from analysis.report import tables
 from analysis.report.files import Asked, json_text, write_figures, write_files
 from analysis.report.page import Section, Shown, box, bullets, figure, figures, folded, page, paragraph
-from analysis.report.published import published_section
 from analysis.report.tables import Table
 from analysis.verdict.findings import Findings
 from analysis.verdict.sentences import control_sentences, cost, headline, limits, statement, what_it_would_take
@@ -107,7 +106,6 @@ def study_sections(found: Findings, shown: Sequence[Shown], source: Source) -> l
     where = paragraph(f"{commits(study.environments)}.") + where + _runs(source)
     return [
         *parts,
-        Section("published", "Published", "Published numbers", published_section(study) if study.is_comparison else ""),
         Section("arms", "Arms", "What differs between the arms", _arms(found)),
         Section("not-used", "Runs left out", "Runs that did not enter", _left_out(study)),
         Section("runs", "Runs", "Where it ran, and the runs it was made from", where),
