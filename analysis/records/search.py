@@ -1,4 +1,4 @@
-"""A search's folder -> its description, a row per trial, and Optuna's importances; the only file that reads them.
+"""A search's folder -> its description and a row per trial; the only file that reads them.
 
 Left out on purpose: Optuna's own storage. What it holds and analysis needs is in trials.parquet, readable without it.
 """
@@ -34,7 +34,6 @@ class Search:
     folder: Path
     description: dict[str, Any]
     trials: pd.DataFrame
-    importance: dict[str, Any]
     environments: pd.DataFrame
     given: str = ""
 
@@ -91,9 +90,8 @@ def read_search(folder: Path) -> Search:
     """A search's folder, finished or still going on, with at least one trial that has a value."""
     description = _description(folder / "study.json")
     trials = _trials(folder, description)
-    importance = read_json(folder / "importance.json") if (folder / "importance.json").exists() else {}
     environments = pd.DataFrame(_environments(folder), columns=["run", "commit", "dirty_diff_sha256"])
-    return Search(folder, description, trials, importance, environments)
+    return Search(folder, description, trials, environments)
 
 
 def _description(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from analysis.records.run_files import read_json
 FILE = "report.json"
 SCHEMA_VERSION = 1
 PACKAGES = ("matplotlib", "numpy", "pandas", "pillow", "scipy")
-OF_STUDY = ("study.json", "claims.toml", "trials.parquet", "importance.json")
+OF_STUDY = ("study.json", "claims.toml", "trials.parquet")
 OF_RUN = ("config.json", "environment.json", "status.json", "metrics.jsonl")
 FIELDS = {"folders": list, "options": dict, "versions": dict, "inputs": list, "outputs": dict}
 TABLES = ("evals", "tokens", "rollouts")
