@@ -37,7 +37,8 @@ def seed_curves(study: Study, quantities: Sequence[str], axis: str = "steps") ->
     long["value"] = pd.to_numeric(long["value"])
     long = long.dropna(subset=["value"])
     long = long.assign(x=long["step"]) if AXES[axis] is None else long.merge(spent(study, axis), on=["run", "step"])
-    return _ordered(long, study)
+    ordered = in_order(long, study, ["seed", "run", "x"]).sort_values("quantity", kind="stable", ignore_index=True)
+    return ordered[["run", "arm", "seed", "quantity", "x", "value"]]
 
 
 def answers_to(study: Study, suite: str) -> pd.DataFrame:
@@ -97,8 +98,8 @@ def on_common_grid(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _ordered(long: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Rows in the study's order of arms, then by seed and x, whatever order the folders were found in."""
+def in_order(rows: pd.DataFrame, study: Study, by: list[str]) -> pd.DataFrame:
+    """Rows in the study's order of arms, then by these columns, whatever order the folders were found in."""
     place = {arm.name: index for index, arm in enumerate(study.arms)}
-    long = long.assign(place=long["arm"].map(place)).sort_values(["quantity", "place", "seed", "run", "x"])
-    return long[["run", "arm", "seed", "quantity", "x", "value"]].reset_index(drop=True)
+    ordered = rows.assign(place=rows["arm"].map(place)).sort_values(["place", *by], ignore_index=True)
+    return ordered.drop(columns="place")

@@ -28,14 +28,12 @@ class Search:
     trials: a row per trial in the order of losses and numbers, with the columns of trials.parquet. Its `outcome` is
     `feasible`, `over a limit` (it has a value and violates a constraint), or the state of a trial without a value.
     environments: a row per run folder that has one: run, commit, dirty_diff_sha256.
-    given: how the folder was spelled, where commands name it; by default as it is read from.
     """
 
     folder: Path
     description: dict[str, Any]
     trials: pd.DataFrame
     environments: pd.DataFrame
-    given: str = ""
 
     @property
     def name(self) -> str:

@@ -52,7 +52,7 @@ def write_only(asked: Asked, output: Path, names: Sequence[str]) -> list[str]:
 def data_of(asked: Asked) -> dict[str, str]:
     """The data files of a report by name, as its folders give them now; nothing is written."""
     if is_search(asked.folders[0]):
-        of_search = search_findings(replace(read_search(asked.folders[0]), given=asked.given), asked.axis)
+        of_search = search_findings(read_search(asked.folders[0]), asked.axis)
         texts, drawn = search_files(of_search), search_figures(of_search)
     else:
         found = findings(_study(asked), asked.axis)

@@ -47,7 +47,7 @@ class Asked:
     @property
     def options(self) -> dict[str, Any]:
         """What report.json keeps of it."""
-        return {"given": self.given, "axis": self.axis, "name": self.name}
+        return {"axis": self.axis, "name": self.name}
 
 
 def write_figures(wanted: Iterable[Figure], output: Path, source: Source) -> list[Shown]:

@@ -107,7 +107,7 @@ def _words(found: SearchFindings, link: str) -> str:
 def _commands(found: SearchFindings) -> Iterator[str]:
     for best in found.bests:
         if best.preset is not None:
-            command = f"python -m harness train --preset {shlex.quote(best.preset)}"
+            command = f"python -m harness train --preset {shlex.quote(str(found.search.folder / best.preset))}"
             yield f"<p>{escape(found.search.label(best.loss))}: <code>{escape(command)}</code></p>"
 
 

@@ -1,14 +1,13 @@
 """A study -> its report: verdict, effects and cost on the first screen, the rest folded, by what the study has."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from hashlib import sha256
 from html import escape
 from pathlib import Path
 
 from analysis.figures.catalogue import NAMES, STUDY, study_figures
 from analysis.records.outcomes import OUTCOMES
-from analysis.records.provenance import Source, commits, confounds, environment_rows, not_used, source_of
+from analysis.records.provenance import Source, commits, confounds, environment_rows, not_used
 from analysis.records.study import Study
 from analysis.report import tables
 from analysis.report.files import Asked, json_text, write_figures, write_files
@@ -49,7 +48,8 @@ def write_study_report(found: Findings, output: Path, asked: Asked) -> list[str]
 
 def study_source(study: Study, given: str) -> Source:
     """The source of every figure of a study."""
-    return replace(source_of(study, given), groups=NAMES)
+    claims = f"claims {study.claims.name}, sha256 {study.claims.sha256}" if study.claims else "no claims were fixed"
+    return Source(list(map(str, study.environments["run"])), commits(study.environments), claims, given, NAMES)
 
 
 def study_lines(found: Findings) -> list[str]:
