@@ -25,7 +25,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     figures.set_defaults(start=figures_command)
     for command in (report, figures):
         _add_reading(command)
-    verify = commands.add_parser("verify", help="make a report again from its folders and name every difference")
+    verify = commands.add_parser("verify", help="make a report's data again from its folders and name what differs")
     verify.add_argument("report", type=Path, metavar="DIR", help="a report's folder")
     verify.add_argument("--runs", type=Path, nargs="+", default=[], metavar="RUNS", help="where its folders are now")
     verify.set_defaults(start=verify_command)
@@ -62,18 +62,12 @@ def figures_command(given: argparse.Namespace) -> int:
 
 
 def verify_command(given: argparse.Namespace) -> int:
-    """Make a report again and name every difference; 1 where there is one."""
+    """Make a report's data again and name what differs; 1 where something does."""
     from analysis.report.verify import verify
 
-    found = verify(given.report, given.runs)
-    for line in (*found.notes, *found.differences):
-        print(line)
-    if found.differences:
-        print(f"not verified: {len(found.differences)} differences")
-        return 1
-    kind = "data files" if found.notes else "files"
-    print(f"verified: {found.compared} {kind} are what the folders give")
-    return 0
+    differences, count = verify(given.report, given.runs)
+    print("\n".join(differences) if differences else f"verified: {count} data files are what the folders give")
+    return int(bool(differences))
 
 
 def claims_command(given: argparse.Namespace) -> int:

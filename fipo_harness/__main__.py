@@ -40,7 +40,7 @@ COMMANDS = {  # by package
     "analysis": {
         "report": "verdict, figures and tables of a study, as one page",
         "figures": "the figures alone",
-        "verify": "make a report again from its folders and name every difference",
+        "verify": "make a report's data again from its folders and name what differs",
         "claims": "what a claims file asks",
     },
 }

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.canvas import Axes, Drawing, grid, handle, legend, zero_line
+from analysis.figures.canvas import Axes, Drawing, grid, handle, legend, name_rows, zero_line
 from analysis.figures.figure import Figure
 from analysis.figures.style import INK, SOFT, Look, paper
 from analysis.records.study import Study
@@ -121,12 +121,8 @@ def _axes(ax: Axes, rows: pd.DataFrame, seeds: pd.DataFrame) -> None:
             1.01, place, row["decision"], color=color, weight="bold" if row["role"] == "primary" else "normal", **beside
         )
     zero_line(ax)
-    ax.set_yticks(
-        range(len(rows)), [f"{key}  {words}" for key, words in zip(rows["key"], rows["compared"], strict=True)]
-    )
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.grid(visible=False, axis="y")
-    ax.tick_params(axis="y", length=0, labelsize=7)
+    name_rows(ax, [f"{key}  {words}" for key, words in zip(rows["key"], rows["compared"], strict=True)])
+    ax.tick_params(axis="y", labelsize=7)
     ax.xaxis.set_major_locator(MaxNLocator(6))
 
 

@@ -107,6 +107,11 @@ def draw_ladder(table: pd.DataFrame, seeds: pd.DataFrame, about: tuple[list[Rung
     """A row per rung, axes per outcome; tables as `gains` gives them, and whether both arms are `identical`."""
     steps, styles = about
     drawing, axes = grid(len(GAINS), len(GAINS), 0.44 * len(steps) + 0.5, 0.3, sharey=True)
+    names = [
+        f"{styles[rung.arm].label} ({styles[rung.parent].label})\n{rung.setting} {word(rung.before)} "
+        f"\N{RIGHTWARDS ARROW} {word(rung.after)}"
+        for rung in steps
+    ]
     for ax, (outcome, (title, label)) in zip(axes, GAINS.items(), strict=True):
         rows, dots = (one[one["outcome"] == outcome] for one in (table, seeds))
         for y, rung in enumerate(steps):
@@ -115,15 +120,8 @@ def draw_ladder(table: pd.DataFrame, seeds: pd.DataFrame, about: tuple[list[Rung
         ax.set_xlabel(label)
         zero_line(ax)
         ax.margins(x=0.06)
-    names = [
-        f"{styles[rung.arm].label} ({styles[rung.parent].label})\n{rung.setting} {word(rung.before)} "
-        f"\N{RIGHTWARDS ARROW} {word(rung.after)}"
-        for rung in steps
-    ]
-    name_rows(axes[0], names)
-    axes[0].tick_params(axis="y", labelsize=7)
-    axes[1].grid(visible=False, axis="y")
-    axes[1].tick_params(axis="y", length=0, labelsize=7)
+        name_rows(ax, names)
+        ax.tick_params(axis="y", labelsize=7)
     legend(drawing, seed_and_mean("seed", "mean gain, 95 % t interval"))
     return drawing
 

@@ -21,7 +21,7 @@ from analysis.figures.canvas import (
 from analysis.figures.figure import Figure, compared_blocks, length_limit, of_block, seed_words
 from analysis.figures.style import INK, Look, Styles, arm_styles, paper
 from analysis.formatting import plain
-from analysis.records.curves import bands, evaluation_curves
+from analysis.records.curves import bands, evaluation_curves, in_order
 from analysis.records.outcomes import final_evaluations, scores_of
 from analysis.records.study import Study
 from analysis.statistics.intervals import t_interval
@@ -37,7 +37,8 @@ def length_figures(found: Findings) -> Iterator[Figure]:
     """At every budget of tokens, and within prompts."""
     styles = arm_styles(found.study)
     for ending, study in about_length(found):
-        curves = anytime(last_answers(study))
+        last = final_evaluations(study.evals, study.configs)
+        curves = anytime(in_order(last, study, ["seed", "step", "prompt_id", "sample"]))
         seeds = scores_of(found.scores, next(iter(study.blocks)))[["run", "arm", "seed", SLOPE]]
         intervals = {
             arm: t_interval(rows[SLOPE].dropna().to_numpy(float)) for arm, rows in seeds.groupby("arm", sort=False)
@@ -86,19 +87,9 @@ def about_length(found: Findings) -> Iterator[tuple[str, Study]]:
             yield ending, study
 
 
-def last_answers(study: Study) -> pd.DataFrame:
-    """The answers of the last evaluations, in the study's order of arms."""
-    rows = final_evaluations(study.evals, study.configs)
-    place = {arm.name: index for index, arm in enumerate(study.arms)}
-    ordered = rows.assign(place=rows["arm"].map(place), truncated=rows["truncated"].astype(bool))
-    return ordered.sort_values(["place", "seed", "step", "prompt_id", "sample"], ignore_index=True)
-
-
 def path_points(study: Study) -> pd.DataFrame:
     """A row per run and evaluation: run, arm, seed, step, stage (quarter of the steps, 1 to 4), length, accuracy."""
-    curves = evaluation_curves(study.evals)
-    place = {arm.name: index for index, arm in enumerate(study.arms)}
-    curves = curves.sort_values("arm", key=lambda names: names.map(place), kind="stable", ignore_index=True)
+    curves = in_order(evaluation_curves(study.evals), study, ["run", "step"])
     last = curves.groupby("run", observed=True)["step"].transform("max").clip(lower=1)
     stages = len(STAGE_MARKS)
     stage = np.minimum((stages * curves["step"] / last).astype(int) + 1, stages)

@@ -10,7 +10,7 @@ from analysis.figures import training
 from analysis.figures.figure import Figure, seed_words
 from analysis.figures.style import arm_styles
 from analysis.figures.training import EVALUATION
-from analysis.records.published import benchmarks
+from analysis.records.curves import answers_to
 from analysis.records.study import Study
 from analysis.verdict.findings import Findings
 
@@ -46,8 +46,8 @@ def paper_figures(found: Findings, figure: PaperFigure) -> Iterator[Figure]:
     yield Figure(
         f"paper_figure_{figure.number}",
         f"The paper's Figure {number}: {figure.title}",
-        f"As Figure {number} of the FIPO paper (arXiv 2603.19835) from these runs: another model and task unless the "
-        f"report says otherwise. {look.lines}. {seed_words(study)}.",
+        f"As Figure {number} of the FIPO paper (arXiv 2603.19835) from these runs: another model and task unless they "
+        f"were made with the paper's. {look.lines}. {seed_words(study)}.",
         training.small_multiples(curves, means, shown, look),
         {"seeds": curves, "means": means},
         training.in_words(means, shown, look),
@@ -67,15 +67,6 @@ def arms_for(study: Study, figure: PaperFigure) -> list[str]:
     return alike if len(alike) > 1 else []
 
 
-def missing_paper_figures(study: Study) -> dict[str, str]:
-    """The paper's figures that these runs cannot draw, and what they would need."""
-    return {
-        figure.number: f"{figure.title}: needs arms of FIPO that differ in {figure.differ}"
-        for figure in FIGURES
-        if not arms_for(study, figure)
-    }
-
-
 def _settings(study: Study, arm: str) -> dict[str, object]:
     """The settings of an arm by name, but for those of the run itself, such as its seed."""
     sections = [named for section, named in study.config_of(arm).items() if section != "run"]
@@ -88,16 +79,7 @@ def _differ(settings: dict[str, dict[str, object]], one: str, other: str) -> set
 
 def _by_benchmark(study: Study, figure: PaperFigure) -> list[str]:
     """The figure's quantities, accuracy once for each benchmark where the runs have several."""
-    suites = list(_known(study))
+    named = dict.fromkeys(suite for of_run in study.suites.values() for suite in of_run)
+    suites = [suite for suite in named if not answers_to(study, suite).empty]
     accuracy = [f"{EVALUATION}: {suite}" for suite in suites] if len(suites) > 1 else [EVALUATION]
     return [name for one in figure.quantities for name in (accuracy if one == EVALUATION else [one])]
-
-
-def _known(study: Study) -> dict[str, str | None]:
-    """The benchmarks of the runs by their names in the records, and which published one each is."""
-    return {
-        suite: name
-        for run, config in study.configs.items()
-        for suite, name in benchmarks(config).items()
-        if suite in study.suites.get(run, {})
-    }

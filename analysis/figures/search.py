@@ -1,4 +1,4 @@
-"""A search's trials in the order in which they ended and over each parameter, and the importance of the parameters."""
+"""A search's trials in the order in which they ended and over each parameter."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,6 @@ from analysis.formatting import counted, plain
 from analysis.records.search import ENDED, PARAMETER, Search, seed_values, word
 from analysis.verdict.search import SearchFindings
 
-FEWEST_FOR_IMPORTANCE = 20
 VALUE = "final accuracy (tuning prompts)"
 # state: (marker, colour)
 WITHOUT_VALUE = {"infeasible": ("x", "#D55E00"), "failed": ("+", "#000000"), "pruned": ("1", "#7A5195")}
@@ -183,41 +182,6 @@ def history_figures(found: SearchFindings) -> Iterator[Figure]:
     )
 
 
-def importance_figures(found: SearchFindings) -> Iterator[Figure]:
-    """fANOVA of each loss with several searched parameters; none where it could not be computed."""
-    table = importance_table(found.search)
-    if table.empty:
-        return
-    counts = {str(loss): int(n) for loss, n in table.groupby("loss", sort=False)["trials"].first().items()}
-    few = any(n < FEWEST_FOR_IMPORTANCE for n in counts.values())
-    words = f" Fewer than {FEWEST_FOR_IMPORTANCE} trials: it is not worth much." if few else ""
-    top = table.groupby("loss", sort=False)["parameter"].first()
-    yield Figure(
-        "importance",
-        "Importance of the parameters",
-        f"fANOVA: shares of the variance of the value between these trials, without an interval.{words}",
-        draw_importance(table, loss_styles(found.search.losses)),
-        {"values": table},
-        "Importances. Most important by fANOVA: " + "; ".join(f"{loss} {name}" for loss, name in top.items()) + ".",
-        "Conditional parameters are left out of it. Trials used: "
-        + ", ".join(f"{loss} {n}" for loss, n in counts.items())
-        + ".",
-    )
-
-
-def importance_table(search: Search) -> pd.DataFrame:
-    """loss, parameter, importance (by fANOVA, nan where unknown), trials; the most important first."""
-    rows = []
-    for loss in search.losses:
-        recorded = search.importance.get(loss) or {}
-        known = recorded.get("fanova") or {}
-        names = search.searched(loss)
-        if len(names) > 1 and known:
-            order = sorted(names, key=lambda name: -known.get(name, -1.0))
-            rows += [(loss, name, known.get(name, np.nan), int(recorded.get("trials") or 0)) for name in order]
-    return pd.DataFrame(rows, columns=["loss", "parameter", "importance", "trials"])
-
-
 @paper()
 def draw_history(trials: pd.DataFrame, seeds: pd.DataFrame, styles: Styles) -> Drawing:
     """Axes per loss. trials: loss, x, outcome, value, best. seeds: loss, x, seed_value."""
@@ -235,27 +199,3 @@ def draw_history(trials: pd.DataFrame, seeds: pd.DataFrame, styles: Styles) -> D
     best = handle("best so far", color="#555555", drawstyle="steps-post", linewidth=1.4)
     trial_legend(drawing, outcomes, [best])
     return drawing
-
-
-@paper()
-def draw_importance(table: pd.DataFrame, styles: Styles) -> Drawing:
-    """Axes per loss. table: as `importance_table` gives it."""
-    losses = list(dict.fromkeys(table["loss"]))
-    counts = [table.loc[table["loss"] == loss, "parameter"].nunique() for loss in losses]
-    ratios = [count + 0.8 for count in counts]
-    drawing, axes = grid(len(losses), 1, 0.27 * np.mean(counts) + 0.55, 0.75, sharex=True, height_ratios=ratios)
-    for ax, loss in zip(axes, losses, strict=True):
-        _bars(ax, table[table["loss"] == loss], styles[loss])
-    axes[-1].set_xlabel("importance by fANOVA (shares that sum to 1)")
-    return drawing
-
-
-def _bars(ax: Axes, rows: pd.DataFrame, style: ArmStyle) -> None:
-    ax.barh(rows["parameter"], rows["importance"].fillna(0.0), color=style.color, height=0.6, alpha=0.8)
-    for place, value in enumerate(rows["importance"]):
-        if np.isnan(value):
-            ax.text(0.005, place, "no fANOVA", va="center", size=6.5)
-    ax.set(ylim=(len(rows) - 0.4, -0.6), xlim=(0.0, 1.02))
-    ax.tick_params(axis="y", length=0)
-    ax.grid(visible=False, axis="y")
-    ax.set_title(f"{style.label}, {int(rows['trials'].iloc[0])} trials")

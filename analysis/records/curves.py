@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.records.benchmark import answers_to
 from analysis.records.study import Study
 
 # What a policy had cost when it was reached, by the axis it may be drawn on; steps need no column.
@@ -32,13 +31,20 @@ def seed_curves(study: Study, quantities: Sequence[str], axis: str = "steps") ->
     for name in quantities:
         quantity, _, benchmark = name.partition(": ")
         if quantity == "evaluation/accuracy":
-            answers = answers_to(study, [benchmark]) if benchmark else study.evals
+            answers = answers_to(study, benchmark) if benchmark else study.evals
             evaluated = evaluation_curves(answers).rename(columns={"accuracy": "value"})
             long = pd.concat([long, evaluated[[*keys, "value"]].assign(quantity=name)])
     long["value"] = pd.to_numeric(long["value"])
     long = long.dropna(subset=["value"])
     long = long.assign(x=long["step"]) if AXES[axis] is None else long.merge(spent(study, axis), on=["run", "step"])
-    return _ordered(long, study)
+    ordered = in_order(long, study, ["seed", "run", "x"]).sort_values("quantity", kind="stable", ignore_index=True)
+    return ordered[["run", "arm", "seed", "quantity", "x", "value"]]
+
+
+def answers_to(study: Study, suite: str) -> pd.DataFrame:
+    """The answers to the problems of a benchmark, named as the runs' records name it."""
+    prompts = {prompt for of_run in study.suites.values() for prompt in of_run.get(suite, ())}
+    return study.evals[study.evals["prompt_id"].isin(prompts)]
 
 
 def evaluation_curves(evals: pd.DataFrame) -> pd.DataFrame:
@@ -92,8 +98,8 @@ def on_common_grid(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _ordered(long: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Rows in the study's order of arms, then by seed and x, whatever order the folders were found in."""
+def in_order(rows: pd.DataFrame, study: Study, by: list[str]) -> pd.DataFrame:
+    """Rows in the study's order of arms, then by these columns, whatever order the folders were found in."""
     place = {arm.name: index for index, arm in enumerate(study.arms)}
-    long = long.assign(place=long["arm"].map(place)).sort_values(["quantity", "place", "seed", "run", "x"])
-    return long[["run", "arm", "seed", "quantity", "x", "value"]].reset_index(drop=True)
+    ordered = rows.assign(place=rows["arm"].map(place)).sort_values(["place", *by], ignore_index=True)
+    return ordered.drop(columns="place")

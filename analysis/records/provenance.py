@@ -33,7 +33,7 @@ class Source:
     commits: str
     claims: str
     given: str
-    groups: tuple[str, ...] = ()
+    groups: tuple[str, ...]
 
     def group(self, name: str) -> str:
         """The name that --only takes for a figure of this name."""
@@ -47,12 +47,6 @@ class Source:
         """All of it in one line, as the figure's file carries it."""
         runs = f"{len(self.runs)} runs: {', '.join(self.runs)}"
         return f"{self.commits}; {self.claims}; drawn by: {self.command(name)}; {runs}"
-
-
-def source_of(study: Study, given: str) -> Source:
-    """The source of every figure of a study."""
-    claims = f"claims {study.claims.name}, sha256 {study.claims.sha256}" if study.claims else "no claims were fixed"
-    return Source([str(run) for run in study.environments["run"]], commits(study.environments), claims, given)
 
 
 def environment_rows(study: Study) -> list[tuple[str, str]]:

@@ -15,11 +15,18 @@ from pyarrow import json as arrow_json
 from analysis.errors import RecordsError
 
 SCHEMA_VERSION = 1
-ANSWER_KEYS = {"step": pa.int32(), "prompt_id": pa.dictionary(pa.int32(), pa.string()), "sample": pa.int32()}
 LENIENT = "correct_leniently"
-GRADED = {"correct": pa.bool_(), "response_tokens": pa.int32(), "truncated": pa.bool_(), LENIENT: pa.bool_()}
-EVAL_SCHEMA = pa.schema(ANSWER_KEYS | GRADED)
-ANSWER_SCHEMA = pa.schema(ANSWER_KEYS | {"answer": pa.dictionary(pa.int32(), pa.string())})
+EVAL_SCHEMA = pa.schema(
+    {
+        "step": pa.int32(),
+        "prompt_id": pa.dictionary(pa.int32(), pa.string()),
+        "sample": pa.int32(),
+        "correct": pa.bool_(),
+        "response_tokens": pa.int32(),
+        "truncated": pa.bool_(),
+        LENIENT: pa.bool_(),
+    }
+)
 EARLY_ENDS = ("diverged", "gave_up")  # reason codes of runs that ended by themselves: results, not faults
 RUN_NAME = re.compile(r"(?P<arm>.+)-seed(?P<seed>\d+)")
 ENVIRONMENT_FIELDS = (
@@ -131,15 +138,15 @@ def read_metrics(run: Path) -> pd.DataFrame:
 
 def read_evals(run: Path) -> pd.DataFrame:
     """All evaluations of a run, a row per answer."""
-    return _read_evals(run, EVAL_SCHEMA, may_be_missing=False)
-
-
-def read_answers(run: Path) -> pd.DataFrame:
-    """What each answer of a run's evaluations says, missing where a response gave none: ANSWER_SCHEMA's columns.
-
-    Apart from `read_evals`, since hardly anything needs them and there are as many different ones as a model writes.
-    """
-    return _read_evals(run, ANSWER_SCHEMA, may_be_missing=True)
+    tables = {file: _read_table(file) for file in sorted((run / "evals").glob("step_*.parquet"))}
+    if not tables:
+        raise RecordsError(f"expected evaluations in {run / 'evals'}, got none: a comparison needs them")
+    for file, table in tables.items():
+        if not table.num_rows or any(column.null_count for column in table.columns):
+            what = "holes" if table.num_rows else "no row"
+            raise RecordsError(f"expected answers in {file}, got {what}: restore the file")
+    joined: pd.DataFrame = pa.concat_tables(tables.values()).to_pandas()
+    return joined
 
 
 def suites_of(environment: dict[str, Any], path: Path) -> dict[str, tuple[str, ...]]:
@@ -155,32 +162,21 @@ def suites_of(environment: dict[str, Any], path: Path) -> dict[str, tuple[str, .
         ) from None
 
 
-def _read_evals(run: Path, schema: pa.Schema, may_be_missing: bool) -> pd.DataFrame:
-    """These columns of all evaluations of a run. may_be_missing: whether a cell may be empty."""
-    tables = {file: _read_table(file, schema) for file in sorted((run / "evals").glob("step_*.parquet"))}
-    if not tables:
-        raise RecordsError(f"expected evaluations in {run / 'evals'}, got none: a comparison needs them")
-    for file, table in tables.items():
-        if not table.num_rows or (not may_be_missing and any(column.null_count for column in table.columns)):
-            what = "holes" if table.num_rows else "no row"
-            raise RecordsError(f"expected answers in {file}, got {what}: restore the file")
-    joined: pd.DataFrame = pa.concat_tables(tables.values()).to_pandas()
-    return joined
-
-
-def _read_table(file: Path, schema: pa.Schema) -> pa.Table:
+def _read_table(file: Path) -> pa.Table:
     """The columns of a table of answers."""
+    names = EVAL_SCHEMA.names
     try:
-        table = pq.ParquetFile(file).read(columns=list(schema.names))
-        if LENIENT in schema.names and LENIENT not in table.column_names and "correct" in table.column_names:
+        table = pq.ParquetFile(file).read(columns=names)
+        if LENIENT not in table.column_names and "correct" in table.column_names:
             table = table.append_column(LENIENT, table["correct"])  # of a run from before there was a lenient reading
-        if missing := [name for name in schema.names if name not in table.column_names]:
+        if missing := [name for name in names if name not in table.column_names]:
             raise RecordsError(f"expected the column {missing[0]} in {file}, got a table without: restore the file")
-        return table.select(schema.names).cast(schema)
+        return table.select(names).cast(EVAL_SCHEMA)
     except (pa.ArrowException, OSError, KeyError) as error:
         words = (str(error).splitlines() or ["nothing"])[0]
-        columns = ", ".join(schema.names)
-        raise RecordsError(f"expected a table with {columns} in {file}, got: {words}: restore the file") from None
+        raise RecordsError(
+            f"expected a table with {', '.join(names)} in {file}, got: {words}: restore the file"
+        ) from None
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

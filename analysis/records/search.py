@@ -1,4 +1,4 @@
-"""A search's folder -> its description, a row per trial, and Optuna's importances; the only file that reads them.
+"""A search's folder -> its description and a row per trial; the only file that reads them.
 
 Left out on purpose: Optuna's own storage. What it holds and analysis needs is in trials.parquet, readable without it.
 """
@@ -28,15 +28,12 @@ class Search:
     trials: a row per trial in the order of losses and numbers, with the columns of trials.parquet. Its `outcome` is
     `feasible`, `over a limit` (it has a value and violates a constraint), or the state of a trial without a value.
     environments: a row per run folder that has one: run, commit, dirty_diff_sha256.
-    given: how the folder was spelled, where commands name it; by default as it is read from.
     """
 
     folder: Path
     description: dict[str, Any]
     trials: pd.DataFrame
-    importance: dict[str, Any]
     environments: pd.DataFrame
-    given: str = ""
 
     @property
     def name(self) -> str:
@@ -91,9 +88,8 @@ def read_search(folder: Path) -> Search:
     """A search's folder, finished or still going on, with at least one trial that has a value."""
     description = _description(folder / "study.json")
     trials = _trials(folder, description)
-    importance = read_json(folder / "importance.json") if (folder / "importance.json").exists() else {}
     environments = pd.DataFrame(_environments(folder), columns=["run", "commit", "dirty_diff_sha256"])
-    return Search(folder, description, trials, importance, environments)
+    return Search(folder, description, trials, environments)
 
 
 def _description(path: Path) -> dict[str, Any]:

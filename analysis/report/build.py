@@ -1,19 +1,18 @@
-"""Folders -> the report that fits them, for the command line and for `verify`."""
+"""Folders -> the report that fits them, or its data alone, for `verify`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from analysis.errors import RecordsError
 from analysis.figures.catalogue import check_names, search_figures, study_figures
 from analysis.figures.style import page_width
 from analysis.records.search import is_search, read_search
 from analysis.records.study import Study, read
-from analysis.report.files import Asked, write_figures
+from analysis.report.files import Asked, tables_of, write_figures
 from analysis.report.manifest import check_output
-from analysis.report.search import search_source, write_search_report
-from analysis.report.study import study_source, write_study_report
+from analysis.report.search import search_files, search_source, write_search_report
+from analysis.report.study import study_files, study_source, write_study_report
 from analysis.verdict.findings import findings
 from analysis.verdict.search import search_findings
 
@@ -44,19 +43,21 @@ def write_only(asked: Asked, output: Path, names: Sequence[str]) -> list[str]:
     if asked.width != "double":
         made = (replace(item, name=f"{item.name}_{asked.width}") for item in made)
     with page_width(asked.width):
-        return [item.name for item in write_figures(made, output, source)]
+        written = [item.name for item in write_figures(made, output, source)]
+    if not written:
+        raise RecordsError(f"expected runs with what {', '.join(names)} shows, got others: see docs/gallery.md")
+    return written
 
 
-def rebuild(folders: Sequence[Path], options: Mapping[str, Any], output: Path) -> None:
-    """Write the report of the folders into `output` with the options that report.json kept, and nothing elsewhere."""
-    if other := set(options) ^ set(Asked((), "").options):
-        raise RecordsError(f"its option {min(other)} is not of this code; use the analysis of the commit that wrote it")
-    asked = Asked(tuple(folders), **options)
-    if is_search(folders[0]):
-        search = replace(read_search(folders[0]), given=asked.given)
-        write_search_report(search_findings(search, asked.axis), output, asked, stands_in=folders[0] / "report")
+def data_of(asked: Asked) -> dict[str, str]:
+    """The data files of a report by name, as its folders give them now; nothing is written."""
+    if is_search(asked.folders[0]):
+        of_search = search_findings(read_search(asked.folders[0]), asked.axis)
+        texts, drawn = search_files(of_search), search_figures(of_search)
     else:
-        write_study_report(findings(_study(asked), asked.axis), output, asked)
+        found = findings(_study(asked), asked.axis)
+        texts, drawn = study_files(found), study_figures(found)
+    return texts | {f"figures/{name}": text for item in drawn for name, text in tables_of(item).items()}
 
 
 def _study(asked: Asked) -> Study:

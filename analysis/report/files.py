@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib import rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
@@ -29,7 +28,7 @@ PAGE_COLORS, PAGE_EXACT, PAGE_DPI = 48, 24, 110  # of an image inside the page, 
 class Asked:
     """What a report was asked for: the folders, how they were spelled, and the axis of training.
 
-    name: of the study, where it is not its folder's, as when a report is made again elsewhere. width: one of WIDTHS.
+    name: of the study, where it is not its folder's, as when a report is verified elsewhere. width: one of WIDTHS.
     """
 
     folders: tuple[Path, ...]
@@ -48,7 +47,7 @@ class Asked:
     @property
     def options(self) -> dict[str, Any]:
         """What report.json keeps of it."""
-        return {"given": self.given, "axis": self.axis, "name": self.name}
+        return {"axis": self.axis, "name": self.name}
 
 
 def write_figures(wanted: Iterable[Figure], output: Path, source: Source) -> list[Shown]:
@@ -57,7 +56,9 @@ def write_figures(wanted: Iterable[Figure], output: Path, source: Source) -> lis
     folder.mkdir(parents=True, exist_ok=True)
     shown = []
     for item in wanted:
-        tables = {path.name: path.read_bytes() for path in save_tables(item.tables, folder, item.name)}
+        tables = tables_of(item)
+        for name, text in tables.items():
+            (folder / name).write_text(text, encoding="utf-8")
         image = save_figure(item.drawing, folder, item.name, source.about(item.name))
         shown.append(Shown(item.name, item.title, item.caption, item.details, item.alt, image, tables))
     return shown
@@ -143,9 +144,9 @@ def with_palette(image: Image.Image, count: int = COLORS, exact: int = EXACT) ->
     return indexed
 
 
-def save_tables(tables: Mapping[str, pd.DataFrame], folder: Path, name: str) -> list[Path]:
-    """Write NAME_<part>.csv for each part of the data behind a figure, numbers to ten digits."""
-    paths = {folder / f"{name}_{part}.csv": table for part, table in tables.items()}
-    for path, table in paths.items():
-        table.to_csv(path, index=False, float_format="%.10g")
-    return list(paths)
+def tables_of(item: Figure) -> dict[str, str]:
+    """The data behind a figure as NAME_<part>.csv, numbers to ten digits."""
+    return {
+        f"{item.name}_{part}.csv": table.to_csv(index=False, float_format="%.10g")
+        for part, table in item.tables.items()
+    }

@@ -25,7 +25,7 @@ class Shown:
     details: str
     alt: str
     image: bytes
-    tables: dict[str, bytes]
+    tables: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def folded(summary: str, html: str) -> str:
 
 def figure(shown: Shown, source: Source, warning: str = "") -> str:
     """An image inside the page with its text for those who do not see it, its caption, its data and its source."""
-    packed = {name: compress(content, mtime=0) for name, content in shown.tables.items()}
+    packed = {name: compress(content.encode(), mtime=0) for name, content in shown.tables.items()}
     links = [_link(name, content) for name, content in packed.items() if len(content) <= MOST_BYTES]
     large = [f"figures/{name}" for name, content in packed.items() if len(content) > MOST_BYTES]
     data = [f"Data: {', '.join(links)}."] if links else []

@@ -32,21 +32,24 @@ from analysis.verdict.sentences import headline
 RANK = ("feasible", "over a limit", "pruned", "infeasible", "failed", "running", "waiting")
 
 
-def write_search_report(found: SearchFindings, output: Path, asked: Asked, stands_in: Path | None = None) -> list[str]:
+def write_search_report(found: SearchFindings, output: Path, asked: Asked) -> list[str]:
     """Write the report, search.json and the figures into `output`, and hand back the sentences of what was found.
 
-    The winners' own report is written beside their runs, unless the page is made again: stands_in is then the folder
-    that it will stand in, from where its links lead on.
+    The winners' own report is written beside their runs.
     """
     winners = found.search.folder / "winners" / "report"
-    if found.winners is not None and stands_in is None:
+    if found.winners is not None:
         own = replace(asked, folders=(winners.parent,), given=f"{asked.given}/winners", name="")
         write_study_report(found.winners, winners, own)
     shown = write_figures(search_figures(found), output, search_source(found.search, asked.given))
-    link = os.path.relpath(winners / "report.html", stands_in or output).replace(os.sep, "/")
-    texts = {"report.html": search_page(found, shown, link, asked), "search.json": json_text(found.as_json())}
-    write_files(texts, shown, output, asked)
+    link = os.path.relpath(winners / "report.html", output).replace(os.sep, "/")
+    write_files({"report.html": search_page(found, shown, link, asked), **search_files(found)}, shown, output, asked)
     return found_sentences(found)
+
+
+def search_files(found: SearchFindings) -> dict[str, str]:
+    """The files beside the page, by name."""
+    return {"search.json": json_text(found.as_json())}
 
 
 def search_source(search: Search, given: str) -> Source:
@@ -104,7 +107,7 @@ def _words(found: SearchFindings, link: str) -> str:
 def _commands(found: SearchFindings) -> Iterator[str]:
     for best in found.bests:
         if best.preset is not None:
-            command = f"python -m harness train --preset {shlex.quote(best.preset)}"
+            command = f"python -m harness train --preset {shlex.quote(str(found.search.folder / best.preset))}"
             yield f"<p>{escape(found.search.label(best.loss))}: <code>{escape(command)}</code></p>"
 
 

@@ -1,19 +1,17 @@
 """A study -> its report: verdict, effects and cost on the first screen, the rest folded, by what the study has."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from hashlib import sha256
 from html import escape
 from pathlib import Path
 
 from analysis.figures.catalogue import NAMES, STUDY, study_figures
 from analysis.records.outcomes import OUTCOMES
-from analysis.records.provenance import Source, commits, confounds, environment_rows, not_used, source_of
+from analysis.records.provenance import Source, commits, confounds, environment_rows, not_used
 from analysis.records.study import Study
 from analysis.report import tables
 from analysis.report.files import Asked, json_text, write_figures, write_files
 from analysis.report.page import Section, Shown, box, bullets, figure, figures, folded, page, paragraph
-from analysis.report.published import published_section
 from analysis.report.tables import Table
 from analysis.verdict.findings import Findings
 from analysis.verdict.sentences import control_sentences, cost, headline, limits, statement, what_it_would_take
@@ -50,7 +48,8 @@ def write_study_report(found: Findings, output: Path, asked: Asked) -> list[str]
 
 def study_source(study: Study, given: str) -> Source:
     """The source of every figure of a study."""
-    return replace(source_of(study, given), groups=NAMES)
+    claims = f"claims {study.claims.name}, sha256 {study.claims.sha256}" if study.claims else "no claims were fixed"
+    return Source(list(map(str, study.environments["run"])), commits(study.environments), claims, given, NAMES)
 
 
 def study_lines(found: Findings) -> list[str]:
@@ -107,7 +106,6 @@ def study_sections(found: Findings, shown: Sequence[Shown], source: Source) -> l
     where = paragraph(f"{commits(study.environments)}.") + where + _runs(source)
     return [
         *parts,
-        Section("published", "Published", "Published numbers", published_section(study) if study.is_comparison else ""),
         Section("arms", "Arms", "What differs between the arms", _arms(found)),
         Section("not-used", "Runs left out", "Runs that did not enter", _left_out(study)),
         Section("runs", "Runs", "Where it ran, and the runs it was made from", where),

@@ -41,13 +41,13 @@ class Difference:
     p: float
 
 
-def t_interval(scores: Scores, confidence: float = 0.95) -> Interval:
-    """Mean +- t_{n-1} sd / sqrt(n)."""
+def t_interval(scores: Scores) -> Interval:
+    """Mean +- t_{n-1} sd / sqrt(n), 95 %."""
     values = np.asarray(scores, dtype=float)
     mean = float(values.mean()) if values.size else nan
     if values.size < 2:
         return Interval(mean, nan, nan, values.size)
-    half = float(stats.t.ppf((1 + confidence) / 2, values.size - 1)) * float(values.std(ddof=1)) / sqrt(values.size)
+    half = float(stats.t.ppf(0.975, values.size - 1)) * float(values.std(ddof=1)) / sqrt(values.size)
     return Interval(mean, mean - half, mean + half, values.size)
 
 

@@ -46,27 +46,28 @@ def signed_rank_distribution(n: int) -> NDArray[np.float64]:
     return np.asarray(counts / counts.sum())
 
 
-def share_above(scores: Scores, threshold: float, confidence: float = 0.95) -> Interval:
-    """The share of runs above the threshold, a point of a performance profile; interval of Clopper and Pearson (1934).
+def share_above(scores: Scores, threshold: float) -> Interval:
+    """The share of runs above the threshold, a point of a performance profile.
 
-    k of n: the shares of which at most (1 - confidence)/2 of samples have as many as k, or as few.
+    The 95 % interval is Clopper and Pearson's (1934): the shares of which at most 2.5 % of samples have as many runs
+    above the threshold, or as few.
     """
     values = np.asarray(scores, dtype=float)
-    n, k, tail = values.size, int((values > threshold).sum()), (1 - confidence) / 2
+    n, k, tail = values.size, int((values > threshold).sum()), 0.025
     low = float(stats.beta.ppf(tail, k, n - k + 1)) if k else 0.0
     high = float(stats.beta.isf(tail, k + 1, n - k)) if k < n else 1.0
     return Interval(k / n, low, high, n)
 
 
-def probability_of_improvement(scores: Scores, baseline: Scores, confidence: float = 0.95) -> Interval:
+def probability_of_improvement(scores: Scores, baseline: Scores) -> Interval:
     """P(a run beats one of the baseline's), ties half: the mean over all pairs of runs (Agarwal and others 2021).
 
-    The interval is Newcombe's fifth (2006): all t with (t - p)^2 <= z^2 V(t), where c = (m + n)/2 - 1 and V(t) is
+    The 95 % interval is Newcombe's fifth (2006): all t with (t - p)^2 <= z^2 V(t), where c = (m + n)/2 - 1 and V(t) is
     t(1 - t)(1 + c((1 - t)/(2 - t) + t/(1 + t)))/(m n). It needs no resampling, and has a width where one always wins.
     """
     a, b = np.asarray(scores, dtype=float), np.asarray(baseline, dtype=float)
     p = float(((a[:, None] > b) + 0.5 * (a[:, None] == b)).mean())
-    z, c = float(stats.norm.isf((1 - confidence) / 2)), (a.size + b.size) / 2 - 1
+    z, c = float(stats.norm.isf(0.025)), (a.size + b.size) / 2 - 1
 
     def beyond(t: float) -> float:
         variance = t * (1 - t) * (1 + c * ((1 - t) / (2 - t) + t / (1 + t))) / (a.size * b.size)

@@ -75,15 +75,15 @@ def gains(study: Study, scores: pd.DataFrame) -> list[Gains]:
     return found
 
 
-def fieller(part: Array, whole: Array, confidence: float = 0.95) -> Share:
-    """mean(part) / mean(whole) of paired gains, with Fieller's interval (1954): the ratios that are not rejected.
+def fieller(part: Array, whole: Array) -> Share:
+    """mean(part) / mean(whole) of paired gains, with Fieller's 95 % interval (1954): the ratios that are not rejected.
 
     The ratio r is rejected where part - r whole, seed by seed, has a mean that a t test distinguishes from 0.
     """
     n = len(part)
     if n < FEWEST_SEEDS:
         return Share(float(part.mean() / whole.mean()) if n and whole.mean() else nan, nan, nan, "few")
-    t2 = float(stats.t.ppf((1 + confidence) / 2, n - 1)) ** 2 / n
+    t2 = float(stats.t.ppf(0.975, n - 1)) ** 2 / n
     covariance = np.cov(part, whole, ddof=1)
     aa, ab, bb = float(covariance[0, 0]), float(covariance[0, 1]), float(covariance[1, 1])
     a, b = float(part.mean()), float(whole.mean())

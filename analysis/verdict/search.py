@@ -31,7 +31,7 @@ class Best:
 
     luck: by how much the best of as many equally good trials would exceed their common truth by seed noise alone; not
     a number where fewer than two trials share two seeds.
-    preset: path of the complete settings; None where `sweeps` has not written them.
+    preset: where in the folder the complete settings are; None where `sweeps` has not written them.
     """
 
     loss: str
@@ -98,7 +98,7 @@ def best_of(search: Search, loss: str) -> Best:
         parameters={
             name: word(row[PARAMETER + name]) for name in search.searched(loss) if not pd.isna(row[PARAMETER + name])
         },
-        preset=str(Path(search.given or search.folder) / "best" / preset.name) if preset.is_file() else None,
+        preset=f"best/{loss}.json" if preset.is_file() else None,
         ended=ended,
         feasible=len(feasible),
         luck=_luck(search, loss),

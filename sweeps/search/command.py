@@ -16,7 +16,7 @@ from sweeps.search.options import search_of
 from sweeps.search.progress import SearchProgress, values_line
 from sweeps.search.spec import Search, check_same
 from sweeps.search.study import LossStudy, open_storage, storage_errors
-from sweeps.search.tables import ENDED, best_rows, trial_rows, write_findings
+from sweeps.search.tables import ENDED, best_rows, trial_rows, write_best
 from sweeps.search.winners import check_comparable, run_winners
 from sweeps.study.arms import load_family
 from sweeps.study.claims import check_claims, fixed_claims
@@ -122,7 +122,7 @@ def run_and_report(progress: SearchProgress, slots: Sequence[Slot], options: arg
         cap = Controller(search, studies, slots, *caps, console.print, progress.update).run()
     progress.refresh()
     rows = progress.rows
-    write_findings(search, studies, rows)
+    write_best(search, rows)
     done = sum(row["state"] in ENDED for row in rows)
     for loss, row in best_rows(rows).items():
         tried = sum(one["loss"] == loss and one["state"] in ENDED for one in rows)

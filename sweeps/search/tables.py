@@ -1,9 +1,8 @@
-"""What a search found, as its folder tells it: trials.parquet, importance.json, best/ (schema: docs/run_folder.md)."""
+"""What a search found, as its folder tells it: trials.parquet, best/ (schema: docs/run_folder.md)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import optuna
 import pyarrow as pa
 from optuna.trial import FrozenTrial, TrialState
 
@@ -14,7 +13,6 @@ from sweeps.search.study import LossStudy, is_lost
 from sweeps.search.trials import ACTED
 
 Row = dict[str, Any]
-FEWEST_FOR_IMPORTANCE = 4
 ENDED = ("finished", "pruned", "infeasible", "failed")  # states of a trial that is over
 CONSTRAINTS = ("response_tokens", "truncated_share", "collapse")
 FACTS = {
@@ -114,25 +112,10 @@ def best_rows(rows: Sequence[Row]) -> dict[str, Row]:
     return best
 
 
-def write_findings(search: Search, studies: Mapping[str, LossStudy], rows: Sequence[Row]) -> None:
-    """importance.json, and the best settings of each loss as a preset: all but what belongs to a run."""
-    write_json(search.study / "importance.json", {loss: importance(study) for loss, study in studies.items()})
+def write_best(search: Search, rows: Sequence[Row]) -> None:
+    """The best settings of each loss as a preset: all but what belongs to a run."""
     folder = search.study / "best"
     folder.mkdir(exist_ok=True)
     for loss, row in best_rows(rows).items():
         settings = flatten(tree_of(search.config(loss, row["settings"], search.seeds[0])))
         write_json(folder / f"{loss}.json", {name: value for name, value in settings.items() if name not in PER_RUN})
-
-
-def importance(study: LossStudy) -> dict[str, Any]:
-    """The importance of each parameter by fANOVA, or why there is none."""
-    count = sum(trial.state == TrialState.COMPLETE for trial in study.trials())
-    nothing = {"trials": count, "fanova": None}
-    if count < FEWEST_FOR_IMPORTANCE:
-        return nothing | {"note": f"expected at least {FEWEST_FOR_IMPORTANCE} finished trials, got {count}"}
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    try:
-        found = optuna.importance.get_param_importances(study.study, evaluator=evaluator)
-    except (ValueError, RuntimeError) as error:
-        return nothing | {"note": str(error)}
-    return {"trials": count, "fanova": dict(found), "note": None}

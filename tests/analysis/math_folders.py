@@ -9,7 +9,7 @@ import pandas as pd
 
 from tests.analysis.folders import environment, write_json
 
-# What a run of the published FIPO on Qwen2.5-32B is set to.
+# What a run of the FIPO paper on Qwen2.5-32B is set to.
 FIPO_32B: dict[str, dict[str, Any]] = {
     "run": {"seed": 0, "steps": 575},
     "model": {"model": "Qwen/Qwen2.5-32B", "lora_rank": None},
@@ -38,7 +38,7 @@ Answers = Mapping[str, Sequence[str | None]]  # by prompt; one that begins with 
 
 
 def config_with(**changes: Any) -> dict[str, dict[str, Any]]:
-    """The published settings with these in place of some."""
+    """These settings with `changes` in place of some."""
     return {
         section: {name: changes.get(name, value) for name, value in settings.items()}
         for section, settings in FIPO_32B.items()

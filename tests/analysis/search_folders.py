@@ -51,7 +51,6 @@ def write_search(folder: Path, truth: SearchTruth) -> Path:
     write_json(folder / "study.json", description(folder.name, truth, spaces))
     rows = [row for loss in truth.losses for row in loss_rows(loss, truth, spaces[loss])]
     as_written(pd.DataFrame(rows)).to_parquet(folder / "trials.parquet")
-    write_json(folder / "importance.json", {loss: importance(loss, truth, spaces[loss]) for loss in truth.losses})
     for row in rows:
         for seed in row["seeds"] or []:
             run = folder / "runs" / f"{row['loss']}-trial{row['trial']:04d}-seed{seed}"
@@ -150,11 +149,3 @@ def drawn(space: dict[str, Any], trial: int, rng: np.random.Generator) -> Parame
             count = round((one["high"] - one["low"]) / one["step"]) + 1
             given[name] = round(one["low"] + one["step"] * float(rng.integers(count)), 12)
     return given
-
-
-def importance(loss: str, truth: SearchTruth, space: dict[str, Any]) -> dict[str, Any]:
-    names = [name for name, one in space.items() if one["kind"] != "fixed"]
-    if truth.trials < 4:
-        return {"trials": truth.trials, "fanova": None, "note": "fewer than 4 trials"}
-    shares = np.random.default_rng(crc32(loss.encode())).dirichlet(np.arange(len(names), 0, -1))
-    return {"trials": truth.trials, "fanova": dict(zip(names, map(float, shares), strict=True)), "note": None}

@@ -14,7 +14,6 @@ from analysis.figures.canvas import draw_limit, grid
 from analysis.figures.figure import baseline_of, length_limit
 from analysis.figures.length import path_points
 from analysis.figures.outcomes import outcome_figures
-from analysis.figures.paper import FIGURES, missing_paper_figures
 from analysis.figures.search import ended_trials, over_parameter, scale_of
 from analysis.figures.style import WIDTHS, arm_styles
 from analysis.figures.training import COURSES, course_figures, course_tables, paired_differences, panels_of
@@ -26,6 +25,7 @@ from analysis.records.tokens import read_tokens
 from analysis.verdict.findings import findings
 from tests.analysis import folders, search_folders
 from tests.analysis.agreement import agree
+from tests.analysis.math_folders import FIPO_32B, write_math_run
 from tests.analysis.search_folders import SearchTruth
 
 
@@ -110,9 +110,17 @@ def test_the_papers_figures_are_drawn_where_their_arms_are_there(
     assert main(["figures", str(demo_study), *only, "--axis", "generated_tokens", "--output_dir", str(tmp_path)]) == 0
     names = [Path(line).stem for line in capsys.readouterr().out.splitlines()]
     assert names == ["paper_figure_01", "paper_figure_06"]
-    missing = missing_paper_figures(read([demo_study]))
-    assert missing["09"] == "With and without the filter: needs arms of FIPO that differ in delta"
-    assert set(missing) < {figure.number for figure in FIGURES}
+    assert main(["figures", str(demo_study), "--only", "paper_figure_09", "--output_dir", str(tmp_path)]) == 2
+    assert "expected runs with what paper_figure_09 shows" in capsys.readouterr().err
+
+
+def test_a_papers_figure_has_each_benchmark_by_itself(tmp_path: Path) -> None:
+    course = {0: {"a1": ["!1", "!1"], "b1": ["!1", "!1"]}, 2: {"a1": ["5", "!1"], "b1": ["!1", "!1"]}}
+    runs = [str(write_math_run(tmp_path / f"fipo-seed{seed}", FIPO_32B, course)) for seed in range(2)]
+    assert main(["figures", *runs, "--only", "paper_figure_01", "--output_dir", str(tmp_path / "out")]) == 0
+    means = pd.read_csv(tmp_path / "out/figures/paper_figure_01_means.csv")
+    ends = means[means["x"] == 2].set_index("quantity")["mean"]
+    assert agree([ends["evaluation/accuracy: aime24"], ends["evaluation/accuracy: aime25"]], [0.5, 0.0])
 
 
 @pytest.mark.parametrize("axis", AXES)

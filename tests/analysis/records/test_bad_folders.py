@@ -50,6 +50,10 @@ def cut(name: str) -> Callable[[Path], None]:
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no config": (removed("config.json"), "config.json"),
     "no environment": (removed("environment.json"), "environment.json"),
+    "an environment without prompts": (
+        written("environment.json", b'{"data": {"evaluation": {"aime24": {}}}}'),
+        "expected the prompt_ids of each benchmark",
+    ),
     "half a config": (cut("config.json"), "config.json"),
     "a config of words": (written("config.json", b'{"schema_version": 1, "config": "small"}'), "config.json"),
     "another schema": (written("config.json", b'{"schema_version": 7}'), "schema_version 1"),

@@ -5,7 +5,8 @@ import pandas as pd
 from PIL import Image
 
 from analysis.figures.canvas import grid
-from analysis.report.files import png, save_tables, with_palette
+from analysis.figures.figure import Figure
+from analysis.report.files import png, tables_of, with_palette
 from analysis.report.tables import Table
 from tests.analysis.agreement import agree
 
@@ -14,8 +15,11 @@ def test_tables_hold_ten_digits_of_every_number_and_all_words(tmp_path: Path) ->
     numbers = [1 / 3, -1e-12 / 7, 12345678.123456789, 0.0, float("nan"), float("inf")]
     words = ["plain", 'a "b", c', "x\ny", "", "-", "0"]
     frame = pd.DataFrame({"number": numbers, "word": words, "count": np.arange(6), "yes": [True, False] * 3})
-    (path,) = save_tables({"part": frame}, tmp_path, "figure")
-    assert path.name == "figure_part.csv"
+    drawing, _ = grid(1, 1, 2.0)
+    ((name, text),) = tables_of(Figure("figure", "", "", drawing, {"part": frame}, "")).items()
+    assert name == "figure_part.csv"
+    path = tmp_path / name
+    path.write_text(text)
     again = pd.read_csv(path, keep_default_na=False, na_values={"number": [""]})
     assert agree(again["number"], numbers)
     assert list(again["word"]) == words

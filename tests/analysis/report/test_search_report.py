@@ -21,7 +21,7 @@ ENDS: dict[tuple[str, int], tuple[str, str | None]] = {
     ("dapo", 8): ("failed", None),
     ("dapo", 7): ("running", ""),
 }
-FIGURES = {"history", "slices_dapo", "slices_fipo", "importance"}
+FIGURES = {"history", "slices_dapo", "slices_fipo"}
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def search_with(folder: Path, values: list[float | None], **changes: Any) -> Sea
 def test_the_best_is_feasible_and_of_equals_the_first(tmp_path: Path) -> None:
     best = best_of(search_with(tmp_path, [0.6, 0.8, 0.9, 0.8], ends={("fipo", 2): ("over", None)}), "fipo")
     assert (best.trial, best.value, best.ended, best.feasible) == (1, 0.8, 4, 3)
-    assert best.preset == str(tmp_path / "best/fipo.json")
+    assert best.preset == "best/fipo.json"
     assert set(best.parameters) == set(search_folders.SPACE)
 
 

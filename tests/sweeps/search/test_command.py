@@ -66,7 +66,6 @@ def test_what_is_recorded_is_the_same_budget_and_prompts_that_do_not_report(sear
     assert (described["kind"], described["token_budget"], described["trials"]) == ("search", budget, 2)
     assert described["sampler"]["optuna"].startswith("5.")
     assert described["spaces"]["fipo"] == {"lr": {"kind": "choice", "values": [1e-3, 1e37]}}
-    assert set(read(searched.study / "importance.json")) == {"grpo", "fipo"}
     recorded = [read(path)["config"] for path in searched.study.glob("runs/*/config.json")]
     assert len(recorded) == 4
     assert {config["run"]["token_budget"] for config in recorded} == {budget}
