@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.canvas import Axes, Drawing, grid, handle, legend, name_rows, zero_line
+from analysis.figures.canvas import Axes, Drawing, fitting, grid, handle, legend, name_rows, zero_line
 from analysis.figures.figure import Figure
 from analysis.figures.style import INK, SOFT, Look, paper
 from analysis.records.study import Study
@@ -123,7 +123,7 @@ def _axes(ax: Axes, rows: pd.DataFrame, seeds: pd.DataFrame) -> None:
     zero_line(ax)
     name_rows(ax, [f"{key}  {words}" for key, words in zip(rows["key"], rows["compared"], strict=True)])
     ax.tick_params(axis="y", labelsize=7)
-    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.xaxis.set_major_locator(MaxNLocator(fitting(6)))
 
 
 def _row(ax: Axes, row: pd.Series, look: tuple[float, str], differences: pd.Series) -> None:

@@ -37,7 +37,7 @@ def test_every_setting_of_the_loss_is_shown(loss_type: str) -> None:
     assert "minibatches" in OptimizerSettings.model_fields
 
 
-@pytest.mark.parametrize("loss_type", set(LOSS_TYPES) - set(LOSSES))
+@pytest.mark.parametrize("loss_type", [name for name in LOSS_TYPES if name not in LOSSES])
 def test_a_rival_is_explained_by_its_source_its_formula_and_its_own_settings(loss_type: str) -> None:
     step = loss_steps(resolve({"loss_type": loss_type}))[2]
     assert "arXiv 2" in step.source
