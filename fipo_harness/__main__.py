@@ -3,6 +3,7 @@
 A package is imported by its name once one of its commands is asked for, so that --help needs none of them.
 """
 
+import argparse
 import difflib
 import importlib
 import os
@@ -49,7 +50,7 @@ PURPOSES = {"harness": "one training run", "sweeps": "many training runs", "anal
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Hand the arguments to the package that has the command; its exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = completing() if "_ARGCOMPLETE" in os.environ else list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         try:
             print(help_text(), flush=True)
@@ -71,6 +72,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = partial(importlib.import_module(f"{package}.__main__").main, prog="fipo-harness")
     code = run(words) if package == "analysis" else importlib.import_module("harness").run_command(run, words)
     return int(code)
+
+
+def completing() -> list[str]:
+    """The words that a shell wants to have completed: the first parser that gets them does so, and ends the process."""
+    import argcomplete
+
+    setattr(argparse.ArgumentParser, "parse_args", lambda parser, *_: argcomplete.autocomplete(parser))  # noqa: B010
+    words = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])].split(" ")[1:]
+    if len(words) < 2:
+        parser = argparse.ArgumentParser()
+        parser.add_argument("command", choices=[name for commands in COMMANDS.values() for name in commands])
+        parser.parse_args()
+    return words
 
 
 def help_text() -> str:
