@@ -40,12 +40,13 @@ def claim_figures(found: Findings) -> Iterator[Figure]:
 def _figure(study: Study, name: str, items: Sequence[Verdict]) -> Figure:
     told = "; ".join(f"{item.key} {item.claim.text}: {item.word}, {item.effect}" for item in items)
     rows, seeds, (seed, start) = claims_frame(study, items), seed_frame(items), study.units
+    thin = f"; thin bar: with {start}s as units" if rows["starts_low"].notna().any() else ""
     what = "The exploratory claims" if name != "claims" else "The claims"
     return Figure(
         name,
         f"{what} and their effects",
-        f"Dots: {seed}s. Thick bar: the interval that decides; thin bar: with {start}s as units. Filled marks: primary "
-        "claims. Shaded: where the claim holds.",
+        f"Dots: {seed}s. Thick bar: the interval that decides{thin}. Filled marks: primary claims. Shaded: where the "
+        "claim holds.",
         draw_claims(rows, seeds, study.units),
         {"verdict": rows, "seeds": seeds},
         f"A forest plot of {len(items)} claims. {told}.",
