@@ -24,7 +24,8 @@ def metric_keys(*, fipo: bool, beta: bool) -> set[str]:
     """The keys of a line of metrics.jsonl."""
     keys: set[str] = set()
     for names, meaning in _rows().items():
-        if ("FIPO only" in meaning and not fipo) or ("where beta > 0" in meaning and not beta):
+        of_others = re.search(r"(\w+) only: ", meaning)
+        if (of_others and not (fipo and of_others[1] == "FIPO")) or ("where beta > 0" in meaning and not beta):
             continue
         quoted = re.findall(r"`([^`]*)`", names)
         if re.fullmatch(r"(rollout|sampler|loss|noise|optimizer|ledger|time)/[^.]*", quoted[0]):

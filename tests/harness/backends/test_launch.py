@@ -28,7 +28,7 @@ from tests.waiting import LONG_S, wait_until
 
 pytestmark = pytest.mark.train
 THOROUGH = bool(os.environ.get("THOROUGH"))
-DEEPSPEED = ["--backend", "deepspeed", "--nproc", "2", "--loss_type", "dapo"]
+DEEPSPEED = ["--backend", "deepspeed", "--nproc", "2", "--loss_type", "dapo", "--epsilon_high", "0.28"]
 
 
 def flags(model: str, run: Path, **changes: Any) -> list[str]:
