@@ -65,7 +65,8 @@ def verify_command(given: argparse.Namespace) -> int:
     """Make a report's data again and name what differs; 1 where something does."""
     from analysis.report.verify import verify
 
-    differences, count = verify(given.report, given.runs)
+    inside = given.report / "report"  # where the study's folder is given
+    differences, count = verify(inside if inside.is_dir() else given.report, given.runs)
     print("\n".join(differences) if differences else f"verified: {count} data files are what the folders give")
     return int(bool(differences))
 

@@ -152,11 +152,14 @@ def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int, c
         console.print(differences_table(differences))
     if note := next((arm.any_config.on_policy_note for arm in arms), ""):
         console.print(f"note: {note}")
+    if not runs:
+        console.print(f"all {sum(len(arm.configs) for arm in arms)} runs are finished")
+        return
     known = [seconds for run in runs if (seconds := guessed_seconds(run.config)) is not None]
     time_s = f"about {minutes(sum(known) / slots)}" if len(known) == len(runs) else "time unknown until the first steps"
     finished = sum(len(arm.configs) for arm in arms) - len(runs)
     skipped = f" ({finished} finished before and skipped)" if finished else ""
-    steps = runs[0].config.run.steps if runs else 0
+    steps = runs[0].config.run.steps
     is_tiny = any(run.config.model.model == "tiny" for run in runs)
     made = f"warm start of the model: about {minutes(WARM_START_S)}" if is_tiny else "the model, about a minute"
     made = f"states {comparison.preset} ({len(comparison.states)}), by repeating updates" if comparison.states else made

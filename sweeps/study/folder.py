@@ -10,8 +10,18 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness import Config, UsageError, config_sha256, json_object, own_code_hashes, read_config, tree_of, write_json
-from sweeps.study.arms import Arm, Family, differences_between
+from harness import (
+    Config,
+    UsageError,
+    config_sha256,
+    differences,
+    json_object,
+    own_code_hashes,
+    read_config,
+    tree_of,
+    write_json,
+)
+from sweeps.study.arms import PER_RUN, Arm, Family, differences_between
 
 SCHEMA_VERSION = 1
 PRIMARY_OUTCOME = "auc"  # mean training accuracy over the steps; fixed here, before any run
@@ -100,7 +110,9 @@ def with_earlier_arms(study: Path, family: Family, preset: str, arms: Sequence[A
         earlier = Arm(name, settings, {seed: read_config(Path(file)) for seed, file in files.items()})
         new = merged.setdefault(name, earlier)
         if identity(new.any_config) != identity(earlier.any_config):
-            raise other_study(study, f"its arm {name!r} has other settings")
+            other = differences({"there": earlier.any_config, "here": new.any_config}, ignored=PER_RUN)
+            named = [f": {one.field} {one.values['there']} there, {one.values['here']} here" for one in other[:1]]
+            raise other_study(study, f"its arm {name!r} has other settings{''.join(named)}")
         merged[name] = Arm(name, new.settings, {**earlier.configs, **new.configs})
     return list(merged.values())
 

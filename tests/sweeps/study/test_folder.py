@@ -36,7 +36,7 @@ RECIPE = load_family("recipe")
 @pytest.mark.parametrize(
     ("family", "preset", "flags", "said"),
     [
-        (CONTROLLED, "demo", {"lr": "1e-3"}, "its arm 'dapo' has other settings"),
+        (CONTROLLED, "demo", {"lr": "1e-3"}, "its arm 'dapo' has other settings: lr 0.0003 there, 0.001 here"),
         (RECIPE, "demo", {}, "its family is 'controlled', not 'recipe'"),
         (CONTROLLED, "other.toml", {}, "its preset is 'demo', not 'other.toml'"),
     ],
