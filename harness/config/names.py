@@ -29,6 +29,7 @@ ANSWERS = {
     "save_steps": f"--checkpoint_every ({STEPS})",
     "eval_steps": f"--eval_every ({STEPS})",
     "logging_steps": "every step is recorded",
+    "report_to": "every run is recorded in its folder, and the command ui shows all of them in MLflow",
     "warmup_ratio": "--warmup_steps",
     "lr_scheduler_type": "the rate is constant after --warmup_steps",
     "scale_rewards": "--advantage_scale group, batch or none",
