@@ -25,7 +25,7 @@ def add(subparsers: Subparsers) -> None:
         "--losses",
         default="all",
         metavar="A,B",
-        help="names in harness/microscope/candidates.toml, or FILE.py:CLASS, a loss of your own (default: all)",
+        help="names in harness/microscope/candidates.toml (default: all of these), losses, or your own FILE.py:CLASS",
     )
     numbers = {
         "updates": (4, "N", "updates measured in each step"),

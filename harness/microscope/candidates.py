@@ -1,7 +1,7 @@
 """Candidates: losses, their placebos, and upper bounds from true credit, each with its gradient on the same minibatch.
 
-They ship in candidates.toml, which says what each is for. A loss of the user's own is FILE.py:CLASS: a class without
-required arguments that is a `losses.Loss`.
+They ship in candidates.toml, which says what each is for; other losses are known by name, at their defaults. A loss of
+the user's own is FILE.py:CLASS: a class without required arguments that is a `losses.Loss`.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from torch import Tensor
 from harness.algorithm.batching import MicroBatch, plan_minibatches
 from harness.algorithm.state import make_loss
 from harness.algorithm.update import KnownLogprobs, Updater
+from harness.config.loss import LOSS_TYPES
 from harness.config.resolve import with_loss
 from harness.config.schema import Config
 from harness.errors import UsageError, first_line
@@ -59,6 +60,7 @@ class Candidate:
 SHIPPED: dict[str, Candidate] = TypeAdapter(dict[str, Candidate]).validate_python(
     tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 )
+KNOWN = {name: Candidate("loss", name.upper(), settings={"loss_type": name}) for name in LOSS_TYPES} | SHIPPED
 
 
 def chosen_candidates(names: str, has_steps: bool) -> dict[str, Candidate]:
@@ -72,16 +74,16 @@ def chosen_candidates(names: str, has_steps: bool) -> dict[str, Candidate]:
     for name in filter(None, map(str.strip, names.split(","))):
         if ".py:" in name:
             label = name.rpartition(":")[2]
-            if label in SHIPPED or label in found:
+            if label in KNOWN or label in found:
                 raise UsageError(f"--losses {name}: expected a name that no other candidate has: rename the class")
             own_loss(name)
             digest = hashlib.sha256(content(file_of(name).resolve())).hexdigest()
             found[label] = Candidate("loss", label, own_loss=name, code_sha256=digest)
-        elif name in SHIPPED:
-            found[name] = SHIPPED[name]
+        elif name in KNOWN:
+            found[name] = KNOWN[name]
         else:
             raise UsageError(
-                f"--losses: expected all, FILE.py:CLASS or names among {', '.join(SHIPPED)}, got {name!r}: name one"
+                f"--losses: expected all, FILE.py:CLASS or names among {', '.join(KNOWN)}, got {name!r}: name one"
             )
     controls = [name for name, one in found.items() if one.kind == "control"]
     if controls and not has_steps:

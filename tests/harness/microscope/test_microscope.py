@@ -10,7 +10,7 @@ import pytest
 
 from harness.__main__ import main
 from harness.compare.repeat import begin_repeat
-from harness.microscope.candidates import SHIPPED, config_of, probes, ranked
+from harness.microscope.candidates import KNOWN, SHIPPED, config_of, probes, ranked
 from harness.microscope.measure import Plan, run_microscope
 from harness.microscope.values import Credit
 from harness.run.history import read_history
@@ -50,7 +50,7 @@ def looked(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the microscope wrote about it, with every candidate and a loss of one's own."""
     folder = tmp_path_factory.mktemp("microscope")
     (folder / "mine.py").write_text(OWN_LOSS, encoding="utf-8")
-    names = f"{','.join(SHIPPED)},{folder / 'mine.py'}:Mine"
+    names = f"{','.join(KNOWN)},{folder / 'mine.py'}:Mine"
     main(["microscope", str(run), *SMALL, "--losses", names, "--output_dir", str(folder / "out")])
     return folder / "out"
 
