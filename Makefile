@@ -78,7 +78,7 @@ real: $(READY)
 	  --study $(STUDY) $(TRACKING); $(REPORT)
 
 # Is it credit? Eight DAPO runs, then the microscope on each, two at a time: gradients of all losses and placebos beside the
-# true one, their token weights beside true credit. About 20 minutes on two cores; the same command again goes on.
+# true one, their token weights beside true credit. About 10 minutes on two quiet cores; the same command again goes on.
 credit: STUDY = runs/credit
 credit: $(READY)
 	@$(PY) -m sweeps study --design credit --study $(STUDY) $(TRACKING)
