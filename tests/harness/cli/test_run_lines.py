@@ -9,7 +9,7 @@ from harness.cli.run_lines import start_lines, step_line, time_left
 from harness.cli.train import ending
 from harness.config.resolve import resolve
 from harness.console import command
-from harness.errors import Stopped
+from harness.errors import Stopped, UsageError
 
 # evaluated after 0, 4, 8 and 10 steps with 1, 1, 1 and 4 answers a prompt
 CONFIG = resolve({"steps": 10, "eval_every": 4, "eval_samples": 1, "final_evaluations": 1, "final_eval_samples": 4})
@@ -88,3 +88,14 @@ def test_an_interrupted_run_says_how_it_goes_on_once_there_is_one(tmp_path: Path
     with pytest.raises(Stopped) as stopped, ending(tmp_path):
         raise KeyboardInterrupt
     assert str(stopped.value) == f"interrupted within a step; resume with: {command('harness', 'resume', tmp_path)}"
+
+
+def test_a_refused_command_logs_nothing_of_the_run_that_lies_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "status.json").write_text("{}")
+    with pytest.raises(UsageError), ending(tmp_path / "run"):
+        raise UsageError("expected a new or empty folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
