@@ -1,5 +1,6 @@
 """Ranks of which the second fails: -m tests.harness.backends.failing FAULT"""
 
+import atexit
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ DEADLINE_S = 10.0
 
 
 def fail(fault: str) -> None:
+    atexit.register(time.sleep, 3600)  # vLLM registers a teardown that waits for the other ranks
     if fault == "unable":
         raise HarnessError("unable to go on: raise --lr")
     if fault == "surprised":
