@@ -58,7 +58,7 @@ def begin(
     """A run before its first step; creates the task unless it is given."""
     task = task or make_task(config, policy)
     ledger = make_ledger(config, policy)
-    engine = make_engine(config, policy)  # before the backend, which may partition the policy's weights
+    engine = make_engine(config, policy, ranks)  # before the backend, which may partition the policy's weights
     engine.sleep()  # make room for the trainer
     for one in (policy, reference):
         if one is not None and on_gpu(config):
@@ -94,11 +94,12 @@ def on_gpu(config: Config) -> bool:
     return config.model.device == "auto" and torch.cuda.is_available()
 
 
-def make_engine(config: Config, policy: Policy) -> Engine:
+def make_engine(config: Config, policy: Policy, ranks: Ranks = ALONE) -> Engine:
     if config.engine.engine == "vllm":
         from harness.rollouts.vllm_engine import VllmEngine
 
-        return VllmEngine.start(policy, config, on_gpu(config))
+        group = ranks.neighbours(config.engine.rollout_tp, config.backend.phase_deadline_s)
+        return VllmEngine.start(policy, config, on_gpu(config), group)
     is_apart = config.backend.backend == "deepspeed" and config.backend.zero_stage == 3
     return own_engine(policy, on_gpu(config)) if is_apart else TorchEngine(policy)
 

@@ -42,6 +42,13 @@ class Ranks:
         """Whether this is rank 0, which writes the run's folder."""
         return self.rank == 0
 
+    def neighbours(self, size: int, deadline_s: float) -> "Ranks":
+        """This rank among the `size` successive ranks that form its group; the ranks must divide into such. Collective."""
+        if size == 1:
+            return ALONE
+        group, _ = distributed.new_subgroups(size, timeout=PATIENCE * timedelta(seconds=deadline_s), backend="gloo")
+        return Ranks(self.rank % size, size, group)
+
     def share(self, items: Sequence[T]) -> list[T]:
         """This rank's share of the items: every `world`-th one, starting at `rank`."""
         return list(items[self.rank :: self.world])

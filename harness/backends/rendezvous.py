@@ -28,6 +28,7 @@ class Place:
 
     rank: int
     world: int  # number of ranks
+    local: int  # number of ranks on this host
     address: str  # of rank 0's host
     is_one_host: bool  # whether all ranks are on this host
 
@@ -44,7 +45,7 @@ def own_place() -> Place:
             "ranks with torchrun, or unset RANK and WORLD_SIZE and let --nproc start them"
         )
     address = os.environ.get("MASTER_ADDR", LOOPBACK)
-    return Place(rank, world, address, is_one_host=local == world or is_loopback(address))
+    return Place(rank, world, local, address, is_one_host=local == world or is_loopback(address))
 
 
 def meet(place: Place) -> "Store":

@@ -83,6 +83,7 @@ def answer(asked: Config, weights: str, step: int) -> None:
     from harness.algorithm.state import make_engine, make_task, on_gpu
     from harness.backends.torch_setup import set_up_torch
     from harness.evaluation.benchmark import evaluate_model, result_lines
+    from harness.model.policy import own_tensors
     from harness.rollouts.engine import Actors, SamplerContext
     from harness.run.initial_model import pretrained_policy
     from harness.tasks.math.data import read_data
@@ -97,6 +98,8 @@ def answer(asked: Config, weights: str, step: int) -> None:
         policy.model.cuda()
     with closing(make_task(config, policy, data)) as task, closing(make_engine(config, policy)) as engine:
         task.self_test()
+        if engine.needs_weights:
+            engine.load_weights(own_tensors(policy.model))
         results = evaluate_model(
             SamplerContext(policy, task, config, Actors(engine)), step, config.evaluation.eval_samples, out
         )

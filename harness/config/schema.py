@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from harness.config.base import Count, Positive, Section, setting, spelled
 from harness.config.loss import LossSettings
-from harness.config.scale import BackendSettings, EngineSettings, check_scale
+from harness.config.scale import BackendSettings, EngineSettings, check_scale, check_temperatures
 from harness.config.task import DataSettings, TaskSettings, check_task
 
 MADE_HERE = "tiny", "smollm2-135m"  # models that a run's first start builds in the cache
@@ -177,6 +177,8 @@ class Config(Section):
     def check_combinations(self) -> Self:
         """Reject combinations of settings that are not supported."""
         check_scale(self.backend, self.engine)
+        sampled = {"temperature": self.rollout.temperature, "eval_temperature": self.evaluation.eval_temperature}
+        check_temperatures(self.engine, **sampled)
         if self.model.lora_alpha and self.model.lora_rank is None:
             raise ValueError("--lora_alpha needs --lora_rank, got none: pass --lora_rank 16, or leave it out")
         check_task(self.task, self.data, self.rollout.max_response_tokens)

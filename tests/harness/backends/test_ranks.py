@@ -59,7 +59,7 @@ def test_what_has_another_type_is_refused_in_a_line() -> None:
 
 
 def test_an_interface_that_the_user_names_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(0, 2, "127.0.0.1", is_one_host=True)
+    place = Place(0, 2, 2, "127.0.0.1", is_one_host=True)
     monkeypatch.setattr(os, "environ", {"NCCL_SOCKET_IFNAME": "mine"})
     choose_interfaces(place)
     assert os.environ["GLOO_SOCKET_IFNAME"] in ("lo", "lo0")
