@@ -1,10 +1,11 @@
-"""The ranks of a run and their collectives, which exchange tensors and JSON but never pickles.
+"""The ranks of a run and their collectives, which exchange tensors, arrays and JSON but never pickles.
 
 Anyone who can connect to a rank can therefore send it wrong numbers, but not code.
 """
 
 import os
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from harness.console import be_silent
 from harness.errors import HarnessError, PeerLost, first_line
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 PEER = re.compile(r"gloo|NCCL|TCPStore|Connection (reset|closed)", re.IGNORECASE)
 SOURCE = re.compile(r"^\[[^\]]*\] *")  # where in gloo's source an error was raised
@@ -55,18 +57,28 @@ class Ranks:
 
     def merged(self, own: list[T], kind: type[list[T]]) -> list[T]:
         """The items of all ranks, in their order before `share`. Collective."""
-        shares = self.gather(own, kind)
+        return self.in_order(self.gather(own, kind))
+
+    def in_order(self, shares: list[list[T]]) -> list[T]:
+        """The items of every rank's share, in their order before `share`."""
         return [shares[place % self.world][place // self.world] for place in range(sum(map(len, shares)))]
 
     def gather(self, own: T, kind: type[T]) -> list[T]:
         """Every rank's value, in rank order. Collective. Raises HarnessError if a value is not of type `kind`."""
         if self.world == 1:
             return [own]
-        sent = torch.frombuffer(bytearray(to_json(own)), dtype=torch.uint8)
+        return [read(bytes(part), kind) for part in self.gather_bytes(to_json(own))]
+
+    def gather_array(self, own: "array[N]") -> "list[array[N]]":
+        """Every rank's array of numbers, in rank order, in a few bytes a number. Collective."""
+        return [array(own.typecode, bytes(part)) for part in self.gather_bytes(own.tobytes())]
+
+    def gather_bytes(self, own: bytes) -> list[memoryview]:
+        sent = torch.frombuffer(bytearray(own), dtype=torch.uint8)
         with collective():
             sizes = torch.cat(self.gathered(torch.tensor([len(sent)]))).tolist()
             padded = self.gathered(torch.nn.functional.pad(sent, (0, max(sizes) - len(sent))))
-        return [read(part[:size].numpy().tobytes(), kind) for part, size in zip(padded, sizes, strict=True)]
+        return [part[:size].numpy().data for part, size in zip(padded, sizes, strict=True)]
 
     def gathered(self, own: Tensor) -> list[Tensor]:
         """Every rank's tensor; all must have the same shape and dtype. Collective."""

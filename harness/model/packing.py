@@ -161,7 +161,9 @@ class TokenBatch:
         )
 
 
-def pack_batch(prompts: Sequence[list[int]], responses: Sequence[list[int]], device: torch.device) -> TokenBatch:
+def pack_batch(
+    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], device: torch.device
+) -> TokenBatch:
     """Pack each prompt with its response; equal prompts are packed once."""
     distinct = {tuple(prompt): index for index, prompt in reversed(list(enumerate(prompts)))}
     first = sorted(distinct.values())

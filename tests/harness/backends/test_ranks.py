@@ -2,6 +2,7 @@
 
 import math
 import os
+from array import array
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +12,11 @@ from pydantic_core import to_json
 from harness.algorithm.correction import SamplerGap
 from harness.algorithm.loss_metrics import ByResponse
 from harness.algorithm.placebo import SentRow
-from harness.backends.ranks import read
+from harness.backends.ranks import Ranks, read
 from harness.backends.rendezvous import Place, choose_interfaces
 from harness.errors import HarnessError
 from harness.model.policy import Policy
-from harness.rollouts.collect import Group
+from harness.rollouts.collect import merged
 from harness.rollouts.held_out import Answer
 from tests.harness.responses import four_groups
 
@@ -45,11 +46,26 @@ def test_what_a_rank_sends_arrives_bit_for_bit(value: Any, kind: Any) -> None:
     assert bits(read(to_json(value), kind)) == bits(value)
 
 
+class Echo(Ranks):
+    """Two ranks, of which the other sends what this one does."""
+
+    def gather_bytes(self, own: bytes) -> list[memoryview]:
+        assert b"5e-324" not in own  # log-probabilities are not sent as text
+        return [memoryview(own), memoryview(own)]
+
+
 def test_a_step_of_responses_arrives_as_it_was(random_policy: Policy) -> None:
-    drawn = four_groups(random_policy)
-    groups = [[replace(one, sampler_logprobs=HARD, text="é\0") for one in group] for group in drawn]
-    assert groups[0][0].key  # whose prompt_id the problem now keeps
-    assert bits(read(to_json(groups), list[Group])) == bits(groups)
+    groups = [
+        [
+            replace(one, tokens=array("i", one.tokens), sampler_logprobs=array("d", (9 * HARD)[: len(one.tokens)]))
+            for one in group
+        ]
+        for group in four_groups(random_policy)
+    ]
+    groups[1][2] = replace(groups[1][2], text="é\0\ud7ff", tokens=array("i"), sampler_logprobs=array("d"))
+    found = merged(groups, Echo(0, 2))
+    assert bits(found) == bits([group for group in groups for _ in range(2)])
+    assert merged([], Echo(0, 2)) == []
 
 
 def test_what_has_another_type_is_refused_in_a_line() -> None:
