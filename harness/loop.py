@@ -44,7 +44,6 @@ from harness.files import is_disk_full
 from harness.model.policy import Policy
 from harness.rollouts.collect import Group, collect
 from harness.rollouts.held_out import evaluate
-from harness.rollouts.vllm_engine import check_split
 from harness.run.checkpoint import begin_run
 from harness.run.environment import check_origins, environment
 from harness.run.initial_model import initial_policy, start_facts
@@ -94,7 +93,6 @@ def train(
                 on_warm_start(done, total)
 
         policy = beginning.policy if beginning else initial_policy(config, go_on)
-        check_split(policy, config.engine.rollout_tp)
         reference = policy.copy() if config.loss.needs_reference else None
         task = stack.enter_context(closing(make_task(config, policy, data)))
         task.self_test()

@@ -45,7 +45,7 @@ class Ranks:
         return self.rank == 0
 
     def neighbours(self, size: int, deadline_s: float) -> "Ranks":
-        """This rank among the `size` successive ranks that form its group; the ranks must divide into such. Collective."""
+        """This rank among the `size` successive ranks of its group; `size` must divide their number. Collective."""
         if size == 1:
             return ALONE
         group, _ = distributed.new_subgroups(size, timeout=PATIENCE * timedelta(seconds=deadline_s), backend="gloo")

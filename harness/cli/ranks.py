@@ -27,7 +27,9 @@ def by_ranks(config: Config, arguments: Sequence[str], folder: Path, is_new: boo
     is_rank = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     count = own_place().local if is_rank else config.backend.nproc
     if count % config.engine.rollout_tp:
-        raise UsageError(f"--rollout_tp: expected a divisor of the host's {count} ranks, got {config.engine.rollout_tp}")
+        raise UsageError(
+            f"--rollout_tp: expected a divisor of the host's {count} ranks, got {config.engine.rollout_tp}"
+        )
     if is_rank:
         be_a_rank(config.backend.phase_deadline_s)
         return False

@@ -83,6 +83,6 @@ def check_temperatures(engine: EngineSettings, **temperatures: float) -> None:
     for name, value in temperatures.items() if engine.engine == "vllm" else ():
         if not low <= value <= high:
             raise ValueError(
-                f"--{name} {value:g} with --engine vllm, which samples at temperatures from {low:g} to {high:g}: choose "
-                "one of these, or use --engine torch"
+                f"--{name} {value:g} with --engine vllm, which samples at temperatures from {low:g} to {high:g}: "
+                "choose one of these, or use --engine torch"
             )

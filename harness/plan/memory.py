@@ -121,13 +121,13 @@ def gathered(job: Job) -> int:
 
 def vllm_parts(job: Job) -> Parts:
     """vLLM's share of the GPU while it is awake: weights and workspace; the rest is for keys and values."""
-    weights = job.shape.parameters * job.width
+    weights = -(-job.shape.parameters // job.split) * job.width
     room = int(job.config.engine.engine_memory * job.gpu.memory) - weights - VLLM_OVERHEAD
     return {"engine's weights": weights, "KV cache": max(0, room), "engine's work": VLLM_OVERHEAD}
 
 
 def responses_at_once(job: Job) -> float:
-    """Responses of full length that a rank samples at a time; torch's engine has no limit and samples all."""
+    """Responses of full length that an engine samples at a time; torch's has no limit and samples all."""
     if job.is_vllm:
         return vllm_parts(job)["KV cache"] / job.response_cache
     return float(job.rank_responses)
@@ -153,9 +153,9 @@ def rollout(job: Job) -> list[Moment]:
     if not job.is_vllm:
         return [Moment(when, held(job) | parts) for when, parts in torch_engine(job).items()]
     whole = 2 * job.shape.embedding * job.width  # the gathered tensor, and the copy passed to vLLM
-    work = gathered(job) + Pass(job).head_forward
-    sync = held(job) | vllm_parts(job) | {"logits and head": max(whole, work)}
-    return [Moment("vLLM awake, new weights handed over and checked", sync)]
+    loading = held(job) | vllm_parts(job) | {"logits and head": whole, "KV cache": 0}
+    checked = held(job) | vllm_parts(job) | {"logits and head": gathered(job) + Pass(job).head_forward}
+    return [Moment("new weights handed over to vLLM", loading), Moment("vLLM awake, new weights checked", checked)]
 
 
 def torch_engine(job: Job) -> dict[str, Parts]:

@@ -105,9 +105,7 @@ def merged(own: list[Group], ranks: Ranks) -> list[Group]:
     return ranks.in_order([filled(*parts) for parts in zip(shares, tokens, logprobs, strict=True)])
 
 
-def filled(
-    share: tuple[list[Group], list[int]], tokens: "array[int]", logprobs: "array[float]"
-) -> list[Group]:
+def filled(share: tuple[list[Group], list[int]], tokens: "array[int]", logprobs: "array[float]") -> list[Group]:
     """A rank's groups with each response's stretch of the tokens and log-probabilities, from their lengths."""
     bare, lengths = share
     stretches = pairwise(accumulate(lengths, initial=0))

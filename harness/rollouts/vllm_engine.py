@@ -123,11 +123,19 @@ class VllmEngine:
             self.llm.llm_engine.engine_core.shutdown()
 
 
-def check_split(policy: Policy, parts: int) -> None:
-    """Raise UsageError unless every layer of the model can be split into this many parts."""
-    config = policy.model.config
-    heads, width = config.num_attention_heads, getattr(config, "intermediate_size", parts)
-    shared = getattr(config, "num_key_value_heads", None) or heads  # where they are fewer, vLLM repeats each
+def sizes_to_split(config: Any) -> tuple[int, int, int]:
+    """Attention heads, key and value heads, and columns of the MLP in a transformers config; 0 where it has none."""
+    names = "num_attention_heads", "num_key_value_heads", "intermediate_size"
+    heads, shared, width = (getattr(config.get_text_config(), name, None) or 0 for name in names)
+    return heads, shared or heads, width
+
+
+def check_split(sizes: tuple[int, int, int], parts: int) -> None:
+    """Raise UsageError unless layers of these sizes can be split into as many parts.
+
+    Where key and value heads are fewer, vLLM repeats each.
+    """
+    heads, shared, width = sizes
     if heads % parts or width % parts or (shared % parts and parts % shared):
         raise UsageError(
             f"--rollout_tp {parts}: expected a divisor of the model's {heads} attention heads, {shared} key and value "

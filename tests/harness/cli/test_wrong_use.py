@@ -30,7 +30,10 @@ WRONG += [
     ("--micro_batch_size 3", "--micro_batch_size 3"),
     ("--micro_batch_size 2 --micro_batch_tokens 99", "--micro_batch_size 2 and --micro_batch_tokens 99"),
     ("--overlong_buffer 72 --max_response_tokens 72", "--overlong_buffer 72"),
-    ("--engine vllm --backend deepspeed --nproc 3 --rollout_tp 2", "--rollout_tp: expected a divisor of the host's 3 r"),
+    (
+        "--engine vllm --backend deepspeed --nproc 3 --rollout_tp 2",
+        "--rollout_tp: expected a divisor of the host's 3 r",
+    ),
     ("--preset nosuch", "demo"),
     ("--preset missing.toml", "missing.toml"),
     ("--config missing.toml", "missing.toml"),

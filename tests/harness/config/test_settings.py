@@ -157,7 +157,10 @@ def test_a_setting_that_older_versions_recorded_is_left_out(hosts: str | None, t
         ({"zero_stage": "0"}, "--zero_stage: expected greater than or equal to 1"),
         ({"offload": "all", "zero_stage": "2"}, "--offload all needs --zero_stage 3, got 2"),
         ({"rollout_tp": "2", "backend": "deepspeed"}, "--rollout_tp 2 needs --engine vllm and --backend deepspeed"),
-        ({"rollout_tp": "2", "engine": "vllm", "backend": "torch"}, "--rollout_tp 2 needs --engine vllm and --backend deepspeed"),
+        (
+            {"rollout_tp": "2", "engine": "vllm", "backend": "torch"},
+            "--rollout_tp 2 needs --engine vllm and --backend deepspeed",
+        ),
         ({"temperature": "2.5", "engine": "vllm"}, "--temperature 2.5 with --engine vllm"),
         ({"eval_temperature": "0.005", "engine": "vllm"}, "--eval_temperature 0.005 with --engine vllm"),
         ({"sampler_correction": "truncate"}, "would count the same weights twice"),
