@@ -46,7 +46,7 @@ class Ranks:
 
     def neighbours(self, size: int, deadline_s: float) -> "Ranks":
         """This rank among the `size` successive ranks of its group; `size` must divide their number. Collective."""
-        if size == 1:
+        if size == 1 or self.world == 1:
             return ALONE
         group, _ = distributed.new_subgroups(size, timeout=PATIENCE * timedelta(seconds=deadline_s), backend="gloo")
         return Ranks(self.rank % size, size, group)

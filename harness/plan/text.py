@@ -21,10 +21,11 @@ def head(job: Job, name: str) -> str:
     config, billions = job.config, job.shape.parameters / 1e9
     trained = f", {job.trained / 1e6:,.1f} million of them in adapters" if config.model.lora_rank else ""
     stage = f", zero_stage {job.zero_stage}, offload {config.backend.offload}" if job.is_deepspeed else ""
+    split = f", rollout_tp {job.split}" if job.split > 1 else ""
     checkpointing = str(config.model.gradient_checkpointing).lower()
     return (
         f"{name}: {config.model.model}, {billions:.3g} billion parameters{trained}, {config.model.dtype}\n"
-        f"{job.gpus} x {job.gpu.name}; backend {config.backend.backend}{stage}; engine {config.engine.engine}\n"
+        f"{job.gpus} x {job.gpu.name}; backend {config.backend.backend}{stage}; engine {config.engine.engine}{split}\n"
         f"{job.rows} x {job.full_tokens:,} tokens at a time, gradient_checkpointing {checkpointing}"
     )
 

@@ -23,7 +23,10 @@ Weights = Iterable[tuple[str, Tensor]]
 
 
 class Engine(Protocol):
-    """Samples responses. A response depends on its prompt, its key and the weights, never on other requests."""
+    """Samples responses. A response depends on its prompt, its key and the weights, never on other requests.
+
+    But on a GPU vLLM's rounding depends on how many there are, which may flip a token.
+    """
 
     needs_weights: bool  # whether it has its own copy of the weights, which must be synchronized
 

@@ -56,7 +56,8 @@ class VllmEngine:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         from vllm import LLM
 
-        llm = LLM(model=str(folder_without_weights(policy)), **engine_settings(policy, config, is_gpu))
+        settings = engine_settings(policy, config, is_gpu) | {"tensor_parallel_size": group.world}
+        llm = LLM(model=str(folder_without_weights(policy)), **settings)
         is_own = config.backend.backend == "torch"
         return cls(llm, sorted(policy.end_ids), is_gpu, group, has_own_processes=is_own)
 
@@ -172,7 +173,6 @@ def engine_settings(policy: Policy, config: Config, is_gpu: bool) -> dict[str, A
         "seed": config.run.seed,
         "max_model_len": length,
         "gpu_memory_utilization": config.engine.engine_memory,
-        "tensor_parallel_size": config.engine.rollout_tp,
         "distributed_executor_backend": "external_launcher" if several else "uni",
         "logprobs_mode": "processed_logprobs",  # at the sampling temperature, like the trainer's
         "enable_prefix_caching": True,

@@ -4,6 +4,7 @@ vLLM's CPU kernels know no attention heads of 16, which the built-in tiny model 
 """
 
 import dataclasses
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -99,6 +100,8 @@ def policy(model: str) -> Policy:
 @pytest.fixture(scope="module")
 def engine(policy: Policy, model: str) -> Iterator[VllmEngine]:
     started = VllmEngine.start(policy, config(model), is_gpu=IS_GPU)
+    assert torch.get_num_threads() == 1
+    assert os.environ["TRITON_F32_DEFAULT"] == "ieee"
     started.load_weights(policy.model.state_dict().items())
     yield started
     started.close()
@@ -222,6 +225,21 @@ def test_a_head_that_reloading_left_as_it_was_stops_the_run(
     monkeypatch.setattr(vllm_engine, "pack_head", lambda _model: None)
     with pytest.raises(HarnessError, match="stale or half loaded"):
         train(config(model, loss_type="dapo", steps=2), tmp_path / "run", runs.ignore)
+
+
+@pytest.mark.train
+def test_in_bfloat16_the_logits_are_float32(model: str, tmp_path: Path) -> None:
+    """Measured on a CPU: a mean gap of 1.6e-3 nats, and 3.1e-3 with logits in bfloat16."""
+    small = {
+        "dtype": "bfloat16",
+        "lora_rank": 4,
+        "steps": 2,
+        "prompts_per_step": 8,
+        "minibatches": 2,
+        "eval_prompts": 8,
+    }
+    lines = runs.metrics(trained(model, tmp_path / "run", **small, loss_type="dapo"))
+    assert all(line["sampler/logprob_gap_mean"] < (1e-2 if IS_GPU else 2.4e-3) for line in lines)
 
 
 @pytest.mark.train
