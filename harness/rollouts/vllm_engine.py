@@ -46,7 +46,7 @@ class VllmEngine:
     is_gpu: bool
     group: Ranks = ALONE
     is_asleep: bool = False
-    has_own_processes: bool = True  # whether vLLM made the process group, not the trainer
+    owns_process_group: bool = True  # whether vLLM made torch's process group, not the trainer
     needs_weights = True
 
     @classmethod
@@ -59,7 +59,7 @@ class VllmEngine:
         settings = engine_settings(policy, config, is_gpu) | {"tensor_parallel_size": group.world}
         llm = LLM(model=str(folder_without_weights(policy)), **settings)
         is_own = config.backend.backend == "torch"
-        return cls(llm, sorted(policy.end_ids), is_gpu, group, has_own_processes=is_own)
+        return cls(llm, sorted(policy.end_ids), is_gpu, group, owns_process_group=is_own)
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
         """Sample all requests of the group's ranks in one call, each with its own seed; returns this rank's."""
@@ -67,11 +67,11 @@ class VllmEngine:
             [(prompts[place * len(prompts) // len(keys)], key) for place, key in enumerate(keys)],
             list[tuple[list[int], Key]],
         )
-        drawn = self.sample(list(chain(*asked)), sampling)
+        answers = self.answers(list(chain(*asked)), sampling)
         start = sum(map(len, asked[: self.group.rank]))
-        return [sample_of(answer.outputs[0]) for answer in drawn[start : start + len(keys)]]
+        return [sample_of(answer.outputs[0]) for answer in answers[start : start + len(keys)]]
 
-    def sample(self, asked: list[tuple[list[int], Key]], sampling: Sampling) -> list[Any]:
+    def answers(self, asked: list[tuple[list[int], Key]], sampling: Sampling) -> list[Any]:
         """vLLM's answers to prompts with the keys of their random streams."""
         if not asked:
             return []
@@ -120,7 +120,7 @@ class VllmEngine:
 
         vLLM would destroy the process group, in which other ranks may be waiting when this one has failed.
         """
-        if self.has_own_processes:
+        if self.owns_process_group:
             self.llm.llm_engine.engine_core.shutdown()
 
 

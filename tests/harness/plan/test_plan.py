@@ -14,7 +14,7 @@ from harness.config.resolve import PRESETS, resolve
 from harness.config.schema import ModelSettings
 from harness.config.task import TASKS
 from harness.errors import UsageError
-from harness.plan.cost import assumed, step_work
+from harness.plan.cost import assumed, round_seconds, step_work
 from harness.plan.job import Job, find_gpu, make_job, prompt_lengths
 from harness.plan.memory import PARTS, Pass, held, layer_bytes, peaks, responses_at_once, rollout, start, trainer
 from harness.plan.shapes import SHAPES, ModelShape, shape_from, shape_of
@@ -92,9 +92,15 @@ def test_32b_fits_128_gpus_as_its_authors_split_its_rollouts_and_not_otherwise()
     four = job_of("recipe/fipo-32b", 128)
     assert (four.split, list(shortages(four))) == (4, [])
     # of 32,763,876,352 parameters a quarter; 2 x 64 layers x 2 of 8 heads x 128 x 2 bytes for each of 22,528 tokens
-    assert rollout(four)[0].parts["engine's weights"] == 2 * 8_190_969_088
+    loading, checked = rollout(four)
+    assert loading.parts["engine's weights"] == 2 * 8_190_969_088
+    assert loading.parts["KV cache"] == 0 < checked.parts["KV cache"]  # vLLM makes room for it afterwards
     assert four.response_cache == 22_528 * 65_536
     assert responses_at_once(four) == pytest.approx((0.8 * 79.6 - 15.257 - 2) / 1.375, rel=1e-3)
+    # 4 x 16 responses at once: 20,480 steps read a quarter of the weights, each token 200 + 10,240 / 2 others' part
+    few = job_of("recipe/fipo-32b", 128, prompts_per_step=32, prompts_per_round=32)
+    moved = 20_480 * 2 * 8_190_969_088 + 64 * 10_240 * 5_320 * 65_536
+    assert round_seconds(few, assumed(few, {})) == pytest.approx(moved / (0.6 * 3.35e12))
     (said,) = shortages(job_of("recipe/fipo-32b", 128, rollout_tp=1, engine_memory=0.9))
     assert said.startswith("rollout needs ")
     with pytest.raises(UsageError, match="--gpus 66 does not divide by --rollout_tp 4"):

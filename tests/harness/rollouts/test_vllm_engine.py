@@ -35,7 +35,7 @@ def test_on_a_gpu_weights_arrive_before_there_is_a_cache_again(random_policy: Po
 
 
 def test_the_trainers_process_group_outlives_the_engine() -> None:
-    shared, own = (VllmEngine(Recorder(), [0], is_gpu=False, has_own_processes=value) for value in (False, True))
+    shared, own = (VllmEngine(Recorder(), [0], is_gpu=False, owns_process_group=value) for value in (False, True))
     shared.close()
     assert shared.llm.calls == []
     own.llm = type("", (), {"llm_engine": type("", (), {"engine_core": own.llm})})
