@@ -74,11 +74,11 @@ class Ranks:
         return [array(own.typecode, bytes(part)) for part in self.gather_bytes(own.tobytes())]
 
     def gather_bytes(self, own: bytes) -> list[memoryview]:
-        sent = torch.frombuffer(bytearray(own), dtype=torch.uint8)
+        sent = torch.frombuffer(bytearray(own + b"\0"), dtype=torch.uint8)  # torch takes no empty buffer
         with collective():
             sizes = torch.cat(self.gathered(torch.tensor([len(sent)]))).tolist()
             padded = self.gathered(torch.nn.functional.pad(sent, (0, max(sizes) - len(sent))))
-        return [part[:size].numpy().data for part, size in zip(padded, sizes, strict=True)]
+        return [part[: size - 1].numpy().data for part, size in zip(padded, sizes, strict=True)]
 
     def gathered(self, own: Tensor) -> list[Tensor]:
         """Every rank's tensor; all must have the same shape and dtype. Collective."""

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from array import array
 
 from harness.backends.phases import be_a_rank, enter
 from harness.backends.ranks import join_ranks, peer_lost
@@ -30,6 +31,9 @@ def main(arguments: list[str]) -> None:
     be_a_rank(DEADLINE_S)
     with stop_requests():
         ranks = join_ranks(DEADLINE_S)
+        mine = array("d", [0.1] * (1 - ranks.rank))
+        assert ranks.gather_array(mine) == [array("d", [0.1]), array("d")]  # the second rank has nothing to send
+        assert ranks.neighbours(2, DEADLINE_S).gather(ranks.rank, int) == [0, 1]
         enter("update")
         if ranks.rank == 1:
             fail(arguments[0])
