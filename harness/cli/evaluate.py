@@ -64,7 +64,7 @@ def of_run(history: History, flags: dict[str, Any]) -> tuple[Config, str]:
     default: dict[str, Any] = {"eval_samples": 8}
     if flags.get("eval_data"):
         default = {name: preset_settings(PUBLISHED)[name] for name in PROTOCOL}
-    return build(flatten(tree_of(history.config)) | default | flags), str(history.final_weights)
+    return build(flatten(tree_of(history.config)) | {"rollout_tp": 1} | default | flags), str(history.final_weights)
 
 
 def of_model(options: argparse.Namespace, flags: dict[str, Any]) -> tuple[Config, str]:
