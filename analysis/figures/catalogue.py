@@ -55,6 +55,7 @@ STUDY = {
     "response_lengths": Group(_COURSES["response_lengths"], "Lengths", "Response lengths"),
     "retries": Group(_COURSES["retries"], "Retries", "Attempts given up", of_blocks=True),
     "clipping_and_weights": Group(_COURSES["clipping_and_weights"], "Clips", "Clips and influence weights"),
+    "effective_tokens": Group(_COURSES["effective_tokens"], "Spread", "Effective tokens", of_blocks=True),
     "influence_weights": Group(weight_figures, "Weights", "Influence weights by place, sign and time"),
     "microscope": Group(microscope_figures, "Microscope", "Influence weights, token by token"),
 }

@@ -15,7 +15,7 @@ from sweeps.tracking.addresses import without_password
 
 VALUE = "mean over the tuning seeds of the final accuracy: the mean of the last evaluations, on the tuning prompts"
 PRUNER = {"name": "none", "arguments": {}}  # every trial runs to its end: learning curves cross
-MAY_DIFFER = ("trials", "report_seeds")  # between two starts of a search
+MAY_DIFFER = ("trials", "report_seeds", "controls")  # between two starts of a search
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Search:
     space: str
     spaces: Mapping[str, Space]
     settings: Mapping[str, Mapping[str, Any]]  # by loss: what is not searched, over the preset
+    controls: Mapping[str, str]  # by control that is run beside the winners: the loss whose best settings it has
     sampler: Sampler
     trials: int
     seeds: tuple[int, ...]
@@ -110,6 +111,7 @@ class Search:
             "space": self.space,
             "spaces": {loss: {n: one.described() for n, one in found.items()} for loss, found in parameters.items()},
             "settings": {loss: self.resolved(loss) for loss in self.losses},
+            "controls": dict(self.controls),
             "sampler": asdict(self.sampler),
             "pruner": PRUNER,
             "value": VALUE,
