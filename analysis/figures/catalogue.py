@@ -14,7 +14,7 @@ from analysis.figures.ladder import ladder_figures
 from analysis.figures.length import length_figures, path_figures
 from analysis.figures.outcomes import outcome_figures
 from analysis.figures.paper import FIGURES, paper_figures
-from analysis.figures.search import history_figures, slice_figures
+from analysis.figures.search import history_figures, slice_figures, winner_figures
 from analysis.figures.training import COURSES, course_figures
 from analysis.figures.weights import microscope_figures, weight_figures
 from analysis.verdict.findings import Findings
@@ -64,6 +64,7 @@ PAPER = {
     for figure in FIGURES
 }
 SEARCH = {
+    "winners": Group(winner_figures, "Winners", "The winners on fresh seeds"),
     "history": Group(history_figures, "History", "Optimisation history"),
     "slices": Group(slice_figures, "Slices", "Value over each parameter"),
 }

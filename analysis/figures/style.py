@@ -1,6 +1,6 @@
 """The look of every figure: one style file, and a colour, marker and line style that an arm keeps in a report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -63,12 +63,12 @@ def arm_styles(study: Study) -> Styles:
     return styles
 
 
-def loss_styles(losses: Sequence[str]) -> Styles:
-    """The style of each loss of a search."""
+def loss_styles(losses: Mapping[str, str]) -> Styles:
+    """The style of each loss of a search. losses: what figures call each."""
     others = [color for color in COLORS if color not in LOSSES.values()]
     colors = dict(zip([loss for loss in losses if loss not in LOSSES], cycle(others), strict=False)) | LOSSES
     looks = zip(losses, cycle(MARKERS), cycle(LINES), strict=False)
-    return {loss: ArmStyle(loss.upper(), colors[loss], marker, line) for loss, marker, line in looks}
+    return {loss: ArmStyle(losses[loss], colors[loss], marker, line) for loss, marker, line in looks}
 
 
 @contextmanager
