@@ -101,7 +101,9 @@ def parameter_axis(ax: Axes, rows: pd.DataFrame, scale: str) -> None:
     if scale == "words" or places.diff().min() > CLOSEST_TICKS * np.ptp(places):
         ax.set_xticks(list(values["x"]), labels=list(values["label"]))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.margins(x=0.07)
+    room = 0.07 * float(np.ptp(places)) or 0.5
+    ends = float(places.min()) - room, float(places.max()) + room
+    ax.set_xlim(*(np.exp(ends) if scale == "log" else ends))
 
 
 def trial_legend(drawing: Drawing, outcomes: set[str], others: Sequence[Line2D] = ()) -> None:
@@ -166,7 +168,8 @@ def draw_slices(rows: pd.DataFrame, scales: Sequence[str], styles: Styles) -> Dr
         loss = of_axes["loss"].iloc[0]
         style = styles[str(loss)]
         draw_trials(ax, of_axes.drop_duplicates("trial"), of_axes, style)
-        parameter_axis(ax, of_axes.drop_duplicates("trial"), scale)
+        alike = rows[rows["parameter"] == of_axes["parameter"].iloc[0]]  # the same axis for every loss
+        parameter_axis(ax, alike, scale)
         ax.set_title(style.label if len(styles) > 1 else "")
         ax.set_ylabel("final accuracy" if in_first_column(ax) else "")
     value_axis(axes, pd.concat([rows["value"], rows["seed_value"]]), outcomes)

@@ -18,7 +18,7 @@ from sweeps.tracking.log import add_tracking_uri
 SET_BY_SEARCH = ("loss_type", "seed", "control", "output_dir", "eval_split")
 FIRST_TUNING_SEED = 1000  # far from those that report, which begin at 0
 FLAGS: dict[str, tuple[type, Any, str, str]] = {  # type, default, what stands for the value, help
-    "space": (str, "default", "NAME", "default (each loss's own), grpo, dapo, fipo, shared, or a TOML file"),
+    "space": (str, "default", "NAME", "default (each loss's own), grpo, dapo, fipo, rivals, shared, or a TOML file"),
     "preset": (str, "demo", "NAME", "what all runs share"),
     "family": (str, "controlled", "F", "whose arms the losses are"),
     "trials": (int, 12, "N", "trials per loss"),
@@ -99,15 +99,15 @@ def controls_of(family: Family, names: str, losses: Sequence[str]) -> dict[str, 
     """By control the loss searched that it is like, or like whose like it is. Raises UsageError where there is none."""
     found = {}
     for control in filter(None, names.split(",")):
-        like: Any = control
-        while like not in losses:
+        like = family.controls.get(control, {}).get("like")
+        while like is not None and like not in losses:
             like = {**family.arms, **family.controls}.get(like, {}).get("like")
-            if control not in family.controls or like is None:
-                known = ", ".join(family.controls) or "none"
-                raise UsageError(
-                    f"--controls: expected controls of family {family.name!r} ({known}) that are like a loss searched "
-                    f"({', '.join(losses)}), got {control!r}: choose from these"
-                )
+        if like is None:
+            known = ", ".join(family.controls) or "none"
+            raise UsageError(
+                f"--controls: expected controls of family {family.name!r} ({known}) that are like a loss searched "
+                f"({', '.join(losses)}), got {control!r}: choose from these"
+            )
         found[control] = like
     return found
 
