@@ -1,0 +1,39 @@
+"""`preflight`: what a launch of verl, TRL or ms-swift will really train, and what is wrong with it."""
+
+import argparse
+import json
+from pathlib import Path
+
+from harness.cli.parser import Subparsers, add_command
+from harness.console import say
+from harness.errors import HarnessError, UsageError
+
+
+def add(subparsers: Subparsers) -> None:
+    purpose = "read a launch of verl, TRL or ms-swift, or compare two: the loss that will run, and what is wrong; runs nothing"
+    parser = add_command(subparsers, "preflight", purpose, run_preflight)
+    parser.add_argument("files", metavar="FILE", nargs="+", help="a shell script, YAML, or Python file with GRPOConfig(...)")
+    parser.add_argument("--accuracy", type=float, metavar="P", help="share of right answers: forecast the groups that are lost")
+    parser.add_argument("--processes", type=int, metavar="N", help="processes that train, where the launch does not say")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run_preflight(options: argparse.Namespace) -> None:
+    if len(options.files) > 2:
+        raise UsageError(f"preflight: expected one launch or two to be compared, got {len(options.files)}: name at most two")
+    if options.accuracy is not None and not 0 <= options.accuracy <= 1:
+        raise UsageError(f"--accuracy: expected a share from 0 to 1, got {options.accuracy:g}")
+    if options.processes is not None and options.processes < 1:
+        raise UsageError(f"--processes: expected 1 or more, got {options.processes}")
+    from harness.preflight.comparing import differences
+    from harness.preflight.reading import read_launch
+    from harness.preflight.rules import findings
+    from harness.preflight.terms import terms_of
+    from harness.preflight.text import as_json, page
+
+    read = [terms_of(read_launch(Path(name), options.processes)) for name in options.files]
+    launches = [(terms, findings(terms, options.accuracy)) for terms in read]
+    between = differences(*read) if len(read) == 2 else []
+    say(json.dumps(as_json(launches, between), indent=2) if options.json else "\n".join(page(launches, between)))
+    if any(one.severity != "note" for found in (*(found for _, found in launches), between) for one in found):
+        raise HarnessError("")  # exit code 1, as a linter's
