@@ -1,55 +1,62 @@
-"""What differs between two launches: first what confounds a comparison of their losses, then the rest."""
+"""What differs between two launches: first what confounds a comparison of their losses, then the losses, then the rest."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from harness.config.base import spelled
-from harness.preflight.rules import SENTENCES, Finding, by_severity, finding
+from harness.preflight.rules import SENTENCES
 from harness.preflight.shell import UNKNOWN
 from harness.preflight.terms import Terms
 
-NAMES = ("output", "run", "logging", "save", "report", "push", "hub", "trainer.", "ENV.", "log", "vllm_server", "val", "test")
+# Keys by which no two launches are expected to be alike, and which train nothing.
+NAMES = ("output", "run", "log", "save", "report", "push", "hub", "trainer.", "ENV.", "vllm_server", "val", "test", "eval")
 
 
-def differences(ours: Terms, theirs: Terms) -> list[Finding]:
-    """A finding for each term in which the launches differ, at its line in the first one."""
-    found = list(of_terms(ours, theirs))
-    return by_severity([*found, *of_loss(ours, theirs), *of_keys(ours, theirs)])
+@dataclass(frozen=True)
+class Difference:
+    """A quantity with its values and lines; a line is None where the launch does not set it."""
+
+    kind: str  # confound, loss or other
+    name: str
+    values: tuple[Any, Any]
+    lines: tuple[int | None, int | None]
 
 
-def of_terms(ours: Terms, theirs: Terms) -> Iterator[Finding]:
+def differences(ours: Terms, theirs: Terms) -> list[Difference]:
+    def found(kind: str, name: str, keys: tuple[str, str], values: tuple[Any, Any]) -> Difference:
+        given = [terms.given(key) for terms, key in zip((ours, theirs), keys, strict=True)]
+        lines = [one.line if one else None for one in given]
+        return Difference(kind, name, values, (lines[0], lines[1]))
+
+    confounds, losses, others = [], [], []
     for name, words in SENTENCES["terms"].items():
         if shown(ours, name) != shown(theirs, name):
-            yield differing("differs", ours, theirs, ours.table.terms.get(name, ""), words, (ours[name], theirs[name]))
-
-
-def of_loss(ours: Terms, theirs: Terms) -> Iterator[Finding]:
-    keys = {"averaging": "averaging", "beta": "beta"} | ours.table.losses.get(ours["loss"], {}).get("flags", {})
-    for name in [*ours.loss, *(name for name in theirs.loss if name not in ours.loss)]:
-        values = ours.loss.get(name), theirs.loss.get(name)
-        if values[0] != values[1]:
-            key = keys.get(name, ours.table.terms["loss"])
-            yield differing("own", ours, theirs, ours.table.terms.get(key, key), name, values)
-
-
-def of_keys(ours: Terms, theirs: Terms) -> Iterator[Finding]:
-    """Keys of one library that no term covers and that one of the launches sets otherwise."""
-    if ours.launch.library != theirs.launch.library:
-        return
-    flags = {key for terms in (ours, theirs) for loss in terms.table.losses.values() for key in loss.get("flags", {}).values()}
-    for key in sorted({*ours.launch.given, *theirs.launch.given} - {*ours.table.terms.values(), *flags}):
+            keys = ours.table.terms.get(name, ""), theirs.table.terms.get(name, "")
+            confounds.append(found("confound", words, keys, (ours[name], theirs[name])))
+    for name in {"loss": None} | ours.loss | theirs.loss:
+        values = ours.loss.get(name, ours[name]), theirs.loss.get(name, theirs[name])
+        if values[0] != values[1] and not (name == "loss" and ours.loss and theirs.loss):
+            losses.append(found("loss", name, (key_of(ours, name), key_of(theirs, name)), values))
+    for key in other_keys(ours, theirs):
+        is_batch = "batch_size" in key and "micro" not in key
         values = ours.value(key), theirs.value(key)
-        if values[0] != values[1] and not key.startswith(NAMES):
-            yield differing("other_key", ours, theirs, key, ours.spelled(key), values)
+        others.append(found("confound" if is_batch else "other", ours.spelled(key), (key, key), values))
+    return sorted(confounds + losses + others, key=lambda one: one.kind != "confound")
+
+
+def other_keys(ours: Terms, theirs: Terms) -> Iterator[str]:
+    """Keys of one library that differ and that no quantity and no loss covers."""
+    covered = {*ours.table.terms.values(), *ours.flags.values(), *theirs.flags.values(), *ours.table.dead}
+    for key in sorted({*ours.launch.given, *theirs.launch.given} - covered):
+        if ours.table is theirs.table and ours.value(key) != theirs.value(key) and not key.startswith(NAMES):
+            yield key
+
+
+def key_of(terms: Terms, name: str) -> str:
+    return terms.flags.get(name) or terms.table.terms.get({"loss_type": "loss"}.get(name, name), "")
 
 
 def shown(terms: Terms, name: str) -> Any:
-    """What is compared: the text where the value is not known, so that the same variable is the same value."""
+    """What is compared: the text where the value is not known, so that one variable is one value."""
     given = terms.given(terms.table.terms.get(name, ""))
-    return given.text if terms[name] == UNKNOWN and given else terms[name]
-
-
-def differing(code: str, ours: Terms, theirs: Terms, key: str, name: str, values: tuple[Any, Any]) -> Finding:
-    texts = ["not known" if value == UNKNOWN else spelled(value) for value in values]
-    keys = [key] if key else []
-    return finding(ours, code, *keys, name=name, ours=texts[0], theirs=texts[1], other=theirs.launch.path.name)
+    return given.text if given and terms[name] == UNKNOWN else terms[name]

@@ -12,12 +12,17 @@ from dataclasses import dataclass, field
 
 UNKNOWN = "\0"  # stands in a text for what is not known before the script runs
 TOKEN = re.compile(
-    r"[ \t\r]+|\\\r?\n|#[^\n]*|<<-?\s*['\"]?(?P<heredoc>\w+)['\"]?|(?P<redirect>[\d&]?>>?(?P<copy>&[\d-])?|<+)"
+    r"[ \t\r]+|\\\r?\n|#[^\n]*|<<-?\s*['\"]?(?P<heredoc>\w+)['\"]?|(?P<redirect>[\d&]?>>?(?P<copy>&[\d-])?|<+)[ \t]*"
     r"|(?P<end>\n|;+|&&|\|\||[|&()])"
 )
-PIECE = re.compile(r"'(?P<single>[^']*)'|\\(?P<escaped>.)|(?P<double>\")|(?P<plain>[^\s'\"\\$`;&|()<>]+)", re.S)
-IN_DOUBLE = re.compile(r"\\(?P<escaped>[\"\\$`\n])|(?P<plain>\\|[^\"\\$`]+)", re.S)
-PARAMETER = re.compile(r"(\w+|[@*])(\[[^]]*\])?(:?[-=+?])?", re.S)
+EXPANSION = r"\$\{(?:[^{}]|\{[^{}]*\})*\}|\$\(\((?:[^()]|\([^()]*\))*\)\)|\$\((?:[^()]|\([^()]*\))*\)|`[^`]*`|\$\w+|\$[@*#?$!]"
+PIECE = re.compile(
+    rf"'(?P<single>[^']*)'|\"(?P<double>(?:{EXPANSION}|\\.|[^\"\\])*+)\"|\\(?P<escaped>.)|(?P<expansion>{EXPANSION})"
+    r"|(?P<plain>[^\s'\"\\$`;&|()<>]+|.)",
+    re.S,
+)
+IN_DOUBLE = re.compile(rf"\\(?P<escaped>[\"\\$`\n])|(?P<expansion>{EXPANSION})", re.S)
+PARAMETER = re.compile(r"\$\{(?P<name>\w+|[@*])(?P<all>\[[@*]\])?(?::?(?P<default>[-=])(?P<text>.*))?\}|\$(?P<bare>\w+|[@*])", re.S)
 ASSIGNMENT = re.compile(r"(\w+)(\+?)=")
 OPENING, CLOSING = {"if", "for", "while", "until", "case", "select"}, {"fi", "done", "esac"}
 SKIPPED = {"then", "else", "elif", "do", "{", "}", "!", "time", "export", "local", "readonly", "declare"}
@@ -82,10 +87,10 @@ class Shell:
             if token["heredoc"]:
                 heredocs.append(token["heredoc"])
             elif token["redirect"] and not token["copy"]:
-                self.at = re.compile(r"[ \t]*").match(self.text, self.at).end()  # type: ignore[union-attr]
                 self.word()
-            elif token["end"] == "(" and words and ASSIGNMENT.fullmatch(words[-1].text):
-                self.array(words.pop().text)
+            elif token["end"] == "(" and words and (match := ASSIGNMENT.fullmatch(words[-1].text)):
+                words.pop()
+                self.arrays[match[1]] = (self.arrays.get(match[1], []) if match[2] else []) + self.elements()
             elif token["end"] and (token["end"] == "\n" or not heredocs):
                 for tag in heredocs:
                     body = re.compile(rf"^\s*{tag}\s*$", re.M).search(self.text, self.at)
@@ -93,96 +98,57 @@ class Shell:
                 break
         return words
 
-    def array(self, head: str) -> None:
-        """Keep the elements of name=( ... ) or name+=( ... )."""
-        name = head.rstrip("+=")
-        elements = self.arrays.get(name, []) if head.endswith("+=") else []
+    def elements(self) -> list[Word]:
+        """The words of an array up to its closing bracket."""
+        elements: list[Word] = []
         while self.at < len(self.text) and self.text[self.at] != ")":
             token = TOKEN.match(self.text, self.at)
             if token is None:
-                elements = elements + self.word()
+                elements += self.word()
             else:
                 self.at = token.end()
         self.at += 1
-        self.arrays[name] = elements
+        return elements
 
     def word(self) -> list[Word]:
         """One word, or as many as an array or an unquoted variable in it expands to."""
         line, parts, is_quoted = self.text.count("\n", 0, self.at) + 1, [""], False
-        while self.at < len(self.text):
-            piece = PIECE.match(self.text, self.at)
-            if piece is None and self.text[self.at] not in "$`":
+        while piece := PIECE.match(self.text, self.at):
+            if piece["plain"] and piece["plain"][0] in " \t\r\n;&|()<>":
                 break
-            if piece is None or piece["double"]:
-                value = self.expansion() if piece is None else self.double()
-                if isinstance(value, list) and parts == [""]:
-                    return value
-                text = " ".join(word.text for word in value) if isinstance(value, list) else value
-                first, *more = [text] if piece else re.split(r"\s+", text)
-                parts[-1] += first
-                parts += more
+            self.at = piece.end()
+            is_quoted |= piece["plain"] is None and piece["expansion"] is None
+            array = PARAMETER.fullmatch(piece["expansion"] or piece["double"] or "")
+            if array and array["all"] and parts == [""]:
+                return self.arrays.get(array["name"], [])
+            if piece["expansion"]:
+                first, *more = re.split(r"\s+", self.value(piece["expansion"]))
+                parts = [*parts[:-1], parts[-1] + first, *more]
+            elif piece["double"] is not None:
+                parts[-1] += IN_DOUBLE.sub(self.in_double, piece["double"])
             else:
-                self.at = piece.end()
                 parts[-1] += piece["single"] or piece["plain"] or (piece["escaped"] or "").replace("\n", "")
-            is_quoted |= piece is not None and piece["plain"] is None
-        self.at += self.at < len(self.text) and TOKEN.match(self.text, self.at) is None  # what nothing here explains
         return [Word(part, line) for part in parts if part or is_quoted]
 
-    def double(self) -> str | list[Word]:
-        """What stands in double quotes; words if it is nothing but an array."""
-        text, words = "", None
-        self.at += 1
-        while self.at < len(self.text) and self.text[self.at] != '"':
-            piece = IN_DOUBLE.match(self.text, self.at)
-            if piece is None:
-                value = self.expansion()
-                words = value if isinstance(value, list) and not text else None
-                text += " ".join(word.text for word in value) if isinstance(value, list) else value
-            else:
-                self.at, words = piece.end(), None
-                text += piece["plain"] or piece["escaped"].replace("\n", "")
-        self.at += 1
-        return text if words is None else words
+    def in_double(self, match: re.Match[str]) -> str:
+        return self.value(match["expansion"]) if match["expansion"] else match["escaped"].replace("\n", "")
 
-    def expansion(self) -> str | list[Word]:
-        """The value at a dollar sign or backquote."""
-        rest = self.text[self.at + 1 : self.at + 3]
-        if self.text[self.at] == "`":
-            self.at = (self.text.find("`", self.at + 1) + 1) or len(self.text)
+    def value(self, expansion: str) -> str:
+        """What a dollar sign or backquotes stand for."""
+        if expansion.startswith("$(("):
+            return self.arithmetic(expansion[3:-2])
+        match = PARAMETER.fullmatch(expansion)
+        if match is None:  # commands, lengths, substrings, replacements
             return UNKNOWN
-        if rest[:1] in ("(", "{"):
-            body = self.enclosed()
-            return self.parameter(body) if rest[0] == "{" else self.arithmetic(body) if rest == "((" else UNKNOWN
-        name = re.compile(r"\w+|[@*#?$!]").match(self.text, self.at + 1)
-        self.at = name.end() if name else self.at + 1
-        if name is None:
-            return "$"
-        return "" if name[0] in "@*" else self.variables.get(name[0], UNKNOWN)
-
-    def enclosed(self) -> str:
-        """What stands between the bracket behind the dollar sign and the one that closes it."""
-        start, depth = self.at + 2, 0
-        for self.at in range(self.at + 1, len(self.text)):
-            depth += (self.text[self.at] in "({") - (self.text[self.at] in ")}")
-            if not depth:
-                break
-        self.at += 1
-        return self.text[start : self.at - 1]
-
-    def parameter(self, body: str) -> str | list[Word]:
-        """The value of ${body}."""
-        match = PARAMETER.match(body)
-        if match is None or (match.end() < len(body) and not match[3]):
-            return UNKNOWN  # lengths, substrings, replacements
-        if match[2] in ("[@]", "[*]"):
-            return self.arrays.get(match[1], [])
-        value = self.variables.get(match[1])
-        if match[3] and match[3][-1] in "-=" and not value:
-            nested = Shell(body[match.end() :], self.variables, self.arrays)
-            value = " ".join(word.text for word in nested.words())
-            if match[3][-1] == "=":
-                self.variables[match[1]] = value
-        return "" if match[1] in "@*" else UNKNOWN if value is None else value
+        name = match["name"] or match["bare"]
+        if match["all"]:
+            return " ".join(word.text for word in self.arrays.get(name, []))
+        if match["default"] and not self.variables.get(name):
+            default = " ".join(word.text for word in Shell(match["text"], self.variables, self.arrays).words())
+            if match["default"] == "=":
+                self.variables[name] = default
+            return default
+        return "" if name in "@*" else self.variables.get(name, UNKNOWN)
 
     def arithmetic(self, body: str) -> str:
         """The integer that $((...)) gives."""

@@ -8,99 +8,102 @@ from typing import Any
 from harness.config.base import spelled
 from harness.config.loss import DEFAULT_AVERAGING, LossSettings
 from harness.console import command
-from harness.preflight.rules import SENTENCES, Finding
+from harness.preflight.comparing import Difference
+from harness.preflight.rules import SENTENCES, SEVERITIES, Finding
 from harness.preflight.shell import UNKNOWN
 from harness.preflight.terms import Terms
 
 WIDTH = 118
-AVERAGES = {
-    "token_mean": "over the tokens of an update",
-    "sequence_mean": "over the responses' means",
-    "constant": "by a constant: responses times a length",
-    "sequence_sum": "over the responses' sums",
-}
-ADVANTAGES = {
-    "group": "reward minus the group's mean, over the group's standard deviation",
-    "batch": "reward minus the group's mean, over the batch's standard deviation",
-    "none": "reward minus the group's mean",
-}
+Read = list[tuple[Terms, list[Finding]]]  # each launch with its findings
+SAID = SENTENCES["said"]
 
 
 def text(value: Any) -> str:
-    return "not known" if value == UNKNOWN else spelled(value)
+    if isinstance(value, str):
+        return SAID["unknown"] if value == UNKNOWN else SAID.get(value, value)
+    return f"{value:g}" if isinstance(value, float) else spelled(value)
 
 
 def described(terms: Terms) -> dict[str, str]:
     """The loss that will run, a line per quantity."""
-    loss, kind = terms.loss, terms.loss.get("loss_type")
+    kind = terms.loss.get("loss_type")
+    words = {name: text(value) for name, value in (terms.values | terms.loss).items()}
     named = f"{terms.spelled(terms.table.terms['loss'])} {text(terms['loss'])}"
-    values = {name: text(value) for name, value in loss.items()}
-    clip = SENTENCES["clips"][kind].format(**{"delta": "none"} | values) if kind else "not ours to say"
-    old = "to the sampler's log-probabilities" if terms.is_stale else "to the policy at the start of the rollout"
-    cut = f", log-ratios cut at {loss['log_ratio_clamp']:g}" if "log_ratio_clamp" in loss else ""
-    group, rollout = text(terms["group_size"]), text(terms["prompts_per_step"])
-    kl = f", and {text(terms['kl_in_reward'])} in the reward" if terms.number("kl_in_reward") else ""
+    anchor = "the sampler's" if terms.is_stale else "that at the start of the update's rollout"
+    cut = f", log-ratios cut at {words['log_ratio_clamp']}" if "log_ratio_clamp" in words else ""
+    kl = f"{words['beta']} in the loss" if terms["beta"] != 0 else "none"
     return {
-        "loss": f"{kind} ({named})" if kind else f"not one of ours ({named})",
-        "averaging": AVERAGES.get(terms["averaging"], text(terms["averaging"])),
-        "advantages": ADVANTAGES.get(terms["advantage_scale"], text(terms["advantage_scale"])),
-        "ratio": f"per {'response' if kind == 'gspo' else 'token'}, {old}{cut}",
-        "clip": clip,
-        "KL": "none" + kl if terms["beta"] == 0 else f"{text(terms['beta'])} in the loss{kl}",
-        "updates": f"{text(terms['updates_per_rollout'])} per rollout of {rollout} prompts x {group} responses",
-        "rate": f"{text(terms['lr'])}, {text(terms['responses_per_update'])} responses per update",
+        "loss": f"{kind} ({named})" if kind else f"{SAID['foreign']} ({named})",
+        "averaging": words["averaging"],
+        "advantages": words["advantage_scale"],
+        "ratio": f"of a {'response' if kind == 'gspo' else 'token'}, to the policy: {anchor}{cut}",
+        "clip": SENTENCES["clips"][kind].format(**words) if kind else SAID["foreign"],
+        "KL": kl + (f", {words['kl_in_reward']} in the reward" if terms.number("kl_in_reward") else ""),
+        "updates": "{updates_per_rollout} per rollout of {prompts_per_step} prompts x {group_size} responses".format(**words),
+        "rate": "{lr}, {responses_per_update} responses an update".format(**words),
     } | ({"in ours": command("harness", "show", *flags(terms))} if kind else {})
 
 
 def flags(terms: Terms) -> Iterator[str]:
     """The settings of our command `show` that give the same loss, where they are not its defaults."""
     for name, value in terms.loss.items():
-        default = LossSettings.model_fields[name].default
-        default = DEFAULT_AVERAGING.get(terms.loss["loss_type"]) if name == "averaging" else default
-        is_choice = name != "advantage_scale" or value in ADVANTAGES
-        if is_choice and value != UNKNOWN and (value != default or name == "loss_type"):
-            yield from (f"--{name}", spelled(value))
+        field = LossSettings.model_fields[name]
+        default = DEFAULT_AVERAGING.get(terms.loss["loss_type"]) if name == "averaging" else field.default
+        is_ours = name not in ("advantage_scale", "averaging") or value in SAID
+        if is_ours and value != UNKNOWN and (value != default or name == "loss_type"):
+            yield from (f"--{name}", text(value) if isinstance(value, float) else spelled(value))
 
 
-def page(launches: list[tuple[Terms, list[Finding]]], between: list[Finding]) -> Iterator[str]:
+def page(read: Read, between: list[Difference]) -> Iterator[str]:
     """The lines of the page: each launch with its findings, then what differs between them."""
-    for terms, found in launches:
-        launch = terms.launch
-        yield f"{launch.path}:{launch.line}: {terms.table.version}, {launch.program}"
+    for terms, found in read:
+        yield f"{terms.launch.path}:{terms.launch.line}: {terms.version} ({terms.launch.program})"
         for name, words in described(terms).items():
             yield from textwrap.wrap(words, WIDTH, initial_indent=f"  {name:12}", subsequent_indent=" " * 14)
         yield ""
         for one in found:
-            yield from lines(one)
-    if between:
-        yield from (f"{launches[0][0].launch.path} and {launches[1][0].launch.path}:", "")
-        for one in between:
-            yield from lines(one)
-    everything = [one.severity for found in (*(found for _, found in launches), between) for one in found]
-    counts = [f"{count} {kind}{'s' * (count != 1)}" for kind in ("error", "warning", "note") if (count := everything.count(kind))]
-    yield ", ".join(counts) or "nothing found"
+            yield f"{one.path}:{one.line}: {one.severity}: {one.what} [{one.code}]"
+            for label, words in (("why: ", one.why), ("change: ", one.change)):
+                yield from textwrap.wrap(words, WIDTH, initial_indent=f"    {label}", subsequent_indent=" " * 8)
+        yield "" if found else "nothing found\n"
+    if len(read) == 2:
+        yield from table(read, between)
+    severities = [one.severity for _, found in read for one in found]
+    counts = [(kind, severities.count(kind)) for kind in SEVERITIES]
+    counts += [("confound", sum(one.kind == "confound" for one in between))]
+    yield ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts if count) or "nothing found"
 
 
-def lines(one: Finding) -> Iterator[str]:
-    yield f"{one.path}:{one.line}: {one.severity}: {one.what} [{one.code}]"
-    for label, words in (("why: ", one.why), ("change: ", one.change)):
-        yield from textwrap.wrap(words, WIDTH, initial_indent=f"    {label}", subsequent_indent=" " * (4 + len(label)))
+def table(read: Read, between: list[Difference]) -> Iterator[str]:
+    """The differences, each value with its line."""
+    rows = [["", *(terms.launch.path.name for terms, _ in read), ""]]
+    for one in between:
+        cells = [
+            f"{text(value)[:40]}{f'  (line {line})' if line else ''}"
+            for value, line in zip(one.values, one.lines, strict=True)
+        ]
+        rows.append([one.name, *cells, {"confound": "CONFOUND", "loss": "the loss's own"}.get(one.kind, "")])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield "" if between else "no difference\n"
 
 
-def as_json(launches: list[tuple[Terms, list[Finding]]], between: list[Finding]) -> dict[str, Any]:
-    def plain(one: Finding) -> dict[str, Any]:
-        return dataclasses.asdict(one) | {"path": str(one.path)}
+def as_json(read: Read, between: list[Difference]) -> dict[str, Any]:
+    """The same; what is not known is null."""
 
-    return {
-        "launches": [
-            {
-                "path": str(terms.launch.path),
-                "line": terms.launch.line,
-                "library": terms.table.version,
-                "settings": {name: None if value == UNKNOWN else value for name, value in (terms.values | terms.loss).items()},
-                "findings": [plain(one) for one in found],
-            }
-            for terms, found in launches
-        ],
-        "differences": [plain(one) for one in between],
-    }
+    def known(value: Any) -> Any:
+        return None if value == UNKNOWN else value
+
+    launches = [
+        {
+            "path": str(terms.launch.path),
+            "line": terms.launch.line,
+            "library": terms.version,
+            "settings": {name: known(value) for name, value in (terms.values | terms.loss).items()},
+            "findings": [dataclasses.asdict(one) | {"path": str(one.path)} for one in found],
+        }
+        for terms, found in read
+    ]
+    rows = [dataclasses.asdict(one) | {"values": [known(value) for value in one.values]} for one in between]
+    return {"launches": launches, "differences": rows}
