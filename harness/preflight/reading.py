@@ -13,7 +13,7 @@ from harness.preflight.shell import UNKNOWN, Command, Shell, Word
 
 HYDRA = re.compile(r"(\+{0,2})([a-z_]\w*(?:\.\w+)+)=(.*)", re.S)
 SHIPPED = {"ppo_trainer", "ppo_megatron_trainer", "dapo_trainer", "dapo_megatron_trainer", "_self_"}
-GRPO_ONLY = {"num_generations", "num_iterations", "max_completion_length", "steps_per_generation", "beta", "loss_type"}
+GRPO_ONLY = {"num_generations", "num_iterations", "steps_per_generation"}
 SETTINGS = (".yaml", ".yml", ".json")
 
 
@@ -91,7 +91,7 @@ def library_of(command: Command) -> str:
     if re.search(r"\brlhf(\.py)? .*(--rlhf_type[ =]grpo\b|\.ya?ml\b)", line):
         return "ms-swift"
     flags = {name.replace("-", "_") for name in re.findall(r" --([\w-]+)", line)}
-    return "trl" if re.search(r"\btrl grpo\b", line) or (".py " in line and len(flags & GRPO_ONLY) > 1) else ""
+    return "trl" if re.search(r"\btrl grpo\b", line) or (".py " in line and flags & GRPO_ONLY) else ""
 
 
 def program_of(words: list[Word]) -> str:

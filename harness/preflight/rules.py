@@ -7,7 +7,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from harness.config.base import spelled
 from harness.preflight.shell import UNKNOWN
 from harness.preflight.tables import toml
 from harness.preflight.terms import CLIPPED, Terms
@@ -16,7 +15,7 @@ SENTENCES = toml("words")
 SEVERITIES = ("error", "warning", "note")
 SHORT_TOKENS = 1024  # responses that reason are longer: the DAPO paper's limit is 20,480
 SEQUENCE_BOUND, TOKEN_BOUND = 0.005, 0.02  # GSPO's published bounds are 3e-4 and 4e-4, bounds of token ratios 0.2
-NEAR = 0.85  # of difflib's ratio: one or two letters in a key of ten
+NEAR = 0.85  # difflib's ratio of two names: one or two letters of ten
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def finding(terms: Terms, code: str, *keys: str, severity: str | None = None, **
     at = next((given for key in keys if (given := terms.given(key))), None)
     line, path = (at.line, at.path) if at else (values.pop("line", launch.line), launch.path)
     names = {"key": terms.spelled(keys[0]) if keys else "", "version": terms.version}
-    names |= {name: value if isinstance(value, str) else spelled(value) for name, value in values.items()}
+    names |= {name: f"{value:g}" if type(value) is float else str(value) for name, value in values.items()}
     texts = [words[part] for part in ("severity", "what", "why", "change")]
     usual, *said = [(text[launch.library] if isinstance(text, dict) else text).format(**names) for text in texts]
     return Finding(severity or usual, code, path, line, *said)
@@ -68,7 +67,7 @@ def starting(t: Terms) -> Iterator[Finding]:
     library, key = t.launch.library, t.table.terms["loss"]
     if t["loss"] not in (*t.table.losses, UNKNOWN):
         near = difflib.get_close_matches(str(t["loss"]), t.table.losses, n=1) or [f"one of {', '.join(t.table.losses)}"]
-        yield finding(t, "no_such_loss", key, loss=t["loss"], near=near[0])
+        yield finding(t, "no_such_loss", key, severity=None if t.is_plain else "note", loss=t["loss"], near=near[0])
     if library == "ms-swift" and t["loss"] in ("fipo", "real") and not t.is_megatron:
         yield finding(t, "swift_refuses", key, loss=t["loss"])
     if library == "trl" and t.given("steps_per_generation") and t.given("generation_batch_size"):
@@ -80,9 +79,10 @@ def starting(t: Terms) -> Iterator[Finding]:
     if library != "verl" and prompts and prompts % 1:
         total, group = round(prompts * t["group_size"]), t["group_size"]
         yield finding(t, "groups_split", t.table.terms["group_size"], total=total, group=group)
-    has_teacher = t.given("teacher_model") or t.given("teacher_model_server")
+    size, has_teacher = t.table.terms["group_size"], t.given("teacher_model") or t.given("teacher_model_server")
     if t.number("group_size") == 1 and t["advantage_scale"] in ("group", "none", "batch") and not has_teacher:
-        yield finding(t, "group_of_one", t.table.terms["group_size"], t.table.terms["advantages"])
+        is_sure = t.given(size) or not t.strangers  # a fork may have another key for it
+        yield finding(t, "group_of_one", size, t.table.terms["advantages"], severity=None if is_sure else "note")
 
 
 def ratios(t: Terms) -> Iterator[Finding]:
@@ -115,7 +115,7 @@ def bounds(t: Terms) -> Iterator[Finding]:
     loss = t.loss.get("loss_type")
     prefix = "gspo_" if loss == "gspo" else ""
     low = t.number("gspo_epsilon_low" if prefix else "epsilon")
-    high, delta = t.number(f"{prefix}epsilon_high"), t.number("delta")
+    high, delta = t.number(f"{prefix}epsilon_high"), t.value(t.flags["delta"]) if "delta" in t.flags else None
     at = [key for name, key in t.flags.items() if name.removeprefix("gspo_").startswith("epsilon")]
     values = {"low": low, "high": high}
     if loss in (*CLIPPED, "gspo") and low is not None and high is not None:
@@ -125,7 +125,7 @@ def bounds(t: Terms) -> Iterator[Finding]:
             yield finding(t, "sequence_bounds", *at, **values)
         if high < low:
             yield finding(t, "high_below_low", at[-1], at[0], **values)
-        if delta and delta <= 1 + high:
+        if isinstance(delta, int | float) and delta <= 1 + high:
             yield finding(t, "delta_in_clip", t.flags["delta"], delta=delta, top=1 + high)
     cap = t.number("cispo_ratio_max")
     if loss == "cispo" and cap is not None and cap < 1:
@@ -137,8 +137,8 @@ def bounds(t: Terms) -> Iterator[Finding]:
 def averaging(t: Terms) -> Iterator[Finding]:
     """Averages that depend on micro-batches or ranks, or are another loss's."""
     at, is_tokens = [t.table.terms.get("averaging", "loss_type"), t.table.terms["loss"]], t["averaging"] == "token_mean"
-    if t.is_fork and is_tokens:
-        yield finding(t, "micro_means", *at)
+    if "recipe." in t.launch.program and is_tokens:
+        yield finding(t, "micro_means", *at, severity=None if t.is_fork else "note")
     if t["averaging"] == "constant" and t.launch.library == "verl" and t.value("actor.loss_scale_factor") is None:
         yield finding(t, "padded_width", *at)
     if t["loss"] in ("geo_mean", "bnpo"):
@@ -193,17 +193,30 @@ def forecast(t: Terms, accuracy: float) -> Iterator[Finding]:
 def keys(t: Terms) -> Iterator[Finding]:
     """Keys that nothing reads, and keys that do not exist."""
     read = {*t.flags.values()} | ({"epsilon"} if t.value("epsilon_high") is None else set())
-    own = {key for loss in t.table.losses.values() for key in loss.get("flags", {}).values()}
-    sections = {key.split(".")[0] for key in t.table.known if "." in key}
-    for key, given in t.launch.given.items():
+    for key in t.launch.given:
+        is_default = not t.value(key) or t.value(key) == t.table.defaults.get(key)
         if key in t.table.dead:
             yield finding(t, "dead", key, reason=t.table.dead[key])
-        elif key in own - read and t["loss"] in t.table.losses and t["loss"] != "bypass_mode":
-            harmless = not t.value(key) or t.value(key) == t.table.defaults.get(key)
-            yield finding(t, "unread", key, severity="note" if harmless else None, loss=t["loss"])
-        elif key not in t.table.known | own and t.is_plain and key.split(".")[0] in (sections or {key}):
-            if near := difflib.get_close_matches(key, t.table.known | own, n=1, cutoff=NEAR):
-                yield finding(t, "misspelt", key, near=t.spelled(near[0]))
+        elif key in t.table.own - read and t["loss"] in t.table.losses and t["loss"] != "bypass_mode" and not is_default:
+            yield finding(t, "unread", key, loss=t["loss"])
+    near = {key: like for key in t.strangers if (like := nearest(key, t.table.known | t.table.own))}
+    for key, like in near.items():
+        yield finding(t, "misspelt", key, near=t.spelled(like))
+    if others := [key for key in t.strangers if key not in near]:
+        yield finding(t, "strangers", others[0], names=", ".join(map(t.spelled, others[:3])), count=len(others))
+
+
+def nearest(key: str, known: set[str]) -> str | None:
+    """The known key that differs from this one by a slip of the pen, or by its place below the same section."""
+    section, name = key.split(".")[0], key.rpartition(".")[2]
+    for other in sorted(known):
+        theirs = other.rpartition(".")[2]
+        if other.split(".")[0] == section and "." in key and theirs == name:
+            return other
+        is_like = abs(len(theirs) - len(name)) < 3 and difflib.SequenceMatcher(None, name, theirs).ratio() > NEAR
+        if is_like and other.rpartition(".")[0] == key.rpartition(".")[0]:
+            return other
+    return None
 
 
 def switches(t: Terms) -> Iterator[Finding]:
@@ -211,9 +224,9 @@ def switches(t: Terms) -> Iterator[Finding]:
     if t.launch.library != "verl" or t.launch.is_open:
         return
     clip, low, high = (t.value(f"actor.{name}") for name in ("clip_ratio", "clip_ratio_low", "clip_ratio_high"))
-    if t.given("actor.clip_ratio") and None not in (low, high):
-        severity = "note" if clip == low == high else None
-        yield finding(t, "clip_ratio", "actor.clip_ratio", severity=severity, low=low, high=high, clip=clip)
+    if t.given("actor.clip_ratio") and None not in (low, high) and not clip == low == high:
+        yield finding(t, "clip_ratio", "actor.clip_ratio", low=low, high=high, clip=clip)
     for key, switch in SENTENCES["switches"].items():
-        if t.given(key) and t.value(key) and t.value(switch) in (False, None):
+        is_default = not t.value(key) or t.value(key) == t.table.defaults.get(key)
+        if t.given(key) and not is_default and t.value(switch) in (False, None):
             yield finding(t, "switched_off", key, switch=t.spelled(switch))

@@ -18,6 +18,15 @@ class Table:
     known: frozenset[str]
     averagings: dict[str, str]
 
+    @property
+    def own(self) -> set[str]:
+        """Keys that one loss or another reads."""
+        return {key for loss in self.losses.values() for key in loss.get("flags", {}).values()}
+
+    def has_room(self, key: str) -> bool:
+        """Whether keys beside this one are all listed."""
+        return key.rpartition(".")[0] in {other.rpartition(".")[0] for other in self.known}
+
 
 def toml(name: str) -> dict[str, Any]:
     return tomllib.loads((Path(__file__).parent / f"{name}.toml").read_text(encoding="utf-8"))

@@ -54,9 +54,15 @@ class Terms:
         return self.table.losses.get(str(self["loss"]), {}).get("flags", {})
 
     @property
+    def strangers(self) -> list[str]:
+        """Given keys that the library does not have: misspelt, or of another version."""
+        known = self.table.known | self.table.own | self.table.dead.keys() if self.is_plain else self.launch.given.keys()
+        return [key for key in self.launch.given if key not in known and self.table.has_room(key)]
+
+    @property
     def is_fork(self) -> bool:
-        """Whether the launch is one of verl before 0.9, such as the FIPO authors' fork."""
-        return self["loss"] == "future_kl" or "-m recipe." in self.launch.program
+        """Whether the launch is one of the FIPO authors' fork of verl."""
+        return self["loss"] == "future_kl"
 
     @property
     def is_plain(self) -> bool:
@@ -75,9 +81,7 @@ class Terms:
 
     @property
     def version(self) -> str:
-        if self["loss"] == "future_kl":
-            return "the FIPO authors' fork of verl 0.5"
-        return "verl before 0.9, defaults of 0.9.1" if self.is_fork else self.table.version
+        return "the FIPO authors' fork of verl 0.5" if self.is_fork else self.table.version
 
 
 def typed(text: str) -> Any:
