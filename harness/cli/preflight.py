@@ -10,17 +10,21 @@ from harness.errors import HarnessError, UsageError
 
 
 def add(subparsers: Subparsers) -> None:
-    purpose = "read a launch of verl, TRL or ms-swift, or compare two: the loss that will run, and what is wrong; runs nothing"
+    purpose = (
+        "read a launch of verl, TRL or ms-swift, or compare two: the loss that will run, and what is wrong with it"
+    )
     parser = add_command(subparsers, "preflight", purpose, run_preflight)
-    parser.add_argument("files", metavar="FILE", nargs="+", help="a shell script, YAML, or Python file with GRPOConfig(...)")
-    parser.add_argument("--accuracy", type=float, metavar="P", help="share of right answers: forecast the groups that are lost")
-    parser.add_argument("--processes", type=int, metavar="N", help="processes that train, where the launch does not say")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="shell script, YAML, or Python with GRPOConfig(...)")
+    parser.add_argument("--accuracy", type=float, metavar="P", help="share of right answers: forecasts lost groups")
+    parser.add_argument("--processes", type=int, metavar="N", help="training processes, where the launch says none")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run_preflight(options: argparse.Namespace) -> None:
     if len(options.files) > 2:
-        raise UsageError(f"preflight: expected one launch or two to be compared, got {len(options.files)}: name at most two")
+        raise UsageError(
+            f"preflight: expected one launch, or two to compare, got {len(options.files)}: name at most two"
+        )
     if options.accuracy is not None and not 0 <= options.accuracy <= 1:
         raise UsageError(f"--accuracy: expected a share from 0 to 1, got {options.accuracy:g}")
     if options.processes is not None and options.processes < 1:
@@ -35,5 +39,6 @@ def run_preflight(options: argparse.Namespace) -> None:
     launches = [(terms, findings(terms, options.accuracy)) for terms in read]
     between = differences(*read) if len(read) == 2 else []
     say(json.dumps(as_json(launches, between), indent=2) if options.json else "\n".join(page(launches, between)))
-    if any(one.severity != "note" for _, found in launches for one in found) or any(one.kind == "confound" for one in between):
+    kinds = {one.severity for _, found in launches for one in found} | {one.kind for one in between}
+    if kinds & {"error", "warning", "confound"}:
         raise HarnessError("")  # exit code 1, as a linter's

@@ -1,4 +1,4 @@
-"""What differs between two launches: first what confounds a comparison of their losses, then the losses, then the rest."""
+"""What differs between two launches: what confounds a comparison of their losses, then the losses, then the rest."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from harness.preflight.rules import SENTENCES
 from harness.preflight.shell import UNKNOWN
 from harness.preflight.terms import Terms
 
-# Keys by which no two launches are expected to be alike, and which train nothing.
-NAMES = ("output", "run", "log", "save", "report", "push", "hub", "trainer.", "ENV.", "vllm_server", "val", "test", "eval")
+# Beginnings of keys that change what is kept, shown or evaluated, and not what is trained.
+NAMES = ("output", "run", "log", "save", "report", "push", "hub", "trainer.", "ENV.", "vllm_server", "eval")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ def of_python(path: Path, text: str) -> Launch:
     except (SyntaxError, ValueError) as error:
         raise UsageError(f"{path}: expected Python, got {error}: mend it") from None
     nodes = list(ast.walk(tree))
-    calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "GRPOConfig"]
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    calls = [call for call in calls if ast.unparse(call.func).split(".")[-1] == "GRPOConfig"]
     if not calls:
         raise UsageError(f"{path}: expected a call GRPOConfig(...), got none: name the file or the command that has it")
     constants: dict[str, str] = {}

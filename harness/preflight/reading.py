@@ -19,7 +19,7 @@ SETTINGS = (".yaml", ".yml", ".json")
 
 @dataclass(frozen=True)
 class Given:
-    """What the file sets a key to; UNKNOWN in the text is what only the running script knows. `name`: as it is written."""
+    """A key's text, where UNKNOWN is what only the running script knows, and the key as it is written."""
 
     text: str
     line: int
@@ -67,8 +67,8 @@ def of_shell(path: Path, text: str) -> Launch:
     found = [(number, library) for number, command in enumerate(commands) if (library := library_of(command))]
     if not found:
         raise UsageError(
-            f"{path}: expected a launch of verl (python3 -m verl.trainer.main_ppo key=value), TRL (trl grpo --key value) or "
-            "ms-swift (swift rlhf --rlhf_type grpo --key value), got none of them: name a file that has one"
+            f"{path}: expected a launch of verl (python3 -m verl.trainer.main_ppo key=value), TRL (trl grpo --key "
+            "value) or ms-swift (swift rlhf --rlhf_type grpo --key value), got none: name a file that has one"
         )
     (number, library), *others = found
     command = commands[number]
@@ -123,7 +123,7 @@ def take_flags(launch: Launch, words: list[Word]) -> None:
             key, _, value = word.text[2:].partition("=")
             key = key.replace("-", "_")
             values[key] = (word.line, [value] if value else [])
-        elif key and word.text != UNKNOWN or (key and not values[key][1]):
+        elif key and (word.text != UNKNOWN or not values[key][1]):
             values[key][1].append(word.text)
         elif word.text.endswith(SETTINGS):
             take_file(launch, word.text, word.line)
@@ -147,15 +147,13 @@ def take_file(launch: Launch, name: str, line: int) -> None:
 
 def processes_of(launch: Launch, command: Command) -> int | None:
     """How many processes train, where the command or its environment says so."""
-    options = dict(re.findall(r"--([\w-]+)[ =](\S+)", " ".join(word.text for word in command.words)))
-    options = {name.replace("-", "_"): value for name, value in options.items()}
+    pairs = re.findall(r"--([\w-]+)[ =](\S+)", " ".join(word.text for word in command.words))
+    options: dict[str, str] = {name.replace("-", "_"): value for name, value in pairs}
     if launch.library == "ms-swift" and not options.keys() & {"nproc_per_node", "num_processes"}:
         options = {"nproc_per_node": command.variables.get("NPROC_PER_NODE", "1")}
         options |= {"nnodes": command.variables.get("NNODES", "1")}
-    if total := options.get("num_processes"):
-        return int(total) if total.isdecimal() else None
-    per_node = options.get("nproc_per_node", options.get("num_gpus", UNKNOWN))
-    nodes = options.get("nnodes", options.get("num_nodes", "1"))
+    per_node = options.get("num_processes", options.get("nproc_per_node", options.get("num_gpus", UNKNOWN)))
+    nodes = "1" if "num_processes" in options else options.get("nnodes", options.get("num_nodes", "1"))
     return int(per_node) * int(nodes) if per_node.isdecimal() and nodes.isdecimal() else None
 
 
@@ -200,7 +198,8 @@ def of_yaml(path: Path, text: str) -> Launch:
         return launch
     if "rlhf_type" in given:
         program = "megatron rlhf" if "global_batch_size" in given else "swift rlhf"
-        return Launch(path, "ms-swift", 1, program, given, int(given["ENV.NPROC_PER_NODE"].text) if "ENV.NPROC_PER_NODE" in given else 1)
+        per_node = given["ENV.NPROC_PER_NODE"].text if "ENV.NPROC_PER_NODE" in given else "1"
+        return Launch(path, "ms-swift", 1, program, given, int(per_node) if per_node.isdecimal() else None)
     if given.keys() & (GRPO_ONLY | {"per_device_train_batch_size"}):
         return Launch(path, "trl", 1, "trl grpo --config", given)
     raise UsageError(

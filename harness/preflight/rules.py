@@ -117,7 +117,7 @@ def bounds(t: Terms) -> Iterator[Finding]:
     low = t.number("gspo_epsilon_low" if prefix else "epsilon")
     high, delta = t.number(f"{prefix}epsilon_high"), t.value(t.flags["delta"]) if "delta" in t.flags else None
     at = [key for name, key in t.flags.items() if name.removeprefix("gspo_").startswith("epsilon")]
-    values = {"low": low, "high": high}
+    values: dict[str, Any] = {"low": low, "high": high}
     if loss in (*CLIPPED, "gspo") and low is not None and high is not None:
         if prefix and min(low, high) >= TOKEN_BOUND:
             yield finding(t, "token_bounds", *at, t.table.terms["loss"], **values)
@@ -157,9 +157,9 @@ def averaging(t: Terms) -> Iterator[Finding]:
 
 def divergence(t: Terms) -> Iterator[Finding]:
     """A KL or a learning rate that nobody asked for."""
-    library, beta, rate = t.launch.library, t.table.terms["beta"], "lr" if t.is_megatron else t.table.terms["lr"]
-    if library != "trl" and t.number("beta") and not t.given(beta):
-        yield finding(t, "kl_default", beta, "actor.use_kl_loss", severity="note" if library == "verl" else None, beta=t["beta"])
+    beta, rate = t.table.terms["beta"], "lr" if t.is_megatron else t.table.terms["lr"]
+    if t.launch.library != "trl" and t.number("beta") and not t.given(beta):
+        yield finding(t, "kl_default", beta, "actor.use_kl_loss", beta=t["beta"])
     if t.number("beta") and t.number("kl_in_reward"):
         yield finding(t, "two_kl", "algorithm.use_kl_in_reward", beta=t["beta"], other=t["kl_in_reward"])
     if not t.given(rate) and t.number("lr"):
@@ -186,20 +186,20 @@ def forecast(t: Terms, accuracy: float) -> Iterator[Finding]:
     is_sampled = t["dynamic_sampling"] is True
     code = "dead_groups" if not is_sampled else "too_few_groups" if rounds > most else "group_forecast"
     at = [t.table.terms["dynamic_sampling"]] if is_sampled else [t.table.terms["group_size"]]
-    texts = {"accuracy": f"{accuracy:g}", "kept": f"{kept:.1%}", "dropped": f"{1 - kept:.1%}", "rounds": f"{rounds:.1f}"}
-    yield finding(t, code, *at, size=size, most=f"{most:g}", **texts)
+    shares = {"kept": f"{kept:.1%}", "dropped": f"{1 - kept:.1%}"}
+    yield finding(t, code, *at, size=size, accuracy=accuracy, rounds=f"{rounds:.1f}", most=f"{most:g}", **shares)
 
 
 def keys(t: Terms) -> Iterator[Finding]:
     """Keys that nothing reads, and keys that do not exist."""
     read = {*t.flags.values()} | ({"epsilon"} if t.value("epsilon_high") is None else set())
+    read |= t.table.own if t["loss"] not in t.table.losses or t["loss"] == "bypass_mode" else set()
     for key in t.launch.given:
-        is_default = not t.value(key) or t.value(key) == t.table.defaults.get(key)
         if key in t.table.dead:
             yield finding(t, "dead", key, reason=t.table.dead[key])
-        elif key in t.table.own - read and t["loss"] in t.table.losses and t["loss"] != "bypass_mode" and not is_default:
+        elif key in t.table.own - read and t.is_set(key):
             yield finding(t, "unread", key, loss=t["loss"])
-    near = {key: like for key in t.strangers if (like := nearest(key, t.table.known | t.table.own))}
+    near = {key: like for key in t.strangers if (like := nearest(key, t.table.known))}
     for key, like in near.items():
         yield finding(t, "misspelt", key, near=t.spelled(like))
     if others := [key for key in t.strangers if key not in near]:
@@ -227,6 +227,5 @@ def switches(t: Terms) -> Iterator[Finding]:
     if t.given("actor.clip_ratio") and None not in (low, high) and not clip == low == high:
         yield finding(t, "clip_ratio", "actor.clip_ratio", low=low, high=high, clip=clip)
     for key, switch in SENTENCES["switches"].items():
-        is_default = not t.value(key) or t.value(key) == t.table.defaults.get(key)
-        if t.given(key) and not is_default and t.value(switch) in (False, None):
+        if t.is_set(key) and t.value(switch) in (False, None):
             yield finding(t, "switched_off", key, switch=t.spelled(switch))

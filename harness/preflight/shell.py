@@ -15,14 +15,17 @@ TOKEN = re.compile(
     r"[ \t\r]+|\\\r?\n|#[^\n]*|<<-?\s*['\"]?(?P<heredoc>\w+)['\"]?|(?P<redirect>[\d&]?>>?(?P<copy>&[\d-])?|<+)[ \t]*"
     r"|(?P<end>\n|;+|&&|\|\||[|&()])"
 )
-EXPANSION = r"\$\{(?:[^{}]|\{[^{}]*\})*\}|\$\(\((?:[^()]|\([^()]*\))*\)\)|\$\((?:[^()]|\([^()]*\))*\)|`[^`]*`|\$\w+|\$[@*#?$!]"
+IN_BRACKETS = r"\((?:[^()]|\([^()]*\))*\)"
+EXPANSION = rf"\$\{{(?:[^{{}}]|\{{[^{{}}]*\}})*\}}|\$\({IN_BRACKETS}\)|\${IN_BRACKETS}|`[^`]*`|\$\w+|\$[@*#?$!]"
 PIECE = re.compile(
     rf"'(?P<single>[^']*)'|\"(?P<double>(?:{EXPANSION}|\\.|[^\"\\])*+)\"|\\(?P<escaped>.)|(?P<expansion>{EXPANSION})"
     r"|(?P<plain>[^\s'\"\\$`;&|()<>]+|.)",
     re.S,
 )
 IN_DOUBLE = re.compile(rf"\\(?P<escaped>[\"\\$`\n])|(?P<expansion>{EXPANSION})", re.S)
-PARAMETER = re.compile(r"\$\{(?P<name>\w+|[@*])(?P<all>\[[@*]\])?(?::?(?P<default>[-=])(?P<text>.*))?\}|\$(?P<bare>\w+|[@*])", re.S)
+PARAMETER = re.compile(
+    r"\$\{(?P<name>\w+|[@*])(?P<all>\[[@*]\])?(?::?(?P<default>[-=])(?P<text>.*))?\}|\$(?P<bare>\w+|[@*])", re.S
+)
 ASSIGNMENT = re.compile(r"(\w+)(\+?)=")
 OPENING, CLOSING = {"if", "for", "while", "until", "case", "select"}, {"fi", "done", "esac"}
 SKIPPED = {"then", "else", "elif", "do", "{", "}", "!", "time", "export", "local", "readonly", "declare"}

@@ -1,4 +1,4 @@
-"""What is known of each library: version, defaults, the common names of its keys, what its losses read, all its keys."""
+"""What is known of each library: version, defaults, common names of its keys, what its losses read, all its keys."""
 
 import tomllib
 from dataclasses import dataclass
@@ -15,16 +15,12 @@ class Table:
     terms: dict[str, str]  # keys by common name
     losses: dict[str, dict[str, Any]]  # by the library's name: our type, its averaging, keys by our setting
     dead: dict[str, str]  # keys that nothing reads, and why
-    known: frozenset[str]
     averagings: dict[str, str]
-
-    @property
-    def own(self) -> set[str]:
-        """Keys that one loss or another reads."""
-        return {key for loss in self.losses.values() for key in loss.get("flags", {}).values()}
+    own: set[str]  # keys that one loss or another reads
+    known: set[str]
 
     def has_room(self, key: str) -> bool:
-        """Whether keys beside this one are all listed."""
+        """Whether the keys beside this one are all known."""
         return key.rpartition(".")[0] in {other.rpartition(".")[0] for other in self.known}
 
 
@@ -32,8 +28,10 @@ def toml(name: str) -> dict[str, Any]:
     return tomllib.loads((Path(__file__).parent / f"{name}.toml").read_text(encoding="utf-8"))
 
 
-KNOWN = toml("known")
-TABLES = {
-    name: Table(known=frozenset(KNOWN[name].split()), **({"averagings": {}} | toml(file)))
-    for name, file in FILES.items()
-}
+def table(name: str) -> Table:
+    read = {"averagings": {}, "dead": {}} | toml(FILES[name])
+    own = {key for loss in read["losses"].values() for key in loss.get("flags", {}).values()}
+    return Table(**read, own=own, known={*toml("known")[name].split(), *own, *read["dead"]})
+
+
+TABLES = {name: table(name) for name in FILES}

@@ -1,4 +1,4 @@
-"""A launch in common terms: the loss in our settings, and the numbers that decide what it does. UNKNOWN where not sure."""
+"""A launch in common terms: the loss in our settings and the numbers that decide what it does; UNKNOWN where unsure."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from harness.preflight.tables import TABLES, Table
 
 WORDS = {"true": True, "false": False, "none": None, "null": None, "": None}
 CLIPPED = ("grpo", "dapo", "fipo")
-SCALES = {True: "group", False: "none"}
+SCALES: dict[Any, str] = {True: "group", False: "none"}
 
 
 @dataclass
@@ -40,6 +40,10 @@ class Terms:
             return typed(given.text)
         return UNKNOWN if self.launch.is_open else self.table.defaults.get(key)
 
+    def is_set(self, key: str) -> bool:
+        """Whether the launch sets the key to something that is neither nothing nor the default."""
+        return key in self.launch.given and self.value(key) not in (None, False, 0, self.table.defaults.get(key))
+
     def spelled(self, key: str) -> str:
         """The key as the launch writes it, or would."""
         if given := self.launch.given.get(key):
@@ -51,23 +55,24 @@ class Terms:
     @property
     def flags(self) -> dict[str, str]:
         """The keys that the loss reads, by our setting."""
-        return self.table.losses.get(str(self["loss"]), {}).get("flags", {})
+        flags: dict[str, str] = self.table.losses.get(str(self["loss"]), {}).get("flags", {})
+        return flags
 
     @property
     def strangers(self) -> list[str]:
         """Given keys that the library does not have: misspelt, or of another version."""
-        known = self.table.known | self.table.own | self.table.dead.keys() if self.is_plain else self.launch.given.keys()
-        return [key for key in self.launch.given if key not in known and self.table.has_room(key)]
+        table = self.table
+        return [key for key in self.launch.given if self.is_plain and key not in table.known and table.has_room(key)]
 
     @property
     def is_fork(self) -> bool:
         """Whether the launch is one of the FIPO authors' fork of verl."""
-        return self["loss"] == "future_kl"
+        return bool(self["loss"] == "future_kl")
 
     @property
     def is_plain(self) -> bool:
         """Whether the library's own trainer runs, and not one that may read more keys."""
-        return self.launch.library != "verl" or bool(re.search(r"trainer\.main_ppo|recipe\.dapo|Hydra", self.launch.program))
+        return self.launch.library != "verl" or bool(re.search(r"r\.main_ppo|\.dapo|Hydra", self.launch.program))
 
     @property
     def is_megatron(self) -> bool:
@@ -113,8 +118,8 @@ def terms_of(launch: Launch) -> Terms:
     terms.values = {name: terms.value(key) for name, key in table.terms.items()}
     {"verl": add_verl, "trl": add_trl, "ms-swift": add_swift}[launch.library](terms)
     row = table.losses.get(str(terms["loss"]), {})
+    terms.values["averaging"] = row.get("averaging", terms.values.get("averaging", UNKNOWN))
     if "type" in row:
-        terms.values["averaging"] = row.get("averaging", terms["averaging"])
         terms.loss = {"loss_type": row["type"]} | row.get("set", {})
         terms.loss |= {name: terms.value(key) for name, key in terms.flags.items()}
         adapt(terms)

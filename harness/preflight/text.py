@@ -20,7 +20,7 @@ SAID = SENTENCES["said"]
 
 def text(value: Any) -> str:
     if isinstance(value, str):
-        return SAID["unknown"] if value == UNKNOWN else SAID.get(value, value)
+        return str(SAID.get("unknown" if UNKNOWN in value else value, value))
     return f"{value:g}" if isinstance(value, float) else spelled(value)
 
 
@@ -29,18 +29,19 @@ def described(terms: Terms) -> dict[str, str]:
     kind = terms.loss.get("loss_type")
     words = {name: text(value) for name, value in (terms.values | terms.loss).items()}
     named = f"{terms.spelled(terms.table.terms['loss'])} {text(terms['loss'])}"
-    anchor = "the sampler's" if terms.is_stale else "that at the start of the update's rollout"
+    anchor = "as the sampler has it" if terms.is_stale else "at the start of its rollout"
     cut = f", log-ratios cut at {words['log_ratio_clamp']}" if "log_ratio_clamp" in words else ""
+    rollout = f"{words['prompts_per_step']} prompts x {words['group_size']} responses"
     kl = f"{words['beta']} in the loss" if terms["beta"] != 0 else "none"
     return {
         "loss": f"{kind} ({named})" if kind else f"{SAID['foreign']} ({named})",
         "averaging": words["averaging"],
         "advantages": words["advantage_scale"],
-        "ratio": f"of a {'response' if kind == 'gspo' else 'token'}, to the policy: {anchor}{cut}",
+        "ratio": f"of a {'response' if kind == 'gspo' else 'token'}, to the policy {anchor}{cut}",
         "clip": SENTENCES["clips"][kind].format(**words) if kind else SAID["foreign"],
         "KL": kl + (f", {words['kl_in_reward']} in the reward" if terms.number("kl_in_reward") else ""),
-        "updates": "{updates_per_rollout} per rollout of {prompts_per_step} prompts x {group_size} responses".format(**words),
-        "rate": "{lr}, {responses_per_update} responses an update".format(**words),
+        "updates": f"{words['updates_per_rollout']} per rollout of {rollout}",
+        "rate": f"{words['lr']}, {words['responses_per_update']} responses an update",
     } | ({"in ours": command("harness", "show", *flags(terms))} if kind else {})
 
 
@@ -93,7 +94,7 @@ def as_json(read: Read, between: list[Difference]) -> dict[str, Any]:
     """The same; what is not known is null."""
 
     def known(value: Any) -> Any:
-        return None if value == UNKNOWN else value
+        return None if UNKNOWN in str(value) else value
 
     launches = [
         {
