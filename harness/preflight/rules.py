@@ -81,7 +81,7 @@ def starting(t: Terms) -> Iterator[Finding]:
         yield finding(t, "groups_split", t.table.terms["group_size"], total=total, group=group)
     size, has_teacher = t.table.terms["group_size"], t.given("teacher_model") or t.given("teacher_model_server")
     if t.number("group_size") == 1 and t["advantage_scale"] in ("group", "none", "batch") and not has_teacher:
-        is_sure = t.given(size) or not t.strangers  # a fork may have another key for it
+        is_sure = t.given(size) or not foreign(t)  # a fork may have another key for it
         yield finding(t, "group_of_one", size, t.table.terms["advantages"], severity=None if is_sure else "note")
 
 
@@ -199,11 +199,16 @@ def keys(t: Terms) -> Iterator[Finding]:
             yield finding(t, "dead", key, reason=t.table.dead[key])
         elif key in t.table.own - read and t.is_set(key):
             yield finding(t, "unread", key, loss=t["loss"])
-    near = {key: like for key in t.strangers if (like := nearest(key, t.table.known))}
-    for key, like in near.items():
-        yield finding(t, "misspelt", key, near=t.spelled(like))
-    if others := [key for key in t.strangers if key not in near]:
+    for key in t.strangers:
+        if near := nearest(key, t.table.known):
+            yield finding(t, "misspelt", key, near=t.spelled(near))
+    if others := foreign(t):
         yield finding(t, "strangers", others[0], names=", ".join(map(t.spelled, others[:3])), count=len(others))
+
+
+def foreign(t: Terms) -> list[str]:
+    """Keys that the library does not have and that are no slip of the pen."""
+    return [key for key in t.strangers if nearest(key, t.table.known) is None]
 
 
 def nearest(key: str, known: set[str]) -> str | None:

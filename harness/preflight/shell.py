@@ -122,10 +122,11 @@ class Shell:
             self.at = piece.end()
             is_quoted |= piece["plain"] is None and piece["expansion"] is None
             array = PARAMETER.fullmatch(piece["expansion"] or piece["double"] or "")
-            if array and array["all"] and parts == [""]:
+            if array and array["all"] and parts == [""] and not (piece["double"] and "*" in array["all"]):
                 return self.arrays.get(array["name"], [])
             if piece["expansion"]:
-                first, *more = re.split(r"\s+", self.value(piece["expansion"]))
+                value = self.value(piece["expansion"])
+                first, *more = [value] if ASSIGNMENT.match(parts[0]) else re.split(r"\s+", value)
                 parts = [*parts[:-1], parts[-1] + first, *more]
             elif piece["double"] is not None:
                 parts[-1] += IN_DOUBLE.sub(self.in_double, piece["double"])
