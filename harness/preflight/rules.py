@@ -112,16 +112,14 @@ def fipo(t: Terms) -> Iterator[Finding]:
 
 def bounds(t: Terms) -> Iterator[Finding]:
     """Clip bounds that never act, or act on everything."""
-    loss = t.loss.get("loss_type")
-    prefix = "gspo_" if loss == "gspo" else ""
-    low = t.number("gspo_epsilon_low" if prefix else "epsilon")
-    high, delta = t.number(f"{prefix}epsilon_high"), t.value(t.flags["delta"]) if "delta" in t.flags else None
+    loss, (low, high) = t.loss.get("loss_type"), t.clip
+    is_sequence, delta = loss == "gspo", t.value(t.flags["delta"]) if "delta" in t.flags else None
     at = [key for name, key in t.flags.items() if name.removeprefix("gspo_").startswith("epsilon")]
     values: dict[str, Any] = {"low": low, "high": high}
     if loss in (*CLIPPED, "gspo") and low is not None and high is not None:
-        if prefix and min(low, high) >= TOKEN_BOUND:
+        if is_sequence and min(low, high) >= TOKEN_BOUND:
             yield finding(t, "token_bounds", *at, t.table.terms["loss"], **values)
-        if not prefix and 0 < max(low, high) <= SEQUENCE_BOUND:
+        if not is_sequence and 0 < max(low, high) <= SEQUENCE_BOUND:
             yield finding(t, "sequence_bounds", *at, **values)
         if high < low:
             yield finding(t, "high_below_low", at[-1], at[0], **values)
@@ -130,7 +128,7 @@ def bounds(t: Terms) -> Iterator[Finding]:
     cap = t.number("cispo_ratio_max")
     if loss == "cispo" and cap is not None and cap < 1:
         yield finding(t, "cispo_cap", t.flags["cispo_ratio_max"], t.table.terms["loss"], cap=cap)
-    if t["loss"] == "luspo" and not prefix and t["level"] != UNKNOWN:
+    if t["loss"] == "luspo" and not is_sequence and t["level"] != UNKNOWN:
         yield finding(t, "luspo_level", "importance_sampling_level", "loss_type")
 
 

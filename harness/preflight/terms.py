@@ -53,6 +53,12 @@ class Terms:
         return key if self.launch.path.suffix in (".py", ".yaml", ".yml") else f"--{key}"
 
     @property
+    def clip(self) -> tuple[float | None, float | None]:
+        """How far the ratio may lie below and above 1."""
+        prefix, low = ("gspo_", "epsilon_low") if self.loss.get("loss_type") == "gspo" else ("", "epsilon")
+        return self.number(f"{prefix}{low}"), self.number(f"{prefix}epsilon_high")
+
+    @property
     def flags(self) -> dict[str, str]:
         """The keys that the loss reads, by our setting."""
         flags: dict[str, str] = self.table.losses.get(str(self["loss"]), {}).get("flags", {})
@@ -162,7 +168,7 @@ def add_verl(terms: Terms) -> None:
         values[name] = value(key) if key in launch.given else values[name]
     scale = SCALES.get(value("algorithm.norm_adv_by_std_in_grpo"), UNKNOWN)
     is_grpo = values["advantages"] in ("grpo", "grpo_vectorized")
-    values["advantage_scale"] = scale if is_grpo else f"of {values['advantages']}"
+    values["advantage_scale"] = scale if is_grpo else f"{values['advantages']}'s, not ours"
     if value("overlong_buffer.enable") is not True:
         values["overlong_penalty_tokens"] = None
 
@@ -209,6 +215,6 @@ def add_swift(terms: Terms) -> None:
         values["lr"] = 1e-5 if is_full else 1e-4
     estimator = value("advantage_estimator")
     scale = values["advantages"] or "group"
-    values["advantage_scale"] = SCALES.get(scale, scale) if estimator == "grpo" else f"of {estimator}"
+    values["advantage_scale"] = SCALES.get(scale, scale) if estimator == "grpo" else f"{estimator}'s, not ours"
     if "soft_overlong" not in str(values["reward"]):
         values["overlong_penalty_tokens"] = None

@@ -27,7 +27,9 @@ def text(value: Any) -> str:
 def described(terms: Terms) -> dict[str, str]:
     """The loss that will run, a line per quantity."""
     kind = terms.loss.get("loss_type")
-    words = {name: text(value) for name, value in (terms.values | terms.loss).items()}
+    low, high = terms.clip
+    clip = {"low": UNKNOWN if low is None else 1 - low, "high": UNKNOWN if high is None else 1 + high}
+    words = {name: text(value) for name, value in (terms.values | terms.loss | clip).items()}
     named = f"{terms.spelled(terms.table.terms['loss'])} {text(terms['loss'])}"
     anchor = "as the sampler has it" if terms.is_stale else "at the start of its rollout"
     cut = f", log-ratios cut at {words['log_ratio_clamp']}" if "log_ratio_clamp" in words else ""
@@ -35,7 +37,7 @@ def described(terms: Terms) -> dict[str, str]:
     kl = f"{words['beta']} in the loss" if terms["beta"] != 0 else "none"
     return {
         "loss": f"{kind} ({named})" if kind else f"{SAID['foreign']} ({named})",
-        "averaging": words["averaging"],
+        "averaging": SAID["micro_mean"] if terms.is_fork and terms["averaging"] == "token_mean" else words["averaging"],
         "advantages": words["advantage_scale"],
         "ratio": f"of a {'response' if kind == 'gspo' else 'token'}, to the policy {anchor}{cut}",
         "clip": SENTENCES["clips"][kind].format(**words) if kind else SAID["foreign"],
@@ -80,7 +82,7 @@ def table(read: Read, between: list[Difference]) -> Iterator[str]:
     rows = [["", *(terms.launch.path.name for terms, _ in read), ""]]
     for one in between:
         cells = [
-            f"{text(value)[:40]}{f'  (line {line})' if line else ''}"
+            f"{text(value)[:40]}  (line {line})" if line else "-" if value is None else text(value)[:40]
             for value, line in zip(one.values, one.lines, strict=True)
         ]
         rows.append([one.name, *cells, {"confound": "CONFOUND", "loss": "the loss's own"}.get(one.kind, "")])

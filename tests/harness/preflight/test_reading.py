@@ -66,7 +66,7 @@ def test_a_word_keeps_its_line_and_what_only_a_shell_knows_stays_unknown() -> No
         (
             "NPROC_PER_NODE=4 swift rlhf --rlhf_type grpo --sequence_parallel_size 2 --gradient_accumulation_steps 2 "
             "--tuner_type full --advantage_estimator rloo",
-            {"updates_per_rollout": 2, "responses_per_update": 4, "lr": 1e-5, "advantage_scale": "of rloo"},
+            {"updates_per_rollout": 2, "responses_per_update": 4, "lr": 1e-5, "advantage_scale": "rloo's, not ours"},
         ),
         (
             "megatron rlhf --rlhf_type grpo --steps_per_generation 4",
@@ -92,7 +92,12 @@ def test_a_word_keeps_its_line_and_what_only_a_shell_knows_stays_unknown() -> No
         (
             "python -m verl.trainer.main_ppo actor_rollout_ref.actor.policy_loss.loss_mode=cispo "
             "actor_rollout_ref.actor.clip_ratio_low=10",
-            {"loss_type": "cispo", "cispo_ratio_min": 0.0, "cispo_ratio_max": 1.2, "advantage_scale": "of gae"},
+            {
+                "loss_type": "cispo",
+                "cispo_ratio_min": 0.0,
+                "cispo_ratio_max": 1.2,
+                "advantage_scale": "gae's, not ours",
+            },
         ),
         ("python -m verl.experimental.fully_async_policy.main algorithm.lam=1", {"updates_per_rollout": UNKNOWN}),
     ],
