@@ -115,7 +115,7 @@ def take_hydra(launch: Launch, words: list[Word]) -> None:
 
 def take_flags(launch: Launch, words: list[Word]) -> None:
     """--key value ..., --key=value and --key alone, which is true; behind a file of settings, which they override."""
-    programs = [number for number, word in enumerate(words) if re.fullmatch(r"grpo|rlhf|.*\.py", word.text)]
+    programs = [number for number, word in enumerate(words) if re.fullmatch(r"grpo|rlhf|.*\.py", word.text)] or [0]
     values: dict[str, tuple[int, list[str]]] = {}
     key = ""
     for word in words[programs[0] + 1 :]:

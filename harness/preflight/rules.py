@@ -176,7 +176,7 @@ def lengths(t: Terms) -> Iterator[Finding]:
 def forecast(t: Terms, accuracy: float) -> Iterator[Finding]:
     """The groups with right and wrong answers, if every answer is right with this probability."""
     size, prompts = t.number("group_size"), t.number("prompts_per_step")
-    if not size:
+    if not size or size < 1:
         return
     kept = 1 - accuracy**size - (1 - accuracy) ** size
     share = (t.number("prompts_per_round") or prompts or 1) / (prompts or 1)

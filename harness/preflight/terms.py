@@ -1,6 +1,7 @@
 """A launch in common terms: the loss in our settings and the numbers that decide what it does; UNKNOWN where unsure."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -10,6 +11,7 @@ from harness.preflight.shell import UNKNOWN
 from harness.preflight.tables import TABLES, Table
 
 WORDS = {"true": True, "false": False, "none": None, "null": None, "": None}
+LARGEST = 1e15  # beyond it, or infinite or NaN, nothing is a number that a launch means
 CLIPPED = ("grpo", "dapo", "fipo")
 SCALES: dict[Any, str] = {True: "group", False: "none"}
 
@@ -102,10 +104,8 @@ def typed(text: str) -> Any:
     if text.lower() in WORDS:
         return WORDS[text.lower()]
     for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
+        with suppress(ValueError):
+            return value if abs(value := kind(text)) < LARGEST else text
     return text
 
 
@@ -114,7 +114,7 @@ def product(*factors: Any, over: Any = 1) -> Any:
     if not all(isinstance(one, int | float) and one > 0 for one in (*factors, over)):
         return UNKNOWN
     result = prod(factors) / over
-    return int(result) if result == int(result) else result
+    return int(result) if result % 1 == 0 else result
 
 
 def terms_of(launch: Launch) -> Terms:
