@@ -48,10 +48,7 @@ class Launch:
 
 def read_launch(path: Path, processes: int | None = None) -> Launch:
     """The launch in the file. Raises UsageError if the file cannot be read or has none."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: expected a launch as a text file, got {first_line(error)}: name another") from None
+    text = text_in(path)
     if path.suffix == ".py":
         from harness.preflight.python import of_python
 
@@ -60,6 +57,13 @@ def read_launch(path: Path, processes: int | None = None) -> Launch:
         launch = of_yaml(path, text) if path.suffix in SETTINGS else of_shell(path, text)
     launch.processes = processes or launch.processes
     return launch
+
+
+def text_in(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: expected a text file, got {first_line(error)}: name another") from None
 
 
 def of_shell(path: Path, text: str) -> Launch:
@@ -136,13 +140,14 @@ def take_flags(launch: Launch, words: list[Word]) -> None:
 
 
 def take_file(launch: Launch, name: str, line: int) -> None:
-    """The keys of a YAML file that the launch names, found beside the launch or above it."""
-    tail = name.rpartition(UNKNOWN)[2].lstrip("./")
-    found = next((file for above in launch.path.absolute().parents if (file := above / tail).is_file()), None)
+    """The keys of a YAML file that the launch names, found as it is named, beside the launch or above it."""
+    tail = name.rpartition(UNKNOWN)[2]
+    places = [Path(tail), *(above / tail.lstrip("./") for above in launch.path.absolute().parents)]
+    found = next((place for place in places if place.is_file()), None)
     if found is None:
         launch.miss(line, f"{name.replace(UNKNOWN, '...')} was not found: what it sets is not known", is_open=True)
     else:
-        launch.given |= settings(found, found.read_text(encoding="utf-8"))
+        launch.given |= settings(found, text_in(found))
 
 
 def processes_of(launch: Launch, command: Command) -> int | None:
@@ -165,9 +170,12 @@ def plain(key: str) -> str:
 def settings(path: Path, text: str) -> dict[str, Given]:
     """What a YAML document sets, by dotted key. No object is built from it. Raises UsageError."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+        aliases = [event for event in yaml.parse(text, Loader=yaml.SafeLoader) if isinstance(event, yaml.AliasEvent)]
+        root = None if aliases else yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{path}: expected YAML, got {' '.join(str(error).split())}: mend it") from None
+    if aliases:  # few of them can stand for more text than any memory holds
+        raise UsageError(f"{path}: expected YAML without aliases, got *{aliases[0].anchor}: write its value out")
     return {plain(key): Given(text_of(node), node.start_mark.line + 1, path, key) for key, node in leaves(root)}
 
 

@@ -87,8 +87,8 @@ def starting(t: Terms) -> Iterator[Finding]:
 
 def ratios(t: Terms) -> Iterator[Finding]:
     """One update per rollout: every ratio is 1."""
-    loss = t.loss.get("loss_type")
-    if t.number("updates_per_rollout") != 1 or t.is_stale or loss in (None, "reinforce"):
+    loss, is_unsure = t.loss.get("loss_type"), t.launch.library == "verl" and t.launch.is_open  # of its old policy
+    if t.number("updates_per_rollout") != 1 or t.is_stale or is_unsure or loss in (None, "reinforce"):
         return
     chosen = [key for key in t.flags.values() if t.given(key) and t.value(key) != t.table.defaults.get(key)]
     code = "inert_fipo" if loss == "fipo" else "inert_clip" if loss in CLIPPED else "inert_loss"

@@ -90,7 +90,7 @@ class Terms:
     def is_stale(self) -> bool:
         """Whether old log-probabilities are the sampler's, so that a first update has ratios too."""
         keys = ("algorithm.rollout_correction.bypass_mode", "actor.use_rollout_log_probs")
-        return self.launch.library == "verl" and any(self.value(key) not in (False, None) for key in keys)
+        return any(self.value(key) is True for key in keys)
 
     @property
     def version(self) -> str:
@@ -138,13 +138,13 @@ def adapt(terms: Terms) -> None:
     for name, key in terms.flags.items():
         if loss[name] is None and key in ("epsilon_high", "actor.clip_ratio_low", "actor.clip_ratio_high"):
             loss[name] = terms.value("actor.clip_ratio" if is_verl else "epsilon")
-    if loss["loss_type"] == "cispo" and is_verl and UNKNOWN not in (loss["cispo_ratio_min"], loss["cispo_ratio_max"]):
-        loss["cispo_ratio_min"] = max(0.0, 1 - loss["cispo_ratio_min"])  # verl has distances from 1
-        loss["cispo_ratio_max"] = 1 + loss["cispo_ratio_max"]
+    low, high = terms.number("cispo_ratio_min"), terms.number("cispo_ratio_max")
+    if is_verl and low is not None and high is not None:  # verl has distances from 1
+        loss |= {"cispo_ratio_min": max(0.0, 1 - low), "cispo_ratio_max": 1 + high}
     if str(terms["level"]).startswith("sequence") and loss["loss_type"] in CLIPPED:
-        low, high = loss.pop("epsilon"), loss.pop("epsilon_high")
-        loss.pop("delta")
-        loss |= {"loss_type": "gspo", "gspo_epsilon_low": low, "gspo_epsilon_high": high}
+        loss |= {"loss_type": "gspo", "gspo_epsilon_low": loss["epsilon"], "gspo_epsilon_high": loss["epsilon_high"]}
+        for name in ("epsilon", "epsilon_high", "delta"):
+            loss.pop(name)
         loss |= {"gspo_token_level": True} if terms["level"] == "sequence_token" else {}
     if loss["loss_type"] == "dapo" and terms["averaging"] == "sequence_mean":
         loss["loss_type"] = "grpo"
