@@ -95,7 +95,8 @@ def library_of(command: Command) -> str:
     if re.search(r"\brlhf(\.py)? .*(--rlhf_type[ =]grpo\b|\.ya?ml\b)", line):
         return "ms-swift"
     flags = {name.replace("-", "_") for name in re.findall(r" --([\w-]+)", line)}
-    return "trl" if re.search(r"\btrl grpo\b", line) or (".py " in line and flags & GRPO_ONLY) else ""
+    is_named = re.search(r"\btrl grpo\b|grpo\S*\.py .*--config\b", line)
+    return "trl" if is_named or (".py " in line and flags & GRPO_ONLY) else ""
 
 
 def program_of(words: list[Word]) -> str:

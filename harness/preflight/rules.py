@@ -167,7 +167,8 @@ def divergence(t: Terms) -> Iterator[Finding]:
 def lengths(t: Terms) -> Iterator[Finding]:
     """Truncation that masks or penalises most responses."""
     limit, buffer = t.number("max_response_tokens"), t.number("overlong_penalty_tokens")
-    if t["overlong_filter"] is True and limit and limit <= SHORT_TOKENS:
+    is_of_turns = t.given("multi_turn_scheduler") or t.given("gym_env")  # the limit is then one turn's
+    if t["overlong_filter"] is True and limit and limit <= SHORT_TOKENS and not is_of_turns:
         yield finding(t, "masks_most", t.table.terms["overlong_filter"], limit=limit)
     if buffer and limit and buffer >= limit:
         yield finding(t, "penalises_all", t.table.terms["overlong_penalty_tokens"], buffer=buffer, limit=limit)

@@ -141,7 +141,7 @@ def adapt(terms: Terms) -> None:
     low, high = terms.number("cispo_ratio_min"), terms.number("cispo_ratio_max")
     if is_verl and low is not None and high is not None:  # verl has distances from 1
         loss |= {"cispo_ratio_min": max(0.0, 1 - low), "cispo_ratio_max": 1 + high}
-    if str(terms["level"]).startswith("sequence") and loss["loss_type"] in CLIPPED:
+    if str(terms["level"]).startswith("sequence") and loss["loss_type"] in ("grpo", "dapo"):
         loss |= {"loss_type": "gspo", "gspo_epsilon_low": loss["epsilon"], "gspo_epsilon_high": loss["epsilon_high"]}
         for name in ("epsilon", "epsilon_high", "delta"):
             loss.pop(name)

@@ -45,6 +45,7 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     VERL + "policy_loss.clip_ratio_c=10": "E misspelt 1",
     VERL + "policy_loss.loss_mode=bypass_mode actor_rollout_ref.actor.clip_ratio_c=10": "",
     SWIFT + "--loss_type dapo --steps_per_generation 4": "W window 1",
+    SWIFT + "--num_iterations 2 --overlong_filter true --multi_turn_scheduler maze": "",
     SWIFT + "--loss_type real --num_iterations 2": "E swift_refuses 1",
     SWIFT + "--loss_type bnpo --num_iterations 2": "W bnpo_mean 1",
     SWIFT + "--advantage_estimator rloo --num_iterations 2": "",

@@ -62,6 +62,7 @@ def test_a_word_keeps_its_line_and_what_only_a_shell_knows_stays_unknown() -> No
             "trl grpo --loss_type grpo --importance_sampling_level sequence",
             {"loss_type": "gspo", "gspo_epsilon_high": 0.2},
         ),
+        ("swift rlhf --rlhf_type grpo --loss_type fipo --importance_sampling_level sequence", {"loss_type": "fipo"}),
         ("swift rlhf --rlhf_type grpo", {"beta": 0.04, "lr": 1e-4, "temperature": 0.9, "responses_per_update": 1}),
         (
             "NPROC_PER_NODE=4 swift rlhf --rlhf_type grpo --sequence_parallel_size 2 --gradient_accumulation_steps 2 "
@@ -116,6 +117,8 @@ def test_a_file_of_settings_is_found_above_the_launch_and_overridden_by_it(tmp_p
     launch.write_text("trl grpo --config $ROOT/recipes/a.yaml --beta 0.2")
     terms = terms_of(read_launch(launch))
     assert (terms["beta"], terms["lr"], terms["temperature"]) == (0.2, 2e-6, 1.0)
+    launch.write_text("accelerate launch --num_processes=7 src/grpo.py --config recipes/a.yaml")
+    assert (terms_of(read_launch(launch))["beta"], read_launch(launch).processes) == (0.1, 7)
     launch.write_text("trl grpo --config missing.yaml --beta 0.2")  # which may set anything else
     terms = terms_of(read_launch(launch))
     assert (terms["beta"], terms["lr"]) == (0.2, UNKNOWN)
