@@ -74,13 +74,14 @@ def starting(t: Terms) -> Iterator[Finding]:
         yield finding(t, "both_given", "steps_per_generation")
     prompts, mini = t.number("prompts_per_step"), t.value("actor.ppo_mini_batch_size")
     is_checked = library == "verl" and t.is_plain and t.value("actor.use_dynamic_bsz") is not True
-    if is_checked and prompts and isinstance(mini, int) and prompts < mini:
+    if is_checked and not foreign(t) and prompts and isinstance(mini, int) and prompts < mini:
         yield finding(t, "mini_above_batch", "actor.ppo_mini_batch_size", mini=mini, prompts=prompts)
     if library != "verl" and prompts and prompts % 1:
         total, group = round(prompts * t["group_size"]), t["group_size"]
         yield finding(t, "groups_split", t.table.terms["group_size"], total=total, group=group)
-    size, has_teacher = t.table.terms["group_size"], t.given("teacher_model") or t.given("teacher_model_server")
-    if t.number("group_size") == 1 and t["advantage_scale"] in ("group", "none", "batch") and not has_teacher:
+    teachers = [key for key in ("teacher_model", "teacher_model_server", "distillation.enabled") if t.is_set(key)]
+    size, is_group = t.table.terms["group_size"], t["advantage_scale"] in ("group", "none", "batch")
+    if t.number("group_size") == 1 and is_group and not teachers:
         is_sure = t.given(size) or not foreign(t)  # a fork may have another key for it
         yield finding(t, "group_of_one", size, t.table.terms["advantages"], severity=None if is_sure else "note")
 
@@ -116,7 +117,7 @@ def bounds(t: Terms) -> Iterator[Finding]:
     is_sequence, delta = loss == "gspo", t.value(t.flags["delta"]) if "delta" in t.flags else None
     at = [key for name, key in t.flags.items() if name.removeprefix("gspo_").startswith("epsilon")]
     values: dict[str, Any] = {"low": low, "high": high}
-    if loss in (*CLIPPED, "gspo") and low is not None and high is not None:
+    if low is not None and high is not None:
         if is_sequence and min(low, high) >= TOKEN_BOUND:
             yield finding(t, "token_bounds", *at, t.table.terms["loss"], **values)
         if not is_sequence and 0 < max(low, high) <= SEQUENCE_BOUND:
