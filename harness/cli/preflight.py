@@ -1,7 +1,6 @@
 """`preflight`: what a launch of verl, TRL or ms-swift will really train, and what is wrong with it."""
 
 import argparse
-import json
 from pathlib import Path
 
 from harness.cli.parser import Subparsers, add_command
@@ -38,7 +37,7 @@ def run_preflight(options: argparse.Namespace) -> None:
     read = [terms_of(read_launch(Path(name), options.processes)) for name in options.files]
     launches = [(terms, findings(terms, options.accuracy)) for terms in read]
     between = differences(*read) if len(read) == 2 else []
-    say(json.dumps(as_json(launches, between), indent=2) if options.json else "\n".join(page(launches, between)))
+    say(as_json(launches, between) if options.json else "\n".join(page(launches, between)))
     kinds = {one.severity for _, found in launches for one in found} | {one.kind for one in between}
     if kinds & {"error", "warning", "confound"}:
         raise HarnessError("")  # exit code 1, as a linter's

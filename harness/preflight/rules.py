@@ -36,6 +36,7 @@ def finding(terms: Terms, code: str, *keys: str, severity: str | None = None, **
     line, path = (at.line, at.path) if at else (values.pop("line", launch.line), launch.path)
     names = {"key": terms.spelled(keys[0]) if keys else "", "version": terms.version}
     names |= {name: f"{value:g}" if type(value) is float else str(value) for name, value in values.items()}
+    names = {name: text.replace(UNKNOWN, "...") for name, text in names.items()}
     texts = [words[part] for part in ("severity", "what", "why", "change")]
     usual, *said = [(text[launch.library] if isinstance(text, dict) else text).format(**names) for text in texts]
     return Finding(severity or usual, code, path, line, *said)
@@ -47,10 +48,6 @@ def findings(terms: Terms, accuracy: float | None = None) -> list[Finding]:
     for rule in (reading, starting, ratios, fipo, bounds, averaging, divergence, lengths, keys, switches):
         found += rule(terms)
     found += [] if accuracy is None else forecast(terms, accuracy)
-    return by_severity(found)
-
-
-def by_severity(found: list[Finding]) -> list[Finding]:
     return sorted(found, key=lambda one: SEVERITIES.index(one.severity))
 
 

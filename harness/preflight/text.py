@@ -1,6 +1,7 @@
 """A launch and its findings as text for people and as JSON for machines."""
 
 import dataclasses
+import json
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -92,21 +93,17 @@ def table(read: Read, between: list[Difference]) -> Iterator[str]:
     yield "" if between else "no difference\n"
 
 
-def as_json(read: Read, between: list[Difference]) -> dict[str, Any]:
-    """The same; what is not known is null."""
-
-    def known(value: Any) -> Any:
-        return None if UNKNOWN in str(value) else value
-
+def as_json(read: Read, between: list[Difference]) -> str:
+    """The same as JSON; what is not known is null."""
     launches = [
         {
-            "path": str(terms.launch.path),
+            "path": terms.launch.path,
             "line": terms.launch.line,
             "library": terms.version,
-            "settings": {name: known(value) for name, value in (terms.values | terms.loss).items()},
-            "findings": [dataclasses.asdict(one) | {"path": str(one.path)} for one in found],
+            "settings": terms.values | terms.loss,
+            "findings": [dataclasses.asdict(one) for one in found],
         }
         for terms, found in read
     ]
-    rows = [dataclasses.asdict(one) | {"values": [known(value) for value in one.values]} for one in between]
-    return {"launches": launches, "differences": rows}
+    page = {"launches": launches, "differences": [dataclasses.asdict(one) for one in between]}
+    return json.dumps(page, indent=2, default=str).replace(json.dumps(UNKNOWN), "null")
