@@ -111,7 +111,9 @@ def test_published_dapo_and_fipo_differ_in_more_than_the_loss(
 
 def test_launches_of_two_libraries_are_compared(launches: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = outcome(main, ["preflight", launches / "clean_trl.yaml", launches / "clean_swift.sh", "--json"], capsys)
-    rows = {one["name"]: one["values"] for one in json.loads("\n".join(done.printed))["differences"]}
+    read = json.loads("\n".join(done.printed))
+    rows = {one["name"]: one["values"] for one in read["differences"]}
+    assert [one["settings"]["responses_per_update"] for one in read["launches"]] == [None, 128]
     assert {name: rows[name] for name in ("averaging", "delta", "beta", "updates per rollout")} == {
         "averaging": ["sequence_mean", "token_mean"],
         "delta": [None, 10],
