@@ -43,6 +43,7 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     VERL + "ppo_mini_batch_size=1024 actor_rollout_ref.actor.use_rollout_log_probs=True": "",
     VERL + "ppo_mini_batch_size=1024": "N inert_clip 1",
     VERL + "policy_loss.clip_ratio_c=10": "E misspelt 1",
+    VERL + "strategy=fsdp +trainer.gamma=1": "N strangers 1",  # another section's key
     VERL + "strategy=fsdp distillation.enabled=True actor_rollout_ref.rollout.n=1": "",
     VERL + "policy_loss.loss_mode=bypass_mode actor_rollout_ref.actor.clip_ratio_c=10": "",
     SWIFT + "--loss_type dapo --steps_per_generation 4": "W window 1",
