@@ -124,7 +124,7 @@ def bounds(t: Terms) -> Iterator[Finding]:
         if isinstance(delta, int | float) and delta <= 1 + high:
             yield finding(t, "delta_in_clip", t.flags["delta"], delta=delta, top=1 + high)
     cap = t.number("cispo_ratio_max")
-    if loss == "cispo" and cap is not None and cap < 1:
+    if cap is not None and cap < 1:
         yield finding(t, "cispo_cap", t.flags["cispo_ratio_max"], t.table.terms["loss"], cap=cap)
     if t["loss"] == "luspo" and not is_sequence and t["level"] != UNKNOWN:
         yield finding(t, "luspo_level", "importance_sampling_level", "loss_type")

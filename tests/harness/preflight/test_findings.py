@@ -57,9 +57,11 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     TRL + "--loss_type sapo --epsilon 0.3 --epsilon_high 0.3": "W unread 1, W unread 1",
     TRL + "--learning_rat 1e-5 --max_completion_length 100 $MORE": "E misspelt 1, N gap 1",
     TRL + "\n--beta=$BETA": "E cut_off 2",
+    TRL + "--num_generations $N": "",
+    "python -m verl.trainer.main_ppo --config-name=x algorithm.lam=1 actor_rollout_ref.actor.clip_ratio=0.3": "N gap 1",
 }
 ASKED = {"planted_verl.yaml": 0.05, "planted_swift.sh": 0.05, "planted_megatron.sh": 0.05}  # --accuracy
-ASKED |= {name: 0.5 for name, found in FOUND.items() if "group_forecast" in found}
+ASKED |= {name: 0.5 for name, found in FOUND.items() if "group_forecast" in found or "$N" in name}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from harness.preflight.shell import UNKNOWN, Shell
 from harness.preflight.terms import terms_of
 
 SCRIPT = r"""
-set -e; A=1 B='two words' # a comment; not "this"
+set -e; A=0; A=1 B='two words' # a comment; not "this"
 N=$((A + 2 * (7 - 3) / 2)) ; D=${UNSET_NAME:-"$A/b c"} E=${OTHER:=x${A}y}
 LIST=(one "two $A" # in between
   'th$ree')
