@@ -57,6 +57,7 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     TRL + "--loss_type sapo --epsilon 0.3 --epsilon_high 0.3": "W unread 1, W unread 1",
     TRL + "--learning_rat 1e-5 --max_completion_length 100 $MORE": "E misspelt 1, N gap 1",
     TRL + "\n--beta=$BETA": "E cut_off 2",
+    TRL + "\n" + TRL: "N gap 2",  # one launch is read
     TRL + "--num_generations $N": "",
     "python -m verl.trainer.main_ppo --config-name=x algorithm.lam=1 actor_rollout_ref.actor.clip_ratio=0.3": "N gap 1",
 }
