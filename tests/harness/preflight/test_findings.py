@@ -40,6 +40,7 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     VERL + "policy_loss.loss_mode=geo_mean": "W geo_mean_mean 1",
     VERL + "policy_loss.loss_mode=gspo": "W token_bounds 1, W gspo_average 1",
     VERL + "kl_loss_coef=0.01": "N switched_off 1",
+    VERL + "clip_ratio_c=1.5": "",
     VERL + "ppo_mini_batch_size=1024 actor_rollout_ref.actor.use_rollout_log_probs=True": "",
     VERL + "ppo_mini_batch_size=1024": "N inert_clip 1",
     VERL + "policy_loss.clip_ratio_c=10": "E misspelt 1",

@@ -63,7 +63,11 @@ def test_a_word_keeps_its_line_and_what_only_a_shell_knows_stays_unknown() -> No
             {"loss_type": "gspo", "gspo_epsilon_high": 0.2},
         ),
         ("swift rlhf --rlhf_type grpo --loss_type fipo --importance_sampling_level sequence", {"loss_type": "fipo"}),
-        ("swift rlhf --rlhf_type grpo", {"beta": 0.04, "lr": 1e-4, "temperature": 0.9, "responses_per_update": 1}),
+        ("swift rlhf --rlhf_type grpo --scale_rewards none", {"advantage_scale": "none"}),
+        (
+            "swift rlhf --rlhf_type grpo",
+            {"advantage_scale": "group", "beta": 0.04, "lr": 1e-4, "temperature": 0.9, "responses_per_update": 1},
+        ),
         (
             "NPROC_PER_NODE=4 swift rlhf --rlhf_type grpo --sequence_parallel_size 2 --gradient_accumulation_steps 2 "
             "--tuner_type full --advantage_estimator rloo",
