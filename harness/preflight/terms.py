@@ -190,11 +190,17 @@ def add_rollouts(terms: Terms, accumulation: Any, per_pass: Any, iterations: Any
     }
 
 
+def scale_of(terms: Terms) -> str:
+    """What divides advantages; `none` is a choice here and not the absence of one."""
+    given, value = terms.given("scale_rewards"), terms["advantages"]
+    return SCALES.get(value, value or ("none" if given else "group"))
+
+
 def add_trl(terms: Terms) -> None:
     value, launch = terms.value, terms.launch
     per_pass = product(value("per_device_train_batch_size"), launch.processes)
     add_rollouts(terms, value("gradient_accumulation_steps"), per_pass, value("num_iterations"))
-    terms.values["advantage_scale"] = SCALES.get(terms["advantages"], terms["advantages"])
+    terms.values["advantage_scale"] = scale_of(terms)
     if value("use_peft") is not True:
         terms.values["lora_rank"] = None
 
@@ -214,7 +220,6 @@ def add_swift(terms: Terms) -> None:
     if values["lr"] is None:
         values["lr"] = 1e-5 if is_full else 1e-4
     estimator = value("advantage_estimator")
-    scale = values["advantages"] or "group"
-    values["advantage_scale"] = SCALES.get(scale, scale) if estimator == "grpo" else f"{estimator}'s, not ours"
+    values["advantage_scale"] = scale_of(terms) if estimator == "grpo" else f"{estimator}'s, not ours"
     if "soft_overlong" not in str(values["reward"]):
         values["overlong_penalty_tokens"] = None

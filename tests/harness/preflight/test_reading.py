@@ -53,6 +53,9 @@ def test_a_word_keeps_its_line_and_what_only_a_shell_knows_stays_unknown() -> No
             {"updates_per_rollout": 1.5},
         ),
         ("trl grpo --steps_per_generation 2 --gradient_accumulation_steps 8", {"updates_per_rollout": 1}),
+        ("trl grpo --scale_rewards none", {"advantage_scale": "none"}),
+        ("trl grpo --scale_rewards True", {"advantage_scale": "group"}),
+        ("trl grpo --scale_rewards batch", {"advantage_scale": "batch"}),
         (
             "accelerate launch --num_processes 4 t.py --generation_batch_size=128 --num_iterations 3 "
             "--num_generations 16",
