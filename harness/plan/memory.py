@@ -90,8 +90,8 @@ def peaks(job: Job) -> dict[str, Moment]:
 def held(job: Job) -> Parts:
     """What the trainer holds in every phase after its first step: weights, optimizer state and persistent gradients.
 
-    torch's AdamW keeps two moments in the parameters' dtype, and gradients until the next step begins. DeepSpeed's
-    stages 1 to 3 add float32 weights, even if the weights are float32 already, and partition over the ranks: those and
+    torch's AdamW keeps two moments, and gradients until the next step begins, in float32, and float32 copies of weights
+    in bfloat16. DeepSpeed's stages 1 to 3 copy float32 weights as well, and partition over the ranks: the copies and
     the moments, gradients from stage 2, weights in stage 3. Offloading moves them off the GPU. Every rank holds a whole
     reference policy and, in stage 3 with torch's engine, a whole copy of the weights to sample from.
     """
@@ -99,8 +99,8 @@ def held(job: Job) -> Parts:
     reference = job.model_bytes if job.config.loss.needs_reference else 0
     parts = {"CUDA context": CONTEXT, "reference policy": reference, "weights": job.model_bytes}
     if stage == 0:
-        trained = job.trained * job.trained_width
-        return parts | {"gradients": trained, "optimizer": 2 * trained}
+        copies = 4 * job.trained if job.trained_width == 2 else 0
+        return parts | {"gradients": 4 * job.trained, "optimizer": 8 * job.trained + copies}
     share = job.trained_per_rank
     parts["optimizer"] = 12 * share if offload == "none" else 0
     if stage < 3:
@@ -214,13 +214,13 @@ def backward_buffers(job: Job) -> Parts:
 def step_parts(job: Job) -> Parts:
     """What the optimizer step needs in addition to `held`.
 
-    The torch backend steps one tensor at a time, with two temporaries in the weights' dtype and one in float64. Under
+    The torch backend steps one tensor at a time, with two temporaries in float32 and one in float64. Under
     DeepSpeed, torch's AdamW steps all tensors at once on a GPU, with a copy of them.
     """
     if job.zero_stage == 0:
         rank = job.config.model.lora_rank
         largest = rank * job.shape.intermediate if rank else job.shape.embedding
-        return {"optimizer's work": (2 * job.trained_width + 8) * largest}
+        return {"optimizer's work": 16 * largest}
     if job.config.backend.offload != "none":
         return {}
     share = job.trained_per_rank

@@ -20,6 +20,7 @@ EXACT = "old log-probabilities within 0 of those recorded; the final weights are
     [
         {"loss_type": "grpo", "beta": 0.1},
         {"loss_type": "fipo"},
+        {"loss_type": "fipo", "dtype": "bfloat16"},
         {"loss_type": "fipo", "sequence_filter": True, "delta": 1.5, "log_ratio_clamp": 20.0},
         {"loss_type": "dapo", "micro_batch_size": 2},
         {"loss_type": "dapo", "control": "blame", "temperature": 3.0},
