@@ -114,7 +114,8 @@ def train(
 
 def ranks_of(config: Config) -> Ranks:
     """The group of ranks that this process was started in, which it joins; a single rank under --backend torch."""
-    return ALONE if config.backend.backend == "torch" else join_ranks(config.backend.phase_deadline_s)
+    settings = config.backend
+    return ALONE if settings.backend == "torch" else join_ranks(settings.phase_deadline_s, on_gpu(config))
 
 
 @contextmanager

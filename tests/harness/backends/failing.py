@@ -27,7 +27,7 @@ def fail(fault: str) -> None:
 def main(arguments: list[str]) -> None:
     be_a_rank(DEADLINE_S)
     with stop_requests():
-        ranks = join_ranks(DEADLINE_S)
+        ranks = join_ranks(DEADLINE_S, is_gpu=False)
         enter("update")
         if ranks.rank == 1:
             fail(arguments[0])
