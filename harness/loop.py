@@ -99,7 +99,7 @@ def train(
         for line in data_lines(task.facts) if ranks.is_first else ():
             say(line)
         held_out = task.held_out(config.evaluation.eval_split, config.evaluation.eval_prompts)
-        surroundings = environment(policy, held_out, config.run.threads, ranks.world)
+        surroundings = environment(policy, held_out, config, ranks.world)
         surroundings |= {**task.facts, **own_code_hashes(config), **start_facts(config)}
         check_origins(surroundings, ranks, beginning.environment if beginning else {})
         if config.backend.backend == "deepspeed":

@@ -162,6 +162,8 @@ def pretended_gpu(forgets: str | None = None) -> Iterator[Found]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "get_device_name", lambda: "a pretended GPU")
+        patch.setattr(torch.cuda.nccl, "version", lambda: (2, 27, 5))
         patch.setattr(torch.nn.Module, "cuda", to_gpu)
         for name in ("__enter__", "__exit__"):  # views of a subclass of Tensor fail in inference mode
             patch.setattr(torch.inference_mode, name, getattr(torch.no_grad, name))

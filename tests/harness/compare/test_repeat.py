@@ -39,6 +39,8 @@ def test_a_run_repeated_from_its_rollouts_is_the_run(
     for _ in runs.metrics(folder):
         repeat.advance()
     assert exactness(repeat) == EXACT
+    repeat.off, repeat.history.environment["gpu"] = 1e-3, "another"
+    assert exactness(repeat).startswith("old log-probabilities within 0.001 of those recorded; another gpu may explain")
 
 
 def test_a_damaged_checkpoint_is_passed_over(model_folder: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The whole loop on a pretended GPU: the CPU's run to the last bit, and no tensor left behind on the host."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from harness.algorithm.metrics import Metrics
 from harness.errors import Stopped
 from harness.loop import train
 from harness.resume import resume
+from harness.run.environment import GPU, differences_here
+from harness.run.history import read_history
 from tests.harness import runs
 from tests.harness.pretended_gpu import pretended_gpu
 from tests.harness.tiny import SCAFFOLD, small_config
@@ -40,11 +43,16 @@ def stop_in_the_second(metrics: Metrics) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_on_a_gpu_stopped_and_resumed_is_the_cpus(case: str, model_folder: str, tmp_path: Path) -> None:
     config = small_config(model_folder, checkpoint_every=1, **CASES[case])
-    on_cpu = runs.trained(config, tmp_path / "cpu")
+    without = config.model_copy(update={"model": config.model.model_copy(update={"device": "cpu"})})
+    on_cpu = runs.trained(without, tmp_path / "cpu")
     with pretended_gpu() as found:
         with pytest.raises(Stopped):
             train(config, tmp_path / "gpu", stop_in_the_second)
         on_gpu = resume(tmp_path / "gpu", runs.ignore)
+    (resumed,) = (on_gpu.path / "resumes.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(resumed)["differences"] == {}
+    differences = differences_here(read_history(on_gpu.path).environment, without)
+    assert (differences["gpu"], set(differences) <= set(GPU)) == (("a pretended GPU", None), True)
     assert runs.weights(on_gpu) == runs.weights(on_cpu)
     assert runs.timeless(on_gpu) == runs.timeless(on_cpu)
     assert {"mm", "_softmax", "searchsorted"} <= found.operators
