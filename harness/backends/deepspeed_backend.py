@@ -1,4 +1,4 @@
-"""Training with DeepSpeed: ZeRO 1 to 3, float32 or bfloat16, on GPUs or, through gloo, on CPUs.
+"""Training with DeepSpeed: ZeRO 1 to 3 in float32, 2 and 3 in bfloat16, on GPUs or, through gloo, on CPUs.
 
 DeepSpeed divides gradients by the number of ranks and by its accumulation steps. Our loss is already this rank's share
 of the whole minibatch's loss, so `backward` multiplies by the number of ranks. For accumulation DeepSpeed is configured
@@ -59,6 +59,8 @@ def deepspeed_settings(config: Config, is_gpu: bool) -> dict[str, Any]:
         "steps_per_print": None,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,  # use torch's AdamW, as the other backend does
+        "data_types": {"grad_accum_dtype": "fp32"},  # by default bfloat16 gradients are summed in bfloat16
+        "communication_data_type": "fp32",
         "bf16": {"enabled": config.model.dtype == "bfloat16", "check_grad_overflow": True},
         "zero_optimization": zero,
     }

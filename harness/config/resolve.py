@@ -23,7 +23,13 @@ PRESETS = Path(__file__).parents[1] / "presets"
 
 def resolve(flags: Mapping[str, Any], preset: str | None = None, config_file: str | None = None) -> Config:
     """The validated config of a new run. Raises UsageError with a one-line message that names the flag at fault."""
-    return build(layered(flags, preset, config_file))
+    config = build(layered(flags, preset, config_file))
+    if (config.backend.backend, config.backend.zero_stage, config.model.dtype) == ("deepspeed", 1, "bfloat16"):
+        raise UsageError(
+            "--zero_stage 1 with --dtype bfloat16: DeepSpeed would sum gradients in bfloat16: pass --zero_stage 2, or "
+            "--dtype float32"
+        )
+    return config
 
 
 def read_config(path: Path) -> Config:

@@ -106,7 +106,7 @@ def held(job: Job) -> Parts:
     if stage < 3:
         return parts
     parts["weights"] = 0 if offload == "all" else -(-job.model_bytes // job.gpus)
-    parts["gradients"] = job.width * share if offload == "none" else 0
+    parts["gradients"] = 4 * share if offload == "none" else 0
     parts["engine's weights"] = 0 if job.is_vllm else job.shape.parameters * job.width
     return parts | {"DeepSpeed's buffers": job.bucket}
 
@@ -205,10 +205,12 @@ def backward_buffers(job: Job) -> Parts:
     if stage == 1:
         return {"gradients": job.width * job.trained, "DeepSpeed's buffers": bucket}
     if stage == 3:
-        copied = min(bucket, job.width * job.trained)  # the reduce-scatter's own copy of the bucket
+        # the reduce-scatter's own copy of the bucket, in float32; of bfloat16 gradients another one
+        copied = min(bucket, job.width * job.trained) * (4 if job.width == 2 else 1)
         return {"DeepSpeed's buffers": bucket + copied + gathered(job)}
-    partition = job.width * job.trained_per_rank if job.config.backend.offload == "none" else 0
-    return {"gradients": partition, "DeepSpeed's buffers": 2 * bucket}  # two in turn, for overlap
+    partition = 4 * job.trained_per_rank if job.config.backend.offload == "none" else 0
+    wide = 2 * bucket if job.width == 2 else 0  # reduced in float32
+    return {"gradients": partition, "DeepSpeed's buffers": 2 * bucket + wide}  # two in turn, for overlap
 
 
 def step_parts(job: Job) -> Parts:
@@ -224,6 +226,6 @@ def step_parts(job: Job) -> Parts:
     if job.config.backend.offload != "none":
         return {}
     share = job.trained_per_rank
-    gradients = job.width * (job.trained if job.zero_stage == 1 else share)
+    gradients = 4 * (job.trained if job.zero_stage == 1 else share)
     wide = 8 * min(share, LIVE_PARAMETERS if job.zero_stage == 3 else share)  # float32 gradient, and AdamW's copy
     return {"gradients": gradients, "optimizer's work": wide}
