@@ -66,16 +66,24 @@ def deepspeed_settings(config: Config, is_gpu: bool) -> dict[str, Any]:
     }
 
 
-def deepspeed_backend(policy: Policy, config: Config, ranks: Ranks) -> "DeepSpeedBackend":
-    """Wrap the policy in a DeepSpeed engine. Under ZeRO 3 this partitions the policy's weights."""
-    is_gpu = policy.device.type == "cuda"
-    deepspeed = imported(is_gpu)
+def deepspeed_backend(policy: Policy, config: Config, ranks: Ranks, is_gpu: bool) -> "DeepSpeedBackend":
+    """Wrap the policy in a DeepSpeed engine. Under ZeRO 3 this partitions its weights, which may be on the host.
+
+    No GPU then ever holds more than its part of them and one whole parameter.
+    """
+    deepspeed, settings = imported(is_gpu), deepspeed_settings(config, is_gpu)
     parameters = [parameter for _, parameter in trained_parameters(policy.model)]
     optimizer = torch.optim.AdamW(parameters, lr=config.optimizer.lr, weight_decay=config.optimizer.weight_decay)
     schedule = make_schedule(optimizer, config.optimizer, config.updates_per_rollout)
     module = Scored(policy)
     deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
-    engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=deepspeed_settings(config, is_gpu))
+    if config.backend.zero_stage == 3:
+        for parameter in policy.model.parameters():  # peft's float32 too, as in the other stages
+            parameter.data = parameter.data.to(getattr(torch, config.model.dtype))
+        deepspeed.zero.Init(module=policy.model, config_dict_or_path=settings)
+        for buffer in policy.model.buffers():
+            buffer.data = buffer.data.to(policy.device)
+    engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings)
     if config.backend.zero_stage == 3:
         # the head's weight is used outside its own layer, so DeepSpeed must gather it for the wrapper
         deepspeed.zero.register_external_parameter(module, policy.model.get_output_embeddings().weight)

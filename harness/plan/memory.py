@@ -134,17 +134,21 @@ def responses_at_once(job: Job) -> float:
 
 
 def start(job: Job) -> list[Moment]:
-    """Start: vLLM starts and goes to sleep, then every rank loads the whole policy, then DeepSpeed partitions it."""
+    """Start: vLLM starts and goes to sleep, then the policy moves to the GPU, then DeepSpeed takes it.
+
+    ZeRO 3 moves one parameter at a time and keeps a part of it; every other backend has the whole policy there first.
+    """
     after = held(job)
     moments = [Moment("vLLM starts", {"CUDA context": CONTEXT} | vllm_parts(job))] if job.is_vllm else []
-    whole = {name: after[name] for name in ("CUDA context", "reference policy")} | {"weights": job.model_bytes}
-    moments.append(Moment("the policy is on the GPU, whole", whole))
+    weights = job.model_bytes if job.zero_stage < 3 else after["weights"] + job.width * job.shape.embedding
+    whole = {name: after[name] for name in ("CUDA context", "reference policy")} | {"weights": weights}
+    moments.append(Moment("the policy moves to the GPU", whole))
     if job.zero_stage:
         optimizer = 4 * job.trained_per_rank if job.config.backend.offload == "none" else 0
         flat = job.trained * job.width if job.zero_stage < 3 else 0  # stages 1 and 2 copy the policy into one buffer
         copied = {"engine's weights": after.get("engine's weights", 0)}
         taken = whole | copied | {"optimizer": optimizer, "DeepSpeed's buffers": flat}
-        moments.append(Moment("DeepSpeed takes the whole policy", taken))
+        moments.append(Moment("DeepSpeed takes the policy", taken))
     return moments
 
 

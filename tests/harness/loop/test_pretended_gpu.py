@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from harness.algorithm.metrics import Metrics
+from harness.algorithm.state import move_to_gpu
 from harness.errors import Stopped
 from harness.loop import train
+from harness.model.policy import Policy
 from harness.resume import resume
 from harness.run.environment import GPU, differences_here
 from harness.run.history import read_history
@@ -76,6 +78,14 @@ def test_a_tensor_left_behind_on_the_host_is_noticed(model_folder: str, tmp_path
                 unnoticed.append(line.partition(":")[0])
     assert unnoticed == MAY_STAY
     assert len(found.moves) > 20
+
+
+def test_weights_that_ranks_partition_are_not_moved_whole(direct_policy: Policy) -> None:
+    for stage, device in ((2, "cuda"), (3, "cpu")):
+        with pretended_gpu():
+            policy, reference = direct_policy.copy(), direct_policy.copy()
+            move_to_gpu(small_config(backend="deepspeed", zero_stage=stage), policy, reference)
+            assert (policy.device.type, reference.device.type) == (device, "cuda")
 
 
 def test_an_operator_without_a_deterministic_kernel_is_found() -> None:
