@@ -3,7 +3,7 @@
 The activations follow transformers' modeling_qwen2.py, model/packing.py and model/logprobs.py;
 tests/harness/plan/test_peaks.py compares the peaks with those of live tensors on a CPU. On a GPU float32 attention
 repeats keys and values for every query head. Left out: fragmentation, whatever is small beside a layer's activations,
-padding of texts of different length (at most a tenth more cells than tokens), and the mask of a sliding window.
+and padding of texts of different length (at most a tenth more cells than tokens).
 """
 
 from dataclasses import dataclass
