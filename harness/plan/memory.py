@@ -8,7 +8,8 @@ and padding of texts of different length (at most a tenth more cells than tokens
 
 from dataclasses import dataclass
 
-from harness.model.logprobs import CHUNK_BYTES, KEPT_BYTES
+from harness.model.logprobs import GPU_CHUNK_BYTES as CHUNK_BYTES
+from harness.model.logprobs import KEPT_BYTES
 from harness.plan.job import GIB, Job
 from harness.rollouts.decoding import FIRST_COLUMNS
 
