@@ -103,14 +103,16 @@ study: $(READY)
 
 DESIGN := $(wildcard sweeps/studies/$(SPACE).toml)
 
-RIVALS = dapo,grpo,dr_grpo,lite_ppo,fipo,gspo,luspo,cispo,sapo,dppo_tv,dppo_kl,gmpo,reinforce,vespo,blame,random_reward
+RIVALS = dapo,grpo,dr_grpo,lite_ppo,fipo,gspo,luspo,cispo,sapo,dppo_tv,dppo_kl,gmpo,reinforce,vespo
+OF_RIVALS = blame,random_reward,signed,own_term,response_mean,position,other_response
 
-# Published methods side by side: each one's learning rate searched alike (5 trials x 2 seeds), then all on 8 fresh seeds, with
-# a positive and a negative control: 288 runs, about an hour on two cores; the same command again goes on.
+# Published methods side by side: each one tried at the same 4 learning rates x 2 seeds, its best one run on 8 fresh seeds,
+# with controls and placebos: 280 runs, about an hour on two cores; the same command again goes on.
 rivals: STUDY = runs/rivals
 rivals: $(READY)
-	@$(PY) -m sweeps search --family rivals --losses $(RIVALS) --space shared --claims rivals --sampler qmc --trials $(or $(TRIALS),5) \
-	  --seeds 2 --report_seeds $(or $(SEEDS),8) --preset demo --epochs 2 --study $(STUDY) $(TRACKING) $(ARGS); $(REPORT)
+	@$(PY) -m sweeps search --family rivals --losses $(RIVALS) --controls $(OF_RIVALS) --space rivals --claims rivals \
+	  --sampler qmc --sampler_seed 4 --trials $(or $(TRIALS),4) --seeds 2 --report_seeds $(or $(SEEDS),8) --preset demo --epochs 2 \
+	  --study $(STUDY) $(TRACKING) $(ARGS); $(REPORT)
 
 # An Optuna search for one loss, or several with the same budget: make sweep LOSS=fipo [SPACE= TRIALS= SEEDS= WORKERS=
 # STORAGE= PRESET= GPUS_PER_TRIAL= STUDY= TRACKING_URI= ARGS=]. SPACE=decay_rate, clip_range, safety_threshold or

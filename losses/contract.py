@@ -25,7 +25,7 @@ class LossBatch:
     Only `policy_logprobs` carry a gradient. `old_logprobs` are those of the policy that sampled the responses,
     recomputed by the trainer. `reference_logprobs` are needed only if beta > 0. `mask` is True on response tokens. A
     NaN on one of them makes the loss NaN even if the gradient does not show it, so check the loss. If given,
-    `influence_weights` replace FIPO's own; the other losses ignore them.
+    `influence_weights` replace the loss's own: FIPO's f_t, and of other losses w_t in L_t = -A w_t log pi + beta k3_t.
     """
 
     policy_logprobs: Float[Tensor, "sequence token"]

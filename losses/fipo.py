@@ -33,6 +33,9 @@ class FIPO(DAPO):
     clip_high_only: bool = True  # weights in [1, 1 + clip_range] (32B recipe) rather than on both sides (7B recipe)
     safety_threshold: float | None = 4.0  # if A < 0 and the ratio exceeds this, the weight is clipped to [0.8, 1]
     filter_in_log_space: bool = False  # compare the log-ratio with log(delta), as the authors do
+    signed: bool = (
+        False  # weights exp(sign(A) F), not FIPO's: what raises a right response's weight lowers a wrong one's
+    )
     weight_bound: float | None = None  # largest weight without a clip range; 10.0 in the authors' code
 
     def __post_init__(self) -> None:
@@ -53,34 +56,38 @@ class FIPO(DAPO):
         ratio, advantages = terms.ratio, terms.advantages
         future = future_kl(terms.log_ratio, terms.mask, self.decay_rate, self.delta, self.filter_in_log_space)
         bounds = weight_bounds(self.clip_range, self.clip_high_only, self.weight_bound)
+        exponent = future * advantages.sign() if self.signed else future
         weights = terms.influence_weights
         if weights is None:
-            weights = influence_weights(future, ratio, advantages, bounds, self.safety_threshold)
+            weights = influence_weights(exponent, ratio, advantages, bounds, self.safety_threshold)
         weights = masked(weights, terms.mask)
         clip = (self.epsilon_low, self.epsilon_high, self.delta)
-        diagnostics = clip_diagnostics(ratio, advantages, *clip) | weight_diagnostics(future, weights, bounds)
+        diagnostics = (
+            clip_diagnostics(ratio, advantages, *clip)
+            | weight_diagnostics(exponent, weights, bounds)
+            | {"future_kl": future}
+        )
         diagnostics["influence_weight_moved"] = terms.mask & ((weights - 1).abs() > MOVED)
         diagnostics["safety_fraction"] = unsafe(ratio, advantages, self.safety_threshold)
         return clipped_surrogate(ratio, advantages * weights, *clip), diagnostics
 
 
 def weight_diagnostics(
-    future: Float[Tensor, "sequence token"],
+    exponent: Float[Tensor, "sequence token"],
     weights: Float[Tensor, "sequence token"],
     bounds: tuple[float, float],
 ) -> Diagnostics:
-    """Per token, 0 where masked: Future-KL, influence weight, and whether the weight was clipped at a bound.
+    """Per token, 0 where masked: influence weight, and whether it was clipped at a bound.
 
-    Clipping is tested on the Future-KL, before the safety rule, so that an unchanged policy, whose weights are exactly
-    1, does not count as clipped at the lower bound of [1, 1.2]. A Future-KL is "capped" if only the exponent limit
+    Clipping is tested on the exponent, before the safety rule, so that an unchanged policy, whose weights are exactly
+    1, does not count as clipped at the lower bound of [1, 1.2]. An exponent is "capped" if only the exponent limit
     keeps its weight finite.
     """
     low, high = (math.log(bound) if bound > 0 else -math.inf for bound in bounds)
-    limit = exponent_limit(future.dtype)
+    limit = exponent_limit(exponent.dtype)
     return {
-        "future_kl": future,
         "influence_weight": weights,
-        "influence_weight_at_low": future < low,
-        "influence_weight_at_high": future > high,
-        "future_kl_capped": future > limit if high > limit else torch.zeros_like(future, dtype=torch.bool),
+        "influence_weight_at_low": exponent < low,
+        "influence_weight_at_high": exponent > high,
+        "future_kl_capped": exponent > limit if high > limit else torch.zeros_like(exponent, dtype=torch.bool),
     }

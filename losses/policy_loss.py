@@ -22,7 +22,7 @@ class Terms:
     old_logprobs: Float[Tensor, "sequence token"]
     advantages: Float[Tensor, "sequence token"]
     mask: Bool[Tensor, "sequence token"]
-    influence_weights: Float[Tensor, "sequence token"] | None  # given ones, in place of FIPO's own
+    influence_weights: Float[Tensor, "sequence token"] | None  # given ones, in place of the loss's own
 
     @cached_property
     def ratio(self) -> Float[Tensor, "sequence token"]:
@@ -63,6 +63,8 @@ class PolicyLoss(ABC):
         )
         terms = Terms(log_ratio, logprobs, old_logprobs, advantages, batch.mask, batch.influence_weights)
         token_loss, diagnostics = self.per_token(terms)
+        if batch.influence_weights is not None and "influence_weight" not in diagnostics:
+            token_loss = -advantages * masked(batch.influence_weights, batch.mask) * logprobs
         diagnostics = {"kl_to_old": -log_ratio.detach(), **diagnostics}
         if self.beta > 0:
             kl = kl_to_reference(batch)

@@ -1,12 +1,14 @@
 """A search's trials in the order in which they ended and over each parameter."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from analysis.figures.canvas import Axes, Drawing, Line2D, grid, handle, in_first_column, legend, whole_steps
+from analysis.figures.claims import claim_figures
 from analysis.figures.figure import Figure
 from analysis.figures.style import ArmStyle, Look, Styles, loss_styles, paper
 from analysis.formatting import counted, plain
@@ -17,6 +19,12 @@ VALUE = "final accuracy (tuning prompts)"
 # state: (marker, colour)
 WITHOUT_VALUE = {"infeasible": ("x", "#D55E00"), "failed": ("+", "#000000"), "pruned": ("1", "#7A5195")}
 STRIP, CLOSEST_TICKS, LOG_FACTOR = 0.1, 0.12, 5.0
+
+
+def winner_figures(found: SearchFindings) -> Iterator[Figure]:
+    """The claims on the winners, as their own report shows them; none where they have not run."""
+    if found.winners is not None:
+        yield from (replace(item, name="winners") for item in claim_figures(found.winners) if item.name == "claims")
 
 
 def ended_trials(search: Search) -> pd.DataFrame:
@@ -30,7 +38,7 @@ def ended_trials(search: Search) -> pd.DataFrame:
 
 
 def over_parameter(search: Search, loss: str, name: str) -> pd.DataFrame:
-    """A row per ended trial and seed: parameter, x, label, trial, outcome, value, seed_value.
+    """A row per ended trial and seed: loss, parameter, x, label, trial, outcome, value, seed_value.
 
     x is the number, or the place of the word that `label` holds. A trial without a value has one row.
     """
@@ -42,7 +50,7 @@ def over_parameter(search: Search, loss: str, name: str) -> pd.DataFrame:
     named = [word(value) for value in search.searched(loss)[name].get("values", [])]
     words = list(dict.fromkeys([*named, *label]))
     x = column.astype(float) if search.is_numeric(name) else label.map(words.index).astype(float)
-    return rows[["trial", "outcome", "value", "seed", "seed_value"]].assign(parameter=name, x=x, label=label)
+    return rows[["trial", "outcome", "value", "seed", "seed_value"]].assign(loss=loss, parameter=name, x=x, label=label)
 
 
 def scale_of(search: Search, loss: str, name: str) -> str:
@@ -93,7 +101,9 @@ def parameter_axis(ax: Axes, rows: pd.DataFrame, scale: str) -> None:
     if scale == "words" or places.diff().min() > CLOSEST_TICKS * np.ptp(places):
         ax.set_xticks(list(values["x"]), labels=list(values["label"]))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.margins(x=0.07)
+    room = 0.07 * float(np.ptp(places)) or 0.5
+    ends = float(places.min()) - room, float(places.max()) + room
+    ax.set_xlim(*(np.exp(ends) if scale == "log" else ends))
 
 
 def trial_legend(drawing: Drawing, outcomes: set[str], others: Sequence[Line2D] = ()) -> None:
@@ -114,55 +124,67 @@ def trial_legend(drawing: Drawing, outcomes: set[str], others: Sequence[Line2D] 
     legend(drawing, handles)
 
 
-def trial_counts(search: Search, losses: list[str] | None = None) -> str:
+def trial_counts(search: Search) -> str:
     """How many trials there are, by loss and by what became of them."""
     parts = []
-    for loss in losses or search.losses:
+    for loss in search.losses:
         counts = search.of(loss)["outcome"].value_counts()
         words = [f"{counts[outcome]} {outcome}" for outcome in (*ENDED, "running", "waiting") if outcome in counts]
-        parts.append(f"{loss} {', '.join(words) or 'none yet'}")
+        parts.append(f"{search.label(loss)} {', '.join(words) or 'none yet'}")
     return f"Trials of {counted(len(search.description['seeds']), 'tuning seed')}: {'; '.join(parts)}."
 
 
 def slice_figures(found: SearchFindings) -> Iterator[Figure]:
-    """One of each loss that has a value: the value over each searched parameter."""
+    """The value over each parameter, side by side; none where no trial has a value."""
     search = found.search
-    for loss, style in loss_styles(search.losses).items():
-        tables = [over_parameter(search, loss, name) for name in search.searched(loss)]
-        tables = [table for table in tables if table["value"].notna().any()]
-        if not tables:
-            continue
-        rows = pd.concat(tables, ignore_index=True)
-        scales = {name: scale_of(search, loss, name) for name in dict.fromkeys(rows["parameter"])}
-        yield Figure(
-            f"slices_{loss}",
-            f"Value over each parameter: {style.label}",
-            "Every trial and its seeds. The other parameters vary too, and a search looks where it found much: a "
-            "slope along the points is no effect.",
-            draw_slices(rows, scales, style),
-            {"trials": rows},
-            f"Values of {rows['trial'].nunique()} trials of {style.label} over {', '.join(scales)}.",
-            f"Trials without a value stand in the strip below, at the value they had. {trial_counts(search, [loss])}",
-        )
+    tables = [over_parameter(search, loss, name) for loss in search.losses for name in search.searched(loss)]
+    tables = [table for table in tables if table["value"].notna().any()]
+    if not tables:
+        return
+    rows = pd.concat(tables, ignore_index=True)
+    scales = [
+        scale_of(search, loss, name) for loss, name in dict.fromkeys(zip(rows["loss"], rows["parameter"], strict=True))
+    ]
+    names = ", ".join(dict.fromkeys(rows["parameter"]))
+    yield Figure(
+        "slices",
+        "Value over each parameter",
+        "Every trial and its seeds. Where other parameters vary too, and a search looks where it found much, a slope "
+        "along the points is no effect.",
+        draw_slices(rows, scales, _styles(search)),
+        {"trials": rows},
+        f"Values of {len(rows.groupby(['loss', 'trial']))} trials over {names}.",
+        f"Trials without a value stand in the strip below, at the value they had. {trial_counts(search)}",
+    )
 
 
 @paper()
-def draw_slices(rows: pd.DataFrame, scales: dict[str, str], style: ArmStyle) -> Drawing:
-    """Axes per parameter. rows: as `over_parameter` gives them; scales: `log`, `linear` or `words` by parameter."""
+def draw_slices(rows: pd.DataFrame, scales: Sequence[str], styles: Styles) -> Drawing:
+    """Axes per loss and parameter. rows: as `over_parameter` gives them; scales: `log`, `linear` or `words` of each."""
     outcomes = set(rows["outcome"])
     drawing, axes = grid(len(scales), 2 if len(scales) == 4 else 3, 2.15, 0.7, sharey=True)
-    for ax, (parameter, scale) in zip(axes, scales.items(), strict=True):
-        of_parameter = rows[rows["parameter"] == parameter]
-        draw_trials(ax, of_parameter.drop_duplicates("trial"), of_parameter, style)
-        parameter_axis(ax, of_parameter.drop_duplicates("trial"), scale)
+    groups = rows.groupby(["loss", "parameter"], sort=False)
+    for ax, scale, (_, of_axes) in zip(axes, scales, groups, strict=True):
+        loss = of_axes["loss"].iloc[0]
+        style = styles[str(loss)]
+        draw_trials(ax, of_axes.drop_duplicates("trial"), of_axes, style)
+        alike = rows[rows["parameter"] == of_axes["parameter"].iloc[0]]  # the same axis for every loss
+        parameter_axis(ax, alike, scale)
+        ax.set_title(style.label if len(styles) > 1 else "")
         ax.set_ylabel("final accuracy" if in_first_column(ax) else "")
     value_axis(axes, pd.concat([rows["value"], rows["seed_value"]]), outcomes)
     trial_legend(drawing, outcomes)
     return drawing
 
 
+def _styles(search: Search) -> Styles:
+    return loss_styles({loss: search.label(loss) for loss in search.losses})
+
+
 def history_figures(found: SearchFindings) -> Iterator[Figure]:
-    """Every trial in the order in which it ended, and the best feasible value so far."""
+    """Every trial in the order in which it ended, and the best feasible value so far; not of a design fixed before."""
+    if found.search.description["sampler"].get("name") in ("qmc", "random"):
+        return
     trials = ended_trials(found.search)[["loss", "trial", "order", "outcome", "value", "best"]]
     trials = trials.rename(columns={"order": "x"})
     seeds = seed_values(found.search).merge(trials[["loss", "trial", "x"]], on=["loss", "trial"])
@@ -172,7 +194,7 @@ def history_figures(found: SearchFindings) -> Iterator[Figure]:
         "Optimisation history",
         "Every trial in the order in which it ended; the line is the best feasible value so far, a maximum of noisy "
         "numbers that rises even among equally good trials.",
-        draw_history(trials, seeds, loss_styles(found.search.losses)),
+        draw_history(trials, seeds, _styles(found.search)),
         {"trials": trials, "seeds": seeds},
         "Values of trials in order. Best so far: "
         + "; ".join(f"{loss} {plain(best)}" for loss, best in last.items())

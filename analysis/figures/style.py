@@ -1,6 +1,6 @@
 """The look of every figure: one style file, and a colour, marker and line style that an arm keeps in a report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ INK, SOFT, NEGATIVE = "#333333", "#777777", "#888888"
 # The colours of Okabe and Ito (2008), which every common colour blindness keeps apart. The losses have theirs for good.
 LOSSES = {"grpo": "#0072B2", "dapo": "#E69F00", "fipo": "#009E73"}
 # Where they do not suffice, five of Tol's muted ones follow.
-TOL = "#332288", "#44AA99", "#882255", "#DDCC77", "#AA4499"
+TOL = "#332288", "#44AA99", "#882255", "#999933", "#AA4499"
 COLORS = ("#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8C6D1F", *TOL, *LOSSES.values())
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 LINES: tuple[LineStyle, ...] = ("-", (0, (4, 1.2)), (0, (6, 1, 1.5, 1)), (0, (2.2, 1)), (0, (1, 1)))
@@ -63,12 +63,12 @@ def arm_styles(study: Study) -> Styles:
     return styles
 
 
-def loss_styles(losses: Sequence[str]) -> Styles:
-    """The style of each loss of a search."""
+def loss_styles(losses: Mapping[str, str]) -> Styles:
+    """The style of each loss of a search. losses: what figures call each."""
     others = [color for color in COLORS if color not in LOSSES.values()]
     colors = dict(zip([loss for loss in losses if loss not in LOSSES], cycle(others), strict=False)) | LOSSES
     looks = zip(losses, cycle(MARKERS), cycle(LINES), strict=False)
-    return {loss: ArmStyle(loss.upper(), colors[loss], marker, line) for loss, marker, line in looks}
+    return {loss: ArmStyle(losses[loss], colors[loss], marker, line) for loss, marker, line in looks}
 
 
 @contextmanager

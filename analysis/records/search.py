@@ -60,7 +60,7 @@ class Search:
 
     def label(self, loss: str) -> str:
         """The loss's name as papers write it."""
-        return loss.upper()
+        return str(self.description.get("labels", {}).get(loss, loss.upper()))
 
     def planned(self, loss: str) -> int | None:
         """How many trials of a loss the search was to run, where it says so."""

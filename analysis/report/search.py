@@ -6,12 +6,13 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html import escape
+from math import nan
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.figures.catalogue import NAMES, SEARCH, search_figures
-from analysis.formatting import plain
+from analysis.formatting import plain, with_interval
 from analysis.records.provenance import Source, commits
 from analysis.records.search import CONSTRAINT, ENDED, PARAMETER, Search, word
 from analysis.report.files import Asked, json_text, write_figures, write_files
@@ -23,11 +24,11 @@ from analysis.verdict.search import (
     SearchFindings,
     best_sentence,
     found_sentences,
+    fresh_accuracy,
     searched_sentence,
+    settings_of,
     unfinished_note,
-    winner_sentences,
 )
-from analysis.verdict.sentences import headline
 
 RANK = ("feasible", "over a limit", "pruned", "infeasible", "failed", "running", "waiting")
 
@@ -41,9 +42,10 @@ def write_search_report(found: SearchFindings, output: Path, asked: Asked) -> li
     if found.winners is not None:
         own = replace(asked, folders=(winners.parent,), given=f"{asked.given}/winners", name="")
         write_study_report(found.winners, winners, own)
-    shown = write_figures(search_figures(found), output, search_source(found.search, asked.given))
+    source = search_source(found.search, asked.given)
+    shown = write_figures(search_figures(found), output, source)
     link = os.path.relpath(winners / "report.html", output).replace(os.sep, "/")
-    write_files({"report.html": search_page(found, shown, link, asked), **search_files(found)}, shown, output, asked)
+    write_files({"report.html": search_page(found, shown, link, source), **search_files(found)}, shown, output, asked)
     return found_sentences(found)
 
 
@@ -65,9 +67,9 @@ def search_source(search: Search, given: str) -> Source:
     return Source(runs, made, claims, given, NAMES)
 
 
-def search_page(found: SearchFindings, shown: Sequence[Shown], link: str, asked: Asked) -> str:
-    """The whole page. shown: the figures of the trials, their history first; link: to the winners' report."""
-    search, source = found.search, search_source(found.search, asked.given)
+def search_page(found: SearchFindings, shown: Sequence[Shown], link: str, source: Source) -> str:
+    """The whole page. shown: the figures, that of the winners' claims first where there are; link: to their report."""
+    search = found.search
     given = [str(search.description.get(name) or "not named") for name in ("preset", "space")]
     subtitle = f"{searched_sentence(search)} Preset {given[0]}, space {given[1]}; {source.commits}."
     groups = [(name, group, figures(shown[1:], name, source)) for name, group in SEARCH.items()]
@@ -86,22 +88,38 @@ def _words(found: SearchFindings, link: str) -> str:
     """The first screen's words: fresh seeds, then what was found in tuning and what it may be taken for."""
     winners, commands = found.winners, list(_commands(found))
     note = unfinished_note(found.search)
-    fresh = bullets(winner_sentences(found))
+    fresh = f"<p><b>{escape(found_sentences(found)[0])}</b></p>"
     if winners is not None:
-        fresh = f"<p><b>On fresh seeds: {escape(headline(winners))}</b></p>{fresh}"
         fresh += f'<p><a href="{escape(link)}">The full report of these runs</a></p>'
     inert = [item.sentence for item in found.acted if item.sentence]
     return "".join(
         [
             box("warning", paragraph(note) if note else ""),
             box("verdict", fresh),
-            "<h3>In tuning</h3>",
-            bullets([best_sentence(found.search, best) for best in found.bests]),
+            winners_table(found).html,
+            folded("What was best in tuning", bullets([best_sentence(found, best) for best in found.bests])),
             folded("What did nothing here", bullets(inert)),
             folded("How far to trust this", paragraph(EXPLORATORY)),
             folded("How to train with these settings", "".join(commands)),
         ]
     )
+
+
+def winners_table(found: SearchFindings) -> Table:
+    """A row per loss and control: best settings, their value in tuning and on fresh seeds, and what a run cost."""
+    bests, fresh = {best.loss: best for best in found.bests}, fresh_accuracy(found)
+    study = found.winners.study if found.winners else None
+    rows = []
+    for name in [*bests, *(name for name in fresh if name not in bests)]:
+        best, label = bests.get(name), study.label(name) if study else found.search.label(name)
+        cells = [label, "as what it is like" if best is None else settings_of(best), plain(best.value if best else nan)]
+        if found.winners is not None:
+            of_arm = found.winners.scores[found.winners.scores["arm"] == name]
+            cells.append(with_interval(fresh[name]) if name in fresh else "n/a")
+            cells += [plain(of_arm["generated_tokens"].mean() / 1000, 0), plain(of_arm["seconds"].mean(), 0)]
+        rows.append(cells)
+    head = ["Loss", "Best settings", "In tuning"]
+    return Table([*head, *(["On fresh seeds", "Tokens, thousands", "Seconds"] if study else [])], rows, words=2)
 
 
 def _commands(found: SearchFindings) -> Iterator[str]:

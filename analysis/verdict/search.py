@@ -1,5 +1,6 @@
 """What a search found: the best trial of each loss and how lucky it is, what never acted, and its winners' study."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isnan, nan
 from pathlib import Path
@@ -16,6 +17,7 @@ from analysis.statistics.best_of import luck_of_the_best, seed_noise
 from analysis.statistics.intervals import Interval, t_interval
 from analysis.verdict.findings import SCHEMA_VERSION, Findings, findings, without_nan
 from analysis.verdict.inert import Acted, acted_in_search
+from analysis.verdict.sentences import headline
 
 EXPLORATORY = (
     "A search is exploratory: the best of n trials was chosen for its value, so that value is biased upwards, and its "
@@ -106,48 +108,50 @@ def best_of(search: Search, loss: str) -> Best:
 
 
 def found_sentences(found: SearchFindings) -> list[str]:
-    """The winners' final accuracy, what each loss found, and each parameter that did not act."""
+    """The winners' verdict, or why there is none; what each loss found; each parameter that did not act."""
     inert = [item.sentence for item in found.acted if item.sentence]
-    return [*winner_sentences(found), *(best_sentence(found.search, best) for best in found.bests), *inert]
+    first = found.note if found.winners is None else f"On fresh seeds: {headline(found.winners)}"
+    return [first, *(best_sentence(found, best) for best in found.bests), *inert]
 
 
-def winner_sentences(found: SearchFindings) -> list[str]:
-    """Each loss's best settings on fresh seeds, beside the value that chose them; or why there are none."""
-    if found.winners is None:
-        return [found.note]
-    study, tuned = found.winners.study, {best.loss: best.value for best in found.bests}
-    accuracy = summary(found.winners.scores, "final_accuracy")
-    return [
-        f"{study.label(arm.name)}'s best settings on {counted(accuracy[arm.name].n, 'fresh seed')}: final accuracy "
-        f"{with_interval(accuracy[arm.name])} (in tuning {plain(tuned.get(arm.loss_type, nan))}, on other prompts and "
-        "seeds)."
-        for arm in study.compared_arms
-    ]
-
-
-def best_sentence(search: Search, best: Best) -> str:
-    """A loss's best trial, its value, and what luck alone would add to it."""
-    name = search.label(best.loss)
+def best_sentence(found: SearchFindings, best: Best) -> str:
+    """A loss's best trial, what luck alone would add to its value, and what its settings reached on fresh seeds."""
+    name = found.search.label(best.loss)
     if best.trial is None:
         return f"{name}: none of {counted(best.ended, 'ended trial')} has a value within the limits."
     value = with_interval(Interval(best.value, best.low, best.high, best.seeds))
-    at = ", ".join(f"{parameter} {value}" for parameter, value in best.parameters.items())
     head = f"{name}: the best of {counted(best.ended, 'trial')} is trial {best.trial}, {value} over "
     luck = (
         f" Were all {best.feasible} feasible trials equally good, seed noise alone would lift the best by "
         f"{plain(best.luck)}."
     )
-    return f"{head}{counted(best.seeds, 'tuning seed')}, at {at}.{'' if isnan(best.luck) else luck}"
+    fresh = fresh_accuracy(found).get(best.loss)
+    said = f" On {counted(fresh.n, 'fresh seed')} its settings reach {with_interval(fresh)}." if fresh else ""
+    return (
+        f"{head}{counted(best.seeds, 'tuning seed')}, at {settings_of(best)}.{'' if isnan(best.luck) else luck}{said}"
+    )
+
+
+def settings_of(best: Best) -> str:
+    """The values of what was searched."""
+    return ", ".join(f"{parameter} {value}" for parameter, value in best.parameters.items())
+
+
+def fresh_accuracy(found: SearchFindings) -> Mapping[str, Interval]:
+    """The final accuracy of each winner and control on fresh seeds, by name; empty where they were not run."""
+    return {} if found.winners is None else summary(found.winners.scores, "final_accuracy")
 
 
 def searched_sentence(search: Search) -> str:
-    """What was searched: losses, parameters, sampler, trials and seeds."""
-    names = {loss: listed(list(search.searched(loss))) or "nothing" for loss in search.losses}
-    by_loss = [f"{search.label(loss)} over {searched}" for loss, searched in names.items()]
-    counts = [f"{counted(len(search.of(loss)), 'trial')} of {search.label(loss)}" for loss in search.losses]
+    """What was searched: losses, parameters, sampler, trials and seeds; losses that were searched alike together."""
+    alike: dict[tuple[str, int], list[str]] = {}
+    for loss in search.losses:
+        key = listed(list(search.searched(loss))) or "nothing", len(search.of(loss))
+        alike.setdefault(key, []).append(search.label(loss))
+    words = [f"{names} of {listed(losses)}, {counted(n, 'trial')} each" for (names, n), losses in alike.items()]
     seeds = counted(len(search.description["seeds"]), "tuning seed")
     sampler = search.description["sampler"].get("name", "not named")
-    return f"Searched: {'; '.join(by_loss)}. Sampler {sampler}, {listed(counts)}, each on {seeds}."
+    return f"Searched: {'; '.join(words)}, by {sampler}, on {seeds}."
 
 
 def unfinished_note(search: Search) -> str:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from harness.algorithm.batching import MicroBatch
+from harness.algorithm.gradient_weights import WeightSpread
 from harness.backends.ranks import Ranks
 from losses import Loss, LossBatch, LossOutput
 
@@ -26,6 +27,7 @@ class Forward:
     policy_logprobs: Float[Tensor, "sequence token"]
     old_logprobs: Float[Tensor, "sequence token"]
     entropy: Float[Tensor, "sequence token"]
+    weights: Float[Tensor, "sequence token"]  # gradient_weights of the loss
 
     @property
     def extreme(self) -> Mask:
@@ -45,6 +47,7 @@ class LossRecord:
     skipped: int = 0  # updates not made because something was not finite
     learning_rate: float | None = None  # of the last update
     response_weights: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
+    weights: WeightSpread = field(default_factory=WeightSpread)
     latest: tuple[MicroBatch, LossOutput] | None = None  # the last micro-batch with a token to train on
 
     def add(self, batch: MicroBatch, forward: Forward) -> None:
@@ -64,6 +67,7 @@ class LossRecord:
             for response, mean, trained in zip(batch.responses, means.tolist(), tokens.tolist(), strict=True):
                 if trained:
                     self.response_weights[response.key].append(mean)
+        self.weights.add(forward.weights[output.mask & (batch.advantages != 0)])
         if output.mask.any():
             self.latest = (batch, output)
 
@@ -73,6 +77,7 @@ class LossRecord:
             return self
         kept = (dict(self.totals), dict(self.counts), list(self.response_weights.items()))
         whole = replace(self, totals=defaultdict(float), counts=defaultdict(float), response_weights={})
+        whole.weights = self.weights.merged(ranks)
         for totals, counts, weights in ranks.gather(kept, tuple[dict[str, float], dict[str, float], ByResponse]):
             for name, total in totals.items():
                 whole.totals[name] += total

@@ -56,6 +56,7 @@ def training_metrics(gap: SamplerGap, record: LossRecord, grad_clip: float) -> M
         "rollout/length_weighted_advantage": gap.advantages / gap.tokens if gap.tokens else None,
         **gap.metrics(),
         **{f"loss/{name}": value for name, value in record.means().items()},
+        **record.weights.metrics(),
         "optimizer/grad_norm": float(np.mean(norms)) if norms else None,
         "optimizer/clipped_share": float(np.mean(np.array(norms) > grad_clip)) if norms else None,
         "optimizer/step_norm": mean_or_none(record.step_norms),

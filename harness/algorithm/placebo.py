@@ -1,17 +1,19 @@
-"""Placebos of FIPO: its influence weights without their placement on tokens. A gain that remains is not token credit.
+"""Placebos: a loss's token weights without their placement on tokens. A gain that remains is not token credit.
 
 sign_mean       replaces each weight by the minibatch's mean weight over advantages of the same sign
+response_mean   replaces each weight by the mean weight of its response
+position        replaces each weight by the minibatch's mean weight at the same distance from a response's end
 shuffle_within  permutes the weights among the tokens of each response
 shuffle_batch   permutes the weights among all tokens of the minibatch
-response_mean   replaces each weight by the mean weight of its response
+other_response  gives each response the weights of another one, stretched to its length
 
-Each preserves the sum of the weights and does not depend on ranks or micro-batches. Permutations are keyed by seed,
-step and responses; all epochs of a step use the same ones.
+The weights are FIPO's influence weights, and of another loss what multiplies A grad log pi (gradient_weights). Each but
+the last preserves their sum. None depends on ranks or micro-batches. Permutations are keyed by seed, step and
+responses; all epochs of a step use the same ones.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -19,9 +21,9 @@ from torch import Tensor
 
 from harness.algorithm.batching import MicroBatch
 from harness.backends.ranks import Ranks
+from harness.config.loss import Placebo
 from harness.randomness import stream
 
-Placebo = Literal["none", "sign_mean", "shuffle_within", "shuffle_batch", "response_mean"]
 Key = tuple[int, str, int]  # step, prompt, sample
 Weights = Float[Tensor, "sequence token"]
 SentRow = tuple[Key, list[float], list[float]]  # a Row as it is sent between ranks
@@ -41,7 +43,7 @@ def placebo_weights(
 ) -> list[Weights]:
     """Replacement weights for each of this rank's micro-batches in a minibatch.
 
-    own: each micro-batch with FIPO's influence weights and the mask of trained tokens. Raises ValueError for an unknown
+    own: each micro-batch with the loss's weights and the mask of trained tokens. Raises ValueError for an unknown
     kind.
     """
     everywhere = sorted(rows_everywhere(own, ranks), key=lambda row: row.key)
@@ -65,7 +67,9 @@ def replacement(kind: Placebo, seed: int, rows: Sequence[Row]) -> list[Tensor]:
     if not rows:  # the sequence filter may drop them all
         return []
     if kind == "sign_mean":
-        return sign_means(rows)
+        return group_means(rows, [row.advantages.sign() for row in rows])
+    if kind == "position":
+        return group_means(rows, [torch.arange(len(row.weights), 0, -1) for row in rows])
     if kind == "response_mean":
         return [torch.full_like(row.weights, float(row.weights.double().mean())) for row in rows]
     if kind == "shuffle_within":
@@ -75,20 +79,27 @@ def replacement(kind: Placebo, seed: int, rows: Sequence[Row]) -> list[Tensor]:
         return list(
             weights[permutation(len(weights), seed, kind, rows[0].key)].split([len(row.weights) for row in rows])
         )
+    if kind == "other_response":
+        return others(rows, seed)
     raise ValueError(f"expected a placebo, got {kind!r}")
 
 
-def sign_means(rows: Sequence[Row]) -> list[Tensor]:
-    """Each weight replaced by the mean (in float64) over tokens whose advantage has the same sign."""
-    weights, signs = (
-        torch.cat(parts) for parts in zip(*((row.weights, row.advantages.sign()) for row in rows), strict=True)
-    )
-    result = weights.clone()
-    for sign in (-1, 0, 1):
-        chosen = signs == sign
-        if chosen.any():
-            result[chosen] = weights[chosen].double().mean().to(weights.dtype)
-    return list(result.split([len(row.weights) for row in rows]))
+def group_means(rows: Sequence[Row], groups: Sequence[Tensor]) -> list[Tensor]:
+    """Each weight replaced by the mean (in float64) over the tokens of its group; `groups` numbers the tokens."""
+    weights = torch.cat([row.weights for row in rows])
+    _, places, counts = torch.cat(list(groups)).unique(return_inverse=True, return_counts=True)
+    sums = torch.zeros(len(counts), dtype=torch.float64).index_add_(0, places, weights.double())
+    return list((sums / counts)[places].to(weights.dtype).split([len(row.weights) for row in rows]))
+
+
+def others(rows: Sequence[Row], seed: int) -> list[Tensor]:
+    """For each response the weights of another one, each token that at the same share of the way to the end."""
+    ring = permutation(len(rows), seed, "other_response", rows[0].key).tolist()
+    given = [Tensor()] * len(rows)
+    for place, giver in zip(ring, ring[1:] + ring[:1], strict=True):
+        own, weights = len(rows[place].weights), rows[giver].weights
+        given[place] = weights[torch.arange(own) * len(weights) // own]
+    return given
 
 
 def permutation(count: int, seed: int, kind: Placebo, key: Key) -> Tensor:

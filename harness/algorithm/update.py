@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harness.algorithm.batching import MicroBatch
 from harness.algorithm.correction import correction_weights
+from harness.algorithm.gradient_weights import gradient_weights
 from harness.algorithm.loss_metrics import Forward, LossRecord, Mask
 from harness.algorithm.nonfinite import NonFinite, check_gradient, check_weights
 from harness.algorithm.placebo import placebo_weights
@@ -20,7 +21,7 @@ from harness.console import doing
 from harness.model.policy import Logprobs, Policy
 from losses import Loss, LossBatch, mask_totals, sequence_filter, token_weights
 
-InfluenceWeights = Float[Tensor, "sequence token"]
+GivenWeights = Float[Tensor, "sequence token"]
 NOT_YET = torch.empty(0, 0)
 
 
@@ -121,13 +122,14 @@ class Updater:
         return Gradient(loss, self.backend.gradient_norm(), forwards)
 
     def forward(
-        self, batch: MicroBatch, logprobs: KnownLogprobs, mask: Mask, weights: InfluenceWeights | None = None
+        self, batch: MicroBatch, logprobs: KnownLogprobs, mask: Mask, weights: GivenWeights | None = None
     ) -> Forward:
         """The micro-batch's loss under the current policy."""
         policy_logprobs, entropy = self.logprobs(batch, logprobs)
         known = (logprobs.old, batch.advantages, mask, logprobs.reference)
-        output = self.loss(LossBatch(policy_logprobs, *known, weights))
-        return Forward(output, policy_logprobs.detach(), logprobs.old, entropy)
+        seen = LossBatch(policy_logprobs, *known, weights)
+        given = gradient_weights(self.loss, seen)
+        return Forward(self.loss(seen), policy_logprobs.detach(), logprobs.old, entropy, given)
 
     def logprobs(self, batch: MicroBatch, known: KnownLogprobs) -> Logprobs:
         """Log-probabilities and entropies under the current policy, and known.old if it is NOT_YET."""
@@ -159,8 +161,8 @@ class Updater:
     @torch.no_grad()
     def given_weights(
         self, minibatch: list[MicroBatch], known: list[KnownLogprobs], masks: list[Mask]
-    ) -> Sequence[InfluenceWeights | None]:
-        """Influence weights to use instead of FIPO's own; None unless a placebo is set.
+    ) -> Sequence[GivenWeights | None]:
+        """Token weights to use instead of the loss's own; None unless a placebo is set.
 
         A placebo needs a separate forward pass, since it depends on the weights of the whole minibatch.
         """
@@ -170,5 +172,6 @@ class Updater:
         own = []
         for batch, logprobs, mask in zip(minibatch, known, masks, strict=True):
             progress()
-            own.append((batch, self.forward(batch, logprobs, mask).output.diagnostics["influence_weight"], mask))
-        return placebo_weights(settings.fipo_placebo, self.config.run.seed, own, self.backend.ranks)
+            forward = self.forward(batch, logprobs, mask)
+            own.append((batch, forward.output.diagnostics.get("influence_weight", forward.weights), mask))
+        return placebo_weights(settings.placebo, self.config.run.seed, own, self.backend.ranks)

@@ -62,6 +62,7 @@ def loss_steps(config: Config) -> list[Step]:
     """The steps of the resolved loss, in the order in which they are computed."""
     loss_type = config.loss.loss_type
     left_out = {*(() if loss_type == "fipo" else OF_FIPO), *(() if loss_type in FORMULAS else OF_FORMULAS)}
+    left_out |= set() if config.loss.has_placebo else {"placebo"}
     steps = [described(name, config) for name in FACTS if name not in left_out]
     return steps if loss_type in FORMULAS else [*steps[:2], own_formula(config.loss), *steps[2:]]
 
@@ -99,6 +100,7 @@ def forms(config: Config) -> dict[str, str]:
         "influence weight": "range" if loss.fipo_clip_range else of_weights,
         "safety rule": "threshold" if loss.fipo_safety_threshold else "none",
         "clipped surrogate": "dual" if loss.delta else "single",
+        "placebo": loss.placebo,
         "KL to the reference": of_kl if loss.beta else "none",
         "sequence filter": "filter" if loss.sequence_filter else "none",
         "averaging": loss.averaging,
@@ -112,12 +114,13 @@ def quantities(config: Config) -> dict[str, Any]:
     values = dict(loss) | {"exponent": exponent_limit(torch.float32), "updates": config.updates_per_rollout}
     values |= {"lowest_ratio": 1 - loss.epsilon, "highest_ratio": 1 + loss.epsilon_high, "A": "A f" if is_fipo else "A"}
     values["mean"] = "mean of the responses' means" if loss.averaging == "sequence_mean" else "token mean"
+    values["weight"] = "f" if is_fipo else "w, the factor of A grad log pi,"
     if not is_fipo:
         return values
     low, high = weight_bounds(loss.fipo_clip_range, loss.fipo_clip_high_only, loss.fipo_weight_bound)
-    placebo = FACTS["influence weight"]["placebos"][loss.fipo_placebo]
+    future = "sign(A) F" if loss.fipo_signed else "F"
     gamma = 2 ** (-1 / loss.fipo_decay_rate)
-    return values | {"lowest_weight": low, "highest_weight": high, "placebo": placebo, "gamma": gamma}
+    return values | {"lowest_weight": low, "highest_weight": high, "future": future, "gamma": gamma}
 
 
 def own_formula(loss: LossSettings) -> Step:

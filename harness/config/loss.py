@@ -11,6 +11,7 @@ from harness.errors import UsageError
 LossType = Literal["grpo", "dapo", "fipo", "gspo", "cispo", "sapo", "dppo", "gmpo", "reinforce", "vespo"]
 Averaging = Literal["token_mean", "sequence_mean", "constant", "sequence_sum"]
 AdvantageScale = Literal["group", "batch", "none"]
+Placebo = Literal["none", "sign_mean", "response_mean", "position", "shuffle_within", "shuffle_batch", "other_response"]
 LOSS_TYPES: tuple[str, ...] = get_args(LossType)
 DEFAULT_AVERAGING: dict[str, Averaging] = {
     "grpo": "sequence_mean",  # DeepSeekMath eq. 3
@@ -24,7 +25,14 @@ DEFAULT_AVERAGING: dict[str, Averaging] = {
     "reinforce": "sequence_mean",  # RGRA eq. 2
     "vespo": "token_mean",  # TRL
 }
-OF_ALL = {"loss_type", "averaging", "sequence_filter", "advantage_scale", "advantage_std_eps"}  # around the formula
+OF_ALL = {
+    "loss_type",
+    "averaging",
+    "sequence_filter",
+    "advantage_scale",
+    "advantage_std_eps",
+    "placebo",
+}  # around the formula
 OWN_PREFIXES = tuple(f"{name}_" for name in LOSS_TYPES)  # prefixes of settings that belong to one loss
 
 
@@ -41,6 +49,11 @@ class LossSettings(Section):
     sequence_filter: bool = setting(False, "Drop responses with two or more dual-clipped tokens, as the authors do.")
     advantage_scale: AdvantageScale = setting("group", "Std that divides advantages, if any.")
     advantage_std_eps: float = setting(1e-6, "Added to that std (page: 1e-4).", ge=0)
+    placebo: Placebo = setting(
+        "none",
+        "Take the credit out of a loss's token weights: their mean per sign of the advantage, response or distance to "
+        "the end, permuted within each response or over the optimizer step, or another response's.",
+    )
     fipo_decay_rate: float = setting(32.0, "Half-life of the Future-KL discount, tokens (> 0).")
     fipo_clip_range: float | None = setting(0.2, "How far an influence weight may lie from 1; 0 or none: anywhere.")
     fipo_clip_high_only: bool = setting(True, "Weights in [1, 1 + range]; false: in [1 - range, 1 + range], range < 1.")
@@ -49,12 +62,7 @@ class LossSettings(Section):
     )
     fipo_filter_in_log_space: bool = setting(False, "Filter on log-ratios, as the authors do.")
     fipo_weight_bound: float | None = setting(None, "Largest weight (>= 1) without a clip range (the authors: 10).")
-    fipo_placebo: Literal["none", "sign_mean", "shuffle_within", "shuffle_batch", "response_mean"] = setting(
-        "none",
-        "Take the credit out of the influence weights: their mean per sign of the advantage or per response, or "
-        "permuted within each response or over the optimizer step.",
-    )
-
+    fipo_signed: bool = setting(False, "Weights exp(sign(A) F): the same direction for right and wrong responses.")
     gspo_epsilon_low: float = setting(3e-4, "Lower clip bound of a response's ratio, 1 - this.")
     gspo_epsilon_high: float = setting(4e-4, "Upper clip bound of a response's ratio, 1 + this.")
     gspo_token_level: bool = setting(False, "Clip each token with its own advantage (verl's gspo).")
@@ -80,6 +88,8 @@ class LossSettings(Section):
     def fill_dependent_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Fill in averaging, whose default depends on the loss, and epsilon_high, whose default is epsilon."""
         values = dict(values)
+        if "fipo_placebo" in values:  # its name until other losses had placebos too
+            values["placebo"] = values.pop("fipo_placebo")
         if values.get("averaging") is None:  # stays None for a loss without a default, which pydantic rejects
             values["averaging"] = DEFAULT_AVERAGING.get(str(values.get("loss_type", "grpo")))
         if values.get("epsilon_high") is None:
@@ -93,14 +103,13 @@ class LossSettings(Section):
 
     @property
     def has_placebo(self) -> bool:
-        """Whether the loss's influence weights are replaced by a placebo."""
-        return self.loss_type == "fipo" and self.fipo_placebo != "none"
+        """Whether the loss's token weights are replaced by a placebo."""
+        return self.placebo != "none"
 
     @property
     def unused(self) -> set[str]:
         """The settings of losses that this loss does not read."""
         read = {self.flag(name) for name in self.loss_fields()} | OF_ALL
-        read |= {"fipo_placebo"} if self.loss_type == "fipo" else set()
         return type(self).model_fields.keys() - read - ({"delta"} if self.sequence_filter else set())
 
     def flag(self, field: str) -> str:

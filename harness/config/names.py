@@ -14,6 +14,7 @@ ALSO = {
     "epsilon": ("clip_ratio_low",),
     "epsilon_high": ("clip_ratio_high",),
     "delta": ("clip_ratio_c",),
+    "placebo": ("fipo_placebo",),  # its name until other losses had placebos too
 }
 OURS = {theirs: name for name, others in ALSO.items() for theirs in others}
 

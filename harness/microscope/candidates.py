@@ -5,7 +5,6 @@ the user's own is FILE.py:CLASS: a class without required arguments that is a `l
 """
 
 import hashlib
-import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,8 +28,7 @@ from harness.rollouts.collect import Group
 from harness.tasks.drawn import maker_class
 from harness.tasks.own_files import content, file_of, load
 from harness.tasks.task import Task
-from losses import DAPO, FIPO, Loss, influence_weights
-from losses.parts.future_kl import weight_bounds
+from losses import Loss
 
 Kind = Literal["loss", "placebo", "variant", "polarity", "control", "truth"]
 LOW, HIGH = 0.5, 1.5  # bounds of the weights of `truth = "ranks"`
@@ -38,6 +36,7 @@ PUBLISHED = {
     "fipo_decay_rate": 32.0,
     "fipo_weight_bound": None,
     "fipo_filter_in_log_space": False,
+    "fipo_signed": False,
 }
 
 
@@ -51,7 +50,6 @@ class Candidate:
     settings: Mapping[str, Any] = field(default_factory=dict)
     control: str = "none"
     negatives: float = 1.0  # factor of negative advantages
-    weights: Literal["own", "signed"] | None = None  # instead of FIPO's weights
     truth: Literal["advantages", "ranks"] | None = None
     own_loss: str | None = None  # FILE.py:CLASS
     code_sha256: str | None = None  # of that file
@@ -135,10 +133,7 @@ class Probe:
 
     def measure(self, index: int, known: list[KnownLogprobs], credit: Mapping[tuple[str, int], Credit]) -> Measured:
         """The gradient on one minibatch under the current weights."""
-        minibatch = [
-            replace(batch, advantages=self.advantages(batch, logprobs, credit))
-            for batch, logprobs in zip(self.minibatches[index], known, strict=True)
-        ]
+        minibatch = [replace(batch, advantages=self.advantages(batch, credit)) for batch in self.minibatches[index]]
         gradient = self.updater.gradient(minibatch, known)
         tokens = {}
         for batch, forward in zip(minibatch, gradient.forwards, strict=True):
@@ -154,11 +149,9 @@ class Probe:
                 tokens[response.key] = {name: values[place, :count] for name, values in rows.items()}
         return Measured(float(gradient.norm), tokens)
 
-    def advantages(self, batch: MicroBatch, known: KnownLogprobs, credit: Mapping[tuple[str, int], Credit]) -> Tensor:
+    def advantages(self, batch: MicroBatch, credit: Mapping[tuple[str, int], Credit]) -> Tensor:
         """The advantage of each token, with the candidate's changes."""
         whole = batch.advantages
-        if self.candidate.weights:
-            return whole * self.own_weights(batch, known)
         if self.candidate.truth is None:
             return torch.where(whole < 0, whole * self.candidate.negatives, whole)
         rows = [credit[response.key].by_token(len(response.tokens)) for response in batch.responses]
@@ -169,18 +162,6 @@ class Probe:
             ]
         flat = np.concatenate(rows) if rows else np.zeros(0)
         return batch.tokens.spread(torch.tensor(flat, dtype=whole.dtype, device=whole.device))
-
-    @torch.no_grad()
-    def own_weights(self, batch: MicroBatch, known: KnownLogprobs) -> Tensor:
-        """FIPO's weights with the token's own log-ratio, or sign(A) F, in place of the Future-KL F."""
-        fipo = FIPO(**self.updater.config.loss.loss_fields())
-        seen = replace(self.updater, loss=fipo).forward(batch, known, batch.tokens.mask).output.diagnostics
-        log_ratio = -seen["kl_to_old"]
-        ratio, filtered = log_ratio.exp(), math.inf if fipo.delta is None else fipo.delta
-        own = torch.where(ratio > filtered, 0.0, log_ratio)
-        exponent = own if self.candidate.weights == "own" else batch.advantages.sign() * seen["future_kl"]
-        bounds = weight_bounds(fipo.clip_range, fipo.clip_high_only, fipo.weight_bound)
-        return influence_weights(exponent, ratio, batch.advantages, bounds, fipo.safety_threshold)
 
 
 def ranked(values: np.ndarray) -> np.ndarray:
@@ -198,13 +179,7 @@ def probes(candidates: Mapping[str, Candidate], groups: Sequence[Group], task: T
     found = {}
     for name, candidate in candidates.items():
         config = config_of(candidate, own.config)
-        if candidate.own_loss:
-            loss = own_loss(candidate.own_loss)
-        elif candidate.weights:  # put on DAPO's advantages
-            fields = config.loss.loss_fields()
-            loss = DAPO(**{field: fields[field] for field in DAPO.__dataclass_fields__})
-        else:
-            loss = make_loss(config)
+        loss = own_loss(candidate.own_loss) if candidate.own_loss else make_loss(config)
         minibatches = plan_minibatches(list(groups), own.policy, task, config)
         found[name] = Probe(candidate, replace(own, loss=loss, config=config), minibatches)
     return found
@@ -214,4 +189,4 @@ def config_of(candidate: Candidate, config: Config) -> Config:
     """The run's config under a candidate. Raises UsageError if a setting of the run excludes it."""
     changed = SHIPPED[candidate.like].settings if candidate.like else {}
     own = {"control": candidate.control, "allow_inert": True}
-    return with_loss(config, {"fipo_placebo": "none", **PUBLISHED, **changed, **candidate.settings, **own})
+    return with_loss(config, {"placebo": "none", **PUBLISHED, **changed, **candidate.settings, **own})

@@ -99,7 +99,7 @@ def prepare_model(search: Search, console: Console) -> None:
 def plan_lines(search: Search, ended: int, slots: int) -> list[str]:
     """Trials, runs, tokens and time; `ended`: trials that need no run any more."""
     config, losses, seeds = search.typical_config(), len(search.losses), len(search.seeds)
-    winners = losses * len(search.report_seeds)
+    winners = (losses + len(search.controls)) * len(search.report_seeds)
     runs = (losses * search.trials - ended) * seeds + winners
     again = f"run again on {len(search.report_seeds)} fresh seeds each, on the reporting prompts: {winners} runs"
     seconds = guessed_seconds(config)

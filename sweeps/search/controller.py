@@ -92,7 +92,7 @@ class Controller:
             self.studies[trial.loss].beat(trial.asked.trial._trial_id)
         for loss, study in self.studies.items():
             sampler, space, count = self.search.sampler, self.search.spaces[loss], self.search.trials
-            study.make_trials(count, design(space, sampler.name, count, (sampler.seed, loss)))
+            study.make_trials(count, design(space, sampler.name, count, sampler.seed))
         self.tokens = sum(trial.user_attrs.get("facts", {}).get("generated_tokens", 0) for trial in self.trials())
 
     def fill_slots(self) -> None:

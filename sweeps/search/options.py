@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ from harness import UsageError, add_setting_flags, resolve, settings_in
 from sweeps.search.samplers import sampler_of
 from sweeps.search.spaces import Space, load_space
 from sweeps.search.spec import Limits, Search
-from sweeps.study.arms import load_family, settings_of
+from sweeps.study.arms import Family, load_family, settings_of
 from sweeps.study.claims import add_claims
 from sweeps.tracking.log import add_tracking_uri
 
 SET_BY_SEARCH = ("loss_type", "seed", "control", "output_dir", "eval_split")
 FIRST_TUNING_SEED = 1000  # far from those that report, which begin at 0
 FLAGS: dict[str, tuple[type, Any, str, str]] = {  # type, default, what stands for the value, help
-    "space": (str, "default", "NAME", "default (each loss's own), grpo, dapo, fipo, shared, or a TOML file"),
+    "space": (str, "default", "NAME", "default (each loss's own), grpo, dapo, fipo, rivals, shared, or a TOML file"),
     "preset": (str, "demo", "NAME", "what all runs share"),
     "family": (str, "controlled", "F", "whose arms the losses are"),
     "trials": (int, 12, "N", "trials per loss"),
@@ -48,6 +48,8 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
     """What is searched, how, where, and until when; then a flag for every setting that all runs share."""
     group = parser.add_argument_group("search")
     group.add_argument("--losses", "--loss", default="fipo", metavar="A,B", help="searched apart (default: fipo)")
+    words = "of the family, run beside the winners, each at the best settings of the loss that it is like"
+    group.add_argument("--controls", default="", metavar="A,B", help=words)
     for name, (kind, default, shown, words) in FLAGS.items():
         known = "" if "default" in words else f" (default: {'none' if default is None else default})"
         group.add_argument(f"--{name}", type=kind, default=default, metavar=shown, help=words + known)
@@ -84,12 +86,30 @@ def search_of(options: argparse.Namespace) -> Search:
         space=options.space,
         spaces=spaces,
         settings=settings,
+        controls=controls_of(family, options.controls, losses),
         sampler=sampler_of(options.sampler, options.trials, options.sampler_seed),
         trials=options.trials,
         seeds=tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + options.seeds)),
         report_seeds=tuple(range(options.report_seeds)),
         limits=Limits(options.limit_response_tokens, options.limit_truncated_share, options.limit_collapse),
     )
+
+
+def controls_of(family: Family, names: str, losses: Sequence[str]) -> dict[str, str]:
+    """By control the loss searched that it is like, or like whose like it is. Raises UsageError where there is none."""
+    found = {}
+    for control in filter(None, names.split(",")):
+        like = family.controls.get(control, {}).get("like")
+        while like is not None and like not in losses:
+            like = {**family.arms, **family.controls}.get(like, {}).get("like")
+        if like is None:
+            known = ", ".join(family.controls) or "none"
+            raise UsageError(
+                f"--controls: expected controls of family {family.name!r} ({known}) that are like a loss searched "
+                f"({', '.join(losses)}), got {control!r}: choose from these"
+            )
+        found[control] = like
+    return found
 
 
 def check_numbers(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ STARTUP_BY_DEFAULT = 10  # Optuna's own
 
 @dataclass(frozen=True)
 class Sampler:
-    """How trials are chosen, as study.json has it. Its random numbers are keyed by seed, loss and trial."""
+    """How trials are chosen, as study.json has it. TPE's random numbers are keyed by seed, loss and trial."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -34,17 +34,18 @@ def sampler_of(name: str, trials: int, seed: int) -> Sampler:
     return Sampler(name, known[name], seed)
 
 
-def design(space: Space, sampler: str, count: int, key: tuple[int, str]) -> list[Values] | None:
+def design(space: Space, sampler: str, count: int, seed: int) -> list[Values] | None:
     """The settings of `count` trials, or None for a sampler that learns from results.
 
-    `key`: the search's seed and the loss. Any first n of a longer design are the shorter one.
+    Losses with the same space get the same trials. Any first n of a longer design are the shorter one.
     """
     if sampler not in ("qmc", "random"):
         return None
     import numpy as np
     from scipy.stats import qmc
 
-    dimensions, rng = len(space.searched), np.random.default_rng(seed_of(*key, sampler))
+    ranges = repr({name: one.described() for name, one in space.searched.items()})
+    dimensions, rng = len(space.searched), np.random.default_rng(seed_of(seed, ranges, sampler))
     if sampler == "qmc":
         exponent = max(0, (count - 1).bit_length())  # Sobol points are balanced in powers of two
         shares = qmc.Sobol(dimensions, scramble=True, rng=rng).random_base2(exponent)[:count]

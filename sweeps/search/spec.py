@@ -10,12 +10,13 @@ from typing import Any
 from harness import Config, UsageError, config_sha256, flatten, resolve, tree_of
 from sweeps.search.samplers import Sampler
 from sweeps.search.spaces import Space
+from sweeps.study.arms import load_family
 from sweeps.study.folder import SCHEMA_VERSION, PlannedRun, read_json
 from sweeps.tracking.addresses import without_password
 
 VALUE = "mean over the tuning seeds of the final accuracy: the mean of the last evaluations, on the tuning prompts"
 PRUNER = {"name": "none", "arguments": {}}  # every trial runs to its end: learning curves cross
-MAY_DIFFER = ("trials", "report_seeds")  # between two starts of a search
+MAY_DIFFER = ("trials", "report_seeds", "controls", "labels")  # between two starts of a search
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Search:
     space: str
     spaces: Mapping[str, Space]
     settings: Mapping[str, Mapping[str, Any]]  # by loss: what is not searched, over the preset
+    controls: Mapping[str, str]  # by control that is run beside the winners: the loss whose best settings it has
     sampler: Sampler
     trials: int
     seeds: tuple[int, ...]
@@ -98,7 +100,7 @@ class Search:
 
     def described(self) -> dict[str, Any]:
         """As study.json has it."""
-        parameters = {loss: space.parameters for loss, space in self.spaces.items()}
+        parameters, family = {loss: space.parameters for loss, space in self.spaces.items()}, load_family(self.family)
         return {
             "schema_version": SCHEMA_VERSION,
             "kind": "search",
@@ -107,9 +109,11 @@ class Search:
             "family": self.family,
             "storage": without_password(self.storage) if self.storage else None,
             "losses": self.losses,
+            "labels": {loss: label for loss in self.losses if (label := family.about(loss)["label"])},
             "space": self.space,
             "spaces": {loss: {n: one.described() for n, one in found.items()} for loss, found in parameters.items()},
             "settings": {loss: self.resolved(loss) for loss in self.losses},
+            "controls": dict(self.controls),
             "sampler": asdict(self.sampler),
             "pruner": PRUNER,
             "value": VALUE,

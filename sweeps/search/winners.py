@@ -14,7 +14,7 @@ from harness import read_config, resolve
 from sweeps.comparison import Comparison, compare
 from sweeps.search.spec import Search
 from sweeps.search.tables import Row, best_rows
-from sweeps.study.arms import ABOUT, Arm, Family, check_differences, differences_between, load_family
+from sweeps.study.arms import ABOUT, Arm, Family, check_differences, differences_between, load_family, settings_of
 from sweeps.study.claims import FILE
 from sweeps.study.folder import identity, is_held, locked, read_json, set_aside
 from sweeps.workers.slots import Slot
@@ -29,7 +29,7 @@ def run_winners(search: Search, rows: Sequence[Row], slots: Sequence[Slot], cons
         words = "another host runs them" if best else "no trial found feasible settings: there is nothing to run again"
         console.print(f"winners: {words}")
         return
-    arms, study = [arm_of(search, loss, values, search.report_seeds) for loss, values in best.items()], search.study
+    arms, study = arms_of(search, best, search.report_seeds), search.study
     family = tuned_family(search, arms)
     console.print(f"winners: {', '.join(arm.name for arm in arms)} on {len(search.report_seeds)} fresh seeds")
     with locked(study, LOCK):
@@ -39,6 +39,19 @@ def run_winners(search: Search, rows: Sequence[Row], slots: Sequence[Slot], cons
         if claims:
             shutil.copyfile(study / FILE, study / "winners" / FILE)
         compare(Comparison(study / "winners", family, search.preset, arms, claims), slots)
+
+
+def arms_of(search: Search, best: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]) -> list[Arm]:
+    """The losses with these values of what is searched, and the controls that are like one of them."""
+    arms, family = [arm_of(search, loss, values, seeds) for loss, values in best.items()], load_family(search.family)
+    for arm in list(arms):
+        theirs = settings_of(family, arm.name).items()
+        for control in (name for name, loss in search.controls.items() if loss == arm.name):
+            own = dict(settings_of(family, control).items() - theirs)
+            settings = {**search.settings[arm.name], **best[arm.name], **own}
+            configs = {seed: resolve({**settings, "seed": seed}, search.preset) for seed in seeds}
+            arms.append(Arm(control, {**arm.settings, **own}, configs))
+    return arms
 
 
 def arm_of(search: Search, loss: str, values: Mapping[str, Any], seeds: Sequence[int]) -> Arm:
@@ -83,8 +96,7 @@ def told(family: Family, name: str, arms: Sequence[Arm]) -> dict[str, Any]:
 
 def check_comparable(search: Search) -> None:
     """Raise UsageError where the losses differ in what their family does not admit: before anything is searched."""
-    arms = [arm_of(search, loss, next(space.corners()), [0]) for loss, space in search.spaces.items()]
-    tuned_family(search, arms)
+    tuned_family(search, arms_of(search, {loss: next(space.corners()) for loss, space in search.spaces.items()}, [0]))
 
 
 def set_aside_others(study: Path, arms: Sequence[Arm]) -> None:

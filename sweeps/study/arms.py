@@ -46,7 +46,7 @@ class Family(BaseModel):
 
     def admits(self, field: str, values: Mapping[str, Any]) -> bool:
         """Whether arms may differ so. A loss's own fields make the loss; only planted controls set a control."""
-        if field in ("control", "fipo_placebo"):
+        if field in ("control", "placebo"):
             return all(value in ("none", None) for name, value in values.items() if name not in self.controls)
         return field.startswith(OWN_PREFIXES) or field in self.allowed
 

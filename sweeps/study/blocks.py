@@ -18,7 +18,7 @@ from sweeps.study.arms import Arm, ArmName, Family, check_differences, differenc
 from sweeps.study.folder import identity, other_study, read_json
 
 DESIGNS = Path(__file__).parents[1] / "studies"
-SET_BY_STUDY = ("loss_type", "seed", "model_seed", "control", "fipo_placebo", "output_dir")
+SET_BY_STUDY = ("loss_type", "seed", "model_seed", "control", "placebo", "output_dir")
 Number = Annotated[int, Field(ge=1)]
 
 

@@ -13,7 +13,7 @@ from harness import Config, UsageError, differences, flatten, own_code_hashes, r
 from sweeps.study.arms import PER_RUN, Arm, Family, checked_settings
 from sweeps.study.folder import other_study, read_json, read_lines
 
-OF_THE_LOSS = "loss_type", "averaging", "control", "fipo_placebo"  # the arms', whatever the recorded run had
+OF_THE_LOSS = "loss_type", "averaging", "control", "placebo"  # the arms', whatever the recorded run had
 NOISE_SEEDS = 1000  # between the seeds of two noises, so that they are no other recorded run's
 ACCURACY = "rollout/accuracy"
 

@@ -106,7 +106,7 @@ def test_a_search_that_is_struck_ends_with_every_trial_once(model: str, tmp_path
     last = controller(command, tmp_path / "log")
     assert last.wait(LONG_S) == 0, (tmp_path / "log").read_text(encoding="utf-8")
     space = load_space(str(tmp_path / "space.toml"), "dapo")
-    planned = design(space, "qmc", 2, (0, "dapo"))
+    planned = design(space, "qmc", 2, 0)
     assert planned is not None
     for row, values in zip(rows(study), planned, strict=True):
         assert (row["state"], row["param.lr"], row["param.epsilon"]) == ("finished", values["lr"], values["epsilon"])

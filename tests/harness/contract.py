@@ -28,7 +28,7 @@ def metric_keys(*, fipo: bool, beta: bool) -> set[str]:
         if (of_others and not (fipo and of_others[1] == "FIPO")) or ("where beta > 0" in meaning and not beta):
             continue
         quoted = re.findall(r"`([^`]*)`", names)
-        if re.fullmatch(r"(rollout|sampler|loss|noise|optimizer|ledger|time)/[^.]*", quoted[0]):
+        if re.fullmatch(r"(rollout|sampler|loss|weights|noise|optimizer|ledger|time)/[^.]*", quoted[0]):
             keys |= {key for name in quoted for key in expanded(name)}
     return keys | {"step"}
 

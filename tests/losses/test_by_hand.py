@@ -50,6 +50,16 @@ def test_fipo_with_a_negative_advantage() -> None:
     assert agree(of_three_tokens(-1.0).token_loss, tensor(2**0.25, 2.4, 0.8), "float64")
 
 
+def test_signed_weights_are_exp_of_the_future_kl_times_the_sign_of_the_advantage() -> None:
+    settings: dict[str, float | None] = {"signed": True, "clip_range": 0.9, "clip_high_only": False, "safety_threshold": None}
+    future = of_three_tokens(1.0).diagnostics["future_kl"]
+    for advantage in (1.0, -1.0, 0.0):
+        found = of_three_tokens(advantage, **settings).diagnostics
+        assert agree(found["future_kl"], future, "float64")
+        assert agree(found["influence_weight"], (advantage * future).exp().clamp(0.1, 1.9), "float64")
+    assert of_three_tokens(-1.0, **settings | {"clip_range": 0.1}).diagnostics["influence_weight_at_low"].any()
+
+
 def test_fipo_with_the_safety_rule() -> None:
     # threshold 1.5: the second token (r = 2) is unsafe and its weight of 1.2 is cut to 1
     output = of_three_tokens(-1.0, safety_threshold=1.5)

@@ -134,10 +134,14 @@ def test_its_own_weights_handed_over_change_nothing(batch: LossBatch) -> None:
 
 
 @deterministic
-@given(batches(), st.sampled_from([GRPO(), DAPO(**CLIP)]))
-def test_the_other_losses_have_no_weights(batch: LossBatch, loss: GRPO) -> None:
-    weighted = loss(replace(batch, influence_weights=weights_like(batch)))
-    assert bitwise_equal(weighted.token_loss, loss(batch).token_loss)
+@given(batches(), st.sampled_from([name for name in LOSSES if name != "fipo"]))
+def test_given_weights_replace_all_that_another_loss_multiplies_its_gradient_with(batch: LossBatch, name: str) -> None:
+    weights = weights_like(batch)
+    policy = batch.policy_logprobs.detach().requires_grad_()
+    weighted = LOSSES[name]()(replace(batch, policy_logprobs=policy, influence_weights=weights))
+    weighted.token_loss.sum().backward()
+    assert policy.grad is not None
+    assert bitwise_equal(policy.grad, torch.where(batch.mask, -batch.advantages * weights, 0.0))
 
 
 def test_given_weights_carry_no_gradient_and_are_not_read_where_masked() -> None:

@@ -70,7 +70,7 @@ def test_losses_by_name_have_the_published_defaults() -> None:
     common = {"beta": 0.0, "log_ratio_clamp": None}
     shared = common | {"epsilon_low": 0.2, "epsilon_high": 0.2, "delta": None}
     page = {"decay_rate": 32.0, "clip_range": 0.2, "clip_high_only": True, "safety_threshold": 4.0}
-    of_the_authors = {"filter_in_log_space": False, "weight_bound": None}
+    of_the_authors = {"filter_in_log_space": False, "signed": False, "weight_bound": None}
     assert {name: asdict(loss()) for name, loss in LOSSES.items()} == {
         "grpo": shared,
         "dapo": shared,

@@ -41,6 +41,7 @@ def test_every_block_has_the_figures_that_it_can_have_and_no_others(report: Path
         *unvaried,
         *(name.replace("outcomes", "learning_curves") for name in unvaried),
         *(name.replace("outcomes", "length_and_entropy") for name in unvaried),
+        *(name.replace("outcomes", "effective_tokens") for name in unvaried),
     }
     assert page.count("<img ") == len(drawn)
     check_page(page)

@@ -21,7 +21,7 @@ ENDS: dict[tuple[str, int], tuple[str, str | None]] = {
     ("dapo", 8): ("failed", None),
     ("dapo", 7): ("running", ""),
 }
-FIGURES = {"history", "slices_dapo", "slices_fipo"}
+FIGURES = {"winners", "history", "slices"}
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,9 @@ def test_failed_trials_are_marked_and_not_dropped(search: Path, html: str) -> No
         "infeasible": 1,
         "failed": 1,
     }
-    slices = pd.read_csv(search / "report/figures/slices_fipo_trials.csv")
-    assert set(slices.loc[slices["seed"].isna(), "outcome"]) == {"infeasible", "failed"}
+    slices = pd.read_csv(search / "report/figures/slices_trials.csv")
+    of_fipo = slices[slices["loss"] == "fipo"]
+    assert set(of_fipo.loc[of_fipo["seed"].isna(), "outcome"]) == {"infeasible", "failed"}
     without = html.split('id="trials"')[1].split("</section>")[0]
     reasons = ("loss is &lt;nan&gt; at step 7", "killed three times", "stopped by asha", "response_tokens 4.500 beyond")
     assert all(reason in without for reason in reasons)
@@ -68,13 +69,16 @@ def test_failed_trials_are_marked_and_not_dropped(search: Path, html: str) -> No
 
 def test_the_first_screen_says_what_was_found_and_what_to_quote(search: Path, html: str) -> None:
     first, subtitle = html.split("<nav")[0], html.split("<main")[0]
-    assert "Sampler tpe, 10 trials of DAPO and 10 trials of FIPO, each on 2 tuning seeds" in subtitle
+    assert "of DAPO, 10 trials each; " in subtitle
+    assert "of FIPO, 10 trials each, by tpe, on 2 tuning seeds." in subtitle
     for words in (
         "Not finished: 1 trial of DAPO still open",
         "FIPO: the best of 10 trials is trial",
         "biased upwards",
         f"python -m harness train --preset {search}/best/fipo.json",
-        "FIPO&#x27;s best settings on 5 fresh seeds: final accuracy",
+        "On fresh seeds: ",
+        "On 5 fresh seeds its settings reach",
+        '<th scope="col" class="number">On fresh seeds</th>',
         'href="../winners/report/report.html"',
         "fipo_safety_threshold never acted",
     ):
@@ -93,8 +97,8 @@ def test_search_json_is_the_summary(search: Path) -> None:
 
 def test_the_printed_lines_are_the_sentences_and_the_path(search: Path) -> None:
     lines = (search / "printed.txt").read_text().splitlines()
-    assert "best settings on 5 fresh seeds" in lines[0]
-    assert lines[2].startswith("DAPO: the best of 9 trials is trial")
+    assert lines[0].startswith("On fresh seeds: ")
+    assert lines[1].startswith("DAPO: the best of 9 trials is trial")
     assert lines[-1] == str(search / "report/report.html")
 
 
@@ -119,6 +123,6 @@ def test_figures_of_the_other_kind_are_one_line(
     search: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["figures", str(search), "--only", "outcomes"]) == 2
-    assert "expected figures among history, " in capsys.readouterr().err
+    assert "expected figures among winners, " in capsys.readouterr().err
     assert main(["figures", str(search / "winners"), "--only", "slices", "--output_dir", str(tmp_path)]) == 2
     assert "expected figures among claims, " in capsys.readouterr().err

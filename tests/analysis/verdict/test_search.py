@@ -33,9 +33,8 @@ def test_the_best_is_feasible_and_of_equals_the_first(tmp_path: Path) -> None:
 
 
 def test_a_loss_without_a_feasible_trial_says_so(tmp_path: Path) -> None:
-    search = search_with(tmp_path, [0.6], ends={("fipo", 0): ("over", None)})
-    best = best_of(search, "fipo")
-    assert best_sentence(search, best) == "FIPO: none of 1 ended trial has a value within the limits."
+    found = search_findings(search_with(tmp_path, [0.6], ends={("fipo", 0): ("over", None)}))
+    assert best_sentence(found, found.bests[0]) == "FIPO: none of 1 ended trial has a value within the limits."
 
 
 def test_a_parameter_that_never_acted_is_inert(tmp_path: Path) -> None:
@@ -68,10 +67,10 @@ def test_the_winners_are_a_study_of_their_own_and_the_number_to_quote(tmp_path: 
     assert found.winners is not None
     mean = found.winners.scores.groupby("arm")["final_accuracy"].mean()["fipo"]
     said = found_sentences(found)
-    assert [words.partition(":")[0] for words in said[:2]] == [
-        f"{name}'s best settings on 5 fresh seeds" for name in ("DAPO", "FIPO")
-    ]
-    assert f"final accuracy {mean:.3f} [" in said[1]
-    assert f"(in tuning {found.bests[1].value:.3f}" in said[1]
+    assert said[0].startswith("On fresh seeds: ")
+    assert said[2].startswith(
+        f"FIPO: the best of 3 trials is trial {found.bests[1].trial}, {found.bests[1].value:.3f} ["
+    )
+    assert f"On 5 fresh seeds its settings reach {mean:.3f} [" in said[2]
     content = found.as_json()
     assert content["trials"] == {"dapo": {"feasible": 3}, "fipo": {"feasible": 3}}

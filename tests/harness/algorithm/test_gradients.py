@@ -20,7 +20,7 @@ WIDE = {"loss_type": "fipo", "fipo_clip_range": 0.5, "fipo_clip_high_only": Fals
 CASES: list[dict[str, Any]] = [
     *({"loss_type": loss, "averaging": averaging} for loss in LOSSES for averaging in AVERAGING_MODES),
     {"loss_type": "fipo", "sequence_filter": True, "epsilon_high": 0.001, "delta": 1.002},
-    *(WIDE | {"fipo_placebo": kind} for kind in ("sign_mean", "response_mean", "shuffle_within", "shuffle_batch")),
+    *(WIDE | {"placebo": kind} for kind in ("sign_mean", "response_mean", "shuffle_within", "shuffle_batch")),
 ]
 
 

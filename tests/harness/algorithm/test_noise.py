@@ -119,7 +119,7 @@ def two_steps(tmp_path: Path, is_left_to_update: bool, **changes: Any) -> tuple[
     "changes",
     [
         {"loss_type": "grpo", "beta": 0.1},
-        {"loss_type": "fipo", "fipo_placebo": "shuffle_batch"},
+        {"loss_type": "fipo", "placebo": "shuffle_batch"},
         {"loss_type": "dapo", "sequence_filter": True},
     ],
     ids=lambda changes: changes["loss_type"],

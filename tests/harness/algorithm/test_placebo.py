@@ -1,18 +1,20 @@
-"""Placebos of FIPO on a batch made by hand: what each keeps, what it takes away, and what it depends on."""
+"""Placebos on a batch made by hand: what each keeps, what it takes away, and what it depends on."""
 
 import dataclasses
+from typing import get_args
 
 import pytest
 import torch
 
 from harness.algorithm.batching import MicroBatch
-from harness.algorithm.placebo import Placebo, Row, SentRow, placebo_weights, replacement, rows_of
+from harness.algorithm.placebo import Row, SentRow, placebo_weights, replacement, rows_of
 from harness.algorithm.update import KnownLogprobs, known_logprobs
 from harness.backends.ranks import ALONE
+from harness.config.loss import LossType, Placebo
 from harness.model.policy import Policy
 from tests.harness.algorithm.steps import one_minibatch, stepped
 
-KINDS: tuple[Placebo, ...] = ("sign_mean", "response_mean", "shuffle_within", "shuffle_batch")
+KINDS: tuple[Placebo, ...] = get_args(Placebo)[1:]
 
 
 def rows(step: int = 0) -> list[Row]:
@@ -55,12 +57,37 @@ def test_shuffle_batch_permutes_over_all_responses() -> None:
     assert any(value >= 20 for value in shuffled[0].tolist())  # a weight of another response
 
 
+def test_position_has_the_mean_at_each_distance_from_the_end() -> None:
+    first, second, third = replacement("position", 0, rows())
+    assert third.tolist() == pytest.approx([(10 + 25 + 0.5) / 3, (11 + 26 + 0.25) / 3, (12 + 27 + 3) / 3])
+    assert first.tolist()[-3:] == second.tolist()[-3:] == third.tolist()
+    assert second.tolist()[0] == pytest.approx((5 + 20) / 2)
+    assert first.tolist()[:4] == [1.0, 2.0, 3.0, 4.0]  # only this response is as long
+
+
+def test_other_response_gives_each_the_weights_of_another_stretched_to_its_length() -> None:
+    given = replacement("other_response", 0, rows())
+    assert [len(weights) for weights in given] == [12, 8, 3]
+    owners = [{float(value) for value in row.weights} for row in rows()]
+    givers = [[owner for owner in range(3) if set(weights.tolist()) <= owners[owner]] for weights in given]
+    assert sorted(giver for (giver,) in givers) == [0, 1, 2]
+    assert all(giver != [own] for own, giver in enumerate(givers))
+    for own, (giver,) in enumerate(givers):
+        source = rows()[giver].weights
+        assert given[own].tolist() == [
+            float(source[t * len(source) // len(given[own])]) for t in range(len(given[own]))
+        ]
+    (alone,) = replacement("other_response", 0, rows()[:1])
+    assert alone.equal(rows()[0].weights)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_sum_of_the_weights_is_kept_and_draws_are_keyed_by_seed_and_step(kind: Placebo) -> None:
     def drawn(seed: int, step: int) -> list[float]:
         return torch.cat(replacement(kind, seed, rows(step))).tolist()
 
-    assert sum(drawn(3, 0)) == pytest.approx(sum(float(row.weights.sum()) for row in rows()), rel=1e-6)
+    if kind != "other_response":
+        assert sum(drawn(3, 0)) == pytest.approx(sum(float(row.weights.sum()) for row in rows()), rel=1e-6)
     assert drawn(1, 2) == drawn(1, 2)
     if kind.startswith("shuffle"):
         assert drawn(1, 2) != drawn(2, 2)
@@ -86,11 +113,11 @@ def shifted(policy: Policy, minibatch: list[MicroBatch]) -> list[KnownLogprobs]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_placebo_of_weights_of_one_is_dapo_and_leaves_dapo_unchanged(random_policy: Policy, kind: Placebo) -> None:
-    dapo = {"loss_type": "dapo", "epsilon": 0.9, "epsilon_high": 0.9}
-    plain = gradient(random_policy, **dapo)
-    assert plain.equal(gradient(random_policy, **dapo, fipo_placebo=kind))
-    assert plain.equal(gradient(random_policy, **WIDE | {"fipo_clip_range": 1e-12}, fipo_placebo=kind))
+def test_a_placebo_of_weights_of_one_changes_nothing(random_policy: Policy, kind: Placebo) -> None:
+    reinforce = gradient(random_policy, loss_type="reinforce")
+    torch.testing.assert_close(gradient(random_policy, loss_type="reinforce", placebo=kind), reinforce)
+    plain = gradient(random_policy, loss_type="dapo", epsilon=0.9, epsilon_high=0.9)
+    assert plain.equal(gradient(random_policy, **WIDE | {"fipo_clip_range": 1e-12}, placebo=kind))
 
 
 def test_masked_tokens_neither_give_nor_take_weights(random_policy: Policy) -> None:
@@ -112,6 +139,18 @@ class Gathered:
     def gather(self, _: list[SentRow], kind: object) -> list[list[SentRow]]:
         assert kind == list[SentRow]
         return [[(row.key, row.weights.tolist(), row.advantages.tolist()) for row in rows] for rows in self.everywhere]
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "gspo", "cispo", "sapo", "dppo", "gmpo", "vespo"])
+def test_a_loss_without_influence_weights_has_its_gradients_weights_replaced(
+    random_policy: Policy, loss_type: LossType
+) -> None:
+    minibatch = one_minibatch(random_policy)
+    known = shifted(random_policy, minibatch)
+    _, own = stepped(random_policy, minibatch, known, loss_type=loss_type)
+    _, other = stepped(random_policy, minibatch, known, loss_type=loss_type, placebo="sign_mean")
+    assert other.weights.bins[1].sum().item() == pytest.approx(own.weights.bins[1].sum().item())
+    assert (other.weights.bins[0] > 0).sum() <= 2 < (own.weights.bins[0] > 0).sum()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -152,7 +191,7 @@ def test_a_step_that_the_filter_emptied_has_no_weights_to_replace(random_policy:
 def test_the_record_holds_the_weights_that_were_used(random_policy: Policy) -> None:
     minibatch = one_minibatch(random_policy)
     known = shifted(random_policy, minibatch)
-    _, record = stepped(random_policy, minibatch, known, minibatches=1, **WIDE, fipo_placebo="sign_mean")
+    _, record = stepped(random_policy, minibatch, known, minibatches=1, **WIDE, placebo="sign_mean")
     assert record.latest is not None
     batch, output = record.latest
     used = output.diagnostics["influence_weight"]

@@ -1,10 +1,12 @@
 """`harness show`: every setting of the loss is in the text, and the recipes are those of the paper."""
 
+from typing import get_args
+
 import pytest
 
 from harness.__main__ import main
 from harness.config.explain import AUTHORS, SLIME, SWIFT, TRL, TRL_PR, VERL, loss_steps, loss_text
-from harness.config.loss import LOSS_TYPES, LossSettings, is_anothers
+from harness.config.loss import LOSS_TYPES, LossSettings, Placebo, is_anothers
 from harness.config.resolve import resolve
 from harness.config.schema import Config, OptimizerSettings
 from tests.harness.command_line import outcome
@@ -20,7 +22,7 @@ CHANGES |= {
     "fipo_safety_threshold": 5.0,
     "fipo_weight_bound": 3.0,
 }
-CHANGES |= {"fipo_filter_in_log_space": False, "fipo_placebo": "sign_mean"}
+CHANGES |= {"fipo_filter_in_log_space": False, "fipo_signed": True}
 
 
 def elsewhere(config: Config) -> dict[str, list[str]]:
@@ -32,7 +34,7 @@ def elsewhere(config: Config) -> dict[str, list[str]]:
 def test_every_setting_of_the_loss_is_shown(loss_type: str) -> None:
     config = resolve({"loss_type": loss_type})
     flags = {flag for step in loss_steps(config) for flag in step.flags}
-    others = {"loss_type"} | {name for name in LossSettings.model_fields if is_anothers(name, loss_type)}
+    others = {"loss_type", "placebo"} | {name for name in LossSettings.model_fields if is_anothers(name, loss_type)}
     assert flags == (LossSettings.model_fields.keys() - others) | {"minibatches", "epochs"}
     assert "minibatches" in OptimizerSettings.model_fields
 
@@ -56,7 +58,16 @@ def test_a_changed_setting_changes_the_formulas(flag: str) -> None:
 
 def test_every_flag_of_the_loss_is_changed_above() -> None:
     others = {name for name in LossSettings.model_fields if is_anothers(name, "fipo")}
-    assert CHANGES.keys() == LossSettings.model_fields.keys() - others - {"loss_type"}
+    assert CHANGES.keys() == LossSettings.model_fields.keys() - others - {"loss_type", "placebo"}
+
+
+@pytest.mark.parametrize("loss_type", ["fipo", "dapo", "sapo"])
+@pytest.mark.parametrize("placebo", [kind for kind in get_args(Placebo) if kind != "none"])
+def test_a_placebo_is_a_step_of_its_own(loss_type: str, placebo: str) -> None:
+    plain, other = (loss_steps(resolve({"loss_type": loss_type, "placebo": kind})) for kind in ("none", placebo))
+    (step,) = [step for step in other if step not in plain]
+    assert (step.name, step.flags) == ("placebo", ("placebo",))
+    assert step.formula.startswith("f " if loss_type == "fipo" else "w, the factor of A grad log pi, ")
 
 
 def test_under_the_authors_recipe_they_differ_only_where_no_setting_follows_them() -> None:

@@ -23,8 +23,8 @@ phase_deadline_s=60.0 prompts_per_step=16 group_size=4 max_response_tokens=64 te
 dynamic_sampling=true max_sampling_rounds=5 unfilled=stop loss_type=fipo averaging=constant epsilon=0.1
 epsilon_high=0.28 delta=10.0 beta=0.04 log_ratio_clamp=20.0 sequence_filter=true advantage_scale=none
 advantage_std_eps=0.0001 fipo_decay_rate=16.0 fipo_clip_range=0.3 fipo_clip_high_only=false
-fipo_safety_threshold=10.0 fipo_filter_in_log_space=true fipo_weight_bound=9.0 fipo_placebo=sign_mean
-gspo_epsilon_low=0.1 gspo_epsilon_high=0.1 gspo_token_level=true cispo_ratio_max=1.2
+fipo_safety_threshold=10.0 fipo_filter_in_log_space=true fipo_weight_bound=9.0 fipo_signed=true
+placebo=sign_mean gspo_epsilon_low=0.1 gspo_epsilon_high=0.1 gspo_token_level=true cispo_ratio_max=1.2
 cispo_ratio_min=0.8 sapo_tau_positive=2.0 sapo_tau_negative=2.0 dppo_divergence=kl dppo_threshold_high=0.1
 dppo_threshold_low=0.1 dppo_ratio_max=20.0 gmpo_log_clip_low=0.2 gmpo_log_clip_high=0.2 vespo_k_positive=1.5
 vespo_lambda_positive=2.5 vespo_k_negative=4.0 vespo_lambda_negative=2.5 lr=0.001 warmup_steps=0 weight_decay=0.0
@@ -93,7 +93,7 @@ def test_every_field_of_a_loss_is_a_setting_with_the_losss_default() -> None:
         settings = LossSettings(loss_type=name)
         assert settings.loss_fields() == vars(loss())
         own = {flag for flag in LossSettings.model_fields if flag.startswith(f"{name}_")}
-        assert own - {settings.flag(field) for field in vars(loss())} == ({"fipo_placebo"} if name == "fipo" else set())
+        assert own - {settings.flag(field) for field in vars(loss())} == set()
 
 
 def test_a_loss_without_a_default_averaging_must_be_given_one(monkeypatch: pytest.MonkeyPatch) -> None:

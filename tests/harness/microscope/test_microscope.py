@@ -195,11 +195,11 @@ def test_what_each_candidate_multiplies_advantages_by(run: Path) -> None:
 
 
 def test_a_run_with_a_placebo_is_measured_with_the_losses_own_weights(model_folder: str, tmp_path: Path) -> None:
-    changes = {"loss_type": "fipo", "fipo_placebo": "sign_mean", "fipo_decay_rate": 4.0}
+    changes = {"loss_type": "fipo", "placebo": "sign_mean", "fipo_decay_rate": 4.0}
     config = small_config(model_folder, **SCAFFOLD | changes)
-    assert config_of(SHIPPED["fipo"], config).loss.fipo_placebo == "none"
+    assert config_of(SHIPPED["fipo"], config).loss.placebo == "none"
     assert config_of(SHIPPED["fipo"], config).loss.fipo_decay_rate == 32
-    assert config_of(SHIPPED["wide_sign_mean"], config).loss.fipo_placebo == "sign_mean"
+    assert config_of(SHIPPED["wide_sign_mean"], config).loss.placebo == "sign_mean"
     folder = runs.trained(config, tmp_path / "run")
     main(["microscope", str(folder.path), *SMALL, "--steps", "1", "--losses", "wide_own,wide_signed,wide_sign_mean"])
     assert lines(folder.path / "microscope", 1)

@@ -122,7 +122,7 @@ def test_forward_passes_without_gradient() -> None:
     assert resolve({}).forwards_per_token == 1  # old log-probabilities
     assert resolve({"beta": 0.1, "epochs": 3}).forwards_per_token == 2  # and the reference's, once
     # and in each epoch the sequence filter's and the placebo's
-    fipo = {"loss_type": "fipo", "delta": 10.0, "sequence_filter": True, "epochs": 2, "fipo_placebo": "sign_mean"}
+    fipo = {"loss_type": "fipo", "delta": 10.0, "sequence_filter": True, "epochs": 2, "placebo": "sign_mean"}
     assert resolve(fipo).forwards_per_token == 5
 
 

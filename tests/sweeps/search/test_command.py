@@ -33,9 +33,9 @@ class Searched(NamedTuple):
 
 @pytest.fixture(scope="module")
 def searched(model_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Searched:
-    """Two losses at two rates of which one diverges, and the winners run again."""
+    """Two losses at two rates of which one diverges; the winners run again, and a placebo of one of them."""
     folder = tmp_path_factory.mktemp("search")
-    changes = {"losses": "grpo,fipo", "sampler": "qmc", "trials": 2, "report_seeds": 1}
+    changes = {"losses": "grpo,fipo", "sampler": "qmc", "trials": 2, "report_seeds": 1, "controls": "sign_mean"}
     command = arguments(folder, model_folder, DIVERGING, **changes)
     return Searched(folder / "study", command, started(command))
 
@@ -75,7 +75,10 @@ def test_what_is_recorded_is_the_same_budget_and_prompts_that_do_not_report(sear
     assert {config["evaluation"]["eval_split"] for config in winners} == {"report"}
     assert {config["run"]["seed"] for config in winners} == {0}
     assert {config["optimizer"]["lr"] for config in winners} == {1e-3}
-    assert {config["loss"]["loss_type"] for config in winners} == {"grpo", "fipo"}
+    losses = sorted((config["loss"]["loss_type"], config["loss"]["placebo"]) for config in winners)
+    assert losses == [("fipo", "none"), ("fipo", "sign_mean"), ("grpo", "none")]
+    roles = read(searched.study / "winners/study.json")["roles"]
+    assert (roles["sign_mean"]["role"], roles["sign_mean"]["against"]) == ("placebo", "fipo")
 
 
 def test_recorded_settings_are_the_requested_ones(searched: Searched) -> None:

@@ -78,6 +78,9 @@ def test_losses_are_given_the_same(tmp_path: Path) -> None:
         (("--max_tokens", "nan"), "--max_tokens: expected a number above 0, got nan"),
         (("--limit_collapse", "7"), "--limit_collapse: expected a share from 0 to 1, got 7.0"),
         (("--slots", "-1"), "--slots: expected 0 or more, got -1"),
+        (("--controls", "blume"), "that are like a loss searched (fipo), got 'blume'"),
+        (("--controls", "blame"), "that are like a loss searched (fipo), got 'blame'"),
+        (("--controls", "fipo"), "that are like a loss searched (fipo), got 'fipo'"),
         (("--space", "fipo", "--losses", "dapo"), "fipo_clip_range does nothing under loss 'dapo': search it apart"),
     ],
 )

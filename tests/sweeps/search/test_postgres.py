@@ -85,7 +85,7 @@ def test_two_controllers_share_a_search_and_one_is_killed(database: str, model_f
     found = rows(hosts[1] / "study")
     assert [row["state"] for row in found] == ["finished"] * 3
     space = load_space(str(hosts[0] / "space.toml"), "dapo")
-    planned = design(space, "qmc", 3, (0, "dapo")) or []
+    planned = design(space, "qmc", 3, 0) or []
     assert [row["param.lr"] for row in found] == [values["lr"] for values in planned]
     # what each has finished is what the storage counts: none ran on both but the one that was taken over
     assert len(finished(hosts[0] / "study") & finished(hosts[1] / "study")) <= 1

@@ -11,20 +11,18 @@ FIPO = load_space("default", "fipo")
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "random"])
-def test_a_design_is_keyed_by_seed_and_loss_and_a_shorter_one_begins_a_longer_one(sampler: str) -> None:
-    short, long, *others = (
-        design(FIPO, sampler, count, key) for count, key in ((5, (0, "fipo")), (33, (0, "fipo")), (5, (1, "fipo")))
-    )
-    assert short is not None
-    assert long is not None
-    assert long[:5] == short
-    assert short not in [*others, design(FIPO, sampler, 5, (0, "dapo"))]
+def test_a_design_is_keyed_by_seed_and_ranges_and_a_shorter_one_begins_a_longer_one(sampler: str) -> None:
+    short, long, other = (design(FIPO, sampler, count, seed) or [] for count, seed in ((5, 0), (33, 0), (5, 1)))
+    assert long[:5] == short != other
     assert len({repr(values) for values in long}) == 33
+    shared, again = (design(load_space("shared", loss), sampler, 5, 0) or [] for loss in ("dapo", "gspo"))
+    assert shared == again  # losses are tried at the same points
+    assert {values["lr"] for values in shared}.isdisjoint(values["lr"] for values in short)
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "random"])
 def test_designs_cover_every_range_in_its_logarithm(sampler: str) -> None:
-    drawn = design(FIPO, sampler, 256, (0, "fipo")) or []
+    drawn = design(FIPO, sampler, 256, 0) or []
     for name, one in FIPO.searched.items():
         low, high = (math.log(bound) for bound in one.values)
         shares = [(math.log(values[name]) - low) / (high - low) for values in drawn]
@@ -35,12 +33,12 @@ def test_designs_cover_every_range_in_its_logarithm(sampler: str) -> None:
 
 def test_two_points_of_qmc_are_both_of_two_choices() -> None:
     space = Space({"averaging": Parameter("choice", ("token_mean", "sequence_mean"))})
-    drawn = design(space, "qmc", 2, (0, "fipo")) or []
+    drawn = design(space, "qmc", 2, 0) or []
     assert {values["averaging"] for values in drawn} == {"token_mean", "sequence_mean"}
 
 
 def test_tpe_has_no_design_and_spends_few_trials_at_random() -> None:
-    assert design(FIPO, "tpe", 4, (0, "fipo")) is None
+    assert design(FIPO, "tpe", 4, 0) is None
     for trials, startup in ((1, 4), (12, 4), (20, 5), (39, 9), (40, 10), (400, 10)):
         assert sampler_of("tpe", trials, 0).arguments["n_startup_trials"] == startup
 

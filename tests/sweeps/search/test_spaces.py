@@ -103,7 +103,7 @@ def test_a_file_that_is_no_space_is_one_line(tmp_path: Path, content: str, words
 
 
 def test_an_unknown_space_names_the_shipped_ones_and_a_design_its_command() -> None:
-    with pytest.raises(UsageError, match=r"expected one of default, dapo, fipo, grpo, shared, or a TOML.*got 'decay'"):
+    with pytest.raises(UsageError, match=r"one of default, dapo, fipo, grpo, rivals, shared, or a TOML.*got 'decay'"):
         load_space("decay", "fipo")
     with pytest.raises(UsageError, match=r"got 'standard'.*: use .* -m sweeps study --design standard$"):
         load_space("standard", "fipo")

@@ -106,7 +106,7 @@ def test_where_two_make_the_same_trial_one_counts_and_each_runs_once(opened: Ope
 
 @pytest.mark.parametrize("sampler", ["random", "qmc"])
 def test_a_designed_search_has_the_same_trials_whatever_happens(opened: Open, sampler: str) -> None:
-    values = design(FIPO, sampler, TRIALS, (0, "fipo"))
+    values = design(FIPO, sampler, TRIALS, 0)
     assert values is not None
     study = opened()
     study.make_trials(TRIALS, values)

@@ -125,7 +125,7 @@ def test_flags_that_the_study_sets_itself_are_refused(flag: str) -> None:
         cells_of(load_design("standard"), STUDY, {flag: 1})
 
 
-@pytest.mark.parametrize("setting", [{"temperature": 0.5}, {"fipo_placebo": "sign_mean"}])  # placebos are controls
+@pytest.mark.parametrize("setting", [{"temperature": 0.5}, {"placebo": "sign_mean"}])  # placebos are controls
 def test_arms_of_a_block_may_differ_only_in_what_the_family_admits(tmp_path: Path, setting: dict[str, object]) -> None:
     family = STUDY.model_copy(update={"arms": {**STUDY.arms, "other": {"like": "fipo", **setting}}})
     content = HEAD + '[blocks.one]\nquestion = "?"\narms = ["fipo", "other"]\nseeds = 1\n'
