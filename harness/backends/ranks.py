@@ -3,7 +3,6 @@
 Anyone who can connect to a rank can therefore send it wrong numbers, but not code.
 """
 
-import os
 import re
 from array import array
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from pydantic_core import to_json
 from torch import Tensor, distributed
 
 from harness.backends.phases import waiting
-from harness.backends.rendezvous import choose_interfaces, meet, own_place
+from harness.backends.rendezvous import choose_interfaces, meet, own_place, take_gpu
 from harness.console import be_silent
 from harness.errors import HarnessError, PeerLost, first_line
 
@@ -134,7 +133,7 @@ def read(content: bytes, kind: type[T]) -> T:
     return value
 
 
-def join_ranks(deadline_s: float) -> Ranks:
+def join_ranks(deadline_s: float, is_gpu: bool) -> Ranks:
     """Join the group described by torchrun's environment variables. All ranks but the first stop printing.
 
     A collective fails when it has waited for another rank for PATIENCE deadlines.
@@ -142,21 +141,21 @@ def join_ranks(deadline_s: float) -> Ranks:
     timeout = timedelta(seconds=PATIENCE * deadline_s)
     with collective():
         if not distributed.is_initialized():
-            connect(timeout)
+            connect(timeout, is_gpu)
         group = distributed.new_group(backend="gloo", timeout=timeout)
     return Ranks(distributed.get_rank(), distributed.get_world_size(), group)
 
 
-def connect(timeout: timedelta) -> None:
+def connect(timeout: timedelta, is_gpu: bool) -> None:
     place = own_place()
     if place.rank > 0:
         be_silent()
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    if backend == "nccl":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if is_gpu:
+        take_gpu()
     store = meet(place)
     store.set_timeout(timeout)
     choose_interfaces(place)
+    backend = "nccl" if is_gpu else "gloo"
     distributed.init_process_group(backend, store=store, rank=place.rank, world_size=place.world, timeout=timeout)
 
 

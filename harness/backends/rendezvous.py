@@ -48,6 +48,19 @@ def own_place() -> Place:
     return Place(rank, world, local, address, is_one_host=local == world or is_loopback(address))
 
 
+def take_gpu() -> None:
+    """Use the GPU numbered LOCAL_RANK. Raises UsageError if this host has fewer GPUs than processes of the run."""
+    import torch
+
+    processes, count = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if processes > count:
+        raise UsageError(
+            f"expected a GPU for each of the {processes} processes on this host, got {count}: lower --nproc, or pass "
+            "--device cpu"
+        )
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+
+
 def meet(place: Place) -> "Store":
     """The store through which the ranks find each other; returns once all ranks have arrived."""
     from torch.distributed import FileStore  # type: ignore[attr-defined]

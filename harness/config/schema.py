@@ -182,11 +182,11 @@ class Config(Section):
         if self.model.lora_alpha and self.model.lora_rank is None:
             raise ValueError("--lora_alpha needs --lora_rank, got none: pass --lora_rank 16, or leave it out")
         check_task(self.task, self.data, self.rollout.max_response_tokens)
-        is_whole = self.model.lora_rank is None and self.backend.backend == "torch" and not self.loss.needs_reference
-        if self.run.start_from and not is_whole:
+        given = self.model.dtype, spelled(self.model.lora_rank), self.backend.backend, self.loss.beta
+        if self.run.start_from and given != ("float32", "none", "torch", 0):
             raise ValueError(
-                "--start_from needs --lora_rank none, --backend torch and --beta 0, got "
-                f"{spelled(self.model.lora_rank)}, {self.backend.backend} and {self.loss.beta}: set these"
+                "--start_from needs --dtype float32, --lora_rank none, --backend torch and --beta 0, got "
+                f"{', '.join(map(str, given))}: set these"
             )
         if self.loss.sequence_filter and self.loss.delta is None:
             raise ValueError(

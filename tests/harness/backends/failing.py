@@ -30,7 +30,7 @@ def fail(fault: str) -> None:
 def main(arguments: list[str]) -> None:
     be_a_rank(DEADLINE_S)
     with stop_requests():
-        ranks = join_ranks(DEADLINE_S)
+        ranks = join_ranks(DEADLINE_S, is_gpu=False)
         mine = array("d", [0.1] * (1 - ranks.rank))
         assert ranks.gather_array(mine) == [array("d", [0.1]), array("d")]  # the second rank has nothing to send
         assert ranks.neighbours(2, DEADLINE_S).gather(ranks.rank, int) == [0, 1]

@@ -4,21 +4,25 @@ import math
 import os
 from array import array
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic_core import to_json
 
 from harness.algorithm.correction import SamplerGap
 from harness.algorithm.loss_metrics import ByResponse
 from harness.algorithm.placebo import SentRow
 from harness.backends.ranks import Ranks, read
-from harness.backends.rendezvous import Place, choose_interfaces
-from harness.errors import HarnessError
+from harness.backends.rendezvous import STORE, Place, choose_interfaces, take_gpu
+from harness.errors import HarnessError, UsageError
+from harness.loop import ranks_of
 from harness.model.policy import Policy
 from harness.rollouts.collect import merged
 from harness.rollouts.held_out import Answer
 from tests.harness.responses import four_groups
+from tests.harness.tiny import small_config
 
 HARD = [math.nan, math.inf, -math.inf, -0.0, 5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, 0.1 + 0.2, 1e22]
 
@@ -83,3 +87,21 @@ def test_an_interface_that_the_user_names_stands(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "environ", {"GLOO_SOCKET_IFNAME": "mine"})
     choose_interfaces(place)
     assert os.environ == {"GLOO_SOCKET_IFNAME": "mine", "NCCL_SOCKET_IFNAME": os.environ["NCCL_SOCKET_IFNAME"]}
+
+
+def test_on_a_gpus_host_the_cpus_ranks_meet_through_gloo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    place = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", STORE: str(tmp_path / "store")}
+    monkeypatch.setattr(os, "environ", place)
+    try:
+        ranks_of(small_config(backend="deepspeed", device="cpu"))
+        assert torch.distributed.get_backend() == "gloo"
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match=r"^expected a GPU for each of the 2 processes on this host, got 1: lower"):
+        take_gpu()

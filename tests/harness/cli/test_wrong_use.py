@@ -27,6 +27,7 @@ WRONG += [
     ("--loss_type fipo --fipo_clip_range 1 --fipo_clip_high_only false", "--fipo_clip_range"),
     ("--loss_type fipo --minibatches 1", "--allow_inert true"),
     ("--prompts_per_step 30 --minibatches 8", "--prompts_per_step 30"),
+    ("--dtype bfloat16 --backend deepspeed --zero_stage 1", "--zero_stage 2, or --dtype float32"),
     ("--micro_batch_size 3", "--micro_batch_size 3"),
     ("--micro_batch_size 2 --micro_batch_tokens 99", "--micro_batch_size 2 and --micro_batch_tokens 99"),
     ("--overlong_buffer 72 --max_response_tokens 72", "--overlong_buffer 72"),

@@ -53,9 +53,9 @@ def test_numbers_worked_by_hand() -> None:
     # 16 x 896 + 2 (2 x 896 + 2 x 128 + 4 x 4864)
     assert layer_bytes(job_of("one-gpu/fipo-0.5b", 1, dtype="bfloat16", backend="deepspeed")) == 57_344
     fipo = job_of("recipe/fipo-32b", 128)
-    share = -(-large.parameters // 128)  # 255,967,...: ZeRO-3 in bfloat16 is 2 + 2 + 12 bytes of each
+    share = -(-large.parameters // 128)  # 255,967,...: ZeRO-3 in bfloat16 is 2 + 4 + 12 bytes of each
     parts = held(fipo)
-    assert [parts[name] for name in ("weights", "gradients", "optimizer")] == [2 * share, 2 * share, 12 * share]
+    assert [parts[name] for name in ("weights", "gradients", "optimizer")] == [2 * share, 4 * share, 12 * share]
     assert parts["DeepSpeed's buffers"] == 2 * 500_000_000
     # a row of 22,528 tokens: 64 layers' inputs, 5,120 x 2 bytes each, and behind them 8 x 5,120 bytes
     assert Pass(fipo).kept == 22_528 * (64 * 10_240 + 40_960)
@@ -63,13 +63,13 @@ def test_numbers_worked_by_hand() -> None:
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_stages_spread_what_they_say(stage: int) -> None:
-    one = job_of("recipe/fipo-7b", 8, zero_stage=stage, engine="torch")
+    one = job_of("recipe/fipo-7b", 8, zero_stage=stage, engine="torch", dtype="float32")
     parts, share = held(one), -(-one.shape.parameters // 8)
     assert parts["optimizer"] == 12 * share
-    assert parts["weights"] == 2 * (share if stage == 3 else one.shape.parameters)
+    assert parts["weights"] == 4 * (share if stage == 3 else one.shape.parameters)
     gradients = trainer(one)[0].parts["gradients"]
-    assert gradients == 2 * (one.shape.parameters if stage == 1 else share)
-    offloaded = job_of("recipe/fipo-7b", 8, zero_stage=stage, engine="torch", offload="optimizer")
+    assert gradients == 4 * (one.shape.parameters if stage == 1 else share)
+    offloaded = job_of("recipe/fipo-7b", 8, zero_stage=stage, engine="torch", dtype="float32", offload="optimizer")
     assert held(offloaded)["optimizer"] == 0
 
 
@@ -119,7 +119,7 @@ def test_vllm_without_room_does_not_fit() -> None:
 
 
 def test_every_part_of_every_phase_is_in_the_table() -> None:
-    jobs = [job_of("recipe/fipo-7b", 8, zero_stage=stage, engine="torch", beta=0.1) for stage in (1, 2, 3)]
+    jobs = [job_of("recipe/fipo-7b", 8, zero_stage=stage, engine="torch", beta=0.1) for stage in (2, 3)]
     jobs += [job_of("recipe/fipo-32b", 128), job_of("one-gpu/fipo-0.5b", 1)]
     named = {
         part for one in jobs for phase in (start, rollout, trainer) for moment in phase(one) for part in moment.parts
