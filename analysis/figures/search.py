@@ -99,7 +99,8 @@ def parameter_axis(ax: Axes, rows: pd.DataFrame, scale: str) -> None:
     values = rows.drop_duplicates("x").sort_values("x")
     places = np.log(values["x"]) if scale == "log" else values["x"]
     if scale == "words" or places.diff().min() > CLOSEST_TICKS * np.ptp(places):
-        ax.set_xticks(list(values["x"]), labels=list(values["label"]))
+        labels = values["label"] if scale == "words" else values["x"].map("{:.2g}".format)
+        ax.set_xticks(list(values["x"]), labels=list(labels))
     ax.xaxis.set_minor_formatter(NullFormatter())
     room = 0.07 * float(np.ptp(places)) or 0.5
     ends = float(places.min()) - room, float(places.max()) + room

@@ -53,12 +53,17 @@ def arm_styles(study: Study) -> Styles:
     for place, arm in enumerate(dict.fromkeys(arm for arms in groups for arm in arms)):
         beside = {styles[other].color for arms in groups if arm in arms for other in arms if other in styles}
         role = study.role(arm).role or ""
+        marker, line = MARKERS[place % len(MARKERS)], LINES[place % len(LINES)]
         if role == "negative":
             color = NEGATIVE
         else:
             free = [one for one in COLORS if one not in beside and one not in LOSSES.values()]
-            color = LOSSES.get(arm) or (free or [one for one in COLORS if one not in beside] or list(COLORS))[0]
-        marker, line = MARKERS[place % len(MARKERS)], LINES[place % len(LINES)]
+            left = free or [one for one in COLORS if one not in beside]
+            alike = {one.color for one in styles.values() if (one.marker, one.linestyle) == (marker, line)}
+            left = left or sorted(
+                (one for one in COLORS if one not in alike), key=[one.color for one in styles.values()].count
+            )
+            color = LOSSES.get(arm) or left[0]
         styles[arm] = ArmStyle(study.label(arm), color, marker, line, role)
     return styles
 
