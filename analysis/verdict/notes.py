@@ -19,6 +19,7 @@ def notes(study: Study, scores: pd.DataFrame) -> list[str]:
     """When claims and seeds were fixed, what was left out, what collapsed; empty where nothing is amiss."""
     return [
         *_confounds(study),
+        *study.description.get("notes", ()),
         *_claims(study),
         *_plans(study),
         *_unlike_records(study),

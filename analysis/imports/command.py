@@ -1,0 +1,140 @@
+"""`python -m analysis import`: sources on the command line -> run folders of a study."""
+
+import argparse
+import re
+import tomllib
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+from analysis.errors import RecordsError
+from analysis.imports.columns import KINDS, chosen, lines_of, parse_columns
+from analysis.imports.evaluations import SAMPLES, read_csv, read_lm_eval, read_mlflow
+from analysis.imports.runs import Named, Run, answer_rows, runs_of
+from analysis.imports.sources import Source, flat, read_text
+from analysis.imports.trainers import DUMPED, STEP, read_dumped, read_swift, read_trl, read_verl
+from analysis.imports.write import check_study, write_runs
+from analysis.records.run_files import read_json
+
+READERS = {
+    "csv": read_csv,
+    "mlflow": read_mlflow,
+    "trl": read_trl,
+    "swift": read_swift,
+    "verl": read_verl,
+    "verl-answers": read_dumped,
+    "lm-eval": read_lm_eval,
+}
+
+
+def import_runs(given: argparse.Namespace) -> list[str]:
+    """Read every source, check all of it, then write; the lines to print. Raises RecordsError before anything is written."""
+    columns = parse_columns(given.columns)
+    runs = [run for text in given.sources for run in _runs(text, given, columns)]
+    keys = [(run.arm, run.seed) for run in runs if run.seed is not None]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise RecordsError(f"expected each run once, got {twice[0][0]} with seed {twice[0][1]} twice: see --arm and --seed")
+    check_study(given.study, runs, given.claims)
+    written = write_runs(given.study, runs, given.claims)
+    notes = dict.fromkeys(note for run in runs for note in run.about["notes"])
+    return [*map(str, written), *notes, f"next: python -m analysis report {given.study}"]
+
+
+def _runs(text: str, given: argparse.Namespace, columns: dict[str, str]) -> list[Run]:
+    """The runs of one source, with the answers of --answers where it is one run."""
+    path = Path(text)
+    if "://" not in text and not path.exists():
+        raise RecordsError(f"expected a file or folder as SOURCE, got {text}: no such thing is there")
+    kind = given.format or kind_of(path)
+    source = read_mlflow(text) if kind == "mlflow" else READERS[kind](path)
+    source.settings |= read_config(given.config, path)
+    named, scale = Named(path.name, given.arm, given.seed, given.step), 0.01 if given.percent else 1.0
+    used = chosen(source, columns)
+    lines = [line for line in lines_of(source, used, scale) if given.filter in (None, line.words.get("filter"))]
+    runs = runs_of(source, lines, used, named)
+    if given.answers and len(runs) > 1:
+        raise RecordsError(f"expected one run in {text} with --answers, got {len(runs)}: import them one by one")
+    for answers in given.answers:
+        _add_answers(runs[0], source, Path(answers), given)
+    for run in runs:
+        run.about |= {"source": text, "sha256": {str(file): hashed(file) for file in source.files}}
+    return runs
+
+
+def _add_answers(run: Run, source: Source, path: Path, given: argparse.Namespace) -> None:
+    """Held-out answers by question to a run whose log has means at most."""
+    if not path.exists():
+        raise RecordsError(f"expected a file or folder as --answers, got {path}: no such thing is there")
+    found = READERS[kind_of(path)](path)
+    used = chosen(found, {})
+    lines = [line for line in lines_of(found, used, 1.0) if given.filter in (None, line.words.get("filter"))]
+    if not all("question" in line.words for line in lines):
+        raise RecordsError(f"expected answers by question in {path}, got {found.kind} without: see docs/your-logs.md")
+    run.answers += answer_rows(lines, given.step or run.last_step or 1)
+    run.about["notes"] += found.notes
+    source.files += found.files
+
+
+def hashed(path: Path) -> str:
+    """The sha256 of a file that was read."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def read_config(config: str | None, source: Path) -> dict[str, Any]:
+    """Settings by dotted name from a file, or from the file of that name in the source's folder; none without.
+
+    JSON, TOML, or lines `name: value`, whose indentation makes the levels, as YAML has them.
+    """
+    if config is None:
+        return {}
+    inside = source / config
+    path = inside if inside.is_file() else Path(config)
+    if path.suffix == ".json":
+        return flat(read_json(path))
+    if path.suffix == ".toml":
+        try:
+            return flat(tomllib.loads(read_text(path)))
+        except tomllib.TOMLDecodeError as error:
+            raise RecordsError(f"expected TOML in {path}, got something else ({error}): mend it") from None
+    found, above = dict[str, Any](), list[tuple[int, str]]()
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if not (text := line.split(" #")[0].strip()) or text.startswith(("#", "- ", "---")):
+            continue
+        name, colon, value = text.partition(":")
+        if not colon:
+            raise RecordsError(f"expected `name: value` in line {number} of {path}, got {text[:40]!r}: give JSON or TOML")
+        depth = len(line) - len(line.lstrip())
+        above = [*(one for one in above if one[0] < depth), (depth, name.strip())]
+        if value.strip():
+            found[".".join(one for _, one in above)] = value.strip().strip("'\"")
+    return found
+
+
+def kind_of(source: Path) -> str:
+    """The format of a file or folder. Raises RecordsError where it is none of KINDS."""
+    if source.is_dir():
+        names = [path.name for path in sorted(source.rglob("*"))]
+        told = {"logging.jsonl": "swift", "trainer_state.json": "trl", "meta.yaml": "mlflow"}
+        found = next((kind for name, kind in told.items() if name in names), None)
+        if found is None and any(SAMPLES.fullmatch(name) or name.startswith("results_") for name in names):
+            found = "lm-eval"
+        return found or ("verl-answers" if any(map(DUMPED.fullmatch, names)) else _unknown(source))
+    if source.suffix in (".csv", ".tsv"):
+        return "csv"
+    if source.suffix in (".db", ".sqlite") or "://" in str(source):
+        return "mlflow"
+    if SAMPLES.fullmatch(source.name) or (source.suffix == ".json" and source.name.startswith("results")):
+        return "lm-eval"
+    if source.name == "trainer_state.json":
+        return "trl"
+    if DUMPED.fullmatch(source.name):
+        return "verl-answers"
+    head = read_text(source)[:100_000]
+    if '"global_step/max_steps"' in head:
+        return "swift"
+    return "verl" if re.search(r'^\{"step": ?\d+, ?"data"', head) or any(map(STEP.search, read_text(source).splitlines())) else _unknown(source)
+
+
+def _unknown(source: Path) -> str:
+    raise RecordsError(f"expected the log or output folder of a trainer, got {source}: name its --format ({', '.join(KINDS)})")
