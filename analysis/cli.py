@@ -16,7 +16,9 @@ FORMATS = ("csv", "mlflow", "trl", "swift", "verl", "verl-answers", "lm-eval")
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """All commands of `python -m analysis`; each sets `start`, which returns the exit code."""
-    commands = parser.add_subparsers(dest="command", required=True, metavar="report | figures | verify | claims | import")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="report | figures | verify | claims | import"
+    )
     report = commands.add_parser("report", help="the verdict, figures and tables of a study as report.html")
     report.set_defaults(start=report_command)
     figures = commands.add_parser("figures", help="the figures alone")
@@ -57,7 +59,9 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     words = "held-out answers by question: verl's validation_data_dir or lm-eval's samples; may be repeated"
     parser.add_argument("--answers", action="append", default=[], metavar="PATH", help=words)
     parser.add_argument("--filter", metavar="NAME", help="the filter of lm-eval whose answers count")
-    parser.add_argument("--step", type=int, metavar="N", help="training steps done, for answers and scores without a step")
+    parser.add_argument(
+        "--step", type=int, metavar="N", help="training steps done, for answers and scores without a step"
+    )
     parser.add_argument("--percent", action="store_true", help="accuracies are given in percent")
     words = "what the study is to decide, when its first run is imported: a TOML file, or a name in analysis/claims"
     parser.add_argument("--claims", metavar="FILE", help=words)

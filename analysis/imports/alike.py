@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 from analysis.errors import RecordsError
 from analysis.formatting import counted, listed
 from analysis.imports.columns import APART, LOSS
+from analysis.imports.trainers import STATE
+from analysis.records.outcomes import FINAL_EVALUATIONS
 from analysis.records.run_files import named_seed, read_json
 from analysis.statistics.robust import binomial_interval
 
@@ -28,8 +30,8 @@ class Imported:
     seed: int
     config: Mapping[str, Any]
     about: Mapping[str, Any]
-    last_step: int
     evaluations: Sequence[Mapping[str, Any]]
+    last_steps: str
     questions: str | None
 
     @property
@@ -40,16 +42,27 @@ class Imported:
 
 def about_study(folder: Path) -> dict[str, Any]:
     """Arms, roles, differences, confounds, primary outcome and notes of study.json, from all run folders there."""
-    runs = [_read(path) for path in sorted(folder.glob("*-seed*"), key=lambda path: (path.stat().st_mtime_ns, path.name))]
+    runs = [
+        _read(path) for path in sorted(folder.glob("*-seed*"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    ]
     arms: dict[str, list[Imported]] = {}
     for run in runs:
         arms.setdefault(run.arm, []).append(run)
-    differences = [row for row in [*_unlike_evaluations(arms), *_unlike_settings(arms)] if len(set(row["values"].values())) > 1 or row["within"]]
+    differences = [
+        row
+        for row in [*_unlike_evaluations(arms), *_unlike_settings(arms)]
+        if len(set(row["values"].values())) > 1 or row["within"]
+    ]
     evaluated = all(run.evaluations or run.questions for run in runs)
     return {
         "primary_outcome": "final_accuracy" if evaluated else "auc",
         "arms": [
-            {"name": arm, "loss_type": own[0].config["loss"]["loss_type"], "control": None, "seeds": sorted(run.seed for run in own)}
+            {
+                "name": arm,
+                "loss_type": own[0].config["loss"]["loss_type"],
+                "control": None,
+                "seeds": sorted(run.seed for run in own),
+            }
             for arm, own in arms.items()
         ],
         "roles": {arm: {"label": arm} for arm in arms},
@@ -61,18 +74,26 @@ def about_study(folder: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> Imported:
     arm, seed = named_seed(path.name)
-    try:
-        lines = (path / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        lines = []
-    answers = sorted((path / "evals").glob("step_*.parquet"))
-    asked = sorted(set(pq.read_table(answers[-1], columns=["prompt_id"])["prompt_id"].to_pylist())) if answers else []
-    about, status = read_json(path / "environment.json").get("imported"), read_json(path / "status.json")
+    about = read_json(path / "environment.json").get("imported")
     if about is None:
         raise RecordsError(f"expected imported runs alone, got {path}: move it to a study of its own")
-    config = read_json(path / "config.json", versioned=True)["config"]
-    digest = sha256("\n".join(asked).encode()).hexdigest()[:12] if asked else None
-    return Imported(path.name, arm, seed, config, about, int(status["steps_done"]), [json.loads(line) for line in lines], digest)
+    means = path / "evaluations.jsonl"
+    lines = [json.loads(line) for line in means.read_text(encoding="utf-8").splitlines()] if means.is_file() else []
+    answers = {int(file.stem.rpartition("_")[2]): file for file in sorted((path / "evals").glob("step_*.parquet"))}
+    asked = sorted(set(pq.read_table(answers[max(answers)])["prompt_id"].to_pylist())) if answers else []
+    steps = sorted({*answers, *(line["step"] for line in lines)} - {0}) or [
+        read_json(path / "status.json")["steps_done"]
+    ]
+    return Imported(
+        name=path.name,
+        arm=arm,
+        seed=seed,
+        config=read_json(path / "config.json", versioned=True)["config"],
+        about=about,
+        evaluations=lines,
+        last_steps=listed(list(map(str, steps[-FINAL_EVALUATIONS:]))),
+        questions=sha256("\n".join(asked).encode()).hexdigest()[:12] if asked else None,
+    )
 
 
 def _row(field: str, arms: Mapping[str, Sequence[Imported]], of: Any, allowed: bool) -> dict[str, Any]:
@@ -85,7 +106,7 @@ def _row(field: str, arms: Mapping[str, Sequence[Imported]], of: Any, allowed: b
 def _unlike_evaluations(arms: Mapping[str, Sequence[Imported]]) -> list[dict[str, Any]]:
     return [
         _row("evaluation questions (sha256)", arms, lambda run: run.questions, allowed=False),
-        _row("last step", arms, lambda run: run.last_step, allowed=False),
+        _row("steps of the last evaluations", arms, lambda run: run.last_steps, allowed=False),
         _row("what stands for accuracy", arms, lambda run: run.about["columns"].get("accuracy"), allowed=False),
         _row("format", arms, lambda run: run.about["format"], allowed=False),
     ]
@@ -95,7 +116,9 @@ def _unlike_settings(arms: Mapping[str, Sequence[Imported]]) -> list[dict[str, A
     """Confounds first. Arms of which no setting is known cannot be compared."""
     known = {arm: runs for arm, runs in arms.items() if any(run.settings for run in runs)}
     names = sorted({name for runs in known.values() for run in runs for name in run.settings})
-    rows = [_row(name, known, lambda run, name=name: _short(run.settings.get(name)), is_of_loss(name)) for name in names]
+    rows = [
+        _row(name, known, lambda run, name=name: _short(run.settings.get(name)), is_of_loss(name)) for name in names
+    ]
     return sorted(rows, key=lambda row: bool(row["allowed"]))
 
 
@@ -117,9 +140,11 @@ def _unknown(arms: Mapping[str, Sequence[Imported]]) -> list[str]:
     elif single := [arm for arm, own in arms.items() if len(own) == 1]:
         said.append(f"One run alone of {listed(single)}: what it shows may be its seed.")
     if unseeded := [arm for arm, own in arms.items() if not all(run.about["seed_known"] for run in own)]:
-        said.append(f"The seeds of {listed(unseeded)} are not known, so these runs are numbered and are not paired with others.")
-    if bare := [arm for arm, own in arms.items() if not any(run.settings for run in own)]:
-        said.append(f"No settings are known of {listed(bare)}, so what else differs from other arms cannot be said (--config).")
+        said.append(f"The seeds of {listed(unseeded)} are not known, so these runs are not paired with others.")
+    if bare := [arm for arm, own in arms.items() if not any(set(run.settings) - set(STATE) for run in own)]:
+        said.append(
+            f"No settings are known of {listed(bare)}, so what else differs from other arms cannot be said (--config)."
+        )
     if not any(run.evaluations or run.questions for run in runs):
         said.append("No held-out evaluation is known: accuracy is that of the training rollouts.")
     return said
@@ -133,8 +158,8 @@ def _scores(arms: Mapping[str, Sequence[Imported]]) -> list[str]:
         n, score = int(last.get("n") or 0), last["accuracy"]
         if n > 0 and 0 <= score <= 1:
             found = binomial_interval(round(score * n), n)
-            said.append(f"{run.arm}: {score:.3f} of {n:,} answers, 95 % binomial interval [{found.low:.3f}, {found.high:.3f}], of "
-                        "this run's questions alone; runs of other seeds scatter more.")
+            interval = f"95 % binomial interval [{found.low:.3f}, {found.high:.3f}]"
+            said.append(f"{run.arm}: {score:.3f} of {n:,} answers, {interval}, of this run alone; seeds scatter more.")
     return said
 
 
@@ -144,7 +169,15 @@ def _of_runs(runs: Sequence[Imported]) -> list[str]:
     for run in runs:
         for note in run.about["notes"]:
             by_note.setdefault(note, []).append(run.name)
-    used = dict.fromkeys(column for run in runs for name, column in run.about["columns"].items() if name in ("accuracy", "training_accuracy"))
+    used = dict.fromkeys(
+        column
+        for run in runs
+        for name, column in run.about["columns"].items()
+        if name in ("accuracy", "training_accuracy")
+    )
     sources = listed(list(dict.fromkeys(run.about["format"] for run in runs)))
     head = f"Imported from {sources}, {counted(len(runs), 'run')}; accuracy is {listed(list(used))} there."
-    return [head, *(f"{note} ({listed(names[:3])}{', ...' if len(names) > 3 else ''})." for note, names in by_note.items())]
+    return [
+        head,
+        *(f"{note} ({listed(names[:3])}{', ...' if len(names) > 3 else ''})." for note, names in by_note.items()),
+    ]

@@ -12,9 +12,7 @@ from typing import Any
 from analysis.errors import RecordsError
 from analysis.imports.sources import Row, Source
 
-FORMATS: dict[str, dict[str, Any]] = tomllib.loads(
-    Path(__file__).with_name("formats.toml").read_text(encoding="utf-8")
-)
+FORMATS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("formats.toml").read_text(encoding="utf-8"))
 APART, LOSS = (tuple(FORMATS["settings"][name]) for name in ("apart", "loss"))
 KINDS = tuple(name for name in FORMATS if name != "settings")
 WORDS = ("arm", "seed", "run", "question", "task", "filter")  # that hold no measurement
@@ -75,25 +73,22 @@ def chosen(source: Source, given: Mapping[str, str]) -> dict[str, str]:
         for pattern in names:
             if matching := [name for name in there if fnmatchcase(name, pattern)]:
                 if len(matching) > 1 and "*" in pattern:
-                    raise RecordsError(
-                        f"expected one column as {ours}, got {', '.join(matching[:6])}: choose with --columns {ours}=..."
-                    )
+                    some = ", ".join(matching[:6])
+                    raise RecordsError(f"expected one column as {ours}, got {some}: choose by --columns {ours}=...")
                 found[ours] = matching[0]
                 break
     if missing := [name for name in given.values() if name not in there]:
         shown = ", ".join(sorted(there)[:12]) + (", ..." if len(there) > 12 else "")
-        raise RecordsError(f"expected the column {missing[0]!r} in {source.files[0]}, got {shown}: name one of these")
+        raise RecordsError(f"expected the column {missing[0]!r} in {source.name}, got {shown}: name one of these")
     return found | dict(given)
 
 
 def lines_of(source: Source, columns: Mapping[str, str], scale: float) -> list[Line]:
     """The rows that measure something, under our names. Raises RecordsError for a cell that is no number."""
-    if not source.rows:
-        raise RecordsError(f"expected logged rows in {source.files[0]}, got none: is it the log, and of a run that began?")
     if not any(name in columns for name in NEEDED):
         there = ", ".join(list(dict.fromkeys(name for _, row in source.rows for name in row))[:12])
         raise RecordsError(
-            f"expected an accuracy in {source.files[0]}, got {there}: name it with --columns accuracy=NAME (held-out) or "
+            f"expected an accuracy in {source.name}, got {there}: name it with --columns accuracy=NAME (held-out) or "
             "training_accuracy=NAME"
         )
     lines = []
@@ -110,8 +105,10 @@ def lines_of(source: Source, columns: Mapping[str, str], scale: float) -> list[L
             step = _step(cells["step"], place) if "step" in cells else None
             lines.append(Line(place, step, words, values, row))
     if not any(name in line.values for line in lines for name in NEEDED):
-        raise RecordsError(f"expected a number as {' or '.join(columns[n] for n in NEEDED if n in columns)} in "
-                           f"{source.files[0]}, got none: is the run evaluated?")
+        raise RecordsError(
+            f"expected a number as {' or '.join(columns[n] for n in NEEDED if n in columns)} in "
+            f"{source.name}, got none: is the run evaluated?"
+        )
     return lines
 
 
@@ -119,7 +116,9 @@ def number(cell: Any, name: str, place: str, must_be_finite: bool) -> float:
     """The cell as a number, `56 %` as 0.56; not a number only where that may be."""
     text = str(cell).strip()
     try:
-        found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1) if not isinstance(cell, bool) else cell
+        found = (
+            float(text.removesuffix("%")) / (100 if text.endswith("%") else 1) if not isinstance(cell, bool) else cell
+        )
     except ValueError:
         found = {"true": 1.0, "false": 0.0}.get(text.lower())  # type: ignore[assignment]
     if found is None or (must_be_finite and not isfinite(found)):

@@ -3,6 +3,7 @@
 import argparse
 import re
 import tomllib
+from collections.abc import Callable
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
@@ -16,24 +17,26 @@ from analysis.imports.trainers import DUMPED, STEP, read_dumped, read_swift, rea
 from analysis.imports.write import check_study, write_runs
 from analysis.records.run_files import read_json
 
-READERS = {
+READERS: dict[str, Callable[[Path], Source]] = {
     "csv": read_csv,
-    "mlflow": read_mlflow,
     "trl": read_trl,
     "swift": read_swift,
     "verl": read_verl,
     "verl-answers": read_dumped,
     "lm-eval": read_lm_eval,
 }
+OF_ANSWERS = ("csv", "verl-answers", "lm-eval")
 
 
 def import_runs(given: argparse.Namespace) -> list[str]:
-    """Read every source, check all of it, then write; the lines to print. Raises RecordsError before anything is written."""
+    """Read every source, check all of it, then write; the lines to print. Raises RecordsError before it writes."""
     columns = parse_columns(given.columns)
     runs = [run for text in given.sources for run in _runs(text, given, columns)]
     keys = [(run.arm, run.seed) for run in runs if run.seed is not None]
     if twice := [key for key in keys if keys.count(key) > 1]:
-        raise RecordsError(f"expected each run once, got {twice[0][0]} with seed {twice[0][1]} twice: see --arm and --seed")
+        raise RecordsError(
+            f"expected each run once, got {twice[0][0]} with seed {twice[0][1]} twice: see --arm and --seed"
+        )
     check_study(given.study, runs, given.claims)
     written = write_runs(given.study, runs, given.claims)
     notes = dict.fromkeys(note for run in runs for note in run.about["notes"])
@@ -46,7 +49,9 @@ def _runs(text: str, given: argparse.Namespace, columns: dict[str, str]) -> list
     if "://" not in text and not path.exists():
         raise RecordsError(f"expected a file or folder as SOURCE, got {text}: no such thing is there")
     kind = given.format or kind_of(path)
-    source = read_mlflow(text) if kind == "mlflow" else READERS[kind](path)
+    source = READERS[kind](path) if kind in READERS else read_mlflow(text)
+    if not source.rows:
+        raise RecordsError(f"expected logged rows in {text}, got none: is it the log, and of a run that began?")
     source.settings |= read_config(given.config, path)
     named, scale = Named(path.name, given.arm, given.seed, given.step), 0.01 if given.percent else 1.0
     used = chosen(source, columns)
@@ -65,7 +70,9 @@ def _add_answers(run: Run, source: Source, path: Path, given: argparse.Namespace
     """Held-out answers by question to a run whose log has means at most."""
     if not path.exists():
         raise RecordsError(f"expected a file or folder as --answers, got {path}: no such thing is there")
-    found = READERS[kind_of(path)](path)
+    if (kind := kind_of(path)) not in OF_ANSWERS:
+        raise RecordsError(f"expected answers by question in {path}, got a log of the format {kind}: name it as SOURCE")
+    found = READERS[kind](path)
     used = chosen(found, {})
     lines = [line for line in lines_of(found, used, 1.0) if given.filter in (None, line.words.get("filter"))]
     if not all("question" in line.words for line in lines):
@@ -103,7 +110,9 @@ def read_config(config: str | None, source: Path) -> dict[str, Any]:
             continue
         name, colon, value = text.partition(":")
         if not colon:
-            raise RecordsError(f"expected `name: value` in line {number} of {path}, got {text[:40]!r}: give JSON or TOML")
+            raise RecordsError(
+                f"expected `name: value` in line {number} of {path}, got {text[:40]!r}: give JSON or TOML"
+            )
         depth = len(line) - len(line.lstrip())
         above = [*(one for one in above if one[0] < depth), (depth, name.strip())]
         if value.strip():
@@ -133,8 +142,14 @@ def kind_of(source: Path) -> str:
     head = read_text(source)[:100_000]
     if '"global_step/max_steps"' in head:
         return "swift"
-    return "verl" if re.search(r'^\{"step": ?\d+, ?"data"', head) or any(map(STEP.search, read_text(source).splitlines())) else _unknown(source)
+    return (
+        "verl"
+        if re.search(r'^\{"step": ?\d+, ?"data"', head) or any(map(STEP.search, read_text(source).splitlines()))
+        else _unknown(source)
+    )
 
 
 def _unknown(source: Path) -> str:
-    raise RecordsError(f"expected the log or output folder of a trainer, got {source}: name its --format ({', '.join(KINDS)})")
+    raise RecordsError(
+        f"expected the log or output folder of a trainer, got {source}: name its --format ({', '.join(KINDS)})"
+    )

@@ -81,7 +81,9 @@ def read_mlflow(source: str) -> Source:
     except (MlflowException, OSError, sqlite3.Error) as error:
         words = str(error).splitlines()[0]
         raise RecordsError(f"expected an MLflow store at {source}, got: {words}: mend that") from None
-    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else []
+    files = (
+        [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else []
+    )
     return Source("mlflow", rows, files)
 
 
@@ -89,9 +91,9 @@ def _copied(store: Path, folder: Path) -> str:
     """The address of a copy of a database or of a folder mlruns."""
     if store.is_dir():
         return shutil.copytree(store, folder / "mlruns", ignore=shutil.ignore_patterns("artifacts")).as_uri()
-    with closing(sqlite3.connect(f"{store.absolute().as_uri()}?mode=ro", uri=True)) as own:
-        with closing(sqlite3.connect(folder / "copy.db")) as copy:
-            own.backup(copy)
+    address = f"{store.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True)) as own, closing(sqlite3.connect(folder / "copy.db")) as copy:
+        own.backup(copy)
     return f"sqlite:///{folder / 'copy.db'}"
 
 

@@ -21,8 +21,11 @@ Key = tuple[str, int | None, str]  # arm, seed where it is known, what tells run
 
 @dataclass
 class Run:
-    """One run. metrics: by 0-based step under the names of metrics.jsonl; evaluations: by steps done, `accuracy`, `tokens`
-    and `n`; answers: rows of evals/. about: what environment.json keeps of the import."""
+    """One run.
+
+    metrics: by 0-based step under the names of metrics.jsonl. evaluations: by steps done `accuracy`, `tokens` and `n`.
+    answers: rows of evals/. about: what environment.json keeps of the import.
+    """
 
     arm: str
     seed: int | None
@@ -35,7 +38,9 @@ class Run:
     @property
     def last_step(self) -> int:
         """Steps done at the last thing that is known of it; 0 where no step is."""
-        return max([*(step + 1 for step in self.metrics), *self.evaluations, *(row["step"] for row in self.answers)], default=0)
+        return max(
+            [*(step + 1 for step in self.metrics), *self.evaluations, *(row["step"] for row in self.answers)], default=0
+        )
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,9 @@ def runs_of(source: Source, lines: Sequence[Line], columns: Mapping[str, str], n
         apart = seed is None and not has_steps and "question" not in line.words
         groups.setdefault((arm, seed, line.place if apart else line.words.get("run", "")), []).append(line)
     if len({key[:2] for key in groups}) < len([key for key in groups if key[1] is not None]):
-        raise RecordsError(f"expected one run per arm and seed in {named.name}, got several: name the column of the seed")
+        raise RecordsError(
+            f"expected one run per arm and seed in {named.name}, got several: name the column of the seed"
+        )
     return [_run(source, group, columns, (key[0], key[1], named.step)) for key, group in groups.items()]
 
 
@@ -68,15 +75,19 @@ def _arm_and_seed(line: Line, source: Source, named: Named) -> tuple[str, int | 
     arm = named.arm or line.words.get("arm") or (match["arm"] if match else None)
     if arm is None:
         raise RecordsError(
-            f"expected an arm for {line.words.get('run', named.name)}, got none: give --arm or --columns arm=COLUMN, or a name "
-            "like dapo-seed0"
+            f"expected an arm for {line.words.get('run', named.name)}, got none: give --arm, --columns "
+            "arm=COLUMN or a name like dapo-seed0"
         )
-    told = line.words.get("seed") or next((str(source.settings[name]) for name in ("seed", "data.seed") if name in source.settings), None)
+    told = line.words.get("seed") or next(
+        (str(source.settings[name]) for name in ("seed", "data.seed") if name in source.settings), None
+    )
     seed = named.seed if named.seed is not None else match["seed"] if match and "seed" not in line.words else told
     try:
         return arm.strip().replace("/", "_"), None if seed in (None, "None") else int(float(str(seed)))
     except ValueError:
-        raise RecordsError(f"expected a whole number as seed in {line.place}, got {seed!r}: name the seed's column") from None
+        raise RecordsError(
+            f"expected a whole number as seed in {line.place}, got {seed!r}: name the seed's column"
+        ) from None
 
 
 def _run(source: Source, lines: list[Line], columns: Mapping[str, str], key: tuple[str, int | None, int | None]) -> Run:
@@ -89,15 +100,17 @@ def _run(source: Source, lines: list[Line], columns: Mapping[str, str], key: tup
     for line in others:
         at = line.step if line.step is not None else step or 1
         for name, value in line.values.items():
-            table, place, own = (run.evaluations, at, name) if name in OF_EVALUATION else (
-                run.metrics, max(at - shift, 0), MEASURES.get(name) or name
+            table, place, own = (
+                (run.evaluations, at, name)
+                if name in OF_EVALUATION
+                else (run.metrics, max(at - shift, 0), MEASURES.get(name) or name)
             )
             if own in table.setdefault(place, {}):
                 twice[name] += 1
                 if source.kind == "csv" and at == min(one.step or 0 for one in others):
                     raise RecordsError(
-                        f"expected one {columns[name]} at the first step of {arm}, got a second one in {line.place}: name the "
-                        "columns of arm and seed"
+                        f"expected one {columns[name]} at the first step of {arm}, got a second one in {line.place}: "
+                        "name the columns of arm and seed"
                     )
             table[place][own] = value
     if "step_seconds" in columns:
@@ -106,7 +119,10 @@ def _run(source: Source, lines: list[Line], columns: Mapping[str, str], key: tup
     params = {name: value for name, value in lines[0].row.items() if name.startswith("params.")}
     run.settings = source.settings | params
     run.about = _about(source, lines, columns, run)
-    run.about["notes"] += [f"{counted(count, f'value of {columns[name]}')} came twice at a step, as after a resume: the later one counts" for name, count in twice.items()]
+    run.about["notes"] += [
+        f"{columns[name]}: {counted(count, 'step')} logged twice, as after a resume; the later value counts"
+        for name, count in twice.items()
+    ]
     return run
 
 
@@ -128,11 +144,13 @@ def answer_rows(lines: Sequence[Line], step: int) -> list[dict[str, Any]]:
     for line in lines:
         at, value = line.step if line.step is not None else step, line.values["accuracy"]
         if value not in (0, 1) and not (value == -1 == least):
-            raise RecordsError(f"expected 0 or 1 for an answer in {line.place}, got {value:g}: name the column that says whether it is right")
+            raise RecordsError(f"expected 0 or 1 for an answer in {line.place}, got {value:g}: name another column")
         question = line.words["question"]
         prompt = question if len(question) <= 80 else sha256(question.encode()).hexdigest()[:16]
         about = {"step": at, "prompt_id": prompt, "sample": seen[at, prompt], "correct": value == 1}
-        rows.append(about | {"response_tokens": line.values.get("tokens"), "truncated": None, "correct_leniently": value == 1})
+        rows.append(
+            about | {"response_tokens": line.values.get("tokens"), "truncated": None, "correct_leniently": value == 1}
+        )
         seen[at, prompt] += 1
     return rows
 
@@ -143,7 +161,9 @@ def _about(source: Source, lines: Sequence[Line], columns: Mapping[str, str], ru
     for name in ("accuracy", "training_accuracy"):
         values = [line.values[name] for line in lines if name in line.values]
         if values and not (min(values) >= 0 and max(values) <= 1) and not run.answers:
-            notes.append(f"{used[name]} goes from {min(values):g} to {max(values):g}: it is no share of right answers, and stands for accuracy here")
-        if name in used and (match := PEAK.search(used[name])):
-            notes.append(f"{used[name]} is by its name a best of several ({match[0].strip('/_-@ ')}): a maximum is biased upwards, the more so the more looks it had")
+            extent = f"goes from {min(values):g} to {max(values):g}"
+            notes.append(f"{used[name]} {extent}, so it is no share of right answers; it stands for accuracy here")
+    for name in (used.get("accuracy", ""), run.arm):
+        if PEAK.search(name):
+            notes.append(f"{name!r} is by its name a best of several: a maximum over looks is biased upwards")
     return {"format": source.kind, "columns": used, "seed_known": run.seed is not None, "notes": notes}

@@ -18,7 +18,7 @@ class Source:
     """What was read.
 
     kind: a table of formats.toml. rows: each with its place in words. settings: flat, by dotted name. files: all that
-    was read. runs: whether it holds several runs. notes: what of it was not taken as it stands.
+    was read. notes: what of it was not taken as it stands.
     """
 
     kind: str
@@ -26,6 +26,11 @@ class Source:
     files: list[Path]
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What an error calls it."""
+        return str(self.files[0]) if self.files else f"a source of the format {self.kind}"
 
 
 def read_text(path: Path) -> str:
@@ -50,7 +55,9 @@ def json_lines(path: Path, notes: list[str]) -> Iterator[tuple[str, Row]]:
             if number == len(lines) > 1:
                 notes.append(f"{path.name}: the last line is torn and was left out")
                 continue
-            raise RecordsError(f"expected a JSON object in {place}, got {line[:40]!r}: mend or remove the line") from None
+            raise RecordsError(
+                f"expected a JSON object in {place}, got {line[:40]!r}: mend or remove the line"
+            ) from None
         if not isinstance(row, dict):
             raise RecordsError(f"expected a JSON object in {place}, got {line[:40]!r}: mend or remove the line")
         yield place, row

@@ -1,4 +1,7 @@
-"""What TRL, ms-swift and verl leave behind -> rows. Left out on purpose: training_args.bin, a pickle, is never opened."""
+"""What TRL, ms-swift and verl leave behind -> rows.
+
+Left out on purpose: training_args.bin, a pickle; and the text of completions.
+"""
 
 import ast
 import re
@@ -19,11 +22,14 @@ DUMPED = re.compile(r"\d+\.jsonl")
 
 def read_trl(folder: Path) -> Source:
     """The history in the latest checkpoint's trainer_state.json of one output folder."""
-    states = {path: read_json(path) for path in sorted(folder.rglob("trainer_state.json"))}
+    found = sorted(folder.rglob("trainer_state.json")) if folder.is_dir() else [folder]
+    states = {path: read_json(path) for path in found}
     homes = {path.parent.parent if path.parent.name.startswith("checkpoint-") else path.parent for path in states}
     if len(homes) > 1:
         one, other, *_ = sorted(map(str, homes))
         raise RecordsError(f"expected the output folder of one run, got {folder} with {one} and {other}: name each one")
+    if not states:
+        raise RecordsError(f"expected a trainer_state.json in {folder}, got none: did the run save a checkpoint?")
     path, state = max(states.items(), key=lambda item: item[1].get("global_step") or 0)
     history = state.get("log_history")
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
@@ -35,8 +41,9 @@ def read_trl(folder: Path) -> Source:
 def read_swift(source: Path) -> Source:
     """logging.jsonl, and the settings of the args.json beside it."""
     found = sorted(source.rglob("logging.jsonl")) if source.is_dir() else [source]
-    if len(found) > 1:
-        raise RecordsError(f"expected one logging.jsonl in {source}, got {found[0]} and {found[1]}: name each one")
+    if len(found) != 1:
+        got = f"{found[0]} and {found[1]}: name each one" if found else "none: name the run's output folder"
+        raise RecordsError(f"expected one logging.jsonl in {source}, got {got}")
     path, notes, args = found[0], list[str](), found[0].with_name("args.json")
     rows = [(place, row) for place, row in json_lines(path, notes) if "log_history" not in row]
     settings = flat(read_json(args)) if args.is_file() else {}
@@ -44,7 +51,7 @@ def read_swift(source: Path) -> Source:
 
 
 def read_verl(path: Path) -> Source:
-    """The `step:N - key:value` lines of a console log and the config printed before them, or the file logger's lines."""
+    """The `step:N - key:value` lines of a console log and the config printed before them; or verl's file logger."""
     notes = list[str]()
     if path.suffix == ".jsonl":
         rows = [(place, {**row.get("data", {}), "step": row.get("step")}) for place, row in json_lines(path, notes)]

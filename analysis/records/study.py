@@ -71,7 +71,14 @@ class Study:
     @property
     def units(self) -> tuple[str, str]:
         """What its pairs are, and what pairs have in common."""
-        return ("fork", "state") if "fork" in self.description else ("seed", "warm start")
+        if "fork" in self.description:
+            return "fork", "state"
+        return "seed", "starting model" if self.is_imported else "warm start"
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether `python -m analysis import` wrote its runs, so that what they share is not known."""
+        return bool(self.description.get("family") == "imported")
 
     @property
     def is_comparison(self) -> bool:

@@ -53,8 +53,10 @@ def share_above(scores: Scores, threshold: float) -> Interval:
 
 
 def binomial_interval(k: int, n: int) -> Interval:
-    """k of n as a share. The 95 % interval is Clopper and Pearson's (1934): the shares of which at most 2.5 % of samples
-    have as many hits, or as few.
+    """k of n as a share.
+
+    The 95 % interval is Clopper and Pearson's (1934): the shares of which at most 2.5 % of samples have as many hits,
+    or as few.
     """
     tail = 0.025
     low = float(stats.beta.ppf(tail, k, n - k + 1)) if k else 0.0
