@@ -37,7 +37,7 @@ class Imported:
     @property
     def settings(self) -> dict[str, Any]:
         """What may differ between arms, without what has no part in learning."""
-        return {name: value for name, value in self.config["source"].items() if name.rpartition(".")[2] not in APART}
+        return {name: value for name, value in self.config["source"].items() if not _is_among(name, APART)}
 
 
 def about_study(folder: Path) -> dict[str, Any]:
@@ -117,14 +117,15 @@ def _unlike_settings(arms: Mapping[str, Sequence[Imported]]) -> list[dict[str, A
     known = {arm: runs for arm, runs in arms.items() if any(run.settings for run in runs)}
     names = sorted({name for runs in known.values() for run in runs for name in run.settings})
     rows = [
-        _row(name, known, lambda run, name=name: _short(run.settings.get(name)), is_of_loss(name)) for name in names
+        _row(name, known, lambda run, name=name: _short(run.settings.get(name)), _is_among(name, LOSS))
+        for name in names
     ]
     return sorted(rows, key=lambda row: bool(row["allowed"]))
 
 
-def is_of_loss(name: str) -> bool:
-    """Whether a setting belongs to the loss, so that arms may differ in it."""
-    return any(fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(".")[2], pattern) for pattern in LOSS)
+def _is_among(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern fits a setting's dotted name or the last part of it."""
+    return any(fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(".")[2], pattern) for pattern in patterns)
 
 
 def _short(value: Any) -> str:

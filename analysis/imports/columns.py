@@ -14,7 +14,6 @@ from analysis.imports.sources import Row, Source
 
 FORMATS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("formats.toml").read_text(encoding="utf-8"))
 APART, LOSS = (tuple(FORMATS["settings"][name]) for name in ("apart", "loss"))
-KINDS = tuple(name for name in FORMATS if name != "settings")
 WORDS = ("arm", "seed", "run", "question", "task", "filter")  # that hold no measurement
 MEASURES = {  # ours, and what it is called in metrics.jsonl; None: of a held-out evaluation
     "accuracy": None,

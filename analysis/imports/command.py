@@ -1,16 +1,16 @@
 """`python -m analysis import`: sources on the command line -> run folders of a study."""
 
 import argparse
-import re
 import tomllib
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 from analysis.errors import RecordsError
-from analysis.imports.columns import KINDS, chosen, lines_of, parse_columns
-from analysis.imports.evaluations import SAMPLES, read_csv, read_lm_eval, read_mlflow
+from analysis.imports.columns import chosen, lines_of, parse_columns
+from analysis.imports.evaluations import read_csv, read_lm_eval, read_mlflow
 from analysis.imports.runs import Named, Run, answer_rows, runs_of
 from analysis.imports.sources import Source, flat, read_text
 from analysis.imports.trainers import DUMPED, STEP, read_dumped, read_swift, read_trl, read_verl
@@ -24,6 +24,17 @@ READERS: dict[str, Callable[[Path], Source]] = {
     "verl": read_verl,
     "verl-answers": read_dumped,
     "lm-eval": read_lm_eval,
+}
+BY_NAME = {  # ms-swift leaves a trainer_state.json too
+    "logging.jsonl": "swift",
+    "trainer_state.json": "trl",
+    "meta.yaml": "mlflow",
+    "samples_*.jsonl": "lm-eval",
+    "results*.json": "lm-eval",
+    "*.csv": "csv",
+    "*.tsv": "csv",
+    "*.db": "mlflow",
+    "*.sqlite": "mlflow",
 }
 OF_ANSWERS = ("csv", "verl-answers", "lm-eval")
 
@@ -48,12 +59,15 @@ def _runs(text: str, given: argparse.Namespace, columns: dict[str, str]) -> list
     path = Path(text)
     if "://" not in text and not path.exists():
         raise RecordsError(f"expected a file or folder as SOURCE, got {text}: no such thing is there")
-    kind = given.format or kind_of(path)
+    kind = given.format or ("mlflow" if "://" in text else kind_of(path))
     source = READERS[kind](path) if kind in READERS else read_mlflow(text)
     if not source.rows:
         raise RecordsError(f"expected logged rows in {text}, got none: is it the log, and of a run that began?")
     source.settings |= read_config(given.config, path)
-    named, scale = Named(path.name, given.arm, given.seed, given.step), 0.01 if given.percent else 1.0
+    named, scale = (
+        Named(path.name if path.is_dir() else path.stem, given.arm, given.seed, given.step),
+        0.01 if given.percent else 1.0,
+    )
     used = chosen(source, columns)
     lines = [line for line in lines_of(source, used, scale) if given.filter in (None, line.words.get("filter"))]
     runs = runs_of(source, lines, used, named)
@@ -121,35 +135,16 @@ def read_config(config: str | None, source: Path) -> dict[str, Any]:
 
 
 def kind_of(source: Path) -> str:
-    """The format of a file or folder. Raises RecordsError where it is none of KINDS."""
-    if source.is_dir():
-        names = [path.name for path in sorted(source.rglob("*"))]
-        told = {"logging.jsonl": "swift", "trainer_state.json": "trl", "meta.yaml": "mlflow"}
-        found = next((kind for name, kind in told.items() if name in names), None)
-        if found is None and any(SAMPLES.fullmatch(name) or name.startswith("results_") for name in names):
-            found = "lm-eval"
-        return found or ("verl-answers" if any(map(DUMPED.fullmatch, names)) else _unknown(source))
-    if source.suffix in (".csv", ".tsv"):
-        return "csv"
-    if source.suffix in (".db", ".sqlite") or "://" in str(source):
-        return "mlflow"
-    if SAMPLES.fullmatch(source.name) or (source.suffix == ".json" and source.name.startswith("results")):
-        return "lm-eval"
-    if source.name == "trainer_state.json":
-        return "trl"
-    if DUMPED.fullmatch(source.name):
+    """The format of a file or folder, by the names in it or by its lines. Raises RecordsError where it is none."""
+    names = {path.name for path in source.rglob("*")} if source.is_dir() else {source.name}
+    for name, kind in BY_NAME.items():
+        if any(fnmatchcase(one, name) for one in names):
+            return kind
+    if any(map(DUMPED.fullmatch, names)):
         return "verl-answers"
-    head = read_text(source)[:100_000]
-    if '"global_step/max_steps"' in head:
+    text = "" if source.is_dir() else read_text(source)
+    if '"global_step/max_steps"' in text:
         return "swift"
-    return (
-        "verl"
-        if re.search(r'^\{"step": ?\d+, ?"data"', head) or any(map(STEP.search, read_text(source).splitlines()))
-        else _unknown(source)
-    )
-
-
-def _unknown(source: Path) -> str:
-    raise RecordsError(
-        f"expected the log or output folder of a trainer, got {source}: name its --format ({', '.join(KINDS)})"
-    )
+    if text.startswith('{"step":') or any(map(STEP.search, text.splitlines())):
+        return "verl"
+    raise RecordsError(f"expected the log or output folder of a trainer, got {source}: name its --format (--help)")

@@ -1,6 +1,7 @@
 """What lm-eval, MLflow, W&B and spreadsheets leave behind -> rows."""
 
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -68,6 +69,7 @@ def read_csv(path: Path) -> Source:
 
 def read_mlflow(source: str) -> Source:
     """Every run of a store that has a metric: a row a step, with its `metrics.`, `params.` and `tags.`."""
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # or it opens no folder mlruns
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -38,9 +38,9 @@ class ByQuestion:
         found = self.difference
         return (
             f"By question, {self.text} [{self.key}]: {signed(found.difference)} {bracket(found.low, found.high)}, "
-            f"{counted(self.questions, 'question')} as units, {counted(self.runs, 'pair')} of runs; {self.only_arm} "
-            f"against {self.only_baseline} answers right in one arm only{test}. This holds for these runs, not for others "
-            "of other seeds, so not for the loss."
+            f"{counted(self.questions, 'question')} as units, {counted(self.runs, 'pair')} of runs; "
+            f"{self.only_arm} answers right in the first arm only, {self.only_baseline} in the second{test}. "
+            "This holds for these runs, not for others of other seeds, so not for the loss."
         )
 
 

@@ -54,6 +54,9 @@ def _claims(study: Study) -> Iterator[str]:
     if study.claims is None:
         yield "No claims were fixed before the runs, so everything here is exploratory."
         return
+    if study.is_imported:
+        yield "The claims came with the imported logs: nothing shows that they were fixed before the runs."
+        return
     fixed, began = str(study.description["claims"].get("fixed_at")), study.environments["started_at"].dropna()
     early = study.environments.loc[began[began < fixed].index, "run"]
     if not early.empty:
