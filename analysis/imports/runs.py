@@ -13,6 +13,7 @@ from analysis.imports.columns import MEASURES, Line
 from analysis.imports.sources import Source
 
 NAMED = re.compile(r"(?P<arm>.+?)[-_ ./]*(?:seed|(?<=[-_ ./])s)[-_ =]?(?P<seed>\d+)")  # dapo-seed0, dapo_s0
+SEED, LONGEST = re.compile(r"\d+(?:\.0*)?"), 100
 FROM_ONE = ("trl", "swift", "verl")  # whose first training step is 1: the rollouts of the policy after none
 OF_EVALUATION = ("accuracy", "tokens", "n")
 PEAK = re.compile(r"(?:^|[^a-z])(?:best|peak|max)(?:[^a-z]|$)", re.IGNORECASE)
@@ -82,12 +83,13 @@ def _arm_and_seed(line: Line, source: Source, named: Named) -> tuple[str, int | 
         (str(source.settings[name]) for name in ("seed", "data.seed") if name in source.settings), None
     )
     seed = named.seed if named.seed is not None else match["seed"] if match and "seed" not in line.words else told
-    try:
-        return arm.strip().replace("/", "_"), None if seed in (None, "None") else int(float(str(seed)))
-    except ValueError:
+    if seed not in (None, "None") and not SEED.fullmatch(str(seed)):
+        raise RecordsError(f"expected a whole seed of 0 or more in {line.place}, got {seed!r}: name the seed's column")
+    if len(arm) > LONGEST:
         raise RecordsError(
-            f"expected a whole number as seed in {line.place}, got {seed!r}: name the seed's column"
-        ) from None
+            f"expected at most {LONGEST} characters as arm, got {len(arm)} in {line.place}: name its column"
+        )
+    return arm.strip().replace("/", "_"), None if seed in (None, "None") else int(float(str(seed)))
 
 
 def _run(source: Source, lines: list[Line], columns: Mapping[str, str], key: tuple[str, int | None, int | None]) -> Run:
@@ -95,24 +97,21 @@ def _run(source: Source, lines: list[Line], columns: Mapping[str, str], key: tup
     run, twice = Run(arm, seed), Counter[str]()
     answers = [line for line in lines if "question" in line.words and "accuracy" in line.values]
     others = [line for line in lines if "question" not in line.words]
-    trained = [line.step for line in others if line.step is not None and set(line.values) - set(OF_EVALUATION)]
+    steps = [line.step if line.step is not None else step or 1 for line in others]
+    trained = [at for at, line in zip(steps, others, strict=True) if set(line.values) - set(OF_EVALUATION)]
     shift = int(source.kind in FROM_ONE and min(trained, default=0) > 0)
-    for line in others:
-        at = line.step if line.step is not None else step or 1
+    for at, line in zip(steps, others, strict=True):
         for name, value in line.values.items():
-            table, place, own = (
-                (run.evaluations, at, name)
-                if name in OF_EVALUATION
-                else (run.metrics, max(at - shift, 0), MEASURES.get(name) or name)
-            )
-            if own in table.setdefault(place, {}):
-                twice[name] += 1
-                if source.kind == "csv" and at == min(one.step or 0 for one in others):
-                    raise RecordsError(
-                        f"expected one {columns[name]} at the first step of {arm}, got a second one in {line.place}: "
-                        "name the columns of arm and seed"
-                    )
-            table[place][own] = value
+            held_out = name in OF_EVALUATION
+            own = name if held_out else MEASURES.get(name) or name
+            row = (run.evaluations if held_out else run.metrics).setdefault(at if held_out else at - shift, {})
+            twice[name] += own in row
+            if own in row and source.kind == "csv" and at == min(steps):  # a resume does not go back to the start
+                raise RecordsError(
+                    f"expected one {columns[name]} at the first step of {arm}, got a second one in {line.place}: "
+                    "name the columns of arm and seed"
+                )
+            row[own] = value
     if "step_seconds" in columns:
         _add_up(run.metrics)
     run.answers = answer_rows(answers, step or 1)
@@ -122,6 +121,7 @@ def _run(source: Source, lines: list[Line], columns: Mapping[str, str], key: tup
     run.about["notes"] += [
         f"{columns[name]}: {counted(count, 'step')} logged twice, as after a resume; the later value counts"
         for name, count in twice.items()
+        if count
     ]
     return run
 

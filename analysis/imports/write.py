@@ -51,6 +51,7 @@ def write_runs(study: Path, runs: Sequence[Run], claims: str | None) -> list[Pat
     free = 1 + max([int(path.name.rpartition("-seed")[2]) for path in (study / "runs").glob("*-seed*")], default=-1)
     free = max([free, *(run.seed + 1 for run in runs if run.seed is not None)])
     written = []
+    _write_json(study / "study.json", _description(study))  # so that what a killed import left is a study, too
     for run in runs:
         if run.seed is None:
             run.seed, free = free, free + 1
