@@ -108,8 +108,9 @@ OF_RIVALS = blame,random_reward,signed,own_term,response_mean,position,other_res
 # with controls and placebos: 280 runs, about an hour on two cores; the same command again goes on.
 rivals: STUDY = runs/rivals
 rivals: $(READY)
-	@$(PY) -m sweeps search --family rivals --losses $(RIVALS) --controls $(OF_RIVALS) --space rivals --claims rivals --sampler qmc --sampler_seed 4 --trials $(or $(TRIALS),4) \
-	  --seeds 2 --report_seeds $(or $(SEEDS),8) --preset demo --epochs 2 --study $(STUDY) $(TRACKING) $(ARGS); $(REPORT)
+	@$(PY) -m sweeps search --family rivals --losses $(RIVALS) --controls $(OF_RIVALS) --space rivals --claims rivals \
+	  --sampler qmc --sampler_seed 4 --trials $(or $(TRIALS),4) --seeds 2 --report_seeds $(or $(SEEDS),8) --preset demo --epochs 2 \
+	  --study $(STUDY) $(TRACKING) $(ARGS); $(REPORT)
 
 # An Optuna search for one loss, or several with the same budget: make sweep LOSS=fipo [SPACE= TRIALS= SEEDS= WORKERS=
 # STORAGE= PRESET= GPUS_PER_TRIAL= STUDY= TRACKING_URI= ARGS=]. SPACE=decay_rate, clip_range, safety_threshold or

@@ -80,9 +80,9 @@ def time_left(config: Config, done: "Sequence[Metrics]", steps: int | None = Non
     spent = [{name: float(metrics[f"time/{name}_s"] or 0) for name in PHASES} for metrics in done]
     own = [sum(seconds.values()) - seconds["evaluation"] for seconds in spent[-3:]]
     evaluated = [
-        seconds["evaluation"] / answers_in(int(metrics["step"] or 0), config)
+        seconds["evaluation"] / answers
         for seconds, metrics in zip(spent, done, strict=True)
-        if seconds["evaluation"]
+        if (answers := answers_in(int(metrics["step"] or 0), config))  # none where a spent budget brings one forward
     ]
     answers = sum(answers_in(later, config) for later in range(step, end))
     return sum(own) / len(own) * (end - step) + (evaluated[-1] if evaluated else 0.0) * answers

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from harness.algorithm.metrics import Metrics
+from harness.cli.run_lines import step_printer
 from harness.config.schema import Config
 from harness.files import sha256_of
 from harness.loop import train
@@ -18,8 +19,8 @@ def ignore(_metrics: Metrics) -> None:
 
 
 def trained(config: Config, path: Path) -> RunFolder:
-    """The folder of a finished run."""
-    return train(config, path, ignore)
+    """The folder of a finished run, each step of which was said as the command says it."""
+    return train(config, path, step_printer(config))
 
 
 def read_json(path: Path) -> Any:

@@ -27,6 +27,12 @@ def test_steps_count_as_the_last_three_and_evaluations_by_their_answers() -> Non
     assert time_left(CONFIG, [*made, step(4, 60.0)]) == 5 * 40 + (1 + 4) * 20  # the last evaluation was at step 4
 
 
+def test_an_evaluation_that_a_spent_budget_brings_forward_tells_nothing_of_the_others() -> None:
+    made = [step(3, 30.0, evaluation=20.0), step(4, 30.0, evaluation=80.0)]
+    assert time_left(CONFIG, made) == 5 * 30 + (1 + 4) * 20
+    assert time_left(CONFIG, made[1:]) == 5 * 30
+
+
 def test_nothing_is_left_after_the_last_step() -> None:
     assert time_left(CONFIG, [step(9, 30.0, evaluation=80.0)]) == 0
 
