@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,11 @@ def _unknown(arms: Mapping[str, Sequence[Imported]]) -> list[str]:
         said.append(f"One run alone of {listed(single)}: what it shows may be its seed.")
     if unseeded := [arm for arm, own in arms.items() if not all(run.about["seed_known"] for run in own)]:
         said.append(f"The seeds of {listed(unseeded)} are not known, so these runs are not paired with others.")
+    seeds = [{run.seed for run in own} for own in arms.values()]
+    if any(one & other for one, other in combinations(seeds, 2)):
+        said.append(
+            "Runs are paired by seed; whether runs of a seed share their start, prompts and noise is not known."
+        )
     if bare := [arm for arm, own in arms.items() if not any(set(run.settings) - set(STATE) for run in own)]:
         said.append(
             f"No settings are known of {listed(bare)}, so what else differs from other arms cannot be said (--config)."

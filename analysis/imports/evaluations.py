@@ -1,6 +1,7 @@
 """What lm-eval, MLflow, W&B and spreadsheets leave behind -> rows."""
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -73,9 +74,10 @@ def read_mlflow(source: str) -> Source:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
     path, rows = Path(source), list[tuple[str, Row]]()
     try:
-        with TemporaryDirectory() as copies:  # MLflow migrates what it opens
+        with TemporaryDirectory() as copies:  # MLflow makes its tables in what it opens
             client = MlflowClient(tracking_uri=_copied(path, Path(copies)) if path.exists() else source)
             for experiment in client.search_experiments():
                 for run in client.search_runs([experiment.experiment_id]):

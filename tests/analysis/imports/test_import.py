@@ -3,7 +3,9 @@
 import json
 import math
 import shutil
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +179,7 @@ def test_a_chart_of_wandb(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_mlflow_is_read_from_a_copy(tmp_path: Path) -> None:
+def test_mlflow_is_read_from_a_copy(tmp_path: Path, capsys: Printed) -> None:
     from mlflow import MlflowClient
 
     store = tmp_path / "ml.db"
@@ -187,11 +189,16 @@ def test_mlflow_is_read_from_a_copy(tmp_path: Path) -> None:
     client.log_param(run.info.run_id, "lr", 1e-6)
     for step, value in ((0, 0.25), (5, 0.5)):
         client.log_metric(run.info.run_id, "val/acc", value, step=step)
-    before = store.read_bytes()
     study = imported(tmp_path / "s", store, "--arm", "dapo")
     assert study.evals[["seed", "step", "correct"]].to_numpy().tolist() == [[3, 0, 0.25], [3, 5, 0.5]]
     assert study.configs["dapo-seed3"]["source"]["params.lr"] == "1e-06"
-    assert store.read_bytes() == before
+    other = tmp_path / "other.db"  # in which MLflow would make its tables
+    with closing(sqlite3.connect(other)) as own:
+        own.execute("CREATE TABLE mine (x)")
+    before = other.read_bytes()
+    capsys.readouterr()
+    assert "expected logged rows" in refused(capsys, other, "--arm", "a", "--study", tmp_path / "t")
+    assert other.read_bytes() == before
 
 
 def test_after_a_resume_the_later_value_counts_and_it_is_said(tmp_path: Path, capsys: Printed) -> None:
