@@ -21,6 +21,7 @@ COMMANDS = {  # by package
         "resume": "continue a stopped run as if it had never stopped",
         "evaluate": "score a run's final weights, or any model",
         "show": "explain the loss that settings give, or compare two presets",
+        "preflight": "what a launch of verl, TRL or ms-swift will train, and what is wrong with it",
         "plan": "memory, tokens, FLOPs and hours of a run, and whether it fits",
         "reproduce": "run a recorded run again and check that it is identical",
         "diff": "where two runs part: settings, environment, first step",

@@ -29,6 +29,7 @@ from analysis.verdict.search import (
     settings_of,
     unfinished_note,
 )
+from analysis.verdict.sentences import control_sentences
 
 RANK = ("feasible", "over a limit", "pruned", "infeasible", "failed", "running", "waiting")
 
@@ -76,7 +77,8 @@ def search_page(found: SearchFindings, shown: Sequence[Shown], link: str, source
     return page(
         f"Search {search.name}",
         subtitle,
-        f'<div class="screen"><div>{_words(found, link)}</div>\n<div>{figure(shown[0], source)}</div></div>',
+        f'<div class="screen"><div>{_words(found, link)}</div>\n<div>{figure(shown[0], source)}</div></div>\n'
+        f"{winners_table(found).html}",
         [
             *(Section(name.replace("_", "-"), group.short, group.title, html) for name, group, html in groups),
             *_table_sections(found),
@@ -96,7 +98,7 @@ def _words(found: SearchFindings, link: str) -> str:
         [
             box("warning", paragraph(note) if note else ""),
             box("verdict", fresh),
-            winners_table(found).html,
+            folded("What the controls show", bullets(control_sentences(winners)) if winners else ""),
             folded("What was best in tuning", bullets([best_sentence(found, best) for best in found.bests])),
             folded("What did nothing here", bullets(inert)),
             folded("How far to trust this", paragraph(EXPLORATORY)),
@@ -112,7 +114,8 @@ def winners_table(found: SearchFindings) -> Table:
     rows = []
     for name in [*bests, *(name for name in fresh if name not in bests)]:
         best, label = bests.get(name), study.label(name) if study else found.search.label(name)
-        cells = [label, "as what it is like" if best is None else settings_of(best), plain(best.value if best else nan)]
+        settings = f"those of {study.label(study.role(name).against or name)}" if study else ""
+        cells = [label, settings_of(best) if best else settings, plain(best.value if best else nan)]
         if found.winners is not None:
             of_arm = found.winners.scores[found.winners.scores["arm"] == name]
             cells.append(with_interval(fresh[name]) if name in fresh else "n/a")

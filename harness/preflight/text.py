@@ -1,0 +1,109 @@
+"""A launch and its findings as text for people and as JSON for machines."""
+
+import dataclasses
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from harness.config.base import spelled
+from harness.config.loss import DEFAULT_AVERAGING, LossSettings
+from harness.console import command
+from harness.preflight.comparing import Difference
+from harness.preflight.rules import SENTENCES, SEVERITIES, Finding
+from harness.preflight.shell import UNKNOWN
+from harness.preflight.terms import Terms
+
+WIDTH = 118
+Read = list[tuple[Terms, list[Finding]]]  # each launch with its findings
+SAID = SENTENCES["said"]
+
+
+def text(value: Any) -> str:
+    if isinstance(value, str):
+        return str(SAID.get("unknown" if UNKNOWN in value else value, value))
+    return f"{value:g}" if isinstance(value, float) else spelled(value)
+
+
+def described(terms: Terms) -> dict[str, str]:
+    """The loss that will run, a line per quantity."""
+    kind = terms.loss.get("loss_type")
+    low, high = terms.clip
+    clip = {"low": UNKNOWN if low is None else 1 - low, "high": UNKNOWN if high is None else 1 + high}
+    words = {name: text(value) for name, value in (terms.values | terms.loss | clip).items()}
+    named = f"{terms.spelled(terms.table.terms['loss'])} {text(terms['loss'])}"
+    anchor = "as the sampler has it" if terms.is_stale else "at the start of its rollout"
+    cut = f", log-ratios cut at {words['log_ratio_clamp']}" if "log_ratio_clamp" in words else ""
+    rollout = f"{words['prompts_per_step']} prompts x {words['group_size']} responses"
+    kl = f"{words['beta']} in the loss" if terms["beta"] != 0 else "none"
+    return {
+        "loss": f"{kind} ({named})" if kind else f"{SAID['foreign']} ({named})",
+        "averaging": SAID["micro_mean"] if terms.is_fork and terms["averaging"] == "token_mean" else words["averaging"],
+        "advantages": words["advantage_scale"],
+        "ratio": f"of a {'response' if kind == 'gspo' else 'token'}, to the policy {anchor}{cut}",
+        "clip": SENTENCES["clips"][kind].format(**words) if kind else SAID["foreign"],
+        "KL": kl + (f", {words['kl_in_reward']} in the reward" if terms.number("kl_in_reward") else ""),
+        "updates": f"{words['updates_per_rollout']} per rollout of {rollout}",
+        "rate": f"{words['lr']}, {words['responses_per_update']} responses an update",
+    } | ({"in ours": command("harness", "show", *flags(terms))} if kind else {})
+
+
+def flags(terms: Terms) -> Iterator[str]:
+    """The settings of our command `show` that give the same loss, where they are not its defaults."""
+    for name, value in terms.loss.items():
+        field = LossSettings.model_fields[name]
+        default = DEFAULT_AVERAGING.get(terms.loss["loss_type"]) if name == "averaging" else field.default
+        is_ours = name not in ("advantage_scale", "averaging") or value in SAID
+        if is_ours and value != UNKNOWN and (value != default or name == "loss_type"):
+            yield from (f"--{name}", text(value) if isinstance(value, float) else spelled(value))
+
+
+def page(read: Read, between: list[Difference]) -> Iterator[str]:
+    """The lines of the page: each launch with its findings, then what differs between them."""
+    for terms, found in read:
+        yield f"{terms.launch.path}:{terms.launch.line}: {terms.version} ({terms.launch.program})"
+        for name, words in described(terms).items():
+            yield from textwrap.wrap(words, WIDTH, initial_indent=f"  {name:12}", subsequent_indent=" " * 14)
+        yield ""
+        for one in found:
+            yield f"{one.path}:{one.line}: {one.severity}: {one.what} [{one.code}]"
+            for label, words in (("why: ", one.why), ("change: ", one.change)):
+                yield from textwrap.wrap(words, WIDTH, initial_indent=f"    {label}", subsequent_indent=" " * 8)
+        yield "" if found else "nothing found\n"
+    if len(read) == 2:
+        yield from table(read, between)
+    severities = [one.severity for _, found in read for one in found]
+    counts = [(kind, severities.count(kind)) for kind in SEVERITIES]
+    counts += [("confound", sum(one.kind == "confound" for one in between))]
+    yield ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts if count) or "nothing found"
+
+
+def table(read: Read, between: list[Difference]) -> Iterator[str]:
+    """The differences, each value with its line."""
+    rows = [["", *(terms.launch.path.name for terms, _ in read), ""]]
+    for one in between:
+        cells = [
+            f"{text(value)[:40]}  (line {line})" if line else "-" if value is None else text(value)[:40]
+            for value, line in zip(one.values, one.lines, strict=True)
+        ]
+        rows.append([one.name, *cells, {"confound": "CONFOUND", "loss": "the loss's own"}.get(one.kind, "")])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield "" if between else "no difference\n"
+
+
+def as_json(read: Read, between: list[Difference]) -> str:
+    """The same as JSON; what is not known is null."""
+    launches = [
+        {
+            "path": terms.launch.path,
+            "line": terms.launch.line,
+            "library": terms.version,
+            "settings": terms.values | terms.loss,
+            "findings": [dataclasses.asdict(one) for one in found],
+        }
+        for terms, found in read
+    ]
+    page = {"launches": launches, "differences": [dataclasses.asdict(one) for one in between]}
+    return json.dumps(page, indent=2, default=str).replace(json.dumps(UNKNOWN), "null")

@@ -1,0 +1,162 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.preflight.reading import read_launch
+from harness.preflight.shell import UNKNOWN, Shell
+from harness.preflight.terms import terms_of
+
+SCRIPT = r"""
+set -e; A=0; A=1 B='two words' # a comment; not "this"
+N=$((A + 2 * (7 - 3) / 2)) ; D=${UNSET_NAME:-"$A/b c"} E=${OTHER:=x${A}y}
+LIST=(one "two $A" # in between
+  'th$ree')
+LIST+=(four)
+cat <<EOF > /dev/null
+show not this
+EOF
+if [ "$A" = 1 ]; then show branch; fi
+show $B "$B" '$B' a\ b "a\"b\\c\$d" x"y"'z' "" "${LIST[@]}" end${A}\
+ing --n=$N "$D" $E ${E} "${LIST[*]}" 2>&1 \
+  last#one
+OWN=3; OWN=4 show "$OWN" "x
+y" && show after; (show inside) | cat
+"""
+
+
+def test_words_are_those_that_bash_gives() -> None:
+    program = 'show() { printf "%s\\0" "$@"; printf "\\1"; }\n'
+    bash = subprocess.run(["bash", "-c", program + SCRIPT], capture_output=True, text=True, check=True).stdout
+    theirs = [command.split("\0")[:-1] for command in bash.split("\1")[:-1]]
+    commands = [[word.text for word in command.words] for command in Shell(SCRIPT).commands()]
+    assert [words[1:] for words in commands if words[0] == "show"] == theirs
+
+
+def test_a_word_keeps_its_line_and_what_only_a_shell_knows_stays_unknown() -> None:
+    script = 'A=1\nif [ -n "$1" ]; then\n  A=2\nfi\nfor X in 1 2; do :; done\nB=(a\n  b)\n'
+    script += "go $A $X $(date) `date` $HOME/x \\\n"
+    script += '  ${A%1} "$((A))" "${B[@]}" $((2 + 3)) "$@"'
+    *_, command = Shell(script).commands()
+    unknown = [UNKNOWN] * 4 + [f"{UNKNOWN}/x"] + [UNKNOWN] * 2
+    assert [word.text for word in command.words] == ["go", *unknown, "a", "b", "5", ""]
+    assert [word.line for word in command.words] == [8] * 6 + [9] * 2 + [6, 7] + [9] * 2
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),  # our name of a quantity: its value
+    [
+        ("trl grpo", {"updates_per_rollout": 1, "loss_type": "dapo", "beta": 0.0, "responses_per_update": UNKNOWN}),
+        (
+            "trl grpo --steps-per-generation 6 --gradient_accumulation_steps 4 --num_processes 2",
+            {"updates_per_rollout": 1.5},
+        ),
+        ("trl grpo --steps_per_generation 2 --gradient_accumulation_steps 8", {"updates_per_rollout": 1}),
+        ("trl grpo --scale_rewards none", {"advantage_scale": "none"}),
+        ("trl grpo --scale_rewards True", {"advantage_scale": "group"}),
+        ("trl grpo --scale_rewards batch", {"advantage_scale": "batch"}),
+        (
+            "accelerate launch --num_processes 4 t.py --generation_batch_size=128 --num_iterations 3 "
+            "--num_generations 16",
+            {"updates_per_rollout": 12, "responses_per_update": 32, "prompts_per_step": 8},
+        ),
+        (
+            "trl grpo --loss_type grpo --importance_sampling_level sequence",
+            {"loss_type": "gspo", "gspo_epsilon_high": 0.2},
+        ),
+        ("swift rlhf --rlhf_type grpo --loss_type fipo --importance_sampling_level sequence", {"loss_type": "fipo"}),
+        ("swift rlhf --rlhf_type grpo --scale_rewards none", {"advantage_scale": "none"}),
+        (
+            "swift rlhf --rlhf_type grpo",
+            {"advantage_scale": "group", "beta": 0.04, "lr": 1e-4, "temperature": 0.9, "responses_per_update": 1},
+        ),
+        (
+            "NPROC_PER_NODE=4 swift rlhf --rlhf_type grpo --sequence_parallel_size 2 --gradient_accumulation_steps 2 "
+            "--tuner_type full --advantage_estimator rloo",
+            {"updates_per_rollout": 2, "responses_per_update": 4, "lr": 1e-5, "advantage_scale": "rloo's, not ours"},
+        ),
+        (
+            "megatron rlhf --rlhf_type grpo --steps_per_generation 4",
+            {"updates_per_rollout": 4, "responses_per_update": 16},
+        ),
+        (
+            "python -m verl.trainer.main_ppo algorithm.adv_estimator=grpo actor_rollout_ref.actor.ppo_epochs=2 "
+            "actor_rollout_ref.rollout.n=5",
+            {
+                "updates_per_rollout": 8,
+                "responses_per_update": 1280,
+                "prompts_per_step": 1024,
+                "delta": 3.0,
+                "beta": 0.0,
+            },
+        ),
+        (
+            "python -m verl.trainer.main_ppo algorithm.norm_adv_by_std_in_grpo=False algorithm.adv_estimator=grpo "
+            "actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean actor_rollout_ref.actor.clip_ratio_high=null "
+            "actor_rollout_ref.actor.clip_ratio=0.3 actor_rollout_ref.actor.use_kl_loss=True",
+            {"loss_type": "grpo", "advantage_scale": "none", "epsilon_high": 0.3, "beta": 0.001},
+        ),
+        (
+            "python -m verl.trainer.main_ppo actor_rollout_ref.actor.policy_loss.loss_mode=cispo "
+            "actor_rollout_ref.actor.clip_ratio_low=10",
+            {
+                "loss_type": "cispo",
+                "cispo_ratio_min": 0.0,
+                "cispo_ratio_max": 1.2,
+                "advantage_scale": "gae's, not ours",
+            },
+        ),
+        ("python -m verl.experimental.fully_async_policy.main algorithm.lam=1", {"updates_per_rollout": UNKNOWN}),
+    ],
+)
+def test_a_launch_means_what_its_library_makes_of_it(tmp_path: Path, command: str, expected: dict[str, object]) -> None:
+    (tmp_path / "launch.sh").write_text(command)
+    terms = terms_of(read_launch(tmp_path / "launch.sh"))
+    assert {name: terms.loss.get(name, terms[name]) for name in expected} == expected
+
+
+def test_a_file_of_settings_is_found_above_the_launch_and_overridden_by_it(tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/a.yaml").write_text("beta: 0.1\nlearning_rate: 2e-6\n")
+    (tmp_path / "scripts").mkdir()
+    launch = tmp_path / "scripts/launch.sh"
+    launch.write_text("trl grpo --config $ROOT/recipes/a.yaml --beta 0.2")
+    terms = terms_of(read_launch(launch))
+    assert (terms["beta"], terms["lr"], terms["temperature"]) == (0.2, 2e-6, 1.0)
+    launch.write_text("accelerate launch --num_processes=7 src/grpo.py --config recipes/a.yaml")
+    assert (terms_of(read_launch(launch))["beta"], read_launch(launch).processes) == (0.1, 7)
+    launch.write_text("trl grpo --config missing.yaml --beta 0.2")  # which may set anything else
+    terms = terms_of(read_launch(launch))
+    assert (terms["beta"], terms["lr"]) == (0.2, UNKNOWN)
+
+
+def test_in_python_only_what_is_written_out_is_taken(tmp_path: Path) -> None:
+    code = "X = 0.5\nY = 1\nY = 2\nc = trl.GRPOConfig(beta=X, epsilon=Y, delta=f(), num_generations=4, "
+    (tmp_path / "a.py").write_text(code + "**{'lr': 1})")
+    terms = terms_of(read_launch(tmp_path / "a.py"))
+    values = [terms.value(key) for key in ("beta", "epsilon", "delta", "num_generations", "learning_rate")]
+    assert values == [0.5, UNKNOWN, UNKNOWN, 4, UNKNOWN]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.sh", "echo verl"),
+        ("a.sh", b"\xff"),
+        ("a.yaml", "a: [1"),
+        ("a.yaml", "a: &x [1]\nb: [*x, *x]"),
+        ("a.yaml", "[" * 450 + "]" * 450),
+        ("a.yaml", "learning: 1"),
+        ("a.yaml", ""),
+        ("a.py", "def f(:"),
+        ("a.py", "f(1)"),
+        ("missing.sh", None),
+    ],
+)
+def test_what_is_no_launch_is_refused_in_one_line(tmp_path: Path, name: str, text: str | bytes | None) -> None:
+    if text is not None:
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UsageError, match=rf"^{tmp_path / name}: expected .*, got .*: \w+ .*\w$") as error:
+        read_launch(tmp_path / name)
+    assert "\n" not in str(error.value)
