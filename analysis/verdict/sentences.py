@@ -89,7 +89,9 @@ def limits(found: Findings) -> str:
     """What the intervals are conditional on, and what holds only here."""
     study, starts, (seed, start) = found.study, found.study.warm_starts, found.study.units
     seeds_only = [row.key for row in found.verdicts if row.decision in _DECIDED and not row.holds_over_starts]
-    if starts < 2:
+    if study.is_imported:
+        units = f"Whether the {seed}s share one {start} is not known."
+    elif starts < 2:
         units = f"All {seed}s share one {start}, so the intervals say nothing about other {start}s."
     else:
         units = f"All intervals are conditional on these {starts} {start}s."
@@ -97,10 +99,9 @@ def limits(found: Findings) -> str:
             units += f" With {start}s as units in place of {seed}s, {listed(seeds_only)} would not be decided."
     steps = sorted({int(config["run"]["steps"]) for config in study.configs.values() if "steps" in config["run"]})
     models = sorted({str(config["model"]["model"]) for config in study.configs.values() if config.get("model")})
-    about = [f"model {listed(models)}"] * bool(models) + [f"{listed([f'{count:,}' for count in steps])} steps"] * bool(
-        steps
-    )
-    return f"{units} All of it is about this task{', ' * bool(about)}{' and '.join(about)}."
+    about = [f"model {listed(models)}"] if models else []
+    about += [f"{listed([f'{count:,}' for count in steps])} steps"] if steps else []
+    return f"{units} All of it is about this task{', ' if about else ''}{listed(about)}."
 
 
 def runs_from_scratch(found: Findings) -> list[str]:

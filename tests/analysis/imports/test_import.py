@@ -283,6 +283,7 @@ def test_the_pages_five_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     for words in commands:
         globbed = [str(path) for word in words for path in sorted(Path().glob(word)) or [Path(word)]]
         assert main(globbed) == 0
+    assert "share one starting model is not known" in Path("runs/mine/report/report.html").read_text()
     shown = [line for line in page.splitlines() if line.startswith("    Undecided")]
     assert shown[0].strip() in capsys.readouterr().out
     assert json.loads(Path("runs/mine/report/verdict.json").read_text())["claims"][0]["decision"] == "undecided"
