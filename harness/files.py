@@ -1,4 +1,4 @@
-"""Atomic, durable writes: a temporary file is flushed to disk and renamed, then its folder is flushed."""
+"""The cache folder, and atomic, durable writes: a file is flushed to disk and renamed, then its folder is flushed."""
 
 import errno
 import hashlib
@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+def cache_folder() -> Path:
+    """The folder for files that can be rebuilt, such as warm starts: $FIPO_HARNESS_CACHE, else in the user's cache."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fipo-harness"
+    return Path(os.environ.get("FIPO_HARNESS_CACHE", default))
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def train(
         for line in data_lines(task.facts) if ranks.is_first else ():
             say(line)
         held_out = task.held_out(config.evaluation.eval_split, config.evaluation.eval_prompts)
-        surroundings = environment(policy, held_out, config.run.threads, ranks.world)
+        surroundings = environment(policy, held_out, config, ranks.world)
         surroundings |= {**task.facts, **own_code_hashes(config), **start_facts(config)}
         check_origins(surroundings, ranks, beginning.environment if beginning else {})
         if config.backend.backend == "deepspeed":
@@ -114,7 +114,8 @@ def train(
 
 def ranks_of(config: Config) -> Ranks:
     """The group of ranks that this process was started in, which it joins; a single rank under --backend torch."""
-    return ALONE if config.backend.backend == "torch" else join_ranks(config.backend.phase_deadline_s)
+    settings = config.backend
+    return ALONE if settings.backend == "torch" else join_ranks(settings.phase_deadline_s, on_gpu(config))
 
 
 @contextmanager

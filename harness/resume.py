@@ -170,7 +170,7 @@ def new_folder(parent: Path) -> Path:
 
 def note_resume(history: History, steps_done: int, ranks: Ranks) -> None:
     """Record when the run was resumed and how the environment differs from the original one; print the differences."""
-    differences = differences_here(history.environment, history.config.run.threads, ranks.world)
+    differences = differences_here(history.environment, history.config, ranks.world)
     for name, (then, now) in differences.items():
         say(f"note: {name} was {then!r} and is now {now!r}: results may differ in the last bits from here on")
     at = datetime.now(UTC).isoformat(timespec="seconds")

@@ -58,11 +58,9 @@ def begin(
     """A run before its first step; creates the task unless it is given."""
     task = task or make_task(config, policy)
     ledger = make_ledger(config, policy)
-    engine = make_engine(config, policy)  # before the backend, which may partition the policy's weights
+    engine = make_engine(config, policy, ranks)  # before the backend, which may partition the policy's weights
     engine.sleep()  # make room for the trainer
-    for one in (policy, reference):
-        if one is not None and on_gpu(config):
-            one.model.cuda()
+    move_to_gpu(config, policy, reference)
     updater = make_updater(config, policy, ranks)
     rewards = rewards_of(config.task.reward)
     return Training(policy, task, reference, updater, Actors(engine, ranks), ledger, Stopwatch(), rewards)
@@ -94,13 +92,26 @@ def on_gpu(config: Config) -> bool:
     return config.model.device == "auto" and torch.cuda.is_available()
 
 
-def make_engine(config: Config, policy: Policy) -> Engine:
+def is_partitioned(config: Config) -> bool:
+    """Whether each rank holds only a part of the weights."""
+    return config.backend.backend == "deepspeed" and config.backend.zero_stage == 3
+
+
+def move_to_gpu(config: Config, policy: Policy, reference: Policy | None) -> None:
+    """Move what is whole there to the GPU, if there is one; partitioned weights are moved one by one by the backend."""
+    if on_gpu(config):
+        for one in (None if is_partitioned(config) else policy, reference):
+            if one is not None:
+                one.model.cuda()
+
+
+def make_engine(config: Config, policy: Policy, ranks: Ranks = ALONE) -> Engine:
     if config.engine.engine == "vllm":
         from harness.rollouts.vllm_engine import VllmEngine
 
-        return VllmEngine.start(policy, config, on_gpu(config))
-    is_apart = config.backend.backend == "deepspeed" and config.backend.zero_stage == 3
-    return own_engine(policy, on_gpu(config)) if is_apart else TorchEngine(policy)
+        group = ranks.neighbours(config.engine.rollout_tp, config.backend.phase_deadline_s)
+        return VllmEngine.start(policy, config, on_gpu(config), group)
+    return own_engine(policy, on_gpu(config)) if is_partitioned(config) else TorchEngine(policy)
 
 
 def make_updater(config: Config, policy: Policy, ranks: Ranks = ALONE) -> Updater:
@@ -113,7 +124,7 @@ def make_backend(config: Config, policy: Policy, ranks: Ranks) -> Backend:
     if config.backend.backend == "deepspeed":
         from harness.backends.deepspeed_backend import deepspeed_backend
 
-        return deepspeed_backend(policy, config, ranks)
+        return deepspeed_backend(policy, config, ranks, on_gpu(config))
     return torch_backend(policy, config.optimizer, config.updates_per_rollout)
 
 

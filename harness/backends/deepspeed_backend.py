@@ -1,4 +1,4 @@
-"""Training with DeepSpeed: ZeRO 1 to 3, float32 or bfloat16, on GPUs or, through gloo, on CPUs.
+"""Training with DeepSpeed: ZeRO 1 to 3 in float32, 2 and 3 in bfloat16, on GPUs or, through gloo, on CPUs.
 
 DeepSpeed divides gradients by the number of ranks and by its accumulation steps. Our loss is already this rank's share
 of the whole minibatch's loss, so `backward` multiplies by the number of ranks. For accumulation DeepSpeed is configured
@@ -59,21 +59,31 @@ def deepspeed_settings(config: Config, is_gpu: bool) -> dict[str, Any]:
         "steps_per_print": None,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,  # use torch's AdamW, as the other backend does
+        "data_types": {"grad_accum_dtype": "fp32"},  # by default bfloat16 gradients are summed in bfloat16
+        "communication_data_type": "fp32",
         "bf16": {"enabled": config.model.dtype == "bfloat16", "check_grad_overflow": True},
         "zero_optimization": zero,
     }
 
 
-def deepspeed_backend(policy: Policy, config: Config, ranks: Ranks) -> "DeepSpeedBackend":
-    """Wrap the policy in a DeepSpeed engine. Under ZeRO 3 this partitions the policy's weights."""
-    is_gpu = policy.device.type == "cuda"
-    deepspeed = imported(is_gpu)
+def deepspeed_backend(policy: Policy, config: Config, ranks: Ranks, is_gpu: bool) -> "DeepSpeedBackend":
+    """Wrap the policy in a DeepSpeed engine. Under ZeRO 3 this partitions its weights, which may be on the host.
+
+    No GPU then ever holds more than its part of them and one whole parameter.
+    """
+    deepspeed, settings = imported(is_gpu), deepspeed_settings(config, is_gpu)
     parameters = [parameter for _, parameter in trained_parameters(policy.model)]
     optimizer = torch.optim.AdamW(parameters, lr=config.optimizer.lr, weight_decay=config.optimizer.weight_decay)
     schedule = make_schedule(optimizer, config.optimizer, config.updates_per_rollout)
     module = Scored(policy)
     deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
-    engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=deepspeed_settings(config, is_gpu))
+    if config.backend.zero_stage == 3:
+        for parameter in policy.model.parameters():  # peft's float32 too, as in the other stages
+            parameter.data = parameter.data.to(getattr(torch, config.model.dtype))
+        deepspeed.zero.Init(module=policy.model, config_dict_or_path=settings)
+        for buffer in policy.model.buffers():
+            buffer.data = buffer.data.to(policy.device)
+    engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings)
     if config.backend.zero_stage == 3:
         # the head's weight is used outside its own layer, so DeepSpeed must gather it for the wrapper
         deepspeed.zero.register_external_parameter(module, policy.model.get_output_embeddings().weight)

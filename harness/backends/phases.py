@@ -4,10 +4,12 @@ import ctypes
 import faulthandler
 import os
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from harness.errors import REASON_FILE
 
@@ -34,6 +36,21 @@ def be_a_rank(deadline_s: float) -> None:
     die_with_launcher()
     faulthandler.enable()
     enter("start")
+
+
+def is_a_rank() -> bool:
+    return own.deadline_s is not None
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """Exit without the interpreter's teardown.
+
+    vLLM's would destroy the process group, which on NCCL waits for the other ranks, while they wait in a collective.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def enter(phase: str) -> None:

@@ -1,10 +1,10 @@
-"""The ranks of a run and their collectives, which exchange tensors and JSON but never pickles.
+"""The ranks of a run and their collectives, which exchange tensors, arrays and JSON but never pickles.
 
 Anyone who can connect to a rank can therefore send it wrong numbers, but not code.
 """
 
-import os
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +18,12 @@ from pydantic_core import to_json
 from torch import Tensor, distributed
 
 from harness.backends.phases import waiting
-from harness.backends.rendezvous import choose_interfaces, meet, own_place
+from harness.backends.rendezvous import choose_interfaces, meet, own_place, take_gpu
 from harness.console import be_silent
 from harness.errors import HarnessError, PeerLost, first_line
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 PEER = re.compile(r"gloo|NCCL|TCPStore|Connection (reset|closed)", re.IGNORECASE)
 SOURCE = re.compile(r"^\[[^\]]*\] *")  # where in gloo's source an error was raised
@@ -42,24 +43,41 @@ class Ranks:
         """Whether this is rank 0, which writes the run's folder."""
         return self.rank == 0
 
+    def neighbours(self, size: int, deadline_s: float) -> "Ranks":
+        """This rank among the `size` successive ranks of its group; `size` must divide their number. Collective."""
+        if size == 1 or self.world == 1:
+            return ALONE
+        group, _ = distributed.new_subgroups(size, timeout=PATIENCE * timedelta(seconds=deadline_s), backend="gloo")
+        return Ranks(self.rank % size, size, group)
+
     def share(self, items: Sequence[T]) -> list[T]:
         """This rank's share of the items: every `world`-th one, starting at `rank`."""
         return list(items[self.rank :: self.world])
 
     def merged(self, own: list[T], kind: type[list[T]]) -> list[T]:
         """The items of all ranks, in their order before `share`. Collective."""
-        shares = self.gather(own, kind)
+        return self.in_order(self.gather(own, kind))
+
+    def in_order(self, shares: list[list[T]]) -> list[T]:
+        """The items of every rank's share, in their order before `share`."""
         return [shares[place % self.world][place // self.world] for place in range(sum(map(len, shares)))]
 
     def gather(self, own: T, kind: type[T]) -> list[T]:
         """Every rank's value, in rank order. Collective. Raises HarnessError if a value is not of type `kind`."""
         if self.world == 1:
             return [own]
-        sent = torch.frombuffer(bytearray(to_json(own)), dtype=torch.uint8)
+        return [read(bytes(part), kind) for part in self.gather_bytes(to_json(own))]
+
+    def gather_array(self, own: "array[N]") -> "list[array[N]]":
+        """Every rank's array of numbers, in rank order, in a few bytes a number. Collective."""
+        return [array(own.typecode, bytes(part)) for part in self.gather_bytes(own.tobytes())]
+
+    def gather_bytes(self, own: bytes) -> list[memoryview]:
+        sent = torch.frombuffer(bytearray(own + b"\0"), dtype=torch.uint8)  # torch takes no empty buffer
         with collective():
             sizes = torch.cat(self.gathered(torch.tensor([len(sent)]))).tolist()
             padded = self.gathered(torch.nn.functional.pad(sent, (0, max(sizes) - len(sent))))
-        return [read(part[:size].numpy().tobytes(), kind) for part, size in zip(padded, sizes, strict=True)]
+        return [part[: size - 1].numpy().data for part, size in zip(padded, sizes, strict=True)]
 
     def gathered(self, own: Tensor) -> list[Tensor]:
         """Every rank's tensor; all must have the same shape and dtype. Collective."""
@@ -115,7 +133,7 @@ def read(content: bytes, kind: type[T]) -> T:
     return value
 
 
-def join_ranks(deadline_s: float) -> Ranks:
+def join_ranks(deadline_s: float, is_gpu: bool) -> Ranks:
     """Join the group described by torchrun's environment variables. All ranks but the first stop printing.
 
     A collective fails when it has waited for another rank for PATIENCE deadlines.
@@ -123,21 +141,21 @@ def join_ranks(deadline_s: float) -> Ranks:
     timeout = timedelta(seconds=PATIENCE * deadline_s)
     with collective():
         if not distributed.is_initialized():
-            connect(timeout)
+            connect(timeout, is_gpu)
         group = distributed.new_group(backend="gloo", timeout=timeout)
     return Ranks(distributed.get_rank(), distributed.get_world_size(), group)
 
 
-def connect(timeout: timedelta) -> None:
+def connect(timeout: timedelta, is_gpu: bool) -> None:
     place = own_place()
     if place.rank > 0:
         be_silent()
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    if backend == "nccl":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if is_gpu:
+        take_gpu()
     store = meet(place)
     store.set_timeout(timeout)
     choose_interfaces(place)
+    backend = "nccl" if is_gpu else "gloo"
     distributed.init_process_group(backend, store=store, rank=place.rank, world_size=place.world, timeout=timeout)
 
 

@@ -28,6 +28,7 @@ class Place:
 
     rank: int
     world: int  # number of ranks
+    local: int  # number of ranks on this host
     address: str  # of rank 0's host
     is_one_host: bool  # whether all ranks are on this host
 
@@ -44,7 +45,20 @@ def own_place() -> Place:
             "ranks with torchrun, or unset RANK and WORLD_SIZE and let --nproc start them"
         )
     address = os.environ.get("MASTER_ADDR", LOOPBACK)
-    return Place(rank, world, address, is_one_host=local == world or is_loopback(address))
+    return Place(rank, world, local, address, is_one_host=local == world or is_loopback(address))
+
+
+def take_gpu() -> None:
+    """Use the GPU numbered LOCAL_RANK. Raises UsageError if this host has fewer GPUs than processes of the run."""
+    import torch
+
+    processes, count = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if processes > count:
+        raise UsageError(
+            f"expected a GPU for each of the {processes} processes on this host, got {count}: lower --nproc, or pass "
+            "--device cpu"
+        )
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
 def meet(place: Place) -> "Store":

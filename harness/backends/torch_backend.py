@@ -1,4 +1,7 @@
-"""The training backend of a single process: torch's AdamW."""
+"""The training backend of a single process: torch's AdamW, which steps float32 copies of weights in bfloat16.
+
+A bfloat16 weight has 8 significant bits, so adding a step of 1e-6 to it would mostly leave it as it is.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,9 +20,14 @@ from harness.model.policy import Logprobs, Policy
 
 @dataclass(frozen=True)
 class TorchBackend:
-    """A single process with torch's AdamW."""
+    """A single process with torch's AdamW.
+
+    `masters` holds by name what the optimizer steps: the trained parameters themselves, or float32 copies of those that
+    are in bfloat16. Gradients are accumulated in the masters' dtype.
+    """
 
     policy: Policy
+    masters: Tensors
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR
     grad_clip: float
@@ -31,7 +39,7 @@ class TorchBackend:
             return self.policy.logprobs(tokens, temperature)
 
     def zero_grad(self) -> None:
-        self.optimizer.zero_grad()
+        self.policy.model.zero_grad()
 
     def backward(self, loss: Tensor, is_last: bool) -> None:  # noqa: ARG002  (needed with several ranks)
         loss.backward()
@@ -39,14 +47,32 @@ class TorchBackend:
     def gradient_norm(self) -> Tensor:
         return torch.nn.utils.get_total_norm([p.grad for p in self.policy.model.parameters() if p.grad is not None])
 
+    @torch.no_grad()
     def step(self, norm: Tensor) -> float:
+        """Clip and step, one tensor at a time, so that only one copy is needed at once.
+
+        Returns the L2 norm of the masters' change, including weight decay and rounding.
+        """
         torch.nn.utils.clip_grads_with_norm_(self.policy.model.parameters(), self.grad_clip, norm)
-        moved = step_and_measure(self.optimizer)
+        (group,) = self.optimizer.param_groups
+        moved = [torch.zeros((), dtype=torch.float64, device=self.policy.device)]
+        for name, parameter in trained_parameters(self.policy.model):
+            if parameter.grad is None:
+                continue
+            master = self.masters[name]
+            master.grad, before = parameter.grad, master.clone()
+            self.optimizer.param_groups = [group | {"params": [master]}]
+            self.optimizer.step()
+            moved.append(torch.linalg.vector_norm(master - before, dtype=torch.float64))
+            if master is not parameter:
+                parameter.copy_(master)
+                master.grad = None
+        self.optimizer.param_groups = [group]
         self.schedule.step()
-        return moved
+        return float(torch.stack(moved).norm())
 
     def discard(self) -> None:
-        self.optimizer.zero_grad()
+        self.zero_grad()
 
     def own_weights(self) -> Iterator[Tensor]:
         return (parameter.detach() for parameter in self.policy.model.parameters())
@@ -57,43 +83,30 @@ class TorchBackend:
     def state(self) -> tuple[Tensors, Tensors]:
         moments = {
             f"{name}/{key}": value.contiguous()
-            for name, parameter in trained_parameters(self.policy.model)
-            for key, value in self.optimizer.state[parameter].items()
+            for name, master in self.masters.items()
+            for key, value in self.optimizer.state[master].items()
         }
-        return dict(trained_parameters(self.policy.model)), moments
+        return dict(self.masters), moments
 
     @torch.no_grad()
     def load_state(self, weights: Tensors, moments: Tensors) -> None:
         parameters = dict(trained_parameters(self.policy.model))
         for name, value in weights.items():
-            parameters[name].copy_(value)
+            for own in (self.masters[name], parameters[name]):
+                own.copy_(value)
         for key, tensor in moments.items():
             name, _, moment = key.rpartition("/")
-            parameter = parameters[name]
-            device = "cpu" if moment == "step" else parameter.device
-            self.optimizer.state[parameter][moment] = tensor.clone().to(device)
-
-
-@torch.no_grad()
-def step_and_measure(optimizer: torch.optim.Optimizer) -> float:
-    """Step the optimizer; returns the L2 norm of the weight change, including weight decay and rounding.
-
-    Steps one tensor at a time, so that only one copy is needed at once.
-    """
-    groups, moved = optimizer.param_groups, [torch.zeros((), dtype=torch.float64)]
-    try:
-        for group in groups:
-            for parameter in (one for one in group["params"] if one.grad is not None):
-                before = parameter.clone()
-                optimizer.param_groups = [group | {"params": [parameter]}]
-                optimizer.step()
-                moved.append(torch.linalg.vector_norm(parameter - before, dtype=torch.float64))
-    finally:
-        optimizer.param_groups = groups
-    return float(torch.stack([norm.to(moved[-1].device) for norm in moved]).norm())
+            master = self.masters[name]
+            like = torch.empty(()) if moment == "step" else master  # AdamW counts steps on the host
+            self.optimizer.state[master][moment] = tensor.to(like, copy=True)
 
 
 def torch_backend(policy: Policy, settings: OptimizerSettings, updates_per_step: int) -> TorchBackend:
-    parameters = [parameter for _, parameter in trained_parameters(policy.model)]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
-    return TorchBackend(policy, optimizer, make_schedule(optimizer, settings, updates_per_step), settings.grad_clip)
+    parameters = dict(trained_parameters(policy.model))
+    masters = {name: one.detach().float() if one.dtype == torch.bfloat16 else one for name, one in parameters.items()}
+    for name, parameter in parameters.items():
+        parameter.grad_dtype = masters[name].dtype
+    optimizer = torch.optim.AdamW(masters.values(), lr=settings.lr, weight_decay=settings.weight_decay)
+    return TorchBackend(
+        policy, masters, optimizer, make_schedule(optimizer, settings, updates_per_step), settings.grad_clip
+    )

@@ -14,7 +14,8 @@ def set_up_torch(threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a slow debugging aid
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required for deterministic matrix products
-    keep_freed_memory()
+    else:
+        keep_freed_memory()  # beside a GPU a whole model is freed once it has moved there
     transformers.utils.logging.disable_progress_bar()
 
 

@@ -29,6 +29,7 @@ def run_reproduce(options: argparse.Namespace) -> None:
     from harness.compare.divergence import agreement, explained
     from harness.compare.reproduce import comparable_steps, reproduce
     from harness.loop import ranks_of
+    from harness.run.environment import differing, explanation
 
     steps = comparable_steps(history, options.steps)
     history.check_records()
@@ -39,8 +40,10 @@ def run_reproduce(options: argparse.Namespace) -> None:
     if not ranks_of(history.config).is_first:
         return
     if divergence:
-        say("\n".join(explained(history, read_history(out), divergence)))
-        raise HarnessError(f"{options.run} was not reproduced: {out}")
+        again = read_history(out)
+        say("\n".join(explained(history, again, divergence)))
+        cause = explanation(differing(history.environment, again.environment))
+        raise HarnessError(f"{options.run} was not reproduced: {out}{cause}")
     *gaps, compared = agreement(history, read_history(out), steps)
     say("\n".join([*gaps, f"identical: {compared} of {steps} steps: {out}"]))
 

@@ -64,7 +64,7 @@ def of_run(history: History, flags: dict[str, Any]) -> tuple[Config, str]:
     default: dict[str, Any] = {"eval_samples": 8}
     if flags.get("eval_data"):
         default = {name: preset_settings(PUBLISHED)[name] for name in PROTOCOL}
-    return build(flatten(tree_of(history.config)) | default | flags), str(history.final_weights)
+    return build(flatten(tree_of(history.config)) | {"rollout_tp": 1} | default | flags), str(history.final_weights)
 
 
 def of_model(options: argparse.Namespace, flags: dict[str, Any]) -> tuple[Config, str]:
@@ -83,6 +83,7 @@ def answer(asked: Config, weights: str, step: int) -> None:
     from harness.algorithm.state import make_engine, make_task, on_gpu
     from harness.backends.torch_setup import set_up_torch
     from harness.evaluation.benchmark import evaluate_model, result_lines
+    from harness.model.policy import own_tensors
     from harness.rollouts.engine import Actors, SamplerContext
     from harness.run.initial_model import pretrained_policy
     from harness.tasks.math.data import read_data
@@ -97,6 +98,8 @@ def answer(asked: Config, weights: str, step: int) -> None:
         policy.model.cuda()
     with closing(make_task(config, policy, data)) as task, closing(make_engine(config, policy)) as engine:
         task.self_test()
+        if engine.needs_weights:
+            engine.load_weights(own_tensors(policy.model))
         results = evaluate_model(
             SamplerContext(policy, task, config, Actors(engine)), step, config.evaluation.eval_samples, out
         )

@@ -7,12 +7,14 @@ import io
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
+from harness.backends.phases import exit_at_once, is_a_rank
 from harness.backends.rendezvous import STORE
 from harness.config.base import spelled
 from harness.config.names import ALSO, ANSWERS, OURS
@@ -154,34 +156,45 @@ def complain(text: str) -> None:
 def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: Sequence[str] = ()) -> int:
     """Run a command and return its exit code: 0 done, 1 failed, 2 wrong use, 75 stopped by a signal.
 
-    Expected errors are printed on one line; unexpected ones rise. The packages in `needs` must lie beside this one.
+    Expected errors are printed on one line; unexpected ones rise. One of several ranks exits here after any error. The
+    packages in `needs` must lie beside this one.
     """
     escape_unprintable()
     try:
         check_checkout(*needs)
         main(arguments)
-    except HarnessError as error:
+    except (Exception, KeyboardInterrupt) as error:
+        code = explained(error)
+        if is_a_rank():  # before the error, which keeps the run's objects alive, is dropped
+            if code is None:
+                traceback.print_exception(error)
+            exit_at_once(code or 1)
+        if code is None:
+            raise
+        return code
+    return 0
+
+
+def explained(error: BaseException) -> int | None:
+    """Note an error's reason and print it on one line. Returns its exit code, or None if the error is unexpected."""
+    if isinstance(error, HarnessError):
         note_reason(error.code)
-        text = " ".join(str(error).split("\n"))
-        if text:
-            complain(f"error: {text}" if error.exit_code != 75 else text)
+        if text := " ".join(str(error).split("\n")):
+            complain(f"error: {text}" if error.exit_code != Stopped.exit_code else text)
         return error.exit_code
-    except KeyboardInterrupt:
+    if isinstance(error, KeyboardInterrupt):
         note_reason(Stopped.code)
         complain("interrupted")
-        return 75
-    except BrokenPipeError:
+        return Stopped.exit_code
+    if isinstance(error, BrokenPipeError):
         # nobody reads our output any more: keep the interpreter from failing again when it flushes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:
-        if is_disk_full(error):
-            note_reason(DiskFull.code)
-            complain(f"error: the disk is full, free some space: {error}")
-        elif isinstance(error, OSError) and error.filename:
-            complain(f"error: {error}")
-        else:
-            note_reason(OutOfMemory.code if is_out_of_memory(error) else HarnessError.code)
-            raise
-        return 1
-    return 0
+    elif is_disk_full(error):
+        note_reason(DiskFull.code)
+        complain(f"error: the disk is full, free some space: {error}")
+    elif isinstance(error, OSError) and error.filename:
+        complain(f"error: {error}")
+    else:
+        note_reason(OutOfMemory.code if is_out_of_memory(error) else HarnessError.code)
+        return None
+    return 1

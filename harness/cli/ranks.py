@@ -20,12 +20,17 @@ def by_ranks(config: Config, arguments: Sequence[str], folder: Path, is_new: boo
     """Run the command on ranks of its own, if the config asks for several and this process is not one of them.
 
     Returns True once they have finished, and False if this process must run the command itself. Raises RanksFailed if a
-    rank failed, and UsageError if the ranks cannot be started.
+    rank failed, and UsageError if the ranks cannot be started, or cannot share engines as the config says.
     """
     if config.backend.backend == "torch":
         return False
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        own_place()
+    is_rank = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    count = own_place().local if is_rank else config.backend.nproc
+    if count % config.engine.rollout_tp:
+        raise UsageError(
+            f"--rollout_tp: expected a divisor of the host's {count} ranks, got {config.engine.rollout_tp}"
+        )
+    if is_rank:
         be_a_rank(config.backend.phase_deadline_s)
         return False
     for name in ("deepspeed", *(["vllm"] if config.engine.engine == "vllm" else [])):

@@ -5,7 +5,7 @@ import argparse
 from harness.cli.parser import Subparsers, add_with_settings, given_flags, resolved
 from harness.config.differences import differences_text
 from harness.config.resolve import resolve
-from harness.errors import UsageError
+from harness.errors import MEMORY_ADVICE, HarnessError, UsageError
 
 ASSUMPTIONS = {
     "mean_prompt_tokens": "mean tokens per prompt (default: 200 for task math, exact for a task of the tiny model)",
@@ -25,7 +25,9 @@ def add(subparsers: Subparsers) -> None:
         "--against", metavar="PRESET", help="print the differences from this preset, with confounds marked"
     )
 
-    purpose = "estimate memory per GPU, tokens, FLOPs and hours of a run, and whether it fits, without loading a model"
+    purpose = (
+        "estimate memory per GPU, tokens, FLOPs and hours of a run, and whether it fits; exit code 1 if it does not"
+    )
     parser = add_with_settings(subparsers, "plan", purpose, run_plan)
     parser.usage = "%(prog)s [--gpus N] [--gpu NAME] [--setting value ...]"
     group = parser.add_argument_group("plan", "The hardware, and assumptions that the plan cannot verify.")
@@ -69,7 +71,13 @@ def run_plan(options: argparse.Namespace) -> None:
     from harness.plan.cost import assumed
     from harness.plan.job import find_gpu, make_job
     from harness.plan.shapes import shape_of
-    from harness.plan.text import plan_text
+    from harness.plan.text import plan_text, shortages
 
     job = make_job(config, shape_of(config.model), options.gpus, find_gpu(options.gpu, options.gpu_memory))
     print(plan_text(job, assumed(job, given), options.preset or options.config or "these settings"))
+    if lacking := "; ".join(shortages(job)):
+        raise HarnessError(
+            f"expected a run that fits {job.gpus} x {job.gpu.name}, but {lacking}: take more GPUs or --rollout_tp, or "
+            f"{MEMORY_ADVICE}"
+        )
+    print("\nFits.")

@@ -24,7 +24,7 @@ from harness.model.lora import exported
 from harness.model.policy import Policy, load_policy
 from harness.rollouts.collect import Group, Response, problems_of
 from harness.run.checkpoint import begin_run, kept_checkpoints, load_checkpoint, read_state, save_state
-from harness.run.environment import tensors_sha256
+from harness.run.environment import differences_here, explanation, tensors_sha256
 from harness.run.folder import CHECKPOINTS, FolderFault, check_manifest
 from harness.run.history import History, Row
 from harness.run.initial_model import recorded_initial_policy
@@ -135,6 +135,8 @@ def exactness(repeat: Repeat) -> str:
     """A phrase that says how closely the repetition followed the run."""
     history = repeat.history
     followed = f"old log-probabilities within {repeat.off:.3g} of those recorded"
+    if repeat.off:
+        followed += explanation(differences_here(history.environment, repeat.config))
     if repeat.training.steps_done < history.config.run.steps or not history.final_weights.is_dir():
         return followed
     check_manifest(history.final_weights)

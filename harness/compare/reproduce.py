@@ -23,7 +23,7 @@ def reproduce(run: History, out: Path, until: int, on_step: OnStep) -> Divergenc
 
     Prints differences of the environment first. Raises UsageError if the initial weights are not available.
     """
-    differences = differences_here(run.environment, run.config.run.threads)
+    differences = differences_here(run.environment, run.config)
     for name, (then, now) in differences.items():
         say(f"{name}: {shown(then)} in the run, {shown(now)} here")
     if any(name in differences for name in FINGERPRINT):

@@ -24,11 +24,10 @@ PRESETS = Path(__file__).parents[1] / "presets"
 def resolve(flags: Mapping[str, Any], preset: str | None = None, config_file: str | None = None) -> Config:
     """The validated config of a new run. Raises UsageError with a one-line message that names the flag at fault."""
     config = build(layered(flags, preset, config_file))
-    model = config.model
-    if model.dtype == "bfloat16" and config.backend.backend == "torch" and model.lora_rank is None:
+    if (config.backend.backend, config.backend.zero_stage, config.model.dtype) == ("deepspeed", 1, "bfloat16"):
         raise UsageError(
-            "--dtype bfloat16 with --backend torch keeps no float32 weights, so rounding cancels most steps: use "
-            "--dtype float32, --backend deepspeed, or adapters (--lora_rank 16), which are float32"
+            "--zero_stage 1 with --dtype bfloat16: DeepSpeed would sum gradients in bfloat16: pass --zero_stage 2, or "
+            "--dtype float32"
         )
     return config
 

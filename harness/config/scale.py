@@ -14,10 +14,11 @@ class EngineSettings(Section):
     engine_memory: float = setting(
         0.5, "Share of the device's memory for vllm; released while the trainer works.", gt=0, le=1
     )
+    rollout_tp: Count = setting(1, "Ranks of a host that share one vllm engine, each with a part of every weight.")
     sync_tolerance: float | None = setting(
         None,
-        "Stop if the engine's log-probabilities differ by more from the trainer's, nats: after a sync, and on "
-        "average over the first step. Default: 1e-3 in float32; 0.25 and 0.1 in bfloat16.",
+        "Stop if the engine's log-probabilities differ by more from the trainer's, mean nats per token: after a sync, "
+        "and over the first step. Default: 1e-3 in float32, 0.1 in bfloat16.",
         gt=0,
     )
     sampler_correction: Literal["none", "truncate", "mask"] = setting(
@@ -61,8 +62,27 @@ def check_scale(backend: BackendSettings, engine: EngineSettings) -> None:
         )
     if backend.backend == "deepspeed" and backend.offload == "all" and backend.zero_stage < 3:
         raise ValueError(f"--offload all needs --zero_stage 3, got {backend.zero_stage}: raise it")
+    if engine.rollout_tp > 1 and (backend.backend, engine.engine) != ("deepspeed", "vllm"):
+        raise ValueError(
+            f"--rollout_tp {engine.rollout_tp} needs --engine vllm and --backend deepspeed, got {engine.engine} and "
+            f"{backend.backend}: pass them, or leave --rollout_tp out"
+        )
     if engine.sampler_correction != "none" and engine.engine == "torch":
         raise ValueError(
             f"--sampler_correction {engine.sampler_correction} with --engine torch would count the same weights "
             "twice: there the trainer's own model draws the responses; leave it out, or use --engine vllm"
         )
+
+
+VLLM_TEMPERATURES = 0.01, 2.0  # vllm/sampling_params.py: lower ones are raised, higher ones refused
+
+
+def check_temperatures(engine: EngineSettings, **temperatures: float) -> None:
+    """Raise ValueError for temperatures, by name, that the engine would not sample at."""
+    low, high = VLLM_TEMPERATURES
+    for name, value in temperatures.items() if engine.engine == "vllm" else ():
+        if not low <= value <= high:
+            raise ValueError(
+                f"--{name} {value:g} with --engine vllm, which samples at temperatures from {low:g} to {high:g}: "
+                "choose one of these, or use --engine torch"
+            )

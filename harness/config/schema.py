@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from harness.config.base import Count, Positive, Section, setting, spelled
 from harness.config.loss import LossSettings
-from harness.config.scale import BackendSettings, EngineSettings, check_scale
+from harness.config.scale import BackendSettings, EngineSettings, check_scale, check_temperatures
 from harness.config.task import DataSettings, TaskSettings, check_task
 
 MADE_HERE = "tiny", "smollm2-135m"  # models that a run's first start builds in the cache
@@ -177,14 +177,16 @@ class Config(Section):
     def check_combinations(self) -> Self:
         """Reject combinations of settings that are not supported."""
         check_scale(self.backend, self.engine)
+        sampled = {"temperature": self.rollout.temperature, "eval_temperature": self.evaluation.eval_temperature}
+        check_temperatures(self.engine, **sampled)
         if self.model.lora_alpha and self.model.lora_rank is None:
             raise ValueError("--lora_alpha needs --lora_rank, got none: pass --lora_rank 16, or leave it out")
         check_task(self.task, self.data, self.rollout.max_response_tokens)
-        is_whole = self.model.lora_rank is None and self.backend.backend == "torch" and not self.loss.needs_reference
-        if self.run.start_from and not is_whole:
+        given = self.model.dtype, spelled(self.model.lora_rank), self.backend.backend, self.loss.beta
+        if self.run.start_from and given != ("float32", "none", "torch", 0):
             raise ValueError(
-                "--start_from needs --lora_rank none, --backend torch and --beta 0, got "
-                f"{spelled(self.model.lora_rank)}, {self.backend.backend} and {self.loss.beta}: set these"
+                "--start_from needs --dtype float32, --lora_rank none, --backend torch and --beta 0, got "
+                f"{', '.join(map(str, given))}: set these"
             )
         if self.loss.sequence_filter and self.loss.delta is None:
             raise ValueError(

@@ -63,7 +63,7 @@ def description(
     context: SamplerContext, suites: dict[str, list[str]], asked: tuple[int, int], problems: Sequence[Problem]
 ) -> dict[str, Any]:
     config = context.config
-    where = environment(context.policy, problems, config.run.threads)
+    where = environment(context.policy, problems, config)
     return {
         "schema_version": 1,
         "kind": "evaluation",

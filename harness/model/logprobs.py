@@ -4,6 +4,7 @@ Left out on purpose: a gradient of the entropy, which none of the losses uses.
 """
 
 from collections.abc import Iterator
+from functools import reduce
 from typing import Any
 
 import torch
@@ -11,7 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK_BYTES = 2**26  # size of the float32 logits computed at a time
+CHUNK_BYTES = 2**26  # size of the float32 logits computed at a time on a CPU
+GPU_CHUNK_BYTES = (
+    2**29
+)  # each chunk reads the head and adds to its gradient anew, which takes a GPU longer than small logits
 KEPT_BYTES = 2**29  # at most; kept probabilities save the backward pass a matrix product
 
 
@@ -26,7 +30,7 @@ def token_logprobs(
     The logits are computed in chunks of tokens, and beyond KEPT_BYTES again in the backward pass. That takes four
     matrix products instead of three, but memory for a few chunks of logits instead of several full matrices. Logits and
     log-softmax are in float32 regardless of the model's dtype and of autocast; TensorFloat-32, if enabled, applies to
-    them as well. A bfloat16 model additionally needs a float32 copy of its head.
+    them as well. Without tensor cores a bfloat16 model additionally needs a float32 copy of its head.
     """
     keeps = torch.is_grad_enabled() and 4 * len(hidden) * len(head) <= KEPT_BYTES
     with torch.autocast(hidden.device.type, enabled=False):
@@ -41,9 +45,9 @@ class TokenLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies. Saves all probabilities if it `keeps` them, else their normalisers alone."""
         logprobs, entropy, normaliser = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
-        wide, kept = head.float(), list[Tensor]()
-        for chunk in chunks(len(hidden), len(head)):
-            logits = (hidden[chunk].float() @ wide.T).div_(temperature)
+        weight, kept = factor(head), list[Tensor]()
+        for chunk in chunks(hidden, len(head)):
+            logits = product(factor(hidden[chunk]), weight.T).div_(temperature)
             normaliser[chunk] = logits.logsumexp(dim=1)
             logprobs[chunk] = logits.gather(1, tokens[chunk, None]).squeeze(1) - normaliser[chunk]
             probabilities = (logits - normaliser[chunk, None]).exp_()
@@ -62,19 +66,42 @@ class TokenLogprobs(torch.autograd.Function):
         hidden_gradient = torch.empty_like(hidden)
         head_gradient = torch.zeros_like(head, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         with torch.autocast(hidden.device.type, enabled=False):
-            wide = head.float()
-            for chunk in chunks(len(hidden), len(head)):
+            weight = factor(head)
+            for chunk in chunks(hidden, len(head)):
                 scale, shift = upstream[chunk, None] / ctx.temperature, normaliser[chunk, None]
-                rows = hidden[chunk].float()
-                gradient = kept.pop(0) if kept else (rows @ wide.T).div_(ctx.temperature).sub_(shift).exp_()
+                rows = factor(hidden[chunk])
+                gradient = kept.pop(0) if kept else product(rows, weight.T).div_(ctx.temperature).sub_(shift).exp_()
                 gradient.mul_(-scale).scatter_add_(1, tokens[chunk, None], scale)
-                hidden_gradient[chunk] = (gradient @ wide).to(hidden.dtype)
-                if head_gradient is not None:
+                parts = split(gradient, rows.dtype)
+                hidden_gradient[chunk] = reduce(torch.add, (product(part, weight) for part in parts)).to(hidden.dtype)
+                if head_gradient is not None and rows.dtype == torch.float32:
                     head_gradient.addmm_(gradient.T, rows)
+                elif head_gradient is not None:
+                    for part in parts:
+                        head_gradient += product(part.T, rows)
         return hidden_gradient, None if head_gradient is None else head_gradient.to(head.dtype), None, None, None
 
 
-def chunks(tokens: int, vocabulary: int) -> Iterator[slice]:
-    """Slices of the token dimension whose logits take at most CHUNK_BYTES each."""
-    size = max(1, CHUNK_BYTES // (4 * vocabulary))
-    return (slice(start, start + size) for start in range(0, tokens, size))
+def factor(tensor: Tensor) -> Tensor:
+    """The tensor as `product` takes it: in bfloat16 for a GPU's tensor cores, else in float32."""
+    has_tensor_cores = tensor.is_cuda and torch.backends.cuda.is_built()
+    return tensor if has_tensor_cores and tensor.dtype == torch.bfloat16 else tensor.float()
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """The matrix product in float32, in which products of two bfloat16 numbers are exact."""
+    return torch.mm(left, right, out_dtype=torch.float32) if left.dtype == torch.bfloat16 else left @ right
+
+
+def split(gradient: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """Tensors of this dtype whose sum is the gradient: itself in float32; two in bfloat16, to 2**-17 of each entry."""
+    if dtype == torch.float32:
+        return [gradient]
+    high = gradient.to(dtype)
+    return [high, (gradient - high).to(dtype)]
+
+
+def chunks(hidden: Tensor, vocabulary: int) -> Iterator[slice]:
+    """Slices of the tokens whose logits take at most CHUNK_BYTES each, or on a GPU GPU_CHUNK_BYTES."""
+    size = max(1, (GPU_CHUNK_BYTES if hidden.is_cuda else CHUNK_BYTES) // (4 * vocabulary))
+    return (slice(start, start + size) for start in range(0, len(hidden), size))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from harness.model.attention import Heads, Kind
 
@@ -122,24 +123,29 @@ def gathered(rows: Float[Tensor, "row head size"], places: Int[Tensor, " place"]
 
 
 def causal(states: tuple[Heads, Heads, Heads], kind: Kind) -> Heads:
-    """Attention of each token over itself and all earlier tokens, or over the latest `window` of them."""
-    (query, key, value), window = states, kind.window
-    if query.is_cuda and query.dtype == torch.float32 and query.shape[1] != key.shape[1]:
-        # CUDA's fused kernels do not support fewer keys than queries in float32
+    """Attention of each token over itself and all earlier tokens, or over the latest `window` of them.
+
+    With a window, so many queries attend at a time to the keys of two windows, and no mask is larger than that.
+    """
+    (query, key, value), tokens = states, states[0].shape[2]
+    window = tokens if kind.window is None else min(kind.window, tokens)
+    if query.is_cuda and query.shape[1] != key.shape[1] and (query.dtype == torch.float32 or window < tokens):
+        # of CUDA's fused kernels only those without a mask and not in float32 support fewer keys than queries
         key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], dim=1) for part in (key, value))
-    mask = None
-    if window is not None and window < query.shape[2]:
-        whole = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool, device=query.device)
-        mask = whole.tril() & whole.triu(1 - window)
-    return torch.nn.functional.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        mask,
-        is_causal=mask is None,
-        scale=kind.scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
+    seen = []
+    for start in range(0, tokens, window):
+        stop, first = min(start + window, tokens), max(0, start - window + 1)
+        mask = None
+        if window < tokens:
+            places = torch.arange(first, stop, device=query.device)
+            back = places[start - first :, None] - places
+            mask = (back >= 0) & (back < window)
+        parts = query[:, :, start:stop], key[:, :, first:stop], value[:, :, first:stop]
+        gqa = query.shape[1] != key.shape[1]
+        seen.append(
+            scaled_dot_product_attention(*parts, mask, is_causal=mask is None, scale=kind.scaling, enable_gqa=gqa)
+        )
+    return torch.cat(seen, dim=2) if len(seen) > 1 else seen[0]
 
 
 @dataclass(frozen=True)
@@ -161,7 +167,9 @@ class TokenBatch:
         )
 
 
-def pack_batch(prompts: Sequence[list[int]], responses: Sequence[list[int]], device: torch.device) -> TokenBatch:
+def pack_batch(
+    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], device: torch.device
+) -> TokenBatch:
     """Pack each prompt with its response; equal prompts are packed once."""
     distinct = {tuple(prompt): index for index, prompt in reversed(list(enumerate(prompts)))}
     first = sorted(distinct.values())

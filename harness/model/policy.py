@@ -6,7 +6,7 @@ A wrapper that gathers weights or hooks gradients in the forward must do the sam
 
 import copy
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -79,11 +79,11 @@ class Policy:
             )
         return tokens
 
-    def decode(self, tokens: list[int]) -> str:
+    def decode(self, tokens: Sequence[int]) -> str:
         """The response's text, without end tokens."""
         return str(self.tokenizer.decode([token for token in tokens if token not in self.end_ids]))
 
-    def token_ends(self, tokens: list[int]) -> list[int]:
+    def token_ends(self, tokens: Sequence[int]) -> list[int]:
         """For each token, the character offset in the response at which its text ends; an end token has no text."""
         return [len(self.decode(tokens[: position + 1])) for position in range(len(tokens))]
 

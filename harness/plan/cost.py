@@ -118,16 +118,17 @@ def generation(job: Job, given: Assumptions) -> Work:
 def round_seconds(job: Job, given: Assumptions) -> float:
     """Seconds of a sampling round if memory bandwidth is the limit.
 
-    Each decoding step reads the weights and every row's keys and values. At least one response is assumed to reach the
-    token limit. vLLM decodes as many rows at once as fit into its cache.
+    Each decoding step reads the weights and every row's keys and values, of which GPUs that share an engine have a part
+    each. At least one response is assumed to reach the token limit. vLLM decodes as many rows at once as fit into its
+    cache.
     """
-    rows, per_token = float(job.rank_responses), job.shape.cache_bytes(job.width)
+    rows, per_token = float(job.engine_responses), job.token_cache
     together = rows
     if job.is_vllm:
         together = min(rows, max(1.0, vllm_parts(job)["KV cache"] / (given.mean_tokens * per_token)))
     steps = max(float(job.longest_response), rows * given.mean_response_tokens / together)
     behind = given.mean_prompt_tokens + given.mean_response_tokens / 2  # mean tokens in a row's cache
     cache = rows * given.mean_response_tokens * behind * per_token
-    moved = steps * job.shape.parameters * job.width + cache
+    moved = steps * job.shape.parameters * job.width / job.split + cache
     launches = 0.0 if job.is_vllm else steps * job.shape.layers * LAUNCH_S
     return moved / (job.gpu.bandwidth_tb_s * 1e12 * given.bandwidth_share) + launches

@@ -8,6 +8,7 @@ from harness.backends.deepspeed_backend import GPU_BUCKET
 from harness.config.schema import Config
 from harness.errors import UsageError
 from harness.plan.shapes import ModelShape
+from harness.rollouts.vllm_engine import check_split
 from harness.tasks.tiny import DEMONSTRATED
 
 GPUS = Path(__file__).with_name("gpus.toml")
@@ -37,6 +38,7 @@ class Job:
         self.config, self.shape, self.gpus, self.gpu = config, shape, gpus, gpu
         self.is_deepspeed = config.backend.backend == "deepspeed"
         self.is_vllm = config.engine.engine == "vllm"
+        self.split = config.engine.rollout_tp  # GPUs that share one vLLM engine
         self.zero_stage = config.backend.zero_stage if self.is_deepspeed else 0
 
         self.width = {"float32": 4, "bfloat16": 2}[config.model.dtype]  # bytes of a weight
@@ -52,11 +54,13 @@ class Job:
         self.mean_prompt, self.longest_prompt = prompt_lengths(config)
         self.longest_response = config.rollout.max_response_tokens
         self.full_tokens = self.longest_prompt + self.longest_response
-        self.response_cache = self.full_tokens * shape.cache_bytes(self.width)  # bytes for a response of full length
+        self.token_cache = -(-shape.kv_heads // self.split) * shape.cache_bytes(self.width) // shape.kv_heads
+        self.response_cache = self.full_tokens * self.token_cache  # a GPU's bytes for a response of full length
         per_round = config.rollout.prompts_per_round if config.rollout.dynamic_sampling else None
         self.prompts_per_round = per_round or config.rollout.prompts_per_step  # over all ranks
         self.rank_prompts = -(-self.prompts_per_round // gpus)  # on the rank that has the most
         self.rank_responses = self.rank_prompts * config.rollout.group_size
+        self.engine_responses = self.rank_responses * self.split
 
         optimizer = config.optimizer
         share = -(-config.responses_per_step // optimizer.minibatches // gpus)  # responses per optimizer step and rank
@@ -92,6 +96,9 @@ def make_job(config: Config, shape: ModelShape, gpus: int | None, gpu: Gpu) -> J
     if count < 1:
         raise UsageError(f"--gpus: expected 1 or more, got {count}")
     job = Job(config, shape, count, gpu)
+    if count % job.split:
+        raise UsageError(f"--gpus {count} does not divide by --rollout_tp {job.split}: choose a multiple")
+    check_split((shape.heads, shape.kv_heads, shape.intermediate), job.split)
     if count > 1 and not job.is_deepspeed:
         raise UsageError(f"--gpus {count} needs --backend deepspeed, got torch, which is one process: pass it")
     positions = config.model.context_tokens or shape.positions

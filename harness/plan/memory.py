@@ -3,12 +3,13 @@
 The activations follow transformers' modeling_qwen2.py, model/packing.py and model/logprobs.py;
 tests/harness/plan/test_peaks.py compares the peaks with those of live tensors on a CPU. On a GPU float32 attention
 repeats keys and values for every query head. Left out: fragmentation, whatever is small beside a layer's activations,
-padding of texts of different length (at most a tenth more cells than tokens), and the mask of a sliding window.
+and padding of texts of different length (at most a tenth more cells than tokens).
 """
 
 from dataclasses import dataclass
 
-from harness.model.logprobs import CHUNK_BYTES, KEPT_BYTES
+from harness.model.logprobs import GPU_CHUNK_BYTES as CHUNK_BYTES
+from harness.model.logprobs import KEPT_BYTES
 from harness.plan.job import GIB, Job
 from harness.rollouts.decoding import FIRST_COLUMNS
 
@@ -90,8 +91,8 @@ def peaks(job: Job) -> dict[str, Moment]:
 def held(job: Job) -> Parts:
     """What the trainer holds in every phase after its first step: weights, optimizer state and persistent gradients.
 
-    torch's AdamW keeps two moments in the parameters' dtype, and gradients until the next step begins. DeepSpeed's
-    stages 1 to 3 add float32 weights, even if the weights are float32 already, and partition over the ranks: those and
+    torch's AdamW keeps two moments, and gradients until the next step begins, in float32, and float32 copies of weights
+    in bfloat16. DeepSpeed's stages 1 to 3 copy float32 weights as well, and partition over the ranks: the copies and
     the moments, gradients from stage 2, weights in stage 3. Offloading moves them off the GPU. Every rank holds a whole
     reference policy and, in stage 3 with torch's engine, a whole copy of the weights to sample from.
     """
@@ -99,14 +100,14 @@ def held(job: Job) -> Parts:
     reference = job.model_bytes if job.config.loss.needs_reference else 0
     parts = {"CUDA context": CONTEXT, "reference policy": reference, "weights": job.model_bytes}
     if stage == 0:
-        trained = job.trained * job.trained_width
-        return parts | {"gradients": trained, "optimizer": 2 * trained}
+        copies = 4 * job.trained if job.trained_width == 2 else 0
+        return parts | {"gradients": 4 * job.trained, "optimizer": 8 * job.trained + copies}
     share = job.trained_per_rank
     parts["optimizer"] = 12 * share if offload == "none" else 0
     if stage < 3:
         return parts
     parts["weights"] = 0 if offload == "all" else -(-job.model_bytes // job.gpus)
-    parts["gradients"] = job.width * share if offload == "none" else 0
+    parts["gradients"] = 4 * share if offload == "none" else 0
     parts["engine's weights"] = 0 if job.is_vllm else job.shape.parameters * job.width
     return parts | {"DeepSpeed's buffers": job.bucket}
 
@@ -121,30 +122,34 @@ def gathered(job: Job) -> int:
 
 def vllm_parts(job: Job) -> Parts:
     """vLLM's share of the GPU while it is awake: weights and workspace; the rest is for keys and values."""
-    weights = job.shape.parameters * job.width
+    weights = -(-job.shape.parameters // job.split) * job.width
     room = int(job.config.engine.engine_memory * job.gpu.memory) - weights - VLLM_OVERHEAD
     return {"engine's weights": weights, "KV cache": max(0, room), "engine's work": VLLM_OVERHEAD}
 
 
 def responses_at_once(job: Job) -> float:
-    """Responses of full length that a rank samples at a time; torch's engine has no limit and samples all."""
+    """Responses of full length that an engine samples at a time; torch's has no limit and samples all."""
     if job.is_vllm:
         return vllm_parts(job)["KV cache"] / job.response_cache
     return float(job.rank_responses)
 
 
 def start(job: Job) -> list[Moment]:
-    """Start: vLLM starts and goes to sleep, then every rank loads the whole policy, then DeepSpeed partitions it."""
+    """Start: vLLM starts and goes to sleep, then the policy moves to the GPU, then DeepSpeed takes it.
+
+    ZeRO 3 moves one parameter at a time and keeps a part of it; every other backend has the whole policy there first.
+    """
     after = held(job)
     moments = [Moment("vLLM starts", {"CUDA context": CONTEXT} | vllm_parts(job))] if job.is_vllm else []
-    whole = {name: after[name] for name in ("CUDA context", "reference policy")} | {"weights": job.model_bytes}
-    moments.append(Moment("the policy is on the GPU, whole", whole))
+    weights = job.model_bytes if job.zero_stage < 3 else after["weights"] + job.width * job.shape.embedding
+    whole = {name: after[name] for name in ("CUDA context", "reference policy")} | {"weights": weights}
+    moments.append(Moment("the policy moves to the GPU", whole))
     if job.zero_stage:
         optimizer = 4 * job.trained_per_rank if job.config.backend.offload == "none" else 0
         flat = job.trained * job.width if job.zero_stage < 3 else 0  # stages 1 and 2 copy the policy into one buffer
         copied = {"engine's weights": after.get("engine's weights", 0)}
         taken = whole | copied | {"optimizer": optimizer, "DeepSpeed's buffers": flat}
-        moments.append(Moment("DeepSpeed takes the whole policy", taken))
+        moments.append(Moment("DeepSpeed takes the policy", taken))
     return moments
 
 
@@ -153,9 +158,9 @@ def rollout(job: Job) -> list[Moment]:
     if not job.is_vllm:
         return [Moment(when, held(job) | parts) for when, parts in torch_engine(job).items()]
     whole = 2 * job.shape.embedding * job.width  # the gathered tensor, and the copy passed to vLLM
-    work = gathered(job) + Pass(job).head_forward
-    sync = held(job) | vllm_parts(job) | {"logits and head": max(whole, work)}
-    return [Moment("vLLM awake, new weights handed over and checked", sync)]
+    loading = held(job) | vllm_parts(job) | {"logits and head": whole, "KV cache": 0}
+    checked = held(job) | vllm_parts(job) | {"logits and head": gathered(job) + Pass(job).head_forward}
+    return [Moment("new weights handed over to vLLM", loading), Moment("vLLM awake, new weights checked", checked)]
 
 
 def torch_engine(job: Job) -> dict[str, Parts]:
@@ -205,25 +210,27 @@ def backward_buffers(job: Job) -> Parts:
     if stage == 1:
         return {"gradients": job.width * job.trained, "DeepSpeed's buffers": bucket}
     if stage == 3:
-        copied = min(bucket, job.width * job.trained)  # the reduce-scatter's own copy of the bucket
+        # the reduce-scatter's own copy of the bucket, in float32; of bfloat16 gradients another one
+        copied = min(bucket, job.width * job.trained) * (4 if job.width == 2 else 1)
         return {"DeepSpeed's buffers": bucket + copied + gathered(job)}
-    partition = job.width * job.trained_per_rank if job.config.backend.offload == "none" else 0
-    return {"gradients": partition, "DeepSpeed's buffers": 2 * bucket}  # two in turn, for overlap
+    partition = 4 * job.trained_per_rank if job.config.backend.offload == "none" else 0
+    wide = 2 * bucket if job.width == 2 else 0  # reduced in float32
+    return {"gradients": partition, "DeepSpeed's buffers": 2 * bucket + wide}  # two in turn, for overlap
 
 
 def step_parts(job: Job) -> Parts:
     """What the optimizer step needs in addition to `held`.
 
-    The torch backend steps one tensor at a time, with two temporaries in the weights' dtype and one in float64. Under
+    The torch backend steps one tensor at a time, with two temporaries in float32 and one in float64. Under
     DeepSpeed, torch's AdamW steps all tensors at once on a GPU, with a copy of them.
     """
     if job.zero_stage == 0:
         rank = job.config.model.lora_rank
         largest = rank * job.shape.intermediate if rank else job.shape.embedding
-        return {"optimizer's work": (2 * job.trained_width + 8) * largest}
+        return {"optimizer's work": 16 * largest}
     if job.config.backend.offload != "none":
         return {}
     share = job.trained_per_rank
-    gradients = job.width * (job.trained if job.zero_stage == 1 else share)
+    gradients = 4 * (job.trained if job.zero_stage == 1 else share)
     wide = 8 * min(share, LIVE_PARAMETERS if job.zero_stage == 3 else share)  # float32 gradient, and AdamW's copy
     return {"gradients": gradients, "optimizer's work": wide}

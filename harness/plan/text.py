@@ -1,4 +1,4 @@
-"""Formats a plan as text: memory per GPU by part, cost of a step and of the run, and whether it fits."""
+"""Formats a plan as text: memory per GPU by part, cost of a step and of the run, and what does not fit."""
 
 import textwrap
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ WIDTH = 110
 
 
 def plan_text(job: Job, given: Assumptions, name: str) -> str:
-    """The whole plan."""
+    """The whole plan but for `shortages`."""
     parts = [head(job, name), memory_text(job), rollout_text(job), cost_text(job, step_work(job, given))]
-    return "\n\n".join([*parts, assumptions_text(job, given), verdict(job)])
+    return "\n\n".join([*parts, assumptions_text(job, given)])
 
 
 def head(job: Job, name: str) -> str:
@@ -21,10 +21,11 @@ def head(job: Job, name: str) -> str:
     config, billions = job.config, job.shape.parameters / 1e9
     trained = f", {job.trained / 1e6:,.1f} million of them in adapters" if config.model.lora_rank else ""
     stage = f", zero_stage {job.zero_stage}, offload {config.backend.offload}" if job.is_deepspeed else ""
+    split = f", rollout_tp {job.split}" if job.split > 1 else ""
     checkpointing = str(config.model.gradient_checkpointing).lower()
     return (
         f"{name}: {config.model.model}, {billions:.3g} billion parameters{trained}, {config.model.dtype}\n"
-        f"{job.gpus} x {job.gpu.name}; backend {config.backend.backend}{stage}; engine {config.engine.engine}\n"
+        f"{job.gpus} x {job.gpu.name}; backend {config.backend.backend}{stage}; engine {config.engine.engine}{split}\n"
         f"{job.rows} x {job.full_tokens:,} tokens at a time, gradient_checkpointing {checkpointing}"
     )
 
@@ -48,18 +49,13 @@ def memory_text(job: Job) -> str:
 
 
 def rollout_text(job: Job) -> str:
-    """How many responses are sampled at once, and the host memory that sleeping vLLM engines need."""
+    """How many responses an engine samples at once."""
+    held = f"An engine on {job.split} GPUs" if job.split > 1 else "A rank"
     text = (
         f"Keys and values of a response of full length ({job.full_tokens:,} tokens): "
-        f"{job.response_cache / GIB:.3g} GiB. A rank samples {job.rank_responses} responses per round and has room "
-        f"for {responses_at_once(job):,.1f} of full length at once."
+        f"{job.response_cache / GIB:.3g} GiB per GPU. {held} samples {job.engine_responses} responses per round and "
+        f"has room for {responses_at_once(job):,.1f} of full length at once."
     )
-    if job.is_vllm:
-        whole, ranks = job.shape.parameters * job.width / GIB, job.config.backend.nproc
-        text += (
-            f" Each rank has a whole vLLM engine, {whole:.1f} GiB of weights, without tensor parallelism. A host with "
-            f"{ranks} ranks needs {ranks * whole:,.0f} GiB of its own memory for sleeping engines."
-        )
     return textwrap.fill(text, WIDTH)
 
 
@@ -94,12 +90,6 @@ def assumptions_text(job: Job, given: Assumptions) -> str:
         "out: evaluations, waiting between ranks, communication, memory that the allocator keeps unused.",
         WIDTH,
     )
-
-
-def verdict(job: Job) -> str:
-    """Whether the run fits, and if not, by how much."""
-    lacking = "; ".join(shortages(job))
-    return textwrap.fill(f"Does not fit: {lacking}." if lacking else "Fits.", WIDTH, subsequent_indent="  ")
 
 
 def shortages(job: Job) -> Iterator[str]:

@@ -1,9 +1,12 @@
 """Collects a step's rollouts: draws prompts, samples and scores responses and, with dynamic sampling, repeats."""
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 
 from harness.backends.phases import enter
+from harness.backends.ranks import Ranks
 from harness.console import doing
 from harness.errors import HarnessError
 from harness.randomness import stream
@@ -20,10 +23,10 @@ class Response:
     sample: int  # index among the prompt's responses
     round: int  # sampling round of the step
     prompt_tokens: list[int]
-    tokens: list[int]  # end token included
+    tokens: Sequence[int]  # end token included; like `sampler_logprobs` an array, at a tenth of a list's memory
     text: str
     entropy_sum: float  # nats, over its tokens
-    sampler_logprobs: list[float]  # of its tokens, under the engine that sampled them
+    sampler_logprobs: Sequence[float]  # of its tokens, under the engine that sampled them
     truncated: bool
     grade: Grade
     score: float  # reward without overlong penalty; dynamic sampling compares scores
@@ -79,7 +82,7 @@ def collect(context: SamplerContext, step: int) -> Rollouts:
         if not problems:
             break
         ranks = context.actors.ranks
-        rounds.append(ranks.merged(answer_share(context, (keyed, len(rounds)), ranks.share(problems)), list[Group]))
+        rounds.append(merged(answer_share(context, (keyed, len(rounds)), ranks.share(problems)), ranks))
         kept += [group for group in rounds[-1] if informative(group) or not rollout.dynamic_sampling]
     missing = max(0, wanted - len(kept))
     if missing and rollout.unfilled == "stop":
@@ -88,6 +91,31 @@ def collect(context: SamplerContext, step: int) -> Rollouts:
             f"{len(rounds)} rounds: raise --max_sampling_rounds, or train on smaller batches with --unfilled train"
         )
     return Rollouts(rounds, kept[:wanted], missing)
+
+
+def merged(own: list[Group], ranks: Ranks) -> list[Group]:
+    """The groups of all ranks, in the order of their prompts. Collective. Only what is not an array is sent as JSON."""
+    if ranks.world == 1:
+        return own
+    responses = [response for group in own for response in group]
+    bare = [[replace(response, tokens=(), sampler_logprobs=()) for response in group] for group in own]
+    shares = ranks.gather((bare, [len(one.tokens) for one in responses]), tuple[list[Group], list[int]])
+    tokens = ranks.gather_array(array("i", b"".join(array("i", one.tokens) for one in responses)))
+    logprobs = ranks.gather_array(array("d", b"".join(array("d", one.sampler_logprobs) for one in responses)))
+    return ranks.in_order([filled(*parts) for parts in zip(shares, tokens, logprobs, strict=True)])
+
+
+def filled(share: tuple[list[Group], list[int]], tokens: "array[int]", logprobs: "array[float]") -> list[Group]:
+    """A rank's groups with each response's stretch of the tokens and log-probabilities, from their lengths."""
+    bare, lengths = share
+    stretches = pairwise(accumulate(lengths, initial=0))
+    return [
+        [
+            replace(one, tokens=tokens[start:stop], sampler_logprobs=logprobs[start:stop])
+            for one, (start, stop) in zip(group, stretches, strict=False)
+        ]
+        for group in bare
+    ]
 
 
 def problems_of(context: SamplerContext, keyed: int, round_number: int, seen: set[str]) -> list[Problem]:
@@ -127,10 +155,10 @@ def answer_share(context: SamplerContext, place: tuple[int, int], problems: Sequ
             sample=j,
             round=round_number,
             prompt_tokens=prompts[index // rollout.group_size],
-            tokens=drawn.tokens,
+            tokens=array("i", drawn.tokens),
             text=text,
             entropy_sum=drawn.entropy_sum,
-            sampler_logprobs=drawn.logprobs,
+            sampler_logprobs=array("d", drawn.logprobs),
             truncated=drawn.truncated,
             grade=grade,
             score=points,

@@ -23,21 +23,21 @@ Weights = Iterable[tuple[str, Tensor]]
 
 
 class Engine(Protocol):
-    """Samples responses. A response depends on its prompt, its key and the weights, never on other requests."""
+    """Samples responses. A response depends on its prompt, its key and the weights, never on other requests.
+
+    But on a GPU vLLM's rounding depends on how many there are, which may flip a token.
+    """
 
     needs_weights: bool  # whether it has its own copy of the weights, which must be synchronized
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
-        """`len(keys) / len(prompts)` responses per prompt, prompt by prompt."""
+        """`len(keys) / len(prompts)` responses per prompt, prompt by prompt. Collective, if ranks share the engine."""
 
     def load_weights(self, weights: Weights) -> None:
-        """Replace the engine's weights with the trainer's, named as in a transformers folder, and drop all caches."""
+        """Wake up with the trainer's weights, named as in a transformers folder, and without what older ones cached."""
 
     def sleep(self) -> None:
-        """Release device memory while the trainer works."""
-
-    def wake(self) -> None:
-        """Allocate device memory again."""
+        """Release device memory while the trainer works, until `load_weights`."""
 
     def close(self) -> None:
         """Shut the engine down; it cannot be used afterwards."""
@@ -51,7 +51,7 @@ class TorchEngine:
     needs_weights: bool = False
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
-        return sample(self.policy, list(prompts), uniforms(keys, sampling.max_tokens), sampling)
+        return sample(self.policy, list(prompts), uniforms(keys, sampling.max_tokens), sampling) if prompts else []
 
     @torch.no_grad()
     def load_weights(self, weights: Weights) -> None:
@@ -61,9 +61,6 @@ class TorchEngine:
 
     def sleep(self) -> None:
         """Nothing: the trainer uses the same memory."""
-
-    def wake(self) -> None:
-        """Nothing: it never slept."""
 
     def close(self) -> None:
         """Nothing to shut down."""
@@ -87,7 +84,7 @@ class Actors:
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
         progress()
-        return self.engine.generate(prompts, keys, sampling) if prompts else []
+        return self.engine.generate(prompts, keys, sampling)
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,13 @@ def evaluate(context: SamplerContext, step: int, samples: int) -> list[Answer]:
     """`samples` answers to each held-out prompt, from all ranks. Collective."""
     settings = context.config.evaluation
     problems = context.task.held_out(settings.eval_split, settings.eval_prompts)
-    own = context.actors.ranks.share(problems)
+    ranks = context.actors.ranks
+    own, most = ranks.share(problems), -(-len(problems) // ranks.world)  # a rank with fewer takes part all the same
     size = max(1, context.config.responses_per_step // samples)  # about as many answers at a time as in training
     answered: list[list[Answer]] = []
-    for start in range(0, len(own), size):
+    for start in range(0, most, size):
         answered += answers_to(own[start : start + size], context, (step, samples))
-    return [answer for answers in context.actors.ranks.merged(answered, list[list[Answer]]) for answer in answers]
+    return [answer for answers in ranks.merged(answered, list[list[Answer]]) for answer in answers]
 
 
 def answers_to(problems: Sequence[Problem], context: SamplerContext, asked: tuple[int, int]) -> list[list[Answer]]:

@@ -58,8 +58,7 @@ def gather_tensors(training: Training) -> tuple[Tensors | None, Tensors | None, 
     if config.model.lora_rank:
         return None, trained, moments
     weights = whole_weights(training)
-    masters = config.backend.backend == "deepspeed" and config.model.dtype != "float32"
-    return weights, trained if masters else None, moments
+    return weights, trained if config.model.dtype == "bfloat16" else None, moments
 
 
 def whole_weights(training: Training) -> Tensors:

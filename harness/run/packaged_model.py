@@ -14,10 +14,10 @@ from typing import Any
 
 from harness.console import say
 from harness.errors import UsageError
-from harness.files import sha256_of
+from harness.files import cache_folder, sha256_of
 from harness.model.policy import Policy, write_policy
 from harness.run.environment import model_sha256
-from harness.run.folder import cache_folder, cached
+from harness.run.folder import cached
 
 NAME = "smollm2-135m"
 ABOUT = "SmolLM2-135M-Instruct (Apache-2.0), quantized to 4 bits: 93 MB to download, 540 MB once converted"

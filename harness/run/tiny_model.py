@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from harness.errors import HarnessError
+from harness.files import cache_folder
 from harness.model.packing import pack_batch
 from harness.model.policy import Policy, write_policy
 from harness.randomness import stream
 from harness.rollouts.sampler import Sampling, sample
-from harness.run.folder import cache_folder, cached
+from harness.run.folder import cached
 from harness.tasks.demonstrated import CHARACTERS, Demonstrated, Stage
 from harness.tasks.task import belongs_to, draw_distinct
 from harness.tasks.tiny import DEMONSTRATED

@@ -3,7 +3,8 @@
 vLLM's CPU kernels know no attention heads of 16, which the built-in tiny model has; here it has heads of 32.
 """
 
-import json
+import dataclasses
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -12,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 
 pytest.importorskip("vllm", reason="make test-vllm has an environment of its own for it")
 
-from harness.__main__ import main
 from harness.backends.torch_setup import set_up_torch
 from harness.config.resolve import resolve
 from harness.config.schema import Config
@@ -31,9 +30,9 @@ from harness.rollouts.engine import Key, TorchEngine
 from harness.rollouts.sampler import Sample, Sampling
 from harness.rollouts.vllm_engine import VllmEngine
 from harness.run import tiny_model as warmstart
+from harness.run.record import RunFolder
 from harness.tasks.chain_sum import GRADED
 from tests.harness import runs
-from tests.harness.command_line import outcome
 from tests.harness.tasks import math_material as material
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM and what it imports warn of each other
@@ -41,6 +40,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM and what it imports wa
 LIMIT = 72
 TEN_THOUSAND = 10_000
 ENGINE: dict[str, Any] = {"engine": "vllm", "engine_memory": 0.1}
+IS_GPU = torch.cuda.is_available()
+TOLERANCE = 1e-3 if IS_GPU else 1e-4  # nats; on a GPU sampler and trainer use other kernels
+SAME = 0.9 if IS_GPU else 1.0  # share of equal responses; on a GPU rounding depends on the batch
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +56,40 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+@pytest.fixture(scope="module")
+def untied(model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The model with an output head of its own, which differs from the embedding."""
+    policy = load_policy(model)
+    policy.model.config.tie_word_embeddings = False
+    head = policy.model.lm_head.weight.detach()
+    policy.model.lm_head.weight = torch.nn.Parameter(1.1 * head)
+    folder = tmp_path_factory.mktemp("untied")
+    write_policy(folder, dataclasses.replace(policy, files={}))
+    return str(folder)
+
+
 def config(model: str, **changes: Any) -> Config:
     return resolve({"model": model} | ENGINE | changes, preset="demo")
+
+
+def run(command: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own: vLLM on a GPU allows one engine to a process."""
+    arguments = [sys.executable, "-m", "harness", command, *map(str, words)]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=600)
+
+
+def trained(model: str, folder: Path, **flags: Any) -> RunFolder:
+    """A run of the demo with these settings."""
+    words = [word for name, value in ({"model": model} | ENGINE | flags).items() for word in (f"--{name}", value)]
+    done = run("train", "--preset", "demo", *words, "--output_dir", folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return RunFolder(folder)
+
+
+def agreement(run: RunFolder, other: RunFolder) -> float:
+    """The share of responses that have the same tokens, over all steps."""
+    ours, theirs = (runs.rows(one, "rollouts") for one in (run, other))
+    return float(np.mean([mine["tokens"] == other["tokens"] for mine, other in zip(ours, theirs, strict=True)]))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +99,9 @@ def policy(model: str) -> Policy:
 
 @pytest.fixture(scope="module")
 def engine(policy: Policy, model: str) -> Iterator[VllmEngine]:
-    started = VllmEngine.start(policy, config(model), is_gpu=False)
+    started = VllmEngine.start(policy, config(model), is_gpu=IS_GPU)
+    assert torch.get_num_threads() == 1
+    assert os.environ["TRITON_F32_DEFAULT"] == "ieee"
     started.load_weights(policy.model.state_dict().items())
     yield started
     started.close()
@@ -78,7 +114,7 @@ def questions(policy: Policy, count: int, samples: int) -> tuple[list[list[int]]
     return [policy.encode(one.prompt) for one in problems], keys, [one.answer for one in problems]
 
 
-def test_logprobs_are_the_trainers_to_1e_4(engine: VllmEngine, policy: Policy) -> None:
+def test_logprobs_are_the_trainers(engine: VllmEngine, policy: Policy) -> None:
     for temperature in (1.0, 0.7):
         prompts, keys, _ = questions(policy, 32, 4)
         drawn = engine.generate(prompts, keys, Sampling(LIMIT, temperature))
@@ -87,14 +123,14 @@ def test_logprobs_are_the_trainers_to_1e_4(engine: VllmEngine, policy: Policy) -
             known, _ = policy.logprobs(pack_batch(repeated, [one.tokens for one in drawn], policy.device), temperature)
         gaps = [abs(float(known[row, t]) - p) for row, one in enumerate(drawn) for t, p in enumerate(one.logprobs)]
         assert len(gaps) > 1000
-        assert max(gaps) < 1e-4
+        assert max(gaps) < TOLERANCE
 
 
 def test_a_request_draws_the_same_whatever_stands_beside_it(engine: VllmEngine, policy: Policy) -> None:
     prompts, keys, _ = questions(policy, 16, 4)
     together = engine.generate(prompts, keys, Sampling(LIMIT))
     alone = engine.generate(prompts[3:4], keys[12:16], Sampling(LIMIT))
-    assert [one.tokens for one in alone] == [one.tokens for one in together[12:16]]
+    assert np.mean([one.tokens == other.tokens for one, other in zip(alone, together[12:16], strict=True)]) >= SAME
     assert len({tuple(one.tokens) for one in together[:4]}) > 1
 
 
@@ -139,20 +175,18 @@ def test_twenty_steps_learn_as_under_torch(model: str, tmp_path: Path) -> None:
     flags: dict[str, Any] = {"loss_type": "fipo", "epsilon_high": 0.28, "record_rollouts": "none"}
     accuracies = {}
     for engine in ("torch", "vllm"):
-        folder = tmp_path / engine
-        train(config(model, **flags, engine=engine), folder, runs.ignore)
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+        lines = runs.metrics(trained(model, tmp_path / engine, **flags, engine=engine))
         accuracies[engine] = [line["rollout/accuracy"] for line in lines]
         gained = np.mean(accuracies[engine][-5:]) - np.mean(accuracies[engine][:5])
         assert gained > 0.05, (engine, accuracies[engine])
-        assert all(line["sampler/logprob_gap_max"] < 1e-4 for line in lines)
+        assert all(line["sampler/logprob_gap_max"] < TOLERANCE for line in lines)
         if engine == "vllm":
-            assert all(line["sync/logprob_gap"] < 1e-4 for line in lines)
+            assert all(line["sync/logprob_gap"] < TOLERANCE for line in lines)
     print({engine: [round(one, 3) for one in values] for engine, values in accuracies.items()})
 
 
 @pytest.mark.train
-def test_benchmarks_and_training_on_mathematical_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_benchmarks_and_training_on_mathematical_problems(tmp_path: Path) -> None:
     """avg@64 over two benchmarks as torch's sampler gives it, within what so many answers vary; then a step."""
     data, model = material.data_files(tmp_path), material.save_model(tmp_path / "model")
     limits = ["--max_response_tokens", 12, "--max_prompt_tokens", 400]
@@ -160,8 +194,8 @@ def test_benchmarks_and_training_on_mathematical_problems(tmp_path: Path, capsys
     for engine in ("torch", "vllm"):
         flags = ["--suite", data["eval_data"], "--samples", 64, "--engine", engine, "--engine_memory", 0.1]
         out = tmp_path / engine
-        done = outcome(main, ["evaluate", model, *flags, *limits, "--output_dir", out], capsys)
-        assert done.exit_code == 0, done.errors  # vLLM shows its own progress there
+        done = run("evaluate", model, *flags, *limits, "--output_dir", out)
+        assert done.returncode == 0, done.stderr[-2000:]
         problems = [one for suite in runs.read_json(out / "results.json").values() for one in suite["problems"]]
         assert sum(one["samples"] for one in problems) == 8 * 64
         shares[engine] = sum(one["correct"] for one in problems) / (8 * 64)
@@ -176,9 +210,8 @@ def test_benchmarks_and_training_on_mathematical_problems(tmp_path: Path, capsys
         "overlong_buffer": 4,
     }
     math: dict[str, Any] = {"task": "math", "loss_type": "fipo", **data, **small}
-    folder = train(config(model, **math), tmp_path / "run", runs.ignore)
-    (line,) = runs.metrics(folder)
-    assert line["sync/logprob_gap"] < 1e-4
+    (line,) = runs.metrics(trained(model, tmp_path / "run", **math))
+    assert line["sync/logprob_gap"] < TOLERANCE
     assert line["ledger/updates"] == 8
 
 
@@ -187,7 +220,7 @@ def test_a_head_that_reloading_left_as_it_was_stops_the_run(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """vLLM's own fault on the CPU, where its weights are packed: without the repair the proof must catch it."""
-    if torch.cuda.is_available():
+    if IS_GPU:
         pytest.skip("a fault of the CPU build")
     monkeypatch.setattr(vllm_engine, "pack_head", lambda _model: None)
     with pytest.raises(HarnessError, match="stale or half loaded"):
@@ -195,30 +228,55 @@ def test_a_head_that_reloading_left_as_it_was_stops_the_run(
 
 
 @pytest.mark.train
+def test_in_bfloat16_the_logits_are_float32(model: str, tmp_path: Path) -> None:
+    """Measured on a CPU: a mean gap of 1.6e-3 nats, and 3.1e-3 with logits in bfloat16."""
+    small = {
+        "dtype": "bfloat16",
+        "lora_rank": 4,
+        "steps": 2,
+        "prompts_per_step": 8,
+        "minibatches": 2,
+        "eval_prompts": 8,
+    }
+    lines = runs.metrics(trained(model, tmp_path / "run", **small, loss_type="dapo"))
+    assert all(line["sampler/logprob_gap_mean"] < (1e-2 if IS_GPU else 2.4e-3) for line in lines)
+
+
+@pytest.mark.train
 @pytest.mark.parametrize("kind", ["truncate", "mask"])
 def test_a_correction_of_what_hardly_differs_changes_hardly_anything(model: str, tmp_path: Path, kind: str) -> None:
     small = {"loss_type": "dapo", "steps": 2, "prompts_per_step": 8, "eval_prompts": 8, "minibatches": 2}
-    for name in ("none", kind):
-        train(config(model, **small, sampler_correction=name), tmp_path / name, runs.ignore)
     plain, corrected = (
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text("utf-8").splitlines()]
-        for name in ("none", kind)
+        runs.metrics(trained(model, tmp_path / name, **small, sampler_correction=name)) for name in ("none", kind)
     )
     for mine, other in zip(plain, corrected, strict=True):
         assert mine["optimizer/grad_norm"] == pytest.approx(other["optimizer/grad_norm"], rel=1e-3)
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("stage", ["2", "3"])
-def test_an_engine_per_rank_draws_what_one_draws(model: str, tmp_path: Path, stage: str) -> None:
-    small = {"loss_type": "fipo", "steps": 2, "prompts_per_step": 8, "eval_prompts": 8, "minibatches": 2}
-    alone, ranks = tmp_path / "alone", tmp_path / "ranks"
-    train(config(model, **small), alone, runs.ignore)
-    flags = small | ENGINE | {"model": model, "backend": "deepspeed", "nproc": 2, "zero_stage": stage}
-    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "harness", "train", "--preset", "demo", *words, "--output_dir", str(ranks)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    for step in range(2):
-        ours, theirs = (pq.read_table(run / "rollouts" / f"step_00000{step}.parquet") for run in (alone, ranks))
-        assert ours["tokens"] == theirs["tokens"]
+@pytest.mark.parametrize(("head", "stage", "rollout_tp"), [("tied", 2, 1), ("tied", 3, 2), ("untied", 2, 2)])
+def test_ranks_with_an_engine_each_or_one_together_draw_what_one_rank_draws(
+    head: str, stage: int, rollout_tp: int, model: str, untied: str, tmp_path: Path
+) -> None:
+    """Over two reloads, and with held-out prompts of which the second rank has one batch fewer."""
+    if IS_GPU and torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    small = {"loss_type": "fipo", "steps": 2, "prompts_per_step": 8, "eval_prompts": 17, "minibatches": 2}
+    folder = model if head == "tied" else untied
+    alone = trained(folder, tmp_path / "alone", **small)
+    spread = {"backend": "deepspeed", "nproc": 2, "zero_stage": stage, "rollout_tp": rollout_tp}
+    together = trained(folder, tmp_path / "ranks", **small, **spread)
+    assert agreement(alone, together) >= SAME
+    assert all(line["sync/logprob_gap"] < TOLERANCE / 100 for line in runs.metrics(together))
+    if not IS_GPU:
+        ours, theirs = ([row["text"] for row in runs.rows(one, "evals")] for one in (alone, together))
+        assert ours == theirs
+
+
+@pytest.mark.train
+def test_a_model_that_the_ranks_cannot_split_is_refused(model: str, tmp_path: Path) -> None:
+    words = ["--nproc", 3, "--rollout_tp", 3, "--output_dir", tmp_path / "run"]
+    done = run("train", "--model", model, "--engine", "vllm", "--backend", "deepspeed", *words)
+    assert done.returncode == 2
+    assert "--rollout_tp 3: expected a divisor of the model's 2 attention heads" in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -1,6 +1,7 @@
 """Sampler against trainer: the proof that it has the weights, what is recorded, and the weight beside every loss."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,8 @@ from harness.algorithm.update import known_logprobs
 from harness.config.schema import Config, EngineSettings
 from harness.errors import HarnessError
 from harness.model.policy import Policy
-from harness.rollouts.engine import Actors, TorchEngine, Weights, own_engine
+from harness.rollouts.engine import Actors, Key, TorchEngine, Weights, own_engine
+from harness.rollouts.sampler import Sample, Sampling
 from tests.harness.algorithm.steps import one_minibatch
 from tests.harness.tiny import small_config
 
@@ -37,6 +39,25 @@ class OldHead(TorchEngine):
         head = self.policy.model.lm_head
         head.weight = torch.nn.Parameter(head.weight.detach().clone())
         super().load_weights(weights)
+
+
+@dataclass
+class Coarse(TorchEngine):
+    """An engine that rounds the first `tokens` log-probabilities of its first `answers` answers by `error` nats."""
+
+    tokens: int = 0
+    answers: int = 0
+    error: float = 0.0
+
+    def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
+        drawn = super().generate(prompts, keys, sampling)
+        self.answers -= 1
+        if self.answers < 0:
+            return drawn
+        return [
+            dataclasses.replace(one, logprobs=[p + self.error * (t < self.tokens) for t, p in enumerate(one.logprobs)])
+            for one in drawn
+        ]
 
 
 @pytest.fixture
@@ -76,11 +97,25 @@ def test_a_stale_or_half_loaded_engine_stops_the_run(training: Training, config:
         sync(training, config)
 
 
+def test_a_token_or_an_answer_that_rounding_moved_far_does_not_stop_the_run(training: Training) -> None:
+    config = small_config(sync_tolerance=0.1, temperature=9.0)  # answers of many tokens
+    policy = training.actors.engine.policy  # type: ignore[attr-defined]
+    training.actors = Actors(Coarse(policy, needs_weights=True, tokens=1, answers=2, error=0.2))
+    gap = sync(training, config)
+    assert gap is not None
+    assert 0.0 < gap < 0.1
+    training.actors = Actors(Coarse(policy, needs_weights=True, tokens=32, answers=1, error=0.2))
+    assert sync(training, config) == pytest.approx(0.2, rel=1e-3)
+    training.actors = Actors(Coarse(policy, needs_weights=True, tokens=32, answers=2, error=0.2))
+    with pytest.raises(HarnessError, match=r"got log-probabilities 0\.2 and 0\.2 nats per token apart .* than 0\.1: "):
+        sync(training, config)
+
+
 def test_weights_that_are_no_numbers_stop_the_run(training: Training, config: Config) -> None:
     engine = training.actors.engine
     engine.load_weights((name, tensor * float("nan")) for name, tensor in training.updater.backend.weights())
     engine.load_weights = lambda _weights: None  # type: ignore[method-assign]
-    with pytest.raises(HarnessError, match="got log-probabilities up to nan"):
+    with pytest.raises(HarnessError, match="got log-probabilities nan and nan nats"):
         sync(training, config)
 
 

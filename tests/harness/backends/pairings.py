@@ -21,8 +21,9 @@ from harness.algorithm.batching import plan_minibatches
 from harness.algorithm.loss_metrics import LossRecord, metric_names
 from harness.algorithm.metrics import Metrics
 from harness.algorithm.nonfinite import NonFinite
-from harness.algorithm.state import begin
+from harness.algorithm.state import Training, begin
 from harness.algorithm.update import known_logprobs
+from harness.backends.backend import trained_parameters
 from harness.backends.phases import be_a_rank
 from harness.backends.ranks import ALONE
 from harness.backends.rendezvous import is_loopback
@@ -66,11 +67,12 @@ MORE = {
     "fipo-small-buckets": ("fipo", {"zero_stage": 2, "zero_bucket_size": 1000}),
 }
 REFUSALS = ("refuse-2-none", "refuse-3-none")  # by stage and offload: what `refuse_to_step` looks at
+SUMS = ("sum-2", "sum-3")  # by stage: what `sum_in_float32` looks at
 MORE_REFUSALS = ("refuse-1-none", "refuse-2-optimizer", "refuse-3-optimizer", "refuse-3-all")
 RESUMED = ("fipo-zero3",)  # pairings that are also stopped after three steps
 MORE_RESUMED = ("fipo-zero2",)
 BFLOAT16: dict[str, dict[str, Any]] = {
-    f"bfloat16-zero{stage}": {"loss_type": "fipo", "dtype": "bfloat16", "zero_stage": stage} for stage in (1, 2, 3)
+    f"bfloat16-zero{stage}": {"loss_type": "fipo", "dtype": "bfloat16", "zero_stage": stage} for stage in (2, 3)
 }
 
 
@@ -95,14 +97,38 @@ def stop_after(steps: int) -> Any:
     return stop
 
 
-def refuse_to_step(model: str, stage: int, offload: str) -> None:
-    """An update whose loss is infinite and its gradient finite changes nothing, and the next one is as ever."""
-    config = small_config(model, **SCAFFOLD, loss_type="dapo", backend="deepspeed", zero_stage=stage, offload=offload)
+def side_by_side(model: str, dtype: str, **backend: Any) -> tuple[Training, Training, Any, Any]:
+    """A run under DeepSpeed and one under torch before their first step, and the first step's minibatches of both."""
+    shared = SCAFFOLD | {"loss_type": "dapo", "micro_batch_size": 1, "dtype": dtype}
+    config = small_config(model, **shared, backend="deepspeed", **backend)
     ranks = ranks_of(config)
-    training = begin(config, load_policy(model), None, ranks)
-    plain = begin(small_config(model, **SCAFFOLD, loss_type="dapo"), load_policy(model), None)
+    training = begin(config, load_policy(model, dtype), None, ranks)
+    plain = begin(small_config(model, **shared), load_policy(model, dtype), None)
     groups = collect(context(plain.policy, config), 0).kept
     ours, whole = (plan_minibatches(groups, plain.policy, GRADED, config, each) for each in (ranks, ALONE))
+    return training, plain, ours, whole
+
+
+def sum_in_float32(model: str, stage: int) -> None:
+    """Gradients in bfloat16 are summed over micro-batches and ranks as under torch, in float32.
+
+    The two parts of a tied embedding's gradient DeepSpeed adds in bfloat16.
+    """
+    from deepspeed.utils import safe_get_full_grad
+
+    training, plain, *batches = side_by_side(model, "bfloat16", zero_stage=stage)
+    for one, minibatches in zip((training, plain), batches, strict=True):
+        known = known_logprobs(one.updater.backend, None, minibatches, 1.5)
+        one.updater.gradient(minibatches[0], known[0])
+    pairs = zip(trained_parameters(training.policy.model), plain.policy.model.parameters(), strict=True)
+    for (name, own), other in pairs:
+        off = (safe_get_full_grad(own) - other.grad).norm() / other.grad.norm()
+        assert off < (4e-3 if "embed" in name else 1e-5), f"{name} is {off} off"
+
+
+def refuse_to_step(model: str, stage: int, offload: str) -> None:
+    """An update whose loss is infinite and its gradient finite changes nothing, and the next one is as ever."""
+    training, plain, ours, whole = side_by_side(model, "float32", zero_stage=stage, offload=offload)
     known = known_logprobs(training.updater.backend, None, ours, 1.5)
     before = {name: tensor.clone() for name, tensor in training.updater.backend.weights()}
     record = LossRecord(metric_names(training.updater.loss))
@@ -141,9 +167,9 @@ def main(folder: Path, names: list[str]) -> None:
     for name in names:
         plain = name.rstrip("!+")
         path = folder / f"{plain}-ranks{world}{'-stopped' if plain != name else ''}"
-        if name.startswith("refuse-"):
-            _, stage, offload = name.split("-")
-            refuse_to_step(str(folder / "model"), int(stage), offload)
+        if name.startswith(("refuse-", "sum-")):
+            _, stage, *offload = name.split("-")
+            (refuse_to_step if offload else sum_in_float32)(str(folder / "model"), int(stage), *offload)
             (folder / f"{name}-rank{os.environ['RANK']}").touch()
         elif name.endswith("+"):
             resume(path, ignore)

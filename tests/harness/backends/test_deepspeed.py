@@ -34,7 +34,7 @@ def scale(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stopped = [f"{name}!" for name in RESUMED]
     resumed = [f"{name}+" for name in RESUMED]
     more = [*pairings.MORE, *pairings.BFLOAT16, *pairings.MORE_REFUSALS] if THOROUGH else ["bfloat16-zero2"]
-    started(2, folder, [*pairings.PAIRINGS, *pairings.REFUSALS, *stopped, *resumed, *more])
+    started(2, folder, [*pairings.PAIRINGS, *pairings.REFUSALS, *pairings.SUMS, *stopped, *resumed, *more])
     for name in RESUMED:  # what two ranks left, to one rank
         (folder / f"{name}-ranks2-stopped-copy").rename(folder / f"{name}-ranks1-stopped")
     started(1, folder, ["fipo-zero2", *resumed, *(pairings.MORE if THOROUGH else [])])
@@ -104,9 +104,9 @@ def test_what_is_compared_has_moved(scale: Path, alone: dict[str, Path]) -> None
         assert max(float((weights(run)[name] - begun[name]).abs().max()) for name in begun) > 100 * CLOSE
 
 
-@pytest.mark.parametrize("name", [*pairings.REFUSALS, *(pairings.MORE_REFUSALS if THOROUGH else ())])
-def test_nothing_is_stepped_where_the_loss_is_not_finite(scale: Path, name: str) -> None:
-    """Looked at in the ranks themselves, which leave a file behind where it was so."""
+@pytest.mark.parametrize("name", [*pairings.REFUSALS, *pairings.SUMS, *(pairings.MORE_REFUSALS if THOROUGH else ())])
+def test_what_ranks_look_at_themselves(scale: Path, name: str) -> None:
+    """That nothing is stepped where the loss is not finite, and gradients in bfloat16 are summed in float32."""
     assert [(scale / f"{name}-rank{rank}").is_file() for rank in (0, 1)] == [True, True]
 
 

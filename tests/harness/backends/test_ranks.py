@@ -2,22 +2,27 @@
 
 import math
 import os
+from array import array
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic_core import to_json
 
 from harness.algorithm.correction import SamplerGap
 from harness.algorithm.loss_metrics import ByResponse
 from harness.algorithm.placebo import SentRow
-from harness.backends.ranks import read
-from harness.backends.rendezvous import Place, choose_interfaces
-from harness.errors import HarnessError
+from harness.backends.ranks import Ranks, read
+from harness.backends.rendezvous import STORE, Place, choose_interfaces, take_gpu
+from harness.errors import HarnessError, UsageError
+from harness.loop import ranks_of
 from harness.model.policy import Policy
-from harness.rollouts.collect import Group
+from harness.rollouts.collect import merged
 from harness.rollouts.held_out import Answer
 from tests.harness.responses import four_groups
+from tests.harness.tiny import small_config
 
 HARD = [math.nan, math.inf, -math.inf, -0.0, 5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, 0.1 + 0.2, 1e22]
 
@@ -45,11 +50,26 @@ def test_what_a_rank_sends_arrives_bit_for_bit(value: Any, kind: Any) -> None:
     assert bits(read(to_json(value), kind)) == bits(value)
 
 
+class Echo(Ranks):
+    """Two ranks, of which the other sends what this one does."""
+
+    def gather_bytes(self, own: bytes) -> list[memoryview]:
+        assert b"5e-324" not in own  # log-probabilities are not sent as text
+        return [memoryview(own), memoryview(own)]
+
+
 def test_a_step_of_responses_arrives_as_it_was(random_policy: Policy) -> None:
-    drawn = four_groups(random_policy)
-    groups = [[replace(one, sampler_logprobs=HARD, text="é\0") for one in group] for group in drawn]
-    assert groups[0][0].key  # whose prompt_id the problem now keeps
-    assert bits(read(to_json(groups), list[Group])) == bits(groups)
+    groups = [
+        [
+            replace(one, tokens=array("i", one.tokens), sampler_logprobs=array("d", (9 * HARD)[: len(one.tokens)]))
+            for one in group
+        ]
+        for group in four_groups(random_policy)
+    ]
+    groups[1][2] = replace(groups[1][2], text="é\0\ud7ff", tokens=array("i"), sampler_logprobs=array("d"))
+    found = merged(groups, Echo(0, 2))
+    assert bits(found) == bits([group for group in groups for _ in range(2)])
+    assert merged([], Echo(0, 2)) == []
 
 
 def test_what_has_another_type_is_refused_in_a_line() -> None:
@@ -59,7 +79,7 @@ def test_what_has_another_type_is_refused_in_a_line() -> None:
 
 
 def test_an_interface_that_the_user_names_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(0, 2, "127.0.0.1", is_one_host=True)
+    place = Place(0, 2, 2, "127.0.0.1", is_one_host=True)
     monkeypatch.setattr(os, "environ", {"NCCL_SOCKET_IFNAME": "mine"})
     choose_interfaces(place)
     assert os.environ["GLOO_SOCKET_IFNAME"] in ("lo", "lo0")
@@ -67,3 +87,21 @@ def test_an_interface_that_the_user_names_stands(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "environ", {"GLOO_SOCKET_IFNAME": "mine"})
     choose_interfaces(place)
     assert os.environ == {"GLOO_SOCKET_IFNAME": "mine", "NCCL_SOCKET_IFNAME": os.environ["NCCL_SOCKET_IFNAME"]}
+
+
+def test_on_a_gpus_host_the_cpus_ranks_meet_through_gloo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    place = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", STORE: str(tmp_path / "store")}
+    monkeypatch.setattr(os, "environ", place)
+    try:
+        ranks_of(small_config(backend="deepspeed", device="cpu"))
+        assert torch.distributed.get_backend() == "gloo"
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match=r"^expected a GPU for each of the 2 processes on this host, got 1: lower"):
+        take_gpu()

@@ -20,6 +20,7 @@ EXACT = "old log-probabilities within 0 of those recorded; the final weights are
     [
         {"loss_type": "grpo", "beta": 0.1},
         {"loss_type": "fipo"},
+        {"loss_type": "fipo", "dtype": "bfloat16"},
         {"loss_type": "fipo", "sequence_filter": True, "delta": 1.5, "log_ratio_clamp": 20.0},
         {"loss_type": "dapo", "micro_batch_size": 2},
         {"loss_type": "dapo", "control": "blame", "temperature": 3.0},
@@ -38,6 +39,8 @@ def test_a_run_repeated_from_its_rollouts_is_the_run(
     for _ in runs.metrics(folder):
         repeat.advance()
     assert exactness(repeat) == EXACT
+    repeat.off, repeat.history.environment["gpu"] = 1e-3, "another"
+    assert exactness(repeat).startswith("old log-probabilities within 0.001 of those recorded; another gpu may explain")
 
 
 def test_a_damaged_checkpoint_is_passed_over(model_folder: str, tmp_path: Path) -> None:

@@ -208,6 +208,12 @@ def test_what_differs_in_the_environment_is_said(original: Path, copied: Path, r
     }
 
 
+def test_what_may_explain_another_result_is_named(copied: Path, reproduce: Reproduce) -> None:
+    TAMPERS["metric"][0](copied)
+    edited(copied / "environment.json", gpu="NVIDIA H200", nccl="2.27.5", commit="0" * 40)
+    assert reproduce(copied).errors[0].endswith("again; another gpu, nccl may explain it")
+
+
 def test_nothing_is_claimed_of_what_the_run_has_lost(copied: Path, reproduce: Reproduce) -> None:
     (copied / "rollouts" / "step_000001.parquet").unlink()
     (copied / "evals" / "step_000001.parquet").unlink()

@@ -17,7 +17,7 @@ dtype=bfloat16 task=math wrong_reward=-0.5 overlong_filter=true train_data=dapo-
 prompt_template=plain answer_format=boxed prompt_date=2024-07-26 max_prompt_tokens=512 context_tokens=32768
 prompts_per_round=32 overlong_buffer=12 overlong_factor=0.5 control=random_reward checkpoint_every=3
 give_up_after=7 model_revision=0123abc skip_nonfinite=2 device=cpu lora_rank=8 lora_alpha=32
-gradient_checkpointing=true engine=vllm engine_memory=0.3 sync_tolerance=0.01 sampler_correction=truncate
+gradient_checkpointing=true engine=vllm engine_memory=0.3 rollout_tp=2 sync_tolerance=0.01 sampler_correction=truncate
 sampler_correction_cap=3.0 backend=deepspeed nproc=2 zero_stage=3 offload=all zero_bucket_size=1000
 phase_deadline_s=60.0 prompts_per_step=16 group_size=4 max_response_tokens=64 temperature=0.7
 dynamic_sampling=true max_sampling_rounds=5 unfilled=stop loss_type=fipo averaging=constant epsilon=0.1
@@ -36,7 +36,8 @@ OTHER: dict[str, str] = dict(word.split("=", 1) for word in OTHER_WORDS.split())
 # instead of WITHOUT: both at once are refused
 INSTEAD = {"micro_batch_tokens": "4096", "task_settings": '{"largest":20}', "start_from": "elsewhere/state"}
 WITHOUT = {"micro_batch_size": None, "train_data": None, "eval_data": None, "task": "mine.py:Mine"}
-WITHOUT |= {"lora_rank": None, "lora_alpha": None, "backend": "torch", "nproc": "1", "beta": "0.0", "dtype": "float32"}
+WITHOUT |= {"lora_rank": None, "lora_alpha": None, "backend": "torch", "nproc": "1", "rollout_tp": "1", "beta": "0.0"}
+WITHOUT |= {"dtype": "float32"}
 
 
 def spelled(value: object) -> str:
@@ -155,6 +156,13 @@ def test_a_setting_that_older_versions_recorded_is_left_out(hosts: str | None, t
         ({"nproc": "2", "backend": "torch"}, "--nproc 2 needs --backend deepspeed"),
         ({"zero_stage": "0"}, "--zero_stage: expected greater than or equal to 1"),
         ({"offload": "all", "zero_stage": "2"}, "--offload all needs --zero_stage 3, got 2"),
+        ({"rollout_tp": "2", "backend": "deepspeed"}, "--rollout_tp 2 needs --engine vllm and --backend deepspeed"),
+        (
+            {"rollout_tp": "2", "engine": "vllm", "backend": "torch"},
+            "--rollout_tp 2 needs --engine vllm and --backend deepspeed",
+        ),
+        ({"temperature": "2.5", "engine": "vllm"}, "--temperature 2.5 with --engine vllm"),
+        ({"eval_temperature": "0.005", "engine": "vllm"}, "--eval_temperature 0.005 with --engine vllm"),
         ({"sampler_correction": "truncate"}, "would count the same weights twice"),
         ({"lora_alpha": "8"}, "--lora_alpha needs --lora_rank"),
     ],

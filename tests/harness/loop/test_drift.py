@@ -24,7 +24,7 @@ CLOSE = 1e-5  # of a log-probability, between machines
 def drift(reference: Path, out: Path) -> list[str]:
     """What is wrong with the run made again: any bit where the fingerprint is the same, else step 0 beyond CLOSE."""
     run = read_history(reference)
-    here = differences_here(run.environment, run.config.run.threads)
+    here = differences_here(run.environment, run.config)
     decisive = {name: here[name] for name in FINGERPRINT if name in here}
     divergence = reproduce(run, out, 1 if decisive else run.steps_done, ignore)
     again = read_history(out)
@@ -42,7 +42,7 @@ def drift(reference: Path, out: Path) -> list[str]:
 
 def test_the_reference_run_has_not_drifted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = read_history(REFERENCE)
-    here = differences_here(run.environment, run.config.run.threads)
+    here = differences_here(run.environment, run.config)
     found = drift(REFERENCE, tmp_path / "again")
     if any(name in here for name in FINGERPRINT):
         with capsys.disabled():

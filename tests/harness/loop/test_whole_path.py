@@ -21,6 +21,7 @@ from tests.harness.command_line import outcome
 from tests.harness.tasks import math_material as material
 
 SMALL: dict[str, Any] = {"context_tokens": None, "dtype": "float32", "backend": "torch", "nproc": 1, "engine": "torch"}
+SMALL |= {"rollout_tp": 1}
 SMALL |= {"max_prompt_tokens": 400, "max_response_tokens": 12, "prompts_per_step": 16, "group_size": 4, "steps": 1}
 SMALL |= {"eval_samples": 2, "final_eval_samples": 4, "lr": 1e-3, "warmup_steps": 0, "unfilled": "train"}
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from harness.model.attention import NAME
-from harness.model.packing import PADDING, Packed, Text, pack_batch
+from harness.model.attention import NAME, Kind
+from harness.model.packing import PADDING, Packed, Text, causal, pack_batch
 from harness.model.policy import Policy, load_policy, write_policy
 from harness.rollouts.decoding import Decoding, read_prompts
+from tests.harness.agreement import agree
 from tests.harness.model.networks import save_network
 from tests.harness.model.test_architectures import EXACT
+from tests.harness.plan.live_memory import LiveMemory
 
 
 @pytest.fixture(scope="module", params=["qwen2", "qwen3", "llama, window unused", "mistral"])
@@ -69,3 +71,15 @@ def test_the_short_way_gives_the_bits_of_the_models_own(policy: Policy) -> None:
     for tokens in torch.arange(6 * 12).view(12, 6) % 28 + 2:
         ours, theirs = (decoding.next_states(tokens) for decoding in decodings)
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("window", [1, 7, 100, 101, 599])
+def test_a_window_is_attended_to_without_a_mask_of_texts_squared(window: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    states = tuple(torch.randn(1, heads, 600, 8, generator=generator, dtype=torch.float64) for heads in (2, 1, 1))
+    with LiveMemory(states) as live:
+        ours = causal(states, Kind(0.3, window))
+    back = torch.arange(600)[:, None] - torch.arange(600)
+    scores = (0.3 * states[0] @ states[1].transpose(2, 3)).masked_fill((back < 0) | (back >= window), -torch.inf)
+    assert agree(ours, scores.softmax(dim=-1) @ states[2], "float64")
+    assert live.peak < 600 * 600 or window > 7

@@ -1,10 +1,13 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
 
 import harness.model.logprobs as chunked
-from harness.model.logprobs import token_logprobs
+from harness.model.logprobs import split, token_logprobs
 from tests.harness.agreement import agree
+from tests.harness.pretended_gpu import pretended_gpu
 
 TOKENS, HIDDEN, VOCABULARY = 23, 8, 50
 
@@ -95,3 +98,43 @@ def test_a_frozen_head_has_no_gradient() -> None:
     assert frozen.grad is None
     expected = torch.autograd.grad(token_logprobs(hidden, head, tokens, 1.0)[0].sum(), hidden)[0]
     assert torch.equal(hidden.grad, expected)
+
+
+@pytest.fixture(params=["pretended", "real"])
+def tensor_cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A GPU, there or not, that multiplies bfloat16 matrices and sums in float32."""
+    if request.param == "real":
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU here")
+        yield
+        return
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    with pretended_gpu() as found:
+        yield
+    assert "mm.dtype" in found.operators
+
+
+@pytest.mark.usefixtures("tensor_cores")
+@pytest.mark.parametrize("kept_bytes", [0, 2**29])
+def test_products_in_bfloat16_give_the_gradients_of_those_in_float32(
+    kept_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunked, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(chunked, "GPU_CHUNK_BYTES", 4 * VOCABULARY * 5)
+    results = []
+    for device in ("cpu", "cuda"):
+        hidden, head, tokens = (one.detach().to(device) for one in inputs(torch.bfloat16))
+        logprobs, entropy = token_logprobs(hidden.requires_grad_(), head.requires_grad_(), tokens, 0.7)
+        upstream = torch.linspace(-1.0, 1.0, TOKENS).to(device)
+        gradients = torch.autograd.grad((logprobs * upstream).sum(), (hidden, head))
+        results.append([one.detach().cpu().double() for one in (logprobs, entropy, *gradients)])
+    for theirs, ours in zip(*results, strict=True):
+        assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
+
+
+def test_two_bfloat16_numbers_are_nearly_a_float32_one() -> None:
+    gradient = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    high, low = split(gradient, torch.bfloat16)
+    assert high.dtype == low.dtype == torch.bfloat16
+    assert ((high.float() + low.float() - gradient).abs() <= gradient.abs() * 2.0**-17).all()
+    assert split(gradient, torch.float32) == [gradient]

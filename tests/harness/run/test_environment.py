@@ -8,12 +8,13 @@ from harness.run.environment import environment, model_sha256
 from harness.run.tiny_model import fresh_policy
 from harness.tasks.chain_sum import GRADED
 from tests.harness import contract
+from tests.harness.tiny import small_config
 
 HELD_OUT = GRADED.held_out("report", 4)
 
 
 def test_environment_is_the_contracts(random_policy: Policy) -> None:
-    found = environment(random_policy, HELD_OUT, threads=3)
+    found = environment(random_policy, HELD_OUT, small_config(threads=3))
     assert list(found) == contract.columns("environment.json")
     assert json.loads(json.dumps(found)) == found
     assert found["threads"] == 3
@@ -24,8 +25,8 @@ def test_environment_is_the_contracts(random_policy: Policy) -> None:
 def test_evaluation_prompts_are_hashed(random_policy: Policy) -> None:
     prompts = "\n".join(problem.prompt for problem in HELD_OUT)
     expected = hashlib.sha256(prompts.encode()).hexdigest()
-    assert environment(random_policy, HELD_OUT, 1)["eval_prompts_sha256"] == expected
-    assert environment(random_policy, HELD_OUT[:3], 1)["eval_prompts_sha256"] != expected
+    assert environment(random_policy, HELD_OUT, small_config())["eval_prompts_sha256"] == expected
+    assert environment(random_policy, HELD_OUT[:3], small_config())["eval_prompts_sha256"] != expected
 
 
 def test_model_hash_changes_with_any_weight() -> None:

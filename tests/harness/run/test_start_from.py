@@ -169,8 +169,11 @@ def test_wrong_use_is_one_line_and_writes_nothing(
     shutil.rmtree(bare / "rollouts")
     out = ["--output_dir", str(tmp_path / "new")]
     for arguments, said in (
-        (["train", *flags(start_from=state, beta=0.1), *out], "--start_from needs --lora_rank none"),
-        (["train", *flags(start_from=state, lora_rank=4), *out], "--start_from needs --lora_rank none"),
+        (["train", *flags(start_from=state, beta=0.1), *out], "got float32, none, torch, 0.1: set"),
+        (
+            ["train", *flags(start_from=state, lora_rank=4), *out],
+            "--start_from needs --dtype float32, --lora_rank none",
+        ),
         (["train", *flags(start_from=tmp_path / "none"), *out], "--start_from"),
         (["train", *flags(start_from=trunk.path / "checkpoints" / "final"), *out], "expected state.json"),
         (["checkpoint", str(trunk.path), "--step", "5", *out], "expected a step among the 4"),
