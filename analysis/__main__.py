@@ -1,4 +1,4 @@
-"""The command line: `python -m analysis report | figures | verify | claims`; each command imports what it needs."""
+"""The command line: `python -m analysis report | figures | verify | claims | import`; each imports what it needs."""
 
 import argparse
 import difflib

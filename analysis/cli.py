@@ -11,11 +11,14 @@ if TYPE_CHECKING:
 
 AXES = ("steps", "prompts", "generated_tokens", "seconds", "flops")
 WIDTHS = ("double", "single")
+FORMATS = ("csv", "mlflow", "trl", "swift", "verl", "verl-answers", "lm-eval")
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """All commands of `python -m analysis`; each sets `start`, which returns the exit code."""
-    commands = parser.add_subparsers(dest="command", required=True, metavar="report | figures | verify | claims")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="report | figures | verify | claims | import"
+    )
     report = commands.add_parser("report", help="the verdict, figures and tables of a study as report.html")
     report.set_defaults(start=report_command)
     figures = commands.add_parser("figures", help="the figures alone")
@@ -32,6 +35,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     claims = commands.add_parser("claims", help="what a claims file asks; an error where it cannot be decided")
     claims.add_argument("file", metavar="FILE", help="a TOML file, or a name in analysis/claims")
     claims.set_defaults(start=claims_command)
+    _add_import(commands.add_parser("import", help="other trainers' logs as run folders of a study"))
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +43,37 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output_dir", type=Path, metavar="DIR", help="where to (default: STUDY/report, or ./report)")
     words = "what training is drawn over; tokens include discarded ones (default: steps)"
     parser.add_argument("--axis", choices=AXES, default="steps", help=words)
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    words = "output folders, logs, tables or stores of TRL, verl, ms-swift, lm-eval, MLflow or W&B, or any CSV"
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help=words)
+    parser.add_argument("--study", type=Path, required=True, metavar="DIR", help="the study that the runs go to")
+    parser.add_argument("--arm", metavar="NAME", help="the runs' arm (default: the ARM of a source named ARM-seedN)")
+    parser.add_argument("--seed", type=int, metavar="N", help="the run's seed (default: that of its name or settings)")
+    parser.add_argument("--format", choices=FORMATS, help="what SOURCE is (default: recognised)")
+    words = "what is what, as accuracy=val/acc,step=step, or a TOML file of it; may be repeated (docs/your-logs.md)"
+    parser.add_argument("--columns", action="append", default=[], metavar="NAME=COLUMN", help=words)
+    words = "the run's settings, as JSON, TOML or plain YAML; a name is looked for in each SOURCE first"
+    parser.add_argument("--config", metavar="FILE", help=words)
+    words = "held-out answers by question: verl's validation_data_dir or lm-eval's samples; may be repeated"
+    parser.add_argument("--answers", action="append", default=[], metavar="PATH", help=words)
+    parser.add_argument("--filter", metavar="NAME", help="the filter of lm-eval whose answers count")
+    parser.add_argument(
+        "--step", type=int, metavar="N", help="training steps done, for answers and scores without a step"
+    )
+    parser.add_argument("--percent", action="store_true", help="accuracies are given in percent")
+    words = "what the study is to decide, when its first run is imported: a TOML file, or a name in analysis/claims"
+    parser.add_argument("--claims", metavar="FILE", help=words)
+    parser.set_defaults(start=import_command)
+
+
+def import_command(given: argparse.Namespace) -> int:
+    """Write the runs of every source, and print their folders and what was noticed."""
+    from analysis.imports.command import import_runs
+
+    print("\n".join(import_runs(given)))
+    return 0
 
 
 def report_command(given: argparse.Namespace) -> int:

@@ -44,6 +44,7 @@ COMMANDS = {  # by package
         "figures": "the figures alone",
         "verify": "make a report's data again from its folders and name what differs",
         "claims": "what a claims file asks",
+        "import": "logs of TRL, verl, ms-swift, lm-eval, MLflow or a CSV as a study",
     },
 }
 PURPOSES = {"harness": "one training run", "sweeps": "many training runs", "analysis": "run folders to a verdict"}

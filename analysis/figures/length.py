@@ -37,7 +37,8 @@ def length_figures(found: Findings) -> Iterator[Figure]:
     """At every budget of tokens, and within prompts."""
     styles = arm_styles(found.study)
     for ending, study in about_length(found):
-        last = final_evaluations(study.evals, study.configs)
+        if (last := final_evaluations(study.answers, study.configs)).empty:
+            continue
         curves = anytime(in_order(last, study, ["seed", "step", "prompt_id", "sample"]))
         seeds = scores_of(found.scores, next(iter(study.blocks)))[["run", "arm", "seed", SLOPE]]
         intervals = {
@@ -89,7 +90,7 @@ def about_length(found: Findings) -> Iterator[tuple[str, Study]]:
 
 def path_points(study: Study) -> pd.DataFrame:
     """A row per run and evaluation: run, arm, seed, step, stage (quarter of the steps, 1 to 4), length, accuracy."""
-    curves = in_order(evaluation_curves(study.evals), study, ["run", "step"])
+    curves = in_order(evaluation_curves(study.evals).dropna(subset="response_tokens"), study, ["run", "step"])
     last = curves.groupby("run", observed=True)["step"].transform("max").clip(lower=1)
     stages = len(STAGE_MARKS)
     stage = np.minimum((stages * curves["step"] / last).astype(int) + 1, stages)

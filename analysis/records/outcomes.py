@@ -121,7 +121,8 @@ def final_evaluations(evals: pd.DataFrame, configs: Mapping[str, Mapping[str, An
         count = int(configs[str(run)].get("evaluation", {}).get("final_evaluations", FINAL_EVALUATIONS))
         ordered = sorted(int(step) for step in steps)
         wanted += [(run, step) for step in ([step for step in ordered if step > 0] or ordered)[-count:]]
-    return evals[pd.MultiIndex.from_frame(evals[["run", "step"]]).isin(pd.MultiIndex.from_tuples(wanted))]
+    keys = ["run", "step"]
+    return evals[pd.MultiIndex.from_frame(evals[keys]).isin(pd.MultiIndex.from_tuples(wanted, names=keys))]
 
 
 def token_budget(study: Study, rows: pd.DataFrame) -> float:
@@ -138,7 +139,11 @@ def _at_budgets(study: Study, rows: pd.DataFrame, budgets: Mapping[str, float]) 
     by_run = {run: (of_run["x"], of_run["accuracy"]) for run, of_run in curves.groupby("run", observed=True)}
     last = dict(zip(rows["run"], rows["final_accuracy"], strict=True))
     return [
-        float(last[run]) if run in study.diverged else float(np.interp(budgets[block], *by_run[run], right=np.nan))
+        float(last[run])
+        if run in study.diverged
+        else float(np.interp(budgets[block], *by_run[run], right=np.nan))
+        if run in by_run  # an imported one may not know its tokens
+        else np.nan
         for run, block in zip(rows["run"], rows["block"], strict=True)
     ]
 

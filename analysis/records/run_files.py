@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ EVAL_SCHEMA = pa.schema(
         LENIENT: pa.bool_(),
     }
 )
+MEAN = -1  # as `sample`: the row is the mean of an evaluation whose answers are not known
 EARLY_ENDS = ("diverged", "gave_up")  # reason codes of runs that ended by themselves: results, not faults
 RUN_NAME = re.compile(r"(?P<arm>.+)-seed(?P<seed>\d+)")
 ENVIRONMENT_FIELDS = (
@@ -73,17 +75,17 @@ def read_run(path: Path, key: Mapping[str, Any], must_have_steps: bool) -> RunRe
     config = read_json(path / "config.json", versioned=True).get("config")
     if not isinstance(config, dict) or not all(isinstance(section, dict) for section in config.values()):
         raise RecordsError(f"expected sections of settings in {path / 'config.json'}, got none: restore the file")
-    metrics = read_metrics(path)
-    if metrics.empty and must_have_steps:
+    metrics, environment = read_metrics(path), read_json(path / "environment.json")
+    is_imported = "imported" in environment
+    if metrics.empty and must_have_steps and not is_imported:
         raise RecordsError(f"expected lines in {path / 'metrics.jsonl'} of a finished run, got none: restore it")
-    environment = read_json(path / "environment.json")
     kept = {field: environment.get(field) for field in ENVIRONMENT_FIELDS}
     labels = {name: key[name] for name in ("run", "arm", "seed")}
     return RunRecords(
         run=str(key["run"]),
         folder=path,
         metrics=metrics.assign(**labels),
-        evals=read_evals(path).assign(**labels),
+        evals=(_imported_evals(path) if is_imported else read_evals(path)).assign(**labels),
         environment={"run": key["run"], **kept},
         config=config,
         suites=suites_of(environment, path / "environment.json"),
@@ -128,7 +130,7 @@ def read_metrics(run: Path) -> pd.DataFrame:
     """
     path = run / "metrics.jsonl"
     if not path.is_file() or not path.stat().st_size:
-        return pd.DataFrame()
+        return pd.DataFrame(columns=list(NEEDED_METRICS), dtype=float)
     try:
         table: pd.DataFrame = arrow_json.read_json(path).to_pandas()
     except (pa.ArrowException, OSError):  # torn or damaged: line by line, to name the line
@@ -136,13 +138,32 @@ def read_metrics(run: Path) -> pd.DataFrame:
     return _checked_metrics(table, path)
 
 
-def read_evals(run: Path) -> pd.DataFrame:
-    """All evaluations of a run, a row per answer."""
+def _imported_evals(run: Path) -> pd.DataFrame:
+    """As `read_evals`; of an evaluation of which means alone are known one row, whose `sample` is MEAN."""
+    path, parts = run / "evaluations.jsonl", list[pd.DataFrame]()
+    if path.is_file() or not (run / "evals").is_dir():
+        parts.append(_of_means(_lines(path) if path.is_file() else []))
+    if (run / "evals").is_dir():
+        parts.append(read_evals(run, may_lack=("response_tokens", "truncated")))
+    return pd.concat(parts).astype({"step": int, **dict.fromkeys(("correct", LENIENT, "response_tokens"), float)})
+
+
+def _of_means(lines: list[dict[str, Any]]) -> pd.DataFrame:
+    rows = [
+        {"step": one["step"], "prompt_id": "all", "sample": MEAN, "correct": one["accuracy"], "truncated": None}
+        | {"response_tokens": one.get("tokens", nan), LENIENT: one["accuracy"]}
+        for one in lines
+    ]
+    return pd.DataFrame(rows, columns=EVAL_SCHEMA.names)
+
+
+def read_evals(run: Path, may_lack: Collection[str] = ()) -> pd.DataFrame:
+    """All evaluations of a run, a row per answer. may_lack: the columns in which a cell may be empty."""
     tables = {file: _read_table(file) for file in sorted((run / "evals").glob("step_*.parquet"))}
     if not tables:
         raise RecordsError(f"expected evaluations in {run / 'evals'}, got none: a comparison needs them")
     for file, table in tables.items():
-        if not table.num_rows or any(column.null_count for column in table.columns):
+        if not table.num_rows or any(table[name].null_count for name in EVAL_SCHEMA.names if name not in may_lack):
             what = "holes" if table.num_rows else "no row"
             raise RecordsError(f"expected answers in {file}, got {what}: restore the file")
     joined: pd.DataFrame = pa.concat_tables(tables.values()).to_pandas()

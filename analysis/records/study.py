@@ -14,7 +14,7 @@ from analysis.records.alike import check_alike
 from analysis.records.claims import Claims, claims_of
 from analysis.records.design import Arm, Block, Cell, Plan, Role, plan_of, plan_of_arms
 from analysis.records.loose import loose_arms
-from analysis.records.run_files import RunRecords, named_seed, read_json, read_run, read_status
+from analysis.records.run_files import MEAN, RunRecords, named_seed, read_json, read_run, read_status
 
 READERS = 4
 FINISHED, DIVERGED = "finished", "diverged"
@@ -71,7 +71,14 @@ class Study:
     @property
     def units(self) -> tuple[str, str]:
         """What its pairs are, and what pairs have in common."""
-        return ("fork", "state") if "fork" in self.description else ("seed", "warm start")
+        if "fork" in self.description:
+            return "fork", "state"
+        return "seed", "starting model" if self.is_imported else "warm start"
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether `python -m analysis import` wrote its runs, so that what they share is not known."""
+        return bool(self.description.get("family") == "imported")
 
     @property
     def is_comparison(self) -> bool:
@@ -97,6 +104,11 @@ class Study:
     def diverged(self) -> list[str]:
         """The runs that ended because a number was no longer finite."""
         return [str(run) for run in self.runs.loc[self.runs["state"] == DIVERGED, "run"]]
+
+    @property
+    def answers(self) -> pd.DataFrame:
+        """The rows of `evals` that are answers of known length; without those of imported runs that are means."""
+        return self.evals[(self.evals["sample"] > MEAN) & self.evals["response_tokens"].notna()]
 
     @cached_property
     def steps_of(self) -> dict[str, pd.DataFrame]:
@@ -225,7 +237,7 @@ def _records(rows: list[dict[str, Any]], paths: dict[str, Path], name: str) -> l
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat([table for table in tables if len(table)], ignore_index=True)
+    return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 
 
 def _run_row(path: Path, key: tuple[str, int] | None) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def study_lines(found: Findings) -> list[str]:
     """What the terminal shows: notes, the headline, a sentence a claim, what it would take."""
     sentences = [statement(item) for item in found.verdicts]
     credit = found.credit.sentences if found.credit else []
-    return [*found.notes, headline(found), *sentences, *credit, what_it_would_take(found)]
+    asked = [row.sentence for row in found.by_question]
+    return [*found.notes, headline(found), *sentences, *asked, *credit, what_it_would_take(found)]
 
 
 def study_files(found: Findings) -> dict[str, str]:
@@ -81,6 +82,7 @@ def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str
     words = [
         box("verdict", f"<p><b>{escape(headline(found))}</b></p>" + bullets(said)),
         folded(f"{len(more)} exploratory claims", bullets(more)),
+        folded("The same answers by question", bullets([row.sentence for row in found.by_question])),
         folded("Is it credit?", bullets(found.credit.sentences)) if found.credit else "",
         paragraph(f"Cost: {cost(found)}."),
         _not_tested(found),

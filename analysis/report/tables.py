@@ -90,7 +90,13 @@ def _verdict_row(study: Study, item: Verdict) -> list[str]:
         item.word,
         item.effect if item.identical else f"{item.effect} {item.unit}",
         margin_words(item.claim),
-        f"one {study.units[1]}" if study.warm_starts < 2 else "" if starts is None else _numbers(starts, digits),
+        "not known"
+        if study.is_imported
+        else f"one {study.units[1]}"
+        if study.warm_starts < 2
+        else ""
+        if starts is None
+        else _numbers(starts, digits),
         str(len(item.differences)),
     ]
 

@@ -47,13 +47,18 @@ def signed_rank_distribution(n: int) -> NDArray[np.float64]:
 
 
 def share_above(scores: Scores, threshold: float) -> Interval:
-    """The share of runs above the threshold, a point of a performance profile.
-
-    The 95 % interval is Clopper and Pearson's (1934): the shares of which at most 2.5 % of samples have as many runs
-    above the threshold, or as few.
-    """
+    """The share of runs above the threshold, a point of a performance profile."""
     values = np.asarray(scores, dtype=float)
-    n, k, tail = values.size, int((values > threshold).sum()), 0.025
+    return binomial_interval(int((values > threshold).sum()), values.size)
+
+
+def binomial_interval(k: int, n: int) -> Interval:
+    """k of n as a share.
+
+    The 95 % interval is Clopper and Pearson's (1934): the shares of which at most 2.5 % of samples have as many hits,
+    or as few.
+    """
+    tail = 0.025
     low = float(stats.beta.ppf(tail, k, n - k + 1)) if k else 0.0
     high = float(stats.beta.isf(tail, k + 1, n - k)) if k < n else 1.0
     return Interval(k / n, low, high, n)

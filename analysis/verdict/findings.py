@@ -10,6 +10,7 @@ from analysis.records.credit import read_microscope
 from analysis.records.outcomes import outcomes
 from analysis.records.study import Study
 from analysis.records.tokens import read_tokens
+from analysis.verdict.by_question import ByQuestion, by_question
 from analysis.verdict.controls import Control, controls, sees_effects
 from analysis.verdict.credit import CreditFindings, credit_findings
 from analysis.verdict.gains import Gains, gains
@@ -25,6 +26,7 @@ class Findings:
     """A study with what was computed from it.
 
     scores: a row per block, arm, level and seed; see `outcomes`. not_tested: text of a claim and what is missing.
+    by_question: arms compared on the questions that both answered, where the study is imported.
     axis: what the course of training is drawn over, one of curves.AXES.
     """
 
@@ -36,6 +38,7 @@ class Findings:
     gains: list[Gains]
     notes: list[str]
     axis: str = "steps"
+    by_question: tuple[ByQuestion, ...] = ()
 
     @property
     def primary(self) -> list[Verdict]:
@@ -79,6 +82,7 @@ class Findings:
                 for row in acted_table(self.scores, block).query("share == 0").drop(columns="share").to_dict("records")
             ],
             "credit": self.credit.as_json() if self.credit else None,
+            "by_question": [asdict(row) | {"sentence": row.sentence} for row in self.by_question],
             "notes": self.notes,
         }
         return dict(without_nan(content))
@@ -90,7 +94,8 @@ def findings(study: Study, axis: str = "steps") -> Findings:
     planted = controls(study, scores)
     found = verdicts(study, scores, sees_effects(planted))
     missing = not_tested(study, scores)
-    return Findings(study, scores, found, missing, planted, gains(study, scores), notes(study, scores), axis)
+    asked = tuple(by_question(study, found))
+    return Findings(study, scores, found, missing, planted, gains(study, scores), notes(study, scores), axis, asked)
 
 
 def without_nan(value: Any) -> Any:

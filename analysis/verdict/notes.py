@@ -19,6 +19,7 @@ def notes(study: Study, scores: pd.DataFrame) -> list[str]:
     """When claims and seeds were fixed, what was left out, what collapsed; empty where nothing is amiss."""
     return [
         *_confounds(study),
+        *study.description.get("notes", ()),
         *_claims(study),
         *_plans(study),
         *_unlike_records(study),
@@ -52,6 +53,9 @@ def _claims(study: Study) -> Iterator[str]:
     """Claims that were fixed after a run had begun could have been fitted to it."""
     if study.claims is None:
         yield "No claims were fixed before the runs, so everything here is exploratory."
+        return
+    if study.is_imported:
+        yield "The claims came with the imported logs: nothing shows that they were fixed before the runs."
         return
     fixed, began = str(study.description["claims"].get("fixed_at")), study.environments["started_at"].dropna()
     early = study.environments.loc[began[began < fixed].index, "run"]

@@ -10,6 +10,7 @@ from analysis.records.study import Study
 from analysis.verdict.levels import best_levels, by_level, by_value, own_best, trend
 
 UNFIXED = "no claims were fixed before the runs"
+WORDS = {"auc": "learns faster", "final_accuracy": "ends more accurate"}
 Side = tuple[str, str]  # block and arm
 
 
@@ -92,15 +93,15 @@ def _parsed(name: str) -> Side:
 
 
 def _pair(study: Study, block: str, arm: str, baseline: str) -> Claim:
-    name = "" if study.is_comparison else f"{block}/"
+    name, outcome = "" if study.is_comparison else f"{block}/", study.description.get("primary_outcome", PRIMARY)
     return Claim(
         id=f"{name}{arm}_above_{baseline}",
-        text=f"{study.label(arm)} learns faster than {study.label(baseline)}",
+        text=f"{study.label(arm)} {WORDS[outcome]} than {study.label(baseline)}",
         source=UNFIXED,
         role="exploratory",
         kind="superior",
         arm=f"{name}{arm}",
         baseline=f"{name}{baseline}",
-        metric=PRIMARY,
+        metric=outcome,
         margin=0.0,
     )

@@ -59,8 +59,12 @@ def headline(found: Findings) -> str:
 
 
 def what_it_would_take(found: Findings) -> str:
-    """Seeds that would decide the undecided primary claims, from the spread that the deciding test sees."""
-    undecided = [row for row in found.primary if row.decision == "undecided"]
+    """Seeds that would decide the undecided primary claims, from the spread that the deciding test sees.
+
+    Of an imported study without claims, the undecided pairs.
+    """
+    rows = found.verdicts if found.study.is_imported and not found.study.claims else found.primary
+    undecided = [row for row in rows if row.decision == "undecided"]
     needs = "; ".join(f"{row.claim.text}: {_need(row)}" for row in undecided)
     words = (
         "What it would take to decide these (80 % power, if the true effect exceeds the margin by one margin; "
@@ -85,7 +89,9 @@ def limits(found: Findings) -> str:
     """What the intervals are conditional on, and what holds only here."""
     study, starts, (seed, start) = found.study, found.study.warm_starts, found.study.units
     seeds_only = [row.key for row in found.verdicts if row.decision in _DECIDED and not row.holds_over_starts]
-    if starts < 2:
+    if study.is_imported:
+        units = f"Whether the {seed}s share one {start} is not known."
+    elif starts < 2:
         units = f"All {seed}s share one {start}, so the intervals say nothing about other {start}s."
     else:
         units = f"All intervals are conditional on these {starts} {start}s."
@@ -93,8 +99,9 @@ def limits(found: Findings) -> str:
             units += f" With {start}s as units in place of {seed}s, {listed(seeds_only)} would not be decided."
     steps = sorted({int(config["run"]["steps"]) for config in study.configs.values() if "steps" in config["run"]})
     models = sorted({str(config["model"]["model"]) for config in study.configs.values() if config.get("model")})
-    about = f"model {listed(models)} and " if models else ""
-    return f"{units} All of it is about this task, {about}{listed([f'{count:,}' for count in steps])} steps."
+    about = [f"model {listed(models)}"] if models else []
+    about += [f"{listed([f'{count:,}' for count in steps])} steps"] if steps else []
+    return f"{units} All of it is about this task{', ' if about else ''}{listed(about)}."
 
 
 def runs_from_scratch(found: Findings) -> list[str]:
@@ -128,6 +135,8 @@ def cost(found: Findings) -> str:
     """Runs, generated tokens, and the hours that the runs took."""
     runs = found.scores.drop_duplicates("run")
     threads = found.study.environments.set_index("run")["threads"].reindex(runs["run"]).fillna(1).to_numpy(float)
+    if runs[["seconds", "generated_tokens"]].isna().all(axis=None):
+        return f"{counted(len(runs), 'run')}; seconds and generated tokens are not known"
     hours = float(runs["seconds"].sum()) / 3600
     cpu = float((runs["seconds"].to_numpy(float) * threads).sum()) / 3600
     tokens = float(runs["generated_tokens"].sum())

@@ -211,7 +211,7 @@ def _at_ceiling(study: Study, scores: pd.DataFrame, claim: Claim, sides: tuple[S
     if claim.metric != "final_response_tokens" or claim.kind != "superior" or claim.direction != "higher":
         return False
     runs = {run for side in sides for run in scores_of(scores, *side)["run"]}
-    answers = final_evaluations(study.evals[study.evals["run"].isin(runs)], study.configs)
+    answers = final_evaluations(study.answers[study.answers["run"].isin(runs)], study.configs)
     limits = [study.configs[run].get("rollout", {}).get("max_response_tokens", inf) for run in runs]
     longest = max(float(scores_of(scores, *side)["final_response_tokens"].mean()) for side in sides)
     return bool(min(length_ceiling(answers), *limits) - longest <= claim.margin)
