@@ -162,7 +162,9 @@ def _about(source: Source, lines: Sequence[Line], columns: Mapping[str, str], ru
         values = [line.values[name] for line in lines if name in line.values]
         if values and not (min(values) >= 0 and max(values) <= 1) and not run.answers:
             extent = f"goes from {min(values):g} to {max(values):g}"
-            notes.append(f"{used[name]} {extent}, so it is no share of right answers; it stands for accuracy here")
+            percent = " (if it is in percent: --percent)" if min(values) >= 0 and max(values) <= 100 else ""
+            said = f"so it is no share of right answers{percent}; it stands for accuracy here"
+            notes.append(f"{used[name]} {extent}, {said}")
     for name in (used.get("accuracy", ""), run.arm):
         if PEAK.search(name):
             notes.append(f"{name!r} is by its name a best of several: a maximum over looks is biased upwards")

@@ -159,7 +159,7 @@ def test_tokens_that_would_merge_across_a_prompts_end_are_trained_as_drawn(tmp_p
     policy, config = load_policy(save_network(tmp_path)), small_config(group_size=8)
     kept = collect(context(policy, config), 0).kept
     drawn = [one for group in kept for one in group]
-    assert any(policy.encode(one.problem.prompt + one.text) != one.prompt_tokens + one.tokens for one in drawn)
+    assert any(policy.encode(one.problem.prompt + one.text) != [*one.prompt_tokens, *one.tokens] for one in drawn)
     for batch in chain.from_iterable(plan_minibatches(kept, policy, GRADED, config)):
         assert batch.tokens.targets.tolist() == [token for one in batch.responses for token in one.tokens]
         scored, _ = policy.logprobs(batch.tokens, config.rollout.temperature)
