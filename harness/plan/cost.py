@@ -3,8 +3,8 @@
 FLOPs are counted as in the ledger (algorithm/metrics.py): 2 per parameter and token in the forward pass, and in the
 backward pass 2 for gradients of inputs and 2 for those of trained weights. In addition to the ledger this counts
 attention (2 x query width x tokens per token and layer forward under a causal mask, twice that backward) and the
-recomputation under checkpointing. The head's products are timed separately, because they are in float32 (one forward,
-three backward: model/logprobs.py).
+recomputation under checkpointing. Of the head's logits there are one product forward and one more backward, and one for the
+gradient of each factor, in bfloat16 two (model/logprobs.py).
 """
 
 from dataclasses import dataclass
@@ -71,7 +71,8 @@ def step_work(job: Job, given: Assumptions) -> list[Work]:
         flops=4.0 + 2.0 * trained_share,
         recomputed=2.0 * model.gradient_checkpointing,
         attention=3.0 + model.gradient_checkpointing,
-        head_products=3.0 if model.lora_rank else 4.0,  # a frozen head needs no weight gradient
+        # a frozen head needs no gradient; one in float32 meets bfloat16 factors in two parts
+        head_products=2.0 + (1 if model.lora_rank else 2) * (2 if model.dtype == "bfloat16" else 1),
     )
     return [
         generation(job, given),
@@ -94,15 +95,14 @@ def seconds_of(job: Job, flops: float, tflops: float, given: Assumptions) -> flo
 
 
 def trainer_work(name: str, passes: Passes, job: Job, given: Assumptions) -> Work:
-    """Cost of these passes over a full batch. The head's products are in float32 regardless of the weights' dtype."""
+    """Cost of these passes over a full batch."""
     responses = passes.count * job.config.responses_per_step
     tokens, layers = responses * given.mean_tokens, job.shape.layers * job.shape.layer_parameters
     attention = passes.attention * attention_flops(job, tokens, given.mean_tokens)
     flops = (passes.flops * job.shape.parameters + passes.recomputed * layers) * tokens + attention
     in_layers = (passes.flops + passes.recomputed) * layers * tokens + attention
     in_head = 2.0 * passes.head_products * responses * given.mean_response_tokens * job.shape.embedding
-    seconds = seconds_of(job, in_layers, job.tflops, given) + seconds_of(job, in_head, job.gpu.float32_tflops, given)
-    return Work(name, tokens, flops, seconds)
+    return Work(name, tokens, flops, seconds_of(job, in_layers + in_head, job.tflops, given))
 
 
 def generation(job: Job, given: Assumptions) -> Work:

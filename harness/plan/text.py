@@ -86,7 +86,7 @@ def assumptions_text(job: Job, given: Assumptions) -> str:
     engine = "" if job.is_vllm else f" torch's engine takes {LAUNCH_S * 1e3:g} ms a layer and token to launch kernels."
     return textwrap.fill(
         f"Assumed: {values}. Shares are of the GPU's {gpu.bfloat16_tflops:g} TFLOP/s in bfloat16, "
-        f"{gpu.float32_tflops:g} in float32 (always used for the head) and {gpu.bandwidth_tb_s:g} TB/s.{engine} Left "
+        f"{gpu.float32_tflops:g} in float32 and {gpu.bandwidth_tb_s:g} TB/s.{engine} Left "
         "out: evaluations, waiting between ranks, communication, memory that the allocator keeps unused.",
         WIDTH,
     )

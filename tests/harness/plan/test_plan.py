@@ -164,9 +164,13 @@ def test_flops_and_hours_worked_by_hand() -> None:
     assert scoring.flops == 2 * 2024 * 400 + 640_000
     # 6 per parameter, the layers' 2 again, attention 1 + 2 + 1
     assert updates.flops == 6 * 2024 * 400 + 2 * 1216 * 400 + 4 * 640_000
-    # head, 320 response tokens: once and four times 2 x 800 x 320 at half of 1e8 a second; the rest at half of 1e9
-    assert scoring.seconds == pytest.approx((2 * 1216 * 400 + 640_000) / 5e8 + 512_000 / 5e7)
-    assert updates.seconds == pytest.approx((8 * 1216 * 400 + 4 * 640_000) / 5e8 + 4 * 512_000 / 5e7)
+    # head, 320 response tokens: once and six times 2 x 800 x 320, all at half of 1e9 a second
+    assert scoring.seconds == pytest.approx((2 * 1216 * 400 + 640_000 + 512_000) / 5e8)
+    assert updates.seconds == pytest.approx((8 * 1216 * 400 + 4 * 640_000 + 6 * 512_000) / 5e8)
+    single = Job(resolve(task | lengths | {"model": "small"}), shape, 1, gpu)
+    assert single.config.model.dtype == "float32"
+    in_float32 = step_work(single, assumed(single, given))[2]  # four products with the head, at half of 1e8
+    assert in_float32.seconds == pytest.approx((6 * 1216 * 400 + 3 * 640_000 + 4 * 512_000) / 5e7)
     # 100 steps (the limit) read 2,024 x 2 bytes; 8 x 40 tokens have 30 of 32 bytes behind them
     launches = 100 * 2 * 0.6e-3
     assert drawing.tokens == 320
