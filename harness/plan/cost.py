@@ -3,8 +3,8 @@
 FLOPs are counted as in the ledger (algorithm/metrics.py): 2 per parameter and token in the forward pass, and in the
 backward pass 2 for gradients of inputs and 2 for those of trained weights. In addition to the ledger this counts
 attention (2 x query width x tokens per token and layer forward under a causal mask, twice that backward) and the
-recomputation under checkpointing. Of the head's logits there are one product forward and one more backward, and one for the
-gradient of each factor, in bfloat16 two (model/logprobs.py).
+recomputation under checkpointing. The head's logits take one product forward and one more backward, and the gradient of
+each factor one, in bfloat16 two (model/logprobs.py).
 """
 
 from dataclasses import dataclass

@@ -66,6 +66,16 @@ def test_dppo_stops_a_token_beyond_the_threshold_in_its_direction(divergence: st
     assert down.diagnostics["clip_fraction_low"].tolist() == [[False, True]]
 
 
+@pytest.mark.parametrize(("divergence", "below"), [("tv", 0.64), ("kl", 0.65)])  # |p - 1/2| = .14; KL = .047
+def test_dppos_default_thresholds_are_those_of_the_authors(divergence: str, below: float) -> None:
+    for p, stopped in ((below, False), (0.66, True)):  # .16; .054
+        found = output(
+            DPPO(divergence=divergence), tensor(2 * p, 2 - 2 * p), tensor(1, -1), old=math.log(0.5)
+        ).diagnostics
+        assert found["clip_fraction_high"].tolist() == [[stopped, False]]
+        assert found["clip_fraction_low"].tolist() == [[False, stopped]]
+
+
 def test_dppo_cuts_the_weight_and_measures_certain_tokens_exactly() -> None:
     found = output(DPPO(ratio_max=2.0), tensor(3.0), tensor(1.0), old=math.log(0.01)).token_loss
     assert agree(found, tensor(-2.0 * math.log(0.03)), "float64")
