@@ -76,6 +76,14 @@ def test_dppos_default_thresholds_are_those_of_the_authors(divergence: str, belo
         assert found["clip_fraction_low"].tolist() == [[False, stopped]]
 
 
+def test_dppo_stops_nothing_at_the_threshold_itself_or_without_an_advantage() -> None:
+    for threshold, stopped in ((0.5, False), (0.49, True)):
+        loss = DPPO(threshold_high=threshold, threshold_low=threshold)
+        up = output(loss, tensor(2, 2), tensor(1, 0), old=math.log(0.5)).diagnostics  # from 1/2 to 1
+        down = output(loss, tensor(0.5, 0.5), tensor(-1, 0), old=0.0).diagnostics  # from 1 to 1/2
+        assert up["clip_fraction_high"].tolist() == down["clip_fraction_low"].tolist() == [[stopped, False]]
+
+
 def test_dppo_cuts_the_weight_and_measures_certain_tokens_exactly() -> None:
     found = output(DPPO(ratio_max=2.0), tensor(3.0), tensor(1.0), old=math.log(0.01)).token_loss
     assert agree(found, tensor(-2.0 * math.log(0.03)), "float64")
