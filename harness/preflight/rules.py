@@ -209,16 +209,15 @@ def foreign(t: Terms) -> list[str]:
 
 
 def nearest(key: str, known: set[str]) -> str | None:
-    """The known key that differs from this one by a slip of the pen, or by its place below the same section."""
-    section, name = key.split(".")[0], key.rpartition(".")[2]
+    """The known key that differs least from this one by a slip of the pen, or by its place below the same section."""
+    (section, *_), (room, _, name) = key.split("."), key.rpartition(".")
     for other in sorted(known):
-        theirs = other.rpartition(".")[2]
-        if other.split(".")[0] == section and "." in key and theirs == name:
+        if other.split(".")[0] == section and "." in key and other.rpartition(".")[2] == name:
             return other
-        is_like = abs(len(theirs) - len(name)) < 3 and difflib.SequenceMatcher(None, name, theirs).ratio() > NEAR
-        if is_like and other.rpartition(".")[0] == key.rpartition(".")[0]:
-            return other
-    return None
+    beside = [theirs for other in sorted(known) for at, _, theirs in [other.rpartition(".")] if at == room]
+    alike = [theirs for theirs in beside if abs(len(theirs) - len(name)) < 3]
+    found = difflib.get_close_matches(name, alike, 1, NEAR)
+    return f"{room}.{found[0]}".lstrip(".") if found else None
 
 
 def switches(t: Terms) -> Iterator[Finding]:

@@ -83,7 +83,7 @@ def table(read: Read, between: list[Difference]) -> Iterator[str]:
     rows = [["", *(terms.launch.path.name for terms, _ in read), ""]]
     for one in between:
         cells = [
-            f"{text(value)[:40]}  (line {line})" if line else "-" if value is None else text(value)[:40]
+            f"{shown(one, value)}  (line {line})" if line else "-" if value is None else shown(one, value)
             for value, line in zip(one.values, one.lines, strict=True)
         ]
         rows.append([one.name, *cells, {"confound": "CONFOUND", "loss": "the loss's own"}.get(one.kind, "")])
@@ -91,6 +91,12 @@ def table(read: Read, between: list[Difference]) -> Iterator[str]:
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     yield "" if between else "no difference\n"
+
+
+def shown(one: Difference, value: Any) -> str:
+    """A value in a cell. The words for averagings and advantages are for the loss alone: schedules are constant too."""
+    is_word = isinstance(value, str) and UNKNOWN not in value and one.kind != "loss"
+    return (value if is_word else text(value))[:40]
 
 
 def as_json(read: Read, between: list[Difference]) -> str:
