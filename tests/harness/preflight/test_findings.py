@@ -179,3 +179,16 @@ def test_nothing_heavy_is_imported_and_nothing_of_the_launch_is_run(launches: Pa
         printed = subprocess.check_output(words, text=True, cwd=Path(__file__).parents[3]).splitlines()
         assert printed[-1] == "[]"
     assert not (launches / "x").exists()
+
+
+def test_the_nearest_key_is_proposed_and_a_constant_schedule_is_no_averaging(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = (VERL + "clip_ratio_hi=0.3", VERL + "optim.lr_scheduler_type=cosine")
+    files = [tmp_path / name for name in ("one.sh", "two.sh")]
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text, encoding="utf-8")
+    found = outcome(main, ["preflight", *map(str, files)], capsys)
+    said = "\n".join(found.printed)
+    assert "actor.clip_ratio_high is meant?" in said
+    assert re.search(r"schedule of the rate +constant +cosine", said)
