@@ -89,6 +89,8 @@ def test_dppo_cuts_the_weight_and_measures_certain_tokens_exactly() -> None:
     assert agree(found, tensor(-2.0 * math.log(0.03)), "float64")
     certain = output(DPPO(divergence="kl"), tensor(1 / 0.9, 1 / 0.9), tensor(1, -1), old=math.log(0.9))
     assert certain.diagnostics["clip_fraction_high"].tolist() == [[True, False]]  # p = 1: an infinite divergence
+    from_certain = output(DPPO(divergence="kl"), tensor(0.99, 0.9), tensor(-1, -1), old=0.0)  # q = 1: -log p
+    assert from_certain.diagnostics["clip_fraction_low"].tolist() == [[False, True]]
     same = output(DPPO(divergence="kl", threshold_high=1e-9), tensor(1.0), tensor(1.0), old=0.0)
     assert not same.diagnostics["clip_fraction_high"].any()
 
