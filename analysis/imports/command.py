@@ -70,6 +70,10 @@ def _runs(text: str, given: argparse.Namespace, columns: dict[str, str]) -> list
     )
     used = chosen(source, columns)
     lines = [line for line in lines_of(source, used, scale) if given.filter in (None, line.words.get("filter"))]
+    scores = [line.values[name] for line in lines for name in ("accuracy", "training_accuracy") if name in line.values]
+    if given.percent and 0 < max(scores, default=0.0) <= 0.01:
+        most = f"{100 * max(scores):g} (a cell with % is divided by 100 anyway)"
+        raise RecordsError(f"--percent: expected accuracies above 1 in {text}, got at most {most}: leave it out")
     runs = runs_of(source, lines, used, named)
     if given.answers and len(runs) > 1:
         raise RecordsError(f"expected one run in {text} with --answers, got {len(runs)}: import them one by one")

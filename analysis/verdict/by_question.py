@@ -24,6 +24,7 @@ class ByQuestion:
 
     key: str
     text: str
+    names: tuple[str, str]  # of the arm and the baseline
     runs: int
     questions: int
     only_arm: int
@@ -35,11 +36,11 @@ class ByQuestion:
     def sentence(self) -> str:
         """What it says, with what it is conditional on."""
         test = "" if self.mcnemar is None else f", McNemar's exact p {p_value(self.mcnemar)}"
-        found = self.difference
+        found, (arm, baseline) = self.difference, self.names
         return (
             f"By question, {self.text} [{self.key}]: {signed(found.difference)} {bracket(found.low, found.high)}, "
             f"{counted(self.questions, 'question')} as units, {counted(self.runs, 'pair')} of runs; "
-            f"{self.only_arm} answers right in the first arm only, {self.only_baseline} in the second{test}. "
+            f"{self.only_arm} answers right in {arm} only, {self.only_baseline} in {baseline} only{test}. "
             "This holds for these runs, not for others of other seeds, so not for the loss."
         )
 
@@ -51,11 +52,11 @@ def by_question(study: Study, verdicts: list[Verdict]) -> list[ByQuestion]:
     evals = study.evals[study.evals["sample"] > MEAN]
     last = final_evaluations(evals, {run: {"evaluation": {"final_evaluations": 1}} for run in study.configs})
     pairs = [row for row in verdicts if row.claim.metric == "final_accuracy" and len(row.sides) == 2]
-    found = [_of_pair(row, *(last[last["arm"] == arm] for _, arm in row.sides)) for row in pairs]
+    found = [_of_pair(study, row, *(last[last["arm"] == arm] for _, arm in row.sides)) for row in pairs]
     return [one for one in found if one is not None]
 
 
-def _of_pair(row: Verdict, arm: pd.DataFrame, baseline: pd.DataFrame) -> ByQuestion | None:
+def _of_pair(study: Study, row: Verdict, arm: pd.DataFrame, baseline: pd.DataFrame) -> ByQuestion | None:
     keys = ["seed", "prompt_id", "sample"]
     both = arm[[*keys, "correct"]].merge(baseline[[*keys, "correct"]], on=keys, suffixes=("", "_baseline"))
     if both.empty:
@@ -64,4 +65,5 @@ def _of_pair(row: Verdict, arm: pd.DataFrame, baseline: pd.DataFrame) -> ByQuest
     means, seeds = differences.groupby(both["prompt_id"].astype(str)).mean(), both["seed"].nunique()
     only = int((differences > 0).sum()), int((differences < 0).sum())
     p = mcnemar(*only) if len(means) == len(both) else None
-    return ByQuestion(row.key, row.claim.text, seeds, len(means), *only, p, clustered(means.to_numpy(float)))
+    names = study.label(row.sides[0][1]), study.label(row.sides[1][1])
+    return ByQuestion(row.key, row.claim.text, names, seeds, len(means), *only, p, clustered(means.to_numpy(float)))

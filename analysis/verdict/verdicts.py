@@ -185,7 +185,9 @@ def _decided(study: Study, scores: pd.DataFrame, claim: Claim, key: str, m: int)
 
 
 def _same_runs(study: Study, sides: tuple[Side, ...]) -> bool:
-    """Whether the arms are bit for bit the same in every seed, at every level."""
+    """Whether the arms are bit for bit the same in every seed, at every level; imported logs cannot show it."""
+    if study.is_imported:
+        return False
     cells = [{cell.place: cell.cell for cell in study.cells if (cell.block, cell.arm) == side} for side in sides]
     same = [
         one for place in cells[0] if place in cells[1] for one in identical(study, cells[0][place], cells[1][place])

@@ -149,6 +149,10 @@ def test_lm_evals_answers_are_paired_by_question(tmp_path: Path) -> None:
     differences = [b - a for a, b in zip(dapo, fipo, strict=True)]
     assert (row.only_arm, row.only_baseline) == (differences.count(1.0), differences.count(-1.0))
     assert row.difference.difference == pytest.approx(sum(differences) / 12)
+    assert (
+        f"{row.only_arm} answers right in {row.names[0]} only, {row.only_baseline} in {row.names[1]} only"
+        in row.sentence
+    )
     assert "not for others of other seeds" in found.as_json()["by_question"][0]["sentence"]
     assert [verdict.decision for verdict in found.verdicts] == ["undecided"]
 
@@ -287,3 +291,16 @@ def test_the_pages_five_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     shown = [line for line in page.splitlines() if line.startswith("    Undecided")]
     assert shown[0].strip() in capsys.readouterr().out
     assert json.loads(Path("runs/mine/report/verdict.json").read_text())["claims"][0]["decision"] == "undecided"
+
+
+def test_shares_are_not_taken_for_percent(tmp_path: Path, runs_csv: Path, capsys: Printed) -> None:
+    said = refused(capsys, runs_csv, "--study", tmp_path / "s", "--columns", "accuracy=val/acc,arm=loss", "--percent")
+    assert "--percent: expected accuracies above 1" in said
+    assert not (tmp_path / "s").exists()
+
+
+def test_logs_that_are_alike_are_not_said_to_be_the_same_runs(tmp_path: Path) -> None:
+    rows = [(arm, seed, step, 0.4, 0.5) for arm in ("a", "b") for seed in range(5) for step in (1, 2)]
+    source = table(tmp_path / "alike.csv", [("arm", "seed", "step", "train", "val"), *rows])
+    imported(tmp_path / "s", source, "--columns", "training_accuracy=train,accuracy=val")
+    assert not any(row.identical for row in found_in(tmp_path / "s").verdicts)
