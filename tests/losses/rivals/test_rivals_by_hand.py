@@ -113,6 +113,15 @@ def test_reinforce_has_no_ratio() -> None:
     assert agree(found, tensor(-1.5 * (math.log(2) - 1)), "float64")
 
 
+def test_gmpos_sides_are_those_of_the_advantages_sign_however_small() -> None:
+    loss = GMPO(log_clip_low=math.log(2), log_clip_high=math.log(2))
+    found = output(loss, tensor(4, 0.25), tensor(0.5, 0.5))
+    assert agree(found.token_loss, tensor(-(2**-1.5), -(2**-1.5)), "float64")
+    without = output(loss, tensor(4, 0.25), tensor(0, 0)).diagnostics
+    assert not without["clip_fraction_high"].any()
+    assert not without["clip_fraction_low"].any()
+
+
 def test_vespo_weights_the_whole_response() -> None:
     found = output(VESPO(), tensor(2, 2), tensor(1, -1), old=-1.0)  # W = 4
     phis = [4**k * math.exp(rate * (1 - 4)) for k, rate in ((2.0, 3.0), (3.0, 2.0))]
@@ -123,3 +132,9 @@ def test_vespo_weights_the_whole_response() -> None:
     assert agree(
         output(VESPO(), tensor(2.0), tensor(0.0)).diagnostics["response_weight"], tensor(4 * math.exp(-3)), "float64"
     )
+
+
+def test_vespo_cuts_the_responses_weight_at_1e_minus_8() -> None:
+    found = output(VESPO(), tensor(1e-6, 1e-6), tensor(1, 1)).diagnostics["response_weight"]  # W = 1e-12
+    phi = 1e-16 * math.exp(3 * (1 - 1e-8))
+    assert torch.allclose(found, tensor(phi, phi), rtol=1e-9, atol=0)
