@@ -58,10 +58,10 @@ def test_signed_weights_are_exp_of_the_future_kl_times_the_sign_of_the_advantage
         "safety_threshold": None,
     }
     future = of_three_tokens(1.0).diagnostics["future_kl"]
-    for advantage in (1.0, -1.0, 0.0):
+    for advantage, sign in ((2.0, 1.0), (-0.5, -1.0), (0.0, 0.0)):
         found = of_three_tokens(advantage, **settings).diagnostics
         assert agree(found["future_kl"], future, "float64")
-        assert agree(found["influence_weight"], (advantage * future).exp().clamp(0.1, 1.9), "float64")
+        assert agree(found["influence_weight"], (sign * future).exp().clamp(0.1, 1.9), "float64")
     assert of_three_tokens(-1.0, **settings | {"clip_range": 0.1}).diagnostics["influence_weight_at_low"].any()
 
 
