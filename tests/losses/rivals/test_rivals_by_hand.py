@@ -138,3 +138,7 @@ def test_vespo_cuts_the_responses_weight_at_1e_minus_8() -> None:
     found = output(VESPO(), tensor(1e-6, 1e-6), tensor(1, 1)).diagnostics["response_weight"]  # W = 1e-12
     phi = 1e-16 * math.exp(3 * (1 - 1e-8))
     assert torch.allclose(found, tensor(phi, phi), rtol=1e-9, atol=0)
+
+
+def test_the_mean_over_a_response_of_one_token_is_that_token() -> None:
+    assert agree(output(GSPO(epsilon_high=9.0), tensor(2.0), tensor(1.0)).token_loss, tensor(-2.0), "float64")
