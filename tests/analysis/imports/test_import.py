@@ -15,7 +15,6 @@ import pytest
 from analysis.__main__ import main
 from analysis.records.outcomes import outcomes
 from analysis.records.study import Study, read
-from analysis.statistics.questions import clustered, mcnemar
 from analysis.verdict.findings import Findings, findings
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -164,14 +163,6 @@ def test_other_questions_in_one_arm_are_a_confound(tmp_path: Path) -> None:
         study = imported(tmp_path / "s", source, "--arm", arm, "--seed", 0, "--columns", "accuracy=right")
     assert study.description["confounds"] == ["evaluation questions (sha256)"]
     assert found_in(tmp_path / "s").by_question[0].questions == 3
-
-
-def test_mcnemar_and_questions_as_units() -> None:
-    assert mcnemar(1, 8) == pytest.approx(2 * (1 + 9) / 2**9)
-    assert mcnemar(0, 0) == 1.0
-    found = clustered([1.0, 0.0, 0.0, 0.0])  # mean 1/4, sd 1/2, so t 1 at 3 degrees of freedom
-    assert found.p == pytest.approx(0.39100, abs=1e-5)
-    assert found.high - found.difference == pytest.approx(3.18245 / 4, abs=1e-5)
 
 
 def test_a_chart_of_wandb(tmp_path: Path) -> None:
