@@ -164,6 +164,9 @@ def _scores(arms: Mapping[str, Sequence[Imported]]) -> list[str]:
         last = run.evaluations[-1]
         n, score = int(last.get("n") or 0), last["accuracy"]
         if n > 0 and 0 <= score <= 1:
+            if abs(score * n - round(score * n)) > 0.05 + 0.0005 * n:  # more than rounding to .001 explains
+                said.append(f"{run.arm}: {score:.3f} is no share of {n:,} answers, so no interval is given.")
+                continue
             found = binomial_interval(round(score * n), n)
             interval = f"95 % binomial interval [{found.low:.3f}, {found.high:.3f}]"
             said.append(f"{run.arm}: {score:.3f} of {n:,} answers, {interval}, of this run alone; seeds scatter more.")

@@ -1,6 +1,7 @@
 """The weights that a loss gives to tokens, whatever its formula, and how unequal they are over a training step."""
 
 from dataclasses import dataclass, field, replace
+from math import isnan
 from typing import Any
 
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor
 
 from harness.backends.ranks import Ranks
 from losses import Loss, LossBatch
+from losses.fipo import MOVED
 
-MOVED = 1e-3  # a smaller distance from 1 is not counted: rounding alone moves many weights
 PER_OCTAVE, LOWEST, HIGHEST = 512, -16, 64  # bins of weights from 2^-16 to 2^64, each 0.14 % wide
 BINS = (HIGHEST - LOWEST) * PER_OCTAVE + 2  # the first one is for weights of 0
 METRICS = "weights/gini", "weights/effective_share", "weights/zero_share", "weights/moved_share"
@@ -63,4 +64,4 @@ class WeightSpread:
         tokens, weight = self.bins / self.bins.sum(dim=1, keepdim=True)
         reached = weight.cumsum(dim=0)  # the Lorenz curve; its trapezoids' area is exact up to the bins' width
         gini = 1 - float((tokens * (2 * reached - weight)).sum())
-        return None if gini != gini else max(0.0, gini)
+        return None if isnan(gini) else max(0.0, gini)

@@ -88,8 +88,6 @@ class LossSettings(Section):
     def fill_dependent_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Fill in averaging, whose default depends on the loss, and epsilon_high, whose default is epsilon."""
         values = dict(values)
-        if "fipo_placebo" in values:  # its name until other losses had placebos too
-            values["placebo"] = values.pop("fipo_placebo")
         if values.get("averaging") is None:  # stays None for a loss without a default, which pydantic rejects
             values["averaging"] = DEFAULT_AVERAGING.get(str(values.get("loss_type", "grpo")))
         if values.get("epsilon_high") is None:

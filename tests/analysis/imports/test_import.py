@@ -84,15 +84,16 @@ def test_runs_without_seeds_are_not_paired(runs_csv: Path, tmp_path: Path) -> No
 
 
 def test_a_papers_table_gives_binomial_intervals_and_no_verdict(tmp_path: Path) -> None:
-    rows = [("method", "AIME24", "n"), ("DAPO", 50.0, 960), ("FIPO peak", 58.0, 960)]
+    rows = [("method", "AIME24", "n"), ("DAPO", 50.0, 960), ("FIPO peak", 58.0, 960), ("mean of 32", 51.5, 30)]
     source = table(tmp_path / "table.csv", rows)
     imported(tmp_path / "s", source, "--columns", "accuracy=AIME24,arm=method,n=n", "--percent")
     found = found_in(tmp_path / "s")
     notes = " ".join(found.notes)
     assert "One run per arm: nothing can be said about the losses" in notes
+    assert "mean of 32: 0.515 is no share of 30 answers, so no interval is given." in notes
     assert "DAPO: 0.500 of 960 answers, 95 % binomial interval [0.468, 0.532]" in notes  # Clopper and Pearson
     assert "'FIPO peak' is by its name a best of several" in notes
-    assert [row.decision for row in found.verdicts] == ["undecided"]
+    assert [row.decision for row in found.verdicts] == ["undecided"] * 3
 
 
 def test_trl_runs_are_read_as_trl_wrote_them(tmp_path: Path) -> None:
