@@ -1,44 +1,85 @@
-"""TRL's settings in a Python file: the arguments of GRPOConfig(...), read from the syntax tree and never run."""
+"""TRL's settings in a Python file: GRPOConfig(...) and what is set on it afterwards, read and never run."""
 
 import ast
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.preflight.reading import Given, Launch
-from harness.preflight.shell import UNKNOWN
+from harness.preflight.reading import Launch
+from harness.preflight.shell import UNKNOWN, calculated
+
+BLOCKS = (ast.If, ast.For, ast.While, ast.Try, ast.Match)
 
 
 def of_python(path: Path, text: str) -> Launch:
-    """The first GRPOConfig(...), with arguments that are literals or names of literals. Raises UsageError."""
+    """The first GRPOConfig(...), under any name that it is imported by. Raises UsageError."""
     try:
-        tree = ast.parse(text)
+        nodes = sorted(ast.walk(ast.parse(text)), key=lambda node: getattr(node, "lineno", 0))
     except (SyntaxError, ValueError) as error:
         raise UsageError(f"{path}: expected Python, got {error}: mend it") from None
-    nodes = list(ast.walk(tree))
+    aliases = [alias for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names]
+    names = {alias.asname for alias in aliases if alias.name == "GRPOConfig"} | {"GRPOConfig"}
     calls = [node for node in nodes if isinstance(node, ast.Call)]
-    calls = [call for call in calls if ast.unparse(call.func).split(".")[-1] == "GRPOConfig"]
+    calls = [call for call in calls if call_name(call) in names or call_name(call).endswith(".GRPOConfig")]
     if not calls:
         raise UsageError(f"{path}: expected a call GRPOConfig(...), got none: name the file or the command that has it")
-    constants: dict[str, str] = {}
-    for node in nodes:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
-            constants[name] = UNKNOWN if name in constants else literal(node.value, {})
-    launch = Launch(path, "trl", calls[0].lineno, "GRPOConfig(...)")
-    for keyword in calls[0].keywords:
-        if keyword.arg is None:
-            launch.miss(keyword.value.lineno, "arguments passed with ** are not known", is_open=True)
+    launch, known = Launch(path, "trl", calls[0].lineno, "GRPOConfig(...)"), assigned(nodes)
+    if calls[1:]:
+        what = f"{len(calls) - 1} more GRPOConfig(...) from here on; all findings are for the one at line {launch.line}"
+        launch.miss(calls[1].lineno, what)
+    for name, value in arguments(calls[0], nodes, known):
+        if name is None:
+            launch.miss(value.lineno, f"{ast.unparse(value)[:40]}, which may set any argument", is_open=True)
         else:
-            text = literal(keyword.value, constants)
-            launch.given[keyword.arg] = Given(text, keyword.value.lineno, path, keyword.arg)
+            launch.give(name, str(calculated(ast.unparse(value), known)), value.lineno)
+    set_later(launch, calls[0], nodes, known)
     return launch
 
 
-def literal(node: ast.expr, constants: dict[str, str]) -> str:
-    """The text of a literal or of a name that stands for one; else UNKNOWN."""
-    if isinstance(node, ast.Name):
-        return constants.get(node.id, UNKNOWN)
-    try:
-        return str(ast.literal_eval(node))
-    except (ValueError, TypeError, SyntaxError):
-        return UNKNOWN
+def call_name(call: ast.Call) -> str:
+    return ast.unparse(call.func)
+
+
+def assigned(nodes: list[ast.AST]) -> dict[str, ast.expr]:
+    """The expressions of the names that the file binds once, and by a plain assignment."""
+    bound = Counter(node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    bound.update(node.arg for node in nodes if isinstance(node, ast.arg))
+    pairs = [(node.targets[0], node.value) for node in nodes if isinstance(node, ast.Assign)]
+    pairs += [(node.target, node.value) for node in nodes if isinstance(node, ast.AnnAssign) and node.value]
+    return {target.id: value for target, value in pairs if isinstance(target, ast.Name) and bound[target.id] == 1}
+
+
+def arguments(
+    call: ast.Call, nodes: list[ast.AST], known: dict[str, ast.expr]
+) -> Iterator[tuple[str | None, ast.expr]]:
+    """Names and expressions of a call, those of a dictionary behind ** included; no name where it is not known."""
+    yield from (("output_dir" if number == 0 else None, argument) for number, argument in enumerate(call.args))
+    for keyword in call.keywords:
+        held, value = keyword.value, keyword.value
+        if isinstance(value, ast.Name) and value.id in known:
+            uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == value.id]
+            held = known[value.id] if len(uses) == 2 else value  # a third use may change the dictionary
+        if keyword.arg is None and isinstance(held, ast.Dict):
+            keys = [key.value if isinstance(key, ast.Constant) else None for key in held.keys]
+            yield from zip(keys, held.values, strict=True)
+        elif keyword.arg is None and isinstance(held, ast.Call) and call_name(held) == "dict":
+            yield from arguments(held, nodes, known)
+        else:
+            yield keyword.arg, value
+
+
+def set_later(launch: Launch, call: ast.Call, nodes: list[ast.AST], known: dict[str, ast.expr]) -> None:
+    """Attributes that are set on the configuration; under a condition, or computed from what they were: not known."""
+    holders = [ast.unparse(node.targets[0]) for node in nodes if isinstance(node, ast.Assign) and node.value is call]
+    blocks = [{*ast.walk(node)} for node in nodes if isinstance(node, BLOCKS)]
+    for node in nodes:
+        if isinstance(node, ast.Call) and call_name(node) == "setattr" and ast.unparse(node.args[0]) in holders:
+            launch.miss(node.lineno, f"{ast.unparse(node)[:40]}, which may set any argument", is_open=True)
+        if not isinstance(node, ast.Assign | ast.AugAssign):
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        if isinstance(target, ast.Attribute) and ast.unparse(target.value) in holders:
+            is_sure = isinstance(node, ast.Assign) and not any(node in block and call not in block for block in blocks)
+            value = str(calculated(ast.unparse(node.value), known)) if is_sure else UNKNOWN
+            launch.give(target.attr, value, node.lineno)

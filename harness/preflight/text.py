@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -28,24 +29,41 @@ def text(value: Any) -> str:
 def described(terms: Terms) -> dict[str, str]:
     """The loss that will run, a line per quantity."""
     kind = terms.loss.get("loss_type")
-    low, high = terms.clip
+    low, high = terms.number("clip_low"), terms.number("clip_high")
     clip = {"low": UNKNOWN if low is None else 1 - low, "high": UNKNOWN if high is None else 1 + high}
     words = {name: text(value) for name, value in (terms.values | terms.loss | clip).items()}
     named = f"{terms.spelled(terms.table.terms['loss'])} {text(terms['loss'])}"
     anchor = "as the sampler has it" if terms.is_stale else "at the start of its rollout"
     cut = f", log-ratios cut at {words['log_ratio_clamp']}" if "log_ratio_clamp" in words else ""
-    rollout = f"{words['prompts_per_step']} prompts x {words['group_size']} responses"
     kl = f"{words['beta']} in the loss" if terms["beta"] != 0 else "none"
-    return {
+    per_update = counted(terms["responses_per_update"], "response")
+    lines = {
         "loss": f"{kind} ({named})" if kind else f"{SAID['foreign']} ({named})",
-        "averaging": SAID["micro_mean"] if terms.is_fork and terms["averaging"] == "token_mean" else words["averaging"],
+        "averaging": words["averaging_word"].format(**words),
         "advantages": words["advantage_scale"],
-        "ratio": f"of a {'response' if kind == 'gspo' else 'token'}, to the policy {anchor}{cut}",
+        "ratio": f"of a {words['ratio_of']}, to the policy {anchor}{cut}",
         "clip": SENTENCES["clips"][kind].format(**words) if kind else SAID["foreign"],
         "KL": kl + (f", {words['kl_in_reward']} in the reward" if terms.number("kl_in_reward") else ""),
-        "updates": f"{words['updates_per_rollout']} per rollout of {rollout}",
-        "rate": f"{words['lr']}, {words['responses_per_update']} responses an update",
-    } | ({"in ours": command("harness", "show", *flags(terms))} if kind else {})
+        "updates": updates(terms),
+        "rate": f"{words['lr']}, {per_update} an update",
+    }
+    is_ours = kind and (terms["ratio_of"] == "token" or kind == "gspo")
+    return lines | ({"in ours": command("harness", "show", *flags(terms))} if is_ours else {})
+
+
+def updates(terms: Terms) -> str:
+    per_rollout = terms.number("updates_per_rollout")
+    prompts, responses = counted(terms["prompts_per_step"], "prompt"), counted(terms["group_size"], "response")
+    if per_rollout is None:
+        return f"how many per rollout is not known; a rollout has {prompts} x {responses}"
+    if per_rollout < 1:
+        return f"one per {1 / per_rollout:g} rollouts of {prompts} x {responses}"
+    return f"{per_rollout:g} per rollout of {prompts} x {responses}"
+
+
+def counted(value: Any, noun: str) -> str:
+    """`1 prompt`, `8 prompts`, `an unknown number of prompts`."""
+    return f"{'an unknown number of' if value == UNKNOWN else text(value)} {noun}{'s' * (value != 1)}"
 
 
 def flags(terms: Terms) -> Iterator[str]:
@@ -69,13 +87,15 @@ def page(read: Read, between: list[Difference]) -> Iterator[str]:
             yield f"{one.path}:{one.line}: {one.severity}: {one.what} [{one.code}]"
             for label, words in (("why: ", one.why), ("change: ", one.change)):
                 yield from textwrap.wrap(words, WIDTH, initial_indent=f"    {label}", subsequent_indent=" " * 8)
-        yield "" if found else "nothing found\n"
+        yield from [""] if found else []
     if len(read) == 2:
         yield from table(read, between)
     severities = [one.severity for _, found in read for one in found]
     counts = [(kind, severities.count(kind)) for kind in SEVERITIES]
     counts += [("confound", sum(one.kind == "confound" for one in between))]
-    yield ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts if count) or "nothing found"
+    is_all_known = not re.search(r"\b(not known|unknown)\b", str([described(terms) for terms, _ in read]))
+    nothing = "nothing found" if is_all_known else "nothing found in what is known"
+    yield ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts if count) or nothing
 
 
 def table(read: Read, between: list[Difference]) -> Iterator[str]:

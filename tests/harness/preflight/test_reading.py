@@ -38,7 +38,7 @@ def test_a_word_keeps_its_line_and_what_only_a_shell_knows_stays_unknown() -> No
     script = 'A=1\nif [ -n "$1" ]; then\n  A=2\nfi\nfor X in 1 2; do :; done\nB=(a\n  b)\n'
     script += "go $A $X $(date) `date` $HOME/x \\\n"
     script += '  ${A%1} "$((A))" "${B[@]}" $((2 + 3)) "$@"'
-    *_, command = Shell(script).commands()
+    command = next(one for one in Shell(script).commands() if one.words[0].text == "go")
     unknown = [UNKNOWN] * 4 + [f"{UNKNOWN}/x"] + [UNKNOWN] * 2
     assert [word.text for word in command.words] == ["go", *unknown, "a", "b", "5", ""]
     assert [word.line for word in command.words] == [8] * 6 + [9] * 2 + [6, 7] + [9] * 2
@@ -52,7 +52,7 @@ def test_a_word_keeps_its_line_and_what_only_a_shell_knows_stays_unknown() -> No
             "trl grpo --steps-per-generation 6 --gradient_accumulation_steps 4 --num_processes 2",
             {"updates_per_rollout": 1.5},
         ),
-        ("trl grpo --steps_per_generation 2 --gradient_accumulation_steps 8", {"updates_per_rollout": 1}),
+        ("trl grpo --steps_per_generation 2 --gradient_accumulation_steps 8", {"updates_per_rollout": 0.25}),
         ("trl grpo --scale_rewards none", {"advantage_scale": "none"}),
         ("trl grpo --scale_rewards True", {"advantage_scale": "group"}),
         ("trl grpo --scale_rewards batch", {"advantage_scale": "batch"}),
@@ -131,18 +131,38 @@ def test_a_file_of_settings_is_found_above_the_launch_and_overridden_by_it(tmp_p
     assert (terms["beta"], terms["lr"]) == (0.2, UNKNOWN)
 
 
-def test_in_python_only_what_is_written_out_is_taken(tmp_path: Path) -> None:
-    code = "X = 0.5\nY = 1\nY = 2\nc = trl.GRPOConfig(beta=X, epsilon=Y, delta=f(), num_generations=4, "
-    (tmp_path / "a.py").write_text(code + "**{'lr': 1})")
-    terms = terms_of(read_launch(tmp_path / "a.py"))
-    values = [terms.value(key) for key in ("beta", "epsilon", "delta", "num_generations", "learning_rate")]
-    assert values == [0.5, UNKNOWN, UNKNOWN, 4, UNKNOWN]
+@pytest.mark.parametrize(
+    ("code", "expected"),  # key: its value
+    [
+        ("X = 0.5\nY = 1\nY = 2\nc = GRPOConfig('out', beta=X, epsilon=Y, delta=f(), top_k=-1)", {"beta": 0.5}),
+        ("Y = 1\nfor Y in (1, 2):\n  GRPOConfig(epsilon=Y, beta=2 * 8, learning_rate=1e-6 / 2)", {"epsilon": UNKNOWN}),
+        (
+            "B = 8\nG = B * 2\nGRPOConfig(num_generations=G, beta=2 * 8, learning_rate=1e-6 / 2)",
+            {"learning_rate": 5e-7},
+        ),
+        ("from trl import GRPOConfig as C\na = C(beta=0.1)\na.beta = 0.2\na.top_k = f()", {"beta": 0.2}),
+        ("import trl as t\na = t.GRPOConfig(beta=0.1)\nif x:\n  a.beta = 0.2", {"beta": UNKNOWN}),
+        ("base = dict(beta=0.3, epsilon=0.1)\nGRPOConfig(**base, **{'delta': 2.0})", {"beta": 0.3, "delta": 2.0}),
+        ("base = {'beta': 0.3}\nbase['beta'] = 1\nGRPOConfig(**base)", {"beta": UNKNOWN, "learning_rate": UNKNOWN}),
+        ("GRPOConfig(beta=0.5)\nc = GRPOConfig(beta=1)", {"beta": 0.5}),
+    ],
+)
+def test_in_python_what_is_written_out_is_taken_and_the_rest_is_said(
+    tmp_path: Path, code: str, expected: dict[str, object]
+) -> None:
+    (tmp_path / "a.py").write_text(code)
+    launch = read_launch(tmp_path / "a.py")
+    terms = terms_of(launch)
+    assert {key: terms.value(key) for key in expected} == expected
+    is_partly_read = "base[" in code or "c = G" in code.splitlines()[-1]
+    assert bool(launch.unread) == (is_partly_read and "'out'" not in code)
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         ("a.sh", "echo verl"),
+        ("a.sh", "trl grpo --beta 0 \\\n  --run_name 'x"),
         ("a.sh", b"\xff"),
         ("a.yaml", "a: [1"),
         ("a.yaml", "a: &x [1]\nb: [*x, *x]"),
@@ -157,6 +177,6 @@ def test_in_python_only_what_is_written_out_is_taken(tmp_path: Path) -> None:
 def test_what_is_no_launch_is_refused_in_one_line(tmp_path: Path, name: str, text: str | bytes | None) -> None:
     if text is not None:
         (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(UsageError, match=rf"^{tmp_path / name}: expected .*, got .*: \w+ .*\w$") as error:
+    with pytest.raises(UsageError, match=rf"^{tmp_path / name}:(2:)? expected .*, got .*: \w+ .*\w$") as error:
         read_launch(tmp_path / name)
     assert "\n" not in str(error.value)
