@@ -2,7 +2,6 @@
 
 import ast
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import UsageError
@@ -28,11 +27,12 @@ def of_python(path: Path, text: str) -> Launch:
     if calls[1:]:
         what = f"{len(calls) - 1} more GRPOConfig(...) from here on; all findings are for the one at line {launch.line}"
         launch.miss(calls[1].lineno, what)
-    for name, value in arguments(calls[0], nodes, known):
-        if name is None:
-            launch.miss(value.lineno, f"{ast.unparse(value)[:40]}, which may set any argument", is_open=True)
+    for keyword in calls[0].keywords:
+        if keyword.arg is None:
+            what = f"**{ast.unparse(keyword.value)[:40]}, which may set any argument"
+            launch.miss(keyword.value.lineno, what, is_open=True)
         else:
-            launch.give(name, str(calculated(ast.unparse(value), known)), value.lineno)
+            launch.give(keyword.arg, str(calculated(ast.unparse(keyword.value), known)), keyword.value.lineno)
     set_later(launch, calls[0], nodes, known)
     return launch
 
@@ -48,25 +48,6 @@ def assigned(nodes: list[ast.AST]) -> dict[str, ast.expr]:
     pairs = [(node.targets[0], node.value) for node in nodes if isinstance(node, ast.Assign)]
     pairs += [(node.target, node.value) for node in nodes if isinstance(node, ast.AnnAssign) and node.value]
     return {target.id: value for target, value in pairs if isinstance(target, ast.Name) and bound[target.id] == 1}
-
-
-def arguments(
-    call: ast.Call, nodes: list[ast.AST], known: dict[str, ast.expr]
-) -> Iterator[tuple[str | None, ast.expr]]:
-    """Names and expressions of a call, those of a dictionary behind ** included; no name where it is not known."""
-    yield from (("output_dir" if number == 0 else None, argument) for number, argument in enumerate(call.args))
-    for keyword in call.keywords:
-        held, value = keyword.value, keyword.value
-        if isinstance(value, ast.Name) and value.id in known:
-            uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == value.id]
-            held = known[value.id] if len(uses) == 2 else value  # a third use may change the dictionary
-        if keyword.arg is None and isinstance(held, ast.Dict):
-            keys = [key.value if isinstance(key, ast.Constant) else None for key in held.keys]
-            yield from zip(keys, held.values, strict=True)
-        elif keyword.arg is None and isinstance(held, ast.Call) and call_name(held) == "dict":
-            yield from arguments(held, nodes, known)
-        else:
-            yield keyword.arg, value
 
 
 def set_later(launch: Launch, call: ast.Call, nodes: list[ast.AST], known: dict[str, ast.expr]) -> None:

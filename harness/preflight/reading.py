@@ -84,7 +84,10 @@ def of_shell(path: Path, text: str) -> Launch:
         raise UsageError(f"{path}: expected {NOT_A_LAUNCH}")
     number, (library, at) = found[0]
     command = commands[number]
-    launch = Launch(path, library, command.words[0].line, program_of(command.words, at))
+    program = command.words[at].text
+    if program in ("rlhf", "grpo") and at:
+        program = f"{command.words[at - 1].text} {program}"
+    launch = Launch(path, library, command.words[0].line, program)
     if "\r\n" in text:
         launch.unread.append(("carriage_returns", launch.line, {}))
     launch.processes = processes_of(launch, command, at)
@@ -121,15 +124,6 @@ def start_of(words: list[Word]) -> tuple[str, int] | None:
     if programs and not is_verl and (flags & GRPO_ONLY or ("grpo" in texts[programs[0]] and flags)):
         return "trl", programs[0]
     return ("verl", programs[0] if programs else 0) if is_verl else None
-
-
-def program_of(words: list[Word], at: int) -> str:
-    """The command without its arguments, such as `python3 -m verl.trainer.main_ppo` or `swift rlhf`."""
-    texts = [word.text for word in words[: at + 1]]
-    if at and texts[at - 1] == "-m":
-        starters = [text for text in texts[:at] if re.search(r"python|torchrun|accelerate$|deepspeed$", text)]
-        return " ".join([*starters[-1:], "-m", texts[at]])
-    return " ".join(texts[at - 1 :]) if at and texts[at] in ("rlhf", "grpo") else texts[at]
 
 
 def take_hydra(launch: Launch, words: list[Word]) -> None:
@@ -170,27 +164,20 @@ def said(word: Word) -> str:
 
 
 def take_file(launch: Launch, name: str, line: int) -> None:
-    """The keys of a YAML file that the launch names."""
-    if found := beside(launch, name):
+    """The keys of a YAML file, found as the launch names it, beside the launch or in the folders above it."""
+    tail = name.rpartition(UNKNOWN)[2]
+    places = [Path(tail), *(above / tail.lstrip("./") for above in launch.path.absolute().parents)]
+    if found := next((place for place in places if place.is_file()), None):
         launch.given |= settings(found, text_in(found))
     else:
         launch.miss(line, f"{name}, which was not found and may set any key", is_open=True)
 
 
-def beside(launch: Launch, name: str) -> Path | None:
-    """A file found as it is named, beside the launch or in the folders above it."""
-    tail = name.rpartition(UNKNOWN)[2]
-    places = [Path(tail), *(above / tail.lstrip("./") for above in launch.path.absolute().parents)]
-    return next((place for place in places if place.is_file()), None)
-
-
 def processes_of(launch: Launch, command: Command, at: int) -> int | None:
-    """How many processes train, where the command, accelerate's file or the environment says so."""
+    """How many processes train, where the command or its environment says so."""
     words = command.words if launch.program == "trl grpo" else command.words[:at]
     pairs = re.findall(r"--([\w-]+)[ =](\S+)", " ".join(word.text for word in words))
     options: dict[str, str] = {name.replace("-", "_"): value for name, value in pairs}
-    if found := beside(launch, options["config_file"]) if "config_file" in options else None:
-        options = {key: given.text for key, given in settings(found, text_in(found)).items()} | options
     if launch.library in ("ms-swift", "megatron") and not options.keys() & {"nproc_per_node", "num_processes"}:
         options = {"nproc_per_node": command.variables.get("NPROC_PER_NODE", "1")}
         options |= {"nnodes": command.variables.get("NNODES", "1")}
@@ -207,20 +194,17 @@ def plain(key: str) -> str:
 def settings(path: Path, text: str) -> dict[str, Given]:
     """What a YAML document sets, by dotted key. No object is built from it. Raises UsageError."""
     try:
-        aliases = [event for event in yaml.parse(text, Loader=yaml.SafeLoader) if isinstance(event, yaml.AliasEvent)]
-        root = None if aliases else yaml.compose(text, Loader=yaml.SafeLoader)
+        read = list(leaves(yaml.compose(text, Loader=yaml.SafeLoader)))
     except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{path}: expected YAML, got {' '.join(str(error).split())}: mend it") from None
-    if aliases:  # few of them can stand for more text than any memory holds
-        raise UsageError(f"{path}: expected YAML without aliases, got *{aliases[0].anchor}: write its value out")
-    return {plain(key): Given(text_of(node), node.start_mark.line + 1, path, key) for key, node in leaves(root)}
+    return {plain(key): Given(text_of(node), node.start_mark.line + 1, path, key) for key, node in read}
 
 
 def leaves(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, yaml.Node]]:
     for name, value in node.value if isinstance(node, yaml.MappingNode) else ():
         key = f"{prefix}{name.value}"
         if isinstance(value, yaml.MappingNode) and value.value:
-            yield from leaves(value, f"{key}.")
+            yield from leaves(value, prefix if name.value == "<<" else f"{key}.")
         else:
             yield key, value
 
@@ -228,9 +212,7 @@ def leaves(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, yaml
 def text_of(node: yaml.Node) -> str:
     if isinstance(node, yaml.SequenceNode):
         return " ".join(text_of(item) for item in node.value)
-    text = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
-    default = re.fullmatch(r"\$\{oc\.env:\w+,\s*(.*)\}", text)
-    return default[1] if default else UNKNOWN if "${" in text else text
+    return UNKNOWN if "${" in str(node.value) else str(node.value) if isinstance(node, yaml.ScalarNode) else ""
 
 
 def of_yaml(path: Path, text: str) -> Launch:

@@ -50,17 +50,14 @@ def finding(t: Terms, code: str, *keys: str, **values: Any) -> Finding:
 
 def is_softer(t: Terms, code: str) -> bool:
     """Whether a finding is a note here: the program or the reader may well know better."""
-    match code:
-        case "no_such_loss":
-            return not t.is_plain
-        case "micro_means":
-            return not t.is_fork
-        case "group_of_one":  # a fork may have another key for it
-            return bool(foreign(t)) and not t.given(t.table.terms["group_size"])
-        case "inert_clip":
-            return not t.chosen
-        case _:
-            return code == "kl_default" and t.is_verl
+    softer = {
+        "no_such_loss": not t.is_plain,
+        "micro_means": not t.is_fork,
+        "group_of_one": bool(foreign(t)) and not t.given(t.table.terms["group_size"]),  # a fork's key may be another
+        "inert_clip": not t.chosen,
+        "kl_default": t.is_verl,
+    }
+    return softer.get(code, False)
 
 
 def findings(t: Terms, accuracy: float | None = None) -> list[Finding]:
@@ -79,10 +76,6 @@ def batches(t: Terms) -> Rows:
     is_dynamic = t.value("actor.use_dynamic_bsz") is True
     yield "mini_above_batch", is_checked and prompts < mini and not is_dynamic, ["actor.ppo_mini_batch_size"]
     yield "mini_uneven", is_checked and prompts > mini and prompts % mini, ["actor.ppo_mini_batch_size"]
-    batch = t.value("generation_batch_size")
-    is_agreed = t.launch.library != "trl" and t["responses_per_rollout"] in (batch, UNKNOWN)
-    is_both = t.given("steps_per_generation") and t.given("generation_batch_size")
-    yield "both_given", is_both and not is_agreed, ["steps_per_generation"]
     yield "groups_split", not t.is_verl and prompts % 1, [size]
     is_distilled = any(t.is_set(key) for key in ("teacher_model", "teacher_model_server", "distillation.enabled"))
     is_of_groups = t["advantage_scale"] in ("group", "none", "batch")
@@ -126,7 +119,7 @@ def bounds(t: Terms) -> Rows:
 def averages(t: Terms) -> Rows:
     """Averages that depend on micro-batches or ranks, or are another loss's."""
     at, is_tokens = [t.table.terms.get("averaging", "loss_type"), t.table.terms["loss"]], t["averaging"] == "token_mean"
-    yield "micro_means", "recipe." in t.launch.program and is_tokens, at
+    yield "micro_means", "recipe" in t.launch.program and is_tokens, at
     is_constant = t.is_verl and t["averaging"] == "constant"
     yield "padded_width", is_constant and t.value("actor.loss_scale_factor") is None, at
     yield "bnpo_mean", t["averaging_word"] == "bnpo_mean", [at[1]]

@@ -30,7 +30,7 @@ PIECE = re.compile(
 )
 IN_DOUBLE = re.compile(rf"\\(?P<escaped>[\"\\$`\n])|(?P<expansion>{EXPANSION})", re.S)
 PARAMETER = re.compile(
-    r"\$\{(?P<name>\w+|[@*])(?P<all>\[[@*]\])?(?::?(?P<default>[-=])(?P<text>.*))?\}|\$(?P<bare>\w+|[@*])", re.S
+    r"\$\{(?P<name>\w+|[@*])(?P<all>\[[@*]\])?(?P<default>:?[-=](?P<text>.*))?\}|\$(?P<bare>\w+|[@*])", re.S
 )
 ASSIGNMENT = re.compile(r"(\w+)(\+?)=")
 OPENING, CLOSING = {"if", "for", "while", "until", "case", "select"}, {"fi", "done", "esac"}
@@ -180,10 +180,7 @@ class Shell:
         if match["all"]:
             return " ".join(word.text for word in self.arrays.get(name, [Word(UNKNOWN, 0)]))
         if match["default"] and not self.variables.get(name):
-            default = " ".join(word.text for word in Shell(match["text"], self.variables, self.arrays).words())
-            if match["default"] == "=":
-                self.variables[name] = default
-            return default
+            return " ".join(word.text for word in Shell(match["text"], self.variables, self.arrays).words())
         return "" if name in "@*" else self.variables.get(name, UNKNOWN)
 
 

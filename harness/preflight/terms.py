@@ -106,7 +106,7 @@ class Terms:
     def dead(self, key: str) -> str | None:
         """Why nothing reads a key that another version or program reads; None if something does."""
         is_recipes = key.startswith("overlong_buffer.") and "_cfg" not in self.spelled(key)
-        is_read = not self.launch.program.endswith("main_ppo")
+        is_read = "main_ppo" not in self.launch.program
         return self.table.dead.get("overlong_buffer" if is_recipes and not is_read else key)
 
     @property
@@ -208,8 +208,6 @@ def add_verl(terms: Terms) -> None:
         values["beta"] = 0.0 if value("actor.use_kl_loss") is False else UNKNOWN
     if value("algorithm.use_kl_in_reward") is True:
         values["kl_in_reward"] = value("algorithm.kl_ctrl.kl_coef")
-    for name, key in (("grad_clip", "actor.grad_clip"), ("lr_schedule", "actor.optim.warmup_style")):
-        values[name] = value(key) if key in launch.given else values[name]
     scale = SCALES.get(value("algorithm.norm_adv_by_std_in_grpo"), UNKNOWN)
     is_grpo = values["advantages"] in ("grpo", "grpo_vectorized")
     values["advantage_scale"] = scale if is_grpo else f"{values['advantages']}'s, not ours"
@@ -242,8 +240,7 @@ def add_rollouts(terms: Terms) -> None:
     if library == "trl":
         values["lora_rank"] = values["lora_rank"] if value("use_peft") is True else None
         return
-    tuner = terms.given("tuner_type") or terms.given("train_type")  # the name before 4.0
-    is_full = tuner.text == "full" if tuner else terms.table.defaults["tuner_type"] == "full"
+    is_full = value("tuner_type") == "full"
     values["lora_rank"] = None if is_full else values["lora_rank"]
     if values["lr"] is None:
         values["lr"] = 1e-5 if is_full else 1e-4

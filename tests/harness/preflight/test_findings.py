@@ -34,7 +34,7 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     "W too_few_groups 5, N kl_default 13",
     "planted_trl.py": "W token_bounds 9, W gspo_average 6, W masks_most 16, W unread 17, N window_approximate 15, "
     "N rate_default 6",
-    "planted_trl.sh": "E both_given 2, E groups_split 2, W inert_loss 1, W cispo_cap 1, N strangers 3",
+    "planted_trl.sh": "E groups_split 2, W inert_loss 1, W cispo_cap 1, N strangers 3",
     "planted_swift.sh": "E swift_refuses 4, E inert_fipo 4, W no_delta 4, W weights_free 6, W kl_default 1, "
     "W masks_most 9, W unread 7, N rate_default 1, N dead_groups 8",
     "planted_megatron.sh": "E swift_refuses 1, W safety_idle 3, W sequence_bounds 3, N gap 3, N dead_groups 2",
