@@ -27,13 +27,13 @@ def of_python(path: Path, text: str) -> Launch:
     if calls[1:]:
         what = f"{len(calls) - 1} more GRPOConfig(...) from here on; all findings are for the one at line {launch.line}"
         launch.miss(calls[1].lineno, what)
-    for keyword in calls[0].keywords:
-        if keyword.arg is None:
-            what = f"**{ast.unparse(keyword.value)[:40]}, which may set any argument"
-            launch.miss(keyword.value.lineno, what, is_open=True)
-        else:
+    call = calls[0]
+    for value in (*call.args[1:], *(keyword.value for keyword in call.keywords if not keyword.arg)):
+        launch.miss(value.lineno, f"{ast.unparse(value)[:40]}, which may set any argument", is_open=True)
+    for keyword in call.keywords:
+        if keyword.arg:
             launch.give(keyword.arg, str(calculated(ast.unparse(keyword.value), known)), keyword.value.lineno)
-    set_later(launch, calls[0], nodes, known)
+    set_later(launch, call, nodes, known)
     return launch
 
 

@@ -211,7 +211,7 @@ def add_verl(terms: Terms) -> None:
     scale = SCALES.get(value("algorithm.norm_adv_by_std_in_grpo"), UNKNOWN)
     is_grpo = values["advantages"] in ("grpo", "grpo_vectorized")
     values["advantage_scale"] = scale if is_grpo else f"{values['advantages']}'s, not ours"
-    if value("overlong_buffer.enable") is not True:
+    if value("overlong_buffer.enable") is not True or terms.dead("overlong_buffer.enable"):
         values["overlong_penalty_tokens"] = None
 
 

@@ -41,10 +41,8 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     VERL + "policy_loss.loss_mode=gspo": "W token_bounds 1, W gspo_average 1",
     VERL + "kl_loss_coef=0.01": "N switched_off 1",
     VERL + "ppo_mini_batch_size=1024 actor_rollout_ref.actor.use_rollout_log_probs=True": "",
-    VERL + "ppo_mini_batch_size=1024": "N inert_clip 1",
     VERL + "ppo_mini_batch_size=300": "W mini_uneven 1",
     VERL + "ppo_mini_batch_size = 256": "N gap 1, N gap 1, N gap 1",
-    VERL + "strategy=fsdp +trainer.gamma=1": "N strangers 1",  # another section's key
     VERL + "strategy=fsdp +reward_model.overlong_buffer.len=99 +algo.x=1": "W dead 1, N strangers 1, N switched_off 1",
     VERL + "strategy=fsdp distillation.enabled=True actor_rollout_ref.rollout.n=1": "",
     VERL + "policy_loss.loss_mode=bypass_mode actor_rollout_ref.actor.clip_ratio_c=10": "",
@@ -56,9 +54,7 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     "echo \"don't " + VERL + '"\n' + VERL + "strategy=fsdp": "",
     SWIFT + "--loss_type dapo --steps_per_generation 4": "W window 1",
     SWIFT + "--num_iterations 2 --overlong_filter true --multi_turn_scheduler maze": "",
-    SWIFT + "--loss_type real --num_iterations 2": "E swift_refuses 1",
     SWIFT + "--loss_type bnpo --num_iterations 2": "W bnpo_mean 1",
-    SWIFT + "--advantage_estimator rloo --num_iterations 2": "",
     SWIFT + "--num_iterations 2 --dynamic_sample true --num_generations 2": "N dead_groups 1",
     SWIFT + "--num_iterations 2 --lr 1e-5": "E misspelt 1",
     MEGATRON + "--loss_type bnpo --steps_per_generation 4": "",
@@ -130,10 +126,7 @@ def test_a_key_that_nothing_reads_is_found_however_a_launch_starts(tmp_path: Pat
         (TRL + "--loss_type cispo --importance_sampling_level sequence", "ratio       of a response, to the policy"),
         (TRL, "nothing found in what is known"),
         (SWIFT, "updates     1 per rollout of 1 prompt x 4 responses"),
-        (
-            SWIFT + "--gradient_accumulation_steps 4 --steps_per_generation 2",
-            "updates     one per 2 rollouts of 2 prom",
-        ),
+        (SWIFT + "--gradient_accumulation_steps 4 --steps_per_generation 2", "updates     one per 2 rollouts of 2"),
         (MEGATRON, "change: raise steps_per_generation above 1"),
         (MEGATRON + "--num_generations $N", "2 notes"),
         (SWIFT + "--num_iterations 2", "nothing found"),
@@ -176,23 +169,19 @@ def test_launches_of_two_libraries_are_compared(launches: Path, capsys: pytest.C
     read = json.loads("\n".join(done.printed))
     rows = {one["name"]: one["values"] for one in read["differences"]}
     assert [one["settings"]["responses_per_update"] for one in read["launches"]] == [None, 128]
-    assert {name: rows[name] for name in ("averaging", "delta", "beta", "updates per rollout")} == {
-        "averaging": ["sequence_mean", "token_mean"],
-        "delta": [None, 10],
-        "beta": [0.0, 0.04],
-        "updates per rollout": [2, 4],
-    }
+    expected = {"averaging": ["sequence_mean", "token_mean"], "delta": [None, 10], "beta": [0.0, 0.04]}
+    expected |= {"updates per rollout": [2, 4], "schedule of the rate": ["linear", "cosine"]}
+    assert {name: rows[name] for name in expected} == expected
+    assert not {"top_k", "LoRA rank", "dynamic sampling"} & rows.keys()  # off in both, under other names of off
 
 
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        ("clean_verl.sh", 0),
         ("dapo_32b.sh", 0),
         ("planted_trl.py", 1),
         ("clean_swift.sh clean_swift.sh", 0),
         ("clean_swift.sh clean_trl.yaml", 1),
-        ("missing.sh", 2),
         ("clean_verl.sh --accuracy 2", 2),
         ("clean_verl.sh --processes 0", 2),
         ("clean_verl.sh clean_verl.sh clean_verl.sh", 2),
@@ -204,26 +193,19 @@ def test_exit_codes_are_a_linters(launches: Path, capsys: pytest.CaptureFixture[
     assert (done.exit_code, len(done.errors), bool(done.printed)) == (code, code == 2, code != 2)
 
 
-def test_our_settings_are_ours_for_every_loss_of_every_library(
-    launches: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("library", "head"),
+    [("verl", VERL + "policy_loss.loss_mode="), ("trl", TRL + "--loss_type "), ("ms-swift", SWIFT + "--loss_type ")],
+)
+def test_our_settings_are_ours_for_every_loss(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], library: str, head: str
 ) -> None:
-    shown = set()
-    for library, head in {
-        "verl": VERL + "policy_loss.loss_mode=",
-        "trl": TRL + "--loss_type ",
-        "ms-swift": SWIFT + "--loss_type ",
-    }.items():
-        for loss, row in TABLES[library].losses.items():
-            (launches / "one.sh").write_text(head + loss)
-            terms = terms_of(read_launch(launches / "one.sh"))
-            assert LossSettings(**terms.loss).loss_type == row.get("type", "grpo")
-            shown |= {
-                line for line in outcome(main, ["preflight", launches / "one.sh"], capsys).printed if "in ours" in line
-            }
-    assert len(shown) > 12
-    assert any(
-        line.endswith("show --loss_type cispo --cispo_ratio_max 0.2 --advantage_std_eps 0.0001") for line in shown
-    )
+    for loss, row in TABLES[library].losses.items():
+        (tmp_path / "one.sh").write_text(head + loss)
+        settings = LossSettings(**terms_of(read_launch(tmp_path / "one.sh")).loss)
+        assert settings.loss_type == row.get("type", "grpo")
+        printed = "\n".join(outcome(main, ["preflight", tmp_path / "one.sh"], capsys).printed)
+        assert (f"show --loss_type {settings.loss_type}" in printed) == ("type" in row)
 
 
 def test_nothing_heavy_is_imported_and_nothing_of_the_launch_is_run(launches: Path) -> None:
@@ -236,15 +218,3 @@ def test_nothing_heavy_is_imported_and_nothing_of_the_launch_is_run(launches: Pa
         printed = subprocess.check_output(words, text=True, cwd=Path(__file__).parents[3]).splitlines()
         assert printed[-1] == "[]"
     assert not (launches / "x").exists()
-
-
-def test_what_is_off_in_both_is_no_difference_and_a_constant_schedule_no_averaging(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    texts = (TRL + "--top_k 0 --warmup_steps 0", TRL + "--top_k -1 --lr_scheduler_type constant")
-    files = [tmp_path / name for name in ("one.sh", "two.sh")]
-    for file, text in zip(files, texts, strict=True):
-        file.write_text(text, encoding="utf-8")
-    said = "\n".join(outcome(main, ["preflight", *map(str, files)], capsys).printed)
-    assert re.search(r"schedule of the rate +linear +constant", said)
-    assert "top_k" not in said
