@@ -37,8 +37,9 @@ def toml(name: str) -> dict[str, Any]:
 def tables() -> dict[str, Table]:
     known, verl, trl, swift = toml("known"), toml("verl"), toml("trl"), toml("swift")
     others: dict[str, dict[str, Any]] = swift.pop("megatron")
-    names = others["names"]
-    swift |= {"terms": trl["terms"] | swift["terms"], "names": {theirs: ours for ours, theirs in names.items()}}
+    shared = {name: trl["losses"][name] for name in ("grpo", "dapo", "bnpo", "dr_grpo", "cispo")}
+    swift |= {"terms": trl["terms"] | swift["terms"], "losses": shared | swift["losses"], "clip": trl["clip"]}
+    swift["names"] = {theirs: ours for ours, theirs in others["names"].items()}
     parts = ("defaults", "terms", "losses")
     megatron = swift | others | {part: swift[part] | others.get(part, {}) for part in parts}
     sections = {room: names for room, names in known["verl"].items() if room != "any"}
@@ -51,7 +52,7 @@ def tables() -> dict[str, Table]:
     found = {}
     for library, read in {"verl": verl, "trl": trl, "ms-swift": swift, "megatron": megatron}.items():
         clip = read.pop("clip")
-        read["losses"] = {name: {"flags": clip} | loss for name, loss in read["losses"].items()}
+        read["losses"] = {name: {"flags": clip | loss.get("also", {})} | loss for name, loss in read["losses"].items()}
         empty: dict[str, Any] = {"averagings": {}, "dead": {}, "names": {}}
         found[library] = Table(**empty | read, known=keys[library], any=starts[library])
     return found

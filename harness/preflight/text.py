@@ -35,14 +35,15 @@ def described(terms: Terms) -> dict[str, str]:
     named = f"{terms.spelled(terms.table.terms['loss'])} {text(terms['loss'])}"
     anchor = "as the sampler has it" if terms.is_stale else "at the start of its rollout"
     cut = f", log-ratios cut at {words['log_ratio_clamp']}" if "log_ratio_clamp" in words else ""
-    kl = f"{words['beta']} in the loss" if terms["beta"] != 0 else "none"
+    kl = "none" if terms["beta"] == 0 else f"{words['beta']} in the loss"
+    ratio = "of a token or of a response: not known" if terms["ratio_of"] == UNKNOWN else f"of a {words['ratio_of']}"
     per_update = counted(terms["responses_per_update"], "response")
     lines = {
         "loss": f"{kind} ({named})" if kind else f"{SAID['foreign']} ({named})",
         "averaging": words["averaging_word"].format(**words),
         "advantages": words["advantage_scale"],
-        "ratio": f"of a {words['ratio_of']}, to the policy {anchor}{cut}",
-        "clip": SENTENCES["clips"][kind].format(**words) if kind else SAID["foreign"],
+        "ratio": f"{ratio}, to the policy {anchor}{cut}",
+        "clip": SENTENCES["clips"][kind].format(**words).replace(SAID["unknown"], "?") if kind else SAID["foreign"],
         "KL": kl + (f", {words['kl_in_reward']} in the reward" if terms.number("kl_in_reward") else ""),
         "updates": updates(terms),
         "rate": f"{words['lr']}, {per_update} an update",
