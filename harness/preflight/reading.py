@@ -16,6 +16,8 @@ HYDRA = re.compile(r"\+{0,2}([a-z_][\w./@-]*)=(.*)", re.S)
 POLICY = re.compile(r"\+{0,2}(actor_rollout_ref|algorithm)\.\S+=.*", re.S)
 SHIPPED = {"ppo_trainer", "ppo_megatron_trainer", "dapo_trainer", "dapo_megatron_trainer", "_self_"}
 GRPO_ONLY = {"num_generations", "num_iterations", "steps_per_generation", "max_completion_length", "reward_funcs"}
+TRAINING = {"config", "learning_rate", "per_device_train_batch_size", "loss_type", "beta"}
+STARTER = re.compile(r"(^|/)(python[\d.]*|torchrun|accelerate|deepspeed|uv)$")
 SETTINGS = (".yaml", ".yml", ".json")
 NOT_A_LAUNCH = (
     "a launch of verl (python3 -m verl.trainer.main_ppo key=value), TRL (trl grpo --key value) or ms-swift "
@@ -107,7 +109,7 @@ def start_of(words: list[Word]) -> tuple[str, int] | None:
     texts = [word.text for word in words]
     flags = {text[2:].partition("=")[0].replace("-", "_") for text in texts if text.startswith("--")}
     is_verl = any(POLICY.fullmatch(text) for text in texts)
-    programs = []
+    programs, is_started = [], False
     for at, text in enumerate(texts):
         named = f"{texts[at - 1]} {text}" if at else text
         if re.search(r"\bmain_(generation|eval)", text):
@@ -119,9 +121,12 @@ def start_of(words: list[Word]) -> tuple[str, int] | None:
             return ("megatron" if "megatron" in found[0] else "ms-swift", at) if is_grpo else None
         if re.search(r"\btrl grpo$|-m trl\.scripts\.grpo$", named):
             return "trl", at
-        if text.endswith(".py") or (named.startswith("-m ") and not re.match(r"torch\.|accelerate\.|deepspeed", text)):
+        is_started |= bool(STARTER.search(text)) or (at == 0 and UNKNOWN in text)
+        is_module = named.startswith("-m ") and not re.match(r"torch\.|accelerate\.|deepspeed", text)
+        if (is_started or at == 0) and (text.endswith(".py") or is_module):
             programs.append(at)
-    if programs and not is_verl and (flags & GRPO_ONLY or ("grpo" in texts[programs[0]] and flags)):
+    marks = GRPO_ONLY | TRAINING if programs and "grpo" in texts[programs[0]] else GRPO_ONLY
+    if programs and not is_verl and flags & marks:
         return "trl", programs[0]
     return ("verl", programs[0] if programs else 0) if is_verl else None
 

@@ -66,7 +66,7 @@ class Terms:
     @property
     def is_plain(self) -> bool:
         """Whether the library's own trainer runs, and not one that may read more keys."""
-        return not self.is_verl or bool(re.search(r"main_ppo|main_dapo|Hydra", self.launch.program))
+        return not self.is_verl or bool(re.search(r"(^|[./])main_(ppo|dapo)|Hydra", self.launch.program))
 
     @property
     def is_fork(self) -> bool:
@@ -106,7 +106,7 @@ class Terms:
     def dead(self, key: str) -> str | None:
         """Why nothing reads a key that another version or program reads; None if something does."""
         is_recipes = key.startswith("overlong_buffer.") and "_cfg" not in self.spelled(key)
-        is_read = "main_ppo" not in self.launch.program
+        is_read = not re.search(r"(^|[./])main_ppo", self.launch.program)
         return self.table.dead.get("overlong_buffer" if is_recipes and not is_read else key)
 
     @property
@@ -182,11 +182,8 @@ def adapt(terms: Terms) -> None:
         for name in ("epsilon", "epsilon_high", "delta"):
             loss.pop(name)
         loss |= {"gspo_token_level": True} if terms["level"] == "sequence_token" else {}
-    for bound, names in {
-        "clip_low": ("gspo_epsilon_low", "epsilon"),
-        "clip_high": ("gspo_epsilon_high", "epsilon_high"),
-    }.items():
-        terms.values[bound] = next((loss[name] for name in names if name in loss), None)
+    terms.values["clip_low"] = loss.get("gspo_epsilon_low", loss.get("epsilon"))
+    terms.values["clip_high"] = loss.get("gspo_epsilon_high", loss.get("epsilon_high"))
     if loss["loss_type"] == "dapo" and terms["averaging"] == "sequence_mean":
         loss["loss_type"] = "grpo"
     loss |= {name: terms[name] for name in ("averaging", "beta", "advantage_scale")}

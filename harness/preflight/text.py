@@ -1,6 +1,5 @@
 """A launch and its findings as text for people and as JSON for machines."""
 
-import dataclasses
 import json
 import re
 import textwrap
@@ -121,16 +120,10 @@ def shown(one: Difference, value: Any) -> str:
 
 
 def as_json(read: Read, between: list[Difference]) -> str:
-    """The same as JSON; what is not known is null."""
-    launches = [
-        {
-            "path": terms.launch.path,
-            "line": terms.launch.line,
-            "library": terms.version,
-            "settings": terms.values | terms.loss,
-            "findings": [dataclasses.asdict(one) for one in found],
-        }
-        for terms, found in read
-    ]
-    page = {"launches": launches, "differences": [dataclasses.asdict(one) for one in between]}
-    return json.dumps(page, indent=2, default=str).replace(json.dumps(UNKNOWN), "null")
+    """The same as JSON; what is not known, or known in part, is null."""
+    launches = []
+    for terms, found in read:
+        launch = {"path": terms.launch.path, "line": terms.launch.line, "library": terms.version}
+        launches.append(launch | {"settings": terms.values | terms.loss, "findings": [vars(one) for one in found]})
+    page = {"launches": launches, "differences": [vars(one) for one in between]}
+    return re.sub(r'"(\\.|[^"\\])*\\u0000(\\.|[^"\\])*"', "null", json.dumps(page, indent=2, default=str))
