@@ -19,10 +19,6 @@ GRPO_ONLY = {"num_generations", "num_iterations", "steps_per_generation", "max_c
 TRAINING = {"config", "learning_rate", "per_device_train_batch_size", "loss_type", "beta"}
 STARTER = re.compile(r"(^|/)(python[\d.]*|torchrun|accelerate|deepspeed|uv)$")
 SETTINGS = (".yaml", ".yml", ".json")
-NOT_A_LAUNCH = (
-    "a launch of verl (python3 -m verl.trainer.main_ppo key=value), TRL (trl grpo --key value) or ms-swift "
-    "(swift rlhf --rlhf_type grpo --key value), got none: name a file that has one"
-)
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,10 @@ def of_shell(path: Path, text: str) -> Launch:
         raise UsageError(f"{path}:{error}") from None
     found = [(number, start) for number, command in enumerate(commands) if (start := start_of(command.words))]
     if not found:
-        raise UsageError(f"{path}: expected {NOT_A_LAUNCH}")
+        raise UsageError(
+            f"{path}: expected a launch of verl (python3 -m verl.trainer.main_ppo key=value), TRL (trl grpo --key "
+            "value) or ms-swift (swift rlhf --rlhf_type grpo --key value), got none: name a file that has one"
+        )
     number, (library, at) = found[0]
     command = commands[number]
     program = command.words[at].text

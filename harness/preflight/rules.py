@@ -36,7 +36,7 @@ def finding(t: Terms, code: str, *keys: str, **values: Any) -> Finding:
     (severity, words), launch, table = FINDINGS[code], t.launch, t.table
     at = next((given for key in keys if (given := t.given(key))), None)
     line, path = (at.line, at.path) if at else (values.pop("line", launch.line), launch.path)
-    names = t.values | t.loss | {"key": t.spelled(keys[0]) if keys else "", "version": t.version} | values
+    names = t.values | t.loss | {"key": t.spelled(keys[0]) if keys else "", "version": version_of(t)} | values
     names |= {"how": table.second_update, "config": table.config, "trainer": table.trainer}
     names = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in names.items()}
     names = {name: text.replace(UNKNOWN, "...") for name, text in names.items()}
@@ -46,6 +46,10 @@ def finding(t: Terms, code: str, *keys: str, **values: Any) -> Finding:
             text = text.get(launch.library) or text.get("ms-swift") or text["trl"]
         said.append(text.format(**names))
     return Finding("note" if is_softer(t, code) else severity, code, path, line, *said)
+
+
+def version_of(t: Terms) -> str:
+    return "the FIPO authors' fork of verl 0.5" if t.is_fork else t.table.version
 
 
 def is_softer(t: Terms, code: str) -> bool:
@@ -93,10 +97,9 @@ def losses(t: Terms) -> Rows:
     kind, at = t.loss.get("loss_type"), t.table.terms["loss"]
     is_refused = t["loss"] in ("fipo", "real") or t.is_set("off_policy_sequence_mask_delta")
     yield "swift_refuses", t.launch.library in ("ms-swift", "megatron") and is_refused, [at]
-    is_inert = t.is_on_policy and not t.is_stale and not (t.is_verl and t.launch.is_open)  # else of its old policy
-    yield "inert_fipo", is_inert and kind == "fipo", [at]
-    yield "inert_clip", is_inert and kind in ("grpo", "dapo"), t.chosen
-    yield "inert_loss", is_inert and kind not in (None, "reinforce", "grpo", "dapo", "fipo"), [at]
+    yield "inert_fipo", t.is_on_policy and kind == "fipo", [at]
+    yield "inert_clip", t.is_on_policy and kind in ("grpo", "dapo"), t.chosen
+    yield "inert_loss", t.is_on_policy and kind not in (None, "reinforce", "grpo", "dapo", "fipo"), [at]
     if kind == "fipo":
         delta, safety = t.number("delta"), t.number("fipo_safety_threshold")
         yield "no_delta", t.loss["delta"] is None, [t.flags["delta"], at]
@@ -156,7 +159,9 @@ def forecast(t: Terms, accuracy: float) -> Iterator[Finding]:
 
 def keys_of(t: Terms) -> Iterator[Finding]:
     """Keys that are not known, that nothing reads, and that do not exist."""
-    if unsure := [key for key in t.launch.given if key in t.deciding and t.value(key) == UNKNOWN]:
+    deciding = {*t.table.terms.values(), *t.flags.values(), "per_device_train_batch_size", "actor.use_kl_loss"}
+    deciding -= {t.table.terms[name] for name in ("model", "train_data", "reward")}
+    if unsure := [key for key in t.launch.given if key in deciding and t.value(key) == UNKNOWN]:
         yield finding(t, "unknown", *unsure, names=", ".join(map(t.spelled, unsure)))
     if t["loss"] not in (*t.table.losses, UNKNOWN):
         near = difflib.get_close_matches(str(t["loss"]), t.table.losses, n=1) or [f"one of {', '.join(t.table.losses)}"]
@@ -168,7 +173,7 @@ def keys_of(t: Terms) -> Iterator[Finding]:
             yield finding(t, "dead", key, reason=reason)
         elif key in t.table.own - read and t.is_set(key):
             yield finding(t, "unread", key)
-        elif key in t.strangers and (near_key := nearest(t, key)):
+        elif t.is_plain and not t.table.has(key) and (near_key := nearest(t, key)):
             yield finding(t, "misspelt", key, near=t.spelled(near_key))
     if others := foreign(t):
         yield finding(t, "strangers", others[0], names=", ".join(map(t.spelled, others[:3])), count=len(others))
@@ -184,7 +189,7 @@ def keys_of(t: Terms) -> Iterator[Finding]:
 
 def foreign(t: Terms) -> list[str]:
     """Keys that the library does not have and that are no slip of the pen."""
-    return [key for key in t.strangers if nearest(t, key) is None]
+    return [key for key in t.launch.given if t.is_plain and not t.table.has(key) and nearest(t, key) is None]
 
 
 def nearest(t: Terms, key: str) -> str | None:

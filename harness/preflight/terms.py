@@ -74,16 +74,13 @@ class Terms:
         return bool(self["loss"] == "future_kl")
 
     @property
-    def is_stale(self) -> bool:
-        """Whether old log-probabilities are the sampler's, so that a first update has ratios too."""
-        keys = ("algorithm.rollout_correction.bypass_mode", "actor.use_rollout_log_probs")
-        return any(self.value(key) is True for key in keys)
-
-    @property
     def is_on_policy(self) -> bool:
-        """Whether a rollout is over before its policy changes: one update of one or of several whole rollouts."""
+        """Whether every ratio is 1: one update of one or of several whole rollouts, by the policy that samples."""
+        keys = ("algorithm.rollout_correction.bypass_mode", "actor.use_rollout_log_probs")
+        is_stale = any(self.value(key) is True for key in keys)  # old log-probabilities are the sampler's
         updates = self.number("updates_per_rollout")
-        return bool(updates and updates <= 1 and (1 / updates).is_integer())
+        is_known = updates and not (self.is_verl and self.launch.is_open)
+        return bool(is_known and not is_stale and updates <= 1 and (1 / updates).is_integer())
 
     @property
     def chosen(self) -> list[str]:
@@ -91,27 +88,11 @@ class Terms:
         flags = [key for key in self.flags.values() if self.given(key)]
         return [key for key in flags if self.value(key) != self.table.defaults.get(key)]
 
-    @property
-    def deciding(self) -> set[str]:
-        """The keys that a finding may depend on."""
-        terms = self.table.terms
-        aside = {terms[name] for name in ("model", "train_data", "reward")}
-        return {*terms.values(), *self.flags.values(), "per_device_train_batch_size", "actor.use_kl_loss"} - aside
-
-    @property
-    def strangers(self) -> list[str]:
-        """Given keys that the library does not have: misspelt, or of another version."""
-        return [key for key in self.launch.given if self.is_plain and not self.table.has(key)]
-
     def dead(self, key: str) -> str | None:
         """Why nothing reads a key that another version or program reads; None if something does."""
         is_recipes = key.startswith("overlong_buffer.") and "_cfg" not in self.spelled(key)
-        is_read = not re.search(r"(^|[./])main_ppo", self.launch.program)
-        return self.table.dead.get("overlong_buffer" if is_recipes and not is_read else key)
-
-    @property
-    def version(self) -> str:
-        return "the FIPO authors' fork of verl 0.5" if self.is_fork else self.table.version
+        is_unread = is_recipes and re.search(r"(^|[./])main_ppo", self.launch.program)
+        return self.table.dead.get("overlong_buffer" if is_unread else key)
 
 
 def typed(text: str) -> Any:

@@ -10,7 +10,7 @@ from harness.config.base import spelled
 from harness.config.loss import DEFAULT_AVERAGING, LossSettings
 from harness.console import command
 from harness.preflight.comparing import Difference
-from harness.preflight.rules import SENTENCES, SEVERITIES, Finding
+from harness.preflight.rules import SENTENCES, SEVERITIES, Finding, version_of
 from harness.preflight.shell import UNKNOWN
 from harness.preflight.terms import Terms
 
@@ -32,7 +32,6 @@ def described(terms: Terms) -> dict[str, str]:
     clip = {"low": UNKNOWN if low is None else 1 - low, "high": UNKNOWN if high is None else 1 + high}
     words = {name: text(value) for name, value in (terms.values | terms.loss | clip).items()}
     named = f"{terms.spelled(terms.table.terms['loss'])} {text(terms['loss'])}"
-    anchor = "as the sampler has it" if terms.is_stale else "at the start of its rollout"
     cut = f", log-ratios cut at {words['log_ratio_clamp']}" if "log_ratio_clamp" in words else ""
     kl = "none" if terms["beta"] == 0 else f"{words['beta']} in the loss"
     ratio = "of a token or of a response: not known" if terms["ratio_of"] == UNKNOWN else f"of a {words['ratio_of']}"
@@ -41,7 +40,7 @@ def described(terms: Terms) -> dict[str, str]:
         "loss": f"{kind} ({named})" if kind else f"{SAID['foreign']} ({named})",
         "averaging": words["averaging_word"].format(**words),
         "advantages": words["advantage_scale"],
-        "ratio": f"{ratio}, to the policy {anchor}{cut}",
+        "ratio": f"{ratio}, to the policy at the start of its rollout{cut}",
         "clip": SENTENCES["clips"][kind].format(**words).replace(SAID["unknown"], "?") if kind else SAID["foreign"],
         "KL": kl + (f", {words['kl_in_reward']} in the reward" if terms.number("kl_in_reward") else ""),
         "updates": updates(terms),
@@ -79,7 +78,7 @@ def flags(terms: Terms) -> Iterator[str]:
 def page(read: Read, between: list[Difference]) -> Iterator[str]:
     """The lines of the page: each launch with its findings, then what differs between them."""
     for terms, found in read:
-        yield f"{terms.launch.path}:{terms.launch.line}: {terms.version} ({terms.launch.program})"
+        yield f"{terms.launch.path}:{terms.launch.line}: {version_of(terms)} ({terms.launch.program})"
         for name, words in described(terms).items():
             yield from textwrap.wrap(words, WIDTH, initial_indent=f"  {name:12}", subsequent_indent=" " * 14)
         yield ""
@@ -123,7 +122,7 @@ def as_json(read: Read, between: list[Difference]) -> str:
     """The same as JSON; what is not known, or known in part, is null."""
     launches = []
     for terms, found in read:
-        launch = {"path": terms.launch.path, "line": terms.launch.line, "library": terms.version}
+        launch = {"path": terms.launch.path, "line": terms.launch.line, "library": version_of(terms)}
         launches.append(launch | {"settings": terms.values | terms.loss, "findings": [vars(one) for one in found]})
     page = {"launches": launches, "differences": [vars(one) for one in between]}
     return re.sub(r'"(\\.|[^"\\])*\\u0000(\\.|[^"\\])*"', "null", json.dumps(page, indent=2, default=str))
