@@ -52,15 +52,18 @@ def assigned(nodes: list[ast.AST]) -> dict[str, ast.expr]:
 
 def set_later(launch: Launch, call: ast.Call, nodes: list[ast.AST], known: dict[str, ast.expr]) -> None:
     """Attributes that are set on the configuration; under a condition, or computed from what they were: not known."""
-    holders = [ast.unparse(node.targets[0]) for node in nodes if isinstance(node, ast.Assign) and node.value is call]
+    pairs = [(node.targets[0], node) for node in nodes if isinstance(node, ast.Assign)]
+    pairs += [(node.target, node) for node in nodes if isinstance(node, ast.AnnAssign | ast.AugAssign)]
+    holders = [ast.unparse(target) for target, node in pairs if node.value is call]
     blocks = [{*ast.walk(node)} for node in nodes if isinstance(node, BLOCKS)]
-    for node in nodes:
-        if isinstance(node, ast.Call) and call_name(node) == "setattr" and ast.unparse(node.args[0]) in holders:
-            launch.miss(node.lineno, f"{ast.unparse(node)[:40]}, which may set any argument", is_open=True)
-        if not isinstance(node, ast.Assign | ast.AugAssign):
-            continue
-        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    for target, node in sorted(pairs, key=lambda pair: pair[1].lineno):
         if isinstance(target, ast.Attribute) and ast.unparse(target.value) in holders:
             is_sure = isinstance(node, ast.Assign) and not any(node in block and call not in block for block in blocks)
             value = str(calculated(ast.unparse(node.value), known)) if is_sure else UNKNOWN
             launch.give(target.attr, value, node.lineno)
+    changes = [node for target, node in pairs if ast.unparse(target) in holders and node.value is not call]
+    setters = [node for node in nodes if isinstance(node, ast.Call) and call_name(node) == "setattr"]
+    for change in (*changes, *(node for node in setters if ast.unparse(node.args[0]) in holders)):
+        launch.miss(change.lineno, f"{ast.unparse(change)[:40]}, which may set any argument", is_open=True)
+        for name in launch.given:
+            launch.give(name, UNKNOWN, change.lineno)

@@ -3,7 +3,7 @@
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil, inf, prod
 from typing import Any
 
 from harness.preflight.reading import Given, Launch
@@ -78,9 +78,9 @@ class Terms:
         """Whether every ratio is 1: one update of one or of several whole rollouts, by the policy that samples."""
         keys = ("algorithm.rollout_correction.bypass_mode", "actor.use_rollout_log_probs")
         is_stale = any(self.value(key) is True for key in keys)  # old log-probabilities are the sampler's
-        updates = self.number("updates_per_rollout")
-        is_known = updates and not (self.is_verl and self.launch.is_open)
-        return bool(is_known and not is_stale and updates <= 1 and (1 / updates).is_integer())
+        updates = self.number("updates_per_rollout") or inf
+        is_sure = not is_stale and not (self.is_verl and self.launch.is_open)
+        return is_sure and updates <= 1 and (1 / updates).is_integer()
 
     @property
     def chosen(self) -> list[str]:

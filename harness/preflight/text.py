@@ -33,15 +33,16 @@ def described(terms: Terms) -> dict[str, str]:
     words = {name: text(value) for name, value in (terms.values | terms.loss | clip).items()}
     named = f"{terms.spelled(terms.table.terms['loss'])} {text(terms['loss'])}"
     cut = f", log-ratios cut at {words['log_ratio_clamp']}" if "log_ratio_clamp" in words else ""
-    kl = "none" if terms["beta"] == 0 else f"{words['beta']} in the loss"
+    kl = "none" if terms["beta"] == 0 else f"{words['beta']}{' in the loss' * (terms['beta'] != UNKNOWN)}"
+    foreign = SAID["unknown" if terms["loss"] == UNKNOWN else "foreign"]
     ratio = "of a token or of a response: not known" if terms["ratio_of"] == UNKNOWN else f"of a {words['ratio_of']}"
     per_update = counted(terms["responses_per_update"], "response")
     lines = {
-        "loss": f"{kind} ({named})" if kind else f"{SAID['foreign']} ({named})",
+        "loss": f"{kind or foreign} ({named})",
         "averaging": words["averaging_word"].format(**words),
         "advantages": words["advantage_scale"],
         "ratio": f"{ratio}, to the policy at the start of its rollout{cut}",
-        "clip": SENTENCES["clips"][kind].format(**words).replace(SAID["unknown"], "?") if kind else SAID["foreign"],
+        "clip": SENTENCES["clips"][kind].format(**words).replace(SAID["unknown"], "?") if kind else foreign,
         "KL": kl + (f", {words['kl_in_reward']} in the reward" if terms.number("kl_in_reward") else ""),
         "updates": updates(terms),
         "rate": f"{words['lr']}, {per_update} an update",

@@ -122,7 +122,8 @@ def test_a_file_of_settings_is_found_above_the_launch_and_overridden_by_it(tmp_p
         ("import trl as t\na = t.GRPOConfig(beta=0.1)\nif x:\n  a.beta = 0.2", {"beta": UNKNOWN}, []),
         ("a = GRPOConfig(delta=f())\na.beta += 1\n", {"beta": UNKNOWN, "delta": UNKNOWN}, []),
         ("GRPOConfig(epsilon=0.1, **base)", {"beta": UNKNOWN, "epsilon": 0.1}, [1]),
-        ("a = GRPOConfig()\nsetattr(a, name, 1)", {"beta": UNKNOWN}, [2]),
+        ("a = GRPOConfig(epsilon=0.1)\nsetattr(a, name, 1)", {"beta": UNKNOWN, "epsilon": UNKNOWN}, [2]),
+        ("a: C = GRPOConfig(beta=0.1)\na = replace(a, beta=1)", {"beta": UNKNOWN}, [2]),
         ("GRPOConfig(beta=0.5)\n\nc = GRPOConfig(beta=1)", {"beta": 0.5}, [3]),
     ],
 )
@@ -139,6 +140,8 @@ def test_in_python_what_is_written_out_is_taken_and_the_rest_is_said(
     ("name", "text"),
     [
         ("a.sh", "echo verl"),
+        ("a.sh", "python3 -m verl.trainer.main_generation actor_rollout_ref.rollout.n=1"),
+        ("a.sh", "swift rollout --external_plugins grpo.py --num_generations 8"),
         ("a.sh", "trl grpo --beta 0 \\\n  --run_name 'x"),
         ("a.sh", b"\xff"),
         ("a.yaml", "a: [1"),
