@@ -54,10 +54,13 @@ def version_of(t: Terms) -> str:
 
 def is_softer(t: Terms, code: str) -> bool:
     """Whether a finding is a note here: the program or the reader may well know better."""
+    is_strange = bool(foreign(t))  # another version or a fork, which may check and call things otherwise
     softer = {
         "no_such_loss": not t.is_plain,
+        "mini_above_batch": is_strange,
+        "mini_uneven": is_strange,
         "micro_means": not t.is_fork,
-        "group_of_one": bool(foreign(t)) and not t.given(t.table.terms["group_size"]),  # a fork's key may be another
+        "group_of_one": is_strange and not t.given(t.table.terms["group_size"]),
         "inert_clip": not t.chosen,
         "kl_default": t.is_verl,
     }
@@ -76,18 +79,15 @@ def findings(t: Terms, accuracy: float | None = None) -> list[Finding]:
 def batches(t: Terms) -> Rows:
     """Batch sizes that do not fit together."""
     prompts, mini = t.number("prompts_per_step") or 0, t.number("mini_batch") or 0
-    is_checked, size = prompts and mini and t.is_plain and not foreign(t), t.table.terms["group_size"]
+    is_checked, size = prompts and mini and t.is_plain, t.table.terms["group_size"]
     is_dynamic = t.value("actor.use_dynamic_bsz") is True
     yield "mini_above_batch", is_checked and prompts < mini and not is_dynamic, ["actor.ppo_mini_batch_size"]
     yield "mini_uneven", is_checked and prompts > mini and prompts % mini, ["actor.ppo_mini_batch_size"]
     yield "groups_split", not t.is_verl and prompts % 1, [size]
     is_distilled = any(t.is_set(key) for key in ("teacher_model", "teacher_model_server", "distillation.enabled"))
     is_of_groups = t["advantage_scale"] in ("group", "none", "batch")
-    yield (
-        "group_of_one",
-        t.number("group_size") == 1 and is_of_groups and not is_distilled,
-        [size, t.table.terms["advantages"]],
-    )
+    is_alone = t.number("group_size") == 1 and is_of_groups and not is_distilled
+    yield "group_of_one", is_alone, [size, t.table.terms["advantages"]]
     iterations = t.number("epochs") or 1
     yield "megatron_iterations", t.launch.library == "megatron" and iterations > 1, ["num_iterations"]
 

@@ -42,6 +42,7 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     VERL + "kl_loss_coef=0.01": "N switched_off 1",
     VERL + "ppo_mini_batch_size=1024 actor_rollout_ref.actor.use_rollout_log_probs=True": "",
     VERL + "ppo_mini_batch_size=300": "W mini_uneven 1",
+    VERL + "ppo_mini_batch_size=300 +a.fork=1": "N mini_uneven 1, N strangers 1",
     VERL + "ppo_mini_batch_size = 256": "N gap 1, N gap 1, N gap 1",
     VERL + "strategy=fsdp +reward_model.overlong_buffer.len=99 +algo.x=1": "W dead 1, N strangers 1, N switched_off 1",
     VERL + "strategy=fsdp distillation.enabled=True actor_rollout_ref.rollout.n=1": "",
