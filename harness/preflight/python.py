@@ -23,17 +23,17 @@ def of_python(path: Path, text: str) -> Launch:
     calls = [call for call in calls if call_name(call) in names or call_name(call).endswith(".GRPOConfig")]
     if not calls:
         raise UsageError(f"{path}: expected a call GRPOConfig(...), got none: name the file or the command that has it")
-    launch, known = Launch(path, "trl", calls[0].lineno, "GRPOConfig(...)"), assigned(nodes)
+    call, known = calls[0], assigned(nodes)
+    launch = Launch(path, "trl", call.lineno, "GRPOConfig(...)")
     if calls[1:]:
         what = f"{len(calls) - 1} more GRPOConfig(...) from here on; all findings are for the one at line {launch.line}"
         launch.miss(calls[1].lineno, what)
-    call = calls[0]
     for value in (*call.args[1:], *(keyword.value for keyword in call.keywords if not keyword.arg)):
         launch.miss(value.lineno, f"{ast.unparse(value)[:40]}, which may set any argument", is_open=True)
     for keyword in call.keywords:
         if keyword.arg:
             launch.give(keyword.arg, str(calculated(ast.unparse(keyword.value), known)), keyword.value.lineno)
-    set_later(launch, call, nodes, known)
+    set_later(launch, calls, nodes, known)
     return launch
 
 
@@ -50,18 +50,20 @@ def assigned(nodes: list[ast.AST]) -> dict[str, ast.expr]:
     return {target.id: value for target, value in pairs if isinstance(target, ast.Name) and bound[target.id] == 1}
 
 
-def set_later(launch: Launch, call: ast.Call, nodes: list[ast.AST], known: dict[str, ast.expr]) -> None:
+def set_later(launch: Launch, calls: list[ast.Call], nodes: list[ast.AST], known: dict[str, ast.expr]) -> None:
     """Attributes that are set on the configuration; under a condition, or computed from what they were: not known."""
     pairs = [(node.targets[0], node) for node in nodes if isinstance(node, ast.Assign)]
     pairs += [(node.target, node) for node in nodes if isinstance(node, ast.AnnAssign | ast.AugAssign)]
+    call, is_alone = calls[0], len(calls) == 1
     holders = [ast.unparse(target) for target, node in pairs if node.value is call]
     blocks = [{*ast.walk(node)} for node in nodes if isinstance(node, BLOCKS)]
     for target, node in sorted(pairs, key=lambda pair: pair[1].lineno):
         if isinstance(target, ast.Attribute) and ast.unparse(target.value) in holders:
-            is_sure = isinstance(node, ast.Assign) and not any(node in block and call not in block for block in blocks)
+            is_decided = any(node in block and call not in block for block in blocks)
+            is_sure = is_alone and isinstance(node, ast.Assign) and not is_decided
             value = str(calculated(ast.unparse(node.value), known)) if is_sure else UNKNOWN
             launch.give(target.attr, value, node.lineno)
-    changes = [node for target, node in pairs if ast.unparse(target) in holders and node.value is not call]
+    changes = [node for target, node in pairs if ast.unparse(target) in holders and node.value not in calls]
     setters = [node for node in nodes if isinstance(node, ast.Call) and call_name(node) == "setattr"]
     for change in (*changes, *(node for node in setters if ast.unparse(node.args[0]) in holders)):
         launch.miss(change.lineno, f"{ast.unparse(change)[:40]}, which may set any argument", is_open=True)
