@@ -52,7 +52,8 @@ def assigned(nodes: list[ast.AST]) -> dict[str, ast.expr]:
 
 def set_later(launch: Launch, calls: list[ast.Call], nodes: list[ast.AST], known: dict[str, ast.expr]) -> None:
     """Attributes that are set on the configuration; under a condition, or computed from what they were: not known."""
-    pairs = [(node.targets[0], node) for node in nodes if isinstance(node, ast.Assign)]
+    pairs: list[tuple[ast.expr, ast.Assign | ast.AnnAssign | ast.AugAssign]] = []
+    pairs += [(node.targets[0], node) for node in nodes if isinstance(node, ast.Assign)]
     pairs += [(node.target, node) for node in nodes if isinstance(node, ast.AnnAssign | ast.AugAssign)]
     call, is_alone = calls[0], len(calls) == 1
     holders = [ast.unparse(target) for target, node in pairs if node.value is call]
@@ -61,11 +62,12 @@ def set_later(launch: Launch, calls: list[ast.Call], nodes: list[ast.AST], known
         if isinstance(target, ast.Attribute) and ast.unparse(target.value) in holders:
             is_decided = any(node in block and call not in block for block in blocks)
             is_sure = is_alone and isinstance(node, ast.Assign) and not is_decided
-            value = str(calculated(ast.unparse(node.value), known)) if is_sure else UNKNOWN
+            value = str(calculated(ast.unparse(node.value), known)) if is_sure and node.value else UNKNOWN
             launch.give(target.attr, value, node.lineno)
-    changes = [node for target, node in pairs if ast.unparse(target) in holders and node.value not in calls]
     setters = [node for node in nodes if isinstance(node, ast.Call) and call_name(node) == "setattr"]
-    for change in (*changes, *(node for node in setters if ast.unparse(node.args[0]) in holders)):
+    changes: list[ast.stmt | ast.expr] = [node for node in setters if ast.unparse(node.args[0]) in holders]
+    changes += [node for target, node in pairs if ast.unparse(target) in holders and node.value not in calls]
+    for change in changes:
         launch.miss(change.lineno, f"{ast.unparse(change)[:40]}, which may set any argument", is_open=True)
         for name in launch.given:
             launch.give(name, UNKNOWN, change.lineno)
