@@ -49,8 +49,10 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     VERL + "policy_loss.loss_mode=bypass_mode actor_rollout_ref.actor.clip_ratio_c=10": "",
     VERL + "clip_ratio_low=$LOW": "N unknown 1",
     "A=1\r\n" + VERL + "clip_ratio_c=1.5\r\n": "E carriage_returns 2",
-    'srun bash -lc "cd x;\n' + VERL + 'kl_loss_coef=0.01 \\\n  actor_rollout_ref.actor.tau_pos=2 data.x=\\"y\\""': (
-        "W unread 3, N strangers 3, N switched_off 2"
+    'A=1\nsrun bash -lc "cd x;\n'
+    + VERL
+    + 'kl_loss_coef=0.01 \\\n  actor_rollout_ref.actor.tau_pos=2 data.x=\\"y\\""': (
+        "W unread 4, N strangers 4, N switched_off 3"
     ),
     "echo \"don't " + VERL + '"\n' + VERL + "strategy=fsdp": "",
     SWIFT + "--loss_type dapo --steps_per_generation 4": "W window 1",
@@ -65,6 +67,7 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     TRL + "--loss_type sapo --epsilon 0.3 --epsilon_high 0.3": "W unread 1, W unread 1",
     TRL + "--learning_rat 4 --max_completion_lenght 100 $MORE": "E misspelt 1, N gap 1",  # argparse knows beginnings
     TRL + "\n--beta=$BETA": "E cut_off 2",
+    "A=()\nif $1; then\n  A+=(--beta 1)\nfi\n" + TRL + '"${A[@]}"': "N gap 3",
     TRL + "\n" + TRL: "N gap 2",  # one launch is read
     TRL + "--num_generations $N": "N unknown 1",
     TRL + "--gradient_accumulation_steps 4 --steps_per_generation 1": "N inert_clip 1, N window_approximate 1",

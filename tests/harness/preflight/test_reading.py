@@ -99,7 +99,7 @@ def test_a_launch_means_what_its_library_makes_of_it(tmp_path: Path, command: st
 
 def test_a_file_of_settings_is_found_above_the_launch_and_overridden_by_it(tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes/a.yaml").write_text("beta: 0.1\nlearning_rate: 2e-6\n")
+    (tmp_path / "recipes/a.yaml").write_text("base: &b\n  beta: 0.1\n<<: *b\nlearning_rate: 2e-6\n")
     (tmp_path / "scripts").mkdir()
     launch = tmp_path / "scripts/launch.sh"
     launch.write_text("trl grpo --config $ROOT/recipes/a.yaml --beta 0.2")
