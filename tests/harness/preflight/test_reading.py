@@ -77,6 +77,7 @@ SWIFT = "swift rlhf --rlhf_type grpo "
             GRPO + "actor.ppo_epochs=2 actor_rollout_ref.rollout.n=5",
             {"updates_per_rollout": 8, "responses_per_update": 1280, "prompts_per_step": 1024, "delta": 3.0},
         ),
+        (GRPO + "actor.ppo_mini_batch_size=2048 actor_rollout_ref.rollout.n=2", {"responses_per_update": 2048}),
         (GRPO + "actor.ppo_mini_batch_size=300", {"updates_per_rollout": 4, "beta": 0.0}),  # the last one is smaller
         (
             GRPO + "actor.loss_agg_mode=seq-mean-token-mean actor_rollout_ref.actor.clip_ratio_high=null "
