@@ -8,7 +8,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -34,13 +34,12 @@ from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
 from sweeps.study.forks import State, check_same_states, fork_description, forked_arms, states_of
 from sweeps.study.tables import blocks_table, differences_table
-from sweeps.workers.endings import early_end, is_data
+from sweeps.workers.attempts import early_end, is_data
+from sweeps.workers.pool import Pool, usable_cores
 from sweeps.workers.progress import Progress, make_console, minutes
 from sweeps.workers.sessions import run_to_end
-from sweeps.workers.slots import Slot, free_slots, run_all, usable_cores
 
 DEFAULT_PRESET = "demo"
-ATTEMPTS = 3  # processes at most that one call starts for a run that is killed
 WARM_START_S = 45.0
 
 
@@ -103,37 +102,36 @@ def carry_out(asked: Comparison, options: argparse.Namespace, claims: str) -> No
         raise UsageError(f"--study: expected a folder of its own, got {str(study)!r}, which holds a run: name another")
     check_claims(options.claims or claims)
     with locked(study), going_on(study, options):
+        arms = asked.arms
         if asked.design:
             check_same_design(study, asked.design, asked.preset)
-            arms = asked.arms
         else:
             check_same_states(study, asked.states)
-            arms = with_earlier_arms(study, asked.family, asked.preset, asked.arms)
+            arms = with_earlier_arms(study, asked.family, asked.preset, arms)
             check_differences(differences_between(arms, asked.family), asked.family)
         fixed = fixed_claims(study, options.claims, claims)
-        count = options.slots or own_slots(arms[0].any_config)
-        slots = free_slots(study, [()] * count)
-        compare(replace(asked, arms=arms, claims=fixed), slots)
+        with Pool(study, [()] * (options.slots or own_slots(arms[0].any_config))) as pool:
+            compare(replace(asked, arms=arms, claims=fixed), pool)
 
 
-def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:
+def compare(comparison: Comparison, pool: Pool) -> None:
     """Say the plan, then carry it out; what is killed is tried again. Raises HarnessError if a run has no outcome."""
     console, study = make_console(), comparison.study
     runs = planned_runs(comparison.arms, study)
     unfinished = [run for run in runs if not is_data(run)]
-    print_plan(comparison, unfinished, len(slots), console)
+    print_plan(comparison, unfinished, pool.size, console)
     extra: dict[str, Any] = {"design": dict(comparison.design)} if comparison.design else {}
     if comparison.states:
-        extra = {"fork": fork_description(comparison.states, comparison.arms, comparison.family)}
+        extra = {"fork": fork_description(comparison.states, comparison.arms)}
     write_study(study, comparison.family, comparison.preset, comparison.arms, {"claims": comparison.claims, **extra})
     prepare(unfinished, comparison.states, study, console)
-    progress = Progress(runs, console, ATTEMPTS)
-    again = unfinished
-    while again:
-        with progress.display.shown(), closing(run_all(again, slots)) as events:
-            for running, ended in events:
-                progress.update(running, ended)
-        again = [run for run in again if progress.to_be_repeated(run)]
+    progress, waiting = Progress(runs, console), list(unfinished)
+    with progress.display.shown:
+        while waiting or pool.running:
+            while waiting and pool.free:
+                pool.start(waiting.pop(0))
+            waiting += progress.update(pool.running, pool.ended())
+            pool.rest()
     console.print(f"study: {study}")
     for name in sorted({end for run in runs if (end := early_end(run))}):
         ended_so = ", ".join(run.name for run in runs if early_end(run) == name)

@@ -2,7 +2,7 @@
 
 import argparse
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,67 +18,45 @@ from sweeps.search.spec import Search, check_same
 from sweeps.search.study import LossStudy, open_storage, storage_errors
 from sweeps.search.tables import ENDED, best_rows, trial_rows, write_best
 from sweeps.search.winners import check_comparable, run_winners
-from sweeps.study.arms import load_family
 from sweeps.study.claims import check_claims, fixed_claims
-from sweeps.study.folder import PlannedRun, locked, read_rows
-from sweeps.workers.gpus import gpu_groups
+from sweeps.study.folder import PlannedRun, locked
+from sweeps.workers.pool import Pool, gpu_places, usable_cores
 from sweeps.workers.progress import make_console, minutes
-from sweeps.workers.slots import Slot, free_slots, usable_cores
-
-Studies = Mapping[str, LossStudy]
 
 
 def search_command(options: argparse.Namespace) -> None:
-    """Say the plan, carry it out, run the winners again, and write what was found."""
-    search, console = checked_search(options), make_console()
-    groups = slot_groups(search, options)
+    """Refuse what can be refused, say the plan, carry it out, run the winners again, and write what was found."""
+    search, console = search_of(options), make_console()
+    search.check()
+    check_claims(options.claims or search.family.claims)
+    check_comparable(search)
+    old = check_same(search.described(), search.study)
+    if options.gpus_per_trial:
+        places = gpu_places(options.gpus_per_trial, options.slots)
+    else:
+        places = [()] * (options.slots or max(1, usable_cores() // search.typical_config().run.threads))
     # one controller per study and host; hosts that share a storage may share the folder
     lock = ".lock" if search.storage is None else f".lock-{platform.node()}"
     with locked(search.study, lock), going_on(search.study, options), storage_errors():
-        studies = opened(search, fixed_claims(search.study, options.claims, load_family(search.family).claims))
-        slots = free_slots(search.study, groups)
-        lost = 0 if search.storage else sum([study.fail_running() for study in studies.values()])
-        if lost:
-            console.print(f"resuming the trials of a controller that died: {lost}")
-        prepare_model(search, console)
-        rows = trial_rows(search, studies)
-        for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), len(slots)):
-            console.print(line)
-        run_and_report(SearchProgress(search, studies, console, len(slots)), slots, options)
+        studies = opened(search, old, fixed_claims(search.study, options.claims, search.family.claims))
+        with Pool(search.study, places) as pool:
+            lost = 0 if search.storage else sum([study.fail_running() for study in studies.values()])
+            if lost:
+                console.print(f"resuming the trials of a controller that died: {lost}")
+            prepare_model(search, console)
+            rows = trial_rows(search, studies)
+            for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), pool.size):
+                console.print(line)
+            run_and_report(SearchProgress(search, studies, console, pool.size), pool, options)
 
 
-def plan_command(options: argparse.Namespace) -> None:
-    """Say what a search would take, and run nothing."""
-    search, console = checked_search(options), make_console()
-    groups = slot_groups(search, options)
-    ended = sum(row["state"] in ENDED for row in read_rows(search.study / "trials.parquet"))
-    for line in plan_lines(search, ended, len(groups)):
-        console.print(line)
+def opened(search: Search, old: Mapping[str, Any] | None, claims: Mapping[str, Any] | None) -> Mapping[str, LossStudy]:
+    """The search's studies in its storage, made where they are missing; study.json says what they are.
 
-
-def checked_search(options: argparse.Namespace) -> Search:
-    """What the flags ask for, with all that can be refused refused before anything is written."""
-    search = search_of(options)
-    search.check()
-    check_claims(options.claims or load_family(search.family).claims)
-    check_comparable(search)
-    check_same(search.described(), search.study)
-    return search
-
-
-def slot_groups(search: Search, options: argparse.Namespace) -> list[tuple[str, ...]]:
-    """The GPUs of each slot, or nothing for each share of the CPU."""
-    if options.gpus_per_trial:
-        return gpu_groups(options.gpus_per_trial, options.slots)
-    return [()] * (options.slots or max(1, usable_cores() // search.typical_config().run.threads))
-
-
-def opened(search: Search, claims: Mapping[str, Any] | None) -> Studies:
-    """The search's studies in its storage, made where they are missing; study.json says what they are."""
+    old: study.json of a search that goes on, which keeps its sampler.
+    """
     described = search.described()
-    described["sampler"]["optuna"] = optuna.__version__
-    if old := check_same(described, search.study):  # a search that grows keeps its sampler
-        described["sampler"] = old["sampler"]
+    described["sampler"] = old["sampler"] if old else {**described["sampler"], "optuna": optuna.__version__}
     sampler = replace(search.sampler, arguments=described["sampler"]["arguments"])
     storage = open_storage(search.storage, search.study)
     studies = {loss: LossStudy(storage, f"{search.name}/{loss}", sampler) for loss in search.losses}
@@ -114,12 +92,12 @@ def plan_lines(search: Search, ended: int, slots: int) -> list[str]:
     ]
 
 
-def run_and_report(progress: SearchProgress, slots: Sequence[Slot], options: argparse.Namespace) -> None:
+def run_and_report(progress: SearchProgress, pool: Pool, options: argparse.Namespace) -> None:
     """All trials, what they found, and the winners. Raises HarnessError where no trial has a value."""
     search, studies, console = progress.search, progress.studies, progress.console
-    with progress.display.shown():
+    with progress.display.shown:
         caps = options.max_hours, options.max_tokens
-        cap = Controller(search, studies, slots, *caps, console.print, progress.update).run()
+        cap = Controller(search, studies, pool, *caps, console.print, progress.update).run()
     progress.refresh()
     rows = progress.rows
     write_best(search, rows)
@@ -135,4 +113,4 @@ def run_and_report(progress: SearchProgress, slots: Sequence[Slot], options: arg
         reason = next((row["reason"] for row in rows if row.get("reason")), "none was run")
         raise HarnessError(f"no trial has a value; the first: {reason}: mend it, and search in a new --study")
     elif search.report_seeds:
-        run_winners(search, rows, slots, console)
+        run_winners(search, rows, pool, console)

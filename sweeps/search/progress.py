@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from rich.console import Console
 
@@ -14,19 +13,14 @@ from sweeps.workers.attempts import Attempt
 from sweeps.workers.progress import PLAIN_EVERY_S, Display, minutes, steps_of
 
 
-@dataclass
 class SearchProgress:
     """The state of a search, and its display. trials.parquet is written anew whenever a trial ends."""
 
-    search: Search
-    studies: Mapping[str, LossStudy]
-    console: Console
-    slots: int  # runs at a time
-    running: Sequence[Attempt] = ()
-
-    def __post_init__(self) -> None:
-        self.display = Display(self.console, self.text)
+    def __init__(self, search: Search, studies: Mapping[str, LossStudy], console: Console, at_once: int) -> None:
+        self.search, self.studies, self.console, self.at_once = search, studies, console, at_once
+        self.running: Sequence[Attempt] = ()
         self.refresh()
+        self.display = Display(console, self.text)
 
     def refresh(self) -> None:
         """Read all trials, and write their table."""
@@ -37,27 +31,26 @@ class SearchProgress:
     def text(self) -> str:
         """The trials left, the best of each loss, and the runs under way with their steps."""
         best = [f"{loss} best {row['value']:.3f}" for loss, row in best_rows(self.rows).items()]
-        return "; ".join([time_left(self.rows, self.slots), *best, *map(steps_of, self.running)])
+        return "; ".join([self.left(), *best, *map(steps_of, self.running)])
 
-    def update(self, trial: OpenTrial | None, running: Iterable[Attempt]) -> None:
-        """Take in that a trial has ended, or that time has passed, in which others may have ended elsewhere."""
+    def update(self, ended: Sequence[OpenTrial], running: Iterable[Attempt]) -> None:
+        """Take in which trials have just ended, or that time has passed, in which others may have ended elsewhere."""
         self.running = list(running)
-        if trial is not None or time.monotonic() - self.read > PLAIN_EVERY_S:
+        if ended or time.monotonic() - self.read > PLAIN_EVERY_S:
             self.refresh()
-        if trial is not None:
+        for trial in ended:
             row = next(row for row in self.rows if (row["loss"], row["trial"]) == (trial.loss, trial.asked.index))
-            self.console.print(f"{line_of(row)} ({time_left(self.rows, self.slots)})")
+            self.console.print(f"{line_of(row)} ({self.left()})")
         self.display.tick()
 
-
-def time_left(rows: Sequence[Row], at_once: int) -> str:
-    """How much is left, from what the ended trials took; `at_once`: how many runs are under way."""
-    left = sum(row["state"] not in ENDED for row in rows)
-    if not left:
-        return f"all {len(rows)} trials have ended"
-    took = [row["seconds"] for row in rows if row.get("seconds")]
-    about = f", about {minutes(left * sum(took) / len(took) / max(1, at_once))}" if took else ""
-    return f"{left} of {len(rows)} trials left{about}"
+    def left(self) -> str:
+        """How much is left, from what the ended trials took."""
+        left = sum(row["state"] not in ENDED for row in self.rows)
+        if not left:
+            return f"all {len(self.rows)} trials have ended"
+        took = [row["seconds"] for row in self.rows if row.get("seconds")]
+        about = f", about {minutes(left * sum(took) / len(took) / self.at_once)}" if took else ""
+        return f"{left} of {len(self.rows)} trials left{about}"
 
 
 def line_of(row: Row) -> str:

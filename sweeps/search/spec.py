@@ -10,13 +10,14 @@ from typing import Any
 from harness import Config, UsageError, config_sha256, flatten, resolve, tree_of
 from sweeps.search.samplers import Sampler
 from sweeps.search.spaces import Space
-from sweeps.study.arms import load_family
-from sweeps.study.folder import SCHEMA_VERSION, PlannedRun, read_json
-from sweeps.tracking.addresses import without_password
+from sweeps.study.arms import Family
+from sweeps.study.folder import SCHEMA_VERSION, PlannedRun, other_study, read_json
+from sweeps.tracking.log import without_password
 
 VALUE = "mean over the tuning seeds of the final accuracy: the mean of the last evaluations, on the tuning prompts"
 PRUNER = {"name": "none", "arguments": {}}  # every trial runs to its end: learning curves cross
 MAY_DIFFER = ("trials", "report_seeds", "controls", "labels")  # between two starts of a search
+OWN_FILES = ("optuna.journal", "claims.toml", ".lock", ".track", "configs", "logs")  # before there is a study.json
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,8 @@ class Limits:
 
     def excess(self, facts: Mapping[str, Any]) -> dict[str, float]:
         """How far beyond each limit the trial is; at most 0 where it is within."""
-        beyond = {}
-        if self.response_tokens is not None:
-            beyond["response_tokens"] = facts["response_tokens"] - self.response_tokens
-        if self.truncated_share is not None:
-            beyond["truncated_share"] = facts["truncated_share"] - self.truncated_share
+        upper = {"response_tokens": self.response_tokens, "truncated_share": self.truncated_share}
+        beyond = {name: facts[name] - limit for name, limit in upper.items() if limit is not None}
         if self.collapse is not None:
             beyond["collapse"] = self.collapse * facts["start_accuracy"] - min(facts["values"])
         return beyond
@@ -47,7 +45,8 @@ class Search:
     name: str  # in the storage: hosts without a common folder find each other by it
     storage: str | None  # URL; None: a journal in the study's folder
     preset: str
-    family: str
+    family_name: str  # or its file's path, as --family has it
+    family: Family
     space: str
     spaces: Mapping[str, Space]
     settings: Mapping[str, Mapping[str, Any]]  # by loss: what is not searched, over the preset
@@ -72,11 +71,6 @@ class Search:
         loss = loss or self.losses[0]
         return self.config(loss, self.spaces[loss].fixed, self.seeds[0])
 
-    def resolved(self, loss: str) -> dict[str, Any]:
-        """What is set and not searched, as the config has it, however the flags spelled it."""
-        flat = flatten(tree_of(self.typical_config(loss)))
-        return {name: flat[name] for name in self.settings[loss]}
-
     def runs(self, loss: str, index: int, values: Mapping[str, Any]) -> list[PlannedRun]:
         """The runs of a trial, one per tuning seed."""
         arm = f"{loss}-trial{index:04d}"
@@ -99,20 +93,23 @@ class Search:
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
     def described(self) -> dict[str, Any]:
-        """As study.json has it."""
-        parameters, family = {loss: space.parameters for loss, space in self.spaces.items()}, load_family(self.family)
+        """As study.json has it. `settings` are as the config has them, however the flags spelled them."""
+        resolved = {loss: flatten(tree_of(self.typical_config(loss))) for loss in self.losses}
         return {
             "schema_version": SCHEMA_VERSION,
             "kind": "search",
             "name": self.name,
             "preset": self.preset,
-            "family": self.family,
+            "family": self.family_name,
             "storage": without_password(self.storage) if self.storage else None,
             "losses": self.losses,
-            "labels": {loss: label for loss in self.losses if (label := family.about(loss)["label"])},
+            "labels": {loss: label for loss in self.losses if (label := self.family.about(loss)["label"])},
             "space": self.space,
-            "spaces": {loss: {n: one.described() for n, one in found.items()} for loss, found in parameters.items()},
-            "settings": {loss: self.resolved(loss) for loss in self.losses},
+            "spaces": {
+                loss: {name: one.described() for name, one in space.parameters.items()}
+                for loss, space in self.spaces.items()
+            },
+            "settings": {loss: {name: resolved[loss][name] for name in self.settings[loss]} for loss in self.losses},
             "controls": dict(self.controls),
             "sampler": asdict(self.sampler),
             "pruner": PRUNER,
@@ -128,32 +125,21 @@ class Search:
 def check_same(new: Mapping[str, Any], study: Path) -> Mapping[str, Any] | None:
     """What study.json says already, or None. Raises UsageError unless it is this search, with no fewer trials."""
     old = read_json(study / "study.json")
-    if old is None:
-        refuse_foreign(study)
+    if old is None:  # no search has left more than its own files when it was killed as it began
+        found = sorted(path.name for path in study.iterdir()) if study.is_dir() else []
+        if foreign := [name for name in found if not name.startswith(OWN_FILES)]:
+            raise other_study(study, f"it holds {foreign[0]}")
         return None
     if not isinstance(old, dict) or old.get("kind") != "search":
-        raise UsageError(f"--study: expected a search's folder or a new one, got {str(study)!r}: name another")
+        raise other_study(study, "it is no search's")
     known = {name: old.get(name) for name in new}
-    if found := difference("", comparable(new), comparable(known)):
-        raise UsageError(
-            f"--study: expected this very search or a new folder, got {str(study)!r}, whose {found}: "
-            "choose another --study"
-        )
+    if other := difference("", comparable(new), comparable(known)):
+        raise other_study(study, f"its {other}")
     if new["trials"] < old["trials"]:
         raise UsageError(
             f"--trials: expected at least the {old['trials']} that {str(study)!r} has, got {new['trials']}"
         )
     return old
-
-
-def refuse_foreign(study: Path) -> None:
-    """Raise UsageError where the folder holds something that no search left as it was killed when it began."""
-    own = ("optuna.journal", "claims.toml", ".lock", ".track", "configs", "logs")
-    found = sorted(path.name for path in study.iterdir()) if study.is_dir() else []
-    if other := [name for name in found if not name.startswith(own)]:
-        raise UsageError(
-            f"--study: expected a new or empty folder, got {str(study)!r}, which holds {other[0]}: name another"
-        )
 
 
 def comparable(described: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,14 +21,14 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.samplers import RandomSampler, TPESampler
-from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from harness import HarnessError, UsageError
 from sweeps.search.samplers import Sampler, seed_of
 from sweeps.search.spaces import Parameter, Space, Values
-from sweeps.tracking.addresses import with_driver, without_password
+from sweeps.tracking.log import with_driver, without_password
 
 BEAT_S, GRACE_S = 15, 60  # between heartbeats; without one for so long a controller is taken for dead
 OPEN_ATTEMPTS = 3
@@ -44,13 +44,7 @@ def open_storage(url: str | None, folder: Path, attempts: int = OPEN_ATTEMPTS) -
     warnings.filterwarnings("ignore", "(?i).*(heartbeat|fail_stale_trials)")
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     try:
-        return RDBStorage(
-            with_driver(url),
-            engine_kwargs=options,
-            heartbeat_interval=BEAT_S,
-            grace_period=GRACE_S,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-        )
+        return RDBStorage(with_driver(url), options, heartbeat_interval=BEAT_S, grace_period=GRACE_S)
     except ImportError as error:
         raise UsageError(f"--storage {without_password(url)}: its driver is not installed: {error}") from None
     except Exception as error:  # sqlalchemy raises whatever the driver does
@@ -152,7 +146,6 @@ class LossStudy:
             trial = self.study.ask({name: distribution(one) for name, one in space.searched.items()})
             self.beat(trial._trial_id)
             index = trial.user_attrs.get("index", -1)  # -1: another took the last one, and Optuna made a new trial
-            trial.set_user_attr("host", platform.node())
             counts = first_that_counts(self.of_index().get(index, []))
             if counts is not None and counts.number == trial.number:
                 return Asked(index, {**space.fixed, **trial.params}, trial)
@@ -173,8 +166,7 @@ class LossStudy:
             for name, excess in {**constraints, "infeasible": 1.0 if state == "infeasible" else -1.0}.items():
                 asked.trial.set_constraint(name, excess)
         without = TrialState.FAIL if state == "failed" else TrialState.PRUNED  # TPE learns from what it calls pruned
-        ended = {"values": value} if value is not None else {"state": without}
-        self.study.tell(asked.trial, **ended, skip_if_finished=True)
+        self.study.tell(asked.trial, value, without if value is None else None, skip_if_finished=True)
 
     def beat(self, trial_id: int) -> None:
         """Show other controllers that this one lives."""
@@ -221,7 +213,7 @@ def distribution(one: Parameter) -> BaseDistribution:
     if one.kind == "log":
         return FloatDistribution(float(one.values[0]), float(one.values[1]), log=True)
     low, step = one.values[0], one.values[2]
-    high = (one.listed or ())[-1]  # Optuna wants a range that the steps divide
+    high = one.at(1 - 0.5 / one.count)  # Optuna wants a range that the steps divide
     if all(isinstance(value, int) for value in one.values):
         return IntDistribution(low, high, step=step)
     return FloatDistribution(float(low), float(high), step=float(step))

@@ -71,7 +71,6 @@ def row_of(search: Search, loss: str, index: int, trial: FrozenTrial | None) -> 
         **{f"constraint.{name}": trial.constraints.get(name) if finished else None for name in CONSTRAINTS},
         **{f"acted.{name}": share for name, share in facts.get("acted", {}).items()},
         "attempts": attributes.get("deaths", 0),
-        "host": attributes.get("host"),
     }
 
 
@@ -98,7 +97,7 @@ def write_trials(search: Search, rows: Sequence[Row]) -> None:
         **{f"constraint.{name}": number for name in CONSTRAINTS},
         **{name: kind for name, kind in FACTS.items() if name not in ("seeds", "values")},
         **{f"acted.{name}": number for name in parameters if name in ACTED},
-        **{"attempts": count, "host": text, "ended": count},
+        **{"attempts": count, "ended": count},
     }
     write_table(search.study / "trials.parquet", rows, pa.schema(columns))
 

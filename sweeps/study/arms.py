@@ -50,20 +50,24 @@ class Family(BaseModel):
             return all(value in ("none", None) for name, value in values.items() if name not in self.controls)
         return field.startswith(OWN_PREFIXES) or field in self.allowed
 
+    @property
+    def tables(self) -> dict[str, Mapping[str, Any]]:
+        """What the file says of each arm and control."""
+        return {**self.arms, **self.controls}
+
     @model_validator(mode="after")
     def check_roles(self) -> "Family":
         """Refuse a role that nothing is known of, and an arm held against one that the family has not."""
-        known = {**self.arms, **self.controls}
-        for name, table in known.items():
+        for name, table in self.tables.items():
             if table.get("role", "placebo") not in ROLES:
                 raise ValueError(f"{name!r}: expected role to be one of {', '.join(ROLES)}, got {table['role']!r}")
-            if table.get("against", name) not in known:
+            if table.get("against", name) not in self.tables:
                 raise ValueError(f"{name!r}: expected against to name an arm of the family, got {table['against']!r}")
         return self
 
     def about(self, name: str) -> dict[str, Any]:
         """What study.json says of an arm besides its settings; an arm is held against the one that it is like."""
-        table = {**self.arms, **self.controls}.get(name, {})
+        table = self.tables.get(name, {})
         told = {field: table.get(field) for field in ABOUT}
         told["against"] = told["against"] or table.get("like")
         return {"like": table.get("like"), **told, "planted": name in self.controls}
@@ -128,11 +132,7 @@ def load_toml(model: type[Content], name: str, shipped: Path, flag: str) -> Cont
     except ValidationError as error:
         fault = error.errors()[0]
         words = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"]
-        needed = ", ".join(
-            field for field, info in model.model_fields.items() if info.is_required() and field != "name"
-        )
-        place = ".".join(map(str, fault["loc"])) or "file"
-        raise UsageError(f"{flag} {name}: {place}: {words}: it needs {needed}") from None
+        raise UsageError(f"{flag} {name}: {'.'.join(map(str, fault['loc'])) or 'file'}: {words}") from None
 
 
 def arms_of(
@@ -168,7 +168,7 @@ def checked_settings(family: Family, name: str, flags: Mapping[str, Any]) -> dic
 
 def settings_of(family: Family, name: str) -> dict[str, Any]:
     """An arm's own settings over those of the arm that it is `like`, and of the one that that is like."""
-    tables, merged, seen = {**family.arms, **family.controls}, dict[str, Any](), list[str]()
+    tables, merged, seen = family.tables, dict[str, Any](), list[str]()
     following: Any = name
     while following is not None:
         if following in seen:

@@ -51,9 +51,10 @@ def served(uri: str, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes] |
         return
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
         raise UsageError(f"--port: expected a free one, got {port}, which something listens on: --port {port + 1}")
-    from sweeps.tracking.store import make_database
+    from sweeps.tracking.store import client_of, reached
 
-    make_database(uri)  # before the server would, which must not run concurrently
+    with reached(uri):
+        client_of(uri)  # makes the database before the server would, which must not run concurrently
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", uri, "--registry-store-uri", uri, "--uvicorn-opts", "--log-level warning"]
     quiet = {"MLFLOW_LOGGING_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore", **os.environ}
@@ -80,10 +81,10 @@ def keep_logging(root: Path, uri: str, address: str, server: subprocess.Popen[by
     """Pass after pass over the folders until the server ends; a link to each at its first, a fault said once."""
     from sweeps.tracking.store import Store
 
-    stores, faults = dict[Path, Store](), set[str]()
+    stores, linked, faults = dict[Path, Store](), set[Path](), set[str]()
     while server is None or server.poll() is None:
         for folder in tracked_folders(root):
-            store = stores.get(folder) or Store(folder, uri)
+            store = stores.setdefault(folder, Store(folder, uri))
             try:
                 runs = store.update()
             except HarnessError as error:
@@ -91,9 +92,10 @@ def keep_logging(root: Path, uri: str, address: str, server: subprocess.Popen[by
                     print(f"note: {error}", file=sys.stderr, flush=True)
                 faults.add(str(error))
                 continue
-            if folder not in stores:
-                link = f"{address}/#/experiments/{store.experiment_id}/{CHARTS}"
-                print(f"  {store.name} ({runs} runs): {link}", flush=True)
-            stores[folder] = store
+            if folder not in linked:
+                print(
+                    f"  {store.name} ({runs} runs): {address}/#/experiments/{store.experiment_id}/{CHARTS}", flush=True
+                )
+            linked.add(folder)
         with suppress(subprocess.TimeoutExpired):
             server.wait(REST_S) if server else time.sleep(REST_S)

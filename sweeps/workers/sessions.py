@@ -28,11 +28,6 @@ class Session:
     process: Process
     leader: psutil.Process | None
 
-    @property
-    def pid(self) -> int:
-        """The process's number, which is the session's too."""
-        return self.process.pid
-
     def poll(self) -> int | None:
         """The process's exit code, negative for a signal; None while it runs."""
         return self.process.poll()
@@ -49,11 +44,9 @@ class Session:
         return self.process.wait()
 
 
-def start_session(
-    arguments: Sequence[str], threads: int, output: IO[bytes], extra: Mapping[str, str] | None = None
-) -> Session:
+def start_session(arguments: Sequence[str], threads: int, output: IO[bytes], extra: Mapping[str, str]) -> Session:
     """`python -m harness ARGUMENTS` with its thread count and `extra` in its environment."""
-    process = start_process(arguments, output, environment(threads, extra or {}))
+    process = start_process(arguments, output, environment(threads, extra))
     with suppress(psutil.NoSuchProcess):
         return Session(process, psutil.Process(process.pid))
     return Session(process, None)
@@ -61,22 +54,23 @@ def start_session(
 
 def run_to_end(arguments: Sequence[str], threads: int, log: Path, say: Callable[[str], None]) -> int:
     """The same, its output going to the log and each line to `say`; its exit code. Nothing of it is left afterwards."""
-    session, said = None, 0
+    said = 0
     with log.open("wb") as output:
+        with uninterrupted():
+            session = start_session(arguments, threads, output, {})
         try:
-            with uninterrupted():
-                session = start_session(arguments, threads, output)
-            while session.poll() is None:
-                time.sleep(LOOK_S)
+            while True:
+                code = session.poll()
                 *lines, _ = log.read_text(encoding="utf-8", errors="replace").split("\n")
                 for line in lines[said:]:
                     say(line.rstrip())
                 said = len(lines)
-            return session.process.wait()
+                if code is not None:
+                    return code
+                time.sleep(LOOK_S)
         finally:
-            if session:
-                session.ask_to_end()
-                session.end()
+            session.ask_to_end()
+            session.end()
 
 
 def members(session: int) -> list[psutil.Process]:
