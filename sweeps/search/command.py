@@ -12,9 +12,9 @@ from rich.console import Console
 from harness import HarnessError, guessed_seconds, most_tokens, tree_of, write_json
 from sweeps.comparison import going_on, prepare
 from sweeps.search.controller import Controller
-from sweeps.search.options import search_of
+from sweeps.search.description import check_same, described, fingerprint
+from sweeps.search.options import Search, search_of
 from sweeps.search.progress import SearchProgress, values_line
-from sweeps.search.spec import Search, check_same
 from sweeps.search.study import LossStudy, open_storage, storage_errors
 from sweeps.search.tables import ENDED, best_rows, trial_rows, write_best
 from sweeps.search.winners import check_comparable, run_winners
@@ -27,27 +27,26 @@ from sweeps.workers.progress import make_console, minutes
 def search_command(options: argparse.Namespace) -> None:
     """Refuse what can be refused, say the plan, carry it out, run the winners again, and write what was found."""
     search, console = search_of(options), make_console()
-    search.check()
-    check_claims(options.claims or search.family.claims)
+    check_claims(options.claims or search.arms.claims)
     check_comparable(search)
-    old = check_same(search.described(), search.study)
-    if options.gpus_per_trial:
-        places = gpu_places(options.gpus_per_trial, options.slots)
+    old = check_same(described(search), search.study)
+    if search.gpus_per_trial:
+        places = gpu_places(search.gpus_per_trial, search.slots)
     else:
-        places = [()] * (options.slots or max(1, usable_cores() // search.typical_config().run.threads))
+        places = [()] * (search.slots or max(1, usable_cores() // search.typical_config().run.threads))
     # one controller per study and host; hosts that share a storage may share the folder
-    lock = ".lock" if search.storage is None else f".lock-{platform.node()}"
+    lock = ".lock" if search.url is None else f".lock-{platform.node()}"
     with locked(search.study, lock), going_on(search.study, options), storage_errors():
-        studies = opened(search, old, fixed_claims(search.study, options.claims, search.family.claims))
+        studies = opened(search, old, fixed_claims(search.study, options.claims, search.arms.claims))
         with Pool(search.study, places) as pool:
-            lost = 0 if search.storage else sum([study.fail_running() for study in studies.values()])
+            lost = 0 if search.url else sum([study.fail_running() for study in studies.values()])
             if lost:
                 console.print(f"resuming the trials of a controller that died: {lost}")
             prepare_model(search, console)
             rows = trial_rows(search, studies)
             for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), pool.size):
                 console.print(line)
-            run_and_report(SearchProgress(search, studies, console, pool.size), pool, options)
+            run_and_report(SearchProgress(search, studies, console, pool.size), pool)
 
 
 def opened(search: Search, old: Mapping[str, Any] | None, claims: Mapping[str, Any] | None) -> Mapping[str, LossStudy]:
@@ -55,20 +54,20 @@ def opened(search: Search, old: Mapping[str, Any] | None, claims: Mapping[str, A
 
     old: study.json of a search that goes on, which keeps its sampler.
     """
-    described = search.described()
-    described["sampler"] = old["sampler"] if old else {**described["sampler"], "optuna": optuna.__version__}
-    sampler = replace(search.sampler, arguments=described["sampler"]["arguments"])
-    storage = open_storage(search.storage, search.study)
+    content = described(search) | {"claims": claims}
+    content["sampler"] = old["sampler"] if old else {**content["sampler"], "optuna": optuna.__version__}
+    sampler = replace(search.sampling, arguments=content["sampler"]["arguments"])
+    storage = open_storage(search.url, search.study)
     studies = {loss: LossStudy(storage, f"{search.name}/{loss}", sampler) for loss in search.losses}
     for loss, study in studies.items():
-        study.claim(search.fingerprint(loss))
-    write_json(search.study / "study.json", described | {"claims": claims})
+        study.claim(fingerprint(search, loss))
+    write_json(search.study / "study.json", content)
     return studies
 
 
 def prepare_model(search: Search, console: Console) -> None:
     """Have the tiny model built once, before runs that would wait for each other to build it."""
-    run = PlannedRun("prepare", search.seeds[0], search.typical_config(), search.study)
+    run = PlannedRun("prepare", search.tuning_seeds[0], search.typical_config(), search.study)
     run.config_file.parent.mkdir(exist_ok=True)
     write_json(run.config_file, tree_of(run.config))
     prepare([run], (), search.study, console)
@@ -76,14 +75,14 @@ def prepare_model(search: Search, console: Console) -> None:
 
 def plan_lines(search: Search, ended: int, slots: int) -> list[str]:
     """Trials, runs, tokens and time; `ended`: trials that need no run any more."""
-    config, losses, seeds = search.typical_config(), len(search.losses), len(search.seeds)
-    winners = (losses + len(search.controls)) * len(search.report_seeds)
+    config, losses, seeds = search.typical_config(), len(search.losses), search.seeds
+    winners = (losses + len(search.controls)) * search.report_seeds
     runs = (losses * search.trials - ended) * seeds + winners
-    again = f"run again on {len(search.report_seeds)} fresh seeds each, on the reporting prompts: {winners} runs"
+    again = f"run again on {search.report_seeds} fresh seeds each, on the reporting prompts: {winners} runs"
     seconds = guessed_seconds(config)
     time_s = "unknown until the first trial ends" if seconds is None else f"about {minutes(runs * seconds / slots)}"
     return [
-        f"search: {', '.join(search.losses)}: {search.trials} trials each by {search.sampler.name} x {seeds} seeds = "
+        f"search: {', '.join(search.losses)}: {search.trials} trials each by {search.sampler} x {seeds} seeds = "
         f"{losses * search.trials * seeds} runs of at most {config.run.steps} steps"
         + (f", {ended * seeds} of them ended before" if ended else ""),
         f"winners: {again if winners else 'not run again: the best of a search is biased upwards, so quote no value'}",
@@ -92,12 +91,11 @@ def plan_lines(search: Search, ended: int, slots: int) -> list[str]:
     ]
 
 
-def run_and_report(progress: SearchProgress, pool: Pool, options: argparse.Namespace) -> None:
+def run_and_report(progress: SearchProgress, pool: Pool) -> None:
     """All trials, what they found, and the winners. Raises HarnessError where no trial has a value."""
     search, studies, console = progress.search, progress.studies, progress.console
     with progress.display.shown:
-        caps = options.max_hours, options.max_tokens
-        cap = Controller(search, studies, pool, *caps, console.print, progress.update).run()
+        is_done = Controller(search, studies, pool, console.print, progress.update).run()
     progress.refresh()
     rows = progress.rows
     write_best(search, rows)
@@ -107,8 +105,9 @@ def run_and_report(progress: SearchProgress, pool: Pool, options: argparse.Names
         value = f"accuracy {row['value']:.3f} on tuning prompts"
         console.print(f"{loss}: best of {tried} trials: {value} with {values_line(row)}")
     console.print(f"study: {search.study}")
-    if cap:
-        console.print(f"{cap} reached after {done} of {len(rows)} trials: raise it and start the same command again")
+    if not is_done:
+        words = "raise it and start the same command again"
+        console.print(f"--max_hours {search.max_hours:g} reached after {done} of {len(rows)} trials: {words}")
     elif not any(row["state"] == "finished" for row in rows):
         reason = next((row["reason"] for row in rows if row.get("reason")), "none was run")
         raise HarnessError(f"no trial has a value; the first: {reason}: mend it, and search in a new --study")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich.console import Console
 
 from sweeps.search.controller import OpenTrial
-from sweeps.search.spec import Search
+from sweeps.search.options import Search
 from sweeps.search.study import LossStudy
 from sweeps.search.tables import ENDED, Row, best_rows, trial_rows, write_trials
 from sweeps.workers.attempts import Attempt

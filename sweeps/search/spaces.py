@@ -52,7 +52,7 @@ class Parameter:
         """How many values there are to choose from, where they can be counted."""
         if self.kind != "step":
             return len(self.values)
-        low, high, step = self.values
+        low, high, step = map(float, self.values)
         return 1 + math.floor((high - low) / step + 1e-9)
 
     def at(self, share: float) -> Any:

@@ -7,8 +7,8 @@ import pyarrow as pa
 from optuna.trial import FrozenTrial, TrialState
 
 from harness import flatten, tree_of, write_json, write_table
+from sweeps.search.options import Search
 from sweeps.search.spaces import Parameter
-from sweeps.search.spec import Search
 from sweeps.search.study import LossStudy, is_lost
 from sweeps.search.trials import ACTED
 
@@ -116,5 +116,5 @@ def write_best(search: Search, rows: Sequence[Row]) -> None:
     folder = search.study / "best"
     folder.mkdir(exist_ok=True)
     for loss, row in best_rows(rows).items():
-        settings = flatten(tree_of(search.config(loss, row["settings"], search.seeds[0])))
+        settings = flatten(tree_of(search.config(loss, row["settings"], search.tuning_seeds[0])))
         write_json(folder / f"{loss}.json", {name: value for name, value in settings.items() if name not in PER_RUN})

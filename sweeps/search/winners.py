@@ -12,7 +12,7 @@ from rich.console import Console
 
 from harness import read_config, resolve
 from sweeps.comparison import Comparison, compare
-from sweeps.search.spec import Search
+from sweeps.search.options import Search
 from sweeps.search.tables import Row, best_rows
 from sweeps.study.arms import ABOUT, Arm, Family, check_differences, differences_between, settings_of
 from sweeps.study.claims import FILE
@@ -29,8 +29,8 @@ def run_winners(search: Search, rows: Sequence[Row], pool: Pool, console: Consol
         words = "another host runs them" if best else "no trial found feasible settings: there is nothing to run again"
         console.print(f"winners: {words}")
         return
-    arms, winners = arms_of(search, best, search.report_seeds), search.study / "winners"
-    console.print(f"winners: {', '.join(arm.name for arm in arms)} on {len(search.report_seeds)} fresh seeds")
+    arms, winners = arms_of(search, best, range(search.report_seeds)), search.study / "winners"
+    console.print(f"winners: {', '.join(arm.name for arm in arms)} on {search.report_seeds} fresh seeds")
     with locked(search.study, LOCK):
         set_aside_others(winners, arms)
         winners.mkdir(exist_ok=True)
@@ -42,10 +42,10 @@ def run_winners(search: Search, rows: Sequence[Row], pool: Pool, console: Consol
 
 def arms_of(search: Search, best: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]) -> list[Arm]:
     """The losses with these values of what is searched, and the controls that are like one of them."""
-    pairs, arms = [*((loss, loss) for loss in best), *search.controls.items()], []
+    pairs, arms = [*((loss, loss) for loss in best), *search.controlled.items()], []
     for name, loss in ((name, loss) for name, loss in pairs if loss in best):
-        of_loss = settings_of(search.family, loss)
-        own = dict(settings_of(search.family, name).items() - of_loss.items()) if name != loss else {}
+        of_loss = settings_of(search.arms, loss)
+        own = dict(settings_of(search.arms, name).items() - of_loss.items()) if name != loss else {}
         settings = {**search.settings[loss], **best[loss], **own}
         configs = {seed: resolve({**settings, "seed": seed}, search.preset) for seed in seeds}
         arms.append(Arm(name, {**of_loss, **best[loss], **own}, configs))
@@ -57,7 +57,7 @@ def tuned_family(search: Search, arms: Sequence[Arm]) -> Family:
 
     Raises UsageError where these arms differ in more.
     """
-    family = search.family
+    family = search.arms
     searched = {name for space in search.spaces.values() for name in space.parameters}
     tables = {arm.name: {**arm.settings, **told(family, arm.name, arms)} for arm in arms}
     tuned = Family(
