@@ -33,7 +33,6 @@ from sweeps.study.blocks import cells_of, check_same_design, description, load_d
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
 from sweeps.study.forks import State, check_same_states, fork_description, forked_arms, states_of
-from sweeps.study.tables import blocks_table, differences_table
 from sweeps.workers.attempts import early_end, is_data
 from sweeps.workers.pool import Pool, usable_cores
 from sweeps.workers.progress import Progress, make_console, minutes
@@ -144,10 +143,8 @@ def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int, c
     """What is asked, what differs between the arms, and the phases of the work, each with its size and minutes."""
     family, arms = comparison.family, comparison.arms
     console.print(f"family {family.name}: {family.description}")
-    if comparison.design:
-        console.print(blocks_table(comparison.design))
-    elif differences := differences_between(arms, family):
-        console.print(differences_table(differences))
+    for line in block_lines(comparison.design) if comparison.design else difference_lines(arms, family):
+        console.print(line)
     if note := next((arm.any_config.on_policy_note for arm in arms), ""):
         console.print(f"note: {note}")
     if not runs:
@@ -163,6 +160,31 @@ def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int, c
     made = f"states {comparison.preset} ({len(comparison.states)}), by repeating updates" if comparison.states else made
     console.print(f"1. {made}, or nothing where it is cached")
     console.print(f"2. training: {len(runs)} runs of {steps} steps{skipped}, {slots} at a time: {time_s}")
+
+
+def difference_lines(arms: Sequence[Arm], family: Family) -> list[str]:
+    """For each arm the settings in which it differs from the first, with what the family does not admit marked."""
+    found, (first, *others) = differences_between(arms, family), [arm.name for arm in arms]
+    lines = []
+    for name in others if found else ():
+        words = [
+            f"{one.field} {one.values[name]} ({one.values[first]}){'' if one.allowed else ' CONFOUND'}"
+            for one in found
+            if one.values[name] != one.values[first]
+        ]
+        lines.append(f"{name} differs from {first} in {', '.join(words) or 'nothing'}")
+    return lines
+
+
+def block_lines(design: Mapping[str, Any]) -> list[str]:
+    """The blocks of a study: what each asks, of which arms, over what."""
+    lines = []
+    for name, block in design["blocks"].items():
+        arms = ", ".join(dict.fromkeys(cell["arm"] for cell in block["cells"]))
+        levels = ", ".join(dict.fromkeys(str(cell["level"]) for cell in block["cells"]))
+        over = f" over {', '.join(block['varied'])} {levels}" if block["varied"] else ""
+        lines.append(f"{name}: {block['question']} {arms}{over}, {block['seeds']} seeds")
+    return lines
 
 
 def preset_of(family: Family, asked: str) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness import Config, UsageError, resolve, section_of
+from harness import UsageError, resolve, section_of
 from sweeps.study.arms import Arm, ArmName, Family, check_differences, differences_between, load_toml, settings_of
 from sweeps.study.folder import identity, other_study, read_json
 
@@ -98,7 +98,10 @@ def cells_of(
     most_seeds: no block runs more seeds than this. Raises UsageError where the arms of a block differ, at one level, in
     more than the family admits.
     """
-    check_flags(design, flags)
+    varied = {name for block in design.blocks.values() for name in block.vary}
+    for flag in flags:
+        if flag in SET_BY_STUDY or flag in varied:
+            raise UsageError(f"--{flag} is set by the study itself: write a design of your own, passed as --design")
     arms, blocks = dict[tuple[str, str], Arm](), dict[str, list[Cell]]()
     for block_name, block in design.blocks.items():
         blocks[block_name] = []
@@ -109,7 +112,9 @@ def cells_of(
             recorded = values if len(values) > 1 else next(iter(values), None)
             for arm in block.arms:
                 own = {**settings_of(family, arm), **level}
-                configs = {seed: config_of(design, block, {**flags, **own}, seed) for seed in seeds}
+                settings = {**design.settings, **block.settings, **flags, **own}
+                keyed = {seed: {"seed": seed, "model_seed": seed % design.warm_starts} for seed in seeds}
+                configs = {seed: resolve({**settings, **keyed[seed]}, design.preset) for seed in seeds}
                 at_level.append(Arm(arm, own, configs))
                 key = arm, identity(configs[seeds[0]])
                 name = ".".join([block_name, arm, *map(str, level.values())])
@@ -118,22 +123,6 @@ def cells_of(
                 blocks[block_name].append(Cell(arm, recorded, known.name))
             check_differences(differences_between(at_level, family), family)
     return list(arms.values()), blocks
-
-
-def check_flags(design: Design, flags: Mapping[str, Any]) -> None:
-    """Raise UsageError on a flag that the study sets or varies itself."""
-    varied = {name for block in design.blocks.values() for name in block.vary}
-    for flag in flags:
-        if flag in SET_BY_STUDY or flag in varied:
-            raise UsageError(
-                f"--{flag} is set by the study itself: write a design of your own, and pass it as --design"
-            )
-
-
-def config_of(design: Design, block: Block, own: Mapping[str, Any], seed: int) -> Config:
-    """A run's complete settings: the block's over the design's over the preset's, the arm's and the flags on top."""
-    keyed = {"seed": seed, "model_seed": seed % design.warm_starts}
-    return resolve({**design.settings, **block.settings, **own, **keyed}, design.preset)
 
 
 def description(

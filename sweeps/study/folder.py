@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -249,16 +250,21 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         raise UsageError(f"{path}: expected a JSON object a line, got: {error}: restore it") from None
 
 
-def read_rows(table: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
-    """The rows of a table, or none where there is no such file. Raises UsageError where it is broken."""
+def evaluation_means(table: Path) -> dict[str, float]:
+    """Means over an evaluation's answers of correct, response_tokens and truncated; each prompt has as many answers.
+
+    Empty where there is no such file. Raises UsageError where it is broken.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if not table.is_file():
+        return {}
     try:
-        rows: list[dict[str, Any]] = pq.read_table(table, columns=columns).to_pylist() if table.is_file() else []
+        columns = pq.read_table(table, columns=["correct", "response_tokens", "truncated"])
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{table}: expected a table written by this program, got: {error}: move it away") from None
-    return rows
+    return {name: fmean(map(float, columns[name].to_pylist())) for name in columns.column_names}
 
 
 def read_json(path: Path) -> Any:

@@ -9,14 +9,13 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
-from harness import UsageError, flatten
-from sweeps.study.folder import read_json, read_lines, read_rows
+from harness import flatten
+from sweeps.study.folder import evaluation_means, read_json, read_lines
 
 BEGAN, METRICS, STATUS = "environment.json", "metrics.jsonl", "status.json"  # the first is there from the beginning
-LONGEST = 500  # characters of a parameter; study.json, an artifact, has the rest
+LONGEST = 500  # characters of a parameter
 STATES = {"finished": "FINISHED", "preempted": "KILLED", "pruned": "KILLED", "infeasible": "FAILED", "failed": "FAILED"}
 MEANS = {"correct": "accuracy", "response_tokens": "response_tokens_mean", "truncated": "truncated_share"}
 ARTIFACTS = "study.json", "claims.toml", "report/report.html", "report/verdict.json", "report/figures/*.png"
@@ -32,7 +31,7 @@ class Point(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What a run's folder, or a study's, says of how far it is. `ended_ms`: None while it goes on."""
+    """What a run's folder says of how far it is. `ended_ms`: None while it goes on."""
 
     begun: str
     status: str
@@ -57,33 +56,22 @@ def run_folders(place: Path) -> list[Path]:
     return [file.parent for pattern in patterns for file in sorted(place.glob(f"{pattern}/{BEGAN}"))]
 
 
-def stamp(folder: Path) -> list[tuple[str, int]]:
-    """What changes whenever there is something new to log."""
-    files = [file for name in (BEGAN, METRICS, STATUS, *ARTIFACTS) for file in sorted(folder.glob(name))]
-    return [(str(file.relative_to(folder)), file.stat().st_mtime_ns) for file in files]
+def newest_change(place: Path) -> int:
+    """The time in nanoseconds at which anything was last written that is logged."""
+    patterns = [f"{runs}*/{name}" for runs in ("", "runs/", "winners/runs/") for name in (METRICS, STATUS)]
+    files = [file for pattern in (*patterns, *ARTIFACTS) for file in place.glob(pattern)]
+    return max((file.stat().st_mtime_ns for file in files), default=0)
 
 
-def recorded_run(folder: Path) -> Recorded:
+def recorded(folder: Path) -> Recorded:
     """What a run's folder says."""
     begun, status = read_json(folder / BEGAN)["started_at"], folder / STATUS
     state = STATES.get(str((read_json(status) or {}).get("state")), "RUNNING")
     started_ms = int(datetime.fromisoformat(begun).timestamp() * 1000)
     ended_ms = None if state == "RUNNING" else int(status.stat().st_mtime * 1000)
     settings = flatten((read_json(folder / "config.json") or {}).get("config", {}))
-    return Recorded(begun, state, started_ms, ended_ms, shown(settings))
-
-
-def recorded_study(study: Path) -> Recorded:
-    """What a study says of itself. It begins with its first run, and ends with the last that has begun."""
-    described = read_json(study / "study.json")
-    if not isinstance(described, dict):
-        raise UsageError(f"expected a JSON object in {study / 'study.json'}, got something else: restore the file")
-    runs = [recorded_run(folder) for folder in run_folders(study)]
-    ends = [run.ended_ms for run in runs if run.ended_ms is not None]
-    ended_ms = max(ends) if 0 < len(ends) == len(runs) else None
-    plain = {name: value for name, value in described.items() if isinstance(value, str | int) and name != "storage"}
-    started_ms = min((run.started_ms for run in runs), default=0)
-    return Recorded("", "RUNNING" if ended_ms is None else "FINISHED", started_ms, ended_ms, shown(plain))
+    shown = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
+    return Recorded(begun, state, started_ms, ended_ms, {name: words[:LONGEST] for name, words in shown.items()})
 
 
 def metric_entries(folder: Path, started_ms: int) -> list[list[Point]]:
@@ -94,9 +82,8 @@ def metric_entries(folder: Path, started_ms: int) -> list[list[Point]]:
         time_ms = started_ms + int(1000 * line["time/elapsed_s"])
         entry = points(line, step, time_ms)
         for done in (0, 1) if step == 0 else (step + 1,):
-            rows = read_rows(folder / "evals" / f"step_{done:06d}.parquet", list(MEANS))
-            means = {f"eval/{key}": fmean(float(row[name]) for row in rows) for name, key in MEANS.items() if rows}
-            entry += points(means, done, time_ms)
+            means = evaluation_means(folder / "evals" / f"step_{done:06d}.parquet")
+            entry += points({f"eval/{MEANS[name]}": value for name, value in means.items()}, done, time_ms)
         found.append(entry)
     return found
 
@@ -108,10 +95,3 @@ def points(values: Mapping[str, Any], step: int, time_ms: int) -> list[Point]:
         for key, value in values.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     ]
-
-
-def shown(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Settings as their flags spell them, shortened."""
-    return {
-        name: (value if isinstance(value, str) else json.dumps(value))[:LONGEST] for name, value in settings.items()
-    }

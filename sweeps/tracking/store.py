@@ -21,11 +21,11 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness import HarnessError
-from sweeps.tracking.folders import ARTIFACTS, metric_entries, recorded_run, recorded_study, run_folders, stamp
+from sweeps.tracking.folders import ARTIFACTS, metric_entries, newest_change, recorded, run_folders
 from sweeps.tracking.log import with_driver, without_password
 
 FAULTS = (MlflowException, requests.RequestException, SQLAlchemyError, OSError, ImportError, Timeout)
-MOST_METRICS, MOST_PARAMS = 900, 100  # in one call
+MOST_METRICS, MOST_PARAMS, MOST_RUNS = 900, 100, 50_000  # in one call
 ARM, PATH, BEGUN, LINES, FILES = "arm", "fipo.path", "fipo.begun", "fipo.lines", "fipo.files"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # without it the page opens for agents and traces
 LOCK_S = 120
@@ -35,38 +35,29 @@ class Store:
     """The runs of one study, or of one folder of plain runs, at an address."""
 
     def __init__(self, place: Path, uri: str) -> None:
-        self.place, self.uri = place, uri
-        self.seen = dict[Path, list[tuple[str, int]]]()  # by folder: its stamp when it was last logged
+        self.place, self.uri, self.seen = place, uri, -1  # the newest change that was logged
 
     def update(self) -> int:
         """Log what is missing; the number of runs. Raises HarnessError where MLflow or a folder cannot be read."""
         with reached(self.uri), FileLock(self.place / ".track.lock", timeout=LOCK_S):  # two at once would double runs
-            runs, faults = run_folders(self.place), list[str]()
-            folders = [self.place, *runs] if (self.place / "study.json").is_file() else runs
-            stamps = {folder: stamp(folder) for folder in runs}
-            stamps[self.place] = [*stamp(self.place), *chain.from_iterable(stamps.values())]  # it ends with its runs
-            changed = [folder for folder in folders if self.seen.get(folder) != stamps[folder]]
-            known = self.connect() if changed else {}
-            for folder in changed:
+            newest, runs, faults = newest_change(self.place), run_folders(self.place), list[str]()
+            if newest == self.seen:
+                return len(runs)
+            self.client = client_of(self.uri)
+            self.experiment_id = self.experiment()
+            found = self.client.search_runs([self.experiment_id], max_results=MOST_RUNS)
+            known = {run.data.tags[PATH]: run for run in found if PATH in run.data.tags}
+            if (self.place / "study.json").is_file():
+                self.log_study(known.get("."))
+            for folder in runs:
                 try:
                     self.log(folder, known.get(folder.relative_to(self.place).as_posix()))
-                    self.seen[folder] = stamps[folder]
                 except HarnessError as error:
                     faults.append(str(error))
         if faults:
-            raise HarnessError(f"{faults[0]} ({len(faults)} of {len(folders)} cannot be read; the others are logged)")
-        return len(folders)
-
-    def connect(self) -> dict[str, Run]:
-        """Find or make the place's experiment; its runs by their path."""
-        self.client = client_of(self.uri)
-        self.experiment_id = self.experiment()
-        found, page = dict[str, Run](), None
-        while page != "":
-            listed = self.client.search_runs([self.experiment_id], max_results=1000, page_token=page)
-            found |= {run.data.tags[PATH]: run for run in listed if PATH in run.data.tags}
-            page = listed.token or ""
-        return found
+            raise HarnessError(f"{faults[0]} ({len(faults)} of {len(runs)} cannot be read; the others are logged)")
+        self.seen = newest
+        return len(runs)
 
     def experiment(self) -> str:
         """The id of the experiment: named like the study's folder, and where another has that name, its place too."""
@@ -84,34 +75,28 @@ class Store:
         raise HarnessError(f"expected an experiment of this study's own, got {name!r} of another: rename it in MLflow")
 
     def log(self, folder: Path, run: Run | None) -> None:
-        """Make one run say what its folder says: parameters, metrics or files, and its status last."""
-        is_study = folder == self.place
-        recorded = recorded_study(folder) if is_study else recorded_run(folder)
-        if run and run.data.tags[BEGUN] != recorded.begun:  # its folder was set aside, and the run begun anew
+        """Make one run say what its folder says: parameters, metrics, and its status last."""
+        told = recorded(folder)
+        if run and run.data.tags[BEGUN] != told.begun:  # its folder was set aside, and the run begun anew
             self.client.delete_run(run.info.run_id)
             run = None
+        if run and told.ended_ms and (run.info.status, run.info.end_time) == (told.status, told.ended_ms):
+            return  # its status was logged last
         if run is None:
             path = folder.relative_to(self.place).as_posix()
-            name = self.place.resolve().name if is_study else path.replace("runs/", "")
+            name = path.replace("runs/", "")
             arm = {ARM: re.sub(r"-seed[0-9]+$", "", name)} if "/" in path else {}
-            tags = {PATH: path, BEGUN: recorded.begun, **arm}
-            run = self.client.create_run(self.experiment_id, recorded.started_ms, tags, name)
-        is_ended = (run.info.status, run.info.end_time) == (recorded.status, recorded.ended_ms)
-        if is_ended and recorded.ended_ms and not is_study:
-            return  # its status was logged last
-        missing = [Param(name, value) for name, value in recorded.params.items() if name not in run.data.params]
+            tags = {PATH: path, BEGUN: told.begun, **arm}
+            run = self.client.create_run(self.experiment_id, told.started_ms, tags, name)
+        missing = [Param(name, value) for name, value in told.params.items() if name not in run.data.params]
         for first in range(0, len(missing), MOST_PARAMS):
             self.client.log_batch(run.info.run_id, params=missing[first : first + MOST_PARAMS])
-        if is_study:
-            self.log_files(run)
+        lines = metric_entries(folder, told.started_ms)
+        self.log_metrics(run, [[Metric(*point) for point in line] for line in lines])
+        if told.ended_ms:
+            self.client.set_terminated(run.info.run_id, told.status, told.ended_ms)
         else:
-            self.log_metrics(
-                run, [[Metric(*point) for point in line] for line in metric_entries(folder, recorded.started_ms)]
-            )
-        if recorded.ended_ms is None:
-            self.client.update_run(run.info.run_id, recorded.status)
-        elif not is_ended:
-            self.client.set_terminated(run.info.run_id, recorded.status, recorded.ended_ms)
+            self.client.update_run(run.info.run_id, told.status)
 
     def log_metrics(self, run: Run, lines: list[list[Metric]]) -> None:
         """The lines that the run does not hold, each call together with how many it holds then.
@@ -124,14 +109,17 @@ class Store:
             done = RunTag(LINES, str(min(first + at_once, len(lines))))
             self.client.log_batch(run.info.run_id, metrics=metrics, tags=[done])
 
-    def log_files(self, run: Run) -> None:
-        """The study's files, all of them whenever one has changed."""
+    def log_study(self, run: Run | None) -> None:
+        """A run for the study itself: its files, all of them whenever one has changed."""
         files = [file for name in ARTIFACTS for file in sorted(self.place.glob(name))]
         known = hashlib.sha256(repr([(file, file.stat().st_mtime_ns) for file in files]).encode()).hexdigest()
-        if run.data.tags.get(FILES) != known:
-            for file in files:
-                self.client.log_artifact(run.info.run_id, str(file), "figures" if file.suffix == ".png" else None)
-            self.client.set_tag(run.info.run_id, FILES, known)
+        if run and run.data.tags.get(FILES) == known:
+            return
+        run = run or self.client.create_run(self.experiment_id, tags={PATH: "."}, run_name=self.place.resolve().name)
+        for file in files:
+            self.client.log_artifact(run.info.run_id, str(file), "figures" if file.suffix == ".png" else None)
+        self.client.set_tag(run.info.run_id, FILES, known)
+        self.client.set_terminated(run.info.run_id)
 
 
 def client_of(uri: str) -> MlflowClient:

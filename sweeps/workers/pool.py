@@ -16,7 +16,7 @@ from sweeps.workers.processes import Forked, uninterrupted
 from sweeps.workers.sessions import GRACE_S, end_left_behind
 
 POLL_S = 0.25
-Place = tuple[str, ...]  # GPUs by UUID; empty: a share of the CPU
+Place = tuple[str, ...]  # GPUs as CUDA_VISIBLE_DEVICES names them; empty: a share of the CPU
 
 
 class Pool:
@@ -86,27 +86,22 @@ def gpu_places(size: int, most: int = 0) -> list[Place]:
     gpus = visible_gpus()
     if len(gpus) < size:
         raise UsageError(
-            f"--gpus_per_trial {size}: expected at least so many GPUs that nvidia-smi lists and CUDA_VISIBLE_DEVICES "
-            f"does not hide, got {len(gpus)}"
+            f"--gpus_per_trial {size}: expected at least so many GPUs that CUDA_VISIBLE_DEVICES names or nvidia-smi "
+            f"lists, got {len(gpus)}"
         )
     places = [tuple(gpus[start : start + size]) for start in range(0, len(gpus) - size + 1, size)]
     return places[: most or None]
 
 
 def visible_gpus() -> list[str]:
-    """The UUIDs of the GPUs that this process may see; none where nvidia-smi is missing or fails.
-
-    By UUID, since an index changes its meaning with CUDA_VISIBLE_DEVICES and after a reboot.
-    """
-    program = shutil.which("nvidia-smi")
-    if program is None:
+    """What CUDA_VISIBLE_DEVICES names, else the UUIDs of all GPUs; none where nvidia-smi is missing or fails."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in visible.split(",") if name]
+    if (program := shutil.which("nvidia-smi")) is None:
         return []
-    command = [program, "--query-gpu=uuid,index", "--format=csv,noheader,nounits"]
+    command = [program, "--query-gpu=uuid", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except subprocess.TimeoutExpired:
         raise HarnessError("nvidia-smi did not answer in a minute: the driver hangs, reboot the host") from None
-    rows = [line.split(", ") for line in done.stdout.splitlines()] if done.returncode == 0 else []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = None if visible is None else [name for name in visible.split(",") if name]
-    return [uuid for uuid, index in rows if names is None or uuid in names or index in names]
+    return done.stdout.split() if done.returncode == 0 else []

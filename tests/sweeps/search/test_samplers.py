@@ -5,7 +5,7 @@ import optuna
 import pytest
 
 from sweeps.search.samplers import design, sampler_of
-from sweeps.search.spaces import Parameter, Space, load_space
+from sweeps.search.spaces import Space, load_space
 
 FIPO = load_space("default", "fipo")
 
@@ -32,7 +32,7 @@ def test_designs_cover_every_range_in_its_logarithm(sampler: str) -> None:
 
 
 def test_two_points_of_qmc_are_both_of_two_choices() -> None:
-    space = Space({"averaging": Parameter("choice", ("token_mean", "sequence_mean"))})
+    space = Space(parameters={"averaging": {"choice": ["token_mean", "sequence_mean"]}})
     drawn = design(space, "qmc", 2, 0) or []
     assert {values["averaging"] for values in drawn} == {"token_mean", "sequence_mean"}
 

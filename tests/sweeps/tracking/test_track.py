@@ -99,7 +99,6 @@ def test_a_comparison_is_an_experiment_of_its_runs_and_one_for_its_report(compar
         ".": (None, "FINISHED"),
         **{f"runs/{arm}-seed{seed}": (arm, "FINISHED") for arm in ("dapo", "fipo") for seed in (0, 1)},
     }
-    assert found["."].params["family"] == "controlled"
     assert found["."].files == ["figures", "study.json"]
 
 
@@ -121,7 +120,7 @@ def test_a_study_that_grows_is_logged_once_and_what_is_begun_anew_replaces_what_
     write_comparison(study, ["dapo"], seeds=1, steps=1)
     write_run(study / "runs" / "dapo-seed0", "dapo", 2, state="running")
     assert track(study) == 0
-    assert {run.status for run in logged(study.parent, "demo").values()} == {"RUNNING"}  # the study's own too
+    assert logged(study.parent, "demo")["runs/dapo-seed0"].status == "RUNNING"
     forget_what_was_logged(study.parent)  # as if it was killed after the points and before the mark
     for folder in (study, whole):
         write_comparison(folder, ["dapo", "fipo"], seeds=2, steps=4)
@@ -173,7 +172,7 @@ def test_plain_runs_and_studies_of_a_folder_are_logged_at_once(tmp_path: Path, c
     assert track(tmp_path / "runs" / "mine", "--tracking_uri", uri) == 0  # a run alone: those beside it too
     assert {path: run.arm for path, run in logged(tmp_path, "runs").items()} == {"mine": None, "other": None}
     assert track(tmp_path / "runs", "--tracking_uri", uri) == 0
-    assert "logged: 4 runs of " in capsys.readouterr().out
+    assert "logged: 3 runs of " in capsys.readouterr().out
     assert logged(tmp_path, "runs")["mine"].points["rollout/accuracy"] == [(0, 0.0), (1, 0.01)]
     assert logged(tmp_path, "demo").keys() == {".", "runs/dapo-seed0"}
 

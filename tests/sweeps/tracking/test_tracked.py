@@ -77,8 +77,8 @@ def test_the_page_has_all_studies_and_runs_and_links_to_their_charts(tmp_path: P
         try:
             lines = [process.stdout.readline() for _ in range(3)]
             assert lines[0].startswith(f"MLflow: {address} (Ctrl-C ends it)")
-            for line, name, runs in zip(lines[1:], (tmp_path.name, "demo"), (1, 2), strict=True):
-                link = line.split(f"  {name} ({runs} runs): ")[1]
+            for line, name in zip(lines[1:], (tmp_path.name, "demo"), strict=True):
+                link = line.split(f"  {name}: ")[1]
                 start, _, view = link.strip().partition("/runs?")
                 assert view == "compareRunsMode=CHART&workflowType=machine_learning"
                 found = answer(address, f"experiments/get?experiment_id={start.rpartition('/')[2]}")["experiment"]

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from harness.run.history import read_history
-from sweeps.workers.processes import LOST, Forked, environment, fork, start_process, uninterrupted
+from sweeps.workers.processes import LOST, Forked, environment, fork, uninterrupted
 from sweeps.workers.sessions import works_in
 from tests.harness.tiny import small_flags
 from tests.waiting import LONG_S, wait_until
@@ -156,10 +156,3 @@ def test_nothing_is_forked_beside_a_thread() -> None:
     )
     said = "error: expected no thread before a fork, got some: runs start from scratch\n"
     assert (done.returncode, done.stderr) == (1, said)
-
-
-def test_a_run_with_gpus_of_its_own_is_started_afresh(tmp_path: Path) -> None:
-    with (tmp_path / "log").open("ab") as output:
-        process = start_process(["show", "nothing"], output, environment(1, {"CUDA_VISIBLE_DEVICES": "0"}))
-    assert isinstance(process, subprocess.Popen)
-    assert process.wait(LONG_S) == 2

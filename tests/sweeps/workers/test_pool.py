@@ -1,35 +1,18 @@
 import json
 import os
 import subprocess
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from harness import Config
+from harness import Config, UsageError
 from sweeps.study.folder import PlannedRun, set_aside
-from sweeps.workers.attempts import latest_metrics
-from sweeps.workers.slots import Slot, run_all
+from sweeps.workers.attempts import Attempt, latest_metrics
+from sweeps.workers.pool import Pool, gpu_places
 from tests.harness.tiny import save_direct_answers, small_settings
 from tests.waiting import LONG_S, wait_until
-
-
-@pytest.mark.parametrize(
-    ("written", "step"),
-    [
-        (b'{"step": 0}\n{"step": 1}\n', 1),
-        (b'{"step": 0}\n{"step": 1}\n{"st', 1),  # torn: still being written
-        (b'{"step": 0}\n{"step": 1}', 0),
-        (b'{"step": 0}\n{"text": "\xc3', 0),  # torn within a character
-        (b'{"step": 0', None),
-        (b"", None),
-    ],
-)
-def test_latest_metrics_are_the_last_whole_line(tmp_path: Path, written: bytes, step: int | None) -> None:
-    assert latest_metrics(tmp_path) is None
-    (tmp_path / "metrics.jsonl").write_bytes(written)
-    assert latest_metrics(tmp_path) == (None if step is None else {"step": step})
 
 
 def planned(study: Path, name: str = "dapo") -> PlannedRun:
@@ -39,8 +22,15 @@ def planned(study: Path, name: str = "dapo") -> PlannedRun:
     return run
 
 
-def places(count: int) -> list[Slot]:
-    return [Slot() for _ in range(count)]
+def run_all(pool: Pool, runs: list[PlannedRun]) -> Iterator[list[Attempt]]:
+    """Start all, as many at a time as there are places; yields what has just ended, until nothing is left."""
+    waiting = list(runs)
+    with pool:
+        while waiting or pool.running:
+            while waiting and pool.free:
+                pool.start(waiting.pop(0))
+            yield pool.ended()
+            pool.rest()
 
 
 def test_what_an_attempt_left_is_set_aside_under_a_new_name(tmp_path: Path) -> None:
@@ -61,16 +51,16 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(model_folder: str, tmp_path
     for run, prompts in ((quick, 4), (slow, 64)):
         settings = small_settings(model_folder, steps=20, eval_every=100, prompts_per_step=prompts)
         run.config_file.write_text(json.dumps(settings), encoding="utf-8")
-    going = run_all([slow, quick], places(2))
-    while latest_metrics(slow.folder) is None:
-        next(going)
-    going.close()
+    with Pool(tmp_path, [(), ()]) as pool:
+        for run in (slow, quick):
+            pool.start(run)
+        wait_until(lambda: latest_metrics(slow.folder), "no step")
     done = latest_metrics(slow.folder)
-    assert done is not None
     status = json.loads((slow.folder / "status.json").read_text(encoding="utf-8"))
     assert status["reason"].startswith("stopped by SIGTERM")  # once: the second would have interrupted its step
     assert (status["reason_code"], slow.reason_code()) == ("stopped", "stopped")
-    assert [attempt.failure for _, ended in run_all([slow], places(1)) for attempt in ended] == [None]
+    endings = [attempt.ending().kind for ended in run_all(Pool(tmp_path, [()]), [slow]) for attempt in ended]
+    assert endings == ["finished"]
     assert slow.state() == "finished"
     (resumed,) = (slow.folder / "resumes.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(resumed)["steps_done"] == done["step"] + 1
@@ -87,20 +77,19 @@ def test_a_run_whose_status_is_damaged_can_be_resumed(tmp_path: Path, status: st
 
 
 def test_each_run_has_gpus_of_its_own_and_no_process_is_left_when_they_are_given_up(tmp_path: Path) -> None:
-    runs, gpus = [planned(tmp_path, name) for name in ("dapo", "fipo", "grpo")], [("GPU-1", "GPU-2"), ("GPU-3",)]
-    with closing(run_all(runs, [Slot(each) for each in gpus])) as going:
-        running, ended = next(going)
-        assert [attempt.run.arm for attempt in running] == ["dapo", "fipo"]
-        assert ended == []
-        assert [attempt.process.poll() for attempt in running] == [None, None]
-        assert all(isinstance(attempt.process.process, subprocess.Popen) for attempt in running)  # a fork gets no GPU
-        pids = [attempt.process.pid for attempt in running]
+    pool = Pool(tmp_path, [("GPU-1", "GPU-2"), ("GPU-3",)])
+    with pool:
+        sessions = [pool.start(planned(tmp_path, name)).session for name in ("dapo", "fipo")]
+        assert pool.free == []
+        assert [session.poll() for session in sessions] == [None, None]
+        assert all(isinstance(session.process, subprocess.Popen) for session in sessions)  # a fork gets no GPU
+        pids = [session.process.pid for session in sessions]
         seen = [environment_of(pid) for pid in pids]
         assert [one["CUDA_VISIBLE_DEVICES"] for one in seen] == ["GPU-1,GPU-2", "GPU-3"]
         assert seen[0]["MASTER_PORT"] != seen[1]["MASTER_PORT"]
         assert [os.getsid(pid) for pid in pids] == pids
-    assert None not in [attempt.process.poll() for attempt in running]
-    assert not (tmp_path / "logs" / "grpo-seed0.log").exists()
+    assert None not in [session.poll() for session in sessions]
+    assert len(pool.free) == 2
 
 
 def environment_of(pid: int) -> dict[str, str]:
@@ -118,14 +107,54 @@ def environment_of(pid: int) -> dict[str, str]:
 
 @pytest.mark.train
 def test_ending_a_trial_ends_its_ranks_which_lead_sessions_of_their_own(tmp_path: Path) -> None:
-    run, slot = planned(tmp_path), Slot()
+    run = planned(tmp_path)
     settings = small_settings(save_direct_answers(tmp_path), steps=400, backend="deepspeed", nproc=2)
     run.config_file.write_text(json.dumps(settings), encoding="utf-8")
-    attempt = slot.start(run)
+    attempt = Pool(tmp_path, [()]).start(run)
     wait_until((run.folder / "metrics.jsonl").exists, "no step")
-    ranks = psutil.Process(attempt.process.pid).children()
+    ranks = psutil.Process(attempt.session.process.pid).children()
     assert [os.getsid(rank.pid) for rank in ranks] == [rank.pid for rank in ranks]
     assert len(ranks) == 2
-    slot.clear()  # SIGKILL to the session of the command
+    attempt.session.end(0.0)  # SIGKILL to the session of the command
     gone, alive = psutil.wait_procs(ranks, timeout=LONG_S)
     assert (len(gone), alive) == (2, [])
+
+
+UUIDS = [f"GPU-{number:08d}-0000-0000-0000-000000000000" for number in range(8)]
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in that lists 8 GPUs."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\n" + "".join(f"echo {uuid}\n" for uuid in UUIDS), encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.mark.usefixtures("nvidia_smi")
+@pytest.mark.parametrize(("size", "most", "places"), [(2, 0, 4), (2, 3, 3), (3, 0, 2), (8, 0, 1)])
+def test_places_share_the_gpus_of_the_host(size: int, most: int, places: int) -> None:
+    found = gpu_places(size, most)
+    assert len(found) == places
+    assert [gpu for place in found for gpu in place] == UUIDS[: size * places]
+
+
+@pytest.mark.usefixtures("nvidia_smi")
+def test_a_search_takes_the_gpus_that_its_process_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"1,{UUIDS[5]}")
+    assert gpu_places(1) == [("1",), (UUIDS[5],)]
+
+
+@pytest.mark.parametrize("program", ["", "there"])
+def test_too_few_gpus_are_refused(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    if program:
+        request.getfixturevalue("nvidia_smi")
+    else:
+        monkeypatch.setenv("PATH", "")  # without nvidia-smi
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(UsageError, match=f"^--gpus_per_trial 9: expected at least .*, got {8 if program else 0}$"):
+        gpu_places(9)
