@@ -12,12 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from harness import Config, UsageError, add_setting_flags, resolve, settings_in
 from sweeps.search.samplers import Sampler, sampler_of
 from sweeps.search.spaces import Space, load_space
-from sweeps.study.arms import Family, load_family, settings_of
+from sweeps.study.arms import Family, load_family, scaffold_settings
 from sweeps.study.claims import add_claims
 from sweeps.study.folder import PlannedRun
 from sweeps.tracking.log import add_tracking_uri
 
-SET_BY_SEARCH = ("loss_type", "seed", "control", "output_dir", "eval_split")
 FIRST_TUNING_SEED = 1000  # far from those that report, which begin at 0
 JOURNAL = "journal"
 
@@ -104,34 +103,19 @@ class Search(BaseModel):
     @cached_property
     def settings(self) -> dict[str, dict[str, Any]]:
         """By loss what is not searched: flags, the family's arm, the budget of tokens per run. Raises UsageError."""
-        flags, budget = dict(self.flags), {}
+        flags, found = dict(self.flags), dict[str, dict[str, Any]]()
         if self.gpus_per_trial:  # `train` starts its ranks itself
             flags |= {"backend": "deepspeed", "nproc": self.gpus_per_trial}
-        arms = {loss: settings_of(self.arms, loss) for loss in self.losses}
-        for loss, arm in arms.items():
-            self.check_flags(loss, arm, flags)
-        if len(arms) > 1 and "token_budget" not in flags:  # losses side by side: a round of full responses per step
+        for loss, space in self.spaces.items():
+            arm = scaffold_settings(self.arms, loss, flags)
+            if taken := [name for name in flags if name in space.parameters or name == "eval_split"]:
+                raise UsageError(f"--{taken[0]} is searched, or set by the search itself: drop it")
+            found[loss] = flags | {name: value for name, value in arm.items() if name not in space.parameters}
+        if len(found) > 1 and "token_budget" not in flags:  # losses side by side: a round of full responses per step
             config = resolve(flags, self.preset)
-            budget = {"token_budget": config.run.steps * config.responses_per_step * config.rollout.max_response_tokens}
-        fixed = {
-            loss: {n: v for n, v in arm.items() if n not in self.spaces[loss].parameters} for loss, arm in arms.items()
-        }
-        return {loss: {**flags, **own, **budget} for loss, own in fixed.items()}
-
-    def check_flags(self, loss: str, arm: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
-        """Raise UsageError on an arm that brings a preset, and on a flag that the search or the arm sets."""
-        if "preset" in arm:
-            raise UsageError(
-                f"--family {self.family}: expected arms without presets of their own, got {loss!r} with "
-                f"{arm['preset']}: a search has one for all, pass --preset and another family"
-            )
-        for name in flags:
-            if name in self.spaces[loss].parameters:
-                raise UsageError(f"--{name} is searched: drop it, or give a --space without it")
-            if name in SET_BY_SEARCH:
-                raise UsageError(f"--{name} is set by the search itself: drop it")
-            if name in arm:
-                raise UsageError(f"--{name} is set by arm {loss!r} of family {self.family!r} ({arm[name]}): drop it")
+            budget = config.run.steps * config.responses_per_step * config.rollout.max_response_tokens
+            found = {loss: {**settings, "token_budget": budget} for loss, settings in found.items()}
+        return found
 
     @cached_property
     def controlled(self) -> dict[str, str]:

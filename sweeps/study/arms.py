@@ -21,7 +21,7 @@ from harness import (
 )
 
 FAMILIES = Path(__file__).parents[1] / "families"
-SET_BY_COMPARE = ("loss_type", "seed", "control", "output_dir")
+SET_HERE = ("loss_type", "seed", "control", "output_dir")  # by comparisons and searches themselves
 PER_RUN = ("seed", "output_dir", "start_from")
 TASK = ("task", "task_settings", "reward")  # arms that differ in these cannot be compared
 ROLES = ("positive", "negative", "identical", "repeat", "placebo")
@@ -144,25 +144,33 @@ def arms_of(
     """
     arms = []
     for name, seeds in names.items():
-        settings = checked_settings(family, name, flags)
+        settings = settings_of(family, name)
         base = settings.pop("preset", None) or preset
+        check_flags(family, name, settings, flags)
         numbers = range(first_seed, first_seed + seeds)
         configs = {seed: resolve({**flags, **settings, "seed": seed}, base) for seed in numbers}
         arms.append(Arm(name, settings, configs))
     return arms
 
 
-def checked_settings(family: Family, name: str, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """An arm's own settings, which no flag may set as well. Raises UsageError."""
-    settings = settings_of(family, name)
+def check_flags(family: Family, name: str, settings: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
+    """Raise UsageError on a flag that the command or the arm's own settings set."""
     for flag in flags:
-        if flag in SET_BY_COMPARE:
-            raise UsageError(f"--{flag} is set by the comparison itself: choose arms with --losses and --controls")
-    if clash := sorted(set(flags) & set(settings)):
-        raise UsageError(
-            f"--{clash[0]} is set by arm {name!r} of family {family.name!r} ({settings[clash[0]]}): "
-            "drop the flag, or give a family file of your own with --family"
-        )
+        if flag in SET_HERE:
+            raise UsageError(f"--{flag} is set by the command itself: choose arms with --losses and --controls")
+        if flag in settings:
+            raise UsageError(
+                f"--{flag} is set by arm {name!r} of family {family.name!r} ({settings[flag]}): "
+                "drop the flag, or give a family file of your own with --family"
+            )
+
+
+def scaffold_settings(family: Family, name: str, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """An arm's own settings, over a scaffold that is given. Raises UsageError on its own preset, or a flag it sets."""
+    settings = settings_of(family, name)
+    if "preset" in settings:
+        raise UsageError(f"--family {family.name}: expected arms without presets of their own, got one of {name!r}")
+    check_flags(family, name, settings, flags)
     return settings
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -138,10 +139,8 @@ def set_aside(folder: Path, study: Path) -> None:
         return
     kept = study / "superseded"
     kept.mkdir(exist_ok=True)
-    number = 1
-    while (kept / f"{folder.name}-{number}").exists():
-        number += 1
-    folder.rename(kept / f"{folder.name}-{number}")
+    free = (kept / f"{folder.name}-{number}" for number in count(1))
+    folder.rename(next(place for place in free if not place.exists()))
 
 
 def write_study(

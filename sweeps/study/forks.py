@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import Config, UsageError, differences, flatten, own_code_hashes, read_history, resolve, tree_of
-from sweeps.study.arms import PER_RUN, Arm, Family, checked_settings
+from sweeps.study.arms import PER_RUN, Arm, Family, scaffold_settings
 from sweeps.study.folder import other_study, read_json
 
 OF_THE_LOSS = "loss_type", "averaging", "control", "placebo"  # the arms', whatever the recorded run had
@@ -56,9 +56,7 @@ def forked_arms(
             raise UsageError(f"--{flag} is set by the recorded run: leave it out")
     arms = []
     for name, count in forks.items():
-        settings = checked_settings(family, name, flags)
-        if "preset" in settings:
-            raise UsageError(f"--family {family.name}: expected arms without presets of their own, got one of {name!r}")
+        settings = scaffold_settings(family, name, flags)
         own = {**flags, **settings}
         arms.append(Arm(name, settings, {n: config_of(states, n, own, study) for n in range(count)}))
     for arm in arms:

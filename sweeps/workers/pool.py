@@ -5,6 +5,7 @@ import select
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -54,18 +55,12 @@ class Pool:
 
     def stop(self) -> None:
         """Ask all to stop at once, wait, and kill what does not. Raises HarnessError where that cannot be."""
-        for attempt in self.running:
-            attempt.session.ask_to_end()
-        faults = []
-        while self.running:
-            attempt, place = self.running.popitem()
-            self.free.append(place)
-            try:
-                attempt.session.end(GRACE_S)
-            except HarnessError as fault:
-                faults.append(fault)
-        if faults:
-            raise faults[0]
+        with ExitStack() as stack:  # each is ended, whatever becomes of the others
+            while self.running:
+                attempt, place = self.running.popitem()
+                attempt.session.ask_to_end()
+                self.free.append(place)
+                stack.callback(attempt.session.end, GRACE_S)
 
     def __enter__(self) -> Self:
         return self

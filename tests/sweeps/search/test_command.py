@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness import resolve
-from sweeps.study.folder import locked
 from tests.harness.command_line import Outcome
 from tests.sweeps.processes import processes_that_name
 from tests.sweeps.search.searching import arguments, read, rows, runs_of, started
@@ -125,13 +124,6 @@ def test_another_search_in_its_folder_is_refused(searched: Searched, changes: tu
     assert (code, printed, len(errors)) == (2, [], 1)
     assert words in errors[0]
     assert read(searched.study / "study.json") == before
-
-
-def test_a_search_that_is_under_way_is_refused(searched: Searched) -> None:
-    with locked(searched.study):
-        code, printed, errors = started(searched.command)
-    assert (code, printed, len(errors)) == (2, [], 1)
-    assert "another process" in errors[0]
 
 
 def test_a_cap_ends_the_search_and_a_larger_one_goes_on(model_folder: str, tmp_path: Path) -> None:

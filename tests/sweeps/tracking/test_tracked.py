@@ -101,8 +101,3 @@ def test_a_port_in_use_and_a_folder_that_is_none_are_said(tmp_path: Path, mute_s
     ):
         done = subprocess.run([sys.executable, "-m", "sweeps", "ui", *words], capture_output=True, text=True)
         assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (2, True, 1)
-
-
-def test_mlflow_is_imported_by_the_first_pass_only() -> None:
-    code = "import sys, sweeps.__main__; print({'mlflow', 'sqlalchemy'} & set(sys.modules))"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
