@@ -14,8 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from harness import (
     MADE_HERE,
     Config,
@@ -24,6 +22,8 @@ from harness import (
     UsageError,
     command,
     guessed_seconds,
+    in_words,
+    say,
     settings_in,
     track_later,
     tracking_uri,
@@ -35,7 +35,7 @@ from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_a
 from sweeps.study.forks import State, check_same_states, fork_description, forked_arms, states_of
 from sweeps.workers.attempts import early_end, is_data
 from sweeps.workers.pool import Pool, usable_cores
-from sweeps.workers.progress import Progress, make_console, minutes
+from sweeps.workers.progress import Progress
 from sweeps.workers.sessions import run_to_end
 
 DEFAULT_PRESET = "demo"
@@ -115,51 +115,52 @@ def carry_out(asked: Comparison, options: argparse.Namespace, claims: str) -> No
 
 def compare(comparison: Comparison, pool: Pool) -> None:
     """Say the plan, then carry it out; what is killed is tried again. Raises HarnessError if a run has no outcome."""
-    console, study = make_console(), comparison.study
+    study = comparison.study
     runs = planned_runs(comparison.arms, study)
     unfinished = [run for run in runs if not is_data(run)]
-    print_plan(comparison, unfinished, pool.size, console)
+    print_plan(comparison, unfinished, pool.size)
     extra: dict[str, Any] = {"design": dict(comparison.design)} if comparison.design else {}
     if comparison.states:
         extra = {"fork": fork_description(comparison.states, comparison.arms)}
     write_study(study, comparison.family, comparison.preset, comparison.arms, {"claims": comparison.claims, **extra})
-    prepare(unfinished, comparison.states, study, console)
-    progress, waiting = Progress(runs, console), list(unfinished)
-    with progress.display.shown:
-        while waiting or pool.running:
-            while waiting and pool.free:
-                pool.start(waiting.pop(0))
-            waiting += progress.update(pool.running, pool.ended())
-            pool.rest()
-    console.print(f"study: {study}")
+    prepare(unfinished, comparison.states, study)
+    progress, waiting = Progress(runs), list(unfinished)
+    while waiting or pool.running:
+        while waiting and pool.free:
+            pool.start(waiting.pop(0))
+        waiting += progress.update(pool.running, pool.ended())
+        pool.rest()
+    say(f"study: {study}")
     for name in sorted({end for run in runs if (end := early_end(run))}):
         ended_so = ", ".join(run.name for run in runs if early_end(run) == name)
-        console.print(f"{name}, which is a result and counts as one: {ended_so}")
+        say(f"{name}, which is a result and counts as one: {ended_so}")
     if failed := sum(not is_data(run) for run in unfinished):
         raise HarnessError(f"{failed} of {len(runs)} runs failed; the others are complete. Start again to retry them")
 
 
-def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int, console: Console) -> None:
+def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int) -> None:
     """What is asked, what differs between the arms, and the phases of the work, each with its size and minutes."""
     family, arms = comparison.family, comparison.arms
-    console.print(f"family {family.name}: {family.description}")
+    say(f"family {family.name}: {family.description}")
     for line in block_lines(comparison.design) if comparison.design else difference_lines(arms, family):
-        console.print(line)
+        say(line)
     if note := next((arm.any_config.on_policy_note for arm in arms), ""):
-        console.print(f"note: {note}")
+        say(f"note: {note}")
     if not runs:
-        console.print(f"all {sum(len(arm.configs) for arm in arms)} runs are finished")
+        say(f"all {sum(len(arm.configs) for arm in arms)} runs are finished")
         return
     known = [seconds for run in runs if (seconds := guessed_seconds(run.config)) is not None]
-    time_s = f"about {minutes(sum(known) / slots)}" if len(known) == len(runs) else "time unknown until the first steps"
+    time_s = (
+        f"about {in_words(sum(known) / slots)}" if len(known) == len(runs) else "time unknown until the first steps"
+    )
     finished = sum(len(arm.configs) for arm in arms) - len(runs)
     skipped = f" ({finished} finished before and skipped)" if finished else ""
     steps = runs[0].config.run.steps
     is_tiny = any(run.config.model.model == "tiny" for run in runs)
-    made = f"warm start of the model: about {minutes(WARM_START_S)}" if is_tiny else "the model, about a minute"
+    made = f"warm start of the model: about {in_words(WARM_START_S)}" if is_tiny else "the model, about a minute"
     made = f"states {comparison.preset} ({len(comparison.states)}), by repeating updates" if comparison.states else made
-    console.print(f"1. {made}, or nothing where it is cached")
-    console.print(f"2. training: {len(runs)} runs of {steps} steps{skipped}, {slots} at a time: {time_s}")
+    say(f"1. {made}, or nothing where it is cached")
+    say(f"2. training: {len(runs)} runs of {steps} steps{skipped}, {slots} at a time: {time_s}")
 
 
 def difference_lines(arms: Sequence[Arm], family: Family) -> list[str]:
@@ -239,13 +240,13 @@ def arm_seeds(options: argparse.Namespace) -> dict[str, int]:
     return seeds
 
 
-def prepare(runs: Sequence[PlannedRun], states: Sequence[State], study: Path, console: Console) -> None:
+def prepare(runs: Sequence[PlannedRun], states: Sequence[State], study: Path) -> None:
     """Have each state of recorded runs, or else each model made here, built once for all runs. Raises HarnessError."""
     (study / "logs").mkdir(exist_ok=True)
 
     def made(name: str, threads: int, *arguments: object) -> None:
         log = study / "logs" / f"{name}.log"
-        if run_to_end([str(word) for word in arguments], threads, log, console.print):
+        if run_to_end([str(word) for word in arguments], threads, log):
             raise HarnessError(f"what runs start from could not be made: see {log}")
 
     for state in states if runs else ():

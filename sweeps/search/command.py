@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import optuna
-from rich.console import Console
 
-from harness import HarnessError, guessed_seconds, most_tokens, tree_of, write_json
+from harness import HarnessError, guessed_seconds, in_words, most_tokens, say, tree_of, write_json
 from sweeps.comparison import going_on, prepare
 from sweeps.search.controller import Controller
 from sweeps.search.description import check_same, described, fingerprint
@@ -21,12 +20,11 @@ from sweeps.search.winners import check_comparable, run_winners
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked
 from sweeps.workers.pool import Pool, gpu_places, usable_cores
-from sweeps.workers.progress import make_console, minutes
 
 
 def search_command(options: argparse.Namespace) -> None:
     """Refuse what can be refused, say the plan, carry it out, run the winners again, and write what was found."""
-    search, console = search_of(options), make_console()
+    search = search_of(options)
     check_claims(options.claims or search.arms.claims)
     check_comparable(search)
     old = check_same(described(search), search.study)
@@ -41,12 +39,12 @@ def search_command(options: argparse.Namespace) -> None:
         with Pool(search.study, places) as pool:
             lost = 0 if search.url else sum([study.fail_running() for study in studies.values()])
             if lost:
-                console.print(f"resuming the trials of a controller that died: {lost}")
-            prepare_model(search, console)
+                say(f"resuming the trials of a controller that died: {lost}")
+            prepare_model(search)
             rows = trial_rows(search, studies)
             for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), pool.size):
-                console.print(line)
-            run_and_report(SearchProgress(search, studies, console, pool.size), pool)
+                say(line)
+            run_and_report(SearchProgress(search, studies, pool.size), pool)
 
 
 def opened(search: Search, old: Mapping[str, Any] | None, claims: Mapping[str, Any] | None) -> Mapping[str, LossStudy]:
@@ -65,12 +63,12 @@ def opened(search: Search, old: Mapping[str, Any] | None, claims: Mapping[str, A
     return studies
 
 
-def prepare_model(search: Search, console: Console) -> None:
+def prepare_model(search: Search) -> None:
     """Have the tiny model built once, before runs that would wait for each other to build it."""
     run = PlannedRun("prepare", search.tuning_seeds[0], search.typical_config(), search.study)
     run.config_file.parent.mkdir(exist_ok=True)
     write_json(run.config_file, tree_of(run.config))
-    prepare([run], (), search.study, console)
+    prepare([run], (), search.study)
 
 
 def plan_lines(search: Search, ended: int, slots: int) -> list[str]:
@@ -80,7 +78,7 @@ def plan_lines(search: Search, ended: int, slots: int) -> list[str]:
     runs = (losses * search.trials - ended) * seeds + winners
     again = f"run again on {search.report_seeds} fresh seeds each, on the reporting prompts: {winners} runs"
     seconds = guessed_seconds(config)
-    time_s = "unknown until the first trial ends" if seconds is None else f"about {minutes(runs * seconds / slots)}"
+    time_s = "unknown until the first trial ends" if seconds is None else f"about {in_words(runs * seconds / slots)}"
     return [
         f"search: {', '.join(search.losses)}: {search.trials} trials each by {search.sampler} x {seeds} seeds = "
         f"{losses * search.trials * seeds} runs of at most {config.run.steps} steps"
@@ -93,9 +91,8 @@ def plan_lines(search: Search, ended: int, slots: int) -> list[str]:
 
 def run_and_report(progress: SearchProgress, pool: Pool) -> None:
     """All trials, what they found, and the winners. Raises HarnessError where no trial has a value."""
-    search, studies, console = progress.search, progress.studies, progress.console
-    with progress.display.shown:
-        is_done = Controller(search, studies, pool, console.print, progress.update).run()
+    search, studies = progress.search, progress.studies
+    is_done = Controller(search, studies, pool, progress.update).run()
     progress.refresh()
     rows = progress.rows
     write_best(search, rows)
@@ -103,13 +100,13 @@ def run_and_report(progress: SearchProgress, pool: Pool) -> None:
     for loss, row in best_rows(rows).items():
         tried = sum(one["loss"] == loss and one["state"] in ENDED for one in rows)
         value = f"accuracy {row['value']:.3f} on tuning prompts"
-        console.print(f"{loss}: best of {tried} trials: {value} with {values_line(row)}")
-    console.print(f"study: {search.study}")
+        say(f"{loss}: best of {tried} trials: {value} with {values_line(row)}")
+    say(f"study: {search.study}")
     if not is_done:
         words = "raise it and start the same command again"
-        console.print(f"--max_hours {search.max_hours:g} reached after {done} of {len(rows)} trials: {words}")
+        say(f"--max_hours {search.max_hours:g} reached after {done} of {len(rows)} trials: {words}")
     elif not any(row["state"] == "finished" for row in rows):
         reason = next((row["reason"] for row in rows if row.get("reason")), "none was run")
         raise HarnessError(f"no trial has a value; the first: {reason}: mend it, and search in a new --study")
     elif search.report_seeds:
-        run_winners(search, rows, pool, console)
+        run_winners(search, rows, pool)

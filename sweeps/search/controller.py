@@ -12,7 +12,7 @@ from statistics import fmean
 
 from optuna.trial import FrozenTrial
 
-from harness import HarnessError, memory_kills, tree_of, write_json
+from harness import HarnessError, memory_kills, say, tree_of, write_json
 from sweeps.search.options import Search
 from sweeps.search.samplers import design
 from sweeps.search.study import Asked, LossStudy
@@ -48,7 +48,6 @@ class Controller:
     search: Search
     studies: Mapping[str, LossStudy]
     pool: Pool
-    say: Callable[[str], None]
     show: Callable[[Sequence[OpenTrial], Iterable[Attempt]], None]  # told of the trials that just ended, and what runs
     open: list[OpenTrial] = field(default_factory=list)
     owner: dict[Attempt, OpenTrial] = field(default_factory=dict)
@@ -141,11 +140,11 @@ class Controller:
         trial.todo.insert(0, run)
         if ending.kind == "held":
             trial.not_before = time.monotonic() + HELD_S
-            self.say(f"{run.name}: {ending.reason}; tried again in {HELD_S:.0f} s")
+            say(f"{run.name}: {ending.reason}; tried again in {HELD_S:.0f} s")
             return
         trial.deaths += 1
         trial.asked.note(deaths=trial.deaths)
-        self.say(f"{run.name}: {ending.reason}; started again at most {MOST_DEATHS} times, this was {trial.deaths}")
+        say(f"{run.name}: {ending.reason}; started again at most {MOST_DEATHS} times, this was {trial.deaths}")
         if trial.deaths > MOST_DEATHS:
             self.give_up(trial, "failed", f"its processes died {trial.deaths} times: {ending.reason}")
 

@@ -3,24 +3,23 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from rich.console import Console
-
+from harness import doing, in_words, say
 from sweeps.search.controller import OpenTrial
 from sweeps.search.options import Search
 from sweeps.search.study import LossStudy
 from sweeps.search.tables import ENDED, Row, best_rows, trial_rows, write_trials
 from sweeps.workers.attempts import Attempt
-from sweeps.workers.progress import PLAIN_EVERY_S, Display, minutes, steps_of
+from sweeps.workers.progress import steps_of
+
+READ_S = 30.0  # between looks at what has ended elsewhere
 
 
 class SearchProgress:
-    """The state of a search, and its display. trials.parquet is written anew whenever a trial ends."""
+    """The state of a search. trials.parquet is written anew whenever a trial ends."""
 
-    def __init__(self, search: Search, studies: Mapping[str, LossStudy], console: Console, at_once: int) -> None:
-        self.search, self.studies, self.console, self.at_once = search, studies, console, at_once
-        self.running: Sequence[Attempt] = ()
+    def __init__(self, search: Search, studies: Mapping[str, LossStudy], at_once: int) -> None:
+        self.search, self.studies, self.at_once = search, studies, at_once
         self.refresh()
-        self.display = Display(console, self.text)
 
     def refresh(self) -> None:
         """Read all trials, and write their table."""
@@ -28,20 +27,15 @@ class SearchProgress:
         self.rows: Sequence[Row] = trial_rows(self.search, self.studies)
         write_trials(self.search, self.rows)
 
-    def text(self) -> str:
-        """The trials left, the best of each loss, and the runs under way with their steps."""
-        best = [f"{loss} best {row['value']:.3f}" for loss, row in best_rows(self.rows).items()]
-        return "; ".join([self.left(), *best, *map(steps_of, self.running)])
-
     def update(self, ended: Sequence[OpenTrial], running: Iterable[Attempt]) -> None:
         """Take in which trials have just ended, or that time has passed, in which others may have ended elsewhere."""
-        self.running = list(running)
-        if ended or time.monotonic() - self.read > PLAIN_EVERY_S:
+        if ended or time.monotonic() - self.read > READ_S:
             self.refresh()
         for trial in ended:
             row = next(row for row in self.rows if (row["loss"], row["trial"]) == (trial.loss, trial.asked.index))
-            self.console.print(f"{line_of(row)} ({self.left()})")
-        self.display.tick()
+            say(f"{line_of(row)} ({self.left()})")
+        best = [f"{loss} best {row['value']:.3f}" for loss, row in best_rows(self.rows).items()]
+        doing("; ".join([self.left(), *best, *map(steps_of, running)]))
 
     def left(self) -> str:
         """How much is left, from what the ended trials took."""
@@ -49,7 +43,7 @@ class SearchProgress:
         if not left:
             return f"all {len(self.rows)} trials have ended"
         took = [row["seconds"] for row in self.rows if row.get("seconds")]
-        about = f", about {minutes(left * sum(took) / len(took) / self.at_once)}" if took else ""
+        about = f", about {in_words(left * sum(took) / len(took) / self.at_once)}" if took else ""
         return f"{left} of {len(self.rows)} trials left{about}"
 
 

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from harness import read_config, resolve
+from harness import read_config, resolve, say
 from sweeps.comparison import Comparison, compare
 from sweeps.search.options import Search
 from sweeps.search.tables import Row, best_rows
@@ -22,15 +20,15 @@ from sweeps.workers.pool import Pool
 LOCK = ".lock-winners"
 
 
-def run_winners(search: Search, rows: Sequence[Row], pool: Pool, console: Console) -> None:
+def run_winners(search: Search, rows: Sequence[Row], pool: Pool) -> None:
     """Run the best settings of each loss on the reporting seeds, as a comparison in STUDY/winners."""
     best = {loss: row["settings"] for loss, row in best_rows(rows).items()}
     if not best or is_held(search.study / LOCK):
         words = "another host runs them" if best else "no trial found feasible settings: there is nothing to run again"
-        console.print(f"winners: {words}")
+        say(f"winners: {words}")
         return
     arms, winners = arms_of(search, best, range(search.report_seeds)), search.study / "winners"
-    console.print(f"winners: {', '.join(arm.name for arm in arms)} on {search.report_seeds} fresh seeds")
+    say(f"winners: {', '.join(arm.name for arm in arms)} on {search.report_seeds} fresh seeds")
     with locked(search.study, LOCK):
         set_aside_others(winners, arms)
         winners.mkdir(exist_ok=True)

@@ -1,65 +1,31 @@
-"""What a person sees while runs go on: a line per event, and how far all are, in one place where it is a terminal."""
+"""What a person sees while the runs of a comparison go on: a line per event, and how far all are."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
-
+from harness import doing, in_words, say
 from sweeps.study.folder import PlannedRun
 from sweeps.workers.attempts import Attempt, early_end, is_data, last_words, latest_metrics
 
-PLAIN_EVERY_S = 30.0
 ATTEMPTS = 3  # processes at most that one call starts for a run that is killed
 
 
-def make_console() -> Console:
-    """stdout; wide enough for a table where it is no terminal."""
-    console = Console(highlight=False, markup=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=140)
-
-
-def minutes(seconds: float) -> str:
-    """A duration in words a person plans by."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-class Display:
-    """Shows a text now and then: below all else on a terminal, printed every half minute elsewhere.
-
-    shown: the context in which a terminal shows it.
-    """
-
-    def __init__(self, console: Console, text: Callable[[], str]) -> None:
-        self.console, self.text, self.shown = console, text, console.status(text())
-        self.printed = time.monotonic()
-
-    def tick(self) -> None:
-        """Show the text anew if it is time."""
-        if self.console.is_terminal:
-            self.shown.update(self.text())
-        elif time.monotonic() - self.printed > PLAIN_EVERY_S:
-            self.printed = time.monotonic()
-            self.console.print(self.text())
-
-
 class Progress:
-    """The state of a comparison's runs, and its display."""
+    """The state of a comparison's runs."""
 
-    def __init__(self, runs: Sequence[PlannedRun], console: Console) -> None:
-        self.runs, self.console, self.started = runs, console, time.monotonic()
+    def __init__(self, runs: Sequence[PlannedRun]) -> None:
+        self.runs, self.started = runs, time.monotonic()
         self.latest = {run.name: latest_metrics(run.folder) for run in runs}
         self.before = sum(map(steps_in, self.latest.values()))  # steps that were recorded before this start
         self.settled = {run.name for run in runs if is_data(run)}  # runs that have an outcome
         self.died = dict[str, int]()  # by run: how many of its processes were killed
         self.failed = set[str]()  # runs that are not tried again by this start
-        self.running: Sequence[Attempt] = ()
-        self.display = Display(console, self.text)
 
     def update(self, running: Iterable[Attempt], ended: Sequence[Attempt]) -> list[PlannedRun]:
         """Take in what happened and show it; the runs that are to be started again, since a signal ended them."""
-        self.running, again = list(running), []
-        for attempt in (*self.running, *ended):
+        running, again = list(running), []
+        for attempt in (*running, *ended):
             self.latest[attempt.run.name] = latest_metrics(attempt.run.folder)
         for run, ending in ((attempt.run, attempt.ending()) for attempt in ended):
             self.died[run.name] = self.died.get(run.name, 0) + (ending.kind == "died")
@@ -74,8 +40,8 @@ class Progress:
                 word = "FAILED"
             killed = f"{ending.reason} (out of memory, if nobody did it)"
             words = killed if ending.kind == "died" else last_words(run) or ending.reason
-            self.console.print(f"{run.name}: {word}: {words} (log: {run.log})" if word else self.line(run))
-        self.display.tick()
+            say(f"{run.name}: {word}: {words} (log: {run.log})" if word else self.line(run))
+        doing("; ".join([self.text(), *map(steps_of, running)]))
         return again
 
     def seconds_left(self) -> float | None:
@@ -86,11 +52,10 @@ class Progress:
         return (time.monotonic() - self.started) / done * left if done > 0 else None
 
     def text(self) -> str:
-        """How many runs have an outcome or failed, the time left, and the steps of those under way."""
+        """How many runs have an outcome or failed, and the time left."""
         left = self.seconds_left()
         parts = [self.count(), *([f"{len(self.failed)} failed"] if self.failed else [])]
-        parts += ["starting" if left is None else f"{minutes(left)} left"]
-        return "; ".join([", ".join(parts), *map(steps_of, self.running)])
+        return ", ".join([*parts, "starting" if left is None else f"{in_words(left)} left"])
 
     def line(self, run: PlannedRun) -> str:
         """What became of a run that finished."""

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import IO
 
 import psutil
 
-from harness import HarnessError
+from harness import HarnessError, say
 from sweeps.workers.processes import Process, environment, start_process, uninterrupted
 
 GRACE_S = 30.0  # between asking a run to stop and killing it
@@ -52,8 +52,8 @@ def start_session(arguments: Sequence[str], threads: int, output: IO[bytes], ext
     return Session(process, None)
 
 
-def run_to_end(arguments: Sequence[str], threads: int, log: Path, say: Callable[[str], None]) -> int:
-    """The same, its output going to the log and each line to `say`; its exit code. Nothing of it is left afterwards."""
+def run_to_end(arguments: Sequence[str], threads: int, log: Path) -> int:
+    """The same, its output going to the log, and said line by line; its exit code. Nothing of it is left afterwards."""
     said = 0
     with log.open("wb") as output:
         with uninterrupted():

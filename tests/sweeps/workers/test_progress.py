@@ -9,7 +9,7 @@ from harness import write_json
 from sweeps import arms_of, load_family
 from sweeps.study.folder import PlannedRun, planned_runs
 from sweeps.workers.attempts import Attempt
-from sweeps.workers.progress import ATTEMPTS, Progress, make_console
+from sweeps.workers.progress import ATTEMPTS, Progress, steps_of
 from sweeps.workers.sessions import Session
 
 
@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> PlannedRun:
 def test_a_killed_run_is_no_failed_one_until_it_is_given_up(
     run: PlannedRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    progress = Progress([run], make_console())
+    progress = Progress([run])
     assert progress.seconds_left() is None
     recorded(run, steps=10)
     for _ in range(ATTEMPTS - 1):
@@ -56,7 +56,7 @@ def test_a_killed_run_is_no_failed_one_until_it_is_given_up(
 def test_a_finished_run_whose_process_was_killed_is_finished(
     run: PlannedRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    progress = Progress([run], make_console())
+    progress = Progress([run])
     recorded(run, run.config.run.steps, "finished")
     assert progress.update([], [attempt(run, "kill -9 $$")]) == []
     assert capsys.readouterr().out == "dapo-seed0: accuracy 0.50, 9 tokens, 1 s (1 of 1 runs)\n"
@@ -66,10 +66,12 @@ def test_a_finished_run_whose_process_was_killed_is_finished(
 def test_runs_under_way_are_shown_with_their_steps_and_last_words_as_they_are(
     run: PlannedRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    progress = Progress([run], make_console())
+    progress = Progress([run])
     recorded(run, steps=3)
-    progress.update([attempt(run, "exit 0")], [])
-    assert re.fullmatch(r"0 of 1 runs, \d+ (s|min) left; dapo-seed0 3/20", progress.text())
+    under_way = attempt(run, "exit 0")
+    assert steps_of(under_way) == "dapo-seed0 3/20"
+    progress.update([under_way], [])
+    assert re.fullmatch(r"0 of 1 runs, \d+ (s|min) left", progress.text())
     run.log.parent.mkdir()
     run.log.write_text("error: could not read [/data/model]\n", encoding="utf-8")
     progress.update([], [attempt(run, "exit 1")])
