@@ -29,7 +29,7 @@ from harness import (
     tracking_uri,
 )
 from sweeps.study.arms import Arm, Family, arms_of, check_differences, differences_between, load_family
-from sweeps.study.blocks import cells_of, check_same_design, description, load_design
+from sweeps.study.blocks import check_same_design, load_design, planned
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
 from sweeps.study.forks import State, check_same_states, fork_description, forked_arms, states_of
@@ -72,9 +72,8 @@ def study_command(options: argparse.Namespace) -> None:
         raise UsageError(f"--seeds: expected 1 or more, got {options.seeds}")
     design, flags = load_design(options.design), settings_in(vars(options))
     family, preset = load_family(design.family), options.preset or design.preset
-    arms, blocks = cells_of(design.model_copy(update={"preset": preset}), family, flags, options.seeds)
+    arms, described = planned(design, family, flags, options.seeds, preset)
     study = Path(options.study or f"runs/study-{design.name}")
-    described = description(design, blocks, flags, options.seeds)
     carry_out(Comparison(study, family, preset, arms, design=described), options, design.claims)
 
 

@@ -32,10 +32,8 @@ class Search(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     losses: tuple[str, ...] = flag(("fipo",), "A,B", "searched apart")
-    controls: tuple[str, ...] = flag(
-        (), "A,B", "of the family, run beside the winners, each at the best settings of the loss that it is like"
-    )
-    space: str = flag("default", "NAME", "each loss's own (default), grpo, dapo, fipo, rivals, shared, or a TOML file")
+    controls: tuple[str, ...] = flag((), "A,B", "run beside the winners, at the best settings of the loss each is like")
+    space: str = flag("default", "NAME", "default (each loss's own), grpo, dapo, fipo, rivals, shared, or a TOML file")
     preset: str = flag("demo", "NAME", "what all runs share")
     family: str = flag("controlled", "F", "whose arms the losses are")
     trials: int = flag(12, "N", "trials per loss", ge=1)
@@ -43,25 +41,15 @@ class Search(BaseModel):
     report_seeds: int = flag(5, "N", "fresh seeds for the winners, from 0", ge=0, le=FIRST_TUNING_SEED)
     sampler: Literal["tpe", "qmc", "random"] = flag("tpe", "S", "tpe, qmc or random")
     sampler_seed: int = flag(0, "N", "keys its draws")
-    limit_response_tokens: float | None = flag(
-        None, "N", "mean tokens per answer beyond which a trial is never the best", gt=0
-    )
-    limit_truncated_share: float | None = flag(None, "S", "the same of answers cut off", ge=0, le=1)
-    limit_collapse: float | None = flag(
-        0.5, "S", "least final accuracy of every seed, as a share of that before training", ge=0, le=1
-    )
+    limit_response_tokens: float | None = flag(None, "N", "mean tokens per answer that the best may have", gt=0)
+    limit_truncated_share: float | None = flag(None, "S", "share of answers cut off that the best may have", ge=0, le=1)
+    limit_collapse: float | None = flag(0.5, "S", "least final accuracy of a seed, relative to the start", ge=0, le=1)
     max_hours: float | None = flag(None, "H", "end this start's trials after so long", gt=0)
     study: Path = flag(None, "DIR", "study folder (default: runs/search-<time>)")
-    storage: str = flag(
-        JOURNAL,
-        "URL",
-        "journal (a file in the study's folder, one host), sqlite:///FILE, or postgresql://USER@HOST/DB for several",
-    )
+    storage: str = flag(JOURNAL, "URL", "journal (in the study's folder), sqlite:///FILE, or postgresql://USER@HOST/DB")
     study_name: str | None = flag(None, "NAME", "in the storage, the same on every host (default: the folder's name)")
     slots: int = flag(0, "N", "runs at a time; 0: one per core", ge=0)
-    gpus_per_trial: int = flag(
-        0, "N", "GPUs of a run, of those that CUDA_VISIBLE_DEVICES names; 0: train on the CPU", ge=0
-    )
+    gpus_per_trial: int = flag(0, "N", "GPUs of a run, of those that may be seen; 0: train on the CPU", ge=0)
     flags: Mapping[str, Any] = {}  # settings for all runs
 
     @field_validator("losses", "controls", mode="before")

@@ -5,16 +5,17 @@ The best of many trials is biased upwards: it was chosen for its value. What is 
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from harness import read_config, resolve, say
+from harness import UsageError, read_config, resolve, say
 from sweeps.comparison import Comparison, compare
 from sweeps.search.options import Search
 from sweeps.search.tables import Row, best_rows
 from sweeps.study.arms import ABOUT, Arm, Family, check_differences, differences_between, settings_of
 from sweeps.study.claims import FILE
-from sweeps.study.folder import identity, is_held, locked, read_json, set_aside
+from sweeps.study.folder import identity, locked, read_json, set_aside
 from sweeps.workers.pool import Pool
 
 LOCK = ".lock-winners"
@@ -23,13 +24,17 @@ LOCK = ".lock-winners"
 def run_winners(search: Search, rows: Sequence[Row], pool: Pool) -> None:
     """Run the best settings of each loss on the reporting seeds, as a comparison in STUDY/winners."""
     best = {loss: row["settings"] for loss, row in best_rows(rows).items()}
-    if not best or is_held(search.study / LOCK):
-        words = "another host runs them" if best else "no trial found feasible settings: there is nothing to run again"
-        say(f"winners: {words}")
+    if not best:
+        say("winners: no trial found feasible settings: there is nothing to run again")
         return
     arms, winners = arms_of(search, best, range(search.report_seeds)), search.study / "winners"
     say(f"winners: {', '.join(arm.name for arm in arms)} on {search.report_seeds} fresh seeds")
-    with locked(search.study, LOCK):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(search.study, LOCK))
+        except UsageError:
+            say("winners: another host runs them")
+            return
         set_aside_others(winners, arms)
         winners.mkdir(exist_ok=True)
         claims = (read_json(search.study / "study.json") or {}).get("claims")  # fixed before the first trial

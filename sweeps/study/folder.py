@@ -203,7 +203,7 @@ def locked(study: Path, name: str = ".lock") -> Iterator[None]:
     """Hold the study's folder, made where it is missing: two comparisons in one would start each run twice."""
     try:
         study.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(study / name, timeout=0.2)  # `is_held` holds it for a moment
+        lock = FileLock(study / name, timeout=0)
         lock.acquire()
     except Timeout:
         raise UsageError(f"--study: {str(study)!r} is being run by another process: wait for it, or stop it") from None
@@ -215,15 +215,6 @@ def locked(study: Path, name: str = ".lock") -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process of this host holds the lock."""
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def describe(arm: Arm, family: Family) -> dict[str, Any]:
