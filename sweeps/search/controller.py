@@ -122,7 +122,7 @@ class Controller:
         """Take in what has ended. Raises HarnessError where that ends the search."""
         for attempt, trial in self.owner.items():
             if trial.outcome and time.monotonic() - trial.given_up > GRACE_S:
-                attempt.session.end(0.0)  # it was asked to stop, and does not
+                attempt.session.end()  # it was asked to stop, and does not
         for attempt in self.pool.ended():
             kills, self.kills = self.kills, memory_kills()
             ending, trial = attempt.ending(self.kills > kills), self.owner.pop(attempt)

@@ -44,7 +44,7 @@ class Pool:
         """The attempts whose processes have ended since the last look; nothing of them is left."""
         ended = [attempt for attempt in self.running if attempt.session.poll() is not None]
         for attempt in ended:
-            attempt.session.end(0.0)
+            attempt.session.end()
             self.free.append(self.running.pop(attempt))
         return ended
 

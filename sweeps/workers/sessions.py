@@ -23,25 +23,39 @@ ON_FOLDER = re.compile(r"(?:^| )harness (?:train .*--output_dir|resume|prepare -
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """A process, and the session that it leads. None in its place: it had ended before we could look."""
+    """A process, if it is ours, and the session that it leads. No leader: it had ended before we could look."""
 
-    process: Process
+    process: Process | None
     leader: psutil.Process | None
 
     def poll(self) -> int | None:
         """The process's exit code, negative for a signal; None while it runs."""
-        return self.process.poll()
+        return self.process.poll() if self.process else None
 
     def ask_to_end(self) -> None:
-        """SIGTERM to the process and those of its group."""
-        if self.leader and self.poll() is None:
-            terminate(self.leader)
+        """SIGTERM to the process and those of its group, if it lives."""
+        if self.leader and self.poll() is None and self.leader.is_running():
+            with suppress(ProcessLookupError):
+                os.killpg(self.leader.pid, signal.SIGTERM)
 
-    def end(self, grace_s: float = GRACE_S) -> int:
-        """The exit code, when no process of the session is left: ended of itself within the grace, else killed."""
-        if self.leader:
-            end_session(self.leader, grace_s)
-        return self.process.wait()
+    def end(self, grace_s: float = 0.0) -> None:
+        """See that every process of the session ends: of itself within the grace, else killed.
+
+        A session outlives its leader, whose number is free for another process only when the session has ended.
+        Raises HarnessError where the kernel does not let go of one.
+        """
+        number_is_reused = self.leader and psutil.pid_exists(self.leader.pid) and not self.leader.is_running()
+        deadline = time.monotonic() + grace_s
+        while left := members(self.leader.pid) if self.leader and not number_is_reused else []:
+            if time.monotonic() > deadline + KILLED_S:
+                raise HarnessError(f"processes {[process.pid for process in left]} cannot be killed: reboot the host")
+            if time.monotonic() >= deadline:
+                for process in left:
+                    with suppress(psutil.Error):
+                        process.kill()
+            time.sleep(0.05)
+        if self.process:
+            self.process.wait()
 
 
 def start_session(arguments: Sequence[str], threads: int, output: IO[bytes], extra: Mapping[str, str]) -> Session:
@@ -70,7 +84,7 @@ def run_to_end(arguments: Sequence[str], threads: int, log: Path) -> int:
                 time.sleep(LOOK_S)
         finally:
             session.ask_to_end()
-            session.end()
+            session.end(GRACE_S)
 
 
 def members(session: int) -> list[psutil.Process]:
@@ -83,39 +97,14 @@ def members(session: int) -> list[psutil.Process]:
     return found
 
 
-def terminate(leader: psutil.Process) -> None:
-    """SIGTERM to the process and those of its group, if it lives."""
-    if leader.is_running():
-        with suppress(ProcessLookupError):
-            os.killpg(leader.pid, signal.SIGTERM)
-
-
-def end_session(leader: psutil.Process, grace_s: float = 0.0) -> None:
-    """See that every process of the session ends: of itself within the grace, else killed.
-
-    A session outlives its leader, whose number is free for another process only when the session has ended.
-    Raises HarnessError where the kernel does not let go of one.
-    """
-    if psutil.pid_exists(leader.pid) and not leader.is_running():  # the number is another process's now
-        return
-    deadline = time.monotonic() + grace_s
-    while left := members(leader.pid):
-        if time.monotonic() > deadline + KILLED_S:
-            raise HarnessError(f"processes {[process.pid for process in left]} cannot be killed: reboot the host")
-        if time.monotonic() >= deadline:
-            for process in left:
-                with suppress(psutil.Error):
-                    process.kill()
-        time.sleep(0.05)
-
-
 def end_left_behind(study: Path) -> None:
     """End what a killed controller of the study left running on this host."""
-    left = [process for process in psutil.process_iter() if works_in(process, study.resolve())]
-    for process in left:
-        terminate(process)
-    for process in left:
-        end_session(process, GRACE_S)
+    processes = [process for process in psutil.process_iter() if works_in(process, study.resolve())]
+    left = [Session(None, process) for process in processes]
+    for session in left:
+        session.ask_to_end()
+    for session in left:
+        session.end(GRACE_S)
 
 
 def works_in(process: psutil.Process, study: Path) -> bool:

@@ -5,7 +5,7 @@ import optuna
 import pytest
 
 from sweeps.search.samplers import design, sampler_of
-from sweeps.search.spaces import Space, load_space
+from sweeps.search.spaces import load_space
 
 FIPO = load_space("default", "fipo")
 
@@ -29,12 +29,6 @@ def test_designs_cover_every_range_in_its_logarithm(sampler: str) -> None:
         quarters = [sum(quarter <= 4 * share < quarter + 1 for share in shares) for quarter in range(4)]
         assert min(quarters) > 40
         assert sum(quarters) == 256
-
-
-def test_two_points_of_qmc_are_both_of_two_choices() -> None:
-    space = Space(parameters={"averaging": {"choice": ["token_mean", "sequence_mean"]}})
-    drawn = design(space, "qmc", 2, 0) or []
-    assert {values["averaging"] for values in drawn} == {"token_mean", "sequence_mean"}
 
 
 def test_tpe_has_no_design_and_spends_few_trials_at_random() -> None:

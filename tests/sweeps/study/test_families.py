@@ -66,18 +66,6 @@ def test_each_rung_and_control_differs_from_its_model_in_one_field(
     assert [field for field in ours if ours[field] != theirs[field]] == [switch]
 
 
-def test_the_ladders_ends_are_the_controlled_familys_losses() -> None:
-    ladder, controlled = load_family("ladder"), load_family("controlled")
-    for name in ("dapo", "fipo"):
-        (ours,), (theirs,) = (arms_of(family, {name: 1}, "demo", {}) for family in (ladder, controlled))
-        same_formula = {"loss_type": "dapo"} if name == "dapo" else {}
-        idle = {"fipo_safety_threshold": theirs.any_config.loss.fipo_safety_threshold} if name == "dapo" else {}
-        loss = ours.any_config.loss.model_dump() | same_formula | idle
-        assert loss == theirs.any_config.loss.model_dump()
-        for section in ("rollout", "optimizer", "task", "evaluation"):
-            assert getattr(ours.any_config, section) == getattr(theirs.any_config, section)
-
-
 def test_recipes_report_the_other_differences_as_confounds() -> None:
     family = load_family("recipe")
     differences = differences_between(arms_of(family, {"grpo": 1, "dapo": 1, "fipo": 1}, "demo", {}), family)

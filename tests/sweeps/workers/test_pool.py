@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from harness import Config, UsageError
-from sweeps.study.folder import PlannedRun, set_aside
+from sweeps.study.folder import PlannedRun
 from sweeps.workers.attempts import Attempt, latest_metrics
 from sweeps.workers.pool import Pool, gpu_places
 from tests.harness.tiny import save_direct_answers, small_settings
@@ -31,18 +31,6 @@ def run_all(pool: Pool, runs: list[PlannedRun]) -> Iterator[list[Attempt]]:
                 pool.start(waiting.pop(0))
             yield pool.ended()
             pool.rest()
-
-
-def test_what_an_attempt_left_is_set_aside_under_a_new_name(tmp_path: Path) -> None:
-    run = planned(tmp_path)
-    for attempt in ("first", "second"):
-        run.folder.mkdir(parents=True)
-        (run.folder / "status.json").write_text(f'{{"state": "{attempt}"}}', encoding="utf-8")
-        assert run.state() == attempt
-        set_aside(run.folder, run.study)
-        assert run.state() is None
-    left = {path.parent.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("superseded/*/status.json")}
-    assert left == {"dapo-seed0-1": '{"state": "first"}', "dapo-seed0-2": '{"state": "second"}'}
 
 
 @pytest.mark.train
@@ -115,7 +103,7 @@ def test_ending_a_trial_ends_its_ranks_which_lead_sessions_of_their_own(tmp_path
     ranks = psutil.Process(attempt.session.process.pid).children()
     assert [os.getsid(rank.pid) for rank in ranks] == [rank.pid for rank in ranks]
     assert len(ranks) == 2
-    attempt.session.end(0.0)  # SIGKILL to the session of the command
+    attempt.session.end()  # SIGKILL to the session of the command
     gone, alive = psutil.wait_procs(ranks, timeout=LONG_S)
     assert (len(gone), alive) == (2, [])
 
