@@ -168,9 +168,10 @@ def difference_lines(arms: Sequence[Arm], family: Family) -> list[str]:
     lines = []
     for name in others if found else ():
         words = [
-            f"{one.field} {one.values[name]} ({one.values[first]}){'' if one.allowed else ' CONFOUND'}"
+            f"{one.field} {ours} ({'-' if theirs is None else theirs}){'' if one.allowed else ' CONFOUND'}"
             for one in found
-            if one.values[name] != one.values[first]
+            for ours, theirs in [(one.values[name], one.values[first])]
+            if ours not in (theirs, None)
         ]
         lines.append(f"{name} differs from {first} in {', '.join(words) or 'nothing'}")
     return lines

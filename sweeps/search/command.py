@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 
-from harness import HarnessError, guessed_seconds, in_words, most_tokens, say, tree_of, write_json
+from harness import HarnessError, guessed_seconds, in_words, most_tokens, read_config, say, write_json
 from sweeps.comparison import going_on, prepare
 from sweeps.search.controller import Controller
 from sweeps.search.description import check_same, described, fingerprint
@@ -40,7 +40,8 @@ def search_command(options: argparse.Namespace) -> None:
             lost = 0 if search.url else sum([study.fail_running() for study in studies.values()])
             if lost:
                 say(f"resuming the trials of a controller that died: {lost}")
-            prepare_model(search)
+            typical_run(search).write_config()
+            prepare([typical_run(search)], (), search.study)  # before runs that would wait for each other to build it
             rows = trial_rows(search, studies)
             for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), pool.size):
                 say(line)
@@ -57,18 +58,17 @@ def opened(search: Search, old: Mapping[str, Any] | None, claims: Mapping[str, A
     sampler = replace(search.sampling, arguments=content["sampler"]["arguments"])
     storage = open_storage(search.url, search.study)
     studies = {loss: LossStudy(storage, f"{search.name}/{loss}", sampler) for loss in search.losses}
+    began = typical_run(search).config_file  # as the search was begun, with what settings were added since
+    is_ours = began.is_file() and read_config(began) == search.typical_config()
     for loss, study in studies.items():
-        study.claim(fingerprint(search, loss))
+        study.claim(fingerprint(search, loss), is_ours)
     write_json(search.study / "study.json", content)
     return studies
 
 
-def prepare_model(search: Search) -> None:
-    """Have the tiny model built once, before runs that would wait for each other to build it."""
-    run = PlannedRun("prepare", search.tuning_seeds[0], search.typical_config(), search.study)
-    run.config_file.parent.mkdir(exist_ok=True)
-    write_json(run.config_file, tree_of(run.config))
-    prepare([run], (), search.study)
+def typical_run(search: Search) -> PlannedRun:
+    """A run that stands for all, of which only the config is written."""
+    return PlannedRun("prepare", search.tuning_seeds[0], search.typical_config(), search.study)
 
 
 def plan_lines(search: Search, ended: int, slots: int) -> list[str]:

@@ -12,7 +12,7 @@ from statistics import fmean
 
 from optuna.trial import FrozenTrial
 
-from harness import HarnessError, memory_kills, say, tree_of, write_json
+from harness import HarnessError, memory_kills, say
 from sweeps.search.options import Search
 from sweeps.search.samplers import design
 from sweeps.search.study import Asked, LossStudy
@@ -108,8 +108,7 @@ class Controller:
                 continue
             runs = self.search.runs(loss, asked.index, asked.values)
             for run in runs:
-                run.config_file.parent.mkdir(exist_ok=True)
-                write_json(run.config_file, tree_of(run.config))
+                run.write_config()
                 if is_recorded_otherwise(run):  # a storage that was replaced gives a trial other settings
                     set_aside(run.folder, run.study)
             todo = [run for run in runs if run.state() != "finished"]

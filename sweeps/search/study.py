@@ -105,10 +105,13 @@ class LossStudy:
         self.storage, self.name, self.sampler = storage, name, sampler
         self.study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
 
-    def claim(self, fingerprint: str) -> None:
-        """Mark the study as this search's. Raises UsageError where it is another's of the same name."""
+    def claim(self, fingerprint: str, is_ours: bool = False) -> None:
+        """Mark the study as this search's. Raises UsageError where it is another's of the same name.
+
+        is_ours: it is known to be this one's, whatever settings the program has had added since it was begun.
+        """
         known = self.study.user_attrs.get("search")
-        if known is None:
+        if known is None or (is_ours and known != fingerprint):
             self.study.set_user_attr("search", fingerprint)
         elif known != fingerprint:
             raise UsageError(

@@ -53,6 +53,11 @@ class PlannedRun:
         """The settings handed to `harness train`."""
         return self.study / "configs" / f"{self.name}.json"
 
+    def write_config(self) -> None:
+        """Write them."""
+        self.config_file.parent.mkdir(exist_ok=True)
+        write_json(self.config_file, tree_of(self.config))
+
     @property
     def log(self) -> Path:
         """What the run printed."""
@@ -161,9 +166,8 @@ def write_study(
             "or name a new study"
         )
     differences = differences_between(arms, family)
-    (study / "configs").mkdir(exist_ok=True)
     for run in planned_runs(arms, study):
-        write_json(run.config_file, tree_of(run.config))
+        run.write_config()
     content = {
         "schema_version": SCHEMA_VERSION,
         "family": family.name,
