@@ -3,7 +3,6 @@
 import argparse
 import platform
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -13,9 +12,9 @@ from sweeps.comparison import going_on, prepare
 from sweeps.search.controller import Controller
 from sweeps.search.description import check_same, described, fingerprint
 from sweeps.search.options import Search, search_of
-from sweeps.search.progress import SearchProgress, values_line
+from sweeps.search.progress import values_line
 from sweeps.search.study import LossStudy, open_storage, storage_errors
-from sweeps.search.tables import ENDED, best_rows, trial_rows, write_best
+from sweeps.search.tables import ENDED, best_rows, trial_rows, write_best, write_trials
 from sweeps.search.winners import check_comparable, run_winners
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked
@@ -45,7 +44,7 @@ def search_command(options: argparse.Namespace) -> None:
             rows = trial_rows(search, studies)
             for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), pool.size):
                 say(line)
-            run_and_report(SearchProgress(search, studies, pool.size), pool)
+            run_and_report(search, studies, pool)
 
 
 def opened(search: Search, old: Mapping[str, Any] | None, claims: Mapping[str, Any] | None) -> Mapping[str, LossStudy]:
@@ -55,9 +54,8 @@ def opened(search: Search, old: Mapping[str, Any] | None, claims: Mapping[str, A
     """
     content = described(search) | {"claims": claims}
     content["sampler"] = old["sampler"] if old else {**content["sampler"], "optuna": optuna.__version__}
-    sampler = replace(search.sampling, arguments=content["sampler"]["arguments"])
     storage = open_storage(search.url, search.study)
-    studies = {loss: LossStudy(storage, f"{search.name}/{loss}", sampler) for loss in search.losses}
+    studies = {loss: LossStudy(storage, f"{search.name}/{loss}", content["sampler"]) for loss in search.losses}
     began = typical_run(search).config_file  # as the search was begun, with what settings were added since
     is_ours = began.is_file() and read_config(began) == search.typical_config()
     for loss, study in studies.items():
@@ -89,12 +87,11 @@ def plan_lines(search: Search, ended: int, slots: int) -> list[str]:
     ]
 
 
-def run_and_report(progress: SearchProgress, pool: Pool) -> None:
+def run_and_report(search: Search, studies: Mapping[str, LossStudy], pool: Pool) -> None:
     """All trials, what they found, and the winners. Raises HarnessError where no trial has a value."""
-    search, studies = progress.search, progress.studies
-    is_done = Controller(search, studies, pool, progress.update).run()
-    progress.refresh()
-    rows = progress.rows
+    is_done = Controller(search, studies, pool).run()
+    rows = trial_rows(search, studies)
+    write_trials(search, rows)
     write_best(search, rows)
     done = sum(row["state"] in ENDED for row in rows)
     for loss, row in best_rows(rows).items():

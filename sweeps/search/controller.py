@@ -6,24 +6,28 @@ folders; so it can be killed at any moment, and the next one goes on from what i
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
 from optuna.trial import FrozenTrial
 
-from harness import HarnessError, memory_kills, say
+from harness import HarnessError, doing, memory_kills, say
 from sweeps.search.options import Search
+from sweeps.search.progress import line_of, time_left
 from sweeps.search.samplers import design
 from sweeps.search.study import Asked, LossStudy
+from sweeps.search.tables import Row, best_rows, trial_rows, write_trials
 from sweeps.search.trials import is_recorded_otherwise, spent, trial_facts
 from sweeps.study.folder import PlannedRun, set_aside
 from sweeps.workers.attempts import Attempt, Ending
 from sweeps.workers.pool import Pool
+from sweeps.workers.progress import steps_of
 from sweeps.workers.sessions import GRACE_S
 
 MOST_DEATHS = 3  # of a trial's processes, after which it is not started again
 HELD_S = 20.0  # before a run is tried again whose folder another process holds
+READ_S = 30.0  # between looks at what has ended elsewhere
 LOOK_S = 5.0  # between signs of life, and looks for trials whose controllers died
 
 
@@ -48,7 +52,8 @@ class Controller:
     search: Search
     studies: Mapping[str, LossStudy]
     pool: Pool
-    show: Callable[[Sequence[OpenTrial], Iterable[Attempt]], None]  # told of the trials that just ended, and what runs
+    rows: Sequence[Row] = ()  # of all trials, as trials.parquet has them
+    read: float = 0.0  # when they were read
     open: list[OpenTrial] = field(default_factory=list)
     owner: dict[Attempt, OpenTrial] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -65,7 +70,7 @@ class Controller:
                 if time.monotonic() - self.started > 3600 * (self.search.max_hours or math.inf):
                     return False
                 self.fill_places()
-                self.show(ended, self.pool.running)
+                self.show(ended)
                 if not self.open and all(trial.state.is_finished() for trial in self.trials()):
                     return True
                 self.pool.rest()
@@ -73,6 +78,18 @@ class Controller:
             self.pool.stop()
             for trial in self.open:  # so that the next controller need not wait for its heartbeat to grow old
                 self.studies[trial.loss].lose(trial.asked.trial._trial_id)
+
+    def show(self, ended: Sequence[OpenTrial]) -> None:
+        """Write trials.parquet anew when a trial has ended, here or elsewhere, and say it."""
+        if ended or not self.rows or time.monotonic() - self.read > READ_S:
+            self.read, self.rows = time.monotonic(), trial_rows(self.search, self.studies)
+            write_trials(self.search, self.rows)
+        left = time_left(self.rows, self.pool.size)
+        for trial in ended:
+            row = next(row for row in self.rows if (row["loss"], row["trial"]) == (trial.loss, trial.asked.index))
+            say(f"{line_of(row)} ({left})")
+        best = [f"{loss} best {row['value']:.3f}" for loss, row in best_rows(self.rows).items()]
+        doing("; ".join([left, *best, *map(steps_of, self.pool.running)]))
 
     def trials(self) -> list[FrozenTrial]:
         """Those of all losses, as they now are."""
@@ -86,8 +103,8 @@ class Controller:
         for trial in self.open:
             self.studies[trial.loss].beat(trial.asked.trial._trial_id)
         for loss, study in self.studies.items():
-            sampler, count = self.search.sampling, self.search.trials
-            study.make_trials(count, design(self.search.spaces[loss], sampler.name, count, sampler.seed))
+            count, keyed = self.search.trials, (self.search.sampler, self.search.trials, self.search.sampler_seed)
+            study.make_trials(count, design(self.search.spaces[loss], *keyed))
 
     def fill_places(self) -> None:
         """Give every free place something to do, trials that are under way first."""

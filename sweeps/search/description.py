@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def described(search: Search) -> dict[str, Any]:
         "spaces": {loss: {n: one.described() for n, one in space.parameters.items()} for loss, space in spaces},
         "settings": {loss: {n: resolved[loss][n] for n in own} for loss, own in search.settings.items()},
         "controls": search.controlled,
-        "sampler": asdict(search.sampling),
+        "sampler": search.sampling,
         "pruner": PRUNER,
         "value": VALUE,
         "trials": search.trials,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness import Config, UsageError, add_setting_flags, resolve, settings_in
-from sweeps.search.samplers import Sampler, sampler_of
+from sweeps.search.samplers import sampler_of
 from sweeps.search.spaces import Space, load_space
 from sweeps.study.arms import Family, load_family, scaffold_settings
 from sweeps.study.claims import add_claims
@@ -84,8 +84,8 @@ class Search(BaseModel):
         return {loss: load_space(self.space, loss) for loss in self.losses}
 
     @cached_property
-    def sampling(self) -> Sampler:
-        """The sampler with all its arguments."""
+    def sampling(self) -> dict[str, Any]:
+        """The sampler with all its arguments, as study.json has it."""
         return sampler_of(self.sampler, self.trials, self.sampler_seed)
 
     @cached_property

@@ -1,50 +1,19 @@
 """What a person sees of a search while it goes on: a line per trial that has ended, and how far all are."""
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
-from harness import doing, in_words, say
-from sweeps.search.controller import OpenTrial
-from sweeps.search.options import Search
-from sweeps.search.study import LossStudy
-from sweeps.search.tables import ENDED, Row, best_rows, trial_rows, write_trials
-from sweeps.workers.attempts import Attempt
-from sweeps.workers.progress import steps_of
-
-READ_S = 30.0  # between looks at what has ended elsewhere
+from harness import in_words
+from sweeps.search.tables import ENDED, Row
 
 
-class SearchProgress:
-    """The state of a search. trials.parquet is written anew whenever a trial ends."""
-
-    def __init__(self, search: Search, studies: Mapping[str, LossStudy], at_once: int) -> None:
-        self.search, self.studies, self.at_once = search, studies, at_once
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Read all trials, and write their table."""
-        self.read = time.monotonic()
-        self.rows: Sequence[Row] = trial_rows(self.search, self.studies)
-        write_trials(self.search, self.rows)
-
-    def update(self, ended: Sequence[OpenTrial], running: Iterable[Attempt]) -> None:
-        """Take in which trials have just ended, or that time has passed, in which others may have ended elsewhere."""
-        if ended or time.monotonic() - self.read > READ_S:
-            self.refresh()
-        for trial in ended:
-            row = next(row for row in self.rows if (row["loss"], row["trial"]) == (trial.loss, trial.asked.index))
-            say(f"{line_of(row)} ({self.left()})")
-        best = [f"{loss} best {row['value']:.3f}" for loss, row in best_rows(self.rows).items()]
-        doing("; ".join([self.left(), *best, *map(steps_of, running)]))
-
-    def left(self) -> str:
-        """How much is left, from what the ended trials took."""
-        left = sum(row["state"] not in ENDED for row in self.rows)
-        if not left:
-            return f"all {len(self.rows)} trials have ended"
-        took = [row["seconds"] for row in self.rows if row.get("seconds")]
-        about = f", about {in_words(left * sum(took) / len(took) / self.at_once)}" if took else ""
-        return f"{left} of {len(self.rows)} trials left{about}"
+def time_left(rows: Sequence[Row], at_once: int) -> str:
+    """How much is left, from what the ended trials took; `at_once`: how many runs are under way."""
+    left = sum(row["state"] not in ENDED for row in rows)
+    if not left:
+        return f"all {len(rows)} trials have ended"
+    took = [row["seconds"] for row in rows if row.get("seconds")]
+    about = f", about {in_words(left * sum(took) / len(took) / at_once)}" if took else ""
+    return f"{left} of {len(rows)} trials left{about}"
 
 
 def line_of(row: Row) -> str:

@@ -26,7 +26,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from harness import HarnessError, UsageError
-from sweeps.search.samplers import Sampler, seed_of
+from sweeps.search.samplers import seed_of
 from sweeps.search.spaces import Parameter, Space, Values
 from sweeps.tracking.log import with_driver, without_password
 
@@ -101,7 +101,7 @@ class Asked:
 class LossStudy:
     """The trials of one loss in the storage."""
 
-    def __init__(self, storage: Storage, name: str, sampler: Sampler) -> None:
+    def __init__(self, storage: Storage, name: str, sampler: Mapping[str, Any]) -> None:
         self.storage, self.name, self.sampler = storage, name, sampler
         self.study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
 
@@ -159,8 +159,10 @@ class LossStudy:
         """The sampler of one trial; of a design, whose values are fixed beforehand, it is never asked for any."""
         # hosts that ask at the same time must not draw the same
         place = f"{platform.node()} {os.getpid()}" if isinstance(self.storage, RDBStorage) else ""
-        seed = seed_of(self.sampler.seed, self.name.rpartition("/")[2], index, place)
-        return TPESampler(seed=seed, **self.sampler.arguments) if self.sampler.name == "tpe" else RandomSampler(seed)
+        seed = seed_of(self.sampler["seed"], self.name.rpartition("/")[2], index, place)
+        return (
+            TPESampler(seed=seed, **self.sampler["arguments"]) if self.sampler["name"] == "tpe" else RandomSampler(seed)
+        )
 
     def tell(self, asked: Asked, value: float | None, constraints: Mapping[str, float], state: str) -> None:
         """End a trial: `finished` with its value, else `infeasible` or `failed` without."""

@@ -60,7 +60,7 @@ def test_losses_are_given_the_same(tmp_path: Path) -> None:
         (("--report_seeds", "1001"), "--report_seeds: Input should be less than or equal to 1000, got '1001'"),
         (("--sampler", "cma"), "--sampler: Input should be 'tpe', 'qmc' or 'random', got 'cma'"),
         (("--space", "decay"), "--space: expected one of dapo, fipo, grpo, rivals, shared or a TOML file, got 'decay'"),
-        (("--lr", "1e-3"), "--lr is searched: drop it"),
+        (("--lr", "1e-3"), "--lr is searched, or set by the search itself: drop it"),
         (("--seed", "3"), "--seed is set by the command itself"),
         (("--epsilon_high", "0.3"), "--epsilon_high is set by arm 'fipo' of family 'controlled' (0.28)"),
         (("--family", "own"), "--family: expected one of controlled, controlled-32b, controlled-7b, ladder, recipe, "),
