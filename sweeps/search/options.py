@@ -150,13 +150,13 @@ class Search(BaseModel):
             got = ",".join(self.losses)
             raise UsageError(f"--losses: expected one or more different losses, separated by commas, got {got!r}")
         resolve({}, self.preset)  # raises where there is none of that name
-        for loss, space in self.spaces.items():
-            for values in space.corners():
+        _ = self.controlled  # raises too
+        for loss in self.settings:
+            for values in self.spaces[loss].corners():
                 try:
                     self.config(loss, values, FIRST_TUNING_SEED)
                 except UsageError as error:
                     raise UsageError(f"--space {self.space}, {loss}: {error} (in the searched range)") from None
-        _ = self.controlled
 
 
 def add_search_flags(parser: argparse.ArgumentParser) -> None:

@@ -80,6 +80,7 @@ def test_what_does_not_fit_together_is_one_line(tmp_path: Path, flags: tuple[str
         asked("--study", str(tmp_path / "s"), *flags)
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
+    assert "in the searched range" not in str(raised.value)
     assert not (tmp_path / "s").exists()
 
 
