@@ -12,9 +12,8 @@ from sweeps.comparison import going_on, prepare
 from sweeps.search.controller import Controller
 from sweeps.search.description import check_same, described, fingerprint
 from sweeps.search.options import Search, search_of
-from sweeps.search.progress import values_line
 from sweeps.search.study import LossStudy, open_storage, storage_errors
-from sweeps.search.tables import ENDED, best_rows, trial_rows, write_best, write_trials
+from sweeps.search.tables import ENDED, best_rows, trial_rows, values_line, write_best, write_trials
 from sweeps.search.winners import check_comparable, run_winners
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked

@@ -14,10 +14,9 @@ from optuna.trial import FrozenTrial
 
 from harness import HarnessError, doing, memory_kills, say
 from sweeps.search.options import Search
-from sweeps.search.progress import line_of, time_left
 from sweeps.search.samplers import design
 from sweeps.search.study import Asked, LossStudy
-from sweeps.search.tables import Row, best_rows, trial_rows, write_trials
+from sweeps.search.tables import Row, best_rows, line_of, time_left, trial_rows, write_trials
 from sweeps.search.trials import is_recorded_otherwise, spent, trial_facts
 from sweeps.study.folder import PlannedRun, set_aside
 from sweeps.workers.attempts import Attempt, Ending
