@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.errors import UsageError, as_usage_error
+from harness.errors import UsageError
 from harness.microscope.completions import Completion, completions
 from harness.model.packing import pack_batch
 from harness.randomness import stream
@@ -62,8 +62,7 @@ def reference(context: SamplerContext, prompts: int, samples: int, key: Key) -> 
 def fresh_problems(context: SamplerContext, count: int, key: Key) -> list[Problem]:
     """Training problems, drawn without regard to any others. Raises UsageError if the task has fewer."""
     split = TRAINED_ON[context.config.evaluation.eval_split]
-    with as_usage_error(f"--responses: expected {count} training prompts for each estimate"):
-        problems = context.task.draw_problems(split, count, stream(*key, "prompts"), set())
+    problems = context.task.draw_problems(split, count, stream(*key, "prompts"), set())
     if len(problems) < count:
         raise UsageError(
             f"--responses: expected {count} training prompts for each estimate, got {len(problems)}: lower it"

@@ -1,13 +1,13 @@
 """The interface of tasks that come with demonstrations, from which the tiny model learns their notation."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from harness.errors import HarnessError
 from harness.randomness import stream
 from harness.tasks.task import Problem, Split, Task, draw_distinct
 
@@ -54,10 +54,6 @@ class Demonstrated(Task, Generic[Style]):
     def demonstration(self, problem: Problem, style: Style, generator: np.random.Generator) -> str:
         """A response in the given style."""
 
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        return {}
-
     def draw(self, generator: np.random.Generator) -> Problem:
         return self.draw_with(generator, self.terms)
 
@@ -67,10 +63,17 @@ class Demonstrated(Task, Generic[Style]):
     def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
         return held_out_problems(self, split, count)
 
-    def behaviour(self, _responses: Sequence[tuple[Problem, str]]) -> dict[str, float | None]:
-        return {}
+    @abstractmethod
+    def examples(self, problem: Problem) -> list[str]:
+        """Responses of which the first is right and the others are wrong, for the self-test."""
 
-    def close(self) -> None: ...
+    def self_test(self) -> None:
+        """Raise HarnessError unless `examples` are graded as they should be."""
+        problem = self.draw(stream("self-test"))
+        responses = self.examples(problem)
+        outcomes = [grade.outcome for grade in self.grade([(problem, response) for response in responses])]
+        if outcomes != ["right", *["wrong"] * (len(responses) - 1)]:
+            raise HarnessError(f"self-test of the task: expected one right answer of {responses}, got {outcomes}")
 
 
 @lru_cache

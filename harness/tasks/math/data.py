@@ -1,13 +1,13 @@
 """The questions of a run: training questions and benchmarks, which never share a question."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.tasks.math.files import data_file
-from harness.tasks.math.questions import Questions, overlap, read_questions
+from harness.tasks.math.questions import Questions, read_questions
 from harness.tasks.task import Question
 
 
@@ -17,42 +17,45 @@ class MathData:
 
     training: Questions | None  # None if the model is only evaluated
     suites: Mapping[str, Questions]  # by benchmark
-    overlaps: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)  # by benchmark: also in training data
 
+    @property
     def trained_on(self) -> tuple[Question, ...]:
         """The training questions that no benchmark contains."""
-        evaluated = {question.words for both in self.overlaps.values() for question in both}
+        evaluated = set[str]().union(*(questions.words for questions in self.suites.values()))
         training = self.training.distinct if self.training else ()
         return tuple(question for question in training if question.words not in evaluated)
+
+    def in_training(self, questions: Questions) -> int:
+        """How many of the questions are also in the training data."""
+        trained = self.training.words if self.training else set()
+        return sum(question.words in trained for question in questions.distinct)
 
 
 def read_data(settings: DataSettings, trains: bool = True) -> MathData:
     """Read the data files that the settings name. Raises UsageError if one is missing or cannot be used."""
     if trains and settings.train_data is None:
         raise UsageError("--task math needs --train_data, got none: name a data set, such as dapo-math-17k, or a file")
-    if settings.eval_data is None:
+    benchmarks = list(filter(None, map(str.strip, (settings.eval_data or "").split(","))))
+    if not benchmarks:
         raise UsageError("--task math needs --eval_data, got none: name benchmarks, such as aime24,aime25, or files")
     training = None
     if trains and settings.train_data:
         training = read_questions(data_file(settings.train_data, "train_data"), "train_data")
     suites: dict[str, Questions] = {}
-    for given in filter(None, (name.strip() for name in settings.eval_data.split(","))):
+    for given in benchmarks:
         questions = read_questions(data_file(given, "eval_data"), "eval_data")
         if (name := questions.file.name) in suites:
             raise UsageError(f"--eval_data: expected each benchmark once, got {name!r} twice: rename one of the files")
         suites[name] = questions
     check_agreement(suites)
-    both = {name: overlap(training, questions) if training else () for name, questions in suites.items()}
-    data = MathData(training, suites, both)
-    if training and not data.trained_on():
+    data = MathData(training, suites)
+    if training and not data.trained_on:
         raise UsageError("--train_data: expected questions that are not in --eval_data, got none: name another file")
     return data
 
 
 def check_agreement(suites: Mapping[str, Questions]) -> None:
-    """Raise UsageError if there is no benchmark, or if two of them have different answers to a question."""
-    if not suites:
-        raise UsageError("--eval_data: expected the names of benchmarks, got none: name aime24,aime25, or files")
+    """Raise UsageError if two benchmarks have different answers to a question."""
     first: dict[str, tuple[str, str]] = {}  # the first benchmark with the question, and its answer
     for name, questions in suites.items():
         for question in questions.distinct:
@@ -78,12 +81,8 @@ def file_facts(questions: Questions) -> dict[str, Any]:
 
 def data_lines(facts: Mapping[str, Any]) -> list[str]:
     """Lines to print before a run: each file's number of prompts, and how many were left out and why."""
-    data = facts.get("data")
-    if not data:
-        return []
-    named = [("training", data["training"])] if data["training"] else []
     lines = []
-    for name, one in [*named, *data["evaluation"].items()]:
+    for name, one in by_file(facts).items():
         left = {
             "without a question or an answer": one["incomplete"],
             "longer than --max_prompt_tokens": one["too_long"],
@@ -99,7 +98,7 @@ def data_lines(facts: Mapping[str, Any]) -> list[str]:
 
 def check_same_data(recorded: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Raise UsageError if a data file differs from the one recorded in environment.json."""
-    then, now = (hashes(one.get("data")) for one in (recorded, facts))
+    then, now = ({name: one["sha256"] for name, one in by_file(each).items()} for each in (recorded, facts))
     for name, digest in now.items():
         if then.get(name) != digest:
             raise UsageError(
@@ -108,9 +107,7 @@ def check_same_data(recorded: Mapping[str, Any], facts: Mapping[str, Any]) -> No
             )
 
 
-def hashes(data: Any) -> dict[str, str]:
-    """The sha256 of each data file, by flag or benchmark; empty if the record is damaged."""
-    if not isinstance(data, Mapping):
-        return {}
-    parts = {"--train_data": data.get("training"), **dict(data.get("evaluation") or {})}
-    return {name: str(one["sha256"]) for name, one in parts.items() if isinstance(one, Mapping) and "sha256" in one}
+def by_file(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What is recorded of each data file of a run, by benchmark or "training"; empty for tasks without files."""
+    data = facts.get("data") or {"training": None, "evaluation": {}}
+    return {name: one for name, one in {"training": data["training"], **data["evaluation"]}.items() if one}

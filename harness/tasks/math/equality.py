@@ -49,7 +49,7 @@ def parsed(text: str, real: bool) -> Expression | None:
     """
     try:
         found = latex2sympy(
-            text, is_real=real, convert_degrees=False, normalization_config=NORMALIZATION, conversion_config=CASE_COUNTS
+            text, is_real=real, convert_degrees=True, normalization_config=NORMALIZATION, conversion_config=CASE_COUNTS
         )
     except (MemoryError, RecursionError):
         raise

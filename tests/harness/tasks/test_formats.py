@@ -7,7 +7,7 @@ import pytest
 from harness.config.resolve import resolve
 from harness.errors import UsageError
 from harness.tasks.math.checker import KNOWN, MathChecker, self_test
-from harness.tasks.math.formats import EXTRACTORS, read_leniently
+from harness.tasks.math.answers import EXTRACTORS, read_leniently
 
 
 @pytest.mark.parametrize("answer_format", EXTRACTORS)

@@ -1,7 +1,6 @@
 import pytest
 
-from harness.tasks.math.answers import NoAnswer, extract
-from harness.tasks.math.checker import read_answer
+from harness.tasks.math.answers import NoAnswer, extract, read_answer
 
 ANSWERS = {
     r"\boxed{5}": "5",

@@ -117,10 +117,10 @@ def test_an_answer_whose_worker_is_killed_is_tried_once_more(
 
     def kill_busy() -> None:
         for _ in range(kills):
-            while not (worker.is_ready and worker.process.poll() is None and workers.idle.empty()):
-                time.sleep(0.01)
-            worker.process.kill()
-            worker.process.wait()
+            process = worker.process
+            wait_until(workers.idle.empty, "no request began")
+            process.kill()
+            wait_until(lambda process=process: worker.process is not process, "the worker was not replaced")
 
     monkeypatch.setattr(workers, "limit_s", 1.0)
     killer = threading.Thread(target=kill_busy)
