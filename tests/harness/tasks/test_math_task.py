@@ -108,7 +108,7 @@ def test_two_benchmarks_may_not_differ_in_an_answer(tmp_path: Path) -> None:
         read_data(DataSettings(eval_data=given), trains=False)
     same = material.write_jsonl(tmp_path / "c.jsonl", one)
     assert list(read_data(DataSettings(eval_data=f"{tmp_path / 'a.jsonl'},{same}"), trains=False).suites) == ["a", "c"]
-    with pytest.raises(UsageError, match="expected the names of benchmarks, got none"):
+    with pytest.raises(UsageError, match="needs --eval_data, got none"):
         read_data(DataSettings(eval_data=","), trains=False)
 
 
@@ -123,8 +123,8 @@ def test_what_is_evaluated_on_is_not_trained_on_under_another_system_message(tmp
     rows = [asked("Be brief.", "5 +  4?"), asked("", "5 + 4?")]
     evaluation = material.write_jsonl(tmp_path / "mine.jsonl", rows)
     data = read_data(DataSettings(train_data=train, eval_data=evaluation))
-    assert [question.text for question in data.trained_on()] == ["6 + 3?"]
-    assert len(data.overlaps["mine"]) == 2
+    assert [question.text for question in data.trained_on] == ["6 + 3?"]
+    assert data.in_training(data.suites["mine"]) == 2
 
 
 def test_choosing_settings_needs_problems_to_choose_by(policy: Policy, tmp_path: Path) -> None:
