@@ -6,8 +6,7 @@ results.json       scores by benchmark and problem, written at the end
 """
 
 import dataclasses
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +110,11 @@ def answered(
     missing = [number for number, path in enumerate(paths) if not path.is_file()]
     if missing and len(missing) < len(parts):
         say(f"resuming {out}: {len(parts) - len(missing)} of {len(parts)} parts are done")
-    began = time.monotonic()
-    for drawn, number in enumerate(missing, start=1):
+    for number in missing:
         answers = [answer for of_one in answers_to(parts[number], context, asked) for answer in of_one]
         write_table(paths[number], [dataclasses.asdict(answer) for answer in answers], EVAL_SCHEMA)
-        left = (time.monotonic() - began) / drawn * (len(missing) - drawn)
         right = sum(answer.correct for answer in answers) / len(answers)
-        say(f"part {number + 1}/{len(parts)}: {len(answers)} answers, {right:.3f} right, {left:.0f} s left")
+        say(f"part {number + 1}/{len(parts)}: {len(answers)} answers, {right:.3f} right")
     return [read_part(path) for path in paths]
 
 
@@ -144,20 +141,19 @@ def results_of(answers: Sequence[Answer], suites: dict[str, list[str]]) -> dict[
     }
 
 
-def result_lines(results: dict[str, Any]) -> list[str]:
+def result_lines(results: dict[str, Any]) -> Iterator[str]:
     """A line per benchmark: scores with standard errors over problems, mean length, share cut, number unchecked."""
-    lines = []
     for suite, one in results.items():
-        problems, unchecked = one["problems"], one["unchecked"]
+        problems = one["problems"]
         answers = sum(problem["samples"] for problem in problems)
         tokens = sum(problem["response_tokens"] for problem in problems) / len(problems)
         cut = sum(problem["truncated"] for problem in problems) / answers
-        found = []
-        for key, score in one["scores"].items():
-            error = score["standard_error"]
-            found.append(f"{key} {score['mean']:.4f}" + ("" if error is None else f" (se {error:.4f})"))
-        lines.append(
-            f"{suite}: {'  '.join(found)}  ({len(problems)} problems, {answers} answers of {tokens:.0f} tokens, "
-            f"{cut:.1%} cut{f', {unchecked} answers unchecked' if unchecked else ''})"
+        errors = {key: score["standard_error"] for key, score in one["scores"].items()}
+        found = "  ".join(
+            f"{key} {score['mean']:.4f}" + ("" if errors[key] is None else f" (se {errors[key]:.4f})")
+            for key, score in one["scores"].items()
         )
-    return lines
+        yield (
+            f"{suite}: {found}  ({len(problems)} problems, {answers} answers of {tokens:.0f} tokens, {cut:.1%} cut, "
+            f"{one['unchecked']} unchecked)"
+        )

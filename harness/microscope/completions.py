@@ -20,27 +20,25 @@ def completions(
     They are drawn at the temperature and the token limit of training. Response j to a prefix depends on the weights,
     `key`, the prefix and j alone.
     """
+    policy, rollout = context.policy, context.config.rollout
     at_a_time = max(1, context.config.responses_per_step // count)
     for start in range(0, len(prefixes), at_a_time):
-        yield from _drawn(context, prefixes[start : start + at_a_time], count, key)
+        asked = [(*prefix, j) for prefix in prefixes[start : start + at_a_time] for j in range(count)]
+        drawn = context.actors.generate(
+            [policy.encode(problem.prompt) + list(tokens) for problem, tokens, j in asked if j == 0],
+            [(*key, problem.prompt_id, *tokens, "sample", j) for problem, tokens, j in asked],
+            Sampling(rollout.max_response_tokens - min(len(tokens) for _, tokens, _ in asked), rollout.temperature),
+        )
+        whole = [
+            continued(tokens, sample, rollout.max_response_tokens)
+            for (_, tokens, _), sample in zip(asked, drawn, strict=True)
+        ]
+        grades = grade_samples(policy, context.task, [problem for problem, _, _ in asked], whole)
+        graded = [(sample, grade.outcome == "right") for sample, (_, grade) in zip(whole, grades, strict=True)]
+        yield from (graded[first : first + count] for first in range(0, len(graded), count))
 
 
-def _drawn(context: SamplerContext, prefixes: Sequence[Prefix], count: int, key: Key) -> list[list[Completion]]:
-    policy, limit = context.policy, context.config.rollout.max_response_tokens
-    prompts = [policy.encode(problem.prompt) + list(tokens) for problem, tokens in prefixes]
-    keys: list[Key] = [
-        (*key, problem.prompt_id, *tokens, "sample", j) for problem, tokens in prefixes for j in range(count)
-    ]
-    longest = limit - min(len(tokens) for _, tokens in prefixes)
-    drawn = context.actors.generate(prompts, keys, Sampling(longest, context.config.rollout.temperature))
-    asked = [prefix for prefix in prefixes for _ in range(count)]
-    whole = [_continued(tokens, sample, limit) for (_, tokens), sample in zip(asked, drawn, strict=True)]
-    grades = grade_samples(policy, context.task, [problem for problem, _ in asked], whole)
-    graded = [(sample, grade.outcome == "right") for sample, (_, grade) in zip(whole, grades, strict=True)]
-    return [graded[start : start + count] for start in range(0, len(graded), count)]
-
-
-def _continued(prefix: Sequence[int], sample: Sample, limit: int) -> Sample:
+def continued(prefix: Sequence[int], sample: Sample, limit: int) -> Sample:
     """The response that the sample completes, cut at the limit of a whole response."""
     tokens = [*prefix, *sample.tokens]
     return replace(sample, tokens=tokens[:limit], truncated=sample.truncated or len(tokens) > limit)

@@ -1,13 +1,15 @@
 """Tasks whose questions are drawn one by one: the user's own, and those that ship with the harness.
 
-A class needs two methods, `question` and `grade` (TaskMaker); docs/your-own-task.md shows one. Prompts are rendered
-with the model's chat template, split by their hash into training and evaluation, and graded one by one.
+Their makers have two methods: `question(generator)`, a Question drawn with the generator alone, so that a seed gives the
+same questions everywhere, and `grade(question, response)`, True, False or a Grade; with `steps` and `first_wrong_step`
+also the control `blame` (docs/your-own-task.md). Prompts are rendered with the model's chat template, and split by their
+hash into training and evaluation.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -23,22 +25,12 @@ from harness.tasks.task import Grade, Problem, Question, Span, Split, Task, draw
 MOST_TOO_LONG = 100  # prompts in a row beyond --max_prompt_tokens
 
 
-class TaskMaker(Protocol):
-    """What a task of one's own provides. With `steps` and `first_wrong_step` it can have the control `blame`."""
-
-    def question(self, generator: np.random.Generator) -> Question:
-        """A question drawn with the generator alone, so that a seed gives the same questions everywhere."""
-
-    def grade(self, question: Question, response: str) -> bool | Grade:
-        """Whether the response answers the question; a Grade can also say which answer was read."""
-
-
 @dataclass(frozen=True)
 class DrawnTask(Task):
     """A task whose questions and grades come from a maker."""
 
     name: str
-    maker: Any  # a TaskMaker
+    maker: Any
     settings: DataSettings
     policy: Policy
     questions: dict[str, Question] = field(default_factory=dict)  # those drawn so far, by prompt id

@@ -79,19 +79,16 @@ def file_facts(questions: Questions) -> dict[str, Any]:
     }
 
 
+LEFT_OUT = ("incomplete", "conflicting", "too_long", "evaluated_on")  # rows, then questions
+
+
 def data_lines(facts: Mapping[str, Any]) -> list[str]:
     """Lines to print before a run: each file's number of prompts, and how many were left out and why."""
     lines = []
     for name, one in by_file(facts).items():
-        left = {
-            "without a question or an answer": one["incomplete"],
-            "longer than --max_prompt_tokens": one["too_long"],
-            "with several answers": one["conflicting"],
-            "that are in a benchmark": one.get("evaluated_on", 0),
-        }
-        words = "".join(f", {count} left out {why}" for why, count in left.items() if count)
-        both = one.get("in_training_data", 0)
-        words += f", {both} of them also in the training data, where they are left out" if both else ""
+        left = [f"{one[why]} {why}" for why in LEFT_OUT if one.get(why)]
+        left += [f"{both} in_training_data (there)"] if (both := one.get("in_training_data")) else []
+        words = f"; left out: {', '.join(left)}" if left else ""
         lines.append(f"{name}: {one['prompts']} prompts of {one['rows']} rows ({one['source']}){words}")
     return lines
 
