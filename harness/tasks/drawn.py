@@ -1,9 +1,9 @@
 """Tasks whose questions are drawn one by one: the user's own, and those that ship with the harness.
 
-Their makers have two methods: `question(generator)`, a Question drawn with the generator alone, so that a seed gives the
-same questions everywhere, and `grade(question, response)`, True, False or a Grade; with `steps` and `first_wrong_step`
-also the control `blame` (docs/your-own-task.md). Prompts are rendered with the model's chat template, and split by their
-hash into training and evaluation.
+Their makers have two methods: `question(generator)`, a Question drawn with the generator alone, so that a seed gives
+the same questions everywhere, and `grade(question, response)`, True, False or a Grade; with `steps` and
+`first_wrong_step` also the control `blame` (docs/your-own-task.md). Prompts are rendered with the model's chat
+template, and split by their hash into training and evaluation.
 """
 
 from collections.abc import Sequence
