@@ -33,7 +33,7 @@ from losses import Loss
 
 ResponseKey = tuple[str, int]  # prompt and sample
 Credits = Mapping[ResponseKey, Credit]
-Column = Mapping[ResponseKey, np.ndarray]  # values by token
+Column = dict[ResponseKey, np.ndarray]  # values by token
 Kind = Literal["loss", "placebo", "variant", "polarity", "control", "truth"]
 LOW, HIGH = 0.5, 1.5  # bounds of the weights of `truth = "ranks"`
 PUBLISHED = {
@@ -127,7 +127,7 @@ class Probe:
         """
         minibatch = [replace(batch, advantages=self.advantages(batch, credits)) for batch in self.minibatches[index]]
         gradient = self.updater.gradient(minibatch, known)
-        columns = defaultdict[str, dict[ResponseKey, np.ndarray]](dict)
+        columns = defaultdict[str, Column](dict)
         for batch, forward in zip(minibatch, gradient.forwards, strict=True):
             seen = forward.output.diagnostics
             whole = batch.advantages.new_tensor(batch.group_advantages)[:, None]

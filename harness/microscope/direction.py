@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.errors import UsageError
-from harness.microscope.completions import Completion, completions
+from harness.microscope.values import Completion, completions
 from harness.model.packing import pack_batch
 from harness.randomness import stream
 from harness.rollouts.engine import Key, SamplerContext

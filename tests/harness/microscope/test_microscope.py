@@ -121,7 +121,10 @@ def test_the_same_command_goes_on(run: Path, tmp_path: Path, capsys: pytest.Capt
     [
         (["--steps", "3"], "--steps: expected numbers of steps, 0 to 2 in"),
         (["--losses", "ppo"], "--losses: expected all, FILE.py:CLASS or names among grpo, dapo"),
-        (["--losses", "nowhere.py:Mine"], "--losses: expected a Python file, got 'nowhere.py'"),
+        (
+            ["--losses", "nowhere.py:Mine"],
+            "--losses: nowhere.py does not run: FileNotFoundError: ",
+        ),
         (["--losses", "mine.py:Needy"], "Needy: expected a class that needs no arguments, got: "),
         (["--losses", "mine.py:dapo"], "dapo: expected a name that no other candidate has: rename the class"),
         (["--continuations", "3"], "--continuations: expected an even number of them, got 3"),

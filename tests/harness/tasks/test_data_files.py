@@ -14,8 +14,8 @@ import pytest
 
 from harness.config.task import DataSettings
 from harness.errors import UsageError
-from harness.tasks.math.data import read_data
 from harness.tasks.math.files import SHIPPED, data_file, rows_of
+from harness.tasks.math.task import read_data
 from tests.harness.tasks.math_material import write_jsonl
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -9,8 +9,7 @@ from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.model.policy import Policy
 from harness.randomness import stream
-from harness.tasks.math.data import check_same_data, data_lines, read_data
-from harness.tasks.math.task import MathTask, math_task
+from harness.tasks.math.task import MathTask, check_same_data, data_lines, math_task, read_data
 from harness.tasks.task import Problem, belongs_to
 from tests.harness.tasks import math_material as material
 
