@@ -40,9 +40,19 @@ def evaluate_model(context: SamplerContext, step: int, samples: int, out: Path) 
     suites = suites_of(context, problems)
     begin(out, description(context, suites, (step, samples), problems))
     size = max(1, PART_ANSWERS // samples)
-    parts = [problems[start : start + size] for start in range(0, len(problems), size)]
-    answers = [answer for part in answered(parts, context, (step, samples), out) for answer in part]
-    write_json(out / RESULTS, results := results_of(answers, suites))
+    starts = range(0, len(problems), size)
+    parts = [(out / ANSWERS / f"part_{number:06d}.parquet", start) for number, start in enumerate(starts)]
+    missing = [(path, start) for path, start in parts if not path.is_file()]
+    if len(missing) < len(parts):
+        say(f"resuming {out}: {len(parts) - len(missing)} of {len(parts)} parts are done")
+    for path, start in missing:
+        drawn = answers_to(problems[start : start + size], context, (step, samples))
+        answers = [answer for of_one in drawn for answer in of_one]
+        write_table(path, [dataclasses.asdict(answer) for answer in answers], EVAL_SCHEMA)
+        right = sum(answer.correct for answer in answers) / len(answers)
+        say(f"{path.stem} of {len(parts)}: {len(answers)} answers, {right:.3f} right")
+    results = results_of([answer for path, _ in parts for answer in read_part(path)], suites)
+    write_json(out / RESULTS, results)
     return results
 
 
@@ -100,22 +110,6 @@ def changed(kept: dict[str, Any], wanted: dict[str, Any]) -> str:
     """The flag of the first setting that differs."""
     then, now = (flatten({"config": one.get("config") or {}}) for one in (kept, wanted))
     return next((f"--{flag}" for flag in now if flag != "output_dir" and then.get(flag) != now[flag]), "config")
-
-
-def answered(
-    parts: Sequence[Sequence[Problem]], context: SamplerContext, asked: tuple[int, int], out: Path
-) -> list[list[Answer]]:
-    """The answers by part: read from the folder if they are stored there, otherwise drawn and stored."""
-    paths = [out / ANSWERS / f"part_{number:06d}.parquet" for number in range(len(parts))]
-    missing = [number for number, path in enumerate(paths) if not path.is_file()]
-    if missing and len(missing) < len(parts):
-        say(f"resuming {out}: {len(parts) - len(missing)} of {len(parts)} parts are done")
-    for number in missing:
-        answers = [answer for of_one in answers_to(parts[number], context, asked) for answer in of_one]
-        write_table(paths[number], [dataclasses.asdict(answer) for answer in answers], EVAL_SCHEMA)
-        right = sum(answer.correct for answer in answers) / len(answers)
-        say(f"part {number + 1}/{len(parts)}: {len(answers)} answers, {right:.3f} right")
-    return [read_part(path) for path in paths]
 
 
 def read_part(path: Path) -> list[Answer]:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import TypeAdapter
+from scipy.stats import rankdata
 from torch import Tensor
 
 from harness.algorithm.batching import MicroBatch, plan_minibatches
@@ -159,9 +160,7 @@ def ranked(values: np.ndarray) -> np.ndarray:
     """Weights from LOW to HIGH by rank; equal values have the mean of their ranks, a single one the weight 1."""
     if len(values) == 1:
         return np.ones(1)
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts + 1) / 2)[places]
-    weights: np.ndarray = LOW + (HIGH - LOW) * ranks / (len(values) - 1)
+    weights: np.ndarray = LOW + (HIGH - LOW) * (rankdata(values) - 1) / (len(values) - 1)
     return weights
 
 

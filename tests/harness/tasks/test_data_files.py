@@ -28,21 +28,14 @@ class Hub(BaseHTTPRequestHandler):
     def answer(self) -> None:
         """What the hub says."""
         _, _, owner, name, _, revision, *file = self.path.split("/")
-        fault = {
-            ("owner", "gated"): (401, "GatedRepo"),
-            ("owner", "open"): None if revision in (COMMIT, "main") else (404, "RevisionNotFound"),
-        }.get((owner, name), (401, "RepoNotFound"))
-        if fault is None and file != ["test.jsonl"]:
-            fault = (404, "EntryNotFound")
-        status, code = fault or (200, "")
+        status, code = (401, "GatedRepo") if name == "gated" else (401, "RepoNotFound")
+        if (owner, name) == ("owner", "open"):
+            status, code = (200, "") if file == ["test.jsonl"] else (404, "EntryNotFound")
+            status, code = (status, code) if revision in (COMMIT, "main") else (404, "RevisionNotFound")
         self.send_response(status)
-        if code:
-            self.send_header("X-Error-Code", code)
-            self.send_header("X-Error-Message", f"{code} for {self.path}")
-        else:
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", '"abc"')
-        self.send_header("Content-Length", str(0 if code else len(CONTENT)))
+        headers = {"X-Error-Code": code} if code else {"X-Repo-Commit": COMMIT, "ETag": '"abc"'}
+        for header, value in {**headers, "Content-Length": "0" if code else str(len(CONTENT))}.items():
+            self.send_header(header, value)
         self.end_headers()
         if self.command == "GET" and not code:
             self.wfile.write(CONTENT)

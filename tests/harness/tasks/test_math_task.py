@@ -30,19 +30,13 @@ def task(policy: Policy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
         yield made
 
 
-def test_a_step_draws_distinct_problems_by_its_own_stream(task: MathTask) -> None:
+def test_a_step_draws_distinct_problems_by_its_own_stream_until_none_is_left(task: MathTask) -> None:
     seen: set[str] = set()
-    first = task.draw_problems("train", 40, stream(0, "data", 3, 0), seen)
-    second = task.draw_problems("train", 40, stream(0, "data", 3, 1), seen)
-    assert len({problem.prompt_id for problem in first + second}) == 80 == len(seen)
-    assert first == task.draw_problems("train", 40, stream(0, "data", 3, 0), set())
-    assert first != task.draw_problems("train", 40, stream(0, "data", 4, 0), set())
-
-
-def test_where_there_are_no_more_problems_a_step_gets_fewer_and_then_none(task: MathTask) -> None:
-    seen: set[str] = set()
-    drawn = [len(task.draw_problems("train", 60, stream(0, "data", 0, round_), seen)) for round_ in range(3)]
-    assert drawn == [60, 36, 0]
+    drawn = [task.draw_problems("train", 60, stream(0, "data", 3, round_), seen) for round_ in range(3)]
+    assert [len(problems) for problems in drawn] == [60, 36, 0]
+    assert len({problem.prompt_id for problems in drawn for problem in problems}) == 96 == len(seen)
+    assert drawn[0] == task.draw_problems("train", 60, stream(0, "data", 3, 0), set())
+    assert drawn[0] != task.draw_problems("train", 60, stream(0, "data", 4, 0), set())
 
 
 def test_settings_are_chosen_by_training_problems_that_are_not_trained_on(task: MathTask) -> None:
@@ -62,19 +56,16 @@ def test_so_many_prompts_are_taken_of_each_benchmark(task: MathTask) -> None:
     assert first == (*task.suites["aime24"][:3], *task.suites["aime25"][:3])
 
 
-def test_answers_are_graded_by_the_recipes_line(task: MathTask) -> None:
-    right = ["It is.\nAnswer: 2", "Answer: 2<|im_end|>", "Answer: $\\frac{4}{2}$"]
-    grades = task.grade([(Problem("What?", "2"), response) for response in [*right, "Answer: 1", "2"]])
-    assert [grade.outcome for grade in grades] == ["right"] * 3 + ["wrong"] * 2
-
-
-def test_self_test_passes_in_both_forms(task: MathTask, policy: Policy, tmp_path: Path) -> None:
-    task.self_test()
+def test_answers_are_graded_in_the_form_that_was_asked_for(task: MathTask, policy: Policy, tmp_path: Path) -> None:
     settings = settings_of(tmp_path, answer_format="boxed")
     with closing(math_task(read_data(settings), settings, policy)) as boxed:
-        boxed.self_test()
-        found = boxed.grade([(Problem("", "2"), "\\boxed{2}"), (Problem("", "2"), "Answer: 2")])
-        assert [grade.outcome for grade in found] == ["right", "wrong"]
+        for one, right, wrong in (
+            (task, ["It is.\nAnswer: 2", "Answer: 2<|im_end|>", "Answer: $\\frac{4}{2}$"], ["Answer: 1", "2"]),
+            (boxed, ["\\boxed{2}"], ["Answer: 2"]),
+        ):
+            one.self_test()
+            grades = one.grade([(Problem("What?", "2"), response) for response in [*right, *wrong]])
+            assert [grade.outcome for grade in grades] == ["right"] * len(right) + ["wrong"] * len(wrong)
 
 
 def test_what_is_evaluated_on_is_not_trained_on_and_reported(policy: Policy, tmp_path: Path) -> None:
