@@ -126,7 +126,7 @@ def results_of(answers: Sequence[Answer], suites: dict[str, list[str]]) -> dict[
     problems = {prompt: problem_result(own) for prompt, own in by_prompt.items()}
     return {
         suite: {
-            "scores": {key: dataclasses.asdict(score) for key, score in scores([problems[p] for p in prompts]).items()},
+            "scores": scores([problems[prompt] for prompt in prompts]),
             "unchecked": sum(answer.outcome == "unchecked" for p in prompts for answer in by_prompt[p]),
             "problems": [dataclasses.asdict(problems[prompt]) for prompt in prompts],
         }
@@ -142,9 +142,9 @@ def result_lines(results: dict[str, Any]) -> Iterator[str]:
         answers = sum(problem["samples"] for problem in problems)
         tokens = sum(problem["response_tokens"] for problem in problems) / len(problems)
         cut = sum(problem["truncated"] for problem in problems) / answers
-        errors = {key: score["standard_error"] for key, score in one["scores"].items()}
         found = "  ".join(
-            f"{key} {score['mean']:.4f}" + ("" if errors[key] is None else f" (se {errors[key]:.4f})")
+            f"{key} {score['mean']:.4f}"
+            + (f" (se {error:.4f})" if (error := score["standard_error"]) is not None else "")
             for key, score in one["scores"].items()
         )
         yield (

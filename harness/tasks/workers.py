@@ -85,7 +85,7 @@ class Worker:
                 start_new_session=True,  # Ctrl-C must reach only the run, which stops at a step boundary
             )
         self.socket.settimeout(REPLY_S)
-        self.lines = self.socket.makefile("rw", encoding="utf-8")
+        self.lines, self.is_ready = self.socket.makefile("rw", encoding="utf-8"), False
 
     def end(self) -> None:
         """Kill the process if it is alive."""
@@ -98,10 +98,11 @@ class Worker:
     def reply(self, request: Request, limit_s: float) -> Reply:
         """The process's reply, or "unchecked" with the reason "time", "crash" or "no reply".
 
-        Raises HarnessError if the process ended by itself: the script does not run.
+        Raises HarnessError if the process exits before it is ready: the script does not run.
         """
         line, lost = "", "crash"
         try:
+            self.is_ready = self.is_ready or self.lines.readline() != ""
             print(json.dumps([*request, limit_s]), file=self.lines, flush=True)
             line = self.lines.readline()
         except TimeoutError:
@@ -114,9 +115,10 @@ class Worker:
         if line or lost == "no reply":
             self.process.kill()
         code = self.process.wait()
+        runs = self.is_ready or code < 0
         self.end()
         self.start()
-        if code > 0:
+        if not runs:
             from harness.errors import HarnessError  # imported here because the worker script runs without the package
 
             raise HarnessError(
@@ -127,13 +129,14 @@ class Worker:
 
 
 def main(script: str) -> None:
-    """The worker: answers each line of JSON with a line of JSON until its input ends."""
+    """The worker: prints "ready", then answers each line of JSON with a line of JSON until its input ends."""
     requests, replies = sys.stdin, os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # keeps anything that a library prints out of the replies
     logging.disable(logging.CRITICAL)
     bound_memory()
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     answer = runpy.run_path(script)["reply"]
+    print("ready", file=replies, flush=True)
     for request in requests:
         *arguments, cpu_s = json.loads(request)
         signal.setitimer(signal.ITIMER_PROF, cpu_s)
@@ -168,7 +171,7 @@ def checked(answer: Callable[..., Reply], arguments: Request) -> Reply:
         reply = "unchecked", "memory"
     except RecursionError:
         reply = "unchecked", "depth"
-    except Exception:  # sympy may raise any error
+    except (Exception, SystemExit):  # sympy may raise any error, and what a response says may exit
         reply = "unchecked", "error"
     return ("unchecked", "memory") if reply[0] != "right" and exhausted() else reply
 

@@ -164,12 +164,23 @@ def test_workers_that_cannot_start_are_an_error(tmp_path: Path) -> None:
         workers.replies([("1", "1")])
 
 
-def test_a_worker_that_sleeps_is_ended_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asleep = tmp_path / "asleep.py"
-    asleep.write_text("def reply(*_): input()")
-    monkeypatch.setattr(worker_processes, "REPLY_S", 0.1)
-    with closing(Workers(asleep)) as workers:
-        assert workers.replies([("1", "1")]) == [("unchecked", "no reply")]
+@pytest.mark.parametrize(
+    ("does", "why"),
+    [("__import__('time').sleep(999)", "no reply"), ("exit(3)", "error"), ("__import__('os')._exit(3)", "crash")],
+)
+def test_a_worker_that_sleeps_or_exits_costs_one_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, why: str
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(f"def reply(answer):\n    return ('right', None) if answer == 'right' else {does}")
+    with closing(Workers(script, busy=1)) as workers:
+        assert workers.replies([["right"]]) == [("right", None)]
+        monkeypatch.setattr(worker_processes, "REPLY_S", 1.0 if why == "no reply" else 600.0)
+        workers.workers[0].socket.settimeout(worker_processes.REPLY_S)
+        assert workers.replies([["hang"]]) == [("unchecked", why)]
+        monkeypatch.undo()
+        workers.workers[0].socket.settimeout(worker_processes.REPLY_S)
+        assert workers.replies([["right"]]) == [("right", None)]
 
 
 def test_memory_is_bounded_and_its_want_is_noticed() -> None:
