@@ -7,7 +7,6 @@ short but often wrong: the size of each step is a separate choice, and accuracy 
 
 import re
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +15,7 @@ from pydantic import TypeAdapter
 
 from harness.randomness import stream
 from harness.tasks.demonstrated import LETTERS, Demonstrated, Stage
-from harness.tasks.task import Grade, Problem
-
-STEP = re.compile(r"#.*|\??[^=#?]*=.?|.[^=#?]*", re.DOTALL)
+from harness.tasks.task import Problem
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,9 @@ class ChainSum(Demonstrated[Style]):
 
     stages: tuple[Stage[Style], ...]
 
+    STEP = re.compile(r"#.*|\??[^=#?]*=.?|.[^=#?]*", re.DOTALL)
+    ANSWER = re.compile(r"[^#]*#([^#])", re.DOTALL)  # a single character after the only `#`, which ends the response
+
     @property
     def prompt_tokens(self) -> tuple[float, int]:
         return sum(self.terms) + 1.0, 2 * self.terms[1] + 1
@@ -47,14 +47,8 @@ class ChainSum(Demonstrated[Style]):
         prompt = "".join(f"{letter}{digit}" for letter, digit in zip(LETTERS, digits, strict=False))
         return Problem(prompt + ":", str(digits.sum() % self.modulus))
 
-    def extract_answer(self, response: str) -> str | None:
-        """The single character after the only `#`, if it ends the response, else None. Two answers count as none."""
-        match = re.fullmatch(r"[^#]*#([^#])", response, re.DOTALL)
-        return match[1] if match else None
-
-    def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
-        answers = [(problem.answer, self.extract_answer(text)) for problem, text in responses]
-        return [Grade("right" if answer == right else "wrong", answer) for right, answer in answers]
+    def is_right(self, problem: Problem, response: str) -> bool:
+        return self.extract_answer(response) == problem.answer
 
     def examples(self, problem: Problem) -> list[str]:
         shown = self.demonstration(problem, CAREFUL, stream("self-test", "steps"))
@@ -65,7 +59,7 @@ class ChainSum(Demonstrated[Style]):
         """The first step that skips or miscopies a term, has a wrong sum, is malformed, or gives a wrong answer."""
         terms = terms_of(problem.prompt)
         done, total = 0, 0
-        for step in STEP.finditer(response):
+        for step in self.STEP.finditer(response):
             text = step[0]
             if text.startswith("?"):
                 done, total, text = 0, 0, text[1:]
@@ -78,9 +72,6 @@ class ChainSum(Demonstrated[Style]):
                 return step.span()
             done += len(copied)
         return None
-
-    def steps(self, response: str) -> list[tuple[int, int]]:
-        return [step.span() for step in STEP.finditer(response)]
 
     def demonstration(self, problem: Problem, style: Style, generator: np.random.Generator) -> str:
         """A response in the given style with the right answer."""

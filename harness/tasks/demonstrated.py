@@ -1,15 +1,17 @@
 """The interface of tasks that come with demonstrations, from which the tiny model learns their notation."""
 
+import re
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
 from harness.errors import HarnessError
 from harness.randomness import stream
-from harness.tasks.task import Problem, Split, Task, draw_distinct
+from harness.tasks.task import Grade, Problem, Span, Split, Task, draw_distinct
 
 LETTERS = "abcdefghijklmn"
 CHARACTERS = ":=#?" + "0123456789" + LETTERS  # of every prompt and response of every such task
@@ -41,6 +43,9 @@ class Demonstrated(Task, Generic[Style]):
     terms: tuple[int, int]  # minimum and maximum number of terms in a prompt
     stages: tuple[Stage[Style], ...]
 
+    STEP: ClassVar[re.Pattern[str]]  # a step of a response
+    ANSWER: ClassVar[re.Pattern[str]]  # a whole response that hands in one answer, which is the group
+
     @property
     @abstractmethod
     def prompt_tokens(self) -> tuple[float, int]:
@@ -62,6 +67,22 @@ class Demonstrated(Task, Generic[Style]):
 
     def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
         return held_out_problems(self, split, count)
+
+    def extract_answer(self, response: str) -> str | None:
+        match = self.ANSWER.fullmatch(response)
+        return match[1] if match else None
+
+    @abstractmethod
+    def is_right(self, problem: Problem, response: str) -> bool: ...
+
+    def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
+        return [
+            Grade("right" if self.is_right(problem, text) else "wrong", self.extract_answer(text))
+            for problem, text in responses
+        ]
+
+    def steps(self, response: str) -> list[Span]:
+        return [step.span() for step in self.STEP.finditer(response)]
 
     @abstractmethod
     def examples(self, problem: Problem) -> list[str]:

@@ -29,7 +29,7 @@ LAST_WORD = re.compile(rf"(?<=\S)\s*({WORD_SYMBOL.pattern})$")
 def same_terms(gold: str, answer: str) -> tuple[str, str]:
     """Both texts in the same notation, without differences that are allowed: a name on one of them, and units."""
     gold, answer = plain(gold), plain(answer)
-    if unspaced(finished(gold)) == unspaced(finished(answer)):
+    if unspaced(finished(gold)) == unspaced(finished(answer)):  # units included, known or not: `5 m` is 5\text{ m}
         return finished(answer), finished(answer)
     if ("=" in gold) != ("=" in answer):
         gold, answer = without_name(gold), without_name(answer)
