@@ -175,16 +175,18 @@ def file_facts(questions: Questions) -> dict[str, Any]:
     }
 
 
-LEFT_OUT = ("incomplete", "conflicting", "too_long", "evaluated_on")  # rows, then questions
+LEFT_OUT = ("incomplete", "conflicting", "too_long", "evaluated_on")  # what file_facts and math_task count
 
 
 def data_lines(facts: Mapping[str, Any]) -> list[str]:
     """Lines to print before a run: each file's number of prompts, and how many were left out and why."""
     lines = []
     for name, one in by_file(facts).items():
-        left = [f"{one[why]} {why}" for why in LEFT_OUT if one.get(why)]
-        left += [f"{both} in_training_data (there)"] if (both := one.get("in_training_data")) else []
-        words = f"; left out: {', '.join(left)}" if left else ""
+        left = ", ".join(f"{one[why]} {why.replace('_', ' ')}" for why in LEFT_OUT if one.get(why))
+        words = f"; left out: {left}" if left else ""
+        words += (
+            f"; {both} also in the training data, and left out there" if (both := one.get("in_training_data")) else ""
+        )
         lines.append(f"{name}: {one['prompts']} prompts of {one['rows']} rows ({one['source']}){words}")
     return lines
 
