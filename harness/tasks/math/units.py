@@ -40,14 +40,14 @@ def spellings() -> Iterator[tuple[str, str]]:
 NAMES = dict(spellings()) | {"hertz": "Hz"}
 
 # Possessive quantifiers keep matching linear. A match never starts inside a run of letters.
-TOKEN = rf"{PROSE}?[a-zA-Z]++\.?|\^\\circ|\^\s*\{{?\s*-?\d\s*\}}?|/|\\cdot|\s"
+TOKEN = rf"{PROSE}?[a-zA-Z]++\.?|\^\\circ|\^\s*\{{?\s*-?\d\s*\}}?|/|\\cdot(?![a-zA-Z])|\s"
 LONGEST = 80  # maximum characters of a unit
 TAIL = re.compile(rf"(?<=\S)(?:(?<![a-zA-Z])|(?![a-zA-Z]))(?:{TOKEN})++$")
 PART = re.compile(
-    rf"(?P<degree>\^\\circ)|\^[\s{{]*(?P<power>-?\d)[\s}}]*|(?P<over>/)|(?P<prose>{PROSE}?)(?P<word>[a-zA-Z]+)\.?"
+    rf"(?P<degree>\^\\circ)|\^[\s{{]*(?P<power>-?\d)[\s}}]*|(?P<over>/)|(?P<prose>{PROSE}?)(?<![\\a-zA-Z])(?P<word>[a-zA-Z]+)\.?"
 )
 WHOLE = re.compile(r"/?[^/^ ]+(?:\^\d)?(?:[/ ][^/^ ]+(?:\^\d)?)*")
-SCALE = re.compile(rf"(?:\^\\circ|{PROSE}?degrees?)\s*{PROSE}?([CcFf])(?:elsius|ahrenheit)?(?![a-zA-Z])")
+SCALE = re.compile(rf"(?:\^\\circ|(?<![a-zA-Z]){PROSE}?degrees?)\s*{PROSE}?([CcFf])(?:elsius|ahrenheit)?(?![a-zA-Z])")
 SCALES = {"c": rf" {PROSE}celsius", "f": rf" {PROSE}fahrenheit"}
 FRACTION = re.compile(rf"\\frac\s*\{{(\s*{PROSE}[a-zA-Z\s]+)\}}\s*\{{(\s*{PROSE}[^{{}}+-]+)\}}$")
 CURRENCY = re.compile(r"(?P<minus>-?)\s*(?P<sign>\\\$|[€£¥₹])\s*(?P<value>\S.*)")
@@ -103,10 +103,7 @@ def split_tail(text: str) -> tuple[str, str]:
 
 
 def unit_name(text: str, *, spaced: bool) -> str:
-    """The canonical name of the unit that the text spells, or "". `spaced`: a space precedes the text.
-
-    Abbreviations are case-sensitive, whole words are not. Outside \\text, short words are products of variables.
-    """
+    """The canonical name of the unit that the text spells, or "". `spaced`: a space precedes the text."""
     name = modifier = ""
     for part in PART.finditer(text):
         word = part["word"] or ""
@@ -117,15 +114,23 @@ def unit_name(text: str, *, spaced: bool) -> str:
         elif word in MODIFIERS:
             modifier = MODIFIERS[word]
         else:
-            attached = len(word) == 2 and word not in ATTACHED and not (spaced or name)
-            is_product = (
-                not part["prose"] and "/" not in name[1:] and (len(word) == 1 or word in PROSE_ONLY or attached)
-            )
-            whole = word.lower() if len(word) > 2 and word[1:].islower() else ""
-            unit = "degree" if part["degree"] else "" if is_product else NAMES.get(word) or NAMES.get(whole)
+            sure = bool(part["prose"]) or (name.endswith("/") and name != "/")
+            unit = "degree" if part["degree"] else unit_word(word, sure, spaced or name != "")
             if not unit:
                 return ""
             name += (" " if name and not name.endswith("/") else "") + unit + modifier
             modifier = ""
-    name = re.sub(r" ([^/^ ]+)\^-(\d)", r"/\1^\2", name).replace("^1", "")
+    above, over, below = re.sub(r"(?:^| )([^/^ ]+)\^-(\d)", r"/\1^\2", name).replace("^1", "").partition("/")
+    name = " ".join(sorted(above.split())) + over + below
     return name if WHOLE.fullmatch(name) and not modifier else ""
+
+
+def unit_word(word: str, sure: bool, spaced: bool) -> str:
+    """The unit that a word names, or "". Abbreviations are case-sensitive, whole words are not.
+
+    Unless the word is `sure` to be prose, short words count as products of variables.
+    """
+    attached = len(word) == 2 and not spaced and word not in ATTACHED
+    if not sure and (len(word) == 1 or word in PROSE_ONLY or attached):
+        return ""
+    return NAMES.get(word) or (NAMES.get(word.lower(), "") if len(word) > 2 and word[1:].islower() else "")
