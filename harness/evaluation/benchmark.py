@@ -43,7 +43,7 @@ def evaluate_model(context: SamplerContext, step: int, samples: int, out: Path) 
     starts = range(0, len(problems), size)
     parts = [(out / ANSWERS / f"part_{number:06d}.parquet", start) for number, start in enumerate(starts)]
     missing = [(path, start) for path, start in parts if not path.is_file()]
-    if len(missing) < len(parts):
+    if 0 < len(missing) < len(parts):
         say(f"resuming {out}: {len(parts) - len(missing)} of {len(parts)} parts are done")
     for path, start in missing:
         drawn = answers_to(problems[start : start + size], context, (step, samples))

@@ -196,8 +196,9 @@ def check_same_data(recorded: Mapping[str, Any], facts: Mapping[str, Any]) -> No
     then, now = ({name: one["sha256"] for name, one in by_file(each).items()} for each in (recorded, facts))
     for name, digest in now.items():
         if then.get(name) != digest:
+            flag = "--train_data" if name == "training" else f"--eval_data: {name}"
             raise UsageError(
-                f"{name}: expected the data that the run began with (sha256 {str(then.get(name))[:12]}...), got other "
+                f"{flag}: expected the data that the run began with (sha256 {str(then.get(name))[:12]}...), got other "
                 f"data ({digest[:12]}...): restore the file"
             )
 
