@@ -170,14 +170,21 @@ def _by_run(study: Study) -> pd.DataFrame:
 
 
 def _at_last_evaluation(table: pd.DataFrame, study: Study, run: str) -> None:
-    """Give a diverged run the accuracy of its last evaluation from there on: to leave it out would flatter its arm."""
+    """Give a diverged run the accuracy of its last evaluation from there on: to leave it out would flatter its arm.
+
+    An imported one may have a line every few steps, or no evaluation: then its last training accuracy counts.
+    """
     curve = evaluation_curves(study.evals[study.evals["run"] == run])
-    last = float(curve["accuracy"].iloc[-1])
-    recorded = study.metrics.loc[study.metrics["run"] == run, "rollout/accuracy"].dropna()
-    planned = max(int(study.configs[run]["run"]["steps"]), len(recorded))
-    table.loc[run, "final_accuracy"] = last
-    table.loc[run, "lenient_final"] = _leniently(study.evals[study.evals["run"] == run])["accuracy"].iloc[-1]
-    table.loc[run, "auc"] = (recorded.sum() + (planned - len(recorded)) * last) / planned
+    steps = study.metrics.loc[study.metrics["run"] == run, ["step", "rollout/accuracy"]].dropna()
+    recorded = steps["rollout/accuracy"]
+    last = float((curve["accuracy"] if len(curve) else recorded).iloc[-1])
+    if len(curve):
+        table.loc[run, "final_accuracy"] = last
+        table.loc[run, "lenient_final"] = _leniently(study.evals[study.evals["run"] == run])["accuracy"].iloc[-1]
+    if len(recorded) or not study.is_imported:
+        of_line = (steps["step"].iloc[-1] + 1) / len(recorded) if study.is_imported else 1
+        planned = max(int(study.configs[run]["run"]["steps"]), len(recorded))
+        table.loc[run, "auc"] = (of_line * recorded.sum() + (planned - of_line * len(recorded)) * last) / planned
 
 
 def _evaluation_outcomes(study: Study) -> dict[str, pd.Series]:
