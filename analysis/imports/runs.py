@@ -83,7 +83,9 @@ def _run(source: Source, cells: pd.DataFrame, columns: Mapping[str, str], settin
     twice = again["name"].unique()
     notes += [f"{columns[name]}: steps logged twice, as after a resume; the later value counts" for name in twice]
     if float(settings.get("max_steps") or 0) > last_step:
-        notes.append(f"ends before its max_steps of {settings['max_steps']}; why is not known, so it counts as it is")
+        notes.append(
+            f"The log ends before max_steps={settings['max_steps']}, why is not known; the run counts as it is"
+        )
     used = {name: column for name, column in columns.items() if name in set(cells["name"])}
     notes += [*source.notes, *_doubts(kept[finite], used, arm)]
     return Run(

@@ -172,14 +172,15 @@ def _by_run(study: Study) -> pd.DataFrame:
 def _at_last_evaluation(table: pd.DataFrame, study: Study, run: str) -> None:
     """Give a diverged run the accuracy of its last evaluation from there on: to leave it out would flatter its arm.
 
-    An imported one may have a line every few steps, or no evaluation: then its last training accuracy counts.
+    Of an imported one, whose training accuracy may be another measure, the last of these counts in the AUC, where a
+    line may stand for several steps.
     """
     curve = evaluation_curves(study.evals[study.evals["run"] == run])
     steps = study.metrics.loc[study.metrics["run"] == run, ["step", "rollout/accuracy"]].dropna()
     recorded = steps["rollout/accuracy"]
-    last = float((curve["accuracy"] if len(curve) else recorded).iloc[-1])
+    last = float((recorded if study.is_imported and len(recorded) else curve["accuracy"]).iloc[-1])
     if len(curve):
-        table.loc[run, "final_accuracy"] = last
+        table.loc[run, "final_accuracy"] = curve["accuracy"].iloc[-1]
         table.loc[run, "lenient_final"] = _leniently(study.evals[study.evals["run"] == run])["accuracy"].iloc[-1]
     if len(recorded) or not study.is_imported:
         of_line = (steps["step"].iloc[-1] + 1) / len(recorded) if study.is_imported else 1

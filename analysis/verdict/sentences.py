@@ -74,7 +74,9 @@ def what_it_would_take(found: Findings) -> str:
         f"for an equivalence, if there is no effect): {needs}."
     )
     if not undecided:
-        words = f"What it would take to know more: {f'other {found.study.units[1]}s' if found.verdicts else 'another arm'}."
+        words = (
+            f"What it would take to know more: {f'other {found.study.units[1]}s' if found.verdicts else 'another arm'}."
+        )
     return " ".join([words, *runs_from_scratch(found)])
 
 
