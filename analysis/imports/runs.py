@@ -131,7 +131,8 @@ def _doubts(logged: pd.DataFrame, used: Mapping[str, str], arm: str) -> Iterator
     for name, words in NEEDED.items():
         values, column = logged.loc[logged["name"] == name, "value"], used.get(name, "")
         if values.min() < 0 or values.max() > 1:
-            percent = " (in percent? then --percent)" * (values.between(0, 100).all() and not REWARD.search(column))
+            may_be_percent = values.min() >= 0 and values.max() <= 100 and not REWARD.search(column)
+            percent = " (in percent? then --percent)" if may_be_percent else ""
             yield f"{column} goes beyond 0 and 1, so it is no share of right answers{percent}; it stands for {words}"
         elif len(values) and REWARD.search(column) and not SHARE.search(column):
             yield f"{column} is a reward, which need not be the share of right answers; it stands for {words}"

@@ -138,11 +138,13 @@ def _at_budgets(study: Study, rows: pd.DataFrame, budgets: Mapping[str, float]) 
     curves = evaluated.merge(spent(study, "generated_tokens"), on=["run", "step"]).sort_values(["run", "x"])
     by_run = {run: (of_run["x"], of_run["accuracy"]) for run, of_run in curves.groupby("run", observed=True)}
     last = dict(zip(rows["run"], rows["final_accuracy"], strict=True))
+    if not by_run:  # imported runs may not know their tokens
+        return [np.nan] * len(rows)
     return [
         float(last[run])
         if run in study.diverged
         else float(np.interp(budgets[block], *by_run[run], right=np.nan))
-        if run in by_run  # an imported one may not know its tokens
+        if run in by_run
         else np.nan
         for run, block in zip(rows["run"], rows["block"], strict=True)
     ]
