@@ -73,7 +73,8 @@ def _unlike(field: str, by_run: Mapping[str, Any], allowed: bool = False) -> lis
 def _unlike_evaluations(study: Study, about: By) -> list[dict[str, Any]]:
     """Confounds all; a run that diverged is scored at its last evaluation, whenever that was."""
     asked, steps = dict[str, str | None](), dict(study.runs.set_index("run")["steps_done"].astype(str))
-    for run, rows in final_evaluations(study.evals, study.configs).groupby("run", observed=True):
+    final = final_evaluations(study.evals, study.configs)
+    for run, rows in ((str(run), rows) for run, rows in final.groupby("run", observed=True)):
         prompts = sorted(rows.loc[rows["sample"] > MEAN, "prompt_id"].astype(str).unique())
         asked[run] = sha256("\n".join(prompts).encode()).hexdigest()[:12] if prompts else None
         steps[run] = listed([str(step) for step in sorted(rows["step"].unique())])

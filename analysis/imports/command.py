@@ -40,8 +40,8 @@ def _runs(text: str, given: Namespace, columns: dict[str, str]) -> list[Run]:
         keys = cells[["arm", "seed", "run"]].drop_duplicates()
         if len(keys) > 1:
             raise RecordsError(f"expected one run in {text} with --answers, got {len(keys)}: import them one by one")
-        of_run = keys.iloc[0].to_dict()
-        cells = pd.concat([cells, *(_answers(one, source, given.filter).assign(**of_run) for one in given.answers)])
+        cells = pd.concat([cells, *(_answers(one, source, given.filter) for one in given.answers)])
+        cells[keys.columns] = keys.iloc[0].to_list()
     runs = runs_of(source, cells, used)
     for run in runs:
         hashes = {str(file): sha256(file.read_bytes()).hexdigest() for file in source.files}

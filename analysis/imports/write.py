@@ -21,19 +21,28 @@ from analysis.records.claims import claims_file, read_claims
 from analysis.records.run_files import EVAL_SCHEMA, NEEDED_METRICS, SCHEMA_VERSION, named_seed, read_json
 from analysis.records.study import read
 
-FAMILY = {"family": "imported", "family_description": "Runs of other trainers, imported.", "preset": "none"}
+FAMILY = {
+    "schema_version": SCHEMA_VERSION,
+    "family": "imported",
+    "family_description": "Runs of other trainers, imported.",
+    "preset": "none",
+}
 
 
 def check_study(study: Path, runs: Sequence[Run], claims: str | None) -> None:
     """Raise RecordsError where the study is none of imported runs, has other claims, or has one of these runs."""
-    own, fixed = study / "study.json", study / "claims.toml"
-    family = read_json(own).get("family") if own.is_file() else "imported"
-    if family != "imported" or (study.exists() and not own.is_file() and any(study.iterdir())):
+    own = study / "study.json"
+    before = (
+        read_json(own) if own.is_file() else {"family": None if study.exists() and any(study.iterdir()) else "imported"}
+    )
+    if before.get("family") != "imported":
         raise RecordsError(f"expected a study of imported runs or a new folder, got {study}: name another --study")
-    if claims is not None:
-        wanted = read_claims(claims_file(claims)).sha256
-        if own.is_file() and (not fixed.is_file() or read_claims(fixed).sha256 != wanted):
-            raise RecordsError(f"expected the claims that {study} began with, got {claims}: leave --claims out")
+    if (
+        claims
+        and read_claims(claims_file(claims)).sha256 != (before.get("claims") or {}).get("sha256")
+        and own.is_file()
+    ):
+        raise RecordsError(f"expected the claims that {study} began with, got {claims}: leave --claims out")
     for run in runs:
         if (folder := _folder(study, run)).exists():
             said = f"expected no run of {run.arm} with seed {run.seed}, got {folder}"
@@ -43,10 +52,8 @@ def check_study(study: Path, runs: Sequence[Run], claims: str | None) -> None:
 def write_runs(study: Path, runs: Sequence[Run], claims: str | None) -> list[Path]:
     """Write the runs and study.json; the runs' folders. Runs of unknown seeds get numbers that no other run has."""
     (study / "runs").mkdir(parents=True, exist_ok=True)
-    if claims is not None and not (study / "claims.toml").exists():
-        shutil.copyfile(claims_file(claims), study / "claims.toml")
-    if not (study / "study.json").is_file():
-        _write_json(study / "study.json", FAMILY | {"arms": []})  # so that what a killed import leaves is a study, too
+    if not (study / "study.json").is_file():  # written at once, so that what a killed import leaves is a study, too
+        _write_json(study / "study.json", FAMILY | {"arms": [], "claims": _fixed(study, claims) if claims else None})
     seeds = [named_seed(path.name)[1] for path in (study / "runs").iterdir()]
     free, longest = 1 + max([UNKNOWN, *seeds, *(run.seed for run in runs)]), max(run.last_step for run in runs)
     for run in runs:
@@ -55,6 +62,12 @@ def write_runs(study: Path, runs: Sequence[Run], claims: str | None) -> list[Pat
         _write_run(study, run, longest)
     _describe(study, [run.arm for run in runs])
     return [_folder(study, run) for run in runs]
+
+
+def _fixed(study: Path, claims: str) -> dict[str, str]:
+    shutil.copyfile(claims_file(claims), study / "claims.toml")
+    fixed, now = read_claims(study / "claims.toml"), datetime.now(UTC)
+    return {"name": fixed.title, "sha256": fixed.sha256, "fixed_at": now.isoformat(timespec="seconds")}
 
 
 def _folder(study: Path, run: Run) -> Path:
@@ -89,12 +102,7 @@ def _write_run(study: Path, run: Run, longest: int) -> None:
 
 def _describe(study: Path, order: Sequence[str]) -> None:
     """study.json over all runs that are there, arms as they came; what it says of claims stays."""
-    before, fixed = read_json(study / "study.json"), study / "claims.toml"
-    claims = before.get("claims")
-    if claims is None and fixed.is_file():
-        given = read_claims(fixed)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        claims = {"name": given.title, "sha256": given.sha256, "fixed_at": now}
+    before = read_json(study / "study.json")
     arms: dict[str, list[int]] = {arm: [] for arm in (*(row["name"] for row in before["arms"]), *order)}
     for arm, seed in sorted(named_seed(path.name) for path in (study / "runs").iterdir()):
         arms.setdefault(arm, []).append(seed)
@@ -103,9 +111,8 @@ def _describe(study: Path, order: Sequence[str]) -> None:
     }
     losses = {arm: content["config"]["loss"]["loss_type"] for arm, content in configs.items()}
     found = {
-        "schema_version": SCHEMA_VERSION,
         **FAMILY,
-        "claims": claims,
+        "claims": before["claims"],
         "arms": [{"name": a, "loss_type": loss, "control": None, "seeds": arms[a]} for a, loss in losses.items()],
         "roles": {arm: {"label": arm} for arm in losses},
     }
