@@ -10,7 +10,9 @@ import logging
 import os
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
@@ -194,7 +196,7 @@ def read_mlflow(source: str) -> Source:
             for experiment in client.search_experiments():
                 for run in client.search_runs([experiment.experiment_id]):
                     rows += _of_run(client, run)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, sqlite3.Error) as error:
         words = str(error).splitlines()[0]
         raise RecordsError(f"expected an MLflow store at {source}, got: {words}: mend that") from None
     return Source("mlflow", source, rows, [one for one in (path, *sorted(path.rglob("*"))) if one.is_file()])
@@ -204,9 +206,10 @@ def _copied(store: Path, folder: Path) -> str:
     """The address of a copy of a database or of a folder mlruns."""
     if store.is_dir():
         return shutil.copytree(store, folder / "mlruns", ignore=shutil.ignore_patterns("artifacts")).as_uri()
-    for part in (store, *store.parent.glob(f"{store.name}-*")):  # SQLite's journal lies beside it
-        shutil.copy(part, folder)
-    return f"sqlite:///{folder / store.name}"
+    address = f"{store.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True)) as own, closing(sqlite3.connect(folder / "copy.db")) as copy:
+        own.backup(copy)
+    return f"sqlite:///{folder / 'copy.db'}"
 
 
 def _of_run(client: Any, run: Any) -> Iterator[tuple[str, Row]]:

@@ -31,17 +31,12 @@ FAMILY = {
 
 def check_study(study: Path, runs: Sequence[Run], claims: str | None) -> None:
     """Raise RecordsError where the study is none of imported runs, has other claims, or has one of these runs."""
-    own = study / "study.json"
-    before = (
-        read_json(own) if own.is_file() else {"family": None if study.exists() and any(study.iterdir()) else "imported"}
-    )
-    if before.get("family") != "imported":
+    own, is_taken = study / "study.json", study.exists() and any(study.iterdir())
+    before = read_json(own) if own.is_file() else {}
+    if is_taken and before.get("family") != FAMILY["family"]:
         raise RecordsError(f"expected a study of imported runs or a new folder, got {study}: name another --study")
-    if (
-        claims
-        and read_claims(claims_file(claims)).sha256 != (before.get("claims") or {}).get("sha256")
-        and own.is_file()
-    ):
+    fixed = (before.get("claims") or {}).get("sha256")
+    if claims and read_claims(claims_file(claims)).sha256 != fixed and is_taken:
         raise RecordsError(f"expected the claims that {study} began with, got {claims}: leave --claims out")
     for run in runs:
         if (folder := _folder(study, run)).exists():
@@ -54,13 +49,13 @@ def write_runs(study: Path, runs: Sequence[Run], claims: str | None) -> list[Pat
     (study / "runs").mkdir(parents=True, exist_ok=True)
     if not (study / "study.json").is_file():  # written at once, so that what a killed import leaves is a study, too
         _write_json(study / "study.json", FAMILY | {"arms": [], "claims": _fixed(study, claims) if claims else None})
-    seeds = [named_seed(path.name)[1] for path in (study / "runs").iterdir()]
+    seeds = [named_seed(path.name)[1] for path in (study / "runs").glob("*-seed*")]
     free, longest = 1 + max([UNKNOWN, *seeds, *(run.seed for run in runs)]), max(run.last_step for run in runs)
     for run in runs:
         if run.seed == UNKNOWN:
             run.seed, free = free, free + 1
         _write_run(study, run, longest)
-    _describe(study, [run.arm for run in runs])
+    _describe(study, runs)
     return [_folder(study, run) for run in runs]
 
 
@@ -100,21 +95,20 @@ def _write_run(study: Path, run: Run, longest: int) -> None:
     made.rename(_folder(study, run))
 
 
-def _describe(study: Path, order: Sequence[str]) -> None:
+def _describe(study: Path, runs: Sequence[Run]) -> None:
     """study.json over all runs that are there, arms as they came; what it says of claims stays."""
     before = read_json(study / "study.json")
-    arms: dict[str, list[int]] = {arm: [] for arm in (*(row["name"] for row in before["arms"]), *order)}
-    for arm, seed in sorted(named_seed(path.name) for path in (study / "runs").iterdir()):
+    losses = {row["name"]: row["loss_type"] for row in before["arms"]}
+    for run in runs:
+        losses.setdefault(run.arm, str(run.settings.get("loss_type", "")))
+    arms: dict[str, list[int]] = {arm: [] for arm in losses}
+    for arm, seed in sorted(named_seed(path.name) for path in (study / "runs").glob("*-seed*")):
         arms.setdefault(arm, []).append(seed)
-    configs = {
-        arm: read_json(study / "runs" / f"{arm}-seed{own[0]}" / "config.json") for arm, own in arms.items() if own
-    }
-    losses = {arm: content["config"]["loss"]["loss_type"] for arm, content in configs.items()}
     found = {
         **FAMILY,
         "claims": before["claims"],
-        "arms": [{"name": a, "loss_type": loss, "control": None, "seeds": arms[a]} for a, loss in losses.items()],
-        "roles": {arm: {"label": arm} for arm in losses},
+        "arms": [{"name": a, "loss_type": losses.get(a, ""), "control": None, "seeds": arms[a]} for a in arms],
+        "roles": {arm: {"label": arm} for arm in arms},
     }
     _write_json(study / "study.json", found)
     _write_json(study / "study.json", found | borne_by(read([study])))
