@@ -52,16 +52,15 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arm", metavar="NAME", help="the runs' arm (default: the ARM of a source named ARM-seedN)")
     parser.add_argument("--seed", type=int, metavar="N", help="the run's seed (default: that of its name or settings)")
     parser.add_argument("--format", choices=FORMATS, help="what SOURCE is (default: recognised)")
-    words = "what is what, as accuracy=val/acc,step=step, or a TOML file of it; may be repeated (docs/your-logs.md)"
+    words = (
+        "what is what, as accuracy=val/acc,step=step, or a TOML or YAML file of it; may be repeated (docs/your-logs.md)"
+    )
     parser.add_argument("--columns", action="append", default=[], metavar="NAME=COLUMN", help=words)
-    words = "the run's settings, as JSON, TOML or plain YAML; a name is looked for in each SOURCE first"
+    words = "the run's settings, as YAML, JSON or TOML; a name is looked for in each SOURCE first"
     parser.add_argument("--config", metavar="FILE", help=words)
     words = "held-out answers by question: verl's validation_data_dir or lm-eval's samples; may be repeated"
     parser.add_argument("--answers", action="append", default=[], metavar="PATH", help=words)
     parser.add_argument("--filter", metavar="NAME", help="the filter of lm-eval whose answers count")
-    parser.add_argument(
-        "--step", type=int, metavar="N", help="training steps done, for answers and scores without a step"
-    )
     parser.add_argument("--percent", action="store_true", help="accuracies are given in percent")
     words = "what the study is to decide, when its first run is imported: a TOML file, or a name in analysis/claims"
     parser.add_argument("--claims", metavar="FILE", help=words)

@@ -34,8 +34,9 @@ def outcome_figures(found: Findings) -> Iterator[Figure]:
         rows = scores_of(found.scores, block)
         front = [arm for arm in dict.fromkeys(rows["arm"]) if not styles[arm].background]
         rows = rows[rows["arm"].isin(front)] if front else rows
-        seeds = rows.melt(id_vars=["run", "arm", "seed"], value_vars=list(SHOWN), var_name="outcome")
-        means = summary_table(rows, list(SHOWN))
+        shown = [name for name in SHOWN if rows[name].notna().any()]
+        seeds = rows.melt(id_vars=["run", "arm", "seed"], value_vars=shown, var_name="outcome")
+        means = summary_table(rows, shown)
         aucs = means[means["outcome"] == "auc"]
         told = "; ".join(f"{styles[row['arm']].label} {row['mean']:.3f}" for _, row in aucs.iterrows())
         unit = study.units[0]
@@ -59,9 +60,9 @@ def outcome_figures(found: Findings) -> Iterator[Figure]:
 def draw_outcomes(seeds: pd.DataFrame, means: pd.DataFrame, look: tuple[Styles, str]) -> Drawing:
     """Axes per outcome. seeds: arm, outcome, value. means: arm, outcome, mean, low, high. look: styles, the unit."""
     styles, unit = look
-    arms = list(dict.fromkeys(means["arm"]))
-    drawing, axes = grid(len(SHOWN), 2, 0.36 * len(arms) + 0.6, 0.3, sharey=True)
-    for ax, outcome in zip(axes, SHOWN, strict=True):
+    arms, shown = list(dict.fromkeys(means["arm"])), list(dict.fromkeys(means["outcome"]))
+    drawing, axes = grid(len(shown), 2, 0.36 * len(arms) + 0.6, 0.3, sharey=True)
+    for ax, outcome in zip(axes, shown, strict=True):
         of_seeds, of_means = (table[table["outcome"] == outcome] for table in (seeds, means))
         for y, arm in enumerate(arms):
             values = list(of_seeds.loc[of_seeds["arm"] == arm, "value"])

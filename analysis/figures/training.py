@@ -103,14 +103,15 @@ def course_figures(found: Findings, course: Course) -> Iterator[Figure]:
         panels = panels_of(curves, quantities, (look.styles, baseline_of(study)))
         if not panels:
             continue
+        said = ("", "") if study.is_imported else (course.caption, course.details)  # of how runs here are recorded
         yield Figure(
             course.name + ending,
             of_block(course.title, ending),
-            f"{look.lines}. {course.caption} {seed_words(study)}.",
+            f"{look.lines}. {said[0]} {seed_words(study)}.",
             small_multiples(curves, means, panels, look),
             {"seeds": curves, "means": means},
             in_words(means, panels, look),
-            f"{course.details} Negative controls are drawn among the learning curves alone, on axes of their own. A "
+            f"{said[1]} Negative controls are drawn among the learning curves alone, on axes of their own. A "
             f"band that leaves the scale of the {look.unit}s is cut.",
         )
 

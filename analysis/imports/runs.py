@@ -1,171 +1,141 @@
-"""Lines under our names -> runs: by arm and seed what was trained, what was evaluated, and every answer."""
+"""Cells under our names -> runs: by arm and seed what was trained, what was evaluated, and every answer."""
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from analysis.errors import RecordsError
-from analysis.formatting import counted
-from analysis.imports.columns import MEASURES, Line
+from analysis.imports.cells import HELD_OUT, NEEDED, TRAINING, UNKNOWN
 from analysis.imports.sources import Source
 
-NAMED = re.compile(r"(?P<arm>.+?)[-_ ./]*(?:seed|(?<=[-_ ./])s)[-_ =]?(?P<seed>\d+)")  # dapo-seed0, dapo_s0
-SEED, LONGEST = re.compile(r"\d+(?:\.0*)?"), 100
 FROM_ONE = ("trl", "swift", "verl")  # whose first training step is 1: the rollouts of the policy after none
-OF_EVALUATION = ("accuracy", "tokens", "n")
+ENDS = (
+    *NEEDED,
+    "optimizer/grad_norm",
+    "loss/token_loss",
+)  # of which one that ends not finite shows that a run diverged
 PEAK = re.compile(r"(?:^|[^a-z])(?:best|peak|max)(?:[^a-z]|$)", re.IGNORECASE)
-Key = tuple[str, int | None, str]  # arm, seed where it is known, what tells runs of unknown seeds apart
+REWARD = re.compile(r"reward|score", re.IGNORECASE)
+SHARE = re.compile(r"acc|correct|exact_match|pass@", re.IGNORECASE)
 
 
 @dataclass
 class Run:
     """One run.
 
-    metrics: by 0-based step under the names of metrics.jsonl. evaluations: by steps done `accuracy`, `tokens` and `n`.
-    answers: rows of evals/. about: what environment.json keeps of the import.
+    metrics: a row per 0-based step, under the names of metrics.jsonl. evaluations: a row per number of steps done:
+    `accuracy`, and `tokens` and `n` where known. answers: rows of evals/. last_step: steps done at the last thing that
+    is known of it. fate: why it counts as diverged, else empty. about: what environment.json keeps of the import.
     """
 
     arm: str
-    seed: int | None
-    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
-    evaluations: dict[int, dict[str, float]] = field(default_factory=dict)
-    answers: list[dict[str, Any]] = field(default_factory=list)
-    settings: dict[str, Any] = field(default_factory=dict)
-    about: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def last_step(self) -> int:
-        """Steps done at the last thing that is known of it; 0 where no step is."""
-        return max(
-            [*(step + 1 for step in self.metrics), *self.evaluations, *(row["step"] for row in self.answers)], default=0
-        )
+    seed: int
+    metrics: pd.DataFrame
+    evaluations: pd.DataFrame
+    answers: pd.DataFrame
+    last_step: int
+    fate: str
+    settings: dict[str, Any]
+    about: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Named:
-    """What the command line says of the runs: arm, seed, step of rows without one, and the source's own name."""
+def runs_of(source: Source, cells: pd.DataFrame, columns: Mapping[str, str]) -> list[Run]:
+    """The runs that the cells are of. Raises RecordsError where several have one arm and seed."""
+    each = cells.loc[cells["seed"] != UNKNOWN, ["arm", "seed", "run"]].drop_duplicates()
+    if each.duplicated(["arm", "seed"]).any():
+        raise RecordsError(f"expected one run per arm and seed in {source.name}, got several: name the seed's column")
+    rows, runs = dict(source.rows), []
+    for _, own in cells.groupby(["arm", "seed", "run"], sort=False):
+        params = {name: value for name, value in rows[own["place"].iloc[0]].items() if name.startswith("params.")}
+        last = own["step"].max()
+        own = own.assign(step=own["step"].fillna(last if last > 0 else 1).astype(int))
+        runs.append(_run(source, own, columns, source.settings | params))
+    return runs
 
-    name: str
-    arm: str | None = None
-    seed: int | None = None
-    step: int | None = None
 
-
-def runs_of(source: Source, lines: Sequence[Line], columns: Mapping[str, str], named: Named) -> list[Run]:
-    """The runs that the lines are of. Raises RecordsError where arm or filter of one cannot be told."""
-    for name, flag in (("arm", named.arm), ("seed", named.seed)):
-        if flag is not None and name in columns:
-            raise RecordsError(f"expected --{name} or the column {columns[name]!r}, got both: leave one out")
-    groups, has_steps = dict[Key, list[Line]](), any(line.step is not None for line in lines)
-    for line in lines:
-        arm, seed = _arm_and_seed(line, source, named)
-        apart = seed is None and not has_steps and "question" not in line.words
-        groups.setdefault((arm, seed, line.place if apart else line.words.get("run", "")), []).append(line)
-    if len({key[:2] for key in groups}) < len([key for key in groups if key[1] is not None]):
+def _run(source: Source, cells: pd.DataFrame, columns: Mapping[str, str], settings: dict[str, Any]) -> Run:
+    (arm, seed), is_answer = cells[["arm", "seed"]].iloc[0], cells["question"].notna()
+    answers, logged = _answers(cells[is_answer]), cells[~is_answer].sort_values("step", kind="stable")
+    again = logged[logged.duplicated(["step", "name"])]
+    if source.kind == "csv" and (again["step"] == logged["step"].min()).any():  # a resume does not go back to the start
+        name, place = again[["name", "place"]].iloc[0]
         raise RecordsError(
-            f"expected one run per arm and seed in {named.name}, got several: name the column of the seed"
+            f"expected one {columns[name]} at the first step of {arm}, got a second one in {place}: "
+            "name the columns of arm and seed"
         )
-    return [_run(source, group, columns, (key[0], key[1], named.step)) for key, group in groups.items()]
-
-
-def _arm_and_seed(line: Line, source: Source, named: Named) -> tuple[str, int | None]:
-    match = NAMED.fullmatch(line.words.get("run", named.name))
-    arm = named.arm or line.words.get("arm") or (match["arm"] if match else None)
-    if arm is None:
-        raise RecordsError(
-            f"expected an arm for {line.words.get('run', named.name)}, got none: give --arm, --columns "
-            "arm=COLUMN or a name like dapo-seed0"
+    kept = logged.drop_duplicates(["step", "name"], keep="last")
+    held_out, finite = kept["name"].isin(HELD_OUT), np.isfinite(kept["value"])
+    if source.kind in FROM_ONE and kept.loc[~held_out, "step"].min() > 0:
+        kept = kept.assign(step=kept["step"] - ~held_out)
+    evaluations = kept[held_out & finite].pivot(index="step", columns="name", values="value")
+    last_step = int(max([*(kept["step"] + ~held_out), *answers["step"]]))
+    ends = kept.drop_duplicates("name", keep="last")
+    lost = ends.loc[ends["name"].isin(ENDS) & ~np.isfinite(ends["value"]), "name"]
+    fate = f"{columns[lost.iloc[0]]} is not finite at its last step" if len(lost) else ""
+    gaps = [name for name in kept.loc[~finite, "name"].unique() if name not in set(lost)]
+    notes = [f"{fate}, so the run counts as diverged, at its last evaluation"] if fate else []
+    notes += [f"{columns[name]}: numbers that are not finite are left out" for name in gaps]
+    twice = again["name"].unique()
+    notes += [f"{columns[name]}: steps logged twice, as after a resume; the later value counts" for name in twice]
+    if float(settings.get("max_steps") or 0) > last_step:
+        notes.append(
+            f"The log ends before max_steps={settings['max_steps']}, why is not known; the run counts as it is"
         )
-    told = line.words.get("seed") or next(
-        (str(source.settings[name]) for name in ("seed", "data.seed") if name in source.settings), None
+    used = {name: column for name, column in columns.items() if name in set(cells["name"])}
+    notes += [*source.notes, *_doubts(kept[finite], used, arm)]
+    return Run(
+        arm=arm,
+        seed=int(seed),
+        metrics=_metrics(kept[~held_out & finite]),
+        evaluations=evaluations.dropna(subset="accuracy") if "accuracy" in evaluations else evaluations[:0],
+        answers=answers,
+        last_step=last_step,
+        fate=fate,
+        settings=settings,
+        about={"format": source.kind, "columns": used, "seed_known": int(seed) != UNKNOWN, "notes": notes},
     )
-    seed = named.seed if named.seed is not None else match["seed"] if match and "seed" not in line.words else told
-    if seed not in (None, "None") and not SEED.fullmatch(str(seed)):
-        raise RecordsError(f"expected a whole seed of 0 or more in {line.place}, got {seed!r}: name the seed's column")
-    if len(arm) > LONGEST:
-        raise RecordsError(
-            f"expected at most {LONGEST} characters as arm, got {len(arm)} in {line.place}: name its column"
-        )
-    return arm.strip().replace("/", "_"), None if seed in (None, "None") else int(float(str(seed)))
 
 
-def _run(source: Source, lines: list[Line], columns: Mapping[str, str], key: tuple[str, int | None, int | None]) -> Run:
-    arm, seed, step = key
-    run, twice = Run(arm, seed), Counter[str]()
-    answers = [line for line in lines if "question" in line.words and "accuracy" in line.values]
-    others = [line for line in lines if "question" not in line.words]
-    steps = [line.step if line.step is not None else step or 1 for line in others]
-    trained = [at for at, line in zip(steps, others, strict=True) if set(line.values) - set(OF_EVALUATION)]
-    shift = int(source.kind in FROM_ONE and min(trained, default=0) > 0)
-    for at, line in zip(steps, others, strict=True):
-        for name, value in line.values.items():
-            held_out = name in OF_EVALUATION
-            own = name if held_out else MEASURES.get(name) or name
-            row = (run.evaluations if held_out else run.metrics).setdefault(at if held_out else at - shift, {})
-            twice[name] += own in row
-            if own in row and source.kind == "csv" and at == min(steps):  # a resume does not go back to the start
-                raise RecordsError(
-                    f"expected one {columns[name]} at the first step of {arm}, got a second one in {line.place}: "
-                    "name the columns of arm and seed"
-                )
-            row[own] = value
-    if "step_seconds" in columns:
-        _add_up(run.metrics)
-    run.answers = answer_rows(answers, step or 1)
-    params = {name: value for name, value in lines[0].row.items() if name.startswith("params.")}
-    run.settings = source.settings | params
-    run.about = _about(source, lines, columns, run)
-    run.about["notes"] += [
-        f"{columns[name]}: {counted(count, 'step')} logged twice, as after a resume; the later value counts"
-        for name, count in twice.items()
-        if count
-    ]
-    return run
+def _metrics(cells: pd.DataFrame) -> pd.DataFrame:
+    """A row a step; mean seconds of a step since the line before become seconds since the start."""
+    table = cells.pivot(index="step", columns="name", values="value")
+    if "step_seconds" in table:
+        seconds = table["step_seconds"].dropna()
+        table["step_seconds"] = (seconds * np.diff(seconds.index, prepend=-1)).cumsum()
+    return table.rename(columns=TRAINING)
 
 
-def _add_up(metrics: dict[int, dict[str, float]]) -> None:
-    """Mean seconds of a step since the line before -> seconds since the start."""
-    total, before = 0.0, -1
-    for step in sorted(step for step, row in metrics.items() if "time/elapsed_s" in row):
-        total, before = total + metrics[step]["time/elapsed_s"] * (step - before), step
-        metrics[step]["time/elapsed_s"] = total
-
-
-def answer_rows(lines: Sequence[Line], step: int) -> list[dict[str, Any]]:
+def _answers(cells: pd.DataFrame) -> pd.DataFrame:
     """Rows of evals/; whether an answer was cut off, and its tokens unless there is a column, are not known."""
-    filters = dict.fromkeys(line.words["filter"] for line in lines if "filter" in line.words)
-    if len(filters) > 1:
-        raise RecordsError(f"expected answers of one filter, got {', '.join(filters)}: choose with --filter")
-    seen, rows = Counter[tuple[int, str]](), []
-    least = min((line.values["accuracy"] for line in lines), default=0.0)
-    for line in lines:
-        at, value = line.step if line.step is not None else step, line.values["accuracy"]
-        if value not in (0, 1) and not (value == -1 == least):
-            raise RecordsError(f"expected 0 or 1 for an answer in {line.place}, got {value:g}: name another column")
-        question = line.words["question"]
-        prompt = question if len(question) <= 80 else sha256(question.encode()).hexdigest()[:16]
-        about = {"step": at, "prompt_id": prompt, "sample": seen[at, prompt], "correct": value == 1}
-        rows.append(
-            about | {"response_tokens": line.values.get("tokens"), "truncated": None, "correct_leniently": value == 1}
-        )
-        seen[at, prompt] += 1
-    return rows
+    right = cells[cells["name"] == "accuracy"]
+    if len(other := right[~right["value"].isin([-1, 0, 1])]):
+        place, value = other[["place", "value"]].iloc[0]
+        raise RecordsError(f"expected 0 or 1 for an answer in {place}, got {value:g}: name another column")
+    table = right[["step"]].assign(
+        prompt_id=right["question"].map(lambda q: q if len(q) <= 80 else sha256(q.encode()).hexdigest()[:16]),
+        correct=right["value"] == 1,
+        response_tokens=right["place"].map(cells[cells["name"] == "tokens"].set_index("place")["value"]),
+        truncated=None,
+        correct_leniently=right["value"] == 1,
+    )
+    return table.assign(sample=table.groupby(["step", "prompt_id"]).cumcount())
 
 
-def _about(source: Source, lines: Sequence[Line], columns: Mapping[str, str], run: Run) -> dict[str, Any]:
-    known, notes = {name for line in lines for name in line.values}, list(source.notes)
-    used = {name: column for name, column in columns.items() if name in known}
-    for name in ("accuracy", "training_accuracy"):
-        values = [line.values[name] for line in lines if name in line.values]
-        if values and not (min(values) >= 0 and max(values) <= 1) and not run.answers:
-            extent = f"goes from {min(values):g} to {max(values):g}"
-            percent = " (if it is in percent: --percent)" if min(values) >= 0 and max(values) <= 100 else ""
-            said = f"so it is no share of right answers{percent}; it stands for accuracy here"
-            notes.append(f"{used[name]} {extent}, {said}")
-    for name in (used.get("accuracy", ""), run.arm):
+def _doubts(logged: pd.DataFrame, used: Mapping[str, str], arm: str) -> Iterator[str]:
+    """Why what stands for accuracy may be none, or better than it is."""
+    for name, words in NEEDED.items():
+        values, column = logged.loc[logged["name"] == name, "value"], used.get(name, "")
+        if values.min() < 0 or values.max() > 1:
+            may_be_percent = values.min() >= 0 and values.max() <= 100 and not REWARD.search(column)
+            percent = " (in percent? then --percent)" if may_be_percent else ""
+            yield f"{column} goes beyond 0 and 1, so it is no share of right answers{percent}; it stands for {words}"
+        elif len(values) and REWARD.search(column) and not SHARE.search(column):
+            yield f"{column} is a reward, which need not be the share of right answers; it stands for {words}"
+    for name in (used.get("accuracy", ""), arm):
         if PEAK.search(name):
-            notes.append(f"{name!r} is by its name a best of several: a maximum over looks is biased upwards")
-    return {"format": source.kind, "columns": used, "seed_known": run.seed is not None, "notes": notes}
+            yield f"{name!r} is by its name a best of several: a maximum over looks is biased upwards"

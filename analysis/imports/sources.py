@@ -1,12 +1,16 @@
 """A source's rows as they stand there, each with its place, before anything of them is understood."""
 
+import codecs
 import csv
 import json
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from analysis.errors import RecordsError
 
@@ -17,67 +21,87 @@ Row = dict[str, Any]
 class Source:
     """What was read.
 
-    kind: a table of formats.toml. rows: each with its place in words. settings: flat, by dotted name. files: all that
-    was read. notes: what of it was not taken as it stands.
+    kind: a table of formats.toml. name: what an error calls it. rows: each with its place in words. files: all that was
+    read. settings: flat, by dotted name. notes: what of it was not taken as it stands.
     """
 
     kind: str
+    name: str
     rows: list[tuple[str, Row]]
     files: list[Path]
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def name(self) -> str:
-        """What an error calls it."""
-        return str(self.files[0]) if self.files else f"a source of the format {self.kind}"
-
 
 def read_text(path: Path) -> str:
-    """The text of a file, whatever bytes stand between."""
+    """The text of a file in UTF-8, or in UTF-16 where it begins with its mark; bytes that are neither are replaced."""
+    content = path.read_bytes()
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if is_wide else "utf-8-sig", errors="replace")
+    if "\0" in text[:100]:
+        raise RecordsError(f"expected text in UTF-8 or UTF-16 in {path}, got other bytes: export it as text")
+    return text
+
+
+def parsed(text: str, place: str) -> Row:
+    """A JSON object. Raises RecordsError that names its place."""
     try:
-        return path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        raise RecordsError(f"expected to read {path}, got: {error.strerror}: mend that") from None
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise RecordsError(f"expected a JSON object in {place}, got {text[:40]!r}: mend or remove it")
+    return found
 
 
 def json_lines(path: Path, notes: list[str]) -> Iterator[tuple[str, Row]]:
     """The objects of a file, a line each; a torn last line, the trace of a write that was cut off, is left out."""
-    text = read_text(path)
-    lines = text.split("\n")
+    lines = read_text(path).split("\n")
     for number, line in enumerate(lines, start=1):
-        if not line.strip("\0 \r"):
-            continue
         place = f"line {number} of {path}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            if number == len(lines) > 1:
+        if line.strip("\0 \r"):
+            try:
+                yield place, parsed(line, place)
+            except RecordsError:
+                if not 1 < number == len(lines):
+                    raise
                 notes.append(f"{path.name}: the last line is torn and was left out")
-                continue
-            raise RecordsError(
-                f"expected a JSON object in {place}, got {line[:40]!r}: mend or remove the line"
-            ) from None
-        if not isinstance(row, dict):
-            raise RecordsError(f"expected a JSON object in {place}, got {line[:40]!r}: mend or remove the line")
-        yield place, row
 
 
 def csv_rows(path: Path) -> list[tuple[str, Row]]:
     """The lines of a table with a head, cells as text; its delimiter is a comma, a semicolon or a tab."""
     text = read_text(path)
-    head, found = text.partition("\n")[0], list[tuple[str, Row]]()
-    reader = csv.reader(StringIO(text, newline=""), delimiter=max(",;\t", key=head.count))
-    names = [name.strip() for name in next(reader, [])]
+    reader = csv.reader(StringIO(text, newline=""), delimiter=max(",;\t", key=text.partition("\n")[0].count))
+    names, rows = [name.strip() for name in next(reader, [])], list[tuple[str, Row]]()
     if twice := [name for name in names if names.count(name) > 1]:
         raise RecordsError(f"expected each column once in {path}, got {twice[0]!r} twice: rename one")
-    for cells in reader:
+    for cells in (cells for cells in reader if any(map(str.strip, cells))):
         place = f"line {reader.line_num} of {path}"
-        if any(map(str.strip, cells)) and len(cells) != len(names):
+        if len(cells) != len(names):
             raise RecordsError(f"expected {len(names)} cells in {place}, got {len(cells)}: mend the line")
-        if any(map(str.strip, cells)):
-            found.append((place, dict(zip(names, map(str.strip, cells), strict=True))))
-    return found
+        rows.append((place, dict(zip(names, map(str.strip, cells), strict=True))))
+    return rows
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Settings by dotted name from YAML, JSON or TOML. Of YAML no object is built: its values are text."""
+    text = read_text(path)
+    try:
+        if path.suffix == ".toml":
+            return flat(tomllib.loads(text))
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        words = " ".join(str(error).split())
+        raise RecordsError(f"expected YAML, JSON or TOML in {path}, got something else ({words}): mend it") from None
+    if not isinstance(node, yaml.MappingNode):
+        raise RecordsError(f"expected lines `name: value` in {path}, got {text[:40]!r}: mend it")
+    return flat(_plain(node))
+
+
+def _plain(node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return {str(key.value): _plain(value) for key, value in node.value}
+    return [_plain(one) for one in node.value] if isinstance(node, yaml.SequenceNode) else node.value
 
 
 def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -74,7 +74,9 @@ def read_claims(path: Path, name: str | None = None) -> Claims:
         content = path.read_bytes()
         tree = tomllib.loads(content.decode("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecordsError(f"expected a TOML file of claims, got {path}: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.toml")))
+        raise RecordsError(f"expected a TOML file of claims, or {shipped}, got {path} ({why}): name one") from None
     rows = tree.get("claim")
     if not isinstance(rows, list) or not rows:
         raise RecordsError(f"expected [[claim]] tables in {path}, got none: see {SHIPPED / 'fipo-paper.toml'}")

@@ -64,11 +64,9 @@ def spent(study: Study, axis: str) -> pd.DataFrame:
     column = AXES[axis]
     if column not in study.metrics:
         return pd.DataFrame({"run": pd.Series(dtype=object), "step": pd.Series(dtype=int), "x": pd.Series(dtype=float)})
-    after = (
-        study.metrics[["run", "step", column]].rename(columns={str(column): "x"}).assign(step=lambda t: t["step"] + 1)
-    )
-    start = pd.DataFrame({"run": study.metrics["run"].unique(), "step": 0, "x": 0.0})
-    return pd.concat([start, after.dropna()], ignore_index=True)
+    known = study.metrics[["run", "step", column]].dropna().rename(columns={str(column): "x"})
+    start = pd.DataFrame({"run": known["run"].unique(), "step": 0, "x": 0.0})
+    return pd.concat([start, known.assign(step=known["step"] + 1)], ignore_index=True)
 
 
 def mean_curves(curves: pd.DataFrame, axis: str = "steps") -> pd.DataFrame:

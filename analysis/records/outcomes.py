@@ -138,11 +138,13 @@ def _at_budgets(study: Study, rows: pd.DataFrame, budgets: Mapping[str, float]) 
     curves = evaluated.merge(spent(study, "generated_tokens"), on=["run", "step"]).sort_values(["run", "x"])
     by_run = {run: (of_run["x"], of_run["accuracy"]) for run, of_run in curves.groupby("run", observed=True)}
     last = dict(zip(rows["run"], rows["final_accuracy"], strict=True))
+    if not by_run:  # imported runs may not know their tokens
+        return [np.nan] * len(rows)
     return [
         float(last[run])
         if run in study.diverged
         else float(np.interp(budgets[block], *by_run[run], right=np.nan))
-        if run in by_run  # an imported one may not know its tokens
+        if run in by_run
         else np.nan
         for run, block in zip(rows["run"], rows["block"], strict=True)
     ]
@@ -170,14 +172,22 @@ def _by_run(study: Study) -> pd.DataFrame:
 
 
 def _at_last_evaluation(table: pd.DataFrame, study: Study, run: str) -> None:
-    """Give a diverged run the accuracy of its last evaluation from there on: to leave it out would flatter its arm."""
+    """Give a diverged run the accuracy of its last evaluation from there on: to leave it out would flatter its arm.
+
+    Of an imported one, whose training accuracy may be another measure, the last of these counts in the AUC, where a
+    line may stand for several steps.
+    """
     curve = evaluation_curves(study.evals[study.evals["run"] == run])
-    last = float(curve["accuracy"].iloc[-1])
-    recorded = study.metrics.loc[study.metrics["run"] == run, "rollout/accuracy"].dropna()
-    planned = max(int(study.configs[run]["run"]["steps"]), len(recorded))
-    table.loc[run, "final_accuracy"] = last
-    table.loc[run, "lenient_final"] = _leniently(study.evals[study.evals["run"] == run])["accuracy"].iloc[-1]
-    table.loc[run, "auc"] = (recorded.sum() + (planned - len(recorded)) * last) / planned
+    steps = study.metrics.loc[study.metrics["run"] == run, ["step", "rollout/accuracy"]].dropna()
+    recorded = steps["rollout/accuracy"]
+    last = float((recorded if study.is_imported and len(recorded) else curve["accuracy"]).iloc[-1])
+    if len(curve):
+        table.loc[run, "final_accuracy"] = curve["accuracy"].iloc[-1]
+        table.loc[run, "lenient_final"] = _leniently(study.evals[study.evals["run"] == run])["accuracy"].iloc[-1]
+    if len(recorded) or not study.is_imported:
+        of_line = (steps["step"].iloc[-1] + 1) / len(recorded) if study.is_imported else 1
+        planned = max(int(study.configs[run]["run"]["steps"]), len(recorded))
+        table.loc[run, "auc"] = (of_line * recorded.sum() + (planned - of_line * len(recorded)) * last) / planned
 
 
 def _evaluation_outcomes(study: Study) -> dict[str, pd.Series]:

@@ -31,6 +31,10 @@ METHOD = (
     "Own best: each seed is scored at the level that is best in the mean of the other seeds.",
     "Peak accuracy is a maximum over all evaluations and biased upwards by that; it is never compared.",
 )
+UNIT_IMPORTED = (
+    "The unit of every test is the training seed. Whether runs of one seed share start, prompts and random numbers is "
+    "not known; wherever at least 5 seeds are shared the paired differences decide, and Welch's test stands beside.",
+)
 COURSE_NOTE = (
     "Means over all steps and seeds. A placebo that damps the gradient or the step may gain by that alone: read a gain "
     "beside the gradient's norm, the share of updates that were clipped and the size of Adam's step."
@@ -105,13 +109,18 @@ def study_sections(found: Findings, shown: Sequence[Shown], source: Source) -> l
         parts.append(Section(name.replace("_", "-"), group.short, group.title, drawn + _tables_of(found, name)))
     outcomes = [f"{name}: {outcome.label}" for name, outcome in OUTCOMES.items()]
     where = Table(["Field", "Value"], environment_rows(study), words=2).html
-    where = paragraph(f"{commits(study.environments)}.") + where + _runs(source)
+    where = _runs(source) if study.is_imported else paragraph(f"{commits(study.environments)}.") + where + _runs(source)
     return [
         *parts,
         Section("arms", "Arms", "What differs between the arms", _arms(found)),
         Section("not-used", "Runs left out", "Runs that did not enter", _left_out(study)),
         Section("runs", "Runs", "Where it ran, and the runs it was made from", where),
-        Section("method", "Method", "How it was computed", bullets([*outcomes, *METHOD])),
+        Section(
+            "method",
+            "Method",
+            "How it was computed",
+            bullets([*outcomes, *(UNIT_IMPORTED if study.is_imported else METHOD[:1]), *METHOD[1:]]),
+        ),
     ]
 
 
@@ -168,6 +177,8 @@ def _subtitle(found: Findings) -> str:
     flags = "".join(f", --{name} {value}" for name, value in given.get("design", {}).get("flags", {}).items())
     head = f"Family {given.get('family', 'not named')}, preset {given.get('preset', 'not named')}{flags}"
     asked = found.question if found.question.endswith("?") else f"{found.question.rstrip('.')}."
+    if study.is_imported:
+        return f"{asked} Runs of other trainers, imported; {counting}{diverged}."
     question = "" if found.question == _title(study) else f"{asked} "
     return f"{question}{head}; {counting}{diverged}; {commits(study.environments)}."
 

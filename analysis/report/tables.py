@@ -97,7 +97,7 @@ def _verdict_row(study: Study, item: Verdict) -> list[str]:
         else ""
         if starts is None
         else _numbers(starts, digits),
-        str(len(item.differences)),
+        str(item.evidence.seeds),
     ]
 
 
@@ -134,6 +134,7 @@ def margin_words(claim: Claim) -> str:
 def outcome_table(found: Findings, block: str, names: Sequence[str]) -> Table:
     """A row per arm of a block that varies nothing: seeds, and mean with t interval of each outcome."""
     rows = scores_of(found.scores, block)
+    names = [name for name in names if not found.study.is_imported or rows[name].notna().any()]
     by_outcome, counts = {name: summary(rows, name) for name in names}, rows.groupby("arm", sort=False).size()
     cells = [
         [found.study.label(str(arm)), str(n), *(_outcome(by_outcome[name][str(arm)], name) for name in names)]

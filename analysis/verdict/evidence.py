@@ -58,11 +58,14 @@ class Evidence:
     decision: Decision
 
     @property
+    def seeds(self) -> int:
+        """The seeds that limit what may be claimed: those of the pairs, else those of the smaller arm."""
+        return self.pairs if self.method in ("paired", "signed-rank") else min(self.n)
+
+    @property
     def has_enough_seeds(self) -> bool:
         """Whether anything may be claimed from so many."""
-        if self.method in ("paired", "signed-rank"):
-            return self.pairs >= FEWEST_SEEDS
-        return min(self.n) >= FEWEST_SEEDS
+        return self.seeds >= FEWEST_SEEDS
 
     @property
     def by_ranks(self) -> bool:

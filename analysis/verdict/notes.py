@@ -98,7 +98,7 @@ def _collapsed(study: Study, scores: pd.DataFrame) -> Iterator[str]:
     compared = scores[~scores["arm"].map(lambda arm: study.role(arm).planted).astype(bool)]
     if runs := list(dict.fromkeys(compared.loc[compared["collapsed"], "run"])):
         cut = [run for run in runs if run in study.diverged]
-        ended = f", of which {listed(cut)} ended before the last step" if cut else ""
+        ended = f", of which {listed(cut)} ended before the last step" if cut and not study.is_imported else ""
         yield (
             f"Diverged or ended no better than they began: {listed(runs)}{ended}. They count at their last evaluation. "
             "One such run can dominate a mean, so claims about them rest on medians of the differences and on exact "

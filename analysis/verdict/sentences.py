@@ -10,6 +10,7 @@ from analysis.verdict.findings import Findings
 from analysis.verdict.verdicts import Verdict
 
 NOTHING = "There is nothing to compare: no claim's arms have runs."
+ONE_ARM = "There is nothing to compare: only one arm has runs."
 TESTS = {
     "paired": "paired t",
     "signed-rank": "signed ranks",
@@ -22,9 +23,11 @@ def statement(row: Verdict) -> str:
     word = f"{row.word[:1].upper()}{row.word[1:]}"
     if row.identical:
         return f"{word}. {row.claim.text}: the two arms are the same runs bit for bit [{row.key}]."
-    seeds = row.evidence.pairs if row.evidence.method in ("paired", "signed-rank") else max(row.evidence.n)
+    seeds, (n, other) = counted(row.evidence.seeds, row.units[0]), row.evidence.n
+    if row.evidence.method == "welch" and n != other:
+        seeds = f"{n} and {other} {row.units[0]}s"
     test = TESTS[row.evidence.method].replace("paired", "one-sample" if row.claim.baseline is None else "paired")
-    numbers = f"{row.effect} {row.unit}, {counted(seeds, row.units[0])}, {test}"
+    numbers = f"{row.effect} {row.unit}, {seeds}, {test}"
     return f"{word}. {row.claim.text}: {numbers} [{row.key}]."
 
 
@@ -39,11 +42,11 @@ def headline(found: Findings) -> str:
     """How many primary claims have which word; without any, how many exploratory ones."""
     rows = found.primary or found.verdicts
     if not rows:
-        return NOTHING
+        return NOTHING if found.study.claims else ONE_ARM
     kind = "primary claim" if found.primary else "exploratory comparison"
     caveat = " The arms differ in more than the loss." if confounds(found.study) else ""
     if not any(row.evidence.has_enough_seeds for row in rows):
-        seeds, unit = max(max(row.evidence.n) for row in rows), found.study.units[0]
+        seeds, unit = max(row.evidence.seeds for row in rows), found.study.units[0]
         return (
             f"Fewer than {FEWEST_SEEDS} {unit}s: {counted(len(rows), kind)} {_are(len(rows))} undecided, since no "
             f"significance is claimed from {counted(seeds, unit)}.{caveat}"
@@ -68,7 +71,8 @@ def what_it_would_take(found: Findings) -> str:
         f"for an equivalence, if there is no effect): {needs}."
     )
     if not undecided:
-        words = f"What it would take to know more: other {found.study.units[1]}s."
+        more = f"other {found.study.units[1]}s" if found.verdicts else "another arm"
+        words = f"What it would take to know more: {more}."
     return words
 
 

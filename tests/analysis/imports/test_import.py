@@ -41,6 +41,11 @@ def found_in(study: Path) -> Findings:
     return findings(read([study]))
 
 
+def fault(name: str, text: str, flags: str, words: str) -> Any:
+    """A file, how it is imported, and what the error says."""
+    return pytest.param(name, text, flags, words, id=words)
+
+
 def table(path: Path, rows: Sequence[Sequence[Any]]) -> Path:
     path.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
     return path
@@ -62,7 +67,11 @@ def runs_csv(tmp_path: Path) -> Path:
     return table(tmp_path / "runs.csv", [("loss", "seed", "step", "val/acc"), *rows])
 
 
-def test_a_csv_of_many_runs_is_decided_by_the_differences_seed_by_seed(runs_csv: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_csv_of_many_runs_is_decided_by_the_differences_seed_by_seed(
+    runs_csv: Path, tmp_path: Path, encoding: str
+) -> None:
+    runs_csv.write_text(runs_csv.read_text(), encoding=encoding)
     study = imported(tmp_path / "s", runs_csv, "--columns", "accuracy=val/acc,arm=loss")
     scores = outcomes(study)
     assert scores.groupby("arm")["final_accuracy"].apply(tuple).to_dict() == RATES
@@ -201,39 +210,35 @@ def test_after_a_resume_the_later_value_counts_and_it_is_said(tmp_path: Path, ca
     source = table(tmp_path / "a.csv", [("step", "acc"), (1, 0.1), (2, 0.2), (3, 0.3), (2, 0.4), (3, 0.5)])
     study = imported(tmp_path / "s", source, "--arm", "a", "--seed", 0, "--columns", "accuracy=acc")
     assert list(study.evals["correct"]) == [0.1, 0.4, 0.5]
-    assert "acc: 2 steps logged twice, as after a resume; the later value counts" in capsys.readouterr().out
+    assert "acc: steps logged twice, as after a resume; the later value counts (a-seed0)." in capsys.readouterr().out
+
+
+ONE = "--arm a --seed 0 --columns accuracy=acc"
+TWO_SETS = '{"step": 1, "eval_m_runtime": 1, "eval_reward": 0}, {"step": 1, "eval_c_runtime": 1, "eval_reward": 1}'
 
 
 @pytest.mark.parametrize(
     ("name", "text", "flags", "words"),
     [
-        ("a.csv", "step,acc\n1,0.5\n2,NaN\n", "accuracy=acc", "expected a number as acc in line 3 of"),
-        ("a.csv", "step,acc\n1,half\n", "accuracy=acc", "got 'half'"),
-        ("a.csv", "step,acc\n1,0.5\n", "accuracy=val", "expected the column 'val'"),
-        ("a.csv", "step,acc\n1,0.5\n", "step=step", "expected an accuracy"),
-        ("a.csv", "step,acc\n", "accuracy=acc", "expected logged rows"),
-        ("a.csv", "", "accuracy=acc", "expected logged rows"),
-        ("a.csv", "step,acc\n1,0.5,3\n", "accuracy=acc", "expected 2 cells in line 2"),
-        ("a.csv", "step,acc\n1,0.5\n1,0.6\n", "accuracy=acc", "name the columns of arm and seed"),
-        ("a.csv", "step,acc\n1.5,0.5\n", "accuracy=acc", "expected a whole step"),
-        ("a.csv", "question,acc\nq,0.5\n", "accuracy=acc", "expected 0 or 1 for an answer"),
-        ("a.csv", "step,acc\n1,0.5\n", "acuracy=acc", "expected --columns NAME=COLUMN"),
-        ("logging.jsonl", '{"reward": 1}\n{"rew\n{"reward": 2}\n', "accuracy=reward", "line 2 of"),
-        ("trainer_state.json", "{", "accuracy=reward", "expected JSON in"),
-        ("trainer_state.json", '{"log_history": []}', "accuracy=reward", "expected logged rows"),
-        (
-            "trainer_state.json",
-            '{"log_history": [{"step": 1, "eval_reward": NaN}]}',
-            "accuracy=eval_reward",
-            "got 'nan'",
-        ),
-        (
-            "trainer_state.json",
-            '{"log_history": [{"rewards/a/mean": 1, "rewards/b/mean": 0}]}',
-            "step=step",
-            "choose by",
-        ),
-        ("run.log", "nothing of the kind\n", "accuracy=acc", "name its --format"),
+        fault("a.csv", "step,acc\n1,inf\n2,NaN\n", ONE, "expected a finite number as acc"),
+        fault("a.csv", "step,acc\n1,half\n", ONE, "got 'half'"),
+        fault("a.csv", "step,accu\n1,0.5\n", ONE, "expected the column 'acc' in"),
+        fault("a.csv", "step,val\n1,0.5\n", "--arm a", "expected an accuracy"),
+        fault("a.csv", "step,acc\n", ONE, "expected logged rows"),
+        fault("a.csv", "step,acc\n1,0.5,3\n", ONE, "expected 2 cells in line 2"),
+        fault("a.csv", "step,acc\n1,0.5\n1,0.6\n", ONE, "name the columns of arm and seed"),
+        fault("a.csv", "step,acc\n1.5,0.5\n", ONE, "expected a whole step"),
+        fault("a.csv", "question,acc\nq,0.5\n", ONE, "expected 0 or 1 for an answer"),
+        fault("a.csv", "step,acc\n1,0.5\n", "--columns acuracy=acc", "expected --columns NAME=COLUMN"),
+        fault("a.csv", "step,acc\n1,0.5\n", ONE + " --percent", "--percent: expected accuracies above 1"),
+        fault("a.csv", "step,acc\n1,0.5\n", ONE + " --claims nope", "got nope (No such file or directory)"),
+        fault("a.csv", "step,acc\n1,0.5\n", "--columns accuracy=acc", "expected an arm for a, got none"),
+        fault("a.csv", "\0\0step", ONE, "expected text in UTF-8 or UTF-16"),
+        fault("logging.jsonl", '{"reward": 1}\n{"rew\n{"reward": 2}\n', "--arm a", "line 2 of"),
+        fault("trainer_state.json", "{", "--arm a", "expected a JSON object in"),
+        fault("trainer_state.json", '{"log_history": [{"rewards/a/mean": 1, "rewards/b/mean": 0}]}', ONE, "choose by"),
+        fault("trainer_state.json", f'{{"log_history": [{TWO_SETS}]}}', "--arm a", "got eval_m_reward, eval_c_reward"),
+        fault("run.log", "nothing of the kind\n", ONE, "name its --format"),
     ],
 )
 def test_a_fault_is_one_line_and_nothing_is_written(
@@ -241,8 +246,7 @@ def test_a_fault_is_one_line_and_nothing_is_written(
 ) -> None:
     source = tmp_path / name
     source.write_text(text)
-    given = [source, "--arm", "a", "--seed", 0, "--columns", flags, "--study", tmp_path / "s"]
-    assert words in refused(capsys, *given)
+    assert words in refused(capsys, source, *flags.split(), "--study", tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
 
@@ -283,12 +287,6 @@ def test_the_pages_five_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     shown = [line for line in page.splitlines() if line.startswith("    Undecided")]
     assert shown[0].strip() in capsys.readouterr().out
     assert json.loads(Path("runs/mine/report/verdict.json").read_text())["claims"][0]["decision"] == "undecided"
-
-
-def test_shares_are_not_taken_for_percent(tmp_path: Path, runs_csv: Path, capsys: Printed) -> None:
-    said = refused(capsys, runs_csv, "--study", tmp_path / "s", "--columns", "accuracy=val/acc,arm=loss", "--percent")
-    assert "--percent: expected accuracies above 1" in said
-    assert not (tmp_path / "s").exists()
 
 
 def test_logs_that_are_alike_are_not_said_to_be_the_same_runs(tmp_path: Path) -> None:
