@@ -14,9 +14,9 @@ from analysis.figures.ladder import ladder_figures
 from analysis.figures.length import length_figures, path_figures
 from analysis.figures.outcomes import outcome_figures
 from analysis.figures.paper import FIGURES, paper_figures
-from analysis.figures.search import history_figures, slice_figures, winner_figures
+from analysis.figures.search import slice_figures, winner_figures
 from analysis.figures.training import COURSES, course_figures
-from analysis.figures.weights import microscope_figures, weight_figures
+from analysis.figures.weights import microscope_figures
 from analysis.verdict.findings import Findings
 from analysis.verdict.search import SearchFindings
 
@@ -56,7 +56,6 @@ STUDY = {
     "retries": Group(_COURSES["retries"], "Retries", "Attempts given up", of_blocks=True),
     "clipping_and_weights": Group(_COURSES["clipping_and_weights"], "Clips", "Clips and influence weights"),
     "effective_tokens": Group(_COURSES["effective_tokens"], "Spread", "Effective tokens", of_blocks=True),
-    "influence_weights": Group(weight_figures, "Weights", "Influence weights by place, sign and time"),
     "microscope": Group(microscope_figures, "Microscope", "Influence weights, token by token"),
 }
 PAPER = {
@@ -65,7 +64,6 @@ PAPER = {
 }
 SEARCH = {
     "winners": Group(winner_figures, "Winners", "The winners on fresh seeds"),
-    "history": Group(history_figures, "History", "Optimisation history"),
     "slices": Group(slice_figures, "Slices", "Value over each parameter"),
 }
 NAMES = tuple(sorted([*STUDY, *PAPER, *SEARCH], key=len, reverse=True))

@@ -69,7 +69,11 @@ def test_only_a_study_of_that_kind_is_a_search(search: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("field", "value", "words"),
-    [("spaces", None, "expected spaces in"), ("schema_version", 2, "expected schema_version 1"), ("seeds", 3, "lists")],
+    [
+        ("spaces", None, "expected spaces as a dict in"),
+        ("schema_version", 2, "expected schema_version 1"),
+        ("seeds", 3, "seeds as a list"),
+    ],
 )
 def test_an_incomplete_description_is_refused(search: Path, field: str, value: object, words: str) -> None:
     description = json.loads((search / "study.json").read_text()) | {field: value}
@@ -86,7 +90,7 @@ def test_an_incomplete_description_is_refused(search: Path, field: str, value: o
         ({"value": None}, "expected a finished trial in .*, got 4 finished, 1 infeasible, 1 failed"),
         ({"loss": "ppo"}, "expected trials of fipo in .*, got ppo"),
         ({"seeds": [[1]] * 8}, "a value per seed"),
-        ({"ended": "soon"}, "expected numbers in"),
+        ({"seconds": "soon"}, "expected numbers in"),
     ],
 )
 def test_damaged_trials_are_one_line(search: Path, columns: dict[str, Any], words: str) -> None:
