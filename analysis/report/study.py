@@ -29,7 +29,6 @@ METHOD = (
     "one-sided ones. Detectable: the true effect that such seeds would find in 80 % of studies. Seeds for the margin: "
     "for a true effect one margin beyond the margin, never for the effect that was observed.",
     "Own best: each seed is scored at the level that is best in the mean of the other seeds.",
-    "Peak accuracy is a maximum over all evaluations and biased upwards by that; it is never compared.",
 )
 COURSE_NOTE = (
     "Means over all steps and seeds. A placebo that damps the gradient or the step may gain by that alone: read a gain "
@@ -124,14 +123,14 @@ def _tables_of(found: Findings, group: str) -> str:
         parts = [f"<h3>{escape(block.name)}</h3>{tables.level_table(found, block).html}" for block in varied]
     elif group == "gains":
         for item in found.gains:
-            both = tables.share_table(study, item).html + tables.course_table(study, item).html
-            parts.append(f"<h3>{escape(item.block)}</h3>{both}{paragraph(COURSE_NOTE, 'soft')}")
+            table = tables.gain_table(study, item).html
+            parts.append(f"<h3>{escape(item.block)}</h3>{table}{paragraph(COURSE_NOTE, 'soft')}")
     elif group == "credit" and found.credit:
         parts = [tables.credit_table(found.credit).html, tables.agreement_table(found.credit).html]
     elif group == "outcomes":
         for block in unvaried:
             parts.append(f"<h3>{escape(block.name)}</h3>" if len(study.blocks) > 1 else "")
-            parts += [tables.outcome_table(found, block.name, names).html for names in (tables.MAIN, tables.MORE)]
+            parts.append(tables.outcome_table(found, block.name).html)
     return "".join(parts)
 
 

@@ -3,7 +3,7 @@
 from math import isnan, sqrt
 
 import numpy as np
-from scipy.stats import f
+from scipy import special
 
 from analysis.formatting import counted, listed, plain
 from analysis.records.outcomes import OUTCOMES
@@ -122,7 +122,8 @@ def runs_from_scratch(found: Findings) -> list[str]:
             continue
         means = [[np.mean([a - b for a, b in pair[slice(*window)]]) for pair in pairs] for window in inside]
         var = float(np.var(means, axis=1, ddof=1).mean())
-        runs, (low, high) = 2 * count * var / own, f.interval(0.95, len(pairs) - 1, count - 1)
+        runs = 2 * count * var / own
+        low, high = (special.fdtri(len(pairs) - 1, count - 1, p) for p in (0.025, 0.975))
         said.append(
             f"{row.key}: {count} pairs of forks (sd {sqrt(own):.4f}) are as precise as about {runs:.0f} runs from "
             f"scratch ({runs / high:.0f} to {runs / low:.0f}, 95 %), whose paired differences over the same steps have "
