@@ -61,7 +61,7 @@ def write_figures(wanted: Iterable[Figure], output: Path, source: Source) -> lis
         for name, text in tables.items():
             (folder / name).write_text(text, encoding="utf-8")
         image = save_figure(item.drawing, folder, item.name, source.about(item.name))
-        shown.append(Shown(item.name, item.title, item.caption, item.details, item.alt, image, tables))
+        shown.append(Shown(item.name, item.title, item.caption, item.details, item.alt, image, list(tables)))
     return shown
 
 
