@@ -74,9 +74,9 @@ def draw_slices(rows: pd.DataFrame, styles: Styles) -> Drawing:
     groups = list(rows.groupby(["loss", "parameter"], sort=False))
     drawing, axes = grid(len(groups), 2 if len(groups) == 4 else 3, 2.15, 0.7, sharey=True)
     outcomes = rows["outcome"].where(rows["outcome"].isin(MARKS), "no value")
-    values, strip = rows[["value", "seed_value"]].stack().dropna(), STRIP * outcomes.eq("no value").any()
-    room = 0.06 * float(np.ptp(values)) or 0.01
-    low, high = float(values.min()) - room, float(values.max()) + room
+    values, strip = rows[["value", "seed_value"]].to_numpy(float), STRIP * outcomes.eq("no value").any()
+    room = 0.06 * float(np.nanmax(values) - np.nanmin(values)) or 0.01
+    low, high = float(np.nanmin(values)) - room, float(np.nanmax(values)) + room
     for ax, ((loss, parameter), of_axes) in zip(axes, groups, strict=True):
         style = styles[str(loss)]
         draw_trials(ax, of_axes.assign(outcome=outcomes), style)

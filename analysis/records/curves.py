@@ -93,7 +93,8 @@ def on_common_grid(curves: pd.DataFrame) -> pd.DataFrame:
         by_run = dict(iter(of_arm.groupby("run", sort=False, observed=True)))
         grid = np.linspace(0.0, min(rows["x"].max() for rows in by_run.values()), GRID_POINTS)
         values = [np.interp(grid, rows["x"], rows["value"]) for rows in by_run.values()]
-        runs, seeds = list(by_run), [rows["seed"].iloc[0] for rows in by_run.values()]
+        runs = np.array(list(by_run), dtype=object)
+        seeds = [int(rows["seed"].iloc[0]) for rows in by_run.values()]
         named = {"run": np.repeat(runs, len(grid)), "arm": arm, "seed": np.repeat(seeds, len(grid))}
         read = {"quantity": quantity, "x": np.tile(grid, len(runs)), "value": np.concatenate(values)}
         parts.append(pd.DataFrame(named | read))

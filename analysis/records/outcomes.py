@@ -5,7 +5,7 @@ Left out on purpose: choosing the best checkpoint, and the peak, a maximum over 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from analysis.records.study import Study
 from analysis.statistics.intervals import Interval, t_interval
 from analysis.statistics.length import length_slopes
 
-PRIMARY = "auc"
+PRIMARY: Final = "auc"
 FINAL_EVALUATIONS = 3  # of runs whose config does not say
 
 

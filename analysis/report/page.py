@@ -31,7 +31,6 @@ class Section:
     """A part of the page that unfolds, with an entry in its table of contents; none where `html` is empty."""
 
     anchor: str
-    short: str
     title: str
     html: str
 
@@ -39,7 +38,7 @@ class Section:
 def page(title: str, subtitle: str, first_screen: str, sections: Sequence[Section]) -> str:
     """The whole document: the first screen, the table of contents, the folded sections."""
     shown = [item for item in sections if item.html]
-    entries = "".join(f'<li><a href="#{item.anchor}">{escape(item.short)}</a></li>' for item in shown)
+    entries = "".join(f'<li><a href="#{item.anchor}">{escape(item.title)}</a></li>' for item in shown)
     contents = f'<nav aria-label="Contents"><ul>{entries}</ul></nav>'
     # The anchor lies inside of what is folded: following a link to it unfolds it.
     parts = [

@@ -78,8 +78,8 @@ def search_page(found: SearchFindings, shown: Sequence[Shown], link: str, source
         f'<div class="screen"><div>{_words(found, link)}</div>\n<div>{figure(shown[0], source)}</div></div>\n'
         f"{winners_table(found).html}",
         [
-            *(Section(name.replace("_", "-"), group.short, group.title, html) for name, group, html in groups),
-            Section("trials", "All trials", "All trials, best first", "\n".join(trials)),
+            *(Section(name.replace("_", "-"), group.title, html) for name, group, html in groups),
+            Section("trials", "All trials, best first", "\n".join(trials)),
         ],
     )
 

@@ -98,19 +98,19 @@ def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str
 def study_sections(found: Findings, shown: Sequence[Shown], source: Source) -> list[Section]:
     """Everything below the first screen; a section without content is left out by the page."""
     study, items = found.study, [item for item in shown if item.name not in MAIN_FIGURES]
-    parts = [Section("verdicts", "Verdicts", "Every claim and control", _verdicts(found))]
+    parts = [Section("verdicts", "Every claim and control", _verdicts(found))]
     for name, group in STUDY.items():
         drawn = figures(items, name, source, _warning(found))
-        parts.append(Section(name.replace("_", "-"), group.short, group.title, drawn + _tables_of(found, name)))
+        parts.append(Section(name.replace("_", "-"), group.title, drawn + _tables_of(found, name)))
     outcomes = [f"{name}: {outcome.label}" for name, outcome in OUTCOMES.items()]
     where = Table(["Field", "Value"], environment_rows(study), words=2).html
     where = paragraph(f"{commits(study.environments)}.") + where + _runs(source)
     return [
         *parts,
-        Section("arms", "Arms", "What differs between the arms", _arms(found)),
-        Section("not-used", "Runs left out", "Runs that did not enter", _left_out(study)),
-        Section("runs", "Runs", "Where it ran, and the runs it was made from", where),
-        Section("method", "Method", "How it was computed", bullets([*outcomes, *METHOD])),
+        Section("arms", "What differs between the arms", _arms(found)),
+        Section("not-used", "Runs that did not enter", _left_out(study)),
+        Section("runs", "Where it ran, and the runs it was made from", where),
+        Section("method", "How it was computed", bullets([*outcomes, *METHOD])),
     ]
 
 

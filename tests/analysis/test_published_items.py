@@ -10,7 +10,8 @@ import pytest
 
 from analysis.cli import add_commands
 from analysis.figures.catalogue import PAPER, STUDY
-from analysis.figures.paper import FIGURES, arms_for
+from analysis.figures.paper import arms_for
+from analysis.figures.training import PAPER as OF_THE_PAPER
 from analysis.records.study import read
 from harness.__main__ import main as harness
 from harness.cli import evaluate
@@ -127,5 +128,5 @@ def test_runs_named_so_are_the_arms_of_the_figure(words: list[str], tmp_path: Pa
         named = {flag.removeprefix("--"): value for flag, value in zip(flags[::2], flags[1::2], strict=True)}
         changes = {name: float(value) for name, value in named.items() if value.replace(".", "").isdigit()}
         runs.append(write_math_run(tmp_path / Path(folder).name, config_with(**changes), {0: {"a1": ["5"]}}))
-    (figure,) = [one for one in FIGURES if words[-1] == f"paper_figure_{one.number}"]
+    (figure,) = [one for one in OF_THE_PAPER if words[-1] == one.name]
     assert len(arms_for(read(runs), figure)) == len(runs)

@@ -106,11 +106,11 @@ def test_cosines_and_differences_are_the_truth_over_runs(credit: CreditFindings)
 
 
 def test_a_gain_is_split_into_its_parts(credit: CreditFindings) -> None:
-    parts = {item.key: item for item in credit.contrasts}
+    parts = {row["key"]: row for row in credit.contrasts}
     assert set(parts) == {"polarity", "placement", "whole", "headroom", "missed"}
-    assert parts["placement"].effect == pytest.approx(0.01, abs=0.002)
-    assert parts["polarity"].effect == pytest.approx(0.03, abs=0.002)
-    assert parts["whole"].low < 0.05 < parts["whole"].high
+    assert parts["placement"]["effect"] == pytest.approx(0.01, abs=0.002)
+    assert parts["polarity"]["effect"] == pytest.approx(0.03, abs=0.002)
+    assert parts["whole"]["low"] < 0.05 < parts["whole"]["high"]
 
 
 def test_weights_that_lie_where_credit_lies_agree_for_either_sign(credit: CreditFindings) -> None:

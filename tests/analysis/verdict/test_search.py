@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ def test_an_unfinished_search_says_so(tmp_path: Path) -> None:
     ends = {("fipo", 1): ("running", ""), ("fipo", 2): ("waiting", "")}
     search = read_search(search_folders.write_search(tmp_path, SearchTruth(trials=4, ends=ends)))
     assert unfinished_note(search) == "Not finished: 2 trials of FIPO still open. What follows will change."
+    begun = replace(search, trials=search.trials[search.trials["trial"] == 0])
+    assert unfinished_note(begun) == "Not finished: 3 trials of FIPO still open. What follows will change."
 
 
 def test_the_winners_are_a_study_of_their_own_and_the_number_to_quote(tmp_path: Path) -> None:
