@@ -158,14 +158,16 @@ def draw_limit(ax: Axes, limit: float | None, upright: bool = False) -> None:
     if limit is None:
         return
     low, high = ax.get_xlim() if upright else ax.get_ylim()
-    look: Look = {"color": SOFT, "size": 6.5, "transform": ax.transAxes}
+    look: Look = {"color": SOFT, "size": 6.5}
     if limit > high + 0.1 * (high - low):
         arrow = "\N{RIGHTWARDS ARROW}" if upright else "\N{UPWARDS ARROW}"
-        ax.text(0.01, 0.98, f"limit {limit:,.0f} {arrow}", va="top", **look)
+        ax.text(0.01, 0.98, f"limit {limit:,.0f} {arrow}", va="top", transform=ax.transAxes, **look)
         return
     (ax.axvline if upright else ax.axhline)(limit, color=SOFT, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
     (ax.set_xlim if upright else ax.set_ylim)(low, max(high, limit + 0.04 * (high - low)))
-    ax.text(0.98, 0.02 if upright else 0.9, f"limit {limit:,.0f}", ha="right", **look)
+    place, across = ((limit, 0.02), ax.get_xaxis_transform()) if upright else ((0.99, limit), ax.get_yaxis_transform())
+    va = "bottom" if upright else "top"
+    ax.text(*place, f"limit {limit:,.0f} ", ha="right", va=va, transform=across, **look)
 
 
 def whole_steps(ax: Axes) -> None:

@@ -13,9 +13,8 @@ import pandas as pd
 from analysis.errors import RecordsError
 from analysis.records.run_files import read_json
 
-PARAMETER, CONSTRAINT = "param.", "constraint."
+PARAMETER = "param."
 COLUMNS = ("loss", "trial", "state", "reason", "value", "feasible", "seeds", "values")
-MEASURED = ("generated_tokens", "seconds")
 ENDED = ("feasible", "over a limit", "infeasible", "failed", "pruned")
 FIELDS = {"losses": list, "spaces": dict, "seeds": list, "sampler": dict}
 
@@ -125,17 +124,13 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def _typed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Numbers as floats, with not a number for what a trial has not; a measured column that is absent is all that."""
-    names = ["value", *MEASURED, *(name for name in map(str, table) if name.startswith(CONSTRAINT))]
-    table = table.copy()
+    """Values as floats, not a number where a trial has none, and lists of those of its seeds."""
     try:
-        for name in names:
-            table[name] = table[name].astype(float) if name in table else np.nan
-        for name in ("seeds", "values"):
-            table[name] = pd.Series([_list(cell) for cell in table[name]], index=table.index, dtype=object)
-        table["trial"] = table["trial"].astype(int)
+        table = table.assign(value=table["value"].astype(float), trial=table["trial"].astype(int))
+        lists = {name: [_list(cell) for cell in table[name]] for name in ("seeds", "values")}
     except (ValueError, TypeError) as error:
         raise RecordsError(f"expected numbers in {path}, got: {error}: restore it") from None
+    table = table.assign(**{name: pd.Series(cells, index=table.index, dtype=object) for name, cells in lists.items()})
     if not table["seeds"].map(len).equals(table["values"].map(len)):
         raise RecordsError(f"expected a value per seed in {path}, got lists of other lengths: restore it")
     return table

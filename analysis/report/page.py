@@ -72,10 +72,9 @@ def folded(summary: str, html: str) -> str:
 
 def figure(shown: Shown, source: Source, warning: str = "") -> str:
     """An image inside the page with its text for those who do not see it, its caption, its data and its source."""
-    more = (
-        f"Drawn again by `{source.command(shown.name)}`. Data: {listed([f'figures/{name}' for name in shown.tables])}."
-    )
-    more = "".join(paragraph(text) for text in (shown.details, more) if text)
+    data = listed([f"figures/{name}" for name in shown.tables])
+    more = f"<p>Drawn again by <code>{escape(source.command(shown.name))}</code>. Data: {escape(data)}.</p>"
+    more = (paragraph(shown.details) if shown.details else "") + more
     return (
         f'<figure><div class="picture" role="region" tabindex="0" aria-label="{escape(shown.title)}">'
         f'<img src="data:image/webp;base64,{b64encode(shown.image).decode("ascii")}" alt="{escape(shown.alt)}"></div>\n'

@@ -8,12 +8,10 @@ from html import escape
 from math import nan
 from pathlib import Path
 
-import pandas as pd
-
 from analysis.figures.catalogue import NAMES, SEARCH, search_figures
 from analysis.formatting import plain, with_interval
 from analysis.records.provenance import Source, commits
-from analysis.records.search import CONSTRAINT, PARAMETER, Search, word
+from analysis.records.search import Search
 from analysis.report.files import Asked, json_text, write_figures, write_files
 from analysis.report.page import Section, Shown, box, bullets, figure, figures, folded, page, paragraph
 from analysis.report.study import write_study_report
@@ -71,16 +69,12 @@ def search_page(found: SearchFindings, shown: Sequence[Shown], link: str, source
     given = [str(search.description.get(name) or "not named") for name in ("preset", "space")]
     subtitle = f"{searched_sentence(search)} Preset {given[0]}, space {given[1]}; {source.commits}."
     groups = [(name, group, figures(shown[1:], name, source)) for name, group in SEARCH.items()]
-    trials = [f"<h3>{escape(search.label(loss))}</h3>{trials_table(search, loss).html}" for loss in search.losses]
     return page(
         f"Search {search.name}",
         subtitle,
         f'<div class="screen"><div>{_words(found, link)}</div>\n<div>{figure(shown[0], source)}</div></div>\n'
         f"{winners_table(found).html}",
-        [
-            *(Section(name.replace("_", "-"), group.title, html) for name, group, html in groups),
-            Section("trials", "All trials, best first", "\n".join(trials)),
-        ],
+        [Section(name.replace("_", "-"), group.title, html) for name, group, html in groups],
     )
 
 
@@ -100,7 +94,7 @@ def _words(found: SearchFindings, link: str) -> str:
             folded("How far to trust this", paragraph(EXPLORATORY)),
             folded(
                 "How to train with these settings",
-                bullets([f"python -m harness train --preset {preset}" for preset in presets]),
+                "".join(f"<p><code>python -m harness train --preset {escape(preset)}</code></p>" for preset in presets),
             ),
         ]
     )
@@ -122,32 +116,3 @@ def winners_table(found: SearchFindings) -> Table:
         rows.append(cells)
     head = ["Loss", "Best settings", "In tuning"]
     return Table([*head, *(["On fresh seeds", "Tokens, thousands", "Seconds"] if study else [])], rows, words=2)
-
-
-def trials_table(search: Search, loss: str) -> Table:
-    """A row per trial of a loss, best first, over a limit or without a value after them."""
-    names = list(search.searched(loss))
-    rows = search.of(loss).assign(infeasible=lambda table: table["outcome"].ne("feasible"))
-    cells = [
-        [
-            str(row["trial"]),
-            str(row["outcome"]),
-            *("n/a" if pd.isna(row[PARAMETER + name]) else word(row[PARAMETER + name]) for name in names),
-            plain(row["value"]),
-            " ".join(plain(value) for value in row["values"]) or "n/a",
-            plain(row["generated_tokens"] / 1000, 0),
-            plain(row["seconds"], 0),
-            _reason(row),
-        ]
-        for _, row in rows.sort_values(["infeasible", "value", "trial"], ascending=[True, False, True]).iterrows()
-    ]
-    head = ["Trial", "State", *names, "Value", "Seeds' values", "Generated tokens, thousands", "Seconds", "Reason"]
-    return Table(head, cells, words=2)
-
-
-def _reason(row: pd.Series) -> str:
-    """Why a trial has no value or is over a limit."""
-    if row["outcome"] != "over a limit":
-        return "" if row["outcome"] == "feasible" or pd.isna(row["reason"]) else str(row["reason"])
-    beyond = {str(name).removeprefix(CONSTRAINT): row[name] for name in row.index if str(name).startswith(CONSTRAINT)}
-    return ", ".join(f"{name} {plain(value)} beyond its limit" for name, value in beyond.items() if value > 0)

@@ -107,10 +107,6 @@ def trial_row(loss: str, trial: int, end: tuple[str, str | None], values: list[f
         "feasible": state == "finished" if over else None,
         "seeds": list(range(100, 100 + len(values))) if finished else None,
         "values": values if finished else None,
-        "constraint.response_tokens": 4.5 if state == "over" else -20.0 if finished else None,
-        "constraint.truncated_share": None,
-        "generated_tokens": 310_000 * len(values) if finished else None,
-        "seconds": 42.0 * len(values) if finished else None,
     }
 
 

@@ -163,7 +163,7 @@ def test_the_limit_of_length_is_drawn_where_all_runs_have_one(study: Path) -> No
     drawing, (ax,) = grid(1, 1, 2.0)
     ax.plot([0, 1], [0, 10])
     draw_limit(ax, 10)
-    assert [text.get_text() for text in ax.texts] == ["limit 10"]
+    assert [text.get_text() for text in ax.texts] == ["limit 10 "]
     draw_limit(ax, 70)
     assert ax.texts[-1].get_text() == "limit 70 \N{UPWARDS ARROW}"
     assert len(ax.lines) == 2

@@ -87,7 +87,7 @@ def test_an_incomplete_description_is_refused(search: Path, field: str, value: o
         ({"value": None}, "expected a finished trial in .*, got 4 finished, 1 infeasible, 1 failed"),
         ({"loss": "ppo"}, "expected trials of fipo in .*, got ppo"),
         ({"seeds": [[1]] * 8}, "a value per seed"),
-        ({"seconds": "soon"}, "expected numbers in"),
+        ({"value": "soon"}, "expected numbers in"),
     ],
 )
 def test_damaged_trials_are_one_line(search: Path, columns: dict[str, Any], words: str) -> None:

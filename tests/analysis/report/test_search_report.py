@@ -52,7 +52,7 @@ def test_every_figure_is_written_as_png_pdf_and_csv(search: Path) -> None:
         assert any(re.fullmatch(rf"{name}_\w+\.csv", other) for other in names)
 
 
-def test_failed_trials_are_marked_and_not_dropped(search: Path, html: str) -> None:
+def test_failed_trials_are_marked_and_not_dropped(search: Path) -> None:
     slices = pd.read_csv(search / "report/figures/slices_trials.csv")
     of_fipo = slices[slices["loss"] == "fipo"]
     assert of_fipo.drop_duplicates("trial")["outcome"].value_counts().to_dict() == {
@@ -61,9 +61,6 @@ def test_failed_trials_are_marked_and_not_dropped(search: Path, html: str) -> No
         "failed": 1,
     }
     assert of_fipo.loc[of_fipo["seed"].isna(), "outcome"].unique().tolist() == ["infeasible", "failed"]
-    without = html.split('id="trials"')[1].split("</section>")[0]
-    reasons = ("loss is &lt;nan&gt; at step 7", "killed three times", "stopped by asha", "response_tokens 4.500 beyond")
-    assert all(reason in without for reason in reasons)
 
 
 def test_the_first_screen_says_what_was_found_and_what_to_quote(search: Path, html: str) -> None:
