@@ -20,7 +20,7 @@ from harness.tasks.math.files import SHIPPED
 from sweeps.__main__ import CONTROLLED, LADDER, add_compare, add_study
 from sweeps.comparison import arm_seeds
 from sweeps.study.arms import arms_of, check_differences, differences_between, load_family
-from sweeps.study.blocks import cells_of, load_design
+from sweeps.study.blocks import load_design, planned
 from tests.analysis.math_folders import config_with, write_math_run
 from tests.harness.command_line import outcome
 
@@ -112,7 +112,7 @@ def test_a_comparison_has_its_arms(words: list[str]) -> None:
 def test_a_study_has_its_cells(words: list[str]) -> None:
     given = parsed(words, add_study)
     design = load_design(given.design).model_copy(update={"preset": given.preset})
-    arms, _ = cells_of(design, load_family(design.family), {})
+    arms, _ = planned(design, load_family(design.family), {})
     configs = [config for arm in arms for config in arm.configs.values()]
     # what the entry says of it
     assert {config.loss.fipo_decay_rate for config in configs if config.loss.fipo_decay_rate} == {2, 8, 32, 128, 512}
