@@ -189,7 +189,7 @@ def gain_figures(found: Findings) -> Iterator[Figure]:
             f"Gain over {styles[item.baseline].label}, seed by seed, with mean and 95 % t interval of the paired "
             f"differences{right}.",
             draw_gains(item, shares if bounded else None, styles),
-            {"gains": item.gains, "means": item.means, "shares": shares, "course": item.course},
+            {"gains": item.gains, "means": item.means, "shares": shares},
             f"Gains over {styles[item.baseline].label}: {'; '.join(told)}.",
             "Shares are ratios of two paired mean gains, with Fieller's interval (1954); where the gain itself is not "
             "distinguishable from 0 there is no bounded interval and none is drawn.",

@@ -154,27 +154,20 @@ def legend(drawing: Drawing, handles: Sequence[Artist], free: Axes | None = None
 
 
 def draw_limit(ax: Axes, limit: float | None, upright: bool = False) -> None:
-    """The longest response that a run may give, in axes whose data are drawn; beyond them an arrow points to it."""
+    """The longest response that a run may give, in axes whose data are drawn; beyond them in words alone."""
     if limit is None:
         return
     low, high = ax.get_xlim() if upright else ax.get_ylim()
-    inside = limit <= high + 0.1 * (high - low)
-    if inside:
-        look: Look = {"color": SOFT, "linewidth": 0.9, "linestyle": (0, (5, 3)), "zorder": 1}
-        (ax.axvline if upright else ax.axhline)(limit, **look)
-        (ax.set_xlim if upright else ax.set_ylim)(low, max(high, limit + 0.04 * (high - low)))
-    words: Look = {"color": SOFT, "size": 6.5, "ha": "right", "va": "bottom" if upright else "top"}
-    beyond = "\N{RIGHTWARDS ARROW}" if upright else "\N{UPWARDS ARROW}"
-    text = f"limit {limit:,.0f}" + ("" if inside else f" {beyond}")
-    across = ax.get_xaxis_transform() if upright else ax.get_yaxis_transform()
-    if not inside and upright:
-        ax.text(0.01, 0.98, text, transform=ax.transAxes, **words | {"ha": "left", "va": "top"})
-    elif not inside:
-        ax.text(0.99, 0.02, text, transform=ax.transAxes, **words | {"va": "bottom"})
-    elif upright:
-        ax.text(limit, 0.02, f"{text} ", transform=across, **words)
-    else:
-        ax.text(0.99, limit - 0.02 * (high - low), text, transform=across, **words)
+    look: Look = {"color": SOFT, "size": 6.5}
+    if limit > high + 0.1 * (high - low):
+        arrow = "\N{RIGHTWARDS ARROW}" if upright else "\N{UPWARDS ARROW}"
+        ax.text(0.01, 0.98, f"limit {limit:,.0f} {arrow}", va="top", transform=ax.transAxes, **look)
+        return
+    (ax.axvline if upright else ax.axhline)(limit, color=SOFT, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
+    (ax.set_xlim if upright else ax.set_ylim)(low, max(high, limit + 0.04 * (high - low)))
+    place, across = ((limit, 0.02), ax.get_xaxis_transform()) if upright else ((0.99, limit), ax.get_yaxis_transform())
+    va = "bottom" if upright else "top"
+    ax.text(*place, f"limit {limit:,.0f} ", ha="right", va=va, transform=across, **look)
 
 
 def whole_steps(ax: Axes) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from analysis.errors import RecordsError
+from analysis.figures import training
 from analysis.figures.blocks import gain_figures, level_figures
 from analysis.figures.claims import claim_figures
 from analysis.figures.credit import credit_figures
@@ -13,60 +14,49 @@ from analysis.figures.figure import Figure
 from analysis.figures.ladder import ladder_figures
 from analysis.figures.length import length_figures, path_figures
 from analysis.figures.outcomes import outcome_figures
-from analysis.figures.paper import FIGURES, paper_figures
-from analysis.figures.search import history_figures, slice_figures, winner_figures
-from analysis.figures.training import COURSES, course_figures
-from analysis.figures.weights import microscope_figures, weight_figures
+from analysis.figures.paper import paper_figures
+from analysis.figures.search import slice_figures, winner_figures
+from analysis.figures.training import course_figures
+from analysis.figures.weights import microscope_figures
 from analysis.verdict.findings import Findings
 from analysis.verdict.search import SearchFindings
 
 
 @dataclass(frozen=True)
 class Group:
-    """The figures of one name: what makes them, and their entry in the report's contents and heading.
+    """The figures of one name: what makes them, and their heading in the report.
 
     of_blocks: whether the report of a study of several blocks shows them.
     """
 
     make: Callable[[Any], Iterator[Figure]]
-    short: str
     title: str
-    of_blocks: bool = False
+    of_blocks: bool = True
 
 
-_COURSES = {course.name: partial(course_figures, course=course) for course in COURSES}
+COURSES = {
+    course.name: Group(partial(course_figures, course=course), course.title, course.of_blocks)
+    for course in training.COURSES
+}
 STUDY = {
-    "claims": Group(claim_figures, "More claims", "Exploratory claims", of_blocks=True),
-    "credit": Group(credit_figures, "Credit", "Is it credit?", of_blocks=True),
-    "levels": Group(level_figures, "Levels", "Settings that were varied", of_blocks=True),
-    "gains": Group(gain_figures, "Placebos", "What is left of a gain in a placebo", of_blocks=True),
-    "learning_curves": Group(_COURSES["learning_curves"], "Learning", "Learning curves", of_blocks=True),
-    "ladder": Group(ladder_figures, "Ladder", "One switch at a time"),
-    "length_and_entropy": Group(
-        _COURSES["length_and_entropy"], "Entropy", "Length, entropy and influence weight", of_blocks=True
-    ),
-    "outcomes": Group(outcome_figures, "Outcomes", "Outcomes of each arm", of_blocks=True),
-    "accuracy_against_tokens": Group(
-        _COURSES["accuracy_against_tokens"], "Tokens", "Accuracy against generated tokens"
-    ),
-    "accuracy_against_length": Group(length_figures, "Length", "Accuracy against response length", of_blocks=True),
-    "length_path": Group(path_figures, "Path", "The path of length and accuracy", of_blocks=True),
-    "training_dynamics": Group(_COURSES["training_dynamics"], "Dynamics", "Training dynamics"),
-    "response_lengths": Group(_COURSES["response_lengths"], "Lengths", "Response lengths"),
-    "retries": Group(_COURSES["retries"], "Retries", "Attempts given up", of_blocks=True),
-    "clipping_and_weights": Group(_COURSES["clipping_and_weights"], "Clips", "Clips and influence weights"),
-    "effective_tokens": Group(_COURSES["effective_tokens"], "Spread", "Effective tokens", of_blocks=True),
-    "influence_weights": Group(weight_figures, "Weights", "Influence weights by place, sign and time"),
-    "microscope": Group(microscope_figures, "Microscope", "Influence weights, token by token"),
+    "claims": Group(claim_figures, "Exploratory claims"),
+    "credit": Group(credit_figures, "Is it credit?"),
+    "levels": Group(level_figures, "Settings that were varied"),
+    "gains": Group(gain_figures, "What is left of a gain in a placebo"),
+    "learning_curves": COURSES["learning_curves"],
+    "ladder": Group(ladder_figures, "One switch at a time", of_blocks=False),
+    "length_and_entropy": COURSES["length_and_entropy"],
+    "outcomes": Group(outcome_figures, "Outcomes of each arm"),
+    "accuracy_against_tokens": COURSES["accuracy_against_tokens"],
+    "accuracy_against_length": Group(length_figures, "Accuracy against response length"),
+    "length_path": Group(path_figures, "The path of length and accuracy"),
+    **COURSES,
+    "microscope": Group(microscope_figures, "Influence weights, token by token", of_blocks=False),
 }
-PAPER = {
-    f"paper_figure_{figure.number}": Group(partial(paper_figures, figure=figure), "", figure.title)
-    for figure in FIGURES
-}
+PAPER = {course.name: Group(partial(paper_figures, figure=course), course.title) for course in training.PAPER}
 SEARCH = {
-    "winners": Group(winner_figures, "Winners", "The winners on fresh seeds"),
-    "history": Group(history_figures, "History", "Optimisation history"),
-    "slices": Group(slice_figures, "Slices", "Value over each parameter"),
+    "winners": Group(winner_figures, "The winners on fresh seeds"),
+    "slices": Group(slice_figures, "Value over each parameter"),
 }
 NAMES = tuple(sorted([*STUDY, *PAPER, *SEARCH], key=len, reverse=True))
 

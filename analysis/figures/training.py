@@ -49,17 +49,23 @@ AXIS_LABELS = {
 
 @dataclass(frozen=True)
 class Course:
-    """A figure of several quantities, over `axis` whatever the others are drawn over; None as they are."""
+    """A figure of several quantities, over `axis` whatever the others are drawn over; None as they are.
+
+    of_blocks: whether the report of a study of several blocks shows it. differ: of a figure of the FIPO paper, the
+    setting in which the arms of FIPO that it compares differ; None where it compares all arms.
+    """
 
     name: str
     title: str
     quantities: Sequence[str]
-    caption: str
-    details: str
+    caption: str = ""
+    details: str = ""
     axis: str | None = None
+    of_blocks: bool = True
+    differ: str | None = None
 
 
-COURSES = tuple(Course(**one) for one in DATA["course"])
+COURSES, PAPER = (tuple(Course(**one) for one in DATA[kind]) for kind in ("course", "paper"))
 
 
 @dataclass(frozen=True)

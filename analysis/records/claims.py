@@ -2,39 +2,32 @@
 
 import hashlib
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Mapping
+from math import inf
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
+
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
 
 from analysis.errors import RecordsError
 
 SHIPPED = Path(__file__).parents[1] / "claims"
-ONE_ARM_METRICS = (
-    "length_slope",
-    *(f"credit/{part}" for part in ("polarity", "response", "placement", "headroom", "blame")),
-)
-CHOICES = {
-    "role": ("primary", "exploratory"),
-    "kind": ("superior", "equivalent"),
-    "direction": ("higher", "lower"),
-    "metric": ("auc", "final_accuracy", "accuracy_at_equal_tokens", "final_response_tokens", *ONE_ARM_METRICS),
-    "levels": (None, "own_best", "mean"),
-}
-TREND = ("parameter", "start", "end")
-TREND_METRICS = ("auc", "final_accuracy", "final_response_tokens")
+Credit = Literal["credit/polarity", "credit/response", "credit/placement", "credit/headroom", "credit/blame"]
+OF_TRENDS = "auc", "final_accuracy", "final_response_tokens"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
 class Claim:
     """One question with everything that decides it but the runs.
 
     superior: in `metric`, `arm` lies above `baseline` (below, where direction is lower) by more than `margin`.
     equivalent: they lie within `margin` of each other. Without a baseline the arm's own value is meant, against 0.
-    With a parameter the effect is the change of `arm` from start to end along its trend over the levels of the setting
-    that a block varies.
+    With a parameter the effect is the change of `arm` from start to end (in the file: from, to) along its trend over
+    the levels of the setting that a block varies.
     levels: how a block's levels make one score per seed: the level that is best for the arm's other seeds, or the mean.
     margin: in the metric's unit, the smallest effect that would matter.
+    Raises ValueError for one that could not be decided.
     """
 
     id: str
@@ -43,14 +36,31 @@ class Claim:
     role: Literal["primary", "exploratory"]
     kind: Literal["superior", "equivalent"]
     arm: str
-    metric: str
-    margin: float
+    metric: (
+        Literal["auc", "final_accuracy", "accuracy_at_equal_tokens", "final_response_tokens", "length_slope"] | Credit
+    )
+    margin: int | float
     baseline: str | None = None
     direction: Literal["higher", "lower"] = "higher"
     parameter: str | None = None
     levels: Literal["own_best", "mean"] | None = None
-    start: float | None = None
-    end: float | None = None
+    start: int | float | None = None
+    end: int | float | None = None
+
+    def __post_init__(self) -> None:
+        """A margin that can be met, and a claim that is about two arms, about one or about a trend."""
+        if not 0 <= self.margin < inf or (self.margin == 0 and self.kind == "equivalent"):
+            least = "above 0" if self.kind == "equivalent" else "0 or more"
+            raise ValueError(f"expected a margin {least}")
+        is_trend = self.parameter is not None
+        alone = is_trend or self.metric == "length_slope" or self.metric.startswith("credit/")
+        if alone != (self.baseline is None):
+            raise ValueError(f"expected {'no baseline' if alone else 'a baseline'}")
+        ends = (self.start, self.end)
+        if is_trend != (ends != (None, None)) or (is_trend and not 0 < (self.start or 0) < (self.end or 0) < inf):
+            raise ValueError("expected parameter, from and to with 0 < from < to")
+        if is_trend and self.metric not in OF_TRENDS:
+            raise ValueError(f"expected one of {', '.join(OF_TRENDS)} as metric for a trend")
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -110,45 +120,13 @@ def claims_file(name: str) -> Path:
 
 def _claim(row: Mapping[str, Any], path: Path) -> Claim:
     given = {{"from": "start", "to": "end"}.get(key, key): value for key, value in row.items()}
-    place = f"claim {given.get('id', '?')!r} of {path}"
-    known = {field.name for field in fields(Claim)}
-    needed = [field.name for field in fields(Claim) if field.default is MISSING]
-    if unknown := sorted(set(given) - known):
-        raise RecordsError(f"expected fields {', '.join(sorted(known))} in {place}, got {unknown[0]!r}")
-    if missing := [name for name in needed if name not in given]:
-        raise RecordsError(f"expected {', '.join(needed)} in {place}, got none for {missing[0]}: add it")
-    _check_values(given, place)
-    return Claim(**given)
-
-
-def _check_values(given: Mapping[str, Any], place: str) -> None:
-    """Words from their lists, a margin that can be met, and a claim that is either about arms or about a grid."""
-    for name, choices in CHOICES.items():
-        if given.get(name, choices[0]) not in choices:
-            words = ", ".join(filter(None, choices))
-            raise RecordsError(f"expected {name} to be one of {words} in {place}, got {given[name]!r}")
-    margin, least = given["margin"], "above 0" if given["kind"] == "equivalent" else "0 or more"
-    if not _is_number(margin) or margin < 0 or (margin == 0 and given["kind"] == "equivalent"):
-        raise RecordsError(f"expected a margin {least} in {place}, got {margin!r}")
-    if (alone := "baseline" not in given) != (given["metric"] in ONE_ARM_METRICS or "parameter" in given):
-        rule = "a baseline" if alone else "no baseline"
-        raise RecordsError(f"expected {rule} in {place}, got {'none' if alone else given['baseline']!r}")
-    if some := [name for name in TREND if name in given]:
-        _check_trend(given, some, place)
-
-
-def _check_trend(given: Mapping[str, Any], some: Sequence[str], place: str) -> None:
-    start, end = given.get("start"), given.get("end")
-    if len(some) < len(TREND) or not (_is_number(start) and _is_number(end) and 0 < start < end):
-        raise RecordsError(
-            f"expected parameter, from and to with 0 < from < to in {place}, got {', '.join(some)} = "
-            f"{', '.join(repr(given[name]) for name in some)}"
+    try:
+        return Claim(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "".join(map(str, first["loc"][:1]))
+        wrong = (
+            f"{name}: {first['msg']}, got {first['input']!r}" if name else first["msg"].removeprefix("Value error, ")
         )
-    if given["metric"] not in TREND_METRICS:
-        raise RecordsError(
-            f"expected one of {', '.join(TREND_METRICS)} as metric for a trend in {place}, got {given['metric']!r}"
-        )
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) < 1e300
+        place = f"claim {given.get('id', '?')!r} of {path}"
+        raise RecordsError(f"expected a claim that can be decided, got {place} with {wrong}") from None

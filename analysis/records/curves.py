@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from analysis.records.study import Study
 
@@ -79,7 +79,7 @@ def bands(curves: pd.DataFrame) -> pd.DataFrame:
     groups = curves.groupby(["arm", "quantity", "x"], sort=False, observed=True)["value"]
     table = groups.agg(["mean", "std", "count"]).reset_index()
     n = table["count"].to_numpy(float)
-    half = stats.t.ppf(0.975, np.where(n > 1, n - 1, np.nan)) * table["std"].to_numpy(float) / np.sqrt(n)
+    half = special.stdtrit(np.where(n > 1, n - 1, np.nan), 0.975) * table["std"].to_numpy(float) / np.sqrt(n)
     table = table.assign(low=table["mean"] - half, high=table["mean"] + half, n=table["count"])
     return table[["arm", "quantity", "x", "mean", "low", "high", "n"]]
 
@@ -87,12 +87,15 @@ def bands(curves: pd.DataFrame) -> pd.DataFrame:
 def on_common_grid(curves: pd.DataFrame) -> pd.DataFrame:
     """Each run's curve read off at the same x, up to where the arm's shortest run ends: bands need a shared x."""
     parts = []
-    for _, of_arm in curves.groupby(["arm", "quantity"], sort=False, observed=True):
-        by_run = [rows for _, rows in of_arm.groupby("run", sort=False, observed=True)]
-        grid = np.linspace(0.0, min(rows["x"].max() for rows in by_run), GRID_POINTS)
-        for rows in by_run:
-            head = rows.iloc[[0] * len(grid)][["run", "arm", "seed", "quantity"]].reset_index(drop=True)
-            parts.append(head.assign(x=grid, value=np.interp(grid, rows["x"], rows["value"])))
+    for (arm, quantity), of_arm in curves.groupby(["arm", "quantity"], sort=False, observed=True):
+        by_run = dict(iter(of_arm.groupby("run", sort=False, observed=True)))
+        grid = np.linspace(0.0, min(rows["x"].max() for rows in by_run.values()), GRID_POINTS)
+        values = [np.interp(grid, rows["x"], rows["value"]) for rows in by_run.values()]
+        runs = np.array(list(by_run), dtype=object)
+        seeds = [int(rows["seed"].iloc[0]) for rows in by_run.values()]
+        named = {"run": np.repeat(runs, len(grid)), "arm": arm, "seed": np.repeat(seeds, len(grid))}
+        read = {"quantity": quantity, "x": np.tile(grid, len(runs)), "value": np.concatenate(values)}
+        parts.append(pd.DataFrame(named | read))
     return pd.concat(parts, ignore_index=True)
 
 

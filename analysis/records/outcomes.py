@@ -1,12 +1,11 @@
 """What each run is judged by: one table of scores, a row per block, arm, level and seed.
 
-Left out on purpose: choosing the best checkpoint. The peak is listed and named as what it is, a maximum over looks
-that is biased upwards.
+Left out on purpose: choosing the best checkpoint, and the peak, a maximum over looks that is biased upwards.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -16,9 +15,9 @@ from analysis.records.curves import evaluation_curves, spent
 from analysis.records.run_files import LENIENT
 from analysis.records.study import Study
 from analysis.statistics.intervals import Interval, t_interval
-from analysis.statistics.length import grouped, length_slope
+from analysis.statistics.length import length_slopes
 
-PRIMARY = "auc"
+PRIMARY: Final = "auc"
 FINAL_EVALUATIONS = 3  # of runs whose config does not say
 
 
@@ -43,11 +42,7 @@ OUTCOMES = {
     "generated_tokens": Outcome(
         "generated tokens, discarded ones included (thousands)", "thousand generated tokens", digits=0, scale=1e-3
     ),
-    "discarded_tokens": Outcome(
-        "of these generated and not trained on (thousands)", "thousand discarded tokens", digits=0, scale=1e-3
-    ),
     "seconds": Outcome("seconds", "seconds", digits=1),
-    "peak_accuracy": Outcome("peak of the evaluations (biased upwards)", "peak accuracy"),
     "length_slope": Outcome(
         "log-odds of being right per unit of log tokens, within prompt, last evaluations", "log-odds", digits=2
     ),
@@ -193,16 +188,12 @@ def _at_last_evaluation(table: pd.DataFrame, study: Study, run: str) -> None:
 def _evaluation_outcomes(study: Study) -> dict[str, pd.Series]:
     curves, last = evaluation_curves(study.evals), final_evaluations(study.evals, study.configs)
     lenient, lenient_last = (_leniently(evals) for evals in (study.evals, last))
-    final, whole = (
-        evaluation_curves(last).groupby("run"),
-        last[~last["truncated"].astype(bool)].groupby("run", observed=True),
-    )
+    final = evaluation_curves(last).groupby("run")
     return {
-        "length_slope": pd.Series({run: length_slope(*grouped(rows)) for run, rows in whole}, dtype=float),
+        "length_slope": length_slopes(last[~last["truncated"].astype(bool)]),
         "final_accuracy": final["accuracy"].mean(),
         "final_response_tokens": final["response_tokens"].mean(),
         "start_accuracy": curves[curves["step"] == 0].set_index("run")["accuracy"],
-        "peak_accuracy": curves.groupby("run")["accuracy"].max(),
         "lenient_start": lenient[lenient["step"] == 0].set_index("run")["accuracy"],
         "lenient_final": lenient_last.groupby("run")["accuracy"].mean(),
     }
@@ -214,10 +205,6 @@ def _leniently(evals: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ledger_outcomes(metrics: pd.DataFrame) -> dict[str, pd.Series]:
-    last = metrics.sort_values("step").groupby("run").tail(1).set_index("run")
-    wanted = {
-        "generated_tokens": "ledger/generated_tokens",
-        "discarded_tokens": "ledger/discarded_tokens",
-        "seconds": "time/elapsed_s",
-    }
-    return {name: last.reindex(columns=[key])[key] for name, key in wanted.items()}
+    wanted = {"generated_tokens": "ledger/generated_tokens", "seconds": "time/elapsed_s"}
+    last = metrics.sort_values("step").groupby("run").tail(1).set_index("run").reindex(columns=list(wanted.values()))
+    return {name: last[key] for name, key in wanted.items()}

@@ -51,7 +51,12 @@ class Source:
 
 def environment_rows(study: Study) -> list[tuple[str, str]]:
     """Each field of the environment with its value, or its values and how many runs have each."""
-    return [(field, _values(study.environments[field])) for field in SUMMARISED]
+    rows = []
+    for name in SUMMARISED:
+        counts = study.environments[name].map(_text).value_counts(sort=False)
+        words = [f"{text} ({n} runs)" if len(counts) > 1 else str(text) for text, n in counts.items()]
+        rows.append((name, "; ".join(words)))
+    return rows
 
 
 def not_used(study: Study) -> pd.DataFrame:
@@ -66,14 +71,6 @@ def confounds(study: Study) -> list[str]:
     named = [item if isinstance(item, str) else json.dumps(item) for item in study.description.get("confounds", [])]
     fields = [item["field"] for item in study.description.get("differences", []) if not item.get("allowed", True)]
     return [*named, *(field for field in fields if not any(field in words for words in named))]
-
-
-def _values(column: pd.Series) -> str:
-    texts = [_text(value) for value in column]
-    distinct = dict.fromkeys(texts)
-    if len(distinct) == 1:
-        return texts[0]
-    return "differs: " + "; ".join(f"{text} ({texts.count(text)} runs)" for text in distinct)
 
 
 def _text(value: object) -> str:

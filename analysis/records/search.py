@@ -13,12 +13,10 @@ import pandas as pd
 from analysis.errors import RecordsError
 from analysis.records.run_files import read_json
 
-PARAMETER, ACTED, CONSTRAINT = "param.", "acted.", "constraint."
-COLUMNS = ("loss", "trial", "state", "reason", "value", "feasible", "seeds", "values", "ended")
-MEASURED = ("start_accuracy", "response_tokens", "truncated_share", "generated_tokens", "seconds", "attempts")
+PARAMETER = "param."
+COLUMNS = ("loss", "trial", "state", "reason", "value", "feasible", "seeds", "values")
 ENDED = ("feasible", "over a limit", "infeasible", "failed", "pruned")
-WITH_VALUE = ("feasible", "over a limit")
-FIELDS = ("losses", "spaces", "seeds", "sampler")
+FIELDS = {"losses": list, "spaces": dict, "seeds": list, "sampler": dict}
 
 
 @dataclass(frozen=True)
@@ -62,16 +60,6 @@ class Search:
         """The loss's name as papers write it."""
         return str(self.description.get("labels", {}).get(loss, loss.upper()))
 
-    def planned(self, loss: str) -> int | None:
-        """How many trials of a loss the search was to run, where it says so."""
-        trials = self.description.get("trials")
-        count = trials.get(loss) if isinstance(trials, dict) else trials
-        return count if isinstance(count, int) else None
-
-    def is_numeric(self, parameter: str) -> bool:
-        """Whether every value of the parameter is a number."""
-        return bool(pd.api.types.is_numeric_dtype(self.trials[PARAMETER + parameter]))
-
 
 def is_search(folder: Path) -> bool:
     """Whether a folder's study.json is that of a search; a comparison's names no kind."""
@@ -94,13 +82,10 @@ def read_search(folder: Path) -> Search:
 
 def _description(path: Path) -> dict[str, Any]:
     description = read_json(path, versioned=True)
-    missing = [field for field in FIELDS if field not in description]
-    if missing:
-        raise RecordsError(f"expected {', '.join(missing)} in {path}, got none: is it complete?")
-    if not all(
-        isinstance(description[name], kind) for name, kind in zip(FIELDS, (list, dict, list, dict), strict=True)
-    ):
-        raise RecordsError(f"expected losses and seeds as lists, spaces and sampler as objects in {path}: restore it")
+    for name, kind in FIELDS.items():
+        if not isinstance(description.get(name), kind):
+            got = type(description[name]).__name__ if name in description else "none"
+            raise RecordsError(f"expected {name} as a {kind.__name__} in {path}, got {got}: restore it")
     return description
 
 
@@ -117,9 +102,11 @@ def _trials(folder: Path, description: dict[str, Any]) -> pd.DataFrame:
             f"expected trials of {', '.join(description['losses'])} in {folder / 'trials.parquet'}, "
             f"got {', '.join(sorted(unknown))}: is it of another search?"
         )
-    place = {loss: index for index, loss in enumerate(description["losses"])}
-    table = table.assign(outcome=_outcomes(table), place=table["loss"].map(place))
-    return table.sort_values(["place", "trial"], ignore_index=True).drop(columns="place")
+    with_value = table["state"].eq("finished") & table["value"].notna()
+    within = np.where(table["feasible"].eq(True), "feasible", "over a limit")
+    table = table.assign(outcome=table["state"].where(~with_value, within))
+    place = table["loss"].map(description["losses"].index)
+    return table.assign(place=place).sort_values(["place", "trial"], ignore_index=True).drop(columns="place")
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -137,17 +124,13 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def _typed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Numbers as floats, with not a number for what a trial has not; a measured column that is absent is all that."""
-    names = ["value", "ended", *MEASURED, *(name for name in map(str, table) if name.startswith((ACTED, CONSTRAINT)))]
-    table = table.copy()
+    """Values as floats, not a number where a trial has none, and lists of those of its seeds."""
     try:
-        for name in names:
-            table[name] = table[name].astype(float) if name in table else np.nan
-        for name in ("seeds", "values"):
-            table[name] = pd.Series([_list(cell) for cell in table[name]], index=table.index, dtype=object)
-        table["trial"] = table["trial"].astype(int)
+        table = table.assign(value=table["value"].astype(float), trial=table["trial"].astype(int))
+        lists = {name: [_list(cell) for cell in table[name]] for name in ("seeds", "values")}
     except (ValueError, TypeError) as error:
         raise RecordsError(f"expected numbers in {path}, got: {error}: restore it") from None
+    table = table.assign(**{name: pd.Series(cells, index=table.index, dtype=object) for name, cells in lists.items()})
     if not table["seeds"].map(len).equals(table["values"].map(len)):
         raise RecordsError(f"expected a value per seed in {path}, got lists of other lengths: restore it")
     return table
@@ -157,31 +140,24 @@ def _list(cell: Any) -> list[float]:
     return [] if cell is None or np.ndim(cell) == 0 else [float(item) for item in cell]
 
 
-def _outcomes(table: pd.DataFrame) -> pd.Series:
-    with_value = table["state"].eq("finished") & table["value"].notna()
-    within = table["feasible"].eq(True)
-    return table["state"].where(~with_value, np.where(within, "feasible", "over a limit"))
-
-
 def _environments(folder: Path) -> list[dict[str, Any]]:
     found = sorted(path for path in (folder / "runs").glob("*/environment.json") if path.is_file())
     return [{"run": path.parent.name, **read_json(path)} for path in found]
 
 
 def open_trials(search: Search) -> dict[str, int]:
-    """By loss, how many trials of the plan have not ended."""
-    going = search.trials["outcome"].isin(["running", "waiting"])
-    counts = {loss: int(going[search.trials["loss"] == loss].sum()) for loss in search.losses}
+    """By loss, how many trials have not ended, those of the plan that were not begun included."""
+    planned, counts = search.description.get("trials"), dict[str, int]()
     for loss in search.losses:
-        planned = search.planned(loss)
-        if planned is not None:
-            counts[loss] = max(counts[loss], planned - int((~going[search.trials["loss"] == loss]).sum()))
+        going = search.of(loss)["outcome"].isin(["running", "waiting"])
+        wanted = planned.get(loss) if isinstance(planned, dict) else planned
+        counts[loss] = max(int(going.sum()), (wanted or 0) - int((~going).sum()))
     return counts
 
 
 def seed_values(search: Search) -> pd.DataFrame:
     """A row per seed of a trial that has a value: loss, trial, seed, seed_value."""
-    rows = search.trials[search.trials["outcome"].isin(WITH_VALUE)]
+    rows = search.trials[search.trials["outcome"].isin(("feasible", "over a limit"))]
     long = rows[["loss", "trial", "seeds", "values"]].explode(["seeds", "values"])
     long = long.rename(columns={"seeds": "seed", "values": "seed_value"}).dropna(subset=["seed"])
     return long.astype({"seed": int, "seed_value": float}).reset_index(drop=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
@@ -60,7 +61,7 @@ def write_figures(wanted: Iterable[Figure], output: Path, source: Source) -> lis
         for name, text in tables.items():
             (folder / name).write_text(text, encoding="utf-8")
         image = save_figure(item.drawing, folder, item.name, source.about(item.name))
-        shown.append(Shown(item.name, item.title, item.caption, item.details, item.alt, image, tables))
+        shown.append(Shown(item.name, item.title, item.caption, item.details, item.alt, image, list(tables)))
     return shown
 
 
@@ -99,7 +100,7 @@ def png(drawing: Drawing, about: str) -> bytes:
     info, buffer = PngInfo(), BytesIO()
     info.add_text("Description", about)
     image = with_palette(pixels(drawing, dpi))
-    image.save(buffer, format="png", dpi=(dpi, dpi), pnginfo=info, optimize=True)
+    image.save(buffer, format="png", dpi=(dpi, dpi), pnginfo=info)
     return buffer.getvalue()
 
 
@@ -108,7 +109,7 @@ def webp(drawing: Drawing) -> bytes:
     """The drawing as a page holds it: lossless WebP of few colours, a third of the PNG's size."""
     buffer = BytesIO()
     image = with_palette(pixels(drawing, PAGE_DPI), PAGE_COLORS, PAGE_EXACT)
-    image.convert("RGB").save(buffer, format="webp", lossless=True, quality=100, method=5)
+    image.convert("RGB").save(buffer, format="webp", lossless=True, quality=100, method=4)
     return buffer.getvalue()
 
 
@@ -125,20 +126,20 @@ def with_palette(image: Image.Image, count: int = COLORS, exact: int = EXACT) ->
 
     A palette by frequency alone (median cut) has thin lines off by 75 of 255, one by nearness alone tints grey bands.
     """
-    own = np.asarray(image)
-    codes = own.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
-    _, first, inverse, counts = np.unique(codes, return_index=True, return_inverse=True, return_counts=True)
-    colors = own.reshape(-1, 3)[first]
-    order = np.argsort(-counts, kind="stable")
+    own = np.asarray(image).reshape(-1, 3)
+    codes = (own[:, 0].astype(np.int32) << 16) | (own[:, 1].astype(np.int32) << 8) | own[:, 2]
+    inverse, known = pd.factorize(codes, sort=True)  # by hashing: np.unique would sort every pixel
+    colors = np.stack([known >> 16, known >> 8 & 255, known & 255], axis=1).astype(np.uint8)
+    order = np.argsort(-np.bincount(inverse), kind="stable")
     palette, rest = colors[order[:exact]], order[exact:]
     if len(rest):
         strip = Image.fromarray(colors[rest][np.newaxis])
         method, none = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
         found = strip.quantize(count - exact, method=method, dither=none, kmeans=4).getpalette() or []
         palette = np.vstack([palette, np.array(found, dtype=np.uint8).reshape(-1, 3)])
-    place = np.empty(len(colors), dtype=np.uint8)
-    for some in np.array_split(np.arange(len(colors)), 1 + len(colors) // 10_000):
-        place[some] = ((colors[some, None].astype(int) - palette.astype(int)) ** 2).sum(axis=2).argmin(axis=1)
+    # The nearest by |p|^2 - 2cp, whose terms float32 holds exactly.
+    ours, theirs = colors.astype(np.float32), palette.astype(np.float32)
+    place = ((theirs**2).sum(axis=1) - 2 * ours @ theirs.T).argmin(axis=1).astype(np.uint8)
     indexed = Image.frombytes("P", image.size, place[inverse].tobytes())
     indexed.putpalette(palette.tobytes())
     return indexed

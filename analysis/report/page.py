@@ -3,7 +3,6 @@
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from gzip import compress
 from html import escape
 from pathlib import Path
 from string import Template
@@ -12,12 +11,11 @@ from analysis.formatting import listed
 from analysis.records.provenance import Source
 
 PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-MOST_BYTES = 8_000  # of a compressed table that is kept inside the page
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What is left of a figure once it is written: its words, its image, and its tables by file name."""
+    """What is left of a figure once it is written: its words, its image, and the names of its tables' files."""
 
     name: str
     title: str
@@ -25,7 +23,7 @@ class Shown:
     details: str
     alt: str
     image: bytes
-    tables: dict[str, str]
+    tables: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,6 @@ class Section:
     """A part of the page that unfolds, with an entry in its table of contents; none where `html` is empty."""
 
     anchor: str
-    short: str
     title: str
     html: str
 
@@ -41,7 +38,7 @@ class Section:
 def page(title: str, subtitle: str, first_screen: str, sections: Sequence[Section]) -> str:
     """The whole document: the first screen, the table of contents, the folded sections."""
     shown = [item for item in sections if item.html]
-    entries = "".join(f'<li><a href="#{item.anchor}">{escape(item.short)}</a></li>' for item in shown)
+    entries = "".join(f'<li><a href="#{item.anchor}">{escape(item.title)}</a></li>' for item in shown)
     contents = f'<nav aria-label="Contents"><ul>{entries}</ul></nav>'
     # The anchor lies inside of what is folded: following a link to it unfolds it.
     parts = [
@@ -75,13 +72,9 @@ def folded(summary: str, html: str) -> str:
 
 def figure(shown: Shown, source: Source, warning: str = "") -> str:
     """An image inside the page with its text for those who do not see it, its caption, its data and its source."""
-    packed = {name: compress(content.encode(), mtime=0) for name, content in shown.tables.items()}
-    links = [_link(name, content) for name, content in packed.items() if len(content) <= MOST_BYTES]
-    large = [f"figures/{name}" for name, content in packed.items() if len(content) > MOST_BYTES]
-    data = [f"Data: {', '.join(links)}."] if links else []
-    data += [f"Written by the command, too large for this page: {escape(listed(large))}."] if large else []
-    command = f"Drawn again by <code>{escape(source.command(shown.name))}</code>"
-    more = f"{paragraph(shown.details) if shown.details else ''}<p>{command}. {' '.join(data)}</p>"
+    data = listed([f"figures/{name}" for name in shown.tables])
+    more = f"<p>Drawn again by <code>{escape(source.command(shown.name))}</code>. Data: {escape(data)}.</p>"
+    more = (paragraph(shown.details) if shown.details else "") + more
     return (
         f'<figure><div class="picture" role="region" tabindex="0" aria-label="{escape(shown.title)}">'
         f'<img src="data:image/webp;base64,{b64encode(shown.image).decode("ascii")}" alt="{escape(shown.alt)}"></div>\n'
@@ -95,9 +88,3 @@ def figures(shown: Sequence[Shown], group: str, source: Source, warning: str = "
     of_group = [item for item in shown if source.group(item.name) == group]
     heads = [f"<h3>{escape(item.title)}</h3>" if len(of_group) > 1 else "" for item in of_group]
     return "".join(head + figure(item, source, warning) for head, item in zip(heads, of_group, strict=True))
-
-
-def _link(name: str, packed: bytes) -> str:
-    """A table inside the page, which pandas reads as it is."""
-    target = f"data:application/gzip;base64,{b64encode(packed).decode('ascii')}"
-    return f'<a download="{escape(name)}.gz" href="{target}">{escape(name)}.gz</a>'

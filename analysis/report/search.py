@@ -1,20 +1,17 @@
 """A search -> its report: what its winners reached on fresh seeds first, then the exploratory part about its trials."""
 
-import json
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from math import nan
 from pathlib import Path
 
-import pandas as pd
-
 from analysis.figures.catalogue import NAMES, SEARCH, search_figures
 from analysis.formatting import plain, with_interval
 from analysis.records.provenance import Source, commits
-from analysis.records.search import CONSTRAINT, ENDED, PARAMETER, Search, word
+from analysis.records.search import Search
 from analysis.report.files import Asked, json_text, write_figures, write_files
 from analysis.report.page import Section, Shown, box, bullets, figure, figures, folded, page, paragraph
 from analysis.report.study import write_study_report
@@ -30,8 +27,6 @@ from analysis.verdict.search import (
     unfinished_note,
 )
 from analysis.verdict.sentences import control_sentences
-
-RANK = ("feasible", "over a limit", "pruned", "infeasible", "failed", "running", "waiting")
 
 
 def write_search_report(found: SearchFindings, output: Path, asked: Asked) -> list[str]:
@@ -79,30 +74,28 @@ def search_page(found: SearchFindings, shown: Sequence[Shown], link: str, source
         subtitle,
         f'<div class="screen"><div>{_words(found, link)}</div>\n<div>{figure(shown[0], source)}</div></div>\n'
         f"{winners_table(found).html}",
-        [
-            *(Section(name.replace("_", "-"), group.short, group.title, html) for name, group, html in groups),
-            *_table_sections(found),
-        ],
+        [Section(name.replace("_", "-"), group.title, html) for name, group, html in groups],
     )
 
 
 def _words(found: SearchFindings, link: str) -> str:
     """The first screen's words: fresh seeds, then what was found in tuning and what it may be taken for."""
-    winners, commands = found.winners, list(_commands(found))
-    note = unfinished_note(found.search)
+    winners, note = found.winners, unfinished_note(found.search)
     fresh = f"<p><b>{escape(found_sentences(found)[0])}</b></p>"
     if winners is not None:
         fresh += f'<p><a href="{escape(link)}">The full report of these runs</a></p>'
-    inert = [item.sentence for item in found.acted if item.sentence]
+    presets = [shlex.quote(str(found.search.folder / best.preset)) for best in found.bests if best.preset]
     return "".join(
         [
             box("warning", paragraph(note) if note else ""),
             box("verdict", fresh),
             folded("What the controls show", bullets(control_sentences(winners)) if winners else ""),
             folded("What was best in tuning", bullets([best_sentence(found, best) for best in found.bests])),
-            folded("What did nothing here", bullets(inert)),
             folded("How far to trust this", paragraph(EXPLORATORY)),
-            folded("How to train with these settings", "".join(commands)),
+            folded(
+                "How to train with these settings",
+                "".join(f"<p><code>python -m harness train --preset {escape(preset)}</code></p>" for preset in presets),
+            ),
         ]
     )
 
@@ -123,68 +116,3 @@ def winners_table(found: SearchFindings) -> Table:
         rows.append(cells)
     head = ["Loss", "Best settings", "In tuning"]
     return Table([*head, *(["On fresh seeds", "Tokens, thousands", "Seconds"] if study else [])], rows, words=2)
-
-
-def _commands(found: SearchFindings) -> Iterator[str]:
-    for best in found.bests:
-        if best.preset is not None:
-            command = f"python -m harness train --preset {shlex.quote(str(found.search.folder / best.preset))}"
-            yield f"<p>{escape(found.search.label(best.loss))}: <code>{escape(command)}</code></p>"
-
-
-def _table_sections(found: SearchFindings) -> list[Section]:
-    search = found.search
-    trials = [f"<h3>{escape(search.label(loss))}</h3>{trials_table(search, loss).html}" for loss in search.losses]
-    return [
-        Section("trials", "All trials", "All trials, best first", "\n".join(trials)),
-        Section("settings", "Settings", "Settings of the search", settings_table(search).html),
-    ]
-
-
-def trials_table(search: Search, loss: str) -> Table:
-    """A row per trial of a loss, best first, those without a value after them."""
-    names = list(search.searched(loss))
-    rows = search.of(loss).assign(rank=lambda table: table["outcome"].map(RANK.index))
-    cells = [
-        [
-            str(row["trial"]),
-            str(row["outcome"]),
-            *("n/a" if pd.isna(row[PARAMETER + name]) else word(row[PARAMETER + name]) for name in names),
-            plain(row["value"]),
-            " ".join(plain(value) for value in row["values"]) or "n/a",
-            plain(row["response_tokens"], 1),
-            plain(row["generated_tokens"] / 1000, 0),
-            plain(row["seconds"], 0),
-            plain(row["attempts"], 0),
-            _reason(row),
-        ]
-        for _, row in rows.sort_values(["rank", "value", "trial"], ascending=[True, False, True]).iterrows()
-    ]
-    head = ["Trial", "State", *names, "Value", "Seeds' values", "Response tokens", "Generated tokens, thousands"]
-    return Table([*head, "Seconds", "Restarts", "Reason"], cells, words=2)
-
-
-def settings_table(search: Search) -> Table:
-    """What the search was asked to do, and the tokens that it spent on each loss."""
-    given, rows = search.description, list[list[str]]()
-    for loss in search.losses:
-        rows += [[f"{search.label(loss)}: {name}", _words_of(space)] for name, space in given["spaces"][loss].items()]
-    shown = ("sampler", "pruner", "limits", "value", "preset", "space", "settings", "seeds", "report_seeds", "trials")
-    rows += [[name.replace("_", " "), _words_of(given[name])] for name in (*shown, "token_budget") if name in given]
-    for loss in search.losses:
-        spent = search.of(loss).loc[search.of(loss)["outcome"].isin(ENDED), "generated_tokens"]
-        rows.append([f"tokens generated for {search.label(loss)}", f"{spent.sum():,.0f}"])
-    return Table(["Field", "Value"], rows, words=2)
-
-
-def _words_of(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _reason(row: pd.Series) -> str:
-    """Why a trial has no value or is over a limit."""
-    if row["outcome"] != "over a limit":
-        return "" if row["outcome"] == "feasible" or pd.isna(row["reason"]) else str(row["reason"])
-    beyond = {str(name).removeprefix(CONSTRAINT): row[name] for name in row.index if str(name).startswith(CONSTRAINT)}
-    words = [f"{name} {plain(value)} beyond its limit" for name, value in beyond.items() if value > 0]
-    return ", ".join(words)

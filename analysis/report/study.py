@@ -29,7 +29,6 @@ METHOD = (
     "one-sided ones. Detectable: the true effect that such seeds would find in 80 % of studies. Seeds for the margin: "
     "for a true effect one margin beyond the margin, never for the effect that was observed.",
     "Own best: each seed is scored at the level that is best in the mean of the other seeds.",
-    "Peak accuracy is a maximum over all evaluations and biased upwards by that; it is never compared.",
 )
 UNIT_IMPORTED = (
     "The unit of every test is the training seed. Whether runs of one seed share start, prompts and random numbers is "
@@ -103,24 +102,20 @@ def first_screen(found: Findings, shown: Sequence[Shown], source: Source) -> str
 def study_sections(found: Findings, shown: Sequence[Shown], source: Source) -> list[Section]:
     """Everything below the first screen; a section without content is left out by the page."""
     study, items = found.study, [item for item in shown if item.name not in MAIN_FIGURES]
-    parts = [Section("verdicts", "Verdicts", "Every claim and control", _verdicts(found))]
+    parts = [Section("verdicts", "Every claim and control", _verdicts(found))]
     for name, group in STUDY.items():
         drawn = figures(items, name, source, _warning(found))
-        parts.append(Section(name.replace("_", "-"), group.short, group.title, drawn + _tables_of(found, name)))
+        parts.append(Section(name.replace("_", "-"), group.title, drawn + _tables_of(found, name)))
     outcomes = [f"{name}: {outcome.label}" for name, outcome in OUTCOMES.items()]
     where = Table(["Field", "Value"], environment_rows(study), words=2).html
+    unit = UNIT_IMPORTED if study.is_imported else METHOD[:1]
     where = _runs(source) if study.is_imported else paragraph(f"{commits(study.environments)}.") + where + _runs(source)
     return [
         *parts,
-        Section("arms", "Arms", "What differs between the arms", _arms(found)),
-        Section("not-used", "Runs left out", "Runs that did not enter", _left_out(study)),
-        Section("runs", "Runs", "Where it ran, and the runs it was made from", where),
-        Section(
-            "method",
-            "Method",
-            "How it was computed",
-            bullets([*outcomes, *(UNIT_IMPORTED if study.is_imported else METHOD[:1]), *METHOD[1:]]),
-        ),
+        Section("arms", "What differs between the arms", _arms(found)),
+        Section("not-used", "Runs that did not enter", _left_out(study)),
+        Section("runs", "Where it ran, and the runs it was made from", where),
+        Section("method", "How it was computed", bullets([*outcomes, *unit, *METHOD[1:]])),
     ]
 
 
@@ -133,14 +128,14 @@ def _tables_of(found: Findings, group: str) -> str:
         parts = [f"<h3>{escape(block.name)}</h3>{tables.level_table(found, block).html}" for block in varied]
     elif group == "gains":
         for item in found.gains:
-            both = tables.share_table(study, item).html + tables.course_table(study, item).html
-            parts.append(f"<h3>{escape(item.block)}</h3>{both}{paragraph(COURSE_NOTE, 'soft')}")
+            table = tables.gain_table(study, item).html
+            parts.append(f"<h3>{escape(item.block)}</h3>{table}{paragraph(COURSE_NOTE, 'soft')}")
     elif group == "credit" and found.credit:
         parts = [tables.credit_table(found.credit).html, tables.agreement_table(found.credit).html]
     elif group == "outcomes":
         for block in unvaried:
             parts.append(f"<h3>{escape(block.name)}</h3>" if len(study.blocks) > 1 else "")
-            parts += [tables.outcome_table(found, block.name, names).html for names in (tables.MAIN, tables.MORE)]
+            parts.append(tables.outcome_table(found, block.name).html)
     return "".join(parts)
 
 

@@ -22,20 +22,17 @@ from analysis.verdict.gains import Gains
 from analysis.verdict.levels import by_level, own_best
 from analysis.verdict.verdicts import Verdict
 
-MAIN = ("auc", "final_accuracy", "accuracy_at_equal_tokens", "final_response_tokens", "generated_tokens", "seconds")
-MORE = ("start_accuracy", "discarded_tokens", "peak_accuracy", "length_slope")
 HEADINGS = {
+    "start_accuracy": "Accuracy before training",
     "auc": "Speed of learning (AUC)",
     "final_accuracy": "Final accuracy",
+    "accuracy_at_equal_tokens": "Accuracy at equal tokens",
     "final_response_tokens": "Response tokens",
     "generated_tokens": "Generated tokens, thousands",
     "seconds": "Seconds",
-    "start_accuracy": "Accuracy before training",
-    "accuracy_at_equal_tokens": "Accuracy at equal tokens",
-    "discarded_tokens": "Discarded tokens, thousands",
-    "peak_accuracy": "Peak accuracy (biased upwards)",
-    "length_slope": "Length slope within prompt",
 }
+
+
 COURSE_HEADINGS = {
     "gradient_norm": "Gradient norm",
     "clipped_share": "Updates clipped",
@@ -131,10 +128,10 @@ def margin_words(claim: Claim) -> str:
     return f"above {claim.margin:g}" if claim.direction == "higher" else f"below {-claim.margin:g}"
 
 
-def outcome_table(found: Findings, block: str, names: Sequence[str]) -> Table:
+def outcome_table(found: Findings, block: str) -> Table:
     """A row per arm of a block that varies nothing: seeds, and mean with t interval of each outcome."""
     rows = scores_of(found.scores, block)
-    names = [name for name in names if not found.study.is_imported or rows[name].notna().any()]
+    names = [name for name in HEADINGS if not found.study.is_imported or rows[name].notna().any()]
     by_outcome, counts = {name: summary(rows, name) for name in names}, rows.groupby("arm", sort=False).size()
     cells = [
         [found.study.label(str(arm)), str(n), *(_outcome(by_outcome[name][str(arm)], name) for name in names)]
@@ -157,28 +154,19 @@ def level_table(found: Findings, block: Block) -> Table:
     return Table(["Arm", *map(level_word, block.levels), "own best", "Collapsed runs"], rows)
 
 
-def course_table(study: Study, item: Gains) -> Table:
-    """How hard each arm of a block trained: damping can look like credit."""
+def gain_table(study: Study, item: Gains) -> Table:
+    """A row per arm: its gain, its share of that of the arm that the placebos stand for, and how hard it trained."""
+    gains = {
+        row["arm"]: f"{signed(row['mean'])} {bracket(row['low'], row['high'])}" for _, row in item.means.iterrows()
+    }
+    shares = {arm: share.words for arm, share in item.shares.items()} | {item.whole: "1"}
     known = [name for name in COURSE_HEADINGS if name in item.course and item.course[name].notna().any()]
     rows = [
-        [study.label(row["arm"]), *(plain(row[name]) for name in known), f"{row['collapsed']:.0f}"]
-        for _, row in item.course.iterrows()
-    ]
-    return Table(["Arm", *(COURSE_HEADINGS[name] for name in known), "Collapsed runs"], rows)
-
-
-def share_table(study: Study, item: Gains) -> Table:
-    """A row per arm: its gain over the baseline, and its share of the gain of the arm that the placebos stand for."""
-    rows = [
-        [
-            study.label(row["arm"]),
-            f"{signed(row['mean'])} {bracket(row['low'], row['high'])}",
-            item.shares[row["arm"]].words if row["arm"] in item.shares else "1",
-        ]
-        for _, row in item.means.iterrows()
+        [study.label(str(arm)), gains.get(arm, ""), shares.get(str(arm), ""), *(plain(row[name]) for name in known)]
+        for arm, row in item.course.iterrows()
     ]
     head = ["Arm", f"Gain over {study.label(item.baseline)}", f"Share of the gain of {study.label(item.whole)}"]
-    return Table(head, rows)
+    return Table([*head, *(COURSE_HEADINGS[name] for name in known)], rows)
 
 
 def block_table(found: Findings) -> Table:

@@ -36,15 +36,25 @@ def length_slope(tokens: Matrix, correct: Matrix) -> float:
     return conditional_slope(np.log(np.maximum(tokens, 1.0)), correct)
 
 
-def grouped(answers: pd.DataFrame) -> tuple[Matrix, Matrix]:
-    """Tokens and verdicts as matrices, a row per (run, step, prompt), filled up with not-a-numbers."""
-    keys = answers.groupby(["run", "step", "prompt_id"], sort=True)
+def length_slopes(answers: pd.DataFrame) -> pd.Series:
+    """`length_slope` of each run's answers, by run."""
+    tokens, correct, runs = grouped(answers)
+    return pd.Series(
+        {run: length_slope(tokens[runs == run], correct[runs == run]) for run in dict.fromkeys(runs)}, dtype=float
+    )
+
+
+def grouped(answers: pd.DataFrame) -> tuple[Matrix, Matrix, NDArray[np.object_]]:
+    """Tokens and verdicts as matrices, a row per (run, step, prompt), filled up with not-a-numbers; each row's run."""
+    keys = answers.groupby(["run", "step", "prompt_id"], sort=True, observed=True)
     row, column = keys.ngroup().to_numpy(), keys.cumcount().to_numpy()
     shape = (int(row.max()) + 1, int(column.max()) + 1) if len(row) else (0, 0)
     tokens, correct = np.full(shape, nan), np.full(shape, nan)
     tokens[row, column] = answers["response_tokens"].to_numpy(float)
     correct[row, column] = answers["correct"].to_numpy(float)
-    return tokens, correct
+    runs = np.empty(shape[0], dtype=object)
+    runs[row] = answers["run"].to_numpy(object)
+    return tokens, correct, runs
 
 
 def length_ceiling(answers: pd.DataFrame) -> float:

@@ -4,15 +4,16 @@ Both hold for these runs: the variance between seeds is not in them.
 """
 
 import numpy as np
-from scipy import stats
 
 from analysis.statistics.intervals import Difference, Scores, paired_t
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
     """Two-sided exact p: a question that one of two runs alone has right is as likely the one's as the other's."""
+    from scipy.stats import binomtest
+
     n = only_first + only_second
-    return float(stats.binomtest(only_first, n).pvalue) if n else 1.0
+    return float(binomtest(only_first, n).pvalue) if n else 1.0
 
 
 def clustered(differences: Scores) -> Difference:

@@ -6,9 +6,9 @@ With one diverged run in ten a t interval of 5 seeds that calls itself 95 % cove
 from math import nan, sqrt
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.optimize import brentq
+from scipy import special
 
 from analysis.statistics.intervals import Difference, Interval, Scores
 
@@ -27,7 +27,7 @@ def shift_interval(scores: Scores, confidence: float = 0.95) -> Difference:
     distribution = signed_rank_distribution(values.size)
     rejected = int(np.searchsorted(distribution.cumsum(), (1 - confidence) / 2 + 1e-12, side="right"))
     low, high = (float(means[rejected - 1]), float(means[-rejected])) if rejected else (nan, nan)
-    positive = float((stats.rankdata(np.abs(values)) * (values > 0)).sum())
+    positive = float((pd.Series(np.abs(values)).rank().to_numpy() * (values > 0)).sum())
     smaller = min(positive, values.size * (values.size + 1) / 2 - positive)
     p = min(1.0, 2 * float(distribution.cumsum()[int(smaller)]))
     return Difference(float(np.median(means)), low, high, p)
@@ -59,8 +59,8 @@ def binomial_interval(k: int, n: int) -> Interval:
     or as few.
     """
     tail = 0.025
-    low = float(stats.beta.ppf(tail, k, n - k + 1)) if k else 0.0
-    high = float(stats.beta.isf(tail, k + 1, n - k)) if k < n else 1.0
+    low = float(special.betaincinv(k, n - k + 1, tail)) if k else 0.0
+    high = float(special.betainccinv(k + 1, n - k, tail)) if k < n else 1.0
     return Interval(k / n, low, high, n)
 
 
@@ -70,9 +70,11 @@ def probability_of_improvement(scores: Scores, baseline: Scores) -> Interval:
     The 95 % interval is Newcombe's fifth (2006): all t with (t - p)^2 <= z^2 V(t), where c = (m + n)/2 - 1 and V(t) is
     t(1 - t)(1 + c((1 - t)/(2 - t) + t/(1 + t)))/(m n). It needs no resampling, and has a width where one always wins.
     """
+    from scipy.optimize import brentq
+
     a, b = np.asarray(scores, dtype=float), np.asarray(baseline, dtype=float)
     p = float(((a[:, None] > b) + 0.5 * (a[:, None] == b)).mean())
-    z, c = float(stats.norm.isf(0.025)), (a.size + b.size) / 2 - 1
+    z, c = -float(special.ndtri(0.025)), (a.size + b.size) / 2 - 1
 
     def beyond(t: float) -> float:
         variance = t * (1 - t) * (1 + c * ((1 - t) / (2 - t) + t / (1 + t))) / (a.size * b.size)

@@ -5,7 +5,7 @@ steps. Updates are never units: those of one step share responses and weights.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,25 +21,6 @@ PLACES = 10  # parts of a response
 SIGNS = {1: "responses with positive advantage", -1: "responses with negative advantage"}
 AGREEMENT = ["quantity", "label", "sign", "of", "responses", "correlation", "low", "high", "units"]
 COLUMNS = {"log_ratio": "own shift, log r", "future_kl": "Future-KL"}
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """A difference of two candidates' cosines over the units."""
-
-    key: str
-    text: str
-    candidate: str
-    against: str
-    effect: float
-    low: float
-    high: float
-    p: float
-    values: tuple[float, ...]  # by unit
-
-    @property
-    def numbers(self) -> str:
-        return f"{signed(self.effect)} {bracket(self.low, self.high)}"
 
 
 @dataclass(frozen=True)
@@ -81,15 +62,16 @@ class CreditFindings:
         return table.assign(p_holm=pd.Series(holm(table.loc[tested, "p"].tolist()), table.index[tested], dtype=float))
 
     @cached_property
-    def contrasts(self) -> list[Contrast]:
-        """The parts of a gain whose two candidates were both measured."""
+    def contrasts(self) -> list[dict[str, Any]]:
+        """The parts of a gain whose two candidates were both measured: differences of their cosines over the units."""
         found = []
         for key, (text, candidate, against) in PARTS.items():
             if {candidate, against} <= set(self.microscope.candidates):
                 shown = self._difference(candidate, against)
-                values = tuple(self.cosines[candidate] - self.cosines[against])
-                numbers = shown.difference, shown.low, shown.high, shown.p
-                found.append(Contrast(key, text, candidate, against, *numbers, values))
+                values = list(self.cosines[candidate] - self.cosines[against])
+                head = {"key": key, "text": text, "candidate": candidate, "against": against}
+                numbers = {"effect": shown.difference, "low": shown.low, "high": shown.high, "p": shown.p}
+                found.append(head | numbers | {"values": values})
         return found
 
     def _difference(self, candidate: str, against: str) -> Difference:
@@ -157,7 +139,11 @@ class CreditFindings:
     def sentences(self) -> list[str]:
         """What was found, each with its interval."""
         units = counted(len(self.cosines), self.unit)
-        contrasts = [f"{item.text[0].upper()}{item.text[1:]}: {item.numbers} in cosine." for item in self.contrasts]
+        contrasts = [
+            f"{row['text'][0].upper()}{row['text'][1:]}: {signed(row['effect'])} {bracket(row['low'], row['high'])} "
+            "in cosine."
+            for row in self.contrasts
+        ]
         cosine = float(self.cosines[REFERENCE].mean())
         head = (
             f"DAPO's gradient on a minibatch has a cosine of {cosine:.3f} to the true gradient of accuracy; its "
@@ -181,7 +167,7 @@ class CreditFindings:
             "ceiling": self.ceiling,
             "reliability": self.reliability,
             "directions": self.directions.to_dict("records"),
-            "contrasts": [asdict(item) for item in self.contrasts],
+            "contrasts": self.contrasts,
             "agreement": self.agreement.to_dict("records"),
         }
 

@@ -7,7 +7,7 @@ from math import nan, sqrt
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from analysis.formatting import plain
 from analysis.records.design import Block
@@ -46,7 +46,7 @@ class Gains:
     """A block of placebos: every arm's gain over the baseline, and the share of the gain of `whole` that placebos have.
 
     gains: a row per arm and seed: arm, seed, gain in `metric`. means: a row per arm: arm, mean, low, high, n (95 % t,
-    paired). shares: by placebo. course: a row per arm, the mean of each of COURSE, and how many `collapsed`.
+    paired). shares: by placebo. course: a row per arm, the mean over its runs of each of COURSE.
     """
 
     block: str
@@ -83,7 +83,7 @@ def fieller(part: Array, whole: Array) -> Share:
     n = len(part)
     if n < FEWEST_SEEDS:
         return Share(float(part.mean() / whole.mean()) if n and whole.mean() else nan, nan, nan, "few")
-    t2 = float(stats.t.ppf(0.975, n - 1)) ** 2 / n
+    t2 = float(special.stdtrit(n - 1, 0.975)) ** 2 / n
     covariance = np.cov(part, whole, ddof=1)
     aa, ab, bb = float(covariance[0, 0]), float(covariance[0, 1]), float(covariance[1, 1])
     a, b = float(part.mean()), float(whole.mean())
@@ -118,7 +118,7 @@ def _gains(study: Study, scores: pd.DataFrame, block: Block, ends: tuple[str, st
         shares={
             arm: fieller(gains[arm][at].to_numpy(float), gains[whole][at].to_numpy(float)) for arm, at in shared.items()
         },
-        course=_course(rows, [baseline, *arms]),
+        course=rows.groupby("arm")[[name for name in COURSE if name in rows]].mean().reindex([baseline, *arms]),
     )
 
 
@@ -126,18 +126,6 @@ def _metric(study: Study, block: Block, whole: str) -> str:
     """The one in which the study's first claim about the arm in this block is asked, else the primary one."""
     for claim in study.claims.claims if study.claims else ():
         sides = sides_of(study, claim)
-        if (
-            len(claim.arms) > 1
-            and claim.parameter is None
-            and not isinstance(sides, str)
-            and (block.name, whole) in sides
-        ):
+        if len(claim.arms) > 1 and not isinstance(sides, str) and (block.name, whole) in sides:
             return claim.metric
     return PRIMARY
-
-
-def _course(rows: pd.DataFrame, arms: list[str]) -> pd.DataFrame:
-    """How hard each arm trained: means over its runs of what its updates looked like."""
-    known = [name for name in COURSE if name in rows]
-    means = rows.groupby("arm")[known].mean().assign(collapsed=rows.groupby("arm")["collapsed"].sum())
-    return means.reindex(arms).reset_index()

@@ -1,18 +1,15 @@
 """Switches and settings that never acted: runs that are the same bit for bit, and shares of tokens that are 0."""
 
-from dataclasses import dataclass
 from math import nan
 
 import pandas as pd
 
-from analysis.formatting import counted
 from analysis.records.design import Block
 from analysis.records.outcomes import scores_of
-from analysis.records.search import ACTED, PARAMETER, Search, word
+from analysis.records.search import word
 from analysis.records.study import Study
 from analysis.verdict.levels import values_of
 
-HARDLY = 0.001
 TRAINING = ("rollout/", "optimizer/", "ledger/")  # what a run did; a loss's own diagnostics may differ without effect
 SHARES = {  # by setting, the columns of scores whose sum is the share of tokens on which it acted
     "epsilon": ("clip_low_share",),
@@ -21,15 +18,6 @@ SHARES = {  # by setting, the columns of scores whose sum is the share of tokens
     "fipo_clip_range": ("low_share", "high_share"),
     "fipo_decay_rate": ("moved_share",),
     "fipo_safety_threshold": ("safety_share",),
-}
-# What must happen to a token for the parameter to act on it, as a sentence that says that it never did.
-NEVER = {
-    "epsilon": "no token was stopped by the lower clip",
-    "epsilon_high": "no token was stopped by the upper clip",
-    "delta": "no token was stopped by the dual clip",
-    "fipo_clip_range": "no influence weight was stopped at a bound",
-    "fipo_decay_rate": "no influence weight was further than 0.001 from 1",
-    "fipo_safety_threshold": "no negative token's ratio exceeded it",
 }
 
 
@@ -84,44 +72,3 @@ def never_acted(scores: pd.DataFrame, block: Block, arm: str, setting: str) -> t
     table = acted_table(scores, block)
     table = table[(table["arm"] == arm) & (table["setting"] == setting)]
     return [word(value) for value in table.loc[table["share"] == 0, "value"]], bool((table["share"] == 0).all())
-
-
-@dataclass(frozen=True)
-class Acted:
-    """The range, over the trials that say so, of the share of trained tokens on which a searched parameter acted.
-
-    word: `acted`, `hardly acted` (on less than 0.1 % of the tokens in every trial), `never acted`, or `not recorded`.
-    """
-
-    loss: str
-    parameter: str
-    low: float
-    high: float
-    trials: int
-    word: str
-    sentence: str
-
-
-def acted_in_search(search: Search) -> list[Acted]:
-    """Each searched parameter of each loss, in the order of the search; trials without a value count where they say."""
-    return [_acted(search, loss, name) for loss in search.losses for name in search.searched(loss)]
-
-
-def _acted(search: Search, loss: str, name: str) -> Acted:
-    rows = search.of(loss)
-    shares = rows[ACTED + name].dropna() if ACTED + name in rows else rows["value"].iloc[:0]
-    if shares.empty:
-        return Acted(loss, name, nan, nan, 0, "not recorded", "")
-    low, high = float(shares.min()), float(shares.max())
-    tried = [word(value) for value in rows.loc[shares.index, PARAMETER + name].dropna().sort_values().unique()]
-    trials = counted(len(shares), "trial")
-    where = f"({tried[0]} to {tried[-1]}, {trials})" if tried else f"({trials})"
-    said = ""
-    if high == 0:
-        never = NEVER.get(name, "it touched no token")
-        said = f"never acted: {never} in any trial; in this range {where} it is inert."
-    elif high < HARDLY:
-        share = f"on at most {100 * high:.2g}% of the trained tokens in any trial"
-        said = f"hardly acted: {share} {where}, too few to expect a difference from it."
-    acted = said.partition(":")[0] or "acted"
-    return Acted(loss, name, low, high, len(shares), acted, said and f"{search.label(loss)}: {name} {said}")

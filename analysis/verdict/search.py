@@ -1,22 +1,21 @@
-"""What a search found: the best trial of each loss and how lucky it is, what never acted, and its winners' study."""
+"""What a search found: the best trial of each loss, and its winners' study."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import isnan, nan
+from math import nan
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis.errors import RecordsError
-from analysis.formatting import counted, listed, plain, with_interval
+from analysis.formatting import counted, listed, with_interval
 from analysis.records.outcomes import summary
-from analysis.records.search import ENDED, PARAMETER, Search, open_trials, seed_values, word
+from analysis.records.search import ENDED, PARAMETER, Search, open_trials, word
 from analysis.records.study import read
-from analysis.statistics.best_of import luck_of_the_best, seed_noise
 from analysis.statistics.intervals import Interval, t_interval
 from analysis.verdict.findings import SCHEMA_VERSION, Findings, findings, without_nan
-from analysis.verdict.inert import Acted, acted_in_search
 from analysis.verdict.sentences import headline
 
 EXPLORATORY = (
@@ -31,8 +30,6 @@ NOT_RUN = "The best settings have not been run on fresh seeds yet: until then th
 class Best:
     """The best feasible trial of a loss; `trial` is None where no trial is feasible.
 
-    luck: by how much the best of as many equally good trials would exceed their common truth by seed noise alone; not
-    a number where fewer than two trials share two seeds.
     preset: where in the folder the complete settings are; None where `sweeps` has not written them.
     """
 
@@ -45,8 +42,6 @@ class Best:
     parameters: dict[str, str]
     preset: str | None
     ended: int
-    feasible: int
-    luck: float
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,6 @@ class SearchFindings:
 
     search: Search
     bests: list[Best]
-    acted: list[Acted]
     winners: Findings | None
     note: str
 
@@ -67,9 +61,8 @@ class SearchFindings:
         content = {
             "schema_version": SCHEMA_VERSION,
             "name": self.search.name,
-            "trials": {loss: _counts(self.search, loss) for loss in self.search.losses},
+            "trials": {loss: dict(Counter(sorted(self.search.of(loss)["outcome"]))) for loss in self.search.losses},
             "best": [asdict(best) for best in self.bests],
-            "acted": [asdict(item) for item in self.acted],
         }
         return dict(without_nan(content))
 
@@ -78,7 +71,7 @@ def search_findings(search: Search, axis: str = "steps") -> SearchFindings:
     """Everything that is said of a search."""
     winners, note = _winners(search.folder / "winners", axis)
     bests = [best_of(search, loss) for loss in search.losses]
-    return SearchFindings(search, bests, acted_in_search(search), winners, note)
+    return SearchFindings(search, bests, winners, note)
 
 
 def best_of(search: Search, loss: str) -> Best:
@@ -86,7 +79,7 @@ def best_of(search: Search, loss: str) -> Best:
     trials = search.of(loss)
     ended, feasible = int(trials["outcome"].isin(ENDED).sum()), trials[trials["outcome"] == "feasible"]
     if feasible.empty:
-        return Best(loss, None, nan, nan, nan, 0, {}, None, ended, 0, nan)
+        return Best(loss, None, nan, nan, nan, 0, {}, None, ended)
     row = feasible.iloc[int(feasible["value"].argmax())]
     interval = t_interval(row["values"])
     preset = search.folder / "best" / f"{loss}.json"
@@ -102,33 +95,26 @@ def best_of(search: Search, loss: str) -> Best:
         },
         preset=f"best/{loss}.json" if preset.is_file() else None,
         ended=ended,
-        feasible=len(feasible),
-        luck=_luck(search, loss),
     )
 
 
 def found_sentences(found: SearchFindings) -> list[str]:
-    """The winners' verdict, or why there is none; what each loss found; each parameter that did not act."""
-    inert = [item.sentence for item in found.acted if item.sentence]
+    """The winners' verdict, or why there is none; what each loss found."""
     first = found.note if found.winners is None else f"On fresh seeds: {headline(found.winners)}"
-    return [first, *(best_sentence(found, best) for best in found.bests), *inert]
+    return [first, *(best_sentence(found, best) for best in found.bests)]
 
 
 def best_sentence(found: SearchFindings, best: Best) -> str:
-    """A loss's best trial, what luck alone would add to its value, and what its settings reached on fresh seeds."""
+    """A loss's best trial, and what its settings reached on fresh seeds."""
     name = found.search.label(best.loss)
     if best.trial is None:
         return f"{name}: none of {counted(best.ended, 'ended trial')} has a value within the limits."
     value = with_interval(Interval(best.value, best.low, best.high, best.seeds))
-    head = f"{name}: the best of {counted(best.ended, 'trial')} is trial {best.trial}, {value} over "
-    luck = (
-        f" Were all {best.feasible} feasible trials equally good, seed noise alone would lift the best by "
-        f"{plain(best.luck)}."
-    )
     fresh = fresh_accuracy(found).get(best.loss)
     said = f" On {counted(fresh.n, 'fresh seed')} its settings reach {with_interval(fresh)}." if fresh else ""
     return (
-        f"{head}{counted(best.seeds, 'tuning seed')}, at {settings_of(best)}.{'' if isnan(best.luck) else luck}{said}"
+        f"{name}: the best of {counted(best.ended, 'trial')} is trial {best.trial}, {value} over "
+        f"{counted(best.seeds, 'tuning seed')}, at {settings_of(best)}.{said}"
     )
 
 
@@ -160,11 +146,6 @@ def unfinished_note(search: Search) -> str:
     return f"Not finished: {listed(words)} still open. What follows will change." if words else ""
 
 
-def _counts(search: Search, loss: str) -> dict[str, int]:
-    """By outcome, how many trials of a loss have it."""
-    return {str(outcome): int(n) for outcome, n in search.of(loss)["outcome"].value_counts().sort_index().items()}
-
-
 def _winners(folder: Path, axis: str) -> tuple[Findings | None, str]:
     if not (folder / "study.json").is_file():
         return None, NOT_RUN
@@ -172,13 +153,3 @@ def _winners(folder: Path, axis: str) -> tuple[Findings | None, str]:
         return findings(read([folder]), axis), ""
     except RecordsError as error:
         return None, f"The runs on fresh seeds cannot be reported: {error}."
-
-
-def _luck(search: Search, loss: str) -> float:
-    values = seed_values(search)
-    feasible = search.trials[(search.trials["loss"] == loss) & (search.trials["outcome"] == "feasible")]
-    values = values[(values["loss"] == loss) & values["trial"].isin(feasible["trial"])]
-    matrix = values.pivot_table(index="trial", columns="seed", values="seed_value").dropna().to_numpy(float)
-    if not matrix.size:
-        return nan
-    return luck_of_the_best(seed_noise(matrix), len(matrix), matrix.shape[1])

@@ -1,4 +1,4 @@
-"""Synthetic search folders after docs/run_folder.md, with a truth that is known."""
+"""Synthetic search folders after docs/run_folder.md."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,16 +33,7 @@ class SearchTruth:
     trials: int = 12
     seeds: int = 2
     sampler: str = "tpe"
-    noise: float = 0.008
     ends: dict[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)
-    acted: dict[str, float] = field(default_factory=dict)
-
-
-def landscape(given: Parameters) -> float:
-    """Best at a learning rate of 4e-4, slightly better with a clip range near 0.3, flat in everything else."""
-    lr = np.log(given.get("lr", 3e-4) / 4e-4)
-    clip = np.log(given.get("fipo_clip_range", 0.2) / 0.3)
-    return float(0.86 - 0.05 * lr**2 - 0.012 * clip**2)
 
 
 def write_search(folder: Path, truth: SearchTruth) -> Path:
@@ -93,26 +84,17 @@ def description(name: str, truth: SearchTruth, spaces: dict[str, Any]) -> dict[s
 
 def loss_rows(loss: str, truth: SearchTruth, space: dict[str, Any]) -> list[dict[str, Any]]:
     rng = np.random.default_rng(crc32(loss.encode()))
-    by_seed = rng.normal(0.0, truth.noise, truth.seeds)
-    rows, ended = [], 0
+    rows = []
     for trial in range(truth.trials):
-        given = drawn(space, trial, rng)
         state, reason = truth.ends.get((loss, trial), ("finished", None))
-        level = landscape(given)
-        values = [float(np.clip(level + a + rng.normal(0, truth.noise), 0.02, 0.99)) for a in by_seed]
-        row = trial_row(loss, trial, (state, reason), values, truth)
-        row |= {f"param.{name}": given.get(name) for of_loss in SPACES.values() for name in of_loss}
-        row |= {f"param.{name}": value for name, value in given.items()}
-        row |= {f"acted.{name}": truth.acted.get(name, 0.01 * rng.random()) for name in given if name != "lr"}
-        over = state not in ("running", "waiting")
-        rows.append(row | {"ended": float(ended) if over else None})
-        ended += over
+        values = [float(value) for value in rng.uniform(0.6, 0.9, truth.seeds)]
+        row = trial_row(loss, trial, (state, reason), values)
+        row |= {f"param.{name}": None for of_loss in SPACES.values() for name in of_loss}
+        rows.append(row | {f"param.{name}": value for name, value in drawn(space, trial, rng).items()})
     return rows
 
 
-def trial_row(
-    loss: str, trial: int, end: tuple[str, str | None], values: list[float], truth: SearchTruth
-) -> dict[str, Any]:
+def trial_row(loss: str, trial: int, end: tuple[str, str | None], values: list[float]) -> dict[str, Any]:
     state, reason = end
     finished = state in ("finished", "over")
     over = state not in ("running", "waiting")
@@ -125,14 +107,6 @@ def trial_row(
         "feasible": state == "finished" if over else None,
         "seeds": list(range(100, 100 + len(values))) if finished else None,
         "values": values if finished else None,
-        "constraint.response_tokens": 4.5 if state == "over" else -20.0 if finished else None,
-        "constraint.truncated_share": None,
-        "start_accuracy": 0.26 if finished else None,
-        "response_tokens": 41.5 if finished else None,
-        "truncated_share": 0.011 if finished else None,
-        "generated_tokens": 310_000 * truth.seeds if finished else None,
-        "seconds": 42.0 * truth.seeds if finished else None,
-        "attempts": 3 if state == "failed" else 0,
     }
 
 

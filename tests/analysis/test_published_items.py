@@ -10,7 +10,8 @@ import pytest
 
 from analysis.cli import add_commands
 from analysis.figures.catalogue import PAPER, STUDY
-from analysis.figures.paper import FIGURES, arms_for
+from analysis.figures.paper import arms_for
+from analysis.figures.training import PAPER as OF_THE_PAPER
 from analysis.records.study import read
 from harness.__main__ import main as harness
 from harness.cli import evaluate
@@ -19,7 +20,7 @@ from harness.tasks.math.files import SHIPPED
 from sweeps.__main__ import CONTROLLED, LADDER, add_compare, add_study
 from sweeps.comparison import arm_seeds
 from sweeps.study.arms import arms_of, check_differences, differences_between, load_family
-from sweeps.study.blocks import cells_of, load_design
+from sweeps.study.blocks import load_design, planned
 from tests.analysis.math_folders import config_with, write_math_run
 from tests.harness.command_line import outcome
 
@@ -111,7 +112,7 @@ def test_a_comparison_has_its_arms(words: list[str]) -> None:
 def test_a_study_has_its_cells(words: list[str]) -> None:
     given = parsed(words, add_study)
     design = load_design(given.design).model_copy(update={"preset": given.preset})
-    arms, _ = cells_of(design, load_family(design.family), {})
+    arms, _ = planned(design, load_family(design.family), {})
     configs = [config for arm in arms for config in arm.configs.values()]
     # what the entry says of it
     assert {config.loss.fipo_decay_rate for config in configs if config.loss.fipo_decay_rate} == {2, 8, 32, 128, 512}
@@ -127,5 +128,5 @@ def test_runs_named_so_are_the_arms_of_the_figure(words: list[str], tmp_path: Pa
         named = {flag.removeprefix("--"): value for flag, value in zip(flags[::2], flags[1::2], strict=True)}
         changes = {name: float(value) for name, value in named.items() if value.replace(".", "").isdigit()}
         runs.append(write_math_run(tmp_path / Path(folder).name, config_with(**changes), {0: {"a1": ["5"]}}))
-    (figure,) = [one for one in FIGURES if words[-1] == f"paper_figure_{one.number}"]
+    (figure,) = [one for one in OF_THE_PAPER if words[-1] == one.name]
     assert len(arms_for(read(runs), figure)) == len(runs)

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -14,10 +13,10 @@ from analysis.figures.canvas import draw_limit, grid
 from analysis.figures.figure import baseline_of, length_limit
 from analysis.figures.length import path_points
 from analysis.figures.outcomes import outcome_figures
-from analysis.figures.search import ended_trials, over_parameter, scale_of
+from analysis.figures.search import over_parameter, parameter_axis
 from analysis.figures.style import WIDTHS, arm_styles
 from analysis.figures.training import COURSES, course_figures, course_tables, paired_differences, panels_of
-from analysis.figures.weights import FEWEST_TOKENS, by_position, by_sign, chosen_responses, distribution
+from analysis.figures.weights import chosen_responses
 from analysis.records.curves import AXES, mean_curves, seed_curves
 from analysis.records.search import read_search
 from analysis.records.study import Role, read
@@ -55,42 +54,7 @@ def test_responses_are_chosen_by_rule(demo_study: Path) -> None:
     assert heads["prompt_id"].nunique() == 1
 
 
-def tokens(count: int) -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    return pd.DataFrame(
-        {"arm": "fipo", "seed": rng.integers(0, 3, count), "step": rng.integers(0, 20, count), "position": 0}
-        | {"advantage": rng.choice([-1.0, 0.0, 1.0], count), "influence_weight": rng.uniform(1, 1.2, count)}
-    )
-
-
-def test_weights_are_means_of_seeds_and_bins_of_few_tokens_are_hidden() -> None:
-    table = tokens(600)
-    position = pd.Series(np.where(np.arange(600) < FEWEST_TOKENS - 1, 40, 0))
-    found = by_position(table, position)
-    assert list(found["position"]) == [0]
-    kept = table[position == 0]
-    assert agree(found["mean"], [kept.groupby("seed")["influence_weight"].mean().mean()])
-    assert set(by_sign(tokens(5000))["sign"]) == {-1, 1}
-    spread = distribution(table)
-    up = table.loc[table["advantage"] > 0, "influence_weight"]
-    assert agree(spread.loc[(spread["sign"] == 1) & (spread["share"] == 0.5), "weight"], [up.median()])
-
-
-ENDS: dict[tuple[str, int], tuple[str, str | None]] = {
-    ("fipo", 1): ("infeasible", "diverged"),
-    ("fipo", 3): ("over", ""),
-}
-
-
-def test_the_best_so_far_is_of_feasible_trials_alone(tmp_path: Path) -> None:
-    search = read_search(search_folders.write_search(tmp_path / "s", SearchTruth(trials=6, ends=ENDS)))
-    trials = ended_trials(search)
-    assert list(trials["order"]) == [1, 2, 3, 4, 5, 6]
-    assert trials["best"].iloc[1] == trials["best"].iloc[0]
-    assert trials["best"].iloc[-1] == search.of("fipo").query("outcome == 'feasible'")["value"].max()
-
-
-def test_words_have_places_and_far_choices_a_log_scale(tmp_path: Path) -> None:
+def test_words_have_places_and_far_numbers_a_log_scale(tmp_path: Path) -> None:
     space = {
         "averaging": {"kind": "choice", "values": ["token_mean", "sequence_mean"]},
         "lr": {"kind": "choice", "values": [1e-4, 1e-3]},
@@ -98,8 +62,13 @@ def test_words_have_places_and_far_choices_a_log_scale(tmp_path: Path) -> None:
     }
     truth = SearchTruth(spaces={"fipo": space}, trials=12)
     search = read_search(search_folders.write_search(tmp_path / "s", truth))
-    assert [scale_of(search, "fipo", name) for name in space] == ["words", "log", "linear"]
-    rows = over_parameter(search, "fipo", "averaging").drop_duplicates("x").set_index("label")["x"]
+    tables = {name: over_parameter(search, "fipo", name) for name in space}
+    _, axes = grid(3, 3, 2.0)
+    for ax, table in zip(axes, tables.values(), strict=True):
+        parameter_axis(ax, table)
+    assert [ax.get_xscale() for ax in axes] == ["linear", "log", "linear"]
+    assert [label.get_text() for label in axes[0].get_xticklabels()] == ["token_mean", "sequence_mean"]
+    rows = tables["averaging"].drop_duplicates("x").set_index("label")["x"]
     assert rows.to_dict() == {"token_mean": 0.0, "sequence_mean": 1.0}
 
 
@@ -194,7 +163,7 @@ def test_the_limit_of_length_is_drawn_where_all_runs_have_one(study: Path) -> No
     drawing, (ax,) = grid(1, 1, 2.0)
     ax.plot([0, 1], [0, 10])
     draw_limit(ax, 10)
-    assert [text.get_text() for text in ax.texts] == ["limit 10"]
+    assert [text.get_text() for text in ax.texts] == ["limit 10 "]
     draw_limit(ax, 70)
     assert ax.texts[-1].get_text() == "limit 70 \N{UPWARDS ARROW}"
     assert len(ax.lines) == 2

@@ -43,8 +43,8 @@ def test_outcomes_by_hand(tmp_path: Path) -> None:
     assert agree(row["auc"], 0.5)
     assert agree(row["final_accuracy"], (0.25 + 0.75 + 0.5) / 3)
     assert agree(row["final_response_tokens"], (15 + 40) / 2)
-    assert agree([row["start_accuracy"], row["peak_accuracy"]], [0.0, 1.0])
-    assert agree([row["generated_tokens"], row["discarded_tokens"], row["seconds"]], [400, 40, 8])
+    assert row["start_accuracy"] == 0.0
+    assert agree([row["generated_tokens"], row["seconds"]], [400, 8])
 
 
 def test_a_policy_stands_at_the_tokens_it_has_learned_from(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.errors import RecordsError
-from analysis.records.search import is_search, open_trials, read_search, word
+from analysis.records.search import is_search, read_search, word
 from tests.analysis import search_folders
 from tests.analysis.search_folders import SearchTruth
 
@@ -40,20 +40,17 @@ def test_every_trial_is_there_whatever_became_of_it(search: Path) -> None:
     assert set(records.environments["run"]) >= {"fipo-trial0000-seed100"}
 
 
-def test_fixed_parameters_are_not_searched(tmp_path: Path) -> None:
-    spaces = {"fipo": {"lr": search_folders.SPACE["lr"], "delta": {"kind": "fixed", "value": 10.0}}}
-    records = read_search(search_folders.write_search(tmp_path / "s", SearchTruth(spaces=spaces)))
-    assert list(records.searched("fipo")) == ["lr"]
-
-
-def test_trials_come_in_the_order_of_losses_and_numbers(tmp_path: Path) -> None:
-    folder = search_folders.write_search(tmp_path / "s", SearchTruth(losses=("grpo", "dapo"), trials=3))
+def test_trials_come_in_the_order_of_losses_and_numbers_and_fixed_parameters_are_not_searched(tmp_path: Path) -> None:
+    spaces = search_folders.SPACES | {
+        "grpo": {"lr": search_folders.SPACE["lr"], "delta": {"kind": "fixed", "value": 10}}
+    }
+    truth = SearchTruth(losses=("grpo", "dapo"), trials=3, spaces=spaces)
+    folder = search_folders.write_search(tmp_path / "s", truth)
     pd.read_parquet(folder / "trials.parquet").iloc[::-1].to_parquet(folder / "trials.parquet")
-    trials = read_search(folder).trials
-    assert list(trials["loss"] + trials["trial"].astype(str)) == [
-        *("grpo0", "grpo1", "grpo2"),
-        *("dapo0", "dapo1", "dapo2"),
-    ]
+    records = read_search(folder)
+    named = list(records.trials["loss"] + records.trials["trial"].astype(str))
+    assert named == ["grpo0", "grpo1", "grpo2", "dapo0", "dapo1", "dapo2"]
+    assert list(records.searched("grpo")) == ["lr"]
 
 
 def test_only_a_study_of_that_kind_is_a_search(search: Path, tmp_path: Path) -> None:
@@ -69,7 +66,11 @@ def test_only_a_study_of_that_kind_is_a_search(search: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("field", "value", "words"),
-    [("spaces", None, "expected spaces in"), ("schema_version", 2, "expected schema_version 1"), ("seeds", 3, "lists")],
+    [
+        ("spaces", None, "expected spaces as a dict in"),
+        ("schema_version", 2, "expected schema_version 1"),
+        ("seeds", 3, "seeds as a list"),
+    ],
 )
 def test_an_incomplete_description_is_refused(search: Path, field: str, value: object, words: str) -> None:
     description = json.loads((search / "study.json").read_text()) | {field: value}
@@ -86,7 +87,7 @@ def test_an_incomplete_description_is_refused(search: Path, field: str, value: o
         ({"value": None}, "expected a finished trial in .*, got 4 finished, 1 infeasible, 1 failed"),
         ({"loss": "ppo"}, "expected trials of fipo in .*, got ppo"),
         ({"seeds": [[1]] * 8}, "a value per seed"),
-        ({"ended": "soon"}, "expected numbers in"),
+        ({"value": "soon"}, "expected numbers in"),
     ],
 )
 def test_damaged_trials_are_one_line(search: Path, columns: dict[str, Any], words: str) -> None:
@@ -97,15 +98,13 @@ def test_damaged_trials_are_one_line(search: Path, columns: dict[str, Any], word
 
 
 def test_a_broken_table_is_one_line(search: Path) -> None:
+    whole = pd.read_parquet(search / "trials.parquet")
     for content in (b"not a table", (search / "trials.parquet").read_bytes()[:-40], b""):
         (search / "trials.parquet").write_bytes(content)
         with pytest.raises(RecordsError, match="expected a table in") as caught:
             read_search(search)
         assert "\n" not in str(caught.value)
-
-
-def test_columns_that_are_missing_are_named(search: Path) -> None:
-    pd.read_parquet(search / "trials.parquet").drop(columns="feasible").to_parquet(search / "trials.parquet")
+    whole.drop(columns="feasible").to_parquet(search / "trials.parquet")
     with pytest.raises(RecordsError, match="expected the columns feasible in"):
         read_search(search)
 
@@ -118,13 +117,6 @@ def test_without_a_finished_trial_there_is_one_line(tmp_path: Path) -> None:
     (folder / "trials.parquet").unlink()
     with pytest.raises(RecordsError, match="it is written when the first trial ends"):
         read_search(folder)
-
-
-def test_open_trials_are_those_of_the_plan_that_have_not_ended(tmp_path: Path) -> None:
-    ends = {("fipo", 1): ("running", ""), ("fipo", 2): ("waiting", "")}
-    search = read_search(search_folders.write_search(tmp_path, SearchTruth(trials=4, ends=ends)))
-    assert open_trials(search) == {"fipo": 2}
-    assert open_trials(replace(search, trials=search.trials[search.trials["trial"] == 0])) == {"fipo": 3}
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,14 @@ ENDS: dict[tuple[str, int], tuple[str, str | None]] = {
     ("dapo", 8): ("failed", None),
     ("dapo", 7): ("running", ""),
 }
-FIGURES = {"winners", "history", "slices"}
+FIGURES = {"winners", "slices"}
 
 
 @pytest.fixture(scope="module")
 def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search over two losses with its winners, reported."""
     folder = tmp_path_factory.mktemp("search") / "both"
-    truth = SearchTruth(losses=("dapo", "fipo"), trials=10, ends=ENDS, acted={"fipo_safety_threshold": 0.0})
+    truth = SearchTruth(losses=("dapo", "fipo"), trials=10, ends=ENDS)
     search_folders.write_search(folder, truth)
     arms = (folders.ArmTruth("dapo"), folders.ArmTruth("fipo", "fipo"))
     winners = folders.smaller(folders.StudyTruth(arms), steps=2, prompts=4, final_samples=2)
@@ -52,19 +52,15 @@ def test_every_figure_is_written_as_png_pdf_and_csv(search: Path) -> None:
         assert any(re.fullmatch(rf"{name}_\w+\.csv", other) for other in names)
 
 
-def test_failed_trials_are_marked_and_not_dropped(search: Path, html: str) -> None:
-    history = pd.read_csv(search / "report/figures/history_trials.csv")
-    assert history[history["loss"] == "fipo"]["outcome"].value_counts().to_dict() == {
+def test_failed_trials_are_marked_and_not_dropped(search: Path) -> None:
+    slices = pd.read_csv(search / "report/figures/slices_trials.csv")
+    of_fipo = slices[slices["loss"] == "fipo"]
+    assert of_fipo.drop_duplicates("trial")["outcome"].value_counts().to_dict() == {
         "feasible": 8,
         "infeasible": 1,
         "failed": 1,
     }
-    slices = pd.read_csv(search / "report/figures/slices_trials.csv")
-    of_fipo = slices[slices["loss"] == "fipo"]
-    assert set(of_fipo.loc[of_fipo["seed"].isna(), "outcome"]) == {"infeasible", "failed"}
-    without = html.split('id="trials"')[1].split("</section>")[0]
-    reasons = ("loss is &lt;nan&gt; at step 7", "killed three times", "stopped by asha", "response_tokens 4.500 beyond")
-    assert all(reason in without for reason in reasons)
+    assert of_fipo.loc[of_fipo["seed"].isna(), "outcome"].unique().tolist() == ["infeasible", "failed"]
 
 
 def test_the_first_screen_says_what_was_found_and_what_to_quote(search: Path, html: str) -> None:
@@ -80,7 +76,6 @@ def test_the_first_screen_says_what_was_found_and_what_to_quote(search: Path, ht
         "On 5 fresh seeds its settings reach",
         '<th scope="col" class="number">On fresh seeds</th>',
         'href="../winners/report/report.html"',
-        "fipo_safety_threshold never acted",
     ):
         assert words in first
     assert (search / "winners/report/report.html").is_file()
@@ -92,7 +87,6 @@ def test_search_json_is_the_summary(search: Path) -> None:
     best = {item["loss"]: item for item in summary["best"]}
     trials = pd.read_parquet(search / "trials.parquet")
     assert best["fipo"]["value"] == trials.loc[trials["loss"] == "fipo", "value"].max()
-    assert {item["parameter"]: item["word"] for item in summary["acted"]}["fipo_safety_threshold"] == "never acted"
 
 
 def test_the_printed_lines_are_the_sentences_and_the_path(search: Path) -> None:

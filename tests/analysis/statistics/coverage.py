@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.statistics.best_of import luck_of_the_best
 from analysis.statistics.intervals import holm, paired_t, seeds_needed, smallest_detectable_difference, welch
 from analysis.statistics.robust import shift_interval, signed_rank_distribution
 
@@ -201,8 +200,7 @@ def agree(ours: object, theirs: object) -> None:
 
 def page(found: list[Cell]) -> str:
     """The table as markdown."""
-    sign, t = "\N{PLUS-MINUS SIGN}", (5, 10, 30, 60)
-    peaks = ", ".join(f"{count}: {luck_of_the_best(1.0, count, 1):.2f}" for count in t)
+    sign = "\N{PLUS-MINUS SIGN}"
     head = (
         "Made by `make bench-statistics`; do not edit. Each share is over "
         f"{found[0].repetitions:,} simulated studies; {sign} is two Monte Carlo standard errors. Scores: mean {TRUTH}, "
@@ -210,8 +208,7 @@ def page(found: list[Cell]) -> str:
         f"seeds end at {DIVERGED}."
     )
     columns = [f"| what | scores | seeds per arm | measured, % | {sign} | target | |", "|---|---|---|---|---|---|---|"]
-    tail = f"A peak over T evaluations of constant skill lies above it by so many of their standard errors: {peaks}."
-    return "\n".join([head, "", *columns, *(cell.row for cell in found), "", tail, ""])
+    return "\n".join([head, "", *columns, *(cell.row for cell in found), ""])
 
 
 if __name__ == "__main__":

@@ -49,7 +49,12 @@ def test_anytime_by_hand() -> None:
 
 
 def test_the_slope_is_within_runs_evaluations_and_prompts() -> None:
-    # In each of four groups one right answer, e times as long as the wrong one in three of them -> log(3 / 1).
+    # In each of three groups one right answer, e times as long as the wrong one in two of them -> log(2 / 1).
     rows = [("p", 1, False), ("p", 3, True), ("q", 1, False), ("q", 3, True), ("r", 3, False), ("r", 1, True)]
-    table = pd.concat([answers(rows), answers([("p", 1, False), ("p", 3, True)], seed=1)])
-    assert agree(length.length_slope(*length.grouped(table)), np.log(3) / np.log(3.0))
+    table = pd.concat(
+        [answers(rows), answers(rows[:4] + [(prompt, 4 - n, yes) for prompt, n, yes in rows[4:]], seed=1)]
+    )
+    slopes = length.length_slopes(table)
+    assert agree(slopes.iloc[0], np.log(2) / np.log(3.0))
+    assert np.isnan(slopes.iloc[1])  # every longer answer is right: the data separate
+    assert slopes.index.nunique() == 2

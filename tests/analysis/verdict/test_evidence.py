@@ -74,7 +74,7 @@ def test_equivalence_is_two_one_sided_tests() -> None:
 
 
 def test_one_arm_is_tested_against_the_margin_alone() -> None:
-    claim = replace(CLAIM, baseline=None, margin=0.65)
+    claim = replace(CLAIM, metric="length_slope", baseline=None, margin=0.65)
     found = evidence(claim, A, None, primary=1)
     assert agree(found.p, stats.ttest_1samp(A, 0.65).pvalue)
     assert (found.n, found.pairs, found.welch) == ((5, 0), 5, None)

@@ -1,15 +1,13 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis.records.search import Search, read_search
-from analysis.verdict.inert import acted_in_search
 from analysis.verdict.search import NOT_RUN, best_of, best_sentence, found_sentences, search_findings, unfinished_note
 from tests.analysis import folders, search_folders
 from tests.analysis.search_folders import SearchTruth
-
-NEVER = {"fipo_safety_threshold": 0.0}
 
 
 def search_with(folder: Path, values: list[float | None], **changes: Any) -> Search:
@@ -27,7 +25,7 @@ def search_with(folder: Path, values: list[float | None], **changes: Any) -> Sea
 
 def test_the_best_is_feasible_and_of_equals_the_first(tmp_path: Path) -> None:
     best = best_of(search_with(tmp_path, [0.6, 0.8, 0.9, 0.8], ends={("fipo", 2): ("over", None)}), "fipo")
-    assert (best.trial, best.value, best.ended, best.feasible) == (1, 0.8, 4, 3)
+    assert (best.trial, best.value, best.ended) == (1, 0.8, 4)
     assert best.preset == "best/fipo.json"
     assert set(best.parameters) == set(search_folders.SPACE)
 
@@ -37,25 +35,12 @@ def test_a_loss_without_a_feasible_trial_says_so(tmp_path: Path) -> None:
     assert best_sentence(found, found.bests[0]) == "FIPO: none of 1 ended trial has a value within the limits."
 
 
-def test_a_parameter_that_never_acted_is_inert(tmp_path: Path) -> None:
-    truth = SearchTruth(acted=NEVER | {"fipo_clip_range": 0.0009, "fipo_decay_rate": 0.2})
-    items = {
-        item.parameter: item for item in acted_in_search(read_search(search_folders.write_search(tmp_path, truth)))
-    }
-    inert = items["fipo_safety_threshold"]
-    assert inert.word == "never acted"
-    assert "no negative token's ratio exceeded it in any trial; in this range" in inert.sentence
-    assert inert.sentence.endswith("it is inert.")
-    assert items["fipo_clip_range"].word == "hardly acted"
-    assert "at most 0.09% of the trained tokens" in items["fipo_clip_range"].sentence
-    assert (items["fipo_decay_rate"].word, items["fipo_decay_rate"].sentence) == ("acted", "")
-    assert (items["lr"].word, items["lr"].trials) == ("not recorded", 0)
-
-
 def test_an_unfinished_search_says_so(tmp_path: Path) -> None:
     ends = {("fipo", 1): ("running", ""), ("fipo", 2): ("waiting", "")}
     search = read_search(search_folders.write_search(tmp_path, SearchTruth(trials=4, ends=ends)))
     assert unfinished_note(search) == "Not finished: 2 trials of FIPO still open. What follows will change."
+    begun = replace(search, trials=search.trials[search.trials["trial"] == 0])
+    assert unfinished_note(begun) == "Not finished: 3 trials of FIPO still open. What follows will change."
 
 
 def test_the_winners_are_a_study_of_their_own_and_the_number_to_quote(tmp_path: Path) -> None:
