@@ -20,7 +20,7 @@ import numpy
 import pytest
 import torch
 
-from tests.losses.mutation.small_changes import small_changes
+from tests.losses.small_changes import small_changes
 
 ROOT = Path(__file__).parents[2]
 LOSSES = ROOT / "losses"
@@ -66,8 +66,7 @@ def run_tests(tree: Path, files: list[str]) -> None:
     hypothesis.settings.load_profile("first failure")
     for name in [name for name in sys.modules if name.split(".")[0] in ("losses", "tests")]:
         del sys.modules[name]
-    # tests of mutants read the source and would notice any change of it
-    options = ["-x", "--tb=no", "-p", "no:cacheprovider", "-k", "not mutant"]
+    options = ["-x", "--tb=no", "-p", "no:cacheprovider"]
     os._exit(pytest.main([*options, "-W", "ignore::pytest.PytestAssertRewriteWarning", *files]))
 
 

@@ -6,26 +6,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
-from losses import DAPO, FIPO, GRPO, LOSSES, LossBatch, LossOutput, token_weights
+from losses import DAPO, FIPO, GRPO, LOSSES, LossBatch, token_weights
+from losses.policy_loss import PolicyLoss
 from tests.losses.agreement import agree, bitwise_equal
-from tests.losses.drawn import batches, deterministic
-
-ALL = [GRPO(), GRPO(beta=0.04), DAPO(epsilon_high=0.28, delta=10.0), FIPO(), FIPO(delta=10.0, clip_range=None)]
-
-
-def gradient(batch: LossBatch, output: LossOutput, mode: str = "token_mean") -> Tensor:
-    """The gradient of the averaged loss."""
-    scalar = (output.token_loss * token_weights(batch.mask, mode, 6)).sum()
-    return torch.autograd.grad(scalar, batch.policy_logprobs)[0]
+from tests.losses.drawn import EVERY_LOSS, batches, deterministic, with_gradient
 
 
 def assert_same(batch: LossBatch, first: GRPO, second: GRPO) -> None:
     """Two losses give the same token losses and gradients, bit by bit."""
-    one, other = first(batch), second(batch)
+    (one, gradient), (other, expected) = with_gradient(first, batch), with_gradient(second, batch)
     assert bitwise_equal(one.token_loss, other.token_loss)
-    assert bitwise_equal(gradient(batch, one), gradient(batch, other))
+    assert bitwise_equal(gradient, expected)
 
 
 def grpo_as_written(batch: LossBatch, epsilon: float) -> float:
@@ -76,7 +68,7 @@ def test_at_ratio_1_fipo_is_dapo_and_both_are_the_policy_gradient(
     for name in ("influence_weight_at_low", "influence_weight_at_high", "clip_fraction_low", "clip_fraction_high"):
         assert not diagnostics[name].any()
     plain = -(batch.advantages * token_weights(batch.mask, "token_mean"))
-    assert agree(gradient(batch, fipo(batch)), plain, "exact")
+    assert agree(with_gradient(fipo, batch)[1], plain, "exact")
 
 
 @deterministic
@@ -88,8 +80,8 @@ def test_beta_adds_the_same_kl_to_every_loss(batch: LossBatch, name: str) -> Non
     assert bitwise_equal(output.diagnostics["kl_to_reference"], kl_alone.token_loss.detach())
 
 
-@pytest.mark.parametrize("loss", ALL)
-def test_responses_do_not_see_each_other(loss: GRPO) -> None:
+@pytest.mark.parametrize("loss", EVERY_LOSS)
+def test_responses_do_not_see_each_other(loss: PolicyLoss) -> None:
     generator = torch.Generator().manual_seed(1)
     policy, old, advantages, reference = (torch.randn(3, 7, generator=generator) for _ in range(4))
     mask = torch.rand(3, 7, generator=generator) > 0.2
@@ -127,9 +119,11 @@ def test_fipo_with_given_weights_is_dapo_with_weighted_advantages(batch: LossBat
 @given(batches())
 def test_its_own_weights_handed_over_change_nothing(batch: LossBatch) -> None:
     loss = FIPO(**CLIP)
-    own = loss(batch)
-    given_back = loss(replace(batch, influence_weights=own.diagnostics["influence_weight"]))
+    own, gradient = with_gradient(loss, batch)
+    given = replace(batch, influence_weights=own.diagnostics["influence_weight"])
+    given_back, expected = with_gradient(loss, given)
     assert bitwise_equal(own.token_loss, given_back.token_loss)
+    assert bitwise_equal(gradient, expected)
     assert bitwise_equal(own.diagnostics["future_kl"], given_back.diagnostics["future_kl"])
 
 
