@@ -41,11 +41,11 @@ def run_reproduce(options: argparse.Namespace) -> None:
         return
     if divergence:
         again = read_history(out)
-        say("\n".join(explained(history, again, divergence)))
+        say(explained(history, again, divergence))
         cause = explanation(differing(history.environment, again.environment))
         raise HarnessError(f"{options.run} was not reproduced: {out}{cause}")
-    *gaps, compared = agreement(history, read_history(out), steps)
-    say("\n".join([*gaps, f"identical: {compared} of {steps} steps: {out}"]))
+    compared, gaps = agreement(history, read_history(out), steps)
+    say(f"{gaps}identical: {compared} of {steps} steps: {out}")
 
 
 def run_diff(options: argparse.Namespace) -> None:
@@ -63,8 +63,8 @@ def run_diff(options: argparse.Namespace) -> None:
         for name, (mine, other) in differences.items():
             say(f"  {name}: {shown(mine)} | {shown(other)}")
     if divergence := first_divergence(ours, theirs):
-        say("\n".join(explained(ours, theirs, divergence)))
+        say(explained(ours, theirs, divergence))
     else:
         steps = min(ours.steps_done, theirs.steps_done)
-        *gaps, compared = agreement(ours, theirs, steps)
-        say("\n".join([*gaps, f"the same over {steps} steps: {compared}"]))
+        compared, gaps = agreement(ours, theirs, steps)
+        say(f"{gaps}the same over {steps} steps: {compared}")

@@ -17,7 +17,7 @@ ASSUMPTIONS = {
 
 
 def add(subparsers: Subparsers) -> None:
-    purpose = "explain the loss that the settings give and how other implementations differ, or compare two presets"
+    purpose = "explain the loss that the settings give, or compare two presets"
     parser = add_with_settings(subparsers, "show", purpose, run_show)
     parser.usage = "%(prog)s [PRESET] [--against PRESET] [--setting value ...]"
     parser.add_argument("preset_name", metavar="PRESET", nargs="?", help="the same as --preset")

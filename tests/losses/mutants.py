@@ -29,7 +29,7 @@ FORK = get_context("fork")
 PROCESSES = 2
 LIMIT_S = 300.0
 # these notice most in the shortest time; the others are read and run only where they all pass
-FIRST = ("by_hand", "settings", "future_kl", "advantages", "averaging", "golden")
+FIRST = ("rivals_by_hand", "by_hand", "settings", "future_kl", "advantages", "averaging", "golden")
 IMPORTED = (hypothesis, numpy, torch)  # once, before the processes are forked
 
 Key = tuple[str, str, str]

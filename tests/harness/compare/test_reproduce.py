@@ -153,7 +153,7 @@ TAMPERS: dict[str, tuple[Tamper, str]] = {
     "metric": (lambda run: edit_line(run, 1, "loss/token_loss", 9.0), "step 1, updates: loss/token_loss 9 and "),
     "token": (
         lambda run: edit_row(run, "rollouts/step_000001.parquet", lambda row: row["tokens"].__setitem__(1, 0)),
-        "step 1, tokens: prompt PROMPT, sample SAMPLE: token 1, 0 and ",
+        "step 1, tokens: prompt PROMPT, sample SAMPLE: tokens[1] 0 and ",
     ),
     "reward": (in_row("rollouts/step_000001.parquet", reward=9.0), "step 1, rewards: prompt "),
     "weight": (in_row("rollouts/step_000000.parquet", influence_weight=9.0), "step 0, influence weights: prompt "),
