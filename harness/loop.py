@@ -30,6 +30,7 @@ from harness.config.schedule import is_due, samples_at
 from harness.config.schema import Config
 from harness.console import command, output, say
 from harness.errors import (
+    INTERRUPTED,
     MEMORY_ADVICE,
     DiskFull,
     Diverged,
@@ -152,8 +153,8 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
         end("preempted", stopped.code, str(stopped), stopped.exit_code)
         raise
     except KeyboardInterrupt:
-        end("preempted", Stopped.code, "interrupted within a step", Stopped.exit_code)
-        raise
+        end("preempted", Stopped.code, INTERRUPTED, Stopped.exit_code)
+        raise Stopped(f"{INTERRUPTED}; resume with: {command('harness', 'resume', folder.path)}") from None
     except BaseException as error:
         if lost := peer_lost(error):
             if LAUNCHER not in os.environ:  # otherwise the launcher knows which rank failed and why, and records that
