@@ -18,7 +18,7 @@ from harness.loop import OnStep, carry_on, held, ranks_of
 from harness.model.policy import Policy
 from harness.run.checkpoint import State, begin_run, kept_checkpoints, load_checkpoint, read_state, step_of
 from harness.run.environment import check_origins, differences_here, model_config_sha256
-from harness.run.folder import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, STARTING, FolderFault
+from harness.run.folder import CHECKPOINTS, KINDS, METRICS, RECORDS, STARTING, FolderFault
 from harness.run.history import History, read_history, unfinished
 from harness.run.initial_model import recorded_initial_policy
 from harness.run.record import NullRunFolder, RunFolder
@@ -43,7 +43,6 @@ def resume(path: Path, on_step: OnStep) -> RunFolder:
         history = unfinished(path)
         set_up_torch(history.config.run.threads)
         reference = recorded_initial_policy(history) if history.config.loss.needs_reference else None
-        check_starting(path)
         start = newest_start(history, reference, ranks)
         check_same_origins(history, start.training, ranks)
         if ranks.is_first:
@@ -71,14 +70,6 @@ class Start:
     training: Training
     kept: dict[str, bytes]  # content of each journal at that point
     checkpoint: Path | None  # None: the beginning of the run
-
-
-def check_starting(path: Path) -> None:
-    """Print a note for each initial file of the run that has changed since; `read_history` checks the config itself."""
-    for line in starting_records(path).splitlines():
-        digest, _, name = line.partition("  ")
-        if sha256_of(path / name) != digest:
-            say(f"note: {path / name}: has changed since it was written, so it may describe the run's start wrongly")
 
 
 def newest_start(history: History, reference: Policy | None, ranks: Ranks = ALONE) -> Start:
@@ -114,14 +105,9 @@ def kept_records(path: Path, state: State) -> dict[str, bytes]:
 
 
 def starting_records(path: Path) -> str:
-    """The lines of records.sha256 for the run's initial files; recomputed if the recorded ones are damaged."""
-    content = (path / RECORDS).read_bytes() if (path / RECORDS).is_file() else b""
+    """The lines of records.sha256 for the run's initial files, in the order in which they were written."""
     names = [*STARTING, *(file.relative_to(path).as_posix() for file in sorted((path / CODE).glob("*.py")))]
-    lines = content.decode(errors="replace").splitlines()[: len(names)]
-    found = [match[2] for line in lines if (match := RECORD.fullmatch(line))]
-    if sorted(found) != sorted(names):
-        lines = [f"{sha256_of(path / name)}  {name}" for name in names]
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{sha256_of(path / name)}  {name}\n" for name in names)
 
 
 def keep_until(path: Path, start: Start) -> None:
@@ -149,15 +135,12 @@ def keep_until(path: Path, start: Start) -> None:
 
 
 def written_since(path: Path, start: Start) -> Iterator[Path]:
-    """Tables that the kept records do not list, and checkpoints and non-finite batches of later steps."""
+    """Tables that the kept records do not list, and checkpoints of later steps."""
     named = {line.partition("  ")[2] for line in start.kept[RECORDS].decode().splitlines()}
     used = step_of(start.checkpoint) if start.checkpoint else -1
     for kind in KINDS:
         yield from (file for file in sorted((path / kind).glob("*.parquet")) if f"{kind}/{file.name}" not in named)
     yield from (folder for folder in kept_checkpoints(path / CHECKPOINTS) if step_of(folder) > used)
-    batches = sorted((path / NONFINITE).glob("step_*"))
-    done = start.training.steps_done
-    yield from (folder for folder in batches if int(folder.name.split("_")[1]) >= done)
     yield path / CHECKPOINTS / "final"
 
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 from harness.algorithm.batching import MicroBatch
 from harness.algorithm.loss_metrics import LossRecord
 from harness.algorithm.metrics import Metrics
-from harness.algorithm.nonfinite import NonFinite, save_batch
 from harness.algorithm.state import Training
 from harness.algorithm.step_updates import Trained
 from harness.config.resolve import config_sha256, tree_of
@@ -26,7 +25,7 @@ from harness.model.policy import Policy
 from harness.rollouts.collect import Rollouts
 from harness.rollouts.held_out import Answer
 from harness.run.checkpoint import gather_tensors, prune, save_checkpoint, save_weights, whole_weights
-from harness.run.folder import CHECKPOINTS, METRICS, NONFINITE, RECORDS, SCHEMA_VERSION, STATUS
+from harness.run.folder import CHECKPOINTS, METRICS, RECORDS, SCHEMA_VERSION, STATUS
 from harness.tasks.own_files import CODE, content, own_files
 from losses import LossOutput
 
@@ -227,12 +226,6 @@ class RunFolder:
         """Whether the evaluation after `step` training steps is recorded."""
         return (self.path / "evals" / f"step_{step:06d}.parquet").is_file()
 
-    def add_nonfinite(self, step: int, update: int, fault: NonFinite, minibatch: list[MicroBatch]) -> Path:
-        """Save the batch of an update with a loss, gradient or weight that is not finite; returns its folder."""
-        folder = self.path / NONFINITE / f"step_{step:06d}_update_{update:04d}"
-        save_batch(folder, fault, minibatch)
-        return folder
-
     def add_checkpoint(self, training: Training) -> None:
         save_checkpoint(self.path / CHECKPOINTS, training, self.metrics.mark(), self.records.mark())
 
@@ -251,9 +244,6 @@ class NullRunFolder(RunFolder):
     def ignore(self, *_: Any, **__: Any) -> None: ...
 
     set_status = add_metrics = add_table = add_step = ignore
-
-    def add_nonfinite(self, step: int, update: int, fault: NonFinite, minibatch: list[MicroBatch]) -> Path:  # noqa: ARG002
-        return self.path / NONFINITE  # only the first rank saves its share of the batch
 
     def add_checkpoint(self, training: Training) -> None:
         gather_tensors(training)

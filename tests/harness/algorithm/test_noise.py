@@ -53,14 +53,13 @@ def test_noise_above_the_tolerance_stops_the_run(random_policy: Policy) -> None:
     found(random_policy, minibatches, known, noise_tolerance=0.1)
 
 
-def test_noise_that_is_no_number_is_refused_by_the_update_which_keeps_the_batch(random_policy: Policy) -> None:
+def test_noise_that_is_no_number_is_refused_by_the_update(random_policy: Policy) -> None:
     policy, minibatches = random_policy.copy(), planned(random_policy)
     known = shifted(known_logprobs(policy, None, minibatches, 1.0), float("nan"))
     assert found(policy, minibatches, known) is None
     updater = make_updater(small_config(), policy)
-    with pytest.raises(NonFinite, match="got nan in the loss") as fault:
+    with pytest.raises(NonFinite, match="got nan in the loss"):
         updater.step(minibatches[0], known[0], LossRecord(metric_names(updater.loss)))
-    assert len(fault.value.forwards) == len(minibatches[0])
     assert all(map(torch.equal, policy.model.parameters(), random_policy.model.parameters()))
 
 
