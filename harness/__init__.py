@@ -8,7 +8,6 @@ from harness.config.differences import Difference, differences
 from harness.config.estimate import guessed_seconds, most_tokens
 from harness.config.loss import LOSS_TYPES, OWN_PREFIXES, is_anothers
 from harness.config.resolve import config_sha256, flatten, read_config, resolve, settings_in, tree_of
-from harness.config.schedule import evaluation_answers
 from harness.config.schema import MADE_HERE, Config, section_of
 from harness.console import command
 from harness.errors import REASON_FILE, HarnessError, Stopped, UsageError, memory_kills
@@ -31,7 +30,6 @@ __all__ = [
     "command",
     "config_sha256",
     "differences",
-    "evaluation_answers",
     "flatten",
     "free_port",
     "guessed_seconds",

@@ -91,16 +91,12 @@ class Repeat:
 
 def begin_repeat(history: History, first_step: int) -> Repeat:
     """The run at the newest usable checkpoint of at most `first_step` steps, or at its start."""
-    history = replace(history, config=in_this_process(history.config))
+    engine = history.config.engine.model_copy(update={"engine": "torch"})
+    here = history.config.model_copy(update={"backend": BackendSettings(), "engine": engine})
+    history = replace(history, config=here)
     reference = recorded_initial_policy(history) if history.config.loss.needs_reference else None
     with recorded_code(history.path):
         return Repeat(history, training_at(history, reference, first_step))
-
-
-def in_this_process(config: Config) -> Config:
-    """The config, changed to a single process with torch's engine."""
-    engine = config.engine.model_copy(update={"engine": "torch"})
-    return config.model_copy(update={"backend": BackendSettings(), "engine": engine})
 
 
 def training_at(history: History, reference: Policy | None, step: int) -> Training:
@@ -178,23 +174,22 @@ def trained_rows(history: History, step: int) -> list[Row]:
 
 def groups_of(rows: Sequence[Row], training: Training) -> list[Group]:
     """The responses, grouped by prompt. Scores and entropies are not recorded, so they are NaN."""
-    groups = groupby(rows, key=lambda row: str(row["prompt_id"]))
-    return [[response_of(row, training) for row in group] for _, group in groups]
-
-
-def response_of(row: Row, training: Training) -> Response:
-    return Response(
-        problem=Problem(row["prompt"], row["target"]),
-        step=training.first_step + row["step"],
-        sample=row["sample"],
-        round=row["round"],
-        prompt_tokens=training.policy.encode(row["prompt"]),
-        tokens=row["tokens"],
-        text=row["text"],
-        entropy_sum=math.nan,
-        sampler_logprobs=row.get("sampler_logprobs") or [math.nan] * len(row["tokens"]),
-        truncated=row["truncated"],
-        grade=Grade(row["outcome"], None, row["why"]),
-        score=math.nan,
-        reward=row["reward"],
-    )
+    responses = [
+        Response(
+            problem=Problem(row["prompt"], row["target"]),
+            step=training.first_step + row["step"],
+            sample=row["sample"],
+            round=row["round"],
+            prompt_tokens=training.policy.encode(row["prompt"]),
+            tokens=row["tokens"],
+            text=row["text"],
+            entropy_sum=math.nan,
+            sampler_logprobs=row.get("sampler_logprobs") or [math.nan] * len(row["tokens"]),
+            truncated=row["truncated"],
+            grade=Grade(row["outcome"], None, row["why"]),
+            score=math.nan,
+            reward=row["reward"],
+        )
+        for row in rows
+    ]
+    return [list(group) for _, group in groupby(responses, key=lambda one: one.problem.prompt_id)]

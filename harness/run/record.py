@@ -24,7 +24,7 @@ from harness.model.lora import exported
 from harness.model.policy import Policy
 from harness.rollouts.collect import Rollouts
 from harness.rollouts.held_out import Answer
-from harness.run.checkpoint import gather_tensors, prune, save_checkpoint, save_weights, whole_weights
+from harness.run.checkpoint import gather_tensors, prune, save_state, save_weights, whole_weights
 from harness.run.folder import CHECKPOINTS, METRICS, RECORDS, SCHEMA_VERSION, STATUS
 from harness.tasks.own_files import CODE, content, own_files
 from losses import LossOutput
@@ -227,7 +227,10 @@ class RunFolder:
         return (self.path / "evals" / f"step_{step:06d}.parquet").is_file()
 
     def add_checkpoint(self, training: Training) -> None:
-        save_checkpoint(self.path / CHECKPOINTS, training, self.metrics.mark(), self.records.mark())
+        """Save what a resumed run needs, and delete old checkpoints."""
+        folder = self.path / CHECKPOINTS / f"step_{training.steps_done:06d}"
+        save_state(folder, training, self.metrics.mark(), self.records.mark())
+        prune(self.path / CHECKPOINTS)
 
     def add_final_weights(self, training: Training) -> None:
         """Save the trained weights, with adapters merged, and delete old checkpoints."""
