@@ -1,12 +1,14 @@
 """`reproduce` and `diff`: repeat a run and compare it, compare two runs."""
 
 import argparse
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from harness.cli.parser import Subparsers, add_command, default_folder
 from harness.cli.ranks import by_ranks
 from harness.cli.run_lines import step_printer
-from harness.config.differences import settings_that_differ
+from harness.config.differences import differences
 from harness.console import say
 from harness.errors import HarnessError
 from harness.run.history import read_history
@@ -55,13 +57,15 @@ def run_diff(options: argparse.Namespace) -> None:
 
     for history in (ours, theirs):
         history.check_records()
-    for kind, differences in (
-        ("settings", settings_that_differ(ours.config, theirs.config)),
-        ("environment", differing(ours.environment, theirs.environment)),
-    ):
-        say(f"{kind}:" if differences else f"{kind}: the same")
-        for name, (mine, other) in differences.items():
-            say(f"  {name}: {shown(mine)} | {shown(other)}")
+    found_in = differences({"ours": ours.config, "theirs": theirs.config})
+    kinds: dict[str, Mapping[str, Iterable[Any]]] = {
+        "settings": {one.field: one.values.values() for one in found_in},
+        "environment": differing(ours.environment, theirs.environment),
+    }
+    for kind, found in kinds.items():
+        say(f"{kind}:" if found else f"{kind}: the same")
+        for name, values in found.items():
+            say(f"  {name}: {' | '.join(map(shown, values))}")
     if divergence := first_divergence(ours, theirs):
         say(explained(ours, theirs, divergence))
     else:

@@ -39,26 +39,15 @@ def refuse_used_folder(folder: Path) -> None:
             f"--output_dir: expected a new or empty folder, got {str(folder)!r}, which holds a run or files: choose "
             f"another, or continue a stopped run with: {command('harness', 'resume', folder)}"
         )
-    above = [parent for parent in folder.resolve().parents if (parent / RECORDS).is_file()]
-    if above:
-        raise UsageError(f"--output_dir: expected a folder outside other runs, got {str(folder)!r}, inside {above[0]}")
-    if folder.exists() and (folder.samefile(Path.cwd()) or folder.is_mount()):
-        raise UsageError(
-            f"--output_dir: expected a folder that can be created, got {str(folder)!r}, which is the current folder "
-            "or a mount point: name a folder inside it"
-        )
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise UsageError(
-            f"--output_dir: expected a folder that can be created, got {str(folder)!r}: {nearest} is not a folder that "
-            "you can write to"
-        )
-
-
-def make_folder(path: Path) -> None:
-    """Create the folder and its parents. Raises UsageError if that fails."""
-    with as_usage_error(f"--output_dir: expected a folder that can be created, got {str(path)!r}"):
-        path.mkdir(parents=True, exist_ok=True)
+    reason = f"{nearest} is not a folder that you can write to"
+    if above := [parent for parent in folder.resolve().parents if (parent / RECORDS).is_file()]:
+        reason = f"it lies inside the run {above[0]}"
+    elif folder.exists() and (folder.samefile(Path.cwd()) or folder.is_mount()):
+        reason = "it is the current folder or a mount point: name a folder inside it"
+    elif nearest.is_dir() and os.access(nearest, os.W_OK):
+        return
+    raise UsageError(f"--output_dir: expected a folder that can be created, got {str(folder)!r}: {reason}")
 
 
 def schema_of(columns: str) -> pa.Schema:
@@ -105,7 +94,8 @@ class RunFolder:
         real = path.resolve()
         unfinished = real.with_name(f".{real.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        make_folder(unfinished)
+        with as_usage_error(f"--output_dir: expected a folder that can be created, got {str(path)!r}"):
+            unfinished.mkdir(parents=True)
         folder = cls(unfinished)
         content = {"schema_version": SCHEMA_VERSION, "sha256": config_sha256(config), "config": tree_of(config)}
         folder.add_json("config.json", content)

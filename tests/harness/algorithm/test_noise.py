@@ -8,11 +8,10 @@ import torch
 from harness.algorithm.batching import MicroBatch
 from harness.algorithm.loss_metrics import LossRecord, metric_names
 from harness.algorithm.metrics import Metrics
-from harness.algorithm.noise import Noise, checked_noise, tolerance
+from harness.algorithm.noise import Noise, checked_noise
 from harness.algorithm.nonfinite import NonFinite
 from harness.algorithm.state import begin, make_updater
 from harness.algorithm.update import KnownLogprobs, known_logprobs
-from harness.config.schema import OptimizerSettings
 from harness.errors import HarnessError
 from harness.loop import run_step
 from harness.model.policy import Policy, load_policy
@@ -74,16 +73,6 @@ def test_other_micro_batches_in_bfloat16_are_named(model_folder: str) -> None:
     ]
     with pytest.raises(HarnessError, match="bfloat16 rounds differently in batches of other shapes"):
         found(policy, minibatches, known)
-
-
-@pytest.mark.parametrize(
-    ("device", "dtype", "expected"),
-    [("cpu", "float32", 0.0), ("cpu", "bfloat16", 0.0), ("cuda", "float32", 1e-5), ("cuda", "bfloat16", 1e-3)],
-)
-def test_tolerances_are_those_of_the_help(device: str, dtype: str, expected: float) -> None:
-    assert tolerance(device, dtype) == expected
-    text = OptimizerSettings.model_fields["noise_tolerance"].description or ""
-    assert "0 on the CPU, 1e-5 in float32 and 1e-3 in bfloat16 on a GPU" in text
 
 
 def test_it_is_measured_on_what_is_trained(random_policy: Policy) -> None:
