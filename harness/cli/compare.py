@@ -29,7 +29,7 @@ def add(subparsers: Subparsers) -> None:
 def run_reproduce(options: argparse.Namespace) -> None:
     history = read_history(Path(options.run))
     from harness.compare.divergence import agreement, explained
-    from harness.compare.reproduce import comparable_steps, reproduce
+    from harness.compare.repeat import comparable_steps, reproduce
     from harness.loop import ranks_of
     from harness.run.environment import differing, explanation
 

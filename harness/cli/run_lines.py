@@ -7,9 +7,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from harness.config.base import spelled
-from harness.config.estimate import guessed_seconds
 from harness.config.loss import LossSettings
-from harness.config.schedule import is_due, samples_at
+from harness.config.schedule import guessed_seconds, is_due, samples_at
 from harness.config.schema import Config
 from harness.console import command, expect, in_words, say
 from harness.errors import UsageError

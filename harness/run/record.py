@@ -50,6 +50,12 @@ def refuse_used_folder(folder: Path) -> None:
     raise UsageError(f"--output_dir: expected a folder that can be created, got {str(folder)!r}: {reason}")
 
 
+def make_folder(path: Path) -> None:
+    """Create the folder and its parents. Raises UsageError if that fails."""
+    with as_usage_error(f"--output_dir: expected a folder that can be created, got {str(path)!r}"):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 def schema_of(columns: str) -> pa.Schema:
     """The arrow schema of columns written as "name type, name type[], ..."."""
     pairs = [column.split() for column in columns.split(",")]
@@ -94,8 +100,7 @@ class RunFolder:
         real = path.resolve()
         unfinished = real.with_name(f".{real.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        with as_usage_error(f"--output_dir: expected a folder that can be created, got {str(path)!r}"):
-            unfinished.mkdir(parents=True)
+        make_folder(unfinished)
         folder = cls(unfinished)
         content = {"schema_version": SCHEMA_VERSION, "sha256": config_sha256(config), "config": tree_of(config)}
         folder.add_json("config.json", content)

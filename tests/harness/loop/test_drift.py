@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.compare.divergence import explained, logprob_agreement
-from harness.compare.reproduce import reproduce
+from harness.compare.repeat import reproduce
 from harness.run.environment import FINGERPRINT, differences_here
 from harness.run.history import read_history
 from tests.harness.reference import REFERENCE

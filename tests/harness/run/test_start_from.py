@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from harness.__main__ import main
-from harness.compare.repeat import write_checkpoint
-from harness.compare.reproduce import reproduce
+from harness.compare.repeat import reproduce, write_checkpoint
 from harness.config.schema import Config
 from harness.errors import Stopped
 from harness.loop import train
