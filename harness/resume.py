@@ -43,6 +43,7 @@ def resume(path: Path, on_step: OnStep) -> RunFolder:
         history = unfinished(path)
         set_up_torch(history.config.run.threads)
         reference = recorded_initial_policy(history) if history.config.loss.needs_reference else None
+        check_starting(path)
         start = newest_start(history, reference, ranks)
         check_same_origins(history, start.training, ranks)
         if ranks.is_first:
@@ -70,6 +71,14 @@ class Start:
     training: Training
     kept: dict[str, bytes]  # content of each journal at that point
     checkpoint: Path | None  # None: the beginning of the run
+
+
+def check_starting(path: Path) -> None:
+    """Print a note for each initial file of the run that has changed since; `read_history` checks the config itself."""
+    for line in starting_records(path).splitlines():
+        digest, _, name = line.partition("  ")
+        if sha256_of(path / name) != digest:
+            say(f"note: {path / name}: has changed since it was written, so it may describe the run's start wrongly")
 
 
 def newest_start(history: History, reference: Policy | None, ranks: Ranks = ALONE) -> Start:
@@ -105,9 +114,14 @@ def kept_records(path: Path, state: State) -> dict[str, bytes]:
 
 
 def starting_records(path: Path) -> str:
-    """The lines of records.sha256 for the run's initial files, in the order in which they were written."""
+    """The lines of records.sha256 for the run's initial files; recomputed if the recorded ones are damaged."""
+    content = (path / RECORDS).read_bytes() if (path / RECORDS).is_file() else b""
     names = [*STARTING, *(file.relative_to(path).as_posix() for file in sorted((path / CODE).glob("*.py")))]
-    return "".join(f"{sha256_of(path / name)}  {name}\n" for name in names)
+    lines = content.decode(errors="replace").splitlines()[: len(names)]
+    found = [match[2] for line in lines if (match := RECORD.fullmatch(line))]
+    if sorted(found) != sorted(names):
+        lines = [f"{sha256_of(path / name)}  {name}" for name in names]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def keep_until(path: Path, start: Start) -> None:
