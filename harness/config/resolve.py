@@ -16,7 +16,7 @@ from harness.config.schema import Config, section_of, sections
 from harness.console import command
 from harness.errors import UsageError
 
-REMOVED = {"hostfile"}  # settings that only older versions recorded; they said where a run was started
+REMOVED = "hostfile"  # a setting that only older versions recorded; ssh went with it
 PRESETS = Path(__file__).parents[1] / "presets"
 
 
@@ -90,8 +90,7 @@ def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def file_settings(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     """The settings of a file by flag. TOML has no null, so "none" becomes None."""
-    kept = {name: value for name, value in flatten(values).items() if name not in REMOVED or value is not None}
-    flat = checked_keys(kept, source)
+    flat = checked_keys(flatten(values), source)
     return {name: parsed(value) if isinstance(value, str) else value for name, value in flat.items()}
 
 
@@ -104,6 +103,8 @@ def checked_keys(flat: dict[str, Any], source: str) -> dict[str, Any]:
     """The settings under our names. Raises UsageError for an unknown name, with the most similar one."""
     known, ours = section_of(), {}
     for key, value in flat.items():
+        if key == REMOVED and value is None:
+            continue
         name = OURS.get(key, key)
         if name not in known:
             near = difflib.get_close_matches(name, [*known, *OURS], n=1)
@@ -163,8 +164,7 @@ def one_line(error: ValidationError) -> str:
 
 def resolve_tree(tree: Mapping[str, Any], source: Path) -> Config:
     """The checked settings of a recorded run; without `give_up_after` it is from a version that never gave up."""
-    kept = {name: value for name, value in flatten(tree).items() if name not in REMOVED}
-    return build({"give_up_after": None} | checked_keys(kept, str(source)))
+    return build({"give_up_after": None} | checked_keys(flatten(tree), str(source)))
 
 
 def tree_of(config: Config) -> dict[str, Any]:
