@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from losses import DAPO, FIPO, GRPO, LOSSES, LossBatch, token_weights
 from losses.policy_loss import PolicyLoss
