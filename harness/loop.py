@@ -4,8 +4,8 @@ Left out on purpose: a value model, a reward model, an entropy bonus. None of th
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,13 @@ from harness.rollouts.held_out import evaluate
 from harness.run.checkpoint import begin_run
 from harness.run.environment import check_origins, environment
 from harness.run.initial_model import initial_policy, start_facts
-from harness.run.lock import locked
+from harness.run.lock import StopRequested, held
 from harness.run.record import NullRunFolder, RunFolder, refuse_used_folder
 from harness.run.tiny_model import Progress
 from harness.tasks.math.data import data_lines, read_data
 from harness.tasks.own_files import own_code_hashes
 
 OnStep = Callable[[Metrics], None]
-StopRequested = Callable[[], str | None]
 
 
 @dataclass(frozen=True)
@@ -118,22 +117,6 @@ def ranks_of(config: Config) -> Ranks:
     """The group of ranks that this process was started in, which it joins; a single rank under --backend torch."""
     settings = config.backend
     return ALONE if settings.backend == "torch" else join_ranks(settings.phase_deadline_s, on_gpu(config))
-
-
-@contextmanager
-def held(path: Path, requested: StopRequested, ranks: Ranks = ALONE) -> Iterator[StopRequested]:
-    """Hold the folder's lock (first rank only). Yields `requested`, wrapped to raise LockLost if the lock is lost."""
-    if not ranks.is_first:
-        yield requested
-        return
-    with locked(path) as lost:
-
-        def stop_requested() -> str | None:
-            if reason := lost():
-                raise LockLost(f"{path}: {reason}: another process may be writing there, so this one ends")
-            return requested()
-
-        yield stop_requested
 
 
 def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnStep, stop: StopRequested) -> None:
