@@ -5,10 +5,9 @@ from harness.cli.parser import OneLineParser, add_setting_flags, run_command
 from harness.cli.track import track_later, tracking_uri
 from harness.config.base import parsed, spelled
 from harness.config.differences import Difference, differences
-from harness.config.estimate import guessed_seconds, most_tokens
 from harness.config.loss import LOSS_TYPES, OWN_PREFIXES, is_anothers
 from harness.config.resolve import config_sha256, flatten, read_config, resolve, settings_in, tree_of
-from harness.config.schedule import evaluation_answers
+from harness.config.schedule import guessed_seconds, most_tokens
 from harness.config.schema import MADE_HERE, Config, section_of
 from harness.console import command, doing, in_words, say
 from harness.errors import REASON_FILE, HarnessError, Stopped, UsageError, memory_kills
@@ -32,7 +31,6 @@ __all__ = [
     "config_sha256",
     "differences",
     "doing",
-    "evaluation_answers",
     "flatten",
     "free_port",
     "guessed_seconds",

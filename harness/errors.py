@@ -32,6 +32,7 @@ MEMORY_ADVICE = (
     "--gradient_checkpointing true, --lora_rank 16, a higher --zero_stage or --offload"
 )
 
+INTERRUPTED = "interrupted within a step"
 REASON_FILE = "FIPO_HARNESS_REASON_FILE"  # environment variable: the file to which a process writes its reason code
 
 

@@ -4,8 +4,8 @@ Left out on purpose: a value model, a reward model, an entropy bonus. None of th
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,14 @@ from harness.config.schedule import is_due, samples_at
 from harness.config.schema import Config
 from harness.console import command, output, say
 from harness.errors import (
+    INTERRUPTED,
     MEMORY_ADVICE,
     DiskFull,
     Diverged,
     HarnessError,
     LockLost,
     OutOfMemory,
+    PeerLost,
     Stopped,
     first_line,
     is_out_of_memory,
@@ -47,14 +49,13 @@ from harness.rollouts.held_out import evaluate
 from harness.run.checkpoint import begin_run
 from harness.run.environment import check_origins, environment
 from harness.run.initial_model import initial_policy, start_facts
-from harness.run.lock import locked
+from harness.run.lock import StopRequested, held
 from harness.run.record import NullRunFolder, RunFolder, refuse_used_folder
 from harness.run.tiny_model import Progress
 from harness.tasks.math.task import data_lines, read_data
 from harness.tasks.own_files import own_code_hashes
 
 OnStep = Callable[[Metrics], None]
-StopRequested = Callable[[], str | None]
 
 
 @dataclass(frozen=True)
@@ -118,62 +119,46 @@ def ranks_of(config: Config) -> Ranks:
     return ALONE if settings.backend == "torch" else join_ranks(settings.phase_deadline_s, on_gpu(config))
 
 
-@contextmanager
-def held(path: Path, requested: StopRequested, ranks: Ranks = ALONE) -> Iterator[StopRequested]:
-    """Hold the folder's lock (first rank only). Yields `requested`, wrapped to raise LockLost if the lock is lost."""
-    if not ranks.is_first:
-        yield requested
-        return
-    with locked(path) as lost:
-
-        def stop_requested() -> str | None:
-            if reason := lost():
-                raise LockLost(f"{path}: {reason}: another process may be writing there, so this one ends")
-            return requested()
-
-        yield stop_requested
-
-
 def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnStep, stop: StopRequested) -> None:
     """Run the remaining steps and record in status.json how the run ended.
 
     The state is `preempted` if the run can be resumed and `failed` if it would probably fail again.
     """
-
-    def end(state: str, code: str, reason: str | None, exit_code: int) -> None:
-        folder.set_status(state, reason, exit_code, training.steps_done, code)
-
     try:
         folder.set_status("running", None, None, training.steps_done)
         run_steps(config, training, folder, on_step, stop)
     except LockLost:
         raise
-    except Stopped as stopped:
-        end("preempted", stopped.code, str(stopped), stopped.exit_code)
-        raise
-    except KeyboardInterrupt:
-        end("preempted", Stopped.code, "interrupted within a step", Stopped.exit_code)
-        raise
     except BaseException as error:
-        if lost := peer_lost(error):
-            if LAUNCHER not in os.environ:  # otherwise the launcher knows which rank failed and why, and records that
-                end("preempted", lost.code, str(lost), lost.exit_code)
-            raise lost from None
-        if is_out_of_memory(error):
-            said = f"out of memory in phase {own.phase} ({first_line(error)})"
-            end("failed", OutOfMemory.code, said, 1)
-            raise OutOfMemory(f"{said}: {MEMORY_ADVICE}") from None
-        if is_disk_full(error):
+        state, reason, raised = ending(error, folder.path)
+        known = raised if isinstance(raised, HarnessError) else HarnessError()
+        if not (isinstance(raised, PeerLost) and LAUNCHER in os.environ):  # else the launcher knows which rank failed
             with suppress(OSError):
-                end("preempted", DiskFull.code, "the disk is full", 1)
-            raise DiskFull(f"the disk is full: make room, then: {command('harness', 'resume', folder.path)}") from None
-        code = error.code if isinstance(error, HarnessError) else HarnessError.code
-        end("failed", code, f"{type(error).__name__}: {error}", 1)
-        raise
+                folder.set_status(state, reason, known.exit_code, training.steps_done, known.code)
+        if raised is error:
+            raise
+        raise raised from None
     finally:
         training.actors.engine.close()
         training.task.close()
-    end("finished", "finished", None, 0)
+    folder.set_status("finished", None, 0, training.steps_done, "finished")
+
+
+def ending(error: BaseException, path: Path) -> tuple[str, str, BaseException]:
+    """How an error ends a run: the state and reason for status.json, and the error to raise."""
+    resuming = command("harness", "resume", path)
+    if lost := peer_lost(error):
+        return "preempted", str(lost), lost
+    if isinstance(error, Stopped):
+        return "preempted", str(error), error
+    if isinstance(error, KeyboardInterrupt):
+        return "preempted", INTERRUPTED, Stopped(f"{INTERRUPTED}; resume with: {resuming}")
+    if is_disk_full(error):
+        return "preempted", "the disk is full", DiskFull(f"the disk is full: make room, then: {resuming}")
+    if is_out_of_memory(error):
+        reason = f"out of memory in phase {own.phase} ({first_line(error)})"
+        return "failed", reason, OutOfMemory(f"{reason}: {MEMORY_ADVICE}")
+    return "failed", f"{type(error).__name__}: {error}", error
 
 
 def run_steps(
@@ -212,16 +197,17 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
         rollouts = collect(training.sampler_context(config), step)
         actors.engine.sleep()
     track_learning(training, rollouts, config)
-    updates = train_on(rollouts.kept, config, training, folder)
+    updates = train_on(rollouts.kept, config, training)
     with watch.phase("sync"):
         gap = sync(training, config)
     record, sampled = updates.record.merged(actors.ranks), updates.sampler_gap().merged(actors.ranks)
     training.ledger.add(rollouts, record)
     answers = []
-    if is_spent(config, training) or is_due(step + 1, config):
+    if (is_last := is_spent(config, training)) or is_due(step + 1, config):
         output.part = f"evaluation after step {step + 1}/{config.run.steps}"
+        samples = config.evaluation.final_eval_samples if is_last else samples_at(step + 1, config)
         with watch.phase("evaluation"):
-            answers = evaluate(training.sampler_context(config), step + 1, samples_after(step + 1, config, training))
+            answers = evaluate(training.sampler_context(config), step + 1, samples)
     with watch.phase("record"):
         if answers:
             folder.add_evaluation(answers)
@@ -234,7 +220,7 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
     return metrics | training.ledger.metrics() | watch.lap()
 
 
-def train_on(groups: list[Group], config: Config, training: Training, folder: RunFolder) -> StepUpdates:
+def train_on(groups: list[Group], config: Config, training: Training) -> StepUpdates:
     """Compute old log-probabilities once, then take every optimizer step of every epoch."""
     updater, watch = training.updater, training.watch
     with watch.phase("logprobs"):
@@ -251,7 +237,7 @@ def train_on(groups: list[Group], config: Config, training: Training, folder: Ru
         for epoch in range(config.optimizer.epochs):
             for number, (minibatch, logprobs) in enumerate(zip(minibatches, known, strict=True), start=1):
                 output.part = f"{step}, update {epoch * len(minibatches) + number} of {config.updates_per_rollout}"
-                update(training, minibatch, logprobs, updates.record, folder)
+                update(training, minibatch, logprobs, updates.record)
     return updates
 
 
@@ -261,23 +247,14 @@ def is_spent(config: Config, training: Training) -> bool:
     return budget is not None and training.ledger.generated_tokens >= budget
 
 
-def samples_after(step: int, config: Config, training: Training) -> int:
-    """Answers per prompt at the evaluation after `step` steps, which is the last one if the token budget is spent."""
-    return config.evaluation.final_eval_samples if is_spent(config, training) else samples_at(step, config)
-
-
-def update(
-    training: Training, minibatch: list[MicroBatch], known: list[KnownLogprobs], record: LossRecord, folder: RunFolder
-) -> None:
-    """One optimizer step. If something is not finite, save the batch, then skip the step or raise Diverged."""
+def update(training: Training, minibatch: list[MicroBatch], known: list[KnownLogprobs], record: LossRecord) -> None:
+    """One optimizer step. If something is not finite, skip the step or raise Diverged."""
     allowed = training.updater.config.optimizer.skip_nonfinite
     try:
         training.updater.step(minibatch, known, record)
     except NonFinite as fault:
-        number = len(record.gradient_norms) + record.skipped - fault.is_stepped
-        kept = folder.add_nonfinite(training.steps_done, number, fault, minibatch)
         record.skipped += 1
-        said = f"step {training.steps_done}: {fault}; its batch is in {kept}"
+        said = f"step {training.steps_done}: {fault}"
         skipped = training.ledger.skipped_updates + record.skipped
         if fault.is_stepped:
             raise Diverged(f"{said}; lower --lr") from None

@@ -14,13 +14,14 @@ from harness.backends.signals import stop_requests
 from harness.backends.torch_setup import set_up_torch
 from harness.console import output, say
 from harness.files import Journal, prefix_at, sha256_of, sync, whole_file
-from harness.loop import OnStep, carry_on, held, ranks_of
+from harness.loop import OnStep, carry_on, ranks_of
 from harness.model.policy import Policy
 from harness.run.checkpoint import State, begin_run, kept_checkpoints, load_checkpoint, read_state, step_of
 from harness.run.environment import check_origins, differences_here, model_config_sha256
-from harness.run.folder import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, STARTING, FolderFault
+from harness.run.folder import CHECKPOINTS, KINDS, METRICS, RECORDS, STARTING, FolderFault
 from harness.run.history import History, read_history, unfinished
 from harness.run.initial_model import recorded_initial_policy
+from harness.run.lock import held
 from harness.run.record import NullRunFolder, RunFolder
 from harness.tasks.math.task import check_same_data
 from harness.tasks.own_files import CODE, own_code_hashes, recorded_code
@@ -149,15 +150,12 @@ def keep_until(path: Path, start: Start) -> None:
 
 
 def written_since(path: Path, start: Start) -> Iterator[Path]:
-    """Tables that the kept records do not list, and checkpoints and non-finite batches of later steps."""
+    """Tables that the kept records do not list, and checkpoints of later steps."""
     named = {line.partition("  ")[2] for line in start.kept[RECORDS].decode().splitlines()}
     used = step_of(start.checkpoint) if start.checkpoint else -1
     for kind in KINDS:
         yield from (file for file in sorted((path / kind).glob("*.parquet")) if f"{kind}/{file.name}" not in named)
     yield from (folder for folder in kept_checkpoints(path / CHECKPOINTS) if step_of(folder) > used)
-    batches = sorted((path / NONFINITE).glob("step_*"))
-    done = start.training.steps_done
-    yield from (folder for folder in batches if int(folder.name.split("_")[1]) >= done)
     yield path / CHECKPOINTS / "final"
 
 

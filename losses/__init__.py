@@ -11,7 +11,7 @@ from losses.gspo import GSPO
 from losses.parts.advantages import group_advantages
 from losses.parts.averaging import AVERAGING_MODES, mask_totals, token_weights
 from losses.parts.future_kl import future_kl, influence_weights
-from losses.parts.sequence_filter import sequence_filter
+from losses.parts.surrogate import sequence_filter
 from losses.policy_loss import PolicyLoss
 from losses.reinforce import REINFORCE
 from losses.sapo import SAPO

@@ -204,11 +204,6 @@ def test_what_train_refuses_it_refuses_with_the_commands_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_so_does_report(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="expected a study folder"):
-        fipo_harness.report(tmp_path / "nosuch")
-
-
 @pytest.mark.train
 def test_an_interrupt_lets_the_run_save(installed: Installed) -> None:
     code = "from fipo_harness import train; train(preset='demo', steps=1000, output_dir='long')"

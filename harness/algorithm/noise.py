@@ -15,11 +15,6 @@ from harness.algorithm.metrics import Metrics
 from harness.algorithm.update import KnownLogprobs, Updater
 from harness.errors import HarnessError
 
-LIKELY_CAUSE = {
-    "float32": "the two passes differ in dtype, kernels or micro-batches, compute both in the same way",
-    "bfloat16": "bfloat16 rounds differently in batches of other shapes, compute both in the same micro-batches",
-}
-
 
 @dataclass(frozen=True)
 class Noise:
@@ -37,17 +32,17 @@ def checked_noise(
     Raises HarnessError if it exceeds the tolerance.
     """
     noise = measure_noise(updater, minibatches, known)
-    policy, allowed = updater.policy, updater.config.optimizer.noise_tolerance
-    dtype = str(policy.model.dtype).removeprefix("torch.")
+    allowed = updater.config.optimizer.noise_tolerance
     if allowed is None:
-        allowed = tolerance(policy.device.type, dtype)
+        allowed = tolerance(updater.policy.device.type, str(updater.policy.model.dtype).removeprefix("torch."))
     found = float(np.max([noise.ratio, noise.influence_weight or 0.0]))  # unlike max, np.max propagates NaN
     if math.isnan(found):
         return None
     if found > allowed:
         raise HarnessError(
             f"expected old and new log-probabilities of the same weights to give ratios and influence weights within "
-            f"{allowed:g} of 1, got {found:.2g} off: {LIKELY_CAUSE[dtype]}; or raise --noise_tolerance"
+            f"{allowed:g} of 1, got {found:.2g} off: the two passes differ in dtype, kernels or micro-batches (and "
+            "bfloat16 rounds differently in batches of other shapes): compute both alike, or raise --noise_tolerance"
         )
     return noise
 

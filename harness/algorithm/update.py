@@ -85,7 +85,7 @@ class Updater:
     def apply(self, gradient: Gradient, minibatch: list[MicroBatch], record: LossRecord) -> None:
         """Step with the gradient in .grad and record it. Raises NonFinite as `step` does."""
         try:
-            check_gradient(gradient.loss, gradient.norm, self.policy, gradient.forwards)
+            check_gradient(gradient.loss, gradient.norm, self.policy)
         except NonFinite:
             self.backend.discard()
             raise
@@ -94,7 +94,7 @@ class Updater:
         record.gradient_norms.append(float(gradient.norm))
         record.learning_rate = float(self.backend.schedule.get_last_lr()[0])
         record.step_norms.append(self.backend.step(gradient.norm))
-        check_weights(self.backend, gradient.forwards)
+        check_weights(self.backend)
 
     def gradient(self, minibatch: list[MicroBatch], known: list[KnownLogprobs]) -> Gradient:
         """Compute the gradient of the minibatch's loss, which is left in .grad.

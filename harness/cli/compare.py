@@ -1,12 +1,14 @@
 """`reproduce` and `diff`: repeat a run and compare it, compare two runs."""
 
 import argparse
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from harness.cli.parser import Subparsers, add_command, default_folder
 from harness.cli.ranks import by_ranks
 from harness.cli.run_lines import step_printer
-from harness.config.differences import settings_that_differ
+from harness.config.differences import differences
 from harness.console import say
 from harness.errors import HarnessError
 from harness.run.history import read_history
@@ -27,7 +29,7 @@ def add(subparsers: Subparsers) -> None:
 def run_reproduce(options: argparse.Namespace) -> None:
     history = read_history(Path(options.run))
     from harness.compare.divergence import agreement, explained
-    from harness.compare.reproduce import comparable_steps, reproduce
+    from harness.compare.repeat import comparable_steps, reproduce
     from harness.loop import ranks_of
     from harness.run.environment import differing, explanation
 
@@ -41,11 +43,11 @@ def run_reproduce(options: argparse.Namespace) -> None:
         return
     if divergence:
         again = read_history(out)
-        say("\n".join(explained(history, again, divergence)))
+        say(explained(history, again, divergence))
         cause = explanation(differing(history.environment, again.environment))
         raise HarnessError(f"{options.run} was not reproduced: {out}{cause}")
-    *gaps, compared = agreement(history, read_history(out), steps)
-    say("\n".join([*gaps, f"identical: {compared} of {steps} steps: {out}"]))
+    compared, gaps = agreement(history, read_history(out), steps)
+    say(f"{gaps}identical: {compared} of {steps} steps: {out}")
 
 
 def run_diff(options: argparse.Namespace) -> None:
@@ -55,16 +57,18 @@ def run_diff(options: argparse.Namespace) -> None:
 
     for history in (ours, theirs):
         history.check_records()
-    for kind, differences in (
-        ("settings", settings_that_differ(ours.config, theirs.config)),
-        ("environment", differing(ours.environment, theirs.environment)),
-    ):
-        say(f"{kind}:" if differences else f"{kind}: the same")
-        for name, (mine, other) in differences.items():
-            say(f"  {name}: {shown(mine)} | {shown(other)}")
+    found_in = differences({"ours": ours.config, "theirs": theirs.config})
+    kinds: dict[str, Mapping[str, Iterable[Any]]] = {
+        "settings": {one.field: one.values.values() for one in found_in},
+        "environment": differing(ours.environment, theirs.environment),
+    }
+    for kind, found in kinds.items():
+        say(f"{kind}:" if found else f"{kind}: the same")
+        for name, values in found.items():
+            say(f"  {name}: {' | '.join(map(shown, values))}")
     if divergence := first_divergence(ours, theirs):
-        say("\n".join(explained(ours, theirs, divergence)))
+        say(explained(ours, theirs, divergence))
     else:
         steps = min(ours.steps_done, theirs.steps_done)
-        *gaps, compared = agreement(ours, theirs, steps)
-        say("\n".join([*gaps, f"the same over {steps} steps: {compared}"]))
+        compared, gaps = agreement(ours, theirs, steps)
+        say(f"{gaps}the same over {steps} steps: {compared}")

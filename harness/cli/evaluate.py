@@ -5,8 +5,8 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-from harness.cli.parser import Subparsers, add_with_settings, given_flags
-from harness.config.resolve import build, flatten, layered, preset_settings, tree_of
+from harness.cli.parser import Subparsers, add_with_settings
+from harness.config.resolve import build, flatten, layered, preset_settings, settings_in, tree_of
 from harness.config.scale import BackendSettings
 from harness.config.schema import Config
 from harness.console import say
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(f"--samples: expected 1 or more, got {options.samples}")
     source = Path(options.model_or_run)
     is_run = (source / "config.json").is_file() and (source / "status.json").is_file()
-    flags: dict[str, Any] = given_flags(options)
+    flags = settings_in(vars(options))
     if suite := options.suite or flags.get("eval_data"):
         flags = {"eval_split": "report"} | flags | BENCHMARK | {"eval_data": suite}
     if options.samples is not None:

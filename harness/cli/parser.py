@@ -95,7 +95,7 @@ def add_with_settings(subparsers: Subparsers, name: str, purpose: str, start: St
 
 def resolved(options: argparse.Namespace) -> Config:
     """The validated config. Prints a note for each flag that has no effect. Raises UsageError for invalid settings."""
-    flags = given_flags(options)
+    flags = settings_in(vars(options))
     config = resolve(flags, options.preset, options.config)
     warn_unused_flags(flags, config)
     return config
@@ -103,10 +103,6 @@ def resolved(options: argparse.Namespace) -> Config:
 
 def default_folder(name: str) -> Path:
     return Path(f"runs/{datetime.now():%Y%m%d-%H%M%S}-{name}")
-
-
-def given_flags(options: argparse.Namespace) -> dict[str, str | None]:
-    return settings_in(vars(options))
 
 
 def warn_unused_flags(flags: dict[str, str | None], config: Config) -> None:

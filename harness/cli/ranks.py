@@ -10,7 +10,7 @@ from harness.backends.phases import be_a_rank
 from harness.backends.rendezvous import own_place
 from harness.config.schema import Config
 from harness.console import command
-from harness.errors import RanksFailed, Stopped, UsageError
+from harness.errors import INTERRUPTED, RanksFailed, Stopped, UsageError
 from harness.files import json_object, write_json
 from harness.run.folder import METRICS, STATUS
 from harness.run.history import read_lines
@@ -46,8 +46,7 @@ def by_ranks(config: Config, arguments: Sequence[str], folder: Path, is_new: boo
     except RanksFailed as failed:
         raise noted(failed, folder) from None
     except KeyboardInterrupt:
-        noted(RanksFailed("interrupted within a step", Stopped.exit_code, Stopped.code), folder)
-        raise
+        raise noted(RanksFailed(INTERRUPTED, Stopped.exit_code, Stopped.code), folder) from None
     return True
 
 
@@ -60,6 +59,7 @@ def noted(failed: RanksFailed, folder: Path) -> RanksFailed:
         state = "failed" if failed.is_final else "preempted"
         ending = {"state": state, "reason_code": failed.code, "reason": str(failed), "exit_code": failed.exit_code}
         write_json(folder / STATUS, status | ending | {"steps_done": len(read_lines(folder / METRICS))})
-    if failed.is_final or failed.exit_code == Stopped.exit_code:
+    is_said = failed.exit_code == Stopped.exit_code and str(failed) != INTERRUPTED  # by a rank that stopped at a step
+    if failed.is_final or is_said:
         return failed
     return RanksFailed(f"{failed}; resume with: {command('harness', 'resume', folder)}", failed.exit_code, failed.code)

@@ -7,9 +7,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from harness.config.base import spelled
-from harness.config.estimate import guessed_seconds
 from harness.config.loss import LossSettings
-from harness.config.schedule import is_due, samples_at
+from harness.config.schedule import guessed_seconds, is_due, samples_at
 from harness.config.schema import Config
 from harness.console import command, expect, in_words, say
 from harness.errors import UsageError
@@ -21,11 +20,19 @@ if TYPE_CHECKING:
 
 def start_lines(config: Config, path: Path) -> Iterator[str]:
     """Model, task, device, loss, size, folder and time of a run that begins."""
+    import torch
+
+    from harness.algorithm.state import on_gpu
+
     run, rollout = config.run, config.rollout
-    yield f"training {describe_model(config)} on {config.task.task}, {describe_device(config)}"
+    device = torch.cuda.get_device_name() if on_gpu(config) else "CPU"
+    place = f"{device}, threads {run.threads}, ranks {config.backend.nproc}"
+    yield f"training {describe_model(config)} on {config.task.task}, {place}"
     yield f"loss {describe_loss(config.loss)}; lr {config.optimizer.lr:g}"
+    seconds = guessed_seconds(config)
+    time = "known after the first step" if seconds is None else f"about {in_words(seconds)}"
     size = f"{run.steps} steps of {rollout.prompts_per_step} x {rollout.group_size} responses"
-    yield f"{size}, seed {run.seed}; time: {describe_time(config)}"
+    yield f"{size}, seed {run.seed}; time: {time}"
     yield f"folder {path}"
 
 
@@ -34,39 +41,21 @@ def describe_model(config: Config) -> str:
     from harness.plan.shapes import shape_of  # this imports transformers
 
     with suppress(UsageError):
-        shape, rank = shape_of(config.model), config.model.lora_rank
-        adapters = f", adapters of {shape.adapters(rank):,}" if rank else ""
-        return f"{config.model.model} ({shape.parameters:,} parameters{adapters})"
+        return f"{config.model.model} ({shape_of(config.model).parameters:,} parameters)"
     return config.model.model
 
 
 def describe_loss(loss: LossSettings) -> str:
     """The loss, its averaging, the hyperparameters that its formula has, and what else is not at its default."""
-    formula = [loss.flag(name) for name in loss.loss_fields()]
-    values = {name: value for name, value in loss if name in formula or name == "averaging"}
-    changed = {name: value for name, value in loss if value != type(loss).model_fields[name].default}
-    shown = {name: value for name, value in values.items() if value is not None and value is not False and value != 0}
-    shown |= {name: value for name, value in changed.items() if name != "loss_type" and name not in loss.unused}
-    words = [f"{name} {f'{value:g}' if isinstance(value, float) else spelled(value)}" for name, value in shown.items()]
+    formula = {"averaging", *map(loss.flag, loss.loss_fields())}
+    usual = {name: None if name in formula else field.default for name, field in type(loss).model_fields.items()}
+    shown = {name: value for name, value in loss if value not in (usual[name], None, False, 0)}
+    words = [
+        f"{name} {f'{value:g}' if isinstance(value, float) else spelled(value)}"
+        for name, value in shown.items()
+        if name != "loss_type" and name not in loss.unused
+    ]
     return ", ".join([loss.loss_type, *words])
-
-
-def describe_device(config: Config) -> str:
-    """Where it computes, with threads and ranks."""
-    import torch
-
-    from harness.algorithm.state import on_gpu
-
-    device = torch.cuda.get_device_name() if on_gpu(config) else "CPU"
-    count, threads = config.backend.nproc, config.run.threads
-    ranks = f", {count} ranks" if count > 1 else ""
-    return f"{device}, {threads} thread{'s' * (threads > 1)}{ranks}"
-
-
-def describe_time(config: Config) -> str:
-    """About how long it takes, where models of its kind were measured."""
-    seconds = guessed_seconds(config)
-    return "known after the first step" if seconds is None else f"about {in_words(seconds)}"
 
 
 def time_left(config: Config, done: "Sequence[Metrics]", steps: int | None = None) -> float:
@@ -85,7 +74,7 @@ def time_left(config: Config, done: "Sequence[Metrics]", steps: int | None = Non
         if (answers := answers_in(int(metrics["step"] or 0), config))  # none where a spent budget brings one forward
     ]
     answers = sum(answers_in(later, config) for later in range(step, end))
-    return sum(own) / len(own) * (end - step) + (evaluated[-1] if evaluated else 0.0) * answers
+    return fmean(own) * (end - step) + (evaluated[-1] if evaluated else 0.0) * answers
 
 
 def answers_in(step: int, config: Config) -> int:
@@ -102,33 +91,27 @@ def step_printer(config: Config, steps: int | None = None) -> "Callable[[Metrics
         made.append(metrics)
         left = time_left(config, made, steps)
         expect(left)
-        say(f"{step_line(metrics, config, steps or config.run.steps)}  {in_words(left)} left")
+        say(f"{step_line(metrics, steps or config.run.steps)}  {in_words(left)} left")
 
     return show
 
 
-def step_line(metrics: "Metrics", config: Config, steps: int) -> str:
-    """A step's numbers, each under its name, in columns."""
-
-    def number(name: str, form: str) -> str:
-        value = metrics.get(name)
-        return format(value, form) if value is not None else format("-", ">" + form.partition(".")[0])
-
+def step_line(metrics: "Metrics", steps: int) -> str:
+    """A step's numbers, each under its name, in columns; `-` for what was not measured."""
     clipped = [value for name, value in metrics.items() if name.startswith("loss/clip_fraction_") and value is not None]
-    done = int(metrics["step"] or 0) + 1
-    columns = [
-        f"step {done:{len(str(steps))}}/{steps}",
-        f"reward {number('rollout/reward_mean', '6.3f')}",
-        f"accuracy {number('rollout/accuracy', '5.3f')}",
-        f"tokens {number('rollout/response_tokens_mean', '6.1f')}",
-        f"KL {number('loss/kl_to_old', '7.4f')}",
-        *([f"to reference {number('loss/kl_to_reference', '6.4f')}"] if config.loss.needs_reference else []),
-        f"clipped {format(sum(clipped), '5.1%') if clipped else '    -'}",
-        f"entropy {number('rollout/entropy', '5.3f')}",
-        *([f"rounds {metrics['rollout/sampling_rounds']}"] if config.rollout.dynamic_sampling else []),
-        *([f"unchecked {number('rollout/unchecked_share', '.1%')}"] if metrics["rollout/unchecked_share"] else []),
+    columns = {
+        "reward": (metrics.get("rollout/reward_mean"), "6.3f"),
+        "accuracy": (metrics.get("rollout/accuracy"), "5.3f"),
+        "tokens": (metrics.get("rollout/response_tokens_mean"), "6.1f"),
+        "KL": (metrics.get("loss/kl_to_old"), "7.4f"),
+        "clipped": (sum(clipped) if clipped else None, "5.1%"),
+        "entropy": (metrics.get("rollout/entropy"), "5.3f"),
+    }
+    shown = [
+        f"{name} {'-':>{form[0]}}" if value is None else f"{name} {value:{form}}"
+        for name, (value, form) in columns.items()
     ]
-    return "  ".join(columns)
+    return "  ".join([f"step {int(metrics['step'] or 0) + 1:{len(str(steps))}}/{steps}", *shown])
 
 
 def end_lines(path: Path) -> Iterator[str]:
@@ -140,13 +123,6 @@ def end_lines(path: Path) -> Iterator[str]:
         first, last = (fmean(row["correct"] for row in rows) for rows in (before, after))
         gain = f"; held-out accuracy {first:.3f} before, {last:.3f} after {history.steps_done} steps"
     yield f"finished: {path}{gain}"
-    if not is_of_study(path):
-        report, scores = (f"{path}-{word}" for word in ("report", "scores"))
-        yield f"report:    {command('analysis', 'report', path, '--output_dir', report)}"
-        yield f"evaluate:  {command('harness', 'evaluate', path, '--output_dir', scores)}"
-        yield f"in MLflow: {command('sweeps', 'ui', path.parent)}"
-
-
-def is_of_study(path: Path) -> bool:
-    """Whether the run belongs to a study, which reports and logs it."""
-    return (path.parent.parent / "study.json").is_file()
+    yield f"report:    {command('analysis', 'report', path, '--output_dir', f'{path}-report')}"
+    yield f"evaluate:  {command('harness', 'evaluate', path, '--output_dir', f'{path}-scores')}"
+    yield f"in MLflow: {command('sweeps', 'ui', path.parent)}"

@@ -2,9 +2,9 @@
 
 import argparse
 
-from harness.cli.parser import Subparsers, add_with_settings, given_flags, resolved
+from harness.cli.parser import Subparsers, add_with_settings, resolved
 from harness.config.differences import differences_text
-from harness.config.resolve import resolve
+from harness.config.resolve import resolve, settings_in
 from harness.errors import MEMORY_ADVICE, HarnessError, UsageError
 
 ASSUMPTIONS = {
@@ -17,7 +17,7 @@ ASSUMPTIONS = {
 
 
 def add(subparsers: Subparsers) -> None:
-    purpose = "explain the loss that the settings give and how other implementations differ, or compare two presets"
+    purpose = "explain the loss that the settings give, or compare two presets"
     parser = add_with_settings(subparsers, "show", purpose, run_show)
     parser.usage = "%(prog)s [PRESET] [--against PRESET] [--setting value ...]"
     parser.add_argument("preset_name", metavar="PRESET", nargs="?", help="the same as --preset")
@@ -48,7 +48,7 @@ def run_show(options: argparse.Namespace) -> None:
 
         print(loss_text(resolved(options)))
         return
-    ours = resolve(given_flags(options), options.preset, options.config)
+    ours = resolve(settings_in(vars(options)), options.preset, options.config)
     name = options.preset or options.config
     name = "these settings" if name in (None, options.against) else name
     try:

@@ -2,23 +2,18 @@
 
 import argparse
 import gc
-import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from harness.backends.rendezvous import STORE
 from harness.cli.parser import Subparsers, add_command, add_with_settings, default_folder, resolved
 from harness.cli.ranks import by_ranks
-from harness.cli.run_lines import end_lines, is_of_study, start_lines, step_printer
-from harness.cli.track import track_later, tracking_uri
+from harness.cli.run_lines import end_lines, start_lines, step_printer
 from harness.config.resolve import resolve
 from harness.config.schema import Config
-from harness.console import command, say
-from harness.errors import Stopped, UsageError
-from harness.run.folder import STATUS
+from harness.console import say
+from harness.errors import UsageError
 from harness.run.history import read_history, unfinished
 
 
@@ -49,47 +44,25 @@ def run_train(options: argparse.Namespace) -> None:
         words = [word for word in arguments if word != "--dry_run"]
         say(f"{ranks} on this host: {shlex.join([sys.executable, '-m', 'harness', *words])}")
         return
-    with ending(path):
-        if by_ranks(config, arguments, path, is_new=True):
-            return
-        from harness.loop import train
+    if by_ranks(config, arguments, path, is_new=True):
+        return
+    from harness.loop import train
 
-        gc.freeze()  # imports never become garbage; without this every full collection would scan them
-        train(config, path, step_printer(config), start_printer(config, path))
-        say("\n".join(end_lines(path)))
+    gc.freeze()  # imports never become garbage; without this every full collection would scan them
+    train(config, path, step_printer(config), start_printer(config, path))
+    say("\n".join(end_lines(path)))
 
 
 def run_resume(options: argparse.Namespace) -> None:
     path = Path(options.run)
     config = with_nproc(unfinished(path).config, options.nproc)
-    with ending(path):
-        if by_ranks(config, options.arguments, path, is_new=False):
-            return
-        from harness.resume import resume
+    if by_ranks(config, options.arguments, path, is_new=False):
+        return
+    from harness.resume import resume
 
-        gc.freeze()
-        resume(path, step_printer(config))
-        say("\n".join(end_lines(path)))
-
-
-@contextmanager
-def ending(path: Path) -> Iterator[None]:
-    """Say how an interrupted run is resumed; log it to MLflow, if that is asked for and no study does so."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not (path / STATUS).exists():
-            raise
-        raise Stopped(f"interrupted within a step; resume with: {command('harness', 'resume', path)}") from None
-    finally:
-        refused = isinstance(sys.exception(), UsageError)  # then what lies there is another run
-        is_own = is_first_rank() and STORE not in os.environ and not is_of_study(path)
-        if (path / STATUS).exists() and is_own and not refused:
-            track_later(path, tracking_uri())
-
-
-def is_first_rank() -> bool:
-    return os.environ.get("RANK", "0") == "0"
+    gc.freeze()
+    resume(path, step_printer(config))
+    say("\n".join(end_lines(path)))
 
 
 def with_nproc(config: Config, nproc: int | None) -> Config:

@@ -1,4 +1,4 @@
-"""Repeats the updates of a recorded run from its stored rollouts, in this process and with torch's engine."""
+"""Repeats a recorded run, all of it or its updates from stored rollouts, in this process and with torch's engine."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,22 +11,26 @@ import numpy as np
 
 from harness.algorithm.batching import MicroBatch, plan_minibatches
 from harness.algorithm.loss_metrics import LossRecord, metric_names
+from harness.algorithm.metrics import Metrics
 from harness.algorithm.nonfinite import NonFinite
 from harness.algorithm.state import Training
 from harness.algorithm.step_updates import StepUpdates
 from harness.algorithm.update import KnownLogprobs, known_logprobs
+from harness.backends.torch_setup import set_up_torch
+from harness.compare.divergence import Divergence, first_divergence, shown
 from harness.config.scale import BackendSettings
 from harness.config.schema import Config
 from harness.console import say
-from harness.errors import UsageError
+from harness.errors import GaveUp, Stopped, UsageError
 from harness.files import Mark
+from harness.loop import Beginning, OnStep, ranks_of, train
 from harness.model.lora import exported
 from harness.model.policy import Policy, load_policy
 from harness.rollouts.collect import Group, Response, problems_of
 from harness.run.checkpoint import begin_run, kept_checkpoints, load_checkpoint, read_state, save_state
-from harness.run.environment import differences_here, explanation, tensors_sha256
+from harness.run.environment import FINGERPRINT, differences_here, explanation, tensors_sha256
 from harness.run.folder import CHECKPOINTS, FolderFault, check_manifest
-from harness.run.history import History, Row
+from harness.run.history import History, Row, read_history
 from harness.run.initial_model import recorded_initial_policy
 from harness.run.record import refuse_used_folder
 from harness.tasks.own_files import recorded_code
@@ -91,16 +95,12 @@ class Repeat:
 
 def begin_repeat(history: History, first_step: int) -> Repeat:
     """The run at the newest usable checkpoint of at most `first_step` steps, or at its start."""
-    history = replace(history, config=in_this_process(history.config))
+    engine = history.config.engine.model_copy(update={"engine": "torch"})
+    here = history.config.model_copy(update={"backend": BackendSettings(), "engine": engine})
+    history = replace(history, config=here)
     reference = recorded_initial_policy(history) if history.config.loss.needs_reference else None
     with recorded_code(history.path):
         return Repeat(history, training_at(history, reference, first_step))
-
-
-def in_this_process(config: Config) -> Config:
-    """The config, changed to a single process with torch's engine."""
-    engine = config.engine.model_copy(update={"engine": "torch"})
-    return config.model_copy(update={"backend": BackendSettings(), "engine": engine})
 
 
 def training_at(history: History, reference: Policy | None, step: int) -> Training:
@@ -178,23 +178,62 @@ def trained_rows(history: History, step: int) -> list[Row]:
 
 def groups_of(rows: Sequence[Row], training: Training) -> list[Group]:
     """The responses, grouped by prompt. Scores and entropies are not recorded, so they are NaN."""
-    groups = groupby(rows, key=lambda row: str(row["prompt_id"]))
-    return [[response_of(row, training) for row in group] for _, group in groups]
+    responses = [
+        Response(
+            problem=Problem(row["prompt"], row["target"]),
+            step=training.first_step + row["step"],
+            sample=row["sample"],
+            round=row["round"],
+            prompt_tokens=training.policy.encode(row["prompt"]),
+            tokens=row["tokens"],
+            text=row["text"],
+            entropy_sum=math.nan,
+            sampler_logprobs=row.get("sampler_logprobs") or [math.nan] * len(row["tokens"]),
+            truncated=row["truncated"],
+            grade=Grade(row["outcome"], None, row["why"]),
+            score=math.nan,
+            reward=row["reward"],
+        )
+        for row in rows
+    ]
+    return [list(group) for _, group in groupby(responses, key=lambda one: one.problem.prompt_id)]
 
 
-def response_of(row: Row, training: Training) -> Response:
-    return Response(
-        problem=Problem(row["prompt"], row["target"]),
-        step=training.first_step + row["step"],
-        sample=row["sample"],
-        round=row["round"],
-        prompt_tokens=training.policy.encode(row["prompt"]),
-        tokens=row["tokens"],
-        text=row["text"],
-        entropy_sum=math.nan,
-        sampler_logprobs=row.get("sampler_logprobs") or [math.nan] * len(row["tokens"]),
-        truncated=row["truncated"],
-        grade=Grade(row["outcome"], None, row["why"]),
-        score=math.nan,
-        reward=row["reward"],
-    )
+class FarEnough(Stopped):
+    """All steps to be compared are done."""
+
+
+def reproduce(run: History, out: Path, until: int, on_step: OnStep) -> Divergence | None:
+    """Repeat the run's first `until` steps in `out`; returns the first difference from the recorded ones, or None.
+
+    Prints differences of the environment first. Raises UsageError if the initial weights are not available.
+    """
+    differences = differences_here(run.environment, run.config)
+    for name, (then, now) in differences.items():
+        say(f"{name}: {shown(then)} in the run, {shown(now)} here")
+    if any(name in differences for name in FINGERPRINT):
+        say("so results may differ here in the last bits, and a single flipped token changes everything after it")
+    set_up_torch(run.config.run.threads)
+    policy = recorded_initial_policy(run)
+
+    def stop_there(metrics: Metrics) -> None:
+        on_step(metrics)
+        if metrics["step"] == until - 1 and until < run.config.run.steps:
+            raise FarEnough(f"stopped after the {until} steps that are compared")
+
+    try:
+        with recorded_code(run.path):
+            train(run.config, out, stop_there, beginning=Beginning(policy, run.environment))
+    except (FarEnough, GaveUp) as stop:
+        say(str(stop))
+    return first_divergence(run, read_history(out)) if ranks_of(run.config).is_first else None
+
+
+def comparable_steps(run: History, asked: int | None) -> int:
+    """How many steps to compare. Raises UsageError if the run has done none, or fewer than asked for."""
+    if run.steps_done == 0 or (asked is not None and not 0 < asked <= run.steps_done):
+        raise UsageError(
+            f"--steps: expected 1 to the {run.steps_done} steps that {run.path} has done, got {asked}: "
+            "name a run with at least one step, or fewer steps"
+        )
+    return asked or run.steps_done

@@ -41,11 +41,6 @@ def differences(
     return sorted(found, key=lambda difference: not difference.allowed)
 
 
-def settings_that_differ(ours: Config, theirs: Config) -> dict[str, tuple[Any, Any]]:
-    """Both values of each setting in which two configs differ, by flag."""
-    return {one.field: tuple(one.values.values()) for one in differences({"ours": ours, "theirs": theirs})}
-
-
 def effective(config: Config) -> Values:
     """All settings by flag; None for those that belong to another loss."""
     settings = flatten(tree_of(config))

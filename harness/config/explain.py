@@ -1,4 +1,4 @@
-"""Explains the resolved loss: each step's formula and source, the flags that set it, and what other implementations do.
+"""Explains the resolved loss: each step's formula and source, and the flags that set it.
 
 explain.toml has the words; this file chooses among them by the settings and fills in the numbers.
 """
@@ -24,27 +24,24 @@ FACTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="ut
 FORMULAS = ("grpo", "dapo", "fipo")  # the losses that are explained step by step
 OF_FORMULAS = ("clipped surrogate", "sequence filter")  # steps of those
 OF_FIPO = ("filter of the Future-KL", "Future-KL", "influence weight", "safety rule")
-AUTHORS, VERL, SWIFT = "the authors' code", "verl (vanilla)", "ms-swift 4.6.0"
-TRL, TRL_PR, SLIME = "TRL 1.16.0", "TRL PR 5434", "slime PR 1801"
-WITHOUT_FIPO, FIPO_ALONE = {VERL, TRL}, {AUTHORS, TRL_PR, SLIME}
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the loss; `elsewhere` has a line for each way in which other implementations differ."""
+    """One step of the loss."""
 
     name: str
     formula: str
     source: str
     flags: tuple[str, ...]
-    elsewhere: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def loss_text(config: Config) -> str:
     """The steps of the loss, numbered."""
     head = f"--loss_type {config.loss.loss_type}: the loss of a token, and how tokens become a number"
     steps = [step_text(number, step, config) for number, step in enumerate(loss_steps(config), start=1)]
-    return "\n\n".join([head, *steps, "Measured on the reference vectors: docs/implementations.md"])
+    return "\n\n".join([head, *steps, "What other implementations do: docs/implementations.md"])
 
 
 def step_text(number: int, step: Step, config: Config) -> str:
@@ -52,7 +49,7 @@ def step_text(number: int, step: Step, config: Config) -> str:
     flags = "  ".join(f"--{flag} {spelled(value)}" for flag, value in values.items())
     labelled = [("", step.formula), ("source: ", step.source), ("set by: ", flags)]
     lines = [f"{number}. {step.name}"]
-    for label, text in [*labelled, *(("other:  ", line) for line in step.elsewhere)]:
+    for label, text in [*labelled, *(("note:   ", line) for line in step.notes)]:
         first, rest = " " * 3 + label, " " * (3 + len(label))
         lines += textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False)
     return "\n".join(lines)
@@ -68,22 +65,10 @@ def loss_steps(config: Config) -> list[Step]:
 
 
 def described(name: str, config: Config) -> Step:
-    """The step as explain.toml has it, in the form that the settings give it.
-
-    Implementations of this loss are listed unless the form has them as alike or their description equals its `ours`.
-    """
-    loss, facts, values = config.loss, FACTS[name], quantities(config)
-    form = facts["forms"][forms(config)[name]]
-    ours, alike = form.get("ours", "").format(**values), form.get("alike", ())
-    others = facts.get("others", {}) if loss.loss_type in FORMULAS and "everyone" not in alike else {}
-    irrelevant = WITHOUT_FIPO if loss.loss_type == "fipo" else FIPO_ALONE
-    by_words: dict[str, list[str]] = {}
-    for who, words in others.items():
-        if who not in irrelevant and who not in alike and words != ours:
-            by_words.setdefault(words.format(**values), []).append(who)
-    lines = [f"{', '.join(names)}: {words}" for words, names in by_words.items()]
-    lines += [f"{who}: {words}" for who, words in facts.get("notes", {}).items() if who not in irrelevant]
-    return Step(name, form["formula"].format(**values), facts["source"], tuple(facts["flags"]), tuple(lines))
+    """The step as explain.toml has it, in the form that the settings give it."""
+    facts = FACTS[name]
+    formula = facts["forms"][forms(config)[name]]["formula"].format(**quantities(config))
+    return Step(name, formula, facts["source"], tuple(facts["flags"]))
 
 
 def forms(config: Config) -> dict[str, str]:
@@ -91,7 +76,6 @@ def forms(config: Config) -> dict[str, str]:
     loss = config.loss
     of_weights = "free" if loss.fipo_weight_bound is None else "bound"
     of_filter = "log_ratio" if loss.fipo_filter_in_log_space else "ratio"
-    of_kl = "k3_of_filtered" if loss.sequence_filter else "k3"
     return {
         "advantage": loss.advantage_scale,
         "log-ratio and ratio": "free" if loss.log_ratio_clamp is None else "cut",
@@ -101,7 +85,7 @@ def forms(config: Config) -> dict[str, str]:
         "safety rule": "threshold" if loss.fipo_safety_threshold else "none",
         "clipped surrogate": "dual" if loss.delta else "single",
         "placebo": loss.placebo,
-        "KL to the reference": of_kl if loss.beta else "none",
+        "KL to the reference": "k3" if loss.beta else "none",
         "sequence filter": "filter" if loss.sequence_filter else "none",
         "averaging": loss.averaging,
         "updates per rollout": "fipo" if loss.loss_type == "fipo" else "other",
@@ -113,7 +97,6 @@ def quantities(config: Config) -> dict[str, Any]:
     loss, is_fipo = config.loss, config.loss.loss_type == "fipo"
     values = dict(loss) | {"exponent": exponent_limit(torch.float32), "updates": config.updates_per_rollout}
     values |= {"lowest_ratio": 1 - loss.epsilon, "highest_ratio": 1 + loss.epsilon_high, "A": "A f" if is_fipo else "A"}
-    values["mean"] = "mean of the responses' means" if loss.averaging == "sequence_mean" else "token mean"
     values["weight"] = "f" if is_fipo else "w, the factor of A grad log pi,"
     if not is_fipo:
         return values

@@ -16,8 +16,7 @@ from harness.config.schema import Config, section_of, sections
 from harness.console import command
 from harness.errors import UsageError
 
-LARGEST = 2**63
-REMOVED = {"hostfile"}  # settings that only older versions recorded; they said where a run was started
+REMOVED = "hostfile"  # a setting that only older versions recorded; ssh went with it
 PRESETS = Path(__file__).parents[1] / "presets"
 
 
@@ -52,8 +51,6 @@ def build(flat: Mapping[str, Any]) -> Config:
     where = section_of()
     tree: dict[str, dict[str, Any]] = {}
     for flag, value in flat.items():
-        if isinstance(value, int) and abs(value) >= LARGEST:
-            raise UsageError(f"--{flag}: expected a number below 2^63, got {quoted(value)}")
         tree.setdefault(where[flag], {})[flag] = value
     try:
         config = Config.model_validate(tree)
@@ -93,8 +90,7 @@ def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def file_settings(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     """The settings of a file by flag. TOML has no null, so "none" becomes None."""
-    kept = {name: value for name, value in flatten(values).items() if name not in REMOVED or value is not None}
-    flat = checked_keys(kept, source)
+    flat = checked_keys(flatten(values), source)
     return {name: parsed(value) if isinstance(value, str) else value for name, value in flat.items()}
 
 
@@ -107,6 +103,8 @@ def checked_keys(flat: dict[str, Any], source: str) -> dict[str, Any]:
     """The settings under our names. Raises UsageError for an unknown name, with the most similar one."""
     known, ours = section_of(), {}
     for key, value in flat.items():
+        if key == REMOVED and value is None:
+            continue
         name = OURS.get(key, key)
         if name not in known:
             near = difflib.get_close_matches(name, [*known, *OURS], n=1)
@@ -126,7 +124,7 @@ def preset_settings(preset: str, above: tuple[Path, ...] = ()) -> dict[str, Any]
     values = read_settings(path)
     base = values.pop("base", None)
     if base is not None and not isinstance(base, str):
-        raise UsageError(f"preset {path}: expected the name of a preset as base, got {quoted(base)}")
+        raise UsageError(f"preset {path}: expected the name of a preset as base, got {base!r}")
     own = file_settings(values, f"preset {path}")
     return (preset_settings(base, (*above, path)) if base else {}) | own
 
@@ -161,22 +159,12 @@ def one_line(error: ValidationError) -> str:
         return str(fault["ctx"]["error"])
     expected = fault["msg"].replace("Input should be", "expected").replace("a valid integer", "an integer")
     expected = expected.partition(", unable to parse")[0].replace("valid ", "")
-    return f"--{fault['loc'][-1]}: {expected}, got {quoted(fault['input'])}"
-
-
-def quoted(value: Any) -> str:
-    """A value as an error message quotes it."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python does not print integers of thousands of digits
-        text = "a number too long to print"
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    return f"--{fault['loc'][-1]}: {expected}, got {repr(fault['input'])[:200]}"
 
 
 def resolve_tree(tree: Mapping[str, Any], source: Path) -> Config:
     """The checked settings of a recorded run; without `give_up_after` it is from a version that never gave up."""
-    kept = {name: value for name, value in flatten(tree).items() if name not in REMOVED}
-    return build({"give_up_after": None} | checked_keys(kept, str(source)))
+    return build({"give_up_after": None} | checked_keys(flatten(tree), str(source)))
 
 
 def tree_of(config: Config) -> dict[str, Any]:

@@ -68,12 +68,6 @@ def whole_weights(training: Training) -> Tensors:
     return {name: tensor.to("cpu", copy=backend.must_copy_weights) for name, tensor in kept}
 
 
-def save_checkpoint(checkpoints: Path, training: Training, metrics: Mark, records: Mark) -> None:
-    """Save what a resumed run needs in a folder named by the number of steps done, and delete old checkpoints."""
-    save_state(checkpoints / f"step_{training.steps_done:06d}", training, metrics, records)
-    prune(checkpoints)
-
-
 def save_state(path: Path, training: Training, metrics: Mark, records: Mark) -> None:
     """Save weights, optimizer and state as a folder, unless it exists, as where the run was resumed from it."""
     weights, trained, moments = gather_tensors(training)

@@ -12,7 +12,6 @@ from harness.files import make_synced, sha256_of, sync, write_json
 
 SCHEMA_VERSION = 1
 METRICS, RECORDS, STATUS, CHECKPOINTS = "metrics.jsonl", "records.sha256", "status.json", "checkpoints"
-NONFINITE = "nonfinite"
 KINDS = "rollouts", "tokens", "evals"
 STARTING = "config.json", "environment.json"
 MANIFEST = "manifest.json"

@@ -48,7 +48,8 @@ class History:
 
     def check_records(self) -> None:
         """Raise UsageError if a stored table or the final weights have changed since they were written."""
-        for line in self.records.splitlines():
+        path = self.path / RECORDS
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
             digest, _, name = line.partition("  ")
             path = self.path / name
             if TABLE.fullmatch(name) and path.is_file() and sha256_of(path) != digest:
@@ -58,13 +59,6 @@ class History:
                 check_manifest(self.final_weights)
             except FolderFault as fault:
                 raise UsageError(str(fault)) from None
-
-    @property
-    def records(self) -> str:
-        """The content of records.sha256, without an incomplete last line."""
-        path = self.path / RECORDS
-        content = path.read_bytes().decode(errors="replace") if path.is_file() else ""
-        return content[: content.rfind("\n") + 1]
 
     def check_reachable(self, step: int) -> None:
         """Raise UsageError unless the state after `step` steps can be had from checkpoints and stored rollouts."""
@@ -107,7 +101,7 @@ class History:
 
 def read_history(path: Path) -> History:
     """Read the run in a folder. Raises UsageError if there is none or its settings have been changed."""
-    content = read_object(path / "config.json", "the folder of a run")
+    content = read_object(path / "config.json")
     tree = content.get("config")
     if content.get("schema_version") != SCHEMA_VERSION or not isinstance(tree, dict):
         version = content.get("schema_version")
@@ -120,11 +114,10 @@ def read_history(path: Path) -> History:
             f"{path / 'config.json'}: the settings have changed since they were written (sha256): restore the file, or "
             "start a new run"
         )
-    environment = read_object(path / "environment.json", "the folder of a run")
-    status = json_object(path / STATUS)
-    state = status.get("state") if status else None
-    known = state if isinstance(state, str) else "unknown"
-    return History(path, resolve_tree(tree, path / "config.json"), environment, known)
+    environment = read_object(path / "environment.json")
+    state = (json_object(path / STATUS) or {}).get("state")
+    config = resolve_tree(tree, path / "config.json")
+    return History(path, config, environment, state if isinstance(state, str) else "unknown")
 
 
 def unfinished(path: Path) -> History:
@@ -135,10 +128,10 @@ def unfinished(path: Path) -> History:
     return history
 
 
-def read_object(path: Path, expected: str) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """A file's JSON object. Raises UsageError if the file is missing or damaged."""
     if not path.is_file():
-        raise UsageError(f"expected {expected}, got {str(path.parent)!r}: it has no {path.name}")
+        raise UsageError(f"expected the folder of a run, got {str(path.parent)!r}: it has no {path.name}")
     content = json_object(path)
     if content is None:
         raise UsageError(f"{path}: expected a JSON object written by this program: restore it, or start a new run")

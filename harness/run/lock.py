@@ -7,9 +7,12 @@ from pathlib import Path
 
 import filelock
 
+from harness.backends.ranks import Ranks
 from harness.console import say
-from harness.errors import FolderHeld, UsageError
+from harness.errors import FolderHeld, LockLost, UsageError
 from harness.files import is_disk_full
+
+StopRequested = Callable[[], str | None]
 
 LEASE_S = 60.0  # a holder on another host is considered dead if it has not renewed its lock for this long
 TORN_S = 5.0  # how long to wait for filelock to replace a damaged lock, which takes it two seconds
@@ -19,6 +22,22 @@ def lock_path(folder: Path) -> Path:
     """The lock file, next to the folder: it can exist before the folder does, and is not copied with it."""
     real = folder.resolve()
     return real.with_name(f".{real.name}.lock")
+
+
+@contextmanager
+def held(path: Path, requested: StopRequested, ranks: Ranks) -> Iterator[StopRequested]:
+    """Hold the folder's lock (first rank only). Yields `requested`, wrapped to raise LockLost if the lock is lost."""
+    if not ranks.is_first:
+        yield requested
+        return
+    with locked(path) as lost:
+
+        def stop_requested() -> str | None:
+            if reason := lost():
+                raise LockLost(f"{path}: {reason}: another process may be writing there, so this one ends")
+            return requested()
+
+        yield stop_requested
 
 
 @contextmanager

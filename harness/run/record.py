@@ -13,7 +13,6 @@ import pyarrow as pa
 from harness.algorithm.batching import MicroBatch
 from harness.algorithm.loss_metrics import LossRecord
 from harness.algorithm.metrics import Metrics
-from harness.algorithm.nonfinite import NonFinite, save_batch
 from harness.algorithm.state import Training
 from harness.algorithm.step_updates import Trained
 from harness.config.resolve import config_sha256, tree_of
@@ -25,8 +24,8 @@ from harness.model.lora import exported
 from harness.model.policy import Policy
 from harness.rollouts.collect import Rollouts
 from harness.rollouts.held_out import Answer
-from harness.run.checkpoint import gather_tensors, prune, save_checkpoint, save_weights, whole_weights
-from harness.run.folder import CHECKPOINTS, METRICS, NONFINITE, RECORDS, SCHEMA_VERSION, STATUS
+from harness.run.checkpoint import gather_tensors, prune, save_state, save_weights, whole_weights
+from harness.run.folder import CHECKPOINTS, METRICS, RECORDS, SCHEMA_VERSION, STATUS
 from harness.tasks.own_files import CODE, content, own_files
 from losses import LossOutput
 
@@ -40,20 +39,15 @@ def refuse_used_folder(folder: Path) -> None:
             f"--output_dir: expected a new or empty folder, got {str(folder)!r}, which holds a run or files: choose "
             f"another, or continue a stopped run with: {command('harness', 'resume', folder)}"
         )
-    above = [parent for parent in folder.resolve().parents if (parent / RECORDS).is_file()]
-    if above:
-        raise UsageError(f"--output_dir: expected a folder outside other runs, got {str(folder)!r}, inside {above[0]}")
-    if folder.exists() and (folder.samefile(Path.cwd()) or folder.is_mount()):
-        raise UsageError(
-            f"--output_dir: expected a folder that can be created, got {str(folder)!r}, which is the current folder "
-            "or a mount point: name a folder inside it"
-        )
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise UsageError(
-            f"--output_dir: expected a folder that can be created, got {str(folder)!r}: {nearest} is not a folder that "
-            "you can write to"
-        )
+    reason = f"{nearest} is not a folder that you can write to"
+    if above := [parent for parent in folder.resolve().parents if (parent / RECORDS).is_file()]:
+        reason = f"it lies inside the run {above[0]}"
+    elif folder.exists() and (folder.samefile(Path.cwd()) or folder.is_mount()):
+        reason = "it is the current folder or a mount point: name a folder inside it"
+    elif nearest.is_dir() and os.access(nearest, os.W_OK):
+        return
+    raise UsageError(f"--output_dir: expected a folder that can be created, got {str(folder)!r}: {reason}")
 
 
 def make_folder(path: Path) -> None:
@@ -227,14 +221,11 @@ class RunFolder:
         """Whether the evaluation after `step` training steps is recorded."""
         return (self.path / "evals" / f"step_{step:06d}.parquet").is_file()
 
-    def add_nonfinite(self, step: int, update: int, fault: NonFinite, minibatch: list[MicroBatch]) -> Path:
-        """Save the batch of an update with a loss, gradient or weight that is not finite; returns its folder."""
-        folder = self.path / NONFINITE / f"step_{step:06d}_update_{update:04d}"
-        save_batch(folder, fault, minibatch)
-        return folder
-
     def add_checkpoint(self, training: Training) -> None:
-        save_checkpoint(self.path / CHECKPOINTS, training, self.metrics.mark(), self.records.mark())
+        """Save what a resumed run needs, and delete old checkpoints."""
+        folder = self.path / CHECKPOINTS / f"step_{training.steps_done:06d}"
+        save_state(folder, training, self.metrics.mark(), self.records.mark())
+        prune(self.path / CHECKPOINTS)
 
     def add_final_weights(self, training: Training) -> None:
         """Save the trained weights, with adapters merged, and delete old checkpoints."""
@@ -251,9 +242,6 @@ class NullRunFolder(RunFolder):
     def ignore(self, *_: Any, **__: Any) -> None: ...
 
     set_status = add_metrics = add_table = add_step = ignore
-
-    def add_nonfinite(self, step: int, update: int, fault: NonFinite, minibatch: list[MicroBatch]) -> Path:  # noqa: ARG002
-        return self.path / NONFINITE  # only the first rank saves its share of the batch
 
     def add_checkpoint(self, training: Training) -> None:
         gather_tensors(training)

@@ -1,11 +1,11 @@
-"""The parts that losses share: log-ratio, clipped surrogate, KL to a reference, and where a clip acts."""
+"""The parts that losses share: log-ratio, clipped surrogate, KL to a reference, where a clip acts, sequence filter."""
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from losses.contract import Diagnostics, LossBatch
-from losses.parts.precision import exponent_limit
+from losses.parts.precision import capped_exp, computation_dtype, exponent_limit
 
 
 def masked(values: Float[Tensor, "sequence token"], mask: Bool[Tensor, "sequence token"]) -> Tensor:
@@ -70,3 +70,20 @@ def clip_diagnostics(
         "clip_fraction_high": (advantages > 0) & (ratio > 1 + epsilon_high),
         "clip_fraction_dual": dual,
     }
+
+
+def sequence_filter(
+    log_ratio: Float[Tensor, "sequence token"],
+    advantages: Float[Tensor, "sequence token"],
+    mask: Bool[Tensor, "sequence token"],
+    delta: float,
+) -> Bool[Tensor, "sequence token"]:
+    """The mask without responses that have two or more dual-clipped tokens (A < 0 and r > delta, strict).
+
+    Only the authors' FIPO code has it (`seq_valid_mask`), no paper; ms-swift does not, and slime's version never
+    triggers. Pass the result both to the loss and to `token_weights`, since a dropped response counts in neither the
+    sum nor its divisor.
+    """
+    ratio = capped_exp(log_ratio.to(computation_dtype(log_ratio)))
+    dual_clipped = mask & (advantages < 0) & (ratio > delta)
+    return mask & (dual_clipped.sum(dim=1, keepdim=True) <= 1)

@@ -152,16 +152,6 @@ def test_unit_weights_are_trls_dapo(tmp_path: Path) -> None:
     assert not equal(of_trl(trainer(tmp_path), rollout()), theirs)
 
 
-def test_policy_that_has_not_moved_is_dapo(tmp_path: Path) -> None:
-    fipo, rows = trainer(tmp_path), rollout()
-    ids, attended = (torch.cat([rows[f"prompt_{of}"], rows[f"completion_{of}"]], 1) for of in ("ids", "mask"))
-    with torch.no_grad():
-        still = {"old_per_token_logps": fipo._get_per_token_logps_and_entropies(fipo.model, ids, attended, RESPONSE)[0]}
-    dapo = of_trl(trainer(tmp_path, GRPOTrainer), rows | still)
-    assert equal(of_trl(fipo, rows | still), dapo)
-    assert not equal(of_trl(fipo, rows), dapo)
-
-
 def test_masked_tool_tokens_and_vllms_correction_are_trls(tmp_path: Path) -> None:
     drawn = torch.Generator().manual_seed(2)
     more = {"tool_mask": (torch.rand(ROWS, RESPONSE, generator=drawn) > 0.3).int()}

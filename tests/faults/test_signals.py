@@ -49,12 +49,13 @@ def test_a_signal_stops_a_run_to_be_resumed(
     """One at the next step boundary with a checkpoint, a second one at once without."""
     run, log = tmp_path / "run", tmp_path / "log"
     stopped = forked(going_on(fipo.config, run, after_step(1, send(*[number] * (1 + is_sent_twice)))), log)
-    message = f"stopped by {number.name} after 2 of 4 steps; resume with: {command('harness', 'resume', run)}"
-    assert stopped == Ended(75, "interrupted\n" if is_sent_twice else f"{message}\n")
+    reason = "interrupted within a step" if is_sent_twice else f"stopped by {number.name} after 2 of 4 steps"
+    message = f"{reason}; resume with: {command('harness', 'resume', run)}"
+    assert stopped == Ended(75, f"{message}\n")
     assert read_json(run / "status.json") == {
         "state": "preempted",
         "reason_code": "stopped",
-        "reason": "interrupted within a step" if is_sent_twice else message,
+        "reason": reason if is_sent_twice else message,
         "exit_code": 75,
         "steps_done": 2,
     }

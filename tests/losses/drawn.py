@@ -1,4 +1,4 @@
-"""Small drawn batches for the property tests, the same ones in every run."""
+"""Batches and settings that several files of tests share: small drawn ones, the same in every run, and by hand."""
 
 from typing import Any
 
@@ -7,8 +7,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from losses import LossBatch
+from losses import CISPO, DAPO, FIPO, GRPO, GSPO, LOSSES, LossBatch, LossOutput, token_weights
+from losses.policy_loss import PolicyLoss
 
+EVERY_LOSS: list[PolicyLoss] = [
+    GRPO(beta=0.04),
+    DAPO(epsilon_high=0.28, delta=10.0, beta=0.04, log_ratio_clamp=20.0),
+    FIPO(beta=0.04),
+    FIPO(beta=0.04, delta=10.0, clip_range=None, filter_in_log_space=True, weight_bound=10.0),
+    GSPO(token_level=True),
+    CISPO(ratio_min=0.9, ratio_max=0.95),
+    *(loss(beta=0.04) for name, loss in LOSSES.items() if name not in ("grpo", "dapo", "fipo")),
+]
 deterministic = settings(derandomize=True, deadline=None, max_examples=40, database=None)
 
 
@@ -33,3 +43,22 @@ def batches(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> LossBatch:
     )
     mask = draw(tensors(rows, length, st.booleans(), torch.bool))
     return LossBatch((old + log_ratio).requires_grad_(), old, advantages, mask, reference)
+
+
+def tensor(*values: float) -> Tensor:
+    """One response's numbers."""
+    return torch.tensor([values], dtype=torch.float64)
+
+
+def response(ratios: Tensor, advantages: Tensor | float, old: float = -1.0) -> LossBatch:
+    """A response of tokens with these ratios, all of which had the old log-probability."""
+    before = torch.full_like(ratios, old)
+    policy = (before + ratios.log()).requires_grad_()
+    return LossBatch(policy, before, torch.zeros_like(ratios) + advantages, torch.ones_like(ratios).bool())
+
+
+def with_gradient(loss: PolicyLoss, batch: LossBatch, mode: Any = "token_mean") -> tuple[LossOutput, Tensor]:
+    """What the loss gives, and the gradient of its average."""
+    output = loss(batch)
+    scalar = (output.token_loss * token_weights(batch.mask, mode, 6)).sum()
+    return output, torch.autograd.grad(scalar, batch.policy_logprobs)[0]

@@ -9,7 +9,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 import tomllib
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -20,7 +19,7 @@ import numpy
 import pytest
 import torch
 
-from tests.losses.mutation.small_changes import small_changes
+from tests.losses.small_changes import small_changes
 
 ROOT = Path(__file__).parents[2]
 LOSSES = ROOT / "losses"
@@ -29,17 +28,16 @@ FORK = get_context("fork")
 PROCESSES = 2
 LIMIT_S = 300.0
 # these notice most in the shortest time; the others are read and run only where they all pass
-FIRST = ("by_hand", "settings", "future_kl", "advantages", "averaging", "golden")
+FIRST = ("rivals_by_hand", "by_hand", "settings", "future_kl", "advantages", "averaging", "golden")
 IMPORTED = (hypothesis, numpy, torch)  # once, before the processes are forked
 
 Key = tuple[str, str, str]
 
 
-def stages(tree: Path, module: str) -> list[list[str]]:
-    """The copy's test files in the order in which they are run: those named like the module come first."""
+def stages(tree: Path) -> list[list[str]]:
+    """The copy's test files in the order in which they are run."""
     names = {path.stem.removeprefix("test_"): str(path) for path in sorted((tree / "tests/losses").rglob("test_*.py"))}
-    first = sorted(FIRST, key=lambda name: name not in module)
-    return [[names[name] for name in first], [path for name, path in names.items() if name not in FIRST]]
+    return [[names[name] for name in FIRST], [path for name, path in names.items() if name not in FIRST]]
 
 
 def copy_of_the_repository() -> Path:
@@ -66,8 +64,7 @@ def run_tests(tree: Path, files: list[str]) -> None:
     hypothesis.settings.load_profile("first failure")
     for name in [name for name in sys.modules if name.split(".")[0] in ("losses", "tests")]:
         del sys.modules[name]
-    # tests of mutants read the source and would notice any change of it
-    options = ["-x", "--tb=no", "-p", "no:cacheprovider", "-k", "not mutant"]
+    options = ["-x", "--tb=no", "-p", "no:cacheprovider"]
     os._exit(pytest.main([*options, "-W", "ignore::pytest.PytestAssertRewriteWarning", *files]))
 
 
@@ -80,7 +77,7 @@ def survives(module: str, code: str) -> bool:
     path.write_text(code)
     # python tells stale byte code by size and whole seconds, which a mutant need not change
     shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
-    passed = all(passes(tree, files) for files in stages(tree, module))
+    passed = all(passes(tree, files) for files in stages(tree))
     path.write_text(original)
     return passed
 
@@ -102,17 +99,6 @@ def explanations() -> dict[Key, str]:
     return {(entry["where"], entry["code"], entry["mutant"]): entry["reason"] for entry in entries}
 
 
-def report(survivors: set[Key], modules: set[str]) -> int:
-    """Print the explanations without survivor; 1 if there are any, or survivors without explanation."""
-    explained = explanations()
-    stale = {key for key in explained.keys() - survivors if key[0].split(":")[0] in modules}
-    for where, _, mutant in sorted(stale):
-        print(f"explained, but noticed or gone: {where}\n  + {mutant}")
-    unexplained = survivors - explained.keys()
-    print(f"{len(survivors)} survived, {len(unexplained)} of them without explanation")
-    return int(bool(unexplained or stale))
-
-
 def main(chosen: str) -> int:
     """Try the mutants of the modules whose name contains `chosen`."""
     modules = {str(path.relative_to(LOSSES)): path.read_text() for path in LOSSES.rglob("*.py") if chosen in path.name}
@@ -125,7 +111,6 @@ def main(chosen: str) -> int:
         if not pool.submit(survives, "__init__.py", (LOSSES / "__init__.py").read_text()).result():
             print("error: expected the tests to pass without a mutant, got a failure: run pytest tests/losses")
             return 2
-        started = time.monotonic()
         trials = {pool.submit(survives, name, mutant.code): (name, mutant) for name, mutant in mutants}
         for done, trial in enumerate(as_completed(trials), start=1):
             name, mutant = trials[trial]
@@ -134,12 +119,14 @@ def main(chosen: str) -> int:
                 survivors.add(key)
                 if key not in explained:
                     print(f"\rsurvived: losses/{name}:{mutant.line}\n  - {mutant.old}\n  + {mutant.new}")
-            left = (time.monotonic() - started) / done * (len(mutants) - done)
-            progress = f"{done} of {len(mutants)} mutants, {len(survivors)} survived, {left / 60:.1f} min left"
-            print(f"\r{progress} ", end="", flush=True)
+            print(f"\r{done} of {len(mutants)} mutants, {len(survivors)} survived ", end="", flush=True)
     shutil.rmtree(Path(tempfile.gettempdir()) / f"small_changes_{os.getpid()}", ignore_errors=True)
-    print()
-    return report(survivors, set(modules))
+    stale = {key for key in explained.keys() - survivors if key[0].split(":")[0] in modules}
+    for where, _, mutant in sorted(stale):
+        print(f"\nexplained, but noticed or gone: {where}\n  + {mutant}")
+    unexplained = survivors - explained.keys()
+    print(f"\n{len(survivors)} survived, {len(unexplained)} of them without explanation")
+    return int(bool(unexplained or stale))
 
 
 if __name__ == "__main__":

@@ -39,15 +39,6 @@ def test_each_mode_by_hand() -> None:
         assert agree(found, torch.tensor(weights, dtype=torch.float64), "float64")
 
 
-@deterministic
-@given(batches(), st.sampled_from(["token_mean", "sequence_mean"]))
-def test_weights_sum_to_1_or_to_0_without_tokens(batch: LossBatch, mode: str) -> None:
-    weights = token_weights(batch.mask, mode)
-    assert agree(weights.sum(), batch.mask.any().double(), "float64")
-    assert not weights[~batch.mask].any()
-    assert (weights[batch.mask] > 0).all()
-
-
 def rows_of(batch: LossBatch, rows: list[int]) -> LossBatch:
     """A micro-batch of these responses."""
     return LossBatch(*(None if value is None else value[rows] for value in values_of(batch)))

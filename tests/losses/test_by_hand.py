@@ -1,25 +1,15 @@
 """Small examples whose every number is worked out in a comment."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
 
-from losses import DAPO, FIPO, GRPO, LossBatch, LossOutput, sequence_filter, token_weights
+from losses import DAPO, FIPO, GRPO, LossOutput, sequence_filter, token_weights
 from losses.parts.surrogate import clip_diagnostics, clipped_surrogate
 from tests.losses.agreement import agree
-
-
-def tensor(*values: float) -> Tensor:
-    """One response's numbers."""
-    return torch.tensor([values], dtype=torch.float64)
-
-
-def response(ratio: Tensor, advantage: float) -> LossBatch:
-    """A response with these ratios and one advantage."""
-    old = torch.full_like(ratio, -1.0)
-    return LossBatch(old + ratio.log(), old, torch.full_like(ratio, advantage), torch.ones_like(ratio).bool())
+from tests.losses.drawn import response, tensor, with_gradient
 
 
 def of_three_tokens(advantage: float, **settings: float | None) -> LossOutput:
@@ -112,54 +102,23 @@ def test_weight_equal_to_its_bound_is_not_counted_as_sitting_there() -> None:
         assert not diagnostics["influence_weight_at_high"].any()
 
 
-def test_dual_clip_bounds_only_negative_advantages() -> None:
-    # r = 16 with delta 10: a loss of 16 becomes 10; with A > 0 the upper bound 1.2 holds as ever
-    for advantage, expected in ((-1.0, 10.0), (1.0, -1.2)):
-        output = DAPO(delta=10.0)(response(tensor(16.0), advantage))
-        assert agree(output.token_loss, tensor(expected), "float64")
-
-
-def test_clip_fractions() -> None:
-    # bounds 0.8, 1.2, delta 3; stopped are A < 0 below 0.8 or above 3, and A > 0 above 1.2
-    ratios = tensor(0.5, 1.0, 2.0, 4.0)
-    negative, positive = (DAPO(delta=3.0)(response(ratios, sign)).diagnostics for sign in (-1.0, 1.0))
-    assert negative["clip_fraction_low"].tolist() == [[1, 0, 0, 0]]
-    assert negative["clip_fraction_high"].tolist() == [[0, 0, 0, 0]]
-    assert negative["clip_fraction_dual"].tolist() == [[0, 0, 0, 1]]
-    assert positive["clip_fraction_low"].tolist() == [[0, 0, 0, 0]]
-    assert positive["clip_fraction_high"].tolist() == [[0, 0, 1, 1]]
-    assert positive["clip_fraction_dual"].tolist() == [[0, 0, 0, 0]]
-    assert agree(negative["kl_to_old"], -ratios.log(), "float64")
-
-
 @pytest.mark.parametrize("settings", [{}, {"delta": 3.0}])
 def test_clip_fractions_count_the_tokens_without_gradient(settings: dict[str, float]) -> None:
     ratios = tensor(0.1, 0.5, 0.79, 0.81, 1.0, 1.19, 1.21, 2.9, 3.1, 20.0)
     for sign in (-1.0, 1.0):
-        batch = response(ratios, sign)
-        policy = batch.policy_logprobs.requires_grad_()
-        output = DAPO(**settings)(batch)
-        (gradient,) = torch.autograd.grad(output.token_loss.sum(), policy)
+        output, gradient = with_gradient(DAPO(**settings), response(ratios, sign))
         stopped = sum(output.diagnostics[f"clip_fraction_{name}"] for name in ("low", "high", "dual"))
         assert ((gradient == 0) == (stopped == 1)).all()
 
 
-def k3_example() -> LossOutput:
-    """GRPO with beta 1/2 and no advantage, where pi_ref / pi is 1, 2, 1/2."""
-    ratio = tensor(1.0, 2.0, 0.5)
-    policy = torch.full_like(ratio, -2.0)
-    batch = LossBatch(policy, policy, 0 * ratio, torch.ones_like(ratio).bool(), policy + ratio.log())
-    return GRPO(beta=0.5)(batch)
-
-
-# k3 = x - log x - 1 with x = pi_ref / pi: 0;  2 - L - 1 = 1 - L;  1/2 + L - 1 = L - 1/2, with L = log 2
-K3 = tensor(0.0, 1 - math.log(2.0), math.log(2.0) - 0.5)
-
-
 def test_k3() -> None:
-    output = k3_example()
-    assert agree(output.diagnostics["kl_to_reference"], K3, "float64")
-    assert agree(output.token_loss, K3 / 2, "float64")
+    # k3 = x - log x - 1 with x = pi_ref / pi = 1, 2, 1/2: 0;  1 - log 2;  log 2 - 1/2
+    batch = response(tensor(1.0, 1.0, 1.0), 0.0)
+    reference = batch.old_logprobs + tensor(1.0, 2.0, 0.5).log()
+    output = GRPO(beta=0.5)(replace(batch, reference_logprobs=reference))
+    expected = tensor(0.0, 1 - math.log(2.0), math.log(2.0) - 0.5)
+    assert agree(output.diagnostics["kl_to_reference"], expected, "float64")
+    assert agree(output.token_loss, expected / 2, "float64")
 
 
 def test_beta_without_reference_is_refused() -> None:

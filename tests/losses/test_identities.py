@@ -1,4 +1,4 @@
-"""What the three algorithms have in common, exactly: the proof that an ablation changes only what it names."""
+"""What the losses have in common, exactly, so that an ablation changes only what it names; and their gradients."""
 
 from dataclasses import replace
 
@@ -8,24 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from losses import DAPO, FIPO, GRPO, LOSSES, LossBatch, LossOutput, token_weights
+from losses import DAPO, FIPO, GRPO, LOSSES, LossBatch, token_weights
+from losses.policy_loss import PolicyLoss
 from tests.losses.agreement import agree, bitwise_equal
-from tests.losses.drawn import batches, deterministic
-
-ALL = [GRPO(), GRPO(beta=0.04), DAPO(epsilon_high=0.28, delta=10.0), FIPO(), FIPO(delta=10.0, clip_range=None)]
-
-
-def gradient(batch: LossBatch, output: LossOutput, mode: str = "token_mean") -> Tensor:
-    """The gradient of the averaged loss."""
-    scalar = (output.token_loss * token_weights(batch.mask, mode, 6)).sum()
-    return torch.autograd.grad(scalar, batch.policy_logprobs)[0]
+from tests.losses.drawn import EVERY_LOSS, batches, deterministic, with_gradient
 
 
 def assert_same(batch: LossBatch, first: GRPO, second: GRPO) -> None:
     """Two losses give the same token losses and gradients, bit by bit."""
-    one, other = first(batch), second(batch)
+    (one, gradient), (other, expected) = with_gradient(first, batch), with_gradient(second, batch)
     assert bitwise_equal(one.token_loss, other.token_loss)
-    assert bitwise_equal(gradient(batch, one), gradient(batch, other))
+    assert bitwise_equal(gradient, expected)
 
 
 def grpo_as_written(batch: LossBatch, epsilon: float) -> float:
@@ -76,7 +69,7 @@ def test_at_ratio_1_fipo_is_dapo_and_both_are_the_policy_gradient(
     for name in ("influence_weight_at_low", "influence_weight_at_high", "clip_fraction_low", "clip_fraction_high"):
         assert not diagnostics[name].any()
     plain = -(batch.advantages * token_weights(batch.mask, "token_mean"))
-    assert agree(gradient(batch, fipo(batch)), plain, "exact")
+    assert agree(with_gradient(fipo, batch)[1], plain, "exact")
 
 
 @deterministic
@@ -88,8 +81,8 @@ def test_beta_adds_the_same_kl_to_every_loss(batch: LossBatch, name: str) -> Non
     assert bitwise_equal(output.diagnostics["kl_to_reference"], kl_alone.token_loss.detach())
 
 
-@pytest.mark.parametrize("loss", ALL)
-def test_responses_do_not_see_each_other(loss: GRPO) -> None:
+@pytest.mark.parametrize("loss", EVERY_LOSS)
+def test_responses_do_not_see_each_other(loss: PolicyLoss) -> None:
     generator = torch.Generator().manual_seed(1)
     policy, old, advantages, reference = (torch.randn(3, 7, generator=generator) for _ in range(4))
     mask = torch.rand(3, 7, generator=generator) > 0.2
@@ -127,9 +120,11 @@ def test_fipo_with_given_weights_is_dapo_with_weighted_advantages(batch: LossBat
 @given(batches())
 def test_its_own_weights_handed_over_change_nothing(batch: LossBatch) -> None:
     loss = FIPO(**CLIP)
-    own = loss(batch)
-    given_back = loss(replace(batch, influence_weights=own.diagnostics["influence_weight"]))
+    own, gradient = with_gradient(loss, batch)
+    given = replace(batch, influence_weights=own.diagnostics["influence_weight"])
+    given_back, expected = with_gradient(loss, given)
     assert bitwise_equal(own.token_loss, given_back.token_loss)
+    assert bitwise_equal(gradient, expected)
     assert bitwise_equal(own.diagnostics["future_kl"], given_back.diagnostics["future_kl"])
 
 
@@ -153,3 +148,37 @@ def test_given_weights_carry_no_gradient_and_are_not_read_where_masked() -> None
     assert weights.grad is None
     assert policy.grad is not None
     assert policy.grad.tolist() == [[-1.5, -0.5, 0.0]]
+
+
+STEP = 1e-6
+SMOOTH = [
+    GRPO(beta=0.5),
+    GRPO(beta=0.04, log_ratio_clamp=2.0),
+    DAPO(epsilon_low=0.3, epsilon_high=0.4),
+    DAPO(epsilon_high=0.28, delta=3.0, beta=0.04),
+]
+
+
+def away_from_kinks(loss: GRPO, batch: LossBatch) -> Tensor:
+    """Tokens near which the loss has one slope."""
+    log_ratio = (batch.policy_logprobs - batch.old_logprobs).detach()
+    kinks = [1 - loss.epsilon_low, 1 + loss.epsilon_high, loss.delta]
+    near = [(log_ratio.exp() - kink).abs() < 100 * STEP for kink in kinks if kink is not None]
+    if loss.log_ratio_clamp is not None:
+        near.append((log_ratio.abs() - loss.log_ratio_clamp).abs() < 100 * STEP)
+    return ~torch.stack(near).any(dim=0)
+
+
+@deterministic
+@given(batches(), st.sampled_from(SMOOTH))
+def test_gradient_is_that_of_central_differences(batch: LossBatch, loss: GRPO) -> None:
+    # a token's loss depends on its own log-probability alone, so that one step moves all tokens at once
+    policy = batch.policy_logprobs.detach()
+    weights = token_weights(batch.mask, "sequence_mean")
+    above, below = (loss(replace(batch, policy_logprobs=policy + step)).token_loss for step in (STEP, -STEP))
+    differences = (above - below) / (2 * STEP) * weights
+    _, gradient = with_gradient(loss, batch, "sequence_mean")
+    smooth = away_from_kinks(loss, batch)
+    # where all gradients are 0 there is no largest one: beside a gradient of 1
+    one = torch.ones(1, dtype=torch.float64)
+    assert agree(torch.cat([gradient[smooth], one]), torch.cat([differences[smooth], one]), "difference")

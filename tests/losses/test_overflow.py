@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from losses import (
@@ -21,10 +19,9 @@ from losses import (
     token_weights,
 )
 from losses.fipo import weight_diagnostics
-from losses.parts.future_kl import weight_bounds
 from losses.parts.precision import capped_exp, exponent_limit
 from tests.losses.agreement import agree, bitwise_equal
-from tests.losses.drawn import deterministic, tensors
+from tests.losses.drawn import with_gradient
 
 INF, NAN = math.inf, math.nan
 DTYPES = [torch.float32, torch.float64]
@@ -48,13 +45,10 @@ def test_loss_and_gradient_are_finite(loss: GRPO, shift: float, dtype: torch.dty
     log_ratio[0], log_ratio[1, -1], log_ratio[2, 5] = shift, shift, shift
     for advantage in (-1.0, 1.0):
         batch = shifted(log_ratio, torch.full_like(log_ratio, advantage))
-        output = loss(batch)
-        scalar = (output.token_loss * token_weights(batch.mask, "token_mean")).sum()
-        (gradient,) = torch.autograd.grad(scalar, batch.policy_logprobs)
-        assert scalar.isfinite()
+        output, gradient = with_gradient(loss, batch)
         assert gradient.isfinite().all()
         assert output.token_loss.isfinite().all()
-        assert output.diagnostics.get("influence_weight", scalar).isfinite().all()
+        assert output.diagnostics.get("influence_weight", gradient).isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -104,14 +98,6 @@ def test_an_infinite_shift_reaches_its_own_past_and_nothing_else(
     assert (reached * math.copysign(1.0, infinite) > exponent_limit(dtype)).all()
 
 
-def test_infinite_shifts_of_both_signs_and_in_number_make_no_nan() -> None:
-    log_ratio = torch.full((2, 1000), INF)
-    log_ratio[1, ::2] = -INF
-    future = future_kl(log_ratio, torch.ones(2, 1000, dtype=torch.bool), 1e6)
-    assert future.isfinite().all()
-    assert (future[0] > 0).all()
-
-
 def test_capped_future_kl_is_counted_only_where_nothing_else_bounds_the_weight() -> None:
     log_ratio = torch.tensor([[0.0, 100.0, 0.0]])
     batch = shifted(log_ratio, torch.ones(1, 3))
@@ -137,25 +123,6 @@ def test_future_kl_at_the_limit_itself_is_not_capped(dtype: torch.dtype) -> None
         assert capped.tolist() == [[0, counted]]
 
 
-SHIFTS = st.sampled_from([0.0, 0.1, -0.1, 3.0, -3.0, 100.0, -100.0, 1000.0, -1000.0, INF, -INF])
-
-
-@deterministic
-@given(tensors(2, 20, SHIFTS, torch.float32), st.sampled_from([None, 0.2, 0.9]), st.booleans(), st.booleans())
-def test_weights_stay_within_their_bounds(
-    log_ratio: Tensor, clip_range: float | None, clip_high_only: bool, negative: bool
-) -> None:
-    batch = shifted(log_ratio, torch.full_like(log_ratio, -1.0 if negative else 1.0))
-    settings = {"clip_range": clip_range, "clip_high_only": clip_high_only, "weight_bound": 10.0}
-    low, high = (torch.tensor(bound) for bound in weight_bounds(clip_range, clip_high_only, 10.0))
-    for safety_threshold in (None, 4.0):
-        weights = FIPO(safety_threshold=safety_threshold, **settings)(batch).diagnostics["influence_weight"]
-        assert (weights >= low).all()
-        assert (weights <= high).all()
-        unsafe = log_ratio.exp() > 4.0 if negative and safety_threshold else torch.zeros_like(weights).bool()
-        assert ((weights[unsafe] >= torch.tensor(0.8)) & (weights[unsafe] <= 1)).all()
-
-
 @pytest.mark.parametrize("loss", ALL)
 @pytest.mark.parametrize("name", ["policy_logprobs", "old_logprobs", "advantages"])
 def test_nan_on_a_response_token_is_not_hidden(name: str, loss: GRPO) -> None:
@@ -167,13 +134,6 @@ def test_nan_on_a_response_token_is_not_hidden(name: str, loss: GRPO) -> None:
     assert (output.token_loss * token_weights(batch.mask, "token_mean")).sum().isnan()
     # the other response is as it was
     assert bitwise_equal(output.token_loss[1], loss(batch).token_loss[1])
-
-
-def test_weight_of_an_infinite_future_kl_is_finite() -> None:
-    future = torch.tensor([[INF, -INF, 1000.0]])
-    weights = influence_weights(future, torch.ones(1, 3), torch.ones(1, 3), (0.0, INF))
-    assert weights.isfinite().all()
-    assert agree(weights[0, 1], torch.tensor(0.0), "exact")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -7,20 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from losses import AVERAGING_MODES, CISPO, DAPO, FIPO, GRPO, GSPO, LOSSES, LossBatch, sequence_filter, token_weights
-from losses.policy_loss import PolicyLoss
+from losses import AVERAGING_MODES, GRPO, LossBatch, sequence_filter, token_weights
+from losses.policy_loss import PolicyLoss, Terms
 from tests.losses.agreement import bitwise_equal
-from tests.losses.drawn import batches, deterministic
+from tests.losses.drawn import EVERY_LOSS, batches, deterministic, with_gradient
 
-ALL = [
-    GRPO(beta=0.04),
-    DAPO(epsilon_high=0.28, delta=10.0, beta=0.04, log_ratio_clamp=20.0),
-    FIPO(beta=0.04),
-    FIPO(beta=0.04, delta=10.0, clip_range=None, filter_in_log_space=True, weight_bound=10.0),
-    GSPO(token_level=True),
-    CISPO(ratio_min=0.9, ratio_max=0.95),
-    *(loss(beta=0.04) for name, loss in LOSSES.items() if name not in ("grpo", "dapo", "fipo")),
-]
 PADDING = [float("nan"), float("inf"), float("-inf"), 1e30]
 INPUTS = ("policy_logprobs", "old_logprobs", "advantages", "reference_logprobs")
 ONE_OR_ALL = [*((name,) for name in INPUTS), INPUTS]
@@ -37,9 +28,7 @@ def assert_same_but_for_padding(loss: PolicyLoss, plain: LossBatch, other: LossB
     results = []
     for batch in (plain, other):
         policy = batch.policy_logprobs.detach().clone().requires_grad_()
-        output = loss(replace(batch, policy_logprobs=policy))
-        weights = token_weights(batch.mask, "token_mean")
-        (gradient,) = torch.autograd.grad((output.token_loss * weights).sum(), policy)
+        output, gradient = with_gradient(loss, replace(batch, policy_logprobs=policy))
         results.append({"loss": output.token_loss, "gradient": gradient} | output.diagnostics)
     for name, expected in results[0].items():
         assert bitwise_equal(results[1][name], expected), name
@@ -47,7 +36,7 @@ def assert_same_but_for_padding(loss: PolicyLoss, plain: LossBatch, other: LossB
 
 
 @deterministic
-@given(batches(), st.sampled_from(ALL), st.sampled_from(PADDING), st.sampled_from(ONE_OR_ALL))
+@given(batches(), st.sampled_from(EVERY_LOSS), st.sampled_from(PADDING), st.sampled_from(ONE_OR_ALL))
 def test_padding_has_no_effect(batch: LossBatch, loss: PolicyLoss, value: float, names: tuple[str, ...]) -> None:
     assert_same_but_for_padding(loss, batch, padded(batch, value, names))
 
@@ -61,7 +50,7 @@ def test_padding_has_no_effect_on_the_sequence_filter(value: float) -> None:
 
 
 @deterministic
-@given(batches(), st.sampled_from(ALL))
+@given(batches(), st.sampled_from(EVERY_LOSS))
 def test_inputs_are_left_as_they_were(batch: LossBatch, loss: PolicyLoss) -> None:
     batch = replace(batch, influence_weights=torch.full_like(batch.advantages, 1.25))
     before = {field.name: getattr(batch, field.name).detach().clone() for field in fields(batch)}
@@ -74,7 +63,7 @@ def test_inputs_are_left_as_they_were(batch: LossBatch, loss: PolicyLoss) -> Non
 
 
 @pytest.mark.parametrize("mode", AVERAGING_MODES)
-@pytest.mark.parametrize("loss", ALL)
+@pytest.mark.parametrize("loss", EVERY_LOSS)
 def test_no_tokens_no_loss_and_no_gradient(loss: PolicyLoss, mode: str) -> None:
     # the others: an error from the authors' FIPO, NaN from ms-swift, 0 from TRL
     policy = torch.full((2, 4), float("nan"), requires_grad=True)
@@ -87,7 +76,7 @@ def test_no_tokens_no_loss_and_no_gradient(loss: PolicyLoss, mode: str) -> None:
     assert all(total.item() == 0.0 and count.item() == 0 for total, count in output.metrics.values())
 
 
-@pytest.mark.parametrize("loss", ALL)
+@pytest.mark.parametrize("loss", EVERY_LOSS)
 def test_diagnostics_carry_no_gradient(loss: PolicyLoss) -> None:
     policy = torch.zeros(1, 2, requires_grad=True)
     ones = torch.ones(1, 2)
@@ -98,6 +87,6 @@ def test_diagnostics_carry_no_gradient(loss: PolicyLoss) -> None:
 
 def test_batches_and_outputs_cannot_be_changed() -> None:
     batch = LossBatch(*(torch.zeros(1, 2),) * 3, torch.ones(1, 2, dtype=torch.bool))
-    for frozen in (batch, GRPO()(batch)):
+    for frozen in (batch, GRPO()(batch), Terms(*(batch.advantages,) * 4, batch.mask, None)):
         with pytest.raises(FrozenInstanceError):
             frozen.mask = ~batch.mask

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
 
-from losses import DAPO, FIPO, GRPO, LossBatch, LossOutput, future_kl, token_weights
-from losses.parts.discounted_sum import BLOCK, block_weights, discounted_future_sum
+from losses import DAPO, FIPO, GRPO, LossBatch, future_kl
+from losses.parts.discounted_sum import discounted_future_sum
 from tests.losses.agreement import agree, bitwise_equal
+from tests.losses.drawn import with_gradient
 
 HALF = [torch.bfloat16, torch.float16]
 ALL = [GRPO(beta=0.04), DAPO(delta=10.0), FIPO(delta=10.0, clip_range=None)]
@@ -34,13 +34,6 @@ def widened(batch: LossBatch, dtype: torch.dtype) -> LossBatch:
         values.to(dtype) for values in (batch.old_logprobs, batch.advantages, batch.reference_logprobs)
     )
     return LossBatch(policy, old, advantages, batch.mask, reference)
-
-
-def with_gradient(loss: GRPO, batch: LossBatch) -> tuple[LossOutput, Tensor]:
-    """What the loss gives, and the gradient of its token mean."""
-    output = loss(batch)
-    scalar = (output.token_loss * token_weights(batch.mask, "token_mean")).sum()
-    return output, torch.autograd.grad(scalar, batch.policy_logprobs)[0]
 
 
 @pytest.mark.parametrize("decay_rate", [128.0, 256.0])
@@ -90,6 +83,10 @@ def test_the_wider_of_two_log_probabilities_decides_and_nothing_else(loss: GRPO)
         assert bitwise_equal(output.token_loss, loss(expected).token_loss), name
 
 
+SHIFTS = torch.randn(5, 300, generator=torch.Generator().manual_seed(9))
+IN_FLOAT64 = discounted_future_sum(SHIFTS.double(), 32.0).float()
+
+
 @contextmanager
 def product_precision(precision: str) -> Iterator[None]:
     """Let float32 products round their factors, and take it back."""
@@ -101,31 +98,23 @@ def product_precision(precision: str) -> Iterator[None]:
         torch.backends.mkldnn.matmul.fp32_precision = before
 
 
-def shifts() -> Tensor:
-    return torch.randn(5, 300, generator=torch.Generator().manual_seed(9))
-
-
-def in_float64() -> Tensor:
-    return discounted_future_sum(shifts().double(), 32.0).float()
-
-
 def test_products_are_float64_where_float32_ones_are_rounded() -> None:
     # whether a processor does round depends on the processor; that we do not rely on it does not
     for precision in ("bf16", "tf32"):
         with product_precision(precision):
-            assert bitwise_equal(discounted_future_sum(shifts(), 32.0), in_float64())
+            assert bitwise_equal(discounted_future_sum(SHIFTS, 32.0), IN_FLOAT64)
     with torch.autocast("cpu", torch.bfloat16):
-        assert (shifts() @ shifts().T).dtype == torch.bfloat16
-        assert bitwise_equal(discounted_future_sum(shifts(), 32.0), in_float64())
+        assert (SHIFTS @ SHIFTS.T).dtype == torch.bfloat16
+        assert bitwise_equal(discounted_future_sum(SHIFTS, 32.0), IN_FLOAT64)
 
 
 @pytest.mark.parametrize("precision", ["ieee", "none"])
 def test_products_are_plain_elsewhere(precision: str) -> None:
     with product_precision(precision):
-        total = discounted_future_sum(shifts(), 32.0)
+        total = discounted_future_sum(SHIFTS, 32.0)
         assert total.dtype == torch.float32
-        assert not bitwise_equal(total, in_float64())
-        assert agree(total, in_float64(), "float32_sum")
+        assert not bitwise_equal(total, IN_FLOAT64)
+        assert agree(total, IN_FLOAT64, "float32_sum")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -138,8 +127,3 @@ def test_autocast_changes_neither_loss_nor_gradient(loss: GRPO, dtype: torch.dty
     assert output.token_loss.dtype == torch.float32
     assert agree(output.token_loss, plain.token_loss, "float32_sum")
     assert agree(cast, gradient, "float32_sum" if dtype == torch.float32 else "exact")
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_weights_of_a_block_have_the_dtype_of_what_they_weigh(dtype: torch.dtype) -> None:
-    assert [weights.dtype for weights in block_weights(BLOCK, 32.0, dtype, torch.device("cpu"))] == [dtype, dtype]

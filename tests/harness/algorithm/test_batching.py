@@ -4,12 +4,11 @@ import pytest
 import torch
 
 from harness.algorithm.batching import MicroBatch, group_relative, plan_minibatches, text_tokens
-from harness.algorithm.update import known_logprobs
 from harness.backends.ranks import Ranks
 from harness.model.policy import Policy
 from harness.tasks.chain_sum import GRADED
 from tests.harness.agreement import agree
-from tests.harness.algorithm.steps import one_minibatch, planned, rows_of, stepped
+from tests.harness.algorithm.steps import planned
 from tests.harness.responses import four_groups
 from tests.harness.tiny import small_config
 
@@ -93,16 +92,3 @@ def test_the_overlong_filter_takes_cut_responses_out_of_the_loss_alone(random_po
     for ours, theirs in zip(filtered, plain, strict=True):
         assert torch.equal(ours.advantages, theirs.advantages)
         assert torch.equal(ours.tokens.drawn, theirs.tokens.drawn)
-
-
-def test_what_the_overlong_filter_leaves_out_has_no_gradient_and_no_weight(random_policy: Policy) -> None:
-    flags = {"loss_type": "dapo", "averaging": "token_mean", "minibatches": 1}
-    (batch,) = one_minibatch(random_policy, overlong_filter=True)
-    ((known,),) = known_logprobs(random_policy, None, [[batch]], 1.0)
-    filtered, record = stepped(random_policy, [batch], [known], overlong_filter=True, **flags)
-    kept = torch.tensor([index for index, one in enumerate(batch.responses) if not one.truncated])
-    part, known_part = rows_of(batch, known, kept)
-    alone, _ = stepped(random_policy, [part], [known_part], **flags)
-    assert filtered.any()
-    assert agree(filtered, alone, "network")
-    assert record.trained_tokens == sum(len(one.tokens) for one in batch.responses if not one.truncated)

@@ -8,11 +8,10 @@ import torch
 from harness.algorithm.batching import MicroBatch
 from harness.algorithm.loss_metrics import LossRecord, metric_names
 from harness.algorithm.metrics import Metrics
-from harness.algorithm.noise import Noise, checked_noise, tolerance
+from harness.algorithm.noise import Noise, checked_noise
 from harness.algorithm.nonfinite import NonFinite
 from harness.algorithm.state import begin, make_updater
 from harness.algorithm.update import KnownLogprobs, known_logprobs
-from harness.config.schema import OptimizerSettings
 from harness.errors import HarnessError
 from harness.loop import run_step
 from harness.model.policy import Policy, load_policy
@@ -53,14 +52,13 @@ def test_noise_above_the_tolerance_stops_the_run(random_policy: Policy) -> None:
     found(random_policy, minibatches, known, noise_tolerance=0.1)
 
 
-def test_noise_that_is_no_number_is_refused_by_the_update_which_keeps_the_batch(random_policy: Policy) -> None:
+def test_noise_that_is_no_number_is_refused_by_the_update(random_policy: Policy) -> None:
     policy, minibatches = random_policy.copy(), planned(random_policy)
     known = shifted(known_logprobs(policy, None, minibatches, 1.0), float("nan"))
     assert found(policy, minibatches, known) is None
     updater = make_updater(small_config(), policy)
-    with pytest.raises(NonFinite, match="got nan in the loss") as fault:
+    with pytest.raises(NonFinite, match="got nan in the loss"):
         updater.step(minibatches[0], known[0], LossRecord(metric_names(updater.loss)))
-    assert len(fault.value.forwards) == len(minibatches[0])
     assert all(map(torch.equal, policy.model.parameters(), random_policy.model.parameters()))
 
 
@@ -75,16 +73,6 @@ def test_other_micro_batches_in_bfloat16_are_named(model_folder: str) -> None:
     ]
     with pytest.raises(HarnessError, match="bfloat16 rounds differently in batches of other shapes"):
         found(policy, minibatches, known)
-
-
-@pytest.mark.parametrize(
-    ("device", "dtype", "expected"),
-    [("cpu", "float32", 0.0), ("cpu", "bfloat16", 0.0), ("cuda", "float32", 1e-5), ("cuda", "bfloat16", 1e-3)],
-)
-def test_tolerances_are_those_of_the_help(device: str, dtype: str, expected: float) -> None:
-    assert tolerance(device, dtype) == expected
-    text = OptimizerSettings.model_fields["noise_tolerance"].description or ""
-    assert "0 on the CPU, 1e-5 in float32 and 1e-3 in bfloat16 on a GPU" in text
 
 
 def test_it_is_measured_on_what_is_trained(random_policy: Policy) -> None:

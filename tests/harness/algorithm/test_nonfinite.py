@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from harness.__main__ import main
 from harness.algorithm.batching import MicroBatch, plan_minibatches
@@ -36,7 +35,6 @@ class Prepared:
     training: Training
     minibatch: list[MicroBatch]
     known: list[KnownLogprobs]
-    folder: RunFolder
 
     @property
     def record(self) -> LossRecord:
@@ -47,13 +45,13 @@ class Prepared:
 
 
 @pytest.fixture
-def prepared(random_policy: Policy, tmp_path: Path) -> Callable[..., Prepared]:
+def prepared(random_policy: Policy) -> Callable[..., Prepared]:
     def prepare(**changes: Any) -> Prepared:
         config = small_config(**{"loss_type": "dapo", "minibatches": 1, "micro_batch_size": 8} | changes)
         training = begin(config, random_policy.copy(), None)
         minibatches = plan_minibatches(four_groups(training.policy), training.policy, GRADED, config)
         (known,) = known_logprobs(training.policy, None, minibatches, 1.0)
-        return Prepared(training, minibatches[0], known, RunFolder.create(tmp_path / "run", config, {}, None))
+        return Prepared(training, minibatches[0], known)
 
     return prepare
 
@@ -73,7 +71,7 @@ def test_an_adversarial_old_logprob_steps_with_nothing_that_is_not_finite(
     known = [dataclasses.replace(one, reference=one.old) for one in run.shifted(first_token(value))]
     refused = None
     try:
-        update(run.training, run.minibatch, known, run.record, run.folder)
+        update(run.training, run.minibatch, known, run.record)
     except HarnessError as error:
         refused = str(error)
     if refused:
@@ -85,51 +83,18 @@ def test_an_adversarial_old_logprob_steps_with_nothing_that_is_not_finite(
         check_weights(run.training.updater.backend)
 
 
-def test_the_batch_of_an_update_that_is_not_made_is_kept(prepared: Callable[..., Prepared]) -> None:
-    run = prepared()
-    before = model_sha256(run.training.policy)
-    run.training.steps_done = 7
-    bad = run.shifted(first_token(math.nan))
-    with pytest.raises(HarnessError, match=r"^step 7: expected finite numbers, got nan in the loss; its batch is in "):
-        update(run.training, run.minibatch, bad, run.record, run.folder)
-    assert model_sha256(run.training.policy) == before
-    assert not run.training.updater.backend.optimizer.state
-
-    kept = run.folder.path / "nonfinite" / "step_000007_update_0000"
-    batch = runs.read_json(kept / "batch.json")
-    assert (batch["quantity"], batch["value"]) == ("loss", "nan")
-    assert len(batch["responses"]) == 16
-    assert batch["responses"] == [
-        {"prompt_id": response.problem.prompt_id, "sample": response.sample, "micro_batch": number}
-        for number, micro_batch in enumerate(run.minibatch)
-        for response in micro_batch.responses
-    ]
-    for number, (micro_batch, known) in enumerate(zip(run.minibatch, bad, strict=True)):
-        tensors = load_file(kept / f"micro_batch_{number:04d}.safetensors")
-        for name in ("tokens", "positions", "predictors", "mask"):
-            assert torch.equal(tensors[name], getattr(micro_batch.tokens, name)), name
-        assert torch.equal(tensors["advantages"], micro_batch.advantages)
-        assert torch.equal(tensors["old_logprobs"].nan_to_num(), known.old.nan_to_num())
-        assert tensors["old_logprobs"][:, 0].isnan().all()
-        assert tensors["policy_logprobs"].isfinite().all()
-        assert tensors["token_loss"].isnan().any()
-
-
 def test_so_many_are_skipped_and_no_more(prepared: Callable[..., Prepared], capsys: pytest.CaptureFixture[str]) -> None:
     run = prepared(skip_nonfinite=3)
     run.training.ledger.skipped_updates = 1  # in an earlier step
     before, record = model_sha256(run.training.policy), run.record
     bad = run.shifted(lambda old: old * math.nan)
     for number in (2, 3):
-        update(run.training, run.minibatch, bad, record, run.folder)
+        update(run.training, run.minibatch, bad, record)
         assert capsys.readouterr().out.endswith(f": skipped, {number} of 3 allowed\n")
     assert (record.skipped, record.gradient_norms, dict(record.totals)) == (2, [], {})
     assert model_sha256(run.training.policy) == before
     with pytest.raises(HarnessError, match="or let such updates be skipped with --skip_nonfinite N"):
-        update(run.training, run.minibatch, bad, record, run.folder)
-    assert [path.name for path in sorted((run.folder.path / "nonfinite").iterdir())] == [
-        f"step_000000_update_000{number}" for number in range(3)
-    ]
+        update(run.training, run.minibatch, bad, record)
 
 
 def test_the_gradient_that_is_not_finite_is_named_and_a_norm_that_overflows_without_one(
@@ -141,7 +106,7 @@ def test_the_gradient_that_is_not_finite_is_named_and_a_norm_that_overflows_with
 
     def check() -> None:
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters.values()])
-        check_gradient(gradient.loss, norm, run.training.policy, gradient.forwards)
+        check_gradient(gradient.loss, norm, run.training.policy)
 
     for parameter in parameters.values():
         parameter.grad.mul_(1e30)
@@ -170,8 +135,7 @@ def test_weights_that_a_step_made_infinite_end_the_run_whatever_may_be_skipped(
 ) -> None:
     run = prepared(lr=3.3e37, weight_decay=10.0, skip_nonfinite=9)
     with pytest.raises(HarnessError, match="got -inf in the weight "):
-        update(run.training, run.minibatch, run.known, run.record, run.folder)
-    assert [path.name for path in (run.folder.path / "nonfinite").iterdir()] == ["step_000000_update_0000"]
+        update(run.training, run.minibatch, run.known, run.record)
 
 
 @pytest.mark.parametrize("clamp", [None, 20.0])

@@ -120,16 +120,6 @@ def test_a_placebo_of_weights_of_one_changes_nothing(random_policy: Policy, kind
     assert plain.equal(gradient(random_policy, **WIDE | {"fipo_clip_range": 1e-12}, placebo=kind))
 
 
-def test_masked_tokens_neither_give_nor_take_weights(random_policy: Policy) -> None:
-    (batch,) = one_minibatch(random_policy)
-    mask = batch.tokens.mask.clone()
-    mask[1] = False  # as the sequence filter drops a response
-    weights = torch.arange(1.0, mask.numel() + 1).view(mask.shape)
-    (replaced,) = placebo_weights("shuffle_batch", 0, [(batch, weights, mask)], ALONE)
-    assert replaced[~mask].equal(weights[~mask])
-    assert sorted(replaced[mask].tolist()) == sorted(weights[mask].tolist())
-
-
 @dataclasses.dataclass(frozen=True)
 class Gathered:
     """Two ranks' rows, as each of them sees them."""

@@ -10,7 +10,6 @@ import torch
 from harness.algorithm.loss_metrics import LossRecord
 from harness.algorithm.state import make_ledger
 from harness.algorithm.update import KnownLogprobs, known_logprobs
-from harness.errors import UsageError
 from harness.model.policy import Policy
 from harness.rollouts.collect import Rollouts
 from losses import AVERAGING_MODES, LOSSES, sequence_filter
@@ -53,23 +52,6 @@ def test_a_step_is_that_of_the_kept_responses_alone(random_policy: Policy, setti
     assert record.counts["token_loss"] == part.tokens.mask.sum().item()
     if settings["loss_type"] == "fipo":
         assert record.response_weights.keys() == {response.key for response in part.responses}
-
-
-def test_a_step_of_which_nothing_is_kept_has_no_gradient(random_policy: Policy) -> None:
-    (batch,) = one_minibatch(random_policy)
-    batch = dataclasses.replace(batch, advantages=-torch.ones_like(batch.advantages))
-    ((plain,),) = known_logprobs(random_policy, None, [[batch]], 1.0)
-    long_rows = (batch.tokens.mask.sum(dim=1) > 1).nonzero().squeeze(1)
-    part, known = rows_of(batch, KnownLogprobs(plain.old - 1.0, None), long_rows)
-    gradient, record = stepped(random_policy, [part], [known], loss_type="fipo", sequence_filter=True, delta=DELTA)
-    assert not gradient.any()
-    assert record.means()["filtered_responses"] == 1.0
-    assert record.means()["token_loss"] is None
-
-
-def test_without_delta_it_is_refused() -> None:
-    with pytest.raises(UsageError, match="--sequence_filter true needs --delta, got none"):
-        small_config(sequence_filter=True)
 
 
 def test_the_ledger_counts_what_was_trained_and_every_pass(random_policy: Policy) -> None:

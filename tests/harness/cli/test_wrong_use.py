@@ -91,17 +91,6 @@ def test_wrong_files_are_one_line(
     assert [path.name for path in empty_place.iterdir()] == ["own.toml"]
 
 
-def test_a_used_output_folder_is_left_as_it_is(empty_place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    used = empty_place / "used"
-    used.mkdir()
-    (used / "notes.txt").write_text("mine", encoding="utf-8")
-    code, printed, errors = outcome(main, ["train", "--output_dir", used], capsys)
-    assert (code, printed, len(errors)) == (2, [], 1)
-    assert "--output_dir" in errors[0]
-    assert [path.name for path in empty_place.rglob("*")] == ["used", "notes.txt"]
-    assert (used / "notes.txt").read_text(encoding="utf-8") == "mine"
-
-
 @pytest.mark.parametrize("output_dir", ["file", "file/run"])
 def test_an_output_folder_that_cannot_be_is_one_line(
     empty_place: Path, capsys: pytest.CaptureFixture[str], model_folder: str, output_dir: str

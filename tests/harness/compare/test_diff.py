@@ -7,11 +7,9 @@ from typing import Any
 import pytest
 
 from harness.__main__ import main
-from harness.backends.torch_setup import set_up_torch
-from harness.compare.divergence import first_divergence, logprob_agreement
+from harness.compare.divergence import logprob_agreement
 from harness.errors import Stopped
 from harness.loop import train
-from harness.run.history import read_history
 from tests.harness import runs
 from tests.harness.backends.pairings import stop_after
 from tests.harness.command_line import outcome
@@ -108,17 +106,6 @@ def test_the_shorter_run_decides_how_far_is_compared(
             "not compared, since not both runs have them: final weights",
             f"the same over {steps} steps: metrics, rollouts, evaluations",
         ]
-
-
-@pytest.mark.train
-def test_threads_are_named_in_settings_and_environment(trained: Trained, compared: Compared) -> None:
-    small = {"steps": 1, "prompts_per_step": 2, "eval_prompts": 2}
-    ours, theirs = trained(**small), trained(threads=2, **small)
-    set_up_torch(threads=1)
-    printed = compared(ours, theirs)
-    assert printed[:4] == ["settings:", "  threads: 1 | 2", "environment:", "  threads: 1 | 2"]
-    said = [line for line in printed if line.startswith("first difference: ")]
-    assert bool(said) == (first_divergence(read_history(ours), read_history(theirs)) is not None)
 
 
 def row(prompt: str, tokens: list[int], logprobs: list[float] | None, sample: int = 0) -> dict[str, Any]:

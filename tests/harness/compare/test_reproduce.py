@@ -153,7 +153,7 @@ TAMPERS: dict[str, tuple[Tamper, str]] = {
     "metric": (lambda run: edit_line(run, 1, "loss/token_loss", 9.0), "step 1, updates: loss/token_loss 9 and "),
     "token": (
         lambda run: edit_row(run, "rollouts/step_000001.parquet", lambda row: row["tokens"].__setitem__(1, 0)),
-        "step 1, tokens: prompt PROMPT, sample SAMPLE: token 1, 0 and ",
+        "step 1, tokens: prompt PROMPT, sample SAMPLE: tokens[1] 0 and ",
     ),
     "reward": (in_row("rollouts/step_000001.parquet", reward=9.0), "step 1, rewards: prompt "),
     "weight": (in_row("rollouts/step_000000.parquet", influence_weight=9.0), "step 0, influence weights: prompt "),
@@ -224,15 +224,6 @@ def test_nothing_is_claimed_of_what_the_run_has_lost(copied: Path, reproduce: Re
     assert printed[-2] == (
         "not compared, since not both runs have them: rollouts of step 1; evaluations of step 1; final weights"
     )
-
-
-def test_final_weights_that_cannot_be_read_are_one_line(
-    original: Path, copied: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = copied / "checkpoints" / "final" / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:1000])
-    code, _, errors = outcome(main, ["diff", original, copied], capsys)
-    assert (code in (1, 2), len(errors)) == (True, 1)
 
 
 def test_a_run_whose_policy_went_astray_is_identical_again(reproduce: Reproduce, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from harness.__main__ import main
 from harness.config.differences import differences
-from harness.config.resolve import PRESETS, flatten, preset_settings, resolve, tree_of
+from harness.config.resolve import flatten, resolve, tree_of
 from harness.config.schema import Config, section_of
 from tests.harness.command_line import outcome
 
@@ -57,11 +57,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     "controlled/dapo-7b": FIPO_7B | {"loss_type": "dapo", "sequence_filter": False},
     "controlled/grpo-7b": FIPO_7B | GRPO | {"sequence_filter": False},
 }
-PUBLISHED = sorted(
-    str(path.relative_to(PRESETS).with_suffix(""))
-    for path in PRESETS.rglob("*.toml")
-    if "train_data" in preset_settings(str(path))
-)
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -107,20 +102,6 @@ def test_show_against_prints_each_difference_and_what_it_is(capsys: pytest.Captu
     assert not any(line.startswith("--minibatches") for line in changed.printed)
     same = outcome(main, ["show", "recipe/fipo-32b", "--against", "controlled/fipo-32b"], capsys)
     assert same.printed == ["recipe/fipo-32b and controlled/fipo-32b: no setting differs"]
-
-
-@pytest.mark.parametrize("preset", PUBLISHED)
-def test_a_dry_run_needs_neither_data_nor_weights(
-    preset: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    shown = outcome(main, ["train", "--preset", preset, "--dry_run"], capsys)
-    assert (shown.exit_code, shown.errors) == (0, [])
-    (line,) = [line for line in shown.printed if f"train --preset {preset}" in line]
-    nproc = resolve({}, preset).backend.nproc
-    assert line.startswith(f"{nproc} ranks on this host: " if nproc > 1 else ("1 rank on", "one process on"))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_preset_rests_on_its_base(tmp_path: Path) -> None:

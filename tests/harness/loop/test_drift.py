@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.compare.divergence import explained, logprob_agreement
-from harness.compare.reproduce import reproduce
+from harness.compare.repeat import reproduce
 from harness.run.environment import FINGERPRINT, differences_here
 from harness.run.history import read_history
 from tests.harness.reference import REFERENCE
@@ -29,7 +29,7 @@ def drift(reference: Path, out: Path) -> list[str]:
     divergence = reproduce(run, out, 1 if decisive else run.steps_done, ignore)
     again = read_history(out)
     if not decisive:
-        return explained(run, again, divergence) if divergence else []
+        return [explained(run, again, divergence)] if divergence else []
     rows, rows_again = run.table("rollouts", 0), again.table("rollouts", 0)
     assert rows is not None
     assert rows_again is not None

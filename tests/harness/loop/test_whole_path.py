@@ -162,20 +162,6 @@ def test_a_runs_final_weights_are_evaluated_on_a_benchmark(
 
 
 @pytest.mark.train
-def test_what_trained_a_run_changes_no_answer_to_a_benchmark(
-    run: RunFolder, small: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A recipe's run says DeepSpeed and ZeRO-3: asked in one process, by its own weights."""
-    suite, found = small["eval_data"].split(",")[1], []
-    for name, flags in (("plain", []), ("zero3", ["--backend", "deepspeed", "--nproc", 2, "--zero_stage", 3])):
-        out = folder / f"asked {name}"
-        arguments = ["evaluate", run.path, "--suite", suite, "--samples", 8, *flags, "--output_dir", out]
-        assert outcome(main, arguments, capsys).exit_code == 0
-        found.append(runs.read_json(out / "results.json"))
-    assert found[0] == found[1]
-
-
-@pytest.mark.train
 def test_the_pages_query_lists_answers_on_which_text_and_grade_disagree(run: RunFolder, tmp_path: Path) -> None:
     rows = pq.read_table(run.path / "rollouts" / "step_000000.parquet").to_pylist()
     given = {"Answer: \\frac{4}{2}": "right", "Answer: 2": "right", "Answer: 3": "wrong", "no idea": "wrong"}

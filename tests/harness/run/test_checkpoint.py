@@ -13,7 +13,7 @@ from harness.algorithm.noise import Noise
 from harness.algorithm.state import begin
 from harness.errors import HarnessError
 from harness.files import Mark
-from harness.run.checkpoint import load_checkpoint, read_state, save_checkpoint
+from harness.run.checkpoint import load_checkpoint, read_state, save_state
 from harness.run.folder import FolderFault
 from harness.run.tiny_model import fresh_policy
 from tests.harness.tiny import small_config
@@ -30,7 +30,7 @@ def checkpoint(tmp_path: Path) -> Path:
     training.updater.backend.optimizer.step()
     training.updater.backend.schedule.step()
     training.steps_done, training.noise = 1, Noise(0.0, None)
-    save_checkpoint(tmp_path, training, Mark(12, "0" * 64), Mark(0, "1" * 64))
+    save_state(tmp_path / "step_000001", training, Mark(12, "0" * 64), Mark(0, "1" * 64))
     return tmp_path / "step_000001"
 
 

@@ -123,12 +123,6 @@ def test_the_loss_of_the_lock_is_noticed(tmp_path: Path, monkeypatch: pytest.Mon
         assert lost() == "its lock was lost (marker-missing)"
 
 
-def test_a_folder_that_cannot_be_locked_is_refused_in_words(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UsageError, match="expected a folder that can be written"):
-        is_free(tmp_path / "file" / "run")
-
-
 @pytest.mark.train
 def test_a_run_that_is_being_written_is_neither_trained_into_nor_resumed(model_folder: str, tmp_path: Path) -> None:
     run = runs.trained(small_config(model_folder, steps=1), tmp_path / "run").path

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from harness.__main__ import main
-from harness.compare.repeat import write_checkpoint
-from harness.compare.reproduce import reproduce
+from harness.compare.repeat import reproduce, write_checkpoint
 from harness.config.schema import Config
+from harness.errors import Stopped
 from harness.loop import train
 from harness.resume import resume
 from harness.run.folder import files_of
@@ -116,7 +116,7 @@ def test_a_fork_is_resumed_and_reproduced(state: Path, model_folder: str, tmp_pa
             raise KeyboardInterrupt
 
     for name, gone in (("later", False), ("from its start", True)):
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Stopped, match="interrupted within a step; resume with: "):
             train(config, tmp_path / name, fail)
         if gone:
             for folder in (tmp_path / name / "checkpoints").glob("step_*"):
@@ -145,7 +145,7 @@ def test_the_state_is_the_checkpoint_where_there_is_one(model_folder: str, tmp_p
         if metrics["step"] == 2:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped):
         train(config, tmp_path / "run", stop)
     kept = tmp_path / "run" / "checkpoints" / "step_000002"
     assert "0 of 2 steps repeated" in write_checkpoint(read_history(tmp_path / "run"), 2, tmp_path / "loaded")

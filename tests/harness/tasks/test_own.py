@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.__main__ import main
-from harness.compare.reproduce import reproduce
+from harness.compare.repeat import reproduce
 from harness.config.resolve import resolve
 from harness.errors import HarnessError, UsageError
 from harness.loop import train

@@ -1,6 +1,6 @@
-"""All comparisons with the reference vectors, so that mutants and coverage go through the same ones as the tests."""
+"""All comparisons with the reference vectors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 
@@ -34,13 +34,3 @@ COMPARISONS: dict[str, tuple[Callable[[golden.Vector], Numbers], list[str]]] = {
     "slime": (authors.slime_numbers, golden.LOSS_VECTORS),
     "advantages": (advantage_numbers, golden.ADVANTAGE_VECTORS),
 }
-FIPOS = {"page fipo", "authors fipo", "slime"}
-LOSSES = FIPOS | {"page dapo", "authors dapo"}
-
-
-def noticed(comparison: str) -> Iterator[tuple[str, str]]:
-    """The vectors and arrays in which losses/ as it now is differs from the recorded numbers, one after the other."""
-    numbers, names = COMPARISONS[comparison]
-    for name in names:
-        for line in golden.differing(numbers(golden.load(name)), golden.load(name)):
-            yield name, line.split(":")[0]

@@ -1,6 +1,7 @@
 """Ours are the numbers that the published implementations gave, and no vector and no recorded array goes unused."""
 
 import pytest
+import torch
 
 from tests.losses.agreement import agree
 from tests.losses.published import golden
@@ -46,3 +47,13 @@ def test_ties_are_few_and_only_in_vectors_made_for_them() -> None:
     with_ties = {name for name in golden.LOSS_VECTORS if golden.ties(golden.load(name)).any()}
     assert with_ties == {name for name in golden.LOSS_VECTORS if golden.load(name).get("cfg__kind") == "boundary"}
     assert sum(int(golden.ties(golden.load(name)).sum()) for name in with_ties) == 29
+
+
+@pytest.mark.parametrize("comparison", COMPARISONS)
+def test_a_wrong_sign_is_noticed(comparison: str) -> None:
+    numbers, names = COMPARISONS[comparison]
+    for vector in map(golden.load, names):
+        theirs = golden.compared(numbers(vector), vector).items()
+        signed = {array for array, values in theirs if values.dtype != torch.bool and values.any()}
+        wrong = {array: -values.double() for array, values in numbers(vector).items() if array in signed}
+        assert {line.split(":")[0] for line in golden.differing(wrong, vector)} == signed

@@ -2,19 +2,17 @@
 
 import json
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from losses import LOSSES, LossBatch
 from losses.policy_loss import PolicyLoss
+from tests.losses.published import golden
 
-FILES = sorted((Path(__file__).parents[2] / "golden" / "rivals").glob("*.npz"))
+VECTORS = [f"rivals/{path.stem}" for path in sorted((golden.GOLDEN / "rivals").glob("*.npz"))]
 TOLERANCE = 1e-9
 Settings = dict[str, Any]
 
@@ -41,14 +39,8 @@ OURS: dict[str, tuple[str, Callable[[Settings], Settings]]] = {
 }
 
 
-@cache
-def arrays(path: Path) -> dict[str, Any]:
-    with np.load(path) as file:
-        return {name: values if values.dtype.kind == "U" else torch.as_tensor(values) for name, values in file.items()}
-
-
-def records(path: Path) -> list[dict[str, Any]]:
-    return [one for one in json.loads(str(arrays(path)["cfg__records"])) if one["loss"] in OURS]
+def records(name: str) -> list[dict[str, Any]]:
+    return [one for one in json.loads(golden.load(name)["cfg__records"]) if one["loss"] in OURS]
 
 
 def weights(name: str, mask: Tensor, limit: int | None) -> Tensor:
@@ -83,10 +75,10 @@ def ours(loss: PolicyLoss, vector: dict[str, Any], record: dict[str, Any]) -> tu
 
 
 @pytest.mark.parametrize("name", OURS)
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_rival_is_what_its_implementations_computed(path: Path, name: str) -> None:
-    vector, compared = arrays(path), 0
-    for record in records(path):
+@pytest.mark.parametrize("file", VECTORS)
+def test_a_rival_is_what_its_implementations_computed(file: str, name: str) -> None:
+    vector, compared = golden.load(file), 0
+    for record in records(file):
         if record["loss"] != name:
             continue
         kind, settings = OURS[name]

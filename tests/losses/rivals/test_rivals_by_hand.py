@@ -6,20 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses import CISPO, DPPO, GMPO, GSPO, LOSSES, REINFORCE, SAPO, VESPO, LossBatch, LossOutput
-from losses.policy_loss import PolicyLoss
+from losses import CISPO, DPPO, GMPO, GSPO, LOSSES, REINFORCE, SAPO, VESPO, LossOutput
+from losses.policy_loss import PolicyLoss, Terms
 from tests.losses.agreement import agree
-
-
-def tensor(*values: float) -> Tensor:
-    return torch.tensor([values], dtype=torch.float64)
+from tests.losses.drawn import response, tensor
 
 
 def output(loss: PolicyLoss, ratios: Tensor, advantages: Tensor, old: float = -3.0) -> LossOutput:
-    """The loss of one response, all of whose tokens had the old log-probability."""
-    old_logprobs = torch.full_like(ratios, old)
-    policy = (old_logprobs + ratios.log()).requires_grad_()
-    return loss(LossBatch(policy, old_logprobs, advantages, torch.ones_like(ratios, dtype=torch.bool)))
+    return loss(response(ratios, advantages, old))
 
 
 @pytest.mark.parametrize(
@@ -140,5 +134,8 @@ def test_vespo_cuts_the_responses_weight_at_1e_minus_8() -> None:
     assert torch.allclose(found, tensor(phi, phi), rtol=1e-9, atol=0)
 
 
-def test_the_mean_over_a_response_of_one_token_is_that_token() -> None:
+def test_the_mean_over_a_response_is_of_its_tokens_and_0_without_any() -> None:
     assert agree(output(GSPO(epsilon_high=9.0), tensor(2.0), tensor(1.0)).token_loss, tensor(-2.0), "float64")
+    values, mask = torch.tensor([[3.0, 5.0], [7.0, 0.0], [0.0, 0.0]]), torch.tensor([[1, 1], [1, 0], [0, 0]]).bool()
+    terms = Terms(values, values, values, values, mask, None)
+    assert terms.response_mean(values).tolist() == [[4.0], [7.0], [0.0]]
