@@ -1,8 +1,6 @@
 """The job to plan for: a run's settings, its model's shape, and the GPUs it runs on."""
 
-import tomllib
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from harness.backends.deepspeed_backend import GPU_BUCKET
 from harness.config.schema import Config
@@ -11,24 +9,26 @@ from harness.plan.shapes import ModelShape
 from harness.rollouts.vllm_engine import check_split
 from harness.tasks.tiny import DEMONSTRATED
 
-GPUS = Path(__file__).with_name("gpus.toml")
 GIB = 2**30
-TYPICAL_PROMPT = 200  # assumed: tokens of a problem from a data file, with its instructions
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU, as its data sheet describes it."""
+    """A GPU with the memory that its driver reports."""
 
     name: str
     memory_gib: float
-    bfloat16_tflops: float  # dense
-    float32_tflops: float  # without TensorFloat-32
-    bandwidth_tb_s: float
 
     @property
     def memory(self) -> float:  # bytes
         return self.memory_gib * GIB
+
+
+GPUS = {  # nvidia-smi: 81559, 143771 and 81920 MiB
+    "h100": Gpu("H100 SXM 80GB", 79.6),
+    "h200": Gpu("H200 SXM 141GB", 140.4),
+    "a100": Gpu("A100 SXM 80GB", 80.0),
+}
 
 
 class Job:
@@ -49,16 +49,15 @@ class Job:
         self.model_bytes = self.trained * self.trained_width + (shape.parameters * self.width if rank else 0)
 
         self.bucket = self.width * (config.backend.zero_bucket_size or GPU_BUCKET)  # bytes of a DeepSpeed bucket
-        self.tflops = gpu.bfloat16_tflops if self.width == 2 else gpu.float32_tflops
 
-        self.mean_prompt, self.longest_prompt = prompt_lengths(config)
+        self.longest_prompt = longest_prompt(config)
         self.longest_response = config.rollout.max_response_tokens
         self.full_tokens = self.longest_prompt + self.longest_response
         self.token_cache = -(-shape.kv_heads // self.split) * shape.cache_bytes(self.width) // shape.kv_heads
         self.response_cache = self.full_tokens * self.token_cache  # a GPU's bytes for a response of full length
         per_round = config.rollout.prompts_per_round if config.rollout.dynamic_sampling else None
-        self.prompts_per_round = per_round or config.rollout.prompts_per_step  # over all ranks
-        self.rank_prompts = -(-self.prompts_per_round // gpus)  # on the rank that has the most
+        # on the rank that has the most
+        self.rank_prompts = -(-(per_round or config.rollout.prompts_per_step) // gpus)
         self.rank_responses = self.rank_prompts * config.rollout.group_size
         self.engine_responses = self.rank_responses * self.split
 
@@ -73,20 +72,18 @@ class Job:
         self.micro_batch_tokens = max(self.rows * self.full_tokens, min(budget or 0, share * self.full_tokens))
 
 
-def prompt_lengths(config: Config) -> tuple[float, int]:
-    """Tokens of the average and of the longest prompt."""
+def longest_prompt(config: Config) -> int:
+    """Tokens of the longest prompt."""
     if config.task.is_demonstrated:
-        return DEMONSTRATED[config.task.task].prompt_tokens
-    longest = config.data.max_prompt_tokens
-    return float(min(TYPICAL_PROMPT, longest)), longest
+        return DEMONSTRATED[config.task.task].prompt_tokens[1]
+    return config.data.max_prompt_tokens
 
 
 def find_gpu(name: str, memory_gib: float | None = None) -> Gpu:
-    """The GPU with this name in gpus.toml; `memory_gib` overrides its memory. Raises UsageError for an unknown name."""
-    known = tomllib.loads(GPUS.read_text(encoding="utf-8"))
-    if name not in known:
-        raise UsageError(f"--gpu: expected one of {', '.join(known)}, got {name!r}")
-    gpu = Gpu(**known[name])
+    """The GPU with this name in GPUS; `memory_gib` overrides its memory. Raises UsageError for an unknown name."""
+    if name not in GPUS:
+        raise UsageError(f"--gpu: expected one of {', '.join(GPUS)}, got {name!r}")
+    gpu = GPUS[name]
     return gpu if memory_gib is None else replace(gpu, memory_gib=memory_gib)
 
 
