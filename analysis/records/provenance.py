@@ -50,8 +50,9 @@ class Source:
 
 
 def environment_rows(study: Study) -> list[tuple[str, str]]:
-    """Each field of the environment with its value, or its values and how many runs have each."""
-    return [(field, _values(study.environments[field])) for field in SUMMARISED]
+    """Each field of the environment with its value, or its values and how many runs have each; a GPU where one was used."""
+    fields = [field for field in SUMMARISED if field != "gpu" or study.environments[field].notna().any()]
+    return [(field, _values(study.environments[field])) for field in fields]
 
 
 def not_used(study: Study) -> pd.DataFrame:

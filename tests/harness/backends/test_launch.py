@@ -94,6 +94,12 @@ def test_a_killed_rank_ends_the_group_and_the_run_goes_on_until_a_signal_stops_a
     assert (processes_that_name(str(run)), status(run)["state"]) == ([], "preempted")
     assert (run / "checkpoints" / f"step_{steps(run):06d}").is_dir()
 
+    again = started(["reproduce", str(run), "--steps", "1", "--output_dir", str(tmp_path / "again")])
+    printed, errors = again.communicate(timeout=LONG_S)
+    assert (again.returncode, errors) == (0, "")
+    assert "ranks: " not in printed
+    assert printed.splitlines()[-1].startswith("identical: ")
+
 
 def check_sockets(launcher: int) -> None:
     """The ranks and their launcher listen on loopback alone, and meet in a folder of this user."""
