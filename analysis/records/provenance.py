@@ -50,7 +50,7 @@ class Source:
 
 
 def environment_rows(study: Study) -> list[tuple[str, str]]:
-    """Each field of the environment, its values and how many runs have each where they differ; a GPU if one was used."""
+    """Each field of the environment with its value, or how many runs have which; a GPU if one was used."""
     fields = [field for field in SUMMARISED if field != "gpu" or study.environments[field].notna().any()]
     return [(field, _values(study.environments[field])) for field in fields]
 

@@ -34,6 +34,7 @@ from harness.run.record import RunFolder
 from harness.tasks.chain_sum import GRADED
 from tests.harness import runs
 from tests.harness.tasks import math_material as material
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM and what it imports warn of each other
 
@@ -271,6 +272,25 @@ def test_ranks_with_an_engine_each_or_one_together_draw_what_one_rank_draws(
     if not IS_GPU:
         ours, theirs = ([row["text"] for row in runs.rows(one, "evals")] for one in (alone, together))
         assert ours == theirs
+
+
+@pytest.mark.train
+def test_a_killed_split_run_leaves_no_shared_memory_and_is_resumed(model: str, tmp_path: Path) -> None:
+    """It was given back when both ranks had opened it; the name that vLLM chooses would be the same in every run."""
+    if IS_GPU:
+        pytest.skip("on a CPU alone, ranks share memory")
+    small = {"steps": 2, "prompts_per_step": 8, "eval_prompts": 8, "minibatches": 2, "checkpoint_every": 1}
+    flags = {"model": model, "loss_type": "dapo", "backend": "deepspeed", "nproc": 2, "rollout_tp": 2} | ENGINE | small
+    words = ["--preset", "demo", *(f"--{name}={value}" for name, value in flags.items())]
+    folder = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, "-m", "harness", "train", *words, "--output_dir", str(folder)])
+    wait_until(lambda: (folder / "metrics.jsonl").is_file() and runs.metrics(RunFolder(folder)), "no step")
+    process.kill()
+    process.wait()
+    assert [path.name for path in vllm_engine.SHARED_MEMORY.iterdir() if "-tp:" in path.name] == []
+    done = run("resume", folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(runs.metrics(RunFolder(folder))) == 2
 
 
 @pytest.mark.train
