@@ -19,11 +19,11 @@ def add(subparsers: Subparsers) -> None:
 
     purpose = "estimate a run's memory per GPU, and whether it fits; exit code 1 if it does not"
     parser = add_with_settings(subparsers, "plan", purpose, run_plan)
-    parser.usage = "%(prog)s [--gpus N] [--gpu NAME] [--setting value ...]"
+    parser.usage = "%(prog)s [--gpus N] [--gpu_memory GIB] [--setting value ...]"
     group = parser.add_argument_group("plan", "The hardware.")
     group.add_argument("--gpus", type=int, metavar="int", help="GPUs on all hosts together (default: --nproc)")
-    group.add_argument("--gpu", default="h100", metavar="NAME", help="h100, h200 or a100 (default: h100)")
-    group.add_argument("--gpu_memory", type=float, metavar="GIB", help="GPU memory in GiB (default: the data sheet's)")
+    words = "a GPU's memory in GiB, as nvidia-smi shows it (default: 79.6, an H100's; A100: 80, H200: 140.4)"
+    group.add_argument("--gpu_memory", type=float, default=79.6, metavar="GIB", help=words)
 
 
 def run_show(options: argparse.Namespace) -> None:
@@ -48,18 +48,16 @@ def run_show(options: argparse.Namespace) -> None:
 
 
 def run_plan(options: argparse.Namespace) -> None:
-    if (memory := options.gpu_memory) is not None and not 0 < memory < float("inf"):
-        raise UsageError(f"--gpu_memory: expected a number above 0, got {memory:g}")
     config = resolved(options)
-    from harness.plan.job import find_gpu, make_job
+    from harness.plan.job import make_job
     from harness.plan.shapes import shape_of
     from harness.plan.text import plan_text, shortages
 
-    job = make_job(config, shape_of(config.model), options.gpus, find_gpu(options.gpu, options.gpu_memory))
+    job = make_job(config, shape_of(config.model), options.gpus, options.gpu_memory)
     print(plan_text(job, options.preset or options.config or "these settings"))
     if lacking := "; ".join(shortages(job)):
         raise HarnessError(
-            f"expected a run that fits {job.gpus} x {job.gpu.name}, but {lacking}: take more GPUs or --rollout_tp, or "
+            f"expected a run that fits {job.hardware}, but {lacking}: take more GPUs or --rollout_tp, or "
             f"{MEMORY_ADVICE}"
         )
     print("\nFits.")

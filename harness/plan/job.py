@@ -1,6 +1,6 @@
 """The job to plan for: a run's settings, its model's shape, and the GPUs it runs on."""
 
-from dataclasses import dataclass, replace
+import math
 
 from harness.backends.deepspeed_backend import GPU_BUCKET
 from harness.config.schema import Config
@@ -12,30 +12,12 @@ from harness.tasks.tiny import DEMONSTRATED
 GIB = 2**30
 
 
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU with the memory that its driver reports."""
-
-    name: str
-    memory_gib: float
-
-    @property
-    def memory(self) -> float:  # bytes
-        return self.memory_gib * GIB
-
-
-GPUS = {  # nvidia-smi: 81559, 143771 and 81920 MiB
-    "h100": Gpu("H100 SXM 80GB", 79.6),
-    "h200": Gpu("H200 SXM 141GB", 140.4),
-    "a100": Gpu("A100 SXM 80GB", 80.0),
-}
-
-
 class Job:
     """A run of `config` in `gpus` processes with one GPU each, and the sizes derived from it."""
 
-    def __init__(self, config: Config, shape: ModelShape, gpus: int, gpu: Gpu) -> None:
-        self.config, self.shape, self.gpus, self.gpu = config, shape, gpus, gpu
+    def __init__(self, config: Config, shape: ModelShape, gpus: int, gpu_gib: float) -> None:
+        self.config, self.shape, self.gpus, self.gpu_gib = config, shape, gpus, gpu_gib
+        self.gpu_bytes, self.hardware = int(gpu_gib * GIB), f"{gpus} x {gpu_gib:g} GiB"
         self.is_deepspeed = config.backend.backend == "deepspeed"
         self.is_vllm = config.engine.engine == "vllm"
         self.split = config.engine.rollout_tp  # GPUs that share one vLLM engine
@@ -79,20 +61,14 @@ def longest_prompt(config: Config) -> int:
     return config.data.max_prompt_tokens
 
 
-def find_gpu(name: str, memory_gib: float | None = None) -> Gpu:
-    """The GPU with this name in GPUS; `memory_gib` overrides its memory. Raises UsageError for an unknown name."""
-    if name not in GPUS:
-        raise UsageError(f"--gpu: expected one of {', '.join(GPUS)}, got {name!r}")
-    gpu = GPUS[name]
-    return gpu if memory_gib is None else replace(gpu, memory_gib=memory_gib)
-
-
-def make_job(config: Config, shape: ModelShape, gpus: int | None, gpu: Gpu) -> Job:
-    """The job on `gpus` GPUs (default: `nproc`). Raises UsageError if the settings cannot run on them."""
+def make_job(config: Config, shape: ModelShape, gpus: int | None, gpu_gib: float) -> Job:
+    """The job on `gpus` GPUs (default: `nproc`) of that memory. Raises UsageError if the settings cannot run there."""
     count = config.backend.nproc if gpus is None else gpus
     if count < 1:
         raise UsageError(f"--gpus: expected 1 or more, got {count}")
-    job = Job(config, shape, count, gpu)
+    if not 0 < gpu_gib < math.inf:
+        raise UsageError(f"--gpu_memory: expected a number above 0, got {gpu_gib:g}")
+    job = Job(config, shape, count, gpu_gib)
     if count % job.split:
         raise UsageError(f"--gpus {count} does not divide by --rollout_tp {job.split}: choose a multiple")
     check_split((shape.heads, shape.kv_heads, shape.intermediate), job.split)

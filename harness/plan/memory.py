@@ -134,7 +134,7 @@ def gathered(job: Job) -> int:
 def vllm_parts(job: Job) -> Parts:
     """vLLM's share of the GPU while it is awake: weights and workspace; the rest is for keys and values."""
     weights = -(-job.shape.parameters // job.split) * job.width
-    room = int(job.config.engine.engine_memory * job.gpu.memory) - weights - VLLM_OVERHEAD
+    room = int(job.config.engine.engine_memory * job.gpu_bytes) - weights - VLLM_OVERHEAD
     return {"engine's weights": weights, "KV cache": max(0, room), "engine's work": VLLM_OVERHEAD}
 
 

@@ -23,7 +23,7 @@ def head(job: Job, name: str) -> str:
     checkpointing = str(config.model.gradient_checkpointing).lower()
     return (
         f"{name}: {config.model.model}, {billions:.3g} billion parameters{trained}, {config.model.dtype}\n"
-        f"{job.gpus} x {job.gpu.name}; backend {config.backend.backend}{stage}; engine {config.engine.engine}{split}\n"
+        f"{job.hardware}; backend {config.backend.backend}{stage}; engine {config.engine.engine}{split}\n"
         f"{job.rows} x {job.full_tokens:,} tokens at a time, gradient_checkpointing {checkpointing}"
     )
 
@@ -41,7 +41,7 @@ def memory_text(job: Job) -> str:
     rows = {part: [moment.parts.get(part, 0) for moment in phases.values()] for part in PARTS}
     lines += [row(part, sizes) for part, sizes in rows.items() if any(sizes)]
     lines.append(row("together", [moment.total for moment in phases.values()]))
-    shares = "".join(f"{moment.total / job.gpu.memory:>10.0%}" for moment in phases.values())
+    shares = "".join(f"{moment.total / job.gpu_bytes:>10.0%}" for moment in phases.values())
     lines.append(f"  {'of the GPU':<20}{shares}")
     return "\n".join([*lines, *(f"  peak of {name}: {moment.when}" for name, moment in phases.items())])
 
@@ -60,8 +60,8 @@ def rollout_text(job: Job) -> str:
 def shortages(job: Job) -> Iterator[str]:
     """A phrase for each requirement that is not met, with the missing amount."""
     for name, moment in peaks(job).items():
-        if moment.total > job.gpu.memory:
-            total, more = moment.total / GIB, (moment.total - job.gpu.memory) / GIB
-            yield f"{name} needs {total:.1f} of {job.gpu.memory_gib:g} GiB, {more:.1f} too much ({moment.when})"
+        if moment.total > job.gpu_bytes:
+            total, more = moment.total / GIB, (moment.total - job.gpu_bytes) / GIB
+            yield f"{name} needs {total:.1f} of {job.gpu_gib:g} GiB, {more:.1f} too much ({moment.when})"
     if responses_at_once(job) < 1:
         yield f"vLLM has room for only {responses_at_once(job):.2f} of a response of full length"

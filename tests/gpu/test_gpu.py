@@ -30,7 +30,7 @@ from harness.model.attention import Kind
 from harness.model.checkpointing import checkpointing, enable_checkpointing
 from harness.model.packing import TokenBatch, causal, pack_batch
 from harness.model.policy import Policy
-from harness.plan.job import find_gpu, make_job
+from harness.plan.job import make_job
 from harness.plan.memory import Pass
 from harness.plan.shapes import SHAPES, shape_of
 from harness.resume import resume
@@ -204,7 +204,7 @@ def planned_gib(model: str) -> float:
     data = {"task": "math", "train_data": "none", "eval_data": "none"}
     more = {"dtype": "bfloat16", "gradient_checkpointing": True, "group_size": ROWS, "prompts_per_step": 2}
     config = resolve({"model": model, "minibatches": 2} | lengths | data | more)
-    one = Pass(make_job(config, shape_of(ModelSettings(model=model)), 1, find_gpu("h200")))
+    one = Pass(make_job(config, shape_of(ModelSettings(model=model)), 1, 140.4))
     return (one.kept + max(one.layer_work, one.head_work)) / 2**30
 
 

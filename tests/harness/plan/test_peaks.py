@@ -16,7 +16,7 @@ from harness.model.lora import with_adapters
 from harness.model.packing import TokenBatch, pack_batch
 from harness.model.policy import Policy
 from harness.plan import memory
-from harness.plan.job import Job, find_gpu, make_job
+from harness.plan.job import Job, make_job
 from harness.plan.memory import CONTEXT, held, rollout, trainer
 from harness.plan.shapes import shape_from
 from harness.rollouts.sampler import Sampling, sample
@@ -73,7 +73,7 @@ def settings_of(prompt: int, response: int, **changes: Any) -> Config:
 
 
 def job_of(values: dict[str, Any], config: Config) -> Job:
-    return make_job(config, shape_from(values, "small"), 1, find_gpu("h100"))
+    return make_job(config, shape_from(values, "small"), 1, 80.0)
 
 
 def random_batch(rows: int, prompt: int, response: int) -> TokenBatch:
