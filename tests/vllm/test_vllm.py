@@ -102,7 +102,7 @@ def policy(model: str) -> Policy:
 def engine(policy: Policy, model: str) -> Iterator[VllmEngine]:
     started = VllmEngine.start(policy, config(model), is_gpu=IS_GPU)
     assert torch.get_num_threads() == 1
-    assert os.environ["TRITON_F32_DEFAULT"] == "ieee"
+    assert (os.environ["TRITON_F32_DEFAULT"], os.environ["VLLM_NO_USAGE_STATS"]) == ("ieee", "1")
     started.load_weights(policy.model.state_dict().items())
     yield started
     started.close()
