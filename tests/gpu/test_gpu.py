@@ -8,7 +8,6 @@ import dataclasses
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,8 @@ from harness.config.resolve import resolve
 from harness.config.schema import ModelSettings
 from harness.errors import Stopped
 from harness.loop import train
-from harness.model.attention import Kind
 from harness.model.checkpointing import checkpointing, enable_checkpointing
-from harness.model.packing import TokenBatch, causal, pack_batch
+from harness.model.packing import TokenBatch, pack_batch
 from harness.model.policy import Policy
 from harness.plan.job import make_job
 from harness.plan.memory import Pass
@@ -58,49 +56,6 @@ def torch_as_in_a_run() -> None:
 
 def drawn(*shape: int, **more: Any) -> Tensor:
     return torch.randn(*shape, device=DEVICE, **more)
-
-
-def embedded(places: Tensor) -> Tensor:
-    weight = drawn(9, 8, requires_grad=True)
-    torch.nn.functional.embedding(places.repeat(999), weight).sum().backward()
-    assert weight.grad is not None
-    return weight.grad
-
-
-OPERATORS: dict[str, Callable[[Tensor], Tensor]] = {
-    "cumsum": lambda _: drawn(64, 20000, dtype=torch.float64).cumsum(-1),
-    "cumsum of one row": lambda _: drawn(1, 150000, dtype=torch.float64).cumsum(-1),
-    "scatter_add_": lambda places: drawn(64, 999).scatter_add_(1, places.repeat(64, 1) // 2, drawn(64, 9)),
-    "index_add": lambda places: drawn(9, 8).index_add(0, places.repeat(111) // 2, drawn(999, 8)),
-    "index_put": lambda places: drawn(99, 8).index_put((places,), drawn(9, 8)),
-    "masked_scatter": lambda _: drawn(64, 64).masked_scatter(drawn(64, 64) > 0, drawn(64 * 64)),
-    "gradient of an embedding": embedded,
-    "sort": lambda _: drawn(64, 20000).sort(-1).values,
-    "logsumexp": lambda _: drawn(64, 150000).logsumexp(1),
-}
-
-
-@pytest.mark.parametrize("name", OPERATORS)
-def test_an_operator_gives_the_same_bits_twice(name: str) -> None:
-    """Their kernels once were not deterministic, or torch says that they still are not."""
-    found = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        found.append(OPERATORS[name](torch.arange(9, device=DEVICE)))
-    assert torch.equal(*found)
-
-
-@pytest.mark.parametrize("window", [None, 64])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_attention_gives_the_same_bits_with_and_without_a_gradient(dtype: str, window: int | None) -> None:
-    torch.manual_seed(0)
-    query, key, value = (drawn(2, n, 200, 64).to(getattr(torch, dtype)).requires_grad_() for n in (8, 2, 2))
-    attend = partial(causal, (query, key, value), Kind(0.125, window))
-    with torch.no_grad():
-        plain = attend()
-    assert torch.equal(plain, attend())
-    first, second = (torch.autograd.grad(attend().sum(), (query, key, value)) for _ in range(2))
-    assert all(map(torch.equal, first, second))
 
 
 def random_texts(policy: Policy) -> TokenBatch:
