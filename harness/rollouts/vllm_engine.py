@@ -59,9 +59,9 @@ class VllmEngine:
         from vllm import LLM
 
         settings = engine_settings(policy, config, is_gpu) | {"tensor_parallel_size": group.world}
-        name = name_shared_memory(group)
+        pattern = "" if is_gpu else f"{name_shared_memory(group)}-*"
         llm = LLM(model=str(folder_without_weights(policy)), **settings)
-        for shared in SHARED_MEMORY.glob(f"{name}-*"):
+        for shared in SHARED_MEMORY.glob(pattern) if pattern else ():
             shared.unlink(missing_ok=True)  # it stays until the ranks that have opened it end, however they do
         is_own = config.backend.backend == "torch"
         return cls(llm, sorted(policy.end_ids), is_gpu, group, owns_process_group=is_own)
