@@ -155,7 +155,7 @@ test: $(READY)
 
 # Every write a run makes struck by a kill, a signal and a full disk, every file damaged: three quarters of an hour.
 test-faults: $(READY)
-	@THOROUGH=1 $(PY) -m pytest tests/faults tests/sweeps/test_adding_a_loss.py tests/sweeps/search/test_postgres.py
+	@THOROUGH=1 $(PY) -m pytest tests/faults tests/sweeps/test_adding_a_loss.py tests/sweeps/search/test_hosts.py
 
 # Every pairing of stages, accumulations and losses on one rank and two, and two nodes: most of an hour on two cores.
 test-deepspeed: $(READY)

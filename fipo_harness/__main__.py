@@ -35,7 +35,6 @@ COMMANDS = {  # by package
         "study": "a study of several blocks, by design",
         "fork": "continue recorded runs under several losses, from the same states",
         "search": "search settings with Optuna",
-        "search-plan": "what a search would take; runs nothing",
         "track": "log to MLflow what is missing there",
         "ui": "MLflow's page of all studies and runs in a folder",
     },

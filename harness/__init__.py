@@ -10,7 +10,7 @@ from harness.config.loss import LOSS_TYPES, OWN_PREFIXES, is_anothers
 from harness.config.resolve import config_sha256, flatten, read_config, resolve, settings_in, tree_of
 from harness.config.schedule import evaluation_answers
 from harness.config.schema import MADE_HERE, Config, section_of
-from harness.console import command
+from harness.console import command, doing, in_words, say
 from harness.errors import REASON_FILE, HarnessError, Stopped, UsageError, memory_kills
 from harness.files import json_object, write_json, write_table
 from harness.run.history import read_history
@@ -31,10 +31,12 @@ __all__ = [
     "command",
     "config_sha256",
     "differences",
+    "doing",
     "evaluation_answers",
     "flatten",
     "free_port",
     "guessed_seconds",
+    "in_words",
     "is_anothers",
     "json_object",
     "memory_kills",
@@ -45,6 +47,7 @@ __all__ = [
     "read_history",
     "resolve",
     "run_command",
+    "say",
     "section_of",
     "settings_in",
     "spelled",

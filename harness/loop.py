@@ -50,7 +50,7 @@ from harness.run.initial_model import initial_policy, start_facts
 from harness.run.lock import locked
 from harness.run.record import NullRunFolder, RunFolder, refuse_used_folder
 from harness.run.tiny_model import Progress
-from harness.tasks.math.data import data_lines, read_data
+from harness.tasks.math.task import data_lines, read_data
 from harness.tasks.own_files import own_code_hashes
 
 OnStep = Callable[[Metrics], None]

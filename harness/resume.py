@@ -22,7 +22,7 @@ from harness.run.folder import CHECKPOINTS, KINDS, METRICS, NONFINITE, RECORDS, 
 from harness.run.history import History, read_history, unfinished
 from harness.run.initial_model import recorded_initial_policy
 from harness.run.record import NullRunFolder, RunFolder
-from harness.tasks.math.data import check_same_data
+from harness.tasks.math.task import check_same_data
 from harness.tasks.own_files import CODE, own_code_hashes, recorded_code
 from harness.tasks.task import prompt_hashes
 

@@ -1,4 +1,4 @@
-"""python -m sweeps compare | ablate | study | fork | search | plan | track | ui"""
+"""python -m sweeps compare | ablate | study | fork | search | track | ui"""
 
 import argparse
 import sys
@@ -13,48 +13,48 @@ from sweeps.tracking.log import add_track, add_tracking_uri
 from sweeps.tracking.page import add_ui
 
 USAGE = "%(prog)s [--setting value ...]"
+CONTROLLED = {"losses": "grpo,dapo,fipo", "controls": "", "family": "controlled"}
+LADDER = {
+    "losses": "grpo,token_mean,clip_higher,dynamic_sampling,dapo,fipo,fipo_no_filter,fipo_two_sided,fipo_no_safety",
+    "controls": "unit_weights,blame,random_reward:3",
+    "family": "ladder",
+}
 
 
 def main(arguments: list[str], prog: str = "python -m sweeps") -> None:
     """Hand the arguments to the command they name."""
     parser = OneLineParser(allow_abbrev=False, prog=prog, description="Many training runs.")
-    names = "compare | ablate | study | fork | search | plan | track | ui"
+    names = "compare | ablate | study | fork | search | track | ui"
     subparsers = parser.add_subparsers(dest="command", required=True, metavar=names)
     add_compare(subparsers, "compare", "train arms x seeds under one family's rules", CONTROLLED)
     add_compare(subparsers, "ablate", "GRPO turned into DAPO into FIPO, one switch at a time", LADDER)
     add_study(subparsers)
     add_fork(subparsers)
     search = subparsers.add_parser("search", allow_abbrev=False, usage=USAGE, help="search settings with Optuna")
-    words = "what a search would take; runs nothing"  # `fipo-harness plan` is harness's
-    plan = subparsers.add_parser("search-plan", aliases=["plan"], allow_abbrev=False, usage=USAGE, help=words)
-    for command, start in ((search, "search_command"), (plan, "plan_command")):
-        add_search_flags(command)
-        command.set_defaults(start=lambda options, start=start: search_module(start, options))
+    add_search_flags(search)
+    search.set_defaults(start=search_command)
     add_track(subparsers)
     add_ui(subparsers)
     options = parser.parse_args(arguments, argparse.Namespace(arguments=arguments))
     options.start(options)
 
 
-def search_module(start: str, options: argparse.Namespace) -> None:
-    """Import Optuna only for the commands that need it."""
-    import sweeps.search.command
+def search_command(options: argparse.Namespace) -> None:
+    """Import Optuna only for the command that needs it."""
+    from sweeps.search import command
 
-    getattr(sweeps.search.command, start)(options)
+    command.search_command(options)
 
 
 def add_study(subparsers: Any) -> None:
     """A designed study of several blocks."""
-    parser = subparsers.add_parser(
-        "study", allow_abbrev=False, usage=USAGE, help="a study of several blocks, by design"
-    )
-    parser.add_argument(
-        "--design", default="standard", metavar="D", help="a name in sweeps/studies, or a TOML file (default: standard)"
-    )
+    purpose = "a study of several blocks, by design"
+    parser = subparsers.add_parser("study", allow_abbrev=False, usage=USAGE, help=purpose)
+    words = "a name in sweeps/studies, or a TOML file (default: standard)"
+    parser.add_argument("--design", default="standard", metavar="D", help=words)
     parser.add_argument("--preset", metavar="NAME", help="what all runs share (default: the design's)")
-    parser.add_argument(
-        "--seeds", type=int, metavar="N", help="at most so many seeds in any block (default: the design's)"
-    )
+    words = "at most so many seeds in any block (default: the design's)"
+    parser.add_argument("--seeds", type=int, metavar="N", help=words)
     add_shared(parser, "design", "study-<design>")
     parser.set_defaults(start=study_command)
 
@@ -74,6 +74,21 @@ def add_fork(subparsers: Any) -> None:
     parser.set_defaults(start=fork_command)
 
 
+def add_compare(subparsers: Any, name: str, purpose: str, defaults: dict[str, str]) -> None:
+    """A comparison of arms over seeds, with its family's own arms as default."""
+    parser = subparsers.add_parser(name, allow_abbrev=False, usage=USAGE, help=purpose)
+    losses, controls, family = (f"(default: {value or 'none'})" for value in defaults.values())
+    parser.add_argument("--losses", metavar="A,B", help=f"arms {losses}")
+    words = f"planted controls, each with its number of seeds if not --seeds {controls}"
+    parser.add_argument("--controls", metavar="C,D:N", help=words)
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="training seeds per arm (default: 5)")
+    parser.add_argument("--first_seed", type=int, default=0, metavar="N", help="the lowest seed (default: 0)")
+    parser.add_argument("--family", metavar="F", help=f"a name in sweeps/families, or a TOML file {family}")
+    parser.add_argument("--preset", default="demo", metavar="NAME", help="what all arms share (default: demo)")
+    add_shared(parser, "family", f"{name}-<time>")
+    parser.set_defaults(start=compare_command, **defaults)
+
+
 def add_shared(parser: argparse.ArgumentParser, owner: str, folder: str) -> None:
     """The flags of every command that trains arms; `owner`: who says what is to be decided, where no flag does."""
     add_claims(parser, f"the {owner}'s")
@@ -81,30 +96,6 @@ def add_shared(parser: argparse.ArgumentParser, owner: str, folder: str) -> None
     parser.add_argument("--study", metavar="DIR", help=f"study folder (default: runs/{folder})")
     add_tracking_uri(parser)
     add_setting_flags(parser)
-
-
-CONTROLLED = {"losses": "grpo,dapo,fipo", "controls": "", "family": "controlled"}
-LADDER = {
-    "losses": "grpo,token_mean,clip_higher,dynamic_sampling,dapo,fipo,fipo_no_filter,fipo_two_sided,fipo_no_safety",
-    "controls": "unit_weights,blame,random_reward:3",
-    "family": "ladder",
-}
-
-
-def add_compare(subparsers: Any, name: str, purpose: str, defaults: dict[str, str]) -> None:
-    """A comparison of arms over seeds, with its family's own arms as default."""
-    parser = subparsers.add_parser(name, allow_abbrev=False, usage=USAGE, help=purpose)
-    losses, controls, family = (f"(default: {value or 'none'})" for value in defaults.values())
-    parser.add_argument("--losses", metavar="A,B", help=f"arms {losses}")
-    parser.add_argument(
-        "--controls", metavar="C,D:N", help=f"planted controls, each with its number of seeds if not --seeds {controls}"
-    )
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="training seeds per arm (default: 5)")
-    parser.add_argument("--first_seed", type=int, default=0, metavar="N", help="the lowest seed (default: 0)")
-    parser.add_argument("--family", metavar="F", help=f"a name in sweeps/families, or a TOML file {family}")
-    parser.add_argument("--preset", default="demo", metavar="NAME", help="what all arms share (default: demo)")
-    add_shared(parser, "family", f"{name}-<time>")
-    parser.set_defaults(start=compare_command, **defaults)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,11 @@ import argparse
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from harness import (
     MADE_HERE,
@@ -24,23 +22,23 @@ from harness import (
     UsageError,
     command,
     guessed_seconds,
+    in_words,
+    say,
     settings_in,
     track_later,
     tracking_uri,
 )
 from sweeps.study.arms import Arm, Family, arms_of, check_differences, differences_between, load_family
-from sweeps.study.blocks import cells_of, check_same_design, description, load_design
+from sweeps.study.blocks import check_same_design, load_design, planned
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
 from sweeps.study.forks import State, check_same_states, fork_description, forked_arms, states_of
-from sweeps.study.tables import blocks_table, differences_table
-from sweeps.workers.endings import early_end, is_data
-from sweeps.workers.progress import Progress, make_console, minutes
+from sweeps.workers.attempts import early_end, is_data
+from sweeps.workers.pool import Pool, usable_cores
+from sweeps.workers.progress import Progress
 from sweeps.workers.sessions import run_to_end
-from sweeps.workers.slots import Slot, free_slots, run_all, usable_cores
 
 DEFAULT_PRESET = "demo"
-ATTEMPTS = 3  # processes at most that one call starts for a run that is killed
 WARM_START_S = 45.0
 
 
@@ -74,9 +72,8 @@ def study_command(options: argparse.Namespace) -> None:
         raise UsageError(f"--seeds: expected 1 or more, got {options.seeds}")
     design, flags = load_design(options.design), settings_in(vars(options))
     family, preset = load_family(design.family), options.preset or design.preset
-    arms, blocks = cells_of(design.model_copy(update={"preset": preset}), family, flags, options.seeds)
+    arms, described = planned(design, family, flags, options.seeds, preset)
     study = Path(options.study or f"runs/study-{design.name}")
-    described = description(design, blocks, flags, options.seeds)
     carry_out(Comparison(study, family, preset, arms, design=described), options, design.claims)
 
 
@@ -103,68 +100,92 @@ def carry_out(asked: Comparison, options: argparse.Namespace, claims: str) -> No
         raise UsageError(f"--study: expected a folder of its own, got {str(study)!r}, which holds a run: name another")
     check_claims(options.claims or claims)
     with locked(study), going_on(study, options):
+        arms = asked.arms
         if asked.design:
             check_same_design(study, asked.design, asked.preset)
-            arms = asked.arms
         else:
             check_same_states(study, asked.states)
-            arms = with_earlier_arms(study, asked.family, asked.preset, asked.arms)
+            arms = with_earlier_arms(study, asked.family, asked.preset, arms)
             check_differences(differences_between(arms, asked.family), asked.family)
         fixed = fixed_claims(study, options.claims, claims)
-        count = options.slots or own_slots(arms[0].any_config)
-        slots = free_slots(study, [()] * count)
-        compare(replace(asked, arms=arms, claims=fixed), slots)
+        with Pool(study, [()] * (options.slots or own_slots(arms[0].any_config))) as pool:
+            compare(replace(asked, arms=arms, claims=fixed), pool)
 
 
-def compare(comparison: Comparison, slots: Sequence[Slot]) -> None:
+def compare(comparison: Comparison, pool: Pool) -> None:
     """Say the plan, then carry it out; what is killed is tried again. Raises HarnessError if a run has no outcome."""
-    console, study = make_console(), comparison.study
+    study = comparison.study
     runs = planned_runs(comparison.arms, study)
     unfinished = [run for run in runs if not is_data(run)]
-    print_plan(comparison, unfinished, len(slots), console)
+    print_plan(comparison, unfinished, pool.size)
     extra: dict[str, Any] = {"design": dict(comparison.design)} if comparison.design else {}
     if comparison.states:
-        extra = {"fork": fork_description(comparison.states, comparison.arms, comparison.family)}
+        extra = {"fork": fork_description(comparison.states, comparison.arms)}
     write_study(study, comparison.family, comparison.preset, comparison.arms, {"claims": comparison.claims, **extra})
-    prepare(unfinished, comparison.states, study, console)
-    progress = Progress(runs, console, ATTEMPTS)
-    again = unfinished
-    while again:
-        with progress.display.shown(), closing(run_all(again, slots)) as events:
-            for running, ended in events:
-                progress.update(running, ended)
-        again = [run for run in again if progress.to_be_repeated(run)]
-    console.print(f"study: {study}")
+    prepare(unfinished, comparison.states, study)
+    progress, waiting = Progress(runs), list(unfinished)
+    while waiting or pool.running:
+        while waiting and pool.free:
+            pool.start(waiting.pop(0))
+        waiting += progress.update(pool.running, pool.ended())
+        pool.rest()
+    say(f"study: {study}")
     for name in sorted({end for run in runs if (end := early_end(run))}):
         ended_so = ", ".join(run.name for run in runs if early_end(run) == name)
-        console.print(f"{name}, which is a result and counts as one: {ended_so}")
+        say(f"{name}, which is a result and counts as one: {ended_so}")
     if failed := sum(not is_data(run) for run in unfinished):
         raise HarnessError(f"{failed} of {len(runs)} runs failed; the others are complete. Start again to retry them")
 
 
-def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int, console: Console) -> None:
+def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int) -> None:
     """What is asked, what differs between the arms, and the phases of the work, each with its size and minutes."""
     family, arms = comparison.family, comparison.arms
-    console.print(f"family {family.name}: {family.description}")
-    if comparison.design:
-        console.print(blocks_table(comparison.design))
-    elif differences := differences_between(arms, family):
-        console.print(differences_table(differences))
+    say(f"family {family.name}: {family.description}")
+    for line in block_lines(comparison.design) if comparison.design else difference_lines(arms, family):
+        say(line)
     if note := next((arm.any_config.on_policy_note for arm in arms), ""):
-        console.print(f"note: {note}")
+        say(f"note: {note}")
     if not runs:
-        console.print(f"all {sum(len(arm.configs) for arm in arms)} runs are finished")
+        say(f"all {sum(len(arm.configs) for arm in arms)} runs are finished")
         return
     known = [seconds for run in runs if (seconds := guessed_seconds(run.config)) is not None]
-    time_s = f"about {minutes(sum(known) / slots)}" if len(known) == len(runs) else "time unknown until the first steps"
+    time_s = (
+        f"about {in_words(sum(known) / slots)}" if len(known) == len(runs) else "time unknown until the first steps"
+    )
     finished = sum(len(arm.configs) for arm in arms) - len(runs)
     skipped = f" ({finished} finished before and skipped)" if finished else ""
     steps = runs[0].config.run.steps
     is_tiny = any(run.config.model.model == "tiny" for run in runs)
-    made = f"warm start of the model: about {minutes(WARM_START_S)}" if is_tiny else "the model, about a minute"
+    made = f"warm start of the model: about {in_words(WARM_START_S)}" if is_tiny else "the model, about a minute"
     made = f"states {comparison.preset} ({len(comparison.states)}), by repeating updates" if comparison.states else made
-    console.print(f"1. {made}, or nothing where it is cached")
-    console.print(f"2. training: {len(runs)} runs of {steps} steps{skipped}, {slots} at a time: {time_s}")
+    say(f"1. {made}, or nothing where it is cached")
+    say(f"2. training: {len(runs)} runs of {steps} steps{skipped}, {slots} at a time: {time_s}")
+
+
+def difference_lines(arms: Sequence[Arm], family: Family) -> list[str]:
+    """For each arm the settings in which it differs from the first, with what the family does not admit marked."""
+    found, (first, *others) = differences_between(arms, family), [arm.name for arm in arms]
+    lines = []
+    for name in others if found else ():
+        words = [
+            f"{one.field} {ours} ({'-' if theirs is None else theirs}){'' if one.allowed else ' CONFOUND'}"
+            for one in found
+            for ours, theirs in [(one.values[name], one.values[first])]
+            if ours not in (theirs, None)
+        ]
+        lines.append(f"{name} differs from {first} in {', '.join(words) or 'nothing'}")
+    return lines
+
+
+def block_lines(design: Mapping[str, Any]) -> list[str]:
+    """The blocks of a study: what each asks, of which arms, over what."""
+    lines = []
+    for name, block in design["blocks"].items():
+        arms = ", ".join(dict.fromkeys(cell["arm"] for cell in block["cells"]))
+        levels = ", ".join(dict.fromkeys(str(cell["level"]) for cell in block["cells"]))
+        over = f" over {', '.join(block['varied'])} {levels}" if block["varied"] else ""
+        lines.append(f"{name}: {block['question']} {arms}{over}, {block['seeds']} seeds")
+    return lines
 
 
 def preset_of(family: Family, asked: str) -> str:
@@ -219,13 +240,13 @@ def arm_seeds(options: argparse.Namespace) -> dict[str, int]:
     return seeds
 
 
-def prepare(runs: Sequence[PlannedRun], states: Sequence[State], study: Path, console: Console) -> None:
+def prepare(runs: Sequence[PlannedRun], states: Sequence[State], study: Path) -> None:
     """Have each state of recorded runs, or else each model made here, built once for all runs. Raises HarnessError."""
     (study / "logs").mkdir(exist_ok=True)
 
     def made(name: str, threads: int, *arguments: object) -> None:
         log = study / "logs" / f"{name}.log"
-        if run_to_end([str(word) for word in arguments], threads, log, console.print):
+        if run_to_end([str(word) for word in arguments], threads, log):
             raise HarnessError(f"what runs start from could not be made: see {log}")
 
     for state in states if runs else ():

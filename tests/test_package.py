@@ -103,7 +103,7 @@ def test_the_wheel_says_its_licence_and_the_citation_its_version(installed: Inst
 def test_it_has_the_commands_of_every_package(package: str) -> None:
     ended = subprocess.run([sys.executable, "-m", package, "x"], cwd=ROOT, text=True, capture_output=True, check=False)
     known = set(re.findall(r"[\w-]+", ended.stderr.partition("choose from")[2].partition(")")[0]))
-    assert known - ({"plan"} if package == "sweeps" else set()) == set(COMMANDS[package])
+    assert known == set(COMMANDS[package])
 
 
 def test_help_lists_all_commands_and_a_wrong_one_names_its_nearest(installed: Installed) -> None:

@@ -1,9 +1,6 @@
 """What a study found, in sentences; each claims no more than its interval does."""
 
-from math import isnan, sqrt
-
-import numpy as np
-from scipy.stats import f
+from math import isnan
 
 from analysis.formatting import counted, listed, plain
 from analysis.records.outcomes import OUTCOMES
@@ -72,7 +69,7 @@ def what_it_would_take(found: Findings) -> str:
     )
     if not undecided:
         words = f"What it would take to know more: other {found.study.units[1]}s."
-    return " ".join([words, *runs_from_scratch(found)])
+    return words
 
 
 def detectable(row: Verdict) -> str:
@@ -102,33 +99,6 @@ def limits(found: Findings) -> str:
     about = [f"model {listed(models)}"] if models else []
     about += [f"{listed([f'{count:,}' for count in steps])} steps"] if steps else []
     return f"{units} All of it is about this task{', ' if about else ''}{listed(about)}."
-
-
-def runs_from_scratch(found: Findings) -> list[str]:
-    """By claim on speed, the runs from scratch that would be as precise; none where the states are of no comparison.
-
-    Over the windows of steps that the forks continue, the mean of the variance of paired differences over seeds, with
-    an F interval as if the windows were one.
-    """
-    fork = found.study.description.get("fork") or {}
-    windows = [(state["step"], state["step"] + fork["steps"]) for state in fork.get("states", ())]
-    said = []
-    for row in (row for row in found.verdicts if row.claim.metric == "auc" and len(row.sides) == 2):
-        arm, baseline = ((fork.get("scratch") or {}).get(name, {}) for _, name in row.sides)
-        pairs = [list(zip(arm[seed], baseline[seed], strict=False)) for seed in arm if seed in baseline]
-        inside = [window for window in windows if pairs and window[1] <= min(map(len, pairs))]
-        own, count = float(row.differences.var()), len(row.differences)
-        if len(pairs) < 2 or not inside or not own > 0:
-            continue
-        means = [[np.mean([a - b for a, b in pair[slice(*window)]]) for pair in pairs] for window in inside]
-        var = float(np.var(means, axis=1, ddof=1).mean())
-        runs, (low, high) = 2 * count * var / own, f.interval(0.95, len(pairs) - 1, count - 1)
-        said.append(
-            f"{row.key}: {count} pairs of forks (sd {sqrt(own):.4f}) are as precise as about {runs:.0f} runs from "
-            f"scratch ({runs / high:.0f} to {runs / low:.0f}, 95 %), whose paired differences over the same steps have "
-            f"sd {sqrt(var):.4f} ({len(pairs)} seeds). Forks show the effect of {fork['steps']} steps alone."
-        )
-    return said
 
 
 def cost(found: Findings) -> str:

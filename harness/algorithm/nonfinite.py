@@ -29,23 +29,23 @@ def check_gradient(loss: float, norm: torch.Tensor, policy: Policy, forwards: Se
         raise NonFinite("loss", loss, forwards)
     if not norm.isfinite():
         gradients = ((name, p.grad) for name, p in policy.model.named_parameters() if p.grad is not None)
-        name = first_non_finite(gradients)
-        raise NonFinite(f"gradient of {name}" if name else "norm of the gradient", float(norm), forwards)
+        name, value = first_non_finite(gradients) or (None, float(norm))
+        raise NonFinite(f"gradient of {name}" if name else "norm of the gradient", value, forwards)
 
 
 def check_weights(backend: Backend, forwards: Sequence[Forward] = ()) -> None:
     """Raise NonFinite on every rank if a weight on any rank is not finite."""
-    norms = torch._foreach_norm([weights for weights in backend.own_weights() if weights.numel()], math.inf)
-    largest = torch.stack([norm.float() for norm in norms]).max()
-    found = backend.ranks.gather(float(largest), float)
-    if not all(map(math.isfinite, found)):
-        name = first_non_finite((name, p.detach()) for name, p in backend.policy.model.named_parameters())
-        raise NonFinite(f"weight {name}" if name else "weights", max(found), forwards, is_stepped=True)
+    total = torch.stack([weights.sum(dtype=torch.float32) for weights in backend.own_weights()]).sum()
+    found = [total for total in backend.ranks.gather(float(total), float) if not math.isfinite(total)]
+    if found:
+        weights = ((name, p.detach()) for name, p in backend.policy.model.named_parameters())
+        name, value = first_non_finite(weights) or (None, found[0])
+        raise NonFinite(f"weight {name}" if name else "weights", value, forwards, is_stepped=True)
 
 
-def first_non_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> str | None:
-    """The name of the first tensor that contains an infinity or NaN, or None."""
-    return next((name for name, tensor in tensors if not tensor.isfinite().all()), None)
+def first_non_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> tuple[str, float] | None:
+    """The name of the first tensor that contains an infinity or NaN, and the first of these, or None."""
+    return next(((name, float(one[~one.isfinite()][0])) for name, one in tensors if not one.isfinite().all()), None)
 
 
 def save_batch(folder: Path, fault: NonFinite, minibatch: Sequence[MicroBatch]) -> None:

@@ -16,7 +16,7 @@ from harness.model.checkpointing import enable_checkpointing
 from harness.model.policy import Policy
 from harness.rollouts.engine import Actors, Engine, SamplerContext, TorchEngine, own_engine
 from harness.tasks.drawn import drawn_task
-from harness.tasks.math.data import MathData, read_data
+from harness.tasks.math.task import MathData, math_task, read_data
 from harness.tasks.own_files import own_files
 from harness.tasks.rewards import Rewards, rewards_of
 from harness.tasks.task import Task
@@ -82,8 +82,6 @@ def make_task(config: Config, policy: Policy, data: MathData | None = None) -> T
     if config.task.is_demonstrated:
         return DEMONSTRATED[config.task.task]
     if config.task.task == "math":
-        from harness.tasks.math.task import math_task
-
         return math_task(data or read_data(config.data), config.data, policy)
     return drawn_task(config, policy)
 

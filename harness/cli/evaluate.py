@@ -86,7 +86,7 @@ def answer(asked: Config, weights: str, step: int) -> None:
     from harness.model.policy import own_tensors
     from harness.rollouts.engine import Actors, SamplerContext
     from harness.run.initial_model import pretrained_policy
-    from harness.tasks.math.data import read_data
+    from harness.tasks.math.task import read_data
 
     config = asked.model_copy(update={"backend": BackendSettings()})
     out = Path(str(config.run.output_dir))

@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 
 from harness.config.base import Count, Positive, Section, setting
 
-DEMONSTRATED = "graded_chain_sum", "keyed_chain_sum", "retry", "retry_unverified"  # what the tiny model is taught
+DEMONSTRATED = "graded_chain_sum", "retry", "retry_unverified"  # what the tiny model is taught
 TASKS = (*DEMONSTRATED, "worked_sums", "math")
 ANSWER_FORMATS = "answer_line", "boxed", "hash", "last_number"
 
@@ -70,7 +70,7 @@ class TaskSettings(Section):
 
     task: Annotated[str, AfterValidator(known_task)] = setting(
         "graded_chain_sum",
-        "Built in: chain sums (the keyed ones are easier), retry, in which longer responses can be more often right, "
+        "Built in: graded_chain_sum, retry, in which longer responses can be more often right, "
         "worked_sums, or math: the problems of --train_data. "
         "reasoning_gym:NAME, or FILE.py:CLASS: a task of your own.",
     )

@@ -6,8 +6,7 @@ results.json       scores by benchmark and problem, written at the end
 """
 
 import dataclasses
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,19 @@ def evaluate_model(context: SamplerContext, step: int, samples: int, out: Path) 
     suites = suites_of(context, problems)
     begin(out, description(context, suites, (step, samples), problems))
     size = max(1, PART_ANSWERS // samples)
-    parts = [problems[start : start + size] for start in range(0, len(problems), size)]
-    answers = [answer for part in answered(parts, context, (step, samples), out) for answer in part]
-    write_json(out / RESULTS, results := results_of(answers, suites))
+    starts = range(0, len(problems), size)
+    parts = [(out / ANSWERS / f"part_{number:06d}.parquet", start) for number, start in enumerate(starts)]
+    missing = [(path, start) for path, start in parts if not path.is_file()]
+    if 0 < len(missing) < len(parts):
+        say(f"resuming {out}: {len(parts) - len(missing)} of {len(parts)} parts are done")
+    for path, start in missing:
+        drawn = answers_to(problems[start : start + size], context, (step, samples))
+        answers = [answer for of_one in drawn for answer in of_one]
+        write_table(path, [dataclasses.asdict(answer) for answer in answers], EVAL_SCHEMA)
+        right = sum(answer.correct for answer in answers) / len(answers)
+        say(f"{path.stem} of {len(parts)}: {len(answers)} answers, {right:.3f} right")
+    results = results_of([answer for path, _ in parts for answer in read_part(path)], suites)
+    write_json(out / RESULTS, results)
     return results
 
 
@@ -103,24 +112,6 @@ def changed(kept: dict[str, Any], wanted: dict[str, Any]) -> str:
     return next((f"--{flag}" for flag in now if flag != "output_dir" and then.get(flag) != now[flag]), "config")
 
 
-def answered(
-    parts: Sequence[Sequence[Problem]], context: SamplerContext, asked: tuple[int, int], out: Path
-) -> list[list[Answer]]:
-    """The answers by part: read from the folder if they are stored there, otherwise drawn and stored."""
-    paths = [out / ANSWERS / f"part_{number:06d}.parquet" for number in range(len(parts))]
-    missing = [number for number, path in enumerate(paths) if not path.is_file()]
-    if missing and len(missing) < len(parts):
-        say(f"resuming {out}: {len(parts) - len(missing)} of {len(parts)} parts are done")
-    began = time.monotonic()
-    for drawn, number in enumerate(missing, start=1):
-        answers = [answer for of_one in answers_to(parts[number], context, asked) for answer in of_one]
-        write_table(paths[number], [dataclasses.asdict(answer) for answer in answers], EVAL_SCHEMA)
-        left = (time.monotonic() - began) / drawn * (len(missing) - drawn)
-        right = sum(answer.correct for answer in answers) / len(answers)
-        say(f"part {number + 1}/{len(parts)}: {len(answers)} answers, {right:.3f} right, {left:.0f} s left")
-    return [read_part(path) for path in paths]
-
-
 def read_part(path: Path) -> list[Answer]:
     try:
         return [Answer(**row) for row in pq.read_table(path).to_pylist()]
@@ -135,7 +126,7 @@ def results_of(answers: Sequence[Answer], suites: dict[str, list[str]]) -> dict[
     problems = {prompt: problem_result(own) for prompt, own in by_prompt.items()}
     return {
         suite: {
-            "scores": {key: dataclasses.asdict(score) for key, score in scores([problems[p] for p in prompts]).items()},
+            "scores": scores([problems[prompt] for prompt in prompts]),
             "unchecked": sum(answer.outcome == "unchecked" for p in prompts for answer in by_prompt[p]),
             "problems": [dataclasses.asdict(problems[prompt]) for prompt in prompts],
         }
@@ -144,20 +135,19 @@ def results_of(answers: Sequence[Answer], suites: dict[str, list[str]]) -> dict[
     }
 
 
-def result_lines(results: dict[str, Any]) -> list[str]:
+def result_lines(results: dict[str, Any]) -> Iterator[str]:
     """A line per benchmark: scores with standard errors over problems, mean length, share cut, number unchecked."""
-    lines = []
     for suite, one in results.items():
-        problems, unchecked = one["problems"], one["unchecked"]
+        problems = one["problems"]
         answers = sum(problem["samples"] for problem in problems)
         tokens = sum(problem["response_tokens"] for problem in problems) / len(problems)
         cut = sum(problem["truncated"] for problem in problems) / answers
-        found = []
-        for key, score in one["scores"].items():
-            error = score["standard_error"]
-            found.append(f"{key} {score['mean']:.4f}" + ("" if error is None else f" (se {error:.4f})"))
-        lines.append(
-            f"{suite}: {'  '.join(found)}  ({len(problems)} problems, {answers} answers of {tokens:.0f} tokens, "
-            f"{cut:.1%} cut{f', {unchecked} answers unchecked' if unchecked else ''})"
+        found = "  ".join(
+            f"{key} {score['mean']:.4f}"
+            + (f" (se {error:.4f})" if (error := score["standard_error"]) is not None else "")
+            for key, score in one["scores"].items()
         )
-    return lines
+        yield (
+            f"{suite}: {found}  ({len(problems)} problems, {answers} answers of {tokens:.0f} tokens, {cut:.1%} cut, "
+            f"{one['unchecked']} unchecked)"
+        )

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 
 from harness.rollouts.held_out import Answer
 
-
-@dataclass(frozen=True)
-class Score:
-    mean: float
-    standard_error: float | None  # over problems; None for a single one
+Score = dict[str, float | None]  # mean, and standard_error over problems, which is None for a single one
 
 
 @dataclass(frozen=True)
@@ -68,6 +64,5 @@ def scores(problems: Sequence[ProblemResult]) -> dict[str, Score]:
 
 def mean_of(values: Sequence[float]) -> Score:
     count, mean = len(values), sum(values) / len(values)
-    if count < 2:
-        return Score(mean, None)
-    return Score(mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1) / count))
+    squares = sum((value - mean) ** 2 for value in values)
+    return {"mean": mean, "standard_error": math.sqrt(squares / (count - 1) / count) if count > 1 else None}

@@ -6,6 +6,7 @@ the user's own is FILE.py:CLASS: a class without required arguments that is a `l
 
 import hashlib
 import tomllib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import TypeAdapter
+from scipy.stats import rankdata
 from torch import Tensor
 
 from harness.algorithm.batching import MicroBatch, plan_minibatches
@@ -30,6 +32,9 @@ from harness.tasks.own_files import content, file_of, load
 from harness.tasks.task import Task
 from losses import Loss
 
+ResponseKey = tuple[str, int]  # prompt and sample
+Credits = Mapping[ResponseKey, Credit]
+Column = dict[ResponseKey, np.ndarray]  # values by token
 Kind = Literal["loss", "placebo", "variant", "polarity", "control", "truth"]
 LOW, HIGH = 0.5, 1.5  # bounds of the weights of `truth = "ranks"`
 PUBLISHED = {
@@ -109,21 +114,6 @@ def own_loss(spec: str) -> Loss:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A candidate's gradient, which is in the parameters' .grad, and by response what its loss saw of each token."""
-
-    norm: float
-    tokens: dict[tuple[str, int], dict[str, np.ndarray]]  # prompt and sample; weight, log_ratio, future_kl by token
-
-    @property
-    def columns(self) -> list[str]:
-        return list(next(iter(self.tokens.values())))
-
-    def of(self, column: str) -> dict[tuple[str, int], np.ndarray]:
-        return {key: row[column] for key, row in self.tokens.items()}
-
-
-@dataclass(frozen=True)
 class Probe:
     """A candidate with its updater, on the minibatches of a step."""
 
@@ -131,46 +121,46 @@ class Probe:
     updater: Updater
     minibatches: list[list[MicroBatch]]
 
-    def measure(self, index: int, known: list[KnownLogprobs], credit: Mapping[tuple[str, int], Credit]) -> Measured:
-        """The gradient on one minibatch under the current weights."""
-        minibatch = [replace(batch, advantages=self.advantages(batch, credit)) for batch in self.minibatches[index]]
+    def measure(self, index: int, known: list[KnownLogprobs], credits: Credits) -> tuple[float, dict[str, Column]]:
+        """The norm of the gradient on one minibatch under the current weights, which is in the parameters' .grad.
+
+        And what the loss saw of each token: weight, and log_ratio and future_kl if it computes them.
+        """
+        minibatch = [replace(batch, advantages=self.advantages(batch, credits)) for batch in self.minibatches[index]]
         gradient = self.updater.gradient(minibatch, known)
-        tokens = {}
+        columns = defaultdict[str, Column](dict)
         for batch, forward in zip(minibatch, gradient.forwards, strict=True):
             seen = forward.output.diagnostics
             whole = batch.advantages.new_tensor(batch.group_advantages)[:, None]
             given = seen.get("influence_weight", torch.ones_like(batch.advantages))
-            columns = {"weight": given * torch.where(whole == 0, 1.0, batch.advantages / whole)}
-            columns |= {"future_kl": seen["future_kl"]} if "future_kl" in seen else {}
-            columns |= {"log_ratio": -seen["kl_to_old"]} if "kl_to_old" in seen else {}
-            rows = {name: values.detach().cpu().numpy() for name, values in columns.items()}
-            for place, response in enumerate(batch.responses):
-                count = len(response.tokens)
-                tokens[response.key] = {name: values[place, :count] for name, values in rows.items()}
-        return Measured(float(gradient.norm), tokens)
+            found = {"weight": given * torch.where(whole == 0, 1.0, batch.advantages / whole)}
+            found |= {"future_kl": seen["future_kl"]} if "future_kl" in seen else {}
+            found |= {"log_ratio": -seen["kl_to_old"]} if "kl_to_old" in seen else {}
+            for name, values in found.items():
+                rows = values.detach().cpu().numpy()
+                for row, response in zip(rows, batch.responses, strict=True):
+                    columns[name][response.key] = row[: len(response.tokens)]
+        return float(gradient.norm), columns
 
-    def advantages(self, batch: MicroBatch, credit: Mapping[tuple[str, int], Credit]) -> Tensor:
+    def advantages(self, batch: MicroBatch, credits: Credits) -> Tensor:
         """The advantage of each token, with the candidate's changes."""
         whole = batch.advantages
         if self.candidate.truth is None:
             return torch.where(whole < 0, whole * self.candidate.negatives, whole)
-        rows = [credit[response.key].by_token(len(response.tokens)) for response in batch.responses]
+        rows = [credits[response.key].by_token(len(response.tokens)) for response in batch.responses]
         if self.candidate.truth == "ranks":
             rows = [
                 advantage * ranked(np.sign(advantage) * row)
                 for advantage, row in zip(batch.group_advantages, rows, strict=True)
             ]
-        flat = np.concatenate(rows) if rows else np.zeros(0)
-        return batch.tokens.spread(torch.tensor(flat, dtype=whole.dtype, device=whole.device))
+        return batch.tokens.spread(torch.tensor(np.concatenate(rows), dtype=whole.dtype, device=whole.device))
 
 
 def ranked(values: np.ndarray) -> np.ndarray:
     """Weights from LOW to HIGH by rank; equal values have the mean of their ranks, a single one the weight 1."""
     if len(values) == 1:
         return np.ones(1)
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts + 1) / 2)[places]
-    weights: np.ndarray = LOW + (HIGH - LOW) * ranks / (len(values) - 1)
+    weights: np.ndarray = LOW + (HIGH - LOW) * (rankdata(values) - 1) / (len(values) - 1)
     return weights
 
 

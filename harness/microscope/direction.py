@@ -12,14 +12,16 @@ sqrt(2 c / (1 + c)), the ceiling of any other direction's.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite, nan, sqrt
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.errors import UsageError, as_usage_error
-from harness.microscope.completions import Completion, completions
+from harness.errors import UsageError
+from harness.microscope.values import Completion, completions
 from harness.model.packing import pack_batch
 from harness.randomness import stream
 from harness.rollouts.engine import Key, SamplerContext
@@ -35,15 +37,30 @@ class Reference:
     halves: tuple[Direction, Direction]
     accuracy: float  # of the fresh responses
 
-    @property
+    @cached_property
     def norms(self) -> tuple[float, float]:
         first, second = (dot(half, half) ** 0.5 for half in self.halves)
         return first, second
 
-    @property
+    @cached_property
     def product(self) -> float:
         """The halves' inner product, unbiased for the squared norm of the true gradient."""
         return dot(*self.halves)
+
+    def compared(self, gradient: Sequence[Tensor | None], norm: float) -> dict[str, float | None]:
+        """A loss's gradient of this norm beside the mean of the halves; None for what is not finite."""
+        first, second = self.norms
+        mean_norm = sqrt(max(0.0, first**2 + second**2 + 2 * self.product)) / 2
+        projection = ratio(sum(dot(gradient, half) for half in self.halves) / 2, norm)
+        found = {
+            "norm": norm,
+            "cosine": ratio(projection, mean_norm),
+            "projection": projection,
+            "halves_cosine": ratio(self.product, first * second),
+            "halves_product": self.product,
+            "accuracy": self.accuracy,
+        }
+        return {name: finite(value) for name, value in found.items()}
 
 
 def reference(context: SamplerContext, prompts: int, samples: int, key: Key) -> Reference:
@@ -62,8 +79,7 @@ def reference(context: SamplerContext, prompts: int, samples: int, key: Key) -> 
 def fresh_problems(context: SamplerContext, count: int, key: Key) -> list[Problem]:
     """Training problems, drawn without regard to any others. Raises UsageError if the task has fewer."""
     split = TRAINED_ON[context.config.evaluation.eval_split]
-    with as_usage_error(f"--responses: expected {count} training prompts for each estimate"):
-        problems = context.task.draw_problems(split, count, stream(*key, "prompts"), set())
+    problems = context.task.draw_problems(split, count, stream(*key, "prompts"), set())
     if len(problems) < count:
         raise UsageError(
             f"--responses: expected {count} training prompts for each estimate, got {len(problems)}: lower it"
@@ -123,3 +139,12 @@ def dot(a: Sequence[Tensor | None], b: Sequence[Tensor]) -> float:
         float(torch.dot(x.flatten().double(), y.flatten().double())) for x, y in zip(a, b, strict=True) if x is not None
     )
     return sum(products)
+
+
+def ratio(part: float, whole: float) -> float:
+    return part / whole if whole else nan
+
+
+def finite(value: float) -> float | None:
+    """The value, or None where JSON has no number for it."""
+    return value if isfinite(value) else None

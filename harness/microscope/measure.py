@@ -7,7 +7,6 @@ files, written when the step is done; a step that has both is not measured again
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite, nan, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,14 @@ from harness.config.resolve import config_sha256
 from harness.console import doing, output, say
 from harness.errors import UsageError
 from harness.files import json_object, sha256_of, write_json, write_table
-from harness.microscope.candidates import Candidate, Probe, chosen_candidates, config_of, has_steps, probes
-from harness.microscope.direction import Reference, dot, fresh_problems, reference, trained
-from harness.microscope.values import Credit, monte_carlo_credit
+from harness.microscope.candidates import Candidate, Column, Credits, chosen_candidates, config_of, has_steps, probes
+from harness.microscope.direction import finite, fresh_problems, reference, trained
+from harness.microscope.values import monte_carlo_credit
 from harness.rollouts.engine import Key
 from harness.run.history import History
 
+PLAN = "microscope.json"
 Line = dict[str, Any]
-Column = Mapping[tuple[str, int], np.ndarray]  # values by token, by prompt and sample
-Credits = Mapping[tuple[str, int], Credit]
 INTEGERS = "step", "update", "sample", "start", "tokens", "response_tokens"
 FIXED = (*INTEGERS, "prompt_id", "advantage", "value", "credit_first", "credit_second")
 
@@ -77,14 +75,15 @@ def run_microscope(history: History, plan: Plan, losses: str, out: Path) -> Iter
     candidates = chosen_candidates(losses, has_steps(history.config))
     for candidate in candidates.values():
         config_of(candidate, history.config)  # refuses what the run's settings exclude
-    check_plan(out, history, plan, candidates)
+    asked = checked_plan(out, history, plan, candidates)
     missing = missing_steps(plan, out)
     if not missing:
         return
     repeat = begin_repeat(history, missing[0])
     check_rollouts(history, range(repeat.training.steps_done, missing[-1] + 1))
     fresh_problems(repeat.training.sampler_context(repeat.config), plan.prompts, ("microscope",))
-    keep_plan(out, history, plan, candidates)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / PLAN, asked)
     say(cost(history, plan, missing, len(candidates)))
     for number in missing:
         while repeat.training.steps_done < number:
@@ -110,86 +109,56 @@ def cost(history: History, plan: Plan, steps: Sequence[int], candidates: int) ->
     )
 
 
-def described(history: History, plan: Plan, candidates: Mapping[str, Candidate]) -> dict[str, Any]:
-    """The content of microscope.json."""
+def checked_plan(out: Path, history: History, plan: Plan, candidates: Mapping[str, Candidate]) -> dict[str, Any]:
+    """The content of microscope.json. Raises UsageError if `out` holds the results of another run or plan."""
     tables = {step: history.table_path("rollouts", step) for step in plan.steps}
-    return {
+    asked = {
         "run": history.path.name,
         "config_sha256": config_sha256(history.config),
         "rollouts_sha256": {str(step): sha256_of(path) for step, path in tables.items() if path.is_file()},
         "plan": asdict(plan) | {"steps": list(plan.steps)},
         "candidates": {name: asdict(candidate) for name, candidate in candidates.items()},
     }
-
-
-def check_plan(out: Path, history: History, plan: Plan, candidates: Mapping[str, Candidate]) -> None:
-    """Raise UsageError if `out` holds the results of another run or plan."""
-    asked, kept = described(history, plan, candidates), json_object(out / "microscope.json")
-    if kept is None and not (out / "microscope.json").exists():
-        return
-    if differ := [name for name in asked if (kept or {}).get(name) != asked[name]]:
+    kept = (json_object(out / PLAN) or {}) if (out / PLAN).exists() else asked
+    if differ := [name for name in asked if kept.get(name) != asked[name]]:
         raise UsageError(
             f"{out}: expected a new folder or one of this very plan, got another {' and '.join(differ)}: name another "
             "with --output_dir"
         )
-
-
-def keep_plan(out: Path, history: History, plan: Plan, candidates: Mapping[str, Candidate]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / "microscope.json").exists():
-        write_json(out / "microscope.json", described(history, plan, candidates))
+    return asked
 
 
 def measure_step(
     repeat: Repeat, step: Step, plan: Plan, candidates: Mapping[str, Candidate]
 ) -> tuple[list[Line], list[Line]]:
     """The step's lines, one per candidate and update, and its rows, one per segment and update; takes its updates."""
-    training, own = repeat.training, repeat.training.updater
-    context, name = training.sampler_context(repeat.config), f"{repeat.history.path.name}, step {step.number}"
-    output.part = name
+    training = repeat.training
+    context, place = training.sampler_context(repeat.config), f"{repeat.history.path.name}, step {step.number}"
+    output.part = place
     key: Key = (repeat.config.run.seed, "microscope", training.first_step + step.number)
     responses = [response for group in step.groups for response in group]
     found = monte_carlo_credit(context, responses, plan.prefixes, plan.continuations, key)
     credits = {response.key: credit for response, credit in zip(responses, found, strict=True)}
-    of_step = probes(candidates, step.groups, training.task, own)
+    of_step = probes(candidates, step.groups, training.task, training.updater)
     updates = list(step.updates(repeat.config.optimizer.epochs))
     lines: list[Line] = []
     rows: list[Line] = []
     for number, index in updates:
         if number in plan.chosen(len(updates)):
-            output.part = f"{name}, update {number + 1} of {len(updates)}"
+            output.part = f"{place}, update {number + 1} of {len(updates)}"
             truth = reference(context, plan.prompts, plan.group, (*key, number))
             here = {"step": step.number, "update": number}
-            known = step.known[index]
-            compared, columns = compare_candidates(index, truth, of_step, (known, credits))
-            lines += [here | line for line in compared]
+            columns: dict[str, Column] = {}
+            for name, probe in of_step.items():
+                doing(f"gradient of {name}")
+                norm, seen = probe.measure(index, step.known[index], credits)
+                gradient = [parameter.grad for parameter in trained(probe.updater.policy.model)]
+                lines.append(here | {"candidate": name} | truth.compared(gradient, norm))
+                for column, values in seen.items():
+                    columns.setdefault(f"weight/{name}" if column == "weight" else column, values)
             rows += [here | row for batch in step.minibatches[index] for row in segments(batch, credits, columns)]
         repeat.update(step, index)
     return lines, rows
-
-
-def compare_candidates(
-    index: int, truth: Reference, of_step: Mapping[str, Probe], given: tuple[Any, Credits]
-) -> tuple[list[Line], dict[str, Column]]:
-    """A line per candidate about its gradient on a minibatch, and what the candidates saw of each token by column.
-
-    given: the minibatch's known log-probabilities, and the credit of its responses.
-    """
-    lines, columns = [], dict[str, Column]()
-    (first_norm, second_norm), product = truth.norms, truth.product
-    mean_norm = sqrt(max(0.0, first_norm**2 + second_norm**2 + 2 * product)) / 2
-    halves_cosine = ratio(product, first_norm * second_norm)
-    for name, probe in of_step.items():
-        doing(f"gradient of {name}")
-        found = probe.measure(index, *given)
-        gradient = [parameter.grad for parameter in trained(probe.updater.policy.model)]
-        projection = ratio(sum(dot(gradient, half) for half in truth.halves) / 2, found.norm)
-        line = {"norm": found.norm, "cosine": ratio(projection, mean_norm), "projection": projection}
-        line |= {"halves_cosine": halves_cosine, "halves_product": product, "accuracy": truth.accuracy}
-        lines.append({"candidate": name} | {key: finite(value) for key, value in line.items()})
-        for column in found.columns:
-            columns.setdefault(f"weight/{name}" if column == "weight" else column, found.of(column))
-    return lines, columns
 
 
 def segments(batch: MicroBatch, credits: Credits, columns: Mapping[str, Column]) -> Iterator[Line]:
@@ -220,12 +189,3 @@ def segments(batch: MicroBatch, credits: Credits, columns: Mapping[str, Column])
 def schema_of(rows: Sequence[Line]) -> pa.Schema:
     types = {"prompt_id": pa.string()} | dict.fromkeys(INTEGERS, pa.int32())
     return pa.schema([(name, types.get(name, pa.float64())) for name in (rows[0] if rows else FIXED)])
-
-
-def ratio(part: float, whole: float) -> float:
-    return part / whole if whole else nan
-
-
-def finite(value: float) -> float | None:
-    """The value, or None where JSON has no number for it."""
-    return value if isfinite(value) else None

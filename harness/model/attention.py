@@ -14,6 +14,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from harness.model.linear import use_onednn
+
 NAME = "fipo_harness"
 NO_MASK = torch.empty(1, 1, 1, 1)  # transformers uses a mask with four dimensions unchanged
 KNOWN = {"scaling", "sliding_window", "position_ids", "dropout"}  # dropout is 0, since models are in eval mode
@@ -66,6 +68,7 @@ def last_hidden_states(
     """The last hidden state of every token. `positions` count from the start of each text, not of the row."""
     if model.config._attn_implementation != NAME:
         model.set_attn_implementation(NAME)
+        use_onednn(model)
     states: Tensor = model.base_model(
         input_ids=tokens,
         position_ids=positions,

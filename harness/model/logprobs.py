@@ -3,14 +3,17 @@
 Left out on purpose: a gradient of the entropy, which none of the losses uses.
 """
 
-from collections.abc import Iterator
-from functools import reduce
+from collections.abc import Callable, Iterator
+from functools import partial, reduce
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from harness.model.linear import has_onednn
+from harness.model.linear import product as onednn_product
 
 CHUNK_BYTES = 2**26  # size of the float32 logits computed at a time on a CPU
 GPU_CHUNK_BYTES = (
@@ -45,15 +48,15 @@ class TokenLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies. Saves all probabilities if it `keeps` them, else their normalisers alone."""
         logprobs, entropy, normaliser = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
-        weight, kept = factor(head), list[Tensor]()
+        kept = hidden.new_empty((len(hidden) if keeps else 0, len(head)), dtype=torch.float32)
+        weight, product = factor(head), product_with(head)
         for chunk in chunks(hidden, len(head)):
             logits = product(factor(hidden[chunk]), weight.T).div_(temperature)
             normaliser[chunk] = logits.logsumexp(dim=1)
             logprobs[chunk] = logits.gather(1, tokens[chunk, None]).squeeze(1) - normaliser[chunk]
-            probabilities = (logits - normaliser[chunk, None]).exp_()
+            probabilities = torch.sub(logits, normaliser[chunk, None], out=kept[chunk] if keeps else None).exp_()
             entropy[chunk] = normaliser[chunk] - torch.linalg.vecdot(probabilities, logits)
-            kept += [probabilities] if keeps else []
-        ctx.save_for_backward(hidden, head, tokens, normaliser, *kept)
+        ctx.save_for_backward(hidden, head, tokens, normaliser, kept)
         ctx.temperature = temperature
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
@@ -62,35 +65,40 @@ class TokenLogprobs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor, _entropy: Tensor) -> tuple[Tensor | None, ...]:
         """d log p / d logit_v = ([v is the token] - p_v) / temperature; no gradient for a frozen head."""
-        hidden, head, tokens, normaliser, *kept = ctx.saved_tensors
+        hidden, head, tokens, normaliser, kept = ctx.saved_tensors
         hidden_gradient = torch.empty_like(hidden)
         head_gradient = torch.zeros_like(head, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        weight, product = factor(head), product_with(head)
         with torch.autocast(hidden.device.type, enabled=False):
-            weight = factor(head)
             for chunk in chunks(hidden, len(head)):
                 scale, shift = upstream[chunk, None] / ctx.temperature, normaliser[chunk, None]
                 rows = factor(hidden[chunk])
-                gradient = kept.pop(0) if kept else product(rows, weight.T).div_(ctx.temperature).sub_(shift).exp_()
+                gradient = kept[chunk]
+                if not len(kept):
+                    gradient = product(rows, weight.T).div_(ctx.temperature).sub_(shift).exp_()
                 gradient.mul_(-scale).scatter_add_(1, tokens[chunk, None], scale)
                 parts = split(gradient, rows.dtype)
                 hidden_gradient[chunk] = reduce(torch.add, (product(part, weight) for part in parts)).to(hidden.dtype)
-                if head_gradient is not None and rows.dtype == torch.float32:
-                    head_gradient.addmm_(gradient.T, rows)
-                elif head_gradient is not None:
+                if head_gradient is not None:
                     for part in parts:
                         head_gradient += product(part.T, rows)
         return hidden_gradient, None if head_gradient is None else head_gradient.to(head.dtype), None, None, None
 
 
 def factor(tensor: Tensor) -> Tensor:
-    """The tensor as `product` takes it: in bfloat16 for a GPU's tensor cores, else in float32."""
-    has_tensor_cores = tensor.is_cuda and torch.backends.cuda.is_built()
-    return tensor if has_tensor_cores and tensor.dtype == torch.bfloat16 else tensor.float()
+    """The tensor as its products take it: in bfloat16 for a GPU's tensor cores, else in float32."""
+    return tensor if has_tensor_cores(tensor) else tensor.float()
 
 
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """The matrix product in float32, in which products of two bfloat16 numbers are exact."""
-    return torch.mm(left, right, out_dtype=torch.float32) if left.dtype == torch.bfloat16 else left @ right
+def has_tensor_cores(tensor: Tensor) -> bool:
+    return tensor.is_cuda and torch.backends.cuda.is_built() and tensor.dtype == torch.bfloat16
+
+
+def product_with(head: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The matrix product in float32 of two factors, in which products of two bfloat16 numbers are exact."""
+    if has_tensor_cores(head):
+        return partial(torch.mm, out_dtype=torch.float32)
+    return (lambda left, right: onednn_product(left, right.T)) if has_onednn(head) else torch.mm
 
 
 def split(gradient: Tensor, dtype: torch.dtype) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """What differs between two launches: what confounds a comparison of their losses, then the losses, then the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,45 +18,36 @@ class Difference:
 
     kind: str  # confound, loss or other
     name: str
-    values: tuple[Any, Any]
-    lines: tuple[int | None, int | None]
+    values: Sequence[Any]
+    lines: Sequence[int | None]
 
 
 def differences(ours: Terms, theirs: Terms) -> list[Difference]:
-    def found(kind: str, name: str, keys: tuple[str, str], values: tuple[Any, Any]) -> Difference:
-        given = [terms.given(key) for terms, key in zip((ours, theirs), keys, strict=True)]
-        lines = [one.line if one else None for one in given]
-        return Difference(kind, name, values, (lines[0], lines[1]))
+    both, found = (ours, theirs), []
 
-    confounds, losses, others = [], [], []
+    def compare(kind: str, name: str, keys: list[str], values: list[Any]) -> None:
+        if values[0] != values[1]:
+            given = [terms.given(key) for terms, key in zip(both, keys, strict=True)]
+            found.append(Difference(kind, name, values, [one.line if one else None for one in given]))
+
     for name, words in SENTENCES["terms"].items():
-        if shown(ours, name) != shown(theirs, name):
-            keys = ours.table.terms.get(name, ""), theirs.table.terms.get(name, "")
-            confounds.append(found("confound", words, keys, (ours[name], theirs[name])))
-    for name in {"loss": None} | ours.loss | theirs.loss:
-        values = ours.loss.get(name, ours[name]), theirs.loss.get(name, theirs[name])
-        if values[0] != values[1] and not (name == "loss" and ours.loss and theirs.loss):
-            losses.append(found("loss", name, (key_of(ours, name), key_of(theirs, name)), values))
-    for key in other_keys(ours, theirs):
-        is_batch = "batch_size" in key and "micro" not in key
-        values = ours.value(key), theirs.value(key)
-        others.append(found("confound" if is_batch else "other", ours.spelled(key), (key, key), values))
-    return sorted(confounds + losses + others, key=lambda one: one.kind != "confound")
-
-
-def other_keys(ours: Terms, theirs: Terms) -> Iterator[str]:
-    """Keys of one library that differ and that no quantity and no loss covers."""
+        keys = [terms.table.terms.get(name, "") for terms in both]
+        compare("confound", words, keys, [compared(terms, name) for terms in both])
+    for name in ({} if ours.loss and theirs.loss else {"loss": None}) | ours.loss | theirs.loss:
+        common = "loss" if name == "loss_type" else name
+        keys = [terms.flags.get(name) or terms.table.terms.get(common, "") for terms in both]
+        compare("loss", name, keys, [terms.loss.get(name, terms[name]) for terms in both])
     covered = {*ours.table.terms.values(), *ours.flags.values(), *theirs.flags.values(), *ours.table.dead}
-    for key in sorted({*ours.launch.given, *theirs.launch.given} - covered):
-        if ours.table is theirs.table and ours.value(key) != theirs.value(key) and not key.startswith(NAMES):
-            yield key
+    rest = {*ours.launch.given, *theirs.launch.given} - covered if ours.table is theirs.table else ()
+    for key in sorted(key for key in rest if not key.startswith(NAMES)):
+        kind = "confound" if "batch_size" in key and "micro" not in key else "other"
+        compare(kind, ours.spelled(key), [key, key], [terms.value(key) for terms in both])
+    return sorted(found, key=lambda one: one.kind != "confound")
 
 
-def key_of(terms: Terms, name: str) -> str:
-    return terms.flags.get(name) or terms.table.terms.get({"loss_type": "loss"}.get(name, name), "")
-
-
-def shown(terms: Terms, name: str) -> Any:
-    """What is compared: the text where the value is not known, so that one variable is one value."""
+def compared(terms: Terms, name: str) -> Any:
+    """A value as it is compared: off is off however it is spelled, and one variable that is not known is one value."""
     given = terms.given(terms.table.terms.get(name, ""))
-    return given.text if given and terms[name] == UNKNOWN else terms[name]
+    if given and terms[name] == UNKNOWN:
+        return given.text
+    return None if terms[name] in (None, False, 0, -1) and name != "seed" else terms[name]

@@ -5,15 +5,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from harness.errors import UsageError, first_line
 from harness.preflight.shell import UNKNOWN, Command, Shell, Word
 
-HYDRA = re.compile(r"(\+{0,2})([a-z_]\w*(?:\.\w+)+)=(.*)", re.S)
+HYDRA = re.compile(r"\+{0,2}([a-z_][\w./@-]*)=(.*)", re.S)
+POLICY = re.compile(r"\+{0,2}(actor_rollout_ref|algorithm)\.\S+=.*", re.S)
 SHIPPED = {"ppo_trainer", "ppo_megatron_trainer", "dapo_trainer", "dapo_megatron_trainer", "_self_"}
-GRPO_ONLY = {"num_generations", "num_iterations", "steps_per_generation"}
+GRPO_ONLY = {"num_generations", "num_iterations", "steps_per_generation", "max_completion_length", "reward_funcs"}
+TRAINING = {"config", "learning_rate", "per_device_train_batch_size", "loss_type", "beta"}
+STARTER = re.compile(r"(^|/)(python[\d.]*|torchrun|accelerate|deepspeed|uv)$")
 SETTINGS = (".yaml", ".yml", ".json")
 
 
@@ -29,7 +33,7 @@ class Given:
 
 @dataclass
 class Launch:
-    """`processes` is None where the file does not say; `gaps` are lines and sentences on what could not be read."""
+    """`processes` is None where the file does not say; `unread` has a finding's code, its line and its words."""
 
     path: Path
     library: str
@@ -37,12 +41,14 @@ class Launch:
     program: str
     given: dict[str, Given] = field(default_factory=dict)
     processes: int | None = None
-    gaps: list[tuple[int, str]] = field(default_factory=list)
+    unread: list[tuple[str, int, dict[str, Any]]] = field(default_factory=list)
     is_open: bool = False  # something that may set more keys was not read, so that no default is sure
-    cut_off: list[Word] = field(default_factory=list)  # arguments behind a comment or blank that ended the command
+
+    def give(self, name: str, text: str, line: int) -> None:
+        self.given[plain(name).lstrip("-")] = Given(text, line, self.path, name)
 
     def miss(self, line: int, text: str, is_open: bool = False) -> None:
-        self.gaps.append((line, text))
+        self.unread.append(("gap", line, {"text": text.replace(UNKNOWN, "...")}))
         self.is_open |= is_open
 
 
@@ -61,49 +67,67 @@ def read_launch(path: Path, processes: int | None = None) -> Launch:
 
 def text_in(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: expected a text file, got {first_line(error)}: name another") from None
 
 
 def of_shell(path: Path, text: str) -> Launch:
-    commands = list(Shell(text).commands())
-    found = [(number, library) for number, command in enumerate(commands) if (library := library_of(command))]
+    try:
+        commands = list(Shell(text.replace("\r\n", "\n")).commands())
+    except ValueError as error:
+        raise UsageError(f"{path}:{error}") from None
+    found = [(number, start) for number, command in enumerate(commands) if (start := start_of(command.words))]
     if not found:
         raise UsageError(
             f"{path}: expected a launch of verl (python3 -m verl.trainer.main_ppo key=value), TRL (trl grpo --key "
             "value) or ms-swift (swift rlhf --rlhf_type grpo --key value), got none: name a file that has one"
         )
-    (number, library), *others = found
+    number, (library, at) = found[0]
     command = commands[number]
-    launch = Launch(path, library, command.words[0].line, program_of(command.words))
-    (take_hydra if library == "verl" else take_flags)(launch, command.words)
-    launch.processes = processes_of(launch, command)
-    rest = commands[number + 1 :]
-    for following in takewhile(lambda one: one.words[0].text.startswith("--") or HYDRA.match(one.words[0].text), rest):
-        launch.cut_off += following.words
-    if others and commands[others[0][0]].words[0] not in launch.cut_off:
-        launch.miss(commands[others[0][0]].words[0].line, "another launch in the same file is not read")
+    program = command.words[at].text
+    if program in ("rlhf", "grpo") and at:
+        program = f"{command.words[at - 1].text} {program}"
+    launch = Launch(path, library, command.words[0].line, program)
+    if "\r\n" in text:
+        launch.unread.append(("carriage_returns", launch.line, {}))
+    launch.processes = processes_of(launch, command, at)
+    (take_hydra if library == "verl" else take_flags)(launch, command.words[at + 1 :])
+    rest = [one for one in commands[number + 1 :] if one.nesting == command.nesting]
+    behind = takewhile(lambda one: one.words[0].text.startswith("--") or HYDRA.match(one.words[0].text), rest)
+    if lost := [word for one in behind for word in one.words]:
+        launch.unread.append(("cut_off", lost[0].line, {"word": lost[0].text, "count": len(lost)}))
+    for other, _ in found[1:2]:
+        if commands[other].words[0] not in lost:
+            launch.miss(commands[other].words[0].line, "another launch in the same file")
     return launch
 
 
-def library_of(command: Command) -> str:
-    """Which library's training of this kind the command starts; empty if none."""
-    line = " ".join(word.text for word in command.words)
-    if re.search(r"(^| )\+{0,2}(actor_rollout_ref|algorithm)\.\S+=", line):
-        return "verl"
-    if re.search(r"\brlhf(\.py)? .*(--rlhf_type[ =]grpo\b|\.ya?ml\b)", line):
-        return "ms-swift"
-    flags = {name.replace("-", "_") for name in re.findall(r" --([\w-]+)", line)}
-    is_named = re.search(r"\btrl grpo\b|grpo\S*\.py .*--config\b", line)
-    return "trl" if is_named or (".py " in line and flags & GRPO_ONLY) else ""
-
-
-def program_of(words: list[Word]) -> str:
-    """The command without its arguments, such as `python3 -m verl.trainer.main_ppo` or `swift rlhf`."""
-    line = " ".join(word.text for word in words)
-    patterns = (r"\S*python\S* -m \S*main\S*", r"\b(swift|megatron) rlhf\b", r"\btrl grpo\b", r"\S+\.py\b", r"\S+")
-    return next(match[0] for pattern in patterns if (match := re.search(pattern, line)))
+def start_of(words: list[Word]) -> tuple[str, int] | None:
+    """The library whose training of this kind the command starts, and where its program stands in the words."""
+    texts = [word.text for word in words]
+    flags = {text[2:].partition("=")[0].replace("-", "_") for text in texts if text.startswith("--")}
+    is_verl = any(POLICY.fullmatch(text) for text in texts)
+    programs, is_started = [], False
+    for at, text in enumerate(texts):
+        named = f"{texts[at - 1]} {text}" if at else text
+        if re.search(r"\bmain_(generation|eval)", text):
+            return None
+        if re.fullmatch(r"(\S*[./])?main_(ppo|dapo)(\.py)?", text):
+            return "verl", at
+        if found := re.search(r"\b(swift|megatron) rlhf$|cli[./](_megatron)?[./]?rlhf(\.py)?$", named):
+            is_grpo = re.search(r"--rlhf_type[ =]grpo\b|\.(ya?ml|json)\b", " ".join(texts[at:]))
+            return ("megatron" if "megatron" in found[0] else "ms-swift", at) if is_grpo else None
+        if re.search(r"\btrl grpo$|-m trl\.scripts\.grpo$", named):
+            return "trl", at
+        is_started |= bool(STARTER.search(text)) or (at == 0 and UNKNOWN in text)
+        is_module = named.startswith("-m ") and not re.match(r"torch\.|accelerate\.|deepspeed", text)
+        if (is_started or at == 0) and (text.endswith(".py") or is_module):
+            programs.append(at)
+    marks = GRPO_ONLY | TRAINING if programs and "grpo" in texts[programs[0]] else GRPO_ONLY
+    if programs and not is_verl and flags & marks:
+        return "trl", programs[0]
+    return ("verl", programs[0] if programs else 0) if is_verl else None
 
 
 def take_hydra(launch: Launch, words: list[Word]) -> None:
@@ -113,17 +137,16 @@ def take_hydra(launch: Launch, words: list[Word]) -> None:
         take_file(launch, f"{options.get('path', 'config')}/{name}.yaml", launch.line)
     for word in words:
         if match := HYDRA.fullmatch(word.text):
-            launch.given[plain(match[2])] = Given(match[3].strip("'\""), word.line, launch.path, match[2])
-        elif word.text == UNKNOWN and launch.given:
-            launch.miss(word.line, "arguments in a variable that the script does not set are not known")
+            launch.give(match[1], match[2].strip("'\""), word.line)
+        elif word.text.strip() and not word.text.startswith("-") and word.text not in options.values():
+            launch.miss(word.line, said(word))
 
 
 def take_flags(launch: Launch, words: list[Word]) -> None:
     """--key value ..., --key=value and --key alone, which is true; behind a file of settings, which they override."""
-    programs = [number for number, word in enumerate(words) if re.fullmatch(r"grpo|rlhf|.*\.py", word.text)] or [0]
     values: dict[str, tuple[int, list[str]]] = {}
     key = ""
-    for word in words[programs[0] + 1 :]:
+    for word in words:
         if word.text.startswith("--"):
             key, _, value = word.text[2:].partition("=")
             key = key.replace("-", "_")
@@ -132,30 +155,34 @@ def take_flags(launch: Launch, words: list[Word]) -> None:
             values[key][1].append(word.text)
         elif word.text.endswith(SETTINGS):
             take_file(launch, word.text, word.line)
-        elif word.text == UNKNOWN:
-            launch.miss(word.line, "arguments in a variable that the script does not set are not known")
+        elif word.text.strip():
+            launch.miss(word.line, said(word))
     if launch.library == "trl" and "config" in values:
         take_file(launch, " ".join(values["config"][1]), values["config"][0])
     for key, (line, texts) in values.items():
-        launch.given[key] = Given(" ".join(texts) if texts else "true", line, launch.path, f"--{key}")
+        launch.give(f"--{key}", " ".join(texts) if texts else "true", line)
+
+
+def said(word: Word) -> str:
+    return "arguments that only the running script knows" if word.text == UNKNOWN else word.text
 
 
 def take_file(launch: Launch, name: str, line: int) -> None:
-    """The keys of a YAML file that the launch names, found as it is named, beside the launch or above it."""
+    """The keys of a YAML file, found as the launch names it, beside the launch or in the folders above it."""
     tail = name.rpartition(UNKNOWN)[2]
     places = [Path(tail), *(above / tail.lstrip("./") for above in launch.path.absolute().parents)]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        launch.miss(line, f"{name.replace(UNKNOWN, '...')} was not found: what it sets is not known", is_open=True)
-    else:
+    if found := next((place for place in places if place.is_file()), None):
         launch.given |= settings(found, text_in(found))
+    else:
+        launch.miss(line, f"{name}, which was not found and may set any key", is_open=True)
 
 
-def processes_of(launch: Launch, command: Command) -> int | None:
+def processes_of(launch: Launch, command: Command, at: int) -> int | None:
     """How many processes train, where the command or its environment says so."""
-    pairs = re.findall(r"--([\w-]+)[ =](\S+)", " ".join(word.text for word in command.words))
+    words = command.words if launch.program == "trl grpo" else command.words[:at]
+    pairs = re.findall(r"--([\w-]+)[ =](\S+)", " ".join(word.text for word in words))
     options: dict[str, str] = {name.replace("-", "_"): value for name, value in pairs}
-    if launch.library == "ms-swift" and not options.keys() & {"nproc_per_node", "num_processes"}:
+    if launch.library in ("ms-swift", "megatron") and not options.keys() & {"nproc_per_node", "num_processes"}:
         options = {"nproc_per_node": command.variables.get("NPROC_PER_NODE", "1")}
         options |= {"nnodes": command.variables.get("NNODES", "1")}
     per_node = options.get("num_processes", options.get("nproc_per_node", options.get("num_gpus", UNKNOWN)))
@@ -171,20 +198,17 @@ def plain(key: str) -> str:
 def settings(path: Path, text: str) -> dict[str, Given]:
     """What a YAML document sets, by dotted key. No object is built from it. Raises UsageError."""
     try:
-        aliases = [event for event in yaml.parse(text, Loader=yaml.SafeLoader) if isinstance(event, yaml.AliasEvent)]
-        root = None if aliases else yaml.compose(text, Loader=yaml.SafeLoader)
+        read = list(leaves(yaml.compose(text, Loader=yaml.SafeLoader)))
     except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{path}: expected YAML, got {' '.join(str(error).split())}: mend it") from None
-    if aliases:  # few of them can stand for more text than any memory holds
-        raise UsageError(f"{path}: expected YAML without aliases, got *{aliases[0].anchor}: write its value out")
-    return {plain(key): Given(text_of(node), node.start_mark.line + 1, path, key) for key, node in leaves(root)}
+    return {plain(key): Given(text_of(node), node.start_mark.line + 1, path, key) for key, node in read}
 
 
 def leaves(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, yaml.Node]]:
     for name, value in node.value if isinstance(node, yaml.MappingNode) else ():
         key = f"{prefix}{name.value}"
         if isinstance(value, yaml.MappingNode) and value.value:
-            yield from leaves(value, f"{key}.")
+            yield from leaves(value, prefix if name.value == "<<" else f"{key}.")
         else:
             yield key, value
 
@@ -192,9 +216,7 @@ def leaves(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, yaml
 def text_of(node: yaml.Node) -> str:
     if isinstance(node, yaml.SequenceNode):
         return " ".join(text_of(item) for item in node.value)
-    text = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
-    default = re.fullmatch(r"\$\{oc\.env:\w+,\s*(.*)\}", text)
-    return default[1] if default else UNKNOWN if "${" in text else text
+    return UNKNOWN if "${" in str(node.value) else str(node.value) if isinstance(node, yaml.ScalarNode) else ""
 
 
 def of_yaml(path: Path, text: str) -> Launch:
@@ -203,13 +225,13 @@ def of_yaml(path: Path, text: str) -> Launch:
         launch = Launch(path, "verl", 1, "Hydra configuration", given)
         bases = given.pop("defaults", Given("", 1, path, ""))
         if others := set(bases.text.split()) - SHIPPED:
-            launch.miss(bases.line, f"what {', '.join(sorted(others))} in `defaults` sets is not known", is_open=True)
+            launch.miss(bases.line, f"{', '.join(sorted(others))} in `defaults`, which may set any key", is_open=True)
         return launch
     if "rlhf_type" in given:
-        program = "megatron rlhf" if "global_batch_size" in given else "swift rlhf"
+        library, program = ("megatron", "megatron rlhf") if "global_batch_size" in given else ("ms-swift", "swift rlhf")
         per_node = given["ENV.NPROC_PER_NODE"].text if "ENV.NPROC_PER_NODE" in given else "1"
-        return Launch(path, "ms-swift", 1, program, given, int(per_node) if per_node.isdecimal() else None)
-    if given.keys() & (GRPO_ONLY | {"per_device_train_batch_size"}):
+        return Launch(path, library, 1, program, given, int(per_node) if per_node.isdecimal() else None)
+    if given.keys() & GRPO_ONLY:
         return Launch(path, "trl", 1, "trl grpo --config", given)
     raise UsageError(
         f"{path}: expected settings of verl (actor_rollout_ref), ms-swift (rlhf_type) or TRL's GRPOConfig, got "

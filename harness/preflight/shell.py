@@ -7,43 +7,59 @@ positional parameters, the environment, a variable that a condition decides) is 
 import ast
 import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 UNKNOWN = "\0"  # stands in a text for what is not known before the script runs
 TOKEN = re.compile(
-    r"[ \t\r]+|\\\r?\n|#[^\n]*|<<-?\s*['\"]?(?P<heredoc>\w+)['\"]?|(?P<redirect>[\d&]?>>?(?P<copy>&[\d-])?|<+)[ \t]*"
+    r"[ \t]+|\\\n|#[^\n]*|<<-?\s*['\"]?(?P<heredoc>\w+)['\"]?|(?P<redirect>[\d&]?>>?(?P<copy>&[\d-])?|<+)[ \t]*"
     r"|(?P<end>\n|;+|&&|\|\||[|&()])"
 )
-IN_BRACKETS = r"\((?:[^()]|\([^()]*\))*\)"
-EXPANSION = rf"\$\{{(?:[^{{}}]|\{{[^{{}}]*\}})*\}}|\$\({IN_BRACKETS}\)|\${IN_BRACKETS}|`[^`]*`|\$\w+|\$[@*#?$!]"
+IN_BRACKETS, IN_BRACES = r"[^()]*", r"[^{}]*"
+for _ in range(6):  # brackets within brackets
+    IN_BRACKETS = rf"[^()]*(?:\({IN_BRACKETS}\)[^()]*)*"
+    IN_BRACES = rf"[^{{}}]*(?:\{{{IN_BRACES}\}}[^{{}}]*)*"
+EXPANSION = rf"\$\{{{IN_BRACES}\}}|\$\({IN_BRACKETS}\)|`[^`]*`|\$\w+|\$[@*#?$!]"
 PIECE = re.compile(
     rf"'(?P<single>[^']*)'|\"(?P<double>(?:{EXPANSION}|\\.|[^\"\\])*+)\"|\\(?P<escaped>.)|(?P<expansion>{EXPANSION})"
-    r"|(?P<plain>[^\s'\"\\$`;&|()<>]+|.)",
+    r"|(?P<open>['\"`]|\$[({])|(?P<plain>[^\s'\"\\$`;&|()<>]+|.)",
     re.S,
 )
 IN_DOUBLE = re.compile(rf"\\(?P<escaped>[\"\\$`\n])|(?P<expansion>{EXPANSION})", re.S)
 PARAMETER = re.compile(
-    r"\$\{(?P<name>\w+|[@*])(?P<all>\[[@*]\])?(?::?(?P<default>[-=])(?P<text>.*))?\}|\$(?P<bare>\w+|[@*])", re.S
+    r"\$\{(?P<name>\w+|[@*])(?P<all>\[[@*]\])?(?P<default>:?[-=](?P<text>.*))?\}|\$(?P<bare>\w+|[@*])", re.S
 )
 ASSIGNMENT = re.compile(r"(\w+)(\+?)=")
 OPENING, CLOSING = {"if", "for", "while", "until", "case", "select"}, {"fi", "done", "esac"}
 SKIPPED = {"then", "else", "elif", "do", "{", "}", "!", "time", "export", "local", "readonly", "declare"}
-OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.floordiv}
+OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+}
 
 
 @dataclass(frozen=True)
 class Word:
+    """`script` reads a quoted word as a command of its own, as in `bash -c "..."`; None where it is no such word."""
+
     text: str
     line: int
+    script: "Shell | None" = None
 
 
 @dataclass(frozen=True)
 class Command:
-    """A simple command: its words, and the variables that are set where it runs."""
+    """A simple command: its words, the variables that are set where it runs, and within how many quotes it stands."""
 
     words: list[Word]
     variables: dict[str, str]
+    nesting: int
 
 
 @dataclass
@@ -55,9 +71,13 @@ class Shell:
     arrays: dict[str, list[Word]] = field(default_factory=dict)
     at: int = 0
     depth: int = 0  # of conditions and loops
+    nesting: int = 0  # of quoted scripts
 
     def commands(self) -> Iterator[Command]:
-        """Every simple command in the order of the script, those of branches and function bodies included."""
+        """Every simple command in the order of the script, those of branches, functions and quoted scripts included.
+
+        Raises ValueError, with the line, for a quote or bracket that is not closed.
+        """
         while self.at < len(self.text):
             words = self.words()
             while words and words[0].text in OPENING | CLOSING | SKIPPED:
@@ -71,14 +91,17 @@ class Shell:
                 before = self.variables.get(match[1], "") if match[2] else ""
                 own[match[1]] = before + words.pop(0).text[match.end() :]
             if words:
-                yield Command(words, self.variables | own)
+                yield Command(words, self.variables | own, self.nesting)
+                for word in words if words[0].text not in ("echo", "printf") else ():
+                    with suppress(ValueError):  # most quoted words are no scripts
+                        yield from word.script.commands() if word.script else ()
                 continue
             for name, value in own.items():  # a second value under a condition: which one holds is not known
                 is_sure = not self.depth or self.variables.get(name, value) == value
                 self.variables[name] = value if is_sure else UNKNOWN
 
-    def words(self) -> list[Word]:
-        """The words up to the end of one command, without redirections and here-documents."""
+    def words(self, closing: str = "") -> list[Word]:
+        """The words up to the end of one command or to `closing`, without redirections and here-documents."""
         words: list[Word] = []
         heredocs: list[str] = []
         while self.at < len(self.text):
@@ -92,38 +115,32 @@ class Shell:
             elif token["redirect"] and not token["copy"]:
                 self.word()
             elif token["end"] == "(" and words and (match := ASSIGNMENT.fullmatch(words[-1].text)):
-                words.pop()
-                self.arrays[match[1]] = (self.arrays.get(match[1], []) if match[2] else []) + self.elements()
-            elif token["end"] and (token["end"] == "\n" or not heredocs):
+                line, elements = words.pop().line, self.words(closing=")")
+                before = self.arrays.get(match[1], []) if match[2] else []
+                self.arrays[match[1]] = before + ([Word(UNKNOWN, line)] if self.depth else elements)
+            elif token["end"] == closing or (token["end"] == "\n" and heredocs):
                 for tag in heredocs:
                     body = re.compile(rf"^\s*{tag}\s*$", re.M).search(self.text, self.at)
                     self.at = body.end() if body else len(self.text)
                 break
+            elif token["end"] and not heredocs and not closing:
+                break
         return words
-
-    def elements(self) -> list[Word]:
-        """The words of an array up to its closing bracket."""
-        elements: list[Word] = []
-        while self.at < len(self.text) and self.text[self.at] != ")":
-            token = TOKEN.match(self.text, self.at)
-            if token is None:
-                elements += self.word()
-            else:
-                self.at = token.end()
-        self.at += 1
-        return elements
 
     def word(self) -> list[Word]:
         """One word, or as many as an array or an unquoted variable in it expands to."""
-        line, parts, is_quoted = self.text.count("\n", 0, self.at) + 1, [""], False
+        start, line, parts, pieces = self.at, self.text.count("\n", 0, self.at) + 1, [""], 0
+        is_quoted = False
         while piece := PIECE.match(self.text, self.at):
             if piece["plain"] and piece["plain"][0] in " \t\r\n;&|()<>":
                 break
-            self.at = piece.end()
+            if piece["open"]:
+                raise ValueError(f"{line}: expected shell, got {piece['open']} that nothing closes: close it")
+            self.at, pieces = piece.end(), pieces + 1
             is_quoted |= piece["plain"] is None and piece["expansion"] is None
             array = PARAMETER.fullmatch(piece["expansion"] or piece["double"] or "")
             if array and array["all"] and parts == [""] and not (piece["double"] and "*" in array["all"]):
-                return self.arrays.get(array["name"], [])
+                return self.arrays.get(array["name"], [Word(UNKNOWN, line)])
             if piece["expansion"]:
                 value = self.value(piece["expansion"])
                 first, *more = [value] if ASSIGNMENT.match(parts[0]) else re.split(r"\s+", value)
@@ -132,7 +149,18 @@ class Shell:
                 parts[-1] += IN_DOUBLE.sub(self.in_double, piece["double"])
             else:
                 parts[-1] += piece["single"] or piece["plain"] or (piece["escaped"] or "").replace("\n", "")
-        return [Word(part, line) for part in parts if part or is_quoted]
+        script = self.script(self.text[start : self.at], line) if pieces == 1 else None
+        return [Word(part, line, script) for part in parts if part or is_quoted]
+
+    def script(self, word: str, line: int) -> "Shell | None":
+        """The commands within quotes, on their lines; which variables single quotes hand on is not known."""
+        lines, nesting = "\n" * (line - 1), self.nesting + 1
+        if word[0] == "'":
+            return Shell(lines + word[1:-1], nesting=nesting)
+        if word[0] == '"':
+            body = re.sub(r"\\([\"\\$`])", r"\1", word[1:-1])
+            return Shell(lines + body, dict(self.variables), self.arrays, nesting=nesting)
+        return None
 
     def in_double(self, match: re.Match[str]) -> str:
         return self.value(match["expansion"]) if match["expansion"] else match["escaped"].replace("\n", "")
@@ -140,33 +168,31 @@ class Shell:
     def value(self, expansion: str) -> str:
         """What a dollar sign or backquotes stand for."""
         if expansion.startswith("$(("):
-            return self.arithmetic(expansion[3:-2])
+            body = re.sub(
+                r"\$?\{?([A-Za-z_]\w*)\}?", lambda name: self.variables.get(name[1], UNKNOWN), expansion[3:-2]
+            )
+            number = calculated(body.replace("/", "//"))
+            return str(number) if isinstance(number, int) else UNKNOWN
         match = PARAMETER.fullmatch(expansion)
         if match is None:  # commands, lengths, substrings, replacements
             return UNKNOWN
         name = match["name"] or match["bare"]
         if match["all"]:
-            return " ".join(word.text for word in self.arrays.get(name, []))
+            return " ".join(word.text for word in self.arrays.get(name, [Word(UNKNOWN, 0)]))
         if match["default"] and not self.variables.get(name):
-            default = " ".join(word.text for word in Shell(match["text"], self.variables, self.arrays).words())
-            if match["default"] == "=":
-                self.variables[name] = default
-            return default
+            return " ".join(word.text for word in Shell(match["text"], self.variables, self.arrays).words())
         return "" if name in "@*" else self.variables.get(name, UNKNOWN)
 
-    def arithmetic(self, body: str) -> str:
-        """The integer that $((...)) gives."""
-        text = re.sub(r"\$?\{?([A-Za-z_]\w*)\}?", lambda name: self.variables.get(name[1], UNKNOWN), body)
-        try:
-            return str(integer(ast.parse(text.strip(), mode="eval").body))
-        except (SyntaxError, ValueError, KeyError, ZeroDivisionError):
-            return UNKNOWN
 
+def calculated(expression: str, names: Mapping[str, ast.expr] = MappingProxyType({})) -> Any:
+    """What a Python expression of literals, sums, products and names writes out; UNKNOWN for any other."""
 
-def integer(node: ast.expr) -> int:
-    """The value of an expression of integers. Raises ValueError or KeyError for any other."""
-    if isinstance(node, ast.BinOp):
-        return int(OPERATORS[type(node.op)](integer(node.left), integer(node.right)))
-    if isinstance(node, ast.Constant) and isinstance(node.value, int):
-        return node.value
-    raise ValueError
+    def folded(node: ast.expr) -> Any:
+        if isinstance(node, ast.BinOp):
+            return OPERATORS[type(node.op)](folded(node.left), folded(node.right))
+        return folded(names[node.id]) if isinstance(node, ast.Name) else ast.literal_eval(node)
+
+    try:
+        return folded(ast.parse(expression.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, TypeError, KeyError, ArithmeticError, RecursionError):
+        return UNKNOWN

@@ -5,33 +5,57 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FILES = {"verl": "verl", "trl": "trl", "ms-swift": "swift"}
-
 
 @dataclass(frozen=True)
 class Table:
     version: str
+    config: str  # the file that has the defaults
+    trainer: str  # the file that has the losses
+    second_update: str  # how a rollout gets more than one
     defaults: dict[str, Any]  # by key
     terms: dict[str, str]  # keys by common name
     losses: dict[str, dict[str, Any]]  # by the library's name: our type, its averaging, keys by our setting
+    known: set[str]
+    any: tuple[str, ...]  # beginnings of further keys
     dead: dict[str, str]  # keys that nothing reads, and why
     averagings: dict[str, str]
-    own: set[str]  # keys that one loss or another reads
-    known: set[str]
+    names: dict[str, str]  # by the name that the other program of ms-swift has
 
-    def has_room(self, key: str) -> bool:
-        """Whether the keys beside this one are all known."""
-        return key.rpartition(".")[0] in {other.rpartition(".")[0] for other in self.known}
+    @property
+    def own(self) -> set[str]:
+        """Keys that one loss or another reads."""
+        return {key for loss in self.losses.values() for key in loss["flags"].values()}
+
+    def has(self, key: str) -> bool:
+        return key in self.known or key in self.own or key in self.dead or key.startswith(self.any)
 
 
 def toml(name: str) -> dict[str, Any]:
     return tomllib.loads((Path(__file__).parent / f"{name}.toml").read_text(encoding="utf-8"))
 
 
-def table(name: str) -> Table:
-    read = {"averagings": {}, "dead": {}} | toml(FILES[name])
-    own = {key for loss in read["losses"].values() for key in loss.get("flags", {}).values()}
-    return Table(**read, own=own, known={*toml("known")[name].split(), *own, *read["dead"]})
+def tables() -> dict[str, Table]:
+    known, verl, trl, swift = toml("known"), toml("verl"), toml("trl"), toml("swift")
+    others: dict[str, dict[str, Any]] = swift.pop("megatron")
+    shared = {name: trl["losses"][name] for name in ("grpo", "dapo", "bnpo", "dr_grpo", "cispo")}
+    swift |= {"terms": trl["terms"] | swift["terms"], "losses": shared | swift["losses"], "clip": trl["clip"]}
+    swift["names"] = {theirs: ours for ours, theirs in others["names"].items()}
+    parts = ("defaults", "terms", "losses")
+    megatron = swift | others | {part: swift[part] | others.get(part, {}) for part in parts}
+    sections = {room: names for room, names in known["verl"].items() if room != "any"}
+    keys = {"verl": {f"{room}.{name}".lstrip(".") for room, names in sections.items() for name in names.split()}}
+    starts = {"verl": tuple(f"{section}." for section in known["verl"]["any"].split())}
+    for library in ("trl", "ms-swift", "megatron"):
+        lists = [names.split() for users, names in known["flags"].items() if library in users.split()]
+        keys[library] = {name for names in lists for name in names}
+        starts[library] = tuple(known["flags"]["any"].split())
+    found = {}
+    for library, read in {"verl": verl, "trl": trl, "ms-swift": swift, "megatron": megatron}.items():
+        clip = read.pop("clip")
+        read["losses"] = {name: {"flags": clip | loss.get("also", {})} | loss for name, loss in read["losses"].items()}
+        empty: dict[str, Any] = {"averagings": {}, "dead": {}, "names": {}}
+        found[library] = Table(**empty | read, known=keys[library], any=starts[library])
+    return found
 
 
-TABLES = {name: table(name) for name in FILES}
+TABLES = tables()

@@ -3,7 +3,7 @@
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from math import prod
+from math import ceil, inf, prod
 from typing import Any
 
 from harness.preflight.reading import Given, Launch
@@ -12,7 +12,6 @@ from harness.preflight.tables import TABLES, Table
 
 WORDS = {"true": True, "false": False, "none": None, "null": None, "": None}
 LARGEST = 1e15  # beyond it, or infinite or NaN, nothing is a number that a launch means
-CLIPPED = ("grpo", "dapo", "fipo")
 SCALES: dict[Any, str] = {True: "group", False: "none"}
 
 
@@ -50,15 +49,9 @@ class Terms:
         """The key as the launch writes it, or would."""
         if given := self.launch.given.get(key):
             return given.name
-        if self.launch.library == "verl":
+        if self.is_verl:
             return f"actor_rollout_ref.{key}" if key.startswith(("actor.", "rollout.", "model.", "ref.")) else key
         return key if self.launch.path.suffix in (".py", ".yaml", ".yml") else f"--{key}"
-
-    @property
-    def clip(self) -> tuple[float | None, float | None]:
-        """How far the ratio may lie below and above 1."""
-        prefix, low = ("gspo_", "epsilon_low") if self.loss.get("loss_type") == "gspo" else ("", "epsilon")
-        return self.number(f"{prefix}{low}"), self.number(f"{prefix}epsilon_high")
 
     @property
     def flags(self) -> dict[str, str]:
@@ -67,10 +60,13 @@ class Terms:
         return flags
 
     @property
-    def strangers(self) -> list[str]:
-        """Given keys that the library does not have: misspelt, or of another version."""
-        table = self.table
-        return [key for key in self.launch.given if self.is_plain and key not in table.known and table.has_room(key)]
+    def is_verl(self) -> bool:
+        return self.launch.library == "verl"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the library's own trainer runs, and not one that may read more keys."""
+        return not self.is_verl or bool(re.search(r"(^|[./])main_(ppo|dapo)|Hydra", self.launch.program))
 
     @property
     def is_fork(self) -> bool:
@@ -78,23 +74,25 @@ class Terms:
         return bool(self["loss"] == "future_kl")
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the library's own trainer runs, and not one that may read more keys."""
-        return self.launch.library != "verl" or bool(re.search(r"r\.main_ppo|\.dapo|Hydra", self.launch.program))
-
-    @property
-    def is_megatron(self) -> bool:
-        return self.launch.program.startswith("megatron")
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether old log-probabilities are the sampler's, so that a first update has ratios too."""
+    def is_on_policy(self) -> bool:
+        """Whether every ratio is 1: one update of one or of several whole rollouts, by the policy that samples."""
         keys = ("algorithm.rollout_correction.bypass_mode", "actor.use_rollout_log_probs")
-        return any(self.value(key) is True for key in keys)
+        is_stale = any(self.value(key) is True for key in keys)  # old log-probabilities are the sampler's
+        updates = self.number("updates_per_rollout") or inf
+        is_sure = not is_stale and not (self.is_verl and self.launch.is_open)
+        return is_sure and updates <= 1 and (1 / updates).is_integer()
 
     @property
-    def version(self) -> str:
-        return "the FIPO authors' fork of verl 0.5" if self.is_fork else self.table.version
+    def chosen(self) -> list[str]:
+        """The keys of the loss that the launch sets to something of its own."""
+        flags = [key for key in self.flags.values() if self.given(key)]
+        return [key for key in flags if self.value(key) != self.table.defaults.get(key)]
+
+    def dead(self, key: str) -> str | None:
+        """Why nothing reads a key that another version or program reads; None if something does."""
+        is_recipes = key.startswith("overlong_buffer.") and "_cfg" not in self.spelled(key)
+        is_unread = is_recipes and re.search(r"(^|[./])main_ppo", self.launch.program)
+        return self.table.dead.get("overlong_buffer" if is_unread else key)
 
 
 def typed(text: str) -> Any:
@@ -120,11 +118,17 @@ def product(*factors: Any, over: Any = 1) -> Any:
 def terms_of(launch: Launch) -> Terms:
     """What the launch sets, with its library's defaults for what it does not."""
     table = TABLES[launch.library]
+    for key, given in list(launch.given.items()):  # argparse takes the beginning of a name for the name
+        full = [known for known in table.known if known.startswith(key)]
+        if given.name.startswith("--") and not table.has(key) and len(full) == 1:
+            launch.given[full[0]] = launch.given.pop(key)
     terms = Terms(launch, table, {}, {})
     terms.values = {name: terms.value(key) for name, key in table.terms.items()}
-    {"verl": add_verl, "trl": add_trl, "ms-swift": add_swift}[launch.library](terms)
+    (add_verl if terms.is_verl else add_rollouts)(terms)
     row = table.losses.get(str(terms["loss"]), {})
-    terms.values["averaging"] = row.get("averaging", terms.values.get("averaging", UNKNOWN))
+    add_averaging(terms, row)
+    is_of_responses = row.get("type") == "gspo" or str(terms["level"]).startswith("sequence")
+    terms.values["ratio_of"] = UNKNOWN if terms["level"] == UNKNOWN else "response" if is_of_responses else "token"
     if "type" in row:
         terms.loss = {"loss_type": row["type"]} | row.get("set", {})
         terms.loss |= {name: terms.value(key) for name, key in terms.flags.items()}
@@ -132,94 +136,91 @@ def terms_of(launch: Launch) -> Terms:
     return terms
 
 
+def add_averaging(terms: Terms, row: dict[str, Any]) -> None:
+    """The averaging in our terms, in the library's words, and how much a token mean over a rollout is off."""
+    values, library = terms.values, terms.launch.library
+    values["averaging"] = row.get("averaging", values.get("averaging", UNKNOWN))
+    is_tokens = values["averaging"] == "token_mean"
+    values["averaging_word"] = "micro_mean" if terms.is_fork and is_tokens else row.get("words", values["averaging"])
+    steps, accumulation = terms.number("steps_per_generation"), terms.number("accumulation")
+    is_whole = library in ("trl", "ms-swift") and terms.value("sequence_parallel_size") in (None, 1)
+    if is_whole and values["averaging_word"] == "token_mean" and steps and accumulation and steps != accumulation:
+        values["window"] = accumulation / steps
+        values["averaging_word"] = "rollout_mean" if library == "ms-swift" else "token_mean"
+
+
 def adapt(terms: Terms) -> None:
     """Bring a library's way of giving bounds and levels to ours."""
-    loss, is_verl = terms.loss, terms.launch.library == "verl"
+    loss = terms.loss
     for name, key in terms.flags.items():
         if loss[name] is None and key in ("epsilon_high", "actor.clip_ratio_low", "actor.clip_ratio_high"):
-            loss[name] = terms.value("actor.clip_ratio" if is_verl else "epsilon")
+            loss[name] = terms.value("actor.clip_ratio" if terms.is_verl else "epsilon")
     low, high = terms.number("cispo_ratio_min"), terms.number("cispo_ratio_max")
-    if is_verl and low is not None and high is not None:  # verl has distances from 1
+    if terms.is_verl and low is not None and high is not None:  # verl has distances from 1
         loss |= {"cispo_ratio_min": max(0.0, 1 - low), "cispo_ratio_max": 1 + high}
-    if str(terms["level"]).startswith("sequence") and loss["loss_type"] in ("grpo", "dapo"):
+    if terms["ratio_of"] == "response" and loss["loss_type"] in ("grpo", "dapo"):
         loss |= {"loss_type": "gspo", "gspo_epsilon_low": loss["epsilon"], "gspo_epsilon_high": loss["epsilon_high"]}
         for name in ("epsilon", "epsilon_high", "delta"):
             loss.pop(name)
         loss |= {"gspo_token_level": True} if terms["level"] == "sequence_token" else {}
+    terms.values["clip_low"] = loss.get("gspo_epsilon_low", loss.get("epsilon"))
+    terms.values["clip_high"] = loss.get("gspo_epsilon_high", loss.get("epsilon_high"))
     if loss["loss_type"] == "dapo" and terms["averaging"] == "sequence_mean":
         loss["loss_type"] = "grpo"
     loss |= {name: terms[name] for name in ("averaging", "beta", "advantage_scale")}
-    loss["advantage_std_eps"] = 1e-6 if is_verl else 1e-4
+    loss["advantage_std_eps"] = 1e-6 if terms.is_verl else 1e-4
 
 
 def add_verl(terms: Terms) -> None:
     value, values, launch = terms.value, terms.values, terms.launch
-    mini = value("actor.ppo_mini_batch_size")
+    mini, prompts = value("actor.ppo_mini_batch_size"), values["prompts_per_step"]
+    values["mini_batch"] = mini
+    updates = product(prompts, over=mini)
     is_async = re.search(r"async|off_policy", launch.program)
-    updates = product(values["prompts_per_step"], values["epochs"], over=mini)
-    values["updates_per_rollout"] = UNKNOWN if is_async else updates
-    values["responses_per_update"] = product(mini, values["group_size"])
+    is_known = updates != UNKNOWN and not is_async
+    values["updates_per_rollout"] = product(ceil(updates), values["epochs"]) if is_known else UNKNOWN
+    values["responses_per_update"] = product(min(mini, prompts) if is_known else mini, values["group_size"])
     values["averaging"] = terms.table.averagings.get(str(values["averaging"]), values["averaging"])
+    values["divisor"] = value("actor.loss_scale_factor") or "the padded width"
     if value("actor.use_kl_loss") is not True:
         values["beta"] = 0.0 if value("actor.use_kl_loss") is False else UNKNOWN
     if value("algorithm.use_kl_in_reward") is True:
         values["kl_in_reward"] = value("algorithm.kl_ctrl.kl_coef")
-    for name, key in (("grad_clip", "actor.grad_clip"), ("lr_schedule", "actor.optim.warmup_style")):
-        values[name] = value(key) if key in launch.given else values[name]
     scale = SCALES.get(value("algorithm.norm_adv_by_std_in_grpo"), UNKNOWN)
     is_grpo = values["advantages"] in ("grpo", "grpo_vectorized")
     values["advantage_scale"] = scale if is_grpo else f"{values['advantages']}'s, not ours"
-    if value("overlong_buffer.enable") is not True:
+    if value("overlong_buffer.enable") is not True or terms.dead("overlong_buffer.enable"):
         values["overlong_penalty_tokens"] = None
 
 
-def add_rollouts(terms: Terms, accumulation: Any, per_pass: Any, iterations: Any, ranks_per_row: Any = 1) -> None:
-    """How many optimizer steps a generation batch of TRL or ms-swift makes."""
-    steps, batch = terms.value("steps_per_generation"), terms.value("generation_batch_size")
+def add_rollouts(terms: Terms) -> None:
+    """What TRL and ms-swift do in a generation batch, and with which advantages and rate."""
+    value, values, library = terms.value, terms.values, terms.launch.library
+    accumulation, ranks_per_row = value("gradient_accumulation_steps"), value("sequence_parallel_size") or 1
+    per_pass = product(value("per_device_train_batch_size"), terms.launch.processes)
+    if library == "megatron":
+        accumulation, ranks_per_row, per_pass = 1, 1, value("global_batch_size")
+    steps, batch = value("steps_per_generation"), value("generation_batch_size")
     if steps is None:
         steps = accumulation if batch is None else product(batch, over=per_pass)
-    updates = product(steps, iterations, ranks_per_row, over=accumulation)
-    if updates != UNKNOWN and updates < 1 and accumulation % (steps * iterations * ranks_per_row) == 0:
-        updates = 1  # several generations make one update, each still with the present policy
-    terms.values |= {
+    values |= {
         "steps_per_generation": steps,
         "accumulation": accumulation,
-        "updates_per_rollout": updates,
+        "updates_per_rollout": product(steps, value("num_iterations"), ranks_per_row, over=accumulation),
         "responses_per_update": product(per_pass, accumulation, over=ranks_per_row),
-        "prompts_per_step": product(per_pass, steps, over=terms["group_size"]),
+        "prompts_per_step": product(per_pass, steps, over=values["group_size"]),
+        "responses_per_rollout": product(per_pass, steps),
+        "divisor": values["max_response_tokens"],
     }
-
-
-def scale_of(terms: Terms) -> str:
-    """What divides advantages; `none` is a choice here and not the absence of one."""
-    given, value = terms.given("scale_rewards"), terms["advantages"]
-    return SCALES.get(value, value or ("none" if given else "group"))
-
-
-def add_trl(terms: Terms) -> None:
-    value, launch = terms.value, terms.launch
-    per_pass = product(value("per_device_train_batch_size"), launch.processes)
-    add_rollouts(terms, value("gradient_accumulation_steps"), per_pass, value("num_iterations"))
-    terms.values["advantage_scale"] = scale_of(terms)
-    if value("use_peft") is not True:
-        terms.values["lora_rank"] = None
-
-
-def add_swift(terms: Terms) -> None:
-    value, values = terms.value, terms.values
-    if terms.is_megatron:
-        values |= {"lr": value("lr"), "grad_clip": value("clip_grad"), "lr_schedule": value("lr_decay_style")}
-        add_rollouts(terms, 1, value("global_batch_size"), 1)
-    else:
-        per_pass = product(value("per_device_train_batch_size"), terms.launch.processes)
-        ranks_per_row = value("sequence_parallel_size")
-        add_rollouts(terms, value("gradient_accumulation_steps"), per_pass, value("num_iterations"), ranks_per_row)
-    tuner = terms.given("tuner_type") or terms.given("train_type")  # the name before 4.0
-    is_full = tuner.text == "full" if tuner else terms.is_megatron
+    estimator, scale = value("advantage_estimator") or "grpo", values["advantages"]
+    scale = SCALES.get(scale, scale or ("none" if terms.given("scale_rewards") else "group"))  # none is a choice here
+    values["advantage_scale"] = scale if estimator == "grpo" else f"{estimator}'s, not ours"
+    if library == "trl":
+        values["lora_rank"] = values["lora_rank"] if value("use_peft") is True else None
+        return
+    is_full = value("tuner_type") == "full"
     values["lora_rank"] = None if is_full else values["lora_rank"]
     if values["lr"] is None:
         values["lr"] = 1e-5 if is_full else 1e-4
-    estimator = value("advantage_estimator")
-    values["advantage_scale"] = scale_of(terms) if estimator == "grpo" else f"{estimator}'s, not ours"
     if "soft_overlong" not in str(values["reward"]):
         values["overlong_penalty_tokens"] = None

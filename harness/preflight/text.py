@@ -1,7 +1,7 @@
 """A launch and its findings as text for people and as JSON for machines."""
 
-import dataclasses
 import json
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from harness.config.base import spelled
 from harness.config.loss import DEFAULT_AVERAGING, LossSettings
 from harness.console import command
 from harness.preflight.comparing import Difference
-from harness.preflight.rules import SENTENCES, SEVERITIES, Finding
+from harness.preflight.rules import SENTENCES, SEVERITIES, Finding, version_of
 from harness.preflight.shell import UNKNOWN
 from harness.preflight.terms import Terms
 
@@ -28,24 +28,42 @@ def text(value: Any) -> str:
 def described(terms: Terms) -> dict[str, str]:
     """The loss that will run, a line per quantity."""
     kind = terms.loss.get("loss_type")
-    low, high = terms.clip
+    low, high = terms.number("clip_low"), terms.number("clip_high")
     clip = {"low": UNKNOWN if low is None else 1 - low, "high": UNKNOWN if high is None else 1 + high}
     words = {name: text(value) for name, value in (terms.values | terms.loss | clip).items()}
     named = f"{terms.spelled(terms.table.terms['loss'])} {text(terms['loss'])}"
-    anchor = "as the sampler has it" if terms.is_stale else "at the start of its rollout"
     cut = f", log-ratios cut at {words['log_ratio_clamp']}" if "log_ratio_clamp" in words else ""
-    rollout = f"{words['prompts_per_step']} prompts x {words['group_size']} responses"
-    kl = f"{words['beta']} in the loss" if terms["beta"] != 0 else "none"
-    return {
-        "loss": f"{kind} ({named})" if kind else f"{SAID['foreign']} ({named})",
-        "averaging": SAID["micro_mean"] if terms.is_fork and terms["averaging"] == "token_mean" else words["averaging"],
+    kl = "none" if terms["beta"] == 0 else f"{words['beta']}{' in the loss' * (terms['beta'] != UNKNOWN)}"
+    foreign = SAID["unknown" if terms["loss"] == UNKNOWN else "foreign"]
+    ratio = "of a token or of a response: not known" if terms["ratio_of"] == UNKNOWN else f"of a {words['ratio_of']}"
+    per_update = counted(terms["responses_per_update"], "response")
+    lines = {
+        "loss": f"{kind or foreign} ({named})",
+        "averaging": words["averaging_word"].format(**words),
         "advantages": words["advantage_scale"],
-        "ratio": f"of a {'response' if kind == 'gspo' else 'token'}, to the policy {anchor}{cut}",
-        "clip": SENTENCES["clips"][kind].format(**words) if kind else SAID["foreign"],
+        "ratio": f"{ratio}, to the policy at the start of its rollout{cut}",
+        "clip": SENTENCES["clips"][kind].format(**words).replace(SAID["unknown"], "?") if kind else foreign,
         "KL": kl + (f", {words['kl_in_reward']} in the reward" if terms.number("kl_in_reward") else ""),
-        "updates": f"{words['updates_per_rollout']} per rollout of {rollout}",
-        "rate": f"{words['lr']}, {words['responses_per_update']} responses an update",
-    } | ({"in ours": command("harness", "show", *flags(terms))} if kind else {})
+        "updates": updates(terms),
+        "rate": f"{words['lr']}, {per_update} an update",
+    }
+    is_ours = kind and (terms["ratio_of"] == "token" or kind == "gspo")
+    return lines | ({"in ours": command("harness", "show", *flags(terms))} if is_ours else {})
+
+
+def updates(terms: Terms) -> str:
+    per_rollout = terms.number("updates_per_rollout")
+    prompts, responses = counted(terms["prompts_per_step"], "prompt"), counted(terms["group_size"], "response")
+    if per_rollout is None:
+        return f"how many per rollout is not known; a rollout has {prompts} x {responses}"
+    if per_rollout < 1:
+        return f"one per {1 / per_rollout:g} rollouts of {prompts} x {responses}"
+    return f"{per_rollout:g} per rollout of {prompts} x {responses}"
+
+
+def counted(value: Any, noun: str) -> str:
+    """`1 prompt`, `8 prompts`, `an unknown number of prompts`."""
+    return f"{'an unknown number of' if value == UNKNOWN else text(value)} {noun}{'s' * (value != 1)}"
 
 
 def flags(terms: Terms) -> Iterator[str]:
@@ -61,7 +79,7 @@ def flags(terms: Terms) -> Iterator[str]:
 def page(read: Read, between: list[Difference]) -> Iterator[str]:
     """The lines of the page: each launch with its findings, then what differs between them."""
     for terms, found in read:
-        yield f"{terms.launch.path}:{terms.launch.line}: {terms.version} ({terms.launch.program})"
+        yield f"{terms.launch.path}:{terms.launch.line}: {version_of(terms)} ({terms.launch.program})"
         for name, words in described(terms).items():
             yield from textwrap.wrap(words, WIDTH, initial_indent=f"  {name:12}", subsequent_indent=" " * 14)
         yield ""
@@ -69,13 +87,15 @@ def page(read: Read, between: list[Difference]) -> Iterator[str]:
             yield f"{one.path}:{one.line}: {one.severity}: {one.what} [{one.code}]"
             for label, words in (("why: ", one.why), ("change: ", one.change)):
                 yield from textwrap.wrap(words, WIDTH, initial_indent=f"    {label}", subsequent_indent=" " * 8)
-        yield "" if found else "nothing found\n"
+        yield from [""] if found else []
     if len(read) == 2:
         yield from table(read, between)
     severities = [one.severity for _, found in read for one in found]
     counts = [(kind, severities.count(kind)) for kind in SEVERITIES]
     counts += [("confound", sum(one.kind == "confound" for one in between))]
-    yield ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts if count) or "nothing found"
+    is_all_known = not re.search(r"\b(not known|unknown)\b", str([described(terms) for terms, _ in read]))
+    nothing = "nothing found" if is_all_known else "nothing found in what is known"
+    yield ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts if count) or nothing
 
 
 def table(read: Read, between: list[Difference]) -> Iterator[str]:
@@ -100,16 +120,10 @@ def shown(one: Difference, value: Any) -> str:
 
 
 def as_json(read: Read, between: list[Difference]) -> str:
-    """The same as JSON; what is not known is null."""
-    launches = [
-        {
-            "path": terms.launch.path,
-            "line": terms.launch.line,
-            "library": terms.version,
-            "settings": terms.values | terms.loss,
-            "findings": [dataclasses.asdict(one) for one in found],
-        }
-        for terms, found in read
-    ]
-    page = {"launches": launches, "differences": [dataclasses.asdict(one) for one in between]}
-    return json.dumps(page, indent=2, default=str).replace(json.dumps(UNKNOWN), "null")
+    """The same as JSON; what is not known, or known in part, is null."""
+    launches = []
+    for terms, found in read:
+        launch = {"path": terms.launch.path, "line": terms.launch.line, "library": version_of(terms)}
+        launches.append(launch | {"settings": terms.values | terms.loss, "findings": [vars(one) for one in found]})
+    page = {"launches": launches, "differences": [vars(one) for one in between]}
+    return re.sub(r'"(\\.|[^"\\])*\\u0000(\\.|[^"\\])*"', "null", json.dumps(page, indent=2, default=str))

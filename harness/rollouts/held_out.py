@@ -22,7 +22,7 @@ class Answer:
     outcome: Outcome
     response_tokens: int
     truncated: bool
-    correct_leniently: bool  # read as harness/tasks/math/formats.py says; `correct` for tasks with one reading
+    correct_leniently: bool  # read as harness/tasks/math/answers.py says; `correct` for tasks with one reading
 
 
 def evaluate(context: SamplerContext, step: int, samples: int) -> list[Answer]:

@@ -12,6 +12,7 @@ from harness.model.policy import Policy
 from harness.rollouts.decoding import read_prompts
 
 ENDED = 0.1  # share of a batch's rows that must have ended before they are removed
+ROWS = 8  # more rows than that are kept by multiples of it: oneDNN compiles its product for each number of rows anew
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,9 @@ def sample(
         doing(f"sampling: {len(uniforms) - left:,} of {len(uniforms):,} responses, {drawn:,} tokens")
         if left == 0 or step + 1 == sampling.max_tokens:
             break
-        if left <= (1 - ENDED) * len(rows):
-            kept = decoding.keep(going)
+        more = -left % ROWS if left > ROWS else 0
+        if left + more <= (1 - ENDED) * len(rows):
+            kept = decoding.keep(going | (~going & ((~going).cumsum(0) <= more)))
             rows, chosen, going = rows[kept], chosen[kept], going[kept]
         states = decoding.next_states(chosen)
     return [

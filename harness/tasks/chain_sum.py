@@ -1,28 +1,21 @@
-"""The built-in tasks: sums of tagged digits, solved in steps whose size trades length for accuracy.
+"""A built-in task: sums of tagged digits, solved in steps whose size trades length for accuracy.
 
 A prompt `a2b0c3d1:` asks for (2 + 0 + 3 + 1) mod m. A response merges a few terms per step and writes the running sum,
-`a2b0c3=0d1=1#1`, or answers directly, `#1`; in the keyed task it may also start over after `?`. Merging many terms at
-once makes a response short but often wrong.
-
-`graded`: m = 5, 6-12 terms. The size of each step is a separate choice, and accuracy grows with every smaller step.
-`keyed`: m = 10, 6-8 terms. Each demonstration keeps one style throughout, so training mostly finds the best style.
+`a2b0c3=0d1=1#1`, or answers directly, `#1`; it may start over after `?`. Merging many terms at once makes a response
+short but often wrong: the size of each step is a separate choice, and accuracy grows with every smaller step.
 """
 
 import re
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pydantic import TypeAdapter
 
-from harness.errors import HarnessError
 from harness.randomness import stream
 from harness.tasks.demonstrated import LETTERS, Demonstrated, Stage
-from harness.tasks.task import Grade, Problem
-
-STEP = re.compile(r"#.*|\??[^=#?]*=.?|.[^=#?]*", re.DOTALL)
+from harness.tasks.task import Problem
 
 
 @dataclass(frozen=True)
@@ -30,7 +23,6 @@ class Style:
     """How demonstrations merge terms: relative probabilities of the step sizes 1, 2, ...; empty for a direct answer."""
 
     sizes: tuple[int, ...] = ()
-    checked: float = 0.0  # share of demonstrations that go through the terms a second time, one by one
 
     def draw_size(self, generator: np.random.Generator) -> int:
         return 1 + int(generator.choice(len(self.sizes), p=np.array(self.sizes) / sum(self.sizes)))
@@ -42,6 +34,9 @@ class ChainSum(Demonstrated[Style]):
 
     stages: tuple[Stage[Style], ...]
 
+    STEP = re.compile(r"#.*|\??[^=#?]*=.?|.[^=#?]*", re.DOTALL)
+    ANSWER = re.compile(r"[^#]*#([^#])", re.DOTALL)  # a single character after the only `#`, which ends the response
+
     @property
     def prompt_tokens(self) -> tuple[float, int]:
         return sum(self.terms) + 1.0, 2 * self.terms[1] + 1
@@ -52,30 +47,19 @@ class ChainSum(Demonstrated[Style]):
         prompt = "".join(f"{letter}{digit}" for letter, digit in zip(LETTERS, digits, strict=False))
         return Problem(prompt + ":", str(digits.sum() % self.modulus))
 
-    def extract_answer(self, response: str) -> str | None:
-        """The single character after the only `#`, if it ends the response, else None. Two answers count as none."""
-        match = re.fullmatch(r"[^#]*#([^#])", response, re.DOTALL)
-        return match[1] if match else None
+    def is_right(self, problem: Problem, response: str) -> bool:
+        return self.extract_answer(response) == problem.answer
 
-    def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
-        answers = [(problem.answer, self.extract_answer(text)) for problem, text in responses]
-        return [Grade("right" if answer == right else "wrong", answer) for right, answer in answers]
-
-    def self_test(self) -> None:
-        """Raise HarnessError unless a demonstration is graded right, and wrong with another answer, two or none."""
-        problem = self.draw(stream("self-test"))
+    def examples(self, problem: Problem) -> list[str]:
         shown = self.demonstration(problem, CAREFUL, stream("self-test", "steps"))
         other = str((int(problem.answer) + 1) % self.modulus)
-        responses = [shown, f"{shown[:-1]}{other}", f"{shown}#{problem.answer}", shown[:-2]]
-        outcomes = [grade.outcome for grade in self.grade([(problem, response) for response in responses])]
-        if outcomes != ["right", "wrong", "wrong", "wrong"]:
-            raise HarnessError(f"self-test of the task: expected one right answer of {responses}, got {outcomes}")
+        return [shown, f"{shown[:-1]}{other}", f"{shown}#{problem.answer}", shown[:-2]]
 
     def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:
         """The first step that skips or miscopies a term, has a wrong sum, is malformed, or gives a wrong answer."""
         terms = terms_of(problem.prompt)
         done, total = 0, 0
-        for step in STEP.finditer(response):
+        for step in self.STEP.finditer(response):
             text = step[0]
             if text.startswith("?"):
                 done, total, text = 0, 0, text[1:]
@@ -89,36 +73,18 @@ class ChainSum(Demonstrated[Style]):
             done += len(copied)
         return None
 
-    def steps(self, response: str) -> list[tuple[int, int]]:
-        return [step.span() for step in STEP.finditer(response)]
-
     def demonstration(self, problem: Problem, style: Style, generator: np.random.Generator) -> str:
-        """A response in the given style with the right answer. If it has two passes, the first may contain a slip."""
+        """A response in the given style with the right answer."""
         if not style.sizes:
             return f"#{problem.answer}"
-        terms = terms_of(problem.prompt)
-        passes = self.one_pass(terms, style, generator)
-        if generator.random() < style.checked:
-            if generator.random() < 0.4:
-                passes = self.with_slip(passes, generator)
-            passes += "?" + self.one_pass(terms, Style((1,)), generator)
-        return f"{passes}#{problem.answer}"
-
-    def one_pass(self, terms: list[tuple[str, int]], style: Style, generator: np.random.Generator) -> str:
-        steps, done, total = [], 0, 0
+        steps, done, total, terms = [], 0, 0, terms_of(problem.prompt)
         while done < len(terms):
             merged = terms[done : done + style.draw_size(generator)]
             total = (total + sum(digit for _, digit in merged)) % self.modulus
             steps.append("".join(f"{letter}{digit}" for letter, digit in merged) + f"={total}")
             done += len(merged)
-        return "".join(steps)
-
-    def with_slip(self, written: str, generator: np.random.Generator) -> str:
-        """The pass with one running sum replaced by a wrong digit."""
-        sums = [match.end() for match in re.finditer("=", written)]
-        place = int(generator.choice(sums))
-        slip = (int(written[place]) + generator.integers(1, self.modulus)) % self.modulus
-        return f"{written[:place]}{slip}{written[place + 1 :]}"
+        generator.random()  # of no use; without it the weights of RECIPE_VERSION 1 would be others
+        return f"{''.join(steps)}#{problem.answer}"
 
 
 def terms_of(text: str) -> list[tuple[str, int]]:
@@ -128,6 +94,5 @@ def terms_of(text: str) -> list[tuple[str, int]]:
 
 
 CAREFUL = Style((8, 2, 0, 0, 0))
-SHIPPED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))["tasks"]
-GRADED, KEYED = TypeAdapter(list[ChainSum]).validate_python(SHIPPED)
-CHAIN_SUMS = {task.name: task for task in (GRADED, KEYED)}
+SHIPPED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+GRADED = TypeAdapter(ChainSum).validate_python(SHIPPED)

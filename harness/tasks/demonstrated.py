@@ -1,15 +1,17 @@
 """The interface of tasks that come with demonstrations, from which the tiny model learns their notation."""
 
+import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
+from harness.errors import HarnessError
 from harness.randomness import stream
-from harness.tasks.task import Problem, Split, Task, draw_distinct
+from harness.tasks.task import Grade, Problem, Span, Split, Task, draw_distinct
 
 LETTERS = "abcdefghijklmn"
 CHARACTERS = ":=#?" + "0123456789" + LETTERS  # of every prompt and response of every such task
@@ -41,6 +43,9 @@ class Demonstrated(Task, Generic[Style]):
     terms: tuple[int, int]  # minimum and maximum number of terms in a prompt
     stages: tuple[Stage[Style], ...]
 
+    STEP: ClassVar[re.Pattern[str]]  # a step of a response
+    ANSWER: ClassVar[re.Pattern[str]]  # a whole response that hands in one answer, which is the group
+
     @property
     @abstractmethod
     def prompt_tokens(self) -> tuple[float, int]:
@@ -54,10 +59,6 @@ class Demonstrated(Task, Generic[Style]):
     def demonstration(self, problem: Problem, style: Style, generator: np.random.Generator) -> str:
         """A response in the given style."""
 
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        return {}
-
     def draw(self, generator: np.random.Generator) -> Problem:
         return self.draw_with(generator, self.terms)
 
@@ -67,10 +68,33 @@ class Demonstrated(Task, Generic[Style]):
     def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
         return held_out_problems(self, split, count)
 
-    def behaviour(self, _responses: Sequence[tuple[Problem, str]]) -> dict[str, float | None]:
-        return {}
+    def extract_answer(self, response: str) -> str | None:
+        match = self.ANSWER.fullmatch(response)
+        return match[1] if match else None
 
-    def close(self) -> None: ...
+    @abstractmethod
+    def is_right(self, problem: Problem, response: str) -> bool: ...
+
+    def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
+        return [
+            Grade("right" if self.is_right(problem, text) else "wrong", self.extract_answer(text))
+            for problem, text in responses
+        ]
+
+    def steps(self, response: str) -> list[Span]:
+        return [step.span() for step in self.STEP.finditer(response)]
+
+    @abstractmethod
+    def examples(self, problem: Problem) -> list[str]:
+        """Responses of which the first is right and the others are wrong, for the self-test."""
+
+    def self_test(self) -> None:
+        """Raise HarnessError unless `examples` are graded as they should be."""
+        problem = self.draw(stream("self-test"))
+        responses = self.examples(problem)
+        outcomes = [grade.outcome for grade in self.grade([(problem, response) for response in responses])]
+        if outcomes != ["right", *["wrong"] * (len(responses) - 1)]:
+            raise HarnessError(f"self-test of the task: expected one right answer of {responses}, got {outcomes}")
 
 
 @lru_cache

@@ -1,13 +1,15 @@
 """Tasks whose questions are drawn one by one: the user's own, and those that ship with the harness.
 
-A class needs two methods, `question` and `grade` (TaskMaker); docs/your-own-task.md shows one. Prompts are rendered
-with the model's chat template, split by their hash into training and evaluation, and graded one by one.
+Their makers have two methods: `question(generator)`, a Question drawn with the generator alone, so that a seed gives
+the same questions everywhere, and `grade(question, response)`, True, False or a Grade; with `steps` and
+`first_wrong_step` also the control `blame` (docs/your-own-task.md). Prompts are rendered with the model's chat
+template, and split by their hash into training and evaluation.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -18,117 +20,87 @@ from harness.model.policy import Policy
 from harness.randomness import stream
 from harness.tasks.own_files import errors_naming, load, shortened
 from harness.tasks.prompts import prompts_of, rendered
-from harness.tasks.task import Grade, Problem, Question, Split, draw_distinct
+from harness.tasks.task import Grade, Problem, Question, Span, Split, Task, draw_distinct
 
 MOST_TOO_LONG = 100  # prompts in a row beyond --max_prompt_tokens
 
-Span = tuple[int, int]
-
-
-class TaskMaker(Protocol):
-    """What a task of one's own provides. With `steps` and `first_wrong_step` it can have the control `blame`."""
-
-    def question(self, generator: np.random.Generator) -> Question:
-        """A question drawn with the generator alone, so that a seed gives the same questions everywhere."""
-
-    def grade(self, question: Question, response: str) -> bool | Grade:
-        """Whether the response answers the question; a Grade can also say which answer was read."""
-
 
 @dataclass(frozen=True)
-class DrawnTask:
+class DrawnTask(Task):
     """A task whose questions and grades come from a maker."""
 
     name: str
-    maker: Any  # a TaskMaker
+    maker: Any
     settings: DataSettings
     policy: Policy
-    facts: Mapping[str, Any] = field(default_factory=dict)
     questions: dict[str, Question] = field(default_factory=dict)  # those drawn so far, by prompt id
 
-    @property
-    def flag(self) -> str:
-        return f"--task {self.name}"
+    def called(self, method: str, *arguments: Any, on: str | None = None) -> Any:
+        """What the maker's method returns. Raises HarnessError, naming the response `on`, if it fails."""
+        with errors_naming(f"--task {self.name}: {method}()", self.name, on=on):
+            return getattr(self.maker, method)(*arguments)
+
+    def refuse(self, expected: str, got: object) -> NoReturn:
+        raise HarnessError(f"--task {self.name}: expected {expected}, got {shortened(got)}")
 
     def asked(self, generator: np.random.Generator) -> Question:
         """The maker's question. Raises HarnessError if the maker fails or gives none."""
-        with errors_naming(f"{self.flag}: question()", self.name):
-            question = self.maker.question(generator)
-        if not isinstance(question, Question) or not all(isinstance(t, str) for t in (question.text, question.answer)):
-            raise HarnessError(
-                f"{self.flag}: expected question() to return a Question of two texts, got {shortened(question)}"
-            )
-        return question
+        match question := self.called("question", generator):
+            case Question(text=str(), answer=str()):
+                return question
+        self.refuse("question() to return a Question of two texts", question)
+        return None
 
     def draw(self, generator: np.random.Generator) -> Problem:
         """A problem whose prompt is within --max_prompt_tokens; longer ones are drawn again.
 
-        Raises HarnessError for a prompt that has two answers, UsageError if hardly any prompt is within the limit.
+        Raises UsageError if hardly any prompt is within the limit.
         """
         for _ in range(MOST_TOO_LONG):
             question = self.asked(generator)
-            prompt = rendered(question.messages, self.settings, self.policy.tokenizer)
-            if len(self.policy.encode(prompt)) <= self.settings.max_prompt_tokens:
-                break
-        else:
-            raise UsageError(
-                f"--max_prompt_tokens {self.settings.max_prompt_tokens}: expected prompts within it, got "
-                f"{MOST_TOO_LONG} longer ones in a row: raise it"
-            )
-        problem = Problem(prompt, question.answer)
-        known = self.questions.setdefault(problem.prompt_id, question)
-        if ".py:" in self.name and known.answer != question.answer:
-            raise HarnessError(
-                f"{self.flag}: expected one answer to a prompt, got {known.answer!r} and {question.answer!r} for "
-                f"{shortened(question.text)}"
-            )
-        return problem
+            problem = Problem(rendered(question.messages, self.settings, self.policy.tokenizer), question.answer)
+            if len(self.policy.encode(problem.prompt)) <= self.settings.max_prompt_tokens:
+                self.questions.setdefault(problem.prompt_id, question)
+                return problem
+        raise UsageError(
+            f"--max_prompt_tokens {self.settings.max_prompt_tokens}: expected prompts within it, got "
+            f"{MOST_TOO_LONG} longer ones in a row: raise it"
+        )
 
     def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
-        return self.distinct(split, count, generator, seen)
+        return draw_distinct(self, split, count, generator, seen)
 
     def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
         generator = stream(f"held-out prompts, {split}", self.name.rpartition(":")[2])
-        return tuple(self.distinct(split, count, generator, set()))
-
-    def distinct(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
-        with as_usage_error(self.flag):
-            return draw_distinct(self, split, count, generator, seen)
+        return tuple(draw_distinct(self, split, count, generator))
 
     def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
         return [self.graded(self.questions[problem.prompt_id], text) for problem, text in responses]
 
     def graded(self, question: Question, response: str) -> Grade:
-        with errors_naming(f"{self.flag}: grade()", self.name, on=response):
-            grade = self.maker.grade(question, response)
-        if isinstance(grade, bool | np.bool_):
-            return Grade("right" if grade else "wrong")
-        if isinstance(grade, Grade) and grade.is_valid:
-            return grade
-        raise HarnessError(
-            f"{self.flag}: expected grade() to return True, False or a valid Grade for {shortened(response)}, got "
-            f"{shortened(grade)}"
-        )
+        match grade := self.called("grade", question, response, on=response):
+            case bool() | np.bool_():
+                return Grade("right" if grade else "wrong")
+            case Grade("right" | "wrong" | "unchecked", str() | None, str() | None, bool() | None):
+                return grade
+        self.refuse(f"grade() to return True, False or a valid Grade for {shortened(response)}", grade)
+        return None
 
     def self_test(self) -> None:
         """Raise HarnessError unless a seed gives the same question twice and an empty response is wrong."""
         first, second = (self.asked(stream("self-test")) for _ in range(2))
         if first != second:
-            raise HarnessError(
-                f"{self.flag}: expected the same question from the same generator, got {shortened(first.text)} and "
-                f"{shortened(second.text)}: draw every random number from the generator"
-            )
+            self.refuse(f"the same question from the same generator as before, {shortened(first.text)}", second.text)
         prompts_of([first], [first.messages], self.settings, self.policy)  # refuses templates that cannot be used
         if self.graded(first, "").outcome == "right":
-            raise HarnessError(f"{self.flag}: expected grade() to find an empty response wrong, but it is right")
+            self.refuse("grade() to find an empty response wrong", "right")
 
     def first_wrong_step(self, problem: Problem, response: str) -> Span | None:
-        with errors_naming(f"{self.flag}: first_wrong_step()", self.name, on=response):
-            span = self.maker.first_wrong_step(self.questions[problem.prompt_id], response)
+        span = self.called("first_wrong_step", self.questions[problem.prompt_id], response, on=response)
         return None if span is None else self.checked(span, response)
 
     def steps(self, response: str) -> list[Span]:
-        with errors_naming(f"{self.flag}: steps()", self.name, on=response):
+        with errors_naming(f"--task {self.name}: steps()", self.name, on=response):
             spans = list(self.maker.steps(response))
         return [self.checked(span, response) for span in spans]
 
@@ -137,12 +109,8 @@ class DrawnTask:
         match span:
             case (int(start), int(end)) if 0 <= start < end <= len(response):
                 return start, end
-        raise HarnessError(
-            f"{self.flag}: expected the start and end of a step of {shortened(response)}, got {shortened(span)}"
-        )
-
-    def behaviour(self, _responses: Sequence[tuple[Problem, str]]) -> dict[str, float | None]:
-        return {}
+        self.refuse(f"the start and end of a step of {shortened(response)}", span)
+        return None
 
     def close(self) -> None:
         getattr(self.maker, "close", lambda: None)()

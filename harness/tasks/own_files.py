@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -70,10 +69,6 @@ def load(spec: str, names: list[str], flag: str) -> list[Any]:
     """The named objects of the file in FILE.py:... Raises UsageError if the file cannot be run or lacks one."""
     file = file_of(spec)
     try:
-        content(file.resolve())
-    except OSError as error:
-        raise UsageError(f"--{flag}: expected a Python file, got {str(file)!r}: {error.strerror}") from None
-    try:
         module = run_file(file.resolve())
     except (Exception, SystemExit) as error:
         raise UsageError(f"--{flag}: {file} does not run: {described(error, file.resolve())}") from None
@@ -89,16 +84,15 @@ def load(spec: str, names: list[str], flag: str) -> list[Any]:
 @cache
 def run_file(file: Path) -> ModuleType:
     """The file as a module. Raises what it raises, and ImportError if it imports a module that lies beside it."""
-    spec = spec_from_loader(f"{file.stem}_{hashlib.sha256(content(file)).hexdigest()[:8]}", loader=None)
-    assert spec is not None
-    module, before = module_from_spec(spec), set(sys.modules)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    code = compile(content(file), file, "exec")
+    module, before = ModuleType(f"{file.stem}_{hashlib.sha256(content(file)).hexdigest()[:8]}"), set(sys.modules)
+    sys.modules[module.__name__] = module  # dataclasses look their module up
     try:
-        exec(compile(content(file), file, "exec"), vars(module))  # noqa: S102 - the user's own file, which the flag names
+        exec(code, vars(module))  # noqa: S102 - the user's own file, which the flag names
     except BaseException:
-        del sys.modules[spec.name]
+        del sys.modules[module.__name__]
         raise
-    for name in set(sys.modules) - before - {spec.name}:
+    for name in set(sys.modules) - before - {module.__name__}:
         beside = Path(getattr(sys.modules[name], "__file__", None) or "/")
         if file.parent in beside.parents and "site-packages" not in beside.parts and not name.startswith("harness."):
             raise ImportError(f"it imports {name} from its own folder, which a run does not record: use one file")

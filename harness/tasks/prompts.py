@@ -47,16 +47,13 @@ def prompts_of(
 def check_open(messages: Sequence[Messages], texts: Sequence[str], settings: DataSettings, policy: Policy) -> None:
     """Raise UsageError if a prompt ends with an end token that does not open the assistant's turn (Phi-3's does)."""
     ends = tuple(filter(None, policy.tokenizer.convert_ids_to_tokens(sorted(policy.end_ids))))
-    closed = next((pair for pair in zip(messages, texts, strict=True) if pair[1].rstrip().endswith(ends)), None)
-    if closed is None:
-        return
-    one, text = closed
-    if text == rendered(one, settings, policy.tokenizer, opens_answer=False):
-        raise UsageError(
-            f"--prompt_template {settings.prompt_template}: expected prompts that the model can continue, got one that "
-            f"ends with an end token, ...{text[-40:]!r}: use a model whose chat template opens the assistant's turn "
-            "(add_generation_prompt), or --prompt_template plain"
-        )
+    for one, text in zip(messages, texts, strict=True):
+        if text.rstrip().endswith(ends) and text == rendered(one, settings, policy.tokenizer, opens_answer=False):
+            raise UsageError(
+                f"--prompt_template {settings.prompt_template}: expected prompts that the model can continue, got one "
+                f"that ends with an end token, ...{text[-40:]!r}: use a model whose chat template opens the "
+                "assistant's turn (add_generation_prompt), or --prompt_template plain"
+            )
 
 
 def rendered(messages: Sequence[Message], settings: DataSettings, tokenizer: Any, opens_answer: bool = True) -> str:

@@ -18,14 +18,12 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from harness.errors import HarnessError
 from harness.randomness import stream
 from harness.tasks.demonstrated import Demonstrated, Stage
-from harness.tasks.task import Grade, Problem
+from harness.tasks.task import Problem
 
 OPERATIONS = "abc"
 ENDED = re.compile(r"=(\d)([?#])")
-STEP = re.compile(r"[?#]|[^?#]{1,4}", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,9 @@ class Retry(Demonstrated[Persistence]):
     """A retry task, with the warm-start stages that teach its notation to a new model."""
 
     stages: tuple[Stage[Persistence], ...]
+
+    STEP = re.compile(r"[?#]|[^?#]{1,4}", re.DOTALL)
+    ANSWER = re.compile(r"[^#]*([^#?])#", re.DOTALL)  # the character before the only `#`, which ends the response
 
     @property
     def prompt_tokens(self) -> tuple[float, int]:
@@ -77,39 +78,22 @@ class Retry(Demonstrated[Persistence]):
             written += "?" + self.attempt(digits, generator)
         return written + "#"
 
-    def extract_answer(self, response: str) -> str | None:
-        """The last character before the only `#`, if that ends the response, else None."""
-        match = re.fullmatch(r"[^#]*([^#?])#", response, re.DOTALL)
-        return match[1] if match else None
+    def is_right(self, problem: Problem, response: str) -> bool:
+        """Whether the attempt handed in uses each number once, in order, calculates right and ends in the target."""
+        handed_in = response.rpartition("?")[2]
+        return self.extract_answer(response) is not None and self.first_wrong_step(problem, handed_in) is None
 
-    def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
-        """Right if the attempt handed in uses each number once, in order, calculates right and ends in the target."""
-        return [self.graded(problem, response) for problem, response in responses]
-
-    def graded(self, problem: Problem, response: str) -> Grade:
-        answer, handed_in = self.extract_answer(response), response.rpartition("?")[2]
-        is_right = answer is not None and self.first_wrong_step(problem, handed_in) is None
-        return Grade("right" if is_right else "wrong", answer)
-
-    def self_test(self) -> None:
-        """Raise HarnessError unless a hit is graded right, and wrong with another value, given up or without `#`."""
-        problem = self.draw(stream("self-test"))
+    def examples(self, problem: Problem) -> list[str]:
         patient = Persistence(attempts=1000, after_miss=1.0)
         shown = self.demonstration(problem, patient, stream("self-test", "attempts"))
         other = str((int(problem.answer) + 1) % self.modulus)
-        responses = [shown, f"{shown[:-2]}{other}#", f"{shown[:-1]}?#", shown[:-1]]
-        outcomes = [grade.outcome for grade in self.grade([(problem, response) for response in responses])]
-        if outcomes != ["right", "wrong", "wrong", "wrong"]:
-            raise HarnessError(f"self-test of the task: expected one right answer of {responses}, got {outcomes}")
-
-    def steps(self, response: str) -> list[tuple[int, int]]:
-        return [step.span() for step in STEP.finditer(response)]
+        return [shown, f"{shown[:-2]}{other}#", f"{shown[:-1]}?#", shown[:-1]]
 
     def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:
         """The first step that miscopies a number, miscalculates, is malformed, gives up a hit or hands in a miss."""
         digits, is_over = problem.prompt.partition("=")[0], False
         done, value = 0, 0
-        for step in STEP.finditer(response):
+        for step in self.STEP.finditer(response):
             text, is_hit = step[0], done == len(digits) and str(value) == problem.answer
             if is_over or (text == "?" and is_hit) or (text == "#" and not is_hit):
                 return step.span()

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from harness.console import doing
+from harness.errors import UsageError
 from harness.model.policy import Policy
 
 Split = Literal["train", "tuning_train", "report", "tune"]
 Outcome = Literal["right", "wrong", "unchecked"]
+Span = tuple[int, int]  # start and end, in characters
 
 PARTS = 16  # prompts are split by their hash into this many parts of equal expected size
 SPLITS: dict[Split, range] = {
@@ -80,20 +82,17 @@ class Grade:
     lenient: bool | None = None  # whether it is right when its answer is read leniently; None: as by `outcome`
 
     @property
-    def is_valid(self) -> bool:
-        """Whether the fields hold what they should; a grade may come from a task of the user's own."""
-        is_text = all(one is None or isinstance(one, str) for one in (self.answer, self.why))
-        return self.outcome in get_args(Outcome) and is_text and self.lenient in (None, True, False)
-
-    @property
     def is_right_leniently(self) -> bool:
         return self.outcome == "right" if self.lenient is None else self.lenient
 
 
 class Task(Protocol):
+    """What a run needs of a task. Those whose steps can be checked override `first_wrong_step` and `steps`."""
+
     @property
     def facts(self) -> Mapping[str, Any]:
         """What environment.json records about the task's data."""
+        return {}
 
     def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
         """Draw `count` problems that are not in `seen`, or as many as are left, and add their ids to `seen`."""
@@ -107,14 +106,17 @@ class Task(Protocol):
     def self_test(self) -> None:
         """Raise HarnessError if a known right or wrong response is graded incorrectly. Called before training."""
 
-    def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:
-        """The character span [start, end) of the first wrong step, or None if every step is right."""
+    def first_wrong_step(self, problem: Problem, response: str) -> Span | None:  # noqa: ARG002
+        """The character span [start, end) of the first wrong step, or None if every step is right or it is unknown."""
+        return None
 
-    def steps(self, response: str) -> list[tuple[int, int]]:
+    def steps(self, response: str) -> list[Span]:
         """The character spans [start, end) of all steps, in order, without gaps or overlaps."""
+        return [(0, len(response))]
 
-    def behaviour(self, responses: Sequence[tuple[Problem, str]]) -> Mapping[str, float | None]:
+    def behaviour(self, responses: Sequence[tuple[Problem, str]]) -> Mapping[str, float | None]:  # noqa: ARG002
         """What else metrics.jsonl records about a step's responses, by name; None where it is not defined."""
+        return {}
 
     def close(self) -> None:
         """Stop the task's worker processes, if any."""
@@ -134,24 +136,21 @@ def draw_distinct(
 ) -> list[Problem]:
     """Draw `count` distinct problems of the split that are not in `seen`, and add their ids to `seen`.
 
-    Raises ValueError if too few are found.
+    Raises UsageError if too few are found.
     """
     seen = set() if seen is None else seen
     problems: list[Problem] = []
-    misses = 0
     while len(problems) < count:
         doing(f"drawing questions: {len(problems)} of {count}")
-        problem = task.draw(generator)
-        misses += 1
-        if belongs_to(problem, split) and problem.prompt_id not in seen:
-            seen.add(problem.prompt_id)
-            problems.append(problem)
-            misses = 0
-        if misses == MOST_MISSES:
-            raise ValueError(
-                f"expected {count} different prompts of the split {split}, found {len(problems)} and no other in "
-                f"{MOST_MISSES} draws: lower --eval_prompts or --prompts_per_step, or make more questions"
+        draws = (task.draw(generator) for _ in range(MOST_MISSES))
+        new = next((one for one in draws if belongs_to(one, split) and one.prompt_id not in seen), None)
+        if new is None:
+            raise UsageError(
+                f"--task: expected {count} different prompts of the split {split}, found {len(problems)} and no other "
+                f"in {MOST_MISSES} draws: lower --eval_prompts or --prompts_per_step, or make more questions"
             )
+        seen.add(new.prompt_id)
+        problems.append(new)
     return problems
 
 

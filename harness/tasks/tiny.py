@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from harness.tasks.chain_sum import CHAIN_SUMS
+from harness.tasks.chain_sum import GRADED
 from harness.tasks.demonstrated import Demonstrated
 from harness.tasks.retry import RETRIES
 
-DEMONSTRATED: dict[str, Demonstrated[Any]] = {**CHAIN_SUMS, **RETRIES}
+DEMONSTRATED: dict[str, Demonstrated[Any]] = {GRADED.name: GRADED, **RETRIES}

@@ -23,8 +23,7 @@ from queue import SimpleQueue
 from typing import Any
 
 CPU_S = 5.0  # CPU time per request; all but adversarial ones take less than a tenth of a second
-START_S, REPLY_S = 600.0, 600.0  # wall-clock limits, for a worker that sleeps instead of computing
-STARTS = 3  # failed starts in a row before giving up
+REPLY_S = 600.0  # wall-clock limit, for a worker that sleeps instead of computing
 MEMORY = 1 << 30  # bytes of address space per worker
 LOST = ("crash", "no reply")  # reasons that concern the worker and not the request, which is then tried once more
 
@@ -67,14 +66,14 @@ class Workers:
 
 
 class Worker:
-    """A process that answers one request at a time and is restarted when it dies."""
+    """A process that answers one request at a time and is replaced when it dies."""
 
     def __init__(self, script: Path) -> None:
         self.script = script
         self.start()
 
     def start(self) -> None:
-        """Start a process without waiting for it; `reply` waits until it is ready."""
+        """Start a process without waiting for it: a request waits until it is ready."""
         self.socket, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
@@ -85,29 +84,25 @@ class Worker:
                 env={**os.environ, "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"},  # deterministic; little memory
                 start_new_session=True,  # Ctrl-C must reach only the run, which stops at a step boundary
             )
+        self.socket.settimeout(REPLY_S)
         self.lines, self.is_ready = self.socket.makefile("rw", encoding="utf-8"), False
 
-    def end(self) -> int:
-        """Kill the process if it is alive; returns its exit code."""
+    def end(self) -> None:
+        """Kill the process if it is alive."""
         self.process.kill()
-        code: int = self.process.wait()
+        self.process.wait()
         with contextlib.suppress(OSError):  # flushing a request that it did not live to read
             self.lines.close()
         self.socket.close()
-        return code
-
-    def restart(self) -> int:
-        """Replace the process; returns the old one's exit code."""
-        code = self.end()
-        self.start()
-        return code
 
     def reply(self, request: Request, limit_s: float) -> Reply:
-        """The process's reply, or "unchecked" with the reason "time", "crash" or "no reply"."""
-        self.make_ready()
+        """The process's reply, or "unchecked" with the reason "time", "crash" or "no reply".
+
+        Raises HarnessError if the process exits before it is ready: the script does not run.
+        """
         line, lost = "", "crash"
         try:
-            self.socket.settimeout(REPLY_S)
+            self.is_ready = self.is_ready or self.lines.readline() != ""
             print(json.dumps([*request, limit_s]), file=self.lines, flush=True)
             line = self.lines.readline()
         except TimeoutError:
@@ -115,28 +110,22 @@ class Worker:
         except OSError:
             pass
         reply: Reply = tuple(json.loads(line)) if line else ("unchecked", lost)
-        if (not line or reply[1] == "memory") and self.restart() == -signal.SIGPROF:
-            return "unchecked", "time"
-        return reply
+        if line and reply[1] != "memory":
+            return reply
+        if line or lost == "no reply":
+            self.process.kill()
+        code = self.process.wait()
+        runs = self.is_ready or code < 0
+        self.end()
+        self.start()
+        if not runs:
+            from harness.errors import HarnessError  # imported here because the worker script runs without the package
 
-    def make_ready(self) -> None:
-        """Wait until the process is ready. Raises HarnessError if STARTS processes in a row fail to start."""
-        if self.process.poll() is not None:  # killed while idle
-            self.restart()
-        for _ in range(STARTS):
-            if not self.is_ready:
-                self.socket.settimeout(START_S)
-                with contextlib.suppress(OSError):
-                    self.is_ready = self.lines.readline() != ""
-            if self.is_ready:
-                return
-            code = self.restart()
-        from harness.errors import HarnessError  # imported here because the worker script runs without the package
-
-        raise HarnessError(
-            f"expected the worker of {self.script.name} to start, but it exited with code {code}: "
-            f"run {sys.executable} -P {__file__} {self.script} to see why"
-        )
+            raise HarnessError(
+                f"expected the worker of {self.script.name} to run, but it exited with code {code}: "
+                f"run {sys.executable} -P {__file__} {self.script} to see why"
+            )
+        return ("unchecked", "time") if code == -signal.SIGPROF else reply
 
 
 def main(script: str) -> None:
@@ -164,16 +153,14 @@ def bound_memory() -> None:
 
 
 def exhausted() -> bool:
-    """Whether peak memory came close to the limit: math-verify treats a MemoryError as a wrong answer.
+    """Whether peak memory came close to the limit (on Linux): math-verify treats a MemoryError as a wrong answer.
 
-    On Linux the peak is read from /proc, because getrusage's peak includes the parent's memory at the fork.
+    Not read with getrusage, whose peak includes the parent's memory at the fork.
     """
     status = Path("/proc/self/status")
-    if status.is_file():
-        peak = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
-        return int(peak.split()[1]) * 1024 > MEMORY // 2
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit > MEMORY // 2
+    lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
+    peak = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)  # KiB
+    return peak * 1024 > MEMORY // 2
 
 
 def checked(answer: Callable[..., Reply], arguments: Request) -> Reply:
@@ -184,7 +171,7 @@ def checked(answer: Callable[..., Reply], arguments: Request) -> Reply:
         reply = "unchecked", "memory"
     except RecursionError:
         reply = "unchecked", "depth"
-    except Exception:  # sympy may raise any error
+    except (Exception, SystemExit):  # sympy may raise any error, and what a response says may exit
         reply = "unchecked", "error"
     return ("unchecked", "memory") if reply[0] != "right" and exhausted() else reply
 

@@ -2,110 +2,82 @@
 
 import argparse
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
-from rich.console import Console
 
-from harness import HarnessError, guessed_seconds, most_tokens, tree_of, write_json
+from harness import HarnessError, guessed_seconds, in_words, most_tokens, read_config, say, write_json
 from sweeps.comparison import going_on, prepare
 from sweeps.search.controller import Controller
-from sweeps.search.options import search_of
-from sweeps.search.progress import SearchProgress, values_line
-from sweeps.search.spec import Search, check_same
+from sweeps.search.description import check_same, described, fingerprint
+from sweeps.search.options import Search, search_of
 from sweeps.search.study import LossStudy, open_storage, storage_errors
-from sweeps.search.tables import ENDED, best_rows, trial_rows, write_best
+from sweeps.search.tables import ENDED, best_rows, trial_rows, values_line, write_best, write_trials
 from sweeps.search.winners import check_comparable, run_winners
-from sweeps.study.arms import load_family
 from sweeps.study.claims import check_claims, fixed_claims
-from sweeps.study.folder import PlannedRun, locked, read_rows
-from sweeps.workers.gpus import gpu_groups
-from sweeps.workers.progress import make_console, minutes
-from sweeps.workers.slots import Slot, free_slots, usable_cores
-
-Studies = Mapping[str, LossStudy]
+from sweeps.study.folder import PlannedRun, locked
+from sweeps.workers.pool import Pool, gpu_places, usable_cores
 
 
 def search_command(options: argparse.Namespace) -> None:
-    """Say the plan, carry it out, run the winners again, and write what was found."""
-    search, console = checked_search(options), make_console()
-    groups = slot_groups(search, options)
-    # one controller per study and host; hosts that share a storage may share the folder
-    lock = ".lock" if search.storage is None else f".lock-{platform.node()}"
-    with locked(search.study, lock), going_on(search.study, options), storage_errors():
-        studies = opened(search, fixed_claims(search.study, options.claims, load_family(search.family).claims))
-        slots = free_slots(search.study, groups)
-        lost = 0 if search.storage else sum([study.fail_running() for study in studies.values()])
-        if lost:
-            console.print(f"resuming the trials of a controller that died: {lost}")
-        prepare_model(search, console)
-        rows = trial_rows(search, studies)
-        for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), len(slots)):
-            console.print(line)
-        run_and_report(SearchProgress(search, studies, console, len(slots)), slots, options)
-
-
-def plan_command(options: argparse.Namespace) -> None:
-    """Say what a search would take, and run nothing."""
-    search, console = checked_search(options), make_console()
-    groups = slot_groups(search, options)
-    ended = sum(row["state"] in ENDED for row in read_rows(search.study / "trials.parquet"))
-    for line in plan_lines(search, ended, len(groups)):
-        console.print(line)
-
-
-def checked_search(options: argparse.Namespace) -> Search:
-    """What the flags ask for, with all that can be refused refused before anything is written."""
+    """Refuse what can be refused, say the plan, carry it out, run the winners again, and write what was found."""
     search = search_of(options)
-    search.check()
-    check_claims(options.claims or load_family(search.family).claims)
+    check_claims(options.claims or search.arms.claims)
     check_comparable(search)
-    check_same(search.described(), search.study)
-    return search
+    old = check_same(described(search), search.study)
+    if search.gpus_per_trial:
+        places = gpu_places(search.gpus_per_trial, search.slots)
+    else:
+        places = [()] * (search.slots or max(1, usable_cores() // search.typical_config().run.threads))
+    # one controller per study and host; hosts that share a storage may share the folder
+    lock = ".lock" if search.url is None else f".lock-{platform.node()}"
+    with locked(search.study, lock), going_on(search.study, options), storage_errors():
+        studies = opened(search, old, fixed_claims(search.study, options.claims, search.arms.claims))
+        with Pool(search.study, places) as pool:
+            lost = 0 if search.url else sum([study.fail_running() for study in studies.values()])
+            if lost:
+                say(f"resuming the trials of a controller that died: {lost}")
+            typical_run(search).write_config()
+            prepare([typical_run(search)], (), search.study)  # before runs that would wait for each other to build it
+            rows = trial_rows(search, studies)
+            for line in plan_lines(search, sum(row["state"] in ENDED for row in rows), pool.size):
+                say(line)
+            run_and_report(search, studies, pool)
 
 
-def slot_groups(search: Search, options: argparse.Namespace) -> list[tuple[str, ...]]:
-    """The GPUs of each slot, or nothing for each share of the CPU."""
-    if options.gpus_per_trial:
-        return gpu_groups(options.gpus_per_trial, options.slots)
-    return [()] * (options.slots or max(1, usable_cores() // search.typical_config().run.threads))
+def opened(search: Search, old: Mapping[str, Any] | None, claims: Mapping[str, Any] | None) -> Mapping[str, LossStudy]:
+    """The search's studies in its storage, made where they are missing; study.json says what they are.
 
-
-def opened(search: Search, claims: Mapping[str, Any] | None) -> Studies:
-    """The search's studies in its storage, made where they are missing; study.json says what they are."""
-    described = search.described()
-    described["sampler"]["optuna"] = optuna.__version__
-    if old := check_same(described, search.study):  # a search that grows keeps its sampler
-        described["sampler"] = old["sampler"]
-    sampler = replace(search.sampler, arguments=described["sampler"]["arguments"])
-    storage = open_storage(search.storage, search.study)
-    studies = {loss: LossStudy(storage, f"{search.name}/{loss}", sampler) for loss in search.losses}
+    old: study.json of a search that goes on, which keeps its sampler.
+    """
+    content = described(search) | {"claims": claims}
+    content["sampler"] = old["sampler"] if old else {**content["sampler"], "optuna": optuna.__version__}
+    storage = open_storage(search.url, search.study)
+    studies = {loss: LossStudy(storage, f"{search.name}/{loss}", content["sampler"]) for loss in search.losses}
+    began = typical_run(search).config_file  # as the search was begun, with what settings were added since
+    is_ours = began.is_file() and read_config(began) == search.typical_config()
     for loss, study in studies.items():
-        study.claim(search.fingerprint(loss))
-    write_json(search.study / "study.json", described | {"claims": claims})
+        study.claim(fingerprint(search, loss), is_ours)
+    write_json(search.study / "study.json", content)
     return studies
 
 
-def prepare_model(search: Search, console: Console) -> None:
-    """Have the tiny model built once, before runs that would wait for each other to build it."""
-    run = PlannedRun("prepare", search.seeds[0], search.typical_config(), search.study)
-    run.config_file.parent.mkdir(exist_ok=True)
-    write_json(run.config_file, tree_of(run.config))
-    prepare([run], (), search.study, console)
+def typical_run(search: Search) -> PlannedRun:
+    """A run that stands for all, of which only the config is written."""
+    return PlannedRun("prepare", search.tuning_seeds[0], search.typical_config(), search.study)
 
 
 def plan_lines(search: Search, ended: int, slots: int) -> list[str]:
     """Trials, runs, tokens and time; `ended`: trials that need no run any more."""
-    config, losses, seeds = search.typical_config(), len(search.losses), len(search.seeds)
-    winners = (losses + len(search.controls)) * len(search.report_seeds)
+    config, losses, seeds = search.typical_config(), len(search.losses), search.seeds
+    winners = (losses + len(search.controls)) * search.report_seeds
     runs = (losses * search.trials - ended) * seeds + winners
-    again = f"run again on {len(search.report_seeds)} fresh seeds each, on the reporting prompts: {winners} runs"
+    again = f"run again on {search.report_seeds} fresh seeds each, on the reporting prompts: {winners} runs"
     seconds = guessed_seconds(config)
-    time_s = "unknown until the first trial ends" if seconds is None else f"about {minutes(runs * seconds / slots)}"
+    time_s = "unknown until the first trial ends" if seconds is None else f"about {in_words(runs * seconds / slots)}"
     return [
-        f"search: {', '.join(search.losses)}: {search.trials} trials each by {search.sampler.name} x {seeds} seeds = "
+        f"search: {', '.join(search.losses)}: {search.trials} trials each by {search.sampler} x {seeds} seeds = "
         f"{losses * search.trials * seeds} runs of at most {config.run.steps} steps"
         + (f", {ended * seeds} of them ended before" if ended else ""),
         f"winners: {again if winners else 'not run again: the best of a search is biased upwards, so quote no value'}",
@@ -114,25 +86,23 @@ def plan_lines(search: Search, ended: int, slots: int) -> list[str]:
     ]
 
 
-def run_and_report(progress: SearchProgress, slots: Sequence[Slot], options: argparse.Namespace) -> None:
+def run_and_report(search: Search, studies: Mapping[str, LossStudy], pool: Pool) -> None:
     """All trials, what they found, and the winners. Raises HarnessError where no trial has a value."""
-    search, studies, console = progress.search, progress.studies, progress.console
-    with progress.display.shown():
-        caps = options.max_hours, options.max_tokens
-        cap = Controller(search, studies, slots, *caps, console.print, progress.update).run()
-    progress.refresh()
-    rows = progress.rows
+    is_done = Controller(search, studies, pool).run()
+    rows = trial_rows(search, studies)
+    write_trials(search, rows)
     write_best(search, rows)
     done = sum(row["state"] in ENDED for row in rows)
     for loss, row in best_rows(rows).items():
         tried = sum(one["loss"] == loss and one["state"] in ENDED for one in rows)
         value = f"accuracy {row['value']:.3f} on tuning prompts"
-        console.print(f"{loss}: best of {tried} trials: {value} with {values_line(row)}")
-    console.print(f"study: {search.study}")
-    if cap:
-        console.print(f"{cap} reached after {done} of {len(rows)} trials: raise it and start the same command again")
+        say(f"{loss}: best of {tried} trials: {value} with {values_line(row)}")
+    say(f"study: {search.study}")
+    if not is_done:
+        words = "raise it and start the same command again"
+        say(f"--max_hours {search.max_hours:g} reached after {done} of {len(rows)} trials: {words}")
     elif not any(row["state"] == "finished" for row in rows):
         reason = next((row["reason"] for row in rows if row.get("reason")), "none was run")
         raise HarnessError(f"no trial has a value; the first: {reason}: mend it, and search in a new --study")
     elif search.report_seeds:
-        run_winners(search, rows, slots, console)
+        run_winners(search, rows, pool)

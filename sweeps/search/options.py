@@ -1,58 +1,173 @@
-"""The flags of `search` and `plan`, and the checked Search that they ask for."""
+"""What a search is: a field for each flag of `search`, and what follows from them."""
 
 import argparse
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from harness import UsageError, add_setting_flags, resolve, settings_in
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness import Config, UsageError, add_setting_flags, resolve, settings_in
 from sweeps.search.samplers import sampler_of
 from sweeps.search.spaces import Space, load_space
-from sweeps.search.spec import Limits, Search
-from sweeps.study.arms import Family, load_family, settings_of
+from sweeps.study.arms import Family, load_family, scaffold_settings
 from sweeps.study.claims import add_claims
+from sweeps.study.folder import PlannedRun
 from sweeps.tracking.log import add_tracking_uri
 
-SET_BY_SEARCH = ("loss_type", "seed", "control", "output_dir", "eval_split")
 FIRST_TUNING_SEED = 1000  # far from those that report, which begin at 0
-FLAGS: dict[str, tuple[type, Any, str, str]] = {  # type, default, what stands for the value, help
-    "space": (str, "default", "NAME", "default (each loss's own), grpo, dapo, fipo, rivals, shared, or a TOML file"),
-    "preset": (str, "demo", "NAME", "what all runs share"),
-    "family": (str, "controlled", "F", "whose arms the losses are"),
-    "trials": (int, 12, "N", "trials per loss"),
-    "seeds": (int, 2, "N", "tuning seeds per trial, from 1000"),
-    "report_seeds": (int, 5, "N", "fresh seeds for the winners, from 0"),
-    "sampler": (str, "tpe", "S", "tpe, qmc or random"),
-    "sampler_seed": (int, 0, "N", "keys its draws"),
-    "limit_response_tokens": (float, None, "N", "mean tokens per answer beyond which a trial is never the best"),
-    "limit_truncated_share": (float, None, "S", "the same of answers cut off"),
-    "limit_collapse": (float, 0.5, "S", "least final accuracy of every seed, as a share of that before training"),
-    "max_hours": (float, None, "H", "end this start's trials after so long"),
-    "max_tokens": (float, None, "N", "end the trials when so many tokens are generated"),
-    "study": (str, None, "DIR", "study folder (default: runs/search-<time>)"),
-    "storage": (
-        str,
-        "journal",
-        "URL",
-        "journal (a file in the study's folder, one host), sqlite:///FILE, or postgresql://USER@HOST/DB for several",
-    ),
-    "study_name": (str, None, "NAME", "in the storage, the same on every host (default: the folder's name)"),
-    "slots": (int, 0, "N", "runs at a time; 0: one per core"),
-    "gpus_per_trial": (int, 0, "N", "GPUs of a run, of those that CUDA_VISIBLE_DEVICES names; 0: train on the CPU"),
-}
+JOURNAL = "journal"
+
+
+def flag(default: Any, shown: str, words: str, **limits: Any) -> Any:
+    """A field that is a flag: its default, what stands for its value in the help, the help, and pydantic's limits."""
+    return Field(default, title=shown, description=words, **limits)
+
+
+class Search(BaseModel):
+    """A search over one or several losses, each with the same number of trials, seeds, and tokens per run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    losses: tuple[str, ...] = flag(("fipo",), "A,B", "searched apart")
+    controls: tuple[str, ...] = flag((), "A,B", "run beside the winners, at the best settings of the loss each is like")
+    space: str = flag("default", "NAME", "default (each loss's own), grpo, dapo, fipo, rivals, shared, or a TOML file")
+    preset: str = flag("demo", "NAME", "what all runs share")
+    family: str = flag("controlled", "F", "whose arms the losses are")
+    trials: int = flag(12, "N", "trials per loss", ge=1)
+    seeds: int = flag(2, "N", "tuning seeds per trial, from 1000", ge=1)
+    report_seeds: int = flag(5, "N", "fresh seeds for the winners, from 0", ge=0, le=FIRST_TUNING_SEED)
+    sampler: Literal["tpe", "qmc", "random"] = flag("tpe", "S", "tpe, qmc or random")
+    sampler_seed: int = flag(0, "N", "keys its draws")
+    limit_response_tokens: float | None = flag(None, "N", "mean tokens per answer that the best may have", gt=0)
+    limit_truncated_share: float | None = flag(None, "S", "share of answers cut off that the best may have", ge=0, le=1)
+    limit_collapse: float | None = flag(0.5, "S", "least final accuracy of a seed, relative to the start", ge=0, le=1)
+    max_hours: float | None = flag(None, "H", "end this start's trials after so long", gt=0)
+    study: Path = flag(None, "DIR", "study folder (default: runs/search-<time>)")
+    storage: str = flag(JOURNAL, "URL", "journal (in the study's folder), sqlite:///FILE, or postgresql://USER@HOST/DB")
+    study_name: str | None = flag(None, "NAME", "in the storage, the same on every host (default: the folder's name)")
+    slots: int = flag(0, "N", "runs at a time; 0: one per core", ge=0)
+    gpus_per_trial: int = flag(0, "N", "GPUs of a run, of those that may be seen; 0: train on the CPU", ge=0)
+    flags: Mapping[str, Any] = {}  # settings for all runs
+
+    @field_validator("losses", "controls", mode="before")
+    @classmethod
+    def split(cls, names: Any) -> Any:
+        """Names of a text like a,b."""
+        return tuple(filter(None, names.split(","))) if isinstance(names, str) else names
+
+    @property
+    def name(self) -> str:
+        """Its name in the storage, by which hosts without a common folder find each other."""
+        return self.study_name or self.study.resolve().name
+
+    @property
+    def url(self) -> str | None:
+        """The address of the storage; None for the journal in the study's folder."""
+        return None if self.storage == JOURNAL else self.storage
+
+    @property
+    def tuning_seeds(self) -> range:
+        """The seeds of every trial."""
+        return range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.seeds)
+
+    @cached_property
+    def arms(self) -> Family:
+        """The family. Raises UsageError."""
+        return load_family(self.family)
+
+    @cached_property
+    def spaces(self) -> dict[str, Space]:
+        """By loss. Raises UsageError."""
+        return {loss: load_space(self.space, loss) for loss in self.losses}
+
+    @cached_property
+    def sampling(self) -> dict[str, Any]:
+        """The sampler with all its arguments, as study.json has it."""
+        return sampler_of(self.sampler, self.trials, self.sampler_seed)
+
+    @cached_property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """By loss what is not searched: flags, the family's arm, the budget of tokens per run. Raises UsageError."""
+        flags, found = dict(self.flags), dict[str, dict[str, Any]]()
+        if self.gpus_per_trial:  # `train` starts its ranks itself
+            flags |= {"backend": "deepspeed", "nproc": self.gpus_per_trial}
+        for loss, space in self.spaces.items():
+            arm = scaffold_settings(self.arms, loss, flags)
+            if taken := [name for name in flags if name in space.parameters or name == "eval_split"]:
+                raise UsageError(f"--{taken[0]} is searched, or set by the search itself: drop it")
+            found[loss] = flags | {name: value for name, value in arm.items() if name not in space.parameters}
+        if len(found) > 1 and "token_budget" not in flags:  # losses side by side: a round of full responses per step
+            config = resolve(flags, self.preset)
+            budget = config.run.steps * config.responses_per_step * config.rollout.max_response_tokens
+            found = {loss: {**settings, "token_budget": budget} for loss, settings in found.items()}
+        return found
+
+    @cached_property
+    def controlled(self) -> dict[str, str]:
+        """By control the loss searched that it is like, or like whose like it is. Raises UsageError where none is."""
+        found = {}
+        for control in self.controls:
+            like = control if control in self.arms.controls else None
+            while like is not None and like not in self.losses:
+                like = self.arms.tables.get(like, {}).get("like")
+            if like is None:
+                raise UsageError(
+                    f"--controls: expected controls of family {self.arms.name!r} "
+                    f"({', '.join(self.arms.controls) or 'none'}) that are like a loss searched "
+                    f"({', '.join(self.losses)}), got {control!r}: choose from these"
+                )
+            found[control] = like
+        return found
+
+    def config(self, loss: str, values: Mapping[str, Any], seed: int) -> Config:
+        """The settings of a run of a trial."""
+        return resolve({**self.settings[loss], **values, "seed": seed, "eval_split": "tune"}, self.preset)
+
+    def typical_config(self, loss: str | None = None) -> Config:
+        """A run of the loss, or the first, with the preset's own values for what is searched: to plan by."""
+        loss = loss or self.losses[0]
+        return self.config(loss, self.spaces[loss].fixed, FIRST_TUNING_SEED)
+
+    def runs(self, loss: str, index: int, values: Mapping[str, Any]) -> list[PlannedRun]:
+        """The runs of a trial, one per tuning seed."""
+        arm = f"{loss}-trial{index:04d}"
+        return [PlannedRun(arm, seed, self.config(loss, values, seed), self.study) for seed in self.tuning_seeds]
+
+    def excess(self, facts: Mapping[str, Any]) -> dict[str, float]:
+        """How far a trial is beyond each limit; at most 0 where it is within. One beyond is never the best."""
+        upper = {"response_tokens": self.limit_response_tokens, "truncated_share": self.limit_truncated_share}
+        beyond = {name: facts[name] - limit for name, limit in upper.items() if limit is not None}
+        if self.limit_collapse is not None:
+            beyond["collapse"] = self.limit_collapse * facts["start_accuracy"] - min(facts["values"])
+        return beyond
+
+    def check(self) -> None:
+        """Raise UsageError unless all fits together, and settings all over every space are valid."""
+        if not self.losses or len(set(self.losses)) < len(self.losses):
+            got = ",".join(self.losses)
+            raise UsageError(f"--losses: expected one or more different losses, separated by commas, got {got!r}")
+        resolve({}, self.preset)  # raises where there is none of that name
+        _ = self.controlled  # raises too
+        for loss in self.settings:
+            for values in self.spaces[loss].corners():
+                try:
+                    self.config(loss, values, FIRST_TUNING_SEED)
+                except UsageError as error:
+                    raise UsageError(f"--space {self.space}, {loss}: {error} (in the searched range)") from None
 
 
 def add_search_flags(parser: argparse.ArgumentParser) -> None:
     """What is searched, how, where, and until when; then a flag for every setting that all runs share."""
     group = parser.add_argument_group("search")
-    group.add_argument("--losses", "--loss", default="fipo", metavar="A,B", help="searched apart (default: fipo)")
-    words = "of the family, run beside the winners, each at the best settings of the loss that it is like"
-    group.add_argument("--controls", default="", metavar="A,B", help=words)
-    for name, (kind, default, shown, words) in FLAGS.items():
-        known = "" if "default" in words else f" (default: {'none' if default is None else default})"
-        group.add_argument(f"--{name}", type=kind, default=default, metavar=shown, help=words + known)
+    for name, field in Search.model_fields.items():
+        if words := field.description:
+            known = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+            words += "" if "default" in words else f" (default: {'none' if known in (None, '') else known})"
+            names = ("--losses", "--loss") if name == "losses" else (f"--{name}",)
+            group.add_argument(*names, metavar=field.title, help=words)
     add_claims(group)
     add_tracking_uri(group)
     add_setting_flags(parser)
@@ -60,95 +175,12 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
 
 def search_of(options: argparse.Namespace) -> Search:
     """The search that the flags ask for. Raises UsageError on what does not fit together."""
-    check_numbers(options)
-    resolve({}, options.preset)  # raises where there is none of that name
-    losses = [name for name in options.losses.split(",") if name]
-    if not losses or len(set(losses)) < len(losses):
-        raise UsageError(
-            f"--losses: expected one or more different losses, separated by commas, got {options.losses!r}"
-        )
-    family = load_family(options.family)
-    arms = {loss: settings_of(family, loss) for loss in losses}
-    if bringing := [loss for loss, arm in arms.items() if "preset" in arm]:
-        raise UsageError(
-            f"--family {options.family}: expected arms without presets of their own, got {bringing[0]!r} with "
-            f"{arms[bringing[0]]['preset']}: a search has one for all, pass --preset and another family"
-        )
-    spaces = {loss: load_space(options.space, loss) for loss in losses}
-    settings = settings_by_loss(options, arms, spaces)
-    study = Path(options.study or f"runs/search-{datetime.now():%Y%m%d-%H%M%S}")
-    return Search(
-        study=study,
-        name=options.study_name or study.resolve().name,
-        storage=None if options.storage == "journal" else options.storage,
-        preset=options.preset,
-        family=options.family,
-        space=options.space,
-        spaces=spaces,
-        settings=settings,
-        controls=controls_of(family, options.controls, losses),
-        sampler=sampler_of(options.sampler, options.trials, options.sampler_seed),
-        trials=options.trials,
-        seeds=tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + options.seeds)),
-        report_seeds=tuple(range(options.report_seeds)),
-        limits=Limits(options.limit_response_tokens, options.limit_truncated_share, options.limit_collapse),
-    )
-
-
-def controls_of(family: Family, names: str, losses: Sequence[str]) -> dict[str, str]:
-    """By control the loss searched that it is like, or like whose like it is. Raises UsageError where there is none."""
-    found = {}
-    for control in filter(None, names.split(",")):
-        like = family.controls.get(control, {}).get("like")
-        while like is not None and like not in losses:
-            like = {**family.arms, **family.controls}.get(like, {}).get("like")
-        if like is None:
-            known = ", ".join(family.controls) or "none"
-            raise UsageError(
-                f"--controls: expected controls of family {family.name!r} ({known}) that are like a loss searched "
-                f"({', '.join(losses)}), got {control!r}: choose from these"
-            )
-        found[control] = like
-    return found
-
-
-def check_numbers(options: argparse.Namespace) -> None:
-    """Raise UsageError on a number that no search can keep."""
-    for name, least in (("trials", 1), ("seeds", 1), ("report_seeds", 0), ("slots", 0), ("gpus_per_trial", 0)):
-        if getattr(options, name) < least:
-            raise UsageError(f"--{name}: expected {least} or more, got {getattr(options, name)}")
-    for name in ("max_hours", "max_tokens", "limit_response_tokens", "limit_truncated_share", "limit_collapse"):
-        value, most = getattr(options, name), 1 if name in ("limit_truncated_share", "limit_collapse") else math.inf
-        if value is not None and not (0 < value < math.inf if most == math.inf else 0 <= value <= 1):
-            expected = "a number above 0" if most == math.inf else "a share from 0 to 1"
-            raise UsageError(f"--{name}: expected {expected}, got {value}: leave it out for none")
-    if options.report_seeds > FIRST_TUNING_SEED:
-        raise UsageError(
-            f"--report_seeds: expected at most {FIRST_TUNING_SEED}, got {options.report_seeds}: those of tuning follow"
-        )
-
-
-def settings_by_loss(
-    options: argparse.Namespace, arms: Mapping[str, Mapping[str, Any]], spaces: Mapping[str, Space]
-) -> dict[str, dict[str, Any]]:
-    """What is not searched: the family's arm of each loss, the flags for all, and the budget of tokens per run."""
-    flags = settings_in(vars(options))
-    if options.gpus_per_trial:  # `train` starts its ranks itself
-        flags |= {"backend": "deepspeed", "nproc": options.gpus_per_trial}
-    for loss, space in spaces.items():
-        for flag in flags:
-            if flag in space.parameters:
-                raise UsageError(f"--{flag} is searched: drop it, or give a --space without it")
-            if flag in SET_BY_SEARCH:
-                raise UsageError(f"--{flag} is set by the search itself: drop it")
-            if flag in (arm := arms[loss]):
-                raise UsageError(f"--{flag} is set by arm {loss!r} of family {options.family!r} ({arm[flag]}): drop it")
-    budget = {}
-    if len(spaces) > 1 and "token_budget" not in flags:  # losses side by side: one round of full responses per step
-        config = resolve(flags, options.preset)
-        step = config.responses_per_step * config.rollout.max_response_tokens
-        budget = {"token_budget": config.run.steps * step}
-    return {
-        loss: {**flags, **{n: v for n, v in arms[loss].items() if n not in space.parameters}, **budget}
-        for loss, space in spaces.items()
-    }
+    given = {name: value for name in Search.model_fields if (value := getattr(options, name, None)) is not None}
+    given.setdefault("study", f"runs/search-{datetime.now():%Y%m%d-%H%M%S}")
+    try:
+        search = Search(**given, flags=settings_in(vars(options)))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise UsageError(f"--{fault['loc'][0]}: {fault['msg']}, got {fault['input']!r}") from None
+    search.check()
+    return search

@@ -1,37 +1,31 @@
 """How trials are chosen: by TPE, which learns from results, or by a design that is drawn before anything runs."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from harness import UsageError
 from sweeps.search.spaces import Space, Values
 
 STARTUP_BY_DEFAULT = 10  # Optuna's own
 
 
-@dataclass(frozen=True)
-class Sampler:
-    """How trials are chosen, as study.json has it. TPE's random numbers are keyed by seed, loss and trial."""
+def sampler_of(name: str, trials: int, seed: int) -> dict[str, Any]:
+    """How a search of so many trials chooses them, as study.json has it: {"name", "arguments", "seed"}.
 
-    name: str
-    arguments: Mapping[str, Any]
-    seed: int
-
-
-def sampler_of(name: str, trials: int, seed: int) -> Sampler:
-    """The sampler for a search of so many trials, with every argument: Optuna's defaults change between versions."""
+    Every argument is there, since Optuna's defaults change between versions.
+    """
     startup = STARTUP_BY_DEFAULT if trials >= 4 * STARTUP_BY_DEFAULT else max(4, trials // 4)
-    tpe = {"n_ei_candidates": 24, "multivariate": True, "group": False, "constant_liar": True}
-    known: dict[str, dict[str, Any]] = {
-        "tpe": {"n_startup_trials": startup, **tpe},
+    arguments: dict[str, dict[str, Any]] = {
+        "tpe": {
+            "n_startup_trials": startup,
+            "n_ei_candidates": 24,
+            "multivariate": True,
+            "group": False,
+            "constant_liar": True,
+        },
         "qmc": {"type": "sobol", "scramble": True},
         "random": {},
     }
-    if name not in known:
-        raise UsageError(f"--sampler: expected one of {', '.join(known)}, got {name!r}")
-    return Sampler(name, known[name], seed)
+    return {"name": name, "arguments": arguments[name], "seed": seed}
 
 
 def design(space: Space, sampler: str, count: int, seed: int) -> list[Values] | None:

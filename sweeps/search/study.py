@@ -21,14 +21,14 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.samplers import RandomSampler, TPESampler
-from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from harness import HarnessError, UsageError
-from sweeps.search.samplers import Sampler, seed_of
+from sweeps.search.samplers import seed_of
 from sweeps.search.spaces import Parameter, Space, Values
-from sweeps.tracking.addresses import with_driver, without_password
+from sweeps.tracking.log import with_driver, without_password
 
 BEAT_S, GRACE_S = 15, 60  # between heartbeats; without one for so long a controller is taken for dead
 OPEN_ATTEMPTS = 3
@@ -44,13 +44,7 @@ def open_storage(url: str | None, folder: Path, attempts: int = OPEN_ATTEMPTS) -
     warnings.filterwarnings("ignore", "(?i).*(heartbeat|fail_stale_trials)")
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     try:
-        return RDBStorage(
-            with_driver(url),
-            engine_kwargs=options,
-            heartbeat_interval=BEAT_S,
-            grace_period=GRACE_S,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-        )
+        return RDBStorage(with_driver(url), options, heartbeat_interval=BEAT_S, grace_period=GRACE_S)
     except ImportError as error:
         raise UsageError(f"--storage {without_password(url)}: its driver is not installed: {error}") from None
     except Exception as error:  # sqlalchemy raises whatever the driver does
@@ -107,14 +101,17 @@ class Asked:
 class LossStudy:
     """The trials of one loss in the storage."""
 
-    def __init__(self, storage: Storage, name: str, sampler: Sampler) -> None:
+    def __init__(self, storage: Storage, name: str, sampler: Mapping[str, Any]) -> None:
         self.storage, self.name, self.sampler = storage, name, sampler
         self.study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
 
-    def claim(self, fingerprint: str) -> None:
-        """Mark the study as this search's. Raises UsageError where it is another's of the same name."""
+    def claim(self, fingerprint: str, is_ours: bool = False) -> None:
+        """Mark the study as this search's. Raises UsageError where it is another's of the same name.
+
+        is_ours: it is known to be this one's, whatever settings the program has had added since it was begun.
+        """
         known = self.study.user_attrs.get("search")
-        if known is None:
+        if known is None or (is_ours and known != fingerprint):
             self.study.set_user_attr("search", fingerprint)
         elif known != fingerprint:
             raise UsageError(
@@ -152,7 +149,6 @@ class LossStudy:
             trial = self.study.ask({name: distribution(one) for name, one in space.searched.items()})
             self.beat(trial._trial_id)
             index = trial.user_attrs.get("index", -1)  # -1: another took the last one, and Optuna made a new trial
-            trial.set_user_attr("host", platform.node())
             counts = first_that_counts(self.of_index().get(index, []))
             if counts is not None and counts.number == trial.number:
                 return Asked(index, {**space.fixed, **trial.params}, trial)
@@ -163,8 +159,10 @@ class LossStudy:
         """The sampler of one trial; of a design, whose values are fixed beforehand, it is never asked for any."""
         # hosts that ask at the same time must not draw the same
         place = f"{platform.node()} {os.getpid()}" if isinstance(self.storage, RDBStorage) else ""
-        seed = seed_of(self.sampler.seed, self.name.rpartition("/")[2], index, place)
-        return TPESampler(seed=seed, **self.sampler.arguments) if self.sampler.name == "tpe" else RandomSampler(seed)
+        seed = seed_of(self.sampler["seed"], self.name.rpartition("/")[2], index, place)
+        return (
+            TPESampler(seed=seed, **self.sampler["arguments"]) if self.sampler["name"] == "tpe" else RandomSampler(seed)
+        )
 
     def tell(self, asked: Asked, value: float | None, constraints: Mapping[str, float], state: str) -> None:
         """End a trial: `finished` with its value, else `infeasible` or `failed` without."""
@@ -173,8 +171,7 @@ class LossStudy:
             for name, excess in {**constraints, "infeasible": 1.0 if state == "infeasible" else -1.0}.items():
                 asked.trial.set_constraint(name, excess)
         without = TrialState.FAIL if state == "failed" else TrialState.PRUNED  # TPE learns from what it calls pruned
-        ended = {"values": value} if value is not None else {"state": without}
-        self.study.tell(asked.trial, **ended, skip_if_finished=True)
+        self.study.tell(asked.trial, value, without if value is None else None, skip_if_finished=True)
 
     def beat(self, trial_id: int) -> None:
         """Show other controllers that this one lives."""
@@ -221,7 +218,7 @@ def distribution(one: Parameter) -> BaseDistribution:
     if one.kind == "log":
         return FloatDistribution(float(one.values[0]), float(one.values[1]), log=True)
     low, step = one.values[0], one.values[2]
-    high = (one.listed or ())[-1]  # Optuna wants a range that the steps divide
+    high = one.at(1 - 0.5 / one.count)  # Optuna wants a range that the steps divide
     if all(isinstance(value, int) for value in one.values):
         return IntDistribution(low, high, step=step)
     return FloatDistribution(float(low), float(high), step=float(step))

@@ -1,4 +1,4 @@
-"""What a search found, as its folder tells it: trials.parquet, best/ (schema: docs/run_folder.md)."""
+"""What a search found: a row per trial, as trials.parquet and best/ (schema: docs/run_folder.md) and in words."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 from optuna.trial import FrozenTrial, TrialState
 
-from harness import flatten, tree_of, write_json, write_table
+from harness import flatten, in_words, tree_of, write_json, write_table
+from sweeps.search.options import Search
 from sweeps.search.spaces import Parameter
-from sweeps.search.spec import Search
 from sweeps.search.study import LossStudy, is_lost
 from sweeps.search.trials import ACTED
 
@@ -71,7 +71,6 @@ def row_of(search: Search, loss: str, index: int, trial: FrozenTrial | None) -> 
         **{f"constraint.{name}": trial.constraints.get(name) if finished else None for name in CONSTRAINTS},
         **{f"acted.{name}": share for name, share in facts.get("acted", {}).items()},
         "attempts": attributes.get("deaths", 0),
-        "host": attributes.get("host"),
     }
 
 
@@ -98,7 +97,7 @@ def write_trials(search: Search, rows: Sequence[Row]) -> None:
         **{f"constraint.{name}": number for name in CONSTRAINTS},
         **{name: kind for name, kind in FACTS.items() if name not in ("seeds", "values")},
         **{f"acted.{name}": number for name in parameters if name in ACTED},
-        **{"attempts": count, "host": text, "ended": count},
+        **{"attempts": count, "ended": count},
     }
     write_table(search.study / "trials.parquet", rows, pa.schema(columns))
 
@@ -117,5 +116,32 @@ def write_best(search: Search, rows: Sequence[Row]) -> None:
     folder = search.study / "best"
     folder.mkdir(exist_ok=True)
     for loss, row in best_rows(rows).items():
-        settings = flatten(tree_of(search.config(loss, row["settings"], search.seeds[0])))
+        settings = flatten(tree_of(search.config(loss, row["settings"], search.tuning_seeds[0])))
         write_json(folder / f"{loss}.json", {name: value for name, value in settings.items() if name not in PER_RUN})
+
+
+def time_left(rows: Sequence[Row], at_once: int) -> str:
+    """How much is left, from what the ended trials took; `at_once`: how many runs are under way."""
+    left = sum(row["state"] not in ENDED for row in rows)
+    if not left:
+        return f"all {len(rows)} trials have ended"
+    took = [row["seconds"] for row in rows if row.get("seconds")]
+    about = f", about {in_words(left * sum(took) / len(took) / at_once)}" if took else ""
+    return f"{left} of {len(rows)} trials left{about}"
+
+
+def line_of(row: Row) -> str:
+    """What became of a trial that has ended."""
+    name = f"{row['loss']} trial {row['trial']}"
+    if row["state"] != "finished":
+        return f"{name}: {row['state']}: {row['reason']}; {values_line(row)}"
+    seeds = " ".join(f"{value:.3f}" for value in row["values"])
+    beyond = "" if row["feasible"] else " (beyond a limit)"
+    return f"{name}: accuracy {row['value']:.3f} [{seeds}]{beyond}, {values_line(row)}"
+
+
+def values_line(row: Row) -> str:
+    """The searched settings of a trial."""
+    values = {name.removeprefix("param."): value for name, value in row.items() if name.startswith("param.")}
+    shown = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in values.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items() if value is not None)

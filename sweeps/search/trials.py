@@ -1,14 +1,11 @@
 """What a trial's runs left, read from their folders."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from harness import flatten, tree_of
-from sweeps.study.folder import PlannedRun, read_json, read_lines
+from sweeps.study.folder import PlannedRun, evaluation_means, read_json, read_lines
 from sweeps.workers.attempts import latest_metrics
 
 ACTED: dict[str, tuple[str, ...]] = {  # by parameter: the metrics that say on which share of trained tokens it acted
@@ -54,23 +51,17 @@ def run_facts(run: PlannedRun) -> dict[str, Any]:
     """A finished run's accuracy and what it spent."""
     tables = sorted((run.folder / "evals").glob("step_*.parquet"))
     trained = tables[1:] or tables  # the first is from before training
-    last = [answers(table) for table in trained[-run.config.evaluation.final_evaluations :]]
+    last = [evaluation_means(table) for table in trained[-run.config.evaluation.final_evaluations :]]
     lines = read_lines(run.folder / "metrics.jsonl")
     return {
         "accuracy": fmean(one["correct"] for one in last),
-        "start_accuracy": answers(tables[0])["correct"],
+        "start_accuracy": evaluation_means(tables[0])["correct"],
         "response_tokens": fmean(one["response_tokens"] for one in last),
         "truncated_share": fmean(one["truncated"] for one in last),
         "generated_tokens": int(lines[-1]["ledger/generated_tokens"]),
         "seconds": float(lines[-1]["time/elapsed_s"]),
         "acted": acted(lines, two_sided=not run.config.loss.fipo_clip_high_only),
     }
-
-
-def answers(table: Path) -> dict[str, float]:
-    """Means over an evaluation's answers; each prompt has the same number of them."""
-    columns = pq.read_table(table, columns=["correct", "response_tokens", "truncated"])
-    return {name: fmean(map(float, columns[name].to_pylist())) for name in columns.column_names}
 
 
 def acted(lines: Sequence[Mapping[str, Any]], two_sided: bool) -> dict[str, float]:

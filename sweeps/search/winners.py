@@ -5,65 +5,54 @@ The best of many trials is biased upwards: it was chosen for its value. What is 
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from harness import read_config, resolve
+from harness import UsageError, read_config, resolve, say
 from sweeps.comparison import Comparison, compare
-from sweeps.search.spec import Search
+from sweeps.search.options import Search
 from sweeps.search.tables import Row, best_rows
-from sweeps.study.arms import ABOUT, Arm, Family, check_differences, differences_between, load_family, settings_of
+from sweeps.study.arms import ABOUT, Arm, Family, check_differences, differences_between, settings_of
 from sweeps.study.claims import FILE
-from sweeps.study.folder import identity, is_held, locked, read_json, set_aside
-from sweeps.workers.slots import Slot
+from sweeps.study.folder import identity, locked, read_json, set_aside
+from sweeps.workers.pool import Pool
 
 LOCK = ".lock-winners"
 
 
-def run_winners(search: Search, rows: Sequence[Row], slots: Sequence[Slot], console: Console) -> None:
+def run_winners(search: Search, rows: Sequence[Row], pool: Pool) -> None:
     """Run the best settings of each loss on the reporting seeds, as a comparison in STUDY/winners."""
     best = {loss: row["settings"] for loss, row in best_rows(rows).items()}
-    if not best or is_held(search.study / LOCK):
-        words = "another host runs them" if best else "no trial found feasible settings: there is nothing to run again"
-        console.print(f"winners: {words}")
+    if not best:
+        say("winners: no trial found feasible settings: there is nothing to run again")
         return
-    arms, study = arms_of(search, best, search.report_seeds), search.study
-    family = tuned_family(search, arms)
-    console.print(f"winners: {', '.join(arm.name for arm in arms)} on {len(search.report_seeds)} fresh seeds")
-    with locked(study, LOCK):
-        set_aside_others(study / "winners", arms)
-        (study / "winners").mkdir(exist_ok=True)
-        claims = (read_json(study / "study.json") or {}).get("claims")  # fixed before the first trial
+    arms, winners = arms_of(search, best, range(search.report_seeds)), search.study / "winners"
+    say(f"winners: {', '.join(arm.name for arm in arms)} on {search.report_seeds} fresh seeds")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(search.study, LOCK))
+        except UsageError:
+            say("winners: another host runs them")
+            return
+        set_aside_others(winners, arms)
+        winners.mkdir(exist_ok=True)
+        claims = (read_json(search.study / "study.json") or {}).get("claims")  # fixed before the first trial
         if claims:
-            shutil.copyfile(study / FILE, study / "winners" / FILE)
-        compare(Comparison(study / "winners", family, search.preset, arms, claims), slots)
+            shutil.copyfile(search.study / FILE, winners / FILE)
+        compare(Comparison(winners, tuned_family(search, arms), search.preset, arms, claims), pool)
 
 
 def arms_of(search: Search, best: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]) -> list[Arm]:
     """The losses with these values of what is searched, and the controls that are like one of them."""
-    arms, family = [arm_of(search, loss, values, seeds) for loss, values in best.items()], load_family(search.family)
-    for arm in list(arms):
-        theirs = settings_of(family, arm.name).items()
-        for control in (name for name, loss in search.controls.items() if loss == arm.name):
-            own = dict(settings_of(family, control).items() - theirs)
-            settings = {**search.settings[arm.name], **best[arm.name], **own}
-            configs = {seed: resolve({**settings, "seed": seed}, search.preset) for seed in seeds}
-            arms.append(Arm(control, {**arm.settings, **own}, configs))
+    pairs, arms = [*((loss, loss) for loss in best), *search.controlled.items()], []
+    for name, loss in ((name, loss) for name, loss in pairs if loss in best):
+        of_loss = settings_of(search.arms, loss)
+        own = dict(settings_of(search.arms, name).items() - of_loss.items()) if name != loss else {}
+        settings = {**search.settings[loss], **best[loss], **own}
+        configs = {seed: resolve({**settings, "seed": seed}, search.preset) for seed in seeds}
+        arms.append(Arm(name, {**of_loss, **best[loss], **own}, configs))
     return arms
-
-
-def arm_of(search: Search, loss: str, values: Mapping[str, Any], seeds: Sequence[int]) -> Arm:
-    """The loss with these values of what is searched; its own settings are those that not every loss has alike."""
-    settings = {**search.settings[loss], **values}
-    shared = set.intersection(*({(n, repr(v)) for n, v in one.items()} for one in search.settings.values()))
-    own = {
-        name: value
-        for name, value in settings.items()
-        if name in values or len(search.losses) == 1 or (name, repr(value)) not in shared
-    }
-    return Arm(loss, own, {seed: resolve({**settings, "seed": seed}, search.preset) for seed in seeds})
 
 
 def tuned_family(search: Search, arms: Sequence[Arm]) -> Family:
@@ -71,7 +60,7 @@ def tuned_family(search: Search, arms: Sequence[Arm]) -> Family:
 
     Raises UsageError where these arms differ in more.
     """
-    family = load_family(search.family)
+    family = search.arms
     searched = {name for space in search.spaces.values() for name in space.parameters}
     tables = {arm.name: {**arm.settings, **told(family, arm.name, arms)} for arm in arms}
     tuned = Family(

@@ -21,7 +21,7 @@ from harness import (
 )
 
 FAMILIES = Path(__file__).parents[1] / "families"
-SET_BY_COMPARE = ("loss_type", "seed", "control", "output_dir")
+SET_HERE = ("loss_type", "seed", "control", "output_dir")  # by comparisons and searches themselves
 PER_RUN = ("seed", "output_dir", "start_from")
 TASK = ("task", "task_settings", "reward")  # arms that differ in these cannot be compared
 ROLES = ("positive", "negative", "identical", "repeat", "placebo")
@@ -50,20 +50,24 @@ class Family(BaseModel):
             return all(value in ("none", None) for name, value in values.items() if name not in self.controls)
         return field.startswith(OWN_PREFIXES) or field in self.allowed
 
+    @property
+    def tables(self) -> dict[str, Mapping[str, Any]]:
+        """What the file says of each arm and control."""
+        return {**self.arms, **self.controls}
+
     @model_validator(mode="after")
     def check_roles(self) -> "Family":
         """Refuse a role that nothing is known of, and an arm held against one that the family has not."""
-        known = {**self.arms, **self.controls}
-        for name, table in known.items():
+        for name, table in self.tables.items():
             if table.get("role", "placebo") not in ROLES:
                 raise ValueError(f"{name!r}: expected role to be one of {', '.join(ROLES)}, got {table['role']!r}")
-            if table.get("against", name) not in known:
+            if table.get("against", name) not in self.tables:
                 raise ValueError(f"{name!r}: expected against to name an arm of the family, got {table['against']!r}")
         return self
 
     def about(self, name: str) -> dict[str, Any]:
         """What study.json says of an arm besides its settings; an arm is held against the one that it is like."""
-        table = {**self.arms, **self.controls}.get(name, {})
+        table = self.tables.get(name, {})
         told = {field: table.get(field) for field in ABOUT}
         told["against"] = told["against"] or table.get("like")
         return {"like": table.get("like"), **told, "planted": name in self.controls}
@@ -128,11 +132,7 @@ def load_toml(model: type[Content], name: str, shipped: Path, flag: str) -> Cont
     except ValidationError as error:
         fault = error.errors()[0]
         words = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"]
-        needed = ", ".join(
-            field for field, info in model.model_fields.items() if info.is_required() and field != "name"
-        )
-        place = ".".join(map(str, fault["loc"])) or "file"
-        raise UsageError(f"{flag} {name}: {place}: {words}: it needs {needed}") from None
+        raise UsageError(f"{flag} {name}: {'.'.join(map(str, fault['loc'])) or 'file'}: {words}") from None
 
 
 def arms_of(
@@ -144,31 +144,39 @@ def arms_of(
     """
     arms = []
     for name, seeds in names.items():
-        settings = checked_settings(family, name, flags)
+        settings = settings_of(family, name)
         base = settings.pop("preset", None) or preset
+        check_flags(family, name, settings, flags)
         numbers = range(first_seed, first_seed + seeds)
         configs = {seed: resolve({**flags, **settings, "seed": seed}, base) for seed in numbers}
         arms.append(Arm(name, settings, configs))
     return arms
 
 
-def checked_settings(family: Family, name: str, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """An arm's own settings, which no flag may set as well. Raises UsageError."""
-    settings = settings_of(family, name)
+def check_flags(family: Family, name: str, settings: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
+    """Raise UsageError on a flag that the command or the arm's own settings set."""
     for flag in flags:
-        if flag in SET_BY_COMPARE:
-            raise UsageError(f"--{flag} is set by the comparison itself: choose arms with --losses and --controls")
-    if clash := sorted(set(flags) & set(settings)):
-        raise UsageError(
-            f"--{clash[0]} is set by arm {name!r} of family {family.name!r} ({settings[clash[0]]}): "
-            "drop the flag, or give a family file of your own with --family"
-        )
+        if flag in SET_HERE:
+            raise UsageError(f"--{flag} is set by the command itself: choose arms with --losses and --controls")
+        if flag in settings:
+            raise UsageError(
+                f"--{flag} is set by arm {name!r} of family {family.name!r} ({settings[flag]}): "
+                "drop the flag, or give a family file of your own with --family"
+            )
+
+
+def scaffold_settings(family: Family, name: str, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """An arm's own settings, over a scaffold that is given. Raises UsageError on its own preset, or a flag it sets."""
+    settings = settings_of(family, name)
+    if "preset" in settings:
+        raise UsageError(f"--family {family.name}: expected arms without presets of their own, got one of {name!r}")
+    check_flags(family, name, settings, flags)
     return settings
 
 
 def settings_of(family: Family, name: str) -> dict[str, Any]:
     """An arm's own settings over those of the arm that it is `like`, and of the one that that is like."""
-    tables, merged, seen = {**family.arms, **family.controls}, dict[str, Any](), list[str]()
+    tables, merged, seen = family.tables, dict[str, Any](), list[str]()
     following: Any = name
     while following is not None:
         if following in seen:

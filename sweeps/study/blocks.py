@@ -5,15 +5,14 @@ Every (arm, settings) pair is a cell. What two blocks share is one cell and runs
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness import Config, UsageError, resolve, section_of
+from harness import UsageError, resolve, section_of
 from sweeps.study.arms import Arm, ArmName, Family, check_differences, differences_between, load_toml, settings_of
 from sweeps.study.folder import identity, other_study, read_json
 
@@ -73,85 +72,52 @@ class Design(BaseModel):
         ).hexdigest()
 
 
-@dataclass(frozen=True)
-class Cell:
-    """An arm at a level of what its block varies, and the study's arm that holds its runs.
-
-    level: the varied setting's value, a list of both where two are varied, None where none is.
-    """
-
-    arm: str
-    level: Any
-    cell: str
-
-
 def load_design(name: str) -> Design:
     """A shipped design (`standard`), or one from a TOML file."""
     return load_toml(Design, name, DESIGNS, "--design")
 
 
-def cells_of(
-    design: Design, family: Family, flags: Mapping[str, Any], most_seeds: int | None = None
-) -> tuple[list[Arm], dict[str, list[Cell]]]:
-    """The study's arms, one per cell, and the cells of each block; `flags` hold for every run.
+def planned(
+    design: Design,
+    family: Family,
+    flags: Mapping[str, Any],
+    most_seeds: int | None = None,
+    preset: str | None = None,
+) -> tuple[list[Arm], dict[str, Any]]:
+    """The study's arms, one per cell, and what study.json says of the design; `flags` hold for every run.
 
-    most_seeds: no block runs more seeds than this. Raises UsageError where the arms of a block differ, at one level, in
-    more than the family admits.
+    most_seeds: no block runs more seeds than this. preset: in place of the design's.
+    A cell is {"arm", "level", "cell"}: an arm at a level of what its block varies (the value, a list of both where two
+    are varied, null where none is), and the study's arm that holds its runs.
+    Raises UsageError where the arms of a block differ, at one level, in more than the family admits.
     """
-    check_flags(design, flags)
-    arms, blocks = dict[tuple[str, str], Arm](), dict[str, list[Cell]]()
-    for block_name, block in design.blocks.items():
-        blocks[block_name] = []
-        seeds = range(block.first_seed, block.first_seed + min(block.seeds, most_seeds or block.seeds))
-        for level in block.levels:
-            at_level = []
-            values = list(level.values())
-            recorded = values if len(values) > 1 else next(iter(values), None)
-            for arm in block.arms:
-                own = {**settings_of(family, arm), **level}
-                configs = {seed: config_of(design, block, {**flags, **own}, seed) for seed in seeds}
-                at_level.append(Arm(arm, own, configs))
-                key = arm, identity(configs[seeds[0]])
-                name = ".".join([block_name, arm, *map(str, level.values())])
-                known = arms.setdefault(key, Arm(name, own, {}))
-                arms[key] = Arm(known.name, known.settings, {**known.configs, **configs})
-                blocks[block_name].append(Cell(arm, recorded, known.name))
-            check_differences(differences_between(at_level, family), family)
-    return list(arms.values()), blocks
-
-
-def check_flags(design: Design, flags: Mapping[str, Any]) -> None:
-    """Raise UsageError on a flag that the study sets or varies itself."""
     varied = {name for block in design.blocks.values() for name in block.vary}
     for flag in flags:
         if flag in SET_BY_STUDY or flag in varied:
-            raise UsageError(
-                f"--{flag} is set by the study itself: write a design of your own, and pass it as --design"
-            )
-
-
-def config_of(design: Design, block: Block, own: Mapping[str, Any], seed: int) -> Config:
-    """A run's complete settings: the block's over the design's over the preset's, the arm's and the flags on top."""
-    keyed = {"seed": seed, "model_seed": seed % design.warm_starts}
-    return resolve({**design.settings, **block.settings, **own, **keyed}, design.preset)
-
-
-def description(
-    design: Design, blocks: Mapping[str, Sequence[Cell]], flags: Mapping[str, Any], most_seeds: int | None
-) -> dict[str, Any]:
-    """What study.json says of the design."""
+            raise UsageError(f"--{flag} is set by the study itself: write a design of your own, passed as --design")
+    arms, blocks = dict[tuple[str, str], Arm](), dict[str, dict[str, Any]]()
+    for block_name, block in design.blocks.items():
+        count, cells = min(block.seeds, most_seeds or block.seeds), []
+        seeds = range(block.first_seed, block.first_seed + count)
+        for level in block.levels:
+            at_level, values = [], list(level.values())
+            for arm in block.arms:
+                own = {**settings_of(family, arm), **level}
+                settings = {**design.settings, **block.settings, **flags, **own}
+                keyed = {seed: {"seed": seed, "model_seed": seed % design.warm_starts} for seed in seeds}
+                configs = {seed: resolve({**settings, **keyed[seed]}, preset or design.preset) for seed in seeds}
+                at_level.append(Arm(arm, own, configs))
+                key = arm, identity(configs[seeds[0]])
+                known = arms.setdefault(key, Arm(".".join([block_name, arm, *map(str, values)]), own, {}))
+                arms[key] = Arm(known.name, known.settings, {**known.configs, **configs})
+                recorded = values if len(values) > 1 else next(iter(values), None)
+                cells.append({"arm": arm, "level": recorded, "cell": known.name})
+            check_differences(differences_between(at_level, family), family)
+        told = block.model_dump(mode="json", include={"question", "first_seed", "settings"})
+        told |= {"baseline": block.baseline or block.arms[0], "seeds": count, "varied": list(block.vary)}
+        blocks[block_name] = {**told, "cells": cells}
     shared = {"name": design.name, "title": design.title, "sha256": design.sha256, "warm_starts": design.warm_starts}
-    described = {
-        name: {
-            **block.model_dump(mode="json", include={"question", "first_seed", "settings"}),
-            "baseline": block.baseline or block.arms[0],
-            "seeds": min(block.seeds, most_seeds or block.seeds),
-            "varied": list(block.vary),
-            "cells": [asdict(cell) for cell in blocks[name]],
-        }
-        for name, block in design.blocks.items()
-    }
-    return {**shared, "flags": dict(flags), "most_seeds": most_seeds, "blocks": described}
+    return list(arms.values()), {**shared, "flags": dict(flags), "most_seeds": most_seeds, "blocks": blocks}
 
 
 def check_same_design(study: Path, described: Mapping[str, Any], preset: str) -> None:

@@ -45,32 +45,24 @@ def fixed_claims(study: Path, asked: str | None, default: str) -> Mapping[str, A
 
     Raises UsageError where other claims are asked of a study that has begun.
     """
-    described = read_json(study / "study.json")
-    if described is None and (asked or default) == "none":
-        return None
+    described, name = read_json(study / "study.json"), asked or default
+    claims: dict[str, Any] = {}
+    if name != "none":
+        content = claims_file(name).read_bytes()
+        claims = {"name": claims_file(name).stem, "sha256": hashlib.sha256(content).hexdigest()}
+        if described is None:
+            (study / FILE).write_bytes(content)
+            return {**claims, "fixed_at": datetime.now(UTC).isoformat(timespec="seconds")}
     if described is None:
-        file = claims_file(asked or default)
-        (study / FILE).write_bytes(file.read_bytes())
-        fixed_at = datetime.now(UTC).isoformat(timespec="seconds")
-        return {"name": file.stem, "sha256": sha256_of(file), "fixed_at": fixed_at}
-    recorded: Mapping[str, Any] | None = described.get("claims")
-    if asked is not None:
-        sha256 = None if asked == "none" else sha256_of(claims_file(asked))
-        if sha256 != (recorded or {}).get("sha256"):
-            words = recorded["name"] if recorded else "no claims"
-            raise other_study(study, f"it was begun with {words}, and claims are fixed before the runs start")
-    return recorded
+        return None
+    recorded: Mapping[str, Any] = described.get("claims") or {}
+    if asked is not None and claims.get("sha256") != recorded.get("sha256"):
+        words = recorded.get("name", "no claims")
+        raise other_study(study, f"it was begun with {words}, and claims are fixed before the runs start")
+    return recorded or None
 
 
 def claims_file(name: str) -> Path:
     """A shipped claims file by its name, or the user's by its path."""
     shipped = SHIPPED / f"{name}.toml"
     return (shipped if shipped.is_file() else Path(name)).resolve()
-
-
-def sha256_of(file: Path) -> str:
-    """The hash of a claims file's bytes. Raises UsageError where there is none."""
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UsageError(f"--claims: expected a shipped name or a TOML file, got {str(file)!r}: {error}") from None

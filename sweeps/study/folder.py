@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -50,6 +52,11 @@ class PlannedRun:
     def config_file(self) -> Path:
         """The settings handed to `harness train`."""
         return self.study / "configs" / f"{self.name}.json"
+
+    def write_config(self) -> None:
+        """Write them."""
+        self.config_file.parent.mkdir(exist_ok=True)
+        write_json(self.config_file, tree_of(self.config))
 
     @property
     def log(self) -> Path:
@@ -137,10 +144,8 @@ def set_aside(folder: Path, study: Path) -> None:
         return
     kept = study / "superseded"
     kept.mkdir(exist_ok=True)
-    number = 1
-    while (kept / f"{folder.name}-{number}").exists():
-        number += 1
-    folder.rename(kept / f"{folder.name}-{number}")
+    free = (kept / f"{folder.name}-{number}" for number in count(1))
+    folder.rename(next(place for place in free if not place.exists()))
 
 
 def write_study(
@@ -161,9 +166,8 @@ def write_study(
             "or name a new study"
         )
     differences = differences_between(arms, family)
-    (study / "configs").mkdir(exist_ok=True)
     for run in planned_runs(arms, study):
-        write_json(run.config_file, tree_of(run.config))
+        run.write_config()
     content = {
         "schema_version": SCHEMA_VERSION,
         "family": family.name,
@@ -203,7 +207,7 @@ def locked(study: Path, name: str = ".lock") -> Iterator[None]:
     """Hold the study's folder, made where it is missing: two comparisons in one would start each run twice."""
     try:
         study.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(study / name, timeout=0.2)  # `is_held` holds it for a moment
+        lock = FileLock(study / name, timeout=0)
         lock.acquire()
     except Timeout:
         raise UsageError(f"--study: {str(study)!r} is being run by another process: wait for it, or stop it") from None
@@ -215,15 +219,6 @@ def locked(study: Path, name: str = ".lock") -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process of this host holds the lock."""
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def describe(arm: Arm, family: Family) -> dict[str, Any]:
@@ -249,16 +244,21 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         raise UsageError(f"{path}: expected a JSON object a line, got: {error}: restore it") from None
 
 
-def read_rows(table: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
-    """The rows of a table, or none where there is no such file. Raises UsageError where it is broken."""
+def evaluation_means(table: Path) -> dict[str, float]:
+    """Means over an evaluation's answers of correct, response_tokens and truncated; each prompt has as many answers.
+
+    Empty where there is no such file. Raises UsageError where it is broken.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if not table.is_file():
+        return {}
     try:
-        rows: list[dict[str, Any]] = pq.read_table(table, columns=columns).to_pylist() if table.is_file() else []
+        columns = pq.read_table(table, columns=["correct", "response_tokens", "truncated"])
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{table}: expected a table written by this program, got: {error}: move it away") from None
-    return rows
+    return {name: fmean(map(float, columns[name].to_pylist())) for name in columns.column_names}
 
 
 def read_json(path: Path) -> Any:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from harness import Config, UsageError, differences, flatten, own_code_hashes, read_history, resolve, tree_of
-from sweeps.study.arms import PER_RUN, Arm, Family, checked_settings
-from sweeps.study.folder import other_study, read_json, read_lines
+from sweeps.study.arms import PER_RUN, Arm, Family, scaffold_settings
+from sweeps.study.folder import other_study, read_json
 
 OF_THE_LOSS = "loss_type", "averaging", "control", "placebo"  # the arms', whatever the recorded run had
 NOISE_SEEDS = 1000  # between the seeds of two noises, so that they are no other recorded run's
-ACCURACY = "rollout/accuracy"
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,7 @@ def forked_arms(
             raise UsageError(f"--{flag} is set by the recorded run: leave it out")
     arms = []
     for name, count in forks.items():
-        settings = checked_settings(family, name, flags)
-        if "preset" in settings:
-            raise UsageError(f"--family {family.name}: expected arms without presets of their own, got one of {name!r}")
+        settings = scaffold_settings(family, name, flags)
         own = {**flags, **settings}
         arms.append(Arm(name, settings, {n: config_of(states, n, own, study) for n in range(count)}))
     for arm in arms:
@@ -77,32 +74,18 @@ def config_of(states: Sequence[State], n: int, own: Mapping[str, Any], study: Pa
     return resolve({**recorded, "model_seed": 0, "output_dir": None, **own, **place})
 
 
-def fork_description(states: Sequence[State], arms: Sequence[Arm], family: Family) -> dict[str, Any]:
-    """What study.json says of the forks; `scratch`: how runs from scratch went, if the states are of a comparison."""
-    places = [{"run": str(state.run), "step": state.step} for state in states]
-    return {"states": places, "steps": arms[0].any_config.run.steps, "scratch": scratch(states, arms, family)}
+def places_of(states: Sequence[State]) -> list[dict[str, Any]]:
+    """The states as study.json lists them."""
+    return [{"run": str(state.run), "step": state.step} for state in states]
 
 
-def scratch(states: Sequence[State], arms: Sequence[Arm], family: Family) -> dict[str, dict[int, list[float]]] | None:
-    """Rollout accuracy by arm, seed and step of the finished runs of the one comparison that all states are of."""
-    folder = states[0].run.parent.parent
-    study = read_json(folder / "study.json") if {state.run.parent.parent for state in states} == {folder} else None
-    if study is None or "design" in study or study.get("family") != family.name:
-        return None
-    found, names = dict[str, dict[int, list[float]]](), {arm.name for arm in arms}
-    for name, seeds in ((arm["name"], arm["seeds"]) for arm in study["arms"] if arm["name"] in names):
-        runs = {seed: folder / "runs" / f"{name}-seed{seed}" for seed in seeds}
-        found[name] = {
-            seed: [line[ACCURACY] for line in read_lines(run / "metrics.jsonl")]
-            for seed, run in runs.items()
-            if (read_json(run / "status.json") or {}).get("state") == "finished"
-        }
-    return found
+def fork_description(states: Sequence[State], arms: Sequence[Arm]) -> dict[str, Any]:
+    """What study.json says of the forks."""
+    return {"states": places_of(states), "steps": arms[0].any_config.run.steps}
 
 
 def check_same_states(study: Path, states: Sequence[State]) -> None:
     """Raise UsageError where the folder holds a study of other states, or none of forks."""
     recorded = read_json(study / "study.json")
-    asked = [{"run": str(state.run), "step": state.step} for state in states]
-    if recorded is not None and recorded.get("fork", {}).get("states", []) != asked:
+    if recorded is not None and recorded.get("fork", {}).get("states", []) != places_of(states):
         raise other_study(study, "it was made by `sweeps fork`, or forks other runs or steps")

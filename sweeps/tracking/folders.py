@@ -1,4 +1,4 @@
-"""Folders as the runs that MLflow shows: those of a study beside one for the study itself, or plain runs.
+"""What MLflow shows of a folder: the runs of a study beside one for the study itself, or plain runs.
 
 They lie flat, since MLflow draws no charts of runs below others; what belongs together has the same tag, `arm`.
 """
@@ -6,20 +6,19 @@ They lie flat, since MLflow draws no charts of runs below others; what belongs t
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
-from harness import UsageError, flatten
-from sweeps.study.folder import read_json, read_lines, read_rows
+from harness import flatten
+from sweeps.study.folder import evaluation_means, read_json, read_lines
 
-BEGAN = "environment.json"  # every run has it from its beginning
-LONGEST = 500  # characters of a parameter; study.json, an artifact, has the rest
+BEGAN, METRICS, STATUS = "environment.json", "metrics.jsonl", "status.json"  # the first is there from the beginning
+LONGEST = 500  # characters of a parameter
 STATES = {"finished": "FINISHED", "preempted": "KILLED", "pruned": "KILLED", "infeasible": "FAILED", "failed": "FAILED"}
 MEANS = {"correct": "accuracy", "response_tokens": "response_tokens_mean", "truncated": "truncated_share"}
+ARTIFACTS = "study.json", "claims.toml", "report/report.html", "report/verdict.json", "report/figures/*.png"
 
 
 class Point(NamedTuple):
@@ -27,24 +26,18 @@ class Point(NamedTuple):
 
     key: str
     value: float
-    step: int
     timestamp_ms: int
+    step: int
 
 
-@dataclass(frozen=True)
-class Node:
-    """One run as MLflow shows it. It is found again by `path`, within the study, and by when it began."""
+class Recorded(NamedTuple):
+    """What a run's folder says of how far it is. `ended_ms`: None while it goes on."""
 
-    path: str
-    arm: str | None = None  # of a study, or its trial
-    begun: str = ""
-    status: str = "RUNNING"
-    started_ms: int = 0
-    ended_ms: int | None = None
-    params: Mapping[str, str] = field(default_factory=dict)
-    size: int = 0  # bytes of what `entries` is read from
-    entries: Callable[[], Sequence[Sequence[Point]]] = field(default=list, compare=False)  # one a line of metrics.jsonl
-    files: Sequence[tuple[Path, int]] = ()  # artifacts, each with the time of its last change
+    begun: str
+    status: str
+    started_ms: int
+    ended_ms: int | None
+    params: Mapping[str, str]
 
 
 def tracked_folders(root: Path) -> list[Path]:
@@ -57,65 +50,40 @@ def tracked_folders(root: Path) -> list[Path]:
     return [path for path in (root, *below) if (path / "study.json").is_file() or any(path.glob(f"*/{BEGAN}"))]
 
 
-def nodes_of(folder: Path) -> list[Node]:
-    """The nodes of a study, its own first, or of the plain runs in a folder."""
-    if not (folder / "study.json").is_file():
-        return [run_node(folder, path.parent) for path in sorted(folder.glob(f"*/{BEGAN}"))]
-    begun = [file.parent for prefix in ("", "winners/") for file in sorted(folder.glob(f"{prefix}runs/*/{BEGAN}"))]
-    runs = [run_node(folder, path) for path in begun]
-    return [study_node(folder, runs), *runs]
+def run_folders(place: Path) -> list[Path]:
+    """The folders of the runs that have begun: a study's own and those of a search's winners, or plain ones."""
+    patterns = ("runs/*", "winners/runs/*") if (place / "study.json").is_file() else ("*",)
+    return [file.parent for pattern in patterns for file in sorted(place.glob(f"{pattern}/{BEGAN}"))]
 
 
-def study_node(study: Path, runs: Sequence[Node]) -> Node:
-    """The study's own node: what it says of itself, and its report. It ends with the last run that has begun."""
-    described = read_json(study / "study.json")
-    if not isinstance(described, dict):
-        raise UsageError(f"expected a JSON object in {study / 'study.json'}, got something else: restore the file")
-    names = "study.json", "claims.toml", "report/report.html", "report/verdict.json", "report/figures/*.png"
-    files = [(file, file.stat().st_mtime_ns) for name in names for file in sorted(study.glob(name))]
-    ends = [run.ended_ms for run in runs if run.ended_ms is not None]
-    is_ended = 0 < len(ends) == len(runs)
-    plain = {name: value for name, value in described.items() if isinstance(value, str | int) and name != "storage"}
-    return Node(
-        ".",
-        status="FINISHED" if is_ended else "RUNNING",
-        started_ms=min((run.started_ms for run in runs), default=0),
-        ended_ms=max(ends) if is_ended else None,
-        params=shown(plain),
-        files=files,
-    )
+def newest_change(place: Path) -> int:
+    """The time in nanoseconds at which anything was last written that is logged."""
+    patterns = [f"{runs}*/{name}" for runs in ("", "runs/", "winners/runs/") for name in (METRICS, STATUS)]
+    files = [file for pattern in (*patterns, *ARTIFACTS) for file in place.glob(pattern)]
+    return max((file.stat().st_mtime_ns for file in files), default=0)
 
 
-def run_node(place: Path, folder: Path) -> Node:
-    """The node of one training run in a study or in a folder of plain runs."""
-    status, metrics, path = folder / "status.json", folder / "metrics.jsonl", folder.relative_to(place).as_posix()
-    begun = read_json(folder / BEGAN)["started_at"]
-    started_ms = int(datetime.fromisoformat(begun).timestamp() * 1000)
+def recorded(folder: Path) -> Recorded:
+    """What a run's folder says."""
+    begun, status = read_json(folder / BEGAN)["started_at"], folder / STATUS
     state = STATES.get(str((read_json(status) or {}).get("state")), "RUNNING")
-    return Node(
-        path=path,
-        arm=re.sub(r"-seed[0-9]+$", "", path.replace("runs/", "")) if "/" in path else None,
-        begun=begun,
-        status=state,
-        started_ms=started_ms,
-        ended_ms=None if state == "RUNNING" else int(status.stat().st_mtime * 1000),
-        params=shown(flatten((read_json(folder / "config.json") or {}).get("config", {}))),
-        size=metrics.stat().st_size if metrics.is_file() else 0,
-        entries=lambda: metric_entries(folder, started_ms),
-    )
+    started_ms = int(datetime.fromisoformat(begun).timestamp() * 1000)
+    ended_ms = None if state == "RUNNING" else int(status.stat().st_mtime * 1000)
+    settings = flatten((read_json(folder / "config.json") or {}).get("config", {}))
+    shown = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
+    return Recorded(begun, state, started_ms, ended_ms, {name: words[:LONGEST] for name, words in shown.items()})
 
 
 def metric_entries(folder: Path, started_ms: int) -> list[list[Point]]:
     """The points of each whole line of metrics.jsonl, with those of the evaluations that were made until then."""
-    path, found = folder / "metrics.jsonl", list[list[Point]]()
-    for line in read_lines(path) if path.is_file() else ():
+    found = list[list[Point]]()
+    for line in read_lines(folder / METRICS) if (folder / METRICS).is_file() else ():
         step = int(line.pop("step"))
         time_ms = started_ms + int(1000 * line["time/elapsed_s"])
         entry = points(line, step, time_ms)
         for done in (0, 1) if step == 0 else (step + 1,):
-            rows = read_rows(folder / "evals" / f"step_{done:06d}.parquet", list(MEANS))
-            means = {f"eval/{key}": fmean(float(row[name]) for row in rows) for name, key in MEANS.items() if rows}
-            entry += points(means, done, time_ms)
+            means = evaluation_means(folder / "evals" / f"step_{done:06d}.parquet")
+            entry += points({f"eval/{MEANS[name]}": value for name, value in means.items()}, done, time_ms)
         found.append(entry)
     return found
 
@@ -123,14 +91,7 @@ def metric_entries(folder: Path, started_ms: int) -> list[list[Point]]:
 def points(values: Mapping[str, Any], step: int, time_ms: int) -> list[Point]:
     """The values that are finite numbers, under names that MLflow takes: `avg@32` is avg_at_32."""
     return [
-        Point(re.sub(r"[^\w\-. :/]", "_", key.replace("@", "_at_"), flags=re.ASCII), float(value), step, time_ms)
+        Point(re.sub(r"[^\w\-. :/]", "_", key.replace("@", "_at_"), flags=re.ASCII), float(value), time_ms, step)
         for key, value in values.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     ]
-
-
-def shown(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Settings as their flags spell them, shortened."""
-    return {
-        name: (value if isinstance(value, str) else json.dumps(value))[:LONGEST] for name, value in settings.items()
-    }

@@ -5,6 +5,7 @@ Where an address is asked for, commands log there as they end; `ui` (page.py) lo
 
 import argparse
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -65,16 +66,22 @@ def track_command(options: argparse.Namespace) -> None:
 
 def asked_uri(options: argparse.Namespace, folder: Path) -> str:
     """The address that was asked for, else that of the database beside the studies and runs."""
-    beside = folder.resolve() if (folder / "mlflow.db").exists() or not is_one(folder) else folder.resolve().parent
+    is_one = (folder / "study.json").is_file() or (folder / "config.json").is_file()
+    beside = folder.resolve().parent if is_one and not (folder / "mlflow.db").exists() else folder.resolve()
     return tracking_uri(options.tracking_uri) or f"sqlite:///{beside / 'mlflow.db'}"
-
-
-def is_one(folder: Path) -> bool:
-    """Whether the folder is a study or a run itself."""
-    return (folder / "study.json").is_file() or (folder / "config.json").is_file()
 
 
 def set_environment() -> None:
     """What MLflow reads as it is imported."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+
+
+def with_driver(url: str) -> str:
+    """The URL with the driver that is installed here: sqlalchemy's choice for PostgreSQL has changed."""
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url)
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown and written down."""
+    return re.sub(r"(://[^:/?]*):[^/?]*@", r"\1@", re.sub(r"(?i)(password=)[^&]*", r"\1***", url))

@@ -7,8 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from sweeps.tracking.log import add_tracking_uri, asked_uri, set_environment
 
 REST_S = 5.0  # between two passes
 CHARTS = "runs?compareRunsMode=CHART&workflowType=machine_learning"  # else the page opens for agents and traces
+Server = subprocess.Popen[bytes]
 
 
 def add_ui(subparsers: Any) -> None:
@@ -37,63 +37,60 @@ def ui_command(options: argparse.Namespace) -> None:
     uri = asked_uri(options, options.folder)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     set_environment()
-    with suppress(KeyboardInterrupt), served(uri, options.port) as (address, server):
+    is_server = uri.startswith("http")  # then its page is open already
+    address = uri.rstrip("/") if is_server else f"http://127.0.0.1:{options.port}"
+    server = None if is_server else served(uri, options.port)
+    try:
+        wait_for(options.port, server)
         print(f"MLflow: {address} (Ctrl-C ends it); the charts of each study in {options.folder}:", flush=True)
         keep_logging(options.folder, uri, address, server)
-        raise HarnessError("MLflow's server ended: see above")
-
-
-@contextmanager
-def served(uri: str, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes] | None]]:
-    """The page's address and the server's process: none where the address is that of a server already."""
-    if uri.startswith("http"):
-        yield uri.rstrip("/"), None
+    except KeyboardInterrupt:
         return
+    finally:
+        if server:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            server.wait()
+    raise HarnessError(f"MLflow's server ended with {server.returncode if server else None}: see above")
+
+
+def served(uri: str, port: int) -> Server:
+    """The process of a server of the database, which is made before: a server and others cannot at once."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
         raise UsageError(f"--port: expected a free one, got {port}, which something listens on: --port {port + 1}")
-    from sweeps.tracking.store import make_database
+    from sweeps.tracking.store import client_of, reached
 
-    make_database(uri)  # before the server would, which must not run concurrently
+    with reached(uri):
+        client_of(uri)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", uri, "--registry-store-uri", uri, "--uvicorn-opts", "--log-level warning"]
     quiet = {"MLFLOW_LOGGING_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore", **os.environ}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=quiet, start_new_session=True)
-    try:
-        wait_for(port, process)
-        yield f"http://127.0.0.1:{port}", process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+    return Server(command, stdout=subprocess.DEVNULL, env=quiet, start_new_session=True)
 
 
-def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Return when the server answers. Raises HarnessError if it ends instead."""
-    while process.poll() is None:
+def wait_for(port: int, server: Server | None) -> None:
+    """Return when the server answers, or has ended."""
+    while server and server.poll() is None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
             return
         time.sleep(0.1)
-    raise HarnessError(f"MLflow's server ended with {process.returncode}: see above")
 
 
-def keep_logging(root: Path, uri: str, address: str, server: subprocess.Popen[bytes] | None) -> None:
+def keep_logging(root: Path, uri: str, address: str, server: Server | None) -> None:
     """Pass after pass over the folders until the server ends; a link to each at its first, a fault said once."""
     from sweeps.tracking.store import Store
 
-    stores, faults = dict[Path, Store](), set[str]()
+    stores, said = dict[Path, Store](), set[str]()
     while server is None or server.poll() is None:
         for folder in tracked_folders(root):
-            store = stores.get(folder) or Store(folder, uri)
+            store = stores.setdefault(folder, Store(folder, uri))
             try:
-                runs = store.update()
+                store.update()
+                line = f"  {store.name}: {address}/#/experiments/{store.experiment_id}/{CHARTS}"
             except HarnessError as error:
-                if str(error) not in faults:
-                    print(f"note: {error}", file=sys.stderr, flush=True)
-                faults.add(str(error))
-                continue
-            if folder not in stores:
-                link = f"{address}/#/experiments/{store.experiment_id}/{CHARTS}"
-                print(f"  {store.name} ({runs} runs): {link}", flush=True)
-            stores[folder] = store
+                line = f"note: {error}"
+            if line not in said:
+                print(line, flush=True)
+            said.add(line)
         with suppress(subprocess.TimeoutExpired):
             server.wait(REST_S) if server else time.sleep(REST_S)

@@ -7,8 +7,10 @@ they hold, so that logging that was killed, made twice or begun anew in an empty
 import hashlib
 import logging
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 
 import requests
@@ -19,129 +21,119 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness import HarnessError
-from sweeps.tracking.addresses import with_driver, without_password
-from sweeps.tracking.folders import Node, nodes_of
+from sweeps.tracking.folders import ARTIFACTS, metric_entries, newest_change, recorded, run_folders
+from sweeps.tracking.log import with_driver, without_password
 
 FAULTS = (MlflowException, requests.RequestException, SQLAlchemyError, OSError, ImportError, Timeout)
-MOST_METRICS, MOST_PARAMS = 900, 100  # in one call
+MOST_METRICS, MOST_PARAMS, MOST_RUNS = 900, 100, 50_000  # in one call
 ARM, PATH, BEGUN, LINES, FILES = "arm", "fipo.path", "fipo.begun", "fipo.lines", "fipo.files"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # without it the page opens for agents and traces
 LOCK_S = 120
 
 
 class Store:
-    """The runs of one study, or of one folder of plain runs, at an address. `seen` need no second look."""
+    """The runs of one study, or of one folder of plain runs, at an address."""
 
-    def __init__(self, study: Path, uri: str) -> None:
-        self.study, self.uri, self.seen = study, with_driver(uri), dict[str, Node]()
+    def __init__(self, place: Path, uri: str) -> None:
+        self.place, self.uri, self.seen = place, uri, -1  # the newest change that was logged
 
     def update(self) -> int:
         """Log what is missing; the number of runs. Raises HarnessError where MLflow or a folder cannot be read."""
-        with reached(self.uri), FileLock(self.study / ".track.lock", timeout=LOCK_S):  # two at once would double runs
-            nodes, faults = nodes_of(self.study), list[str]()
-            changed = [node for node in nodes if self.seen.get(node.path) != node]
-            runs = self.connect() if changed else {}
-            for node in changed:
+        with reached(self.uri), FileLock(self.place / ".track.lock", timeout=LOCK_S):  # two at once would double runs
+            newest, runs, faults = newest_change(self.place), run_folders(self.place), list[str]()
+            if newest == self.seen:
+                return len(runs)
+            self.client = client_of(self.uri)
+            self.experiment_id = self.experiment()
+            found = self.client.search_runs([self.experiment_id], max_results=MOST_RUNS)
+            known = {run.data.tags[PATH]: run for run in found if PATH in run.data.tags}
+            if (self.place / "study.json").is_file():
+                self.log_study(known.get("."))
+            for folder in runs:
                 try:
-                    self.log(node, runs.get(node.path))
-                    self.seen[node.path] = node
+                    self.log(folder, known.get(folder.relative_to(self.place).as_posix()))
                 except HarnessError as error:
                     faults.append(str(error))
         if faults:
-            raise HarnessError(f"{faults[0]} ({len(faults)} of {len(nodes)} cannot be read; the others are logged)")
-        return len(nodes)
-
-    def connect(self) -> dict[str, Run]:
-        """Find or make the study's experiment; its runs by their path."""
-        self.client = client_of(self.uri)
-        self.experiment_id = self.experiment()
-        found, page = dict[str, Run](), None
-        while page != "":
-            listed = self.client.search_runs([self.experiment_id], max_results=1000, page_token=page)
-            found |= {run.data.tags[PATH]: run for run in listed if PATH in run.data.tags}
-            page = listed.token or ""
-        return found
+            raise HarnessError(f"{faults[0]} ({len(faults)} of {len(runs)} cannot be read; the others are logged)")
+        self.seen = newest
+        return len(runs)
 
     def experiment(self) -> str:
         """The id of the experiment: named like the study's folder, and where another has that name, its place too."""
-        folder = self.study.resolve()
-        place = {"fipo.study": f"{platform.node()}:{folder}"}
-        for name in (folder.name, f"{folder.name}-{hashlib.sha256(repr(place).encode()).hexdigest()[:8]}"):
+        folder = self.place.resolve()
+        tags = {"fipo.study": f"{platform.node()}:{folder}"}
+        for name in (folder.name, f"{folder.name}-{hashlib.sha256(repr(tags).encode()).hexdigest()[:8]}"):
             self.name = name
             found = self.client.get_experiment_by_name(name)
             if found is None:
                 is_server = self.uri.startswith(("http", "databricks"))
                 local = None if is_server else (folder.parent / "mlartifacts" / name).as_uri()
-                return str(self.client.create_experiment(name, local, {**place, **KIND}))
-            if place.items() <= found.tags.items():
+                return str(self.client.create_experiment(name, local, {**tags, **KIND}))
+            if tags.items() <= found.tags.items():
                 return str(found.experiment_id)
         raise HarnessError(f"expected an experiment of this study's own, got {name!r} of another: rename it in MLflow")
 
-    def log(self, node: Node, run: Run | None) -> None:
-        """Make one run say what its folder says: parameters, metrics, files, and its status last."""
-        if run and run.data.tags[BEGUN] != node.begun:  # its folder was set aside, and the run begun anew
+    def log(self, folder: Path, run: Run | None) -> None:
+        """Make one run say what its folder says: parameters, metrics, and its status last."""
+        told = recorded(folder)
+        if run and run.data.tags[BEGUN] != told.begun:  # its folder was set aside, and the run begun anew
             self.client.delete_run(run.info.run_id)
             run = None
-        if run is None:
-            name = self.study.resolve().name if node.path == "." else node.path.replace("runs/", "")
-            tags = {PATH: node.path, BEGUN: node.begun, **({ARM: node.arm} if node.arm else {})}
-            run = self.client.create_run(self.experiment_id, node.started_ms, tags, name)
-        is_ended = node.ended_ms is not None and (run.info.status, run.info.end_time) == (node.status, node.ended_ms)
-        if is_ended and not node.files:
+        if run and told.ended_ms and (run.info.status, run.info.end_time) == (told.status, told.ended_ms):
             return  # its status was logged last
-        missing = [Param(name, value) for name, value in node.params.items() if name not in run.data.params]
+        if run is None:
+            path = folder.relative_to(self.place).as_posix()
+            name = path.replace("runs/", "")
+            arm = {ARM: re.sub(r"-seed[0-9]+$", "", name)} if "/" in path else {}
+            tags = {PATH: path, BEGUN: told.begun, **arm}
+            run = self.client.create_run(self.experiment_id, told.started_ms, tags, name)
+        missing = [Param(name, value) for name, value in told.params.items() if name not in run.data.params]
         for first in range(0, len(missing), MOST_PARAMS):
             self.client.log_batch(run.info.run_id, params=missing[first : first + MOST_PARAMS])
-        self.log_metrics(run, node)
-        self.log_files(run, node)
-        if node.ended_ms is None:
-            self.client.update_run(run.info.run_id, node.status)
-        elif not is_ended:
-            self.client.set_terminated(run.info.run_id, node.status, node.ended_ms)
+        lines = metric_entries(folder, told.started_ms)
+        self.log_metrics(run, [[Metric(*point) for point in line] for line in lines])
+        if told.ended_ms:
+            self.client.set_terminated(run.info.run_id, told.status, told.ended_ms)
+        else:
+            self.client.update_run(run.info.run_id, told.status)
 
-    def log_metrics(self, run: Run, node: Node) -> None:
+    def log_metrics(self, run: Run, lines: list[list[Metric]]) -> None:
         """The lines that the run does not hold, each call together with how many it holds then.
 
         MLflow stores tags after metrics, and takes a point that it has as that one: a kill in between costs nothing.
         """
-        entries, done = node.entries(), int(run.data.tags.get(LINES, 0))
-        while done < len(entries):
-            batch, first = list[Metric](), done
-            while done < len(entries) and (done == first or len(batch) + len(entries[done]) <= MOST_METRICS):
-                batch += [Metric(point.key, point.value, point.timestamp_ms, point.step) for point in entries[done]]
-                done += 1
-            self.client.log_batch(run.info.run_id, metrics=batch, tags=[RunTag(LINES, str(done))])
+        at_once = max(1, MOST_METRICS // max(map(len, lines), default=1))
+        for first in range(int(run.data.tags.get(LINES, 0)), len(lines), at_once):
+            metrics = list(chain.from_iterable(lines[first : first + at_once]))
+            done = RunTag(LINES, str(min(first + at_once, len(lines))))
+            self.client.log_batch(run.info.run_id, metrics=metrics, tags=[done])
 
-    def log_files(self, run: Run, node: Node) -> None:
-        """The files, all of them whenever one has changed."""
-        known = hashlib.sha256(repr(node.files).encode()).hexdigest()
-        if node.files and run.data.tags.get(FILES) != known:
-            for file, _ in node.files:
-                self.client.log_artifact(run.info.run_id, str(file), "figures" if file.suffix == ".png" else None)
-            self.client.set_tag(run.info.run_id, FILES, known)
+    def log_study(self, run: Run | None) -> None:
+        """A run for the study itself: its files, all of them whenever one has changed."""
+        files = [file for name in ARTIFACTS for file in sorted(self.place.glob(name))]
+        known = hashlib.sha256(repr([(file, file.stat().st_mtime_ns) for file in files]).encode()).hexdigest()
+        if run and run.data.tags.get(FILES) == known:
+            return
+        run = run or self.client.create_run(self.experiment_id, tags={PATH: "."}, run_name=self.place.resolve().name)
+        for file in files:
+            self.client.log_artifact(run.info.run_id, str(file), "figures" if file.suffix == ".png" else None)
+        self.client.set_tag(run.info.run_id, FILES, known)
+        self.client.set_terminated(run.info.run_id)
 
 
 def client_of(uri: str) -> MlflowClient:
-    """MLflow at an address; its database is made where there is none."""
+    """MLflow at an address. A SQLite database is made where there is none, by one process: its migrations must not
+    run concurrently.
+    """
     for name, level in (("alembic", logging.WARNING), ("mlflow", logging.ERROR)):
         logging.getLogger(name).setLevel(level)  # what MLflow warns of is raised too, and said in one line
-    with database_lock(uri):
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def make_database(uri: str) -> None:
-    """Make a database where there is none, as a server and others cannot at once. Raises HarnessError."""
-    with reached(uri):
-        client_of(with_driver(uri)).search_experiments(max_results=1)
-
-
-def database_lock(uri: str) -> FileLock | nullcontext[None]:
-    """Hold a SQLite database while it is made: its migrations must not run concurrently."""
-    if not uri.startswith("sqlite:///"):
-        return nullcontext()
     file = Path(uri.removeprefix("sqlite:///"))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(file.with_name(f".{file.name}.lock"), timeout=LOCK_S)
+    if uri.startswith("sqlite:///"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file.with_name(f".{file.name}.lock"), timeout=LOCK_S)
+    with lock if uri.startswith("sqlite:///") else nullcontext():
+        return MlflowClient(with_driver(uri), with_driver(uri))
 
 
 @contextmanager

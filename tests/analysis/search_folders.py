@@ -133,7 +133,6 @@ def trial_row(
         "generated_tokens": 310_000 * truth.seeds if finished else None,
         "seconds": 42.0 * truth.seeds if finished else None,
         "attempts": 3 if state == "failed" else 0,
-        "host": "a-host" if over else None,
     }
 
 

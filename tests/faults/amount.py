@@ -2,6 +2,8 @@
 
 import os
 
+from hypothesis import HealthCheck, settings
+
 THOROUGH = os.environ.get("THOROUGH") == "1"
 
 
@@ -13,3 +15,9 @@ def amount(short: int, thorough: int) -> int:
 def spread(cases: int, short: int) -> list[int]:
     """Numbers of that many cases: all of them, or a few from the first to the last."""
     return list(range(cases)) if THOROUGH else [index * (cases - 1) // (short - 1) for index in range(short)]
+
+
+def fuzzed(short: int, thorough: int) -> settings:
+    """So many examples of hypothesis."""
+    checks = list(HealthCheck)
+    return settings(max_examples=amount(short, thorough), deadline=None, suppress_health_check=checks, database=None)

@@ -1,19 +1,17 @@
-r"""Extracts the answer from a response and compares its form with the gold answer's. Strict: leniency gets exploited.
+r"""Reads the answer from a response: the formats of --answer_format, and the lenient reading recorded beside each.
 
-math-verify is too lenient for a reward: it reads "5 6" as 11 and "5 \approx 6" as 5, and drops a \text{...} at the end.
-So an answer may contain a mark (a list, a relation, words, ...) only if the gold answer contains it as well. The two
-may differ in notation (notation.py), a name ("x = 5" for 5), a unit on one of them (units.py) and thousands separators.
-Words are compared as words (words.py). docs/math-answers.md lists these decisions; answers.toml has the tables.
+boxed                the content of the only box after the reasoning (the prompt asks for it)
+answer_line          what follows the last "Answer:", as DAPO's verifier reads it (the prompt asks for it)
+hash                 the rest of the line after the last `####`, as GSM8K writes its answers (no instruction is added)
+last_number          the last number of the response, as lm-eval's flexible extraction reads it
+a regular expression the first group of its last match
+
+The lenient reading is the strict one where there is one, else the first of boxed, answer_line, hash and last_number
+that finds an answer. What a run gains by the strict reading alone is format.
 """
 
 import re
-import tomllib
-from collections.abc import Iterator
-from pathlib import Path
-
-from harness.tasks.math.notation import END, notation
-from harness.tasks.math.units import ANGLE, elements, without_units
-from harness.tasks.math.words import PROSE, WORD_SYMBOL, spoken, unspaced, worded
+from collections.abc import Callable, Iterator
 
 MAX_ANSWER_CHARACTERS = 2_000
 
@@ -27,20 +25,53 @@ ANSWER_LINE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 LAST_CHARACTERS = 300  # DAPO's verifier looks only there
+HASH = re.compile(r"(?<!#)####(?!#)[^\S\n]*([^\n]+)")
+HASH_NUMBER = re.compile(r"(?<!#)####(?!#)\s*\$?(-?[\d.,]*\d)", re.ASCII)  # not a heading of markdown
+# A minus after a digit, a letter or a bracket subtracts; a fraction is one number; commas group three digits.
+LAST_NUMBER = re.compile(
+    r"(?<![\d./])((?:(?<![\w)\]}])[-\u2212])?)\$?((?:\d{1,3}(?:,\d{3})+(?![\d,]*\d)|\d+|(?=\.\d))(?:\.\d+)?(?:/\d+)?)",
+    re.ASCII,
+)
+
 # Special tokens of chats, which a base model may write without stopping at them.
 SPECIAL = re.compile(
     r"<\|[\w.-]+\|>|<\uff5c[\w\u2581.-]+\uff5c>|</s>|<(?:eos|bos|pad|end_of_turn|start_of_turn|end_of_text|end_of_utterance)>"
 )
 FINAL_STOP = re.compile(r"(?<![.\\])[.\u3002]$")
 SPACES = re.compile(r"[^\S\u2008\u2009\u202f]+")  # except thin spaces, which separate thousands
-TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-# The content of markup must not close it earlier.
-ENCLOSED = [re.compile(rf"{left}\s*((?:(?!{right}).)+?)\s*{right}", re.DOTALL) for left, right in TABLES["enclosed"]]
+# Markup around a whole text, which its content must not close earlier.
+ENCLOSED = re.compile(
+    r"""(?P<mark>\*{1,3}|__?|`+|\$\$?|")\s*(?P<inner>(?:(?!(?P=mark)).)+?)\s*(?<!\\)(?P=mark)"""
+    r"|\\\((?P<inline>(?:(?!\\\)).)+)\\\)|\\\[(?P<display>(?:(?!\\\]).)+)\\\]|“(?P<quoted>[^”]+)”",
+    re.DOTALL,
+)
 EMPHASIS = ("**", "__", "*", "_", "`")
 
 
 class NoAnswer(Exception):
     """The response has no valid answer; the message says why."""
+
+
+def read_answer(response: str, answer_format: str) -> tuple[str | None, str | None, str | None]:
+    """(strict answer, None, None), or (None, lenient answer if any, reason) if the format has no valid answer.
+
+    Special tokens of chats count as line breaks.
+    """
+    text = SPECIAL.sub("\n", response)
+    try:
+        return (EXTRACTORS.get(answer_format) or last_of(re.compile(answer_format)))(text), None, None
+    except NoAnswer as none:
+        return None, read_leniently(text), str(none)
+
+
+def read_leniently(response: str) -> str | None:
+    """The answer in the first format that finds one, or None."""
+    for extractor in (extract, extract_line, last_of(HASH_NUMBER), extract_last_number):
+        try:
+            return extractor(response)
+        except NoAnswer:
+            continue
+    return None
 
 
 def extract(response: str) -> str:
@@ -51,22 +82,49 @@ def extract(response: str) -> str:
     conclusion = response.rpartition("</think>")[2]
     answer = ""
     for box in () if "<think>" in conclusion else boxes(conclusion):
-        content = tidy(unnested(box))
+        content = answer_in(box)
         if "\\boxed" in content:
             raise NoAnswer("nested boxes")
         if answer and content != answer:
             raise NoAnswer("several answers")
         answer = content
-    if not answer:
-        raise NoAnswer("no answer")
-    return answer
+    return given(answer)
 
 
 def extract_line(response: str) -> str:
     """The answer after the last "Answer:" in the last 300 characters (DAPO's). Raises NoAnswer if there is none."""
     lines = ANSWER_LINE.findall(response[-LAST_CHARACTERS:])
-    line = tidy(unpaired_removed(lines[-1].strip())) if lines else ""
-    answer = tidy(unnested(inner[1]) if (inner := NESTED.fullmatch(line)) else line)
+    return given(answer_in(tidy(unpaired_removed(lines[-1].strip()))) if lines else "")
+
+
+def extract_last_number(response: str) -> str:
+    """The last number, without a dollar sign and thousands separators. Raises NoAnswer if there is none."""
+    sign, number = (LAST_NUMBER.findall(response) or [("", "")])[-1]
+    return given(f"{'-' if sign else ''}{number.replace(',', '')}")
+
+
+def last_of(pattern: re.Pattern[str]) -> Callable[[str], str]:
+    """Reads the first group that took part in the pattern's last match."""
+
+    def read(response: str) -> str:
+        matches = list(pattern.finditer(response))
+        found: str = next(filter(None, matches[-1].groups()), "") if matches else ""
+        if len(found) > MAX_ANSWER_CHARACTERS:
+            raise NoAnswer("too long")
+        return given(tidy(found))
+
+    return read
+
+
+EXTRACTORS: dict[str, Callable[[str], str]] = {
+    "boxed": extract,
+    "answer_line": extract_line,
+    "hash": last_of(HASH),
+    "last_number": extract_last_number,
+}
+
+
+def given(answer: str) -> str:
     if not answer:
         raise NoAnswer("no answer")
     return answer
@@ -91,11 +149,11 @@ def boxes(text: str) -> Iterator[str]:
         raise NoAnswer("unclosed box")
 
 
-def unnested(box: str) -> str:
-    """The content of the innermost box, if the outer boxes hold nothing else."""
-    while inner := NESTED.fullmatch(box):
-        box = inner[1]
-    return box
+def answer_in(text: str) -> str:
+    """The text without markup, or the content of the innermost box if outer boxes hold nothing else."""
+    while inner := NESTED.fullmatch(text):
+        text = inner[1]
+    return tidy(text)
 
 
 def tidy(text: str) -> str:
@@ -107,7 +165,8 @@ def tidy(text: str) -> str:
 
 
 def without_markup(text: str) -> str:
-    return next((inner[1] for markup in ENCLOSED if (inner := markup.fullmatch(text))), text)
+    inner = ENCLOSED.fullmatch(text)
+    return next(filter(None, inner.group("inner", "inline", "display", "quoted"))).strip() if inner else text
 
 
 def unpaired_removed(line: str) -> str:
@@ -116,69 +175,3 @@ def unpaired_removed(line: str) -> str:
         if line.count(mark) % 2:
             line = re.sub(rf"^{re.escape(mark)}|(?<![\^_{{]){re.escape(mark)}(?=\.?$)", "", line).strip()
     return line
-
-
-MARKS: dict[str, re.Pattern[str]] = {
-    name: re.compile(mark.replace("<END>", END)) for name, mark in TABLES["marks"].items()
-}
-NUMBER_WITH_COMMAS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?=(?:\.\d+)?(?:\\%|\\times *1[^,]*)?$)")
-NAMED = re.compile(
-    rf"(?P<name>(?!{PROSE}?not?\b)\\?{PROSE}?[a-zA-Z]+(?:_(?:\w|\{{\w+\}}))?(?:\([a-zA-Z]\))?)\s*=(?P<value>[^=]*)"
-)
-# Degrees are converted to radians because the parser drops the degree sign.
-DEGREES = re.compile(r"(\d+(?:\.\d+)?|(?<![a-zA-Z])[a-zA-Z]|\\[a-zA-Z]+) *\^\\circ")
-BRACED = re.compile(r"\{([^{}]*)\}")
-LAST_WORD = re.compile(rf"(?<=\S)\s*({WORD_SYMBOL.pattern})$")
-
-
-def same_terms(gold: str, answer: str) -> tuple[str, str]:
-    """Both texts in the same notation, without differences that are allowed: a name on one of them, and units."""
-    gold, answer = plain(gold), plain(answer)
-    if ("=" in gold) != ("=" in answer):
-        gold, answer = without_name(gold), without_name(answer)
-    (gold_value, gold_unit), (value, unit) = without_units(gold), without_units(answer)
-    if gold_unit and unit and gold_unit != unit:
-        return rf"{finished(gold_value)} \text{{unit {gold_unit} }}", rf"{finished(value)} \text{{unit {unit} }}"
-    gold, answer = finished(gold_value), finished(value)
-    last = LAST_WORD.search(answer)
-    if last and gold.endswith(last[1]) and gold != last[1]:  # the same noun on both, although it is not a known unit
-        gold, answer = gold.removesuffix(last[1]).strip(), answer.removesuffix(last[0]).strip()
-    return gold, answer
-
-
-def plain(text: str) -> str:
-    r"""The text in plain notation, with the content of \text{...} inline and without braces around the whole."""
-    text = spoken(notation(text))
-    while braced := BRACED.fullmatch(text):
-        text = braced[1].strip()
-    return text
-
-
-def finished(text: str) -> str:
-    """The text with words as symbols, angles in radians and no thousands separators."""
-    text = worded(DEGREES.sub(r"(\1\\pi/180)", text) if ANGLE.search(text) else text)
-    number = NUMBER_WITH_COMMAS.match(text)
-    return number[0].replace(",", "") + text[number.end() :] if number else text
-
-
-def without_name(text: str) -> str:
-    """The value in "x = 5", the values in "x = 5, x = 6"; any other text is returned unchanged."""
-    if named := NAMED.fullmatch(text):
-        return named["value"].strip()
-    parts = [NAMED.fullmatch(element.strip()) for element in elements(text)]
-    if len({part["name"] for part in parts if part}) == 1 and all(parts):
-        return ", ".join(part["value"].strip() for part in parts if part)
-    return text
-
-
-def same_text(gold: str, answer: str) -> bool:
-    """Whether both are the same text in plain notation, units included."""
-    return unspaced(finished(plain(gold))) == unspaced(finished(plain(answer)))
-
-
-def excess(gold: str, answer: str) -> str | None:
-    """A mark that the answer has and the gold answer lacks, or None. Both must come from `same_terms`."""
-    for name, mark in MARKS.items():
-        if mark.search(answer) and (name == "another unit" or not mark.search(gold)):
-            return name
-    return "other words" if WORD_SYMBOL.search(gold + answer) else None

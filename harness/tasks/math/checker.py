@@ -1,6 +1,6 @@
 r"""Grades mathematical answers: first by comparing text, then with math-verify in worker processes.
 
-right      the same text, or equal by verify(gold, answer) and of the same form (answers.py)
+right      the same text, or equal by verify(gold, answer) and of the same form (form.py)
 wrong      no valid answer, a different form, or not equal
 unchecked  unknown: the comparison hung, crashed, needed too much memory, or was not attempted
 """
@@ -13,9 +13,8 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.errors import HarnessError, UsageError
-from harness.tasks.math.answers import MAX_ANSWER_CHARACTERS, SPECIAL, NoAnswer, excess, same_terms, same_text, tidy
-from harness.tasks.math.formats import extractor_of, read_leniently
-from harness.tasks.math.words import caseless, unspaced
+from harness.tasks.math.answers import MAX_ANSWER_CHARACTERS, read_answer, tidy
+from harness.tasks.math.form import excess, is_same, same_terms
 from harness.tasks.task import Grade, Outcome
 from harness.tasks.workers import Workers
 
@@ -55,41 +54,27 @@ class MathChecker:
             self.workers.close()
             del self.workers
 
-    def check(self, pairs: Iterable[tuple[str, str]]) -> list[Grade]:
+    def check(self, responses: Iterable[tuple[str, str]]) -> list[Grade]:
         """The grade of each (gold answer, response) pair, in order, by the strict and by the lenient reading."""
-        read = [(tidy(gold), *read_answer(response, self.answer_format)) for gold, response in pairs]
-        self.learn((gold, one) for gold, *answers, _ in read for one in answers if one is not None)
-        return [self.grade(*one) for one in read]
+        read = [(tidy(gold), *read_answer(response, self.answer_format)) for gold, response in responses]
+        pairs = [(gold, strict or lenient or "") for gold, strict, lenient, _ in read]
+        verdicts = self.verdicts(pair for pair in pairs if pair[1])
+        grades = []
+        for pair, (_, strict, _, none) in zip(pairs, read, strict=True):
+            outcome, why = verdicts.get(pair, ("wrong", None))
+            grades.append(Grade(outcome, strict, why) if strict else Grade("wrong", None, none, outcome == "right"))
+        return grades
 
-    def grade(self, gold: str, answer: str | None, lenient: str | None, why: str | None) -> Grade:
-        """The grade of a response as `read_answer` reads it; `learn` must have seen its answer."""
-        if answer is None:
-            return Grade("wrong", None, why, lenient is not None and self.known[gold, lenient][0] == "right")
-        outcome, because = self.known[gold, answer]
-        return Grade(outcome, answer, because)
-
-    def learn(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Add the verdict on each (gold, answer) pair to the cache `known`."""
+    def verdicts(self, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Verdict]:
+        """The verdict on each (gold, answer) pair, among those known so far."""
         if len(self.known) > CACHED:
             self.known.clear()
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self.known]
         self.known |= {pair: verdict for pair in new if (verdict := by_text(*pair)) is not None}
-        open_pairs = [pair for pair in new if pair not in self.known]
-        if open_pairs:
-            verdicts = self.workers.replies([same_terms(*pair) for pair in open_pairs])
-            self.known |= {pair: (outcome, why) for pair, (outcome, why) in zip(open_pairs, verdicts, strict=True)}
-
-
-def read_answer(response: str, answer_format: str) -> tuple[str | None, str | None, str | None]:
-    """(strict answer, None, None), or (None, lenient answer if any, reason) if the format has no valid answer.
-
-    Special tokens of chats count as line breaks.
-    """
-    text = SPECIAL.sub("\n", response)
-    try:
-        return extractor_of(answer_format)(text), None, None
-    except NoAnswer as none:
-        return None, read_leniently(text), str(none)
+        left = [pair for pair in new if pair not in self.known]
+        replies = self.workers.replies([same_terms(*pair) for pair in left]) if left else []
+        self.known |= {pair: (outcome, why) for pair, (outcome, why) in zip(left, replies, strict=True)}
+        return self.known
 
 
 def by_text(gold: str, answer: str) -> Verdict | None:
@@ -100,10 +85,8 @@ def by_text(gold: str, answer: str) -> Verdict | None:
         return ("right" if int(gold) == int(answer) else "wrong"), None
     if len(gold) > MAX_ANSWER_CHARACTERS:
         return "unchecked", "gold too long"
-    if same_text(gold, answer):
-        return "right", None
     gold, answer = same_terms(gold, answer)
-    if unspaced(caseless(answer)) == unspaced(caseless(gold)):
+    if is_same(gold, answer):
         return "right", None
     if (mark := excess(gold, answer)) is not None:
         return "wrong", mark

@@ -36,10 +36,7 @@ def reply(gold: str, answer: str) -> Verdict:
         return "unchecked", "unreadable gold"
     if given is None:
         return "wrong", "unreadable"
-    if kind(right) != kind(given):
-        return "wrong", "another kind"
-    is_right = same_elements(right, given) if isinstance(right, list) else equal(right, given)
-    return ("right" if is_right else "wrong"), None
+    return ("right" if equal(right, given) else "wrong"), None
 
 
 def parsed(text: str, real: bool) -> Expression | None:
@@ -49,7 +46,7 @@ def parsed(text: str, real: bool) -> Expression | None:
     """
     try:
         found = latex2sympy(
-            text, is_real=real, convert_degrees=False, normalization_config=NORMALIZATION, conversion_config=CASE_COUNTS
+            text, is_real=real, convert_degrees=True, normalization_config=NORMALIZATION, conversion_config=CASE_COUNTS
         )
     except (MemoryError, RecursionError):
         raise
@@ -76,6 +73,8 @@ def equal(gold: Expression, answer: Expression) -> bool:
     """Whether both are of the same kind and math-verify considers them equal; matrices are compared by entry."""
     if kind(gold) != kind(answer) or far(gold, answer):
         return False
+    if isinstance(gold, list):
+        return same_elements(gold, answer)
     if isinstance(gold, MatrixBase):
         return gold.shape == answer.shape and all(map(equal, gold.flat(), answer.flat()))
     return bool(verify(gold, answer, timeout_seconds=None, raise_on_error=True))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import reprlib
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +21,7 @@ from harness.files import sha256_of
 SHIPPED: dict[str, dict[str, str]] = tomllib.loads(
     Path(__file__).with_name("datasets.toml").read_text(encoding="utf-8")
 )
-FAULTS = Path(__file__).with_name("hub_faults.toml")
 HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<file>[^@:]+)(?:@(?P<revision>\S+))?")
-BATCH_ROWS = 8192
 
 Row = dict[str, Any]
 
@@ -45,18 +44,18 @@ def data_file(given: str, flag: str) -> DataFile:
     """The file that a flag's value names, downloaded if necessary. Raises UsageError if it cannot be found."""
     name, _, revision = given.partition("@")
     if known := SHIPPED.get(name):
-        return hub_file(name, known["repo"], known["file"], revision or known["revision"], flag)
+        return hub_file(name, flag, **known | ({"revision": revision} if revision else {}))
     if (path := Path(given).expanduser()).is_file():
         return DataFile(path.stem, path, given, None)
     if hub := HUB.fullmatch(given):
-        return hub_file(Path(hub["file"]).stem, hub["repo"], hub["file"], hub["revision"] or "main", flag)
+        return hub_file(Path(hub["file"]).stem, flag, **hub.groupdict("main"))
     raise UsageError(
         f"--{flag}: expected one of {', '.join(SHIPPED)}, a hub file as OWNER/NAME:FILE@COMMIT, or a .parquet, "
         f".jsonl or .json file, got {given!r}, which is none of these: check the name or path"
     )
 
 
-def hub_file(name: str, repo: str, file: str, revision: str, flag: str) -> DataFile:
+def hub_file(name: str, flag: str, repo: str, file: str, revision: str) -> DataFile:
     """A file of a hub data set, downloaded unless it is cached. Raises UsageError if that fails."""
     import huggingface_hub
     from huggingface_hub import errors
@@ -65,10 +64,10 @@ def hub_file(name: str, repo: str, file: str, revision: str, flag: str) -> DataF
     try:
         path = Path(huggingface_hub.hf_hub_download(repo, file, repo_type="dataset", revision=revision))
     except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.HFValidationError, OSError) as error:
-        faults = tomllib.loads(FAULTS.read_text(encoding="utf-8"))
-        fault = next(faults[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in faults)
-        names = {"repo": repo, "file": file, "revision": revision, "where": f"{repo}:{file}@{revision}"}
-        raise UsageError(f"--{flag}: {fault.format(**names, cause=first_line(error))}") from None
+        raise UsageError(
+            f"--{flag}: expected {repo}:{file}@{revision} from the hub or its cache, got {type(error).__name__}: check "
+            "the names on the hub's page, run hf auth login for gated or private data, or give the path of a copy"
+        ) from None
     return DataFile(name, path, f"{repo}:{file}", path.parts[-1 - len(Path(file).parts)])
 
 
@@ -81,9 +80,8 @@ def rows_of(file: DataFile, flag: str) -> Iterator[Row]:
         )
     count = 0
     try:
-        for row in read(file.path):
+        for count, row in enumerate(read(file.path), start=1):  # noqa: B007 - the error names the row after it
             yield row
-            count += 1
     except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
         raise UsageError(
             f"--{flag}: {file.source}: expected rows of problems, got a damaged file at row {count + 1} "
@@ -96,12 +94,11 @@ def rows_of(file: DataFile, flag: str) -> Iterator[Row]:
 def parquet_rows(path: Path) -> Iterator[Row]:
     """The rows, read in batches (files may have millions). A float32 becomes its shortest decimal, such as 0.1."""
     with pq.ParquetFile(path) as file:
-        schema = file.schema_arrow
         texts, doubles = (
-            pa.schema([with_floats(field, as_) for field in schema]) for as_ in (pa.string(), pa.float64())
+            pa.schema([with_floats(field, as_) for field in file.schema_arrow]) for as_ in (pa.string(), pa.float64())
         )
-        for batch in file.iter_batches(BATCH_ROWS):
-            yield from (batch if texts == schema else batch.cast(texts).cast(doubles)).to_pylist()
+        for batch in file.iter_batches():
+            yield from batch.cast(texts).cast(doubles).to_pylist()
 
 
 def with_floats(field: pa.Field, as_: pa.DataType) -> pa.Field:
@@ -118,12 +115,12 @@ def json_rows(path: Path) -> Iterator[Row]:
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         lines = (line for line in file if line.strip())
-        first = next(lines, "").strip()
-        if first.startswith("["):
+        first = next(lines, "")
+        if first.lstrip().startswith("["):
             file.seek(0)
             rows = json.load(file)
         else:
-            rows = map(json.loads, chain([first] if first else [], lines))
+            rows = map(json.loads, chain(filter(None, [first]), lines))
         for row in rows:
             if not isinstance(row, dict):
                 raise ValueError(f"a {type(row).__name__} instead of an object")
@@ -133,30 +130,21 @@ def json_rows(path: Path) -> Iterator[Row]:
 def text_of(value: Any, column: str) -> str:
     """A value as text; a list with one element counts as that element. Empty for null, NaN and infinities.
 
-    Raises ValueError if the value is neither text nor a number, or cannot be encoded.
+    A number has no exponent and no trailing zeros: 72.0 becomes 72, because a null in a column of integers turns them
+    all into floats. Raises ValueError if the value is neither text nor a number, or cannot be encoded.
     """
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
     if value is None or value == []:
         return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
-        got = f"a list of {len(value)}" if isinstance(value, list) else f"a {type(value).__name__}"
-        raise ValueError(f"expected one text or number in {column}, got {got}: convert the column")
-    text = encodable(value, column) if isinstance(value, str) else plain_decimal(value)
-    return "" if text.strip().lower() == "nan" else text
-
-
-def plain_decimal(number: float | Decimal) -> str:
-    """A number as text without exponent or trailing zeros; empty if it is not finite.
-
-    72.0 becomes 72, because a null in a column of integers turns them all into floats.
-    """
-    exact = Decimal(str(number))
-    if not exact.is_finite():
-        return ""
-    text = f"{exact:f}"
+    if isinstance(value, str):
+        return "" if value.strip().lower() == "nan" else encodable(value, column)
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError(f"expected one text or number in {column}, got {reprlib.repr(value)}: convert the column")
+    exact = Decimal(str(value))
+    text = f"{exact:f}" if exact.is_finite() else ""
     text = text.rstrip("0").rstrip(".") if "." in text else text
-    return "0" if text == "-0" else text
+    return "0" if exact == 0 else text
 
 
 def encodable(text: str, column: str) -> str:

@@ -7,7 +7,7 @@ Rows without a question or an answer, and questions with contradicting answers, 
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -28,6 +28,7 @@ DAPO_BEFORE = (
 DAPO_AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
 # Qwen2.5-Math's instruction, placed after the problem because a base model's template may have its own system message.
 BOXED_AFTER = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+AROUND = {"answer_line": (DAPO_BEFORE, DAPO_AFTER), "boxed": ("", BOXED_AFTER)}  # by answer format
 
 CHAT = "expected prompt to be chat messages {role, content} that end with the user's"
 
@@ -42,80 +43,67 @@ class Questions:
     conflicting: int = 0  # questions left out because their answers contradict each other
     incomplete: int = 0  # rows left out because they have no question or no answer
 
+    @property
+    def words(self) -> set[str]:
+        """The questions' texts, which tell whether two files share a question, whatever messages precede it."""
+        return {question.words for question in self.distinct}
+
 
 def read_questions(file: DataFile, flag: str) -> Questions:
     """A file's distinct questions in order. Raises UsageError if a row cannot be read or no question is left."""
-    found: dict[str, Question] = {}
-    others: dict[str, dict[str, None]] = {}  # question identity to its other answers, in order
+    found: dict[str, dict[str, Question]] = {}  # by question identity and answer, in order
     rows = incomplete = 0
-    for row in rows_of(file, flag):
-        rows += 1
+    for rows, row in enumerate(rows_of(file, flag), start=1):
         try:
             question = question_of(row)
         except ValueError as fault:
             raise UsageError(f"--{flag}: {file.source}, row {rows}: {fault}") from None
-        if not (question.text and question.answer.strip("$. ")):  # `tidy` strips these from an answer
+        if question.text and question.answer.strip("$. "):  # `tidy` strips these from an answer
+            found.setdefault(question.identity, {}).setdefault(question.answer, question)
+        else:
             incomplete += 1
-            continue
-        key = question.identity
-        if found.setdefault(key, question).answer != question.answer:
-            others.setdefault(key, {})[question.answer] = None
     if not found:
-        raise UsageError(f"--{flag}: {file.source}: {no_question(row)}")
-    conflicting = conflicts({key: [found[key].answer, *answers] for key, answers in others.items()})
-    distinct = tuple(question for key, question in found.items() if key not in conflicting)
+        names = textwrap.shorten(", ".join(sorted(map(str, row))), 300, placeholder=" ...") or "none"
+        raise UsageError(
+            f"--{flag}: {file.source}: expected columns prompt (chat messages) and reward_model.ground_truth, or "
+            f"problem (or question) and answer; got no row with both, of the columns {names}: rename them or fill them "
+            "in (JSON: a row is an object, one on each line or all in one array)"
+        )
+    conflicting = conflicts({key: tuple(answers) for key, answers in found.items() if len(answers) > 1})
+    distinct = tuple(next(iter(answers.values())) for key, answers in found.items() if key not in conflicting)
     if not distinct:
         raise UsageError(f"--{flag}: {file.source}: expected questions with one answer each, got none: see its rows")
     return Questions(file, rows, distinct, len(conflicting), incomplete)
 
 
-def no_question(row: Mapping[str, Any]) -> str:
-    """The error message for a file in which no row has both question and answer; `row` is one of them."""
-    names = textwrap.shorten(", ".join(sorted(map(str, row))), 300, placeholder=" ...") or "none"
-    return (
-        "expected columns prompt (chat messages) and reward_model.ground_truth, or problem (or question) and answer; "
-        f"got no row with both, of the columns {names}: rename them or fill them in (JSON: a row is an object, one on "
-        "each line or all in one array)"
-    )
-
-
-def conflicts(answers: Mapping[str, Sequence[str]]) -> set[str]:
+def conflicts(answers: Mapping[str, tuple[str, ...]]) -> set[str]:
     """The questions whose answers differ: the checker does not accept each one for the first and the first for it."""
+    if not answers:
+        return set()
     pairs = {
         key: [pair for one in map(tidy, others) for pair in ((tidy(first), one), (one, tidy(first)))]
         for key, (first, *others) in answers.items()
     }
-    if not pairs:
-        return set()
     with closing(MathChecker()) as checker:
-        checker.learn(chain(*pairs.values()))
-        return {key for key, some in pairs.items() if any(checker.known[pair][0] != "right" for pair in some)}
+        verdicts = checker.verdicts(chain(*pairs.values()))
+        return {key for key, some in pairs.items() if any(verdicts[pair][0] != "right" for pair in some)}
 
 
 def question_of(row: Mapping[str, Any]) -> Question:
     """The question in a row; missing text or answer is left empty. Raises ValueError if the row cannot be read."""
-    if is_chat(row):
-        return from_messages(row["prompt"], text_of(ground_truth(row), "reward_model.ground_truth").strip())
+    model = row.get("reward_model")
+    truth = model.get("ground_truth") if isinstance(model, Mapping) else None
     column = next((name for name in ("problem", "question", "prompt") if name in row), "problem")
-    answer = text_of(row.get("answer", ground_truth(row)), "answer").rpartition("####")[2]
+    # Chat messages beside a plain question count only if there is a `reward_model`.
+    if isinstance(row.get("prompt"), list) and ("reward_model" in row or column == "prompt"):
+        return from_messages(row["prompt"], text_of(truth, "reward_model.ground_truth").strip())
+    answer = text_of(row.get("answer", truth), "answer").rpartition("####")[2]
     return Question(text_of(row.get(column), column).strip(), answer.strip())
-
-
-def ground_truth(row: Mapping[str, Any]) -> Any:
-    truth = row.get("reward_model")
-    return truth.get("ground_truth") if isinstance(truth, Mapping) else None
-
-
-def is_chat(row: Mapping[str, Any]) -> bool:
-    """Whether the prompt is a list of chat messages that counts: beside a plain question it needs `reward_model`."""
-    is_plain = "reward_model" not in row and ("problem" in row or "question" in row)
-    return isinstance(row.get("prompt"), list) and not is_plain
 
 
 def from_messages(messages: list[Any], answer: str) -> Question:
     """The question in chat messages, without instructions. Raises ValueError unless the last message is the user's."""
-    turns = [turn_of(turn) for turn in messages] or [("user", "")]
-    *before, (role, text) = turns
+    *before, (role, text) = [turn_of(turn) for turn in messages] or [("user", "")]
     if role != "user":
         raise ValueError(f"{CHAT}, got {role!r} last: remove what follows the question")
     said = tuple(turn for turn, given in zip(before, messages, strict=False) if given.get("content") is not None)
@@ -135,7 +123,8 @@ def turn_of(turn: Any) -> Message:
 def bare(text: str) -> str:
     """A problem without the known instructions on the answer format."""
     text = text.replace("\r\n", "\n").strip()
-    for start, end in ((DAPO_BEFORE.strip(), DAPO_AFTER.strip()), ("", BOXED_AFTER.strip())):
+    for before, after in AROUND.values():
+        start, end = before.strip(), after.strip()
         if text.startswith(start) and text.endswith(end):
             return text[len(start) : -len(end)].strip()
     return text
@@ -143,11 +132,5 @@ def bare(text: str) -> str:
 
 def messages_of(question: Question, settings: DataSettings) -> list[Message]:
     """The question's messages; the formats answer_line and boxed add their instructions to the last."""
-    forms = {"answer_line": f"{DAPO_BEFORE}{question.text}{DAPO_AFTER}", "boxed": f"{question.text}{BOXED_AFTER}"}
-    return [*question.before, ("user", forms.get(settings.answer_format, question.text))]
-
-
-def overlap(training: Questions, evaluation: Questions) -> tuple[Question, ...]:
-    """The evaluation questions whose text also occurs in the training data, regardless of the messages before it."""
-    trained = {question.words for question in training.distinct}
-    return tuple(question for question in evaluation.distinct if question.words in trained)
+    before, after = AROUND.get(settings.answer_format, ("", ""))
+    return [*question.before, ("user", f"{before}{question.text}{after}")]

@@ -1,4 +1,4 @@
-"""The math task: problems from data sets, graded with math-verify."""
+"""The math task: questions from data files, of which training and benchmarks never share one, graded by math-verify."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,70 @@ from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.model.policy import Policy
 from harness.tasks.math.checker import KNOWN, MathChecker, self_test
-from harness.tasks.math.data import MathData, file_facts
-from harness.tasks.math.questions import messages_of
+from harness.tasks.math.files import data_file
+from harness.tasks.math.questions import Questions, messages_of, read_questions
 from harness.tasks.prompts import prompts_of
-from harness.tasks.task import Grade, Problem, Question, Split, belongs_to, prompt_hashes
+from harness.tasks.task import Grade, Problem, Question, Split, Task, belongs_to, prompt_hashes
 
 
 @dataclass(frozen=True)
-class MathTask:
+class MathData:
+    """Questions by file, before the limit on prompt length is applied."""
+
+    training: Questions | None  # None if the model is only evaluated
+    suites: Mapping[str, Questions]  # by benchmark
+
+    @property
+    def trained_on(self) -> tuple[Question, ...]:
+        """The training questions that no benchmark contains."""
+        evaluated = set[str]().union(*(questions.words for questions in self.suites.values()))
+        training = self.training.distinct if self.training else ()
+        return tuple(question for question in training if question.words not in evaluated)
+
+    def in_training(self, questions: Questions) -> int:
+        """How many of the questions are also in the training data."""
+        trained = self.training.words if self.training else set()
+        return sum(question.words in trained for question in questions.distinct)
+
+
+def read_data(settings: DataSettings, trains: bool = True) -> MathData:
+    """Read the data files that the settings name. Raises UsageError if one is missing or cannot be used."""
+    if trains and settings.train_data is None:
+        raise UsageError("--task math needs --train_data, got none: name a data set, such as dapo-math-17k, or a file")
+    benchmarks = list(filter(None, map(str.strip, (settings.eval_data or "").split(","))))
+    if not benchmarks:
+        raise UsageError("--task math needs --eval_data, got none: name benchmarks, such as aime24,aime25, or files")
+    training = None
+    if trains and settings.train_data:
+        training = read_questions(data_file(settings.train_data, "train_data"), "train_data")
+    suites: dict[str, Questions] = {}
+    for given in benchmarks:
+        questions = read_questions(data_file(given, "eval_data"), "eval_data")
+        if (name := questions.file.name) in suites:
+            raise UsageError(f"--eval_data: expected each benchmark once, got {name!r} twice: rename one of the files")
+        suites[name] = questions
+    check_agreement(suites)
+    data = MathData(training, suites)
+    if training and not data.trained_on:
+        raise UsageError("--train_data: expected questions that are not in --eval_data, got none: name another file")
+    return data
+
+
+def check_agreement(suites: Mapping[str, Questions]) -> None:
+    """Raise UsageError if two benchmarks have different answers to a question."""
+    first: dict[str, tuple[str, str]] = {}  # the first benchmark with the question, and its answer
+    for name, questions in suites.items():
+        for question in questions.distinct:
+            where, answer = first.setdefault(question.identity, (name, question.answer))
+            if answer != question.answer:
+                raise UsageError(
+                    f"--eval_data: expected one answer to a question, got {answer!r} in {where} and "
+                    f"{question.answer!r} in {name}: leave one of them out"
+                )
+
+
+@dataclass(frozen=True)
+class MathTask(Task):
     """Training problems, benchmarks and the checker of answers.
 
     Each step draws distinct prompts uniformly from all training problems with its own random stream, so that all arms
@@ -27,8 +83,12 @@ class MathTask:
 
     training: tuple[Problem, ...]
     suites: Mapping[str, tuple[Problem, ...]]  # by benchmark
-    facts: Mapping[str, Any]  # recorded in environment.json
+    recorded: Mapping[str, Any]  # about the data, in environment.json
     checker: MathChecker
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return self.recorded
 
     def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
         pool = [
@@ -42,15 +102,15 @@ class MathTask:
 
     def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
         """All benchmarks' problems without duplicates; for the split `tune`, a held-out part of the training data."""
-        if split == "tune":
-            tuned = tuple(problem for problem in self.training if belongs_to(problem, "tune"))[:count]
-            if not tuned:
-                raise UsageError(
-                    f"--eval_split tune: expected problems of --train_data to tune on, got none of "
-                    f"{len(self.training)}: about one in sixteen is held out for tuning, so provide more"
-                )
-            return tuned
-        return tuple(dict.fromkeys(problem for suite in self.suites.values() for problem in suite[:count]))
+        if split != "tune":
+            return tuple(dict.fromkeys(problem for suite in self.suites.values() for problem in suite[:count]))
+        tuned = tuple(problem for problem in self.training if belongs_to(problem, "tune"))[:count]
+        if not tuned:
+            raise UsageError(
+                f"--eval_split tune: expected problems of --train_data to tune on, got none of {len(self.training)}: "
+                "about one in sixteen is held out for tuning, so provide more"
+            )
+        return tuned
 
     def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
         return self.checker.check([(problem.answer, text) for problem, text in responses])
@@ -58,53 +118,42 @@ class MathTask:
     def self_test(self) -> None:
         self_test(self.checker.check, KNOWN.get(self.checker.answer_format, ()))
 
-    def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:  # noqa: ARG002
-        return None  # unknown; the config refuses controls that need it
-
-    def steps(self, response: str) -> list[tuple[int, int]]:
-        return [(0, len(response))]
-
-    def behaviour(self, _responses: Sequence[tuple[Problem, str]]) -> dict[str, float | None]:
-        return {}
-
     def close(self) -> None:
         self.checker.close()
 
 
 def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTask:
     """The task with prompts formatted for the policy. Raises UsageError if all prompts exceed the length limit."""
-    training, too_long = math_prompts(data.trained_on(), settings, policy)
-    if data.training and not training:
-        raise UsageError(
-            f"--max_prompt_tokens {settings.max_prompt_tokens}: expected prompts of --train_data within it, but all "
-            f"{too_long} are longer: raise it"
-        )
+    training, suites = tuple[Problem, ...](), dict[str, tuple[Problem, ...]]()
     facts: dict[str, Any] = {"training": None, "evaluation": {}}
     if data.training:
-        overlapping = len(data.training.distinct) - len(data.trained_on())
+        found, too_long = math_prompts(data.trained_on, settings, policy)
+        training = tuple(found.values())
+        check_any(training, "train_data", settings)
+        overlapping = len(data.training.distinct) - len(data.trained_on)
         counts = {"evaluated_on": overlapping, "too_long": too_long, "prompts": len(training)}
         facts["training"] = file_facts(data.training) | counts
-    suites = {}
     for name, questions in data.suites.items():
-        problems, left_out = math_prompts(questions.distinct, settings, policy)
-        suites[name] = tuple(problems.values())
+        found, too_long = math_prompts(questions.distinct, settings, policy)
+        suites[name] = tuple(found.values())
         facts["evaluation"][name] = file_facts(questions) | {
-            "too_long": left_out,
-            "in_training_data": len(data.overlaps[name]),
-            "prompts": len(problems),
+            "too_long": too_long,
+            "in_training_data": data.in_training(questions),
+            "prompts": len(found),
             "prompt_ids": [problem.prompt_id for problem in suites[name]],
         }
-    if not any(suites.values()):
+    check_any([problem for suite in suites.values() for problem in suite], "eval_data", settings)
+    hashes = prompt_hashes(policy, training, "train") if training else {}
+    return MathTask(training, suites, {"data": facts} | hashes, MathChecker(answer_format=settings.answer_format))
+
+
+def check_any(prompts: Sequence[Problem], flag: str, settings: DataSettings) -> None:
+    """Raise UsageError if all prompts were too long."""
+    if not prompts:
         raise UsageError(
-            f"--max_prompt_tokens {settings.max_prompt_tokens}: expected prompts of --eval_data within it, but all are "
+            f"--max_prompt_tokens {settings.max_prompt_tokens}: expected prompts of --{flag} within it, but all are "
             "longer: raise it"
         )
-    return MathTask(
-        tuple(training.values()),
-        suites,
-        {"data": facts} | (prompt_hashes(policy, training.values(), "train") if training else {}),
-        MathChecker(answer_format=settings.answer_format),
-    )
 
 
 def math_prompts(
@@ -112,3 +161,49 @@ def math_prompts(
 ) -> tuple[dict[str, Problem], int]:
     """The problems by question identity, with instructions for the answer format; and how many are too long."""
     return prompts_of(questions, [messages_of(question, settings) for question in questions], settings, policy)
+
+
+def file_facts(questions: Questions) -> dict[str, Any]:
+    return {
+        "source": questions.file.source,
+        "revision": questions.file.revision,
+        "sha256": questions.file.sha256,
+        "rows": questions.rows,
+        "distinct": len(questions.distinct),
+        "conflicting": questions.conflicting,
+        "incomplete": questions.incomplete,
+    }
+
+
+LEFT_OUT = ("incomplete", "conflicting", "too_long", "evaluated_on")  # what file_facts and math_task count
+
+
+def data_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Lines to print before a run: each file's number of prompts, and how many were left out and why."""
+    lines = []
+    for name, one in by_file(facts).items():
+        left = ", ".join(f"{one[why]} {why.replace('_', ' ')}" for why in LEFT_OUT if one.get(why))
+        words = f"; left out: {left}" if left else ""
+        words += (
+            f"; {both} also in the training data, and left out there" if (both := one.get("in_training_data")) else ""
+        )
+        lines.append(f"{name}: {one['prompts']} prompts of {one['rows']} rows ({one['source']}){words}")
+    return lines
+
+
+def check_same_data(recorded: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Raise UsageError if a data file differs from the one recorded in environment.json."""
+    then, now = ({name: one["sha256"] for name, one in by_file(each).items()} for each in (recorded, facts))
+    for name, digest in now.items():
+        if then.get(name) != digest:
+            flag = "--train_data" if name == "training" else f"--eval_data: {name}"
+            raise UsageError(
+                f"{flag}: expected the data that the run began with (sha256 {str(then.get(name))[:12]}...), got other "
+                f"data ({digest[:12]}...): restore the file"
+            )
+
+
+def by_file(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What is recorded of each data file of a run, by benchmark or "training"; empty for tasks without files."""
+    data = facts.get("data") or {"training": None, "evaluation": {}}
+    return {name: one for name, one in {"training": data["training"], **data["evaluation"]}.items() if one}

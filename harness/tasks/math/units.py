@@ -7,7 +7,6 @@ A unit stands at the end of a list element, or before it if it is a currency sig
 
 import re
 import tomllib
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from harness.tasks.math.words import PROSE
 UNITS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 PREFIXES = {"": "", "k": "kilo", "M": "mega", "G": "giga", "d": "deci", "c": "centi", "m": "milli", "n": "nano"}
 SIGNS = {r"\$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
+MODIFIERS = {"square": "^2", "sq": "^2", "cubic": "^3", "cu": "^3"}  # before a unit
+POWERS = {"squared": "^2", "cubed": "^3"}  # after it
 
 # Outside \text these are products of variables, as is any other pair of letters without a space before it.
 PROSE_ONLY = frozenset(("in", "mi", "deg", "rad", "pt", "qt", "ha", "gal", "yr", "wk", "cal", "mol", "bit"))
@@ -36,24 +37,24 @@ def spellings() -> Iterator[tuple[str, str]]:
                 yield from ((spelling, short + first) for spelling in (whole, f"{whole}s"))
 
 
-NAMES = {spelling: name for spelling, name in spellings() if "/" not in spelling} | {"hertz": "Hz"}
+NAMES = dict(spellings()) | {"hertz": "Hz"}
 
 # Possessive quantifiers keep matching linear. A match never starts inside a run of letters.
-TOKEN = rf"{PROSE}?[a-zA-Z]++\.?|\^\\circ|\^\s*\{{?\s*-?\d\s*\}}?|/|\\cdot|\s"
+TOKEN = rf"{PROSE}?[a-zA-Z]++\.?|\^\\circ|\^\s*\{{?\s*-?\d\s*\}}?|/|\\cdot(?![a-zA-Z])|\s"
 LONGEST = 80  # maximum characters of a unit
 TAIL = re.compile(rf"(?<=\S)(?:(?<![a-zA-Z])|(?![a-zA-Z]))(?:{TOKEN})++$")
 PART = re.compile(
-    rf"(?P<degree>\^\\circ)|\^[\s{{]*(?P<power>-?\d)[\s}}]*|(?P<over>/)|(?P<prose>{PROSE}?)(?P<word>[a-zA-Z]+)\.?|\\cdot|\s"
+    rf"(?P<degree>\^\\circ)|\^[\s{{]*(?P<power>-?\d)[\s}}]*|(?P<over>/)|(?P<prose>{PROSE}?)(?<![\\a-zA-Z])(?P<word>[a-zA-Z]+)\.?"
 )
+WHOLE = re.compile(r"/?[^/^ ]+(?:\^\d)?(?:[/ ][^/^ ]+(?:\^\d)?)*")
+SCALE = re.compile(rf"(?:\^\\circ|(?<![a-zA-Z]){PROSE}?degrees?)\s*{PROSE}?([CcFf])(?:elsius|ahrenheit)?(?![a-zA-Z])")
+SCALES = {"c": rf" {PROSE}celsius", "f": rf" {PROSE}fahrenheit"}
 FRACTION = re.compile(rf"\\frac\s*\{{(\s*{PROSE}[a-zA-Z\s]+)\}}\s*\{{(\s*{PROSE}[^{{}}+-]+)\}}$")
 CURRENCY = re.compile(r"(?P<minus>-?)\s*(?P<sign>\\\$|[€£¥₹])\s*(?P<value>\S.*)")
-CURRENCY_AFTER = re.compile(r"(?P<value>.*\d)\s*(?P<sign>\\\$|[€£¥₹])")
-BASE = re.compile(r"(?P<value>-?[\dA-Z]*\d[\dA-Z.]*)\s*_[\s{]*(?P<base>\d+)[\s}]*")
+CURRENCY_AFTER = re.compile(r"(?P<minus>)(?P<value>.*\d)\s*(?P<sign>\\\$|[€£¥₹])")
+BASE = re.compile(r"(-?[\dA-Z]*\d[\dA-Z.]*)\s*_[\s{]*(\d+)[\s}]*")
 VALUE = re.compile(r".*(?:\d|\\[a-zA-Z]).*|-?\s*[a-zA-Z]")
 ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")  # sin 30° is not a number with a unit
-MODIFIERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
-POWERS = {"squared": 2, "cubed": 3}
-SCALES = {"C": "celsius", "F": "fahrenheit", "celsius": "celsius", "fahrenheit": "fahrenheit"}
 
 
 def without_units(text: str) -> tuple[str, str]:
@@ -79,13 +80,12 @@ def without_unit(text: str) -> tuple[str, str]:
     """The value and the canonical name of its unit, "" if it has none."""
     text = text.strip()
     if based := BASE.fullmatch(text):
-        return based["value"], f"base {int(based['base'])}"
-    text = FRACTION.sub(r"\1/\2", text)
+        return based[1], f"base {int(based[2])}"
+    text = FRACTION.sub(r"\1/\2", SCALE.sub(lambda scale: SCALES[scale[1].lower()], text))
     money = CURRENCY.fullmatch(text) or CURRENCY_AFTER.fullmatch(text)
     if money is None:
         return split_tail(text)
-    sign, value = SIGNS[money["sign"]], money.groupdict().get("minus", "") + money["value"]
-    value, unit = split_tail(value)
+    sign, (value, unit) = SIGNS[money["sign"]], split_tail(money["minus"] + money["value"])
     if unit.startswith("/"):
         return value, sign + unit
     return (value, sign) if unit in ("", sign) else (text, "")
@@ -95,8 +95,6 @@ def split_tail(text: str) -> tuple[str, str]:
     """Split the text at its longest ending that is a unit: the value, and the unit's canonical name or ""."""
     tail = TAIL.search(text)
     for part in PART.finditer(text, tail.start()) if tail and len(tail[0]) <= LONGEST else ():
-        if not (part["word"] or part["degree"] or part["over"]):
-            continue
         start = part.start()
         value, unit = text[:start].strip(), unit_name(text[start:], spaced=text[start - 1].isspace())
         if unit and VALUE.fullmatch(value) and not ("degree" in unit and ANGLE.search(value)):
@@ -106,40 +104,25 @@ def split_tail(text: str) -> tuple[str, str]:
 
 def unit_name(text: str, *, spaced: bool) -> str:
     """The canonical name of the unit that the text spells, or "". `spaced`: a space precedes the text."""
-    powers: Counter[str] = Counter()
-    last, sign, modifier = "", 1, 1
+    name = modifier = ""
     for part in PART.finditer(text):
-        word = part["word"]
+        word = part["word"] or ""
         if part["over"] or word == "per":
-            sign = -1
+            name += "/"
         elif part["power"] or word in POWERS:
-            powers[last] *= int(part["power"] or POWERS[word])
+            name += POWERS.get(word, f"^{part['power']}")
         elif word in MODIFIERS:
             modifier = MODIFIERS[word]
-        elif part["degree"] or word:
-            sure = bool(part["prose"]) or (sign < 0 and last != "")
-            scale = SCALES.get(word if word in SCALES else word.lower()) if last == "degree" and word else None
-            name = scale or ("degree" if part["degree"] else unit_word(word, sure, spaced or last != ""))
-            if not name:
+        else:
+            sure = bool(part["prose"]) or (name.endswith("/") and name != "/")
+            unit = "degree" if part["degree"] else unit_word(word, sure, spaced or name != "")
+            if not unit:
                 return ""
-            if name in SCALES.values():
-                del powers["degree"]
-            last, over, below = name.partition("/")
-            powers[last] += sign * modifier
-            if over:
-                powers[below] -= sign * modifier
-            sign, modifier = 1, 1
-    if not powers or "" in powers or sign < 0 or modifier > 1:
-        return ""
-    return joined(powers)
-
-
-def joined(powers: Counter[str]) -> str:
-    """The units with their powers in a fixed order, denominators last."""
-    raised = [(name if abs(power) == 1 else f"{name}^{abs(power)}", power) for name, power in sorted(powers.items())]
-    return " ".join(name for name, power in raised if power > 0) + "".join(
-        f"/{name}" for name, power in raised if power < 0
-    )
+            name += (" " if name and not name.endswith("/") else "") + unit + modifier
+            modifier = ""
+    above, over, below = re.sub(r"(?:^| )([^/^ ]+)\^-(\d)", r"/\1^\2", name).replace("^1", "").partition("/")
+    name = " ".join(sorted(above.split())) + over + below
+    return name if WHOLE.fullmatch(name) and not modifier else ""
 
 
 def unit_word(word: str, sure: bool, spaced: bool) -> str:

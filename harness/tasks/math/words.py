@@ -13,14 +13,15 @@ PROSE = "\ue000"  # precedes each run of letters from \text{...}; a private-use 
 NAME, WORD = "1", "2"  # names, such as AB or nRT, may occur in a formula; words and phrases may not
 
 TEXT = re.compile(r"\\text\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+UNMARKED = re.compile(rf"(?<![a-zA-Z{PROSE}\\])(?=[a-zA-Z])")  # before letters that are no TeX command
 RUN = rf"{PROSE}?[a-zA-Z]+"
-LETTERS = re.compile(RUN)
-COMMAND_OR_LETTERS = re.compile(rf"\\[a-zA-Z]+|{RUN}")
 SEPARATOR = re.compile(rf"\s*,?\s*(?<![a-zA-Z\\{PROSE}]){PROSE}?(?:and|or)(?![a-zA-Z])\s*")
 
-MULTIPLIERS: dict[str, str] = TABLES["multipliers"]
-MULTIPLIER = re.compile(rf"(?<=[\d.)}}\]])\s*{PROSE}?({'|'.join(MULTIPLIERS)})(?![a-zA-Z])", re.IGNORECASE)
-PERCENT = re.compile(rf"(?<=[\d.)}}\]])\s*{PROSE}?(?:percent|per {PROSE}?cent|pct)(?![a-zA-Z])", re.IGNORECASE)
+MULTIPLIERS: dict[str, str] = TABLES["multipliers"] | dict.fromkeys(("percent", "per cent", "pct"), r"\%")
+MULTIPLIER = re.compile(
+    rf"(?<=[\d.)}}\]])\s*{PROSE}?({'|'.join(MULTIPLIERS)})(?![a-zA-Z])".replace("per cent", f"per {PROSE}?cent"),
+    re.IGNORECASE,
+)
 
 # Distinct lower-case letters are a product if they come from one family, or are two letters that do not spell a word.
 PRODUCT = re.compile(r"(?!.*(.).*\1)(?:[a-d]+|[k-np]+|[p-t]+|[u-z]+|[a-df-hj-np-tv-z]{2})")
@@ -41,20 +42,15 @@ def spoken(text: str) -> str:
     r"""The text with the content of \text{...} inline, "and" and "or" as commas, and "million" etc. as numbers."""
     while (bare := TEXT.sub(opened, text)) != text:
         text = bare
-    text = PERCENT.sub(r"\\%", SEPARATOR.sub(", ", " ".join(text.split())))
-    while (counted := MULTIPLIER.sub(lambda word: MULTIPLIERS[word[1].lower()], text)) != text:
+    text = SEPARATOR.sub(", ", " ".join(text.split()))
+    while (counted := MULTIPLIER.sub(lambda word: MULTIPLIERS[word[1].lower().replace(PROSE, "")], text)) != text:
         text = counted
     return text
 
 
 def opened(prose: re.Match[str]) -> str:
-    r"""The content of \text{...}, marked as prose, without a final full stop."""
-    return f" {COMMAND_OR_LETTERS.sub(prosaic, prose[1].rstrip(' .'))} "
-
-
-def prosaic(letters: re.Match[str]) -> str:
-    """The letters, marked as prose; a TeX command is returned unchanged."""
-    return letters[0] if letters[0].startswith(("\\", PROSE)) else PROSE + letters[0]
+    r"""The content of \text{...} without a final full stop, its letters marked as prose, TeX commands unchanged."""
+    return f" {UNMARKED.sub(PROSE, prose[1].rstrip(' .'))} "
 
 
 def worded(text: str) -> str:
@@ -65,25 +61,21 @@ def worded(text: str) -> str:
 
 
 def symbol(found: re.Match[str]) -> str:
-    """A phrase as one symbol, or unchanged if all its words are variables."""
-    words = LETTERS.findall(found[0])
-    if all(is_variables(word, found) for word in words):
+    """A phrase as one symbol, or unchanged if all its words are variables or products of variables."""
+    beside = found.string[: found.start()][-1:], found.string[found.end() :][:1]
+    longest = 1 if FORMULA.isdisjoint(beside) else LETTERS_IN_FORMULA
+    if all(is_variables(word, longest) for word in re.findall(RUN, found[0])):
         return found[0]
     plain = " ".join(found[0].replace(PROSE, "").split())
-    is_name = not any(letter.isspace() for letter in plain) and not plain[1:].islower()
+    is_name = " " not in plain and not plain[1:].islower()
     return rf" \text{{{plain + NAME if is_name else plain.lower() + WORD}}} "
 
 
-def is_variables(word: str, found: re.Match[str]) -> bool:
-    """Whether the word is a single letter or a product of letters rather than a word."""
-    letters = word.removeprefix(PROSE)
-    if len(letters) == 1:
+def is_variables(word: str, longest: int) -> bool:
+    """Whether the word is a single letter, or a product of at most `longest` letters or of one family."""
+    if len(word.removeprefix(PROSE)) == 1:
         return True
-    if word != letters or not letters.islower():
-        return False
-    beside = found.string[: found.start()][-1:], found.string[found.end() :][:1]
-    in_formula = not FORMULA.isdisjoint(beside)
-    return PRODUCT.fullmatch(letters) is not None or (in_formula and len(letters) <= LETTERS_IN_FORMULA)
+    return word.isascii() and word.islower() and (len(word) <= longest or PRODUCT.fullmatch(word) is not None)
 
 
 def caseless(text: str) -> str:

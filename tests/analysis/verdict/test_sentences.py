@@ -16,7 +16,6 @@ from analysis.verdict.sentences import (
     cost,
     headline,
     limits,
-    runs_from_scratch,
     statement,
     what_it_would_take,
 )
@@ -82,36 +81,18 @@ def test_limits_name_the_claims_that_warm_starts_as_units_do_not_decide() -> Non
     assert "not with warm starts as units" in statement(found.verdicts[0])
 
 
-def forks_in(scratch: Any, shift: list[float]) -> Findings:
+def test_forks_are_the_units_and_states_stand_beside() -> None:
     """Nine forks of three states after 1, 2 and 3 steps, two steps each."""
-    moved = [base + more for base, more in zip(BASE, shift, strict=True)]
+    moved = [base + more for base, more in zip(BASE, [0.01, 0.05, 0.09] * 3, strict=True)]
     study, scores = study_of({"a": Made({"dapo": BASE, "fipo": moved})}, [CLAIM], warm_starts=3)
     states = [{"run": "runs/dapo-seed0", "step": step} for step in (1, 2, 3)]
-    study = replace(study, description=study.description | {"fork": {"states": states, "steps": 2, "scratch": scratch}})
-    return Findings(study, scores, verdicts(study, scores), [], [], [], [])
-
-
-def test_forks_are_the_units_and_states_stand_beside() -> None:
-    found = forks_in(None, [0.01, 0.05, 0.09] * 3)
+    study = replace(study, description=study.description | {"fork": {"states": states, "steps": 2}})
+    found = Findings(study, scores, verdicts(study, scores), [], [], [], [])
     assert statement(found.verdicts[0]).startswith("Supported, with forks as units but not with states as units. ")
     assert ", 9 forks, paired t [P1]." in statement(found.verdicts[0])
     assert "All intervals are conditional on these 3 states. With states as units in place of forks, P1" in limits(
         found
     )
-    assert runs_from_scratch(found) == []
-
-
-def test_runs_from_scratch_are_counted_by_the_spread_over_the_same_steps() -> None:
-    # by seed the differences over steps 1 to 2 are .1, .3 and over 2 to 3 .3, .1: variance .02 in both windows
-    dapo = {"0": [0.5] * 4, "1": [0.5] * 4, "2": [0.5] * 4}
-    fipo = {"0": [0.5, 0.5, 0.7, 0.9], "1": [0.5, 0.9, 0.7, 0.5]}
-    shift = [0.01, 0.05, 0.09] * 3  # of variance .0012: 18 runs of forks are 18 * .02 / .0012 = 300 runs from scratch
-    (said,) = runs_from_scratch(forks_in({"dapo": dapo, "fipo": fipo}, shift))
-    assert said.startswith(
-        "P1: 9 pairs of forks (sd 0.0346) are as precise as about 300 runs from scratch (40 to 286997"
-    )
-    assert "sd 0.1414 (2 seeds)" in said
-    assert runs_from_scratch(forks_in({"dapo": dapo, "fipo": {"0": [0.5] * 4}}, shift)) == []
 
 
 def test_the_cost_counts_a_shared_run_once() -> None:

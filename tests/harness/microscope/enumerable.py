@@ -1,10 +1,9 @@
 """A model and a task so small that every response can be listed: five tokens, at most three to a response."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import Any
 
 import numpy as np
 import tokenizers
@@ -15,15 +14,14 @@ from harness.model.packing import pack_batch
 from harness.model.policy import Policy
 from harness.rollouts.engine import Actors, Key, SamplerContext, TorchEngine
 from harness.rollouts.sampler import Sample, Sampling, sample
-from harness.tasks.task import Grade, Problem, Split
+from harness.tasks.task import Grade, Problem, Split, Task
 from tests.harness.tiny import small_config
 
 PAD, END, LIMIT, TEMPERATURE = 0, 1, 3, 1.3
 PROBLEMS = Problem("01", "1"), Problem("110", "#0")
 
 
-@dataclass(frozen=True)
-class Echo:
+class Echo(Task):
     """Right: exactly the answer."""
 
     def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
@@ -37,14 +35,7 @@ class Echo:
         del split
         return PROBLEMS[:count]
 
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        return {}
-
     def self_test(self) -> None: ...
-    def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None: ...
-    def steps(self, response: str) -> list[tuple[int, int]]: ...
-    def close(self) -> None: ...
 
 
 @cache

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from harness.errors import UsageError
-from harness.microscope.completions import completions
 from harness.microscope.direction import accuracy_gradient, dot, leave_one_out, reference, trained
-from harness.microscope.values import Credit, monte_carlo_credit, segment_starts
+from harness.microscope.values import Credit, completions, monte_carlo_credit, segment_starts
 from harness.rollouts.sampler import Sample
 from harness.tasks.task import Problem
 from tests.harness.microscope import enumerable as small

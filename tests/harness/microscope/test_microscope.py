@@ -121,7 +121,10 @@ def test_the_same_command_goes_on(run: Path, tmp_path: Path, capsys: pytest.Capt
     [
         (["--steps", "3"], "--steps: expected numbers of steps, 0 to 2 in"),
         (["--losses", "ppo"], "--losses: expected all, FILE.py:CLASS or names among grpo, dapo"),
-        (["--losses", "nowhere.py:Mine"], "--losses: expected a Python file, got 'nowhere.py'"),
+        (
+            ["--losses", "nowhere.py:Mine"],
+            "--losses: nowhere.py does not run: FileNotFoundError: ",
+        ),
         (["--losses", "mine.py:Needy"], "Needy: expected a class that needs no arguments, got: "),
         (["--losses", "mine.py:dapo"], "dapo: expected a name that no other candidate has: rename the class"),
         (["--continuations", "3"], "--continuations: expected an even number of them, got 3"),
@@ -177,11 +180,11 @@ def test_what_each_candidate_multiplies_advantages_by(run: Path) -> None:
         for response in group
         for count in [len(response.tokens)]
     }
-    seen = {name: probe.measure(1, step.known[1], credits) for name, probe in found.items()}
+    seen = {name: probe.measure(1, step.known[1], credits)[1] for name, probe in found.items()}
     (batch,) = step.minibatches[1]
     for response, advantage in zip(batch.responses, batch.group_advantages, strict=True):
-        weights = {name: of.tokens[response.key]["weight"] for name, of in seen.items()}
-        log_ratio, future = (seen["fipo_wide"].tokens[response.key][name] for name in ("log_ratio", "future_kl"))
+        weights = {name: columns["weight"][response.key] for name, columns in seen.items()}
+        log_ratio, future = (seen["fipo_wide"][name][response.key] for name in ("log_ratio", "future_kl"))
         sign = np.sign(advantage)
         np.testing.assert_allclose(weights["fipo_wide"], np.exp(future).clip(0.5, 1.5), rtol=1e-5)
         np.testing.assert_allclose(weights["wide_own"], np.exp(log_ratio).clip(0.5, 1.5), rtol=1e-5)

@@ -38,74 +38,56 @@ def test_a_word_keeps_its_line_and_what_only_a_shell_knows_stays_unknown() -> No
     script = 'A=1\nif [ -n "$1" ]; then\n  A=2\nfi\nfor X in 1 2; do :; done\nB=(a\n  b)\n'
     script += "go $A $X $(date) `date` $HOME/x \\\n"
     script += '  ${A%1} "$((A))" "${B[@]}" $((2 + 3)) "$@"'
-    *_, command = Shell(script).commands()
+    command = next(one for one in Shell(script).commands() if one.words[0].text == "go")
     unknown = [UNKNOWN] * 4 + [f"{UNKNOWN}/x"] + [UNKNOWN] * 2
     assert [word.text for word in command.words] == ["go", *unknown, "a", "b", "5", ""]
     assert [word.line for word in command.words] == [8] * 6 + [9] * 2 + [6, 7] + [9] * 2
+
+
+GRPO = "python -m verl.trainer.main_ppo algorithm.adv_estimator=grpo actor_rollout_ref."
+SWIFT = "swift rlhf --rlhf_type grpo "
 
 
 @pytest.mark.parametrize(
     ("command", "expected"),  # our name of a quantity: its value
     [
         ("trl grpo", {"updates_per_rollout": 1, "loss_type": "dapo", "beta": 0.0, "responses_per_update": UNKNOWN}),
-        (
-            "trl grpo --steps-per-generation 6 --gradient_accumulation_steps 4 --num_processes 2",
-            {"updates_per_rollout": 1.5},
-        ),
-        ("trl grpo --steps_per_generation 2 --gradient_accumulation_steps 8", {"updates_per_rollout": 1}),
+        ("trl grpo --steps-per-generation 6 --gradient_accumulation_steps 4", {"updates_per_rollout": 1.5}),
+        ("trl grpo --steps_per_generation 2 --gradient_accumulation_steps 8", {"updates_per_rollout": 0.25}),
         ("trl grpo --scale_rewards none", {"advantage_scale": "none"}),
         ("trl grpo --scale_rewards True", {"advantage_scale": "group"}),
-        ("trl grpo --scale_rewards batch", {"advantage_scale": "batch"}),
         (
             "accelerate launch --num_processes 4 t.py --generation_batch_size=128 --num_iterations 3 "
             "--num_generations 16",
             {"updates_per_rollout": 12, "responses_per_update": 32, "prompts_per_step": 8},
         ),
+        ("trl grpo --importance_sampling_level sequence", {"loss_type": "gspo", "gspo_epsilon_high": 0.2}),
+        (SWIFT + "--loss_type fipo --importance_sampling_level sequence", {"loss_type": "fipo"}),
+        (SWIFT, {"advantage_scale": "group", "beta": 0.04, "lr": 1e-4, "temperature": 0.9, "responses_per_update": 1}),
         (
-            "trl grpo --loss_type grpo --importance_sampling_level sequence",
-            {"loss_type": "gspo", "gspo_epsilon_high": 0.2},
-        ),
-        ("swift rlhf --rlhf_type grpo --loss_type fipo --importance_sampling_level sequence", {"loss_type": "fipo"}),
-        ("swift rlhf --rlhf_type grpo --scale_rewards none", {"advantage_scale": "none"}),
-        (
-            "swift rlhf --rlhf_type grpo",
-            {"advantage_scale": "group", "beta": 0.04, "lr": 1e-4, "temperature": 0.9, "responses_per_update": 1},
-        ),
-        (
-            "NPROC_PER_NODE=4 swift rlhf --rlhf_type grpo --sequence_parallel_size 2 --gradient_accumulation_steps 2 "
-            "--tuner_type full --advantage_estimator rloo",
+            f"NPROC_PER_NODE=4 {SWIFT} --sequence_parallel_size 2 --gradient_accumulation_steps 2 --tuner_type full "
+            "--advantage_estimator rloo",
             {"updates_per_rollout": 2, "responses_per_update": 4, "lr": 1e-5, "advantage_scale": "rloo's, not ours"},
         ),
         (
             "megatron rlhf --rlhf_type grpo --steps_per_generation 4",
-            {"updates_per_rollout": 4, "responses_per_update": 16},
+            {"updates_per_rollout": 4, "responses_per_update": 16, "lr": 1e-5},
         ),
         (
-            "python -m verl.trainer.main_ppo algorithm.adv_estimator=grpo actor_rollout_ref.actor.ppo_epochs=2 "
-            "actor_rollout_ref.rollout.n=5",
-            {
-                "updates_per_rollout": 8,
-                "responses_per_update": 1280,
-                "prompts_per_step": 1024,
-                "delta": 3.0,
-                "beta": 0.0,
-            },
+            GRPO + "actor.ppo_epochs=2 actor_rollout_ref.rollout.n=5",
+            {"updates_per_rollout": 8, "responses_per_update": 1280, "prompts_per_step": 1024, "delta": 3.0},
         ),
+        (GRPO + "actor.ppo_mini_batch_size=2048 actor_rollout_ref.rollout.n=2", {"responses_per_update": 2048}),
+        (GRPO + "actor.ppo_mini_batch_size=300", {"updates_per_rollout": 4, "beta": 0.0}),  # the last one is smaller
         (
-            "python -m verl.trainer.main_ppo algorithm.norm_adv_by_std_in_grpo=False algorithm.adv_estimator=grpo "
-            "actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean actor_rollout_ref.actor.clip_ratio_high=null "
+            GRPO + "actor.loss_agg_mode=seq-mean-token-mean actor_rollout_ref.actor.clip_ratio_high=null "
             "actor_rollout_ref.actor.clip_ratio=0.3 actor_rollout_ref.actor.use_kl_loss=True",
-            {"loss_type": "grpo", "advantage_scale": "none", "epsilon_high": 0.3, "beta": 0.001},
+            {"loss_type": "grpo", "advantage_scale": "group", "epsilon_high": 0.3, "beta": 0.001},
         ),
         (
             "python -m verl.trainer.main_ppo actor_rollout_ref.actor.policy_loss.loss_mode=cispo "
             "actor_rollout_ref.actor.clip_ratio_low=10",
-            {
-                "loss_type": "cispo",
-                "cispo_ratio_min": 0.0,
-                "cispo_ratio_max": 1.2,
-                "advantage_scale": "gae's, not ours",
-            },
+            {"cispo_ratio_min": 0.0, "cispo_ratio_max": 1.2, "advantage_scale": "gae's, not ours"},
         ),
         ("python -m verl.experimental.fully_async_policy.main algorithm.lam=1", {"updates_per_rollout": UNKNOWN}),
     ],
@@ -118,7 +100,7 @@ def test_a_launch_means_what_its_library_makes_of_it(tmp_path: Path, command: st
 
 def test_a_file_of_settings_is_found_above_the_launch_and_overridden_by_it(tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes/a.yaml").write_text("beta: 0.1\nlearning_rate: 2e-6\n")
+    (tmp_path / "recipes/a.yaml").write_text("base: &b\n  beta: 0.1\n<<: *b\nlearning_rate: 2e-6\n")
     (tmp_path / "scripts").mkdir()
     launch = tmp_path / "scripts/launch.sh"
     launch.write_text("trl grpo --config $ROOT/recipes/a.yaml --beta 0.2")
@@ -131,18 +113,37 @@ def test_a_file_of_settings_is_found_above_the_launch_and_overridden_by_it(tmp_p
     assert (terms["beta"], terms["lr"]) == (0.2, UNKNOWN)
 
 
-def test_in_python_only_what_is_written_out_is_taken(tmp_path: Path) -> None:
-    code = "X = 0.5\nY = 1\nY = 2\nc = trl.GRPOConfig(beta=X, epsilon=Y, delta=f(), num_generations=4, "
-    (tmp_path / "a.py").write_text(code + "**{'lr': 1})")
-    terms = terms_of(read_launch(tmp_path / "a.py"))
-    values = [terms.value(key) for key in ("beta", "epsilon", "delta", "num_generations", "learning_rate")]
-    assert values == [0.5, UNKNOWN, UNKNOWN, 4, UNKNOWN]
+@pytest.mark.parametrize(
+    ("code", "expected", "unread"),  # key: its value; lines of what is not read
+    [
+        ("X = 0.5\nY = 1\nY = 2\nc = GRPOConfig('out', beta=X, epsilon=Y)", {"beta": 0.5, "epsilon": UNKNOWN}, []),
+        ("for Y in (1, 2):\n  GRPOConfig(epsilon=Y, beta=2 * 8)", {"epsilon": UNKNOWN, "beta": 16}, []),
+        ("B = 8\nG = B * 2\nGRPOConfig(num_generations=G, top_k=-1)", {"num_generations": 16, "top_k": -1}, []),
+        ("from trl import GRPOConfig as C\na = C(beta=0.1)\na.beta = 1 / 2", {"beta": 0.5, "epsilon": 0.2}, []),
+        ("import trl as t\na = t.GRPOConfig(beta=0.1)\nif x:\n  a.beta = 0.2", {"beta": UNKNOWN}, []),
+        ("a = GRPOConfig(delta=f())\na.beta += 1\n", {"beta": UNKNOWN, "delta": UNKNOWN}, []),
+        ("GRPOConfig(epsilon=0.1, **base)", {"beta": UNKNOWN, "epsilon": 0.1}, [1]),
+        ("a = GRPOConfig(epsilon=0.1)\nsetattr(a, name, 1)", {"beta": UNKNOWN, "epsilon": UNKNOWN}, [2]),
+        ("a: C = GRPOConfig(beta=0.1)\na = replace(a, beta=1)", {"beta": UNKNOWN}, [2]),
+        ("GRPOConfig(beta=0.5)\n\nc = GRPOConfig(beta=1)", {"beta": 0.5}, [3]),
+    ],
+)
+def test_in_python_what_is_written_out_is_taken_and_the_rest_is_said(
+    tmp_path: Path, code: str, expected: dict[str, object], unread: list[int]
+) -> None:
+    (tmp_path / "a.py").write_text(code)
+    launch = read_launch(tmp_path / "a.py")
+    assert {key: terms_of(launch).value(key) for key in expected} == expected
+    assert [line for _, line, _ in launch.unread] == unread
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         ("a.sh", "echo verl"),
+        ("a.sh", "python3 -m verl.trainer.main_generation actor_rollout_ref.rollout.n=1"),
+        ("a.sh", "swift rollout --external_plugins grpo.py --num_generations 8"),
+        ("a.sh", "trl grpo --beta 0 \\\n  --run_name 'x"),
         ("a.sh", b"\xff"),
         ("a.yaml", "a: [1"),
         ("a.yaml", "a: &x [1]\nb: [*x, *x]"),
@@ -157,6 +158,6 @@ def test_in_python_only_what_is_written_out_is_taken(tmp_path: Path) -> None:
 def test_what_is_no_launch_is_refused_in_one_line(tmp_path: Path, name: str, text: str | bytes | None) -> None:
     if text is not None:
         (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(UsageError, match=rf"^{tmp_path / name}: expected .*, got .*: \w+ .*\w$") as error:
+    with pytest.raises(UsageError, match=rf"^{tmp_path / name}:(2:)? expected .*, got .*: \w+ .*\w$") as error:
         read_launch(tmp_path / name)
     assert "\n" not in str(error.value)

@@ -93,12 +93,12 @@ def test_a_verifier_that_hangs_is_ended_and_the_next_answer_graded(
 @pytest.mark.parametrize(
     ("name", "settings", "words"),
     [
-        ("countdwn", None, "expected a task of Reasoning Gym, got 'countdwn': did you mean countdown"),
-        ("countdown", '{"numbers": 3}', "expected settings among min_numbers, .*, got 'numbers'"),
-        ("countdown", '{"seed": 3}', "got 'seed'"),
-        ("countdown", '{"min_numbers": 1}', "that countdown accepts: min_numbers must be greater than 1"),
-        ("countdown", '{"min_numbers": "few"}', "that countdown accepts: "),
-        ("composite", None, "that composite accepts: Must specify at least one dataset"),
+        ("countdwn", None, "countdwn"),
+        ("countdown", '{"numbers": 3}', "'numbers'"),
+        ("countdown", '{"seed": 3}', "'seed'"),
+        ("countdown", '{"min_numbers": 1}', "its settings: min_numbers must be greater than 1"),
+        ("countdown", '{"min_numbers": "few"}', "its settings: "),
+        ("composite", None, "its settings: Must specify at least one dataset"),
         ("game_of_life_halting", None, "expected a verifier that refuses the answer 'nonsense'"),
     ],
 )

@@ -23,6 +23,8 @@ UNITS = {
         r"5 km/h @ 5 kilometers per hour @ 5\ \frac{\text{km}}{\text{h}}",
         r"5 mph @ 5\text{ km} @ 5\text{ h}",
     ),
+    r"5\text{ N m}": (r"5\text{ m}\cdot\text{N} @ 5", r"5\text{ N} @ 5\text{ N}\cdots"),
+    r"5\text{ m s}^{-1}": (r"5\text{ m/s} @ 5", r"5\text{ m s} @ 5/s"),
     r"\$5": ("5 dollars @ 5 USD", "5 cents @ £5"),
     r"10^\circ\text{C}": ("10 °C @ 10 degrees Celsius @ 10", "10 °F @ 10°"),
     r"5\text{ mW}": ("5 milliwatts", r"5\text{ MW}"),

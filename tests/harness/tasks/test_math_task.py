@@ -9,8 +9,7 @@ from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.model.policy import Policy
 from harness.randomness import stream
-from harness.tasks.math.data import check_same_data, data_lines, read_data
-from harness.tasks.math.task import MathTask, math_task
+from harness.tasks.math.task import MathTask, check_same_data, data_lines, math_task, read_data
 from harness.tasks.task import Problem, belongs_to
 from tests.harness.tasks import math_material as material
 
@@ -31,19 +30,13 @@ def task(policy: Policy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
         yield made
 
 
-def test_a_step_draws_distinct_problems_by_its_own_stream(task: MathTask) -> None:
+def test_a_step_draws_distinct_problems_by_its_own_stream_until_none_is_left(task: MathTask) -> None:
     seen: set[str] = set()
-    first = task.draw_problems("train", 40, stream(0, "data", 3, 0), seen)
-    second = task.draw_problems("train", 40, stream(0, "data", 3, 1), seen)
-    assert len({problem.prompt_id for problem in first + second}) == 80 == len(seen)
-    assert first == task.draw_problems("train", 40, stream(0, "data", 3, 0), set())
-    assert first != task.draw_problems("train", 40, stream(0, "data", 4, 0), set())
-
-
-def test_where_there_are_no_more_problems_a_step_gets_fewer_and_then_none(task: MathTask) -> None:
-    seen: set[str] = set()
-    drawn = [len(task.draw_problems("train", 60, stream(0, "data", 0, round_), seen)) for round_ in range(3)]
-    assert drawn == [60, 36, 0]
+    drawn = [task.draw_problems("train", 60, stream(0, "data", 3, round_), seen) for round_ in range(3)]
+    assert [len(problems) for problems in drawn] == [60, 36, 0]
+    assert len({problem.prompt_id for problems in drawn for problem in problems}) == 96 == len(seen)
+    assert drawn[0] == task.draw_problems("train", 60, stream(0, "data", 3, 0), set())
+    assert drawn[0] != task.draw_problems("train", 60, stream(0, "data", 4, 0), set())
 
 
 def test_settings_are_chosen_by_training_problems_that_are_not_trained_on(task: MathTask) -> None:
@@ -63,19 +56,16 @@ def test_so_many_prompts_are_taken_of_each_benchmark(task: MathTask) -> None:
     assert first == (*task.suites["aime24"][:3], *task.suites["aime25"][:3])
 
 
-def test_answers_are_graded_by_the_recipes_line(task: MathTask) -> None:
-    right = ["It is.\nAnswer: 2", "Answer: 2<|im_end|>", "Answer: $\\frac{4}{2}$"]
-    grades = task.grade([(Problem("What?", "2"), response) for response in [*right, "Answer: 1", "2"]])
-    assert [grade.outcome for grade in grades] == ["right"] * 3 + ["wrong"] * 2
-
-
-def test_self_test_passes_in_both_forms(task: MathTask, policy: Policy, tmp_path: Path) -> None:
-    task.self_test()
+def test_answers_are_graded_in_the_form_that_was_asked_for(task: MathTask, policy: Policy, tmp_path: Path) -> None:
     settings = settings_of(tmp_path, answer_format="boxed")
     with closing(math_task(read_data(settings), settings, policy)) as boxed:
-        boxed.self_test()
-        found = boxed.grade([(Problem("", "2"), "\\boxed{2}"), (Problem("", "2"), "Answer: 2")])
-        assert [grade.outcome for grade in found] == ["right", "wrong"]
+        for one, right, wrong in (
+            (task, ["It is.\nAnswer: 2", "Answer: 2<|im_end|>", "Answer: $\\frac{4}{2}$"], ["Answer: 1", "2"]),
+            (boxed, ["\\boxed{2}"], ["Answer: 2"]),
+        ):
+            one.self_test()
+            grades = one.grade([(Problem("What?", "2"), response) for response in [*right, *wrong]])
+            assert [grade.outcome for grade in grades] == ["right"] * len(right) + ["wrong"] * len(wrong)
 
 
 def test_what_is_evaluated_on_is_not_trained_on_and_reported(policy: Policy, tmp_path: Path) -> None:
@@ -92,10 +82,9 @@ def test_what_is_evaluated_on_is_not_trained_on_and_reported(policy: Policy, tmp
     assert (data["evaluation"]["mine"]["in_training_data"], data["evaluation"]["mine"]["prompts"]) == (3, 5)
     assert data["evaluation"]["mine"]["prompt_ids"] == [problem.prompt_id for problem in task.suites["mine"]]
     assert lines == [
-        f"training: 17 prompts of 20 rows ({training}), 3 left out that are in a benchmark",
-        f"mine: 5 prompts of 6 rows ({mine}), 1 left out without a question or an answer, "
-        "3 of them also in the training data, where they are left out",
-        f"again: 1 prompts of 1 rows ({again}), 1 of them also in the training data, where they are left out",
+        f"training: 17 prompts of 20 rows ({training}); left out: 3 evaluated on",
+        f"mine: 5 prompts of 6 rows ({mine}); left out: 1 incomplete; 3 also in the training data, and left out there",
+        f"again: 1 prompts of 1 rows ({again}); 1 also in the training data, and left out there",
     ]
 
 
@@ -108,7 +97,7 @@ def test_two_benchmarks_may_not_differ_in_an_answer(tmp_path: Path) -> None:
         read_data(DataSettings(eval_data=given), trains=False)
     same = material.write_jsonl(tmp_path / "c.jsonl", one)
     assert list(read_data(DataSettings(eval_data=f"{tmp_path / 'a.jsonl'},{same}"), trains=False).suites) == ["a", "c"]
-    with pytest.raises(UsageError, match="expected the names of benchmarks, got none"):
+    with pytest.raises(UsageError, match="needs --eval_data, got none"):
         read_data(DataSettings(eval_data=","), trains=False)
 
 
@@ -123,8 +112,8 @@ def test_what_is_evaluated_on_is_not_trained_on_under_another_system_message(tmp
     rows = [asked("Be brief.", "5 +  4?"), asked("", "5 + 4?")]
     evaluation = material.write_jsonl(tmp_path / "mine.jsonl", rows)
     data = read_data(DataSettings(train_data=train, eval_data=evaluation))
-    assert [question.text for question in data.trained_on()] == ["6 + 3?"]
-    assert len(data.overlaps["mine"]) == 2
+    assert [question.text for question in data.trained_on] == ["6 + 3?"]
+    assert data.in_training(data.suites["mine"]) == 2
 
 
 def test_choosing_settings_needs_problems_to_choose_by(policy: Policy, tmp_path: Path) -> None:
@@ -142,7 +131,7 @@ def test_prompts_over_the_limit_are_counted_and_reported(policy: Policy, tmp_pat
     settings = settings.model_copy(update={"train_data": material.write_parquet(tmp_path / "t.parquet", rows)})
     with closing(math_task(read_data(settings), settings, policy)) as task:
         assert (len(task.training), task.facts["data"]["training"]["too_long"]) == (4, 1)
-        assert ", 1 left out longer than --max_prompt_tokens" in data_lines(task.facts)[0]
+        assert "; left out: 1 too long" in data_lines(task.facts)[0]
     for flag in ("train_data", "eval_data"):
         short = settings.model_copy(update={"max_prompt_tokens": 5})
         if flag == "eval_data":

@@ -14,10 +14,10 @@ from harness.loop import train
 from harness.resume import resume
 from harness.run.history import read_history
 from harness.run.record import RunFolder
-from harness.tasks.drawn import drawn_task
+from harness.tasks.drawn import DrawnTask, drawn_task
 from harness.tasks.own_files import own_files
 from harness.tasks.rewards import rewards_of
-from harness.tasks.task import belongs_to
+from harness.tasks.task import Question, belongs_to
 from harness.tasks.worked_sums import WorkedSums
 from tests.harness import runs
 from tests.harness.tasks import math_material as material
@@ -92,8 +92,12 @@ def stop_after_one(flags: dict[str, Any], path: Path) -> Path:
     return path
 
 
+def drawn(**flags: Any) -> DrawnTask:
+    return drawn_task(resolve({"model": "any", **flags}), material.answering_policy())
+
+
 def test_drawn_questions_are_split_and_the_same_for_a_seed() -> None:
-    task = drawn_task(resolve(SMALL | {"task": "worked_sums", "model": "any"}), material.answering_policy())
+    task = drawn(**SMALL, task="worked_sums")
     held_out = task.held_out("report", 8)
     assert held_out == task.held_out("report", 8)
     assert all(belongs_to(problem, "report") for problem in held_out)
@@ -113,8 +117,6 @@ def test_drawn_questions_are_split_and_the_same_for_a_seed() -> None:
     ],
 )
 def test_worked_sums(response: str, right: bool, wrong_step: str | None) -> None:
-    from harness.tasks.task import Question
-
     task, question = WorkedSums(), Question("3 + 8 + 5", "16")
     assert task.grade(question, response) is right
     span = task.first_wrong_step(question, response)
@@ -127,43 +129,38 @@ GRADE = "    def grade(self, question, response):\n        return response == '1
 HEAD = "import random\nfrom harness.tasks.task import Grade, Question\nclass Mine:\n"
 
 
+def mine(question: str = "str(generator.integers(9999))", grade: str = "response == '1'") -> str:
+    """A task with other expressions for the question's text and for the grade."""
+    return HEAD + QUESTION.replace("str(generator.integers(9999))", question) + GRADE.replace("response == '1'", grade)
+
+
 @pytest.mark.parametrize(
-    ("code", "name", "words"),
+    ("code", "words"),
     [
-        (None, "Mine", "No such file or directory"),
-        ("import nothing_of_the_name", "Mine", r"does not run: ModuleNotFoundError: .*, line 1"),
-        ("x = (", "Mine", "does not run: SyntaxError: .*, line 1"),
-        (HEAD + QUESTION + GRADE, "Other", "expected Other in .*my.py, which has Mine: name one"),
-        (HEAD + QUESTION, "Mine", "expected the methods question, grade, got no grade"),
-        (HEAD + "    def question(self, generator):\n        1 / 0\n" + GRADE, "Mine", "ZeroDivisionError.*, line 5"),
-        (
-            HEAD + QUESTION.replace("generator.integers(9999)", "random.random()") + GRADE,
-            "Mine",
-            "the same question from the same generator",
-        ),
-        (HEAD + QUESTION + GRADE.replace("response == '1'", "True"), "Mine", "an empty response wrong"),
-        (HEAD + QUESTION + GRADE.replace("response == '1'", "Grade('correct')"), "Mine", "a valid Grade for ''"),
-        (HEAD + QUESTION.replace("str(generator.integers(9999))", "5") + GRADE, "Mine", "a Question of two texts"),
-        ("import sys\nsys.exit(3)", "Mine", "does not run: SystemExit: 3, line 2"),
-        ("import beside", "Mine", "imports beside from its own folder"),
-        (
-            HEAD + QUESTION + GRADE.replace("== '1'", ".nothing"),
-            "Mine",
-            "failed on '': AttributeError.*, line 7",
-        ),
+        (None, "No such file or directory"),
+        ("import nothing_of_the_name", r"does not run: ModuleNotFoundError: .*, line 1"),
+        ("x = (", "does not run: SyntaxError: .*, line 1"),
+        (mine().replace("Mine", "Other"), "expected Mine in .*my.py, which has Other: name one"),
+        (HEAD + QUESTION, "expected the methods question, grade, got no grade"),
+        (mine("1 / 0"), "ZeroDivisionError.*, line 5"),
+        (mine("str(random.random())"), "the same question from the same generator"),
+        (mine(grade="True"), "an empty response wrong"),
+        (mine(grade="Grade('correct')"), "a valid Grade for ''"),
+        (mine("5"), "a Question of two texts"),
+        ("import sys\nsys.exit(3)", "does not run: SystemExit: 3, line 2"),
+        ("import beside", "imports beside from its own folder"),
+        (mine(grade="response.nothing"), "failed on '': AttributeError.*, line 7"),
     ],
 )
 def test_a_faulty_task_is_refused_in_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str | None, name: str, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str | None, words: str
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "beside.py").touch()
     if code is not None:
         (tmp_path / "my.py").write_text(code, encoding="utf-8")
     with pytest.raises(HarnessError, match=words) as raised:
-        drawn_task(
-            resolve(SMALL | {"task": f"{tmp_path}/my.py:{name}", "model": "any"}), material.answering_policy()
-        ).self_test()
+        drawn(task=f"{tmp_path}/my.py:Mine").self_test()
     assert "\n" not in str(raised.value)
 
 
@@ -209,10 +206,17 @@ def test_mistyped_flags(flags: dict[str, Any], words: str) -> None:
         resolve(flags)
 
 
-def test_arguments_that_a_task_does_not_have_are_refused() -> None:
-    config = resolve({"task": "worked_sums", "task_settings": '{"smallest": 1}', "model": "any"})
-    with pytest.raises(UsageError, match=r"--task worked_sums with --task_settings .*smallest"):
-        drawn_task(config, material.answering_policy())
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"task_settings": '{"smallest": 1}'}, "--task worked_sums with --task_settings .*smallest"),
+        ({"task_settings": '{"largest": 3}'}, "lower --eval_prompts or --prompts_per_step, or make more questions"),
+        ({"max_prompt_tokens": 8}, "--max_prompt_tokens 8: expected prompts within it, got 100 longer ones"),
+    ],
+)
+def test_settings_that_a_task_cannot_do_are_refused(flags: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        drawn(task="worked_sums", **flags).held_out("report", 64)
 
 
 def test_a_folder_of_a_run_without_own_files_has_no_code(tmp_path: Path, model: str) -> None:
@@ -236,18 +240,5 @@ def test_held_out_questions_do_not_depend_on_how_the_path_is_spelled(
     (tmp_path / "my_task.py").write_text(TASK, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     spelled = [f"{tmp_path}/my_task.py:Multiples", "my_task.py:Multiples", "./my_task.py:Multiples"]
-    drawn = [drawn_task(resolve({"task": name, "model": "any"}), material.answering_policy()) for name in spelled]
-    first, *others = [task.held_out("report", 256) for task in drawn]  # as many as by default
+    first, *others = [drawn(task=name).held_out("report", 256) for name in spelled]  # as many as by default
     assert others == [first, first]
-
-
-def test_a_task_with_too_few_questions_names_the_settings() -> None:
-    config = resolve({"task": "worked_sums", "task_settings": '{"largest": 3}', "model": "any"})
-    with pytest.raises(UsageError, match="lower --eval_prompts or --prompts_per_step, or make more questions"):
-        drawn_task(config, material.answering_policy()).held_out("report", 64)
-
-
-def test_prompts_that_are_too_long_are_drawn_again_or_refused() -> None:
-    config = resolve({"task": "worked_sums", "max_prompt_tokens": 8, "model": "any"})
-    with pytest.raises(UsageError, match="--max_prompt_tokens 8: expected prompts within it, got 100 longer ones"):
-        drawn_task(config, material.answering_policy()).held_out("report", 4)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import OneLineParser, UsageError, guessed_seconds, most_tokens
+from harness import OneLineParser, UsageError, guessed_seconds
 from sweeps.search.command import plan_lines
-from sweeps.search.options import add_search_flags, search_of
-from sweeps.search.spec import Search, check_same
+from sweeps.search.description import check_same, described
+from sweeps.search.options import Search, add_search_flags, search_of
 from tests.sweeps.family_files import written
 from tests.sweeps.search.searching import started
 
@@ -40,44 +40,35 @@ def test_runs_tokens_and_time_add_up(tmp_path: Path) -> None:
     assert "time: unknown until the first trial ends with 1 at a time" in plan_lines(other, ended=0, slots=1)
 
 
-def test_a_run_without_a_budget_generates_at_most_full_responses_in_all_steps(tmp_path: Path) -> None:
-    search = asked(
-        "--study", str(tmp_path / "s"), "--dynamic_sampling", "false", "--family", written(tmp_path, OWN_FAMILY)
-    )
-    assert most_tokens(search.typical_config()) == 20 * 32 * 8 * 72
-
-
 def test_losses_are_given_the_same(tmp_path: Path) -> None:
     search = asked("--losses", "grpo,dapo,fipo", "--study", str(tmp_path / "s"))
     configs = [search.config(loss, next(search.spaces[loss].corners()), 1000) for loss in search.losses]
     assert {config.run.token_budget for config in configs} == {20 * 32 * 8 * 72}
     assert {config.run.steps for config in configs} == {20}
     assert {config.evaluation.eval_split for config in configs} == {"tune"}
-    assert set(search.seeds).isdisjoint(search.report_seeds)
+    assert set(search.tuning_seeds).isdisjoint(range(search.report_seeds))
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
         (("--losses", "grpo,grpo"), "--losses: expected one or more different losses"),
-        (("--losses", ""), "--losses: expected one or more different losses"),
+        (("--losses", ","), "--losses: expected one or more different losses"),
         (("--losses", "ppo"), "family 'controlled': expected arms among grpo, dapo, fipo"),
-        (("--trials", "0"), "--trials: expected 1 or more, got 0"),
-        (("--seeds", "0"), "--seeds: expected 1 or more, got 0"),
-        (("--report_seeds", "-1"), "--report_seeds: expected 0 or more, got -1"),
-        (("--report_seeds", "1001"), "--report_seeds: expected at most 1000, got 1001"),
-        (("--sampler", "cma"), "--sampler: expected one of tpe, qmc, random, got 'cma'"),
-        (("--space", "standard"), "got 'standard', whose values are all compared: use "),
-        (("--lr", "1e-3"), "--lr is searched: drop it"),
-        (("--seed", "3"), "--seed is set by the search itself"),
+        (("--trials", "0"), "--trials: Input should be greater than or equal to 1, got '0'"),
+        (("--seeds", "many"), "--seeds: Input should be a valid integer, unable to parse"),
+        (("--report_seeds", "1001"), "--report_seeds: Input should be less than or equal to 1000, got '1001'"),
+        (("--sampler", "cma"), "--sampler: Input should be 'tpe', 'qmc' or 'random', got 'cma'"),
+        (("--space", "decay"), "--space: expected one of dapo, fipo, grpo, rivals, shared or a TOML file, got 'decay'"),
+        (("--lr", "1e-3"), "--lr is searched, or set by the search itself: drop it"),
+        (("--seed", "3"), "--seed is set by the command itself"),
         (("--epsilon_high", "0.3"), "--epsilon_high is set by arm 'fipo' of family 'controlled' (0.28)"),
         (("--family", "own"), "--family: expected one of controlled, controlled-32b, controlled-7b, ladder, recipe, "),
-        (("--family", "controlled-7b"), "got 'fipo' with controlled/fipo-7b: a search has one for all"),
+        (("--family", "controlled-7b"), "expected arms without presets of their own, got one of 'fipo'"),
         (("--preset", "nothing"), "--preset: expected one of controlled/dapo-32b"),
-        (("--max_hours", "-1"), "--max_hours: expected a number above 0, got -1.0"),
-        (("--max_tokens", "nan"), "--max_tokens: expected a number above 0, got nan"),
-        (("--limit_collapse", "7"), "--limit_collapse: expected a share from 0 to 1, got 7.0"),
-        (("--slots", "-1"), "--slots: expected 0 or more, got -1"),
+        (("--max_hours", "nan"), "--max_hours: Input should be a finite number, got 'nan'"),
+        (("--limit_collapse", "7"), "--limit_collapse: Input should be less than or equal to 1, got '7'"),
+        (("--slots", "-1"), "--slots: Input should be greater than or equal to 0, got '-1'"),
         (("--controls", "blume"), "that are like a loss searched (fipo), got 'blume'"),
         (("--controls", "blame"), "that are like a loss searched (fipo), got 'blame'"),
         (("--controls", "fipo"), "that are like a loss searched (fipo), got 'fipo'"),
@@ -89,6 +80,7 @@ def test_what_does_not_fit_together_is_one_line(tmp_path: Path, flags: tuple[str
         asked("--study", str(tmp_path / "s"), *flags)
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
+    assert "in the searched range" not in str(raised.value)
     assert not (tmp_path / "s").exists()
 
 
@@ -96,20 +88,19 @@ def test_a_range_that_reaches_what_is_not_valid_is_refused_before_anything_start
     file = tmp_path / "wide.toml"
     file.write_text("[parameters]\nfipo_clip_range = { log = [0.1, 2.0] }\n", encoding="utf-8")
     flags = ["--space", str(file), "--study", str(tmp_path / "s")]
-    asked(*flags).check()
+    asked(*flags)
     file.write_text(
         "[parameters]\nfipo_clip_range = { log = [0.1, 2.0] }\nfipo_clip_high_only = { fixed = false }\n",
         encoding="utf-8",
     )
-    search = asked(*flags, "--family", written(tmp_path, OWN_FAMILY))
     with pytest.raises(
         UsageError, match=r"--fipo_clip_range: .*below 1 when two-sided, got 2.0 \(in the searched range"
     ):
-        search.check()
+        asked(*flags, "--family", written(tmp_path, OWN_FAMILY))
 
 
 def test_a_search_is_itself_however_its_settings_are_spelled(tmp_path: Path) -> None:
-    first, again = (asked("--study", str(tmp_path), "--steps", steps).described() for steps in ("2", "02"))
+    first, again = (described(asked("--study", str(tmp_path), "--steps", steps)) for steps in ("2", "02"))
     (tmp_path / "study.json").write_text(json.dumps(first), encoding="utf-8")
     assert check_same(again, tmp_path) == first
 
@@ -124,7 +115,7 @@ def test_a_search_is_itself_however_its_settings_are_spelled(tmp_path: Path) -> 
 )
 def test_passwords_are_neither_shown_nor_written(tmp_path: Path, url: str, shown: str) -> None:
     search = asked("--study", str(tmp_path / "s"), "--storage", url)
-    assert search.described()["storage"] == shown
+    assert described(search)["storage"] == shown
 
 
 def test_a_refused_search_leaves_a_foreign_folder_as_it_was(tmp_path: Path) -> None:
@@ -132,3 +123,14 @@ def test_a_refused_search_leaves_a_foreign_folder_as_it_was(tmp_path: Path) -> N
     outcome = started(["search", "--study", str(tmp_path), "--tracking_uri", "none"])
     assert (outcome.exit_code, outcome.printed, len(outcome.errors)) == (2, [], 1)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_limits_are_exceeded_above_0() -> None:
+    facts = {"response_tokens": 30.0, "truncated_share": 0.25, "start_accuracy": 0.4, "values": [0.5, 0.1]}
+    limits = ["--limit_response_tokens", "32", "--limit_truncated_share", "0.25"]
+    assert asked(*limits).excess(facts) == {
+        "response_tokens": -2.0,
+        "truncated_share": 0.0,
+        "collapse": pytest.approx(0.1),  # the worst seed's .1 against half of .4
+    }
+    assert asked().excess(facts).keys() == {"collapse"}

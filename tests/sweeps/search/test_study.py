@@ -184,6 +184,8 @@ def test_a_storage_that_holds_another_search_of_the_name_is_refused(opened: Open
     opened().claim("this one")
     with pytest.raises(UsageError, match="it holds another search named 'own/fipo'"):
         opened().claim("another")
+    opened().claim("with a setting that was added since", is_ours=True)
+    opened().claim("with a setting that was added since")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,3 @@
-import pytest
-
-from sweeps.search.spec import Limits
 from sweeps.search.trials import acted
 
 
@@ -14,13 +11,3 @@ def test_the_share_of_tokens_that_a_parameter_acted_on_is_over_all_steps() -> No
     assert acted(lines, two_sided=False) == {"epsilon": expected, "fipo_clip_range": expected}
     assert acted(lines, two_sided=True)["fipo_clip_range"] == 2 * expected  # the lower bound is the range's too
     assert acted([{"ledger/trained_tokens": 0, names[0]: None}], two_sided=False) == {}
-
-
-def test_limits_are_exceeded_above_0() -> None:
-    facts = {"response_tokens": 30.0, "truncated_share": 0.25, "start_accuracy": 0.4, "values": [0.5, 0.1]}
-    assert Limits(32.0, 0.25, 0.5).excess(facts) == {
-        "response_tokens": -2.0,
-        "truncated_share": 0.0,
-        "collapse": pytest.approx(0.1),  # the worst seed's .1 against half of .4
-    }
-    assert Limits(None, None, None).excess(facts) == {}

@@ -34,24 +34,12 @@ def test_flags_apply_to_every_arm_and_seed() -> None:
     assert [config.run.seed for _, _, config in configs] == [7, 8, 7]
 
 
-def test_arms_get_the_settings_of_their_family() -> None:
-    grpo, fipo = arms_of(load_family("recipe"), {"grpo": 1, "fipo": 1}, "demo", {})
-    assert (grpo.any_config.loss.beta, grpo.any_config.loss.delta, grpo.settings["delta"]) == (0.04, None, None)
-    assert (fipo.any_config.loss.fipo_safety_threshold, fipo.any_config.loss.delta) == (10.0, 10.0)
-
-
 def test_a_flag_that_an_arm_sets_itself_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^--epsilon_high is set by arm 'dapo' of family 'controlled' \(0.28\)"):
         arms_of(load_family("controlled"), {"dapo": 1}, "demo", {"epsilon_high": "0.3"})
     # no arm of this comparison sets it
     (dapo,) = arms_of(load_family("controlled"), {"dapo": 1}, "demo", {"fipo_decay_rate": "8"})
     assert dapo.any_config.loss.fipo_decay_rate == 8.0
-
-
-def test_an_arm_may_take_everything_from_the_preset(tmp_path: Path) -> None:
-    family = load_family(written(tmp_path, HEAD + ARMS + "[arms.plain]\n"))
-    (plain,) = arms_of(family, {"plain": 1}, "demo", {})
-    assert plain.any_config.loss.loss_type == "grpo"
 
 
 @pytest.mark.parametrize(

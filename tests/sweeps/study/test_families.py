@@ -2,9 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import UsageError, flatten, resolve, tree_of
+from harness import UsageError, flatten, tree_of
 from sweeps import Family, arms_of, check_differences, differences_between, load_family
-from sweeps.__main__ import LADDER
 from sweeps.comparison import preset_of
 from sweeps.study.arms import FAMILIES
 from sweeps.study.claims import claims_file
@@ -67,24 +66,6 @@ def test_each_rung_and_control_differs_from_its_model_in_one_field(
     assert [field for field in ours if ours[field] != theirs[field]] == [switch]
 
 
-def test_the_ladders_ends_are_the_controlled_familys_losses() -> None:
-    ladder, controlled = load_family("ladder"), load_family("controlled")
-    for name in ("dapo", "fipo"):
-        (ours,), (theirs,) = (arms_of(family, {name: 1}, "demo", {}) for family in (ladder, controlled))
-        same_formula = {"loss_type": "dapo"} if name == "dapo" else {}
-        idle = {"fipo_safety_threshold": theirs.any_config.loss.fipo_safety_threshold} if name == "dapo" else {}
-        loss = ours.any_config.loss.model_dump() | same_formula | idle
-        assert loss == theirs.any_config.loss.model_dump()
-        for section in ("rollout", "optimizer", "task", "evaluation"):
-            assert getattr(ours.any_config, section) == getattr(theirs.any_config, section)
-
-
-def test_ablate_runs_every_rung_and_the_planted_controls() -> None:
-    family = load_family("ladder")
-    assert LADDER["losses"].split(",") == list(family.arms)
-    assert [name.partition(":")[0] for name in LADDER["controls"].split(",")] == list(family.controls)
-
-
 def test_recipes_report_the_other_differences_as_confounds() -> None:
     family = load_family("recipe")
     differences = differences_between(arms_of(family, {"grpo": 1, "dapo": 1, "fipo": 1}, "demo", {}), family)
@@ -95,13 +76,6 @@ def test_recipes_report_the_other_differences_as_confounds() -> None:
     assert [difference.allowed for difference in differences] == sorted(
         (difference.allowed for difference in differences), reverse=True
     )
-
-
-def test_fipo_of_the_recipes_is_the_32b_preset() -> None:
-    (arm,) = arms_of(load_family("recipe"), {"fipo": 1}, "demo", {})
-    preset = resolve({}, preset="recipe/fipo-32b")
-    assert arm.any_config.loss == preset.loss
-    assert arm.any_config.updates_per_rollout == preset.updates_per_rollout
 
 
 def test_a_difference_that_is_not_allowed_is_refused_or_admitted_as_a_confound(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from harness.run.history import read_history
-from sweeps.workers.processes import LOST, Forked, environment, fork, start_process, uninterrupted
+from sweeps.workers.processes import LOST, Forked, environment, fork, uninterrupted
 from sweeps.workers.sessions import works_in
 from tests.harness.tiny import small_flags
 from tests.waiting import LONG_S, wait_until
@@ -121,15 +121,6 @@ def test_a_killed_server_loses_exit_codes_and_is_replaced(model_folder: str, tmp
     assert started(["train", "--lr", "fast"], tmp_path / "log").wait(LONG_S) == 2
 
 
-def test_signals_to_the_server_end_neither_it_nor_its_runs(tmp_path: Path) -> None:
-    assert started(["train", "--lr", "fast"], tmp_path / "log").wait(LONG_S) == 2
-    before = server()
-    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        before.send_signal(number)
-    assert started(["train", "--lr", "fast"], tmp_path / "log", LARGE="x" * 2**18).wait(LONG_S) == 2
-    assert server() == before
-
-
 def test_the_server_ends_with_what_starts_runs() -> None:
     script = (
         "from sweeps.workers.processes import environment, fork; import psutil, time\n"
@@ -144,22 +135,3 @@ def test_the_server_ends_with_what_starts_runs() -> None:
     assert children
     for child in children:
         child.wait(LONG_S)
-
-
-def test_nothing_is_forked_beside_a_thread() -> None:
-    script = (
-        "import threading, time; threading.Thread(target=time.sleep, args=(999,), daemon=True).start()\n"
-        "import harness.preload"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env=environment(1, {}), capture_output=True, text=True, check=False
-    )
-    said = "error: expected no thread before a fork, got some: runs start from scratch\n"
-    assert (done.returncode, done.stderr) == (1, said)
-
-
-def test_a_run_with_gpus_of_its_own_is_started_afresh(tmp_path: Path) -> None:
-    with (tmp_path / "log").open("ab") as output:
-        process = start_process(["show", "nothing"], output, environment(1, {"CUDA_VISIBLE_DEVICES": "0"}))
-    assert isinstance(process, subprocess.Popen)
-    assert process.wait(LONG_S) == 2

@@ -9,14 +9,8 @@ from harness import write_json
 from sweeps import arms_of, load_family
 from sweeps.study.folder import PlannedRun, planned_runs
 from sweeps.workers.attempts import Attempt
-from sweeps.workers.progress import Progress, make_console
+from sweeps.workers.progress import ATTEMPTS, Progress, steps_of
 from sweeps.workers.sessions import Session
-
-
-def test_a_failing_runs_last_words_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    words = "dapo-seed0: FAILED: error: could not read [/data/model]"
-    make_console().print(words)
-    assert capsys.readouterr().out == f"{words}\n"
 
 
 def recorded(run: PlannedRun, steps: int, state: str = "running") -> None:
@@ -35,42 +29,50 @@ def attempt(run: PlannedRun, code: str) -> Attempt:
     return Attempt(run, Session(process, None))
 
 
-def test_a_killed_run_is_no_failed_one_until_it_is_given_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (run,) = planned_runs(arms_of(load_family("controlled"), {"dapo": 1}, "demo", {}), tmp_path)
-    progress = Progress([run], make_console(), attempts=2)
+@pytest.fixture
+def run(tmp_path: Path) -> PlannedRun:
+    return planned_runs(arms_of(load_family("controlled"), {"dapo": 1}, "demo", {}), tmp_path)[0]
+
+
+def test_a_killed_run_is_no_failed_one_until_it_is_given_up(
+    run: PlannedRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = Progress([run])
     assert progress.seconds_left() is None
     recorded(run, steps=10)
-    progress.update([], [attempt(run, "kill -9 $$")])
-    assert capsys.readouterr().out.startswith("dapo-seed0: will be started again: killed by SIGKILL")
-    assert progress.to_be_repeated(run)
-    assert "failed" not in progress.text()
+    for _ in range(ATTEMPTS - 1):
+        assert progress.update([], [attempt(run, "kill -9 $$")]) == [run]
+        assert capsys.readouterr().out.startswith("dapo-seed0: will be started again: killed by signal 9 (out of mem")
+        assert "failed" not in progress.text()
     left = progress.seconds_left()
     assert left is not None
     assert left > 0
     recorded(run, steps=5)  # resumed from an earlier checkpoint
-    progress.update([], [attempt(run, "kill -9 $$")])
-    assert capsys.readouterr().out.startswith("dapo-seed0: FAILED: killed by SIGKILL")
-    assert not progress.to_be_repeated(run)
+    assert progress.update([], [attempt(run, "kill -9 $$")]) == []
+    assert capsys.readouterr().out.startswith("dapo-seed0: FAILED: killed by signal 9")
     assert progress.text() == "0 of 1 runs, 1 failed, 0 s left"
-    assert progress.seconds_left() == 0
 
 
 def test_a_finished_run_whose_process_was_killed_is_finished(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: PlannedRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (run,) = planned_runs(arms_of(load_family("controlled"), {"dapo": 1}, "demo", {}), tmp_path)
-    progress = Progress([run], make_console(), attempts=2)
+    progress = Progress([run])
     recorded(run, run.config.run.steps, "finished")
-    progress.update([], [attempt(run, "kill -9 $$")])
+    assert progress.update([], [attempt(run, "kill -9 $$")]) == []
     assert capsys.readouterr().out == "dapo-seed0: accuracy 0.50, 9 tokens, 1 s (1 of 1 runs)\n"
     assert progress.text() == "1 of 1 runs, 0 s left"
-    assert progress.seconds_left() == 0
-    assert not progress.to_be_repeated(run)
 
 
-def test_runs_under_way_are_shown_with_their_steps(tmp_path: Path) -> None:
-    runs = planned_runs(arms_of(load_family("controlled"), {"dapo": 2}, "demo", {}), tmp_path)
-    progress = Progress(runs, make_console())
-    recorded(runs[1], steps=3)
-    progress.update([attempt(runs[1], "exit 0")], [])
-    assert re.fullmatch(r"0 of 2 runs, \d+ (s|min) left; dapo-seed1 3/20", progress.text())
+def test_runs_under_way_are_shown_with_their_steps_and_last_words_as_they_are(
+    run: PlannedRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = Progress([run])
+    recorded(run, steps=3)
+    under_way = attempt(run, "exit 0")
+    assert steps_of(under_way) == "dapo-seed0 3/20"
+    progress.update([under_way], [])
+    assert re.fullmatch(r"0 of 1 runs, \d+ (s|min) left", progress.text())
+    run.log.parent.mkdir()
+    run.log.write_text("error: could not read [/data/model]\n", encoding="utf-8")
+    progress.update([], [attempt(run, "exit 1")])
+    assert f"FAILED: error: could not read [/data/model] (log: {run.log})" in capsys.readouterr().out.replace("\n", "")

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweeps.workers.sessions import Session, end_left_behind, end_session, members
+from sweeps.workers.sessions import Session, end_left_behind, members
 from tests.sweeps.processes import session
 from tests.waiting import LONG_S, wait_until
 
@@ -24,7 +24,8 @@ def test_a_session_ends_with_the_child_that_outlives_its_leader() -> None:
         led.ask_to_end()
         assert process.wait() == -signal.SIGTERM
         assert len(members(process.pid)) == 1  # the child ignores SIGTERM, and goes on without it
-        assert led.end(grace_s=0.0) == -signal.SIGTERM
+        led.end()
+        assert led.poll() == -signal.SIGTERM
         assert members(process.pid) == []
 
 
@@ -32,9 +33,9 @@ def test_another_process_of_the_same_number_is_left_alone() -> None:
     with session() as process:
         other = psutil.Process(process.pid)
         other._pid_reused = True  # what psutil notes when it finds the number given to another process
-        end_session(other)
+        Session(None, other).end()
         assert len(members(process.pid)) == 2
-        end_session(psutil.Process(process.pid))
+        Session(None, psutil.Process(process.pid)).end()
         wait_until(lambda: members(process.pid) == [], "it goes on")
 
 

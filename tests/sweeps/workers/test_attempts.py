@@ -1,12 +1,12 @@
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from harness import Config
 from sweeps.study.folder import PlannedRun
-from sweeps.workers.endings import early_end, ending_of, is_data
+from sweeps.workers.attempts import early_end, ending_of, is_data, latest_metrics
 
 
 def run_of(folder: Path, status: object, log: str = "", code: str = "") -> PlannedRun:
@@ -25,8 +25,7 @@ def state(name: str, code: str | None = None, reason: str | None = None) -> dict
     return {"state": name, "reason_code": code, "reason": reason, "exit_code": 1, "steps_done": 3}
 
 
-@dataclass(frozen=True)
-class Left:
+class Left(NamedTuple):
     """What a process left behind: status.json, its last words, its code; whether the kernel killed for memory."""
 
     status: object
@@ -77,3 +76,18 @@ def test_how_a_run_ended(tmp_path: Path, left: Left, exit_code: int, kind: str, 
     code = left.status["reason_code"] if isinstance(left.status, dict) else None
     assert early_end(run) == {"diverged": "diverged", "gave_up": "gave up"}.get(code)
     assert is_data(run) == (kind == "finished" or early_end(run) is not None)
+
+
+@pytest.mark.parametrize(
+    ("written", "metrics"),
+    [
+        (b'{"step": 0}\n{"step": 1}\n{"st', {"step": 1}),  # torn: still being written
+        (b'{"step": 0}\n{"text": "\xc3', {"step": 0}),  # torn within a character
+        (b'{"step": 0', {}),
+        (b"", {}),
+    ],
+)
+def test_latest_metrics_are_the_last_whole_line(tmp_path: Path, written: bytes, metrics: dict[str, int]) -> None:
+    assert latest_metrics(tmp_path) == {}
+    (tmp_path / "metrics.jsonl").write_bytes(written)
+    assert latest_metrics(tmp_path) == metrics

@@ -1,0 +1,54 @@
+import pytest
+import torch
+from torch import Tensor
+
+from harness.model.linear import OneDnnLinear, product, use_onednn
+from harness.model.policy import Policy
+from tests.harness.agreement import agree
+
+SHAPES = [(128, 160), (576, 192)]  # of a layer's inputs and outputs
+
+
+def layer(inputs: int, outputs: int, bias: bool = True) -> torch.nn.Linear:
+    torch.manual_seed(0)
+    return torch.nn.Linear(inputs, outputs, bias)
+
+
+def passed(module: torch.nn.Module, rows: Tensor) -> list[Tensor]:
+    """The output, and the gradients of the rows and of the parameters under the sum of its squares."""
+    rows = rows.clone().requires_grad_()
+    out = module(rows)
+    return [out, *torch.autograd.grad(out.square().sum(), (rows, *module.parameters()))]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("sizes", [(1,), (7,), (2, 5), (1, 300)])
+def test_outputs_and_gradients_are_those_of_torch(shape: tuple[int, int], bias: bool, sizes: tuple[int, ...]) -> None:
+    plain, rows = layer(*shape, bias), torch.randn(*sizes, shape[0])
+    expected = passed(plain.double(), rows.double())
+    module = layer(*shape, bias)
+    use_onednn(module)
+    assert type(module) is OneDnnLinear
+    for found, right in zip(passed(module, rows), expected, strict=True):
+        assert agree(found.detach(), right.detach(), "network")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_rows_product_is_the_same_bits_in_batches_of_2_or_more(shape: tuple[int, int]) -> None:
+    weight, rows = layer(*shape).weight.detach(), torch.randn(2000, shape[0])
+    whole = product(rows, weight)
+    for size in (2, 3, 8, 31, 64, 500):
+        assert torch.equal(product(rows[9 : 9 + size], weight), whole[9 : 9 + size])
+
+
+def test_small_weights_and_other_dtypes_stay_torchs_and_parameters_keep_their_names(random_policy: Policy) -> None:
+    small, half = layer(64, 128), layer(576, 192).bfloat16()
+    model = torch.nn.ModuleList([small, half, layer(576, 192), torch.nn.LayerNorm(576)])
+    names = list(model.state_dict())
+    use_onednn(model)
+    assert [type(one) is OneDnnLinear for one in model] == [False, False, True, False]
+    assert list(model.state_dict()) == names
+    rows = torch.randn(3, 576).bfloat16()
+    assert torch.equal(model[2].bfloat16()(rows), torch.nn.functional.linear(rows, model[2].weight, model[2].bias))
+    assert not any(isinstance(one, OneDnnLinear) for one in random_policy.model.modules())
