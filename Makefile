@@ -28,7 +28,6 @@ REPORT = code=$$?; [ $$code -le 1 ] || exit $$code; $(PY) -m analysis report $(S
 TRACKING = $(if $(TRACKING_URI),--tracking_uri $(TRACKING_URI))
 
 AXIS ?=
-DEVICE ?= cpu
 
 # vLLM pins packages otherwise than pyproject.toml does: of what the harness needs beside it, extras alone come pinned.
 VLLM_VENV = .venv-vllm
@@ -172,9 +171,10 @@ setup-gpu: VLLM = vllm==0.32.0
 setup-gpu: $(VLLM_VENV)/.ready
 
 # Whether the harness computes rightly on this machine's GPU, how fast and in what memory: eight minutes, and a record
-# in benchmarks/results. make check-gpu ARGS="runs vllm" for some of it.
+# in benchmarks/results. make check-gpu ARGS="-k vllm" for some of it.
 check-gpu: setup-gpu
-	@$(VLLM_VENV)/bin/python -m benchmarks.check $(ARGS)
+	@$(VLLM_VENV)/bin/python -m pytest -p tests.gpu.record tests/gpu tests/harness/model/test_logprobs.py \
+	  tests/vllm/test_vllm.py::test_logprobs_are_the_trainers tests/vllm/test_vllm.py::test_in_bfloat16_the_logits_are_float32 $(ARGS)
 
 # vLLM's tests, in an environment of its own, 3.5 GB. Without a GPU its CPU build wants AVX-512.
 test-vllm: $(VLLM_VENV)/.ready
@@ -204,11 +204,10 @@ $(TRL_VENV)/.ready $(VERL_VENV)/.ready: pyproject.toml
 mutants: $(READY)
 	@$(PY) -m tests.losses.mutants
 
-# Speed of training steps beside TRL and the machine's limit, on a GPU also memory and sampling: about 20 minutes on two
-# quiet cores, then docs/speed.md from it. Loads the model of make real (93 MB) where it is
-# not cached. make bench DEVICE=cuda on a GPU.
-bench: $(if $(filter cpu,$(DEVICE)),$(READY) $(TRL_VENV)/.ready,setup-gpu)
-	@$(if $(filter cpu,$(DEVICE)),$(VENV),$(VLLM_VENV))/bin/python -m benchmarks --device $(DEVICE) --save
+# Speed of training steps beside TRL and the machine's limit: about 20 minutes on two quiet cores, then docs/speed.md from
+# it. Loads the model of make real (93 MB) where it is not cached.
+bench: $(READY) $(TRL_VENV)/.ready
+	@$(PY) -m benchmarks --save
 
 # Whether intervals, tests and power hold what they promise, by simulation: half a minute.
 bench-statistics: $(READY)

@@ -1,14 +1,14 @@
 """How much arithmetic a model's work needs, and at which rate the machine can do it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-
-from benchmarks.timing import interleaved, one_thread
+from torch.utils.benchmark import Timer
 
 SQUARES = (256, 512, 1024)  # rows and columns of the products whose best rate is a CPU's
+MEASURED_S = 0.5  # how long a function is called again and again
 FORWARD_AND_BACKWARD = 3  # times the forward pass: 2 FLOPs a weight and token, and 4 backward
 
 
@@ -46,12 +46,15 @@ def forward_flops(model: Any, groups: Sequence[Group]) -> float:
 
 def cpu_rate() -> float:
     """FLOPs per second of the machine's best product of float32 matrices on one thread."""
-    with one_thread():
-        return max(product_rate(torch.randn(size, size), rounds=3) for size in SQUARES)
+    return max(product_rate(torch.randn(size, size)) for size in SQUARES)
 
 
-def product_rate(square: torch.Tensor, rounds: int) -> float:
+def product_rate(square: torch.Tensor) -> float:
     """FLOPs per second of the square's product with itself, at best."""
     result = torch.empty_like(square)
-    run = {"": lambda: torch.mm(square, square, out=result)}
-    return 2.0 * len(square) ** 3 / interleaved(run, rounds, square.device.type)[""]
+    return 2.0 * len(square) ** 3 / quickest(lambda: torch.mm(square, square, out=result))
+
+
+def quickest(run: Callable[[], object]) -> float:
+    """Seconds of the function's quickest call, on one thread of the CPU; a GPU's work is waited for."""
+    return min(Timer("run()", globals={"run": run}).blocked_autorange(min_run_time=MEASURED_S).times)

@@ -89,25 +89,19 @@ def table(rows: Sequence[Row]) -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """Rows by the part of the benchmarks that found them, and the machine that they were found on."""
+    """Rows, and the machine that they were measured on."""
 
     name: str  # of its file
     machine: Mapping[str, Any]
-    parts: Mapping[str, Sequence[Row]]
-
-    @property
-    def rows(self) -> list[Row]:
-        """Of all parts."""
-        return [row for rows in self.parts.values() for row in rows]
+    rows: Sequence[Row]
 
 
-def save(parts: Mapping[str, Sequence[Row]], device: str) -> Record:
+def save(rows: Sequence[Row]) -> Record:
     """The record of the rows and the machine, written to a file in benchmarks/results that is named by the device."""
-    about = machine(device)
+    about = machine("cpu")
     path = RESULTS / f"speed-{named(str(about['device']))}.json"
-    path.parent.mkdir(exist_ok=True)
-    kept = {part: [asdict(row) for row in rows] for part, rows in parts.items() if rows}
-    path.write_text(json.dumps({"machine": about, "parts": kept}, indent=1) + "\n", encoding="utf-8")
+    content = {"machine": about, "parts": {"step": [asdict(row) for row in rows]}}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return read(path)
 
 
@@ -119,8 +113,7 @@ def named(device: str) -> str:
 def read(path: Path) -> Record:
     """The record in this file."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    parts = {part: [Row(**row) for row in rows] for part, rows in content["parts"].items()}
-    return Record(path.name, content["machine"], parts)
+    return Record(path.name, content["machine"], [Row(**row) for row in content["parts"]["step"]])
 
 
 def machine(device: str) -> dict[str, object]:

@@ -1,33 +1,22 @@
 """docs/speed.md from a record of `make bench`. The same record gives the same bytes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from benchmarks.frame import Record, Row, significant, table
 
-TEMPLATE = Path(__file__).with_name("page.md")  # a section ends with the part of the benchmarks that it shows
+TEMPLATE = Path(__file__).with_name("page.md")
 
 
 def page(record: Record) -> str:
-    """The whole page; a part that was not measured has no section."""
+    """The whole page."""
     judged = [row for row in record.rows if row.verdict]
     missed = f"{sum(row.verdict != 'met' for row in judged)} of {len(judged)} targets are missed."
-    shown = {part: "\n\n".join(tables(rows)) for part, rows in record.parts.items() if rows}
-    shown |= {"measured": wrapped(measured(record)), "missed": missed}
-    sections = TEMPLATE.read_text(encoding="utf-8").strip().split("\n\n## ")
-    return "\n\n## ".join(section.format(**shown) for section in sections if part_of(section) in shown) + "\n"
-
-
-def part_of(section: str) -> str:
-    """The name in the template's last braces."""
-    return section.rpartition("{")[2].removesuffix("}")
-
-
-def wrapped(words: str) -> str:
-    """The words in lines of at most 120 characters."""
-    return fill(words, 120, break_long_words=False, break_on_hyphens=False)
+    about = fill(measured(record), 120, break_long_words=False, break_on_hyphens=False)
+    template = TEMPLATE.read_text(encoding="utf-8")
+    return template.format(measured=about, missed=missed, step=tables(record.rows))
 
 
 def measured(record: Record) -> str:
@@ -44,18 +33,17 @@ def measured(record: Record) -> str:
     )
 
 
-def tables(rows: Sequence[Row]) -> Iterator[str]:
-    """The rows, and apart from them the phases of training steps."""
-    yield table([row for row in rows if row.unit != "%"])
+def tables(rows: Sequence[Row]) -> str:
+    """A table of the rows, and behind it one of the phases of training steps."""
     phases: dict[str, dict[str, str]] = {}
     for row in rows:
         if row.unit == "%":
             form, _, phase = row.figure.partition(": ")
             needed = "" if row.limit is None else f" ({significant(row.limit)})"
             phases.setdefault(form, {})[phase] = significant(row.ours) + needed
-    if phases:
-        yield "Where a step's CPU time goes, in %; in brackets what the phase's arithmetic would take at the limit."
-        heads = list(next(iter(phases.values())))
-        lines = [["model", *heads], ["---"] * (1 + len(heads))]
-        lines += [[form, *cells.values()] for form, cells in phases.items()]
-        yield "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    heads = list(next(iter(phases.values())))
+    lines = [["model", *heads], ["---"] * (1 + len(heads))]
+    lines += [[form, *cells.values()] for form, cells in phases.items()]
+    about = "Where a step's CPU time goes, in %; in brackets what the phase's arithmetic would take at the limit."
+    written = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join([table([row for row in rows if row.unit != "%"]), about, written])

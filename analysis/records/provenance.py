@@ -50,9 +50,11 @@ class Source:
 
 
 def environment_rows(study: Study) -> list[tuple[str, str]]:
-    """Each field of the environment with its value, or its values and how many runs have each."""
+    """Each field of the environment with its value, or how many runs have which; a GPU if one was used."""
     rows = []
     for name in SUMMARISED:
+        if name == "gpu" and not study.environments[name].notna().any():
+            continue
         counts = study.environments[name].map(_text).value_counts(sort=False)
         words = [f"{text} ({n} runs)" if len(counts) > 1 else str(text) for text, n in counts.items()]
         rows.append((name, "; ".join(words)))

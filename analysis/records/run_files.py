@@ -39,6 +39,7 @@ ENVIRONMENT_FIELDS = (
     "platform",
     "cpu",
     "cpu_capability",
+    "gpu",
     "threads",
     "model_sha256",
     "start_from_sha256",
@@ -80,6 +81,8 @@ def read_run(path: Path, key: Mapping[str, Any], must_have_steps: bool) -> RunRe
     if metrics.empty and must_have_steps and not is_imported:
         raise RecordsError(f"expected lines in {path / 'metrics.jsonl'} of a finished run, got none: restore it")
     kept = {field: environment.get(field) for field in ENVIRONMENT_FIELDS}
+    if kept["gpu"]:
+        kept["gpu"] = f"{kept['gpu']}, driver {environment.get('gpu_driver')}, CUDA {environment.get('cuda')}"
     labels = {name: key[name] for name in ("run", "arm", "seed")}
     return RunRecords(
         run=str(key["run"]),

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ GROUP_SIZE, MINIBATCHES = 8, 4
 LR = 1e-6  # so small that weights, and with them lengths, stay what they were
 NEVER = 10**6  # steps: no evaluation and no checkpoint comes
 
+Child = subprocess.Popen[str]
 Step = dict[str, Any]  # a child's answer
 
 
@@ -141,49 +142,31 @@ def check_prompts(ours: list[Step], theirs: list[Step]) -> None:
 def in_turn(commands: list[list[str]], steps: int) -> list[list[Step]]:
     """The answers of one child per command, which take their steps one after the other."""
     with ExitStack() as stack:
-        children = [stack.enter_context(Child(command)) for command in commands]
-        answers: list[list[Step]] = [[] for _ in children]
-        for _ in range(steps):
-            for child, answered in zip(children, answers, strict=True):
-                answered.append(child.step())
-        return answers
+        children = [stack.enter_context(child(command)) for command in commands]
+        turns = [[step_of(one) for one in children] for _ in range(steps)]
+        return [list(answers) for answers in zip(*turns, strict=True)]
 
 
-class Child:
+@contextmanager
+def child(command: list[str]) -> Iterator[Child]:
     """A process that takes one step for each line of input and answers with one of JSON."""
-
-    def __init__(self, command: list[str]) -> None:
-        self.name = " ".join(command[1:3])
-        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  (closed by __exit__)
-        self.process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-            text=True,
-            bufsize=1,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-        )
-
-    def __enter__(self) -> "Child":
-        return self
-
-    def step(self) -> Step:
-        """The answer to one line. Raises HarnessError where the child has ended."""
-        assert self.process.stdin
-        assert self.process.stdout
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, bufsize=1, stdin=pipe, stdout=pipe) as process:
         try:
-            self.process.stdin.write("\n")
-            answer: Step = json.loads(next(line for line in self.process.stdout if line.startswith('{"')))
-            return answer
-        except (BrokenPipeError, StopIteration):
-            self.process.wait()
-            self.errors.seek(0)
-            last = self.errors.read().strip().splitlines() or ["nothing said"]
-            raise HarnessError(f"{self.name}: expected a step's answer, got its end: {last[-1]}") from None
+            yield process
+        finally:
+            process.kill()
 
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-        self.errors.close()
+
+def step_of(process: Child) -> Step:
+    """A child's next answer. Raises HarnessError where it has ended; its own words are on the terminal."""
+    assert process.stdin
+    assert process.stdout
+    with suppress(BrokenPipeError):
+        process.stdin.write("\n")
+    for line in process.stdout:
+        if line.startswith('{"'):
+            answer: Step = json.loads(line)
+            return answer
+    raise HarnessError(f"expected a step's answer of {process.args!r}, got its end: see its message above")

@@ -1,1 +1,1 @@
-"""Optimizer and ranks: torch, DeepSpeed, and launching under torchrun."""
+"""Optimizer and ranks: torch and DeepSpeed, and starting ranks or meeting those that torchrun starts."""

@@ -1,18 +1,30 @@
-"""`--nproc N`: runs a command as N ranks on this host, and reports in one line which rank failed and why."""
+"""`--nproc N`: runs a command as N ranks on this host, and reports in one line which rank failed and why.
+
+Left to torchrun are several hosts. On one it would do too, but its store listens on every interface.
+"""
 
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from harness.backends.phases import PHASE, REASON
+from harness.backends.phases import ERROR_FILE, LAUNCHER, PHASE, REASON
+from harness.backends.rendezvous import LOOPBACK, STORE, free_port
 from harness.backends.signals import STOPPING, stop_requests
 from harness.config.schema import Config
 from harness.errors import MEMORY_ADVICE, OutOfMemory, PeerLost, RanksFailed, Stopped, UsageError, memory_kills
 
+POLL_S = 0.2
+GRACE_S = 5.0  # for the other ranks to end once one has failed
+Rank = subprocess.Popen[bytes]  # a rank's process, which leads a process group
+LOG = "stderr.log"  # in a rank's folder
 SPOKEN = {1: "error: ", UsageError.exit_code: "error: ", Stopped.exit_code: "stopped by "}  # start of a rank's message
 VICTIMS = (PeerLost.exit_code, -signal.SIGABRT, -signal.SIGTERM)  # ended because another rank failed
 STOPPED = tuple(-number for number in STOPPING)  # by a signal that came before the rank could save
@@ -24,26 +36,74 @@ def launch(config: Config, words: list[str]) -> None:
     Raises RanksFailed with the failed rank's exit code and a one-line message. The folder with the ranks' logs is
     deleted unless the message refers to one of them.
     """
-    from harness.backends.agent import make_agent  # a slow import (60 ms) that other commands do not need
-
-    os.environ["OMP_NUM_THREADS"] = str(config.run.threads)
-    folder = Path(tempfile.mkdtemp(prefix="fipo-harness-"))
+    folder, kills = Path(tempfile.mkdtemp(prefix="fipo-harness-")), memory_kills()
     fault = None
     try:
-        with stop_requests() as requested:
-            agent = make_agent(config.backend.nproc, words, folder, config.backend.phase_deadline_s, requested)
-            kills = memory_kills()
-            try:
-                failures = agent.run().failures
-            finally:
-                agent.send(signal.SIGKILL)  # to processes that the ranks started and left running
-        if failures:
-            endings = [ending_of(rank, one, folder, one.pid in agent.stopped) for rank, one in failures.items()]
+        with stop_requests() as requested, started(config, words, folder) as ranks:
+            failed = watch(ranks, requested)
+        if failed:
+            endings = [ending_of(rank, ranks[rank].returncode, folder / str(rank)) for rank in failed]
             fault = first_fault(endings, memory_kills() > kills, requested())
             raise fault
     finally:
         if str(folder) not in str(fault):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def started(config: Config, words: list[str], folder: Path) -> Iterator[list[Rank]]:
+    """The running ranks, in order; afterwards nothing that they have started is left. Only the first has a stdout."""
+    count, ranks = config.backend.nproc, list[Rank]()
+    shared = {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": os.environ.get("MASTER_PORT") or str(free_port())}
+    shared |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "OMP_NUM_THREADS": str(config.run.threads)}
+    shared |= {STORE: str(folder / "store"), LAUNCHER: str(os.getpid())}
+    try:
+        for rank in range(count):
+            own = folder / str(rank)
+            own.mkdir()
+            place = {"RANK": str(rank), "LOCAL_RANK": str(rank), ERROR_FILE: str(own / "error.json")}
+            with (own / LOG).open("wb") as log:
+                command, stdout = [sys.executable, "-u", *words], subprocess.DEVNULL if rank else None
+                environment = os.environ | shared | place
+                ranks.append(Rank(command, env=environment, stdout=stdout, stderr=log, start_new_session=True))
+        yield ranks
+    finally:
+        for one in ranks:
+            send(one, signal.SIGKILL)
+            one.wait()
+
+
+def send(rank: Rank, number: int) -> None:
+    """Send a signal to the rank and to the processes that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(rank.pid, number)
+
+
+def watch(ranks: list[Rank], requested: Callable[[], str | None]) -> list[int]:
+    """Wait until all ranks have finished, or one has failed and the others are ended.
+
+    Returns the ranks that failed, in the order in which they did. requested: returns the name of a stop signal once one
+    has arrived, which is passed on.
+    """
+    failed, has_passed_on = list[int](), False
+    while not failed and any(rank.poll() is None for rank in ranks):
+        time.sleep(POLL_S)
+        if not has_passed_on and (name := requested()):
+            for rank in ranks:
+                send(rank, signal.Signals[name])
+            has_passed_on = True
+        failed = [place for place, rank in enumerate(ranks) if rank.poll()]
+    if not failed:
+        return []
+    running = [rank for rank in ranks if rank.poll() is None]
+    for rank in running:
+        send(rank, signal.SIGTERM)
+    last = time.monotonic() + GRACE_S
+    for rank in running:
+        with suppress(subprocess.TimeoutExpired):
+            rank.wait(max(0.0, last - time.monotonic()))
+        send(rank, signal.SIGKILL)
+    return failed + [place for place, rank in enumerate(ranks) if rank.wait() and place not in failed]
 
 
 @dataclass(frozen=True)
@@ -52,8 +112,6 @@ class Ending:
 
     rank: int
     code: int  # exit code; below 0, the number of the signal that killed it
-    time: int  # Unix time at which it failed
-    was_stopped: bool  # the agent killed it because it was suspended
     phase: str
     log: Path
     text: str  # content of the log
@@ -69,8 +127,6 @@ class Ending:
     @property
     def hung(self) -> str | None:
         """How long the rank made no progress, and where, if it was ended because it hung; else None."""
-        if self.was_stopped:
-            return "half of --phase_deadline_s because a signal had stopped it"
         _, timeout, dump = self.text.rpartition("Timeout (")
         if not timeout or self.code != 1:
             return None
@@ -79,19 +135,21 @@ class Ending:
         return f"{dump.partition(')')[0]} ({ours})"
 
 
-def ending_of(rank: int, failure: Any, folder: Path, was_stopped: bool) -> Ending:
-    """Collect an ending from torch's ProcessFailure and the rank's files."""
-    own = next(folder.glob(f"*/*/{rank}"))
-    log, phase = own / "stderr.log", own / PHASE
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    named = phase.read_text(encoding="utf-8") if phase.is_file() else "start"
-    reason = (own / REASON).read_text(encoding="utf-8").strip() if (own / REASON).is_file() else None
-    return Ending(rank, failure.exitcode, failure.timestamp, was_stopped, named, log, text, reason)
+def ending_of(rank: int, code: int, folder: Path) -> Ending:
+    """The ending of a rank with this exit code, from the files in its folder."""
+    phase, reason = (
+        path.read_text(encoding="utf-8") if path.is_file() else "" for path in (folder / PHASE, folder / REASON)
+    )
+    text = (folder / LOG).read_text(encoding="utf-8", errors="replace")
+    return Ending(rank, code, phase or "start", folder / LOG, text, reason.strip() or None)
 
 
 def first_fault(endings: list[Ending], is_memory: bool, requested: str | None) -> RanksFailed:
-    """The failure that caused the others: a rank that hung, else the first that was not a victim of another rank."""
-    first = min(endings, key=lambda one: (not one.was_stopped, not one.hung, one.code in VICTIMS, one.time, one.rank))
+    """The failure that caused the others: a rank that hung, else the first that was not a victim of another rank.
+
+    endings: of the ranks that failed, in the order in which they did.
+    """
+    first = min(endings, key=lambda one: (not one.hung, one.code in VICTIMS))
     where, code = f"rank {first.rank} in phase {first.phase}", first.code
     if first.hung:
         log = f"; its log: {first.log}" if first.text else ""

@@ -1,4 +1,4 @@
-"""`show` and `plan`: what the settings mean before a run starts: the loss and its confounds, memory, cost and fit."""
+"""`show` and `plan`: what the settings mean before a run starts: the loss and its confounds, memory and fit."""
 
 import argparse
 
@@ -6,14 +6,6 @@ from harness.cli.parser import Subparsers, add_with_settings, resolved
 from harness.config.differences import differences_text
 from harness.config.resolve import resolve, settings_in
 from harness.errors import MEMORY_ADVICE, HarnessError, UsageError
-
-ASSUMPTIONS = {
-    "mean_prompt_tokens": "mean tokens per prompt (default: 200 for task math, exact for a task of the tiny model)",
-    "mean_response_tokens": "mean tokens per response (default: half of --max_response_tokens)",
-    "sampling_rounds": "rounds of dynamic sampling per step (default: as needed if half of all groups are kept)",
-    "compute_share": "share of the GPU's peak FLOP/s that training reaches (default: 0.4)",
-    "bandwidth_share": "share of the GPU's memory bandwidth that sampling reaches (default: 0.6)",
-}
 
 
 def add(subparsers: Subparsers) -> None:
@@ -25,17 +17,13 @@ def add(subparsers: Subparsers) -> None:
         "--against", metavar="PRESET", help="print the differences from this preset, with confounds marked"
     )
 
-    purpose = (
-        "estimate memory per GPU, tokens, FLOPs and hours of a run, and whether it fits; exit code 1 if it does not"
-    )
+    purpose = "estimate a run's memory per GPU, and whether it fits; exit code 1 if it does not"
     parser = add_with_settings(subparsers, "plan", purpose, run_plan)
-    parser.usage = "%(prog)s [--gpus N] [--gpu NAME] [--setting value ...]"
-    group = parser.add_argument_group("plan", "The hardware, and assumptions that the plan cannot verify.")
+    parser.usage = "%(prog)s [--gpus N] [--gpu_memory GIB] [--setting value ...]"
+    group = parser.add_argument_group("plan", "The hardware.")
     group.add_argument("--gpus", type=int, metavar="int", help="GPUs on all hosts together (default: --nproc)")
-    group.add_argument("--gpu", default="h100", metavar="NAME", help="h100, h200 or a100 (default: h100)")
-    group.add_argument("--gpu_memory", type=float, metavar="GIB", help="GPU memory in GiB (default: the data sheet's)")
-    for name, words in ASSUMPTIONS.items():
-        group.add_argument(f"--{name}", type=float, metavar="float", help=words)
+    words = "a GPU's memory in GiB, as nvidia-smi shows it (default: 79.6, an H100's; A100: 80, H200: 140.4)"
+    group.add_argument("--gpu_memory", type=float, default=79.6, metavar="GIB", help=words)
 
 
 def run_show(options: argparse.Namespace) -> None:
@@ -60,24 +48,16 @@ def run_show(options: argparse.Namespace) -> None:
 
 
 def run_plan(options: argparse.Namespace) -> None:
-    given = {name: getattr(options, name) for name in ASSUMPTIONS}
-    for name, value in (given | {"gpu_memory": options.gpu_memory}).items():
-        if value is not None and not 0 < value < float("inf"):
-            raise UsageError(f"--{name}: expected a number above 0, got {value:g}")
     config = resolved(options)
-    if (mean := given["mean_response_tokens"]) and mean > config.rollout.max_response_tokens:
-        limit = config.rollout.max_response_tokens
-        raise UsageError(f"--mean_response_tokens {mean:g} must be at most --max_response_tokens {limit}: lower it")
-    from harness.plan.cost import assumed
-    from harness.plan.job import find_gpu, make_job
+    from harness.plan.job import make_job
     from harness.plan.shapes import shape_of
     from harness.plan.text import plan_text, shortages
 
-    job = make_job(config, shape_of(config.model), options.gpus, find_gpu(options.gpu, options.gpu_memory))
-    print(plan_text(job, assumed(job, given), options.preset or options.config or "these settings"))
+    job = make_job(config, shape_of(config.model), options.gpus, options.gpu_memory)
+    print(plan_text(job, options.preset or options.config or "these settings"))
     if lacking := "; ".join(shortages(job)):
         raise HarnessError(
-            f"expected a run that fits {job.gpus} x {job.gpu.name}, but {lacking}: take more GPUs or --rollout_tp, or "
+            f"expected a run that fits {job.hardware}, but {lacking}: take more GPUs or --rollout_tp, or "
             f"{MEMORY_ADVICE}"
         )
     print("\nFits.")

@@ -208,7 +208,8 @@ def reproduce(run: History, out: Path, until: int, on_step: OnStep) -> Divergenc
 
     Prints differences of the environment first. Raises UsageError if the initial weights are not available.
     """
-    differences = differences_here(run.environment, run.config)
+    ranks = ranks_of(run.config)
+    differences = differences_here(run.environment, run.config, ranks.world)
     for name, (then, now) in differences.items():
         say(f"{name}: {shown(then)} in the run, {shown(now)} here")
     if any(name in differences for name in FINGERPRINT):
@@ -226,7 +227,7 @@ def reproduce(run: History, out: Path, until: int, on_step: OnStep) -> Divergenc
             train(run.config, out, stop_there, beginning=Beginning(policy, run.environment))
     except (FarEnough, GaveUp) as stop:
         say(str(stop))
-    return first_divergence(run, read_history(out)) if ranks_of(run.config).is_first else None
+    return first_divergence(run, read_history(out)) if ranks.is_first else None
 
 
 def comparable_steps(run: History, asked: int | None) -> int:

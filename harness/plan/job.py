@@ -1,8 +1,6 @@
 """The job to plan for: a run's settings, its model's shape, and the GPUs it runs on."""
 
-import tomllib
-from dataclasses import dataclass, replace
-from pathlib import Path
+import math
 
 from harness.backends.deepspeed_backend import GPU_BUCKET
 from harness.config.schema import Config
@@ -11,31 +9,15 @@ from harness.plan.shapes import ModelShape
 from harness.rollouts.vllm_engine import check_split
 from harness.tasks.tiny import DEMONSTRATED
 
-GPUS = Path(__file__).with_name("gpus.toml")
 GIB = 2**30
-TYPICAL_PROMPT = 200  # assumed: tokens of a problem from a data file, with its instructions
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU, as its data sheet describes it."""
-
-    name: str
-    memory_gib: float
-    bfloat16_tflops: float  # dense
-    float32_tflops: float  # without TensorFloat-32
-    bandwidth_tb_s: float
-
-    @property
-    def memory(self) -> float:  # bytes
-        return self.memory_gib * GIB
 
 
 class Job:
     """A run of `config` in `gpus` processes with one GPU each, and the sizes derived from it."""
 
-    def __init__(self, config: Config, shape: ModelShape, gpus: int, gpu: Gpu) -> None:
-        self.config, self.shape, self.gpus, self.gpu = config, shape, gpus, gpu
+    def __init__(self, config: Config, shape: ModelShape, gpus: int, gpu_gib: float) -> None:
+        self.config, self.shape, self.gpus, self.gpu_gib = config, shape, gpus, gpu_gib
+        self.gpu_bytes, self.hardware = int(gpu_gib * GIB), f"{gpus} x {gpu_gib:g} GiB"
         self.is_deepspeed = config.backend.backend == "deepspeed"
         self.is_vllm = config.engine.engine == "vllm"
         self.split = config.engine.rollout_tp  # GPUs that share one vLLM engine
@@ -49,16 +31,15 @@ class Job:
         self.model_bytes = self.trained * self.trained_width + (shape.parameters * self.width if rank else 0)
 
         self.bucket = self.width * (config.backend.zero_bucket_size or GPU_BUCKET)  # bytes of a DeepSpeed bucket
-        self.tflops = gpu.bfloat16_tflops if self.width == 2 else gpu.float32_tflops
 
-        self.mean_prompt, self.longest_prompt = prompt_lengths(config)
+        self.longest_prompt = longest_prompt(config)
         self.longest_response = config.rollout.max_response_tokens
         self.full_tokens = self.longest_prompt + self.longest_response
         self.token_cache = -(-shape.kv_heads // self.split) * shape.cache_bytes(self.width) // shape.kv_heads
         self.response_cache = self.full_tokens * self.token_cache  # a GPU's bytes for a response of full length
         per_round = config.rollout.prompts_per_round if config.rollout.dynamic_sampling else None
-        self.prompts_per_round = per_round or config.rollout.prompts_per_step  # over all ranks
-        self.rank_prompts = -(-self.prompts_per_round // gpus)  # on the rank that has the most
+        # on the rank that has the most
+        self.rank_prompts = -(-(per_round or config.rollout.prompts_per_step) // gpus)
         self.rank_responses = self.rank_prompts * config.rollout.group_size
         self.engine_responses = self.rank_responses * self.split
 
@@ -73,29 +54,21 @@ class Job:
         self.micro_batch_tokens = max(self.rows * self.full_tokens, min(budget or 0, share * self.full_tokens))
 
 
-def prompt_lengths(config: Config) -> tuple[float, int]:
-    """Tokens of the average and of the longest prompt."""
+def longest_prompt(config: Config) -> int:
+    """Tokens of the longest prompt."""
     if config.task.is_demonstrated:
-        return DEMONSTRATED[config.task.task].prompt_tokens
-    longest = config.data.max_prompt_tokens
-    return float(min(TYPICAL_PROMPT, longest)), longest
+        return DEMONSTRATED[config.task.task].prompt_tokens[1]
+    return config.data.max_prompt_tokens
 
 
-def find_gpu(name: str, memory_gib: float | None = None) -> Gpu:
-    """The GPU with this name in gpus.toml; `memory_gib` overrides its memory. Raises UsageError for an unknown name."""
-    known = tomllib.loads(GPUS.read_text(encoding="utf-8"))
-    if name not in known:
-        raise UsageError(f"--gpu: expected one of {', '.join(known)}, got {name!r}")
-    gpu = Gpu(**known[name])
-    return gpu if memory_gib is None else replace(gpu, memory_gib=memory_gib)
-
-
-def make_job(config: Config, shape: ModelShape, gpus: int | None, gpu: Gpu) -> Job:
-    """The job on `gpus` GPUs (default: `nproc`). Raises UsageError if the settings cannot run on them."""
+def make_job(config: Config, shape: ModelShape, gpus: int | None, gpu_gib: float) -> Job:
+    """The job on `gpus` GPUs (default: `nproc`) of that memory. Raises UsageError if the settings cannot run there."""
     count = config.backend.nproc if gpus is None else gpus
     if count < 1:
         raise UsageError(f"--gpus: expected 1 or more, got {count}")
-    job = Job(config, shape, count, gpu)
+    if not 0 < gpu_gib < math.inf:
+        raise UsageError(f"--gpu_memory: expected a number above 0, got {gpu_gib:g}")
+    job = Job(config, shape, count, gpu_gib)
     if count % job.split:
         raise UsageError(f"--gpus {count} does not divide by --rollout_tp {job.split}: choose a multiple")
     check_split((shape.heads, shape.kv_heads, shape.intermediate), job.split)

@@ -1,6 +1,6 @@
 """Estimates a rank's GPU memory by phase. A phase's peak is the largest of several moments, each a sum of parts.
 
-The activations follow transformers' modeling_qwen2.py, model/packing.py and model/logprobs.py;
+The activations follow transformers' modeling_qwen2.py, model/packing.py and model/logprobs.py on a GPU;
 tests/harness/plan/test_peaks.py compares the peaks with those of live tensors on a CPU. On a GPU float32 attention
 repeats keys and values for every query head. Left out: fragmentation, whatever is small beside a layer's activations,
 and padding of texts of different length (at most a tenth more cells than tokens).
@@ -55,13 +55,24 @@ class Pass:
         # residual stream; with adapters on a bfloat16 model these are in float32.
         in_flight = tokens * (8 if rank and w == 2 else 2 * w) * (shape.intermediate + shape.hidden)
         self.layer_work = in_flight + (layer if is_checkpointed else 0)
-        # The head's backward pass needs float32 copies of head and gradient, and kept probabilities or two chunks of
-        # logits; the forward pass two chunks besides, or three.
-        whole = 4 * responses * shape.vocabulary
-        chunk, kept = min(CHUNK_BYTES, whole), whole if whole <= KEPT_BYTES else 0
-        copy, gradient = (4, 6) if w == 2 else (0, 4)
-        self.head_work = (copy + (0 if rank else gradient)) * shape.embedding + max(kept, 2 * chunk)
-        self.head_forward = copy * shape.embedding + max(kept, chunk) + 2 * chunk
+        self.head_forward, self.head_work = head_bytes(job, 4 * responses * shape.vocabulary)
+
+
+def head_bytes(job: Job, logits: int) -> tuple[int, int]:
+    """The peaks of model/logprobs.py in the forward and in the backward pass; `logits` is the size of all of them.
+
+    Forward, logits and a product with them lie beside the probabilities. Backward, these become their own gradient, and
+    a chunk's tensors live until the next one's replace them. The head's gradient is summed in float32. Under bfloat16 a
+    chunk's gradient is split into two parts, and the product of each with the states is as large as the sum that it is
+    added to.
+    """
+    chunk = min(CHUNK_BYTES, logits)
+    held, before = logits if logits <= KEPT_BYTES else chunk, chunk if logits > chunk else 0
+    of_head = 0 if job.config.model.lora_rank else 4 * job.shape.embedding
+    backward = of_head + held + before
+    if job.width == 2:
+        backward = max(backward + 2 * chunk, 2 * of_head + held + chunk)
+    return held + 2 * chunk, backward
 
 
 def layer_bytes(job: Job) -> int:
@@ -123,7 +134,7 @@ def gathered(job: Job) -> int:
 def vllm_parts(job: Job) -> Parts:
     """vLLM's share of the GPU while it is awake: weights and workspace; the rest is for keys and values."""
     weights = -(-job.shape.parameters // job.split) * job.width
-    room = int(job.config.engine.engine_memory * job.gpu.memory) - weights - VLLM_OVERHEAD
+    room = int(job.config.engine.engine_memory * job.gpu_bytes) - weights - VLLM_OVERHEAD
     return {"engine's weights": weights, "KV cache": max(0, room), "engine's work": VLLM_OVERHEAD}
 
 

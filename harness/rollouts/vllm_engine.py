@@ -5,6 +5,7 @@ vLLM needs a separate Python environment (docs/cluster.md). These settings were 
 
 import hashlib
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -23,6 +24,7 @@ from harness.randomness import stream
 from harness.rollouts.engine import Key, Weights
 from harness.rollouts.sampler import Sample, Sampling
 
+SHARED_MEMORY = Path("/dev/shm")  # Linux shows it as files here
 CPU_BATCHED_TOKENS = 8192
 CPU_CACHE_BYTES = 2**30  # fixed, because vLLM's own sizing on a CPU counts the process's memory as cache
 ENVIRONMENT = {
@@ -57,7 +59,10 @@ class VllmEngine:
         from vllm import LLM
 
         settings = engine_settings(policy, config, is_gpu) | {"tensor_parallel_size": group.world}
+        pattern = "" if is_gpu else f"{name_shared_memory(group)}-*"
         llm = LLM(model=str(folder_without_weights(policy)), **settings)
+        for shared in SHARED_MEMORY.glob(pattern) if pattern else ():
+            shared.unlink(missing_ok=True)  # it stays until the ranks that have opened it end, however they do
         is_own = config.backend.backend == "torch"
         return cls(llm, sorted(policy.end_ids), is_gpu, group, owns_process_group=is_own)
 
@@ -122,6 +127,20 @@ class VllmEngine:
         """
         if self.owns_process_group:
             self.llm.llm_engine.engine_core.shutdown()
+
+
+def name_shared_memory(group: Ranks) -> str:
+    """Give the memory that the group's ranks will share on a CPU a random name, and return it. Collective.
+
+    Otherwise vLLM 0.32 names it after the end of its ranks' address, which is "//" in every run, so that a run could
+    not start while there is another's, or what a killed one has left.
+    """
+    from vllm.v1.executor.uniproc_executor import ExecutorWithExternalLauncher
+
+    name = group.gather(secrets.token_hex(8), str)[0]
+    place = ExecutorWithExternalLauncher._distributed_args
+    ExecutorWithExternalLauncher._distributed_args = lambda executor: (f"env://:{name}", *place(executor)[1:])
+    return name
 
 
 def sizes_to_split(config: Any) -> tuple[int, int, int]:

@@ -4,21 +4,18 @@ import dataclasses
 import io
 import json
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import gpu
-from benchmarks.arithmetic import Group, forward_flops, product_rate
+from benchmarks.arithmetic import Group, forward_flops
 from benchmarks.models import LARGER, TINY, endless, random_policy
 from benchmarks.step import own
 from benchmarks.step import report as step
 from harness.config.resolve import resolve
 from harness.errors import HarnessError, UsageError
 from harness.model.policy import load_policy
-from harness.plan.shapes import SHAPES
 from harness.rollouts.collect import collect
 from tests.harness.tiny import context
 
@@ -86,7 +83,7 @@ def test_own_steps_are_taken_on_request(
 def test_children_answer_in_turn_and_their_end_is_told() -> None:
     echo = "import sys\nfor n, _ in enumerate(sys.stdin): print('noise'); print('{\"n\": %d}' % n, flush=True)"
     assert step.in_turn([[sys.executable, "-c", echo]] * 2, steps=3) == [[{"n": 0}, {"n": 1}, {"n": 2}]] * 2
-    with pytest.raises(HarnessError, match=r"expected a step's answer, got its end: no such thing$"):
+    with pytest.raises(HarnessError, match=r"expected a step's answer of .*no such thing.*, got its end"):
         step.in_turn([[sys.executable, "-c", "import sys; sys.exit('no such thing')"]], steps=1)
 
 
@@ -94,15 +91,3 @@ def test_without_trl_a_step_says_what_to_make(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(step, "TRL", tmp_path)
     with pytest.raises(UsageError, match=r"run make \.venv-trl/\.ready$"):
         next(step.rows())
-
-
-@pytest.mark.parametrize("name", gpu.MODELS)
-def test_the_gpus_figures_are_of_the_shapes_that_they_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "ROUNDS", 1)
-    small = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128, "num_attention_heads": 4}
-    policy = random_policy(tomllib.loads(SHAPES.read_text(encoding="utf-8"))[name] | small | {"vocab_size": 500})
-    batch = gpu.random_batch(policy, 2, 40)
-    assert len(batch.tokens) == 2 * (gpu.PROMPT + 40)
-    rate = product_rate(torch.randn(64, 64), 1)
-    rows = gpu.update(name, policy, batch, rate), gpu.sampling(name, policy, 40, rate)
-    assert all(row.ours > 0 and row.limit for row in rows)

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import __main__ as command
 from benchmarks import frame, page
 from benchmarks.frame import Record, Row, read, significant, table
 from benchmarks.step import report as step
@@ -34,7 +33,7 @@ def record() -> Record:
     ]
     theirs = [{"trained_tokens": 50, "cpu_s": s} for s in (1.0, 2.0, 4.0)]
     rows = list(step.figures(step.FORMS[0], ours, theirs, rate=16e9))
-    return Record("speed-some-cpu.json", MACHINE, {"step": rows, "gpu": [MISSED]})
+    return Record("speed-some-cpu.json", MACHINE, [*rows, MISSED])
 
 
 @pytest.mark.parametrize(
@@ -62,7 +61,7 @@ def test_columns_that_no_row_fills_are_left_out() -> None:
 
 
 def test_a_step_is_set_beside_trls_and_the_machines_limit(record: Record) -> None:
-    first, generation, update = record.parts["step"]
+    first, generation, update, _ = record.rows
     assert (first.ours, first.peer, first.ratio) == (50.0, 25.0, 2.0)
     assert first.limit == 16e9 * 100 / 4e9
     assert (generation.ours, update.ours) == (25.0, 75.0)
@@ -71,7 +70,6 @@ def test_a_step_is_set_beside_trls_and_the_machines_limit(record: Record) -> Non
 
 def test_the_page_says_what_the_record_says(record: Record) -> None:
     text = page.page(record)
-    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["A training step beside TRL", "On a GPU"]
     top = " ".join(text.partition("\n## ")[0].split())
     for words in (
         "2026-01-02 at 03:04, commit `0123456789ab-dirty`: Some CPU (AVX512), 2 cores;",
@@ -97,14 +95,8 @@ def test_what_is_saved_is_read_again_with_hardware_and_versions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frame, "RESULTS", tmp_path)
-    found = frame.save({"step": [MISSED], "gpu": []}, "cpu")
+    found = frame.save([MISSED])
     assert read(tmp_path / found.name) == found
-    assert found.parts == {"step": [MISSED]}
+    assert found.rows == [MISSED]
     assert found.machine["torch"] == torch.__version__
     assert found.machine["device"]
-
-
-def test_every_part_has_a_section() -> None:
-    found = re.findall(r"^{(.+)}$", page.TEMPLATE.read_text(encoding="utf-8"), re.MULTILINE)
-    parts = {part for part, _ in command.PARTS.values()}
-    assert sorted(found) == sorted({"measured", "missed", *parts})

@@ -13,6 +13,7 @@ from PIL import Image
 
 from analysis.__main__ import main
 from analysis.figures.catalogue import STUDY, study_figures
+from analysis.records.provenance import environment_rows
 from analysis.records.study import read
 from analysis.report.page import Shown
 from analysis.report.study import study_page, study_source
@@ -106,11 +107,13 @@ def test_the_terminal_shows_the_sentences_and_the_path(demo_study: Path, demo_re
     assert lines[-1] == str(demo_report / "report.html")
 
 
-def test_confounds_and_unclean_trees_are_said_plainly(study: Path) -> None:
+def test_confounds_unclean_trees_and_gpus_are_said_plainly(study: Path) -> None:
     difference = {"field": "delta <10>", "values": {"dapo": None, "fipo": 10.0}, "allowed": False}
     description = json.loads((study / "study.json").read_text())
     folders.write_json(study / "study.json", description | {"family": "recipe", "differences": [difference]})
-    environment = folders.environment() | {"commit": "f" * 40, "dirty_diff_sha256": "d" * 64}
+    assert "gpu" not in dict(environment_rows(read([study])))
+    gpu = {"gpu": "NVIDIA H200", "gpu_driver": "570.86.15", "cuda": "12.8", "cudnn": 91002, "nccl": "2.27.5"}
+    environment = folders.environment() | {"commit": "f" * 40, "dirty_diff_sha256": "d" * 64} | gpu
     folders.write_json(study / "runs/fipo-seed0/environment.json", environment)
     found = findings(read([study]))
     drawn = study_figures(found, ["claims", "outcomes"])
@@ -119,6 +122,7 @@ def test_confounds_and_unclean_trees_are_said_plainly(study: Path) -> None:
     assert html.count("CONFOUNDED: the arms also differ in delta &lt;10&gt;.") == len(shown)
     assert "2 different commits" in html
     assert "1 of 10 runs from a tree with uncommitted changes" in html
+    assert "differs: not recorded (9 runs); NVIDIA H200, driver 570.86.15, CUDA 12.8 (1 runs)" in html
 
 
 def test_what_no_report_wrote_is_left_alone(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,10 +12,9 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from harness.__main__ import main
-from harness.backends.launch import Ending, ending_of, first_fault
+from harness.backends.launch import LOG, Ending, ending_of, first_fault
 from harness.backends.rendezvous import is_loopback
 from harness.console import command
 from harness.errors import is_out_of_memory
@@ -95,9 +94,15 @@ def test_a_killed_rank_ends_the_group_and_the_run_goes_on_until_a_signal_stops_a
     assert (processes_that_name(str(run)), status(run)["state"]) == ([], "preempted")
     assert (run / "checkpoints" / f"step_{steps(run):06d}").is_dir()
 
+    again = started(["reproduce", str(run), "--steps", "1", "--output_dir", str(tmp_path / "again")])
+    printed, errors = again.communicate(timeout=LONG_S)
+    assert (again.returncode, errors) == (0, "")
+    assert "ranks: " not in printed
+    assert printed.splitlines()[-1].startswith("identical: ")
+
 
 def check_sockets(launcher: int) -> None:
-    """The ranks and their agent listen on loopback alone, and meet in a folder of this user."""
+    """The ranks and their launcher listen on loopback alone, and meet in a folder of this user."""
     family = [psutil.Process(launcher), *psutil.Process(launcher).children(recursive=True)]
     found = listening(family)
     assert len(found) >= 2  # gloo's, of each rank
@@ -119,7 +124,6 @@ FAULTS = {
     "hangs": f"rank 1 in phase update showed no progress for 0:00:{DEADLINE_S:.0f} (File ",
     "unable": "rank 1: unable to go on: raise --lr",
     "surprised": "rank 1 in phase update failed: ValueError: surprised; its log: ",
-    "stopped": "rank 1 in phase update showed no progress for half of --phase_deadline_s because a signal",
 }
 
 
@@ -139,17 +143,17 @@ def test_the_rank_that_failed_is_named(fault: str, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert line.removeprefix("error: ").startswith(FAULTS[fault])
     assert ("failing.py" in line) == (fault == "hangs")
-    logs = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("stderr.log") if str(path) in line]
+    logs = [path.read_text(encoding="utf-8") for path in tmp_path.rglob(LOG) if str(path) in line]
     assert any(words in "".join(logs) for words in ("Traceback", "Timeout")) == (fault in ("surprised", "hangs"))
     assert bool(logs) == bool(list(tmp_path.iterdir())) == ("its log: " in line)
 
 
 def ending(folder: Path, rank: int, code: int, stderr: str) -> Ending:
     """How a rank ended that left these words."""
-    own = folder / "run" / "attempt_0" / str(rank)
-    own.mkdir(parents=True)
-    (own / "stderr.log").write_text(stderr, encoding="utf-8")
-    return ending_of(rank, ProcessFailure(rank, 1, code, "none"), folder, was_stopped=False)
+    own = folder / str(rank)
+    own.mkdir()
+    (own / LOG).write_text(stderr, encoding="utf-8")
+    return ending_of(rank, code, own)
 
 
 def test_the_fault_that_is_named_is_the_first_ranks_own(tmp_path: Path) -> None:

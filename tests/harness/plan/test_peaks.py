@@ -11,10 +11,12 @@ from harness.algorithm.state import make_backend
 from harness.backends.ranks import ALONE
 from harness.config.resolve import resolve
 from harness.config.schema import Config
+from harness.model import logprobs
 from harness.model.lora import with_adapters
 from harness.model.packing import TokenBatch, pack_batch
 from harness.model.policy import Policy
-from harness.plan.job import Job, find_gpu, make_job
+from harness.plan import memory
+from harness.plan.job import Job, make_job
 from harness.plan.memory import CONTEXT, held, rollout, trainer
 from harness.plan.shapes import shape_from
 from harness.rollouts.sampler import Sampling, sample
@@ -25,6 +27,12 @@ SIZES: list[dict[str, Any]] = [
     {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 8, "intermediate_size": 512},
 ]
 CLOSE = 0.15  # of the measured bytes, as the issue asks; most are within 0.05
+
+
+@pytest.fixture
+def tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head takes its products as on a GPU, from bfloat16 factors."""
+    monkeypatch.setattr(logprobs, "factor", lambda tensor: tensor)
 
 
 class PadsWithZero:
@@ -53,7 +61,7 @@ def settings_of(prompt: int, response: int, **changes: Any) -> Config:
 
 
 def job_of(values: dict[str, Any], config: Config) -> Job:
-    return make_job(config, shape_from(values, "small"), 1, find_gpu("h100"))
+    return make_job(config, shape_from(values, "small"), 1, 80.0)
 
 
 def random_batch(rows: int, prompt: int, response: int) -> TokenBatch:
@@ -80,11 +88,38 @@ def test_a_budget_of_tokens_is_so_many_texts_of_full_length(budget: int, rows: i
     assert job_of(values_of(0), config).rows == rows
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 8}])
+@pytest.mark.parametrize(("tokens", "chunks"), [(320, 1), (320, 8), (32, 1), (32, 8)])
+@pytest.mark.usefixtures("tensor_cores")
+def test_the_heads_peak_is_what_lives_at_most(
+    dtype: str, changes: dict[str, Any], tokens: int, chunks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where logits are most of it and where the head is; all logits at once and kept, and chunks that are not."""
+    logits = 4 * 2000 * tokens
+    for module, name in ((memory, "CHUNK_BYTES"), (memory, "KEPT_BYTES"), (logprobs, "CHUNK_BYTES")):
+        monkeypatch.setattr(module, name, logits // chunks)
+    monkeypatch.setattr(logprobs, "KEPT_BYTES", logits // chunks)
+    hidden, head = (torch.randn(rows, 256).to(getattr(torch, dtype)) for rows in (tokens, 2000))
+    hidden.requires_grad_()
+    head.requires_grad_(not changes)
+    values = values_of(1, 2000) | {"hidden_size": 256}
+    forward, backward = memory.head_bytes(job_of(values, settings_of(8, 8, dtype=dtype, **changes)), logits)
+    with LiveMemory([hidden, head]) as live:
+        before = live.now
+        scored, _ = logprobs.token_logprobs(hidden, head, torch.randint(2000, (tokens,)), 1.0)
+        assert is_close(forward, live.peak - before)
+        live.peak = live.now
+        scored.sum().backward()
+    assert is_close(backward, live.peak - before - hidden.nbytes)
+
+
 @pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize("is_tied", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 8}])
 @pytest.mark.parametrize("is_checkpointed", [False, True])
+@pytest.mark.usefixtures("tensor_cores")
 def test_the_trainers_peak_is_what_lives_at_most(
     rows: int, is_tied: bool, dtype: str, changes: dict[str, Any], is_checkpointed: bool
 ) -> None:
@@ -93,7 +128,8 @@ def test_the_trainers_peak_is_what_lives_at_most(
     sizes = {"micro_batch_size": rows, "prompts_per_step": 2, "group_size": 2 * rows}
     config = settings_of(48, response, dtype=dtype, gradient_checkpointing=is_checkpointed, **sizes, **changes)
     policy = Policy(network(values, getattr(torch, dtype)), None, frozenset({0}))
-    policy = with_adapters(policy, config.model)
+    with LiveMemory([]):
+        policy = with_adapters(policy, config.model)  # which tries them
     backend = make_backend(config, policy, ALONE)
     with LiveMemory(policy.model.parameters()) as live:
         for _ in range(2):

@@ -1,6 +1,5 @@
 """`harness plan`: its numbers are those worked by hand, and its lines fit a terminal."""
 
-import dataclasses
 import tomllib
 from typing import Any
 
@@ -14,10 +13,9 @@ from harness.config.resolve import PRESETS, resolve
 from harness.config.schema import ModelSettings
 from harness.config.task import TASKS
 from harness.errors import UsageError
-from harness.plan.cost import assumed, round_seconds, step_work
-from harness.plan.job import Job, find_gpu, make_job, prompt_lengths
+from harness.plan.job import Job, longest_prompt, make_job
 from harness.plan.memory import PARTS, Pass, held, layer_bytes, peaks, responses_at_once, rollout, start, trainer
-from harness.plan.shapes import SHAPES, ModelShape, shape_from, shape_of
+from harness.plan.shapes import SHAPES, shape_from, shape_of
 from harness.plan.text import shortages
 from harness.randomness import stream
 from harness.tasks.tiny import DEMONSTRATED
@@ -31,7 +29,7 @@ PLANNED = sorted(
 
 def job_of(preset: str, gpus: int, **flags: Any) -> Job:
     config = resolve(flags, preset=preset)
-    return make_job(config, shape_of(config.model), gpus, find_gpu("h100"))
+    return make_job(config, shape_of(config.model), gpus, 79.6)
 
 
 @pytest.mark.parametrize("name", [*KNOWN, "tiny"])
@@ -75,8 +73,8 @@ def test_stages_spread_what_they_say(stage: int) -> None:
 
 def test_what_does_not_fit_is_said_with_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     one = job_of("one-gpu/fipo-0.5b", 1, gradient_checkpointing=False, micro_batch_tokens=2**16)
-    (name, peak), *_ = [(name, moment) for name, moment in peaks(one).items() if moment.total > one.gpu.memory]
-    more = (peak.total - one.gpu.memory) / 2**30
+    (name, peak), *_ = [(name, moment) for name, moment in peaks(one).items() if moment.total > one.gpu_bytes]
+    more = (peak.total - one.gpu_bytes) / 2**30
     said = f"{name} needs {peak.total / 2**30:.1f} of 79.6 GiB, {more:.1f} too much ({peak.when})"
     assert next(shortages(one)) == said
     words = ["--preset", "one-gpu/fipo-0.5b", "--gradient_checkpointing", "false", "--micro_batch_tokens", 2**16]
@@ -84,7 +82,7 @@ def test_what_does_not_fit_is_said_with_what_is_missing(capsys: pytest.CaptureFi
     assert (found.exit_code, len(found.errors)) == (1, 1)
     assert said in found.errors[0]
     fitting = job_of("one-gpu/fipo-0.5b", 1)
-    assert all(moment.total <= fitting.gpu.memory for moment in peaks(fitting).values())
+    assert all(moment.total <= fitting.gpu_bytes for moment in peaks(fitting).values())
     assert list(shortages(fitting)) == []
 
 
@@ -97,10 +95,6 @@ def test_32b_fits_128_gpus_as_its_authors_split_its_rollouts_and_not_otherwise()
     assert loading.parts["KV cache"] == 0 < checked.parts["KV cache"]  # vLLM makes room for it afterwards
     assert four.response_cache == 22_528 * 65_536
     assert responses_at_once(four) == pytest.approx((0.8 * 79.6 - 15.257 - 2) / 1.375, rel=1e-3)
-    # 4 x 16 responses at once: 20,480 steps read a quarter of the weights, each token 200 + 10,240 / 2 others' part
-    few = job_of("recipe/fipo-32b", 128, prompts_per_step=32, prompts_per_round=32)
-    moved = 20_480 * 2 * 8_190_969_088 + 64 * 10_240 * 5_320 * 65_536
-    assert round_seconds(few, assumed(few, {})) == pytest.approx(moved / (0.6 * 3.35e12))
     (said,) = shortages(job_of("recipe/fipo-32b", 128, rollout_tp=1, engine_memory=0.9))
     assert said.startswith("rollout needs ")
     with pytest.raises(UsageError, match="--gpus 66 does not divide by --rollout_tp 4"):
@@ -111,7 +105,7 @@ def test_32b_fits_128_gpus_as_its_authors_split_its_rollouts_and_not_otherwise()
 
 def test_vllm_without_room_does_not_fit() -> None:
     one = job_of("recipe/fipo-7b", 64, engine_memory=0.2)
-    assert all(moment.total <= one.gpu.memory for moment in peaks(one).values())
+    assert all(moment.total <= one.gpu_bytes for moment in peaks(one).values())
     assert "vLLM has room for only 0.00 of a response" in next(shortages(one))
     # 0.6 x 79.6 GiB less 14.19 GiB of weights and 2 GiB; a response is 12,288 x 57,344 bytes = 0.656 GiB
     enough = job_of("recipe/fipo-7b", 64)
@@ -130,13 +124,12 @@ def test_every_part_of_every_phase_is_in_the_table() -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_has_prompts_of_a_length(task: str) -> None:
     data = {"train_data": "a.jsonl", "eval_data": "b.jsonl"} if task == "math" else {}
-    mean, longest = prompt_lengths(resolve({"task": task, "max_prompt_tokens": 40} | data))
+    longest = longest_prompt(resolve({"task": task, "max_prompt_tokens": 40} | data))
     if task in DEMONSTRATED:
         prompts = [len(DEMONSTRATED[task].draw(stream("lengths", number)).prompt) for number in range(2000)]
         assert max(prompts) == longest
-        assert mean == pytest.approx(sum(prompts) / len(prompts), rel=0.02)
     else:
-        assert (mean, longest) == (40.0, 40)
+        assert longest == 40
 
 
 def test_forward_passes_without_gradient() -> None:
@@ -145,36 +138,6 @@ def test_forward_passes_without_gradient() -> None:
     # and in each epoch the sequence filter's and the placebo's
     fipo = {"loss_type": "fipo", "delta": 10.0, "sequence_filter": True, "epochs": 2, "placebo": "sign_mean"}
     assert resolve(fipo).forwards_per_token == 5
-
-
-def test_flops_and_hours_worked_by_hand() -> None:
-    shape = ModelShape(100, 8, 2, 2, 1, 4, 16, 4096, is_tied=True)
-    task = {"task": "math", "train_data": "a.jsonl", "eval_data": "b.jsonl", "prompts_per_step": 4, "group_size": 2}
-    lengths = {"max_prompt_tokens": 10, "max_response_tokens": 100, "minibatches": 2}
-    config = resolve(task | lengths | {"model": "small", "gradient_checkpointing": True})
-    config = config.model_copy(update={"model": config.model.model_copy(update={"dtype": "bfloat16"})})
-    gpu = dataclasses.replace(find_gpu("h100"), bfloat16_tflops=1e-3, float32_tflops=1e-4, bandwidth_tb_s=1e-6)
-    given = {"mean_prompt_tokens": 10.0, "mean_response_tokens": 40.0, "compute_share": 0.5, "bandwidth_share": 0.5}
-    job = Job(config, shape, 1, gpu)
-    drawing, scoring, updates = step_work(job, assumed(job, given))
-    # a layer: 8x8 + 8x4 + 8x4 + 8x8 + 3x8x16 + 8+4+4 + 16 = 608; in all 2x608 + 800 + 8 = 2,024
-    assert (shape.layer_parameters, shape.parameters) == (608, 2024)
-    # 8 rows of 50 tokens; attention 2 x 2 layers x 8 queries x 50 x 400 tokens = 640,000
-    assert scoring.tokens == updates.tokens == 400
-    assert scoring.flops == 2 * 2024 * 400 + 640_000
-    # 6 per parameter, the layers' 2 again, attention 1 + 2 + 1
-    assert updates.flops == 6 * 2024 * 400 + 2 * 1216 * 400 + 4 * 640_000
-    # head, 320 response tokens: once and six times 2 x 800 x 320, all at half of 1e9 a second
-    assert scoring.seconds == pytest.approx((2 * 1216 * 400 + 640_000 + 512_000) / 5e8)
-    assert updates.seconds == pytest.approx((8 * 1216 * 400 + 4 * 640_000 + 6 * 512_000) / 5e8)
-    single = Job(resolve(task | lengths | {"model": "small"}), shape, 1, gpu)
-    assert single.config.model.dtype == "float32"
-    in_float32 = step_work(single, assumed(single, given))[2]  # four products with the head, at half of 1e8
-    assert in_float32.seconds == pytest.approx((6 * 1216 * 400 + 3 * 640_000 + 4 * 512_000) / 5e7)
-    # 100 steps (the limit) read 2,024 x 2 bytes; 8 x 40 tokens have 30 of 32 bytes behind them
-    launches = 100 * 2 * 0.6e-3
-    assert drawing.tokens == 320
-    assert drawing.seconds == pytest.approx((100 * 4048 + 320 * 30 * 32) / 5e5 + launches)
 
 
 @pytest.mark.parametrize("preset", PLANNED)
@@ -197,9 +160,7 @@ def test_a_folder_has_the_shape_of_its_config(model_folder: str, tmp_path: Any) 
     [
         (["--model", "nobody/nothing"], "hf download nobody/nothing config.json"),
         (["--gpus", "8"], "--gpus 8 needs --backend deepspeed"),
-        (["--gpu", "b7"], "--gpu: expected one of h100, h200, a100"),
         (["--gpu_memory", "-1"], "--gpu_memory: expected a number above 0"),
-        (["--mean_response_tokens", "100"], "must be at most --max_response_tokens 72"),
         (["--model", "Qwen/Qwen2.5-Math-7B", "--max_response_tokens", "5000"], "--context_tokens"),
     ],
 )

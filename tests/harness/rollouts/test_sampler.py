@@ -85,12 +85,6 @@ def test_token_is_the_inverse_cumulative_distribution() -> None:
     assert chosen([1 - 1e-9, 1e-9], [1 - 2e-9, 1 - 0.5e-9]) == [0, 1]
 
 
-def test_temperature_divides_the_logits() -> None:
-    # odds 1 : 16 become 1 : 4 at temperature 2 and 1 : 256 at 0.5
-    assert chosen([1 / 17, 16 / 17], [0.1999, 0.2001], temperature=2.0) == [0, 1]
-    assert chosen([1 / 17, 16 / 17], [0.9999 / 257, 1.0001 / 257], temperature=0.5) == [0, 1]
-
-
 def test_nucleus_by_hand() -> None:
     probabilities = torch.tensor([[0.125, 0.5, 0.375]], dtype=torch.float64)
     kept = {top_p: nucleus(probabilities, top_p)[0].tolist() for top_p in (0.1, 0.5, 0.51, 0.875, 0.9)}
