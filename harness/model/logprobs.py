@@ -49,7 +49,8 @@ class TokenLogprobs(torch.autograd.Function):
         """Log-probabilities and entropies. Saves all probabilities if it `keeps` them, else their normalisers alone."""
         logprobs, entropy, normaliser = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
         kept = hidden.new_empty((len(hidden) if keeps else 0, len(head)), dtype=torch.float32)
-        weight, product = factor(head), product_with(head)
+        weight = factor(head)
+        product = product_with(weight)
         for chunk in chunks(hidden, len(head)):
             logits = product(factor(hidden[chunk]), weight.T).div_(temperature)
             normaliser[chunk] = logits.logsumexp(dim=1)
@@ -68,7 +69,8 @@ class TokenLogprobs(torch.autograd.Function):
         hidden, head, tokens, normaliser, kept = ctx.saved_tensors
         hidden_gradient = torch.empty_like(hidden)
         head_gradient = torch.zeros_like(head, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        weight, product = factor(head), product_with(head)
+        weight = factor(head)
+        product = product_with(weight)
         with torch.autocast(hidden.device.type, enabled=False):
             for chunk in chunks(hidden, len(head)):
                 scale, shift = upstream[chunk, None] / ctx.temperature, normaliser[chunk, None]
@@ -79,7 +81,9 @@ class TokenLogprobs(torch.autograd.Function):
                 gradient.mul_(-scale).scatter_add_(1, tokens[chunk, None], scale)
                 parts = split(gradient, rows.dtype)
                 hidden_gradient[chunk] = reduce(torch.add, (product(part, weight) for part in parts)).to(hidden.dtype)
-                if head_gradient is not None:
+                if head_gradient is not None and product is torch.mm:
+                    head_gradient.addmm_(gradient.T, rows)
+                elif head_gradient is not None:
                     for part in parts:
                         head_gradient += product(part.T, rows)
         return hidden_gradient, None if head_gradient is None else head_gradient.to(head.dtype), None, None, None
@@ -87,18 +91,15 @@ class TokenLogprobs(torch.autograd.Function):
 
 def factor(tensor: Tensor) -> Tensor:
     """The tensor as its products take it: in bfloat16 for a GPU's tensor cores, else in float32."""
-    return tensor if has_tensor_cores(tensor) else tensor.float()
+    has_tensor_cores = tensor.is_cuda and torch.backends.cuda.is_built()
+    return tensor if has_tensor_cores and tensor.dtype == torch.bfloat16 else tensor.float()
 
 
-def has_tensor_cores(tensor: Tensor) -> bool:
-    return tensor.is_cuda and torch.backends.cuda.is_built() and tensor.dtype == torch.bfloat16
-
-
-def product_with(head: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """The matrix product in float32 of two factors, in which products of two bfloat16 numbers are exact."""
-    if has_tensor_cores(head):
+def product_with(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The matrix product in float32 for factors like the head's weight; of two bfloat16 numbers it is exact."""
+    if weight.dtype == torch.bfloat16:
         return partial(torch.mm, out_dtype=torch.float32)
-    return (lambda left, right: onednn_product(left, right.T)) if has_onednn(head) else torch.mm
+    return (lambda left, right: onednn_product(left, right.T)) if has_onednn(weight) else torch.mm
 
 
 def split(gradient: Tensor, dtype: torch.dtype) -> list[Tensor]:

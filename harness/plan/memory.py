@@ -232,13 +232,13 @@ def backward_buffers(job: Job) -> Parts:
 def step_parts(job: Job) -> Parts:
     """What the optimizer step needs in addition to `held`.
 
-    The torch backend steps one tensor at a time, with two temporaries in float32 and one in float64. Under
+    The torch backend steps one tensor at a time, with a copy of it and AdamW's own two temporaries in float32. Under
     DeepSpeed, torch's AdamW steps all tensors at once on a GPU, with a copy of them.
     """
     if job.zero_stage == 0:
         rank = job.config.model.lora_rank
         largest = rank * job.shape.intermediate if rank else job.shape.embedding
-        return {"optimizer's work": 16 * largest}
+        return {"optimizer's work": 12 * largest}
     if job.config.backend.offload != "none":
         return {}
     share = job.trained_per_rank

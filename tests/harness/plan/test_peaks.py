@@ -33,6 +33,7 @@ CLOSE = 0.15  # of the measured bytes, as the issue asks; most are within 0.05
 def tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """The head takes its products as on a GPU, from bfloat16 factors."""
     monkeypatch.setattr(logprobs, "factor", lambda tensor: tensor)
+    monkeypatch.setattr(logprobs, "has_onednn", lambda weight: False)  # noqa: ARG005
 
 
 class PadsWithZero:
@@ -131,7 +132,7 @@ def test_the_trainers_peak_is_what_lives_at_most(
     with LiveMemory([]):
         policy = with_adapters(policy, config.model)  # which tries them
     backend = make_backend(config, policy, ALONE)
-    with LiveMemory(policy.model.parameters()) as live:
+    with LiveMemory([*policy.model.parameters(), *backend.masters.values()]) as live:
         for _ in range(2):
             backend.zero_grad()
             live.peak = live.now
@@ -143,8 +144,7 @@ def test_the_trainers_peak_is_what_lives_at_most(
             backend.step(backend.gradient_norm())
     *planned, step = trainer(job_of(values, config))
     assert is_close(max(moment.total for moment in planned) - CONTEXT, passes)
-    unseen = 8 * max(one.numel() for one in policy.model.parameters() if one.requires_grad)  # in float64, within a norm
-    assert is_close(step.total - CONTEXT, live.peak + unseen)
+    assert is_close(step.total - CONTEXT, live.peak)
 
 
 @pytest.mark.parametrize(
