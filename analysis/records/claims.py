@@ -124,9 +124,8 @@ def _claim(row: Mapping[str, Any], path: Path) -> Claim:
         return Claim(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        name = "".join(map(str, first["loc"][:1]))
-        wrong = (
-            f"{name}: {first['msg']}, got {first['input']!r}" if name else first["msg"].removeprefix("Value error, ")
-        )
+        name, value = "".join(map(str, first["loc"][:1])), repr(first["input"])
+        value = "none" if first["type"] == "missing" else value
+        wrong = f"{name}: {first['msg']}, got {value}" if name else first["msg"].removeprefix("Value error, ")
         place = f"claim {given.get('id', '?')!r} of {path}"
         raise RecordsError(f"expected a claim that can be decided, got {place} with {wrong}") from None

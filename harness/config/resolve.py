@@ -16,6 +16,7 @@ from harness.config.schema import Config, section_of, sections
 from harness.console import command
 from harness.errors import UsageError
 
+LARGEST = 2**63
 REMOVED = "hostfile"  # a setting that only older versions recorded; ssh went with it
 PRESETS = Path(__file__).parents[1] / "presets"
 
@@ -51,6 +52,8 @@ def build(flat: Mapping[str, Any]) -> Config:
     where = section_of()
     tree: dict[str, dict[str, Any]] = {}
     for flag, value in flat.items():
+        if isinstance(value, int) and abs(value) >= LARGEST:  # printing one of 4,300 digits would fail
+            raise UsageError(f"--{flag}: expected a number below 2^63, got a larger one")
         tree.setdefault(where[flag], {})[flag] = value
     try:
         config = Config.model_validate(tree)

@@ -124,7 +124,7 @@ def test_wrong_use_is_one_line_and_starts_nothing(studied: Studied, tmp_path: Pa
     (tmp_path / "mine.toml").write_text("[[claim]]\nid = 'a'\n")
     for more, said in (
         (["--seeds", "0"], "--seeds: expected 1 or more, got 0"),
-        (["--claims", str(tmp_path / "mine.toml")], "got none for text"),
+        (["--claims", str(tmp_path / "mine.toml")], "with text: Field required, got none"),
         (["--slots", "-1"], "--slots: expected 0"),
         (["--fipo_decay_rate", "4"], "--fipo_decay_rate is set by the study itself"),
         (["--claims", str(tmp_path / "none.toml")], "--claims: "),

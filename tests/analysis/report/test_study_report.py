@@ -122,7 +122,7 @@ def test_confounds_unclean_trees_and_gpus_are_said_plainly(study: Path) -> None:
     assert html.count("CONFOUNDED: the arms also differ in delta &lt;10&gt;.") == len(shown)
     assert "2 different commits" in html
     assert "1 of 10 runs from a tree with uncommitted changes" in html
-    assert "differs: not recorded (9 runs); NVIDIA H200, driver 570.86.15, CUDA 12.8 (1 runs)" in html
+    assert "not recorded (9 runs); NVIDIA H200, driver 570.86.15, CUDA 12.8 (1 runs)" in html
 
 
 def test_what_no_report_wrote_is_left_alone(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,6 @@ import psutil
 import pytest
 
 from harness import free_port, track_later
-from harness.__main__ import main
-from tests.harness.command_line import outcome
-from tests.harness.tiny import small_flags
 from tests.sweeps.tracking.study_folders import write_comparison, write_run
 from tests.sweeps.tracking.test_track import empty_database, logged, pytestmark  # noqa: F401
 from tests.waiting import wait_until
@@ -46,22 +43,6 @@ def test_nothing_is_started_where_no_address_is_asked_for(tmp_path: Path) -> Non
 
 
 @pytest.mark.train
-def test_a_run_is_logged_where_an_address_is_asked_for_and_a_broken_one_costs_it_nothing(
-    model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "mlflow.db").write_bytes(empty_database())
-    log = tmp_path / "track.log"
-    for name, uri in (("broken", "nonsense://me:secret@nowhere"), ("good", f"sqlite:///{tmp_path / 'mlflow.db'}")):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        flags = small_flags(model_folder, steps=1, output_dir=tmp_path / name)
-        code, printed, errors = outcome(main, ["train", *flags], capsys)
-        assert (code, errors) == (0, [])
-        assert f"logging to MLflow in the background (log: {log})" in printed[-1]
-        wait_until(lambda name=name: ("error: " if name == "broken" else "\nlogged: ") in log.read_text(), "no end")
-    assert "secret" not in log.read_text()
-    assert logged(tmp_path, tmp_path.name).keys() == {"broken", "good"}
-
-
 def answer(address: str, path: str) -> Any:
     with urllib.request.urlopen(f"{address}/ajax-api/2.0/mlflow/{path}") as reply:
         return json.load(reply)
