@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.utils.benchmark import Timer
 
+from harness.model.linear import product
+
 SQUARES = (256, 512, 1024)  # rows and columns of the products whose best rate is a CPU's
 MEASURED_S = 0.5  # how long a function is called again and again
 FORWARD_AND_BACKWARD = 3  # times the forward pass: 2 FLOPs a weight and token, and 4 backward
@@ -45,14 +47,14 @@ def forward_flops(model: Any, groups: Sequence[Group]) -> float:
 
 
 def cpu_rate() -> float:
-    """FLOPs per second of the machine's best product of float32 matrices on one thread."""
-    return max(product_rate(torch.randn(size, size)) for size in SQUARES)
+    """FLOPs per second of the machine's best product of float32 matrices on one thread, by MKL or by oneDNN."""
+    squares = [torch.randn(size, size) for size in SQUARES]
+    return max(product_rate(square, multiply) for square in squares for multiply in (torch.mm, product))
 
 
-def product_rate(square: torch.Tensor) -> float:
+def product_rate(square: torch.Tensor, multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
     """FLOPs per second of the square's product with itself, at best."""
-    result = torch.empty_like(square)
-    return 2.0 * len(square) ** 3 / quickest(lambda: torch.mm(square, square, out=result))
+    return 2.0 * len(square) ** 3 / quickest(lambda: multiply(square, square))
 
 
 def quickest(run: Callable[[], object]) -> float:

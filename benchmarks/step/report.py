@@ -55,7 +55,7 @@ FORMS = (
     Form("1.06 M parameters, 64 tokens each", LARGER, 32, 64, False, 1.7, 2, 5),
     Form("1.06 M parameters, lengths vary", LARGER, 32, 64, True, 3.2, 2, 5),
     Form("SmolLM2-135M, 64 tokens each", None, 4, 64, False, 2.0, 1, 1),
-    Form("SmolLM2-135M, lengths vary", None, 4, 64, True, 3.0, 1, 2),
+    Form("SmolLM2-135M, lengths vary", None, 4, 64, True, 3.2, 1, 2),
 )
 
 
