@@ -171,7 +171,7 @@ def test_the_planned_memory_grows_with_the_model() -> None:
 @pytest.mark.parametrize("name", ["Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-7B"])
 def test_speed_and_memory_of_updates_and_sampling(name: str, record_property: Any) -> None:
     """In bfloat16 with activations recomputed; shares are of the rate of matrix products measured here."""
-    rate = product_rate(drawn(8192, 8192, dtype=torch.bfloat16))
+    rate = product_rate(drawn(8192, 8192, dtype=torch.bfloat16), torch.mm)
     policy = random_policy(tomllib.loads(SHAPES.read_text(encoding="utf-8"))[name], DEVICE, torch.bfloat16)
     enable_checkpointing(policy.model)
     batch = texts_of_one_length(policy, ROWS, TOKENS)
