@@ -27,7 +27,7 @@ def measured(record: Record) -> str:
     return (
         f"`make bench` on {str(about['measured_at']).replace('T', ' at ')}, commit `{about['commit']}`: "
         f"{about['device']} ({about['cpu_capability']}), {about['cores']} cores; "
-        f"{versions}. What changed after that commit is not in these figures. {about.get('note', '')} "
+        f"{versions}. What changed after that commit is not in these figures. "
         "Above 1 times the peer, ours is better; a share of the limit is at best 1. Targets bound the ratio. Written "
         f"from benchmarks/results/{record.name}."
     )
