@@ -1,10 +1,18 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import models
+from harness.errors import Stopped
 from harness.model.linear import OneDnnLinear, product, use_onednn
-from harness.model.policy import Policy
+from harness.model.policy import Policy, write_policy
+from harness.resume import resume
+from tests.harness import runs
 from tests.harness.agreement import agree
+from tests.harness.backends.pairings import stop_after
+from tests.harness.tiny import small_config
 
 SHAPES = [(128, 160), (576, 192)]  # of a layer's inputs and outputs
 
@@ -52,3 +60,18 @@ def test_small_weights_and_other_dtypes_stay_torchs_and_parameters_keep_their_na
     rows = torch.randn(3, 576).bfloat16()
     assert torch.equal(model[2].bfloat16()(rows), torch.nn.functional.linear(rows, model[2].weight, model[2].bias))
     assert not any(isinstance(one, OneDnnLinear) for one in random_policy.model.modules())
+
+
+@pytest.mark.train
+def test_a_model_of_a_million_weights_stopped_and_resumed_is_that_which_was_not(tmp_path: Path) -> None:
+    """Its linear layers are oneDNN's, and AdamW takes one pass over its weights."""
+    (tmp_path / "model").mkdir()
+    write_policy(tmp_path / "model", models.random_policy(models.LARGER))
+    flags = {"task": "graded_chain_sum", "control": "random_reward", "max_response_tokens": 12, "checkpoint_every": 1}
+    config = small_config(str(tmp_path / "model"), steps=3, **flags)
+    whole = runs.trained(config, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        runs.train(config, tmp_path / "run", stop_after(2))
+    resumed = resume(tmp_path / "run", runs.ignore)
+    assert runs.timeless(resumed) == runs.timeless(whole)
+    assert runs.weights(resumed) == runs.weights(whole)
