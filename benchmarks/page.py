@@ -13,7 +13,7 @@ TEMPLATE = Path(__file__).with_name("page.md")
 def page(record: Record) -> str:
     """The whole page."""
     judged = [row for row in record.rows if row.verdict]
-    missed = f"{sum(row.verdict != 'met' for row in judged)} of {len(judged)} targets are missed."
+    missed = f"Targets missed: {sum(row.verdict != 'met' for row in judged)} of {len(judged)}."
     about = fill(measured(record), 120, break_long_words=False, break_on_hyphens=False)
     template = TEMPLATE.read_text(encoding="utf-8")
     return template.format(measured=about, missed=missed, step=tables(record.rows))

@@ -22,7 +22,7 @@ COMMANDS = {  # by package
         "evaluate": "score a run's final weights, or any model",
         "show": "explain the loss that settings give, or compare two presets",
         "preflight": "what a launch of verl, TRL or ms-swift will train, and what is wrong with it",
-        "plan": "memory, tokens, FLOPs and hours of a run, and whether it fits",
+        "plan": "a run's memory per GPU, and whether it fits",
         "reproduce": "run a recorded run again and check that it is identical",
         "diff": "where two runs part: settings, environment, first step",
         "microscope": "losses' gradients and token weights beside the true ones",

@@ -6,7 +6,7 @@ from harness.cli.track import track_later, tracking_uri
 from harness.config.base import parsed, spelled
 from harness.config.differences import Difference, differences
 from harness.config.loss import LOSS_TYPES, OWN_PREFIXES, is_anothers
-from harness.config.resolve import config_sha256, flatten, read_config, resolve, settings_in, tree_of
+from harness.config.resolve import config_sha256, flatten, one_line, read_config, resolve, settings_in, tree_of
 from harness.config.schedule import guessed_seconds, most_tokens
 from harness.config.schema import MADE_HERE, Config, section_of
 from harness.console import command, doing, in_words, say
@@ -39,6 +39,7 @@ __all__ = [
     "json_object",
     "memory_kills",
     "most_tokens",
+    "one_line",
     "own_code_hashes",
     "parsed",
     "read_config",

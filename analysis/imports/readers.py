@@ -28,6 +28,7 @@ RAY = re.compile(r"^(?:\x1b\[\d+m)*\(\w+ pid=[^)]*\)(?:\x1b\[\d+m)* ?")  # what 
 STEP = re.compile(r"(?:^|\s)step:(\d+) - (.+)")
 NUMPY = re.compile(r"(?:np\.)?\w+\(([^()]*)\)")  # as numpy 2 and torch print a number
 SAMPLES = re.compile(r"samples_(.+?)(?:_\d{4}-\d\d-\d\dT[\d.-]+)?\.jsonl")
+DUMPED = re.compile(r"\d+\.jsonl")  # of verl's validation_data_dir, by step
 TOLD = ("config", "versions", "n-shot")  # of lm-eval's results: what the scores depend on
 BY_NAME = {  # ms-swift leaves a trainer_state.json too
     "logging.jsonl": "swift",
@@ -39,7 +40,6 @@ BY_NAME = {  # ms-swift leaves a trainer_state.json too
     "*.tsv": "csv",
     "*.db": "mlflow",
     "*.sqlite": "mlflow",
-    "[0-9]*.jsonl": "verl-answers",
 }
 
 
@@ -61,6 +61,8 @@ def _kind_of(source: Path) -> str:
     for name, kind in BY_NAME.items():
         if any(fnmatchcase(one, name) for one in names):
             return kind
+    if any(map(DUMPED.fullmatch, names)):
+        return "verl-answers"
     text = "" if source.is_dir() else read_text(source)
     if '"global_step/max_steps"' in text:
         return "swift"
@@ -75,8 +77,10 @@ def read_trl(folder: Path) -> Source:
     _check_one({path.parents[path.parent.name.startswith("checkpoint-")] for path in found}, folder)
     states = {path: parsed(read_text(path), str(path)) for path in found}
     path = max(states, key=lambda path: states[path].get("global_step") or 0)
-    history = enumerate(states[path].get("log_history", []))
-    rows = [(f"log_history[{place}] of {path}", _of_its_set(row)) for place, row in history]
+    history = states[path].get("log_history")
+    if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
+        raise RecordsError(f"expected a log_history of objects in {path}, got something else: name another file")
+    rows = [(f"log_history[{place}] of {path}", _of_its_set(row)) for place, row in enumerate(history)]
     return Source("trl", str(path), rows, [path], {name: states[path].get(name) for name in STATE})
 
 
@@ -141,7 +145,9 @@ def _printed_config(lines: list[str]) -> Row:
 
 def read_dumped(source: Path) -> Source:
     """verl's validation_data_dir, or one file of it: a question's answer a line, a file a step."""
-    notes, files = list[str](), sorted(source.glob("[0-9]*.jsonl")) if source.is_dir() else [source]
+    notes, files = list[str](), [source]
+    if source.is_dir():
+        files = sorted(path for path in source.iterdir() if DUMPED.fullmatch(path.name))
     return Source(
         "verl-answers", str(source), [row for path in files for row in json_lines(path, notes)], files, {}, notes
     )

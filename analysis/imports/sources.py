@@ -90,12 +90,13 @@ def read_settings(path: Path) -> dict[str, Any]:
         if path.suffix == ".toml":
             return flat(tomllib.loads(text))
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        read = flat(_plain(node)) if isinstance(node, yaml.MappingNode) else None
+    except (tomllib.TOMLDecodeError, yaml.YAMLError, RecursionError) as error:
         words = " ".join(str(error).split())
         raise RecordsError(f"expected YAML, JSON or TOML in {path}, got something else ({words}): mend it") from None
-    if not isinstance(node, yaml.MappingNode):
+    if read is None:
         raise RecordsError(f"expected lines `name: value` in {path}, got {text[:40]!r}: mend it")
-    return flat(_plain(node))
+    return read
 
 
 def _plain(node: yaml.Node) -> Any:

@@ -1,6 +1,6 @@
 """`--nproc N`: runs a command as N ranks on this host, and reports in one line which rank failed and why.
 
-Left to torchrun are several hosts. On one it would do too, but its store listens on every interface.
+Several hosts are torchrun's job. It would also work on one, but its store listens on every interface.
 """
 
 import os
@@ -82,12 +82,13 @@ def send(rank: Rank, number: int) -> None:
 def watch(ranks: list[Rank], requested: Callable[[], str | None]) -> list[int]:
     """Wait until all ranks have finished, or one has failed and the others are ended.
 
-    Returns the ranks that failed, in the order in which they did. requested: returns the name of a stop signal once one
-    has arrived, which is passed on.
+    Returns the ranks that failed: those seen first, then those that failed as they were ended. requested: returns the
+    name of a stop signal once one has arrived, which is passed on.
     """
-    failed, has_passed_on = list[int](), False
-    while not failed and any(rank.poll() is None for rank in ranks):
+    failed, has_passed_on, is_over = list[int](), False, False
+    while not failed and not is_over:
         time.sleep(POLL_S)
+        is_over = all(rank.poll() is not None for rank in ranks)  # before it is seen which of them failed
         if not has_passed_on and (name := requested()):
             for rank in ranks:
                 send(rank, signal.Signals[name])

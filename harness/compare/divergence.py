@@ -132,7 +132,7 @@ def agreement(ours: History, theirs: History, steps: int) -> tuple[str, str]:
             gaps.append(f"{name} of step {', '.join(lacking)}")
         elif any(map(all, found.values())):
             compared.append(name)
-    finished = [run.final_weights.is_dir() for run in (ours, theirs)]
+    finished = [(run.final_weights / "model.safetensors").is_file() for run in (ours, theirs)]
     if any(finished):
         is_compared = all(finished) and ours.steps_done == theirs.steps_done
         (compared if is_compared else gaps).append("final weights")

@@ -167,7 +167,8 @@ def one_line(error: ValidationError) -> str:
 
 def resolve_tree(tree: Mapping[str, Any], source: Path) -> Config:
     """The checked settings of a recorded run; without `give_up_after` it is from a version that never gave up."""
-    return build({"give_up_after": None} | checked_keys(flatten(tree), str(source)))
+    flat = {name: value for name, value in flatten(tree).items() if name != REMOVED}
+    return build({"give_up_after": None} | checked_keys(flat, str(source)))
 
 
 def tree_of(config: Config) -> dict[str, Any]:

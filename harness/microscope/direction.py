@@ -79,11 +79,13 @@ def reference(context: SamplerContext, prompts: int, samples: int, key: Key) -> 
 def fresh_problems(context: SamplerContext, count: int, key: Key) -> list[Problem]:
     """Training problems, drawn without regard to any others. Raises UsageError if the task has fewer."""
     split = TRAINED_ON[context.config.evaluation.eval_split]
-    problems = context.task.draw_problems(split, count, stream(*key, "prompts"), set())
+    expected = f"--responses: expected {count} training prompts for each estimate"
+    try:
+        problems = context.task.draw_problems(split, count, stream(*key, "prompts"), set())
+    except UsageError:
+        raise UsageError(f"{expected}, got fewer from the task: lower it") from None
     if len(problems) < count:
-        raise UsageError(
-            f"--responses: expected {count} training prompts for each estimate, got {len(problems)}: lower it"
-        )
+        raise UsageError(f"{expected}, got {len(problems)}: lower it")
     return problems
 
 

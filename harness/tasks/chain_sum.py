@@ -83,7 +83,7 @@ class ChainSum(Demonstrated[Style]):
             total = (total + sum(digit for _, digit in merged)) % self.modulus
             steps.append("".join(f"{letter}{digit}" for letter, digit in merged) + f"={total}")
             done += len(merged)
-        generator.random()  # of no use; without it the weights of RECIPE_VERSION 1 would be others
+        generator.random()  # unused draw: keeps the random stream, and so the weights of RECIPE_VERSION 1, unchanged
         return f"{''.join(steps)}#{problem.answer}"
 
 

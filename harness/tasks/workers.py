@@ -24,6 +24,7 @@ from typing import Any
 
 CPU_S = 5.0  # CPU time per request; all but adversarial ones take less than a tenth of a second
 REPLY_S = 600.0  # wall-clock limit, for a worker that sleeps instead of computing
+MOST_STARTS = 3  # in a row that a signal may end before the process is ready
 MEMORY = 1 << 30  # bytes of address space per worker
 LOST = ("crash", "no reply")  # reasons that concern the worker and not the request, which is then tried once more
 
@@ -69,7 +70,7 @@ class Worker:
     """A process that answers one request at a time and is replaced when it dies."""
 
     def __init__(self, script: Path) -> None:
-        self.script = script
+        self.script, self.failed_starts = script, 0
         self.start()
 
     def start(self) -> None:
@@ -115,7 +116,8 @@ class Worker:
         if line or lost == "no reply":
             self.process.kill()
         code = self.process.wait()
-        runs = self.is_ready or code < 0
+        self.failed_starts = 0 if self.is_ready else self.failed_starts + 1
+        runs = self.is_ready or (code < 0 and self.failed_starts < MOST_STARTS)
         self.end()
         self.start()
         if not runs:

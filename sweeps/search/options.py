@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from harness import Config, UsageError, add_setting_flags, resolve, settings_in
+from harness import Config, UsageError, add_setting_flags, one_line, resolve, settings_in
 from sweeps.search.samplers import sampler_of
 from sweeps.search.spaces import Space, load_space
 from sweeps.study.arms import Family, load_family, scaffold_settings
@@ -180,7 +180,6 @@ def search_of(options: argparse.Namespace) -> Search:
     try:
         search = Search(**given, flags=settings_in(vars(options)))
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise UsageError(f"--{fault['loc'][0]}: {fault['msg']}, got {fault['input']!r}") from None
+        raise UsageError(one_line(error)) from None
     search.check()
     return search

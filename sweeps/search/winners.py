@@ -9,13 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from harness import UsageError, read_config, resolve, say
+from harness import read_config, resolve, say
 from sweeps.comparison import Comparison, compare
 from sweeps.search.options import Search
 from sweeps.search.tables import Row, best_rows
 from sweeps.study.arms import ABOUT, Arm, Family, check_differences, differences_between, settings_of
 from sweeps.study.claims import FILE
-from sweeps.study.folder import identity, locked, read_json, set_aside
+from sweeps.study.folder import InUse, identity, locked, read_json, set_aside
 from sweeps.workers.pool import Pool
 
 LOCK = ".lock-winners"
@@ -32,7 +32,7 @@ def run_winners(search: Search, rows: Sequence[Row], pool: Pool) -> None:
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(search.study, LOCK))
-        except UsageError:
+        except InUse:
             say("winners: another host runs them")
             return
         set_aside_others(winners, arms)

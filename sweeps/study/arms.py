@@ -157,7 +157,8 @@ def check_flags(family: Family, name: str, settings: Mapping[str, Any], flags: M
     """Raise UsageError on a flag that the command or the arm's own settings set."""
     for flag in flags:
         if flag in SET_HERE:
-            raise UsageError(f"--{flag} is set by the command itself: choose arms with --losses and --controls")
+            instead = {"seed": "--seeds and --first_seed", "output_dir": "--study"}.get(flag, "--losses and --controls")
+            raise UsageError(f"--{flag} is set by the command itself: use {instead}")
         if flag in settings:
             raise UsageError(
                 f"--{flag} is set by arm {name!r} of family {family.name!r} ({settings[flag]}): "

@@ -202,6 +202,10 @@ def plans_with(study: Path, arms: Sequence[Arm]) -> list[dict[str, Any]]:
     return [*plans, {"at": datetime.now(UTC).isoformat(timespec="seconds"), "seeds": seeds}]
 
 
+class InUse(UsageError):
+    """Another process holds the study's folder."""
+
+
 @contextmanager
 def locked(study: Path, name: str = ".lock") -> Iterator[None]:
     """Hold the study's folder, made where it is missing: two comparisons in one would start each run twice."""
@@ -210,7 +214,7 @@ def locked(study: Path, name: str = ".lock") -> Iterator[None]:
         lock = FileLock(study / name, timeout=0)
         lock.acquire()
     except Timeout:
-        raise UsageError(f"--study: {str(study)!r} is being run by another process: wait for it, or stop it") from None
+        raise InUse(f"--study: {str(study)!r} is being run by another process: wait for it, or stop it") from None
     except OSError as error:
         raise UsageError(
             f"--study: expected a folder that can be written, got {str(study)!r}: {error.strerror}"

@@ -56,11 +56,11 @@ def run_folders(place: Path) -> list[Path]:
     return [file.parent for pattern in patterns for file in sorted(place.glob(f"{pattern}/{BEGAN}"))]
 
 
-def newest_change(place: Path) -> int:
-    """The time in nanoseconds at which anything was last written that is logged."""
+def newest_change(place: Path) -> tuple[int, int]:
+    """How many files are logged, and the time in nanoseconds at which the last of them was written."""
     patterns = [f"{runs}*/{name}" for runs in ("", "runs/", "winners/runs/") for name in (METRICS, STATUS)]
     files = [file for pattern in (*patterns, *ARTIFACTS) for file in place.glob(pattern)]
-    return max((file.stat().st_mtime_ns for file in files), default=0)
+    return len(files), max((file.stat().st_mtime_ns for file in files), default=0)
 
 
 def recorded(folder: Path) -> Recorded:

@@ -39,8 +39,9 @@ def ui_command(options: argparse.Namespace) -> None:
     set_environment()
     is_server = uri.startswith("http")  # then its page is open already
     address = uri.rstrip("/") if is_server else f"http://127.0.0.1:{options.port}"
-    server = None if is_server else served(uri, options.port)
+    server = None
     try:
+        server = None if is_server else served(uri, options.port)
         wait_for(options.port, server)
         print(f"MLflow: {address} (Ctrl-C ends it); the charts of each study in {options.folder}:", flush=True)
         keep_logging(options.folder, uri, address, server)

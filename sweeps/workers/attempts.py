@@ -1,6 +1,7 @@
 """One try at a planned run: its process, what it has recorded, how it ended, and what is to be done about that."""
 
 import json
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,9 @@ def ending_of(run: PlannedRun, exit_code: int, out_of_memory: bool = False) -> E
     if code == "out_of_memory" or (exit_code in (-9, SIGNALLED + 9) and out_of_memory):
         return Ending("infeasible", f"out of memory: {reason or 'killed by the kernel'}")
     if exit_code < 0 or exit_code > SIGNALLED:
-        return Ending("died", f"killed by signal {-exit_code if exit_code < 0 else exit_code - SIGNALLED}")
+        number = -exit_code if exit_code < 0 else exit_code - SIGNALLED
+        why = " (out of memory, if nobody did it)" if number == signal.SIGKILL else ""
+        return Ending("died", f"killed by {signal.Signals(number).name}{why}")
     if code in ("held", "disk_full"):
         return Ending("held" if code == "held" else "disk_full", words)
     if exit_code == WRONG_USE:

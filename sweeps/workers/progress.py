@@ -38,8 +38,7 @@ class Progress:
             else:
                 self.failed.add(run.name)
                 word = "FAILED"
-            killed = f"{ending.reason} (out of memory, if nobody did it)"
-            words = killed if ending.kind == "died" else last_words(run) or ending.reason
+            words = ending.reason if ending.kind == "died" else last_words(run) or ending.reason
             say(f"{run.name}: {word}: {words} (log: {run.log})" if word else self.line(run))
         doing("; ".join([self.text(), *map(steps_of, running)]))
         return again

@@ -9,13 +9,14 @@ import time
 import pytest
 
 LIMIT_S = 480.0
+NO_TIME = "no time was left"
 BEGUN = time.monotonic()
 found: list[dict[str, object]] = []
 
 
 def pytest_runtest_setup() -> None:
     if time.monotonic() - BEGUN > LIMIT_S:
-        pytest.skip("no time was left")
+        pytest.skip(NO_TIME)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -25,7 +26,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         found.append(about | dict(report.user_properties) | why)
 
 
-def pytest_sessionfinish() -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
     import torch  # not before jaxtyping has seen that losses are imported
 
     from benchmarks import frame
@@ -35,4 +36,7 @@ def pytest_sessionfinish() -> None:
     about = frame.machine("cuda" if has_gpu else "cpu") | (gpu_facts() if has_gpu else {})
     path = frame.RESULTS / f"check-{frame.named(str(about['device']))}.json"
     path.write_text(json.dumps({"machine": about, "tests": found}, indent=1) + "\n", encoding="utf-8")
-    print(f"\nsaved: benchmarks/results/{path.name}")
+    left = sum(str(one.get("why", "")).find(NO_TIME) >= 0 for one in found)
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    print(f"\nsaved: benchmarks/results/{path.name}" + (f"; {left} tests were not run: {NO_TIME}" if left else ""))

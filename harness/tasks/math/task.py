@@ -175,14 +175,19 @@ def file_facts(questions: Questions) -> dict[str, Any]:
     }
 
 
-LEFT_OUT = ("incomplete", "conflicting", "too_long", "evaluated_on")  # what file_facts and math_task count
+LEFT_OUT = {  # what file_facts and math_task count
+    "incomplete": "without a question or answer",
+    "conflicting": "with several answers",
+    "too_long": "over --max_prompt_tokens",
+    "evaluated_on": "also evaluated on",
+}
 
 
 def data_lines(facts: Mapping[str, Any]) -> list[str]:
     """Lines to print before a run: each file's number of prompts, and how many were left out and why."""
     lines = []
     for name, one in by_file(facts).items():
-        left = ", ".join(f"{one[why]} {why.replace('_', ' ')}" for why in LEFT_OUT if one.get(why))
+        left = ", ".join(f"{one[why]} {words}" for why, words in LEFT_OUT.items() if one.get(why))
         words = f"; left out: {left}" if left else ""
         words += (
             f"; {both} also in the training data, and left out there" if (both := one.get("in_training_data")) else ""
@@ -193,7 +198,7 @@ def data_lines(facts: Mapping[str, Any]) -> list[str]:
 
 def check_same_data(recorded: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Raise UsageError if a data file differs from the one recorded in environment.json."""
-    then, now = ({name: one["sha256"] for name, one in by_file(each).items()} for each in (recorded, facts))
+    then, now = ({name: one.get("sha256") for name, one in by_file(each).items()} for each in (recorded, facts))
     for name, digest in now.items():
         if then.get(name) != digest:
             flag = "--train_data" if name == "training" else f"--eval_data: {name}"
@@ -205,5 +210,5 @@ def check_same_data(recorded: Mapping[str, Any], facts: Mapping[str, Any]) -> No
 
 def by_file(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What is recorded of each data file of a run, by benchmark or "training"; empty for tasks without files."""
-    data = facts.get("data") or {"training": None, "evaluation": {}}
-    return {name: one for name, one in {"training": data["training"], **data["evaluation"]}.items() if one}
+    data = facts.get("data") or {}
+    return {name: one for name, one in {"training": data.get("training"), **data.get("evaluation", {})}.items() if one}

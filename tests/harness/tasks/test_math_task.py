@@ -82,8 +82,9 @@ def test_what_is_evaluated_on_is_not_trained_on_and_reported(policy: Policy, tmp
     assert (data["evaluation"]["mine"]["in_training_data"], data["evaluation"]["mine"]["prompts"]) == (3, 5)
     assert data["evaluation"]["mine"]["prompt_ids"] == [problem.prompt_id for problem in task.suites["mine"]]
     assert lines == [
-        f"training: 17 prompts of 20 rows ({training}); left out: 3 evaluated on",
-        f"mine: 5 prompts of 6 rows ({mine}); left out: 1 incomplete; 3 also in the training data, and left out there",
+        f"training: 17 prompts of 20 rows ({training}); left out: 3 also evaluated on",
+        f"mine: 5 prompts of 6 rows ({mine}); left out: 1 without a question or answer; 3 also in the training data, "
+        "and left out there",
         f"again: 1 prompts of 1 rows ({again}); 1 also in the training data, and left out there",
     ]
 
@@ -131,7 +132,7 @@ def test_prompts_over_the_limit_are_counted_and_reported(policy: Policy, tmp_pat
     settings = settings.model_copy(update={"train_data": material.write_parquet(tmp_path / "t.parquet", rows)})
     with closing(math_task(read_data(settings), settings, policy)) as task:
         assert (len(task.training), task.facts["data"]["training"]["too_long"]) == (4, 1)
-        assert "; left out: 1 too long" in data_lines(task.facts)[0]
+        assert "; left out: 1 over --max_prompt_tokens" in data_lines(task.facts)[0]
     for flag in ("train_data", "eval_data"):
         short = settings.model_copy(update={"max_prompt_tokens": 5})
         if flag == "eval_data":
