@@ -71,6 +71,8 @@ def json_lines(path: Path, notes: list[str]) -> Iterator[tuple[str, Row]]:
 def csv_rows(path: Path) -> list[tuple[str, Row]]:
     """The lines of a table with a head, cells as text; its delimiter is a comma, a semicolon or a tab."""
     text = read_text(path)
+    if "\ufffd" in text:
+        raise RecordsError(f"expected a table in UTF-8 or UTF-16, got other bytes in {path}: save it as UTF-8")
     reader = csv.reader(StringIO(text, newline=""), delimiter=max(",;\t", key=text.partition("\n")[0].count))
     names, rows = [name.strip() for name in next(reader, [])], list[tuple[str, Row]]()
     if twice := [name for name in names if names.count(name) > 1]:

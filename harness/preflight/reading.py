@@ -75,7 +75,7 @@ def text_in(path: Path) -> str:
 
 def of_shell(path: Path, text: str) -> Launch:
     try:
-        commands = list(Shell(text.replace("\r\n", "\n")).commands())
+        commands = list(Shell(text.replace("\r\n", "\n").replace("\r", " ")).commands())
     except ValueError as error:
         raise UsageError(f"{path}:{error}") from None
     found = [(number, start) for number, command in enumerate(commands) if (start := start_of(command.words))]
@@ -90,7 +90,7 @@ def of_shell(path: Path, text: str) -> Launch:
     if program in ("rlhf", "grpo") and at:
         program = f"{command.words[at - 1].text} {program}"
     launch = Launch(path, library, command.words[0].line, program)
-    if "\r\n" in text:
+    if "\r" in text:
         launch.unread.append(("carriage_returns", launch.line, {}))
     launch.processes = processes_of(launch, command, at)
     (take_hydra if library == "verl" else take_flags)(launch, command.words[at + 1 :])

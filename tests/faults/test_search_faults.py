@@ -98,7 +98,7 @@ def test_a_search_that_is_struck_ends_with_every_trial_once(model: str, tmp_path
     process = controller(command, tmp_path / "log")
     wait_until(lambda: list(study.glob("runs/*/checkpoints/step_*")), "no checkpoint was written")
     strike("trial", process, study, draw)
-    words = "killed by signal 9; started again at most 3 times, this was 1"
+    words = "killed by SIGKILL (out of memory, if nobody did it); started again at most 3 times, this was 1"
     wait_until(lambda: words in (tmp_path / "log").read_text(encoding="utf-8"), "the death was not noticed")
     wait_until(lambda: runs_under_way(study), "the trial was not started again")
     strike("journal", process, study, draw)
@@ -177,5 +177,5 @@ def test_a_trial_that_dies_too_often_has_failed_and_the_others_go_on(model: str,
     first, second = rows(study)
     assert first["state"] == "finished"
     assert (second["state"], second["attempts"]) == ("failed", 4)
-    assert second["reason"] == "its processes died 4 times: killed by signal 9"
+    assert second["reason"] == "its processes died 4 times: killed by SIGKILL (out of memory, if nobody did it)"
     assert len(struck) == 4

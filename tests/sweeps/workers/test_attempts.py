@@ -45,9 +45,9 @@ FULL = "error: the disk is full: make room"
         (Left(state("finished", "finished")), 0, "finished", None),
         (Left(state("finished", "finished")), -9, "finished", None),  # killed when all was written
         (Left(state("preempted", "stopped", "stopped by SIGTERM"), code="stopped"), 75, "stopped", "by SIGTERM"),
-        (Left(state("running")), -9, "died", "killed by signal 9"),
-        (Left(state("running")), 128 + 11, "died", "killed by signal 11"),
-        (Left(None), -9, "died", "killed by signal 9"),
+        (Left(state("running")), -9, "died", "killed by SIGKILL"),
+        (Left(state("running")), 128 + 11, "died", "killed by SIGSEGV"),
+        (Left(None), -9, "died", "killed by SIGKILL"),
         (Left("damaged"), -9, "died", "killed"),
         (Left(state("running"), kernel=True), -9, "infeasible", "out of memory: killed by the kernel"),
         (Left(MEMORY, code="out_of_memory"), 1, "infeasible", "out of memory: out of memory in phase update"),
@@ -65,7 +65,7 @@ FULL = "error: the disk is full: make room"
         (Left(state("running"), "error: x: process 7 on h", "held"), 2, "held", "process 7"),
         (Left(state("running"), "error: x: its lock was lost", "held"), 1, "held", "its lock was lost"),
         # what an earlier process said is not what this one died of
-        (Left(state("running"), f"{FULL}\n$ python -m harness resume x"), -9, "died", "9"),
+        (Left(state("running"), f"{FULL}\n$ python -m harness resume x"), -9, "died", "SIGKILL"),
     ],
 )
 def test_how_a_run_ended(tmp_path: Path, left: Left, exit_code: int, kind: str, words: str | None) -> None:

@@ -42,14 +42,14 @@ def test_a_killed_run_is_no_failed_one_until_it_is_given_up(
     recorded(run, steps=10)
     for _ in range(ATTEMPTS - 1):
         assert progress.update([], [attempt(run, "kill -9 $$")]) == [run]
-        assert capsys.readouterr().out.startswith("dapo-seed0: will be started again: killed by signal 9 (out of mem")
+        assert capsys.readouterr().out.startswith("dapo-seed0: will be started again: killed by SIGKILL (out of mem")
         assert "failed" not in progress.text()
     left = progress.seconds_left()
     assert left is not None
     assert left > 0
     recorded(run, steps=5)  # resumed from an earlier checkpoint
     assert progress.update([], [attempt(run, "kill -9 $$")]) == []
-    assert capsys.readouterr().out.startswith("dapo-seed0: FAILED: killed by signal 9")
+    assert capsys.readouterr().out.startswith("dapo-seed0: FAILED: killed by SIGKILL")
     assert progress.text() == "0 of 1 runs, 1 failed, 0 s left"
 
 
