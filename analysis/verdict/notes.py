@@ -101,8 +101,8 @@ def _collapsed(study: Study, scores: pd.DataFrame) -> Iterator[str]:
         ended = f", of which {listed(cut)} ended before the last step" if cut and not study.is_imported else ""
         yield (
             f"Diverged or ended no better than they began: {listed(runs)}{ended}. They count at their last evaluation. "
-            "One such run can dominate a mean, so claims about them rest on exact ranks and on Hodges-Lehmann medians, of "
-            "the means of all pairs of differences."
+            "One such run can dominate a mean, so claims about them rest on exact ranks and on Hodges-Lehmann medians "
+            "(of the means of all pairs of differences)."
         )
 
 
