@@ -35,7 +35,7 @@ class Store:
     """The runs of one study, or of one folder of plain runs, at an address."""
 
     def __init__(self, place: Path, uri: str) -> None:
-        self.place, self.uri, self.seen = place, uri, -1  # the newest change that was logged
+        self.place, self.uri, self.seen = place, uri, (0, -1)  # the newest change that was logged
 
     def update(self) -> int:
         """Log what is missing; the number of runs. Raises HarnessError where MLflow or a folder cannot be read."""

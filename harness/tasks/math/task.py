@@ -198,7 +198,7 @@ def data_lines(facts: Mapping[str, Any]) -> list[str]:
 
 def check_same_data(recorded: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Raise UsageError if a data file differs from the one recorded in environment.json."""
-    then, now = ({name: one.get("sha256") for name, one in by_file(each).items()} for each in (recorded, facts))
+    then, now = ({name: str(one.get("sha256")) for name, one in by_file(each).items()} for each in (recorded, facts))
     for name, digest in now.items():
         if then.get(name) != digest:
             flag = "--train_data" if name == "training" else f"--eval_data: {name}"
