@@ -127,3 +127,9 @@ def test_autocast_changes_neither_loss_nor_gradient(loss: GRPO, dtype: torch.dty
     assert output.token_loss.dtype == torch.float32
     assert agree(output.token_loss, plain.token_loss, "float32_sum")
     assert agree(cast, gradient, "float32_sum" if dtype == torch.float32 else "exact")
+
+
+def test_given_influence_weights_take_the_dtype_of_the_log_probabilities() -> None:
+    batch = drawn(torch.float32)
+    given = replace(batch, influence_weights=torch.ones(batch.mask.shape, dtype=torch.float64))
+    assert given.widened().influence_weights.dtype == torch.float32
