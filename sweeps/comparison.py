@@ -229,7 +229,10 @@ def going_on(study: Path, options: argparse.Namespace) -> Iterator[None]:
 
 def arm_seeds(options: argparse.Namespace) -> dict[str, int]:
     """Seeds per arm from `--losses a,b` and `--controls c,d:3`."""
-    seeds = {name: options.seeds for name in options.losses.split(",") if name}
+    names = [name for name in options.losses.split(",") if name]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"--losses: expected every arm once, got {twice[0]} twice: for more runs raise --seeds")
+    seeds = dict.fromkeys(names, options.seeds)
     for control in filter(None, (options.controls or "").split(",")):
         name, _, count = control.partition(":")
         if count and not count.isdecimal():

@@ -43,8 +43,8 @@ def outcome_figures(found: Findings) -> Iterator[Figure]:
         yield Figure(
             f"outcomes{ending}",
             of_block("Outcomes of each arm", ending),
-            f"Every {unit}, mean and 95 % t interval. Whether two arms differ is decided by their paired difference, "
-            f"not by overlap. {seed_words(study)}.",
+            f"Every {unit}, mean and 95 % t interval. Whether two arms differ is decided by the test of their "
+            f"difference, not by overlap. {seed_words(study)}.",
             draw_outcomes(seeds, means, (styles, unit)),
             {"seeds": seeds, "means": means},
             f"Dots and intervals per arm. AUC: {told}.",

@@ -121,7 +121,10 @@ def _unknown(study: Study, about: By, settings: By) -> Iterator[str]:
     if unseeded := [arm for arm in seeds if arm in unknown]:
         yield f"The seeds of {listed(unseeded)} are not known, so these runs are not paired with others."
     if any(one & other for one, other in combinations(seeds.values(), 2)):
-        yield "Runs are paired by seed; whether runs of a seed share their start, prompts and noise is not known."
+        yield (
+            "Runs are paired by seed where two arms share 5 seeds, or all seeds of one of them; whether runs of a seed "
+            "share their start, prompts and noise is not known."
+        )
     told = {named_seed(run)[0] for run, own in settings.items() if set(own) - set(STATE)}
     if bare := [arm for arm in seeds if arm not in told]:
         yield f"No settings are known of {listed(bare)} (--config), so what else differs cannot be said."

@@ -20,8 +20,8 @@ MAIN_FIGURES = "claims", "credit"
 MOST_SENTENCES, MOST_NOT_TESTED = 6, 2
 METHOD = (
     "The unit of every test is the training seed, or the fork where runs continue states of recorded runs. Runs of one "
-    "seed or fork share warm start or state, prompts and random numbers, so wherever at least 5 seeds are shared the "
-    "paired differences decide; Welch's test, which takes arms as independent, stands beside.",
+    "seed or fork share warm start or state, prompts and random numbers, so where 5 seeds or all of an arm's are "
+    "shared the paired differences decide; Welch's test, which takes arms as independent, stands beside.",
     "A primary claim is decided at level 1 - .05/m, for m primary claims; where a scored run collapsed (diverged, or "
     "ended no better than it began) the exact signed-rank interval decides, from at least 8 seeds. Exploratory claims "
     "are decided at 5 % each, with Benjamini and Hochberg's p beside.",
@@ -32,7 +32,8 @@ METHOD = (
 )
 UNIT_IMPORTED = (
     "The unit of every test is the training seed. Whether runs of one seed share start, prompts and random numbers is "
-    "not known; wherever at least 5 seeds are shared the paired differences decide, and Welch's test stands beside.",
+    "not known; where 5 seeds or all of an arm's are shared the paired differences decide, and Welch's test stands "
+    "beside.",
 )
 COURSE_NOTE = (
     "Means over all steps and seeds. A placebo that damps the gradient or the step may gain by that alone: read a gain "

@@ -238,7 +238,7 @@ def of_yaml(path: Path, text: str) -> Launch:
         return launch
     if "rlhf_type" in given:
         library, program = ("megatron", "megatron rlhf") if "global_batch_size" in given else ("ms-swift", "swift rlhf")
-        per_node = given["ENV.NPROC_PER_NODE"].text if "ENV.NPROC_PER_NODE" in given else "1"
+        per_node = given["ENV.NPROC_PER_NODE"].text if "ENV.NPROC_PER_NODE" in given else UNKNOWN
         return Launch(path, library, 1, program, given, int(per_node) if per_node.isdecimal() else None)
     if given.keys() & GRPO_ONLY:
         return Launch(path, "trl", 1, "trl grpo --config", given)
