@@ -14,6 +14,8 @@ from tests.harness.agreement import agree
 from tests.harness.backends.pairings import stop_after
 from tests.harness.tiny import small_config
 
+HAS_BOTH = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+pytestmark = pytest.mark.skipif(not HAS_BOTH, reason="torch has no MKL or no oneDNN here")
 SHAPES = [(128, 160), (576, 192)]  # of a layer's inputs and outputs
 
 
