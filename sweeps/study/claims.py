@@ -37,7 +37,9 @@ def check_claims(name: str) -> None:
         [sys.executable, "-m", "analysis", "claims", str(file)], cwd=ROOT, capture_output=True, text=True
     )
     if checked.returncode:
-        raise UsageError(f"--claims: {checked.stderr.strip() or 'python -m analysis claims failed'}")
+        raise UsageError(
+            f"--claims: {checked.stderr.strip().removeprefix('error: ') or 'python -m analysis claims failed'}"
+        )
 
 
 def fixed_claims(study: Path, asked: str | None, default: str) -> Mapping[str, Any] | None:
