@@ -32,7 +32,6 @@ HEADINGS = {
     "seconds": "Seconds",
 }
 
-
 COURSE_HEADINGS = {
     "gradient_norm": "Gradient norm",
     "clipped_share": "Updates clipped",
