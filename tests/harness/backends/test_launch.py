@@ -40,8 +40,9 @@ def started(arguments: list[str]) -> subprocess.Popen[str]:
 
 
 def ranks_of(launcher: int) -> dict[str, psutil.Process]:
-    """The launcher's processes by rank."""
-    return {child.environ()["RANK"]: child for child in psutil.Process(launcher).children()}
+    """The launcher's processes by rank; one that has only been forked has its launcher's environment still."""
+    ranks = {child.environ().get("RANK"): child for child in psutil.Process(launcher).children()}
+    return {rank: child for rank, child in ranks.items() if rank is not None}
 
 
 def only_line(errors: str) -> str:

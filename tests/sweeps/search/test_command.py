@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness import resolve
+from harness.run.lock import locked
 from tests.harness.command_line import Outcome
 from tests.sweeps.processes import processes_that_name
 from tests.sweeps.search.searching import arguments, read, rows, runs_of, started
@@ -128,9 +129,13 @@ def test_another_search_in_its_folder_is_refused(searched: Searched, changes: tu
 
 def test_a_cap_ends_the_search_and_a_larger_one_goes_on(model_folder: str, tmp_path: Path) -> None:
     command = arguments(tmp_path, model_folder, trials=2, sampler="random", seeds=2)
-    capped = started([*command, "--max_hours", "0.0002"])  # less than a second: in the midst of the first runs
+    capped = started([*command, "--max_hours", "1e-9"])  # before the first run
+    assert (capped.exit_code, runs_of(tmp_path / "study")) == (0, {})
+    assert "--max_hours 1e-09 reached after 0 of 2 trials" in " ".join(capped.printed)
+    with locked(tmp_path / "study" / "runs" / "dapo-trial0000-seed1000"):  # so that the first trial cannot end before
+        capped = started([*command, "--max_hours", "0.0002"])
     assert capped.exit_code == 0
-    assert re.search("--max_hours 0.0002 reached after [012] of 2 trials", " ".join(capped.printed))
+    assert re.search("--max_hours 0.0002 reached after [01] of 2 trials", " ".join(capped.printed))
     first = runs_of(tmp_path / "study")
     done = started([*command, "--trials", "3"])  # and one more than was planned
     assert done.exit_code == 0
