@@ -80,9 +80,12 @@ def of_shell(path: Path, text: str) -> Launch:
         raise UsageError(f"{path}:{error}") from None
     found = [(number, start) for number, command in enumerate(commands) if (start := start_of(command.words))]
     if not found:
+        words = [word.text for command in commands for word in command.words if UNKNOWN not in word.text]
+        others = [word for word in words if word.endswith((".py", ".sh", *SETTINGS))]
         raise UsageError(
             f"{path}: expected a launch of verl (python3 -m verl.trainer.main_ppo key=value), TRL (trl grpo --key "
-            "value) or ms-swift (swift rlhf --rlhf_type grpo --key value), got none: name a file that has one"
+            "value) or ms-swift (swift rlhf --rlhf_type grpo --key value), got "
+            f"{f'one that starts {others[0]}: name that file' if others else 'none: name a file that has one'}"
         )
     number, (library, at) = found[0]
     command = commands[number]
@@ -158,7 +161,7 @@ def take_flags(launch: Launch, words: list[Word]) -> None:
             take_file(launch, word.text, word.line)
         elif word.text.strip():
             launch.miss(word.line, said(word))
-    if launch.library == "trl" and "config" in values:
+    if launch.library in ("trl", "megatron") and "config" in values:
         take_file(launch, " ".join(values["config"][1]), values["config"][0])
     for key, (line, texts) in values.items():
         launch.give(f"--{key}", " ".join(texts) if texts else "true", line)

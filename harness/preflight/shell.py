@@ -184,7 +184,7 @@ class Shell:
         return "" if name in "@*" else self.variables.get(name, UNKNOWN)
 
 
-def calculated(expression: str, names: Mapping[str, ast.expr] = MappingProxyType({})) -> Any:
+def calculated(expression: str, names: Mapping[str, ast.expr | None] = MappingProxyType({})) -> Any:
     """What a Python expression of literals, sums, products and names writes out; UNKNOWN for any other."""
 
     def folded(node: ast.expr) -> Any:

@@ -4,6 +4,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 from harness.config.base import spelled
@@ -12,21 +13,22 @@ from harness.console import command
 from harness.preflight.comparing import Difference
 from harness.preflight.rules import SENTENCES, SEVERITIES, Finding, version_of
 from harness.preflight.shell import UNKNOWN
-from harness.preflight.terms import Terms
+from harness.preflight.terms import Terms, numeral
 
 WIDTH = 118
 Read = list[tuple[Terms, list[Finding]]]  # each launch with its findings
 SAID = SENTENCES["said"]
+LABELS = {"confound": "CONFOUND", "unsure": "to check", "loss": "the loss's own"}
 
 
 def text(value: Any) -> str:
     if isinstance(value, str):
         return str(SAID.get("unknown" if UNKNOWN in value else value, value))
-    return f"{value:g}" if isinstance(value, float) else spelled(value)
+    return numeral(value) if isinstance(value, float) else spelled(value)
 
 
-def described(terms: Terms) -> dict[str, str]:
-    """The loss that will run, a line per quantity."""
+def described(terms: Terms, found: list[Finding]) -> dict[str, str]:
+    """The loss that will run, a line per quantity; our command for it only where our settings take it."""
     kind = terms.loss.get("loss_type")
     low, high = terms.number("clip_low"), terms.number("clip_high")
     clip = {"low": UNKNOWN if low is None else 1 - low, "high": UNKNOWN if high is None else 1 + high}
@@ -47,18 +49,22 @@ def described(terms: Terms) -> dict[str, str]:
         "updates": updates(terms),
         "rate": f"{words['lr']}, {per_update} an update",
     }
-    is_ours = kind and (terms["ratio_of"] == "token" or kind == "gspo")
+    is_ours = kind and (terms["ratio_of"] == "token" or kind == "gspo") and UNKNOWN not in terms.loss.values()
+    is_ours = is_ours and not {"impossible", "delta_inside"} & {one.code for one in found}
     return lines | ({"in ours": command("harness", "show", *flags(terms))} if is_ours else {})
 
 
 def updates(terms: Terms) -> str:
-    per_rollout = terms.number("updates_per_rollout")
-    prompts, responses = counted(terms["prompts_per_step"], "prompt"), counted(terms["group_size"], "response")
+    """How many updates a rollout gives, and what a rollout is."""
+    per_rollout, prompts = terms.number("updates_per_rollout"), terms.number("prompts_per_step")
+    size = counted(terms["group_size"], "response")
+    rollout = f"{counted(terms['prompts_per_step'], 'prompt')} x {size}"
+    if prompts and prompts % 1:
+        rollout = f"{counted(terms['responses_per_rollout'], 'response')}, which do not divide into groups of {text(terms['group_size'])}"
     if per_rollout is None:
-        return f"how many per rollout is not known; a rollout has {prompts} x {responses}"
-    if per_rollout < 1:
-        return f"one per {1 / per_rollout:g} rollouts of {prompts} x {responses}"
-    return f"{per_rollout:g} per rollout of {prompts} x {responses}"
+        return f"how many per rollout is not known; a rollout has {rollout}"
+    share = Fraction(per_rollout).limit_denominator(1000)
+    return f"{share.numerator} per {counted(share.denominator, 'rollout').removeprefix('1 ')} of {rollout}"
 
 
 def counted(value: Any, noun: str) -> str:
@@ -80,7 +86,7 @@ def page(read: Read, between: list[Difference]) -> Iterator[str]:
     """The lines of the page: each launch with its findings, then what differs between them."""
     for terms, found in read:
         yield f"{terms.launch.path}:{terms.launch.line}: {version_of(terms)} ({terms.launch.program})"
-        for name, words in described(terms).items():
+        for name, words in described(terms, found).items():
             yield from textwrap.wrap(words, WIDTH, initial_indent=f"  {name:12}", subsequent_indent=" " * 14)
         yield ""
         for one in found:
@@ -92,10 +98,11 @@ def page(read: Read, between: list[Difference]) -> Iterator[str]:
         yield from table(read, between)
     severities = [one.severity for _, found in read for one in found]
     counts = [(kind, severities.count(kind)) for kind in SEVERITIES]
-    counts += [("confound", sum(one.kind == "confound" for one in between))]
-    is_all_known = not re.search(r"\b(not known|unknown)\b", str([described(terms) for terms, _ in read]))
+    kinds = [one.kind for one in between]
+    counts += [("confound", kinds.count("confound")), ("unsure difference", kinds.count("unsure"))]
+    is_all_known = not re.search(r"\b(not known|unknown)\b", str([described(*one) for one in read]))
     nothing = "nothing found" if is_all_known else "nothing found in what is known"
-    yield ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts if count) or nothing
+    yield ", ".join(counted(count, kind) for kind, count in counts if count) or nothing
 
 
 def table(read: Read, between: list[Difference]) -> Iterator[str]:
@@ -103,10 +110,14 @@ def table(read: Read, between: list[Difference]) -> Iterator[str]:
     rows = [["", *(terms.launch.path.name for terms, _ in read), ""]]
     for one in between:
         cells = [
-            f"{shown(one, value)}  (line {line})" if line else "-" if value is None else shown(one, value)
+            f"{shown(one, value)}  (line {line})"
+            if line
+            else "-"
+            if (value, one.kind) == (None, "loss")
+            else shown(one, value)
             for value, line in zip(one.values, one.lines, strict=True)
         ]
-        rows.append([one.name, *cells, {"confound": "CONFOUND", "loss": "the loss's own"}.get(one.kind, "")])
+        rows.append([one.name, *cells, LABELS.get(one.kind, "")])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -115,8 +126,8 @@ def table(read: Read, between: list[Difference]) -> Iterator[str]:
 
 def shown(one: Difference, value: Any) -> str:
     """A value in a cell. The words for averagings and advantages are for the loss alone: schedules are constant too."""
-    is_word = isinstance(value, str) and UNKNOWN not in value and one.kind != "loss"
-    return (value if is_word else text(value))[:40]
+    is_word = isinstance(value, str) and value != UNKNOWN and one.kind != "loss"
+    return (value.replace(UNKNOWN, "...") if is_word else text(value))[:40]
 
 
 def as_json(read: Read, between: list[Difference]) -> str:
