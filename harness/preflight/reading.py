@@ -17,7 +17,6 @@ POLICY = re.compile(r"\+{0,2}(actor_rollout_ref|algorithm)\.\S+=.*", re.S)
 SHIPPED = {"ppo_trainer", "ppo_megatron_trainer", "dapo_trainer", "dapo_megatron_trainer", "_self_"}
 GRPO_ONLY = {"num_generations", "num_iterations", "steps_per_generation", "max_completion_length", "reward_funcs"}
 TRAINING = {"config", "learning_rate", "per_device_train_batch_size", "loss_type", "beta"}
-MOST_ALIASES = 16  # in a YAML file
 STARTER = re.compile(r"(^|/)(python[\d.]*|torchrun|accelerate|deepspeed|uv)$")
 SETTINGS = (".yaml", ".yml", ".json")
 
@@ -81,7 +80,7 @@ def of_shell(path: Path, text: str) -> Launch:
     found = [(number, start) for number, command in enumerate(commands) if (start := start_of(command.words))]
     if not found:
         words = [word.text for command in commands for word in command.words if UNKNOWN not in word.text]
-        others = [word for word in words if word.endswith((".py", ".sh", *SETTINGS))]
+        others = [word for word in words if word.endswith((".py", ".sh"))]
         raise UsageError(
             f"{path}: expected a launch of verl (python3 -m verl.trainer.main_ppo key=value), TRL (trl grpo --key "
             "value) or ms-swift (swift rlhf --rlhf_type grpo --key value), got "
@@ -202,18 +201,10 @@ def plain(key: str) -> str:
 def settings(path: Path, text: str) -> dict[str, Given]:
     """What a YAML document sets, by dotted key. No object is built from it. Raises UsageError."""
     try:
-        check_aliases(text)
         read = list(leaves(yaml.compose(text, Loader=yaml.SafeLoader)))
         return {plain(key): Given(text_of(node), node.start_mark.line + 1, path, key) for key, node in read}
     except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{path}: expected YAML, got {' '.join(str(error).split())}: mend it") from None
-
-
-def check_aliases(text: str) -> None:
-    """Raise YAMLError beyond MOST_ALIASES: few of them can stand for more text than any memory holds."""
-    count = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
-    if count > MOST_ALIASES:
-        raise yaml.YAMLError(f"{count} aliases, of which at most {MOST_ALIASES} are read")
 
 
 def leaves(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, yaml.Node]]:

@@ -60,7 +60,8 @@ def updates(terms: Terms) -> str:
     size = counted(terms["group_size"], "response")
     rollout = f"{counted(terms['prompts_per_step'], 'prompt')} x {size}"
     if prompts and prompts % 1:
-        rollout = f"{counted(terms['responses_per_rollout'], 'response')}, which do not divide into groups of {text(terms['group_size'])}"
+        responses = counted(terms["responses_per_rollout"], "response")
+        rollout = f"{responses}, which do not divide into groups of {text(terms['group_size'])}"
     if per_rollout is None:
         return f"how many per rollout is not known; a rollout has {rollout}"
     share = Fraction(per_rollout).limit_denominator(1000)
@@ -109,14 +110,9 @@ def table(read: Read, between: list[Difference]) -> Iterator[str]:
     """The differences, each value with its line."""
     rows = [["", *(terms.launch.path.name for terms, _ in read), ""]]
     for one in between:
-        cells = [
-            f"{shown(one, value)}  (line {line})"
-            if line
-            else "-"
-            if (value, one.kind) == (None, "loss")
-            else shown(one, value)
-            for value, line in zip(one.values, one.lines, strict=True)
-        ]
+        none = "none" if one.kind == "confound" else "-"
+        texts = [none if value is None else shown(one, value) for value in one.values]
+        cells = [f"{said}  (line {line})" if line else said for said, line in zip(texts, one.lines, strict=True)]
         rows.append([one.name, *cells, LABELS.get(one.kind, "")])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

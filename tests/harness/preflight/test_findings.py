@@ -28,12 +28,12 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     "clean_verl.sh": "",
     "clean_trl.yaml": "",
     "clean_swift.sh": "",
-    "planted_verl.sh": "E cut_off 13, E group_of_one 2, E misspelt 11, W inert_clip 6, W dead 7, W unread 8, "
+    "planted_verl.sh": "E cut_off 13, E group_of_one 2, E no_such_key 11, W inert_clip 6, W dead 7, W unread 8, "
     "W clip_ratio 5",
     "planted_verl.yaml": "E mini_above_batch 11, E no_such_loss 14, W padded_width 12, W penalises_all 18, "
     "W too_few_groups 5, N kl_default 13",
-    "planted_trl.py": "W token_bounds 9, W gspo_average 6, W masks_most 16, W unread 17, N window_approximate 15, "
-    "N rate_default 6",
+    "planted_trl.py": "E delta_inside 11, W token_bounds 9, W gspo_average 6, W masks_most 16, W unread 17, "
+    "N window_approximate 15, N rate_default 6",
     "planted_trl.sh": "E groups_split 2, W inert_loss 1, W cispo_cap 1, N strangers 3",
     "planted_swift.sh": "E swift_refuses 4, E inert_fipo 4, W no_delta 4, W weights_free 6, W kl_default 1, "
     "W masks_most 9, W unread 7, N rate_default 1, N dead_groups 8",
@@ -44,7 +44,7 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     VERL + "ppo_mini_batch_size=300": "W mini_uneven 1",
     VERL + "ppo_mini_batch_size=300 +a.fork=1": "N mini_uneven 1, N strangers 1",
     VERL + "ppo_mini_batch_size = 256": "N gap 1, N gap 1, N gap 1",
-    VERL + "strategy=fsdp +reward_model.overlong_buffer.len=99 +algo.x=1": "W dead 1, N strangers 1, N switched_off 1",
+    VERL + "strategy=fsdp +reward_model.overlong_buffer.len=99 +algo.x=1": "W dead 1, N switched_off 1, N strangers 1",
     VERL + "strategy=fsdp distillation.enabled=True actor_rollout_ref.rollout.n=1": "",
     VERL + "policy_loss.loss_mode=bypass_mode actor_rollout_ref.actor.clip_ratio_c=10": "",
     VERL + "clip_ratio_low=$LOW": "N unknown 1",
@@ -52,20 +52,21 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     'A=1\nsrun bash -lc "cd x;\n'
     + VERL
     + 'kl_loss_coef=0.01 \\\n  actor_rollout_ref.actor.tau_pos=2 data.x=\\"y\\""': (
-        "W unread 4, N strangers 4, N switched_off 3"
+        "W unread 4, N switched_off 3, N strangers 4"
     ),
     "echo \"don't " + VERL + '"\n' + VERL + "strategy=fsdp": "",
     SWIFT + "--loss_type dapo --steps_per_generation 4": "W window 1",
     SWIFT + "--num_iterations 2 --overlong_filter true --multi_turn_scheduler maze": "",
     SWIFT + "--loss_type bnpo --num_iterations 2": "W bnpo_mean 1",
     SWIFT + "--num_iterations 2 --dynamic_sample true --num_generations 2": "N dead_groups 1",
-    SWIFT + "--num_iterations 2 --lr 1e-5": "E misspelt 1",
+    SWIFT + "--num_iterations 2 --lr 1e-5": "E no_such_key 1",
     MEGATRON + "--loss_type bnpo --steps_per_generation 4": "",
     MEGATRON + "--num_iterations 2 --learning_rate 1e-6 --gradient_accumulation_steps 4": "E megatron_iterations 1, "
-    "E misspelt 1, E misspelt 1",
-    TRL + "--loss_type fipo": "E no_such_loss 1",
+    "E no_such_key 1, E no_such_key 1",
+    TRL + "--loss_type fipo": "E no_fipo 1",
+    TRL + "--loss_type daop": "E no_such_loss 1",
     TRL + "--loss_type sapo --epsilon 0.3 --epsilon_high 0.3": "W unread 1, W unread 1",
-    TRL + "--learning_rat 4 --max_completion_lenght 100 $MORE": "E misspelt 1, N gap 1",  # argparse knows beginnings
+    TRL + "--learning_rat 4 --max_completion_lenght 100 $MORE": "E no_such_key 1, N gap 1",  # argparse knows beginnings
     TRL + "\n--beta=$BETA": "E cut_off 2",
     "A=()\nif $1; then\n  A+=(--beta 1)\nfi\n" + TRL + '"${A[@]}"': "N gap 3",
     TRL + "\n" + TRL: "N gap 2",  # one launch is read
@@ -73,6 +74,39 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     TRL + "--gradient_accumulation_steps 4 --steps_per_generation 1": "N inert_clip 1, N window_approximate 1",
     TRL + "--gradient_accumulation_steps 3 --steps_per_generation 1": "N window_approximate 1",  # 2 passes in 3 steps
     "python -m verl.trainer.main_ppo --config-name=x algorithm.lam=1 actor_rollout_ref.actor.clip_ratio=0.3": "N gap 1",
+}
+REFUSED = {  # values that no launch can mean, and sizes that do not divide
+    VERL: """clip_ratio_c=1, clip_ratio_low=1.5, clip_ratio_low=-0.2, clip_ratio_high=-1, optim.lr=abc, optim.lr=0,
+        optim.lr=null, ppo_mini_batch_size=0, ppo_epochs=-1, ppo_micro_batch_size_per_gpu=0, loss_agg_mode=token_mean,
+        use_kl_loss=maybe, grad_clip=1 data.train_batch_size=many, grad_clip=1 actor_rollout_ref.rollout.n=0,
+        grad_clip=1 actor_rollout_ref.rollout.top_p=2, policy_loss.loss_mode=sapo actor_rollout_ref.actor.tau_pos=0""",
+    SWIFT + "--num_iterations 2 ": """--num_generations 0, --gradient_accumulation_steps -2, --epsilon 1.5, --delta abc,
+        --steps_per_generation 0, --max_completion_length 1.5, --importance_sampling_level word, --overlong_filter 2""",
+    TRL: "--per_device_train_batch_size 0, --num_iterations 0, --temperature hot, --delta 0.9, --epsilon nan",
+}
+FOUND |= {head + words.strip(): "E impossible 1" for head, all in REFUSED.items() for words in all.split(",")}
+FOUND |= {
+    VERL + "clip_ratio_c=1.2": "N delta_inside 1",
+    VERL + "policy_loss.loss_mode=clip_cov actor_rollout_ref.actor.clip_ratio_low=1": "",  # as its recipe has it
+    VERL + "ppo_micro_batch_size=100": "E micro_uneven 1",
+    VERL + "ppo_micro_batch_size_per_gpu=7": "E micro_uneven 1",
+    VERL + "ppo_micro_batch_size_per_gpu=7 actor_rollout_ref.actor.use_dynamic_bsz=True": "",
+    VERL + "ppo_micro_batch_size_per_gpu=256 trainer.n_gpus_per_node=8": "",
+    VERL + "ppo_micro_batch_size_per_gpu=512 actor_rollout_ref.actor.ulysses_sequence_parallel_size=2": "",
+    MEGATRON + "--micro_batch_size 3 --steps_per_generation 2": "E micro_uneven 1",
+    "NPROC_PER_NODE=8 " + MEGATRON + "--micro_batch_size 4 --steps_per_generation 2": "E micro_uneven 1",
+    "NPROC_PER_NODE=8 " + MEGATRON + "--micro_batch_size 4 --steps_per_generation 2 --context_parallel_size 2": "",
+    TRL + "--num_processes 4 --generation_batch_size 40": "E micro_uneven 1, N window_approximate 1",
+    SWIFT + "--num_iterations 2 --beat 0.04 --none_such 1": "E no_such_key 1, E no_such_key 1",
+    SWIFT + "--num_iterations 2 --ignore_args_error true --none_such 1": "N strangers 1",
+    SWIFT + "--num_iterations 2 --soft_cache_length 64": "W switched_off 1",
+    SWIFT + "--num_iterations 2 --soft_cache_length 64 --reward_funcs accuracy soft_overlong": "",
+    SWIFT + "--num_iterations 2 --soft_cache_length 64 --reward_funcs mine --external_plugins a.py": "N switched_off 1",
+    SWIFT + "--num_iterations 2 --delta 1.1 --epsilon_high 0.28": "E delta_inside 1",
+    SWIFT + "--loss_type fipo --delta 9 --fipo_clip_range 1.5 --fipo_clip_high_only false --num_iterations 2": (
+        "E swift_refuses 1, E impossible 1"
+    ),
+    "python train.py --num_iterations 2 --learning_rate 1e-6 --beat 1 --my_own 2": "E no_such_key 1, N strangers 1",
 }
 ASKED = {"planted_verl.yaml": 0.05, "planted_swift.sh": 0.05, "planted_megatron.sh": 0.05}  # --accuracy
 ASKED |= {name: 0.5 for name, found in FOUND.items() if "--dynamic_sample true --num" in name or "$N" in name}
@@ -85,7 +119,9 @@ def launches(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("launch", FOUND)
-def test_each_fault_is_found_at_its_line_and_nothing_else(launches: Path, launch: str) -> None:
+def test_each_fault_is_found_at_its_line_and_our_command_runs(
+    launches: Path, capsys: pytest.CaptureFixture[str], launch: str
+) -> None:
     path = launches / launch if launch in {file.name for file in launches.iterdir()} else launches / "one.sh"
     if path.name == "one.sh":
         path.write_bytes(launch.encode())
@@ -94,6 +130,9 @@ def test_each_fault_is_found_at_its_line_and_nothing_else(launches: Path, launch
     for one in found:
         assert one.path == path
         assert not {*"{}\0"} & {*(one.what + one.why + one.change)}
+    printed = "\n".join(outcome(main, ["preflight", path], capsys).printed)
+    if ours := re.search(r" -m harness (show(\s+--\w+ \S+)+)", printed):
+        assert outcome(main, ours[1].split(), capsys).exit_code == 0, ours[1]
 
 
 def test_every_finding_has_a_launch_that_gives_it() -> None:
@@ -130,10 +169,24 @@ def test_a_key_that_nothing_reads_is_found_however_a_launch_starts(tmp_path: Pat
         (TRL + "--loss_type cispo --importance_sampling_level sequence", "ratio       of a response, to the policy"),
         (TRL, "nothing found in what is known"),
         (SWIFT, "updates     1 per rollout of 1 prompt x 4 responses"),
-        (SWIFT + "--gradient_accumulation_steps 4 --steps_per_generation 2", "updates     one per 2 rollouts of 2"),
+        (SWIFT + "--gradient_accumulation_steps 4 --steps_per_generation 2", "updates     1 per 2 rollouts of 2"),
         (MEGATRON, "change: raise steps_per_generation above 1"),
         (MEGATRON + "--num_generations $N", "2 notes"),
         (SWIFT + "--num_iterations 2", "nothing found"),
+        (
+            SWIFT + "--gradient_accumulation_steps 8 --steps_per_generation 3",
+            "updates     3 per 8 rollouts of 3 prompts x",
+        ),
+        (
+            SWIFT + "--generation_batch_size 256 --num_generations 7",
+            "updates     64 per rollout of 256 responses, which do not",
+        ),
+        (SWIFT + "--beat 1", "change: write --beta"),
+        (SWIFT + "--loss_type fopo", "change: take fipo, or a version"),
+        (VERL + "policy_loss.loss_mode=grpo", "change: take vanilla, or a version"),
+        (VERL + "policy_loss.loss_mode=gpso", "change: take gspo, or a version"),
+        (VERL + "policy_loss.loss_mode=gae", "change: take one of vanilla, gpg"),
+        (VERL + "policy_loss.loss_mode=fipo", "change: run the fork, with loss_mode future_kl"),
     ],
 )
 def test_the_page_says(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, line: str) -> None:
@@ -177,6 +230,45 @@ def test_launches_of_two_libraries_are_compared(launches: Path, capsys: pytest.C
     expected |= {"updates per rollout": [2, 4], "schedule of the rate": ["linear", "cosine"]}
     assert {name: rows[name] for name in expected} == expected
     assert not {"top_k", "LoRA rank", "dynamic sampling"} & rows.keys()  # off in both, under other names of off
+
+
+PYTHON = "GRPOTrainer('a/b', reward, GRPOConfig(gradient_accumulation_steps=4, weight_decay=0), load_dataset('c/d'))"
+
+
+@pytest.mark.parametrize(
+    ("other", "processes", "expected"),  # rows: their kinds and values
+    [
+        (
+            "GRPOTrainer(get(), reward, GRPOConfig(gradient_accumulation_steps=8), load_dataset('c/d'))",
+            [],
+            {"gradient_accumulation_steps": ("confound", [4, 8]), "model": ("confound", ["a/b", "get()"])},
+        ),
+        (
+            VERL + "optim.weight_decay=0.1 data.train_files=c/d",
+            [],
+            {
+                "responses per update": ("unsure", [None, 2048]),
+                "model": ("confound", ["a/b", "~/models/deepseek-llm-7b-chat"]),
+                "weight decay": ("confound", [0, 0.1]),
+                "reward": ("confound", ["reward", "naive"]),
+            },
+        ),
+        (SWIFT + "--dataset c/d", ["--processes", "2"], {"responses per update": ("confound", [64, 8])}),
+        (SWIFT + "--dataset x", [], {"model": ("unsure", ["a/b", None]), "training data": ("confound", ["c/d", "x"])}),
+    ],
+)
+def test_a_value_that_is_not_known_is_no_confound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], other: str, processes: list[str], expected: dict[str, object]
+) -> None:
+    (tmp_path / "one.py").write_text(PYTHON)
+    theirs = tmp_path / ("two.py" if "GRPOConfig" in other else "two.sh")
+    theirs.write_text(other)
+    read = json.loads(
+        "\n".join(outcome(main, ["preflight", tmp_path / "one.py", theirs, "--json", *processes], capsys)[1])
+    )
+    rows = {one["name"]: (one["kind"], one["values"]) for one in read["differences"]}
+    assert {name: rows[name] for name in expected} == expected
+    assert "training data" not in rows or "training data" in expected
 
 
 @pytest.mark.parametrize(
