@@ -17,7 +17,14 @@ POLICY = re.compile(r"\+{0,2}(actor_rollout_ref|algorithm)\.\S+=.*", re.S)
 SHIPPED = {"ppo_trainer", "ppo_megatron_trainer", "dapo_trainer", "dapo_megatron_trainer", "_self_"}
 GRPO_ONLY = {"num_generations", "num_iterations", "steps_per_generation", "max_completion_length", "reward_funcs"}
 TRAINING = {"config", "learning_rate", "per_device_train_batch_size", "loss_type", "beta"}
-STARTER = re.compile(r"(^|/)(python[\d.]*|torchrun|accelerate|deepspeed|uv)$")
+PROGRAMS = {  # of each library, as a command names it
+    "verl": r"(\S*[./])?main_(ppo|dapo)(\.py)?",
+    "megatron": r"(\S*/)?megatron rlhf|\S*cli[./]_megatron[./]rlhf(\.py)?",
+    "ms-swift": r"(\S*/)?swift rlhf|\S*cli[./]rlhf(\.py)?",
+    "trl": r"(\S*/)?trl grpo|-m trl\.scripts\.grpo",
+}
+STARTER = rf"(\S*/)?(python[\d.]*|torchrun|accelerate|deepspeed|uv)|\S*{UNKNOWN}\S*"
+OWN = re.compile(rf"(^|(?<!\S)({STARTER}) (.*? )??)(-m (?!torch\.|accelerate\.|deepspeed)\S+|\S+\.py)(?!\S)")
 SETTINGS = (".yaml", ".yml", ".json")
 
 
@@ -86,11 +93,8 @@ def of_shell(path: Path, text: str) -> Launch:
             "value) or ms-swift (swift rlhf --rlhf_type grpo --key value), got "
             f"{f'one that starts {others[0]}: name that file' if others else 'none: name a file that has one'}"
         )
-    number, (library, at) = found[0]
+    number, (library, program, at) = found[0]
     command = commands[number]
-    program = command.words[at].text
-    if program in ("rlhf", "grpo") and at:
-        program = f"{command.words[at - 1].text} {program}"
     launch = Launch(path, library, command.words[0].line, program)
     if "\r" in text:
         launch.unread.append(("carriage_returns", launch.line, {}))
@@ -106,31 +110,21 @@ def of_shell(path: Path, text: str) -> Launch:
     return launch
 
 
-def start_of(words: list[Word]) -> tuple[str, int] | None:
-    """The library whose training of this kind the command starts, and where its program stands in the words."""
-    texts = [word.text for word in words]
-    flags = {text[2:].partition("=")[0].replace("-", "_") for text in texts if text.startswith("--")}
-    is_verl = any(POLICY.fullmatch(text) for text in texts)
-    programs, is_started = [], False
-    for at, text in enumerate(texts):
-        named = f"{texts[at - 1]} {text}" if at else text
-        if re.search(r"\bmain_(generation|eval)", text):
-            return None
-        if re.fullmatch(r"(\S*[./])?main_(ppo|dapo)(\.py)?", text):
-            return "verl", at
-        if found := re.search(r"\b(swift|megatron) rlhf$|cli[./](_megatron)?[./]?rlhf(\.py)?$", named):
-            is_grpo = re.search(r"--rlhf_type[ =]grpo\b|\.(ya?ml|json)\b", " ".join(texts[at:]))
-            return ("megatron" if "megatron" in found[0] else "ms-swift", at) if is_grpo else None
-        if re.search(r"\btrl grpo$|-m trl\.scripts\.grpo$", named):
-            return "trl", at
-        is_started |= bool(STARTER.search(text)) or (at == 0 and UNKNOWN in text)
-        is_module = named.startswith("-m ") and not re.match(r"torch\.|accelerate\.|deepspeed", text)
-        if (is_started or at == 0) and (text.endswith(".py") or is_module):
-            programs.append(at)
-    marks = GRPO_ONLY | TRAINING if programs and "grpo" in texts[programs[0]] else GRPO_ONLY
-    if programs and not is_verl and flags & marks:
-        return "trl", programs[0]
-    return ("verl", programs[0] if programs else 0) if is_verl else None
+def start_of(words: list[Word]) -> tuple[str, str, int] | None:
+    """The library whose training of this kind the command starts, its program, and the number of the last word of it."""
+    line = " ".join(re.sub(r"\s", "_", word.text) for word in words)
+    if re.search(r"\bmain_(generation|eval)", line):
+        return None
+    for library, pattern in PROGRAMS.items():
+        if found := re.search(rf"(?<!\S)({pattern})(?!\S)", line):
+            is_grpo = library in ("verl", "trl") or re.search(r"--rlhf_type[ =]grpo\b|\.(ya?ml|json)\b", line[found.end() :])
+            return (library, found[0].removeprefix("-m "), line.count(" ", 0, found.end())) if is_grpo else None
+    own = OWN.search(line)
+    program, at = (own[own.lastindex or 0].removeprefix("-m "), line.count(" ", 0, own.end())) if own else ("", 0)
+    if any(POLICY.fullmatch(word.text) for word in words):
+        return "verl", program or words[0].text, at
+    flags = {word.text[2:].partition("=")[0].replace("-", "_") for word in words if word.text.startswith("--")}
+    return ("trl", program, at) if own and flags & (GRPO_ONLY | TRAINING if "grpo" in program else GRPO_ONLY) else None
 
 
 def take_hydra(launch: Launch, words: list[Word]) -> None:
