@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +87,13 @@ def of_shell(path: Path, text: str) -> Launch:
         raise UsageError(f"{path}:{error}") from None
     found = [(number, start) for number, command in enumerate(commands) if (start := start_of(command.words))]
     if not found:
-        words = [word.text for command in commands for word in command.words if UNKNOWN not in word.text]
-        others = [word for word in words if word.endswith((".py", ".sh"))]
+        words = " ".join(word.text for command in commands for word in command.words)
+        others = set(re.findall(rf"(?<!\S)[^\s{UNKNOWN}]+\.(?:py|sh)(?!\S)", words)) - {path.name}
+        first = min(others, key=words.index, default=None)
         raise UsageError(
             f"{path}: expected a launch of verl (python3 -m verl.trainer.main_ppo key=value), TRL (trl grpo --key "
             "value) or ms-swift (swift rlhf --rlhf_type grpo --key value), got "
-            f"{f'one that starts {others[0]}: name that file' if others else 'none: name a file that has one'}"
+            f"{f'one that starts {first}: name that file' if first else 'none: name a file that has one'}"
         )
     number, (library, program, at) = found[0]
     command = commands[number]
@@ -111,13 +113,15 @@ def of_shell(path: Path, text: str) -> Launch:
 
 
 def start_of(words: list[Word]) -> tuple[str, str, int] | None:
-    """The library whose training of this kind the command starts, its program, and the number of the last word of it."""
+    """The library whose training of this kind the command starts, its program, and where that ends in the words."""
     line = " ".join(re.sub(r"\s", "_", word.text) for word in words)
     if re.search(r"\bmain_(generation|eval)", line):
         return None
     for library, pattern in PROGRAMS.items():
         if found := re.search(rf"(?<!\S)({pattern})(?!\S)", line):
-            is_grpo = library in ("verl", "trl") or re.search(r"--rlhf_type[ =]grpo\b|\.(ya?ml|json)\b", line[found.end() :])
+            is_grpo = library in ("verl", "trl") or re.search(
+                r"--rlhf_type[ =]grpo\b|\.(ya?ml|json)\b", line[found.end() :]
+            )
             return (library, found[0].removeprefix("-m "), line.count(" ", 0, found.end())) if is_grpo else None
     own = OWN.search(line)
     program, at = (own[own.lastindex or 0].removeprefix("-m "), line.count(" ", 0, own.end())) if own else ("", 0)
@@ -184,7 +188,8 @@ def processes_of(launch: Launch, command: Command, at: int) -> int | None:
         options |= {"nnodes": command.variables.get("NNODES", "1")}
     per_node = options.get("num_processes", options.get("nproc_per_node", options.get("num_gpus", UNKNOWN)))
     nodes = "1" if "num_processes" in options else options.get("nnodes", options.get("num_nodes", "1"))
-    return int(per_node) * int(nodes) if per_node.isdecimal() and nodes.isdecimal() else None
+    numbers = [int(text) for text in (per_node, nodes) if re.fullmatch(r"-?\d+", text)]
+    return prod(numbers) if len(numbers) == 2 else None
 
 
 def plain(key: str) -> str:

@@ -19,12 +19,6 @@ SHORT_TOKENS = 1024  # responses that reason are longer: the DAPO paper's limit 
 SEQUENCE_BOUND, TOKEN_BOUND = 0.005, 0.02  # GSPO's published bounds are 3e-4 and 4e-4, bounds of token ratios 0.2
 # difflib's ratio of two names: a letter of ten, and one of three or four where the name is wrong for certain
 SLIP, NEAR = 0.9, 0.7
-MICRO = [
-    "actor.ppo_micro_batch_size",
-    "actor.ppo_micro_batch_size_per_gpu",
-    "micro_batch_size",
-    "generation_batch_size",
-]
 Rows = Iterator[tuple[str, Any, list[str]]]  # a code, whether it holds, the keys at fault
 
 
@@ -90,18 +84,13 @@ def findings(t: Terms, accuracy: float | None = None) -> list[Finding]:
 def batches(t: Terms) -> Rows:
     """Batch sizes that do not fit together."""
     prompts, mini = t.number("prompts_per_step") or 0, t.number("mini_batch") or 0
-    is_checked, size = prompts and mini and t.is_plain, t.table.terms["group_size"]
+    is_checked, size = prompts and mini and t.is_plain and not (t.is_verl and prompts % 1), t.table.terms["group_size"]
     is_dynamic = t.value("actor.use_dynamic_bsz") is True
     yield "mini_above_batch", is_checked and prompts < mini and not is_dynamic, ["actor.ppo_mini_batch_size"]
     yield "mini_uneven", is_checked and prompts > mini and prompts % mini, ["actor.ppo_mini_batch_size"]
     micro, rows = t.number("micro_rows"), t.number("mini_rows")
-    at = [
-        "actor.ppo_micro_batch_size",
-        "actor.ppo_micro_batch_size_per_gpu",
-        "micro_batch_size",
-        "generation_batch_size",
-    ]
-    yield "micro_uneven", micro and rows and t.is_plain and rows % micro, at
+    names = ("actor.ppo_micro_batch_size", "actor.ppo_micro_batch_size_per_gpu", "micro_batch_size")
+    yield "micro_uneven", micro and rows and t.is_plain and rows % micro, [*names, "generation_batch_size"]
     yield "groups_split", not t.is_verl and prompts % 1, [size]
     is_distilled = any(t.is_set(key) for key in ("teacher_model", "teacher_model_server", "distillation.enabled"))
     is_of_groups = t["advantage_scale"] in ("group", "none", "batch")
@@ -191,6 +180,9 @@ def values(t: Terms) -> Iterator[Finding]:
             is_streamed = key == "data.train_batch_size" and not t.is_plain  # 0 in verl's asynchronous trainers
             if given and not is_free and not is_streamed and not fits(given.text, row):
                 yield finding(t, "impossible", key, value=given.text or "empty", be=row["be"], reason=row["reason"])
+    if t.launch.processes is not None and t.launch.processes < 1:
+        said = {"key": "the number of processes", "be": "1 or more", "reason": "a process trains on each GPU"}
+        yield finding(t, "impossible", value=t.launch.processes, **said)
     width, key = t.number("fipo_clip_range") or 0, t.flags.get("fipo_clip_range", "")
     if width >= 1 and t.loss.get("fipo_clip_high_only") is False:
         reason = "weights of a two-sided range begin at 1 minus it, and no weight is below 0"

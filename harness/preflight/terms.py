@@ -13,15 +13,7 @@ from harness.preflight.tables import TABLES, Table
 
 WORDS = {"true": True, "false": False, "none": None, "null": None, "": None}
 LARGEST = 1e15  # beyond it, or infinite or NaN, nothing is a number that a launch means
-GPUS = ("trainer.n_gpus_per_node", "trainer.nnodes")
-SPLITS = (  # keys by whose product verl divides the GPUs into data-parallel ranks
-    "actor.ulysses_sequence_parallel_size",
-    "actor.fsdp_config.ulysses_sequence_parallel_size",
-    "actor.megatron.tensor_model_parallel_size",
-    "actor.megatron.pipeline_model_parallel_size",
-    "actor.megatron.context_parallel_size",
-)
-MEGATRON_SPLITS = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")
+PARALLEL = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")  # Megatron's
 SCALES: dict[Any, str] = {True: "group", False: "none"}
 
 
@@ -89,7 +81,7 @@ class Terms:
     @property
     def is_fork(self) -> bool:
         """Whether the launch is one of the FIPO authors' fork of verl."""
-        return bool(self["loss"] == "future_kl")
+        return self.is_verl and bool(self["loss"] == "future_kl")
 
     @property
     def is_on_policy(self) -> bool:
@@ -204,7 +196,9 @@ def add_verl(terms: Terms) -> None:
     mini, prompts = value("actor.ppo_mini_batch_size"), values["prompts_per_step"]
     values["mini_batch"] = mini
     if value("actor.use_dynamic_bsz") is not True:
-        ranks = product(*map(value, GPUS), over=product(*(value(key) or 1 for key in SPLITS)))
+        splits = ["actor.ulysses_sequence_parallel_size", *(f"actor.megatron.{key}" for key in PARALLEL)]
+        gpus = product(value("trainer.n_gpus_per_node"), value("trainer.nnodes"))
+        ranks = product(gpus, over=product(*(value(key) or 1 for key in splits)))
         micro, per_gpu = value("actor.ppo_micro_batch_size"), value("actor.ppo_micro_batch_size_per_gpu")
         values["micro_rows"] = micro or product(ranks, per_gpu)
         values["mini_rows"] = mini if micro else product(mini, values["group_size"])
@@ -235,7 +229,7 @@ def add_rollouts(terms: Terms) -> None:
     values |= {"micro_rows": per_pass, "mini_rows": None if steps else batch}
     if library == "megatron":
         accumulation, ranks_per_row, per_pass = 1, 1, value("global_batch_size")
-        ranks = product(terms.launch.processes or 1, over=product(*(value(key) or 1 for key in MEGATRON_SPLITS)))
+        ranks = product(terms.launch.processes or 1, over=product(*(value(key) or 1 for key in PARALLEL)))
         values |= {"micro_rows": product(value("micro_batch_size"), ranks), "mini_rows": per_pass}
     if steps is None:
         steps = accumulation if batch is None else product(batch, over=per_pass)

@@ -79,8 +79,8 @@ def flags(terms: Terms) -> Iterator[str]:
         field = LossSettings.model_fields[name]
         default = DEFAULT_AVERAGING.get(terms.loss["loss_type"]) if name == "averaging" else field.default
         is_ours = name not in ("advantage_scale", "averaging") or value in SAID
-        if is_ours and value != UNKNOWN and (value != default or name == "loss_type"):
-            yield from (f"--{name}", text(value) if isinstance(value, float) else spelled(value))
+        if is_ours and (value != default or name == "loss_type"):
+            yield from (f"--{name}", f"{value:.15g}" if isinstance(value, float) else spelled(value))
 
 
 def page(read: Read, between: list[Difference]) -> Iterator[str]:

@@ -77,7 +77,7 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
 }
 REFUSED = {  # values that no launch can mean, and sizes that do not divide
     VERL: """clip_ratio_c=1, clip_ratio_low=1.5, clip_ratio_low=-0.2, clip_ratio_high=-1, optim.lr=abc, optim.lr=0,
-        optim.lr=null, ppo_mini_batch_size=0, ppo_epochs=-1, ppo_micro_batch_size_per_gpu=0, loss_agg_mode=token_mean,
+        optim.lr=null, ppo_mini_batch_size=0, ppo_epochs=-1, ppo_micro_batch_size_per_gpu=0, loss_agg_mode=token_mean, optim.lr=1 algorithm.adv_estimator=grop,
         use_kl_loss=maybe, grad_clip=1 data.train_batch_size=many, grad_clip=1 actor_rollout_ref.rollout.n=0,
         grad_clip=1 actor_rollout_ref.rollout.top_p=2, policy_loss.loss_mode=sapo actor_rollout_ref.actor.tau_pos=0""",
     SWIFT + "--num_iterations 2 ": """--num_generations 0, --gradient_accumulation_steps -2, --epsilon 1.5, --delta abc,
@@ -97,6 +97,7 @@ FOUND |= {
     "NPROC_PER_NODE=8 " + MEGATRON + "--micro_batch_size 4 --steps_per_generation 2": "E micro_uneven 1",
     "NPROC_PER_NODE=8 " + MEGATRON + "--micro_batch_size 4 --steps_per_generation 2 --context_parallel_size 2": "",
     TRL + "--num_processes 4 --generation_batch_size 40": "E micro_uneven 1, N window_approximate 1",
+    "accelerate launch --num_processes 0 a.py --num_iterations 2 --learning_rate 1": "E impossible 1",
     SWIFT + "--num_iterations 2 --beat 0.04 --none_such 1": "E no_such_key 1, E no_such_key 1",
     SWIFT + "--num_iterations 2 --ignore_args_error true --none_such 1": "N strangers 1",
     SWIFT + "--num_iterations 2 --soft_cache_length 64": "W switched_off 1",
