@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from harness.errors import UsageError, first_line
-from harness.preflight.shell import UNKNOWN, Command, Shell, Word
+from harness.preflight.shell import CONTINUED, UNKNOWN, Command, Shell, Word
 
 HYDRA = re.compile(r"\+{0,2}([a-z_][\w./@-]*)=(.*)", re.S)
 POLICY = re.compile(r"\+{0,2}(actor_rollout_ref|algorithm)\.\S+=.*", re.S)
@@ -53,7 +53,7 @@ class Launch:
     is_open: bool = False  # something that may set more keys was not read, so that no default is sure
 
     def give(self, name: str, text: str, line: int) -> None:
-        self.given[plain(name).lstrip("-")] = Given(text, line, self.path, name)
+        self.given[plain(name).lstrip("-")] = Given(text.replace(CONTINUED, ""), line, self.path, name)
 
     def miss(self, line: int, text: str, is_open: bool = False) -> None:
         self.unread.append(("gap", line, {"text": text.replace(UNKNOWN, "...")}))
