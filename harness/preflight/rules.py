@@ -1,7 +1,7 @@
 """What is wrong with a launch. A rule yields codes, whether they hold, and keys; words.toml has the sentences."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -47,14 +47,14 @@ def finding(t: Terms, code: str, *keys: str, **values: Any) -> Finding:
         if isinstance(text, dict):  # ms-swift's are TRL's unless they differ
             text = text.get(launch.library) or text.get("ms-swift") or text["trl"]
         said.append(text.format(**names))
-    return Finding("note" if is_softer(t, code) else severity, code, path, line, *said)
+    return Finding("note" if is_softer(t, code, keys) else severity, code, path, line, *said)
 
 
 def version_of(t: Terms) -> str:
     return "the FIPO authors' fork of verl 0.5" if t.is_fork else t.table.version
 
 
-def is_softer(t: Terms, code: str) -> bool:
+def is_softer(t: Terms, code: str, keys: Sequence[str]) -> bool:
     """Whether a finding is a note here: the program or the reader may well know better."""
     is_strange = bool(foreign(t))  # another version or a fork, which may check and call things otherwise
     softer = {
@@ -66,7 +66,7 @@ def is_softer(t: Terms, code: str) -> bool:
         "switched_off": not t.is_closed or t.given("external_plugins"),
         "micro_means": not t.is_fork,
         "group_of_one": is_strange and not t.given(t.table.terms["group_size"]),
-        "inert_clip": not t.chosen,
+        "inert_clip": not keys,
         "kl_default": t.is_verl,
     }
     return bool(softer.get(code))
@@ -109,7 +109,7 @@ def losses(t: Terms) -> Rows:
     is_refused = t["loss"] in ("fipo", "real") or t.is_set("off_policy_sequence_mask_delta")
     yield "swift_refuses", t.launch.library in ("ms-swift", "megatron") and is_refused, [at]
     yield "inert_fipo", t.is_on_policy and kind == "fipo", [at]
-    yield "inert_clip", t.is_on_policy and kind in ("grpo", "dapo"), t.chosen
+    yield "inert_clip", t.is_on_policy and kind in ("grpo", "dapo"), [key for key in t.flags.values() if t.is_set(key)]
     yield "inert_loss", t.is_on_policy and kind not in (None, "reinforce", "grpo", "dapo", "fipo"), [at]
     if kind == "fipo":
         delta, safety = t.number("delta"), t.number("fipo_safety_threshold")

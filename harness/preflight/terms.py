@@ -92,12 +92,6 @@ class Terms:
         is_sure = not is_stale and not (self.is_verl and self.launch.is_open)
         return is_sure and updates <= 1 and (1 / updates).is_integer()
 
-    @property
-    def chosen(self) -> list[str]:
-        """The keys of the loss that the launch sets to something of its own."""
-        flags = [key for key in self.flags.values() if self.given(key)]
-        return [key for key in flags if self.value(key) != self.table.defaults.get(key)]
-
     def dead(self, key: str) -> str | None:
         """Why nothing reads a key that another version or program reads; None if something does."""
         is_recipes = key.startswith("overlong_buffer.") and "_cfg" not in self.spelled(key)
