@@ -74,8 +74,9 @@ def source_of(node: ast.expr, known: Names) -> str:
         value = known[node.id]
         return source_of(value, {**known, node.id: None}) if value else UNKNOWN
     first = node.args[0] if isinstance(node, ast.Call) and node.args else node
-    is_repository = isinstance(first, ast.Constant) and (first is node or "/" in str(first.value))
-    return str(first.value) if is_repository else ast.unparse(node)
+    if isinstance(first, ast.Constant) and (first is node or "/" in str(first.value)):
+        return str(first.value)
+    return ast.unparse(node)
 
 
 def set_later(launch: Launch, calls: list[ast.Call], nodes: list[ast.AST], known: Names) -> None:

@@ -175,10 +175,10 @@ class Shell:
 def calculated(expression: str, names: Mapping[str, ast.expr | None] = MappingProxyType({})) -> Any:
     """What a Python expression of literals, sums, products and names writes out; UNKNOWN for any other."""
 
-    def folded(node: ast.expr) -> Any:
+    def folded(node: ast.expr | None) -> Any:
         if isinstance(node, ast.BinOp):
             return OPERATORS[type(node.op)](folded(node.left), folded(node.right))
-        return folded(names[node.id]) if isinstance(node, ast.Name) else ast.literal_eval(node)
+        return folded(names[node.id]) if isinstance(node, ast.Name) else ast.literal_eval(node or "")
 
     try:
         return folded(ast.parse(expression.strip(), mode="eval").body)
