@@ -179,14 +179,14 @@ def values(t: Terms) -> Iterator[Finding]:
             is_free = value == UNKNOWN or (value is None and name.endswith("?"))
             is_streamed = key == "data.train_batch_size" and not t.is_plain  # 0 in verl's asynchronous trainers
             if given and not is_free and not is_streamed and not fits(given.text, row):
-                yield finding(t, "impossible", key, value=given.text or "empty", be=row["be"], reason=row["reason"])
+                yield finding(t, "invalid_value", key, value=given.text or "empty", be=row["be"], reason=row["reason"])
     if t.launch.processes is not None and t.launch.processes < 1:
         said = {"key": "the number of processes", "be": "1 or more", "reason": "a process trains on each GPU"}
-        yield finding(t, "impossible", value=t.launch.processes, **said)
+        yield finding(t, "invalid_value", value=t.launch.processes, **said)
     width, key = t.number("fipo_clip_range") or 0, t.flags.get("fipo_clip_range", "")
     if width >= 1 and t.loss.get("fipo_clip_high_only") is False:
         reason = "weights of a two-sided range begin at 1 minus it, and no weight is below 0"
-        yield finding(t, "impossible", key, value=width, be="below 1, or one-sided", reason=reason)
+        yield finding(t, "invalid_value", key, value=width, be="below 1, or one-sided", reason=reason)
 
 
 def fits(text: str, row: dict[str, Any]) -> bool:

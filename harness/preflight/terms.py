@@ -194,7 +194,7 @@ def add_verl(terms: Terms) -> None:
         gpus = product(value("trainer.n_gpus_per_node"), value("trainer.nnodes"))
         ranks = product(gpus, over=product(*(value(key) or 1 for key in splits)))
         micro, per_gpu = value("actor.ppo_micro_batch_size"), value("actor.ppo_micro_batch_size_per_gpu")
-        values["micro_rows"] = micro or product(ranks, per_gpu)
+        values["micro_rows"] = micro or product(1 if ranks == UNKNOWN else ranks, per_gpu)
         values["mini_rows"] = mini if micro else product(mini, values["group_size"])
     updates = product(prompts, over=mini)
     is_async = re.search(r"async|off_policy", launch.program)

@@ -98,7 +98,7 @@ def described(terms: Terms, found: list[Finding]) -> dict[str, str]:
         "rate": f"{words['lr']}, {per_update} an update",
     }
     is_ours = kind and (terms["ratio_of"] == "token" or kind == "gspo") and UNKNOWN not in terms.loss.values()
-    is_ours = is_ours and not {"impossible", "delta_inside"} & {one.code for one in found}
+    is_ours = is_ours and not {"invalid_value", "delta_inside"} & {one.code for one in found}
     return lines | ({"in ours": command("harness", "show", *flags(terms))} if is_ours else {})
 
 

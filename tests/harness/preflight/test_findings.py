@@ -82,20 +82,21 @@ REFUSED = {  # values that no launch can mean, and sizes that do not divide
         --steps_per_generation 0, --max_completion_length 1.5, --importance_sampling_level word, --overlong_filter 2""",
     TRL: "--per_device_train_batch_size 0, --num_iterations 0, --temperature hot, --delta 0.9, --epsilon nan",
 }
-FOUND |= {head + words.strip(): "E impossible 1" for head, all in REFUSED.items() for words in all.split(",")}
+FOUND |= {head + words.strip(): "E invalid_value 1" for head, all in REFUSED.items() for words in all.split(",")}
 FOUND |= {
     VERL + "clip_ratio_c=1.2": "N delta_inside 1",
     VERL + "policy_loss.loss_mode=clip_cov actor_rollout_ref.actor.clip_ratio_low=1": "",  # as its recipe has it
     VERL + "ppo_micro_batch_size=100": "E micro_uneven 1",
-    VERL + "ppo_micro_batch_size_per_gpu=7": "E micro_uneven 1",
+    VERL + "ppo_micro_batch_size_per_gpu=7 trainer.nnodes=$M": "E micro_uneven 1",
+    VERL + "ppo_micro_batch_size_per_gpu=512": "E micro_uneven 1",
     VERL + "ppo_micro_batch_size_per_gpu=7 actor_rollout_ref.actor.use_dynamic_bsz=True": "",
-    VERL + "ppo_micro_batch_size_per_gpu=256 trainer.n_gpus_per_node=8": "",
+    VERL + "ppo_micro_batch_size_per_gpu=256": "",
     VERL + "ppo_micro_batch_size_per_gpu=512 actor_rollout_ref.actor.ulysses_sequence_parallel_size=2": "",
     MEGATRON + "--micro_batch_size 3 --steps_per_generation 2": "E micro_uneven 1",
     "NPROC_PER_NODE=8 " + MEGATRON + "--micro_batch_size 4 --steps_per_generation 2": "E micro_uneven 1",
     "NPROC_PER_NODE=8 " + MEGATRON + "--micro_batch_size 4 --steps_per_generation 2 --context_parallel_size 2": "",
     TRL + "--num_processes 4 --generation_batch_size 40": "E micro_uneven 1, N window_approximate 1",
-    "accelerate launch --num_processes 0 a.py --num_iterations 2 --learning_rate 1": "E impossible 1",
+    "accelerate launch --num_processes 0 a.py --num_iterations 2 --learning_rate 1": "E invalid_value 1",
     SWIFT + "--num_iterations 2 --beat 0.04 --none_such 1": "E no_such_key 1, E no_such_key 1",
     SWIFT + "--num_iterations 2 --ignore_args_error true --none_such 1": "N strangers 1",
     SWIFT + "--num_iterations 2 --soft_cache_length 64": "W switched_off 1",
@@ -103,7 +104,7 @@ FOUND |= {
     SWIFT + "--num_iterations 2 --soft_cache_length 64 --reward_funcs mine --external_plugins a.py": "N switched_off 1",
     SWIFT + "--num_iterations 2 --delta 1.1 --epsilon_high 0.28": "E delta_inside 1",
     SWIFT + "--loss_type fipo --delta 9 --fipo_clip_range 1.5 --fipo_clip_high_only false --num_iterations 2": (
-        "E swift_refuses 1, E impossible 1"
+        "E swift_refuses 1, E invalid_value 1"
     ),
     "python train.py --num_iterations 2 --learning_rate 1e-6 --beat 1 --my_own 2": "E no_such_key 1, N strangers 1",
 }
