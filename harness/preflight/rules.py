@@ -56,7 +56,7 @@ def version_of(t: Terms) -> str:
 
 def is_softer(t: Terms, code: str, keys: Sequence[str]) -> bool:
     """Whether a finding is a note here: the program or the reader may well know better."""
-    is_strange = bool(foreign(t))  # another version or a fork, which may check and call things otherwise
+    is_strange = not t.is_closed and None in unknown_keys(t).values()  # another version or fork checks other things
     softer = {
         "no_such_loss": not t.is_plain,
         "mini_above_batch": is_strange,
@@ -230,17 +230,15 @@ def keys_of(t: Terms) -> Iterator[Finding]:
 
 def strange(t: Terms) -> Iterator[Finding]:
     """Keys that the library does not have: an error where its program refuses them, or where another one is meant."""
+    others = []
     for key, near in unknown_keys(t).items():
         if near or t.is_closed:
             meant, instead = (f": {near} is meant?", f"write {near}") if near else ("", "leave it out")
             yield finding(t, "no_such_key", key, meant=meant, instead=instead)
-    if others := foreign(t):
+        else:
+            others.append(key)
+    if others:
         yield finding(t, "strangers", others[0], names=", ".join(map(t.spelled, others[:3])), count=len(others))
-
-
-def foreign(t: Terms) -> list[str]:
-    """Keys that the library does not have and that another version, a fork or a program of one's own may have."""
-    return [] if t.is_closed else [key for key, near in unknown_keys(t).items() if near is None]
 
 
 def unknown_keys(t: Terms) -> dict[str, str | None]:

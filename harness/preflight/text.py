@@ -18,7 +18,7 @@ from harness.preflight.terms import Terms, numeral
 WIDTH = 118
 Read = list[tuple[Terms, list[Finding]]]  # each launch with its findings
 SAID = SENTENCES["said"]
-LABELS = {"confound": "CONFOUND", "unsure": "to check", "loss": "the loss's own"}
+LABELS = {"confound": "CONFOUND", "unknown": "to check", "loss": "the loss's own"}
 # Beginnings of keys that change what is kept, shown or evaluated, and not what is trained.
 NAMES = ("output", "run", "log", "save", "report", "push", "hub", "trainer.", "ENV.", "vllm_server", "eval")
 OFF = (None, False, 0, -1, "none")  # one setting under the names of several libraries
@@ -28,7 +28,7 @@ OFF = (None, False, 0, -1, "none")  # one setting under the names of several lib
 class Difference:
     """A quantity with its values and lines; a line is None where the launch does not set it."""
 
-    kind: str  # confound, unsure (of which one value is not known), loss or other
+    kind: str  # confound, unknown (of which one value is), loss or other
     name: str
     values: Sequence[Any]
     lines: Sequence[int | None]
@@ -42,8 +42,8 @@ def differences(ours: Terms, theirs: Terms) -> list[Difference]:
         is_off = kind == "confound" and name != "seed" and all(value in OFF for value in values)
         if values[0] != values[1] and not is_off:
             lines = [given.line if (given := terms.given(key)) else None for terms, key in zip(both, keys, strict=True)]
-            is_unsure = kind == "confound" and any(UNKNOWN in str(value) for value in values)
-            found.append(Difference("unsure" if is_unsure else kind, name, values, lines))
+            is_unknown = kind == "confound" and any(UNKNOWN in str(value) for value in values)
+            found.append(Difference("unknown" if is_unknown else kind, name, values, lines))
 
     for name, words in SENTENCES["terms"].items():
         keys = [terms.table.terms.get(name, "") for terms in both]
@@ -60,7 +60,7 @@ def differences(ours: Terms, theirs: Terms) -> list[Difference]:
     for key in sorted(key for key in rest if not key.startswith(NAMES)):
         kind = "confound" if "batch_size" in key and "micro" not in key else "other"
         compare(kind, ours.spelled(key), [key, key], [as_given(terms, key, terms.value(key)) for terms in both])
-    return sorted(found, key=lambda one: ["confound", "unsure", one.kind].index(one.kind))
+    return sorted(found, key=lambda one: ["confound", "unknown", one.kind].index(one.kind))
 
 
 def as_given(terms: Terms, key: str, value: Any) -> Any:
@@ -145,10 +145,8 @@ def page(read: Read, between: list[Difference]) -> Iterator[str]:
         yield from [""] if found else []
     if len(read) == 2:
         yield from table(read, between)
-    severities = [one.severity for _, found in read for one in found]
-    counts = [(kind, severities.count(kind)) for kind in SEVERITIES]
-    kinds = [one.kind for one in between]
-    counts += [("confound", kinds.count("confound")), ("unsure difference", kinds.count("unsure"))]
+    kinds = [one.severity for _, found in read for one in found] + [one.kind for one in between]
+    counts = [(kind, kinds.count(kind)) for kind in (*SEVERITIES, "confound", "unknown")]
     is_all_known = not re.search(r"\b(not known|unknown)\b", str([described(*one) for one in read]))
     nothing = "nothing found" if is_all_known else "nothing found in what is known"
     yield ", ".join(counted(count, kind) for kind, count in counts if count) or nothing

@@ -61,14 +61,14 @@ PYTHON = "GRPOTrainer('a/b', reward, GRPOConfig(gradient_accumulation_steps=4, w
             VERL + "optim.weight_decay=0.1 data.train_files=c/d",
             [],
             {
-                "responses per update": ("unsure", [None, 2048]),
+                "responses per update": ("unknown", [None, 2048]),
                 "model": ("confound", ["a/b", "~/models/deepseek-llm-7b-chat"]),
                 "weight decay": ("confound", [0, 0.1]),
                 "reward": ("confound", ["reward", "naive"]),
             },
         ),
         (SWIFT + "--dataset c/d", ["--processes", "2"], {"responses per update": ("confound", [64, 8])}),
-        (SWIFT + "--dataset x", [], {"model": ("unsure", ["a/b", None]), "training data": ("confound", ["c/d", "x"])}),
+        (SWIFT + "--dataset x", [], {"model": ("unknown", ["a/b", None]), "training data": ("confound", ["c/d", "x"])}),
     ],
 )
 def test_a_value_that_is_not_known_is_no_confound(
