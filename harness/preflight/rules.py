@@ -17,8 +17,7 @@ SEVERITIES = ("error", "warning", "note")
 FINDINGS = {code: (severity, words) for severity in SEVERITIES for code, words in SENTENCES[severity].items()}
 SHORT_TOKENS = 1024  # responses that reason are longer: the DAPO paper's limit is 20,480
 SEQUENCE_BOUND, TOKEN_BOUND = 0.005, 0.02  # GSPO's published bounds are 3e-4 and 4e-4, bounds of token ratios 0.2
-# difflib's ratio of two names: a letter of ten, and one of three or four where the name is wrong for certain
-SLIP, NEAR = 0.9, 0.7
+SLIP, NEAR = 0.9, 0.7  # difflib's ratio of two names: of keys, a letter of ten; of the few losses, one of three or four
 Rows = Iterator[tuple[str, Any, list[str]]]  # a code, whether it holds, the keys at fault
 
 
@@ -233,7 +232,9 @@ def strange(t: Terms) -> Iterator[Finding]:
     others = []
     for key, near in unknown_keys(t).items():
         if near or t.is_closed:
-            meant, instead = (f": {near} is meant?", f"write {near}") if near else ("", "leave it out")
+            meant, instead = (
+                (f": {near} is meant?", f"write {near}") if near else ("", "leave it out, or run a version that has it")
+            )
             yield finding(t, "no_such_key", key, meant=meant, instead=instead)
         else:
             others.append(key)
@@ -252,7 +253,8 @@ def nearest(t: Terms, key: str) -> str | None:
     room, dot, name = key.rpartition(".")
     beside = [other.rpartition(".")[2] for other in sorted(t.table.known) if other.rpartition(".")[0] == room]
     swapped = [other for other in beside if sorted(other) == sorted(name)]
-    found = swapped or difflib.get_close_matches(name, beside, 1, NEAR if t.is_closed else SLIP)
+    cutoff = min(SLIP, max(0.75, 1 - 1 / len(name))) if t.is_closed else SLIP  # a letter of four where it is refused
+    found = swapped or difflib.get_close_matches(name, beside, 1, cutoff)
     return t.table.names.get(key) or (f"{room}{dot}{found[0]}" if found else None)
 
 

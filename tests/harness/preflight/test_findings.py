@@ -176,6 +176,7 @@ def test_a_key_that_nothing_reads_is_found_however_a_launch_starts(tmp_path: Pat
             "updates     64 per rollout of 256 responses, which do not",
         ),
         (SWIFT + "--beat 1", "change: write --beta"),
+        (TRL + "--max_prompt_length 1", "change: leave it out, or run a version that has it"),
         (SWIFT + "--loss_type fopo", "change: take fipo, or a version"),
         (VERL + "policy_loss.loss_mode=grpo", "change: take vanilla, or a version"),
         (VERL + "policy_loss.loss_mode=gpso", "change: take gspo, or a version"),
