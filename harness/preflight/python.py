@@ -24,7 +24,10 @@ def of_python(path: Path, text: str) -> Launch:
     if not calls:
         raise UsageError(f"{path}: expected a call GRPOConfig(...), got none: name the file or the command that has it")
     call = calls[0]
-    launch = Launch(path, "trl", call.lineno, "GRPOConfig(...)")
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    homes = {node.module or "." for node in imports if any(alias.name == "GRPOConfig" for alias in node.names)}
+    others = sorted(home for home in homes if home.partition(".")[0] != "trl")  # whose class may take more keys
+    launch = Launch(path, "trl", call.lineno, ".".join([*others[:1], "GRPOConfig(...)"]))
     for other in calls[1:2]:
         what = f"{len(calls) - 1} more GRPOConfig(...) from here on; all findings are for the one at line {call.lineno}"
         launch.miss(other.lineno, what)

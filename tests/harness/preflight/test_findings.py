@@ -17,6 +17,7 @@ VERL = "python3 -m verl.trainer.main_ppo algorithm.adv_estimator=grpo actor_roll
 VERL += "actor_rollout_ref.actor.optim.lr=1e-6 actor_rollout_ref.actor."
 SWIFT = "swift rlhf --rlhf_type grpo --beta 0 --learning_rate 1e-6 --num_generations 4 --per_device_train_batch_size 4 "
 MEGATRON = "megatron rlhf --rlhf_type grpo --beta 0 --lr 1e-6 "
+PYTHON = "GRPOConfig(num_iterations=2, learning_rate=1, none_such=1)"
 TRL = "trl grpo --learning_rate 1e-6 --num_iterations 2 "
 FOUND = {  # of the published settings, then of planted faults: code and line, E error, W warning, N note
     "dapo_32b.sh": "N micro_means 30",
@@ -96,6 +97,8 @@ FOUND |= {
     "NPROC_PER_NODE=8 " + MEGATRON + "--micro_batch_size 4 --steps_per_generation 2": "E micro_uneven 1",
     "NPROC_PER_NODE=8 " + MEGATRON + "--micro_batch_size 4 --steps_per_generation 2 --context_parallel_size 2": "",
     TRL + "--num_processes 4 --generation_batch_size 40": "E micro_uneven 1, N window_approximate 1",
+    "from my import GRPOConfig\n" + PYTHON: "N strangers 2",
+    "from trl import GRPOConfig\n" + PYTHON: "E no_such_key 2",
     "accelerate launch --num_processes 0 a.py --num_iterations 2 --learning_rate 1": "E invalid_value 1",
     SWIFT + "--num_iterations 2 --beat 0.04 --none_such 1": "E no_such_key 1, E no_such_key 1",
     SWIFT + "--num_iterations 2 --ignore_args_error true --none_such 1": "N strangers 1",
@@ -116,8 +119,9 @@ ASKED |= {name: 0.5 for name, found in FOUND.items() if "--dynamic_sample true -
 def test_each_fault_is_found_at_its_line_and_our_command_runs(
     launches: Path, capsys: pytest.CaptureFixture[str], launch: str
 ) -> None:
-    path = launches / launch if launch in {file.name for file in launches.iterdir()} else launches / "one.sh"
-    if path.name == "one.sh":
+    name = "one.py" if PYTHON in launch else "one.sh"
+    path = launches / (launch if launch in {file.name for file in launches.iterdir()} else name)
+    if path.name == name:
         path.write_bytes(launch.encode())
     found = findings(terms_of(read_launch(path)), ASKED.get(launch))
     assert ", ".join(f"{one.severity[0].upper()} {one.code} {one.line}" for one in found) == FOUND[launch]
