@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from harness.randomness import stream
 from harness.tasks.demonstrated import LETTERS, Demonstrated, Stage
 from harness.tasks.task import Problem
 
@@ -49,11 +48,6 @@ class ChainSum(Demonstrated[Style]):
 
     def is_right(self, problem: Problem, response: str) -> bool:
         return self.extract_answer(response) == problem.answer
-
-    def examples(self, problem: Problem) -> list[str]:
-        shown = self.demonstration(problem, CAREFUL, stream("self-test", "steps"))
-        other = str((int(problem.answer) + 1) % self.modulus)
-        return [shown, f"{shown[:-1]}{other}", f"{shown}#{problem.answer}", shown[:-2]]
 
     def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:
         """The first step that skips or miscopies a term, has a wrong sum, is malformed, or gives a wrong answer."""
@@ -93,6 +87,5 @@ def terms_of(text: str) -> list[tuple[str, int]]:
     return [(pair[0], int(pair[1])) for pair in re.findall(r"[a-z]\d", run[0] if run else "")]
 
 
-CAREFUL = Style((8, 2, 0, 0, 0))
 SHIPPED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 GRADED = TypeAdapter(ChainSum).validate_python(SHIPPED)

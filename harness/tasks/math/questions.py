@@ -43,11 +43,6 @@ class Questions:
     conflicting: int = 0  # questions left out because their answers contradict each other
     incomplete: int = 0  # rows left out because they have no question or no answer
 
-    @property
-    def words(self) -> set[str]:
-        """The questions' texts, which tell whether two files share a question, whatever messages precede it."""
-        return {question.words for question in self.distinct}
-
 
 def read_questions(file: DataFile, flag: str) -> Questions:
     """A file's distinct questions in order. Raises UsageError if a row cannot be read or no question is left."""

@@ -22,18 +22,7 @@ class MathData:
 
     training: Questions | None  # None if the model is only evaluated
     suites: Mapping[str, Questions]  # by benchmark
-
-    @property
-    def trained_on(self) -> tuple[Question, ...]:
-        """The training questions that no benchmark contains."""
-        evaluated = set[str]().union(*(questions.words for questions in self.suites.values()))
-        training = self.training.distinct if self.training else ()
-        return tuple(question for question in training if question.words not in evaluated)
-
-    def in_training(self, questions: Questions) -> int:
-        """How many of the questions are also in the training data."""
-        trained = self.training.words if self.training else set()
-        return sum(question.words in trained for question in questions.distinct)
+    trained_on: tuple[Question, ...]  # the training questions that no benchmark contains
 
 
 def read_data(settings: DataSettings, trains: bool = True) -> MathData:
@@ -53,10 +42,12 @@ def read_data(settings: DataSettings, trains: bool = True) -> MathData:
             raise UsageError(f"--eval_data: expected each benchmark once, got {name!r} twice: rename one of the files")
         suites[name] = questions
     check_agreement(suites)
-    data = MathData(training, suites)
-    if training and not data.trained_on:
+    evaluated = {question.words for questions in suites.values() for question in questions.distinct}
+    known = training.distinct if training else ()
+    trained_on = tuple(question for question in known if question.words not in evaluated)
+    if training and not trained_on:
         raise UsageError("--train_data: expected questions that are not in --eval_data, got none: name another file")
-    return data
+    return MathData(training, suites, trained_on)
 
 
 def check_agreement(suites: Mapping[str, Questions]) -> None:
@@ -138,7 +129,6 @@ def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTas
         suites[name] = tuple(found.values())
         facts["evaluation"][name] = file_facts(questions) | {
             "too_long": too_long,
-            "in_training_data": data.in_training(questions),
             "prompts": len(found),
             "prompt_ids": [problem.prompt_id for problem in suites[name]],
         }
@@ -189,9 +179,6 @@ def data_lines(facts: Mapping[str, Any]) -> list[str]:
     for name, one in by_file(facts).items():
         left = ", ".join(f"{one[why]} {words}" for why, words in LEFT_OUT.items() if one.get(why))
         words = f"; left out: {left}" if left else ""
-        words += (
-            f"; {both} also in the training data, and left out there" if (both := one.get("in_training_data")) else ""
-        )
         lines.append(f"{name}: {one['prompts']} prompts of {one['rows']} rows ({one['source']}){words}")
     return lines
 

@@ -79,13 +79,12 @@ def test_what_is_evaluated_on_is_not_trained_on_and_reported(policy: Policy, tmp
         assert len(task.held_out("report", 8)) == 5  # one problem of both benchmarks counts once
         data, lines = task.facts["data"], data_lines(task.facts)
     assert (data["training"]["distinct"], data["training"]["evaluated_on"], data["training"]["prompts"]) == (20, 3, 17)
-    assert (data["evaluation"]["mine"]["in_training_data"], data["evaluation"]["mine"]["prompts"]) == (3, 5)
+    assert data["evaluation"]["mine"]["prompts"] == 5
     assert data["evaluation"]["mine"]["prompt_ids"] == [problem.prompt_id for problem in task.suites["mine"]]
     assert lines == [
         f"training: 17 prompts of 20 rows ({training}); left out: 3 also evaluated on",
-        f"mine: 5 prompts of 6 rows ({mine}); left out: 1 without a question or answer; 3 also in the training data, "
-        "and left out there",
-        f"again: 1 prompts of 1 rows ({again}); 1 also in the training data, and left out there",
+        f"mine: 5 prompts of 6 rows ({mine}); left out: 1 without a question or answer",
+        f"again: 1 prompts of 1 rows ({again})",
     ]
 
 
@@ -114,7 +113,6 @@ def test_what_is_evaluated_on_is_not_trained_on_under_another_system_message(tmp
     evaluation = material.write_jsonl(tmp_path / "mine.jsonl", rows)
     data = read_data(DataSettings(train_data=train, eval_data=evaluation))
     assert [question.text for question in data.trained_on] == ["6 + 3?"]
-    assert data.in_training(data.suites["mine"]) == 2
 
 
 def test_choosing_settings_needs_problems_to_choose_by(policy: Policy, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from harness.randomness import stream
 from harness.run.tiny_model import warm_started
 from harness.tasks.demonstrated import Stage
 from harness.tasks.retry import OPERATIONS, RETRIES, Persistence, Retry
-from harness.tasks.task import Problem, draw_distinct
+from harness.tasks.task import Problem
 from tests.harness import runs
 from tests.harness.tiny import small_config
 
@@ -25,7 +25,7 @@ ON_TARGET = Problem("342=9:", "9")  # 0 + 3 + 4 + 2
 @pytest.mark.parametrize("name", RETRIES)
 def test_targets_can_be_reached_and_prompts_are_as_long_as_said(name: str) -> None:
     task = RETRIES[name]
-    for problem in draw_distinct(task, "train", 100, stream(0, "data")):
+    for problem in task.draw_problems("train", 100, stream(0, "data"), set()):
         digits, target = re.fullmatch(r"(\d+)=(\d):", problem.prompt).groups()  # type: ignore[union-attr]
         assert task.terms[0] <= len(digits) <= task.terms[1]
         assert target == problem.answer
@@ -116,7 +116,7 @@ def shares_given_up(style: Persistence) -> tuple[float, float]:
     """Of 400 demonstrations: the share of misses and of hits that are given up. All calculate right."""
     generator = stream(0, "demonstrations")
     after_miss, after_hit = [], []
-    for problem in draw_distinct(RETRY, "train", 400, stream(0, "data")):
+    for problem in RETRY.draw_problems("train", 400, stream(0, "data"), set()):
         response = RETRY.demonstration(problem, style, generator)
         assert re.fullmatch(rf"((?:[{OPERATIONS}]\d=\d){{3}}[?#])+", response)
         assert response.index("#") == len(response) - 1
