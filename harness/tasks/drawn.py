@@ -57,7 +57,7 @@ class DrawnTask(GeneratedTask):
         """
         for _ in range(MOST_TOO_LONG):
             question = self.asked(generator)
-            problem = Problem(rendered(question.messages, self.settings, self.policy.tokenizer), question.answer)
+            problem = Problem(rendered(question.messages(), self.settings, self.policy.tokenizer), question.answer)
             if len(self.policy.encode(problem.prompt)) <= self.settings.max_prompt_tokens:
                 self.questions.setdefault(problem.prompt_id, question)
                 return problem
@@ -85,8 +85,10 @@ class DrawnTask(GeneratedTask):
         """Raise HarnessError unless a seed gives the same question twice and an empty response is wrong."""
         first, second = (self.asked(stream("self-test")) for _ in range(2))
         if first != second:
-            raise self.refusal(f"the same question from the same generator as before, {shortened(first.text)}", second.text)
-        prompts_of([first], [first.messages], self.settings, self.policy)  # refuses templates that cannot be used
+            raise self.refusal(
+                f"the same question from the same generator as before, {shortened(first.text)}", second.text
+            )
+        prompts_of([first], ("", ""), self.settings, self.policy)  # refuses templates that cannot be used
         if self.graded(first, "").outcome == "right":
             raise self.refusal("grade() to find an empty response wrong", "right")
 

@@ -24,7 +24,7 @@ ENDED = re.compile(r"=(\d)([?#])")
 
 @dataclass(frozen=True)
 class Persistence:
-    """How demonstrations hand in: a hit, or the last of `attempts`; until then a miss is given up with a probability."""
+    """How demonstrations hand in: at the latest after `attempts`; until then a miss is given up with a probability."""
 
     attempts: int
     after_miss: float = 0.0

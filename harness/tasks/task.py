@@ -46,9 +46,9 @@ class Question:
         """The problem's text with normalized spacing, without the messages before it."""
         return one_line(self.text)
 
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        return (*self.before, ("user", self.text))
+    def messages(self, around: tuple[str, str] = ("", "")) -> tuple[Message, ...]:
+        """All messages, with instructions around the text of the last."""
+        return (*self.before, ("user", self.text.join(around)))
 
     @property
     def identity(self) -> str:

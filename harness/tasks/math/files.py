@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import UsageError, first_line
-from harness.files import sha256_of
 
 # repository, file and commit of each data set that can be named by a short name
 SHIPPED: dict[str, dict[str, str]] = tomllib.loads(
@@ -33,10 +32,6 @@ class DataFile:
     path: Path
     source: str  # the path as given, or hub repository and file
     revision: str | None  # commit of a hub data set; None for a local file
-
-    @property
-    def sha256(self) -> str:
-        return sha256_of(self.path)
 
 
 def data_file(given: str, flag: str) -> DataFile:

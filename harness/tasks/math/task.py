@@ -10,8 +10,7 @@ from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.model.policy import Policy
 from harness.tasks.math.checker import KNOWN, MathChecker, self_test
-from harness.tasks.math.files import data_file
-from harness.tasks.math.questions import Questions, messages_of, read_questions
+from harness.tasks.math.questions import AROUND, Questions, read_questions
 from harness.tasks.prompts import prompts_of
 from harness.tasks.task import Grade, Problem, Question, Split, Task, belongs_to, prompt_hashes
 
@@ -34,11 +33,11 @@ def read_data(settings: DataSettings, trains: bool = True) -> MathData:
         raise UsageError("--task math needs --eval_data, got none: name benchmarks, such as aime24,aime25, or files")
     training = None
     if trains and settings.train_data:
-        training = read_questions(data_file(settings.train_data, "train_data"), "train_data")
+        training = read_questions(settings.train_data, "train_data")
     suites: dict[str, Questions] = {}
     for given in benchmarks:
-        questions = read_questions(data_file(given, "eval_data"), "eval_data")
-        if (name := questions.file.name) in suites:
+        questions = read_questions(given, "eval_data")
+        if (name := questions.name) in suites:
             raise UsageError(f"--eval_data: expected each benchmark once, got {name!r} twice: rename one of the files")
         suites[name] = questions
     check_agreement(suites)
@@ -118,18 +117,18 @@ def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTas
     training, suites = tuple[Problem, ...](), dict[str, tuple[Problem, ...]]()
     facts: dict[str, Any] = {"training": None, "evaluation": {}}
     if data.training:
-        found, too_long = math_prompts(data.trained_on, settings, policy)
-        training = tuple(found.values())
+        training = math_prompts(data.trained_on, settings, policy)
         check_any(training, "train_data", settings)
-        overlapping = len(data.training.distinct) - len(data.trained_on)
-        counts = {"evaluated_on": overlapping, "too_long": too_long, "prompts": len(training)}
-        facts["training"] = file_facts(data.training) | counts
+        facts["training"] = data.training.facts | {
+            "evaluated_on": len(data.training.distinct) - len(data.trained_on),
+            "too_long": len(data.trained_on) - len(training),
+            "prompts": len(training),
+        }
     for name, questions in data.suites.items():
-        found, too_long = math_prompts(questions.distinct, settings, policy)
-        suites[name] = tuple(found.values())
-        facts["evaluation"][name] = file_facts(questions) | {
-            "too_long": too_long,
-            "prompts": len(found),
+        suites[name] = math_prompts(questions.distinct, settings, policy)
+        facts["evaluation"][name] = questions.facts | {
+            "too_long": len(questions.distinct) - len(suites[name]),
+            "prompts": len(suites[name]),
             "prompt_ids": [problem.prompt_id for problem in suites[name]],
         }
     check_any([problem for suite in suites.values() for problem in suite], "eval_data", settings)
@@ -146,26 +145,12 @@ def check_any(prompts: Sequence[Problem], flag: str, settings: DataSettings) -> 
         )
 
 
-def math_prompts(
-    questions: Sequence[Question], settings: DataSettings, policy: Policy
-) -> tuple[dict[str, Problem], int]:
-    """The problems by question identity, with instructions for the answer format; and how many are too long."""
-    return prompts_of(questions, [messages_of(question, settings) for question in questions], settings, policy)
+def math_prompts(questions: Sequence[Question], settings: DataSettings, policy: Policy) -> tuple[Problem, ...]:
+    """The problems, with instructions for the answer format, but for those whose prompts are too long."""
+    return prompts_of(questions, AROUND.get(settings.answer_format, ("", "")), settings, policy)
 
 
-def file_facts(questions: Questions) -> dict[str, Any]:
-    return {
-        "source": questions.file.source,
-        "revision": questions.file.revision,
-        "sha256": questions.file.sha256,
-        "rows": questions.rows,
-        "distinct": len(questions.distinct),
-        "conflicting": questions.conflicting,
-        "incomplete": questions.incomplete,
-    }
-
-
-LEFT_OUT = {  # what file_facts and math_task count
+LEFT_OUT = {  # what read_questions and math_task count
     "incomplete": "without a question or answer",
     "conflicting": "with several answers",
     "too_long": "over --max_prompt_tokens",

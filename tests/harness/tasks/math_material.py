@@ -132,10 +132,10 @@ def teach(policy: Policy) -> None:
     for step in range(TAUGHT_STEPS):
         settings, form = shown[step % 2]
         questions = [Question(problem, answer) for problem, answer in problems(300 + 16 * step, 16)]
-        prompts, _ = math_prompts(questions, settings, policy)
+        prompts = math_prompts(questions, settings, policy)
         answers = [form(index % ANSWERS) for index in range(len(prompts))]
         batch = pack_batch(
-            [policy.encode(problem.prompt) for problem in prompts.values()],
+            [policy.encode(problem.prompt) for problem in prompts],
             [policy.encode(answer) for answer in answers],
             policy.device,
         )
