@@ -4,7 +4,6 @@ They ship in candidates.toml, which says what each is for; other losses are know
 the user's own is FILE.py:CLASS: a class without required arguments that is a `losses.Loss`.
 """
 
-import hashlib
 import tomllib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from harness.errors import UsageError, first_line
 from harness.microscope.values import Credit
 from harness.rollouts.collect import Group
 from harness.tasks.drawn import maker_class
-from harness.tasks.own_files import content, file_of, load
+from harness.tasks.own_files import code_sha256, file_of, load
 from harness.tasks.task import Task
 from losses import Loss
 
@@ -80,8 +79,7 @@ def chosen_candidates(names: str, has_steps: bool) -> dict[str, Candidate]:
             if label in KNOWN or label in found:
                 raise UsageError(f"--losses {name}: expected a name that no other candidate has: rename the class")
             own_loss(name)
-            digest = hashlib.sha256(content(file_of(name).resolve())).hexdigest()
-            found[label] = Candidate("loss", label, own_loss=name, code_sha256=digest)
+            found[label] = Candidate("loss", label, own_loss=name, code_sha256=code_sha256(file_of(name)))
         elif name in KNOWN:
             found[name] = KNOWN[name]
         else:

@@ -37,8 +37,8 @@ class ChainSum(Demonstrated[Style]):
     ANSWER = re.compile(r"[^#]*#([^#])", re.DOTALL)  # a single character after the only `#`, which ends the response
 
     @property
-    def prompt_tokens(self) -> tuple[float, int]:
-        return sum(self.terms) + 1.0, 2 * self.terms[1] + 1
+    def longest_prompt(self) -> int:
+        return 2 * self.terms[1] + 1
 
     def draw_with(self, generator: np.random.Generator, terms: tuple[int, int]) -> Problem:
         """A problem with uniform digits; the number of terms is uniform between `terms[0]` and `terms[1]`."""

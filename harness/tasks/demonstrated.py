@@ -47,8 +47,8 @@ class Demonstrated(GeneratedTask, Generic[Style]):
 
     @property
     @abstractmethod
-    def prompt_tokens(self) -> tuple[float, int]:
-        """Characters of the average and of the longest prompt."""
+    def longest_prompt(self) -> int:
+        """Its characters, which are tokens."""
 
     @abstractmethod
     def draw_with(self, generator: np.random.Generator, terms: tuple[int, int]) -> Problem:

@@ -40,8 +40,8 @@ class Retry(Demonstrated[Persistence]):
     ANSWER = re.compile(r"[^#]*([^#?])#", re.DOTALL)  # the character before the only `#`, which ends the response
 
     @property
-    def prompt_tokens(self) -> tuple[float, int]:
-        return sum(self.terms) / 2 + 3, self.terms[1] + 3
+    def longest_prompt(self) -> int:
+        return self.terms[1] + 3
 
     def draw_with(self, generator: np.random.Generator, terms: tuple[int, int]) -> Problem:
         """A problem with uniform digits, whose target is what operations drawn at random give."""

@@ -40,7 +40,7 @@ class Questions:
 
     name: str
     distinct: tuple[Question, ...]
-    facts: Mapping[str, Any]  # where it came from, its rows, and how many of them and of the questions were left out
+    facts: dict[str, Any]  # where it came from, its rows, and how many of them and of the questions were left out
 
 
 def read_questions(given: str, flag: str) -> Questions:
