@@ -23,9 +23,6 @@ class Style:
 
     sizes: tuple[int, ...] = ()
 
-    def draw_size(self, generator: np.random.Generator) -> int:
-        return 1 + int(generator.choice(len(self.sizes), p=np.array(self.sizes) / sum(self.sizes)))
-
 
 @dataclass(frozen=True)
 class ChainSum(Demonstrated[Style]):
@@ -73,7 +70,8 @@ class ChainSum(Demonstrated[Style]):
             return f"#{problem.answer}"
         steps, done, total, terms = [], 0, 0, terms_of(problem.prompt)
         while done < len(terms):
-            merged = terms[done : done + style.draw_size(generator)]
+            size = 1 + int(generator.choice(len(style.sizes), p=np.array(style.sizes) / sum(style.sizes)))
+            merged = terms[done : done + size]
             total = (total + sum(digit for _, digit in merged)) % self.modulus
             steps.append("".join(f"{letter}{digit}" for letter, digit in merged) + f"={total}")
             done += len(merged)

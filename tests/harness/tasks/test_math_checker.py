@@ -139,13 +139,6 @@ def test_a_busy_machine_gives_the_same_verdicts(checker: MathChecker) -> None:
     assert [grade.outcome for grade in grades] == ["right", "wrong"]
 
 
-def test_workers_killed_idle_are_replaced(workers: Workers) -> None:
-    for worker in workers.workers:
-        worker.process.kill()
-        worker.process.wait()
-    assert workers.replies([("1", "1")]) == [("right", None)]
-
-
 def test_an_interrupted_batch_leaves_no_reply_for_the_next(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "limit_s", 1.0)
     workers.replies([("1", "1")])

@@ -18,7 +18,7 @@ from harness.tasks.math.questions import (
     question_of,
     read_questions,
 )
-from tests.harness.tasks.math_material import dapo_rows, write_jsonl, write_parquet
+from tests.harness.tasks.math_material import dapo_rows, write_jsonl
 
 Row = dict[str, Any]
 ASKED = {"role": "user", "content": "What?"}
@@ -45,10 +45,6 @@ def read(folder: Path, *rows: Row) -> Questions:
 
 def texts(found: Questions) -> list[str]:
     return [question.text for question in found.distinct]
-
-
-def words(found: Questions) -> set[str]:
-    return {question.words for question in found.distinct}
 
 
 def answers(found: Questions) -> list[str]:
@@ -198,10 +194,3 @@ def test_what_is_said_before_a_question_makes_it_another(tmp_path: Path) -> None
     found = read(tmp_path, *rows, user("Write 5 + 4.", truth="9"))
     assert (answers(found), found.facts["conflicting"]) == (["9", "11", "10", "9"], 0)
     assert len({question.identity for question in found.distinct}) == 4
-    alone = read(tmp_path, plain("Write 5 +  4.", "9"))
-    assert words(alone) == words(found)  # which tell whether two files share a question
-
-
-def test_questions_have_the_same_words_in_either_schema(tmp_path: Path) -> None:
-    chats = read_questions(write_parquet(tmp_path / "a.parquet", dapo_rows([("B?", "2")])), "train_data")
-    assert words(chats) == words(read(tmp_path, plain("B? ", "2")))
