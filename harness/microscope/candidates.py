@@ -23,7 +23,7 @@ from harness.algorithm.update import KnownLogprobs, Updater
 from harness.config.loss import LOSS_TYPES
 from harness.config.resolve import with_loss
 from harness.config.schema import Config
-from harness.errors import UsageError, first_line
+from harness.errors import UsageError, as_usage_error
 from harness.microscope.values import Credit
 from harness.rollouts.collect import Group
 from harness.tasks.drawn import maker_class
@@ -102,12 +102,8 @@ def has_steps(config: Config) -> bool:
 def own_loss(spec: str) -> Loss:
     """The loss in FILE.py:CLASS. Raises UsageError if it cannot be made without arguments."""
     made = load(spec, [spec.rpartition(":")[2]], "losses")[0]
-    try:
+    with as_usage_error(f"--losses {spec}: expected a class that needs no arguments, got"):
         loss: Loss = made()
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"--losses {spec}: expected a class that needs no arguments, got: {first_line(error)}"
-        ) from None
     return loss
 
 
