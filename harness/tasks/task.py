@@ -48,7 +48,7 @@ class Question:
 
     def messages(self, around: tuple[str, str] = ("", "")) -> tuple[Message, ...]:
         """All messages, with instructions around the text of the last."""
-        return (*self.before, ("user", self.text.join(around)))
+        return (*self.before, ("user", f"{around[0]}{self.text}{around[1]}"))
 
     @property
     def identity(self) -> str:
