@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from harness import free_port, track_later
+from tests.sweeps.processes import has_ended
 from tests.sweeps.tracking.study_folders import write_comparison, write_run
 from tests.sweeps.tracking.test_track import empty_database, logged, pytestmark  # noqa: F401
 from tests.waiting import wait_until
@@ -42,12 +43,12 @@ def test_nothing_is_started_where_no_address_is_asked_for(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.train
 def answer(address: str, path: str) -> Any:
     with urllib.request.urlopen(f"{address}/ajax-api/2.0/mlflow/{path}") as reply:
         return json.load(reply)
 
 
+@pytest.mark.train
 def test_the_page_has_all_studies_and_runs_and_links_to_their_charts(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(empty_database())
     write_run(tmp_path / "mine", "fipo", 2)
@@ -72,7 +73,7 @@ def test_the_page_has_all_studies_and_runs_and_links_to_their_charts(tmp_path: P
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate()
     assert (process.returncode, "Traceback" in errors) == (0, False)
-    wait_until(lambda: not any(one.is_running() for one in server), "the server was left behind")
+    wait_until(lambda: all(map(has_ended, server)), "the server was left behind")
 
 
 def test_a_port_in_use_and_a_folder_that_is_none_are_said(tmp_path: Path, mute_server: int) -> None:
