@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from harness import free_port, track_later
+from harness import track_later
 from tests.sweeps.processes import has_ended
 from tests.sweeps.tracking.study_folders import write_comparison, write_run
 from tests.sweeps.tracking.test_track import empty_database, logged, pytestmark  # noqa: F401
@@ -49,11 +49,11 @@ def answer(address: str, path: str) -> Any:
 
 
 @pytest.mark.train
-def test_the_page_has_all_studies_and_runs_and_links_to_their_charts(tmp_path: Path) -> None:
+def test_the_page_has_all_studies_and_runs_and_links_to_their_charts(tmp_path: Path, port: int) -> None:
     (tmp_path / "mlflow.db").write_bytes(empty_database())
     write_run(tmp_path / "mine", "fipo", 2)
     write_comparison(tmp_path / "demo", ["dapo"], seeds=1, steps=1)
-    address = f"http://127.0.0.1:{(port := free_port())}"
+    address = f"http://127.0.0.1:{port}"
     words = [sys.executable, "-m", "sweeps", "ui", str(tmp_path), "--port", str(port)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
