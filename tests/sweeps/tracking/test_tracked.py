@@ -1,6 +1,7 @@
 """Commands and MLflow: none waits for it or fails with it; its page has everything without a further command."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -33,6 +34,7 @@ def test_a_command_does_not_wait_for_its_logger(tmp_path: Path, mute_server: int
     track_later(tmp_path / "demo", f"http://127.0.0.1:{mute_server}")
     (logger,) = set(psutil.Process().children()) - before
     assert logger.is_running()
+    assert logger.nice() == min(os.nice(0) + 10, 19)
     logger.kill()
 
 
