@@ -1,9 +1,12 @@
-"""A built-in task in which length pays: choose operations that reach a target, and try again where they miss it.
+"""The built-in tasks in which length pays: choose operations that reach a target, and try again where they miss it.
 
 A prompt `342=7:` asks to combine 3, 4 and 2, in this order and from 0, by `a` (add), `b` (subtract) and `c` (multiply)
 modulo m, so that the result is 7. An attempt writes the value after each number, `a3=3c4=2b2=0`; `?` gives it up and
 begins again, `#` hands it in. If an attempt with random operations hits with probability p, about 1 in 6, n of them
 hit with 1 - (1 - p)^n: length buys accuracy for a model that can tell a hit from a miss.
+
+`retry`: demonstrations give up only attempts that miss. `retry_unverified`: hits and misses alike, so that longer
+responses are no better until training has found the difference. First responses are about equally long in both.
 """
 
 import re
@@ -24,10 +27,11 @@ ENDED = re.compile(r"=(\d)([?#])")
 
 @dataclass(frozen=True)
 class Persistence:
-    """How demonstrations hand in: at the latest after `attempts`; until then a miss is given up with a probability."""
+    """How demonstrations hand in: at the latest after `attempts`; until then each is given up with a probability."""
 
     attempts: int
     after_miss: float = 0.0
+    after_hit: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class Retry(Demonstrated[Persistence]):
         digits = problem.prompt.partition("=")[0]
         written = self.attempt(digits, generator)
         for _ in range(style.attempts - 1):
-            if generator.random() >= style.after_miss or written.endswith(problem.answer):
+            is_hit = written.endswith(problem.answer)
+            if generator.random() >= (style.after_hit if is_hit else style.after_miss):
                 break
             written += "?" + self.attempt(digits, generator)
         return written + "#"
@@ -108,5 +113,5 @@ class Retry(Demonstrated[Persistence]):
         return {"retry_after_miss": shares[False], "retry_after_hit": shares[True]}
 
 
-SHIPPED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-RETRY = TypeAdapter(Retry).validate_python(SHIPPED)
+SHIPPED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))["tasks"]
+RETRIES = {task.name: task for task in TypeAdapter(list[Retry]).validate_python(SHIPPED)}
