@@ -17,7 +17,7 @@ from harness.algorithm.state import Training
 from harness.algorithm.step_updates import StepUpdates
 from harness.algorithm.update import KnownLogprobs, known_logprobs
 from harness.backends.torch_setup import set_up_torch
-from harness.compare.divergence import Divergence, first_divergence, shown
+from harness.compare.divergence import first_divergence, shown
 from harness.config.scale import BackendSettings
 from harness.config.schema import Config
 from harness.console import say
@@ -123,7 +123,7 @@ def write_checkpoint(history: History, step: int, out: Path) -> str:
     refuse_used_folder(out)
     history.check_reachable(step)
     repeat = begin_repeat(history, step)
-    check_rollouts(history, range(repeat.training.steps_done, step))
+    history.check_rollouts(range(repeat.training.steps_done, step))
     repeated = step - repeat.training.steps_done
     for _ in range(repeated):
         repeat.advance()
@@ -156,24 +156,9 @@ def distance(rows: Sequence[Row], minibatches: list[list[MicroBatch]], known: li
     return float(np.max(differences, initial=0.0))
 
 
-def check_rollouts(history: History, steps: range) -> None:
-    """Raise UsageError unless the rollouts of all these steps are stored."""
-    missing = [step for step in steps if not history.has_table("rollouts", step)]
-    if missing:
-        raise UsageError(
-            f"{history.path}: expected stored rollouts of steps {steps.start} to {steps.stop - 1}, got none of step "
-            f"{missing[0]}: use a run made with --record_rollouts all, or steps after a checkpoint that is kept"
-        )
-
-
 def trained_rows(history: History, step: int) -> list[Row]:
     """The rows of the responses that a step trained on, in the order of their prompts."""
-    rows = history.table("rollouts", step) or []
-    if rows and "old_logprobs" not in rows[0]:
-        raise UsageError(
-            f"{history.path}: expected rollouts with old_logprobs and target, got those of an older version"
-        )
-    return [row for row in rows if row["trained"]]
+    return [row for row in history.table("rollouts", step) or [] if row["trained"]]
 
 
 def groups_of(rows: Sequence[Row], training: Training) -> list[Group]:
@@ -203,7 +188,7 @@ class FarEnough(Stopped):
     """All steps to be compared are done."""
 
 
-def reproduce(run: History, out: Path, until: int, on_step: OnStep) -> Divergence | None:
+def reproduce(run: History, out: Path, until: int, on_step: OnStep) -> str | None:
     """Repeat the run's first `until` steps in `out`; returns the first difference from the recorded ones, or None.
 
     Prints differences of the environment first. Raises UsageError if the initial weights are not available.

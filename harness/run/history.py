@@ -67,13 +67,15 @@ class History:
             raise UsageError(f"expected a step among the {self.steps_done} that {self.path} has done, got {step}")
         if settings.backend.backend != "torch" or settings.model.lora_rank:
             raise UsageError(f"{self.path}: expected a run of one process that trains whole weights, got another")
-        at = step
-        while at and not (self.path / CHECKPOINTS / f"step_{at:06d}").is_dir() and self.has_table("rollouts", at - 1):
-            at -= 1
-        if at and not (self.path / CHECKPOINTS / f"step_{at:06d}").is_dir():
+        kept = [at for at in range(1, step + 1) if (self.path / CHECKPOINTS / f"step_{at:06d}").is_dir()]
+        self.check_rollouts(range(max(kept, default=0), step))
+
+    def check_rollouts(self, steps: range) -> None:
+        """Raise UsageError unless the rollouts of all these steps are stored."""
+        if missing := [step for step in steps if not self.has_table("rollouts", step)]:
             raise UsageError(
-                f"{self.path}: expected a checkpoint after {step} steps, or stored rollouts that lead there, got none "
-                f"of step {at - 1}: use a run made with --record_rollouts all"
+                f"{self.path}: expected stored rollouts of steps {steps.start} to {steps.stop - 1}, got none of step "
+                f"{missing[0]}: use a run made with --record_rollouts all, or steps after a checkpoint that is kept"
             )
 
     def has_table(self, kind: str, step: int) -> bool:

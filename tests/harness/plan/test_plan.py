@@ -14,7 +14,7 @@ from harness.config.schema import ModelSettings
 from harness.config.task import TASKS
 from harness.errors import UsageError
 from harness.plan.job import Job, longest_prompt, make_job
-from harness.plan.memory import PARTS, Pass, held, layer_bytes, peaks, responses_at_once, rollout, start, trainer
+from harness.plan.memory import PARTS, Pass, held, layer_bytes, peaks, responses_at_once, rollout, trainer
 from harness.plan.shapes import SHAPES, shape_from, shape_of
 from harness.plan.text import shortages
 from harness.randomness import stream
@@ -65,7 +65,7 @@ def test_stages_spread_what_they_say(stage: int) -> None:
     parts, share = held(one), -(-one.shape.parameters // 8)
     assert parts["optimizer"] == 12 * share
     assert parts["weights"] == 4 * (share if stage == 3 else one.shape.parameters)
-    gradients = trainer(one)[0].parts["gradients"]
+    gradients = trainer(one)[-2].parts["gradients"]
     assert gradients == 4 * (one.shape.parameters if stage == 1 else share)
     offloaded = job_of("recipe/fipo-7b", 8, zero_stage=stage, engine="torch", dtype="float32", offload="optimizer")
     assert held(offloaded)["optimizer"] == 0
@@ -116,7 +116,7 @@ def test_every_part_of_every_phase_is_in_the_table() -> None:
     jobs = [job_of("recipe/fipo-7b", 8, zero_stage=stage, engine="torch", beta=0.1) for stage in (2, 3)]
     jobs += [job_of("recipe/fipo-32b", 128), job_of("one-gpu/fipo-0.5b", 1)]
     named = {
-        part for one in jobs for phase in (start, rollout, trainer) for moment in phase(one) for part in moment.parts
+        part for one in jobs for phase in (rollout, trainer) for moment in phase(one) for part in moment.parts
     }
     assert named == set(PARTS)
 
