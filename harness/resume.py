@@ -1,6 +1,5 @@
 """Resumes a stopped run from its newest valid checkpoint, or from the start."""
 
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,10 +26,6 @@ from harness.tasks.math.task import check_same_data
 from harness.tasks.own_files import CODE, own_code_hashes, recorded_code
 from harness.tasks.task import prompt_hashes
 
-RECORD = re.compile(
-    rf"([0-9a-f]{{64}})  ((?:{'|'.join(KINDS)})/step_\d{{6,}}\.parquet|{'|'.join(STARTING)}|{CODE}/[^/]+\.py)"
-)
-
 
 def resume(path: Path, on_step: OnStep) -> RunFolder:
     """Continue the run in the folder with bit-identical results, as if it had never stopped.
@@ -44,7 +39,6 @@ def resume(path: Path, on_step: OnStep) -> RunFolder:
         history = unfinished(path)
         set_up_torch(history.config.run.threads)
         reference = recorded_initial_policy(history) if history.config.loss.needs_reference else None
-        check_starting(path)
         start = newest_start(history, reference, ranks)
         check_same_origins(history, start.training, ranks)
         if ranks.is_first:
@@ -74,14 +68,6 @@ class Start:
     checkpoint: Path | None  # None: the beginning of the run
 
 
-def check_starting(path: Path) -> None:
-    """Print a note for each initial file of the run that has changed since; `read_history` checks the config itself."""
-    for line in starting_records(path).splitlines():
-        digest, _, name = line.partition("  ")
-        if sha256_of(path / name) != digest:
-            say(f"note: {path / name}: has changed since it was written, so it may describe the run's start wrongly")
-
-
 def newest_start(history: History, reference: Policy | None, ranks: Ranks = ALONE) -> Start:
     """The state at the newest valid checkpoint, or before the first step if there is none."""
     for folder in kept_checkpoints(history.path / CHECKPOINTS):
@@ -102,27 +88,26 @@ def newest_start(history: History, reference: Policy | None, ranks: Ranks = ALON
 
 def kept_records(path: Path, state: State) -> dict[str, bytes]:
     """The journals' content at the time of the checkpoint. Raises FolderFault if an earlier record has changed."""
-    kept = {METRICS: prefix_at(path / METRICS, state.metrics), RECORDS: prefix_at(path / RECORDS, state.records)}
-    for name, content in kept.items():
+    kept = {}
+    for name, mark in ((METRICS, state.metrics), (RECORDS, state.records)):
+        content = prefix_at(path / name, mark)
         if content is None:
             raise FolderFault(f"{path / name}: has changed since it was written, before the checkpoint")
-    for line in (kept[RECORDS] or b"").decode().splitlines():
-        match = RECORD.fullmatch(line)
-        intact = match and (path / match[2]).is_file() and sha256_of(path / match[2]) == match[1]
-        if not intact and not (match and match[2] in STARTING):  # these initial files do not affect the state
-            raise FolderFault(f"{path / (match[2] if match else RECORDS)}: has changed since it was written")
-    return {name: content or b"" for name, content in kept.items()}
+        kept[name] = content
+    for line in kept[RECORDS].decode().splitlines():
+        digest, _, name = line.partition("  ")
+        if not (path / name).is_file() or sha256_of(path / name) != digest:
+            fault = f"{path / name}: has changed since it was written"
+            if name not in STARTING:
+                raise FolderFault(fault)
+            say(f"note: {fault}, which does not affect what follows")
+    return kept
 
 
 def starting_records(path: Path) -> str:
-    """The lines of records.sha256 for the run's initial files; recomputed if the recorded ones are damaged."""
-    content = (path / RECORDS).read_bytes() if (path / RECORDS).is_file() else b""
-    names = [*STARTING, *(file.relative_to(path).as_posix() for file in sorted((path / CODE).glob("*.py")))]
-    lines = content.decode(errors="replace").splitlines()[: len(names)]
-    found = [match[2] for line in lines if (match := RECORD.fullmatch(line))]
-    if sorted(found) != sorted(names):
-        lines = [f"{sha256_of(path / name)}  {name}" for name in names]
-    return "".join(f"{line}\n" for line in lines)
+    """The lines of records.sha256 for the run's initial files."""
+    names = [*STARTING, *(f"{CODE}/{file.name}" for file in sorted((path / CODE).glob("*.py")))]
+    return "".join(f"{sha256_of(path / name)}  {name}\n" for name in names)
 
 
 def keep_until(path: Path, start: Start) -> None:

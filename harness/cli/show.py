@@ -12,10 +12,9 @@ def add(subparsers: Subparsers) -> None:
     purpose = "explain the loss that the settings give, or compare two presets"
     parser = add_with_settings(subparsers, "show", purpose, run_show)
     parser.usage = "%(prog)s [PRESET] [--against PRESET] [--setting value ...]"
-    parser.add_argument("preset_name", metavar="PRESET", nargs="?", help="the same as --preset")
-    parser.add_argument(
-        "--against", metavar="PRESET", help="print the differences from this preset, with confounds marked"
-    )
+    parser.add_argument("preset", metavar="PRESET", nargs="?", default=argparse.SUPPRESS, help="the same as --preset")
+    words = "print the differences from this preset, with confounds marked"
+    parser.add_argument("--against", metavar="PRESET", help=words)
 
     purpose = "estimate a run's memory per GPU, and whether it fits; exit code 1 if it does not"
     parser = add_with_settings(subparsers, "plan", purpose, run_plan)
@@ -27,10 +26,6 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run_show(options: argparse.Namespace) -> None:
-    if options.preset_name is not None:
-        if options.preset is not None:
-            raise UsageError(f"show: expected one preset, got {options.preset_name!r} and --preset {options.preset}")
-        options.preset = options.preset_name
     if options.against is None:
         from harness.config.explain import loss_text
 

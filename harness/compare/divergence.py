@@ -6,7 +6,6 @@ determine the next weights. After the first differing token everything differs, 
 
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from typing import Any
 
 import torch
 from safetensors.torch import load_file

@@ -189,12 +189,10 @@ def trainer(job: Job) -> list[Moment]:
     is_waiting = job.shape.is_tied or (job.zero_stage > 1 and head > job.bucket)
     waiting = head if is_waiting and not job.config.model.lora_rank else 0
     layer = {"activations": kept + one.layer_work, "logits and head": waiting}
-    begun = []
-    if job.zero_stage in (1, 2):  # these copy the policy into one buffer, before there are moments
-        copies = base["optimizer"] // 3
-        begun = [Moment("DeepSpeed starts", base | {"optimizer": copies, "DeepSpeed's buffers": job.trained * job.width})]
+    # stages 1 and 2 copy the policy into one buffer, before there are moments
+    begun = {"optimizer": base["optimizer"] // 3, "DeepSpeed's buffers": job.trained * job.width}
     return [
-        *begun,
+        *([Moment("DeepSpeed starts", base | begun)] if job.zero_stage in (1, 2) else ()),
         Moment("forward pass of the head", busy | {"activations": kept, "logits and head": one.head_forward}),
         Moment("backward pass of the head", busy | {"activations": kept, "logits and head": one.head_work}),
         Moment("backward pass of a layer", busy | layer),

@@ -48,10 +48,13 @@ def locked(folder: Path) -> Iterator[Callable[[], str | None]]:
     before a reboot, its lock is replaced at once; a lock from another host is replaced when its lease has expired.
     """
     path = lock_path(folder)
-    lease = filelock.SoftFileLease(path, lease_duration=LEASE_S)
+    lease = filelock.SoftFileLease(path, lease_duration=LEASE_S, poll_interval=0.05)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        acquire(lease, folder)
+        try:
+            lease.acquire(timeout=0.2)
+        except filelock.Timeout:
+            acquire_late(lease, folder)
     except filelock.LeaseSettingsMismatch as error:
         raise UsageError(
             f"{folder}: another version of this program is writing to it ({error}): stop that process first"
@@ -66,10 +69,8 @@ def locked(folder: Path) -> Iterator[Callable[[], str | None]]:
         lease.release()
 
 
-def acquire(lease: filelock.SoftFileLease, folder: Path) -> None:
-    """Take the lease now, or as soon as its holder is known to be dead. Raises FolderHeld if it is alive."""
-    if taken(lease, timeout_s=0.2):
-        return
+def acquire_late(lease: filelock.SoftFileLease, folder: Path) -> None:
+    """Take the lease that another has as soon as its holder is known to be dead. Raises FolderHeld if it is alive."""
     owner, timeout_s = lease.owner, 0.0
     if owner is None:
         timeout_s = TORN_S
@@ -79,21 +80,14 @@ def acquire(lease: filelock.SoftFileLease, folder: Path) -> None:
     elif owner.hostname != this_host():
         timeout_s = LEASE_S + 5
         say(f"{folder} is held by process {owner.pid} on {owner.hostname}: waiting a minute to see whether it is alive")
-    if not taken(lease, timeout_s):
+    try:
+        lease.acquire(timeout=timeout_s)
+    except filelock.Timeout:
         holder = f"process {owner.pid} on {owner.hostname}" if owner else "another process"
-        raise FolderHeld(f"{folder}: {holder} is writing to it: wait until it has ended, or stop it first")
+        raise FolderHeld(f"{folder}: {holder} is writing to it: wait until it has ended, or stop it first") from None
 
 
 def this_host() -> str:
     """The name of this host in locks; it includes the container's process namespace, if any."""
     with tempfile.TemporaryDirectory() as folder, filelock.SoftFileLease(Path(folder) / "lock") as lease:
         return lease.owner.hostname if lease.owner else ""
-
-
-def taken(lease: filelock.SoftFileLease, timeout_s: float) -> bool:
-    """Whether the lease was taken within the timeout."""
-    try:
-        lease.acquire(timeout=timeout_s, poll_interval=0.05)
-    except filelock.Timeout:
-        return False
-    return True
