@@ -26,7 +26,7 @@ from harness.backends.phases import LAUNCHER, own
 from harness.backends.ranks import ALONE, Ranks, join_ranks, peer_lost
 from harness.backends.signals import stop_requests
 from harness.backends.torch_setup import set_up_torch
-from harness.config.schedule import is_due, samples_at
+from harness.config.schedule import samples_at
 from harness.config.schema import Config
 from harness.console import command, output, say
 from harness.errors import (
@@ -202,10 +202,9 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
         gap = sync(training, config)
     record, sampled = updates.record.merged(actors.ranks), updates.sampler_gap().merged(actors.ranks)
     training.ledger.add(rollouts, record)
-    answers = []
-    if (is_last := is_spent(config, training)) or is_due(step + 1, config):
+    answers, is_last = [], is_spent(config, training)
+    if samples := config.evaluation.final_eval_samples if is_last else samples_at(step + 1, config):
         output.part = f"evaluation after step {step + 1}/{config.run.steps}"
-        samples = config.evaluation.final_eval_samples if is_last else samples_at(step + 1, config)
         with watch.phase("evaluation"):
             answers = evaluate(training.sampler_context(config), step + 1, samples)
     with watch.phase("record"):

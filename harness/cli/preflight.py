@@ -13,17 +13,14 @@ def add(subparsers: Subparsers) -> None:
         "read a launch of verl, TRL or ms-swift, or compare two: the loss that will run, and what is wrong with it"
     )
     parser = add_command(subparsers, "preflight", purpose, run_preflight)
-    parser.add_argument("files", metavar="FILE", nargs="+", help="shell script, YAML, or Python with GRPOConfig(...)")
+    parser.add_argument("launch", metavar="FILE", help="shell script, YAML, or Python with GRPOConfig(...)")
+    parser.add_argument("other", metavar="FILE", nargs="?", help="another launch, to compare")
     parser.add_argument("--accuracy", type=float, metavar="P", help="share of right answers: forecasts lost groups")
     parser.add_argument("--processes", type=int, metavar="N", help="training processes, where the launch says none")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run_preflight(options: argparse.Namespace) -> None:
-    if len(options.files) > 2:
-        raise UsageError(
-            f"preflight: expected one launch, or two to compare, got {len(options.files)}: name at most two"
-        )
     if options.accuracy is not None and not 0 <= options.accuracy <= 1:
         raise UsageError(f"--accuracy: expected a share from 0 to 1, got {options.accuracy:g}")
     if options.processes is not None and options.processes < 1:
@@ -34,7 +31,8 @@ def run_preflight(options: argparse.Namespace) -> None:
     from harness.preflight.terms import terms_of
     from harness.preflight.text import as_json, page
 
-    read = [terms_of(read_launch(Path(name), options.processes)) for name in options.files]
+    names = filter(None, (options.launch, options.other))
+    read = [terms_of(read_launch(Path(name), options.processes)) for name in names]
     launches = [(terms, findings(terms, options.accuracy)) for terms in read]
     between = differences(*read) if len(read) == 2 else []
     say(as_json(launches, between) if options.json else "\n".join(page(launches, between)))

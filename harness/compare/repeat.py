@@ -25,11 +25,11 @@ from harness.errors import GaveUp, Stopped, UsageError
 from harness.files import Mark
 from harness.loop import Beginning, OnStep, ranks_of, train
 from harness.model.lora import exported
-from harness.model.policy import Policy, load_policy
+from harness.model.policy import load_policy
 from harness.rollouts.collect import Group, Response, problems_of
-from harness.run.checkpoint import begin_run, kept_checkpoints, load_checkpoint, read_state, save_state
+from harness.run.checkpoint import newest_training, save_state
 from harness.run.environment import FINGERPRINT, differences_here, explanation, tensors_sha256
-from harness.run.folder import CHECKPOINTS, FolderFault, check_manifest
+from harness.run.folder import check_manifest
 from harness.run.history import History, Row, read_history
 from harness.run.initial_model import recorded_initial_policy
 from harness.run.record import refuse_used_folder
@@ -100,19 +100,7 @@ def begin_repeat(history: History, first_step: int) -> Repeat:
     history = replace(history, config=here)
     reference = recorded_initial_policy(history) if history.config.loss.needs_reference else None
     with recorded_code(history.path):
-        return Repeat(history, training_at(history, reference, first_step))
-
-
-def training_at(history: History, reference: Policy | None, step: int) -> Training:
-    """The run's state at the newest usable checkpoint of at most `step` steps, or at its start."""
-    for folder in kept_checkpoints(history.path / CHECKPOINTS):
-        try:
-            state = read_state(folder)
-            if state.steps_done <= step:
-                return load_checkpoint(folder, state, history.config, reference)
-        except FolderFault as fault:
-            say(f"note: {fault}; {folder.name} is not used")
-    return begin_run(history.config, recorded_initial_policy(history), reference)
+        return Repeat(history, newest_training(history, reference, until=first_step)[0])
 
 
 def write_checkpoint(history: History, step: int, out: Path) -> str:

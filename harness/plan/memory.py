@@ -20,11 +20,7 @@ LIVE_PARAMETERS = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters, and i
 # (probabilities, sorted, order, mask of the rest, zeros, masked, scattered), without the sort's own workspace.
 SAMPLER_BYTES, NUCLEUS_BYTES = 16, 49
 
-Parts = dict[str, int]  # bytes by name, one of PARTS
-PARTS = (
-    *("weights", "gradients", "optimizer", "DeepSpeed's buffers", "reference policy", "activations", "logits and head"),
-    *("engine's weights", "KV cache", "engine's work", "optimizer's work", "CUDA context"),
-)
+Parts = dict[str, int]  # bytes by name
 
 
 @dataclass(frozen=True)

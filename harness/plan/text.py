@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from harness.plan.job import GIB, Job
-from harness.plan.memory import PARTS, peaks, responses_at_once
+from harness.plan.memory import peaks, responses_at_once
 
 WIDTH = 110
 
@@ -31,7 +31,8 @@ def head(job: Job, name: str) -> str:
 def memory_text(job: Job) -> str:
     """A table with a row per part and a column per phase at its peak, then which moment each peak is."""
     phases = peaks(job)
-    rows = {part: [moment.parts.get(part, 0) for moment in phases.values()] for part in PARTS}
+    parts = dict.fromkeys(part for moment in phases.values() for part in moment.parts)
+    rows = {part: [moment.parts.get(part, 0) for moment in phases.values()] for part in parts}
     rows["together"] = [moment.total for moment in phases.values()]
     lines = ["Memory per GPU, GiB   " + "".join(f"{name:>10}" for name in phases)]
     for part, sizes in rows.items():

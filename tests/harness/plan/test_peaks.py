@@ -75,14 +75,6 @@ def is_close(planned: float, measured: float) -> bool:
     return abs(planned - measured) <= CLOSE * measured
 
 
-def test_adapters_are_as_many_as_peft_makes() -> None:
-    values = values_of(0)
-    policy = Policy(network(values), None, frozenset({0}))
-    config = settings_of(8, 8, lora_rank=4)
-    made = sum(p.numel() for p in with_adapters(policy, config.model).model.parameters() if p.requires_grad)
-    assert shape_from(values, "small").adapters(4) == made
-
-
 @pytest.mark.parametrize(("budget", "rows"), [(64, 1), (223, 1), (224, 2), (10_000, 4)])
 def test_a_budget_of_tokens_is_so_many_texts_of_full_length(budget: int, rows: int) -> None:
     config = settings_of(16, 96, micro_batch_tokens=budget, prompts_per_step=2, group_size=4)

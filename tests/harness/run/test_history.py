@@ -67,17 +67,11 @@ def test_any_other_damage_is_refused_in_one_line(tmp_path: Path, content: bytes)
     assert len(str(raised.value)) < 1000
 
 
-def a_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "gone": Path.unlink,
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-5]),
     "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
     "a list": lambda path: path.write_bytes(b"[" + path.read_bytes() + b"]"),
-    "a folder": a_folder,
 }
 
 
@@ -125,13 +119,7 @@ def test_a_table_that_is_none_is_refused(run: Path) -> None:
     (run / "rollouts").mkdir()
     no_text = io.BytesIO()
     pq.write_table(pa.table({"text": ["a text"]}), no_text)
-    for content in (
-        b"",
-        b"PAR1",
-        b"PAR1PAR1",
-        b"x" * 100,
-        no_text.getvalue().replace(b"a text", b"a \xff\xff\xff\xff"),
-    ):
+    for content in (b"", b"PAR1PAR1", no_text.getvalue().replace(b"a text", b"a \xff\xff\xff\xff")):
         (run / "rollouts" / "step_000000.parquet").write_bytes(content)
         with pytest.raises(UsageError, match="expected a parquet file, got: ") as raised:
             read_history(run).table("rollouts", 0)

@@ -76,16 +76,13 @@ def test_a_second_holder_is_refused_in_words(tmp_path: Path) -> None:
 
 
 def test_other_spellings_of_the_folder_meet_the_same_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder in ("other", "run/sub"):
-        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "run").mkdir()
     (tmp_path / "link").symlink_to("run")
-    spellings = {".": ("run", "./run", "other/../run", "link"), "other": ("../run",), "run": (".",), "run/sub": ("..",)}
+    monkeypatch.chdir(tmp_path / "run")
     with held_by_another(tmp_path / "run"):
-        for place, names in spellings.items():
-            monkeypatch.chdir(tmp_path / place)
-            for name in names:
-                with pytest.raises(UsageError, match="is writing to it"):
-                    is_free(Path(name))
+        for name in (".", "../run", "../link"):
+            with pytest.raises(UsageError, match="is writing to it"):
+                is_free(Path(name))
 
 
 def test_a_dead_holder_is_replaced(tmp_path: Path) -> None:
