@@ -1,7 +1,6 @@
 """Reads a run folder. Damaged files raise UsageError, except for an incomplete last line, which a killed run leaves."""
 
 import json
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +10,9 @@ from harness.config.resolve import resolve_tree, tree_sha256
 from harness.config.schema import Config
 from harness.errors import UsageError
 from harness.files import json_object, sha256_of
-from harness.run.folder import CHECKPOINTS, KINDS, METRICS, RECORDS, SCHEMA_VERSION, STATUS, FolderFault, check_manifest
+from harness.run.folder import CHECKPOINTS, METRICS, RECORDS, SCHEMA_VERSION, STATUS, FolderFault, check_manifest
 
 Row = dict[str, Any]
-
-TABLE = re.compile(rf"(?:{'|'.join(KINDS)})/step_\d{{6,}}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class History:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
             digest, _, name = line.partition("  ")
             path = self.path / name
-            if TABLE.fullmatch(name) and path.is_file() and sha256_of(path) != digest:
+            if name.endswith(".parquet") and path.is_file() and sha256_of(path) != digest:
                 raise UsageError(f"{path}: has changed since it was written (sha256): restore it, or delete it")
         if self.final_weights.is_dir():
             try:

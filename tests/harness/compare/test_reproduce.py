@@ -76,13 +76,6 @@ def test_a_run_is_identical_again_from_its_folder_alone(
     assert not (tmp_path / "emptied").exists()  # the kept initial weights were taken
 
 
-def test_kept_weights_that_are_damaged_are_made_again(copied: Path, reproduce: Reproduce) -> None:
-    (copied / "checkpoints" / "initial" / "model.safetensors").write_bytes(b"")
-    code, printed, _ = reproduce(copied)
-    assert code == 0
-    assert [line for line in printed if line.endswith("the initial weights are rebuilt")]
-
-
 def test_a_model_folder_whose_weights_changed_is_refused(
     model_folder: str, reproduce: Reproduce, tmp_path: Path
 ) -> None:

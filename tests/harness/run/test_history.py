@@ -31,13 +31,6 @@ def read(tmp_path: Path, content: bytes) -> list[dict[str, Any]]:
     return read_lines(tmp_path / "lines.jsonl")
 
 
-def test_a_run_is_read_as_it_was_written(run: Path) -> None:
-    history = read_history(run)
-    assert history.config == small_config("tiny", seed=3)
-    assert (history.environment, history.state, history.metrics) == ({"threads": 1}, "running", [])
-    assert history.table("rollouts", 0) is None
-
-
 @pytest.mark.parametrize("torn", [b"", b"{", b'{"step": 2', b'{"step": 2}', b"\xff", b"[[[["])
 def test_one_torn_last_line_is_expected(tmp_path: Path, torn: bytes) -> None:
     assert read(tmp_path, LINES + torn) == ROWS
@@ -105,14 +98,6 @@ def test_another_schema_is_refused_and_a_run_may_be_moved(run: Path, tmp_path: P
         (run / "config.json").write_text(json.dumps(content | {"schema_version": version}), encoding="utf-8")
         with pytest.raises(UsageError, match=f"expected a run of schema version 1, got {version!r}"):
             read_history(run)
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"state": 3}', b"{}"])
-def test_a_damaged_status_is_unknown(run: Path, content: bytes) -> None:
-    (run / "status.json").write_bytes(content)
-    assert read_history(run).state == "unknown"
-    (run / "status.json").unlink()
-    assert read_history(run).state == "unknown"
 
 
 def test_a_table_that_is_none_is_refused(run: Path) -> None:
