@@ -67,7 +67,7 @@ def drawn(run: RunFolder, first: int) -> list[dict[str, Any]]:
     return [row | {"step": row["step"] - first} for row in runs.rows(run, "rollouts") if row["step"] >= first]
 
 
-def test_the_same_loss_continues_as_the_run_did(
+def test_the_same_loss_continues_as_the_run_did_and_another_begins_with_its_rollouts(
     trunk: RunFolder, state: Path, model_folder: str, tmp_path: Path
 ) -> None:
     fork = runs.trained(forked(state, model_folder), tmp_path / "fork")
@@ -78,6 +78,12 @@ def test_the_same_loss_continues_as_the_run_did(
         [row["text"] for row in runs.rows(run, "evals") if row["step"] == last] for run, last in ((fork, 2), (trunk, 4))
     ]
     assert asked[0] == asked[1]
+    other = runs.trained(forked(state, model_folder, steps=1, loss_type="fipo"), tmp_path / "other")
+    sampled = [
+        [(row["prompt_id"], row["tokens"], row["old_logprobs"]) for row in drawn(run, 0)] for run in (fork, other)
+    ]
+    assert sampled[0][: len(sampled[1])] == sampled[1] != []
+    assert runs.weights(other) != runs.weights(fork)
 
 
 def test_a_fork_of_a_fork_continues_as_the_run_did(
@@ -88,18 +94,6 @@ def test_a_fork_of_a_fork_continues_as_the_run_did(
     again = runs.trained(forked(tmp_path / "three", model_folder, steps=1), tmp_path / "again")
     assert steps_of(again) == steps_of(trunk)[3:]
     assert runs.weights(again) == runs.weights(trunk)
-
-
-def test_losses_begin_with_the_same_rollouts(state: Path, model_folder: str, tmp_path: Path) -> None:
-    one, other = (
-        runs.trained(forked(state, model_folder, loss_type=loss), tmp_path / loss) for loss in ("dapo", "fipo")
-    )
-    first = [
-        [(row["prompt_id"], row["tokens"], row["old_logprobs"]) for row in drawn(run, 0) if row["step"] == 0]
-        for run in (one, other)
-    ]
-    assert first[0] == first[1]
-    assert runs.weights(one) != runs.weights(other)
 
 
 def test_another_seed_draws_otherwise(trunk: RunFolder, state: Path, model_folder: str, tmp_path: Path) -> None:
