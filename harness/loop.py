@@ -49,7 +49,7 @@ from harness.rollouts.held_out import evaluate
 from harness.run.checkpoint import begin_run
 from harness.run.environment import check_origins, environment
 from harness.run.initial_model import initial_policy, start_facts
-from harness.run.lock import StopRequested, held
+from harness.run.lock import StopRequested, locked
 from harness.run.record import NullRunFolder, RunFolder, refuse_used_folder
 from harness.run.tiny_model import Progress
 from harness.tasks.math.task import data_lines, read_data
@@ -106,7 +106,7 @@ def train(
         if config.backend.backend == "deepspeed":
             surroundings["deepspeed"] = deepspeed_settings(config, is_gpu=on_gpu(config))
         go_on()
-        with held(path, requested, ranks) as stop_requested:
+        with locked(path, requested, ranks) as stop_requested:
             initial = policy if config.model.model == "tiny" else None
             folder = RunFolder.create(path, config, surroundings, initial) if ranks.is_first else NullRunFolder(path)
             carry_on(config, begin_run(config, policy, reference, ranks, task), folder, on_step, stop_requested)

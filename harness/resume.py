@@ -18,7 +18,7 @@ from harness.run.environment import check_origins, differences_here, model_confi
 from harness.run.folder import CHECKPOINTS, KINDS, METRICS, RECORDS, STARTING, FolderFault
 from harness.run.history import History, read_history, unfinished
 from harness.run.initial_model import recorded_initial_policy
-from harness.run.lock import held
+from harness.run.lock import locked
 from harness.run.record import NullRunFolder, RunFolder
 from harness.tasks.math.task import check_same_data
 from harness.tasks.own_files import CODE, own_code_hashes, recorded_code
@@ -33,7 +33,7 @@ def resume(path: Path, on_step: OnStep) -> RunFolder:
     """
     output.begin()
     ranks = ranks_of(read_history(path).config)  # fails before a lock file is made if the folder holds no run
-    with stop_requests() as requested, held(path, requested, ranks) as stop_requested, recorded_code(path):
+    with stop_requests() as requested, locked(path, requested, ranks) as stop_requested, recorded_code(path):
         history = unfinished(path)
         set_up_torch(history.config.run.threads)
         reference = recorded_initial_policy(history) if history.config.loss.needs_reference else None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import filelock
 
-from harness.backends.ranks import Ranks
+from harness.backends.ranks import ALONE, Ranks
 from harness.console import say
 from harness.errors import FolderHeld, LockLost, UsageError
 from harness.files import is_disk_full
@@ -25,28 +25,15 @@ def lock_path(folder: Path) -> Path:
 
 
 @contextmanager
-def held(path: Path, requested: StopRequested, ranks: Ranks) -> Iterator[StopRequested]:
-    """Hold the folder's lock (first rank only). Yields `requested`, wrapped to raise LockLost if the lock is lost."""
-    if not ranks.is_first:
-        yield requested
-        return
-    with locked(path) as lost:
-
-        def stop_requested() -> str | None:
-            if reason := lost():
-                raise LockLost(f"{path}: {reason}: another process may be writing there, so this one ends")
-            return requested()
-
-        yield stop_requested
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[Callable[[], str | None]]:
-    """Hold the folder's lock. Yields a function that returns why the lock was lost, or None while it is held.
+def locked(folder: Path, requested: StopRequested = lambda: None, ranks: Ranks = ALONE) -> Iterator[StopRequested]:
+    """Hold the folder's lock (first rank only). Yields `requested`, wrapped to raise LockLost if the lock is lost.
 
     Raises FolderHeld if another live process holds the lock. If the holder was on this host and is dead, or was started
     before a reboot, its lock is replaced at once; a lock from another host is replaced when its lease has expired.
     """
+    if not ranks.is_first:
+        yield requested
+        return
     path = lock_path(folder)
     lease = filelock.SoftFileLease(path, lease_duration=LEASE_S, poll_interval=0.05)
     try:
@@ -63,8 +50,16 @@ def locked(folder: Path) -> Iterator[Callable[[], str | None]]:
         if is_disk_full(error):
             raise
         raise UsageError(f"expected a folder that can be written, got {str(folder)!r}: {error}") from None
+
+    def stop_requested() -> str | None:
+        if lost := lease.compromise:
+            raise LockLost(
+                f"{folder}: its lock was lost ({lost.reason}): another process may be writing there, so this one ends"
+            )
+        return requested()
+
     try:
-        yield lambda: f"its lock was lost ({lease.compromise.reason})" if lease.compromise else None
+        yield stop_requested
     finally:
         lease.release()
 

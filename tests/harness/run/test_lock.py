@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UsageError
+from harness.errors import LockLost, UsageError
 from harness.resume import resume
 from harness.run import lock
 from harness.run.lock import lock_path, locked
@@ -37,8 +37,8 @@ def held_by_another(folder: Path) -> Iterator[int]:
 
 
 def is_free(folder: Path) -> bool:
-    with locked(folder) as lost:
-        return lost() is None
+    with locked(folder) as stop_requested:
+        return stop_requested() is None
 
 
 def claimed(folder: Path, **fields: object) -> None:
@@ -54,9 +54,9 @@ def claimed(folder: Path, **fields: object) -> None:
 
 def test_the_lock_lies_beside_the_folder_and_is_gone_afterwards(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "run"
-    with locked(folder) as lost:
+    with locked(folder, lambda: "SIGTERM") as stop_requested:
         assert [path.name for path in folder.parent.iterdir()] == [".run.lock"]
-        assert lost() is None
+        assert stop_requested() == "SIGTERM"
     assert list(folder.parent.iterdir()) == []
     with pytest.raises(ZeroDivisionError), locked(folder):
         raise ZeroDivisionError
@@ -114,10 +114,12 @@ def test_a_dead_holder_on_another_host_is_waited_for(
 
 def test_the_loss_of_the_lock_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "LEASE_S", 0.3)
-    with locked(tmp_path / "run") as lost:
+    with (
+        locked(tmp_path / "run") as stop_requested,
+        pytest.raises(LockLost, match=r"its lock was lost \(marker-missing"),
+    ):
         lock_path(tmp_path / "run").unlink()
-        wait_until(lambda: lost() is not None, "the loss was not noticed")
-        assert lost() == "its lock was lost (marker-missing)"
+        wait_until(stop_requested, "the loss was not noticed")
 
 
 @pytest.mark.train
