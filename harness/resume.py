@@ -61,11 +61,11 @@ def check_same_origins(history: History, training: Training, ranks: Ranks) -> No
 
 def check_records(history: History, state: State) -> None:
     """Raise FolderFault if the journals or a table have changed since they were written, before the checkpoint."""
-    path = history.path
-    for name, content in kept_journals(path, state).items():
+    path, kept = history.path, kept_journals(history.path, state)
+    for name, content in kept.items():
         if content is None:
             raise FolderFault(f"{path / name}: has changed since it was written, before the checkpoint")
-    for line in (prefix_at(path / RECORDS, state.records) or b"").decode().splitlines():
+    for line in (kept[RECORDS] or b"").decode().splitlines():
         digest, _, name = line.partition("  ")
         if not (path / name).is_file() or sha256_of(path / name) != digest:
             fault = f"{path / name}: has changed since it was written"
