@@ -48,13 +48,10 @@ def compared(capsys: pytest.CaptureFixture[str]) -> Compared:
     ("changes", "place", "setting"),
     [
         ({"seed": 1}, "step 0, prompts: ", "seed: 0 | 1"),
-        ({"temperature": 1.2}, "step 0, tokens: ", "temperature: 1.5 | 1.2"),
         ({"control": "random_reward"}, "step 0, rewards: ", "control: 'none' | 'random_reward'"),
-        ({"overlong_buffer": 23}, "step 0, rewards: ", "overlong_buffer: None | 23"),
         ({"advantage_scale": "none"}, "step 0, advantages: ", "advantage_scale: 'group' | 'none'"),
         ({"loss_type": "fipo"}, "step 0, influence weights: ", "loss_type: 'dapo' | 'fipo'"),
         ({"loss_type": "grpo"}, "step 0, updates: ", "loss_type: 'dapo' | 'grpo'"),
-        ({"lr": 1e-3}, "step 0, updates: ", "lr: 0.01 | 0.001"),
         ({"eval_temperature": 0.5}, "step 0, evaluation: ", "eval_temperature: 1 | 0.5"),
     ],
 )

@@ -1,5 +1,6 @@
 import contextlib
 import os
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -45,11 +46,10 @@ def claimed(folder: Path, **fields: object) -> None:
     """A lock as a dead process would have left it, but for these fields."""
     with held_by_another(folder):
         text = lock_path(folder).read_text(encoding="ascii")
-    names = [line.partition("=")[0] for line in text.splitlines()]
-    assert fields.keys() <= set(names)
-    pairs = zip(names, text.splitlines(), strict=True)
-    lines = [f"{name}={fields[name]}" if name in fields else line for name, line in pairs]
-    lock_path(folder).write_text("\n".join(lines) + "\n", encoding="ascii")
+    for name, value in fields.items():
+        text, count = re.subn(rf"^{name}=.*$", f"{name}={value}", text, flags=re.MULTILINE)
+        assert count == 1
+    lock_path(folder).write_text(text, encoding="ascii")
 
 
 def test_the_lock_lies_beside_the_folder_and_is_gone_afterwards(tmp_path: Path) -> None:
