@@ -14,7 +14,7 @@ def add(subparsers: Subparsers) -> None:
     purpose = "explain the loss that the settings give, or compare two presets"
     parser = add_with_settings(subparsers, "show", purpose, run_show)
     parser.usage = "%(prog)s [PRESET] [--against PRESET] [--setting value ...]"
-    parser.add_argument("preset", metavar="PRESET", nargs="?", default=argparse.SUPPRESS, help="the same as --preset")
+    parser.add_argument("preset_name", metavar="PRESET", nargs="?", help="the same as --preset")
     words = "print the differences from this preset, with confounds marked"
     parser.add_argument("--against", metavar="PRESET", help=words)
 
@@ -38,6 +38,9 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run_show(options: argparse.Namespace) -> None:
+    if options.preset_name and options.preset:
+        raise UsageError(f"show: expected one preset, got {options.preset_name!r} and --preset {options.preset}")
+    options.preset = options.preset_name or options.preset
     if options.against is None:
         from harness.config.explain import loss_text
 
