@@ -31,9 +31,12 @@ def drift(reference: Path, out: Path) -> list[str]:
     again = read_history(out)
     if not decisive:
         return [divergence] if divergence else []
-    rows, rows_again = ([row for row in one.table("rollouts", 0) or [] if row["trained"]] for one in (run, again))
-    assert [row["prompt"] for row in rows] == [row["prompt"] for row in rows_again] != []
-    apart = max(gap for pair in zip(rows, rows_again, strict=True) for gap in gaps(*pair))
+    rows, rows_again = (one.table("rollouts", 0) or [] for one in (run, again))
+    prompts, prompts_again = ([row["prompt"] for row in each if row["round"] == 0] for each in (rows, rows_again))
+    assert prompts == prompts_again != []
+    trained = {(row["prompt_id"], row["sample"]): row for row in rows_again if row["trained"]}
+    pairs = [(row, trained.get((row["prompt_id"], row["sample"]))) for row in rows if row["trained"]]
+    apart = max(gap for row, same in pairs if same for gap in gaps(row, same))
     return [f"log-probabilities of step 0 are {apart:.2g} apart"] if apart > CLOSE else []
 
 
