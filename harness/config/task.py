@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 
 from harness.config.base import Count, Positive, Section, setting
 
-DEMONSTRATED = "graded_chain_sum", "retry", "retry_unverified"  # what the tiny model is taught
+DEMONSTRATED = "graded_chain_sum", "retry"  # what the tiny model is taught
 TASKS = (*DEMONSTRATED, "worked_sums", "math")
 ANSWER_FORMATS = "answer_line", "boxed", "hash", "last_number"
 

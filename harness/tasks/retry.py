@@ -1,12 +1,9 @@
-"""The built-in tasks in which length pays: choose operations that reach a target, and try again where they miss it.
+"""A built-in task in which length pays: choose operations that reach a target, and try again where they miss it.
 
 A prompt `342=7:` asks to combine 3, 4 and 2, in this order and from 0, by `a` (add), `b` (subtract) and `c` (multiply)
 modulo m, so that the result is 7. An attempt writes the value after each number, `a3=3c4=2b2=0`; `?` gives it up and
 begins again, `#` hands it in. If an attempt with random operations hits with probability p, about 1 in 6, n of them
 hit with 1 - (1 - p)^n: length buys accuracy for a model that can tell a hit from a miss.
-
-`retry`: demonstrations give up only attempts that miss. `retry_unverified`: hits and misses alike, so that longer
-responses are no better until training has found the difference. First responses are about equally long in both.
 """
 
 import re
@@ -18,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from harness.randomness import stream
 from harness.tasks.demonstrated import Demonstrated, Stage
 from harness.tasks.task import Problem
 
@@ -28,11 +24,10 @@ ENDED = re.compile(r"=(\d)([?#])")
 
 @dataclass(frozen=True)
 class Persistence:
-    """How demonstrations hand in: at the latest after `attempts`; until then each is given up with a probability."""
+    """How demonstrations hand in: at the latest after `attempts`; until then a miss is given up with a probability."""
 
     attempts: int
     after_miss: float = 0.0
-    after_hit: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,8 +40,8 @@ class Retry(Demonstrated[Persistence]):
     ANSWER = re.compile(r"[^#]*([^#?])#", re.DOTALL)  # the character before the only `#`, which ends the response
 
     @property
-    def prompt_tokens(self) -> tuple[float, int]:
-        return sum(self.terms) / 2 + 3, self.terms[1] + 3
+    def longest_prompt(self) -> int:
+        return self.terms[1] + 3
 
     def draw_with(self, generator: np.random.Generator, terms: tuple[int, int]) -> Problem:
         """A problem with uniform digits, whose target is what operations drawn at random give."""
@@ -72,8 +67,7 @@ class Retry(Demonstrated[Persistence]):
         digits = problem.prompt.partition("=")[0]
         written = self.attempt(digits, generator)
         for _ in range(style.attempts - 1):
-            is_hit = written.endswith(problem.answer)
-            if generator.random() >= (style.after_hit if is_hit else style.after_miss):
+            if generator.random() >= style.after_miss or written.endswith(problem.answer):
                 break
             written += "?" + self.attempt(digits, generator)
         return written + "#"
@@ -82,12 +76,6 @@ class Retry(Demonstrated[Persistence]):
         """Whether the attempt handed in uses each number once, in order, calculates right and ends in the target."""
         handed_in = response.rpartition("?")[2]
         return self.extract_answer(response) is not None and self.first_wrong_step(problem, handed_in) is None
-
-    def examples(self, problem: Problem) -> list[str]:
-        patient = Persistence(attempts=1000, after_miss=1.0)
-        shown = self.demonstration(problem, patient, stream("self-test", "attempts"))
-        other = str((int(problem.answer) + 1) % self.modulus)
-        return [shown, f"{shown[:-2]}{other}#", f"{shown[:-1]}?#", shown[:-1]]
 
     def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:
         """The first step that miscopies a number, miscalculates, is malformed, gives up a hit or hands in a miss."""
@@ -120,5 +108,5 @@ class Retry(Demonstrated[Persistence]):
         return {"retry_after_miss": shares[False], "retry_after_hit": shares[True]}
 
 
-SHIPPED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))["tasks"]
-RETRIES = {task.name: task for task in TypeAdapter(list[Retry]).validate_python(SHIPPED)}
+SHIPPED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+RETRY = TypeAdapter(Retry).validate_python(SHIPPED)

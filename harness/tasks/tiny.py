@@ -4,6 +4,6 @@ from typing import Any
 
 from harness.tasks.chain_sum import GRADED
 from harness.tasks.demonstrated import Demonstrated
-from harness.tasks.retry import RETRIES
+from harness.tasks.retry import RETRY
 
-DEMONSTRATED: dict[str, Demonstrated[Any]] = {GRADED.name: GRADED, **RETRIES}
+DEMONSTRATED: dict[str, Demonstrated[Any]] = {task.name: task for task in (GRADED, RETRY)}

@@ -75,7 +75,6 @@ RECIPES = {
     1: {
         "graded_chain_sum": (11809, 1.35948),
         "retry": (11140, 1.44595),
-        "retry_unverified": (11140, 1.44614),
     }
 }
 

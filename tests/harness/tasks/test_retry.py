@@ -1,4 +1,4 @@
-"""The retry tasks: what is asked, what is right, which step is wrong, and what demonstrations give up."""
+"""The task retry: what is asked, what is right, which step is wrong, and what demonstrations give up."""
 
 import dataclasses
 import re
@@ -7,35 +7,26 @@ from pathlib import Path
 import pytest
 
 from harness.backends.torch_setup import set_up_torch
-from harness.errors import HarnessError
 from harness.model.policy import write_policy
 from harness.randomness import stream
 from harness.run.tiny_model import warm_started
 from harness.tasks.demonstrated import Stage
-from harness.tasks.retry import OPERATIONS, RETRIES, Persistence, Retry
-from harness.tasks.task import Problem, draw_distinct
+from harness.tasks.retry import OPERATIONS, RETRY, Persistence
+from harness.tasks.task import Problem
 from tests.harness import runs
 from tests.harness.tiny import small_config
 
-RETRY = RETRIES["retry"]
 PROBLEM = Problem("342=7:", "7")  # 0 + 3 = 3, 3 x 4 = 12 = 2, 2 - 2 = 0; 0 + 3 + 4 = 7, 7 x 2 = 14 = 4
 ON_TARGET = Problem("342=9:", "9")  # 0 + 3 + 4 + 2
 
 
-@pytest.mark.parametrize("name", RETRIES)
-def test_targets_can_be_reached_and_prompts_are_as_long_as_said(name: str) -> None:
-    task = RETRIES[name]
-    for problem in draw_distinct(task, "train", 100, stream(0, "data")):
-        digits, target = re.fullmatch(r"(\d+)=(\d):", problem.prompt).groups()  # type: ignore[union-attr]
-        assert task.terms[0] <= len(digits) <= task.terms[1]
+def test_targets_can_be_reached_and_prompts_are_as_long_as_said() -> None:
+    for problem in RETRY.draw_problems("train", 100, stream(0, "data"), set()):
+        digits, target = re.fullmatch(r"(\d{3})=(\d):", problem.prompt).groups()  # type: ignore[union-attr]
         assert target == problem.answer
         values = {0}
         for digit in map(int, digits):
-            values = (
-                {(v + digit) % 10 for v in values}
-                | {(v - digit) % 10 for v in values}
-                | {v * digit % 10 for v in values}
-            )
+            values = {new % 10 for value in values for new in (value + digit, value - digit, value * digit)}
         assert int(target) in values
 
 
@@ -112,35 +103,20 @@ def test_steps_cover_a_response_without_gaps_or_overlaps(response: str) -> None:
     assert wrong is None or wrong in spans
 
 
-def shares_given_up(style: Persistence) -> tuple[float, float]:
-    """Of 400 demonstrations: the share of misses and of hits that are given up. All calculate right."""
-    generator = stream(0, "demonstrations")
-    after_miss, after_hit = [], []
-    for problem in draw_distinct(RETRY, "train", 400, stream(0, "data")):
-        response = RETRY.demonstration(problem, style, generator)
-        assert re.fullmatch(rf"((?:[{OPERATIONS}]\d=\d){{3}}[?#])+", response)
-        assert response.index("#") == len(response) - 1
-        assert response.count("?") < style.attempts
-        for value, end in re.findall(r"(\d)([?#])", response):
-            (after_hit if value == problem.answer else after_miss).append(end == "?")
+@pytest.mark.parametrize(("style", "share"), [((1, 1.0), 0), ((1000, 1.0), 1), ((1000, 0.5), 0.5)])
+def test_a_style_decides_how_many_misses_are_given_up_and_no_hit_is(style: tuple[int, float], share: float) -> None:
+    """Of 400 demonstrations, all of which calculate right."""
+    generator, after_miss = stream(0, "demonstrations"), []
+    for problem in RETRY.draw_problems("train", 400, stream(0, "data"), set()):
+        response = RETRY.demonstration(problem, Persistence(*style), generator)
+        assert re.fullmatch(rf"((?:[{OPERATIONS}]\d=\d){{3}}\?)*(?:[{OPERATIONS}]\d=\d){{3}}#", response)
+        assert response.count("?") < style[0]
+        *given_up, last = (attempt.endswith(problem.answer) for attempt in re.split("[?#]", response)[:-1])
+        assert not any(given_up)
+        after_miss += [True] * len(given_up) + [False] * (not last)
         for attempt in re.split("[?#]", response)[:-1]:
             assert RETRY.first_wrong_step(problem, attempt) is None
-    return sum(after_miss) / len(after_miss), sum(after_hit) / len(after_hit)
-
-
-def test_a_style_decides_what_is_given_up() -> None:
-    assert shares_given_up(Persistence(1, 1.0, 1.0)) == (0, 0)
-    assert shares_given_up(Persistence(1000, 1.0)) == (1, 0)  # every response right
-    missed, hit = shares_given_up(Persistence(1000, 0.5, 0.25))
-    assert missed == pytest.approx(0.5, abs=0.1)  # four standard errors of 400 or more attempts
-    assert hit == pytest.approx(0.25, abs=0.17)  # and of about 120
-
-
-def test_only_the_verified_task_shows_which_attempts_to_give_up() -> None:
-    for name, is_verified in (("retry", True), ("retry_unverified", False)):
-        styles = [style for stage in RETRIES[name].stages for _, style in stage.styles]
-        assert all(style.after_hit == (0 if is_verified else style.after_miss) for style in styles)
-        assert any(style.after_miss > 0 for style in styles)
+    assert sum(after_miss) / len(after_miss) == pytest.approx(share, abs=0.1 * (share == 0.5))  # four standard errors
 
 
 def test_behaviour_is_the_shares_of_misses_and_of_hits_that_are_given_up() -> None:
@@ -155,7 +131,7 @@ def test_behaviour_is_the_shares_of_misses_and_of_hits_that_are_given_up() -> No
 def test_a_run_records_the_shares_of_its_responses_and_blames_a_step(tmp_path: Path) -> None:
     set_up_torch(threads=1)
     (tmp_path / "model").mkdir()
-    stage = Stage((3, 3), ((1.0, Persistence(3, 0.9, 0.9)),), steps=40, lr=5e-3)
+    stage = Stage((3, 3), ((1.0, Persistence(3, 0.9)),), steps=40, lr=5e-3)
     write_policy(tmp_path / "model", warm_started(dataclasses.replace(RETRY, stages=(stage,)), 0))
     changes = {"task": "retry", "control": "blame", "max_response_tokens": 60, "loss_type": "dapo"}
     run = runs.trained(small_config(str(tmp_path / "model"), **changes, give_up_after=None), tmp_path / "run")
@@ -166,13 +142,3 @@ def test_a_run_records_the_shares_of_its_responses_and_blames_a_step(tmp_path: P
         found = {f"task/{name}": value for name, value in RETRY.behaviour(pairs).items()}
         assert found == {name: line[name] for name in found}
     assert any(line["task/retry_after_miss"] for line in runs.metrics(run))
-
-
-def test_the_self_test_notices_a_grader_that_takes_any_attempt() -> None:
-    RETRY.self_test()
-
-    class Lenient(Retry):
-        def first_wrong_step(self, *_: object) -> None: ...
-
-    with pytest.raises(HarnessError, match="self-test of the task: expected one right answer"):
-        Lenient(**{field.name: getattr(RETRY, field.name) for field in dataclasses.fields(RETRY)}).self_test()
