@@ -9,17 +9,17 @@ from typing import Any
 import optuna
 
 from harness import HarnessError, guessed_seconds, in_words, most_tokens, say, write_json
-from sweeps.comparison import going_on, prepare
+from sweeps.comparison import going_on, own_slots, prepare
 from sweeps.search.controller import Controller
 from sweeps.search.description import check_same, described, of_loss
 from sweeps.search.options import Search, search_of
-from sweeps.search.samplers import design
+from sweeps.search.spaces import design
 from sweeps.search.study import LossStudy, open_storage, storage_errors
 from sweeps.search.tables import ENDED, best_rows, trial_rows, values_line, write_best, write_trials
 from sweeps.search.winners import check_comparable, run_winners
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked
-from sweeps.workers.pool import Pool, gpu_places, usable_cores
+from sweeps.workers.pool import Pool, gpu_places
 
 
 def search_command(options: argparse.Namespace) -> None:
@@ -31,7 +31,7 @@ def search_command(options: argparse.Namespace) -> None:
     if search.gpus_per_trial:
         places = gpu_places(search.gpus_per_trial, search.slots)
     else:
-        places = [()] * (search.slots or max(1, usable_cores() // search.typical_config().run.threads))
+        places = [()] * (search.slots or own_slots(search.typical_config()))
     # one controller per study and host; hosts that share a storage may share the folder
     lock = ".lock" if search.storage is None else f".lock-{platform.node()}"
     with locked(search.study, lock), going_on(search.study, options), storage_errors():

@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
+import optuna
+
 from harness import HarnessError, doing, flatten, say, tree_of
 from sweeps.search.options import Search
-from sweeps.search.study import Asked, LossStudy
+from sweeps.search.study import LossStudy
 from sweeps.search.tables import Row, best_rows, line_of, spent, time_left, trial_facts, trial_rows, write_trials
 from sweeps.study.folder import PlannedRun, read_json, set_aside
 from sweeps.workers.attempts import Ending
@@ -28,7 +30,7 @@ class OpenTrial:
     """A trial that this controller runs."""
 
     loss: str
-    asked: Asked
+    asked: optuna.Trial
     runs: Sequence[PlannedRun]
     todo: list[PlannedRun]  # not begun here, and not finished before
 
@@ -63,7 +65,7 @@ class Controller:
         finally:
             self.pool.stop([*self.pool.running, *self.pool.again])
             for trial in self.open:  # so that the next controller need not wait for its heartbeat to grow old
-                self.studies[trial.loss].release(trial.asked.trial._trial_id)
+                self.studies[trial.loss].release(trial.asked._trial_id)
 
     def show(self, ended: Sequence[OpenTrial]) -> None:
         """Write trials.parquet anew when a trial has ended, here or elsewhere, and say it."""
@@ -72,9 +74,7 @@ class Controller:
             write_trials(self.search, self.rows)
         left = time_left(self.rows, self.pool.size)
         for trial in ended:
-            row = next(
-                row for row in self.rows if (row["loss"], row["trial"]) == (trial.loss, trial.asked.trial.number)
-            )
+            row = next(row for row in self.rows if (row["loss"], row["trial"]) == (trial.loss, trial.asked.number))
             say(f"{line_of(row)} ({left})")
         best = [f"{loss} best {row['value']:.3f}" for loss, row in best_rows(self.rows).items()]
         doing("; ".join([left, *best, *map(steps_of, self.pool.running)]))
@@ -85,7 +85,7 @@ class Controller:
             return
         self.looked = time.monotonic()
         for trial in self.open:
-            self.studies[trial.loss].storage.record_heartbeat(trial.asked.trial._trial_id)
+            self.studies[trial.loss].storage.record_heartbeat(trial.asked._trial_id)
         for study in self.studies.values():
             study.make_trials(self.search.trials)
 
@@ -104,7 +104,7 @@ class Controller:
             asked = self.studies[loss].ask(self.search.spaces[loss], self.search.trials)
             if asked is None:
                 continue
-            runs = self.search.runs(loss, asked.trial.number, asked.values)
+            runs = self.search.runs(loss, asked.number, self.search.spaces[loss].fixed | asked.params)
             for run in runs:
                 run.write_config()
                 if is_recorded_otherwise(run):  # a storage that was replaced gives a trial other settings
@@ -134,11 +134,11 @@ class Controller:
         """Tell the storage of a trial of which nothing is left to do; `without_value`: how one of its runs ended."""
         study = self.studies[trial.loss]
         if without_value:
-            trial.asked.note(reason=without_value.reason, facts=spent(trial.runs))
+            study.note(trial.asked, reason=without_value.reason, facts=spent(trial.runs))
             study.tell(trial.asked, None, {}, without_value.kind)
         else:
             facts = trial_facts(trial.runs)
-            trial.asked.note(facts=facts)
+            study.note(trial.asked, facts=facts)
             study.tell(trial.asked, fmean(facts["values"]), self.search.excess(facts), "finished")
         self.open.remove(trial)
         return trial

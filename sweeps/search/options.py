@@ -10,13 +10,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness import Config, UsageError, add_setting_flags, one_line, resolve, settings_in
-from sweeps.search.samplers import sampler_of
 from sweeps.search.spaces import Space, load_space
 from sweeps.study.arms import Family, load_family, scaffold_settings
 from sweeps.study.claims import add_claims
 from sweeps.study.folder import PlannedRun
 from sweeps.tracking.log import add_tracking_uri
 
+STARTUP_BY_DEFAULT = 10  # Optuna's own
 FIRST_TUNING_SEED = 1000  # far from those that report, which begin at 0
 
 
@@ -153,6 +153,26 @@ class Search(BaseModel):
                     self.config(loss, values, FIRST_TUNING_SEED)
                 except UsageError as error:
                     raise UsageError(f"--space {self.space}, {loss}: {error} (in the searched range)") from None
+
+
+def sampler_of(name: str, trials: int, seed: int) -> dict[str, Any]:
+    """How a search of so many trials chooses them: {"name", "arguments", "seed"}.
+
+    Every argument is there, since Optuna's defaults change between versions.
+    """
+    startup = STARTUP_BY_DEFAULT if trials >= 4 * STARTUP_BY_DEFAULT else max(4, trials // 4)
+    arguments: dict[str, dict[str, Any]] = {
+        "tpe": {
+            "n_startup_trials": startup,
+            "n_ei_candidates": 24,
+            "multivariate": True,
+            "group": False,
+            "constant_liar": True,
+        },
+        "qmc": {"type": "sobol", "scramble": True},
+        "random": {},
+    }
+    return {"name": name, "arguments": arguments[name], "seed": seed}
 
 
 def add_search_flags(parser: argparse.ArgumentParser) -> None:

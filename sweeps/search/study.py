@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness import HarnessError, UsageError
-from sweeps.search.samplers import seed_of
-from sweeps.search.spaces import Parameter, Space, Values
+from sweeps.search.spaces import Parameter, Space, Values, seed_of
 from sweeps.study.folder import first_difference
 from sweeps.tracking.log import with_driver, without_password
 
@@ -59,20 +57,6 @@ def storage_errors() -> Iterator[None]:
     except StorageInternalError as error:
         words = str(error.__cause__ or error).splitlines()[0]
         raise HarnessError(f"the storage failed: {words}: mend it, and start the same command again") from None
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A trial that this process is to run."""
-
-    values: Values
-    trial: optuna.Trial
-
-    def note(self, **facts: Any) -> None:
-        """Keep facts with the trial."""
-        with suppress(UpdateFinishedTrialError):  # another controller took it, while this one stood still
-            for name, value in facts.items():
-                self.trial.set_user_attr(name, value)
 
 
 class Designed(RandomSampler):
@@ -136,7 +120,7 @@ class LossStudy:
         with suppress(UpdateFinishedTrialError):
             self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
-    def ask(self, space: Space, count: int) -> Asked | None:
+    def ask(self, space: Space, count: int) -> optuna.Trial | None:
         """The next waiting one of the first `count` trials with its settings, or None."""
         while waiting := [trial for trial in self.trials(count) if trial.state == TrialState.WAITING]:
             self.study.sampler = self.sampler_for(waiting[0].number)
@@ -144,7 +128,7 @@ class LossStudy:
             trial = self.study.ask({name: distribution(one) for name, one in space.searched.items()})
             self.storage.record_heartbeat(trial._trial_id)
             if trial.number < count:
-                return Asked({**space.fixed, **trial.params}, trial)
+                return trial
             self.release(trial._trial_id)  # another took the last one, and Optuna made a new trial
         return None
 
@@ -155,19 +139,23 @@ class LossStudy:
         seed = seed_of(self.sampler["seed"], self.name.rpartition("/")[2], number, self.place)
         return TPESampler(seed=seed, **self.sampler["arguments"])
 
-    def tell(self, asked: Asked, value: float | None, constraints: Mapping[str, float], state: str) -> None:
+    def note(self, trial: optuna.Trial, **facts: Any) -> None:
+        """Keep facts with the trial."""
+        with suppress(UpdateFinishedTrialError):  # another controller took it, while this one stood still
+            for name, value in facts.items():
+                trial.set_user_attr(name, value)
+
+    def tell(self, trial: optuna.Trial, value: float | None, constraints: Mapping[str, float], state: str) -> None:
         """End a trial: `finished` with its value, else `infeasible` or `failed` without."""
-        known = self.trials()[asked.trial.number]
-        if known.state.is_finished():  # another controller took it, while this one stood still
-            return
-        asked.note(state=state, ended=time.time())
-        for name, excess in {**constraints, "infeasible": 1.0 if state == "infeasible" else -1.0}.items():
-            if name not in known.constraints:  # as one left it that was killed as it told this
-                asked.trial.set_constraint(name, excess)
+        self.note(trial, state=state, ended=time.time())
         without = TrialState.FAIL if state == "failed" else TrialState.PRUNED  # TPE learns from what it calls pruned
         outcome = (without, None) if value is None else (TrialState.COMPLETE, [value])
+        known = self.trials()[trial.number].constraints  # of a controller that was killed as it told this
         with suppress(UpdateFinishedTrialError):
-            self.storage.set_trial_state_values(asked.trial._trial_id, *outcome)
+            for name, excess in {**constraints, "infeasible": 1.0 if state == "infeasible" else -1.0}.items():
+                if name not in known:
+                    trial.set_constraint(name, excess)
+            self.storage.set_trial_state_values(trial._trial_id, *outcome)
 
     def trials(self, count: int | None = None) -> list[FrozenTrial]:
         """All trials, or the first ones, as they now are."""

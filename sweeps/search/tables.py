@@ -15,7 +15,7 @@ from sweeps.study.folder import PlannedRun, evaluation_means
 from sweeps.workers.attempts import latest_metrics
 
 Row = dict[str, Any]
-ENDED = ("finished", "pruned", "infeasible", "failed")  # states of a trial that is over
+ENDED = ("finished", "infeasible", "failed")  # states of a trial that is over
 CONSTRAINTS = ("response_tokens", "truncated_share", "collapse")
 FACTS = {
     "seeds": pa.list_(pa.int64()),
@@ -36,7 +36,7 @@ def trial_rows(search: Search, studies: Mapping[str, LossStudy]) -> list[Row]:
         found = study.trials(search.trials)
         own = [row_of(search, loss, trial) for trial in found]
         ended = [trial for trial in found if trial.state.is_finished()]
-        for place, trial in enumerate(sorted(ended, key=lambda trial: trial.user_attrs["ended"])):
+        for place, trial in enumerate(sorted(ended, key=lambda trial: trial.user_attrs.get("ended", 0))):
             own[trial.number]["ended"] = place
         rows += own
     return rows
@@ -47,7 +47,7 @@ def row_of(search: Search, loss: str, trial: FrozenTrial) -> Row:
     attributes, facts = trial.user_attrs, trial.user_attrs.get("facts", {})
     row: Row = {"loss": loss, "trial": trial.number, "state": trial.state.name.lower()}
     if trial.state.is_finished():
-        row["state"] = attributes["state"]
+        row["state"] = attributes.get("state", "failed")  # or failed in Optuna's page
         row["feasible"] = trial.state == TrialState.COMPLETE and max(trial.constraints.values(), default=0) <= 0
     finished = row["state"] == "finished"
     searched = search.spaces[loss].searched

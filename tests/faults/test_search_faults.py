@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.search.samplers import design
-from sweeps.search.spaces import load_space
+from sweeps.search.spaces import design, load_space
 from tests.faults.amount import THOROUGH
 from tests.harness.tiny import save_direct_answers
 from tests.sweeps.processes import processes_that_name

@@ -6,8 +6,8 @@ import optuna
 import pytest
 
 from harness import UsageError, resolve
-from sweeps.search.samplers import design, sampler_of
-from sweeps.search.spaces import SPACES, Space, load_space
+from sweeps.search.options import sampler_of
+from sweeps.search.spaces import SPACES, Space, design, load_space
 from sweeps.study.arms import load_family, load_toml, settings_of
 from tests.sweeps.family_files import written
 

@@ -6,12 +6,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import Trial, TrialState
 
 from harness import UsageError
-from sweeps.search.samplers import design, sampler_of
-from sweeps.search.spaces import load_space
-from sweeps.search.study import GRACE_S, Asked, LossStudy, open_storage
+from sweeps.search.options import sampler_of
+from sweeps.search.spaces import design, load_space
+from sweeps.search.study import GRACE_S, LossStudy, open_storage
 
 FIPO = load_space("default", "fipo")
 TRIALS = 5
@@ -24,13 +24,13 @@ def opened(tmp_path: Path) -> Open:
     return lambda design=None: LossStudy(open_storage(None, tmp_path), "own/fipo", sampler_of("tpe", TRIALS, 0), design)
 
 
-def asked_for(study: LossStudy) -> Asked:
+def asked_for(study: LossStudy) -> Trial:
     asked = study.ask(FIPO, TRIALS)
     assert asked is not None
     return asked
 
 
-def all_asked(study: LossStudy) -> list[Asked]:
+def all_asked(study: LossStudy) -> list[Trial]:
     return list(iter(lambda: study.ask(FIPO, TRIALS), None))
 
 
@@ -39,8 +39,8 @@ def test_exactly_as_many_trials_as_planned(opened: Open) -> None:
     for _ in range(3):
         study.make_trials(TRIALS)
     found = all_asked(study)
-    assert [asked.trial.number for asked in found] == list(range(TRIALS))
-    assert all(asked.values.keys() == FIPO.parameters.keys() for asked in found)
+    assert [asked.number for asked in found] == list(range(TRIALS))
+    assert all(asked.params.keys() == FIPO.searched.keys() for asked in found)
     for asked in found:
         study.tell(asked, 0.5, {}, "finished")
     study.make_trials(TRIALS)
@@ -57,11 +57,13 @@ def test_a_trial_whose_controller_died_goes_on_with_its_settings(opened: Open) -
     second = opened()
     assert second.release_all() == 2
     second.make_trials(TRIALS)
-    found = {asked.trial.number: asked for asked in all_asked(second)}
+    found = {asked.number: asked for asked in all_asked(second)}
     assert sorted(found) == [1, 2, 3, 4]
-    assert found[lost.trial.number].values == lost.values
-    second.tell(found[lost.trial.number], 0.7, {}, "finished")
-    lost.note(facts={})  # the first controller only stood still: what it says comes too late, and counts for nothing
+    assert found[lost.number].params == lost.params
+    second.tell(found[lost.number], 0.7, {}, "finished")
+    first.note(
+        lost, facts={}
+    )  # the first controller only stood still: what it says comes too late, and counts for nothing
     first.tell(lost, 0.9, {}, "finished")
     assert [trial.value for trial in second.trials() if trial.state == TrialState.COMPLETE] == [0.5, 0.7]
 
@@ -72,13 +74,11 @@ def test_without_a_heartbeat_a_shared_trial_waits_again_and_with_one_it_is_left(
     living, silent = asked_for(study), asked_for(study)
     with closing(sqlite3.connect(tmp_path / "optuna.db")) as database, database:
         older = f"datetime(heartbeat, '-{GRACE_S + 1} seconds')"
-        database.execute(
-            f"update trial_heartbeats set heartbeat = {older} where trial_id = ?", [silent.trial._trial_id]
-        )
+        database.execute(f"update trial_heartbeats set heartbeat = {older} where trial_id = ?", [silent._trial_id])
     study.make_trials(TRIALS)
-    found = {asked.trial.number: asked.values for asked in all_asked(study)}
-    assert living.trial.number not in found
-    assert found[silent.trial.number] == silent.values
+    found = {asked.number: asked.params for asked in all_asked(study)}
+    assert living.number not in found
+    assert found[silent.number] == silent.params
 
 
 def test_where_two_make_trials_at_once_each_planned_one_runs_once(opened: Open) -> None:
@@ -89,7 +89,7 @@ def test_where_two_make_trials_at_once_each_planned_one_runs_once(opened: Open) 
     for turn in range(2 * TRIALS):
         study = (first, second)[turn % 2]
         if asked := study.ask(FIPO, TRIALS):
-            found.append(asked.trial.number)
+            found.append(asked.number)
             study.tell(asked, 0.5, {}, "finished")
     assert sorted(found) == list(range(TRIALS))
     assert first.ask(FIPO, TRIALS + 1) is not None  # it is the next of a longer search
@@ -101,11 +101,11 @@ def test_a_designed_search_has_the_same_trials_whatever_happens(opened: Open, sa
     assert values is not None
     study = opened(values)
     study.make_trials(TRIALS)
-    assert asked_for(study).values == values[0]
+    assert asked_for(study).params == values[0]
     study = opened(values)
     study.release_all()
     study.make_trials(TRIALS)
-    assert {asked.trial.number: asked.values for asked in all_asked(study)} == dict(enumerate(values))
+    assert {asked.number: asked.params for asked in all_asked(study)} == dict(enumerate(values))
 
 
 def test_trials_drawn_at_random_differ_also_after_a_restart(opened: Open) -> None:
@@ -114,7 +114,7 @@ def test_trials_drawn_at_random_differ_also_after_a_restart(opened: Open) -> Non
         study = opened()
         study.make_trials(TRIALS)
         asked = asked_for(study)
-        found.append(asked.values["lr"])
+        found.append(asked.params["lr"])
         study.tell(asked, 0.5, {}, "finished")
     assert len(set(found)) == TRIALS
 
@@ -125,7 +125,7 @@ def test_hosts_that_ask_at_once_do_not_draw_the_same(tmp_path: Path) -> None:
         storage = open_storage(f"sqlite:///{tmp_path}/{host}.db", tmp_path)
         study = LossStudy(storage, "own/fipo", sampler_of("tpe", 1, 0), place=host)
         study.make_trials(1)
-        drawn.append(asked_for(study).values)
+        drawn.append(asked_for(study).params)
     assert drawn[0] != drawn[1]
 
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_run_and_what_is_beyond_a_limit_teach_tpe(tmp_path: Path)
     study.make_trials(60)
     good = []
     for asked in iter(lambda: study.ask(FIPO, 60), None):
-        rate, decay = asked.values["lr"], asked.values["fipo_decay_rate"]
+        rate, decay = asked.params["lr"], asked.params["fipo_decay_rate"]
         good.append(rate < 3e-4 and decay < 32)
         study.tell(asked, *((0.5, {"collapse": decay - 32}, "finished") if rate < 3e-4 else (None, {}, "infeasible")))
     # a quarter of the space is good: 15 of 60 at random, with a standard deviation of 3.3
