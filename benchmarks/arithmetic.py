@@ -1,6 +1,6 @@
 """How much arithmetic a model's work needs, and at which rate the machine can do it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch.utils.benchmark import Timer
 from harness.model.linear import product
 
 SQUARES = (256, 512, 1024)  # rows and columns of the products whose best rate is a CPU's
-MEASURED_S = 0.5  # how long a product is taken again and again
+MEASURED_S = 0.5  # how long a function is called again and again
 FORWARD_AND_BACKWARD = 3  # times the forward pass: 2 FLOPs a weight and token, and 4 backward
 
 
@@ -48,10 +48,15 @@ def forward_flops(model: Any, groups: Sequence[Group]) -> float:
 
 def cpu_rate() -> float:
     """FLOPs per second of the machine's best product of float32 matrices on one thread, by MKL or by oneDNN."""
-    rates = []
-    for size in SQUARES:
-        square = torch.randn(size, size)
-        for multiply in (torch.mm, product):
-            timer = Timer("multiply(square, square)", globals={"multiply": multiply, "square": square})
-            rates.append(2.0 * size**3 / min(timer.blocked_autorange(min_run_time=MEASURED_S).times))
-    return max(rates)
+    squares = [torch.randn(size, size) for size in SQUARES]
+    return max(product_rate(square, multiply) for square in squares for multiply in (torch.mm, product))
+
+
+def product_rate(square: torch.Tensor, multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
+    """FLOPs per second of the square's product with itself, at best."""
+    return 2.0 * len(square) ** 3 / quickest(lambda: multiply(square, square))
+
+
+def quickest(run: Callable[[], object]) -> float:
+    """Seconds of the function's quickest call, on one thread of the CPU; a GPU's work is waited for."""
+    return min(Timer("run()", globals={"run": run}).blocked_autorange(min_run_time=MEASURED_S).times)

@@ -92,12 +92,16 @@ class Record:
 
 def save(rows: Sequence[Row]) -> Record:
     """The record of the rows and the machine, written to a file in benchmarks/results that is named by the device."""
-    about = machine()
-    device = "".join(c if c.isalnum() else "-" for c in str(about["device"]).lower()).strip("-")
-    path = RESULTS / f"speed-{device}.json"
+    about = machine("cpu")
+    path = RESULTS / f"speed-{named(str(about['device']))}.json"
     content = {"machine": about, "rows": [asdict(row) for row in rows]}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return read(path)
+
+
+def named(device: str) -> str:
+    """The device as a part of a file's name."""
+    return "".join(c if c.isalnum() else "-" for c in device.lower()).strip("-")
 
 
 def read(path: Path) -> Record:
@@ -106,13 +110,13 @@ def read(path: Path) -> Record:
     return Record(path.name, content["machine"], [Row(**row) for row in content["rows"]])
 
 
-def machine() -> dict[str, object]:
+def machine(device: str) -> dict[str, object]:
     """The hardware and versions that the figures belong to, and the commit."""
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     described = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False)
     trl = importlib.metadata.distributions(name="trl", path=[str(path) for path in TRL.glob("lib/*/site-packages")])
     return {
-        "device": cpu_name(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "load_at_start": LOAD,
@@ -120,6 +124,7 @@ def machine() -> dict[str, object]:
         "torch": torch.__version__,
         "transformers": importlib.metadata.version("transformers"),
         "trl": next((found.version for found in trl), None),
+        "cuda": torch.version.cuda if device == "cuda" else None,
         "commit": described.stdout.strip() or "no git",
         "measured_at": datetime.now().isoformat(timespec="minutes"),
         "command": " ".join(["python", *sys.orig_argv[1:]]),

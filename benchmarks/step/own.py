@@ -8,23 +8,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.arithmetic import FORWARD_AND_BACKWARD, Group, forward_flops
+from benchmarks.models import endless
 from harness.algorithm.metrics import Stopwatch
 from harness.algorithm.state import Training, begin
 from harness.backends.torch_setup import set_up_torch
 from harness.config.resolve import resolve
 from harness.config.schema import Config
 from harness.loop import run_step
-from harness.model.policy import Policy, load_policy
+from harness.model.policy import load_policy
 from harness.rollouts.engine import Actors, Key, TorchEngine
 from harness.rollouts.sampler import Sample, Sampling
 from harness.run.record import RunFolder
-
-NEVER = -1  # no token has this id
 
 
 @dataclass
@@ -78,11 +77,6 @@ class Stepper:
         prompts = sum(group.prompt * len(group.responses) for group in groups)
         told = {"cpu_s": cpu, "trained_tokens": tokens, "prompt_tokens": prompts}
         return told | {"phases": phases, "flops": flops}
-
-
-def endless(policy: Policy) -> Policy:
-    """The policy whose responses no token ends: all are as long as they may be."""
-    return replace(policy, end_ids=frozenset({NEVER}))
 
 
 def begun(spec: dict[str, Any], path: Path) -> Stepper:

@@ -6,15 +6,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.arithmetic import cpu_rate
+from benchmarks.models import LARGER, TINY, random_policy
 from benchmarks.page import ROOT, TRL, Row
 from harness.algorithm.state import make_task
 from harness.config.resolve import resolve
@@ -24,7 +23,6 @@ from harness.model.policy import Policy, load_policy, write_policy
 from harness.randomness import stream
 from harness.run.packaged_model import NAME as PACKAGED
 from harness.run.packaged_model import model_source
-from harness.run.tiny_model import SHAPE, character_tokenizer
 from harness.tasks.task import TRAINED_ON
 
 OURS = [sys.executable, "-m", "benchmarks.step.own"]
@@ -32,14 +30,6 @@ THEIRS = [str(TRL / "bin" / "python"), "-P", "benchmarks/step/trl.py"]  # -P: el
 GROUP_SIZE, MINIBATCHES = 8, 4
 LR = 1e-6  # so small that weights, and with them lengths, stay what they were
 NEVER = 10**6  # steps: no evaluation and no checkpoint comes
-# transformers' own spread of weights: every token, an end too, is about as likely
-TINY: dict[str, Any] = SHAPE | {"model_type": "qwen2", "initializer_range": 0.02}
-LARGER = TINY | {  # 1.06 million parameters
-    "hidden_size": 128,
-    "num_hidden_layers": 4,
-    "num_key_value_heads": 4,
-    "intermediate_size": 512,
-}
 
 Child = subprocess.Popen[str]
 Step = dict[str, Any]  # a child's answer
@@ -111,19 +101,6 @@ def write_spec(form: Form, folder: Path) -> Path:
     path = folder / "spec.json"
     path.write_text(json.dumps(spec), encoding="utf-8")
     return path
-
-
-def random_policy(shape: Mapping[str, Any]) -> Policy:
-    """A model of the shape, as its config.json has it, the same weights every time."""
-    import transformers
-
-    tokenizer = character_tokenizer()
-    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    settings = transformers.AutoConfig.for_model(**{"vocab_size": len(tokenizer)} | dict(shape) | ids)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = transformers.AutoModelForCausalLM.from_config(settings)
-    return Policy(model.eval(), tokenizer, frozenset({tokenizer.eos_token_id}))
 
 
 def settings_of(form: Form, model: str) -> dict[str, Any]:

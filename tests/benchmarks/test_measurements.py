@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from benchmarks.arithmetic import Group, forward_flops
+from benchmarks.models import LARGER, TINY, endless, random_policy
 from benchmarks.step import own
 from benchmarks.step import report as step
-from benchmarks.step.report import LARGER, TINY, random_policy
 from harness.config.resolve import resolve
 from harness.errors import HarnessError, UsageError
 from harness.model.policy import load_policy
@@ -25,7 +25,7 @@ SMALL = step.Form("small", TINY, prompts=4, max_tokens=5, is_free=False, target=
 @pytest.mark.parametrize(("shape", "millions"), [(TINY, 0.1008), (LARGER, 1.06)])
 def test_a_model_has_the_size_that_its_rows_say(shape: dict[str, object], millions: float) -> None:
     with torch.device("meta"):
-        found = sum(p.numel() for p in random_policy(shape).model.parameters())
+        found = sum(p.numel() for p in random_policy(shape, "meta").model.parameters())
     assert found / 1e6 == pytest.approx(millions, rel=5e-3)
 
 
@@ -39,7 +39,7 @@ def test_the_needed_arithmetic_is_that_of_linear_layers_and_of_causal_attention(
 
 
 def test_a_run_draws_the_prompts_that_trl_is_given() -> None:
-    policy = own.endless(random_policy(TINY))
+    policy = endless(random_policy(TINY))
     config = resolve(step.settings_of(SMALL, "tiny"))
     drawn = step.drawn_prompts(config, policy, 4)
     for number in (0, 3):
