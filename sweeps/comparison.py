@@ -109,7 +109,7 @@ def carry_out(asked: Comparison, options: argparse.Namespace, claims: str) -> No
     if (study / "config.json").exists():
         raise UsageError(f"--study: expected a folder of its own, got {str(study)!r}, which holds a run: name another")
     check_claims(options.claims or claims)
-    with locked(study), going_on(study, options):
+    with going_on(study, options), locked(study):
         check_same(study, asked.about)
         arms = with_earlier_arms(study, asked.arms)
         if not asked.design:  # whose arms are cells of several blocks
@@ -209,8 +209,10 @@ def own_slots(config: Config) -> int:
 def going_on(study: Path, options: argparse.Namespace) -> Iterator[None]:
     """Let SIGTERM and a closed terminal end the command as Ctrl-C does, leaving no process behind; say what goes on.
 
-    Whatever its end, the study is logged to MLflow afterwards if an address is asked for.
+    Whatever its end, the study is logged to MLflow afterwards if an address is asked for, and an address that is none
+    is refused before anything is written.
     """
+    uri = tracking_uri(options.tracking_uri)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's choice stands
             signal.signal(number, signal.default_int_handler)
@@ -222,7 +224,7 @@ def going_on(study: Path, options: argparse.Namespace) -> Iterator[None]:
     finally:
         refused = isinstance(sys.exception(), UsageError)  # then what lies there is another study
         if (study / "study.json").is_file() and not refused:
-            track_later(study, tracking_uri(options.tracking_uri))
+            track_later(study, uri)
 
 
 def arm_seeds(options: argparse.Namespace) -> dict[str, int]:

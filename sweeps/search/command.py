@@ -34,9 +34,11 @@ def search_command(options: argparse.Namespace) -> None:
         places = [()] * (search.slots or own_slots(search.typical_config()))
     # one controller per study and host; hosts that share a storage may share the folder
     lock = ".lock" if search.storage is None else f".lock-{platform.node()}"
-    with locked(search.study, lock), going_on(search.study, options), storage_errors():
-        studies = opened(search, old, fixed_claims(search.study, options.claims, search.arms.claims))
-        with Pool(search.study, places) as pool:
+    with going_on(search.study, options), storage_errors():
+        database = None if search.storage is None else opened(search, old)  # refused before the folder is made
+        with locked(search.study, lock), Pool(search.study, places) as pool:
+            studies = database or opened(search, old)
+            describe(search, old, fixed_claims(search.study, options.claims, search.arms.claims))
             lost = 0 if search.storage else sum([study.release_all() for study in studies.values()])
             if lost:
                 say(f"resuming the trials of a controller that died: {lost}")
@@ -48,22 +50,26 @@ def search_command(options: argparse.Namespace) -> None:
             run_and_report(search, studies, pool)
 
 
-def opened(search: Search, old: Mapping[str, Any] | None, claims: Mapping[str, Any] | None) -> Mapping[str, LossStudy]:
-    """The search's studies in its storage, made where they are missing; study.json says what they are.
+def opened(search: Search, old: Mapping[str, Any] | None) -> Mapping[str, LossStudy]:
+    """The search's studies in its storage, made where they are missing. Raises UsageError where that cannot be.
 
     old: study.json of a search that goes on, which keeps its sampler.
     """
-    content = described(search) | {"claims": claims}
-    content["sampler"] = old["sampler"] if old else {**content["sampler"], "optuna": optuna.__version__}
-    storage = open_storage(search.storage, search.study)
+    storage, sampler = open_storage(search.storage, search.study), (old or described(search))["sampler"]
     place = f"{platform.node()} {os.getpid()}" if search.storage else ""
     studies = {}
     for loss, space in search.spaces.items():
         drawn = design(space, search.sampler, search.trials, search.sampler_seed)
-        studies[loss] = LossStudy(storage, f"{search.name}/{loss}", content["sampler"], drawn, place)
+        studies[loss] = LossStudy(storage, f"{search.name}/{loss}", sampler, drawn, place)
         studies[loss].claim(of_loss(search, loss))
-    write_json(search.study / "study.json", content)
     return studies
+
+
+def describe(search: Search, old: Mapping[str, Any] | None, claims: Mapping[str, Any] | None) -> None:
+    """study.json: what the search is."""
+    content = described(search) | {"claims": claims}
+    content["sampler"] = old["sampler"] if old else {**content["sampler"], "optuna": optuna.__version__}
+    write_json(search.study / "study.json", content)
 
 
 def typical_run(search: Search) -> PlannedRun:

@@ -3,10 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from sweeps.workers.sessions import (
     works_in,
 )
 from tests.harness.tiny import small_flags
-from tests.sweeps.processes import session
+from tests.sweeps.processes import has_ended, session
 from tests.waiting import LONG_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -128,15 +128,20 @@ def test_a_signal_waits_until_what_was_begun_is_known_whichever_thread_it_comes_
     begun, waiting = [], threading.Event()
     other = threading.Thread(target=waiting.wait)
     other.start()
+    came, comes = socket.socketpair()
+    comes.setblocking(False)
 
     def begin() -> None:
         with uninterrupted():
             signal.pthread_kill(other.ident or 0, signal.SIGINT)
-            time.sleep(0.1)
+            assert came.recv(1)  # it has come to the other thread
             begun.append("a process")
 
-    with pytest.raises(KeyboardInterrupt):
-        begin()
+    with came, comes:
+        before = signal.set_wakeup_fd(comes.fileno())
+        with pytest.raises(KeyboardInterrupt):
+            begin()
+        signal.set_wakeup_fd(before)
     waiting.set()
     other.join()
     assert begun == ["a process"]
@@ -201,7 +206,7 @@ def test_a_killed_server_loses_exit_codes_and_is_replaced(model_folder: str, tmp
     first = server()
     first.kill()
     assert ended(led) == LOST
-    wait_until(lambda: first.status() == psutil.STATUS_ZOMBIE, "the server is gone")
+    wait_until(lambda: has_ended(first), "the server is gone")
     led.end()
     assert led.leader is not None
     assert members(led.leader.pid) == []
@@ -220,5 +225,4 @@ def test_the_server_ends_with_what_starts_runs() -> None:
     starter.kill()
     starter.communicate()
     assert children
-    for child in children:
-        child.wait(LONG_S)
+    wait_until(lambda: all(map(has_ended, children)), "the server lives on")
