@@ -7,10 +7,8 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from harness import HarnessError, UsageError, free_port, memory_kills, say
 from sweeps.study.folder import PlannedRun
@@ -23,12 +21,11 @@ HELD_S = 20.0  # before a run is tried again whose folder another process holds
 Place = tuple[str, ...]  # GPUs as CUDA_VISIBLE_DEVICES names them; empty: a share of the CPU
 
 
-class Pool:
+class Pool(AbstractContextManager["Pool"]):
     """What is at work, at most one run in each place; a run that a signal ended is started again.
 
-    As a context it leaves no process behind, however it ends.
-
-    To be made under the study's lock: what a killed controller of it left running on this host is ended first.
+    As a context it leaves no process behind, however it ends. To be made under the study's lock: what a killed
+    controller of it left running on this host is ended first.
     """
 
     def __init__(self, study: Path, places: Sequence[Place]) -> None:
@@ -60,7 +57,10 @@ class Pool:
             ended += [(run, ending)] if ending else []
         for run in [run for run, due in self.again.items() if now >= due][: len(self.free)]:
             del self.again[run]
-            self.start(run)
+            if run.state() == "finished":  # by the process that held it
+                ended.append((run, Ending("finished")))
+            else:
+                self.start(run)
         return ended
 
     def final(self, run: PlannedRun, ending: Ending) -> Ending | None:
@@ -96,10 +96,7 @@ class Pool:
                 self.free.append(place)
                 stack.callback(session.end, GRACE_S)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """However it ends, nothing is left running."""
         self.stop([*self.running, *self.again])
 

@@ -72,6 +72,8 @@ def description(name: str, truth: SearchTruth, spaces: dict[str, Any]) -> dict[s
         "spaces": spaces,
         "settings": {"task": "chain_sum"},
         "sampler": {"name": truth.sampler, "arguments": {"n_startup_trials": 4}, "optuna": "5.0.0"},
+        "pruner": {"name": "none", "arguments": {}},
+        "value": "mean over the tuning seeds of the final accuracy on the tuning prompts",
         "trials": truth.trials,
         "seeds": list(range(100, 100 + truth.seeds)),
         "report_seeds": [0, 1, 2, 3, 4],
