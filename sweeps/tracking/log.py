@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import HarnessError, UsageError, tracking_uri
-from sweeps.tracking.folders import tracked_folders
 
+BEGAN = "environment.json"  # is in a run's folder from the beginning
 ENVIRONMENT = {  # unless the user set them: patient with slow servers, and nothing is sent elsewhere
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -61,6 +61,16 @@ def track_command(options: argparse.Namespace) -> None:
     print(f"logged: {count} runs of {folder} in {time.monotonic() - started:.1f} s")
     if faults:
         raise HarnessError("; ".join(dict.fromkeys(faults)))
+
+
+def tracked_folders(root: Path) -> list[Path]:
+    """A study itself; the folder that a run lies in; else the folder and its subfolders, those that have any."""
+    if (root / BEGAN).is_file():
+        return [root.resolve().parent]
+    if (root / "study.json").is_file():
+        return [root]
+    below = sorted(path for path in root.glob("*") if path.is_dir())
+    return [path for path in (root, *below) if (path / "study.json").is_file() or any(path.glob(f"*/{BEGAN}"))]
 
 
 def asked_uri(options: argparse.Namespace, folder: Path) -> str:
