@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from fnmatch import fnmatchcase
 from itertools import takewhile
@@ -29,6 +29,7 @@ STEP = re.compile(r"(?:^|\s)step:(\d+) - (.+)")
 NUMPY = re.compile(r"(?:np\.)?\w+\(([^()]*)\)")  # as numpy 2 and torch print a number
 SAMPLES = re.compile(r"samples_(.+?)(?:_\d{4}-\d\d-\d\dT[\d.-]+)?\.jsonl")
 DUMPED = re.compile(r"\d+\.jsonl")  # of verl's validation_data_dir, by step
+MOST_RUNS = 50_000  # of an experiment, as many as MLflow hands out
 TOLD = ("config", "versions", "n-shot")  # of lm-eval's results: what the scores depend on
 BY_NAME = {  # ms-swift leaves a trainer_state.json too
     "logging.jsonl": "swift",
@@ -154,7 +155,7 @@ def read_dumped(source: Path) -> Source:
 
 
 def read_lm_eval(source: Path) -> Source:
-    """The samples of --log_samples, a row an answer; without any the scores of the results file, all in one row."""
+    """The samples of --log_samples, a row an answer; without any the scores of the results file, a row a filter."""
     files = sorted(source.rglob("*.json*")) if source.is_dir() else [source]
     samples = {path: match[1] for path in files if (match := SAMPLES.fullmatch(path.name))}
     results = [path for path in files if path.suffix == ".json" and path.name.startswith("results")]
@@ -165,12 +166,23 @@ def read_lm_eval(source: Path) -> Source:
         for place, row in json_lines(path, notes):
             question = str(row.get("doc_hash") or json.dumps(row.get("doc"), sort_keys=True))[:16]
             rows.append((place, {**row, "question": f"{task}/{row.get('doc_id')}-{question}"}))
-    if not samples and told.get("results"):
-        scores = {f"{task}/{name}": value for task, of in told["results"].items() for name, value in of.items()}
-        counts = [of.get("effective") for of in told.get("n-samples", {}).values()]
-        rows = [(str(results[0]), scores | {"n": counts[0] if len(counts) == 1 else None})]
+    if not samples and results:
+        rows = [(f"{results[0]}, filter {row['filter']}", row) for row in _of_filters(told)]
     settings = flat({name: told.get(name, {}) for name in TOLD})
     return Source("lm-eval", str(source), rows, [*samples, *results], settings, notes)
+
+
+def _of_filters(told: Row) -> Iterable[Row]:
+    """The scores of `metric,filter`, a row a filter, under the names `task/metric`; `n` of one task alone."""
+    counts = [of.get("effective") for of in told.get("n-samples", {}).values()]
+    by_filter = dict[str, Row]()
+    for task, scores in told.get("results", {}).items():
+        for key, value in scores.items():
+            metric, comma, name = key.partition(",")
+            if comma:
+                row = by_filter.setdefault(name, {"filter": name, "n": counts[0] if len(counts) == 1 else None})
+                row[f"{task}/{metric}"] = value
+    return by_filter.values()
 
 
 def read_csv(path: Path) -> Source:
@@ -200,7 +212,7 @@ def read_mlflow(source: str) -> Source:
         with TemporaryDirectory() as copies:  # MLflow makes its tables in what it opens
             client = MlflowClient(tracking_uri=_copied(path, Path(copies)) if path.exists() else source)
             for experiment in client.search_experiments():
-                for run in client.search_runs([experiment.experiment_id]):
+                for run in client.search_runs([experiment.experiment_id], max_results=MOST_RUNS):
                     rows += _of_run(client, run)
     except (MlflowException, OSError, sqlite3.Error) as error:
         words = str(error).splitlines()[0]

@@ -15,6 +15,7 @@ import yaml
 from analysis.errors import RecordsError
 
 Row = dict[str, Any]
+MOST_ALIASES = 16  # in a YAML file: few of them can stand for more text than any memory holds
 
 
 @dataclass
@@ -35,7 +36,10 @@ class Source:
 
 def read_text(path: Path) -> str:
     """The text of a file in UTF-8, or in UTF-16 where it begins with its mark; bytes that are neither are replaced."""
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordsError(f"expected a file, got {path} ({error.strerror}): name one that can be read") from None
     is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if is_wide else "utf-8-sig", errors="replace")
     if "\0" in text[:100]:
@@ -85,31 +89,26 @@ def csv_rows(path: Path) -> list[tuple[str, Row]]:
     return rows
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> Row:
     """Settings by dotted name from YAML, JSON or TOML. Of YAML no object is built: its values are text."""
     text = read_text(path)
     try:
         if path.suffix == ".toml":
             return flat(tomllib.loads(text))
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        read = flat(_plain(node)) if isinstance(node, yaml.MappingNode) else None
+        if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)) > MOST_ALIASES:
+            raise RecordsError(f"expected at most {MOST_ALIASES} aliases in {path}, got more: write their values out")
+        found = yaml.load(text, yaml.BaseLoader)
+        if isinstance(found, dict):
+            return flat(found)
     except (tomllib.TOMLDecodeError, yaml.YAMLError, RecursionError) as error:
         words = " ".join(str(error).split())
         raise RecordsError(f"expected YAML, JSON or TOML in {path}, got something else ({words}): mend it") from None
-    if read is None:
-        raise RecordsError(f"expected lines `name: value` in {path}, got {text[:40]!r}: mend it")
-    return read
+    raise RecordsError(f"expected lines `name: value` in {path}, got {text[:40]!r}: mend it")
 
 
-def _plain(node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return {str(key.value): _plain(value) for key, value in node.value}
-    return [_plain(one) for one in node.value] if isinstance(node, yaml.SequenceNode) else node.value
-
-
-def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def flat(tree: Mapping[str, Any], above: str = "") -> Row:
     """The leaves of a tree of settings, by dotted name."""
-    found = dict[str, Any]()
+    found = Row()
     for name, value in tree.items():
         found |= flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
     return found
