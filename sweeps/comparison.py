@@ -99,7 +99,7 @@ def carry_out(asked: Comparison, options: argparse.Namespace, claims: str) -> No
     if (study / "config.json").exists():
         raise UsageError(f"--study: expected a folder of its own, got {str(study)!r}, which holds a run: name another")
     check_claims(options.claims or claims)
-    with locked(study), going_on(study, options):
+    with going_on(study, options), locked(study):
         arms = asked.arms
         if asked.design:
             check_same_design(study, asked.design, asked.preset)
@@ -211,8 +211,10 @@ def own_slots(config: Config) -> int:
 def going_on(study: Path, options: argparse.Namespace) -> Iterator[None]:
     """Let SIGTERM and a closed terminal end the command as Ctrl-C does, leaving no process behind; say what goes on.
 
-    Whatever its end, the study is logged to MLflow afterwards if an address is asked for.
+    Whatever its end, the study is logged to MLflow afterwards if an address is asked for, and an address that is none
+    is refused before anything is written.
     """
+    uri = tracking_uri(options.tracking_uri)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's choice stands
             signal.signal(number, signal.default_int_handler)
@@ -224,7 +226,7 @@ def going_on(study: Path, options: argparse.Namespace) -> Iterator[None]:
     finally:
         refused = isinstance(sys.exception(), UsageError)  # then what lies there is another study
         if (study / "study.json").is_file() and not refused:
-            track_later(study, tracking_uri(options.tracking_uri))
+            track_later(study, uri)
 
 
 def arm_seeds(options: argparse.Namespace) -> dict[str, int]:

@@ -7,11 +7,23 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.console import command, say
+from harness.errors import UsageError
+
+KINDS = ("http", "https", "sqlite", "postgres", "postgresql", "mysql", "mssql", "file", "databricks", "uc")
 
 
 def tracking_uri(given: str | None = None) -> str | None:
-    """The address of MLflow that was asked for, by a flag or by $MLFLOW_TRACKING_URI; None for none."""
+    """The address of MLflow that was asked for, by a flag or by $MLFLOW_TRACKING_URI; None for none.
+
+    Raises UsageError where MLflow knows no such kind of address.
+    """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or "none"
+    kind, is_address, _ = uri.partition("://")
+    if is_address and kind.partition("+")[0] not in KINDS:
+        raise UsageError(
+            f"--tracking_uri: expected a server (http://HOST:PORT), a database (sqlite:////home/me/mlflow.db) or none, "
+            f"got {kind}://...: name another"
+        )
     return None if uri == "none" else uri
 
 

@@ -32,9 +32,11 @@ def search_command(options: argparse.Namespace) -> None:
         places = [()] * (search.slots or max(1, usable_cores() // search.typical_config().run.threads))
     # one controller per study and host; hosts that share a storage may share the folder
     lock = ".lock" if search.url is None else f".lock-{platform.node()}"
-    with locked(search.study, lock), going_on(search.study, options), storage_errors():
-        studies = opened(search, old, fixed_claims(search.study, options.claims, search.arms.claims))
-        with Pool(search.study, places) as pool:
+    with going_on(search.study, options), storage_errors():
+        database = None if search.url is None else opened(search, old)  # refused before the folder is made
+        with locked(search.study, lock), Pool(search.study, places) as pool:
+            studies = database or opened(search, old)
+            describe(search, old, fixed_claims(search.study, options.claims, search.arms.claims))
             lost = 0 if search.url else sum([study.fail_running() for study in studies.values()])
             if lost:
                 say(f"resuming the trials of a controller that died: {lost}")
@@ -46,21 +48,25 @@ def search_command(options: argparse.Namespace) -> None:
             run_and_report(search, studies, pool)
 
 
-def opened(search: Search, old: Mapping[str, Any] | None, claims: Mapping[str, Any] | None) -> Mapping[str, LossStudy]:
-    """The search's studies in its storage, made where they are missing; study.json says what they are.
+def opened(search: Search, old: Mapping[str, Any] | None) -> Mapping[str, LossStudy]:
+    """The search's studies in its storage, made where they are missing. Raises UsageError where that cannot be.
 
     old: study.json of a search that goes on, which keeps its sampler.
     """
-    content = described(search) | {"claims": claims}
-    content["sampler"] = old["sampler"] if old else {**content["sampler"], "optuna": optuna.__version__}
-    storage = open_storage(search.url, search.study)
-    studies = {loss: LossStudy(storage, f"{search.name}/{loss}", content["sampler"]) for loss in search.losses}
+    storage, sampler = open_storage(search.url, search.study), (old or described(search))["sampler"]
+    studies = {loss: LossStudy(storage, f"{search.name}/{loss}", sampler) for loss in search.losses}
     began = typical_run(search).config_file  # as the search was begun, with what settings were added since
     is_ours = began.is_file() and read_config(began) == search.typical_config()
     for loss, study in studies.items():
         study.claim(fingerprint(search, loss), is_ours)
-    write_json(search.study / "study.json", content)
     return studies
+
+
+def describe(search: Search, old: Mapping[str, Any] | None, claims: Mapping[str, Any] | None) -> None:
+    """study.json: what the search is."""
+    content = described(search) | {"claims": claims}
+    content["sampler"] = old["sampler"] if old else {**content["sampler"], "optuna": optuna.__version__}
+    write_json(search.study / "study.json", content)
 
 
 def typical_run(search: Search) -> PlannedRun:
