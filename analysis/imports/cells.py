@@ -82,8 +82,8 @@ def some_of(names: list[str], wanted: str = "") -> str:
     """All names where they are few, else those that come nearest to what was wanted."""
     if len(names) <= FEW:
         return ", ".join(names)
-    near = [name for name in names if wanted.lower() in name.lower()] or get_close_matches(wanted, names, FEW, 0.4)
-    return f"{len(names)} names, such as {', '.join((near or sorted(names))[:FEW])}"
+    near = [name for name in names if wanted.lower() in name.lower()] or get_close_matches(wanted, names, 6, 0.4)
+    return f"{len(names)} names, such as {', '.join((near or sorted(names))[:6])}"
 
 
 def table_of(source: Source, name: str, given: Namespace, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -114,8 +114,9 @@ def _of_filter(source: Source, given: Namespace, columns: Mapping[str, str]) -> 
     column, scores = columns.get("filter"), [columns[name] for name in NEEDED if name in columns]
     there = list(dict.fromkeys(str(row[column]) for _, row in source.rows if column in row and row.keys() & scores))
     if (given.filter or len(there) > 1) and given.filter not in there and (there or not given.answers):
-        got = some_of(there) or f"{source.kind} without filters"
-        raise RecordsError(f"expected one filter of {source.name}, got {got}: choose with --filter, or leave it out")
+        known = f"one of the filters {there}" if there else "no --filter, as there is none"
+        got = f"--filter {given.filter}" if given.filter else "no --filter"
+        raise RecordsError(f"expected {known} in {source.name}, got {got}: choose one that is there")
     if not there or given.filter is None:
         return source.rows
     return [(place, row) for place, row in source.rows if str(row.get(str(column), given.filter)) == given.filter]

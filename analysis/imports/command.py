@@ -113,11 +113,10 @@ def _begin(study: Path, runs: Sequence[Run], claims: str | None) -> None:
         ) from None
     if is_taken:
         return
-    fixed = None
-    if asked and claims:
+    if claims:
         shutil.copyfile(claims_file(claims), study / "claims.toml")
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        fixed = {"name": read_claims(study / "claims.toml").title, "sha256": asked.sha256, "fixed_at": now}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    fixed = {"name": asked.title, "sha256": asked.sha256, "fixed_at": now} if asked else None
     _write_json(own, FAMILY | {"arms": [], "claims": fixed})
 
 

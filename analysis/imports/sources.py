@@ -1,12 +1,10 @@
 """A source's rows as they stand there, each with its place, before anything of them is understood."""
 
 import codecs
-import csv
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -47,46 +45,21 @@ def read_text(path: Path) -> str:
     return text
 
 
-def parsed(text: str, place: str) -> Row:
-    """A JSON object. Raises RecordsError that names its place."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise RecordsError(f"expected a JSON object in {place}, got {text[:40]!r}: mend or remove it")
-    return found
-
-
 def json_lines(path: Path, notes: list[str]) -> Iterator[tuple[str, Row]]:
     """The objects of a file, a line each; a torn last line, the trace of a write that was cut off, is left out."""
     lines = read_text(path).split("\n")
     for number, line in enumerate(lines, start=1):
-        place = f"line {number} of {path}"
-        if line.strip("\0 \r"):
-            try:
-                yield place, parsed(line, place)
-            except RecordsError:
-                if not 1 < number == len(lines):
-                    raise
-                notes.append(f"{path.name}: the last line is torn and was left out")
-
-
-def csv_rows(path: Path) -> list[tuple[str, Row]]:
-    """The lines of a table with a head, cells as text; its delimiter is a comma, a semicolon or a tab."""
-    text = read_text(path)
-    if "\ufffd" in text:
-        raise RecordsError(f"expected a table in UTF-8 or UTF-16, got other bytes in {path}: save it as UTF-8")
-    reader = csv.reader(StringIO(text, newline=""), delimiter=max(",;\t", key=text.partition("\n")[0].count))
-    names, rows = [name.strip() for name in next(reader, [])], list[tuple[str, Row]]()
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise RecordsError(f"expected each column once in {path}, got {twice[0]!r} twice: rename one")
-    for cells in (cells for cells in reader if any(map(str.strip, cells))):
-        place = f"line {reader.line_num} of {path}"
-        if len(cells) != len(names):
-            raise RecordsError(f"expected {len(names)} cells in {place}, got {len(cells)}: mend the line")
-        rows.append((place, dict(zip(names, map(str.strip, cells), strict=True))))
-    return rows
+        try:
+            found = json.loads(line.strip("\0 \r") or "null")
+        except (ValueError, RecursionError):
+            found = line
+        if isinstance(found, dict):
+            yield f"line {number} of {path}", found
+        elif found is not None and 1 < number == len(lines):
+            notes.append(f"{path.name}: the last line is torn and was left out")
+        elif found is not None:
+            got = f"{line[:40]!r}: mend or remove it"
+            raise RecordsError(f"expected a JSON object in line {number} of {path}, got {got}")
 
 
 def read_settings(path: Path) -> Row:
