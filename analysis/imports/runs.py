@@ -1,7 +1,7 @@
 """A table under our names -> runs: by arm and seed what was trained, what was evaluated, and every answer."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from math import inf, nan
@@ -16,6 +16,7 @@ from analysis.imports.sources import Source
 
 FROM_ONE = ("trl", "swift", "verl")  # whose first training step is 1: the rollouts of the policy after none
 ENDS = (*NEEDED, "optimizer/grad_norm", "loss/token_loss")  # one that ends not finite shows that a run diverged
+NOT_FINITE = "is not finite at its last step"
 PEAK = re.compile(r"(?:^|[^a-z])(?:best|peak|max)(?:[^a-z]|$)", re.IGNORECASE)
 
 
@@ -72,20 +73,12 @@ def _run(source: Source, own: pd.DataFrame, columns: Mapping[str, str], settings
     if source.kind in FROM_ONE and trained.index.min() > 0:
         trained.index -= 1
     last_step = int(max([*(trained.index + 1), *held_out.index, *answers["step"]]))
-    lost = [name for name in ENDS if name in known and np.isinf(known[name].dropna().tail(1)).any()]
-    fate = f"{columns[lost[0]]} is not finite at its last step" if lost else ""
-    notes = [f"{fate}, so the run counts as diverged, at its last evaluation"] if fate else []
-    gaps = [columns[name] for name in map(str, known) if np.isinf(known[name]).any() and name not in lost]
-    notes += [f"{column}: numbers that are not finite are left out" for column in gaps]
-    twice = [columns[name] for name in map(str, counts) if (counts[name] > 1).any()]
-    notes += [f"{column}: steps logged twice, as after a resume; the later value counts" for column in twice]
+    lost = next((one for one in ENDS if one in known and np.isinf(known[one].dropna().tail(1)).any()), "")
+    notes = [*_noticed(known, counts, columns, lost, arm), *source.notes]
     if pd.to_numeric(str(settings.get("max_steps")), errors="coerce") > last_step:
         notes.append(
             f"The log ends before max_steps={settings['max_steps']}, why is not known; the run counts as it is"
         )
-    for name in (columns.get("accuracy", ""), arm):
-        if PEAK.search(name):
-            notes.append(f"{name!r} is by its name a best of several: a maximum over looks is biased upwards")
     used = {name: column for name, column in columns.items() if name in own and name != "step"}
     evaluations = held_out.replace(inf, nan)
     return Run(
@@ -95,15 +88,26 @@ def _run(source: Source, own: pd.DataFrame, columns: Mapping[str, str], settings
         evaluations=evaluations.dropna(subset="accuracy") if "accuracy" in held_out else held_out[:0],
         answers=answers,
         last_step=last_step,
-        fate=fate,
+        fate=f"{columns[lost]} {NOT_FINITE}" if lost else "",
         settings=settings,
-        about={
-            "format": source.kind,
-            "columns": used,
-            "seed_known": seed != UNKNOWN,
-            "notes": [*notes, *source.notes],
-        },
+        about={"format": source.kind, "columns": used, "seed_known": seed != UNKNOWN, "notes": notes},
     )
+
+
+def _noticed(
+    known: pd.DataFrame, counts: pd.DataFrame, columns: Mapping[str, str], lost: str, arm: str
+) -> Iterator[str]:
+    """What of the numbers is not taken as it stands; lost: the name of what shows that the run diverged."""
+    for name in map(str, known):
+        if name == lost:
+            yield f"{columns[name]} {NOT_FINITE}, so the run counts as diverged, at its last evaluation"
+        elif np.isinf(known[name]).any():
+            yield f"{columns[name]}: numbers that are not finite are left out"
+        if (counts[name] > 1).any():
+            yield f"{columns[name]}: steps logged twice, as after a resume; the later value counts"
+    for name in (columns.get("accuracy", ""), arm):
+        if PEAK.search(name):
+            yield f"{name!r} is by its name a best of several: a maximum over looks is biased upwards"
 
 
 def _metrics(table: pd.DataFrame) -> pd.DataFrame:
