@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from harness import free_port, track_later
+from harness import free_port
+from sweeps.tracking.log import track_later
 from tests.sweeps.tracking.study_folders import write_comparison, write_run
 from tests.sweeps.tracking.test_track import empty_database, logged, pytestmark  # noqa: F401
 from tests.waiting import wait_until
