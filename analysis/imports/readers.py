@@ -173,7 +173,10 @@ def read_lm_eval(source: Path) -> Source:
             question = str(row.get("doc_hash") or json.dumps(row.get("doc"), sort_keys=True))[:16]
             rows.append((place, {**row, "question": f"{task}/{row.get('doc_id')}-{question}"}))
     if not samples and results:
-        rows = [(f"{results[0]}, filter {row['filter']}", row) for row in _of_filters(told)]
+        try:
+            rows = [(f"{results[0]}, filter {row['filter']}", row) for row in _of_filters(told)]
+        except AttributeError:
+            raise RecordsError(f"expected results of lm-eval in {results[0]}, got others: name another file") from None
     settings = flat({name: told.get(name, {}) for name in TOLD})
     return Source("lm-eval", str(source), rows, [*samples, *results], settings, notes)
 

@@ -48,6 +48,7 @@ def fault(name: str, text: str, flags: str, words: str) -> Any:
         fault("trainer_state.json", '{"log_history": [{"rewards/a/mean": 1, "rewards/b/mean": 0}]}', ONE, "choose by"),
         fault("trainer_state.json", f'{{"log_history": [{TWO_SETS}]}}', "--arm a", "got eval_m_reward, eval_c_reward"),
         fault("run.log", "nothing of the kind\n", ONE, "name its --format"),
+        fault("results_1.json", '{"results": {"sums": 1}}', "--arm a", "expected results of lm-eval"),
         fault("results_1.json", TWO_FILTERS, "--arm a", "['strict', 'loose'] in"),
         fault("results_1.json", TWO_FILTERS, "--arm a --filter none", "got --filter none"),
         fault("a.csv", ROW, ONE + " --seed -1", "argument --seed: expected a whole number of 0 or more, got '-1'"),
