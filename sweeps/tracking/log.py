@@ -16,6 +16,7 @@ from typing import Any
 from harness import HarnessError, UsageError, command, say
 from sweeps.tracking.folders import tracked_folders
 
+NICENESS = 10  # above the command's, so that logging slows down no run
 KINDS = ("http", "https", "sqlite", "postgres", "postgresql", "mysql", "mssql", "file", "databricks", "databricks-uc")
 ENVIRONMENT = {  # unless the user set them: patient with slow servers, and nothing is sent elsewhere
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -54,7 +55,6 @@ def track_command(options: argparse.Namespace) -> None:
     if not places:  # refused before anything is imported or written
         raise UsageError(f"expected a study, a run, or a folder of them, got {str(folder)!r}: name one")
     set_environment()
-    os.nice(10)
     from sweeps.tracking.store import Store  # this imports mlflow, which takes seconds
 
     faults, count = list[str](), 0
@@ -97,6 +97,7 @@ def track_later(folder: Path, uri: str | None) -> None:
             env={**os.environ, "MLFLOW_TRACKING_URI": uri},  # a password does not belong in a command line
             start_new_session=True,
         )
+        os.setpriority(os.PRIO_PROCESS, process.pid, os.nice(0) + NICENESS)
         process.returncode = 0  # nobody waits for it
         say(f"logging to MLflow in the background (log: {log}); repeat with: {command('sweeps', 'track', folder)}")
 
