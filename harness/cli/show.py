@@ -78,11 +78,10 @@ def run_preflight(options: argparse.Namespace) -> None:
         raise UsageError(f"--accuracy: expected a share from 0 to 1, got {options.accuracy:g}")
     if options.processes is not None and options.processes < 1:
         raise UsageError(f"--processes: expected 1 or more, got {options.processes}")
-    from harness.preflight.comparing import differences
     from harness.preflight.reading import read_launch
     from harness.preflight.rules import findings
     from harness.preflight.terms import terms_of
-    from harness.preflight.text import as_json, page
+    from harness.preflight.text import as_json, differences, page
 
     names = filter(None, (options.launch, options.other))
     read = [terms_of(read_launch(Path(name), options.processes)) for name in names]
