@@ -114,9 +114,10 @@ def _of_filter(source: Source, given: Namespace, columns: Mapping[str, str]) -> 
     column, scores = columns.get("filter"), [columns[name] for name in NEEDED if name in columns]
     there = list(dict.fromkeys(str(row[column]) for _, row in source.rows if column in row and row.keys() & scores))
     if (given.filter or len(there) > 1) and given.filter not in there and (there or not given.answers):
-        known = f"one of the filters {there}" if there else "no --filter, as there is none"
         got = f"--filter {given.filter}" if given.filter else "no --filter"
-        raise RecordsError(f"expected {known} in {source.name}, got {got}: choose one that is there")
+        if not there:
+            raise RecordsError(f"expected no --filter, as there is none in {source.name}, got {got}: leave it out")
+        raise RecordsError(f"expected one of the filters {there} in {source.name}, got {got}: choose one of them")
     if not there or given.filter is None:
         return source.rows
     return [(place, row) for place, row in source.rows if str(row.get(str(column), given.filter)) == given.filter]
