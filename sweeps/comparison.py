@@ -25,14 +25,13 @@ from harness import (
     in_words,
     say,
     settings_in,
-    track_later,
-    tracking_uri,
 )
 from sweeps.study.arms import Arm, Family, arms_of, check_differences, differences_between, load_family
 from sweeps.study.blocks import load_design, planned
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, check_same, locked, planned_runs, with_earlier_arms, write_study
 from sweeps.study.forks import State, forked_arms, states_of
+from sweeps.tracking.log import track_later, tracking_uri
 from sweeps.workers.attempts import early_end, is_data
 from sweeps.workers.pool import Pool, usable_cores
 from sweeps.workers.progress import Progress

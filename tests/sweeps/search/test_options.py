@@ -113,6 +113,14 @@ def test_passwords_are_neither_shown_nor_written(tmp_path: Path, url: str, shown
     assert described(search)["storage"] == shown
 
 
+@pytest.mark.parametrize("flags", ["--storage nope://x", "--storage sqlite:////proc/x.db", "--tracking_uri nope://x"])
+def test_a_refused_search_makes_no_folder(tmp_path: Path, flags: str) -> None:
+    outcome = started(["search", "--study", str(tmp_path / "a/s"), *flags.split()])
+    assert (outcome.exit_code, outcome.printed, len(outcome.errors)) == (2, [], 1)
+    assert flags.split()[0] in outcome.errors[0]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_refused_search_leaves_a_foreign_folder_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine", encoding="utf-8")
     outcome = started(["search", "--study", str(tmp_path), "--tracking_uri", "none"])
