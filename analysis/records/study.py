@@ -1,7 +1,6 @@
 """Study and run folders -> one Study of tidy tables; `docs/run_folder.md` is all that it relies on."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,6 @@ from analysis.records.design import Arm, Block, Cell, Plan, Role, plan_of, plan_
 from analysis.records.loose import loose_arms
 from analysis.records.run_files import MEAN, RunRecords, named_seed, read_json, read_run, read_status
 
-READERS = 4
 FINISHED, DIVERGED = "finished", "diverged"
 COUNTING = (FINISHED, DIVERGED)
 
@@ -232,8 +230,7 @@ def _records(rows: list[dict[str, Any]], paths: dict[str, Path], name: str) -> l
     if not counting:
         states = ", ".join(f"{row['run']} {row['state']}" for row in rows[:5]) or "no run folder"
         raise RecordsError(f"expected at least one finished run in {name}, got {states}: run or resume the study first")
-    with ThreadPoolExecutor(READERS) as readers:  # parsing happens outside of Python's lock
-        return list(readers.map(lambda row: read_run(paths[row["run"]], row, row["state"] == FINISHED), counting))
+    return [read_run(paths[row["run"]], row, row["state"] == FINISHED) for row in counting]
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:

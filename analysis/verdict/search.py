@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.errors import RecordsError
 from analysis.formatting import counted, listed, with_interval
 from analysis.records.outcomes import summary
-from analysis.records.search import ENDED, PARAMETER, Search, open_trials, word
+from analysis.records.search import ENDED, PARAMETER, Search, word
 from analysis.records.study import read
 from analysis.statistics.intervals import Interval, t_interval
 from analysis.verdict.findings import SCHEMA_VERSION, Findings, findings, without_nan
@@ -141,8 +141,12 @@ def searched_sentence(search: Search) -> str:
 
 
 def unfinished_note(search: Search) -> str:
-    """That the search still goes on, or an empty string."""
-    words = [f"{counted(n, 'trial')} of {search.label(loss)}" for loss, n in open_trials(search).items() if n]
+    """That the search still goes on, or an empty string; trials of the plan that were not begun are open too."""
+    words = []
+    for loss in search.losses:
+        going = search.of(loss)["outcome"].isin(["running", "waiting"])
+        if n := max(int(going.sum()), search.description.get("trials", 0) - int((~going).sum())):
+            words.append(f"{counted(n, 'trial')} of {search.label(loss)}")
     return f"Not finished: {listed(words)} still open. What follows will change." if words else ""
 
 

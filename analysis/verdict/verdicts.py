@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf, isnan
 
-import numpy as np
 import pandas as pd
 
 from analysis.formatting import bracket, listed, signed
@@ -150,7 +149,7 @@ def over_warm_starts(differences: pd.Series, starts: int, level: float) -> Diffe
     if starts < 2 or differences.empty:
         return None
     means = differences.groupby(differences.index.to_numpy() % starts).mean().to_numpy(float)
-    return paired_t(means, np.zeros_like(means), level)
+    return paired_t(means, confidence=level)
 
 
 def _of_role(study: Study, scores: pd.DataFrame, claims: Sequence[Claim], letter: str) -> list[Verdict]:
