@@ -11,9 +11,9 @@ import pandas as pd
 from analysis.errors import RecordsError
 from analysis.records.alike import check_alike
 from analysis.records.claims import Claims, claims_of
-from analysis.records.design import Arm, Block, Cell, Plan, Role, plan_of, plan_of_arms
-from analysis.records.loose import loose_arms
-from analysis.records.run_files import MEAN, RunRecords, named_seed, read_json, read_run, read_status
+from analysis.records.design import Arm, Block, Cell, Plan, Role, plan_of
+from analysis.records.loose import loose_plan
+from analysis.records.run_files import MEAN, named_seed, read_json, read_run, read_status
 
 FINISHED, DIVERGED = "finished", "diverged"
 COUNTING = (FINISHED, DIVERGED)
@@ -22,7 +22,7 @@ __all__ = ["Arm", "Block", "Cell", "Role", "Study", "read"]
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Plan):
     """What was planned, what became of it, and the records of the runs that count as tidy tables.
 
     Runs count that finished, and those that diverged: to leave them out would flatter their arm.
@@ -35,13 +35,9 @@ class Study:
     folders, configs: of the runs that count, where they lie and their settings by section.
     claims: what the study was to decide; None where no claims were fixed before its runs.
     suites: the prompt ids of each benchmark, by run; of runs whose task has none, none.
-    blocks, cells: a comparison has one block; in a study of blocks an arm of `arms` and of every table is a cell.
-    roles: by the family's name of an arm. warm_starts: seed s starts from warm start s mod `warm_starts`. In a study of
-        forks a seed is a fork, and a warm start is a state of a recorded run.
     """
 
     name: str
-    arms: tuple[Arm, ...]
     runs: pd.DataFrame
     metrics: pd.DataFrame
     evals: pd.DataFrame
@@ -51,10 +47,6 @@ class Study:
     configs: dict[str, dict[str, Any]]
     claims: Claims | None
     suites: dict[str, dict[str, tuple[str, ...]]]
-    blocks: Mapping[str, Block]
-    cells: tuple[Cell, ...]
-    roles: Mapping[str, Role]
-    warm_starts: int = 1
 
     def role(self, arm: str) -> Role:
         """What an arm is for, by the family's name or a cell's."""
@@ -190,9 +182,7 @@ def _read_study(folder: Path) -> Study:
         {"run": run, "arm": arm, "seed": seed, **missing} for run, (arm, seed) in planned.items() if run not in present
     ]
     paths = {path.name: path for path in found}
-    parts = _records(rows, paths, folder.resolve().name)
-    claims = claims_of(folder, description)
-    return _study(folder.resolve().name, plan, rows, parts, description=description, claims=claims)
+    return _study(folder.resolve().name, plan, rows, paths, description, claims_of(folder, description))
 
 
 def _read_runs(folders: Sequence[Path]) -> Study:
@@ -200,20 +190,29 @@ def _read_runs(folders: Sequence[Path]) -> Study:
     paths = {path.resolve().name: path for path in folders}
     if len(paths) < len(folders):
         raise RecordsError("two of the run folders have the same name, so figures could not name them: rename one")
-    rows, arms = [], dict[str, Arm]()
-    for run, arm in loose_arms(paths).items():
-        known = arms[arm.name].seeds if arm.name in arms else ()
-        arms[arm.name] = replace(arm, seeds=(*known, *arm.seeds))
-        rows.append(_run_row(paths[run], (arm.name, arm.seeds[0])))
-    return _study("runs", plan_of_arms(tuple(arms.values()), {}), rows, _records(rows, paths, "runs"))
+    keys, plan = loose_plan(paths)
+    return _study("runs", plan, [_run_row(paths[run], key) for run, key in keys.items()], paths)
 
 
-def _study(name: str, plan: Plan, rows: list[dict[str, Any]], parts: list[RunRecords], **given: Any) -> Study:
-    about: dict[str, Any] = {"description": {}, "claims": None} | given
+def _study(
+    name: str,
+    plan: Plan,
+    rows: list[dict[str, Any]],
+    paths: Mapping[str, Path],
+    description: Mapping[str, Any] | None = None,
+    claims: Claims | None = None,
+) -> Study:
+    """rows: of `runs`. paths: of the runs' folders."""
+    counting = [row for row in rows if row["state"] in COUNTING]
+    if not counting:
+        states = ", ".join(f"{row['run']} {row['state']}" for row in rows[:5]) or "no run folder"
+        raise RecordsError(f"expected at least one finished run in {name}, got {states}: run or resume the study first")
+    parts = [read_run(paths[row["run"]], row, row["state"] == FINISHED) for row in counting]
     return Study(
-        name=name,
         **vars(plan),
-        **about,
+        name=name,
+        description=dict(description or {}),
+        claims=claims,
         runs=pd.DataFrame(rows),
         metrics=_joined([part.metrics for part in parts]),
         evals=_joined([part.evals for part in parts]),
@@ -222,15 +221,6 @@ def _study(name: str, plan: Plan, rows: list[dict[str, Any]], parts: list[RunRec
         configs={part.run: part.config for part in parts},
         suites={part.run: part.suites for part in parts},
     )
-
-
-def _records(rows: list[dict[str, Any]], paths: dict[str, Path], name: str) -> list[RunRecords]:
-    """The records of the runs that count."""
-    counting = [row for row in rows if row["state"] in COUNTING]
-    if not counting:
-        states = ", ".join(f"{row['run']} {row['state']}" for row in rows[:5]) or "no run folder"
-        raise RecordsError(f"expected at least one finished run in {name}, got {states}: run or resume the study first")
-    return [read_run(paths[row["run"]], row, row["state"] == FINISHED) for row in counting]
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:

@@ -126,13 +126,6 @@ def test_a_comparison_is_a_study_of_one_block_whose_baseline_most_controls_name(
     assert (block.varied, block.levels, block.seeds) == ((), (None,), 5)
 
 
-def test_an_older_study_json_still_knows_its_planted_arms(tmp_path: Path) -> None:
-    arms = (folders.ArmTruth("dapo"), folders.ArmTruth("blame", control="blame"))
-    folder = folders.write_study(tmp_path / "s", folders.smaller(folders.StudyTruth(arms), steps=2, prompts=4))
-    study = read([folder])
-    assert [arm.name for arm in study.compared_arms] == ["dapo"]
-
-
 def test_a_block_is_a_study_with_the_familys_names_and_its_own_seeds(block_study: Path) -> None:
     study = read([block_study])
     negative = study.block("negative")
