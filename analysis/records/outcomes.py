@@ -72,16 +72,10 @@ def outcomes(study: Study) -> pd.DataFrame:
     better than it began. Names of COURSE that no run recorded have no column, nor `credit/...` where no microscope
     measured any.
     """
-    table = _by_run(study)
-    rows = pd.DataFrame([vars(cell) for cell in study.cells]).merge(
-        table.rename(columns={"arm": "cell"}), on="cell", how="inner"
-    )
-    planned = {arm.name: arm.seeds for arm in study.arms}
-    keys = zip(rows["block"], rows["cell"], rows["seed"], strict=True)
-    counted = {
-        (cell.block, cell.cell, seed) for cell in study.cells for seed in study.seeds_in(cell, planned[cell.cell])
-    }
-    rows = rows[[key in counted for key in keys]].reset_index(drop=True)
+    cells = pd.DataFrame([vars(cell) for cell in study.cells])
+    rows = cells.merge(_by_run(study).rename(columns={"arm": "cell"}), on="cell")
+    planned = pd.MultiIndex.from_tuples([(cell.block, cell.cell, seed) for cell, seed in study.planned_scores])
+    rows = rows[pd.MultiIndex.from_frame(rows[["block", "cell", "seed"]]).isin(planned)].reset_index(drop=True)
     budgets = {block: token_budget(study, rows[rows["block"] == block]) for block in study.blocks}
     return rows.assign(accuracy_at_equal_tokens=_at_budgets(study, rows, budgets))
 

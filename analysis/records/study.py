@@ -105,37 +105,40 @@ class Study(Plan):
         """The rows of `metrics` by run."""
         return {str(run): rows for run, rows in self.metrics.groupby("run", observed=True)}
 
-    @property
-    def planned_scores(self) -> int:
-        """How many rows its table of outcomes has once every planned run counts."""
-        seeds = {arm.name: arm.seeds for arm in self.arms}
-        return sum(len(self.seeds_in(cell, seeds[cell.cell])) for cell in self.cells)
+    @cached_property
+    def planned_scores(self) -> list[tuple[Cell, int]]:
+        """Cell and seed of every row that its table of outcomes has once every planned run counts.
 
-    def seeds_in(self, cell: Cell, seeds: Sequence[int]) -> list[int]:
-        """Those of a cell's seeds that its block counts: blocks that share a cell may ask for fewer seeds of it."""
-        block = self.blocks[cell.block]
-        if self.is_comparison:
-            return list(seeds)
-        return [seed for seed in seeds if block.first_seed <= seed < block.first_seed + block.seeds]
+        Blocks that share a cell may ask for fewer seeds of it than its arm has.
+        """
+        seeds = {arm.name: arm.seeds for arm in self.arms}
+        return [
+            (cell, seed)
+            for cell in self.cells
+            for seed in seeds[cell.cell]
+            if self.is_comparison or 0 <= seed - self.blocks[cell.block].first_seed < self.blocks[cell.block].seeds
+        ]
 
     def block(self, name: str) -> "Study":
         """The same study restricted to one block that varies nothing, its cells named as the family names the arms."""
         if self.is_comparison:
             return self
-        block, arms = self.blocks[name], {arm.name: arm for arm in self.arms}
-        cells = [cell for cell in self.cells if cell.block == name and cell.cell in arms]
-        own = {cell.cell: cell for cell in cells}
-        seeds = {cell.cell: set(self.seeds_in(cell, arms[cell.cell].seeds)) for cell in cells}
+        arms = {arm.name: arm for arm in self.arms}
+        cells = {cell.cell: cell for cell in self.cells if cell.block == name}
+        planned = pd.MultiIndex.from_tuples([(c.cell, seed) for c, seed in self.planned_scores if c.block == name])
 
         def kept(table: pd.DataFrame) -> pd.DataFrame:
-            inside = [seed in seeds.get(arm, ()) for arm, seed in zip(table["arm"], table["seed"], strict=True)]
-            return table[inside].assign(arm=lambda rows: rows["arm"].map({key: one.arm for key, one in own.items()}))
+            inside = pd.MultiIndex.from_frame(table[["arm", "seed"]]).isin(planned)
+            return table[inside].assign(arm=lambda rows: rows["arm"].map({key: one.arm for key, one in cells.items()}))
 
         runs = kept(self.runs)
         names = set(runs["run"])
         return replace(
             self,
-            arms=tuple(replace(arms[c.cell], name=c.arm, seeds=tuple(sorted(seeds[c.cell]))) for c in cells),
+            arms=tuple(
+                replace(arms[key], name=cell.arm, seeds=tuple(sorted(seed for arm, seed in planned if arm == key)))
+                for key, cell in cells.items()
+            ),
             runs=runs.reset_index(drop=True),
             metrics=kept(self.metrics).reset_index(drop=True),
             evals=kept(self.evals).reset_index(drop=True),
@@ -143,8 +146,8 @@ class Study(Plan):
             folders={run: path for run, path in self.folders.items() if run in names},
             configs={run: config for run, config in self.configs.items() if run in names},
             suites={run: suites for run, suites in self.suites.items() if run in names},
-            blocks={name: block},
-            cells=tuple(replace(cell, cell=cell.arm) for cell in cells),
+            blocks={name: self.blocks[name]},
+            cells=tuple(replace(cell, cell=cell.arm) for cell in cells.values()),
         )
 
     def _family_name(self, arm: str) -> str:

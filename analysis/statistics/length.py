@@ -4,16 +4,14 @@ Left out on purpose: accuracy pooled by length. It mixes the effect of length wi
 prompts have longer answers.
 """
 
-from math import inf, nan
+from math import inf
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from analysis.statistics.logit import conditional_slope
 
 MOST = 0.5
-Matrix = NDArray[np.float64]
 
 
 def anytime(answers: pd.DataFrame) -> pd.DataFrame:
@@ -31,30 +29,16 @@ def anytime(answers: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def length_slope(tokens: Matrix, correct: Matrix) -> float:
-    """The change of the log-odds of being right per unit of log tokens, prompt effects removed; see `grouped`."""
-    return conditional_slope(np.log(np.maximum(tokens, 1.0)), correct)
-
-
 def length_slopes(answers: pd.DataFrame) -> pd.Series:
-    """`length_slope` of each run's answers, by run."""
-    tokens, correct, runs = grouped(answers)
-    return pd.Series(
-        {run: length_slope(tokens[runs == run], correct[runs == run]) for run in dict.fromkeys(runs)}, dtype=float
-    )
-
-
-def grouped(answers: pd.DataFrame) -> tuple[Matrix, Matrix, NDArray[np.object_]]:
-    """Tokens and verdicts as matrices, a row per (run, step, prompt), filled up with not-a-numbers; each row's run."""
-    keys = answers.groupby(["run", "step", "prompt_id"], sort=True, observed=True)
-    row, column = keys.ngroup().to_numpy(), keys.cumcount().to_numpy()
-    shape = (int(row.max()) + 1, int(column.max()) + 1) if len(row) else (0, 0)
-    tokens, correct = np.full(shape, nan), np.full(shape, nan)
-    tokens[row, column] = answers["response_tokens"].to_numpy(float)
-    correct[row, column] = answers["correct"].to_numpy(float)
-    runs = np.empty(shape[0], dtype=object)
-    runs[row] = answers["run"].to_numpy(object)
-    return tokens, correct, runs
+    """By run, the change of the log-odds of being right per unit of log tokens, within (step, prompt)."""
+    slopes = {}
+    for run, rows in answers.groupby("run", observed=True):
+        groups = rows.groupby(["step", "prompt_id"], observed=True)
+        placed = rows.assign(row=groups.ngroup(), column=groups.cumcount())
+        tables = (placed.pivot(index="row", columns="column", values=name) for name in ("response_tokens", "correct"))
+        tokens, correct = (table.to_numpy(float) for table in tables)
+        slopes[run] = conditional_slope(np.log(np.maximum(tokens, 1.0)), correct)
+    return pd.Series(slopes, dtype=float)
 
 
 def length_ceiling(answers: pd.DataFrame) -> float:

@@ -55,7 +55,7 @@ class Findings:
     @property
     def is_complete(self) -> bool:
         """Whether every planned run counts."""
-        return len(self.scores) == self.study.planned_scores
+        return len(self.scores) == len(self.study.planned_scores)
 
     @cached_property
     def tokens(self) -> pd.DataFrame:
