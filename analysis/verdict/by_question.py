@@ -20,8 +20,9 @@ class ByQuestion:
     """Two arms on the questions that both answered, over the seeds that both have, or all runs where they share none.
 
     difference: of the means over the evaluations that final accuracy is the mean of, with the t interval in which a
-    question is one unit (arXiv 2411.00640). only_arm, only_baseline: at the last of them, pairs of answers that one of the two has right.
-    mcnemar: the exact two-sided p of these being even, None unless it is one pair of runs with an answer a question.
+    question is one unit (arXiv 2411.00640). only_arm, only_baseline: at the last of them, pairs of answers that one of
+    the two has right. mcnemar: the exact two-sided p of these being even, None unless it is one pair of runs with an
+    answer a question.
     """
 
     key: str

@@ -7,6 +7,7 @@ from scipy import stats
 from analysis.records.claims import Claim
 from analysis.statistics.intervals import paired_t, seeds_needed, welch
 from analysis.statistics.robust import shift_interval
+from analysis.verdict.by_question import mcnemar
 from analysis.verdict.evidence import evidence, fewest_for_ranks
 from tests.analysis.agreement import agree
 
@@ -127,3 +128,8 @@ def test_primary_claims_need_eight_seeds_where_ranks_decide() -> None:
         assert evidence(claim, a[:seeds] + 0.1, a[:seeds], primary=1, robust=True).decision == word
     assert [fewest_for_ranks(CLAIM, 0.95), fewest_for_ranks(CLAIM, 1 - 0.05 / 7)] == [8, 9]
     assert fewest_for_ranks(explored, 0.95) == 6
+
+
+def test_mcnemar_is_exact() -> None:
+    assert agree(mcnemar(1, 8), 2 * (1 + 9) / 2**9)
+    assert mcnemar(0, 0) == 1.0
