@@ -36,14 +36,15 @@ def anytime(answers: pd.DataFrame) -> pd.DataFrame:
 
 def length_slopes(answers: pd.DataFrame) -> pd.Series:
     """By run, the change of the log-odds of being right per unit of log tokens, within (step, prompt)."""
-    slopes = {}
-    for run, rows in answers.groupby("run", observed=True):
-        groups = rows.groupby(["step", "prompt_id"], observed=True)
-        placed = rows.assign(row=groups.ngroup(), column=groups.cumcount())
-        tables = (placed.pivot(index="row", columns="column", values=name) for name in ("response_tokens", "correct"))
-        tokens, correct = (table.to_numpy(float) for table in tables)
-        slopes[run] = conditional_slope(np.log(np.maximum(tokens, 1.0)), correct)
-    return pd.Series(slopes, dtype=float)
+    groups = answers.groupby(["run", "step", "prompt_id"], observed=True)
+    row, column = groups.ngroup().to_numpy(), groups.cumcount().to_numpy()
+    tokens, correct = np.full((2, groups.ngroups, int(column.max(initial=0)) + 1), nan)
+    tokens[row, column] = np.log(np.maximum(answers["response_tokens"].to_numpy(float), 1.0))
+    correct[row, column] = answers["correct"].to_numpy(float)
+    runs = groups.size().index.get_level_values("run")
+    starts = np.flatnonzero(runs[1:] != runs[:-1]) + 1  # a run's rows lie together
+    parts = zip(runs.unique(), np.split(tokens, starts), np.split(correct, starts), strict=False)
+    return pd.Series({run: conditional_slope(*matrices) for run, *matrices in parts}, dtype=float)
 
 
 def conditional_slope(covariate: Matrix, correct: Matrix) -> float:
