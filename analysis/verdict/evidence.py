@@ -84,8 +84,9 @@ def evidence(
     shared = scores.index if baseline is None else scores.index.intersection(baseline.index)
     is_paired = baseline is None or 0 < min(FEWEST_SEEDS, len(scores), len(baseline)) <= len(shared)
     a, b = scores.to_numpy(float), np.zeros(len(scores)) if baseline is None else baseline.to_numpy(float)
-    first, second, test = a, b, welch
+    first, second = a, b
     spread: tuple[Array, Array | None] = a, b
+    test: Callable[[Array, Array, float], Difference] = welch
     if is_paired:
         first, second = scores[shared].to_numpy(float), b if baseline is None else baseline[shared].to_numpy(float)
         test, spread = signed_ranks if robust else paired_t, (first - second, None)

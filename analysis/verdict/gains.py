@@ -72,9 +72,10 @@ def gains(study: Study, scores: pd.DataFrame) -> list[Gains]:
     for block in (block for block in study.blocks.values() if not block.varied):
         roles = {arm: study.role(arm) for arm in block.arms}
         for whole in dict.fromkeys(role.against for role in roles.values() if role.role == "placebo"):
-            if whole in roles:
+            if whole is not None and whole in roles:
                 against = roles[whole].against
-                found.append(_gains(study, scores, block, (against if against in roles else block.baseline, whole)))
+                baseline = against if against is not None and against in roles else block.baseline
+                found.append(_gains(study, scores, block, (baseline, whole)))
     return [one for one in found if one is not None]
 
 
@@ -126,5 +127,8 @@ def _gains(study: Study, scores: pd.DataFrame, block: Block, ends: tuple[str, st
 
 def _metric(study: Study, block: Block, whole: str) -> str:
     """The one in which the study's first claim about the arm in this block is asked, else the primary one."""
-    claims = [claim for claim in study.claims.claims if len(claim.arms) > 1] if study.claims else []
-    return next((claim.metric for claim in claims if (block.name, whole) in sides_of(study, claim)), PRIMARY)
+    for claim in study.claims.claims if study.claims else ():
+        sides = sides_of(study, claim)
+        if len(claim.arms) > 1 and not isinstance(sides, str) and (block.name, whole) in sides:
+            return claim.metric
+    return PRIMARY

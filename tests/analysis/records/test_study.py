@@ -11,14 +11,6 @@ from analysis.records.study import read
 from tests.analysis import folders
 
 
-def test_tidy_tables_hold_every_finished_run(study: Path) -> None:
-    records = read([study])
-    assert [arm.name for arm in records.compared_arms] == ["dapo", "fipo"]
-    assert len(records.metrics) == 2 * 5 * 2
-    assert len(records.evals) == 2 * 5 * 2 * 4 * 2
-    assert set(records.metrics["run"]) == set(records.environments["run"])
-
-
 def test_runs_that_are_not_finished_do_not_enter(study: Path) -> None:
     status = {"state": "failed", "reason": "diverged", "exit_code": 1, "steps_done": 1}
     folders.write_json(study / "runs/fipo-seed1/status.json", status)
