@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,11 +29,10 @@ class Role:
 
 @dataclass(frozen=True)
 class Arm:
-    """A named config of a study, in a study of blocks a cell; `control` is None where nothing was planted."""
+    """A named config of a study, in a study of blocks a cell."""
 
     name: str
     loss_type: str
-    control: str | None
     seeds: tuple[int, ...]
 
 
@@ -69,7 +68,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Plan:
-    """What study.json says of its arms, besides the claims."""
+    """What study.json says of its arms, besides the claims.
+
+    roles: by the family's name of an arm. blocks, cells: a comparison has one block; in a study of blocks an arm of
+    `arms` is a cell. warm_starts: seed s starts from warm start s mod `warm_starts`. In a study of forks a seed is a
+    fork, and a warm start is a state of a recorded run.
+    """
 
     arms: tuple[Arm, ...]
     roles: Mapping[str, Role]
@@ -81,10 +85,7 @@ class Plan:
 def plan_of(description: Mapping[str, Any], path: Path) -> Plan:
     """The plan in the content of `path`. Raises RecordsError where it is incomplete."""
     try:
-        arms = tuple(
-            Arm(row["name"], row["loss_type"], planted_control(row.get("control")), tuple(row["seeds"]))
-            for row in description["arms"]
-        )
+        arms = tuple(Arm(row["name"], row["loss_type"], tuple(row["seeds"])) for row in description["arms"])
         roles = {name: Role(**row) for name, row in description.get("roles", {}).items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise RecordsError(
@@ -93,36 +94,27 @@ def plan_of(description: Mapping[str, Any], path: Path) -> Plan:
     design = description.get("design")
     if not isinstance(design, dict):
         forked = description.get("fork", {}).get("states", [None])  # a state stands where a warm start does
-        return replace(plan_of_arms(arms, roles), warm_starts=len(forked))
+        return plan_of_arms(arms, roles, len(forked))
     try:
-        blocks, cells = _blocks(design["blocks"])
-        starts = int(design["warm_starts"])
+        return Plan(arms, roles, *_blocks(design["blocks"]), int(design["warm_starts"]))
     except (KeyError, TypeError, ValueError) as error:
         raise RecordsError(f"expected blocks with cells in {path}, got no {error}: restore it") from None
-    control = {arm.name: arm.control for arm in arms}
-    named = {cell.arm: control.get(cell.cell) for cell in cells}
-    return Plan(arms, _with_planted(roles, named), blocks, cells, starts)
 
 
-def plan_of_arms(arms: tuple[Arm, ...], roles: Mapping[str, Role]) -> Plan:
+def plan_of_arms(arms: tuple[Arm, ...], roles: Mapping[str, Role], warm_starts: int = 1) -> Plan:
     """A comparison of these arms as a study of one block.
 
     Its baseline is the arm that most controls are held against, else the first one.
     """
-    known = _with_planted(roles, {arm.name: arm.control for arm in arms})
-    against = Counter(one.against for one in known.values() if one.planted and one.against in known)
-    compared = [arm.name for arm in arms if not known[arm.name].planted]
-    baseline = str(against.most_common(1)[0][0]) if against else next(iter(compared), arms[0].name if arms else "")
-    seeds = sorted({seed for arm in arms for seed in arm.seeds})
     names = tuple(arm.name for arm in arms)
+    planted = {name: role for name, role in roles.items() if role.planted}
+    against = Counter(role.against for role in planted.values() if role.against in names)
+    compared = [name for name in names if name not in planted] or [*names, ""]
+    baseline = str(against.most_common(1)[0][0]) if against else compared[0]
+    seeds = sorted({seed for arm in arms for seed in arm.seeds})
     block = Block(COMPARISON, "", names, baseline, seeds=len(seeds), first_seed=seeds[0] if seeds else 0)
     cells = tuple(Cell(COMPARISON, name, None, 0, name) for name in names)
-    return Plan(arms, known, {COMPARISON: block}, cells, 1)
-
-
-def planted_control(value: str | None) -> str | None:
-    """The control that a config names, None for none."""
-    return None if value in (None, "", "none") else value
+    return Plan(arms, roles, {COMPARISON: block}, cells, warm_starts)
 
 
 def _blocks(rows: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Block], tuple[Cell, ...]]:
@@ -146,9 +138,3 @@ def _blocks(rows: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Block], tu
             settings=row.get("settings", {}),
         )
     return blocks, tuple(cells)
-
-
-def _with_planted(roles: Mapping[str, Role], controls: Mapping[str, str | None]) -> dict[str, Role]:
-    """A role for every arm; where study.json names none, an arm with a control is at least known as planted."""
-    unknown = {name: Role(planted=control is not None) for name, control in controls.items()}
-    return {name: roles.get(name) or replace(role) for name, role in unknown.items()}

@@ -1,11 +1,11 @@
 """Runs of no study: the arms that they form, named by their loss and by the settings in which they differ."""
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from analysis.records.design import Arm, planted_control
+from analysis.records.design import Arm, Plan, Role, plan_of_arms
 from analysis.records.run_files import named_seed, read_json
 
 Settings = Mapping[tuple[str, str], Any]  # by section and name
@@ -13,23 +13,26 @@ APART = ("seed", "output_dir", "loss_type")  # in which runs of one arm differ, 
 LOSS = ("loss", "loss_type")
 
 
-def loose_arms(paths: Mapping[str, Path]) -> dict[str, Arm]:
-    """By run its arm, with the run's seed alone.
+def loose_plan(paths: Mapping[str, Path]) -> tuple[dict[str, tuple[str, int]], Plan]:
+    """By run its arm and seed, and the plan of these arms.
 
     Runs of the same settings are seeds of one arm, and where a seed comes twice, of a second one. A run that lies in a
     study keeps the arm that its name says.
     """
     settings = {run: _settings(path) for run, path in paths.items()}
-    found, seen = dict[str, Arm](), Counter[tuple[str, int]]()
+    found, losses, planted = dict[str, tuple[str, int]](), dict[str, str](), dict[str, Role]()
     for run, own in settings.items():
         arm, seed = named_seed(run)
         loss = str(own.get(LOSS) or arm)
         if seed < 0 or not (paths[run].resolve().parent.parent / "study.json").is_file():
             arm, seed = " ".join([loss, *_differing(own, settings.values())]), int(own.get(("run", "seed")) or 0)
-        seen[arm, seed] += 1
-        name = f"{arm} #{seen[arm, seed]}" if seen[arm, seed] > 1 else arm
-        found[run] = Arm(name, loss, planted_control(own.get(("task", "control"))), (seed,))
-    return found
+        names = (arm if again == 1 else f"{arm} #{again}" for again in count(1))
+        name = next(name for name in names if (name, seed) not in found.values())
+        found[run], losses[name] = (name, seed), loss
+        if own.get(("task", "control")) not in (None, "none"):
+            planted[name] = Role(planted=True)
+    seeds = {name: tuple(seed for arm, seed in found.values() if arm == name) for name in losses}
+    return found, plan_of_arms(tuple(Arm(name, loss, seeds[name]) for name, loss in losses.items()), planted)
 
 
 def _settings(path: Path) -> Settings:

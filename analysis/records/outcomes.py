@@ -72,18 +72,11 @@ def outcomes(study: Study) -> pd.DataFrame:
     better than it began. Names of COURSE that no run recorded have no column, nor `credit/...` where no microscope
     measured any.
     """
-    table = _by_run(study)
-    rows = pd.DataFrame([vars(cell) for cell in study.cells]).merge(
-        table.rename(columns={"arm": "cell"}), on="cell", how="inner"
-    )
-    planned = {arm.name: arm.seeds for arm in study.arms}
-    keys = zip(rows["block"], rows["cell"], rows["seed"], strict=True)
-    counted = {
-        (cell.block, cell.cell, seed) for cell in study.cells for seed in study.seeds_in(cell, planned[cell.cell])
-    }
-    rows = rows[[key in counted for key in keys]].reset_index(drop=True)
-    budgets = {block: token_budget(study, rows[rows["block"] == block]) for block in study.blocks}
-    return rows.assign(accuracy_at_equal_tokens=_at_budgets(study, rows, budgets))
+    cells = pd.DataFrame([vars(cell) for cell in study.cells])
+    rows = cells.merge(_by_run(study).rename(columns={"arm": "cell"}), on="cell")
+    planned = pd.MultiIndex.from_tuples([(cell.block, cell.cell, seed) for cell, seed in study.planned_scores])
+    rows = rows[pd.MultiIndex.from_frame(rows[["block", "cell", "seed"]]).isin(planned)].reset_index(drop=True)
+    return rows.assign(accuracy_at_equal_tokens=_at_equal_tokens(study, rows))
 
 
 def scores_of(scores: pd.DataFrame, block: str, arm: str | None = None) -> pd.DataFrame:
@@ -120,29 +113,24 @@ def final_evaluations(evals: pd.DataFrame, configs: Mapping[str, Mapping[str, An
     return evals[pd.MultiIndex.from_frame(evals[keys]).isin(pd.MultiIndex.from_tuples(wanted, names=keys))]
 
 
-def token_budget(study: Study, rows: pd.DataFrame) -> float:
-    """What the most frugal compared run of a block generated in total; planted controls do not set the budget."""
-    planted = rows["arm"].map(lambda arm: study.role(arm).planted)
-    compared = rows[~planted.astype(bool) & ~rows["run"].isin(study.diverged)]
-    return float((rows if compared.empty else compared)["generated_tokens"].min())
+def _at_equal_tokens(study: Study, rows: pd.DataFrame) -> pd.Series:
+    """Evaluation accuracy of each row's run where it had generated its block's budget; not a number if it never did.
 
-
-def _at_budgets(study: Study, rows: pd.DataFrame, budgets: Mapping[str, float]) -> list[float]:
-    """Evaluation accuracy of each row's run where it had generated its block's budget; not a number if it never did."""
+    The budget is what the most frugal run of the block generated in total; planted controls and diverged runs do not
+    set it where there are others.
+    """
+    diverged, tokens = rows["run"].isin(study.diverged), rows["generated_tokens"].astype(float)
+    compared = tokens.mask(diverged | rows["arm"].map(lambda arm: study.role(arm).planted).astype(bool))
+    budgets, of_all = (values.groupby(rows["block"]).transform("min") for values in (compared, tokens))
     evaluated = study.evaluated[["run", "step", "accuracy"]]
     curves = evaluated.merge(spent(study, "generated_tokens"), on=["run", "step"]).sort_values(["run", "x"])
     by_run = {run: (of_run["x"], of_run["accuracy"]) for run, of_run in curves.groupby("run", observed=True)}
-    last = dict(zip(rows["run"], rows["final_accuracy"], strict=True))
-    if not by_run:  # imported runs may not know their tokens
-        return [np.nan] * len(rows)
-    return [
-        float(last[run])
-        if run in study.diverged
-        else float(np.interp(budgets[block], *by_run[run], right=np.nan))
-        if run in by_run
-        else np.nan
-        for run, block in zip(rows["run"], rows["block"], strict=True)
+    reached = [
+        np.interp(budget, *by_run[run], right=np.nan) if run in by_run else np.nan
+        for run, budget in zip(rows["run"], budgets.fillna(of_all), strict=True)
     ]
+    # Imported runs may not know their tokens: then none has an accuracy at equal ones.
+    return rows["final_accuracy"].where(diverged & bool(by_run), np.array(reached, dtype=float))
 
 
 def _by_run(study: Study) -> pd.DataFrame:

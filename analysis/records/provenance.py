@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.records.run_files import ENVIRONMENT_FIELDS
 from analysis.records.study import Study
 
+UNKNOWN = "not recorded"
 SUMMARISED = [field for field in ENVIRONMENT_FIELDS if field not in ("commit", "dirty_diff_sha256", "started_at")]
 
 
@@ -15,10 +16,8 @@ def commits(environments: pd.DataFrame) -> str:
     """The commit of all runs, or plainly that there are several or that the tree had changes."""
     counts = environments["commit"].fillna("unknown").value_counts(sort=False)
     dirty = int(environments["dirty_diff_sha256"].notna().sum())
-    if len(counts) == 1:
-        words = f"commit {counts.index[0]}"
-    else:
-        words = f"{len(counts)} different commits: " + ", ".join(f"{name} ({n} runs)" for name, n in counts.items())
+    each = ", ".join(f"{name} ({n} runs)" for name, n in counts.items())
+    words = f"commit {counts.index[0]}" if len(counts) == 1 else f"{len(counts)} different commits: {each}"
     return words + (f"; {dirty} of {len(environments)} runs from a tree with uncommitted changes" if dirty else "")
 
 
@@ -53,11 +52,10 @@ def environment_rows(study: Study) -> list[tuple[str, str]]:
     """Each field of the environment with its value, or how many runs have which; a GPU if one was used."""
     rows = []
     for name in SUMMARISED:
-        if name == "gpu" and not study.environments[name].notna().any():
-            continue
         counts = study.environments[name].map(_text).value_counts(sort=False)
         words = [f"{text} ({n} runs)" if len(counts) > 1 else str(text) for text, n in counts.items()]
-        rows.append((name, "; ".join(words)))
+        if name != "gpu" or words != [UNKNOWN]:
+            rows.append((name, "; ".join(words)))
     return rows
 
 
@@ -78,4 +76,4 @@ def confounds(study: Study) -> list[str]:
 def _text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in sorted(value.items()))
-    return "not recorded" if value is None or value != value else str(value)
+    return UNKNOWN if value is None or value != value else str(value)

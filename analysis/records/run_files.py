@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import json as arrow_json
 
 from analysis.errors import RecordsError
 
@@ -99,10 +98,9 @@ def read_json(path: Path, versioned: bool = False) -> dict[str, Any]:
     """The object in a JSON file; where `versioned`, only of the schema version that this package knows."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise RecordsError(f"expected a run or study with {path}, got none: is this the right folder?") from None
     except OSError as error:
-        raise RecordsError(f"expected to read {path}, got: {error.strerror}: mend that") from None
+        why = f"got: {error.strerror}: is this the right folder?"
+        raise RecordsError(f"expected a run or study with {path}, {why}") from None
     except (ValueError, RecursionError) as error:
         raise RecordsError(f"expected JSON in {path}, got something else ({error}): restore the file") from None
     if not isinstance(content, dict):
@@ -132,45 +130,64 @@ def read_metrics(run: Path) -> pd.DataFrame:
     Empty where the run has none, as one that diverged at its first update.
     """
     path = run / "metrics.jsonl"
-    if not path.is_file() or not path.stat().st_size:
+    table = pd.DataFrame(_lines(path) if path.is_file() else [])
+    if table.empty:
         return pd.DataFrame(columns=list(NEEDED_METRICS), dtype=float)
-    try:
-        table: pd.DataFrame = arrow_json.read_json(path).to_pandas()
-    except (pa.ArrowException, OSError):  # torn or damaged: line by line, to name the line
-        table = pd.DataFrame(_lines(path))
-    return _checked_metrics(table, path)
+    if missing := [key for key in NEEDED_METRICS if key not in table]:
+        raise RecordsError(f"expected {', '.join(missing)} in {path}, got a file without: was it written by harness?")
+    for name in table.select_dtypes(exclude="number"):
+        wrong = table[name].notna() & ~table[name].map(lambda value: type(value) in (int, float))
+        if wrong.any():
+            line = int(wrong.to_numpy().argmax())
+            got = f"{table[name].iloc[line]!r} as {name} in line {line + 1} of {path}"
+            raise RecordsError(f"expected a number, got {got}: restore the file")
+        table[name] = table[name].astype(float)
+    falls = table["step"].isna() | (table["step"].diff() <= 0)
+    if falls.any():
+        line = int(falls.to_numpy().argmax())
+        got = f"{table['step'].iloc[line]} in line {line + 1}"
+        raise RecordsError(f"expected steps that rise in {path}, got {got}: restore the file")
+    return table
 
 
 def _imported_evals(run: Path) -> pd.DataFrame:
     """As `read_evals`; of an evaluation of which means alone are known one row, whose `sample` is MEAN."""
     path, parts = run / "evaluations.jsonl", list[pd.DataFrame]()
     if path.is_file() or not (run / "evals").is_dir():
-        parts.append(_of_means(_lines(path) if path.is_file() else []))
+        rows = [
+            {"step": one["step"], "prompt_id": "all", "sample": MEAN, "correct": one["accuracy"], "truncated": None}
+            | {"response_tokens": one.get("tokens", nan), LENIENT: one["accuracy"]}
+            for one in (_lines(path) if path.is_file() else [])
+        ]
+        parts.append(pd.DataFrame(rows, columns=EVAL_SCHEMA.names))
     if (run / "evals").is_dir():
         parts.append(read_evals(run, may_lack=("response_tokens", "truncated")))
     return pd.concat(parts).astype({"step": int, **dict.fromkeys(("correct", LENIENT, "response_tokens"), float)})
 
 
-def _of_means(lines: list[dict[str, Any]]) -> pd.DataFrame:
-    rows = [
-        {"step": one["step"], "prompt_id": "all", "sample": MEAN, "correct": one["accuracy"], "truncated": None}
-        | {"response_tokens": one.get("tokens", nan), LENIENT: one["accuracy"]}
-        for one in lines
-    ]
-    return pd.DataFrame(rows, columns=EVAL_SCHEMA.names)
-
-
 def read_evals(run: Path, may_lack: Collection[str] = ()) -> pd.DataFrame:
     """All evaluations of a run, a row per answer. may_lack: the columns in which a cell may be empty."""
-    tables = {file: _read_table(file) for file in sorted((run / "evals").glob("step_*.parquet"))}
+    tables = [_answers(file, may_lack) for file in sorted((run / "evals").glob("step_*.parquet"))]
     if not tables:
         raise RecordsError(f"expected evaluations in {run / 'evals'}, got none: a comparison needs them")
-    for file, table in tables.items():
-        if not table.num_rows or any(table[name].null_count for name in EVAL_SCHEMA.names if name not in may_lack):
-            what = "holes" if table.num_rows else "no row"
-            raise RecordsError(f"expected answers in {file}, got {what}: restore the file")
-    joined: pd.DataFrame = pa.concat_tables(tables.values()).to_pandas()
+    joined: pd.DataFrame = pa.concat_tables(tables).to_pandas()
     return joined
+
+
+def _answers(file: Path, may_lack: Collection[str]) -> pa.Table:
+    names = EVAL_SCHEMA.names
+    try:
+        table = pq.ParquetFile(file).read(columns=names)
+        if LENIENT not in table.column_names and "correct" in table.column_names:
+            table = table.append_column(LENIENT, table["correct"])  # of a run from before there was a lenient reading
+        table = table.select(names).cast(EVAL_SCHEMA)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        got = (str(error).splitlines() or ["nothing"])[0]
+    else:
+        if table.num_rows and not any(table[name].null_count for name in names if name not in may_lack):
+            return table
+        got = "holes" if table.num_rows else "no row"
+    raise RecordsError(f"expected answers with {', '.join(names)} in {file}, got {got}: restore the file")
 
 
 def suites_of(environment: dict[str, Any], path: Path) -> dict[str, tuple[str, ...]]:
@@ -186,23 +203,6 @@ def suites_of(environment: dict[str, Any], path: Path) -> dict[str, tuple[str, .
         ) from None
 
 
-def _read_table(file: Path) -> pa.Table:
-    """The columns of a table of answers."""
-    names = EVAL_SCHEMA.names
-    try:
-        table = pq.ParquetFile(file).read(columns=names)
-        if LENIENT not in table.column_names and "correct" in table.column_names:
-            table = table.append_column(LENIENT, table["correct"])  # of a run from before there was a lenient reading
-        if missing := [name for name in names if name not in table.column_names]:
-            raise RecordsError(f"expected the column {missing[0]} in {file}, got a table without: restore the file")
-        return table.select(names).cast(EVAL_SCHEMA)
-    except (pa.ArrowException, OSError, KeyError) as error:
-        words = (str(error).splitlines() or ["nothing"])[0]
-        raise RecordsError(
-            f"expected a table with {', '.join(names)} in {file}, got: {words}: restore the file"
-        ) from None
-
-
 def _lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a journal, its last line only where it is whole."""
     rows = []
@@ -214,34 +214,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
             row = None
         if isinstance(row, dict):
             rows.append(row)
-        elif number < len(lines) or (number == 1 and len(lines) == 1 and text.strip(b"\0 ") and text[:1] != b"{"):
-            raise RecordsError(
-                f"expected a JSON object in line {number} of {path}, got {text[:40]!r}: restore the file"
-            )
+        elif number < len(lines):
+            raise RecordsError(f"expected JSON objects, got {text[:40]!r} in line {number} of {path}: restore the file")
     return rows
-
-
-def _checked_metrics(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Numbers under the names that everything here needs, steps in order."""
-    if table.empty:
-        return pd.DataFrame()
-    if missing := [key for key in NEEDED_METRICS if key not in table]:
-        raise RecordsError(f"expected {', '.join(missing)} in {path}, got a file without: was it written by harness?")
-    for name in [str(name) for name in table if not pd.api.types.is_numeric_dtype(table[name])]:
-        numbers = pd.to_numeric(table[name].where(table[name].map(_is_number), "word"), errors="coerce")
-        if (wrong := numbers.isna() & table[name].notna()).any():
-            line = int(wrong.to_numpy().argmax())
-            got = table[name].iloc[line]
-            raise RecordsError(
-                f"expected a number as {name} in line {line + 1} of {path}, got {got!r}: restore the file"
-            )
-        table[name] = numbers.astype(float)
-    steps = table["step"]
-    if steps.isna().any() or (steps.diff().iloc[1:] <= 0).any():
-        line = int((steps.isna() | (steps.diff() <= 0)).to_numpy().argmax())
-        raise RecordsError(f"expected steps that rise in {path}, got {steps.iloc[line]} in line {line + 1}: restore it")
-    return table
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -74,85 +74,42 @@ def is_search(folder: Path) -> bool:
 
 def read_search(folder: Path) -> Search:
     """A search's folder, finished or still going on, with at least one trial that has a value."""
-    description = _description(folder / "study.json")
-    trials = _trials(folder, description)
-    environments = pd.DataFrame(_environments(folder), columns=["run", "commit", "dirty_diff_sha256"])
-    return Search(folder, description, trials, environments)
-
-
-def _description(path: Path) -> dict[str, Any]:
+    path = folder / "study.json"
     description = read_json(path, versioned=True)
     for name, kind in FIELDS.items():
         if not isinstance(description.get(name), kind):
             got = type(description[name]).__name__ if name in description else "none"
             raise RecordsError(f"expected {name} as a {kind.__name__} in {path}, got {got}: restore it")
-    return description
-
-
-def _trials(folder: Path, description: dict[str, Any]) -> pd.DataFrame:
-    table = _table(folder / "trials.parquet")
-    finished = table["state"].eq("finished") & table["value"].notna()
-    if not finished.any():
-        counts = table["state"].value_counts(sort=False)
-        states = ", ".join(f"{n} {state}" for state, n in counts.items()) or "no trial"
-        raise RecordsError(f"expected a finished trial in {folder}, got {states}: report again when one has ended")
-    unknown = set(table["loss"]) - set(description["losses"])
-    if unknown:
-        raise RecordsError(
-            f"expected trials of {', '.join(description['losses'])} in {folder / 'trials.parquet'}, "
-            f"got {', '.join(sorted(unknown))}: is it of another search?"
-        )
+    table = _trials(folder / "trials.parquet")
     with_value = table["state"].eq("finished") & table["value"].notna()
+    if not with_value.any():
+        states = ", ".join(f"{n} {state}" for state, n in table["state"].value_counts(sort=False).items())
+        raise RecordsError(f"expected a finished trial in {folder}, got {states}: report again when one has ended")
     within = np.where(table["feasible"].eq(True), "feasible", "over a limit")
-    table = table.assign(outcome=table["state"].where(~with_value, within))
-    place = table["loss"].map(description["losses"].index)
-    return table.assign(place=place).sort_values(["place", "trial"], ignore_index=True).drop(columns="place")
+    table = table.assign(
+        outcome=table["state"].where(~with_value, within), place=table["loss"].map(description["losses"].index)
+    )
+    trials = table.sort_values(["place", "trial"], ignore_index=True).drop(columns="place")
+    found = sorted((folder / "runs").glob("*/environment.json"))
+    environments = [{"run": path.parent.name, **read_json(path)} for path in found]
+    columns = ["run", "commit", "dirty_diff_sha256"]
+    return Search(folder, description, trials, pd.DataFrame(environments, columns=columns))
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _trials(path: Path) -> pd.DataFrame:
+    """trials.parquet; values are not numbers where a trial has none, and its lists of those of its seeds are empty."""
     if not path.exists():
         raise RecordsError(f"expected {path}, got none: it is written when the first trial ends; report again then")
     try:
         table = pd.read_parquet(path)
-    except (ValueError, OSError) as error:
+        if missing := [name for name in COLUMNS if name not in table]:
+            raise ValueError(f"no column {missing[0]}")
+        for name in ("seeds", "values"):
+            table[name] = [[] if np.ndim(cell) == 0 else list(map(float, cell)) for cell in table[name]]
+        return table.astype({"value": float, "trial": int})
+    except (ValueError, TypeError, OSError) as error:
         words = (str(error) or type(error).__name__).splitlines()[0]
-        raise RecordsError(f"expected a table in {path}, got: {words}: restore it, or let `sweeps` write it") from None
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise RecordsError(f"expected the columns {', '.join(missing)} in {path}, got a table without: restore it")
-    return _typed(table, path)
-
-
-def _typed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Values as floats, not a number where a trial has none, and lists of those of its seeds."""
-    try:
-        table = table.assign(value=table["value"].astype(float), trial=table["trial"].astype(int))
-        lists = {name: [_list(cell) for cell in table[name]] for name in ("seeds", "values")}
-    except (ValueError, TypeError) as error:
-        raise RecordsError(f"expected numbers in {path}, got: {error}: restore it") from None
-    table = table.assign(**{name: pd.Series(cells, index=table.index, dtype=object) for name, cells in lists.items()})
-    if not table["seeds"].map(len).equals(table["values"].map(len)):
-        raise RecordsError(f"expected a value per seed in {path}, got lists of other lengths: restore it")
-    return table
-
-
-def _list(cell: Any) -> list[float]:
-    return [] if cell is None or np.ndim(cell) == 0 else [float(item) for item in cell]
-
-
-def _environments(folder: Path) -> list[dict[str, Any]]:
-    found = sorted(path for path in (folder / "runs").glob("*/environment.json") if path.is_file())
-    return [{"run": path.parent.name, **read_json(path)} for path in found]
-
-
-def open_trials(search: Search) -> dict[str, int]:
-    """By loss, how many trials have not ended, those of the plan that were not begun included."""
-    planned, counts = search.description.get("trials"), dict[str, int]()
-    for loss in search.losses:
-        going = search.of(loss)["outcome"].isin(["running", "waiting"])
-        wanted = planned.get(loss) if isinstance(planned, dict) else planned
-        counts[loss] = max(int(going.sum()), (wanted or 0) - int((~going).sum()))
-    return counts
+        raise RecordsError(f"expected trials in {path}, got: {words}: restore it, or let `sweeps` write it") from None
 
 
 def seed_values(search: Search) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """Study and run folders -> one Study of tidy tables; `docs/run_folder.md` is all that it relies on."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +11,10 @@ import pandas as pd
 from analysis.errors import RecordsError
 from analysis.records.alike import check_alike
 from analysis.records.claims import Claims, claims_of
-from analysis.records.design import Arm, Block, Cell, Plan, Role, plan_of, plan_of_arms
-from analysis.records.loose import loose_arms
-from analysis.records.run_files import MEAN, RunRecords, named_seed, read_json, read_run, read_status
+from analysis.records.design import Arm, Block, Cell, Plan, Role, plan_of
+from analysis.records.loose import loose_plan
+from analysis.records.run_files import MEAN, named_seed, read_json, read_run, read_status
 
-READERS = 4
 FINISHED, DIVERGED = "finished", "diverged"
 COUNTING = (FINISHED, DIVERGED)
 
@@ -24,7 +22,7 @@ __all__ = ["Arm", "Block", "Cell", "Role", "Study", "read"]
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Plan):
     """What was planned, what became of it, and the records of the runs that count as tidy tables.
 
     Runs count that finished, and those that diverged: to leave them out would flatter their arm.
@@ -37,13 +35,9 @@ class Study:
     folders, configs: of the runs that count, where they lie and their settings by section.
     claims: what the study was to decide; None where no claims were fixed before its runs.
     suites: the prompt ids of each benchmark, by run; of runs whose task has none, none.
-    blocks, cells: a comparison has one block; in a study of blocks an arm of `arms` and of every table is a cell.
-    roles: by the family's name of an arm. warm_starts: seed s starts from warm start s mod `warm_starts`. In a study of
-        forks a seed is a fork, and a warm start is a state of a recorded run.
     """
 
     name: str
-    arms: tuple[Arm, ...]
     runs: pd.DataFrame
     metrics: pd.DataFrame
     evals: pd.DataFrame
@@ -53,10 +47,6 @@ class Study:
     configs: dict[str, dict[str, Any]]
     claims: Claims | None
     suites: dict[str, dict[str, tuple[str, ...]]]
-    blocks: Mapping[str, Block]
-    cells: tuple[Cell, ...]
-    roles: Mapping[str, Role]
-    warm_starts: int = 1
 
     def role(self, arm: str) -> Role:
         """What an arm is for, by the family's name or a cell's."""
@@ -120,37 +110,40 @@ class Study:
         """The rows of `metrics` by run."""
         return {str(run): rows for run, rows in self.metrics.groupby("run", observed=True)}
 
-    @property
-    def planned_scores(self) -> int:
-        """How many rows its table of outcomes has once every planned run counts."""
-        seeds = {arm.name: arm.seeds for arm in self.arms}
-        return sum(len(self.seeds_in(cell, seeds[cell.cell])) for cell in self.cells)
+    @cached_property
+    def planned_scores(self) -> list[tuple[Cell, int]]:
+        """Cell and seed of every row that its table of outcomes has once every planned run counts.
 
-    def seeds_in(self, cell: Cell, seeds: Sequence[int]) -> list[int]:
-        """Those of a cell's seeds that its block counts: blocks that share a cell may ask for fewer seeds of it."""
-        block = self.blocks[cell.block]
-        if self.is_comparison:
-            return list(seeds)
-        return [seed for seed in seeds if block.first_seed <= seed < block.first_seed + block.seeds]
+        Blocks that share a cell may ask for fewer seeds of it than its arm has.
+        """
+        seeds = {arm.name: arm.seeds for arm in self.arms}
+        return [
+            (cell, seed)
+            for cell in self.cells
+            for seed in seeds[cell.cell]
+            if self.is_comparison or 0 <= seed - self.blocks[cell.block].first_seed < self.blocks[cell.block].seeds
+        ]
 
     def block(self, name: str) -> "Study":
         """The same study restricted to one block that varies nothing, its cells named as the family names the arms."""
         if self.is_comparison:
             return self
-        block, arms = self.blocks[name], {arm.name: arm for arm in self.arms}
-        cells = [cell for cell in self.cells if cell.block == name and cell.cell in arms]
-        own = {cell.cell: cell for cell in cells}
-        seeds = {cell.cell: set(self.seeds_in(cell, arms[cell.cell].seeds)) for cell in cells}
+        arms = {arm.name: arm for arm in self.arms}
+        cells = {cell.cell: cell for cell in self.cells if cell.block == name}
+        planned = pd.MultiIndex.from_tuples([(c.cell, seed) for c, seed in self.planned_scores if c.block == name])
 
         def kept(table: pd.DataFrame) -> pd.DataFrame:
-            inside = [seed in seeds.get(arm, ()) for arm, seed in zip(table["arm"], table["seed"], strict=True)]
-            return table[inside].assign(arm=lambda rows: rows["arm"].map({key: one.arm for key, one in own.items()}))
+            inside = pd.MultiIndex.from_frame(table[["arm", "seed"]]).isin(planned)
+            return table[inside].assign(arm=lambda rows: rows["arm"].map({key: one.arm for key, one in cells.items()}))
 
         runs = kept(self.runs)
         names = set(runs["run"])
         return replace(
             self,
-            arms=tuple(replace(arms[c.cell], name=c.arm, seeds=tuple(sorted(seeds[c.cell]))) for c in cells),
+            arms=tuple(
+                replace(arms[key], name=cell.arm, seeds=tuple(sorted(seed for arm, seed in planned if arm == key)))
+                for key, cell in cells.items()
+            ),
             runs=runs.reset_index(drop=True),
             metrics=kept(self.metrics).reset_index(drop=True),
             evals=kept(self.evals).reset_index(drop=True),
@@ -158,8 +151,8 @@ class Study:
             folders={run: path for run, path in self.folders.items() if run in names},
             configs={run: config for run, config in self.configs.items() if run in names},
             suites={run: suites for run, suites in self.suites.items() if run in names},
-            blocks={name: block},
-            cells=tuple(replace(cell, cell=cell.arm) for cell in cells),
+            blocks={name: self.blocks[name]},
+            cells=tuple(replace(cell, cell=cell.arm) for cell in cells.values()),
         )
 
     def _family_name(self, arm: str) -> str:
@@ -205,9 +198,7 @@ def _read_study(folder: Path) -> Study:
         {"run": run, "arm": arm, "seed": seed, **missing} for run, (arm, seed) in planned.items() if run not in present
     ]
     paths = {path.name: path for path in found}
-    parts = _records(rows, paths, folder.resolve().name)
-    claims = claims_of(folder, description)
-    return _study(folder.resolve().name, plan, rows, parts, description=description, claims=claims)
+    return _study(folder.resolve().name, plan, rows, paths, description, claims_of(folder, description))
 
 
 def _read_runs(folders: Sequence[Path]) -> Study:
@@ -215,20 +206,29 @@ def _read_runs(folders: Sequence[Path]) -> Study:
     paths = {path.resolve().name: path for path in folders}
     if len(paths) < len(folders):
         raise RecordsError("two of the run folders have the same name, so figures could not name them: rename one")
-    rows, arms = [], dict[str, Arm]()
-    for run, arm in loose_arms(paths).items():
-        known = arms[arm.name].seeds if arm.name in arms else ()
-        arms[arm.name] = replace(arm, seeds=(*known, *arm.seeds))
-        rows.append(_run_row(paths[run], (arm.name, arm.seeds[0])))
-    return _study("runs", plan_of_arms(tuple(arms.values()), {}), rows, _records(rows, paths, "runs"))
+    keys, plan = loose_plan(paths)
+    return _study("runs", plan, [_run_row(paths[run], key) for run, key in keys.items()], paths)
 
 
-def _study(name: str, plan: Plan, rows: list[dict[str, Any]], parts: list[RunRecords], **given: Any) -> Study:
-    about: dict[str, Any] = {"description": {}, "claims": None} | given
+def _study(
+    name: str,
+    plan: Plan,
+    rows: list[dict[str, Any]],
+    paths: Mapping[str, Path],
+    description: Mapping[str, Any] | None = None,
+    claims: Claims | None = None,
+) -> Study:
+    """rows: of `runs`. paths: of the runs' folders."""
+    counting = [row for row in rows if row["state"] in COUNTING]
+    if not counting:
+        states = ", ".join(f"{row['run']} {row['state']}" for row in rows[:5]) or "no run folder"
+        raise RecordsError(f"expected at least one finished run in {name}, got {states}: run or resume the study first")
+    parts = [read_run(paths[row["run"]], row, row["state"] == FINISHED) for row in counting]
     return Study(
-        name=name,
         **vars(plan),
-        **about,
+        name=name,
+        description=dict(description or {}),
+        claims=claims,
         runs=pd.DataFrame(rows),
         metrics=_joined([part.metrics for part in parts]),
         evals=_joined([part.evals for part in parts]),
@@ -237,16 +237,6 @@ def _study(name: str, plan: Plan, rows: list[dict[str, Any]], parts: list[RunRec
         configs={part.run: part.config for part in parts},
         suites={part.run: part.suites for part in parts},
     )
-
-
-def _records(rows: list[dict[str, Any]], paths: dict[str, Path], name: str) -> list[RunRecords]:
-    """The records of the runs that count."""
-    counting = [row for row in rows if row["state"] in COUNTING]
-    if not counting:
-        states = ", ".join(f"{row['run']} {row['state']}" for row in rows[:5]) or "no run folder"
-        raise RecordsError(f"expected at least one finished run in {name}, got {states}: run or resume the study first")
-    with ThreadPoolExecutor(READERS) as readers:  # parsing happens outside of Python's lock
-        return list(readers.map(lambda row: read_run(paths[row["run"]], row, row["state"] == FINISHED), counting))
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:

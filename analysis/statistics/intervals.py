@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special  # all that is needed here of scipy.stats, which takes half a second to import
+from scipy import special, stats
+from statsmodels.stats.multitest import multipletests
 
 Scores = Sequence[float] | NDArray[np.float64]
 MOST_SEEDS = 100_000
@@ -60,8 +61,8 @@ def welch(scores: Scores, baseline: Scores, confidence: float = 0.95) -> Differe
     return _t_test(difference, _standard_error(a, b), _welch_df(a, b), confidence)
 
 
-def paired_t(scores: Scores, baseline: Scores, confidence: float = 0.95) -> Difference:
-    """The t test of the differences seed by seed; both sequences in the same order of seeds."""
+def paired_t(scores: Scores, baseline: Scores | float = 0.0, confidence: float = 0.95) -> Difference:
+    """The t test of the differences seed by seed; both sequences in the same order of seeds. Or of scores against 0."""
     differences = np.asarray(scores, dtype=float) - np.asarray(baseline, dtype=float)
     if differences.size < 2:
         return Difference(float(differences.mean()) if differences.size else nan, nan, nan, nan)
@@ -70,21 +71,13 @@ def paired_t(scores: Scores, baseline: Scores, confidence: float = 0.95) -> Diff
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: the r-th smallest of m times (m - r + 1), never below the one before."""
-    corrected, so_far = [nan] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        so_far = max(so_far, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = so_far
-    return corrected
+    """Holm's step-down correction, for claims of which none may be false."""
+    return list(map(float, multipletests(p_values, method="holm")[1]))
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """The expected share of false ones among all findings that are at least as strong, for exploratory questions."""
-    order = np.argsort(p_values)
-    raised = np.asarray(p_values, dtype=float)[order] * (len(order) / np.arange(1, len(order) + 1))
-    corrected = np.empty(len(order))
-    corrected[order] = np.minimum.accumulate(np.minimum(raised, 1.0)[::-1])[::-1]
-    return [float(p) for p in corrected]
+    return list(map(float, stats.false_discovery_control(p_values)))
 
 
 def smallest_detectable_difference(

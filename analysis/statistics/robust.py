@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
+from scipy.optimize import brentq
+from statsmodels.stats.proportion import proportion_confint
 
 from analysis.statistics.intervals import Difference, Interval, Scores
 
@@ -53,15 +55,9 @@ def share_above(scores: Scores, threshold: float) -> Interval:
 
 
 def binomial_interval(k: int, n: int) -> Interval:
-    """k of n as a share.
-
-    The 95 % interval is Clopper and Pearson's (1934): the shares of which at most 2.5 % of samples have as many hits,
-    or as few.
-    """
-    tail = 0.025
-    low = float(special.betaincinv(k, n - k + 1, tail)) if k else 0.0
-    high = float(special.betainccinv(k + 1, n - k, tail)) if k < n else 1.0
-    return Interval(k / n, low, high, n)
+    """k of n as a share, with Clopper and Pearson's 95 % interval (1934)."""
+    low, high = proportion_confint(k, n, method="beta")
+    return Interval(k / n, float(low), float(high), n)
 
 
 def probability_of_improvement(scores: Scores, baseline: Scores) -> Interval:
@@ -70,8 +66,6 @@ def probability_of_improvement(scores: Scores, baseline: Scores) -> Interval:
     The 95 % interval is Newcombe's fifth (2006): all t with (t - p)^2 <= z^2 V(t), where c = (m + n)/2 - 1 and V(t) is
     t(1 - t)(1 + c((1 - t)/(2 - t) + t/(1 + t)))/(m n). It needs no resampling, and has a width where one always wins.
     """
-    from scipy.optimize import brentq
-
     a, b = np.asarray(scores, dtype=float), np.asarray(baseline, dtype=float)
     p = float(((a[:, None] > b) + 0.5 * (a[:, None] == b)).mean())
     z, c = -float(special.ndtri(0.025)), (a.size + b.size) / 2 - 1

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 import pandas as pd
+from scipy.stats import binomtest
 
 from analysis.formatting import bracket, counted, p_value, signed
 from analysis.records.outcomes import final_evaluations
 from analysis.records.run_files import MEAN
 from analysis.records.study import Study
-from analysis.statistics.intervals import Difference
-from analysis.statistics.questions import clustered, mcnemar
+from analysis.statistics.intervals import Difference, paired_t
 from analysis.verdict.verdicts import Verdict
 
 KEYS = ["seed", "prompt_id", "sample"]  # of what two arms answered both
@@ -20,8 +20,9 @@ class ByQuestion:
     """Two arms on the questions that both answered, over the seeds that both have, or all runs where they share none.
 
     difference: of the means over the evaluations that final accuracy is the mean of, with the t interval in which a
-    question is one unit. only_arm, only_baseline: at the last of them, pairs of answers that one of the two has right.
-    mcnemar: the exact two-sided p of these being even, None unless it is one pair of runs with an answer a question.
+    question is one unit (arXiv 2411.00640). only_arm, only_baseline: at the last of them, pairs of answers that one of
+    the two has right. mcnemar: the exact two-sided p of these being even, None unless it is one pair of runs with an
+    answer a question.
     """
 
     key: str
@@ -73,4 +74,10 @@ def _of_pair(study: Study, key: str, arm: pd.DataFrame, baseline: pd.DataFrame) 
     only = int((signs > 0).sum()), int((signs < 0).sum())
     p = mcnemar(*only) if both["prompt_id"].is_unique else None
     names = study.label(str(arm["arm"].iloc[0])), study.label(str(baseline["arm"].iloc[0]))
-    return ByQuestion(key, names, bool(shared), len(differences), clustered(differences.to_numpy(float)), *only, p)
+    return ByQuestion(key, names, bool(shared), len(differences), paired_t(differences.to_numpy(float)), *only, p)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided exact p: a question that one of two runs alone has right is as likely the one's as the other's."""
+    n = only_first + only_second
+    return float(binomtest(only_first, n).pvalue) if n else 1.0

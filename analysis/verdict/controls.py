@@ -14,7 +14,6 @@ from analysis.verdict.evidence import Evidence, evidence
 from analysis.verdict.inert import identical
 
 POSITIVE_LEVEL = 0.01
-KINDS: tuple[RoleName, ...] = ("positive", "negative", "identical", "repeat")
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,16 @@ class Control:
 
 
 def controls(study: Study, scores: pd.DataFrame) -> list[Control]:
-    """Every arm whose role is one of KINDS and that has runs in a block that varies nothing, as C1, C2, ..."""
-    answer = {"positive": _positive, "negative": _negative, "identical": _identical, "repeat": _repeat}
+    """Every arm that has the role of a control and runs in a block that varies nothing, as C1, C2, ..."""
+    answers = {"positive": _positive, "negative": _negative, "identical": _identical, "repeat": _repeat}
     found: list[Control] = []
-    for kind in KINDS:
+    for kind, answer in answers.items():
         for arm, role in study.roles.items():
             block = _block_of(study, scores, arm, role.against)
             if role.role == kind and block is not None:
-                passed, sentence, shown = answer[kind](study, scores, block, arm)
-                found.append(Control(f"C{len(found) + 1}", arm, kind, role.against, passed, sentence, shown))
+                against = role.against or block.baseline
+                shown = answer(study, scores, block, (arm, against))
+                found.append(Control(f"C{len(found) + 1}", arm, kind, role.against, *shown))
     return found
 
 
@@ -54,7 +54,8 @@ def sees_effects(found: list[Control]) -> bool | None:
     return True if True in answers else False if False in answers else None
 
 
-Answer = tuple[bool | None, str, Evidence | None]
+Answer = tuple[bool | None, str, Evidence | None]  # whether it passed, in words, on which evidence
+Arms = tuple[str, str]  # the control, and what it is held against
 
 
 def _block_of(study: Study, scores: pd.DataFrame, arm: str, against: str | None) -> Block | None:
@@ -64,9 +65,9 @@ def _block_of(study: Study, scores: pd.DataFrame, arm: str, against: str | None)
     return next((one for one in blocks if (one.name, against) in with_runs), next(iter(blocks), None))
 
 
-def _positive(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> Answer:
+def _positive(study: Study, scores: pd.DataFrame, block: Block, arms: Arms) -> Answer:
     """Is it distinguishable from its baseline at p < 0.01, and from each of its own placebos?"""
-    against = study.role(arm).against or block.baseline
+    arm, against = arms
     shown = _difference(_by_seed(scores, block.name, arm), _by_seed(scores, block.name, against))
     names = f"{study.label(arm)} {{}} distinguishable from {study.label(against)} ({_numbers(shown)})"
     if shown is None or shown.p is None:
@@ -76,31 +77,30 @@ def _positive(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> Ans
         failed = f"The positive control failed: {names.format('is not')}"
         return False, f"{failed}, so an undecided claim is no evidence that there is no effect.", shown
     head = f"The positive control passed: {names.format('is')}, so an effect of that size could have been seen"
-    return True, f"{head}{_placement(study, scores, block, arm)}.", shown
+    return True, f"{head}; {_placement(study, scores, block, arm)}.", shown
 
 
 def _placement(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> str:
     """Whether that effect is one of placement: the control's difference from its own placebos says so, or does not."""
-    placebos = [name for name in block.arms if study.role(name).role == "placebo" and study.role(name).against == arm]
-    shown = {name: _difference(*(_by_seed(scores, block.name, one) for one in (arm, name))) for name in placebos}
-    known = {name: one for name, one in shown.items() if one is not None and one.p is not None}
-    words = {name: f"{study.label(name)} ({_numbers(one)})" for name, one in known.items()}
-    if not known:
-        return "; how much of it is placement on tokens is not known, since no placebo of it was run on enough seeds"
-    if alike := [words[name] for name, one in known.items() if not one.low > 0]:
-        others = [words[name] for name, one in known.items() if one.low > 0]
-        seen = (
-            f"; it is distinguishable from {listed(others)}"
-            if others
-            else ", so these runs do not show that an effect of token placement can be seen"
-        )
-        return f"; it is not distinguishable from its placebo {listed(alike)}, which may keep most of that effect{seen}"
-    return f"; it is distinguishable from {listed(list(words.values()))} too, so that holds for token placement itself"
+    apart, alike = list[str](), list[str]()
+    for name in block.arms:
+        if study.role(name).role == "placebo" and study.role(name).against == arm:
+            shown = _difference(_by_seed(scores, block.name, arm), _by_seed(scores, block.name, name))
+            if shown is not None and shown.p is not None:
+                (apart if shown.low > 0 else alike).append(f"{study.label(name)} ({_numbers(shown)})")
+    if alike:
+        no = f"it is not distinguishable from its placebo {listed(alike)}, which may keep most of that effect"
+        if apart:
+            return f"{no}; it is distinguishable from {listed(apart)}"
+        return f"{no}, so these runs do not show that an effect of token placement can be seen"
+    if apart:
+        return f"it is distinguishable from {listed(apart)} too, so that holds for token placement itself"
+    return "how much of it is placement on tokens is not known, since no placebo of it was run on enough seeds"
 
 
-def _negative(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> Answer:
+def _negative(study: Study, scores: pd.DataFrame, block: Block, arms: Arms) -> Answer:
     """Does it stay where it began? Its gain must stay below half of the smallest gain of the compared arms."""
-    rows = scores_of(scores, block.name)
+    arm, rows = arms[0], scores_of(scores, block.name)
     gains = (rows["final_accuracy"] - rows["start_accuracy"]).groupby(rows["arm"])
     gain, label = t_interval(gains.get_group(arm).dropna().to_numpy(float)), study.label(arm)
     if gain.n < 2:
@@ -122,47 +122,40 @@ def _negative(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> Ans
     return None, f"Not known: whether {label} raises accuracy is not settled ({numbers}).", None
 
 
-def _identical(study: Study, _: pd.DataFrame, block: Block, arm: str) -> Answer:
+def _identical(study: Study, _: pd.DataFrame, block: Block, arms: Arms) -> Answer:
     """Is it the other arm bit for bit, in every recorded step and answer of every seed?"""
-    against = study.role(arm).against or block.baseline
     cells = {cell.arm: cell.cell for cell in study.cells if cell.block == block.name}
-    same = identical(study, cells[arm], cells[against]) if against in cells else []
-    names = f"{study.label(arm)} {{}} {study.label(against)} bit for bit"
+    same = identical(study, cells[arms[0]], cells[arms[1]]) if arms[1] in cells else []
+    arm, against = map(study.label, arms)
     if not same:
-        return None, f"Not known: no seed of {study.label(arm)} and {study.label(against)} finished.", None
+        return None, f"Not known: no seed of {arm} and {against} finished.", None
     said = f"in {sum(same)} of {counted(len(same), 'seed')}, over all steps and answers"
-    return all(same), f"{names.format('is' if all(same) else 'is not')} ({said}).", None
+    return all(same), f"{arm} {'is' if all(same) else 'is not'} {against} bit for bit ({said}).", None
 
 
-def _repeat(study: Study, scores: pd.DataFrame, block: Block, arm: str) -> Answer:
-    """Is it distinguishable from the same settings on other seeds? Paired by place where warm starts agree."""
-    against = study.role(arm).against or block.baseline
-    place = _twin(study, scores, block, against)
-    own, label = _by_seed(scores, block.name, arm), study.label(arm)
-    if place is None:
-        return None, f"Not known: {study.label(against)} was not run with the settings of {label}.", None
-    other = _by_seed(scores, place.name, against)
+def _repeat(study: Study, scores: pd.DataFrame, block: Block, arms: Arms) -> Answer:
+    """Is it distinguishable from the same settings on other seeds? Paired by place where warm starts agree.
+
+    It is held against the block whose runs have the settings of this block; of several, that with the most seeds.
+    """
+    (arm, against), (label, other_label) = arms, map(study.label, arms)
+    same = [one for one in study.blocks.values() if not one.varied and one.settings == block.settings]
+    others = [(_by_seed(scores, one.name, against), one.first_seed) for one in same if against in one.arms]
+    if not others:
+        return None, f"Not known: {other_label} was not run with the settings of {label}.", None
+    other, first_seed = max(others, key=lambda of_block: len(of_block[0]))
+    own = _by_seed(scores, block.name, arm)
     if len(own.index.intersection(other.index)):
-        return None, f"Not known: {label} was run on the seeds of {study.label(against)}, so it repeats its runs.", None
-    shift = block.first_seed - place.first_seed
+        return None, f"Not known: {label} was run on the seeds of {other_label}, so it repeats its runs.", None
+    shift = block.first_seed - first_seed
     own.index = own.index - (shift if shift % study.warm_starts == 0 else 0)
     shown = _difference(own, other)
     if shown is None or shown.p is None:
         return None, f"Not known: {label} has too few seeds ({_numbers(shown)}).", shown
     passed = shown.decision == "undecided"
+    names = f"{label} {'is not' if passed else 'is'} distinguishable from {other_label}"
     tail = "" if passed else "; about 1 report in 20 shows this for equal arms"
-    names = f"{label} {'is not' if passed else 'is'} distinguishable from {study.label(against)}"
     return passed, f"{names} ({_numbers(shown)}){tail}.", shown
-
-
-def _twin(study: Study, scores: pd.DataFrame, block: Block, against: str) -> Block | None:
-    """The block whose runs of `against` have the settings of this block; the one with the most seeds."""
-    same = [
-        one
-        for one in study.blocks.values()
-        if not one.varied and dict(one.settings) == dict(block.settings) and against in one.arms
-    ]
-    return max(same, key=lambda one: len(scores_of(scores, one.name, against)), default=None)
 
 
 def _by_seed(scores: pd.DataFrame, block: str, arm: str) -> pd.Series:

@@ -4,7 +4,6 @@ The units of every interval are training seeds, each the mean over its runs, ste
 steps. Updates are never units: those of one step share responses and weights.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -86,7 +85,9 @@ class CreditFindings:
         quantity and sign of the advantage: mean over the units, interval.
         """
         rows = []
-        for column, label in self._weighed_by():
+        for column, label in (COLUMNS | self._weights).items():
+            if not varies(self.microscope.segments, column):
+                continue
             by_response = rank_correlations(self.microscope.segments, column)
             for sign, words in SIGNS.items():
                 of_sign = by_response[by_response["sign"] == sign]
@@ -97,14 +98,12 @@ class CreditFindings:
                 )
         return pd.DataFrame(rows, columns=AGREEMENT)
 
-    def _weighed_by(self) -> Sequence[tuple[str, str]]:
-        """The quantities of a token that differ within responses, with their labels."""
-        weights = [
-            (f"weight/{name}", one.label)
-            for name, one in self.microscope.candidates.items()
-            if one.kind in ("loss", "placebo", "variant")
-        ]
-        return [item for item in (*COLUMNS.items(), *weights) if varies(self.microscope.segments, item[0])]
+    @property
+    def _weights(self) -> dict[str, str]:
+        """The columns of weights, with their labels."""
+        weighed = ("loss", "placebo", "variant")
+        candidates = self.microscope.candidates.items()
+        return {f"weight/{name}": one.label for name, one in candidates if one.kind in weighed}
 
     @cached_property
     def reliability(self) -> float:
@@ -138,25 +137,21 @@ class CreditFindings:
     @property
     def sentences(self) -> list[str]:
         """What was found, each with its interval."""
-        units = counted(len(self.cosines), self.unit)
-        contrasts = [
-            f"{row['text'][0].upper()}{row['text'][1:]}: {signed(row['effect'])} {bracket(row['low'], row['high'])} "
-            "in cosine."
-            for row in self.contrasts
-        ]
-        cosine = float(self.cosines[REFERENCE].mean())
-        head = (
-            f"DAPO's gradient on a minibatch has a cosine of {cosine:.3f} to the true gradient of accuracy; its "
-            f"estimate allows at most {self.ceiling:.2f} ({units})."
-        )
-        return [head, *contrasts, *self._agreement_sentences()]
-
-    def _agreement_sentences(self) -> list[str]:
-        table = self.agreement[self.agreement["quantity"].isin(COLUMNS)]
+        agreement = self.agreement[self.agreement["quantity"].isin(COLUMNS)]
         return [
-            f"Within {row['of']}, {row['label']} has a rank correlation of {signed(row['correlation'], 2)} "
-            f"{bracket(row['low'], row['high'], 2)} with the token's credit."
-            for row in table.to_dict("records")
+            f"DAPO's gradient on a minibatch has a cosine of {float(self.cosines[REFERENCE].mean()):.3f} to the true "
+            f"gradient of accuracy; its estimate allows at most {self.ceiling:.2f} "
+            f"({counted(len(self.cosines), self.unit)}).",
+            *(
+                f"{row['text'][0].upper()}{row['text'][1:]}: {signed(row['effect'])} "
+                f"{bracket(row['low'], row['high'])} in cosine."
+                for row in self.contrasts
+            ),
+            *(
+                f"Within {row['of']}, {row['label']} has a rank correlation of {signed(row['correlation'], 2)} "
+                f"{bracket(row['low'], row['high'], 2)} with the token's credit."
+                for row in agreement.to_dict("records")
+            ),
         ]
 
     def as_json(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Scores by seed and a claim -> the interval that decides it, and beside it what says how far to trust that."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 
 import numpy as np
@@ -25,7 +25,6 @@ from analysis.statistics.robust import fewest_pairs, shift_interval
 POWER = 0.8
 FEWEST_FOR_RANKS = 8  # of a primary claim: below, the exact test can hardly reject anything
 Array = NDArray[np.float64]
-Test = Callable[[Array, Array, float], Difference]
 
 
 @dataclass(frozen=True)
@@ -85,13 +84,16 @@ def evidence(
     shared = scores.index if baseline is None else scores.index.intersection(baseline.index)
     is_paired = baseline is None or 0 < min(FEWEST_SEEDS, len(scores), len(baseline)) <= len(shared)
     a, b = scores.to_numpy(float), np.zeros(len(scores)) if baseline is None else baseline.to_numpy(float)
+    first, second = a, b
+    spread: tuple[Array, Array | None] = a, b
+    test: Callable[[Array, Array, float], Difference] = welch
     if is_paired:
         first, second = scores[shared].to_numpy(float), b if baseline is None else baseline[shared].to_numpy(float)
-    else:
-        first, second = a, b
-    test = _test(is_paired, robust)
+        test, spread = signed_ranks if robust else paired_t, (first - second, None)
     found = test(first, second, level)
-    spread: tuple[Array, Array | None] = (first - second, None) if is_paired else (first, second)
+    # For an equivalence both one-sided tests must pass, so each may fail in half of what is allowed.
+    margin, power = (0.0, (1 + POWER) / 2) if claim.kind == "equivalent" else (claim.margin, POWER)
+    distance = smallest_detectable_difference(*spread, 1 - level, power)
     shown = Evidence(
         n=(len(a), 0 if baseline is None else len(b)),
         pairs=len(shared),
@@ -102,8 +104,8 @@ def evidence(
         high=found.high,
         p=None,
         welch=None if baseline is None else _welch(claim, a, b, level),
-        smallest_detectable=_smallest_detectable(claim, *spread, level),
-        seeds_needed=seeds_needed(*spread, claim.margin, 1 - level, _power(claim)),
+        smallest_detectable=None if distance is None else margin + distance,
+        seeds_needed=seeds_needed(*spread, claim.margin, 1 - level, power),
         decision="undecided",
     )
     if not shown.has_enough_seeds:
@@ -111,7 +113,7 @@ def evidence(
     p = claim_p(claim, lambda shift: test(first - shift, second, 0.95))
     word = decide(claim.kind, claim.direction, claim.margin, found.low, found.high)
     may_decide = not isnan(found.low) and not lacks_ranks(claim, shown) and (is_paired or not robust)
-    return Evidence(**{**vars(shown), "p": p, "decision": word if may_decide else "undecided"})
+    return replace(shown, p=p, decision=word if may_decide else "undecided")
 
 
 def fewest_for_ranks(claim: Claim, level: float) -> int:
@@ -132,33 +134,16 @@ def claim_p(claim: Claim, shifted: Callable[[float], Difference]) -> float:
     if claim.kind == "superior":
         return shifted(claim.margin if claim.direction == "higher" else -claim.margin).p
     lower, upper = shifted(-claim.margin), shifted(claim.margin)
-    return max(_one_sided(lower.p, lower.difference > 0), _one_sided(upper.p, upper.difference < 0))
+    one_sided = [(lower.p / 2, lower.difference > 0), (upper.p / 2, upper.difference < 0)]
+    return max(p if on_this_side else 1 - p for p, on_this_side in one_sided)
 
 
-def _test(is_paired: bool, robust: bool) -> Test:
-    if is_paired:
-        return (lambda a, b, level: shift_interval(a - b, level)) if robust else paired_t
-    return welch
+def signed_ranks(a: Array, b: Array, level: float) -> Difference:
+    """`shift_interval` of the differences seed by seed."""
+    return shift_interval(a - b, level)
 
 
 def _welch(claim: Claim, a: Array, b: Array, level: float) -> Difference:
     """Welch's interval at the level, and p about the margin."""
-    found = welch(a, b, level)
     p = claim_p(claim, lambda shift: welch(a - shift, b)) if min(len(a), len(b)) >= FEWEST_SEEDS else np.nan
-    return Difference(found.difference, found.low, found.high, p)
-
-
-def _one_sided(p: float, on_this_side: bool) -> float:
-    return p / 2 if on_this_side else 1 - p / 2
-
-
-def _power(claim: Claim) -> float:
-    """For an equivalence both one-sided tests must pass, so each may fail in half of what is allowed."""
-    return (1 + POWER) / 2 if claim.kind == "equivalent" else POWER
-
-
-def _smallest_detectable(claim: Claim, a: Array, b: Array | None, level: float) -> float | None:
-    distance = smallest_detectable_difference(a, b, 1 - level, _power(claim))
-    if distance is None or claim.kind == "equivalent":
-        return distance
-    return claim.margin + distance
+    return replace(welch(a, b, level), p=p)

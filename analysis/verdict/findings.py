@@ -54,7 +54,7 @@ class Findings:
     @property
     def is_complete(self) -> bool:
         """Whether every planned run counts."""
-        return len(self.scores) == self.study.planned_scores
+        return len(self.scores) == len(self.study.planned_scores)
 
     @cached_property
     def credit(self) -> CreditFindings | None:
@@ -66,10 +66,10 @@ class Findings:
         content = {
             "schema_version": SCHEMA_VERSION,
             "question": self.question,
-            "claims": [_as_json(row) for row in self.verdicts],
+            "claims": [row.as_json() for row in self.verdicts],
             "not_tested": dict(self.not_tested),
             "controls": [asdict(row) | {"word": row.word} for row in self.controls],
-            "gains": [_gains_as_json(item) for item in self.gains],
+            "gains": [item.as_json() for item in self.gains],
             "never_acted": [
                 {"block": block.name, **row}
                 for block in self.study.blocks.values()
@@ -99,28 +99,3 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(item) for item in value]
     return None if isinstance(value, float) and value != value else value
-
-
-def _as_json(row: Verdict) -> dict[str, Any]:
-    return {
-        "key": row.key,
-        **asdict(row.claim),
-        **asdict(row.evidence),
-        "decision": row.decision,
-        "word": row.word,
-        "over_warm_starts": None if row.over_starts is None else asdict(row.over_starts),
-        "p_corrected": row.p_corrected,
-        "differences": {str(seed): float(value) for seed, value in row.differences.items()},
-        "collapsed": list(row.collapsed),
-    }
-
-
-def _gains_as_json(item: Gains) -> dict[str, Any]:
-    return {
-        "block": item.block,
-        "baseline": item.baseline,
-        "whole": item.whole,
-        "metric": item.metric,
-        "means": item.means.to_dict("records"),
-        "shares": {arm: asdict(share) for arm, share in item.shares.items()},
-    }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import nan, sqrt
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,21 +59,24 @@ class Gains:
     shares: Mapping[str, Share]
     course: pd.DataFrame
 
+    def as_json(self) -> dict[str, Any]:
+        """The same for a machine, without seeds and course."""
+        named = {name: getattr(self, name) for name in ("block", "baseline", "whole", "metric")}
+        shares = {arm: vars(share) for arm, share in self.shares.items()}
+        return named | {"means": self.means.to_dict("records"), "shares": shares}
+
 
 def gains(study: Study, scores: pd.DataFrame) -> list[Gains]:
     """Of every block that varies nothing, for each of its arms that has placebos there."""
     found = []
-    for block in study.blocks.values():
+    for block in (block for block in study.blocks.values() if not block.varied):
         roles = {arm: study.role(arm) for arm in block.arms}
-        wholes = dict.fromkeys(role.against for role in roles.values() if role.role == "placebo")
-        for whole in wholes:
-            if block.varied or whole not in block.arms:
-                continue
-            against = study.role(whole).against
-            baseline = against if against in block.arms else block.baseline
-            if (one := _gains(study, scores, block, (str(baseline), str(whole)))) is not None:
-                found.append(one)
-    return found
+        for whole in dict.fromkeys(role.against for role in roles.values() if role.role == "placebo"):
+            if whole is not None and whole in roles:
+                against = roles[whole].against
+                baseline = against if against is not None and against in roles else block.baseline
+                found.append(_gains(study, scores, block, (baseline, whole)))
+    return [one for one in found if one is not None]
 
 
 def fieller(part: Array, whole: Array) -> Share:
@@ -104,10 +108,11 @@ def _gains(study: Study, scores: pd.DataFrame, block: Block, ends: tuple[str, st
     roles = {arm: study.role(arm) for arm in block.arms if arm in table}
     placebos = [arm for arm, role in roles.items() if role.role == "placebo" and role.against == whole]
     arms = [whole, *placebos]
-    gains = {arm: (table[arm] - table[baseline]).dropna() for arm in arms}
-    shared = {arm: gains[arm].index.intersection(gains[whole].index) for arm in placebos}
+    by_seed = table[arms].sub(table[baseline], axis=0)
+    gains = {arm: by_seed[arm].dropna() for arm in arms}
+    both = {arm: by_seed[[arm, whole]].dropna().to_numpy(float).T for arm in placebos}
     means = [{"arm": arm, **vars(t_interval(values.to_numpy(float)))} for arm, values in gains.items()]
-    long = [{"arm": arm, "seed": seed, "gain": gain} for arm, of_arm in gains.items() for seed, gain in of_arm.items()]
+    long = [(arm, seed, gain) for arm, of_arm in gains.items() for seed, gain in of_arm.items()]
     return Gains(
         block=block.name,
         baseline=baseline,
@@ -115,9 +120,7 @@ def _gains(study: Study, scores: pd.DataFrame, block: Block, ends: tuple[str, st
         metric=metric,
         gains=pd.DataFrame(long, columns=["arm", "seed", "gain"]),
         means=pd.DataFrame(means),
-        shares={
-            arm: fieller(gains[arm][at].to_numpy(float), gains[whole][at].to_numpy(float)) for arm, at in shared.items()
-        },
+        shares={arm: fieller(*pairs) for arm, pairs in both.items()},
         course=rows.groupby("arm")[[name for name in COURSE if name in rows]].mean().reindex([baseline, *arms]),
     )
 

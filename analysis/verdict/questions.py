@@ -35,14 +35,18 @@ def sides_of(study: Study, claim: Claim) -> tuple[Side, ...] | str:
     """
     bare = {name for name in claim.arms if "/" not in name}
     block = next((one.name for one in study.blocks.values() if bare <= set(one.arms) and _fits(one.varied, claim)), "")
-    sides = tuple((block, name) if name in bare else _parsed(name) for name in claim.arms)
-    for (in_block, arm), name in zip(sides, claim.arms, strict=True):
+    sides = list[Side]()
+    wanted = "a block that varies a setting" if claim.levels else "a block that varies nothing"
+    wanted = f"a block that varies {claim.parameter}" if claim.parameter else wanted
+    for name in claim.arms:
+        in_block, _, arm = (block, "", name) if name in bare else name.partition("/")
         found = study.blocks.get(in_block)
         if found is None or arm not in found.arms:
-            return f"needs {_wanted(claim)} with {name}"
+            return f"needs {wanted} with {name}"
         if not _fits(found.varied, claim) and not (claim.levels and len(found.levels) == 1):
-            return f"needs {_wanted(claim)}, which {in_block} is not"
-    return sides
+            return f"needs {wanted}, which {in_block} is not"
+        sides.append((in_block, arm))
+    return tuple(sides)
 
 
 def lacking(study: Study, scores: pd.DataFrame, claim: Claim) -> str:
@@ -79,17 +83,6 @@ def _fits(varied: tuple[str, ...], claim: Claim) -> bool:
     if claim.parameter is not None:
         return claim.parameter in varied
     return bool(varied) == (claim.levels is not None)
-
-
-def _wanted(claim: Claim) -> str:
-    if claim.parameter is not None:
-        return f"a block that varies {claim.parameter}"
-    return "a block that varies a setting" if claim.levels else "a block that varies nothing"
-
-
-def _parsed(name: str) -> Side:
-    block, _, arm = name.partition("/")
-    return block, arm
 
 
 def _pair(study: Study, block: str, arm: str, baseline: str) -> Claim:

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import nan
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,7 +11,7 @@ import pandas as pd
 from analysis.errors import RecordsError
 from analysis.formatting import counted, listed, with_interval
 from analysis.records.outcomes import summary
-from analysis.records.search import ENDED, PARAMETER, Search, open_trials, word
+from analysis.records.search import ENDED, PARAMETER, Search, word
 from analysis.records.study import read
 from analysis.statistics.intervals import Interval, t_interval
 from analysis.verdict.findings import SCHEMA_VERSION, Findings, findings, without_nan
@@ -69,9 +68,13 @@ class SearchFindings:
 
 def search_findings(search: Search, axis: str = "steps") -> SearchFindings:
     """Everything that is said of a search."""
-    winners, note = _winners(search.folder / "winners", axis)
-    bests = [best_of(search, loss) for loss in search.losses]
-    return SearchFindings(search, bests, winners, note)
+    bests, folder = [best_of(search, loss) for loss in search.losses], search.folder / "winners"
+    if not (folder / "study.json").is_file():
+        return SearchFindings(search, bests, None, NOT_RUN)
+    try:
+        return SearchFindings(search, bests, findings(read([folder]), axis), "")
+    except RecordsError as error:
+        return SearchFindings(search, bests, None, f"The runs on fresh seeds cannot be reported: {error}.")
 
 
 def best_of(search: Search, loss: str) -> Best:
@@ -81,21 +84,12 @@ def best_of(search: Search, loss: str) -> Best:
     if feasible.empty:
         return Best(loss, None, nan, nan, nan, 0, {}, None, ended)
     row = feasible.iloc[int(feasible["value"].argmax())]
-    interval = t_interval(row["values"])
-    preset = search.folder / "best" / f"{loss}.json"
-    return Best(
-        loss=loss,
-        trial=int(row["trial"]),
-        value=float(row["value"]),
-        low=interval.low,
-        high=interval.high,
-        seeds=interval.n,
-        parameters={
-            name: word(row[PARAMETER + name]) for name in search.searched(loss) if not pd.isna(row[PARAMETER + name])
-        },
-        preset=f"best/{loss}.json" if preset.is_file() else None,
-        ended=ended,
-    )
+    own, preset = t_interval(row["values"]), f"best/{loss}.json"
+    given = {name: row[PARAMETER + name] for name in search.searched(loss)}
+    words = {name: word(value) for name, value in given.items() if not pd.isna(value)}
+    trial, value = int(row["trial"]), float(row["value"])
+    written = preset if (search.folder / preset).is_file() else None
+    return Best(loss, trial, value, own.low, own.high, own.n, words, written, ended)
 
 
 def found_sentences(found: SearchFindings) -> list[str]:
@@ -141,15 +135,10 @@ def searched_sentence(search: Search) -> str:
 
 
 def unfinished_note(search: Search) -> str:
-    """That the search still goes on, or an empty string."""
-    words = [f"{counted(n, 'trial')} of {search.label(loss)}" for loss, n in open_trials(search).items() if n]
+    """That the search still goes on, or an empty string; trials of the plan that were not begun are open too."""
+    words = []
+    for loss in search.losses:
+        going = search.of(loss)["outcome"].isin(["running", "waiting"])
+        if n := max(int(going.sum()), search.description.get("trials", 0) - int((~going).sum())):
+            words.append(f"{counted(n, 'trial')} of {search.label(loss)}")
     return f"Not finished: {listed(words)} still open. What follows will change." if words else ""
-
-
-def _winners(folder: Path, axis: str) -> tuple[Findings | None, str]:
-    if not (folder / "study.json").is_file():
-        return None, NOT_RUN
-    try:
-        return findings(read([folder]), axis), ""
-    except RecordsError as error:
-        return None, f"The runs on fresh seeds cannot be reported: {error}."

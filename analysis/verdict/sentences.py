@@ -1,5 +1,6 @@
 """What a study found, in sentences; each claims no more than its interval does."""
 
+from collections import Counter
 from math import isnan
 
 from analysis.formatting import counted, listed, plain
@@ -11,11 +12,7 @@ from analysis.verdict.verdicts import Verdict
 
 NOTHING = "There is nothing to compare: no claim's arms have runs."
 ONE_ARM = "There is nothing to compare: only one arm has runs."
-TESTS = {
-    "paired": "paired t",
-    "signed-rank": "signed ranks",
-    "welch": "Welch's t",
-}
+TESTS = {"paired": "paired t", "signed-rank": "signed ranks", "welch": "Welch's t"}
 
 
 def statement(row: Verdict) -> str:
@@ -51,9 +48,7 @@ def headline(found: Findings) -> str:
             f"Fewer than {FEWEST_SEEDS} {unit}s: {counted(len(rows), kind)} {_are(len(rows))} undecided, since no "
             f"significance is claimed from {counted(seeds, unit)}.{caveat}"
         )
-    counts = dict[str, int]()
-    for row in rows:
-        counts[row.decision] = counts.get(row.decision, 0) + 1
+    counts = Counter(row.decision for row in rows)
     parts = [f"{count} {_are(count)} {word}" for word, count in counts.items()]
     return f"Of {counted(len(rows), kind)} {listed(parts)}.{caveat}"
 
@@ -64,16 +59,14 @@ def what_it_would_take(found: Findings) -> str:
     Of an imported study without claims, the undecided pairs.
     """
     rows = found.verdicts if found.study.is_imported and not found.study.claims else found.primary
-    undecided = [row for row in rows if row.decision == "undecided"]
-    needs = "; ".join(f"{row.claim.text}: {_need(row)}" for row in undecided)
-    words = (
-        "What it would take to decide these (80 % power, if the true effect exceeds the margin by one margin; "
-        f"for an equivalence, if there is no effect): {needs}."
-    )
-    if not undecided:
+    needs = [f"{row.claim.text}: {_need(row)}" for row in rows if row.decision == "undecided"]
+    if not needs:
         more = "more seeds" if found.study.is_imported else f"other {found.study.units[1]}s"
-        words = f"What it would take to know more: {more if found.verdicts else 'another arm'}."
-    return words
+        return f"What it would take to know more: {more if found.verdicts else 'another arm'}."
+    return (
+        "What it would take to decide these (80 % power, if the true effect exceeds the margin by one margin; "
+        f"for an equivalence, if there is no effect): {'; '.join(needs)}."
+    )
 
 
 def detectable(row: Verdict) -> str:

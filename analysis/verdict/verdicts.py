@@ -5,10 +5,10 @@ interval holds for the warm starts that were used; beside it stands the one in w
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import inf, isnan
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.formatting import bracket, listed, signed
@@ -120,6 +120,20 @@ class Verdict:
         ends = "[no interval from so few seeds]" if isnan(found.low) else bracket(found.low, found.high, digits)
         return f"{signed(found.effect, digits)} {ends}"
 
+    def as_json(self) -> dict[str, Any]:
+        """The same for a machine: fields of claim and evidence, what was decided, and the difference by seed."""
+        return {
+            "key": self.key,
+            **asdict(self.claim),
+            **asdict(self.evidence),
+            "decision": self.decision,
+            "word": self.word,
+            "over_warm_starts": self.over_starts and asdict(self.over_starts),
+            "p_corrected": self.p_corrected,
+            "differences": {str(seed): float(value) for seed, value in self.differences.items()},
+            "collapsed": list(self.collapsed),
+        }
+
 
 def verdicts(study: Study, scores: pd.DataFrame, sees_effects: bool | None = None) -> list[Verdict]:
     """Every claim that the runs can test, the primary ones first.
@@ -127,14 +141,15 @@ def verdicts(study: Study, scores: pd.DataFrame, sees_effects: bool | None = Non
     sees_effects: whether the positive control is distinguishable from what it is held against; where it is not, claims
     against a placebo are undecided. None where nobody knows.
     """
-    asked = asked_of(study)
-    primary = [claim for claim in asked if claim.role == "primary" and not isinstance(sides_of(study, claim), str)]
-    exploratory = [claim for claim in asked if claim.role != "primary" and not isinstance(sides_of(study, claim), str)]
     # A claim whose arms have no run yet was asked all the same: it keeps its place among the primary ones.
-    found = [*_of_role(study, scores, primary, "P"), *_of_role(study, scores, exploratory, "E")]
+    asked = [claim for claim in asked_of(study) if not isinstance(sides_of(study, claim), str)]
+    roles = [("P", "primary"), ("E", "exploratory")]
+    found = [row for key, role in roles for row in _of_role(study, scores, [c for c in asked if c.role == role], key)]
     if sees_effects is not False:
         return found
-    return [replace(one, reason=one.reason or BLIND) if _is_against_placebo(study, one) else one for one in found]
+    # These hold an arm against the same without what is claimed to act.
+    blind = {row.key for row in found if len(row.sides) > 1 and study.role(row.sides[1][1]).role == "placebo"}
+    return [replace(row, reason=row.reason or BLIND) if row.key in blind else row for row in found]
 
 
 def not_tested(study: Study, scores: pd.DataFrame) -> list[tuple[str, str]]:
@@ -150,7 +165,7 @@ def over_warm_starts(differences: pd.Series, starts: int, level: float) -> Diffe
     if starts < 2 or differences.empty:
         return None
     means = differences.groupby(differences.index.to_numpy() % starts).mean().to_numpy(float)
-    return paired_t(means, np.zeros_like(means), level)
+    return paired_t(means, confidence=level)
 
 
 def _of_role(study: Study, scores: pd.DataFrame, claims: Sequence[Claim], letter: str) -> list[Verdict]:
@@ -188,11 +203,9 @@ def _same_runs(study: Study, sides: tuple[Side, ...]) -> bool:
     """Whether the arms are bit for bit the same in every seed, at every level; imported logs cannot show it."""
     if study.is_imported:
         return False
-    cells = [{cell.place: cell.cell for cell in study.cells if (cell.block, cell.arm) == side} for side in sides]
-    same = [
-        one for place in cells[0] if place in cells[1] for one in identical(study, cells[0][place], cells[1][place])
-    ]
-    return bool(same) and all(same) and len(cells[0]) == len(cells[1])
+    arm, baseline = ([cell.cell for cell in study.cells if (cell.block, cell.arm) == side] for side in sides)
+    same = [one for cells in zip(arm, baseline, strict=False) for one in identical(study, *cells)]
+    return bool(same) and all(same) and len(arm) == len(baseline)
 
 
 def _inert(study: Study, scores: pd.DataFrame, claim: Claim, sides: tuple[Side, ...]) -> tuple[str, str]:
@@ -217,8 +230,3 @@ def _at_ceiling(study: Study, scores: pd.DataFrame, claim: Claim, sides: tuple[S
     limits = [study.configs[run].get("rollout", {}).get("max_response_tokens", inf) for run in runs]
     longest = max(float(scores_of(scores, *side)["final_response_tokens"].mean()) for side in sides)
     return bool(min(length_ceiling(answers), *limits) - longest <= claim.margin)
-
-
-def _is_against_placebo(study: Study, row: Verdict) -> bool:
-    """Whether the claim holds an arm against the same without what is claimed to act."""
-    return len(row.sides) > 1 and study.role(row.sides[1][1]).role == "placebo"

@@ -91,6 +91,7 @@ def write_study(folder: Path, truth: StudyTruth) -> Path:
         "primary_outcome": "auc",
         "preset": "demo",
         "arms": arms,
+        "roles": {arm.name: {"planted": True} for arm in truth.arms if arm.control != "none"},
         "differences": differences,
         "confounds": [],
     }

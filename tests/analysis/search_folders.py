@@ -32,7 +32,6 @@ class SearchTruth:
     spaces: dict[str, dict[str, Any]] = field(default_factory=lambda: SPACES)
     trials: int = 12
     seeds: int = 2
-    sampler: str = "tpe"
     ends: dict[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)
 
 
@@ -66,19 +65,12 @@ def description(name: str, truth: SearchTruth, spaces: dict[str, Any]) -> dict[s
         "kind": "search",
         "name": name,
         "preset": "demo",
-        "storage": None,
         "losses": list(truth.losses),
         "space": "default",
         "spaces": spaces,
-        "settings": {"task": "chain_sum"},
-        "sampler": {"name": truth.sampler, "arguments": {"n_startup_trials": 4}, "optuna": "5.0.0"},
-        "pruner": {"name": "none", "arguments": {}},
-        "value": "mean over the tuning seeds of the final accuracy on the tuning prompts",
+        "sampler": {"name": "tpe"},
         "trials": truth.trials,
         "seeds": list(range(100, 100 + truth.seeds)),
-        "report_seeds": [0, 1, 2, 3, 4],
-        "token_budget": None,
-        "limits": {"response_tokens": 60.0, "truncated_share": None, "collapse": 0.1},
     }
 
 

@@ -72,7 +72,7 @@ def test_final_accuracy_is_over_as_many_evaluations_as_the_runs_config_says(
 def test_a_row_per_block_arm_level_and_seed(block_study: Path) -> None:
     study = read([block_study])
     scores = outcomes(study)
-    assert len(scores) == study.planned_scores
+    assert len(scores) == len(study.planned_scores)
     assert not scores.duplicated(["block", "arm", "place", "seed"]).any()
     assert {name for name in OUTCOMES if not name.startswith("credit/")} <= set(scores)
     again = scores[scores["block"] == "again"]

@@ -1,7 +1,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -23,11 +22,6 @@ ENDS = {
 @pytest.fixture
 def search(tmp_path: Path) -> Path:
     return search_folders.write_search(tmp_path / "search", SearchTruth(trials=8, ends=ENDS))
-
-
-def change(search: Path, **columns: Any) -> None:
-    table = pd.read_parquet(search / "trials.parquet")
-    table.assign(**columns).to_parquet(search / "trials.parquet")
 
 
 def test_every_trial_is_there_whatever_became_of_it(search: Path) -> None:
@@ -81,32 +75,17 @@ def test_an_incomplete_description_is_refused(search: Path, field: str, value: o
         read_search(search)
 
 
-@pytest.mark.parametrize(
-    ("columns", "words"),
-    [
-        ({"value": None}, "expected a finished trial in .*, got 4 finished, 1 infeasible, 1 failed"),
-        ({"loss": "ppo"}, "expected trials of fipo in .*, got ppo"),
-        ({"seeds": [[1]] * 8}, "a value per seed"),
-        ({"value": "soon"}, "expected numbers in"),
-    ],
-)
-def test_damaged_trials_are_one_line(search: Path, columns: dict[str, Any], words: str) -> None:
-    change(search, **columns)
-    with pytest.raises(RecordsError, match=words) as caught:
-        read_search(search)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_broken_table_is_one_line(search: Path) -> None:
-    whole = pd.read_parquet(search / "trials.parquet")
-    for content in (b"not a table", (search / "trials.parquet").read_bytes()[:-40], b""):
-        (search / "trials.parquet").write_bytes(content)
-        with pytest.raises(RecordsError, match="expected a table in") as caught:
+def test_damaged_trials_are_one_line(search: Path) -> None:
+    path = search / "trials.parquet"
+    whole, content = pd.read_parquet(path), path.read_bytes()
+    whole.drop(columns="feasible").to_parquet(path)
+    columnless = path.read_bytes()
+    whole.assign(value="soon").to_parquet(path)
+    for damaged in (b"not a table", content[:-40], b"", columnless, path.read_bytes()):
+        path.write_bytes(damaged)
+        with pytest.raises(RecordsError, match=r"expected trials in .*trials.parquet, got: .*: restore it") as caught:
             read_search(search)
         assert "\n" not in str(caught.value)
-    whole.drop(columns="feasible").to_parquet(search / "trials.parquet")
-    with pytest.raises(RecordsError, match="expected the columns feasible in"):
-        read_search(search)
 
 
 def test_without_a_finished_trial_there_is_one_line(tmp_path: Path) -> None:

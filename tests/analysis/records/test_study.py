@@ -11,14 +11,6 @@ from analysis.records.study import read
 from tests.analysis import folders
 
 
-def test_tidy_tables_hold_every_finished_run(study: Path) -> None:
-    records = read([study])
-    assert [arm.name for arm in records.compared_arms] == ["dapo", "fipo"]
-    assert len(records.metrics) == 2 * 5 * 2
-    assert len(records.evals) == 2 * 5 * 2 * 4 * 2
-    assert set(records.metrics["run"]) == set(records.environments["run"])
-
-
 def test_runs_that_are_not_finished_do_not_enter(study: Path) -> None:
     status = {"state": "failed", "reason": "diverged", "exit_code": 1, "steps_done": 1}
     folders.write_json(study / "runs/fipo-seed1/status.json", status)
@@ -124,13 +116,6 @@ def test_a_comparison_is_a_study_of_one_block_whose_baseline_most_controls_name(
     (block,) = read([with_roles(odd_study(tmp_path), ROLES)]).blocks.values()
     assert (block.name, block.arms, block.baseline) == ("comparison", ("fipo", "dapo", "odd"), "dapo")
     assert (block.varied, block.levels, block.seeds) == ((), (None,), 5)
-
-
-def test_an_older_study_json_still_knows_its_planted_arms(tmp_path: Path) -> None:
-    arms = (folders.ArmTruth("dapo"), folders.ArmTruth("blame", control="blame"))
-    folder = folders.write_study(tmp_path / "s", folders.smaller(folders.StudyTruth(arms), steps=2, prompts=4))
-    study = read([folder])
-    assert [arm.name for arm in study.compared_arms] == ["dapo"]
 
 
 def test_a_block_is_a_study_with_the_familys_names_and_its_own_seeds(block_study: Path) -> None:

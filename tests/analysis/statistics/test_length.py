@@ -3,7 +3,7 @@ import pandas as pd
 from statsmodels.discrete.conditional_models import ConditionalLogit
 
 from analysis.statistics import length
-from analysis.statistics.logit import conditional_slope
+from analysis.statistics.length import conditional_slope
 from tests.analysis.agreement import agree
 
 NAN = float("nan")

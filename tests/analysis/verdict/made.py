@@ -56,7 +56,7 @@ def study_of(
     runs = table[["run", "seed"]].assign(arm=table["cell"], state="finished", reason="", steps_done=2)
     study = Study(
         name="made",
-        arms=tuple(Arm(cell.cell, "dapo", None, tuple(table.query("cell == @cell.cell")["seed"])) for cell in cells),
+        arms=tuple(Arm(cell.cell, "dapo", tuple(table.query("cell == @cell.cell")["seed"])) for cell in cells),
         runs=runs,
         metrics=_repeated(runs, {"rollout/accuracy": table["auc"], "optimizer/grad_norm": table["auc"] + 1}),
         evals=_repeated(runs, {"correct": True, "response_tokens": 10, "truncated": False}, prompt_id="p", sample=0),
