@@ -18,9 +18,8 @@ from harness.algorithm.metrics import Metrics, rollout_metrics, training_metrics
 from harness.algorithm.noise import checked_noise, noise_metrics
 from harness.algorithm.nonfinite import NonFinite, check_weights
 from harness.algorithm.state import Training, check_task, make_task, on_gpu
-from harness.algorithm.step_updates import StepUpdates
 from harness.algorithm.sync import sync
-from harness.algorithm.update import KnownLogprobs, known_logprobs
+from harness.algorithm.update import KnownLogprobs, StepUpdates, known_logprobs
 from harness.backends.deepspeed_backend import deepspeed_settings
 from harness.backends.phases import LAUNCHER, own
 from harness.backends.ranks import ALONE, Ranks, join_ranks, peer_lost
