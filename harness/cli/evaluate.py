@@ -84,7 +84,7 @@ def answer(asked: Config, weights: str, step: int) -> None:
     from harness.backends.torch_setup import set_up_torch
     from harness.evaluation.benchmark import evaluate_model, result_lines
     from harness.model.policy import own_tensors
-    from harness.rollouts.engine import Actors, SamplerContext
+    from harness.rollouts.engine import SamplerContext
     from harness.run.initial_model import pretrained_policy
     from harness.tasks.math.task import read_data
 
@@ -101,7 +101,7 @@ def answer(asked: Config, weights: str, step: int) -> None:
         if engine.needs_weights:
             engine.load_weights(own_tensors(policy.model))
         results = evaluate_model(
-            SamplerContext(policy, task, config, Actors(engine)), step, config.evaluation.eval_samples, out
+            SamplerContext(policy, task, config, engine), step, config.evaluation.eval_samples, out
         )
     for line in result_lines(results):
         say(line)

@@ -51,6 +51,7 @@ class TorchEngine:
     needs_weights: bool = False
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
+        progress()
         return sample(self.policy, list(prompts), uniforms(keys, sampling.max_tokens), sampling) if prompts else []
 
     @torch.no_grad()
@@ -76,24 +77,13 @@ def own_engine(policy: Policy, is_gpu: bool) -> TorchEngine:
 
 
 @dataclass(frozen=True)
-class Actors:
-    """This rank's rollout engine, which answers the rank's share of the prompts, and the ranks."""
-
-    engine: Engine
-    ranks: Ranks = ALONE
-
-    def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
-        progress()
-        return self.engine.generate(prompts, keys, sampling)
-
-
-@dataclass(frozen=True)
 class SamplerContext:
-    """Policy, task, config, engines and rewards used to collect answers."""
+    """What answers are collected with. This rank's engine answers the rank's share of the prompts."""
 
     policy: Policy
     task: Task
     config: Config
-    actors: Actors
+    engine: Engine
+    ranks: Ranks = ALONE
     rewards: Rewards = field(default_factory=Rewards)
     first_step: int = 0  # added to a step in the keys of its draws; see `Training`

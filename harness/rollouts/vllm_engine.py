@@ -68,6 +68,7 @@ class VllmEngine:
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
         """Sample all requests of the group's ranks in one call, each with its own seed; returns this rank's."""
+        progress()
         asked = self.group.gather(
             [(prompts[place * len(prompts) // len(keys)], key) for place, key in enumerate(keys)],
             list[tuple[list[int], Key]],
