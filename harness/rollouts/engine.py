@@ -12,7 +12,6 @@ from harness.backends.phases import progress
 from harness.backends.ranks import ALONE, Ranks
 from harness.config.schema import Config
 from harness.model.policy import Policy
-from harness.model.rope import copy_rope
 from harness.randomness import uniforms
 from harness.rollouts.sampler import Sample, Sampling, sample
 from harness.tasks.rewards import Rewards
@@ -70,10 +69,11 @@ class TorchEngine:
 def own_engine(policy: Policy, is_gpu: bool) -> TorchEngine:
     """An engine with its own model, without adapters. Call `load_weights` before sampling."""
     with torch.random.fork_rng(devices=[]):
-        model = type(policy.model)(copy.deepcopy(policy.model.config))
-    copy_rope(policy.model, model)
-    device = "cuda" if is_gpu else policy.device
-    return TorchEngine(replace(policy, model=model.to(device, policy.model.dtype).eval()), needs_weights=True)
+        model = type(policy.model)(copy.deepcopy(policy.model.config)).to(policy.model.dtype)
+    for name, module in policy.model.named_modules():
+        if any(True for _ in module.buffers()) and not any(True for _ in module.parameters()):
+            model.set_submodule(name, copy.deepcopy(module))  # rotary frequencies, float32 in every dtype
+    return TorchEngine(replace(policy, model=model.to("cuda" if is_gpu else policy.device).eval()), needs_weights=True)
 
 
 @dataclass(frozen=True)

@@ -157,9 +157,10 @@ def test_rotary_frequencies_are_those_of_the_longest_text(kind: str, tmp_path: P
             pack_batch([text[0, :3].tolist()], [text[0, 3:].tolist()], text.device), 1.0
         )
     assert (ours[0] - own[2:-1].gather(1, text[0, 3:, None])[:, 0]).abs().max() < 1e-4
-    engine = own_engine(long, is_gpu=False)
-    engine.load_weights(long.model.named_parameters())
-    assert torch.equal(logprobs(engine.policy), logprobs(long))
+    for policy in (long, load_policy(model, "bfloat16", longest=100)):
+        engine = own_engine(policy, is_gpu=False)
+        engine.load_weights(policy.model.named_parameters())
+        assert torch.equal(logprobs(engine.policy), logprobs(policy))
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "longrope", "yarn", EXACT["gemma 3 with pictures"]])
