@@ -39,7 +39,7 @@ def test_means_by_sign_and_by_response() -> None:
     assert third.tolist() == pytest.approx([3.75 / 3] * 3)
 
 
-def test_shuffle_within_permutes_each_response_by_itself() -> None:
+def test_shuffles_permute_each_response_by_itself_or_all_of_them() -> None:
     shuffled = replacement("shuffle_within", 0, rows())
     for new, row in zip(shuffled, rows(), strict=True):
         assert sorted(new.tolist()) == sorted(row.weights)
@@ -48,13 +48,10 @@ def test_shuffle_within_permutes_each_response_by_itself() -> None:
     first, other = replacement("shuffle_within", 0, alike)
     assert first.tolist() != other.tolist()  # each response has a permutation of its own
     assert first.tolist() != replacement("shuffle_batch", 0, alike[:1])[0].tolist()  # and each placebo
-
-
-def test_shuffle_batch_permutes_over_all_responses() -> None:
-    shuffled = replacement("shuffle_batch", 0, rows())
-    assert [len(new) for new in shuffled] == [12, 8, 3]
-    assert sorted(torch.cat(shuffled).tolist()) == sorted([weight for row in rows() for weight in row.weights])
-    assert any(value >= 20 for value in shuffled[0].tolist())  # a weight of another response
+    over_all = replacement("shuffle_batch", 0, rows())
+    assert [len(new) for new in over_all] == [12, 8, 3]
+    assert sorted(torch.cat(over_all).tolist()) == sorted(weight for row in rows() for weight in row.weights)
+    assert over_all[0].max() >= 20  # a weight of another response
 
 
 def test_position_has_the_mean_at_each_distance_from_the_end() -> None:
@@ -146,27 +143,16 @@ def test_a_loss_without_influence_weights_has_its_gradients_weights_replaced(
 @pytest.mark.parametrize("kind", KINDS)
 def test_ranks_do_not_change_a_placebo(random_policy: Policy, kind: Placebo) -> None:
     (whole,) = one_minibatch(random_policy)
-    weights = torch.arange(1.0, whole.tokens.mask.numel() + 1).view(whole.tokens.mask.shape)
-    (alone,) = placebo_weights(kind, 0, [(whole, weights, whole.tokens.mask)], ALONE)
-    # every other response on another rank, each with the micro-batches that it holds
-    shares = [[(part_of(whole, rows), weights[rows], whole.tokens.mask[rows])] for rows in ([0, 2, 4], [1, 3, 5])]
-    ranks = Gathered([[row for part in share for row in rows_of(*part)] for share in shares])
-    everywhere = [Gathered([*ranks.everywhere, rest_of(whole, weights)]) for _ in shares]
-    for share, rows, seen in zip(shares, ([0, 2, 4], [1, 3, 5]), everywhere, strict=True):
-        (split,) = placebo_weights(kind, 0, share, seen)  # type: ignore[arg-type]
-        assert split.equal(alone[rows])
-
-
-def part_of(batch: MicroBatch, rows: list[int]) -> MicroBatch:
-    return dataclasses.replace(
-        batch, responses=[batch.responses[row] for row in rows], advantages=batch.advantages[rows]
-    )
-
-
-def rest_of(batch: MicroBatch, weights: torch.Tensor) -> list[Row]:
-    """What a third rank has: the responses from the seventh on."""
-    rows = list(range(6, len(batch.responses)))
-    return rows_of(part_of(batch, rows), weights[rows], batch.tokens.mask[rows])
+    mask = whole.tokens.mask
+    weights = torch.arange(1.0, mask.numel() + 1).view(mask.shape)
+    (alone,), everyone = placebo_weights(kind, 0, [(whole, weights, mask)], ALONE), rows_of(whole, weights, mask)
+    ranks = Gathered([everyone[1::2], everyone[::2]])
+    for own in (list(range(part, len(everyone), 2)) for part in (0, 1)):
+        responses = [whole.responses[row] for row in own]
+        share = dataclasses.replace(whole, responses=responses, advantages=whole.advantages[own])
+        assert rows_of(share, weights[own], mask[own]) == [everyone[row] for row in own]
+        (split,) = placebo_weights(kind, 0, [(share, weights[own], mask[own])], ranks)  # type: ignore[arg-type]
+        assert split.equal(alone[own])
 
 
 def test_a_step_that_the_filter_emptied_has_no_weights_to_replace(random_policy: Policy) -> None:
