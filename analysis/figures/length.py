@@ -21,7 +21,7 @@ from analysis.figures.canvas import (
 from analysis.figures.figure import Figure, compared_blocks, length_limit, of_block, seed_words
 from analysis.figures.style import INK, Look, Styles, arm_styles, paper
 from analysis.formatting import plain
-from analysis.records.curves import bands, evaluation_curves, in_order
+from analysis.records.curves import bands, in_order
 from analysis.records.outcomes import final_evaluations, scores_of
 from analysis.records.study import Study
 from analysis.statistics.intervals import t_interval
@@ -90,7 +90,7 @@ def about_length(found: Findings) -> Iterator[tuple[str, Study]]:
 
 def path_points(study: Study) -> pd.DataFrame:
     """A row per run and evaluation: run, arm, seed, step, stage (quarter of the steps, 1 to 4), length, accuracy."""
-    curves = in_order(evaluation_curves(study.evals).dropna(subset="response_tokens"), study, ["run", "step"])
+    curves = in_order(study.evaluated.dropna(subset="response_tokens"), study, ["run", "step"])
     last = curves.groupby("run", observed=True)["step"].transform("max").clip(lower=1)
     stages = len(STAGE_MARKS)
     stage = np.minimum((stages * curves["step"] / last).astype(int) + 1, stages)

@@ -10,6 +10,7 @@ from matplotlib.colors import Normalize
 from analysis.figures.canvas import Axes, Drawing, fitting, handle, legend, sheet
 from analysis.figures.figure import Figure
 from analysis.figures.style import INK, LOSSES, paper
+from analysis.records.tokens import read_tokens
 from analysis.verdict.findings import Findings
 
 TIMES, MOST_LETTERS = 3, 48
@@ -20,7 +21,7 @@ COLUMNS = ("run", "time", "verdict", "step", "prompt_id", "sample", "position", 
 
 def microscope_figures(found: Findings) -> Iterator[Figure]:
     """Right and wrong responses of one run at three steps; none where no run kept weights."""
-    tokens = chosen_responses(found.tokens)
+    tokens = chosen_responses(read_tokens(found.study))
     if tokens.empty:
         return
     run, weights = str(tokens["run"].iloc[0]), tokens["influence_weight"]
@@ -46,16 +47,12 @@ def chosen_responses(tokens: pd.DataFrame) -> pd.DataFrame:
 
     Adds `time` (0, 1, 2) and `verdict` (right, wrong); empty where there are none.
     """
-    if tokens.empty:
-        return tokens
-    of_arm = tokens[tokens["arm"] == tokens["arm"].iloc[0]]
-    run = of_arm[of_arm["seed"] == of_arm["seed"].min()]
-    pairs = {step: pair for step, rows in run.groupby("step", sort=True) if (pair := _pair(rows)) is not None}
+    pairs = {step: pair for step, rows in tokens.groupby("step", sort=True) if (pair := _pair(rows)) is not None}
     steps = list(pairs)
     places = np.linspace(0, len(steps) - 1, TIMES).round().astype(int)
     picked = sorted({steps[place] for place in places}) if steps else []
     parts = [pairs[step].assign(time=time) for time, step in enumerate(picked)]
-    return pd.concat(parts, ignore_index=True) if parts else run.iloc[:0]
+    return pd.concat(parts, ignore_index=True) if parts else tokens.iloc[:0]
 
 
 def _pair(rows: pd.DataFrame) -> pd.DataFrame | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.records.study import Study
+from analysis.records.study import Study, evaluation_curves
 
 # What a policy had cost when it was reached, by the axis it may be drawn on; steps need no column.
 AXES = {
@@ -31,9 +31,9 @@ def seed_curves(study: Study, quantities: Sequence[str], axis: str = "steps") ->
     for name in quantities:
         quantity, _, benchmark = name.partition(": ")
         if quantity == "evaluation/accuracy":
-            answers = answers_to(study, benchmark) if benchmark else study.evals
-            evaluated = evaluation_curves(answers).rename(columns={"accuracy": "value"})
-            long = pd.concat([long, evaluated[[*keys, "value"]].assign(quantity=name)])
+            evaluated = evaluation_curves(answers_to(study, benchmark)) if benchmark else study.evaluated
+            values = evaluated.rename(columns={"accuracy": "value"})[[*keys, "value"]]
+            long = pd.concat([long, values.assign(quantity=name)])
     long["value"] = pd.to_numeric(long["value"])
     long = long.dropna(subset=["value"])
     long = long.assign(x=long["step"]) if AXES[axis] is None else long.merge(spent(study, axis), on=["run", "step"])
@@ -45,14 +45,6 @@ def answers_to(study: Study, suite: str) -> pd.DataFrame:
     """The answers to the problems of a benchmark, named as the runs' records name it."""
     prompts = {prompt for of_run in study.suites.values() for prompt in of_run.get(suite, ())}
     return study.evals[study.evals["prompt_id"].isin(prompts)]
-
-
-def evaluation_curves(evals: pd.DataFrame) -> pd.DataFrame:
-    """A row per run and evaluation: accuracy and response tokens, each prompt counting the same."""
-    keys = ["run", "arm", "seed", "step"]
-    per_prompt = evals.groupby([*keys, "prompt_id"], sort=False, observed=True)[["correct", "response_tokens"]].mean()
-    means = per_prompt.groupby(keys, sort=False, observed=True).mean().reset_index()
-    return means.rename(columns={"correct": "accuracy"}).sort_values(["run", "step"], ignore_index=True)
 
 
 def spent(study: Study, axis: str) -> pd.DataFrame:

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.records.credit import PARTS, read_microscope
-from analysis.records.curves import evaluation_curves, spent
+from analysis.records.curves import spent
 from analysis.records.run_files import LENIENT
-from analysis.records.study import Study
+from analysis.records.study import Study, evaluation_curves
 from analysis.statistics.intervals import Interval, t_interval
 from analysis.statistics.length import length_slopes
 
@@ -129,7 +129,7 @@ def token_budget(study: Study, rows: pd.DataFrame) -> float:
 
 def _at_budgets(study: Study, rows: pd.DataFrame, budgets: Mapping[str, float]) -> list[float]:
     """Evaluation accuracy of each row's run where it had generated its block's budget; not a number if it never did."""
-    evaluated = evaluation_curves(study.evals)[["run", "step", "accuracy"]]
+    evaluated = study.evaluated[["run", "step", "accuracy"]]
     curves = evaluated.merge(spent(study, "generated_tokens"), on=["run", "step"]).sort_values(["run", "x"])
     by_run = {run: (of_run["x"], of_run["accuracy"]) for run, of_run in curves.groupby("run", observed=True)}
     last = dict(zip(rows["run"], rows["final_accuracy"], strict=True))
@@ -172,7 +172,7 @@ def _at_last_evaluation(table: pd.DataFrame, study: Study, run: str) -> None:
     Of an imported one, whose training accuracy may be another measure, the last of these counts in the AUC, where a
     line may stand for several steps.
     """
-    curve = evaluation_curves(study.evals[study.evals["run"] == run])
+    curve = study.evaluated[study.evaluated["run"] == run]
     steps = study.metrics.loc[study.metrics["run"] == run, ["step", "rollout/accuracy"]].dropna()
     recorded = steps["rollout/accuracy"]
     last = float((recorded if study.is_imported and len(recorded) else curve["accuracy"]).iloc[-1])
@@ -186,7 +186,7 @@ def _at_last_evaluation(table: pd.DataFrame, study: Study, run: str) -> None:
 
 
 def _evaluation_outcomes(study: Study) -> dict[str, pd.Series]:
-    curves, last = evaluation_curves(study.evals), final_evaluations(study.evals, study.configs)
+    curves, last = study.evaluated, final_evaluations(study.evals, study.configs)
     lenient, lenient_last = (_leniently(evals) for evals in (study.evals, last))
     final = evaluation_curves(last).groupby("run")
     return {

@@ -111,6 +111,11 @@ class Study:
         return self.evals[(self.evals["sample"] > MEAN) & self.evals["response_tokens"].notna()]
 
     @cached_property
+    def evaluated(self) -> pd.DataFrame:
+        """`evaluation_curves` of all answers."""
+        return evaluation_curves(self.evals)
+
+    @cached_property
     def steps_of(self) -> dict[str, pd.DataFrame]:
         """The rows of `metrics` by run."""
         return {str(run): rows for run, rows in self.metrics.groupby("run", observed=True)}
@@ -159,6 +164,14 @@ class Study:
 
     def _family_name(self, arm: str) -> str:
         return next((cell.arm for cell in self.cells if cell.cell == arm), arm)
+
+
+def evaluation_curves(evals: pd.DataFrame) -> pd.DataFrame:
+    """A row per run and evaluation: accuracy and response tokens, each prompt counting the same."""
+    keys = ["run", "arm", "seed", "step"]
+    per_prompt = evals.groupby([*keys, "prompt_id"], sort=False, observed=True)[["correct", "response_tokens"]].mean()
+    means = per_prompt.groupby(keys, sort=False, observed=True).mean().reset_index()
+    return means.rename(columns={"correct": "accuracy"}).sort_values(["run", "step"], ignore_index=True)
 
 
 def read(paths: Sequence[Path]) -> Study:

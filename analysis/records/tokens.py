@@ -1,4 +1,4 @@
-"""The tokens that runs kept one by one, each with its response's verdict and advantage."""
+"""The tokens that a run kept one by one, each with its response's verdict and advantage."""
 
 from pathlib import Path
 
@@ -14,27 +14,23 @@ RESPONSE_COLUMNS = ["prompt_id", "sample", "prompt", "target", "correct", "advan
 
 
 def read_tokens(study: Study) -> pd.DataFrame:
-    """A row per kept token of every run that has influence weights: run, arm, seed, TOKEN_COLUMNS, RESPONSE_COLUMNS.
+    """A row per token that one run kept: run, TOKEN_COLUMNS, RESPONSE_COLUMNS; empty where no run has any.
 
-    Empty where no run has any.
+    The run: of the first arm with influence weights, the one of the lowest seed.
     """
-    columns = ["run", "arm", "seed", *TOKEN_COLUMNS, *RESPONSE_COLUMNS[2:]]
-    tables = [_of_run(folder).assign(run=run) for run, folder in study.folders.items()]
-    weighted = [table for table in tables if table["influence_weight"].notna().any()]
-    if not weighted:
-        return pd.DataFrame(columns=columns)
-    return pd.concat(weighted).merge(study.runs[["run", "arm", "seed"]], on="run", how="left")[columns]
+    order = study.runs[study.runs["run"].isin(study.folders)].sort_values("seed", kind="stable")
+    arms = [study.runs.loc[study.runs["run"] == run, "arm"].iloc[0] for run in study.folders]
+    for run in (run for arm in dict.fromkeys(arms) for run in order.loc[order["arm"] == arm, "run"]):
+        steps = [_of_step(file) for file in sorted((study.folders[run] / "tokens").glob("step_*.parquet"))]
+        table = pd.concat(steps, ignore_index=True) if steps else pd.DataFrame(columns=TOKEN_COLUMNS)
+        if table["influence_weight"].notna().any():
+            return table.assign(run=run)
+    return pd.DataFrame(columns=["run", *TOKEN_COLUMNS, *RESPONSE_COLUMNS[2:]])
 
 
-def _of_run(folder: Path) -> pd.DataFrame:
-    parts = [
-        _of_step(file, folder / "rollouts" / file.name) for file in sorted((folder / "tokens").glob("step_*.parquet"))
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=TOKEN_COLUMNS)
-
-
-def _of_step(tokens: Path, rollouts: Path) -> pd.DataFrame:
+def _of_step(tokens: Path) -> pd.DataFrame:
     """One step's tokens; what the response was is left open where the rollouts were not recorded."""
+    rollouts = tokens.parent.parent / "rollouts" / tokens.name
     try:
         table: pd.DataFrame = pq.ParquetFile(tokens).read(columns=TOKEN_COLUMNS).to_pandas()
         if not rollouts.exists():

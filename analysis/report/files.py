@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from analysis.figures.canvas import Drawing
 from analysis.figures.figure import Figure
 from analysis.figures.style import PAGE_WIDTH, WIDTHS, paper
 from analysis.records.provenance import Source
+from analysis.report.forked import CORES, Forked
 from analysis.report.manifest import write_manifest
 from analysis.report.page import Shown
 
@@ -52,17 +54,22 @@ class Asked:
 
 
 def write_figures(wanted: Iterable[Figure], output: Path, source: Source) -> list[Shown]:
-    """Write each figure and its tables into output/figures, one at a time, and hand back what a page needs of them."""
+    """Write each figure and its tables into output/figures, and hand back what a page needs of them.
+
+    Each is built here and saved in a process of its own, as many at a time as there are cores.
+    """
     folder = output / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    shown = []
+    words, images = [], list[Forked]()
     for item in wanted:
+        if len(images) >= CORES:
+            images[-CORES].result()
+        images.append(Forked(partial(save_figure, item.drawing, folder, item.name, source.about(item.name))))
         tables = tables_of(item)
         for name, text in tables.items():
             (folder / name).write_text(text, encoding="utf-8")
-        image = save_figure(item.drawing, folder, item.name, source.about(item.name))
-        shown.append(Shown(item.name, item.title, item.caption, item.details, item.alt, image, list(tables)))
-    return shown
+        words.append((item.name, item.title, item.caption, item.details, item.alt, list(tables)))
+    return [Shown(*said, image.result()) for said, image in zip(words, images, strict=True)]
 
 
 def write_files(texts: Mapping[str, str], shown: Sequence[Shown], output: Path, asked: Asked) -> None:

@@ -22,8 +22,8 @@ class Shown:
     caption: str
     details: str
     alt: str
-    image: bytes
     tables: Sequence[str]
+    image: bytes
 
 
 @dataclass(frozen=True)

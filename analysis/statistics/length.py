@@ -39,9 +39,9 @@ def length_slope(tokens: Matrix, correct: Matrix) -> float:
 def length_slopes(answers: pd.DataFrame) -> pd.Series:
     """`length_slope` of each run's answers, by run."""
     tokens, correct, runs = grouped(answers)
-    return pd.Series(
-        {run: length_slope(tokens[runs == run], correct[runs == run]) for run in dict.fromkeys(runs)}, dtype=float
-    )
+    starts = np.flatnonzero(runs[1:] != runs[:-1]) + 1  # a run's rows lie together
+    parts = zip(dict.fromkeys(runs), np.split(tokens, starts), np.split(correct, starts), strict=False)
+    return pd.Series({run: length_slope(*matrices) for run, *matrices in parts}, dtype=float)
 
 
 def grouped(answers: pd.DataFrame) -> tuple[Matrix, Matrix, NDArray[np.object_]]:

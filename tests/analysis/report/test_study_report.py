@@ -117,7 +117,7 @@ def test_confounds_unclean_trees_and_gpus_are_said_plainly(study: Path) -> None:
     folders.write_json(study / "runs/fipo-seed0/environment.json", environment)
     found = findings(read([study]))
     drawn = study_figures(found, ["claims", "outcomes"])
-    shown = [Shown(one.name, one.title, one.caption, one.details, one.alt, b"", {}) for one in drawn]
+    shown = [Shown(one.name, one.title, one.caption, one.details, one.alt, {}, b"") for one in drawn]
     html = study_page(found, shown, study_source(found.study, "study"))
     assert html.count("CONFOUNDED: the arms also differ in delta &lt;10&gt;.") == len(shown)
     assert "2 different commits" in html
