@@ -123,9 +123,9 @@ def as_exported(model: Any) -> Iterator[None]:
 
 
 def block_of(name: str) -> str:
-    """The name of the transformer block in which a module is; that of the whole model ("") outside of any."""
+    """The name of the transformer block in which a module is; outside of any, the module's own."""
     parts = name.split(".")
-    number = next((place for place, part in enumerate(parts) if part.isdigit()), -1)
+    number = next((place for place, part in enumerate(parts) if part.isdigit()), len(parts))
     return ".".join(parts[: number + 1])
 
 
