@@ -82,7 +82,8 @@ def answer(asked: Config, weights: str, step: int) -> None:
     """Draw the answers in this process, regardless of the backend that trained the weights, and print the scores."""
     from harness.algorithm.state import make_engine, make_task, on_gpu
     from harness.backends.torch_setup import set_up_torch
-    from harness.evaluation.benchmark import evaluate_model, result_lines
+    from harness.evaluation.benchmark import evaluate_model
+    from harness.evaluation.scores import result_lines
     from harness.model.policy import own_tensors
     from harness.rollouts.engine import SamplerContext
     from harness.run.initial_model import pretrained_policy
@@ -100,9 +101,7 @@ def answer(asked: Config, weights: str, step: int) -> None:
         task.self_test()
         if engine.needs_weights:
             engine.load_weights(own_tensors(policy.model))
-        results = evaluate_model(
-            SamplerContext(policy, task, config, engine), step, config.evaluation.eval_samples, out
-        )
+        results = evaluate_model(SamplerContext(policy, task, config, engine), step, out)
     for line in result_lines(results):
         say(line)
     say(f"answers and results: {out}")

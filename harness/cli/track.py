@@ -8,6 +8,8 @@ from pathlib import Path
 
 from harness.console import command, say
 
+NICENESS = 10  # above the command's, so that logging slows down no run
+
 
 def tracking_uri(given: str | None = None) -> str | None:
     """The address of MLflow that was asked for, by a flag or by $MLFLOW_TRACKING_URI; None for none."""
@@ -29,5 +31,6 @@ def track_later(folder: Path, uri: str | None) -> None:
             env={**os.environ, "MLFLOW_TRACKING_URI": uri},  # a password does not belong in a command line
             start_new_session=True,
         )
+        os.setpriority(os.PRIO_PROCESS, process.pid, os.nice(0) + NICENESS)
         process.returncode = 0  # nobody waits for it
         say(f"logging to MLflow in the background (log: {log}); repeat with: {command('sweeps', 'track', folder)}")

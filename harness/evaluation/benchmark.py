@@ -5,8 +5,8 @@ answers/           a parquet file per part, with the columns of a run's evals/
 results.json       scores by benchmark and problem, written at the end
 """
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from harness.config.resolve import config_sha256, flatten, tree_of
 from harness.console import say
-from harness.errors import UsageError, first_line
-from harness.evaluation.scores import problem_result, scores
+from harness.errors import UsageError
+from harness.evaluation.scores import results_of
 from harness.files import json_object, make_synced, write_json, write_table
 from harness.rollouts.engine import SamplerContext
 from harness.rollouts.held_out import Answer, answers_to
@@ -27,31 +27,32 @@ from harness.tasks.task import Problem
 
 PART_ANSWERS = 256
 EVALUATION, ANSWERS, RESULTS = "evaluation.json", "answers", "results.json"
-IDENTITY = ("model_sha256", "config_sha256", "samples", "step", "suites", "targets", "code")  # must be equal to resume
+IDENTITY = ("model_sha256", "config_sha256", "step", "targets", "code")  # must be equal to resume
 
 
-def evaluate_model(context: SamplerContext, step: int, samples: int, out: Path) -> dict[str, Any]:
-    """Draw the answers that are missing in the folder, `samples` per prompt; returns the content of results.json.
+def evaluate_model(context: SamplerContext, step: int, out: Path) -> dict[str, Any]:
+    """Draw the answers that are missing in the folder; returns the content of results.json.
 
     Raises UsageError if the folder holds anything other than this evaluation.
     """
     settings = context.config.evaluation
-    problems = context.task.held_out(settings.eval_split, settings.eval_prompts)
-    suites = suites_of(context, problems)
-    begin(out, description(context, suites, (step, samples), problems))
+    samples, problems = settings.eval_samples, context.task.held_out(settings.eval_split, settings.eval_prompts)
+    asked = description(context, step, problems)
+    begin(out, asked)
     size = max(1, PART_ANSWERS // samples)
     starts = range(0, len(problems), size)
-    parts = [(out / ANSWERS / f"part_{number:06d}.parquet", start) for number, start in enumerate(starts)]
-    missing = [(path, start) for path, start in parts if not path.is_file()]
+    parts = {out / ANSWERS / f"part_{number:06d}.parquet": start for number, start in enumerate(starts)}
+    missing = {path: start for path, start in parts.items() if not path.is_file()}
     if 0 < len(missing) < len(parts):
         say(f"resuming {out}: {len(parts) - len(missing)} of {len(parts)} parts are done")
-    for path, start in missing:
+    for path, start in missing.items():
         drawn = answers_to(problems[start : start + size], context, (step, samples))
         answers = [answer for of_one in drawn for answer in of_one]
-        write_table(path, [dataclasses.asdict(answer) for answer in answers], EVAL_SCHEMA)
+        write_table(path, [asdict(answer) for answer in answers], EVAL_SCHEMA)
         right = sum(answer.correct for answer in answers) / len(answers)
         say(f"{path.stem} of {len(parts)}: {len(answers)} answers, {right:.3f} right")
-    results = results_of([answer for path, _ in parts for answer in read_part(path)], suites)
+    rows = pa.concat_tables(map(pq.read_table, parts)).to_pylist()
+    results = results_of([Answer(**row) for row in rows], asked["suites"])
     write_json(out / RESULTS, results)
     return results
 
@@ -68,9 +69,8 @@ def suites_of(context: SamplerContext, problems: Sequence[Problem]) -> dict[str,
     }
 
 
-def description(
-    context: SamplerContext, suites: dict[str, list[str]], asked: tuple[int, int], problems: Sequence[Problem]
-) -> dict[str, Any]:
+def description(context: SamplerContext, step: int, problems: Sequence[Problem]) -> dict[str, Any]:
+    """The content of evaluation.json."""
     config = context.config
     where = environment(context.policy, problems, config)
     return {
@@ -79,9 +79,9 @@ def description(
         "model": config.model.model,
         "model_sha256": where["model_sha256"],
         "config_sha256": config_sha256(config),
-        "samples": asked[1],
-        "step": asked[0],
-        "suites": suites,
+        "samples": config.evaluation.eval_samples,
+        "step": step,
+        "suites": suites_of(context, problems),
         "targets": {problem.prompt_id: problem.answer for problem in problems},
         "config": tree_of(config),
         "environment": where | dict(context.task.facts),
@@ -110,44 +110,3 @@ def changed(kept: dict[str, Any], wanted: dict[str, Any]) -> str:
     """The flag of the first setting that differs."""
     then, now = (flatten({"config": one.get("config") or {}}) for one in (kept, wanted))
     return next((f"--{flag}" for flag in now if flag != "output_dir" and then.get(flag) != now[flag]), "config")
-
-
-def read_part(path: Path) -> list[Answer]:
-    try:
-        return [Answer(**row) for row in pq.read_table(path).to_pylist()]
-    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
-        raise UsageError(f"{path}: expected answers, got: {first_line(error)}: delete it to draw them again") from None
-
-
-def results_of(answers: Sequence[Answer], suites: dict[str, list[str]]) -> dict[str, Any]:
-    by_prompt: dict[str, list[Answer]] = {}
-    for answer in answers:
-        by_prompt.setdefault(answer.prompt_id, []).append(answer)
-    problems = {prompt: problem_result(own) for prompt, own in by_prompt.items()}
-    return {
-        suite: {
-            "scores": scores([problems[prompt] for prompt in prompts]),
-            "unchecked": sum(answer.outcome == "unchecked" for p in prompts for answer in by_prompt[p]),
-            "problems": [dataclasses.asdict(problems[prompt]) for prompt in prompts],
-        }
-        for suite, prompts in suites.items()
-        if prompts
-    }
-
-
-def result_lines(results: dict[str, Any]) -> Iterator[str]:
-    """A line per benchmark: scores with standard errors over problems, mean length, share cut, number unchecked."""
-    for suite, one in results.items():
-        problems = one["problems"]
-        answers = sum(problem["samples"] for problem in problems)
-        tokens = sum(problem["response_tokens"] for problem in problems) / len(problems)
-        cut = sum(problem["truncated"] for problem in problems) / answers
-        found = "  ".join(
-            f"{key} {score['mean']:.4f}"
-            + (f" (se {error:.4f})" if (error := score["standard_error"]) is not None else "")
-            for key, score in one["scores"].items()
-        )
-        yield (
-            f"{suite}: {found}  ({len(problems)} problems, {answers} answers of {tokens:.0f} tokens, {cut:.1%} cut, "
-            f"{one['unchecked']} unchecked)"
-        )

@@ -1,9 +1,11 @@
 """Scores of several answers per problem: avg@k, cons@k and unbiased pass@k, with standard errors over problems."""
 
-import math
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import comb, sqrt
+from statistics import fmean, variance
+from typing import Any
 
 from harness.rollouts.held_out import Answer
 
@@ -24,7 +26,7 @@ class ProblemResult:
 
         An unbiased estimate of 1 - (1 - p)^k for any number of samples of at least k.
         """
-        return 1.0 - math.comb(self.samples - self.correct, k) / math.comb(self.samples, k)
+        return 1.0 - comb(self.samples - self.correct, k) / comb(self.samples, k)
 
 
 def problem_result(answers: Sequence[Answer]) -> ProblemResult:
@@ -44,12 +46,9 @@ def majority(answers: Sequence[Answer]) -> float:
     Answers are equal if they are spelled identically. Responses without an answer do not vote.
     """
     votes = Counter(answer.answer for answer in answers if answer.answer is not None)
-    if not votes:
-        return 0.0
     right = {answer.answer for answer in answers if answer.correct}
-    most = max(votes.values())
-    leading = [answer for answer, count in votes.items() if count == most]
-    return sum(answer in right for answer in leading) / len(leading)
+    leading = [answer in right for answer, count in votes.items() if count == max(votes.values())]
+    return fmean(leading) if leading else 0.0
 
 
 def scores(problems: Sequence[ProblemResult]) -> dict[str, Score]:
@@ -63,6 +62,40 @@ def scores(problems: Sequence[ProblemResult]) -> dict[str, Score]:
 
 
 def mean_of(values: Sequence[float]) -> Score:
-    count, mean = len(values), sum(values) / len(values)
-    squares = sum((value - mean) ** 2 for value in values)
-    return {"mean": mean, "standard_error": math.sqrt(squares / (count - 1) / count) if count > 1 else None}
+    error = sqrt(variance(values) / len(values)) if len(values) > 1 else None
+    return {"mean": fmean(values), "standard_error": error}
+
+
+def results_of(answers: Sequence[Answer], suites: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The content of results.json. suites: prompt ids by benchmark."""
+    by_prompt = defaultdict[str, list[Answer]](list)
+    for answer in answers:
+        by_prompt[answer.prompt_id].append(answer)
+    problems = {prompt: problem_result(own) for prompt, own in by_prompt.items()}
+    return {
+        suite: {
+            "scores": scores([problems[prompt] for prompt in prompts]),
+            "unchecked": sum(answer.outcome == "unchecked" for p in prompts for answer in by_prompt[p]),
+            "problems": [asdict(problems[prompt]) for prompt in prompts],
+        }
+        for suite, prompts in suites.items()
+        if prompts
+    }
+
+
+def result_lines(results: Mapping[str, Any]) -> Iterator[str]:
+    """A line per benchmark: scores with standard errors over problems, mean length, share cut, number unchecked."""
+    for suite, one in results.items():
+        problems = one["problems"]
+        answers = sum(problem["samples"] for problem in problems)
+        tokens = fmean(problem["response_tokens"] for problem in problems)
+        cut = sum(problem["truncated"] for problem in problems) / answers
+        found = "  ".join(
+            f"{key} {score['mean']:.4f}"
+            + (f" (se {error:.4f})" if (error := score["standard_error"]) is not None else "")
+            for key, score in one["scores"].items()
+        )
+        yield (
+            f"{suite}: {found}  ({len(problems)} problems, {answers} answers of {tokens:.0f} tokens, {cut:.1%} cut, "
+            f"{one['unchecked']} unchecked)"
+        )

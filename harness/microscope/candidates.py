@@ -4,7 +4,6 @@ They ship in candidates.toml, which says what each is for; other losses are know
 the user's own is FILE.py:CLASS: a class without required arguments that is a `losses.Loss`.
 """
 
-import hashlib
 import tomllib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -24,11 +23,11 @@ from harness.algorithm.update import KnownLogprobs, Updater
 from harness.config.loss import LOSS_TYPES
 from harness.config.resolve import with_loss
 from harness.config.schema import Config
-from harness.errors import UsageError, first_line
+from harness.errors import UsageError, as_usage_error
 from harness.microscope.values import Credit
 from harness.rollouts.collect import Group
 from harness.tasks.drawn import maker_class
-from harness.tasks.own_files import content, file_of, load
+from harness.tasks.own_files import code_sha256, file_of, load
 from harness.tasks.task import Task
 from losses import Loss
 
@@ -80,8 +79,7 @@ def chosen_candidates(names: str, has_steps: bool) -> dict[str, Candidate]:
             if label in KNOWN or label in found:
                 raise UsageError(f"--losses {name}: expected a name that no other candidate has: rename the class")
             own_loss(name)
-            digest = hashlib.sha256(content(file_of(name).resolve())).hexdigest()
-            found[label] = Candidate("loss", label, own_loss=name, code_sha256=digest)
+            found[label] = Candidate("loss", label, own_loss=name, code_sha256=code_sha256(file_of(name)))
         elif name in KNOWN:
             found[name] = KNOWN[name]
         else:
@@ -104,12 +102,8 @@ def has_steps(config: Config) -> bool:
 def own_loss(spec: str) -> Loss:
     """The loss in FILE.py:CLASS. Raises UsageError if it cannot be made without arguments."""
     made = load(spec, [spec.rpartition(":")[2]], "losses")[0]
-    try:
+    with as_usage_error(f"--losses {spec}: expected a class that needs no arguments, got"):
         loss: Loss = made()
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"--losses {spec}: expected a class that needs no arguments, got: {first_line(error)}"
-        ) from None
     return loss
 
 

@@ -11,6 +11,7 @@ sqrt(2 c / (1 + c)), the ceiling of any other direction's.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, nan, sqrt
@@ -38,26 +39,20 @@ class Reference:
     accuracy: float  # of the fresh responses
 
     @cached_property
-    def norms(self) -> tuple[float, float]:
-        first, second = (dot(half, half) ** 0.5 for half in self.halves)
-        return first, second
-
-    @cached_property
-    def product(self) -> float:
-        """The halves' inner product, unbiased for the squared norm of the true gradient."""
-        return dot(*self.halves)
+    def products(self) -> tuple[float, float, float]:
+        """The halves' squared norms and their inner product, unbiased for the squared norm of the true gradient."""
+        first, second = self.halves
+        return dot(first, first), dot(second, second), dot(first, second)
 
     def compared(self, gradient: Sequence[Tensor | None], norm: float) -> dict[str, float | None]:
         """A loss's gradient of this norm beside the mean of the halves; None for what is not finite."""
-        first, second = self.norms
-        mean_norm = sqrt(max(0.0, first**2 + second**2 + 2 * self.product)) / 2
+        first, second, both = self.products
         projection = ratio(sum(dot(gradient, half) for half in self.halves) / 2, norm)
         found = {
             "norm": norm,
-            "cosine": ratio(projection, mean_norm),
+            "cosine": ratio(projection, sqrt(max(0.0, first + second + 2 * both)) / 2),
             "projection": projection,
-            "halves_cosine": ratio(self.product, first * second),
-            "halves_product": self.product,
+            "halves_cosine": ratio(both, sqrt(first) * sqrt(second)),
             "accuracy": self.accuracy,
         }
         return {name: finite(value) for name, value in found.items()}
@@ -78,14 +73,12 @@ def reference(context: SamplerContext, prompts: int, samples: int, key: Key) -> 
 
 def fresh_problems(context: SamplerContext, count: int, key: Key) -> list[Problem]:
     """Training problems, drawn without regard to any others. Raises UsageError if the task has fewer."""
-    split = TRAINED_ON[context.config.evaluation.eval_split]
-    expected = f"--responses: expected {count} training prompts for each estimate"
-    try:
+    problems: list[Problem] = []
+    with suppress(UsageError):
+        split = TRAINED_ON[context.config.evaluation.eval_split]
         problems = context.task.draw_problems(split, count, stream(*key, "prompts"), set())
-    except UsageError:
-        raise UsageError(f"{expected}, got fewer from the task: lower it") from None
     if len(problems) < count:
-        raise UsageError(f"{expected}, got {len(problems)}: lower it")
+        raise UsageError(f"--responses: expected {count} training prompts for each estimate, got fewer: lower it")
     return problems
 
 

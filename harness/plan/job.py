@@ -57,7 +57,7 @@ class Job:
 def longest_prompt(config: Config) -> int:
     """Tokens of the longest prompt."""
     if config.task.is_demonstrated:
-        return DEMONSTRATED[config.task.task].prompt_tokens[1]
+        return DEMONSTRATED[config.task.task].longest_prompt
     return config.data.max_prompt_tokens
 
 

@@ -17,7 +17,7 @@ from harness.randomness import stream
 from harness.rollouts.sampler import Sampling, sample
 from harness.run.folder import cached
 from harness.tasks.demonstrated import CHARACTERS, Demonstrated, Stage
-from harness.tasks.task import belongs_to, draw_distinct
+from harness.tasks.task import belongs_to
 from harness.tasks.tiny import DEMONSTRATED
 
 PAD, END = "_", "$"
@@ -105,7 +105,7 @@ def is_good_enough(policy: Policy, task: Demonstrated[Any], stage: Stage[Any], k
     if stage.until_accuracy is None or key[2] % CHECK_EVERY:
         return False
     generator = stream("warm start check", *key)
-    problems = draw_distinct(task, "train", CHECK_PROMPTS, generator)
+    problems = task.draw_problems("train", CHECK_PROMPTS, generator, set())
     prompts = [policy.encode(problem.prompt) for problem in problems]
     drawn = sample(policy, prompts, generator.random((CHECK_PROMPTS, CHECK_TOKENS)), Sampling(CHECK_TOKENS))
     texts = [policy.decode(one.tokens) for one in drawn]

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from harness.randomness import stream
 from harness.tasks.demonstrated import LETTERS, Demonstrated, Stage
 from harness.tasks.task import Problem
 
@@ -23,9 +22,6 @@ class Style:
     """How demonstrations merge terms: relative probabilities of the step sizes 1, 2, ...; empty for a direct answer."""
 
     sizes: tuple[int, ...] = ()
-
-    def draw_size(self, generator: np.random.Generator) -> int:
-        return 1 + int(generator.choice(len(self.sizes), p=np.array(self.sizes) / sum(self.sizes)))
 
 
 @dataclass(frozen=True)
@@ -38,8 +34,8 @@ class ChainSum(Demonstrated[Style]):
     ANSWER = re.compile(r"[^#]*#([^#])", re.DOTALL)  # a single character after the only `#`, which ends the response
 
     @property
-    def prompt_tokens(self) -> tuple[float, int]:
-        return sum(self.terms) + 1.0, 2 * self.terms[1] + 1
+    def longest_prompt(self) -> int:
+        return 2 * self.terms[1] + 1
 
     def draw_with(self, generator: np.random.Generator, terms: tuple[int, int]) -> Problem:
         """A problem with uniform digits; the number of terms is uniform between `terms[0]` and `terms[1]`."""
@@ -49,11 +45,6 @@ class ChainSum(Demonstrated[Style]):
 
     def is_right(self, problem: Problem, response: str) -> bool:
         return self.extract_answer(response) == problem.answer
-
-    def examples(self, problem: Problem) -> list[str]:
-        shown = self.demonstration(problem, CAREFUL, stream("self-test", "steps"))
-        other = str((int(problem.answer) + 1) % self.modulus)
-        return [shown, f"{shown[:-1]}{other}", f"{shown}#{problem.answer}", shown[:-2]]
 
     def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:
         """The first step that skips or miscopies a term, has a wrong sum, is malformed, or gives a wrong answer."""
@@ -79,7 +70,8 @@ class ChainSum(Demonstrated[Style]):
             return f"#{problem.answer}"
         steps, done, total, terms = [], 0, 0, terms_of(problem.prompt)
         while done < len(terms):
-            merged = terms[done : done + style.draw_size(generator)]
+            size = 1 + int(generator.choice(len(style.sizes), p=np.array(style.sizes) / sum(style.sizes)))
+            merged = terms[done : done + size]
             total = (total + sum(digit for _, digit in merged)) % self.modulus
             steps.append("".join(f"{letter}{digit}" for letter, digit in merged) + f"={total}")
             done += len(merged)
@@ -93,6 +85,5 @@ def terms_of(text: str) -> list[tuple[str, int]]:
     return [(pair[0], int(pair[1])) for pair in re.findall(r"[a-z]\d", run[0] if run else "")]
 
 
-CAREFUL = Style((8, 2, 0, 0, 0))
 SHIPPED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 GRADED = TypeAdapter(ChainSum).validate_python(SHIPPED)

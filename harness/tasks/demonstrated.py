@@ -5,13 +5,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 
-from harness.errors import HarnessError
 from harness.randomness import stream
-from harness.tasks.task import Grade, Problem, Span, Split, Task, draw_distinct
+from harness.tasks.task import GeneratedTask, Grade, Problem, Span, Split
 
 LETTERS = "abcdefghijklmn"
 CHARACTERS = ":=#?" + "0123456789" + LETTERS  # of every prompt and response of every such task
@@ -35,8 +34,8 @@ class Stage(Generic[Style]):
 
 
 @dataclass(frozen=True)
-class Demonstrated(Task, Generic[Style]):
-    """A task that makes its own problems and demonstrates answers. Its repr is part of the cached model's key."""
+class Demonstrated(GeneratedTask, Generic[Style]):
+    """A generated task that demonstrates answers. Its repr is part of the cached model's key."""
 
     name: str
     modulus: int
@@ -48,8 +47,8 @@ class Demonstrated(Task, Generic[Style]):
 
     @property
     @abstractmethod
-    def prompt_tokens(self) -> tuple[float, int]:
-        """Characters of the average and of the longest prompt."""
+    def longest_prompt(self) -> int:
+        """Its characters, which are tokens."""
 
     @abstractmethod
     def draw_with(self, generator: np.random.Generator, terms: tuple[int, int]) -> Problem:
@@ -62,11 +61,10 @@ class Demonstrated(Task, Generic[Style]):
     def draw(self, generator: np.random.Generator) -> Problem:
         return self.draw_with(generator, self.terms)
 
-    def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
-        return draw_distinct(self, split, count, generator, seen)
-
+    @lru_cache  # noqa: B019 - the tasks live as long as the process
     def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
-        return held_out_problems(self, split, count)
+        key = "held-out prompts" if split == "report" else f"held-out prompts, {split}"
+        return tuple(self.draw_problems(split, count, stream(key, self.name), set()))
 
     def extract_answer(self, response: str) -> str | None:
         match = self.ANSWER.fullmatch(response)
@@ -83,21 +81,3 @@ class Demonstrated(Task, Generic[Style]):
 
     def steps(self, response: str) -> list[Span]:
         return [step.span() for step in self.STEP.finditer(response)]
-
-    @abstractmethod
-    def examples(self, problem: Problem) -> list[str]:
-        """Responses of which the first is right and the others are wrong, for the self-test."""
-
-    def self_test(self) -> None:
-        """Raise HarnessError unless `examples` are graded as they should be."""
-        problem = self.draw(stream("self-test"))
-        responses = self.examples(problem)
-        outcomes = [grade.outcome for grade in self.grade([(problem, response) for response in responses])]
-        if outcomes != ["right", *["wrong"] * (len(responses) - 1)]:
-            raise HarnessError(f"self-test of the task: expected one right answer of {responses}, got {outcomes}")
-
-
-@lru_cache
-def held_out_problems(task: Demonstrated[Any], split: Split, count: int) -> tuple[Problem, ...]:
-    key = "held-out prompts" if split == "report" else f"held-out prompts, {split}"
-    return tuple(draw_distinct(task, split, count, stream(key, task.name)))

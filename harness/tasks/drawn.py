@@ -9,7 +9,7 @@ template, and split by their hash into training and evaluation.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +20,13 @@ from harness.model.policy import Policy
 from harness.randomness import stream
 from harness.tasks.own_files import errors_naming, load, shortened
 from harness.tasks.prompts import prompts_of, rendered
-from harness.tasks.task import Grade, Problem, Question, Span, Split, Task, draw_distinct
+from harness.tasks.task import GeneratedTask, Grade, Problem, Question, Span, Split
 
 MOST_TOO_LONG = 100  # prompts in a row beyond --max_prompt_tokens
 
 
 @dataclass(frozen=True)
-class DrawnTask(Task):
+class DrawnTask(GeneratedTask):
     """A task whose questions and grades come from a maker."""
 
     name: str
@@ -40,16 +40,15 @@ class DrawnTask(Task):
         with errors_naming(f"--task {self.name}: {method}()", self.name, on=on):
             return getattr(self.maker, method)(*arguments)
 
-    def refuse(self, expected: str, got: object) -> NoReturn:
-        raise HarnessError(f"--task {self.name}: expected {expected}, got {shortened(got)}")
+    def refusal(self, expected: str, got: object) -> HarnessError:
+        return HarnessError(f"--task {self.name}: expected {expected}, got {shortened(got)}")
 
     def asked(self, generator: np.random.Generator) -> Question:
         """The maker's question. Raises HarnessError if the maker fails or gives none."""
         match question := self.called("question", generator):
             case Question(text=str(), answer=str()):
                 return question
-        self.refuse("question() to return a Question of two texts", question)
-        return None
+        raise self.refusal("question() to return a Question of two texts", question)
 
     def draw(self, generator: np.random.Generator) -> Problem:
         """A problem whose prompt is within --max_prompt_tokens; longer ones are drawn again.
@@ -58,7 +57,7 @@ class DrawnTask(Task):
         """
         for _ in range(MOST_TOO_LONG):
             question = self.asked(generator)
-            problem = Problem(rendered(question.messages, self.settings, self.policy.tokenizer), question.answer)
+            problem = Problem(rendered(question.messages(), self.settings, self.policy.tokenizer), question.answer)
             if len(self.policy.encode(problem.prompt)) <= self.settings.max_prompt_tokens:
                 self.questions.setdefault(problem.prompt_id, question)
                 return problem
@@ -67,12 +66,9 @@ class DrawnTask(Task):
             f"{MOST_TOO_LONG} longer ones in a row: raise it"
         )
 
-    def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
-        return draw_distinct(self, split, count, generator, seen)
-
     def held_out(self, split: Split, count: int) -> tuple[Problem, ...]:
         generator = stream(f"held-out prompts, {split}", self.name.rpartition(":")[2])
-        return tuple(draw_distinct(self, split, count, generator))
+        return tuple(self.draw_problems(split, count, generator, set()))
 
     def grade(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
         return [self.graded(self.questions[problem.prompt_id], text) for problem, text in responses]
@@ -83,17 +79,18 @@ class DrawnTask(Task):
                 return Grade("right" if grade else "wrong")
             case Grade("right" | "wrong" | "unchecked", str() | None, str() | None, bool() | None):
                 return grade
-        self.refuse(f"grade() to return True, False or a valid Grade for {shortened(response)}", grade)
-        return None
+        raise self.refusal(f"grade() to return True, False or a valid Grade for {shortened(response)}", grade)
 
     def self_test(self) -> None:
         """Raise HarnessError unless a seed gives the same question twice and an empty response is wrong."""
         first, second = (self.asked(stream("self-test")) for _ in range(2))
         if first != second:
-            self.refuse(f"the same question from the same generator as before, {shortened(first.text)}", second.text)
-        prompts_of([first], [first.messages], self.settings, self.policy)  # refuses templates that cannot be used
+            raise self.refusal(
+                f"the same question from the same generator as before, {shortened(first.text)}", second.text
+            )
+        prompts_of([first], ("", ""), self.settings, self.policy)  # refuses templates that cannot be used
         if self.graded(first, "").outcome == "right":
-            self.refuse("grade() to find an empty response wrong", "right")
+            raise self.refusal("grade() to find an empty response wrong", "right")
 
     def first_wrong_step(self, problem: Problem, response: str) -> Span | None:
         span = self.called("first_wrong_step", self.questions[problem.prompt_id], response, on=response)
@@ -109,8 +106,7 @@ class DrawnTask(Task):
         match span:
             case (int(start), int(end)) if 0 <= start < end <= len(response):
                 return start, end
-        self.refuse(f"the start and end of a step of {shortened(response)}", span)
-        return None
+        raise self.refusal(f"the start and end of a step of {shortened(response)}", span)
 
     def close(self) -> None:
         getattr(self.maker, "close", lambda: None)()

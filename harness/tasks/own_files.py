@@ -59,10 +59,11 @@ def content(file: Path) -> bytes:
 
 def own_code_hashes(config: Config) -> dict[str, str]:
     """What environment.json records of the user's files: the sha256 of each."""
-    return {
-        f"{flag}_code_sha256": hashlib.sha256(content(file.resolve())).hexdigest()
-        for flag, file in own_files(config).items()
-    }
+    return {f"{flag}_code_sha256": code_sha256(file) for flag, file in own_files(config).items()}
+
+
+def code_sha256(file: Path) -> str:
+    return hashlib.sha256(content(file.resolve())).hexdigest()
 
 
 def load(spec: str, names: list[str], flag: str) -> list[Any]:
@@ -85,7 +86,7 @@ def load(spec: str, names: list[str], flag: str) -> list[Any]:
 def run_file(file: Path) -> ModuleType:
     """The file as a module. Raises what it raises, and ImportError if it imports a module that lies beside it."""
     code = compile(content(file), file, "exec")
-    module, before = ModuleType(f"{file.stem}_{hashlib.sha256(content(file)).hexdigest()[:8]}"), set(sys.modules)
+    module, before = ModuleType(f"{file.stem}_{code_sha256(file)[:8]}"), set(sys.modules)
     sys.modules[module.__name__] = module  # dataclasses look their module up
     try:
         exec(code, vars(module))  # noqa: S102 - the user's own file, which the flag names

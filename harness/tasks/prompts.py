@@ -11,18 +11,17 @@ from harness.tasks.task import Message, Problem, Question
 
 RENDERED_TWICE = 16  # prompts rendered again, to detect a template with random choices
 
-Messages = Sequence[Message]
-
 
 def prompts_of(
-    questions: Sequence[Question], messages: Sequence[Messages], settings: DataSettings, policy: Policy
-) -> tuple[dict[str, Problem], int]:
-    """The problems by question identity, and how many were left out because their prompts are too long.
+    questions: Sequence[Question], around: tuple[str, str], settings: DataSettings, policy: Policy
+) -> tuple[Problem, ...]:
+    """The problems of different questions, in order, but for those whose prompts are too long.
 
-    messages: of each question, as the model is to see them.
+    around: instructions before and after the text of each question.
 
     Raises UsageError unless the chat template renders a distinct prompt for each question that leaves room to answer.
     """
+    messages = [question.messages(around) for question in questions]
     texts = [rendered(one, settings, policy.tokenizer) for one in messages]
     again = [rendered(one, settings, policy.tokenizer) for one in messages[:RENDERED_TWICE]]
     if again != texts[:RENDERED_TWICE]:
@@ -31,20 +30,22 @@ def prompts_of(
             "template makes a random choice; use --prompt_template plain, or another model"
         )
     check_open(messages, texts, settings, policy)
-    problems = {
-        question.identity: Problem(text, question.answer)
+    problems = tuple(
+        Problem(text, question.answer)
         for question, text in zip(questions, texts, strict=True)
         if len(policy.encode(text)) <= settings.max_prompt_tokens
-    }
-    if len({problem.prompt for problem in problems.values()}) < len(problems):
+    )
+    if len({problem.prompt for problem in problems}) < len(problems):
         raise UsageError(
             f"--prompt_template {settings.prompt_template}: expected a different prompt for each question, got the "
             "same for several: the chat template leaves out the question or the system message that distinguishes them"
         )
-    return problems, len(questions) - len(problems)
+    return problems
 
 
-def check_open(messages: Sequence[Messages], texts: Sequence[str], settings: DataSettings, policy: Policy) -> None:
+def check_open(
+    messages: Sequence[Sequence[Message]], texts: Sequence[str], settings: DataSettings, policy: Policy
+) -> None:
     """Raise UsageError if a prompt ends with an end token that does not open the assistant's turn (Phi-3's does)."""
     ends = tuple(filter(None, policy.tokenizer.convert_ids_to_tokens(sorted(policy.end_ids))))
     for one, text in zip(messages, texts, strict=True):

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from harness.randomness import stream
 from harness.tasks.demonstrated import Demonstrated, Stage
 from harness.tasks.task import Problem
 
@@ -45,8 +44,8 @@ class Retry(Demonstrated[Persistence]):
     ANSWER = re.compile(r"[^#]*([^#?])#", re.DOTALL)  # the character before the only `#`, which ends the response
 
     @property
-    def prompt_tokens(self) -> tuple[float, int]:
-        return sum(self.terms) / 2 + 3, self.terms[1] + 3
+    def longest_prompt(self) -> int:
+        return self.terms[1] + 3
 
     def draw_with(self, generator: np.random.Generator, terms: tuple[int, int]) -> Problem:
         """A problem with uniform digits, whose target is what operations drawn at random give."""
@@ -82,12 +81,6 @@ class Retry(Demonstrated[Persistence]):
         """Whether the attempt handed in uses each number once, in order, calculates right and ends in the target."""
         handed_in = response.rpartition("?")[2]
         return self.extract_answer(response) is not None and self.first_wrong_step(problem, handed_in) is None
-
-    def examples(self, problem: Problem) -> list[str]:
-        patient = Persistence(attempts=1000, after_miss=1.0)
-        shown = self.demonstration(problem, patient, stream("self-test", "attempts"))
-        other = str((int(problem.answer) + 1) % self.modulus)
-        return [shown, f"{shown[:-2]}{other}#", f"{shown[:-1]}?#", shown[:-1]]
 
     def first_wrong_step(self, problem: Problem, response: str) -> tuple[int, int] | None:
         """The first step that miscopies a number, miscalculates, is malformed, gives up a hit or hands in a miss."""

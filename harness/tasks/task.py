@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,9 +46,9 @@ class Question:
         """The problem's text with normalized spacing, without the messages before it."""
         return one_line(self.text)
 
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        return (*self.before, ("user", self.text))
+    def messages(self, around: tuple[str, str] = ("", "")) -> tuple[Message, ...]:
+        """All messages, with instructions around the text of the last."""
+        return (*self.before, ("user", f"{around[0]}{self.text}{around[1]}"))
 
     @property
     def identity(self) -> str:
@@ -122,36 +123,33 @@ class Task(Protocol):
         """Stop the task's worker processes, if any."""
 
 
-class Generator(Protocol):
-    def draw(self, generator: np.random.Generator) -> Problem: ...
-
-
 def belongs_to(problem: Problem, split: Split) -> bool:
     """Whether the prompt's hash puts it in the split, so that training and evaluation never share a prompt."""
     return int(problem.prompt_id, 16) % PARTS in SPLITS[split]
 
 
-def draw_distinct(
-    task: Generator, split: Split, count: int, generator: np.random.Generator, seen: set[str] | None = None
-) -> list[Problem]:
-    """Draw `count` distinct problems of the split that are not in `seen`, and add their ids to `seen`.
+class GeneratedTask(Task):
+    """A task that makes its problems one by one."""
 
-    Raises UsageError if too few are found.
-    """
-    seen = set() if seen is None else seen
-    problems: list[Problem] = []
-    while len(problems) < count:
-        doing(f"drawing questions: {len(problems)} of {count}")
-        draws = (task.draw(generator) for _ in range(MOST_MISSES))
-        new = next((one for one in draws if belongs_to(one, split) and one.prompt_id not in seen), None)
-        if new is None:
-            raise UsageError(
-                f"--task: expected {count} different prompts of the split {split}, found {len(problems)} and no other "
-                f"in {MOST_MISSES} draws: lower --eval_prompts or --prompts_per_step, or make more questions"
-            )
-        seen.add(new.prompt_id)
-        problems.append(new)
-    return problems
+    @abstractmethod
+    def draw(self, generator: np.random.Generator) -> Problem:
+        """A problem that depends on the generator alone."""
+
+    def draw_problems(self, split: Split, count: int, generator: np.random.Generator, seen: set[str]) -> list[Problem]:
+        """As `Task.draw_problems`. Raises UsageError if fewer than `count` are found."""
+        problems: list[Problem] = []
+        while len(problems) < count:
+            doing(f"drawing questions: {len(problems)} of {count}")
+            draws = (self.draw(generator) for _ in range(MOST_MISSES))
+            new = next((one for one in draws if belongs_to(one, split) and one.prompt_id not in seen), None)
+            if new is None:
+                raise UsageError(
+                    f"--task: expected {count} different prompts of the split {split}, found {len(problems)} and no "
+                    f"other in {MOST_MISSES} draws: lower --eval_prompts or --prompts_per_step, or make more questions"
+                )
+            seen.add(new.prompt_id)
+            problems.append(new)
+        return problems
 
 
 def prompt_hashes(policy: Policy, problems: Iterable[Problem], kind: str) -> dict[str, str]:

@@ -6,4 +6,4 @@ from harness.tasks.chain_sum import GRADED
 from harness.tasks.demonstrated import Demonstrated
 from harness.tasks.retry import RETRIES
 
-DEMONSTRATED: dict[str, Demonstrated[Any]] = {GRADED.name: GRADED, **RETRIES}
+DEMONSTRATED: dict[str, Demonstrated[Any]] = {task.name: task for task in (GRADED, *RETRIES.values())}

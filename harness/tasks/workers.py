@@ -24,12 +24,11 @@ from typing import Any
 
 CPU_S = 5.0  # CPU time per request; all but adversarial ones take less than a tenth of a second
 REPLY_S = 600.0  # wall-clock limit, for a worker that sleeps instead of computing
-MOST_STARTS = 3  # in a row that a signal may end before the process is ready
 MEMORY = 1 << 30  # bytes of address space per worker
-LOST = ("crash", "no reply")  # reasons that concern the worker and not the request, which is then tried once more
 
 Request = Sequence[Any]  # arguments of the script's `reply`, as JSON
 Reply = tuple[Any, ...]  # begins with an outcome and its reason
+CRASH: Reply = ("unchecked", "crash")  # may be the machine's fault: the request is tried once more
 
 
 class Workers:
@@ -61,7 +60,7 @@ class Workers:
         worker = self.idle.get()
         try:
             reply = worker.reply(request, self.limit_s)
-            return worker.reply(request, self.limit_s) if reply[1] in LOST and not self.closed else reply
+            return worker.reply(request, self.limit_s) if reply == CRASH and not self.closed else reply
         finally:
             self.idle.put(worker)
 
@@ -70,7 +69,7 @@ class Worker:
     """A process that answers one request at a time and is replaced when it dies."""
 
     def __init__(self, script: Path) -> None:
-        self.script, self.failed_starts = script, 0
+        self.script = script
         self.start()
 
     def start(self) -> None:
@@ -88,39 +87,30 @@ class Worker:
         self.socket.settimeout(REPLY_S)
         self.lines, self.is_ready = self.socket.makefile("rw", encoding="utf-8"), False
 
-    def end(self) -> None:
-        """Kill the process if it is alive."""
+    def end(self) -> int:
+        """Kill the process if it is alive; its exit code."""
         self.process.kill()
-        self.process.wait()
         with contextlib.suppress(OSError):  # flushing a request that it did not live to read
             self.lines.close()
         self.socket.close()
+        return self.process.wait()
 
     def reply(self, request: Request, limit_s: float) -> Reply:
-        """The process's reply, or "unchecked" with the reason "time", "crash" or "no reply".
+        """The process's reply, or "unchecked" with the reason "time" or "crash".
 
         Raises HarnessError if the process exits before it is ready: the script does not run.
         """
-        line, lost = "", "crash"
-        try:
+        line = ""
+        with contextlib.suppress(OSError):  # the process died, or has been silent for REPLY_S
             self.is_ready = self.is_ready or self.lines.readline() != ""
             print(json.dumps([*request, limit_s]), file=self.lines, flush=True)
             line = self.lines.readline()
-        except TimeoutError:
-            lost = "no reply"
-        except OSError:
-            pass
-        reply: Reply = tuple(json.loads(line)) if line else ("unchecked", lost)
+        reply: Reply = tuple(json.loads(line)) if line else CRASH
         if line and reply[1] != "memory":
             return reply
-        if line or lost == "no reply":
-            self.process.kill()
-        code = self.process.wait()
-        self.failed_starts = 0 if self.is_ready else self.failed_starts + 1
-        runs = self.is_ready or (code < 0 and self.failed_starts < MOST_STARTS)
-        self.end()
+        was_ready, code = self.is_ready, self.end()
         self.start()
-        if not runs:
+        if not was_ready and code >= 0:
             from harness.errors import HarnessError  # imported here because the worker script runs without the package
 
             raise HarnessError(

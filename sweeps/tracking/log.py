@@ -50,7 +50,6 @@ def track_command(options: argparse.Namespace) -> None:
     if not places:  # refused before anything is imported or written
         raise UsageError(f"expected a study, a run, or a folder of them, got {str(folder)!r}: name one")
     set_environment()
-    os.nice(10)
     from sweeps.tracking.store import Store  # this imports mlflow, which takes seconds
 
     faults, count = list[str](), 0

@@ -18,6 +18,11 @@ def spread(cases: int, short: int) -> list[int]:
 
 
 def fuzzed(short: int, thorough: int) -> settings:
-    """So many examples of hypothesis."""
-    checks = list(HealthCheck)
-    return settings(max_examples=amount(short, thorough), deadline=None, suppress_health_check=checks, database=None)
+    """So many examples of hypothesis; the short part has the same ones in every run."""
+    return settings(
+        max_examples=amount(short, thorough),
+        derandomize=not THOROUGH,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )

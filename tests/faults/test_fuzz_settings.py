@@ -131,6 +131,8 @@ COMMAND_LINES = st.tuples(
 @fuzzed(30, 3_000)
 @given(COMMAND_LINES)
 def test_a_command_line_is_carried_out_or_one_line(words: list[str]) -> None:
+    if words[:1] == ["train"]:
+        words = [*words, "--output_dir", str(PRESETS)]  # a folder in use, so that no line trains
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as errors:
         code = run_command(main, words)
     said = errors.getvalue()

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -22,6 +22,13 @@ def session(code: str = PARENT) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it runs no more. It may stay as a zombie: not every container's first process waits for orphans."""
+    with suppress(psutil.NoSuchProcess):
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 def processes_that_name(*texts: str) -> list[int]:

@@ -8,7 +8,7 @@ unchecked  unknown: the comparison hung, crashed, needed too much memory, or was
 import importlib.util
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -20,7 +20,10 @@ from harness.tasks.workers import Workers
 
 Verdict = tuple[Outcome, str | None]
 
-ANSWERS = Path(__file__).with_name("known_answers.toml")
+# by format: gold answer, response, outcome
+KNOWN: dict[str, list[tuple[str, str, Outcome]]] = tomllib.loads(
+    Path(__file__).with_name("known_answers.toml").read_text(encoding="utf-8")
+)
 EQUALITY = Path(__file__).with_name("equality.py")  # what the workers run
 CACHED = 100_000
 INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
@@ -76,6 +79,18 @@ class MathChecker:
         self.known |= {pair: (outcome, why) for pair, (outcome, why) in zip(left, replies, strict=True)}
         return self.known
 
+    def self_test(self) -> None:
+        """Raise HarnessError if a known answer is not graded as expected."""
+        known = KNOWN.get(self.answer_format, [])
+        grades = self.check([(gold, response) for gold, response, _ in known])
+        for (gold, response, outcome), grade in zip(known, grades, strict=True):
+            if grade.outcome != outcome:
+                because = f" because of: {grade.why}" if grade.why else ""
+                raise HarnessError(
+                    f"self-test of the checker: expected {response!r} to be {outcome} for the gold answer {gold!r}, "
+                    f"got {grade.outcome}{because}"
+                )
+
 
 def by_text(gold: str, answer: str) -> Verdict | None:
     """The verdict if it can be decided from the text alone, else None."""
@@ -91,19 +106,3 @@ def by_text(gold: str, answer: str) -> Verdict | None:
     if (mark := excess(gold, answer)) is not None:
         return "wrong", mark
     return ("unchecked", "too large") if TOO_LARGE.search(answer) else None
-
-
-Known = Sequence[tuple[str, str, Outcome]]  # gold answer, response, outcome
-KNOWN: dict[str, Known] = tomllib.loads(ANSWERS.read_text(encoding="utf-8"))
-
-
-def self_test(check: Callable[[Sequence[tuple[str, str]]], list[Grade]], known: Known = KNOWN["boxed"]) -> None:
-    """Raise HarnessError if a known answer is not graded as expected."""
-    grades = check([(gold, response) for gold, response, _ in known])
-    for (gold, response, outcome), grade in zip(known, grades, strict=True):
-        if grade.outcome != outcome:
-            because = f" because of: {grade.why}" if grade.why else ""
-            raise HarnessError(
-                f"self-test of the checker: expected {response!r} to be {outcome} for the gold answer {gold!r}, "
-                f"got {grade.outcome}{because}"
-            )

@@ -7,7 +7,6 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import UsageError, first_line
-from harness.files import sha256_of
 
 # repository, file and commit of each data set that can be named by a short name
 SHIPPED: dict[str, dict[str, str]] = tomllib.loads(
@@ -34,10 +32,6 @@ class DataFile:
     path: Path
     source: str  # the path as given, or hub repository and file
     revision: str | None  # commit of a hub data set; None for a local file
-
-    @property
-    def sha256(self) -> str:
-        return sha256_of(self.path)
 
 
 def data_file(given: str, flag: str) -> DataFile:
@@ -113,18 +107,12 @@ def json_rows(path: Path) -> Iterator[Row]:
 
     Bytes that are not UTF-8 become surrogates, so that an error can name their row and column.
     """
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        lines = (line for line in file if line.strip())
-        first = next(lines, "")
-        if first.lstrip().startswith("["):
-            file.seek(0)
-            rows = json.load(file)
-        else:
-            rows = map(json.loads, chain(filter(None, [first]), lines))
-        for row in rows:
-            if not isinstance(row, dict):
-                raise ValueError(f"a {type(row).__name__} instead of an object")
-            yield row
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    lines = filter(str.strip, text.split("\n"))
+    for row in json.loads(text) if text.lstrip().startswith("[") else map(json.loads, lines):
+        if not isinstance(row, dict):
+            raise ValueError(f"a {type(row).__name__} instead of an object")
+        yield row
 
 
 def text_of(value: Any, column: str) -> str:

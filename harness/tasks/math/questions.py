@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from harness.config.task import DataSettings
 from harness.errors import UsageError
+from harness.files import sha256_of
 from harness.tasks.math.answers import tidy
 from harness.tasks.math.checker import MathChecker
-from harness.tasks.math.files import DataFile, encodable, rows_of, text_of
+from harness.tasks.math.files import data_file, encodable, rows_of, text_of
 from harness.tasks.task import Message, Question
 
 # DAPO's instructions around a problem. Its data set contains them; --answer_format answer_line adds them to others.
@@ -28,29 +28,27 @@ DAPO_BEFORE = (
 DAPO_AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
 # Qwen2.5-Math's instruction, placed after the problem because a base model's template may have its own system message.
 BOXED_AFTER = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
-AROUND = {"answer_line": (DAPO_BEFORE, DAPO_AFTER), "boxed": ("", BOXED_AFTER)}  # by answer format
+# The texts before and after a problem, by answer format; no others have any.
+AROUND = {"answer_line": (DAPO_BEFORE, DAPO_AFTER), "boxed": ("", BOXED_AFTER)}
 
 CHAT = "expected prompt to be chat messages {role, content} that end with the user's"
 
 
 @dataclass(frozen=True)
 class Questions:
-    """The distinct questions in a file, and how many were left out."""
+    """The distinct questions in a file, and what is recorded of it."""
 
-    file: DataFile
-    rows: int
+    name: str
     distinct: tuple[Question, ...]
-    conflicting: int = 0  # questions left out because their answers contradict each other
-    incomplete: int = 0  # rows left out because they have no question or no answer
-
-    @property
-    def words(self) -> set[str]:
-        """The questions' texts, which tell whether two files share a question, whatever messages precede it."""
-        return {question.words for question in self.distinct}
+    facts: dict[str, Any]  # where it came from, its rows, and how many of them and of the questions were left out
 
 
-def read_questions(file: DataFile, flag: str) -> Questions:
-    """A file's distinct questions in order. Raises UsageError if a row cannot be read or no question is left."""
+def read_questions(given: str, flag: str) -> Questions:
+    """The distinct questions in order of the file that a flag's value names.
+
+    Raises UsageError if it cannot be found, a row cannot be read or no question is left.
+    """
+    file = data_file(given, flag)
     found: dict[str, dict[str, Question]] = {}  # by question identity and answer, in order
     rows = incomplete = 0
     for rows, row in enumerate(rows_of(file, flag), start=1):
@@ -73,7 +71,9 @@ def read_questions(file: DataFile, flag: str) -> Questions:
     distinct = tuple(next(iter(answers.values())) for key, answers in found.items() if key not in conflicting)
     if not distinct:
         raise UsageError(f"--{flag}: {file.source}: expected questions with one answer each, got none: see its rows")
-    return Questions(file, rows, distinct, len(conflicting), incomplete)
+    left = {"distinct": len(distinct), "conflicting": len(conflicting), "incomplete": incomplete}
+    whence = {"source": file.source, "revision": file.revision, "sha256": sha256_of(file.path), "rows": rows}
+    return Questions(file.name, distinct, whence | left)
 
 
 def conflicts(answers: Mapping[str, tuple[str, ...]]) -> set[str]:
@@ -128,9 +128,3 @@ def bare(text: str) -> str:
         if text.startswith(start) and text.endswith(end):
             return text[len(start) : -len(end)].strip()
     return text
-
-
-def messages_of(question: Question, settings: DataSettings) -> list[Message]:
-    """The question's messages; the formats answer_line and boxed add their instructions to the last."""
-    before, after = AROUND.get(settings.answer_format, ("", ""))
-    return [*question.before, ("user", f"{before}{question.text}{after}")]

@@ -9,9 +9,8 @@ import numpy as np
 from harness.config.task import DataSettings
 from harness.errors import UsageError
 from harness.model.policy import Policy
-from harness.tasks.math.checker import KNOWN, MathChecker, self_test
-from harness.tasks.math.files import data_file
-from harness.tasks.math.questions import Questions, messages_of, read_questions
+from harness.tasks.math.checker import MathChecker
+from harness.tasks.math.questions import AROUND, Questions, read_questions
 from harness.tasks.prompts import prompts_of
 from harness.tasks.task import Grade, Problem, Question, Split, Task, belongs_to, prompt_hashes
 
@@ -22,18 +21,7 @@ class MathData:
 
     training: Questions | None  # None if the model is only evaluated
     suites: Mapping[str, Questions]  # by benchmark
-
-    @property
-    def trained_on(self) -> tuple[Question, ...]:
-        """The training questions that no benchmark contains."""
-        evaluated = set[str]().union(*(questions.words for questions in self.suites.values()))
-        training = self.training.distinct if self.training else ()
-        return tuple(question for question in training if question.words not in evaluated)
-
-    def in_training(self, questions: Questions) -> int:
-        """How many of the questions are also in the training data."""
-        trained = self.training.words if self.training else set()
-        return sum(question.words in trained for question in questions.distinct)
+    trained_on: tuple[Question, ...]  # the training questions that no benchmark contains
 
 
 def read_data(settings: DataSettings, trains: bool = True) -> MathData:
@@ -45,18 +33,20 @@ def read_data(settings: DataSettings, trains: bool = True) -> MathData:
         raise UsageError("--task math needs --eval_data, got none: name benchmarks, such as aime24,aime25, or files")
     training = None
     if trains and settings.train_data:
-        training = read_questions(data_file(settings.train_data, "train_data"), "train_data")
+        training = read_questions(settings.train_data, "train_data")
     suites: dict[str, Questions] = {}
     for given in benchmarks:
-        questions = read_questions(data_file(given, "eval_data"), "eval_data")
-        if (name := questions.file.name) in suites:
+        questions = read_questions(given, "eval_data")
+        if (name := questions.name) in suites:
             raise UsageError(f"--eval_data: expected each benchmark once, got {name!r} twice: rename one of the files")
         suites[name] = questions
     check_agreement(suites)
-    data = MathData(training, suites)
-    if training and not data.trained_on:
+    evaluated = {question.words for questions in suites.values() for question in questions.distinct}
+    known = training.distinct if training else ()
+    trained_on = tuple(question for question in known if question.words not in evaluated)
+    if training and not trained_on:
         raise UsageError("--train_data: expected questions that are not in --eval_data, got none: name another file")
-    return data
+    return MathData(training, suites, trained_on)
 
 
 def check_agreement(suites: Mapping[str, Questions]) -> None:
@@ -116,7 +106,7 @@ class MathTask(Task):
         return self.checker.check([(problem.answer, text) for problem, text in responses])
 
     def self_test(self) -> None:
-        self_test(self.checker.check, KNOWN.get(self.checker.answer_format, ()))
+        self.checker.self_test()
 
     def close(self) -> None:
         self.checker.close()
@@ -127,19 +117,18 @@ def math_task(data: MathData, settings: DataSettings, policy: Policy) -> MathTas
     training, suites = tuple[Problem, ...](), dict[str, tuple[Problem, ...]]()
     facts: dict[str, Any] = {"training": None, "evaluation": {}}
     if data.training:
-        found, too_long = math_prompts(data.trained_on, settings, policy)
-        training = tuple(found.values())
+        training = math_prompts(data.trained_on, settings, policy)
         check_any(training, "train_data", settings)
-        overlapping = len(data.training.distinct) - len(data.trained_on)
-        counts = {"evaluated_on": overlapping, "too_long": too_long, "prompts": len(training)}
-        facts["training"] = file_facts(data.training) | counts
+        facts["training"] = data.training.facts | {
+            "evaluated_on": len(data.training.distinct) - len(data.trained_on),
+            "too_long": len(data.trained_on) - len(training),
+            "prompts": len(training),
+        }
     for name, questions in data.suites.items():
-        found, too_long = math_prompts(questions.distinct, settings, policy)
-        suites[name] = tuple(found.values())
-        facts["evaluation"][name] = file_facts(questions) | {
-            "too_long": too_long,
-            "in_training_data": data.in_training(questions),
-            "prompts": len(found),
+        suites[name] = math_prompts(questions.distinct, settings, policy)
+        facts["evaluation"][name] = questions.facts | {
+            "too_long": len(questions.distinct) - len(suites[name]),
+            "prompts": len(suites[name]),
             "prompt_ids": [problem.prompt_id for problem in suites[name]],
         }
     check_any([problem for suite in suites.values() for problem in suite], "eval_data", settings)
@@ -156,26 +145,12 @@ def check_any(prompts: Sequence[Problem], flag: str, settings: DataSettings) -> 
         )
 
 
-def math_prompts(
-    questions: Sequence[Question], settings: DataSettings, policy: Policy
-) -> tuple[dict[str, Problem], int]:
-    """The problems by question identity, with instructions for the answer format; and how many are too long."""
-    return prompts_of(questions, [messages_of(question, settings) for question in questions], settings, policy)
+def math_prompts(questions: Sequence[Question], settings: DataSettings, policy: Policy) -> tuple[Problem, ...]:
+    """The problems, with instructions for the answer format, but for those whose prompts are too long."""
+    return prompts_of(questions, AROUND.get(settings.answer_format, ("", "")), settings, policy)
 
 
-def file_facts(questions: Questions) -> dict[str, Any]:
-    return {
-        "source": questions.file.source,
-        "revision": questions.file.revision,
-        "sha256": questions.file.sha256,
-        "rows": questions.rows,
-        "distinct": len(questions.distinct),
-        "conflicting": questions.conflicting,
-        "incomplete": questions.incomplete,
-    }
-
-
-LEFT_OUT = {  # what file_facts and math_task count
+LEFT_OUT = {  # what read_questions and math_task count
     "incomplete": "without a question or answer",
     "conflicting": "with several answers",
     "too_long": "over --max_prompt_tokens",
@@ -189,9 +164,6 @@ def data_lines(facts: Mapping[str, Any]) -> list[str]:
     for name, one in by_file(facts).items():
         left = ", ".join(f"{one[why]} {words}" for why, words in LEFT_OUT.items() if one.get(why))
         words = f"; left out: {left}" if left else ""
-        words += (
-            f"; {both} also in the training data, and left out there" if (both := one.get("in_training_data")) else ""
-        )
         lines.append(f"{name}: {one['prompts']} prompts of {one['rows']} rows ({one['source']}){words}")
     return lines
 

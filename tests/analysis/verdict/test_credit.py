@@ -53,7 +53,7 @@ def write_microscope(run: Path, seed: int, steps: tuple[int, ...] = (1, 4), **pl
             for name, cosine in COSINES.items():
                 own = cosine + shared + rng.normal(0, 0.001)
                 line = {"step": step, "update": update, "candidate": name, "norm": 2.0, "accuracy": 0.5}
-                lines.append(line | {"cosine": own, "projection": own / 2, "halves_cosine": 0.5, "halves_product": 0.5})
+                lines.append(line | {"cosine": own, "projection": own / 2, "halves_cosine": 0.5})
             for response in range(8):
                 advantage = 1.0 if response % 2 else -1.0
                 credit = rng.permutation(TOKENS) / TOKENS - 0.4

@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,11 @@ def started(arguments: list[str]) -> subprocess.Popen[str]:
 
 def ranks_of(launcher: int) -> dict[str, psutil.Process]:
     """The launcher's processes by rank; one that has only been forked has its launcher's environment still."""
-    ranks = {child.environ().get("RANK"): child for child in psutil.Process(launcher).children()}
-    return {rank: child for rank, child in ranks.items() if rank is not None}
+    ranks = dict[str, psutil.Process]()
+    for child in psutil.Process(launcher).children():
+        with suppress(psutil.NoSuchProcess, KeyError):  # what has ended since, and what is no rank, or not yet
+            ranks[child.environ()["RANK"]] = child
+    return ranks
 
 
 def only_line(errors: str) -> str:

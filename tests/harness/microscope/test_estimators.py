@@ -110,7 +110,9 @@ def test_both_estimates_are_of_the_gradient_and_independent() -> None:
 
 
 def test_a_task_with_too_few_prompts_is_refused() -> None:
-    with pytest.raises(UsageError, match="--responses: expected 3 training prompts for each estimate, got 2: lower it"):
+    with pytest.raises(
+        UsageError, match="--responses: expected 3 training prompts for each estimate, got fewer: lower it"
+    ):
         reference(small.context(), 3, 4, ("direction",))
 
 

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from harness.backends.torch_setup import set_up_torch
-from harness.config.resolve import resolve
+from harness.config.task import DataSettings
 from harness.model.packing import pack_batch
 from harness.model.policy import Policy, write_policy
 from harness.tasks.math.questions import DAPO_AFTER, DAPO_BEFORE
@@ -125,29 +125,19 @@ def answering_policy() -> Policy:
 def teach(policy: Policy) -> None:
     """Show both forms of an answer, each under the words that ask for it."""
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=5e-3)
-    shown = [
-        (settings, lambda answer, form=form: form.format(answer) + TURN_END)
-        for settings, form in ((form_settings("answer_line"), "Answer: {}"), (form_settings("boxed"), "\\boxed{{{}}}"))
-    ]
     for step in range(TAUGHT_STEPS):
-        settings, form = shown[step % 2]
+        answer_format, form = (("answer_line", "Answer: {}"), ("boxed", "\\boxed{{{}}}"))[step % 2]
         questions = [Question(problem, answer) for problem, answer in problems(300 + 16 * step, 16)]
-        prompts, _ = math_prompts(questions, settings, policy)
-        answers = [form(index % ANSWERS) for index in range(len(prompts))]
+        prompts = math_prompts(questions, DataSettings(answer_format=answer_format), policy)
         batch = pack_batch(
-            [policy.encode(problem.prompt) for problem in prompts.values()],
-            [policy.encode(answer) for answer in answers],
+            [policy.encode(problem.prompt) for problem in prompts],
+            [policy.encode(form.format(index % ANSWERS) + TURN_END) for index in range(len(prompts))],
             policy.device,
         )
         logprobs, _ = policy.logprobs(batch, 1.0)
         (-(logprobs * batch.mask).sum() / batch.mask.sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
-
-
-def form_settings(answer_format: str) -> Any:
-    """Data settings that ask for this form."""
-    return resolve({"task": "math", "answer_format": answer_format}).data
 
 
 def save_model(folder: Path) -> str:

@@ -7,7 +7,7 @@ from harness.model.policy import Policy
 from harness.randomness import stream
 from harness.run.tiny_model import BATCH, demonstrations
 from harness.tasks.chain_sum import GRADED, ChainSum, Style, terms_of
-from harness.tasks.task import TRAINED_ON, Problem, Split, belongs_to, draw_distinct
+from harness.tasks.task import TRAINED_ON, Problem, Split, belongs_to
 from harness.tasks.tiny import DEMONSTRATED
 
 PROBLEM = Problem("a2b4c3:", "4")  # 2 + 4 + 3 = 9 = 4 mod 5
@@ -16,7 +16,7 @@ PROBLEM = Problem("a2b4c3:", "4")  # 2 + 4 + 3 = 9 = 4 mod 5
 @pytest.mark.parametrize("task", DEMONSTRATED)
 @pytest.mark.parametrize("split", ["report", "tune"])
 def test_training_and_evaluation_share_no_prompt(task: str, split: Split) -> None:
-    training = draw_distinct(DEMONSTRATED[task], TRAINED_ON[split], 2000, stream(0, "data"))
+    training = DEMONSTRATED[task].draw_problems(TRAINED_ON[split], 2000, stream(0, "data"), set())
     held_out = DEMONSTRATED[task].held_out(split, 256)
     assert all(belongs_to(problem, split) for problem in held_out)
     assert not any(belongs_to(problem, split) or belongs_to(problem, "report") for problem in training)
@@ -26,16 +26,16 @@ def test_training_and_evaluation_share_no_prompt(task: str, split: Split) -> Non
 def test_drawn_problems_are_distinct_within_and_across_rounds_until_none_is_left() -> None:
     short = ChainSum(name="small", modulus=2, terms=(3, 4), stages=())  # 8 + 16 problems in all
     seen: set[str] = set()
-    first = draw_distinct(short, "train", 8, stream(0, "first"), seen)
-    second = draw_distinct(short, "train", 8, stream(0, "second"), seen)
+    first = short.draw_problems("train", 8, stream(0, "first"), seen)
+    second = short.draw_problems("train", 8, stream(0, "second"), seen)
     assert len({problem.prompt for problem in first + second}) == 16
     assert seen == {problem.prompt_id for problem in first + second}
     with pytest.raises(UsageError, match="expected 20 different prompts of the split train, found"):
-        draw_distinct(short, "train", 20, stream(0, "third"), seen)
+        short.draw_problems("train", 20, stream(0, "third"), seen)
 
 
 def test_answer_is_the_sum_of_the_digits() -> None:
-    for problem in draw_distinct(GRADED, "train", 100, stream(0, "data")):
+    for problem in GRADED.draw_problems("train", 100, stream(0, "data"), set()):
         digits = [int(character) for character in problem.prompt if character.isdigit()]
         assert GRADED.terms[0] <= len(digits) <= GRADED.terms[1]
         assert max(digits) < GRADED.modulus
@@ -102,7 +102,7 @@ def test_first_wrong_step_is_found() -> None:
 def test_demonstrations_are_right_and_their_style_decides_the_sizes_of_steps(style: Style) -> None:
     generator = stream(0, "demonstrations")
     sizes = set()
-    for problem in draw_distinct(GRADED, "train", 50, stream(0, "data")):
+    for problem in GRADED.draw_problems("train", 50, stream(0, "data"), set()):
         response = GRADED.demonstration(problem, style, generator)
         assert GRADED.extract_answer(response) == problem.answer
         assert GRADED.first_wrong_step(problem, response) is None

@@ -1,6 +1,5 @@
 """Tasks of Reasoning Gym: drawn alike in every process, graded by its verifiers, and refused in a line."""
 
-import importlib.util
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,16 +9,14 @@ import numpy as np
 import pytest
 
 from harness.config.resolve import resolve
-from harness.errors import HarnessError, UsageError
+from harness.errors import UsageError
 from harness.randomness import stream
 from harness.tasks.drawn import DrawnTask, drawn_task
 from harness.tasks.gym import Gym
 from tests.harness import runs
 from tests.harness.tasks import math_material as material
 
-needs_package = pytest.mark.skipif(
-    importlib.util.find_spec("reasoning_gym") is None, reason="needs reasoning-gym: make test-gym"
-)
+pytest.importorskip("reasoning_gym", reason="needs reasoning-gym: make test-gym")
 
 
 def task_of(name: str, settings: str | None = None) -> DrawnTask:
@@ -33,7 +30,6 @@ def countdown() -> Iterator[Gym]:
         yield gym
 
 
-@needs_package
 def test_training_and_evaluation_questions_are_disjoint_and_the_same_for_a_seed() -> None:
     held_out, trained = [], []
     for _ in range(2):
@@ -47,7 +43,6 @@ def test_training_and_evaluation_questions_are_disjoint_and_the_same_for_a_seed(
     assert "<answer>answer here</answer>" in trained[0][0].prompt
 
 
-@needs_package
 @pytest.mark.parametrize("name", ["polynomial_multiplication", "list_functions"])
 def test_a_seed_gives_the_same_question_in_every_process(name: str) -> None:
     """Without a fixed hash seed the first differs from process to process, and without a global seed the second."""
@@ -58,7 +53,6 @@ def test_a_seed_gives_the_same_question_in_every_process(name: str) -> None:
     assert drawn[0] == drawn[1]
 
 
-@needs_package
 @pytest.mark.parametrize(
     ("response", "outcome", "lenient"),
     [
@@ -78,7 +72,6 @@ def test_how_an_answer_is_read(countdown: Gym, response: str, outcome: str, leni
     assert (grade.outcome, grade.is_right_leniently) == (outcome, lenient)
 
 
-@needs_package
 def test_a_verifier_that_hangs_is_ended_and_the_next_answer_graded(
     countdown: Gym, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,7 +82,6 @@ def test_a_verifier_that_hangs_is_ended_and_the_next_answer_graded(
     assert countdown.grade(question, f"<answer>{question.answer}</answer>").outcome == "right"
 
 
-@needs_package
 @pytest.mark.parametrize(
     ("name", "settings", "words"),
     [
@@ -108,13 +100,6 @@ def test_wrong_names_and_settings_are_refused_in_a_line(name: str, settings: str
     assert "\n" not in str(raised.value)
 
 
-def test_the_package_missing_is_wrong_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(HarnessError, match=r"pip install reasoning-gym==0\.1\.25"):
-        task_of("countdown")
-
-
-@needs_package
 @pytest.mark.train
 def test_a_model_is_trained_on_a_task(tmp_path: Path) -> None:
     flags: dict[str, Any] = {"prompts_per_step": 4, "group_size": 4, "minibatches": 2, "steps": 2, "eval_prompts": 4}

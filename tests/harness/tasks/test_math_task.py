@@ -20,14 +20,18 @@ def policy() -> Policy:
 
 
 def settings_of(folder: Path, **changes: Any) -> DataSettings:
-    return DataSettings(**material.data_files(folder), **changes)
+    return DataSettings(**material.data_files(folder) | changes)
+
+
+def made(settings: DataSettings, policy: Policy) -> MathTask:
+    """The task, whose workers start only when it grades."""
+    return math_task(read_data(settings), settings, policy)
 
 
 @pytest.fixture(scope="module")
 def task(policy: Policy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MathTask]:
-    settings = settings_of(tmp_path_factory.mktemp("data"))
-    with closing(math_task(read_data(settings), settings, policy)) as made:
-        yield made
+    with closing(made(settings_of(tmp_path_factory.mktemp("data")), policy)) as made_once:
+        yield made_once
 
 
 def test_a_step_draws_distinct_problems_by_its_own_stream_until_none_is_left(task: MathTask) -> None:
@@ -49,16 +53,11 @@ def test_settings_are_chosen_by_training_problems_that_are_not_trained_on(task: 
     reported = set(task.held_out("report", 1000))
     assert not reported & set(task.training)
     assert len(reported) == 8
-
-
-def test_so_many_prompts_are_taken_of_each_benchmark(task: MathTask) -> None:
-    first = task.held_out("report", 3)
-    assert first == (*task.suites["aime24"][:3], *task.suites["aime25"][:3])
+    assert task.held_out("report", 3) == (*task.suites["aime24"][:3], *task.suites["aime25"][:3])
 
 
 def test_answers_are_graded_in_the_form_that_was_asked_for(task: MathTask, policy: Policy, tmp_path: Path) -> None:
-    settings = settings_of(tmp_path, answer_format="boxed")
-    with closing(math_task(read_data(settings), settings, policy)) as boxed:
+    with closing(made(settings_of(tmp_path, answer_format="boxed"), policy)) as boxed:
         for one, right, wrong in (
             (task, ["It is.\nAnswer: 2", "Answer: 2<|im_end|>", "Answer: $\\frac{4}{2}$"], ["Answer: 1", "2"]),
             (boxed, ["\\boxed{2}"], ["Answer: 2"]),
@@ -73,19 +72,17 @@ def test_what_is_evaluated_on_is_not_trained_on_and_reported(policy: Policy, tmp
     rows = [{"problem": problem, "answer": answer} for problem, answer in material.problems(17, 5)]
     mine = material.write_jsonl(tmp_path / "mine.jsonl", [*rows, {"question": "1?", "answer": "####"}])
     again = material.write_jsonl(tmp_path / "again.jsonl", rows[:1])
-    settings = DataSettings(train_data=training, eval_data=f"{mine},{again}")
-    with closing(math_task(read_data(settings), settings, policy)) as task:
-        assert len(task.training) == 17
-        assert len(task.held_out("report", 8)) == 5  # one problem of both benchmarks counts once
-        data, lines = task.facts["data"], data_lines(task.facts)
+    task = made(DataSettings(train_data=training, eval_data=f"{mine},{again}"), policy)
+    assert len(task.training) == 17
+    assert len(task.held_out("report", 8)) == 5  # one problem of both benchmarks counts once
+    data = task.facts["data"]
     assert (data["training"]["distinct"], data["training"]["evaluated_on"], data["training"]["prompts"]) == (20, 3, 17)
-    assert (data["evaluation"]["mine"]["in_training_data"], data["evaluation"]["mine"]["prompts"]) == (3, 5)
+    assert data["evaluation"]["mine"]["prompts"] == 5
     assert data["evaluation"]["mine"]["prompt_ids"] == [problem.prompt_id for problem in task.suites["mine"]]
-    assert lines == [
+    assert data_lines(task.facts) == [
         f"training: 17 prompts of 20 rows ({training}); left out: 3 also evaluated on",
-        f"mine: 5 prompts of 6 rows ({mine}); left out: 1 without a question or answer; 3 also in the training data, "
-        "and left out there",
-        f"again: 1 prompts of 1 rows ({again}); 1 also in the training data, and left out there",
+        f"mine: 5 prompts of 6 rows ({mine}); left out: 1 without a question or answer",
+        f"again: 1 prompts of 1 rows ({again})",
     ]
 
 
@@ -114,39 +111,31 @@ def test_what_is_evaluated_on_is_not_trained_on_under_another_system_message(tmp
     evaluation = material.write_jsonl(tmp_path / "mine.jsonl", rows)
     data = read_data(DataSettings(train_data=train, eval_data=evaluation))
     assert [question.text for question in data.trained_on] == ["6 + 3?"]
-    assert data.in_training(data.suites["mine"]) == 2
 
 
 def test_choosing_settings_needs_problems_to_choose_by(policy: Policy, tmp_path: Path) -> None:
     few = material.write_parquet(tmp_path / "few.parquet", material.dapo_rows(material.problems(0, 1)))
-    settings = settings_of(tmp_path).model_copy(update={"train_data": few})
-    with closing(math_task(read_data(settings), settings, policy)) as task:
-        assert not belongs_to(task.training[0], "tune")
-        with pytest.raises(UsageError, match="--eval_split tune: expected problems of --train_data"):
-            task.held_out("tune", 8)
+    task = made(settings_of(tmp_path, train_data=few), policy)
+    assert not belongs_to(task.training[0], "tune")
+    with pytest.raises(UsageError, match="--eval_split tune: expected problems of --train_data"):
+        task.held_out("tune", 8)
 
 
 def test_prompts_over_the_limit_are_counted_and_reported(policy: Policy, tmp_path: Path) -> None:
     rows = material.dapo_rows([*material.problems(0, 4), ("What is " + "1 + " * 300 + "1?", "1")])
-    settings = settings_of(tmp_path, max_prompt_tokens=300)
-    settings = settings.model_copy(update={"train_data": material.write_parquet(tmp_path / "t.parquet", rows)})
-    with closing(math_task(read_data(settings), settings, policy)) as task:
-        assert (len(task.training), task.facts["data"]["training"]["too_long"]) == (4, 1)
-        assert "; left out: 1 over --max_prompt_tokens" in data_lines(task.facts)[0]
-    for flag in ("train_data", "eval_data"):
-        short = settings.model_copy(update={"max_prompt_tokens": 5})
-        if flag == "eval_data":
-            short = short.model_copy(update={"train_data": None})
+    changes = {"train_data": material.write_parquet(tmp_path / "t.parquet", rows)}
+    task = made(settings_of(tmp_path, **changes, max_prompt_tokens=300), policy)
+    assert (len(task.training), task.facts["data"]["training"]["too_long"]) == (4, 1)
+    assert "; left out: 1 over --max_prompt_tokens" in data_lines(task.facts)[0]
+    short = settings_of(tmp_path, **changes, max_prompt_tokens=5)
+    for flag, trains in (("train_data", True), ("eval_data", False)):
         with pytest.raises(UsageError, match=f"prompts of --{flag} within it, but all"):
-            math_task(read_data(short, trains=flag == "train_data"), short, policy)
+            math_task(read_data(short, trains), short, policy)
 
 
 def test_other_data_than_a_runs_are_refused(task: MathTask, policy: Policy, tmp_path: Path) -> None:
     check_same_data(task.facts, task.facts)
     settings = settings_of(tmp_path)
     material.write_parquet(tmp_path / "aime24.parquet", material.dapo_rows(material.problems(11, 4)))
-    with (
-        closing(math_task(read_data(settings), settings, policy)) as other,
-        pytest.raises(UsageError, match="aime24: "),
-    ):
-        check_same_data(task.facts, other.facts)
+    with pytest.raises(UsageError, match="aime24: "):
+        check_same_data(task.facts, made(settings, policy).facts)

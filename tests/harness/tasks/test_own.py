@@ -1,5 +1,6 @@
 """A task and rewards of the user's own: the page's example, what is recorded of them, and how they fail."""
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from harness.errors import HarnessError, UsageError
 from harness.loop import train
 from harness.resume import resume
 from harness.run.history import read_history
-from harness.run.record import RunFolder
 from harness.tasks.drawn import DrawnTask, drawn_task
 from harness.tasks.own_files import own_files
 from harness.tasks.rewards import rewards_of
@@ -219,10 +219,10 @@ def test_settings_that_a_task_cannot_do_are_refused(flags: dict[str, Any], words
         drawn(task="worked_sums", **flags).held_out("report", 64)
 
 
-def test_a_folder_of_a_run_without_own_files_has_no_code(tmp_path: Path, model: str) -> None:
-    config = resolve(SMALL | {"loss_type": "dapo", "model": model, "task": "worked_sums"})
-    folder = RunFolder.create(tmp_path / "run", config, {}, None)
-    assert not (folder.path / "code").exists()
+def test_reasoning_gym_missing_is_wrong_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"pip install reasoning-gym==0\.1\.25"):
+        drawn(task="reasoning_gym:countdown")
 
 
 def test_files_of_one_name_in_two_folders_are_refused(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.errors import UsageError
-from harness.tasks.math.files import DataFile
 from harness.tasks.math.questions import (
     BOXED_AFTER,
     DAPO_AFTER,
@@ -19,7 +18,7 @@ from harness.tasks.math.questions import (
     question_of,
     read_questions,
 )
-from tests.harness.tasks.math_material import dapo_rows, write_jsonl, write_parquet
+from tests.harness.tasks.math_material import dapo_rows, write_jsonl
 
 Row = dict[str, Any]
 ASKED = {"role": "user", "content": "What?"}
@@ -39,13 +38,9 @@ def plain(problem: object, answer: object = "5") -> Row:
     return {"problem": problem, "answer": answer}
 
 
-def file_of(path: str) -> DataFile:
-    return DataFile(Path(path).stem, Path(path), path, None)
-
-
 def read(folder: Path, *rows: Row) -> Questions:
     """What the rows hold, as lines of JSON."""
-    return read_questions(file_of(write_jsonl(folder / "data.jsonl", rows)), "train_data")
+    return read_questions(write_jsonl(folder / "data.jsonl", rows), "train_data")
 
 
 def texts(found: Questions) -> list[str]:
@@ -136,7 +131,11 @@ INCOMPLETE: list[Row] = [
 
 def test_rows_without_question_or_answer_are_left_out_and_counted(tmp_path: Path) -> None:
     found = read(tmp_path, *INCOMPLETE, plain("What?"))
-    assert (found.rows, found.incomplete, found.conflicting) == (len(INCOMPLETE) + 1, len(INCOMPLETE), 0)
+    assert (found.facts["rows"], found.facts["incomplete"], found.facts["conflicting"]) == (
+        len(INCOMPLETE) + 1,
+        len(INCOMPLETE),
+        0,
+    )
     assert found.distinct == (WHAT,)
 
 
@@ -156,19 +155,19 @@ def test_float32_columns_are_read_by_their_shortest_decimals(tmp_path: Path) -> 
     prompts = [[{"role": "user", "content": letter}] for letter in "ABCD"]
     for table in ({"problem": ["A?", "B?", "C?", "D?"], "answer": column}, {"prompt": prompts, "reward_model": truth}):
         pq.write_table(pa.table(table), tmp_path / "data.parquet")
-        found = read_questions(file_of(str(tmp_path / "data.parquet")), "train_data")
+        found = read_questions(str(tmp_path / "data.parquet"), "train_data")
         assert answers(found) == ["0.1", "3", "0.00001"]
 
 
 def test_each_question_counts_once_whatever_its_spacing(tmp_path: Path) -> None:
     rows = dapo_rows([("What is 1 + 1?", "2"), ("What is 2?", "2")], times=3)
     found = read(tmp_path, *rows, *dapo_rows([("What is  1 + 1?\n", "2")]))
-    assert (found.rows, found.conflicting, texts(found)) == (7, 0, ["What is 1 + 1?", "What is 2?"])
+    assert (found.facts["rows"], found.facts["conflicting"], texts(found)) == (7, 0, ["What is 1 + 1?", "What is 2?"])
 
 
 def test_a_question_with_several_answers_is_left_out_and_counted(tmp_path: Path) -> None:
     found = read(tmp_path, *dapo_rows([("One?", "1"), ("Two?", "2"), ("One?", "7"), ("One?", "8")]))
-    assert (texts(found), found.conflicting) == (["Two?"], 1)
+    assert (texts(found), found.facts["conflicting"]) == (["Two?"], 1)
     with pytest.raises(UsageError, match="questions with one answer each"):
         read(tmp_path, *dapo_rows([("One?", "1"), ("One?", "7")]))
 
@@ -186,19 +185,12 @@ def test_an_answer_in_several_spellings_is_one_answer(tmp_path: Path) -> None:
     found = read(tmp_path, *(plain(problem, answer) for problem, some in spelled.items() for answer in some))
     kept = dict(zip(texts(found), answers(found), strict=True))
     assert kept == {"Half?": "0.5", "Five?": "5", "Which?": "(B)", "Thousand?": "1,000"}
-    assert found.conflicting == 3
+    assert found.facts["conflicting"] == 3
 
 
 def test_what_is_said_before_a_question_makes_it_another(tmp_path: Path) -> None:
     asked = {"Use base 10.": "9", "Use base 8.": "11", "Use base 9.": "10", "Use base  8. ": "11"}
     rows = [chat(("system", said), ("user", "Write 5 + 4."), truth=answer) for said, answer in asked.items()]
     found = read(tmp_path, *rows, user("Write 5 + 4.", truth="9"))
-    assert (answers(found), found.conflicting) == (["9", "11", "10", "9"], 0)
+    assert (answers(found), found.facts["conflicting"]) == (["9", "11", "10", "9"], 0)
     assert len({question.identity for question in found.distinct}) == 4
-    alone = read(tmp_path, plain("Write 5 +  4.", "9"))
-    assert alone.words == found.words  # which tell whether two files share a question
-
-
-def test_questions_have_the_same_words_in_either_schema(tmp_path: Path) -> None:
-    chats = read_questions(file_of(write_parquet(tmp_path / "a.parquet", dapo_rows([("B?", "2")]))), "train_data")
-    assert chats.words == read(tmp_path, plain("B? ", "2")).words

@@ -1,6 +1,7 @@
 """Commands and MLflow: none waits for it or fails with it; its page has everything without a further command."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -13,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from harness import free_port, track_later
+from harness import track_later
+from tests.sweeps.processes import has_ended
 from tests.sweeps.tracking.study_folders import write_comparison, write_run
 from tests.sweeps.tracking.test_track import empty_database, logged, pytestmark  # noqa: F401
 from tests.waiting import wait_until
@@ -32,6 +34,7 @@ def test_a_command_does_not_wait_for_its_logger(tmp_path: Path, mute_server: int
     track_later(tmp_path / "demo", f"http://127.0.0.1:{mute_server}")
     (logger,) = set(psutil.Process().children()) - before
     assert logger.is_running()
+    assert logger.nice() == min(os.nice(0) + 10, 19)
     logger.kill()
 
 
@@ -42,17 +45,17 @@ def test_nothing_is_started_where_no_address_is_asked_for(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.train
 def answer(address: str, path: str) -> Any:
     with urllib.request.urlopen(f"{address}/ajax-api/2.0/mlflow/{path}") as reply:
         return json.load(reply)
 
 
-def test_the_page_has_all_studies_and_runs_and_links_to_their_charts(tmp_path: Path) -> None:
+@pytest.mark.train
+def test_the_page_has_all_studies_and_runs_and_links_to_their_charts(tmp_path: Path, port: int) -> None:
     (tmp_path / "mlflow.db").write_bytes(empty_database())
     write_run(tmp_path / "mine", "fipo", 2)
     write_comparison(tmp_path / "demo", ["dapo"], seeds=1, steps=1)
-    address = f"http://127.0.0.1:{(port := free_port())}"
+    address = f"http://127.0.0.1:{port}"
     words = [sys.executable, "-m", "sweeps", "ui", str(tmp_path), "--port", str(port)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -72,7 +75,7 @@ def test_the_page_has_all_studies_and_runs_and_links_to_their_charts(tmp_path: P
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate()
     assert (process.returncode, "Traceback" in errors) == (0, False)
-    wait_until(lambda: not any(one.is_running() for one in server), "the server was left behind")
+    wait_until(lambda: all(map(has_ended, server)), "the server was left behind")
 
 
 def test_a_port_in_use_and_a_folder_that_is_none_are_said(tmp_path: Path, mute_server: int) -> None:

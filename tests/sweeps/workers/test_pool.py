@@ -12,7 +12,8 @@ from sweeps.study.folder import PlannedRun
 from sweeps.workers.attempts import Attempt, latest_metrics
 from sweeps.workers.pool import Pool, gpu_places
 from tests.harness.tiny import save_direct_answers, small_settings
-from tests.waiting import LONG_S, wait_until
+from tests.sweeps.processes import has_ended
+from tests.waiting import wait_until
 
 
 def planned(study: Path, name: str = "dapo") -> PlannedRun:
@@ -104,8 +105,7 @@ def test_ending_a_trial_ends_its_ranks_which_lead_sessions_of_their_own(tmp_path
     assert [os.getsid(rank.pid) for rank in ranks] == [rank.pid for rank in ranks]
     assert len(ranks) == 2
     attempt.session.end()  # SIGKILL to the session of the command
-    gone, alive = psutil.wait_procs(ranks, timeout=LONG_S)
-    assert (len(gone), alive) == (2, [])
+    wait_until(lambda: all(map(has_ended, ranks)), "ranks live on")
 
 
 UUIDS = [f"GPU-{number:08d}-0000-0000-0000-000000000000" for number in range(8)]

@@ -3,10 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -16,6 +16,7 @@ from harness.run.history import read_history
 from sweeps.workers.processes import LOST, Forked, environment, fork, uninterrupted
 from sweeps.workers.sessions import works_in
 from tests.harness.tiny import small_flags
+from tests.sweeps.processes import has_ended
 from tests.waiting import LONG_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -47,15 +48,20 @@ def test_a_signal_waits_until_what_was_begun_is_known_whichever_thread_it_comes_
     begun, waiting = [], threading.Event()
     other = threading.Thread(target=waiting.wait)
     other.start()
+    came, comes = socket.socketpair()
+    comes.setblocking(False)
 
     def begin() -> None:
         with uninterrupted():
             signal.pthread_kill(other.ident or 0, signal.SIGINT)
-            time.sleep(0.1)
+            assert came.recv(1)  # it has come to the other thread
             begun.append("a process")
 
-    with pytest.raises(KeyboardInterrupt):
-        begin()
+    with came, comes:
+        before = signal.set_wakeup_fd(comes.fileno())
+        with pytest.raises(KeyboardInterrupt):
+            begin()
+        signal.set_wakeup_fd(before)
     waiting.set()
     other.join()
     assert begun == ["a process"]
@@ -90,9 +96,8 @@ def test_it_is_a_process_as_any_other(model_folder: str, tmp_path: Path) -> None
     assert works_in(found, folder.resolve())
     assert works_in(found, tmp_path.resolve())
     assert not works_in(found, tmp_path.resolve() / "another")
-    while not (folder / "metrics.jsonl").exists():
-        time.sleep(0.05)
-        assert process.poll() is None, (tmp_path / "log").read_text(encoding="utf-8")
+    wait_until(lambda: (folder / "metrics.jsonl").exists() or process.poll() is not None, "no step")
+    assert process.poll() is None, (tmp_path / "log").read_text(encoding="utf-8")
     os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(LONG_S) == 75
     assert "stopped by SIGTERM" in (tmp_path / "log").read_text(encoding="utf-8")
@@ -134,5 +139,4 @@ def test_the_server_ends_with_what_starts_runs() -> None:
     starter.kill()
     starter.communicate()
     assert children
-    for child in children:
-        child.wait(LONG_S)
+    wait_until(lambda: all(map(has_ended, children)), "the server lives on")
