@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -118,8 +119,14 @@ def _run(command: str, *words: str, **flags: Any) -> list[str]:
             encoding="utf-8",
         )
         try:
-            lines = _printed(process)
+            with process:
+                try:
+                    lines = list(_printed(process))
+                except KeyboardInterrupt:  # the process has it too and saves what it can; a second interrupt ends it
+                    list(_printed(process))
+                    raise
         finally:
+            process.terminate()
             errors.seek(0)
             said = errors.read().splitlines()
             print(*said, sep="\n", end="\n" * bool(said), file=sys.stderr)
@@ -129,25 +136,8 @@ def _run(command: str, *words: str, **flags: Any) -> list[str]:
     return lines
 
 
-def _printed(process: subprocess.Popen[str]) -> list[str]:
-    """Print what the process prints until it has ended, and hand it back.
-
-    An interrupt reaches the process too, which saves what it can, and we wait for that; a second one ends it.
-    """
-    lines: list[str] = []
-
-    def go_on() -> None:
-        for line in process.stdout or ():
-            print(line, end="", flush=True)
-            lines.append(line.rstrip("\n"))
-
-    try:
-        with process:
-            try:
-                go_on()
-            except KeyboardInterrupt:
-                go_on()
-                raise
-    finally:
-        process.terminate()
-    return lines
+def _printed(process: subprocess.Popen[str]) -> Iterator[str]:
+    """The lines of the process, each as it is printed, until the process has ended."""
+    for line in process.stdout or ():
+        print(line, end="", flush=True)
+        yield line.rstrip("\n")

@@ -100,36 +100,31 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.length, self.digest = 0, hashlib.sha256()
-        if path.is_file():
-            content = path.read_bytes()
-            self.grow(content[: content.rfind(b"\n") + 1])
-            if self.length < len(content):
-                os.truncate(path, self.length)
+        content = self.content()
+        if (whole := content.rfind(b"\n") + 1) < len(content):
+            os.truncate(path, whole)
+
+    def content(self) -> bytes:
+        return self.path.read_bytes() if self.path.is_file() else b""
 
     def append(self, line: str) -> None:
         """Append a line and flush it to disk; if that fails, the file is cut back to its previous length."""
-        content = line.encode() + b"\n"
-        is_new = not self.path.exists()
+        length = self.path.stat().st_size if self.path.exists() else None
         try:
             with self.path.open("ab") as file:
-                file.write(content)
+                file.write(line.encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
             with suppress(OSError):
-                os.truncate(self.path, self.length)
+                os.truncate(self.path, length or 0)
             raise
-        if is_new:
+        if length is None:
             sync(self.path.parent)
-        self.grow(content)
-
-    def grow(self, content: bytes) -> None:
-        self.length += len(content)
-        self.digest.update(content)
 
     def mark(self) -> Mark:
-        return Mark(self.length, self.digest.hexdigest())
+        content = self.content()
+        return Mark(len(content), hashlib.sha256(content).hexdigest())
 
 
 def prefix_at(path: Path, mark: Mark) -> bytes | None:

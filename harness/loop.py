@@ -25,7 +25,7 @@ from harness.backends.phases import LAUNCHER, own
 from harness.backends.ranks import ALONE, Ranks, join_ranks, peer_lost
 from harness.backends.signals import stop_requests
 from harness.backends.torch_setup import set_up_torch
-from harness.config.schedule import is_due, samples_at
+from harness.config.schedule import samples_at
 from harness.config.schema import Config
 from harness.console import command, output, say
 from harness.errors import (
@@ -48,7 +48,7 @@ from harness.rollouts.held_out import evaluate
 from harness.run.checkpoint import begin_run
 from harness.run.environment import check_origins, environment
 from harness.run.initial_model import initial_policy, start_facts
-from harness.run.lock import StopRequested, held
+from harness.run.lock import StopRequested, locked
 from harness.run.record import NullRunFolder, RunFolder, refuse_used_folder
 from harness.run.tiny_model import Progress
 from harness.tasks.math.task import data_lines, read_data
@@ -105,7 +105,7 @@ def train(
         if config.backend.backend == "deepspeed":
             surroundings["deepspeed"] = deepspeed_settings(config, is_gpu=on_gpu(config))
         go_on()
-        with held(path, requested, ranks) as stop_requested:
+        with locked(path, requested, ranks) as stop_requested:
             initial = policy if config.model.model == "tiny" else None
             folder = RunFolder.create(path, config, surroundings, initial) if ranks.is_first else NullRunFolder(path)
             carry_on(config, begin_run(config, policy, reference, ranks, task), folder, on_step, stop_requested)
@@ -201,10 +201,9 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
         gap = sync(training, config)
     record, sampled = updates.record.merged(ranks), updates.sampler_gap().merged(ranks)
     training.ledger.add(rollouts, record)
-    answers = []
-    if (is_last := is_spent(config, training)) or is_due(step + 1, config):
+    answers, is_last = [], is_spent(config, training)
+    if samples := config.evaluation.final_eval_samples if is_last else samples_at(step + 1, config):
         output.part = f"evaluation after step {step + 1}/{config.run.steps}"
-        samples = config.evaluation.final_eval_samples if is_last else samples_at(step + 1, config)
         with watch.phase("evaluation"):
             answers = evaluate(training.sampler_context(config), step + 1, samples)
     with watch.phase("record"):

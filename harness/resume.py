@@ -1,35 +1,28 @@
 """Resumes a stopped run from its newest valid checkpoint, or from the start."""
 
-import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import dumps
 from pathlib import Path
 
 from harness.algorithm.state import Training
-from harness.backends.ranks import ALONE, Ranks
+from harness.backends.ranks import Ranks
 from harness.backends.signals import stop_requests
 from harness.backends.torch_setup import set_up_torch
 from harness.console import output, say
 from harness.files import Journal, prefix_at, sha256_of, sync, whole_file
 from harness.loop import OnStep, carry_on, ranks_of
-from harness.model.policy import Policy
-from harness.run.checkpoint import State, begin_run, kept_checkpoints, load_checkpoint, read_state, step_of
+from harness.run.checkpoint import State, kept_checkpoints, newest_training, step_of
 from harness.run.environment import check_origins, differences_here, model_config_sha256
 from harness.run.folder import CHECKPOINTS, KINDS, METRICS, RECORDS, STARTING, FolderFault
 from harness.run.history import History, read_history, unfinished
 from harness.run.initial_model import recorded_initial_policy
-from harness.run.lock import held
+from harness.run.lock import locked
 from harness.run.record import NullRunFolder, RunFolder
 from harness.tasks.math.task import check_same_data
 from harness.tasks.own_files import CODE, own_code_hashes, recorded_code
 from harness.tasks.task import prompt_hashes
-
-RECORD = re.compile(
-    rf"([0-9a-f]{{64}})  ((?:{'|'.join(KINDS)})/step_\d{{6,}}\.parquet|{'|'.join(STARTING)}|{CODE}/[^/]+\.py)"
-)
 
 
 def resume(path: Path, on_step: OnStep) -> RunFolder:
@@ -40,18 +33,19 @@ def resume(path: Path, on_step: OnStep) -> RunFolder:
     """
     output.begin()
     ranks = ranks_of(read_history(path).config)  # fails before a lock file is made if the folder holds no run
-    with stop_requests() as requested, held(path, requested, ranks) as stop_requested, recorded_code(path):
+    with stop_requests() as requested, locked(path, requested, ranks) as stop_requested, recorded_code(path):
         history = unfinished(path)
         set_up_torch(history.config.run.threads)
         reference = recorded_initial_policy(history) if history.config.loss.needs_reference else None
-        check_starting(path)
-        start = newest_start(history, reference, ranks)
-        check_same_origins(history, start.training, ranks)
+        training, state = newest_training(history, reference, ranks, check_records)
+        done = f"after {training.steps_done} of {history.config.run.steps} steps" if state else "from its start"
+        say(f"resuming {path} {done}")
+        check_same_origins(history, training, ranks)
         if ranks.is_first:
-            keep_until(path, start)
-            note_resume(history, start.training.steps_done, ranks)
+            keep_until(path, state)
+            note_resume(history, training.steps_done, ranks)
         folder = RunFolder(path) if ranks.is_first else NullRunFolder(path)
-        carry_on(history.config, start.training, folder, on_step, stop_requested)
+        carry_on(history.config, training, folder, on_step, stop_requested)
     return folder
 
 
@@ -65,74 +59,38 @@ def check_same_origins(history: History, training: Training, ranks: Ranks) -> No
     check_origins({**facts, **now, **prompt_hashes(training.policy, held_out, "eval")}, ranks, history.environment)
 
 
-@dataclass(frozen=True)
-class Start:
-    """The state from which a resumed run continues."""
-
-    training: Training
-    kept: dict[str, bytes]  # content of each journal at that point
-    checkpoint: Path | None  # None: the beginning of the run
-
-
-def check_starting(path: Path) -> None:
-    """Print a note for each initial file of the run that has changed since; `read_history` checks the config itself."""
-    for line in starting_records(path).splitlines():
-        digest, _, name = line.partition("  ")
-        if sha256_of(path / name) != digest:
-            say(f"note: {path / name}: has changed since it was written, so it may describe the run's start wrongly")
-
-
-def newest_start(history: History, reference: Policy | None, ranks: Ranks = ALONE) -> Start:
-    """The state at the newest valid checkpoint, or before the first step if there is none."""
-    for folder in kept_checkpoints(history.path / CHECKPOINTS):
-        try:
-            state = read_state(folder)
-            kept = kept_records(history.path, state)
-            training = load_checkpoint(folder, state, history.config, reference, ranks)
-        except FolderFault as fault:
-            say(f"note: {fault}; {folder.name} is not used")
-        else:
-            say(f"resuming {history.path} after {training.steps_done} of {history.config.run.steps} steps")
-            return Start(training, kept, folder)
-    say(f"resuming {history.path} from its start")
-    policy = recorded_initial_policy(history)
-    kept = {METRICS: b"", RECORDS: starting_records(history.path).encode()}
-    return Start(begin_run(history.config, policy, reference, ranks), kept, None)
-
-
-def kept_records(path: Path, state: State) -> dict[str, bytes]:
-    """The journals' content at the time of the checkpoint. Raises FolderFault if an earlier record has changed."""
-    kept = {METRICS: prefix_at(path / METRICS, state.metrics), RECORDS: prefix_at(path / RECORDS, state.records)}
+def check_records(history: History, state: State) -> None:
+    """Raise FolderFault if the journals or a table have changed since they were written, before the checkpoint."""
+    path, kept = history.path, kept_journals(history.path, state)
     for name, content in kept.items():
         if content is None:
             raise FolderFault(f"{path / name}: has changed since it was written, before the checkpoint")
     for line in (kept[RECORDS] or b"").decode().splitlines():
-        match = RECORD.fullmatch(line)
-        intact = match and (path / match[2]).is_file() and sha256_of(path / match[2]) == match[1]
-        if not intact and not (match and match[2] in STARTING):  # these initial files do not affect the state
-            raise FolderFault(f"{path / (match[2] if match else RECORDS)}: has changed since it was written")
-    return {name: content or b"" for name, content in kept.items()}
+        digest, _, name = line.partition("  ")
+        if not (path / name).is_file() or sha256_of(path / name) != digest:
+            fault = f"{path / name}: has changed since it was written"
+            if name not in STARTING:
+                raise FolderFault(fault)
+            say(f"note: {fault}, which does not affect what follows")
 
 
-def starting_records(path: Path) -> str:
-    """The lines of records.sha256 for the run's initial files; recomputed if the recorded ones are damaged."""
-    content = (path / RECORDS).read_bytes() if (path / RECORDS).is_file() else b""
-    names = [*STARTING, *(file.relative_to(path).as_posix() for file in sorted((path / CODE).glob("*.py")))]
-    lines = content.decode(errors="replace").splitlines()[: len(names)]
-    found = [match[2] for line in lines if (match := RECORD.fullmatch(line))]
-    if sorted(found) != sorted(names):
-        lines = [f"{sha256_of(path / name)}  {name}" for name in names]
-    return "".join(f"{line}\n" for line in lines)
+def kept_journals(path: Path, state: State | None) -> dict[str, bytes | None]:
+    """The content of each journal at the checkpoint, None if that has changed; without one, at the run's start."""
+    if state:
+        return {METRICS: prefix_at(path / METRICS, state.metrics), RECORDS: prefix_at(path / RECORDS, state.records)}
+    names = [*STARTING, *(f"{CODE}/{file.name}" for file in sorted((path / CODE).glob("*.py")))]
+    return {METRICS: b"", RECORDS: "".join(f"{sha256_of(path / name)}  {name}\n" for name in names).encode()}
 
 
-def keep_until(path: Path, start: Start) -> None:
-    """Move everything written after `start` to superseded/, so that the run can write it again.
+def keep_until(path: Path, state: State | None) -> None:
+    """Move everything written after the checkpoint, or after the start, to superseded/: the run writes it again.
 
     If the process is killed here, the folder can still be resumed from the same checkpoint.
     """
-    beyond = [file for file in written_since(path, start) if file.exists()]
-    now = {name: (path / name).read_bytes() if (path / name).is_file() else b"" for name in start.kept}
-    changed = {name: content for name, content in start.kept.items() if content != now[name]}
+    kept = {name: content or b"" for name, content in kept_journals(path, state).items()}
+    beyond = [file for file in written_since(path, kept[RECORDS], state) if file.exists()]
+    now = {name: (path / name).read_bytes() if (path / name).is_file() else b"" for name in kept}
+    changed = {name: content for name, content in kept.items() if content != now[name]}
     for leftover in [*path.rglob(".*.tmp"), *path.rglob(".*.unfinished")]:
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     if not beyond and not changed:
@@ -149,12 +107,12 @@ def keep_until(path: Path, start: Start) -> None:
             journal.write(content)
 
 
-def written_since(path: Path, start: Start) -> Iterator[Path]:
+def written_since(path: Path, records: bytes, state: State | None) -> Iterator[Path]:
     """Tables that the kept records do not list, and checkpoints of later steps."""
-    named = {line.partition("  ")[2] for line in start.kept[RECORDS].decode().splitlines()}
-    used = step_of(start.checkpoint) if start.checkpoint else -1
+    named = {line.partition("  ")[2] for line in records.decode().splitlines()}
     for kind in KINDS:
         yield from (file for file in sorted((path / kind).glob("*.parquet")) if f"{kind}/{file.name}" not in named)
+    used = state.steps_done if state else -1
     yield from (folder for folder in kept_checkpoints(path / CHECKPOINTS) if step_of(folder) > used)
     yield path / CHECKPOINTS / "final"
 

@@ -28,7 +28,7 @@ def add(subparsers: Subparsers) -> None:
 
 def run_reproduce(options: argparse.Namespace) -> None:
     history = read_history(Path(options.run))
-    from harness.compare.divergence import agreement, explained
+    from harness.compare.divergence import agreement
     from harness.compare.repeat import comparable_steps, reproduce
     from harness.loop import ranks_of
     from harness.run.environment import differing, explanation
@@ -42,9 +42,8 @@ def run_reproduce(options: argparse.Namespace) -> None:
     if not ranks_of(history.config).is_first:
         return
     if divergence:
-        again = read_history(out)
-        say(explained(history, again, divergence))
-        cause = explanation(differing(history.environment, again.environment))
+        say(f"first difference: {divergence}")
+        cause = explanation(differing(history.environment, read_history(out).environment))
         raise HarnessError(f"{options.run} was not reproduced: {out}{cause}")
     compared, gaps = agreement(history, read_history(out), steps)
     say(f"{gaps}identical: {compared} of {steps} steps: {out}")
@@ -52,7 +51,7 @@ def run_reproduce(options: argparse.Namespace) -> None:
 
 def run_diff(options: argparse.Namespace) -> None:
     ours, theirs = (read_history(Path(path)) for path in options.runs)
-    from harness.compare.divergence import agreement, explained, first_divergence, shown
+    from harness.compare.divergence import agreement, first_divergence, shown
     from harness.run.environment import differing
 
     for history in (ours, theirs):
@@ -67,7 +66,7 @@ def run_diff(options: argparse.Namespace) -> None:
         for name, values in found.items():
             say(f"  {name}: {' | '.join(map(shown, values))}")
     if divergence := first_divergence(ours, theirs):
-        say(explained(ours, theirs, divergence))
+        say(f"first difference: {divergence}")
     else:
         steps = min(ours.steps_done, theirs.steps_done)
         compared, gaps = agreement(ours, theirs, steps)

@@ -25,24 +25,20 @@ def add(subparsers: Subparsers) -> None:
     parser = add_with_settings(subparsers, "evaluate", purpose, run)
     parser.usage = "%(prog)s MODEL [--suite NAMES] [--samples K] [--setting value ...]"
     parser.add_argument("model_or_run", metavar="MODEL", help="folder of a finished run, transformers folder, hub name")
-    parser.add_argument(
-        "--suite", metavar="NAMES", help="the same as --eval_data: aime24,aime25,math500,gsm8k or files"
-    )
-    parser.add_argument("--samples", type=int, help="answers per prompt (default: 32 with --suite, else 8)")
+    words = "the same as --eval_data: aime24,aime25,math500,gsm8k or files"
+    parser.add_argument("--suite", dest="eval_data", metavar="NAMES", default=argparse.SUPPRESS, help=words)
+    words = "the same as --eval_samples (default: 32 with --suite, else 8)"
+    parser.add_argument("--samples", dest="eval_samples", metavar="K", default=argparse.SUPPRESS, help=words)
 
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate a model and write answers and scores to --output_dir; repeating the command resumes it."""
-    if options.samples is not None and options.samples < 1:
-        raise UsageError(f"--samples: expected 1 or more, got {options.samples}")
     source = Path(options.model_or_run)
     is_run = (source / "config.json").is_file() and (source / "status.json").is_file()
     flags = settings_in(vars(options))
-    if suite := options.suite or flags.get("eval_data"):
-        flags = {"eval_split": "report"} | flags | BENCHMARK | {"eval_data": suite}
-    if options.samples is not None:
-        flags["eval_samples"] = options.samples
-    if "output_dir" not in vars(options):
+    if flags.get("eval_data"):
+        flags = {"eval_split": "report"} | flags | BENCHMARK
+    if "output_dir" not in flags:
         raise UsageError("evaluate: expected --output_dir, got none: name a folder; the same command resumes it")
     history = read_history(source) if is_run else None
     config, weights = of_run(history, flags) if history else of_model(options, flags)

@@ -128,19 +128,12 @@ def check_checkout(*packages: str) -> None:
     """Raise UsageError if a package would be imported from elsewhere: the names are generic and easily shadowed."""
     for package in packages:
         found = importlib.util.find_spec(package)
-        origin = Path(found.origin).resolve() if found and found.origin else None
-        if origin is None or ROOT not in origin.parents:
+        origin = found.origin if found else None
+        if origin is None or ROOT not in Path(origin).resolve().parents:
             raise UsageError(
                 f"package {package!r}: expected the one beside harness, {ROOT / package}, got {origin}: "
                 "run it elsewhere, or remove the other one from PYTHONPATH and the environment"
             )
-
-
-def escape_unprintable() -> None:
-    """Escape characters that the terminal cannot encode (LANG=C) instead of failing on them."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def complain(text: str) -> None:
@@ -155,7 +148,9 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str], needs: 
     Expected errors are printed on one line; unexpected ones rise. One of several ranks exits here after any error. The
     packages in `needs` must lie beside this one.
     """
-    escape_unprintable()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # of characters that the terminal cannot encode (LANG=C)
     try:
         check_checkout(*needs)
         main(arguments)

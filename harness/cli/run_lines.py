@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.config.base import spelled
 from harness.config.loss import LossSettings
-from harness.config.schedule import guessed_seconds, is_due, samples_at
+from harness.config.schedule import guessed_seconds, samples_at
 from harness.config.schema import Config
 from harness.console import command, expect, in_words, say
 from harness.errors import UsageError
@@ -79,8 +79,7 @@ def time_left(config: Config, done: "Sequence[Metrics]", steps: int | None = Non
 
 def answers_in(step: int, config: Config) -> int:
     """Answers per prompt in the evaluations of a step; the first step's include the one before training."""
-    before = samples_at(0, config) if step == 0 else 0
-    return before + (samples_at(step + 1, config) if is_due(step + 1, config) else 0)
+    return samples_at(step + 1, config) + (samples_at(0, config) if step == 0 else 0)
 
 
 def step_printer(config: Config, steps: int | None = None) -> "Callable[[Metrics], None]":

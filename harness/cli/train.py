@@ -10,10 +10,9 @@ from pathlib import Path
 from harness.cli.parser import Subparsers, add_command, add_with_settings, default_folder, resolved
 from harness.cli.ranks import by_ranks
 from harness.cli.run_lines import end_lines, start_lines, step_printer
-from harness.config.resolve import resolve
+from harness.config.resolve import build, flatten, resolve, tree_of
 from harness.config.schema import Config
 from harness.console import say
-from harness.errors import UsageError
 from harness.run.history import read_history, unfinished
 
 
@@ -55,7 +54,9 @@ def run_train(options: argparse.Namespace) -> None:
 
 def run_resume(options: argparse.Namespace) -> None:
     path = Path(options.run)
-    config = with_nproc(unfinished(path).config, options.nproc)
+    config = unfinished(path).config
+    if options.nproc is not None:
+        config = build(flatten(tree_of(config)) | {"nproc": options.nproc})
     if by_ranks(config, options.arguments, path, is_new=False):
         return
     from harness.resume import resume
@@ -63,16 +64,6 @@ def run_resume(options: argparse.Namespace) -> None:
     gc.freeze()
     resume(path, step_printer(config))
     say("\n".join(end_lines(path)))
-
-
-def with_nproc(config: Config, nproc: int | None) -> Config:
-    """The config with another number of ranks. Raises UsageError for several ranks under --backend torch."""
-    if nproc is None:
-        return config
-    if nproc < 1 or (nproc > 1 and config.backend.backend == "torch"):
-        expected = "1 or more" if nproc < 1 else "1 for a run with --backend torch, which is one process"
-        raise UsageError(f"--nproc: expected {expected}, got {nproc}")
-    return config.model_copy(update={"backend": config.backend.model_copy(update={"nproc": nproc})})
 
 
 def run_prepare(options: argparse.Namespace) -> None:

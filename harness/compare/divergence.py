@@ -5,25 +5,12 @@ determine the next weights. After the first differing token everything differs, 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from harness.run.history import History, Row
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """The first difference between two runs."""
-
-    step: int | None  # None: after the last step
-    quantity: str
-    detail: str
-
 
 SAMPLED = "prompts", "tokens", "rewards"  # in each sampling round, which depends on the outcome of the one before
 COLUMNS = {  # that record each quantity in its table
@@ -38,29 +25,30 @@ COLUMNS = {  # that record each quantity in its table
 }
 
 
-def first_divergence(ours: History, theirs: History) -> Divergence | None:
-    """The first difference between two runs over the steps that both have done, or None."""
+def first_divergence(ours: History, theirs: History) -> str | None:
+    """The step, quantity and values at which two runs first differ, over the steps that both have done, or None."""
     steps = min(ours.steps_done, theirs.steps_done)
     for step in range(steps + 1):
         if found := next(divergences(ours, theirs, step), None):
-            return found
-    return weights_differ(ours, theirs) if ours.steps_done == theirs.steps_done else None
+            return f"step {step}, {found}"
+    found = weights_differ(ours, theirs) if ours.steps_done == theirs.steps_done else None
+    return f"after the last step, final weights: {found}" if found else None
 
 
-def divergences(ours: History, theirs: History, step: int) -> Iterator[Divergence]:
+def divergences(ours: History, theirs: History, step: int) -> Iterator[str]:
     """The differences at a step, in causal order. Tables that only one run has are skipped."""
     rollouts, evals, tokens = (both(ours, theirs, kind, step) for kind in ("rollouts", "evals", "tokens"))
     for number in sorted({row["round"] for rows in rollouts for row in rows}):
         drawn = [[row for row in rows if row["round"] == number] for rows in rollouts]
         for quantity in SAMPLED:
-            yield from rows_differ(step, quantity, *drawn)
+            yield from rows_differ(quantity, *drawn)
     for quantity in ("advantages", "old log-probabilities"):
-        yield from rows_differ(step, quantity, *rollouts)
-    yield from rows_differ(step, "evaluation", *in_both(*evals))
-    yield from rows_differ(step, "influence weights", *rollouts)
+        yield from rows_differ(quantity, *rollouts)
+    yield from rows_differ("evaluation", *in_both(*evals))
+    yield from rows_differ("influence weights", *rollouts)
     if step < min(ours.steps_done, theirs.steps_done):
-        yield from metrics_differ(step, ours.metrics[step], theirs.metrics[step])
-    yield from rows_differ(step, "tokens at the last update", *tokens)
+        yield from metrics_differ(ours.metrics[step], theirs.metrics[step])
+    yield from rows_differ("tokens at the last update", *tokens)
 
 
 def both(ours: History, theirs: History, kind: str, step: int) -> tuple[list[Row], list[Row]]:
@@ -69,32 +57,32 @@ def both(ours: History, theirs: History, kind: str, step: int) -> tuple[list[Row
     return ([], []) if a is None or b is None else (a, b)
 
 
-def rows_differ(step: int, quantity: str, a: Sequence[Row], b: Sequence[Row]) -> Iterator[Divergence]:
+def rows_differ(quantity: str, a: Sequence[Row], b: Sequence[Row]) -> Iterator[str]:
     """The differences in the quantity's columns, of those that both tables have; NaN equals NaN."""
     for row, other in zip_longest(a, b):
         if row is None or other is None:
-            yield Divergence(step, quantity, "one run has more of them")
+            yield f"{quantity}: one run has more of them"
             return
         for column in COLUMNS[quantity].split():
             value, theirs = row.get(column), other.get(column)
             if column in row and column in other and repr(value) != repr(theirs):
                 if isinstance(value, list) and isinstance(theirs, list):
-                    position = common_length(value, theirs)
+                    pairs = enumerate(zip_longest(value, theirs, fillvalue="no more"))
+                    position, (value, theirs) = next(pair for pair in pairs if repr(pair[1][0]) != repr(pair[1][1]))
                     column = f"{column}[{position}]"
-                    value, theirs = ((*one, "no more")[position] for one in (value, theirs))
                 place = f"prompt {row['prompt_id']}, sample {row['sample']}"
-                yield Divergence(step, quantity, f"{place}: {column} {shown(value)} and {shown(theirs)}")
+                yield f"{quantity}: {place}: {column} {shown(value)} and {shown(theirs)}"
 
 
-def metrics_differ(step: int, line: Row, other: Row) -> Iterator[Divergence]:
+def metrics_differ(line: Row, other: Row) -> Iterator[str]:
     """The metrics that differ, except times and metrics that only one run has (older versions record fewer)."""
     shared = [key for key in line if key in other and not key.startswith("time/")]
     if keys := [key for key in shared if line[key] != other[key]]:
         values = f"{shown(line[keys[0]])} and {shown(other[keys[0]])}"
-        yield Divergence(step, "updates", f"{keys[0]} {values}, {len(keys)} metrics in all")
+        yield f"updates: {keys[0]} {values}, {len(keys)} metrics in all"
 
 
-def weights_differ(ours: History, theirs: History) -> Divergence | None:
+def weights_differ(ours: History, theirs: History) -> str | None:
     """The first tensor of the final weights that differs, or None; compared only if both runs have finished."""
     files = [run.final_weights / "model.safetensors" for run in (ours, theirs)]
     if not all(file.is_file() for file in files):
@@ -102,24 +90,11 @@ def weights_differ(ours: History, theirs: History) -> Divergence | None:
     a, b = map(load_file, files)
     for name in sorted({**a, **b}):
         if name not in a or name not in b or a[name].shape != b[name].shape:
-            return Divergence(None, "final weights", f"{name} is not in both with the same shape")
+            return f"{name} is not in both with the same shape"
         if not torch.equal(*(each[name].reshape(-1).view(torch.uint8) for each in (a, b))):
             largest = float((a[name].double() - b[name].double()).abs().max())
-            return Divergence(None, "final weights", f"{name} differs by up to {largest:.3g}")
+            return f"{name} differs by up to {largest:.3g}"
     return None
-
-
-def explained(ours: History, theirs: History, divergence: Divergence) -> str:
-    """Lines that say where two runs diverge, and how far log-probabilities agree there."""
-    step = divergence.step
-    where = "after the last step" if step is None else f"step {step}"
-    lines = [f"first difference: {where}, {divergence.quantity}: {divergence.detail}"]
-    if step is not None and (found := logprob_agreement(*both(ours, theirs, "rollouts", step))):
-        lines.append(
-            f"  log-probabilities of step {step} up to the first differing token of each response: "
-            f"within {found[0]:.3g} over {found[1]:,} tokens"
-        )
-    return "\n".join([*lines, "nothing is claimed about what comes after it"])
 
 
 def agreement(ours: History, theirs: History, steps: int) -> tuple[str, str]:
@@ -144,22 +119,6 @@ def in_both(a: Sequence[Row], b: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     theirs = {(row["prompt_id"], row["sample"]): row for row in b}
     ours = [row for row in a if (row["prompt_id"], row["sample"]) in theirs]
     return ours, [theirs[row["prompt_id"], row["sample"]] for row in ours]
-
-
-def common_length(a: Sequence[Any], b: Sequence[Any]) -> int:
-    """The length of the longest common prefix; NaN equals NaN."""
-    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if repr(x) != repr(y)), min(len(a), len(b)))
-
-
-def logprob_agreement(a: Sequence[Row], b: Sequence[Row]) -> tuple[float, int] | None:
-    """(largest difference, count) of old log-probabilities up to each response's first differing token, or None."""
-    differences: list[float] = []
-    for row, other in zip(*in_both(a, b), strict=True):
-        if row["old_logprobs"] is not None and other["old_logprobs"] is not None:
-            length = common_length(row["tokens"], other["tokens"])
-            ours, theirs = (np.array(each["old_logprobs"][:length], dtype=np.float64) for each in (row, other))
-            differences += np.abs(ours - theirs).tolist()
-    return (float(np.max(differences)), len(differences)) if differences else None
 
 
 def shown(value: object) -> str:

@@ -16,7 +16,7 @@ from harness.algorithm.nonfinite import NonFinite
 from harness.algorithm.state import Training
 from harness.algorithm.update import KnownLogprobs, StepUpdates, known_logprobs
 from harness.backends.torch_setup import set_up_torch
-from harness.compare.divergence import Divergence, first_divergence, shown
+from harness.compare.divergence import first_divergence, shown
 from harness.config.scale import BackendSettings
 from harness.config.schema import Config
 from harness.console import say
@@ -24,11 +24,11 @@ from harness.errors import GaveUp, Stopped, UsageError
 from harness.files import Mark
 from harness.loop import Beginning, OnStep, ranks_of, train
 from harness.model.lora import exported
-from harness.model.policy import Policy, load_policy
+from harness.model.policy import load_policy
 from harness.rollouts.collect import Group, Response, problems_of
-from harness.run.checkpoint import begin_run, kept_checkpoints, load_checkpoint, read_state, save_state
+from harness.run.checkpoint import newest_training, save_state
 from harness.run.environment import FINGERPRINT, differences_here, explanation, tensors_sha256
-from harness.run.folder import CHECKPOINTS, FolderFault, check_manifest
+from harness.run.folder import check_manifest
 from harness.run.history import History, Row, read_history
 from harness.run.initial_model import recorded_initial_policy
 from harness.run.record import refuse_used_folder
@@ -99,19 +99,7 @@ def begin_repeat(history: History, first_step: int) -> Repeat:
     history = replace(history, config=here)
     reference = recorded_initial_policy(history) if history.config.loss.needs_reference else None
     with recorded_code(history.path):
-        return Repeat(history, training_at(history, reference, first_step))
-
-
-def training_at(history: History, reference: Policy | None, step: int) -> Training:
-    """The run's state at the newest usable checkpoint of at most `step` steps, or at its start."""
-    for folder in kept_checkpoints(history.path / CHECKPOINTS):
-        try:
-            state = read_state(folder)
-            if state.steps_done <= step:
-                return load_checkpoint(folder, state, history.config, reference)
-        except FolderFault as fault:
-            say(f"note: {fault}; {folder.name} is not used")
-    return begin_run(history.config, recorded_initial_policy(history), reference)
+        return Repeat(history, newest_training(history, reference, until=first_step)[0])
 
 
 def write_checkpoint(history: History, step: int, out: Path) -> str:
@@ -122,7 +110,7 @@ def write_checkpoint(history: History, step: int, out: Path) -> str:
     refuse_used_folder(out)
     history.check_reachable(step)
     repeat = begin_repeat(history, step)
-    check_rollouts(history, range(repeat.training.steps_done, step))
+    history.check_rollouts(range(repeat.training.steps_done, step))
     repeated = step - repeat.training.steps_done
     for _ in range(repeated):
         repeat.advance()
@@ -155,24 +143,9 @@ def distance(rows: Sequence[Row], minibatches: list[list[MicroBatch]], known: li
     return float(np.max(differences, initial=0.0))
 
 
-def check_rollouts(history: History, steps: range) -> None:
-    """Raise UsageError unless the rollouts of all these steps are stored."""
-    missing = [step for step in steps if not history.has_table("rollouts", step)]
-    if missing:
-        raise UsageError(
-            f"{history.path}: expected stored rollouts of steps {steps.start} to {steps.stop - 1}, got none of step "
-            f"{missing[0]}: use a run made with --record_rollouts all, or steps after a checkpoint that is kept"
-        )
-
-
 def trained_rows(history: History, step: int) -> list[Row]:
     """The rows of the responses that a step trained on, in the order of their prompts."""
-    rows = history.table("rollouts", step) or []
-    if rows and "old_logprobs" not in rows[0]:
-        raise UsageError(
-            f"{history.path}: expected rollouts with old_logprobs and target, got those of an older version"
-        )
-    return [row for row in rows if row["trained"]]
+    return [row for row in history.table("rollouts", step) or [] if row["trained"]]
 
 
 def groups_of(rows: Sequence[Row], training: Training) -> list[Group]:
@@ -202,7 +175,7 @@ class FarEnough(Stopped):
     """All steps to be compared are done."""
 
 
-def reproduce(run: History, out: Path, until: int, on_step: OnStep) -> Divergence | None:
+def reproduce(run: History, out: Path, until: int, on_step: OnStep) -> str | None:
     """Repeat the run's first `until` steps in `out`; returns the first difference from the recorded ones, or None.
 
     Prints differences of the environment first. Raises UsageError if the initial weights are not available.

@@ -22,8 +22,6 @@ from losses.parts.precision import exponent_limit
 WIDTH = 110
 FACTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 FORMULAS = ("grpo", "dapo", "fipo")  # the losses that are explained step by step
-OF_FORMULAS = ("clipped surrogate", "sequence filter")  # steps of those
-OF_FIPO = ("filter of the Future-KL", "Future-KL", "influence weight", "safety rule")
 
 
 @dataclass(frozen=True)
@@ -57,38 +55,36 @@ def step_text(number: int, step: Step, config: Config) -> str:
 
 def loss_steps(config: Config) -> list[Step]:
     """The steps of the resolved loss, in the order in which they are computed."""
-    loss_type = config.loss.loss_type
-    left_out = {*(() if loss_type == "fipo" else OF_FIPO), *(() if loss_type in FORMULAS else OF_FORMULAS)}
-    left_out |= set() if config.loss.has_placebo else {"placebo"}
-    steps = [described(name, config) for name in FACTS if name not in left_out]
-    return steps if loss_type in FORMULAS else [*steps[:2], own_formula(config.loss), *steps[2:]]
+    steps = [described(name, form, config) for name, form in forms(config).items() if form]
+    return steps if config.loss.loss_type in FORMULAS else [*steps[:2], own_formula(config.loss), *steps[2:]]
 
 
-def described(name: str, config: Config) -> Step:
+def described(name: str, form: str, config: Config) -> Step:
     """The step as explain.toml has it, in the form that the settings give it."""
     facts = FACTS[name]
-    formula = facts["forms"][forms(config)[name]]["formula"].format(**quantities(config))
+    formula = facts["forms"][form]["formula"].format(**quantities(config))
     return Step(name, formula, facts["source"], tuple(facts["flags"]))
 
 
 def forms(config: Config) -> dict[str, str]:
-    """The form of each step in explain.toml."""
+    """The form of each step in explain.toml, in order; empty where the loss has no such step."""
     loss = config.loss
-    of_weights = "free" if loss.fipo_weight_bound is None else "bound"
+    is_fipo, is_explained = loss.loss_type == "fipo", loss.loss_type in FORMULAS
+    is_free = loss.fipo_weight_bound is None and not loss.fipo_clip_range
     of_filter = "log_ratio" if loss.fipo_filter_in_log_space else "ratio"
     return {
         "advantage": loss.advantage_scale,
         "log-ratio and ratio": "free" if loss.log_ratio_clamp is None else "cut",
-        "filter of the Future-KL": "none" if loss.delta is None else of_filter,
-        "Future-KL": "any",
-        "influence weight": "range" if loss.fipo_clip_range else of_weights,
-        "safety rule": "threshold" if loss.fipo_safety_threshold else "none",
-        "clipped surrogate": "dual" if loss.delta else "single",
-        "placebo": loss.placebo,
+        "filter of the Future-KL": is_fipo * ("none" if loss.delta is None else of_filter),
+        "Future-KL": is_fipo * "any",
+        "influence weight": is_fipo * ("free" if is_free else "clipped"),
+        "safety rule": is_fipo * ("threshold" if loss.fipo_safety_threshold else "none"),
+        "clipped surrogate": is_explained * ("dual" if loss.delta else "single"),
+        "placebo": loss.has_placebo * loss.placebo,
         "KL to the reference": "k3" if loss.beta else "none",
-        "sequence filter": "filter" if loss.sequence_filter else "none",
+        "sequence filter": is_explained * ("filter" if loss.sequence_filter else "none"),
         "averaging": loss.averaging,
-        "updates per rollout": "fipo" if loss.loss_type == "fipo" else "other",
+        "updates per rollout": "fipo" if is_fipo else "other",
     }
 
 

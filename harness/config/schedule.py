@@ -7,24 +7,17 @@ from harness.config.schema import Config
 MEASURED_S = {"tiny": (1.9, 6.0), "smollm2-135m": (600.0, 25.0)}
 
 
-def is_due(step: int, config: Config) -> bool:
-    """Whether the policy is evaluated after `step` training steps: at the start, every `eval_every`, and at the end."""
-    return step % config.evaluation.eval_every == 0 or step == config.run.steps
-
-
-def due_steps(config: Config) -> list[int]:
-    return [step for step in range(config.run.steps + 1) if is_due(step, config)]
-
-
 def samples_at(step: int, config: Config) -> int:
-    """Answers per prompt at this evaluation; the last evaluations, which give the final accuracy, take more."""
-    last = due_steps(config)[-config.evaluation.final_evaluations :]
-    return config.evaluation.final_eval_samples if step in last else config.evaluation.eval_samples
+    """Answers per prompt in the evaluation after `step` training steps; 0 where there is none.
 
-
-def evaluation_answers(config: Config) -> int:
-    """Total number of answers in the evaluations of a run that completes all its steps."""
-    return config.evaluation.eval_prompts * sum(samples_at(step, config) for step in due_steps(config))
+    There is one at the start, every `eval_every` steps and at the end. The last ones, which give the final accuracy,
+    take more answers.
+    """
+    settings, steps = config.evaluation, config.run.steps
+    due = [*range(0, steps, settings.eval_every), steps]
+    if step not in due:
+        return 0
+    return settings.final_eval_samples if step in due[-settings.final_evaluations :] else settings.eval_samples
 
 
 def most_sampling_rounds(config: Config) -> int:
@@ -41,7 +34,8 @@ def guessed_seconds(config: Config) -> float | None:
         return None
     each, start = MEASURED_S[config.model.model]
     rounds = (1 + most_sampling_rounds(config)) / 2
-    responses = config.run.steps * config.responses_per_step * rounds + 0.4 * evaluation_answers(config)
+    answers = config.evaluation.eval_prompts * sum(samples_at(step, config) for step in range(config.run.steps + 1))
+    responses = config.run.steps * config.responses_per_step * rounds + 0.4 * answers
     return start + each * responses / 1000
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from harness.algorithm.batching import MicroBatch
-from harness.compare.repeat import Repeat, Step, begin_repeat, check_rollouts, trained_rows
+from harness.compare.repeat import Repeat, Step, begin_repeat, trained_rows
 from harness.config.resolve import config_sha256
 from harness.console import doing, output, say
 from harness.errors import UsageError
@@ -78,7 +78,7 @@ def run_microscope(history: History, plan: Plan, losses: str, out: Path) -> Iter
     if not missing:
         return
     repeat = begin_repeat(history, missing[0])
-    check_rollouts(history, range(repeat.training.steps_done, missing[-1] + 1))
+    history.check_rollouts(range(repeat.training.steps_done, missing[-1] + 1))
     fresh_problems(repeat.training.sampler_context(repeat.config), plan.prompts, ("microscope",))
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / PLAN, asked)

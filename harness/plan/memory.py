@@ -20,11 +20,7 @@ LIVE_PARAMETERS = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters, and i
 # (probabilities, sorted, order, mask of the rest, zeros, masked, scattered), without the sort's own workspace.
 SAMPLER_BYTES, NUCLEUS_BYTES = 16, 49
 
-Parts = dict[str, int]  # bytes by name, one of PARTS
-PARTS = (
-    *("weights", "gradients", "optimizer", "DeepSpeed's buffers", "reference policy", "activations", "logits and head"),
-    *("engine's weights", "KV cache", "engine's work", "optimizer's work", "CUDA context"),
-)
+Parts = dict[str, int]  # bytes by name
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ def layer_bytes(job: Job) -> int:
 
 def peaks(job: Job) -> dict[str, Moment]:
     """The largest moment of each phase."""
-    phases = {"start": start(job), "rollout": rollout(job), "trainer": trainer(job)}
+    phases = {"rollout": rollout(job), "trainer": trainer(job)}
     return {name: max(moments, key=lambda moment: moment.total) for name, moments in phases.items()}
 
 
@@ -145,25 +141,6 @@ def responses_at_once(job: Job) -> float:
     return float(job.rank_responses)
 
 
-def start(job: Job) -> list[Moment]:
-    """Start: vLLM starts and goes to sleep, then the policy moves to the GPU, then DeepSpeed takes it.
-
-    ZeRO 3 moves one parameter at a time and keeps a part of it; every other backend has the whole policy there first.
-    """
-    after = held(job)
-    moments = [Moment("vLLM starts", {"CUDA context": CONTEXT} | vllm_parts(job))] if job.is_vllm else []
-    weights = job.model_bytes if job.zero_stage < 3 else after["weights"] + job.width * job.shape.embedding
-    whole = {name: after[name] for name in ("CUDA context", "reference policy")} | {"weights": weights}
-    moments.append(Moment("the policy moves to the GPU", whole))
-    if job.zero_stage:
-        optimizer = 4 * job.trained_per_rank if job.config.backend.offload == "none" else 0
-        flat = job.trained * job.width if job.zero_stage < 3 else 0  # stages 1 and 2 copy the policy into one buffer
-        copied = {"engine's weights": after.get("engine's weights", 0)}
-        taken = whole | copied | {"optimizer": optimizer, "DeepSpeed's buffers": flat}
-        moments.append(Moment("DeepSpeed takes the policy", taken))
-    return moments
-
-
 def rollout(job: Job) -> list[Moment]:
     """Sampling responses, including what the trainer holds at the same time."""
     if not job.is_vllm:
@@ -197,7 +174,10 @@ def torch_engine(job: Job) -> dict[str, Parts]:
 
 
 def trainer(job: Job) -> list[Moment]:
-    """Training: forward and backward passes and the optimizer step. vLLM is asleep; a torch engine's copy stays."""
+    """Training: DeepSpeed's start, forward and backward passes, the optimizer step.
+
+    vLLM is asleep; a torch engine's copy stays.
+    """
     base, one = held(job), Pass(job)
     busy, kept = base | backward_buffers(job), one.kept
     # The head's gradient is kept until the embedding's is ready if they are tied, or if it does not fit the bucket.
@@ -205,7 +185,10 @@ def trainer(job: Job) -> list[Moment]:
     is_waiting = job.shape.is_tied or (job.zero_stage > 1 and head > job.bucket)
     waiting = head if is_waiting and not job.config.model.lora_rank else 0
     layer = {"activations": kept + one.layer_work, "logits and head": waiting}
+    # stages 1 and 2 copy the policy into one buffer, before there are moments
+    begun = {"optimizer": base["optimizer"] // 3, "DeepSpeed's buffers": job.trained * job.width}
     return [
+        *([Moment("DeepSpeed starts", base | begun)] if job.zero_stage in (1, 2) else ()),
         Moment("forward pass of the head", busy | {"activations": kept, "logits and head": one.head_forward}),
         Moment("backward pass of the head", busy | {"activations": kept, "logits and head": one.head_work}),
         Moment("backward pass of a layer", busy | layer),

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from harness.plan.job import GIB, Job
-from harness.plan.memory import CONTEXT, PARTS, peaks, responses_at_once
+from harness.plan.memory import peaks, responses_at_once
 
 WIDTH = 110
 
@@ -31,16 +31,13 @@ def head(job: Job, name: str) -> str:
 def memory_text(job: Job) -> str:
     """A table with a row per part and a column per phase at its peak, then which moment each peak is."""
     phases = peaks(job)
-    is_small = all(moment.total - CONTEXT < GIB for moment in phases.values())
-    unit, name = (2**20, "MiB") if is_small else (GIB, "GiB")
-
-    def row(part: str, sizes: list[int]) -> str:
-        return f"  {part:<20}" + "".join(f"{size / unit:>10.2f}" for size in sizes)
-
-    lines = [f"Memory per GPU, {name}   " + "".join(f"{name:>10}" for name in phases)]
-    rows = {part: [moment.parts.get(part, 0) for moment in phases.values()] for part in PARTS}
-    lines += [row(part, sizes) for part, sizes in rows.items() if any(sizes)]
-    lines.append(row("together", [moment.total for moment in phases.values()]))
+    parts = dict.fromkeys(part for moment in phases.values() for part in moment.parts)
+    rows = {part: [moment.parts.get(part, 0) for moment in phases.values()] for part in parts}
+    rows["together"] = [moment.total for moment in phases.values()]
+    lines = ["Memory per GPU, GiB   " + "".join(f"{name:>10}" for name in phases)]
+    for part, sizes in rows.items():
+        if any(sizes):
+            lines.append(f"  {part:<20}" + "".join(f"{size / GIB:>10.2f}" for size in sizes))
     shares = "".join(f"{moment.total / job.gpu_bytes:>10.0%}" for moment in phases.values())
     lines.append(f"  {'of the GPU':<20}{shares}")
     return "\n".join([*lines, *(f"  peak of {name}: {moment.when}" for name, moment in phases.items())])

@@ -4,21 +4,28 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from harness.errors import UsageError, first_line
-from harness.preflight.shell import UNKNOWN, Command, Shell, Word
+from harness.preflight.shell import CONTINUED, UNKNOWN, Command, Shell, Word
 
 HYDRA = re.compile(r"\+{0,2}([a-z_][\w./@-]*)=(.*)", re.S)
 POLICY = re.compile(r"\+{0,2}(actor_rollout_ref|algorithm)\.\S+=.*", re.S)
 SHIPPED = {"ppo_trainer", "ppo_megatron_trainer", "dapo_trainer", "dapo_megatron_trainer", "_self_"}
 GRPO_ONLY = {"num_generations", "num_iterations", "steps_per_generation", "max_completion_length", "reward_funcs"}
 TRAINING = {"config", "learning_rate", "per_device_train_batch_size", "loss_type", "beta"}
-MOST_ALIASES = 16  # in a YAML file
-STARTER = re.compile(r"(^|/)(python[\d.]*|torchrun|accelerate|deepspeed|uv)$")
+PROGRAMS = {  # of each library, as a command names it
+    "verl": r"(\S*[./])?main_(ppo|dapo)(\.py)?",
+    "megatron": r"(\S*/)?megatron rlhf|\S*cli[./]_megatron[./]rlhf(\.py)?",
+    "ms-swift": r"(\S*/)?swift rlhf|\S*cli[./]rlhf(\.py)?",
+    "trl": r"(\S*/)?trl grpo|-m trl\.scripts\.grpo",
+}
+STARTER = rf"(\S*/)?(python[\d.]*|torchrun|accelerate|deepspeed|uv)|\S*{UNKNOWN}\S*"
+OWN = re.compile(rf"(^|(?<!\S)({STARTER}) (.*? )??)(-m (?!torch\.|accelerate\.|deepspeed)\S+|\S+\.py)(?!\S)")
 SETTINGS = (".yaml", ".yml", ".json")
 
 
@@ -46,7 +53,7 @@ class Launch:
     is_open: bool = False  # something that may set more keys was not read, so that no default is sure
 
     def give(self, name: str, text: str, line: int) -> None:
-        self.given[plain(name).lstrip("-")] = Given(text, line, self.path, name)
+        self.given[plain(name).lstrip("-")] = Given(text.replace(CONTINUED, ""), line, self.path, name)
 
     def miss(self, line: int, text: str, is_open: bool = False) -> None:
         self.unread.append(("gap", line, {"text": text.replace(UNKNOWN, "...")}))
@@ -80,15 +87,16 @@ def of_shell(path: Path, text: str) -> Launch:
         raise UsageError(f"{path}:{error}") from None
     found = [(number, start) for number, command in enumerate(commands) if (start := start_of(command.words))]
     if not found:
+        words = " ".join(word.text for command in commands for word in command.words)
+        others = set(re.findall(rf"(?<!\S)[^\s{UNKNOWN}]+\.(?:py|sh)(?!\S)", words)) - {path.name}
+        first = min(others, key=words.index, default=None)
         raise UsageError(
             f"{path}: expected a launch of verl (python3 -m verl.trainer.main_ppo key=value), TRL (trl grpo --key "
-            "value) or ms-swift (swift rlhf --rlhf_type grpo --key value), got none: name a file that has one"
+            "value) or ms-swift (swift rlhf --rlhf_type grpo --key value), got "
+            f"{f'one that starts {first}: name that file' if first else 'none: name a file that has one'}"
         )
-    number, (library, at) = found[0]
+    number, (library, program, at) = found[0]
     command = commands[number]
-    program = command.words[at].text
-    if program in ("rlhf", "grpo") and at:
-        program = f"{command.words[at - 1].text} {program}"
     launch = Launch(path, library, command.words[0].line, program)
     if "\r" in text:
         launch.unread.append(("carriage_returns", launch.line, {}))
@@ -104,31 +112,23 @@ def of_shell(path: Path, text: str) -> Launch:
     return launch
 
 
-def start_of(words: list[Word]) -> tuple[str, int] | None:
-    """The library whose training of this kind the command starts, and where its program stands in the words."""
-    texts = [word.text for word in words]
-    flags = {text[2:].partition("=")[0].replace("-", "_") for text in texts if text.startswith("--")}
-    is_verl = any(POLICY.fullmatch(text) for text in texts)
-    programs, is_started = [], False
-    for at, text in enumerate(texts):
-        named = f"{texts[at - 1]} {text}" if at else text
-        if re.search(r"\bmain_(generation|eval)", text):
-            return None
-        if re.fullmatch(r"(\S*[./])?main_(ppo|dapo)(\.py)?", text):
-            return "verl", at
-        if found := re.search(r"\b(swift|megatron) rlhf$|cli[./](_megatron)?[./]?rlhf(\.py)?$", named):
-            is_grpo = re.search(r"--rlhf_type[ =]grpo\b|\.(ya?ml|json)\b", " ".join(texts[at:]))
-            return ("megatron" if "megatron" in found[0] else "ms-swift", at) if is_grpo else None
-        if re.search(r"\btrl grpo$|-m trl\.scripts\.grpo$", named):
-            return "trl", at
-        is_started |= bool(STARTER.search(text)) or (at == 0 and UNKNOWN in text)
-        is_module = named.startswith("-m ") and not re.match(r"torch\.|accelerate\.|deepspeed", text)
-        if (is_started or at == 0) and (text.endswith(".py") or is_module):
-            programs.append(at)
-    marks = GRPO_ONLY | TRAINING if programs and "grpo" in texts[programs[0]] else GRPO_ONLY
-    if programs and not is_verl and flags & marks:
-        return "trl", programs[0]
-    return ("verl", programs[0] if programs else 0) if is_verl else None
+def start_of(words: list[Word]) -> tuple[str, str, int] | None:
+    """The library whose training of this kind the command starts, its program, and where that ends in the words."""
+    line = " ".join(re.sub(r"\s", "_", word.text) for word in words)
+    if re.search(r"\bmain_(generation|eval)", line):
+        return None
+    for library, pattern in PROGRAMS.items():
+        if found := re.search(rf"(?<!\S)({pattern})(?!\S)", line):
+            is_grpo = library in ("verl", "trl") or re.search(
+                r"--rlhf_type[ =]grpo\b|\.(ya?ml|json)\b", line[found.end() :]
+            )
+            return (library, found[0].removeprefix("-m "), line.count(" ", 0, found.end())) if is_grpo else None
+    own = OWN.search(line)
+    program, at = (own[own.lastindex or 0].removeprefix("-m "), line.count(" ", 0, own.end())) if own else ("", 0)
+    if any(POLICY.fullmatch(word.text) for word in words):
+        return "verl", program or words[0].text, at
+    flags = {word.text[2:].partition("=")[0].replace("-", "_") for word in words if word.text.startswith("--")}
+    return ("trl", program, at) if own and flags & (GRPO_ONLY | TRAINING if "grpo" in program else GRPO_ONLY) else None
 
 
 def take_hydra(launch: Launch, words: list[Word]) -> None:
@@ -158,7 +158,7 @@ def take_flags(launch: Launch, words: list[Word]) -> None:
             take_file(launch, word.text, word.line)
         elif word.text.strip():
             launch.miss(word.line, said(word))
-    if launch.library == "trl" and "config" in values:
+    if launch.library in ("trl", "megatron") and "config" in values:
         take_file(launch, " ".join(values["config"][1]), values["config"][0])
     for key, (line, texts) in values.items():
         launch.give(f"--{key}", " ".join(texts) if texts else "true", line)
@@ -188,7 +188,8 @@ def processes_of(launch: Launch, command: Command, at: int) -> int | None:
         options |= {"nnodes": command.variables.get("NNODES", "1")}
     per_node = options.get("num_processes", options.get("nproc_per_node", options.get("num_gpus", UNKNOWN)))
     nodes = "1" if "num_processes" in options else options.get("nnodes", options.get("num_nodes", "1"))
-    return int(per_node) * int(nodes) if per_node.isdecimal() and nodes.isdecimal() else None
+    numbers = [int(text) for text in (per_node, nodes) if re.fullmatch(r"-?\d+", text)]
+    return prod(numbers) if len(numbers) == 2 else None
 
 
 def plain(key: str) -> str:
@@ -199,18 +200,10 @@ def plain(key: str) -> str:
 def settings(path: Path, text: str) -> dict[str, Given]:
     """What a YAML document sets, by dotted key. No object is built from it. Raises UsageError."""
     try:
-        check_aliases(text)
         read = list(leaves(yaml.compose(text, Loader=yaml.SafeLoader)))
         return {plain(key): Given(text_of(node), node.start_mark.line + 1, path, key) for key, node in read}
     except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{path}: expected YAML, got {' '.join(str(error).split())}: mend it") from None
-
-
-def check_aliases(text: str) -> None:
-    """Raise YAMLError beyond MOST_ALIASES: few of them can stand for more text than any memory holds."""
-    count = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
-    if count > MOST_ALIASES:
-        raise yaml.YAMLError(f"{count} aliases, of which at most {MOST_ALIASES} are read")
 
 
 def leaves(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, yaml.Node]]:

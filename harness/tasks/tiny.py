@@ -6,4 +6,5 @@ from harness.tasks.chain_sum import GRADED
 from harness.tasks.demonstrated import Demonstrated
 from harness.tasks.retry import RETRIES
 
-DEMONSTRATED: dict[str, Demonstrated[Any]] = {task.name: task for task in (GRADED, *RETRIES.values())}
+TASKS: tuple[Demonstrated[Any], ...] = (GRADED, *RETRIES.values())
+DEMONSTRATED = {task.name: task for task in TASKS}

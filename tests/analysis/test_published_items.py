@@ -95,7 +95,7 @@ def test_a_training_command_starts_what_it_says(
 def test_an_evaluation_is_on_benchmarks_that_are_shipped() -> None:
     for words in of("harness", "evaluate"):
         given = parsed(words, evaluate.add)
-        assert set(given.suite.split(",")) <= set(SHIPPED)
+        assert set(given.eval_data.split(",")) <= set(SHIPPED)
 
 
 @pytest.mark.parametrize("words", of("sweeps", "compare", "ablate"), ids=" ".join)

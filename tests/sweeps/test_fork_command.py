@@ -119,7 +119,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(forked: Forked, tmp_pa
         ([run, "--at", "x", "--steps", "1", *new], "--at: expected steps like 5,10,15"),
         ([run, "--at", "1", *new], "--steps, --noise: expected 1 or more of each"),
         ([run, "--at", "1", "--steps", "1", "--noise", "0", *new], "--steps, --noise: expected 1 or more of each"),
-        ([bare, "--at", "1", "--steps", "1", *new], "or stored rollouts that lead there"),
+        ([bare, "--at", "1", "--steps", "1", *new], "expected stored rollouts of steps"),
         ([run, "--at", "1", "--steps", "1", "--beta", "0.1", *new], "--start_from needs"),
         ([run, "--at", "1", "--steps", "1", "--model", "tiny", *new], "--model is set by the recorded run"),
         ([run, "--at", "1", "--steps", "1", "--family", "recipe-7b", *new], "expected arms without presets"),

@@ -32,13 +32,12 @@ def test_help_lists_every_setting_with_its_description_and_what_it_takes(train_h
             takes = f"[{kind(field.annotation)}]" if field.annotation is bool else kind(field.annotation)
             assert f"--{name} {takes} {field.description}" in train_help
     for shown in (
-        "--loss_type grpo|dapo|fipo|gspo|",
+        "--loss_type grpo|dapo|",
         "--steps int ",
         "--delta float|none ",
-        "--overlong_buffer int|none ",
+        "--fipo_clip_high_only [true|false] ",
     ):
         assert shown in train_help
-    assert "--fipo_clip_high_only [true|false] " in train_help
 
 
 def test_help_shows_defaults_as_flags_spell_them(train_help: str) -> None:
@@ -138,7 +137,3 @@ def test_evaluate_answers_into_a_folder_of_its_own(
     accuracy = sum(row["correct"] for row in rows) / len(rows)
     assert any(line.startswith(f"graded_chain_sum: avg@3 {accuracy:.4f} (se ") for line in printed)
     assert printed[-1] == f"answers and results: {answers}"
-    again = outcome(main, arguments, capsys)  # all of it is there
-    assert (again.exit_code, again.printed) == (0, printed[-2:])
-    other = outcome(main, [*arguments, "--eval_temperature", "0.5"], capsys)
-    assert (other.exit_code, len(other.errors)) == (2, 1)

@@ -91,25 +91,16 @@ def test_wrong_files_are_one_line(
     assert [path.name for path in empty_place.iterdir()] == ["own.toml"]
 
 
-@pytest.mark.parametrize("output_dir", ["file", "file/run"])
-def test_an_output_folder_that_cannot_be_is_one_line(
-    empty_place: Path, capsys: pytest.CaptureFixture[str], model_folder: str, output_dir: str
-) -> None:
-    (empty_place / "file").write_text("mine", encoding="utf-8")
-    arguments = ["train", "--model", model_folder, "--steps", "1", "--output_dir", output_dir]
-    code, printed, errors = outcome(main, arguments, capsys)
-    assert (code, printed, len(errors)) == (2, [], 1)
-    assert "--output_dir" in errors[0]
-
-
 @pytest.mark.parametrize(
     ("words", "named"),
     [
         ("train --config list.json --output_dir run", "list.json"),
         ("train --config . --output_dir run", ".: expected a readable TOML or JSON file"),
         ("train --task math --output_dir out", "--task math needs --model"),
-        ("evaluate missing --output_dir out --samples 0", "--samples"),
-        ("evaluate missing --output_dir out --samples two", "--samples"),
+        ("evaluate missing --suite aime24 --output_dir out --samples 0", "--eval_samples: expected greater than"),
+        ("evaluate missing --suite aime24 --output_dir out --samples two", "--eval_samples: expected an integer"),
+        ("train --steps 1 --output_dir list.json", "--output_dir"),
+        ("train --steps 1 --output_dir list.json/run", "--output_dir"),
         ("evaluate missing --output_dir out", "missing"),
         ("evaluate owner/name --suite aime24", "--output_dir"),
     ],

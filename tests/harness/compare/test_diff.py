@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from harness.__main__ import main
-from harness.compare.divergence import logprob_agreement
 from harness.errors import Stopped
 from harness.loop import train
 from tests.harness import runs
@@ -49,13 +48,10 @@ def compared(capsys: pytest.CaptureFixture[str]) -> Compared:
     ("changes", "place", "setting"),
     [
         ({"seed": 1}, "step 0, prompts: ", "seed: 0 | 1"),
-        ({"temperature": 1.2}, "step 0, tokens: ", "temperature: 1.5 | 1.2"),
         ({"control": "random_reward"}, "step 0, rewards: ", "control: 'none' | 'random_reward'"),
-        ({"overlong_buffer": 23}, "step 0, rewards: ", "overlong_buffer: None | 23"),
         ({"advantage_scale": "none"}, "step 0, advantages: ", "advantage_scale: 'group' | 'none'"),
         ({"loss_type": "fipo"}, "step 0, influence weights: ", "loss_type: 'dapo' | 'fipo'"),
         ({"loss_type": "grpo"}, "step 0, updates: ", "loss_type: 'dapo' | 'grpo'"),
-        ({"lr": 1e-3}, "step 0, updates: ", "lr: 0.01 | 0.001"),
         ({"eval_temperature": 0.5}, "step 0, evaluation: ", "eval_temperature: 1 | 0.5"),
     ],
 )
@@ -66,7 +62,7 @@ def test_what_differs_in_settings_and_first_in_the_records(
     (difference,) = [line for line in printed if line.startswith("first difference: ")]
     assert difference.startswith(f"first difference: {place}")
     assert f"  {setting}" in printed
-    assert printed[-1] == "nothing is claimed about what comes after it"
+    assert printed[-1] == difference
 
 
 @pytest.mark.train
@@ -106,29 +102,3 @@ def test_the_shorter_run_decides_how_far_is_compared(
             "not compared, since not both runs have them: final weights",
             f"the same over {steps} steps: metrics, rollouts, evaluations",
         ]
-
-
-def row(prompt: str, tokens: list[int], logprobs: list[float] | None, sample: int = 0) -> dict[str, Any]:
-    return {"prompt_id": prompt, "sample": sample, "tokens": tokens, "old_logprobs": logprobs}
-
-
-THREE = [row("p", [1], [-1.0]), row("p", [2], [-2.0], sample=1), row("q", [3], [-3.0])]
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "agreement"),
-    [
-        # |0| and |-2 + 2.25| up to the first flipped token, the third
-        ([row("p", [5, 6, 7], [-1.0, -2.0, -3.0])], [row("p", [5, 6, 9], [-1.0, -2.25, -30.0])], (0.25, 2)),
-        # paired by prompt and sample
-        (THREE, [row("q", [3], [-3.5]), row("p", [2], [-2.125], sample=1), row("r", [1], [-9.0])], (0.5, 2)),
-        # as far as the shorter goes
-        ([row("p", [1, 2], [-1.0, -2.0])], [row("p", [1], [-1.5])], (0.5, 1)),
-        # without a token in common
-        *((THREE[:1], other, None) for other in ([], [row("p", [1], None)], [row("p", [9], [-1.0])], THREE[2:])),
-    ],
-)
-def test_log_probabilities_agree_where_tokens_do(
-    ours: list[Any], theirs: list[Any], agreement: tuple[float, int] | None
-) -> None:
-    assert logprob_agreement(ours, theirs) == logprob_agreement(theirs, ours) == agreement

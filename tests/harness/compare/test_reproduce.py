@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 
 from harness.__main__ import main
 from harness.errors import Stopped
-from harness.files import sha256_of
 from harness.loop import train
 from harness.run.record import RunFolder
 from tests.harness import runs
@@ -75,23 +74,6 @@ def test_a_run_is_identical_again_from_its_folder_alone(
     for kind in ("rollouts", "tokens", "evals"):
         assert runs.rows(first, kind) == runs.rows(second, kind)
     assert not (tmp_path / "emptied").exists()  # the kept initial weights were taken
-
-
-def test_kept_weights_that_are_damaged_are_made_again(copied: Path, reproduce: Reproduce) -> None:
-    (copied / "checkpoints" / "initial" / "model.safetensors").write_bytes(b"")
-    code, printed, _ = reproduce(copied)
-    assert code == 0
-    assert [line for line in printed if line.endswith("the initial weights are rebuilt")]
-
-
-def test_kept_weights_that_are_others_are_refused(copied: Path, reproduce: Reproduce, tmp_path: Path) -> None:
-    initial = copied / "checkpoints" / "initial"
-    changed_weights(initial / "model.safetensors")
-    edited(initial / "manifest.json", **{"model.safetensors": sha256_of(initial / "model.safetensors")})
-    code, _, errors = reproduce(copied)
-    assert (code, len(errors)) == (2, 1)
-    assert "model_sha256" in errors[0]
-    assert not (tmp_path / "again").exists()
 
 
 def test_a_model_folder_whose_weights_changed_is_refused(

@@ -17,6 +17,9 @@ CHANGES |= {"beta": 0.04, "log_ratio_clamp": 15.0, "fipo_clip_range": 0.5}
 CHANGES |= {"sequence_filter": False, "advantage_scale": "batch", "advantage_std_eps": 1e-3, "fipo_decay_rate": 8.0}
 CHANGES |= {"fipo_clip_high_only": False, "fipo_safety_threshold": 5.0, "fipo_weight_bound": 3.0}
 CHANGES |= {"fipo_filter_in_log_space": False, "fipo_signed": True}
+OF_FIPO = [
+    name for name in LossSettings.model_fields if name not in ("loss_type", "placebo") and not is_anothers(name, "fipo")
+]
 
 
 @pytest.mark.parametrize("loss_type", LOSSES)
@@ -36,17 +39,12 @@ def test_a_rival_is_explained_by_its_source_its_formula_and_its_own_settings(los
     assert set(step.flags) == {name for name in LossSettings.model_fields if name.startswith(f"{loss_type}_")}
 
 
-@pytest.mark.parametrize("flag", CHANGES)
+@pytest.mark.parametrize("flag", OF_FIPO)
 def test_a_changed_setting_changes_the_formulas(flag: str) -> None:
     base = {"fipo_clip_range": None if flag == "fipo_weight_bound" else 0.2}
     both = (base, base | {flag: CHANGES[flag]})
     before, after = (loss_steps(resolve(settings, preset="recipe/fipo-32b")) for settings in both)
     assert [step.formula for step in before] != [step.formula for step in after]
-
-
-def test_every_flag_of_the_loss_is_changed_above() -> None:
-    others = {name for name in LossSettings.model_fields if is_anothers(name, "fipo")}
-    assert CHANGES.keys() == LossSettings.model_fields.keys() - others - {"loss_type", "placebo"}
 
 
 @pytest.mark.parametrize("loss_type", ["fipo", "dapo", "sapo"])
@@ -69,5 +67,3 @@ def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
     shown = outcome(main, ["show", "--preset", "recipe/fipo-32b", "--fipo_decay_rate", 128], capsys)
     assert (shown.exit_code, shown.errors) == (0, [])
     assert any("gamma = 2^(-1 / 128)" in line for line in shown.printed)
-    refused = outcome(main, ["show", "--loss_type", "nothing"], capsys)
-    assert (refused.exit_code, refused.printed, len(refused.errors)) == (2, [], 1)

@@ -20,21 +20,13 @@ def test_names_of_other_trainers_lead_to_settings_that_exist() -> None:
 def test_they_are_understood_on_the_command_line_and_in_files() -> None:
     parser = OneLineParser(allow_abbrev=False)
     add_setting_flags(parser)
-    words = "--learning_rate 1e-5 --num_generations 4 --max_completion_length 9 --num_iterations 2 --dynamic_sample"
-    settings = settings_in(vars(parser.parse_args(words.split())))
-    expected = {"lr": "1e-5", "group_size": "4", "max_response_tokens": "9", "epochs": "2", "dynamic_sampling": "true"}
-    assert settings == expected
+    words = "--learning_rate 1e-5 --num_generations 4 --max_completion_length 9 --num_iterations 2"
+    bare = ["--dynamic_sample", "--overlong_filter", "false"]
+    settings = settings_in(vars(parser.parse_args([*words.split(), *bare])))
+    expected = {"lr": "1e-5", "group_size": "4", "max_response_tokens": "9", "epochs": "2"}
+    assert settings == expected | {"dynamic_sampling": "true", "overlong_filter": "false"}
     assert resolve({"learning_rate": 1e-5, "clip_ratio_high": 0.28}) == resolve({"lr": 1e-5, "epsilon_high": 0.28})
     with pytest.raises(UsageError, match="expected every setting once, got lr and another name for it"):
         resolve({"lr": 1e-5, "learning_rate": 1e-5})
     with pytest.raises(UsageError, match="unknown key 'max_steps': --steps "):
         resolve({"max_steps": 3})
-
-
-def test_a_boolean_may_stand_bare() -> None:
-    parser = OneLineParser(allow_abbrev=False)
-    add_setting_flags(parser)
-    assert settings_in(vars(parser.parse_args(["--dynamic_sampling", "--overlong_filter", "false"]))) == {
-        "dynamic_sampling": "true",
-        "overlong_filter": "false",
-    }

@@ -69,11 +69,6 @@ def test_a_recipe_has_the_published_values(preset: str) -> None:
     assert {name: found[name] for name in RECIPES[preset]} == RECIPES[preset]
 
 
-def test_updates_per_rollout_are_the_published_ones() -> None:
-    updates = {preset: resolve({}, preset).updates_per_rollout for preset in RECIPES}
-    assert updates == {preset: 8 if "fipo" in preset or "controlled" in preset else 16 for preset in RECIPES}
-
-
 @pytest.mark.parametrize(
     ("ours", "theirs", "confounds"),
     [

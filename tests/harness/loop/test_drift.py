@@ -5,11 +5,12 @@ Where a change is meant to (and the CHANGELOG says so), `python -m tests.harness
 
 import json
 import shutil
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.compare.divergence import explained, logprob_agreement
 from harness.compare.repeat import reproduce
 from harness.run.environment import FINGERPRINT, differences_here
 from harness.run.history import read_history
@@ -29,15 +30,20 @@ def drift(reference: Path, out: Path) -> list[str]:
     divergence = reproduce(run, out, 1 if decisive else run.steps_done, ignore)
     again = read_history(out)
     if not decisive:
-        return [explained(run, again, divergence)] if divergence else []
-    rows, rows_again = run.table("rollouts", 0), again.table("rollouts", 0)
-    assert rows is not None
-    assert rows_again is not None
+        return [divergence] if divergence else []
+    rows, rows_again = (one.table("rollouts", 0) or [] for one in (run, again))
     prompts, prompts_again = ([row["prompt"] for row in each if row["round"] == 0] for each in (rows, rows_again))
-    agreement = logprob_agreement(rows, rows_again)
-    assert prompts == prompts_again
-    assert agreement is not None
-    return [f"log-probabilities of step 0 are {agreement[0]:.2g} apart"] if agreement[0] > CLOSE else []
+    assert prompts == prompts_again != []
+    trained = {(row["prompt_id"], row["sample"]): row for row in rows_again if row["trained"]}
+    pairs = [(row, trained.get((row["prompt_id"], row["sample"]))) for row in rows if row["trained"]]
+    apart = max(gap for row, same in pairs if same for gap in gaps(row, same))
+    return [f"log-probabilities of step 0 are {apart:.2g} apart"] if apart > CLOSE else []
+
+
+def gaps(row: dict[str, Any], again: dict[str, Any]) -> list[float]:
+    """How far apart a response's old log-probabilities are, up to the first token that differs."""
+    pairs = zip(row["tokens"], again["tokens"], row["old_logprobs"], again["old_logprobs"], strict=False)
+    return [abs(ours - theirs) for _, _, ours, theirs in takewhile(lambda pair: pair[0] == pair[1], pairs)]
 
 
 def test_the_reference_run_has_not_drifted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

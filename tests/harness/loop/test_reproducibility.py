@@ -49,13 +49,6 @@ def test_fipo_whose_weights_are_all_one_is_dapo(model_folder: str, tmp_path: Pat
     assert runs.weights(fipo) != runs.weights(dapo)
 
 
-def test_log_ratio_of_the_first_update_is_exactly_0(model_folder: str, tmp_path: Path) -> None:
-    config = small_config(model_folder, loss_type="dapo", minibatches=1, temperature=0.7, micro_batch_size=4)
-    folder = runs.trained(config, tmp_path / "run")
-    assert [line["loss/kl_to_old"] for line in runs.metrics(folder)] == [0.0, 0.0]
-    assert {token["log_ratio"] for token in runs.rows(folder, "tokens")} == {0.0}
-
-
 def test_beta_records_the_kl_to_the_initial_policy(model_folder: str, tmp_path: Path) -> None:
     config = small_config(model_folder, beta=0.1, minibatches=1)
     kl = [line["loss/kl_to_reference"] for line in runs.metrics(runs.trained(config, tmp_path / "run"))]

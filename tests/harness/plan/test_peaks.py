@@ -17,7 +17,7 @@ from harness.model.packing import TokenBatch, pack_batch
 from harness.model.policy import Policy
 from harness.plan import memory
 from harness.plan.job import Job, make_job
-from harness.plan.memory import CONTEXT, held, rollout, trainer
+from harness.plan.memory import CONTEXT, rollout, trainer
 from harness.plan.shapes import shape_from
 from harness.rollouts.sampler import Sampling, sample
 from tests.harness.plan.live_memory import LiveMemory
@@ -73,14 +73,6 @@ def random_batch(rows: int, prompt: int, response: int) -> TokenBatch:
 
 def is_close(planned: float, measured: float) -> bool:
     return abs(planned - measured) <= CLOSE * measured
-
-
-def test_adapters_are_as_many_as_peft_makes() -> None:
-    values = values_of(0)
-    policy = Policy(network(values), None, frozenset({0}))
-    config = settings_of(8, 8, lora_rank=4)
-    made = sum(p.numel() for p in with_adapters(policy, config.model).model.parameters() if p.requires_grad)
-    assert shape_from(values, "small").adapters(4) == made
 
 
 @pytest.mark.parametrize(("budget", "rows"), [(64, 1), (223, 1), (224, 2), (10_000, 4)])
@@ -173,17 +165,3 @@ def test_the_samplers_peak_is_what_lives_at_most(
     beside = ("gradients", "optimizer", "CUDA context")  # no step has been made here
     planned = [sum(size for part, size in moment.parts.items() if part not in beside) for moment in drawn]
     assert is_close(max(planned), live.peak)
-
-
-@pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16"}, {"dtype": "bfloat16", "lora_rank": 4}])
-def test_the_optimizer_is_as_large_as_adamws_moments(changes: dict[str, Any]) -> None:
-    values, config = values_of(0), settings_of(8, 8, **changes)
-    policy = with_adapters(Policy(network(values, getattr(torch, config.model.dtype)), None, frozenset()), config.model)
-    backend = make_backend(config, policy, ALONE)
-    backend.backward(backend.logprobs(random_batch(2, 8, 8), 1.0)[0].sum(), is_last=True)
-    backend.step(backend.gradient_norm())
-    moments = [tensor for name, tensor in backend.state()[1].items() if not name.endswith("/step")]
-    planned = held(job_of(values, config))
-    copies = [] if "lora_rank" in changes or "dtype" not in changes else backend.masters.values()
-    assert planned["optimizer"] == sum(tensor.nbytes for tensor in (*moments, *copies))
-    assert planned["weights"] == sum(parameter.nbytes for parameter in policy.model.parameters())

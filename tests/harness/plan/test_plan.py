@@ -7,19 +7,18 @@ import pytest
 import torch
 import transformers
 
-from harness.cli import show
-from harness.cli.parser import OneLineParser
+from harness.__main__ import main
 from harness.config.resolve import PRESETS, resolve
 from harness.config.schema import ModelSettings
 from harness.config.task import TASKS
 from harness.errors import UsageError
 from harness.plan.job import Job, longest_prompt, make_job
-from harness.plan.memory import PARTS, Pass, held, layer_bytes, peaks, responses_at_once, rollout, start, trainer
+from harness.plan.memory import Pass, held, layer_bytes, peaks, responses_at_once, rollout, trainer
 from harness.plan.shapes import SHAPES, shape_from, shape_of
 from harness.plan.text import shortages
 from harness.randomness import stream
 from harness.tasks.tiny import DEMONSTRATED
-from tests.harness.command_line import Outcome, outcome
+from tests.harness.command_line import outcome
 
 KNOWN = tomllib.loads(SHAPES.read_text(encoding="utf-8"))
 PLANNED = sorted(
@@ -65,7 +64,7 @@ def test_stages_spread_what_they_say(stage: int) -> None:
     parts, share = held(one), -(-one.shape.parameters // 8)
     assert parts["optimizer"] == 12 * share
     assert parts["weights"] == 4 * (share if stage == 3 else one.shape.parameters)
-    gradients = trainer(one)[0].parts["gradients"]
+    gradients = trainer(one)[-2].parts["gradients"]
     assert gradients == 4 * (one.shape.parameters if stage == 1 else share)
     offloaded = job_of("recipe/fipo-7b", 8, zero_stage=stage, engine="torch", dtype="float32", offload="optimizer")
     assert held(offloaded)["optimizer"] == 0
@@ -78,7 +77,7 @@ def test_what_does_not_fit_is_said_with_what_is_missing(capsys: pytest.CaptureFi
     said = f"{name} needs {peak.total / 2**30:.1f} of 79.6 GiB, {more:.1f} too much ({peak.when})"
     assert next(shortages(one)) == said
     words = ["--preset", "one-gpu/fipo-0.5b", "--gradient_checkpointing", "false", "--micro_batch_tokens", 2**16]
-    found = planned(capsys, *words)
+    found = outcome(main, ["plan", *words], capsys)
     assert (found.exit_code, len(found.errors)) == (1, 1)
     assert said in found.errors[0]
     fitting = job_of("one-gpu/fipo-0.5b", 1)
@@ -112,15 +111,6 @@ def test_vllm_without_room_does_not_fit() -> None:
     assert responses_at_once(enough) == pytest.approx((0.6 * 79.6 - 14.185 - 2) / 0.65625, rel=1e-3)
 
 
-def test_every_part_of_every_phase_is_in_the_table() -> None:
-    jobs = [job_of("recipe/fipo-7b", 8, zero_stage=stage, engine="torch", beta=0.1) for stage in (2, 3)]
-    jobs += [job_of("recipe/fipo-32b", 128), job_of("one-gpu/fipo-0.5b", 1)]
-    named = {
-        part for one in jobs for phase in (start, rollout, trainer) for moment in phase(one) for part in moment.parts
-    }
-    assert named == set(PARTS)
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_has_prompts_of_a_length(task: str) -> None:
     data = {"train_data": "a.jsonl", "eval_data": "b.jsonl"} if task == "math" else {}
@@ -142,7 +132,7 @@ def test_forward_passes_without_gradient() -> None:
 
 @pytest.mark.parametrize("preset", PLANNED)
 def test_every_preset_plans_within_a_terminals_width(preset: str, capsys: pytest.CaptureFixture[str]) -> None:
-    found = planned(capsys, "--preset", preset)
+    found = outcome(main, ["plan", "--preset", preset], capsys)
     assert max(map(len, found.printed)) <= 110
     fits = found.printed[-1] == "Fits."
     assert (found.exit_code, len(found.errors)) == ((0, 0) if fits else (1, 1))
@@ -165,18 +155,6 @@ def test_a_folder_has_the_shape_of_its_config(model_folder: str, tmp_path: Any) 
     ],
 )
 def test_wrong_use_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    found = planned(capsys, *arguments)
+    found = outcome(main, ["plan", *arguments], capsys)
     assert (found.exit_code, found.printed, len(found.errors)) == (2, [], 1)
     assert said in found.errors[0]
-
-
-def planned(capsys: pytest.CaptureFixture[str], *arguments: object) -> Outcome:
-    """The command as it would be called."""
-
-    def main(words: list[str]) -> None:
-        parser = OneLineParser(prog="python -m harness", allow_abbrev=False)
-        show.add(parser.add_subparsers())
-        options = parser.parse_args(words)
-        options.start(options)
-
-    return outcome(main, ["plan", *arguments], capsys)

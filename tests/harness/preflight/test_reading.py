@@ -125,6 +125,11 @@ def test_a_file_of_settings_is_found_above_the_launch_and_overridden_by_it(tmp_p
         ("GRPOConfig(epsilon=0.1, **base)", {"beta": UNKNOWN, "epsilon": 0.1}, [1]),
         ("a = GRPOConfig(epsilon=0.1)\nsetattr(a, name, 1)", {"beta": UNKNOWN, "epsilon": UNKNOWN}, [2]),
         ("a: C = GRPOConfig(beta=0.1)\na = replace(a, beta=1)", {"beta": UNKNOWN}, [2]),
+        (
+            "D = load_dataset('c/d')\nM = load()\nGRPOTrainer(M, [f, g], GRPOConfig(beta=1), train_dataset=D)",
+            {"model_name_or_path": "load()", "reward_funcs": "[f, g]", "dataset_name": "c/d"},
+            [],
+        ),
         ("GRPOConfig(beta=0.5)\n\nc = GRPOConfig(beta=1)", {"beta": 0.5}, [3]),
     ],
 )
@@ -144,9 +149,9 @@ def test_in_python_what_is_written_out_is_taken_and_the_rest_is_said(
         ("a.sh", "python3 -m verl.trainer.main_generation actor_rollout_ref.rollout.n=1"),
         ("a.sh", "swift rollout --external_plugins grpo.py --num_generations 8"),
         ("a.sh", "trl grpo --beta 0 \\\n  --run_name 'x"),
+        ("a.sh", "bash b.sh; accelerate launch --num_processes 4 trl_clean.py"),
         ("a.sh", b"\xff"),
         ("a.yaml", "a: [1"),
-        ("a.yaml", "a: &x [1]\nb: [*x, *x]"),
         ("a.yaml", "[" * 450 + "]" * 450),
         ("a.yaml", "learning: 1"),
         ("a.yaml", ""),
@@ -161,3 +166,4 @@ def test_what_is_no_launch_is_refused_in_one_line(tmp_path: Path, name: str, tex
     with pytest.raises(UsageError, match=rf"^{tmp_path / name}:(2:)? expected .*, got .*: \w+ .*\w$") as error:
         read_launch(tmp_path / name)
     assert "\n" not in str(error.value)
+    assert ("starts b.sh" in str(error.value)) == ("b.sh" in str(text))

@@ -31,13 +31,6 @@ def read(tmp_path: Path, content: bytes) -> list[dict[str, Any]]:
     return read_lines(tmp_path / "lines.jsonl")
 
 
-def test_a_run_is_read_as_it_was_written(run: Path) -> None:
-    history = read_history(run)
-    assert history.config == small_config("tiny", seed=3)
-    assert (history.environment, history.state, history.metrics) == ({"threads": 1}, "running", [])
-    assert history.table("rollouts", 0) is None
-
-
 @pytest.mark.parametrize("torn", [b"", b"{", b'{"step": 2', b'{"step": 2}', b"\xff", b"[[[["])
 def test_one_torn_last_line_is_expected(tmp_path: Path, torn: bytes) -> None:
     assert read(tmp_path, LINES + torn) == ROWS
@@ -67,17 +60,11 @@ def test_any_other_damage_is_refused_in_one_line(tmp_path: Path, content: bytes)
     assert len(str(raised.value)) < 1000
 
 
-def a_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "gone": Path.unlink,
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-5]),
     "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
     "a list": lambda path: path.write_bytes(b"[" + path.read_bytes() + b"]"),
-    "a folder": a_folder,
 }
 
 
@@ -113,25 +100,11 @@ def test_another_schema_is_refused_and_a_run_may_be_moved(run: Path, tmp_path: P
             read_history(run)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"state": 3}', b"{}"])
-def test_a_damaged_status_is_unknown(run: Path, content: bytes) -> None:
-    (run / "status.json").write_bytes(content)
-    assert read_history(run).state == "unknown"
-    (run / "status.json").unlink()
-    assert read_history(run).state == "unknown"
-
-
 def test_a_table_that_is_none_is_refused(run: Path) -> None:
     (run / "rollouts").mkdir()
     no_text = io.BytesIO()
     pq.write_table(pa.table({"text": ["a text"]}), no_text)
-    for content in (
-        b"",
-        b"PAR1",
-        b"PAR1PAR1",
-        b"x" * 100,
-        no_text.getvalue().replace(b"a text", b"a \xff\xff\xff\xff"),
-    ):
+    for content in (b"", b"PAR1PAR1", no_text.getvalue().replace(b"a text", b"a \xff\xff\xff\xff")):
         (run / "rollouts" / "step_000000.parquet").write_bytes(content)
         with pytest.raises(UsageError, match="expected a parquet file, got: ") as raised:
             read_history(run).table("rollouts", 0)

@@ -17,7 +17,7 @@ from harness.run.history import read_history
 from harness.run.record import RunFolder
 from tests.harness import runs
 from tests.harness.command_line import outcome
-from tests.harness.tiny import SCAFFOLD, small_config, small_settings
+from tests.harness.tiny import SCAFFOLD, small_config, small_flags
 
 pytestmark = pytest.mark.train
 
@@ -67,7 +67,7 @@ def drawn(run: RunFolder, first: int) -> list[dict[str, Any]]:
     return [row | {"step": row["step"] - first} for row in runs.rows(run, "rollouts") if row["step"] >= first]
 
 
-def test_the_same_loss_continues_as_the_run_did(
+def test_the_same_loss_continues_as_the_run_did_and_another_begins_with_its_rollouts(
     trunk: RunFolder, state: Path, model_folder: str, tmp_path: Path
 ) -> None:
     fork = runs.trained(forked(state, model_folder), tmp_path / "fork")
@@ -78,6 +78,12 @@ def test_the_same_loss_continues_as_the_run_did(
         [row["text"] for row in runs.rows(run, "evals") if row["step"] == last] for run, last in ((fork, 2), (trunk, 4))
     ]
     assert asked[0] == asked[1]
+    other = runs.trained(forked(state, model_folder, steps=1, loss_type="fipo"), tmp_path / "other")
+    sampled = [
+        [(row["prompt_id"], row["tokens"], row["old_logprobs"]) for row in drawn(run, 0)] for run in (fork, other)
+    ]
+    assert sampled[0][: len(sampled[1])] == sampled[1] != []
+    assert runs.weights(other) != runs.weights(fork)
 
 
 def test_a_fork_of_a_fork_continues_as_the_run_did(
@@ -88,18 +94,6 @@ def test_a_fork_of_a_fork_continues_as_the_run_did(
     again = runs.trained(forked(tmp_path / "three", model_folder, steps=1), tmp_path / "again")
     assert steps_of(again) == steps_of(trunk)[3:]
     assert runs.weights(again) == runs.weights(trunk)
-
-
-def test_losses_begin_with_the_same_rollouts(state: Path, model_folder: str, tmp_path: Path) -> None:
-    one, other = (
-        runs.trained(forked(state, model_folder, loss_type=loss), tmp_path / loss) for loss in ("dapo", "fipo")
-    )
-    first = [
-        [(row["prompt_id"], row["tokens"], row["old_logprobs"]) for row in drawn(run, 0) if row["step"] == 0]
-        for run in (one, other)
-    ]
-    assert first[0] == first[1]
-    assert runs.weights(one) != runs.weights(other)
 
 
 def test_another_seed_draws_otherwise(trunk: RunFolder, state: Path, model_folder: str, tmp_path: Path) -> None:
@@ -160,25 +154,18 @@ def test_the_state_is_the_checkpoint_where_there_is_one(model_folder: str, tmp_p
 def test_wrong_use_is_one_line_and_writes_nothing(
     trunk: RunFolder, state: Path, model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def flags(**changes: Any) -> list[str]:
-        return [
-            word for pair in small_settings(model_folder, **changes).items() for word in (f"--{pair[0]}", str(pair[1]))
-        ]
-
+    train = ["train", *small_flags(model_folder, output_dir=tmp_path / "new"), "--start_from", state]
     bare = Path(shutil.copytree(trunk.path, tmp_path / "bare"))
     shutil.rmtree(bare / "rollouts")
     out = ["--output_dir", str(tmp_path / "new")]
     for arguments, said in (
-        (["train", *flags(start_from=state, beta=0.1), *out], "got float32, none, torch, 0.1: set"),
-        (
-            ["train", *flags(start_from=state, lora_rank=4), *out],
-            "--start_from needs --dtype float32, --lora_rank none",
-        ),
-        (["train", *flags(start_from=tmp_path / "none"), *out], "--start_from"),
-        (["train", *flags(start_from=trunk.path / "checkpoints" / "final"), *out], "expected state.json"),
-        (["checkpoint", str(trunk.path), "--step", "5", *out], "expected a step among the 4"),
-        (["checkpoint", str(bare), "--step", "2", *out], "got none of step 1"),
-        (["checkpoint", str(trunk.path), "--step", "2", "--output_dir", str(state)], "expected a new or empty folder"),
+        ([*train, "--beta", 0.1], "got float32, none, torch, 0.1: set"),
+        ([*train, "--lora_rank", 4], "--start_from needs --dtype float32, --lora_rank none"),
+        ([*train[:-1], tmp_path / "none"], "--start_from"),
+        ([*train[:-1], trunk.path / "checkpoints" / "final"], "expected state.json"),
+        (["checkpoint", trunk.path, "--step", 5, *out], "expected a step among the 4"),
+        (["checkpoint", bare, "--step", 2, *out], "got none of step 0"),
+        (["checkpoint", trunk.path, "--step", 2, "--output_dir", state], "expected a new or empty folder"),
     ):
         refused = outcome(main, arguments, capsys)
         assert (refused.exit_code, len(refused.errors)) == (2, 1), refused.errors
