@@ -39,9 +39,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m analysis
             stream.reconfigure(errors="backslashreplace")
     try:
         return int(given.start(given))
-    except (RecordsError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG_USE
+    except RecordsError as error:
+        said = str(error)
+    except OSError as error:
+        said = f"expected to read or write {error.filename or 'all of it'}, got: {error.strerror}: mend that"
+    print(f"error: {said}", file=sys.stderr)
+    return WRONG_USE
 
 
 if __name__ == "__main__":

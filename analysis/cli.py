@@ -50,7 +50,8 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help=words)
     parser.add_argument("--study", type=Path, required=True, metavar="DIR", help="the study that the runs go to")
     parser.add_argument("--arm", metavar="NAME", help="the runs' arm (default: the ARM of a source named ARM-seedN)")
-    parser.add_argument("--seed", type=int, metavar="N", help="the run's seed (default: that of its name or settings)")
+    words = "the run's seed (default: that of its name or settings)"
+    parser.add_argument("--seed", type=_whole, metavar="N", help=words)
     parser.add_argument("--format", choices=FORMATS, help="what SOURCE is (default: recognised)")
     words = (
         "what is what, as accuracy=val/acc,step=step, or a TOML or YAML file of it; may be repeated (docs/your-logs.md)"
@@ -65,6 +66,12 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     words = "what the study is to decide, when its first run is imported: a TOML file, or a name in analysis/claims"
     parser.add_argument("--claims", metavar="FILE", help=words)
     parser.set_defaults(start=import_command)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, got {text!r}")
+    return int(text)
 
 
 def import_command(given: argparse.Namespace) -> int:

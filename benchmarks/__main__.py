@@ -2,8 +2,7 @@
 
 import sys
 
-from benchmarks.frame import LOAD, ROOT, save
-from benchmarks.page import page, tables
+from benchmarks.page import LOAD, ROOT, page, save, tables
 from benchmarks.step.report import rows
 from harness.backends.torch_setup import keep_freed_memory
 from harness.cli.parser import OneLineParser, run_command

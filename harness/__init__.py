@@ -2,7 +2,6 @@
 
 from harness.backends.rendezvous import free_port
 from harness.cli.parser import OneLineParser, add_setting_flags, run_command
-from harness.cli.track import track_later, tracking_uri
 from harness.config.base import parsed, spelled
 from harness.config.differences import Difference, differences
 from harness.config.loss import LOSS_TYPES, OWN_PREFIXES, is_anothers

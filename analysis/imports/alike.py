@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from itertools import combinations
 from math import nan
 from typing import Any
 
@@ -17,7 +16,6 @@ from analysis.records.study import Study
 from analysis.statistics.robust import binomial_interval
 
 APART, LOSS = (tuple(FORMATS["settings"][name]) for name in ("apart", "loss"))
-MOST_TEXT = 60
 By = Mapping[str, Mapping[str, Any]]  # by run
 
 
@@ -28,7 +26,10 @@ def borne_by(study: Study) -> dict[str, Any]:
         run: {name: value for name, value in config["source"].items() if not _is_among(name, APART)}
         for run, config in study.configs.items()
     }
-    differences = [*_unlike_evaluations(study, about), *_unlike_settings(settings)]
+    told = {named_seed(run)[0] for run, own in settings.items() if own}
+    compared = {run: own for run, own in settings.items() if named_seed(run)[0] in told}
+    differences = [*_unlike_evaluations(study, about)]
+    differences += sorted(_unlike(compared), key=lambda row: (row["allowed"], row["field"]))  # confounds first
     evaluated = set(study.evals["run"]) == set(study.folders)
     return {
         "primary_outcome": "final_accuracy" if evaluated else "auc",
@@ -40,61 +41,54 @@ def borne_by(study: Study) -> dict[str, Any]:
 
 def said_once(about: By) -> list[str]:
     """What the import noticed of each run, each note once with the runs that it is about."""
-    by_note: dict[str, list[str]] = {}
+    found = dict[str, list[str]]()
     for run, one in about.items():
         for note in one["notes"]:
-            by_note.setdefault(note, []).append(run)
-    few = {
-        note: [*names[:1], f"{len(names) - 1} more runs"] if len(names) > 3 else names
-        for note, names in by_note.items()
-    }
-    return [f"{note} ({listed(names)})." for note, names in few.items()]
+            found.setdefault(note, []).append(run)
+    few = {note: runs if len(runs) <= 3 else [runs[0], f"{len(runs) - 1} more runs"] for note, runs in found.items()}
+    return [f"{note} ({listed(runs)})." for note, runs in few.items()]
 
 
 def _head(about: By) -> str:
     """What was imported, and what is what there."""
-    sources = listed(list(dict.fromkeys(one["format"] for one in about.values())))
-    said = ""
+    said = f"Imported from {listed(list(dict.fromkeys(one['format'] for one in about.values())))}"
+    said += f", {counted(len(about), 'run')}"
     for name, words in NEEDED.items():
         used = dict.fromkeys(one["columns"][name] for one in about.values() if name in one["columns"])
         said += f"; {words} is {listed(list(used))}" if used else ""
-    return f"Imported from {sources}, {counted(len(about), 'run')}{said}."
+    return f"{said}."
 
 
-def _unlike(field: str, by_run: Mapping[str, Any], allowed: bool = False) -> list[dict[str, Any]]:
-    """The difference, with a value for each arm or several where its own runs differ; none where all runs agree."""
-    arms: dict[str, dict[Any, None]] = {}
-    for run, value in by_run.items():
-        arms.setdefault(named_seed(run)[0], {})[value] = None
-    values = {arm: next(iter(own)) if len(own) == 1 else listed(list(map(str, own))) for arm, own in arms.items()}
-    return [{"field": field, "values": values, "allowed": allowed}] if len(set(by_run.values())) > 1 else []
-
-
-def _unlike_evaluations(study: Study, about: By) -> list[dict[str, Any]]:
+def _unlike_evaluations(study: Study, about: By) -> Iterator[dict[str, Any]]:
     """Confounds all; a run that diverged is scored at its last evaluation, whenever that was."""
-    asked, steps = dict[str, str | None](), dict(study.runs.set_index("run")["steps_done"].astype(str))
+    facts, last = dict[str, dict[str, Any]](), dict[str, dict[str, Any]]()
     final = final_evaluations(study.evals, study.configs)
-    for run, rows in ((str(run), rows) for run, rows in final.groupby("run", observed=True)):
-        prompts = sorted(rows.loc[rows["sample"] > MEAN, "prompt_id"].astype(str).unique())
-        asked[run] = sha256("\n".join(prompts).encode()).hexdigest()[:12] if prompts else None
-        steps[run] = listed([str(step) for step in sorted(rows["step"].unique())])
-    kept = [run for run in study.folders if run not in study.diverged]
-    return [
-        *_unlike("evaluation questions (sha256)", {run: asked.get(run) for run in about}),
-        *_unlike("steps of the last evaluations", {run: steps[run] for run in kept}),
-        *_unlike("what stands for accuracy", {run: one["columns"].get("accuracy") for run, one in about.items()}),
-        *_unlike("format", {run: one["format"] for run, one in about.items()}),
-    ]
+    for run, one in about.items():
+        rows = final[final["run"] == run]
+        prompts = "\n".join(sorted(rows.loc[rows["sample"] > MEAN, "prompt_id"].astype(str).unique()))
+        facts[run] = {
+            "evaluation questions (sha256)": sha256(prompts.encode()).hexdigest()[:12] if prompts else "not known",
+            "what stands for accuracy": one["columns"].get("accuracy", "not known"),
+            "format": one["format"],
+        }
+        steps = sorted(rows["step"].unique()) or study.runs.loc[study.runs["run"] == run, "steps_done"]
+        if run not in study.diverged:
+            last[run] = {"steps of the last evaluations": listed(list(map(str, steps)))}
+    yield from _unlike(facts)
+    yield from _unlike(last)
 
 
-def _unlike_settings(settings: By) -> list[dict[str, Any]]:
-    """Confounds first. Arms of which no setting is known cannot be compared."""
-    arms = {named_seed(run)[0] for run, own in settings.items() if own}
-    known = {run: own for run, own in settings.items() if named_seed(run)[0] in arms}
-    names = sorted({name for own in known.values() for name in own})
-    each = ((name, {run: _short(own.get(name)) for run, own in known.items()}) for name in names)
-    rows = [row for name, values in each for row in _unlike(name, values, _is_among(name, LOSS))]
-    return sorted(rows, key=lambda row: bool(row["allowed"]))
+def _unlike(by_run: By) -> Iterator[dict[str, Any]]:
+    """A row for each field in which runs differ: by arm its value, or several where the arm's own runs differ."""
+    for field in dict.fromkeys(name for facts in by_run.values() for name in facts):
+        values = {run: facts.get(field) for run, facts in by_run.items()}
+        texts = {run: one if isinstance(one, str) else json.dumps(one, default=str) for run, one in values.items()}
+        if len(set(texts.values())) > 1:
+            arms: dict[str, dict[str, None]] = {}
+            for run, text in texts.items():
+                arms.setdefault(named_seed(run)[0], {})[f"{text:.60}"] = None
+            shown = {arm: listed(list(own)) for arm, own in arms.items()}
+            yield {"field": field, "values": shown, "allowed": _is_among(field, LOSS)}
 
 
 def _is_among(name: str, patterns: tuple[str, ...]) -> bool:
@@ -102,31 +96,17 @@ def _is_among(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(".")[2], pattern) for pattern in patterns)
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= MOST_TEXT else f"{text[: MOST_TEXT - 3]}..."
-
-
 def _unknown(study: Study, about: By, settings: By) -> Iterator[str]:
     """What cannot be said, and why."""
-    seeds = {arm.name: set(arm.seeds) for arm in study.arms}
-    single = [arm for arm, own in seeds.items() if len(own) == 1]
-    if len(seeds) == 1:
-        yield f"Only runs of {listed(list(seeds))} are here, so nothing can be compared until another arm is imported."
-    elif len(single) == len(seeds):
+    arms = [arm.name for arm in study.arms]
+    if len(arms) > 1 and all(len(arm.seeds) == 1 for arm in study.arms):
         yield "One run per arm: nothing can be said about the losses, only about these runs."
-    elif single:
-        yield f"One run alone of {listed(single)}: what it shows may be its seed."
-    unknown = {named_seed(run)[0] for run, one in about.items() if not one["seed_known"]}
-    if unseeded := [arm for arm in seeds if arm in unknown]:
-        yield f"The seeds of {listed(unseeded)} are not known, so these runs are not paired with others."
-    if any(one & other for one, other in combinations(seeds.values(), 2)):
-        yield (
-            "Runs are paired by seed where two arms share 5 seeds, or all seeds of one of them; whether runs of a seed "
-            "share their start, prompts and noise is not known."
-        )
+    unseeded = {named_seed(run)[0] for run, one in about.items() if not one["seed_known"]}
+    if unseeded:
+        names = listed([arm for arm in arms if arm in unseeded])
+        yield f"The seeds of {names} are not known, so these runs are not paired with others."
     told = {named_seed(run)[0] for run, own in settings.items() if set(own) - set(STATE)}
-    if bare := [arm for arm in seeds if arm not in told]:
+    if bare := [arm for arm in arms if arm not in told]:
         yield f"No settings are known of {listed(bare)} (--config), so what else differs cannot be said."
     if study.evals.empty:
         yield "No held-out evaluation is known: accuracy is that of the training rollouts."

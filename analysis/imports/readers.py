@@ -5,22 +5,25 @@ an evaluation take the place of those that the step was trained on.
 """
 
 import ast
+import csv
 import json
 import logging
 import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from fnmatch import fnmatchcase
+from io import StringIO
 from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from analysis.errors import RecordsError
-from analysis.imports.sources import Row, Source, csv_rows, flat, json_lines, parsed, read_text
+from analysis.imports.sources import Row, Source, flat, json_lines, read_text
+from analysis.records.run_files import read_json
 
 STATE = ("max_steps", "num_train_epochs", "train_batch_size", "logging_steps", "eval_steps")  # settings in TRL's state
 EVAL_SET = re.compile(r"eval_(.+)_runtime")  # of a row about one of several evaluation sets
@@ -29,6 +32,12 @@ STEP = re.compile(r"(?:^|\s)step:(\d+) - (.+)")
 NUMPY = re.compile(r"(?:np\.)?\w+\(([^()]*)\)")  # as numpy 2 and torch print a number
 SAMPLES = re.compile(r"samples_(.+?)(?:_\d{4}-\d\d-\d\dT[\d.-]+)?\.jsonl")
 DUMPED = re.compile(r"\d+\.jsonl")  # of verl's validation_data_dir, by step
+ENVIRONMENT = {  # of MLflow: that it opens a folder mlruns, and does not wait minutes for a server that is not there
+    "MLFLOW_ALLOW_FILE_STORE": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+MOST_RUNS = 50_000  # of an experiment, as many as MLflow hands out
 TOLD = ("config", "versions", "n-shot")  # of lm-eval's results: what the scores depend on
 BY_NAME = {  # ms-swift leaves a trainer_state.json too
     "logging.jsonl": "swift",
@@ -46,8 +55,8 @@ BY_NAME = {  # ms-swift leaves a trainer_state.json too
 def read_source(text: str, kind: str | None = None) -> Source:
     """What lies at a path or an address. Raises RecordsError where that is nothing, or no log of a run that began."""
     path = Path(text)
-    if "://" not in text and not path.exists():
-        raise RecordsError(f"expected a file or folder, got {text}: no such thing is there")
+    if "://" not in text and not (text and path.exists()):
+        raise RecordsError(f"expected a file or folder, got {text!r}, where there is none: name another")
     kind = kind or ("mlflow" if "://" in text else _kind_of(path))
     source = read_mlflow(text) if kind == "mlflow" else READERS[kind](path)
     if not source.rows:
@@ -75,7 +84,7 @@ def read_trl(folder: Path) -> Source:
     """The history in the latest checkpoint's trainer_state.json of one output folder."""
     found = sorted(folder.rglob("trainer_state.json")) if folder.is_dir() else [folder]
     _check_one({path.parents[path.parent.name.startswith("checkpoint-")] for path in found}, folder)
-    states = {path: parsed(read_text(path), str(path)) for path in found}
+    states = {path: read_json(path) for path in found}
     path = max(states, key=lambda path: states[path].get("global_step") or 0)
     history = states[path].get("log_history")
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
@@ -90,7 +99,7 @@ def read_swift(folder: Path) -> Source:
     _check_one(set(found), folder)
     path, notes, args = found[0], list[str](), found[0].with_name("args.json")
     rows = [(place, _of_its_set(row)) for place, row in json_lines(path, notes) if "log_history" not in row]
-    settings = flat(parsed(read_text(args), str(args))) if args.is_file() else {}
+    settings = flat(read_json(args)) if args.is_file() else {}
     return Source("swift", str(path), rows, [path, args] if settings else [path], settings, notes)
 
 
@@ -145,40 +154,65 @@ def _printed_config(lines: list[str]) -> Row:
 
 def read_dumped(source: Path) -> Source:
     """verl's validation_data_dir, or one file of it: a question's answer a line, a file a step."""
-    notes, files = list[str](), [source]
-    if source.is_dir():
-        files = sorted(path for path in source.iterdir() if DUMPED.fullmatch(path.name))
-    return Source(
-        "verl-answers", str(source), [row for path in files for row in json_lines(path, notes)], files, {}, notes
-    )
+    folder, notes = source.is_dir(), list[str]()
+    files = sorted(path for path in source.iterdir() if DUMPED.fullmatch(path.name)) if folder else [source]
+    rows = [row for path in files for row in json_lines(path, notes)]
+    return Source("verl-answers", str(source), rows, files, {}, notes)
 
 
 def read_lm_eval(source: Path) -> Source:
-    """The samples of --log_samples, a row an answer; without any the scores of the results file, all in one row."""
+    """The samples of --log_samples, a row an answer; without any the scores of the results file, a row a filter."""
     files = sorted(source.rglob("*.json*")) if source.is_dir() else [source]
     samples = {path: match[1] for path in files if (match := SAMPLES.fullmatch(path.name))}
     results = [path for path in files if path.suffix == ".json" and path.name.startswith("results")]
     if len(results) > 1 or len(set(samples.values())) < len(samples):
         raise RecordsError(f"expected one evaluation in {source}, got several files of a task: name one's folder")
-    told, notes, rows = parsed(read_text(results[0]), str(results[0])) if results else {}, list[str](), []
+    told, notes, rows = read_json(results[0]) if results else {}, list[str](), []
     for path, task in samples.items():
         for place, row in json_lines(path, notes):
             question = str(row.get("doc_hash") or json.dumps(row.get("doc"), sort_keys=True))[:16]
             rows.append((place, {**row, "question": f"{task}/{row.get('doc_id')}-{question}"}))
-    if not samples and told.get("results"):
-        scores = {f"{task}/{name}": value for task, of in told["results"].items() for name, value in of.items()}
-        counts = [of.get("effective") for of in told.get("n-samples", {}).values()]
-        rows = [(str(results[0]), scores | {"n": counts[0] if len(counts) == 1 else None})]
+    if not samples and results:
+        try:
+            rows = [(f"{results[0]}, filter {row['filter']}", row) for row in _of_filters(told)]
+        except AttributeError:
+            raise RecordsError(f"expected results of lm-eval in {results[0]}, got others: name another file") from None
     settings = flat({name: told.get(name, {}) for name in TOLD})
     return Source("lm-eval", str(source), rows, [*samples, *results], settings, notes)
 
 
+def _of_filters(told: Row) -> Iterable[Row]:
+    """The scores of `metric,filter`, a row a filter, under the names `task/metric`; `n` of one task alone."""
+    counts = [of.get("effective") for of in told.get("n-samples", {}).values()]
+    by_filter = dict[str, Row]()
+    for task, scores in told.get("results", {}).items():
+        for key, value in scores.items():
+            metric, comma, name = key.partition(",")
+            if comma:
+                row = by_filter.setdefault(name, {"filter": name, "n": counts[0] if len(counts) == 1 else None})
+                row[f"{task}/{metric}"] = value
+    return by_filter.values()
+
+
 def read_csv(path: Path) -> Source:
-    """A table; where columns are `RUN - METRIC`, as of W&B, or `key` and `value`, as of MLflow, a metric a column."""
-    rows = csv_rows(path)
-    names = list(rows[0][1]) if rows else []
-    if {"key", "value"} <= set(names):
-        rows = [(place, {**row, row["key"]: row["value"]}) for place, row in rows]
+    """A table with a head, cells as text, between commas, semicolons or tabs.
+
+    Columns `RUN - METRIC`, as of W&B, and the pair `key` and `value`, as of MLflow, become a column a metric.
+    """
+    text, rows = read_text(path), list[tuple[str, Row]]()
+    if "\ufffd" in text:
+        raise RecordsError(f"expected a table in UTF-8 or UTF-16, got other bytes in {path}: save it as UTF-8")
+    csv.field_size_limit(2**31 - 1)  # a cell may hold a whole response
+    reader = csv.reader(StringIO(text, newline=""), delimiter=max(",;\t", key=text.partition("\n")[0].count))
+    names = [name.strip() for name in next(reader, [])]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise RecordsError(f"expected each column once in {path}, got {twice[0]!r} twice: rename one")
+    for cells in (cells for cells in reader if any(map(str.strip, cells))):
+        place = f"line {reader.line_num} of {path}"
+        if len(cells) != len(names):
+            raise RecordsError(f"expected {len(names)} cells in {place}, got {len(cells)}: mend the line")
+        row = dict(zip(names, map(str.strip, cells), strict=True))
+        rows.append((place, row | {row["key"]: row["value"]} if {"key", "value"} <= row.keys() else row))
     if charted := [name.rpartition(" - ") for name in names if f"{name}__MIN" in names and " - " in name]:
         rows = [
             (place, {"run": run, "step": row[names[0]], metric: row[f"{run} - {metric}"]})
@@ -190,7 +224,8 @@ def read_csv(path: Path) -> Source:
 
 def read_mlflow(source: str) -> Source:
     """Every run of a store that has a metric: a row a point, with its `metrics.`, `params.` and `tags.`."""
-    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # or it opens no folder mlruns
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -200,7 +235,7 @@ def read_mlflow(source: str) -> Source:
         with TemporaryDirectory() as copies:  # MLflow makes its tables in what it opens
             client = MlflowClient(tracking_uri=_copied(path, Path(copies)) if path.exists() else source)
             for experiment in client.search_experiments():
-                for run in client.search_runs([experiment.experiment_id]):
+                for run in client.search_runs([experiment.experiment_id], max_results=MOST_RUNS):
                     rows += _of_run(client, run)
     except (MlflowException, OSError, sqlite3.Error) as error:
         words = str(error).splitlines()[0]

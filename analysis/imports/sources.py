@@ -1,12 +1,10 @@
 """A source's rows as they stand there, each with its place, before anything of them is understood."""
 
 import codecs
-import csv
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import yaml
 from analysis.errors import RecordsError
 
 Row = dict[str, Any]
+MOST_ALIASES = 16  # in a YAML file: few of them can stand for more text than any memory holds
 
 
 @dataclass
@@ -35,7 +34,10 @@ class Source:
 
 def read_text(path: Path) -> str:
     """The text of a file in UTF-8, or in UTF-16 where it begins with its mark; bytes that are neither are replaced."""
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordsError(f"expected a file, got {path} ({error.strerror}): name one that can be read") from None
     is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if is_wide else "utf-8-sig", errors="replace")
     if "\0" in text[:100]:
@@ -43,73 +45,43 @@ def read_text(path: Path) -> str:
     return text
 
 
-def parsed(text: str, place: str) -> Row:
-    """A JSON object. Raises RecordsError that names its place."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise RecordsError(f"expected a JSON object in {place}, got {text[:40]!r}: mend or remove it")
-    return found
-
-
 def json_lines(path: Path, notes: list[str]) -> Iterator[tuple[str, Row]]:
     """The objects of a file, a line each; a torn last line, the trace of a write that was cut off, is left out."""
     lines = read_text(path).split("\n")
     for number, line in enumerate(lines, start=1):
-        place = f"line {number} of {path}"
-        if line.strip("\0 \r"):
-            try:
-                yield place, parsed(line, place)
-            except RecordsError:
-                if not 1 < number == len(lines):
-                    raise
-                notes.append(f"{path.name}: the last line is torn and was left out")
+        try:
+            found = json.loads(line.strip("\0 \r") or "null")
+        except (ValueError, RecursionError):
+            found = line
+        if isinstance(found, dict):
+            yield f"line {number} of {path}", found
+        elif found is not None and 1 < number == len(lines):
+            notes.append(f"{path.name}: the last line is torn and was left out")
+        elif found is not None:
+            got = f"{line[:40]!r}: mend or remove it"
+            raise RecordsError(f"expected a JSON object in line {number} of {path}, got {got}")
 
 
-def csv_rows(path: Path) -> list[tuple[str, Row]]:
-    """The lines of a table with a head, cells as text; its delimiter is a comma, a semicolon or a tab."""
-    text = read_text(path)
-    if "\ufffd" in text:
-        raise RecordsError(f"expected a table in UTF-8 or UTF-16, got other bytes in {path}: save it as UTF-8")
-    reader = csv.reader(StringIO(text, newline=""), delimiter=max(",;\t", key=text.partition("\n")[0].count))
-    names, rows = [name.strip() for name in next(reader, [])], list[tuple[str, Row]]()
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise RecordsError(f"expected each column once in {path}, got {twice[0]!r} twice: rename one")
-    for cells in (cells for cells in reader if any(map(str.strip, cells))):
-        place = f"line {reader.line_num} of {path}"
-        if len(cells) != len(names):
-            raise RecordsError(f"expected {len(names)} cells in {place}, got {len(cells)}: mend the line")
-        rows.append((place, dict(zip(names, map(str.strip, cells), strict=True))))
-    return rows
-
-
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> Row:
     """Settings by dotted name from YAML, JSON or TOML. Of YAML no object is built: its values are text."""
     text = read_text(path)
     try:
         if path.suffix == ".toml":
             return flat(tomllib.loads(text))
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        read = flat(_plain(node)) if isinstance(node, yaml.MappingNode) else None
+        if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)) > MOST_ALIASES:
+            raise RecordsError(f"expected at most {MOST_ALIASES} aliases in {path}, got more: write their values out")
+        found = yaml.load(text, yaml.BaseLoader)
+        if isinstance(found, dict):
+            return flat(found)
     except (tomllib.TOMLDecodeError, yaml.YAMLError, RecursionError) as error:
         words = " ".join(str(error).split())
         raise RecordsError(f"expected YAML, JSON or TOML in {path}, got something else ({words}): mend it") from None
-    if read is None:
-        raise RecordsError(f"expected lines `name: value` in {path}, got {text[:40]!r}: mend it")
-    return read
+    raise RecordsError(f"expected lines `name: value` in {path}, got {text[:40]!r}: mend it")
 
 
-def _plain(node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return {str(key.value): _plain(value) for key, value in node.value}
-    return [_plain(one) for one in node.value] if isinstance(node, yaml.SequenceNode) else node.value
-
-
-def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def flat(tree: Mapping[str, Any], above: str = "") -> Row:
     """The leaves of a tree of settings, by dotted name."""
-    found = dict[str, Any]()
+    found = Row()
     for name, value in tree.items():
         found |= flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
     return found

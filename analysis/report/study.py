@@ -23,8 +23,9 @@ METHOD = (
     "seed or fork share warm start or state, prompts and random numbers, so where 5 seeds or all of an arm's are "
     "shared the paired differences decide; Welch's test, which takes arms as independent, stands beside.",
     "A primary claim is decided at level 1 - .05/m, for m primary claims; where a scored run collapsed (diverged, or "
-    "ended no better than it began) the exact signed-rank interval decides, from at least 8 seeds. Exploratory claims "
-    "are decided at 5 % each, with Benjamini and Hochberg's p beside.",
+    "ended no better than it began) the exact signed-rank interval decides, a primary claim from at least 8 seeds and "
+    "any claim from as many as such an interval needs (6 at 95 %). Exploratory claims are decided at 5 % each, with "
+    "Benjamini and Hochberg's p beside.",
     "p of the margin: two-sided, that the true effect lies at the margin; for an equivalence the larger of two "
     "one-sided ones. Detectable: the true effect that such seeds would find in 80 % of studies. Seeds for the margin: "
     "for a true effect one margin beyond the margin, never for the effect that was observed.",

@@ -71,8 +71,8 @@ def what_it_would_take(found: Findings) -> str:
         f"for an equivalence, if there is no effect): {needs}."
     )
     if not undecided:
-        more = f"other {found.study.units[1]}s" if found.verdicts else "another arm"
-        words = f"What it would take to know more: {more}."
+        more = "more seeds" if found.study.is_imported else f"other {found.study.units[1]}s"
+        words = f"What it would take to know more: {more if found.verdicts else 'another arm'}."
     return words
 
 
@@ -106,17 +106,17 @@ def limits(found: Findings) -> str:
 
 
 def cost(found: Findings) -> str:
-    """Runs, generated tokens, and the hours that the runs took."""
-    runs = found.scores.drop_duplicates("run")
-    threads = found.study.environments.set_index("run")["threads"].reindex(runs["run"]).fillna(1).to_numpy(float)
-    if runs[["seconds", "generated_tokens"]].isna().all(axis=None):
-        return f"{counted(len(runs), 'run')}; seconds and generated tokens are not known"
-    hours = float(runs["seconds"].sum()) / 3600
-    cpu = float((runs["seconds"].to_numpy(float) * threads).sum()) / 3600
-    tokens = float(runs["generated_tokens"].sum())
+    """Runs, generated tokens, and the hours that the runs took; of imported runs what all of their logs tell."""
+    runs, study = found.scores.drop_duplicates("run"), found.study
+    tokens, hours = runs["generated_tokens"] / 1e6, runs["seconds"] / 3600
+    if study.is_imported:
+        known = [f"{tokens.sum():,.1f} million generated tokens"] if tokens.notna().all() else []
+        known += [f"{hours.sum():,.2f} hours by their logs"] if hours.notna().all() else []
+        return ", ".join([counted(len(runs), "run"), *known]) + ("" if known else ", whose cost is not known")
+    threads = study.environments.set_index("run")["threads"].reindex(runs["run"]).fillna(1).to_numpy(float)
     return (
-        f"{counted(len(runs), 'run')}, {tokens / 1e6:,.1f} million generated tokens, {hours:,.2f} hours of training "
-        f"({cpu:,.2f} CPU-hours)"
+        f"{counted(len(runs), 'run')}, {tokens.sum():,.1f} million generated tokens, {hours.sum():,.2f} hours of "
+        f"training ({(hours * threads).sum():,.2f} CPU-hours)"
     )
 
 

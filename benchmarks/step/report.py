@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arithmetic import cpu_rate
-from benchmarks.frame import ROOT, TRL, Row
 from benchmarks.models import LARGER, TINY, random_policy
+from benchmarks.page import ROOT, TRL, Row
 from harness.algorithm.state import make_task
 from harness.config.resolve import resolve
 from harness.config.schema import Config
@@ -83,7 +83,7 @@ def figures(form: Form, ours: list[Step], theirs: list[Step], rate: float) -> It
     for phase in ours[0]["phases"]:
         spent = 100 * sum(step["phases"][phase] for step in ours) / whole
         needed = 100 * sum(step["flops"].get(phase, 0.0) for step in ours) / rate / whole
-        yield Row(f"{form.name}: {phase}", spent, "%", limit=needed or None, is_cost=True)
+        yield Row(f"{form.name}: {phase}", spent, "%", limit=needed or None)
 
 
 def write_spec(form: Form, folder: Path) -> Path:

@@ -27,6 +27,7 @@ PROGRAMS = {  # of each library, as a command names it
 STARTER = rf"(\S*/)?(python[\d.]*|torchrun|accelerate|deepspeed|uv)|\S*{UNKNOWN}\S*"
 OWN = re.compile(rf"(^|(?<!\S)({STARTER}) (.*? )??)(-m (?!torch\.|accelerate\.|deepspeed)\S+|\S+\.py)(?!\S)")
 SETTINGS = (".yaml", ".yml", ".json")
+MOST_ALIASES = 16  # in a YAML file: few of them can stand for more text than any memory holds
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,8 @@ def plain(key: str) -> str:
 def settings(path: Path, text: str) -> dict[str, Given]:
     """What a YAML document sets, by dotted key. No object is built from it. Raises UsageError."""
     try:
+        if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)) > MOST_ALIASES:
+            raise yaml.YAMLError(f"more than {MOST_ALIASES} aliases")
         read = list(leaves(yaml.compose(text, Loader=yaml.SafeLoader)))
         return {plain(key): Given(text_of(node), node.start_mark.line + 1, path, key) for key, node in read}
     except (yaml.YAMLError, RecursionError) as error:

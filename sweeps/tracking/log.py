@@ -6,13 +6,18 @@ Where an address is asked for, commands log there as they end; `ui` (page.py) lo
 import argparse
 import os
 import re
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness import HarnessError, UsageError, tracking_uri
-from sweeps.tracking.folders import tracked_folders
+from harness import HarnessError, UsageError, command, say
 
+BEGAN = "environment.json"  # is in a run's folder from the beginning
+NICENESS = 10  # above the command's, so that logging slows down no run
+KINDS = ("http", "https", "sqlite", "postgres", "postgresql", "mysql", "mssql", "file", "databricks", "databricks-uc")
 ENVIRONMENT = {  # unless the user set them: patient with slow servers, and nothing is sent elsewhere
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -61,6 +66,50 @@ def track_command(options: argparse.Namespace) -> None:
     print(f"logged: {count} runs of {folder} in {time.monotonic() - started:.1f} s")
     if faults:
         raise HarnessError("; ".join(dict.fromkeys(faults)))
+
+
+def tracked_folders(root: Path) -> list[Path]:
+    """A study itself; the folder that a run lies in; else the folder and its subfolders, those that have any."""
+    if (root / BEGAN).is_file():
+        return [root.resolve().parent]
+    if (root / "study.json").is_file():
+        return [root]
+    below = sorted(path for path in root.glob("*") if path.is_dir())
+    return [path for path in (root, *below) if (path / "study.json").is_file() or any(path.glob(f"*/{BEGAN}"))]
+
+
+def tracking_uri(given: str | None = None) -> str | None:
+    """The address of MLflow that was asked for, by a flag or by $MLFLOW_TRACKING_URI; None for none.
+
+    Raises UsageError where MLflow knows no such kind of address.
+    """
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or "none"
+    kind, is_address, _ = uri.partition("://")
+    if is_address and kind.partition("+")[0] not in KINDS:
+        raise UsageError(
+            f"--tracking_uri: expected a server (http://HOST:PORT), a database (sqlite:////home/me/mlflow.db) or none, "
+            f"got {kind}://...: name another"
+        )
+    return None if uri == "none" else uri
+
+
+def track_later(folder: Path, uri: str | None) -> None:
+    """Have the folder logged, if there is an address. The command neither waits for that nor fails with it."""
+    if uri is None:
+        return
+    log = folder.parent / "track.log"
+    with suppress(OSError), log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sweeps", "track", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "MLFLOW_TRACKING_URI": uri},  # a password does not belong in a command line
+            start_new_session=True,
+        )
+        os.setpriority(os.PRIO_PROCESS, process.pid, os.nice(0) + NICENESS)
+        process.returncode = 0  # nobody waits for it
+        say(f"logging to MLflow in the background (log: {log}); repeat with: {command('sweeps', 'track', folder)}")
 
 
 def asked_uri(options: argparse.Namespace, folder: Path) -> str:

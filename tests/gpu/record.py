@@ -29,12 +29,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     import torch  # not before jaxtyping has seen that losses are imported
 
-    from benchmarks import frame
+    from benchmarks import page
     from harness.run.environment import gpu_facts
 
     has_gpu = torch.cuda.is_available()
-    about = frame.machine("cuda" if has_gpu else "cpu") | (gpu_facts() if has_gpu else {})
-    path = frame.RESULTS / f"check-{frame.named(str(about['device']))}.json"
+    about = page.machine("cuda" if has_gpu else "cpu") | (gpu_facts() if has_gpu else {})
+    path = page.RESULTS / f"check-{page.named(str(about['device']))}.json"
     path.write_text(json.dumps({"machine": about, "tests": found}, indent=1) + "\n", encoding="utf-8")
     left = sum(str(one.get("why", "")).find(NO_TIME) >= 0 for one in found)
     if left:

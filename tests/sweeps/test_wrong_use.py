@@ -29,6 +29,7 @@ WRONG = [
     ("--epsilon_high 0.3", "--epsilon_high is set by arm 'grpo'"),
     ("--losses fipo --fipo_decay_rate 8", "--fipo_decay_rate is set by arm 'fipo'"),
     ("--loses grpo", "--loses"),
+    ("--tracking_uri nope://x", "--tracking_uri"),
 ]
 
 

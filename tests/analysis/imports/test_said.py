@@ -9,7 +9,7 @@ import pytest
 from analysis.records.outcomes import outcomes
 from analysis.report.build import write_report
 from analysis.report.files import Asked
-from analysis.verdict.sentences import headline, statement
+from analysis.verdict.sentences import cost, headline, statement, what_it_would_take
 from tests.analysis.imports.test_import import Printed, found_in, imported, table
 
 CURVES = "accuracy=val,training_accuracy=train"
@@ -100,7 +100,7 @@ def test_arms_of_unlike_many_seeds_are_counted_both(tmp_path: Path) -> None:
     [
         ("reward", (0.2, 0.3), "reward is a reward, which need not be the share of right answers"),
         ("reward", (-0.2, 1.3), "reward goes beyond 0 and 1, so it is no share of right answers; it stands for"),
-        ("solved", (20, 33), "solved goes beyond 0 and 1, so it is no share of right answers (in percent? then"),
+        ("score", (20, 33), "score goes beyond 0 and 1, so it is no share of right answers (in percent? then"),
         ("accuracy_reward", (0.2, 0.3), None),
     ],
 )
@@ -116,27 +116,42 @@ def test_what_stands_for_accuracy_is_named_and_doubted_once(
     assert all(note in capsys.readouterr().out and note.endswith("(a-seed0 and 5 more runs).") for note in doubts)
 
 
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        (
+            {"seconds": 1800, "generated_tokens": 1e6},
+            "10 runs, 10.0 million generated tokens, 5.00 hours by their logs",
+        ),
+        ({"seconds": 1800}, "10 runs, 5.00 hours by their logs"),
+        ({}, "10 runs, whose cost is not known"),
+    ],
+)
+def test_of_cost_and_of_what_is_shared_only_what_logs_tell_is_said(
+    tmp_path: Path, known: dict[str, float], words: str
+) -> None:
+    rows = [(arm, n, 1, rate + n / 1000, *known.values()) for arm, rate in (("a", 0.4), ("b", 0.6)) for n in range(5)]
+    source = table(tmp_path / "x.csv", [("arm", "seed", "step", "accuracy", *known), *rows])
+    columns = [word for name in known for word in ("--columns", f"{name}={name}")]
+    imported(tmp_path / "s", source, *columns)
+    found = found_in(tmp_path / "s")
+    assert cost(found) == words
+    assert what_it_would_take(found) == "What it would take to know more: more seeds."
+
+
 def test_mlflows_long_table_has_a_metric_a_line(tmp_path: Path) -> None:
-    rows = [
-        (f"{arm}-seed{seed}", key, value, step, 1700)
-        for arm in ("grpo", "dapo")
-        for seed in (0, 1)
-        for step, value in ((0, 0.25), (5, 0.5))
-        for key in ("loss", "eval/acc")
-    ]
-    source = table(tmp_path / "metrics.csv", [("run_id", "key", "value", "step", "timestamp"), *rows])
-    study = imported(tmp_path / "s", source, "--columns", "accuracy=eval/acc")
-    assert [arm.name for arm in study.arms] == ["grpo", "dapo"]
-    assert study.evals[study.evals["run"] == "dapo-seed1"][["step", "correct"]].to_numpy().tolist() == [
-        [0, 0.25],
-        [5, 0.5],
+    rows = [(f"{arm}-seed0", key, value, step) for arm in "ba" for step, value in ((0, 0.25), (5, 0.5)) for key in "xy"]
+    source = table(tmp_path / "metrics.csv", [("run_id", "key", "value", "step"), *rows])
+    study = imported(tmp_path / "s", source, "--columns", "accuracy=x")
+    assert [arm.name for arm in study.arms] == ["b", "a"]
+    assert study.evals[["arm", "step", "correct"]].to_numpy().tolist() == [
+        [arm, step, value] for arm in "ab" for step, value in ((0, 0.25), (5, 0.5))
     ]
 
 
 def test_one_arm_alone_has_a_report_that_compares_nothing(tmp_path: Path) -> None:
     imported(tmp_path / "s", table(tmp_path / "x.csv", [HEAD, *curves("a", 0), *curves("a", 1)]), "--columns", CURVES)
     said = write_report(Asked((tmp_path / "s",), "s", "steps"), tmp_path / "report")
-    assert "Only runs of a are here, so nothing can be compared until another arm is imported." in said
     assert said[-2:] == [
         "There is nothing to compare: only one arm has runs.",
         "What it would take to know more: another arm.",

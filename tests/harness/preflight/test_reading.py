@@ -153,6 +153,7 @@ def test_in_python_what_is_written_out_is_taken_and_the_rest_is_said(
         ("a.sh", b"\xff"),
         ("a.yaml", "a: [1"),
         ("a.yaml", "[" * 450 + "]" * 450),
+        ("a.yaml", "num_generations: 8\nloss_type: &a grpo\n" + "".join(f"x{n}: *a\n" for n in range(17))),
         ("a.yaml", "learning: 1"),
         ("a.yaml", ""),
         ("a.py", "def f(:"),

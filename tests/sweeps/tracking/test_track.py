@@ -190,17 +190,17 @@ def test_a_damaged_run_is_named_and_the_others_are_logged(tmp_path: Path, capsys
 
 
 @pytest.mark.parametrize(
-    ("uri", "words"),
+    ("uri", "code", "words"),
     [
-        ("http://me:secret@127.0.0.1:{port}", "Connection refused"),
-        ("nonsense://me:secret@nowhere", "not reached"),
-        ("sqlite:////proc/none/mlflow.db", "not reached"),
+        ("http://me:secret@127.0.0.1:{port}", 1, "Connection refused"),
+        ("nonsense://me:secret@nowhere", 2, "--tracking_uri: expected a server"),
+        ("sqlite:////proc/none/mlflow.db", 1, "not reached"),
     ],
 )
 def test_an_address_that_cannot_be_reached_is_one_line_without_its_password(
-    comparison: Path, capsys: Capture, port: int, uri: str, words: str
+    comparison: Path, capsys: Capture, port: int, uri: str, code: int, words: str
 ) -> None:
-    assert track(comparison, "--tracking_uri", uri.format(port=port)) == 1
+    assert track(comparison, "--tracking_uri", uri.format(port=port)) == code
     error = capsys.readouterr().err
     assert words in error
     assert "secret" not in error

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from harness import track_later
+from sweeps.tracking.log import track_later
 from tests.sweeps.processes import has_ended
 from tests.sweeps.tracking.study_folders import write_comparison, write_run
 from tests.sweeps.tracking.test_track import empty_database, logged, pytestmark  # noqa: F401
@@ -78,10 +78,15 @@ def test_the_page_has_all_studies_and_runs_and_links_to_their_charts(tmp_path: P
     wait_until(lambda: all(map(has_ended, server)), "the server was left behind")
 
 
-def test_a_port_in_use_and_a_folder_that_is_none_are_said(tmp_path: Path, mute_server: int) -> None:
+def test_what_ui_cannot_serve_is_one_line_on_stderr_and_makes_nothing(
+    tmp_path: Path, mute_server: int, port: int
+) -> None:
     for words, said in (
         (["nowhere"], "expected a folder of studies and runs, got 'nowhere'"),
         ([str(tmp_path), "--port", str(mute_server)], f"--port: expected a free one, got {mute_server}"),
+        ([str(tmp_path), "--port", "65536"], "--port: expected a free one, got 65536"),
+        ([str(tmp_path), "--tracking_uri", f"http://127.0.0.1:{port}"], "Connection refused"),
     ):
         done = subprocess.run([sys.executable, "-m", "sweeps", "ui", *words], capture_output=True, text=True)
-        assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (2, True, 1)
+        assert (done.returncode, done.stdout, said in done.stderr, done.stderr.count("\n")) == (2, "", True, 1)
+    assert list(tmp_path.iterdir()) == []
