@@ -18,9 +18,8 @@ from harness.algorithm.metrics import Metrics, rollout_metrics, training_metrics
 from harness.algorithm.noise import checked_noise, noise_metrics
 from harness.algorithm.nonfinite import NonFinite, check_weights
 from harness.algorithm.state import Training, check_task, make_task, on_gpu
-from harness.algorithm.step_updates import StepUpdates
 from harness.algorithm.sync import sync
-from harness.algorithm.update import KnownLogprobs, known_logprobs
+from harness.algorithm.update import KnownLogprobs, StepUpdates, known_logprobs
 from harness.backends.deepspeed_backend import deepspeed_settings
 from harness.backends.phases import LAUNCHER, own
 from harness.backends.ranks import ALONE, Ranks, join_ranks, peer_lost
@@ -139,7 +138,7 @@ def carry_on(config: Config, training: Training, folder: RunFolder, on_step: OnS
             raise
         raise raised from None
     finally:
-        training.actors.engine.close()
+        training.engine.close()
         training.task.close()
     folder.set_status("finished", None, 0, training.steps_done, "finished")
 
@@ -165,19 +164,19 @@ def run_steps(
     config: Config, training: Training, folder: RunFolder, on_step: OnStep, stop_requested: StopRequested
 ) -> None:
     """Run the remaining steps. Every rank calls this on its share of the work; only the first writes the folder."""
-    actors = training.actors
-    folder.keeps_sampler_logprobs = actors.engine.needs_weights
+    engine, ranks = training.engine, training.ranks
+    folder.keeps_sampler_logprobs = engine.needs_weights
     check_weights(training.updater.backend)
     with training.watch.phase("sync"):
         sync(training, config)
-    if training.steps_done == 0 and not actors.ranks.gather(folder.has_evaluation(0), bool)[0]:
+    if training.steps_done == 0 and not ranks.gather(folder.has_evaluation(0), bool)[0]:
         output.part = "evaluation before training"
         with training.watch.phase("evaluation"):
             folder.add_evaluation(evaluate(training.sampler_context(config), 0, samples_at(0, config)))
     for _ in range(training.steps_done, config.run.steps):
         if is_spent(config, training):
             break
-        save_or_stop(config, training, folder, actors.ranks.first_message(stop_requested()))
+        save_or_stop(config, training, folder, ranks.first_message(stop_requested()))
         metrics = run_step(config, training, folder)
         with training.watch.phase("record"):
             folder.add_metrics(metrics)
@@ -191,16 +190,16 @@ def run_steps(
 
 def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
     """One step of the algorithm: sample, score, filter, update, synchronize, evaluate, record."""
-    policy, watch, actors, step = training.policy, training.watch, training.actors, training.steps_done
+    watch, engine, ranks, step = training.watch, training.engine, training.ranks, training.steps_done
     output.part = f"step {step + 1}/{config.run.steps}"
     with watch.phase("rollout"):
         rollouts = collect(training.sampler_context(config), step)
-        actors.engine.sleep()
+        engine.sleep()
     track_learning(training, rollouts, config)
     updates = train_on(rollouts.kept, config, training)
     with watch.phase("sync"):
         gap = sync(training, config)
-    record, sampled = updates.record.merged(actors.ranks), updates.sampler_gap().merged(actors.ranks)
+    record, sampled = updates.record.merged(ranks), updates.sampler_gap().merged(ranks)
     training.ledger.add(rollouts, record)
     answers, is_last = [], is_spent(config, training)
     if samples := config.evaluation.final_eval_samples if is_last else samples_at(step + 1, config):
@@ -211,11 +210,11 @@ def run_step(config: Config, training: Training, folder: RunFolder) -> Metrics:
         if answers:
             folder.add_evaluation(answers)
         if config.run.record_rollouts == "all":
-            folder.add_step(step, rollouts, record, updates.trained(actors.ranks), policy)
+            folder.add_step(step, rollouts, record, updates.trained(ranks), training.policy)
     metrics: Metrics = {"step": step} | rollout_metrics(rollouts, training.task)
     metrics |= training_metrics(sampled, record, config.optimizer.grad_clip)
     metrics |= noise_metrics(training.noise, list(record.names))
-    metrics |= {"sync/logprob_gap": gap} if actors.engine.needs_weights else {}
+    metrics |= {"sync/logprob_gap": gap} if engine.needs_weights else {}
     return metrics | training.ledger.metrics() | watch.lap()
 
 
@@ -230,7 +229,7 @@ def train_on(groups: list[Group], config: Config, training: Training) -> StepUpd
             training.noise = checked_noise(updater, minibatches, known)  # None if it is NaN
         updates = StepUpdates(minibatches, known, LossRecord(metric_names(updater.loss)))
         if not training.sampler_checked:
-            training.sampler_checked = check_sampler_agrees(updates.sampler_gap().merged(training.actors.ranks), config)
+            training.sampler_checked = check_sampler_agrees(updates.sampler_gap().merged(training.ranks), config)
     step = output.part
     with watch.phase("update"):
         for epoch in range(config.optimizer.epochs):
@@ -270,6 +269,6 @@ def save_or_stop(config: Config, training: Training, folder: RunFolder, stop: st
         with training.watch.phase("record"):
             folder.add_checkpoint(training)
     if stop:
-        training.actors.ranks.wait()  # the first rank to exit ends the others, which may still be writing
+        training.ranks.wait()  # the first rank to exit ends the others, which may still be writing
         going_on = command("harness", "resume", folder.path)
         raise Stopped(f"stopped by {stop} after {done} of {config.run.steps} steps; resume with: {going_on}")

@@ -3,14 +3,11 @@
 import math
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from losses.contract import Diagnostics, LossSettingError
 from losses.dapo import DAPO
 from losses.parts.future_kl import future_kl, influence_weights, unsafe, weight_bounds
-from losses.parts.precision import exponent_limit
 from losses.parts.surrogate import clip_diagnostics, clipped_surrogate, masked
 from losses.policy_loss import Terms
 
@@ -62,32 +59,16 @@ class FIPO(DAPO):
             weights = influence_weights(exponent, ratio, advantages, bounds, self.safety_threshold)
         weights = masked(weights, terms.mask)
         clip = (self.epsilon_low, self.epsilon_high, self.delta)
-        diagnostics = (
-            clip_diagnostics(ratio, advantages, *clip)
-            | weight_diagnostics(exponent, weights, bounds)
-            | {"future_kl": future}
-        )
-        diagnostics["influence_weight_moved"] = terms.mask & ((weights - 1).abs() > MOVED)
-        diagnostics["safety_fraction"] = unsafe(ratio, advantages, self.safety_threshold)
+        # Clipping is tested on the exponent, before the safety rule, so that an unchanged policy, whose weights are
+        # exactly 1, does not count as clipped at the lower bound of [1, 1.2].
+        low, high = (math.log(bound) if bound > 0 else -math.inf for bound in bounds)
+        moved = terms.mask & ((weights - 1).abs() > MOVED)
+        diagnostics = clip_diagnostics(ratio, advantages, *clip) | {
+            "influence_weight": weights,
+            "influence_weight_at_low": exponent < low,
+            "influence_weight_at_high": exponent > high,
+            "future_kl": future,
+            "influence_weight_moved": moved,
+            "safety_fraction": unsafe(ratio, advantages, self.safety_threshold),
+        }
         return clipped_surrogate(ratio, advantages * weights, *clip), diagnostics
-
-
-def weight_diagnostics(
-    exponent: Float[Tensor, "sequence token"],
-    weights: Float[Tensor, "sequence token"],
-    bounds: tuple[float, float],
-) -> Diagnostics:
-    """Per token, 0 where masked: influence weight, and whether it was clipped at a bound.
-
-    Clipping is tested on the exponent, before the safety rule, so that an unchanged policy, whose weights are exactly
-    1, does not count as clipped at the lower bound of [1, 1.2]. An exponent is "capped" if only the exponent limit
-    keeps its weight finite.
-    """
-    low, high = (math.log(bound) if bound > 0 else -math.inf for bound in bounds)
-    limit = exponent_limit(exponent.dtype)
-    return {
-        "influence_weight": weights,
-        "influence_weight_at_low": exponent < low,
-        "influence_weight_at_high": exponent > high,
-        "future_kl_capped": exponent > limit if high > limit else torch.zeros_like(exponent, dtype=torch.bool),
-    }

@@ -21,7 +21,7 @@ from harness.config.resolve import resolve
 from harness.config.schema import Config
 from harness.loop import run_step
 from harness.model.policy import load_policy
-from harness.rollouts.engine import Actors, Key, TorchEngine
+from harness.rollouts.engine import Key, TorchEngine
 from harness.rollouts.sampler import Sample, Sampling
 from harness.run.record import RunFolder
 
@@ -88,7 +88,7 @@ def begun(spec: dict[str, Any], path: Path) -> Stepper:
     training = begin(config, policy, None)
     engine = WatchedEngine(policy)
     # CPU seconds in place of the wall's, which others on the machine lengthen
-    training.actors, training.watch = Actors(engine), Stopwatch(time.process_time)
+    training.engine, training.watch = engine, Stopwatch(time.process_time)
     return Stepper(config, training, engine, RunFolder.create(path, config, {}, None))
 
 

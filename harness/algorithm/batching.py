@@ -26,7 +26,7 @@ class MicroBatch:
     responses: list[Response]  # empty in an idle batch, which a rank without work uses to take part in collectives
     tokens: TokenBatch
     advantages: Float[Tensor, "sequence token"]
-    sampler_logprobs: Float[Tensor, "sequence token"] | None = None
+    sampler_logprobs: Float[Tensor, "sequence token"]
     group_advantages: Sequence[float] = ()  # one per response, before a control spreads it over tokens
 
 

@@ -16,23 +16,14 @@ from losses import Loss, LossBatch, LossOutput
 Mask = Bool[Tensor, "sequence token"]
 ByResponse = list[tuple[tuple[str, int], list[float]]]  # (prompt, sample), values
 
-EXTREME = 20.0  # nats; the authors clamp log-ratios there. A larger one is noise, or the policy has collapsed
-
 
 @dataclass(frozen=True)
 class Forward:
-    """A micro-batch's loss and log-probabilities under the current policy."""
+    """What a micro-batch's loss gives under the current policy."""
 
     output: LossOutput
-    policy_logprobs: Float[Tensor, "sequence token"]
-    old_logprobs: Float[Tensor, "sequence token"]
     entropy: Float[Tensor, "sequence token"]
     weights: Float[Tensor, "sequence token"]  # gradient_weights of the loss
-
-    @property
-    def extreme(self) -> Mask:
-        """Trained tokens whose unclamped ratio lies outside [e^-20, e^20]."""
-        return ((self.policy_logprobs - self.old_logprobs).abs() > EXTREME) & self.output.mask
 
 
 @dataclass
@@ -43,7 +34,7 @@ class LossRecord:
     totals: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     gradient_norms: list[float] = field(default_factory=list)  # before clipping, one per update
-    step_norms: list[float | None] = field(default_factory=list)  # of the change to the weights, one per update
+    step_norms: list[float] = field(default_factory=list)  # of the change to the weights; empty with DeepSpeed
     skipped: int = 0  # updates not made because something was not finite
     learning_rate: float | None = None  # of the last update
     response_weights: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -56,8 +47,8 @@ class LossRecord:
         output = forward.output
         tokens = output.mask.sum(dim=1)
         entropy = forward.entropy.masked_fill(~output.mask, 0.0)
-        of_tokens = {"token_loss": output.token_loss, "entropy": entropy, "extreme_ratios": forward.extreme}
-        metrics = output.metrics | {name: (values.detach().sum(), tokens.sum()) for name, values in of_tokens.items()}
+        sums = {"token_loss": output.token_loss.detach().sum(), "entropy": entropy.sum()}
+        metrics = output.metrics | {name: (total, tokens.sum()) for name, total in sums.items()}
         metrics["filtered_responses"] = ((tokens == 0).sum(), torch.tensor(len(tokens)))
         for name, (total, count) in metrics.items():
             self.totals[name] += float(total)
@@ -100,4 +91,4 @@ def metric_names(loss: Loss) -> list[str]:
     """Names of the metrics that a step reports: those that all losses have, then the loss's diagnostics."""
     empty = torch.zeros(1, 1)
     output = loss(LossBatch(empty, empty, empty, empty.bool(), reference_logprobs=empty))
-    return ["token_loss", "entropy", "filtered_responses", "extreme_ratios", *output.diagnostics]
+    return ["token_loss", "entropy", "filtered_responses", *output.diagnostics]

@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from harness.rollouts.collect import Rollouts, informative
 from harness.tasks.task import Task
 
 Metrics = dict[str, float | int | None]
+QUANTILES = "min", "q25", "median", "q75", "max"
 PHASES = "rollout", "logprobs", "update", "sync", "evaluation", "record"  # of a step, each timed
 
 
@@ -24,16 +25,12 @@ def rollout_metrics(rollouts: Rollouts, task: Task) -> Metrics:
     groups = rollouts.rounds[0]
     responses = [response for group in groups for response in group]
     tokens = np.array([len(response.tokens) for response in responses])
-    low, q25, median, q75, high = np.percentile(tokens, [0, 25, 50, 75, 100])
+    quantiles = zip(QUANTILES, np.percentile(tokens, [0, 25, 50, 75, 100]), strict=True)
     return {
         "rollout/accuracy": float(np.mean([response.correct for response in responses])),
         "rollout/lenient_accuracy": float(np.mean([response.grade.is_right_leniently for response in responses])),
         "rollout/reward_mean": float(np.mean([response.reward for response in responses])),
-        "rollout/response_tokens_min": low,
-        "rollout/response_tokens_q25": q25,
-        "rollout/response_tokens_median": median,
-        "rollout/response_tokens_q75": q75,
-        "rollout/response_tokens_max": high,
+        **{f"rollout/response_tokens_{name}": value for name, value in quantiles},
         "rollout/response_tokens_mean": float(tokens.mean()),
         "rollout/truncated_share": float(np.mean([response.truncated for response in responses])),
         "rollout/unchecked_share": float(np.mean([response.grade.outcome == "unchecked" for response in responses])),
@@ -59,15 +56,9 @@ def training_metrics(gap: SamplerGap, record: LossRecord, grad_clip: float) -> M
         **record.weights.metrics(),
         "optimizer/grad_norm": float(np.mean(norms)) if norms else None,
         "optimizer/clipped_share": float(np.mean(np.array(norms) > grad_clip)) if norms else None,
-        "optimizer/step_norm": mean_or_none(record.step_norms),
+        "optimizer/step_norm": float(np.mean(record.step_norms)) if record.step_norms else None,
         "optimizer/lr": record.learning_rate,
     }
-
-
-def mean_or_none(values: list[float | None]) -> float | None:
-    """The mean; None if there are no values or one of them is unknown."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 CONSTANTS = ("parameters", "epochs", "forwards", "backward_flops")  # determined by the config, so not reported
@@ -121,11 +112,10 @@ class Stopwatch:
     """Seconds per phase within a step."""
 
     clock: Callable[[], float] = time.perf_counter
-    started: float = 0.0
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def __post_init__(self) -> None:
         self.started = self.clock()
+        self.seconds = defaultdict[str, float](float)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

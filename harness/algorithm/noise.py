@@ -6,6 +6,7 @@ micro-batch splits in bfloat16, saturates its weights.
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -57,22 +58,18 @@ def tolerance(device: str, dtype: str) -> float:
 
 def measure_noise(updater: Updater, minibatches: list[list[MicroBatch]], known: list[list[KnownLogprobs]]) -> Noise:
     """Compare old log-probabilities with the same ones recomputed as in an update, with gradients enabled."""
-    ratios: list[float] = []
-    weights: list[float] = []
-    for minibatch, logprobs in zip(minibatches, known, strict=True):
-        for batch, old in zip(minibatch, logprobs, strict=True):
-            diagnostics = updater.forward(batch, old, batch.tokens.mask).output.diagnostics
-            if not batch.tokens.mask.any():  # an idle batch, or the overlong filter masks all of it
-                continue
-            ratios.append(float(torch.expm1(-diagnostics["kl_to_old"]).abs().max()))
-            if "influence_weight" in diagnostics:
-                weight = diagnostics["influence_weight"][batch.tokens.mask]
-                weights.append(float((weight - 1).abs().max()))
-    found = updater.backend.ranks.gather((ratios, weights), tuple[list[float], list[float]])
-    ratios, weights = [one for own, _ in found for one in own], [one for _, own in found for one in own]
-    if not ratios:
+    own: list[tuple[float, float | None]] = []
+    for batch, old in zip(chain(*minibatches), chain(*known), strict=True):
+        mask, diagnostics = batch.tokens.mask, updater.forward(batch, old, batch.tokens.mask).output.diagnostics
+        if mask.any():  # else an idle batch, or the overlong filter masks all of it
+            weight = diagnostics.get("influence_weight")
+            off = None if weight is None else float((weight[mask] - 1).abs().max())
+            own.append((float(torch.expm1(-diagnostics["kl_to_old"]).abs().max()), off))
+    found = list(chain(*updater.backend.ranks.gather(own, list[tuple[float, float | None]])))
+    if not found:
         return Noise(math.nan, None)
-    return Noise(float(np.max(ratios)), float(np.max(weights)) if weights else None)
+    ratios, weights = zip(*found, strict=True)
+    return Noise(float(np.max(ratios)), None if None in weights else float(np.max(weights)))
 
 
 def noise_metrics(noise: Noise | None, loss_metrics: list[str]) -> Metrics:

@@ -14,6 +14,7 @@ responses; all epochs of a step use the same ones.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from jaxtyping import Float
@@ -26,16 +27,15 @@ from harness.randomness import stream
 
 Key = tuple[int, str, int]  # step, prompt, sample
 Weights = Float[Tensor, "sequence token"]
-SentRow = tuple[Key, list[float], list[float]]  # a Row as it is sent between ranks
 
 
 @dataclass(frozen=True)
 class Row:
-    """The trained tokens of one response."""
+    """The trained tokens of one response, as numbers that can be sent between ranks."""
 
     key: Key
-    weights: Float[Tensor, " token"]
-    advantages: Float[Tensor, " token"]
+    weights: list[float]
+    advantages: list[float]
 
 
 def placebo_weights(
@@ -46,60 +46,46 @@ def placebo_weights(
     own: each micro-batch with the loss's weights and the mask of trained tokens. Raises ValueError for an unknown
     kind.
     """
-    everywhere = sorted(rows_everywhere(own, ranks), key=lambda row: row.key)
+    sent = [row for part in own for row in rows_of(*part)]
+    everywhere = sorted(chain(*ranks.gather(sent, list[Row])), key=lambda row: row.key)
     replaced = dict(zip([row.key for row in everywhere], replacement(kind, seed, everywhere), strict=True))
     return [filled(batch, weights, mask, replaced) for batch, weights, mask in own]
-
-
-def rows_everywhere(own: Sequence[tuple[MicroBatch, Weights, Tensor]], ranks: Ranks) -> list[Row]:
-    """The rows of all ranks, in this rank's dtypes. Every rank has at least an idle micro-batch."""
-    batch, weights, _ = own[0]
-    sent = [(row.key, row.weights.tolist(), row.advantages.tolist()) for part in own for row in rows_of(*part)]
-    return [
-        Row(key, torch.tensor(values, dtype=weights.dtype), torch.tensor(advantages, dtype=batch.advantages.dtype))
-        for of_rank in ranks.gather(sent, list[SentRow])
-        for key, values, advantages in of_rank
-    ]
 
 
 def replacement(kind: Placebo, seed: int, rows: Sequence[Row]) -> list[Tensor]:
     """New weights for all rows of the optimizer step, given in the order of their keys."""
     if not rows:  # the sequence filter may drop them all
         return []
+    weights = [torch.tensor(row.weights) for row in rows]
+    lengths = [len(row.weights) for row in rows]
     if kind == "sign_mean":
-        return group_means(rows, [row.advantages.sign() for row in rows])
+        return group_means(weights, [torch.tensor(row.advantages).sign() for row in rows])
     if kind == "position":
-        return group_means(rows, [torch.arange(len(row.weights), 0, -1) for row in rows])
+        return group_means(weights, [torch.arange(length, 0, -1) for length in lengths])
     if kind == "response_mean":
-        return [torch.full_like(row.weights, float(row.weights.double().mean())) for row in rows]
+        return [torch.full_like(own, float(own.double().mean())) for own in weights]
     if kind == "shuffle_within":
-        return [row.weights[permutation(len(row.weights), seed, kind, row.key)] for row in rows]
+        return [own[permutation(len(own), seed, kind, row.key)] for own, row in zip(weights, rows, strict=True)]
     if kind == "shuffle_batch":
-        weights = torch.cat([row.weights for row in rows])
-        return list(
-            weights[permutation(len(weights), seed, kind, rows[0].key)].split([len(row.weights) for row in rows])
-        )
+        return list(torch.cat(weights)[permutation(sum(lengths), seed, kind, rows[0].key)].split(lengths))
     if kind == "other_response":
-        return others(rows, seed)
+        ring = permutation(len(rows), seed, kind, rows[0].key).tolist()
+        giver = dict(zip(ring, ring[1:] + ring[:1], strict=True))
+        return [stretched(weights[giver[place]], length) for place, length in enumerate(lengths)]
     raise ValueError(f"expected a placebo, got {kind!r}")
 
 
-def group_means(rows: Sequence[Row], groups: Sequence[Tensor]) -> list[Tensor]:
+def group_means(weights: Sequence[Tensor], groups: Sequence[Tensor]) -> list[Tensor]:
     """Each weight replaced by the mean (in float64) over the tokens of its group; `groups` numbers the tokens."""
-    weights = torch.cat([row.weights for row in rows])
+    whole = torch.cat(list(weights))
     _, places, counts = torch.cat(list(groups)).unique(return_inverse=True, return_counts=True)
-    sums = torch.zeros(len(counts), dtype=torch.float64).index_add_(0, places, weights.double())
-    return list((sums / counts)[places].to(weights.dtype).split([len(row.weights) for row in rows]))
+    sums = torch.zeros(len(counts), dtype=torch.float64).index_add_(0, places, whole.double())
+    return list((sums / counts)[places].to(whole.dtype).split([len(own) for own in weights]))
 
 
-def others(rows: Sequence[Row], seed: int) -> list[Tensor]:
-    """For each response the weights of another one, each token that at the same share of the way to the end."""
-    ring = permutation(len(rows), seed, "other_response", rows[0].key).tolist()
-    given = [Tensor()] * len(rows)
-    for place, giver in zip(ring, ring[1:] + ring[:1], strict=True):
-        own, weights = len(rows[place].weights), rows[giver].weights
-        given[place] = weights[torch.arange(own) * len(weights) // own]
-    return given
+def stretched(weights: Tensor, length: int) -> Tensor:
+    """The weights at the same shares of the way to the end, for a response of this length."""
+    return weights[torch.arange(length) * len(weights) // length]
 
 
 def permutation(count: int, seed: int, kind: Placebo, key: Key) -> Tensor:
@@ -110,7 +96,7 @@ def permutation(count: int, seed: int, kind: Placebo, key: Key) -> Tensor:
 def rows_of(batch: MicroBatch, weights: Weights, mask: Tensor) -> list[Row]:
     """A row for each response in the micro-batch that has a trained token."""
     return [
-        Row((response.step, *response.key), weights[index][kept].cpu(), batch.advantages[index][kept].cpu())
+        Row((response.step, *response.key), weights[index][kept].tolist(), batch.advantages[index][kept].tolist())
         for index, response in enumerate(batch.responses)
         if (kept := mask[index]).any()
     ]
@@ -120,5 +106,5 @@ def filled(batch: MicroBatch, weights: Weights, mask: Tensor, replaced: dict[Key
     result = weights.clone()
     for index, response in enumerate(batch.responses):
         if mask[index].any():
-            result[index, mask[index]] = replaced[response.step, *response.key].to(result.device)
+            result[index, mask[index]] = replaced[response.step, *response.key].to(result)
     return result

@@ -14,7 +14,7 @@ from harness.config.schema import Config
 from harness.errors import UsageError
 from harness.model.checkpointing import enable_checkpointing
 from harness.model.policy import Policy
-from harness.rollouts.engine import Actors, Engine, SamplerContext, TorchEngine, own_engine
+from harness.rollouts.engine import Engine, SamplerContext, TorchEngine, own_engine
 from harness.tasks.drawn import drawn_task
 from harness.tasks.math.task import MathData, math_task, read_data
 from harness.tasks.own_files import own_files
@@ -32,7 +32,7 @@ class Training:
     task: Task
     reference: Policy | None  # the initial policy, if the loss needs it
     updater: Updater
-    actors: Actors
+    engine: Engine
     ledger: Ledger
     watch: Stopwatch
     rewards: Rewards
@@ -44,12 +44,16 @@ class Training:
     sampler_checked: bool = False  # whether this process has compared the sampler with the trainer
 
     @property
+    def ranks(self) -> Ranks:
+        return self.updater.backend.ranks
+
+    @property
     def is_exact(self) -> bool:
         """Whether passes with and without gradients were found to agree in every bit, and the sampler with them."""
         return self.sampler_checked and self.noise is not None and self.noise.ratio == 0
 
     def sampler_context(self, config: Config) -> SamplerContext:
-        return SamplerContext(self.policy, self.task, config, self.actors, self.rewards, self.first_step)
+        return SamplerContext(self.policy, self.task, config, self.engine, self.ranks, self.rewards, self.first_step)
 
 
 def begin(
@@ -63,7 +67,7 @@ def begin(
     move_to_gpu(config, policy, reference)
     updater = make_updater(config, policy, ranks)
     rewards = rewards_of(config.task.reward)
-    return Training(policy, task, reference, updater, Actors(engine, ranks), ledger, Stopwatch(), rewards)
+    return Training(policy, task, reference, updater, engine, ledger, Stopwatch(), rewards)
 
 
 def check_task(config: Config) -> None:

@@ -26,7 +26,7 @@ def sync(training: Training, config: Config) -> float | None:
     Raises HarnessError if an engine does not have the trainer's weights afterwards: if its answer is too far from the
     trainer's and another, whose random numbers no resumed run repeats, is too.
     """
-    engine, backend, ranks = training.actors.engine, training.updater.backend, training.actors.ranks
+    engine, backend, ranks = training.engine, training.updater.backend, training.ranks
     if not engine.needs_weights:
         return None
     engine.load_weights(backend.weights())
@@ -54,7 +54,7 @@ def probe(training: Training, config: Config, *key: str) -> float:
     problem = training.task.held_out(config.evaluation.eval_split, config.evaluation.eval_prompts)[0]
     prompt = policy.encode(problem.prompt)
     sampling = Sampling(min(PROBE_TOKENS, config.rollout.max_response_tokens), temperature)
-    (answer,) = training.actors.generate([prompt], [(config.run.seed, "probe", *key)], sampling)
+    (answer,) = training.engine.generate([prompt], [(config.run.seed, "probe", *key)], sampling)
     logprobs, _ = training.updater.backend.logprobs(pack_batch([prompt], [answer.tokens], policy.device), temperature)
     gap = float((logprobs[0].double().cpu() - torch.tensor(answer.logprobs, dtype=torch.float64)).abs().mean())
-    return float(torch.tensor(training.actors.ranks.gather(gap, float), dtype=torch.float64).max())
+    return float(torch.tensor(training.ranks.gather(gap, float), dtype=torch.float64).max())

@@ -1,27 +1,29 @@
 """Takes optimizer steps: the gradient of a minibatch's loss is accumulated over micro-batches and ranks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from harness.algorithm.batching import MicroBatch
-from harness.algorithm.correction import correction_weights
+from harness.algorithm.correction import SamplerGap, correction_weights
 from harness.algorithm.gradient_weights import gradient_weights
 from harness.algorithm.loss_metrics import Forward, LossRecord, Mask
 from harness.algorithm.nonfinite import NonFinite, check_gradient, check_weights
 from harness.algorithm.placebo import placebo_weights
 from harness.backends.backend import Backend
 from harness.backends.phases import progress
+from harness.backends.ranks import ALONE, Ranks
 from harness.config.schema import Config
 from harness.console import doing
 from harness.model.policy import Logprobs, Policy
 from losses import Loss, LossBatch, mask_totals, sequence_filter, token_weights
 
 GivenWeights = Float[Tensor, "sequence token"]
+ResponseKey = tuple[str, int]  # prompt, sample
 NOT_YET = torch.empty(0, 0)
 
 
@@ -55,6 +57,46 @@ def known_logprobs(
         return KnownLogprobs(old, reference.logprobs(batch.tokens, temperature)[0] if reference else None)
 
     return [[known(batch, skips_first and n == 0) for batch in part] for n, part in enumerate(minibatches)]
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What the table of rollouts records about a response that was trained on."""
+
+    advantage: float  # group-relative, before a control spreads it over tokens
+    old_logprobs: list[float]
+
+
+Trained = Mapping[ResponseKey, TrainedOn]
+
+
+@dataclass(frozen=True)
+class StepUpdates:
+    """This rank's share of a step's minibatches, each a list of micro-batches, and the record of their updates."""
+
+    minibatches: list[list[MicroBatch]]
+    known: list[list[KnownLogprobs]]
+    record: LossRecord
+
+    def pairs(self) -> list[tuple[MicroBatch, KnownLogprobs]]:
+        return list(zip(chain(*self.minibatches), chain(*self.known), strict=True))
+
+    def sampler_gap(self) -> SamplerGap:
+        """This rank's difference between trainer and sampler log-probabilities over the trained tokens."""
+        gap = SamplerGap()
+        for batch, known in self.pairs():
+            gap.advantages += float((batch.advantages * batch.tokens.mask).sum())
+            gap.add(known.old - batch.sampler_logprobs, batch.tokens.mask)
+        return gap
+
+    def trained(self, ranks: Ranks = ALONE) -> Trained:
+        """The responses of all ranks that were trained on. Collective."""
+        own = [
+            (response.key, TrainedOn(advantage, row[: len(response.tokens)].tolist()))
+            for batch, known in self.pairs()
+            for response, advantage, row in zip(batch.responses, batch.group_advantages, known.old, strict=False)
+        ]  # an idle batch has a row of log-probabilities but no response
+        return dict(chain(*ranks.gather(own, list[tuple[ResponseKey, TrainedOn]])))
 
 
 @dataclass(frozen=True)
@@ -93,7 +135,8 @@ class Updater:
             record.add(batch, forward)
         record.gradient_norms.append(float(gradient.norm))
         record.learning_rate = float(self.backend.schedule.get_last_lr()[0])
-        record.step_norms.append(self.backend.step(gradient.norm))
+        if (moved := self.backend.step(gradient.norm)) is not None:
+            record.step_norms.append(moved)
         check_weights(self.backend)
 
     def gradient(self, minibatch: list[MicroBatch], known: list[KnownLogprobs]) -> Gradient:
@@ -112,8 +155,7 @@ class Updater:
             forward = self.forward(batch, logprobs, mask, instead)
             limit = self.config.rollout.max_response_tokens
             weights = token_weights(mask, self.config.loss.averaging, limit, totals)
-            if batch.sampler_logprobs is not None:
-                weights = weights * correction_weights(logprobs.old - batch.sampler_logprobs, mask, self.config.engine)
+            weights = weights * correction_weights(logprobs.old - batch.sampler_logprobs, mask, self.config.engine)
             scalar = (forward.output.token_loss * weights).sum()
             self.backend.backward(scalar, is_last=len(forwards) + 1 == len(minibatch))
             loss += float(scalar.detach())
@@ -128,8 +170,7 @@ class Updater:
         policy_logprobs, entropy = self.logprobs(batch, logprobs)
         known = (logprobs.old, batch.advantages, mask, logprobs.reference)
         seen = LossBatch(policy_logprobs, *known, weights)
-        given = gradient_weights(self.loss, seen)
-        return Forward(self.loss(seen), policy_logprobs.detach(), logprobs.old, entropy, given)
+        return Forward(self.loss(seen), entropy, gradient_weights(self.loss, seen))
 
     def logprobs(self, batch: MicroBatch, known: KnownLogprobs) -> Logprobs:
         """Log-probabilities and entropies under the current policy, and known.old if it is NOT_YET."""

@@ -18,7 +18,6 @@ from harness.backends.backend import MOMENTS, Tensors, make_schedule, trained_pa
 from harness.backends.phases import progress
 from harness.backends.ranks import Ranks
 from harness.config.schema import Config
-from harness.model.checkpointing import checkpointing
 from harness.model.lora import exported
 from harness.model.packing import TokenBatch
 from harness.model.policy import Logprobs, Policy
@@ -118,8 +117,7 @@ class DeepSpeedBackend:
     must_copy_weights = True  # ZeRO keeps weights as views of its buffers or gathers them temporarily
 
     def logprobs(self, tokens: TokenBatch, temperature: float) -> Logprobs:
-        with checkpointing(self.policy.model):
-            found: Logprobs = self.engine(tokens, temperature)
+        found: Logprobs = self.engine(tokens, temperature)
         return found
 
     def zero_grad(self) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 from harness.backends.backend import Tensors, make_schedule, trained_parameters
 from harness.backends.ranks import ALONE, Ranks
 from harness.config.schema import OptimizerSettings
-from harness.model.checkpointing import checkpointing
 from harness.model.lora import exported
 from harness.model.packing import TokenBatch
 from harness.model.policy import Logprobs, Policy
@@ -38,8 +37,7 @@ class TorchBackend:
     must_copy_weights = False
 
     def logprobs(self, tokens: TokenBatch, temperature: float) -> Logprobs:
-        with checkpointing(self.policy.model):
-            return self.policy.logprobs(tokens, temperature)
+        return self.policy.logprobs(tokens, temperature)
 
     def zero_grad(self) -> None:
         self.policy.model.zero_grad()

@@ -81,7 +81,7 @@ def answer(asked: Config, weights: str, step: int) -> None:
     from harness.evaluation.benchmark import evaluate_model
     from harness.evaluation.scores import result_lines
     from harness.model.policy import own_tensors
-    from harness.rollouts.engine import Actors, SamplerContext
+    from harness.rollouts.engine import SamplerContext
     from harness.run.initial_model import pretrained_policy
     from harness.tasks.math.task import read_data
 
@@ -97,7 +97,7 @@ def answer(asked: Config, weights: str, step: int) -> None:
         task.self_test()
         if engine.needs_weights:
             engine.load_weights(own_tensors(policy.model))
-        results = evaluate_model(SamplerContext(policy, task, config, Actors(engine)), step, out)
+        results = evaluate_model(SamplerContext(policy, task, config, engine), step, out)
     for line in result_lines(results):
         say(line)
     say(f"answers and results: {out}")

@@ -14,8 +14,7 @@ from harness.algorithm.loss_metrics import LossRecord, metric_names
 from harness.algorithm.metrics import Metrics
 from harness.algorithm.nonfinite import NonFinite
 from harness.algorithm.state import Training
-from harness.algorithm.step_updates import StepUpdates
-from harness.algorithm.update import KnownLogprobs, known_logprobs
+from harness.algorithm.update import KnownLogprobs, StepUpdates, known_logprobs
 from harness.backends.torch_setup import set_up_torch
 from harness.compare.divergence import first_divergence, shown
 from harness.config.scale import BackendSettings

@@ -88,7 +88,7 @@ def completions(
     at_a_time = max(1, context.config.responses_per_step // count)
     for start in range(0, len(prefixes), at_a_time):
         asked = [(*prefix, j) for prefix in prefixes[start : start + at_a_time] for j in range(count)]
-        drawn = context.actors.generate(
+        drawn = context.engine.generate(
             [policy.encode(problem.prompt) + list(tokens) for problem, tokens, j in asked if j == 0],
             [(*key, problem.prompt_id, *tokens, "sample", j) for problem, tokens, j in asked],
             Sampling(rollout.max_response_tokens - min(len(tokens) for _, tokens, _ in asked), rollout.temperature),

@@ -3,7 +3,7 @@
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +46,7 @@ def with_adapters(policy: Policy, settings: ModelSettings) -> Policy:
 
 
 def check_export(policy: Policy, settings: ModelSettings) -> None:
-    """Raise UsageError if the export would miss some of the adapters. Needs memory for a second copy of the weights."""
+    """Raise UsageError if the export would miss some of the adapters."""
     if settings.lora_rank is not None and not export_matches_training(policy):
         raise UsageError(
             f"--lora_rank {settings.lora_rank}: expected a model whose output is unchanged when adapters are merged "
@@ -72,28 +72,61 @@ def probe(policy: Policy) -> TokenBatch:
 def export_matches_training(policy: Policy) -> bool:
     """Whether the exported weights give the same log-probabilities as the base model with its adapters.
 
-    The test scales the adapters up to the norm of the weights, so that a missing one is noticed, and restores the
-    policy afterwards. It takes the median over tokens because rounding may route a token to another expert.
+    The test scales the adapters up to the norm of the weights, so that a missing one is noticed, and sets them to 0
+    again. It takes the median over tokens because rounding may route a token to another expert.
     """
-    batch = probe(policy)
+    batch, layers = probe(policy), adapted_layers(policy.model)
     plain, _ = policy.logprobs(batch, 1.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for layer in adapted_layers(policy.model):
+        for layer in layers:
             factor, weight = layer.lora_B[ADAPTER].weight, adapted_parameter(layer)
             factor.normal_()
             factor.mul_(weight.norm() / layer.get_delta_weight(ADAPTER).norm())
     trained, _ = policy.logprobs(batch, 1.0)
-    whole = dict(exported(policy.model))
-    kept: dict[str, Tensor] = {}
-    for name, parameter in base_parameters(policy.model):
-        kept[name], parameter.data = parameter.data, whole[name]
-    for layer in adapted_layers(policy.model):
+    with as_exported(policy.model):
+        saved, _ = policy.logprobs(batch, 1.0)
+    for layer in layers:
         layer.lora_B[ADAPTER].weight.zero_()
-    saved, _ = policy.logprobs(batch, 1.0)
-    for name, parameter in base_parameters(policy.model):
-        parameter.data = kept[name]
     return bool((saved - trained).abs().median() <= MAX_ERROR_SHARE * (plain - trained).abs().median())
+
+
+@contextmanager
+def as_exported(model: Any) -> Iterator[None]:
+    """Inside, adapters are off and each block of layers has its exported weights while it computes.
+
+    So no more than one block's weights are held twice.
+    """
+    adapting, kept = adapters_by_parameter(model), dict[Tensor, Tensor]()
+
+    def merge(block: Any, _: Any) -> None:
+        for parameter in block.parameters():
+            if layers := adapting.get(id(parameter)):
+                kept[parameter], parameter.data = parameter.data, merged(parameter, layers)
+
+    def restore(*_: Any) -> None:
+        for parameter, data in kept.items():
+            parameter.data = data
+        kept.clear()
+
+    blocks = {block_of(name) for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
+    hooks = []
+    for block in map(model.get_submodule, blocks):
+        hooks += [block.register_forward_pre_hook(merge), block.register_forward_hook(restore)]
+    for layer in adapted_layers(model):
+        layer.enable_adapters(False)
+    yield
+    for layer in adapted_layers(model):
+        layer.enable_adapters(True)
+    for hook in hooks:
+        hook.remove()
+
+
+def block_of(name: str) -> str:
+    """The name of the transformer block in which a module is; outside of any, the module's own."""
+    parts = name.split(".")
+    number = next((place for place, part in enumerate(parts) if part.isdigit()), len(parts))
+    return ".".join(parts[: number + 1])
 
 
 @torch.no_grad()
@@ -104,19 +137,27 @@ def exported(model: Any, gather: Gather | None = None) -> Iterator[tuple[str, Te
     before keeping it.
     """
     gather = gather or (lambda _parameters: nullcontext())
-    adapting: dict[int, list[Any]] = defaultdict(list)
-    for layer in adapted_layers(model):
-        adapting[id(adapted_parameter(layer))].append(layer)
+    adapting = adapters_by_parameter(model)
     for name, parameter in base_parameters(model):
         layers = adapting[id(parameter)]
         with gather([parameter, *(factor for layer in layers for factor in factors(layer))]):
-            tensor: Tensor = parameter
-            for layer in layers:
-                tensor = tensor + layer.get_delta_weight(ADAPTER).to(tensor.dtype)
-            yield name, tensor.detach()
+            yield name, merged(parameter, layers).detach()
     for name, tensor in own_tensors(model):
         if not isinstance(tensor, torch.nn.Parameter):
             yield plain_name(name), tensor
+
+
+def adapters_by_parameter(model: Any) -> dict[int, list[Any]]:
+    """The peft layers that adapt each parameter, by the parameter's id; none for any other."""
+    adapting: dict[int, list[Any]] = defaultdict(list)
+    for layer in adapted_layers(model):
+        adapting[id(adapted_parameter(layer))].append(layer)
+    return adapting
+
+
+def merged(parameter: Tensor, layers: Sequence[Any]) -> Tensor:
+    """The parameter with the change that these layers make to it."""
+    return sum((layer.get_delta_weight(ADAPTER).to(parameter.dtype) for layer in layers), start=parameter)
 
 
 def base_parameters(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:

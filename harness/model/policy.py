@@ -19,6 +19,7 @@ from torch import Tensor
 from harness.errors import UsageError, as_usage_error
 from harness.model import checks
 from harness.model.attention import last_hidden_states
+from harness.model.checkpointing import checkpointing
 from harness.model.logprobs import token_logprobs
 from harness.model.packing import TokenBatch
 from harness.model.rope import fix_rope
@@ -58,7 +59,8 @@ class Policy:
         Both are taken at the sampling temperature, are float32 regardless of the model's dtype, and are 0 past the end
         of a response.
         """
-        states = last_hidden_states(self.model, batch.tokens[None], batch.positions[None], batch.layout)[0]
+        with checkpointing(self.model):
+            states = last_hidden_states(self.model, batch.tokens[None], batch.positions[None], batch.layout)[0]
         head: Tensor = self.model.get_output_embeddings().weight
         before = states.index_select(0, batch.predictors)
         logprobs, entropy = token_logprobs(before, head, batch.targets, temperature)

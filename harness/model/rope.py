@@ -25,19 +25,6 @@ def fix_rope(network: Any, longest: int) -> None:
             fix(module)
 
 
-@torch.no_grad()
-def copy_rope(source: Any, target: Any) -> None:
-    """Copy the fixed frequencies to another network of the same shape."""
-    fixed = {name: module for name, module in source.named_modules() if FIXED in kinds_of(module).values()}
-    for name, ours in fixed.items():
-        theirs = target.get_submodule(name)
-        for key, frequencies in ours.named_buffers():
-            getattr(theirs, key).copy_(frequencies)
-        for key in (key for key in vars(ours) if key.endswith("attention_scaling")):
-            setattr(theirs, key, getattr(ours, key))
-        fix(theirs)
-
-
 def kinds_of(module: Any) -> dict[str | None, str]:
     """A module's types of rotary embedding by layer type; the only key is None if all layers share one."""
     kinds = getattr(module, "rope_type", None) or {}

@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
-from harness.backends.phases import enter
 from harness.backends.ranks import Ranks
-from harness.console import doing
 from harness.errors import HarnessError
 from harness.randomness import stream
-from harness.rollouts.engine import Key, SamplerContext
-from harness.rollouts.sampler import Sampling
-from harness.rollouts.scoring import grade_samples, overlong_penalty, rewarded
+from harness.rollouts.engine import SamplerContext
+from harness.rollouts.sampler import Sample, Sampling
+from harness.rollouts.scoring import graded_responses, overlong_penalty, rewarded
 from harness.tasks.task import TRAINED_ON, Grade, Problem
 
 
@@ -81,7 +79,7 @@ def collect(context: SamplerContext, step: int) -> Rollouts:
         problems = problems_of(context, keyed, len(rounds), seen)
         if not problems:
             break
-        ranks = context.actors.ranks
+        ranks = context.ranks
         rounds.append(merged(answer_share(context, (keyed, len(rounds)), ranks.share(problems)), ranks))
         kept += [group for group in rounds[-1] if informative(group) or not rollout.dynamic_sampling]
     missing = max(0, wanted - len(kept))
@@ -131,40 +129,31 @@ def problems_of(context: SamplerContext, keyed: int, round_number: int, seen: se
 
 def answer_share(context: SamplerContext, place: tuple[int, int], problems: Sequence[Problem]) -> list[Group]:
     """A group of scored responses for each of this rank's problems; `place` is (step, sampling round)."""
-    policy, task, config = context.policy, context.task, context.config
-    step, round_number = place
-    rollout, seed = config.rollout, config.run.seed
-    prompts = [policy.encode(problem.prompt) for problem in problems]
-    asked = [(problem, j) for problem in problems for j in range(rollout.group_size)]
-    limit = rollout.max_response_tokens
-    keys: list[Key] = [(seed, "rollout", step, problem.prompt_id, j) for problem, j in asked]
-    samples = context.actors.generate(prompts, keys, Sampling(limit, rollout.temperature))
-    enter("reward")
-    doing(f"scoring {len(samples):,} responses")
-    read = grade_samples(policy, task, [problem for problem, _ in asked], samples)
-    enter("rollout")
+    config, rollout, (step, round_number) = context.config, context.config.rollout, place
+    seed, size, limit = config.run.seed, rollout.group_size, rollout.max_response_tokens
 
-    def scored(index: int) -> Response:
-        (problem, j), drawn, (text, grade) = asked[index], samples[index], read[index]
+    def scored(problem: Problem, j: int, drawn: Sample, text: str, grade: Grade) -> Response:
         key = (seed, step, problem.prompt_id, j)
-        points, parts = rewarded(context.rewards, problem, (text, grade), config.task, key)
-        penalty = overlong_penalty(len(drawn.tokens), limit, config.task)
+        score, parts = rewarded(context.rewards, problem, (text, grade), config.task, key)
         return Response(
             problem=problem,
             step=step,
             sample=j,
             round=round_number,
-            prompt_tokens=prompts[index // rollout.group_size],
+            prompt_tokens=prompts[problem.prompt_id],
             tokens=array("i", drawn.tokens),
             text=text,
             entropy_sum=drawn.entropy_sum,
             sampler_logprobs=array("d", drawn.logprobs),
             truncated=drawn.truncated,
             grade=grade,
-            score=points,
-            reward=points + penalty,
+            score=score,
+            reward=score + overlong_penalty(len(drawn.tokens), limit, config.task),
             rewards=parts,
         )
 
-    starts = range(0, len(asked), rollout.group_size)
-    return [[scored(index) for index in range(start, start + rollout.group_size)] for start in starts]
+    prompts = {problem.prompt_id: context.policy.encode(problem.prompt) for problem in problems}
+    sampling = Sampling(limit, rollout.temperature)
+    drawn = graded_responses(context, problems, size, (seed, "rollout", step), sampling)
+    responses = [scored(*one) for one in drawn]
+    return [responses[start : start + size] for start in range(0, len(responses), size)]

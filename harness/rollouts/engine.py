@@ -12,7 +12,6 @@ from harness.backends.phases import progress
 from harness.backends.ranks import ALONE, Ranks
 from harness.config.schema import Config
 from harness.model.policy import Policy
-from harness.model.rope import copy_rope
 from harness.randomness import uniforms
 from harness.rollouts.sampler import Sample, Sampling, sample
 from harness.tasks.rewards import Rewards
@@ -51,6 +50,7 @@ class TorchEngine:
     needs_weights: bool = False
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
+        progress()
         return sample(self.policy, list(prompts), uniforms(keys, sampling.max_tokens), sampling) if prompts else []
 
     @torch.no_grad()
@@ -69,31 +69,21 @@ class TorchEngine:
 def own_engine(policy: Policy, is_gpu: bool) -> TorchEngine:
     """An engine with its own model, without adapters. Call `load_weights` before sampling."""
     with torch.random.fork_rng(devices=[]):
-        model = type(policy.model)(copy.deepcopy(policy.model.config))
-    copy_rope(policy.model, model)
-    device = "cuda" if is_gpu else policy.device
-    return TorchEngine(replace(policy, model=model.to(device, policy.model.dtype).eval()), needs_weights=True)
-
-
-@dataclass(frozen=True)
-class Actors:
-    """This rank's rollout engine, which answers the rank's share of the prompts, and the ranks."""
-
-    engine: Engine
-    ranks: Ranks = ALONE
-
-    def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
-        progress()
-        return self.engine.generate(prompts, keys, sampling)
+        model = type(policy.model)(copy.deepcopy(policy.model.config)).to(policy.model.dtype)
+    for name, module in policy.model.named_modules():
+        if any(True for _ in module.buffers()) and not any(True for _ in module.parameters()):
+            model.set_submodule(name, copy.deepcopy(module))  # rotary frequencies, float32 in every dtype
+    return TorchEngine(replace(policy, model=model.to("cuda" if is_gpu else policy.device).eval()), needs_weights=True)
 
 
 @dataclass(frozen=True)
 class SamplerContext:
-    """Policy, task, config, engines and rewards used to collect answers."""
+    """What answers are collected with. This rank's engine answers the rank's share of the prompts."""
 
     policy: Policy
     task: Task
     config: Config
-    actors: Actors
+    engine: Engine
+    ranks: Ranks = ALONE
     rewards: Rewards = field(default_factory=Rewards)
     first_step: int = 0  # added to a step in the keys of its draws; see `Training`

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.rollouts.engine import Key, SamplerContext
+from harness.rollouts.engine import SamplerContext
 from harness.rollouts.sampler import Sampling
-from harness.rollouts.scoring import grade_samples
+from harness.rollouts.scoring import graded_responses
 from harness.tasks.task import Outcome, Problem
 
 
@@ -29,7 +29,7 @@ def evaluate(context: SamplerContext, step: int, samples: int) -> list[Answer]:
     """`samples` answers to each held-out prompt, from all ranks. Collective."""
     settings = context.config.evaluation
     problems = context.task.held_out(settings.eval_split, settings.eval_prompts)
-    ranks = context.actors.ranks
+    ranks = context.ranks
     own, most = ranks.share(problems), -(-len(problems) // ranks.world)  # a rank with fewer takes part all the same
     size = max(1, context.config.responses_per_step // samples)  # about as many answers at a time as in training
     answered: list[list[Answer]] = []
@@ -40,14 +40,9 @@ def evaluate(context: SamplerContext, step: int, samples: int) -> list[Answer]:
 
 def answers_to(problems: Sequence[Problem], context: SamplerContext, asked: tuple[int, int]) -> list[list[Answer]]:
     """A list of answers for each problem; `asked` is (training steps done, answers per problem)."""
-    (step, samples), config, policy = asked, context.config, context.policy
-    settings = config.evaluation
+    (step, samples), config, settings = asked, context.config, context.config.evaluation
     sampling = Sampling(config.rollout.max_response_tokens, settings.eval_temperature, settings.eval_top_p)
-    questions = [(problem, j) for problem in problems for j in range(samples)]
-    place = context.first_step + step
-    keys: list[Key] = [(config.run.seed, "eval", place, problem.prompt_id, j) for problem, j in questions]
-    drawn = context.actors.generate([policy.encode(problem.prompt) for problem in problems], keys, sampling)
-    read = grade_samples(policy, context.task, [problem for problem, _ in questions], drawn)
+    key = (config.run.seed, "eval", context.first_step + step)
     answers = [
         Answer(
             step=step,
@@ -57,10 +52,10 @@ def answers_to(problems: Sequence[Problem], context: SamplerContext, asked: tupl
             answer=grade.answer,
             correct=grade.outcome == "right",
             outcome=grade.outcome,
-            response_tokens=len(one.tokens),
-            truncated=one.truncated,
+            response_tokens=len(drawn.tokens),
+            truncated=drawn.truncated,
             correct_leniently=grade.is_right_leniently,
         )
-        for (problem, j), one, (text, grade) in zip(questions, drawn, read, strict=True)
+        for problem, j, drawn, text, grade in graded_responses(context, problems, samples, key, sampling)
     ]
     return [answers[start : start + samples] for start in range(0, len(answers), samples)]

@@ -1,16 +1,35 @@
-"""Grades and rewards sampled responses: correctness, own rewards, the overlong penalty, the random-reward control."""
+"""Draws, grades and rewards responses: correctness, own rewards, the overlong penalty, the random-reward control."""
 
 from collections.abc import Sequence
 
+from harness.backends.phases import enter, own
 from harness.config.task import TaskSettings
+from harness.console import doing
 from harness.model.policy import Policy
 from harness.randomness import stream
-from harness.rollouts.sampler import Sample
+from harness.rollouts.engine import Key, SamplerContext
+from harness.rollouts.sampler import Sample, Sampling
 from harness.tasks.rewards import Rewards
 from harness.tasks.task import Grade, Problem, Task
 
+Graded = tuple[Problem, int, Sample, str, Grade]  # with the number among the problem's responses, and the text
 RIGHT = 1.0  # DAPO eq. 7
 TRUNCATED = Grade("wrong", None, "truncated")
+
+
+def graded_responses(
+    context: SamplerContext, problems: Sequence[Problem], count: int, key: Key, sampling: Sampling
+) -> list[Graded]:
+    """`count` responses to each problem, problem by problem; response j is keyed by (*key, prompt id, j)."""
+    asked = [(problem, j) for problem in problems for j in range(count)]
+    prompts = [context.policy.encode(problem.prompt) for problem in problems]
+    drawn = context.engine.generate(prompts, [(*key, problem.prompt_id, j) for problem, j in asked], sampling)
+    phase = own.phase
+    enter("reward")
+    doing(f"scoring {len(drawn):,} responses")
+    read = grade_samples(context.policy, context.task, [problem for problem, _ in asked], drawn)
+    enter(phase)
+    return [(*one, sample, *graded) for one, sample, graded in zip(asked, drawn, read, strict=True)]
 
 
 def grade_samples(

@@ -68,20 +68,13 @@ class VllmEngine:
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[Key], sampling: Sampling) -> list[Sample]:
         """Sample all requests of the group's ranks in one call, each with its own seed; returns this rank's."""
-        asked = self.group.gather(
-            [(prompts[place * len(prompts) // len(keys)], key) for place, key in enumerate(keys)],
-            list[tuple[list[int], Key]],
-        )
-        answers = self.answers(list(chain(*asked)), sampling)
-        start = sum(map(len, asked[: self.group.rank]))
-        return [sample_of(answer.outputs[0]) for answer in answers[start : start + len(keys)]]
-
-    def answers(self, asked: list[tuple[list[int], Key]], sampling: Sampling) -> list[Any]:
-        """vLLM's answers to prompts with the keys of their random streams."""
-        if not asked:
-            return []
         from vllm import SamplingParams
 
+        progress()
+        own = [(prompts[place * len(prompts) // len(keys)], key) for place, key in enumerate(keys)]
+        shares = self.group.gather(own, list[tuple[list[int], Key]])
+        if not (asked := list(chain(*shares))):
+            return []
         wanted = [
             SamplingParams(
                 seed=int(stream(*key, "vllm").integers(2**31)),
@@ -94,10 +87,9 @@ class VllmEngine:
             )
             for _, key in asked
         ]
-        answers: list[Any] = self.llm.generate(
-            [{"prompt_token_ids": prompt} for prompt, _ in asked], wanted, use_tqdm=False
-        )
-        return answers
+        answers = self.llm.generate([{"prompt_token_ids": prompt} for prompt, _ in asked], wanted, use_tqdm=False)
+        start = sum(map(len, shares[: self.group.rank]))
+        return [sample_of(answer.outputs[0]) for answer in answers[start : start + len(own)]]
 
     def load_weights(self, weights: Weights) -> None:
         """Wake up, load the tensors, repair a tied head, and empty the prefix cache."""

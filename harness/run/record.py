@@ -14,7 +14,7 @@ from harness.algorithm.batching import MicroBatch
 from harness.algorithm.loss_metrics import LossRecord
 from harness.algorithm.metrics import Metrics
 from harness.algorithm.state import Training
-from harness.algorithm.step_updates import Trained
+from harness.algorithm.update import Trained
 from harness.config.resolve import config_sha256, tree_of
 from harness.config.schema import Config
 from harness.console import command

@@ -25,7 +25,7 @@ from harness.config.resolve import resolve
 from harness.config.schema import ModelSettings
 from harness.errors import Stopped
 from harness.loop import train
-from harness.model.checkpointing import checkpointing, enable_checkpointing
+from harness.model.checkpointing import enable_checkpointing
 from harness.model.packing import TokenBatch, pack_batch
 from harness.model.policy import Policy
 from harness.plan.job import make_job
@@ -148,8 +148,7 @@ def texts_of_one_length(policy: Policy, rows: int, tokens: int) -> TokenBatch:
 
 def update(policy: Policy, batch: TokenBatch) -> None:
     policy.model.zero_grad()
-    with checkpointing(policy.model):
-        scored, _ = policy.logprobs(batch, 1.0)
+    scored, _ = policy.logprobs(batch, 1.0)
     scored.sum().backward()
 
 

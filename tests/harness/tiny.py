@@ -13,7 +13,7 @@ from harness.backends.torch_setup import set_up_torch
 from harness.config.resolve import resolve
 from harness.config.schema import Config
 from harness.model.policy import Policy, write_policy
-from harness.rollouts.engine import Actors, SamplerContext, TorchEngine
+from harness.rollouts.engine import SamplerContext, TorchEngine
 from harness.run.folder import save_folder
 from harness.run.tiny_model import cache_key, warm_started
 from harness.tasks.chain_sum import GRADED, Stage, Style
@@ -73,7 +73,7 @@ def small_config(model: str = "tiny", **changes: Any) -> Config:
 
 def context(policy: Policy, config: Config) -> SamplerContext:
     """Questions of the graded task to the policy itself."""
-    return SamplerContext(policy, GRADED, config, Actors(TorchEngine(policy)))
+    return SamplerContext(policy, GRADED, config, TorchEngine(policy))
 
 
 def small_flags(model: str, **changes: Any) -> list[str]:

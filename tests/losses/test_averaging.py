@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from losses import AVERAGING_MODES, DAPO, FIPO, GRPO, LossBatch, mask_totals, token_weights
-from tests.losses.agreement import agree, bitwise_equal
+from tests.losses.agreement import agree
 from tests.losses.drawn import batches, deterministic
 
 LOSSES = [
@@ -64,27 +64,6 @@ def test_micro_batches_add_up_to_the_whole_in_any_order(batch: LossBatch, loss: 
         assert agree(torch.stack([other, ONE]), torch.stack([whole, ONE]), "float64_split")
         (own,) = torch.autograd.grad(other, policy, retain_graph=True)
         assert agree(torch.cat([own.flatten(), ONE[None]]), torch.cat([gradient.flatten(), ONE[None]]), "float64_split")
-
-
-@pytest.mark.parametrize("mode", ["token_mean", "sequence_mean"])
-def test_totals_of_the_micro_batches_alone_would_change_the_loss(mode: str) -> None:
-    mask = torch.tensor([[1, 0, 0], [1, 1, 1], [1, 1, 0]], dtype=torch.bool)
-    parts = mask[:1], mask[1:]
-    alone = torch.cat([token_weights(part, mode) for part in parts]) / 2
-    together = [token_weights(part, mode, totals=mask_totals(mask)) for part in parts]
-    assert bitwise_equal(torch.cat(together), token_weights(mask, mode))
-    assert not agree(alone, token_weights(mask, mode), "float64")
-
-
-def test_metrics_of_micro_batches_add_up() -> None:
-    generator = torch.Generator().manual_seed(0)
-    policy, old, advantages = (torch.randn(4, 5, generator=generator, dtype=torch.float64) for _ in range(3))
-    batch = LossBatch(policy, old, advantages, torch.rand(4, 5, generator=generator) > 0.3)
-    loss = FIPO(delta=3.0)
-    parts = [loss(rows_of(batch, rows)).metrics for rows in ([0], [1, 2, 3])]
-    for name, (total, count) in loss(batch).metrics.items():
-        assert agree(sum(part[name][0] for part in parts), total, "float64")
-        assert sum(part[name][1] for part in parts) == count == batch.mask.sum()
 
 
 def test_an_unknown_mode_is_refused_with_those_that_there_are() -> None:

@@ -41,12 +41,8 @@ def test_fipo_with_a_negative_advantage() -> None:
 
 
 def test_signed_weights_are_exp_of_the_future_kl_times_the_sign_of_the_advantage() -> None:
-    settings: dict[str, float | None] = {
-        "signed": True,
-        "clip_range": 0.9,
-        "clip_high_only": False,
-        "safety_threshold": None,
-    }
+    settings: dict[str, float | None] = {"signed": True, "clip_range": 0.9, "clip_high_only": False}
+    settings["safety_threshold"] = None
     future = of_three_tokens(1.0).diagnostics["future_kl"]
     for advantage, sign in ((2.0, 1.0), (-0.5, -1.0), (0.0, 0.0)):
         found = of_three_tokens(advantage, **settings).diagnostics

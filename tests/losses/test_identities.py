@@ -118,18 +118,6 @@ def test_fipo_with_given_weights_is_dapo_with_weighted_advantages(batch: LossBat
 
 
 @deterministic
-@given(batches())
-def test_its_own_weights_handed_over_change_nothing(batch: LossBatch) -> None:
-    loss = FIPO(**CLIP)
-    own, gradient = with_gradient(loss, batch)
-    given = replace(batch, influence_weights=own.diagnostics["influence_weight"])
-    given_back, expected = with_gradient(loss, given)
-    assert bitwise_equal(own.token_loss, given_back.token_loss)
-    assert bitwise_equal(gradient, expected)
-    assert bitwise_equal(own.diagnostics["future_kl"], given_back.diagnostics["future_kl"])
-
-
-@deterministic
 @given(batches(), st.sampled_from([name for name in LOSSES if name != "fipo"]))
 def test_given_weights_replace_all_that_another_loss_multiplies_its_gradient_with(batch: LossBatch, name: str) -> None:
     weights = weights_like(batch)

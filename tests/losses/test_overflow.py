@@ -18,7 +18,6 @@ from losses import (
     sequence_filter,
     token_weights,
 )
-from losses.fipo import weight_diagnostics
 from losses.parts.precision import capped_exp, exponent_limit
 from tests.losses.agreement import agree, bitwise_equal
 from tests.losses.drawn import with_gradient
@@ -96,31 +95,6 @@ def test_an_infinite_shift_reaches_its_own_past_and_nothing_else(
     assert reached.isfinite().all()
     # as far as it is not discounted to nothing: 150 tokens at a half-life of 32 leave a 26th
     assert (reached * math.copysign(1.0, infinite) > exponent_limit(dtype)).all()
-
-
-def test_capped_future_kl_is_counted_only_where_nothing_else_bounds_the_weight() -> None:
-    log_ratio = torch.tensor([[0.0, 100.0, 0.0]])
-    batch = shifted(log_ratio, torch.ones(1, 3))
-    for settings, expected in (
-        ({"clip_range": None}, [1, 1, 0]),
-        ({"clip_range": 0.0}, [1, 1, 0]),
-        ({"clip_range": None, "weight_bound": INF}, [1, 1, 0]),
-        ({"clip_range": None, "weight_bound": 10.0}, [0, 0, 0]),
-        ({"clip_range": None, "delta": 10.0}, [0, 0, 0]),
-        ({"clip_range": 0.2}, [0, 0, 0]),
-    ):
-        assert FIPO(**settings)(batch).diagnostics["future_kl_capped"].tolist() == [expected], settings
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_future_kl_at_the_limit_itself_is_not_capped(dtype: torch.dtype) -> None:
-    limit = exponent_limit(dtype)
-    at_the_limit = torch.tensor(limit, dtype=dtype)
-    future = torch.stack([at_the_limit, at_the_limit.nextafter(at_the_limit.new_tensor(INF))])[None]
-    # a bound is idle where it lies above exp of the limit
-    for largest, counted in ((INF, 1), (math.exp(limit), 0), (1.01 * math.exp(limit), 1)):
-        capped = weight_diagnostics(future, future, (0.0, largest))["future_kl_capped"]
-        assert capped.tolist() == [[0, counted]]
 
 
 @pytest.mark.parametrize("loss", ALL)

@@ -166,9 +166,7 @@ def test_ten_thousand_rewards_are_statistically_those_of_torch(engine: VllmEngin
         spread = np.sqrt((mine.var() + other.var()) / TEN_THOUSAND)
         assert abs(mine.mean() - other.mean()) < 3.29 * spread
     first = [Counter(one.tokens[1] for one in each) for each in (ours, theirs)]
-    assert first[0].keys() ^ first[1].keys() <= {
-        token for token in first[0] | first[1] if (first[0] | first[1])[token] < 10
-    }
+    assert max((each[token] for each in first for token in first[0].keys() ^ first[1].keys()), default=0) < 10
 
 
 @pytest.mark.train
@@ -203,14 +201,8 @@ def test_benchmarks_and_training_on_mathematical_problems(tmp_path: Path) -> Non
     p = np.mean(list(shares.values()))
     assert 0.1 < p < 0.9
     assert abs(shares["torch"] - shares["vllm"]) < 3.29 * np.sqrt(2 * p * (1 - p) / (8 * 64))
-    small = {
-        "max_response_tokens": 12,
-        "max_prompt_tokens": 400,
-        "prompts_per_step": 8,
-        "steps": 1,
-        "overlong_buffer": 4,
-    }
-    math: dict[str, Any] = {"task": "math", "loss_type": "fipo", **data, **small}
+    small = {"max_response_tokens": 12, "max_prompt_tokens": 400, "prompts_per_step": 8, "overlong_buffer": 4}
+    math: dict[str, Any] = {"task": "math", "loss_type": "fipo", "steps": 1, **data, **small}
     (line,) = runs.metrics(trained(model, tmp_path / "run", **math))
     assert line["sync/logprob_gap"] < TOLERANCE
     assert line["ledger/updates"] == 8
@@ -231,15 +223,8 @@ def test_a_head_that_reloading_left_as_it_was_stops_the_run(
 @pytest.mark.train
 def test_in_bfloat16_the_logits_are_float32(model: str, tmp_path: Path) -> None:
     """Measured on a CPU: a mean gap of 1.6e-3 nats, and 3.1e-3 with logits in bfloat16."""
-    small = {
-        "dtype": "bfloat16",
-        "lora_rank": 4,
-        "steps": 2,
-        "prompts_per_step": 8,
-        "minibatches": 2,
-        "eval_prompts": 8,
-    }
-    lines = runs.metrics(trained(model, tmp_path / "run", **small, loss_type="dapo"))
+    small = {"steps": 2, "prompts_per_step": 8, "minibatches": 2, "eval_prompts": 8, "loss_type": "dapo"}
+    lines = runs.metrics(trained(model, tmp_path / "run", **small, dtype="bfloat16", lora_rank=4))
     assert all(line["sampler/logprob_gap_mean"] < (1e-2 if IS_GPU else 2.4e-3) for line in lines)
 
 
@@ -280,12 +265,3 @@ def test_a_killed_split_run_leaves_no_shared_memory_and_is_resumed(model: str, t
     done = run("resume", folder)
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(runs.metrics(RunFolder(folder))) == 2
-
-
-@pytest.mark.train
-def test_a_model_that_the_ranks_cannot_split_is_refused(model: str, tmp_path: Path) -> None:
-    words = ["--nproc", 3, "--rollout_tp", 3, "--output_dir", tmp_path / "run"]
-    done = run("train", "--model", model, "--engine", "vllm", "--backend", "deepspeed", *words)
-    assert done.returncode == 2
-    assert "--rollout_tp 3: expected a divisor of the model's 2 attention heads" in done.stderr
-    assert not (tmp_path / "run").exists()

@@ -46,6 +46,7 @@ def rows_of(batch: MicroBatch, known: KnownLogprobs, rows: torch.Tensor) -> tupl
     tokens = pack_batch([r.prompt_tokens for r in responses], [r.tokens for r in responses], batch.tokens.mask.device)
     width = tokens.drawn.shape[1]
     tokens = dataclasses.replace(tokens, mask=batch.tokens.mask[rows, :width])
-    return MicroBatch(responses, tokens, batch.advantages[rows, :width]), KnownLogprobs(
+    of_tokens = (values[rows, :width] for values in (batch.advantages, batch.sampler_logprobs))
+    return MicroBatch(responses, tokens, *of_tokens), KnownLogprobs(
         known.old[rows, :width], None if known.reference is None else known.reference[rows, :width]
     )

@@ -61,6 +61,7 @@ def test_blame_reaches_the_minibatches(random_policy: Policy) -> None:
 STEPS = [
     ("a2b4=2c3=0#0$", ["XXXXXX.......", "......XXXX...", "..........XXX"]),
     ("#3$", ["XXX"]),
+    ("a2b4=1c3=4#4$", ["............."]),  # every step right
     ("a2b4=2?a2=2b4=1#1$", ["XXXXXX............", "......XXXXX.......", "...........XXXX...", "...............XXX"]),
 ]
 
@@ -75,8 +76,3 @@ def test_random_blame_lays_blames_sum_on_one_step_drawn_by_seed_and_step(
         assert drawn[3] == credited(random_policy, text, -0.7, "random_blame", **{key: 3})
         assert [sum(advantages) for advantages in drawn] == pytest.approx([blame] * 40)
         assert {"".join("X" if value else "." for value in advantages) for advantages in drawn} == set(steps)
-
-
-def test_a_response_whose_steps_are_right_is_spared(random_policy: Policy) -> None:
-    for control in ("damp", "random_blame"):
-        assert set(credited(random_policy, "a2b4=1c3=4#4$", -0.7, control)) == {0.0}

@@ -28,13 +28,8 @@ def graded(policy: Policy, right: list[bool], cut: bool = False) -> Group:
     """A group of four, of which those are right that are listed as such."""
     drawn = four_groups(policy)[0]
     return [
-        dataclasses.replace(
-            response,
-            grade=Grade("right" if correct else "wrong"),
-            reward=1.0 if correct else -1.0,
-            truncated=cut,
-        )
-        for response, correct in zip(drawn, right, strict=True)
+        dataclasses.replace(one, grade=Grade(outcome), reward=1.0 if outcome == "right" else -1.0, truncated=cut)
+        for one, outcome in zip(drawn, ("right" if correct else "wrong" for correct in right), strict=True)
     ]
 
 

@@ -138,19 +138,6 @@ def test_weights_that_a_step_made_infinite_end_the_run_whatever_may_be_skipped(
         update(run.training, run.minibatch, run.known, run.record)
 
 
-@pytest.mark.parametrize("clamp", [None, 20.0])
-@pytest.mark.parametrize("sign", [1, -1])
-def test_extreme_ratios_are_counted_whatever_is_clamped(
-    prepared: Callable[..., Prepared], clamp: float | None, sign: int
-) -> None:
-    run = prepared(log_ratio_clamp=clamp)
-    record = run.record
-    shift = run.shifted(lambda old: torch.cat([old[:, :1] + 20.5 * sign, old[:, 1:] + 19.5 * sign], dim=1))
-    run.training.updater.step(run.minibatch, shift, record)
-    tokens = sum(int(batch.tokens.mask.sum()) for batch in run.minibatch)
-    assert record.means()["extreme_ratios"] == 16 / tokens  # the first token of each of the sixteen responses
-
-
 @pytest.mark.train
 def test_a_run_that_diverges_ends_in_one_line_and_keeps_its_checkpoint(
     model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

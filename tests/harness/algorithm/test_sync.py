@@ -15,7 +15,7 @@ from harness.algorithm.update import known_logprobs
 from harness.config.schema import Config, EngineSettings
 from harness.errors import HarnessError
 from harness.model.policy import Policy
-from harness.rollouts.engine import Actors, Key, TorchEngine, Weights, own_engine
+from harness.rollouts.engine import Key, TorchEngine, Weights, own_engine
 from harness.rollouts.sampler import Sample, Sampling
 from tests.harness.algorithm.steps import one_minibatch
 from tests.harness.tiny import small_config
@@ -70,7 +70,7 @@ def training(direct_policy: Policy, config: Config) -> Training:
     """A run whose weights have moved since its engine last saw them."""
     training = begin(config, direct_policy.copy(), None)
     engine = own_engine(training.policy, is_gpu=False)
-    training.actors = Actors(engine)
+    training.engine = engine
     assert sync(training, config) is not None
     with torch.no_grad():
         for parameter in training.policy.model.parameters():
@@ -89,30 +89,30 @@ def test_an_engine_that_takes_the_weights_passes_and_the_trainers_own_model_need
 
 @pytest.mark.parametrize("kept", ["", "model.layers.1", "model.norm", "head"])
 def test_a_stale_or_half_loaded_engine_stops_the_run(training: Training, config: Config, kept: str) -> None:
-    policy = training.actors.engine.policy  # type: ignore[attr-defined]
+    policy = training.engine.policy  # type: ignore[attr-defined]
     assert policy.model.config.tie_word_embeddings
     stale = OldHead(policy, needs_weights=True) if kept == "head" else Stale(policy, needs_weights=True, kept=kept)
-    training.actors = Actors(stale)
+    training.engine = stale
     with pytest.raises(HarnessError, match=r"the trainer's weights after step 0, got.*stale or half loaded"):
         sync(training, config)
 
 
 def test_a_token_or_an_answer_that_rounding_moved_far_does_not_stop_the_run(training: Training) -> None:
     config = small_config(sync_tolerance=0.1, temperature=9.0)  # answers of many tokens
-    policy = training.actors.engine.policy  # type: ignore[attr-defined]
-    training.actors = Actors(Coarse(policy, needs_weights=True, tokens=1, answers=2, error=0.2))
+    policy = training.engine.policy  # type: ignore[attr-defined]
+    training.engine = Coarse(policy, needs_weights=True, tokens=1, answers=2, error=0.2)
     gap = sync(training, config)
     assert gap is not None
     assert 0.0 < gap < 0.1
-    training.actors = Actors(Coarse(policy, needs_weights=True, tokens=32, answers=1, error=0.2))
+    training.engine = Coarse(policy, needs_weights=True, tokens=32, answers=1, error=0.2)
     assert sync(training, config) == pytest.approx(0.2, rel=1e-3)
-    training.actors = Actors(Coarse(policy, needs_weights=True, tokens=32, answers=2, error=0.2))
+    training.engine = Coarse(policy, needs_weights=True, tokens=32, answers=2, error=0.2)
     with pytest.raises(HarnessError, match=r"got log-probabilities 0\.2 and 0\.2 nats per token apart .* than 0\.1: "):
         sync(training, config)
 
 
 def test_weights_that_are_no_numbers_stop_the_run(training: Training, config: Config) -> None:
-    engine = training.actors.engine
+    engine = training.engine
     engine.load_weights((name, tensor * float("nan")) for name, tensor in training.updater.backend.weights())
     engine.load_weights = lambda _weights: None  # type: ignore[method-assign]
     with pytest.raises(HarnessError, match="got log-probabilities nan and nan nats"):

@@ -19,6 +19,7 @@ from sweeps.search.options import add_search_flags, search_of
 from sweeps.search.winners import check_comparable
 from tests.harness.backends.pairings import listening
 from tests.harness.command_line import outcome
+from tests.harness.runs import read_json
 from tests.harness.tiny import small_flags
 from tests.sweeps.processes import has_ended
 from tests.waiting import LONG_S, wait_until
@@ -107,19 +108,9 @@ def test_the_array_of_a_search_is_one_command_that_shares_folder_and_database(tm
 def test_two_nodes_of_torchrun_stop_together_when_one_is_asked_to(model_folder: str, tmp_path: Path) -> None:
     run, port = tmp_path / "run", free_port()
     command = TORCHRUN.replace("node1:29400", f"localhost:{port}").replace("--nproc-per-node 8", "--nproc-per-node 1")
-    words = command.partition(" -m harness ")[0].split()
+    words = [*command.partition(" -m harness ")[0].split(), "--shutdown-timeout", "600", "-m", "harness", "train"]
     small = [*small_flags(model_folder, steps=400), "--backend", "deepspeed", "--output_dir", str(run)]
-    node = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        *words,
-        "--shutdown-timeout",
-        "600",
-        "-m",
-        "harness",
-        "train",
-    ]
+    node = [sys.executable, "-m", "torch.distributed.run", *words]
     with (tmp_path / "log").open("wb") as log:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         nodes = [subprocess.Popen([*node, *small], stdout=log, stderr=log, env=environment) for _ in range(2)]
@@ -131,7 +122,7 @@ def test_two_nodes_of_torchrun_stop_together_when_one_is_asked_to(model_folder: 
     assert all(map(is_loopback, listening(ranks)))
     nodes[0].terminate()
     assert [one.wait(timeout=LONG_S) for one in nodes] == [1, 1]
-    status = json.loads((run / "status.json").read_text(encoding="utf-8"))
+    status = read_json(run / "status.json")
     assert (status["state"], status["exit_code"]) == ("preempted", 75)
     assert (run / "checkpoints" / f"step_{status['steps_done']:06d}").is_dir()
     wait_until(lambda: all(map(has_ended, ranks)), "ranks live on")

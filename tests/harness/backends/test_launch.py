@@ -1,6 +1,5 @@
 """The ranks of a run as a group: one that hangs or fails ends all of them, and nothing is left behind."""
 
-import json
 import os
 import signal
 import stat
@@ -19,6 +18,7 @@ from harness.backends.launch import LOG, Ending, ending_of, first_fault
 from harness.backends.rendezvous import is_loopback
 from harness.console import command
 from harness.errors import is_out_of_memory
+from tests.harness import runs
 from tests.harness.backends.failing import DEADLINE_S
 from tests.harness.backends.pairings import listening
 from tests.harness.command_line import outcome
@@ -55,9 +55,8 @@ def only_line(errors: str) -> str:
     return lines[0]
 
 
-def status(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "status.json").read_text(encoding="utf-8"))
-    return found
+def status(run: Path) -> Any:
+    return runs.read_json(run / "status.json")
 
 
 def steps(run: Path) -> int:

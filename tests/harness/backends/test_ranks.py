@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from harness.algorithm.correction import SamplerGap
 from harness.algorithm.loss_metrics import ByResponse
-from harness.algorithm.placebo import SentRow
+from harness.algorithm.placebo import Row
 from harness.backends.ranks import Ranks, read
 from harness.backends.rendezvous import STORE, Place, choose_interfaces, take_gpu
 from harness.errors import HarnessError, UsageError
@@ -41,7 +41,7 @@ def bits(value: Any) -> str:
         (["stopped by SIGTERM\n\0\u2028\U0001f600"], list[str]),
         ((HARD, []), tuple[list[float], list[float]]),
         (SamplerGap(3, math.nan, 1.5, math.inf, -0.0), SamplerGap),
-        ([((4, "12,3", 0), HARD, [1.0])], list[SentRow]),
+        ([Row((4, "12,3", 0), HARD, [1.0])], list[Row]),
         (({"a": 1.0, "": math.nan}, {}, [(("12,3", 1), HARD)]), tuple[dict[str, float], dict[str, float], ByResponse]),
         ([[Answer(1, "x", 0, "\\boxed{1}", None, False, "unchecked", 3, True, False)]], list[list[Answer]]),
     ],

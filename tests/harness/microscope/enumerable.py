@@ -12,7 +12,7 @@ import transformers
 
 from harness.model.packing import pack_batch
 from harness.model.policy import Policy
-from harness.rollouts.engine import Actors, Key, SamplerContext, TorchEngine
+from harness.rollouts.engine import Key, SamplerContext, TorchEngine
 from harness.rollouts.sampler import Sample, Sampling, sample
 from harness.tasks.task import Grade, Problem, Split, Task
 from tests.harness.tiny import small_config
@@ -68,7 +68,7 @@ class GivenNumbers(TorchEngine):
 def context(uniforms: np.ndarray | None = None) -> SamplerContext:
     settings = {"max_response_tokens": LIMIT, "temperature": TEMPERATURE, "group_size": 100, "prompts_per_step": 100}
     config = small_config(minibatches=1, **settings)
-    return SamplerContext(policy(), Echo(), config, Actors(GivenNumbers(policy(), uniforms=uniforms)))
+    return SamplerContext(policy(), Echo(), config, GivenNumbers(policy(), uniforms=uniforms))
 
 
 def responses(prefix: tuple[int, ...] = ()) -> list[tuple[int, ...]]:

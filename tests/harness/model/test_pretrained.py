@@ -1,6 +1,5 @@
 """Models of other people: what they bring is trained, sampled and saved as it should be, or refused in one line."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +43,13 @@ def logprobs(policy: Policy) -> torch.Tensor:
     return policy.logprobs(pack_batch(prompts, [[8, 9, 10], [11, 12], [10] * 6], policy.device), 1.0)[0]
 
 
+def saved(folder: Path, policy: Policy, weights: dict[str, torch.Tensor] | None = None) -> Path:
+    """A folder within this one with the policy in it."""
+    (folder / "saved").mkdir()
+    write_policy(folder / "saved", policy, weights)
+    return folder / "saved"
+
+
 # ---- saving
 
 
@@ -57,11 +63,9 @@ def test_a_generation_config_that_transformers_would_not_save_is_kept(tmp_path: 
     policy = load_policy(str(tmp_path / "model"))
     with pytest.raises(ValueError, match="is invalid"):
         policy.model.generation_config.save_pretrained(tmp_path)
-    (tmp_path / "saved").mkdir()
-    write_policy(tmp_path / "saved", policy)
-    written = json.loads((tmp_path / "saved" / "generation_config.json").read_text(encoding="utf-8"))
-    assert written.items() >= sampling.items()
-    assert torch.equal(logprobs(load_policy(str(tmp_path / "saved"))), logprobs(policy))
+    folder = saved(tmp_path, policy)
+    assert runs.read_json(folder / "generation_config.json").items() >= sampling.items()
+    assert torch.equal(logprobs(load_policy(str(folder))), logprobs(policy))
 
 
 @pytest.mark.train
@@ -102,9 +106,8 @@ def test_what_is_written_is_what_was_trained(kind: str, tmp_path: Path) -> None:
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
     assert (logprobs(policy) - logprobs(load_policy(model))).abs().max() > 0.01
-    (tmp_path / "saved").mkdir()
-    write_policy(tmp_path / "saved", policy, dict(exported(policy.model)))
-    assert (logprobs(policy) - logprobs(load_policy(str(tmp_path / "saved")))).abs().max() < 1e-4
+    again = load_policy(str(saved(tmp_path, policy, dict(exported(policy.model)))))
+    assert (logprobs(policy) - logprobs(again)).abs().max() < 1e-4
 
 
 def test_adapters_that_would_not_be_written_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,17 +160,16 @@ def test_rotary_frequencies_are_those_of_the_longest_text(kind: str, tmp_path: P
             pack_batch([text[0, :3].tolist()], [text[0, 3:].tolist()], text.device), 1.0
         )
     assert (ours[0] - own[2:-1].gather(1, text[0, 3:, None])[:, 0]).abs().max() < 1e-4
-    engine = own_engine(long, is_gpu=False)
-    engine.load_weights(long.model.named_parameters())
-    assert torch.equal(logprobs(engine.policy), logprobs(long))
+    for policy in (long, load_policy(model, "bfloat16", longest=100)):
+        engine = own_engine(policy, is_gpu=False)
+        engine.load_weights(policy.model.named_parameters())
+        assert torch.equal(logprobs(engine.policy), logprobs(policy))
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "longrope", "yarn", EXACT["gemma 3 with pictures"]])
 def test_positions_are_overridden_before_the_network_is_built(kind: Any, tmp_path: Path) -> None:
     policy = load_policy(save_network(tmp_path / "model", kind), context_tokens=2048, longest=500)
-    (tmp_path / "saved").mkdir()
-    write_policy(tmp_path / "saved", policy)
-    again = load_policy(str(tmp_path / "saved"), longest=500)
+    again = load_policy(str(saved(tmp_path, policy)), longest=500)
     assert again.model.config.get_text_config().max_position_embeddings == 2048
     assert torch.equal(logprobs(again), logprobs(policy))
 
@@ -211,25 +213,21 @@ def with_end_token_out_of_reach(folder: Path) -> None:
     change_json(folder / "tokenizer_config.json", eos_token=None)
 
 
+def with_damaged_json(folder: Path) -> None:
+    (folder / "generation_config.json").write_text("{", encoding="utf-8")
+
+
+def with_other_shapes(folder: Path) -> None:
+    change_json(folder / "config.json", vocab_size=300)
+
+
+UNREAD = r"could not load a tokenizer from .*copy them there"
 FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "end token": (
-        "qwen2",
-        with_end_token_out_of_reach,
-        "end-of-sequence token, got token 100000, but its output layer ends at",
-    ),
-    "no tokenizer": ("qwen2", without_tokenizer, r"could not load a tokenizer from .*copy them there"),
-    # of this one transformers makes up an empty tokenizer
-    "an empty tokenizer": ("longrope", without_tokenizer, r"could not load a tokenizer from .*copy them there"),
-    "no JSON": (
-        "qwen2",
-        lambda folder: (folder / "generation_config.json").write_text("{", encoding="utf-8"),
-        r"expected JSON in .*generation_config.json: ",
-    ),
-    "other shapes": (
-        "qwen2",
-        lambda folder: change_json(folder / "config.json", vocab_size=300),
-        r"expected .*embed_tokens.weight of shape \[300, 32\]",
-    ),
+    "end token": ("qwen2", with_end_token_out_of_reach, "end-of-sequence token, got token 100000, but its output"),
+    "no tokenizer": ("qwen2", without_tokenizer, UNREAD),
+    "an empty tokenizer": ("longrope", without_tokenizer, UNREAD),  # transformers makes it up
+    "no JSON": ("qwen2", with_damaged_json, r"expected JSON in .*generation_config.json: "),
+    "other shapes": ("qwen2", with_other_shapes, r"expected .*embed_tokens.weight of shape \[300, 32\]"),
 } | {repr(listed): ("qwen2", with_end_tokens(listed), "eos_token_id") for listed in ("a", [[1]], True, 1.5)}
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from harness.errors import UsageError
 from harness.model.policy import Policy, load_policy
-from harness.rollouts.vllm_engine import VllmEngine, check_split, folder_without_weights, sizes_to_split
+from harness.rollouts.vllm_engine import VllmEngine, folder_without_weights, sizes_to_split
+from harness.run.initial_model import initial_policy
+from tests.harness.tiny import small_config
 
 
 @dataclass
@@ -59,11 +61,10 @@ def test_a_model_is_always_at_one_place_without_its_weights(
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4, 3, 8])
-def test_a_model_is_split_where_its_heads_and_columns_divide(parts: int, random_policy: Policy) -> None:
-    sizes = sizes_to_split(random_policy.model.config)
-    assert sizes == (4, 2, 192)
+def test_a_model_is_split_where_its_heads_and_columns_divide(parts: int, model_folder: str) -> None:
+    config = small_config(model_folder, engine="vllm", backend="deepspeed", nproc=24, rollout_tp=parts)
     if parts in (1, 2, 4):  # by 4, each key head is there twice
-        check_split(sizes, parts)
+        assert sizes_to_split(initial_policy(config).model.config) == (4, 2, 192)
         return
     with pytest.raises(UsageError, match=rf"--rollout_tp {parts}: expected a divisor of the model's 4 attention heads"):
-        check_split(sizes, parts)
+        initial_policy(config)
