@@ -28,6 +28,7 @@ TRAINING = {  # and what they are called in metrics.jsonl
 NEEDED = {"accuracy": "held-out accuracy", "training_accuracy": "training accuracy"}  # one of them, in words
 KNOWN = (*WORDS, "step", *HELD_OUT, *TRAINING)
 NAMED = re.compile(r"(?P<arm>.+?)[-_ ./]*(?:seed|(?<=[-_ ./])s)[-_ =]?(?P<seed>\d+)")  # dapo-seed0, dapo_s0
+MOST_STEPS = 2**31
 SEED = re.compile(r"(\d+)(?:\.0*)?")
 REWARD = re.compile(r"reward|score", re.IGNORECASE)  # named so, it need not be a share of right answers
 SHARE = re.compile(r"acc|correct|exact_match|pass@", re.IGNORECASE)
@@ -188,6 +189,6 @@ def _number(cell: str, name: str, place: str) -> float:
 def _step(cell: str, place: str) -> int:
     """A step, also where it stands as `3/100`."""
     found = _number(cell.partition("/")[0], "step", place)
-    if found < 0 or not found.is_integer():
+    if not 0 <= found < MOST_STEPS or not found.is_integer():
         raise RecordsError(f"expected a whole step of 0 or more in {place}, got {cell!r}: name the step's column")
     return int(found)

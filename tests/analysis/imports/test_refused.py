@@ -32,6 +32,7 @@ def fault(name: str, text: str, flags: str, words: str) -> Any:
         fault("a.csv", "step,acc\n1,0.5,3\n", ONE, "expected 2 cells in line 2"),
         fault("a.csv", "step,acc\n1,0.5\n1,0.6\n", ONE, "name the columns of arm and seed"),
         fault("a.csv", "step,acc\n1.5,0.5\n", ONE, "expected a whole step"),
+        fault("a.csv", "step,acc\n1e40,0.5\n", ONE, "got '1e40': name the step's column"),
         fault("a.csv", "question,acc\nq,0.5\n", ONE, "expected 0 or 1 for an answer"),
         fault("a.csv", ROW, "--columns acuracy=acc", "expected --columns NAME=COLUMN"),
         fault("a.csv", ROW, ONE + " --percent", "--percent: expected accuracies above 1"),
