@@ -141,9 +141,9 @@ ui: $(READY)
 # Optuna's page of one search: make dashboard LOSS=fipo, or STUDY=
 dashboard: STUDY = runs/sweep-$(LOSS)-$(notdir $(SPACE))
 dashboard: $(READY)
-	@[ -n "$(STORAGE)" ] || [ -e $(STUDY)/optuna.db ] || { echo "error: expected a search in $(STUDY), found none: run" \
+	@[ -n "$(STORAGE)" ] || [ -e $(STUDY)/optuna.journal ] || { echo "error: expected a search in $(STUDY), found none: run" \
 	  "make sweep LOSS=$(LOSS), or name one with STUDY=" >&2; exit 2; }
-	@$(VENV)/bin/optuna-dashboard --host 127.0.0.1 --port $(or $(PORT),8080) $(or $(STORAGE),sqlite:///$(STUDY)/optuna.db)
+	@$(VENV)/bin/optuna-dashboard --host 127.0.0.1 --port $(or $(PORT),8080) $(or $(STORAGE),$(STUDY)/optuna.journal)
 
 # The figures alone, the paper's too, over AXIS= steps, prompts, generated_tokens, seconds or flops.
 figures: $(READY)

@@ -1,4 +1,4 @@
-"""Imports everything that a run needs, in the server process that forks runs (sweeps/workers/sessions.py).
+"""Imports everything that a run needs, in the server process that forks runs (sweeps/workers/processes.py).
 
 No thread may run in that process, since a fork would copy the locks that a thread holds.
 """

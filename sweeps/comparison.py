@@ -27,10 +27,10 @@ from harness import (
     settings_in,
 )
 from sweeps.study.arms import Arm, Family, arms_of, check_differences, differences_between, load_family
-from sweeps.study.blocks import load_design, planned
+from sweeps.study.blocks import check_same_design, load_design, planned
 from sweeps.study.claims import check_claims, fixed_claims
-from sweeps.study.folder import PlannedRun, check_same, locked, planned_runs, with_earlier_arms, write_study
-from sweeps.study.forks import State, forked_arms, states_of
+from sweeps.study.folder import PlannedRun, locked, planned_runs, with_earlier_arms, write_study
+from sweeps.study.forks import State, check_same_states, fork_description, forked_arms, states_of
 from sweeps.tracking.log import track_later, tracking_uri
 from sweeps.workers.attempts import early_end, is_data
 from sweeps.workers.pool import Pool, usable_cores
@@ -38,6 +38,7 @@ from sweeps.workers.progress import Progress
 from sweeps.workers.sessions import run_to_end
 
 DEFAULT_PRESET = "demo"
+WARM_START_S = 45.0
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,6 @@ class Comparison:
     claims: Mapping[str, Any] | None = None
     design: Mapping[str, Any] | None = None  # of a study of several blocks
     states: Sequence[State] = ()  # of recorded runs, that all arms continue
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What study.json says of it besides its arms and claims."""
-        about: dict[str, Any] = {"family": self.family.name, "preset": self.preset}
-        if self.design:
-            about["design"] = dict(self.design)
-        if self.states:
-            states = [{"run": str(state.run), "step": state.step} for state in self.states]
-            about["fork"] = {"states": states, "steps": self.arms[0].any_config.run.steps}
-        return about
 
 
 def compare_command(options: argparse.Namespace) -> None:
@@ -109,9 +99,12 @@ def carry_out(asked: Comparison, options: argparse.Namespace, claims: str) -> No
         raise UsageError(f"--study: expected a folder of its own, got {str(study)!r}, which holds a run: name another")
     check_claims(options.claims or claims)
     with going_on(study, options), locked(study):
-        check_same(study, asked.about)
-        arms = with_earlier_arms(study, asked.arms)
-        if not asked.design:  # whose arms are cells of several blocks
+        arms = asked.arms
+        if asked.design:
+            check_same_design(study, asked.design, asked.preset)
+        else:
+            check_same_states(study, asked.states)
+            arms = with_earlier_arms(study, asked.family, asked.preset, arms)
             check_differences(differences_between(arms, asked.family), asked.family)
         fixed = fixed_claims(study, options.claims, claims)
         with Pool(study, [()] * (options.slots or own_slots(arms[0].any_config))) as pool:
@@ -124,13 +117,16 @@ def compare(comparison: Comparison, pool: Pool) -> None:
     runs = planned_runs(comparison.arms, study)
     unfinished = [run for run in runs if not is_data(run)]
     print_plan(comparison, unfinished, pool.size)
-    write_study(study, comparison.family, comparison.arms, comparison.about, comparison.claims)
+    extra: dict[str, Any] = {"design": dict(comparison.design)} if comparison.design else {}
+    if comparison.states:
+        extra = {"fork": fork_description(comparison.states, comparison.arms)}
+    write_study(study, comparison.family, comparison.preset, comparison.arms, {"claims": comparison.claims, **extra})
     prepare(unfinished, comparison.states, study)
     progress, waiting = Progress(runs), list(unfinished)
-    while waiting or pool.running or pool.again:
+    while waiting or pool.running:
         while waiting and pool.free:
             pool.start(waiting.pop(0))
-        progress.update(pool.running, pool.ended())
+        waiting += progress.update(pool.running, pool.ended())
         pool.rest()
     say(f"study: {study}")
     for name in sorted({end for run in runs if (end := early_end(run))}):
@@ -141,7 +137,7 @@ def compare(comparison: Comparison, pool: Pool) -> None:
 
 
 def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int) -> None:
-    """What is asked, what differs between the arms, how many runs, and how long they will take."""
+    """What is asked, what differs between the arms, and the phases of the work, each with its size and minutes."""
     family, arms = comparison.family, comparison.arms
     say(f"family {family.name}: {family.description}")
     for line in block_lines(comparison.design) if comparison.design else difference_lines(arms, family):
@@ -151,12 +147,18 @@ def print_plan(comparison: Comparison, runs: Sequence[PlannedRun], slots: int) -
     if not runs:
         say(f"all {sum(len(arm.configs) for arm in arms)} runs are finished")
         return
-    seconds = [guessed_seconds(run.config) for run in runs]
-    known = sum(one for one in seconds if one is not None) / slots
-    time_s = "time unknown until the first steps" if None in seconds else f"about {in_words(known)}"
+    known = [seconds for run in runs if (seconds := guessed_seconds(run.config)) is not None]
+    time_s = (
+        f"about {in_words(sum(known) / slots)}" if len(known) == len(runs) else "time unknown until the first steps"
+    )
     finished = sum(len(arm.configs) for arm in arms) - len(runs)
     skipped = f" ({finished} finished before and skipped)" if finished else ""
-    say(f"training: {len(runs)} runs of {runs[0].config.run.steps} steps{skipped}, {slots} at a time: {time_s}")
+    steps = runs[0].config.run.steps
+    is_tiny = any(run.config.model.model == "tiny" for run in runs)
+    made = f"warm start of the model: about {in_words(WARM_START_S)}" if is_tiny else "the model, about a minute"
+    made = f"states {comparison.preset} ({len(comparison.states)}), by repeating updates" if comparison.states else made
+    say(f"1. {made}, or nothing where it is cached")
+    say(f"2. training: {len(runs)} runs of {steps} steps{skipped}, {slots} at a time: {time_s}")
 
 
 def difference_lines(arms: Sequence[Arm], family: Family) -> list[str]:

@@ -10,7 +10,6 @@ from matplotlib.colors import Normalize
 from analysis.figures.canvas import Axes, Drawing, fitting, handle, legend, sheet
 from analysis.figures.figure import Figure
 from analysis.figures.style import INK, LOSSES, paper
-from analysis.records.tokens import read_tokens
 from analysis.verdict.findings import Findings
 
 TIMES, MOST_LETTERS = 3, 48
@@ -21,7 +20,7 @@ COLUMNS = ("run", "time", "verdict", "step", "prompt_id", "sample", "position", 
 
 def microscope_figures(found: Findings) -> Iterator[Figure]:
     """Right and wrong responses of one run at three steps; none where no run kept weights."""
-    tokens = chosen_responses(read_tokens(found.study))
+    tokens = chosen_responses(found.tokens)
     if tokens.empty:
         return
     run, weights = str(tokens["run"].iloc[0]), tokens["influence_weight"]

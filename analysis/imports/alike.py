@@ -17,6 +17,7 @@ from analysis.statistics.robust import binomial_interval
 
 APART, LOSS = (tuple(FORMATS["settings"][name]) for name in ("apart", "loss"))
 By = Mapping[str, Mapping[str, Any]]  # by run
+SHOWN = 60  # letters of a value
 
 
 def borne_by(study: Study) -> dict[str, Any]:
@@ -84,11 +85,20 @@ def _unlike(by_run: By) -> Iterator[dict[str, Any]]:
         values = {run: facts.get(field) for run, facts in by_run.items()}
         texts = {run: one if isinstance(one, str) else json.dumps(one, default=str) for run, one in values.items()}
         if len(set(texts.values())) > 1:
+            letters = zip(*texts.values(), strict=False)
+            alike = next((n for n, here in enumerate(letters) if len(set(here)) > 1), 0)
             arms: dict[str, dict[str, None]] = {}
             for run, text in texts.items():
-                arms.setdefault(named_seed(run)[0], {})[f"{text:.60}"] = None
+                arms.setdefault(named_seed(run)[0], {})[_around(text, alike)] = None
             shown = {arm: listed(list(own)) for arm, own in arms.items()}
             yield {"field": field, "values": shown, "allowed": _is_among(field, LOSS)}
+
+
+def _around(text: str, place: int) -> str:
+    """At most SHOWN letters of a value, with the place from which it differs from others."""
+    start = 0 if len(text) <= SHOWN else max(0, place - SHOWN // 3)
+    cut = text[start : start + SHOWN]
+    return "..." * (start > 0) + cut + "..." * (start + len(cut) < len(text))
 
 
 def _is_among(name: str, patterns: tuple[str, ...]) -> bool:

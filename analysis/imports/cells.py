@@ -29,6 +29,7 @@ NEEDED = {"accuracy": "held-out accuracy", "training_accuracy": "training accura
 KNOWN = (*WORDS, "step", *HELD_OUT, *TRAINING)
 NAMED = re.compile(r"(?P<arm>.+?)[-_ ./]*(?:seed|(?<=[-_ ./])s)[-_ =]?(?P<seed>\d+)")  # dapo-seed0, dapo_s0
 MOST_STEPS = 2**31
+ROUNDED = 1 + 1e-6  # a share may be a mean in float32
 SEED = re.compile(r"(\d+)(?:\.0*)?")
 REWARD = re.compile(r"reward|score", re.IGNORECASE)  # named so, it need not be a share of right answers
 SHARE = re.compile(r"acc|correct|exact_match|pass@", re.IGNORECASE)
@@ -125,23 +126,23 @@ def _of_filter(source: Source, given: Namespace, columns: Mapping[str, str]) -> 
 
 
 def _as_shares(table: pd.DataFrame, source: Source, is_percent: bool, scores: Mapping[str, str]) -> pd.DataFrame:
-    """The table with accuracies above 1 divided by 100 where they are given in percent; scores: their columns."""
+    """The table with accuracies divided by 100 where they are given in percent; scores: their columns."""
     ends = table[list(scores)].replace(inf, nan).agg(["min", "max"]).dropna(axis="columns")
     if ends.empty:
         wanted = " or ".join(scores.values())
         raise RecordsError(f"expected a finite number as {wanted} in {source.name}, got none: leave it out, and say so")
-    if is_percent and max(ends.loc["max"]) <= 1:
+    if is_percent and 0 < max(ends.loc["max"]) <= 1:
         got = f"at most {max(ends.loc['max']):g} (a cell with % is divided by 100 anyway)"
         raise RecordsError(f"--percent: expected accuracies above 1 in {source.name}, got {got}: leave it out")
     for ours, (low, high) in ends.items():
-        column, is_maybe = scores[str(ours)], low >= 0 and 1 < high <= 100
-        if is_percent and high > 1:
+        column, is_maybe = scores[str(ours)], low >= 0 and ROUNDED < high <= 100
+        if is_percent:
             table = table.assign(**{str(ours): table[ours] / 100})
         elif is_maybe and not REWARD.search(column):
             got = f"up to {high:g} as {column}: in percent? then --percent"
             raise RecordsError(f"expected accuracies from 0 to 1 in {source.name}, got {got}")
         elif table["question"].isna().any():  # of answers each is checked
-            source.notes += _doubts(column, NEEDED[str(ours)], low < 0 or high > 1, is_maybe)
+            source.notes += _doubts(column, NEEDED[str(ours)], low < 0 or high > ROUNDED, is_maybe)
     return table
 
 

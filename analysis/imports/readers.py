@@ -22,8 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from analysis.errors import RecordsError
-from analysis.imports.sources import Row, Source, flat, json_lines, read_text
-from analysis.records.run_files import read_json
+from analysis.imports.sources import Row, Source, flat, json_lines, json_object, read_text
 
 STATE = ("max_steps", "num_train_epochs", "train_batch_size", "logging_steps", "eval_steps")  # settings in TRL's state
 EVAL_SET = re.compile(r"eval_(.+)_runtime")  # of a row about one of several evaluation sets
@@ -84,7 +83,7 @@ def read_trl(folder: Path) -> Source:
     """The history in the latest checkpoint's trainer_state.json of one output folder."""
     found = sorted(folder.rglob("trainer_state.json")) if folder.is_dir() else [folder]
     _check_one({path.parents[path.parent.name.startswith("checkpoint-")] for path in found}, folder)
-    states = {path: read_json(path) for path in found}
+    states = {path: json_object(path) for path in found}
     path = max(states, key=lambda path: states[path].get("global_step") or 0)
     history = states[path].get("log_history")
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
@@ -99,7 +98,7 @@ def read_swift(folder: Path) -> Source:
     _check_one(set(found), folder)
     path, notes, args = found[0], list[str](), found[0].with_name("args.json")
     rows = [(place, _of_its_set(row)) for place, row in json_lines(path, notes) if "log_history" not in row]
-    settings = flat(read_json(args)) if args.is_file() else {}
+    settings = flat(json_object(args)) if args.is_file() else {}
     return Source("swift", str(path), rows, [path, args] if settings else [path], settings, notes)
 
 
@@ -167,7 +166,7 @@ def read_lm_eval(source: Path) -> Source:
     results = [path for path in files if path.suffix == ".json" and path.name.startswith("results")]
     if len(results) > 1 or len(set(samples.values())) < len(samples):
         raise RecordsError(f"expected one evaluation in {source}, got several files of a task: name one's folder")
-    told, notes, rows = read_json(results[0]) if results else {}, list[str](), []
+    told, notes, rows = json_object(results[0]) if results else {}, list[str](), []
     for path, task in samples.items():
         for place, row in json_lines(path, notes):
             question = str(row.get("doc_hash") or json.dumps(row.get("doc"), sort_keys=True))[:16]

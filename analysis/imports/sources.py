@@ -45,6 +45,17 @@ def read_text(path: Path) -> str:
     return text
 
 
+def json_object(path: Path) -> Row:
+    """The object in a JSON file."""
+    try:
+        found = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise RecordsError(f"expected JSON in {path}, got something else ({error}): restore the file") from None
+    if not isinstance(found, dict):
+        raise RecordsError(f"expected a JSON object in {path}, got a {type(found).__name__}: name another file")
+    return found
+
+
 def json_lines(path: Path, notes: list[str]) -> Iterator[tuple[str, Row]]:
     """The objects of a file, a line each; a torn last line, the trace of a write that was cut off, is left out."""
     lines = read_text(path).split("\n")

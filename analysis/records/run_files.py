@@ -214,6 +214,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
             row = None
         if isinstance(row, dict):
             rows.append(row)
-        elif number < len(lines):
+        elif number < len(lines) or (text.strip(b"\0 ") and text[:1] != b"{"):
             raise RecordsError(f"expected JSON objects, got {text[:40]!r} in line {number} of {path}: restore the file")
     return rows

@@ -3,6 +3,7 @@
 Left out on purpose: Optuna's own storage. What it holds and analysis needs is in trials.parquet, readable without it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def read_search(folder: Path) -> Search:
         if not isinstance(description.get(name), kind):
             got = type(description[name]).__name__ if name in description else "none"
             raise RecordsError(f"expected {name} as a {kind.__name__} in {path}, got {got}: restore it")
-    table = _trials(folder / "trials.parquet")
+    table = _trials(folder / "trials.parquet", description["losses"])
     with_value = table["state"].eq("finished") & table["value"].notna()
     if not with_value.any():
         states = ", ".join(f"{n} {state}" for state, n in table["state"].value_counts(sort=False).items())
@@ -96,7 +97,7 @@ def read_search(folder: Path) -> Search:
     return Search(folder, description, trials, pd.DataFrame(environments, columns=columns))
 
 
-def _trials(path: Path) -> pd.DataFrame:
+def _trials(path: Path, losses: Sequence[str]) -> pd.DataFrame:
     """trials.parquet; values are not numbers where a trial has none, and its lists of those of its seeds are empty."""
     if not path.exists():
         raise RecordsError(f"expected {path}, got none: it is written when the first trial ends; report again then")
@@ -106,6 +107,10 @@ def _trials(path: Path) -> pd.DataFrame:
             raise ValueError(f"no column {missing[0]}")
         for name in ("seeds", "values"):
             table[name] = [[] if np.ndim(cell) == 0 else list(map(float, cell)) for cell in table[name]]
+        if unknown := set(table["loss"]) - set(losses):
+            raise ValueError(f"trials of {', '.join(sorted(unknown))}, which study.json does not name")
+        if not table["seeds"].map(len).equals(table["values"].map(len)):
+            raise ValueError("trials without a value per seed")
         return table.astype({"value": float, "trial": int})
     except (ValueError, TypeError, OSError) as error:
         words = (str(error) or type(error).__name__).splitlines()[0]

@@ -1,7 +1,9 @@
 """The files of a report, byte for byte the same for the same records: PNG, PDF, CSV, texts, and report.json."""
 
 import json
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -60,16 +62,19 @@ def write_figures(wanted: Iterable[Figure], output: Path, source: Source) -> lis
     """
     folder = output / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    words, images = [], list[Forked]()
-    for item in wanted:
-        if len(images) >= CORES:
-            images[-CORES].result()
-        images.append(Forked(partial(save_figure, item.drawing, folder, item.name, source.about(item.name))))
-        tables = tables_of(item)
-        for name, text in tables.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        words.append((item.name, item.title, item.caption, item.details, item.alt, list(tables)))
-    return [Shown(*said, image.result()) for said, image in zip(words, images, strict=True)]
+    shown, begun = list[Shown](), deque[tuple[tuple[str, str, str, str, str, list[str]], Forked]]()
+    with ExitStack() as stack:
+        for item in wanted:
+            if len(begun) == CORES:
+                words, image = begun.popleft()
+                shown.append(Shown(*words, image.result()))
+            save = partial(save_figure, item.drawing, folder, item.name, source.about(item.name))
+            image = stack.enter_context(closing(Forked(save)))
+            tables = tables_of(item)
+            for name, text in tables.items():
+                (folder / name).write_text(text, encoding="utf-8")
+            begun.append(((item.name, item.title, item.caption, item.details, item.alt, list(tables)), image))
+        return [*shown, *(Shown(*words, image.result()) for words, image in begun)]
 
 
 def write_files(texts: Mapping[str, str], shown: Sequence[Shown], output: Path, asked: Asked) -> None:

@@ -3,7 +3,9 @@
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 FORKS = sys.platform == "linux"  # macOS has fork, and libraries that do not survive it
@@ -13,25 +15,40 @@ CORES = len(os.sched_getaffinity(0)) if FORKS else 1
 class Forked:
     """The bytes that `work` gives, done beside this process; only when they are asked for where there is no fork.
 
-    The work may write files, and prints nothing.
+    The work may write files and prints nothing. It uses no library whose threads this process has started.
     """
 
     def __init__(self, work: Callable[[], bytes]) -> None:
-        self.work, self.done, self.child = work, b"", 0
+        self.work, self.child = work, 0
         if FORKS:
             self.reader, writer = os.pipe()
-            self.child = os.fork() or _do(work, writer)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, where there are threads
+                self.child = os.fork() or _do(work, writer)
             os.close(writer)
 
     def result(self) -> bytes:
-        """Wait for it. What its process failed at is done here again, and raises here."""
+        """Wait for it, once. What its process failed at is done here again, and raises here."""
+        done, status = b"", 1
         if self.child:
-            with os.fdopen(self.reader, "rb") as reader:
-                self.done = reader.read()
-            _, status = os.waitpid(self.child, 0)
-            self.child, self.done = 0, b"" if status else self.done
-        self.done = self.done or self.work()
-        return self.done
+            with os.fdopen(self.reader, "rb", closefd=False) as reader:
+                done = reader.read()
+            status = self._reap()
+        work, self.work = self.work, bytes  # which may hold much
+        return work() if status else done
+
+    def close(self) -> None:
+        """End its process, if it still works."""
+        if self.child:
+            with suppress(ProcessLookupError):
+                os.kill(self.child, signal.SIGKILL)
+            self._reap()
+
+    def _reap(self) -> int:
+        os.close(self.reader)
+        _, status = os.waitpid(self.child, 0)
+        self.child = 0
+        return status
 
 
 def _do(work: Callable[[], bytes], writer: int) -> NoReturn:

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.records.credit import read_microscope
 from analysis.records.outcomes import outcomes
 from analysis.records.study import Study
+from analysis.records.tokens import read_tokens
 from analysis.verdict.by_question import ByQuestion, by_question
 from analysis.verdict.controls import Control, controls, sees_effects
 from analysis.verdict.credit import CreditFindings, credit_findings
@@ -55,6 +56,11 @@ class Findings:
     def is_complete(self) -> bool:
         """Whether every planned run counts."""
         return len(self.scores) == len(self.study.planned_scores)
+
+    @cached_property
+    def tokens(self) -> pd.DataFrame:
+        """The tokens that one run with influence weights kept, read when first asked for."""
+        return read_tokens(self.study)
 
     @cached_property
     def credit(self) -> CreditFindings | None:

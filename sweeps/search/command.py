@@ -1,25 +1,23 @@
 """The command `search`: over one or several losses; it can be killed at any moment and goes on where it was."""
 
 import argparse
-import os
 import platform
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
 
-from harness import HarnessError, guessed_seconds, in_words, most_tokens, say, write_json
-from sweeps.comparison import going_on, own_slots, prepare
+from harness import HarnessError, guessed_seconds, in_words, most_tokens, read_config, say, write_json
+from sweeps.comparison import going_on, prepare
 from sweeps.search.controller import Controller
-from sweeps.search.description import check_same, described, of_loss
+from sweeps.search.description import check_same, described, fingerprint
 from sweeps.search.options import Search, search_of
-from sweeps.search.spaces import design
 from sweeps.search.study import LossStudy, open_storage, storage_errors
 from sweeps.search.tables import ENDED, best_rows, trial_rows, values_line, write_best, write_trials
 from sweeps.search.winners import check_comparable, run_winners
 from sweeps.study.claims import check_claims, fixed_claims
 from sweeps.study.folder import PlannedRun, locked
-from sweeps.workers.pool import Pool, gpu_places
+from sweeps.workers.pool import Pool, gpu_places, usable_cores
 
 
 def search_command(options: argparse.Namespace) -> None:
@@ -31,15 +29,15 @@ def search_command(options: argparse.Namespace) -> None:
     if search.gpus_per_trial:
         places = gpu_places(search.gpus_per_trial, search.slots)
     else:
-        places = [()] * (search.slots or own_slots(search.typical_config()))
+        places = [()] * (search.slots or max(1, usable_cores() // search.typical_config().run.threads))
     # one controller per study and host; hosts that share a storage may share the folder
-    lock = ".lock" if search.storage is None else f".lock-{platform.node()}"
+    lock = ".lock" if search.url is None else f".lock-{platform.node()}"
     with going_on(search.study, options), storage_errors():
-        database = None if search.storage is None else opened(search, old)  # refused before the folder is made
+        database = None if search.url is None else opened(search, old)  # refused before the folder is made
         with locked(search.study, lock), Pool(search.study, places) as pool:
             studies = database or opened(search, old)
             describe(search, old, fixed_claims(search.study, options.claims, search.arms.claims))
-            lost = 0 if search.storage else sum([study.release_all() for study in studies.values()])
+            lost = 0 if search.url else sum([study.fail_running() for study in studies.values()])
             if lost:
                 say(f"resuming the trials of a controller that died: {lost}")
             typical_run(search).write_config()
@@ -55,13 +53,12 @@ def opened(search: Search, old: Mapping[str, Any] | None) -> Mapping[str, LossSt
 
     old: study.json of a search that goes on, which keeps its sampler.
     """
-    storage, sampler = open_storage(search.storage, search.study), (old or described(search))["sampler"]
-    place = f"{platform.node()} {os.getpid()}" if search.storage else ""
-    studies = {}
-    for loss, space in search.spaces.items():
-        drawn = design(space, search.sampler, search.trials, search.sampler_seed)
-        studies[loss] = LossStudy(storage, f"{search.name}/{loss}", sampler, drawn, place)
-        studies[loss].claim(of_loss(search, loss))
+    storage, sampler = open_storage(search.url, search.study), (old or described(search))["sampler"]
+    studies = {loss: LossStudy(storage, f"{search.name}/{loss}", sampler) for loss in search.losses}
+    began = typical_run(search).config_file  # as the search was begun, with what settings were added since
+    is_ours = began.is_file() and read_config(began) == search.typical_config()
+    for loss, study in studies.items():
+        study.claim(fingerprint(search, loss), is_ours)
     return studies
 
 

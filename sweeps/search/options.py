@@ -10,14 +10,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness import Config, UsageError, add_setting_flags, one_line, resolve, settings_in
+from sweeps.search.samplers import sampler_of
 from sweeps.search.spaces import Space, load_space
 from sweeps.study.arms import Family, load_family, scaffold_settings
 from sweeps.study.claims import add_claims
 from sweeps.study.folder import PlannedRun
 from sweeps.tracking.log import add_tracking_uri
 
-STARTUP_BY_DEFAULT = 10  # Optuna's own
 FIRST_TUNING_SEED = 1000  # far from those that report, which begin at 0
+JOURNAL = "journal"
 
 
 def flag(default: Any, shown: str, words: str, **limits: Any) -> Any:
@@ -45,9 +46,7 @@ class Search(BaseModel):
     limit_collapse: float | None = flag(0.5, "S", "least final accuracy of a seed, relative to the start", ge=0, le=1)
     max_hours: float | None = flag(None, "H", "end this start's trials after so long", gt=0)
     study: Path = flag(None, "DIR", "study folder (default: runs/search-<time>)")
-    storage: str | None = flag(
-        None, "URL", "of Optuna: sqlite:///FILE or postgresql://USER@HOST/DB (default: a file in the study's folder)"
-    )
+    storage: str = flag(JOURNAL, "URL", "journal (in the study's folder), sqlite:///FILE, or postgresql://USER@HOST/DB")
     study_name: str | None = flag(None, "NAME", "in the storage, the same on every host (default: the folder's name)")
     slots: int = flag(0, "N", "runs at a time; 0: one per core", ge=0)
     gpus_per_trial: int = flag(0, "N", "GPUs of a run, of those that may be seen; 0: train on the CPU", ge=0)
@@ -63,6 +62,11 @@ class Search(BaseModel):
     def name(self) -> str:
         """Its name in the storage, by which hosts without a common folder find each other."""
         return self.study_name or self.study.resolve().name
+
+    @property
+    def url(self) -> str | None:
+        """The address of the storage; None for the journal in the study's folder."""
+        return None if self.storage == JOURNAL else self.storage
 
     @property
     def tuning_seeds(self) -> range:
@@ -153,26 +157,6 @@ class Search(BaseModel):
                     self.config(loss, values, FIRST_TUNING_SEED)
                 except UsageError as error:
                     raise UsageError(f"--space {self.space}, {loss}: {error} (in the searched range)") from None
-
-
-def sampler_of(name: str, trials: int, seed: int) -> dict[str, Any]:
-    """How a search of so many trials chooses them: {"name", "arguments", "seed"}.
-
-    Every argument is there, since Optuna's defaults change between versions.
-    """
-    startup = STARTUP_BY_DEFAULT if trials >= 4 * STARTUP_BY_DEFAULT else max(4, trials // 4)
-    arguments: dict[str, dict[str, Any]] = {
-        "tpe": {
-            "n_startup_trials": startup,
-            "n_ei_candidates": 24,
-            "multivariate": True,
-            "group": False,
-            "constant_liar": True,
-        },
-        "qmc": {"type": "sobol", "scramble": True},
-        "random": {},
-    }
-    return {"name": name, "arguments": arguments[name], "seed": seed}
 
 
 def add_search_flags(parser: argparse.ArgumentParser) -> None:

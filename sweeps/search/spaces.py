@@ -1,5 +1,4 @@
 """Search spaces: which settings are searched, in which ranges. TOML in the flags' names, checked before anything runs.
-Designs: settings all over a space, drawn before anything runs.
 
 [parameters]
 lr = { log = [5e-5, 2e-3] }               any value between, drawn in the logarithm
@@ -8,7 +7,6 @@ averaging = { choice = ["token_mean", "sequence_mean"] }
 delta = { fixed = 10.0 }                  not searched, but set
 """
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -142,31 +140,3 @@ def parameter(name: str, table: Any) -> Parameter:
     if not one.is_sound():
         raise ValueError(f"{name}: expected {EXPECTED[kind]}, got {values}")
     return one
-
-
-def design(space: Space, sampler: str, count: int, seed: int) -> list[Values] | None:
-    """The settings of `count` trials, or None for a sampler that learns from results.
-
-    Losses with the same space get the same trials. Any first n of a longer design are the shorter one.
-    """
-    if sampler not in ("qmc", "random"):
-        return None
-    import numpy as np
-    from scipy.stats import qmc
-
-    ranges = repr({name: one.described() for name, one in space.searched.items()})
-    dimensions, rng = len(space.searched), np.random.default_rng(seed_of(seed, ranges, sampler))
-    if sampler == "qmc":
-        exponent = max(0, (count - 1).bit_length())  # Sobol points are balanced in powers of two
-        shares = qmc.Sobol(dimensions, scramble=True, rng=rng).random_base2(exponent)[:count]
-    else:
-        shares = rng.random((count, dimensions))
-    return [
-        {name: one.at(float(share)) for (name, one), share in zip(space.searched.items(), row, strict=True)}
-        for row in shares
-    ]
-
-
-def seed_of(*key: int | str) -> int:
-    """A seed for what the key names."""
-    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=4).digest(), "little")

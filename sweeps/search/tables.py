@@ -1,7 +1,6 @@
 """What a search found: a row per trial, as trials.parquet and best/ (schema: docs/run_folder.md) and in words."""
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 import pyarrow as pa
@@ -10,12 +9,11 @@ from optuna.trial import FrozenTrial, TrialState
 from harness import flatten, in_words, tree_of, write_json, write_table
 from sweeps.search.options import Search
 from sweeps.search.spaces import Parameter
-from sweeps.search.study import LossStudy
-from sweeps.study.folder import PlannedRun, evaluation_means
-from sweeps.workers.attempts import latest_metrics
+from sweeps.search.study import LossStudy, is_lost
+from sweeps.search.trials import ACTED
 
 Row = dict[str, Any]
-ENDED = ("finished", "infeasible", "failed")  # states of a trial that is over
+ENDED = ("finished", "pruned", "infeasible", "failed")  # states of a trial that is over
 CONSTRAINTS = ("response_tokens", "truncated_share", "collapse")
 FACTS = {
     "seeds": pa.list_(pa.int64()),
@@ -33,31 +31,46 @@ def trial_rows(search: Search, studies: Mapping[str, LossStudy]) -> list[Row]:
     """A row per trial of every loss."""
     rows = []
     for loss, study in studies.items():
-        found = study.trials(search.trials)
-        own = [row_of(search, loss, trial) for trial in found]
-        ended = [trial for trial in found if trial.state.is_finished()]
-        for place, trial in enumerate(sorted(ended, key=lambda trial: trial.user_attrs.get("ended", 0))):
-            own[trial.number]["ended"] = place
+        found = study.counting_all(search.trials)
+        own = [row_of(search, loss, index, trial) for index, trial in enumerate(found)]
+        times = [(trial.user_attrs["ended"], index) for index, trial in enumerate(found) if trial and has_ended(trial)]
+        for place, (_, index) in enumerate(sorted(times)):
+            own[index]["ended"] = place
         rows += own
     return rows
 
 
-def row_of(search: Search, loss: str, trial: FrozenTrial) -> Row:
-    """A trial's row. `settings`, what a run of it is given, are no column of the table."""
+def has_ended(trial: FrozenTrial) -> bool:
+    """Whether the trial has ended and counts."""
+    return trial.state.is_finished() and "state" in trial.user_attrs and not is_lost(trial)
+
+
+def row_of(search: Search, loss: str, index: int, trial: FrozenTrial | None) -> Row:
+    """A trial's row. One that was lost with its controller waits to be made anew.
+
+    `settings`, what a run of it is given, are no column of the table.
+    """
+    row: Row = {"loss": loss, "trial": index, "state": "waiting", "attempts": 0}
+    if trial is None:
+        return row
     attributes, facts = trial.user_attrs, trial.user_attrs.get("facts", {})
-    row: Row = {"loss": loss, "trial": trial.number, "state": trial.state.name.lower()}
-    if trial.state.is_finished():
-        row["state"] = attributes.get("state", "failed")  # or failed in Optuna's page
+    if trial.state == TrialState.RUNNING:
+        row["state"] = "running"
+    if has_ended(trial):
+        row["state"] = attributes["state"]
         row["feasible"] = trial.state == TrialState.COMPLETE and max(trial.constraints.values(), default=0) <= 0
     finished = row["state"] == "finished"
+    known = trial.system_attrs.get("fixed_params", {}) | trial.params
     searched = search.spaces[loss].searched
     return row | {
         "settings": search.spaces[loss].fixed | trial.params,
         "reason": attributes.get("reason"),
         "value": trial.value if finished else None,
         **{name: facts.get(name) for name in FACTS},
-        **{f"param.{name}": shown(one, trial.params[name]) for name, one in searched.items() if name in trial.params},
+        **{f"param.{name}": shown(one, known[name]) for name, one in searched.items() if name in known},
         **{f"constraint.{name}": trial.constraints.get(name) if finished else None for name in CONSTRAINTS},
+        **{f"acted.{name}": share for name, share in facts.get("acted", {}).items()},
+        "attempts": attributes.get("deaths", 0),
     }
 
 
@@ -83,7 +96,8 @@ def write_trials(search: Search, rows: Sequence[Row]) -> None:
         **{f"param.{name}": number if is_number(one) else text for name, one in parameters.items()},
         **{f"constraint.{name}": number for name in CONSTRAINTS},
         **{name: kind for name, kind in FACTS.items() if name not in ("seeds", "values")},
-        "ended": count,
+        **{f"acted.{name}": number for name in parameters if name in ACTED},
+        **{"attempts": count, "ended": count},
     }
     write_table(search.study / "trials.parquet", rows, pa.schema(columns))
 
@@ -131,38 +145,3 @@ def values_line(row: Row) -> str:
     values = {name.removeprefix("param."): value for name, value in row.items() if name.startswith("param.")}
     shown = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in values.items()}
     return ", ".join(f"{name} {value}" for name, value in shown.items() if value is not None)
-
-
-def trial_facts(runs: Sequence[PlannedRun]) -> Row:
-    """Values and records of a trial whose runs have finished: columns of trials.parquet."""
-    facts = [run_facts(run) for run in runs]
-    means, sums = ("start_accuracy", "response_tokens", "truncated_share"), ("generated_tokens", "seconds")
-    return {
-        "seeds": [run.seed for run in runs],
-        "values": [one["accuracy"] for one in facts],
-        **{name: fmean(one[name] for one in facts) for name in means},
-        **{name: sum(one[name] for one in facts) for name in sums},
-    }
-
-
-def run_facts(run: PlannedRun) -> Row:
-    """A finished run's accuracy and what it spent."""
-    tables = sorted((run.folder / "evals").glob("step_*.parquet"))
-    trained = tables[1:] or tables  # the first is from before training
-    last = [evaluation_means(table) for table in trained[-run.config.evaluation.final_evaluations :]]
-    return {
-        "accuracy": fmean(one["correct"] for one in last),
-        "start_accuracy": evaluation_means(tables[0])["correct"],
-        "response_tokens": fmean(one["response_tokens"] for one in last),
-        "truncated_share": fmean(one["truncated"] for one in last),
-        **spent([run]),
-    }
-
-
-def spent(runs: Sequence[PlannedRun]) -> dict[str, Any]:
-    """What a trial without a value has cost: tokens and seconds up to the last line of each run."""
-    last = [metrics for run in runs if (metrics := latest_metrics(run.folder))]
-    return {
-        "generated_tokens": sum(int(line["ledger/generated_tokens"]) for line in last),
-        "seconds": sum(float(line["time/elapsed_s"]) for line in last),
-    }

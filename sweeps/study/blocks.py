@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness import UsageError, resolve, section_of
 from sweeps.study.arms import Arm, ArmName, Family, check_differences, differences_between, load_toml, settings_of
-from sweeps.study.folder import identity
+from sweeps.study.folder import identity, other_study, read_json
 
 DESIGNS = Path(__file__).parents[1] / "studies"
 SET_BY_STUDY = ("loss_type", "seed", "model_seed", "control", "placebo", "output_dir")
@@ -118,3 +118,22 @@ def planned(
         blocks[block_name] = {**told, "cells": cells}
     shared = {"name": design.name, "title": design.title, "sha256": design.sha256, "warm_starts": design.warm_starts}
     return list(arms.values()), {**shared, "flags": dict(flags), "most_seeds": most_seeds, "blocks": blocks}
+
+
+def check_same_design(study: Path, described: Mapping[str, Any], preset: str) -> None:
+    """Raise UsageError where the folder holds another study, or none that this command made."""
+    recorded = read_json(study / "study.json")
+    if recorded is None:
+        return
+    before = recorded.get("design") if isinstance(recorded, dict) else None
+    if not isinstance(before, dict):
+        raise other_study(study, "it was not made by `sweeps study`")
+    if recorded.get("preset") != preset:
+        raise other_study(study, f"it was begun with --preset {recorded.get('preset')}")
+    for field, words in (
+        ("sha256", "another design"),
+        ("flags", "other settings on the command line"),
+        ("most_seeds", "another --seeds"),
+    ):
+        if before.get(field) != described[field]:
+            raise other_study(study, f"it was begun with {words}")

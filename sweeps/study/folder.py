@@ -29,7 +29,7 @@ SCHEMA_VERSION = 1
 PRIMARY_OUTCOME = "auc"  # mean training accuracy over the steps; fixed here, before any run
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class PlannedRun:
     """One run of the study."""
 
@@ -97,29 +97,21 @@ def planned_runs(arms: Sequence[Arm], study: Path) -> list[PlannedRun]:
     ]
 
 
-def check_same(study: Path, about: Mapping[str, Any]) -> None:
-    """Raise UsageError where the folder holds another study than one of which study.json would say this."""
-    recorded = read_json(study / "study.json")
-    if recorded is not None and (other := first_difference(what_stays(about), what_stays(recorded))):
-        raise other_study(study, f"its {other}")
-
-
-def what_stays(about: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be the same whenever a study goes on: its kind, and what was asked for besides arms."""
-    design, states = about.get("design", {}), about.get("fork", {}).get("states", [])
-    kind = "fork" if states else "study" if design else about.get("kind", "comparison")
-    flags = {"design's SHA-256": design.get("sha256"), "settings": design.get("flags", {})}
-    flags |= {"--preset": about.get("preset"), "--family": about.get("family"), "--seeds": design.get("most_seeds")}
-    return {"kind": kind, **flags, "states": {f"{n}": f"{one['run']} at {one['step']}" for n, one in enumerate(states)}}
-
-
-def with_earlier_arms(study: Path, arms: Sequence[Arm]) -> list[Arm]:
+def with_earlier_arms(study: Path, family: Family, preset: str, arms: Sequence[Arm]) -> list[Arm]:
     """The arms together with those that the study already plans, so that nothing enters it uncompared.
 
-    Raises UsageError where the study has an arm of that name with other settings.
+    Raises UsageError where the study is of another family or preset, or has an arm of that name with other settings.
     """
+    described = read_json(study / "study.json")
+    if described is None:
+        return list(arms)
+    if "design" in described:
+        raise other_study(study, "it was made by `sweeps study`")
+    for field, value in (("family", family.name), ("preset", preset)):
+        if described.get(field) != value:
+            raise other_study(study, f"its {field} is {described.get(field)!r}, not {value!r}")
     merged = {arm.name: arm for arm in arms}
-    for old in (read_json(study / "study.json") or {"arms": []})["arms"]:
+    for old in described["arms"]:
         name, settings = old["name"], old["settings"]
         files = {seed: str(study / "configs" / f"{name}-seed{seed}.json") for seed in old["seeds"]}
         earlier = Arm(name, settings, {seed: read_config(Path(file)) for seed, file in files.items()})
@@ -140,22 +132,6 @@ def other_study(study: Path, difference: str) -> UsageError:
     )
 
 
-def first_difference(ours: Any, theirs: Any, may_grow: Sequence[str] = (), place: str = "") -> str | None:
-    """The first entry in which two records differ, in words.
-
-    may_grow: tables of ours in which names that theirs have not are no difference.
-    """
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        for name in dict.fromkeys([*ours, *theirs]):
-            if place in may_grow and name not in theirs:
-                continue
-            entry = f"{place}.{name}" if place else name
-            if found := first_difference(ours.get(name), theirs.get(name), may_grow, entry):
-                return found
-        return None
-    return None if ours == theirs else f"{place} is {theirs}, not {ours}"
-
-
 def identity(config: Config) -> str:
     """What the configs of an arm share: everything but the seed, what a fork starts from and the folder."""
     run = config.run.model_copy(update={"seed": 0, "start_from": None})
@@ -173,9 +149,13 @@ def set_aside(folder: Path, study: Path) -> None:
 
 
 def write_study(
-    study: Path, family: Family, arms: Sequence[Arm], about: Mapping[str, Any], claims: Mapping[str, Any] | None
+    study: Path,
+    family: Family,
+    preset: str,
+    arms: Sequence[Arm],
+    extra: Mapping[str, Any],
 ) -> None:
-    """study.json, and the configs of its runs; `claims` as sweeps.study.claims fixed them.
+    """study.json, and the configs of its runs; `extra`: `claims` as sweeps.study.claims fixed them, and a design.
 
     Raises UsageError if a file of --task or --reward has changed since the study began.
     """
@@ -188,18 +168,21 @@ def write_study(
     differences = differences_between(arms, family)
     for run in planned_runs(arms, study):
         run.write_config()
-    described = {
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "family": family.name,
+        "family_description": family.description,
+        "preset": preset,
         "primary_outcome": PRIMARY_OUTCOME,
         "arms": [describe(arm, family) for arm in arms],
-        "roles": {name: family.about(name) for name in named_in(arms, about.get("design"))},
+        "roles": {name: family.about(name) for name in named_in(arms, extra.get("design"))},
         "differences": [asdict(difference) for difference in differences],
         "confounds": [difference.field for difference in differences if not difference.allowed],
-        "claims": claims,
+        **extra,
         "code": code,
         "plans": plans_with(study, arms),
     }
-    first = {"schema_version": SCHEMA_VERSION, "family_description": family.description}
-    write_json(study / "study.json", {**first, **about, **described})
+    write_json(study / "study.json", content)
 
 
 def named_in(arms: Sequence[Arm], design: Mapping[str, Any] | None) -> list[str]:

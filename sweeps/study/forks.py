@@ -11,6 +11,7 @@ from typing import Any
 
 from harness import Config, UsageError, differences, flatten, own_code_hashes, read_history, resolve, tree_of
 from sweeps.study.arms import PER_RUN, Arm, Family, scaffold_settings
+from sweeps.study.folder import other_study, read_json
 
 OF_THE_LOSS = "loss_type", "averaging", "control", "placebo"  # the arms', whatever the recorded run had
 NOISE_SEEDS = 1000  # between the seeds of two noises, so that they are no other recorded run's
@@ -71,3 +72,20 @@ def config_of(states: Sequence[State], n: int, own: Mapping[str, Any], study: Pa
     recorded = {name: value for name, value in flatten(tree_of(state.config)).items() if name not in OF_THE_LOSS}
     place = {"seed": state.config.run.seed + NOISE_SEEDS * noise, "start_from": str(state.folder(study).resolve())}
     return resolve({**recorded, "model_seed": 0, "output_dir": None, **own, **place})
+
+
+def places_of(states: Sequence[State]) -> list[dict[str, Any]]:
+    """The states as study.json lists them."""
+    return [{"run": str(state.run), "step": state.step} for state in states]
+
+
+def fork_description(states: Sequence[State], arms: Sequence[Arm]) -> dict[str, Any]:
+    """What study.json says of the forks."""
+    return {"states": places_of(states), "steps": arms[0].any_config.run.steps}
+
+
+def check_same_states(study: Path, states: Sequence[State]) -> None:
+    """Raise UsageError where the folder holds a study of other states, or none of forks."""
+    recorded = read_json(study / "study.json")
+    if recorded is not None and recorded.get("fork", {}).get("states", []) != places_of(states):
+        raise other_study(study, "it was made by `sweeps fork`, or forks other runs or steps")

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import HarnessError, UsageError, command, say
+from sweeps.tracking.folders import tracked_folders
 
-BEGAN = "environment.json"  # is in a run's folder from the beginning
 NICENESS = 10  # above the command's, so that logging slows down no run
 KINDS = ("http", "https", "sqlite", "postgres", "postgresql", "mysql", "mssql", "file", "databricks", "databricks-uc")
 ENVIRONMENT = {  # unless the user set them: patient with slow servers, and nothing is sent elsewhere
@@ -66,16 +66,6 @@ def track_command(options: argparse.Namespace) -> None:
     print(f"logged: {count} runs of {folder} in {time.monotonic() - started:.1f} s")
     if faults:
         raise HarnessError("; ".join(dict.fromkeys(faults)))
-
-
-def tracked_folders(root: Path) -> list[Path]:
-    """A study itself; the folder that a run lies in; else the folder and its subfolders, those that have any."""
-    if (root / BEGAN).is_file():
-        return [root.resolve().parent]
-    if (root / "study.json").is_file():
-        return [root]
-    below = sorted(path for path in root.glob("*") if path.is_dir())
-    return [path for path in (root, *below) if (path / "study.json").is_file() or any(path.glob(f"*/{BEGAN}"))]
 
 
 def tracking_uri(given: str | None = None) -> str | None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import HarnessError, UsageError
-from sweeps.tracking.log import add_tracking_uri, asked_uri, set_environment, tracked_folders
+from sweeps.tracking.folders import tracked_folders
+from sweeps.tracking.log import add_tracking_uri, asked_uri, set_environment
 
 REST_S = 5.0  # between two passes
 CHARTS = "runs?compareRunsMode=CHART&workflowType=machine_learning"  # else the page opens for agents and traces

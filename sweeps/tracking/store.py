@@ -1,22 +1,17 @@
 """The runs of a study, or the plain runs of a folder, in MLflow, brought up to what the folders say.
 
-They lie flat, since MLflow draws no charts of runs below others; what belongs together has the same tag, `arm`. Runs
-are found by their tags and carry how many lines of metrics they hold, so that logging that was killed, made twice or
-begun anew in an empty database ends with the same content. This module alone imports mlflow, and is imported late.
+This module alone imports mlflow, and is imported late. Runs are found by their tags and carry how many lines of metrics
+they hold, so that logging that was killed, made twice or begun anew in an empty database ends with the same content.
 """
 
 import hashlib
-import json
 import logging
-import math
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import requests
 from filelock import FileLock, Timeout
@@ -25,15 +20,10 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from harness import HarnessError, flatten
-from sweeps.study.folder import evaluation_means, read_json, read_lines
-from sweeps.tracking.log import BEGAN, with_driver, without_password
+from harness import HarnessError
+from sweeps.tracking.folders import ARTIFACTS, metric_entries, newest_change, recorded, run_folders
+from sweeps.tracking.log import with_driver, without_password
 
-METRICS, STATUS = "metrics.jsonl", "status.json"
-ARTIFACTS = "study.json", "claims.toml", "report/report.html", "report/verdict.json", "report/figures/*.png"
-STATES = {"finished": "FINISHED", "preempted": "KILLED", "pruned": "KILLED", "infeasible": "FAILED", "failed": "FAILED"}
-MEANS = {"correct": "accuracy", "response_tokens": "response_tokens_mean", "truncated": "truncated_share"}
-LONGEST = 500  # characters of a parameter
 FAULTS = (MlflowException, requests.RequestException, SQLAlchemyError, OSError, ImportError, Timeout)
 MOST_METRICS, MOST_PARAMS, MOST_RUNS = 900, 100, 50_000  # in one call
 ARM, PATH, BEGUN, LINES, FILES = "arm", "fipo.path", "fipo.begun", "fipo.lines", "fipo.files"
@@ -86,29 +76,27 @@ class Store:
 
     def log(self, folder: Path, run: Run | None) -> None:
         """Make one run say what its folder says: parameters, metrics, and its status last."""
-        begun, status = str(read_json(folder / BEGAN)["started_at"]), folder / STATUS
-        state = STATES.get(str((read_json(status) or {}).get("state")), "RUNNING")
-        started_ms = int(datetime.fromisoformat(begun).timestamp() * 1000)
-        ended_ms = None if state == "RUNNING" else int(status.stat().st_mtime * 1000)
-        if run and run.data.tags[BEGUN] != begun:  # its folder was set aside, and the run begun anew
+        told = recorded(folder)
+        if run and run.data.tags[BEGUN] != told.begun:  # its folder was set aside, and the run begun anew
             self.client.delete_run(run.info.run_id)
             run = None
-        if run and ended_ms and (run.info.status, run.info.end_time) == (state, ended_ms):
+        if run and told.ended_ms and (run.info.status, run.info.end_time) == (told.status, told.ended_ms):
             return  # its status was logged last
         if run is None:
             path = folder.relative_to(self.place).as_posix()
             name = path.replace("runs/", "")
             arm = {ARM: re.sub(r"-seed[0-9]+$", "", name)} if "/" in path else {}
-            tags = {PATH: path, BEGUN: begun, **arm}
-            run = self.client.create_run(self.experiment_id, started_ms, tags, name)
-        missing = [param for param in params_of(folder) if param.key not in run.data.params]
+            tags = {PATH: path, BEGUN: told.begun, **arm}
+            run = self.client.create_run(self.experiment_id, told.started_ms, tags, name)
+        missing = [Param(name, value) for name, value in told.params.items() if name not in run.data.params]
         for first in range(0, len(missing), MOST_PARAMS):
             self.client.log_batch(run.info.run_id, params=missing[first : first + MOST_PARAMS])
-        self.log_metrics(run, lines_of(folder, started_ms))
-        if ended_ms:
-            self.client.set_terminated(run.info.run_id, state, ended_ms)
+        lines = metric_entries(folder, told.started_ms)
+        self.log_metrics(run, [[Metric(*point) for point in line] for line in lines])
+        if told.ended_ms:
+            self.client.set_terminated(run.info.run_id, told.status, told.ended_ms)
         else:
-            self.client.update_run(run.info.run_id, state)
+            self.client.update_run(run.info.run_id, told.status)
 
     def log_metrics(self, run: Run, lines: list[list[Metric]]) -> None:
         """The lines that the run does not hold, each call together with how many it holds then.
@@ -132,52 +120,6 @@ class Store:
             self.client.log_artifact(run.info.run_id, str(file), "figures" if file.suffix == ".png" else None)
         self.client.set_tag(run.info.run_id, FILES, known)
         self.client.set_terminated(run.info.run_id)
-
-
-def run_folders(place: Path) -> list[Path]:
-    """The folders of the runs that have begun: a study's own and those of a search's winners, or plain ones."""
-    patterns = ("runs/*", "winners/runs/*") if (place / "study.json").is_file() else ("*",)
-    return [file.parent for pattern in patterns for file in sorted(place.glob(f"{pattern}/{BEGAN}"))]
-
-
-def newest_change(place: Path) -> tuple[int, int]:
-    """How many files are logged, and the time in nanoseconds at which the last of them was written."""
-    patterns = [f"{runs}*/{name}" for runs in ("", "runs/", "winners/runs/") for name in (METRICS, STATUS)]
-    files = [file for pattern in (*patterns, *ARTIFACTS) for file in place.glob(pattern)]
-    return len(files), max((file.stat().st_mtime_ns for file in files), default=0)
-
-
-def params_of(folder: Path) -> list[Param]:
-    """A run's settings."""
-    settings = flatten((read_json(folder / "config.json") or {}).get("config", {}))
-    words = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
-    return [Param(name, text[:LONGEST]) for name, text in words.items()]
-
-
-def lines_of(folder: Path, started_ms: int) -> list[list[Metric]]:
-    """The points of each whole line of metrics.jsonl, with those of the evaluations that were made until then.
-
-    Their times are the folder's: what is logged twice is the same point.
-    """
-    found = list[list[Metric]]()
-    for line in read_lines(folder / METRICS) if (folder / METRICS).is_file() else ():
-        step = int(line.pop("step"))
-        time_ms = started_ms + int(1000 * line["time/elapsed_s"])
-        points = metrics_of(line, step, time_ms)
-        for done in (0, 1) if step == 0 else (step + 1,):
-            means = evaluation_means(folder / "evals" / f"step_{done:06d}.parquet")
-            points += metrics_of({f"eval/{MEANS[name]}": value for name, value in means.items()}, done, time_ms)
-        found.append(points)
-    return found
-
-
-def metrics_of(values: Mapping[str, Any], step: int, time_ms: int) -> list[Metric]:
-    """The values that are finite numbers, under names that MLflow takes: `avg@32` is avg_at_32."""
-    return [
-        Metric(re.sub(r"[^\w\-. :/]", "_", key.replace("@", "_at_"), flags=re.ASCII), float(value), time_ms, step)
-        for key, value in values.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    ]
 
 
 def client_of(uri: str) -> MlflowClient:

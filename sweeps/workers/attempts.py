@@ -1,4 +1,4 @@
-"""One try at a planned run: its start, what it has recorded, and how it ended."""
+"""One try at a planned run: its process, what it has recorded, how it ended, and what is to be done about that."""
 
 import json
 import signal
@@ -15,21 +15,35 @@ STARTED = "$ python -m harness "  # begins the line that stands before what a pr
 WRONG_USE, STOPPED = 2, 75  # exit codes
 SIGNALLED = 128  # plus the signal: how a launcher says that a rank was killed
 EARLY_ENDS = {"diverged": "diverged", "gave_up": "gave up"}  # results, which the same run would give again
+INFEASIBLE = {"out_of_memory": "out of memory", **EARLY_ENDS}
 
 
 @dataclass(frozen=True)
 class Ending:
     """How a run ended.
 
-    finished, held (another process writes the folder: try later), died (of a signal: can be resumed), infeasible (out
-    of memory, diverged or gave up: these settings cannot be run), failed (would fail again), fatal (as would all runs).
+    finished, stopped (by a signal: can be resumed), held (another process writes the folder: try later), died (killed:
+    can be tried again), infeasible (out of memory, diverged or gave up: these settings cannot be run), failed (would
+    fail again), wrong_use and disk_full (as would all other runs).
     """
 
-    kind: Literal["finished", "held", "died", "infeasible", "failed", "fatal"]
+    kind: Literal["finished", "stopped", "held", "died", "infeasible", "failed", "wrong_use", "disk_full"]
     reason: str | None = None
 
 
-def start(run: PlannedRun, extra: Mapping[str, str]) -> Session:
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """A run's process, or what became of it."""
+
+    run: PlannedRun
+    session: Session
+
+    def ending(self, out_of_memory: bool = False) -> Ending:
+        """How it ended, once its process has; `out_of_memory`: the kernel killed something for memory meanwhile."""
+        return ending_of(self.run, self.session.poll() or 0, out_of_memory)
+
+
+def start(run: PlannedRun, extra: Mapping[str, str]) -> Attempt:
     """Start or resume the run, its output going to the run's log."""
     if run.can_be_resumed:
         arguments = ["resume", str(run.folder)]
@@ -41,29 +55,32 @@ def start(run: PlannedRun, extra: Mapping[str, str]) -> Session:
     extra = {**extra, REASON_FILE: str(run.reason_file.absolute())}
     with run.log.open("ab") as log:  # what an earlier attempt said stays above
         log.write(f"{STARTED}{' '.join(arguments)}\n".encode())
-    return start_session(arguments, run.config.run.threads, run.log, extra)
+        log.flush()
+        return Attempt(run, start_session(arguments, run.config.run.threads, log, extra))
 
 
-def ending_of(run: PlannedRun, exit_code: int) -> Ending:
+def ending_of(run: PlannedRun, exit_code: int, out_of_memory: bool = False) -> Ending:
     """How the run ended, from its process's exit code and what it left."""
     status, words = run.status(), last_words(run)
     reason = str(status.get("reason") or "") or words
     if status.get("state") == "finished":  # written last: a process killed after it has done all
         return Ending("finished")
     code = run.reason_code() or status.get("reason_code")
-    if code == "out_of_memory":
-        return Ending("infeasible", f"out of memory: {reason}")
+    if code == "out_of_memory" or (exit_code in (-9, SIGNALLED + 9) and out_of_memory):
+        return Ending("infeasible", f"out of memory: {reason or 'killed by the kernel'}")
     if exit_code < 0 or exit_code > SIGNALLED:
         number = -exit_code if exit_code < 0 else exit_code - SIGNALLED
         why = " (out of memory, if nobody did it)" if number == signal.SIGKILL else ""
         return Ending("died", f"killed by {signal.Signals(number).name}{why}")
-    if code == "held":
-        return Ending("held", words)
-    if code == "disk_full" or exit_code == WRONG_USE:
-        return Ending("fatal", words)
-    if code in EARLY_ENDS:
-        return Ending("infeasible", f"{EARLY_ENDS[code]}: {reason}")
-    if exit_code == STOPPED or status.get("state") == "preempted":  # the latter: a rank that hung
+    if code in ("held", "disk_full"):
+        return Ending("held" if code == "held" else "disk_full", words)
+    if exit_code == WRONG_USE:
+        return Ending("wrong_use", words)
+    if exit_code == STOPPED:
+        return Ending("stopped", reason)
+    if code in INFEASIBLE:
+        return Ending("infeasible", f"{INFEASIBLE[code]}: {reason}")
+    if status.get("state") == "preempted":  # a rank that hung
         return Ending("died", reason)
     return Ending("failed", reason or f"exit code {exit_code} without a word")
 

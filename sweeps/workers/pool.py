@@ -4,101 +4,70 @@ import os
 import select
 import shutil
 import subprocess
-import time
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from harness import HarnessError, UsageError, free_port, memory_kills, say
+from harness import HarnessError, UsageError, free_port
 from sweeps.study.folder import PlannedRun
-from sweeps.workers.attempts import Ending, ending_of, start
-from sweeps.workers.sessions import GRACE_S, Session, end_left_behind, uninterrupted
+from sweeps.workers.attempts import Attempt, start
+from sweeps.workers.processes import Forked, uninterrupted
+from sweeps.workers.sessions import GRACE_S, end_left_behind
 
 POLL_S = 0.25
-MOST_DEATHS = 3  # of a run's processes, after which it is not started again
-HELD_S = 20.0  # before a run is tried again whose folder another process holds
 Place = tuple[str, ...]  # GPUs as CUDA_VISIBLE_DEVICES names them; empty: a share of the CPU
 
 
-class Pool(AbstractContextManager["Pool"]):
-    """What is at work, at most one run in each place; a run that a signal ended is started again.
+class Pool:
+    """What is at work, at most one run in each place. As a context it leaves no process behind, however it ends.
 
-    As a context it leaves no process behind, however it ends. To be made under the study's lock: what a killed
-    controller of it left running on this host is ended first.
+    To be made under the study's lock: what a killed controller of it left running on this host is ended first.
     """
 
     def __init__(self, study: Path, places: Sequence[Place]) -> None:
         end_left_behind(study)
         self.free, self.size = list(places), len(places)
-        self.running = dict[PlannedRun, tuple[Session, Place]]()
-        self.again = dict[PlannedRun, float]()  # runs that will be started again, and when, by the clock
-        self.deaths = Counter[PlannedRun]()
-        self.kills = memory_kills()
+        self.running = dict[Attempt, Place]()
 
-    def start(self, run: PlannedRun) -> Session:
+    def start(self, run: PlannedRun) -> Attempt:
         """Start or resume the run in the first free place."""
         place = self.free.pop(0)
         devices = {"CUDA_VISIBLE_DEVICES": ",".join(place)} if place else {}
         with uninterrupted():
-            session = start(run, {"MASTER_PORT": str(free_port()), **devices})
-            self.running[run] = session, place
-        return session
+            attempt = start(run, {"MASTER_PORT": str(free_port()), **devices})
+            self.running[attempt] = place
+        return attempt
 
-    def ended(self) -> list[tuple[PlannedRun, Ending]]:
-        """The runs that have ended since the last look, of whose processes nothing is left; what died goes on."""
-        polled = [(run, session.poll()) for run, (session, _) in self.running.items()]
-        ended, now = [], time.monotonic()
-        for run, code in ((run, code) for run, code in polled if code is not None):
-            session, place = self.running.pop(run)
-            session.end()
-            self.free.append(place)
-            ending = self.final(run, ending_of(run, code))
-            ended += [(run, ending)] if ending else []
-        for run in [run for run, due in self.again.items() if now >= due][: len(self.free)]:
-            del self.again[run]
-            if run.state() == "finished":  # by the process that held it
-                ended.append((run, Ending("finished")))
-            else:
-                self.start(run)
+    def ended(self) -> list[Attempt]:
+        """The attempts whose processes have ended since the last look; nothing of them is left."""
+        ended = [attempt for attempt in self.running if attempt.session.poll() is not None]
+        for attempt in ended:
+            attempt.session.end()
+            self.free.append(self.running.pop(attempt))
         return ended
 
-    def final(self, run: PlannedRun, ending: Ending) -> Ending | None:
-        """The ending, or None where the run is to be started again."""
-        if ending.kind == "held":
-            say(f"{run.name}: {ending.reason}; tried again in {HELD_S:.0f} s")
-            self.again[run] = time.monotonic() + HELD_S
-            return None
-        if ending.kind != "died":
-            return ending
-        self.deaths[run] += 1
-        if self.deaths[run] <= MOST_DEATHS:
-            words = f"started again at most {MOST_DEATHS} times, this was {self.deaths[run]}"
-            say(f"{run.name}: {ending.reason}; {words}")
-            self.again[run] = time.monotonic()
-            return None
-        if memory_kills() > self.kills:
-            return Ending("infeasible", f"out of memory: {ending.reason}")
-        return Ending("failed", f"its processes died {self.deaths[run]} times: {ending.reason}")
-
     def rest(self) -> None:
-        """Return when a run ends, or after a quarter of a second."""
-        processes = [session.process for session, _ in self.running.values()]
-        select.select([process.sentinel for process in processes if process], [], [], POLL_S)
+        """Return when a forked run ends, or after a quarter of a second."""
+        processes = [attempt.session.process for attempt in self.running]
+        select.select([one.sentinel for one in processes if isinstance(one, Forked)], [], [], POLL_S)
 
-    def stop(self, runs: Sequence[PlannedRun]) -> None:
-        """Ask these runs to stop at once, wait, and kill what does not. Raises HarnessError where that cannot be."""
+    def stop(self) -> None:
+        """Ask all to stop at once, wait, and kill what does not. Raises HarnessError where that cannot be."""
         with ExitStack() as stack:  # each is ended, whatever becomes of the others
-            self.again = {run: due for run, due in self.again.items() if run not in runs}
-            for run in [run for run in runs if run in self.running]:
-                session, place = self.running.pop(run)
-                session.ask_to_end()
+            while self.running:
+                attempt, place = self.running.popitem()
+                attempt.session.ask_to_end()
                 self.free.append(place)
-                stack.callback(session.end, GRACE_S)
+                stack.callback(attempt.session.end, GRACE_S)
 
-    def __exit__(self, *_: object) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """However it ends, nothing is left running."""
-        self.stop([*self.running, *self.again])
+        self.stop()
 
 
 def usable_cores() -> int:

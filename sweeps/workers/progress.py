@@ -6,7 +6,9 @@ from typing import Any
 
 from harness import doing, in_words, say
 from sweeps.study.folder import PlannedRun
-from sweeps.workers.attempts import Ending, early_end, is_data, last_words, latest_metrics
+from sweeps.workers.attempts import Attempt, early_end, is_data, last_words, latest_metrics
+
+ATTEMPTS = 3  # processes at most that one call starts for a run that is killed
 
 
 class Progress:
@@ -17,19 +19,29 @@ class Progress:
         self.latest = {run.name: latest_metrics(run.folder) for run in runs}
         self.before = sum(map(steps_in, self.latest.values()))  # steps that were recorded before this start
         self.settled = {run.name for run in runs if is_data(run)}  # runs that have an outcome
+        self.died = dict[str, int]()  # by run: how many of its processes were killed
         self.failed = set[str]()  # runs that are not tried again by this start
 
-    def update(self, running: Iterable[PlannedRun], ended: Sequence[tuple[PlannedRun, Ending]]) -> None:
-        """Take in what happened, and show it."""
-        running = list(running)
-        for run in (*running, *(run for run, _ in ended)):
-            self.latest[run.name] = latest_metrics(run.folder)
-        for run, ending in ended:
-            (self.settled if is_data(run) else self.failed).add(run.name)
-            word = (early_end(run) or "").upper() if is_data(run) else "FAILED"
-            words = last_words(run) or ending.reason
+    def update(self, running: Iterable[Attempt], ended: Sequence[Attempt]) -> list[PlannedRun]:
+        """Take in what happened and show it; the runs that are to be started again, since a signal ended them."""
+        running, again = list(running), []
+        for attempt in (*running, *ended):
+            self.latest[attempt.run.name] = latest_metrics(attempt.run.folder)
+        for run, ending in ((attempt.run, attempt.ending()) for attempt in ended):
+            self.died[run.name] = self.died.get(run.name, 0) + (ending.kind == "died")
+            if is_data(run):
+                self.settled.add(run.name)
+                word = (early_end(run) or "").upper()
+            elif ending.kind == "died" and self.died[run.name] < ATTEMPTS:
+                again.append(run)
+                word = "will be started again"
+            else:
+                self.failed.add(run.name)
+                word = "FAILED"
+            words = ending.reason if ending.kind == "died" else last_words(run) or ending.reason
             say(f"{run.name}: {word}: {words} (log: {run.log})" if word else self.line(run))
         doing("; ".join([self.text(), *map(steps_of, running)]))
+        return again
 
     def seconds_left(self) -> float | None:
         """At the pace of this start; None before its first step."""
@@ -62,6 +74,6 @@ def steps_in(metrics: dict[str, Any]) -> int:
     return int(metrics["step"]) + 1 if metrics else 0
 
 
-def steps_of(run: PlannedRun) -> str:
-    """A run under way, with the steps that it has made of all."""
-    return f"{run.name} {steps_in(latest_metrics(run.folder))}/{run.config.run.steps}"
+def steps_of(attempt: Attempt) -> str:
+    """A running process's run, with the steps that it has made of all."""
+    return f"{attempt.run.name} {steps_in(latest_metrics(attempt.run.folder))}/{attempt.run.config.run.steps}"

@@ -1,4 +1,4 @@
-"""A search that is killed again and again: nothing that ended is lost, nothing runs twice."""
+"""A search that is killed again and again, torn and starved of disk: nothing that ended is lost, nothing runs twice."""
 
 import json
 import os
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.search.spaces import design, load_space
+from sweeps.search.samplers import design
+from sweeps.search.spaces import load_space
 from tests.faults.amount import THOROUGH
 from tests.harness.tiny import save_direct_answers
 from tests.sweeps.processes import processes_that_name
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.train
 TRIALS, KILLS = 4, 100
 thorough_alone = pytest.mark.skipif(not THOROUGH, reason="a part of make test-faults")
 # which process is struck: of the search's own, and of its runs
-STRUCK = ("controller", "trial", "both", "trial")
+STRUCK = ("controller", "trial", "both", "journal", "trial")
 CHANGES = {"trials": TRIALS, "sampler": "qmc", "steps": 3, "checkpoint_every": 1}
 
 
@@ -62,16 +63,22 @@ def runs_under_way(study: Path, trial: str = "") -> list[int]:
     return processes_that_name("-m harness ", f"{study}/", trial)
 
 
-def strike(kind: str, process: subprocess.Popen[bytes], study: Path) -> None:
-    """kill -9 of what is named."""
+def strike(kind: str, process: subprocess.Popen[bytes], study: Path, draw: random.Random) -> None:
+    """kill -9 of what is named; with `journal` the controller's last record is torn too."""
     runs = runs_under_way(study)
-    if kind != "controller":
+    if kind != "controller" and kind != "journal":
         for pid in runs if kind == "both" else runs[:1]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     if kind != "trial":
         process.kill()
         process.wait()
+    journal = study / "optuna.journal"
+    if kind == "journal" and journal.is_file():
+        content = journal.read_bytes()
+        last = content[:-1].rfind(b"\n") + 1
+        if last:
+            os.truncate(journal, draw.randint(last, len(content)))
 
 
 def finished_runs(study: Path) -> dict[str, bytes]:
@@ -85,16 +92,16 @@ def finished_runs(study: Path) -> dict[str, bytes]:
 
 
 def test_a_search_that_is_struck_ends_with_every_trial_once(model: str, tmp_path: Path) -> None:
-    """The short form of what follows: a trial's process, then the controller."""
-    study = tmp_path / "study"
+    """The short form of what follows: a trial's process, then the controller with its journal."""
+    study, draw = tmp_path / "study", random.Random(0)
     command = arguments(tmp_path, model, **CHANGES | {"trials": 2, "slots": 1, "steps": 60, "eval_every": 60})
     process = controller(command, tmp_path / "log")
     wait_until(lambda: list(study.glob("runs/*/checkpoints/step_*")), "no checkpoint was written")
-    strike("trial", process, study)
+    strike("trial", process, study, draw)
     words = "killed by SIGKILL (out of memory, if nobody did it); started again at most 3 times, this was 1"
     wait_until(lambda: words in (tmp_path / "log").read_text(encoding="utf-8"), "the death was not noticed")
     wait_until(lambda: runs_under_way(study), "the trial was not started again")
-    strike("controller", process, study)
+    strike("journal", process, study, draw)
     seen = finished_runs(study)
     last = controller(command, tmp_path / "log")
     assert last.wait(LONG_S) == 0, (tmp_path / "log").read_text(encoding="utf-8")
@@ -138,7 +145,7 @@ def test_killed_at_random_again_and_again_it_ends_as_if_it_had_not_been(
                 process.wait(draw.uniform(2.0, 9.0))
             if process.poll() is not None:
                 break
-            strike(STRUCK[number % len(STRUCK)], process, study)
+            strike(STRUCK[number % len(STRUCK)], process, study, draw)
             kills += 1
             if process.poll() is None:
                 process.kill()  # it goes on without the run that was struck for a moment only
@@ -169,6 +176,6 @@ def test_a_trial_that_dies_too_often_has_failed_and_the_others_go_on(model: str,
     assert process.returncode == 0
     first, second = rows(study)
     assert first["state"] == "finished"
-    assert second["state"] == "failed"
+    assert (second["state"], second["attempts"]) == ("failed", 4)
     assert second["reason"] == "its processes died 4 times: killed by SIGKILL (out of memory, if nobody did it)"
     assert len(struck) == 4

@@ -1,17 +1,21 @@
 import argparse
 import hashlib
+import os
 import signal
 import subprocess
-from contextlib import nullcontext
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from harness import Stopped, command, resolve
-from sweeps.comparison import going_on, own_slots
-from sweeps.study.folder import locked
-from sweeps.workers.pool import usable_cores
+from sweeps.comparison import Comparison, compare, going_on, own_slots
+from sweeps.study.arms import arms_of, load_family
+from sweeps.study.folder import PlannedRun, locked
+from sweeps.workers.attempts import Attempt
+from sweeps.workers.pool import Pool, usable_cores
 from tests.harness.command_line import Outcome
 from tests.sweeps.family_files import written
 from tests.sweeps.processes import processes_that_name
@@ -105,7 +109,7 @@ def test_what_differs_and_the_plan_are_printed_first(compared: Compared) -> None
     table = next(
         place for place, line in enumerate(lines) if line.startswith("fipo differs from grpo in loss_type fipo")
     )
-    plan = next(place for place, line in enumerate(lines) if line.startswith("training: 6 runs of 1 steps, 2 at"))
+    plan = next(place for place, line in enumerate(lines) if line.startswith("2. training: 6 runs of 1 steps, 2 at"))
     first_run = next(place for place, line in enumerate(lines) if "-seed0: " in line)
     assert table < plan < first_run
     assert any(
@@ -143,24 +147,11 @@ def test_runs_have_the_settings_that_were_planned(compared: Compared) -> None:
         assert f"{recorded['loss']['loss_type']}-seed{recorded['run']['seed']}" == name
 
 
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        (["--weight_decay", "0.5"], "arm 'grpo' has other settings"),
-        (["--claims", "OTHER"], "it was begun with mine, and claims are fixed before the runs start"),
-        (["--claims", "none"], "it was begun with mine, and claims are fixed before the runs start"),
-        ([], "is being run by another process"),
-    ],
-)
-def test_what_is_another_study_or_being_run_is_refused(
-    compared: Compared, tmp_path: Path, more: list[str], words: str
-) -> None:
-    before, other = contents(compared.study), tmp_path / "mine.toml"
-    other.write_text(CLAIMS.replace("margin = 0.01", "margin = 0.0"))
-    with nullcontext() if more else locked(compared.study):
-        code, printed, errors = started([*compared.arguments, *(word.replace("OTHER", str(other)) for word in more)])
+def test_another_setting_for_the_same_study_is_refused(compared: Compared) -> None:
+    before = contents(compared.study)
+    code, printed, errors = started([*compared.arguments, "--weight_decay", "0.5"])
     assert (code, printed, len(errors)) == (2, [], 1)
-    assert words in errors[0]
+    assert "arm 'grpo' has other settings" in errors[0]
     assert "--study" in errors[0]
     assert "--output_dir" not in errors[0]
     assert contents(compared.study) == before
@@ -170,7 +161,7 @@ def test_started_again_only_what_failed_runs(compared: Compared) -> None:
     before = contents(compared.study / "runs")
     code, printed, _ = started(compared.arguments)
     assert code == 1
-    assert any(line.startswith("training: 1 runs of 1 steps (5 finished before and skipped)") for line in printed)
+    assert any(line.startswith("2. training: 1 runs of 1 steps (5 finished before and skipped)") for line in printed)
     after = contents(compared.study / "runs")
     finished = [name for name in before if not name.startswith("broken")]  # what diverged is data, and stays
     assert {name: after[name] for name in finished} == {name: before[name] for name in finished}
@@ -187,6 +178,51 @@ def test_claims_are_fixed_before_the_runs(compared: Compared) -> None:
     assert study["claims"]["sha256"] == hashlib.sha256(CLAIMS.encode()).hexdigest()
     began = [read(compared.study / "runs" / name / "environment.json")["started_at"] for name in FINISHED]
     assert study["claims"]["fixed_at"] <= min(began)
+
+
+def test_other_claims_for_a_study_that_has_begun_are_refused(compared: Compared, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(CLAIMS.replace("margin = 0.01", "margin = 0.0"))
+    before = contents(compared.study)
+    for other in (str(tmp_path / "mine.toml"), "none"):
+        code, printed, errors = started([*compared.arguments, "--claims", other])
+        assert (code, printed, len(errors)) == (2, [], 1)
+        assert "it was begun with mine, and claims are fixed before the runs start" in errors[0]
+    assert contents(compared.study) == before
+
+
+class KillsFirst(Pool):
+    """Its first run is killed as it begins."""
+
+    has_killed = False
+
+    def start(self, run: PlannedRun) -> Attempt:
+        attempt = super().start(run)
+        if not self.has_killed:
+            self.has_killed = True
+            os.killpg(attempt.session.process.pid, signal.SIGKILL)
+        return attempt
+
+
+def test_a_run_that_is_killed_is_started_again(model_folder: str, tmp_path: Path) -> None:
+    family = load_family("controlled")
+    arms = arms_of(family, {"dapo": 1}, str(preset(tmp_path, model_folder)), {})
+    study = tmp_path / "study"
+    study.mkdir()
+    with redirect_stdout(StringIO()) as printed, KillsFirst(study, [()]) as pool:
+        compare(Comparison(study, family, "preset.toml", arms), pool)
+    assert (
+        "dapo-seed0: will be started again: killed by SIGKILL (out of memory, if nobody did it)" in printed.getvalue()
+    )
+    assert "FAILED" not in printed.getvalue()
+    assert read(study / "runs/dapo-seed0/status.json")["state"] == "finished"
+    assert (study / "logs/dapo-seed0.log").read_text().count("$ python -m harness ") == 2
+
+
+def test_a_study_that_is_being_run_is_refused(compared: Compared) -> None:
+    with locked(compared.study):
+        code, printed, errors = started(list(compared.arguments))
+    assert (code, printed, len(errors)) == (2, [], 1)
+    assert "another process" in errors[0]
 
 
 def test_runs_on_gpus_have_the_machine_to_themselves() -> None:

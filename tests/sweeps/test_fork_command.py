@@ -124,10 +124,12 @@ def test_what_cannot_be_is_refused_before_anything_starts(forked: Forked, tmp_pa
         ([run, "--at", "1", "--steps", "1", "--model", "tiny", *new], "--model is set by the recorded run"),
         ([run, "--at", "1", "--steps", "1", "--family", "recipe-7b", *new], "expected arms without presets"),
         ([tmp_path, "--at", "1", "--steps", "1", *new], "expected the folder of a run"),
-        ([*forked.command[1:], "--at", "1"], "its states.1 is "),
+        ([*forked.command[1:], "--at", "1"], "or forks other runs or steps"),
         ([*forked.command[1:], "--lr", "0.5"], "has other settings"),
     ):
         refused = started(["fork", *map(str, words)])
         assert (refused.exit_code, len(refused.errors)) == (2, 1), (words, refused.errors)
         assert said in refused.errors[0]
     assert not (tmp_path / "new").exists()
+    compared = started(["compare", "--losses", "dapo", "--seeds", "1", "--study", str(forked.study)])
+    assert "it was made by `sweeps fork`" in compared.errors[0]

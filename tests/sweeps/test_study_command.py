@@ -1,6 +1,7 @@
 """The command `study`, from its design to its report."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,6 +105,20 @@ def test_the_same_command_again_runs_what_is_missing_alone(studied: Studied) -> 
     assert records(gone) == records(studied.study / "elsewhere")
 
 
+def test_other_designs_flags_and_seeds_are_refused_in_the_same_folder(studied: Studied, tmp_path: Path) -> None:
+    other = tmp_path / "small.toml"
+    other.write_text(studied.design.read_text().replace("8.0", "16.0"))
+    for asked, said in (
+        (arguments(other, studied.study), "begun with another design"),
+        (arguments(studied.design, studied.study, "--threads", "2"), "begun with other settings on the command line"),
+        (arguments(studied.design, studied.study, "--seeds", "1"), "begun with another --seeds"),
+        (arguments(studied.design, studied.study, "--preset", "demo"), "begun with --preset "),
+    ):
+        refused = started([*asked, "--claims", "none"])
+        assert (refused.exit_code, len(refused.errors)) == (2, 1)
+        assert said in refused.errors[0]
+
+
 def test_wrong_use_is_one_line_and_starts_nothing(studied: Studied, tmp_path: Path) -> None:
     run = studied.study / "runs" / "one.fipo_wide-seed0"
     (tmp_path / "mine.toml").write_text("[[claim]]\nid = 'a'\n")
@@ -120,3 +135,35 @@ def test_wrong_use_is_one_line_and_starts_nothing(studied: Studied, tmp_path: Pa
         assert said in refused.errors[0]
     assert not (tmp_path / "new").exists()
     assert not (run / ".lock").exists()
+
+
+def test_another_preset_takes_the_designs_place_and_is_recorded(studied: Studied, tmp_path: Path) -> None:
+    preset = studied.design.parent / "other.toml"
+    preset.write_text((studied.design.parent / "preset.toml").read_text() + "\nweight_decay = 0.5\n")
+    asked = arguments(studied.design, tmp_path / "study", "--preset", str(preset), "--claims", "none")
+    assert started(asked).exit_code == 0
+    assert json.loads((tmp_path / "study" / "study.json").read_text())["preset"] == str(preset)
+    config = json.loads((tmp_path / "study/runs/one.fipo_wide-seed0/config.json").read_text())["config"]
+    assert config["optimizer"]["weight_decay"] == 0.5
+    assert "begun with --preset" in started(arguments(studied.design, tmp_path / "study")).errors[0]
+
+
+def test_a_folder_of_an_older_version_goes_on_and_gets_what_it_lacks(studied: Studied, tmp_path: Path) -> None:
+    old = tmp_path / "study"
+    shutil.copytree(studied.study, old)
+    content = json.loads((old / "study.json").read_text())
+    del content["roles"]
+    for block in content["design"]["blocks"].values():
+        block["varied"] = next(iter(block["varied"]), None)
+        del block["baseline"]
+    (old / "study.json").write_text(json.dumps(content))
+    assert started(arguments(studied.design, old)).exit_code == 0
+    now = json.loads((old / "study.json").read_text())
+    assert now["roles"]["fipo_wide"]["label"] == "FIPO, wide weights"
+    assert now["design"]["blocks"]["two"]["varied"] == ["fipo_decay_rate"]
+
+
+def test_a_comparison_does_not_enter_the_study(studied: Studied) -> None:
+    refused = started(["compare", "--losses", "dapo", "--seeds", "1", "--study", str(studied.study)])
+    assert (refused.exit_code, len(refused.errors)) == (2, 1)
+    assert "it was made by `sweeps study`" in refused.errors[0]

@@ -81,6 +81,14 @@ def test_what_is_recorded_is_the_same_budget_and_prompts_that_do_not_report(sear
     assert (roles["sign_mean"]["role"], roles["sign_mean"]["against"]) == ("placebo", "fipo")
 
 
+def test_recorded_settings_are_the_requested_ones(searched: Searched) -> None:
+    for path in searched.study.glob("runs/*/config.json"):
+        recorded, asked = read(path)["config"], read(searched.study / "configs" / f"{path.parent.name}.json")
+        recorded["run"].pop("output_dir")
+        asked["run"].pop("output_dir")
+        assert recorded == asked
+
+
 def test_the_best_is_a_preset_ready_to_run(searched: Searched) -> None:
     config = resolve({}, preset=str(searched.study / "best" / "fipo.json"))
     winner = read(next(searched.study.glob("winners/runs/fipo-*/config.json")))["config"]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.search.options import sampler_of
-from sweeps.search.spaces import design, load_space
+from sweeps.search.samplers import design, sampler_of
+from sweeps.search.spaces import load_space
 from sweeps.search.study import LossStudy, open_storage
 from tests.faults.amount import THOROUGH
 from tests.sweeps.search.searching import arguments, controller, finished, rows

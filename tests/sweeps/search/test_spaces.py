@@ -1,13 +1,10 @@
-import inspect
 import math
 from pathlib import Path
 
-import optuna
 import pytest
 
 from harness import UsageError, resolve
-from sweeps.search.options import sampler_of
-from sweeps.search.spaces import SPACES, Space, design, load_space
+from sweeps.search.spaces import SPACES, Space, load_space
 from sweeps.study.arms import load_family, load_toml, settings_of
 from tests.sweeps.family_files import written
 
@@ -68,14 +65,18 @@ def test_a_space_of_many_parameters_has_each_end_checked_by_itself(tmp_path: Pat
     ("content", "words"),
     [
         ("[parameters", "own.toml: "),
+        ("", "at least one parameter that is not fixed"),
         (HEAD + "lr = { fixed = 1e-4 }", "at least one parameter that is not fixed"),
         (HEAD + "learning_rate = { log = [1e-4, 1e-3] }", "expected settings' names, got 'learning_rate'"),
         (HEAD + "seed = { choice = [1, 2] }", "seed cannot be searched"),
         (HEAD + "steps = { choice = [2, 4] }", "steps cannot be searched: trials that differ in it"),
         (HEAD + "lr = { log = [1e-3, 1e-4] }", "0 < low < high"),
+        (HEAD + "lr = { log = [1e-4] }", "log = [low, high]"),
         (HEAD + 'lr = { log = ["a", "b"] }', "log = [low, high]"),
+        (HEAD + "lr = { log = [true, 2] }", "log = [low, high]"),
         (HEAD + "epsilon = { step = [0.1, 0.2, 0] }", "step > 0"),
         (HEAD + "epsilon = { choice = [0.1, 0.1] }", "two or more different choices"),
+        (HEAD + "epsilon = { linear = [0.1, 0.2] }", "expected one of { log|step|choice|fixed"),
         (HEAD + "epsilon = { choice = [0.1, 0.2], fixed = 0.1 }", "expected one of { log|step|choice|fixed"),
         (HEAD + "epsilon = 0.1", "epsilon: expected one of { log|step|choice|fixed"),
         ("parameters = 3", "parameters: Input should be a valid"),
@@ -87,40 +88,3 @@ def test_a_file_that_is_no_space_is_one_line(tmp_path: Path, content: str, words
         space(tmp_path, content)
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
-
-
-FIPO = load_space("default", "fipo")
-
-
-@pytest.mark.parametrize("sampler", ["qmc", "random"])
-def test_a_design_is_keyed_by_seed_and_ranges_and_a_shorter_one_begins_a_longer_one(sampler: str) -> None:
-    short, long, other = (design(FIPO, sampler, count, seed) or [] for count, seed in ((5, 0), (33, 0), (5, 1)))
-    assert long[:5] == short != other
-    assert len({repr(values) for values in long}) == 33
-    shared, again = (design(load_space("shared", loss), sampler, 5, 0) or [] for loss in ("dapo", "gspo"))
-    assert shared == again  # losses are tried at the same points
-    assert {values["lr"] for values in shared}.isdisjoint(values["lr"] for values in short)
-
-
-@pytest.mark.parametrize("sampler", ["qmc", "random"])
-def test_designs_cover_every_range_in_its_logarithm(sampler: str) -> None:
-    drawn = design(FIPO, sampler, 256, 0) or []
-    for name, one in FIPO.searched.items():
-        low, high = (math.log(bound) for bound in one.values)
-        shares = [(math.log(values[name]) - low) / (high - low) for values in drawn]
-        quarters = [sum(quarter <= 4 * share < quarter + 1 for share in shares) for quarter in range(4)]
-        assert min(quarters) > 40
-        assert sum(quarters) == 256
-
-
-def test_tpe_has_no_design_and_spends_few_trials_at_random() -> None:
-    assert design(FIPO, "tpe", 4, 0) is None
-    for trials, startup in ((1, 4), (12, 4), (20, 5), (39, 9), (40, 10), (400, 10)):
-        assert sampler_of("tpe", trials, 0)["arguments"]["n_startup_trials"] == startup
-
-
-def test_every_argument_of_the_sampler_is_given() -> None:
-    known = {"constraints_func", "seed", "warn_independent_sampling"}
-    deprecated = {"consider_prior", "prior_weight", "consider_magic_clip", "consider_endpoints", "gamma", "weights"}
-    arguments = set(inspect.signature(optuna.samplers.TPESampler).parameters)
-    assert arguments - known - deprecated == set(sampler_of("tpe", 12, 0)["arguments"])

@@ -98,8 +98,6 @@ def test_settings_go_from_design_to_block_to_arm_to_level(tmp_path: Path) -> Non
     configs = [arm.any_config for arm in arms]
     assert [config.optimizer.lr for config in configs] == [2e-4, 3e-4]
     assert {(config.run.steps, config.run.threads) for config in configs} == {(7, 2)}
-    (other, _), _ = planned(design_of(tmp_path, content), STUDY, {}, preset="retry")  # in place of the design's
-    assert other.any_config.task.task == "retry"
 
 
 BAD = [

@@ -2,22 +2,22 @@ from pathlib import Path
 
 import pytest
 
-from harness import UsageError, write_json
-from sweeps.study.arms import Arm, arms_of, check_differences, differences_between, load_family
-from sweeps.study.folder import check_same, planned_runs, read_json, with_earlier_arms, write_study
+from harness import UsageError
+from sweeps.study.arms import Arm, Family, arms_of, check_differences, differences_between, load_family
+from sweeps.study.folder import planned_runs, read_json, with_earlier_arms, write_study
 
 CONTROLLED = load_family("controlled")
 
 
 def recorded(study: Path, names: dict[str, int], **flags: str) -> list[Arm]:
     arms = arms_of(CONTROLLED, names, "demo", flags)
-    write_study(study, CONTROLLED, arms, {"family": "controlled", "preset": "demo"}, None)
+    write_study(study, CONTROLLED, "demo", arms, {"claims": None})
     return arms
 
 
 def test_an_arm_that_joins_later_is_compared_with_those_before(tmp_path: Path) -> None:
     recorded(tmp_path, {"dapo": 2})
-    joined = with_earlier_arms(tmp_path, arms_of(CONTROLLED, {"fipo": 1}, "demo", {"lr": "1e-3"}))
+    joined = with_earlier_arms(tmp_path, CONTROLLED, "demo", arms_of(CONTROLLED, {"fipo": 1}, "demo", {"lr": "1e-3"}))
     assert {arm.name for arm in joined} == {"dapo", "fipo"}
     with pytest.raises(UsageError, match="may not differ in lr"):
         check_differences(differences_between(joined, CONTROLLED), CONTROLLED)
@@ -25,52 +25,34 @@ def test_an_arm_that_joins_later_is_compared_with_those_before(tmp_path: Path) -
 
 def test_more_seeds_of_an_arm_join_those_before(tmp_path: Path) -> None:
     recorded(tmp_path, {"dapo": 2})
-    (arm,) = with_earlier_arms(tmp_path, arms_of(CONTROLLED, {"dapo": 2}, "demo", {}, 5))
+    (arm,) = with_earlier_arms(tmp_path, CONTROLLED, "demo", arms_of(CONTROLLED, {"dapo": 2}, "demo", {}, 5))
     assert sorted(arm.configs) == [0, 1, 5, 6]
     assert [run.name for run in planned_runs([arm], tmp_path)] == [f"dapo-seed{seed}" for seed in (0, 1, 5, 6)]
 
 
-def test_an_arm_with_other_settings_is_refused(tmp_path: Path) -> None:
-    recorded(tmp_path, {"dapo": 1})
-    with pytest.raises(UsageError, match=r"its arm 'dapo' has other settings: lr 0\.0003 there, 0\.001 here"):
-        with_earlier_arms(tmp_path, arms_of(CONTROLLED, {"dapo": 1}, "demo", {"lr": "1e-3"}, 5))
-
-
-DESIGN = {"sha256": "ab", "flags": {}, "most_seeds": None}
-STATES = [{"run": "r", "step": 1}]
+RECIPE = load_family("recipe")
 
 
 @pytest.mark.parametrize(
-    ("there", "here", "said"),
+    ("family", "preset", "flags", "said"),
     [
-        ({}, {"family": "recipe"}, "its --family is controlled, not recipe"),
-        ({}, {"preset": "other.toml"}, "its --preset is demo, not other.toml"),
-        ({}, {"design": DESIGN}, "its kind is comparison, not study"),
-        ({"design": DESIGN}, {}, "its kind is study, not comparison"),
-        ({"design": DESIGN}, {"design": DESIGN | {"sha256": "cd"}}, "its design's SHA-256 is ab, not cd"),
-        ({"design": DESIGN}, {"design": DESIGN | {"flags": {"lr": 1}}}, "its settings.lr is None, not 1"),
-        ({"design": DESIGN}, {"design": DESIGN | {"most_seeds": 2}}, "its --seeds is None, not 2"),
-        ({"fork": {"states": STATES}}, {}, "its kind is fork, not comparison"),
-        (
-            {"fork": {"states": STATES}},
-            {"fork": {"states": [{"run": "r", "step": 2}]}},
-            "its states.0 is r at 1, not r at",
-        ),
-        ({"kind": "search"}, {}, "its kind is search, not comparison"),
+        (CONTROLLED, "demo", {"lr": "1e-3"}, "its arm 'dapo' has other settings: lr 0.0003 there, 0.001 here"),
+        (RECIPE, "demo", {}, "its family is 'controlled', not 'recipe'"),
+        (CONTROLLED, "other.toml", {}, "its preset is 'demo', not 'other.toml'"),
     ],
 )
-def test_another_study_is_refused(tmp_path: Path, there: dict[str, object], here: dict[str, object], said: str) -> None:
-    about = {"family": "controlled", "preset": "demo"}
-    write_json(tmp_path / "study.json", {**about, **there})
-    check_same(tmp_path, {**about, **there})
-    with pytest.raises(UsageError, match=f"^--study: expected a new folder or this very study, got .*: {said}"):
-        check_same(tmp_path, {**about, **here})
+def test_another_study_is_refused(
+    tmp_path: Path, family: Family, preset: str, flags: dict[str, str], said: str
+) -> None:
+    recorded(tmp_path, {"dapo": 1})
+    with pytest.raises(UsageError, match=said):
+        with_earlier_arms(tmp_path, family, preset, arms_of(family, {"dapo": 1}, "demo", flags, 5))
 
 
 def test_a_broken_study_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text("{", encoding="utf-8")
     with pytest.raises(UsageError, match=r"study\.json: expected JSON"):
-        with_earlier_arms(tmp_path, arms_of(CONTROLLED, {"dapo": 1}, "demo", {}))
+        with_earlier_arms(tmp_path, CONTROLLED, "demo", arms_of(CONTROLLED, {"dapo": 1}, "demo", {}))
 
 
 def test_every_plan_that_a_study_had_is_kept(tmp_path: Path) -> None:
@@ -88,11 +70,10 @@ def test_a_study_goes_on_with_the_files_it_began_with_alone(tmp_path: Path) -> N
         (tmp_path / name / "mine.py").write_text(f"{name} = 1")
         flags = {"task": f"{tmp_path / name}/mine.py:Mine", "model": "any"}
         arms[name] = arms_of(CONTROLLED, {"dapo": 1}, "demo", flags)
-    about = {"family": "controlled", "preset": "demo"}
     for _ in range(2):
-        write_study(tmp_path, CONTROLLED, arms["one"], about, None)
+        write_study(tmp_path, CONTROLLED, "demo", arms["one"], {"claims": None})
     with pytest.raises(UsageError, match="expected the files of --task and --reward that the study began with"):
-        write_study(tmp_path, CONTROLLED, arms["two"], about, None)
+        write_study(tmp_path, CONTROLLED, "demo", arms["two"], {"claims": None})
 
 
 def test_arms_with_other_tasks_or_rewards_are_refused_even_as_confounds() -> None:

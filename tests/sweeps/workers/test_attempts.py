@@ -26,11 +26,12 @@ def state(name: str, code: str | None = None, reason: str | None = None) -> dict
 
 
 class Left(NamedTuple):
-    """What a process left behind: status.json, its last words, its code."""
+    """What a process left behind: status.json, its last words, its code; whether the kernel killed for memory."""
 
     status: object
     log: str = ""
     code: str = ""
+    kernel: bool = False
 
 
 NAN = state("failed", "diverged", "Diverged: step 3: expected finite numbers, got nan in the loss; lower --lr")
@@ -43,11 +44,12 @@ FULL = "error: the disk is full: make room"
     [
         (Left(state("finished", "finished")), 0, "finished", None),
         (Left(state("finished", "finished")), -9, "finished", None),  # killed when all was written
-        (Left(state("preempted", "stopped", "stopped by SIGTERM"), code="stopped"), 75, "died", "by SIGTERM"),
+        (Left(state("preempted", "stopped", "stopped by SIGTERM"), code="stopped"), 75, "stopped", "by SIGTERM"),
         (Left(state("running")), -9, "died", "killed by SIGKILL"),
         (Left(state("running")), 128 + 11, "died", "killed by SIGSEGV"),
         (Left(None), -9, "died", "killed by SIGKILL"),
         (Left("damaged"), -9, "died", "killed"),
+        (Left(state("running"), kernel=True), -9, "infeasible", "out of memory: killed by the kernel"),
         (Left(MEMORY, code="out_of_memory"), 1, "infeasible", "out of memory: out of memory in phase update"),
         (Left(MEMORY), 1, "infeasible", "in phase update"),  # a process that was told of no file for its code
         (Left(None, "DefaultCPUAllocator: x", "out_of_memory"), 1, "infeasible", "out of memory: DefaultCPUAll"),
@@ -57,9 +59,9 @@ FULL = "error: the disk is full: make room"
         (Left(state("preempted", "rank_failed", "rank 1 hangs"), code="rank_failed"), 1, "died", "rank 1 hangs"),
         (Left(None, "Traceback\nImportError: no module", "failed"), 1, "failed", "ImportError: no module"),
         (Left(None), 1, "failed", "exit code 1 without a word"),
-        (Left(None, "error: --lr: expected a float", "wrong_use"), 2, "fatal", "error: --lr: expected a float"),
-        (Left(state("preempted", "disk_full", "the disk is full"), FULL, "disk_full"), 1, "fatal", "make room"),
-        (Left(None, FULL, "disk_full"), 1, "fatal", "the disk is full"),
+        (Left(None, "error: --lr: expected a float", "wrong_use"), 2, "wrong_use", "error: --lr: expected a float"),
+        (Left(state("preempted", "disk_full", "the disk is full"), FULL, "disk_full"), 1, "disk_full", "make room"),
+        (Left(None, FULL, "disk_full"), 1, "disk_full", "the disk is full"),
         (Left(state("running"), "error: x: process 7 on h", "held"), 2, "held", "process 7"),
         (Left(state("running"), "error: x: its lock was lost", "held"), 1, "held", "its lock was lost"),
         # what an earlier process said is not what this one died of
@@ -68,7 +70,7 @@ FULL = "error: the disk is full: make room"
 )
 def test_how_a_run_ended(tmp_path: Path, left: Left, exit_code: int, kind: str, words: str | None) -> None:
     run = run_of(tmp_path, left.status, left.log, left.code)
-    found = ending_of(run, exit_code)
+    found = ending_of(run, exit_code, left.kernel)
     assert found.kind == kind
     assert words is None or words in str(found.reason)
     code = left.status["reason_code"] if isinstance(left.status, dict) else None

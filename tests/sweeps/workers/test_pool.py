@@ -1,32 +1,45 @@
 import json
 import os
-import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness import Config, UsageError
 from sweeps.study.folder import PlannedRun
-from sweeps.workers.attempts import latest_metrics
+from sweeps.workers.attempts import Attempt, latest_metrics
 from sweeps.workers.pool import Pool, gpu_places
-from tests.harness.tiny import small_settings
+from tests.harness.tiny import save_direct_answers, small_settings
 from tests.sweeps.processes import has_ended
 from tests.waiting import wait_until
 
 
-def planned(study: Path, name: str = "dapo", **settings: object) -> PlannedRun:
+def planned(study: Path, name: str = "dapo") -> PlannedRun:
     run = PlannedRun(name, 0, Config(), study)
     run.config_file.parent.mkdir(exist_ok=True)
-    run.config_file.write_text(json.dumps(settings), encoding="utf-8")
+    run.config_file.write_text(json.dumps({"steps": 1}), encoding="utf-8")
     return run
+
+
+def run_all(pool: Pool, runs: list[PlannedRun]) -> Iterator[list[Attempt]]:
+    """Start all, as many at a time as there are places; yields what has just ended, until nothing is left."""
+    waiting = list(runs)
+    with pool:
+        while waiting or pool.running:
+            while waiting and pool.free:
+                pool.start(waiting.pop(0))
+            yield pool.ended()
+            pool.rest()
 
 
 @pytest.mark.train
 def test_a_run_that_was_stopped_goes_on_where_it_was(model_folder: str, tmp_path: Path) -> None:
-    quick, slow = (
-        planned(tmp_path, name, **small_settings(model_folder, steps=20, eval_every=100, prompts_per_step=prompts))
-        for name, prompts in (("quick", 4), ("slow", 64))
-    )
+    quick, slow = planned(tmp_path, "quick"), planned(tmp_path, "slow")
+    for run, prompts in ((quick, 4), (slow, 64)):
+        settings = small_settings(model_folder, steps=20, eval_every=100, prompts_per_step=prompts)
+        run.config_file.write_text(json.dumps(settings), encoding="utf-8")
     with Pool(tmp_path, [(), ()]) as pool:
         for run in (slow, quick):
             pool.start(run)
@@ -35,44 +48,12 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(model_folder: str, tmp_path
     status = json.loads((slow.folder / "status.json").read_text(encoding="utf-8"))
     assert status["reason"].startswith("stopped by SIGTERM")  # once: the second would have interrupted its step
     assert (status["reason_code"], slow.reason_code()) == ("stopped", "stopped")
-    with Pool(tmp_path, [()]) as pool:
-        pool.start(slow)
-        assert endings(pool) == {"slow-seed0": "finished"}
+    endings = [attempt.ending().kind for ended in run_all(Pool(tmp_path, [()]), [slow]) for attempt in ended]
+    assert endings == ["finished"]
     assert slow.state() == "finished"
     (resumed,) = (slow.folder / "resumes.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(resumed)["steps_done"] == done["step"] + 1
     assert not (tmp_path / "superseded").exists()
-
-
-def endings(pool: Pool) -> dict[str, str]:
-    """The kinds of all endings by run, once there is one."""
-    found: dict[str, str] = {}
-    wait_until(lambda: found.update({run.name: ending.kind for run, ending in pool.ended()}) or found, "none ends")
-    return found
-
-
-@pytest.mark.train
-def test_a_run_that_is_killed_is_started_again_three_times(
-    model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = planned(tmp_path, **small_settings(model_folder, steps=400))
-    with Pool(tmp_path, [()]) as pool:
-        pool.start(run)
-        for death in (1, 2, 3):
-            kill(pool, run)
-            wait_until(lambda: not pool.ended() and run in pool.running, "it is not started again")
-            words = "killed by SIGKILL (out of memory, if nobody did it); started again at most 3 times"
-            assert f"dapo-seed0: {words}, this was {death}\n" in capsys.readouterr().out
-        kill(pool, run)
-        assert endings(pool) == {"dapo-seed0": "failed"}
-
-
-def kill(pool: Pool, run: PlannedRun) -> None:
-    """SIGKILL to the run's process, waited for."""
-    session, _ = pool.running[run]
-    assert session.leader is not None
-    os.killpg(session.leader.pid, signal.SIGKILL)
-    wait_until(lambda: session.poll() is not None, "it lives")
 
 
 @pytest.mark.parametrize("status", ["", "{", "[]", '{"state": 3}', "{}"])
@@ -84,50 +65,46 @@ def test_a_run_whose_status_is_damaged_can_be_resumed(tmp_path: Path, status: st
     assert run.can_be_resumed
 
 
-TASK = """
-import json, os, time
-from pathlib import Path
-Path(FOLDER, f"{os.getpid()}.json").write_text(json.dumps(dict(os.environ)))
-time.sleep(600)
-"""
-
-
-def test_each_run_has_gpus_of_its_own_and_no_process_is_left_when_they_are_given_up(
-    model_folder: str, tmp_path: Path
-) -> None:
-    (tmp_path / "mine.py").write_text(f"FOLDER = {str(tmp_path)!r}\n{TASK}", encoding="utf-8")
-    with Pool(tmp_path, [("GPU-1", "GPU-2"), ("GPU-3",)]) as pool:
-        own = small_settings(model_folder, task=f"{tmp_path}/mine.py:Mine", max_prompt_tokens=64)
-        sessions = [pool.start(planned(tmp_path, name, **own)) for name in ("dapo", "fipo")]
+def test_each_run_has_gpus_of_its_own_and_no_process_is_left_when_they_are_given_up(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, [("GPU-1", "GPU-2"), ("GPU-3",)])
+    with pool:
+        sessions = [pool.start(planned(tmp_path, name)).session for name in ("dapo", "fipo")]
         assert pool.free == []
-        leaders = [session.leader for session in sessions if session.leader]
-        seen = [environment_of(tmp_path / f"{leader.pid}.json") for leader in leaders]
+        assert [session.poll() for session in sessions] == [None, None]
+        assert all(isinstance(session.process, subprocess.Popen) for session in sessions)  # a fork gets no GPU
+        pids = [session.process.pid for session in sessions]
+        seen = [environment_of(pid) for pid in pids]
         assert [one["CUDA_VISIBLE_DEVICES"] for one in seen] == ["GPU-1,GPU-2", "GPU-3"]
         assert seen[0]["MASTER_PORT"] != seen[1]["MASTER_PORT"]
-        assert [os.getsid(leader.pid) for leader in leaders] == [leader.pid for leader in leaders]
-        # a fork gets no GPU: they are children of this process, not of the server
-        assert [leader.ppid() for leader in leaders] == [os.getpid()] * 2
+        assert [os.getsid(pid) for pid in pids] == pids
     assert None not in [session.poll() for session in sessions]
     assert len(pool.free) == 2
 
 
-def environment_of(file: Path) -> dict[str, str]:
-    """The variables that a process found."""
-    wait_until(lambda: file.is_file() and file.read_text(encoding="utf-8").endswith("}"), "no environment")
-    found: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+def environment_of(pid: int) -> dict[str, str]:
+    """The variables that a process was started with."""
+    found: dict[str, str] = {}
+
+    def read() -> bool:
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        found.update(word.decode().split("=", 1) for word in words if b"=" in word)
+        return "MASTER_PORT" in found
+
+    wait_until(read, "no environment")
     return found
 
 
 @pytest.mark.train
-def test_ending_a_trial_ends_its_ranks_which_lead_sessions_of_their_own(model_folder: str, tmp_path: Path) -> None:
-    run = planned(tmp_path, **small_settings(model_folder, steps=400, backend="deepspeed", nproc=2))
-    session = Pool(tmp_path, [()]).start(run)
+def test_ending_a_trial_ends_its_ranks_which_lead_sessions_of_their_own(tmp_path: Path) -> None:
+    run = planned(tmp_path)
+    settings = small_settings(save_direct_answers(tmp_path), steps=400, backend="deepspeed", nproc=2)
+    run.config_file.write_text(json.dumps(settings), encoding="utf-8")
+    attempt = Pool(tmp_path, [()]).start(run)
     wait_until((run.folder / "metrics.jsonl").exists, "no step")
-    assert session.leader is not None
-    ranks = session.leader.children()
+    ranks = psutil.Process(attempt.session.process.pid).children()
     assert [os.getsid(rank.pid) for rank in ranks] == [rank.pid for rank in ranks]
     assert len(ranks) == 2
-    session.end()  # SIGKILL to the session of the command
+    attempt.session.end()  # SIGKILL to the session of the command
     wait_until(lambda: all(map(has_ended, ranks)), "ranks live on")
 
 
