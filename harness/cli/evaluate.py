@@ -36,7 +36,9 @@ def run(options: argparse.Namespace) -> None:
     source = Path(options.model_or_run)
     is_run = (source / "config.json").is_file() and (source / "status.json").is_file()
     flags = settings_in(vars(options))
-    if flags.get("eval_data"):
+    if "eval_data" in flags:
+        if not flags["eval_data"]:
+            raise UsageError("--suite (--eval_data): expected benchmarks or files, got none: name some or leave it out")
         flags = {"eval_split": "report"} | flags | BENCHMARK
     if "output_dir" not in flags:
         raise UsageError("evaluate: expected --output_dir, got none: name a folder; the same command resumes it")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from harness.config.resolve import config_sha256, flatten, tree_of
 from harness.console import say
-from harness.errors import UsageError
+from harness.errors import UsageError, first_line
 from harness.evaluation.scores import results_of
 from harness.files import json_object, make_synced, write_json, write_table
 from harness.rollouts.engine import SamplerContext
@@ -27,7 +27,7 @@ from harness.tasks.task import Problem
 
 PART_ANSWERS = 256
 EVALUATION, ANSWERS, RESULTS = "evaluation.json", "answers", "results.json"
-IDENTITY = ("model_sha256", "config_sha256", "step", "targets", "code")  # must be equal to resume
+IDENTITY = ("model_sha256", "config_sha256", "step", "suites", "targets", "code")  # must be equal to resume
 
 
 def evaluate_model(context: SamplerContext, step: int, out: Path) -> dict[str, Any]:
@@ -51,8 +51,9 @@ def evaluate_model(context: SamplerContext, step: int, out: Path) -> dict[str, A
         write_table(path, [asdict(answer) for answer in answers], EVAL_SCHEMA)
         right = sum(answer.correct for answer in answers) / len(answers)
         say(f"{path.stem} of {len(parts)}: {len(answers)} answers, {right:.3f} right")
-    rows = pa.concat_tables(map(pq.read_table, parts)).to_pylist()
-    results = results_of([Answer(**row) for row in rows], asked["suites"])
+    prompts = [problem.prompt_id for problem in problems for _ in range(samples)]
+    kept = [read_part(path, prompts[start * samples : (start + size) * samples]) for path, start in parts.items()]
+    results = results_of([answer for part in kept for answer in part], asked["suites"])
     write_json(out / RESULTS, results)
     return results
 
@@ -110,3 +111,14 @@ def changed(kept: dict[str, Any], wanted: dict[str, Any]) -> str:
     """The flag of the first setting that differs."""
     then, now = (flatten({"config": one.get("config") or {}}) for one in (kept, wanted))
     return next((f"--{flag}" for flag in now if flag != "output_dir" and then.get(flag) != now[flag]), "config")
+
+
+def read_part(path: Path, prompts: Sequence[str]) -> list[Answer]:
+    """The answers in a part. prompts: the prompt id of each. Raises UsageError if the file holds anything else."""
+    try:
+        answers = [Answer(**row) for row in pq.read_table(path).to_pylist()]
+        if [answer.prompt_id for answer in answers] != list(prompts):
+            raise ValueError(f"answers to other prompts, or not {len(prompts)} of them")
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        raise UsageError(f"{path}: expected answers, got: {first_line(error)}: delete it to draw them again") from None
+    return answers

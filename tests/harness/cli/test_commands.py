@@ -137,3 +137,8 @@ def test_evaluate_answers_into_a_folder_of_its_own(
     accuracy = sum(row["correct"] for row in rows) / len(rows)
     assert any(line.startswith(f"graded_chain_sum: avg@3 {accuracy:.4f} (se ") for line in printed)
     assert printed[-1] == f"answers and results: {answers}"
+    for empty in (["--suite", "none"], ["--suite", ""], ["--eval_data", "none"], ["--suite", ","]):
+        refused = outcome(main, ["evaluate", run, *empty, "--output_dir", tmp_path / "none"], capsys)
+        assert (refused.exit_code, refused.printed, len(refused.errors)) == (2, [], 1)
+        assert "got none: name " in refused.errors[0]
+    assert not (tmp_path / "none").exists()
