@@ -1,5 +1,6 @@
 """Resumes a stopped run from its newest valid checkpoint, or from the start."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from harness.tasks.math.task import check_same_data
 from harness.tasks.own_files import CODE, own_code_hashes, recorded_code
 from harness.tasks.task import prompt_hashes
 
+RECORD = re.compile(r"[0-9a-f]{64}  (.+)")
+
 
 def resume(path: Path, on_step: OnStep) -> RunFolder:
     """Continue the run in the folder with bit-identical results, as if it had never stopped.
@@ -37,6 +40,7 @@ def resume(path: Path, on_step: OnStep) -> RunFolder:
         history = unfinished(path)
         set_up_torch(history.config.run.threads)
         reference = recorded_initial_policy(history) if history.config.loss.needs_reference else None
+        check_starting(path)
         training, state = newest_training(history, reference, ranks, check_records)
         done = f"after {training.steps_done} of {history.config.run.steps} steps" if state else "from its start"
         say(f"resuming {path} {done}")
@@ -67,19 +71,43 @@ def check_records(history: History, state: State) -> None:
             raise FolderFault(f"{path / name}: has changed since it was written, before the checkpoint")
     for line in (kept[RECORDS] or b"").decode().splitlines():
         digest, _, name = line.partition("  ")
-        if not (path / name).is_file() or sha256_of(path / name) != digest:
-            fault = f"{path / name}: has changed since it was written"
-            if name not in STARTING:
-                raise FolderFault(fault)
-            say(f"note: {fault}, which does not affect what follows")
+        if name not in STARTING and not ((path / name).is_file() and sha256_of(path / name) == digest):
+            raise FolderFault(f"{path / name}: has changed since it was written")
+
+
+def check_starting(path: Path) -> None:
+    """Print a note for each initial file that is not as recorded; `read_history` checks the config itself."""
+    if not (recorded := recorded_start(path)):
+        names = ", ".join(initial_files(path))
+        say(f"note: {path / RECORDS}: expected hashes of {names} first, got others: these files may have changed")
+    for line in recorded:
+        digest, _, name = line.partition("  ")
+        if sha256_of(path / name) != digest:
+            say(f"note: {path / name}: has changed since it was written, so it may describe the run's start wrongly")
+
+
+def recorded_start(path: Path) -> list[str]:
+    """The lines of records.sha256 for the run's initial files; none if they are damaged."""
+    content = (path / RECORDS).read_bytes() if (path / RECORDS).is_file() else b""
+    names = initial_files(path)
+    lines = content.decode(errors="replace").splitlines()[: len(names)]
+    found = [match[1] for line in lines if (match := RECORD.fullmatch(line))]
+    return lines if sorted(found) == sorted(names) else []
+
+
+def initial_files(path: Path) -> list[str]:
+    return [*STARTING, *(f"{CODE}/{file.name}" for file in sorted((path / CODE).glob("*.py")))]
 
 
 def kept_journals(path: Path, state: State | None) -> dict[str, bytes | None]:
-    """The content of each journal at the checkpoint, None if that has changed; without one, at the run's start."""
+    """The content of each journal at the checkpoint, None if that has changed; without one, at the run's start.
+
+    The initial files are hashed anew only if their recorded hashes are damaged.
+    """
     if state:
         return {METRICS: prefix_at(path / METRICS, state.metrics), RECORDS: prefix_at(path / RECORDS, state.records)}
-    names = [*STARTING, *(f"{CODE}/{file.name}" for file in sorted((path / CODE).glob("*.py")))]
-    return {METRICS: b"", RECORDS: "".join(f"{sha256_of(path / name)}  {name}\n" for name in names).encode()}
+    lines = recorded_start(path) or [f"{sha256_of(path / name)}  {name}" for name in initial_files(path)]
+    return {METRICS: b"", RECORDS: "".join(f"{line}\n" for line in lines).encode()}
 
 
 def keep_until(path: Path, state: State | None) -> None:
