@@ -36,6 +36,10 @@ from harness.tasks.own_files import recorded_code
 from harness.tasks.task import Grade, Problem
 
 NOWHERE = Mark(0, "")  # a checkpoint of its own belongs to no journal
+NEEDED = {  # columns of the rollouts, which older versions recorded in part
+    *("step", "round", "prompt_id", "sample", "prompt", "target", "text", "tokens", "old_logprobs", "truncated"),
+    *("outcome", "why", "reward", "trained"),
+}
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,17 @@ def distance(rows: Sequence[Row], minibatches: list[list[MicroBatch]], known: li
 
 
 def trained_rows(history: History, step: int) -> list[Row]:
-    """The rows of the responses that a step trained on, in the order of their prompts."""
-    return [row for row in history.table("rollouts", step) or [] if row["trained"]]
+    """The rows of the responses that a step trained on, in the order of their prompts.
+
+    Raises UsageError if an older version recorded them without a column of NEEDED.
+    """
+    rows = history.table("rollouts", step) or []
+    if rows and (missing := NEEDED - rows[0].keys()):
+        raise UsageError(
+            f"{history.path}: expected rollouts with {', '.join(sorted(missing))}, got those of an older version: "
+            "use a run of this version"
+        )
+    return [row for row in rows if row["trained"]]
 
 
 def groups_of(rows: Sequence[Row], training: Training) -> list[Group]:

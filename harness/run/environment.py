@@ -145,8 +145,10 @@ def explanation(differences: Mapping[str, Any]) -> str:
 
 
 def flat(environment: Mapping[str, Any]) -> dict[str, Any]:
+    packages = environment.get("packages")
+    versions = packages.items() if isinstance(packages, Mapping) else ()  # a damaged record may hold anything
     kept = {name: environment[name] for name in environment if name not in ("command_line", "started_at", "packages")}
-    return kept | {f"packages.{name}": version for name, version in environment.get("packages", {}).items()}
+    return kept | {f"packages.{name}": version for name, version in versions}
 
 
 def installed_packages() -> Iterator[tuple[str, str]]:

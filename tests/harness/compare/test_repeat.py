@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from harness.compare.repeat import begin_repeat, exactness, write_checkpoint
+from harness.errors import UsageError
 from harness.run.history import read_history
 from tests.harness import runs
 from tests.harness.tiny import SCAFFOLD, small_config
@@ -49,3 +51,14 @@ def test_a_damaged_checkpoint_is_passed_over(model_folder: str, tmp_path: Path) 
     for checkpoint in (folder / "checkpoints").glob("step_*"):
         (checkpoint / "optimizer.safetensors").write_bytes(b"")
     assert write_checkpoint(read_history(folder), 2, tmp_path / "out") == f"2 of 2 steps repeated, {EXACT}"
+
+
+@pytest.mark.parametrize("columns", [["old_logprobs", "target"], ["target"], ["round", "trained"]])
+def test_rollouts_of_an_older_version_are_refused(model_folder: str, tmp_path: Path, columns: list[str]) -> None:
+    folder = runs.trained(small_config(model_folder, **SCAFFOLD, steps=1), tmp_path / "run").path
+    table = folder / "rollouts" / "step_000000.parquet"
+    pq.write_table(pq.read_table(table).drop_columns(columns), table)
+    said = f"expected rollouts with {', '.join(columns)}, got those of an older version"
+    with pytest.raises(UsageError, match=said):
+        write_checkpoint(read_history(folder), 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -76,6 +76,13 @@ def test_a_run_is_identical_again_from_its_folder_alone(
     assert not (tmp_path / "emptied").exists()  # the kept initial weights were taken
 
 
+def test_kept_weights_that_are_damaged_are_made_again(copied: Path, reproduce: Reproduce) -> None:
+    (copied / "checkpoints" / "initial" / "model.safetensors").write_bytes(b"")
+    code, printed, _ = reproduce(copied)
+    assert code == 0
+    assert [line for line in printed if line.endswith("the initial weights are rebuilt")]
+
+
 def test_a_model_folder_whose_weights_changed_is_refused(
     model_folder: str, reproduce: Reproduce, tmp_path: Path
 ) -> None:
@@ -188,6 +195,17 @@ def test_what_differs_in_the_environment_is_said(original: Path, copied: Path, r
         f"packages.torch: '0.1' in the run, {here['packages']['torch']!r} here",
         f"commit: '{'0' * 40}' in the run, {here['commit']!r} here",
     }
+
+
+@pytest.mark.parametrize("packages", [None, [], "torch 2", {}])
+def test_a_damaged_list_of_packages_is_one_that_names_none(
+    original: Path, copied: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str], packages: Any
+) -> None:
+    here = runs.read_json(original / "environment.json")["packages"]["torch"]
+    edited(copied / "environment.json", packages=packages)
+    assert f"packages.torch: None in the run, {here!r} here" in reproduce(copied, "--steps", 1).printed
+    compared = outcome(main, ["diff", copied, original], capsys)
+    assert f"  packages.torch: None | {here!r}" in compared.printed
 
 
 def test_what_may_explain_another_result_is_named(copied: Path, reproduce: Reproduce) -> None:
