@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from harness.plan.job import GIB, Job
-from harness.plan.memory import peaks, responses_at_once
+from harness.plan.memory import CONTEXT, peaks, responses_at_once
 
 WIDTH = 110
 
@@ -34,22 +34,30 @@ def memory_text(job: Job) -> str:
     parts = dict.fromkeys(part for moment in phases.values() for part in moment.parts)
     rows = {part: [moment.parts.get(part, 0) for moment in phases.values()] for part in parts}
     rows["together"] = [moment.total for moment in phases.values()]
-    lines = ["Memory per GPU, GiB   " + "".join(f"{name:>10}" for name in phases)]
+    bytes_each, unit = unit_of(job)
+    lines = [f"Memory per GPU, {unit}   " + "".join(f"{name:>10}" for name in phases)]
     for part, sizes in rows.items():
         if any(sizes):
-            lines.append(f"  {part:<20}" + "".join(f"{size / GIB:>10.2f}" for size in sizes))
+            lines.append(f"  {part:<20}" + "".join(f"{size / bytes_each:>10.2f}" for size in sizes))
     shares = "".join(f"{moment.total / job.gpu_bytes:>10.0%}" for moment in phases.values())
     lines.append(f"  {'of the GPU':<20}{shares}")
     return "\n".join([*lines, *(f"  peak of {name}: {moment.when}" for name, moment in phases.items())])
 
 
+def unit_of(job: Job) -> tuple[int, str]:
+    """The unit of sizes: MiB where no phase needs a GiB beside the CUDA context, else GiB."""
+    is_small = all(moment.total - CONTEXT < GIB for moment in peaks(job).values())
+    return (2**20, "MiB") if is_small else (GIB, "GiB")
+
+
 def rollout_text(job: Job) -> str:
     """How many responses an engine samples at once."""
+    bytes_each, unit = unit_of(job)
     held = f"An engine on {job.split} GPUs" if job.split > 1 else "A rank"
     text = (
         f"Keys and values of a response of full length ({job.full_tokens:,} tokens): "
-        f"{job.response_cache / GIB:.3g} GiB per GPU. {held} samples {job.engine_responses} responses per round and "
-        f"has room for {responses_at_once(job):,.1f} of full length at once."
+        f"{job.response_cache / bytes_each:.3g} {unit} per GPU. {held} samples {job.engine_responses} responses per "
+        f"round and has room for {responses_at_once(job):,.1f} of full length at once."
     )
     return textwrap.fill(text, WIDTH)
 

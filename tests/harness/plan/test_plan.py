@@ -138,6 +138,19 @@ def test_every_preset_plans_within_a_terminals_width(preset: str, capsys: pytest
     assert (found.exit_code, len(found.errors)) == ((0, 0) if fits else (1, 1))
 
 
+@pytest.mark.parametrize(("preset", "unit"), [("demo", "MiB"), ("one-gpu/fipo-0.5b", "GiB")])
+def test_sizes_are_in_a_unit_in_which_they_can_be_read(
+    preset: str, unit: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, size = outcome(main, ["plan", "--preset", preset], capsys), {"MiB": 2**20, "GiB": 2**30}[unit]
+    one = job_of(preset, 1)
+    assert f"Memory per GPU, {unit}      rollout   trainer" in found.printed
+    for part in ("weights", "optimizer", "activations"):
+        row = "".join(f"{moment.parts.get(part, 0) / size:>10.2f}" for moment in peaks(one).values())
+        assert f"  {part:<20}{row}" in found.printed
+    assert f"{one.response_cache / size:.3g} {unit} per GPU" in " ".join(found.printed)
+
+
 def test_a_folder_has_the_shape_of_its_config(model_folder: str, tmp_path: Any) -> None:
     assert shape_of(resolve({"model": model_folder}).model) == shape_of(ModelSettings(model="tiny"))
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
