@@ -24,6 +24,7 @@ from typing import Any
 
 CPU_S = 5.0  # CPU time per request; all but adversarial ones take less than a tenth of a second
 REPLY_S = 600.0  # wall-clock limit, for a worker that sleeps instead of computing
+MOST_STARTS = 3  # in a row that a signal may end before the process is ready
 MEMORY = 1 << 30  # bytes of address space per worker
 
 Request = Sequence[Any]  # arguments of the script's `reply`, as JSON
@@ -69,7 +70,7 @@ class Worker:
     """A process that answers one request at a time and is replaced when it dies."""
 
     def __init__(self, script: Path) -> None:
-        self.script = script
+        self.script, self.failed_starts = script, 0
         self.start()
 
     def start(self) -> None:
@@ -87,8 +88,10 @@ class Worker:
         self.socket.settimeout(REPLY_S)
         self.lines, self.is_ready = self.socket.makefile("rw", encoding="utf-8"), False
 
-    def end(self) -> int:
-        """Kill the process if it is alive; its exit code."""
+    def end(self, patience_s: float = 0.0) -> int:
+        """Kill the process if it has not exited by itself after `patience_s`; its exit code."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience_s)
         self.process.kill()
         with contextlib.suppress(OSError):  # flushing a request that it did not live to read
             self.lines.close()
@@ -98,19 +101,26 @@ class Worker:
     def reply(self, request: Request, limit_s: float) -> Reply:
         """The process's reply, or "unchecked" with the reason "time" or "crash".
 
-        Raises HarnessError if the process exits before it is ready: the script does not run.
+        Raises HarnessError if the process exits before it is ready, or a signal ends it then MOST_STARTS times in a
+        row: the script does not run.
         """
         line = ""
-        with contextlib.suppress(OSError):  # the process died, or has been silent for REPLY_S
+        try:
             self.is_ready = self.is_ready or self.lines.readline() != ""
             print(json.dumps([*request, limit_s]), file=self.lines, flush=True)
             line = self.lines.readline()
+        except TimeoutError:
+            self.process.kill()
+        except OSError:  # the process has closed its end
+            pass
         reply: Reply = tuple(json.loads(line)) if line else CRASH
         if line and reply[1] != "memory":
             return reply
-        was_ready, code = self.is_ready, self.end()
+        code = self.end(0.0 if line else REPLY_S)  # what closes its end may take a moment to exit
+        self.failed_starts = 0 if self.is_ready else self.failed_starts + 1
+        runs = self.is_ready or (code < 0 and self.failed_starts < MOST_STARTS)
         self.start()
-        if not was_ready and code >= 0:
+        if not runs:
             from harness.errors import HarnessError  # imported here because the worker script runs without the package
 
             raise HarnessError(

@@ -156,11 +156,34 @@ def test_an_interrupted_batch_leaves_no_reply_for_the_next(workers: Workers, mon
     assert workers.replies([("1", "2"), ("1", "1")]) == [("wrong", None), ("right", None)]
 
 
-def test_workers_that_cannot_start_are_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("raise SystemExit(3)", 3),
+        ("import os, threading; os.closerange(0, 99); threading.Event().wait(0.5); os._exit(3)", 3),  # not read from
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+    ],
+    ids=["exits", "closes and exits later", "killed"],
+)
+def test_workers_that_cannot_start_are_an_error(tmp_path: Path, script: str, code: int) -> None:
     broken = tmp_path / "broken.py"
-    broken.write_text("raise SystemExit(3)")
-    with closing(Workers(broken)) as workers, pytest.raises(HarnessError, match="exited with code 3"):
-        workers.replies([("1", "1")])
+    broken.write_text(script)
+    with closing(Workers(broken, busy=1)) as workers, pytest.raises(HarnessError, match=f"exited with code {code}:"):
+        workers.replies([("1", "1")] * 2)
+
+
+def test_a_start_that_a_signal_ended_is_made_again(tmp_path: Path) -> None:
+    script, seen = tmp_path / "script.py", tmp_path / "seen"
+    script.write_text(
+        f"import os, pathlib, signal\nseen = pathlib.Path({str(seen)!r})\nstarts = int(seen.read_text() or 0)\n"
+        "seen.write_text(str(starts + 1))\nif starts % 3 < 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def reply(): return ('right', None) if starts == 5 else os._exit(1)"
+    )
+    seen.write_text("")
+    with closing(Workers(script, busy=1)) as workers:
+        found = workers.replies([[]] * 3)
+    # two starts fail; the third is ready and exits; two more fail, which is not three in a row; the sixth answers
+    assert found == [("unchecked", "crash"), ("unchecked", "crash"), ("right", None)]
 
 
 @pytest.mark.parametrize(
