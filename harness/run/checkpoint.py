@@ -160,7 +160,7 @@ def newest_training(
     check: Callable[[History, State], None] = lambda *_: None,
     until: float = math.inf,
 ) -> tuple[Training, State | None]:
-    """The run at its newest usable checkpoint, and that one's state; before its first step if there is none.
+    """The run at its newest usable checkpoint, and the checkpoint's state; before its first step if there is none.
 
     check: raises FolderFault for a state that is not usable. until: the most steps that may be done there.
     """
