@@ -31,6 +31,7 @@ def add(subparsers: Subparsers) -> None:
         "exit code 1 if it finds an error, a warning, a confound or an unknown difference"
     )
     parser = add_command(subparsers, "preflight", purpose, run_preflight)
+    parser.description = purpose
     parser.add_argument("launch", metavar="FILE", help="shell script, YAML, or Python with GRPOConfig(...)")
     parser.add_argument("other", metavar="FILE", nargs="?", help="another launch, to compare")
     parser.add_argument("--accuracy", type=float, metavar="P", help="share of right answers: forecasts lost groups")

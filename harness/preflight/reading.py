@@ -28,6 +28,7 @@ PROGRAM = re.compile(  # of each library, as a command names it; those of `other
 )
 STARTER = rf"(\S*/)?(python[\d.]*|torchrun|accelerate|deepspeed|uv)|\S*{UNKNOWN}\S*"
 OWN = re.compile(rf"(^|(?<!\S)({STARTER}) (.*? )??)(-m (?!torch\.|accelerate\.|deepspeed)\S+|(?<!\S){WORD}\.py)(?!\S)")
+RLHF_TYPE = re.compile(r"--rlhf[_-]type[ =](\S+)")
 SETTINGS = (".yaml", ".yml", ".json")
 MOST_ALIASES = 16  # in a YAML file: few of them can stand for more text than any memory holds
 
@@ -40,6 +41,7 @@ class Given:
     line: int
     path: Path
     name: str
+    is_alone: bool = False  # a flag without a value
 
 
 @dataclass
@@ -59,8 +61,8 @@ class Launch:
     def is_trl_command(self) -> bool:
         return bool(re.search(r"(^|/)trl grpo$", self.program))
 
-    def give(self, name: str, text: str, line: int) -> None:
-        self.given[plain(name).lstrip("-")] = Given(text.replace(CONTINUED, ""), line, self.path, name)
+    def give(self, name: str, text: str, line: int, is_alone: bool = False) -> None:
+        self.given[plain(name).lstrip("-")] = Given(text.replace(CONTINUED, ""), line, self.path, name, is_alone)
 
     def miss(self, line: int, text: str, is_open: bool = False) -> None:
         self.unread.append(("gap", line, {"text": text.replace(UNKNOWN, "...")}))
@@ -130,13 +132,12 @@ def start_of(words: list[Word]) -> tuple[str, str, int] | None:
 
     own = OWN.search(line)
     for found in PROGRAM.finditer(line):
-        before = line[: found.start()].split()
-        if own and own.end() <= found.start() and re.fullmatch(r"--?\w[^=]*", before[-1]):
-            continue  # the value of an option of another program
         library = next(name for name, text in found.groupdict().items() if text).replace("swift", "ms-swift")
-        is_swifts = library in ("ms-swift", "megatron")
-        is_ours = is_grpo(line[found.end() :]) if is_swifts else library != "other"
-        return (library, *place(*found.span())) if is_ours else None
+        is_swifts, rest = library in ("ms-swift", "megatron"), line[found.end() :]
+        is_behind = own and own.end() <= found.start() and not (is_swifts and RLHF_TYPE.search(rest))
+        if is_behind and re.search(r"(^| )(?!-m |--module )--?\w[^ =]* $", line[: found.start()]):
+            continue  # the value of an option of another program
+        return (library, *place(*found.span())) if (is_grpo(rest) if is_swifts else library != "other") else None
     program, at = place(*own.span(own.lastindex or 0)) if own else (words[0].text, 0)
     if any(POLICY.fullmatch(word.text) for word in words):
         return "verl", program, at
@@ -146,7 +147,7 @@ def start_of(words: list[Word]) -> tuple[str, str, int] | None:
 
 def is_grpo(arguments: str) -> bool:
     """Whether swift's arguments name GRPO, or only a file that may name it."""
-    named = re.search(r"--rlhf[_-]type[ =](\S+)", arguments)
+    named = RLHF_TYPE.search(arguments)
     return named[1] in ("grpo", UNKNOWN) if named else bool(re.search(r"\.(ya?ml|json)\b", arguments))
 
 
@@ -184,7 +185,7 @@ def take_flags(launch: Launch, words: list[Word]) -> None:
     if launch.library in ("trl", "megatron") and "config" in values:
         take_file(launch, " ".join(values["config"][1]), values["config"][0])
     for key, (line, texts) in values.items():
-        launch.give(f"--{key}", " ".join(texts) if texts else "true", line)
+        launch.give(f"--{key}", " ".join(texts) if texts else "true", line, is_alone=not texts)
 
 
 def said(word: Word) -> str:

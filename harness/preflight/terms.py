@@ -162,9 +162,11 @@ def take_parsed(launch: Launch, table: Table) -> None:
         full = [key] if key in off else [name for name in {*table.known, *off} if name.startswith(key)]
         if len(full) == 1 and full[0] not in off:
             launch.given[full[0]] = launch.given.pop(key)
-        elif len(full) == 1 and given.text == "true":  # it takes no value
+        elif len(full) == 1 and given.is_alone:
             launch.given.pop(key)
             launch.given[off[full[0]]] = replace(given, text="false", name=f"--{off[full[0]]}")
+        elif len(full) == 1:  # which takes no value
+            launch.given[key] = replace(given, name=f"{given.name} {given.text}")
 
 
 def add_averaging(terms: Terms, row: dict[str, Any]) -> None:
