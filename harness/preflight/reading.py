@@ -19,15 +19,20 @@ SHIPPED = {"ppo_trainer", "ppo_megatron_trainer", "dapo_trainer", "dapo_megatron
 GRPO_ONLY = {"num_generations", "num_iterations", "steps_per_generation", "max_completion_length", "reward_funcs"}
 TRAINING = {"config", "learning_rate", "per_device_train_batch_size", "loss_type", "beta"}
 WORD = r"[^\s=]*"  # of a path or module: what has an equals sign is an argument
-PROGRAM = re.compile(  # of each library, as a command names it; those of `other` train nothing
-    rf"(?<!\S)(?:(?P<other>(-m |{WORD}\.)main_(generation|eval)\w*|({WORD}[./])?main_(generation|eval)\w*\.py)"
-    rf"|(?P<verl>(-m |{WORD}\.)main_(ppo|dapo)|({WORD}[./])?main_(ppo|dapo)\.py)"
+MODULE = r"(?:-m|--module) "
+OTHERS = "sft|pt|dpo|kto|reward|rloo|infer|eval|sample|rollout|deploy|export|vllm-serve"
+PROGRAM = re.compile(  # of each library, as a command names it; the other ones train nothing of this kind
+    rf"(?<!\S)(?:(?P<other>({MODULE}|{WORD}\.)main_(generation|eval)\w*|({WORD}[./])?main_(generation|eval)\w*\.py)"
+    rf"|(?P<others>({WORD}/)?(trl|swift|megatron) ({OTHERS}))"
+    rf"|(?P<verl>({MODULE}|{WORD}\.)main_(ppo|dapo)|({WORD}[./])?main_(ppo|dapo)\.py)"
     rf"|(?P<megatron>({WORD}/)?megatron rlhf|{WORD}cli[./]_megatron[./]rlhf(\.py)?)"
     rf"|(?P<swift>({WORD}/)?swift rlhf|{WORD}cli[./]rlhf(\.py)?)"
-    rf"|(?P<trl>({WORD}/)?trl grpo|-m trl\.scripts\.grpo))(?!\S)"
+    rf"|(?P<trl>({WORD}/)?trl grpo|{MODULE}trl\.scripts\.grpo))(?!\S)"
 )
 STARTER = rf"(\S*/)?(python[\d.]*|torchrun|accelerate|deepspeed|uv)|\S*{UNKNOWN}\S*"
-OWN = re.compile(rf"(^|(?<!\S)({STARTER}) (.*? )??)(-m (?!torch\.|accelerate\.|deepspeed)\S+|(?<!\S){WORD}\.py)(?!\S)")
+OWN = re.compile(
+    rf"(^|(?<!\S)({STARTER}) (.*? )??)({MODULE}(?!torch\.|accelerate\.|deepspeed)\S+|(?<!\S){WORD}\.py)(?!\S)"
+)
 RLHF_TYPE = re.compile(r"--rlhf[_-]type[ =](\S+)")
 SETTINGS = (".yaml", ".yml", ".json")
 MOST_ALIASES = 16  # in a YAML file: few of them can stand for more text than any memory holds
@@ -94,7 +99,12 @@ def of_shell(path: Path, text: str) -> Launch:
         commands = list(Shell(text.replace("\r\n", "\n").replace("\r", " ")).commands())
     except ValueError as error:
         raise UsageError(f"{path}:{error}") from None
-    found = [(number, start) for number, command in enumerate(commands) if (start := start_of(command.words))]
+    starts = [(number, start) for number, command in enumerate(commands) if (start := start_of(command.words))]
+    found = [  # a program in quotes that has no argument is a name
+        (number, start)
+        for number, start in starts
+        if commands[number].nesting == 0 or start[2] < len(commands[number].words) - 1
+    ]
     if not found:
         file = re.compile(rf"([^\s{UNKNOWN}]+|[/.~][^\n;&|{UNKNOWN}]+)\.(py|sh)")
         texts = [word.text for command in commands for word in command.words]
@@ -125,19 +135,22 @@ def of_shell(path: Path, text: str) -> Launch:
 def start_of(words: list[Word]) -> tuple[str, str, int] | None:
     """The library whose training of this kind the command starts, its program, and where that ends in the words."""
     line = " ".join(re.sub(r"\s", "_", word.text) for word in words)
+    if words[0].text in ("echo", "printf"):
+        return None
 
     def place(start: int, end: int) -> tuple[str, int]:
         at = line.count(" ", 0, end)
-        return " ".join(word.text for word in words[line.count(" ", 0, start) : at + 1]).removeprefix("-m "), at
+        program = " ".join(word.text for word in words[line.count(" ", 0, start) : at + 1])
+        return re.sub(f"^{MODULE}", "", program), at
 
     own = OWN.search(line)
     for found in PROGRAM.finditer(line):
         library = next(name for name, text in found.groupdict().items() if text).replace("swift", "ms-swift")
         is_swifts, rest = library in ("ms-swift", "megatron"), line[found.end() :]
         is_behind = own and own.end() <= found.start() and not (is_swifts and RLHF_TYPE.search(rest))
-        if is_behind and re.search(r"(^| )(?!-m |--module )--?\w[^ =]* $", line[: found.start()]):
+        if is_behind and re.search(rf"(^| )(?!{MODULE})--?\w[^ =]* $", line[: found.start()]):
             continue  # the value of an option of another program
-        return (library, *place(*found.span())) if (is_grpo(rest) if is_swifts else library != "other") else None
+        return (library, *place(*found.span())) if (is_grpo(rest) if is_swifts else library[:5] != "other") else None
     program, at = place(*own.span(own.lastindex or 0)) if own else (words[0].text, 0)
     if any(POLICY.fullmatch(word.text) for word in words):
         return "verl", program, at

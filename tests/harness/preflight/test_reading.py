@@ -130,6 +130,7 @@ def test_a_file_of_settings_is_found_above_the_launch_and_overridden_by_it(tmp_p
             {"model_name_or_path": "load()", "reward_funcs": "[f, g]", "dataset_name": "c/d"},
             [],
         ),
+        ("a = GRPOConfig(beta=0.5)\nsetattr()", {"beta": 0.5}, []),
         ("GRPOConfig(beta=0.5)\n\nc = GRPOConfig(beta=1)", {"beta": 0.5}, [3]),
     ],
 )
@@ -162,6 +163,9 @@ OWN = "python train.py --num_iterations 2 "
         ("accelerate launch --x=a.py 'my dir/train.py' --num_iterations 2", "trl", "my dir/train.py"),
         ("python '/a b/run.py' actor_rollout_ref.rollout.n=8", "verl", "/a b/run.py"),
         ("'/a b/trl' grpo", "trl", "/a b/trl grpo"),
+        ("sbatch --job-name 'trl grpo' --wrap 'swift rlhf --rlhf_type grpo --beta 0'", "ms-swift", "swift rlhf"),
+        ("trl sft --run_name trl grpo\nswift sft --output_dir swift rlhf\necho trl grpo\n" + OWN, "trl", "train.py"),
+        ("torchrun --nproc_per_node=2 --module trl.scripts.grpo --beta 0", "trl", "trl.scripts.grpo"),
         ("python wrapper.py --nodes 2 trl grpo --beta 0", "trl", "trl grpo"),  # programs that start another
         ("python wrapper.py --verbose " + SWIFT, "ms-swift", "swift rlhf"),
         ("python -m debugpy --listen 5678 -m verl.trainer.main_ppo data.x=1", "verl", "verl.trainer.main_ppo"),
@@ -183,6 +187,7 @@ def test_the_program_is_no_argument_and_keeps_its_name(
         ("a.sh", "python3 -m verl.trainer.main_generation actor_rollout_ref.rollout.n=1"),
         ("a.sh", "python3 verl/trainer/main_eval.py actor_rollout_ref.rollout.n=1"),
         ("a.sh", "swift rlhf --rlhf_type dpo --deepspeed ds.json"),
+        ("a.sh", "git commit -m 'trl grpo'; trl dpo --output_dir trl grpo"),
         ("a.sh", "bash '/a b/b.sh'"),
         ("a.sh", "swift rollout --external_plugins grpo.py --num_generations 8"),
         ("a.sh", "trl grpo --beta 0 \\\n  --run_name 'x"),
