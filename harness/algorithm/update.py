@@ -94,8 +94,10 @@ class StepUpdates:
         own = [
             (response.key, TrainedOn(advantage, row[: len(response.tokens)].tolist()))
             for batch, known in self.pairs()
-            for response, advantage, row in zip(batch.responses, batch.group_advantages, known.old, strict=False)
-        ]  # an idle batch has a row of log-probabilities but no response
+            for response, advantage, row in zip(
+                batch.responses, batch.group_advantages, known.old[: len(batch.responses)], strict=True
+            )  # an idle batch has a row of log-probabilities but no response
+        ]
         return dict(chain(*ranks.gather(own, list[tuple[ResponseKey, TrainedOn]])))
 
 

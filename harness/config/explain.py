@@ -22,6 +22,8 @@ from losses.parts.precision import exponent_limit
 WIDTH = 110
 FACTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 FORMULAS = ("grpo", "dapo", "fipo")  # the losses that are explained step by step
+OF_FORMULAS = ("clipped surrogate", "sequence filter")  # steps of those
+OF_FIPO = ("filter of the Future-KL", "Future-KL", "influence weight", "safety rule")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,10 @@ def step_text(number: int, step: Step, config: Config) -> str:
 
 def loss_steps(config: Config) -> list[Step]:
     """The steps of the resolved loss, in the order in which they are computed."""
-    steps = [described(name, form, config) for name, form in forms(config).items() if form]
+    left_out = {*(() if config.loss.loss_type == "fipo" else OF_FIPO)}
+    left_out |= {*(() if config.loss.loss_type in FORMULAS else OF_FORMULAS)}
+    left_out |= set() if config.loss.has_placebo else {"placebo"}
+    steps = [described(name, form, config) for name, form in forms(config).items() if name not in left_out]
     return steps if config.loss.loss_type in FORMULAS else [*steps[:2], own_formula(config.loss), *steps[2:]]
 
 
@@ -67,24 +72,23 @@ def described(name: str, form: str, config: Config) -> Step:
 
 
 def forms(config: Config) -> dict[str, str]:
-    """The form of each step in explain.toml, in order; empty where the loss has no such step."""
+    """The form of each step in explain.toml, in order."""
     loss = config.loss
-    is_fipo, is_explained = loss.loss_type == "fipo", loss.loss_type in FORMULAS
     is_free = loss.fipo_weight_bound is None and not loss.fipo_clip_range
     of_filter = "log_ratio" if loss.fipo_filter_in_log_space else "ratio"
     return {
         "advantage": loss.advantage_scale,
         "log-ratio and ratio": "free" if loss.log_ratio_clamp is None else "cut",
-        "filter of the Future-KL": is_fipo * ("none" if loss.delta is None else of_filter),
-        "Future-KL": is_fipo * "any",
-        "influence weight": is_fipo * ("free" if is_free else "clipped"),
-        "safety rule": is_fipo * ("threshold" if loss.fipo_safety_threshold else "none"),
-        "clipped surrogate": is_explained * ("dual" if loss.delta else "single"),
-        "placebo": loss.has_placebo * loss.placebo,
+        "filter of the Future-KL": "none" if loss.delta is None else of_filter,
+        "Future-KL": "any",
+        "influence weight": "free" if is_free else "clipped",
+        "safety rule": "threshold" if loss.fipo_safety_threshold else "none",
+        "clipped surrogate": "dual" if loss.delta else "single",
+        "placebo": loss.placebo,
         "KL to the reference": "k3" if loss.beta else "none",
-        "sequence filter": is_explained * ("filter" if loss.sequence_filter else "none"),
+        "sequence filter": "filter" if loss.sequence_filter else "none",
         "averaging": loss.averaging,
-        "updates per rollout": "fipo" if is_fipo else "other",
+        "updates per rollout": "fipo" if loss.loss_type == "fipo" else "other",
     }
 
 

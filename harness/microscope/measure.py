@@ -26,6 +26,8 @@ from harness.rollouts.engine import Key
 from harness.run.history import History
 
 PLAN = "microscope.json"
+INTEGERS = "step", "update", "sample", "start", "tokens", "response_tokens"
+FIXED = (*INTEGERS, "prompt_id", "advantage", "value", "credit_first", "credit_second")
 Line = dict[str, Any]
 
 
@@ -89,7 +91,7 @@ def run_microscope(history: History, plan: Plan, losses: str, out: Path) -> Iter
         lines, rows = measure_step(repeat, repeat.next_step(), plan, candidates)
         repeat.training.steps_done += 1
         tokens, results = files_of_step(out, number)
-        write_table(tokens, rows, pa.Table.from_pylist(rows).schema)
+        write_table(tokens, rows, schema_of(rows))
         write_json(results, {"off": finite(repeat.off), "lines": lines})
         yield lines
     say(f"old log-probabilities within {repeat.off:.3g} of those recorded")
@@ -182,3 +184,8 @@ def segments(batch: MicroBatch, credits: Credits, columns: Mapping[str, Column])
                 "credit_second": second,
                 **{name: float(mean[place]) for name, mean in means.items()},
             }
+
+
+def schema_of(rows: Sequence[Line]) -> pa.Schema:
+    types = {"prompt_id": pa.string()} | dict.fromkeys(INTEGERS, pa.int32())
+    return pa.schema([(name, types.get(name, pa.float64())) for name in (rows[0] if rows else FIXED)])

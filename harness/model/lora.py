@@ -109,17 +109,21 @@ def as_exported(model: Any) -> Iterator[None]:
             parameter.data = data
         kept.clear()
 
-    blocks = {block_of(name) for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
+    names = {block_of(name) for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
+    outermost = [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
     hooks = []
-    for block in map(model.get_submodule, blocks):
+    for block in map(model.get_submodule, outermost):
         hooks += [block.register_forward_pre_hook(merge), block.register_forward_hook(restore)]
     for layer in adapted_layers(model):
         layer.enable_adapters(False)
-    yield
-    for layer in adapted_layers(model):
-        layer.enable_adapters(True)
-    for hook in hooks:
-        hook.remove()
+    try:
+        yield
+    finally:
+        restore()
+        for layer in adapted_layers(model):
+            layer.enable_adapters(True)
+        for hook in hooks:
+            hook.remove()
 
 
 def block_of(name: str) -> str:

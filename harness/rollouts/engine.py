@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.backends.phases import progress
 from harness.backends.ranks import ALONE, Ranks
 from harness.config.schema import Config
+from harness.model.lora import plain_name
 from harness.model.policy import Policy
 from harness.randomness import uniforms
 from harness.rollouts.sampler import Sample, Sampling, sample
@@ -70,15 +71,18 @@ def own_engine(policy: Policy, is_gpu: bool) -> TorchEngine:
     """An engine with its own model, without adapters. Call `load_weights` before sampling."""
     with torch.random.fork_rng(devices=[]):
         model = type(policy.model)(copy.deepcopy(policy.model.config)).to(policy.model.dtype)
-    for name, module in policy.model.named_modules():
+    for name, module in policy.model.named_modules(remove_duplicate=False):
         if any(True for _ in module.buffers()) and not any(True for _ in module.parameters()):
             model.set_submodule(name, copy.deepcopy(module))  # rotary frequencies, float32 in every dtype
+    for name, buffer in policy.model.named_buffers(remove_duplicate=False):  # some others are float32 too
+        owner, _, key = plain_name(name).rpartition(".")
+        setattr(model.get_submodule(owner), key, buffer.clone())
     return TorchEngine(replace(policy, model=model.to("cuda" if is_gpu else policy.device).eval()), needs_weights=True)
 
 
 @dataclass(frozen=True)
 class SamplerContext:
-    """What answers are collected with. This rank's engine answers the rank's share of the prompts."""
+    """Policy, task, config, engine and rewards used to collect answers. A rank answers its share of the prompts."""
 
     policy: Policy
     task: Task

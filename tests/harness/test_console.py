@@ -40,6 +40,14 @@ def test_a_terminal_that_knows_ascii_alone_ends_no_command() -> None:
     assert done.stdout.splitlines() == ["1 \\xb1 2", "0"]
 
 
+def test_a_process_that_is_to_be_silent_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    output = Output(clock=lambda: 0.0)
+    output.is_silent = True
+    output.say("one")
+    output.doing("two")
+    assert capfd.readouterr().out == ""
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -82,6 +82,15 @@ def test_filter_is_in_ratio_space_unless_told() -> None:
     assert future_kl(log_ratio, mask, 1.0, delta, filter_in_log_space=True).item() == log_ratio.item()
 
 
+def test_future_kl_has_no_gradient() -> None:
+    log_ratio = torch.ones(1, 3, requires_grad=True)
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    future = future_kl(log_ratio, mask, 32.0)
+    assert not future.requires_grad
+    weights = influence_weights(log_ratio, log_ratio.exp(), torch.ones(1, 3), (0.0, math.inf), 4.0)
+    assert not weights.requires_grad
+
+
 @pytest.mark.parametrize(
     ("clip_range", "clip_high_only", "weight_bound", "bounds"),
     [

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +108,18 @@ def json_rows(path: Path) -> Iterator[Row]:
 
     Bytes that are not UTF-8 become surrogates, so that an error can name their row and column.
     """
-    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    lines = filter(str.strip, text.split("\n"))
-    for row in json.loads(text) if text.lstrip().startswith("[") else map(json.loads, lines):
-        if not isinstance(row, dict):
-            raise ValueError(f"a {type(row).__name__} instead of an object")
-        yield row
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        lines = (line for line in file if line.strip())
+        first = next(lines, "")
+        if first.lstrip().startswith("["):
+            file.seek(0)
+            rows = json.load(file)
+        else:
+            rows = map(json.loads, chain(filter(None, [first]), lines))
+        for row in rows:
+            if not isinstance(row, dict):
+                raise ValueError(f"a {type(row).__name__} instead of an object")
+            yield row
 
 
 def text_of(value: Any, column: str) -> str:

@@ -208,7 +208,7 @@ def test_a_run_with_a_placebo_is_measured_with_the_losses_own_weights(model_fold
     assert lines(folder.path / "microscope", 1)
 
 
-def test_a_step_without_updates_is_written_as_such(run: Path, tmp_path: Path) -> None:
+def test_a_step_without_updates_is_written_as_such(run: Path, tmp_path: Path, looked: Path) -> None:
     copied = shutil.copytree(run, tmp_path / "run")
     path = copied / "rollouts" / "step_000002.parquet"
     rows = pq.read_table(path)
@@ -216,4 +216,6 @@ def test_a_step_without_updates_is_written_as_such(run: Path, tmp_path: Path) ->
     pq.write_table(untrained, path)
     plan = Plan((2,), 4, 32, 4, 3, 4)
     assert list(run_microscope(read_history(copied), plan, "fipo", tmp_path / "out")) == [[]]
+    empty, full = (pq.read_schema(folder / "tokens_000002.parquet") for folder in (tmp_path / "out", looked))
     assert pq.read_table(tmp_path / "out" / "tokens_000002.parquet").num_rows == 0
+    assert all(full.field(field.name) == field for field in empty)

@@ -160,10 +160,19 @@ def test_rotary_frequencies_are_those_of_the_longest_text(kind: str, tmp_path: P
             pack_batch([text[0, :3].tolist()], [text[0, 3:].tolist()], text.device), 1.0
         )
     assert (ours[0] - own[2:-1].gather(1, text[0, 3:, None])[:, 0]).abs().max() < 1e-4
-    for policy in (long, load_policy(model, "bfloat16", longest=100)):
-        engine = own_engine(policy, is_gpu=False)
-        engine.load_weights(policy.model.named_parameters())
-        assert torch.equal(logprobs(engine.policy), logprobs(policy))
+
+
+@pytest.mark.parametrize("kind", ["longrope", "dynamic rope", "latent attention"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_engines_own_model_is_the_trainers(kind: str, dtype: str, tmp_path: Path) -> None:
+    policy = load_policy(save_network(tmp_path, kind), dtype, longest=100)
+    engine = own_engine(policy, is_gpu=False)
+    engine.load_weights(policy.model.named_parameters())
+    assert torch.equal(logprobs(engine.policy), logprobs(policy))
+    ours, theirs = (dict(one.model.named_buffers()) for one in (policy, engine.policy))
+    assert {name: (one.dtype, one.shape) for name, one in theirs.items()} == {
+        name: (one.dtype, one.shape) for name, one in ours.items()
+    }
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "longrope", "yarn", EXACT["gemma 3 with pictures"]])
