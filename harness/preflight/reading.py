@@ -166,7 +166,7 @@ def is_grpo(arguments: str) -> bool:
 
 def take_hydra(launch: Launch, words: list[Word]) -> None:
     options: dict[str, str] = {}
-    for word, after in zip(words, [*words[1:], Word("", 0)], strict=True):
+    for word, after in zip(words, [*words, Word("", 0)][1:], strict=True):
         if match := re.fullmatch(r"--config[-_](path|name)(=.*)?", word.text, re.S):
             options[match[1]] = match[2][1:] if match[2] else after.text
     name = options.get("name", "ppo_trainer").removesuffix(".yaml")
@@ -184,7 +184,9 @@ def take_flags(launch: Launch, words: list[Word]) -> None:
     values: dict[str, tuple[int, list[str]]] = {}
     key = ""
     for word in words:
-        if word.text.startswith("--"):
+        if word.text == "--":
+            key = ""
+        elif word.text.startswith("--"):
             key, equals, value = word.text[2:].partition("=")
             key = key.replace("-", "_")
             values.pop(key, None)  # the last one holds

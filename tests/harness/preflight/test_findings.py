@@ -114,6 +114,8 @@ FOUND |= {
 NO = "--no_dataloader_pin_memory --no-log-multimodal --no_gradient_check"  # HfArgumentParser's, and a beginning
 FOUND |= {
     TRL + NO: "",
+    TRL + "-- x": "N gap 1",
+    TRL + "--=": "E no_such_key 1",
     TRL + "--no_bf16": "E no_such_key 1",  # whose default is none,
     TRL + "--no_use_peft": "E no_such_key 1",  # or false
     TRL + "--no_beta": "E no_such_key 1",

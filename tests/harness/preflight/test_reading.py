@@ -162,6 +162,7 @@ OWN = "python train.py --num_iterations 2 "
         ("python '/a b/train.py' --num_iterations 2", "trl", "/a b/train.py"),
         ("accelerate launch --x=a.py 'my dir/train.py' --num_iterations 2", "trl", "my dir/train.py"),
         ("python '/a b/run.py' actor_rollout_ref.rollout.n=8", "verl", "/a b/run.py"),
+        ("python3 -m verl.trainer.main_ppo", "verl", "verl.trainer.main_ppo"),
         ("'/a b/trl' grpo", "trl", "/a b/trl grpo"),
         ("sbatch --job-name 'trl grpo' --wrap 'swift rlhf --rlhf_type grpo --beta 0'", "ms-swift", "swift rlhf"),
         ("trl sft --run_name trl grpo\nswift sft --output_dir swift rlhf\necho trl grpo\n" + OWN, "trl", "train.py"),
