@@ -27,9 +27,11 @@ def add(subparsers: Subparsers) -> None:
     group.add_argument("--gpu_memory", type=float, default=79.6, metavar="GIB", help=words)
 
     purpose = (
-        "read a launch of verl, TRL or ms-swift, or compare two: the loss that will run, and what is wrong with it"
+        "read a launch of verl, TRL or ms-swift, or compare two: the loss that will run, and what is wrong with it; "
+        "exit code 1 if it finds an error, a warning, a confound or an unknown difference"
     )
     parser = add_command(subparsers, "preflight", purpose, run_preflight)
+    parser.description = purpose
     parser.add_argument("launch", metavar="FILE", help="shell script, YAML, or Python with GRPOConfig(...)")
     parser.add_argument("other", metavar="FILE", nargs="?", help="another launch, to compare")
     parser.add_argument("--accuracy", type=float, metavar="P", help="share of right answers: forecasts lost groups")
@@ -38,9 +40,9 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run_show(options: argparse.Namespace) -> None:
-    if options.preset_name and options.preset:
+    if None not in (options.preset_name, options.preset):
         raise UsageError(f"show: expected one preset, got {options.preset_name!r} and --preset {options.preset}")
-    options.preset = options.preset_name or options.preset
+    options.preset = options.preset if options.preset_name is None else options.preset_name
     if options.against is None:
         from harness.config.explain import loss_text
 
@@ -83,11 +85,13 @@ def run_preflight(options: argparse.Namespace) -> None:
     from harness.preflight.terms import terms_of
     from harness.preflight.text import as_json, differences, page
 
-    names = filter(None, (options.launch, options.other))
+    names = [options.launch] if options.other is None else [options.launch, options.other]
+    if not all(name.strip() for name in names):
+        raise UsageError("preflight: expected the name of a file, got an empty one: set the variable that names it")
     read = [terms_of(read_launch(Path(name), options.processes)) for name in names]
     launches = [(terms, findings(terms, options.accuracy)) for terms in read]
     between = differences(*read) if len(read) == 2 else []
     say(as_json(launches, between) if options.json else "\n".join(page(launches, between)))
     kinds = {one.severity for _, found in launches for one in found} | {one.kind for one in between}
-    if kinds & {"error", "warning", "confound"}:
+    if kinds & {"error", "warning", "confound", "unknown"}:
         raise HarnessError("")  # exit code 1, as a linter's

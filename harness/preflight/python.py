@@ -93,7 +93,7 @@ def set_later(launch: Launch, calls: list[ast.Call], nodes: list[ast.AST], known
             is_sure = not calls[1:] and isinstance(node, ast.Assign) and not is_decided
             value = str(calculated(ast.unparse(node.value), known)) if is_sure and node.value else UNKNOWN
             launch.give(target.attr, value, node.lineno)
-    setters = [one for one in calls_of("setattr", nodes) if ast.unparse(one.args[0]) in holders]
+    setters = [one for one in calls_of("setattr", nodes) if one.args and ast.unparse(one.args[0]) in holders]
     others = [node for target, node in pairs if ast.unparse(target) in holders and node.value not in calls]
     for change in (*setters, *others):
         launch.miss(change.lineno, f"{ast.unparse(change)[:40]}, which may set any argument", is_open=True)

@@ -18,14 +18,22 @@ POLICY = re.compile(r"\+{0,2}(actor_rollout_ref|algorithm)\.\S+=.*", re.S)
 SHIPPED = {"ppo_trainer", "ppo_megatron_trainer", "dapo_trainer", "dapo_megatron_trainer", "_self_"}
 GRPO_ONLY = {"num_generations", "num_iterations", "steps_per_generation", "max_completion_length", "reward_funcs"}
 TRAINING = {"config", "learning_rate", "per_device_train_batch_size", "loss_type", "beta"}
-PROGRAMS = {  # of each library, as a command names it
-    "verl": r"(\S*[./])?main_(ppo|dapo)(\.py)?",
-    "megatron": r"(\S*/)?megatron rlhf|\S*cli[./]_megatron[./]rlhf(\.py)?",
-    "ms-swift": r"(\S*/)?swift rlhf|\S*cli[./]rlhf(\.py)?",
-    "trl": r"(\S*/)?trl grpo|-m trl\.scripts\.grpo",
-}
+WORD = r"[^\s=]*"  # of a path or module: what has an equals sign is an argument
+MODULE = r"(?:-m|--module) "
+OTHERS = "sft|pt|dpo|kto|reward|rloo|infer|eval|sample|rollout|deploy|export|vllm-serve"
+PROGRAM = re.compile(  # of each library, as a command names it; the other ones train nothing of this kind
+    rf"(?<!\S)(?:(?P<other>({MODULE}|{WORD}\.)main_(generation|eval)\w*|({WORD}[./])?main_(generation|eval)\w*\.py)"
+    rf"|(?P<others>({WORD}/)?(trl|swift|megatron) ({OTHERS}))"
+    rf"|(?P<verl>({MODULE}|{WORD}\.)main_(ppo|dapo)|({WORD}[./])?main_(ppo|dapo)\.py)"
+    rf"|(?P<megatron>({WORD}/)?megatron rlhf|{WORD}cli[./]_megatron[./]rlhf(\.py)?)"
+    rf"|(?P<swift>({WORD}/)?swift rlhf|{WORD}cli[./]rlhf(\.py)?)"
+    rf"|(?P<trl>({WORD}/)?trl grpo|{MODULE}trl\.scripts\.grpo))(?!\S)"
+)
 STARTER = rf"(\S*/)?(python[\d.]*|torchrun|accelerate|deepspeed|uv)|\S*{UNKNOWN}\S*"
-OWN = re.compile(rf"(^|(?<!\S)({STARTER}) (.*? )??)(-m (?!torch\.|accelerate\.|deepspeed)\S+|\S+\.py)(?!\S)")
+OWN = re.compile(
+    rf"(^|(?<!\S)({STARTER}) (.*? )??)({MODULE}(?!torch\.|accelerate\.|deepspeed)\S+|(?<!\S){WORD}\.py)(?!\S)"
+)
+RLHF_TYPE = re.compile(r"--rlhf[_-]type[ =](\S+)")
 SETTINGS = (".yaml", ".yml", ".json")
 MOST_ALIASES = 16  # in a YAML file: few of them can stand for more text than any memory holds
 
@@ -38,6 +46,7 @@ class Given:
     line: int
     path: Path
     name: str
+    is_alone: bool = False  # a flag without a value
 
 
 @dataclass
@@ -53,8 +62,12 @@ class Launch:
     unread: list[tuple[str, int, dict[str, Any]]] = field(default_factory=list)
     is_open: bool = False  # something that may set more keys was not read, so that no default is sure
 
-    def give(self, name: str, text: str, line: int) -> None:
-        self.given[plain(name).lstrip("-")] = Given(text.replace(CONTINUED, ""), line, self.path, name)
+    @property
+    def is_trl_command(self) -> bool:
+        return bool(re.search(r"(^|/)trl grpo$", self.program))
+
+    def give(self, name: str, text: str, line: int, is_alone: bool = False) -> None:
+        self.given[plain(name).lstrip("-")] = Given(text.replace(CONTINUED, ""), line, self.path, name, is_alone)
 
     def miss(self, line: int, text: str, is_open: bool = False) -> None:
         self.unread.append(("gap", line, {"text": text.replace(UNKNOWN, "...")}))
@@ -86,11 +99,16 @@ def of_shell(path: Path, text: str) -> Launch:
         commands = list(Shell(text.replace("\r\n", "\n").replace("\r", " ")).commands())
     except ValueError as error:
         raise UsageError(f"{path}:{error}") from None
-    found = [(number, start) for number, command in enumerate(commands) if (start := start_of(command.words))]
+    starts = [(number, start) for number, command in enumerate(commands) if (start := start_of(command.words))]
+    found = [  # a program in quotes that has no argument is a name
+        (number, start)
+        for number, start in starts
+        if commands[number].nesting == 0 or start[2] < len(commands[number].words) - 1
+    ]
     if not found:
-        words = " ".join(word.text for command in commands for word in command.words)
-        others = set(re.findall(rf"(?<!\S)[^\s{UNKNOWN}]+\.(?:py|sh)(?!\S)", words)) - {path.name}
-        first = min(others, key=words.index, default=None)
+        file = re.compile(rf"([^\s{UNKNOWN}]+|[/.~][^\n;&|{UNKNOWN}]+)\.(py|sh)")
+        texts = [word.text for command in commands for word in command.words]
+        first = next((text for text in texts if file.fullmatch(text) and text != path.name), None)
         raise UsageError(
             f"{path}: expected a launch of verl (python3 -m verl.trainer.main_ppo key=value), TRL (trl grpo --key "
             "value) or ms-swift (swift rlhf --rlhf_type grpo --key value), got "
@@ -103,11 +121,12 @@ def of_shell(path: Path, text: str) -> Launch:
         launch.unread.append(("carriage_returns", launch.line, {}))
     launch.processes = processes_of(launch, command, at)
     (take_hydra if library == "verl" else take_flags)(launch, command.words[at + 1 :])
+    quoted = len([*takewhile(lambda one: one.nesting > command.nesting, commands[number + 1 :])])  # in its arguments
     rest = [one for one in commands[number + 1 :] if one.nesting == command.nesting]
     behind = takewhile(lambda one: one.words[0].text.startswith("--") or HYDRA.match(one.words[0].text), rest)
     if lost := [word for one in behind for word in one.words]:
         launch.unread.append(("cut_off", lost[0].line, {"word": lost[0].text, "count": len(lost)}))
-    for other, _ in found[1:2]:
+    for other in [other for other, _ in found if other > number + quoted][:1]:
         if commands[other].words[0] not in lost:
             launch.miss(commands[other].words[0].line, "another launch in the same file")
     return launch
@@ -116,24 +135,40 @@ def of_shell(path: Path, text: str) -> Launch:
 def start_of(words: list[Word]) -> tuple[str, str, int] | None:
     """The library whose training of this kind the command starts, its program, and where that ends in the words."""
     line = " ".join(re.sub(r"\s", "_", word.text) for word in words)
-    if re.search(r"\bmain_(generation|eval)", line):
+    if words[0].text in ("echo", "printf"):
         return None
-    for library, pattern in PROGRAMS.items():
-        if found := re.search(rf"(?<!\S)({pattern})(?!\S)", line):
-            is_grpo = library in ("verl", "trl") or re.search(
-                r"--rlhf_type[ =]grpo\b|\.(ya?ml|json)\b", line[found.end() :]
-            )
-            return (library, found[0].removeprefix("-m "), line.count(" ", 0, found.end())) if is_grpo else None
+
+    def place(start: int, end: int) -> tuple[str, int]:
+        at = line.count(" ", 0, end)
+        program = " ".join(word.text for word in words[line.count(" ", 0, start) : at + 1])
+        return re.sub(f"^{MODULE}", "", program), at
+
     own = OWN.search(line)
-    program, at = (own[own.lastindex or 0].removeprefix("-m "), line.count(" ", 0, own.end())) if own else ("", 0)
+    for found in PROGRAM.finditer(line):
+        library = next(name for name, text in found.groupdict().items() if text).replace("swift", "ms-swift")
+        is_swifts, rest = library in ("ms-swift", "megatron"), line[found.end() :]
+        is_behind = own and own.end() <= found.start() and not (is_swifts and RLHF_TYPE.search(rest))
+        if is_behind and re.search(rf"(^| )(?!{MODULE})--?\w[^ =]* $", line[: found.start()]):
+            continue  # the value of an option of another program
+        return (library, *place(*found.span())) if (is_grpo(rest) if is_swifts else library[:5] != "other") else None
+    program, at = place(*own.span(own.lastindex or 0)) if own else (words[0].text, 0)
     if any(POLICY.fullmatch(word.text) for word in words):
-        return "verl", program or words[0].text, at
+        return "verl", program, at
     flags = {word.text[2:].partition("=")[0].replace("-", "_") for word in words if word.text.startswith("--")}
     return ("trl", program, at) if own and flags & (GRPO_ONLY | TRAINING if "grpo" in program else GRPO_ONLY) else None
 
 
+def is_grpo(arguments: str) -> bool:
+    """Whether swift's arguments name GRPO, or only a file that may name it."""
+    named = RLHF_TYPE.search(arguments)
+    return named[1] in ("grpo", UNKNOWN) if named else bool(re.search(r"\.(ya?ml|json)\b", arguments))
+
+
 def take_hydra(launch: Launch, words: list[Word]) -> None:
-    options = dict(re.findall(r"--config[-_](path|name)[ =](\S+)", " ".join(word.text for word in words)))
+    options: dict[str, str] = {}
+    for word, after in zip(words, [*words, Word("", 0)][1:], strict=True):
+        if match := re.fullmatch(r"--config[-_](path|name)(=.*)?", word.text, re.S):
+            options[match[1]] = match[2][1:] if match[2] else after.text
     name = options.get("name", "ppo_trainer").removesuffix(".yaml")
     if name not in SHIPPED:
         take_file(launch, f"{options.get('path', 'config')}/{name}.yaml", launch.line)
@@ -149,10 +184,13 @@ def take_flags(launch: Launch, words: list[Word]) -> None:
     values: dict[str, tuple[int, list[str]]] = {}
     key = ""
     for word in words:
-        if word.text.startswith("--"):
-            key, _, value = word.text[2:].partition("=")
+        if word.text == "--":
+            key = ""
+        elif word.text.startswith("--"):
+            key, equals, value = word.text[2:].partition("=")
             key = key.replace("-", "_")
-            values[key] = (word.line, [value] if value else [])
+            values.pop(key, None)  # the last one holds
+            values[key] = (word.line, [value] if equals else [])
         elif key and (word.text != UNKNOWN or not values[key][1]):
             values[key][1].append(word.text)
         elif word.text.endswith(SETTINGS):
@@ -162,7 +200,7 @@ def take_flags(launch: Launch, words: list[Word]) -> None:
     if launch.library in ("trl", "megatron") and "config" in values:
         take_file(launch, " ".join(values["config"][1]), values["config"][0])
     for key, (line, texts) in values.items():
-        launch.give(f"--{key}", " ".join(texts) if texts else "true", line)
+        launch.give(f"--{key}", " ".join(texts) if texts else "true", line, is_alone=not texts)
 
 
 def said(word: Word) -> str:
@@ -181,7 +219,7 @@ def take_file(launch: Launch, name: str, line: int) -> None:
 
 def processes_of(launch: Launch, command: Command, at: int) -> int | None:
     """How many processes train, where the command or its environment says so."""
-    words = command.words if launch.program == "trl grpo" else command.words[:at]
+    words = command.words if launch.is_trl_command else command.words[:at]
     pairs = re.findall(r"--([\w-]+)[ =](\S+)", " ".join(word.text for word in words))
     options: dict[str, str] = {name.replace("-", "_"): value for name, value in pairs}
     if launch.library in ("ms-swift", "megatron") and not options.keys() & {"nproc_per_node", "num_processes"}:

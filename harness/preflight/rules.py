@@ -253,7 +253,9 @@ def nearest(t: Terms, key: str) -> str | None:
     room, dot, name = key.rpartition(".")
     beside = [other.rpartition(".")[2] for other in sorted(t.table.known) if other.rpartition(".")[0] == room]
     swapped = [other for other in beside if sorted(other) == sorted(name)]
-    cutoff = min(SLIP, max(0.75, 1 - 1 / len(name))) if t.is_closed else SLIP  # a letter of four where it is refused
+    cutoff = (
+        min(SLIP, max(0.75, 1 - 1 / max(1, len(name)))) if t.is_closed else SLIP
+    )  # a letter of four where it is refused
     found = swapped or difflib.get_close_matches(name, beside, 1, cutoff)
     return t.table.names.get(key) or (f"{room}{dot}{found[0]}" if found else None)
 

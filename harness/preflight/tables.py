@@ -17,6 +17,7 @@ class Table:
     losses: dict[str, dict[str, Any]]  # by the library's name: our type, its averaging, keys by our setting
     known: set[str]
     any: tuple[str, ...]  # beginnings of further keys
+    on: set[str] = field(default_factory=set)  # truth values whose default is true; HfArgumentParser adds --no_NAME
     dead: dict[str, str] = field(default_factory=dict)  # keys that nothing reads, and why
     averagings: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)  # by the name that the other program of ms-swift has
@@ -44,15 +45,18 @@ def tables() -> dict[str, Table]:
     megatron = swift | others | {part: swift[part] | others.get(part, {}) for part in parts}
     starts = {"verl": tuple(f"{section}." for section in known["verl"].pop("any").split())}
     keys = {"verl": {f"{room}.{name}".lstrip(".") for room, names in known["verl"].items() for name in names.split()}}
+    on = {}
     for library in ("trl", "ms-swift", "megatron"):
-        lists = [names.split() for users, names in known["flags"].items() if library in users.split()]
-        keys[library] = {name for names in lists for name in names}
+        keys[library], on[library] = (
+            {name for users, names in known[part].items() if library in users.split() for name in names.split()}
+            for part in ("flags", "on")
+        )
         starts[library] = tuple(known["flags"]["any"].split())
     found = {}
     for library, read in {"verl": verl, "trl": trl, "ms-swift": swift, "megatron": megatron}.items():
         clip = read.pop("clip")
         read["losses"] = {name: {"flags": clip | loss.get("also", {})} | loss for name, loss in read["losses"].items()}
-        found[library] = Table(**read, known=keys[library], any=starts[library])
+        found[library] = Table(**read, known=keys[library], any=starts[library], on=on.get(library, set()))
     return found
 
 

@@ -2,7 +2,7 @@
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, inf, prod
 from typing import Any
@@ -12,6 +12,7 @@ from harness.preflight.shell import UNKNOWN
 from harness.preflight.tables import TABLES, Table
 
 WORDS = {"true": True, "false": False, "none": None, "null": None, "": None}
+SWITCHED = {"yes": True, "y": True, "t": True, "1": True, "no": False, "n": False, "f": False, "0": False}
 LARGEST = 1e15  # beyond it, or infinite or NaN, nothing is a number that a launch means
 PARALLEL = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")  # Megatron's
 SCALES: dict[Any, str] = {True: "group", False: "none"}
@@ -39,9 +40,11 @@ class Terms:
 
     def value(self, key: str) -> Any:
         """What the launch or else the library sets the key to; None where neither does."""
+        default = self.table.defaults.get(key)
         if given := self.launch.given.get(key):
-            return typed(given.text)
-        return UNKNOWN if self.launch.is_open else self.table.defaults.get(key)
+            is_switch = isinstance(default, bool) and not self.is_verl
+            return (SWITCHED if is_switch else {}).get(given.text.lower(), typed(given.text))
+        return UNKNOWN if self.launch.is_open else default
 
     def is_set(self, key: str) -> bool:
         """Whether the launch sets the key to something that is neither nothing nor the default."""
@@ -75,8 +78,12 @@ class Terms:
         """Whether the program refuses every argument that the library does not have."""
         is_grouped = any("." in key and not key.startswith("ENV.") for key in self.launch.given)  # a file for Ray
         is_tolerant = self.value("ignore_args_error") is True or is_grouped
-        is_trls = self.launch.program in ("trl grpo", "trl.scripts.grpo", "GRPOConfig(...)")
-        return is_trls or (self.launch.library in ("ms-swift", "megatron") and not is_tolerant)
+        is_trls = self.launch.program in ("trl.scripts.grpo", "GRPOConfig(...)")
+        return (
+            self.launch.is_trl_command
+            or is_trls
+            or (self.launch.library in ("ms-swift", "megatron") and not is_tolerant)
+        )
 
     @property
     def is_fork(self) -> bool:
@@ -130,10 +137,7 @@ def product(*factors: Any, over: Any = 1) -> Any:
 def terms_of(launch: Launch) -> Terms:
     """What the launch sets, with its library's defaults for what it does not."""
     table = TABLES[launch.library]
-    for key, given in list(launch.given.items()):  # argparse takes the beginning of a name for the name
-        full = [known for known in table.known if known.startswith(key)]
-        if given.name.startswith("--") and not table.has(key) and len(full) == 1:
-            launch.given[full[0]] = launch.given.pop(key)
+    take_parsed(launch, table)
     terms = Terms(launch, table, {}, {})
     terms.values = {name: terms.value(key) for name, key in table.terms.items()}
     terms.values |= {name: UNKNOWN for name in ("model", "train_data", "reward") if terms[name] is None}
@@ -147,6 +151,22 @@ def terms_of(launch: Launch) -> Terms:
         terms.loss |= {name: terms.value(key) for name, key in terms.flags.items()}
         adapt(terms)
     return terms
+
+
+def take_parsed(launch: Launch, table: Table) -> None:
+    """Name arguments as argparse does, which takes the beginning of a name for the name, and X false for --no_X."""
+    off = {f"no_{key}": key for key in table.on}
+    for key, given in list(launch.given.items()):
+        if not given.name.startswith("--") or table.has(key):
+            continue
+        full = [key] if key in off else [name for name in {*table.known, *off} if name.startswith(key)]
+        if len(full) == 1 and full[0] not in off:
+            launch.given[full[0]] = launch.given.pop(key)
+        elif len(full) == 1 and given.is_alone:
+            launch.given.pop(key)
+            launch.given[off[full[0]]] = replace(given, text="false", name=f"--{off[full[0]]}")
+        elif len(full) == 1:  # which takes no value
+            launch.given[key] = replace(given, name=f"{given.name} {given.text}")
 
 
 def add_averaging(terms: Terms, row: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from harness.preflight.terms import Terms, numeral
 WIDTH = 118
 Read = list[tuple[Terms, list[Finding]]]  # each launch with its findings
 SAID = SENTENCES["said"]
-LABELS = {"confound": "CONFOUND", "unknown": "to check", "loss": "the loss's own"}
+LABELS = {"confound": "CONFOUND", "unknown": "UNKNOWN", "loss": "the loss's own"}
 # Beginnings of keys that change what is kept, shown or evaluated, and not what is trained.
 NAMES = ("output", "run", "log", "save", "report", "push", "hub", "trainer.", "ENV.", "vllm_server", "eval")
 OFF = (None, False, 0, -1, "none")  # one setting under the names of several libraries
@@ -28,7 +28,7 @@ OFF = (None, False, 0, -1, "none")  # one setting under the names of several lib
 class Difference:
     """A quantity with its values and lines; a line is None where the launch does not set it."""
 
-    kind: str  # confound, unknown (of which one value is), loss or other
+    kind: str  # confound, unknown (a confound unless the value that is not known is the same), loss or other
     name: str
     values: Sequence[Any]
     lines: Sequence[int | None]

@@ -77,9 +77,41 @@ def test_a_value_that_is_not_known_is_no_confound(
     (tmp_path / "one.py").write_text(PYTHON)
     theirs = tmp_path / ("two.py" if "GRPOConfig" in other else "two.sh")
     theirs.write_text(other)
-    read = json.loads(
-        "\n".join(outcome(main, ["preflight", tmp_path / "one.py", theirs, "--json", *processes], capsys)[1])
-    )
+    done = outcome(main, ["preflight", tmp_path / "one.py", theirs, "--json", *processes], capsys)
+    read = json.loads("\n".join(done.printed))
     rows = {one["name"]: (one["kind"], one["values"]) for one in read["differences"]}
     assert {name: rows[name] for name in expected} == expected
     assert "training data" not in rows or "training data" in expected
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "code", "label"),
+    [
+        ("--learning_rate $LR", "--learning_rate 1e-5", 1, "UNKNOWN"),
+        ("--learning_rate $LR", "--learning_rate $LR", 0, None),
+        ("--learning_rate 1e-6", "--learning_rate 1e-5", 1, "CONFOUND"),
+        ("--no_shuffle_dataset", "--shuffle_dataset=false", 0, None),
+        ("--use_peft --lora_r 8", "--use_peft yes --lora_r 8", 0, None),
+    ],
+)
+def test_what_may_confound_a_comparison_fails_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ours: str, theirs: str, code: int, label: str | None
+) -> None:
+    (tmp_path / "one.sh").write_text(f"trl grpo --num_iterations 2 --seed 1 {ours}")
+    (tmp_path / "two.sh").write_text(f"trl grpo --num_iterations 2 --seed 1 {theirs}")
+    files = [tmp_path / "one.sh", tmp_path / "two.sh"]
+    done = outcome(main, ["preflight", *files], capsys)
+    assert (done.exit_code, done.printed[-1].endswith(f"1 {label}".lower())) == (code, label is not None)
+    assert [line.split()[-1] for line in done.printed if line.startswith("learning rate")] == ([label] if label else [])
+    read = json.loads("\n".join(outcome(main, ["preflight", *files, "--json"], capsys).printed))
+    kinds = [one["kind"] for one in read["differences"]]
+    assert kinds == ([label.lower()] if label else [])
+
+
+def test_the_exit_code_stands_in_the_help_and_on_the_pages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["preflight", "--help"])
+    docs = Path(__file__).parents[3] / "docs"
+    texts = [capsys.readouterr().out, (docs / "preflight.md").read_text(), (docs / "commands.md").read_text()]
+    for text in texts:
+        assert re.search(r"an error, a warning, a confound or an unknown difference", " ".join(text.split()))

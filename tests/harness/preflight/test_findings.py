@@ -111,6 +111,29 @@ FOUND |= {
     ),
     "python train.py --num_iterations 2 --learning_rate 1e-6 --beat 1 --my_own 2": "E no_such_key 1, N strangers 1",
 }
+NO = "--no_dataloader_pin_memory --no-log-multimodal --no_gradient_check"  # HfArgumentParser's, and a beginning
+FOUND |= {
+    TRL + NO: "",
+    TRL + "-- x": "N gap 1",
+    TRL + "--=": "E no_such_key 1",
+    TRL + "--no_bf16": "E no_such_key 1",  # whose default is none,
+    TRL + "--no_use_peft": "E no_such_key 1",  # or false
+    TRL + "--no_beta": "E no_such_key 1",
+    TRL + "--no_shuffle_dataset true": "E no_such_key 1",
+    TRL + "--no_log_multimodal=true": "E no_such_key 1",
+    TRL + "--use_peft --lora-r 8": "",
+    TRL + "--use_peft=false --lora_r 8": "W switched_off 1",
+    TRL + "--use_peft no --lora_r 8": "W switched_off 1",
+    TRL + "--use_peft=": "E invalid_value 1",
+    SWIFT + "--num_iterations 2 --no_gradient_checkpointing --no-freeze-vit": "",
+    SWIFT + "--num_iterations 2 --no_overlong_filter": "E no_such_key 1",
+    SWIFT + "--num_iterations 2 --overlong_filter=1": "W masks_most 1",
+    SWIFT + "--loss_type fipo --delta 9 --fipo_clip_range 1.5 --no_fipo_clip_high_only --num_iterations 2": (
+        "E swift_refuses 1, E invalid_value 1"
+    ),
+    MEGATRON + "--steps_per_generation 2 --no_padding_free --no_save_optim true": "",
+    "python train.py --num_iterations 2 --learning_rate 1e-6 --no_gradient_checkpointing": "",
+}
 ASKED = {"planted_verl.yaml": 0.05, "planted_swift.sh": 0.05, "planted_megatron.sh": 0.05}  # --accuracy
 ASKED |= {name: 0.5 for name, found in FOUND.items() if "--dynamic_sample true --num" in name or "$N" in name}
 
@@ -210,6 +233,15 @@ def test_exit_codes_are_a_linters(launches: Path, capsys: pytest.CaptureFixture[
     arguments = [str(launches / word) if "." in word else word for word in words.split()]
     done = outcome(main, ["preflight", *arguments], capsys)
     assert (done.exit_code, len(done.errors), bool(done.printed)) == (code, code == 2, code != 2)
+
+
+@pytest.mark.parametrize("names", [[""], [" "], ["clean_swift.sh", ""], ["", "clean_swift.sh"]])
+def test_an_unset_variable_is_not_a_file_left_out(
+    launches: Path, capsys: pytest.CaptureFixture[str], names: list[str]
+) -> None:
+    done = outcome(main, ["preflight", *(str(launches / name) if name.strip() else name for name in names)], capsys)
+    assert (done.exit_code, len(done.errors), done.printed) == (2, 1, [])
+    assert outcome(main, ["show", ""], capsys).exit_code == 2
 
 
 @pytest.mark.parametrize(

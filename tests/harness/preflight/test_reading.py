@@ -130,6 +130,7 @@ def test_a_file_of_settings_is_found_above_the_launch_and_overridden_by_it(tmp_p
             {"model_name_or_path": "load()", "reward_funcs": "[f, g]", "dataset_name": "c/d"},
             [],
         ),
+        ("a = GRPOConfig(beta=0.5)\nsetattr()", {"beta": 0.5}, []),
         ("GRPOConfig(beta=0.5)\n\nc = GRPOConfig(beta=1)", {"beta": 0.5}, [3]),
     ],
 )
@@ -142,11 +143,53 @@ def test_in_python_what_is_written_out_is_taken_and_the_rest_is_said(
     assert [line for _, line, _ in launch.unread] == unread
 
 
+OWN = "python train.py --num_iterations 2 "
+
+
+@pytest.mark.parametrize(
+    ("command", "library", "program"),
+    [
+        ("trl grpo --run_name main_ppo", "trl", "trl grpo"),
+        ("trl grpo --output_dir main_eval_x --model verl.trainer.main_ppo", "trl", "trl grpo"),
+        ("trl grpo --run_name 'swift rlhf' --output_dir /x/swift rlhf --rlhf_type grpo", "trl", "trl grpo"),
+        (SWIFT + "--run_name main_dapo.py --output_dir trl grpo", "ms-swift", "swift rlhf"),
+        ("megatron rlhf --rlhf_type grpo --run_name swift rlhf", "megatron", "megatron rlhf"),
+        (GRPO + "actor.x=1 trainer.experiment_name=main_eval", "verl", "verl.trainer.main_ppo"),
+        (GRPO + "actor.x=1 trainer.default_local_dir=/x/main_generation", "verl", "verl.trainer.main_ppo"),
+        (GRPO + "actor.x=1 data.train_files=/x/swift rlhf", "verl", "verl.trainer.main_ppo"),
+        (OWN + "--model verl.trainer.main_ppo", "trl", "train.py"),
+        (OWN + "--run_name trl grpo --output_dir /out/main_eval.py", "trl", "train.py"),
+        ("python '/a b/train.py' --num_iterations 2", "trl", "/a b/train.py"),
+        ("accelerate launch --x=a.py 'my dir/train.py' --num_iterations 2", "trl", "my dir/train.py"),
+        ("python '/a b/run.py' actor_rollout_ref.rollout.n=8", "verl", "/a b/run.py"),
+        ("python3 -m verl.trainer.main_ppo", "verl", "verl.trainer.main_ppo"),
+        ("'/a b/trl' grpo", "trl", "/a b/trl grpo"),
+        ("sbatch --job-name 'trl grpo' --wrap 'swift rlhf --rlhf_type grpo --beta 0'", "ms-swift", "swift rlhf"),
+        ("trl sft --run_name trl grpo\nswift sft --output_dir swift rlhf\necho trl grpo\n" + OWN, "trl", "train.py"),
+        ("torchrun --nproc_per_node=2 --module trl.scripts.grpo --beta 0", "trl", "trl.scripts.grpo"),
+        ("python wrapper.py --nodes 2 trl grpo --beta 0", "trl", "trl grpo"),  # programs that start another
+        ("python wrapper.py --verbose " + SWIFT, "ms-swift", "swift rlhf"),
+        ("python -m debugpy --listen 5678 -m verl.trainer.main_ppo data.x=1", "verl", "verl.trainer.main_ppo"),
+    ],
+)
+def test_the_program_is_no_argument_and_keeps_its_name(
+    tmp_path: Path, command: str, library: str, program: str
+) -> None:
+    (tmp_path / "launch.sh").write_text(command)
+    launch = read_launch(tmp_path / "launch.sh")
+    assert (launch.library, launch.program) == (library, program)
+    assert "another launch" not in str(launch.unread)
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         ("a.sh", "echo verl"),
         ("a.sh", "python3 -m verl.trainer.main_generation actor_rollout_ref.rollout.n=1"),
+        ("a.sh", "python3 verl/trainer/main_eval.py actor_rollout_ref.rollout.n=1"),
+        ("a.sh", "swift rlhf --rlhf_type dpo --deepspeed ds.json"),
+        ("a.sh", "git commit -m 'trl grpo'; trl dpo --output_dir trl grpo"),
+        ("a.sh", "bash '/a b/b.sh'"),
         ("a.sh", "swift rollout --external_plugins grpo.py --num_generations 8"),
         ("a.sh", "trl grpo --beta 0 \\\n  --run_name 'x"),
         ("a.sh", "bash b.sh; accelerate launch --num_processes 4 trl_clean.py"),
@@ -167,4 +210,5 @@ def test_what_is_no_launch_is_refused_in_one_line(tmp_path: Path, name: str, tex
     with pytest.raises(UsageError, match=rf"^{tmp_path / name}:(2:)? expected .*, got .*: \w+ .*\w$") as error:
         read_launch(tmp_path / name)
     assert "\n" not in str(error.value)
-    assert ("starts b.sh" in str(error.value)) == ("b.sh" in str(text))
+    assert ("b.sh: name that" in str(error.value)) == ("b.sh" in str(text))
+    assert ("starts /a b/b.sh" in str(error.value)) == ("/a b/b.sh" in str(text))
