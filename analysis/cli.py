@@ -132,7 +132,12 @@ def asked_of(given: argparse.Namespace) -> "Asked":
 
 
 def output_of(given: argparse.Namespace) -> Path:
-    """Where to write: as asked, into the one study, or beside the runs."""
-    is_study = len(given.folders) == 1 and (given.folders[0] / "study.json").is_file()
-    default = given.folders[0] / "report" if is_study else Path("report")
-    return given.output_dir or default
+    """Where to write: as asked, into the one study, or here, where no report of other runs may be."""
+    from analysis.report.manifest import check_folders
+
+    if given.output_dir:
+        return Path(given.output_dir)
+    if len(given.folders) == 1 and (given.folders[0] / "study.json").is_file():
+        return Path(given.folders[0] / "report")
+    check_folders(Path("report"), given.folders)
+    return Path("report")

@@ -127,6 +127,17 @@ def as_usage_error(what: str) -> Iterator[None]:
         raise UsageError(f"{what}: {first_line(error)}") from None
 
 
+@contextmanager
+def before_start() -> Iterator[None]:
+    """Inside, what is tried before a run begins: any failure is wrong use, since nothing has started."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except HarnessError as error:
+        raise UsageError(str(error)) from None
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device or the host ran out of memory."""
     return isinstance(error, MemoryError) or bool(OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"))

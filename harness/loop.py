@@ -38,6 +38,7 @@ from harness.errors import (
     OutOfMemory,
     PeerLost,
     Stopped,
+    before_start,
     first_line,
     is_out_of_memory,
 )
@@ -53,6 +54,8 @@ from harness.run.record import NullRunFolder, RunFolder, refuse_used_folder
 from harness.run.tiny_model import Progress
 from harness.tasks.math.task import data_lines, read_data
 from harness.tasks.own_files import own_code_hashes
+from harness.tasks.rewards import rewards_of
+from harness.tasks.task import Problem, Task
 
 OnStep = Callable[[Metrics], None]
 
@@ -95,10 +98,9 @@ def train(
         policy = beginning.policy if beginning else initial_policy(config, go_on)
         reference = policy.copy() if config.loss.needs_reference else None
         task = stack.enter_context(closing(make_task(config, policy, data)))
-        task.self_test()
+        held_out = tried(task, config)
         for line in data_lines(task.facts) if ranks.is_first else ():
             say(line)
-        held_out = task.held_out(config.evaluation.eval_split, config.evaluation.eval_prompts)
         surroundings = environment(policy, held_out, config, ranks.world)
         surroundings |= {**task.facts, **own_code_hashes(config), **start_facts(config)}
         check_origins(surroundings, ranks, beginning.environment if beginning else {})
@@ -110,6 +112,15 @@ def train(
             folder = RunFolder.create(path, config, surroundings, initial) if ranks.is_first else NullRunFolder(path)
             carry_on(config, begin_run(config, policy, reference, ranks, task), folder, on_step, stop_requested)
     return folder
+
+
+def tried(task: Task, config: Config) -> tuple[Problem, ...]:
+    """The task's held-out problems. Raises UsageError unless the task and the user's rewards can be used on them."""
+    with before_start():
+        task.self_test()
+        held_out = task.held_out(config.evaluation.eval_split, config.evaluation.eval_prompts)
+        rewards_of(config.task.reward).try_out(held_out[0])
+    return held_out
 
 
 def ranks_of(config: Config) -> Ranks:

@@ -40,6 +40,17 @@ def check_output(output: Path) -> None:
         )
 
 
+def check_folders(output: Path, folders: Sequence[Path]) -> None:
+    """Raise RecordsError where `output` holds a report of other folders."""
+    if (output / FILE).is_file():
+        before = {(output / name).resolve() for name in read_manifest(output)["folders"]}
+        if before != {folder.resolve() for folder in folders}:
+            raise RecordsError(
+                f"expected no report in {output} or one of these runs, got one of {sorted(before)[0].name}: name an "
+                "--output_dir"
+            )
+
+
 def write_manifest(output: Path, folders: Sequence[Path], options: Mapping[str, Any], written: Sequence[Path]) -> None:
     """Write report.json; what an earlier report left and this one does not have is removed.
 

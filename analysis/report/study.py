@@ -183,7 +183,7 @@ def _subtitle(found: Findings) -> str:
 def _not_tested(found: Findings) -> str:
     said = [f"{text} ({why})" for text, why in found.not_tested]
     if not said:
-        return paragraph("Not tested: nothing; every claim had runs.")
+        return paragraph("Not tested: no claim lacked runs.")
     if len(said) <= MOST_NOT_TESTED:
         return paragraph(f"Not tested: {'; '.join(said)}.")
     return folded(f"Not tested: {len(said)} claims", bullets(said))

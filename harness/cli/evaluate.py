@@ -10,7 +10,7 @@ from harness.config.resolve import build, flatten, layered, preset_settings, set
 from harness.config.scale import BackendSettings
 from harness.config.schema import Config
 from harness.console import say
-from harness.errors import UsageError
+from harness.errors import UsageError, before_start
 from harness.run.history import History, read_history
 from harness.tasks.own_files import recorded_code
 
@@ -96,7 +96,8 @@ def answer(asked: Config, weights: str, step: int) -> None:
     if on_gpu(config) and config.engine.engine == "torch":
         policy.model.cuda()
     with closing(make_task(config, policy, data)) as task, closing(make_engine(config, policy)) as engine:
-        task.self_test()
+        with before_start():
+            task.self_test()
         if engine.needs_weights:
             engine.load_weights(own_tensors(policy.model))
         results = evaluate_model(SamplerContext(policy, task, config, engine), step, out)

@@ -10,6 +10,7 @@ import numpy as np
 from harness.config.task import reward_weights
 from harness.errors import HarnessError
 from harness.tasks.own_files import errors_naming, load, shortened
+from harness.tasks.task import Problem
 
 Reward = Callable[[str, str, str], float]  # prompt, response, right answer
 
@@ -28,6 +29,10 @@ class Rewards:
         """Each reward by name, not weighted. Raises HarnessError naming the function that fails or gives no number."""
         texts = (prompt, response, answer)
         return {name: correct if name == CORRECT else self.value_of(name, texts) for name in self.weights}
+
+    def try_out(self, problem: Problem) -> None:
+        """Raise HarnessError if a function fails on an empty response to the problem."""
+        self.parts(problem.prompt, "", problem.answer, 0.0)
 
     def total(self, parts: dict[str, float]) -> float:
         return sum(weight * parts[name] for name, weight in self.weights.items())

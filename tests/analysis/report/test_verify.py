@@ -91,11 +91,16 @@ def test_a_change_that_the_manifest_hides_is_named_with_the_versions(report: Pat
     assert second.startswith("made with numpy 1.0, here is ")
 
 
-def test_a_report_on_loose_runs_is_verified(study: Path, tmp_path: Path, capsys: Printed) -> None:
-    runs = [study / "runs/dapo-seed0", study / "runs/dapo-seed1"]
-    assert main(["report", *map(str, runs), "--output_dir", str(tmp_path / "loose")]) == 0
-    capsys.readouterr()
-    lines(capsys, tmp_path / "loose", code=0)
+def test_a_report_on_loose_runs_is_verified_and_not_overwritten_by_one_on_others(
+    study: Path, tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [str(study.resolve() / "runs/dapo-seed0"), str(study.resolve() / "runs/dapo-seed1")]
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", *runs]) == main(["figures", *runs, "--only", "outcomes"]) == 0
+    for command in ("report", "figures"):
+        assert main([command, runs[0]]) == 2
+    assert "expected no report in report or one of these runs, got one of dapo-seed0" in capsys.readouterr().err
+    lines(capsys, tmp_path / "report", code=0)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,24 @@ def settings(folder: Path, model: str, **changes: Any) -> dict[str, Any]:
     return SMALL | {"loss_type": "fipo", "model": model} | own | changes
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("my_rewards.py", "def brevity(response, answer): ...", "--reward: brevity failed on '': TypeError"),
+        ("my_rewards.py", "def brevity(prompt, response, answer): return float('nan')", "expected a finite number"),
+        ("my_task.py", TASK.replace("return bool", "return 3 if not response else bool"), r"grade\(\)"),
+    ],
+)
+def test_what_fails_at_the_first_try_is_wrong_use_and_leaves_no_run(
+    tmp_path: Path, model: str, name: str, text: str, words: str
+) -> None:
+    given = settings(tmp_path, model)
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=words):
+        runs.trained(resolve(given), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def spoil(folder: Path) -> None:
     """The user goes on editing."""
     (folder / "my_task.py").write_text("raise SystemError", encoding="utf-8")
