@@ -17,6 +17,8 @@ SEVERITIES = ("error", "warning", "note")
 FINDINGS = {code: (severity, words) for severity in SEVERITIES for code, words in SENTENCES[severity].items()}
 SHORT_TOKENS = 1024  # responses that reason are longer: the DAPO paper's limit is 20,480
 SEQUENCE_BOUND, TOKEN_BOUND = 0.005, 0.02  # GSPO's published bounds are 3e-4 and 4e-4, bounds of token ratios 0.2
+REFERENCE_SIZE = "ref.log_prob_micro_batch_size_per_gpu"
+SIZES = ("actor.ppo_micro_batch_size_per_gpu", "rollout.log_prob_micro_batch_size_per_gpu")  # verl's, without a default
 SLIP, NEAR = 0.9, 0.7  # difflib's ratio of two names: of keys, a letter of ten; of the few losses, one of three or four
 Rows = Iterator[tuple[str, Any, list[str]]]  # a code, whether it holds, the keys at fault
 
@@ -61,6 +63,7 @@ def is_softer(t: Terms, code: str, keys: Sequence[str]) -> bool:
         "mini_above_batch": is_strange,
         "mini_uneven": is_strange,
         "micro_uneven": is_strange,
+        "micro_missing": is_strange,
         "delta_inside": t.is_verl,
         "switched_off": not t.is_closed or t.given("external_plugins"),
         "micro_means": not t.is_fork,
@@ -90,6 +93,11 @@ def batches(t: Terms) -> Rows:
     micro, rows = t.number("micro_rows"), t.number("mini_rows")
     names = ("actor.ppo_micro_batch_size", "actor.ppo_micro_batch_size_per_gpu", "micro_batch_size")
     yield "micro_uneven", micro and rows and t.is_plain and rows % micro, [*names, "generation_batch_size"]
+    is_split = t.is_verl and t.is_plain and not t.is_fork and t.value("actor.use_dynamic_bsz") in (None, False)
+    has_reference = True in (t.value("actor.use_kl_loss"), t.value("algorithm.use_kl_in_reward"))
+    for key in [*SIZES, *([REFERENCE_SIZE] if has_reference else [])]:
+        is_none = t.value(key) is None and t.value(key.removesuffix("_per_gpu")) is None
+        yield "micro_missing", is_split and is_none, [key]
     yield "groups_split", not t.is_verl and prompts % 1, [size]
     is_distilled = any(t.is_set(key) for key in ("teacher_model", "teacher_model_server", "distillation.enabled"))
     is_of_groups = t["advantage_scale"] in ("group", "none", "batch")

@@ -14,7 +14,8 @@ from harness.preflight.terms import terms_of
 from tests.harness.command_line import outcome
 
 VERL = "python3 -m verl.trainer.main_ppo algorithm.adv_estimator=grpo actor_rollout_ref.rollout.n=8 "
-VERL += "actor_rollout_ref.actor.optim.lr=1e-6 actor_rollout_ref.actor."
+VERL += "actor_rollout_ref.actor.use_dynamic_bsz=True actor_rollout_ref.actor.optim.lr=1e-6 actor_rollout_ref.actor."
+SPLIT = VERL.replace("actor.use_dynamic_bsz=True", "rollout.log_prob_micro_batch_size_per_gpu=8")
 SWIFT = "swift rlhf --rlhf_type grpo --beta 0 --learning_rate 1e-6 --num_generations 4 --per_device_train_batch_size 4 "
 MEGATRON = "megatron rlhf --rlhf_type grpo --beta 0 --lr 1e-6 "
 PYTHON = "GRPOConfig(num_iterations=2, learning_rate=1, none_such=1)"
@@ -28,7 +29,8 @@ FOUND = {  # of the published settings, then of planted faults: code and line, E
     "clean_swift.sh": "",
     "planted_verl.sh": "E cut_off 13, E group_of_one 2, E no_such_key 11, W inert_clip 6, W dead 7, W unread 8, "
     "W clip_ratio 5",
-    "planted_verl.yaml": "E mini_above_batch 11, E no_such_loss 14, W padded_width 12, W penalises_all 18, "
+    "planted_verl.yaml": "E mini_above_batch 11, E micro_missing 1, E micro_missing 1, E micro_missing 1, "
+    "E no_such_loss 14, W padded_width 12, W penalises_all 18, "
     "W too_few_groups 5, N kl_default 13",
     "planted_trl.py": "E delta_inside 11, W token_bounds 9, W gspo_average 6, W masks_most 16, W unread 17, "
     "N window_approximate 15, N rate_default 6",
@@ -87,12 +89,16 @@ FOUND |= {head + words.strip(): "E invalid_value 1" for head, all in REFUSED.ite
 FOUND |= {
     VERL + "clip_ratio_c=1.2": "N delta_inside 1",
     VERL + "policy_loss.loss_mode=clip_cov actor_rollout_ref.actor.clip_ratio_low=1": "",  # as its recipe has it
-    VERL + "ppo_micro_batch_size=100": "E micro_uneven 1",
-    VERL + "ppo_micro_batch_size_per_gpu=7 trainer.nnodes=$M": "E micro_uneven 1",
-    VERL + "ppo_micro_batch_size_per_gpu=512": "E micro_uneven 1",
-    VERL + "ppo_micro_batch_size_per_gpu=7 actor_rollout_ref.actor.use_dynamic_bsz=True": "",
-    VERL + "ppo_micro_batch_size_per_gpu=256": "",
-    VERL + "ppo_micro_batch_size_per_gpu=512 actor_rollout_ref.actor.ulysses_sequence_parallel_size=2": "",
+    SPLIT + "ppo_micro_batch_size=100": "E micro_uneven 1",
+    SPLIT + "ppo_micro_batch_size_per_gpu=7 trainer.nnodes=$M": "E micro_uneven 1",
+    SPLIT + "ppo_micro_batch_size_per_gpu=512": "E micro_uneven 1",
+    VERL + "ppo_micro_batch_size_per_gpu=7": "",
+    SPLIT + "use_kl_loss=True": "E micro_missing 1, E micro_missing 1, N kl_default 1",
+    SPLIT + "ppo_micro_batch_size=256 +a.fork=1": "N strangers 1",
+    SPLIT + "strategy=fsdp +a.fork=1": "N micro_missing 1, N strangers 1",
+    SPLIT + "use_dynamic_bsz=$DYNAMIC": "",
+    SPLIT + "ppo_micro_batch_size_per_gpu=256": "",
+    SPLIT + "ppo_micro_batch_size_per_gpu=512 actor_rollout_ref.actor.ulysses_sequence_parallel_size=2": "",
     MEGATRON + "--micro_batch_size 3 --steps_per_generation 2": "E micro_uneven 1",
     "NPROC_PER_NODE=8 " + MEGATRON + "--micro_batch_size 4 --steps_per_generation 2": "E micro_uneven 1",
     "NPROC_PER_NODE=8 " + MEGATRON + "--micro_batch_size 4 --steps_per_generation 2 --context_parallel_size 2": "",

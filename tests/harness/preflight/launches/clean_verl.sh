@@ -21,7 +21,7 @@ RATE="actor_rollout_ref.actor.optim.lr=1e-6 actor_rollout_ref.actor.optim.lr_war
 python3 -m verl.trainer.main_ppo "${DATA[@]}" $RATE \
   algorithm.adv_estimator=grpo algorithm.filter_groups.enable=True algorithm.filter_groups.metric=acc \
   actor_rollout_ref.model.path="$MODEL" \
-  actor_rollout_ref.rollout.n=16 \
+  actor_rollout_ref.rollout.n=16 actor_rollout_ref.actor.use_dynamic_bsz=True \
   actor_rollout_ref.actor.ppo_mini_batch_size=$((512 / (4 * 2))) \
   actor_rollout_ref.actor.clip_ratio_low=0.2 actor_rollout_ref.actor.clip_ratio_high=0.28 \
   actor_rollout_ref.actor.clip_ratio_c=10.0 \

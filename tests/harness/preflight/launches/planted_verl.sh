@@ -1,7 +1,7 @@
 python3 -m verl.trainer.main_ppo \
     algorithm.adv_estimator=grpo \
     data.train_batch_size=256 \
-    actor_rollout_ref.actor.ppo_mini_batch_size=256 \
+    actor_rollout_ref.actor.ppo_mini_batch_size=256 actor_rollout_ref.actor.use_dynamic_bsz=True \
     actor_rollout_ref.actor.clip_ratio=0.3 \
     actor_rollout_ref.actor.clip_ratio_high=0.28 \
     +actor_rollout_ref.actor.policy_loss.tau_pos=1.0 \
