@@ -28,8 +28,9 @@ def test_what_was_killed_is_done_again_and_what_fails_raises_here() -> None:
 
     assert Forked(killed).result() == b"again"
     endless = Forked(lambda: b"" if os.getpid() == here else signal.pause() or b"")
+    child = endless.child
     endless.close()
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    with pytest.raises(ChildProcessError):  # it has ended, and was waited for
+        os.waitpid(child, os.WNOHANG)
     with pytest.raises(OSError, match="no space left"):
         Forked(fails).result()
